@@ -1,0 +1,1 @@
+"""What we promise consumers (pure): stream names, events, entries, identity."""

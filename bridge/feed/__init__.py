@@ -1,0 +1,1 @@
+"""Hearing the exchange: WebSocket connections and REST."""

@@ -1,0 +1,1 @@
+"""From a frame to entries in their place (pure): translate, and one line for each stream."""

@@ -1,0 +1,1 @@
+"""How Backpack talks (pure): envelope, subscriptions, signing, REST bodies."""

@@ -1,0 +1,1 @@
+"""Saying it again: the append script and the publisher."""

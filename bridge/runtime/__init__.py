@@ -1,0 +1,1 @@
+"""Being a process: configuration, keys, logs, status, the embedded server."""

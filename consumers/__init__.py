@@ -1,0 +1,1 @@
+"""Sample workers: they know Redis and the contract, never the exchange."""
