@@ -1,0 +1,284 @@
+"""What can be configured, with each default in this one place.
+
+The model is frozen and complete: whoever holds a Config needs no other source. Where values come
+from (file, `.env`, environment) is the business of `config_sources`, how mistakes are told of
+`config_errors`. Keys of the account are no configuration and live in `keys`.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from bridge.errors import ConfigError
+from bridge.runtime.config_errors import Origins, Shape, sentences
+from bridge.runtime.config_section import Section
+from bridge.runtime.config_sources import merged, read_yaml, variables_tree
+from bridge.runtime.config_streams import StreamItem, default_streams
+from bridge.runtime.environment import read_variables
+from bridge.runtime.masking import masked_url
+from bridge.runtime.nearest import did_you_mean
+
+DEFAULT_FILE = "config.yaml"
+EMBEDDED = "embedded"
+
+
+def _exchange_url(*schemes: str) -> AfterValidator:
+    def check(url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in schemes or not parts.hostname or "@" in parts.netloc:
+            raise ValueError(f"must be a URL such as {schemes[0]}://host, without user or password")
+        return url.rstrip("/")
+
+    return AfterValidator(check)
+
+
+class Exchange(Section):
+    """Where the exchange is and how its sockets are kept open."""
+
+    ws_url: Annotated[str, _exchange_url("wss", "ws")] = "wss://ws.backpack.exchange"
+    rest_url: Annotated[str, _exchange_url("https", "http")] = "https://api.backpack.exchange"
+    compression: bool = False
+    connections: Annotated[int, Field(ge=1, le=64)] = 1
+    open_timeout_s: PositiveFloat = 10
+    ping_interval_s: PositiveFloat = 20
+    ping_timeout_s: PositiveFloat = 20
+    reconnect_initial_s: PositiveFloat = 0.5
+    reconnect_max_s: PositiveFloat = 30
+    signature_window_ms: Annotated[int, Field(ge=1, le=60_000)] = 5000
+    max_frame_bytes: PositiveInt = 4 * 1024 * 1024
+
+    @property
+    def is_real(self) -> bool:
+        """Whether this is Backpack's own exchange, where real money moves."""
+        hosts = (urlsplit(url).hostname or "" for url in (self.ws_url, self.rest_url))
+        return any(f".{host}".endswith(".backpack.exchange") for host in hosts)
+
+    @model_validator(mode="after")
+    def _backoff_grows(self) -> Self:
+        if self.reconnect_initial_s > self.reconnect_max_s:
+            raise ValueError("reconnect_initial_s must not exceed reconnect_max_s")
+        return self
+
+
+def _redis_url(url: str) -> str:
+    if url == EMBEDDED:
+        return url
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("redis", "rediss", "unix")
+        placed = bool(parts.path if parts.scheme == "unix" else parts.hostname and parts.port != 0)
+    except ValueError:
+        known = placed = False
+    if not (known and placed):
+        raise ValueError(
+            "must be redis://host:port/db, rediss://… (TLS), unix:///path, or the word embedded; "
+            "in a password write @ as %40, / as %2F and # as %23"
+        )
+    return url
+
+
+def _plain_prefix(prefix: str) -> str:
+    if not prefix.isprintable() or re.search(r"[\s{}*?\[\]\\]", prefix):
+        raise ValueError("must be without spaces, braces and pattern characters, such as mine:")
+    return prefix
+
+
+class Redis(Section):
+    """Which Redis, and how long to wait for it."""
+
+    # repr=False: the URL may carry a password
+    url: Annotated[str, AfterValidator(_redis_url)] = Field(
+        default="redis://127.0.0.1:6379/0", repr=False
+    )
+    key_prefix: Annotated[str, AfterValidator(_plain_prefix)] = ""
+    connect_timeout_s: PositiveFloat = 3
+    command_timeout_s: PositiveFloat = 10
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.url == EMBEDDED
+
+
+class Publish(Section):
+    """How much is sent at once, held back, and kept while Redis is away."""
+
+    batch_entries: Annotated[int, Field(ge=1, le=10_000)] = 256
+    hold_s: PositiveFloat = 2.0
+    buffer_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
+    drain_s: PositiveFloat = 5
+
+
+class Snapshots(Section):
+    """How often a depth stream carries the whole book."""
+
+    depth_levels: Literal[5, 10, 20, 50, 100, 500, 1000] = 1000
+    depth_every_updates: Annotated[int, Field(ge=0)] = 50_000
+
+
+class Keep(Section):
+    """What a stream keeps: the newest entries, those younger than an age, or both; null is off."""
+
+    max_entries: PositiveInt | None = None
+    max_age_s: PositiveInt | None = None
+
+
+RETENTION_ENTRIES: Mapping[str, int] = {
+    "trade": 200_000,
+    "depth": 200_000,
+    "bookTicker": 100_000,
+    "ticker": 20_000,
+    "kline": 50_000,
+    "markPrice": 20_000,
+    "openInterest": 20_000,
+    "liquidation": 100_000,
+    "externalTicker": 20_000,
+    "stockPrice": 20_000,
+    "stockIndicativeQuote": 20_000,
+    "account.orderUpdate": 100_000,
+    "account.positionUpdate": 100_000,
+    "account.balanceUpdate": 100_000,
+    "account.rfqUpdate": 100_000,
+    "quarantine": 10_000,
+    "gaps": 10_000,
+}
+
+
+def _over_retention_defaults(given: object) -> object:
+    """Each type's given values over that type's defaults."""
+    if not isinstance(given, Mapping):
+        return given
+    for name in given:
+        if name not in RETENTION_ENTRIES:
+            hint = did_you_mean(str(name), RETENTION_ENTRIES)
+            raise ValueError(f"names {name!r}, which is no type of stream{hint}")
+    whole: dict[str, object] = {k: {"max_entries": n} for k, n in RETENTION_ENTRIES.items()}
+    return merged(whole, dict(given))
+
+
+class Embedded(Section):
+    """The server this project can start by itself, where there is no other."""
+
+    data_dir: Path = Path("data/redis")
+    port: Annotated[int, Field(ge=0, le=65_535)] = 6379
+    maxmemory_mb: PositiveInt | None = None
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class Log(Section):
+    """What is logged, and in which form; auto is console on a terminal, json elsewhere."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    format: Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)] = "auto"
+
+
+def _hostname() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "bridge"
+
+
+class Config(Section):
+    """The whole of config.yaml."""
+
+    exchange: Exchange = Exchange()
+    streams: Annotated[tuple[StreamItem, ...], Field(default_factory=default_streams, min_length=1)]
+    redis: Redis = Redis()
+    publish: Publish = Publish()
+    snapshots: Snapshots = Snapshots()
+    retention: Annotated[
+        dict[str, Keep], BeforeValidator(_over_retention_defaults), Field(default_factory=dict)
+    ]
+    embedded: Embedded = Embedded()
+    instance: Annotated[str, Field(default_factory=_hostname, pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    log: Log = Log()
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """Full names of all streams, in the order written, each once."""
+        names: dict[str, None] = {}
+        for item in self.streams:
+            names |= dict.fromkeys((item,) if isinstance(item, str) else item.names())
+        return tuple(names)
+
+    def keep(self, kind: str) -> Keep:
+        """Retention of a stream type, or of `quarantine` or `gaps`."""
+        return self.retention[kind]
+
+    def masked(self) -> dict[str, Any]:
+        """Everything as plain values, for printing: passwords in URLs are replaced."""
+        plain = self.model_dump(mode="json")
+        plain["redis"]["url"] = masked_url(self.redis.url)
+        return plain
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_commented_out_is_default(cls, given: object) -> object:
+        if not isinstance(given, Mapping):
+            return given
+        return {k: v for k, v in given.items() if v is not None or k == "streams"}
+
+    @model_validator(mode="after")
+    def _two_snapshots_are_kept(self) -> Self:
+        every = self.snapshots.depth_every_updates
+        kept = self.retention["depth"].max_entries
+        if every and kept is not None and kept <= 2 * every:
+            raise ValueError(
+                f"retention.depth.max_entries ({kept}) cannot hold two depth snapshots: make it "
+                f"more than {2 * every}, twice snapshots.depth_every_updates, or lower that"
+            )
+        return self
+
+
+def load_config(
+    path: str | Path | None = None,
+    env_file: str | Path | None = ".env",
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """The configuration: environment over `.env` over the file over the defaults.
+
+    Without a path, `config.yaml` is read where it is there. Raises ConfigError with one sentence,
+    on a line of its own, for each mistake.
+    """
+    chosen = Path(DEFAULT_FILE if path is None else path)
+    origins = Origins(str(chosen))
+    from_file: dict[str, object] = {}
+    if path is not None or chosen.exists():
+        from_file = read_yaml(chosen, origins)
+    shape = config_shape()
+    from_outside = variables_tree(read_variables(environ, env_file), shape, origins)
+    try:
+        return Config.model_validate(merged(from_file, from_outside))
+    except ValidationError as error:
+        raise ConfigError("\n".join(sentences(error, origins, shape))) from None
+
+
+def config_shape() -> Shape:
+    """The names of all settings as a tree; None marks a leaf."""
+    shape = _shape_of(Config)
+    shape["retention"] = {kind: _shape_of(Keep) for kind in RETENTION_ENTRIES}
+    return shape
+
+
+def _shape_of(model: type[BaseModel]) -> Shape:
+    return {
+        name: _shape_of(field.annotation)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        else None
+        for name, field in model.model_fields.items()
+    }

@@ -1,0 +1,126 @@
+"""Telling what is wrong with a configuration: where, what, and the nearest right name.
+
+Takes pydantic's list of errors and the places the values came from; gives sentences for people.
+Never shows a value, since a value may be a secret.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from bridge.runtime.nearest import did_you_mean, nearest
+
+Path = tuple[str | int, ...]
+Shape = dict[str, Any]  # names of settings; a group is a Shape again, a leaf is None
+
+_SECRET_NAMES = ("public_key", "secret_key")
+_UNION_TAGS = ("name", "group")
+
+
+@dataclass
+class Origins:
+    """Where each value was written: a line of the file, or a variable."""
+
+    file: str
+    places: dict[Path, str] = field(default_factory=dict)
+
+    def note_line(self, path: Path, line: int) -> None:
+        self.places[path] = f"{self.file} line {line}"
+
+    def of(self, path: Path) -> str:
+        """The place of the value, or of the closest group around it."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.places:
+                return self.places[path[:end]]
+        return self.file
+
+
+def dotted(path: Path) -> str:
+    """`redis.url`, `streams[3]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def leaves(shape: Shape, above: Path = ()) -> Iterator[Path]:
+    """Paths of all settings that are no group."""
+    for name, below in shape.items():
+        if below is None:
+            yield (*above, name)
+        else:
+            yield from leaves(below, (*above, name))
+
+
+def sentences(error: ValidationError, origins: Origins, shape: Shape) -> list[str]:
+    """One sentence for each mistake: place, setting, what is wrong, what would be right."""
+    told = []
+    for each in error.errors(include_url=False, include_input=False):
+        path = _without_tags(each["loc"])
+        if each["type"] == "extra_forbidden":
+            what = unknown_setting(path, shape)
+        else:
+            what = f"{dotted(path)} {_predicate(each)}".lstrip()
+        told.append(f"{origins.of(path)}: {what}")
+    return list(dict.fromkeys(told))
+
+
+def unknown_setting(path: Path, shape: Shape) -> str:
+    """`redis.ulr is not a setting; did you mean redis.url?`"""
+    name = str(path[-1])
+    if name.lower() in _SECRET_NAMES:
+        return f"{name} does not belong here: set {name.upper()} in the environment or in .env"
+    return f"{dotted(path)} is not a setting{_hint(path, name, shape)}"
+
+
+def _hint(path: Path, name: str, shape: Shape) -> str:
+    beside = nearest(name, _siblings(path, shape), limit=1)
+    if beside:
+        return f"; did you mean {dotted((*path[:-1], beside[0]))}?"
+    elsewhere = [dotted(leaf) for leaf in leaves(shape) if leaf[-1] == name]
+    if len(elsewhere) == 1:
+        return f"; did you mean {elsewhere[0]}?"
+    return did_you_mean(dotted(path), map(dotted, leaves(shape)))
+
+
+def _siblings(path: Path, shape: Shape) -> list[str]:
+    if len(path) == 3 and path[0] == "streams":
+        return ["types", "markets"]
+    here: Shape | None = shape
+    for part in path[:-1]:
+        here = here.get(str(part)) if here else None
+    return list(here or ())
+
+
+def _without_tags(loc: Path) -> Path:
+    """A stream item's path carries the tag of the kind it was read as; people do not write it."""
+    if len(loc) > 2 and loc[0] == "streams" and loc[2] in _UNION_TAGS:
+        return (*loc[:2], *loc[3:])
+    return loc
+
+
+_PREDICATES: Mapping[str, str] = {
+    "missing": "is missing",
+    "model_type": "must be a group of settings, each on a line of its own",
+    "model_attributes_type": "must be a name or a group of types and markets",
+    "dict_type": "must be a group of settings, each on a line of its own",
+    "tuple_type": "must be a list, such as [a, b]",
+    "string_type": "must be text: put it in quotes",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "too_short": "is empty: name at least one",
+}
+
+
+def _predicate(each: Mapping[str, Any]) -> str:
+    if each["type"] == "value_error":
+        return str(each["ctx"]["error"])
+    known = _PREDICATES.get(each["type"])
+    return known or str(each["msg"]).replace("Input should", "must").replace("should", "must")

@@ -1,0 +1,169 @@
+"""Where configuration is written: a YAML file and variables that begin with BRIDGE_.
+
+Both become a tree of plain values, and every value's place is noted, so that a mistake can be told
+with file and line. Knows the names of the settings only as a tree given to it, and judges no value.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+
+import yaml
+
+from bridge.errors import ConfigError
+from bridge.runtime.config_errors import Origins, Path, Shape, dotted, leaves
+from bridge.runtime.environment import Variable
+from bridge.runtime.nearest import nearest
+
+PREFIX = "BRIDGE_"
+BETWEEN = "__"
+Tree = dict[str, object]
+
+
+def merged(base: Mapping[str, object], over: Mapping[str, object]) -> Tree:
+    """`over` laid on `base`, group by group; anything but a group is replaced whole."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(below, value)
+        else:
+            result[key] = value
+    return result
+
+
+def read_yaml(path: FilePath, origins: Origins) -> Tree:
+    """The file as a tree; notes the line of every value. Raises ConfigError."""
+    text = _read_text(path)
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return {}
+        _note_lines(node, (), origins, set())
+        tree = loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_mistake(path, error)) from None
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path} must be settings by name, such as `redis:` and below it `url: …`"
+        )
+    return tree
+
+
+def _read_text(path: FilePath) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist: give another file with --config, or start from config.yaml"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+
+
+def _yaml_mistake(path: FilePath, error: yaml.YAMLError) -> str:
+    """Place and problem; never the line itself, which may hold a password."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path} line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+    problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"
+    return f"{where}: this is not valid YAML ({problem}): look at indentation, colons and quotes"
+
+
+def _note_lines(node: yaml.Node, path: Path, origins: Origins, seen: set[int]) -> None:
+    if id(node) in seen:  # an alias; YAML allows a list to hold itself
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            line = key.start_mark.line + 1
+            if here in origins.places:
+                raise ConfigError(f"{origins.file} line {line}: {dotted(here)} is written twice")
+            origins.note_line(here, line)
+            _note_lines(value, here, origins, seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            origins.note_line((*path, index), value.start_mark.line + 1)
+            _note_lines(value, (*path, index), origins, seen)
+
+
+def variables_tree(variables: Mapping[str, Variable], shape: Shape, origins: Origins) -> Tree:
+    """All BRIDGE_ variables as a tree, upper and lower case being the same.
+
+    Raises ConfigError, one line for each variable that names no setting.
+    """
+    tree: Tree = {}
+    mistakes = []
+    for variable in variables.values():
+        if not variable.name.upper().startswith(PREFIX):
+            continue
+        path = _path_of(variable.name, shape)
+        if path is None:
+            mistakes.append(_unknown_variable(variable, shape))
+            continue
+        origins.places[path] = f"{variable.name} in {variable.origin}"
+        tree = merged(tree, _nested(path, _value(variable, path, shape)))
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return tree
+
+
+def variable_name(path: Path) -> str:
+    """`BRIDGE_REDIS__URL` for `redis.url`."""
+    return PREFIX + BETWEEN.join(str(part).upper() for part in path)
+
+
+def _path_of(name: str, shape: Shape) -> Path | None:
+    here: Shape | None = shape
+    path: Path = ()
+    for part in name[len(PREFIX) :].split(BETWEEN):
+        spelled = {known.upper(): known for known in here or ()}.get(part.upper())
+        if here is None or spelled is None:
+            return None
+        path = (*path, spelled)
+        here = here[spelled]
+    return path
+
+
+def _unknown_variable(variable: Variable, shape: Shape) -> str:
+    # compared without the prefix, which would make any two names look alike
+    names = [variable_name(path).removeprefix(PREFIX) for path in leaves(shape)]
+    hits = nearest(variable.name[len(PREFIX) :], names, limit=1)
+    hint = f"; did you mean {PREFIX}{hits[0]}?" if hits else ""
+    return f"{variable.name} in {variable.origin} is not a setting{hint}"
+
+
+def _value(variable: Variable, path: Path, shape: Shape) -> object:
+    """Lists and whole groups are written as JSON; `null` switches a limit off."""
+    text = variable.value.strip()
+    is_group = _at(path, shape) is not None
+    if text == "null":
+        return None
+    if not is_group and not text.startswith("["):
+        return variable.value
+    try:
+        return json.loads(text)
+    except ValueError:
+        rule = (
+            f"names a group: write {variable.name}{BETWEEN}…, or the whole group as JSON"
+            if is_group
+            else 'must be a list in JSON, such as ["trade.SOL_USDC"]'
+        )
+        raise ConfigError(f"{variable.name} in {variable.origin} {rule}") from None
+
+
+def _at(path: Path, shape: Shape) -> Shape | None:
+    here: Shape | None = shape
+    for part in path:
+        here = here[str(part)] if here else None
+    return here
+
+
+def _nested(path: Path, value: object) -> Tree:
+    for part in reversed(path):
+        value = {str(part): value}
+    assert isinstance(value, dict)
+    return value

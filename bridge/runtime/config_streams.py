@@ -1,0 +1,68 @@
+"""Which streams are wanted: names, or groups meaning every type times every market.
+
+Asks the contract whether a name can exist; cannot know whether the exchange has such a market.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from bridge.contract.streams import BadStreamName, StreamType, parse_stream
+from bridge.runtime.config_section import Section
+from bridge.runtime.nearest import nearest
+
+SPOT = ("BTC_USDC", "ETH_USDC", "SOL_USDC")
+PERP = ("BTC_USDC_PERP", "SOL_USDC_PERP")
+
+
+def checked_stream(name: str) -> str:
+    """The name as it is, if the exchange could serve it; else ValueError with the nearest name."""
+    try:
+        return parse_stream(name).name
+    except BadStreamName as error:
+        raise ValueError(_stream_mistake(name, error)) from error
+
+
+def _stream_mistake(name: str, error: BadStreamName) -> str:
+    parts = name.split(".")
+    head = ".".join(parts[:2]) if parts[0] == "account" else parts[0]
+    hits = nearest(head, StreamType, limit=1)
+    if not hits or hits[0] == head:
+        return str(error)
+    return f"{name!r} is not a stream; did you mean {hits[0] + name[len(head) :]}?"
+
+
+class StreamGroup(Section):
+    """Every type times every market. A type may carry an interval or window: `kline.1m`."""
+
+    types: Annotated[tuple[str, ...], Field(min_length=1)]
+    markets: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    def names(self) -> Iterator[str]:
+        return (f"{kind}.{market}" for market in self.markets for kind in self.types)
+
+    @model_validator(mode="after")
+    def _all_are_streams(self) -> Self:
+        for name in self.names():
+            checked_stream(name)
+        return self
+
+
+def _item_kind(item: object) -> str:
+    return "name" if isinstance(item, str) else "group"
+
+
+StreamItem = Annotated[
+    Annotated[str, AfterValidator(checked_stream), Tag("name")]
+    | Annotated[StreamGroup, Tag("group")],
+    Discriminator(_item_kind),
+]
+
+
+def default_streams() -> tuple[StreamItem, ...]:
+    everywhere = ("trade", "depth", "bookTicker", "ticker", "kline.1m")
+    return (
+        StreamGroup(types=everywhere, markets=SPOT + PERP),
+        StreamGroup(types=("markPrice", "openInterest"), markets=PERP),
+    )

@@ -1,0 +1,52 @@
+"""The private server that other tests stand on."""
+
+import pytest
+import redis
+
+from tests.support.redis_server import RedisServer, running_redis
+
+
+def test_each_test_finds_it_empty_first(redis_url: str, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.set("left", "behind")
+
+
+def test_each_test_finds_it_empty_second(redis_url: str, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        assert client.dbsize() == 0
+
+
+def test_with_appendonly_a_restart_keeps_what_was_written() -> None:
+    with running_redis(appendonly=True) as server, server.client() as client:
+        client.set("key", "value")
+        server.restart()
+        assert client.get("key") == "value"
+
+
+def test_with_a_password_nobody_else_comes_in() -> None:
+    with (
+        running_redis(password="let-me-in") as server,
+        redis.Redis(port=server.port) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
+
+
+def test_a_frozen_server_keeps_silent_until_resumed() -> None:
+    with running_redis() as server, server.client() as client:
+        server.pause()
+        impatient = redis.Redis(port=server.port, socket_timeout=0.2, protocol=2)
+        with impatient, pytest.raises(redis.TimeoutError):
+            impatient.ping()
+        server.resume()
+        assert client.ping()
+
+
+def test_a_killed_server_starts_again_on_its_port() -> None:
+    with running_redis() as server:
+        url = server.url
+        server.kill()
+        with server.client() as client, pytest.raises(redis.ConnectionError):
+            client.ping()
+        server.start()
+        assert server.url == url

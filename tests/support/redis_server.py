@@ -1,0 +1,164 @@
+"""A private Redis-compatible server for tests: real, on a free loopback port, in its own folder.
+
+`RedisServer` can be stopped, killed, frozen and started again on the same port and data, for tests
+that break things. Fixtures: `redis_server` (one for the session), `redis_url` (emptied each test).
+"""
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from bridge.runtime.server_binary import find_server_binary
+
+START_S = 20.0
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """One server process, its port and its data folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        password: str | None = None,
+        appendonly: bool = False,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.password = password
+        self._options = ("--appendonly", "yes" if appendonly else "no", *options)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """With the password, where there is one."""
+        userinfo = f":{self.password}@" if self.password else ""
+        return f"redis://{userinfo}127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def client(self) -> redis.Redis:
+        """A plain client that never retries; close it, or use it in a `with`."""
+        return redis.Redis.from_url(
+            self.url, retry=Retry(NoBackoff(), 0), decode_responses=True, protocol=2
+        )
+
+    def start(self) -> None:
+        """Start and wait until it answers (loading its data included)."""
+        log = (self.folder / "server.log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                [str(find_server_binary()), *self._arguments()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._await_answer()
+
+    def stop(self) -> None:
+        """SIGTERM, as an operator would, and wait for its end."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: what was not written is lost."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop and start on the same port and data."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open, nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def _arguments(self) -> list[str]:
+        settings = {
+            "--bind": "127.0.0.1",
+            "--port": str(self.port),
+            "--dir": str(self.folder),
+            "--save": "",
+            "--maxmemory-policy": "noeviction",
+            "--stream-node-max-bytes": "8192",
+        }
+        if self.password:
+            settings["--requirepass"] = self.password
+        return [part for pair in settings.items() for part in pair] + list(self._options)
+
+    def _await_answer(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            with self.client() as client, contextlib.suppress(redis.RedisError):
+                client.ping()
+                return
+            time.sleep(0.01)  # between two questions, not instead of one
+        raise RuntimeError((self.folder / "server.log").read_text()[-2000:])
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.send_signal(how)
+        process.send_signal(signal.SIGCONT)  # a frozen one would never hear
+        process.wait(timeout=START_S)
+
+
+@contextlib.contextmanager
+def running_redis(
+    *, password: str | None = None, appendonly: bool = False, options: tuple[str, ...] = ()
+) -> Iterator[RedisServer]:
+    """A server of one test's own, gone at the end whatever the test did to it."""
+    folder = Path(tempfile.mkdtemp(prefix="redis-"))
+    server = RedisServer(folder, password=password, appendonly=appendonly, options=options)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The session's server; tests that break it use `running_redis` instead."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The session's server, emptied."""
+    with redis_server.client() as client:
+        client.flushall()
+    return redis_server.url
