@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -59,11 +60,10 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
-    def client(self) -> redis.Redis:
+    def client(self, **options: Any) -> redis.Redis:
         """A plain client that never retries; close it, or use it in a `with`."""
-        return redis.Redis.from_url(
-            self.url, retry=Retry(NoBackoff(), 0), decode_responses=True, protocol=2
-        )
+        plain = {"retry": Retry(NoBackoff(), 0), "decode_responses": True, "protocol": 2}
+        return redis.Redis.from_url(self.url, **(plain | options))
 
     def start(self) -> None:
         """Start and wait until it answers (loading its data included)."""

@@ -2,6 +2,8 @@
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.redis_server import RedisServer, running_redis
 
@@ -26,7 +28,7 @@ def test_with_appendonly_a_restart_keeps_what_was_written() -> None:
 def test_with_a_password_nobody_else_comes_in() -> None:
     with (
         running_redis(password="let-me-in") as server,
-        redis.Redis(port=server.port) as stranger,
+        redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as stranger,
         pytest.raises(redis.AuthenticationError),
     ):
         stranger.ping()
@@ -35,8 +37,7 @@ def test_with_a_password_nobody_else_comes_in() -> None:
 def test_a_frozen_server_keeps_silent_until_resumed() -> None:
     with running_redis() as server, server.client() as client:
         server.pause()
-        impatient = redis.Redis(port=server.port, socket_timeout=0.2, protocol=2)
-        with impatient, pytest.raises(redis.TimeoutError):
+        with server.client(socket_timeout=0.2) as impatient, pytest.raises(redis.TimeoutError):
             impatient.ping()
         server.resume()
         assert client.ping()

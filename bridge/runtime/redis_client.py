@@ -1,0 +1,55 @@
+"""Connections to Redis, made the one right way for this project.
+
+The client's own retries are off: redis-py 8 repeats whole pipelines after a lost reply, up to ten
+times, without an error, and what was sent twice is there twice. Who needs a retry decides it,
+knowing what was sent. Every wait has an end that the caller names.
+"""
+
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from bridge.errors import ConfigError
+from bridge.runtime.config import Config
+from bridge.runtime.embedded import find_embedded
+from bridge.runtime.masking import masked_url
+
+__all__ = ["connect", "masked_url", "resolve_url"]
+
+
+def resolve_url(config: Config) -> str:
+    """The URL to connect to; for `embedded`, that of the running server, or ConfigError."""
+    return find_embedded(config.embedded.data_dir) if config.redis.is_embedded else config.redis.url
+
+
+def connect(
+    url: str,
+    *,
+    name: str,
+    decode_responses: bool = False,
+    connect_timeout_s: float = 3,
+    command_timeout_s: float | None = 10,
+    max_connections: int = 8,
+) -> Redis:
+    """A client that has not connected yet; close it with `aclose()`.
+
+    `name` is what CLIENT LIST shows, without spaces. `command_timeout_s` ends every command, a
+    blocking read included: block for at least two seconds less, or give None.
+    """
+    try:
+        return Redis.from_url(
+            url,
+            protocol=2,  # the same reply shapes from every server, and no push messages
+            decode_responses=decode_responses,
+            retry=Retry(NoBackoff(), 0),
+            socket_connect_timeout=connect_timeout_s,
+            socket_timeout=command_timeout_s,
+            health_check_interval=0,
+            max_connections=max_connections,
+            client_name=name,
+            **({} if urlsplit(url).scheme == "unix" else {"socket_keepalive": True}),
+        )
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"redis.url {masked_url(url)} cannot be used") from error
