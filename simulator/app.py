@@ -1,0 +1,117 @@
+"""The wiring: builds engine, hub and servers from settings, serves on one port, and stops when
+told.
+
+Knows every part and none of their business. Signals and exit codes are the door's (`__main__`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+
+from simulator.admin import AdminServer
+from simulator.engine import Engine, Plan
+from simulator.events import PositionUpdate
+from simulator.hub import Hub
+from simulator.ledger import Ledger
+from simulator.playback import RecordedFrame, play_back
+from simulator.player import play
+from simulator.rest import RestServer
+from simulator.server import Keepalive, SocketServer
+from simulator.session import Topic
+
+LEDGER_FLUSH_S = 0.1
+POSITION_STREAM = "account.positionUpdate"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is asked to be. `recorded` replaces the generated market; `speed` None means as
+    fast as it goes.
+    """
+
+    plan: Plan
+    host: str = "127.0.0.1"
+    port: int = 0
+    ledger: Path | None = None
+    recorded: list[RecordedFrame] | None = None
+    speed: float | None = 1.0
+    keepalive: Keepalive = field(default_factory=Keepalive)
+
+
+async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+    """Serve until `stop` is set. `ready` gets the address once the port is open.
+
+    Raises OSError when the port or the ledger cannot be opened.
+    """
+    plan = settings.plan
+    engine = Engine(plan)
+    ledger = None
+    if settings.ledger is not None:
+        ledger = Ledger(
+            settings.ledger, seed=plan.seed, start_us=plan.start_us, markets=list(engine.markets)
+        )
+    hub = Hub(_wall_us, ledger)
+    sockets = SocketServer(hub, plan.accounts, _opening(engine), settings.keepalive)
+    runner = web.AppRunner(_application(engine, hub, sockets, settings), shutdown_timeout=0.2)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        host, port = runner.addresses[0][:2]
+        ready(f"{host}:{port}")
+        async with asyncio.TaskGroup() as group:
+            if settings.recorded is None:
+                producer = group.create_task(play(engine, hub))
+            else:
+                producer = group.create_task(play_back(settings.recorded, hub, settings.speed))
+            flusher = group.create_task(_flush_regularly(ledger))
+            await stop.wait()
+            producer.cancel()
+            flusher.cancel()
+        await sockets.close()
+    finally:
+        await runner.cleanup()
+        if ledger is not None:
+            ledger.close()
+
+
+def _application(
+    engine: Engine, hub: Hub, sockets: SocketServer, settings: Settings
+) -> web.Application:
+    application = web.Application()
+    rest = RestServer(engine, settings.plan.accounts, is_recording=settings.recorded is not None)
+    application.add_routes(rest.routes())
+    application.add_routes(AdminServer(engine, hub).routes())
+    application.add_routes([web.get("/{path:.*}", sockets.handle)])
+    return application
+
+
+def _opening(engine: Engine) -> Callable[[Topic], Iterable[PositionUpdate]]:
+    """What a new subscriber is told at once: only positionUpdate has something, the open positions."""
+
+    def opening(topic: Topic) -> Iterable[PositionUpdate]:
+        if topic.account is None or not topic.stream.startswith(POSITION_STREAM):
+            return
+        symbol = topic.stream[len(POSITION_STREAM) + 1 :]
+        for view in engine.accounts.position_views(topic.account):
+            if symbol in ("", view.symbol):
+                # These frames may carry an E one microsecond before their T.
+                now_us = engine.played_us
+                yield PositionUpdate((topic.stream,), topic.account, now_us - 1, now_us, None, view)
+
+    return opening
+
+
+async def _flush_regularly(ledger: Ledger | None) -> None:
+    while ledger is not None:
+        await asyncio.sleep(LEDGER_FLUSH_S)
+        ledger.flush()
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,167 @@
+"""The unknown many who trade in a market: they move levels, cross the spread, and follow a
+wandering fair price.
+
+Decides with a seeded generator only; the market does. Knows nothing of accounts, clocks or streams.
+"""
+
+from __future__ import annotations
+
+import random
+
+from simulator.book import Change, Ladder, Side
+from simulator.listing import Listing, MarketType
+from simulator.market import Execution, Market
+from simulator.tape import Tape
+
+TRADE_SHARE = 0.2
+SEVERAL_LEVELS_SHARE = 0.06
+NOTHING_SHARE = 0.004
+FAR_SHARE = 0.05
+USUAL_LEVELS = 80
+THIN_LEVELS = 3
+
+
+class Crowd:
+    """Everybody in one market whom we do not know."""
+
+    def __init__(self, market: Market, draw: random.Random) -> None:
+        self.market = market
+        self._draw = draw
+        self._listing: Listing = market.listing
+        self._fair = float(market.listing.opening_price)
+        # A prediction's book is thin enough that a side may be empty for a while.
+        thin = market.listing.market_type is MarketType.PREDICTION
+        self._usual_levels = THIN_LEVELS if thin else USUAL_LEVELS
+        self._least_levels = 0 if thin else 8
+        market.open_with(self._opening())
+
+    @property
+    def fair_price(self) -> float:
+        """What the crowd thinks the thing is worth, in ticks."""
+        return self._fair
+
+    def stir(self, tape: Tape) -> list[Execution]:
+        """One thing happens. Returns the matches, so that account orders hit by them can be
+        settled.
+        """
+        self._wander()
+        chance = self._draw.random()
+        if chance < TRADE_SHARE:
+            return self.trade(tape, self._taking_side())
+        chance -= TRADE_SHARE
+        if chance < NOTHING_SHARE:
+            self.market.change(tape, [])
+        elif chance < NOTHING_SHARE + SEVERAL_LEVELS_SHARE:
+            self._move_several(tape)
+        elif chance < NOTHING_SHARE + SEVERAL_LEVELS_SHARE + FAR_SHARE:
+            self.fidget(tape)
+        else:
+            self.market.change(tape, [self._near_change(self.any_side())])
+        return []
+
+    def trade(self, tape: Tape, side: Side) -> list[Execution]:
+        """Somebody takes from the book: usually less than the best level, at times a few levels."""
+        facing = self.market.book.ladder(side.other)
+        if len(facing.prices) <= self._least_levels:
+            self.market.change(tape, [self._new_level(side.other)])
+            return []
+        deepest = facing.at_depth(2)
+        return self.market.take(tape, side, self._size(4), deepest, self.market.new_order_id())
+
+    def fidget(self, tape: Tape) -> None:
+        """Change a level far from the touch: one depth update and nothing else, always."""
+        side = self.any_side()
+        ladder = self.market.book.ladder(side)
+        if len(ladder.prices) < 2:
+            self.market.change(tape, [])
+            return
+        price = ladder.at_depth(self._draw.randrange(1, len(ladder.prices)))
+        self.market.change(tape, [Change(side, price, self._size(1))])
+
+    def _opening(self) -> list[Change]:
+        """The levels that are there when the market is first looked at."""
+        middle, gap = self._listing.opening_price, self._listing.gap
+        changes: list[Change] = []
+        for side, sign in ((Side.BID, -1), (Side.ASK, 1)):
+            price = middle
+            for _ in range(self._usual_levels):
+                price += sign * (1 + int(self._draw.expovariate(1 / gap)))
+                if 1 <= price <= self._listing.highest_price:
+                    changes.append(Change(side, price, self._size(1)))
+        return changes
+
+    def _wander(self) -> None:
+        """The fair price walks at random and is drawn back to where it began."""
+        opening = self._listing.opening_price
+        step = self._draw.gauss(0, 0.6 * self._listing.gap) - 0.0005 * (self._fair - opening)
+        self._fair = max(2.0, min(self._fair + step, self._listing.highest_price - 1))
+
+    def _taking_side(self) -> Side:
+        """Buy when the book stands below the fair price, sell when above, both often enough."""
+        top = self.market.book.top()
+        bid, ask = top.bid or self._fair, top.ask or self._fair
+        lean = (self._fair - (bid + ask) / 2) / (10 * self._listing.gap)
+        wish = 0.5 + max(-0.45, min(0.45, lean))
+        return Side.BID if self._draw.random() < wish else Side.ASK
+
+    def any_side(self) -> Side:
+        """Either side, by chance."""
+        return Side.BID if self._draw.random() < 0.5 else Side.ASK
+
+    def _size(self, divisor: int) -> int:
+        mean = self._listing.typical_quantity / divisor
+        return 1 + int(self._draw.expovariate(1 / mean))
+
+    def _move_several(self, tape: Tape) -> None:
+        """Two or three levels in one update, none of them twice."""
+        changes: dict[tuple[Side, int], Change] = {}
+        side = self.any_side()
+        for _ in range(self._draw.randrange(2, 4)):
+            change = self._near_change(side)
+            changes[change.side, change.price] = change
+        self.market.change(tape, list(changes.values()))
+
+    def _near_change(self, side: Side) -> Change:
+        """Add a level, or change or remove one that is there; the count of levels stays near the
+        usual.
+        """
+        ladder = self.market.book.ladder(side)
+        count = len(ladder.prices)
+        if count <= self._least_levels or self._draw.random() < 0.35:
+            return self._new_level(side)
+        price = ladder.at_depth(int(self._draw.expovariate(1 / 4)))
+        wanted = self._off_fair(side, price) or self._draw.random() < 0.5 * count / (
+            self._usual_levels + 1
+        )
+        return Change(side, price, 0 if wanted else self._size(1))
+
+    def _off_fair(self, side: Side, price: int) -> bool:
+        """Whether a resting price is worse for its owner than the fair price: nobody leaves it
+        there.
+        """
+        return price > self._fair if side is Side.BID else price < self._fair
+
+    def _new_level(self, side: Side) -> Change:
+        """A level at a fitting price: at times inside the spread, mostly behind the touch."""
+        ladder = self.market.book.ladder(side)
+        price = self._candidate(side, ladder)
+        if not self.market.fits(side, price):
+            price = ladder.best if ladder.best is not None else self._edge(side)
+        return Change(side, price, self._size(1))
+
+    def _candidate(self, side: Side, ladder: Ladder) -> int:
+        sign = -1 if side is Side.BID else 1
+        gap = self._listing.gap
+        best = ladder.best
+        if best is None:
+            return int(self._fair) + sign * (1 + int(self._draw.expovariate(1 / gap)))
+        if self._draw.random() < 0.3:
+            return best - sign * (1 + int(self._draw.expovariate(1 / gap)))
+        return best + sign * int(self._draw.expovariate(1 / (12 * gap)))
+
+    def _edge(self, side: Side) -> int:
+        """A price that always fits an empty side: next to the other side's best."""
+        facing = self.market.book.ladder(side.other).best
+        if facing is None:
+            return int(self._fair)
+        return max(1, facing - 1) if side is Side.BID else facing + 1

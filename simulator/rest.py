@@ -1,0 +1,299 @@
+"""The REST side: parameters, signatures, errors, and the exchange's answers about the market played
+so far.
+
+Refuses to know how a body is made (`rest_bodies`) and how a market moves.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from simulator import rest_bodies, signing
+from simulator.account import Account
+from simulator.candles import INTERVALS
+from simulator.engine import Engine
+from simulator.market import Market
+
+DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
+USUAL_LIMIT = 100
+LARGEST_LIMIT = 1000
+DEEPEST_HISTORY = 10_000
+USUAL_WINDOW = "5000"
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class RestError(Exception):
+    """A request that gets an error reply. `code` None means the plain text of a parameter that was
+    not understood.
+    """
+
+    def __init__(self, status: int, code: str | None, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+    def response(self) -> web.Response:
+        if self.code is None:
+            return web.Response(status=self.status, text=str(self))
+        return reply({"code": self.code, "message": str(self)}, status=self.status)
+
+
+def reply(
+    body: object, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A JSON reply without spaces, as the exchange writes it."""
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    return web.Response(status=status, text=text, content_type="application/json", headers=headers)
+
+
+class RestServer:
+    """Serves the exchange's REST endpoints over one engine."""
+
+    def __init__(
+        self, engine: Engine, accepted_keys: Collection[str], *, is_recording: bool
+    ) -> None:
+        self._engine = engine
+        self._accepted_keys = accepted_keys
+        self._is_recording = is_recording
+
+    def routes(self) -> list[web.RouteDef]:
+        public: dict[str, Handler] = {
+            "/api/v1/status": self._status,
+            "/api/v1/ping": self._ping,
+            "/api/v1/time": self._time,
+            "/api/v1/markets": self._all_markets,
+            "/api/v1/market": self._one_market,
+            "/api/v1/depth": self._depth,
+            "/api/v1/trades": self._trades,
+            "/api/v1/trades/history": self._trades_history,
+            "/api/v1/klines": self._klines,
+            "/api/v1/ticker": self._ticker,
+            "/api/v1/tickers": self._tickers,
+            "/api/v1/markPrices": self._mark_prices,
+            "/api/v1/openInterest": self._open_interest,
+        }
+        private: dict[str, tuple[str, Callable[[web.Request, Account], web.Response]]] = {
+            "/api/v1/orders": ("orderQueryAll", self._orders),
+            "/api/v1/order": ("orderQuery", self._order),
+            "/api/v1/position": ("positionQuery", self._positions),
+            "/api/v1/capital": ("balanceQuery", self._capital),
+            "/wapi/v1/history/fills": ("fillHistoryQueryAll", self._fills),
+        }
+        routes = [web.get(path, _guarded(handler)) for path, handler in public.items()]
+        for path, (instruction, signed_handler) in private.items():
+            routes.append(web.get(path, _guarded(self._signed(instruction, signed_handler))))
+        return routes
+
+    # Public ---------------------------------------------------------------------------------------
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return reply({"message": None, "status": "Ok"})
+
+    async def _ping(self, request: web.Request) -> web.Response:
+        return web.Response(text="pong")
+
+    async def _time(self, request: web.Request) -> web.Response:
+        """The clock that signatures are judged by: the real one, whatever time the market plays at."""
+        return web.Response(text=str(time.time_ns() // 1_000_000))
+
+    async def _all_markets(self, request: web.Request) -> web.Response:
+        wanted = request.query.getall("marketType", [])
+        listings = [market.listing for market in self._engine.markets.values()]
+        return reply(
+            [rest_bodies.market(x) for x in listings if not wanted or x.market_type in wanted]
+        )
+
+    async def _one_market(self, request: web.Request) -> web.Response:
+        return reply(rest_bodies.market(self._market(request).listing))
+
+    async def _depth(self, request: web.Request) -> web.Response:
+        limit = _number(request, "limit", LARGEST_LIMIT)
+        if limit not in DEPTH_LIMITS:
+            raise _unparsed("limit", str(limit))
+        market = self._market(request)
+        if self._is_recording:
+            raise RestError(404, "RESOURCE_NOT_FOUND", "Not found")
+        return reply(rest_bodies.depth(market, limit, self._engine.plan.start_us))
+
+    async def _trades(self, request: web.Request) -> web.Response:
+        return reply(rest_bodies.trades(self._market(request), _limit(request)))
+
+    async def _trades_history(self, request: web.Request) -> web.Response:
+        market, limit = self._market(request), _limit(request)
+        offset = _number(request, "offset", 0)
+        if offset + limit > DEEPEST_HISTORY:
+            raise RestError(400, "INVALID_CLIENT_REQUEST", "Offset plus limit is too large")
+        return reply(rest_bodies.trades(market, limit, offset))
+
+    async def _klines(self, request: web.Request) -> web.Response:
+        market = self._market(request)
+        interval = _text(request, "interval")
+        if interval not in INTERVALS:
+            raise _unparsed("interval", interval)
+        now_ms = self._engine.played_us // 1000
+        start_s = _number(request, "startTime", None)
+        end_s = _number(request, "endTime", now_ms // 1000 + 1)
+        first_ms = max(start_s * 1000, self._engine.plan.start_us // 1000)
+        return reply(
+            rest_bodies.klines(
+                market, interval, start_ms=first_ms, end_ms=end_s * 1000, now_ms=now_ms
+            )
+        )
+
+    async def _ticker(self, request: web.Request) -> web.Response:
+        return reply(rest_bodies.ticker(self._market(request), self._engine.played_us // 1000))
+
+    async def _tickers(self, request: web.Request) -> web.Response:
+        now_ms = self._engine.played_us // 1000
+        return reply([rest_bodies.ticker(x, now_ms) for x in self._engine.markets.values()])
+
+    async def _mark_prices(self, request: web.Request) -> web.Response:
+        now_ms = self._engine.played_us // 1000
+        return self._of_symbol(request, rest_bodies.mark_prices(self._engine.statistics, now_ms))
+
+    async def _open_interest(self, request: web.Request) -> web.Response:
+        now_ms = self._engine.played_us // 1000
+        return self._of_symbol(request, rest_bodies.open_interest(self._engine.statistics, now_ms))
+
+    # Signed ---------------------------------------------------------------------------------------
+
+    def _signed(
+        self, instruction: str, handler: Callable[[web.Request, Account], web.Response]
+    ) -> Handler:
+        """Let only requests through that an accepted key signed."""
+
+        async def checked(request: web.Request) -> web.Response:
+            key = request.headers.get("X-API-Key", "")
+            signature = [
+                key,
+                request.headers.get("X-Signature", ""),
+                request.headers.get("X-Timestamp", ""),
+                request.headers.get("X-Window", USUAL_WINDOW),
+            ]
+            if not signing.accepts(
+                signature,
+                instruction,
+                accepted_keys=self._accepted_keys,
+                now_ms=time.time_ns() // 1_000_000,
+                params=dict(request.query),
+            ):
+                raise RestError(401, "INVALID_SIGNATURE", "Invalid signature")
+            return handler(request, self._engine.accounts.by_key[key])
+
+        return checked
+
+    def _orders(self, request: web.Request, account: Account) -> web.Response:
+        bodies = [rest_bodies.order(order) for order in account.orders.values()]
+        wanted = request.query.get("marketType")
+        if wanted is not None:
+            markets = self._engine.markets
+            bodies = [x for x in bodies if markets[x["symbol"]].listing.market_type == wanted]
+        return self._of_symbol(request, bodies)
+
+    def _order(self, request: web.Request, account: Account) -> web.Response:
+        """One resting order, by exactly one of its ids."""
+        symbol = self._market(request).listing.symbol
+        order_id, client_id = request.query.get("orderId"), request.query.get("clientId")
+        if (order_id is None) == (client_id is None):
+            raise RestError(
+                400, "INVALID_CLIENT_REQUEST", "Must specify exactly one of orderId and clientId"
+            )
+        for order in account.orders.values():
+            if order.listing.symbol == symbol and (
+                order.order_id == order_id or str(order.client_id) == client_id
+            ):
+                return reply(rest_bodies.order(order))
+        raise RestError(404, "RESOURCE_NOT_FOUND", "Order not found")
+
+    def _positions(self, request: web.Request, account: Account) -> web.Response:
+        views = self._engine.accounts.position_views(account.key)
+        return self._of_symbol(request, [rest_bodies.position(view) for view in views])
+
+    def _capital(self, request: web.Request, account: Account) -> web.Response:
+        return reply(rest_bodies.capital(account))
+
+    def _fills(self, request: web.Request, account: Account) -> web.Response:
+        """Past fills by page, the newest first; the page's place is told in headers."""
+        limit, offset = _limit(request), _number(request, "offset", 0)
+        first_ms, last_ms = _number(request, "from", 0), _number(request, "to", 2**62)
+        symbol, order_id = request.query.get("symbol"), request.query.get("orderId")
+        rows = [
+            row
+            for row in account.fills
+            if first_ms <= row.at_ms <= last_ms
+            and symbol in (None, row.symbol)
+            and order_id in (None, row.order_id)
+        ]
+        if request.query.get("sortDirection", "Desc") == "Desc":
+            rows.reverse()
+        headers = {
+            "X-PAGE-COUNT": str(-(-len(rows) // limit)),
+            "X-CURRENT-PAGE": str(offset // limit + 1),
+            "X-PAGE-SIZE": str(limit),
+            "X-TOTAL": str(len(rows)),
+        }
+        page = [rest_bodies.fill(row) for row in rows[offset : offset + limit]]
+        return reply(page, headers=headers)
+
+    # Means ----------------------------------------------------------------------------------------
+
+    def _market(self, request: web.Request) -> Market:
+        symbol = _text(request, "symbol")
+        market = self._engine.markets.get(symbol)
+        if market is None:
+            raise RestError(400, "INVALID_CLIENT_REQUEST", "Invalid market symbol")
+        return market
+
+    def _of_symbol(self, request: web.Request, bodies: list[dict[str, Any]]) -> web.Response:
+        """All bodies, or those of the one symbol asked for."""
+        symbol = request.query.get("symbol")
+        if symbol is None:
+            return reply(bodies)
+        self._market(request)
+        return reply([body for body in bodies if body["symbol"] == symbol])
+
+
+def _guarded(handler: Handler) -> Handler:
+    """Answer refused requests in the exchange's form."""
+
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except RestError as error:
+            return error.response()
+
+    return answer
+
+
+def _text(request: web.Request, name: str) -> str:
+    value = request.query.get(name)
+    if value is None:
+        raise RestError(400, None, f"failed to parse parameter `{name}`: the parameter is required")
+    return value
+
+
+def _number(request: web.Request, name: str, default: int | None) -> int:
+    """A whole number; required when there is no default."""
+    if name not in request.query and default is not None:
+        return default
+    text = _text(request, name)
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise _unparsed(name, text)
+    return int(text)
+
+
+def _limit(request: web.Request) -> int:
+    limit = _number(request, "limit", USUAL_LIMIT)
+    if not 1 <= limit <= LARGEST_LIMIT:
+        raise RestError(400, "INVALID_CLIENT_REQUEST", "Invalid limit")
+    return limit
+
+
+def _unparsed(name: str, text: str) -> RestError:
+    return RestError(400, None, f'failed to parse parameter `{name}`: invalid value "{text}"')

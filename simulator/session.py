@@ -1,0 +1,142 @@
+"""One client's conversation: what it asks, what it is subscribed to, and what it is answered. Pure.
+
+Success is silence. An unknown symbol is silence too; an unknown kind of stream, a bad window or a
+bad signature is an error frame, and the conversation goes on. Refuses to know sockets, clocks and
+who sends the data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from simulator import frames, signing
+from simulator.candles import INTERVALS
+from simulator.windows import WINDOWS_MS
+
+PARSE_ERROR = frames.error(4002, "Parse error")
+INVALID_SIGNATURE = frames.error(4003, "Invalid signature")
+INVALID_STREAM = frames.error(4006, "Invalid stream")
+INVALID_DEPTH_WINDOW = frames.error(4008, "Invalid depth window")
+
+SYMBOL_TYPES = frozenset(
+    {
+        "trade",
+        "bookTicker",
+        "ticker",
+        "markPrice",
+        "openInterest",
+        "liquidation",
+        "externalTicker",
+        "stockPrice",
+        "stockIndicativeQuote",
+    }
+)
+ACCOUNT_TYPES = frozenset({"orderUpdate", "positionUpdate", "balanceUpdate", "rfqUpdate"})
+WINDOW_FORM = re.compile(r"\d+ms")
+WINDOW_NAMES = frozenset(f"{ms}ms" for ms in WINDOWS_MS)
+
+
+class Topic(NamedTuple):
+    """A stream as one client may hear it: private ones belong to an account."""
+
+    stream: str
+    account: str | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a request leads to: error frames to send, topics to start and to stop."""
+
+    errors: list[bytes] = field(default_factory=list)
+    started: list[Topic] = field(default_factory=list)
+    stopped: list[Topic] = field(default_factory=list)
+
+
+class Session:
+    """The state of one conversation."""
+
+    def __init__(self, accepted_keys: Collection[str]) -> None:
+        self._accepted_keys = accepted_keys
+        self.topics: set[Topic] = set()
+
+    def hear(self, text: str | bytes, now_ms: int) -> Answer:
+        """Take one message of the client."""
+        request = _parsed(text)
+        if request is None:
+            return Answer(errors=[PARSE_ERROR])
+        if request["method"] == "SUBSCRIBE":
+            return self._subscribe(request, now_ms)
+        return self._unsubscribe(request["params"])
+
+    def _subscribe(self, request: dict[str, Any], now_ms: int) -> Answer:
+        answer = Answer()
+        names: list[str] = request["params"]
+        account = None
+        if any(name.startswith("account.") for name in names):
+            account = self._signer(request, now_ms)
+            if account is None:
+                answer.errors.append(INVALID_SIGNATURE)
+        for name in names:
+            is_private = name.startswith("account.")
+            if is_private and account is None:
+                continue
+            if (refusal := stream_error(name)) is not None:
+                answer.errors.append(refusal)
+                continue
+            topic = Topic(name, account if is_private else None)
+            if topic not in self.topics:
+                self.topics.add(topic)
+                answer.started.append(topic)
+        return answer
+
+    def _unsubscribe(self, names: list[str]) -> Answer:
+        """No signature is asked for here, not for private streams either."""
+        stopped = [topic for topic in self.topics if topic.stream in names]
+        self.topics.difference_update(stopped)
+        return Answer(stopped=stopped)
+
+    def _signer(self, request: dict[str, Any], now_ms: int) -> str | None:
+        """The account whose key signed the request, or None."""
+        signature = request.get("signature")
+        good = signing.accepts(
+            signature, "subscribe", accepted_keys=self._accepted_keys, now_ms=now_ms
+        )
+        return str(signature[0]) if good and isinstance(signature, list) else None
+
+
+def windowed(stream: str) -> bool:
+    """Whether a depth stream's name says a window, good or bad."""
+    return WINDOW_FORM.fullmatch(stream.split(".", 2)[1]) is not None
+
+
+def stream_error(name: str) -> bytes | None:
+    """The error frame a stream's name deserves, or None: also for a symbol that does not exist."""
+    kind, _, rest = name.partition(".")
+    if kind == "depth":
+        window = rest.partition(".")[0]
+        bad = WINDOW_FORM.fullmatch(window) and window not in WINDOW_NAMES
+        return INVALID_DEPTH_WINDOW if bad else None
+    if kind == "kline":
+        return None if rest.partition(".")[0] in INTERVALS else INVALID_STREAM
+    if kind == "account":
+        return None if rest.partition(".")[0] in ACCOUNT_TYPES else INVALID_STREAM
+    return None if kind in SYMBOL_TYPES else INVALID_STREAM
+
+
+def _parsed(text: str | bytes) -> dict[str, Any] | None:
+    """The request, or None when it is not JSON, not ours, or of another shape."""
+    try:
+        request = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    match request:
+        case {"method": "SUBSCRIBE" | "UNSUBSCRIBE", "params": [*names]} if all(
+            isinstance(name, str) for name in names
+        ):
+            return dict(request)
+        case _:
+            return None

@@ -1,0 +1,173 @@
+"""What the exchange tells about its markets by the clock: tickers, mark prices, candles, open
+interest.
+
+Pure: called at the right engine times by `engine`, it reads the markets and writes to the tape.
+Changes no market.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from simulator.candles import INTERVALS, Candle, candle_end, candle_start, moment_text
+from simulator.crowd import Crowd
+from simulator.decimals import padded, trimmed
+from simulator.events import Kline, MarkPrice, OpenInterest, Ticker
+from simulator.listing import MarketType
+from simulator.market import Market
+from simulator.tape import Tape
+
+HOUR_MS = 3_600_000
+# Mark prices have two places more than the market's tick, index prices four, funding rates eight.
+MARK_PLACES = 2
+INDEX_PLACES = 4
+FUNDING_PLACES = 8
+
+
+class Statistics:
+    """The regular announcements of all markets, and the marks they are made of."""
+
+    def __init__(
+        self, markets: Mapping[str, Market], crowds: Mapping[str, Crowd], draw: random.Random
+    ) -> None:
+        self._markets = markets
+        self._crowds = crowds
+        self._draw = draw
+        self._marked = [name for name, market in markets.items() if market.listing.has_mark_price]
+        self.marks: dict[str, str] = {}
+        self.indexes: dict[str, str] = {}
+        self.funding: dict[str, str] = {}
+        self.interest: dict[str, int] = {
+            name: markets[name].listing.typical_quantity * 1_700 for name in self._marked
+        }
+        for name in self._marked:
+            self._mark(name)
+
+    def tell_tickers(self, tape: Tape) -> None:
+        """Every second, changed or not. externalTicker carries the same figures as if from a
+        provider.
+        """
+        now_ms = tape.engine_us // 1000
+        for name, market in self._markets.items():
+            figures = day_figures(market, now_ms)
+            for kind in ("ticker", "externalTicker"):
+                tape.write(Ticker((f"{kind}.{name}",), tape.stamp(), kind, name, *figures))
+
+    def tell_mark_prices(self, tape: Tape) -> None:
+        """Every second at the same millisecond for all markets that have one."""
+        next_funding_ms = self.next_funding_ms(tape.engine_us // 1000)
+        for name in self._marked:
+            self._mark(name)
+            has_funding = name in self.funding
+            tape.write(
+                MarkPrice(
+                    (f"markPrice.{name}",),
+                    tape.stamp(),
+                    tape.engine_us,
+                    name,
+                    self.marks[name],
+                    self.funding.get(name),
+                    self.indexes.get(name),
+                    next_funding_ms if has_funding else None,
+                )
+            )
+
+    def tell_open_interest(self, tape: Tape) -> None:
+        for name in self._marked:
+            typical = self._markets[name].listing.typical_quantity
+            self.interest[name] += self._draw.randrange(-typical, typical + 1)
+            tape.write(
+                OpenInterest(
+                    (f"openInterest.{name}",), tape.stamp(), name, self.open_interest(name)
+                )
+            )
+
+    def tell_klines(self, tape: Tape) -> None:
+        """The running candles that changed since the last time."""
+        now_ms = tape.engine_us // 1000
+        for market in self._markets.values():
+            for interval, start_ms in market.candles.changed():
+                if start_ms <= now_ms < candle_end(interval, start_ms):
+                    tape.write(self._kline(tape, market, interval, start_ms, closed=False))
+
+    def close_klines(self, tape: Tape, closed_us: int) -> None:
+        """The final frames of the candles that ended at a full second, with or without trades."""
+        closed_ms = closed_us // 1000
+        ended = [
+            (interval, candle_start(interval, closed_ms - 1))
+            for interval in INTERVALS
+            if candle_start(interval, closed_ms) == closed_ms
+        ]
+        for market in self._markets.values():
+            for interval, start_ms in ended:
+                tape.write(self._kline(tape, market, interval, start_ms, closed=True))
+
+    def next_funding_ms(self, now_ms: int) -> int:
+        return now_ms - now_ms % HOUR_MS + HOUR_MS
+
+    def open_interest(self, name: str) -> str:
+        return trimmed(self.interest[name], self._markets[name].listing.quantity_places)
+
+    def _mark(self, name: str) -> None:
+        """Mark and index wander closely around what the crowd thinks the thing is worth."""
+        listing = self._markets[name].listing
+        fair = self._crowds[name].fair_price
+        places = listing.price_places + MARK_PLACES
+        noise = self._draw.gauss(0, 0.3)
+        self.marks[name] = trimmed(max(1, int((fair + noise) * 10**MARK_PLACES)), places)
+        if listing.market_type is MarketType.PREDICTION:
+            return
+        noise = self._draw.gauss(0, 0.6)
+        index = max(1, int((fair + noise) * 10**INDEX_PLACES))
+        self.indexes[name] = trimmed(index, listing.price_places + INDEX_PLACES)
+        self.funding[name] = trimmed(self._draw.randrange(-900, 2_600), FUNDING_PLACES)
+
+    def _kline(
+        self, tape: Tape, market: Market, interval: str, start_ms: int, *, closed: bool
+    ) -> Kline:
+        listing = market.listing
+        candle = market.candles.get(interval, start_ms)
+        empty = Kline(
+            streams=(f"kline.{interval}.{listing.symbol}",),
+            event_us=tape.stamp(),
+            symbol=listing.symbol,
+            start=moment_text(start_ms, "T"),
+            close_time=moment_text(candle_end(interval, start_ms), "T"),
+            open=None,
+            high=None,
+            low=None,
+            close=None,
+            volume=None,
+            trades=0,
+            closed=closed,
+        )
+        if candle is None:
+            return empty
+        places = listing.price_places
+        return empty._replace(
+            open=padded(candle.open, places),
+            high=padded(candle.high, places),
+            low=padded(candle.low, places),
+            close=padded(candle.close, places),
+            volume=padded(candle.volume, listing.quantity_places),
+            trades=candle.trades,
+        )
+
+
+def day_figures(market: Market, now_ms: int) -> tuple[str, str, str, str, str, str, int]:
+    """First, last, high, low, volume, quote volume and count of the last day, zeros trimmed."""
+    listing = market.listing
+    day = market.candles.rolling(now_ms)
+    if day is None:
+        day = Candle(*[market.last_price] * 4)
+    places = listing.price_places
+    return (
+        trimmed(day.open, places),
+        trimmed(day.close, places),
+        trimmed(day.high, places),
+        trimmed(day.low, places),
+        trimmed(day.volume, listing.quantity_places),
+        trimmed(day.quote_volume, places + listing.quantity_places),
+        day.trades,
+    )

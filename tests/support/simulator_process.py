@@ -1,0 +1,119 @@
+"""Start the simulator as a real process on a free port and hand out its addresses.
+
+Knows the command line and its first printed line; knows nothing of the protocol. The process is
+stopped by its own id, with SIGTERM first. `sim.stderr()` is what it logged so far, for a failing
+test's message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST_LINE = re.compile(r"simulator listening on ws://(\S+)")
+START_LIMIT_S = 20.0
+STOP_LIMIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class RunningSimulator:
+    """A simulator that serves: `ws_url`, `rest_url`, its process, its ledger's path if it keeps
+    one.
+    """
+
+    ws_url: str
+    rest_url: str
+    process: subprocess.Popen[str]
+    ledger: Path | None
+    log_path: Path
+
+    def stderr(self) -> str:
+        return self.log_path.read_text()
+
+    def stop(self) -> int:
+        """Ask it to stop, wait for it, and return its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@contextlib.contextmanager
+def running_simulator_sync(
+    *args: str, ledger: Path | None = None, start_limit_s: float = START_LIMIT_S
+) -> Iterator[RunningSimulator]:
+    """Run `python -m simulator --port 0 ARGS` until the block ends."""
+    arguments = [*args, *(["--ledger", str(ledger)] if ledger else [])]
+    if "--port" not in arguments:
+        arguments += ["--port", "0"]
+    if ledger is None and "--ledger" in arguments:
+        ledger = Path(arguments[arguments.index("--ledger") + 1])
+    with tempfile.TemporaryDirectory(prefix="simulator-") as folder:
+        log_path = Path(folder) / "stderr.log"
+        with log_path.open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "simulator", *arguments],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        sim: RunningSimulator | None = None
+        try:
+            address = _address(process, start_limit_s, log_path)
+            sim = RunningSimulator(
+                f"ws://{address}", f"http://{address}", process, ledger, log_path
+            )
+            yield sim
+        finally:
+            if sim is not None:
+                sim.stop()
+            elif process.poll() is None:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+@contextlib.asynccontextmanager
+async def running_simulator(
+    *args: str, ledger: Path | None = None, start_limit_s: float = START_LIMIT_S
+) -> AsyncIterator[RunningSimulator]:
+    """The same for asynchronous tests; the waiting happens off the event loop."""
+    manager = running_simulator_sync(*args, ledger=ledger, start_limit_s=start_limit_s)
+    sim = await asyncio.to_thread(manager.__enter__)
+    try:
+        yield sim
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+def _address(process: subprocess.Popen[str], limit_s: float, log_path: Path) -> str:
+    """Wait for the first line; a process that ends or says nothing in time is an error with its
+    log.
+    """
+    assert process.stdout is not None
+    alarm = threading.Timer(limit_s, process.kill)
+    alarm.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        alarm.cancel()
+    found = FIRST_LINE.match(line)
+    if found is None:
+        process.kill()
+        process.wait()
+        raise RuntimeError(f"the simulator did not start: {line!r} {log_path.read_text()}")
+    return found.group(1)
