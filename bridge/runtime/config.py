@@ -81,7 +81,11 @@ def _redis_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("redis", "rediss", "unix")
-        placed = bool(parts.path if parts.scheme == "unix" else parts.hostname and parts.port != 0)
+        placed = (
+            bool(parts.path)
+            if parts.scheme == "unix"
+            else bool(parts.hostname and parts.port != 0 and re.fullmatch(r"(/\d*)?", parts.path))
+        )
     except ValueError:
         known = placed = False
     if not (known and placed):

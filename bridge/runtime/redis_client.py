@@ -39,7 +39,7 @@ def connect(
     blocking read included: block for at least two seconds less, or give None.
     """
     try:
-        return Redis.from_url(
+        client = Redis.from_url(
             url,
             protocol=2,  # the same reply shapes from every server, and no push messages
             decode_responses=decode_responses,
@@ -51,5 +51,10 @@ def connect(
             client_name=name,
             **({} if urlsplit(url).scheme == "unix" else {"socket_keepalive": True}),
         )
+        # a wrong option shows here, before any use
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"redis.url {masked_url(url)} cannot be used") from error
+        raise ConfigError(
+            f"redis.url {masked_url(url)} cannot be used: look at what stands after the ?"
+        ) from error
+    return client

@@ -1,0 +1,168 @@
+"""`python -m bridge check`: everything that can be known before running, and what it means.
+
+Gathers findings and prints them; what is right or wrong is decided in `runtime.checks`.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bridge.contract.streams import parse_stream
+from bridge.errors import BridgeError
+from bridge.runtime.checks.finding import Finding, Level, exit_code
+from bridge.runtime.checks.keys import look_at_keys
+from bridge.runtime.checks.markets import look_at_markets
+from bridge.runtime.checks.memory import Need, memory_needs, total_bytes
+from bridge.runtime.checks.redis_server import look_at_redis
+from bridge.runtime.config import DEFAULT_FILE, Config, load_config
+from bridge.runtime.redis_client import resolve_url
+from bridge.runtime.server_binary import find_server_binary
+
+ENV_FILE = Path(".env")
+_COLOURS = {
+    Level.OK: "green",
+    Level.WARNING: "yellow",
+    Level.NOT_CHECKED: "cyan",
+    Level.PROBLEM: "red",
+    Level.WRONG: "red",
+}
+
+
+def command(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
+    ] = None,
+    show: Annotated[  # noqa: FBT002 - Typer reads options from boolean defaults
+        bool, typer.Option("--show", help="Also print the whole configuration in effect.")
+    ] = False,
+) -> None:
+    """Look at configuration, keys, streams and Redis; say what is wrong and what to do.
+
+    Changes nothing: to try its rights in Redis it writes throwaway keys `bridge:check:…` and
+    deletes them. What is out of reach is marked "not checked". Secrets are masked in all it prints.
+
+    Exit status: 0 fine or warnings only, 1 something refuses (Redis, rights), 2 configuration
+    wrong.
+
+    Examples:
+
+        python -m bridge check
+        python -m bridge check --config deploy/live.yaml --show
+    """
+    loaded = load_config(config)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    findings = [
+        Finding(Level.OK, "configuration", _sources(config)),
+        look_at_keys(loaded, os.environ, ENV_FILE),
+        *asyncio.run(_look_around(loaded)),
+    ]
+    for table in (
+        _findings_table(findings),
+        _streams_table(loaded),
+        _memory_table(memory_needs(loaded)),
+    ):
+        console.print(table)
+        console.print()
+    if show:
+        console.print(Text(yaml.safe_dump(loaded.masked(), sort_keys=False, allow_unicode=True)))
+    raise typer.Exit(exit_code(findings))
+
+
+def _sources(config: Path | None) -> str:
+    chosen = config or Path(DEFAULT_FILE)
+    file = str(chosen) if chosen.exists() else f"no {chosen}, so defaults"
+    return f"{file}; {ENV_FILE} {'read' if ENV_FILE.exists() else 'absent'}; environment read"
+
+
+async def _look_around(config: Config) -> list[Finding]:
+    async with asyncio.TaskGroup() as tasks:
+        markets = tasks.create_task(
+            look_at_markets(
+                config.exchange.rest_url, config.stream_names, config.exchange.open_timeout_s
+            )
+        )
+        server = tasks.create_task(_look_at_redis(config))
+    return [*markets.result(), *server.result()]
+
+
+async def _look_at_redis(config: Config) -> list[Finding]:
+    try:
+        url = resolve_url(config)
+    except BridgeError:
+        return [_embedded_not_running()]
+    return await look_at_redis(
+        url,
+        key_prefix=config.redis.key_prefix,
+        connect_timeout_s=config.redis.connect_timeout_s,
+        command_timeout_s=config.redis.command_timeout_s,
+        needed=total_bytes(memory_needs(config)),
+    )
+
+
+def _embedded_not_running() -> Finding:
+    try:
+        binary = find_server_binary()
+    except BridgeError as error:
+        found, _, advice = str(error).partition(": ")
+        return Finding(Level.PROBLEM, "redis", found, advice)
+    found = f"embedded, and none runs now; it would be started from {binary}"
+    return Finding(Level.NOT_CHECKED, "redis", found, "check again while it runs")
+
+
+def _table(title: str, *headings: str) -> Table:
+    return Table(*headings, title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+
+
+def _findings_table(findings: list[Finding]) -> Table:
+    table = _table("Check", "", "looked at", "found", "what to do")
+    for finding in findings:
+        word = Level.PROBLEM if finding.level is Level.WRONG else finding.level
+        cells = (finding.subject, finding.found, finding.advice)
+        table.add_row(Text(word, style=_COLOURS[finding.level]), *(Text(cell) for cell in cells))
+    return table
+
+
+def _streams_table(config: Config) -> Table:
+    count = len(config.stream_names)
+    title = (
+        f"A bridge would hear {count} streams from {config.exchange.ws_url} "
+        f"over {config.exchange.connections} connection(s)"
+    )
+    table = _table(title, "type", "streams")
+    by_type: dict[str, list[str]] = {}
+    for name in config.stream_names:
+        by_type.setdefault(parse_stream(name).type.value, []).append(name)
+    for kind, names in by_type.items():
+        table.add_row(kind, Text(", ".join(names)))
+    return table
+
+
+def _memory_table(needs: list[Need]) -> Table:
+    title = "What Redis keeps, and the memory it takes when full (estimate)"
+    table = _table(title, "type", "streams", "entries each", "age", "memory")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for need in needs:
+        table.add_row(
+            need.kind,
+            str(need.streams),
+            "any" if need.max_entries is None else f"{need.max_entries:,}",
+            "any" if need.max_age_s is None else f"{need.max_age_s:,} s",
+            "no limit" if need.total_bytes is None else _megabytes(need.total_bytes),
+        )
+    table.add_section()
+    table.add_row("all", "", "", "", _megabytes(total_bytes(needs)))
+    return table
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / (1 << 20):,.1f} MB"

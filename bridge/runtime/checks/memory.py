@@ -1,0 +1,65 @@
+"""How much memory Redis will need, from what is kept. Asks nobody; an estimate, not a limit."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.contract.streams import StreamType, parse_stream
+from bridge.runtime.config import Config
+
+# measured by benchmarks: bytes per entry of a long stream, stream-node-max-bytes 8192
+BYTES_PER_ENTRY: Mapping[str, int] = {
+    "trade": 130,
+    "depth": 160,
+    "bookTicker": 120,
+    "ticker": 200,
+    "kline": 160,
+    "markPrice": 150,
+    "openInterest": 110,
+    "liquidation": 130,
+    "externalTicker": 200,
+    "stockPrice": 150,
+    "stockIndicativeQuote": 150,
+    "account.orderUpdate": 400,
+    "account.positionUpdate": 400,
+    "account.balanceUpdate": 150,
+    "account.rfqUpdate": 300,
+    "quarantine": 600,
+    "gaps": 200,
+}
+STREAM_FLOOR_BYTES = 5 * 1024  # a stream's first node is allocated whole
+SNAPSHOT_LEVEL_BYTES = 26  # a level of a depth_snapshot, written as JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What all streams of one type take; `total_bytes` is None where nothing limits them."""
+
+    kind: str
+    streams: int
+    max_entries: int | None
+    max_age_s: int | None
+    total_bytes: int | None
+
+
+def memory_needs(config: Config) -> list[Need]:
+    """One line for each type in use, then the bridge's own two streams."""
+    counts = Counter(parse_stream(name).type.value for name in config.stream_names)
+    counts |= Counter(quarantine=1, gaps=1)
+    return [_need(kind, count, config) for kind, count in counts.items()]
+
+
+def total_bytes(needs: list[Need]) -> int:
+    """Of those that have a limit."""
+    return sum(need.total_bytes or 0 for need in needs)
+
+
+def _need(kind: str, streams: int, config: Config) -> Need:
+    keep = config.keep(kind)
+    if keep.max_entries is None:
+        return Need(kind, streams, None, keep.max_age_s, None)
+    each = keep.max_entries * BYTES_PER_ENTRY[kind] + STREAM_FLOOR_BYTES
+    if kind == StreamType.DEPTH and config.snapshots.depth_every_updates:
+        snapshots = keep.max_entries // config.snapshots.depth_every_updates + 1
+        each += snapshots * config.snapshots.depth_levels * 2 * SNAPSHOT_LEVEL_BYTES
+    return Need(kind, streams, keep.max_entries, keep.max_age_s, each * streams)
