@@ -28,6 +28,7 @@ from bridge.runtime.masking import masked_text
 # name and line of help; the module is bridge.commands.<name>
 COMMANDS = {
     "check": "Look at configuration, keys, streams and Redis; say what is wrong and what to do.",
+    "run": "Hold the connections to the exchange and publish to Redis Streams.",
     "redis": "Run the embedded Redis server in the foreground.",
 }
 

@@ -1,7 +1,6 @@
 """What waits to be published: one entry with what the append script needs to place it (pure)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -45,16 +44,35 @@ class Item:
     heard_us: int
     key: tuple[str, ...] = ()
     order: int = 0
+    size: int = field(init=False)  # bytes of memory, roughly
+
+    def __post_init__(self) -> None:
+        self.size = _ITEM_BYTES + sum(map(len, self.values))
 
     @property
     def after(self) -> int:
         """APPEND: the position of the message that must be before this one."""
         return int(self.expected)
 
-    @property
-    def size(self) -> int:
-        """Bytes of memory, roughly."""
-        return _ITEM_BYTES + sum(map(len, self.values))
+
+class Twins:
+    """How often each message was heard on one connection: the count that tells twins apart.
+
+    Twins share an engine time, so only the recent are remembered.
+    """
+
+    LIMIT = 4096
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, ...], int] = {}
+
+    def count(self, key: tuple[str, ...]) -> int:
+        """How many equal messages came before this one."""
+        number = self._seen.pop(key, -1) + 1
+        self._seen[key] = number
+        if len(self._seen) > self.LIMIT:
+            del self._seen[next(iter(self._seen))]
+        return number
 
 
 class Answer(NamedTuple):
@@ -100,10 +118,15 @@ def numbered_gap(waiting: Item, *, symbol: str, last: str, from_: int | None, ca
     )
 
 
-def unnumbered(event: Event, received_us: int) -> Item:
-    """An unnumbered message; without a believable time of its own it takes `received_us`."""
+def unnumbered(event: Event, received_us: int, twins: "Twins | None" = None) -> Item:
+    """An unnumbered message; without a believable time of its own it takes `received_us`.
+
+    `twins` counts equal messages of its connection: twins are real and both are kept.
+    """
     moment_us = believable_us(event, received_us) or received_us
     values = encode(event)
+    if twins is not None and (number := twins.count(event_key(event, values))):
+        values[-5] = str(number)  # …, twin, event_us, engine_us, received_us, extra
     return Item(
         Op.CONTENT,
         "",
@@ -141,8 +164,3 @@ def unnumbered_gap(
         received_us,
         event_key(gap, values),
     )
-
-
-def memory(items: Sequence[Item]) -> int:
-    """Bytes that these items hold, roughly."""
-    return sum(item.size for item in items)

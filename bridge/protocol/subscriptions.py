@@ -26,6 +26,14 @@ class Request:
     streams: tuple[str, ...]
     private: bool
 
+    def chunks(self, size: int) -> "list[Request]":
+        """The same in messages of at most `size` names."""
+        names = self.streams
+        return [
+            Request(names[start : start + size], self.private)
+            for start in range(0, len(names), size)
+        ]
+
     def render(self, signature: Sequence[str] | None = None) -> str:
         body: dict[str, object] = {"method": "SUBSCRIBE", "params": list(self.streams)}
         if signature is not None:

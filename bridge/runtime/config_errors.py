@@ -29,6 +29,12 @@ class Origins:
     def note_line(self, path: Path, line: int) -> None:
         self.places[path] = f"{self.file} line {line}"
 
+    def note_variable(self, path: Path, place: str) -> None:
+        """A variable replaces what the file said at this path and below it."""
+        for below in [each for each in self.places if each[: len(path)] == path]:
+            del self.places[below]
+        self.places[path] = place
+
     def of(self, path: Path) -> str:
         """The place of the value, or of the closest group around it."""
         for end in range(len(path), 0, -1):

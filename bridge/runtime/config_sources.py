@@ -104,7 +104,7 @@ def variables_tree(variables: Mapping[str, Variable], shape: Shape, origins: Ori
         if path is None:
             mistakes.append(_unknown_variable(variable, shape))
             continue
-        origins.places[path] = f"{variable.name} in {variable.origin}"
+        origins.note_variable(path, f"{variable.name} in {variable.origin}")
         tree = merged(tree, _nested(path, _value(variable, path, shape)))
     if mistakes:
         raise ConfigError("\n".join(mistakes))

@@ -1,0 +1,83 @@
+"""`python -m bridge run`: hear the exchange and publish, until told to stop.
+
+Knows the process: configuration, keys, log, signals. What is done is `bridge.app`'s.
+"""
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from bridge.app import Bridge
+from bridge.runtime.config import Config, load_config
+from bridge.runtime.embedded import embedded_server
+from bridge.runtime.keys import AccountKey, load_key, require_key, secret_texts
+from bridge.runtime.logs import setup_logs
+from bridge.runtime.masking import masked_url
+
+log = structlog.get_logger(__name__)
+
+INTERRUPTED = 130
+ENV_FILE = Path(".env")
+
+
+def command(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
+    ] = None,
+) -> None:
+    """Hold the connections to the exchange and publish everything heard to Redis Streams.
+
+    Redis or the exchange away, at the start or later, is said and tried again, never a reason to
+    exit. Ctrl-C or SIGTERM writes what was heard, then stops; a second one leaves at once.
+
+    Exit codes: 0 stopped by SIGTERM, 1 something was left unwritten, 2 configuration wrong,
+    130 interrupted.
+
+    Examples:
+
+        python -m bridge run
+        python -m bridge run --config my.yaml
+        BRIDGE_REDIS__URL=embedded python -m bridge run
+    """
+    loaded = load_config(config)
+    key = load_key(exchange_is_real=loaded.exchange.is_real)
+    setup_logs(loaded.log.level, loaded.log.format, secret_texts())
+    require_key(key, loaded.stream_names)
+    raise typer.Exit(asyncio.run(_run(loaded, key)))
+
+
+async def _run(config: Config, key: AccountKey | None) -> int:
+    stop = asyncio.Event()
+    signals: list[int] = []
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _heed, number, signals, stop)
+    async with AsyncExitStack() as stack:
+        url = config.redis.url
+        if config.redis.is_embedded:
+            url = (await stack.enter_async_context(embedded_server(config.embedded))).url
+        log.info(
+            "bridge_starting",
+            instance=config.instance,
+            streams=len(config.stream_names),
+            exchange=config.exchange.ws_url,
+            redis=masked_url(url),
+        )
+        left = await Bridge(config, key, url).run(stop)
+    if left:
+        return 1
+    return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
+
+
+def _heed(number: int, signals: list[int], stop: asyncio.Event) -> None:
+    signals.append(number)
+    if len(signals) > 1:
+        os._exit(INTERRUPTED)  # asked twice: leave at once, whatever is unwritten
+    log.info("bridge_stopping", signal=signal.Signals(number).name)
+    stop.set()

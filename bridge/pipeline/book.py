@@ -1,0 +1,126 @@
+"""The bridge's own order book of one depth stream, only to place snapshots exactly (pure).
+
+A REST snapshot trails or leads the socket by some updates, so it is never published as it arrives:
+it is joined with the deltas heard and carried forward to the newest of them, P; the entry is the
+book at P. The recipe: drop deltas with `u <= lastUpdateId`, the first kept one must satisfy
+`U <= lastUpdateId + 1 <= u`, then each continues the last. Levels are compared as numbers: the
+socket pads prices ("86700.0"), REST trims them ("86700").
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from bridge.contract.events import Depth, Level
+
+MAX_WAITING_DELTAS = 20_000
+
+
+class Join(StrEnum):
+    """What became of a REST body."""
+
+    PLACED = "placed"  # the book is exact at `position`
+    TOO_OLD = "too old"  # the deltas heard begin after it: ask again
+    AHEAD = "ahead"  # it is ahead of the newest delta: placed when that one arrives
+
+
+def price_key(price: str) -> str:
+    """One spelling for each number: `86700.0` and `86700` are one level."""
+    return price.rstrip("0").rstrip(".") if "." in price else price
+
+
+def is_zero(quantity: str) -> bool:
+    """Zero deletes a level; it is written padded (`0.00`)."""
+    return not quantity.strip("0.")
+
+
+@dataclass(slots=True)
+class _Sides:
+    bids: dict[str, Level] = field(default_factory=dict)
+    asks: dict[str, Level] = field(default_factory=dict)
+
+    def apply(self, bids: Iterable[Level], asks: Iterable[Level]) -> None:
+        for side, levels in ((self.bids, bids), (self.asks, asks)):
+            for level in levels:
+                key = price_key(level[0])
+                if is_zero(level[1]):
+                    side.pop(key, None)
+                else:
+                    side[key] = level
+
+
+@dataclass(slots=True)
+class DepthBook:
+    """Deltas in, and the book when a snapshot has been joined. `position` 0: nothing heard yet."""
+
+    every_updates: int  # a periodic snapshot each time the update id crosses a multiple; 0: off
+    position: int = 0
+    joined: bool = False
+    rest_update_id: int = 0
+    _sides: _Sides = field(default_factory=_Sides)
+    _waiting: deque[Depth] = field(default_factory=lambda: deque(maxlen=MAX_WAITING_DELTAS))
+    _ahead: tuple[int, Sequence[Level], Sequence[Level]] | None = None
+
+    def reset(self) -> None:
+        """A new subscription: nothing heard before it can be relied on."""
+        self.position = 0
+        self._forget()
+
+    def hear(self, delta: Depth) -> Join | None:
+        """Follow one delta. PLACED: a snapshot that was ahead of the deltas has been reached."""
+        if self.position and not delta.first_update_id <= self.position + 1 <= delta.last_update_id:
+            if delta.last_update_id <= self.position:
+                return None
+            self._forget()  # a hole: the book is void until the next snapshot
+        self.position = delta.last_update_id
+        if self.joined:
+            self._sides.apply(delta.bids, delta.asks)
+            return None
+        self._waiting.append(delta)
+        if self._ahead is not None and delta.last_update_id >= self._ahead[0]:
+            return self.join(*self._ahead)
+        return None
+
+    def join(self, update_id: int, bids: Sequence[Level], asks: Sequence[Level]) -> Join:
+        """Join a REST body (`update_id`: its lastUpdateId) with the deltas since subscribing."""
+        self._ahead = None
+        if not self._waiting or update_id > self._waiting[-1].last_update_id:
+            self._ahead = (update_id, bids, asks)
+            return Join.AHEAD
+        if self._waiting[0].first_update_id > update_id + 1:
+            return Join.TOO_OLD
+        self._sides = _Sides()
+        self._sides.apply(bids, asks)
+        for delta in self._waiting:
+            if delta.last_update_id > update_id:
+                self._sides.apply(delta.bids, delta.asks)
+        self._waiting.clear()
+        self.joined = True
+        self.rest_update_id = update_id
+        return Join.PLACED
+
+    def crosses(self, delta: Depth) -> bool:
+        """Is a periodic snapshot due at this delta? Every bridge finds the same ones."""
+        every = self.every_updates
+        if not every or not self.joined:
+            return False
+        return (delta.first_update_id - 1) // every != delta.last_update_id // every
+
+    def levels(self) -> tuple[list[Level], list[Level]]:
+        """Bids and asks, best price first."""
+        bids = sorted(self._sides.bids.values(), key=_price, reverse=True)
+        return bids, sorted(self._sides.asks.values(), key=_price)
+
+    def _forget(self) -> None:
+        self.joined = False
+        self._ahead = None
+        self._sides = _Sides()
+        self._waiting.clear()
+
+
+def _price(level: Level) -> tuple[int, str]:
+    # Non-negative decimals in plain notation compare as (digits before the point, text).
+    whole, _, fraction = level[0].partition(".")
+    whole = whole.lstrip("0")
+    return len(whole), f"{whole}.{fraction}"

@@ -1,0 +1,224 @@
+"""The line of one numbered stream (trade, depth): what waits, and what an answer means (pure).
+
+Redis decides what is already there. A message whose predecessor is missing is refused; the line
+then holds, for a bounded time counted from when that message was heard, and after it writes a gap
+that names the missing ids and goes on. It never passes a refused item, and sending again is always
+harmless.
+"""
+
+from bisect import insort
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bridge.contract.identity import EMPTY, EntryId
+from bridge.contract.streams import Stream
+from bridge.pipeline.items import Answer, Item, Op, numbered_gap
+
+RENUMBER_AFTER_US = 5_000_000
+RENUMBER_MIN_FRAMES = 3
+MAX_SUSPECTS = 50_000
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened to a line's items since the bridge started."""
+
+    published: int = 0
+    duplicates: int = 0
+    late: int = 0
+    gaps: int = 0
+    snapshots: int = 0
+    misplaced_snapshots: int = 0
+    overflowed: int = 0
+
+
+def _order(item: Item) -> tuple[int, str]:
+    # At one position: the message (A), then a gap (G), then the snapshot (S).
+    return item.position, item.op
+
+
+@dataclass(slots=True)
+class NumberedLine:
+    """One numbered stream's queue towards Redis. Times are the caller's, in µs."""
+
+    stream: Stream
+    hold_us: int
+    pending: deque[Item] = field(default_factory=deque)
+    counters: Counters = field(default_factory=Counters)
+    confirmed: str = EMPTY
+    parked: str = ""
+    missing_cause: str = "skipped"
+    pending_bytes: int = 0
+    heard: int = 0  # messages put, ever
+    _in_flight: int = 0
+    _held_until_us: int | None = None
+    _start_cause: str | None = None
+    _suspects: list[Item] = field(default_factory=list)
+
+    def put(self, item: Item) -> None:
+        """Add what was heard; out of order only where two connections hear the same stream."""
+        self.heard += 1
+        self.pending_bytes += item.size
+        self.pending.append(item)
+        if len(self.pending) > 1 + self._in_flight and _order(self.pending[-2]) > _order(item):
+            self._sort()
+
+    def take(self, now_us: int, limit: int) -> Sequence[Item]:
+        """The next items to send, in order; empty while held or parked, or with some in flight."""
+        if self._in_flight or self.parked or not self.pending:
+            return ()
+        if self._held_until_us is not None:
+            if now_us < self._held_until_us:
+                return ()
+            self._write_gap()
+        if self._start_cause is not None:
+            self._write_start()
+        batch = [item for item, _ in zip(self.pending, range(limit), strict=False)]
+        self._in_flight = len(batch)
+        return batch
+
+    def due_us(self) -> int | None:
+        """When a held line wants to be asked again."""
+        return None if self.parked else self._held_until_us
+
+    def unanswered(self) -> None:
+        """No reply came: nothing is known, everything is sent again, the script settles it."""
+        self._in_flight = 0
+
+    def settle(self, answer: Answer, now_us: int) -> None:
+        """What Redis said of the batch taken last."""
+        self._in_flight = 0
+        for sign in answer.signs:
+            self._settle_one(sign, now_us)
+        if answer.status == "ok":
+            self.confirmed = answer.last
+            self._held_until_us = None
+            return
+        self._refused(answer)
+
+    def fail(self, reason: str) -> None:
+        """This stream fails alone (a wrong type at its key, say); the others go on."""
+        self._in_flight = 0
+        self.parked = reason
+
+    def redeem(self) -> None:
+        """Try a parked stream again."""
+        self.parked = ""
+
+    def hurry(self) -> None:
+        """The bridge is stopping: hold no longer, say what is missing now."""
+        self.hold_us = 0
+        if self._held_until_us is not None:
+            self._held_until_us = 0
+
+    def disconnected(self, cause: str) -> None:
+        """Whatever turns out to be missing next was missed for this reason."""
+        self.missing_cause = cause
+
+    def drop_oldest(self, share: int) -> int:
+        """Give up the oldest `1/share` of what waits; the hole becomes a gap. Returns bytes freed.
+
+        What is in flight stays: an answer about it is on its way.
+        """
+        keep = list(self.pending)[: self._in_flight]
+        rest = list(self.pending)[self._in_flight :]
+        dropped = rest[: max(1, len(rest) // share)]
+        freed = sum(item.size for item in dropped)
+        self.pending = deque([*keep, *rest[len(dropped) :]])
+        self.pending_bytes -= freed
+        self.counters.overflowed += len(dropped)
+        self.missing_cause = "buffer full"
+        return freed
+
+    def _settle_one(self, sign: str, now_us: int) -> None:
+        item = self.pending.popleft()
+        self.pending_bytes -= item.size
+        if item.op is Op.APPEND:
+            self._settle_message(sign, item, now_us)
+        elif item.op is Op.GAP:
+            self.counters.gaps += sign == "+"
+        elif sign == "+":
+            self.counters.snapshots += 1
+        else:
+            self.counters.misplaced_snapshots += 1
+
+    def _settle_message(self, sign: str, item: Item, now_us: int) -> None:
+        if sign == "+":
+            self.counters.published += 1
+            self.missing_cause = "skipped"
+            self._suspects.clear()
+            return
+        self.counters.duplicates += 1
+        if sign == "!":
+            self._suspect(item, now_us)
+
+    def _suspect(self, item: Item, now_us: int) -> None:
+        """Not newer by number, newer by time: a true duplicate never is. Numbers may begin anew.
+
+        Kept until a message is appended again (a false alarm), or until it has gone on long enough:
+        then the stream goes on with the new numbering, from the first of them.
+        """
+        if len(self._suspects) < MAX_SUSPECTS:
+            self._suspects.append(item)
+        first = self._suspects[0]
+        lasted = now_us - first.heard_us >= RENUMBER_AFTER_US
+        if lasted and len(self._suspects) >= RENUMBER_MIN_FRAMES:
+            self._start_cause = "renumbered"
+            self.pending.extendleft(reversed(self._suspects))
+            self.pending_bytes += sum(suspect.size for suspect in self._suspects)
+            self._suspects = []
+
+    def _refused(self, answer: Answer) -> None:
+        if answer.status == "foreign":
+            self.fail(
+                f"the last entry ID {answer.last} of {self.stream.name} is beyond 2^53: somebody "
+                "else wrote to this key; rename it in Redis and the stream starts anew"
+            )
+        elif answer.status == "empty":
+            self._start_cause = "start" if self.confirmed == EMPTY else "redis lost entries"
+            self.confirmed = EMPTY
+        elif EntryId.parse(answer.last) < EntryId.parse(self.confirmed):
+            self.missing_cause = "redis lost entries"
+            self._hold(answer.last)
+        elif EntryId.parse(answer.last).position < EntryId.parse(self.confirmed).position:
+            self._start_cause = "foreign"  # a later ID with a lower position is not ours
+            self.confirmed = answer.last
+        else:
+            self._hold(answer.last)
+
+    def _hold(self, last: str) -> None:
+        self.confirmed = last
+        self._sort()
+        self._held_until_us = self.pending[0].heard_us + self.hold_us
+
+    def _write_gap(self) -> None:
+        """The predecessor did not come in time: say what is missing and go on."""
+        self._held_until_us = None
+        waiting = self.pending[0]
+        missing_from = EntryId.parse(self.confirmed).position + 1
+        if waiting.op is Op.APPEND and waiting.after >= missing_from:
+            self._put_first(self._gap(waiting, missing_from, self.missing_cause))
+
+    def _write_start(self) -> None:
+        cause, self._start_cause = self._start_cause, None
+        waiting = next((item for item in self.pending if item.op is Op.APPEND), None)
+        if waiting is not None and cause is not None:
+            self._put_first(self._gap(waiting, None, cause))
+
+    def _gap(self, waiting: Item, from_: int | None, cause: str) -> Item:
+        return numbered_gap(
+            waiting, symbol=self.stream.symbol, last=self.confirmed, from_=from_, cause=cause
+        )
+
+    def _put_first(self, item: Item) -> None:
+        self.pending_bytes += item.size
+        self.pending.appendleft(item)
+
+    def _sort(self) -> None:
+        """Bring what is not in flight into the order of positions."""
+        flying = [self.pending.popleft() for _ in range(self._in_flight)]
+        rest: list[Item] = []
+        for item in self.pending:
+            insort(rest, item, key=_order)
+        self.pending = deque([*flying, *rest])

@@ -1,0 +1,203 @@
+"""The line of one unnumbered stream: account events, liquidations, and states (pure).
+
+Nothing numbers these messages, so each batch is appended only if the stream's last ID is still the
+one this line reasoned on. Otherwise somebody wrote (or an answer was lost): the line reads the
+stream's tail, drops what is there already, told by content, and sends the rest.
+
+States (tickers, candles, prices) are ordered by update id or time: one that is not above the last
+is late and dropped, an equal one with other content is kept.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bridge.contract.entry import BadEntry, decode, encode
+from bridge.contract.identity import EMPTY, EntryId, event_key, order_value
+from bridge.contract.streams import Identity, Stream
+from bridge.pipeline.items import Answer, Item, unnumbered_gap
+from bridge.pipeline.numbered import Counters
+
+TAIL_MS = 10_000  # how far before the oldest waiting message the tail is read
+
+
+class Tail(NamedTuple):
+    """What the stream holds at its end: last ID (of all times), and entries from a point on."""
+
+    last: str
+    entries: Sequence[tuple[str, Mapping[str, str]]]
+
+
+@dataclass(slots=True)
+class UnnumberedLine:
+    """One unnumbered stream's queue towards Redis. Times are the caller's, in µs."""
+
+    stream: Stream
+    pending: deque[Item] = field(default_factory=deque)
+    counters: Counters = field(default_factory=Counters)
+    confirmed: str = EMPTY
+    parked: str = ""
+    pending_bytes: int = 0
+    heard: int = 0  # messages put, ever
+    _in_flight: int = 0
+    _last: str | None = None  # the ID the next batch expects; None: the tail must be read first
+    _newest: tuple[int, tuple[str, ...]] = (0, ())
+
+    def put(self, item: Item) -> None:
+        """Add what was heard, unless it is a state that a newer one has overtaken."""
+        self.heard += 1
+        if self._is_overtaken(item):
+            return
+        self.pending_bytes += item.size
+        self.pending.append(item)
+
+    def put_gap(self, *, from_us: int, to_us: int, cause: str) -> None:
+        """Say that nobody was listening, before the first that was heard at `to_us` or later."""
+        gap = unnumbered_gap(
+            symbol=self.stream.symbol,
+            from_us=from_us,
+            to_us=to_us,
+            cause=cause,
+            received_us=to_us,
+        )
+        place = len(self.pending)
+        while place > self._in_flight and self.pending[place - 1].heard_us >= to_us:
+            place -= 1
+        self.pending.insert(place, gap)
+        self.pending_bytes += gap.size
+
+    def tail_from_ms(self) -> int | None:
+        """From which time the tail must be read before anything can be sent, or None."""
+        if self._last is not None or self._in_flight or self.parked or not self.pending:
+            return None
+        return max(0, self.pending[0].ms - TAIL_MS)
+
+    def take(self, now_us: int, limit: int) -> Sequence[Item]:
+        """The next items to send, in order; the first carries the ID the batch expects."""
+        if self._in_flight or self.parked or self._last is None or not self.pending:
+            return ()
+        batch = [item for item, _ in zip(self.pending, range(limit), strict=False)]
+        batch[0].expected = self._last
+        for item in batch[1:]:
+            item.expected = ""
+        self._in_flight = len(batch)
+        return batch
+
+    def due_us(self) -> int | None:
+        """An unnumbered line never waits for anything but Redis."""
+        return None
+
+    def unanswered(self) -> None:
+        """No reply came: the tail will say what is there."""
+        self._in_flight = 0
+        self._last = None
+
+    def settle(self, answer: Answer, now_us: int) -> None:
+        """What Redis said of the batch taken last."""
+        self._in_flight = 0
+        for _ in range(answer.settled):
+            item = self.pending.popleft()
+            self.pending_bytes -= item.size
+            self._count(item)
+        if answer.status == "foreign":
+            self.fail(
+                f"the last entry ID {answer.last} of {self.stream.name} is beyond 2^53: somebody "
+                "else wrote to this key; rename it in Redis and the stream starts anew"
+            )
+        elif answer.status == "moved":
+            self._last = None
+        else:
+            self._last = self.confirmed = answer.last
+
+    def read_tail(self, tail: Tail) -> None:
+        """Go on from what the stream really holds."""
+        if EntryId.parse(tail.last) < EntryId.parse(self.confirmed):
+            self._lost()
+        self._last = self.confirmed = tail.last
+        stored = [identified for _, fields in tail.entries if (identified := _identify(fields))]
+        keys = {key for key, _ in stored}
+        newest = max((order for _, order in stored), default=0)
+        kept = deque(item for item in self.pending if not self._is_stored(item, keys, newest))
+        self.counters.duplicates += len(self.pending) - len(kept)
+        self.pending = kept
+        self.pending_bytes = sum(item.size for item in kept)
+
+    def fail(self, reason: str) -> None:
+        """This stream fails alone; the others go on."""
+        self._in_flight = 0
+        self._last = None
+        self.parked = reason
+
+    def redeem(self) -> None:
+        """Try a parked stream again."""
+        self.parked = ""
+
+    def drop_oldest(self, share: int) -> int:
+        """Give up the oldest `1/share` of what waits and mark it. Returns bytes freed."""
+        rest = list(self.pending)[self._in_flight :]
+        if not rest:
+            return 0
+        dropped = rest[: max(1, len(rest) // share)]
+        keep = list(self.pending)[: self._in_flight]
+        gap = unnumbered_gap(
+            symbol=self.stream.symbol,
+            from_us=dropped[0].heard_us,
+            to_us=dropped[-1].heard_us,
+            cause="buffer full",
+            received_us=dropped[-1].heard_us,
+        )
+        freed = sum(item.size for item in dropped) - gap.size
+        self.pending = deque([*keep, gap, *rest[len(dropped) :]])
+        self.pending_bytes -= freed
+        self.counters.overflowed += len(dropped)
+        return freed
+
+    def _is_overtaken(self, item: Item) -> bool:
+        if self.stream.identity is not Identity.STATES or item.order == 0:
+            return False
+        order, key = self._newest
+        if item.order < order:
+            self.counters.late += 1
+            return True
+        if item.order == order and item.key == key:
+            self.counters.duplicates += 1
+            return True
+        self._newest = (item.order, item.key)
+        return False
+
+    def _count(self, item: Item) -> None:
+        if item.values[0] == "gap":
+            self.counters.gaps += 1
+        elif item.values[0].endswith("_snapshot"):
+            self.counters.snapshots += 1
+        else:
+            self.counters.published += 1
+
+    def _lost(self) -> None:
+        """The last ID went back: Redis lost entries that it had acknowledged."""
+        first = self.pending[0]
+        lost_us = EntryId.parse(self.confirmed).ms * 1000
+        gap = unnumbered_gap(
+            symbol=self.stream.symbol,
+            from_us=None,
+            to_us=max(lost_us, first.ms * 1000),
+            cause="redis lost entries",
+            received_us=first.heard_us,
+        )
+        self.pending.appendleft(gap)
+
+    def _is_stored(self, item: Item, keys: set[tuple[str, ...]], newest: int) -> bool:
+        """Is it in the tail already, or a state that what is there has overtaken?"""
+        if item.order and self.stream.identity is Identity.STATES:
+            return item.order < newest or (item.order == newest and item.key in keys)
+        return item.key in keys
+
+
+def _identify(fields: Mapping[str, str]) -> tuple[tuple[str, ...], int] | None:
+    """Key and order value of a stored entry; None where it is not of the contract."""
+    try:
+        event = decode(fields)
+    except BadEntry:
+        return None
+    return event_key(event, encode(event)), order_value(event, int(fields["received_us"]))

@@ -1,0 +1,124 @@
+"""What the exchange's REST bodies mean (pure): depth, and the account as it stands.
+
+Rows of account snapshots use the contract's names (those of OrderUpdate, PositionUpdate and
+BalanceUpdate), so that a reader applies both alike. Fields of a row that have no name there keep
+the exchange's.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from bridge.contract.entry import complaint
+from bridge.contract.events import Level, Levels, Whole
+
+MAX_SHOWN = 120
+
+
+class BadBody(ValueError):
+    """The body is not what this endpoint answers; the message says what it is instead."""
+
+
+class DepthBody(BaseModel):
+    """`GET /api/v1/depth`: bids ascending (best last), asks ascending (best first)."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    last_update_id: Whole = Field(alias="lastUpdateId")  # a string of digits
+    bids: Levels
+    asks: Levels
+
+    def sides(self) -> tuple[list[Level], list[Level]]:
+        return self.bids, self.asks
+
+
+def depth_body(text: bytes) -> DepthBody:
+    """Read a depth body, or BadBody."""
+    try:
+        return DepthBody.model_validate_json(text)
+    except ValidationError as error:
+        raise BadBody(f"depth: {complaint(error)}") from None
+
+
+_ORDER_NAMES: Mapping[str, str] = {
+    "id": "order_id",
+    "clientId": "client_order_id",
+    "symbol": "symbol",
+    "side": "side",
+    "orderType": "order_type",
+    "timeInForce": "time_in_force",
+    "status": "status",
+    "price": "price",
+    "quantity": "quantity",
+    "quoteQuantity": "quote_quantity",
+    "executedQuantity": "executed_quantity",
+    "executedQuoteQuantity": "executed_quote_quantity",
+    "selfTradePrevention": "self_trade_prevention",
+    "reduceOnly": "reduce_only",
+    "postOnly": "post_only",
+    "triggerPrice": "trigger_price",
+    "triggerBy": "trigger_by",
+    "triggerQuantity": "trigger_quantity",
+    "takeProfitTriggerPrice": "take_profit_trigger_price",
+    "takeProfitTriggerBy": "take_profit_trigger_by",
+    "takeProfitLimitPrice": "take_profit_limit_price",
+    "stopLossTriggerPrice": "stop_loss_trigger_price",
+    "stopLossTriggerBy": "stop_loss_trigger_by",
+    "stopLossLimitPrice": "stop_loss_limit_price",
+    "relatedOrderId": "related_order_id",
+    "strategyId": "strategy_id",
+}
+_POSITION_NAMES: Mapping[str, str] = {
+    "symbol": "symbol",
+    "positionId": "position_id",
+    "netQuantity": "net_quantity",
+    "netExposureQuantity": "net_exposure_quantity",
+    "netExposureNotional": "net_exposure_notional",
+    "entryPrice": "entry_price",
+    "breakEvenPrice": "break_even_price",
+    "markPrice": "mark_price",
+    "imf": "initial_margin_fraction",
+    "mmf": "maintenance_margin_fraction",
+    "pnlRealized": "realized_pnl",
+    "pnlUnrealized": "unrealized_pnl",
+    "estLiquidationPrice": "liquidation_price",
+}
+
+_ROWS: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[dict[str, Any]])
+_BALANCES: TypeAdapter[dict[str, dict[str, Any]]] = TypeAdapter(dict[str, dict[str, Any]])
+
+
+def orders_rows(text: bytes) -> list[dict[str, Any]]:
+    """`GET /api/v1/orders`: the open orders, or BadBody."""
+    return _renamed(_rows(text, "orders"), _ORDER_NAMES)
+
+
+def positions_rows(text: bytes) -> list[dict[str, Any]]:
+    """`GET /api/v1/position`: the open positions, or BadBody."""
+    return _renamed(_rows(text, "positions"), _POSITION_NAMES)
+
+
+def balances_rows(text: bytes) -> list[dict[str, Any]]:
+    """`GET /api/v1/capital`: a map asset → available, locked, staked; as rows, or BadBody."""
+    try:
+        balances = _BALANCES.validate_json(text)
+    except ValidationError as error:
+        raise BadBody(f"balances: {complaint(error)}") from None
+    return [{"asset": asset} | amounts for asset, amounts in sorted(balances.items())]
+
+
+def market_symbols(text: bytes) -> list[str]:
+    """`GET /api/v1/markets`: every symbol that is listed, or BadBody."""
+    return [str(row["symbol"]) for row in _rows(text, "markets") if "symbol" in row]
+
+
+def _rows(text: bytes, what: str) -> list[dict[str, Any]]:
+    try:
+        return _ROWS.validate_json(text)
+    except ValidationError as error:
+        raise BadBody(f"{what}: {complaint(error)}") from None
+
+
+def _renamed(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{names.get(name, name): value for name, value in row.items()} for row in rows]

@@ -1,0 +1,284 @@
+"""Writes what waits in the lines to Redis, exactly once and in order.
+
+Batches are natural: what has arrived goes out at once, and grows only while Redis is answering the
+last one; no timer delays a message. A reply that never comes is neither success nor failure: the
+line is told `unanswered` and the append script (or the stream's tail) settles it. Redis away is no
+reason to stop: this keeps trying while the lines hold what is heard.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import hiredis
+import structlog
+
+from bridge.contract.streams import Stream
+from bridge.pipeline.intake import Intake, Line
+from bridge.pipeline.items import Item
+from bridge.pipeline.unnumbered import Tail, UnnumberedLine
+from bridge.publish.append import SCRIPT, pack_append, read_answer
+from bridge.publish.registry import check_claim, pack_claim, pack_registration
+from bridge.publish.wire import Reply, Target, Wire, WireLost, open_wire, pack
+from bridge.runtime.backoff import Backoff
+
+log = structlog.get_logger(__name__)
+
+MAX_FLUSH_ITEMS = 4_000  # in one write; bounds what one reply can leave in doubt
+MAX_TAIL = 20_000  # entries read to see what is there already
+REDEEM_US = 10_000_000  # how often a stream that failed alone is tried again
+
+# Redis as a whole cannot take writes now; trying again helps. Everything else is the stream's own.
+_SERVER_WIDE = (
+    "LOADING", "OOM", "READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY",
+    "NOAUTH", "WRONGPASS", "NOREPLICAS", "UNKILLABLE",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A stream's retention, as the append script takes it (empty: no limit)."""
+
+    max_entries: bytes = b""
+    max_age_ms: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishSettings:
+    """What the publisher needs of the configuration."""
+
+    target: Target
+    key_prefix: str
+    batch_entries: int
+    connect_timeout_s: float
+    command_timeout_s: float
+    account_fingerprint: str  # empty: no private streams
+
+
+class Publisher:
+    """One bridge's writer. `wake()` after something was put into a line."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        settings: PublishSettings,
+        limits: Callable[[Stream], Limits],
+        clock_us: Callable[[], int],
+        backoff: Backoff,
+    ) -> None:
+        self._intake = intake
+        self._settings = settings
+        self._clock_us = clock_us
+        self._backoff = backoff
+        lines = (*intake.lines.values(), intake.quarantine)
+        self._limits = {line.stream.name: limits(line.stream) for line in lines}
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._redeem_at_us = 0
+        self.trouble = "not connected yet"  # empty while Redis answers
+        self.newest_us = 0  # when Redis last acknowledged something
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled. Raises Fatal only (another account owns the prefix)."""
+        while True:
+            try:
+                await self._session()
+            except WireLost as lost:
+                for line in self._lines():
+                    line.unanswered()
+                delay_s = self._backoff.next_s()
+                if self.trouble != str(lost):
+                    log.warning("redis_unavailable", reason=str(lost), retry_s=round(delay_s, 2))
+                self.trouble = str(lost)
+                await asyncio.sleep(delay_s)
+
+    async def drain(self, deadline_s: float) -> int:
+        """Wait until nothing is pending, at most so long. Returns how many entries are left."""
+        self._intake.hurry()
+        self.wake()
+        try:
+            async with asyncio.timeout(deadline_s):
+                while self.pending():
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            pass
+        return self.pending()
+
+    def pending(self) -> int:
+        """Entries that wait for Redis, parked streams left out."""
+        return sum(len(line.pending) for line in self._lines() if not line.parked)
+
+    async def _session(self) -> None:
+        """One connection's life."""
+        settings = self._settings
+        wire = await open_wire(settings.target, settings.connect_timeout_s)
+        try:
+            await self._prepare(wire)
+            if self.trouble:
+                log.info("redis_connected", target=repr(settings.target), pending=self.pending())
+            self.trouble = ""
+            while True:
+                await self._cycle(wire)
+        finally:
+            wire.close()
+
+    async def _cycle(self, wire: Wire) -> None:
+        """Send what waits and settle it, or wait until there is something."""
+        self._wake.clear()
+        now_us = self._clock_us()
+        self._redeem(now_us)
+        await self._read_tails(wire)
+        batch = self._take(now_us)
+        if not batch:
+            self._idle.set()
+            await self._sleep(now_us)
+            return
+        packed = b"".join([self._pack(line, items) for line, items in batch])
+        replies = await wire.call(packed, len(batch), self._settings.command_timeout_s)
+        await self._settle(wire, batch, replies)
+
+    def _take(self, now_us: int) -> list[tuple[Line, Sequence[Item]]]:
+        batch: list[tuple[Line, Sequence[Item]]] = []
+        total = 0
+        for name, line in list(self._intake.dirty.items()):
+            items = line.take(now_us, self._settings.batch_entries)
+            if items:
+                batch.append((line, items))
+                total += len(items)
+            elif not line.pending:
+                del self._intake.dirty[name]
+            if total >= MAX_FLUSH_ITEMS:
+                break
+        return batch
+
+    def _pack(self, line: Line, items: Sequence[Item]) -> bytes:
+        limits = self._limits[line.stream.name]
+        return pack_append(self._key(line), limits.max_entries, limits.max_age_ms, items)
+
+    async def _settle(
+        self, wire: Wire, batch: list[tuple[Line, Sequence[Item]]], replies: Sequence[Reply]
+    ) -> None:
+        now_us = self._clock_us()
+        trouble = ""
+        for (line, _), reply in zip(batch, replies, strict=True):
+            answer = read_answer(reply)
+            if not isinstance(answer, hiredis.ReplyError):
+                line.settle(answer, now_us)
+            elif "NOSCRIPT" in str(answer):
+                line.unanswered()
+                trouble = trouble or "NOSCRIPT"
+            elif any(word in str(answer) for word in _SERVER_WIDE):
+                line.unanswered()
+                trouble = str(answer)
+            else:
+                line.fail(str(answer))
+                log.error("stream_failed", stream=line.stream.name, reason=line.parked)
+        if trouble == "NOSCRIPT":
+            await self._load_script(wire)
+        elif trouble:
+            raise WireLost(f"Redis refused: {trouble}")
+        else:
+            self.newest_us = now_us
+            self._backoff.reset()
+
+    async def _read_tails(self, wire: Wire) -> None:
+        """Unnumbered lines in doubt learn what their stream holds."""
+        asking = [
+            (line, since)
+            for line in self._intake.dirty.values()
+            if isinstance(line, UnnumberedLine) and (since := line.tail_from_ms()) is not None
+        ]
+        if not asking:
+            return
+        packed = b"".join(
+            pack("XINFO", "STREAM", self._key(line))
+            + pack("XREVRANGE", self._key(line), "+", since, "COUNT", MAX_TAIL)
+            for line, since in asking
+        )
+        replies = await wire.call(packed, 2 * len(asking), self._settings.command_timeout_s)
+        for (line, _), info, entries in zip(asking, replies[::2], replies[1::2], strict=True):
+            _hand_tail(line, info, entries)
+
+    async def _sleep(self, now_us: int) -> None:
+        dues = [due for line in self._intake.dirty.values() if (due := line.due_us()) is not None]
+        if any(line.parked for line in self._intake.dirty.values()):
+            dues.append(self._redeem_at_us)
+        timeout_s = None if not dues else max(0.0, (min(dues) - now_us) / 1e6)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _redeem(self, now_us: int) -> None:
+        if now_us >= self._redeem_at_us:
+            self._redeem_at_us = now_us + REDEEM_US
+            for line in self._lines():
+                if line.parked:
+                    line.redeem()
+
+    async def _prepare(self, wire: Wire) -> None:
+        await self._load_script(wire)
+        streams = [line.stream for line in self._intake.lines.values()]
+        prefix, owner = self._settings.key_prefix, self._settings.account_fingerprint
+        timeout_s = self._settings.command_timeout_s
+        _refuse_errors(await wire.call(pack_registration(prefix, streams), 1, timeout_s))
+        if owner:
+            replies = await wire.call(pack_claim(prefix, owner), 2, timeout_s)
+            _refuse_errors(replies)
+            check_claim(replies, prefix, owner)
+
+    async def _load_script(self, wire: Wire) -> None:
+        packed = pack("SCRIPT", "LOAD", SCRIPT)
+        _refuse_errors(await wire.call(packed, 1, self._settings.command_timeout_s))
+
+    def _key(self, line: Line) -> bytes:
+        return (self._settings.key_prefix + line.stream.name).encode()
+
+    def _lines(self) -> list[Line]:
+        return [*self._intake.lines.values(), self._intake.quarantine]
+
+
+def _refuse_errors(replies: Sequence[Reply]) -> None:
+    for reply in replies:
+        if isinstance(reply, hiredis.ReplyError):
+            raise WireLost(f"Redis refused: {reply}")
+
+
+def _hand_tail(line: UnnumberedLine, info: Reply, entries: Reply) -> None:
+    if isinstance(entries, hiredis.ReplyError) or (
+        isinstance(info, hiredis.ReplyError) and "no such key" not in str(info)
+    ):
+        reason = str(entries if isinstance(entries, hiredis.ReplyError) else info)
+        if any(word in reason for word in _SERVER_WIDE):
+            raise WireLost(f"Redis refused: {reason}")
+        line.fail(reason)
+        log.error("stream_failed", stream=line.stream.name, reason=reason)
+        return
+    line.read_tail(Tail(_last_id(info), _decoded(entries)))
+
+
+def _last_id(info: Reply) -> str:
+    if not isinstance(info, list):
+        return "0-0"
+    facts = dict(zip(info[::2], info[1::2], strict=True))
+    last = facts[b"last-generated-id"]
+    return str(last.decode())
+
+
+def _decoded(entries: Reply) -> list[tuple[str, dict[str, str]]]:
+    assert isinstance(entries, list)
+    return [
+        (
+            entry_id.decode(),
+            {
+                name.decode(errors="replace"): value.decode(errors="replace")
+                for name, value in zip(fields[::2], fields[1::2], strict=True)
+            },
+        )
+        for entry_id, fields in entries
+    ]

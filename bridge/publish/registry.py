@@ -1,0 +1,59 @@
+"""What the bridge tells about itself in Redis besides the streams: names, owner, status.
+
+bridge:streams   hash  stream name → {"type", "identity", "symbol", "private"} as JSON
+bridge:account   string: fingerprint of the public key whose private streams are published here
+bridge:status    hash  instance → its status as JSON, each second
+bridge:heard     hash  stream → µs: everything the exchange sent up to here is in the stream
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from bridge.contract.streams import Stream
+from bridge.errors import Fatal
+from bridge.publish.wire import Reply, pack
+
+STREAMS_KEY = "bridge:streams"
+ACCOUNT_KEY = "bridge:account"
+STATUS_KEY = "bridge:status"
+HEARD_KEY = "bridge:heard"
+
+
+class OtherAccount(Fatal):
+    """Another account's private streams are published under this prefix."""
+
+
+def describe(stream: Stream) -> str:
+    """A stream's line in the registry."""
+    return json.dumps(
+        {
+            "type": stream.type.value,
+            "identity": stream.identity.value,
+            "symbol": stream.symbol,
+            "private": stream.is_private,
+        },
+        separators=(",", ":"),
+    )
+
+
+def pack_registration(prefix: str, streams: Iterable[Stream]) -> bytes:
+    """Put these streams into the registry (one command)."""
+    fields = [part for stream in streams for part in (stream.name, describe(stream))]
+    return pack("HSET", prefix + STREAMS_KEY, *fields)
+
+
+def pack_claim(prefix: str, fingerprint: str) -> bytes:
+    """Claim the prefix for an account, and read whose it is (two commands)."""
+    key = prefix + ACCOUNT_KEY
+    return pack("SET", key, fingerprint, "NX") + pack("GET", key)
+
+
+def check_claim(replies: Sequence[Reply], prefix: str, fingerprint: str) -> None:
+    """Refuse to publish over another account's private streams."""
+    owner = replies[1]
+    if isinstance(owner, bytes) and owner.decode() != fingerprint:
+        raise OtherAccount(
+            f"private streams under this prefix ({prefix!r}) belong to the account with key "
+            f"fingerprint {owner.decode()}, yours is {fingerprint}: give this bridge another "
+            f"redis.key_prefix, or delete the key {prefix}{ACCOUNT_KEY} if that account is gone"
+        )

@@ -1,0 +1,23 @@
+"""How long to wait before trying again: doubling, capped, with full jitter (pure)."""
+
+import random
+
+
+class Backoff:
+    """Delays in seconds. Reset only after something good really came, not after a mere connect."""
+
+    def __init__(self, initial_s: float, max_s: float, chance: random.Random) -> None:
+        self._initial_s = initial_s
+        self._max_s = max_s
+        self._chance = chance
+        self._failures = 0
+
+    def next_s(self) -> float:
+        """The next delay: between half of and the whole of the doubled time."""
+        whole_s = min(self._max_s, self._initial_s * float(2 ** min(self._failures, 30)))
+        self._failures += 1
+        return whole_s * self._chance.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """Something good came: the next failure begins small again."""
+        self._failures = 0
