@@ -39,7 +39,7 @@ class Rest:
     ) -> None:
         self._client = httpx.AsyncClient(base_url=base_url, timeout=10.0)
         self._interval_s = 1 / per_second
-        self._turn = asyncio.Lock()
+        self._free_at_s = 0.0
         self._window_ms = window_ms
         self._clock_ms = clock_ms
         self._public_key = public_key
@@ -81,5 +81,8 @@ class Rest:
         raise RestError(said)
 
     async def _pace(self) -> None:
-        async with self._turn:
-            await asyncio.sleep(self._interval_s)
+        """Wait for this request's slot: so many a second, in order of asking."""
+        now_s = asyncio.get_running_loop().time()
+        slot_s = max(now_s, self._free_at_s)
+        self._free_at_s = slot_s + self._interval_s
+        await asyncio.sleep(slot_s - now_s)
