@@ -1,1 +1,1 @@
-"""A Backpack Exchange on your desk: same WebSocket and REST protocol, generated or recorded market."""
+"""A Backpack Exchange on your desk: its WebSocket and REST protocol, a made or recorded market."""

@@ -1,4 +1,4 @@
-"""The door: options, signals, exit codes. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted."""
+"""The door: options, signals, exit codes (0 done, 1 failed, 2 usage, 130 interrupted)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from simulator.ledger import Ledger
 from simulator.playback import RecordedFrame, play_back
 from simulator.player import play
 from simulator.rest import RestServer
-from simulator.server import Keepalive, SocketServer
+from simulator.server import Patience, SocketServer
 from simulator.session import Topic
 
 LEDGER_FLUSH_S = 0.1
@@ -31,8 +31,9 @@ POSITION_STREAM = "account.positionUpdate"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run is asked to be. `recorded` replaces the generated market; `speed` None means as
-    fast as it goes.
+    """What a run is asked to be; engine time starts when this is made.
+
+    `recorded` replaces the generated market; `speed` None means as fast as it goes.
     """
 
     plan: Plan
@@ -41,7 +42,8 @@ class Settings:
     ledger: Path | None = None
     recorded: list[RecordedFrame] | None = None
     speed: float | None = 1.0
-    keepalive: Keepalive = field(default_factory=Keepalive)
+    patience: Patience = field(default_factory=Patience)
+    begun_s: float = field(default_factory=time.monotonic)
 
 
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
@@ -57,8 +59,10 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
             settings.ledger, seed=plan.seed, start_us=plan.start_us, markets=list(engine.markets)
         )
     hub = Hub(_wall_us, ledger)
-    sockets = SocketServer(hub, plan.accounts, _opening(engine), settings.keepalive)
-    runner = web.AppRunner(_application(engine, hub, sockets, settings), shutdown_timeout=0.2)
+    sockets = SocketServer(hub, plan.accounts, _opening(engine), settings.patience)
+    runner = web.AppRunner(
+        _application(engine, hub, sockets, settings), shutdown_timeout=0.2, access_log=None
+    )
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.host, settings.port).start()
@@ -66,7 +70,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         ready(f"{host}:{port}")
         async with asyncio.TaskGroup() as group:
             if settings.recorded is None:
-                producer = group.create_task(play(engine, hub))
+                producer = group.create_task(play(engine, hub, settings.begun_s))
             else:
                 producer = group.create_task(play_back(settings.recorded, hub, settings.speed))
             flusher = group.create_task(_flush_regularly(ledger))
@@ -92,7 +96,7 @@ def _application(
 
 
 def _opening(engine: Engine) -> Callable[[Topic], Iterable[PositionUpdate]]:
-    """What a new subscriber is told at once: only positionUpdate has something, the open positions."""
+    """What a new subscriber is told at once: the open positions, and nothing elsewhere."""
 
     def opening(topic: Topic) -> Iterable[PositionUpdate]:
         if topic.account is None or not topic.stream.startswith(POSITION_STREAM):

@@ -45,7 +45,7 @@ class Ladder:
         return self.prices[self._best_index] if self.prices else None
 
     def at_depth(self, depth: int) -> int:
-        """The price `depth` levels behind the best one (0 is the best), or the last one there is."""
+        """The price `depth` levels behind the best one (0 is the best), or the last one."""
         depth = min(depth, len(self.prices) - 1)
         return self.prices[-1 - depth] if self._best_index else self.prices[depth]
 

@@ -132,7 +132,7 @@ class Candles:
         return total
 
     def _start(self, interval: str, at_ms: int) -> int:
-        """The candle's start, remembered: most trades fall into the same candle as the one before."""
+        """The candle's start, remembered: most trades fall into the candle of the one before."""
         start, end = self._current[interval]
         if not start <= at_ms < end:
             start = candle_start(interval, at_ms)

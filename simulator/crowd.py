@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from simulator.book import Change, Ladder, Side
+from simulator.book import Change, Side
 from simulator.listing import Listing, MarketType
 from simulator.market import Execution, Market
 from simulator.tape import Tape
@@ -56,14 +56,14 @@ class Crowd:
         elif chance < NOTHING_SHARE + SEVERAL_LEVELS_SHARE + FAR_SHARE:
             self.fidget(tape)
         else:
-            self.market.change(tape, [self._near_change(self.any_side())])
+            self.market.change(tape, self._near_changes(self.any_side()))
         return []
 
     def trade(self, tape: Tape, side: Side) -> list[Execution]:
         """Somebody takes from the book: usually less than the best level, at times a few levels."""
         facing = self.market.book.ladder(side.other)
         if len(facing.prices) <= self._least_levels:
-            self.market.change(tape, [self._new_level(side.other)])
+            self.market.change(tape, self._new_level(side.other))
             return []
         deepest = facing.at_depth(2)
         return self.market.take(tape, side, self._size(4), deepest, self.market.new_order_id())
@@ -93,7 +93,7 @@ class Crowd:
     def _wander(self) -> None:
         """The fair price walks at random and is drawn back to where it began."""
         opening = self._listing.opening_price
-        step = self._draw.gauss(0, 0.6 * self._listing.gap) - 0.0005 * (self._fair - opening)
+        step = self._draw.gauss(0, 0.2 * self._listing.gap) - 0.0005 * (self._fair - opening)
         self._fair = max(2.0, min(self._fair + step, self._listing.highest_price - 1))
 
     def _taking_side(self) -> Side:
@@ -114,54 +114,43 @@ class Crowd:
 
     def _move_several(self, tape: Tape) -> None:
         """Two or three levels in one update, none of them twice."""
-        changes: dict[tuple[Side, int], Change] = {}
         side = self.any_side()
-        for _ in range(self._draw.randrange(2, 4)):
-            change = self._near_change(side)
-            changes[change.side, change.price] = change
+        found = [self._near_changes(side) for _ in range(self._draw.randrange(2, 4))]
+        changes = {change.price: change for changes in found for change in changes}
         self.market.change(tape, list(changes.values()))
 
-    def _near_change(self, side: Side) -> Change:
-        """Add a level, or change or remove one that is there; the count of levels stays near the
-        usual.
-        """
+    def _near_changes(self, side: Side) -> list[Change]:
+        """Add a level, or change or remove one; the count of levels stays near the usual."""
         ladder = self.market.book.ladder(side)
         count = len(ladder.prices)
         if count <= self._least_levels or self._draw.random() < 0.35:
             return self._new_level(side)
         price = ladder.at_depth(int(self._draw.expovariate(1 / 4)))
-        wanted = self._off_fair(side, price) or self._draw.random() < 0.5 * count / (
-            self._usual_levels + 1
-        )
-        return Change(side, price, 0 if wanted else self._size(1))
+        crowding = 0.5 * count / (self._usual_levels + 1)
+        gone = self._off_fair(side, price) or self._draw.random() < crowding
+        return [Change(side, price, 0 if gone else self._size(1))]
 
     def _off_fair(self, side: Side, price: int) -> bool:
-        """Whether a resting price is worse for its owner than the fair price: nobody leaves it
-        there.
-        """
+        """Whether a resting price is worse for its owner than the fair one: nobody leaves it."""
         return price > self._fair if side is Side.BID else price < self._fair
 
-    def _new_level(self, side: Side) -> Change:
-        """A level at a fitting price: at times inside the spread, mostly behind the touch."""
-        ladder = self.market.book.ladder(side)
-        price = self._candidate(side, ladder)
-        if not self.market.fits(side, price):
-            price = ladder.best if ladder.best is not None else self._edge(side)
-        return Change(side, price, self._size(1))
+    def _new_level(self, side: Side) -> list[Change]:
+        """A level at a fitting price; the best one renewed where the wished price does not fit."""
+        price = self._candidate(side)
+        best = self.market.book.ladder(side).best
+        if self.market.fits(side, price):
+            return [Change(side, price, self._size(1))]
+        return [] if best is None else [Change(side, best, self._size(1))]
 
-    def _candidate(self, side: Side, ladder: Ladder) -> int:
+    def _candidate(self, side: Side) -> int:
+        """Mostly behind the touch; before it the more willingly, the wider the spread is."""
+        book = self.market.book
+        best, facing = book.ladder(side).best, book.ladder(side.other).best
         sign = -1 if side is Side.BID else 1
         gap = self._listing.gap
-        best = ladder.best
         if best is None:
             return int(self._fair) + sign * (1 + int(self._draw.expovariate(1 / gap)))
-        if self._draw.random() < 0.3:
+        is_wide = facing is None or abs(facing - best) > 2 * gap
+        if self._draw.random() < (0.8 if is_wide else 0.1):
             return best - sign * (1 + int(self._draw.expovariate(1 / gap)))
         return best + sign * int(self._draw.expovariate(1 / (12 * gap)))
-
-    def _edge(self, side: Side) -> int:
-        """A price that always fits an empty side: next to the other side's best."""
-        facing = self.market.book.ladder(side.other).best
-        if facing is None:
-            return int(self._fair)
-        return max(1, facing - 1) if side is Side.BID else facing + 1

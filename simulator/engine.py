@@ -41,7 +41,7 @@ LARGEST_TRADER_SHARE = 0.25
 FRAMES_PER_STEP = 2.0
 # No step writes more core events than this; near the end of a limited run only single ones are
 # made.
-LARGEST_STEP = 200
+LARGEST_STEP = 60
 AFTER_THE_LAST_US = SECOND_US + 1
 
 

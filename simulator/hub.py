@@ -16,16 +16,12 @@ from simulator.ledger import Ledger
 from simulator.session import Topic, windowed
 
 PRIVATE = (OrderUpdate, BalanceUpdate, PositionUpdate, RfqUpdate)
-QUEUE_LIMIT_FRAMES = 50_000
-QUEUE_LIMIT_BYTES = 16 * 1024 * 1024
 
 
 class Client:
     """The sending side of one connection: frames wait here until its writer takes them."""
 
-    def __init__(
-        self, limit_frames: int = QUEUE_LIMIT_FRAMES, limit_bytes: int = QUEUE_LIMIT_BYTES
-    ) -> None:
+    def __init__(self, limit_frames: int, limit_bytes: int) -> None:
         self._limit_frames = limit_frames
         self._limit_bytes = limit_bytes
         self._queue: deque[bytes] = deque()

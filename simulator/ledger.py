@@ -24,7 +24,7 @@ class Ledger:
         self._file.flush()
 
     def record(self, at_us: int, sent: int, frame: bytes, account: str | None = None) -> None:
-        """One frame, put out to `sent` clients. `account` tells the frames of two accounts apart."""
+        """One frame, put out to `sent` clients. `account` tells two accounts' frames apart."""
         owner = b'"account":"%b",' % account.encode() if account else b""
         self._lines.append(b'{"at_us":%d,"sent":%d,%b"frame":%b}\n' % (at_us, sent, owner, frame))
 

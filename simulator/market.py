@@ -78,7 +78,7 @@ class Market:
         return sum(order.remaining for order in orders) if orders else 0
 
     def fits(self, side: Side, price: int) -> bool:
-        """Whether an order may rest at this price: within bounds and not crossing the other side."""
+        """Whether an order may rest at this price: within bounds, not crossing the other side."""
         if not 1 <= price <= self.listing.highest_price:
             return False
         facing = self.book.ladder(side.other).best
@@ -126,7 +126,8 @@ class Market:
     def rest(self, tape: Tape, order: Order) -> None:
         """Put an account's order into the book. It must fit."""
         price = order.price
-        assert price is not None and self.fits(order.side, price)
+        assert price is not None
+        assert self.fits(order.side, price)
         self._owned.setdefault((order.side, price), []).append(order)
         there = self.book.ladder(order.side).quantities.get(price, 0)
         self.change(tape, [Change(order.side, price, there + order.remaining)])
@@ -141,7 +142,8 @@ class Market:
 
     def lower(self, tape: Tape, order: Order, quantity: int) -> None:
         """Lower the quantity of a resting order."""
-        assert order.price is not None and order.executed < quantity < order.quantity
+        assert order.price is not None
+        assert order.executed < quantity < order.quantity
         there = self.book.ladder(order.side).quantities[order.price]
         less = order.quantity - quantity
         order.quantity = quantity

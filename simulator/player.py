@@ -18,9 +18,11 @@ LONGEST_PAUSE_S = 0.005
 LONGEST_SLICE_S = 0.005
 
 
-async def play(engine: Engine, hub: Hub) -> None:
-    """Put out every event at its time until nothing is left to happen."""
-    begun_s = time.monotonic()
+async def play(engine: Engine, hub: Hub, begun_s: float) -> None:
+    """Put out every event at its time until nothing is left to happen.
+
+    `begun_s` is the monotonic time at which the engine's start lies.
+    """
     next_us = engine.next_us
     while next_us is not None:
         due_us = engine.plan.start_us + int((time.monotonic() - begun_s) * 1e6)

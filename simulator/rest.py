@@ -99,7 +99,7 @@ class RestServer:
         return web.Response(text="pong")
 
     async def _time(self, request: web.Request) -> web.Response:
-        """The clock that signatures are judged by: the real one, whatever time the market plays at."""
+        """The clock that signatures are judged by: the real one, whatever the market's time."""
         return web.Response(text=str(time.time_ns() // 1_000_000))
 
     async def _all_markets(self, request: web.Request) -> web.Response:

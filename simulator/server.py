@@ -26,11 +26,17 @@ LARGEST_REQUEST = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Keepalive:
-    """The exchange's rule: a Ping a minute, a Close after two without a Pong."""
+class Patience:
+    """What is borne with from a client, by the exchange's rule and by ours.
+
+    The exchange sends a Ping a minute and a Close after two without a Pong. That a client may lag
+    behind by so many frames or bytes, and is closed beyond that, is our own rule: it has none.
+    """
 
     ping_every_s: float = 60.0
     pong_limit_s: float = 120.0
+    queue_frames: int = 50_000
+    queue_bytes: int = 16 * 1024 * 1024
 
 
 class SocketServer:
@@ -41,12 +47,12 @@ class SocketServer:
         hub: Hub,
         accepted_keys: Collection[str],
         opening: Callable[[Topic], Iterable[Event]],
-        keepalive: Keepalive | None = None,
+        patience: Patience,
     ) -> None:
         self._hub = hub
         self._accepted_keys = accepted_keys
         self._opening = opening
-        self._keepalive = keepalive or Keepalive()
+        self._patience = patience
         self._sockets: set[web.WebSocketResponse] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -57,7 +63,7 @@ class SocketServer:
         if not socket.can_prepare(request):
             return web.Response(status=404, text="not found")
         await socket.prepare(request)
-        client = Client()
+        client = Client(self._patience.queue_frames, self._patience.queue_bytes)
         self._hub.enter(client)
         self._sockets.add(socket)
         try:
@@ -80,7 +86,7 @@ class SocketServer:
         async with asyncio.TaskGroup() as group:
             companions = [
                 group.create_task(_write(socket, client)),
-                group.create_task(_keep_alive(socket, heard, self._keepalive)),
+                group.create_task(_keep_alive(socket, heard, self._patience)),
                 group.create_task(_drop_when_slow(socket, client)),
             ]
             await self._read(socket, client, heard)
@@ -127,10 +133,10 @@ async def _write(socket: web.WebSocketResponse, client: Client) -> None:
         return  # the reader sees the end of the connection too, and ends the conversation
 
 
-async def _keep_alive(socket: web.WebSocketResponse, heard: _Heard, rule: Keepalive) -> None:
+async def _keep_alive(socket: web.WebSocketResponse, heard: _Heard, patience: Patience) -> None:
     try:
-        while time.monotonic() - heard.pong_s < rule.pong_limit_s:
-            await asyncio.sleep(rule.ping_every_s)
+        while time.monotonic() - heard.pong_s < patience.pong_limit_s:
+            await asyncio.sleep(patience.ping_every_s)
             await socket.ping()
     except ConnectionError:
         return

@@ -210,7 +210,7 @@ class Trader:
         )
 
     def _next_client_id(self) -> int | None:
-        """Some clients number their orders and some do not; here every third order has no number."""
+        """Some clients number their orders, some do not: here every third has no number."""
         self._client_id += 1
         return self._client_id if self._client_id % 3 else None
 
