@@ -28,7 +28,7 @@ from bridge.errors import ConfigError
 from bridge.runtime.config_errors import Origins, Shape, sentences
 from bridge.runtime.config_section import Section
 from bridge.runtime.config_sources import merged, read_yaml, variables_tree
-from bridge.runtime.config_streams import StreamItem, default_streams
+from bridge.runtime.config_streams import StreamItem, at_least_one, default_streams
 from bridge.runtime.environment import read_variables
 from bridge.runtime.masking import masked_url
 from bridge.runtime.nearest import did_you_mean
@@ -201,7 +201,9 @@ class Config(Section):
     """The whole of config.yaml."""
 
     exchange: Exchange = Exchange()
-    streams: Annotated[tuple[StreamItem, ...], Field(default_factory=default_streams, min_length=1)]
+    streams: Annotated[
+        tuple[StreamItem, ...], AfterValidator(at_least_one), Field(default_factory=default_streams)
+    ]
     redis: Redis = Redis()
     publish: Publish = Publish()
     snapshots: Snapshots = Snapshots()

@@ -60,6 +60,13 @@ StreamItem = Annotated[
 ]
 
 
+def at_least_one(items: tuple[StreamItem, ...]) -> tuple[StreamItem, ...]:
+    """Refuse an empty list; a length limit would also count items that are wrong as missing."""
+    if not items:
+        raise ValueError("is empty: name at least one, such as trade.SOL_USDC")
+    return items
+
+
 def default_streams() -> tuple[StreamItem, ...]:
     everywhere = ("trade", "depth", "bookTicker", "ticker", "kline.1m")
     return (

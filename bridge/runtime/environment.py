@@ -42,8 +42,9 @@ def _read_file(env_file: str | Path | None) -> dict[str, str | None]:
     if env_file is None or not Path(env_file).exists():
         return {}
     try:
-        # interpolate=False: a `$` in a password is a `$`
-        return dotenv_values(env_file, interpolate=False, encoding="utf-8")
+        # opened here: dotenv passes over a folder of that name; interpolate: `$` is a `$`
+        with Path(env_file).open(encoding="utf-8-sig") as stream:
+            return dotenv_values(stream=stream, interpolate=False)
     except OSError as error:
         raise ConfigError(f"{env_file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -1,0 +1,342 @@
+"""Configuration: the right defaults, the order of sources, and mistakes told in sentences."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bridge.errors import ConfigError
+from bridge.runtime.config import (
+    RETENTION_ENTRIES,
+    Config,
+    Keep,
+    Redis,
+    config_shape,
+    load_config,
+)
+from bridge.runtime.config_errors import leaves
+
+ROOT = Path(__file__).parents[3]
+
+
+def load(text: str, tmp_path: Path, **environ: str) -> Config:
+    file = tmp_path / "config.yaml"
+    file.write_text(text, "utf-8")
+    return load_config(file, env_file=None, environ=environ)
+
+
+def refusal(text: str, tmp_path: Path, **environ: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(text, tmp_path, **environ)
+    return str(caught.value).replace(str(tmp_path) + "/", "")
+
+
+def test_the_shipped_file_says_exactly_the_defaults() -> None:
+    assert load_config(ROOT / "config.yaml", env_file=None, environ={}) == Config()
+
+
+def test_the_shipped_file_names_every_setting_but_the_host_name() -> None:
+    text = (ROOT / "config.yaml").read_text("utf-8")
+    assert [path for path in leaves(config_shape()) if f"{path[-1]}:" not in text] == []
+
+
+def test_the_example_of_env_loads_as_it_is() -> None:
+    assert load_config(None, ROOT / ".env.example", {}) == Config()
+
+
+def test_the_examples_inside_the_example_of_env_load_too(tmp_path: Path) -> None:
+    lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
+    env_file = tmp_path / ".env"
+    env_file.write_text("\n".join(line.removeprefix("# ") for line in lines if "BRIDGE_" in line))
+    config = load_config(None, env_file, {})
+    assert config.log.level == "debug"
+    assert config.stream_names == ("trade.SOL_USDC", "depth.SOL_USDC", "account.orderUpdate")
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(None, ".env", {}) == Config()
+
+
+def test_a_file_asked_for_must_be_there() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist: give another file"):
+        load_config("nowhere.yaml", None, {})
+
+
+def test_default_streams_are_types_times_markets_each_once() -> None:
+    names = Config().stream_names
+    assert len(names) == len(set(names)) == 29
+    assert names[:5] == (
+        "trade.BTC_USDC",
+        "depth.BTC_USDC",
+        "bookTicker.BTC_USDC",
+        "ticker.BTC_USDC",
+        "kline.1m.BTC_USDC",
+    )
+    assert names[-2:] == ("markPrice.SOL_USDC_PERP", "openInterest.SOL_USDC_PERP")
+
+
+def test_streams_are_names_and_groups_in_the_order_written(tmp_path: Path) -> None:
+    text = """
+streams:
+  - account.orderUpdate
+  - types: [trade, depth.200ms]
+    markets: [SOL_USDC]
+  - trade.SOL_USDC
+  - liquidation
+"""
+    assert load(text, tmp_path).stream_names == (
+        "account.orderUpdate",
+        "trade.SOL_USDC",
+        "depth.200ms.SOL_USDC",
+        "liquidation",
+    )
+
+
+def test_environment_over_env_file_over_file_over_defaults(tmp_path: Path) -> None:
+    file, env_file = tmp_path / "config.yaml", tmp_path / ".env"
+    file.write_text("publish: {hold_s: 3, drain_s: 3, batch_entries: 3}")
+    env_file.write_text("BRIDGE_PUBLISH__HOLD_S=4\nBRIDGE_PUBLISH__DRAIN_S=4\n")
+    config = load_config(file, env_file, {"BRIDGE_PUBLISH__HOLD_S": "5"})
+    assert config.publish.model_dump() == {
+        "batch_entries": 3,
+        "hold_s": 5.0,
+        "buffer_bytes": 268_435_456,
+        "drain_s": 4.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "path", "expected"),
+    [
+        ("BRIDGE_REDIS__URL", "embedded", "redis.url", "embedded"),
+        ("bridge_redis__url", "embedded", "redis.url", "embedded"),
+        ("BRIDGE_EXCHANGE__COMPRESSION", "true", "exchange.compression", True),
+        ("BRIDGE_EMBEDDED__MAXMEMORY_MB", "null", "embedded.maxmemory_mb", None),
+        ("BRIDGE_EMBEDDED__MAXMEMORY_MB", "512", "embedded.maxmemory_mb", 512),
+        ("BRIDGE_LOG__LEVEL", "DEBUG", "log.level", "debug"),
+        ("BRIDGE_STREAMS", '["trade.SOL_USDC"]', "streams", ("trade.SOL_USDC",)),
+        ("BRIDGE_INSTANCE", "tokyo-1", "instance", "tokyo-1"),
+        ("BRIDGE_REDIS__URL", "", "redis.url", "redis://127.0.0.1:6379/0"),
+    ],
+)
+def test_variables_set_any_setting(name: str, value: str, path: str, expected: object) -> None:
+    found: object = load_config(None, None, {name: value})
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert found == expected
+
+
+def test_retention_of_one_type_leaves_the_others_and_its_own_other_limit(tmp_path: Path) -> None:
+    config = load("retention: {trade: {max_age_s: 3600}}", tmp_path)
+    assert config.keep("trade") == Keep(max_entries=200_000, max_age_s=3600)
+    assert config.keep("ticker") == Keep(max_entries=20_000)
+
+
+def test_retention_is_a_variable_too_and_null_is_off() -> None:
+    config = load_config(
+        None,
+        None,
+        {
+            "BRIDGE_RETENTION__BOOKTICKER__MAX_ENTRIES": "null",
+            "BRIDGE_RETENTION__BOOKTICKER__MAX_AGE_S": "60",
+            "BRIDGE_RETENTION__account.orderUpdate": '{"max_entries": 7}',
+        },
+    )
+    assert config.keep("bookTicker") == Keep(max_entries=None, max_age_s=60)
+    assert config.keep("account.orderUpdate") == Keep(max_entries=7)
+
+
+def test_every_stream_type_has_a_retention() -> None:
+    assert Config().retention == {
+        kind: Keep(max_entries=entries) for kind, entries in RETENTION_ENTRIES.items()
+    }
+
+
+def test_a_group_with_all_its_lines_commented_out_is_the_default(tmp_path: Path) -> None:
+    assert load("redis:\n  # url: x\nretention:\n", tmp_path) == Config()
+
+
+def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
+    assert load("# nothing yet\n", tmp_path) == Config()
+
+
+REFUSALS = {
+    "redis:\n  ulr: x": "config.yaml line 2: redis.ulr is not a setting; did you mean redis.url?",
+    "log: {}\nstrems: []": "config.yaml line 2: strems is not a setting; did you mean streams?",
+    "url: x": "config.yaml line 1: url is not a setting; did you mean redis.url?",
+    "SECRET_KEY: abc": "config.yaml line 1: SECRET_KEY does not belong here: "
+    "set SECRET_KEY in the environment or in .env",
+    "redis: localhost": "config.yaml line 1: redis must be a group of settings, "
+    "each on a line of its own",
+    "redis:\n  url: http://x": "config.yaml line 2: redis.url must be redis://host:port/db, "
+    "rediss://… (TLS), unix:///path, or the word embedded; in a password write @ as %40, "
+    "/ as %2F and # as %23",
+    "log:\n  level: loud": "config.yaml line 2: log.level must be "
+    "'debug', 'info', 'warning' or 'error'",
+    "publish: {hold_s: soon}": "config.yaml line 1: publish.hold_s must be a number",
+    "publish: {hold_s: .nan}": "config.yaml line 1: publish.hold_s must be a finite number",
+    "publish: {batch_entries: 0}": "config.yaml line 1: publish.batch_entries must be "
+    "greater than or equal to 1",
+    "exchange: {signature_window_ms: 60001}": "config.yaml line 1: exchange.signature_window_ms "
+    "must be less than or equal to 60000",
+    "exchange: {ws_url: 'ftp://x'}": "config.yaml line 1: exchange.ws_url must be a URL such as "
+    "wss://host, without user or password",
+    "exchange: {reconnect_initial_s: 60}": "config.yaml line 1: exchange reconnect_initial_s must "
+    "not exceed reconnect_max_s",
+    "snapshots: {depth_levels: 30}": "config.yaml line 1: snapshots.depth_levels must be "
+    "5, 10, 20, 50, 100, 500 or 1000",
+    "streams: []": "config.yaml line 1: streams is empty: name at least one, such as "
+    "trade.SOL_USDC",
+    "streams:": "config.yaml line 1: streams must be a list, such as [a, b]",
+    "streams:\n  - trade.SOL_USDC\n  - tarde.SOL_USDC": "config.yaml line 3: streams[1] "
+    "'tarde.SOL_USDC' is not a stream; did you mean trade.SOL_USDC?",
+    "streams: [account.orderUpdates]": "config.yaml line 1: streams[0] 'account.orderUpdates' is "
+    "not a stream; did you mean account.orderUpdate?",
+    "streams: [{types: [bookticker], markets: [SOL_USDC]}]": "config.yaml line 1: streams[0] "
+    "'bookticker.SOL_USDC' is not a stream; did you mean bookTicker.SOL_USDC?",
+    "streams: [depth.100ms.SOL_USDC]": "config.yaml line 1: streams[0] 'depth.100ms.SOL_USDC': "
+    "write depth.<symbol> or depth.<window>.<symbol>, window one of 200ms, 600ms, 1000ms",
+    "streams: [{types: [trade], market: [X], markets: [X]}]": "config.yaml line 1: "
+    "streams[0].market is not a setting; did you mean streams[0].markets?",
+    "retention: {trades: {max_entries: 1}}": "config.yaml line 1: retention names 'trades', which "
+    "is no type of stream; did you mean trade?",
+    "retention: {trade: {max_age: 1}}": "config.yaml line 1: retention.trade.max_age is not a "
+    "setting; did you mean retention.trade.max_age_s?",
+    "retention: {trade: null}": "config.yaml line 1: retention.trade must be a group of settings, "
+    "each on a line of its own",
+    "retention: {depth: {max_entries: 100000}}": "config.yaml: retention.depth.max_entries "
+    "(100000) cannot hold two depth snapshots: make it more than 100000, twice "
+    "snapshots.depth_every_updates, or lower that",
+    "redis: {key_prefix: 'a b'}": "config.yaml line 1: redis.key_prefix must be without spaces, "
+    "braces and pattern characters, such as mine:",
+    "log: {}\nlog: {}": "config.yaml line 2: log is written twice",
+    "- a": "config.yaml must be settings by name, such as `redis:` and below it `url: …`",
+    "redis:\n  url: [": "config.yaml line 2, column 9: this is not valid YAML (expected the node "
+    "content, but found '<stream end>'): look at indentation, colons and quotes",
+    "redis:\n\turl: x": "config.yaml line 2, column 1: this is not valid YAML (found character "
+    "'\\t' that cannot start any token): look at indentation, colons and quotes",
+}
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_a_mistake_is_told_with_its_place_and_the_right_name(text: str, tmp_path: Path) -> None:
+    assert refusal(text, tmp_path) == REFUSALS[text]
+
+
+VARIABLE_REFUSALS = {
+    ("BRIDGE_REDIS_URL", "x"): "BRIDGE_REDIS_URL in the environment is not a setting; "
+    "did you mean BRIDGE_REDIS__URL?",
+    ("BRIDGE_REDIS__ULR", "x"): "BRIDGE_REDIS__ULR in the environment is not a setting; "
+    "did you mean BRIDGE_REDIS__URL?",
+    ("BRIDGE_ZZZ", "x"): "BRIDGE_ZZZ in the environment is not a setting",
+    ("BRIDGE_STREAMS", '["trade.X"'): "BRIDGE_STREAMS in the environment must be a list in JSON, "
+    'such as ["trade.SOL_USDC"]',
+    ("BRIDGE_STREAMS", '["tarde.X"]'): "BRIDGE_STREAMS in the environment: streams[0] 'tarde.X' "
+    "is not a stream; did you mean trade.X?",
+    ("BRIDGE_REDIS", "x"): "BRIDGE_REDIS in the environment names a group: write "
+    "BRIDGE_REDIS__…, or the whole group as JSON",
+    ("BRIDGE_EMBEDDED__PORT", "70000"): "BRIDGE_EMBEDDED__PORT in the environment: embedded.port "
+    "must be less than or equal to 65535",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), VARIABLE_REFUSALS)
+def test_a_mistaken_variable_is_told_with_the_right_name(name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, None, {name: value})
+    assert str(caught.value) == VARIABLE_REFUSALS[(name, value)]
+
+
+def test_a_misspelt_variable_in_the_env_file_is_told_with_the_file(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("BRIDGE_LOG_LEVEL=info\n")
+    with pytest.raises(ConfigError, match=r"\.env is not a setting; did you mean BRIDGE_LOG__LEV"):
+        load_config(None, env_file, {})
+
+
+def test_foreign_variables_pass() -> None:
+    foreign = {"HOME": "/root", "REDIS_URL": "x", "BRIDGET": "jones", "PUBLIC_KEY": "x"}
+    assert load_config(None, None, foreign) == Config()
+
+
+def test_all_mistakes_are_told_at_once_each_on_its_line(tmp_path: Path) -> None:
+    told = refusal("redis: {ulr: x}\nlog: {level: loud}\nstreams: []", tmp_path).splitlines()
+    assert [line.split(":")[0] for line in told] == [
+        "config.yaml line 3",
+        "config.yaml line 1",
+        "config.yaml line 2",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: \x07"])
+def test_a_file_that_is_no_text_is_told(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"not UTF-8 text|not valid YAML"):
+        load_config(file, None, {})
+
+
+def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path, None, {})
+
+
+@pytest.mark.parametrize("bad", [".env", "utf16"])
+def test_an_env_file_that_cannot_be_read_is_told(bad: str, tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    if bad == "utf16":
+        env_file.write_bytes("A=ü".encode("utf-16"))
+    else:
+        env_file.mkdir()
+    with pytest.raises(ConfigError, match=r"\.env (cannot be read|is not UTF-8)"):
+        load_config(None, env_file, {})
+
+
+def test_a_list_that_holds_itself_does_not_hang(tmp_path: Path) -> None:
+    assert "streams" in refusal("streams: &a [*a]", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ws_url", "rest_url", "real"),
+    [
+        ("wss://ws.backpack.exchange", "https://api.backpack.exchange", True),
+        ("ws://127.0.0.1:8080", "https://api.backpack.exchange", True),
+        ("wss://WS.Backpack.Exchange/", "http://localhost", True),
+        ("ws://127.0.0.1:8080", "http://127.0.0.1:8080", False),
+        ("wss://notbackpack.exchange", "http://backpack.exchange.evil", False),
+    ],
+)
+def test_the_real_exchange_is_known_by_its_host(ws_url: str, rest_url: str, real: bool) -> None:
+    given_urls = {"ws_url": ws_url, "rest_url": rest_url}
+    assert Config.model_validate({"exchange": given_urls}).exchange.is_real is real
+
+
+def test_the_configuration_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().log.level = "debug"  # type: ignore[misc]
+
+
+def test_a_wrong_url_with_a_password_is_refused_without_showing_it(tmp_path: Path) -> None:
+    told = refusal("redis:\n  url: redis://:hun/ter2@h:1/0\n", tmp_path)
+    assert told.startswith("config.yaml line 2: redis.url must be")
+    assert "hun" not in told
+    assert "ter2" not in told
+
+
+def test_masked_keeps_everything_but_the_password() -> None:
+    config = Config(redis=Redis(url="redis://bridge:hunter2@h:6379/0"), instance="x")
+    masked = config.masked()
+    assert masked["redis"]["url"] == "redis://bridge:***@h:6379/0"
+    assert masked["exchange"]["ws_url"] == "wss://ws.backpack.exchange"
+
+
+@given(st.text(alphabet=st.characters(categories=["L", "N"])))
+def test_no_password_shows_in_repr_or_masked(password: str) -> None:
+    def shown(of: str) -> str:
+        config = Config(redis=Redis(url=f"redis://u:{of}@h:6379/0"), instance="x")
+        return repr(config) + str(config.masked())
+
+    assert shown(password) == shown("another")

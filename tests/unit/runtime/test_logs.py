@@ -1,0 +1,109 @@
+"""Logs: one event a line, in either form, libraries included, and no secret in any of them."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.runtime.logs import Redaction, setup_logs
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_is_one_event_with_its_fields_on_a_line() -> None:
+    out = io.StringIO()
+    setup_logs("info", "json", stream=out)
+    structlog.get_logger().info("stream_confirmed", stream="trade.SOL_USDC", after_s=0.5)
+    (line,) = lines(out)
+    timestamp = str(line.pop("timestamp"))
+    assert line == {
+        "event": "stream_confirmed",
+        "level": "info",
+        "stream": "trade.SOL_USDC",
+        "after_s": 0.5,
+    }
+    assert timestamp.endswith("Z")
+
+
+def test_auto_is_json_where_there_is_no_terminal_and_console_where_there_is() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    plain, terminal = io.StringIO(), Terminal()
+    setup_logs("info", "auto", stream=plain)
+    structlog.get_logger().info("started")
+    setup_logs("info", "auto", stream=terminal)
+    structlog.get_logger().info("started")
+    assert plain.getvalue().startswith("{")
+    assert "\x1b[" in terminal.getvalue()
+    assert "started" in terminal.getvalue()
+
+
+def test_console_without_a_terminal_has_no_colours() -> None:
+    out = io.StringIO()
+    setup_logs("info", "console", stream=out)
+    structlog.get_logger().warning("redis_away", for_s=3)
+    assert "\x1b[" not in out.getvalue()
+    assert "redis_away" in out.getvalue()
+    assert "for_s=3" in out.getvalue()
+
+
+def test_the_level_is_kept() -> None:
+    out = io.StringIO()
+    setup_logs("warning", "json", stream=out)
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("loud")
+    assert [line["event"] for line in lines(out)] == ["loud"]
+
+
+def test_libraries_come_the_same_way_from_warning_up() -> None:
+    out = io.StringIO()
+    setup_logs("debug", "json", stream=out)
+    logging.getLogger("websockets.client").info("connection open")
+    logging.getLogger("httpx").warning("slow: %s", "https://u:pw@h/")
+    (line,) = lines(out)
+    assert (line["level"], line["event"]) == ("warning", "slow: https://u:***@h/")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_secret_in_any_corner_of_an_event(form: str) -> None:
+    out = io.StringIO()
+    setup_logs("info", form, secrets=["s3cret-key"], stream=out)  # type: ignore[arg-type]
+    log = structlog.get_logger()
+    log.info("s3cret-key", url="redis://:s3cret-key@h:1/0", deep={"a": ["s3cret-key", {"b": 1}]})
+    log.info("object", of=ValueError("s3cret-key"))
+    error = RuntimeError("s3cret-key in redis://u:p4ssword@h:1/0")
+    log.error("failed", exc_info=error)
+    logging.getLogger("asyncio").error("s3cret-key", exc_info=ValueError("s3cret-key"))
+    assert "s3cret-key" not in out.getvalue()
+    assert "p4ssword" not in out.getvalue()
+    assert "RuntimeError" in out.getvalue()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda below: st.lists(below) | st.dictionaries(st.text(), below),
+    max_leaves=10,
+)
+
+
+@given(VALUES)
+def test_redaction_takes_any_value_and_leaves_json(value: object) -> None:
+    json.dumps(Redaction(["secret"])(None, "info", {"event": "x", "value": value}))
