@@ -94,11 +94,12 @@ def decode(fields: Mapping[str, str]) -> Event:
     special = _SPECIAL[model]
     try:
         data: dict[str, Any] = {
-            name: special[name](text) if name in special else text
+            name: (special[name](text) if name in special else text) if text else None
             for name, text in fields.items()
-            if text
         }
-        extra = data.pop("extra", None)
+        extra = data.pop("extra", None) or {}
+        if not isinstance(extra, dict):
+            raise TypeError("extra is not a JSON object")  # noqa: TRY301 - told like the others
         event = model.__pydantic_validator__.validate_python(data, by_alias=False, by_name=True)
     except ValidationError as error:
         raise BadEntry(f"{model.__name__} entry: {complaint(error)}") from None

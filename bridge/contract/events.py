@@ -499,9 +499,9 @@ class Quarantined(Own):
 
     type: Literal["quarantined"] = "quarantined"
     symbol: Text | None = None
-    stream: str = ""
+    stream: str | None = None
     reason: str
-    raw: str = ""
+    raw: str | None = None
     twin: Whole | None = None
     event_us: Whole | None = None
     engine_us: Whole | None = None

@@ -1,0 +1,16 @@
+"""Names of the keys in Redis besides the streams themselves (pure); `key_prefix` goes before each.
+
+bridge:streams     hash    stream name → {"type", "identity", "symbol", "private"} as JSON
+bridge:status      hash    instance → its status as JSON, each second
+bridge:heard       hash    stream → µs: everything the exchange sent up to here is in the stream
+bridge:account     string  fingerprint of the public key whose private streams are published here
+bridge:quarantine  stream  messages that were refused, each with the reason and the raw text
+consumers:status   hash    <group>/<consumer> → its status as JSON
+"""
+
+STREAMS = "bridge:streams"
+STATUS = "bridge:status"
+HEARD = "bridge:heard"
+ACCOUNT = "bridge:account"
+QUARANTINE = "bridge:quarantine"
+CONSUMERS_STATUS = "consumers:status"
