@@ -1,1 +1,11 @@
-"""Sample workers: they know Redis and the contract, never the exchange."""
+"""Consumers: workers that read the exchange's streams from Redis, and the kit to write your own.
+
+    from consumers import Consumer, Delivery
+
+They know Redis and the contract, never the exchange.
+"""
+
+from consumers.consumer import Consumer, Delivery, StopWorker
+from consumers.results import Results, State
+
+__all__ = ["Consumer", "Delivery", "Results", "State", "StopWorker"]

@@ -1,0 +1,164 @@
+"""The door of the consumers: commands, signals, exit codes.
+
+Exit codes: 0 done (drained after Ctrl-C or SIGTERM too), 1 failed, 2 usage or configuration, 130
+interrupted a second time.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from bridge.errors import BridgeError, ConfigError
+from bridge.runtime.config import Config, load_config
+from bridge.runtime.logs import setup_logs
+from bridge.runtime.masking import masked_text
+from consumers.consumer import options_of
+from consumers.link import Stop
+from consumers.loading import SAMPLES, load, options
+from consumers.policy import start_position
+from consumers.worker import DEFAULT_LEASE_S, Settings, default_name, run_worker
+
+INTERRUPTED = 130
+
+door = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Workers that read the exchange's streams from Redis, each in a process of its own.",
+)
+
+
+@door.command("list")
+def list_() -> None:
+    """Show the sample consumers, the streams they read, and their options."""
+    for name in SAMPLES:
+        kind = load(name)
+        purpose = (kind.__doc__ or "").strip().splitlines()[0]
+        typer.echo(f"{name:<8} {kind.mode:<8} {' '.join(kind.streams)}")
+        typer.echo(f"         {purpose}")
+        for option, default in options_of(kind).items():
+            typer.echo(f"         --option {option}={default}")
+
+
+@door.command()
+def run(
+    consumer: Annotated[
+        str,
+        typer.Argument(help="A sample's name (see `list`), or my_package.my_module:MyConsumer."),
+    ],
+    config: Annotated[
+        Path | None, typer.Option(help="The configuration; only redis and embedded are used.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="The consumer group; workers of one group share the work. [consumer's name]"
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="This worker's name, stable over restarts. [host-pid]")
+    ] = None,
+    streams: Annotated[
+        list[str] | None,
+        typer.Option(help="A pattern such as 'trade.SOL*'; may be repeated. [consumer's own]"),
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from", help="Where a new group begins: beginning, new, or after an entry ID."
+        ),
+    ] = "beginning",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="name=value for the consumer; may be repeated."),
+    ] = None,
+    lease: Annotated[
+        float,
+        typer.Option(
+            min=0.2,
+            max=600,
+            help="Seconds until a silent worker's work passes to others.",
+        ),
+    ] = DEFAULT_LEASE_S,
+) -> None:
+    """Run one worker until Ctrl-C, which finishes the batch in hand; a second leaves at once.
+
+    Start as many as you like, here or elsewhere. For example:
+
+        python -m consumers run tail --streams 'trade.*' --from new
+
+        python -m consumers run candles --option intervals=1m,5m
+    """
+    settings_read = load_config(config)
+    setup_logs(settings_read.log.level, settings_read.log.format)
+    kind = load(consumer)
+    settings = Settings(
+        kind=kind,
+        group=_word(group or kind.name, "--group"),
+        name=_word(name or default_name(), "--name"),
+        patterns=tuple(streams or kind.streams),
+        start=start_position(start),
+        lease_s=lease,
+        options=options(option or ()),
+    )
+    asyncio.run(_until_stopped(settings, settings_read))
+
+
+async def _until_stopped(settings: Settings, config: Config) -> None:
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(INTERRUPTED)
+        asked = True
+        loop.call_soon_threadsafe(stop.set)
+
+    # Not the loop's own handlers: a sync handler that hangs would keep those from running.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    await run_worker(settings, config, stop)
+
+
+def _word(text: str, option: str) -> str:
+    if not text.isprintable() or any(c in " {}/:" for c in text):
+        raise ConfigError(f"{option} {text!r}: no spaces, colons, slashes or braces, please")
+    return text
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes one line and an exit code."""
+    try:
+        door()
+    except BridgeError as error:
+        sys.exit(_told(error))
+    except BaseExceptionGroup as group:
+        ours, others = group.split(BridgeError)
+        if ours is None or others is not None:
+            raise
+        sys.exit(_told(_first(ours)))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _told(error: BridgeError) -> int:
+    for line in str(error).splitlines():
+        typer.echo("error: " + masked_text(line), err=True)
+    return 2 if isinstance(error, ConfigError) else 1
+
+
+if __name__ == "__main__":
+    main()

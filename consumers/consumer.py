@@ -1,0 +1,117 @@
+"""What a consumer is: a small class with a name, its streams, and handlers of events.
+
+    class LastPrice(Consumer):
+        name = "last-price"
+        streams = ("trade.*",)
+
+        def on_trade(self, delivery: Delivery[Trade]) -> None:
+            print(delivery.event.symbol, delivery.event.price)
+
+A handler is called `on_` and the event's class in snake case (`on_trade`, `on_depth_snapshot`,
+`on_gap`); `on_event` gets what has no handler of its own. Handlers may be sync or async; a sync one
+holds up its whole worker while it runs. Knows neither Redis nor where entries come from.
+"""
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+
+from bridge.contract.entry import EXCHANGE_MODELS, OWN_MODELS
+from bridge.contract.events import Event
+from bridge.errors import ConfigError
+from bridge.runtime.nearest import did_you_mean
+from consumers.results import Results, State
+
+E = TypeVar("E", bound=Event)
+
+Mode = Literal["shared", "ordered"]
+
+_CATCH_ALL = "on_event"
+
+
+class Delivery(NamedTuple, Generic[E]):
+    """One entry, handed to a handler: the stream's name, the entry's ID, the validated event."""
+
+    stream: str
+    entry_id: str
+    event: E
+
+
+class StopWorker(Exception):
+    """Raised by a handler: end this worker cleanly. The entry in hand counts as not handled."""
+
+
+class Consumer:
+    """Subclass this. Options of the command line arrive as string arguments of `__init__`.
+
+    `shared`: any worker of the group takes any entry, one object serves all streams; an entry may
+    come twice after a crash. `ordered`: each stream is handled by one worker at a time, in order,
+    by an object of its own; its `state` and what `write` gives are saved together with the
+    position, all or nothing, so that a takeover goes on exactly.
+    """
+
+    name: ClassVar[str]
+    streams: ClassVar[tuple[str, ...]]
+    mode: ClassVar[Mode] = "shared"
+
+    stream: str  # ordered only: the one stream of this object
+    state: State  # ordered only: saved with the position, there again after a takeover
+
+    def load(self) -> None:
+        """Ordered only: `stream` and `state` are set; `write` has to give everything anew."""
+
+    def write(self, results: Results) -> None:
+        """Ordered only: called once for each batch, before it is committed."""
+
+    def made(self) -> str:
+        """One short line for people about what this consumer has made; empty for none."""
+        return ""
+
+
+Handlers = Mapping[type[Event], str]
+
+
+def handlers_of(kind: type[Consumer]) -> Handlers:
+    """The method for each event class. Raises ConfigError for one that fits no event."""
+    by_method = {_method(model): model for model in (*EXCHANGE_MODELS.values(), *OWN_MODELS)}
+    present = [name for name in dir(kind) if name.startswith("on_")]
+    for name in present:
+        if name not in by_method and name != _CATCH_ALL:
+            hint = did_you_mean(name, by_method)
+            raise ConfigError(f"{kind.__name__}.{name} is the handler of no event{hint}")
+    if not present:
+        raise ConfigError(f"{kind.__name__} has no handler: write on_trade, or on_event for all")
+    found = {model: name for name, model in by_method.items() if name in present}
+    if _CATCH_ALL in present:
+        found = dict.fromkeys(by_method.values(), _CATCH_ALL) | found
+    return found
+
+
+def options_of(kind: type[Consumer]) -> dict[str, str]:
+    """Names and defaults of the options a consumer takes."""
+    if kind.__init__ is object.__init__:
+        return {}
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    return {p.name: "" if p.default is p.empty else str(p.default) for p in parameters}
+
+
+def build(kind: type[Consumer], options: Mapping[str, str]) -> Consumer:
+    """A new object of the consumer. Raises ConfigError for options it does not take."""
+    known = options_of(kind)
+    for name in options:
+        if name not in known:
+            takes = f"its options are {', '.join(known)}" if known else "it has none"
+            raise ConfigError(
+                f"{kind.name} has no option {name!r}{did_you_mean(name, known) or f': {takes}'}"
+            )
+    factory: Any = kind
+    try:
+        made: Consumer = factory(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{kind.name}: {error}") from error
+    return made
+
+
+def _method(model: type[Event]) -> str:
+    return "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", model.__name__).lower()

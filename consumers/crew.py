@@ -1,0 +1,101 @@
+"""What a worker knows of its surroundings: which streams there are, and who works beside it.
+
+One task keeps it fresh over a connection of its own, so that it goes on while handlers await. It
+holds leases, writes the worker's status, and touches no entry.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from consumers.keys import Keys
+from consumers.link import Link, Stop
+from consumers.registry import choose, stream_names
+from consumers.scripts import Call, script
+
+_log = structlog.get_logger()
+
+
+class Loop(Protocol):
+    """A loop of either mode, as this room sees it."""
+
+    async def run(self, stop: Stop) -> None: ...
+
+    async def keep(self, redis: Redis) -> None:
+        """Called each beat: hold on to what is owned."""
+
+    def made(self) -> str: ...
+
+
+class Crew:
+    """The facts, and the task that refreshes them."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        group: str,
+        worker: str,
+        *,
+        patterns: Sequence[str],
+        beat_s: float,
+        lease_ms: int,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self.group = group
+        self._patterns = patterns
+        self._beat_s = beat_s
+        self._lease_ms = lease_ms
+        self.worker = worker
+        self.streams: tuple[str, ...] = ()
+        self.alive: tuple[str, ...] = ()
+        self.beats = 0  # how often all this was refreshed
+        self.steady_beats = 0  # the same, since Redis was last away
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this worker does what one of the group should do."""
+        return bool(self.alive) and min(self.alive) == self.worker
+
+    @property
+    def knows_the_dead(self) -> bool:
+        """Whether all that live have had the time to say so."""
+        return self.steady_beats * self._beat_s * 1000 > self._lease_ms
+
+    async def run(self, loop: Loop, report: Callable[[], str], link: Link, stop: Stop) -> None:
+        """Beat until told to stop; then leave."""
+        told_empty = False
+        while not stop.is_set:
+            try:
+                await self._beat(loop, report())
+                link.up()
+            except RedisError as error:
+                self.steady_beats = 0
+                await link.down(error, stop)
+                continue
+            if not self.streams and not told_empty:
+                _log.info("no_streams_yet", wanted=" ".join(self._patterns))
+                told_empty = True
+            await stop.wait(self._beat_s)
+
+    async def leave(self, *, status_field: str) -> None:
+        """Clean stop: gone from the list of workers and from the status."""
+        await self._redis.zrem(self._keys.workers(self.group), self.worker)
+        await self._redis.hdel(self._keys.status, status_field)
+
+    async def _beat(self, loop: Loop, status: str) -> None:
+        call = Call([self._keys.workers(self.group)], (self.worker, self._lease_ms))
+        alive = await script("beat").run_one(self._redis, call)
+        names = await stream_names(self._redis, self._keys)
+        await loop.keep(self._redis)
+        field = f"{self.group}/{self.worker}"
+        await self._redis.hset(self._keys.status, field, status)
+        if names:  # an empty registry is one that Redis has lost: the bridge writes it again
+            self.streams = choose(names, self._patterns)
+        self.alive = tuple(alive)
+        self.beats += 1
+        self.steady_beats += 1

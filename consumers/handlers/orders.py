@@ -1,0 +1,176 @@
+"""Sample: the account as it stands: open orders, positions, balances.
+
+Made of snapshots and updates; each private stream carries one of the three. A snapshot (the bridge
+asks for one each time it subscribes) replaces everything, of one market or of all; an update changes
+one row. Updates are absolute, so the same one twice changes nothing. An order is open until its
+status says otherwise, and never again after that; a position until its quantity is zero.
+
+Ordered: an order's events must be taken in their order.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bridge.contract.events import (
+    BalancesSnapshot,
+    BalanceUpdate,
+    Event,
+    Gap,
+    OrdersSnapshot,
+    OrderUpdate,
+    PositionsSnapshot,
+    PositionUpdate,
+)
+from consumers import Consumer, Delivery, Results
+
+_OPEN = frozenset({"New", "PartiallyFilled", "TriggerPending", "Triggered"})
+_NOT_OF_A_ROW = {"type", "twin", "source", "event_us", "received_us", "extra"}
+_OF_ONE_FILL = {"trade_id", "fill_price", "fill_quantity", "is_maker", "fee", "fee_asset"}
+
+Row = dict[str, Any]
+
+
+def order_row(event: OrderUpdate) -> Row | None:
+    """The order as it stands, or None when it is no longer open."""
+    if event.status not in _OPEN:
+        return None
+    return _row(event, _NOT_OF_A_ROW | _OF_ONE_FILL)
+
+
+def position_row(event: PositionUpdate) -> Row | None:
+    """The position as it stands, or None when it is closed."""
+    if event.type == "positionClosed" or is_zero(event.net_quantity):
+        return None
+    return _row(event, _NOT_OF_A_ROW)
+
+
+def balance_row(event: BalanceUpdate) -> Row:
+    """The balance as it stands; an asset of which nothing is left stays, with zeros."""
+    return _row(event, _NOT_OF_A_ROW | {"symbol"})
+
+
+def is_zero(quantity: str) -> bool:
+    return not quantity.strip("-0.")
+
+
+def _row(event: Event, without: set[str]) -> Row:
+    return event.model_dump(mode="json", exclude=without, exclude_none=True, by_alias=False)
+
+
+class Orders(Consumer):
+    """Keeps open orders, positions and balances of the account in Redis hashes."""
+
+    name = "orders"
+    mode = "ordered"
+    streams = ("account.orderUpdate*", "account.positionUpdate*", "account.balanceUpdate")
+
+    def __init__(self) -> None:
+        self._changed: dict[str, None] = {}
+        self._all_changed = False
+        self._sure = False  # a snapshot was seen, and no gap since
+
+    def load(self) -> None:
+        """The rows are the state itself: field by field, by their key."""
+        self._sure = bool(self.state.get(_SURE, False))
+        self._all_changed = True
+
+    def on_orders_snapshot(self, delivery: Delivery[OrdersSnapshot]) -> None:
+        self._replace("order_id", delivery.event.orders, delivery.event.symbol, _is_open_row)
+
+    def on_positions_snapshot(self, delivery: Delivery[PositionsSnapshot]) -> None:
+        self._replace("symbol", delivery.event.positions, delivery.event.symbol, _is_held_row)
+
+    def on_balances_snapshot(self, delivery: Delivery[BalancesSnapshot]) -> None:
+        self._replace("asset", delivery.event.balances, None, lambda row: True)
+
+    def on_order_update(self, delivery: Delivery[OrderUpdate]) -> None:
+        self._put(delivery.event.order_id, order_row(delivery.event))
+
+    def on_position_update(self, delivery: Delivery[PositionUpdate]) -> None:
+        self._put(delivery.event.symbol, position_row(delivery.event))
+
+    def on_balance_update(self, delivery: Delivery[BalanceUpdate]) -> None:
+        self._put(delivery.event.asset, balance_row(delivery.event))
+
+    def on_gap(self, delivery: Delivery[Gap]) -> None:
+        """Something may be missing until the next snapshot, which the bridge asks for at once."""
+        if not delivery.event.repaired:
+            self._sure = False
+
+    def write(self, results: Results) -> None:
+        """Once a batch: the rows that changed."""
+        self.state[_SURE] = self._sure
+        part = _part(self.stream)
+        if self._all_changed:
+            results.replace_hash(part, {key: _text(row) for key, row in self._rows().items()})
+        else:
+            there = [key for key in self._changed if key in self.state]
+            results.hset(part, {key: _text(self.state[key]) for key in there})
+            results.hdel(part, [key for key in self._changed if key not in self.state])
+        sure = "true" if self._sure else "false"
+        results.hset("", {part: str(len(self._rows())), "sure": sure})
+        self._changed, self._all_changed = {}, False
+
+    def made(self) -> str:
+        return f"{len(self._rows())} {_part(self.stream)}" + ("" if self._sure else ", not sure")
+
+    def _put(self, key: str, row: Row | None) -> None:
+        if row is None:
+            self.state.pop(key, None)
+            self._close(key)
+        elif key not in self._closed():
+            self.state[key] = row
+        self._changed[key] = None
+
+    def _replace(
+        self,
+        key_field: str,
+        rows: list[Row],
+        symbol: str | None,
+        is_there: Callable[[Row], bool],
+    ) -> None:
+        """The snapshot's rows instead of ours: all, or those of its one market."""
+        for key, row in self._rows().items():
+            if symbol is None or row.get("symbol") == symbol:
+                del self.state[key]
+        closed = self._closed()
+        for row in rows:
+            key = str(row[key_field])
+            if is_there(row) and key not in closed:
+                self.state[key] = row
+        self._all_changed = self._sure = True
+
+    def _close(self, key: str) -> None:
+        if key.isdigit():  # an order's id; a position may be opened again
+            self.state[_CLOSED] = [*self._closed(), key][-_CLOSED_KEPT:]
+
+    def _closed(self) -> list[str]:
+        closed: list[str] = self.state.get(_CLOSED, [])
+        return closed
+
+    def _rows(self) -> Mapping[str, Row]:
+        return {key: row for key, row in self.state.items() if key not in (_SURE, _CLOSED)}
+
+
+# No order, market or asset is called that.
+_SURE, _CLOSED = "(sure)", "(closed)"
+_CLOSED_KEPT = 500  # a REST snapshot may be a moment older than what the socket has told since
+
+
+def _is_open_row(row: Row) -> bool:
+    return row.get("status", "New") in _OPEN
+
+
+def _is_held_row(row: Row) -> bool:
+    return not is_zero(str(row.get("net_quantity", "1")))
+
+
+def _part(stream: str) -> str:
+    """`open`, `positions` or `balances`: what the stream tells of."""
+    kind = stream.split(".")[1]
+    return {"orderUpdate": "open", "positionUpdate": "positions"}.get(kind, "balances")
+
+
+def _text(row: Row) -> str:
+    return json.dumps(row, separators=(",", ":"))

@@ -1,0 +1,68 @@
+"""Sample: print what comes, one line an entry.
+
+The simplest shared consumer: one handler for every event. Several `tail` workers of one group share
+the lines between them; give each its own `--group` to see everything in each.
+"""
+
+import os
+import sys
+from datetime import UTC, datetime
+
+from bridge.contract.events import Event
+from consumers import Consumer, Delivery, StopWorker
+
+_NOT_SHOWN = {"type", "symbol", "event_us", "engine_us", "received_us"}
+_LONGEST_VALUE = 60
+
+
+class Tail(Consumer):
+    """Prints each entry of its streams as one readable line."""
+
+    name = "tail"
+    streams = ("*",)
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def on_event(self, delivery: Delivery[Event]) -> None:
+        self._last = line(delivery)
+        try:
+            sys.stdout.write(self._last + "\n")
+            sys.stdout.flush()  # one by one: whoever reads a pipe wants it now
+        except BrokenPipeError:
+            # The reader has left (`… | head`). Python would complain once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise StopWorker from None
+
+    def made(self) -> str:
+        return self._last
+
+
+def line(delivery: Delivery[Event]) -> str:
+    """`12:34:56.789 trade.SOL_USDC trade price=98.96 quantity=1.25 …`; times are UTC."""
+    event = delivery.event
+    values = event.model_dump(exclude=_NOT_SHOWN, exclude_none=True, by_alias=False)
+    shown = " ".join(f"{name.rstrip('_')}={_short(value)}" for name, value in values.items())
+    return f"{_time(event)} {delivery.stream} {event.type} {shown}".rstrip()
+
+
+def _time(event: Event) -> str:
+    fields = event.__dict__
+    moment_us = fields["engine_us"] or fields["event_us"] or fields["received_us"] or 0
+    moment = datetime.fromtimestamp(moment_us / 1_000_000, UTC)
+    return moment.strftime("%H:%M:%S.%f")[:-3]
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list):
+        text = " ".join(_row(row) for row in value)
+    elif isinstance(value, bool):
+        text = str(value).lower()
+    else:
+        text = str(value)
+    text = text.replace("\n", " ")
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _row(row: object) -> str:
+    return "@".join(map(str, reversed(row))) if isinstance(row, tuple) else str(row)

@@ -1,0 +1,41 @@
+"""Names of the keys in Redis that the kit reads and writes (pure).
+
+What a script touches beside a stream carries the stream's full key in braces, so that both live in
+one slot of a Cluster: `consumers:{trade.SOL_USDC}:candles:lease`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """All key names behind one prefix."""
+
+    prefix: str = ""
+
+    @property
+    def registry(self) -> str:
+        """Hash of the bridge: stream name → JSON about it."""
+        return f"{self.prefix}bridge:streams"
+
+    @property
+    def status(self) -> str:
+        """Hash `<group>/<consumer>` → JSON of that worker."""
+        return f"{self.prefix}consumers:status"
+
+    def workers(self, group: str) -> str:
+        """Sorted set: names of a group's workers by the time of their last heartbeat, ms."""
+        return f"{self.prefix}consumers:workers:{group}"
+
+    def stream(self, name: str) -> str:
+        """The key of a stream of the exchange."""
+        return f"{self.prefix}{name}"
+
+    def beside(self, stream: str, group: str, part: str = "") -> str:
+        """A key of a group that lives in the stream's slot."""
+        whole = f"{self.prefix}consumers:{{{self.prefix}{stream}}}:{group}"
+        return f"{whole}:{part}" if part else whole
+
+    def name(self, key: str) -> str:
+        """The stream's name, from its key."""
+        return key[len(self.prefix) :]

@@ -1,0 +1,68 @@
+"""Finding a consumer by what was typed: a sample's name, or `my_package.my_module:MyConsumer`.
+
+Imports the module that is asked for; runs nothing.
+"""
+
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+
+from bridge.errors import ConfigError
+from bridge.runtime.nearest import did_you_mean
+from consumers.consumer import Consumer
+
+SAMPLES = {
+    "tail": "consumers.handlers.tail:Tail",
+    "candles": "consumers.handlers.candles:Candles",
+    "book": "consumers.handlers.book:Book",
+    "orders": "consumers.handlers.orders:Orders",
+}
+_MODES = ("shared", "ordered")
+
+
+def load(name: str) -> type[Consumer]:
+    """The consumer's class. Raises ConfigError with what is wrong."""
+    where = SAMPLES.get(name, name)
+    module_name, colon, class_name = where.partition(":")
+    if not colon:
+        raise ConfigError(
+            f"there is no consumer {name!r}{did_you_mean(name, SAMPLES)}. Samples: "
+            f"{', '.join(SAMPLES)}; your own: my_package.my_module:MyConsumer"
+        )
+    kind = getattr(_module(module_name), class_name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Consumer)):
+        raise ConfigError(f"{where}: {class_name} is not a subclass of consumers.Consumer there")
+    _check(kind)
+    return kind
+
+
+def options(pairs: Iterable[str]) -> dict[str, str]:
+    """`intervals=1m,5m` → name and value."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"--option {pair!r}: write name=value")
+        found[name] = value
+    return found
+
+
+def _module(name: str) -> object:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` does; the installed script does not
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"cannot import {name}: {error}") from error
+
+
+def _check(kind: type[Consumer]) -> None:
+    name = getattr(kind, "name", "")
+    if not name or not all(c.isalnum() or c in "-_." for c in name):
+        raise ConfigError(f"{kind.__name__} needs a name of letters, digits, dots and dashes")
+    if isinstance(getattr(kind, "streams", ""), str) or not kind.streams:
+        raise ConfigError(f'{kind.__name__} needs streams: a tuple of patterns, ("trade.*",)')
+    if kind.mode not in _MODES:
+        raise ConfigError(f"{kind.__name__}.mode is {kind.mode!r}: write shared or ordered")

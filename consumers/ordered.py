@@ -1,0 +1,196 @@
+"""The loop of ordered mode: each stream in the hands of one worker, in order, exactly.
+
+Read by cursor (XREAD needs no pending lists), handle, commit: results, state and position move in
+one fenced script. Live workers share the streams evenly. What Redis answered to a commit decides;
+where it did not answer, the same commit is sent again: it is applied once or refused.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+
+from consumers.consumer import Consumer, StopWorker
+from consumers.crew import Crew
+from consumers.keys import Keys
+from consumers.lease import Leases
+from consumers.link import Link, Stop
+from consumers.meter import Meter
+from consumers.owned import Entry, Owned
+from consumers.policy import batch_size, chunks, fair_share, moves, start_of
+from consumers.results import State
+
+_log = structlog.get_logger()
+
+BLOCK_MS = 200  # a blocked read is never cancelled, so a stop waits for it
+COMMIT_ENTRIES = 500  # commits are sent together once so many entries are handled
+_SERVER_TROUBLE = (RedisConnectionError, ReadOnlyError, OutOfMemoryError)
+
+
+class OrderedLoop:
+    """One worker's streams."""
+
+    def __init__(
+        self,
+        build: Callable[[], Consumer],
+        redis: Redis,
+        keys: Keys,
+        leases: Leases,
+        crew: Crew,
+        meter: Meter,
+        link: Link,
+        *,
+        start: str,
+        random: Random,
+    ) -> None:
+        self._build = build
+        self._redis = redis
+        self._keys = keys
+        self._leases = leases
+        self._crew = crew
+        self._meter = meter
+        self._link = link
+        self._start = start
+        self._random = random
+        self._owned: dict[str, Owned] = {}
+        self._latest: Owned | None = None
+        self._seen_beat = 0
+        self._known: frozenset[str] = frozenset()
+        self._refused: set[str] = set()
+
+    def made(self) -> str:
+        return self._latest.made() if self._latest else ""
+
+    async def keep(self, redis: Redis) -> None:
+        """Renew all leases; what was lost meanwhile is looked at before its next batch."""
+        mine = list(self._owned.values())
+        lost = await self._leases.renew(redis, [owned.lease for owned in mine])
+        for owned in mine:
+            if owned.lease in lost:
+                owned.doubt()
+
+    async def run(self, stop: Stop) -> None:
+        """Until told to stop; the batch in hand is finished and committed."""
+        while not stop.is_set:
+            try:
+                await self._round(stop)
+            except StopWorker:
+                stop.set()
+            except RedisError as error:
+                for owned in self._owned.values():
+                    owned.doubt()
+                await self._link.down(error, stop)
+
+    async def leave(self) -> None:
+        """Clean stop: what is made is committed, and every lease given back."""
+        await self._commit(self._owned.values())
+        await self._leases.release([owned.lease for owned in self._owned.values()])
+
+    async def _round(self, stop: Stop) -> None:
+        await self._commit(self._owned.values())  # left from before an outage, or in doubt
+        if self._seen_beat != self._crew.beats:
+            await self._rebalance()
+            self._seen_beat = self._crew.beats
+        for owned in self._owned.values():
+            if owned.needs_state:
+                owned.begin(State(await self._leases.state(owned.stream)))
+        reading = [owned for owned in self._owned.values() if owned.is_reading]
+        self._random.shuffle(reading)
+        if not reading:
+            await stop.wait(BLOCK_MS / 1000)
+        portions = list(chunks(reading))
+        for portion in portions:
+            if not stop.is_set:
+                await self._read(portion, BLOCK_MS // len(portions), stop)
+
+    async def _read(self, portion: Sequence[Owned], block_ms: int, stop: Stop) -> None:
+        by_key = {self._keys.stream(owned.stream): owned for owned in portion}
+        at: dict[Any, Any] = {key: owned.position for key, owned in by_key.items()}
+        found: Any = await self._redis.xread(at, batch_size(len(at)), block_ms)
+        self._link.up()
+        handled = 0
+        for key, entries in found:
+            if stop.is_set:
+                break
+            handled += await self._handle(by_key[key], entries)
+            if handled >= COMMIT_ENTRIES:
+                await self._commit(portion)
+                handled = 0
+        await self._commit(portion)
+
+    async def _handle(self, owned: Owned, entries: Sequence[Entry]) -> int:
+        if owned.commit is not None:  # in doubt since a moment ago
+            return 0
+        await owned.handle(entries)
+        self._latest = owned
+        return len(entries)
+
+    async def _commit(self, of: Iterable[Owned]) -> None:
+        """Send what is made and look at each answer. Raises what is the server's own trouble."""
+        waiting = [owned for owned in of if owned.commit is not None]
+        commits = [owned.commit for owned in waiting if owned.commit is not None]
+        answers = await self._leases.commit(commits)
+        for owned, answer in zip(waiting, answers, strict=True):
+            if answer == "lost":
+                answer = await self._commit_again(owned)
+            if answer == "ok":
+                owned.committed()
+            elif isinstance(answer, _SERVER_TROUBLE):
+                raise answer
+            elif isinstance(answer, ResponseError):
+                delay_s = owned.pause()
+                _log.warning(
+                    "commit_refused", stream=owned.stream, error=str(answer), retry_s=delay_s
+                )
+            else:
+                self._drop(owned)
+                _log.info("stream_lost", stream=owned.stream, token=owned.lease.token)
+
+    async def _commit_again(self, owned: Owned) -> str | ResponseError:
+        """Redis was emptied: put back position and state, unless another worker was quicker."""
+        lease = await self._leases.acquire(owned.stream, owned.position)
+        if lease is None or lease.position != owned.position:
+            return "stale"
+        [answer] = await self._leases.commit([owned.send_again(lease)])
+        if answer == "ok":
+            _log.warning("position_put_back", stream=owned.stream, position=owned.position)
+            owned.begin(owned.state)  # results are gone too: `load` makes `write` give them anew
+        return answer
+
+    async def _rebalance(self) -> None:
+        crew = self._crew
+        share = fair_share(len(crew.streams), crew.alive, crew.worker)
+        plan = moves(self._owned, crew.streams, share, self._random)
+        released = [self._owned[stream] for stream in plan.release]
+        await self._leases.release([owned.lease for owned in released])
+        for owned in released:
+            self._drop(owned)
+            _log.info("stream_released", stream=owned.stream)
+        room = plan.room
+        for stream in await self._leases.free(plan.take):
+            if room and await self._take(stream):
+                room -= 1
+        self._known |= frozenset(crew.streams)
+
+    async def _take(self, stream: str) -> bool:
+        is_new = bool(self._known) and stream not in self._known
+        try:
+            lease = await self._leases.acquire(stream, start_of(self._start, found_later=is_new))
+        except ResponseError as error:  # not a stream, for one
+            if stream not in self._refused:
+                self._refused.add(stream)
+                _log.warning("stream_unusable", stream=stream, error=str(error))
+            return False
+        if lease is None:
+            return False
+        self._owned[stream] = Owned(lease, self._build, self._meter)
+        _log.info("stream_taken", stream=stream, token=lease.token, position=lease.position)
+        return True
+
+    def _drop(self, owned: Owned) -> None:
+        self._owned.pop(owned.stream, None)
+        self._meter.forget(owned.stream)

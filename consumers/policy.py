@@ -1,0 +1,86 @@
+"""Decisions of the kit, as functions of facts (pure): shares, limits, delays, where to begin.
+
+Knows no clock, no Redis and no random source of its own.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+from bridge.errors import ConfigError
+
+T = TypeVar("T")
+
+STREAMS_AT_ONCE = 100  # each wake-up of a blocked read registers every key again: O(streams)
+ENTRIES_AT_ONCE = 2000  # over all streams of one read: bounds memory, and the wait of the others
+_BATCH_MAX, _BATCH_MIN = 500, 10
+
+
+def batch_size(streams: int) -> int:
+    """COUNT for one read over so many streams; Redis applies it to each of them."""
+    return max(_BATCH_MIN, min(_BATCH_MAX, ENTRIES_AT_ONCE // max(1, streams)))
+
+
+def chunks(streams: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Streams in portions that one blocking call may carry."""
+    for i in range(0, len(streams), STREAMS_AT_ONCE):
+        yield streams[i : i + STREAMS_AT_ONCE]
+
+
+def fair_share(streams: int, alive: Collection[str], worker: str) -> int:
+    """How many streams this worker should own; over all workers the shares add up to all.
+
+    A worker that is not counted as alive (yet) is counted with the others.
+    """
+    names = sorted({*alive, worker})
+    whole, rest = divmod(streams, len(names))
+    return whole + (names.index(worker) < rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What to change about ownership now. `take` is in the order to try, up to `room` of them."""
+
+    release: tuple[str, ...]
+    take: tuple[str, ...]
+    room: int
+
+
+def moves(owned: Collection[str], chosen: Collection[str], share: int, random: Random) -> Moves:
+    """Give back what is not wanted or too much; try for what is missing, in random order."""
+    unwanted = [stream for stream in owned if stream not in chosen]
+    kept = [stream for stream in owned if stream in chosen]
+    surplus = kept[share:]
+    room = max(0, share - len(kept))
+    wanted = [stream for stream in chosen if stream not in owned] if room else []
+    random.shuffle(wanted)
+    return Moves((*unwanted, *surplus), tuple(wanted), room)
+
+
+def retry_delay_s(failures: int) -> float:
+    """How long to wait after the n-th failure in a row: 0.25, 0.5, 1 … 30 s."""
+    return float(min(30.0, 0.125 * 2 ** min(failures, 10)))
+
+
+BEGINNING = "0-0"
+NEW = "$"
+
+
+def start_position(text: str) -> str:
+    """`beginning`, `new`, or an entry ID (reading starts after it), as Redis writes it."""
+    if text == "beginning":
+        return BEGINNING
+    if text == "new":
+        return NEW
+    if re.fullmatch(r"[0-9]{1,19}(-[0-9]{1,19})?", text):
+        return text if "-" in text else f"{text}-0"
+    raise ConfigError(
+        f"--from {text!r}: write beginning, new, or an entry ID such as 1788368290062-0"
+    )
+
+
+def start_of(start: str, *, found_later: bool) -> str:
+    """Where a group begins in a stream: all of a stream that appears while running is new."""
+    return BEGINNING if found_later and start == NEW else start

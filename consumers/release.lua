@@ -1,0 +1,4 @@
+-- Stop being the owner.    KEYS: lease, position    ARGV: worker, token
+if redis.call('GET', KEYS[1]) ~= ARGV[1] .. ' ' .. ARGV[2] then return 0 end
+redis.call('HDEL', KEYS[2], 'owner')
+return redis.call('DEL', KEYS[1])

@@ -1,0 +1,62 @@
+"""Running the kit's Lua scripts: many calls in one round trip, by hash.
+
+A server that does not have a script (restarted, flushed) gets its text with the next call. Knows
+nothing of what the scripts do.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+
+class Call(NamedTuple):
+    """One call of a script."""
+
+    keys: Sequence[str]
+    arguments: Sequence[str | int]
+
+
+class Script:
+    """A script of this package, `<name>.lua`."""
+
+    def __init__(self, name: str) -> None:
+        self.text = files("consumers").joinpath(f"{name}.lua").read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, redis: Redis, calls: Sequence[Call]) -> list[Any]:
+        """One reply for each call; what the script refuses is an exception among the replies."""
+        if not calls:
+            return []
+        replies = await self._send(redis, "EVALSHA", self.sha, calls)
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            again = await self._send(redis, "EVAL", self.text, [calls[i] for i in unknown])
+            for i, reply in zip(unknown, again, strict=True):
+                replies[i] = reply
+        return replies
+
+    async def run_one(self, redis: Redis, call: Call) -> Any:
+        """The reply of a single call. Raises what the script refuses."""
+        [reply] = await self.run(redis, [call])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    @staticmethod
+    async def _send(redis: Redis, command: str, what: str, calls: Sequence[Call]) -> list[Any]:
+        async with redis.pipeline(transaction=False) as pipeline:
+            for keys, arguments in calls:
+                pipeline.execute_command(command, what, len(keys), *keys, *arguments)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+
+@cache
+def script(name: str) -> Script:
+    """The script, read once."""
+    return Script(name)

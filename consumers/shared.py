@@ -1,0 +1,223 @@
+"""The loop of shared mode: any worker of the group takes any entry, at least once.
+
+In this order: what is pending under our own name (from before a crash, or to be tried again), what
+workers that are gone have left, then new entries. Acknowledged once for each stream and batch,
+after the handlers have returned. A group or a stream that vanished is created again, after the last
+entry we have handled.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from consumers.consumer import Consumer, StopWorker
+from consumers.crew import Crew
+from consumers.dispatch import Dispatcher, HandlerFailed
+from consumers.group import Abandoned, Entry, Group
+from consumers.link import Link, Stop
+from consumers.meter import Meter
+from consumers.policy import batch_size, chunks, retry_delay_s, start_of
+
+_log = structlog.get_logger()
+
+BLOCK_MS = 200  # a blocked read is never cancelled, so a stop waits for it
+CLAIM_EVERY_S = 2.0
+_KEY_TROUBLE = ("NOGROUP", "WRONGTYPE", "UNBLOCKED")
+_NEW = ">"
+_FIRST = "0"
+
+
+@dataclass(slots=True)
+class _Retry:
+    failures: int = 0
+    at: float = 0.0
+
+
+class SharedLoop:
+    """One worker's share in its group's work."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        group: Group,
+        crew: Crew,
+        meter: Meter,
+        link: Link,
+        *,
+        start: str,
+        idle_ms: int,
+    ) -> None:
+        self._consumer = consumer
+        self._dispatcher = Dispatcher(consumer, meter)
+        self._group = group
+        self._crew = crew
+        self._meter = meter
+        self._link = link
+        self._start = start
+        self._idle_ms = idle_ms
+        self._reading: dict[str, None] = {}  # streams that have the group
+        self._handled: dict[str, str] = {}  # stream → last entry handled
+        self._pending: dict[str, str] = {}  # stream → how far our own pending have been read
+        self._retries: dict[str, _Retry] = {}
+        self._abandoned: list[Abandoned] = []
+        self._claim_at = 0.0
+        self._seen_beat = 0
+        self._must_join = False
+        self._unusable: set[str] = set()
+
+    def made(self) -> str:
+        return self._consumer.made()
+
+    async def keep(self, redis: Redis) -> None:
+        """Nothing is owned in this mode."""
+
+    async def run(self, stop: Stop) -> None:
+        """Until told to stop; the batch in hand is finished and acknowledged."""
+        while not stop.is_set:
+            try:
+                await self._round(stop)
+            except StopWorker:
+                stop.set()
+            except ResponseError as error:
+                if not str(error).startswith(_KEY_TROUBLE):
+                    await self._link.down(error, stop)
+                    continue
+                # A group, a stream or all of Redis' content is gone: `_join` finds out which.
+                _log.warning("group_gone", group=self._crew.group, error=str(error))
+                self._reading.clear()
+                self._pending.clear()
+                self._must_join = True
+            except RedisError as error:
+                # What was handed out while the reply got lost is pending under our name.
+                self._pending = dict.fromkeys(self._reading, _FIRST)
+                await self._link.down(error, stop)
+
+    async def leave(self) -> None:
+        """Clean stop: our name goes where nothing is pending under it."""
+        await self._group.leave(self._reading)
+
+    async def _round(self, stop: Stop) -> None:
+        if self._must_join or self._seen_beat != self._crew.beats:
+            self._seen_beat = self._crew.beats
+            await self._join(self._crew.streams)
+            self._must_join = False
+            self._retry_what_is_due()
+        await self._read_pending(stop)
+        await self._read_abandoned()
+        if not self._reading:
+            await stop.wait(BLOCK_MS / 1000)
+        portions = list(chunks(list(self._reading)))
+        for streams in portions:
+            if stop.is_set:
+                return
+            positions = dict.fromkeys(streams, _NEW)
+            found = await self._group.read(
+                positions, batch_size(len(streams)), BLOCK_MS // len(portions)
+            )
+            self._link.up()
+            await self._handle(found)
+
+    async def _join(self, chosen: Sequence[str]) -> None:
+        """Read all chosen streams that are there, and no others."""
+        for stream in [s for s in self._reading if s not in chosen]:
+            del self._reading[stream]
+        missing = {s: self._start_of(s) for s in chosen if s not in self._reading}
+        if missing:
+            for stream, refusal in (await self._group.create(missing)).items():
+                if refusal is None:
+                    self._reading[stream] = None
+                    self._pending[stream] = _FIRST
+                    self._unusable.discard(stream)
+                else:
+                    self._tell_unusable(stream, refusal)
+
+    def _start_of(self, stream: str) -> str:
+        if stream in self._handled:
+            return self._handled[stream]
+        return start_of(self._start, found_later=self._seen_beat > 1)
+
+    def _tell_unusable(self, stream: str, refusal: ResponseError) -> None:
+        if "requires the key to exist" in str(refusal) or stream in self._unusable:
+            return  # registered, but without entries so far
+        self._unusable.add(stream)
+        _log.warning("stream_unusable", stream=stream, error=str(refusal))
+
+    async def _handle(self, found: Mapping[str, Sequence[Entry]]) -> None:
+        done: dict[str, list[str]] = {}
+        try:
+            for stream, entries in found.items():
+                done[stream] = []
+                for entry_id, fields in entries:
+                    if not fields or await self._handle_one(stream, entry_id, fields):
+                        done[stream].append(entry_id)
+        finally:
+            await self._group.acknowledge(done)
+            for stream, ids in done.items():
+                if ids:
+                    self._handled[stream] = ids[-1]
+                    self._meter.done(stream, len(ids), ids[-1])
+
+    async def _handle_one(self, stream: str, entry_id: str, fields: dict[str, str]) -> bool:
+        """Whether it was handled; one that was not stays pending, to be tried again later."""
+        try:
+            await self._dispatcher.handle(stream, entry_id, fields)
+        except HandlerFailed as failed:
+            self._meter.failed += 1
+            retry = self._retries.setdefault(stream, _Retry())
+            if retry.at == 0.0:  # the first failure since the last retry sets the time of the next
+                retry.failures += 1
+                delay_s = retry_delay_s(retry.failures)
+                retry.at = time.monotonic() + delay_s
+                failed.tell(retry.failures, delay_s)
+            return False
+        return True
+
+    def _retry_what_is_due(self) -> None:
+        now = time.monotonic()
+        for stream, retry in list(self._retries.items()):
+            if retry.at == 0.0 and stream not in self._pending:
+                del self._retries[stream]  # the last retry went well
+            elif retry.at and retry.at <= now:
+                retry.at = 0.0
+                self._pending[stream] = _FIRST
+
+    async def _read_pending(self, stop: Stop) -> None:
+        """Our own pending, to their end."""
+        while self._pending and not stop.is_set:
+            for stream in [s for s in self._pending if s not in self._reading]:
+                del self._pending[stream]
+            for streams in list(chunks(list(self._pending))):
+                positions = {stream: self._pending[stream] for stream in streams}
+                found = await self._group.read(positions, batch_size(len(positions)), None)
+                await self._handle(found)
+                for stream in streams:
+                    entries = found.get(stream)
+                    if entries:
+                        self._pending[stream] = entries[-1][0]
+                    else:
+                        self._pending.pop(stream, None)
+
+    async def _read_abandoned(self) -> None:
+        """One step at a time, by one worker of the group, so that new entries do not wait."""
+        if not self._abandoned:
+            if not self._crew.is_first or not self._crew.knows_the_dead:
+                return
+            if time.monotonic() < self._claim_at:
+                return
+            self._claim_at = time.monotonic() + CLAIM_EVERY_S
+            self._abandoned = await self._group.abandoned(list(self._reading), self._crew.alive)
+        if self._abandoned:
+            left = self._abandoned[-1]
+            entries = await self._group.claim(left, self._idle_ms)
+            if entries:
+                _log.info(
+                    "claimed", stream=left.stream, consumer=left.consumer, entries=len(entries)
+                )
+                await self._handle({left.stream: entries})
+            else:
+                self._abandoned.pop()
+                await self._group.leave([left.stream], left.consumer)

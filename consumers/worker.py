@@ -1,0 +1,153 @@
+"""A worker: one consumer, its loop, its surroundings, from the first connection to a clean leave.
+
+Only puts the parts together and owns the order of stopping. Each blocking reader has a connection
+of its own; the client never retries by itself.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from bridge.runtime.config import Config
+from bridge.runtime.redis_client import connect, resolve_url
+from consumers.consumer import Consumer, build, handlers_of
+from consumers.crew import Crew
+from consumers.group import Group
+from consumers.keys import Keys
+from consumers.lease import Leases
+from consumers.link import Link, Stop
+from consumers.meter import Identity, Meter
+from consumers.ordered import OrderedLoop
+from consumers.shared import SharedLoop
+
+_log = structlog.get_logger()
+
+DEFAULT_LEASE_S = 10.0
+
+
+def default_name() -> str:
+    """`<host>-<pid>`: unlike those of the other workers on this and other machines."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run a consumer. `start` is where a new group begins, as Redis writes it."""
+
+    kind: type[Consumer]
+    group: str
+    name: str
+    patterns: tuple[str, ...]
+    start: str
+    lease_s: float = DEFAULT_LEASE_S
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+async def run_worker(settings: Settings, config: Config, stop: Stop) -> None:
+    """Run until `stop`; Redis may come and go. Raises ConfigError for what a person must mend."""
+    handlers_of(settings.kind)
+    build(settings.kind, settings.options)
+    url = resolve_url(config)
+    async with _client(url, settings, config) as reader, _client(url, settings, config) as beats:
+        await _Worker(settings, config, url, reader, beats).run(stop)
+
+
+def _client(url: str, settings: Settings, config: Config) -> Redis:
+    return connect(
+        url,
+        name=f"consumer:{settings.group}:{settings.name}",
+        decode_responses=True,
+        connect_timeout_s=config.redis.connect_timeout_s,
+        # A read blocks for a fraction of a second: well within two seconds less.
+        command_timeout_s=max(3.0, config.redis.command_timeout_s),
+        max_connections=2,
+    )
+
+
+class _Worker:
+    def __init__(
+        self, settings: Settings, config: Config, url: str, reader: Redis, beats: Redis
+    ) -> None:
+        keys = Keys(config.redis.key_prefix)
+        lease_ms = int(settings.lease_s * 1000)
+        self._identity = Identity(
+            group=settings.group,
+            consumer=settings.name,
+            mode=settings.kind.mode,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started_us=_now_us(),
+        )
+        self._meter = Meter(_now_us)
+        self._link = Link(url)
+        self._crew = Crew(
+            beats,
+            keys,
+            settings.group,
+            settings.name,
+            patterns=settings.patterns,
+            beat_s=min(1.0, settings.lease_s / 4),
+            lease_ms=lease_ms,
+        )
+        self._loop = self._make_loop(settings, keys, reader, lease_ms)
+
+    def _make_loop(
+        self, settings: Settings, keys: Keys, reader: Redis, lease_ms: int
+    ) -> SharedLoop | OrderedLoop:
+        if settings.kind.mode == "shared":
+            return SharedLoop(
+                build(settings.kind, settings.options),
+                Group(reader, keys, settings.group, settings.name),
+                self._crew,
+                self._meter,
+                self._link,
+                start=settings.start,
+                idle_ms=lease_ms,
+            )
+        # Two processes of one name are two owners.
+        owner = f"{settings.name}/{secrets.token_hex(4)}"
+        return OrderedLoop(
+            lambda: build(settings.kind, settings.options),
+            reader,
+            keys,
+            Leases(reader, keys, settings.group, owner, lease_ms),
+            self._crew,
+            self._meter,
+            self._link,
+            start=settings.start,
+            random=Random(),
+        )
+
+    async def run(self, stop: Stop) -> None:
+        who = self._identity
+        _log.info("worker_started", group=who.group, consumer=who.consumer, mode=who.mode)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._crew.run(self._loop, self._report, self._link, stop))
+            await self._loop.run(stop)
+            stop.set()  # the loop may have ended by itself
+        await self._leave()
+        _log.info("worker_stopped", consumer=who.consumer, handled=self._meter.handled)
+
+    async def _leave(self) -> None:
+        try:
+            await self._loop.leave()
+            await self._crew.leave(status_field=f"{self._identity.group}/{self._identity.consumer}")
+        except RedisError as error:
+            # Leases run out by themselves, pending entries are claimed: nothing is lost.
+            _log.warning("left_without_redis", error=str(error))
+
+    def _report(self) -> str:
+        return self._meter.report(self._identity, self._loop.made())
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
