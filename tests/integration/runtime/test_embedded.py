@@ -1,0 +1,291 @@
+"""The embedded server: one for each folder, joined by others, never an orphan, data on disk."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from bridge.errors import ConfigError, Fatal
+from bridge.runtime.config import Embedded
+from bridge.runtime.embedded import (
+    EmbeddedServer,
+    embedded_server,
+    find_embedded,
+    has_ended,
+    running_server,
+)
+from tests.support.bridge_process import start_bridge
+from tests.support.redis_server import free_port
+
+
+def settings(folder: Path, port: int = 0) -> Embedded:
+    return Embedded(data_dir=folder / "data", port=port)
+
+
+def client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), protocol=2, decode_responses=True)
+
+
+def until(fact: Callable[[], bool], what: str, limit_s: float = 20) -> None:
+    deadline = time.monotonic() + limit_s
+    while not fact():
+        assert time.monotonic() < deadline, f"never came true: {what}"
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and not only waiting to be collected by its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        pass
+    if Path("/proc/self").exists():
+        return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
+
+
+@contextlib.contextmanager
+def foreground(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+    """`python -m bridge redis` in `folder`: the process, the server's URL and its process id."""
+    with start_bridge(folder, "redis", "--data-dir", "data", *arguments) as process:
+        try:
+            state = folder / "data" / "embedded.json"
+            until(lambda: state.exists() or process.poll() is not None, "the server is announced")
+            if not state.exists():
+                raise AssertionError(process.communicate())
+            announced = json.loads(state.read_text())
+            yield process, announced["url"], announced["pid"]
+        finally:
+            process.kill()
+
+
+async def test_it_starts_with_everything_kept_and_nothing_evicted(tmp_path: Path) -> None:
+    async with embedded_server(settings(tmp_path)) as server:
+        assert not server.joined
+        with client(server.url) as asked:
+            config = asked.config_get("*")
+    expected = {
+        "bind": "127.0.0.1",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "save": "",
+        "stream-node-max-bytes": "8192",
+        "dir": str(tmp_path / "data"),
+    }
+    assert {name: config[name] for name in expected} == expected
+
+
+async def test_what_was_written_is_there_at_the_next_start(tmp_path: Path) -> None:
+    async with embedded_server(settings(tmp_path)) as server:
+        with client(server.url) as writer:
+            writer.xadd("trade.SOL_USDC", {"price": "1"}, id="1-1")
+    async with embedded_server(settings(tmp_path)) as server:
+        with client(server.url) as reader:
+            assert reader.xrange("trade.SOL_USDC") == [("1-1", {"price": "1"})]
+
+
+async def test_at_the_end_the_process_is_gone(tmp_path: Path) -> None:
+    async with embedded_server(settings(tmp_path)) as server:
+        assert is_running(server.pid)
+        assert not has_ended(server)
+    assert not is_running(server.pid)
+    assert has_ended(server)
+
+
+def test_its_folder_is_for_its_owner_only(tmp_path: Path) -> None:
+    with running_server(settings(tmp_path)) as server:
+        assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
+
+
+def test_a_limit_of_memory_is_passed_on(tmp_path: Path) -> None:
+    limited = Embedded(data_dir=tmp_path, port=0, maxmemory_mb=64)
+    with running_server(limited) as server, client(server.url) as asked:
+        assert asked.config_get("maxmemory") == {"maxmemory": str(64 << 20)}
+
+
+def test_a_second_one_joins_and_does_not_stop_it(tmp_path: Path) -> None:
+    with running_server(settings(tmp_path)) as first:
+        with running_server(settings(tmp_path)) as second:
+            assert second == EmbeddedServer(
+                first.url, first.pid, joined=True, data_dir=first.data_dir
+            )
+        assert is_running(first.pid)
+        assert find_embedded(tmp_path / "data") == first.url
+
+
+async def test_of_many_at_once_one_starts_and_all_have_the_same(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with asyncio.TaskGroup() as tasks:
+            starting = [
+                tasks.create_task(stack.enter_async_context(embedded_server(settings(tmp_path))))
+                for _ in range(4)
+            ]
+        servers = [task.result() for task in starting]
+        assert {server.pid for server in servers} == {servers[0].pid}
+        assert [server.joined for server in servers].count(False) == 1
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_where_none_runs_the_finder_says_how_to_start_one(tmp_path: Path, made: bool) -> None:
+    if made:
+        with running_server(settings(tmp_path)):
+            pass
+    with pytest.raises(ConfigError, match="start `python -m bridge redis` or"):
+        find_embedded(tmp_path / "data")
+
+
+def test_a_stale_state_file_is_not_believed(tmp_path: Path) -> None:
+    with running_server(settings(tmp_path)) as server:
+        state = (tmp_path / "data" / "embedded.json").read_text()
+    (tmp_path / "data" / "embedded.json").write_text(state)
+    with pytest.raises(ConfigError, match="no embedded Redis runs"):
+        find_embedded(tmp_path / "data")
+    with running_server(settings(tmp_path)) as again:
+        assert not again.joined
+        assert again.pid != server.pid
+
+
+def test_a_taken_port_is_left_to_its_owner_and_a_free_one_is_used(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        taken = foreign.getsockname()[1]
+        with running_server(settings(tmp_path, taken)) as server:
+            assert server.moved_from_port == taken
+            with client(server.url) as asked:
+                assert asked.ping()
+
+
+def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    with (
+        pytest.raises(ConfigError, match=r"data cannot be written \(File exists\): set BRIDGE_EMB"),
+        running_server(settings(tmp_path)),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes into read-only folders")
+def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o500)
+    with pytest.raises(ConfigError, match="Permission denied"), running_server(settings(tmp_path)):
+        pass
+
+
+def test_data_that_cannot_be_read_is_told_with_the_servers_own_words(tmp_path: Path) -> None:
+    with running_server(settings(tmp_path)):
+        pass
+    for manifest in (tmp_path / "data" / "appendonlydir").glob("*.manifest"):
+        manifest.write_text("rubbish\n")
+    told = pytest.raises(Fatal, match=r"did not start: .+ \(see .*server\.log")
+    with told, running_server(settings(tmp_path)):
+        pass
+    with pytest.raises(ConfigError, match="no embedded Redis runs"):
+        find_embedded(tmp_path / "data")
+
+
+def test_kill_9_of_the_starter_leaves_no_orphan_and_loses_nothing(tmp_path: Path) -> None:
+    with foreground(tmp_path, "--port", "0") as (process, url, pid):
+        with client(url) as writer:
+            writer.set("key", "value")
+        process.kill()
+        process.wait()
+        until(lambda: not is_running(pid), "the server ended after its starter")
+    with running_server(settings(tmp_path)) as again, client(again.url) as reader:
+        assert not again.joined
+        assert reader.get("key") == "value"
+
+
+def test_a_start_right_after_kill_9_waits_for_the_old_one_to_end(tmp_path: Path) -> None:
+    with foreground(tmp_path, "--port", "0") as (process, url, pid):
+        with client(url) as writer:
+            writer.set("key", "value")
+        process.kill()
+        with running_server(settings(tmp_path)) as again, client(again.url) as reader:
+            if again.joined:  # asked before the guard had spoken
+                assert again.pid == pid
+            else:
+                assert not is_running(pid)
+                assert reader.get("key") == "value"
+
+
+def test_ctrl_c_reaches_the_starter_alone_which_then_stops_the_server(tmp_path: Path) -> None:
+    with foreground(tmp_path, "--port", "0") as (process, _url, pid):
+        assert os.getpgid(pid) != process.pid
+        assert os.getsid(pid) != os.getsid(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert not is_running(pid)
+    assert "Running: redis://127.0.0.1:" in out
+    assert "Stopping" in out
+    assert "Traceback" not in out + err
+
+
+def test_sigterm_stops_it_with_status_0(tmp_path: Path) -> None:
+    with foreground(tmp_path, "--port", "0") as (process, _url, pid):
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert not is_running(pid)
+
+
+def test_ctrl_c_twice_leaves_at_once_and_still_no_orphan(tmp_path: Path) -> None:
+    with foreground(tmp_path, "--port", "0") as (process, _url, pid):
+        os.kill(pid, signal.SIGSTOP)  # a server that takes its time to stop
+        process.send_signal(signal.SIGINT)
+        line = ""
+        while "Stopping" not in line:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+        assert process.returncode == 130
+        assert "Traceback" not in err
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: not is_running(pid), "the server ended after its starter")
+
+
+def test_a_server_that_ends_by_itself_is_told(tmp_path: Path) -> None:
+    with foreground(tmp_path, "--port", "0") as (process, _url, pid):
+        os.kill(pid, signal.SIGKILL)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 1
+    assert "error: the embedded Redis ended by itself: look at server.log" in err
+    assert "Traceback" not in err
+
+
+def test_the_command_joins_and_says_so(tmp_path: Path) -> None:
+    with foreground(tmp_path, "--port", "0") as (_process, url, _pid):
+        with start_bridge(tmp_path, "redis", "--data-dir", "data") as second:
+            out, err = second.communicate(timeout=30)
+        assert second.returncode == 0, err
+        assert f"Already running, started by another process: {url}" in out
+
+
+def test_the_command_says_that_it_moved_from_a_taken_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        taken = foreign.getsockname()[1]
+        with foreground(tmp_path, "--port", str(taken)) as (process, url, _pid):
+            assert not url.endswith(f":{taken}/0")
+            process.terminate()
+            out, _ = process.communicate(timeout=30)
+    assert f"Port {taken} is taken by another program." in out
+
+
+def test_the_port_asked_for_is_used(tmp_path: Path) -> None:
+    port = free_port()
+    with running_server(settings(tmp_path, port)) as server:
+        assert server.url == f"redis://127.0.0.1:{port}/0"

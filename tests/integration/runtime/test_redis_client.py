@@ -1,0 +1,80 @@
+"""Connections made the one right way: no silent retries, waits that end, names that show."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from redis import exceptions
+
+from bridge.errors import ConfigError
+from bridge.runtime.config import Config
+from bridge.runtime.embedded import running_server
+from bridge.runtime.redis_client import connect, resolve_url
+from tests.support.redis_server import free_port, running_redis
+
+
+async def test_it_is_known_by_its_name_and_speaks_bytes_or_text(redis_url: str) -> None:
+    async with connect(redis_url, name="bridge:test") as raw:
+        await raw.set("key", "value")
+        assert await raw.get("key") == b"value"
+        names = [each["name"] for each in await raw.client_list()]
+    async with connect(redis_url, name="bridge:test", decode_responses=True) as text:
+        assert await text.get("key") == "value"
+    assert b"bridge:test" in names or "bridge:test" in names
+
+
+async def test_a_server_away_is_told_at_once_not_after_retries() -> None:
+    async with connect(f"redis://127.0.0.1:{free_port()}/0", name="x") as client:
+        async with asyncio.timeout(2):
+            with pytest.raises(exceptions.ConnectionError):
+                await client.ping()
+
+
+async def test_a_lost_reply_is_an_error_and_nothing_is_sent_twice() -> None:
+    with running_redis() as server:
+        async with connect(server.url, name="x", command_timeout_s=0.2) as client:
+            await client.ping()
+            server.pause()  # what is sent now waits in the server's socket; its reply is lost
+            pipeline = client.pipeline(transaction=False)
+            for _ in range(100):
+                pipeline.xadd("stream", {"a": "b"})
+            with pytest.raises(exceptions.TimeoutError):
+                await pipeline.execute()
+            server.resume()
+        with server.client() as asked:
+            assert asked.ping()
+            assert asked.xlen("stream") <= 100
+
+
+async def test_a_password_comes_from_the_url() -> None:
+    with running_redis(password="let-me-in") as server:
+        async with connect(server.url, name="x") as client:
+            assert await client.ping()
+
+
+async def test_a_unix_socket_is_as_good(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with running_redis(options=("--unixsocket", str(path))):
+        async with connect(f"unix://{path}?db=0", name="x") as client:
+            assert await client.ping()
+
+
+def test_an_option_that_does_not_exist_is_told_without_the_password() -> None:
+    with pytest.raises(ConfigError) as caught:
+        connect("redis://u:hunter2@h:1/0?sokcet_timeout=3", name="x")
+    assert str(caught.value) == (
+        "redis.url redis://u:***@h:1/0?sokcet_timeout=3 cannot be used: "
+        "look at what stands after the ?"
+    )
+
+
+def test_the_url_is_the_configured_one_or_the_running_embedded_ones(tmp_path: Path) -> None:
+    plain = Config.model_validate({"redis": {"url": "redis://h:1/0"}})
+    assert resolve_url(plain) == "redis://h:1/0"
+    embedded = Config.model_validate(
+        {"redis": {"url": "embedded"}, "embedded": {"data_dir": tmp_path, "port": 0}}
+    )
+    with pytest.raises(ConfigError, match="no embedded Redis runs"):
+        resolve_url(embedded)
+    with running_server(embedded.embedded) as server:
+        assert resolve_url(embedded) == server.url

@@ -1,0 +1,42 @@
+"""`python -m bridge …` as a user runs it: a real process in a folder and environment of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The little that a process needs; nothing of this machine's BRIDGE_ variables or keys."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    } | variables
+
+
+def run_bridge(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run to the end in `folder`, and return what it said."""
+    return subprocess.run(
+        [sys.executable, "-m", "bridge", *arguments],
+        cwd=folder,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
+def start_bridge(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """Start it in a process group of its own, as a terminal does; use it in a `with`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bridge", *arguments],
+        cwd=folder,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )

