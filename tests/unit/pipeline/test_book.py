@@ -1,0 +1,160 @@
+"""Joining a REST snapshot with deltas: exact at the newest delta, or ask again."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.pipeline.book import DepthBook, Join, is_zero, price_key
+from tests.support.items import delta
+
+
+def test_a_snapshot_is_carried_forward_to_the_newest_delta() -> None:
+    book = DepthBook(0)
+    book.hear(delta(10, 10, bids=[("98", "1")]))
+    book.hear(delta(11, 11, bids=[("98", "0.00")], asks=[("99.0", "5")]))
+    book.hear(delta(12, 13, bids=[("97", "2")]))
+
+    joined = book.join(10, [("96", "3"), ("98", "1")], [("99", "4"), ("100", "6")])
+
+    assert joined is Join.PLACED
+    assert (book.position, book.rest_update_id) == (13, 10)
+    assert book.levels() == ([("97", "2"), ("96", "3")], [("99.0", "5"), ("100", "6")])
+
+
+def test_a_snapshot_older_than_what_was_heard_is_asked_for_again() -> None:
+    book = DepthBook(0)
+    book.hear(delta(10, 10))
+
+    assert book.join(8, [], []) is Join.TOO_OLD
+    assert not book.joined
+
+
+def test_a_snapshot_that_just_touches_the_first_delta_joins() -> None:
+    book = DepthBook(0)
+    book.hear(delta(10, 10, bids=[("98", "1")]))
+
+    assert book.join(9, [], []) is Join.PLACED
+    assert book.levels() == ([("98", "1")], [])
+
+
+def test_a_snapshot_ahead_of_the_socket_waits_for_it() -> None:
+    book = DepthBook(0)
+    book.hear(delta(10, 10))
+
+    assert book.join(12, [("98", "1")], []) is Join.AHEAD
+    assert book.hear(delta(11, 11, bids=[("98", "9")])) is None
+    assert book.hear(delta(12, 12, bids=[("97", "9")])) is Join.PLACED
+    assert book.levels() == ([("98", "1")], [])
+    assert book.position == 12
+
+
+def test_before_the_first_delta_a_snapshot_waits() -> None:
+    book = DepthBook(0)
+
+    assert book.join(9, [("98", "1")], []) is Join.AHEAD
+    assert book.hear(delta(10, 10, asks=[("99", "1")])) is Join.PLACED
+    assert book.levels() == ([("98", "1")], [("99", "1")])
+
+
+def test_a_hole_makes_the_book_void() -> None:
+    book = DepthBook(0)
+    book.hear(delta(10, 10))
+    book.join(10, [("98", "1")], [])
+
+    book.hear(delta(12, 12))
+
+    assert not book.joined
+    assert book.join(11, [("97", "1")], []) is Join.PLACED
+    assert book.levels() == ([("97", "1")], [])
+
+
+def test_an_overlapping_delta_is_applied_and_an_old_one_is_not() -> None:
+    book = DepthBook(0)
+    book.hear(delta(10, 12))
+    book.join(12, [("98", "1")], [])
+
+    book.hear(delta(11, 14, bids=[("98", "2")]))
+    book.hear(delta(13, 14, bids=[("98", "7")]))
+
+    assert (book.position, book.levels()) == (14, ([("98", "2")], []))
+
+
+def test_a_new_subscription_forgets_the_book() -> None:
+    book = DepthBook(0)
+    book.hear(delta(10, 10))
+    book.join(10, [("98", "1")], [])
+
+    book.reset()
+
+    assert (book.position, book.joined) == (0, False)
+
+
+def test_a_periodic_snapshot_is_due_where_the_update_id_crosses_a_multiple() -> None:
+    book = DepthBook(every_updates=100)
+    book.hear(delta(98, 98))
+    book.join(98, [], [])
+
+    due = [
+        book.crosses(delta(first, last))
+        for first, last in ((99, 99), (100, 100), (101, 101), (195, 203))
+    ]
+
+    assert due == [False, True, False, True]
+    assert not DepthBook(every_updates=0).crosses(delta(100, 100))
+
+
+def test_prices_are_compared_as_numbers() -> None:
+    assert price_key("86700.0") == price_key("86700") == "86700"
+    assert price_key("0.10") == "0.1"
+    assert price_key("100") == "100"
+    assert is_zero("0.00")
+    assert is_zero("0")
+    assert not is_zero("0.001")
+
+
+prices = st.decimals("0.001", "99999", places=3).map(str)
+
+
+@given(st.lists(st.tuples(prices, st.just("1")), unique_by=lambda level: price_key(level[0])))
+def test_levels_come_best_first_by_number(levels: list[tuple[str, str]]) -> None:
+    book = DepthBook(0)
+    book.hear(delta(1, 1))
+    book.join(1, levels, levels)
+
+    bids, asks = book.levels()
+
+    assert [price for price, _ in asks] == sorted((price for price, _ in levels), key=float)
+    assert bids == asks[::-1]
+
+
+changes = st.lists(
+    st.tuples(st.sampled_from(["98", "98.0", "99", "99.50"]), st.sampled_from(["0.0", "1", "2"])),
+    max_size=3,
+)
+
+
+@given(st.lists(changes, min_size=1, max_size=30), st.data())
+def test_wherever_the_snapshot_was_taken_the_book_is_the_exchanges(
+    history: list[list[tuple[str, str]]], data: st.DataObject
+) -> None:
+    taken_at = data.draw(st.integers(0, len(history)))
+    asked_after = data.draw(st.integers(0, len(history)))
+    truth: dict[str, str] = {}
+    body: dict[str, str] = {}
+    for number, levels in enumerate(history, 1):
+        for price, quantity in levels:
+            truth[price_key(price)] = quantity
+        if number == taken_at:
+            body = dict(truth)
+    live = {(price, quantity) for price, quantity in truth.items() if not is_zero(quantity)}
+    snapshot = [(price, quantity) for price, quantity in body.items() if not is_zero(quantity)]
+
+    book = DepthBook(0)
+    for number, levels in enumerate(history, 1):
+        if number == asked_after + 1:
+            book.join(taken_at, snapshot, [])
+        book.hear(delta(number, number, bids=levels))
+    if asked_after == len(history):
+        book.join(taken_at, snapshot, [])
+
+    assert book.joined
+    assert {(price_key(price), quantity) for price, quantity in book.levels()[0]} == live

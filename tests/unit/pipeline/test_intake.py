@@ -1,0 +1,217 @@
+"""Frames in, lines filled: what belongs where, and what happens to the rest."""
+
+import json
+
+from bridge.contract.streams import parse_stream
+from bridge.pipeline.book import Join
+from bridge.pipeline.intake import QUARANTINE_KEY, Hearing, Intake
+from bridge.pipeline.items import Op
+from bridge.protocol.envelope import Refusal
+from tests.support import frames
+from tests.support.items import NOW_US, fields
+
+NAMES = (
+    "trade.BTC_USDC_PERP",
+    "depth.SOL_USDC",
+    "ticker.BTC_USDC_PERP",
+    "account.orderUpdate",
+)
+
+
+class Wants(list[str]):
+    """The streams a snapshot was asked for."""
+
+
+def intake(wants: Wants | None = None, buffer_bytes: int = 10_000_000, every: int = 0) -> Intake:
+    return Intake(
+        [parse_stream(name) for name in NAMES],
+        hold_us=0,
+        snapshot_every=every,
+        buffer_bytes=buffer_bytes,
+        want_snapshot=(wants if wants is not None else Wants()).append,
+    )
+
+
+def depth_frame(first: int, last: int) -> str:
+    message = json.loads(frames.DEPTH)
+    message["data"] |= {"U": first, "u": last}
+    return json.dumps(message)
+
+
+def quarantined(subject: Intake) -> list[dict[str, str]]:
+    return [fields(item) for item in subject.quarantine.pending]
+
+
+def test_a_frame_becomes_an_item_of_its_stream() -> None:
+    subject = intake()
+
+    heard = subject.hear(frames.TRADE, 1790915531026999, Hearing())
+
+    assert heard == "trade.BTC_USDC_PERP"
+    (item,) = subject.lines["trade.BTC_USDC_PERP"].pending
+    assert (item.op, item.position, fields(item)["price"]) == (Op.APPEND, 99419870, "86642.9")
+    assert list(subject.dirty) == ["trade.BTC_USDC_PERP"]
+
+
+def test_an_error_frame_is_handed_back() -> None:
+    heard = intake().hear(frames.ERROR_INVALID_STREAM, NOW_US, Hearing())
+
+    assert heard == Refusal(4006, "Invalid stream")
+
+
+def test_rubbish_goes_to_the_quarantine_with_its_reason_and_its_text() -> None:
+    subject = intake()
+
+    assert subject.hear("rubbish", NOW_US, Hearing()) is None
+
+    (entry,) = quarantined(subject)
+    assert (entry["type"], entry["raw"], entry["stream"]) == ("quarantined", "rubbish", "")
+    assert "not JSON" in entry["reason"]
+    assert QUARANTINE_KEY in subject.dirty
+
+
+def test_a_refused_message_goes_to_the_quarantine_and_its_stream_counts_as_heard() -> None:
+    subject = intake()
+    frame = frames.TRADE.replace('"86642.9"', '"cheap"')
+
+    assert subject.hear(frame, NOW_US, Hearing()) == "trade.BTC_USDC_PERP"
+
+    (entry,) = quarantined(subject)
+    assert (entry["stream"], entry["raw"]) == ("trade.BTC_USDC_PERP", frame)
+    assert entry["reason"].startswith("p: ")
+    assert not subject.lines["trade.BTC_USDC_PERP"].pending
+
+
+def test_an_old_trade_with_id_zero_goes_to_the_quarantine() -> None:
+    subject = intake()
+
+    subject.hear(frames.TRADE.replace("99419870", "0"), NOW_US, Hearing())
+
+    assert "number is 0" in quarantined(subject)[0]["reason"]
+
+
+def test_invalid_utf8_keeps_its_bytes_readably() -> None:
+    subject = intake()
+
+    subject.hear(b'{"stream":"trade.\xff"', NOW_US, Hearing())
+
+    assert quarantined(subject)[0]["raw"] == '{"stream":"trade.\\xff"'
+
+
+def test_a_stream_that_nobody_subscribed_to_is_not_published() -> None:
+    subject = intake()
+
+    assert subject.hear(frames.LIQUIDATION, NOW_US, Hearing()) is None
+    assert quarantined(subject)[0]["stream"] == "liquidation"
+
+
+def test_unknown_fields_are_counted() -> None:
+    subject = intake()
+
+    subject.hear(frames.TRADE.replace('"e":"trade"', '"e":"trade","zz":1'), NOW_US, Hearing())
+
+    assert subject.counts.unknown_fields == 1
+
+
+def test_the_first_delta_asks_for_a_snapshot_once() -> None:
+    wants = Wants()
+    subject, ear = intake(wants), Hearing()
+
+    subject.hear(depth_frame(10, 10), NOW_US, ear)
+    subject.hear(depth_frame(11, 11), NOW_US, ear)
+
+    assert wants == ["depth.SOL_USDC"]
+
+
+def test_a_snapshot_stands_directly_behind_the_delta_it_is_at() -> None:
+    subject, ear = intake(), Hearing()
+    for number in (10, 11):
+        subject.hear(depth_frame(number, number), NOW_US, ear)
+
+    assert subject.depth_body("depth.SOL_USDC", 10, [("98", "1")], [], NOW_US) is Join.PLACED
+    subject.hear(depth_frame(12, 12), NOW_US, ear)
+
+    items = list(subject.lines["depth.SOL_USDC"].pending)
+    assert [(item.op.value, item.position) for item in items] == [
+        ("A", 10),
+        ("A", 11),
+        ("S", 11),
+        ("A", 12),
+    ]
+    snapshot = fields(items[2])
+    assert (snapshot["update_id"], snapshot["rest_update_id"]) == ("11", "10")
+    assert snapshot["bids"] == '[["98","1"]]'
+    assert snapshot["asks"] == '[["98.97","22.39"]]'
+
+
+def test_a_hole_in_the_deltas_asks_for_a_snapshot_again() -> None:
+    wants = Wants()
+    subject, ear = intake(wants), Hearing()
+    subject.hear(depth_frame(10, 10), NOW_US, ear)
+    subject.depth_body("depth.SOL_USDC", 10, [], [], NOW_US)
+
+    subject.hear(depth_frame(15, 15), NOW_US, ear)
+
+    assert wants == ["depth.SOL_USDC", "depth.SOL_USDC"]
+
+
+def test_a_new_subscription_asks_for_a_snapshot_with_its_first_delta() -> None:
+    wants = Wants()
+    subject, ear = intake(wants), Hearing()
+    subject.hear(depth_frame(10, 10), NOW_US, ear)
+
+    subject.subscribed(["depth.SOL_USDC", "trade.BTC_USDC_PERP"])
+    subject.hear(depth_frame(11, 11), NOW_US, ear)
+
+    assert wants == ["depth.SOL_USDC", "depth.SOL_USDC"]
+
+
+def test_periodic_snapshots_come_from_the_bridges_own_book() -> None:
+    subject, ear = intake(every=100), Hearing()
+    subject.hear(depth_frame(98, 98), NOW_US, ear)
+    subject.depth_body("depth.SOL_USDC", 98, [], [], NOW_US)
+
+    subject.hear(depth_frame(99, 101), NOW_US, ear)
+
+    last = subject.lines["depth.SOL_USDC"].pending[-1]
+    assert (last.op, last.position, fields(last)["rest_update_id"]) == (Op.SNAPSHOT, 101, "")
+
+
+def test_a_connection_knows_the_exchanges_newest_time() -> None:
+    ear = Hearing()
+
+    intake().hear(frames.TRADE, 1790915531026999, ear)
+
+    assert ear.newest_us == 1790915531025000
+
+
+def test_memory_is_bounded_public_data_first_and_what_went_is_marked() -> None:
+    subject, ear = intake(buffer_bytes=300_000), Hearing()
+    for number in range(1, 1001):
+        subject.hear(frames.TRADE.replace("99419870", str(number)), 1790915531026999, ear)
+    order = frames.ORDER_ACCEPTED.replace("59887375336", "1")
+    subject.hear(order, 1790915531026999, ear)
+    for number in range(1001, 3001):
+        subject.hear(frames.TRADE.replace("99419870", str(number)), 1790915531026999, ear)
+
+    assert subject.pending_bytes() < 450_000
+    assert len(subject.lines["account.orderUpdate"].pending) == 1
+    trades = subject.lines["trade.BTC_USDC_PERP"]
+    assert trades.counters.overflowed > 2000
+    assert trades.pending[-1].position == 3000
+
+
+def test_only_unnumbered_streams_are_marked_deaf() -> None:
+    subject = intake()
+    for name in NAMES:
+        subject.deaf(name, from_us=NOW_US, to_us=NOW_US + 5, cause="connection lost")
+
+    assert list(subject.dirty) == ["ticker.BTC_USDC_PERP", "account.orderUpdate"]
+
+
+def test_an_interval_that_ends_before_it_begins_is_no_deafness() -> None:
+    subject = intake()
+
+    subject.deaf("account.orderUpdate", from_us=NOW_US, to_us=NOW_US, cause="x")
+
+    assert not subject.dirty

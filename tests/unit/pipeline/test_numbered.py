@@ -1,0 +1,249 @@
+"""The line of a numbered stream: literal answers of Redis in, the next batch out."""
+
+from bridge.pipeline.items import Op
+from bridge.pipeline.numbered import NumberedLine
+from tests.support.items import NOW_US, TRADES, answer, fields, trade
+
+HOLD_US = 2_000_000
+SECOND_US = 1_000_000
+
+
+def line_with(*numbers: int, confirmed: str = "0-0") -> NumberedLine:
+    line = NumberedLine(TRADES, HOLD_US)
+    line.confirmed = confirmed
+    for number in numbers:
+        line.put(trade(number))
+    return line
+
+
+def positions(line: NumberedLine, now_us: int = NOW_US) -> list[tuple[str, int]]:
+    return [(item.op.value, item.position) for item in line.take(now_us, 100)]
+
+
+def test_what_was_heard_goes_out_in_order_with_its_predecessor() -> None:
+    line = line_with(5, 6)
+
+    batch = line.take(NOW_US, 100)
+
+    assert [(item.op, item.expected, item.position, item.ms) for item in batch] == [
+        (Op.APPEND, "4", 5, NOW_US // 1000),
+        (Op.APPEND, "5", 6, NOW_US // 1000),
+    ]
+
+
+def test_nothing_more_goes_out_before_the_answer() -> None:
+    line = line_with(5)
+    line.take(NOW_US, 100)
+    line.put(trade(6))
+
+    assert line.take(NOW_US, 100) == ()
+
+
+def test_what_was_not_answered_goes_out_again() -> None:
+    line = line_with(5, 6)
+    line.take(NOW_US, 100)
+
+    line.unanswered()
+
+    assert positions(line) == [("A", 5), ("A", 6)]
+
+
+def test_a_batch_is_bounded() -> None:
+    assert len(line_with(*range(1, 50)).take(NOW_US, 20)) == 20
+
+
+def test_what_is_settled_is_counted_and_forgotten() -> None:
+    line = line_with(5, 6, 7)
+    line.take(NOW_US, 100)
+
+    line.settle(answer("ok", "9-70", "=++"), NOW_US)
+
+    assert (line.counters.published, line.counters.duplicates) == (2, 1)
+    assert (line.confirmed, len(line.pending), line.pending_bytes) == ("9-70", 0, 0)
+
+
+def test_a_new_stream_begins_with_a_start_that_stands_before_the_first_message() -> None:
+    line = line_with(5)
+    line.take(NOW_US, 100)
+
+    line.settle(answer("empty", "0-0"), NOW_US)
+
+    start, first = line.take(NOW_US, 100)
+    assert (start.op, start.expected, start.position) == (Op.GAP, "0-0", 4)
+    assert (fields(start)["cause"], fields(start)["from"], fields(start)["to"]) == ("start", "", "")
+    assert first.position == 5
+
+
+def test_a_message_whose_predecessor_is_missing_waits_a_bounded_time() -> None:
+    line = line_with(8, confirmed="9-50")
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+
+    assert line.take(NOW_US + HOLD_US - 1, 100) == ()
+    assert line.due_us() == NOW_US + HOLD_US
+
+
+def test_then_a_gap_names_what_is_missing_and_the_stream_goes_on() -> None:
+    line = line_with(8, 9, confirmed="9-50")
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+
+    gap, *rest = line.take(NOW_US + HOLD_US, 100)
+
+    assert (gap.op, gap.expected, gap.position) == (Op.GAP, "9-50", 7)
+    named = fields(gap)
+    assert (named["from"], named["to"], named["cause"]) == ("6", "7", "skipped")
+    assert (named["symbol"], named["repaired"]) == ("SOL_USDC", "false")
+    assert named["received_us"] == str(NOW_US)
+    assert [item.position for item in rest] == [8, 9]
+
+
+def test_a_predecessor_that_comes_in_time_closes_the_hole() -> None:
+    line = line_with(8, confirmed="9-50")
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+
+    line.put(trade(7))
+    line.put(trade(6))
+
+    assert positions(line, NOW_US + HOLD_US) == [("A", 6), ("A", 7), ("A", 8)]
+
+
+def test_a_backlog_with_many_holes_does_not_wait_once_for_each() -> None:
+    line = line_with(8, 10, 12, confirmed="9-50")
+    now_us = NOW_US + HOLD_US
+    for last in ("9-50", "9-80", "9-100"):
+        line.take(now_us, 100)
+        line.settle(answer("hole", last), now_us)
+        _, following = line.take(now_us, 2)
+        line.settle(answer("ok", f"9-{following.position}0", "++"), now_us)
+
+    assert line.counters.gaps == 3
+
+
+def test_a_gap_that_came_too_late_is_thought_over_again() -> None:
+    line = line_with(8, confirmed="9-50")
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+    line.take(NOW_US + HOLD_US, 100)
+
+    line.settle(answer("hole", "9-60", "~"), NOW_US + HOLD_US)
+
+    gap = line.take(NOW_US + HOLD_US, 100)[0]
+    assert (gap.expected, fields(gap)["from"], fields(gap)["to"]) == ("9-60", "7", "7")
+    assert line.counters.gaps == 0
+
+
+def test_a_gap_after_a_lost_connection_says_so() -> None:
+    line = line_with(8, confirmed="9-50")
+    line.disconnected("connection lost")
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+
+    gap = line.take(NOW_US + HOLD_US, 100)[0]
+    assert fields(gap)["cause"] == "connection lost"
+
+
+def test_redis_that_lost_the_whole_stream_gets_a_start_that_says_so() -> None:
+    line = line_with(8, confirmed="9-70")
+    line.take(NOW_US, 100)
+
+    line.settle(answer("empty", "0-0"), NOW_US)
+
+    start = line.take(NOW_US, 100)[0]
+    assert (start.expected, fields(start)["cause"]) == ("0-0", "redis lost entries")
+
+
+def test_redis_that_lost_the_newest_entries_gets_a_gap_that_says_so() -> None:
+    line = line_with(8, confirmed="9-70")
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+
+    gap = line.take(NOW_US + HOLD_US, 100)[0]
+    named = fields(gap)
+    assert (named["from"], named["to"], named["cause"]) == ("6", "7", "redis lost entries")
+
+
+def test_a_foreign_entry_with_a_clock_id_is_healed() -> None:
+    line = line_with(8, confirmed="9-70")
+    line.take(NOW_US, 100)
+
+    line.settle(answer("hole", "1790915531000-0"), NOW_US)
+
+    gap, first = line.take(NOW_US, 100)
+    assert (gap.op, gap.expected, gap.position) == (Op.GAP, "1790915531000-0", 7)
+    assert fields(gap)["cause"] == "foreign"
+    assert first.position == 8
+
+
+def test_an_id_beyond_two_to_the_fifty_three_stops_this_stream_and_says_what_to_do() -> None:
+    line = line_with(8)
+    line.take(NOW_US, 100)
+
+    line.settle(answer("foreign", "18446744073709551615-1"), NOW_US)
+
+    assert "rename" in line.parked
+    assert line.take(NOW_US, 100) == ()
+    line.redeem()
+    assert positions(line) == [("A", 8)]
+
+
+def test_numbers_that_begin_anew_are_believed_after_five_seconds() -> None:
+    line = NumberedLine(TRADES, HOLD_US, confirmed="9-1000000")
+    for number, second in ((1, 0), (2, 3), (3, 6)):
+        line.put(trade(number, NOW_US + second * SECOND_US))
+        line.take(NOW_US + second * SECOND_US, 100)
+        line.settle(answer("ok", "9-1000000", "!"), NOW_US + second * SECOND_US)
+
+    batch = line.take(NOW_US + 6 * SECOND_US, 100)
+
+    assert fields(batch[0])["cause"] == "renumbered"
+    assert [(item.op.value, item.expected, item.position) for item in batch] == [
+        ("G", "9-1000000", 0),
+        ("A", "0", 1),
+        ("A", "1", 2),
+        ("A", "2", 3),
+    ]
+
+
+def test_a_single_message_appended_in_between_says_that_numbers_go_on() -> None:
+    line = NumberedLine(TRADES, HOLD_US, confirmed="9-1000000")
+    for number, second, sign in ((1, 0, "!"), (100_001, 3, "+"), (2, 4, "!"), (3, 6, "!")):
+        line.put(trade(number, NOW_US + second * SECOND_US))
+        line.take(NOW_US + second * SECOND_US, 100)
+        line.settle(answer("ok", "9-1000010", sign), NOW_US + second * SECOND_US)
+
+    assert line.take(NOW_US + 7 * SECOND_US, 100) == ()
+
+
+def test_a_full_buffer_gives_up_the_oldest_and_names_them_later() -> None:
+    line = line_with(*range(6, 26), confirmed="9-50")
+    before = line.pending_bytes
+
+    freed = line.drop_oldest(10)
+
+    assert (len(line.pending), line.pending_bytes) == (18, before - freed)
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+    named = fields(line.take(NOW_US + HOLD_US, 100)[0])
+    assert (named["from"], named["to"], named["cause"]) == ("6", "7", "buffer full")
+
+
+def test_what_is_in_flight_is_not_given_up() -> None:
+    line = line_with(6, 7, 8)
+    line.take(NOW_US, 2)
+
+    line.drop_oldest(1)
+
+    assert [item.position for item in line.pending] == [6, 7]
+    assert line.drop_oldest(1) == 0
+
+
+def test_stopping_does_not_wait_for_a_predecessor() -> None:
+    line = line_with(8, confirmed="9-50")
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+
+    line.hurry()
+
+    assert positions(line, NOW_US) == [("G", 7), ("A", 8)]

@@ -1,0 +1,206 @@
+"""The line of an unnumbered stream: nothing goes out before the tail is known."""
+
+from bridge.contract.streams import Stream, StreamType
+from bridge.pipeline.items import Twins, unnumbered
+from bridge.pipeline.unnumbered import Tail, UnnumberedLine
+from tests.support.items import (
+    NOW_US,
+    ORDERS,
+    TICKERS,
+    answer,
+    fields,
+    order,
+    order_event,
+    ticker,
+)
+
+
+def ready(stream: Stream = ORDERS, last: str = "5-0") -> UnnumberedLine:
+    line = UnnumberedLine(stream)
+    line.put(order("first", NOW_US))
+    line.read_tail(Tail(last, []))
+    line.take(NOW_US, 100)
+    line.settle(answer("ok", "6-0", "+"), NOW_US)
+    return line
+
+
+def test_the_tail_is_read_from_ten_seconds_before_the_oldest_message() -> None:
+    line = UnnumberedLine(ORDERS)
+    assert line.tail_from_ms() is None
+    line.put(order())
+
+    assert line.take(NOW_US, 100) == ()
+    assert line.tail_from_ms() == NOW_US // 1000 - 10_000
+
+
+def test_the_first_of_a_batch_carries_the_id_reasoned_on() -> None:
+    line = ready()
+    line.put(order("a", NOW_US + 5))
+    line.put(order("b", NOW_US + 1_007))
+
+    batch = line.take(NOW_US, 100)
+
+    assert [(item.expected, item.ms, item.position) for item in batch] == [
+        ("6-0", NOW_US // 1000, 5_000),
+        ("", NOW_US // 1000 + 1, 7_000),
+    ]
+
+
+def test_a_stream_that_moved_is_looked_at_again_and_what_is_there_is_dropped() -> None:
+    line = ready()
+    line.put(order("a"))
+    line.put(order("b"))
+    line.take(NOW_US, 100)
+    line.settle(answer("moved", "8-0"), NOW_US)
+
+    assert line.take(NOW_US, 100) == ()
+    line.read_tail(Tail("8-0", [("8-0", fields(order("a")))]))
+
+    batch = line.take(NOW_US, 100)
+    assert [fields(item)["order_id"] for item in batch] == ["b"]
+    assert batch[0].expected == "8-0"
+    assert line.counters.duplicates == 1
+
+
+def test_a_lost_answer_is_a_question_for_the_tail() -> None:
+    line = ready()
+    line.put(order("a"))
+    line.take(NOW_US, 100)
+
+    line.unanswered()
+
+    assert line.tail_from_ms() is not None
+    line.read_tail(Tail("9-0", [("9-0", fields(order("a")))]))
+    assert line.take(NOW_US, 100) == ()
+
+
+def test_twins_are_two_messages() -> None:
+    twins = Twins()
+    line = UnnumberedLine(ORDERS)
+    for _ in range(2):
+        line.put(unnumbered(order_event(), NOW_US, twins))
+
+    line.read_tail(Tail("9-0", [("9-0", fields(order()))]))
+
+    (kept,) = line.take(NOW_US, 100)
+    assert fields(kept)["twin"] == "1"
+
+
+def test_twins_are_counted_for_the_recent_messages_only() -> None:
+    twins = Twins()
+    for number in range(Twins.LIMIT + 1):
+        twins.count((str(number),))
+
+    assert twins.count((str(Twins.LIMIT),)) == 1
+    assert twins.count(("0",)) == 0
+
+
+def test_a_late_state_has_no_use() -> None:
+    line = UnnumberedLine(TICKERS)
+    line.put(ticker(NOW_US + 5))
+
+    line.put(ticker(NOW_US))
+
+    assert (len(line.pending), line.counters.late) == (1, 1)
+
+
+def test_the_same_state_twice_is_one_and_another_at_the_same_time_is_kept() -> None:
+    line = UnnumberedLine(TICKERS)
+    for price in ("1", "1", "2"):
+        line.put(ticker(NOW_US, price))
+
+    assert (len(line.pending), line.counters.duplicates) == (2, 1)
+
+
+def test_after_a_restart_states_go_on_above_what_is_there() -> None:
+    line = UnnumberedLine(TICKERS)
+    for second in (1, 2, 3):
+        line.put(ticker(NOW_US + second))
+
+    line.read_tail(Tail("9-0", [("9-0", fields(ticker(NOW_US + 2)))]))
+
+    assert [fields(item)["event_us"] for item in line.take(NOW_US, 100)] == [str(NOW_US + 3)]
+
+
+def test_an_unchanged_state_of_a_later_time_is_kept() -> None:
+    line = UnnumberedLine(TICKERS)
+    line.put(ticker(NOW_US + 1_000_000, "98.97"))
+
+    line.read_tail(Tail("9-0", [("9-0", fields(ticker(NOW_US, "98.97")))]))
+
+    assert len(line.take(NOW_US, 100)) == 1
+
+
+def test_an_entry_of_somebody_else_in_the_tail_does_not_disturb() -> None:
+    line = UnnumberedLine(ORDERS)
+    line.put(order())
+
+    line.read_tail(Tail("9-0", [("9-0", {"hello": "world"})]))
+
+    assert len(line.take(NOW_US, 100)) == 1
+
+
+def test_deafness_is_marked_before_the_first_message_heard_after_it() -> None:
+    line = UnnumberedLine(ORDERS)
+    line.put(order("before", NOW_US))
+    line.put(order("after", NOW_US + 9))
+
+    line.put_gap(from_us=NOW_US + 1, to_us=NOW_US + 8, cause="connection lost")
+
+    line.read_tail(Tail("0-0", []))
+    before, gap, after = line.take(NOW_US, 100)
+    assert (fields(before)["order_id"], fields(after)["order_id"]) == ("before", "after")
+    named = fields(gap)
+    assert (named["from_us"], named["to_us"], named["cause"]) == (
+        str(NOW_US + 1),
+        str(NOW_US + 8),
+        "connection lost",
+    )
+
+
+def test_redis_that_lost_entries_is_marked() -> None:
+    line = ready()
+    line.put(order("a"))
+    line.unanswered()
+
+    line.read_tail(Tail("0-0", []))
+
+    gap, first = line.take(NOW_US, 100)
+    assert (fields(gap)["type"], fields(gap)["cause"]) == ("gap", "redis lost entries")
+    assert gap.expected == "0-0"
+    assert fields(first)["order_id"] == "a"
+
+
+def test_a_full_buffer_gives_up_the_oldest_and_says_from_when_to_when() -> None:
+    line = UnnumberedLine(ORDERS)
+    for number in range(20):
+        line.put(order(str(number), NOW_US + number))
+
+    line.drop_oldest(10)
+
+    line.read_tail(Tail("0-0", []))
+    gap, *rest = line.take(NOW_US, 100)
+    named = fields(gap)
+    assert (named["from_us"], named["to_us"], named["cause"]) == (
+        str(NOW_US),
+        str(NOW_US + 1),
+        "buffer full",
+    )
+    assert len(rest) == 18
+    assert line.counters.overflowed == 2
+
+
+def test_a_stream_that_fails_alone_is_tried_again_later() -> None:
+    line = ready()
+    line.put(order("a"))
+    line.take(NOW_US, 100)
+
+    line.fail("WRONGTYPE")
+    assert line.tail_from_ms() is None
+    line.redeem()
+
+    assert line.tail_from_ms() is not None
+
+
+def test_an_unnumbered_stream_never_waits_for_time() -> None:
+    assert ready(Stream("liquidation", StreamType.LIQUIDATION)).due_us() is None
