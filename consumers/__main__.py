@@ -7,12 +7,12 @@ interrupted a second time.
 import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bridge.errors import BridgeError, ConfigError
 from bridge.runtime.config import Config, load_config
@@ -26,7 +26,26 @@ from consumers.worker import DEFAULT_LEASE_S, Settings, default_name, run_worker
 
 INTERRUPTED = 130
 
+
+class Door(TyperGroup):
+    """Turns what goes wrong in a command into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BridgeError as error:
+            raise typer.Exit(_told(error)) from None
+        except BaseExceptionGroup as group:  # a TaskGroup's way of failing
+            ours, others = group.split(BridgeError)
+            if ours is None or others is not None:
+                raise
+            raise typer.Exit(_told(_first(ours))) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+
 door = typer.Typer(
+    cls=Door,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -58,15 +77,17 @@ def run(
     group: Annotated[
         str | None,
         typer.Option(
-            help="The consumer group; workers of one group share the work. [consumer's name]"
+            help="The consumer group; its workers share the work (else the consumer's name)."
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="This worker's name, stable over restarts. [host-pid]")
+        str | None, typer.Option(help="This worker's name, stable over restarts (else host-pid).")
     ] = None,
     streams: Annotated[
         list[str] | None,
-        typer.Option(help="A pattern such as 'trade.SOL*'; may be repeated. [consumer's own]"),
+        typer.Option(
+            help="A pattern such as 'trade.SOL*'; may be repeated (else the consumer's own)."
+        ),
     ] = None,
     start: Annotated[
         str,
@@ -134,21 +155,6 @@ def _word(text: str, option: str) -> str:
     return text
 
 
-def main() -> None:
-    """Run the command line; every error of ours becomes one line and an exit code."""
-    try:
-        door()
-    except BridgeError as error:
-        sys.exit(_told(error))
-    except BaseExceptionGroup as group:
-        ours, others = group.split(BridgeError)
-        if ours is None or others is not None:
-            raise
-        sys.exit(_told(_first(ours)))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-
-
 def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
@@ -158,6 +164,11 @@ def _told(error: BridgeError) -> int:
     for line in str(error).splitlines():
         typer.echo("error: " + masked_text(line), err=True)
     return 2 if isinstance(error, ConfigError) else 1
+
+
+def main() -> None:
+    """Run the command line."""
+    door()
 
 
 if __name__ == "__main__":

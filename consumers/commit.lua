@@ -14,9 +14,21 @@ if holder ~= mine then
   if token ~= ARGV[2] then return 'stale' end
 end
 if redis.call('HGET', KEYS[2], 'id') ~= ARGV[5] then return 'stale' end
-redis.call('SET', KEYS[1], mine, 'PX', ARGV[3])
 
+-- Nothing is rolled back in a script: what could be refused half-way is looked at before.
+local kinds = { HSET = 'hash', HDEL = 'hash', XADD = 'stream' }
 local i = 8
+while i <= #ARGV do
+  local kind = kinds[ARGV[i]]
+  local is = kind and redis.call('TYPE', KEYS[tonumber(ARGV[i + 1])]).ok
+  if kind and is ~= kind and is ~= 'none' then
+    return redis.error_reply('WRONGTYPE a result key is a ' .. is .. ', not a ' .. kind)
+  end
+  i = i + 3 + tonumber(ARGV[i + 2])
+end
+
+redis.call('SET', KEYS[1], mine, 'PX', ARGV[3])
+i = 8
 while i <= #ARGV do
   local last = i + 2 + tonumber(ARGV[i + 2])
   local command, key = ARGV[i], KEYS[tonumber(ARGV[i + 1])]

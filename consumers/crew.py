@@ -17,6 +17,7 @@ from consumers.registry import choose, stream_names
 from consumers.scripts import Call, script
 
 _log = structlog.get_logger()
+_CONNECTION = "beats"
 
 
 class Loop(Protocol):
@@ -72,10 +73,10 @@ class Crew:
         while not stop.is_set:
             try:
                 await self._beat(loop, report())
-                link.up()
+                link.up(_CONNECTION)
             except RedisError as error:
                 self.steady_beats = 0
-                await link.down(error, stop)
+                await link.down(_CONNECTION, error, stop)
                 continue
             if not self.streams and not told_empty:
                 _log.info("no_streams_yet", wanted=" ".join(self._patterns))

@@ -40,22 +40,21 @@ class Link:
 
     def __init__(self, url: str) -> None:
         self._where = masked_url(url)
-        self._failures = 0
+        self._failures: dict[str, int] = {}  # by connection
 
-    def up(self) -> None:
+    def up(self, connection: str) -> None:
         """A command went through."""
-        if self._failures:
+        if self._failures.pop(connection, 0) and not self._failures:
             _log.info("redis_back", redis=self._where)
-        self._failures = 0
 
-    async def down(self, error: RedisError, stop: Stop) -> None:
+    async def down(self, connection: str, error: RedisError, stop: Stop) -> None:
         """A command failed: say so once, and wait before the next attempt.
 
         Raises ConfigError where trying again cannot help: a wrong password, a missing right.
         """
         if isinstance(error, AuthenticationError | NoPermissionError):
             raise ConfigError(f"Redis at {self._where} refuses us: {error}") from error
-        self._failures += 1
-        if self._failures == 1:
+        if not self._failures:
             _log.warning("redis_away", redis=self._where, error=str(error), then="trying again")
-        await stop.wait(min(1.0, retry_delay_s(self._failures)))
+        self._failures[connection] = failures = self._failures.get(connection, 0) + 1
+        await stop.wait(min(1.0, retry_delay_s(failures)))

@@ -27,8 +27,8 @@ def load(name: str) -> type[Consumer]:
     module_name, colon, class_name = where.partition(":")
     if not colon:
         raise ConfigError(
-            f"there is no consumer {name!r}{did_you_mean(name, SAMPLES)}. Samples: "
-            f"{', '.join(SAMPLES)}; your own: my_package.my_module:MyConsumer"
+            f"there is no consumer {name!r}{did_you_mean(name, SAMPLES)}: the samples are "
+            f"{', '.join(SAMPLES)}; yours is my_package.my_module:MyConsumer"
         )
     kind = getattr(_module(module_name), class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, Consumer)):

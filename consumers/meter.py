@@ -38,7 +38,7 @@ class Meter:
     handled: int = 0
     failed: int = 0
     streams: dict[str, _Stream] = field(default_factory=dict)
-    _batch_received_us: list[int] = field(default_factory=list)
+    _batch_received_us: deque[int] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
     _latencies_us: deque[int] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
     _undecodable: Counter[str] = field(default_factory=Counter)
     _last: tuple[int, int] | None = None
@@ -59,9 +59,9 @@ class Meter:
         one = self.streams.setdefault(stream, _Stream())
         one.handled += entries
         one.last_id = last_id
-        received, self._batch_received_us = self._batch_received_us, []
         now_us = self.now_us()
-        self._latencies_us.extend(now_us - at_us for at_us in received[-_LATENCIES_KEPT:])
+        self._latencies_us.extend(now_us - at_us for at_us in self._batch_received_us)
+        self._batch_received_us.clear()
 
     def forget(self, stream: str) -> None:
         """The stream is another worker's now."""

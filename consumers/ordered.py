@@ -16,6 +16,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from consumers.consumer import Consumer, StopWorker
 from consumers.crew import Crew
+from consumers.dispatch import HandlerFailed
 from consumers.keys import Keys
 from consumers.lease import Leases
 from consumers.link import Link, Stop
@@ -25,6 +26,7 @@ from consumers.policy import batch_size, chunks, fair_share, moves, start_of
 from consumers.results import State
 
 _log = structlog.get_logger()
+_CONNECTION = "entries"
 
 BLOCK_MS = 200  # a blocked read is never cancelled, so a stop waits for it
 COMMIT_ENTRIES = 500  # commits are sent together once so many entries are handled
@@ -83,7 +85,7 @@ class OrderedLoop:
             except RedisError as error:
                 for owned in self._owned.values():
                     owned.doubt()
-                await self._link.down(error, stop)
+                await self._link.down(_CONNECTION, error, stop)
 
     async def leave(self) -> None:
         """Clean stop: what is made is committed, and every lease given back."""
@@ -97,7 +99,7 @@ class OrderedLoop:
             self._seen_beat = self._crew.beats
         for owned in self._owned.values():
             if owned.needs_state:
-                owned.begin(State(await self._leases.state(owned.stream)))
+                self._begin(owned, State(await self._leases.state(owned.stream)))
         reading = [owned for owned in self._owned.values() if owned.is_reading]
         self._random.shuffle(reading)
         if not reading:
@@ -111,7 +113,7 @@ class OrderedLoop:
         by_key = {self._keys.stream(owned.stream): owned for owned in portion}
         at: dict[Any, Any] = {key: owned.position for key, owned in by_key.items()}
         found: Any = await self._redis.xread(at, batch_size(len(at)), block_ms)
-        self._link.up()
+        self._link.up(_CONNECTION)
         handled = 0
         for key, entries in found:
             if stop.is_set:
@@ -139,9 +141,9 @@ class OrderedLoop:
                 answer = await self._commit_again(owned)
             if answer == "ok":
                 owned.committed()
-            elif isinstance(answer, _SERVER_TROUBLE):
+            elif isinstance(answer, Exception) and _is_servers(answer):
                 raise answer
-            elif isinstance(answer, ResponseError):
+            elif isinstance(answer, Exception):
                 delay_s = owned.pause()
                 _log.warning(
                     "commit_refused", stream=owned.stream, error=str(answer), retry_s=delay_s
@@ -158,8 +160,14 @@ class OrderedLoop:
         [answer] = await self._leases.commit([owned.send_again(lease)])
         if answer == "ok":
             _log.warning("position_put_back", stream=owned.stream, position=owned.position)
-            owned.begin(owned.state)  # results are gone too: `load` makes `write` give them anew
+            self._begin(owned, owned.state)  # results are gone too: `write` gives them anew
         return answer
+
+    def _begin(self, owned: Owned, saved: State) -> None:
+        try:
+            owned.begin(saved)
+        except HandlerFailed as failed:
+            failed.tell(owned.failures, owned.pause())
 
     async def _rebalance(self) -> None:
         crew = self._crew
@@ -177,7 +185,7 @@ class OrderedLoop:
         self._known |= frozenset(crew.streams)
 
     async def _take(self, stream: str) -> bool:
-        is_new = bool(self._known) and stream not in self._known
+        is_new = self._seen_beat > 0 and stream not in self._known
         try:
             lease = await self._leases.acquire(stream, start_of(self._start, found_later=is_new))
         except ResponseError as error:  # not a stream, for one
@@ -194,3 +202,8 @@ class OrderedLoop:
     def _drop(self, owned: Owned) -> None:
         self._owned.pop(owned.stream, None)
         self._meter.forget(owned.stream)
+
+
+def _is_servers(error: Exception) -> bool:
+    """Whether the server refuses all writes now, not this one."""
+    return isinstance(error, _SERVER_TROUBLE) or str(error).startswith("MISCONF")

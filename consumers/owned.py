@@ -29,7 +29,7 @@ class Owned:
         self._meter = meter
         self._consumer: Consumer | None = None
         self._dispatcher: Dispatcher | None = None
-        self._failures = 0
+        self.failures = 0
         self._retry_at = 0.0
         self._at_once: int | None = None  # how many entries to take, where one is known to fail
 
@@ -51,7 +51,10 @@ class Owned:
         consumer = self._build()
         consumer.stream = self.stream
         consumer.state = self.state = saved
-        consumer.load()
+        try:
+            consumer.load()
+        except Exception as error:
+            raise HandlerFailed(self.stream, self.position) from error
         self._consumer = consumer
         self._dispatcher = Dispatcher(consumer, self._meter)
 
@@ -93,7 +96,7 @@ class Owned:
         assert self.commit is not None
         if self.commit.handled:
             self._meter.done(self.stream, self.commit.handled, self.commit.position)
-            self._failures, self._at_once = 0, None
+            self.failures, self._at_once = 0, None
         self.position, self.commit = self.commit.position, None
 
     def send_again(self, lease: Lease) -> Commit:
@@ -108,8 +111,8 @@ class Owned:
 
     def pause(self) -> float:
         """Set the object aside for some seconds; it is made anew from what Redis has."""
-        self._failures += 1
-        delay_s = retry_delay_s(self._failures)
+        self.failures += 1
+        delay_s = retry_delay_s(self.failures)
         self._retry_at = time.monotonic() + delay_s
         self._consumer = self._dispatcher = self.commit = None
         return delay_s
@@ -119,7 +122,7 @@ class Owned:
         # Next time the entries before it go first, by themselves; then it alone.
         self._at_once = max(1, done)
         delay_s = self.pause()
-        failed.tell(self._failures, delay_s)
+        failed.tell(self.failures, delay_s)
 
     def _write(self, entry_id: str) -> Results:
         assert self._consumer is not None

@@ -23,6 +23,7 @@ from consumers.meter import Meter
 from consumers.policy import batch_size, chunks, retry_delay_s, start_of
 
 _log = structlog.get_logger()
+_CONNECTION = "entries"
 
 BLOCK_MS = 200  # a blocked read is never cancelled, so a stop waits for it
 CLAIM_EVERY_S = 2.0
@@ -84,7 +85,7 @@ class SharedLoop:
                 stop.set()
             except ResponseError as error:
                 if not str(error).startswith(_KEY_TROUBLE):
-                    await self._link.down(error, stop)
+                    await self._link.down(_CONNECTION, error, stop)
                     continue
                 # A group, a stream or all of Redis' content is gone: `_join` finds out which.
                 _log.warning("group_gone", group=self._crew.group, error=str(error))
@@ -94,7 +95,7 @@ class SharedLoop:
             except RedisError as error:
                 # What was handed out while the reply got lost is pending under our name.
                 self._pending = dict.fromkeys(self._reading, _FIRST)
-                await self._link.down(error, stop)
+                await self._link.down(_CONNECTION, error, stop)
 
     async def leave(self) -> None:
         """Clean stop: our name goes where nothing is pending under it."""
@@ -102,9 +103,8 @@ class SharedLoop:
 
     async def _round(self, stop: Stop) -> None:
         if self._must_join or self._seen_beat != self._crew.beats:
-            self._seen_beat = self._crew.beats
             await self._join(self._crew.streams)
-            self._must_join = False
+            self._must_join, self._seen_beat = False, self._crew.beats
             self._retry_what_is_due()
         await self._read_pending(stop)
         await self._read_abandoned()
@@ -118,7 +118,7 @@ class SharedLoop:
             found = await self._group.read(
                 positions, batch_size(len(streams)), BLOCK_MS // len(portions)
             )
-            self._link.up()
+            self._link.up(_CONNECTION)
             await self._handle(found)
 
     async def _join(self, chosen: Sequence[str]) -> None:
@@ -138,7 +138,7 @@ class SharedLoop:
     def _start_of(self, stream: str) -> str:
         if stream in self._handled:
             return self._handled[stream]
-        return start_of(self._start, found_later=self._seen_beat > 1)
+        return start_of(self._start, found_later=self._seen_beat > 0)
 
     def _tell_unusable(self, stream: str, refusal: ResponseError) -> None:
         if "requires the key to exist" in str(refusal) or stream in self._unusable:

@@ -1,9 +1,9 @@
 """Sample: the account as it stands: open orders, positions, balances.
 
 Made of snapshots and updates; each private stream carries one of the three. A snapshot (the bridge
-asks for one each time it subscribes) replaces everything, of one market or of all; an update changes
-one row. Updates are absolute, so the same one twice changes nothing. An order is open until its
-status says otherwise, and never again after that; a position until its quantity is zero.
+asks for one each time it subscribes) replaces everything, of one market or of all; an update
+changes one row. Updates are absolute, so the same one twice changes nothing. An order is open until
+its status says otherwise, and never again after that; a position until its quantity is zero.
 
 Ordered: an order's events must be taken in their order.
 """
@@ -85,7 +85,11 @@ class Orders(Consumer):
         self._replace("asset", delivery.event.balances, None, lambda row: True)
 
     def on_order_update(self, delivery: Delivery[OrderUpdate]) -> None:
-        self._put(delivery.event.order_id, order_row(delivery.event))
+        order_id, row = delivery.event.order_id, order_row(delivery.event)
+        closed = self._closed()
+        if row is None and order_id not in closed:
+            self.state[_CLOSED] = [*closed, order_id][-_CLOSED_KEPT:]
+        self._put(order_id, None if order_id in closed else row)
 
     def on_position_update(self, delivery: Delivery[PositionUpdate]) -> None:
         self._put(delivery.event.symbol, position_row(delivery.event))
@@ -118,8 +122,7 @@ class Orders(Consumer):
     def _put(self, key: str, row: Row | None) -> None:
         if row is None:
             self.state.pop(key, None)
-            self._close(key)
-        elif key not in self._closed():
+        else:
             self.state[key] = row
         self._changed[key] = None
 
@@ -140,10 +143,6 @@ class Orders(Consumer):
             if is_there(row) and key not in closed:
                 self.state[key] = row
         self._all_changed = self._sure = True
-
-    def _close(self, key: str) -> None:
-        if key.isdigit():  # an order's id; a position may be opened again
-            self.state[_CLOSED] = [*self._closed(), key][-_CLOSED_KEPT:]
 
     def _closed(self) -> list[str]:
         closed: list[str] = self.state.get(_CLOSED, [])
