@@ -10,6 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,22 @@ def foreground(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen
             yield process, announced["url"], announced["pid"]
         finally:
             process.kill()
+
+
+def _asked(*command: str) -> list[int]:
+    return [int(word) for word in subprocess.check_output(command, text=True).split()]
+
+
+@contextlib.contextmanager
+def guard_asleep(server: int) -> Iterator[None]:
+    """The guard of this server does not notice anything for a while; the server goes on."""
+    (shell,) = _asked("ps", "-o", "ppid=", "-p", str(server))
+    (reader,) = set(_asked("pgrep", "-P", str(shell))) - {server}
+    os.kill(reader, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(reader, signal.SIGCONT)
 
 
 async def test_it_starts_with_everything_kept_and_nothing_evicted(tmp_path: Path) -> None:
@@ -208,17 +225,26 @@ def test_kill_9_of_the_starter_leaves_no_orphan_and_loses_nothing(tmp_path: Path
         assert reader.get("key") == "value"
 
 
-def test_a_start_right_after_kill_9_waits_for_the_old_one_to_end(tmp_path: Path) -> None:
-    with foreground(tmp_path, "--port", "0") as (process, url, pid):
+def test_a_server_whose_starter_is_dead_is_not_joined_but_waited_for(tmp_path: Path) -> None:
+    with (
+        foreground(tmp_path, "--port", "0") as (process, url, pid),
+        contextlib.ExitStack() as stack,
+        ThreadPoolExecutor() as pool,
+    ):
         with client(url) as writer:
             writer.set("key", "value")
-        process.kill()
-        with running_server(settings(tmp_path)) as again, client(again.url) as reader:
-            if again.joined:  # asked before the guard had spoken
-                assert again.pid == pid
-            else:
-                assert not is_running(pid)
-                assert reader.get("key") == "value"
+        with guard_asleep(pid):
+            process.kill()
+            process.wait()
+            starting = pool.submit(stack.enter_context, running_server(settings(tmp_path)))
+            with pytest.raises(TimeoutError):
+                starting.result(timeout=0.5)
+            assert is_running(pid)
+        again = starting.result(timeout=30)
+        with client(again.url) as reader:
+            assert reader.get("key") == "value"
+        assert not again.joined
+        assert again.pid != pid
 
 
 def test_ctrl_c_reaches_the_starter_alone_which_then_stops_the_server(tmp_path: Path) -> None:
