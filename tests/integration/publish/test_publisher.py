@@ -1,0 +1,285 @@
+"""The publisher against a real Redis that is killed, frozen, cut off, full or of a wrong type."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bridge.contract.streams import parse_stream
+from bridge.errors import Fatal
+from bridge.pipeline.intake import Hearing, Intake
+from bridge.publish.publisher import Limits, Publisher, PublishSettings
+from bridge.publish.wire import Target
+from bridge.runtime.backoff import Backoff
+from tests.support import frames
+from tests.support.eventually import eventually_async
+from tests.support.proxy import running_proxy
+from tests.support.redis_server import RedisServer, running_redis
+
+TRADES = "trade.BTC_USDC_PERP"
+TICKERS = "ticker.BTC_USDC_PERP"
+ORDERS = "account.orderUpdate"
+FIRST = 99419870
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Rig:
+    """An intake and its publisher; `trades(n)` hears n trades."""
+
+    def __init__(self, url: str, *, fingerprint: str = "", timeout_s: float = 2) -> None:
+        self.intake = Intake(
+            [parse_stream(name) for name in (TRADES, TICKERS, ORDERS)],
+            hold_us=100_000,
+            snapshot_every=0,
+            buffer_bytes=50_000_000,
+            want_snapshot=lambda _: None,
+        )
+        self.ear = Hearing()
+        settings = PublishSettings(
+            target=Target.from_url(url),
+            key_prefix="",
+            batch_entries=50,
+            connect_timeout_s=1,
+            command_timeout_s=timeout_s,
+            account_fingerprint=fingerprint,
+        )
+        backoff = Backoff(0.02, 0.2, random.Random(1))
+        self.publisher = Publisher(self.intake, settings, lambda _: Limits(), now_us, backoff)
+        self.sent = 0
+
+    def trades(self, count: int) -> None:
+        for _ in range(count):
+            number = FIRST + self.sent
+            self.hear(frames.TRADE.replace(str(FIRST), str(number)))
+            self.sent += 1
+
+    def orders(self, count: int) -> None:
+        for number in range(count):
+            self.hear(frames.ORDER_ACCEPTED.replace("59887375336", str(number)))
+
+    def hear(self, frame: str) -> None:
+        self.intake.hear(frame, now_us(), self.ear)
+        self.publisher.wake()
+
+    async def settled(self) -> None:
+        await eventually_async(lambda: not self.publisher.pending(), "everything is in Redis")
+
+
+@asynccontextmanager
+async def running(rig: Rig) -> AsyncIterator[Rig]:
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(rig.publisher.run())
+        yield rig
+        task.cancel()
+
+
+def trade_ids(server: RedisServer) -> list[int]:
+    with server.client(decode_responses=True) as client:
+        entries = client.xrange(TRADES)
+    return [int(fields["trade_id"]) for _, fields in entries if fields["type"] == "trade"]
+
+
+def order_ids(server: RedisServer) -> list[str]:
+    with server.client(decode_responses=True) as client:
+        return [fields["order_id"] for _, fields in client.xrange(ORDERS)]
+
+
+def all_trades(count: int) -> list[int]:
+    return list(range(FIRST, FIRST + count))
+
+
+@pytest.fixture
+def server() -> AsyncIterator[RedisServer]:
+    with running_redis(appendonly=True) as running_server:
+        yield running_server
+
+
+async def test_what_was_heard_is_in_redis_in_order(server: RedisServer) -> None:
+    async with running(Rig(server.url)) as rig:
+        rig.trades(500)
+        rig.orders(100)
+        await rig.settled()
+
+    assert trade_ids(server) == all_trades(500)
+    assert order_ids(server) == [str(number) for number in range(100)]
+
+
+async def test_redis_away_at_the_start_is_waited_for(server: RedisServer) -> None:
+    server.kill()
+    async with running(Rig(server.url)) as rig:
+        rig.trades(100)
+        await eventually_async(lambda: "cannot connect" in rig.publisher.trouble, "trouble is said")
+        server.start()
+        await rig.settled()
+
+    assert trade_ids(server) == all_trades(100)
+
+
+async def test_killed_and_restarted_again_and_again_nothing_is_lost_or_doubled(
+    server: RedisServer,
+) -> None:
+    async with running(Rig(server.url)) as rig:
+        for _ in range(5):
+            rig.trades(300)
+            rig.orders(20)
+            await asyncio.sleep(0)
+            server.kill()
+            rig.trades(300)
+            server.start()
+            await eventually_async(lambda: rig.publisher.trouble == "", "connected again")
+        await rig.settled()
+
+    assert trade_ids(server) == all_trades(3000)
+
+
+async def test_a_reply_that_never_comes_is_neither_lost_nor_doubled(server: RedisServer) -> None:
+    async with running_proxy("127.0.0.1", server.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with running(Rig(url)) as rig:
+            rig.trades(1)
+            await rig.settled()
+            for turn in range(1, 11):
+                proxy.lose_reply()
+                rig.trades(100)
+                rig.hear(frames.ORDER_ACCEPTED.replace("59887375336", str(rig.sent)))
+                await eventually_async(lambda: proxy.replies_lost == turn, "the answer is lost")  # noqa: B023
+                await rig.settled()
+
+    assert proxy.replies_lost == 10
+    assert trade_ids(server) == all_trades(1001)
+    assert order_ids(server) == [str(1 + 100 * turn) for turn in range(1, 11)]
+
+
+async def test_a_frozen_redis_is_waited_for(server: RedisServer) -> None:
+    async with running(Rig(server.url, timeout_s=0.3)) as rig:
+        rig.trades(10)
+        await rig.settled()
+        server.pause()
+        rig.trades(500)
+        await eventually_async(lambda: "did not answer" in rig.publisher.trouble, "trouble is said")
+        server.resume()
+        await rig.settled()
+
+    assert trade_ids(server) == all_trades(510)
+
+
+async def test_out_of_memory_is_waited_for(server: RedisServer) -> None:
+    with server.client() as client:
+        async with running(Rig(server.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            client.config_set("maxmemory", 1)
+            rig.trades(200)
+            await eventually_async(lambda: "OOM" in rig.publisher.trouble, "trouble is said")
+            client.config_set("maxmemory", 0)
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(210)
+
+
+async def test_a_read_only_redis_is_waited_for(server: RedisServer) -> None:
+    with server.client() as client:
+        async with running(Rig(server.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            client.replicaof("127.0.0.1", 1)
+            rig.trades(200)
+            await eventually_async(lambda: "READONLY" in rig.publisher.trouble, "trouble is said")
+            client.replicaof("NO", "ONE")
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(210)
+
+
+async def test_the_script_is_loaded_again_when_redis_forgot_it(server: RedisServer) -> None:
+    with server.client() as client:
+        async with running(Rig(server.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            client.script_flush()
+            rig.trades(10)
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(20)
+
+
+async def test_a_stream_that_fails_alone_does_not_hold_up_the_others(server: RedisServer) -> None:
+    with server.client() as client:
+        client.set(ORDERS, "a string")
+        async with running(Rig(server.url)) as rig:
+            rig.orders(3)
+            rig.trades(100)
+            await eventually_async(lambda: len(trade_ids(server)) == 100, "the trades are there")
+            parked = rig.intake.lines[ORDERS].parked
+            client.delete(ORDERS)
+            rig.intake.lines[ORDERS].redeem()
+            rig.publisher.wake()
+            await eventually_async(lambda: len(order_ids(server)) == 3, "the orders follow")
+
+    assert "WRONGTYPE" in parked
+
+
+async def test_a_second_bridge_after_the_first_adds_nothing_that_is_there(
+    server: RedisServer,
+) -> None:
+    for _ in range(2):
+        async with running(Rig(server.url)) as rig:
+            rig.trades(50)
+            rig.orders(5)
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(50)
+    assert order_ids(server) == ["0", "1", "2", "3", "4"]
+
+
+async def test_flushed_in_the_middle_the_stream_begins_anew_and_says_so(
+    server: RedisServer,
+) -> None:
+    with server.client(decode_responses=True) as client:
+        async with running(Rig(server.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            client.flushall()
+            rig.trades(10)
+            await rig.settled()
+        (_, start), *_ = client.xrange(TRADES)
+
+    assert (start["type"], start["cause"]) == ("gap", "redis lost entries")
+    assert trade_ids(server) == all_trades(20)[10:]
+
+
+async def test_private_streams_of_another_account_are_refused(server: RedisServer) -> None:
+    async with running(Rig(server.url, fingerprint="mine")) as rig:
+        rig.orders(1)
+        await rig.settled()
+
+    with pytest.raises(Fatal, match="key_prefix"):
+        await Rig(server.url, fingerprint="another").publisher.run()
+
+
+async def test_a_drain_ends_at_its_deadline_and_says_what_is_left(server: RedisServer) -> None:
+    server.kill()
+    async with running(Rig(server.url)) as rig:
+        rig.trades(7)
+
+        assert await rig.publisher.drain(0.2) == 7
+
+
+async def test_a_password_is_used_and_a_wrong_one_is_said() -> None:
+    with running_redis(password="hush") as guarded:
+        async with running(Rig(guarded.url)) as rig:
+            rig.trades(3)
+            await rig.settled()
+        wrong = guarded.url.replace("hush", "wrong")
+        async with running(Rig(wrong)) as rig:
+            rig.trades(3)
+            await eventually_async(lambda: "WRONGPASS" in rig.publisher.trouble, "trouble is said")
+            assert "wrong" not in rig.publisher.trouble.replace("WRONGPASS", "")
+
+        assert "hush" not in repr(Target.from_url(guarded.url))
