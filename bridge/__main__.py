@@ -29,6 +29,9 @@ from bridge.runtime.masking import masked_text
 COMMANDS = {
     "check": "Look at configuration, keys, streams and Redis; say what is wrong and what to do.",
     "run": "Hold the connections to the exchange and publish to Redis Streams.",
+    "status": "Say how bridges, streams and consumers are, from Redis alone.",
+    "top": "Watch streams, rates, last values and consumers, live.",
+    "tap": "Follow streams, one readable line an entry.",
     "redis": "Run the embedded Redis server in the foreground.",
 }
 

@@ -1,0 +1,177 @@
+"""`python -m bridge tap STREAM…`: follow streams, one line an entry.
+
+Knows the process: options, how a line looks, when to end. Reading is `watch.follow`'s.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.text import Text
+
+from bridge.contract import keys
+from bridge.contract.identity import EntryId
+from bridge.errors import ConfigError
+from bridge.runtime.config import Config, load_config
+from bridge.runtime.redis_client import connect, resolve_url
+from bridge.watch.choose import mistake
+from bridge.watch.follow import Followed, Follower, Start, parse_start
+from bridge.watch.reader import AWAY
+from bridge.watch.words import clock, entry_words, plain_fields
+
+INTERRUPTED = 130
+Line = Callable[[Followed], str]
+
+
+def command(
+    streams: Annotated[
+        list[str],
+        typer.Argument(metavar="STREAM…", help="Names, or patterns such as 'trade.*' (in quotes)."),
+    ],
+    begin: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="WHERE", help="beginning, now, or an entry's ID (or its ms part)."
+        ),
+    ] = "now",
+    count: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Leave after so many entries.")
+    ] = None,
+    as_json: Annotated[  # noqa: FBT002 - Typer reads options from boolean defaults
+        bool, typer.Option("--json", help="One JSON object a line: stream, id, fields.")
+    ] = False,
+    fields: Annotated[  # noqa: FBT002
+        bool, typer.Option("--fields", help="Every field as it is stored, instead of words.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
+    ] = None,
+) -> None:
+    """Follow streams readably: time (UTC), stream, and what happened.
+
+    Reads without a consumer group, so it disturbs nobody. Streams that do not exist yet are waited
+    for, and new ones that match a pattern are picked up. What is not an entry goes to stderr.
+
+    Ctrl-C leaves with exit status 130; `--count` reached, or the reader of a pipe gone, with 0.
+
+    Examples:
+
+        python -m bridge tap trade.SOL_USDC
+        python -m bridge tap 'trade.*' 'account.*' --from beginning --count 20
+        python -m bridge tap 'depth.*' --json | jq .fields.last_update_id
+        python -m bridge tap bridge:quarantine --from beginning
+    """
+    loaded = load_config(config)
+    try:
+        start = parse_start(begin)
+    except ValueError:
+        raise ConfigError(
+            f"--from {begin!r} is neither beginning, now, nor an entry's ID such as 1700000000000-0"
+        ) from None
+    line = _as_json if as_json else _as_fields if fields else _as_words
+    try:
+        asyncio.run(_follow(loaded, streams, start, _printer(line, plain=as_json), count))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader has gone: nothing to say, and nothing left to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _follow(
+    config: Config,
+    streams: list[str],
+    start: Start,
+    show: Callable[[list[Followed]], None],
+    count: int | None,
+) -> None:
+    client = connect(
+        resolve_url(config),
+        name="bridge:tap",
+        decode_responses=True,
+        connect_timeout_s=config.redis.connect_timeout_s,
+        command_timeout_s=max(5.0, config.redis.command_timeout_s),
+    )
+    left = sys.maxsize if count is None else count
+    async with client:
+        await _refuse_impossible(client, config.redis.key_prefix, streams)
+        follower = Follower(client, config.redis.key_prefix, streams, start, _tell)
+        async for batch in follower.entries():
+            show(batch[:left])
+            left -= len(batch)
+            if left <= 0:
+                return
+
+
+async def _refuse_impossible(client: Redis, prefix: str, streams: list[str]) -> None:
+    """A name that can never be a stream is a mistake, unless there is such a key after all."""
+    registry: Any = ()
+    present: set[str] = set()
+    with contextlib.suppress(*AWAY):  # the follower says so, and waits
+        registry = await client.hkeys(prefix + keys.STREAMS)
+        for name in streams:
+            if await client.type(prefix + name) == "stream":
+                present.add(name)
+    mistakes = [mistake(name, registry) for name in streams if name not in present]
+    if any(mistakes):
+        raise ConfigError("\n".join(filter(None, mistakes)))
+
+
+def _printer(line: Line, *, plain: bool) -> Callable[[list[Followed]], None]:
+    console = Console(highlight=False)
+    coloured = console.is_terminal and not plain
+
+    def show(batch: list[Followed]) -> None:
+        for entry in batch:
+            if coloured:
+                console.print(_coloured(entry, line(entry)), soft_wrap=True)
+            else:
+                sys.stdout.write(line(entry) + "\n")
+        sys.stdout.flush()
+
+    return show
+
+
+def _as_words(entry: Followed) -> str:
+    return f"{_time(entry)} {entry.stream}  {entry_words(entry.fields)}"
+
+
+def _as_fields(entry: Followed) -> str:
+    return f"{_time(entry)} {entry.stream}  {entry.entry_id} {plain_fields(entry.fields)}"
+
+
+def _as_json(entry: Followed) -> str:
+    whole = {"stream": entry.stream, "id": entry.entry_id, "fields": entry.fields}
+    return json.dumps(whole, ensure_ascii=False)
+
+
+def _coloured(entry: Followed, line: str) -> Text:
+    text = Text(line)
+    time_ends = line.index(" ")
+    name_ends = time_ends + 1 + len(entry.stream)
+    text.stylize("dim", 0, time_ends)
+    text.stylize("cyan", time_ends, name_ends)
+    if entry.fields.get("type") in ("gap", "quarantined"):
+        text.stylize("bold yellow", name_ends)
+    return text
+
+
+def _time(entry: Followed) -> str:
+    """When it happened at the exchange; else when it was heard; else the ID's time."""
+    for name in ("engine_us", "event_us", "received_us"):
+        text = entry.fields.get(name, "")
+        if text.isdigit() and len(text) <= 16:  # an absurd time is no time of day
+            return clock(int(text))
+    return clock(EntryId.parse(entry.entry_id).ms * 1000)
+
+
+def _tell(line: str) -> None:
+    typer.echo(f"tap: {line}", err=True)

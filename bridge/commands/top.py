@@ -1,0 +1,124 @@
+"""`python -m bridge top`: the live view of a running system, from Redis alone.
+
+Knows the process: options, terminal or not, signals. Looking and showing are `watch.viewer`'s.
+"""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bridge.errors import Fatal
+from bridge.runtime.config import Config, load_config
+from bridge.runtime.redis_client import connect, masked_url, resolve_url
+from bridge.watch.picture import Picture
+from bridge.watch.reader import AWAY, reason
+from bridge.watch.viewer import View, show_live, show_once, show_plain
+
+INTERRUPTED = 130
+FOOTER = (" q leaves · python -m bridge tap 'trade.*' follows streams, entry by entry",)
+LIVE_EVERY_S = 0.5
+PLAIN_EVERY_S = 5.0
+ONCE_EVERY_S = 1.0
+
+
+def command(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
+    ] = None,
+    once: Annotated[  # noqa: FBT002 - Typer reads options from boolean defaults
+        bool, typer.Option("--once", help="Print all streams and consumers once, as lines.")
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="S",
+            help=f"Seconds between two looks. [default: {LIVE_EVERY_S:g} on a terminal, "
+            f"{PLAIN_EVERY_S:g} elsewhere]",
+        ),
+    ] = None,
+    for_seconds: Annotated[
+        float | None, typer.Option("--for", min=0, metavar="S", help="Leave after so long.")
+    ] = None,
+) -> None:
+    """Watch streams, rates, last values, consumers and latency, live.
+
+    Works on any running system from Redis alone. Without a terminal it prints plain lines. "p50"
+    and "p99" of a consumer run from the bridge's hearing to the consumer's done.
+
+    q or Ctrl-C leaves. Exit status: 0, 130 after Ctrl-C; 1 when Redis was never reached.
+
+    Examples:
+
+        python -m bridge top
+        python -m bridge top --once
+        BRIDGE_REDIS__URL=redis://127.0.0.1:6400/0 python -m bridge top --every 1
+    """
+    loaded = load_config(config)
+    url = resolve_url(loaded)
+    raise typer.Exit(asyncio.run(_top(loaded, url, every, for_seconds, is_once=once)))
+
+
+async def _top(
+    config: Config, url: str, every_s: float | None, for_s: float | None, *, is_once: bool
+) -> int:
+    client = connect(
+        url,
+        name="bridge:viewer",
+        decode_responses=True,
+        connect_timeout_s=config.redis.connect_timeout_s,
+        command_timeout_s=config.redis.command_timeout_s,
+    )
+    console = Console()
+    live = console.is_terminal and not is_once
+    default_s = ONCE_EVERY_S if is_once else LIVE_EVERY_S if live else PLAIN_EVERY_S
+    view = View(client, config.redis.key_prefix, masked_url(url), every_s or default_s, FOOTER)
+    stop, signals = _stopping(for_s)
+    async with client:
+        if is_once:
+            await _once(view)
+            return 0
+        picture: Picture | None
+        if live:
+            picture = await show_live(view, console, stop)
+        else:
+            picture = await show_plain(view, _say, stop)
+    if signals and signals[0] == signal.SIGINT:
+        return INTERRUPTED
+    if picture is None:
+        raise Fatal(f"Redis at {view.where} was never reached")
+    return 0
+
+
+async def _once(view: View) -> None:
+    try:
+        await show_once(view, _say)
+    except AWAY as error:
+        raise Fatal(f"Redis at {view.where} cannot be read: {reason(error)}") from None
+
+
+def _stopping(for_s: float | None) -> tuple[asyncio.Event, list[int]]:
+    """Set by the first signal, or when the time is over; and the signals that came."""
+    stop = asyncio.Event()
+    signals: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def heed(number: int) -> None:
+        signals.append(number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, heed, number)
+    if for_s is not None:
+        loop.call_later(for_s, stop.set)
+    return stop, signals
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()

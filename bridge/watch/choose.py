@@ -1,0 +1,55 @@
+"""Which streams are meant by what a person typed: names, or patterns with `*` (pure)."""
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from bridge.contract.streams import BadStreamName, parse_stream
+from bridge.runtime.nearest import nearest
+
+OWN = ("bridge:", "consumers:")  # keys that no exchange stream can have
+
+
+def is_pattern(wanted: str) -> bool:
+    """Whether it is a pattern and not a name; no stream's name has these characters."""
+    return any(character in wanted for character in "*?[")
+
+
+def chosen(wanted: Sequence[str], registry: Iterable[str]) -> list[str]:
+    """Names as typed, in any case; patterns as what they match in the registry. Each once."""
+    names: dict[str, None] = {}
+    known = sorted(registry)
+    for one in wanted:
+        hits = [name for name in known if fnmatchcase(name, one)] if is_pattern(one) else [one]
+        names |= dict.fromkeys(hits)
+    return list(names)
+
+
+def mistake(name: str, registry: Iterable[str]) -> str:
+    """Why this name can never be a stream, with the nearest that is; empty where it can."""
+    if is_pattern(name) or name.startswith(OWN):
+        return ""
+    try:
+        parse_stream(name)
+    except BadStreamName as error:
+        near = _near(name, registry)
+        return f"{name!r} is not a stream; {near}" if near else str(error)
+    return ""
+
+
+def absence(name: str, registry: Iterable[str]) -> str:
+    """What to say of a stream or pattern that has nothing yet."""
+    known = list(registry)
+    if is_pattern(name):
+        if any(fnmatchcase(one, name) for one in known):
+            return ""
+        have = f"; there are {len(known)} others" if known else "; there are none at all"
+        return f"no stream matches {name!r} yet{have}: waiting"
+    if name in known or name.startswith(OWN):
+        return f"{name} has no entry yet: waiting"
+    near = _near(name, known)
+    return f"no bridge publishes {name} yet: waiting" + (f" ({near})" if near else "")
+
+
+def _near(name: str, registry: Iterable[str]) -> str:
+    hits = nearest(name, registry)
+    return f"near are {', '.join(hits)}" if hits else ""
