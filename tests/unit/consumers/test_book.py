@@ -1,0 +1,204 @@
+"""The book sample: the reader's rule of a depth stream, and what it keeps between batches."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.contract.entry import decode
+from bridge.contract.events import Depth, DepthSnapshot
+from consumers.handlers.book import Book, OrderBook
+from consumers.results import Results, State
+from tests.support.consumer_entries import Fields, delivery, depth, depth_snapshot, gap
+
+
+def known_book() -> OrderBook:
+    book = OrderBook()
+    book.replace(
+        event(depth_snapshot(10, [("98.90", "1"), ("98.80", "2")], [("99.00", "3")]), DepthSnapshot)
+    )
+    return book
+
+
+def event(fields: Fields, _kind: type[Any]) -> Any:
+    return decode(fields)
+
+
+def apply(book: OrderBook, fields: Fields) -> bool:
+    return book.apply(event(fields, Depth))
+
+
+def test_a_delta_before_any_snapshot_changes_nothing() -> None:
+    book = OrderBook()
+    assert not apply(book, depth(10, 10, [("98.9", "1")], []))
+    assert book.position is None
+    assert book.bids == {}
+
+
+def test_the_next_delta_applies() -> None:
+    book = known_book()
+    assert apply(book, depth(11, 12, [("98.95", "7")], []))
+    assert book.position == 12
+    assert book.best_bids(2) == [("98.95", "7"), ("98.90", "1")]
+
+
+def test_an_overlapping_delta_applies() -> None:
+    book = known_book()
+    assert apply(book, depth(8, 11, [], [("98.99", "4")]))
+    assert book.position == 11
+    assert book.best_asks(1) == [("98.99", "4")]
+
+
+def test_a_delta_from_before_the_snapshot_is_ignored() -> None:
+    book = known_book()
+    assert not apply(book, depth(9, 10, [("98.90", "0")], []))
+    assert book.position == 10
+    assert book.best_bids(1) == [("98.90", "1")]
+
+
+def test_a_hole_makes_the_book_unknown_until_the_next_snapshot() -> None:
+    book = known_book()
+    assert not apply(book, depth(12, 12, [("98.95", "7")], []))
+    assert book.position is None
+    assert not apply(book, depth(13, 13, [("98.95", "7")], []))
+    book.replace(event(depth_snapshot(13, [("98.95", "7")], []), DepthSnapshot))
+    assert apply(book, depth(14, 14, [], [("99.1", "1")]))
+    assert (book.best_bids(1), book.best_asks(1)) == ([("98.95", "7")], [("99.1", "1")])
+
+
+def test_a_level_is_deleted_however_its_price_and_zero_are_padded() -> None:
+    book = known_book()
+    assert apply(book, depth(11, 11, [("98.9", "0.00")], [("99", "0")]))
+    assert book.best_bids(5) == [("98.80", "2")]
+    assert book.best_asks(5) == []
+
+
+prices = st.integers(1, 30).map(lambda n: f"{n / 10:.1f}") | st.integers(1, 30).map(
+    lambda n: f"{n / 10:.3f}"
+)
+levels = st.lists(st.tuples(prices, st.sampled_from(["0", "0.0", "1", "2.50"])), max_size=6)
+
+
+@given(st.lists(st.tuples(levels, levels), max_size=30))
+def test_a_book_rebuilt_equals_a_plain_dict_of_numbers(deltas: list[Any]) -> None:
+    book, reference = (
+        known_book(),
+        ({Decimal("98.9"): "1", Decimal("98.8"): "2"}, {Decimal(99): "3"}),
+    )
+    for number, sides in enumerate(deltas, 11):
+        apply(book, depth(number, number, *sides))
+        for side, changes in zip(reference, sides, strict=True):
+            for price, quantity in changes:
+                side[Decimal(price)] = quantity
+    expected = [{p: q for p, q in side.items() if Decimal(q)} for side in reference]
+    assert [
+        {p: level[1] for p, level in side.items()} for side in (book.bids, book.asks)
+    ] == expected
+
+
+def consumer(saved: dict[str, str] | None = None) -> Book:
+    book = Book(levels="2")
+    book.stream, book.state = "depth.SOL_USDC", State(saved)
+    book.load()
+    return book
+
+
+def hash_of(book: Book) -> dict[str, str]:
+    results = Results()
+    book.write(results)
+    [write] = [w for w in results.writes if w.part == ""]
+    return dict(zip(write.arguments[::2], write.arguments[1::2], strict=True))
+
+
+def feed(book: Book, *entries: Fields) -> None:
+    for fields in entries:
+        one = delivery(fields, stream="depth.SOL_USDC")
+        getattr(book, f"on_{fields['type']}")(one)
+
+
+def test_the_hash_says_best_prices_sizes_update_id_and_top_levels() -> None:
+    book = consumer()
+    feed(
+        book,
+        depth_snapshot(10, [("98.90", "1"), ("98.80", "2"), ("98.70", "9")], [("99.00", "3")]),
+        depth(11, 11, [("98.95", "7")], []),
+    )
+    assert hash_of(book) == {
+        "symbol": "SOL_USDC",
+        "known": "true",
+        "update_id": "11",
+        "bid_price": "98.95",
+        "bid_quantity": "7",
+        "ask_price": "99.00",
+        "ask_quantity": "3",
+        "bids": '[["98.95","7"],["98.90","1"]]',
+        "asks": '[["99.00","3"]]',
+        "engine_us": "1788367440000000",
+    }
+    assert book.made() == "SOL_USDC 98.95/99.00"
+
+
+def test_after_a_gap_the_hash_says_that_the_book_is_not_known() -> None:
+    book = consumer()
+    feed(book, depth_snapshot(10, [("98.90", "1")], []), gap(12, first=11))
+    shown = hash_of(book)
+    assert (shown["known"], shown["bid_price"], shown["update_id"], shown["bids"]) == (
+        "false",
+        "",
+        "",
+        "[]",
+    )
+    assert book.made() == "SOL_USDC not known, waiting for a snapshot"
+
+
+def saved_of(writes: list[Any], before: dict[str, str]) -> dict[str, str]:
+    """What the state's hash is in Redis after these writes."""
+    after = dict(before)
+    for write in writes:
+        if write.command == "HSET":
+            after |= dict(zip(write.arguments[::2], write.arguments[1::2], strict=True))
+        else:
+            for field in write.arguments:
+                after.pop(field, None)
+    return after
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(levels, levels), st.just("gap"), st.tuples(st.just("snapshot"), levels)
+        ),
+        max_size=25,
+    ),
+    st.sets(st.integers(0, 24)),
+)
+def test_a_takeover_anywhere_goes_on_with_the_same_book(steps: list[Any], cuts: set[int]) -> None:
+    first: list[Fields] = [depth_snapshot(10, [("1.5", "1")], [("1.6", "3")])]
+    entries, number = first, 10
+    for step in steps:
+        if step == "gap":
+            entries.append(gap(number + 1, first=number + 1))
+            number += 1
+        elif step[0] == "snapshot":
+            kept = {Decimal(p): (p, q) for p, q in step[1] if Decimal(q)}
+            entries.append(depth_snapshot(number, list(kept.values()), []))
+        else:
+            number += 1
+            entries.append(depth(number, number, *step))
+    direct, moved, saved = consumer(), consumer(), {}
+    for i, fields in enumerate(entries):
+        feed(direct, fields)
+        feed(moved, fields)
+        if i in cuts:  # committed here, and another worker takes over
+            hash_of(moved)
+            saved = saved_of(moved.state.take_writes("state"), saved)
+            moved = consumer(saved)
+    assert hash_of(moved) == hash_of(direct)
+
+
+@pytest.mark.parametrize("levels", ["0", "x", "1001", "-1"])
+def test_levels_out_of_range_are_refused(levels: str) -> None:
+    with pytest.raises(ValueError, match="from 1 to 1000"):
+        Book(levels=levels)

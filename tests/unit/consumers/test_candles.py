@@ -1,0 +1,269 @@
+"""The candles sample: which trades a candle holds, when it closes, what it admits not to know."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.contract.streams import KLINE_INTERVALS
+from consumers.handlers.candles import Candles, bounds
+from consumers.results import Results, State
+from tests.support.consumer_entries import (
+    MINUTE_US,
+    START_US,
+    Fields,
+    delivery,
+    entry_id,
+    gap,
+    trade,
+)
+
+Entry = tuple[str, Fields]
+
+
+def consumer(saved: dict[str, str] | None = None, intervals: str = "1m") -> Candles:
+    candles = Candles(intervals)
+    candles.stream, candles.state = "trade.SOL_USDC", State(saved)
+    candles.load()
+    return candles
+
+
+def at(number: int, after_us: int, price: str = "98.96", quantity: str = "1.5") -> Entry:
+    """A trade so long after a whole minute."""
+    return entry_id(START_US + after_us, number), trade(
+        number, START_US + after_us, price, quantity
+    )
+
+
+def missing(to: int, after_us: int, **more: Any) -> Entry:
+    return entry_id(START_US + after_us, to, 1), gap(to, **more)
+
+
+def feed(candles: Candles, entries: Iterable[Entry]) -> None:
+    for where, fields in entries:
+        handler = candles.on_gap if fields["type"] == "gap" else candles.on_trade
+        handler(delivery(fields, at=where))
+
+
+def written(candles: Candles) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Closed candles and the current one, as they go to Redis."""
+    results = Results()
+    candles.write(results)
+    closed = [_pairs(w.arguments[4:]) for w in results.writes if w.command == "XADD"]
+    hashes = [_pairs(w.arguments) for w in results.writes if w.command == "HSET"]
+    return closed, hashes[0] if hashes else {}
+
+
+def _pairs(flat: tuple[str, ...]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def test_a_candle_is_the_trades_from_its_start_until_before_its_end() -> None:
+    candles = consumer()
+    feed(
+        candles,
+        [
+            at(100, -1, "98.00", "1"),
+            at(101, 0, "98.50", "1.5"),
+            at(102, 30_000_000, "99.25", "2"),
+            at(103, 40_000_000, "98.10", "0.25"),
+            at(104, MINUTE_US - 1, "98.75", "1"),
+            at(105, MINUTE_US, "98.80", "1"),
+        ],
+    )
+    closed, current = written(candles)
+    assert closed[1] == {
+        "symbol": "SOL_USDC",
+        "interval": "1m",
+        "start_utc": "2026-09-02T16:44:00",
+        "end_utc": "2026-09-02T16:45:00",
+        "open": "98.50",
+        "high": "99.25",
+        "low": "98.10",
+        "close": "98.75",
+        "volume": "4.75",
+        "quote_volume": "469.5250",
+        "trades": "4",
+        "first_trade_id": "101",
+        "last_trade_id": "104",
+        "complete": "true",
+        "closed": "true",
+        "revision": "0",
+    }
+    assert (current["start_utc"], current["open"], current["closed"]) == (
+        "2026-09-02T16:45:00",
+        "98.80",
+        "false",
+    )
+
+
+def test_the_first_candle_is_not_complete_trades_before_it_were_not_heard() -> None:
+    candles = consumer()
+    feed(candles, [missing(99, 0), at(100, 1), at(101, MINUTE_US)])
+    closed, current = written(candles)
+    assert [c["complete"] for c in closed] == ["false"]
+    assert current["complete"] == "true"
+
+
+def test_a_gap_marks_the_candles_on_both_its_sides() -> None:
+    candles = consumer()
+    feed(
+        candles,
+        [
+            at(100, 0),
+            at(101, MINUTE_US),
+            at(102, 2 * MINUTE_US),
+            missing(105, 3 * MINUTE_US, first=103),
+            at(106, 3 * MINUTE_US),
+            at(107, 4 * MINUTE_US),
+            at(108, 5 * MINUTE_US),
+        ],
+    )
+    closed, _ = written(candles)
+    assert [c["complete"] for c in closed] == ["false", "true", "false", "false", "true"]
+
+
+def test_a_repaired_gap_marks_nothing() -> None:
+    candles = consumer()
+    feed(
+        candles, [at(100, 0), at(101, MINUTE_US), missing(101, MINUTE_US, first=101, repaired=True)]
+    )
+    feed(candles, [at(102, MINUTE_US + 1)])
+    assert written(candles)[1]["complete"] == "true"
+
+
+def test_ids_that_jump_without_a_gap_entry_are_a_gap() -> None:
+    candles = consumer()
+    feed(candles, [at(100, 0), at(101, MINUTE_US), at(103, MINUTE_US + 1)])
+    assert written(candles)[1]["complete"] == "false"
+
+
+def test_a_late_trade_amends_the_closed_candle_it_belongs_to() -> None:
+    candles = consumer()
+    feed(candles, [at(100, -1), at(101, 0), at(102, MINUTE_US)])
+    late = trade(103, START_US + MINUTE_US - 1, "97.00", "4")
+    feed(candles, [(entry_id(START_US + MINUTE_US, 103), late)])
+    closed, current = written(candles)
+    amended = closed[-1]
+    assert (amended["start_utc"], amended["revision"]) == ("2026-09-02T16:44:00", "1")
+    assert (amended["low"], amended["close"], amended["volume"]) == ("97.00", "97.00", "5.5")
+    assert (current["trades"], current["low"]) == ("1", "98.96")
+
+
+def test_a_trade_from_history_without_microseconds_counts_at_its_entrys_time() -> None:
+    candles = consumer()
+    row = trade(100, START_US) | {"engine_us": "", "event_us": "", "source": "rest"}
+    feed(candles, [(entry_id(START_US, 100), row)])
+    assert written(candles)[1]["start_utc"] == "2026-09-02T16:44:00"
+
+
+def test_a_closed_candle_is_kept_under_the_id_of_the_entry_that_closed_it() -> None:
+    candles = consumer()
+    feed(candles, [at(100, 0), at(101, MINUTE_US)])
+    results = Results()
+    candles.write(results)
+    [xadd] = [w for w in results.writes if w.command == "XADD"]
+    assert xadd.part == "1m:closed"
+    assert xadd.arguments[:4] == ("MAXLEN", "~", "10000", f"{(START_US + MINUTE_US) // 1000}-1010")
+
+
+@pytest.mark.parametrize(
+    ("interval", "start", "end"),
+    [
+        ("1s", "2026-09-02T16:44:31", "2026-09-02T16:44:32"),
+        ("5m", "2026-09-02T16:40:00", "2026-09-02T16:45:00"),
+        ("4h", "2026-09-02T16:00:00", "2026-09-02T20:00:00"),
+        ("1d", "2026-09-02T00:00:00", "2026-09-03T00:00:00"),
+        ("1w", "2026-08-31T00:00:00", "2026-09-07T00:00:00"),
+        ("1month", "2026-09-01T00:00:00", "2026-10-01T00:00:00"),
+    ],
+)
+def test_bounds_of_each_kind_of_interval(interval: str, start: str, end: str) -> None:
+    candles = consumer(intervals=interval)
+    feed(candles, [at(100, 31_500_000)])
+    _, current = written(candles)
+    assert (current["start_utc"], current["end_utc"]) == (start, end)
+
+
+def test_december_ends_with_the_year() -> None:
+    december_us = 1_798_000_000_000_000  # 2026-12-23
+    start_us, end_us = bounds("1month", december_us)
+    assert (start_us, end_us) == (1_796_083_200_000_000, 1_798_761_600_000_000)
+
+
+@given(st.sampled_from(KLINE_INTERVALS), st.integers(0, 4_000_000_000_000_000))
+def test_every_moment_lies_in_exactly_one_candle(interval: str, moment_us: int) -> None:
+    start_us, end_us = bounds(interval, moment_us)
+    assert start_us <= moment_us < end_us
+    assert bounds(interval, start_us) == bounds(interval, end_us - 1) == (start_us, end_us)
+    assert bounds(interval, end_us)[0] == end_us
+
+
+amounts = st.decimals("0.0001", "99999", places=4).map(str)
+steps_us = st.integers(-1500, 45_000_000)  # engine time may step back a little
+
+
+@st.composite
+def trades(draw: st.DrawFn) -> list[Entry]:
+    found, moment_us, newest_us = [], 0, 0
+    for number in range(100, 100 + draw(st.integers(1, 40))):
+        moment_us = max(0, moment_us + draw(steps_us))
+        newest_us = max(newest_us, moment_us)
+        fields = trade(number, START_US + moment_us, draw(amounts), draw(amounts))
+        found.append((entry_id(START_US + newest_us, number), fields))
+    return found
+
+
+def folded(entries: list[Entry]) -> dict[int, dict[str, Any]]:
+    """Candles worked out the plain way: all trades of a minute, in the order of their ids."""
+    minutes: dict[int, list[Fields]] = {}
+    for _, fields in entries:
+        minutes.setdefault(int(fields["engine_us"]) // MINUTE_US, []).append(fields)
+    return {
+        minute: {
+            "open": Decimal(of[0]["price"]),
+            "high": max(Decimal(f["price"]) for f in of),
+            "low": min(Decimal(f["price"]) for f in of),
+            "close": Decimal(of[-1]["price"]),
+            "volume": sum(Decimal(f["quantity"]) for f in of),
+            "quote_volume": sum(Decimal(f["quantity"]) * Decimal(f["price"]) for f in of),
+            "trades": len(of),
+        }
+        for minute, of in minutes.items()
+    }
+
+
+def last_of_each(closed: list[dict[str, str]], current: dict[str, str]) -> dict[str, Any]:
+    """By start: what the derived stream said last, and the current one."""
+    names = ("open", "high", "low", "close", "volume", "quote_volume", "trades")
+    return {
+        one["start_utc"]: {name: Decimal(one[name]) for name in names} for one in [*closed, current]
+    }
+
+
+@given(trades(), st.sets(st.integers(0, 39)), st.sets(st.integers(0, 39)))
+def test_candles_equal_a_direct_fold_whatever_the_batches_and_takeovers(
+    entries: list[Entry], batches: set[int], takeovers: set[int]
+) -> None:
+    candles, saved, closed = consumer(), dict[str, str](), []
+    for i, entry in enumerate(entries):
+        feed(candles, [entry])
+        if i in batches | takeovers:
+            closed += written(candles)[0]
+            for write in candles.state.take_writes("state"):
+                saved |= _pairs(write.arguments)
+        if i in takeovers:
+            candles = consumer(saved)
+    closed_last, current = written(candles)
+    found = last_of_each([*closed, *closed_last], current)
+    assert list(found.values()) == list(folded(entries).values()) or sorted(
+        map(str, found.values())
+    ) == sorted(map(str, folded(entries).values()))
+
+
+def test_an_interval_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="'7m' is no interval"):
+        Candles("1m,7m")

@@ -1,0 +1,84 @@
+"""Decisions of the kit, where a law can be stated."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.errors import ConfigError
+from consumers.policy import (
+    ENTRIES_AT_ONCE,
+    batch_size,
+    chunks,
+    fair_share,
+    moves,
+    retry_delay_s,
+    start_of,
+    start_position,
+)
+
+names = st.sets(st.text("abcdef", min_size=1, max_size=3), min_size=1, max_size=8)
+
+
+@given(st.integers(0, 200), names)
+def test_shares_add_up_to_all_streams_and_differ_by_one_at_most(
+    streams: int, alive: set[str]
+) -> None:
+    shares = [fair_share(streams, alive, worker) for worker in alive]
+    assert sum(shares) == streams
+    assert max(shares) - min(shares) <= 1
+
+
+def test_a_worker_that_nobody_has_seen_yet_counts_itself() -> None:
+    assert fair_share(10, ["a"], "b") == 5
+
+
+@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)), st.integers(0, 31))
+def test_moves_end_at_the_share(owned: set[int], chosen: set[int], share: int) -> None:
+    mine, wanted = [f"s{n}" for n in owned], [f"s{n}" for n in chosen]
+    plan = moves(mine, wanted, share, Random(1))
+    kept = set(mine) - set(plan.release)
+    assert kept <= set(wanted)
+    assert len(kept) <= share
+    assert len(kept) + plan.room == share
+    assert set(plan.take) == (set(wanted) - set(mine) if plan.room else set())
+
+
+def test_nothing_is_released_that_may_be_kept() -> None:
+    assert moves(["a", "b"], ["a", "b", "c"], 2, Random(1)).release == ()
+
+
+@given(st.integers(1, 1000))
+def test_one_read_is_bounded_and_every_stream_gets_something(streams: int) -> None:
+    count = batch_size(streams)
+    assert 10 <= count <= 500
+    assert count * min(streams, 100) <= ENTRIES_AT_ONCE
+
+
+def test_no_call_carries_more_than_a_hundred_streams() -> None:
+    assert [len(part) for part in chunks(range(250))] == [100, 100, 50]
+
+
+def test_delays_grow_to_half_a_minute() -> None:
+    assert [retry_delay_s(n) for n in (1, 2, 3, 8, 9, 100)] == [0.25, 0.5, 1, 30, 30, 30]
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [("beginning", "0-0"), ("new", "$"), ("1788-5", "1788-5"), ("1788", "1788-0")],
+)
+def test_where_to_begin(text: str, position: str) -> None:
+    assert start_position(text) == position
+
+
+@pytest.mark.parametrize("text", ["end", "", "1-2-3", "-1", "12:30"])
+def test_where_not_to_begin(text: str) -> None:
+    with pytest.raises(ConfigError, match="write beginning, new, or an entry ID"):
+        start_position(text)
+
+
+def test_all_of_a_stream_that_appears_later_is_new() -> None:
+    assert start_of("$", found_later=False) == "$"
+    assert start_of("$", found_later=True) == "0-0"
+    assert start_of("5-0", found_later=True) == "5-0"

@@ -1,0 +1,106 @@
+"""State that is sent as changes, and results that stay beside their stream."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.keys import Keys
+from consumers.registry import choose
+from consumers.results import Results, State, Write
+
+values = st.one_of(
+    st.none(), st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2)
+)
+changes = st.lists(
+    st.tuples(st.sampled_from(["set", "delete", "send", "all"]), st.sampled_from("abc"), values)
+)
+
+
+@given(changes)
+def test_what_was_sent_makes_the_same_state_again(steps: list[Any]) -> None:
+    state, redis = State(), dict[str, str]()
+    for what, field, value in [*steps, ("send", "a", None)]:
+        if what == "set":
+            state[field] = value
+        elif what == "delete":
+            state.pop(field, None)
+        elif what == "all":
+            state.touch_all()
+            redis = {}
+        else:
+            for command, _, arguments in state.take_writes("state"):
+                if command == "HSET":
+                    redis |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+                else:
+                    for gone in arguments:
+                        redis.pop(gone, None)
+    again = State(redis)
+    assert dict(again) == dict(state)
+    assert (len(again), sorted(again)) == (len(state), sorted(state))
+
+
+def test_only_changes_are_sent() -> None:
+    state = State({"a": "1", "b": "[2]"})
+    state["a"] = 3
+    del state["b"]
+    assert state.take_writes("state") == [
+        Write("HDEL", "state", ("b",)),
+        Write("HSET", "state", ("a", "3")),
+    ]
+    assert state.take_writes("state") == []
+
+
+def test_results_are_commands_in_their_order() -> None:
+    results = Results()
+    results.replace_hash("", {"a": "1"})
+    results.set("note", "x")
+    results.hdel("", ["a"])
+    results.xadd("out", "5-0", {"b": "2"}, keep_entries=10)
+    assert results.writes == [
+        Write("DEL", "", ()),
+        Write("HSET", "", ("a", "1")),
+        Write("SET", "note", ("x",)),
+        Write("HDEL", "", ("a",)),
+        Write("XADD", "out", ("MAXLEN", "~", "10", "5-0", "b", "2")),
+    ]
+
+
+def test_a_large_hash_is_split_without_tearing_pairs_apart() -> None:
+    results = Results()
+    results.hset("", {f"f{n}": f"v{n}" for n in range(2500)})
+    assert max(len(write.arguments) for write in results.writes) <= 1000
+    flat = [text for write in results.writes for text in write.arguments]
+    assert dict(zip(flat[::2], flat[1::2], strict=True))["f2499"] == "v2499"
+    assert all(len(write.arguments) % 2 == 0 for write in results.writes)
+
+
+@pytest.mark.parametrize("part", ["lease", "position", "state"])
+def test_the_kits_own_keys_are_refused(part: str) -> None:
+    for write in (
+        lambda: Results().set(part, "x"),
+        lambda: Results().hset(part, {"a": "b"}),
+        lambda: Results().hdel(part, ["a"]),
+    ):
+        with pytest.raises(ValueError, match="the kit's"):
+            write()
+
+
+def test_keys_lie_in_the_streams_slot_behind_the_prefix() -> None:
+    keys = Keys("mine:")
+    assert keys.stream("trade.SOL_USDC") == "mine:trade.SOL_USDC"
+    assert keys.name("mine:trade.SOL_USDC") == "trade.SOL_USDC"
+    assert keys.registry == "mine:bridge:streams"
+    assert keys.status == "mine:consumers:status"
+    assert keys.workers("candles") == "mine:consumers:workers:candles"
+    beside = keys.beside("trade.SOL_USDC", "candles", "lease")
+    assert beside == "mine:consumers:{mine:trade.SOL_USDC}:candles:lease"
+    assert Keys().beside("depth.SOL_USDC", "book") == "consumers:{depth.SOL_USDC}:book"
+
+
+def test_streams_are_chosen_by_pattern() -> None:
+    names = ["trade.SOL_USDC", "depth.SOL_USDC", "trade.BTC_USDC", "account.orderUpdate"]
+    assert choose(names, ["trade.*"]) == ("trade.BTC_USDC", "trade.SOL_USDC")
+    assert choose(names, ["*.SOL_USDC", "trade.SOL*"]) == ("depth.SOL_USDC", "trade.SOL_USDC")
+    assert choose(names, ["TRADE.*"]) == ()
