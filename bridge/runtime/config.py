@@ -201,17 +201,17 @@ class Config(Section):
     """The whole of config.yaml."""
 
     exchange: Exchange = Exchange()
-    streams: Annotated[
-        tuple[StreamItem, ...], AfterValidator(at_least_one), Field(default_factory=default_streams)
-    ]
+    streams: Annotated[tuple[StreamItem, ...], AfterValidator(at_least_one)] = Field(
+        default_factory=default_streams
+    )
     redis: Redis = Redis()
     publish: Publish = Publish()
     snapshots: Snapshots = Snapshots()
-    retention: Annotated[
-        dict[str, Keep], BeforeValidator(_over_retention_defaults), Field(default_factory=dict)
-    ]
+    retention: Annotated[dict[str, Keep], BeforeValidator(_over_retention_defaults)] = Field(
+        default_factory=dict
+    )
     embedded: Embedded = Embedded()
-    instance: Annotated[str, Field(default_factory=_hostname, pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    instance: str = Field(default_factory=_hostname, pattern=r"^[A-Za-z0-9._-]{1,64}$")
     log: Log = Log()
 
     @property

@@ -5,14 +5,7 @@ inherits the locked descriptor), so the lock is free exactly when no server uses
 the last one ended. Whoever gets the lock starts a server and writes `embedded.json`; everyone else
 joins the one that runs. Only the starter stops it.
 
-Between starter and server stands a guard, a few lines of shell that wait on a pipe from the
-starter. When the starter ends in any way, kill -9 included, the pipe closes and the guard tells the
-server to stop: no orphan, and data on disk. A pipe works on Linux and macOS alike, where
-PR_SET_PDEATHSIG is Linux only and tied to the thread that forked. Guard and server live in a
-session of their own, so Ctrl-C on the terminal does not reach them before the bridge has flushed.
-
-Knows nothing of streams; keeps everything older than a second through a crash (appendfsync
-everysec) and evicts nothing.
+How the process is guarded and what it is told is `server_process`'s. Knows nothing of streams.
 """
 
 import asyncio
@@ -20,9 +13,6 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
-import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -30,35 +20,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from bridge.errors import ConfigError, Fatal
 from bridge.runtime.config import Embedded
-from bridge.runtime.server_binary import find_server_binary
+from bridge.runtime.server_process import (
+    LOG,
+    POLL_S,
+    START_S,
+    Guard,
+    end_guard,
+    free_port,
+    is_free,
+    launch,
+    pid_serving,
+    pid_when_ready,
+)
 
-START_S = 60.0  # loading a large append-only file takes its time
-STOP_S = 30.0
-_POLL_S = 0.02
-
-_LOCK, _STATE, _LOG = "embedded.lock", "embedded.json", "server.log"
+_LOCK, _STATE = "embedded.lock", "embedded.json"
 _log = structlog.get_logger()
-
-# $0 is a label, "$@" the server. Descriptor 3 is the pipe: the reader ends when its other end is
-# closed. `wait` gives the server's own exit status when it ends by itself.
-_GUARD = """
-exec 3<&0
-"$@" </dev/null 3<&- &
-server=$!
-{ read -r _ <&3; kill -TERM $server; } &
-reader=$!
-wait $server
-code=$?
-kill $reader 2>/dev/null
-exit $code
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +55,7 @@ class EmbeddedServer:
 @dataclass(slots=True)
 class _Started:
     server: EmbeddedServer
-    guard: subprocess.Popen[bytes]
+    guard: Guard
 
 
 def find_embedded(data_dir: Path) -> str:
@@ -144,28 +124,28 @@ def _start_or_join(folder: Path, settings: Embedded) -> _Started | EmbeddedServe
             if _locked(lock.fileno()):
                 return _start(folder, settings, lock.fileno())
         state = _read_state(folder)
-        if state and _has_starter(state) and _pid_serving(state["url"], folder):
+        if state and _has_starter(state) and pid_serving(state["url"], folder):
             return EmbeddedServer(state["url"], state["pid"], joined=True, data_dir=folder)
-        time.sleep(_POLL_S)
+        time.sleep(POLL_S)
     raise Fatal(
-        f"a server holds {folder} but does not answer: look at {folder / _LOG}, stop that process "
+        f"a server holds {folder} but does not answer: look at {folder / LOG}, stop that process "
         "and start again"
     )
 
 
 def _start(folder: Path, settings: Embedded, lock: int) -> _Started:
     (folder / _STATE).unlink(missing_ok=True)
-    port = settings.port if _is_free(settings.port) else 0
+    port = settings.port if is_free(settings.port) else 0
     moved_from = settings.port if settings.port and not port else None
-    port = port or _free_port()
-    guard = _launch(folder, port, settings.maxmemory_mb, lock)
+    port = port or free_port()
+    guard = launch(folder, port, settings.maxmemory_mb, lock)
     try:
         url = f"redis://127.0.0.1:{port}/0"
-        pid = _await_server(guard, url, folder)
+        pid = pid_when_ready(guard, url, folder)
         server = EmbeddedServer(url, pid, joined=False, data_dir=folder, moved_from_port=moved_from)
         _write_state(folder, server)
     except BaseException:
-        _end_guard(guard)
+        end_guard(guard)
         raise
     if moved_from is not None:
         _log.warning("embedded_port_taken", port=moved_from, port_used=port)
@@ -173,78 +153,11 @@ def _start(folder: Path, settings: Embedded, lock: int) -> _Started:
     return _Started(server, guard)
 
 
-def _launch(
-    folder: Path, port: int, maxmemory_mb: int | None, lock: int
-) -> subprocess.Popen[bytes]:
-    command = [str(find_server_binary()), *_arguments(folder, port, maxmemory_mb)]
-    with (folder / _LOG).open("wb") as log, _clear_of_the_shells(lock) as inherited:
-        try:
-            return subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, "embedded-redis-guard", *command],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=(inherited,),
-            )
-        except OSError as error:
-            raise Fatal(f"the Redis server could not be started: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _clear_of_the_shells(descriptor: int) -> Iterator[int]:
-    """The same open file under a number that the guard's shell does not use for itself."""
-    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 100)
-    try:
-        yield moved
-    finally:
-        os.close(moved)
-
-
-def _arguments(folder: Path, port: int, maxmemory_mb: int | None) -> list[str]:
-    settings = {
-        "--bind": "127.0.0.1",
-        "--port": str(port),
-        "--dir": str(folder),
-        "--daemonize": "no",
-        "--appendonly": "yes",
-        "--appendfsync": "everysec",
-        "--save": "",
-        "--maxmemory": f"{maxmemory_mb or 0}mb",
-        "--maxmemory-policy": "noeviction",
-        "--stream-node-max-bytes": "8192",  # 8 % less memory than 4096, reads as fast
-    }
-    return [part for pair in settings.items() for part in pair]
-
-
-def _await_server(guard: subprocess.Popen[bytes], url: str, folder: Path) -> int:
-    """The server's process id, once it has loaded its data and answers."""
-    deadline = time.monotonic() + START_S
-    while guard.poll() is None and time.monotonic() < deadline:
-        pid = _pid_serving(url, folder)
-        if pid is not None:
-            return pid
-        time.sleep(_POLL_S)
-    raise Fatal(f"the embedded Redis did not start: {_last_words(folder)} (see {folder / _LOG})")
-
-
 def _stop(started: _Started) -> None:
-    """Close the pipe; the guard tells the server, which writes what it has and ends."""
     with contextlib.suppress(OSError):
         (started.server.data_dir / _STATE).unlink(missing_ok=True)
-    _end_guard(started.guard)
+    end_guard(started.guard)
     _log.info("embedded_stopped", pid=started.server.pid)
-
-
-def _end_guard(guard: subprocess.Popen[bytes]) -> None:
-    assert guard.stdin is not None
-    guard.stdin.close()
-    try:
-        guard.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        _log.warning("embedded_killed", waited_s=STOP_S)
-        os.killpg(guard.pid, signal.SIGKILL)
-        guard.wait()
 
 
 def _running(folder: Path) -> dict[str, Any] | None:
@@ -252,7 +165,7 @@ def _running(folder: Path) -> dict[str, Any] | None:
     if not _is_held(folder):
         return None
     state = _read_state(folder)
-    return state if state and _pid_serving(state["url"], folder) else None
+    return state if state and pid_serving(state["url"], folder) else None
 
 
 def _is_held(folder: Path) -> bool:
@@ -297,42 +210,3 @@ def _write_state(folder: Path, server: EmbeddedServer) -> None:
     beside = folder / f"{_STATE}.new"
     beside.write_text(json.dumps(state) + "\n", "utf-8")
     beside.replace(folder / _STATE)
-
-
-def _pid_serving(url: str, folder: Path) -> int | None:
-    """The process at this URL, once its data is loaded and if the folder is really this one."""
-    client = redis.Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=2,
-        socket_connect_timeout=2,
-        protocol=2,
-        decode_responses=True,
-    )
-    with client, contextlib.suppress(redis.RedisError):
-        client.ping()
-        if client.config_get("dir").get("dir") == str(folder.resolve()):
-            return int(client.info("server")["process_id"])
-    return None
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _last_words(folder: Path) -> str:
-    lines = (folder / _LOG).read_text("utf-8", errors="replace").split("\n")
-    telling = [line.strip() for line in lines if line.strip()]
-    return telling[-1] if telling else "it said nothing"
