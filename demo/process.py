@@ -1,0 +1,110 @@
+"""One part of the demo as a guarded process: it never outlives the demo.
+
+Between the demo and the part stands a guard, a few lines of shell that wait on a pipe. Closing the
+pipe is how the demo stops a part, and a demo that dies in any way, kill -9 included, closes it too:
+the guard tells the part to stop (SIGTERM), and ends it by force if it does not. Each part lives in
+a session of its own, so that Ctrl-C reaches the demo alone, which then stops all in order.
+
+Knows nothing of what the parts do.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PATIENCE_S = 10  # between being told to stop and being ended by force
+_POLL_S = 0.02
+
+# $0 is a label, $1 the patience, the rest the command. Descriptor 3 is the pipe: the reader wakes
+# when its other end is closed. At the end the guard clears its group, a sleeping reader included.
+_GUARD = """
+exec 3<&0
+patience=$1
+shift
+"$@" </dev/null 3<&- &
+part=$!
+{ read -r _ <&3; kill -TERM $part; sleep "$patience"; kill -KILL $part; } &
+wait $part
+code=$?
+trap '' TERM
+kill -TERM 0
+exit $code
+"""
+
+
+class Part:
+    """A running part: `name`, its process group `pid`, and where it logs."""
+
+    def __init__(self, name: str, log: Path, guard: subprocess.Popen[bytes]) -> None:
+        self.name = name
+        self.log = log
+        self._guard = guard
+
+    @classmethod
+    def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        folder: Path,
+        environment: Mapping[str, str],
+    ) -> "Part":
+        """Start it in `folder`, everything it says going to `log`."""
+        with log.open("wb") as said:
+            guard = subprocess.Popen(
+                ["/bin/sh", "-c", _GUARD, f"demo-{name}", str(PATIENCE_S), *command],
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=said,
+                cwd=folder,
+                env=dict(environment),
+                start_new_session=True,
+            )
+        return cls(name, log, guard)
+
+    @property
+    def pid(self) -> int:
+        """The process group of guard and part."""
+        return self._guard.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; 128 + n when signal n ended it, as shells say."""
+        return self._guard.poll()
+
+    async def stop(self) -> int:
+        """Ask it to stop, wait for its end, and return its exit code."""
+        self._hang_up()
+        deadline = time.monotonic() + PATIENCE_S + 2
+        while self.exit_code is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                return self._guard.wait()
+            await asyncio.sleep(_POLL_S)
+        return self._guard.wait()
+
+    def kill(self) -> None:
+        """End it at once, its guard too."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._hang_up()
+
+    def said(self) -> str:
+        """Everything it has said so far."""
+        return self.log.read_text("utf-8", errors="replace") if self.log.exists() else ""
+
+    def last_words(self) -> str:
+        """The last line it said."""
+        lines = [line.strip() for line in self.said().splitlines() if line.strip()]
+        return lines[-1] if lines else "it said nothing"
+
+    def _hang_up(self) -> None:
+        assert self._guard.stdin is not None
+        with contextlib.suppress(OSError):
+            self._guard.stdin.close()

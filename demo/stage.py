@@ -1,0 +1,202 @@
+"""Puts the parts on, in order, each waited for by facts; takes them off in the opposite order.
+
+Redis, simulator, bridge, consumers; backwards at the end. Every wait has a deadline and ends early
+when a part dies or when told to stop. Knows the terminal only as `say`.
+"""
+
+import asyncio
+import os
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from bridge.errors import Fatal
+from bridge.runtime.config import Embedded
+from bridge.runtime.embedded import EmbeddedServer, embedded_server, has_ended
+from bridge.runtime.redis_client import connect
+from bridge.watch.facts import Sample
+from bridge.watch.history import History
+from bridge.watch.picture import BridgeRow, State, draw
+from bridge.watch.reader import AWAY, look
+from demo import plan
+from demo.process import Part
+
+UP_S = 30.0
+_POLL_S = 0.05
+_ADDRESS = re.compile(r"listening on ws://(\S+)")
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Stopped(Exception):
+    """Told to stop while still starting."""
+
+
+class Stage:
+    """All parts of one demo. `url` and `client` are there once Redis is up."""
+
+    def __init__(self, folder: Path, stop: asyncio.Event, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.parts: list[Part] = []
+        self.bad_ends: list[str] = []  # of parts that did not stop well when told to
+        self.server: EmbeddedServer
+        self.client: Redis
+        self._stop = stop
+        self._say = say
+
+    def kill(self) -> None:
+        """End every part at once; Redis goes with this process, by its own guard."""
+        for part in self.parts:
+            part.kill()
+
+    def ended(self) -> list[str]:
+        """A sentence for each part that has ended by itself."""
+        told = [
+            f"{part.name} ended by itself (exit code {part.exit_code}): {part.last_words()} "
+            f"(log: {part.log})"
+            for part in self.parts
+            if part.exit_code is not None
+        ]
+        if has_ended(self.server):
+            told.insert(0, f"Redis ended by itself (log: {self.folder / 'redis' / 'server.log'})")
+        return told
+
+    async def until(self, what: str, log: Path, fact: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for a fact. Raises Fatal when it does not come, Stopped when told to stop."""
+        deadline = time.monotonic() + UP_S
+        while not await fact():
+            if self._stop.is_set():
+                raise Stopped
+            if dead := self.ended():
+                raise Fatal("\n".join(dead))
+            if time.monotonic() > deadline:
+                raise Fatal(f"{what} did not come up within {UP_S:g} s (log: {log})")
+            await asyncio.sleep(_POLL_S)
+
+    def begin(self, name: str, command: list[str], *, with_keys: bool = False) -> Part:
+        """Start a part."""
+        part = Part.start(
+            name,
+            command,
+            log=self.folder / f"{name}.log",
+            folder=self.folder,
+            environment=plan.environment(os.environ, _ROOT, with_keys=with_keys),
+        )
+        self.parts.append(part)
+        return part
+
+    def up(self, name: str, detail: str, pid: int) -> None:
+        self._say(f"  {name:<10} {detail}  (process {pid})")
+
+
+@asynccontextmanager
+async def staged(
+    folder: Path,
+    rate: float,
+    stop: asyncio.Event,
+    say: Callable[[str], None],
+    on_stage: Callable[[Stage], None],
+) -> AsyncIterator[Stage]:
+    """Everything up; everything down at the end, in order, also when something fails on the way.
+
+    Raises Fatal, which says what failed and where its log is, or Stopped.
+    """
+    stage = Stage(folder, stop, say)
+    on_stage(stage)
+    async with AsyncExitStack() as stack:
+        settings = Embedded(data_dir=folder / "redis")
+        stage.server = await stack.enter_async_context(embedded_server(settings))
+        moved = stage.server.moved_from_port
+        told = f" (port {moved} is taken)" if moved else ""
+        stage.up("redis", stage.server.url + told, stage.server.pid)
+        stage.client = connect(stage.server.url, name="demo", decode_responses=True)
+        await stack.enter_async_context(stage.client)
+        stack.push_async_callback(_take_off, stage)
+        await _put_on(stage, rate)
+        yield stage
+
+
+async def _put_on(stage: Stage, rate: float) -> None:
+    address = await _simulator(stage, rate)
+    config = stage.folder / "config.yaml"
+    addresses = plan.Addresses(stage.server.url, address)
+    config.write_text(plan.configuration(addresses), "utf-8")
+    # Together, so that consumers are there when the first entries are; each waits for what it needs.
+    bridge = stage.begin("bridge", plan.bridge_command(sys.executable, config), with_keys=True)
+    consumers = [
+        stage.begin(name, plan.consumer_command(sys.executable, config, name))
+        for name in plan.CONSUMERS
+    ]
+    await _bridge(stage, bridge)
+    await _consumers(stage, consumers)
+
+
+async def _simulator(stage: Stage, rate: float) -> str:
+    part = stage.begin("simulator", plan.simulator_command(sys.executable, rate))
+
+    async def says_its_address() -> bool:
+        return _ADDRESS.search(part.said()) is not None
+
+    await stage.until("the simulator", part.log, says_its_address)
+    found = _ADDRESS.search(part.said())
+    assert found is not None
+    stage.up("simulator", f"ws://{found.group(1)}", part.pid)
+    return found.group(1)
+
+
+async def _bridge(stage: Stage, part: Part) -> None:
+    async def is_publishing() -> bool:
+        sample = await _look(stage.client)
+        published = any(facts.length for facts in sample.streams.values())
+        return published and any(row.is_healthy for row in _bridges(sample))
+
+    await stage.until("the bridge", part.log, is_publishing)
+    count = len((await _look(stage.client)).streams)
+    stage.up("bridge", f"{count} streams into Redis", part.pid)
+
+
+async def _consumers(stage: Stage, parts: list[Part]) -> None:
+    for part in parts:
+
+        async def is_at_work(group: str = part.name) -> bool:
+            sample = await _look(stage.client)
+            return any(worker.group == group and worker.handled for worker in sample.workers)
+
+        await stage.until(f"the consumer {part.name}", part.log, is_at_work)
+        stage.up(part.name, f"log {part.log.name}" if part.name == "tail" else "consumer", part.pid)
+
+
+async def _look(client: Redis) -> Sample:
+    """One look; nothing at all where Redis does not answer (the wait around it has an end)."""
+    try:
+        return await look(client, "")
+    except AWAY:
+        return Sample(now_us=0)
+
+
+def _bridges(sample: Sample) -> tuple[BridgeRow, ...]:
+    history = History()
+    history.add(sample)
+    return tuple(row for row in draw(history).bridges if row.state is State.UP)
+
+
+async def _take_off(stage: Stage) -> None:
+    """Consumers together, then the bridge, then the simulator; each told once and waited for."""
+    consumers = [part for part in stage.parts if part.name in plan.CONSUMERS]
+    others = [part for part in reversed(stage.parts) if part not in consumers]
+    for several in (consumers, *([part] for part in others)):
+        async with asyncio.TaskGroup() as tasks:
+            for part in several:
+                if part.exit_code is None:
+                    tasks.create_task(_stop(stage, part), name=part.name)
+
+
+async def _stop(stage: Stage, part: Part) -> None:
+    code = await part.stop()
+    if code:
+        words = f"did not stop well (exit code {code}): {part.last_words()} (log: {part.log})"
+        stage.bad_ends.append(f"{part.name} {words}")

@@ -1,0 +1,97 @@
+"""Whether a demo worked, and its closing lines (pure).
+
+What is judged is the last picture of the running system and what became of each part.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bridge.watch import figures
+from bridge.watch.picture import Picture, State, StreamRow
+from bridge.watch.plain import consumer_line
+from demo.plan import CONSUMERS, NEVER_QUIET
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is known at the end: the last picture, if there was any, and how long it ran."""
+
+    picture: Picture | None
+    seconds: float
+
+
+def failures(run: Run) -> list[str]:
+    """A sentence for each thing that is not as it should be; none where all is well."""
+    picture = run.picture
+    if picture is None:
+        return ["Redis could not be read, so nothing is known of what was published"]
+    return [*_bridge(picture), *_streams(picture), *_consumers(picture)]
+
+
+def _bridge(picture: Picture) -> Iterator[str]:
+    for bridge in picture.bridges:
+        if bridge.state is not State.UP:
+            yield f"the bridge was {bridge.state}"
+        yield from bridge.troubles
+    if not picture.bridges:
+        yield "the bridge never said how it is"
+    if picture.quarantined:
+        yield f"{picture.quarantined} messages were refused: {picture.quarantine_words}"
+
+
+def _streams(picture: Picture) -> Iterator[str]:
+    by_kind = _by_kind(picture.streams)
+    for kind in NEVER_QUIET:
+        if not sum(stream.entries for stream in by_kind.get(kind, ())):
+            yield f"nothing was published to any {kind} stream"
+    for stream in picture.streams:
+        if stream.failed:
+            yield f"{stream.name}: {', '.join(stream.marks)}"
+
+
+def _consumers(picture: Picture) -> Iterator[str]:
+    by_group = {consumer.status.group: consumer for consumer in picture.consumers}
+    for name in CONSUMERS:
+        consumer = by_group.get(name)
+        if consumer is None:
+            yield f"the consumer {name} never said how it is"
+        elif consumer.state is State.SILENT:
+            yield f"the consumer {name} fell silent"
+        elif not consumer.status.handled:
+            yield f"the consumer {name} handled nothing"
+        elif consumer.status.failed or consumer.status.undecodable:
+            bad = consumer.status.failed + consumer.status.undecodable
+            yield f"the consumer {name} failed on {bad} entries"
+
+
+def summary(run: Run) -> Iterator[str]:
+    """Entries by type, rates, what each consumer made, latency."""
+    picture = run.picture
+    if picture is None:
+        return
+    total = sum(stream.entries for stream in picture.streams)
+    yield f"In {run.seconds:.0f} s: {total:,} entries, {_rate(total, run)} a second"
+    yield ""
+    yield f"  {'type':<24}{'streams':>8}{'entries':>10}{'per s':>9}{'gaps':>6}"
+    for kind, streams in _by_kind(picture.streams).items():
+        entries = sum(stream.entries for stream in streams)
+        gaps = sum(stream.counted.gaps for stream in streams)
+        yield f"  {kind:<24}{len(streams):>8}{entries:>10,}{_rate(entries, run):>9}{gaps:>6}"
+    yield ""
+    yield f"  quarantined: {picture.quarantined}"
+    if picture.hearing_ms is not None:
+        half, most = map(figures.milliseconds, picture.hearing_ms)
+        yield f"  exchange → bridge: {half}, p99 {most}; from there to each consumer's done:"
+    for consumer in picture.consumers:
+        yield f"  {consumer_line(consumer)}"
+
+
+def _rate(entries: int, run: Run) -> str:
+    return f"{entries / run.seconds:,.1f}" if run.seconds > 0 else "?"
+
+
+def _by_kind(streams: Sequence[StreamRow]) -> dict[str, list[StreamRow]]:
+    found: dict[str, list[StreamRow]] = {}
+    for stream in streams:
+        found.setdefault(stream.kind, []).append(stream)
+    return found
