@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,10 +109,15 @@ class Bench:
         return about.get("last-delivered-id") == last_id and about.get("pending") == 0
 
     def await_group(self, stream: str, group: str, last_id: str) -> None:
-        eventually(
-            lambda: self.caught_up(stream, group, last_id),
-            what=f"{group} at {last_id} of {stream}: {self.group(stream, group)}",
-        )
+        self.until(lambda: self.caught_up(stream, group, last_id))
+
+    def until(self, fact: Callable[[], object]) -> None:
+        """Wait for a fact; where it never comes, show what the workers have said."""
+        try:
+            eventually(fact, "what the test waits for")
+        except AssertionError as error:
+            said = "\n".join(f"{worker.name}: {worker.err}" for worker in self.workers)
+            raise AssertionError(f"{error}\n{said}") from None
 
     def status(self, group: str, worker: Worker) -> dict[str, Any]:
         text: Any = self.redis.hget("consumers:status", f"{group}/{worker.name}")

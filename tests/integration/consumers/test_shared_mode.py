@@ -1,0 +1,271 @@
+"""Shared mode with real workers on a real Redis: every entry at least once, through every loss."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.support.consumer_entries import START_US, Fields, entry_id, trade
+from tests.support.consumer_worker import Bench
+
+STREAM = "trade.SOL_USDC"
+
+# A consumer from outside: counts into Redis by itself, which at-least-once is enough for.
+COUNTING = """
+import os, time
+import redis
+from consumers import Consumer
+
+class Counting(Consumer):
+    name = "counting"
+    streams = ("trade.*",)
+
+    def __init__(self, slow_s="0", poison="none"):
+        self.redis = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"])
+        self.slow_s, self.poison = float(slow_s), poison
+
+    def on_trade(self, delivery):
+        if str(delivery.event.trade_id) == self.poison and not self.redis.exists("cured"):
+            self.redis.incr("attempts")
+            raise ValueError("not to my taste")
+        time.sleep(self.slow_s)
+        self.redis.hincrby("seen:" + delivery.stream, delivery.event.trade_id, 1)
+"""
+
+
+def trades(first: int, last: int) -> dict[str, Fields]:
+    return {
+        entry_id(START_US + n * 1000, n): trade(n, START_US + n * 1000)
+        for n in range(first, last + 1)
+    }
+
+
+def last_id(number: int) -> str:
+    return entry_id(START_US + number * 1000, number)
+
+
+def seen(bench: Bench, stream: str = STREAM) -> Counter[int]:
+    found: dict[str, str] = bench.redis.hgetall(f"seen:{stream}")  # type: ignore[assignment]
+    return Counter({int(number): int(times) for number, times in found.items()})
+
+
+@pytest.fixture
+def counting(bench: Bench) -> Bench:
+    (bench.folder / "outside.py").write_text(COUNTING)
+    return bench
+
+
+RUN = ("outside:Counting", "--lease", "1")
+
+
+def test_a_consumer_from_outside_handles_everything_from_the_beginning(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 700))
+    worker = counting.start(*RUN)
+    counting.await_group(STREAM, "counting", last_id(700))
+    counting.add(STREAM, trades(701, 750))
+    counting.await_group(STREAM, "counting", last_id(750))
+    assert seen(counting) == Counter(range(1, 751))
+    assert worker.stop() == 0
+
+
+def test_new_begins_with_what_comes_and_a_later_stream_is_new_as_a_whole(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 10))
+    counting.start(*RUN, "--from", "new")
+    counting.until(lambda: counting.group(STREAM, "counting"))
+    counting.add(STREAM, trades(11, 20))
+    counting.await_group(STREAM, "counting", last_id(20))
+    assert seen(counting) == Counter(range(11, 21))
+    counting.add("trade.LATE_USDC", trades(1, 5))
+    counting.register("trade.LATE_USDC")
+    counting.await_group("trade.LATE_USDC", "counting", last_id(5))
+    assert seen(counting, "trade.LATE_USDC") == Counter(range(1, 6))
+
+
+def test_an_id_begins_after_it(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 10))
+    counting.start(*RUN, "--from", last_id(7))
+    counting.await_group(STREAM, "counting", last_id(10))
+    assert seen(counting) == Counter([8, 9, 10])
+
+
+def test_workers_of_a_group_share_and_only_they(counting: Bench) -> None:
+    counting.register(STREAM)
+    workers = [counting.start(*RUN) for _ in range(2)]
+    counting.until(lambda: all(counting.status("counting", worker) for worker in workers))
+    counting.add(STREAM, trades(1, 2000))
+    counting.start(*RUN, "--group", "others")
+    counting.await_group(STREAM, "counting", last_id(2000))
+    counting.await_group(STREAM, "others", last_id(2000))
+    assert seen(counting) == Counter(dict.fromkeys(range(1, 2001), 2))
+
+
+def test_what_is_pending_under_our_own_name_comes_first(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 5))
+    counting.redis.xgroup_create(STREAM, "counting", "0")
+    counting.redis.xreadgroup("counting", "w0", {STREAM: ">"}, count=3)  # as before a crash
+    worker = counting.start(*RUN)
+    assert worker.name == "w0"
+    counting.await_group(STREAM, "counting", last_id(5))
+    assert seen(counting) == Counter([1, 2, 3, 4, 5])
+
+
+def test_what_a_dead_worker_left_is_taken_over_and_its_name_removed(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 300))
+    counting.redis.xgroup_create(STREAM, "counting", "0")
+    counting.redis.xreadgroup("counting", "dead", {STREAM: ">"}, count=250)
+    counting.start(*RUN)
+    counting.await_group(STREAM, "counting", last_id(300))
+    assert seen(counting) == Counter(range(1, 301))
+    counting.until(
+        lambda: [c["name"] for c in counting.redis.xinfo_consumers(STREAM, "counting")] == ["w0"]
+    )
+
+
+def test_pending_entries_that_were_trimmed_away_are_settled(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 20))
+    counting.redis.xgroup_create(STREAM, "counting", "0")
+    counting.redis.xreadgroup("counting", "w0", {STREAM: ">"}, count=5)
+    counting.redis.xreadgroup("counting", "dead", {STREAM: ">"}, count=5)
+    counting.redis.xtrim(STREAM, minid=last_id(8), approximate=False)
+    counting.start(*RUN)
+    counting.await_group(STREAM, "counting", last_id(20))
+    assert seen(counting) == Counter(range(8, 21))
+
+
+def test_killed_workers_lose_nothing(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 1500))
+    run = (*RUN, "--option", "slow_s=0.0005")
+    victim = counting.start(*run)
+    counting.until(lambda: len(seen(counting)) > 200)
+    victim.kill()
+    counting.start(*run)
+    counting.start(*run)
+    counting.await_group(STREAM, "counting", last_id(1500))
+    assert set(seen(counting)) == set(range(1, 1501))
+
+
+def test_a_live_but_slow_workers_entries_are_not_taken_from_it(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 30))
+    (counting.folder / "slow.py").write_text(
+        COUNTING.replace("def on_trade", "async def on_trade")
+        .replace("import os, time", "import os, asyncio")
+        .replace("time.sleep", "await asyncio.sleep")
+    )
+    run = ("slow:Counting", "--lease", "0.4", "--option", "slow_s=0.1")
+    counting.start(*run)  # has them all for three seconds, many leases
+    counting.until(lambda: len(seen(counting)) > 1)
+    counting.start(*run)
+    counting.await_group(STREAM, "counting", last_id(30))
+    assert seen(counting) == Counter(range(1, 31))
+
+
+def test_a_deleted_stream_comes_back_and_goes_on_after_the_last_entry(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 10))
+    counting.start(*RUN)
+    counting.await_group(STREAM, "counting", last_id(10))
+    counting.redis.delete(STREAM)
+    counting.add(STREAM, trades(1, 15))  # as the bridge does: the same IDs again
+    counting.await_group(STREAM, "counting", last_id(15))
+    assert seen(counting) == Counter(range(1, 16))
+
+
+def test_a_destroyed_group_is_created_again_after_the_last_entry(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 10))
+    counting.start(*RUN)
+    counting.await_group(STREAM, "counting", last_id(10))
+    counting.redis.xgroup_destroy(STREAM, "counting")
+    counting.add(STREAM, trades(11, 15))
+    counting.await_group(STREAM, "counting", last_id(15))
+    assert seen(counting) == Counter(range(1, 16))
+
+
+def test_an_emptied_redis_that_is_filled_again_is_read_on(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 10))
+    worker = counting.start(*RUN)
+    counting.await_group(STREAM, "counting", last_id(10))
+    counting.redis.flushall()
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 15))
+    counting.await_group(STREAM, "counting", last_id(15))
+    assert seen(counting) == Counter(range(11, 16))  # the first ten counts went with the flush
+    counting.until(lambda: counting.status("counting", worker))
+
+
+def test_a_failing_entry_is_tried_again_and_blocks_no_other(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 50))
+    worker = counting.start(*RUN, "--option", "poison=7")
+    counting.until(lambda: int(counting.redis.get("attempts") or 0) >= 2)  # type: ignore[arg-type]
+    counting.until(lambda: set(seen(counting)) == set(range(1, 51)) - {7})
+    assert counting.group(STREAM, "counting")["pending"] == 1
+    counting.redis.set("cured", "1")
+    counting.await_group(STREAM, "counting", last_id(50))
+    assert seen(counting) == Counter(range(1, 51))
+    assert "handler_failed" in worker.err
+
+
+def test_one_key_that_is_no_stream_does_not_stop_the_others(counting: Bench) -> None:
+    counting.register(STREAM, "trade.ODD_USDC")
+    counting.redis.set("trade.ODD_USDC", "not a stream")
+    counting.add(STREAM, trades(1, 10))
+    worker = counting.start(*RUN)
+    counting.await_group(STREAM, "counting", last_id(10))
+    assert worker.err.count("stream_unusable") == 1
+
+
+def test_ctrl_c_finishes_the_batch_and_removes_the_name(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 400))
+    worker = counting.start(*RUN, "--option", "slow_s=0.002")
+    counting.until(lambda: len(seen(counting)) > 20)
+    assert worker.stop() == 0
+    handled = seen(counting)
+    assert set(handled.values()) == {1}
+    assert counting.group(STREAM, "counting")["pending"] == 0
+    assert counting.group(STREAM, "counting")["last-delivered-id"] == last_id(len(handled))
+    assert counting.redis.xinfo_consumers(STREAM, "counting") == []
+    assert counting.status("counting", worker) == {}
+    assert "Traceback" not in worker.err
+
+
+def test_a_name_with_pending_entries_is_not_removed(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 5))
+    worker = counting.start(*RUN, "--option", "poison=3")
+    counting.until(lambda: len(seen(counting)) == 4)
+    assert worker.stop() == 0
+    [left] = counting.redis.xinfo_consumers(STREAM, "counting")
+    assert (left["name"], left["pending"]) == ("w0", 1)
+
+
+def test_hundreds_of_streams_are_read_by_one_worker(counting: Bench) -> None:
+    streams = [f"trade.M{n}_USDC" for n in range(230)]
+    counting.register(*streams)
+    for stream in streams:
+        counting.add(stream, trades(1, 3))
+    counting.start(*RUN)
+    for stream in streams:
+        counting.await_group(stream, "counting", last_id(3))
+        assert seen(counting, stream) == Counter([1, 2, 3])
+
+
+def test_a_prefix_goes_before_every_key(counting: Bench, tmp_path: Path) -> None:
+    counting.redis.hset("mine:bridge:streams", STREAM, "{}")
+    counting.add(f"mine:{STREAM}", trades(1, 5))
+    counting.start(*RUN, BRIDGE_REDIS__KEY_PREFIX="mine:")
+    counting.await_group(f"mine:{STREAM}", "counting", last_id(5))
+    assert seen(counting) == Counter(range(1, 6))
+    counting.until(lambda: counting.redis.exists("mine:consumers:status"))
+    assert not isinstance(counting.redis, redis.RedisCluster)
