@@ -1,7 +1,8 @@
 """A TCP proxy between a client and a server on loopback that can lose what it is told to lose.
 
 `lose_reply()` lets the next request through and cuts the connection instead of handing the answer
-back: the client cannot know what was applied. `cut()` ends all connections at once.
+back: the client cannot know what was applied. `cut()` ends all connections at once, `refuses` lets
+no new one in.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ class Proxy:
         self._pairs: set[asyncio.StreamWriter] = set()
         self._lose = 0
         self.port = 0
+        self.refuses = False
         self.replies_lost = 0
 
     def lose_reply(self, count: int = 1) -> None:
@@ -27,6 +29,9 @@ class Proxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuses:
+            writer.transport.abort()
+            return
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._target)
         except OSError:

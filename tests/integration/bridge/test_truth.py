@@ -1,0 +1,93 @@
+"""Everything the exchange sent is in Redis, entry by entry: the oracle is the ledger."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+
+from tests.support import truth
+from tests.support.bridge_run import ACCOUNT_STREAMS, entries, running_bridge
+from tests.support.eventually import eventually_async
+from tests.support.simulator_process import RunningSimulator, running_simulator
+
+MARKETS = ("SOL_USDC", "BTC_USDC", "SOL_USDC_PERP")
+INTERVALS = (
+    "1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w",
+    "1month",
+)  # fmt: skip
+STREAMS: Sequence[object] = (
+    {
+        "types": [
+            "trade", "depth", "depth.200ms", "depth.600ms", "depth.1000ms", "bookTicker", "ticker",
+            *(f"kline.{interval}" for interval in INTERVALS),
+        ],
+        "markets": list(MARKETS),
+    },
+    {"types": ["markPrice", "openInterest", "liquidation"], "markets": ["SOL_USDC_PERP"]},
+    "liquidation",
+    "externalTicker.AAPL.US_USDC_PERP",
+    "stockPrice.NVDA",
+    "stockIndicativeQuote.BRK.B",
+    *ACCOUNT_STREAMS,
+    "account.orderUpdate.SOL_USDC",
+)  # fmt: skip
+EVENTS = 8_000
+RATE = 2_000
+
+
+def is_complete(client: redis.Redis, sent: Mapping[str, Sequence[Any]]) -> bool:
+    return all(
+        client.xlen(stream) >= len(frames)
+        and len(truth.messages(entries(client, stream))) >= len(frames)
+        for stream, frames in sent.items()
+    )
+
+
+async def finished(exchange: RunningSimulator) -> None:
+    """Wait until the exchange has put out everything it was told to."""
+    async with httpx.AsyncClient(base_url=exchange.rest_url) as client:
+
+        async def is_finished() -> bool:
+            return bool((await client.get("/simulator/stats")).json()["finished"])
+
+        await eventually_async(is_finished, "the exchange has put out everything", 90)
+
+
+async def test_redis_equals_the_ledger_for_every_stream(tmp_path: Path, redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    ledger = tmp_path / "ledger.jsonl"
+    arguments = ["--rate", str(RATE), "--events", str(EVENTS), "--seed", "11"]
+
+    async with (
+        running_simulator(*arguments, ledger=ledger) as exchange,
+        running_bridge(tmp_path, exchange.ws_url, redis_url, STREAMS) as bridge,
+    ):
+        await finished(exchange)
+        exchange.stop()
+        sent = truth.sent_by_stream(truth.read_ledger(ledger))
+        await eventually_async(lambda: is_complete(client, sent), "all that was sent is in Redis")
+        assert await bridge.stop() == 0
+        status = bridge.status()
+
+    faults = [
+        fault
+        for stream, frames in sent.items()
+        for fault in truth.compare(stream, frames, entries(client, stream))
+    ]
+    assert faults == []
+    assert client.xlen("bridge:quarantine") == 0
+    assert {"trade.SOL_USDC", "depth.600ms.SOL_USDC", "kline.1s.SOL_USDC"} <= set(sent)
+    assert {"account.orderUpdate", "account.balanceUpdate", "stockPrice.NVDA"} <= set(sent)
+    assert causes(client, sent) == {"start"}
+    assert status["left"] == 0
+
+
+def causes(client: redis.Redis, streams: Mapping[str, object]) -> set[str]:
+    return {
+        fields["cause"]
+        for stream in streams
+        for _, fields in entries(client, stream)
+        if fields["type"] == "gap"
+    }

@@ -1,0 +1,112 @@
+"""A bridge as a real process in front of a simulator and a private Redis."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+import yaml
+
+from tests.support.eventually import eventually_async
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_LIMIT_S = 15.0
+
+# A key pair printed in the exchange's public guide: the simulator accepts it.
+DEMO_KEYS = {
+    "PUBLIC_KEY": "zDIJj9qneWIY0IYZ5aXoHcNMCm+XDhVcTssiT0HyY0A=",
+    "SECRET_KEY": "4odxgSUxFrC/zsKWZF4OQwYAgnNu9hnWH3NxWfLAPz4=",
+}
+ACCOUNT_STREAMS = (
+    "account.orderUpdate",
+    "account.positionUpdate",
+    "account.balanceUpdate",
+    "account.rfqUpdate",
+)
+
+
+class BridgeRun:
+    """One running bridge: its log so far, its status, its stopping."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, client: redis.Redis) -> None:
+        self.process = process
+        self._log = log
+        self._client = client
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def status(self) -> dict[str, Any]:
+        text = cast("str | None", self._client.hget("bridge:status", "test"))
+        status: dict[str, Any] = json.loads(text) if text else {}
+        return status if status.get("pid") == self.process.pid else {}
+
+    def is_confirmed(self, count: int) -> bool:
+        """Have so many streams been heard from, over all connections?"""
+        connections = self.status().get("connections", [])
+        return sum(each["confirmed"] for each in connections) >= count
+
+    async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop and wait for it; returns the exit code."""
+        self.process.send_signal(how)
+        await eventually_async(
+            lambda: self.process.poll() is not None, "the bridge has stopped", STOP_LIMIT_S
+        )
+        return self.process.returncode
+
+
+@asynccontextmanager
+async def running_bridge(
+    folder: Path,
+    ws_url: str,
+    redis_url: str,
+    streams: Sequence[object],
+    keys: Mapping[str, str] = DEMO_KEYS,
+    **sections: Mapping[str, object],
+) -> AsyncIterator[BridgeRun]:
+    """`python -m bridge run` with this configuration, until the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "instance": "test",
+        "exchange": {
+            "ws_url": ws_url,
+            "rest_url": ws_url.replace("ws://", "http://"),
+            "reconnect_initial_s": 0.05,
+            "reconnect_max_s": 0.5,
+        },
+        "redis": {"url": redis_url},
+        "streams": list(streams),
+        **sections,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **keys}
+    log = folder / "bridge.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bridge", "run"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    try:
+        yield BridgeRun(process, log, client)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        await asyncio.to_thread(process.wait)
+        client.close()
+
+
+def entries(client: redis.Redis, stream: str) -> list[tuple[str, dict[str, str]]]:
+    """Everything a stream holds."""
+    return cast("list[tuple[str, dict[str, str]]]", client.xrange(stream))
