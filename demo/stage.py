@@ -125,7 +125,7 @@ async def _put_on(stage: Stage, rate: float) -> None:
     config = stage.folder / "config.yaml"
     addresses = plan.Addresses(stage.server.url, address)
     config.write_text(plan.configuration(addresses), "utf-8")
-    # Together, so that consumers are there when the first entries are; each waits for what it needs.
+    # Together, so that consumers are there when the first entries are; each waits for its own.
     bridge = stage.begin("bridge", plan.bridge_command(sys.executable, config), with_keys=True)
     consumers = [
         stage.begin(name, plan.consumer_command(sys.executable, config, name))

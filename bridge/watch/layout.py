@@ -12,17 +12,14 @@ from bridge.watch.picture import StreamRow
 def fitting(streams: Sequence[StreamRow], room: int) -> tuple[list[StreamRow], list[StreamRow]]:
     """The streams to show, in their order, and the rest.
 
-    Those with something to look at come first, then one of each type, then the second of each.
+    Up to a third of the room is for those with something to look at; then comes one of each type,
+    then the second of each.
     """
     if len(streams) <= room:
         return list(streams), []
-    marked = [stream for stream in streams if stream.marks]
-    chosen = {stream.name for stream in [*marked, *_one_of_each(streams)][: max(0, room)]}
-    # A marked one counts once, though it stands in both lists.
-    for stream in _one_of_each(streams):
-        if len(chosen) >= room:
-            break
-        chosen.add(stream.name)
+    marked = [stream for stream in streams if stream.marks][: room // 3]
+    wanted = dict.fromkeys(stream.name for stream in [*marked, *_one_of_each(streams)])
+    chosen = set(list(wanted)[: max(0, room)])
     shown = [stream for stream in streams if stream.name in chosen]
     return shown, [stream for stream in streams if stream.name not in chosen]
 

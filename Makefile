@@ -1,0 +1,63 @@
+# Everything a person or CI runs. `make` alone lists the targets. Options come from the environment
+# or the command line: FOR=20 make demo, make demo RATE=1000.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements/all.txt
+STAMP := $(VENV)/.installed
+RUFF_PATHS := bridge consumers simulator demo tests $(wildcard benchmarks)
+
+.PHONY: help setup demo test check fix chaos bench lock clean up down
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create .venv and install the locked dependencies
+	@echo "Ready: $(BIN)"
+
+demo: $(STAMP) ## See it all work on this machine (FOR=20: end after 20 s; RATE=1000: frames a second)
+	@$(BIN)/python -m demo
+
+test: $(STAMP) ## Run the tests
+	@$(BIN)/pytest -q
+
+check: $(STAMP) ## What CI runs: format, lint, types, import rules, tests
+	@$(BIN)/ruff format --check $(RUFF_PATHS)
+	@$(BIN)/ruff check $(RUFF_PATHS)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest -q
+
+fix: $(STAMP) ## Format, and mend what the linter can
+	@$(BIN)/ruff check --fix $(RUFF_PATHS) || true
+	@$(BIN)/ruff format $(RUFF_PATHS)
+
+chaos: $(STAMP) ## Run the tests that kill and cut off real processes
+	@$(BIN)/pytest -q -m chaos
+
+bench: $(STAMP) ## Run the benchmarks
+	@$(BIN)/python -m benchmarks
+
+lock: ## Write requirements/all.txt anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "error: make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
+	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --quiet --output-file $(LOCK)
+
+clean: ## Remove the environment, caches and the demo's leftovers (data/ stays)
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +
+
+up: ## Start Redis, bridge and consumers with docker compose
+	@docker compose up --detach --build --wait
+
+down: ## Stop what `make up` started (its data stays)
+	@docker compose down
+
+# An environment that already has every locked package, is taken as it is.
+$(STAMP): $(LOCK) requirements/setup.sh
+	@sh requirements/setup.sh $(VENV) $(LOCK)
+	@touch $@
