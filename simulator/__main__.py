@@ -21,7 +21,7 @@ from simulator.signing import DEMO_KEYS, is_public_key
 FAILED = 1
 INTERRUPTED = 130
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def main() -> None:
@@ -52,7 +52,11 @@ def simulator(
         ),
     ] = None,
     ledger: Annotated[
-        Path | None, typer.Option(help="Write every frame put out to this file, as JSON lines.")
+        Path | None,
+        typer.Option(
+            help="Record what is put out in this file, as JSON lines: all trades, realtime depth "
+            "and account frames, and every stream from its first subscription on."
+        ),
     ] = None,
     play: Annotated[
         Path | None,
@@ -72,7 +76,8 @@ def simulator(
         ),
     ] = None,
     for_seconds: Annotated[
-        float | None, typer.Option("--for", min=0, metavar="SECONDS", help="Stop after so long.")
+        float | None,
+        typer.Option("--for", min=0, metavar="SECONDS", help="Stop by itself after so long."),
     ] = None,
     events: Annotated[
         int | None,

@@ -6,7 +6,7 @@ Refuses to know how an order came to be or what it does to balances.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -148,9 +148,6 @@ class Order:
                 trigger_quantity=padded(self.quantity, steps),
             )
         return view
-
-    def copy(self) -> Order:
-        return replace(self)
 
     def _quote(self, units: int) -> str:
         if not units:

@@ -33,11 +33,6 @@ class Windows:
         self._open: dict[int, _Open | None] = dict.fromkeys(WINDOWS_MS)
         self._streams = {ms: (f"depth.{ms}ms.{listing.symbol}",) for ms in WINDOWS_MS}
 
-    @property
-    def pending(self) -> bool:
-        """Whether some window holds updates that were not told yet."""
-        return any(window is not None for window in self._open.values())
-
     def note(self, engine_us: int, update_id: int, asks: Levels, bids: Levels) -> None:
         """Take one update into every window."""
         for window_ms, window in self._open.items():

@@ -20,6 +20,7 @@ from simulator.hub import Client, Hub, always_recorded
 from simulator.ledger import Ledger
 from simulator.listing import MarketType, listing
 from simulator.session import Topic
+from simulator.windows import Windows
 from tests.support.simulator_runs import plan, run
 
 
@@ -228,3 +229,20 @@ def test_events_are_json_and_streams_are_named_by_type_and_symbol() -> None:
         "stockIndicativeQuote",
         "account",
     }
+
+
+def test_a_window_covers_updates_that_change_nothing_and_keeps_the_last_quantity() -> None:
+    windows = Windows(listing("SOL_USDC"))
+    windows.note(10, 1, [], [])
+    windows.note(20, 2, [("99.00", "5.00")], [("98.00", "1.00")])
+    windows.note(30, 3, [("98.50", "2.00"), ("99.00", "0.00")], [])
+    windows.note(40, 4, [], [])
+    event = windows.cut(200, 50)
+    assert event is not None
+    assert (event.first_id, event.last_id, event.engine_us, event.event_us) == (1, 4, 40, 50)
+    assert event.asks == [("98.50", "2.00"), ("99.00", "0.00")]
+    assert event.bids == [("98.00", "1.00")]
+    assert windows.cut(200, 60) is None
+    longer = windows.cut(600, 70)
+    assert longer is not None
+    assert longer.asks == event.asks
