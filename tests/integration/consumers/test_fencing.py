@@ -1,0 +1,230 @@
+"""The scripts of ordered mode on a real Redis: who may commit, and what Redis then holds."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from bridge.runtime.redis_client import connect
+from consumers.keys import Keys
+from consumers.lease import Commit, Lease, Leases
+from consumers.results import Results, State, Write
+from consumers.scripts import Call, script
+
+STREAM = "trade.SOL_USDC"
+GROUP = "candles"
+BESIDE = "consumers:{trade.SOL_USDC}:candles"
+LEASE_MS = 60_000
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    async with connect(redis_url, name="test", decode_responses=True) as redis:
+        yield redis
+
+
+def leases(client: Redis, worker: str, lease_ms: int = LEASE_MS) -> Leases:
+    return Leases(client, Keys(), GROUP, worker, lease_ms)
+
+
+async def fill(client: Redis, *ids: str) -> None:
+    for one in ids:
+        await client.xadd(STREAM, {"a": "b"}, id=one)
+
+
+async def owned(by: Leases, start: str = "0-0") -> Lease:
+    lease = await by.acquire(STREAM, start)
+    assert lease is not None
+    return lease
+
+
+async def commit(
+    by: Leases, lease: Lease, expected: str, to: str, writes: Sequence[Write] = (), handled: int = 1
+) -> Any:
+    [answer] = await by.commit([Commit(lease, expected, to, handled, writes)])
+    return answer
+
+
+async def expire(client: Redis) -> None:
+    """As if the lease had run out."""
+    await client.delete(f"{BESIDE}:lease")
+
+
+async def test_one_owner_at_a_time_each_with_a_larger_token(client: Redis) -> None:
+    a, b = leases(client, "a/1"), leases(client, "b/2")
+    first = await owned(a)
+    assert await b.acquire(STREAM, "0-0") is None
+    assert await a.free([STREAM]) == [STREAM]
+    assert await b.free([STREAM]) == []
+    await a.release([first])
+    second = await owned(b)
+    assert second.token > first.token
+    assert await client.get(f"{BESIDE}:lease") == f"b/2 {second.token}"
+
+
+async def test_a_commit_moves_position_state_and_results_together(client: Redis) -> None:
+    await fill(client, "5-0", "6-0")
+    a = leases(client, "a/1")
+    lease = await owned(a)
+    state, results = State(), Results()
+    state["sum"] = 3
+    results.hset("", {"best": "1"})
+    results.xadd("out", "6-0", {"c": "d"}, keep_entries=10)
+    writes = [*results.writes, *state.take_writes("state")]
+    assert await commit(a, lease, "0-0", "6-0", writes, handled=2) == "ok"
+    assert await client.hgetall(BESIDE) == {"best": "1"}
+    assert await client.xrange(f"{BESIDE}:out") == [("6-0", {"c": "d"})]
+    assert await a.state(STREAM) == {"sum": "3"}
+    assert await client.hget(f"{BESIDE}:position", "id") == "6-0"
+    [group] = await client.xinfo_groups(STREAM)
+    assert (group["last-delivered-id"], group["entries-read"], group["lag"]) == ("6-0", 2, 0)
+
+
+async def test_a_stale_owner_can_neither_write_nor_move(client: Redis) -> None:
+    await fill(client, "5-0", "6-0")
+    a, b = leases(client, "a/1"), leases(client, "b/2")
+    old = await owned(a)
+    await expire(client)
+    new = await owned(b)
+    results = Results()
+    results.set("note", "from the stale one")
+    assert await commit(a, old, "0-0", "6-0", results.writes) == "stale"
+    assert await client.get(f"{BESIDE}:note") is None
+    assert await client.hget(f"{BESIDE}:position", "id") == "0-0"
+    assert await a.renew(client, [old]) == [old]
+    await a.release([old])
+    assert await client.get(f"{BESIDE}:lease") == f"b/2 {new.token}"
+    assert await commit(b, new, "0-0", "5-0") == "ok"
+
+
+async def test_the_same_commit_again_is_refused(client: Redis) -> None:
+    await fill(client, "5-0")
+    a = leases(client, "a/1")
+    lease = await owned(a)
+    results = Results()
+    results.writes.append(Write("HSET", "", ("n", "1")))
+    assert await commit(a, lease, "0-0", "5-0", results.writes) == "ok"
+    assert await commit(a, lease, "0-0", "5-0", results.writes) == "stale"
+
+
+async def test_a_lease_that_ran_out_is_still_ours_while_nobody_took_it(client: Redis) -> None:
+    await fill(client, "5-0", "6-0")
+    a, b = leases(client, "a/1"), leases(client, "b/2")
+    lease = await owned(a)
+    await expire(client)
+    assert await commit(a, lease, "0-0", "5-0") == "ok"
+    await expire(client)
+    assert await a.renew(client, [lease]) == []
+    await expire(client)
+    await owned(b)
+    await expire(client)  # b's too: but b has taken a token since
+    assert await a.renew(client, [lease]) == [lease]
+    assert await commit(a, lease, "5-0", "6-0") == "stale"
+
+
+async def test_a_late_renewal_does_not_bring_back_a_released_lease(client: Redis) -> None:
+    a = leases(client, "a/1")
+    lease = await owned(a)
+    await a.release([lease])
+    assert await a.renew(client, [lease]) == [lease]
+    assert await client.get(f"{BESIDE}:lease") is None
+
+
+async def test_a_lease_runs_out_by_itself(client: Redis) -> None:
+    await owned(leases(client, "a/1", lease_ms=500))
+    assert 0 < await client.pttl(f"{BESIDE}:lease") <= 500
+
+
+async def test_an_emptied_redis_answers_lost(client: Redis) -> None:
+    await fill(client, "5-0")
+    a = leases(client, "a/1")
+    lease = await owned(a)
+    await client.flushall()
+    assert await commit(a, lease, "0-0", "5-0") == "lost"
+    again = await owned(a, "4-0")
+    assert again.position == "4-0"
+
+
+async def test_a_result_key_of_another_kind_refuses_the_whole_commit(client: Redis) -> None:
+    await fill(client, "5-0")
+    await client.set(f"{BESIDE}:second", "not a hash")
+    a = leases(client, "a/1")
+    lease = await owned(a)
+    results = Results()
+    results.hset("first", {"a": "b"})
+    results.hset("second", {"a": "b"})
+    answer = await commit(a, lease, "0-0", "5-0", results.writes)
+    assert "WRONGTYPE" in str(answer)
+    assert await client.exists(f"{BESIDE}:first") == 0
+    assert await client.hget(f"{BESIDE}:position", "id") == "0-0"
+
+
+async def test_a_derived_entry_is_there_once_however_often_it_is_made(client: Redis) -> None:
+    await fill(client, "5-0", "6-0")
+    a = leases(client, "a/1")
+    lease = await owned(a)
+    results = Results()
+    results.xadd("out", "5-0", {"c": "d"}, keep_entries=10)
+    assert await commit(a, lease, "0-0", "5-0", results.writes) == "ok"
+    results.hset("", {"after": "it"})
+    assert await commit(a, lease, "5-0", "6-0", results.writes) == "ok"
+    assert await client.xlen(f"{BESIDE}:out") == 1
+    assert await client.hgetall(BESIDE) == {"after": "it"}
+
+
+async def test_where_to_begin_is_kept_from_the_first_moment(client: Redis) -> None:
+    await fill(client, "5-0", "6-0")
+    a, b = leases(client, "a/1"), leases(client, "b/2")
+    lease = await owned(a, "$")
+    assert lease.position == "6-0"
+    await a.release([lease])
+    await fill(client, "7-0")
+    assert (await owned(b, "$")).position == "6-0"
+
+
+async def test_lag_is_right_while_reading_and_after_a_trim(client: Redis) -> None:
+    await fill(client, *(f"{n}-0" for n in range(1, 11)))
+    await client.xtrim(STREAM, minid="4-0", approximate=False)
+    a = leases(client, "a/1")
+    lease = await owned(a)
+    assert await commit(a, lease, "0-0", "6-0", handled=3) == "ok"
+    [group] = await client.xinfo_groups(STREAM)
+    assert (group["entries-read"], group["lag"]) == (6, 4)
+    await client.xtrim(STREAM, minid="9-0", approximate=False)  # two unread are lost
+    assert await commit(a, lease, "6-0", "10-0", handled=2) == "ok"
+    [group] = await client.xinfo_groups(STREAM)
+    assert (group["entries-read"], group["lag"]) == (10, 0)
+
+
+async def test_a_destroyed_group_is_there_again_at_the_position(client: Redis) -> None:
+    await fill(client, "5-0", "6-0")
+    a = leases(client, "a/1")
+    lease = await owned(a)
+    await client.xgroup_destroy(STREAM, GROUP)
+    assert await commit(a, lease, "0-0", "5-0") == "ok"
+    [group] = await client.xinfo_groups(STREAM)
+    assert (group["last-delivered-id"], group["lag"]) == ("5-0", 1)
+
+
+async def test_a_large_commit_fits_into_a_script(client: Redis) -> None:
+    await fill(client, "5-0")
+    a = leases(client, "a/1")
+    lease = await owned(a)
+    results = Results()
+    results.replace_hash("", {f"field{n}": "value" for n in range(40_000)})
+    assert await commit(a, lease, "0-0", "5-0", results.writes) == "ok"
+    assert await client.hlen(BESIDE) == 40_000
+
+
+async def test_a_script_that_the_server_has_forgotten_is_sent_again(client: Redis) -> None:
+    call = Call(["consumers:workers:candles"], ("a", 60_000))
+    assert await script("beat").run_one(client, call) == ["a"]
+    await client.script_flush()
+    assert await script("beat").run_one(client, Call(call.keys, ("b", 60_000))) == ["a", "b"]
+
+
+async def test_a_worker_that_is_silent_for_its_time_is_not_alive(client: Redis) -> None:
+    await client.zadd("consumers:workers:candles", {"dead": 1})
+    call = Call(["consumers:workers:candles"], ("a", 60_000))
+    assert await script("beat").run_one(client, call) == ["a"]

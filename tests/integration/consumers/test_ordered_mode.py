@@ -1,0 +1,301 @@
+"""Ordered mode with real workers: order and exact results, whoever is killed, stopped or added."""
+
+import json
+import signal
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.support.consumer_entries import START_US, Fields, entry_id, trade
+from tests.support.consumer_worker import Bench, Worker
+from tests.support.consumer_worker import bench as running_bench
+from tests.support.redis_server import running_redis
+
+# Sums what it reads, and writes down each batch: any entry twice, left out or out of order shows.
+SUMMING = """
+import time
+from consumers import Consumer
+
+class Summing(Consumer):
+    name = "summing"
+    mode = "ordered"
+    streams = ("trade.*",)
+
+    def __init__(self, slow_s="0", poison="none"):
+        self.slow_s, self.poison = float(slow_s), poison
+        self.batch = []
+
+    def on_trade(self, delivery):
+        number = delivery.event.trade_id
+        if str(number) == self.poison:
+            raise ValueError("not to my taste")
+        time.sleep(self.slow_s)
+        self.state["sum"] = self.state.get("sum", 0) * 31 % 1_000_003 + number
+        self.batch.append(number)
+        self.last_id = delivery.entry_id
+
+    def write(self, results):
+        results.set("sum", str(self.state.get("sum", 0)))
+        if self.batch:
+            fields = {"first": str(self.batch[0]), "last": str(self.batch[-1])}
+            results.xadd("batches", self.last_id, fields, keep_entries=100_000)
+        self.batch = []
+
+    def made(self):
+        return f"{self.stream} {self.state.get('sum')}"
+"""
+STREAM = "trade.SOL_USDC"
+RUN = ("outside:Summing", "--lease", "1")
+
+
+@pytest.fixture
+def summing(bench: Bench) -> Bench:
+    return with_consumer(bench)
+
+
+def with_consumer(bench: Bench) -> Bench:
+    (bench.folder / "outside.py").write_text(SUMMING)
+    return bench
+
+
+def streams(count: int) -> list[str]:
+    return [f"trade.M{n}_USDC" for n in range(count)]
+
+
+def trades(first: int, last: int) -> dict[str, Fields]:
+    return {last_id(n): trade(n, START_US + n * 1000) for n in range(first, last + 1)}
+
+
+def last_id(number: int) -> str:
+    return entry_id(START_US + number * 1000, number)
+
+
+def right_sum(numbers: Iterable[int]) -> str:
+    total = 0
+    for number in numbers:
+        total = total * 31 % 1_000_003 + number
+    return str(total)
+
+
+def beside(stream: str, part: str) -> str:
+    return f"consumers:{{{stream}}}:summing:{part}"
+
+
+def assert_exact(bench: Bench, stream: str, last: int) -> None:
+    """Everything once and in order: the sum, and batches that join without overlap."""
+    bench.await_group(stream, "summing", last_id(last))
+    assert bench.redis.get(beside(stream, "sum")) == right_sum(range(1, last + 1))
+    assert json.loads(bench.redis.hget(beside(stream, "state"), "sum")) == int(  # type: ignore[arg-type]
+        right_sum(range(1, last + 1))
+    )
+    batches = bench.redis.xrange(beside(stream, "batches"))
+    edges = [(int(b["first"]), int(b["last"])) for _, b in batches]  # type: ignore[union-attr]
+    assert edges[0][0] == 1
+    assert edges[-1][1] == last
+    assert all(a[1] + 1 == b[0] for a, b in pairwise(edges))
+
+
+def owners(bench: Bench, of: Iterable[str]) -> dict[str, int]:
+    """How many streams each worker owns; under the empty name, those nobody does."""
+    counts: dict[str, int] = {}
+    for stream in of:
+        name = bench.owner(stream, "summing")
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def shared_evenly(bench: Bench, of: list[str], workers: list[Worker]) -> bool:
+    counts = owners(bench, of)
+    return (
+        set(counts) == {w.name for w in workers}
+        and max(counts.values()) - min(counts.values()) <= 1
+    )
+
+
+def test_one_worker_reads_all_in_order_and_says_so(summing: Bench) -> None:
+    summing.register(*streams(3))
+    for stream in streams(3):
+        summing.add(stream, trades(1, 900))
+    worker = summing.start(*RUN)
+    for stream in streams(3):
+        assert_exact(summing, stream, 900)
+    summing.until(lambda: summing.status("summing", worker).get("handled") == 2700)
+    status = summing.status("summing", worker)
+    assert (status["mode"], status["consumer"]) == ("ordered", worker.name)
+    assert status["streams"]["trade.M1_USDC"] == {"handled": 900, "last_id": last_id(900)}
+    assert status["made"].endswith(right_sum(range(1, 901)))
+    about = summing.group("trade.M1_USDC", "summing")
+    assert (about["entries-read"], about["lag"]) == (900, 0)
+
+
+def test_streams_are_shared_evenly_and_move_as_workers_come_and_go(summing: Bench) -> None:
+    names = streams(7)
+    summing.register(*names)
+    workers = [summing.start(*RUN)]
+    summing.until(lambda: shared_evenly(summing, names, workers))
+    workers.append(summing.start(*RUN))
+    workers.append(summing.start(*RUN))
+    summing.until(lambda: shared_evenly(summing, names, workers))
+    assert workers[0].stop() == 0
+    summing.until(lambda: shared_evenly(summing, names, workers[1:]))
+    workers[1].kill()
+    summing.until(lambda: shared_evenly(summing, names, workers[2:]))
+
+
+def test_a_killed_owner_is_followed_exactly(summing: Bench) -> None:
+    names = streams(4)
+    summing.register(*names)
+    for stream in names:
+        summing.add(stream, trades(1, 1000))
+    run = (*RUN, "--option", "slow_s=0.0005")
+    victim = summing.start(*run)
+    summing.until(lambda: summing.redis.get(beside(names[0], "sum")))
+    others = [summing.start(*run) for _ in range(2)]
+    summing.until(lambda: len(owners(summing, names)) > 1)
+    victim.kill()
+    for stream in names:
+        summing.add(stream, trades(1001, 1100))
+        assert_exact(summing, stream, 1100)
+    assert all(other.process.poll() is None for other in others)
+
+
+def test_an_owner_stopped_for_longer_than_its_lease_commits_nothing_more(summing: Bench) -> None:
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 3000))
+    run = (*RUN, "--option", "slow_s=0.001")
+    sleeper = summing.start(*run)
+    summing.until(lambda: summing.redis.get(beside(STREAM, "sum")))
+    sleeper.signal(signal.SIGSTOP)  # in the middle of a batch
+    other = summing.start(*run)
+    summing.until(lambda: summing.owner(STREAM, "summing") == other.name)
+    sleeper.signal(signal.SIGCONT)
+    summing.until(lambda: "stream_lost" in sleeper.err)
+    assert_exact(summing, STREAM, 3000)
+
+
+def test_a_pause_longer_than_the_lease_alone_does_no_harm(summing: Bench) -> None:
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 500))
+    only = summing.start(*RUN, "--option", "slow_s=0.001")
+    summing.until(lambda: summing.owner(STREAM, "summing") == only.name)
+    only.signal(signal.SIGSTOP)
+    summing.until(lambda: summing.owner(STREAM, "summing") == "")
+    only.signal(signal.SIGCONT)
+    assert_exact(summing, STREAM, 500)
+
+
+def test_ctrl_c_commits_what_is_handled_and_gives_the_leases_back(summing: Bench) -> None:
+    names = streams(3)
+    summing.register(*names)
+    for stream in names:
+        summing.add(stream, trades(1, 1500))
+    worker = summing.start(*RUN, "--lease", "60", "--option", "slow_s=0.0005")
+    summing.until(lambda: summing.redis.get(beside(names[0], "sum")))
+    assert worker.stop() == 0
+    assert owners(summing, names) == {"": 3}
+    assert summing.status("summing", worker) == {}
+    assert summing.redis.zcard("consumers:workers:summing") == 0
+    summing.start(*RUN, "--lease", "60")  # has not to wait for leases to run out
+    for stream in names:
+        assert_exact(summing, stream, 1500)
+
+
+def test_a_deleted_stream_is_read_on_when_it_is_back(summing: Bench) -> None:
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 10))
+    summing.start(*RUN)
+    summing.await_group(STREAM, "summing", last_id(10))
+    summing.redis.delete(STREAM)
+    summing.add(STREAM, trades(1, 15))
+    assert_exact(summing, STREAM, 15)
+
+
+def test_a_destroyed_group_is_there_again_with_the_next_commit(summing: Bench) -> None:
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 10))
+    summing.start(*RUN)
+    summing.await_group(STREAM, "summing", last_id(10))
+    summing.redis.xgroup_destroy(STREAM, "summing")
+    summing.add(STREAM, trades(11, 12))
+    assert_exact(summing, STREAM, 12)
+
+
+def test_an_emptied_redis_gets_position_and_state_back(summing: Bench) -> None:
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 10))
+    worker = summing.start(*RUN)
+    summing.await_group(STREAM, "summing", last_id(10))
+    summing.redis.flushall()
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 15))
+    summing.await_group(STREAM, "summing", last_id(15))
+    assert summing.redis.get(beside(STREAM, "sum")) == right_sum(range(1, 16))
+    assert "position_put_back" in worker.err
+    worker.kill()
+    summing.start(*RUN)
+    summing.add(STREAM, trades(16, 20))
+    summing.await_group(STREAM, "summing", last_id(20))
+    assert summing.redis.get(beside(STREAM, "sum")) == right_sum(range(1, 21))
+
+
+def test_poison_holds_its_stream_at_the_entry_before_and_no_other(summing: Bench) -> None:
+    summing.register(STREAM, "trade.WELL_USDC")
+    summing.add(STREAM, trades(1, 100))
+    summing.add("trade.WELL_USDC", trades(1001, 1050))
+    worker = summing.start(*RUN, "--option", "poison=60")
+    summing.await_group("trade.WELL_USDC", "summing", last_id(1050))
+    summing.until(lambda: summing.group(STREAM, "summing")["last-delivered-id"] == last_id(59))
+    summing.until(lambda: worker.err.count("handler_failed") >= 3)
+    assert summing.redis.get(beside(STREAM, "sum")) == right_sum(range(1, 60))
+    assert worker.stop() == 0
+    summing.start(*RUN)
+    assert_exact(summing, STREAM, 100)
+
+
+def test_new_begins_with_what_comes(summing: Bench) -> None:
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 10))
+    summing.start(*RUN, "--from", "new")
+    summing.until(lambda: summing.owner(STREAM, "summing"))
+    summing.add(STREAM, trades(11, 15))
+    summing.await_group(STREAM, "summing", last_id(15))
+    assert summing.redis.get(beside(STREAM, "sum")) == right_sum(range(11, 16))
+
+
+def test_one_key_that_is_no_stream_does_not_stop_the_others(summing: Bench) -> None:
+    summing.register(STREAM, "trade.ODD_USDC")
+    summing.redis.set("trade.ODD_USDC", "not a stream")
+    summing.add(STREAM, trades(1, 10))
+    worker = summing.start(*RUN)
+    assert_exact(summing, STREAM, 10)
+    assert worker.err.count("stream_unusable") == 1
+
+
+def test_hundreds_of_streams_in_one_worker(summing: Bench) -> None:
+    names = streams(230)
+    summing.register(*names)
+    for stream in names:
+        summing.add(stream, trades(1, 5))
+    summing.start(*RUN)
+    for stream in names:
+        assert_exact(summing, stream, 5)
+
+
+def test_a_redis_that_is_killed_and_comes_back_changes_no_result(tmp_path: Path) -> None:
+    with (
+        running_redis(appendonly=True, options=("--appendfsync", "always")) as server,
+        running_bench(tmp_path, server.url) as one,
+    ):
+        with_consumer(one)
+        one.register(STREAM)
+        one.add(STREAM, trades(1, 2000))
+        worker = one.start(*RUN, "--option", "slow_s=0.0005")
+        one.until(lambda: one.redis.get(beside(STREAM, "sum")))
+        server.kill()
+        one.until(lambda: "redis_away" in worker.err)
+        server.start()
+        assert_exact(one, STREAM, 2000)
+        assert worker.err.count("redis_away") == 1
+        assert worker.err.count("redis_back") == 1
