@@ -45,11 +45,15 @@ has_all_packages() {
     pip install --no-index --dry-run --require-hashes -r "$lock" >/dev/null 2>&1
 }
 
+half_done=$venv/.installing # there while an installation of ours has not come to its end
+
 pip --version >/dev/null 2>&1 && is_new_enough "$venv/bin/python" || make_venv
-if has_all_packages; then
+if [ ! -e "$half_done" ] && has_all_packages; then
     exit 0
 fi
-echo "Installing the locked packages (a minute, the first time)"
+touch "$half_done"
+echo "Installing the locked packages (a minute or two, the first time)"
 pip install --require-hashes -r "$lock" ||
     fail "the packages could not be installed (see above): is there a network, and a way to PyPI?"
 pip install --no-deps --no-build-isolation -e . || fail "this project could not be installed (see above)"
+rm -f "$half_done"

@@ -91,7 +91,7 @@ def _verdict(picture: Picture) -> str:
 
 def _since(bridge: BridgeRow, picture: Picture) -> str:
     age = figures.age(picture.now_us - bridge.since_us)
-    return f"up for {age}" if bridge.state is State.UP else f"{bridge.state} since {age} ago"
+    return f"stopped {age} ago" if bridge.state is State.STOPPED else f"{bridge.state} for {age}"
 
 
 def _print(picture: Picture, console: Console) -> None:
@@ -181,7 +181,7 @@ def _consumers(picture: Picture) -> Table:
         table.add_row(
             consumer.name,
             Text(
-                "up" if consumer.state is State.UP else f"silent since {age} ago",
+                "up" if consumer.state is State.UP else f"silent for {age}",
                 style=_COLOURS[consumer.state],
             ),
             figures.count(status.handled),

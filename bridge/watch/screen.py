@@ -5,6 +5,7 @@ consumers where there are very many.
 """
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from rich.console import Group, RenderableType
 from rich.rule import Rule
@@ -36,13 +37,15 @@ def screen(
     tail: list[RenderableType] = [Rule(style="dim"), _consumers(workers, width)]
     tail += [Text(f" … and {unseen} more consumers", style="dim")] if unseen else []
     tail_lines = len(tail) + len(workers)  # the table has a line of headings; without workers, one
-    room = height - len(head) - 1 - tail_lines - len(footer)
+    # Footer lines are there to be copied: they are broken at the edge, never cut.
+    lines = [part for line in footer for part in wrap(line, width - 1, break_on_hyphens=False)]
+    room = height - len(head) - 1 - tail_lines - len(lines)
     shown, rest = fitting(picture.streams, max(_LEAST_STREAMS, room))
     if rest:
         shown, rest = fitting(picture.streams, max(_LEAST_STREAMS, room - 1))
     body: list[RenderableType] = [_streams(shown, width), *([_rest(rest)] if rest else [])]
     blank: list[RenderableType] = [Text()] * max(0, room - len(shown) - bool(rest))
-    bottom = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in footer]
+    bottom = [Text(line, style="dim", overflow="fold") for line in lines]
     return Group(*head, *body, *tail, *blank, *bottom)
 
 
@@ -86,14 +89,14 @@ def _totals(picture: Picture, width: int, where: str) -> Text:
     if picture.rate is not None:
         line.append(figures.rate(picture.rate), style="bold cyan")
         line.append("/s ", style="cyan")
-        line.append(figures.curve(picture.curve, 24 if width >= _WIDE else 10) + "  ", style="cyan")
+        line.append(figures.curve(picture.curve, 24 if width >= _WIDE else 6) + "  ", style="cyan")
     line.append(f"{len(picture.streams)} streams  ")
+    line.append_text(_counted(picture.gaps, "gap"))
+    line.append_text(_counted(picture.quarantined, "quarantined", plural=""))
     if picture.hearing_ms is not None:
         half, most = map(figures.milliseconds, picture.hearing_ms)
         line.append(f"exchange → bridge {half}")
         line.append(f" p99 {most}  ", style="dim")
-    line.append_text(_counted(picture.gaps, "gap"))
-    line.append_text(_counted(picture.quarantined, "quarantined", plural=""))
     if picture.pending:
         line.append(f"{figures.count(picture.pending)} waiting  ", style="yellow")
     line.append(where, style="dim")

@@ -100,8 +100,11 @@ def _stock_price(event: ev.StockPrice) -> str:
 
 
 def _stock_quote(event: ev.StockIndicativeQuote) -> str:
-    values = event.model_dump(exclude={"type", "symbol", "event_us", "engine_us", "received_us"})
-    return plain_fields({name: str(value) for name, value in values.items() if value is not None})
+    session = f" ({event.session})" if event.session else ""
+    estimated = ""
+    if event.estimated_bid or event.estimated_ask:
+        estimated = f", estimated {event.estimated_bid or '-'} / {event.estimated_ask or '-'}"
+    return f"bid {event.bid or '-'} ask {event.ask or '-'}{estimated}{session}"
 
 
 def _order(event: ev.OrderUpdate) -> str:

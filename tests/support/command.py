@@ -1,0 +1,43 @@
+"""Commands of ours as real processes, on literal keys: start them, read what they say, wait."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 30.0
+
+
+def environment(redis_url: str, **more: str) -> dict[str, str]:
+    """This process's, with the Redis to look at, and nothing of a bridge configured around it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
+    return kept | {"PYTHONPATH": str(ROOT), "BRIDGE_REDIS__URL": redis_url, **more}
+
+
+def run_bridge(
+    folder: Path, redis_url: str, *arguments: str, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m bridge ARGUMENTS` in `folder`, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "bridge", *arguments],
+        cwd=folder,
+        env=environment(redis_url, **more),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+def start_bridge(folder: Path, redis_url: str, *arguments: str) -> subprocess.Popen[str]:
+    """The same, running; its output is read from pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bridge", *arguments],
+        cwd=folder,
+        env=environment(redis_url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
