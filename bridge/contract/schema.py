@@ -1,0 +1,221 @@
+"""The contract for machines (pure): JSON Schema of every entry, AsyncAPI of every stream.
+
+Made from the models, so that they cannot differ. An entry is a set of flat strings, as Redis
+returns it; where a string holds JSON, `contentSchema` says what is in it. Writing the documents
+to files is `docs/generate.py`'s.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from bridge.contract import events, keys
+from bridge.contract.entry import EXCHANGE_MODELS, OWN_MODELS, field_names
+from bridge.contract.events import CONTRACT_VERSION, Event
+from bridge.contract.meanings import TYPES, meaning
+from bridge.contract.streams import DEPTH_WINDOWS, KLINE_INTERVALS, StreamType
+
+Schema = dict[str, Any]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_UNSIGNED: Schema = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$", "maxLength": 64}
+_SIGNED: Schema = {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "maxLength": 64}
+_TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 128}
+_LEVELS: Schema = {
+    "type": "array",
+    "items": {"type": "array", "prefixItems": [_UNSIGNED, _UNSIGNED], "minItems": 2, "maxItems": 2},
+}
+_ROWS: Schema = {"type": "array", "items": {"type": "object"}}
+
+
+def _json(content: Schema) -> Schema:
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+
+
+# Compared by equality, since not every annotation can be hashed.
+_SCHEMAS: Sequence[tuple[object, Schema]] = (
+    (events.Whole, {"type": "string", "pattern": "^[0-9]{1,20}$"}),
+    (events.Flag, {"enum": ["true", "false"]}),
+    (events.Unsigned, _UNSIGNED),
+    (events.Signed, _SIGNED),
+    (events.LooseUnsigned, _UNSIGNED),
+    (events.LooseSigned, _SIGNED),
+    (events.Text, _TEXT),
+    (events.Id, _TEXT),
+    (str, {"type": "string"}),
+    (
+        events.IsoTime,
+        {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}$"},
+    ),
+    (events.Levels, _json(_LEVELS)),
+    (events.Rows, _json(_ROWS)),
+)
+_SNAPSHOTS: Mapping[StreamType, type[Event]] = {
+    StreamType.DEPTH: events.DepthSnapshot,
+    StreamType.ORDER_UPDATE: events.OrdersSnapshot,
+    StreamType.POSITION_UPDATE: events.PositionsSnapshot,
+    StreamType.BALANCE_UPDATE: events.BalancesSnapshot,
+}
+_EXTRA: Schema = {"anyOf": [{"const": ""}, _json({"type": "object"})]}
+
+
+def entry_models() -> tuple[type[Event], ...]:
+    """Every kind of entry: the exchange's, then the bridge's own."""
+    return (*EXCHANGE_MODELS.values(), *OWN_MODELS)
+
+
+def entry_types(model: type[Event]) -> tuple[str, ...]:
+    """What the field `type` may say in entries of this model."""
+    return tuple(get_args(model.model_fields["type"].annotation))
+
+
+def may_be_empty(model: type[Event], attribute: str) -> bool:
+    """Whether a field (by the model's own attribute name) may be the empty string."""
+    return NoneType in get_args(get_type_hints(model, include_extras=True)[attribute])
+
+
+def wire_name(model: type[Event], attribute: str) -> str:
+    """The exchange's name of a field; empty where the bridge adds it."""
+    alias = model.model_fields[attribute].alias
+    return "" if model in OWN_MODELS or alias is None or alias == attribute else alias
+
+
+def entry_schema(model: type[Event]) -> Schema:
+    """JSON Schema of one kind of entry: its fields as Redis returns them."""
+    hints = get_type_hints(model, include_extras=True)
+    names = field_names(model)
+    properties = {
+        name: _described(_field(hints[attribute]), meaning(model, name))
+        for name, attribute in zip(names, model.model_fields, strict=False)
+    }
+    properties["extra"] = _described(_EXTRA, meaning(model, "extra"))
+    return {
+        "title": model.__name__,
+        "description": TYPES[model],
+        "type": "object",
+        "properties": properties,
+        "required": list(names),
+    }
+
+
+def entries_document() -> Schema:
+    """One JSON Schema for any entry of any stream; `$defs` has each kind by its model's name."""
+    models = entry_models()
+    return {
+        "$schema": DIALECT,
+        "title": "Entries of backpack-bridge's Redis Streams",
+        "description": "Flat fields, all strings; null is the empty string. Fields are written in "
+        "the order of `required`. A later version may add fields: ignore what you do not know.",
+        "x-contract-version": CONTRACT_VERSION,
+        "oneOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in models],
+        "$defs": {model.__name__: entry_schema(model) for model in models},
+    }
+
+
+def asyncapi_document() -> Schema:
+    """AsyncAPI 3: each stream type as a channel, each kind of entry as a message."""
+    channels = dict(_channels())
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "backpack-bridge",
+            "version": str(CONTRACT_VERSION),
+            "description": "Backpack Exchange's streams as Redis Streams. An address is a Redis "
+            "key, behind redis.key_prefix where one is set; a message's payload is the fields of "
+            "one stream entry. docs/contract.md says what entry IDs mean.",
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {"redis": {"host": "127.0.0.1:6379", "protocol": "redis", "pathname": "/0"}},
+        "channels": channels,
+        "operations": {
+            name: {"action": "send", "channel": {"$ref": f"#/channels/{name}"}} for name in channels
+        },
+        "components": {
+            "messages": {model.__name__: _message(model) for model in entry_models()},
+            "schemas": {model.__name__: entry_schema(model) for model in entry_models()},
+        },
+    }
+
+
+def models_of(kind: StreamType) -> tuple[type[Event], ...]:
+    """What may stand in a stream of this type."""
+    snapshot = _SNAPSHOTS.get(kind)
+    if snapshot is None:
+        return EXCHANGE_MODELS[kind], events.Gap
+    return EXCHANGE_MODELS[kind], snapshot, events.Gap
+
+
+_SYMBOL: Schema = {"description": "A market, as the exchange spells it."}
+_TICKER: Schema = {"description": "A stock's ticker, such as NVDA."}
+_INTERVAL: Schema = {"description": "The candle's length.", "enum": list(KLINE_INTERVALS)}
+_WINDOW: Schema = {"description": "How long changes are gathered.", "enum": list(DEPTH_WINDOWS)}
+
+
+def _addresses(kind: StreamType) -> Iterator[tuple[str, Mapping[str, Schema]]]:
+    """The forms of a stream type's names, with their parameters."""
+    symbol = {"symbol": _SYMBOL}
+    match kind:
+        case StreamType.KLINE:
+            yield "kline.{interval}.{symbol}", {"interval": _INTERVAL} | symbol
+        case StreamType.DEPTH:
+            yield "depth.{symbol}", symbol
+            yield "depth.{window}.{symbol}", {"window": _WINDOW} | symbol
+        case StreamType.BALANCE_UPDATE:
+            yield kind.value, {}
+        case (
+            StreamType.LIQUIDATION
+            | StreamType.ORDER_UPDATE
+            | StreamType.POSITION_UPDATE
+            | StreamType.RFQ_UPDATE
+        ):
+            yield kind.value, {}
+            yield f"{kind.value}.{{symbol}}", symbol
+        case StreamType.STOCK_PRICE | StreamType.STOCK_INDICATIVE_QUOTE:
+            yield f"{kind.value}.{{ticker}}", {"ticker": _TICKER}
+        case _:
+            yield f"{kind.value}.{{symbol}}", symbol
+
+
+def _channels() -> Iterator[tuple[str, Schema]]:
+    for kind in StreamType:
+        for address, parameters in _addresses(kind):
+            channel: Schema = {"address": address, "messages": _references(models_of(kind))}
+            if parameters:
+                channel["parameters"] = dict(parameters)
+            yield _channel_name(address), channel
+    quarantine = {"address": keys.QUARANTINE, "messages": _references([events.Quarantined])}
+    yield "quarantine", quarantine
+
+
+def _channel_name(address: str) -> str:
+    """`depth.{window}.{symbol}` → `depth_window_symbol`."""
+    return address.replace(".", "_").replace("{", "").replace("}", "")
+
+
+def _references(models: Sequence[type[Event]]) -> Schema:
+    return {model.__name__: {"$ref": f"#/components/messages/{model.__name__}"} for model in models}
+
+
+def _message(model: type[Event]) -> Schema:
+    return {
+        "name": model.__name__,
+        "summary": TYPES[model],
+        "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
+    }
+
+
+def _field(hint: object) -> Schema:
+    """Schema of a field from its annotation; `| None` is the empty string."""
+    parts = get_args(hint)
+    if NoneType in parts:
+        [kind] = [part for part in parts if part is not NoneType]
+        return {"anyOf": [{"const": ""}, _field(kind)]}
+    if get_origin(hint) is Literal:
+        return {"enum": list(parts)}
+    return next(schema for known, schema in _SCHEMAS if known == hint)
+
+
+def _described(schema: Schema, description: str) -> Schema:
+    return {"description": description, **schema}
