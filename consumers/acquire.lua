@@ -5,6 +5,11 @@
 local holder = redis.call('GET', KEYS[1])
 if holder and string.sub(holder, 1, #ARGV[1] + 1) ~= ARGV[1] .. ' ' then return nil end
 
+local kind = redis.call('TYPE', KEYS[3]).ok
+if kind ~= 'stream' and kind ~= 'none' then
+  return redis.error_reply('WRONGTYPE the key is a ' .. kind .. ', not a stream')
+end
+
 local at = redis.call('HGET', KEYS[2], 'id')
 if not at then
   local last, added, length = '0-0', nil, 0

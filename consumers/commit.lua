@@ -4,30 +4,25 @@
 -- ARGV: worker, token, lease_ms, group, expected position, new position, entries handled,
 --       then for each write: command, index in KEYS, number of arguments, arguments...
 -- Returns 'ok'; 'lost' where Redis has forgotten everything; 'stale' where the stream is not ours
-local mine = ARGV[1] .. ' ' .. ARGV[2]
-local holder = redis.call('GET', KEYS[1])
-if holder ~= mine then
-  if holder then return 'stale' end
-  -- run out: still ours while nobody has taken a token since
-  local token = redis.call('HGET', KEYS[2], 'token')
-  if not token then return 'lost' end
-  if token ~= ARGV[2] then return 'stale' end
-end
-if redis.call('HGET', KEYS[2], 'id') ~= ARGV[5] then return 'stale' end
+local is = redis.call('HMGET', KEYS[2], 'owner', 'token', 'id')
+if not is[2] then return 'lost' end
+-- Not the lease decides but who took the last token: a lease that ran out is still ours while nobody
+-- has taken one since. The name is compared too, because tokens begin again in an emptied Redis.
+if is[1] ~= ARGV[1] or is[2] ~= ARGV[2] or is[3] ~= ARGV[5] then return 'stale' end
 
 -- Nothing is rolled back in a script: what could be refused half-way is looked at before.
 local kinds = { HSET = 'hash', HDEL = 'hash', XADD = 'stream' }
 local i = 8
 while i <= #ARGV do
   local kind = kinds[ARGV[i]]
-  local is = kind and redis.call('TYPE', KEYS[tonumber(ARGV[i + 1])]).ok
-  if kind and is ~= kind and is ~= 'none' then
-    return redis.error_reply('WRONGTYPE a result key is a ' .. is .. ', not a ' .. kind)
+  local there = kind and redis.call('TYPE', KEYS[tonumber(ARGV[i + 1])]).ok
+  if kind and there ~= kind and there ~= 'none' then
+    return redis.error_reply('WRONGTYPE a result key is a ' .. there .. ', not a ' .. kind)
   end
   i = i + 3 + tonumber(ARGV[i + 2])
 end
 
-redis.call('SET', KEYS[1], mine, 'PX', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
 i = 8
 while i <= #ARGV do
   local last = i + 2 + tonumber(ARGV[i + 2])

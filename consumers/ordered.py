@@ -22,14 +22,14 @@ from consumers.lease import Leases
 from consumers.link import Link, Stop
 from consumers.meter import Meter
 from consumers.owned import Entry, Owned
-from consumers.policy import batch_size, chunks, fair_share, moves, start_of
+from consumers.policy import batch_size, block_ms, chunks, fair_share, moves, start_of
 from consumers.results import State
 
 _log = structlog.get_logger()
 _CONNECTION = "entries"
 
-BLOCK_MS = 200  # a blocked read is never cancelled, so a stop waits for it
 COMMIT_ENTRIES = 500  # commits are sent together once so many entries are handled
+_IDLE_S = 0.2  # until the next look for streams, where none are owned
 _SERVER_TROUBLE = (RedisConnectionError, ReadOnlyError, OutOfMemoryError)
 
 
@@ -103,16 +103,22 @@ class OrderedLoop:
         reading = [owned for owned in self._owned.values() if owned.is_reading]
         self._random.shuffle(reading)
         if not reading:
-            await stop.wait(BLOCK_MS / 1000)
+            await stop.wait(_IDLE_S)
         portions = list(chunks(reading))
         for portion in portions:
             if not stop.is_set:
-                await self._read(portion, BLOCK_MS // len(portions), stop)
+                await self._read(portion, block_ms(len(portions)), stop)
 
-    async def _read(self, portion: Sequence[Owned], block_ms: int, stop: Stop) -> None:
+    async def _read(self, portion: Sequence[Owned], wait_ms: int, stop: Stop) -> None:
         by_key = {self._keys.stream(owned.stream): owned for owned in portion}
         at: dict[Any, Any] = {key: owned.position for key, owned in by_key.items()}
-        found: Any = await self._redis.xread(at, batch_size(len(at)), block_ms)
+        try:
+            found: Any = await self._redis.xread(at, batch_size(len(at)), wait_ms)
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            await self._give_back_what_is_no_stream(portion)
+            return
         self._link.up(_CONNECTION)
         handled = 0
         for key, entries in found:
@@ -162,6 +168,17 @@ class OrderedLoop:
             _log.warning("position_put_back", stream=owned.stream, position=owned.position)
             self._begin(owned, owned.state)  # results are gone too: `write` gives them anew
         return answer
+
+    async def _give_back_what_is_no_stream(self, portion: Sequence[Owned]) -> None:
+        """One key of another kind fails the read of all: `_take` refuses it from now on."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for owned in portion:
+                pipeline.type(self._keys.stream(owned.stream))
+            kinds = await pipeline.execute()
+        for owned, kind in zip(portion, kinds, strict=True):
+            if kind not in ("stream", "none"):
+                await self._leases.release([owned.lease])
+                self._drop(owned)
 
     def _begin(self, owned: Owned, saved: State) -> None:
         try:

@@ -16,6 +16,7 @@ T = TypeVar("T")
 STREAMS_AT_ONCE = 100  # each wake-up of a blocked read registers every key again: O(streams)
 ENTRIES_AT_ONCE = 2000  # over all streams of one read: bounds memory, and the wait of the others
 _BATCH_MAX, _BATCH_MIN = 500, 10
+_BLOCK_MS = 200
 
 
 def batch_size(streams: int) -> int:
@@ -57,6 +58,11 @@ def moves(owned: Collection[str], chosen: Collection[str], share: int, random: R
     wanted = [stream for stream in chosen if stream not in owned] if room else []
     random.shuffle(wanted)
     return Moves((*unwanted, *surplus), tuple(wanted), room)
+
+
+def block_ms(portions: int) -> int:
+    """How long one of so many reads in turn may block; a stop waits for it. Never 0: for ever."""
+    return max(1, _BLOCK_MS // max(1, portions))
 
 
 def retry_delay_s(failures: int) -> float:

@@ -1,5 +1,6 @@
--- Stop being the owner.    KEYS: lease, position    ARGV: worker, token
-if redis.call('GET', KEYS[1]) ~= ARGV[1] .. ' ' .. ARGV[2] then return 0 end
+-- Stop being the owner: without an owner, a renewal or a commit that comes late is refused.
+-- KEYS: lease, position    ARGV: worker, token
+local is = redis.call('HMGET', KEYS[2], 'owner', 'token')
+if is[1] ~= ARGV[1] or is[2] ~= ARGV[2] then return 0 end
 redis.call('HDEL', KEYS[2], 'owner')
-redis.call('HINCRBY', KEYS[2], 'token', 1) -- a renewal that comes late must not bring it back
 return redis.call('DEL', KEYS[1])

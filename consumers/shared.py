@@ -20,13 +20,13 @@ from consumers.dispatch import Dispatcher, HandlerFailed
 from consumers.group import Abandoned, Entry, Group
 from consumers.link import Link, Stop
 from consumers.meter import Meter
-from consumers.policy import batch_size, chunks, retry_delay_s, start_of
+from consumers.policy import batch_size, block_ms, chunks, retry_delay_s, start_of
 
 _log = structlog.get_logger()
 _CONNECTION = "entries"
 
-BLOCK_MS = 200  # a blocked read is never cancelled, so a stop waits for it
 CLAIM_EVERY_S = 2.0
+_IDLE_S = 0.2  # until the next look for streams, where there are none
 _KEY_TROUBLE = ("NOGROUP", "WRONGTYPE", "UNBLOCKED")
 _NEW = ">"
 _FIRST = "0"
@@ -109,14 +109,14 @@ class SharedLoop:
         await self._read_pending(stop)
         await self._read_abandoned()
         if not self._reading:
-            await stop.wait(BLOCK_MS / 1000)
+            await stop.wait(_IDLE_S)
         portions = list(chunks(list(self._reading)))
         for streams in portions:
             if stop.is_set:
                 return
             positions = dict.fromkeys(streams, _NEW)
             found = await self._group.read(
-                positions, batch_size(len(streams)), BLOCK_MS // len(portions)
+                positions, batch_size(len(streams)), block_ms(len(portions))
             )
             self._link.up(_CONNECTION)
             await self._handle(found)

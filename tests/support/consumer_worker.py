@@ -15,14 +15,17 @@ import redis
 from tests.support.consumer_entries import Fields
 from tests.support.eventually import eventually
 
+LIMIT_S = 50.0  # several processes have to start, on a machine that may be busy
 ROOT = Path(__file__).parents[2]
 
 
 class Worker:
     """One `python -m consumers run …` process; its output goes to files."""
 
-    def __init__(self, folder: Path, url: str, *arguments: str, **environment: str) -> None:
-        self.name = f"w{len(list(folder.glob('*.out')))}"
+    def __init__(
+        self, folder: Path, url: str, *arguments: str, name: str = "", **environment: str
+    ) -> None:
+        self.name = name or f"w{len(list(folder.glob('*.out')))}"
         self._out = folder / f"{self.name}.out"
         self._err = folder / f"{self.name}.err"
         path = os.pathsep.join([str(ROOT), str(folder)])
@@ -76,8 +79,8 @@ class Bench:
         self.redis: redis.Redis = redis.Redis.from_url(url, decode_responses=True, protocol=2)
         self.workers: list[Worker] = []
 
-    def start(self, *arguments: str, **environment: str) -> Worker:
-        worker = Worker(self.folder, self.url, *arguments, **environment)
+    def start(self, *arguments: str, name: str = "", **environment: str) -> Worker:
+        worker = Worker(self.folder, self.url, *arguments, name=name, **environment)
         self.workers.append(worker)
         return worker
 
@@ -114,7 +117,7 @@ class Bench:
     def until(self, fact: Callable[[], object]) -> None:
         """Wait for a fact; where it never comes, show what the workers have said."""
         try:
-            eventually(fact, "what the test waits for")
+            eventually(fact, "what the test waits for", limit_s=LIMIT_S)
         except AssertionError as error:
             said = "\n".join(f"{worker.name}: {worker.err}" for worker in self.workers)
             raise AssertionError(f"{error}\n{said}") from None

@@ -146,6 +146,30 @@ async def test_an_emptied_redis_answers_lost(client: Redis) -> None:
     assert again.position == "4-0"
 
 
+async def test_tokens_that_begin_again_in_an_emptied_redis_fence_all_the_same(
+    client: Redis,
+) -> None:
+    await fill(client, "5-0")
+    a, b = leases(client, "a/1"), leases(client, "b/2")
+    old = await owned(a)
+    await client.flushall()
+    new = await owned(b)
+    assert old.token == new.token
+    assert await commit(a, old, "0-0", "5-0") == "stale"
+    await expire(client)
+    assert await commit(a, old, "0-0", "5-0") == "stale"
+    assert await a.renew(client, [old]) == [old]
+    await a.release([old])
+    assert await commit(b, new, "0-0", "5-0") == "ok"
+
+
+async def test_a_released_stream_takes_no_more_commits(client: Redis) -> None:
+    a = leases(client, "a/1")
+    lease = await owned(a)
+    await a.release([lease])
+    assert await commit(a, lease, "0-0", "5-0") == "stale"
+
+
 async def test_a_result_key_of_another_kind_refuses_the_whole_commit(client: Redis) -> None:
     await fill(client, "5-0")
     await client.set(f"{BESIDE}:second", "not a hash")

@@ -163,7 +163,7 @@ def test_a_killed_owner_is_followed_exactly(summing: Bench) -> None:
 
 def test_an_owner_stopped_for_longer_than_its_lease_commits_nothing_more(summing: Bench) -> None:
     summing.register(STREAM)
-    summing.add(STREAM, trades(1, 3000))
+    summing.add(STREAM, trades(1, 1500))
     run = (*RUN, "--option", "slow_s=0.001")
     sleeper = summing.start(*run)
     summing.until(lambda: summing.redis.get(beside(STREAM, "sum")))
@@ -172,7 +172,7 @@ def test_an_owner_stopped_for_longer_than_its_lease_commits_nothing_more(summing
     summing.until(lambda: summing.owner(STREAM, "summing") == other.name)
     sleeper.signal(signal.SIGCONT)
     summing.until(lambda: "stream_lost" in sleeper.err)
-    assert_exact(summing, STREAM, 3000)
+    assert_exact(summing, STREAM, 1500)
 
 
 def test_a_pause_longer_than_the_lease_alone_does_no_harm(summing: Bench) -> None:
@@ -271,6 +271,21 @@ def test_one_key_that_is_no_stream_does_not_stop_the_others(summing: Bench) -> N
     worker = summing.start(*RUN)
     assert_exact(summing, STREAM, 10)
     assert worker.err.count("stream_unusable") == 1
+
+
+def test_a_stream_that_becomes_another_kind_of_key_does_not_stop_the_others(summing: Bench) -> None:
+    summing.register(STREAM, "trade.ODD_USDC")
+    summing.add(STREAM, trades(1, 10))
+    summing.add("trade.ODD_USDC", trades(1, 10))
+    summing.start(*RUN)
+    for stream in (STREAM, "trade.ODD_USDC"):
+        assert_exact(summing, stream, 10)
+    summing.redis.set("trade.ODD_USDC", "not a stream")
+    summing.add(STREAM, trades(11, 20))
+    assert_exact(summing, STREAM, 20)
+    summing.redis.delete("trade.ODD_USDC")
+    summing.add("trade.ODD_USDC", trades(1, 15))
+    assert_exact(summing, "trade.ODD_USDC", 15)
 
 
 def test_hundreds_of_streams_in_one_worker(summing: Bench) -> None:

@@ -1,5 +1,6 @@
 """Shared mode with real workers on a real Redis: every entry at least once, through every loss."""
 
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -114,6 +115,23 @@ def test_what_is_pending_under_our_own_name_comes_first(counting: Bench) -> None
     assert seen(counting) == Counter([1, 2, 3, 4, 5])
 
 
+def test_entries_whose_reply_was_lost_with_the_connection_are_read_again(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 5))
+    worker = counting.start(*RUN, "--lease", "60")
+    counting.await_group(STREAM, "counting", last_id(5))
+    worker.signal(signal.SIGSTOP)
+    counting.add(STREAM, trades(6, 20))
+    # The worker's own blocked read may have been served already; the rest goes out under its name.
+    counting.redis.xreadgroup("counting", worker.name, {STREAM: ">"})
+    for client in counting.redis.client_list():
+        if client["name"] == f"consumer:counting:{worker.name}":
+            counting.redis.client_kill_filter(_id=client["id"])
+    worker.signal(signal.SIGCONT)
+    counting.await_group(STREAM, "counting", last_id(20))
+    assert set(seen(counting)) == set(range(1, 21))
+
+
 def test_what_a_dead_worker_left_is_taken_over_and_its_name_removed(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 300))
@@ -134,9 +152,10 @@ def test_pending_entries_that_were_trimmed_away_are_settled(counting: Bench) -> 
     counting.redis.xreadgroup("counting", "w0", {STREAM: ">"}, count=5)
     counting.redis.xreadgroup("counting", "dead", {STREAM: ">"}, count=5)
     counting.redis.xtrim(STREAM, minid=last_id(8), approximate=False)
-    counting.start(*RUN)
+    worker = counting.start(*RUN)
     counting.await_group(STREAM, "counting", last_id(20))
     assert seen(counting) == Counter(range(8, 21))
+    assert "entry_not_understood" not in worker.err
 
 
 def test_killed_workers_lose_nothing(counting: Bench) -> None:
@@ -161,9 +180,9 @@ def test_a_live_but_slow_workers_entries_are_not_taken_from_it(counting: Bench) 
         .replace("time.sleep", "await asyncio.sleep")
     )
     run = ("slow:Counting", "--lease", "0.4", "--option", "slow_s=0.1")
-    counting.start(*run)  # has them all for three seconds, many leases
+    counting.start(*run, name="slow")  # has them all for three seconds, many leases
     counting.until(lambda: len(seen(counting)) > 1)
-    counting.start(*run)
+    counting.start(*run, name="a")  # the first by name: the one that looks for abandoned entries
     counting.await_group(STREAM, "counting", last_id(30))
     assert seen(counting) == Counter(range(1, 31))
 

@@ -10,6 +10,7 @@ from bridge.errors import ConfigError
 from consumers.policy import (
     ENTRIES_AT_ONCE,
     batch_size,
+    block_ms,
     chunks,
     fair_share,
     moves,
@@ -58,6 +59,11 @@ def test_one_read_is_bounded_and_every_stream_gets_something(streams: int) -> No
 
 def test_no_call_carries_more_than_a_hundred_streams() -> None:
     assert [len(part) for part in chunks(range(250))] == [100, 100, 50]
+
+
+@given(st.integers(0, 10_000))
+def test_a_read_blocks_shortly_and_never_for_ever(portions: int) -> None:
+    assert 1 <= block_ms(portions) <= 200
 
 
 def test_delays_grow_to_half_a_minute() -> None:
