@@ -14,13 +14,14 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from bridge.contract.identity import EntryId
 from consumers.consumer import Consumer, StopWorker
 from consumers.crew import Crew
 from consumers.dispatch import Dispatcher, HandlerFailed
 from consumers.group import Abandoned, Entry, Group
 from consumers.link import Link, Stop
 from consumers.meter import Meter
-from consumers.policy import batch_size, block_ms, chunks, retry_delay_s, start_of
+from consumers.policy import BEGINNING, batch_size, block_ms, chunks, retry_delay_s, start_of
 
 _log = structlog.get_logger()
 _CONNECTION = "entries"
@@ -158,7 +159,8 @@ class SharedLoop:
             await self._group.acknowledge(done)
             for stream, ids in done.items():
                 if ids:
-                    self._handled[stream] = ids[-1]
+                    newest = max(ids[-1], self._handled.get(stream, BEGINNING), key=EntryId.parse)
+                    self._handled[stream] = newest
                     self._meter.done(stream, len(ids), ids[-1])
 
     async def _handle_one(self, stream: str, entry_id: str, fields: dict[str, str]) -> bool:

@@ -10,7 +10,7 @@ Ordered: open and close depend on the order. Sums are exact: decimals, never flo
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
@@ -78,6 +78,10 @@ class Candle:
         self.trades += 1
         self.last_trade_id = trade.trade_id
 
+    def values(self) -> dict[str, Any]:
+        """All fields by name (as `asdict`, which copies deeply and is ten times slower)."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True, slots=True)
 class Closed:
@@ -128,7 +132,7 @@ class CandleFold:
             del self.candles[next(iter(self.candles))]
 
     def _closed(self, candle: Candle, entry_id: str) -> Closed:
-        return Closed(entry_id, self.interval, asdict(candle))
+        return Closed(entry_id, self.interval, candle.values())
 
 
 class Candles(Consumer):
@@ -182,7 +186,7 @@ class Candles(Consumer):
         self._closed = []
         self.state["about"] = [self._symbol, self._last_trade_id]
         for fold in self._folds:
-            candles = [asdict(candle) for candle in fold.candles.values()]
+            candles = [candle.values() for candle in fold.candles.values()]
             self.state[fold.interval] = {"hole": fold.hole, "candles": candles}
             if candles:
                 results.hset(fold.interval, self._fields(fold.interval, candles[-1], closed=False))

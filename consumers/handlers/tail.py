@@ -35,7 +35,7 @@ class Tail(Consumer):
             raise StopWorker from None
 
     def made(self) -> str:
-        return self._last
+        return self._last[:80]
 
 
 def line(delivery: Delivery[Event]) -> str:
