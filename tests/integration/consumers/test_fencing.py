@@ -163,6 +163,15 @@ async def test_tokens_that_begin_again_in_an_emptied_redis_fence_all_the_same(
     assert await commit(b, new, "0-0", "5-0") == "ok"
 
 
+async def test_an_older_token_is_stale_even_under_the_same_name(client: Redis) -> None:
+    await fill(client, "5-0")
+    a = leases(client, "a/1")
+    old, new = await owned(a), await owned(a)
+    assert await commit(a, old, "0-0", "5-0") == "stale"
+    assert await a.renew(client, [old]) == [old]
+    assert await commit(a, new, "0-0", "5-0") == "ok"
+
+
 async def test_a_released_stream_takes_no_more_commits(client: Redis) -> None:
     a = leases(client, "a/1")
     lease = await owned(a)
