@@ -84,7 +84,7 @@ async def _run(wish: Wish) -> int:
         wrong = str(error).splitlines()
     if wrong:
         return _complain(wrong)
-    return INTERRUPTED if signals else 0
+    return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
 
 
 def _home(folder: Path | None) -> Path:

@@ -21,18 +21,28 @@ PATIENCE_S = 10  # between being told to stop and being ended by force
 _POLL_S = 0.02
 
 # $0 is a label, $1 the patience, the rest the command. Descriptor 3 is the pipe: the reader wakes
-# when its other end is closed. At the end the guard clears its group, a sleeping reader included.
+# when its other end is closed. At the end the guard clears its group, reader and sleep included,
+# and reaps them: when the guard is gone, so is its group.
 _GUARD = """
 exec 3<&0
 patience=$1
 shift
 "$@" </dev/null 3<&- &
 part=$!
-{ read -r _ <&3; kill -TERM $part; sleep "$patience"; kill -KILL $part; } &
+{
+    read -r _ <&3
+    trap 'wait; exit' TERM
+    kill -TERM $part
+    sleep "$patience" &
+    wait
+    kill -KILL $part
+} &
+reader=$!
 wait $part
 code=$?
 trap '' TERM
 kill -TERM 0
+wait $reader
 exit $code
 """
 

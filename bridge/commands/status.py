@@ -30,9 +30,7 @@ def command(
     config: Annotated[
         Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
     ] = None,
-    as_json: Annotated[  # noqa: FBT002 - Typer reads options from boolean defaults
-        bool, typer.Option("--json", help="One JSON object, for programs.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
 ) -> None:
     """Say from Redis alone how bridges, streams and consumers are.
 

@@ -45,10 +45,10 @@ def command(
     count: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Leave after so many entries.")
     ] = None,
-    as_json: Annotated[  # noqa: FBT002 - Typer reads options from boolean defaults
+    as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line: stream, id, fields.")
     ] = False,
-    fields: Annotated[  # noqa: FBT002
+    fields: Annotated[
         bool, typer.Option("--fields", help="Every field as it is stored, instead of words.")
     ] = False,
     config: Annotated[

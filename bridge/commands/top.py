@@ -30,7 +30,7 @@ def command(
     config: Annotated[
         Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
     ] = None,
-    once: Annotated[  # noqa: FBT002 - Typer reads options from boolean defaults
+    once: Annotated[
         bool, typer.Option("--once", help="Print all streams and consumers once, as lines.")
     ] = False,
     every: Annotated[

@@ -1,0 +1,106 @@
+"""Whether a demo worked, from literal pictures."""
+
+from typing import Any
+
+import pytest
+
+from bridge.watch.facts import BridgeStatus, ConnectionStatus, LineStatus, WorkerStatus
+from bridge.watch.picture import BridgeRow, ConsumerRow, Picture, State, StreamRow
+from demo.plan import CONSUMERS, NEVER_QUIET
+from demo.verdict import Run, failures, summary
+
+UP = BridgeStatus(
+    instance="demo", updated_us=0, connections=(ConnectionStatus(connected=True, wanted=1),)
+)
+
+
+def stream(kind: str, entries: int = 10, **given: Any) -> StreamRow:
+    whole: dict[str, Any] = {"marks": (), "failed": False} | given
+    row = {"rate": 1.0, "age_us": 0, "words": "", "counted": LineStatus(gaps=0)}
+    return StreamRow(name=f"{kind}.SOL_USDC", entries=entries, **(row | whole))
+
+
+def consumer(group: str, state: State = State.UP, **given: Any) -> ConsumerRow:
+    told = {"group": group, "consumer": "demo", "updated_us": 0, "handled": 5} | given
+    status = WorkerStatus.model_validate(told)
+    return ConsumerRow(f"{group}/demo", status, state, 9_000_000)
+
+
+def picture(**given: Any) -> Picture:
+    whole: dict[str, Any] = {
+        "now_us": 0,
+        "bridges": (BridgeRow(UP, State.UP, 0, ()),),
+        "streams": tuple(stream(kind) for kind in NEVER_QUIET),
+        "consumers": tuple(consumer(name) for name in CONSUMERS),
+        "quarantined": 0,
+        "quarantine_words": "",
+        "hearing_ms": (0.8, 3.1),
+        "curve": (),
+        "unreadable": 0,
+    }
+    return Picture(**(whole | given))
+
+
+def test_a_run_in_which_all_spoke_has_no_failure() -> None:
+    assert failures(Run(picture(), 8.0)) == []
+
+
+def others(kind: str) -> tuple[StreamRow, ...]:
+    return tuple(stream(one) for one in NEVER_QUIET if one != kind)
+
+
+def rest(name: str, *more: ConsumerRow) -> tuple[ConsumerRow, ...]:
+    return (*(consumer(one) for one in CONSUMERS if one != name), *more)
+
+
+@pytest.mark.parametrize(
+    ("given", "failure"),
+    [
+        ({"bridges": ()}, "the bridge never said how it is"),
+        ({"bridges": (BridgeRow(UP, State.SILENT, 0, ()),)}, "the bridge was silent"),
+        ({"bridges": (BridgeRow(UP, State.UP, 0, ("no exchange",)),)}, "no exchange"),
+        (
+            {"quarantined": 2, "quarantine_words": "REFUSED x"},
+            "2 messages were refused: REFUSED x",
+        ),
+        ({"streams": others("trade")}, "nothing was published to any trade stream"),
+        (
+            {"streams": (*others("trade"), stream("trade", 0))},
+            "nothing was published to any trade stream",
+        ),
+        (
+            {"streams": (*others("trade"), stream("trade", failed=True, marks=("failed: full",)))},
+            "trade.SOL_USDC: failed: full",
+        ),
+        ({"consumers": rest("book")}, "the consumer book never said how it is"),
+        (
+            {"consumers": rest("book", consumer("book", State.SILENT))},
+            "the consumer book fell silent",
+        ),
+        (
+            {"consumers": rest("book", consumer("book", handled=0))},
+            "the consumer book handled nothing",
+        ),
+        (
+            {"consumers": rest("book", consumer("book", failed=1, undecodable=2))},
+            "the consumer book failed on 3 entries",
+        ),
+    ],
+)
+def test_what_is_not_as_it_should_be_is_a_sentence(given: dict[str, Any], failure: str) -> None:
+    assert failures(Run(picture(**given), 8.0)) == [failure]
+
+
+def test_without_a_last_picture_nothing_is_known() -> None:
+    run = Run(None, 8.0)
+    assert failures(run) == ["Redis could not be read, so nothing is known of what was published"]
+    assert list(summary(run)) == []
+
+
+def test_the_summary_adds_up_streams_of_a_type() -> None:
+    streams = (stream("trade", 30), stream("trade", 10, counted=LineStatus(gaps=2)))
+    lines = list(summary(Run(picture(streams=streams), 8.0)))
+    assert lines[0] == "In 8 s: 40 entries, 5.0 a second"
+    assert "  trade                          2        40      5.0     2" in lines
+    assert "  quarantined: 0" in lines
+    assert "  book/demo: 5 handled" in lines
