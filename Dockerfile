@@ -1,0 +1,48 @@
+# The bridge, the consumers and (target `simulator`) the simulator, each as `python -m …`:
+#
+#   docker build -t backpack-bridge .
+#   docker build -t backpack-simulator --target simulator .
+#
+# Packages come locked and by hash; the stage that installs them stays behind.
+
+FROM python:3.11-slim AS packages
+WORKDIR /build
+RUN python -m venv --without-pip /venv
+COPY requirements/runtime.txt requirements/
+RUN python -m pip --python /venv/bin/python install --no-cache-dir --no-compile \
+    --disable-pip-version-check --only-binary :all: --require-hashes -r requirements/runtime.txt
+RUN python -m compileall -q /venv
+
+FROM packages AS simulator-packages
+COPY requirements/simulator.txt requirements/
+RUN python -m pip --python /venv/bin/python install --no-cache-dir \
+    --disable-pip-version-check --only-binary :all: --require-hashes -r requirements/simulator.txt
+
+FROM python:3.11-slim AS base
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+RUN useradd --uid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin bridge
+WORKDIR /app
+ENTRYPOINT ["python", "-m"]
+
+FROM base AS simulator
+COPY --from=simulator-packages /venv /venv
+COPY simulator/ simulator/
+RUN python -m compileall -q simulator
+USER 10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/api/v1/status', timeout=4)"]
+CMD ["simulator", "--host", "0.0.0.0", "--port", "8000"]
+
+# The last stage is what `docker build` makes when no target is named.
+FROM base AS bridge
+COPY --from=packages /venv /venv
+COPY LICENSE config.yaml ./
+COPY bridge/ bridge/
+COPY consumers/ consumers/
+RUN python -m compileall -q bridge consumers
+USER 10001
+# Healthy: a bridge that this Redis knows is connected to the exchange and writes.
+HEALTHCHECK --interval=15s --timeout=10s --start-period=20s --retries=3 \
+    CMD ["python", "-m", "bridge", "status"]
+CMD ["bridge", "run"]
