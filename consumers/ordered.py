@@ -83,8 +83,7 @@ class OrderedLoop:
             except StopWorker:
                 stop.set()
             except RedisError as error:
-                for owned in self._owned.values():
-                    owned.doubt()
+                # What was made stays in hand: sent again, Redis applies it once or refuses it.
                 await self._link.down(_CONNECTION, error, stop)
 
     async def leave(self) -> None:

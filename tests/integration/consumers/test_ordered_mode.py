@@ -33,11 +33,13 @@ class Summing(Consumer):
             raise ValueError("not to my taste")
         time.sleep(self.slow_s)
         self.state["sum"] = self.state.get("sum", 0) * 31 % 1_000_003 + number
+        self.state.setdefault("first", number)
         self.batch.append(number)
         self.last_id = delivery.entry_id
 
     def write(self, results):
         results.set("sum", str(self.state.get("sum", 0)))
+        results.set("first", str(self.state.get("first")))
         if self.batch:
             fields = {"first": str(self.batch[0]), "last": str(self.batch[-1])}
             results.xadd("batches", self.last_id, fields, keep_entries=100_000)
@@ -238,6 +240,7 @@ def test_an_emptied_redis_gets_position_and_state_back(summing: Bench) -> None:
     summing.add(STREAM, trades(16, 20))
     summing.await_group(STREAM, "summing", last_id(20))
     assert summing.redis.get(beside(STREAM, "sum")) == right_sum(range(1, 21))
+    assert summing.redis.get(beside(STREAM, "first")) == "1"  # not touched since the flush
 
 
 def test_poison_holds_its_stream_at_the_entry_before_and_no_other(summing: Bench) -> None:

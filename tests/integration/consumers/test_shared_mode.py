@@ -171,20 +171,39 @@ def test_killed_workers_lose_nothing(counting: Bench) -> None:
     assert set(seen(counting)) == set(range(1, 1501))
 
 
+WAITING = """
+import asyncio, os
+import redis.asyncio as redis
+from consumers import Consumer
+
+class Waiting(Consumer):
+    name = "counting"
+    streams = ("trade.*",)
+
+    async def on_trade(self, delivery):
+        async with redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"]) as client:
+            await client.set("in hand", "1")
+            while not await client.exists("go on"):
+                await asyncio.sleep(0.05)
+            await client.hincrby("seen:" + delivery.stream, delivery.event.trade_id, 1)
+"""
+
+
 def test_a_live_but_slow_workers_entries_are_not_taken_from_it(counting: Bench) -> None:
+    (counting.folder / "waiting.py").write_text(WAITING)
     counting.register(STREAM)
-    counting.add(STREAM, trades(1, 30))
-    (counting.folder / "slow.py").write_text(
-        COUNTING.replace("def on_trade", "async def on_trade")
-        .replace("import os, time", "import os, asyncio")
-        .replace("time.sleep", "await asyncio.sleep")
-    )
-    run = ("slow:Counting", "--lease", "0.4", "--option", "slow_s=0.1")
-    counting.start(*run, name="slow")  # has them all for three seconds, many leases
-    counting.until(lambda: len(seen(counting)) > 1)
-    counting.start(*run, name="a")  # the first by name: the one that looks for abandoned entries
-    counting.await_group(STREAM, "counting", last_id(30))
-    assert seen(counting) == Counter(range(1, 31))
+    counting.add(STREAM, trades(1, 10))
+    counting.start("waiting:Waiting", "--lease", "0.4", name="slow")
+    counting.until(lambda: counting.redis.exists("in hand"))
+    other = counting.start(*RUN, name="a")  # the first by name looks for what is abandoned
+    counting.until(lambda: counting.status("counting", other))
+    since_us = counting.status("counting", other)["started_us"]
+    # ten leases later, several looks
+    counting.until(lambda: counting.status("counting", other)["updated_us"] - since_us > 4_000_000)
+    assert seen(counting) == Counter()
+    counting.redis.set("go on", "1")
+    counting.await_group(STREAM, "counting", last_id(10))
+    assert seen(counting) == Counter(range(1, 11))
 
 
 def test_a_deleted_stream_comes_back_and_goes_on_after_the_last_entry(counting: Bench) -> None:

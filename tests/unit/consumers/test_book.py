@@ -198,6 +198,17 @@ def test_a_takeover_anywhere_goes_on_with_the_same_book(steps: list[Any], cuts: 
     assert hash_of(moved) == hash_of(direct)
 
 
+def test_levels_that_a_snapshot_no_longer_has_are_not_kept() -> None:
+    book = consumer()
+    feed(book, depth_snapshot(10, [("98.90", "1"), ("98.80", "2")], [("99", "1")]))
+    hash_of(book)
+    saved = saved_of(book.state.take_writes("state"), {})
+    feed(book, depth_snapshot(10, [("98.80", "2")], []))
+    hash_of(book)
+    saved = saved_of(book.state.take_writes("state"), saved)
+    assert set(saved) == {"about", "b98.8"}
+
+
 @pytest.mark.parametrize("levels", ["0", "x", "1001", "-1"])
 def test_levels_out_of_range_are_refused(levels: str) -> None:
     with pytest.raises(ValueError, match="from 1 to 1000"):

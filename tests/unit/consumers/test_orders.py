@@ -146,6 +146,16 @@ def test_a_snapshot_from_a_moment_before_does_not_open_a_closed_order_again() ->
     assert Redis().take(orders).rows("open") == {}
 
 
+def test_a_closed_order_stays_closed_whatever_comes_late() -> None:
+    orders = consumer(ORDERS)
+    feed(
+        orders,
+        order_update("orderFill", "7", "Filled"),
+        order_update("orderFill", "7", "PartiallyFilled", source="rest"),
+    )
+    assert Redis().take(orders).rows("open") == {}
+
+
 def test_positions_come_adjust_and_close() -> None:
     positions, redis = consumer(POSITIONS), Redis()
     feed(
