@@ -8,19 +8,23 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
 
 from bridge import __version__
-from bridge.contract.streams import Identity, Stream
+from bridge.contract.streams import Stream
 from bridge.feed.connection import Connection, Signer
 from bridge.feed.rest import Rest
 from bridge.feed.snapshots import Snapshots
-from bridge.feed.supervisor import UNSURE_US, Supervisor, spread
+from bridge.feed.supervisor import Supervisor, spread
+from bridge.journal.checkpoint import read_checkpoint, write_checkpoint
+from bridge.journal.hearing import Hearing
+from bridge.journal.keeper import Keeper, Room
+from bridge.journal.segments import SegmentWriter
 from bridge.pipeline.intake import QUARANTINE_KEY, Intake, stream_lines
 from bridge.publish.heartbeat import Heartbeat
 from bridge.publish.publisher import Limits, Publisher, PublishSettings
@@ -57,8 +61,14 @@ class Bridge:
             self.streams.values(),
             hold_us=int(config.publish.hold_s * 1e6),
             snapshot_every=config.snapshots.depth_every_updates,
-            buffer_bytes=config.publish.buffer_bytes,
             want_snapshot=lambda name: self._snapshots.want(self.streams[name]),
+        )
+        self.hearing = Hearing(
+            self.intake,
+            buffer_bytes=config.publish.buffer_bytes,
+            keep_private=config.journal.private,
+            clock_us=now_us,
+            on_items=lambda: self.publisher.wake(),
         )
         self.publisher = self._publisher()
         self.supervisors = [
@@ -72,23 +82,32 @@ class Bridge:
         """Hear and publish until `stop`. Returns how many entries could not be written in time."""
         async with self._rest() as rest, self._heartbeat() as heartbeat:
             self._snapshots = self._snapshots_over(rest)
-            async with asyncio.TaskGroup() as tasks:
-                publishing = tasks.create_task(self.publisher.run(), name="publisher")
-                beating = tasks.create_task(self._beat(heartbeat), name="heartbeat")
-                hearing = [
-                    tasks.create_task(supervisor.run(), name=supervisor.connection.state.name)
-                    for supervisor in self.supervisors
-                ]
-                hearing.append(tasks.create_task(self._snapshots.run(), name="snapshots"))
-                await stop.wait()
-                for task in hearing:
-                    task.cancel()
-                await asyncio.wait(hearing)
-                left = await self.publisher.drain(self._config.publish.drain_s)
-                beating.cancel()
-                publishing.cancel()
+            with self._journal() as keeper:
+                left = await self._run(stop, heartbeat, keeper)
             await heartbeat.beat(stopped_us=now_us(), left=left)
-        log.info("bridge_stopped", left=left)
+        log.info("bridge_stopped", left=left, journal=self.hearing.trouble or "complete")
+        return left
+
+    async def _run(self, stop: asyncio.Event, heartbeat: Heartbeat, keeper: Keeper | None) -> int:
+        async with asyncio.TaskGroup() as tasks:
+            publishing = tasks.create_task(self.publisher.run(), name="publisher")
+            beating = tasks.create_task(self._beat(heartbeat), name="heartbeat")
+            hearing = [
+                tasks.create_task(supervisor.run(), name=supervisor.connection.state.name)
+                for supervisor in self.supervisors
+            ]
+            hearing.append(tasks.create_task(self._snapshots.run(), name="snapshots"))
+            keeping = [
+                tasks.create_task(work(), name=f"journal-{work.__name__}")
+                for work in ([keeper.catch_up, keeper.keep] if keeper else [])
+            ]
+            await stop.wait()
+            for task in hearing:
+                task.cancel()
+            await asyncio.wait(hearing)
+            left = await self.publisher.drain(self._config.publish.drain_s)
+            for task in (beating, publishing, *keeping):
+                task.cancel()
         return left
 
     def status(self) -> Mapping[str, Any]:
@@ -106,6 +125,8 @@ class Bridge:
             "pending": self.publisher.pending(),
             "pending_bytes": self.intake.pending_bytes(),
             "acknowledged_us": self.publisher.newest_us,
+            "journal_trouble": self.hearing.trouble,
+            "behind_bytes": self.hearing.behind_bytes(),
             "frames": self.intake.counts.frames,
             "quarantined": self.intake.counts.quarantined,
             "unknown_fields": self.intake.counts.unknown_fields,
@@ -135,21 +156,18 @@ class Bridge:
                 break
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(0.5)
-        for supervisor in self.supervisors:
-            supervisor.resume(heard)
-        self.publisher.wake()
+        self.hearing.resume({name: us for name, us in heard.items() if name in self.streams})
         await heartbeat.run()
 
     def _heard_us(self) -> dict[str, int]:
         """Unnumbered streams whose every message heard so far is in Redis → up to when."""
-        marks: dict[str, int] = {}
-        for supervisor in self.supervisors:
-            newest_us = supervisor.connection.ear.newest_us
-            for stream in supervisor.connection.streams:
-                line = self.intake.lines[stream.name]
-                if newest_us and stream.identity is not Identity.NUMBERED and not line.pending:
-                    marks[stream.name] = newest_us - UNSURE_US
-        return marks
+        if not self.hearing.is_live:
+            return {}
+        return {
+            name: us
+            for name, us in self.intake.deafness.heard_up_to_us()
+            if not self.intake.lines[name].pending
+        }
 
     def _publisher(self) -> Publisher:
         config = self._config
@@ -163,7 +181,15 @@ class Bridge:
             account_fingerprint=self._key.fingerprint if self._key and private else "",
         )
         backoff = Backoff(*REDIS_BACKOFF_S, self._chance)
-        return Publisher(self.intake, settings, self._limits, now_us, backoff)
+        return Publisher(
+            self.intake,
+            settings,
+            self._limits,
+            now_us,
+            backoff,
+            before_send=self.hearing.flush,
+            on_loss=self.hearing.refill,
+        )
 
     def _limits(self, stream: Stream) -> Limits:
         kind = "quarantine" if stream.name == QUARANTINE_KEY else stream.type.value
@@ -180,20 +206,37 @@ class Bridge:
             "private" if private else f"public-{number}",
             streams,
             exchange,
-            self.intake,
+            self.hearing,
             now_us,
             signer=Signer(self._key.public_key_b64, self._key.sign) if self._key else None,
-            on_subscribed=lambda: self._subscribed(supervisor),
-            on_frames=self.publisher.wake,
+            on_subscribed=lambda: self._snapshots.want_account(streams),
         )
         backoff = Backoff(exchange.reconnect_initial_s, exchange.reconnect_max_s, self._chance)
-        supervisor = Supervisor(connection, self.intake, backoff, now_us)
-        return supervisor
+        return Supervisor(connection, backoff)
 
-    def _subscribed(self, supervisor: Supervisor) -> None:
-        supervisor.mark_deafness()
-        self._snapshots.want_account(supervisor.connection.streams)
-        self.publisher.wake()
+    @contextmanager
+    def _journal(self) -> Iterator[Keeper | None]:
+        """The journal, open; None where it is off or cannot be had: publishing goes on without."""
+        settings = self._config.journal
+        if not settings.enabled:
+            yield None
+            return
+        try:
+            writer = SegmentWriter(settings.dir, settings.segment_bytes)
+        except OSError as error:
+            reason = f"cannot write {settings.dir}: {error.strerror}"
+            self.hearing.trouble = reason
+            log.error("journal_failed", reason=reason)  # noqa: TRY400 - a person's matter
+            yield None
+            return
+        room = Room(settings.dir, settings.max_bytes, settings.max_age_s, settings.fsync)
+        self.hearing.attach(writer, sync_each_flush=settings.fsync == "batch")
+        self.hearing.begin(read_checkpoint(settings.dir))
+        yield Keeper(self.hearing, room)
+        checkpoint = self.hearing.checkpoint()
+        self.hearing.close()
+        with suppress(OSError):
+            write_checkpoint(settings.dir, checkpoint)
 
     def _rest(self) -> Rest:
         return Rest(
@@ -207,12 +250,10 @@ class Bridge:
 
     def _snapshots_over(self, rest: Rest) -> Snapshots:
         return Snapshots(
-            self.intake,
+            self.hearing,
             rest,
             depth_levels=self._config.snapshots.depth_levels,
-            clock_us=now_us,
             new_backoff=lambda: Backoff(*SNAPSHOT_BACKOFF_S, self._chance),
-            on_items=self.publisher.wake,
         )
 
     @asynccontextmanager

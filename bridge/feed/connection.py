@@ -8,7 +8,7 @@ a half-open socket. This is the only room that knows the websockets library.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
@@ -16,7 +16,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from bridge.contract.streams import Stream
 from bridge.errors import Transient
-from bridge.pipeline.intake import Hearing, Intake
 from bridge.protocol.envelope import Refusal
 from bridge.protocol.signing import Sign, subscribe_signature
 from bridge.protocol.subscriptions import Subscriptions
@@ -27,6 +26,20 @@ log = structlog.get_logger(__name__)
 CLOSE_TIMEOUT_S = 1.0
 SUBSCRIBE_CHUNK = 100  # names in one request: keeps a request's frame small
 RECEIVE_QUEUE = 256  # frames the library may have read ahead of us
+
+
+class Hears(Protocol):
+    """Whoever frames go to. A connection has a number, given when it is opened."""
+
+    def opened(self, name: str, streams: Sequence[str]) -> int: ...
+
+    def answered(self, connection: int) -> None: ...
+
+    def lost(self, connection: int, cause: str) -> None: ...
+
+    def hear(
+        self, frame: str | bytes, received_us: int, connection: int
+    ) -> str | Refusal | None: ...
 
 
 class FeedLost(Transient):
@@ -58,8 +71,7 @@ class Connection:
     """One connection and the streams it is to hear.
 
     `on_subscribed` runs once a (re)subscription has reached the exchange: when it answers the ping
-    sent behind it (there is no acknowledgement), or just before the first frame. `on_frames` runs
-    after a frame was handed to the intake.
+    sent behind it (there is no acknowledgement), or just before the first frame.
     """
 
     def __init__(
@@ -67,22 +79,20 @@ class Connection:
         name: str,
         streams: Sequence[Stream],
         settings: Exchange,
-        intake: Intake,
+        hearing: Hears,
         clock_us: Callable[[], int],
         *,
         signer: Signer | None,
         on_subscribed: Callable[[], None],
-        on_frames: Callable[[], None],
     ) -> None:
         self.streams = streams
         self.state = ConnectionState(name, subscriptions=Subscriptions(streams))
         self._settings = settings
-        self._intake = intake
+        self._hearing = hearing
         self._clock_us = clock_us
         self._signer = signer
         self._on_subscribed = on_subscribed
-        self._on_frames = on_frames
-        self.ear = Hearing()
+        self._number = 0
         self._awaits_answer = False
 
     async def run_once(self) -> None:
@@ -110,12 +120,18 @@ class Connection:
             self.state.connected = False
 
     async def _live(self, socket: ClientConnection) -> None:
-        self.ear = Hearing()
         self.state.subscriptions = Subscriptions(self.streams)
-        self._intake.subscribed(stream.name for stream in self.streams)
+        names = [stream.name for stream in self.streams]
+        self._number = self._hearing.opened(self.state.name, names)
         self.state.connected = True
         self.state.trouble = ""
         log.info("feed_connected", connection=self.state.name, streams=len(self.streams))
+        try:
+            await self._listen(socket)
+        finally:
+            self._hearing.lost(self._number, "connection lost")
+
+    async def _listen(self, socket: ClientConnection) -> None:
         await self._subscribe(socket)
         self._awaits_answer = True
         pong = cast("asyncio.Future[float]", await socket.ping())
@@ -142,13 +158,14 @@ class Connection:
             return
         if self._awaits_answer:
             self._awaits_answer = False
+            self._hearing.answered(self._number)
             self._on_subscribed()
 
     def _take(self, frame: str | bytes) -> None:
         if self._awaits_answer:
             self._answered()
         now_us = self._clock_us()
-        heard = self._intake.hear(frame, now_us, self.ear)
+        heard = self._hearing.hear(frame, now_us, self._number)
         state = self.state
         state.frames += 1
         state.last_frame_us = now_us
@@ -158,7 +175,6 @@ class Connection:
                 log.debug("stream_confirmed", stream=heard)
         elif isinstance(heard, Refusal):
             self._refused(heard)
-        self._on_frames()
 
     def _refused(self, refusal: Refusal) -> None:
         names = self.state.subscriptions.refuse(refusal.code)

@@ -2,40 +2,36 @@
 
     frame → envelope → event → item → line        bad ones → quarantine line
 
-It also follows each depth stream's book, to place snapshots, and bounds the memory of all lines.
-It knows neither sockets nor Redis: the feed hands frames in, the publisher takes items out.
+Everything that reaches the lines comes through the methods of this class, in the order of hearing:
+frames, connections opened, answered and lost, REST bodies, marks of an earlier bridge. The same
+calls again give the same items, which is what the journal rests on. It knows neither sockets, files
+nor Redis.
+
+`offset` is where the journal has the record of a call; a line that has settled what stands there
+does not take it a second time.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 
-from bridge.contract.events import Depth, DepthSnapshot, Event, Level, Quarantined
+from bridge.contract.events import Depth, DepthSnapshot, Event, Quarantined
 from bridge.contract.identity import BadIdentity, believable_us
 from bridge.contract.streams import Identity, Stream, StreamType, parse_stream
 from bridge.pipeline.book import DepthBook, Join
-from bridge.pipeline.items import Twins, numbered, snapshot, unnumbered
-from bridge.pipeline.numbered import NumberedLine
+from bridge.pipeline.deafness import Deaf, Deafness, Ear
+from bridge.pipeline.items import Item, numbered, snapshot, unnumbered
+from bridge.pipeline.numbered import BUFFER_FULL, NumberedLine
 from bridge.pipeline.translate import Rejected, translate
 from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.protocol.envelope import Ack, Data, Malformed, Refusal, parse
+from bridge.protocol.rest import account_event, depth_body
 
 QUARANTINE_KEY = "bridge:quarantine"
 MAX_RAW = 65_536  # characters of a refused frame that are kept
 DROP_SHARE = 10  # a full buffer gives up a tenth of its largest line at a time
-BOUND_EVERY = 256  # frames between two looks at the bound
 
 Line = NumberedLine | UnnumberedLine
-
-
-@dataclass(slots=True)
-class Hearing:
-    """One connection's ear: what only makes sense within one connection.
-
-    `newest_us` is the exchange's own newest time heard on it: up to there it has heard everything.
-    """
-
-    twins: Twins = field(default_factory=Twins)
-    newest_us: int = 0
 
 
 @dataclass(slots=True)
@@ -48,10 +44,7 @@ class Counts:
 
 
 class Intake:
-    """All lines of one bridge.
-
-    `want_snapshot(name)` is called when a depth stream needs a REST snapshot.
-    """
+    """All lines of one bridge. `want_snapshot(name)`: a depth stream needs a REST snapshot."""
 
     def __init__(
         self,
@@ -59,7 +52,6 @@ class Intake:
         *,
         hold_us: int,
         snapshot_every: int,
-        buffer_bytes: int,
         want_snapshot: Callable[[str], None],
     ) -> None:
         self.lines: dict[str, Line] = {}
@@ -68,7 +60,6 @@ class Intake:
         self.last_event_us: dict[str, int] = {}
         self._books: dict[str, DepthBook] = {}
         self._want_snapshot = want_snapshot
-        self._buffer_bytes = buffer_bytes
         for stream in streams:
             self.lines[stream.name] = (
                 NumberedLine(stream, hold_us)
@@ -78,55 +69,85 @@ class Intake:
             if stream.type is StreamType.DEPTH:
                 self._books[stream.name] = DepthBook(snapshot_every)
         self.quarantine = UnnumberedLine(Stream(QUARANTINE_KEY, StreamType.LIQUIDATION))
+        self.deafness = Deafness(
+            name for name, line in self.lines.items() if isinstance(line, UnnumberedLine)
+        )
 
-    def hear(self, frame: str | bytes, received_us: int, ear: Hearing) -> str | Refusal | None:
+    def hear(
+        self, frame: str | bytes, received_us: int, connection: int, offset: int
+    ) -> str | Refusal | None:
         """Take one frame in. Returns the stream it belongs to, or the exchange's error, or None."""
         self.counts.frames += 1
-        if self.counts.frames % BOUND_EVERY == 0:
-            self._bound()
         match parse(frame):
             case Data() as data:
-                return self._hear_data(data, frame, received_us, ear)
+                return self._hear_data(data, frame, received_us, connection, offset)
             case Refusal() as refusal:
                 return refusal
             case Malformed(reason):
-                self._quarantine("", reason, frame, received_us)
+                self._quarantine("", reason, frame, received_us, offset)
             case Ack():
                 pass
         return None
 
-    def subscribed(self, names: Iterable[str]) -> None:
-        """A connection (re)subscribed to these streams: books begin anew."""
-        for name in names:
+    def opened(self, connection: int, names: Iterable[str]) -> None:
+        """A connection was made, to hear these streams: their books begin anew."""
+        known = [name for name in names if name in self.lines]
+        self.deafness.opened(connection, known)
+        for name in known:
             if name in self._books:
                 self._books[name].reset()
 
-    def lost(self, names: Iterable[str], cause: str) -> None:
+    def answered(self, connection: int, at_us: int, offset: int) -> None:
+        """The exchange has a connection's subscription: it is being listened to from now on."""
+        self._mark(self.deafness.answered(connection, at_us), offset)
+
+    def lost(self, connection: int, cause: str) -> None:
         """A connection is gone: what is missing next in its streams, is for that cause."""
-        for name in names:
+        for name in self.deafness.lost(connection, cause):
             line = self.lines[name]
             if isinstance(line, NumberedLine):
                 line.disconnected(cause)
 
-    def deaf(self, name: str, *, from_us: int, to_us: int, cause: str) -> None:
-        """Nobody listened to an unnumbered stream from `from_us` until `to_us`."""
-        line = self.lines[name]
-        if isinstance(line, UnnumberedLine) and to_us > from_us:
-            line.put_gap(from_us=from_us, to_us=to_us, cause=cause)
-            self.dirty[name] = line
+    def resume(self, marks: Mapping[str, int], offset: int) -> None:
+        """An earlier bridge has heard each stream up to its mark (µs)."""
+        self._mark(self.deafness.resume(marks), offset)
 
-    def depth_body(
-        self, name: str, update_id: int, bids: list[Level], asks: list[Level], received_us: int
-    ) -> Join:
-        """A REST depth body came: join it with the deltas heard; placed at once where possible."""
-        joined = self._books[name].join(update_id, bids, asks)
+    def rest_body(self, name: str, text: bytes, received_us: int, offset: int) -> Join:
+        """A REST body of where a stream stands: placed exactly, or to be asked for again.
+
+        Raises BadBody where it is something else.
+        """
+        line = self.lines[name]
+        if name not in self._books:
+            event = account_event(line.stream, text, received_us)
+            self._put(line, unnumbered(event, received_us), offset)
+            return Join.PLACED
+        body = depth_body(text)
+        joined = self._books[name].join(body.last_update_id, body.bids, body.asks)
         if joined is Join.PLACED:
-            self._place_snapshot(name, received_us, believable_ms=0)
+            self._place_snapshot(name, received_us, 0, offset)
         return joined
 
-    def put_own(self, name: str, event: Event, received_us: int) -> None:
-        """An entry of the bridge's own in an unnumbered stream (an account snapshot)."""
-        self._put(name, self.lines[name], event, received_us, None)
+    def want_missing_books(self) -> None:
+        """Ask for a snapshot of every book that deltas are heard of but that is not known."""
+        for name, book in self._books.items():
+            if book.position and not book.joined:
+                self._want_snapshot(name)
+
+    def forget(self, keep: Iterable[int]) -> None:
+        """The journal tells everything anew: connections (but for these) and books begin empty."""
+        self.deafness.forget(keep)
+        for book in self._books.values():
+            book.reset()
+
+    def overflowed(self, from_us: int, to_us: int, offset: int) -> None:
+        """Public frames heard from then until then were given up."""
+        for name, line in self.lines.items():
+            if isinstance(line, NumberedLine):
+                line.disconnected(BUFFER_FULL)
+            elif not line.stream.is_private and to_us > from_us:
+                line.put_gap(from_us=from_us, to_us=to_us, cause=BUFFER_FULL, offset=offset)
+                self.dirty[name] = line
 
     def hurry(self) -> None:
         """The bridge is stopping: nothing waits for a missing predecessor any more."""
@@ -139,53 +160,76 @@ class Intake:
         waiting = sum(line.pending_bytes for line in self.lines.values())
         return waiting + self.quarantine.pending_bytes
 
+    def bound(self, limit_bytes: int) -> None:
+        """Give up the oldest of the largest line until the rest fits: public data first, account
+        events last; whatever goes is counted and marked.
+        """
+        while self.pending_bytes() > limit_bytes:
+            public = [line for line in self.lines.values() if not line.stream.is_private]
+            largest = max(
+                (line for line in (*public, self.quarantine) if line.pending),
+                key=lambda line: line.pending_bytes,
+                default=None,
+            ) or max(self.lines.values(), key=lambda line: line.pending_bytes)
+            if largest.drop_oldest(DROP_SHARE) <= 0:
+                return
+
+    def every_line(self) -> Iterable[Line]:
+        """All lines, the quarantine's too."""
+        return chain(self.lines.values(), (self.quarantine,))
+
     def _hear_data(
-        self, data: Data, frame: str | bytes, received_us: int, ear: Hearing
+        self, data: Data, frame: str | bytes, received_us: int, connection: int, offset: int
     ) -> str | None:
         line = self.lines.get(data.stream)
-        if line is None:
-            self._quarantine(data.stream, "a stream not subscribed to", frame, received_us)
+        ear = self.deafness.ears.get(connection)
+        if line is None or ear is None:
+            self._quarantine(data.stream, "a stream not subscribed to", frame, received_us, offset)
             return None
         event = translate(line.stream, data, frame, received_us)
         if isinstance(event, Rejected):
-            self._quarantine(data.stream, event.reason, frame, received_us)
+            self._quarantine(data.stream, event.reason, frame, received_us, offset)
             return data.stream
         try:
-            self._put(data.stream, line, event, received_us, ear.twins)
+            item = _item(line, event, received_us, ear)
         except BadIdentity as fault:
-            self._quarantine(data.stream, str(fault), frame, received_us)
+            self._quarantine(data.stream, str(fault), frame, received_us, offset)
             return data.stream
+        self._put(line, item, offset)
         if event.__pydantic_extra__:
             self.counts.unknown_fields += 1
         event_us = believable_us(event, received_us)
-        ear.newest_us = max(ear.newest_us, event_us)
+        if event_us > ear.newest_us:
+            ear.newest_us = event_us
         self.last_event_us[data.stream] = event_us
         if isinstance(event, Depth):
-            self._follow_book(data.stream, event, received_us)
+            self._follow_book(data.stream, event, received_us, event_us // 1000, offset)
         return data.stream
 
-    def _put(
-        self, name: str, line: Line, event: Event, received_us: int, twins: Twins | None
-    ) -> None:
-        if isinstance(line, NumberedLine):
-            line.put(numbered(event, received_us))  # type: ignore[arg-type]  # by stream type
-        elif line.stream.identity is Identity.EVENTS:
-            line.put(unnumbered(event, received_us, twins))
-        else:
-            line.put(unnumbered(event, received_us))
-        self.dirty[name] = line
+    def _put(self, line: Line, item: Item, offset: int) -> None:
+        if offset < line.resume_from:
+            return
+        item.offset = offset
+        line.put(item)
+        self.dirty[line.stream.name] = line
 
-    def _follow_book(self, name: str, delta: Depth, received_us: int) -> None:
+    def _mark(self, intervals: Iterable[Deaf], offset: int) -> None:
+        for name, from_us, to_us, cause in intervals:
+            line = self.lines[name]
+            if isinstance(line, UnnumberedLine) and offset >= line.resume_from:
+                line.put_gap(from_us=from_us, to_us=to_us, cause=cause, offset=offset)
+                self.dirty[name] = line
+
+    def _follow_book(self, name: str, delta: Depth, received_us: int, ms: int, offset: int) -> None:
         book = self._books[name]
         was_joined, was_at = book.joined, book.position
         joined = book.hear(delta)
-        ms = believable_us(delta, received_us) // 1000
         if joined is Join.PLACED or book.crosses(delta):
-            self._place_snapshot(name, received_us, believable_ms=ms)
+            self._place_snapshot(name, received_us, ms, offset)
         elif joined is Join.TOO_OLD or was_at == 0 or (was_joined and not book.joined):
             self._want_snapshot(name)
 
-    def _place_snapshot(self, name: str, received_us: int, *, believable_ms: int) -> None:
+    def _place_snapshot(self, name: str, received_us: int, ms: int, offset: int) -> None:
         book, line = self._books[name], self.lines[name]
         bids, asks = book.levels()
         event = DepthSnapshot(
@@ -197,29 +241,25 @@ class Intake:
             received_us=received_us,
         )
         book.rest_update_id = 0
-        line.put(snapshot(event, believable_ms))
-        self.dirty[name] = line
+        self._put(line, snapshot(event, ms), offset)
 
-    def _quarantine(self, stream: str, reason: str, frame: str | bytes, received_us: int) -> None:
+    def _quarantine(
+        self, stream: str, reason: str, frame: str | bytes, received_us: int, offset: int
+    ) -> None:
         raw = frame if isinstance(frame, str) else frame.decode(errors="backslashreplace")
         event = Quarantined(
             stream=stream[:256], reason=reason, raw=raw[:MAX_RAW], received_us=received_us
         )
-        self.quarantine.put(unnumbered(event, received_us))
-        self.dirty[QUARANTINE_KEY] = self.quarantine
+        self._put(self.quarantine, unnumbered(event, received_us), offset)
         self.counts.quarantined += 1
 
-    def _bound(self) -> None:
-        """Full: the oldest of the largest line goes first, account events last; all is marked."""
-        while self.pending_bytes() > self._buffer_bytes:
-            public = [line for line in self.lines.values() if not line.stream.is_private]
-            largest = max(
-                (line for line in (*public, self.quarantine) if line.pending),
-                key=lambda line: line.pending_bytes,
-                default=None,
-            ) or max(self.lines.values(), key=lambda line: line.pending_bytes)
-            if largest.drop_oldest(DROP_SHARE) <= 0:
-                return
+
+def _item(line: Line, event: Event, received_us: int, ear: Ear) -> Item:
+    if isinstance(line, NumberedLine):
+        return numbered(event, received_us)  # type: ignore[arg-type]  # by the stream's type
+    if line.stream.identity is Identity.EVENTS:
+        return unnumbered(event, received_us, ear.twins)
+    return unnumbered(event, received_us)
 
 
 def stream_lines(names: Iterable[str]) -> Mapping[str, Stream]:

@@ -44,6 +44,7 @@ class Item:
     heard_us: int
     key: tuple[str, ...] = ()
     order: int = 0
+    offset: int = 0  # where the journal has the record it came from
     size: int = field(init=False)  # bytes of memory, roughly
 
     def __post_init__(self) -> None:

@@ -10,14 +10,18 @@ from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from bridge.contract.identity import EMPTY, EntryId
 from bridge.contract.streams import Stream
 from bridge.pipeline.items import Answer, Item, Op, numbered_gap
 
+LOST = "redis lost entries"
+BUFFER_FULL = "buffer full"
 RENUMBER_AFTER_US = 5_000_000
 RENUMBER_MIN_FRAMES = 3
 MAX_SUSPECTS = 50_000
+OLDEST_LOOKED_AT = 4096  # the line is nearly in the journal's order
 
 
 @dataclass(slots=True)
@@ -51,6 +55,8 @@ class NumberedLine:
     missing_cause: str = "skipped"
     pending_bytes: int = 0
     heard: int = 0  # messages put, ever
+    resume_from: int = 0  # records of the journal before this offset are settled
+    lost_at: str | None = None  # Redis lost acknowledged entries; its last ID. Nothing is sent then
     _in_flight: int = 0
     _held_until_us: int | None = None
     _start_cause: str | None = None
@@ -66,7 +72,7 @@ class NumberedLine:
 
     def take(self, now_us: int, limit: int) -> Sequence[Item]:
         """The next items to send, in order; empty while held or parked, or with some in flight."""
-        if self._in_flight or self.parked or not self.pending:
+        if self._in_flight or self.parked or self.lost_at is not None or not self.pending:
             return ()
         if self._held_until_us is not None:
             if now_us < self._held_until_us:
@@ -77,6 +83,12 @@ class NumberedLine:
         batch = [item for item, _ in zip(self.pending, range(limit), strict=False)]
         self._in_flight = len(batch)
         return batch
+
+    def oldest_offset(self) -> int | None:
+        """Where the journal has the oldest record that is not settled; None where all is."""
+        offsets = [item.offset for item in islice(self.pending, OLDEST_LOOKED_AT)]
+        offsets += [item.offset for item in self._suspects[:1]]
+        return min(offsets, default=None)
 
     def due_us(self) -> int | None:
         """When a held line wants to be asked again."""
@@ -101,6 +113,36 @@ class NumberedLine:
         """This stream fails alone (a wrong type at its key, say); the others go on."""
         self._in_flight = 0
         self.parked = reason
+
+    def look(self, last: str) -> None:
+        """The stream's last ID was read while nothing waited: is all still there?"""
+        if not self.pending and EntryId.parse(last) < EntryId.parse(self.confirmed):
+            self.lost_at = last
+
+    def accept_loss(self) -> None:
+        """Nobody can refill what Redis lost: go on, and mark it."""
+        last, self.lost_at = self.lost_at or EMPTY, None
+        self.confirmed = last
+        if last == EMPTY:
+            self._start_cause = LOST
+        else:
+            self.missing_cause = LOST
+            if self.pending:
+                self._hold(last)
+
+    def rewind(self, offset: int, oldest_us: int) -> None:
+        """What waits will be heard again, from the journal's `offset` on: forget it here.
+
+        `oldest_us`, the time of the journal's oldest record, is of no use here: numbers tell what
+        cannot be refilled.
+        """
+        if self.lost_at is not None:
+            self.accept_loss()
+        self.resume_from = offset
+        self.pending.clear()
+        self.pending_bytes = 0
+        self._held_until_us = None
+        self._suspects = []
 
     def redeem(self) -> None:
         """Try a parked stream again."""
@@ -128,7 +170,7 @@ class NumberedLine:
         self.pending = deque([*keep, *rest[len(dropped) :]])
         self.pending_bytes -= freed
         self.counters.overflowed += len(dropped)
-        self.missing_cause = "buffer full"
+        self.missing_cause = BUFFER_FULL
         return freed
 
     def _settle_one(self, sign: str, now_us: int) -> None:
@@ -175,12 +217,10 @@ class NumberedLine:
                 f"the last entry ID {answer.last} of {self.stream.name} is beyond 2^53: somebody "
                 "else wrote to this key; rename it in Redis and the stream starts anew"
             )
-        elif answer.status == "empty":
-            self._start_cause = "start" if self.confirmed == EMPTY else "redis lost entries"
-            self.confirmed = EMPTY
         elif EntryId.parse(answer.last) < EntryId.parse(self.confirmed):
-            self.missing_cause = "redis lost entries"
-            self._hold(answer.last)
+            self.lost_at = answer.last
+        elif answer.status == "empty":
+            self._start_cause = "start"
         elif EntryId.parse(answer.last).position < EntryId.parse(self.confirmed).position:
             self._start_cause = "foreign"  # a later ID with a lower position is not ours
             self.confirmed = answer.last
@@ -201,15 +241,17 @@ class NumberedLine:
             self._put_first(self._gap(waiting, missing_from, self.missing_cause))
 
     def _write_start(self) -> None:
-        cause, self._start_cause = self._start_cause, None
         waiting = next((item for item in self.pending if item.op is Op.APPEND), None)
-        if waiting is not None and cause is not None:
-            self._put_first(self._gap(waiting, None, cause))
+        if waiting is not None and self._start_cause is not None:
+            self._put_first(self._gap(waiting, None, self._start_cause))
+            self._start_cause = None
 
     def _gap(self, waiting: Item, from_: int | None, cause: str) -> Item:
-        return numbered_gap(
+        gap = numbered_gap(
             waiting, symbol=self.stream.symbol, last=self.confirmed, from_=from_, cause=cause
         )
+        gap.offset = waiting.offset
+        return gap
 
     def _put_first(self, item: Item) -> None:
         self.pending_bytes += item.size

@@ -11,13 +11,14 @@ is late and dropped, an equal one with other content is kept.
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from bridge.contract.entry import BadEntry, decode, encode
 from bridge.contract.identity import EMPTY, EntryId, event_key, order_value
 from bridge.contract.streams import Identity, Stream
 from bridge.pipeline.items import Answer, Item, unnumbered_gap
-from bridge.pipeline.numbered import Counters
+from bridge.pipeline.numbered import BUFFER_FULL, LOST, OLDEST_LOOKED_AT, Counters
 
 TAIL_MS = 10_000  # how far before the oldest waiting message the tail is read
 
@@ -40,6 +41,9 @@ class UnnumberedLine:
     parked: str = ""
     pending_bytes: int = 0
     heard: int = 0  # messages put, ever
+    resume_from: int = 0  # records of the journal before this offset are settled
+    lost_at: str | None = None  # Redis lost acknowledged entries; its last ID. Nothing is sent then
+    _floor_ms: int = 0  # while refilling: older messages are there already
     _in_flight: int = 0
     _last: str | None = None  # the ID the next batch expects; None: the tail must be read first
     _newest: tuple[int, tuple[str, ...]] = (0, ())
@@ -47,12 +51,12 @@ class UnnumberedLine:
     def put(self, item: Item) -> None:
         """Add what was heard, unless it is a state that a newer one has overtaken."""
         self.heard += 1
-        if self._is_overtaken(item):
+        if item.ms < self._floor_ms or self._is_overtaken(item):
             return
         self.pending_bytes += item.size
         self.pending.append(item)
 
-    def put_gap(self, *, from_us: int, to_us: int, cause: str) -> None:
+    def put_gap(self, *, from_us: int, to_us: int, cause: str, offset: int = 0) -> None:
         """Say that nobody was listening, before the first that was heard at `to_us` or later."""
         gap = unnumbered_gap(
             symbol=self.stream.symbol,
@@ -61,6 +65,7 @@ class UnnumberedLine:
             cause=cause,
             received_us=to_us,
         )
+        gap.offset = offset
         place = len(self.pending)
         while place > self._in_flight and self.pending[place - 1].heard_us >= to_us:
             place -= 1
@@ -69,13 +74,13 @@ class UnnumberedLine:
 
     def tail_from_ms(self) -> int | None:
         """From which time the tail must be read before anything can be sent, or None."""
-        if self._last is not None or self._in_flight or self.parked or not self.pending:
+        if self._last is not None or self._in_flight or not self._can_send():
             return None
         return max(0, self.pending[0].ms - TAIL_MS)
 
     def take(self, now_us: int, limit: int) -> Sequence[Item]:
         """The next items to send, in order; the first carries the ID the batch expects."""
-        if self._in_flight or self.parked or self._last is None or not self.pending:
+        if self._in_flight or self._last is None or not self._can_send():
             return ()
         batch = [item for item, _ in zip(self.pending, range(limit), strict=False)]
         batch[0].expected = self._last
@@ -83,6 +88,10 @@ class UnnumberedLine:
             item.expected = ""
         self._in_flight = len(batch)
         return batch
+
+    def oldest_offset(self) -> int | None:
+        """Where the journal has the oldest record that is not settled; None where all is."""
+        return min((item.offset for item in islice(self.pending, OLDEST_LOOKED_AT)), default=None)
 
     def due_us(self) -> int | None:
         """An unnumbered line never waits for anything but Redis."""
@@ -113,7 +122,8 @@ class UnnumberedLine:
     def read_tail(self, tail: Tail) -> None:
         """Go on from what the stream really holds."""
         if EntryId.parse(tail.last) < EntryId.parse(self.confirmed):
-            self._lost()
+            self.lost_at = tail.last
+            return
         self._last = self.confirmed = tail.last
         stored = [identified for _, fields in tail.entries if (identified := _identify(fields))]
         keys = {key for key, _ in stored}
@@ -128,6 +138,36 @@ class UnnumberedLine:
         self._in_flight = 0
         self._last = None
         self.parked = reason
+
+    def look(self, last: str) -> None:
+        """The stream's last ID was read while nothing waited: is all still there?"""
+        if not self.pending and EntryId.parse(last) < EntryId.parse(self.confirmed):
+            self.lost_at = last
+
+    def accept_loss(self) -> None:
+        """Nobody can refill what Redis lost: go on, and mark it."""
+        until_us = EntryId.parse(self.confirmed).ms * 1000
+        if self.pending:
+            until_us = max(until_us, self.pending[0].ms * 1000)
+        self._begin_again()
+        self._put_first_gap(until_us)
+
+    def rewind(self, offset: int, oldest_us: int) -> None:
+        """What waits will be heard again, from the journal's `offset` on: forget it here.
+
+        After a loss, what is older than the journal's oldest record (`oldest_us`) is marked.
+        """
+        self.resume_from = offset
+        self.pending.clear()
+        self.pending_bytes = 0
+        self._newest = (0, ())
+        self._last = None
+        if self.lost_at is not None:
+            last = EntryId.parse(self.lost_at)
+            self._begin_again()
+            if last.ms * 1000 < oldest_us:
+                self._put_first_gap(oldest_us)
+            self._floor_ms = max(0, last.ms - TAIL_MS)
 
     def redeem(self) -> None:
         """Try a parked stream again."""
@@ -144,7 +184,7 @@ class UnnumberedLine:
             symbol=self.stream.symbol,
             from_us=dropped[0].heard_us,
             to_us=dropped[-1].heard_us,
-            cause="buffer full",
+            cause=BUFFER_FULL,
             received_us=dropped[-1].heard_us,
         )
         freed = sum(item.size for item in dropped) - gap.size
@@ -174,18 +214,26 @@ class UnnumberedLine:
         else:
             self.counters.published += 1
 
-    def _lost(self) -> None:
-        """The last ID went back: Redis lost entries that it had acknowledged."""
-        first = self.pending[0]
-        lost_us = EntryId.parse(self.confirmed).ms * 1000
+    def _can_send(self) -> bool:
+        return bool(self.pending) and not self.parked and self.lost_at is None
+
+    def _begin_again(self) -> None:
+        self.confirmed, self.lost_at = self.lost_at or EMPTY, None
+        self._last = None
+
+    def _put_first_gap(self, until_us: int) -> None:
+        """Redis lost what it had acknowledged: from its last ID (or from the start) until then."""
+        last = EntryId.parse(self.confirmed)
         gap = unnumbered_gap(
             symbol=self.stream.symbol,
-            from_us=None,
-            to_us=max(lost_us, first.ms * 1000),
-            cause="redis lost entries",
-            received_us=first.heard_us,
+            from_us=last.ms * 1000 if last.ms else None,
+            to_us=until_us,
+            cause=LOST,
+            received_us=until_us,
         )
+        gap.offset = self.pending[0].offset if self.pending else self.resume_from
         self.pending.appendleft(gap)
+        self.pending_bytes += gap.size
 
     def _is_stored(self, item: Item, keys: set[tuple[str, ...]], newest: int) -> bool:
         """Is it in the tail already, or a state that what is there has overtaken?"""

@@ -11,7 +11,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bridge.contract.entry import complaint
-from bridge.contract.events import Level, Levels, Whole
+from bridge.contract.events import (
+    BalancesSnapshot,
+    Event,
+    Levels,
+    OrdersSnapshot,
+    PositionsSnapshot,
+    Whole,
+)
+from bridge.contract.streams import Stream, StreamType
 
 MAX_SHOWN = 120
 
@@ -28,9 +36,6 @@ class DepthBody(BaseModel):
     last_update_id: Whole = Field(alias="lastUpdateId")  # a string of digits
     bids: Levels
     asks: Levels
-
-    def sides(self) -> tuple[list[Level], list[Level]]:
-        return self.bids, self.asks
 
 
 def depth_body(text: bytes) -> DepthBody:
@@ -106,6 +111,20 @@ def balances_rows(text: bytes) -> list[dict[str, Any]]:
     except ValidationError as error:
         raise BadBody(f"balances: {complaint(error)}") from None
     return [{"asset": asset} | amounts for asset, amounts in sorted(balances.items())]
+
+
+def account_event(stream: Stream, text: bytes, received_us: int) -> Event:
+    """The body of an account endpoint as the snapshot entry of its stream, or BadBody."""
+    facts = {"symbol": stream.symbol or None, "received_us": received_us}
+    match stream.type:
+        case StreamType.ORDER_UPDATE:
+            return OrdersSnapshot.model_validate({"orders": orders_rows(text), **facts})
+        case StreamType.POSITION_UPDATE:
+            return PositionsSnapshot.model_validate({"positions": positions_rows(text), **facts})
+        case StreamType.BALANCE_UPDATE:
+            return BalancesSnapshot.model_validate({"balances": balances_rows(text), **facts})
+        case _:
+            raise BadBody(f"{stream.name} has no snapshot over REST")
 
 
 def market_symbols(text: bytes) -> list[str]:

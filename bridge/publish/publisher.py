@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import hiredis
 import structlog
 
+from bridge.contract.identity import EMPTY
 from bridge.contract.streams import Stream
 from bridge.pipeline.intake import Intake, Line
 from bridge.pipeline.items import Item
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 MAX_FLUSH_ITEMS = 4_000  # in one write; bounds what one reply can leave in doubt
 MAX_TAIL = 20_000  # entries read to see what is there already
+LOOK_US = 5_000_000  # how often the last IDs of all streams are looked at
 REDEEM_US = 10_000_000  # how often a stream that failed alone is tried again
 
 # Redis as a whole cannot take writes now; trying again helps. Everything else is the stream's own.
@@ -56,7 +58,11 @@ class PublishSettings:
 
 
 class Publisher:
-    """One bridge's writer. `wake()` after something was put into a line."""
+    """One bridge's writer. `wake()` after something was put into a line.
+
+    `before_send` runs before anything is sent, `on_loss` when Redis turns out to have lost entries
+    of some lines (their `lost_at` says where); it must refill these lines or make them go on.
+    """
 
     def __init__(
         self,
@@ -65,16 +71,21 @@ class Publisher:
         limits: Callable[[Stream], Limits],
         clock_us: Callable[[], int],
         backoff: Backoff,
+        *,
+        before_send: Callable[[], None],
+        on_loss: Callable[[], None],
     ) -> None:
         self._intake = intake
         self._settings = settings
         self._clock_us = clock_us
         self._backoff = backoff
-        lines = (*intake.lines.values(), intake.quarantine)
-        self._limits = {line.stream.name: limits(line.stream) for line in lines}
+        self._before_send = before_send
+        self._on_loss = on_loss
+        self._limits = {line.stream.name: limits(line.stream) for line in intake.every_line()}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._redeem_at_us = 0
+        self._look_at_us = 0
         self.trouble = "not connected yet"  # empty while Redis answers
         self.newest_us = 0  # when Redis last acknowledged something
 
@@ -118,6 +129,7 @@ class Publisher:
         wire = await open_wire(settings.target, settings.connect_timeout_s)
         try:
             await self._prepare(wire)
+            self._look_at_us = 0
             if self.trouble:
                 log.info("redis_connected", target=repr(settings.target), pending=self.pending())
             self.trouble = ""
@@ -131,12 +143,18 @@ class Publisher:
         self._wake.clear()
         now_us = self._clock_us()
         self._redeem(now_us)
+        if now_us >= self._look_at_us:
+            self._look_at_us = now_us + LOOK_US
+            await self._look(wire)
         await self._read_tails(wire)
+        if any(line.lost_at is not None for line in self._intake.dirty.values()):
+            self._on_loss()
         batch = self._take(now_us)
         if not batch:
             self._idle.set()
             await self._sleep(now_us)
             return
+        self._before_send()
         packed = b"".join([self._pack(line, items) for line, items in batch])
         replies = await wire.call(packed, len(batch), self._settings.command_timeout_s)
         await self._settle(wire, batch, replies)
@@ -203,11 +221,25 @@ class Publisher:
         for (line, _), info, entries in zip(asking, replies[::2], replies[1::2], strict=True):
             _hand_tail(line, info, entries)
 
+    async def _look(self, wire: Wire) -> None:
+        """Has Redis still what it acknowledged? Streams at rest would not notice otherwise."""
+        lines = [line for line in self._lines() if line.confirmed != EMPTY and not line.pending]
+        if not lines:
+            return
+        packed = b"".join(pack("XINFO", "STREAM", self._key(line)) for line in lines)
+        replies = await wire.call(packed, len(lines), self._settings.command_timeout_s)
+        for line, info in zip(lines, replies, strict=True):
+            if isinstance(info, list) or "no such key" in str(info):
+                line.look(_last_id(info))
+        if any(line.lost_at is not None for line in lines):
+            self._on_loss()
+
     async def _sleep(self, now_us: int) -> None:
-        dues = [due for line in self._intake.dirty.values() if (due := line.due_us()) is not None]
+        dues = [self._look_at_us]
+        dues += [due for line in self._intake.dirty.values() if (due := line.due_us()) is not None]
         if any(line.parked for line in self._intake.dirty.values()):
             dues.append(self._redeem_at_us)
-        timeout_s = None if not dues else max(0.0, (min(dues) - now_us) / 1e6)
+        timeout_s = max(0.0, (min(dues) - now_us) / 1e6)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._wake.wait()
@@ -240,7 +272,7 @@ class Publisher:
         return (self._settings.key_prefix + line.stream.name).encode()
 
     def _lines(self) -> list[Line]:
-        return [*self._intake.lines.values(), self._intake.quarantine]
+        return list(self._intake.every_line())
 
 
 def _refuse_errors(replies: Sequence[Reply]) -> None:

@@ -174,6 +174,18 @@ def _over_retention_defaults(given: object) -> object:
     return merged(whole, dict(given))
 
 
+class Journal(Section):
+    """What was heard, on disk: for a Redis that is away, a killed bridge, recording, replay."""
+
+    enabled: bool = True
+    dir: Path = Path("data/journal")
+    max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 2 * 1024 * 1024 * 1024
+    max_age_s: PositiveInt = 86_400
+    segment_bytes: Annotated[int, Field(ge=64 * 1024)] = 16 * 1024 * 1024
+    fsync: Literal["off", "interval", "batch"] = "interval"
+    private: bool = True
+
+
 class Embedded(Section):
     """The server this project can start by itself, where there is no other."""
 
@@ -210,6 +222,7 @@ class Config(Section):
     retention: Annotated[dict[str, Keep], BeforeValidator(_over_retention_defaults)] = Field(
         default_factory=dict
     )
+    journal: Journal = Journal()
     embedded: Embedded = Embedded()
     instance: str = Field(default_factory=_hostname, pattern=r"^[A-Za-z0-9._-]{1,64}$")
     log: Log = Log()

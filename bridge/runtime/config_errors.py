@@ -82,12 +82,12 @@ def unknown_setting(path: Path, shape: Shape) -> str:
 
 
 def _hint(path: Path, name: str, shape: Shape) -> str:
-    beside = nearest(name, _siblings(path, shape), limit=1)
-    if beside:
-        return f"; did you mean {dotted((*path[:-1], beside[0]))}?"
     elsewhere = [dotted(leaf) for leaf in leaves(shape) if leaf[-1] == name]
     if len(elsewhere) == 1:
         return f"; did you mean {elsewhere[0]}?"
+    beside = nearest(name, _siblings(path, shape), limit=1)
+    if beside:
+        return f"; did you mean {dotted((*path[:-1], beside[0]))}?"
     return did_you_mean(dotted(path), map(dotted, leaves(shape)))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.contract.streams import parse_stream
 from bridge.errors import Fatal
-from bridge.pipeline.intake import Hearing, Intake
+from bridge.pipeline.intake import Intake
 from bridge.publish.publisher import Limits, Publisher, PublishSettings
 from bridge.publish.wire import Target
 from bridge.runtime.backoff import Backoff
@@ -37,10 +37,9 @@ class Rig:
             [parse_stream(name) for name in (TRADES, TICKERS, ORDERS)],
             hold_us=100_000,
             snapshot_every=0,
-            buffer_bytes=50_000_000,
             want_snapshot=lambda _: None,
         )
-        self.ear = Hearing()
+        self.intake.opened(1, [TRADES, TICKERS, ORDERS])
         settings = PublishSettings(
             target=Target.from_url(url),
             key_prefix="",
@@ -50,7 +49,15 @@ class Rig:
             account_fingerprint=fingerprint,
         )
         backoff = Backoff(0.02, 0.2, random.Random(1))
-        self.publisher = Publisher(self.intake, settings, lambda _: Limits(), now_us, backoff)
+        self.publisher = Publisher(
+            self.intake,
+            settings,
+            lambda _: Limits(),
+            now_us,
+            backoff,
+            before_send=lambda: None,
+            on_loss=self.accept_losses,
+        )
         self.sent = 0
 
     def trades(self, count: int) -> None:
@@ -64,8 +71,13 @@ class Rig:
             self.hear(frames.ORDER_ACCEPTED.replace("59887375336", str(number)))
 
     def hear(self, frame: str) -> None:
-        self.intake.hear(frame, now_us(), self.ear)
+        self.intake.hear(frame, now_us(), 1, 0)
         self.publisher.wake()
+
+    def accept_losses(self) -> None:
+        for line in self.intake.every_line():
+            if line.lost_at is not None:
+                line.accept_loss()
 
     async def settled(self) -> None:
         await eventually_async(lambda: not self.publisher.pending(), "everything is in Redis")

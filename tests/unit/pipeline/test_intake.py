@@ -4,7 +4,7 @@ import json
 
 from bridge.contract.streams import parse_stream
 from bridge.pipeline.book import Join
-from bridge.pipeline.intake import QUARANTINE_KEY, Hearing, Intake
+from bridge.pipeline.intake import QUARANTINE_KEY, Intake
 from bridge.pipeline.items import Op
 from bridge.protocol.envelope import Refusal
 from tests.support import frames
@@ -18,24 +18,32 @@ NAMES = (
 )
 
 
+CONNECTION, OFFSET = 1, 0
+
+
 class Wants(list[str]):
     """The streams a snapshot was asked for."""
 
 
-def intake(wants: Wants | None = None, buffer_bytes: int = 10_000_000, every: int = 0) -> Intake:
-    return Intake(
+def intake(wants: Wants | None = None, every: int = 0) -> Intake:
+    subject = Intake(
         [parse_stream(name) for name in NAMES],
         hold_us=0,
         snapshot_every=every,
-        buffer_bytes=buffer_bytes,
         want_snapshot=(wants if wants is not None else Wants()).append,
     )
+    subject.opened(CONNECTION, NAMES)
+    return subject
 
 
 def depth_frame(first: int, last: int) -> str:
     message = json.loads(frames.DEPTH)
     message["data"] |= {"U": first, "u": last}
     return json.dumps(message)
+
+
+def body(update_id: int, bids: list[list[str]] | None = None) -> bytes:
+    return json.dumps({"asks": [], "bids": bids or [], "lastUpdateId": str(update_id)}).encode()
 
 
 def quarantined(subject: Intake) -> list[dict[str, str]]:
@@ -45,7 +53,7 @@ def quarantined(subject: Intake) -> list[dict[str, str]]:
 def test_a_frame_becomes_an_item_of_its_stream() -> None:
     subject = intake()
 
-    heard = subject.hear(frames.TRADE, 1790915531026999, Hearing())
+    heard = subject.hear(frames.TRADE, 1790915531026999, CONNECTION, OFFSET)
 
     assert heard == "trade.BTC_USDC_PERP"
     (item,) = subject.lines["trade.BTC_USDC_PERP"].pending
@@ -54,7 +62,7 @@ def test_a_frame_becomes_an_item_of_its_stream() -> None:
 
 
 def test_an_error_frame_is_handed_back() -> None:
-    heard = intake().hear(frames.ERROR_INVALID_STREAM, NOW_US, Hearing())
+    heard = intake().hear(frames.ERROR_INVALID_STREAM, NOW_US, CONNECTION, OFFSET)
 
     assert heard == Refusal(4006, "Invalid stream")
 
@@ -62,7 +70,7 @@ def test_an_error_frame_is_handed_back() -> None:
 def test_rubbish_goes_to_the_quarantine_with_its_reason_and_its_text() -> None:
     subject = intake()
 
-    assert subject.hear("rubbish", NOW_US, Hearing()) is None
+    assert subject.hear("rubbish", NOW_US, CONNECTION, OFFSET) is None
 
     (entry,) = quarantined(subject)
     assert (entry["type"], entry["raw"], entry["stream"]) == ("quarantined", "rubbish", "")
@@ -74,7 +82,7 @@ def test_a_refused_message_goes_to_the_quarantine_and_its_stream_counts_as_heard
     subject = intake()
     frame = frames.TRADE.replace('"86642.9"', '"cheap"')
 
-    assert subject.hear(frame, NOW_US, Hearing()) == "trade.BTC_USDC_PERP"
+    assert subject.hear(frame, NOW_US, CONNECTION, OFFSET) == "trade.BTC_USDC_PERP"
 
     (entry,) = quarantined(subject)
     assert (entry["stream"], entry["raw"]) == ("trade.BTC_USDC_PERP", frame)
@@ -85,7 +93,7 @@ def test_a_refused_message_goes_to_the_quarantine_and_its_stream_counts_as_heard
 def test_an_old_trade_with_id_zero_goes_to_the_quarantine() -> None:
     subject = intake()
 
-    subject.hear(frames.TRADE.replace("99419870", "0"), NOW_US, Hearing())
+    subject.hear(frames.TRADE.replace("99419870", "0"), NOW_US, CONNECTION, OFFSET)
 
     assert "number is 0" in quarantined(subject)[0]["reason"]
 
@@ -93,7 +101,7 @@ def test_an_old_trade_with_id_zero_goes_to_the_quarantine() -> None:
 def test_invalid_utf8_keeps_its_bytes_readably() -> None:
     subject = intake()
 
-    subject.hear(b'{"stream":"trade.\xff"', NOW_US, Hearing())
+    subject.hear(b'{"stream":"trade.\xff"', NOW_US, CONNECTION, OFFSET)
 
     assert quarantined(subject)[0]["raw"] == '{"stream":"trade.\\xff"'
 
@@ -101,35 +109,39 @@ def test_invalid_utf8_keeps_its_bytes_readably() -> None:
 def test_a_stream_that_nobody_subscribed_to_is_not_published() -> None:
     subject = intake()
 
-    assert subject.hear(frames.LIQUIDATION, NOW_US, Hearing()) is None
+    assert subject.hear(frames.LIQUIDATION, NOW_US, CONNECTION, OFFSET) is None
     assert quarantined(subject)[0]["stream"] == "liquidation"
 
 
 def test_unknown_fields_are_counted() -> None:
     subject = intake()
 
-    subject.hear(frames.TRADE.replace('"e":"trade"', '"e":"trade","zz":1'), NOW_US, Hearing())
+    subject.hear(
+        frames.TRADE.replace('"e":"trade"', '"e":"trade","zz":1'), NOW_US, CONNECTION, OFFSET
+    )
 
     assert subject.counts.unknown_fields == 1
 
 
 def test_the_first_delta_asks_for_a_snapshot_once() -> None:
     wants = Wants()
-    subject, ear = intake(wants), Hearing()
+    subject = intake(wants)
 
-    subject.hear(depth_frame(10, 10), NOW_US, ear)
-    subject.hear(depth_frame(11, 11), NOW_US, ear)
+    subject.hear(depth_frame(10, 10), NOW_US, CONNECTION, OFFSET)
+    subject.hear(depth_frame(11, 11), NOW_US, CONNECTION, OFFSET)
 
     assert wants == ["depth.SOL_USDC"]
 
 
 def test_a_snapshot_stands_directly_behind_the_delta_it_is_at() -> None:
-    subject, ear = intake(), Hearing()
+    subject = intake()
     for number in (10, 11):
-        subject.hear(depth_frame(number, number), NOW_US, ear)
+        subject.hear(depth_frame(number, number), NOW_US, CONNECTION, OFFSET)
 
-    assert subject.depth_body("depth.SOL_USDC", 10, [("98", "1")], [], NOW_US) is Join.PLACED
-    subject.hear(depth_frame(12, 12), NOW_US, ear)
+    assert (
+        subject.rest_body("depth.SOL_USDC", body(10, [["98", "1"]]), NOW_US, OFFSET) is Join.PLACED
+    )
+    subject.hear(depth_frame(12, 12), NOW_US, CONNECTION, OFFSET)
 
     items = list(subject.lines["depth.SOL_USDC"].pending)
     assert [(item.op.value, item.position) for item in items] == [
@@ -146,55 +158,61 @@ def test_a_snapshot_stands_directly_behind_the_delta_it_is_at() -> None:
 
 def test_a_hole_in_the_deltas_asks_for_a_snapshot_again() -> None:
     wants = Wants()
-    subject, ear = intake(wants), Hearing()
-    subject.hear(depth_frame(10, 10), NOW_US, ear)
-    subject.depth_body("depth.SOL_USDC", 10, [], [], NOW_US)
+    subject = intake(wants)
+    subject.hear(depth_frame(10, 10), NOW_US, CONNECTION, OFFSET)
+    subject.rest_body("depth.SOL_USDC", body(10), NOW_US, OFFSET)
 
-    subject.hear(depth_frame(15, 15), NOW_US, ear)
+    subject.hear(depth_frame(15, 15), NOW_US, CONNECTION, OFFSET)
 
     assert wants == ["depth.SOL_USDC", "depth.SOL_USDC"]
 
 
 def test_a_new_subscription_asks_for_a_snapshot_with_its_first_delta() -> None:
     wants = Wants()
-    subject, ear = intake(wants), Hearing()
-    subject.hear(depth_frame(10, 10), NOW_US, ear)
+    subject = intake(wants)
+    subject.hear(depth_frame(10, 10), NOW_US, CONNECTION, OFFSET)
 
-    subject.subscribed(["depth.SOL_USDC", "trade.BTC_USDC_PERP"])
-    subject.hear(depth_frame(11, 11), NOW_US, ear)
+    subject.opened(CONNECTION, NAMES)
+    subject.hear(depth_frame(11, 11), NOW_US, CONNECTION, OFFSET)
 
     assert wants == ["depth.SOL_USDC", "depth.SOL_USDC"]
 
 
 def test_periodic_snapshots_come_from_the_bridges_own_book() -> None:
-    subject, ear = intake(every=100), Hearing()
-    subject.hear(depth_frame(98, 98), NOW_US, ear)
-    subject.depth_body("depth.SOL_USDC", 98, [], [], NOW_US)
+    subject = intake(every=100)
+    subject.hear(depth_frame(98, 98), NOW_US, CONNECTION, OFFSET)
+    subject.rest_body("depth.SOL_USDC", body(98), NOW_US, OFFSET)
 
-    subject.hear(depth_frame(99, 101), NOW_US, ear)
+    subject.hear(depth_frame(99, 101), NOW_US, CONNECTION, OFFSET)
 
     last = subject.lines["depth.SOL_USDC"].pending[-1]
     assert (last.op, last.position, fields(last)["rest_update_id"]) == (Op.SNAPSHOT, 101, "")
 
 
 def test_a_connection_knows_the_exchanges_newest_time() -> None:
-    ear = Hearing()
+    subject = intake()
 
-    intake().hear(frames.TRADE, 1790915531026999, ear)
+    subject.hear(frames.TRADE, 1790915531026999, CONNECTION, OFFSET)
 
-    assert ear.newest_us == 1790915531025000
+    assert subject.deafness.ears[CONNECTION].newest_us == 1790915531025000
 
 
 def test_memory_is_bounded_public_data_first_and_what_went_is_marked() -> None:
-    subject, ear = intake(buffer_bytes=300_000), Hearing()
+    subject = intake()
     for number in range(1, 1001):
-        subject.hear(frames.TRADE.replace("99419870", str(number)), 1790915531026999, ear)
+        subject.hear(
+            frames.TRADE.replace("99419870", str(number)), 1790915531026999, CONNECTION, OFFSET
+        )
     order = frames.ORDER_ACCEPTED.replace("59887375336", "1")
-    subject.hear(order, 1790915531026999, ear)
+    subject.hear(order, 1790915531026999, CONNECTION, OFFSET)
     for number in range(1001, 3001):
-        subject.hear(frames.TRADE.replace("99419870", str(number)), 1790915531026999, ear)
+        subject.hear(
+            frames.TRADE.replace("99419870", str(number)), 1790915531026999, CONNECTION, OFFSET
+        )
 
-    assert subject.pending_bytes() < 450_000
+    subject.bound(300_000)
+
+    assert subject.pending_bytes() <= 300_000
     assert len(subject.lines["account.orderUpdate"].pending) == 1
     trades = subject.lines["trade.BTC_USDC_PERP"]
     assert trades.counters.overflowed > 2000
@@ -203,15 +221,42 @@ def test_memory_is_bounded_public_data_first_and_what_went_is_marked() -> None:
 
 def test_only_unnumbered_streams_are_marked_deaf() -> None:
     subject = intake()
-    for name in NAMES:
-        subject.deaf(name, from_us=NOW_US, to_us=NOW_US + 5, cause="connection lost")
+    subject.hear(frames.TRADE, 1790915531026999, CONNECTION, OFFSET)
 
-    assert list(subject.dirty) == ["ticker.BTC_USDC_PERP", "account.orderUpdate"]
+    subject.lost(CONNECTION, "connection lost")
+    subject.opened(2, NAMES)
+    subject.answered(2, 1790915541000000, OFFSET)
+
+    assert list(subject.dirty) == [
+        "trade.BTC_USDC_PERP",
+        "ticker.BTC_USDC_PERP",
+        "account.orderUpdate",
+    ]
+    gap = fields(subject.lines["account.orderUpdate"].pending[0])
+    assert (gap["from_us"], gap["to_us"]) == ("1790915530025000", "1790915541000000")
+    assert gap["cause"] == "connection lost"
 
 
-def test_an_interval_that_ends_before_it_begins_is_no_deafness() -> None:
+def test_what_an_earlier_bridge_had_heard_is_not_deafness() -> None:
     subject = intake()
+    subject.answered(CONNECTION, NOW_US, OFFSET)
 
-    subject.deaf("account.orderUpdate", from_us=NOW_US, to_us=NOW_US, cause="x")
+    subject.resume({"account.orderUpdate": NOW_US - 5, "trade.BTC_USDC_PERP": 1}, OFFSET)
 
-    assert not subject.dirty
+    (gap,) = subject.lines["account.orderUpdate"].pending
+    assert (fields(gap)["from_us"], fields(gap)["cause"]) == (
+        str(NOW_US - 5),
+        "bridge was not running",
+    )
+    assert not subject.lines["trade.BTC_USDC_PERP"].pending
+
+
+def test_what_a_line_has_settled_is_not_taken_a_second_time() -> None:
+    subject = intake()
+    subject.lines["trade.BTC_USDC_PERP"].resume_from = 100
+
+    subject.hear(frames.TRADE, NOW_US, CONNECTION, 99)
+    assert not subject.lines["trade.BTC_USDC_PERP"].pending
+
+    subject.hear(frames.TRADE, NOW_US, CONNECTION, 100)
+    assert subject.lines["trade.BTC_USDC_PERP"].oldest_offset() == 100

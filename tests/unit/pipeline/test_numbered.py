@@ -144,24 +144,61 @@ def test_a_gap_after_a_lost_connection_says_so() -> None:
     assert fields(gap)["cause"] == "connection lost"
 
 
-def test_redis_that_lost_the_whole_stream_gets_a_start_that_says_so() -> None:
+def test_redis_that_lost_entries_gets_nothing_before_it_is_decided_what_to_do() -> None:
     line = line_with(8, confirmed="9-70")
     line.take(NOW_US, 100)
 
+    line.settle(answer("hole", "9-50"), NOW_US)
+
+    assert line.lost_at == "9-50"
+    assert line.take(NOW_US + HOLD_US, 100) == ()
+
+
+def test_a_whole_stream_lost_for_good_begins_anew_and_says_so() -> None:
+    line = line_with(8, confirmed="9-70")
+    line.take(NOW_US, 100)
     line.settle(answer("empty", "0-0"), NOW_US)
+
+    line.accept_loss()
 
     start = line.take(NOW_US, 100)[0]
     assert (start.expected, fields(start)["cause"]) == ("0-0", "redis lost entries")
 
 
-def test_redis_that_lost_the_newest_entries_gets_a_gap_that_says_so() -> None:
+def test_the_newest_entries_lost_for_good_become_a_gap_that_says_so() -> None:
     line = line_with(8, confirmed="9-70")
     line.take(NOW_US, 100)
     line.settle(answer("hole", "9-50"), NOW_US)
 
+    line.accept_loss()
+
     gap = line.take(NOW_US + HOLD_US, 100)[0]
     named = fields(gap)
     assert (named["from"], named["to"], named["cause"]) == ("6", "7", "redis lost entries")
+
+
+def test_a_refilled_stream_goes_on_where_redis_is() -> None:
+    line = line_with(8, confirmed="9-70")
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+
+    line.rewind(0, 0)
+    for number in (5, 6, 7, 8):
+        line.put(trade(number))
+
+    assert positions(line) == [("A", 5), ("A", 6), ("A", 7), ("A", 8)]
+    line.settle(answer("ok", "9-80", "=+++"), NOW_US)
+    assert line.counters.gaps == 0
+
+
+def test_a_loss_is_noticed_while_nothing_waits() -> None:
+    line = line_with(confirmed="9-70")
+
+    line.look("9-70")
+    assert line.lost_at is None
+    line.look("0-0")
+
+    assert line.lost_at == "0-0"
 
 
 def test_a_foreign_entry_with_a_clock_id_is_healed() -> None:

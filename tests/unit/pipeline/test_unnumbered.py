@@ -158,17 +158,39 @@ def test_deafness_is_marked_before_the_first_message_heard_after_it() -> None:
     )
 
 
-def test_redis_that_lost_entries_is_marked() -> None:
+def test_redis_that_lost_entries_is_marked_where_nobody_can_refill_them() -> None:
     line = ready()
     line.put(order("a"))
     line.unanswered()
+    line.read_tail(Tail("0-0", []))
+    assert line.take(NOW_US, 100) == ()
 
+    line.accept_loss()
     line.read_tail(Tail("0-0", []))
 
     gap, first = line.take(NOW_US, 100)
     assert (fields(gap)["type"], fields(gap)["cause"]) == ("gap", "redis lost entries")
     assert gap.expected == "0-0"
     assert fields(first)["order_id"] == "a"
+
+
+def test_a_refill_adds_what_is_missing_and_marks_what_the_journal_has_not() -> None:
+    line = ready()
+    line.confirmed = f"{NOW_US // 1000 + 20_000}-0"
+    line.lost_at = f"{NOW_US // 1000}-0"
+
+    line.rewind(0, NOW_US + 5_000_000)
+    line.put(order("too old", NOW_US - 11_000_000))
+    line.put(order("there", NOW_US - 1))
+    line.put(order("lost", NOW_US + 7_000_000))
+    line.read_tail(Tail(f"{NOW_US // 1000}-0", [("1-1", fields(order("there", NOW_US - 1)))]))
+
+    gap, lost = line.take(NOW_US, 100)
+    assert (fields(gap)["from_us"], fields(gap)["to_us"]) == (
+        str(NOW_US // 1000 * 1000),
+        str(NOW_US + 5_000_000),
+    )
+    assert fields(lost)["order_id"] == "lost"
 
 
 def test_a_full_buffer_gives_up_the_oldest_and_says_from_when_to_when() -> None:

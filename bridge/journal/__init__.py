@@ -1,0 +1,1 @@
+"""Remembering what was heard: segments of plain lines, a checkpoint, hearing again."""

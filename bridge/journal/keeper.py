@@ -1,0 +1,81 @@
+"""Looks after the journal while it is written: syncing, checkpoints, compressing, making room."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from bridge.journal.checkpoint import write_checkpoint
+from bridge.journal.hearing import Hearing
+from bridge.journal.segments import disk_bytes, list_segments, pack
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 1.0
+CATCH_UP_RECORDS = 500  # heard again in one go: keeps the loop responsive
+WAIT_S = 0.01  # between two looks whether Redis has taken what was heard again
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the journal may take of the disk, and for how long."""
+
+    folder: Path
+    max_bytes: int
+    max_age_s: float
+    fsync: Literal["off", "interval", "batch"]
+
+
+class Keeper:
+    """One journal's keeper; both its coroutines run until cancelled."""
+
+    def __init__(self, hearing: Hearing, room: Room) -> None:
+        self._hearing = hearing
+        self._room = room
+
+    async def catch_up(self) -> None:
+        """Hear the journal again whenever there is something left of it."""
+        while True:
+            did_something = self._hearing.catch_up(CATCH_UP_RECORDS)
+            await asyncio.sleep(0 if did_something else WAIT_S)
+
+    async def keep(self) -> None:
+        """Once a second: what was heard is on disk, and so is up to where Redis has it."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            await self._keep_once()
+
+    async def _keep_once(self) -> None:
+        self._hearing.flush()
+        try:
+            if self._room.fsync == "interval" and self._hearing.writer is not None:
+                await asyncio.to_thread(self._hearing.writer.sync)
+            write_checkpoint(self._room.folder, self._hearing.checkpoint())
+            await asyncio.to_thread(self._pack_closed)
+            self._make_room()
+        except OSError as error:
+            log.warning("journal_upkeep_failed", reason=error.strerror or str(error))
+        self._hearing.mend()
+
+    def _pack_closed(self) -> None:
+        """Compress what is closed and settled; one segment a second is plenty."""
+        for segment in list_segments(self._room.folder)[:-1]:
+            if not segment.is_packed:
+                pack(segment)
+                return
+
+    def _make_room(self) -> None:
+        """Over budget or age: the oldest segment goes, never the one that is written."""
+        segments = list_segments(self._room.folder)
+        if len(segments) < 2:
+            return
+        oldest, following = segments[0], segments[1]
+        age_s = time.time() - following.path.stat().st_mtime
+        over = disk_bytes(self._room.folder) > self._room.max_bytes
+        if over or age_s > self._room.max_age_s:
+            self._hearing.give_up(following.start)
+            oldest.path.unlink()
+            log.info("journal_pruned", segment=oldest.path.name, over_budget=over)

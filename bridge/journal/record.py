@@ -1,0 +1,74 @@
+"""One line of the journal (pure): what reached the bridge, when, on which connection.
+
+    <received_us> <kind> <connection> <body>
+
+    F  a frame, as it came             O  connection opened: {"name", "streams"}
+    B  a frame that does not fit       A  the exchange has its subscription
+       on a line, as base64            L  connection lost: {"cause"}
+    R  a REST body: <stream> <body>    H  marks of an earlier bridge: {stream: heard_us}
+    P  a process started               S  a segment's first line: what is known where it begins
+
+Lines are for people and ordinary tools; a line that is not of this form is passed over and counted.
+"""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a line records."""
+
+    FRAME = "F"
+    BINARY = "B"
+    OPENED = "O"
+    ANSWERED = "A"
+    LOST = "L"
+    REST = "R"
+    MARKS = "H"
+    STARTED = "P"
+    STATE = "S"
+
+
+_KINDS = {kind.value.encode(): kind for kind in Kind}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A line that was read. `connection` is 0 where none is meant."""
+
+    received_us: int
+    kind: Kind
+    connection: int
+    body: bytes
+
+
+def render(received_us: int, kind: Kind, connection: int, body: bytes) -> bytes:
+    """The line, with its end. Bodies other than frames must not contain a line feed."""
+    return b"%d %b %d %b\n" % (received_us, kind.value.encode(), connection, body)
+
+
+def render_frame(received_us: int, connection: int, frame: str | bytes) -> bytes:
+    """A frame's line."""
+    body = frame.encode(errors="surrogatepass") if isinstance(frame, str) else frame
+    if b"\n" in body:
+        return render(received_us, Kind.BINARY, connection, base64.b64encode(body))
+    return b"%d F %d %b\n" % (received_us, connection, body)
+
+
+def read(line: bytes) -> Record | None:
+    """The record of a line (without its end); None where it is not one."""
+    parts = line.split(b" ", 3)
+    if len(parts) != 4 or not parts[0].isdigit() or not parts[2].isdigit():
+        return None
+    kind = _KINDS.get(parts[1])
+    if kind is None:
+        return None
+    body = parts[3]
+    if kind is Kind.BINARY:
+        try:
+            body = base64.b64decode(body, validate=True)
+        except binascii.Error:
+            return None
+    return Record(int(parts[0]), kind, int(parts[2]), body)

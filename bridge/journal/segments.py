@@ -1,0 +1,220 @@
+"""The journal on disk: append-only segments of lines, named by the offset they begin at.
+
+    00000000000000000000.journal        closed ones become …journal.zst
+
+An offset counts bytes from the journal's first record, over all segments, as if none had been
+compressed or removed. Files and folder are private (0600, 0700). A last line torn by a crash is cut
+off when the journal is opened. What a line means is `record`'s.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import zstandard
+
+from bridge.errors import Fatal
+
+PLAIN, PACKED = ".journal", ".journal.zst"
+MAX_LINE = 64 * 1024 * 1024
+READ_BYTES = 1024 * 1024
+
+
+class JournalInUse(Fatal):
+    """Another process writes to this folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One file of the journal; `start` is the offset of its first byte."""
+
+    start: int
+    path: Path
+
+    @property
+    def is_packed(self) -> bool:
+        return self.path.name.endswith(PACKED)
+
+
+def list_segments(folder: Path) -> list[Segment]:
+    """The segments in a folder, oldest first. A packed twin of a plain one is left out."""
+    found: dict[int, Segment] = {}
+    for path in sorted(folder.glob("*.journal*")):
+        digits, _, ending = path.name.partition(".")
+        if digits.isdigit() and f".{ending}" in (PLAIN, PACKED):
+            found.setdefault(int(digits), Segment(int(digits), path))
+    return [found[start] for start in sorted(found)]
+
+
+def open_plain(segment: Segment) -> BinaryIO:
+    """A segment's bytes, whether packed or not."""
+    if segment.is_packed:
+        return zstandard.open(segment.path, "rb")  # type: ignore[no-any-return]
+    return segment.path.open("rb")
+
+
+def read_lines(folder: Path, offset: int) -> Iterator[tuple[int, bytes]]:
+    """Every whole line from `offset` on: (offset of the next line, line without its end).
+
+    Begins at the oldest record where `offset` is older than that, and ends where the files end now;
+    segments that vanish meanwhile (pruned) are passed over.
+    """
+    segments = list_segments(folder)
+    for number, segment in enumerate(segments):
+        following = segments[number + 1].start if number + 1 < len(segments) else None
+        if following is not None and following <= offset:
+            continue
+        try:
+            file = open_plain(segment)
+        except FileNotFoundError:
+            continue
+        with file:
+            yield from _lines_of(file, segment.start, offset)
+
+
+def _lines_of(file: BinaryIO, start: int, offset: int) -> Iterator[tuple[int, bytes]]:
+    place = max(start, offset)
+    file.seek(place - start)
+    rest = b""
+    while chunk := file.read(READ_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            place += len(line) + 1
+            yield place, line
+
+
+class SegmentWriter:
+    """Appends lines. One process at a time; `trouble` says why nothing can be written just now."""
+
+    def __init__(self, folder: Path, segment_bytes: int) -> None:
+        self.folder = folder
+        self.head: Callable[[], bytes] | None = None  # the first line of each new segment
+        self._segment_bytes = segment_bytes
+        self._buffer: list[bytes] = []
+        self._lock = self._take_folder()
+        self._start, self.end = self._heal()
+        self._file = self._open(self._start)
+        self.written = self.end  # up to here the operating system has it
+        self.trouble = ""
+
+    def append(self, line: bytes) -> int:
+        """Add a line (with its end). Returns its offset. Nothing is written before `flush`."""
+        offset = self.end
+        self._buffer.append(line)
+        self.end += len(line)
+        return offset
+
+    def flush(self) -> None:
+        """Hand everything to the operating system. Raises OSError (disk full, say).
+
+        What could not be written is forgotten here: the caller has it and goes on without.
+        """
+        if not self._buffer:
+            return
+        data, self._buffer = b"".join(self._buffer), []
+        try:
+            done = 0
+            while done < len(data):
+                done += os.write(self._file, data[done:])
+        except OSError:
+            self._take_back()
+            raise
+        self.written = self.end
+        if self.end - self._start >= self._segment_bytes:
+            self._roll()
+
+    def sync(self) -> None:
+        """Make what was flushed survive a power loss. Raises OSError."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Close the files and leave the folder to others."""
+        os.close(self._file)
+        os.close(self._lock)
+
+    def _take_back(self) -> None:
+        """A write failed half-way: cut the file where the last whole flush ended."""
+        self.end = self.written
+        os.ftruncate(self._file, self.written - self._start)
+
+    def _roll(self) -> None:
+        following = self._open(self.end)
+        os.close(self._file)
+        self._file, self._start = following, self.end
+        if self.head is not None:
+            self.append(self.head())
+
+    def _open(self, start: int) -> int:
+        path = self.folder / f"{start:020d}{PLAIN}"
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def _take_folder(self) -> int:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise JournalInUse(
+                f"the journal in {self.folder} is written by another bridge: give this one "
+                "another journal.dir"
+            ) from None
+        return lock
+
+    def _heal(self) -> tuple[int, int]:
+        """Where the newest segment begins and the journal ends; a torn last line is cut off."""
+        segments = list_segments(self.folder)
+        if not segments:
+            return 0, 0
+        newest = segments[-1]
+        if newest.is_packed:
+            with open_plain(newest) as file:
+                end = newest.start + sum(map(len, iter(lambda: file.read(READ_BYTES), b"")))
+            return end, end
+        length = newest.path.stat().st_size
+        whole = _whole_lines(newest.path, length)
+        if whole < length:
+            os.truncate(newest.path, whole)
+        return newest.start, newest.start + whole
+
+
+def _whole_lines(path: Path, length: int) -> int:
+    """How many bytes of the file are whole lines."""
+    with path.open("rb") as file:
+        place = length
+        while place > 0:
+            step = min(READ_BYTES, place)
+            file.seek(place - step)
+            found = file.read(step).rfind(b"\n")
+            if found >= 0:
+                return place - step + found + 1
+            place -= step
+    return 0
+
+
+def pack(segment: Segment) -> Segment:
+    """Compress a closed segment beside it, then remove the plain one. Raises OSError."""
+    packed = segment.path.with_name(segment.path.name + ".zst")
+    aside = packed.with_name(packed.name + ".new")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with segment.path.open("rb") as plain, os.fdopen(descriptor, "wb") as target:
+        zstandard.ZstdCompressor(level=3).copy_stream(plain, target)
+        target.flush()
+        os.fsync(target.fileno())
+    aside.replace(packed)
+    segment.path.unlink()
+    return Segment(segment.start, packed)
+
+
+def disk_bytes(folder: Path) -> int:
+    """What the segments take on the disk."""
+    total = 0
+    for segment in list_segments(folder):
+        try:
+            total += segment.path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
