@@ -1,0 +1,86 @@
+"""The documents agree with the code and with each other: generated parts, links, names."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bridge.runtime.config import RETENTION_ENTRIES, Config, config_shape
+from docs import generate
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+VARIABLE = re.compile(r"BRIDGE_[A-Z_]+[A-Z]")
+
+
+def anchors(page: Path) -> set[str]:
+    """As the usual forges make them of headings."""
+    headings = HEADING.findall(without_code(page.read_text("utf-8")))
+    return {
+        re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings
+    }
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_generated_documents_are_up_to_date() -> None:
+    assert generate.outdated() == [], "run python -m docs.generate"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in LINK.findall(without_code(page.read_text("utf-8"))):
+        if target.startswith("http"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(file), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_variable_named_is_a_setting(page: Path) -> None:
+    shape = config_shape()
+    for name in set(VARIABLE.findall(page.read_text("utf-8"))):
+        here = shape
+        for part in name.removeprefix("BRIDGE_").lower().split("__"):
+            assert here is not None, f"{page.name} names {name}"
+            assert part in here, f"{page.name} names {name}"
+            here = here[part]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_are_not_too_long_to_read(page: Path) -> None:
+    prose = without_code(page.read_text("utf-8"))
+    long = [
+        ln for ln in prose.splitlines() if len(ln) > 104 and not ln.startswith(("|", "#", "- ["))
+    ]
+
+    assert long == []
+
+
+def test_the_readme_names_every_section_of_the_configuration() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+
+    assert [name for name in Config.model_fields if f"`{name}`" not in readme] == []
+
+
+def test_the_readme_names_only_files_that_are_there() -> None:
+    """Of the table from idea to file."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    named = re.findall(r"`((?:bridge|consumers|simulator|demo|docs|deploy)/[\w./]+)`", readme)
+
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_config_yaml_names_every_type_of_retention() -> None:
+    written = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
+
+    assert set(written["retention"]) == set(RETENTION_ENTRIES)
