@@ -63,7 +63,7 @@ def test_the_curve_has_a_value_for_each_step() -> None:
 
 
 def test_latency_counts_each_entry_once() -> None:
-    made = history(heard(0, "1-0", 1000), heard(1, "1-0", 1000), heard(2, "2-0", 9000))
+    made = history(heard(0, "1-0", 9000), heard(1, "1-0", 9000), heard(2, "2-0", 1000))
     assert made.hearing_ms() == (1.0, 9.0)
 
 

@@ -110,6 +110,11 @@ def test_a_way_to_look_in_is_broken_at_the_edge_and_not_cut() -> None:
     assert len(lines) == 24
 
 
+def test_a_long_path_in_the_footer_takes_the_lines_it_needs() -> None:
+    lines = painted(picture(), 80, 24, "logs in /" + "x" * 200)
+    assert (len(lines), "".join(lines).count("x" * 70)) == (24, 2)
+
+
 def test_silence_and_troubles_are_said() -> None:
     silent = BridgeRow(STATUS, State.SILENT, NOW_US - 90_000_000, ())
     ill = BridgeRow(STATUS, State.UP, NOW_US, ("public-1 is not connected to the exchange: x",))
