@@ -230,6 +230,10 @@ def test_an_emptied_redis_gets_position_and_state_back(summing: Bench) -> None:
     worker = summing.start(*RUN)
     summing.await_group(STREAM, "summing", last_id(10))
     summing.redis.flushall()
+    summing.until(lambda: summing.status("summing", worker))
+    first_us = summing.status("summing", worker)["updated_us"]
+    # a whole look at the empty registry, before the bridge has written it again
+    summing.until(lambda: summing.status("summing", worker)["updated_us"] > first_us)
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 15))
     summing.await_group(STREAM, "summing", last_id(15))
