@@ -40,8 +40,9 @@ COPY --from=packages /venv /venv
 COPY LICENSE config.yaml ./
 COPY bridge/ bridge/
 COPY consumers/ consumers/
-RUN python -m compileall -q bridge consumers
+RUN python -m compileall -q bridge consumers && mkdir -m 700 data && chown 10001 data
 USER 10001
+VOLUME /app/data
 # Healthy: a bridge that this Redis knows is connected to the exchange and writes.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=20s --retries=3 \
     CMD ["python", "-m", "bridge", "status"]

@@ -149,6 +149,20 @@ def test_every_service_has_limits_restarts_and_a_read_only_root() -> None:
         assert service["read_only"] is True, name
 
 
+def test_only_the_bridge_writes_to_its_data_volume() -> None:
+    """The journal lies there; the root is read-only."""
+    writing = {
+        name
+        for name, service in services().items()
+        if any(not volume.endswith(":ro") for volume in service.get("volumes", []))
+    }
+
+    assert writing == {"bridge", "redis"}
+    assert "bridge-data:/app/data" in services()["bridge"]["volumes"]
+    [made] = [line for line in lines("RUN") if "mkdir" in line]
+    assert made.endswith("chown 10001 data")
+
+
 def test_the_simulator_runs_in_the_demo_only() -> None:
     assert services()["simulator"]["profiles"] == ["demo"]
     assert demo_variables()["COMPOSE_PROFILES"] == "demo"
@@ -158,6 +172,7 @@ def test_the_demo_reads_nothing_of_a_real_bridge() -> None:
     variables = demo_variables()
 
     assert services(variables)["bridge"]["env_file"][0]["path"] == "deploy/demo.env"
+    assert variables["COMPOSE_PROJECT_NAME"] == "backpack-demo"  # volumes of its own
     config = load_config(ROOT / variables["CONFIG_FILE"], None, {})
     assert not config.exchange.is_real
     assert config.exchange.ws_url == "ws://simulator:8000"
