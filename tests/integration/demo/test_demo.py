@@ -3,6 +3,7 @@
 The pids it prints are process groups of its parts; a part is gone when its group is.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -96,6 +97,9 @@ def running_demo(tmp_path: Path, *arguments: str, **more: str) -> Iterator[Demo]
     finally:
         process.kill()  # its parts follow by their guards, which is a test of its own
         process.wait()
+        for pid in demo.pids().values():  # one that a test froze, too
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGCONT)
 
 
 def test_it_shows_everything_and_ends_by_itself(tmp_path: Path) -> None:
