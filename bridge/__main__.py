@@ -32,6 +32,9 @@ COMMANDS = {
     "status": "Say how bridges, streams and consumers are, from Redis alone.",
     "top": "Watch streams, rates, last values and consumers, live.",
     "tap": "Follow streams, one readable line an entry.",
+    "record": "Hear the exchange and write the journal only.",
+    "replay": "Publish a journal again, asking nobody.",
+    "journal": "Look into a journal: info, verify, export.",
     "redis": "Run the embedded Redis server in the foreground.",
 }
 

@@ -57,7 +57,7 @@ async def _run(config: Config, key: AccountKey | None) -> int:
     signals: list[int] = []
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _heed, number, signals, stop)
+        loop.add_signal_handler(number, heed, number, signals, stop)
     async with AsyncExitStack() as stack:
         url = config.redis.url
         if config.redis.is_embedded:
@@ -75,7 +75,8 @@ async def _run(config: Config, key: AccountKey | None) -> int:
     return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
 
 
-def _heed(number: int, signals: list[int], stop: asyncio.Event) -> None:
+def heed(number: int, signals: list[int], stop: asyncio.Event) -> None:
+    """A signal came: stop cleanly; at the second one leave at once."""
     signals.append(number)
     if len(signals) > 1:
         os._exit(INTERRUPTED)  # asked twice: leave at once, whatever is unwritten

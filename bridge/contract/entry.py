@@ -100,7 +100,10 @@ def decode(fields: Mapping[str, str]) -> Event:
         extra = data.pop("extra", None) or {}
         if not isinstance(extra, dict):
             raise TypeError("extra is not a JSON object")  # noqa: TRY301 - told like the others
-        event = model.__pydantic_validator__.validate_python(data, by_alias=False, by_name=True)
+        # the bridge's own models have entry names for aliases, the exchange's have letters
+        event = model.__pydantic_validator__.validate_python(
+            data, by_alias=model in OWN_MODELS, by_name=True
+        )
     except ValidationError as error:
         raise BadEntry(f"{model.__name__} entry: {complaint(error)}") from None
     except (ValueError, KeyError, TypeError) as error:

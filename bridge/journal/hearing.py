@@ -18,13 +18,12 @@ import structlog
 
 from bridge.contract.identity import EMPTY
 from bridge.journal.checkpoint import Checkpoint
+from bridge.journal.player import Player
 from bridge.journal.record import Kind, Record, read, render, render_frame
 from bridge.journal.segments import SegmentWriter, list_segments, read_lines
 from bridge.pipeline.book import Join
-from bridge.pipeline.deafness import NOT_RUNNING
 from bridge.pipeline.intake import Intake, Line
 from bridge.protocol.envelope import Data, Refusal, parse
-from bridge.protocol.rest import BadBody
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +62,7 @@ class Hearing:
         self._open: dict[int, Sequence[str]] = {}  # connections, as the feed knows them now
         self._connection = 0
         self._behind: int | None = None  # catching up: the offset to read next
-        self._fresh = False  # the next record is the first of a reading
+        self._player = Player(intake)
         self._sync_each_flush = False
         self._broken: SegmentWriter | None = None
         self._held: deque[Record] = deque()  # behind, and the journal cannot be written
@@ -137,6 +136,10 @@ class Hearing:
         """How much of the journal is still to be heard again."""
         return 0 if self._behind is None else self._end() - self._behind
 
+    def recorded_bytes(self) -> int:
+        """Where the journal ends."""
+        return self._end()
+
     def flush(self) -> None:
         """Before anything is published: what it came from is with the operating system."""
         if self.writer is None:
@@ -196,7 +199,7 @@ class Hearing:
             return False
         self._pass_over(self._oldest())
         for following, record in islice(self._records(self._behind), limit):
-            self._apply(record, self._behind)
+            self._player.apply(record, self._behind, strict=False)
             self._behind = following
         if self._behind >= self._end():
             self._live_again()
@@ -290,7 +293,7 @@ class Hearing:
         starts = [segment.start for segment in list_segments(writer.folder)]
         early = max(0, offset - TWINS_BYTES)
         self._behind = max((start for start in starts if start <= early), default=starts[0])
-        self._fresh = True
+        self._player.begin()
         self.intake.forget(keep=self._unjournaled)
 
     def _live_again(self) -> None:
@@ -298,7 +301,7 @@ class Hearing:
         held, self._held = self._held, deque()
         self._held_bytes = 0
         for record in held:
-            self._apply(record, self._end())
+            self._player.apply(record, self._end(), strict=False)
         self.intake.want_missing_books()
         log.info("journal_caught_up", damaged_lines=self.damaged_lines)
 
@@ -315,7 +318,7 @@ class Hearing:
                 first_us, last_us = first_us or record.received_us, record.received_us
                 passed += 1
             else:
-                self._apply(record, self._behind)
+                self._player.apply(record, self._behind, strict=False)
             self._behind = following
         self._behind = max(self._behind, until)
         if passed:
@@ -349,7 +352,7 @@ class Hearing:
         elif self._behind is not None and record.connection not in self._unjournaled:
             self._hold(record)
             return None
-        joined = self._apply(record, offset)
+        joined = self._player.apply(record, offset, strict=True)
         self._on_items()
         return joined
 
@@ -360,41 +363,6 @@ class Hearing:
         if self._held_bytes > self._buffer_bytes // LOW_SHARE:
             self._pass_over(self._end())
             self._live_again()
-
-    def _apply(self, record: Record, offset: int) -> Join | None:
-        """Say to the intake what a record says."""
-        intake, number = self.intake, record.connection
-        fresh, self._fresh = self._fresh, False
-        match record.kind:
-            case Kind.FRAME | Kind.BINARY:
-                intake.hear(record.body, record.received_us, number, offset)
-            case Kind.OPENED:
-                intake.opened(number, json.loads(record.body)["streams"])
-            case Kind.ANSWERED:
-                intake.answered(number, record.received_us, offset)
-            case Kind.LOST:
-                intake.lost(number, json.loads(record.body)["cause"])
-            case Kind.MARKS:
-                intake.resume(json.loads(record.body), offset)
-            case Kind.STARTED:
-                for connection in intake.deafness.open_connections():
-                    intake.lost(connection, NOT_RUNNING)
-            case Kind.STATE if fresh:
-                intake.deafness.restore(**json.loads(record.body))
-            case Kind.REST:
-                return self._apply_body(record, offset)
-        return None
-
-    def _apply_body(self, record: Record, offset: int) -> Join | None:
-        name, _, text = record.body.partition(b" ")
-        if name.decode() not in self.intake.lines:
-            return None
-        try:
-            return self.intake.rest_body(name.decode(), text, record.received_us, offset)
-        except BadBody:
-            if self._behind is None:
-                raise
-            return None  # it was refused when it came, too
 
 
 def _stream_of(frame: str | bytes) -> str | Refusal | None:

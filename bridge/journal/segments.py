@@ -67,23 +67,24 @@ def read_lines(folder: Path, offset: int) -> Iterator[tuple[int, bytes]]:
         following = segments[number + 1].start if number + 1 < len(segments) else None
         if following is not None and following <= offset:
             continue
-        try:
-            file = open_plain(segment)
-        except FileNotFoundError:
-            continue
-        with file:
-            yield from _lines_of(file, segment.start, offset)
+        yield from read_segment(segment, offset)
 
 
-def _lines_of(file: BinaryIO, start: int, offset: int) -> Iterator[tuple[int, bytes]]:
-    place = max(start, offset)
-    file.seek(place - start)
+def read_segment(segment: Segment, offset: int) -> Iterator[tuple[int, bytes]]:
+    """The whole lines of one segment from `offset` on, as `read_lines` gives them."""
+    try:
+        file = open_plain(segment)
+    except FileNotFoundError:
+        return
+    place = max(segment.start, offset)
     rest = b""
-    while chunk := file.read(READ_BYTES):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            place += len(line) + 1
-            yield place, line
+    with file:
+        file.seek(place - segment.start)
+        while chunk := file.read(READ_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                place += len(line) + 1
+                yield place, line
 
 
 class SegmentWriter:

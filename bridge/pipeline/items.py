@@ -17,6 +17,9 @@ from bridge.contract.identity import (
 _ITEM_BYTES = 400  # what an item costs in memory besides its values, measured roughly
 
 
+START = "start"  # the cause of the entry that a numbered stream begins with
+
+
 class Op(StrEnum):
     """How the append script places an entry."""
 
@@ -117,6 +120,12 @@ def numbered_gap(waiting: Item, *, symbol: str, last: str, from_: int | None, ca
     return Item(
         Op.GAP, last, waiting.after, waiting.ms, field_names(Gap), encode(gap), waiting.heard_us
     )
+
+
+def is_gap(item: Item) -> bool:
+    """Is it a gap entry that tells of a hole, not of a stream's beginning?"""
+    fields = dict(zip(item.names, item.values, strict=True))
+    return fields["type"] == "gap" and fields["cause"] != START
 
 
 def unnumbered(event: Event, received_us: int, twins: "Twins | None" = None) -> Item:

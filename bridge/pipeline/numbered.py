@@ -14,7 +14,7 @@ from itertools import islice
 
 from bridge.contract.identity import EMPTY, EntryId
 from bridge.contract.streams import Stream
-from bridge.pipeline.items import Answer, Item, Op, numbered_gap
+from bridge.pipeline.items import START, Answer, Item, Op, is_gap, numbered_gap
 
 LOST = "redis lost entries"
 BUFFER_FULL = "buffer full"
@@ -179,7 +179,7 @@ class NumberedLine:
         if item.op is Op.APPEND:
             self._settle_message(sign, item, now_us)
         elif item.op is Op.GAP:
-            self.counters.gaps += sign == "+"
+            self.counters.gaps += sign == "+" and is_gap(item)
         elif sign == "+":
             self.counters.snapshots += 1
         else:
@@ -220,7 +220,7 @@ class NumberedLine:
         elif EntryId.parse(answer.last) < EntryId.parse(self.confirmed):
             self.lost_at = answer.last
         elif answer.status == "empty":
-            self._start_cause = "start"
+            self._start_cause = START
         elif EntryId.parse(answer.last).position < EntryId.parse(self.confirmed).position:
             self._start_cause = "foreign"  # a later ID with a lower position is not ours
             self.confirmed = answer.last

@@ -8,6 +8,7 @@ reason to stop: this keeps trying while the lines hold what is heard.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import hiredis
@@ -84,6 +85,7 @@ class Publisher:
         self._limits = {line.stream.name: limits(line.stream) for line in intake.every_line()}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
+        self._progress = asyncio.Event()
         self._redeem_at_us = 0
         self._look_at_us = 0
         self.trouble = "not connected yet"  # empty while Redis answers
@@ -106,17 +108,22 @@ class Publisher:
                 self.trouble = str(lost)
                 await asyncio.sleep(delay_s)
 
-    async def drain(self, deadline_s: float) -> int:
+    async def progress(self, limit_s: float) -> None:
+        """Wait until Redis has answered something, at most so long."""
+        self._progress.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._progress.wait()
+
+    async def drain(self, deadline_s: float | None) -> int:
         """Wait until nothing is pending, at most so long. Returns how many entries are left."""
         self._intake.hurry()
         self.wake()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 while self.pending():
                     self._idle.clear()
                     await self._idle.wait()
-        except TimeoutError:
-            pass
         return self.pending()
 
     def pending(self) -> int:
@@ -181,6 +188,7 @@ class Publisher:
         self, wire: Wire, batch: list[tuple[Line, Sequence[Item]]], replies: Sequence[Reply]
     ) -> None:
         now_us = self._clock_us()
+        self._progress.set()
         trouble = ""
         for (line, _), reply in zip(batch, replies, strict=True):
             answer = read_answer(reply)
@@ -240,11 +248,9 @@ class Publisher:
         if any(line.parked for line in self._intake.dirty.values()):
             dues.append(self._redeem_at_us)
         timeout_s = max(0.0, (min(dues) - now_us) / 1e6)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
 
     def _redeem(self, now_us: int) -> None:
         if now_us >= self._redeem_at_us:

@@ -69,9 +69,10 @@ async def running_bridge(
     redis_url: str,
     streams: Sequence[object],
     keys: Mapping[str, str] = DEMO_KEYS,
+    command: str = "run",
     **sections: Mapping[str, object],
 ) -> AsyncIterator[BridgeRun]:
-    """`python -m bridge run` with this configuration, until the block ends."""
+    """`python -m bridge run` (or `record`) with this configuration, until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "instance": "test",
@@ -90,7 +91,7 @@ async def running_bridge(
     log = folder / "bridge.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bridge", "run"],
+            [sys.executable, "-m", "bridge", command],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

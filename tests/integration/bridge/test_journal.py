@@ -1,14 +1,17 @@
 """What was heard reaches Redis once and in order, whatever is killed in between."""
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import truth
+from tests.support import frames, truth
+from tests.support.bridge_process import run_bridge
 from tests.support.bridge_run import ACCOUNT_STREAMS, entries, running_bridge
 from tests.support.eventually import eventually_async
+from tests.support.proxy import running_proxy
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.simulator_process import RunningSimulator, running_simulator
 
@@ -171,3 +174,108 @@ async def test_what_redis_has_lost_is_refilled_from_the_journal(
     numbered = [fault for fault in found if fault.startswith(NUMBERED)]
     assert [fault for fault in numbered if "redis lost entries" not in fault] == []
     assert [fault for fault in found if "a gap" not in fault] == []
+
+
+def everything(server: RedisServer, prefix: str = "") -> dict[str, list[Any]]:
+    """All streams of the exchange, whole."""
+    with server.client(decode_responses=True) as client:
+        return {
+            stream: entries(client, prefix + stream)
+            for stream in STREAMS
+            if client.exists(prefix + stream)
+        }
+
+
+async def test_a_replay_into_an_empty_redis_gives_the_very_entries_of_live(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with running_simulator("--rate", "800") as exchange:
+        host = exchange.ws_url.removeprefix("ws://").split(":")
+        async with (
+            running_proxy(host[0], int(host[1])) as proxy,
+            running_bridge(
+                tmp_path, f"ws://127.0.0.1:{proxy.port}", server.url, STREAMS
+            ) as bridge,
+        ):  # fmt: skip
+            await eventually_async(lambda: count(server, "trade.BTC_USDC") > 40, "trades flow")
+            proxy.cut()
+            await eventually_async(lambda: "feed_lost" in bridge.log(), "the connection is lost")
+            more = count(server, "trade.BTC_USDC") + 40
+            await eventually_async(lambda: count(server, "trade.BTC_USDC") > more, "trades flow on")
+            assert await bridge.stop() == 0
+    live = everything(server)
+
+    for arguments in ((), ("--speed", "1000")):
+        prefix = f"again{len(arguments)}:"
+        answer = run_bridge(
+            tmp_path, "replay", "data/journal", *arguments,
+            BRIDGE_REDIS__URL=server.url, BRIDGE_REDIS__KEY_PREFIX=prefix,
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stderr
+        assert everything(server, prefix) == live
+
+
+async def test_a_recording_needs_no_redis_and_replays_whole(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    async with running_simulator("--rate", "800", ledger=ledger) as exchange:
+        async with running_bridge(
+            tmp_path, exchange.ws_url, "redis://127.0.0.1:1/0", STREAMS, command="record"
+        ) as recorder:
+            await eventually_async(lambda: journal_bytes(tmp_path) > 500_000, "it records", 40)
+            exchange.stop()
+            await eventually_async(lambda: "feed_lost" in recorder.log(), "the exchange is gone")
+            assert await recorder.stop() == 0
+    answer = run_bridge(tmp_path, "replay", "data/journal", BRIDGE_REDIS__URL=server.url)
+
+    assert answer.returncode == 0, answer.stderr
+    assert faults(server, exchange) == []
+    with server.client(decode_responses=True) as client:
+        kinds = {fields["type"] for _, fields in entries(client, "depth.BTC_USDC")}
+    assert "depth_snapshot" in kinds
+
+
+def test_a_journal_can_be_looked_into(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "journal"
+    folder.mkdir(parents=True)
+    segment = folder / "00000000000000000000.journal"
+    segment.write_text(
+        "1790915531026000 P 0 \n"
+        '1790915531026001 O 1 {"name":"public-1","streams":["trade.BTC_USDC_PERP"]}\n'
+        f"1790915531026999 F 1 {frames.TRADE}\n"
+    )
+
+    info = run_bridge(tmp_path, "journal", "info")
+    whole = run_bridge(tmp_path, "journal", "verify", str(folder))
+    exported = run_bridge(tmp_path, "journal", "export", str(segment))
+    later = run_bridge(tmp_path, "journal", "export", "--from", "2026-10-02T13:00:00")
+
+    assert (info.returncode, whole.returncode, exported.returncode) == (0, 0, 0)
+    assert "1 trade.BTC_USDC_PERP" in info.stdout
+    assert "whole" in whole.stdout
+    lines = [json.loads(line) for line in exported.stdout.splitlines()]
+    assert lines[2]["body"] == json.loads(frames.TRADE)
+    assert (lines[2]["received_us"], lines[2]["kind"]) == (1790915531026999, "frame")
+    assert "frame" not in later.stdout
+    segment.write_text(segment.read_text() + "rubbish\n")
+    damaged = run_bridge(tmp_path, "journal", "verify")
+    assert damaged.returncode == 1
+    assert "no record at offset" in damaged.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("replay", "nowhere"), "holds no journal"),
+        (("journal", "info"), "holds no journal"),
+        (("replay", "data", "--speed", "fast"), "--speed"),
+        (("journal", "export", "data", "--from", "yesterday"), "is not a time"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    answer = run_bridge(tmp_path, *arguments)
+
+    assert answer.returncode == 2
+    assert said in answer.stderr
+    assert "Traceback" not in answer.stderr

@@ -336,6 +336,13 @@ def test_a_gap_is_written_with_from_and_to() -> None:
     }
 
 
+def test_a_gap_reads_back_with_what_is_missing() -> None:
+    gap = decode({"type": "gap", "from": "5", "to": "7", "cause": "skipped", "received_us": "9"})
+
+    assert isinstance(gap, Gap)
+    assert (gap.from_, gap.to, gap.cause, gap.extra) == (5, 7, "skipped", {})
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -1,0 +1,45 @@
+"""`python -m bridge record`: hear and journal, publish nothing. No Redis is needed."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridge.app import Recorder
+from bridge.commands.run import INTERRUPTED, heed
+from bridge.runtime.config import load_config
+from bridge.runtime.keys import load_key, secret_texts
+from bridge.runtime.logs import setup_logs
+
+
+def command(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
+    ] = None,
+) -> None:
+    """Hear the exchange and write the journal only; `replay` publishes it later, anywhere.
+
+    What goes into the journal is configured under `journal` and `streams`. Ctrl-C stops it.
+
+    Examples:
+
+        python -m bridge record
+        BRIDGE_JOURNAL__DIR=recordings/monday python -m bridge record
+    """
+    loaded = load_config(config)
+    key = load_key(exchange_is_real=loaded.exchange.is_real)
+    setup_logs(loaded.log.level, loaded.log.format, secret_texts())
+    recorder = Recorder(loaded, key)
+
+    async def record() -> int:
+        stop = asyncio.Event()
+        signals: list[int] = []
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, heed, number, signals, stop)
+        await recorder.run(stop)
+        return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
+
+    raise typer.Exit(asyncio.run(record()))
