@@ -9,9 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/all.txt
 STAMP := $(VENV)/.installed
-RUFF_PATHS := bridge consumers simulator demo tests $(wildcard benchmarks)
+RUFF_PATHS := bridge consumers simulator demo docs tests $(wildcard benchmarks)
 
-.PHONY: help setup demo test check fix chaos bench lock clean up down
+.PHONY: help setup demo test check fix docs chaos bench lock clean up down
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ fix: $(STAMP) ## Format, and mend what the linter can
 	@$(BIN)/ruff check --fix $(RUFF_PATHS) || true
 	@$(BIN)/ruff format $(RUFF_PATHS)
 
+docs: $(STAMP) ## Write the generated documents anew
+	@$(BIN)/python -m docs.generate
+
 chaos: $(STAMP) ## Run the tests that kill and cut off real processes
 	@$(BIN)/pytest -q -m chaos
 
@@ -46,6 +49,11 @@ lock: ## Write requirements/all.txt anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
 	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --quiet --output-file $(LOCK)
+	@for extra in runtime simulator; do \
+		uv pip compile pyproject.toml -c $(LOCK) --universal --python-version 3.11 \
+			$$([ $$extra = runtime ] || echo --extra $$extra) \
+			--generate-hashes --no-emit-index-url --quiet --output-file requirements/$$extra.txt; \
+	done
 
 clean: ## Remove the environment, caches and the demo's leftovers (data/ stays)
 	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -17,14 +17,17 @@ import structlog
 from redis.exceptions import RedisError
 
 from bridge import __version__
+from bridge.contract import keys
+from bridge.contract.events import CONTRACT_VERSION
 from bridge.contract.streams import Stream
 from bridge.errors import ConfigError
 from bridge.feed.feed import Feed
 from bridge.journal.checkpoint import read_checkpoint, write_checkpoint
 from bridge.journal.hearing import Hearing
 from bridge.journal.keeper import Keeper, Room
+from bridge.journal.owner import Owner
 from bridge.journal.segments import SegmentWriter
-from bridge.pipeline.intake import QUARANTINE_KEY, Intake, stream_lines
+from bridge.pipeline.intake import Intake, stream_lines
 from bridge.publish.heartbeat import Heartbeat
 from bridge.publish.publisher import Limits, Publisher, PublishSettings
 from bridge.publish.wire import Target
@@ -47,7 +50,7 @@ def now_us() -> int:
 
 def limits_of(config: Config, stream: Stream) -> Limits:
     """What the configuration keeps of a stream."""
-    keep = config.keep("quarantine" if stream.name == QUARANTINE_KEY else stream.type.value)
+    keep = config.keep("quarantine" if stream.name == keys.QUARANTINE else stream.type.value)
     return Limits(
         max_entries=str(keep.max_entries).encode() if keep.max_entries else b"",
         max_age_ms=str(keep.max_age_s * 1000).encode() if keep.max_age_s else b"",
@@ -62,6 +65,8 @@ class _Ears:
         self._config = config
         self._chance = random.Random()
         self.streams = stream_lines(config.stream_names)
+        private = any(stream.is_private for stream in self.streams.values())
+        self._account = key.fingerprint if key and private else ""
         self.intake = Intake(
             self.streams.values(),
             hold_us=int(config.publish.hold_s * 1e6),
@@ -88,12 +93,19 @@ class _Ears:
     def _on_items(self) -> None:
         """Something was put into the lines."""
 
+    def _target(self) -> str:
+        """What the checkpoint speaks of; a recorder publishes nowhere."""
+        return ""
+
     def _open_journal(self) -> Keeper:
         """Open the journal and go on from its checkpoint. Raises OSError."""
         settings = self._config.journal
-        writer = SegmentWriter(settings.dir, settings.segment_bytes)
+        owner = Owner(self._config.exchange.ws_url, self._account)
+        writer = SegmentWriter(settings.dir, settings.segment_bytes, owner)
+        if writer.set_aside:
+            log.warning("journal_of_another_set_aside", dir=str(writer.set_aside))
         self.hearing.attach(writer, sync_each_flush=settings.fsync == "batch")
-        self.hearing.begin(read_checkpoint(settings.dir))
+        self.hearing.begin(read_checkpoint(settings.dir), self._target())
         room = Room(settings.dir, settings.max_bytes, settings.max_age_s, settings.fsync)
         return Keeper(self.hearing, room)
 
@@ -110,17 +122,17 @@ class Bridge(_Ears):
     def __init__(self, config: Config, key: AccountKey | None, redis_url: str) -> None:
         super().__init__(config, key)
         self._redis_url = redis_url
+        self._redis = Target.from_url(redis_url)
         self._started_us = now_us()
-        private = any(stream.is_private for stream in self.streams.values())
         self.publisher = Publisher(
             self.intake,
             PublishSettings(
-                target=Target.from_url(redis_url),
+                target=self._redis,
                 key_prefix=config.redis.key_prefix,
                 batch_entries=config.publish.batch_entries,
                 connect_timeout_s=config.redis.connect_timeout_s,
                 command_timeout_s=config.redis.command_timeout_s,
-                account_fingerprint=key.fingerprint if key and private else "",
+                account_fingerprint=self._account,
             ),
             lambda stream: limits_of(config, stream),
             now_us,
@@ -146,6 +158,7 @@ class Bridge(_Ears):
         return {
             "instance": self._config.instance,
             "version": __version__,
+            "contract": CONTRACT_VERSION,
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "started_us": self._started_us,
@@ -217,6 +230,11 @@ class Bridge(_Ears):
 
     def _on_items(self) -> None:
         self.publisher.wake()
+
+    def _target(self) -> str:
+        redis = self._config.redis
+        where = str(self._config.embedded.data_dir) if redis.is_embedded else self._redis.address
+        return f"{where} {redis.key_prefix}".rstrip()
 
     @contextmanager
     def _journal(self) -> Iterator[Keeper | None]:

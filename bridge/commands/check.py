@@ -41,7 +41,7 @@ def command(
     config: Annotated[
         Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
     ] = None,
-    show: Annotated[  # noqa: FBT002 - Typer reads options from boolean defaults
+    show: Annotated[
         bool, typer.Option("--show", help="Also print the whole configuration in effect.")
     ] = False,
 ) -> None:

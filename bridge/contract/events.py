@@ -413,7 +413,8 @@ class RfqUpdate(Event):
 class Own(Event):
     """An entry of the bridge's own: it never comes from the exchange's socket.
 
-    Times: `event_us` and `engine_us` are those of the neighbouring frame where there is one.
+    A numbered gap carries the times of the message it stands before; the others have none of the
+    exchange's.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True)

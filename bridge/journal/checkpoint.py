@@ -6,7 +6,7 @@ to begin at the journal's oldest record.
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 NAME = "checkpoint.json"
@@ -16,10 +16,12 @@ NAME = "checkpoint.json"
 class Checkpoint:
     """`offset`: all records before it are settled, but for `parked` streams, which have their own.
 
-    `confirmed` is the last ID of each stream that Redis acknowledged.
+    `target` names the Redis and prefix it speaks of, `confirmed` is the last ID of each stream that
+    it acknowledged.
     """
 
     offset: int = 0
+    target: str = ""
     confirmed: dict[str, str] = field(default_factory=dict)
     parked: dict[str, int] = field(default_factory=dict)
 
@@ -28,7 +30,12 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     """The checkpoint in this folder; None where there is none that can be read."""
     try:
         facts = json.loads((folder / NAME).read_text())
-        return Checkpoint(int(facts["offset"]), dict(facts["confirmed"]), dict(facts["parked"]))
+        return Checkpoint(
+            int(facts["offset"]),
+            str(facts["target"]),
+            dict(facts["confirmed"]),
+            dict(facts["parked"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -38,12 +45,5 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     aside = folder / f"{NAME}.new"
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(
-            {
-                "offset": checkpoint.offset,
-                "confirmed": checkpoint.confirmed,
-                "parked": checkpoint.parked,
-            },
-            file,
-        )
+        json.dump(asdict(checkpoint), file)
     aside.replace(folder / NAME)

@@ -64,6 +64,7 @@ class Hearing:
         self._behind: int | None = None  # catching up: the offset to read next
         self._player = Player(intake)
         self._sync_each_flush = False
+        self._target = ""
         self._broken: SegmentWriter | None = None
         self._held: deque[Record] = deque()  # behind, and the journal cannot be written
         self._held_bytes = 0
@@ -157,11 +158,19 @@ class Hearing:
         self._sync_each_flush = sync_each_flush
         writer.head = self.state
 
-    def begin(self, checkpoint: Checkpoint | None) -> None:
-        """A process starts: go on from where an earlier one was. Before anything else is said."""
+    def begin(self, checkpoint: Checkpoint | None, target: str) -> None:
+        """A process starts: go on from where an earlier one was. Before anything else is said.
+
+        `target` names the Redis and prefix that is published to. A checkpoint of another says
+        nothing of this one, and what was heard for that one is not published here.
+        """
         if self.writer is None:
             return
+        self._target = target
         end = self.writer.end
+        if checkpoint is not None and checkpoint.target != target:
+            log.warning("journal_other_redis", journal_is_of=checkpoint.target, now=target)
+            checkpoint = Checkpoint(end, target)
         self._take(Record(self._clock_us(), Kind.STARTED, 0, b""))
         offset = min(checkpoint.offset if checkpoint else self._oldest(), end)
         for name, line in self._lines():
@@ -219,6 +228,7 @@ class Hearing:
         lines = list(self._lines())
         return Checkpoint(
             min((self._settled(line) for _, line in lines if not line.parked), default=self._end()),
+            self._target,
             {name: line.confirmed for name, line in lines if line.confirmed != EMPTY},
             {name: self._settled(line) for name, line in lines if line.parked},
         )

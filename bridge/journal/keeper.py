@@ -14,7 +14,8 @@ from bridge.journal.segments import disk_bytes, list_segments, pack
 
 log = structlog.get_logger(__name__)
 
-EVERY_S = 1.0
+FLUSH_EVERY_S = 0.05  # what a killed bridge may lose while Redis is away
+UPKEEP_EVERY = 20  # flushes between two checkpoints
 CATCH_UP_RECORDS = 500  # heard again in one go: keeps the loop responsive
 WAIT_S = 0.01  # between two looks whether Redis has taken what was heard again
 
@@ -43,13 +44,14 @@ class Keeper:
             await asyncio.sleep(0 if did_something else WAIT_S)
 
     async def keep(self) -> None:
-        """Once a second: what was heard is on disk, and so is up to where Redis has it."""
+        """What was heard is soon with the operating system; once a second, the rest."""
         while True:
-            await asyncio.sleep(EVERY_S)
+            for _ in range(UPKEEP_EVERY):
+                await asyncio.sleep(FLUSH_EVERY_S)
+                self._hearing.flush()
             await self._keep_once()
 
     async def _keep_once(self) -> None:
-        self._hearing.flush()
         try:
             if self._room.fsync == "interval" and self._hearing.writer is not None:
                 await asyncio.to_thread(self._hearing.writer.sync)

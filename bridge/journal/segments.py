@@ -17,6 +17,7 @@ from typing import BinaryIO
 import zstandard
 
 from bridge.errors import Fatal
+from bridge.journal.owner import Owner, claim
 
 PLAIN, PACKED = ".journal", ".journal.zst"
 MAX_LINE = 64 * 1024 * 1024
@@ -88,18 +89,21 @@ def read_segment(segment: Segment, offset: int) -> Iterator[tuple[int, bytes]]:
 
 
 class SegmentWriter:
-    """Appends lines. One process at a time; `trouble` says why nothing can be written just now."""
+    """Appends lines. One process at a time.
 
-    def __init__(self, folder: Path, segment_bytes: int) -> None:
+    `set_aside` is where the journal of another owner went that was in the folder, if any.
+    """
+
+    def __init__(self, folder: Path, segment_bytes: int, owner: Owner | None = None) -> None:
         self.folder = folder
         self.head: Callable[[], bytes] | None = None  # the first line of each new segment
         self._segment_bytes = segment_bytes
         self._buffer: list[bytes] = []
         self._lock = self._take_folder()
+        self.set_aside = claim(folder, owner) if owner is not None else None
         self._start, self.end = self._heal()
         self._file = self._open(self._start)
         self.written = self.end  # up to here the operating system has it
-        self.trouble = ""
 
     def append(self, line: bytes) -> int:
         """Add a line (with its end). Returns its offset. Nothing is written before `flush`."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
+from bridge.contract import keys
 from bridge.contract.events import Depth, DepthSnapshot, Event, Quarantined
 from bridge.contract.identity import BadIdentity, believable_us
 from bridge.contract.streams import Identity, Stream, StreamType, parse_stream
@@ -27,7 +28,6 @@ from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.protocol.envelope import Ack, Data, Malformed, Refusal, parse
 from bridge.protocol.rest import account_event, depth_body
 
-QUARANTINE_KEY = "bridge:quarantine"
 MAX_RAW = 65_536  # characters of a refused frame that are kept
 DROP_SHARE = 10  # a full buffer gives up a tenth of its largest line at a time
 
@@ -68,7 +68,7 @@ class Intake:
             )
             if stream.type is StreamType.DEPTH:
                 self._books[stream.name] = DepthBook(snapshot_every)
-        self.quarantine = UnnumberedLine(Stream(QUARANTINE_KEY, StreamType.LIQUIDATION))
+        self.quarantine = UnnumberedLine(Stream(keys.QUARANTINE, StreamType.LIQUIDATION))
         self.deafness = Deafness(
             name for name, line in self.lines.items() if isinstance(line, UnnumberedLine)
         )

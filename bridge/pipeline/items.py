@@ -47,6 +47,7 @@ class Item:
     heard_us: int
     key: tuple[str, ...] = ()
     order: int = 0
+    cause: str = ""  # why something may be missing before it, where that is known
     offset: int = 0  # where the journal has the record it came from
     size: int = field(init=False)  # bytes of memory, roughly
 

@@ -16,6 +16,7 @@ from bridge.contract.identity import EMPTY, EntryId
 from bridge.contract.streams import Stream
 from bridge.pipeline.items import START, Answer, Item, Op, is_gap, numbered_gap
 
+SKIPPED = "skipped"
 LOST = "redis lost entries"
 BUFFER_FULL = "buffer full"
 RENUMBER_AFTER_US = 5_000_000
@@ -52,7 +53,6 @@ class NumberedLine:
     counters: Counters = field(default_factory=Counters)
     confirmed: str = EMPTY
     parked: str = ""
-    missing_cause: str = "skipped"
     pending_bytes: int = 0
     heard: int = 0  # messages put, ever
     resume_from: int = 0  # records of the journal before this offset are settled
@@ -60,11 +60,13 @@ class NumberedLine:
     _in_flight: int = 0
     _held_until_us: int | None = None
     _start_cause: str | None = None
+    _cause: str = ""  # why something may be missing before the next message
     _suspects: list[Item] = field(default_factory=list)
 
     def put(self, item: Item) -> None:
         """Add what was heard; out of order only where two connections hear the same stream."""
         self.heard += 1
+        item.cause, self._cause = self._cause, ""
         self.pending_bytes += item.size
         self.pending.append(item)
         if len(self.pending) > 1 + self._in_flight and _order(self.pending[-2]) > _order(item):
@@ -125,10 +127,11 @@ class NumberedLine:
         self.confirmed = last
         if last == EMPTY:
             self._start_cause = LOST
+        elif self.pending:
+            self.pending[0].cause = LOST
+            self._hold(last)
         else:
-            self.missing_cause = LOST
-            if self.pending:
-                self._hold(last)
+            self._cause = LOST
 
     def rewind(self, offset: int, oldest_us: int) -> None:
         """What waits will be heard again, from the journal's `offset` on: forget it here.
@@ -155,8 +158,8 @@ class NumberedLine:
             self._held_until_us = 0
 
     def disconnected(self, cause: str) -> None:
-        """Whatever turns out to be missing next was missed for this reason."""
-        self.missing_cause = cause
+        """What is missing before the next message was missed for this reason."""
+        self._cause = cause
 
     def drop_oldest(self, share: int) -> int:
         """Give up the oldest `1/share` of what waits; the hole becomes a gap. Returns bytes freed.
@@ -170,7 +173,10 @@ class NumberedLine:
         self.pending = deque([*keep, *rest[len(dropped) :]])
         self.pending_bytes -= freed
         self.counters.overflowed += len(dropped)
-        self.missing_cause = BUFFER_FULL
+        if len(rest) > len(dropped):
+            rest[len(dropped)].cause = BUFFER_FULL
+        else:
+            self._cause = BUFFER_FULL
         return freed
 
     def _settle_one(self, sign: str, now_us: int) -> None:
@@ -188,7 +194,6 @@ class NumberedLine:
     def _settle_message(self, sign: str, item: Item, now_us: int) -> None:
         if sign == "+":
             self.counters.published += 1
-            self.missing_cause = "skipped"
             self._suspects.clear()
             return
         self.counters.duplicates += 1
@@ -238,7 +243,7 @@ class NumberedLine:
         waiting = self.pending[0]
         missing_from = EntryId.parse(self.confirmed).position + 1
         if waiting.op is Op.APPEND and waiting.after >= missing_from:
-            self._put_first(self._gap(waiting, missing_from, self.missing_cause))
+            self._put_first(self._gap(waiting, missing_from, waiting.cause or SKIPPED))
 
     def _write_start(self) -> None:
         waiting = next((item for item in self.pending if item.op is Op.APPEND), None)

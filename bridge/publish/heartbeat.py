@@ -12,8 +12,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from bridge.contract import keys
 from bridge.contract.streams import Stream
-from bridge.publish.registry import HEARD_KEY, STATUS_KEY, STREAMS_KEY, describe
+from bridge.publish.registry import describe
 
 INTERVAL_S = 1.0
 
@@ -49,17 +50,17 @@ class Heartbeat:
         heard = _flat(self._heard_us())
         try:
             pipeline = self._client.pipeline(transaction=False)
-            pipeline.hset(self._prefix + STATUS_KEY, self._instance, status)
-            pipeline.hset(self._prefix + STREAMS_KEY, items=self._registry)
+            pipeline.hset(self._prefix + keys.STATUS, self._instance, status)
+            pipeline.hset(self._prefix + keys.STREAMS, items=self._registry)
             if heard:
-                pipeline.hset(self._prefix + HEARD_KEY, items=heard)
+                pipeline.hset(self._prefix + keys.HEARD, items=heard)
             await pipeline.execute()
         except (RedisError, OSError, TimeoutError):
             return
 
     async def heard_before(self) -> dict[str, int]:
         """The heard marks an earlier bridge left. Raises what the Redis client raises."""
-        marks = await self._client.hgetall(self._prefix + HEARD_KEY)
+        marks = await self._client.hgetall(self._prefix + keys.HEARD)
         return {_text(name): int(value) for name, value in marks.items()}
 
 

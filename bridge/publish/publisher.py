@@ -138,7 +138,7 @@ class Publisher:
             await self._prepare(wire)
             self._look_at_us = 0
             if self.trouble:
-                log.info("redis_connected", target=repr(settings.target), pending=self.pending())
+                log.info("redis_connected", target=settings.target.address, pending=self.pending())
             self.trouble = ""
             while True:
                 await self._cycle(wire)

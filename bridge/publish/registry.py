@@ -9,14 +9,10 @@ bridge:heard     hash  stream → µs: everything the exchange sent up to here i
 import json
 from collections.abc import Iterable, Sequence
 
+from bridge.contract import keys
 from bridge.contract.streams import Stream
 from bridge.errors import Fatal
 from bridge.publish.wire import Reply, pack
-
-STREAMS_KEY = "bridge:streams"
-ACCOUNT_KEY = "bridge:account"
-STATUS_KEY = "bridge:status"
-HEARD_KEY = "bridge:heard"
 
 
 class OtherAccount(Fatal):
@@ -39,12 +35,12 @@ def describe(stream: Stream) -> str:
 def pack_registration(prefix: str, streams: Iterable[Stream]) -> bytes:
     """Put these streams into the registry (one command)."""
     fields = [part for stream in streams for part in (stream.name, describe(stream))]
-    return pack("HSET", prefix + STREAMS_KEY, *fields)
+    return pack("HSET", prefix + keys.STREAMS, *fields)
 
 
 def pack_claim(prefix: str, fingerprint: str) -> bytes:
     """Claim the prefix for an account, and read whose it is (two commands)."""
-    key = prefix + ACCOUNT_KEY
+    key = prefix + keys.ACCOUNT
     return pack("SET", key, fingerprint, "NX") + pack("GET", key)
 
 
@@ -55,5 +51,5 @@ def check_claim(replies: Sequence[Reply], prefix: str, fingerprint: str) -> None
         raise OtherAccount(
             f"private streams under this prefix ({prefix!r}) belong to the account with key "
             f"fingerprint {owner.decode()}, yours is {fingerprint}: give this bridge another "
-            f"redis.key_prefix, or delete the key {prefix}{ACCOUNT_KEY} if that account is gone"
+            f"redis.key_prefix, or delete the key {prefix}{keys.ACCOUNT} if that account is gone"
         )

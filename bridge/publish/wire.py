@@ -54,8 +54,13 @@ class Target:
             tls=tls,
         )
 
+    @property
+    def address(self) -> str:
+        """Where it is, without who connects."""
+        return f"{self.path or f'{self.host}:{self.port}'}/{self.db}"
+
     def __repr__(self) -> str:  # never the password
-        return f"Target({self.path or f'{self.host}:{self.port}'}, db={self.db})"
+        return f"Target({self.address})"
 
 
 def pack(*arguments: bytes | str | int) -> bytes:

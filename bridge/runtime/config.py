@@ -158,7 +158,6 @@ RETENTION_ENTRIES: Mapping[str, int] = {
     "account.balanceUpdate": 100_000,
     "account.rfqUpdate": 100_000,
     "quarantine": 10_000,
-    "gaps": 10_000,
 }
 
 
@@ -236,7 +235,7 @@ class Config(Section):
         return tuple(names)
 
     def keep(self, kind: str) -> Keep:
-        """Retention of a stream type, or of `quarantine` or `gaps`."""
+        """Retention of a stream type, or of `quarantine`."""
         return self.retention[kind]
 
     def masked(self) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class BridgeStatus(_Told):
     stopped_us: int | None = None
     exchange: str = ""
     redis_trouble: str = ""
+    journal_trouble: str = ""
+    behind_bytes: int = 0
     pending: int = 0
     pending_bytes: int = 0
     frames: int = 0

@@ -25,7 +25,6 @@ BYTES_PER_ENTRY: Mapping[str, int] = {
     "account.balanceUpdate": 150,
     "account.rfqUpdate": 300,
     "quarantine": 600,
-    "gaps": 200,
 }
 STREAM_FLOOR_BYTES = 5 * 1024  # a stream's first node is allocated whole
 SNAPSHOT_LEVEL_BYTES = 26  # a level of a depth_snapshot, written as JSON
@@ -43,9 +42,9 @@ class Need:
 
 
 def memory_needs(config: Config) -> list[Need]:
-    """One line for each type in use, then the bridge's own two streams."""
+    """One line for each type in use, then the quarantine."""
     counts = Counter(parse_stream(name).type.value for name in config.stream_names)
-    counts |= Counter(quarantine=1, gaps=1)
+    counts |= Counter(quarantine=1)
     return [_need(kind, count, config) for kind, count in counts.items()]
 
 

@@ -4,6 +4,7 @@ Writes only to throwaway keys `<prefix>bridge:check:…`, and deletes them. Judg
 which hosted servers give where they refuse CONFIG.
 """
 
+import hashlib
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from bridge.runtime.redis_client import connect
 SUBJECT = "redis"
 OLDEST_VERSION = (6, 2)
 _SCRIPT = "return redis.call('XADD', KEYS[1], '*', 'a', ARGV[1])"
+_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
 async def look_at_redis(
@@ -138,14 +140,20 @@ def _memory(limit: int, needed: int) -> list[Finding]:
 
 async def _look_at_rights(client: Redis, key_prefix: str) -> list[Finding]:
     stream = f"{key_prefix}bridge:check:{secrets.token_hex(8)}"
-    hashed = f"{stream}:hash"
+    hashed, text = f"{stream}:hash", f"{stream}:string"
     attempts: tuple[tuple[str, ...], ...] = (
         ("XADD", stream, "*", "a", "b"),
-        ("EVAL", _SCRIPT, "1", stream, "b"),
+        ("SCRIPT", "LOAD", _SCRIPT),
+        ("EVALSHA", _SHA, "1", stream, "b"),
         ("XRANGE", stream, "-", "+", "COUNT", "1"),
+        ("XREVRANGE", stream, "+", "-", "COUNT", "1"),
         ("XINFO", "STREAM", stream),
         ("XTRIM", stream, "MAXLEN", "~", "10"),
         ("HSET", hashed, "a", "b"),
+        ("HGETALL", hashed),
+        ("SET", text, "a", "NX"),
+        ("GET", text),
+        ("DEL", text),
         ("DEL", stream),
         ("DEL", hashed),
     )

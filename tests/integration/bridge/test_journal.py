@@ -186,6 +186,18 @@ def everything(server: RedisServer, prefix: str = "") -> dict[str, list[Any]]:
         }
 
 
+def differences(live: dict[str, list[Any]], again: dict[str, list[Any]]) -> list[str]:
+    """Where two sets of streams differ first, in words."""
+    found = []
+    for stream in live.keys() | again.keys():
+        one, other = live.get(stream, []), again.get(stream, [])
+        pairs = zip(one, other, strict=False)
+        at = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+        if one[at : at + 1] != other[at : at + 1]:
+            found.append(f"{stream} at {at}: {one[at : at + 2]} became {other[at : at + 2]}")
+    return found
+
+
 async def test_a_replay_into_an_empty_redis_gives_the_very_entries_of_live(
     server: RedisServer, tmp_path: Path
 ) -> None:
@@ -212,21 +224,23 @@ async def test_a_replay_into_an_empty_redis_gives_the_very_entries_of_live(
             BRIDGE_REDIS__URL=server.url, BRIDGE_REDIS__KEY_PREFIX=prefix,
         )  # fmt: skip
         assert answer.returncode == 0, answer.stderr
-        assert everything(server, prefix) == live
+        assert not (found := differences(live, everything(server, prefix))), "\n".join(found)
 
 
 async def test_a_recording_needs_no_redis_and_replays_whole(
     server: RedisServer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"
-    async with running_simulator("--rate", "800", ledger=ledger) as exchange:
-        async with running_bridge(
+    async with (
+        running_simulator("--rate", "800", ledger=ledger) as exchange,
+        running_bridge(
             tmp_path, exchange.ws_url, "redis://127.0.0.1:1/0", STREAMS, command="record"
-        ) as recorder:
-            await eventually_async(lambda: journal_bytes(tmp_path) > 500_000, "it records", 40)
-            exchange.stop()
-            await eventually_async(lambda: "feed_lost" in recorder.log(), "the exchange is gone")
-            assert await recorder.stop() == 0
+        ) as recorder,
+    ):
+        await eventually_async(lambda: journal_bytes(tmp_path) > 500_000, "it records", 40)
+        exchange.stop()
+        await eventually_async(lambda: "feed_lost" in recorder.log(), "the exchange is gone")
+        assert await recorder.stop() == 0
     answer = run_bridge(tmp_path, "replay", "data/journal", BRIDGE_REDIS__URL=server.url)
 
     assert answer.returncode == 0, answer.stderr

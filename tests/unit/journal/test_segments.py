@@ -192,7 +192,7 @@ def test_a_write_that_fails_leaves_whole_lines(
 
 
 def test_a_checkpoint_reads_back_and_a_broken_one_is_none(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(17, {"trade.X": "5-70"}, {"depth.X": 3})
+    checkpoint = Checkpoint(17, "redis:6379/0", {"trade.X": "5-70"}, {"depth.X": 3})
 
     write_checkpoint(tmp_path, checkpoint)
     assert read_checkpoint(tmp_path) == checkpoint

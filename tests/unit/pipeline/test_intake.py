@@ -2,9 +2,10 @@
 
 import json
 
+from bridge.contract import keys
 from bridge.contract.streams import parse_stream
 from bridge.pipeline.book import Join
-from bridge.pipeline.intake import QUARANTINE_KEY, Intake
+from bridge.pipeline.intake import Intake
 from bridge.pipeline.items import Op
 from bridge.protocol.envelope import Refusal
 from tests.support import frames
@@ -75,7 +76,7 @@ def test_rubbish_goes_to_the_quarantine_with_its_reason_and_its_text() -> None:
     (entry,) = quarantined(subject)
     assert (entry["type"], entry["raw"], entry["stream"]) == ("quarantined", "rubbish", "")
     assert "not JSON" in entry["reason"]
-    assert QUARANTINE_KEY in subject.dirty
+    assert keys.QUARANTINE in subject.dirty
 
 
 def test_a_refused_message_goes_to_the_quarantine_and_its_stream_counts_as_heard() -> None:

@@ -135,8 +135,11 @@ def test_a_gap_that_came_too_late_is_thought_over_again() -> None:
 
 
 def test_a_gap_after_a_lost_connection_says_so() -> None:
-    line = line_with(8, confirmed="9-50")
+    line = line_with(5, confirmed="9-40")
     line.disconnected("connection lost")
+    line.put(trade(8))
+    line.take(NOW_US, 1)
+    line.settle(answer("ok", "9-50", "+"), NOW_US)
     line.take(NOW_US, 100)
     line.settle(answer("hole", "9-50"), NOW_US)
 

@@ -1,0 +1,64 @@
+"""Whose journal a folder holds: one exchange's and one account's.
+
+Frames of another exchange must never be published as this one's. A journal of somebody else is set
+aside, whole, in a folder beside the segments; `replay` reads it from there.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bridge.journal.checkpoint import NAME as CHECKPOINT
+
+NAME = "owner.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """`exchange`: the WebSocket URL heard; `account`: the key's fingerprint, empty without one."""
+
+    exchange: str
+    account: str = ""
+
+    def may_follow(self, other: "Owner") -> bool:
+        """May this owner's frames be appended to that owner's journal?"""
+        accounts = {self.account, other.account} - {""}
+        return self.exchange == other.exchange and len(accounts) <= 1
+
+
+def claim(folder: Path, owner: Owner) -> Path | None:
+    """Make the folder this owner's. Returns where another's journal was set aside, if there was
+    one. Raises OSError. The caller holds the folder's lock.
+    """
+    before = _read(folder)
+    aside = None
+    if before is not None and not owner.may_follow(before):
+        aside = _set_aside(folder)
+    account = owner.account or (before.account if before and aside is None else "")
+    descriptor = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(asdict(Owner(owner.exchange, account)), file)
+    return aside
+
+
+def _read(folder: Path) -> Owner | None:
+    try:
+        facts = json.loads((folder / NAME).read_text())
+        return Owner(str(facts["exchange"]), str(facts["account"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _set_aside(folder: Path) -> Path | None:
+    files = sorted(folder.glob("*.journal*"))
+    if not files:
+        return None
+    ended = datetime.fromtimestamp(max(path.stat().st_mtime for path in files), UTC)
+    aside = folder / f"aside-{ended:%Y%m%dT%H%M%S}"
+    aside.mkdir(mode=0o700, exist_ok=True)
+    for path in (*files, folder / CHECKPOINT, folder / NAME):
+        if path.exists():
+            path.rename(aside / path.name)
+    return aside
