@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/all.txt
 STAMP := $(VENV)/.installed
+# Most tests wait for real processes: more of them than cores.
+PARALLEL := --numprocesses 4 --dist worksteal
 RUFF_PATHS := bridge consumers simulator demo docs tests $(wildcard benchmarks)
 
 .PHONY: help setup demo test check fix docs chaos bench lock clean up down
@@ -23,14 +25,14 @@ demo: $(STAMP) ## See it all work on this machine (FOR=20: end after 20 s; RATE=
 	@$(BIN)/python -m demo
 
 test: $(STAMP) ## Run the tests
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q $(PARALLEL)
 
 check: $(STAMP) ## What CI runs: format, lint, types, import rules, tests
 	@$(BIN)/ruff format --check $(RUFF_PATHS)
 	@$(BIN)/ruff check $(RUFF_PATHS)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q $(PARALLEL)
 
 fix: $(STAMP) ## Format, and mend what the linter can
 	@$(BIN)/ruff check --fix $(RUFF_PATHS) || true

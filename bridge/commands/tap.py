@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,10 +78,11 @@ def command(
             f"--from {begin!r} is neither beginning, now, nor an entry's ID such as 1700000000000-0"
         ) from None
     line = _as_json if as_json else _as_fields if fields else _as_words
+    # Leave at once: nothing is held, and what was shown is flushed. Cancelling a read of the redis
+    # client instead is lost now and then.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     try:
         asyncio.run(_follow(loaded, streams, start, _printer(line, plain=as_json), count))
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         # The reader has gone: nothing to say, and nothing left to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

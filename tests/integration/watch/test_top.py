@@ -141,4 +141,4 @@ def test_the_view_follows_the_size_of_its_terminal(
     with on_terminal(tmp_path, redis_url, "--every", "60") as terminal:
         terminal.until("q leaves")
         terminal.resize(150, 40)
-        assert "─" * 150 in terminal.until("q leaves")  # long before the next look
+        terminal.until("─" * 150)  # long before the next look
