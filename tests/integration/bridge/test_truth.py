@@ -10,6 +10,7 @@ import redis
 from tests.support import truth
 from tests.support.bridge_run import ACCOUNT_STREAMS, entries, running_bridge
 from tests.support.eventually import eventually_async
+from tests.support.redis_server import free_port
 from tests.support.simulator_process import RunningSimulator, running_simulator
 
 MARKETS = ("SOL_USDC", "BTC_USDC", "SOL_USDC_PERP")
@@ -58,14 +59,13 @@ async def finished(exchange: RunningSimulator) -> None:
 async def test_redis_equals_the_ledger_for_every_stream(tmp_path: Path, redis_url: str) -> None:
     client = redis.Redis.from_url(redis_url, decode_responses=True)
     ledger = tmp_path / "ledger.jsonl"
-    arguments = ["--rate", str(RATE), "--events", str(EVENTS), "--seed", "11"]
+    port = free_port()
+    arguments = ["--rate", str(RATE), "--events", str(EVENTS), "--seed", "11", "--port", str(port)]
 
-    async with (
-        running_simulator(*arguments, ledger=ledger) as exchange,
-        running_bridge(tmp_path, exchange.ws_url, redis_url, STREAMS) as bridge,
-    ):
-        await finished(exchange)
-        exchange.stop()
+    async with running_bridge(tmp_path, f"ws://127.0.0.1:{port}", redis_url, STREAMS) as bridge:
+        await eventually_async(bridge.status, "the bridge is up")
+        async with running_simulator(*arguments, ledger=ledger) as exchange:
+            await finished(exchange)
         sent = truth.sent_by_stream(truth.read_ledger(ledger))
         await eventually_async(lambda: is_complete(client, sent), "all that was sent is in Redis")
         assert await bridge.stop() == 0

@@ -140,5 +140,7 @@ def test_the_view_follows_the_size_of_its_terminal(
 ) -> None:
     with on_terminal(tmp_path, redis_url, "--every", "60") as terminal:
         terminal.until("q leaves")
-        terminal.resize(150, 40)
-        terminal.until("─" * 150)  # long before the next look
+        painted = ""
+        while "─" * 150 not in painted:  # long before the next look
+            terminal.resize(150, 40)
+            painted = terminal.until("q leaves")
