@@ -325,7 +325,8 @@ class Hearing:
                 break
             is_public = record.kind is Kind.FRAME and PRIVATE_STREAM not in record.body
             if is_public:
-                first_us, last_us = first_us or record.received_us, record.received_us
+                first_us = first_us or record.received_us
+                last_us = max(last_us, record.received_us)
                 passed += 1
             else:
                 self._player.apply(record, self._behind, strict=False)

@@ -1,0 +1,284 @@
+"""The one way into an intake: live, behind, without a journal. Disks fail here on purpose."""
+
+import json
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from bridge.contract.streams import parse_stream
+from bridge.journal.checkpoint import Checkpoint
+from bridge.journal.hearing import Hearing
+from bridge.journal.segments import SegmentWriter, list_segments
+from bridge.pipeline.intake import Intake
+from tests.support import frames
+from tests.support.items import answer, fields
+
+TRADES, ORDERS, TICKERS = "trade.BTC_USDC_PERP", "account.orderUpdate", "ticker.BTC_USDC_PERP"
+NAMES = [TRADES, ORDERS, TICKERS]
+NOW_US = 1790915531026999
+FIRST = 99419870
+TARGET = "127.0.0.1:6379/0"
+
+
+class Subject:
+    """A hearing with its journal in a folder; `trades(n)` hears n trades."""
+
+    def __init__(
+        self, folder: Path | None, *, buffer_bytes: int = 10_000_000, keep_private: bool = True
+    ) -> None:
+        self.intake = Intake(
+            [parse_stream(name) for name in NAMES],
+            hold_us=0,
+            snapshot_every=0,
+            want_snapshot=lambda _: None,
+        )
+        self.hearing = Hearing(
+            self.intake,
+            buffer_bytes=buffer_bytes,
+            keep_private=keep_private,
+            clock_us=lambda: NOW_US,
+            on_items=lambda: None,
+        )
+        if folder is not None:
+            self.hearing.attach(SegmentWriter(folder, 1_000_000), sync_each_flush=False)
+        self.heard = 0
+
+    def begin(self, checkpoint: Checkpoint | None = None, target: str = TARGET) -> "Subject":
+        self.hearing.begin(checkpoint, target)
+        self.catch_up()
+        return self
+
+    def catch_up(self) -> None:
+        while self.hearing.catch_up(1000):
+            pass
+
+    def open(self, names: list[str] = NAMES) -> int:
+        number = self.hearing.opened("public-1", names)
+        self.hearing.answered(number)
+        return number
+
+    def trades(self, count: int, connection: int = 1) -> None:
+        for _ in range(count):
+            frame = frames.TRADE.replace(str(FIRST), str(FIRST + self.heard))
+            self.hearing.hear(frame, NOW_US + self.heard, connection)
+            self.heard += 1
+
+    def waiting(self, name: str = TRADES) -> list[int]:
+        return [item.position for item in self.intake.lines[name].pending]
+
+    def all_settled(self, name: str = TRADES) -> None:
+        line = self.intake.lines[name]
+        items = line.take(NOW_US, 10_000)
+        line.settle(answer("ok", f"9-{items[-1].position}0", "+" * len(items)), NOW_US)
+
+
+def numbers(start: int, count: int) -> list[int]:
+    return list(range(FIRST + start, FIRST + start + count))
+
+
+def full(*_: object) -> NoReturn:
+    raise OSError(28, "No space left on device")
+
+
+def test_what_is_heard_waits_and_is_on_disk_before_it_is_sent(tmp_path: Path) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(3)
+
+    subject.hearing.flush()
+
+    assert subject.waiting() == numbers(0, 3)
+    assert b'"t":99419872' in list_segments(tmp_path)[0].path.read_bytes()
+
+
+def test_a_killed_process_is_followed_by_one_that_hears_it_again(tmp_path: Path) -> None:
+    killed = Subject(tmp_path).begin()
+    killed.open()
+    killed.trades(5)
+    killed.all_settled()
+    killed.trades(4)
+    killed.hearing.flush()
+    checkpoint = killed.hearing.checkpoint()
+    assert killed.hearing.writer is not None
+    killed.hearing.writer.close()
+
+    again = Subject(tmp_path).begin(checkpoint)
+
+    assert again.waiting() == numbers(5, 4)
+    assert again.intake.lines[TRADES].confirmed == f"9-{FIRST + 4}0"
+    assert again.hearing.is_live
+
+
+def test_without_a_checkpoint_everything_is_heard_again(tmp_path: Path) -> None:
+    killed = Subject(tmp_path).begin()
+    killed.open()
+    killed.trades(3)
+    killed.hearing.close()
+
+    assert Subject(tmp_path).begin().waiting() == numbers(0, 3)
+
+
+def test_what_was_heard_for_another_redis_is_not_published_here(tmp_path: Path) -> None:
+    killed = Subject(tmp_path).begin()
+    killed.open()
+    killed.trades(3)
+    checkpoint = killed.hearing.checkpoint()
+    killed.hearing.close()
+
+    other = Subject(tmp_path).begin(checkpoint, "10.0.0.1:6379/0 mine:")
+
+    assert other.waiting() == []
+    assert other.intake.lines[TRADES].confirmed == "0-0"
+
+
+def test_more_than_memory_may_hold_is_left_to_the_journal(tmp_path: Path) -> None:
+    subject = Subject(tmp_path, buffer_bytes=300_000).begin()
+    subject.open()
+
+    subject.trades(3000)
+
+    waiting = len(subject.waiting())
+    assert not subject.hearing.is_live
+    assert subject.hearing.behind_bytes() > 0
+    assert waiting < 1000
+    total = waiting
+    while not subject.hearing.is_live:
+        subject.all_settled()
+        assert subject.hearing.catch_up(200)
+        total += len(subject.waiting())
+    assert total == 3000
+    assert subject.waiting()[-1] == FIRST + 2999
+
+
+def test_what_redis_lost_is_heard_again_for_that_stream_alone(tmp_path: Path) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(5)
+    subject.hearing.hear(frames.ORDER_ACCEPTED, NOW_US, 1)
+    subject.all_settled()
+    subject.trades(1)
+    line = subject.intake.lines[TRADES]
+    line.take(NOW_US, 10)
+    line.settle(answer("empty", "0-0"), NOW_US)
+
+    subject.hearing.refill()
+    subject.catch_up()
+
+    assert subject.waiting() == numbers(0, 6)
+    assert len(subject.intake.lines[ORDERS].pending) == 1
+    start = line.take(NOW_US, 10)[0]
+    assert fields(start)["cause"] == "redis lost entries"
+
+
+def test_a_full_disk_raises_an_alarm_and_publishing_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(2)
+    subject.hearing.flush()
+
+    monkeypatch.setattr(os, "write", full)
+    subject.trades(2)
+    subject.hearing.flush()
+    subject.trades(2)
+
+    assert "No space left" in subject.hearing.trouble
+    assert subject.waiting() == numbers(0, 6)
+    monkeypatch.undo()
+    subject.hearing.mend()
+    assert subject.hearing.trouble == ""
+    subject.trades(1)
+    subject.hearing.flush()
+    assert b'"t":99419876' in list_segments(tmp_path)[-1].path.read_bytes()
+
+
+def test_behind_and_the_disk_full_what_comes_is_held_and_then_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject(tmp_path, buffer_bytes=300_000).begin()
+    subject.open()
+    subject.trades(3000)
+    subject.hearing.flush()
+
+    monkeypatch.setattr(os, "write", full)
+    subject.trades(1)
+    subject.hearing.flush()
+    subject.trades(50)
+    monkeypatch.undo()
+
+    seen = set(subject.waiting())
+    while not subject.hearing.is_live:
+        subject.all_settled()
+        subject.hearing.catch_up(500)
+        seen |= set(subject.waiting())
+    assert seen >= set(numbers(0, 3000)) | set(numbers(3001, 50))
+
+
+def test_redis_away_and_the_journal_full_the_oldest_public_frames_go_and_are_marked(
+    tmp_path: Path,
+) -> None:
+    subject = Subject(tmp_path, buffer_bytes=300_000).begin()
+    subject.open()
+    subject.trades(2000)
+    subject.hearing.hear(frames.ORDER_ACCEPTED, NOW_US, 1)
+    subject.hearing.hear(frames.TICKER.replace("1790134358087727", str(NOW_US)), NOW_US, 1)
+    subject.hearing.flush()
+    first_waiting = len(subject.waiting())
+
+    subject.hearing.give_up(subject.hearing.recorded_bytes())
+
+    (order,) = subject.intake.lines[ORDERS].pending
+    assert fields(order)["type"] == "orderAccepted"
+    ticker_entries = [fields(item) for item in subject.intake.lines[TICKERS].pending]
+    assert [entry["cause"] for entry in ticker_entries] == ["buffer full"]
+    assert len(subject.waiting()) == first_waiting
+    subject.catch_up()
+    subject.trades(1)
+    assert subject.intake.lines[TRADES].pending[-1].cause == "buffer full"
+
+
+def test_private_frames_stay_out_of_the_journal_where_that_is_wanted(tmp_path: Path) -> None:
+    subject = Subject(tmp_path, keep_private=False).begin()
+    private = subject.open([ORDERS])
+    subject.hearing.hear(frames.ORDER_ACCEPTED, NOW_US, private)
+    subject.hearing.flush()
+
+    assert len(subject.intake.lines[ORDERS].pending) == 1
+    assert b"59887375336" not in list_segments(tmp_path)[0].path.read_bytes()
+
+
+def test_without_a_journal_memory_is_bounded_by_giving_up_the_oldest() -> None:
+    subject = Subject(None, buffer_bytes=300_000)
+    subject.open()
+
+    subject.trades(3000)
+
+    assert subject.intake.pending_bytes() < 450_000
+    assert subject.waiting()[-1] == FIRST + 2999
+
+
+def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
+    killed = Subject(tmp_path).begin()
+    killed.open()
+    killed.trades(2)
+    killed.hearing.close()
+    path = list_segments(tmp_path)[0].path
+    path.write_bytes(path.read_bytes() + b"\x00\x00rubbish\n")
+
+    again = Subject(tmp_path).begin()
+
+    assert again.waiting() == numbers(0, 2)
+    assert again.hearing.damaged_lines == 1
+
+
+def test_a_segment_begins_with_the_connections_that_are_open(tmp_path: Path) -> None:
+    subject = Subject(tmp_path).begin()
+    number = subject.open()
+
+    line = subject.hearing.state()
+
+    facts = json.loads(line.split(b" ", 3)[3])
+    assert facts["connections"] == {str(number): NAMES}

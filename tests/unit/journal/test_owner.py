@@ -1,0 +1,55 @@
+"""A folder holds one owner's journal; another's is set aside, whole."""
+
+from pathlib import Path
+
+from bridge.journal.owner import Owner
+from bridge.journal.segments import SegmentWriter, read_lines
+
+REAL = Owner("wss://ws.backpack.exchange", "")
+DESK = Owner("ws://127.0.0.1:8765", "")
+
+
+def write(folder: Path, owner: Owner, line: bytes) -> Path | None:
+    writer = SegmentWriter(folder, 1000, owner)
+    writer.append(line + b"\n")
+    writer.flush()
+    writer.close()
+    return writer.set_aside
+
+
+def lines(folder: Path) -> list[bytes]:
+    return [line for _, line in read_lines(folder, 0)]
+
+
+def test_the_same_owner_goes_on(tmp_path: Path) -> None:
+    assert write(tmp_path, REAL, b"one") is None
+    assert write(tmp_path, REAL, b"two") is None
+
+    assert lines(tmp_path) == [b"one", b"two"]
+
+
+def test_another_exchanges_journal_is_set_aside(tmp_path: Path) -> None:
+    write(tmp_path, DESK, b"made")
+    (tmp_path / "checkpoint.json").write_text("{}")
+
+    aside = write(tmp_path, REAL, b"real")
+
+    assert aside is not None
+    assert lines(aside) == [b"made"]
+    assert (aside / "checkpoint.json").exists()
+    assert not (tmp_path / "checkpoint.json").exists()
+    assert lines(tmp_path) == [b"real"]
+
+
+def test_another_accounts_journal_is_set_aside(tmp_path: Path) -> None:
+    write(tmp_path, Owner(REAL.exchange, "mine"), b"mine")
+
+    assert write(tmp_path, Owner(REAL.exchange, "yours"), b"yours") is not None
+
+
+def test_public_streams_alone_are_anybodys(tmp_path: Path) -> None:
+    write(tmp_path, REAL, b"public")
+
+    assert write(tmp_path, Owner(REAL.exchange, "mine"), b"mine") is None
+    assert write(tmp_path, REAL, b"public again") is None
+    assert write(tmp_path, Owner(REAL.exchange, "yours"), b"yours") is not None
