@@ -10,8 +10,12 @@ LIMIT_S = 30.0
 
 
 def environment(redis_url: str, **more: str) -> dict[str, str]:
-    """This process's, with the Redis to look at, and nothing of a bridge configured around it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
+    """This process's, with a Redis to look at; no bridge configured, no terminal's size."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("BRIDGE_") and name not in ("COLUMNS", "LINES")
+    }
     return kept | {"PYTHONPATH": str(ROOT), "BRIDGE_REDIS__URL": redis_url, **more}
 
 

@@ -235,6 +235,7 @@ def test_redis_away_and_the_journal_full_the_oldest_public_frames_go_and_are_mar
     ticker_entries = [fields(item) for item in subject.intake.lines[TICKERS].pending]
     assert [entry["cause"] for entry in ticker_entries] == ["buffer full"]
     assert len(subject.waiting()) == first_waiting
+    subject.all_settled()
     subject.catch_up()
     subject.trades(1)
     assert subject.intake.lines[TRADES].pending[-1].cause == "buffer full"
