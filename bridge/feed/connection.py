@@ -71,7 +71,8 @@ class Connection:
     """One connection and the streams it is to hear.
 
     `on_subscribed` runs once a (re)subscription has reached the exchange: when it answers the ping
-    sent behind it (there is no acknowledgement), or just before the first frame.
+    sent behind it, since there is no acknowledgement. (A first frame proves less: other streams of
+    the connection may be subscribed later than its own.)
     """
 
     def __init__(
@@ -93,7 +94,6 @@ class Connection:
         self._signer = signer
         self._on_subscribed = on_subscribed
         self._number = 0
-        self._awaits_answer = False
 
     async def run_once(self) -> None:
         """Live one connection; always ends in FeedLost (or cancellation)."""
@@ -133,7 +133,6 @@ class Connection:
 
     async def _listen(self, socket: ClientConnection) -> None:
         await self._subscribe(socket)
-        self._awaits_answer = True
         pong = cast("asyncio.Future[float]", await socket.ping())
         pong.add_done_callback(self._answered)
         while True:
@@ -153,17 +152,12 @@ class Connection:
             self._signer.public_key, self._signer.sign, timestamp_ms, window_ms
         )
 
-    def _answered(self, pong: "asyncio.Future[float] | None" = None) -> None:
-        if pong is not None and (pong.cancelled() or pong.exception() is not None):
-            return
-        if self._awaits_answer:
-            self._awaits_answer = False
+    def _answered(self, pong: "asyncio.Future[float]") -> None:
+        if not pong.cancelled() and pong.exception() is None:
             self._hearing.answered(self._number)
             self._on_subscribed()
 
     def _take(self, frame: str | bytes) -> None:
-        if self._awaits_answer:
-            self._answered()
         now_us = self._clock_us()
         heard = self._hearing.hear(frame, now_us, self._number)
         state = self.state
