@@ -303,11 +303,15 @@ class Hearing:
         starts = [segment.start for segment in list_segments(writer.folder)]
         early = max(0, offset - TWINS_BYTES)
         self._behind = max((start for start in starts if start <= early), default=starts[0])
+        for _, line in self._lines():
+            line.hear_again()
         self._player.begin()
         self.intake.forget(keep=self._unjournaled)
 
     def _live_again(self) -> None:
         self._behind = None
+        for _, line in self._lines():
+            line.caught_up()
         held, self._held = self._held, deque()
         self._held_bytes = 0
         for record in held:

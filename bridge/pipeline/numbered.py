@@ -147,6 +147,12 @@ class NumberedLine:
         self._held_until_us = None
         self._suspects = []
 
+    def hear_again(self) -> None:
+        """What follows was heard before: the script settles that."""
+
+    def caught_up(self) -> None:
+        """What follows is new."""
+
     def redeem(self) -> None:
         """Try a parked stream again."""
         self.parked = ""

@@ -30,6 +30,13 @@ class Tail(NamedTuple):
     entries: Sequence[tuple[str, Mapping[str, str]]]
 
 
+class Stored(NamedTuple):
+    """What a tail told: keys of its entries, and the newest order value among them."""
+
+    keys: frozenset[tuple[str, ...]]
+    newest: int
+
+
 @dataclass(slots=True)
 class UnnumberedLine:
     """One unnumbered stream's queue towards Redis. Times are the caller's, in µs."""
@@ -43,7 +50,9 @@ class UnnumberedLine:
     heard: int = 0  # messages put, ever
     resume_from: int = 0  # records of the journal before this offset are settled
     lost_at: str | None = None  # Redis lost acknowledged entries; its last ID. Nothing is sent then
+    rehearing: bool = False  # what is put may be in the stream already: heard before a restart
     _floor_ms: int = 0  # while refilling: older messages are there already
+    _stored: Stored = field(default_factory=lambda: Stored(frozenset(), 0))
     _in_flight: int = 0
     _last: str | None = None  # the ID the next batch expects; None: the tail must be read first
     _newest: tuple[int, tuple[str, ...]] = (0, ())
@@ -51,7 +60,10 @@ class UnnumberedLine:
     def put(self, item: Item) -> None:
         """Add what was heard, unless it is a state that a newer one has overtaken."""
         self.heard += 1
-        if item.ms < self._floor_ms or self._is_overtaken(item):
+        if item.ms < self._floor_ms or self._is_stored(item, self._stored):
+            self.counters.duplicates += 1
+            return
+        if self._is_overtaken(item):
             return
         self.pending_bytes += item.size
         self.pending.append(item)
@@ -125,10 +137,13 @@ class UnnumberedLine:
             self.lost_at = tail.last
             return
         self._last = self.confirmed = tail.last
-        stored = [identified for _, fields in tail.entries if (identified := _identify(fields))]
-        keys = {key for key, _ in stored}
-        newest = max((order for _, order in stored), default=0)
-        kept = deque(item for item in self.pending if not self._is_stored(item, keys, newest))
+        known = [identified for _, fields in tail.entries if (identified := _identify(fields))]
+        stored = Stored(
+            frozenset(key for key, _ in known), max((order for _, order in known), default=0)
+        )
+        if self.rehearing:
+            self._stored = stored
+        kept = deque(item for item in self.pending if not self._is_stored(item, stored))
         self.counters.duplicates += len(self.pending) - len(kept)
         self.pending = kept
         self.pending_bytes = sum(item.size for item in kept)
@@ -168,6 +183,15 @@ class UnnumberedLine:
             if last.ms * 1000 < oldest_us:
                 self._put_first_gap(oldest_us)
             self._floor_ms = max(0, last.ms - TAIL_MS)
+
+    def hear_again(self) -> None:
+        """What follows was heard before: a tail that is read counts for all of it."""
+        self.rehearing = True
+
+    def caught_up(self) -> None:
+        """What follows is new."""
+        self.rehearing = False
+        self._stored = Stored(frozenset(), 0)
 
     def redeem(self) -> None:
         """Try a parked stream again."""
@@ -235,11 +259,13 @@ class UnnumberedLine:
         self.pending.appendleft(gap)
         self.pending_bytes += gap.size
 
-    def _is_stored(self, item: Item, keys: set[tuple[str, ...]], newest: int) -> bool:
+    def _is_stored(self, item: Item, stored: Stored) -> bool:
         """Is it in the tail already, or a state that what is there has overtaken?"""
         if item.order and self.stream.identity is Identity.STATES:
-            return item.order < newest or (item.order == newest and item.key in keys)
-        return item.key in keys
+            return item.order < stored.newest or (
+                item.order == stored.newest and item.key in stored.keys
+            )
+        return item.key in stored.keys
 
 
 def _identify(fields: Mapping[str, str]) -> tuple[tuple[str, ...], int] | None:

@@ -74,6 +74,45 @@ def test_a_lost_answer_is_a_question_for_the_tail() -> None:
     assert line.take(NOW_US, 100) == ()
 
 
+def test_what_is_heard_again_after_the_tail_was_read_is_told_by_it_too() -> None:
+    line = UnnumberedLine(ORDERS)
+    line.hear_again()
+    line.put(order("a"))
+    line.read_tail(Tail("9-0", [("8-0", fields(order("a"))), ("9-0", fields(order("b")))]))
+
+    line.put(order("b"))
+    line.put(order("c"))
+
+    (kept,) = line.take(NOW_US, 100)
+    assert fields(kept)["order_id"] == "c"
+
+
+def test_a_state_heard_again_after_the_tail_was_read_is_overtaken_by_it() -> None:
+    line = UnnumberedLine(TICKERS)
+    line.hear_again()
+    line.put(ticker(NOW_US + 1))
+    stored = [("8-0", fields(ticker(NOW_US + 1))), ("9-0", fields(ticker(NOW_US + 3)))]
+    line.read_tail(Tail("9-0", stored))
+
+    for moment_us in (NOW_US + 2, NOW_US + 3, NOW_US + 4):
+        line.put(ticker(moment_us))
+
+    (kept,) = line.take(NOW_US, 100)
+    assert fields(kept)["event_us"] == str(NOW_US + 4)
+
+
+def test_once_caught_up_the_tail_counts_no_more() -> None:
+    line = UnnumberedLine(ORDERS)
+    line.hear_again()
+    line.put(order("a"))
+    line.read_tail(Tail("9-0", [("9-0", fields(order("b")))]))
+
+    line.caught_up()
+    line.put(order("b"))
+
+    assert len(line.take(NOW_US, 100)) == 2
+
+
 def test_twins_are_two_messages() -> None:
     twins = Twins()
     line = UnnumberedLine(ORDERS)
