@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from bridge import __version__
 from bridge.contract import keys
@@ -212,6 +212,12 @@ class Bridge(_Ears):
         while True:
             try:
                 heard = await heartbeat.heard_before()
+                break
+            except BusyLoadingError:
+                await asyncio.sleep(0.5)
+            except ResponseError as error:
+                log.warning("heard_marks_unreadable", reason=str(error))
+                heard = {}
                 break
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(0.5)

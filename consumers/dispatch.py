@@ -5,6 +5,7 @@ someone else, or by a newer bridge) is counted, told of once for each stream, an
 """
 
 import inspect
+import traceback
 from collections.abc import Mapping
 
 import structlog
@@ -33,6 +34,7 @@ class HandlerFailed(Exception):
             stream=self.stream,
             entry_id=self.entry_id,
             error=type(cause).__name__ if private else f"{type(cause).__name__}: {cause}",
+            at=_place(cause),
             failures=failures,
             retry_s=retry_s,
         )
@@ -74,3 +76,9 @@ class Dispatcher:
             private = stream.startswith("account.")
             reason = "not of the contract" if private else str(error)
             _log.warning("entry_not_understood", stream=stream, entry_id=entry_id, reason=reason)
+
+
+def _place(error: BaseException | None) -> str:
+    """File and line that raised it: where a handler's author looks first."""
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

@@ -56,6 +56,9 @@ def _module(name: str) -> object:
         return import_module(name)
     except ImportError as error:
         raise ConfigError(f"cannot import {name}: {error}") from error
+    except SyntaxError as error:
+        place = f"{error.filename}, line {error.lineno}"
+        raise ConfigError(f"cannot import {name}: {error.msg} ({place})") from error
 
 
 def _check(kind: type[Consumer]) -> None:

@@ -19,6 +19,7 @@ from rich.text import Text
 from bridge.contract.streams import parse_stream
 from bridge.errors import BridgeError
 from bridge.runtime.checks.finding import Finding, Level, exit_code
+from bridge.runtime.checks.journal import look_at_journal
 from bridge.runtime.checks.keys import look_at_keys
 from bridge.runtime.checks.markets import look_at_markets
 from bridge.runtime.checks.memory import Need, memory_needs, total_bytes
@@ -63,6 +64,7 @@ def command(
     findings = [
         Finding(Level.OK, "configuration", _sources(config)),
         look_at_keys(loaded, os.environ, ENV_FILE),
+        look_at_journal(loaded.journal),
         *asyncio.run(_look_around(loaded)),
     ]
     for table in (

@@ -66,6 +66,9 @@ _WITHOUT_SYMBOL = {
 _BY_NAME = {member.value: member for member in StreamType}
 
 
+_NOT_IN_SYMBOLS = "*?[]{}/,;"
+
+
 class BadStreamName(ValueError):
     """The name is not one the exchange could serve; the message says why and what is near."""
 
@@ -122,6 +125,11 @@ def _split_type(name: str) -> tuple[StreamType, str]:
         part, _, rest = rest.partition(".")
         head = f"account.{part}"
     kind = _BY_NAME.get(head)
+    if any(sign in rest for sign in _NOT_IN_SYMBOLS):
+        raise BadStreamName(
+            f"{name!r}: a market's symbol has none of {_NOT_IN_SYMBOLS} in it; "
+            "patterns are no subscription"
+        )
     if kind is None or not name.isprintable() or " " in name:
         raise BadStreamName(f"{name!r} is not a stream: types are {_list(_BY_NAME)}")
     return kind, rest

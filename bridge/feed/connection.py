@@ -114,7 +114,8 @@ class Connection:
             raise FeedLost(f"refused with HTTP {error.response.status_code}") from None
         except ConnectionClosed as error:
             raise FeedLost(f"closed: {error}") from None
-        except (WebSocketException, OSError, TimeoutError) as error:
+        except (WebSocketException, OSError, TimeoutError, ValueError, OverflowError) as error:
+            # the last two: a redirect to an address that is none
             raise FeedLost(f"{type(error).__name__}: {error}".rstrip(": ")) from None
         finally:
             self.state.connected = False

@@ -9,6 +9,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bridge.contract.identity import EntryId
+
 NAME = "checkpoint.json"
 
 
@@ -33,10 +35,10 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         return Checkpoint(
             int(facts["offset"]),
             str(facts["target"]),
-            dict(facts["confirmed"]),
-            dict(facts["parked"]),
+            {name: str(EntryId.parse(last)) for name, last in facts["confirmed"].items()},
+            {name: int(offset) for name, offset in facts["parked"].items()},
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 
@@ -46,4 +48,6 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(asdict(checkpoint), file)
+        file.flush()
+        os.fsync(file.fileno())  # else a power loss may leave an empty file under its name
     aside.replace(folder / NAME)

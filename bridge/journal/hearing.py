@@ -20,7 +20,7 @@ from bridge.contract.identity import EMPTY
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.player import Player
 from bridge.journal.record import Kind, Record, read, render, render_frame
-from bridge.journal.segments import SegmentWriter, list_segments, read_lines
+from bridge.journal.segments import SegmentWriter, WriteFailed, list_segments, read_lines
 from bridge.pipeline.book import Join
 from bridge.pipeline.intake import Intake, Line
 from bridge.protocol.envelope import Data, Refusal, parse
@@ -28,6 +28,7 @@ from bridge.protocol.envelope import Data, Refusal, parse
 log = structlog.get_logger(__name__)
 
 LOW_SHARE = 2  # catching up goes on while less than 1/2 of the memory waits
+PARKED_SHARE = 16  # of the memory, for each stream that fails alone
 BOUND_EVERY = 256  # frames between two looks at the memory
 TWINS_BYTES = 1024 * 1024  # of the journal before the settled place that are heard for their counts
 PRIVATE_STREAM = b'"stream":"account.'
@@ -49,7 +50,6 @@ class Hearing:
         self.intake = intake
         self.writer: SegmentWriter | None = None
         self.trouble = ""  # why nothing can be journaled just now
-        self.damaged_lines = 0
         self._buffer_bytes = buffer_bytes
         self._private = (
             frozenset()
@@ -76,8 +76,10 @@ class Hearing:
         self._connection += 1
         number = self._connection
         if self._private and any(stream in self._private for stream in streams):
+            number = -number  # the journal can say nothing about it
             self._unjournaled.add(number)
-        self._open[number] = streams
+        else:
+            self._open[number] = streams
         body = json.dumps({"name": name, "streams": list(streams)}, separators=(",", ":"))
         self._take(Record(self._clock_us(), Kind.OPENED, number, body.encode()))
         return number
@@ -188,15 +190,18 @@ class Hearing:
                 log.error("redis_lost_entries", stream=name, redis_has=line.lost_at,
                           acknowledged=line.confirmed, journal=self.writer is not None)  # fmt: skip
                 self.intake.dirty[name] = line
+        self.flush()
         if self.writer is None:
             for name in lost:
                 self._line(name).accept_loss()
             return
-        self.flush()
         oldest = self._oldest()
         oldest_us = next((record.received_us for _, record in self._records(oldest)), 0)
         for name, line in self._lines():
-            line.rewind(oldest if name in lost else self._settled(line), oldest_us)
+            if name not in self._private:
+                line.rewind(oldest if name in lost else self._settled(line), oldest_us)
+            elif name in lost:
+                line.accept_loss()  # it was never in the journal
         self._read_from(oldest)
 
     def catch_up(self, limit: int) -> bool:
@@ -290,7 +295,7 @@ class Hearing:
         for following, line in read_lines(writer.folder, offset):
             record = read(line)
             if record is None:
-                self.damaged_lines += 1
+                self._player.damaged += 1
                 record = NOTHING
             yield following, record
 
@@ -303,8 +308,9 @@ class Hearing:
         starts = [segment.start for segment in list_segments(writer.folder)]
         early = max(0, offset - TWINS_BYTES)
         self._behind = max((start for start in starts if start <= early), default=starts[0])
-        for _, line in self._lines():
-            line.hear_again()
+        for name, line in self._lines():
+            if name not in self._private:
+                line.hear_again()
         self._player.begin()
         self.intake.forget(keep=self._unjournaled)
 
@@ -318,6 +324,11 @@ class Hearing:
             self._player.apply(record, self._end(), strict=False)
         self.intake.want_missing_books()
         log.info("journal_caught_up", damaged_lines=self.damaged_lines)
+
+    @property
+    def damaged_lines(self) -> int:
+        """Lines and records of the journal that could not be made sense of."""
+        return self._player.damaged
 
     def _pass_over(self, until: int) -> None:
         """Go on reading at `until`; what is left out is marked where no numbers tell."""
@@ -341,12 +352,18 @@ class Hearing:
             self.intake.overflowed(first_us, last_us, self._behind)
 
     def _go_on_without(self, error: OSError) -> None:
+        """Publishing goes on without the net. Behind, what was not written is kept in memory."""
         log.error("journal_failed", reason=error.strerror or str(error))
         self.trouble = f"cannot write the journal: {error.strerror or error}"
         self._broken, self.writer = self.writer, None
+        if self._behind is not None and isinstance(error, WriteFailed):
+            for line in error.lines:
+                if (record := read(line.rstrip(b"\n"))) is not None:
+                    self._hold(record)
 
     def _bound(self) -> None:
         """More waits than memory may hold: leave it to the journal, or give up the oldest."""
+        self.intake.bound_parked(self._buffer_bytes // PARKED_SHARE)
         if self._behind is not None or self.intake.pending_bytes() <= self._buffer_bytes:
             return
         if self.writer is None:

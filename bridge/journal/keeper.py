@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -53,31 +54,28 @@ class Keeper:
 
     async def _keep_once(self) -> None:
         try:
+            self._make_room()
             if self._room.fsync == "interval" and self._hearing.writer is not None:
                 await asyncio.to_thread(self._hearing.writer.sync)
             write_checkpoint(self._room.folder, self._hearing.checkpoint())
             await asyncio.to_thread(self._pack_closed)
-            self._make_room()
         except OSError as error:
             log.warning("journal_upkeep_failed", reason=error.strerror or str(error))
         self._hearing.mend()
 
     def _pack_closed(self) -> None:
-        """Compress what is closed and settled; one segment a second is plenty."""
+        """Compress what is closed."""
         for segment in list_segments(self._room.folder)[:-1]:
             if not segment.is_packed:
                 pack(segment)
-                return
 
     def _make_room(self) -> None:
-        """Over budget or age: the oldest segment goes, never the one that is written."""
+        """Over budget or age: the oldest segments go, never the one that is written."""
         segments = list_segments(self._room.folder)
-        if len(segments) < 2:
-            return
-        oldest, following = segments[0], segments[1]
-        age_s = time.time() - following.path.stat().st_mtime
-        over = disk_bytes(self._room.folder) > self._room.max_bytes
-        if over or age_s > self._room.max_age_s:
+        for oldest, following in pairwise(segments):
+            over = disk_bytes(self._room.folder) > self._room.max_bytes
+            if not over and time.time() - following.path.stat().st_mtime <= self._room.max_age_s:
+                return
             self._hearing.give_up(following.start)
             oldest.path.unlink()
             log.info("journal_pruned", segment=oldest.path.name, over_budget=over)

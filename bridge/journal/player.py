@@ -10,9 +10,14 @@ from bridge.protocol.rest import BadBody
 
 
 class Player:
-    """Plays records to one intake. Call `begin` where reading starts anew."""
+    """Plays records to one intake. Call `begin` where reading starts anew.
+
+    `damaged` counts records that could not be made sense of. Connections whose numbers are negative
+    are not in the journal, and nothing it says is about them.
+    """
 
     def __init__(self, intake: Intake) -> None:
+        self.damaged = 0
         self._intake = intake
         self._fresh = True
 
@@ -22,8 +27,20 @@ class Player:
 
     def apply(self, record: Record, offset: int, *, strict: bool) -> Join | None:
         """One record. A REST body answers what became of it; a bad one raises BadBody if `strict`
-        (it has just come), and is passed over otherwise (it was refused when it came).
+        (it has just come), and is passed over otherwise (it was refused when it came). Damage is
+        passed over and counted.
         """
+        try:
+            return self._apply(record, offset, strict=strict)
+        except BadBody:
+            raise
+        except (ValueError, KeyError, TypeError):
+            if strict:
+                raise
+            self.damaged += 1
+            return None
+
+    def _apply(self, record: Record, offset: int, *, strict: bool) -> Join | None:
         intake, number = self._intake, record.connection
         fresh, self._fresh = self._fresh, False
         match record.kind:
@@ -38,13 +55,18 @@ class Player:
             case Kind.MARKS:
                 intake.resume(json.loads(record.body), offset)
             case Kind.STARTED:
-                for connection in intake.deafness.open_connections():
-                    intake.lost(connection, NOT_RUNNING)
+                self._lose_all()
             case Kind.STATE if fresh:
                 intake.deafness.restore(**json.loads(record.body))
             case Kind.REST:
                 return self._body(record, offset, strict=strict)
         return None
+
+    def _lose_all(self) -> None:
+        """A process started: the connections of the one before it are gone."""
+        for connection in self._intake.deafness.open_connections():
+            if connection > 0:
+                self._intake.lost(connection, NOT_RUNNING)
 
     def _body(self, record: Record, offset: int, *, strict: bool) -> Join | None:
         name, _, text = record.body.partition(b" ")

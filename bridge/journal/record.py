@@ -16,6 +16,8 @@ import binascii
 from dataclasses import dataclass
 from enum import StrEnum
 
+MAX_DIGITS = 16  # µs since 1970 until the year 2286
+
 
 class Kind(StrEnum):
     """What a line records."""
@@ -60,7 +62,7 @@ def render_frame(received_us: int, connection: int, frame: str | bytes) -> bytes
 def read(line: bytes) -> Record | None:
     """The record of a line (without its end); None where it is not one."""
     parts = line.split(b" ", 3)
-    if len(parts) != 4 or not parts[0].isdigit() or not parts[2].isdigit():
+    if len(parts) != 4 or not (_is_number(parts[0]) and _is_number(parts[2])):
         return None
     kind = _KINDS.get(parts[1])
     if kind is None:
@@ -72,3 +74,7 @@ def read(line: bytes) -> Record | None:
         except binascii.Error:
             return None
     return Record(int(parts[0]), kind, int(parts[2]), body)
+
+
+def _is_number(digits: bytes) -> bool:
+    return digits.isdigit() and len(digits) <= MAX_DIGITS

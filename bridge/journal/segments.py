@@ -24,6 +24,14 @@ MAX_LINE = 64 * 1024 * 1024
 READ_BYTES = 1024 * 1024
 
 
+class WriteFailed(OSError):
+    """The disk is full, or fails: `lines` were not written."""
+
+    def __init__(self, error: OSError, lines: list[bytes]) -> None:
+        super().__init__(error.errno, error.strerror or str(error))
+        self.lines = lines
+
+
 class JournalInUse(Fatal):
     """Another process writes to this folder."""
 
@@ -72,20 +80,36 @@ def read_lines(folder: Path, offset: int) -> Iterator[tuple[int, bytes]]:
 
 
 def read_segment(segment: Segment, offset: int) -> Iterator[tuple[int, bytes]]:
-    """The whole lines of one segment from `offset` on, as `read_lines` gives them."""
-    try:
-        file = open_plain(segment)
-    except FileNotFoundError:
+    """The whole lines of one segment from `offset` on, as `read_lines` gives them.
+
+    A packed segment that is damaged ends where the damage begins, with a line that is no record.
+    """
+    file = _open_either(segment)
+    if file is None:
         return
     place = max(segment.start, offset)
     rest = b""
     with file:
-        file.seek(place - segment.start)
-        while chunk := file.read(READ_BYTES):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                place += len(line) + 1
-                yield place, line
+        try:
+            file.seek(place - segment.start)
+            while chunk := file.read(READ_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    place += len(line) + 1
+                    yield place, line
+        except zstandard.ZstdError:
+            yield place, b""
+
+
+def _open_either(segment: Segment) -> BinaryIO | None:
+    """The segment's file, or the packed one it has become meanwhile; None where both are gone."""
+    packed = Segment(segment.start, segment.path.with_name(segment.path.name + ".zst"))
+    for each in (segment, packed):
+        try:
+            return open_plain(each)
+        except FileNotFoundError:
+            continue
+    return None
 
 
 class SegmentWriter:
@@ -113,20 +137,20 @@ class SegmentWriter:
         return offset
 
     def flush(self) -> None:
-        """Hand everything to the operating system. Raises OSError (disk full, say).
-
-        What could not be written is forgotten here: the caller has it and goes on without.
+        """Hand everything to the operating system. Raises WriteFailed, which has the lines that
+        could not be written: they are the caller's then.
         """
         if not self._buffer:
             return
-        data, self._buffer = b"".join(self._buffer), []
+        lines, self._buffer = self._buffer, []
+        data = b"".join(lines)
         try:
             done = 0
             while done < len(data):
                 done += os.write(self._file, data[done:])
-        except OSError:
+        except OSError as error:
             self._take_back()
-            raise
+            raise WriteFailed(error, lines) from error
         self.written = self.end
         if self.end - self._start >= self._segment_bytes:
             self._roll()

@@ -15,6 +15,7 @@ from enum import StrEnum
 from bridge.contract.events import Depth, Level
 
 MAX_WAITING_DELTAS = 20_000
+PATIENCE_DELTAS = 500  # a body is ahead of the socket by a few updates, never by so many
 
 
 class Join(StrEnum):
@@ -60,6 +61,7 @@ class DepthBook:
     rest_update_id: int = 0
     _sides: _Sides = field(default_factory=_Sides)
     _waiting: deque[Depth] = field(default_factory=lambda: deque(maxlen=MAX_WAITING_DELTAS))
+    _heard_ahead: int = 0
     _ahead: tuple[int, Sequence[Level], Sequence[Level]] | None = None
 
     def reset(self) -> None:
@@ -78,13 +80,19 @@ class DepthBook:
             self._sides.apply(delta.bids, delta.asks)
             return None
         self._waiting.append(delta)
-        if self._ahead is not None and delta.last_update_id >= self._ahead[0]:
+        if self._ahead is None:
+            return None
+        if delta.last_update_id >= self._ahead[0]:
             return self.join(*self._ahead)
-        return None
+        self._heard_ahead += 1
+        if self._heard_ahead < PATIENCE_DELTAS:
+            return None
+        self._ahead = None
+        return Join.TOO_OLD  # it was never true of this book: ask again
 
     def join(self, update_id: int, bids: Sequence[Level], asks: Sequence[Level]) -> Join:
         """Join a REST body (`update_id`: its lastUpdateId) with the deltas since subscribing."""
-        self._ahead = None
+        self._ahead, self._heard_ahead = None, 0
         if not self._waiting or update_id > self._waiting[-1].last_update_id:
             self._ahead = (update_id, bids, asks)
             return Join.AHEAD

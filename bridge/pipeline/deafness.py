@@ -55,9 +55,13 @@ class Deafness:
         if ear is None:
             return ()
         for name in ear.streams:
+            # a quiet connection has heard nothing since it was answered, and that is known
+            known_us = (
+                ear.newest_us - UNSURE_US if ear.newest_us else self._heard_again_us.get(name)
+            )
             self._heard_again_us.pop(name, None)
-            if name in self._unnumbered and ear.newest_us:
-                self._since.setdefault(name, (ear.newest_us - UNSURE_US, cause))
+            if name in self._unnumbered and known_us:
+                self._since.setdefault(name, (known_us, cause))
         return ear.streams
 
     def answered(self, connection: int, at_us: int) -> Iterator[Deaf]:
@@ -67,8 +71,7 @@ class Deafness:
             self._heard_again_us[name] = at_us
             if name in self._since:
                 from_us, cause = self._since.pop(name)
-                if at_us > from_us:
-                    yield Deaf(name, from_us, at_us, cause)
+                yield Deaf(name, _before(from_us, at_us), at_us, cause)
 
     def resume(self, marks: Mapping[str, int]) -> Iterator[Deaf]:
         """An earlier bridge has heard each stream up to its mark (µs)."""
@@ -79,8 +82,8 @@ class Deafness:
             if again_us is None:
                 known_us, cause = self._since.get(name, (0, NOT_RUNNING))
                 self._since[name] = (max(mark_us, known_us), cause)
-            elif again_us > mark_us:
-                yield Deaf(name, mark_us, again_us, NOT_RUNNING)
+            else:
+                yield Deaf(name, _before(mark_us, again_us), again_us, NOT_RUNNING)
 
     def open_connections(self) -> Sequence[int]:
         """Connections that were opened and not lost."""
@@ -118,3 +121,10 @@ class Deafness:
             for name in ear.streams:
                 if name in self._unnumbered and ear.newest_us:
                     yield name, ear.newest_us - UNSURE_US
+
+
+def _before(from_us: int, to_us: int) -> int:
+    """Where the exchange's clock is ahead of ours, an interval would end before it begins; it is
+    marked all the same.
+    """
+    return from_us if from_us < to_us else to_us - UNSURE_US

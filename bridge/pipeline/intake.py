@@ -156,23 +156,31 @@ class Intake:
                 line.hurry()
 
     def pending_bytes(self) -> int:
-        """Memory that waits for Redis, roughly."""
-        waiting = sum(line.pending_bytes for line in self.lines.values())
-        return waiting + self.quarantine.pending_bytes
+        """Memory that waits for Redis, roughly; streams that fail alone are bounded apart."""
+        return sum(line.pending_bytes for line in self.every_line() if not line.parked)
 
     def bound(self, limit_bytes: int) -> None:
         """Give up the oldest of the largest line until the rest fits: public data first, account
         events last; whatever goes is counted and marked.
         """
         while self.pending_bytes() > limit_bytes:
-            public = [line for line in self.lines.values() if not line.stream.is_private]
-            largest = max(
-                (line for line in (*public, self.quarantine) if line.pending),
-                key=lambda line: line.pending_bytes,
-                default=None,
-            ) or max(self.lines.values(), key=lambda line: line.pending_bytes)
+            going = [line for line in self.every_line() if line.pending and not line.parked]
+            public = [line for line in going if not line.stream.is_private]
+            largest = max(public or going, key=lambda line: line.pending_bytes)
             if largest.drop_oldest(DROP_SHARE) <= 0:
                 return
+
+    def bound_parked(self, limit_bytes: int) -> None:
+        """A stream that fails alone gives up its own oldest, never the room of the others."""
+        for line in self.every_line():
+            while line.parked and line.pending_bytes > limit_bytes:
+                if line.drop_oldest(DROP_SHARE) <= 0:
+                    break
+
+    def void_book(self, name: str) -> None:
+        """A depth stream got a hole, or its snapshot no place: it needs a snapshot behind it."""
+        if name in self._books:
+            self._books[name].reset()  # the next delta asks for one
 
     def every_line(self) -> Iterable[Line]:
         """All lines, the quarantine's too."""

@@ -57,6 +57,7 @@ class NumberedLine:
     heard: int = 0  # messages put, ever
     resume_from: int = 0  # records of the journal before this offset are settled
     lost_at: str | None = None  # Redis lost acknowledged entries; its last ID. Nothing is sent then
+    book_void: bool = False  # a hole was written, or a snapshot not placed: another is needed
     _in_flight: int = 0
     _held_until_us: int | None = None
     _start_cause: str | None = None
@@ -91,6 +92,13 @@ class NumberedLine:
         offsets = [item.offset for item in islice(self.pending, OLDEST_LOOKED_AT)]
         offsets += [item.offset for item in self._suspects[:1]]
         return min(offsets, default=None)
+
+    def takes_void_book(self) -> bool:
+        """True once after the book became void, unless a snapshot waits already."""
+        if not self.book_void or any(item.op is Op.SNAPSHOT for item in self.pending):
+            return False
+        self.book_void = False
+        return True
 
     def due_us(self) -> int | None:
         """When a held line wants to be asked again."""
@@ -141,6 +149,7 @@ class NumberedLine:
         """
         if self.lost_at is not None:
             self.accept_loss()
+            self._cause = LOST if self.confirmed != EMPTY else ""
         self.resume_from = offset
         self.pending.clear()
         self.pending_bytes = 0
@@ -191,11 +200,15 @@ class NumberedLine:
         if item.op is Op.APPEND:
             self._settle_message(sign, item, now_us)
         elif item.op is Op.GAP:
-            self.counters.gaps += sign == "+" and is_gap(item)
+            hole = sign == "+" and is_gap(item)
+            self.counters.gaps += hole
+            self.book_void |= hole
         elif sign == "+":
             self.counters.snapshots += 1
+            self.book_void = False
         else:
             self.counters.misplaced_snapshots += 1
+            self.book_void = True
 
     def _settle_message(self, sign: str, item: Item, now_us: int) -> None:
         if sign == "+":
@@ -232,11 +245,15 @@ class NumberedLine:
             self.lost_at = answer.last
         elif answer.status == "empty":
             self._start_cause = START
-        elif EntryId.parse(answer.last).position < EntryId.parse(self.confirmed).position:
-            self._start_cause = "foreign"  # a later ID with a lower position is not ours
+        elif self._is_foreign(EntryId.parse(answer.last)):
+            self._start_cause = "foreign"
             self.confirmed = answer.last
         else:
             self._hold(answer.last)
+
+    def _is_foreign(self, last: EntryId) -> bool:
+        """A later ID with a lower position, or the sequence of a plain `XADD *`, is not ours."""
+        return last.seq == 0 or last.position < EntryId.parse(self.confirmed).position
 
     def _hold(self, last: str) -> None:
         self.confirmed = last

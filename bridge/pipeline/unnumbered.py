@@ -18,7 +18,13 @@ from bridge.contract.entry import BadEntry, decode, encode
 from bridge.contract.identity import EMPTY, EntryId, event_key, order_value
 from bridge.contract.streams import Identity, Stream
 from bridge.pipeline.items import Answer, Item, unnumbered_gap
-from bridge.pipeline.numbered import BUFFER_FULL, LOST, OLDEST_LOOKED_AT, Counters
+from bridge.pipeline.numbered import (
+    BUFFER_FULL,
+    LOST,
+    OLDEST_LOOKED_AT,
+    RENUMBER_AFTER_US,
+    Counters,
+)
 
 TAIL_MS = 10_000  # how far before the oldest waiting message the tail is read
 
@@ -56,6 +62,7 @@ class UnnumberedLine:
     _in_flight: int = 0
     _last: str | None = None  # the ID the next batch expects; None: the tail must be read first
     _newest: tuple[int, tuple[str, ...]] = (0, ())
+    _late_since_us: int = 0
 
     def put(self, item: Item) -> None:
         """Add what was heard, unless it is a state that a newer one has overtaken."""
@@ -221,14 +228,20 @@ class UnnumberedLine:
         if self.stream.identity is not Identity.STATES or item.order == 0:
             return False
         order, key = self._newest
-        if item.order < order:
+        if item.order < order and not self._begins_anew(item):
             self.counters.late += 1
             return True
         if item.order == order and item.key == key:
             self.counters.duplicates += 1
             return True
         self._newest = (item.order, item.key)
+        self._late_since_us = 0
         return False
+
+    def _begins_anew(self, item: Item) -> bool:
+        """Late for so long that the newest must have been absurd, or the numbers have restarted."""
+        self._late_since_us = self._late_since_us or item.heard_us
+        return item.heard_us - self._late_since_us >= RENUMBER_AFTER_US
 
     def _count(self, item: Item) -> None:
         if item.values[0] == "gap":

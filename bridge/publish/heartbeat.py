@@ -61,7 +61,7 @@ class Heartbeat:
     async def heard_before(self) -> dict[str, int]:
         """The heard marks an earlier bridge left. Raises what the Redis client raises."""
         marks = await self._client.hgetall(self._prefix + keys.HEARD)
-        return {_text(name): int(value) for name, value in marks.items()}
+        return {_text(name): int(value) for name, value in marks.items() if value.isdigit()}
 
 
 def _flat(mapping: Mapping[str, str | int]) -> list[str | int]:

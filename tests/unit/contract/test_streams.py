@@ -61,6 +61,8 @@ def test_every_interval_of_the_exchange_is_known(interval: str) -> None:
         "account.order",
         "account.balanceUpdate.USDC",
         "trade.SOL USDC",
+        "trade.*",
+        "trade.SOL_USDC,BTC_USDC",
         "trade.SOL\nUSDC",
     ],
 )

@@ -283,3 +283,38 @@ def test_a_segment_begins_with_the_connections_that_are_open(tmp_path: Path) -> 
 
     facts = json.loads(line.split(b" ", 3)[3])
     assert facts["connections"] == {str(number): NAMES}
+
+
+def test_damaged_records_are_passed_over_and_counted(tmp_path: Path) -> None:
+    killed = Subject(tmp_path).begin()
+    killed.open()
+    killed.trades(1)
+    killed.hearing.close()
+    path = list_segments(tmp_path)[0].path
+    with path.open("ab") as file:
+        file.write(b'5 O 1 {"name":\x00}\n5 R 0 \xff {}\n5 L 1 {}\n99999999999999999999 F 1 {}\n')
+
+    again = Subject(tmp_path).begin()
+
+    assert again.waiting() == numbers(0, 1)
+    assert again.hearing.damaged_lines == 4
+
+
+def test_a_refill_leaves_alone_what_was_never_in_the_journal(tmp_path: Path) -> None:
+    subject = Subject(tmp_path, keep_private=False).begin()
+    subject.open([TRADES, TICKERS])
+    private = subject.open([ORDERS])
+    subject.trades(3)
+    subject.hearing.hear(frames.ORDER_ACCEPTED, NOW_US, private)
+    line = subject.intake.lines[TRADES]
+    line.confirmed = "9-90"
+    line.take(NOW_US, 10)
+    line.settle(answer("empty", "0-0"), NOW_US)
+
+    subject.hearing.refill()
+    subject.catch_up()
+
+    assert len(subject.intake.lines[ORDERS].pending) == 1
+    assert subject.hearing.hear(frames.ORDER_CANCELLED, NOW_US, private) == ORDERS
+    assert len(subject.intake.lines[ORDERS].pending) == 2
+    assert not subject.intake.quarantine.pending

@@ -198,3 +198,47 @@ def test_a_checkpoint_reads_back_and_a_broken_one_is_none(tmp_path: Path) -> Non
     assert read_checkpoint(tmp_path) == checkpoint
     (tmp_path / "checkpoint.json").write_text("{")
     assert read_checkpoint(tmp_path) is None
+
+
+def test_a_segment_that_is_compressed_while_it_is_read_is_read_all_the_same(
+    tmp_path: Path,
+) -> None:
+    lines = [b"line %02d" % number for number in range(20)]
+    written(tmp_path, *lines, segment_bytes=60)
+    reading = read_lines(tmp_path, 0)
+    first = next(reading)
+
+    for segment in list_segments(tmp_path)[:-1]:
+        pack(segment)
+
+    assert [first[1], *(line for _, line in reading)] == lines
+
+
+def test_a_damaged_compressed_segment_ends_in_a_line_that_is_no_record(tmp_path: Path) -> None:
+    written(tmp_path, *(b"line %02d" % number for number in range(20)), segment_bytes=60)
+    packed = pack(list_segments(tmp_path)[0])
+    data = bytearray(packed.path.read_bytes())
+    data[4:] = bytes(len(data) - 4)
+    packed.path.write_bytes(data)
+
+    found = lines_from(tmp_path)
+
+    assert read(found[0]) is None
+    assert found[-1] == b"line 19"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"offset": 1, "target": "", "confirmed": {"a": "x"}, "parked": {}}',
+        '{"offset": Infinity, "target": "", "confirmed": {}, "parked": {}}',
+        '{"offset": 1, "target": "", "confirmed": [], "parked": {}}',
+        '{"offset": 1, "target": "", "confirmed": {}, "parked": {"a": "x"}}',
+        "[]",
+        "",
+    ],
+)
+def test_a_checkpoint_that_makes_no_sense_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").write_text(text)
+
+    assert read_checkpoint(tmp_path) is None

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.pipeline.book import DepthBook, Join, is_zero, price_key
+from bridge.pipeline.book import PATIENCE_DELTAS, DepthBook, Join, is_zero, price_key
 from tests.support.items import delta
 
 
@@ -158,3 +158,13 @@ def test_wherever_the_snapshot_was_taken_the_book_is_the_exchanges(
 
     assert book.joined
     assert {(price_key(price), quantity) for price, quantity in book.levels()[0]} == live
+
+
+def test_a_body_that_is_never_reached_is_asked_for_again() -> None:
+    book = DepthBook(0)
+    book.hear(delta(1, 1))
+    book.join(1_000_000, [], [])
+
+    answers = [book.hear(delta(number, number)) for number in range(2, PATIENCE_DELTAS + 3)]
+
+    assert answers.count(Join.TOO_OLD) == 1

@@ -261,3 +261,27 @@ def test_what_a_line_has_settled_is_not_taken_a_second_time() -> None:
 
     subject.hear(frames.TRADE, NOW_US, CONNECTION, 100)
     assert subject.lines["trade.BTC_USDC_PERP"].oldest_offset() == 100
+
+
+def test_a_stream_that_fails_alone_takes_no_room_of_the_others() -> None:
+    subject = intake()
+    for number in range(1, 1001):
+        frame = frames.TRADE.replace("99419870", str(number))
+        subject.hear(frame, 1790915531026999, CONNECTION, OFFSET)
+    subject.lines["trade.BTC_USDC_PERP"].fail("WRONGTYPE")
+
+    assert subject.pending_bytes() == 0
+    subject.bound_parked(50_000)
+    assert 0 < subject.lines["trade.BTC_USDC_PERP"].pending_bytes <= 50_000
+
+
+def test_a_void_book_asks_for_a_snapshot_with_the_next_delta() -> None:
+    wants = Wants()
+    subject = intake(wants)
+    subject.hear(depth_frame(10, 10), NOW_US, CONNECTION, OFFSET)
+    subject.rest_body("depth.SOL_USDC", body(10), NOW_US, OFFSET)
+
+    subject.void_book("depth.SOL_USDC")
+    subject.hear(depth_frame(11, 11), NOW_US, CONNECTION, OFFSET)
+
+    assert wants == ["depth.SOL_USDC", "depth.SOL_USDC"]

@@ -287,3 +287,34 @@ def test_stopping_does_not_wait_for_a_predecessor() -> None:
     line.hurry()
 
     assert positions(line, NOW_US) == [("G", 7), ("A", 8)]
+
+
+def test_a_hole_that_was_written_voids_the_book_once() -> None:
+    line = line_with(8, confirmed="9-50")
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+    line.take(NOW_US + HOLD_US, 100)
+    line.settle(answer("ok", "9-80", "++"), NOW_US + HOLD_US)
+
+    assert [line.takes_void_book(), line.takes_void_book()] == [True, False]
+
+
+def test_a_start_voids_no_book() -> None:
+    line = line_with(5)
+    line.take(NOW_US, 100)
+    line.settle(answer("empty", "0-0"), NOW_US)
+    line.take(NOW_US, 100)
+    line.settle(answer("ok", "9-50", "++"), NOW_US)
+
+    assert not line.takes_void_book()
+    assert line.counters.gaps == 0
+
+
+def test_a_plain_xadd_into_an_unknown_stream_is_foreign_and_names_no_ids() -> None:
+    line = line_with(8)
+    line.take(NOW_US, 100)
+
+    line.settle(answer("hole", "1790915531000-0"), NOW_US)
+
+    gap = line.take(NOW_US, 100)[0]
+    assert (fields(gap)["cause"], fields(gap)["from"]) == ("foreign", "")

@@ -265,3 +265,13 @@ def test_a_stream_that_fails_alone_is_tried_again_later() -> None:
 
 def test_an_unnumbered_stream_never_waits_for_time() -> None:
     assert ready(Stream("liquidation", StreamType.LIQUIDATION)).due_us() is None
+
+
+def test_one_absurd_order_value_silences_a_stream_for_seconds_not_for_ever() -> None:
+    line = UnnumberedLine(TICKERS)
+    line.put(ticker(NOW_US + 3_000_000_000))
+    for second in range(8):
+        line.put(ticker(NOW_US + second * 1_000_000))
+
+    assert line.counters.late == 5
+    assert len(line.pending) == 4
