@@ -27,7 +27,7 @@ def load(name: str) -> type[Consumer]:
     module_name, colon, class_name = where.partition(":")
     if not colon:
         raise ConfigError(
-            f"there is no consumer {name!r}{did_you_mean(name, SAMPLES)}: the samples are "
+            f"there is no consumer {name!r}{did_you_mean(name, SAMPLES) or '.'} The samples are "
             f"{', '.join(SAMPLES)}; yours is my_package.my_module:MyConsumer"
         )
     kind = getattr(_module(module_name), class_name, None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bridge.contract.streams import StreamType, parse_stream
 from bridge.runtime.config import Config
 
-# measured by benchmarks: bytes per entry of a long stream, stream-node-max-bytes 8192
+# Estimates: bytes per entry of a long stream, with stream-node-max-bytes 8192
 BYTES_PER_ENTRY: Mapping[str, int] = {
     "trade": 130,
     "depth": 160,
