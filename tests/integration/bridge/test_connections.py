@@ -227,7 +227,7 @@ async def test_an_account_is_published_as_it_stands_and_as_it_moves(
         )
         assert await bridge.stop() == 0
 
-    (_, balances) = entries(client, "account.balanceUpdate")[0]
+    balances = own(client, "account.balanceUpdate", "balances_snapshot")[0]
     rows = json.loads(balances["balances"])
     assert {"asset", "available", "locked", "staked"} <= set(rows[0])
     assert client.get("bridge:account") is not None
