@@ -25,7 +25,6 @@ from bridge.contract.events import (
 )
 
 SLOTS = 10
-SLOT_MESSAGE, SLOT_GAP, SLOT_SNAPSHOT = 0, 1, 2
 POSITION_LIMIT = 9 * 10**14  # position * 10 must stay below 2^53: Lua's numbers are doubles
 BELIEVABLE_US = 3_600_000_000  # an engine time further than 1 h from the hearing is not used
 

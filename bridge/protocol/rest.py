@@ -21,8 +21,6 @@ from bridge.contract.events import (
 )
 from bridge.contract.streams import Stream, StreamType
 
-MAX_SHOWN = 120
-
 
 class BadBody(ValueError):
     """The body is not what this endpoint answers; the message says what it is instead."""
@@ -125,11 +123,6 @@ def account_event(stream: Stream, text: bytes, received_us: int) -> Event:
             return BalancesSnapshot.model_validate({"balances": balances_rows(text), **facts})
         case _:
             raise BadBody(f"{stream.name} has no snapshot over REST")
-
-
-def market_symbols(text: bytes) -> list[str]:
-    """`GET /api/v1/markets`: every symbol that is listed, or BadBody."""
-    return [str(row["symbol"]) for row in _rows(text, "markets") if "symbol" in row]
 
 
 def _rows(text: bytes, what: str) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ from bridge.protocol.rest import (
     BadBody,
     balances_rows,
     depth_body,
-    market_symbols,
     orders_rows,
     positions_rows,
 )
@@ -39,13 +38,6 @@ def test_rows_of_the_account_take_the_contracts_names_and_keep_the_rest() -> Non
     ]
 
 
-def test_markets_are_listed_by_symbol() -> None:
-    assert market_symbols(b'[{"symbol":"SOL_USDC"},{"symbol":"0G_USDC_PERP"}]') == [
-        "SOL_USDC",
-        "0G_USDC_PERP",
-    ]
-
-
 @pytest.mark.parametrize("body", [b"", b"not found", b"[]", b'{"asks":[]}', b"\xff"])
 def test_a_body_that_is_something_else_is_refused_in_words(body: bytes) -> None:
     with pytest.raises(BadBody, match="depth"):
@@ -53,6 +45,6 @@ def test_a_body_that_is_something_else_is_refused_in_words(body: bytes) -> None:
 
 
 def test_text_where_json_is_expected_is_refused_in_words() -> None:
-    for read in (orders_rows, positions_rows, balances_rows, market_symbols):
+    for read in (orders_rows, positions_rows, balances_rows):
         with pytest.raises(BadBody):
             read(b"upstream timeout")
