@@ -110,8 +110,8 @@ class _Ears:
         return Keeper(self.hearing, room)
 
     def _close_journal(self) -> None:
-        checkpoint = self.hearing.checkpoint()
-        self.hearing.close()
+        checkpoint = self.hearing.rehearing.checkpoint()
+        self.hearing.journal.close()
         with suppress(OSError):
             write_checkpoint(self._config.journal.dir, checkpoint)
 
@@ -137,8 +137,8 @@ class Bridge(_Ears):
             lambda stream: limits_of(config, stream),
             now_us,
             Backoff(*REDIS_BACKOFF_S, self._chance),
-            before_send=self.hearing.flush,
-            on_loss=self.hearing.refill,
+            before_send=self.hearing.journal.flush,
+            on_loss=self.hearing.rehearing.refill,
         )
 
     async def run(self, stop: asyncio.Event) -> int:
@@ -148,7 +148,7 @@ class Bridge(_Ears):
         async with self._heartbeat() as heartbeat:
             with self._journal() as keeper:
                 waiting = await self._run(stop, heartbeat, keeper)
-            left = 0 if keeper and not self.hearing.trouble else waiting
+            left = 0 if keeper and not self.hearing.journal.trouble else waiting
             await heartbeat.beat(stopped_us=now_us(), left=left)
         log.info("bridge_stopped", left=left, left_to_the_journal=waiting - left)
         return left
@@ -168,7 +168,7 @@ class Bridge(_Ears):
             "pending": self.publisher.pending(),
             "pending_bytes": self.intake.pending_bytes(),
             "acknowledged_us": self.publisher.newest_us,
-            "journal_trouble": self.hearing.trouble,
+            "journal_trouble": self.hearing.journal.trouble,
             "behind_bytes": self.hearing.behind_bytes(),
             "frames": self.intake.counts.frames,
             "quarantined": self.intake.counts.quarantined,
@@ -252,8 +252,8 @@ class Bridge(_Ears):
         try:
             keeper = self._open_journal()
         except OSError as error:
-            self.hearing.trouble = f"cannot write {settings.dir}: {error.strerror}"
-            log.warning("journal_failed", reason=self.hearing.trouble)
+            self.hearing.journal.trouble = f"cannot write {settings.dir}: {error.strerror}"
+            log.warning("journal_failed", reason=self.hearing.journal.trouble)
             yield None
             return
         yield keeper
@@ -309,7 +309,7 @@ class Recorder(_Ears):
                 task.cancel()
         self._forget_once()
         self._close_journal()
-        log.info("recorded", bytes=self.hearing.recorded_bytes())
+        log.info("recorded", bytes=self.hearing.journal.end)
 
     async def _forget(self) -> None:
         while True:
@@ -317,7 +317,7 @@ class Recorder(_Ears):
             self._forget_once()
 
     def _forget_once(self) -> None:
-        end = self.hearing.recorded_bytes()
+        end = self.hearing.journal.end
         for line in self.intake.every_line():
             line.rewind(end, 0)
         self.intake.dirty.clear()

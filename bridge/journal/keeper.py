@@ -49,15 +49,15 @@ class Keeper:
         while True:
             for _ in range(UPKEEP_EVERY):
                 await asyncio.sleep(FLUSH_EVERY_S)
-                self._hearing.flush()
+                self._hearing.journal.flush()
             await self._keep_once()
 
     async def _keep_once(self) -> None:
         try:
             self._make_room()
-            if self._room.fsync == "interval" and self._hearing.writer is not None:
-                await asyncio.to_thread(self._hearing.writer.sync)
-            write_checkpoint(self._room.folder, self._hearing.checkpoint())
+            if self._room.fsync == "interval" and self._hearing.journal.writer is not None:
+                await asyncio.to_thread(self._hearing.journal.writer.sync)
+            write_checkpoint(self._room.folder, self._hearing.rehearing.checkpoint())
             await asyncio.to_thread(self._pack_closed)
         except OSError as error:
             log.warning("journal_upkeep_failed", reason=error.strerror or str(error))
@@ -76,6 +76,6 @@ class Keeper:
             over = disk_bytes(self._room.folder) > self._room.max_bytes
             if not over and time.time() - following.path.stat().st_mtime <= self._room.max_age_s:
                 return
-            self._hearing.give_up(following.start)
+            self._hearing.rehearing.give_up(following.start)
             oldest.path.unlink()
             log.info("journal_pruned", segment=oldest.path.name, over_budget=over)

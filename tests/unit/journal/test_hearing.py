@@ -87,7 +87,7 @@ def test_what_is_heard_waits_and_is_on_disk_before_it_is_sent(tmp_path: Path) ->
     subject.open()
     subject.trades(3)
 
-    subject.hearing.flush()
+    subject.hearing.journal.flush()
 
     assert subject.waiting() == numbers(0, 3)
     assert b'"t":99419872' in list_segments(tmp_path)[0].path.read_bytes()
@@ -99,10 +99,10 @@ def test_a_killed_process_is_followed_by_one_that_hears_it_again(tmp_path: Path)
     killed.trades(5)
     killed.all_settled()
     killed.trades(4)
-    killed.hearing.flush()
-    checkpoint = killed.hearing.checkpoint()
-    assert killed.hearing.writer is not None
-    killed.hearing.writer.close()
+    killed.hearing.journal.flush()
+    checkpoint = killed.hearing.rehearing.checkpoint()
+    assert killed.hearing.journal.writer is not None
+    killed.hearing.journal.writer.close()
 
     again = Subject(tmp_path).begin(checkpoint)
 
@@ -115,7 +115,7 @@ def test_without_a_checkpoint_everything_is_heard_again(tmp_path: Path) -> None:
     killed = Subject(tmp_path).begin()
     killed.open()
     killed.trades(3)
-    killed.hearing.close()
+    killed.hearing.journal.close()
 
     assert Subject(tmp_path).begin().waiting() == numbers(0, 3)
 
@@ -124,8 +124,8 @@ def test_what_was_heard_for_another_redis_is_not_published_here(tmp_path: Path) 
     killed = Subject(tmp_path).begin()
     killed.open()
     killed.trades(3)
-    checkpoint = killed.hearing.checkpoint()
-    killed.hearing.close()
+    checkpoint = killed.hearing.rehearing.checkpoint()
+    killed.hearing.journal.close()
 
     other = Subject(tmp_path).begin(checkpoint, "10.0.0.1:6379/0 mine:")
 
@@ -163,7 +163,7 @@ def test_what_redis_lost_is_heard_again_for_that_stream_alone(tmp_path: Path) ->
     line.take(NOW_US, 10)
     line.settle(answer("empty", "0-0"), NOW_US)
 
-    subject.hearing.refill()
+    subject.hearing.rehearing.refill()
     subject.catch_up()
 
     assert subject.waiting() == numbers(0, 6)
@@ -178,20 +178,20 @@ def test_a_full_disk_raises_an_alarm_and_publishing_goes_on(
     subject = Subject(tmp_path).begin()
     subject.open()
     subject.trades(2)
-    subject.hearing.flush()
+    subject.hearing.journal.flush()
 
     monkeypatch.setattr(os, "write", full)
     subject.trades(2)
-    subject.hearing.flush()
+    subject.hearing.journal.flush()
     subject.trades(2)
 
-    assert "No space left" in subject.hearing.trouble
+    assert "No space left" in subject.hearing.journal.trouble
     assert subject.waiting() == numbers(0, 6)
     monkeypatch.undo()
     subject.hearing.mend()
-    assert subject.hearing.trouble == ""
+    assert subject.hearing.journal.trouble == ""
     subject.trades(1)
-    subject.hearing.flush()
+    subject.hearing.journal.flush()
     assert b'"t":99419876' in list_segments(tmp_path)[-1].path.read_bytes()
 
 
@@ -201,11 +201,11 @@ def test_behind_and_the_disk_full_what_comes_is_held_and_then_heard(
     subject = Subject(tmp_path, buffer_bytes=300_000).begin()
     subject.open()
     subject.trades(3000)
-    subject.hearing.flush()
+    subject.hearing.journal.flush()
 
     monkeypatch.setattr(os, "write", full)
     subject.trades(1)
-    subject.hearing.flush()
+    subject.hearing.journal.flush()
     subject.trades(50)
     monkeypatch.undo()
 
@@ -225,10 +225,10 @@ def test_redis_away_and_the_journal_full_the_oldest_public_frames_go_and_are_mar
     subject.trades(2000)
     subject.hearing.hear(frames.ORDER_ACCEPTED, NOW_US, 1)
     subject.hearing.hear(frames.TICKER.replace("1790134358087727", str(NOW_US)), NOW_US, 1)
-    subject.hearing.flush()
+    subject.hearing.journal.flush()
     first_waiting = len(subject.waiting())
 
-    subject.hearing.give_up(subject.hearing.recorded_bytes())
+    subject.hearing.rehearing.give_up(subject.hearing.journal.end)
 
     (order,) = subject.intake.lines[ORDERS].pending
     assert fields(order)["type"] == "orderAccepted"
@@ -245,7 +245,7 @@ def test_private_frames_stay_out_of_the_journal_where_that_is_wanted(tmp_path: P
     subject = Subject(tmp_path, keep_private=False).begin()
     private = subject.open([ORDERS])
     subject.hearing.hear(frames.ORDER_ACCEPTED, NOW_US, private)
-    subject.hearing.flush()
+    subject.hearing.journal.flush()
 
     assert len(subject.intake.lines[ORDERS].pending) == 1
     assert b"59887375336" not in list_segments(tmp_path)[0].path.read_bytes()
@@ -265,14 +265,14 @@ def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
     killed = Subject(tmp_path).begin()
     killed.open()
     killed.trades(2)
-    killed.hearing.close()
+    killed.hearing.journal.close()
     path = list_segments(tmp_path)[0].path
     path.write_bytes(path.read_bytes() + b"\x00\x00rubbish\n")
 
     again = Subject(tmp_path).begin()
 
     assert again.waiting() == numbers(0, 2)
-    assert again.hearing.damaged_lines == 1
+    assert again.hearing.rehearing.damaged_lines == 1
 
 
 def test_a_segment_begins_with_the_connections_that_are_open(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_damaged_records_are_passed_over_and_counted(tmp_path: Path) -> None:
     killed = Subject(tmp_path).begin()
     killed.open()
     killed.trades(1)
-    killed.hearing.close()
+    killed.hearing.journal.close()
     path = list_segments(tmp_path)[0].path
     with path.open("ab") as file:
         file.write(b'5 O 1 {"name":\x00}\n5 R 0 \xff {}\n5 L 1 {}\n99999999999999999999 F 1 {}\n')
@@ -297,7 +297,7 @@ def test_damaged_records_are_passed_over_and_counted(tmp_path: Path) -> None:
     again = Subject(tmp_path).begin()
 
     assert again.waiting() == numbers(0, 1)
-    assert again.hearing.damaged_lines == 4
+    assert again.hearing.rehearing.damaged_lines == 4
 
 
 def test_a_refill_leaves_alone_what_was_never_in_the_journal(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_a_refill_leaves_alone_what_was_never_in_the_journal(tmp_path: Path) -> 
     line.take(NOW_US, 10)
     line.settle(answer("empty", "0-0"), NOW_US)
 
-    subject.hearing.refill()
+    subject.hearing.rehearing.refill()
     subject.catch_up()
 
     assert len(subject.intake.lines[ORDERS].pending) == 1

@@ -1,0 +1,213 @@
+"""Hearing the journal again: at the start, after Redis has lost entries, when memory was full.
+
+While it is `behind`, what is heard goes into the journal only; `catch_up` reads the journal from
+the place that is settled and says it to the intake, as fast as Redis takes it, until its end is
+reached: then live again. The lines get the same calls in the same order either way.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import structlog
+
+from bridge.contract.identity import EMPTY
+from bridge.journal.checkpoint import Checkpoint
+from bridge.journal.journal import Journal
+from bridge.journal.player import Player
+from bridge.journal.record import Kind, Record, read
+from bridge.pipeline.intake import Intake, Line
+
+log = structlog.get_logger(__name__)
+
+LOW_SHARE = 2  # catching up goes on while less than 1/2 of the memory waits
+TWINS_BYTES = 1024 * 1024  # of the journal before the settled place that are heard for their counts
+PRIVATE_STREAM = b'"stream":"account.'
+NOTHING = Record(0, Kind.STATE, 0, b"{}")
+
+
+class Rehearing:
+    """Says to one intake what a journal holds. `behind`: the offset to read next; None: live.
+
+    `unjournaled` names the streams that the journal says nothing of.
+    """
+
+    def __init__(
+        self, intake: Intake, journal: Journal, buffer_bytes: int, unjournaled: frozenset[str]
+    ) -> None:
+        self.behind: int | None = None
+        self.player = Player(intake)
+        self._intake = intake
+        self._journal = journal
+        self._buffer_bytes = buffer_bytes
+        self._unjournaled = unjournaled
+        self._target = ""
+        self._held: deque[Record] = deque()  # behind, and the journal cannot be written
+        self._held_bytes = 0
+        journal.on_unwritten = self._keep_unwritten
+
+    @property
+    def damaged_lines(self) -> int:
+        """Lines and records of the journal that could not be made sense of."""
+        return self.player.damaged
+
+    def begin(self, checkpoint: Checkpoint | None, target: str) -> None:
+        """A process starts: go on from where an earlier one was.
+
+        `target` names the Redis and prefix that is published to. A checkpoint of another says
+        nothing of this one, and what was heard for that one is not published here.
+        """
+        self._target = target
+        end = self._journal.end
+        if checkpoint is not None and checkpoint.target != target:
+            log.warning("journal_other_redis", journal_is_of=checkpoint.target, now=target)
+            checkpoint = Checkpoint(end, target)
+        offset = min(checkpoint.offset if checkpoint else self._journal.oldest(), end)
+        for name, line in self._lines():
+            line.resume_from = offset
+            if checkpoint:
+                line.confirmed = checkpoint.confirmed.get(name, EMPTY)
+                line.resume_from = min(offset, checkpoint.parked.get(name, offset))
+        self._read_from(min(line.resume_from for _, line in self._lines()))
+
+    def take_over(self) -> None:
+        """Memory is full: from here on the journal remembers, and is heard when there is room."""
+        self._journal.flush()
+        self.behind = self._journal.end
+
+    def refill(self) -> None:
+        """Redis lost entries of some streams: hear the journal again for these, if there is one."""
+        lost = {name for name, line in self._lines() if line.lost_at is not None}
+        has_journal = self._journal.writer is not None
+        for name, line in self._lines():
+            if name in lost:
+                log.error("redis_lost_entries", stream=name, redis_has=line.lost_at,
+                          acknowledged=line.confirmed, journal=has_journal)  # fmt: skip
+                self._intake.dirty[name] = line
+        self._journal.flush()
+        if self._journal.writer is None:
+            for name, line in self._lines():
+                if name in lost:
+                    line.accept_loss()
+            return
+        oldest = self._journal.oldest()
+        oldest_us = next((record.received_us for _, record in self._records(oldest)), 0)
+        for name, line in self._lines():
+            if name not in self._unjournaled:
+                line.rewind(oldest if name in lost else self._settled(line), oldest_us)
+            elif name in lost:
+                line.accept_loss()  # it was never in the journal
+        self._read_from(oldest)
+
+    def catch_up(self, limit: int) -> bool:
+        """Hear up to `limit` records again; False where there is nothing to do just now."""
+        if self.behind is None:
+            return False
+        self._journal.flush()
+        if self._intake.pending_bytes() > self._buffer_bytes // LOW_SHARE:
+            return False
+        self._pass_over(self._journal.oldest())
+        for following, record in islice(self._records(self.behind), limit):
+            self.player.apply(record, self.behind, strict=False)
+            self.behind = following
+        if self.behind >= self._journal.end:
+            self._live_again()
+        return True
+
+    def give_up(self, until: int) -> None:
+        """The journal must make room: what stands before `until` and is not heard yet goes.
+
+        Account events last: they are heard now, whatever waits. The rest is marked.
+        """
+        if self.behind is not None:
+            self._pass_over(until)
+
+    def hold(self, record: Record) -> None:
+        """Behind, and the journal cannot be written: keep it in memory until the end is reached."""
+        self._held.append(record)
+        self._held_bytes += len(record.body)
+        if self._held_bytes > self._buffer_bytes // LOW_SHARE:
+            self._pass_over(self._journal.end)
+            self._live_again()
+
+    def checkpoint(self) -> Checkpoint:
+        """Up to where everything is settled, for the next start."""
+        lines = list(self._lines())
+        settled = (self._settled(line) for _, line in lines if not line.parked)
+        return Checkpoint(
+            min(settled, default=self._journal.end),
+            self._target,
+            {name: line.confirmed for name, line in lines if line.confirmed != EMPTY},
+            {name: self._settled(line) for name, line in lines if line.parked},
+        )
+
+    def _lines(self) -> Iterator[tuple[str, Line]]:
+        for line in self._intake.every_line():
+            yield line.stream.name, line
+
+    def _settled(self, line: Line) -> int:
+        """From which offset on a line would have to be heard again if memory were lost now."""
+        reading = self._journal.end if self.behind is None else self.behind
+        oldest = line.oldest_offset()
+        return reading if oldest is None else min(oldest, reading)
+
+    def _records(self, offset: int) -> Iterator[tuple[int, Record]]:
+        for following, record in self._journal.records(offset):
+            if record is None:
+                self.player.damaged += 1
+            yield following, record or NOTHING
+
+    def _read_from(self, offset: int) -> None:
+        """Catch up from here; begin at a segment's start, where connections are known, and early
+        enough that twins of what was settled last are counted.
+        """
+        starts = self._journal.starts()
+        early = max(0, offset - TWINS_BYTES)
+        self.behind = max((start for start in starts if start <= early), default=starts[0])
+        for name, line in self._lines():
+            if name not in self._unjournaled:
+                line.hear_again()
+        self.player.begin()
+        self._intake.forget(keep=self._unjournaled_connections())
+
+    def _unjournaled_connections(self) -> list[int]:
+        return [number for number in self._intake.deafness.open_connections() if number < 0]
+
+    def _live_again(self) -> None:
+        self.behind = None
+        for _, line in self._lines():
+            line.caught_up()
+        held, self._held = self._held, deque()
+        self._held_bytes = 0
+        for record in held:
+            self.player.apply(record, self._journal.end, strict=False)
+        self._intake.want_missing_books()
+        log.info("journal_caught_up", damaged_lines=self.damaged_lines)
+
+    def _pass_over(self, until: int) -> None:
+        """Go on reading at `until`; what is left out is marked where no numbers tell."""
+        if self.behind is None or until <= self.behind:
+            return
+        first_us = last_us = passed = 0
+        for following, record in self._records(self.behind):
+            if self.behind >= until:
+                break
+            is_public = record.kind is Kind.FRAME and PRIVATE_STREAM not in record.body
+            if is_public:
+                first_us = first_us or record.received_us
+                last_us = max(last_us, record.received_us)
+                passed += 1
+            else:
+                self.player.apply(record, self.behind, strict=False)
+            self.behind = following
+        self.behind = max(self.behind, until)
+        if passed:
+            log.error("journal_gave_up_oldest", frames=passed)
+            self._intake.overflowed(first_us, last_us, self.behind)
+
+    def _keep_unwritten(self, lines: Sequence[bytes]) -> None:
+        if self.behind is None:
+            return
+        for line in lines:
+            if (record := read(line.rstrip(b"\n"))) is not None:
+                self.hold(record)
