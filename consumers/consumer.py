@@ -8,16 +8,15 @@
             print(delivery.event.symbol, delivery.event.price)
 
 A handler is called `on_` and the event's class in snake case (`on_trade`, `on_depth_snapshot`,
-`on_gap`); `on_event` gets what has no handler of its own. Handlers may be sync or async; a sync one
-holds up its whole worker while it runs. Knows neither Redis nor where entries come from.
+`on_gap`); `on_event` gets what has no handler of its own. `on_batch` stands alone and gets a list:
+all that was read of one stream at a time, in order. Handlers may be sync or async; a sync one holds
+up its whole worker while it runs. Knows neither Redis nor where entries come from.
 """
 
 import inspect
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
-from bridge.contract.entry import EXCHANGE_MODELS, OWN_MODELS
 from bridge.contract.events import Event
 from bridge.errors import ConfigError
 from bridge.runtime.nearest import did_you_mean
@@ -26,8 +25,6 @@ from consumers.results import Results, State
 E = TypeVar("E", bound=Event)
 
 Mode = Literal["shared", "ordered"]
-
-_CATCH_ALL = "on_event"
 
 
 class Delivery(NamedTuple, Generic[E]):
@@ -54,6 +51,8 @@ class Consumer:
     name: ClassVar[str]
     streams: ClassVar[tuple[str, ...]]
     mode: ClassVar[Mode] = "shared"
+    batch_entries: ClassVar[int] = 500  # at most so many entries of a stream at a time
+    batch_wait_s: ClassVar[float] = 0  # so long a stream rests between reads: batches grow
 
     stream: str  # ordered only: the one stream of this object
     state: State  # ordered only: saved with the position, there again after a takeover
@@ -67,25 +66,6 @@ class Consumer:
     def made(self) -> str:
         """One short line for people about what this consumer has made; empty for none."""
         return ""
-
-
-Handlers = Mapping[type[Event], str]
-
-
-def handlers_of(kind: type[Consumer]) -> Handlers:
-    """The method for each event class. Raises ConfigError for one that fits no event."""
-    by_method = {_method(model): model for model in (*EXCHANGE_MODELS.values(), *OWN_MODELS)}
-    present = [name for name in dir(kind) if name.startswith("on_")]
-    for name in present:
-        if name not in by_method and name != _CATCH_ALL:
-            hint = did_you_mean(name, by_method)
-            raise ConfigError(f"{kind.__name__}.{name} is the handler of no event{hint}")
-    if not present:
-        raise ConfigError(f"{kind.__name__} has no handler: write on_trade, or on_event for all")
-    found = {model: name for name, model in by_method.items() if name in present}
-    if _CATCH_ALL in present:
-        found = dict.fromkeys(by_method.values(), _CATCH_ALL) | found
-    return found
 
 
 def options_of(kind: type[Consumer]) -> dict[str, str]:
@@ -111,7 +91,3 @@ def build(kind: type[Consumer], options: Mapping[str, str]) -> Consumer:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{kind.name}: {error}") from error
     return made
-
-
-def _method(model: type[Event]) -> str:
-    return "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", model.__name__).lower()

@@ -6,24 +6,31 @@ someone else, or by a newer bridge) is counted, told of once for each stream, an
 
 import inspect
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
 from bridge.contract.entry import MODEL_BY_TYPE, BadEntry, decode
-from consumers.consumer import Consumer, Delivery, StopWorker, handlers_of
+from bridge.contract.events import Event
+from consumers.consumer import Consumer, Delivery, StopWorker
 from consumers.meter import Meter
+from consumers.results import Results
+from consumers.routes import BATCH, handlers_of, takes_results
 
 _log = structlog.get_logger()
 
+Entry = tuple[str, dict[str, str]]
+
 
 class HandlerFailed(Exception):
-    """A handler raised; which entry it was, and (chained) what it raised."""
+    """A handler raised; which entry it was (of a batch: the first), and what it raised, chained."""
 
-    def __init__(self, stream: str, entry_id: str) -> None:
+    def __init__(self, stream: str, entry_id: str, entries: int = 1) -> None:
         super().__init__(f"handler failed on {stream} {entry_id}")
         self.stream = stream
         self.entry_id = entry_id
+        self.entries = entries
 
     def tell(self, failures: int, retry_s: float) -> None:
         """Log it; the text of the error only where the stream is public."""
@@ -33,6 +40,7 @@ class HandlerFailed(Exception):
             "handler_failed",
             stream=self.stream,
             entry_id=self.entry_id,
+            entries=self.entries,
             error=type(cause).__name__ if private else f"{type(cause).__name__}: {cause}",
             at=_place(cause),
             failures=failures,
@@ -44,38 +52,86 @@ class Dispatcher:
     """Hands entries to one consumer object."""
 
     def __init__(self, consumer: Consumer, meter: Meter) -> None:
-        self._methods = {
-            model: getattr(consumer, name) for model, name in handlers_of(type(consumer)).items()
-        }
+        names = handlers_of(type(consumer))
+        self._methods = {model: _Handler(getattr(consumer, name)) for model, name in names.items()}
+        self.takes_batches = BATCH in names.values()
         self._meter = meter
 
-    async def handle(self, stream: str, entry_id: str, fields: Mapping[str, str]) -> None:
+    async def handle(
+        self, stream: str, entry_id: str, fields: Mapping[str, str], results: Results | None = None
+    ) -> None:
         """Decode and handle one entry. Raises HandlerFailed, or the handler's StopWorker."""
-        model = MODEL_BY_TYPE.get(fields.get("type", ""))
-        method = self._methods.get(model) if model else None
-        if model is not None and method is None:
+        found = self._decoded(stream, entry_id, fields)
+        if found is None:
             return
+        handler, event = found
+        delivery = Delivery(stream, entry_id, event)
+        await self._call(handler, [delivery] if self.takes_batches else delivery, results, delivery)
+        self._meter.heard(event.__dict__["received_us"])
+
+    async def handle_batch(
+        self, stream: str, entries: Sequence[Entry], results: Results | None = None
+    ) -> None:
+        """Decode and hand over what `on_batch` wants of them, as one list."""
+        batch: list[Delivery[Event]] = []
+        handler = None
+        for entry_id, fields in entries:
+            found = self._decoded(stream, entry_id, fields)
+            if found is not None:
+                handler, event = found
+                batch.append(Delivery(stream, entry_id, event))
+        if handler is not None:
+            await self._call(handler, batch, results, batch[0], len(batch))
+            for delivery in batch:
+                self._meter.heard(delivery.event.__dict__["received_us"])
+
+    async def _call(
+        self,
+        handler: "_Handler",
+        what: object,
+        results: Results | None,
+        first: Delivery[Event],
+        entries: int = 1,
+    ) -> None:
         try:
-            event = decode(fields)
-        except BadEntry as error:
-            self._bad(stream, entry_id, error)
-            return
-        assert method is not None
-        try:
-            waiting = method(Delivery(stream, entry_id, event))
+            waiting = handler.call(what, results) if handler.takes_results else handler.call(what)
             if waiting is not None and inspect.isawaitable(waiting):
                 await waiting
         except StopWorker:
             raise
         except Exception as error:  # whatever a handler raises is its own entry's trouble
-            raise HandlerFailed(stream, entry_id) from error
-        self._meter.heard(event.__dict__["received_us"])
+            raise HandlerFailed(first.stream, first.entry_id, entries) from error
+
+    def _decoded(
+        self, stream: str, entry_id: str, fields: Mapping[str, str]
+    ) -> "tuple[_Handler, Event] | None":
+        model = MODEL_BY_TYPE.get(fields.get("type", ""))
+        handler = self._methods.get(model) if model else None
+        if model is not None and handler is None:
+            return None
+        try:
+            event = decode(fields)
+        except BadEntry as error:
+            self._bad(stream, entry_id, error)
+            return None
+        assert handler is not None
+        return handler, event
 
     def _bad(self, stream: str, entry_id: str, error: BadEntry) -> None:
         if self._meter.undecodable(stream) == 1:
             private = stream.startswith("account.")
             reason = "not of the contract" if private else str(error)
             _log.warning("entry_not_understood", stream=stream, entry_id=entry_id, reason=reason)
+
+
+class _Handler:
+    """A bound method, and whether it asks for results."""
+
+    __slots__ = ("call", "takes_results")
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+        self.takes_results = takes_results(call)
 
 
 def _place(error: BaseException | None) -> str:

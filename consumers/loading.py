@@ -19,6 +19,8 @@ SAMPLES = {
     "orders": "consumers.handlers.orders:Orders",
 }
 _MODES = ("shared", "ordered")
+_MOST_ENTRIES = 10_000  # of some streams at a time: what a worker holds in memory
+_LONGEST_WAIT_S = 60
 
 
 def load(name: str) -> type[Consumer]:
@@ -32,7 +34,10 @@ def load(name: str) -> type[Consumer]:
         )
     kind = getattr(_module(module_name), class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, Consumer)):
-        raise ConfigError(f"{where}: {class_name} is not a subclass of consumers.Consumer there")
+        raise ConfigError(
+            f"{where}: {class_name} is neither a subclass of consumers.Consumer "
+            "there, nor a function with @consumes"
+        )
     _check(kind)
     return kind
 
@@ -69,3 +74,7 @@ def _check(kind: type[Consumer]) -> None:
         raise ConfigError(f'{kind.__name__} needs streams: a tuple of patterns, ("trade.*",)')
     if kind.mode not in _MODES:
         raise ConfigError(f"{kind.__name__}.mode is {kind.mode!r}: write shared or ordered")
+    if not 1 <= kind.batch_entries <= _MOST_ENTRIES:
+        raise ConfigError(f"{kind.__name__}.batch_entries: write 1 to {_MOST_ENTRIES}")
+    if not 0 <= kind.batch_wait_s <= _LONGEST_WAIT_S:
+        raise ConfigError(f"{kind.__name__}.batch_wait_s: write 0 to {_LONGEST_WAIT_S}")

@@ -16,12 +16,12 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from consumers.consumer import Consumer, StopWorker
 from consumers.crew import Crew
-from consumers.dispatch import HandlerFailed
+from consumers.dispatch import Entry, HandlerFailed
 from consumers.keys import Keys
 from consumers.lease import Leases
 from consumers.link import Link, Stop
 from consumers.meter import Meter
-from consumers.owned import Entry, Owned
+from consumers.owned import Owned
 from consumers.policy import batch_size, block_ms, chunks, fair_share, moves, start_of
 from consumers.results import State
 
@@ -48,8 +48,12 @@ class OrderedLoop:
         *,
         start: str,
         random: Random,
+        batch_entries: int,
+        batch_wait_s: float,
     ) -> None:
         self._build = build
+        self._batch_entries = batch_entries
+        self._batch_wait_s = batch_wait_s
         self._redis = redis
         self._keys = keys
         self._leases = leases
@@ -104,20 +108,25 @@ class OrderedLoop:
         if not reading:
             await stop.wait(_IDLE_S)
         portions = list(chunks(reading))
+        more = False
         for portion in portions:
             if not stop.is_set:
-                await self._read(portion, block_ms(len(portions)), stop)
+                more |= await self._read(portion, block_ms(len(portions)), stop)
+        if self._batch_wait_s and not more:
+            await stop.wait(self._batch_wait_s)
 
-    async def _read(self, portion: Sequence[Owned], wait_ms: int, stop: Stop) -> None:
+    async def _read(self, portion: Sequence[Owned], wait_ms: int, stop: Stop) -> bool:
+        """Read, handle, commit. Whether there is more to read at once."""
         by_key = {self._keys.stream(owned.stream): owned for owned in portion}
         at: dict[Any, Any] = {key: owned.position for key, owned in by_key.items()}
+        size = batch_size(len(at), self._batch_entries)
         try:
-            found: Any = await self._redis.xread(at, batch_size(len(at)), wait_ms)
+            found: Any = await self._redis.xread(at, size, wait_ms)
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
             await self._give_back_what_is_no_stream(portion)
-            return
+            return False
         self._link.up(_CONNECTION)
         handled = 0
         for key, entries in found:
@@ -128,6 +137,7 @@ class OrderedLoop:
                 await self._commit(portion)
                 handled = 0
         await self._commit(portion)
+        return any(len(entries) >= size for _, entries in found)
 
     async def _handle(self, owned: Owned, entries: Sequence[Entry]) -> int:
         if owned.commit is not None:  # in doubt since a moment ago

@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from consumers.consumer import Consumer
-from consumers.dispatch import Dispatcher, HandlerFailed
+from consumers.dispatch import Dispatcher, Entry, HandlerFailed
 from consumers.lease import Commit, Lease
 from consumers.meter import Meter
 from consumers.policy import retry_delay_s
 from consumers.results import Results, State
-
-Entry = tuple[str, dict[str, str]]
 
 
 class Owned:
@@ -31,7 +29,7 @@ class Owned:
         self._dispatcher: Dispatcher | None = None
         self.failures = 0
         self._retry_at = 0.0
-        self._at_once: int | None = None  # how many entries to take, where one is known to fail
+        self._sizes: list[int] = []  # of the next batches, where an entry is known to fail
 
     @property
     def stream(self) -> str:
@@ -68,15 +66,19 @@ class Owned:
         """
         assert self._consumer is not None
         assert self._dispatcher is not None
-        entries = entries[: self._at_once]
+        entries = entries[: self._sizes[0]] if self._sizes else entries
+        results = Results()
         done = 0
         try:
-            for entry_id, fields in entries:
-                await self._dispatcher.handle(self.stream, entry_id, fields)
-                done += 1
-            results = self._write(entries[-1][0] if entries else self.position)
+            if self._dispatcher.takes_batches:
+                await self._dispatcher.handle_batch(self.stream, entries, results)
+            else:
+                for entry_id, fields in entries:
+                    await self._dispatcher.handle(self.stream, entry_id, fields, results)
+                    done += 1
+            self._write(results, entries[-1][0] if entries else self.position)
         except HandlerFailed as failed:
-            self._pause(failed, done)
+            self._pause(failed, done, len(entries))
             return
         self.commit = Commit(
             lease=self.lease,
@@ -96,7 +98,8 @@ class Owned:
         assert self.commit is not None
         if self.commit.handled:
             self._meter.done(self.stream, self.commit.handled, self.commit.position)
-            self.failures, self._at_once = 0, None
+            self.failures = 0
+            del self._sizes[:1]
         self.position, self.commit = self.commit.position, None
 
     def send_again(self, lease: Lease) -> Commit:
@@ -117,18 +120,24 @@ class Owned:
         self._consumer = self._dispatcher = self.commit = None
         return delay_s
 
-    def _pause(self, failed: HandlerFailed, done: int) -> None:
+    def _pause(self, failed: HandlerFailed, done: int, entries: int) -> None:
         self._meter.failed += 1
-        # Next time the entries before it go first, by themselves; then it alone.
-        self._at_once = max(1, done)
+        self._sizes = _smaller(self._sizes, failed.entries, done, entries)
         delay_s = self.pause()
         failed.tell(self.failures, delay_s)
 
-    def _write(self, entry_id: str) -> Results:
+    def _write(self, results: Results, entry_id: str) -> None:
         assert self._consumer is not None
-        results = Results()
         try:
             self._consumer.write(results)
         except Exception as error:
             raise HandlerFailed(self.stream, entry_id) from error
-        return results
+
+
+def _smaller(sizes: list[int], failed: int, done: int, entries: int) -> list[int]:
+    """The sizes of the next batches after a failure, so that what fails is soon alone."""
+    if failed > 1:  # a list of them: any one may be it
+        return [1] * entries
+    if entries <= 1:
+        return sizes or [1]
+    return [done, 1] if 0 < done < entries else [1]

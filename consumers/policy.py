@@ -14,14 +14,14 @@ from bridge.errors import ConfigError
 T = TypeVar("T")
 
 STREAMS_AT_ONCE = 100  # each wake-up of a blocked read registers every key again: O(streams)
-ENTRIES_AT_ONCE = 2000  # over all streams of one read: bounds memory, and the wait of the others
-_BATCH_MAX, _BATCH_MIN = 500, 10
+BATCHES_AT_ONCE = 4  # full ones, over all streams of one read: bounds memory, and others' wait
+_BATCH_MIN = 10
 _BLOCK_MS = 200
 
 
-def batch_size(streams: int) -> int:
+def batch_size(streams: int, largest: int) -> int:
     """COUNT for one read over so many streams; Redis applies it to each of them."""
-    return max(_BATCH_MIN, min(_BATCH_MAX, ENTRIES_AT_ONCE // max(1, streams)))
+    return min(largest, max(_BATCH_MIN, BATCHES_AT_ONCE * largest // max(1, streams)))
 
 
 def chunks(streams: Sequence[T]) -> Iterator[Sequence[T]]:

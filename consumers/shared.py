@@ -112,15 +112,21 @@ class SharedLoop:
         if not self._reading:
             await stop.wait(_IDLE_S)
         portions = list(chunks(list(self._reading)))
+        more = False
         for streams in portions:
             if stop.is_set:
                 return
+            size = self._size(len(streams))
             positions = dict.fromkeys(streams, _NEW)
-            found = await self._group.read(
-                positions, batch_size(len(streams)), block_ms(len(portions))
-            )
+            found = await self._group.read(positions, size, block_ms(len(portions)))
             self._link.up(_CONNECTION)
+            more |= any(len(entries) >= size for entries in found.values())
             await self._handle(found)
+        if self._consumer.batch_wait_s and not more:
+            await stop.wait(self._consumer.batch_wait_s)
+
+    def _size(self, streams: int) -> int:
+        return batch_size(streams, self._consumer.batch_entries)
 
     async def _join(self, chosen: Sequence[str]) -> None:
         """Read all chosen streams that are there, and no others."""
@@ -147,14 +153,14 @@ class SharedLoop:
         self._unusable.add(stream)
         _log.warning("stream_unusable", stream=stream, error=str(refusal))
 
-    async def _handle(self, found: Mapping[str, Sequence[Entry]]) -> None:
+    async def _handle(self, found: Mapping[str, Sequence[Entry]], *, singly: bool = False) -> None:
         done: dict[str, list[str]] = {}
         try:
             for stream, entries in found.items():
                 done[stream] = []
-                for entry_id, fields in entries:
-                    if not fields or await self._handle_one(stream, entry_id, fields):
-                        done[stream].append(entry_id)
+                for portion in self._portions(entries, singly=singly):
+                    if await self._handle_portion(stream, portion):
+                        done[stream] += [entry_id for entry_id, _ in portion]
         finally:
             await self._group.acknowledge(done)
             for stream, ids in done.items():
@@ -163,10 +169,20 @@ class SharedLoop:
                     self._handled[stream] = newest
                     self._meter.done(stream, len(ids), ids[-1])
 
-    async def _handle_one(self, stream: str, entry_id: str, fields: dict[str, str]) -> bool:
+    def _portions(self, entries: Sequence[Entry], *, singly: bool) -> list[Sequence[Entry]]:
+        """What is handed over, and succeeds or fails, at a time."""
+        if self._dispatcher.takes_batches and not singly:
+            return [entries]
+        return [[entry] for entry in entries]
+
+    async def _handle_portion(self, stream: str, entries: Sequence[Entry]) -> bool:
         """Whether it was handled; one that was not stays pending, to be tried again later."""
+        there = [entry for entry in entries if entry[1]]
         try:
-            await self._dispatcher.handle(stream, entry_id, fields)
+            if len(there) > 1:
+                await self._dispatcher.handle_batch(stream, there)
+            elif there:
+                await self._dispatcher.handle(stream, *there[0])
         except HandlerFailed as failed:
             self._meter.failed += 1
             retry = self._retries.setdefault(stream, _Retry())
@@ -194,8 +210,9 @@ class SharedLoop:
                 del self._pending[stream]
             for streams in list(chunks(list(self._pending))):
                 positions = {stream: self._pending[stream] for stream in streams}
-                found = await self._group.read(positions, batch_size(len(positions)), None)
-                await self._handle(found)
+                found = await self._group.read(positions, self._size(len(positions)), None)
+                # Again, one by one: of a list that failed nobody knows which entry it was.
+                await self._handle(found, singly=True)
                 for stream in streams:
                     entries = found.get(stream)
                     if entries:

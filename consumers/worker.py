@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from bridge.runtime.config import Config
 from bridge.runtime.redis_client import connect, resolve_url
-from consumers.consumer import Consumer, build, handlers_of
+from consumers.consumer import Consumer, build
 from consumers.crew import Crew
 from consumers.group import Group
 from consumers.keys import Keys
@@ -27,6 +27,7 @@ from consumers.lease import Leases
 from consumers.link import Link, Stop
 from consumers.meter import Identity, Meter
 from consumers.ordered import OrderedLoop
+from consumers.routes import handlers_of
 from consumers.shared import SharedLoop
 
 _log = structlog.get_logger()
@@ -125,6 +126,8 @@ class _Worker:
             self._link,
             start=settings.start,
             random=Random(),
+            batch_entries=settings.kind.batch_entries,
+            batch_wait_s=settings.kind.batch_wait_s,
         )
 
     async def run(self, stop: Stop) -> None:

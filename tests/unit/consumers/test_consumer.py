@@ -7,10 +7,11 @@ import pytest
 from bridge.contract.events import Depth, DepthSnapshot, Event, Gap, Trade
 from bridge.errors import ConfigError
 from consumers import Consumer, Delivery, StopWorker
-from consumers.consumer import build, handlers_of, options_of
+from consumers.consumer import build, options_of
 from consumers.dispatch import Dispatcher, HandlerFailed
 from consumers.loading import SAMPLES, load, options
 from consumers.meter import Meter
+from consumers.routes import handlers_of
 from tests.support.consumer_entries import START_US, gap, trade
 
 
@@ -168,7 +169,7 @@ class BadMode(Consumer):
     [
         ("cadles", "did you mean candles"),
         ("no_such_module:Thing", "cannot import no_such_module"),
-        ("consumers.handlers.tail:Nothing", "not a subclass"),
+        ("consumers.handlers.tail:Nothing", "neither a subclass"),
         (f"{__name__}:Nameless", "needs a name"),
         (f"{__name__}:OneString", "a tuple of patterns"),
         (f"{__name__}:BadMode", "write shared or ordered"),

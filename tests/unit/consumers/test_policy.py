@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
 from consumers.policy import (
-    ENTRIES_AT_ONCE,
+    BATCHES_AT_ONCE,
     batch_size,
     block_ms,
     chunks,
@@ -50,11 +50,11 @@ def test_nothing_is_released_that_may_be_kept() -> None:
     assert moves(["a", "b"], ["a", "b", "c"], 2, Random(1)).release == ()
 
 
-@given(st.integers(1, 1000))
-def test_one_read_is_bounded_and_every_stream_gets_something(streams: int) -> None:
-    count = batch_size(streams)
-    assert 10 <= count <= 500
-    assert count * min(streams, 100) <= ENTRIES_AT_ONCE
+@given(st.integers(1, 100), st.integers(1, 10_000))
+def test_one_read_is_bounded_and_every_stream_gets_something(streams: int, largest: int) -> None:
+    count = batch_size(streams, largest)
+    assert min(10, largest) <= count <= largest
+    assert count * streams <= max(BATCHES_AT_ONCE * largest, 10 * streams)
 
 
 def test_no_call_carries_more_than_a_hundred_streams() -> None:

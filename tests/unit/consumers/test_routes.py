@@ -1,0 +1,136 @@
+"""Which handler gets which event: annotations, batches, plain functions, and what is refused."""
+
+from typing import Any
+
+import pytest
+
+from bridge.contract.events import BookTicker, Depth, Event, Gap, Trade
+from bridge.errors import ConfigError
+from consumers import Consumer, Delivery, Results, consumes
+from consumers.consumer import build
+from consumers.dispatch import Dispatcher, HandlerFailed
+from consumers.loading import load
+from consumers.meter import Meter
+from consumers.routes import handlers_of
+from tests.support.consumer_entries import START_US, gap, trade
+
+
+def dispatcher(kind: type[Consumer]) -> Dispatcher:
+    return Dispatcher(build(kind, {}), Meter(lambda: START_US))
+
+
+@consumes("trade.*")
+def last_price(delivery: Delivery[Trade]) -> None:
+    """Keeps the last price."""
+    prices[delivery.stream] = delivery.event.price
+
+
+prices: dict[str, str] = {}
+
+
+async def test_a_function_gets_the_events_that_its_annotation_names() -> None:
+    assert (last_price.name, last_price.streams) == ("last-price", ("trade.*",))
+    assert last_price.__doc__ == "Keeps the last price."
+    assert set(handlers_of(last_price)) == {Trade}
+    await dispatcher(last_price).handle("trade.SOL_USDC", "1-1", trade(1, START_US, "98.5"))
+    assert prices == {"trade.SOL_USDC": "98.5"}
+
+
+def test_a_function_is_loaded_like_a_class() -> None:
+    assert load(f"{__name__}:last_price") is last_price
+
+
+def test_annotations_may_name_several_events_or_none() -> None:
+    @consumes("*", name="two", mode="ordered", batch_entries=7)
+    def two(delivery: Delivery[Trade | Gap]) -> None: ...
+
+    @consumes("*")
+    def everything(delivery): ...  # type: ignore[no-untyped-def]
+
+    @consumes("*")
+    def all_events(delivery: Delivery[Event]) -> None: ...
+
+    assert set(handlers_of(two)) == {Trade, Gap}
+    assert (two.name, two.mode, two.batch_entries) == ("two", "ordered", 7)
+    assert {Trade, Depth, BookTicker, Gap} <= set(handlers_of(everything))
+    assert set(handlers_of(all_events)) == set(handlers_of(everything))
+
+
+async def test_a_list_in_the_annotation_asks_for_batches() -> None:
+    seen: list[Any] = []
+
+    @consumes("trade.*")
+    async def store(batch: list[Delivery[Trade]]) -> None:
+        seen.append([(d.stream, d.entry_id, d.event.trade_id) for d in batch])
+
+    entries = [("1-1", trade(1, START_US)), ("1-2", gap(1)), ("1-3", trade(2, START_US))]
+    hands = dispatcher(store)
+    assert hands.takes_batches
+    await hands.handle_batch("trade.SOL_USDC", entries)
+    assert seen == [[("trade.SOL_USDC", "1-1", 1), ("trade.SOL_USDC", "1-3", 2)]]
+
+
+async def test_a_batch_without_a_wanted_event_is_not_handed_over() -> None:
+    @consumes("trade.*")
+    def store(batch: list[Delivery[Trade]]) -> None:
+        raise AssertionError("nothing to store")
+
+    await dispatcher(store).handle_batch("trade.SOL_USDC", [("1-2", gap(1))])
+
+
+async def test_a_batch_that_fails_names_its_first_entry_and_how_many() -> None:
+    @consumes("trade.*")
+    def store(batch: list[Delivery[Trade]]) -> None:
+        raise OSError("disk full")
+
+    entries = [("1-1", trade(1, START_US)), ("1-3", trade(2, START_US))]
+    with pytest.raises(HandlerFailed) as failed:
+        await dispatcher(store).handle_batch("trade.SOL_USDC", entries)
+    assert (failed.value.entry_id, failed.value.entries) == ("1-1", 2)
+
+
+async def test_a_batch_consumer_gets_a_single_entry_as_a_list_of_one() -> None:
+    seen: list[int] = []
+
+    class Sizes(Consumer):
+        name = "sizes"
+        streams = ("trade.*",)
+
+        def on_batch(self, batch: list[Delivery[Trade]]) -> None:
+            seen.append(len(batch))
+
+    await dispatcher(Sizes).handle("trade.SOL_USDC", "1-1", trade(1, START_US))
+    assert seen == [1]
+
+
+async def test_a_second_parameter_gets_the_results() -> None:
+    @consumes("trade.*", mode="ordered")
+    def last(delivery: Delivery[Trade], results: Results) -> None:
+        results.set("price", delivery.event.price)
+
+    results = Results()
+    await dispatcher(last).handle("trade.SOL_USDC", "1-1", trade(1, START_US, "7"), results)
+    assert [tuple(write) for write in results.writes] == [("SET", "price", ("7",))]
+
+
+def test_on_batch_stands_alone() -> None:
+    class Both(Consumer):
+        def on_batch(self, batch: list[Delivery[Event]]) -> None: ...
+        def on_trade(self, delivery: Delivery[Trade]) -> None: ...
+
+    with pytest.raises(ConfigError, match="on_batch and on_trade: on_batch gets all events"):
+        handlers_of(Both)
+
+
+def test_a_setting_that_there_is_not_is_told() -> None:
+    with pytest.raises(ConfigError, match="there is no 'batch_size'"):
+
+        @consumes("trade.*", batch_size=7)
+        def store(batch: list[Delivery[Trade]]) -> None: ...
+
+
+def test_a_function_without_a_parameter_is_told() -> None:
+    with pytest.raises(ConfigError, match="needs a parameter: the delivery"):
+
+        @consumes("trade.*")
+        def nothing() -> None: ...
