@@ -14,7 +14,6 @@ from bridge.runtime.backoff import Backoff
 from bridge.runtime.config import Exchange
 from bridge.runtime.keys import AccountKey
 
-REST_PER_SECOND = 10.0  # of 2,000 a minute that the exchange allows
 SNAPSHOT_BACKOFF_S = (0.25, 10.0)
 
 
@@ -72,9 +71,10 @@ class Feed:
     def _new_rest(self) -> Rest:
         return Rest(
             self._exchange.rest_url,
-            per_second=REST_PER_SECOND,
+            timeout_s=self._exchange.rest_timeout_s,
             window_ms=self._exchange.signature_window_ms,
             clock_ms=lambda: self._clock_us() // 1000,
+            chance=self._chance,
             public_key=self._key.public_key_b64 if self._key else "",
             sign=self._key.sign if self._key else None,
         )

@@ -1,18 +1,38 @@
-"""Asking the exchange over REST: depth, and the account (signed). One call, one answer.
+"""Asking the exchange over REST. One client for everything the bridge asks, within one budget.
 
-Requests are paced; failures come back as RestError, which says what to do with it by its class:
-all of them are worth trying again but RestRefused.
+One call, one answer. What goes wrong comes back as RestError, whose class says what to do: all of
+it is worth asking again but RestRefused. After HTTP 429 the budget itself is closed for as long as
+the exchange says, or for longer and longer: whoever asks again waits there.
+
+Bodies come as they are. A CDN stands before the exchange and may answer with something older than
+the socket: `fresh` goes past it.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import count
 from typing import Self
 
 import httpx
 
 from bridge.errors import Transient
+from bridge.feed.budget import Gate, Urgency, Window
 from bridge.protocol.signing import Sign, rest_headers
+from bridge.runtime.backoff import Backoff
 
+# The exchange allows 2,000 a minute, and 30 of historical data; less is used, for it may count
+# some that others of this account or address have sent.
+A_MINUTE_S = 60.0
+REQUESTS_A_MINUTE = 1_800
+HISTORICAL_A_MINUTE = 27
+HISTORICAL = ("/api/v1/klines", "/api/v1/trades", "/wapi/v1/history/")
+BUSY_BACKOFF_S = (1.0, 60.0)
+LONGEST_PAUSE_S = 300.0  # whatever Retry-After says
+MAX_BODY = 16 * 1024 * 1024  # the largest real ones have 0.4 MB
 MAX_SHOWN = 160
 
 
@@ -31,15 +51,20 @@ class Rest:
         self,
         base_url: str,
         *,
-        per_second: float,
+        timeout_s: float,
         window_ms: int,
         clock_ms: Callable[[], int],
+        chance: random.Random,
         public_key: str = "",
         sign: Sign | None = None,
     ) -> None:
-        self._client = httpx.AsyncClient(base_url=base_url, timeout=10.0)
-        self._interval_s = 1 / per_second
-        self._free_at_s = 0.0
+        self._client = httpx.AsyncClient(base_url=base_url, timeout=timeout_s)
+        self._timeout_s = timeout_s
+        self._gate = Gate()
+        self._all = Window(REQUESTS_A_MINUTE, A_MINUTE_S)
+        self._historical = Window(HISTORICAL_A_MINUTE, A_MINUTE_S)
+        self._busy = Backoff(*BUSY_BACKOFF_S, chance)
+        self._nonces = count()
         self._window_ms = window_ms
         self._clock_ms = clock_ms
         self._public_key = public_key
@@ -51,38 +76,93 @@ class Rest:
     async def __aexit__(self, *exc: object) -> None:
         await self._client.aclose()
 
-    async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes:
-        """The body of a public endpoint."""
-        return await self._ask(path, params or {}, {})
+    async def get(
+        self,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        urgency: Urgency = Urgency.OTHER,
+        fresh: bool = False,
+    ) -> bytes:
+        """The body of a public endpoint; `fresh`: from the exchange itself, past any cache."""
+        wanted = dict(params or {})
+        if fresh:
+            wanted["_"] = f"{self._clock_ms()}-{next(self._nonces)}"
+        async with self._gate.turn(urgency, self._windows(path)):
+            return await self._ask(path, wanted, {})
 
     async def get_signed(
         self, path: str, instruction: str, params: Mapping[str, str] | None = None
     ) -> bytes:
-        """The body of an endpoint of the account."""
+        """The body of an endpoint of the account. Signed when its turn has come."""
         if self._sign is None:
             raise RestRefused(f"{path} needs the account's keys")
         wanted = params or {}
-        headers = rest_headers(
-            self._public_key, self._sign, instruction, wanted, self._clock_ms(), self._window_ms
-        )
-        return await self._ask(path, wanted, headers)
+        async with self._gate.turn(Urgency.ACCOUNT, self._windows(path)):
+            headers = rest_headers(
+                self._public_key, self._sign, instruction, wanted, self._clock_ms(), self._window_ms
+            )
+            return await self._ask(path, wanted, headers)
+
+    def _windows(self, path: str) -> Sequence[Window]:
+        return (self._all, self._historical) if path.startswith(HISTORICAL) else (self._all,)
 
     async def _ask(self, path: str, params: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
-        await self._pace()
         try:
-            answer = await self._client.get(path, params=dict(params), headers=dict(headers))
+            async with (
+                asyncio.timeout(self._timeout_s),  # a body that trickles in has an end, too
+                self._client.stream(
+                    "GET", path, params=dict(params), headers=dict(headers)
+                ) as answer,
+            ):
+                body = await _bounded(path, answer)
         except httpx.HTTPError as error:
             raise RestError(f"GET {path}: {type(error).__name__} {error}".rstrip()) from None
+        except TimeoutError:
+            raise RestError(f"GET {path}: no answer within {self._timeout_s:g} s") from None
         if answer.is_success:
-            return answer.content
-        said = f"GET {path}: HTTP {answer.status_code} {answer.text[:MAX_SHOWN]}"
-        if answer.is_client_error and answer.status_code not in (408, 425, 429):
+            self._busy.reset()
+            return body
+        said = f"GET {path}: HTTP {answer.status_code} {_shown(body)}".rstrip()
+        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            raise RestError(f"{said} (next try in {self._pause(path, answer):.0f} s)")
+        if answer.is_client_error and answer.status_code not in (408, 425):
             raise RestRefused(said)
         raise RestError(said)
 
-    async def _pace(self) -> None:
-        """Wait for this request's slot: so many a second, in order of asking."""
-        now_s = asyncio.get_running_loop().time()
-        slot_s = max(now_s, self._free_at_s)
-        self._free_at_s = slot_s + self._interval_s
-        await asyncio.sleep(slot_s - now_s)
+    def _pause(self, path: str, answer: httpx.Response) -> float:
+        """Too often: close the narrowest budget that this request counts for. Returns for how
+        long.
+        """
+        pause_s = _retry_after_s(answer.headers.get("Retry-After", ""))
+        if pause_s is None:
+            pause_s = self._busy.next_s()
+        pause_s = min(pause_s, LONGEST_PAUSE_S)
+        self._windows(path)[-1].close(asyncio.get_running_loop().time() + pause_s)
+        return pause_s
+
+
+async def _bounded(path: str, answer: httpx.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.aiter_bytes():
+        size += len(part)
+        if size > MAX_BODY:
+            raise RestError(f"GET {path}: the body is larger than {MAX_BODY} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _shown(body: bytes) -> str:
+    return " ".join(body[: 4 * MAX_SHOWN].decode(errors="replace").split())[:MAX_SHOWN]
+
+
+def _retry_after_s(value: str) -> float | None:
+    """Seconds, or a date; None where it says nothing that can be used."""
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    with suppress(ValueError):
+        until = parsedate_to_datetime(value)
+        if until.tzinfo is not None:
+            return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    return None

@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from bridge.contract.streams import Stream, StreamType
+from bridge.feed.budget import Urgency
 from bridge.feed.rest import Rest, RestError, RestRefused
 from bridge.pipeline.book import Join
 from bridge.protocol.rest import BadBody
@@ -96,7 +97,7 @@ class Snapshots:
 
     async def _depth(self, stream: Stream) -> bytes:
         params = {"symbol": stream.symbol, "limit": str(self._depth_levels)}
-        return await self._rest.get("/api/v1/depth", params)
+        return await self._rest.get("/api/v1/depth", params, urgency=Urgency.DEPTH)
 
     async def _account(self, stream: Stream) -> bytes:
         """A body read while an update came in may be older than it: read again then."""

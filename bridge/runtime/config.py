@@ -55,6 +55,7 @@ class Exchange(Section):
     compression: bool = False
     connections: Annotated[int, Field(ge=1, le=64)] = 1
     open_timeout_s: PositiveFloat = 10
+    rest_timeout_s: PositiveFloat = 10
     ping_interval_s: PositiveFloat = 20
     ping_timeout_s: PositiveFloat = 20
     reconnect_initial_s: PositiveFloat = 0.5

@@ -1,0 +1,147 @@
+"""Asking over real sockets: a server that is slow, too busy, endless, or answers with rubbish."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from bridge.feed import rest as rest_module
+from bridge.feed.rest import Rest, RestError, RestRefused
+
+Reply = Callable[[int], bytes]
+
+
+@dataclass
+class Server:
+    """Answers the n-th request with `reply(n)`, raw bytes; remembers the request lines."""
+
+    reply: Reply
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                self.asked.append(head.split(b"\r\n")[0].decode())
+                answer = self.reply(len(self.asked))
+                if not answer:
+                    await asyncio.sleep(60)
+                writer.write(answer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+def http(status: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@asynccontextmanager
+async def asking(reply: Reply, timeout_s: float = 5.0) -> AsyncIterator[tuple[Rest, Server]]:
+    server = Server(reply)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    rest = Rest(
+        server.url,
+        timeout_s=timeout_s,
+        window_ms=5000,
+        clock_ms=lambda: time.time_ns() // 1_000_000,
+        chance=random.Random(1),
+    )
+    try:
+        async with rest:
+            yield rest, server
+    finally:
+        listening.close()
+
+
+async def test_a_body_comes_as_it_is() -> None:
+    async with asking(lambda _: http("200 OK", b"1788285151083")) as (rest, _):
+        assert await rest.get("/api/v1/time") == b"1788285151083"
+
+
+async def test_past_the_cache_each_request_is_another() -> None:
+    async with asking(lambda _: http("200 OK", b"[]")) as (rest, server):
+        for _ in range(2):
+            await rest.get("/api/v1/trades/history", {"symbol": "SOL_USDC"}, fresh=True)
+
+    first, second = server.asked
+    assert first.startswith("GET /api/v1/trades/history?symbol=SOL_USDC&_=")
+    assert first != second
+
+
+async def test_too_often_is_waited_for_as_long_as_the_exchange_says() -> None:
+    def reply(number: int) -> bytes:
+        if number == 1:
+            return http("429 Too Many Requests", b"slow down", "Retry-After: 1")
+        return http("200 OK", b"[]")
+
+    async with asking(reply) as (rest, _):
+        with pytest.raises(RestError, match="HTTP 429 slow down"):
+            await rest.get("/api/v1/markets")
+        began_s = time.monotonic()
+        assert await rest.get("/api/v1/markets") == b"[]"
+        assert time.monotonic() - began_s > 0.9
+
+
+async def test_too_often_for_history_does_not_stop_the_rest() -> None:
+    def reply(number: int) -> bytes:
+        if number == 1:
+            return http("429 Too Many Requests", b"", "Retry-After: 300")
+        return http("200 OK", b"{}")
+
+    async with asking(reply) as (rest, _), asyncio.timeout(10):
+        with pytest.raises(RestError, match="429"):
+            await rest.get("/api/v1/trades/history", {"symbol": "SOL_USDC"})
+        assert await rest.get("/api/v1/depth", {"symbol": "SOL_USDC"}) == b"{}"
+
+
+async def test_no_answer_has_an_end() -> None:
+    async with asking(lambda _: b"", timeout_s=0.2) as (rest, _):
+        with pytest.raises(RestError, match=r"/api/v1/depth: (no answer within|ReadTimeout)"):
+            await rest.get("/api/v1/depth")
+
+
+async def test_an_endless_body_is_not_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest_module, "MAX_BODY", 10_000)
+    async with asking(lambda _: http("200 OK", b"x" * 10_001)) as (rest, _):
+        with pytest.raises(RestError, match="larger than 10000 bytes"):
+            await rest.get("/api/v1/depth")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "said"),
+    [
+        (
+            http("400 Bad Request", b"Invalid market\nsymbol"),
+            RestRefused,
+            "HTTP 400 Invalid market",
+        ),
+        (http("404 Not Found", b"not found"), RestRefused, "HTTP 404 not found"),
+        (http("503 Service Unavailable", b"<html>down"), RestError, "HTTP 503 <html>down"),
+        (http("302 Found", b"", "Location: http://x/"), RestError, "HTTP 302"),
+        (b"rubbish\r\n\r\n", RestError, "RemoteProtocolError"),
+        (http("200 OK", b"rubbish", "Content-Encoding: gzip"), RestError, "DecodingError"),
+    ],
+)
+async def test_what_goes_wrong_is_said(answer: bytes, error: type[RestError], said: str) -> None:
+    async with asking(lambda _: answer) as (rest, _):
+        with pytest.raises(RestError, match=said) as raised:
+            await rest.get("/api/v1/depth")
+    assert type(raised.value) is error
+
+
+async def test_a_server_that_is_away_is_an_error_worth_asking_again() -> None:
+    async with asking(lambda _: b"") as (_, server):
+        url = server.url
+    rest = Rest(url, timeout_s=1, window_ms=5000, clock_ms=lambda: 1, chance=random.Random(1))
+    async with rest:
+        with pytest.raises(RestError, match="ConnectError"):
+            await rest.get("/api/v1/depth")

@@ -1,0 +1,84 @@
+"""Who may ask the exchange when. No sockets; where a loop is needed, its time is real but short."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.feed.budget import Gate, Urgency, Window
+
+
+@given(
+    st.integers(1, 30),
+    st.lists(st.floats(0, 20), min_size=1, max_size=200),
+)
+def test_no_span_ever_has_more_than_the_limit(limit: int, waits: list[float]) -> None:
+    window, now_s, taken = Window(limit, 60.0), 0.0, []
+    for wait_s in waits:
+        now_s = max(now_s + wait_s, window.free_at_s())
+        window.take(now_s)
+        taken.append(now_s)
+
+    for first, beyond in zip(taken, taken[limit:], strict=False):
+        assert beyond - first > 59.999
+
+
+def test_a_closed_window_lets_nothing_pass_before_its_time() -> None:
+    window = Window(10, 60.0)
+    window.close(17.0)
+    window.close(9.0)
+
+    assert window.free_at_s() == 17.0
+
+
+async def test_the_most_urgent_goes_first() -> None:
+    gate, window, gone = Gate(at_once=1), Window(100, 60.0), []
+
+    async def ask(name: str, urgency: Urgency) -> None:
+        async with gate.turn(urgency, [window]):
+            gone.append(name)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks, gate.turn(Urgency.OTHER, [window]):
+        for name, urgency in (
+            ("markets", Urgency.OTHER),
+            ("trades", Urgency.TRADES),
+            ("depth", Urgency.DEPTH),
+            ("orders", Urgency.ACCOUNT),
+            ("more depth", Urgency.DEPTH),
+        ):
+            tasks.create_task(ask(name, urgency))
+        await asyncio.sleep(0)
+        assert gone == []
+
+    assert gone == ["orders", "depth", "more depth", "trades", "markets"]
+
+
+async def test_a_full_narrow_window_holds_up_nobody_else() -> None:
+    gate, wide, narrow = Gate(), Window(100, 60.0), Window(1, 0.2)
+    loop = asyncio.get_running_loop()
+    narrow.take(loop.time())
+    began_s, times = loop.time(), {}
+
+    async def ask(name: str, urgency: Urgency, windows: list[Window]) -> None:
+        async with gate.turn(urgency, windows):
+            times[name] = loop.time() - began_s
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(ask("trades", Urgency.ACCOUNT, [wide, narrow]))
+        tasks.create_task(ask("depth", Urgency.OTHER, [wide]))
+
+    assert times["depth"] < times["trades"]
+    assert times["trades"] == pytest.approx(0.2, abs=0.19)
+
+
+async def test_one_that_gives_up_waiting_leaves_no_trace() -> None:
+    gate, window = Gate(at_once=1), Window(100, 60.0)
+    async with gate.turn(Urgency.OTHER, [window]):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), gate.turn(Urgency.DEPTH, [window]):
+                raise AssertionError("it had no turn")
+
+    async with asyncio.timeout(1), gate.turn(Urgency.TRADES, [window]):
+        pass
