@@ -11,9 +11,9 @@ LOCK := requirements/all.txt
 STAMP := $(VENV)/.installed
 # Most tests wait for real processes: more of them than cores.
 PARALLEL := --numprocesses 4 --dist worksteal
-RUFF_PATHS := bridge consumers simulator demo docs tests
+RUFF_PATHS := benchmarks bridge consumers simulator demo docs tests
 
-.PHONY: help setup demo test check fix docs chaos lock clean up down
+.PHONY: help setup demo test check fix docs chaos bench lock clean up down
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ docs: $(STAMP) ## Write the generated documents anew
 
 chaos: $(STAMP) ## Run the tests that kill and cut off real processes
 	@$(BIN)/pytest -q -m chaos
+
+bench: $(STAMP) ## Measure the bridge beside other ways of doing the same (BENCH_ONLY=bridge, BENCH_ROUNDS=3)
+	@$(BIN)/python -m benchmarks
 
 lock: ## Write requirements/all.txt anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
