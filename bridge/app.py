@@ -178,6 +178,7 @@ class Bridge(_Ears):
                 line.stream.name: {
                     "published": line.counters.published,
                     "duplicates": line.counters.duplicates,
+                    "doubles": line.counters.doubles,
                     "late": line.counters.late,
                     "gaps": line.counters.gaps,
                     "snapshots": line.counters.snapshots,
@@ -221,7 +222,7 @@ class Bridge(_Ears):
                 break
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(0.5)
-        self.hearing.resume({name: us for name, us in heard.items() if name in self.streams})
+        self.hearing.resume(heard)
         await heartbeat.run()
 
     def _heard_us(self) -> dict[str, int]:
@@ -230,7 +231,7 @@ class Bridge(_Ears):
             return {}
         return {
             name: us
-            for name, us in self.intake.deafness.heard_up_to_us()
+            for name, us in self.intake.heard_up_to_us().items()
             if not self.intake.lines[name].pending
         }
 

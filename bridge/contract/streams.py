@@ -89,11 +89,16 @@ class Stream:
 
     @property
     def is_private(self) -> bool:
-        return self.name.startswith("account.")
+        return is_private(self.name)
 
     @property
     def identity(self) -> Identity:
         return _IDENTITY.get(self.type, Identity.STATES)
+
+
+def is_private(name: str) -> bool:
+    """Does the stream belong to an account, so that subscribing needs a signature?"""
+    return name.startswith("account.")
 
 
 @lru_cache(maxsize=65_536)

@@ -33,7 +33,7 @@ class Hears(Protocol):
 
     def opened(self, name: str, streams: Sequence[str]) -> int: ...
 
-    def answered(self, connection: int) -> None: ...
+    def answered(self, connection: int, at_us: int) -> None: ...
 
     def lost(self, connection: int, cause: str) -> None: ...
 
@@ -155,7 +155,7 @@ class Connection:
 
     def _answered(self, pong: "asyncio.Future[float]") -> None:
         if not pong.cancelled() and pong.exception() is None:
-            self._hearing.answered(self._number)
+            self._hearing.answered(self._number, self._clock_us())
             self._on_subscribed()
 
     def _take(self, frame: str | bytes) -> None:

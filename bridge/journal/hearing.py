@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from bridge.contract.streams import is_private
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.journal import Journal
 from bridge.journal.record import Kind, Record, render, render_frame
@@ -46,15 +47,12 @@ class Hearing:
         self.intake = intake
         self.journal = Journal()
         self._buffer_bytes = buffer_bytes
-        self._unjournaled = (
-            frozenset()
-            if keep_private
-            else frozenset(name for name, line in intake.lines.items() if line.stream.is_private)
-        )
-        self.rehearing = Rehearing(intake, self.journal, buffer_bytes, self._unjournaled)
+        self._keep_private = keep_private
+        self.rehearing = Rehearing(intake, self.journal, buffer_bytes, keep_private=keep_private)
         self._clock_us = clock_us
         self._on_items = on_items
-        self._open: dict[int, Sequence[str]] = {}  # connections, as the feed knows them now
+        # connections as the feed knows them now: since when each stream is listened to, or 0
+        self._open: dict[int, dict[str, int]] = {}
         self._connection = 0
 
     # ---- what the feed says -------------------------------------------------------------------
@@ -63,17 +61,28 @@ class Hearing:
         """A connection was made; returns its number."""
         self._connection += 1
         number = self._connection
-        if any(stream in self._unjournaled for stream in streams):
+        if not self._keep_private and any(map(is_private, streams)):
             number = -number
         else:
-            self._open[number] = streams
+            self._open[number] = dict.fromkeys(streams, 0)
         body = json.dumps({"name": name, "streams": list(streams)}, separators=(",", ":"))
         self._take(Record(self._clock_us(), Kind.OPENED, number, body.encode()))
         return number
 
-    def answered(self, connection: int) -> None:
-        """The exchange has the connection's subscription."""
-        self._take(Record(self._clock_us(), Kind.ANSWERED, connection, b""))
+    def changed(self, connection: int, streams: Sequence[str]) -> None:
+        """The connection is to hear these streams from now on."""
+        if (known := self._open.get(connection)) is not None:
+            self._open[connection] = {name: known.get(name, 0) for name in streams}
+        body = json.dumps({"streams": list(streams)}, separators=(",", ":")).encode()
+        self._take(Record(self._clock_us(), Kind.CHANGED, connection, body))
+
+    def answered(self, connection: int, at_us: int) -> None:
+        """The exchange has answered on the connection, at `at_us` by its own clock: it has what was
+        subscribed to before.
+        """
+        for name, since_us in self._open.get(connection, {}).items():
+            self._open[connection][name] = since_us or at_us
+        self._take(Record(self._clock_us(), Kind.ANSWERED, connection, b"%d" % at_us))
 
     def lost(self, connection: int, cause: str) -> None:
         """The connection is gone."""
@@ -148,7 +157,7 @@ class Hearing:
     def state(self) -> bytes:
         """The line that a new segment begins with: what must be known to begin reading there."""
         facts = {
-            "connections": {str(number): list(names) for number, names in self._open.items()},
+            "connections": {str(number): since for number, since in self._open.items()},
             "deafness": self.intake.deafness.state() if self.is_live else {},
         }
         body = json.dumps(facts, separators=(",", ":")).encode()

@@ -4,7 +4,6 @@ import json
 
 from bridge.journal.record import Kind, Record
 from bridge.pipeline.book import Join
-from bridge.pipeline.deafness import NOT_RUNNING
 from bridge.pipeline.intake import Intake
 from bridge.protocol.rest import BadBody
 
@@ -48,25 +47,24 @@ class Player:
                 intake.hear(record.body, record.received_us, number, offset)
             case Kind.OPENED:
                 intake.opened(number, json.loads(record.body)["streams"])
+            case Kind.CHANGED:
+                names = json.loads(record.body)["streams"]
+                intake.changed(number, names, record.received_us, offset)
             case Kind.ANSWERED:
-                intake.answered(number, record.received_us, offset)
+                at_us = int(record.body or record.received_us)
+                intake.answered(number, at_us, record.received_us, offset)
             case Kind.LOST:
-                intake.lost(number, json.loads(record.body)["cause"])
+                cause = json.loads(record.body)["cause"]
+                intake.lost(number, cause, record.received_us, offset)
             case Kind.MARKS:
-                intake.resume(json.loads(record.body), offset)
+                intake.resume(json.loads(record.body), record.received_us, offset)
             case Kind.STARTED:
-                self._lose_all()
+                intake.started(record.received_us, offset)
             case Kind.STATE if fresh:
                 intake.deafness.restore(**json.loads(record.body))
             case Kind.REST:
                 return self._body(record, offset, strict=strict)
         return None
-
-    def _lose_all(self) -> None:
-        """A process started: the connections of the one before it are gone."""
-        for connection in self._intake.deafness.open_connections():
-            if connection > 0:
-                self._intake.lost(connection, NOT_RUNNING)
 
     def _body(self, record: Record, offset: int, *, strict: bool) -> Join | None:
         name, _, text = record.body.partition(b" ")

@@ -3,8 +3,9 @@
     <received_us> <kind> <connection> <body>
 
     F  a frame, as it came             O  connection opened: {"name", "streams"}
-    B  a frame that does not fit       A  the exchange has its subscription
-       on a line, as base64            L  connection lost: {"cause"}
+    B  a frame that does not fit       C  it is to hear other streams: {"streams"}
+       on a line, as base64            A  the exchange has answered on it, at <its own time, µs>
+                                       L  connection lost: {"cause"}
     R  a REST body: <stream> <body>    H  marks of an earlier bridge: {stream: heard_us}
     P  a process started               S  a segment's first line: what is known where it begins
 
@@ -25,6 +26,7 @@ class Kind(StrEnum):
     FRAME = "F"
     BINARY = "B"
     OPENED = "O"
+    CHANGED = "C"
     ANSWERED = "A"
     LOST = "L"
     REST = "R"

@@ -7,6 +7,7 @@ reached: then live again. The lines get the same calls in the same order either 
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import structlog
@@ -29,22 +30,24 @@ NOTHING = Record(0, Kind.STATE, 0, b"{}")
 class Rehearing:
     """Says to one intake what a journal holds. `behind`: the offset to read next; None: live.
 
-    `unjournaled` names the streams that the journal says nothing of.
+    Unless `keep_private`, the journal says nothing of private streams.
     """
 
     def __init__(
-        self, intake: Intake, journal: Journal, buffer_bytes: int, unjournaled: frozenset[str]
+        self, intake: Intake, journal: Journal, buffer_bytes: int, *, keep_private: bool
     ) -> None:
         self.behind: int | None = None
         self.player = Player(intake)
         self._intake = intake
         self._journal = journal
         self._buffer_bytes = buffer_bytes
-        self._unjournaled = unjournaled
+        self._keep_private = keep_private
+        self._begun = Checkpoint(0, "")
         self._target = ""
         self._held: deque[Record] = deque()  # behind, and the journal cannot be written
         self._held_bytes = 0
         journal.on_unwritten = self._keep_unwritten
+        intake.on_new_line = self._begin_line
 
     @property
     def damaged_lines(self) -> int:
@@ -62,13 +65,11 @@ class Rehearing:
         if checkpoint is not None and checkpoint.target != target:
             log.warning("journal_other_redis", journal_is_of=checkpoint.target, now=target)
             checkpoint = Checkpoint(end, target)
-        offset = min(checkpoint.offset if checkpoint else self._journal.oldest(), end)
-        for name, line in self._lines():
-            line.resume_from = offset
-            if checkpoint:
-                line.confirmed = checkpoint.confirmed.get(name, EMPTY)
-                line.resume_from = min(offset, checkpoint.parked.get(name, offset))
-        self._read_from(min(line.resume_from for _, line in self._lines()))
+        begun = checkpoint or Checkpoint(self._journal.oldest(), target)
+        self._begun = replace(begun, offset=min(begun.offset, end))
+        self._read_from(min([self._begun.offset, *self._begun.parked.values()]))
+        for _, line in self._lines():
+            self._begin_line(line)
 
     def take_over(self) -> None:
         """Memory is full: from here on the journal remembers, and is heard when there is room."""
@@ -93,7 +94,7 @@ class Rehearing:
         oldest = self._journal.oldest()
         oldest_us = next((record.received_us for _, record in self._records(oldest)), 0)
         for name, line in self._lines():
-            if name not in self._unjournaled:
+            if self._is_journaled(line):
                 line.rewind(oldest if name in lost else self._settled(line), oldest_us)
             elif name in lost:
                 line.accept_loss()  # it was never in the journal
@@ -145,6 +146,17 @@ class Rehearing:
         for line in self._intake.every_line():
             yield line.stream.name, line
 
+    def _begin_line(self, line: Line) -> None:
+        """A line begins where the checkpoint says; streams may come to be known at any time."""
+        name, begun = line.stream.name, self._begun
+        line.confirmed = begun.confirmed.get(name, EMPTY)
+        line.resume_from = min(begun.offset, begun.parked.get(name, begun.offset))
+        if self.behind is not None and self._is_journaled(line):
+            line.hear_again()
+
+    def _is_journaled(self, line: Line) -> bool:
+        return self._keep_private or not line.stream.is_private
+
     def _settled(self, line: Line) -> int:
         """From which offset on a line would have to be heard again if memory were lost now."""
         reading = self._journal.end if self.behind is None else self.behind
@@ -164,8 +176,8 @@ class Rehearing:
         starts = self._journal.starts()
         early = max(0, offset - TWINS_BYTES)
         self.behind = max((start for start in starts if start <= early), default=starts[0])
-        for name, line in self._lines():
-            if name not in self._unjournaled:
+        for _, line in self._lines():
+            if self._is_journaled(line):
                 line.hear_again()
         self.player.begin()
         self._intake.forget(keep=self._unjournaled_connections())

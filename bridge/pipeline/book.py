@@ -61,13 +61,35 @@ class DepthBook:
     rest_update_id: int = 0
     _sides: _Sides = field(default_factory=_Sides)
     _waiting: deque[Depth] = field(default_factory=lambda: deque(maxlen=MAX_WAITING_DELTAS))
+    _early: list[tuple[int, Depth]] = field(default_factory=list)  # heard when; out of order
     _heard_ahead: int = 0
     _ahead: tuple[int, Sequence[Level], Sequence[Level]] | None = None
 
     def reset(self) -> None:
         """A new subscription: nothing heard before it can be relied on."""
         self.position = 0
+        self._early.clear()
         self._forget()
+
+    def in_order(self, delta: Depth, heard_us: int, patience_us: int) -> list[Depth]:
+        """The deltas to follow now: where a stream is heard over several connections, what one has
+        missed comes from another, at most `patience_us` later.
+        """
+        is_early = self.position and delta.first_update_id > self.position + 1
+        if not is_early and not self._early:
+            return [delta]
+        self._early.append((heard_us, delta))
+        self._early.sort(key=lambda early: early[1].last_update_id)
+        is_over = heard_us - min(heard for heard, _ in self._early) >= patience_us
+        position, ready = self.position, 0
+        for _, early in self._early:
+            if early.first_update_id > position + 1 and not is_over:
+                break
+            position = max(position, early.last_update_id)
+            ready += 1
+        following = [early for _, early in self._early[:ready]]
+        del self._early[:ready]
+        return following
 
     def hear(self, delta: Depth) -> Join | None:
         """Follow one delta. PLACED: a snapshot that was ahead of the deltas has been reached."""

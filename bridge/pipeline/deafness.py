@@ -1,8 +1,12 @@
 """When nobody was listening (pure): from when to when each unnumbered stream was not heard.
 
-Numbered streams need none of this, their numbers tell. A connection claims to have heard everything
-up to the exchange's own newest time on it, less what may have been under way: never up to the local
-clock, since frames stuck in the network when a connection breaks are lost inside that time.
+Numbered streams need none of this, their numbers tell. A stream may be heard over several
+connections at once; it is deaf only while none of them listens. A connection claims to have heard
+everything up to the exchange's own newest time on it, or up to its last answer to a question of
+ours, less what may have been under way: never more, since frames stuck in the network when a
+connection breaks are lost inside that time. So a connection that took over counts from when it was
+answered, and what lies between the claim of the one before and that moment is deafness, even where
+both were open at the time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,18 +17,28 @@ from bridge.pipeline.items import Twins
 
 UNSURE_US = 1_000_000  # what may have been under way when a connection broke
 NOT_RUNNING = "bridge was not running"
+UNSUBSCRIBED = "unsubscribed"
 
 
 @dataclass(slots=True)
 class Ear:
     """One connection's ear: what only makes sense within one connection.
 
-    `newest_us` is the exchange's newest time heard on it.
+    `streams` says for each since when it is listened to (µs; 0: not answered yet); `newest_us` is
+    the exchange's newest time heard on it, `answered_us` when it last answered a question.
     """
 
-    streams: Sequence[str] = ()
+    streams: dict[str, int] = field(default_factory=dict)
     twins: Twins = field(default_factory=Twins)
     newest_us: int = 0
+    answered_us: int = 0
+
+    def heard_until_us(self, name: str) -> int:
+        """Everything of this stream is heard from its beginning until then; 0: nothing."""
+        since_us = self.streams.get(name, 0)
+        if not since_us:
+            return 0
+        return max(since_us, max(self.newest_us, self.answered_us) - UNSURE_US)
 
 
 class Deaf(NamedTuple):
@@ -36,54 +50,93 @@ class Deaf(NamedTuple):
     cause: str
 
 
+class _Since(NamedTuple):
+    """A stream has been heard up to here, and why no more."""
+
+    heard_us: int
+    cause: str
+
+
 class Deafness:
     """Follows the connections of one bridge by their numbers."""
 
-    def __init__(self, unnumbered: Iterable[str]) -> None:
+    def __init__(self) -> None:
         self.ears: dict[int, Ear] = {}
-        self._unnumbered = frozenset(unnumbered)
-        self._since: dict[str, tuple[int, str]] = {}  # stream → heard up to here, and why no more
-        self._heard_again_us: dict[str, int] = {}
+        self._since: dict[str, _Since] = {}
+        self._until: dict[str, int] = {}  # what connections that are gone have heard it up to
+        # this process' first hearing (0: what lies before is marked), until marks were told
+        self._begun_us: dict[str, int] = {}
 
-    def opened(self, connection: int, streams: Sequence[str]) -> None:
+    def started(self) -> None:
+        """A process starts: it will be told what an earlier bridge had heard."""
+        self._begun_us.clear()
+
+    def opened(self, connection: int, streams: Iterable[str]) -> None:
         """A connection was made for these streams; what it hears begins anew."""
-        self.ears[connection] = Ear(streams)
+        self.ears[connection] = Ear(dict.fromkeys(streams, 0))
 
-    def lost(self, connection: int, cause: str) -> Sequence[str]:
-        """A connection is gone; returns its streams."""
+    def changed(self, connection: int, streams: Sequence[str]) -> tuple[list[str], list[Deaf]]:
+        """A connection is to hear these streams from now on: those that nobody hears any more, and
+        deafness found out by that.
+        """
+        ear = self.ears.get(connection)
+        if ear is None:
+            return [], []
+        gone = [name for name in ear.streams if name not in set(streams)]
+        left = {name: ear.heard_until_us(name) for name in gone}
+        ear.streams = {name: ear.streams.get(name, 0) for name in streams}
+        found = [deaf for name in gone for deaf in self._left(name, left[name], UNSUBSCRIBED)]
+        return [name for name in gone if not self._listeners(name)], found
+
+    def lost(self, connection: int, cause: str) -> tuple[list[str], list[Deaf]]:
+        """A connection is gone: those of its streams that nobody hears now, and deafness that is
+        found out by its end.
+        """
         ear = self.ears.pop(connection, None)
         if ear is None:
-            return ()
+            return [], []
         for name in ear.streams:
-            # a quiet connection has heard nothing since it was answered, and that is known
-            known_us = (
-                ear.newest_us - UNSURE_US if ear.newest_us else self._heard_again_us.get(name)
-            )
-            self._heard_again_us.pop(name, None)
-            if name in self._unnumbered and known_us:
-                self._since.setdefault(name, (known_us, cause))
-        return ear.streams
+            if not ear.streams[name] and ear.newest_us and not self._listeners(name):
+                # it was never answered, so what it heard began at an unknown moment
+                self._since.setdefault(name, _Since(ear.newest_us - UNSURE_US, cause))
+        found = [
+            deaf
+            for name in ear.streams
+            for deaf in self._left(name, ear.heard_until_us(name), cause)
+        ]
+        return [name for name in ear.streams if not self._listeners(name)], found
 
     def answered(self, connection: int, at_us: int) -> Iterator[Deaf]:
-        """The exchange has our subscription: until now nobody listened to its streams."""
+        """The exchange has answered on a connection: it has what was subscribed to before, and we
+        have heard whatever it sent before.
+        """
         ear = self.ears.get(connection)
-        for name in ear.streams if ear else ():
-            self._heard_again_us[name] = at_us
-            if name in self._since:
-                from_us, cause = self._since.pop(name)
-                yield Deaf(name, _before(from_us, at_us), at_us, cause)
+        if ear is None:
+            return
+        ear.answered_us = at_us
+        for name, since_us in ear.streams.items():
+            if since_us:
+                continue
+            ear.streams[name] = at_us
+            since = self._since.pop(name, None)
+            self._begun_us.setdefault(name, 0 if since else at_us)
+            if since is not None:
+                self._until[name] = at_us
+                yield Deaf(name, _before(since.heard_us, at_us), at_us, since.cause)
 
     def resume(self, marks: Mapping[str, int]) -> Iterator[Deaf]:
         """An earlier bridge has heard each stream up to its mark (µs)."""
         for name, mark_us in marks.items():
-            if name not in self._unnumbered:
-                continue
-            again_us = self._heard_again_us.get(name)
-            if again_us is None:
-                known_us, cause = self._since.get(name, (0, NOT_RUNNING))
-                self._since[name] = (max(mark_us, known_us), cause)
-            else:
-                yield Deaf(name, _before(mark_us, again_us), again_us, NOT_RUNNING)
+            begun_us = self._begun_us.pop(name, None)
+            if begun_us is None:
+                known_us, cause = self._since.get(name, _Since(0, NOT_RUNNING))
+                self._since[name] = _Since(max(mark_us, known_us), cause)
+            elif begun_us:
+                yield Deaf(name, _before(mark_us, begun_us), begun_us, NOT_RUNNING)
+
+    def listeners(self, name: str) -> int:
+        """How many connections listen to the stream."""
+        return len(self._listeners(name))
 
     def open_connections(self) -> Sequence[int]:
         """Connections that were opened and not lost."""
@@ -94,33 +147,71 @@ class Deafness:
         kept = set(keep)
         self.ears = {number: ear for number, ear in self.ears.items() if number in kept}
         self._since.clear()
-        self._heard_again_us.clear()
+        self._until.clear()
+        self._begun_us.clear()
 
-    def state(self) -> dict[str, dict[str, object]]:
+    def state(self) -> dict[str, object]:
         """What is known of deafness, as plain values."""
         return {
-            "newest_us": {str(number): ear.newest_us for number, ear in self.ears.items()},
+            "ears": {
+                str(number): [ear.newest_us, ear.answered_us] for number, ear in self.ears.items()
+            },
             "since": {name: list(known) for name, known in self._since.items()},
+            "until": self._until,
         }
 
     def restore(
         self,
-        connections: Mapping[str, Sequence[str]] | None = None,
+        connections: Mapping[str, Mapping[str, int]] | None = None,
         deafness: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """Begin with these connections open, and with what `state` said."""
-        newest_us = (deafness or {}).get("newest_us", {})
+        """Begin with these connections open (stream → since when it is listened to), and with what
+        `state` said.
+        """
+        known = deafness or {}
         for number, streams in (connections or {}).items():
-            self.ears[int(number)] = Ear(streams, newest_us=newest_us.get(number, 0))
-        for name, (since_us, cause) in (deafness or {}).get("since", {}).items():
-            self._since[name] = (since_us, cause)
+            newest_us, answered_us = known.get("ears", {}).get(number, (0, 0))
+            self.ears[int(number)] = Ear(
+                dict(streams), newest_us=newest_us, answered_us=answered_us
+            )
+        for name, (since_us, cause) in known.get("since", {}).items():
+            self._since[name] = _Since(since_us, cause)
+        self._until.update(known.get("until", {}))
 
-    def heard_up_to_us(self) -> Iterator[tuple[str, int]]:
-        """Each unnumbered stream that is listened to, and up to when all of it has been heard."""
-        for ear in self.ears.values():
-            for name in ear.streams:
-                if name in self._unnumbered and ear.newest_us:
-                    yield name, ear.newest_us - UNSURE_US
+    def heard_up_to_us(self) -> dict[str, int]:
+        """Each stream that is listened to, and up to when all of it has been heard."""
+        names = {name for ear in self.ears.values() for name, since_us in ear.streams.items()
+                 if since_us}  # fmt: skip
+        return {name: self._covered_us(name) for name in names}
+
+    def _listeners(self, name: str) -> list[Ear]:
+        return [ear for ear in self.ears.values() if ear.streams.get(name)]
+
+    def _covered_us(self, name: str) -> int:
+        """Up to when the stream has been heard without a break by those who listen now, and by
+        those who are gone.
+        """
+        ears = sorted(self._listeners(name), key=lambda ear: ear.streams[name])
+        covered_us = max(self._until.get(name, 0), ears[0].streams[name])
+        for ear in ears:
+            if ear.streams[name] <= covered_us:
+                covered_us = max(covered_us, ear.heard_until_us(name))
+        return covered_us
+
+    def _left(self, name: str, heard_us: int, cause: str) -> Iterator[Deaf]:
+        """One that heard the stream up to then is gone."""
+        if not heard_us:
+            return
+        heard_us = max(heard_us, self._until.get(name, 0))
+        self._until[name] = heard_us
+        others = self._listeners(name)
+        if not others:
+            self._since.setdefault(name, _Since(heard_us, cause))
+            return
+        begun_us = min(ear.streams[name] for ear in others)
+        if begun_us > heard_us:
+            self._until[name] = begun_us
+            yield Deaf(name, heard_us, begun_us, cause)
 
 
 def _before(from_us: int, to_us: int) -> int:

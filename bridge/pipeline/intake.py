@@ -18,9 +18,9 @@ from itertools import chain
 from bridge.contract import keys
 from bridge.contract.events import Depth, DepthSnapshot, Event, Quarantined
 from bridge.contract.identity import BadIdentity, believable_us
-from bridge.contract.streams import Identity, Stream, StreamType, parse_stream
+from bridge.contract.streams import BadStreamName, Identity, Stream, StreamType, parse_stream
 from bridge.pipeline.book import DepthBook, Join
-from bridge.pipeline.deafness import Deaf, Deafness, Ear
+from bridge.pipeline.deafness import NOT_RUNNING, UNSUBSCRIBED, Deaf, Deafness, Ear
 from bridge.pipeline.items import Item, numbered, snapshot, unnumbered
 from bridge.pipeline.numbered import BUFFER_FULL, NumberedLine
 from bridge.pipeline.translate import Rejected, translate
@@ -41,6 +41,7 @@ class Counts:
     frames: int = 0
     quarantined: int = 0
     unknown_fields: int = 0
+    unwanted: int = 0  # of a stream that was left, under way at the time
 
 
 class Intake:
@@ -60,18 +61,27 @@ class Intake:
         self.last_event_us: dict[str, int] = {}
         self._books: dict[str, DepthBook] = {}
         self._want_snapshot = want_snapshot
-        for stream in streams:
-            self.lines[stream.name] = (
-                NumberedLine(stream, hold_us)
-                if stream.identity is Identity.NUMBERED
-                else UnnumberedLine(stream)
-            )
-            if stream.type is StreamType.DEPTH:
-                self._books[stream.name] = DepthBook(snapshot_every)
+        self._hold_us = hold_us
+        self._snapshot_every = snapshot_every
+        self.on_new_line: Callable[[Line], None] = _leave_as_it_is
         self.quarantine = UnnumberedLine(Stream(keys.QUARANTINE, StreamType.LIQUIDATION))
-        self.deafness = Deafness(
-            name for name, line in self.lines.items() if isinstance(line, UnnumberedLine)
+        self.deafness = Deafness()
+        for stream in streams:
+            self.add(stream)
+
+    def add(self, stream: Stream) -> None:
+        """From now on there is a line for this stream."""
+        if stream.name in self.lines:
+            return
+        line: Line = (
+            NumberedLine(stream, self._hold_us)
+            if stream.identity is Identity.NUMBERED
+            else UnnumberedLine(stream)
         )
+        if stream.type is StreamType.DEPTH:
+            self._books[stream.name] = DepthBook(self._snapshot_every)
+        self.lines[stream.name] = line
+        self.on_new_line(line)
 
     def hear(
         self, frame: str | bytes, received_us: int, connection: int, offset: int
@@ -89,28 +99,57 @@ class Intake:
                 pass
         return None
 
+    def started(self, received_us: int, offset: int) -> None:
+        """A process starts: the connections of the one before it are gone."""
+        for connection in self.deafness.open_connections():
+            if connection > 0:
+                self.lost(connection, NOT_RUNNING, received_us, offset)
+        self.deafness.started()
+
     def opened(self, connection: int, names: Iterable[str]) -> None:
-        """A connection was made, to hear these streams: their books begin anew."""
-        known = [name for name in names if name in self.lines]
-        self.deafness.opened(connection, known)
+        """A connection was made, to hear these streams: the books that nobody followed begin
+        anew.
+        """
+        known = [name for name in names if self._has_line(name)]
         for name in known:
-            if name in self._books:
+            if name in self._books and not self.deafness.listeners(name):
                 self._books[name].reset()
+        self.deafness.opened(connection, known)
 
-    def answered(self, connection: int, at_us: int, offset: int) -> None:
-        """The exchange has a connection's subscription: it is being listened to from now on."""
-        self._mark(self.deafness.answered(connection, at_us), offset)
+    def changed(self, connection: int, names: Iterable[str], received_us: int, offset: int) -> None:
+        """A connection is to hear these streams from now on."""
+        known = [name for name in names if self._has_line(name)]
+        silent, deaf = self.deafness.changed(connection, known)
+        self._mark(deaf, received_us, offset)
+        self._fall_silent(silent, UNSUBSCRIBED)
+        for name in silent:
+            self.void_book(name)
 
-    def lost(self, connection: int, cause: str) -> None:
-        """A connection is gone: what is missing next in its streams, is for that cause."""
-        for name in self.deafness.lost(connection, cause):
-            line = self.lines[name]
-            if isinstance(line, NumberedLine):
-                line.disconnected(cause)
+    def answered(self, connection: int, at_us: int, received_us: int, offset: int) -> None:
+        """The exchange has answered on a connection, at `at_us` by its own clock: it has the
+        subscriptions, which are listened to from now on.
+        """
+        self._mark(self.deafness.answered(connection, at_us), received_us, offset)
 
-    def resume(self, marks: Mapping[str, int], offset: int) -> None:
+    def lost(self, connection: int, cause: str, received_us: int, offset: int) -> None:
+        """A connection is gone: what is missing next in streams that nobody else hears, is for
+        that cause.
+        """
+        silent, deaf = self.deafness.lost(connection, cause)
+        self._mark(deaf, received_us, offset)
+        self._fall_silent(silent, cause)
+
+    def resume(self, marks: Mapping[str, int], received_us: int, offset: int) -> None:
         """An earlier bridge has heard each stream up to its mark (µs)."""
-        self._mark(self.deafness.resume(marks), offset)
+        self._mark(self.deafness.resume(marks), received_us, offset)
+
+    def heard_up_to_us(self) -> Mapping[str, int]:
+        """Unnumbered streams that are listened to and up to when all of it has been heard."""
+        return {
+            name: us
+            for name, us in self.deafness.heard_up_to_us().items()
+            if isinstance(self.lines.get(name), UnnumberedLine)
+        }
 
     def rest_body(self, name: str, text: bytes, received_us: int, offset: int) -> Join:
         """A REST body of where a stream stands: placed exactly, or to be asked for again.
@@ -146,7 +185,9 @@ class Intake:
             if isinstance(line, NumberedLine):
                 line.disconnected(BUFFER_FULL)
             elif not line.stream.is_private and to_us > from_us:
-                line.put_gap(from_us=from_us, to_us=to_us, cause=BUFFER_FULL, offset=offset)
+                line.put_gap(
+                    from_us=from_us, to_us=to_us, cause=BUFFER_FULL, heard_us=to_us, offset=offset
+                )
                 self.dirty[name] = line
 
     def hurry(self) -> None:
@@ -194,24 +235,30 @@ class Intake:
         if line is None or ear is None:
             self._quarantine(data.stream, "a stream not subscribed to", frame, received_us, offset)
             return None
+        if data.stream not in ear.streams:
+            self.counts.unwanted += 1  # it was under way when this connection left the stream
+            return None
         event = translate(line.stream, data, frame, received_us)
         if isinstance(event, Rejected):
             self._quarantine(data.stream, event.reason, frame, received_us, offset)
             return data.stream
         try:
-            item = _item(line, event, received_us, ear)
+            item = _item(line, event, received_us, ear, connection)
         except BadIdentity as fault:
             self._quarantine(data.stream, str(fault), frame, received_us, offset)
+            return data.stream
+        event_us = believable_us(event, received_us)
+        if event_us > ear.newest_us:
+            ear.newest_us = event_us
+        if line.knows(item):
+            line.counters.doubles += 1
             return data.stream
         self._put(line, item, offset)
         if event.__pydantic_extra__:
             self.counts.unknown_fields += 1
-        event_us = believable_us(event, received_us)
-        if event_us > ear.newest_us:
-            ear.newest_us = event_us
         self.last_event_us[data.stream] = event_us
         if isinstance(event, Depth):
-            self._follow_book(data.stream, event, received_us, event_us // 1000, offset)
+            self._hear_depth(data.stream, event, received_us, offset)
         return data.stream
 
     def _put(self, line: Line, item: Item, offset: int) -> None:
@@ -221,12 +268,35 @@ class Intake:
         line.put(item)
         self.dirty[line.stream.name] = line
 
-    def _mark(self, intervals: Iterable[Deaf], offset: int) -> None:
+    def _mark(self, intervals: Iterable[Deaf], received_us: int, offset: int) -> None:
         for name, from_us, to_us, cause in intervals:
-            line = self.lines[name]
+            line = self.lines.get(name)
             if isinstance(line, UnnumberedLine) and offset >= line.resume_from:
-                line.put_gap(from_us=from_us, to_us=to_us, cause=cause, offset=offset)
+                line.put_gap(
+                    from_us=from_us, to_us=to_us, cause=cause, heard_us=received_us, offset=offset
+                )
                 self.dirty[name] = line
+
+    def _fall_silent(self, names: Iterable[str], cause: str) -> None:
+        for name in names:
+            line = self.lines[name]
+            if isinstance(line, NumberedLine):
+                line.disconnected(cause)
+
+    def _has_line(self, name: str) -> bool:
+        """Make one where there is none: a journal may tell of streams that are wanted no more."""
+        if name not in self.lines:
+            try:
+                self.add(parse_stream(name))
+            except BadStreamName:
+                return False
+        return True
+
+    def _hear_depth(self, name: str, delta: Depth, received_us: int, offset: int) -> None:
+        patience_us = self._hold_us if self.deafness.listeners(name) > 1 else 0
+        for following in self._books[name].in_order(delta, received_us, patience_us):
+            ms = believable_us(following, received_us) // 1000
+            self._follow_book(name, following, received_us, ms, offset)
 
     def _follow_book(self, name: str, delta: Depth, received_us: int, ms: int, offset: int) -> None:
         book = self._books[name]
@@ -262,12 +332,18 @@ class Intake:
         self.counts.quarantined += 1
 
 
-def _item(line: Line, event: Event, received_us: int, ear: Ear) -> Item:
+def _item(line: Line, event: Event, received_us: int, ear: Ear, connection: int) -> Item:
     if isinstance(line, NumberedLine):
-        return numbered(event, received_us)  # type: ignore[arg-type]  # by the stream's type
-    if line.stream.identity is Identity.EVENTS:
-        return unnumbered(event, received_us, ear.twins)
-    return unnumbered(event, received_us)
+        item = numbered(event, received_us)  # type: ignore[arg-type]  # by the stream's type
+    else:
+        twins = ear.twins if line.stream.identity is Identity.EVENTS else None
+        item = unnumbered(event, received_us, twins)
+    item.connection = connection
+    return item
+
+
+def _leave_as_it_is(line: Line) -> None:
+    """A new line needs nothing."""
 
 
 def stream_lines(names: Iterable[str]) -> Mapping[str, Stream]:

@@ -49,6 +49,7 @@ class Item:
     order: int = 0
     cause: str = ""  # why something may be missing before it, where that is known
     offset: int = 0  # where the journal has the record it came from
+    connection: int = 0  # where it was heard
     size: int = field(init=False)  # bytes of memory, roughly
 
     def __post_init__(self) -> None:
@@ -78,6 +79,38 @@ class Twins:
         if len(self._seen) > self.LIMIT:
             del self._seen[next(iter(self._seen))]
         return number
+
+
+class Recent:
+    """What was heard of a stream lately, and where: heard again over another connection, it is a
+    double.
+
+    Two hearings of one message lie no further apart than a connection may be silent, and a message
+    without a time of its own may truly come again later: so the memory is bounded by both.
+    """
+
+    LIMIT = 8192
+    WITHIN_US = 60_000_000
+
+    def __init__(self) -> None:
+        self._heard: dict[tuple[object, ...], tuple[int, int]] = {}
+
+    def has(self, key: tuple[object, ...], connection: int, heard_us: int) -> bool:
+        """Was it heard before, elsewhere? From now on it was heard."""
+        before = self._heard.get(key)
+        if (
+            before is not None
+            and before[0] != connection
+            and heard_us - before[1] <= self.WITHIN_US
+        ):
+            return True
+        self._heard[key] = connection, heard_us
+        if len(self._heard) > self.LIMIT:
+            del self._heard[next(iter(self._heard))]
+        return False
+
+    def clear(self) -> None:
+        self._heard.clear()
 
 
 class Answer(NamedTuple):

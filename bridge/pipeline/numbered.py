@@ -14,7 +14,7 @@ from itertools import islice
 
 from bridge.contract.identity import EMPTY, EntryId
 from bridge.contract.streams import Stream
-from bridge.pipeline.items import START, Answer, Item, Op, is_gap, numbered_gap
+from bridge.pipeline.items import START, Answer, Item, Op, Recent, is_gap, numbered_gap
 
 SKIPPED = "skipped"
 LOST = "redis lost entries"
@@ -30,7 +30,8 @@ class Counters:
     """What has happened to a line's items since the bridge started."""
 
     published: int = 0
-    duplicates: int = 0
+    duplicates: int = 0  # Redis had it already
+    doubles: int = 0  # heard over another connection already
     late: int = 0
     gaps: int = 0
     snapshots: int = 0
@@ -63,6 +64,14 @@ class NumberedLine:
     _start_cause: str | None = None
     _cause: str = ""  # why something may be missing before the next message
     _suspects: list[Item] = field(default_factory=list)
+    _recent: Recent = field(default_factory=Recent)
+
+    def knows(self, item: Item) -> bool:
+        """Was the same message heard already, over another connection? Numbers that begin anew
+        have another time.
+        """
+        key = item.position, item.expected, item.ms
+        return self._recent.has(key, item.connection, item.heard_us)
 
     def put(self, item: Item) -> None:
         """Add what was heard; out of order only where two connections hear the same stream."""
@@ -72,6 +81,8 @@ class NumberedLine:
         self.pending.append(item)
         if len(self.pending) > 1 + self._in_flight and _order(self.pending[-2]) > _order(item):
             self._sort()
+            if self.pending[self._in_flight] is item:
+                self._held_until_us = None  # perhaps it is what the line waits for: ask again
 
     def take(self, now_us: int, limit: int) -> Sequence[Item]:
         """The next items to send, in order; empty while held or parked, or with some in flight."""
@@ -155,6 +166,7 @@ class NumberedLine:
         self.pending_bytes = 0
         self._held_until_us = None
         self._suspects = []
+        self._recent.clear()
 
     def hear_again(self) -> None:
         """What follows was heard before: the script settles that."""

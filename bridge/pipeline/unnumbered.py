@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from bridge.contract.entry import BadEntry, decode, encode
 from bridge.contract.identity import EMPTY, EntryId, event_key, order_value
-from bridge.contract.streams import Identity, Stream
-from bridge.pipeline.items import Answer, Item, unnumbered_gap
+from bridge.contract.streams import Identity, Stream, StreamType
+from bridge.pipeline.items import Answer, Item, Recent, unnumbered_gap
 from bridge.pipeline.numbered import (
     BUFFER_FULL,
     LOST,
@@ -27,6 +27,13 @@ from bridge.pipeline.numbered import (
 )
 
 TAIL_MS = 10_000  # how far before the oldest waiting message the tail is read
+# Samples without an engine time, and how often they come: servers of the exchange take them at
+# their own moments, so over two connections the same one has two times.
+SAMPLED_EVERY_US = {
+    StreamType.TICKER: 1_000_000,
+    StreamType.EXTERNAL_TICKER: 1_000_000,
+    StreamType.OPEN_INTEREST: 60_000_000,
+}
 
 
 class Tail(NamedTuple):
@@ -63,6 +70,20 @@ class UnnumberedLine:
     _last: str | None = None  # the ID the next batch expects; None: the tail must be read first
     _newest: tuple[int, tuple[str, ...]] = (0, ())
     _late_since_us: int = 0
+    _recent: Recent = field(default_factory=Recent)
+    _sampled: tuple[int, int] = (0, 0)  # connection and time of the last sample
+
+    def knows(self, item: Item) -> bool:
+        """Was the same message heard already, over another connection?"""
+        every_us = SAMPLED_EVERY_US.get(self.stream.type)
+        if every_us is None or not item.order:
+            return self._recent.has(item.key, item.connection, item.heard_us)
+        connection, at_us = self._sampled
+        if item.connection != connection and 0 <= item.order - at_us < every_us * 3 // 4:
+            return True
+        if item.order > at_us:
+            self._sampled = (item.connection, item.order)
+        return False
 
     def put(self, item: Item) -> None:
         """Add what was heard, unless it is a state that a newer one has overtaken."""
@@ -75,18 +96,22 @@ class UnnumberedLine:
         self.pending_bytes += item.size
         self.pending.append(item)
 
-    def put_gap(self, *, from_us: int, to_us: int, cause: str, offset: int = 0) -> None:
-        """Say that nobody was listening, before the first that was heard at `to_us` or later."""
+    def put_gap(
+        self, *, from_us: int, to_us: int, cause: str, heard_us: int, offset: int = 0
+    ) -> None:
+        """Say that nobody was listening from then until then (the exchange's time), before the
+        first that was heard at `heard_us` (ours) or later.
+        """
         gap = unnumbered_gap(
             symbol=self.stream.symbol,
             from_us=from_us,
             to_us=to_us,
             cause=cause,
-            received_us=to_us,
+            received_us=heard_us,
         )
         gap.offset = offset
         place = len(self.pending)
-        while place > self._in_flight and self.pending[place - 1].heard_us >= to_us:
+        while place > self._in_flight and self.pending[place - 1].heard_us >= heard_us:
             place -= 1
         self.pending.insert(place, gap)
         self.pending_bytes += gap.size
@@ -183,6 +208,8 @@ class UnnumberedLine:
         self.pending.clear()
         self.pending_bytes = 0
         self._newest = (0, ())
+        self._recent.clear()
+        self._sampled = (0, 0)
         self._last = None
         if self.lost_at is not None:
             last = EntryId.parse(self.lost_at)

@@ -33,6 +33,7 @@ class LineStatus(_Told):
 
     published: int = 0
     duplicates: int = 0
+    doubles: int = 0
     late: int = 0
     gaps: int = 0
     snapshots: int = 0

@@ -216,7 +216,16 @@ def _lines(sample: Sample) -> dict[str, LineStatus]:
 
 
 def _added(one: LineStatus, other: LineStatus) -> LineStatus:
-    numbers = ("published", "duplicates", "late", "gaps", "snapshots", "overflowed", "pending")
+    numbers = (
+        "published",
+        "duplicates",
+        "doubles",
+        "late",
+        "gaps",
+        "snapshots",
+        "overflowed",
+        "pending",
+    )
     sums = {name: getattr(one, name) + getattr(other, name) for name in numbers}
     newest = {"event_us": max(one.event_us, other.event_us), "failed": one.failed or other.failed}
     return one.model_copy(update=sums | newest)

@@ -56,7 +56,7 @@ class Subject:
 
     def open(self, names: list[str] = NAMES) -> int:
         number = self.hearing.opened("public-1", names)
-        self.hearing.answered(number)
+        self.hearing.answered(number, NOW_US)
         return number
 
     def trades(self, count: int, connection: int = 1) -> None:
@@ -282,7 +282,7 @@ def test_a_segment_begins_with_the_connections_that_are_open(tmp_path: Path) -> 
     line = subject.hearing.state()
 
     facts = json.loads(line.split(b" ", 3)[3])
-    assert facts["connections"] == {str(number): NAMES}
+    assert facts["connections"] == {str(number): dict.fromkeys(NAMES, NOW_US)}
 
 
 def test_damaged_records_are_passed_over_and_counted(tmp_path: Path) -> None:

@@ -1,72 +1,174 @@
 """From when to when nobody was listening."""
 
-from bridge.pipeline.deafness import NOT_RUNNING, UNSURE_US, Deaf, Deafness
+from bridge.pipeline.deafness import NOT_RUNNING, UNSUBSCRIBED, Deaf, Deafness
 
 NOW_US = 1_790_915_531_000_000
 SECOND_US = 1_000_000
-NAMES = ["account.orderUpdate", "trade.SOL_USDC"]
+ORDERS = "account.orderUpdate"
+NAMES = [ORDERS]
 
 
-def subject() -> Deafness:
-    deafness = Deafness(["account.orderUpdate"])
-    deafness.opened(1, NAMES)
-    list(deafness.answered(1, NOW_US))
+def at(seconds: float) -> int:
+    return NOW_US + int(seconds * SECOND_US)
+
+
+class Subject(Deafness):
+    """Deafness with connections that are opened and answered in one."""
+
+    def listen(self, connection: int, seconds: float) -> list[Deaf]:
+        self.opened(connection, NAMES)
+        return list(self.answered(connection, at(seconds)))
+
+    def hear(self, connection: int, seconds: float) -> None:
+        self.ears[connection].newest_us = at(seconds)
+
+    def lose(self, connection: int) -> list[Deaf]:
+        return self.lost(connection, "connection lost")[1]
+
+
+def subject() -> Subject:
+    deafness = Subject()
+    assert deafness.listen(1, 0) == []
     return deafness
 
 
-def again(deafness: Deafness, at_us: int) -> list[Deaf]:
-    deafness.lost(1, "connection lost")
-    deafness.opened(2, NAMES)
-    return list(deafness.answered(2, at_us))
+def deaf(from_s: float, to_s: float, cause: str = "connection lost") -> list[Deaf]:
+    return [Deaf(ORDERS, at(from_s), at(to_s), cause)]
 
 
 def test_deaf_from_the_exchanges_newest_time_less_what_was_under_way() -> None:
     deafness = subject()
-    deafness.ears[1].newest_us = NOW_US + 5 * SECOND_US
+    deafness.hear(1, 5)
+    assert deafness.lost(1, "connection lost") == ([ORDERS], [])
 
-    assert again(deafness, NOW_US + 9 * SECOND_US) == [
-        Deaf(
-            "account.orderUpdate",
-            NOW_US + 5 * SECOND_US - UNSURE_US,
-            NOW_US + 9 * SECOND_US,
-            "connection lost",
-        )
-    ]
+    assert deafness.listen(2, 9) == deaf(4, 9)
 
 
 def test_a_connection_that_heard_nothing_was_listening_until_it_was_answered() -> None:
-    (deaf,) = again(subject(), NOW_US + 9 * SECOND_US)
+    deafness = subject()
+    deafness.lose(1)
 
-    assert (deaf.from_us, deaf.to_us) == (NOW_US, NOW_US + 9 * SECOND_US)
+    assert deafness.listen(2, 9) == deaf(0, 9)
+
+
+def test_a_quiet_connection_was_listening_as_long_as_it_was_answered() -> None:
+    deafness = subject()
+    list(deafness.answered(1, at(60)))
+    deafness.lose(1)
+
+    assert deafness.listen(2, 70) == deaf(59, 70)
 
 
 def test_an_exchange_whose_clock_is_ahead_does_not_hide_deafness() -> None:
     deafness = subject()
-    deafness.ears[1].newest_us = NOW_US + 3600 * SECOND_US
+    deafness.hear(1, 3600)
+    deafness.lose(1)
 
-    (deaf,) = again(deafness, NOW_US + 9 * SECOND_US)
+    (found,) = deafness.listen(2, 9)
 
-    assert deaf.from_us < deaf.to_us == NOW_US + 9 * SECOND_US
+    assert found.from_us < found.to_us == at(9)
+
+
+def test_what_a_connection_heard_that_was_never_answered_is_no_proof_of_listening() -> None:
+    deafness = Subject()
+    deafness.opened(1, NAMES)
+    deafness.hear(1, 5)
+    deafness.lose(1)
+
+    assert deafness.listen(2, 9) == deaf(4, 9)
+
+
+def test_with_another_connection_listening_the_end_of_one_is_no_deafness() -> None:
+    deafness = subject()
+    assert deafness.listen(2, 10) == []
+    deafness.hear(1, 20)
+
+    assert deafness.lost(1, "connection lost") == ([], [])
+    assert deafness.heard_up_to_us() == {ORDERS: at(19)}
+
+    deafness.hear(2, 25)
+    assert deafness.lost(2, "connection lost") == ([ORDERS], [])
+    assert deafness.listen(3, 30) == deaf(24, 30)
+
+
+def test_an_overlap_with_a_connection_that_was_dead_already_is_none() -> None:
+    deafness = subject()
+    deafness.hear(1, 10)
+    assert deafness.listen(2, 40) == []
+    deafness.hear(2, 60)
+
+    assert deafness.heard_up_to_us() == {ORDERS: at(9)}
+    assert deafness.lose(1) == deaf(9, 40)
+    assert deafness.heard_up_to_us() == {ORDERS: at(59)}
+
+
+def test_an_overlap_is_proven_by_an_answer_on_the_old_connection() -> None:
+    deafness = subject()
+    deafness.listen(2, 40)
+    list(deafness.answered(1, at(42)))
+
+    assert deafness.lose(1) == []
 
 
 def test_an_earlier_bridges_mark_is_where_deafness_begins() -> None:
-    deafness = Deafness(["account.orderUpdate"])
-    list(deafness.resume({"account.orderUpdate": NOW_US, "trade.SOL_USDC": 1, "gone": 1}))
-    deafness.opened(1, NAMES)
+    deafness = Subject()
+    assert list(deafness.resume({ORDERS: NOW_US, "gone": 1})) == []
 
-    (deaf,) = deafness.answered(1, NOW_US + 5 * SECOND_US)
+    assert deafness.listen(1, 5) == deaf(0, 5, NOT_RUNNING)
 
-    assert deaf == Deaf("account.orderUpdate", NOW_US, NOW_US + 5 * SECOND_US, NOT_RUNNING)
+
+def test_a_mark_that_is_told_late_says_what_lies_before_the_first_hearing() -> None:
+    deafness = Subject()
+    deafness.listen(1, 5)
+    deafness.hear(1, 6)
+    deafness.lose(1)
+    assert deafness.listen(2, 9) == deaf(5, 9)
+
+    assert list(deafness.resume({ORDERS: NOW_US})) == deaf(0, 5, NOT_RUNNING)
+
+
+def test_what_the_journal_has_marked_a_mark_does_not_mark_again() -> None:
+    deafness = subject()
+    deafness.lost(1, NOT_RUNNING)
+    deafness.started()
+    assert deafness.listen(2, 9) == deaf(0, 9, NOT_RUNNING)
+
+    assert list(deafness.resume({ORDERS: NOW_US})) == []
+
+
+def test_a_stream_that_was_left_is_deaf_until_it_is_heard_again() -> None:
+    deafness = subject()
+    deafness.hear(1, 5)
+
+    assert deafness.changed(1, []) == ([ORDERS], [])
+    assert deafness.heard_up_to_us() == {}
+    assert deafness.changed(1, NAMES) == ([], [])
+
+    assert list(deafness.answered(1, at(9))) == deaf(4, 9, UNSUBSCRIBED)
+
+
+def test_a_stream_that_came_later_is_listened_to_from_its_own_answer() -> None:
+    deafness = Subject()
+    deafness.opened(1, [])
+    list(deafness.answered(1, at(0)))
+    deafness.changed(1, NAMES)
+    assert deafness.heard_up_to_us() == {}
+
+    list(deafness.answered(1, at(3)))
+
+    assert deafness.heard_up_to_us() == {ORDERS: at(3)}
 
 
 def test_what_is_known_can_be_written_down_and_read_again() -> None:
     deafness = subject()
-    deafness.ears[1].newest_us = NOW_US
-    read = Deafness(["account.orderUpdate"])
+    deafness.hear(1, 7)
+    read = Subject()
 
-    read.restore({"1": NAMES}, deafness.state())
+    read.restore({"1": {ORDERS: NOW_US}}, deafness.state())  # type: ignore[arg-type]
 
-    assert again(read, NOW_US + 9 * SECOND_US) == again(deafness, NOW_US + 9 * SECOND_US)
+    assert read.heard_up_to_us() == deafness.heard_up_to_us() == {ORDERS: at(6)}
+    assert read.lose(1) == deafness.lose(1)
+    assert read.listen(2, 9) == deafness.listen(2, 9) == deaf(6, 9)
 
 
 def test_a_connection_that_is_kept_is_not_forgotten() -> None:

@@ -224,9 +224,9 @@ def test_only_unnumbered_streams_are_marked_deaf() -> None:
     subject = intake()
     subject.hear(frames.TRADE, 1790915531026999, CONNECTION, OFFSET)
 
-    subject.lost(CONNECTION, "connection lost")
+    subject.lost(CONNECTION, "connection lost", 1790915541000000, OFFSET)
     subject.opened(2, NAMES)
-    subject.answered(2, 1790915541000000, OFFSET)
+    subject.answered(2, 1790915541000000, 1790915541000000, OFFSET)
 
     assert list(subject.dirty) == [
         "trade.BTC_USDC_PERP",
@@ -240,9 +240,9 @@ def test_only_unnumbered_streams_are_marked_deaf() -> None:
 
 def test_what_an_earlier_bridge_had_heard_is_not_deafness() -> None:
     subject = intake()
-    subject.answered(CONNECTION, NOW_US, OFFSET)
+    subject.answered(CONNECTION, NOW_US, NOW_US, OFFSET)
 
-    subject.resume({"account.orderUpdate": NOW_US - 5, "trade.BTC_USDC_PERP": 1}, OFFSET)
+    subject.resume({"account.orderUpdate": NOW_US - 5, "trade.BTC_USDC_PERP": 1}, NOW_US, OFFSET)
 
     (gap,) = subject.lines["account.orderUpdate"].pending
     assert (fields(gap)["from_us"], fields(gap)["cause"]) == (

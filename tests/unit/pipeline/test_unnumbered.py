@@ -184,7 +184,7 @@ def test_deafness_is_marked_before_the_first_message_heard_after_it() -> None:
     line.put(order("before", NOW_US))
     line.put(order("after", NOW_US + 9))
 
-    line.put_gap(from_us=NOW_US + 1, to_us=NOW_US + 8, cause="connection lost")
+    line.put_gap(from_us=NOW_US + 1, to_us=NOW_US + 8, cause="connection lost", heard_us=NOW_US + 8)
 
     line.read_tail(Tail("0-0", []))
     before, gap, after = line.take(NOW_US, 100)
