@@ -11,7 +11,7 @@ LOCK := requirements/all.txt
 STAMP := $(VENV)/.installed
 # Most tests wait for real processes: more of them than cores.
 PARALLEL := --numprocesses 4 --dist worksteal
-RUFF_PATHS := benchmarks bridge consumers simulator demo docs tests
+RUFF_PATHS := benchmarks bridge consumers simulator demo docs examples tests
 
 .PHONY: help setup demo test check fix docs chaos bench lock clean up down
 

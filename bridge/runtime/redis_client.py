@@ -5,18 +5,24 @@ times, without an error, and what was sent twice is there twice. Who needs a ret
 knowing what was sent. Every wait has an end that the caller names.
 """
 
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.retry import Retry as BlockingRetry
 
 from bridge.errors import ConfigError
 from bridge.runtime.config import Config
 from bridge.runtime.embedded import find_embedded
 from bridge.runtime.masking import masked_url
 
-__all__ = ["connect", "masked_url", "resolve_url"]
+__all__ = ["connect", "connect_blocking", "masked_url", "resolve_url"]
+
+Client = TypeVar("Client", Redis, redis.Redis)
 
 
 def resolve_url(config: Config) -> str:
@@ -38,17 +44,38 @@ def connect(
     `name` is what CLIENT LIST shows, without spaces. `command_timeout_s` ends every command, a
     blocking read included: block for at least two seconds less, or give None.
     """
+    return _made(
+        Redis.from_url,
+        url,
+        decode_responses=decode_responses,
+        retry=Retry(NoBackoff(), 0),
+        socket_connect_timeout=connect_timeout_s,
+        socket_timeout=command_timeout_s,
+        max_connections=max_connections,
+        client_name=name,
+    )
+
+
+def connect_blocking(url: str, *, name: str) -> redis.Redis:
+    """The same for code without a loop, texts decoded; close it with `close()`."""
+    return _made(
+        redis.Redis.from_url,
+        url,
+        decode_responses=True,
+        retry=BlockingRetry(NoBackoff(), 0),
+        socket_connect_timeout=3,
+        socket_timeout=10,
+        client_name=name,
+    )
+
+
+def _made(make: Callable[..., Client], url: str, **options: Any) -> Client:
     try:
-        client = Redis.from_url(
+        client = make(
             url,
             protocol=2,  # the same reply shapes from every server, and no push messages
-            decode_responses=decode_responses,
-            retry=Retry(NoBackoff(), 0),
-            socket_connect_timeout=connect_timeout_s,
-            socket_timeout=command_timeout_s,
             health_check_interval=0,
-            max_connections=max_connections,
-            client_name=name,
+            **options,
             **({} if urlsplit(url).scheme == "unix" else {"socket_keepalive": True}),
         )
         # a wrong option shows here, before any use

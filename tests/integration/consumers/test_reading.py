@@ -1,0 +1,194 @@
+"""`consumers.read`: a range of a stream, in a script, on a loop and in a notebook."""
+
+import tracemalloc
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from bridge.contract.events import Gap, Trade
+from bridge.errors import ConfigError, Transient
+from consumers import NotUnderstood, TrimmedAway, read
+from consumers.walk import PAGE_ENTRIES
+from tests.support.consumer_entries import START_US, Fields, entry_id, gap, trade
+from tests.support.redis_server import free_port
+
+TRADES = "trade.SOL_USDC"
+
+
+@pytest.fixture
+def client(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[redis.Redis]:
+    """A Redis that `read` finds as a user's would be found."""
+    monkeypatch.setenv("BRIDGE_REDIS__URL", redis_url)
+    monkeypatch.chdir(tmp_path)
+    one = redis.Redis.from_url(redis_url, decode_responses=True, protocol=2)
+    one.hset("bridge:streams", TRADES, "{}")
+    yield one
+    one.close()
+
+
+def seconds_of_trades(count: int, first: int = 1) -> dict[str, Fields]:
+    """A trade each second."""
+    found = {}
+    for n in range(first, first + count):
+        at_us = START_US + n * 1_000_000
+        found[entry_id(at_us, n)] = trade(n, at_us, price=f"{n}.50")
+    return found
+
+
+def add(client: redis.Redis, entries: dict[str, Fields]) -> None:
+    with client.pipeline(transaction=False) as pipeline:
+        for at, fields in entries.items():
+            pipeline.xadd(TRADES, fields, id=at)  # type: ignore[arg-type]
+        pipeline.execute()
+
+
+def numbers(start: str | None = None, end: str | None = None) -> list[int]:
+    return [one.event.trade_id for one in read(TRADES, start, end, of=Trade)]
+
+
+def test_all_of_a_stream_over_many_pages_in_order(client: redis.Redis) -> None:
+    count = 2 * PAGE_ENTRIES + 7
+    add(client, seconds_of_trades(count))
+    found = list(read(TRADES))
+    assert [one.entry_id for one in found] == list(seconds_of_trades(count))
+    assert found[0].stream == TRADES
+    assert isinstance(found[0].event, Trade)
+    assert found[0].event.price == "1.50"
+
+
+def test_a_page_that_is_exactly_full_is_not_the_end(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(2 * PAGE_ENTRIES))
+    assert len(list(read(TRADES))) == 2 * PAGE_ENTRIES
+
+
+def test_from_a_time_up_to_and_without_another(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(20))
+    assert numbers("2026-09-02T16:44:05", "2026-09-02T16:44:08") == [5, 6, 7]
+
+
+def test_from_an_id_up_to_and_without_another(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(20))
+    ids = list(seconds_of_trades(20))
+    assert numbers(ids[3], ids[5]) == [4, 5]
+
+
+async def test_the_same_on_a_loop_with_async_for(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(PAGE_ENTRIES + 3))
+    found = [one.event.trade_id async for one in read(TRADES, of=Trade)]
+    assert found == list(range(1, PAGE_ENTRIES + 4))
+
+
+async def test_plain_for_works_where_a_loop_runs_as_in_a_notebook(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(3))
+    assert numbers() == [1, 2, 3]
+    assert len(read(TRADES).to_pandas()) == 3
+
+
+def test_one_class_of_events_and_the_frames(client: redis.Redis) -> None:
+    add(client, {entry_id(START_US, 0, 1): gap(0)} | seconds_of_trades(3))
+    assert [one.event.cause for one in read(TRADES, of=Gap)] == ["start"]
+    pandas = read(TRADES, of=Trade).to_pandas(decimals="float")
+    assert pandas["price"].sum() == 7.5
+    assert "cause" not in pandas.columns
+    polars = read(TRADES).to_polars()
+    assert polars["type"].to_list() == ["gap", "trade", "trade", "trade"]
+    assert polars["price"].to_list() == [None, "1.50", "2.50", "3.50"]
+
+
+def test_a_reading_can_be_iterated_again_and_sees_what_came_since(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(2))
+    reading = read(TRADES)
+    assert len(list(reading)) == 2
+    add(client, seconds_of_trades(1, first=3))
+    assert len(list(reading)) == 3
+
+
+def test_a_stream_that_grows_while_it_is_read_has_an_end(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(PAGE_ENTRIES))
+    found = []
+    for one in read(TRADES, of=Trade):
+        found.append(one.event.trade_id)
+        add(client, seconds_of_trades(1, first=PAGE_ENTRIES + len(found)))
+    assert found == list(range(1, PAGE_ENTRIES + 1))
+
+
+def test_memory_does_not_grow_with_the_range(client: redis.Redis) -> None:
+    def peak(entries: int) -> int:
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in read(TRADES, None, str(START_US // 1000 + entries * 1000 + 1)))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    add(client, seconds_of_trades(20 * PAGE_ENTRIES))
+    peak(PAGE_ENTRIES)  # what is made once
+    assert peak(20 * PAGE_ENTRIES) < 2 * peak(2 * PAGE_ENTRIES)
+
+
+def test_a_name_that_no_stream_has_is_an_error_with_the_nearest(client: redis.Redis) -> None:
+    with pytest.raises(ConfigError, match=r"there is no stream trade\.SOL_USD; did you mean trade"):
+        list(read("trade.SOL_USD"))
+    assert list(read(TRADES)) == []  # registered, without entries so far
+
+
+def test_a_key_that_is_no_stream_is_an_error(client: redis.Redis) -> None:
+    with pytest.raises(ConfigError, match="WRONGTYPE"):
+        list(read("bridge:streams"))
+
+
+def test_what_is_not_kept_any_more_is_said(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(10))
+    client.xtrim(TRADES, maxlen=4, approximate=False)
+    with pytest.warns(TrimmedAway, match="begins at 1788367447000-70"):
+        assert numbers("2026-09-02T16:44:05") == [7, 8, 9, 10]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert numbers("2026-09-02T16:44:08") == [8, 9, 10]
+        assert numbers() == [7, 8, 9, 10]
+
+
+def test_a_stream_that_was_never_trimmed_may_begin_later_than_asked(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert numbers("2026-09-01") == [1, 2]
+
+
+@pytest.mark.parametrize("how", ["trimmed", "deleted"])
+def test_what_goes_while_it_is_read_is_said(client: redis.Redis, how: str) -> None:
+    add(client, seconds_of_trades(3 * PAGE_ENTRIES))
+    walk = iter(read(TRADES, of=Trade))
+    next(walk)
+    if how == "trimmed":
+        client.xtrim(TRADES, maxlen=10, approximate=False)
+    else:
+        client.delete(TRADES)
+    with pytest.warns(TrimmedAway, match=how):
+        rest = list(walk)
+    assert len(rest) == PAGE_ENTRIES - 1 + (10 if how == "trimmed" else 0)
+
+
+def test_a_strangers_entry_is_passed_over_and_said(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(1))
+    client.xadd(TRADES, {"hello": "world"}, id="1888368290062-0")
+    with pytest.warns(NotUnderstood, match="1888368290062-0 was passed over: entry of unknown"):
+        assert numbers() == [1]
+
+
+def test_another_address_and_prefix_may_be_given(client: redis.Redis, redis_url: str) -> None:
+    client.xadd(f"replay:{TRADES}", trade(5, START_US), id="1-50")  # type: ignore[arg-type]
+    [one] = read(TRADES, url=redis_url, key_prefix="replay:")
+    assert (one.stream, one.entry_id) == (TRADES, "1-50")
+
+
+def test_a_redis_that_is_away_is_an_error_without_its_password(client: redis.Redis) -> None:
+    url = f"redis://:hidden@127.0.0.1:{free_port()}/0"
+    with pytest.raises(Transient, match=r"redis://:\*\*\*@127") as told:
+        list(read(TRADES, url=url))
+    assert "hidden" not in str(told.value)
