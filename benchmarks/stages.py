@@ -82,10 +82,10 @@ def _once(workload: Workload) -> Mapping[str, float]:
             with whole.timing("journaled"):
                 for frame in batch:
                     journaled.hear(frame, now_us, 1)
-                journaled.flush()
+                journaled.journal.flush()
             _publish(bare.intake, now_us, Watch(1))
             _publish(journaled.intake, now_us, watch)
-        journaled.close()
+        journaled.journal.close()
     heard = whole.spent["heard"] - watch.spent["split the envelope"] - watch.spent["validate"]
     watch.spent["identity, entry, line, book"] = heard
     watch.spent["journal"] = whole.spent["journaled"] - whole.spent["heard"]
@@ -97,7 +97,7 @@ def _hearing(workload: Workload) -> Hearing:
         stream_lines(workload.streams).values(),
         hold_us=2_000_000,
         snapshot_every=50_000,
-        want_snapshot=lambda name: None,
+        ask=lambda name: None,
     )
     hearing = Hearing(
         intake,

@@ -50,7 +50,8 @@ def now_us() -> int:
 
 def limits_of(config: Config, stream: Stream) -> Limits:
     """What the configuration keeps of a stream."""
-    keep = config.keep("quarantine" if stream.name == keys.QUARANTINE else stream.type.value)
+    own = {keys.QUARANTINE: "quarantine", keys.GAPS: "gaps"}
+    keep = config.keep(own.get(stream.name, stream.type.value))
     return Limits(
         max_entries=str(keep.max_entries).encode() if keep.max_entries else b"",
         max_age_ms=str(keep.max_age_s * 1000).encode() if keep.max_age_s else b"",
@@ -71,7 +72,7 @@ class _Ears:
             self.streams.values(),
             hold_us=int(config.publish.hold_s * 1e6),
             snapshot_every=config.snapshots.depth_every_updates,
-            want_snapshot=lambda name: self.feed.want_snapshot(name),
+            ask=lambda name: self.feed.ask(name),
         )
         self.hearing = Hearing(
             self.intake,
@@ -181,6 +182,7 @@ class Bridge(_Ears):
                     "doubles": line.counters.doubles,
                     "late": line.counters.late,
                     "gaps": line.counters.gaps,
+                    "repaired": line.counters.repaired,
                     "snapshots": line.counters.snapshots,
                     "overflowed": line.counters.overflowed,
                     "pending": len(line.pending),

@@ -120,7 +120,7 @@ async def _replay(
         streams,
         hold_us=int(config.publish.hold_s * 1e6),
         snapshot_every=config.snapshots.depth_every_updates,
-        want_snapshot=lambda _: None,
+        ask=lambda _: None,
     )
     clock = _JournalClock()
     publisher = _publisher(config, intake, clock)

@@ -150,6 +150,7 @@ def _streams(picture: Picture) -> Table:
         ">published",
         ">late",
         ">gaps",
+        ">mended",
         ">pending",
         ">age",
         "look at",
@@ -162,6 +163,7 @@ def _streams(picture: Picture) -> Table:
             figures.count(counted.published),
             figures.count(counted.late),
             Text(str(counted.gaps), style="yellow" if counted.gaps else ""),
+            figures.count(counted.repaired),
             figures.count(counted.pending),
             figures.age(stream.age_us),
             Text(", ".join(stream.marks), style="red" if stream.failed else "yellow"),
@@ -199,6 +201,7 @@ def _plain(picture: Picture, redis: str) -> dict[str, Any]:
         "now_us": picture.now_us,
         "quarantined": picture.quarantined,
         "gaps": picture.gaps,
+        "repaired": picture.repaired,
         "pending": picture.pending,
         "bridges": [
             bridge.status.model_dump(exclude={"streams"})

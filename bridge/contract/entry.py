@@ -40,6 +40,7 @@ OWN_MODELS: Sequence[type[Event]] = (
     events.PositionsSnapshot,
     events.BalancesSnapshot,
     events.Gap,
+    events.GapRecord,
     events.Quarantined,
 )
 

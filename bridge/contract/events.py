@@ -495,6 +495,29 @@ class Gap(Own):
     received_us: Whole
 
 
+class GapRecord(Own):
+    """A line of the ledger `bridge:gaps`: one hole in one stream, mended or not.
+
+    Ids `from..to` in numbered streams, times `from_us..to_us` in the others. `repaired` true:
+    nothing of it is missing in the stream. `how` says what made it whole, or makes up for it.
+    """
+
+    type: Literal["gap_record"] = "gap_record"
+    symbol: Text | None = None
+    stream: Text
+    from_: Whole | None = Field(alias="from", default=None)
+    to: Whole | None = None
+    from_us: Whole | None = None
+    to_us: Whole | None = None
+    cause: Text
+    repaired: Flag
+    how: Text | None = None
+    twin: Whole | None = None
+    event_us: Whole | None = None
+    engine_us: Whole | None = None
+    received_us: Whole
+
+
 class Quarantined(Own):
     """A message that was refused: the reason, and the text exactly as it came."""
 

@@ -17,6 +17,7 @@ from bridge.contract.events import (
     BookTicker,
     Depth,
     Event,
+    GapRecord,
     OrderUpdate,
     Own,
     StockIndicativeQuote,
@@ -117,6 +118,8 @@ def event_key(event: Event, values: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(event, OrderUpdate) and event.type == "orderFill" and event.trade_id is not None:
         return ("orderFill", event.symbol, str(event.trade_id), event.order_id)
+    if isinstance(event, GapRecord):
+        return tuple(values[:-4])  # whoever found it, and whenever: a hole is one
     if isinstance(event, Own):
         return tuple(values)
     # Fixed order of fields: …, event_us, engine_us, received_us, extra

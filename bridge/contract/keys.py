@@ -4,6 +4,7 @@ bridge:streams     hash    stream name → {"type", "identity", "symbol", "priva
 bridge:status      hash    instance → its status as JSON, each second
 bridge:heard       hash    stream → µs: everything the exchange sent up to here is in the stream
 bridge:account     string  fingerprint of the public key whose private streams are published here
+bridge:gaps        stream  every hole in a stream: from, to, cause, repaired or not, and how
 bridge:quarantine  stream  messages that were refused, each with the reason and the raw text
 consumers:status   hash    <group>/<consumer> → its status as JSON
 """
@@ -12,5 +13,6 @@ STREAMS = "bridge:streams"
 STATUS = "bridge:status"
 HEARD = "bridge:heard"
 ACCOUNT = "bridge:account"
+GAPS = "bridge:gaps"
 QUARANTINE = "bridge:quarantine"
 CONSUMERS_STATUS = "consumers:status"

@@ -185,6 +185,8 @@ def _channels() -> Iterator[tuple[str, Schema]]:
             if parameters:
                 channel["parameters"] = dict(parameters)
             yield _channel_name(address), channel
+    gaps = {"address": keys.GAPS, "messages": _references([events.GapRecord])}
+    yield "gaps", gaps
     quarantine = {"address": keys.QUARANTINE, "messages": _references([events.Quarantined])}
     yield "quarantine", quarantine
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from bridge.contract.streams import Stream
+from bridge.feed.asking import Asking, TakesBodies
 from bridge.feed.connection import Connection, Hears, Signer
 from bridge.feed.rest import Rest
-from bridge.feed.snapshots import Snapshots, TakesBodies
 from bridge.feed.supervisor import Supervisor, spread
 from bridge.runtime.backoff import Backoff
 from bridge.runtime.config import Exchange
 from bridge.runtime.keys import AccountKey
 
-SNAPSHOT_BACKOFF_S = (0.25, 10.0)
+ASKING_BACKOFF_S = (0.25, 10.0)
 
 
 class TakesAll(Hears, TakesBodies, Protocol):
@@ -42,11 +42,11 @@ class Feed:
         self._clock_us = clock_us
         self._chance = chance
         self._rest = self._new_rest()
-        self._snapshots = Snapshots(
+        self._asking = Asking(
             hearing,
             self._rest,
             depth_levels=depth_levels,
-            new_backoff=lambda: Backoff(*SNAPSHOT_BACKOFF_S, chance),
+            new_backoff=lambda: Backoff(*ASKING_BACKOFF_S, chance),
         )
         groups = spread(list(streams.values()), exchange.connections)
         self._supervisors = [
@@ -58,11 +58,12 @@ class Feed:
         async with self._rest, asyncio.TaskGroup() as tasks:
             for supervisor in self._supervisors:
                 tasks.create_task(supervisor.run(), name=supervisor.connection.state.name)
-            tasks.create_task(self._snapshots.run(), name="snapshots")
+            tasks.create_task(self._asking.run(), name="asking")
 
-    def want_snapshot(self, name: str) -> None:
-        """A depth stream needs to know where its book stands."""
-        self._snapshots.want(self._streams[name])
+    def ask(self, name: str) -> None:
+        """Something of this stream is missing that REST may know."""
+        if name in self._streams:
+            self._asking.want(self._streams[name])
 
     def status(self) -> list[Mapping[str, Any]]:
         """Each connection, as `python -m bridge status` shows it."""
@@ -88,7 +89,7 @@ class Feed:
             self._hearing,
             self._clock_us,
             signer=Signer(self._key.public_key_b64, self._key.sign) if self._key else None,
-            on_subscribed=lambda: self._snapshots.want_account(streams),
+            on_subscribed=lambda: self._asking.want_account(streams),
         )
         backoff = Backoff(exchange.reconnect_initial_s, exchange.reconnect_max_s, self._chance)
         return Supervisor(connection, backoff)

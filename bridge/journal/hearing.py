@@ -21,6 +21,7 @@ from bridge.journal.rehearing import Rehearing
 from bridge.journal.segments import SegmentWriter
 from bridge.pipeline.book import Join
 from bridge.pipeline.intake import Intake
+from bridge.pipeline.trade_holes import Reach
 from bridge.protocol.envelope import Data, Refusal, parse
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,9 @@ class Hearing:
         self.journal = Journal()
         self._buffer_bytes = buffer_bytes
         self._keep_private = keep_private
-        self.rehearing = Rehearing(intake, self.journal, buffer_bytes, keep_private=keep_private)
+        self.rehearing = Rehearing(
+            intake, self.journal, buffer_bytes, clock_us, keep_private=keep_private
+        )
         self._clock_us = clock_us
         self._on_items = on_items
         # connections as the feed knows them now: since when each stream is listened to, or 0
@@ -115,11 +118,17 @@ class Hearing:
         body = json.dumps(dict(marks), separators=(",", ":")).encode()
         self._take(Record(self._clock_us(), Kind.MARKS, 0, body))
 
-    def rest_body(self, name: str, text: bytes) -> Join:
-        """A REST body of where a stream stands. Raises BadBody, or says to ask again."""
-        body = name.encode() + b" " + text.replace(b"\n", b" ")
-        joined = self._take(Record(self._clock_us(), Kind.REST, 0, body))
-        return joined or Join.AHEAD
+    def rest_body(self, name: str, text: bytes, what: str = "") -> Join | Reach | None:
+        """A REST body about a stream. Raises BadBody, or says whether to ask again. None: it is in
+        the journal, and what it means will be known later.
+        """
+        place = f"{name}/{what}" if what else name
+        body = place.encode() + b" " + text.replace(b"\n", b" ")
+        return self._take(Record(self._clock_us(), Kind.REST, 0, body))
+
+    def missing_trades(self, name: str) -> int | None:
+        """How many of its newest trades are needed to mend a stream; None where it is whole."""
+        return self.intake.missing_trades(name, self._clock_us())
 
     def heard(self, name: str) -> int:
         """How many messages of a stream were heard, ever."""
@@ -159,6 +168,7 @@ class Hearing:
         facts = {
             "connections": {str(number): since for number, since in self._open.items()},
             "deafness": self.intake.deafness.state() if self.is_live else {},
+            "sparse": self.intake.sparse(),
         }
         body = json.dumps(facts, separators=(",", ":")).encode()
         return render(self._clock_us(), Kind.STATE, 0, body)
@@ -180,7 +190,7 @@ class Hearing:
         self.rehearing.take_over()
         log.warning("journal_takes_over", pending_bytes=self.intake.pending_bytes())
 
-    def _take(self, record: Record) -> Join | None:
+    def _take(self, record: Record) -> Join | Reach | None:
         """Journal one of the rare records, then apply it unless catching up."""
         offset = self.journal.end
         is_journaled = record.connection >= 0

@@ -1,10 +1,13 @@
 """Says to an intake what the journal's records say (pure: the records carry their times)."""
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bridge.journal.record import Kind, Record
 from bridge.pipeline.book import Join
 from bridge.pipeline.intake import Intake
+from bridge.pipeline.trade_holes import Reach
 from bridge.protocol.rest import BadBody
 
 
@@ -24,7 +27,7 @@ class Player:
         """The next record is the first of a reading: a segment's state counts then, only then."""
         self._fresh = True
 
-    def apply(self, record: Record, offset: int, *, strict: bool) -> Join | None:
+    def apply(self, record: Record, offset: int, *, strict: bool) -> Join | Reach | None:
         """One record. A REST body answers what became of it; a bad one raises BadBody if `strict`
         (it has just come), and is passed over otherwise (it was refused when it came). Damage is
         passed over and counted.
@@ -39,7 +42,7 @@ class Player:
             self.damaged += 1
             return None
 
-    def _apply(self, record: Record, offset: int, *, strict: bool) -> Join | None:
+    def _apply(self, record: Record, offset: int, *, strict: bool) -> Join | Reach | None:
         intake, number = self._intake, record.connection
         fresh, self._fresh = self._fresh, False
         match record.kind:
@@ -61,17 +64,27 @@ class Player:
             case Kind.STARTED:
                 intake.started(record.received_us, offset)
             case Kind.STATE if fresh:
-                intake.deafness.restore(**json.loads(record.body))
+                self._restore(**json.loads(record.body))
             case Kind.REST:
                 return self._body(record, offset, strict=strict)
         return None
 
-    def _body(self, record: Record, offset: int, *, strict: bool) -> Join | None:
-        name, _, text = record.body.partition(b" ")
-        if name.decode() not in self._intake.lines:
+    def _restore(
+        self,
+        connections: Mapping[str, Mapping[str, int]] | None = None,
+        deafness: Mapping[str, Any] | None = None,
+        sparse: Sequence[str] = (),
+    ) -> None:
+        self._intake.deafness.restore(connections, deafness)
+        self._intake.restore_sparse(sparse)
+
+    def _body(self, record: Record, offset: int, *, strict: bool) -> Join | Reach | None:
+        place, _, text = record.body.partition(b" ")
+        name, _, what = place.decode().partition("/")
+        if name not in self._intake.lines:
             return None
         try:
-            return self._intake.rest_body(name.decode(), text, record.received_us, offset)
+            return self._intake.rest_body(name, text, record.received_us, offset, what)
         except BadBody:
             if strict:
                 raise

@@ -6,7 +6,7 @@
     B  a frame that does not fit       C  it is to hear other streams: {"streams"}
        on a line, as base64            A  the exchange has answered on it, at <its own time, µs>
                                        L  connection lost: {"cause"}
-    R  a REST body: <stream> <body>    H  marks of an earlier bridge: {stream: heard_us}
+    R  a REST body: <stream>[/<what>]  H  marks of an earlier bridge: {stream: heard_us}
     P  a process started               S  a segment's first line: what is known where it begins
 
 Lines are for people and ordinary tools; a line that is not of this form is passed over and counted.

@@ -6,7 +6,7 @@ reached: then live again. The lines get the same calls in the same order either 
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -34,13 +34,20 @@ class Rehearing:
     """
 
     def __init__(
-        self, intake: Intake, journal: Journal, buffer_bytes: int, *, keep_private: bool
+        self,
+        intake: Intake,
+        journal: Journal,
+        buffer_bytes: int,
+        clock_us: Callable[[], int],
+        *,
+        keep_private: bool,
     ) -> None:
         self.behind: int | None = None
         self.player = Player(intake)
         self._intake = intake
         self._journal = journal
         self._buffer_bytes = buffer_bytes
+        self._clock_us = clock_us
         self._keep_private = keep_private
         self._begun = Checkpoint(0, "")
         self._target = ""
@@ -75,6 +82,7 @@ class Rehearing:
         """Memory is full: from here on the journal remembers, and is heard when there is room."""
         self._journal.flush()
         self.behind = self._journal.end
+        self._intake.is_rehearing = True
 
     def refill(self) -> None:
         """Redis lost entries of some streams: hear the journal again for these, if there is one."""
@@ -180,6 +188,7 @@ class Rehearing:
             if self._is_journaled(line):
                 line.hear_again()
         self.player.begin()
+        self._intake.is_rehearing = True
         self._intake.forget(keep=self._unjournaled_connections())
 
     def _unjournaled_connections(self) -> list[int]:
@@ -193,7 +202,8 @@ class Rehearing:
         self._held_bytes = 0
         for record in held:
             self.player.apply(record, self._journal.end, strict=False)
-        self._intake.want_missing_books()
+        self._intake.is_rehearing = False
+        self._intake.ask_for_missing(self._clock_us())
         log.info("journal_caught_up", damaged_lines=self.damaged_lines)
 
     def _pass_over(self, until: int) -> None:

@@ -17,19 +17,24 @@ from itertools import chain
 
 from bridge.contract import keys
 from bridge.contract.events import Depth, DepthSnapshot, Event, Quarantined
-from bridge.contract.identity import BadIdentity, believable_us
+from bridge.contract.identity import BadIdentity, EntryId, believable_us
 from bridge.contract.streams import BadStreamName, Identity, Stream, StreamType, parse_stream
 from bridge.pipeline.book import DepthBook, Join
 from bridge.pipeline.deafness import NOT_RUNNING, UNSUBSCRIBED, Deaf, Deafness, Ear
 from bridge.pipeline.items import Item, numbered, snapshot, unnumbered
+from bridge.pipeline.ledger import new_ledger, of_gap, of_mended
 from bridge.pipeline.numbered import BUFFER_FULL, NumberedLine
+from bridge.pipeline.trade_holes import Mended, Reach, TradeHoles
 from bridge.pipeline.translate import Rejected, translate
 from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.protocol.envelope import Ack, Data, Malformed, Refusal, parse
-from bridge.protocol.rest import account_event, depth_body
+from bridge.protocol.rest import account_event, depth_body, trades_page
 
 MAX_RAW = 65_536  # characters of a refused frame that are kept
 DROP_SHARE = 10  # a full buffer gives up a tenth of its largest line at a time
+
+REPAIR_US = 30_000_000
+END = "end"  # said of a trade stream: history reaches no further
 
 Line = NumberedLine | UnnumberedLine
 
@@ -45,7 +50,9 @@ class Counts:
 
 
 class Intake:
-    """All lines of one bridge. `want_snapshot(name)`: a depth stream needs a REST snapshot."""
+    """All lines of one bridge. `ask(name)`: REST should be asked about this stream: for the book
+    of a depth stream, for what a trade stream misses.
+    """
 
     def __init__(
         self,
@@ -53,17 +60,22 @@ class Intake:
         *,
         hold_us: int,
         snapshot_every: int,
-        want_snapshot: Callable[[str], None],
+        ask: Callable[[str], None],
+        repair_us: int = REPAIR_US,
     ) -> None:
         self.lines: dict[str, Line] = {}
         self.dirty: dict[str, Line] = {}  # lines with something waiting, in order of hearing
         self.counts = Counts()
         self.last_event_us: dict[str, int] = {}
         self._books: dict[str, DepthBook] = {}
-        self._want_snapshot = want_snapshot
+        self._trade_holes: dict[str, TradeHoles] = {}
+        self._ask_rest = ask
+        self.is_rehearing = False  # what is missing may come yet: nobody is asked
         self._hold_us = hold_us
+        self._repair_us = repair_us
         self._snapshot_every = snapshot_every
         self.on_new_line: Callable[[Line], None] = _leave_as_it_is
+        self.ledger = new_ledger()
         self.quarantine = UnnumberedLine(Stream(keys.QUARANTINE, StreamType.LIQUIDATION))
         self.deafness = Deafness()
         for stream in streams:
@@ -80,6 +92,8 @@ class Intake:
         )
         if stream.type is StreamType.DEPTH:
             self._books[stream.name] = DepthBook(self._snapshot_every)
+        elif stream.type is StreamType.TRADE:
+            self._trade_holes[stream.name] = TradeHoles(self._repair_us)
         self.lines[stream.name] = line
         self.on_new_line(line)
 
@@ -123,7 +137,8 @@ class Intake:
         self._mark(deaf, received_us, offset)
         self._fall_silent(silent, UNSUBSCRIBED)
         for name in silent:
-            self.void_book(name)
+            if name in self._books:
+                self._books[name].reset()
 
     def answered(self, connection: int, at_us: int, received_us: int, offset: int) -> None:
         """The exchange has answered on a connection, at `at_us` by its own clock: it has the
@@ -151,12 +166,15 @@ class Intake:
             if isinstance(self.lines.get(name), UnnumberedLine)
         }
 
-    def rest_body(self, name: str, text: bytes, received_us: int, offset: int) -> Join:
-        """A REST body of where a stream stands: placed exactly, or to be asked for again.
-
-        Raises BadBody where it is something else.
+    def rest_body(
+        self, name: str, text: bytes, received_us: int, offset: int, what: str = ""
+    ) -> Join | Reach:
+        """A REST body: where a stream stands, placed exactly or to be asked for again; or trades
+        that were missed. Raises BadBody where it is something else.
         """
         line = self.lines[name]
+        if name in self._trade_holes:
+            return self._take_trades(name, text, received_us, offset, what)
         if name not in self._books:
             event = account_event(line.stream, text, received_us)
             self._put(line, unnumbered(event, received_us), offset)
@@ -167,23 +185,51 @@ class Intake:
             self._place_snapshot(name, received_us, 0, offset)
         return joined
 
-    def want_missing_books(self) -> None:
-        """Ask for a snapshot of every book that deltas are heard of but that is not known."""
+    def missing_trades(self, name: str, now_us: int) -> int | None:
+        """How many of its newest trades history must show to mend the stream; None: it is whole."""
+        return self._trade_holes[name].wanted(now_us)
+
+    def ask_for_missing(self, now_us: int) -> None:
+        """Ask for every book that deltas are heard of but that is not known, and for trades."""
         for name, book in self._books.items():
             if book.position and not book.joined:
-                self._want_snapshot(name)
+                self._ask(name)
+        for name, holes in self._trade_holes.items():
+            if holes.wanted(now_us):
+                self._ask(name)
+
+    def redis_answered(self, line: Line, now_us: int) -> None:
+        """Redis has settled or refused something of a line: take note of gaps, mend holes."""
+        name = line.stream.name
+        if line.written_gaps:
+            written, line.written_gaps = line.written_gaps, []
+            for gap in written if name in self.lines else ():
+                self._put(self.ledger, of_gap(line.stream, gap), gap.offset)
+                if name in self._trade_holes:
+                    self._trade_holes[name].marked(gap.position)
+        if not isinstance(line, NumberedLine):
+            return
+        if line.takes_void_book() and name in self._books:
+            self._books[name].reset()  # the next delta asks for another
+        if name in self._trade_holes and (held := line.held_without_reason()) is not None:
+            missing_from = EntryId.parse(line.confirmed).position + 1
+            if self._trade_holes[name].missing(missing_from, held, now_us):
+                line.release()
+                self._ask(name)
 
     def forget(self, keep: Iterable[int]) -> None:
         """The journal tells everything anew: connections (but for these) and books begin empty."""
         self.deafness.forget(keep)
         for book in self._books.values():
             book.reset()
+        for holes in self._trade_holes.values():
+            holes.forget()
 
     def overflowed(self, from_us: int, to_us: int, offset: int) -> None:
         """Public frames heard from then until then were given up."""
         for name, line in self.lines.items():
             if isinstance(line, NumberedLine):
-                line.disconnected(BUFFER_FULL)
+                self._fall_silent((name,), BUFFER_FULL)
             elif not line.stream.is_private and to_us > from_us:
                 line.put_gap(
                     from_us=from_us, to_us=to_us, cause=BUFFER_FULL, heard_us=to_us, offset=offset
@@ -218,14 +264,19 @@ class Intake:
                 if line.drop_oldest(DROP_SHARE) <= 0:
                     break
 
-    def void_book(self, name: str) -> None:
-        """A depth stream got a hole, or its snapshot no place: it needs a snapshot behind it."""
-        if name in self._books:
-            self._books[name].reset()  # the next delta asks for one
-
     def every_line(self) -> Iterable[Line]:
-        """All lines, the quarantine's too."""
-        return chain(self.lines.values(), (self.quarantine,))
+        """All lines, the ledger's and the quarantine's too."""
+        return chain(self.lines.values(), (self.ledger, self.quarantine))
+
+    def sparse(self) -> list[str]:
+        """Trade streams whose numbers turned out not to be dense."""
+        return [name for name, holes in self._trade_holes.items() if holes.is_sparse]
+
+    def restore_sparse(self, names: Iterable[str]) -> None:
+        """What `sparse` said at an earlier time."""
+        for name in names:
+            if self._has_line(name) and name in self._trade_holes:
+                self._trade_holes[name].is_sparse = True
 
     def _hear_data(
         self, data: Data, frame: str | bytes, received_us: int, connection: int, offset: int
@@ -253,6 +304,8 @@ class Intake:
         if line.knows(item):
             line.counters.doubles += 1
             return data.stream
+        if data.stream in self._trade_holes and self._trade_holes[data.stream].hear(item):
+            self._ask(data.stream)
         self._put(line, item, offset)
         if event.__pydantic_extra__:
             self.counts.unknown_fields += 1
@@ -282,6 +335,8 @@ class Intake:
             line = self.lines[name]
             if isinstance(line, NumberedLine):
                 line.disconnected(cause)
+            if name in self._trade_holes:
+                self._trade_holes[name].disconnected(cause)
 
     def _has_line(self, name: str) -> bool:
         """Make one where there is none: a journal may tell of streams that are wanted no more."""
@@ -305,7 +360,36 @@ class Intake:
         if joined is Join.PLACED or book.crosses(delta):
             self._place_snapshot(name, received_us, ms, offset)
         elif joined is Join.TOO_OLD or was_at == 0 or (was_joined and not book.joined):
-            self._want_snapshot(name)
+            self._ask(name)
+
+    def _ask(self, name: str) -> None:
+        if not self.is_rehearing:
+            self._ask_rest(name)
+
+    def _take_trades(
+        self, name: str, text: bytes, received_us: int, offset: int, what: str
+    ) -> Reach:
+        holes, line = self._trade_holes[name], self.lines[name]
+        assert isinstance(line, NumberedLine)
+        if what == END:
+            reach, ended = Reach.DONE, holes.end_of_history(received_us)
+        else:
+            reach, ended = holes.page(
+                trades_page(line.stream.symbol, text, received_us), received_us
+            )
+        for mended in ended:
+            self._mend(line, mended, received_us, offset)
+        return reach
+
+    def _mend(self, line: NumberedLine, mended: Mended, received_us: int, offset: int) -> None:
+        for row in mended.rows:
+            row.offset = offset
+        line.put_missing(row for row in mended.rows if offset >= line.resume_from)
+        self.dirty[line.stream.name] = line
+        if mended.from_ > mended.to:
+            return
+        line.counters.repaired += 1
+        self._put(self.ledger, of_mended(line.stream, mended, received_us), offset)
 
     def _place_snapshot(self, name: str, received_us: int, ms: int, offset: int) -> None:
         book, line = self._books[name], self.lines[name]

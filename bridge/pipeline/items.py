@@ -7,6 +7,7 @@ from typing import NamedTuple
 from bridge.contract.entry import encode, field_names
 from bridge.contract.events import Depth, DepthSnapshot, Event, Gap, Trade
 from bridge.contract.identity import (
+    BELIEVABLE_US,
     believable_us,
     event_key,
     order_value,
@@ -17,6 +18,7 @@ from bridge.contract.identity import (
 _ITEM_BYTES = 400  # what an item costs in memory besides its values, measured roughly
 
 
+AS_THE_LINE = -1
 START = "start"  # the cause of the entry that a numbered stream begins with
 
 
@@ -50,6 +52,7 @@ class Item:
     cause: str = ""  # why something may be missing before it, where that is known
     offset: int = 0  # where the journal has the record it came from
     connection: int = 0  # where it was heard
+    hold_until_us: int = AS_THE_LINE  # how long it waits for what must be before it
     size: int = field(init=False)  # bytes of memory, roughly
 
     def __post_init__(self) -> None:
@@ -129,6 +132,21 @@ def numbered(event: Trade | Depth, received_us: int) -> Item:
     return Item(
         Op.APPEND, str(after), position, ms, field_names(type(event)), encode(event), received_us
     )
+
+
+def from_history(event: Trade, after: int) -> Item:
+    """A trade that was missed and fetched; `after` is the trade before it. It never waits.
+
+    Its time may be long past and is used all the same: only one in the future could harm a stream.
+    """
+    position, _ = place(event)
+    engine_us = event.engine_us or 0
+    ms = engine_us // 1000 if engine_us <= event.received_us + BELIEVABLE_US else 0
+    item = Item(
+        Op.APPEND, str(after), position, ms, field_names(Trade), encode(event), event.received_us
+    )
+    item.hold_until_us = 0
+    return item
 
 
 def snapshot(event: DepthSnapshot, ms: int) -> Item:

@@ -6,15 +6,23 @@ that names the missing ids and goes on. It never passes a refused item, and send
 harmless.
 """
 
-from bisect import insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from bridge.contract.identity import EMPTY, EntryId
 from bridge.contract.streams import Stream
-from bridge.pipeline.items import START, Answer, Item, Op, Recent, is_gap, numbered_gap
+from bridge.pipeline.items import (
+    AS_THE_LINE,
+    START,
+    Answer,
+    Item,
+    Op,
+    Recent,
+    is_gap,
+    numbered_gap,
+)
 
 SKIPPED = "skipped"
 LOST = "redis lost entries"
@@ -34,6 +42,7 @@ class Counters:
     doubles: int = 0  # heard over another connection already
     late: int = 0
     gaps: int = 0
+    repaired: int = 0
     snapshots: int = 0
     misplaced_snapshots: int = 0
     overflowed: int = 0
@@ -58,9 +67,11 @@ class NumberedLine:
     heard: int = 0  # messages put, ever
     resume_from: int = 0  # records of the journal before this offset are settled
     lost_at: str | None = None  # Redis lost acknowledged entries; its last ID. Nothing is sent then
+    written_gaps: list[Item] = field(default_factory=list)  # until somebody takes note of them
     book_void: bool = False  # a hole was written, or a snapshot not placed: another is needed
     _in_flight: int = 0
     _held_until_us: int | None = None
+    _hurried: bool = False
     _start_cause: str | None = None
     _cause: str = ""  # why something may be missing before the next message
     _suspects: list[Item] = field(default_factory=list)
@@ -82,7 +93,25 @@ class NumberedLine:
         if len(self.pending) > 1 + self._in_flight and _order(self.pending[-2]) > _order(item):
             self._sort()
             if self.pending[self._in_flight] is item:
-                self._held_until_us = None  # perhaps it is what the line waits for: ask again
+                self.release()  # perhaps it is what the line waits for
+
+    def put_missing(self, items: Iterable[Item]) -> None:
+        """Add what was missing before something that waits."""
+        for item in items:
+            self.pending_bytes += item.size
+            self.pending.append(item)
+        self._sort()
+        self.release()
+
+    def release(self) -> None:
+        """Something has changed for what is held: ask Redis again."""
+        self._held_until_us = None
+
+    def held_without_reason(self) -> Item | None:
+        """What Redis has refused though nobody knew of a hole before it."""
+        if self._held_until_us is None or self.pending[0].hold_until_us != AS_THE_LINE:
+            return None
+        return self.pending[0]
 
     def take(self, now_us: int, limit: int) -> Sequence[Item]:
         """The next items to send, in order; empty while held or parked, or with some in flight."""
@@ -180,7 +209,7 @@ class NumberedLine:
 
     def hurry(self) -> None:
         """The bridge is stopping: hold no longer, say what is missing now."""
-        self.hold_us = 0
+        self._hurried = True
         if self._held_until_us is not None:
             self._held_until_us = 0
 
@@ -212,9 +241,10 @@ class NumberedLine:
         if item.op is Op.APPEND:
             self._settle_message(sign, item, now_us)
         elif item.op is Op.GAP:
-            hole = sign == "+" and is_gap(item)
-            self.counters.gaps += hole
-            self.book_void |= hole
+            if sign == "+" and is_gap(item):
+                self.counters.gaps += 1
+                self.book_void = True
+                self.written_gaps.append(item)
         elif sign == "+":
             self.counters.snapshots += 1
             self.book_void = False
@@ -270,7 +300,13 @@ class NumberedLine:
     def _hold(self, last: str) -> None:
         self.confirmed = last
         self._sort()
-        self._held_until_us = self.pending[0].heard_us + self.hold_us
+        first = self.pending[0]
+        if self._hurried:
+            self._held_until_us = 0
+        elif first.hold_until_us == AS_THE_LINE:
+            self._held_until_us = first.heard_us + self.hold_us
+        else:
+            self._held_until_us = first.hold_until_us
 
     def _write_gap(self) -> None:
         """The predecessor did not come in time: say what is missing and go on."""
@@ -300,7 +336,4 @@ class NumberedLine:
     def _sort(self) -> None:
         """Bring what is not in flight into the order of positions."""
         flying = [self.pending.popleft() for _ in range(self._in_flight)]
-        rest: list[Item] = []
-        for item in self.pending:
-            insort(rest, item, key=_order)
-        self.pending = deque([*flying, *rest])
+        self.pending = deque([*flying, *sorted(self.pending, key=_order)])

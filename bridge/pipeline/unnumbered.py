@@ -61,6 +61,7 @@ class UnnumberedLine:
     parked: str = ""
     pending_bytes: int = 0
     heard: int = 0  # messages put, ever
+    written_gaps: list[Item] = field(default_factory=list)  # until somebody takes note of them
     resume_from: int = 0  # records of the journal before this offset are settled
     lost_at: str | None = None  # Redis lost acknowledged entries; its last ID. Nothing is sent then
     rehearing: bool = False  # what is put may be in the stream already: heard before a restart
@@ -273,6 +274,7 @@ class UnnumberedLine:
     def _count(self, item: Item) -> None:
         if item.values[0] == "gap":
             self.counters.gaps += 1
+            self.written_gaps.append(item)
         elif item.values[0].endswith("_snapshot"):
             self.counters.snapshots += 1
         else:

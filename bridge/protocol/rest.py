@@ -14,9 +14,12 @@ from bridge.contract.entry import complaint
 from bridge.contract.events import (
     BalancesSnapshot,
     Event,
+    Flag,
     Levels,
     OrdersSnapshot,
     PositionsSnapshot,
+    Trade,
+    Unsigned,
     Whole,
 )
 from bridge.contract.streams import Stream, StreamType
@@ -42,6 +45,47 @@ def depth_body(text: bytes) -> DepthBody:
         return DepthBody.model_validate_json(text)
     except ValidationError as error:
         raise BadBody(f"depth: {complaint(error)}") from None
+
+
+class TradeRow(BaseModel):
+    """A row of `GET /api/v1/trades/history`, newest first; `timestamp` is in ms."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    id: Whole
+    is_buyer_maker: Flag = Field(alias="isBuyerMaker")
+    price: Unsigned
+    quantity: Unsigned
+    timestamp: Whole
+
+
+_TRADE_ROWS: TypeAdapter[list[TradeRow]] = TypeAdapter(list[TradeRow])
+
+
+def trades_page(symbol: str, text: bytes, received_us: int) -> list[Trade]:
+    """The trades of a page of history, or BadBody."""
+    try:
+        rows = _TRADE_ROWS.validate_json(text)
+    except ValidationError as error:
+        raise BadBody(f"trades: {complaint(error)}") from None
+    return [
+        Trade.model_validate(
+            {
+                "e": "trade",
+                "s": symbol,
+                "p": row.price,
+                "q": row.quantity,
+                "t": row.id,
+                "m": row.is_buyer_maker,
+                "source": "rest",
+                "E": None,
+                "T": row.timestamp * 1000,
+                "received_us": received_us,
+            }
+        )
+        for row in rows
+        if row.id  # 0 marked backstop fills once: without a number they have no place
+    ]
 
 
 _ORDER_NAMES: Mapping[str, str] = {

@@ -18,7 +18,6 @@ from bridge.contract.identity import EMPTY
 from bridge.contract.streams import Stream
 from bridge.pipeline.intake import Intake, Line
 from bridge.pipeline.items import Item
-from bridge.pipeline.numbered import NumberedLine
 from bridge.pipeline.unnumbered import Tail, UnnumberedLine
 from bridge.publish.append import SCRIPT, pack_append, read_answer
 from bridge.publish.registry import check_claim, pack_claim, pack_registration
@@ -195,8 +194,7 @@ class Publisher:
             answer = read_answer(reply)
             if not isinstance(answer, hiredis.ReplyError):
                 line.settle(answer, now_us)
-                if isinstance(line, NumberedLine) and line.takes_void_book():
-                    self._intake.void_book(line.stream.name)
+                self._intake.redis_answered(line, now_us)
             elif "NOSCRIPT" in str(answer):
                 line.unanswered()
                 trouble = trouble or "NOSCRIPT"

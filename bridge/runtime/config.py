@@ -124,6 +124,7 @@ class Publish(Section):
 
     batch_entries: Annotated[int, Field(ge=1, le=10_000)] = 256
     hold_s: PositiveFloat = 2.0
+    repair_s: PositiveFloat = 30.0
     buffer_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
     drain_s: PositiveFloat = 5
 
@@ -158,6 +159,7 @@ RETENTION_ENTRIES: Mapping[str, int] = {
     "account.positionUpdate": 100_000,
     "account.balanceUpdate": 100_000,
     "account.rfqUpdate": 100_000,
+    "gaps": 10_000,
     "quarantine": 10_000,
 }
 
@@ -236,7 +238,7 @@ class Config(Section):
         return tuple(names)
 
     def keep(self, kind: str) -> Keep:
-        """Retention of a stream type, or of `quarantine`."""
+        """Retention of a stream type, of `gaps` or of `quarantine`."""
         return self.retention[kind]
 
     def masked(self) -> dict[str, Any]:

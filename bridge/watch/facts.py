@@ -36,6 +36,7 @@ class LineStatus(_Told):
     doubles: int = 0
     late: int = 0
     gaps: int = 0
+    repaired: int = 0
     snapshots: int = 0
     overflowed: int = 0
     pending: int = 0

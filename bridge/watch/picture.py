@@ -100,6 +100,10 @@ class Picture:
         return sum(stream.counted.gaps for stream in self.streams)
 
     @property
+    def repaired(self) -> int:
+        return sum(stream.counted.repaired for stream in self.streams)
+
+    @property
     def pending(self) -> int:
         return sum(bridge.status.pending for bridge in self.bridges if bridge.state is State.UP)
 
@@ -222,6 +226,7 @@ def _added(one: LineStatus, other: LineStatus) -> LineStatus:
         "doubles",
         "late",
         "gaps",
+        "repaired",
         "snapshots",
         "overflowed",
         "pending",

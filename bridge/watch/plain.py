@@ -60,6 +60,8 @@ def _totals(picture: Picture) -> str:
         half, most = map(figures.milliseconds, picture.hearing_ms)
         parts.append(f"exchange → bridge {half} p99 {most}")
     parts.append(f"{picture.gaps} gaps")
+    if picture.repaired:
+        parts.append(f"{picture.repaired} holes mended")
     parts.append(f"{picture.quarantined} quarantined")
     if picture.pending:
         parts.append(f"{picture.pending:,} waiting for Redis")

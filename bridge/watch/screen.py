@@ -92,6 +92,8 @@ def _totals(picture: Picture, width: int, where: str) -> Text:
         line.append(figures.curve(picture.curve, 24 if width >= _WIDE else 6) + "  ", style="cyan")
     line.append(f"{len(picture.streams)} streams  ")
     line.append_text(_counted(picture.gaps, "gap"))
+    if picture.repaired:
+        line.append(f"{picture.repaired} mended  ")
     line.append_text(_counted(picture.quarantined, "quarantined", plural=""))
     if picture.hearing_ms is not None:
         half, most = map(figures.milliseconds, picture.hearing_ms)

@@ -147,6 +147,17 @@ def _gap(event: ev.Gap) -> str:
     return f"GAP: {where} ({event.cause})" + (", repaired" if event.repaired else "")
 
 
+def _gap_record(event: ev.GapRecord) -> str:
+    if event.from_ is not None:
+        where = f"{event.from_}…{event.to}"
+    else:
+        since = clock(event.from_us) if event.from_us is not None else "the start"
+        where = f"from {since} to {clock(event.to_us or 0)}"
+    outcome = "repaired" if event.repaired else "missing"
+    by = f", {event.how}" if event.how else ""
+    return f"{event.stream}: {where} {outcome} ({event.cause}{by})"
+
+
 def _quarantined(event: ev.Quarantined) -> str:
     return f"REFUSED {event.stream or 'a frame'}: {event.reason}"
 
@@ -199,5 +210,6 @@ _WORDS: Mapping[type[ev.Event], Callable[[Any], str]] = {
     ev.PositionsSnapshot: _rows("position", "positions"),
     ev.BalancesSnapshot: _rows("balance", "balances"),
     ev.Gap: _gap,
+    ev.GapRecord: _gap_record,
     ev.Quarantined: _quarantined,
 }

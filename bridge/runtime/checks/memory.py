@@ -24,6 +24,7 @@ BYTES_PER_ENTRY: Mapping[str, int] = {
     "account.positionUpdate": 400,
     "account.balanceUpdate": 150,
     "account.rfqUpdate": 300,
+    "gaps": 250,
     "quarantine": 600,
 }
 STREAM_FLOOR_BYTES = 5 * 1024  # a stream's first node is allocated whole
@@ -42,9 +43,9 @@ class Need:
 
 
 def memory_needs(config: Config) -> list[Need]:
-    """One line for each type in use, then the quarantine."""
+    """One line for each type in use, then the bridge's own."""
     counts = Counter(parse_stream(name).type.value for name in config.stream_names)
-    counts |= Counter(quarantine=1)
+    counts |= Counter(gaps=1, quarantine=1)
     return [_need(kind, count, config) for kind, count in counts.items()]
 
 

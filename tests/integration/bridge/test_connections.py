@@ -42,6 +42,10 @@ def own(client: redis.Redis, stream: str, kind: str) -> list[dict[str, str]]:
     return [fields for _, fields in entries(client, stream) if fields["type"] == kind]
 
 
+def from_history(client: redis.Redis) -> list[dict[str, str]]:
+    return [f for f in own(client, PERP_STREAMS[0], "trade") if f["source"] == "rest"]
+
+
 async def test_an_exchange_that_is_away_at_the_start_is_waited_for(
     tmp_path: Path, redis_url: str
 ) -> None:
@@ -71,10 +75,11 @@ async def test_after_a_lost_connection_the_hole_is_marked_and_the_book_is_whole_
         proxy.cut()
         await passed(exchange, {"trade.SOL_USDC_PERP": 20, "markPrice.SOL_USDC_PERP": 2})
         proxy.refuses = False
-        for stream in PERP_STREAMS:
+        for stream in PERP_STREAMS[1:]:
             await eventually_async(
                 lambda stream=stream: "connection lost" in causes(client, stream), f"{stream} says"
             )
+        await eventually_async(lambda: from_history(client), "the trades that were missed")
         await eventually_async(
             lambda: len(own(client, DEPTH, "depth_snapshot")) > 1, "a book after the gap"
         )
@@ -84,6 +89,17 @@ async def test_after_a_lost_connection_the_hole_is_marked_and_the_book_is_whole_
         assert set(causes(client, stream)) <= {"start", "connection lost"}
     assert goes_on_without_an_unnamed_hole(entries(client, DEPTH))
     assert goes_on_without_an_unnamed_hole(entries(client, PERP_STREAMS[0]))
+    assert causes(client, PERP_STREAMS[0]) == ["start"]
+    ledger = [fields for _, fields in entries(client, "bridge:gaps")]
+    assert {record["stream"] for record in ledger} == set(PERP_STREAMS)
+    (trades,) = [record for record in ledger if record["stream"] == PERP_STREAMS[0]]
+    missed = from_history(client)
+    assert (trades["from"], trades["to"]) == (missed[0]["trade_id"], missed[-1]["trade_id"])
+    assert (trades["cause"], trades["repaired"], trades["how"]) == (
+        "connection lost", "true", "history",
+    )  # fmt: skip
+    (book,) = [record for record in ledger if record["stream"] == DEPTH]
+    assert (book["repaired"], book["how"]) == ("false", "snapshot")
 
 
 async def test_a_restarted_bridge_marks_what_it_could_not_hear(
@@ -101,8 +117,10 @@ async def test_a_restarted_bridge_marks_what_it_could_not_hear(
                 bridge.process.kill()
             await passed(exchange, {"trade.SOL_USDC_PERP": 20})
 
+    assert causes(client, PERP_STREAMS[0]) == ["start"]
+    assert from_history(client)
+    assert causes(client, DEPTH) == ["start", "skipped"]
     for stream in (PERP_STREAMS[0], DEPTH):
-        assert causes(client, stream) == ["start", "skipped"]
         assert goes_on_without_an_unnamed_hole(entries(client, stream))
     for stream in ("bookTicker.SOL_USDC_PERP", "markPrice.SOL_USDC_PERP", "ticker.SOL_USDC_PERP"):
         assert causes(client, stream) == ["bridge was not running"]

@@ -37,7 +37,7 @@ class Rig:
             [parse_stream(name) for name in (TRADES, TICKERS, ORDERS)],
             hold_us=100_000,
             snapshot_every=0,
-            want_snapshot=lambda _: None,
+            ask=lambda _: None,
         )
         self.intake.opened(1, [TRADES, TICKERS, ORDERS])
         settings = PublishSettings(

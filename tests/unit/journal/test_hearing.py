@@ -32,7 +32,7 @@ class Subject:
             [parse_stream(name) for name in NAMES],
             hold_us=0,
             snapshot_every=0,
-            want_snapshot=lambda _: None,
+            ask=lambda _: None,
         )
         self.hearing = Hearing(
             self.intake,

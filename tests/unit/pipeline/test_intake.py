@@ -9,7 +9,7 @@ from bridge.pipeline.intake import Intake
 from bridge.pipeline.items import Op
 from bridge.protocol.envelope import Refusal
 from tests.support import frames
-from tests.support.items import NOW_US, fields
+from tests.support.items import NOW_US, answer, fields
 
 NAMES = (
     "trade.BTC_USDC_PERP",
@@ -31,7 +31,7 @@ def intake(wants: Wants | None = None, every: int = 0) -> Intake:
         [parse_stream(name) for name in NAMES],
         hold_us=0,
         snapshot_every=every,
-        want_snapshot=(wants if wants is not None else Wants()).append,
+        ask=(wants if wants is not None else Wants()).append,
     )
     subject.opened(CONNECTION, NAMES)
     return subject
@@ -280,8 +280,11 @@ def test_a_void_book_asks_for_a_snapshot_with_the_next_delta() -> None:
     subject = intake(wants)
     subject.hear(depth_frame(10, 10), NOW_US, CONNECTION, OFFSET)
     subject.rest_body("depth.SOL_USDC", body(10), NOW_US, OFFSET)
+    line = subject.lines["depth.SOL_USDC"]
+    line.take(NOW_US, 10)
+    line.settle(answer("ok", "9-100", "=~"), NOW_US)  # the snapshot found no place
 
-    subject.void_book("depth.SOL_USDC")
+    subject.redis_answered(line, NOW_US)
     subject.hear(depth_frame(11, 11), NOW_US, CONNECTION, OFFSET)
 
     assert wants == ["depth.SOL_USDC", "depth.SOL_USDC"]

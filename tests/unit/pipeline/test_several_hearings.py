@@ -26,7 +26,7 @@ def intake(connections: int = 2, wants: list[str] | None = None) -> Intake:
         [parse_stream(name) for name in NAMES],
         hold_us=HOLD_US,
         snapshot_every=0,
-        want_snapshot=(wants if wants is not None else []).append,
+        ask=(wants if wants is not None else []).append,
     )
     for number in range(1, connections + 1):
         subject.opened(number, NAMES)
@@ -198,7 +198,7 @@ def test_a_frame_under_way_when_its_stream_was_left_is_passed_over() -> None:
 
 
 def test_streams_that_a_connection_is_to_hear_have_lines() -> None:
-    subject = Intake((), hold_us=0, snapshot_every=0, want_snapshot=lambda _: None)
+    subject = Intake((), hold_us=0, snapshot_every=0, ask=lambda _: None)
 
     subject.opened(1, [TRADES, "no stream"])
     subject.changed(1, [TRADES, DEPTHS], NOW_US, 0)

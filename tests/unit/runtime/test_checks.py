@@ -127,7 +127,7 @@ def test_memory_is_entries_times_bytes_plus_a_floor_for_each_stream() -> None:
     )
     needs = memory_needs(config)
     assert needs[0] == Need("trade", 2, 200_000, None, 2 * (200_000 * 130 + 5 * 1024))
-    assert [need.kind for need in needs] == ["trade", "quarantine"]
+    assert [need.kind for need in needs] == ["trade", "gaps", "quarantine"]
     assert total_bytes(needs) == sum(need.total_bytes or 0 for need in needs)
 
 

@@ -1,0 +1,79 @@
+"""What is asked over REST, and for which streams it is under way: one asking for each at a time.
+
+Asked for: at each (re)subscription and after a hole where a book stands, trades that are missing,
+and where the account stands. What comes goes to whoever takes it in, which says whether it will do.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from bridge.contract.streams import Stream, StreamType
+from bridge.feed.history import History
+from bridge.feed.rest import Rest
+from bridge.feed.snapshots import ACCOUNT, Snapshots
+from bridge.pipeline.book import Join
+from bridge.pipeline.trade_holes import Reach
+from bridge.runtime.backoff import Backoff
+
+
+class TakesBodies(Protocol):
+    """Whoever REST bodies go to."""
+
+    def rest_body(self, name: str, text: bytes, what: str = "") -> Join | Reach | None: ...
+
+    def missing_trades(self, name: str) -> int | None: ...
+
+    def heard(self, name: str) -> int: ...
+
+
+class Asking:
+    """Asks for what is wanted. `want` may be called from anywhere on the loop."""
+
+    def __init__(
+        self,
+        hearing: TakesBodies,
+        rest: Rest,
+        *,
+        depth_levels: int,
+        new_backoff: Callable[[], Backoff],
+    ) -> None:
+        self._snapshots = Snapshots(
+            hearing, rest, depth_levels=depth_levels, new_backoff=new_backoff
+        )
+        self._history = History(hearing, rest, new_backoff=new_backoff)
+        self._queue: asyncio.Queue[Stream] = asyncio.Queue()  # bounded by the number of streams
+        self._under_way: set[str] = set()
+        self._again: set[str] = set()
+
+    def want(self, stream: Stream) -> None:
+        """Something of this stream is missing: ask for it soon."""
+        if stream.name in self._under_way:
+            self._again.add(stream.name)
+        else:
+            self._under_way.add(stream.name)
+            self._queue.put_nowait(stream)
+
+    def want_account(self, streams: Sequence[Stream]) -> None:
+        """A private connection (re)subscribed: ask where its streams stand."""
+        for stream in streams:
+            if stream.type in ACCOUNT:
+                self.want(stream)
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                stream = await self._queue.get()
+                tasks.create_task(self._serve(stream), name=f"asking-{stream.name}")
+
+    async def _serve(self, stream: Stream) -> None:
+        is_wanted = True
+        while is_wanted:
+            self._again.discard(stream.name)
+            if stream.type is StreamType.TRADE:
+                await self._history.fetch(stream)
+            else:
+                await self._snapshots.fetch(stream)
+            is_wanted = stream.name in self._again
+        self._under_way.discard(stream.name)
