@@ -14,6 +14,8 @@ import typer
 
 from simulator.app import Settings, serve
 from simulator.engine import Plan
+from simulator.faults.on_rest import HISTORICAL_PER_MINUTE, PER_MINUTE, Budget
+from simulator.faults.reading import BadCommand, Scheduled, script
 from simulator.listing import DEFAULT_SYMBOLS, Listing, listing
 from simulator.playback import RecordedFrame, listings, load
 from simulator.signing import DEMO_KEYS, is_public_key
@@ -69,6 +71,19 @@ def simulator(
     speed: Annotated[
         str, typer.Option(metavar="FLOAT|max", help="How many times faster to play the file.")
     ] = "1",
+    faults: Annotated[
+        Path | None,
+        typer.Option(
+            help="A script of faults: one command a line, each with its at_s (seconds from the "
+            "start). See docs/simulator.md."
+        ),
+    ] = None,
+    rest_per_minute: Annotated[
+        int, typer.Option(min=1, help="REST requests a minute before it answers 429.")
+    ] = PER_MINUTE,
+    history_per_minute: Annotated[
+        int, typer.Option(min=1, help="Of these, requests for candles and trades.")
+    ] = HISTORICAL_PER_MINUTE,
     start: Annotated[
         int | None,
         typer.Option(
@@ -89,7 +104,8 @@ def simulator(
     The market is made up, the same for the same --seed, --start and options; or recorded, with
     --play. Point any client of the exchange to the printed address: WebSocket at ws://HOST:PORT,
     REST at http://HOST:PORT. Beside the exchange's own endpoints, /simulator/book,
-    /simulator/account and /simulator/stats tell what the simulator thinks.
+    /simulator/account and /simulator/stats tell what the simulator thinks, and /simulator/faults
+    takes orders for what is to go wrong.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     recorded = None if play is None else _recording(play, play_lines)
@@ -105,7 +121,14 @@ def simulator(
         events=events,
     )
     settings = Settings(
-        plan, host=host, port=port, ledger=ledger, recorded=recorded, speed=_speed(speed)
+        plan,
+        host=host,
+        port=port,
+        ledger=ledger,
+        recorded=recorded,
+        speed=_speed(speed),
+        faults=() if faults is None else _faults(faults),
+        budget=Budget(rest_per_minute, history_per_minute),
     )
     try:
         sys.exit(asyncio.run(_run(settings, for_seconds)))
@@ -173,6 +196,18 @@ def _recording(path: Path, lines: str | None) -> list[RecordedFrame]:
         ) from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--play") from None
+
+
+def _faults(path: Path) -> tuple[Scheduled, ...]:
+    try:
+        return tuple(script(path.read_text(), str(path)))
+    except OSError as error:
+        reason = f"cannot read {path}: {error.strerror}"
+    except UnicodeDecodeError:
+        reason = f"{path} is not text"
+    except BadCommand as error:
+        reason = str(error)
+    raise typer.BadParameter(reason, param_hint="--faults")
 
 
 def _speed(text: str) -> float | None:

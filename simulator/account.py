@@ -113,9 +113,14 @@ class Account:
         for item in listings:
             self.funds[item.quote] = QUOTE_FUNDS
         for item in listings:
-            if item.market_type is MarketType.SPOT:
-                price = exact(item.opening_price, item.price_places)
-                self.funds.setdefault(item.base, Decimal(int(BASE_FUNDS_WORTH / price) + 1))
+            self.fund(item)
+
+    def fund(self, item: Listing) -> None:
+        """Own something of what is traded in a market. Nobody is told."""
+        self.funds.setdefault(item.quote, QUOTE_FUNDS)
+        if item.market_type is MarketType.SPOT:
+            price = exact(item.opening_price, item.price_places)
+            self.funds.setdefault(item.base, Decimal(int(BASE_FUNDS_WORTH / price) + 1))
         self.told.update(self.balances())
 
     def balances(self) -> dict[str, Balance]:

@@ -14,7 +14,7 @@ from simulator.account import PERP_FEES, Account, FillRow, Position, is_pending
 from simulator.book import Side
 from simulator.decimals import exact, padded, plain, without_zeros
 from simulator.events import BalanceUpdate, OrderUpdate, PositionUpdate
-from simulator.listing import MarketType
+from simulator.listing import Listing, MarketType
 from simulator.market import Execution, Market
 from simulator.orders import Fill, Order, PositionView, Status, TimeInForce
 from simulator.tape import Tape
@@ -32,6 +32,29 @@ class Accounts:
         self.marks: dict[str, str] = {}
         self._position_id = FIRST_POSITION_ID
         self._pending: dict[str, list[Order]] = {name: [] for name in markets}
+
+    # Markets --------------------------------------------------------------------------------------
+
+    def list_market(self, item: Listing) -> None:
+        """A market is new: everybody has something to trade with."""
+        self._pending[item.symbol] = []
+        for account in self.by_key.values():
+            account.fund(item)
+
+    def delist_market(self, tape: Tape, symbol: str) -> None:
+        """A market is no more: cancel its orders, settle its positions at the mark."""
+        for account in self.by_key.values():
+            for order in list(account.orders.values()):
+                if order.listing.symbol == symbol:
+                    self.cancel(tape, order)
+            held = account.positions.get(symbol)
+            if held is not None:
+                mark = self._mark(held.listing)
+                account.funds[held.listing.quote] += held.add(-held.quantity, mark)
+                self._tell_position(tape, account, "positionClosed", held)
+                del account.positions[symbol]
+                self._tell_balances(tape, account)
+        self._pending[symbol] = []
 
     # Orders ---------------------------------------------------------------------------------------
 
@@ -315,11 +338,13 @@ class Accounts:
         )
 
     def _position_view(self, account: Account, held: Position) -> PositionView:
-        listing = held.listing
-        market = self.markets[listing.symbol]
+        return held.view(self._mark(held.listing), account.exposure(held.listing))
+
+    def _mark(self, listing: Listing) -> Decimal:
+        """The mark price, or the last one where none has been told yet."""
         mark = self.marks.get(listing.symbol)
-        price = Decimal(mark) if mark else exact(market.last_price, listing.price_places)
-        return held.view(price, account.exposure(listing))
+        last = self.markets[listing.symbol].last_price
+        return Decimal(mark) if mark else exact(last, listing.price_places)
 
 
 def _row(tape: Tape, order: Order, symbol: str, fill: Fill) -> FillRow:

@@ -1,7 +1,7 @@
-"""What the simulator tells of itself under `/simulator/`: no part of the exchange, made for tests
-and curiosity.
+"""What the simulator tells of itself and is told under `/simulator/`: no part of the exchange, made
+for tests and curiosity.
 
-Read-only. Refuses to know how any of it came about.
+Refuses to know how any of it comes about.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ from aiohttp import web
 
 from simulator import rest_bodies
 from simulator.engine import Engine
+from simulator.faults import reading
+from simulator.faults.director import Director
+from simulator.faults.on_rest import RestFaults
+from simulator.faults.reading import BadCommand
+from simulator.faults.running import Running
 from simulator.hub import Hub
 from simulator.rest import reply
 
@@ -19,16 +24,28 @@ from simulator.rest import reply
 class AdminServer:
     """Serves the simulator's own endpoints."""
 
-    def __init__(self, engine: Engine, hub: Hub) -> None:
+    def __init__(
+        self, engine: Engine, hub: Hub, director: Director, rest_faults: RestFaults
+    ) -> None:
         self._engine = engine
         self._hub = hub
+        self._director = director
+        self._rest_faults = rest_faults
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/simulator/book", self._book),
             web.get("/simulator/account", self._account),
             web.get("/simulator/stats", self._stats),
+            web.get("/simulator/connections", self._connections),
+            web.get("/simulator/faults", self._faults),
+            web.get("/simulator/faults/{number}", self._fault),
+            web.post("/simulator/faults", self._begin),
+            web.delete("/simulator/faults", self._end_all),
+            web.delete("/simulator/faults/{number}", self._end),
         ]
+
+    # Telling --------------------------------------------------------------------------------------
 
     async def _book(self, request: web.Request) -> web.Response:
         """The whole book of a market and the update id it stands at."""
@@ -51,7 +68,7 @@ class AdminServer:
         return reply(
             {
                 "key": key,
-                "engine_us": self._engine.played_us,
+                "engine_us": self._engine.clock_us,
                 "orders": [rest_bodies.order(order) for order in account.orders.values()],
                 "balances": rest_bodies.capital(account),
                 "positions": [rest_bodies.position(view) for view in views],
@@ -62,10 +79,71 @@ class AdminServer:
     async def _stats(self, request: web.Request) -> web.Response:
         """What was put out so far, by stream, and who listens."""
         body: dict[str, Any] = {
-            "engine_us": self._engine.played_us,
+            "engine_us": self._engine.clock_us,
             "core_events": self._engine.core_events,
             "finished": self._engine.next_us is None,
             "clients": len(self._hub.clients),
+            "rest": dict(sorted(self._rest_faults.statuses.items())),
             "streams": dict(sorted(self._hub.counts.items())),
         }
         return reply(body)
+
+    async def _connections(self, request: web.Request) -> web.Response:
+        """Who is connected, by number, and what each is subscribed to."""
+        clients = sorted(self._hub.clients, key=lambda client: client.number)
+        return reply(
+            [
+                {
+                    "number": client.number,
+                    "streams": sorted(topic.stream for topic in self._hub.topics(client)),
+                    "sent": client.sent,
+                    "waiting": client.queued,
+                }
+                for client in clients
+            ]
+        )
+
+    # Faults ---------------------------------------------------------------------------------------
+
+    async def _faults(self, request: web.Request) -> web.Response:
+        """The faults at work and those not long over."""
+        return reply([fault.body() for fault in self._director.known()])
+
+    async def _fault(self, request: web.Request) -> web.Response:
+        fault = self._named(request)
+        return _no_such_fault(request) if fault is None else reply(fault.body())
+
+    async def _begin(self, request: web.Request) -> web.Response:
+        """Begin one fault, or several at once; all or, where one is wrong, none."""
+        try:
+            source = reading.parsed(await request.read())
+            sources = source if isinstance(source, list) else [source]
+            commands = [reading.command(each) for each in sources]
+            for command in commands:
+                self._director.check(command)
+            begun = [self._director.begin(command).body() for command in commands]
+        except BadCommand as error:
+            return reply({"message": str(error)}, status=400)
+        return reply(begun if isinstance(source, list) else begun[0])
+
+    async def _end(self, request: web.Request) -> web.Response:
+        fault = self._named(request)
+        if fault is None:
+            return _no_such_fault(request)
+        self._director.end(fault)
+        return reply(fault.body())
+
+    async def _end_all(self, request: web.Request) -> web.Response:
+        self._director.end_all()
+        return reply([])
+
+    def _named(self, request: web.Request) -> Running | None:
+        text = request.match_info["number"]
+        return self._director.find(int(text)) if text.isascii() and text.isdigit() else None
+
+
+def _no_such_fault(request: web.Request) -> web.Response:
+    message = (
+        f"there is no fault {request.match_info['number']!r}; GET /simulator/faults lists them"
+    )
+    return reply({"message": message}, status=404)

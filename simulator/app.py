@@ -17,6 +17,9 @@ from aiohttp import web
 from simulator.admin import AdminServer
 from simulator.engine import Engine, Plan
 from simulator.events import PositionUpdate
+from simulator.faults.director import Director
+from simulator.faults.on_rest import Budget, RestFaults
+from simulator.faults.reading import Scheduled
 from simulator.hub import Hub
 from simulator.ledger import Ledger
 from simulator.playback import RecordedFrame, play_back
@@ -42,6 +45,8 @@ class Settings:
     ledger: Path | None = None
     recorded: list[RecordedFrame] | None = None
     speed: float | None = 1.0
+    faults: tuple[Scheduled, ...] = ()
+    budget: Budget = field(default_factory=Budget)
     patience: Patience = field(default_factory=Patience)
     begun_s: float = field(default_factory=time.monotonic)
 
@@ -59,9 +64,12 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
             settings.ledger, seed=plan.seed, start_us=plan.start_us, markets=list(engine.markets)
         )
     hub = Hub(_wall_us, ledger)
-    sockets = SocketServer(hub, plan.accounts, _opening(engine), settings.patience)
+    director = Director(engine, hub, settings.faults, is_recording=settings.recorded is not None)
+    sockets = SocketServer(hub, director, plan.accounts, _opening(engine), settings.patience)
     runner = web.AppRunner(
-        _application(engine, hub, sockets, settings), shutdown_timeout=0.2, access_log=None
+        _application(engine, hub, director, sockets, settings),
+        shutdown_timeout=0.2,
+        access_log=None,
     )
     try:
         await runner.setup()
@@ -69,14 +77,17 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         host, port = runner.addresses[0][:2]
         ready(f"{host}:{port}")
         async with asyncio.TaskGroup() as group:
-            if settings.recorded is None:
-                producer = group.create_task(play(engine, hub, settings.begun_s))
-            else:
-                producer = group.create_task(play_back(settings.recorded, hub, settings.speed))
-            flusher = group.create_task(_flush_regularly(ledger))
+            recorded = settings.recorded
+            made = engine if recorded is None else None
+            tasks = [
+                group.create_task(play(made, hub, director, settings.begun_s)),
+                group.create_task(_flush_regularly(ledger)),
+            ]
+            if recorded is not None:
+                tasks.append(group.create_task(play_back(recorded, hub, settings.speed)))
             await stop.wait()
-            producer.cancel()
-            flusher.cancel()
+            for task in tasks:
+                task.cancel()
         await sockets.close()
     finally:
         await runner.cleanup()
@@ -85,12 +96,18 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
 
 
 def _application(
-    engine: Engine, hub: Hub, sockets: SocketServer, settings: Settings
+    engine: Engine, hub: Hub, director: Director, sockets: SocketServer, settings: Settings
 ) -> web.Application:
-    application = web.Application()
-    rest = RestServer(engine, settings.plan.accounts, is_recording=settings.recorded is not None)
+    faults = RestFaults(engine, hub, director, settings.budget)
+    application = web.Application(middlewares=[faults.middleware])
+    rest = RestServer(
+        engine,
+        settings.plan.accounts,
+        director.clock_ms,
+        is_recording=settings.recorded is not None,
+    )
     application.add_routes(rest.routes())
-    application.add_routes(AdminServer(engine, hub).routes())
+    application.add_routes(AdminServer(engine, hub, director, faults).routes())
     application.add_routes([web.get("/{path:.*}", sockets.handle)])
     return application
 
@@ -105,7 +122,7 @@ def _opening(engine: Engine) -> Callable[[Topic], Iterable[PositionUpdate]]:
         for view in engine.accounts.position_views(topic.account):
             if symbol in ("", view.symbol):
                 # These frames may carry an E one microsecond before their T.
-                now_us = engine.played_us
+                now_us = engine.clock_us
                 yield PositionUpdate((topic.stream,), topic.account, now_us - 1, now_us, None, view)
 
     return opening

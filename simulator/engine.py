@@ -74,11 +74,12 @@ class Engine:
         self._stocks = Stocks(self._draw)
         self.accounts = Accounts(self.markets, plan.accounts)
         self._traders = [Trader(key, self.accounts, self._draw) for key in plan.accounts]
-        steps_per_second = plan.rate / FRAMES_PER_STEP
-        self._trader_share = min(
-            LARGEST_TRADER_SHARE, TRADER_ACTIONS_PER_SECOND / max(steps_per_second, 1e-9)
-        )
+        self._trader_share = _trader_share(plan.rate)
         self.stopped_us: int | None = None
+        self.skew_us = 0
+        self._gone_events = 0  # those of markets that are no more
+        self._rate = plan.rate
+        self._stepping = 0  # which chain of steps goes on
         self._count = 0
         self._queue: list[tuple[int, int, Callable[[int], None]]] = []
         self._schedule()
@@ -86,7 +87,7 @@ class Engine:
     @property
     def core_events(self) -> int:
         """Trades, realtime depth and bookTickers so far."""
-        return sum(market.core_events for market in self.markets.values())
+        return self._gone_events + sum(market.core_events for market in self.markets.values())
 
     @property
     def next_us(self) -> int | None:
@@ -94,6 +95,11 @@ class Engine:
         if not self._queue:
             return None
         return self._queue[0][0]
+
+    @property
+    def clock_us(self) -> int:
+        """The exchange's clock at what was played last: off by `skew_us`."""
+        return self.played_us + self.skew_us
 
     def advance(self, until_us: int) -> Iterator[list[Event]]:
         """Play all steps due up to a moment, yielding the events of each."""
@@ -103,16 +109,70 @@ class Engine:
                 self._queue.clear()
                 return
             self.played_us = at_us
-            self._tape.begin(at_us)
+            self._tape.begin(self.clock_us)
             act(at_us)
             yield self._tape.take()
+
+    # What can be ordered --------------------------------------------------------------------------
+
+    def skip(self, kind: str, symbol: str, ids: int) -> tuple[int, int] | None:
+        """Let the trade or update ids of a market jump. Returns the first and the last id that will
+        never be, or None where the market is no more.
+        """
+        market = self.markets.get(symbol)
+        if market is None:
+            return None
+        if kind == "trade":
+            market.trade_id += ids
+            return market.trade_id - ids + 1, market.trade_id
+        market.update_id += ids
+        return market.update_id - ids + 1, market.update_id
+
+    def set_rate(self, rate: float) -> None:
+        """Make so many core events a second from now on; 0 makes none."""
+        self._rate = rate
+        self._trader_share = _trader_share(rate)
+        self._stepping += 1
+        if rate > 0 and self.markets and self.stopped_us is None:
+            self._at(self.played_us + 1, self._stepper())
+
+    def set_skew(self, skew_us: int) -> None:
+        """Let the exchange's clock be off by so much from now on."""
+        self.skew_us = skew_us
+        self._tape.reset()
+
+    def list_market(self, item: Listing) -> None:
+        """A new market opens."""
+        draw = random.Random(f"{self.plan.seed} {item.symbol} {self.played_us}")
+        market = self.markets[item.symbol] = Market(item, draw)
+        self._crowds[item.symbol] = Crowd(market, draw)
+        self._order.append(item.symbol)
+        self.accounts.list_market(item)
+        self.statistics.list_market(item.symbol)
+        if len(self._order) == 1:
+            self.set_rate(self._rate)  # nothing could happen until now
+
+    def delist_market(self, symbol: str) -> None:
+        """A market closes: open orders in it are cancelled, positions are settled, and it is no
+        more.
+        """
+        self._tape.begin(self.clock_us)
+        self.accounts.delist_market(self._tape, symbol)
+        told = self._tape.take()
+        self._at(self.played_us, lambda at_us: self._tape.events.extend(told))
+        self.statistics.delist_market(symbol)
+        for trader in self._traders:
+            trader.delist_market(self.markets[symbol])
+        self._gone_events += self.markets[symbol].core_events
+        del self.markets[symbol], self._crowds[symbol]
+        self._order.remove(symbol)
 
     # Timers ---------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
         start = self.plan.start_us
         if self.plan.rate > 0 and self.markets:
-            self._at(start, self._step)
+            self._at(start, self._stepper())
         for phase, act in (
             (TICKER_PHASE_US, self._tell_tickers),
             (MARK_PRICE_PHASE_US, self._tell_mark_prices),
@@ -148,8 +208,20 @@ class Engine:
 
     # What happens ---------------------------------------------------------------------------------
 
-    def _step(self, at_us: int) -> None:
-        """One thing happens in one market; the next comes after a pause that keeps the rate."""
+    def _stepper(self) -> Callable[[int], None]:
+        """A chain of steps that ends when another rate is ordered."""
+        chain = self._stepping
+
+        def step(at_us: int) -> None:
+            if chain == self._stepping and self._order and (pause_us := self._step(at_us)):
+                self._at(at_us + pause_us, step)
+
+        return step
+
+    def _step(self, at_us: int) -> int | None:
+        """One thing happens in one market. Returns the pause that keeps the rate, in µs, or None
+        when it was the last.
+        """
         before = self.core_events
         left = None if self.plan.events is None else self.plan.events - before
         if left is not None and left <= LARGEST_STEP:
@@ -163,9 +235,9 @@ class Engine:
         made = self.core_events - before
         if left is not None and made >= left:
             self.stopped_us = at_us + AFTER_THE_LAST_US
-            return
-        pause_us = self._draw.expovariate(1.0) * max(made, 1) / self.plan.rate * SECOND_US
-        self._at(at_us + 1 + int(pause_us), self._step)
+            return None
+        pause_us = self._draw.expovariate(1.0) * max(made, 1) / self._rate * SECOND_US
+        return 1 + int(pause_us)
 
     def _any_crowd(self) -> Crowd:
         """The first markets listed are the busiest."""
@@ -194,7 +266,7 @@ class Engine:
             Liquidation(
                 (f"liquidation.{listing.symbol}", "liquidation"),
                 self._tape.stamp(),
-                at_us,
+                self._tape.engine_us,
                 listing.symbol,
                 side,
                 trimmed(matches[-1].price, listing.price_places),
@@ -218,13 +290,20 @@ class Engine:
         self.statistics.tell_klines(self._tape)
 
     def _close_klines(self, at_us: int) -> None:
-        self.statistics.close_klines(self._tape, at_us - KLINE_FINAL_PHASE_US)
+        closed_us = self._tape.engine_us - KLINE_FINAL_PHASE_US
+        self.statistics.close_klines(self._tape, closed_us - closed_us % SECOND_US)
 
     def _tell_interest(self, at_us: int) -> None:
         self.statistics.tell_open_interest(self._tape)
 
     def _tell_stocks(self, at_us: int) -> None:
         self._stocks.tell(self._tape)
+
+
+def _trader_share(rate: float) -> float:
+    """How often a step is an account's doing: a few times a second, whatever the rate."""
+    steps_per_second = rate / FRAMES_PER_STEP
+    return min(LARGEST_TRADER_SHARE, TRADER_ACTIONS_PER_SECOND / max(steps_per_second, 1e-9))
 
 
 def _first_after(start_us: int, every_us: int, phase_us: int) -> int:

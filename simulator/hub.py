@@ -1,55 +1,25 @@
-"""Who hears what: takes events, renders those that somebody wants, and queues them for each client.
+"""Who hears what: takes events, renders those that somebody wants, and sends each on its way.
 
 A client that reads too slowly fills its own bounded queue and is marked for dropping; nobody else
-waits for it. Refuses to know sockets (`server`) and time (`player`): the wall clock is an argument.
+waits for it. Refuses to know sockets (`server`), time (`player`) and what befalls a frame on its
+way (`faults.road`): the wall clock is an argument.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Set
+from typing import Any
 
 from simulator import frames
+from simulator.client import Client
 from simulator.events import BalanceUpdate, Event, OrderUpdate, PositionUpdate, RfqUpdate
+from simulator.faults.road import Road, Way, identity
 from simulator.ledger import Ledger
 from simulator.session import Topic, windowed
 
 PRIVATE = (OrderUpdate, BalanceUpdate, PositionUpdate, RfqUpdate)
-
-
-class Client:
-    """The sending side of one connection: frames wait here until its writer takes them."""
-
-    def __init__(self, limit_frames: int, limit_bytes: int) -> None:
-        self._limit_frames = limit_frames
-        self._limit_bytes = limit_bytes
-        self._queue: deque[bytes] = deque()
-        self._bytes = 0
-        self.waiting = asyncio.Event()
-        self.too_slow = asyncio.Event()
-        self.sent = 0
-
-    def push(self, frame: bytes) -> None:
-        """Queue a frame, or give the client up when its queue is full."""
-        if self.too_slow.is_set():
-            return
-        self._queue.append(frame)
-        self._bytes += len(frame)
-        if len(self._queue) > self._limit_frames or self._bytes > self._limit_bytes:
-            self._queue.clear()
-            self.too_slow.set()
-        self.waiting.set()
-
-    def pop(self) -> bytes | None:
-        """The next frame to write, or None when there is none now."""
-        if not self._queue:
-            self.waiting.clear()
-            return None
-        frame = self._queue.popleft()
-        self._bytes -= len(frame)
-        self.sent += 1
-        return frame
 
 
 class Hub:
@@ -58,32 +28,70 @@ class Hub:
     def __init__(self, wall_us: Callable[[], int], ledger: Ledger | None = None) -> None:
         self._wall_us = wall_us
         self._ledger = ledger
+        self.road = Road(self._note_late)
         self._listeners: dict[Topic, set[Client]] = {}
         self._ever: set[Topic] = set()
         self._kept: dict[str, bool] = {}
         self.clients: set[Client] = set()
         self.counts: Counter[str] = Counter()
         self.requests = 0
+        self._entered = 0
         self.first_subscription = asyncio.Event()
 
     # Clients --------------------------------------------------------------------------------------
 
     def enter(self, client: Client) -> None:
+        """A new connection. It gets the next number."""
+        self._entered += 1
+        client.number = self._entered
         self.clients.add(client)
+        self._note_now({"connection": client.number, "state": "opened"})
 
-    def leave(self, client: Client) -> None:
+    def leave(self, client: Client, how: str = "ended") -> None:
+        """A connection is over; saying so again does nothing."""
+        if client.gone:
+            return
+        client.gone = True
         self.clients.discard(client)
         for listeners in self._listeners.values():
             listeners.discard(client)
+        self._note_now(
+            {"connection": client.number, "state": how, "sent": client.sent, "left": client.queued}
+        )
 
     def subscribe(self, client: Client, topic: Topic) -> None:
         self._listeners.setdefault(topic, set()).add(client)
         self._ever.add(topic)
         self.requests += 1
         self.first_subscription.set()
+        self._note_now({"connection": client.number, "subscribed": topic.stream})
 
     def unsubscribe(self, client: Client, topic: Topic) -> None:
-        self._listeners.get(topic, set()).discard(client)
+        listeners = self._listeners.get(topic, set())
+        if client in listeners:
+            listeners.discard(client)
+            self._note_now({"connection": client.number, "unsubscribed": topic.stream})
+
+    def forget(self, client: Client, fits: Callable[[str], bool]) -> None:
+        """Serve a client's subscriptions no longer, until it subscribes anew."""
+        for topic in [topic for topic in self.topics(client) if fits(topic.stream)]:
+            self.unsubscribe(client, topic)
+            client.forgotten.add(topic.stream)
+
+    def topics(self, client: Client) -> list[Topic]:
+        """What a client is subscribed to."""
+        return [topic for topic, listeners in self._listeners.items() if client in listeners]
+
+    def note(self, at_us: int, said: Mapping[str, Any]) -> None:
+        """Write a line beside the frames into the ledger. `at_us` is engine time."""
+        self._note_now({"engine_us": at_us, **said})
+
+    def _note_now(self, said: Mapping[str, Any]) -> None:
+        if self._ledger is not None:
+            self._ledger.note(self._wall_us(), said)
+
+    def _note_late(self, connection: int, stream: str, frame: bytes) -> None:
+        self._note_now({"late": {"connection": connection, "stream": stream, **identity(frame)}})
 
     # Frames ---------------------------------------------------------------------------------------
 
@@ -97,32 +105,36 @@ class Hub:
             topic = Topic(stream, account)
             listeners = self._listeners.get(topic)
             if listeners or self._is_kept(topic):
-                self._send(listeners or set(), frames.render(event, stream), account)
+                self._send(listeners or frozenset(), stream, frames.render(event, stream), account)
 
     def put_to(self, client: Client, event: Event, stream: str) -> None:
         """Send an event to one client only: what stands at the moment of its subscription."""
         account = event.account if isinstance(event, PRIVATE) else None
-        self._send({client}, frames.render(event, stream), account)
+        self._send({client}, stream, frames.render(event, stream), account)
 
     def put_recorded(self, stream: str | None, frame: bytes) -> None:
         """Send a recorded frame as it is: to its stream's subscribers, or to everyone if it has
         none.
         """
         if stream is None:
-            self._send(self.clients, frame, None)
+            self._send(self.clients, "", frame, None)
             return
         self.counts[stream] += 1
         listeners: set[Client] = set()
         for topic, clients in self._listeners.items():
             if topic.stream == stream:
                 listeners |= clients
-        self._send(listeners, frame, None)
+        self._send(listeners, stream, frame, None)
 
-    def _send(self, listeners: set[Client], frame: bytes, account: str | None) -> None:
-        for client in listeners:
-            client.push(frame)
+    def _send(self, listeners: Set[Client], stream: str, frame: bytes, account: str | None) -> None:
+        if self.road.is_touched:
+            way = self.road.carry(stream, frame, listeners)
+        else:
+            way = Way([client.number for client in listeners])
+            for client in listeners:
+                client.push(frame)
         if self._ledger is not None:
-            self._ledger.record(self._wall_us(), len(listeners), frame, account)
+            self._ledger.record(self._wall_us(), way, frame, account)
 
     def _is_kept(self, topic: Topic) -> bool:
         """Whether the ledger wants this stream although nobody listens now."""

@@ -1,4 +1,5 @@
-"""Plays the engine's virtual schedule out against the real clock.
+"""Plays the engine's virtual schedule out against the real clock, with the faults in their places
+between the events.
 
 Behind schedule it catches up without skipping, in short slices so that sockets stay served. Refuses
 to know what is played and who hears it.
@@ -10,6 +11,7 @@ import asyncio
 import time
 
 from simulator.engine import Engine
+from simulator.faults.director import Director
 from simulator.hub import Hub
 
 # Events that lie this close together are put out in one go; a slice of catching up takes no longer
@@ -18,20 +20,33 @@ LONGEST_PAUSE_S = 0.005
 LONGEST_SLICE_S = 0.005
 
 
-async def play(engine: Engine, hub: Hub, begun_s: float) -> None:
-    """Put out every event at its time until nothing is left to happen.
+async def play(engine: Engine | None, hub: Hub, director: Director, begun_s: float) -> None:
+    """Put out every event at its time, and begin and end every fault at its, until cancelled.
 
-    `begun_s` is the monotonic time at which the engine's start lies.
+    `begun_s` is the monotonic time at which the engine's start lies. Without an engine only the
+    faults are played.
     """
-    next_us = engine.next_us
-    while next_us is not None:
-        due_us = engine.plan.start_us + int((time.monotonic() - begun_s) * 1e6)
-        slice_ends_s = time.monotonic() + LONGEST_SLICE_S
-        for step in engine.advance(due_us):
-            for event in step:
-                hub.put(event)
-            if time.monotonic() > slice_ends_s:
-                break
-        next_us = engine.next_us
-        behind = next_us is not None and next_us <= due_us
+    start_us = director.now_us
+    while True:
+        due_us = start_us + int((time.monotonic() - begun_s) * 1e6)
+        behind = _catch_up(engine, hub, director, due_us)
         await asyncio.sleep(0 if behind else LONGEST_PAUSE_S)
+
+
+def _catch_up(engine: Engine | None, hub: Hub, director: Director, due_us: int) -> bool:
+    """Do what is due, for a slice of time; whether some of it is left."""
+    slice_ends_s = time.monotonic() + LONGEST_SLICE_S
+    while time.monotonic() < slice_ends_s:
+        step_us = engine.next_us if engine is not None else None
+        fault_us = director.next_us
+        if fault_us is not None and fault_us <= due_us and (step_us is None or fault_us <= step_us):
+            director.until(fault_us)
+        elif engine is not None and step_us is not None and step_us <= due_us:
+            director.until(step_us)
+            for step in engine.advance(step_us):
+                for event in step:
+                    hub.put(event)
+        else:
+            director.until(due_us)
+            return False
+    return True

@@ -7,7 +7,6 @@ Refuses to know how a body is made (`rest_bodies`) and how a market moves.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
@@ -56,9 +55,15 @@ class RestServer:
     """Serves the exchange's REST endpoints over one engine."""
 
     def __init__(
-        self, engine: Engine, accepted_keys: Collection[str], *, is_recording: bool
+        self,
+        engine: Engine,
+        accepted_keys: Collection[str],
+        clock_ms: Callable[[], int],
+        *,
+        is_recording: bool,
     ) -> None:
         self._engine = engine
+        self._clock_ms = clock_ms
         self._accepted_keys = accepted_keys
         self._is_recording = is_recording
 
@@ -100,7 +105,7 @@ class RestServer:
 
     async def _time(self, request: web.Request) -> web.Response:
         """The clock that signatures are judged by: the real one, whatever the market's time."""
-        return web.Response(text=str(time.time_ns() // 1_000_000))
+        return web.Response(text=str(self._clock_ms()))
 
     async def _all_markets(self, request: web.Request) -> web.Response:
         wanted = request.query.getall("marketType", [])
@@ -116,16 +121,17 @@ class RestServer:
         limit = _number(request, "limit", LARGEST_LIMIT)
         if limit not in DEPTH_LIMITS:
             raise _unparsed("limit", str(limit))
-        market = self._market(request)
+        market = seen(request, self._market(request))
         if self._is_recording:
             raise RestError(404, "RESOURCE_NOT_FOUND", "Not found")
         return reply(rest_bodies.depth(market, limit, self._engine.plan.start_us))
 
     async def _trades(self, request: web.Request) -> web.Response:
-        return reply(rest_bodies.trades(self._market(request), _limit(request)))
+        market = seen(request, self._market(request))
+        return reply(rest_bodies.trades(market, _limit(request)))
 
     async def _trades_history(self, request: web.Request) -> web.Response:
-        market, limit = self._market(request), _limit(request)
+        market, limit = seen(request, self._market(request)), _limit(request)
         offset = _number(request, "offset", 0)
         if offset + limit > DEEPEST_HISTORY:
             raise RestError(400, "INVALID_CLIENT_REQUEST", "Offset plus limit is too large")
@@ -136,7 +142,7 @@ class RestServer:
         interval = _text(request, "interval")
         if interval not in INTERVALS:
             raise _unparsed("interval", interval)
-        now_ms = self._engine.played_us // 1000
+        now_ms = self._engine.clock_us // 1000
         start_s = _number(request, "startTime", None)
         end_s = _number(request, "endTime", now_ms // 1000 + 1)
         first_ms = max(start_s * 1000, self._engine.plan.start_us // 1000)
@@ -147,18 +153,18 @@ class RestServer:
         )
 
     async def _ticker(self, request: web.Request) -> web.Response:
-        return reply(rest_bodies.ticker(self._market(request), self._engine.played_us // 1000))
+        return reply(rest_bodies.ticker(self._market(request), self._engine.clock_us // 1000))
 
     async def _tickers(self, request: web.Request) -> web.Response:
-        now_ms = self._engine.played_us // 1000
+        now_ms = self._engine.clock_us // 1000
         return reply([rest_bodies.ticker(x, now_ms) for x in self._engine.markets.values()])
 
     async def _mark_prices(self, request: web.Request) -> web.Response:
-        now_ms = self._engine.played_us // 1000
+        now_ms = self._engine.clock_us // 1000
         return self._of_symbol(request, rest_bodies.mark_prices(self._engine.statistics, now_ms))
 
     async def _open_interest(self, request: web.Request) -> web.Response:
-        now_ms = self._engine.played_us // 1000
+        now_ms = self._engine.clock_us // 1000
         return self._of_symbol(request, rest_bodies.open_interest(self._engine.statistics, now_ms))
 
     # Signed ---------------------------------------------------------------------------------------
@@ -180,7 +186,7 @@ class RestServer:
                 signature,
                 instruction,
                 accepted_keys=self._accepted_keys,
-                now_ms=time.time_ns() // 1_000_000,
+                now_ms=self._clock_ms(),
                 params=dict(request.query),
             ):
                 raise RestError(401, "INVALID_SIGNATURE", "Invalid signature")
@@ -257,6 +263,12 @@ class RestServer:
             return reply(bodies)
         self._market(request)
         return reply([body for body in bodies if body["symbol"] == symbol])
+
+
+def seen(request: web.Request, market: Market) -> Market:
+    """The market as it is, or as a cache in front of the exchange still has it."""
+    cached: Mapping[str, Market] = request.get("cached", {})
+    return cached.get(market.listing.symbol, market)
 
 
 def _guarded(handler: Handler) -> Handler:

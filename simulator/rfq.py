@@ -77,6 +77,11 @@ class RfqTalk:
         if self._spots:
             next(self._lines)(tape)
 
+    def delist_market(self, market: Market) -> None:
+        """A market is no more: ask for no more quotes in it."""
+        if market in self._spots:
+            self._spots.remove(market)
+
     def _all_lines(self) -> Iterator[_Telling]:
         """Every kind of conversation in turn, forever."""
         while True:

@@ -2,8 +2,9 @@
 session.
 
 Pings every minute and closes connections that answer nothing for two; closes a client that reads
-too slowly. Refuses to know markets: what a new subscriber must be told at once comes from the
-`opening` function.
+too slowly. Asks the director whether a handshake or a subscription fails, and ends or silences a
+connection when its client says so. Refuses to know markets: what a new subscriber must be told at
+once comes from the `opening` function.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ from dataclasses import dataclass
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from simulator.client import Binary, Client, Ending, How
 from simulator.events import Event
-from simulator.hub import Client, Hub
-from simulator.session import Session, Topic
+from simulator.faults.commands import Refusal, Refuse
+from simulator.faults.director import Director
+from simulator.faults.running import Running
+from simulator.hub import Hub
+from simulator.session import Session, Topic, stream_error
+from simulator.transport import abort, until_gone
 
 log = logging.getLogger("simulator")
 CLOSE_LIMIT_S = 0.5
 LARGEST_REQUEST = 1024 * 1024
+ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +52,35 @@ class SocketServer:
     def __init__(
         self,
         hub: Hub,
+        director: Director,
         accepted_keys: Collection[str],
         opening: Callable[[Topic], Iterable[Event]],
         patience: Patience,
     ) -> None:
         self._hub = hub
+        self._director = director
         self._accepted_keys = accepted_keys
         self._opening = opening
         self._patience = patience
         self._sockets: set[web.WebSocketResponse] = set()
+        self._stopping = False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one connection from its upgrade to its close."""
         socket = web.WebSocketResponse(
-            autoping=False, max_msg_size=LARGEST_REQUEST, timeout=CLOSE_LIMIT_S
+            autoping=False, autoclose=False, max_msg_size=LARGEST_REQUEST, timeout=CLOSE_LIMIT_S
         )
         if not socket.can_prepare(request):
             return web.Response(status=404, text="not found")
+        if (refusal := self._director.refusal()) is not None:
+            return await self._refuse(request, refusal)
         await socket.prepare(request)
         client = Client(self._patience.queue_frames, self._patience.queue_bytes)
         self._hub.enter(client)
+        self._director.welcome(client)
         self._sockets.add(socket)
         try:
-            await self._converse(socket, client)
+            await self._converse(request, socket, client)
         finally:
             self._hub.leave(client)
             self._sockets.discard(socket)
@@ -77,37 +90,86 @@ class SocketServer:
 
     async def close(self) -> None:
         """Say Close to everyone, as the exchange does before a pod stops."""
+        self._stopping = True
         async with asyncio.TaskGroup() as group:
             for socket in list(self._sockets):
                 group.create_task(_close(socket, WSCloseCode.GOING_AWAY, b"shutting down"))
 
-    async def _converse(self, socket: web.WebSocketResponse, client: Client) -> None:
+    async def _refuse(self, request: web.Request, fault: Running) -> web.Response:
+        """Let a handshake fail as ordered."""
+        command = fault.command
+        assert isinstance(command, Refuse)
+        if command.how is Refusal.STATUS:
+            headers = {}
+            if command.retry_after_s is not None:
+                headers["Retry-After"] = str(command.retry_after_s)
+            return web.Response(status=command.status, text="refused", headers=headers)
+        if command.how is Refusal.HANG:
+            await until_gone(request, lambda: self._stopping or fault.ended_us is not None)
+        abort(request, reset=True)
+        return web.Response(status=503)
+
+    async def _converse(
+        self, request: web.Request, socket: web.WebSocketResponse, client: Client
+    ) -> None:
         heard = _Heard(time.monotonic())
         async with asyncio.TaskGroup() as group:
             companions = [
                 group.create_task(_write(socket, client)),
-                group.create_task(_keep_alive(socket, heard, self._patience)),
+                group.create_task(_keep_alive(socket, client, heard, self._patience)),
                 group.create_task(_drop_when_slow(socket, client)),
+                group.create_task(self._end_when_told(request, socket, client)),
             ]
-            await self._read(socket, client, heard)
+            await self._read(request, socket, client, heard)
             for companion in companions:
                 companion.cancel()
 
-    async def _read(self, socket: web.WebSocketResponse, client: Client, heard: _Heard) -> None:
-        session = Session(self._accepted_keys)
-        async for message in socket:
+    async def _end_when_told(
+        self, request: web.Request, socket: web.WebSocketResponse, client: Client
+    ) -> None:
+        await client.must_end.wait()
+        ending = client.ending
+        assert ending is not None
+        self._hub.leave(client, ending.how.value)
+        if ending.how is How.CLOSE:
+            await _close(socket, ending.code, ending.reason.encode())
+        elif ending.how is not How.SILENT:
+            abort(request, reset=ending.how is How.RESET)
+
+    async def _read(
+        self,
+        request: web.Request,
+        socket: web.WebSocketResponse,
+        client: Client,
+        heard: _Heard,
+    ) -> None:
+        session = Session(self._accepted_keys, self._refusal)
+        while (message := await socket.receive()).type not in ENDS:
+            if _is_silent(client):
+                continue
             if message.type is WSMsgType.PONG:
                 heard.pong_s = time.monotonic()
-            elif message.type is WSMsgType.PING:
+            elif message.type is WSMsgType.PING and client.line.pongs:
                 await socket.pong(message.data)
             elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 self._answer(session, client, message.data)
+        if message.type is WSMsgType.CLOSE and not _is_silent(client):
+            await socket.close(drain=False)
+        await until_gone(request, lambda: self._stopping or not _is_silent(client))
+
+    def _refusal(self, stream: str) -> bytes | None:
+        return self._director.rejection(stream) or stream_error(stream)
 
     def _answer(self, session: Session, client: Client, text: str | bytes) -> None:
-        answer = session.hear(text, time.time_ns() // 1_000_000)
+        session.forget(client.forgotten)
+        client.forgotten.clear()
+        answer = session.hear(text, self._director.clock_ms())
         for topic in answer.stopped:
             self._hub.unsubscribe(client, topic)
         for topic in answer.started:
+            if self._director.ignores(topic.stream):
+                session.forget({topic.stream})
+                continue
             self._hub.subscribe(client, topic)
             for event in self._opening(topic):
                 self._hub.put_to(client, event, topic.stream)
@@ -123,25 +185,34 @@ class _Heard:
 
 
 async def _write(socket: web.WebSocketResponse, client: Client) -> None:
-    """Send what is queued, as fast as the client reads."""
+    """Send what is queued, as fast as the client reads and its line carries."""
     try:
         while True:
             await client.waiting.wait()
             while (frame := client.pop()) is not None:
-                await socket.send_frame(frame, WSMsgType.TEXT)
+                if client.ending is not None:
+                    return
+                kind = WSMsgType.BINARY if isinstance(frame, Binary) else WSMsgType.TEXT
+                await socket.send_frame(frame, kind)
+                if (speed := client.line.bytes_per_s) is not None:
+                    await asyncio.sleep(len(frame) / speed)
     except ConnectionError:
         return  # the reader sees the end of the connection too, and ends the conversation
 
 
-async def _keep_alive(socket: web.WebSocketResponse, heard: _Heard, patience: Patience) -> None:
+async def _keep_alive(
+    socket: web.WebSocketResponse, client: Client, heard: _Heard, patience: Patience
+) -> None:
     try:
         while time.monotonic() - heard.pong_s < patience.pong_limit_s:
             await asyncio.sleep(patience.ping_every_s)
-            await socket.ping()
+            if not _is_silent(client):
+                await socket.ping()
     except ConnectionError:
         return
-    log.info("client_silent")
-    await _close(socket, WSCloseCode.GOING_AWAY, b"no pong")
+    if not _is_silent(client):
+        log.info("client_silent")
+        await _close(socket, WSCloseCode.GOING_AWAY, b"no pong")
 
 
 async def _drop_when_slow(socket: web.WebSocketResponse, client: Client) -> None:
@@ -150,7 +221,13 @@ async def _drop_when_slow(socket: web.WebSocketResponse, client: Client) -> None
     await _close(socket, WSCloseCode.POLICY_VIOLATION, b"too slow")
 
 
-async def _close(socket: web.WebSocketResponse, code: WSCloseCode, reason: bytes) -> None:
+def _is_silent(client: Client) -> bool:
+    """Whether nothing may be seen or heard of this connection."""
+    ending: Ending | None = client.ending
+    return client.line.silent or (ending is not None and ending.how is How.SILENT)
+
+
+async def _close(socket: web.WebSocketResponse, code: int, reason: bytes) -> None:
     try:
         async with asyncio.timeout(CLOSE_LIMIT_S):
             await socket.close(code=code, message=reason, drain=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -59,9 +59,19 @@ class Answer:
 class Session:
     """The state of one conversation."""
 
-    def __init__(self, accepted_keys: Collection[str]) -> None:
+    def __init__(
+        self,
+        accepted_keys: Collection[str],
+        refusal: Callable[[str], bytes | None] | None = None,
+    ) -> None:
+        """`refusal` gives the error frame that a stream's name deserves, or None."""
         self._accepted_keys = accepted_keys
+        self._refusal = refusal or stream_error
         self.topics: set[Topic] = set()
+
+    def forget(self, streams: Collection[str]) -> None:
+        """These are not subscribed to any more; the client is not told."""
+        self.topics = {topic for topic in self.topics if topic.stream not in streams}
 
     def hear(self, text: str | bytes, now_ms: int) -> Answer:
         """Take one message of the client."""
@@ -84,8 +94,9 @@ class Session:
             is_private = name.startswith("account.")
             if is_private and account is None:
                 continue
-            if (refusal := stream_error(name)) is not None:
-                answer.errors.append(refusal)
+            if (refusal := self._refusal(name)) is not None:
+                if refusal != INVALID_SIGNATURE or refusal not in answer.errors:
+                    answer.errors.append(refusal)  # a signature is one for the whole request
                 continue
             topic = Topic(name, account if is_private else None)
             if topic not in self.topics:

@@ -34,15 +34,28 @@ class Statistics:
         self._markets = markets
         self._crowds = crowds
         self._draw = draw
-        self._marked = [name for name, market in markets.items() if market.listing.has_mark_price]
+        self._marked: list[str] = []
         self.marks: dict[str, str] = {}
         self.indexes: dict[str, str] = {}
         self.funding: dict[str, str] = {}
-        self.interest: dict[str, int] = {
-            name: markets[name].listing.typical_quantity * 1_700 for name in self._marked
-        }
-        for name in self._marked:
+        self.interest: dict[str, int] = {}
+        for name in markets:
+            self.list_market(name)
+
+    def list_market(self, name: str) -> None:
+        """A market is new: begin to mark it, if it is one of those."""
+        listing = self._markets[name].listing
+        if listing.has_mark_price:
+            self._marked.append(name)
+            self.interest[name] = listing.typical_quantity * 1_700
             self._mark(name)
+
+    def delist_market(self, name: str) -> None:
+        """A market is no more."""
+        if name in self._marked:
+            self._marked.remove(name)
+        for figures in (self.marks, self.indexes, self.funding, self.interest):
+            figures.pop(name, None)
 
     def tell_tickers(self, tape: Tape) -> None:
         """Every second, changed or not. externalTicker carries the same figures as if from a

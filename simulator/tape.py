@@ -33,6 +33,10 @@ class Tape:
         delay_us = LEAST_DELAY_US + int(self._draw.expovariate(1 / USUAL_EXTRA_US))
         self.event_us = max(self.event_us, at_us + delay_us)
 
+    def reset(self) -> None:
+        """The clocks were put to another time: what comes may lie before what was."""
+        self.event_us = 0
+
     def stamp(self) -> int:
         """The emission time of the next event."""
         self.event_us += self._draw.randrange(3, 10)

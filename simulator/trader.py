@@ -48,6 +48,13 @@ class Trader:
             return
         self._deck.pop()(tape)
 
+    def delist_market(self, market: Market) -> None:
+        """A market is no more: trade there no longer."""
+        for markets in (self._spots, self._perps, self._tradable):
+            if market in markets:
+                markets.remove(market)
+        self._talk.delist_market(market)
+
     def _shuffled(self) -> list[Callable[[Tape], None]]:
         deck: list[Callable[[Tape], None]] = [
             *[self._rest_at_touch] * 6,

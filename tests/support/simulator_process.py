@@ -1,4 +1,4 @@
-"""Start the simulator as a real process on a free port and hand out its addresses.
+"""Start the simulator as a real process on a free port, hand out its addresses, order its faults.
 
 Knows the command line and its first printed line; knows nothing of the protocol. The process is
 stopped by its own id, with SIGTERM first. `sim.stderr()` is what it logged so far, for a failing
@@ -17,6 +17,9 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_LINE = re.compile(r"simulator listening on ws://(\S+)")
@@ -38,6 +41,31 @@ class RunningSimulator:
 
     def stderr(self) -> str:
         return self.log_path.read_text()
+
+    def fault(self, fault: str, **settings: object) -> int:
+        """Begin a fault now; returns its number. `docs/simulator.md` lists them."""
+        body = self._ask("POST", "/simulator/faults", {"fault": fault, **settings})
+        return int(body["number"])
+
+    def end_fault(self, number: int) -> dict[str, Any]:
+        """End a fault; returns all that is known of it: what it touched, and when."""
+        ended: dict[str, Any] = self._ask("DELETE", f"/simulator/faults/{number}")
+        return ended
+
+    def fault_state(self, number: int) -> dict[str, Any]:
+        """What is known of a fault."""
+        known: dict[str, Any] = self._ask("GET", f"/simulator/faults/{number}")
+        return known
+
+    def connections(self) -> list[dict[str, Any]]:
+        """Who is connected: number, streams, frames sent and waiting; the oldest first."""
+        found: list[dict[str, Any]] = self._ask("GET", "/simulator/connections")
+        return found
+
+    def _ask(self, method: str, path: str, body: object = None) -> Any:
+        reply = httpx.request(method, self.rest_url + path, json=body)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
 
     def stop(self) -> int:
         """Ask it to stop, wait for it, and return its exit code."""

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from simulator import frames, playback, rest_bodies
 from simulator.candles import INTERVALS, candle_end, candle_start
+from simulator.client import Client
 from simulator.decimals import exact, padded, plain, trimmed
 from simulator.engine import Engine
 from simulator.events import OpenInterest
-from simulator.hub import Client, Hub, always_recorded
+from simulator.hub import Hub, always_recorded
 from simulator.ledger import Ledger
 from simulator.listing import MarketType, listing
 from simulator.session import Topic
@@ -125,6 +126,7 @@ def test_the_ledger_holds_frames_as_they_are_between_header_and_end(tmp_path: Pa
     hub = Hub(lambda: 99, ledger)
     client = Client(10, 1000)
     hub.put(EVENT)
+    hub.enter(client)
     hub.subscribe(client, Topic("openInterest.SOL_USDC_PERP"))
     hub.put(EVENT)
     hub.leave(client)
@@ -136,8 +138,11 @@ def test_the_ledger_holds_frames_as_they_are_between_header_and_end(tmp_path: Pa
     )
     assert path.read_bytes().splitlines() == [
         b'{"seed":7,"start_us":1,"markets":["SOL_USDC"]}',
-        b'{"at_us":99,"sent":1,"frame":' + frame + b"}",
-        b'{"at_us":99,"sent":0,"frame":' + frame + b"}",
+        b'{"at_us":99,"connection":1,"state":"opened"}',
+        b'{"at_us":99,"connection":1,"subscribed":"openInterest.SOL_USDC_PERP"}',
+        b'{"at_us":99,"sent":1,"to":[1],"frame":' + frame + b"}",
+        b'{"at_us":99,"connection":1,"state":"ended","sent":0,"left":1}',
+        b'{"at_us":99,"sent":0,"to":[],"frame":' + frame + b"}",
         b'{"end":true}',
     ]
 
