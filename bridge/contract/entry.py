@@ -49,12 +49,13 @@ class BadEntry(ValueError):
     """An entry that is not of this contract; the message says which field and why."""
 
 
-def _compact(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _list_text(value: list[Any]) -> str:
-    if value and value[0].__class__ is tuple:  # levels: digits only, nothing to escape
+    if not value:  # one side of most depth changes
+        return "[]"
+    if value[0].__class__ is tuple:  # levels: digits only, nothing to escape
         return "[" + ",".join([f'["{price}","{quantity}"]' for price, quantity in value]) + "]"
     return _compact(value)
 
