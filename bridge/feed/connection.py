@@ -2,7 +2,7 @@
 
 Reading never waits for anything but the socket: what a frame means is decided by the intake at
 once, and Redis is not asked here. Pings from the exchange are answered by the library, our own find
-a half-open socket. This is the only room that knows the websockets library.
+a half-open socket.
 """
 
 import asyncio
@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import structlog
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from bridge.contract.streams import Stream
 from bridge.errors import Transient
+from bridge.feed.socket import MessageSocket
 from bridge.protocol.envelope import Refusal
 from bridge.protocol.signing import Sign, subscribe_signature
 from bridge.protocol.subscriptions import Subscriptions
@@ -25,7 +26,6 @@ log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S = 1.0
 SUBSCRIBE_CHUNK = 100  # names in one request: keeps a request's frame small
-RECEIVE_QUEUE = 256  # frames the library may have read ahead of us
 
 
 class Hears(Protocol):
@@ -101,15 +101,15 @@ class Connection:
         try:
             async with connect(
                 self._settings.ws_url,
+                create_connection=MessageSocket,
                 compression="deflate" if self._settings.compression else None,
                 open_timeout=self._settings.open_timeout_s,
                 ping_interval=self._settings.ping_interval_s,
                 ping_timeout=self._settings.ping_timeout_s,
                 close_timeout=CLOSE_TIMEOUT_S,
                 max_size=self._settings.max_frame_bytes,
-                max_queue=RECEIVE_QUEUE,
             ) as socket:
-                await self._live(socket)
+                await self._live(cast("MessageSocket", socket))
         except InvalidStatus as error:
             raise FeedLost(f"refused with HTTP {error.response.status_code}") from None
         except ConnectionClosed as error:
@@ -120,7 +120,7 @@ class Connection:
         finally:
             self.state.connected = False
 
-    async def _live(self, socket: ClientConnection) -> None:
+    async def _live(self, socket: MessageSocket) -> None:
         self.state.subscriptions = Subscriptions(self.streams)
         names = [stream.name for stream in self.streams]
         self._number = self._hearing.opened(self.state.name, names)
@@ -132,14 +132,13 @@ class Connection:
         finally:
             self._hearing.lost(self._number, "connection lost")
 
-    async def _listen(self, socket: ClientConnection) -> None:
+    async def _listen(self, socket: MessageSocket) -> None:
         await self._subscribe(socket)
         pong = cast("asyncio.Future[float]", await socket.ping())
         pong.add_done_callback(self._answered)
-        while True:
-            self._take(await socket.recv(decode=False))
+        await socket.listen(self._take)
 
-    async def _subscribe(self, socket: ClientConnection) -> None:
+    async def _subscribe(self, socket: MessageSocket) -> None:
         for request in self.state.subscriptions.requests():
             for chunk in request.chunks(SUBSCRIBE_CHUNK):
                 await socket.send(chunk.render(self._signature() if chunk.private else None))
@@ -158,7 +157,7 @@ class Connection:
             self._hearing.answered(self._number, self._clock_us())
             self._on_subscribed()
 
-    def _take(self, frame: str | bytes) -> None:
+    def _take(self, frame: bytes) -> None:
         now_us = self._clock_us()
         heard = self._hearing.hear(frame, now_us, self._number)
         state = self.state

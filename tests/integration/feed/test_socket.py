@@ -1,0 +1,248 @@
+"""A socket that hands over messages: bytes of RFC 6455 in any portions, over a real connection."""
+
+import asyncio
+import base64
+import hashlib
+import zlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+
+from bridge.feed.socket import MessageSocket
+from tests.support.eventually import eventually_async
+
+HELLO = b"\x81\x05Hello"  # the RFC's own example
+CLOSE = b"\x88\x02\x03\xe8"
+LIMIT = 70_000
+
+
+class Exchange:
+    """A server that answers the handshake and then writes what the test tells it to."""
+
+    def __init__(self, head: bytes = b"", extension: bytes = b"") -> None:
+        self.port = 0
+        self.received = bytearray()
+        self._with_the_answer = head  # bytes in the same write as the handshake's answer
+        self._extension = extension
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        key = request.lower().partition(b"sec-websocket-key: ")[2].partition(b"\r\n")[0]
+        place = request.lower().index(key)
+        magic = request[place : place + len(key)] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(magic).digest())
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            + self._extension
+            + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + self._with_the_answer
+        )  # fmt: skip
+        self._writer = writer
+        try:
+            while data := await reader.read(4096):
+                self.received += data
+        finally:
+            writer.transport.abort()
+
+    async def write(self, *portions: bytes) -> None:
+        """Each portion by itself, so that it is read by itself."""
+        await eventually_async(lambda: self._writer, "the client is there")
+        assert self._writer is not None
+        for portion in portions:
+            self._writer.write(portion)
+            await self._writer.drain()
+            await asyncio.sleep(0)
+
+    def cut(self) -> None:
+        assert self._writer is not None
+        self._writer.transport.abort()
+
+
+@asynccontextmanager
+async def serving(exchange: Exchange) -> AsyncIterator[str]:
+    server = await asyncio.start_server(exchange.serve, "127.0.0.1", 0)
+    async with server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+class Heard:
+    """What one listening brought: messages, and how it ended."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.end: Exception | None = None
+
+
+@asynccontextmanager
+async def listening(
+    exchange: Exchange,
+    *,
+    compression: str | None = None,
+    on_message: Callable[[bytes], object] | None = None,
+) -> AsyncIterator[Heard]:
+    heard = Heard()
+
+    async def listen(url: str) -> None:
+        async with connect(
+            url,
+            create_connection=MessageSocket,
+            compression=compression,
+            max_size=LIMIT,
+            close_timeout=0.2,
+        ) as socket:
+            assert isinstance(socket, MessageSocket)
+            try:
+                await socket.listen(on_message or heard.messages.append)
+            except (ConnectionClosed, ZeroDivisionError) as end:
+                heard.end = end
+
+    async with serving(exchange) as url, asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(listen(url))
+        yield heard
+        task.cancel()
+
+
+def frame(payload: bytes, kind: int = 0x81) -> bytes:
+    """As RFC 6455 5.2 has it."""
+    if len(payload) < 126:
+        return bytes([kind, len(payload)]) + payload
+    if len(payload) < 65_536:
+        return bytes([kind, 126]) + len(payload).to_bytes(2, "big") + payload
+    return bytes([kind, 127]) + len(payload).to_bytes(8, "big") + payload
+
+
+SIZES = (0, 1, 125, 126, 127, 65_535, 65_536, LIMIT)
+MANY = [bytes([65 + number % 26]) * size for number, size in enumerate(SIZES)]
+
+
+async def test_messages_come_one_by_one_however_they_are_read() -> None:
+    exchange = Exchange()
+    whole = b"".join(map(frame, MANY))
+    async with listening(exchange) as heard:
+        await exchange.write(whole)
+        await eventually_async(lambda: len(heard.messages) == len(MANY), "all are there")
+        await exchange.write(*[bytes([byte]) for byte in frame(b"x" * 200) + HELLO])
+        await eventually_async(lambda: len(heard.messages) == len(MANY) + 2, "two more")
+
+    assert heard.messages == [*MANY, b"x" * 200, b"Hello"]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 5, 9, 64, 1000])
+async def test_portions_may_end_anywhere(cut: int) -> None:
+    exchange = Exchange()
+    sent = [b"a" * 300, b"", b"b" * 65_536, b"c"]
+    whole = b"".join(map(frame, sent))
+    async with listening(exchange) as heard:
+        await exchange.write(whole[:cut], whole[cut:-cut], whole[-cut:])
+        await eventually_async(lambda: len(heard.messages) == len(sent), "all are there")
+
+    assert heard.messages == sent
+
+
+async def test_what_comes_with_the_handshakes_answer_is_heard() -> None:
+    exchange = Exchange(head=HELLO + frame(b"y" * 500)[:100])
+    async with listening(exchange) as heard:
+        await exchange.write(frame(b"y" * 500)[100:])
+        await eventually_async(lambda: len(heard.messages) == 2, "both are there")
+
+    assert heard.messages == [b"Hello", b"y" * 500]
+
+
+async def test_fragments_with_a_ping_between_are_one_message_in_its_place() -> None:
+    exchange = Exchange()
+    async with listening(exchange) as heard:
+        await exchange.write(
+            frame(b"before") + b"\x01\x03Hel" + b"\x89\x04ping" + b"\x80\x02lo" + frame(b"after")
+        )
+        await eventually_async(lambda: len(heard.messages) == 3, "all are there")
+        await eventually_async(lambda: b"\x8a\x84" in exchange.received, "the ping is answered")
+
+    assert heard.messages == [b"before", b"Hello", b"after"]
+
+
+async def test_a_binary_message_is_handed_over_too() -> None:
+    exchange = Exchange()
+    async with listening(exchange) as heard:
+        await exchange.write(frame(b"\x00\xff", 0x82))
+        await eventually_async(lambda: heard.messages, "it is there")
+
+    assert heard.messages == [b"\x00\xff"]
+
+
+async def test_compressed_and_uncompressed_messages_keep_their_order() -> None:
+    packer = zlib.compressobj(wbits=-15)
+
+    def packed(text: bytes) -> bytes:
+        data = packer.compress(text) + packer.flush(zlib.Z_SYNC_FLUSH)
+        return frame(data.removesuffix(b"\x00\x00\xff\xff"), 0xC1)
+
+    exchange = Exchange(extension=b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
+    async with listening(exchange, compression="deflate") as heard:
+        await exchange.write(packed(b"one" * 50) + frame(b"two") + packed(b"three" * 50))
+        await eventually_async(lambda: len(heard.messages) == 3, "all are there")
+
+    assert heard.messages == [b"one" * 50, b"two", b"three" * 50]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ([frame(b"z" * (LIMIT + 1))[:20]], 1009),  # said in its head already
+        ([b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"], 1002),  # masked: a client's
+        ([b"\x01\x03Hel", HELLO], 1002),  # a message inside a message
+        ([b"\x80\x02lo"], 1002),  # the rest of no message
+        ([b"\xc1\x02xx"], 1002),  # compressed, which nobody agreed on
+    ],
+    ids=["too long", "masked", "inside another", "no beginning", "compressed"],
+)
+async def test_what_breaks_the_protocol_ends_the_connection_with_its_code(
+    wrong: Sequence[bytes], code: int
+) -> None:
+    exchange = Exchange()
+    async with listening(exchange) as heard:
+        await exchange.write(HELLO, *wrong)
+        await eventually_async(lambda: heard.end, "the connection has ended")
+
+    assert isinstance(heard.end, ConnectionClosedError)
+    assert heard.end.sent is not None
+    assert heard.end.sent.code == code
+    assert heard.messages == [b"Hello"]
+
+
+async def test_a_close_ends_it_and_nothing_behind_it_is_heard() -> None:
+    exchange = Exchange()
+    async with listening(exchange) as heard:
+        await exchange.write(HELLO + CLOSE + HELLO)
+        await eventually_async(lambda: heard.end, "the connection has ended")
+
+    assert heard.messages == [b"Hello"]
+    assert isinstance(heard.end, ConnectionClosed)
+    assert heard.end.rcvd is not None
+    assert heard.end.rcvd.code == 1000
+
+
+async def test_a_cut_in_the_middle_of_a_message_ends_it_without_that_message() -> None:
+    exchange = Exchange()
+    async with listening(exchange) as heard:
+        await exchange.write(HELLO + frame(b"lost" * 100)[:50])
+        await eventually_async(lambda: heard.messages, "the first is there")
+        exchange.cut()
+        await eventually_async(lambda: heard.end, "the connection has ended")
+
+    assert heard.messages == [b"Hello"]
+
+
+async def test_a_fault_of_the_listener_is_the_listeners_not_the_connections() -> None:
+    exchange = Exchange()
+
+    def fails(message: bytes) -> None:
+        raise ZeroDivisionError(message)
+
+    async with listening(exchange, on_message=fails) as heard:
+        await exchange.write(HELLO + HELLO)
+        await eventually_async(lambda: heard.end, "it is told")
+
+    assert isinstance(heard.end, ZeroDivisionError)
