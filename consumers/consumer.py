@@ -63,6 +63,13 @@ class Consumer:
     def write(self, results: Results) -> None:
         """Ordered only: called once for each batch, before it is committed."""
 
+    def due(self, *, stopping: bool) -> bool:
+        """Ordered only: whether `write` is wanted although nothing has come.
+
+        Asked between reads, and once more, `stopping`, before a clean end.
+        """
+        return False
+
     def made(self) -> str:
         """One short line for people about what this consumer has made; empty for none."""
         return ""

@@ -17,6 +17,7 @@ SAMPLES = {
     "candles": "consumers.handlers.candles:Candles",
     "book": "consumers.handlers.book:Book",
     "orders": "consumers.handlers.orders:Orders",
+    "archive": "consumers.handlers.archive:Archive",
 }
 _MODES = ("shared", "ordered")
 _MOST_ENTRIES = 10_000  # of some streams at a time: what a worker holds in memory

@@ -93,6 +93,7 @@ class OrderedLoop:
     async def leave(self) -> None:
         """Clean stop: what is made is committed, and every lease given back."""
         await self._commit(self._owned.values())
+        await self._write_what_is_due(stopping=True)
         await self._leases.release([owned.lease for owned in self._owned.values()])
 
     async def _round(self, stop: Stop) -> None:
@@ -112,6 +113,7 @@ class OrderedLoop:
         for portion in portions:
             if not stop.is_set:
                 more |= await self._read(portion, block_ms(len(portions)), stop)
+        await self._write_what_is_due()
         if self._batch_wait_s and not more:
             await stop.wait(self._batch_wait_s)
 
@@ -138,6 +140,12 @@ class OrderedLoop:
                 handled = 0
         await self._commit(portion)
         return any(len(entries) >= size for _, entries in found)
+
+    async def _write_what_is_due(self, *, stopping: bool = False) -> None:
+        """What consumers have to write although nothing has come for them."""
+        for owned in self._owned.values():
+            await owned.write_if_due(stopping=stopping)
+        await self._commit(self._owned.values())
 
     async def _handle(self, owned: Owned, entries: Sequence[Entry]) -> int:
         if owned.commit is not None:  # in doubt since a moment ago

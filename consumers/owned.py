@@ -88,6 +88,18 @@ class Owned:
             writes=(*results.writes, *self.state.take_writes("state")),
         )
 
+    async def write_if_due(self, *, stopping: bool = False) -> None:
+        """What the consumer has to write although nothing has come, if anything, is in `commit`."""
+        if self._consumer is None or self.commit is not None:
+            return
+        try:
+            is_due = self._is_due(self._consumer, stopping=stopping)
+        except HandlerFailed as failed:
+            self._pause(failed, 0, 0)
+            return
+        if is_due:
+            await self.handle(())
+
     def doubt(self) -> None:
         """It is not known whether the lease still stands: a commit of nothing will tell."""
         if self.commit is None:
@@ -119,6 +131,12 @@ class Owned:
         self._retry_at = time.monotonic() + delay_s
         self._consumer = self._dispatcher = self.commit = None
         return delay_s
+
+    def _is_due(self, consumer: Consumer, *, stopping: bool) -> bool:
+        try:
+            return consumer.due(stopping=stopping)
+        except Exception as error:
+            raise HandlerFailed(self.stream, self.position) from error
 
     def _pause(self, failed: HandlerFailed, done: int, entries: int) -> None:
         self._meter.failed += 1

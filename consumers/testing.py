@@ -51,6 +51,7 @@ class Trial:
         self._lease: Lease | None = None
         self._position = BEGINNING
         self.consumer = build(kind, options)
+        self.redis.xgroup_create(self._keys.stream(stream), kind.name, BEGINNING, mkstream=True)
 
     def give(self, *given: Given, at_once: int | None = None) -> None:
         """Append these entries and hand them over: in one batch, or so many at once.
@@ -58,6 +59,10 @@ class Trial:
         What a handler raises comes out here, and nothing of that batch is in Redis then.
         """
         _run(self.give_async(*given, at_once=at_once))
+
+    def rest(self, *, stopping: bool = False) -> None:
+        """Nothing comes: what is due is written; `stopping`: the worker ends cleanly."""
+        _run(self.rest_async(stopping=stopping))
 
     def take_over(self) -> None:
         """The worker is gone; another one goes on from what is in Redis."""
@@ -73,6 +78,12 @@ class Trial:
         await self._begin()
         for batch in _batches(entries, at_once or len(entries)):
             await self._commit(batch, await self._handled(batch))
+
+    async def rest_async(self, *, stopping: bool = False) -> None:
+        """`rest`, on a loop."""
+        await self._begin()
+        if self.kind.mode == "ordered" and self.consumer.due(stopping=stopping):
+            await self._commit((), await self._handled(()))
 
     async def take_over_async(self) -> None:
         """`take_over`, on a loop."""

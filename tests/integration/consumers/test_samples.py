@@ -4,6 +4,9 @@ import json
 import signal
 from typing import Any
 
+import pyarrow.parquet as parquet
+import pytest
+
 from tests.support.consumer_entries import (
     MINUTE_US,
     START_US,
@@ -157,6 +160,23 @@ def test_a_gap_makes_the_book_unknown_and_a_snapshot_known_again(bench: Bench) -
     bench.await_group(DEPTH, "book", entry_id(START_US, 16, 2))
     assert bench.redis.hmget(key, "known", "bid_price", "update_id") == ["true", "97.5", "16"]
     bench.until(lambda: bench.status("book", worker)["made"] == "SOL_USDC 97.5/98")
+
+
+@pytest.mark.parametrize(("seconds", "stops"), [("0.2", False), ("3600", True)])
+def test_the_archive_keeps_rows_waiting_neither_for_ever_nor_beyond_its_end(
+    bench: Bench, seconds: str, stops: bool
+) -> None:
+    bench.register(TRADES)
+    bench.add(TRADES, minutes_of_trades(1, 30))
+    worker = bench.start("archive", "--option", f"seconds={seconds}")
+    bench.await_group(TRADES, "archive", next(iter(minutes_of_trades(30, 30))))
+    folder = bench.folder / "archive"
+    if stops:
+        assert list(folder.rglob("*.parquet")) == []
+        assert worker.stop() == 0
+    bench.until(lambda: list(folder.rglob("*.parquet")))
+    [path] = folder.rglob("*.parquet")
+    assert parquet.read_table(path)["trade_id"].to_pylist() == list(range(1, 31))
 
 
 def test_orders_positions_and_balances_stand_in_redis(bench: Bench) -> None:

@@ -1,0 +1,187 @@
+"""Sample: keep every entry for good, in Parquet files by stream and day, each exactly once.
+
+    archive/stream=trade.SOL_USDC/day=2026-09-02/after-1788367440000-10.parquet
+
+A result outside Redis cannot be part of the kit's commit. So the files themselves say how far they
+go: each is named by the entry it comes after, is put there wholly or not at all, and only if there
+is none yet (`consumers.files`). Between two files rows wait in `state`, saved with the position.
+Whoever takes over reads both, and leaves out what the files already have: killed before a file was
+put, nothing is lost; killed after it, nothing is doubled; two workers at once, one is told.
+
+Ordered, since a stream's files follow one another. Times are UTC, decimals stay the exchange's own
+strings. Any tool that knows Parquet reads it, DuckDB, pandas and Polars for three. Several workers
+share the streams; give them the same folder.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from bridge.contract.events import Event
+from bridge.contract.identity import EMPTY, EntryId
+from bridge.errors import ConfigError
+from consumers import Consumer, Delivery, Results
+from consumers.columns import Column, Kind, columns_of, models_of, row
+from consumers.files import put_once, sweep
+
+Row = Sequence[Any]  # of `columns.row`: the entry ID and its time, µs, come first
+
+_LAST = b"last_entry_id"  # in a file's footer
+
+
+class Files:
+    """One stream's Parquet files."""
+
+    def __init__(self, folder: Path, stream: str) -> None:
+        self._parquet = _library("pyarrow.parquet")
+        self._folder = folder / f"stream={stream}"
+        self.columns = columns_of(models_of(stream))
+        self._schema = _schema(self.columns)
+        sweep(self._folder)
+
+    def last_id(self) -> str:
+        """The last entry that is in a file."""
+        newest = max(self._folder.glob("day=*/after-*.parquet"), key=_after, default=None)
+        if newest is None:
+            return EMPTY
+        footer = self._parquet.read_schema(newest).metadata
+        return str(footer[_LAST].decode())
+
+    def put(self, after: str, rows: Sequence[Row]) -> bool:
+        """A file of one day's rows; False where another file comes after the same entry."""
+        last = rows[-1][0]
+        path = self._folder / f"day={_day(rows[0])}" / f"after-{after}.parquet"
+        table = self._table(rows).replace_schema_metadata({_LAST: last.encode()})
+        return put_once(
+            path, lambda half: self._parquet.write_table(table, half, compression="zstd")
+        )
+
+    def _table(self, rows: Sequence[Row]) -> Any:
+        values = [list(column) for column in zip(*rows, strict=True)]
+        for number, column in enumerate(self.columns):
+            if column.kind is Kind.LEVELS:
+                values[number] = [_pairs(levels) for levels in values[number]]
+        arrow = _library("pyarrow")
+        arrays = [arrow.array(v, type=f.type) for v, f in zip(values, self._schema, strict=True)]
+        return arrow.Table.from_arrays(arrays, schema=self._schema)
+
+
+class Archive(Consumer):
+    """Keeps every entry in Parquet files, by stream and day (needs the extra `archive`)."""
+
+    name = "archive"
+    mode = "ordered"
+    streams = ("*",)
+
+    def __init__(self, folder: str = "archive", rows: str = "5000", seconds: str = "60") -> None:
+        if not (rows.isdigit() and int(rows)):
+            raise ValueError(f"rows={rows}: write after how many rows a file is made")
+        self._rows_a_file = int(rows)
+        try:
+            self._seconds = float(seconds)
+        except ValueError:
+            raise ValueError(f"seconds={seconds}: write how long a row may wait") from None
+        self._folder = Path(folder)
+        self._waiting: list[Row] = []
+        self._since_s = 0.0  # when the first of them came
+        self._ends = False
+        _library("pyarrow")
+
+    def load(self) -> None:
+        """What is in files, and what waits for its file; the files win."""
+        self._files = Files(self._folder, self.stream)
+        self._last = self._files.last_id()
+        names = [column.name for column in self._files.columns]
+        for batch in sorted(self.state, key=EntryId.parse):
+            saved = self.state[batch]
+            rows = [dict(zip(saved["columns"], values, strict=True)) for values in saved["rows"]]
+            self._waiting += [[values.get(name) for name in names] for values in rows]
+        self._since_s = time.monotonic()
+        self._forget_what_is_in_files()
+
+    def on_batch(self, batch: list[Delivery[Event]]) -> None:
+        """Rows wait in the state, a field for each batch."""
+        columns = self._files.columns
+        rows = [row(columns, entry_id, event) for _, entry_id, event in batch]
+        new = [one for one in rows if EntryId.parse(one[0]) > EntryId.parse(self._last)]
+        if not new:
+            return
+        if not self._waiting:
+            self._since_s = time.monotonic()
+        self._waiting += new
+        self.state[new[0][0]] = {"columns": [column.name for column in columns], "rows": new}
+
+    def due(self, *, stopping: bool) -> bool:
+        """Rows do not wait for ever where nothing comes, and not at all at the end."""
+        self._ends = stopping
+        return bool(self._waiting) and (stopping or self._is_time())
+
+    def write(self, results: Results) -> None:
+        """The rows that wait become files; with the commit of this, they wait no more."""
+        if self._ends or self._is_time():
+            self._make_files()
+
+    def made(self) -> str:
+        return f"{self.stream} up to {self._last}, {len(self._waiting)} rows waiting"
+
+    def _is_time(self) -> bool:
+        is_old = time.monotonic() - self._since_s >= self._seconds
+        return len(self._waiting) >= self._rows_a_file or is_old
+
+    def _make_files(self) -> None:
+        while self._waiting:
+            after = self._last
+            rows = next(list(of_a_day) for _, of_a_day in groupby(self._waiting, _day))
+            if self._files.put(after, rows):
+                self._last = rows[-1][0]
+            else:  # another worker was here: it, or we, have slept through a lease
+                self._last = self._files.last_id()
+            if self._last == after:
+                raise RuntimeError(f"a file after {after} is there, and no entry in it is newer")
+            self._forget_what_is_in_files()
+        for batch in list(self.state):
+            del self.state[batch]
+
+    def _forget_what_is_in_files(self) -> None:
+        last = EntryId.parse(self._last)
+        self._waiting = [one for one in self._waiting if EntryId.parse(one[0]) > last]
+
+
+def _after(path: Path) -> EntryId:
+    return EntryId.parse(path.stem.removeprefix("after-"))
+
+
+def _day(one: Row) -> str:
+    return f"{datetime.fromtimestamp(one[1] // 1_000_000, UTC):%Y-%m-%d}"
+
+
+def _pairs(levels: Sequence[Sequence[str]] | None) -> list[dict[str, str]] | None:
+    if levels is None:
+        return None
+    return [{"price": price, "quantity": quantity} for price, quantity in levels]
+
+
+def _schema(columns: Sequence[Column]) -> Any:
+    arrow = _library("pyarrow")
+    text = arrow.string()
+    types = {
+        Kind.WHOLE: arrow.int64(),
+        Kind.FLAG: arrow.bool_(),
+        Kind.MOMENT: arrow.timestamp("us", tz="UTC"),
+        Kind.LEVELS: arrow.list_(arrow.struct([("price", text), ("quantity", text)])),
+    }
+    return arrow.schema([(column.name, types.get(column.kind, text)) for column in columns])
+
+
+def _library(name: str) -> Any:
+    """pyarrow is an extra: who does not archive does not need it."""
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ConfigError(
+            "the archive needs pyarrow: pip install 'backpack-bridge[archive]'"
+        ) from None
