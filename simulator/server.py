@@ -105,7 +105,7 @@ class SocketServer:
                 headers["Retry-After"] = str(command.retry_after_s)
             return web.Response(status=command.status, text="refused", headers=headers)
         if command.how is Refusal.HANG:
-            await until_gone(request, lambda: self._stopping or fault.ended_us is not None)
+            await until_gone(request, lambda: self._stopping or fault.is_called_off)
         abort(request, reset=True)
         return web.Response(status=503)
 

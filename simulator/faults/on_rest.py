@@ -202,7 +202,7 @@ async def _broken(
             text = b"[" * 100_000 + b"]" * 100_000
         case Broken.HANG | Broken.RESET as form:
             if form is Broken.HANG:
-                await until_gone(request, lambda: fault.ended_us is not None)
+                await until_gone(request, lambda: fault.is_called_off)
             abort(request, reset=True)
             return web.Response(status=500)
     return web.Response(body=text, content_type="application/json")

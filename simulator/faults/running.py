@@ -88,8 +88,19 @@ class Running:
     @property
     def spent(self) -> bool:
         """Whether it has touched as many as it may, or has ended."""
+        return self.ended_us is not None or self._is_exhausted
+
+    @property
+    def is_called_off(self) -> bool:
+        """Whether it has ended for another reason than that it touched all it may: what still
+        hangs because of it may go on.
+        """
+        return self.ended_us is not None and not self._is_exhausted
+
+    @property
+    def _is_exhausted(self) -> bool:
         count = getattr(self.command, "count", None)
-        return self.ended_us is not None or (count is not None and self.touched >= count)
+        return count is not None and self.touched >= count
 
     def note(self, stream: str, frame: bytes) -> None:
         """Remember a frame that was touched."""
