@@ -72,6 +72,9 @@ class _Ears:
             self.streams.values(),
             hold_us=int(config.publish.hold_s * 1e6),
             snapshot_every=config.snapshots.depth_every_updates,
+            snapshot_every_ms=config.snapshots.depth_every_s * 1000,
+            snapshot_levels=config.snapshots.depth_levels,
+            repair_us=int(config.publish.repair_s * 1e6),
             ask=lambda name: self.feed.ask(name),
         )
         self.hearing = Hearing(

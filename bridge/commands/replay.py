@@ -120,6 +120,9 @@ async def _replay(
         streams,
         hold_us=int(config.publish.hold_s * 1e6),
         snapshot_every=config.snapshots.depth_every_updates,
+        snapshot_every_ms=config.snapshots.depth_every_s * 1000,
+        snapshot_levels=config.snapshots.depth_levels,
+        repair_us=int(config.publish.repair_s * 1e6),
         ask=lambda _: None,
     )
     clock = _JournalClock()

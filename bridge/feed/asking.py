@@ -24,6 +24,8 @@ class TakesBodies(Protocol):
 
     def missing_trades(self, name: str) -> int | None: ...
 
+    def misses_book(self, name: str) -> bool: ...
+
     def heard(self, name: str) -> int: ...
 
 
@@ -43,15 +45,14 @@ class Asking:
         )
         self._history = History(hearing, rest, new_backoff=new_backoff)
         self._queue: asyncio.Queue[Stream] = asyncio.Queue()  # bounded by the number of streams
-        self._under_way: set[str] = set()
-        self._again: set[str] = set()
+        self._again: dict[str, asyncio.Event] = {}  # of those under way: wanted once more
 
     def want(self, stream: Stream) -> None:
         """Something of this stream is missing: ask for it soon."""
-        if stream.name in self._under_way:
-            self._again.add(stream.name)
+        if stream.name in self._again:
+            self._again[stream.name].set()
         else:
-            self._under_way.add(stream.name)
+            self._again[stream.name] = asyncio.Event()
             self._queue.put_nowait(stream)
 
     def want_account(self, streams: Sequence[Stream]) -> None:
@@ -68,12 +69,14 @@ class Asking:
                 tasks.create_task(self._serve(stream), name=f"asking-{stream.name}")
 
     async def _serve(self, stream: Stream) -> None:
-        is_wanted = True
-        while is_wanted:
-            self._again.discard(stream.name)
+        again = self._again[stream.name]
+        again.set()
+        while again.is_set():
+            again.clear()
             if stream.type is StreamType.TRADE:
                 await self._history.fetch(stream)
+            elif stream.type is StreamType.DEPTH:
+                await self._snapshots.fetch_book(stream, again)
             else:
-                await self._snapshots.fetch(stream)
-            is_wanted = stream.name in self._again
-        self._under_way.discard(stream.name)
+                await self._snapshots.fetch_account(stream)
+        del self._again[stream.name]

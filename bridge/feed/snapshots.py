@@ -5,6 +5,7 @@ The body goes to whoever takes it in, which places it exactly or says to ask aga
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -12,13 +13,14 @@ import structlog
 from bridge.contract.streams import Stream, StreamType
 from bridge.feed.budget import Urgency
 from bridge.feed.rest import Rest, RestError, RestRefused
-from bridge.pipeline.book import Join
+from bridge.pipeline.book import QUIET_US, Join
 from bridge.pipeline.trade_holes import Reach
 from bridge.protocol.rest import BadBody
 from bridge.runtime.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
+QUIET_S = QUIET_US / 1e6 + 0.1
 CONCURRENT_TRIES = 5  # account bodies refetched while updates come in between
 ACCOUNT: Mapping[StreamType, tuple[str, str]] = {  # path and instruction of what stands where
     StreamType.ORDER_UPDATE: ("/api/v1/orders", "orderQueryAll"),
@@ -31,6 +33,8 @@ class TakesBodies(Protocol):
     """Whoever REST bodies go to."""
 
     def rest_body(self, name: str, text: bytes, what: str = "") -> Join | Reach | None: ...
+
+    def misses_book(self, name: str) -> bool: ...
 
     def heard(self, name: str) -> int: ...
 
@@ -51,26 +55,46 @@ class Snapshots:
         self._depth_levels = depth_levels
         self._new_backoff = new_backoff
 
-    async def fetch(self, stream: Stream) -> None:
-        """Ask until it is placed; a refusal is reported, the stream then goes on without."""
+    async def fetch_book(self, stream: Stream, again: asyncio.Event) -> None:
+        """Ask until the book is known. Where it is ahead of what was heard, that may come yet;
+        where nothing moves, a second reply that says the same settles it. `again`: it is wanted
+        anew.
+        """
+        backoff = self._new_backoff()
+        while self._hearing.misses_book(stream.name):
+            try:
+                params = {"symbol": stream.symbol, "limit": str(self._depth_levels)}
+                body = await self._rest.get("/api/v1/depth", params, urgency=Urgency.DEPTH)
+                joined = self._hearing.rest_body(stream.name, body)
+            except RestRefused as refused:
+                log.warning("snapshot_refused", stream=stream.name, reason=str(refused))
+                return
+            except (RestError, BadBody) as error:
+                log.warning("snapshot_failed", stream=stream.name, reason=str(error))
+                joined = Join.TOO_OLD
+            if joined is None:
+                return  # it is in the journal, and heard when its turn comes
+            if joined is Join.AHEAD:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(QUIET_S):
+                        await again.wait()
+                again.clear()
+            elif joined is Join.TOO_OLD:
+                await asyncio.sleep(backoff.next_s())
+
+    async def fetch_account(self, stream: Stream) -> None:
+        """Ask until it is had; a refusal is reported, the stream then goes on without."""
         backoff = self._new_backoff()
         while True:
             try:
-                body = await (
-                    self._account(stream) if stream.type in ACCOUNT else self._depth(stream)
-                )
-                if self._hearing.rest_body(stream.name, body) is not Join.TOO_OLD:
-                    return
+                self._hearing.rest_body(stream.name, await self._account(stream))
+                return
             except RestRefused as refused:
                 log.warning("snapshot_refused", stream=stream.name, reason=str(refused))
                 return
             except (RestError, BadBody) as error:
                 log.warning("snapshot_failed", stream=stream.name, reason=str(error))
             await asyncio.sleep(backoff.next_s())
-
-    async def _depth(self, stream: Stream) -> bytes:
-        params = {"symbol": stream.symbol, "limit": str(self._depth_levels)}
-        return await self._rest.get("/api/v1/depth", params, urgency=Urgency.DEPTH)
 
     async def _account(self, stream: Stream) -> bytes:
         """A body read while an update came in may be older than it: read again then."""

@@ -130,6 +130,10 @@ class Hearing:
         """How many of its newest trades are needed to mend a stream; None where it is whole."""
         return self.intake.missing_trades(name, self._clock_us())
 
+    def misses_book(self, name: str) -> bool:
+        """Is the book of this depth stream not known, so that it has to be asked for?"""
+        return self.intake.misses_book(name)
+
     def heard(self, name: str) -> int:
         """How many messages of a stream were heard, ever."""
         return self.intake.lines[name].heard

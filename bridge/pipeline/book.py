@@ -15,6 +15,7 @@ from enum import StrEnum
 from bridge.contract.events import Depth, Level
 
 MAX_WAITING_DELTAS = 20_000
+QUIET_US = 3_000_000  # no change for so long, and REST says the same: the book rests there
 PATIENCE_DELTAS = 500  # a body is ahead of the socket by a few updates, never by so many
 
 
@@ -24,6 +25,7 @@ class Join(StrEnum):
     PLACED = "placed"  # the book is exact at `position`
     TOO_OLD = "too old"  # the deltas heard begin after it: ask again
     AHEAD = "ahead"  # it is ahead of the newest delta: placed when that one arrives
+    STANDS = "stands"  # the book rests at `position`, though no delta has told so
 
 
 def price_key(price: str) -> str:
@@ -56,6 +58,12 @@ class DepthBook:
     """Deltas in, and the book when a snapshot has been joined. `position` 0: nothing heard yet."""
 
     every_updates: int  # a periodic snapshot each time the update id crosses a multiple; 0: off
+    every_ms: int = 0  # and each time the engine's time does; 0: off
+    levels_kept: int = 1000  # of each side, in a snapshot
+    ms: int = 0  # the engine's time of the newest delta
+    offset: int = 0  # where the journal has it
+    is_asked_for: bool = False  # since it was last known
+    snapshot_tries: int = 0  # at the next delta, as often as this: its last place was taken
     position: int = 0
     joined: bool = False
     rest_update_id: int = 0
@@ -64,6 +72,7 @@ class DepthBook:
     _early: list[tuple[int, Depth]] = field(default_factory=list)  # heard when; out of order
     _heard_ahead: int = 0
     _ahead: tuple[int, Sequence[Level], Sequence[Level]] | None = None
+    _ahead_since_us: int = 0
 
     def reset(self) -> None:
         """A new subscription: nothing heard before it can be relied on."""
@@ -112,11 +121,19 @@ class DepthBook:
         self._ahead = None
         return Join.TOO_OLD  # it was never true of this book: ask again
 
-    def join(self, update_id: int, bids: Sequence[Level], asks: Sequence[Level]) -> Join:
+    def join(
+        self, update_id: int, bids: Sequence[Level], asks: Sequence[Level], heard_us: int = 0
+    ) -> Join:
         """Join a REST body (`update_id`: its lastUpdateId) with the deltas since subscribing."""
-        self._ahead, self._heard_ahead = None, 0
+        if self.joined:
+            return Join.PLACED
+        before, self._ahead = self._ahead, None
         if not self._waiting or update_id > self._waiting[-1].last_update_id:
-            self._ahead = (update_id, bids, asks)
+            if before is None or before[0] != update_id:
+                self._ahead_since_us = heard_us
+            elif heard_us - self._ahead_since_us >= QUIET_US:
+                return self._stand(update_id, bids, asks)
+            self._ahead, self._heard_ahead = (update_id, bids, asks), 0
             return Join.AHEAD
         if self._waiting[0].first_update_id > update_id + 1:
             return Join.TOO_OLD
@@ -130,20 +147,34 @@ class DepthBook:
         self.rest_update_id = update_id
         return Join.PLACED
 
-    def crosses(self, delta: Depth) -> bool:
+    def crosses(self, delta: Depth, ms: int) -> bool:
         """Is a periodic snapshot due at this delta? Every bridge finds the same ones."""
-        every = self.every_updates
-        if not every or not self.joined:
+        before_ms, self.ms = self.ms, max(self.ms, ms)
+        if not self.joined:
             return False
-        return (delta.first_update_id - 1) // every != delta.last_update_id // every
+        every = self.every_updates
+        if every and (delta.first_update_id - 1) // every != delta.last_update_id // every:
+            return True
+        return bool(self.every_ms and before_ms) and before_ms // self.every_ms < (
+            self.ms // self.every_ms
+        )
 
     def levels(self) -> tuple[list[Level], list[Level]]:
         """Bids and asks, best price first."""
         bids = sorted(self._sides.bids.values(), key=_price, reverse=True)
-        return bids, sorted(self._sides.asks.values(), key=_price)
+        asks = sorted(self._sides.asks.values(), key=_price)
+        return bids[: self.levels_kept], asks[: self.levels_kept]
+
+    def _stand(self, update_id: int, bids: Sequence[Level], asks: Sequence[Level]) -> Join:
+        self._sides = _Sides()
+        self._sides.apply(bids, asks)
+        self._waiting.clear()
+        self.position = self.rest_update_id = update_id
+        self.joined = True
+        return Join.STANDS
 
     def _forget(self) -> None:
-        self.joined = False
+        self.joined = self.is_asked_for = False
         self._ahead = None
         self._sides = _Sides()
         self._waiting.clear()

@@ -17,7 +17,7 @@ from itertools import chain
 
 from bridge.contract import keys
 from bridge.contract.events import Depth, DepthSnapshot, Event, Quarantined
-from bridge.contract.identity import BadIdentity, EntryId, believable_us
+from bridge.contract.identity import BELIEVABLE_US, BadIdentity, EntryId, believable_us
 from bridge.contract.streams import BadStreamName, Identity, Stream, StreamType, parse_stream
 from bridge.pipeline.book import DepthBook, Join
 from bridge.pipeline.deafness import NOT_RUNNING, UNSUBSCRIBED, Deaf, Deafness, Ear
@@ -34,6 +34,7 @@ MAX_RAW = 65_536  # characters of a refused frame that are kept
 DROP_SHARE = 10  # a full buffer gives up a tenth of its largest line at a time
 
 REPAIR_US = 30_000_000
+SNAPSHOT_TRIES = 3  # at later messages, where others are ahead
 END = "end"  # said of a trade stream: history reaches no further
 
 Line = NumberedLine | UnnumberedLine
@@ -62,6 +63,8 @@ class Intake:
         snapshot_every: int,
         ask: Callable[[str], None],
         repair_us: int = REPAIR_US,
+        snapshot_every_ms: int = 0,
+        snapshot_levels: int = 1000,
     ) -> None:
         self.lines: dict[str, Line] = {}
         self.dirty: dict[str, Line] = {}  # lines with something waiting, in order of hearing
@@ -74,6 +77,8 @@ class Intake:
         self._hold_us = hold_us
         self._repair_us = repair_us
         self._snapshot_every = snapshot_every
+        self._snapshot_every_ms = snapshot_every_ms
+        self._snapshot_levels = snapshot_levels
         self.on_new_line: Callable[[Line], None] = _leave_as_it_is
         self.ledger = new_ledger()
         self.quarantine = UnnumberedLine(Stream(keys.QUARANTINE, StreamType.LIQUIDATION))
@@ -91,7 +96,9 @@ class Intake:
             else UnnumberedLine(stream)
         )
         if stream.type is StreamType.DEPTH:
-            self._books[stream.name] = DepthBook(self._snapshot_every)
+            self._books[stream.name] = DepthBook(
+                self._snapshot_every, self._snapshot_every_ms, self._snapshot_levels
+            )
         elif stream.type is StreamType.TRADE:
             self._trade_holes[stream.name] = TradeHoles(self._repair_us)
         self.lines[stream.name] = line
@@ -144,7 +151,12 @@ class Intake:
         """The exchange has answered on a connection, at `at_us` by its own clock: it has the
         subscriptions, which are listened to from now on.
         """
+        ear = self.deafness.ears.get(connection)
+        new = [name for name, since_us in ear.streams.items() if not since_us] if ear else ()
         self._mark(self.deafness.answered(connection, at_us), received_us, offset)
+        for name in new:
+            if name in self._books:
+                self._ask_for_book(name)
 
     def lost(self, connection: int, cause: str, received_us: int, offset: int) -> None:
         """A connection is gone: what is missing next in streams that nobody else hears, is for
@@ -180,20 +192,31 @@ class Intake:
             self._put(line, unnumbered(event, received_us), offset)
             return Join.PLACED
         body = depth_body(text)
-        joined = self._books[name].join(body.last_update_id, body.bids, body.asks)
+        book = self._books[name]
+        if book.joined:
+            return Join.PLACED
+        joined = book.join(body.last_update_id, body.bids, body.asks, received_us)
         if joined is Join.PLACED:
-            self._place_snapshot(name, received_us, 0, offset)
+            self._place_snapshot(name, received_us, 0, offset, tries=SNAPSHOT_TRIES)
+        elif joined is Join.STANDS:
+            is_told = abs(body.timestamp - received_us) <= BELIEVABLE_US
+            ms = (body.timestamp if is_told else received_us) // 1000
+            self._place_snapshot(name, received_us, ms, offset, tries=SNAPSHOT_TRIES, stands=True)
         return joined
+
+    def misses_book(self, name: str) -> bool:
+        """Is it a depth stream whose book is not known?"""
+        return name in self._books and not self._books[name].joined
 
     def missing_trades(self, name: str, now_us: int) -> int | None:
         """How many of its newest trades history must show to mend the stream; None: it is whole."""
         return self._trade_holes[name].wanted(now_us)
 
     def ask_for_missing(self, now_us: int) -> None:
-        """Ask for every book that deltas are heard of but that is not known, and for trades."""
-        for name, book in self._books.items():
-            if book.position and not book.joined:
-                self._ask(name)
+        """Ask for every book that is heard but not known, and for trades."""
+        for name in self._books:
+            if self.deafness.listeners(name):
+                self._ask_for_book(name)
         for name, holes in self._trade_holes.items():
             if holes.wanted(now_us):
                 self._ask(name)
@@ -209,8 +232,8 @@ class Intake:
                     self._trade_holes[name].marked(gap.position)
         if not isinstance(line, NumberedLine):
             return
-        if line.takes_void_book() and name in self._books:
-            self._books[name].reset()  # the next delta asks for another
+        if name in self._books:
+            self._mend_book(line, self._books[name], now_us)
         if name in self._trade_holes and (held := line.held_without_reason()) is not None:
             missing_from = EntryId.parse(line.confirmed).position + 1
             if self._trade_holes[name].missing(missing_from, held, now_us):
@@ -357,10 +380,21 @@ class Intake:
         book = self._books[name]
         was_joined, was_at = book.joined, book.position
         joined = book.hear(delta)
-        if joined is Join.PLACED or book.crosses(delta):
-            self._place_snapshot(name, received_us, ms, offset)
+        book.offset = offset
+        crosses, tries = book.crosses(delta, ms), book.snapshot_tries
+        book.snapshot_tries = 0
+        if joined is Join.PLACED:
+            self._place_snapshot(name, received_us, ms, offset, tries=SNAPSHOT_TRIES)
+        elif crosses or (tries and book.joined):
+            self._place_snapshot(name, received_us, ms, offset, tries=max(0, tries - 1))
         elif joined is Join.TOO_OLD or was_at == 0 or (was_joined and not book.joined):
-            self._ask(name)
+            self._ask_for_book(name)
+
+    def _ask_for_book(self, name: str) -> None:
+        book = self._books[name]
+        if not (book.joined or book.is_asked_for or self.is_rehearing):
+            book.is_asked_for = True
+            self._ask_rest(name)
 
     def _ask(self, name: str) -> None:
         if not self.is_rehearing:
@@ -391,7 +425,26 @@ class Intake:
         line.counters.repaired += 1
         self._put(self.ledger, of_mended(line.stream, mended, received_us), offset)
 
-    def _place_snapshot(self, name: str, received_us: int, ms: int, offset: int) -> None:
+    def _mend_book(self, line: NumberedLine, book: DepthBook, now_us: int) -> None:
+        """After a gap, or where a snapshot found no place: the bridge's own book is as good as
+        REST's, where it is known. (While it is not, it is asked for already.)
+        """
+        book.snapshot_tries, line.snapshot_tries = line.snapshot_tries or book.snapshot_tries, 0
+        if line.takes_void_book() and book.joined and not self.is_rehearing:
+            self._place_snapshot(
+                line.stream.name, now_us, book.ms, book.offset, tries=SNAPSHOT_TRIES
+            )
+
+    def _place_snapshot(
+        self,
+        name: str,
+        received_us: int,
+        ms: int,
+        offset: int,
+        *,
+        tries: int,
+        stands: bool = False,
+    ) -> None:
         book, line = self._books[name], self.lines[name]
         bids, asks = book.levels()
         event = DepthSnapshot(
@@ -403,7 +456,9 @@ class Intake:
             received_us=received_us,
         )
         book.rest_update_id = 0
-        self._put(line, snapshot(event, ms), offset)
+        item = snapshot(event, ms)
+        item.tries, item.stands = tries, stands
+        self._put(line, item, offset)
 
     def _quarantine(
         self, stream: str, reason: str, frame: str | bytes, received_us: int, offset: int

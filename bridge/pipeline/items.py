@@ -53,6 +53,8 @@ class Item:
     offset: int = 0  # where the journal has the record it came from
     connection: int = 0  # where it was heard
     hold_until_us: int = AS_THE_LINE  # how long it waits for what must be before it
+    stands: bool = False  # SNAPSHOT: nothing moves, it may bring its own gap or start
+    tries: int = 0  # SNAPSHOT: how often it is tried again at a later message
     size: int = field(init=False)  # bytes of memory, roughly
 
     def __post_init__(self) -> None:
@@ -157,21 +159,22 @@ def snapshot(event: DepthSnapshot, ms: int) -> Item:
 
 
 def numbered_gap(waiting: Item, *, symbol: str, last: str, from_: int | None, cause: str) -> Item:
-    """The gap (or start) that ends where `waiting` needs its predecessor."""
+    """The gap (or start) that ends where `waiting` needs its predecessor: a snapshot that stands
+    needs its very position.
+    """
+    to = waiting.after if waiting.op is Op.APPEND else waiting.position
     gap = Gap.model_validate(
         {
             "symbol": symbol or None,
             "from": from_,
-            "to": None if from_ is None else waiting.after,
+            "to": None if from_ is None else to,
             "cause": cause,
             "event_us": waiting.values[-4] or None,
             "engine_us": waiting.values[-3] or None,
             "received_us": waiting.heard_us,
         }
     )
-    return Item(
-        Op.GAP, last, waiting.after, waiting.ms, field_names(Gap), encode(gap), waiting.heard_us
-    )
+    return Item(Op.GAP, last, to, waiting.ms, field_names(Gap), encode(gap), waiting.heard_us)
 
 
 def is_gap(item: Item) -> bool:

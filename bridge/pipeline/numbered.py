@@ -68,7 +68,9 @@ class NumberedLine:
     resume_from: int = 0  # records of the journal before this offset are settled
     lost_at: str | None = None  # Redis lost acknowledged entries; its last ID. Nothing is sent then
     written_gaps: list[Item] = field(default_factory=list)  # until somebody takes note of them
-    book_void: bool = False  # a hole was written, or a snapshot not placed: another is needed
+    snapshot_tries: int = 0  # a snapshot found no place: it is to be tried again at a later message
+    _is_book_void: bool = False  # a gap was written, and no snapshot since
+    _unplaced: Item | None = None
     _in_flight: int = 0
     _held_until_us: int | None = None
     _hurried: bool = False
@@ -134,10 +136,10 @@ class NumberedLine:
         return min(offsets, default=None)
 
     def takes_void_book(self) -> bool:
-        """True once after the book became void, unless a snapshot waits already."""
-        if not self.book_void or any(item.op is Op.SNAPSHOT for item in self.pending):
+        """True once after a gap, unless a snapshot waits already."""
+        if not self._is_book_void or any(item.op is Op.SNAPSHOT for item in self.pending):
             return False
-        self.book_void = False
+        self._is_book_void = False
         return True
 
     def due_us(self) -> int | None:
@@ -153,6 +155,9 @@ class NumberedLine:
         self._in_flight = 0
         for sign in answer.signs:
             self._settle_one(sign, now_us)
+        unplaced, self._unplaced = self._unplaced, None
+        if unplaced is not None:
+            self._try_again(unplaced, answer)
         if answer.status == "ok":
             self.confirmed = answer.last
             self._held_until_us = None
@@ -243,14 +248,33 @@ class NumberedLine:
         elif item.op is Op.GAP:
             if sign == "+" and is_gap(item):
                 self.counters.gaps += 1
-                self.book_void = True
+                self._is_book_void = True
                 self.written_gaps.append(item)
         elif sign == "+":
             self.counters.snapshots += 1
-            self.book_void = False
+            self._is_book_void = False
         else:
-            self.counters.misplaced_snapshots += 1
-            self.book_void = True
+            self._unplaced = item
+
+    def _try_again(self, snapshot: Item, answer: Answer) -> None:
+        """A snapshot found no place: the stream is elsewhere."""
+        last = EntryId.parse(answer.last)
+        if last.position == snapshot.position:
+            return  # another bridge's is there
+        if snapshot.stands and last.position < snapshot.position:
+            # nothing moves and it is not reached: what leads up to it was missed
+            from_ = None if answer.last == EMPTY else last.position + 1
+            cause = START if from_ is None else snapshot.cause or SKIPPED
+            gap = numbered_gap(
+                snapshot, symbol=self.stream.symbol, last=answer.last, from_=from_, cause=cause
+            )
+            gap.offset = snapshot.offset
+            snapshot.stands = False
+            self._put_first(snapshot)
+            self._put_first(gap)
+            return
+        self.counters.misplaced_snapshots += 1
+        self.snapshot_tries = snapshot.tries
 
     def _settle_message(self, sign: str, item: Item, now_us: int) -> None:
         if sign == "+":

@@ -35,6 +35,7 @@ class DepthBody(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     last_update_id: Whole = Field(alias="lastUpdateId")  # a string of digits
+    timestamp: Whole = 0  # µs (the documentation's example shows ms)
     bids: Levels
     asks: Levels
 

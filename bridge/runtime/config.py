@@ -134,6 +134,7 @@ class Snapshots(Section):
 
     depth_levels: Literal[5, 10, 20, 50, 100, 500, 1000] = 1000
     depth_every_updates: Annotated[int, Field(ge=0)] = 50_000
+    depth_every_s: Annotated[int, Field(ge=0)] = 0
 
 
 class Keep(Section):
@@ -256,13 +257,22 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _two_snapshots_are_kept(self) -> Self:
-        every = self.snapshots.depth_every_updates
-        kept = self.retention["depth"].max_entries
-        if every and kept is not None and kept <= 2 * every:
-            raise ValueError(
-                f"retention.depth.max_entries ({kept}) cannot hold two depth snapshots: make it "
-                f"more than {2 * every}, twice snapshots.depth_every_updates, or lower that"
-            )
+        keep = self.retention["depth"]
+        for limit, kept, setting in (
+            ("max_entries", keep.max_entries, "depth_every_updates"),
+            ("max_age_s", keep.max_age_s, "depth_every_s"),
+        ):
+            every = getattr(self.snapshots, setting)
+            if kept is not None and not every:
+                raise ValueError(
+                    f"retention.depth.{limit} ({kept}) trims books away, and snapshots.{setting} "
+                    f"is 0 (off): give the latter less than {-(-kept // 2)}, or the former null"
+                )
+            if kept is not None and kept <= 2 * every:
+                raise ValueError(
+                    f"retention.depth.{limit} ({kept}) cannot hold two depth snapshots: make it "
+                    f"more than {2 * every}, twice snapshots.{setting}, or lower that"
+                )
         return self
 
 

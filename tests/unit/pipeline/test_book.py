@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.pipeline.book import PATIENCE_DELTAS, DepthBook, Join, is_zero, price_key
-from tests.support.items import delta
+from bridge.pipeline.book import PATIENCE_DELTAS, QUIET_US, DepthBook, Join, is_zero, price_key
+from tests.support.items import NOW_US, delta
 
 
 def test_a_snapshot_is_carried_forward_to_the_newest_delta() -> None:
@@ -94,12 +94,58 @@ def test_a_periodic_snapshot_is_due_where_the_update_id_crosses_a_multiple() -> 
     book.join(98, [], [])
 
     due = [
-        book.crosses(delta(first, last))
+        book.crosses(delta(first, last), 0)
         for first, last in ((99, 99), (100, 100), (101, 101), (195, 203))
     ]
 
     assert due == [False, True, False, True]
-    assert not DepthBook(every_updates=0).crosses(delta(100, 100))
+    assert not DepthBook(every_updates=0).crosses(delta(100, 100), 0)
+
+
+def test_a_periodic_snapshot_is_due_where_the_engines_time_crosses_a_multiple() -> None:
+    book = DepthBook(every_updates=0, every_ms=1000)
+    book.hear(delta(98, 98))
+    book.join(98, [], [])
+
+    due = [book.crosses(delta(99, 99), ms) for ms in (5_990, 5_999, 6_000, 5_999, 6_001, 9_000)]
+
+    assert due == [False, False, True, False, False, True]
+
+
+def test_a_snapshot_has_so_many_of_the_best_levels() -> None:
+    book = DepthBook(0, levels_kept=2)
+    book.hear(delta(10, 10))
+    book.join(10, [("7", "1"), ("8", "1"), ("9", "1")], [("10", "1"), ("11", "1"), ("12", "1")])
+
+    assert book.levels() == ([("9", "1"), ("8", "1")], [("10", "1"), ("11", "1")])
+
+
+def test_where_nothing_moves_a_second_reply_that_says_the_same_settles_it() -> None:
+    book = DepthBook(0)
+
+    assert book.join(9, [("98", "1")], [], NOW_US) is Join.AHEAD
+    assert book.join(9, [("98", "1")], [], NOW_US + QUIET_US - 1) is Join.AHEAD
+    assert book.join(9, [("98", "1")], [], NOW_US + QUIET_US) is Join.STANDS
+
+    assert (book.position, book.joined, book.levels()) == (9, True, ([("98", "1")], []))
+    assert book.hear(delta(10, 10, asks=[("99", "1")])) is None
+    assert book.levels() == ([("98", "1")], [("99", "1")])
+
+
+def test_a_book_that_moves_without_being_heard_does_not_stand() -> None:
+    book = DepthBook(0)
+    book.join(9, [], [], NOW_US)
+
+    assert book.join(10, [], [], NOW_US + QUIET_US) is Join.AHEAD
+
+
+def test_what_was_heard_before_a_book_fell_silent_is_passed() -> None:
+    book = DepthBook(0)
+    book.hear(delta(5, 5, bids=[("97", "1")]))
+    book.join(8, [("98", "1")], [], NOW_US)
+
+    assert book.join(8, [("98", "1")], [], NOW_US + QUIET_US) is Join.STANDS
+    assert (book.position, book.levels()[0]) == (8, [("98", "1")])
 
 
 def test_prices_are_compared_as_numbers() -> None:

@@ -4,7 +4,7 @@ import json
 
 from bridge.contract import keys
 from bridge.contract.streams import parse_stream
-from bridge.pipeline.book import Join
+from bridge.pipeline.book import QUIET_US, Join
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.items import Op
 from bridge.protocol.envelope import Refusal
@@ -275,16 +275,110 @@ def test_a_stream_that_fails_alone_takes_no_room_of_the_others() -> None:
     assert 0 < subject.lines["trade.BTC_USDC_PERP"].pending_bytes <= 50_000
 
 
-def test_a_void_book_asks_for_a_snapshot_with_the_next_delta() -> None:
-    wants = Wants()
+def settled(subject: Intake, name: str, last: str, signs: str) -> None:
+    """What Redis said of all that waited."""
+    line = subject.lines[name]
+    line.take(NOW_US, 100)
+    line.settle(answer("ok", last, signs), NOW_US)
+    subject.redis_answered(line, NOW_US)
+
+
+def waiting(subject: Intake, name: str = "depth.SOL_USDC") -> list[tuple[str, int]]:
+    return [(item.op.value, item.position) for item in subject.lines[name].pending]
+
+
+def with_book(wants: Wants | None = None) -> Intake:
     subject = intake(wants)
     subject.hear(depth_frame(10, 10), NOW_US, CONNECTION, OFFSET)
     subject.rest_body("depth.SOL_USDC", body(10), NOW_US, OFFSET)
-    line = subject.lines["depth.SOL_USDC"]
-    line.take(NOW_US, 10)
-    line.settle(answer("ok", "9-100", "=~"), NOW_US)  # the snapshot found no place
+    return subject
 
-    subject.redis_answered(line, NOW_US)
+
+def test_a_snapshot_that_found_no_place_is_tried_at_the_next_delta_from_the_bridges_book() -> None:
+    wants = Wants()
+    subject = with_book(wants)
+    settled(subject, "depth.SOL_USDC", "9-120", "=~")
+
+    subject.hear(depth_frame(11, 11), NOW_US, CONNECTION, OFFSET)
+    subject.hear(depth_frame(12, 12), NOW_US, CONNECTION, OFFSET)
+
+    assert waiting(subject) == [("A", 11), ("S", 11), ("A", 12)]
+    assert wants == ["depth.SOL_USDC"]
+
+
+def test_a_snapshot_whose_place_has_another_bridges_is_not_tried_again() -> None:
+    subject = with_book()
+    settled(subject, "depth.SOL_USDC", "9-102", "=~")
+
     subject.hear(depth_frame(11, 11), NOW_US, CONNECTION, OFFSET)
 
-    assert wants == ["depth.SOL_USDC", "depth.SOL_USDC"]
+    assert waiting(subject) == [("A", 11)]
+
+
+def test_after_a_gap_that_the_book_knows_nothing_of_its_snapshot_follows_at_once() -> None:
+    subject = with_book()
+    settled(subject, "depth.SOL_USDC", "9-102", "++")
+    line = subject.lines["depth.SOL_USDC"]
+    subject.hear(depth_frame(11, 11), NOW_US, CONNECTION, OFFSET)
+    line.drop_oldest(1)
+    subject.hear(depth_frame(12, 12), NOW_US, CONNECTION, OFFSET)
+    line.take(NOW_US, 10)
+    line.settle(answer("hole", "9-102"), NOW_US)
+
+    settled(subject, "depth.SOL_USDC", "9-120", "++")
+
+    assert waiting(subject) == [("S", 12)]
+    (record,) = [fields(item) for item in subject.ledger.pending]
+    assert (record["from"], record["to"], record["cause"]) == ("11", "11", "buffer full")
+    assert (record["stream"], record["repaired"], record["how"]) == (
+        "depth.SOL_USDC", "false", "snapshot",
+    )  # fmt: skip
+
+
+def test_a_subscription_that_is_answered_asks_for_its_books_though_nothing_moves() -> None:
+    wants = Wants()
+    subject = intake(wants)
+
+    subject.answered(CONNECTION, NOW_US, NOW_US, OFFSET)
+
+    assert wants == ["depth.SOL_USDC"]
+
+
+def test_a_book_that_never_moves_is_placed_with_a_start_of_its_own() -> None:
+    subject = intake()
+    subject.rest_body("depth.SOL_USDC", body(7), NOW_US, OFFSET)
+
+    assert subject.rest_body("depth.SOL_USDC", body(7), NOW_US + QUIET_US, OFFSET) is Join.STANDS
+    settled(subject, "depth.SOL_USDC", "0-0", "~")
+
+    start, snapshot = subject.lines["depth.SOL_USDC"].pending
+    assert (start.op, start.expected, start.position) == (Op.GAP, "0-0", 7)
+    assert (fields(start)["cause"], fields(start)["to"]) == ("start", "")
+    assert (snapshot.op, snapshot.position) == (Op.SNAPSHOT, 7)
+    assert snapshot.ms == (NOW_US + QUIET_US) // 1000
+
+
+def test_what_leads_up_to_a_book_that_rests_was_missed() -> None:
+    subject = intake()
+    subject.answered(CONNECTION, NOW_US, NOW_US, OFFSET)
+    subject.lost(CONNECTION, "connection lost", NOW_US, OFFSET)
+    subject.opened(2, NAMES)
+    for heard_us in (NOW_US, NOW_US + QUIET_US):
+        subject.rest_body("depth.SOL_USDC", body(7), heard_us, OFFSET)
+    settled(subject, "depth.SOL_USDC", "9-40", "~")
+
+    gap, snapshot = subject.lines["depth.SOL_USDC"].pending
+    assert (gap.expected, fields(gap)["from"], fields(gap)["to"]) == ("9-40", "5", "7")
+    assert fields(gap)["cause"] == "connection lost"
+    assert snapshot.position == 7
+
+
+def test_a_book_that_rests_where_the_stream_is_needs_nothing_more() -> None:
+    subject = intake()
+    for heard_us in (NOW_US, NOW_US + QUIET_US):
+        subject.rest_body("depth.SOL_USDC", body(7), heard_us, OFFSET)
+
+    settled(subject, "depth.SOL_USDC", "9-72", "+")
+
+    assert waiting(subject) == []
+    assert subject.lines["depth.SOL_USDC"].counters.snapshots == 1

@@ -111,7 +111,7 @@ def test_a_book_waits_for_what_another_connection_may_have_heard() -> None:
     subject.hear(depth(13), NOW_US + 3, 1, 0)
 
     assert wants == [DEPTHS]  # the first delta asked, no hole did
-    assert subject.rest_body(DEPTHS, body.replace(b"10", b"13"), NOW_US, 0) is Join.AHEAD
+    assert not subject.misses_book(DEPTHS)
 
 
 def test_a_book_that_nobody_completes_in_time_is_void() -> None:

@@ -122,9 +122,7 @@ def test_what_is_not_ok_says_what_to_do() -> None:
 
 
 def test_memory_is_entries_times_bytes_plus_a_floor_for_each_stream() -> None:
-    config = Config.model_validate(
-        {"streams": ["trade.SOL_USDC", "trade.BTC_USDC"], "snapshots": {"depth_every_updates": 0}}
-    )
+    config = Config.model_validate({"streams": ["trade.SOL_USDC", "trade.BTC_USDC"]})
     needs = memory_needs(config)
     assert needs[0] == Need("trade", 2, 200_000, None, 2 * (200_000 * 130 + 5 * 1024))
     assert [need.kind for need in needs] == ["trade", "gaps", "quarantine"]

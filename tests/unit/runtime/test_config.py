@@ -211,6 +211,15 @@ REFUSALS = {
     "retention: {depth: {max_entries: 100000}}": "config.yaml: retention.depth.max_entries "
     "(100000) cannot hold two depth snapshots: make it more than 100000, twice "
     "snapshots.depth_every_updates, or lower that",
+    "retention: {depth: {max_age_s: 3600}}": "config.yaml: retention.depth.max_age_s (3600) trims "
+    "books away, and snapshots.depth_every_s is 0 (off): give the latter less than 1800, or the "
+    "former null",
+    "retention: {depth: {max_age_s: 3600}}\nsnapshots: {depth_every_s: 1800}": "config.yaml: "
+    "retention.depth.max_age_s (3600) cannot hold two depth snapshots: make it more than 3600, "
+    "twice snapshots.depth_every_s, or lower that",
+    "snapshots: {depth_every_updates: 0}": "config.yaml: retention.depth.max_entries (200000) "
+    "trims books away, and snapshots.depth_every_updates is 0 (off): give the latter less than "
+    "100000, or the former null",
     "redis: {key_prefix: 'a b'}": "config.yaml line 1: redis.key_prefix must be without spaces, "
     "braces and pattern characters, such as mine:",
     "log: {}\nlog: {}": "config.yaml line 2: log is written twice",
