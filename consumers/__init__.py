@@ -5,7 +5,7 @@
 They know Redis and the contract, never the exchange.
 """
 
-from consumers.consumer import Consumer, Delivery, StopWorker
+from consumers.consumer import Consumer, Delivery, Missed, StopWorker
 from consumers.function import consumes
 from consumers.reading import NotUnderstood, Reading, read
 from consumers.results import Results, State
@@ -14,6 +14,7 @@ from consumers.walk import TrimmedAway
 __all__ = [
     "Consumer",
     "Delivery",
+    "Missed",
     "NotUnderstood",
     "Reading",
     "Results",

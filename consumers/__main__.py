@@ -18,6 +18,8 @@ from bridge.errors import BridgeError, ConfigError
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.logs import setup_logs
 from bridge.runtime.masking import masked_text
+from consumers.commands.asking import word
+from consumers.commands.deadletters import deadletters
 from consumers.consumer import options_of
 from consumers.link import Stop
 from consumers.loading import SAMPLES, load, options
@@ -51,6 +53,9 @@ door = typer.Typer(
     pretty_exceptions_enable=False,
     help="Workers that read the exchange's streams from Redis, each in a process of its own.",
 )
+
+
+door.add_typer(deadletters, name="deadletters")
 
 
 @door.command("list")
@@ -121,8 +126,8 @@ def run(
     kind = load(consumer)
     settings = Settings(
         kind=kind,
-        group=_word(group or kind.name, "--group"),
-        name=_word(name or default_name(), "--name"),
+        group=word(group or kind.name, "--group"),
+        name=word(name or default_name(), "--name"),
         patterns=tuple(streams or kind.streams),
         start=start_position(start),
         lease_s=lease,
@@ -147,12 +152,6 @@ async def _until_stopped(settings: Settings, config: Config) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask)
     await run_worker(settings, config, stop)
-
-
-def _word(text: str, option: str) -> str:
-    if not text.isprintable() or any(c in " {}/:" for c in text):
-        raise ConfigError(f"{option} {text!r}: no spaces, colons, slashes or braces, please")
-    return text
 
 
 def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:

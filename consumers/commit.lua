@@ -2,69 +2,49 @@
 -- the owner with the newest fencing token.
 -- KEYS: lease, position, stream, then the keys of the results
 -- ARGV: worker, token, lease_ms, group, expected position, new position, entries handled,
---       then for each write: command, index in KEYS, number of arguments, arguments...
--- Returns 'ok'; 'lost' where Redis has forgotten everything; 'stale' where the stream is not ours
-local is = redis.call('HMGET', KEYS[2], 'owner', 'token', 'id')
-if not is[2] then return 'lost' end
+--       number of writes, writes...
+-- Returns {'ok', entries missed}; {'lost'} where Redis has forgotten everything; {'stale'} where the
+-- stream is not ours
+--include writes
+--include stream
+local is = redis.call('HMGET', KEYS[2], 'owner', 'token', 'id', 'read')
+if not is[2] then return { 'lost' } end
 -- Not the lease decides but who took the last token: a lease that ran out is still ours while nobody
 -- has taken one since. The name is compared too, because tokens begin again in an emptied Redis.
-if is[1] ~= ARGV[1] or is[2] ~= ARGV[2] or is[3] ~= ARGV[5] then return 'stale' end
-
--- Nothing is rolled back in a script: what could be refused half-way is looked at before.
-local kinds = { HSET = 'hash', HDEL = 'hash', XADD = 'stream' }
-local i = 8
-while i <= #ARGV do
-  local kind = kinds[ARGV[i]]
-  local there = kind and redis.call('TYPE', KEYS[tonumber(ARGV[i + 1])]).ok
-  if kind and there ~= kind and there ~= 'none' then
-    return redis.error_reply('WRONGTYPE a result key is a ' .. there .. ', not a ' .. kind)
-  end
-  i = i + 3 + tonumber(ARGV[i + 2])
-end
+if is[1] ~= ARGV[1] or is[2] ~= ARGV[2] or is[3] ~= ARGV[5] then return { 'stale' } end
+local writes = tonumber(ARGV[8])
+local why = refusal(9, writes)
+if why then return redis.error_reply(why) end
 
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
-i = 8
-while i <= #ARGV do
-  local last = i + 2 + tonumber(ARGV[i + 2])
-  local command, key = ARGV[i], KEYS[tonumber(ARGV[i + 1])]
-  if command == 'XADD' then
-    -- with the source's ID: what is not newer is there already
-    local r = redis.pcall('XADD', key, unpack(ARGV, i + 3, last))
-    if type(r) == 'table' and r.err and not string.find(r.err, 'equal or smaller', 1, true) then
-      return r
-    end
-  elseif last < i + 3 then
-    redis.call(command, key)
-  else
-    redis.call(command, key, unpack(ARGV, i + 3, last))
-  end
-  i = last + 1
-end
+apply(9, writes)
 
-local at, read, added, newest = ARGV[6], redis.call('HGET', KEYS[2], 'read'), nil, nil
-local x = redis.pcall('XINFO', 'STREAM', KEYS[3])
-if not x.err then
-  for j = 1, #x, 2 do
-    if x[j] == 'entries-added' then added = x[j + 1] end
-    if x[j] == 'last-generated-id' then newest = x[j + 1] end
-  end
-end
-if added and at == newest then
-  read = string.format('%.0f', added)
-elseif read then
-  read = string.format('%.0f', tonumber(read) + tonumber(ARGV[7]))
-end
+local at, handled = ARGV[6], tonumber(ARGV[7])
 redis.call('HSET', KEYS[2], 'id', at)
-if read then redis.call('HSET', KEYS[2], 'read', read) end
-if x.err then return 'ok' end
+if handled > 0 then redis.call('HDEL', KEYS[2], 'trying', 'tries') end
+local s = about(KEYS[3])
+local read, missed = tonumber(is[4]), 0
+if read then read = read + handled end
+-- What was added up to here and never read, was trimmed or deleted before. Counting up to the
+-- position costs nothing where it matters: just behind a trim, few entries lie before it.
+local index = s and index_of(KEYS[3], s, at, s.first and is_less(is[3], s.first) and 1000 or 0)
+if index then
+  if read and index > read then
+    missed = index - read
+    redis.call('HINCRBY', KEYS[2], 'missed', string.format('%.0f', missed))
+  end
+  read = index
+end
+if read then redis.call('HSET', KEYS[2], 'read', string.format('%.0f', read)) end
+if not s then return { 'ok', missed } end
 
 -- XINFO GROUPS shows where we are. ENTRIESREAD came with the same version as entries-added (7.0).
 local position = { KEYS[3], ARGV[4], at }
-if added and read and tonumber(read) <= added then
-  position[4], position[5] = 'ENTRIESREAD', read
+if s.added and read and read <= s.added then
+  position[4], position[5] = 'ENTRIESREAD', string.format('%.0f', read)
 end
 local r = redis.pcall('XGROUP', 'SETID', unpack(position))
 if type(r) == 'table' and r.err and string.find(r.err, 'NOGROUP', 1, true) then
   redis.pcall('XGROUP', 'CREATE', unpack(position))
 end
-return 'ok'
+return { 'ok', missed }

@@ -25,6 +25,7 @@ from consumers.results import Results, State
 E = TypeVar("E", bound=Event)
 
 Mode = Literal["shared", "ordered"]
+Poison = Literal["set aside", "block"]
 
 
 class Delivery(NamedTuple, Generic[E]):
@@ -33,6 +34,17 @@ class Delivery(NamedTuple, Generic[E]):
     stream: str
     entry_id: str
     event: E
+
+
+class Missed(NamedTuple):
+    """So many entries of a stream were trimmed away, or deleted, before the group could read them.
+
+    They lay somewhere before `before_id`, the last entry settled when it was noticed.
+    """
+
+    stream: str
+    entries: int
+    before_id: str
 
 
 class StopWorker(Exception):
@@ -51,11 +63,19 @@ class Consumer:
     name: ClassVar[str]
     streams: ClassVar[tuple[str, ...]]
     mode: ClassVar[Mode] = "shared"
+    attempts: ClassVar[int] = 10  # at an entry that fails; the pauses between grow to half a minute
+    # Then: into a dead-letter stream, or tried again for ever. Where it is not said, shared mode
+    # sets it aside, and ordered mode lets its stream wait.
+    poison: ClassVar[Poison | None] = None
+    time_limit_s: ClassVar[float] = 30  # for one call of a handler
     batch_entries: ClassVar[int] = 500  # at most so many entries of a stream at a time
     batch_wait_s: ClassVar[float] = 0  # so long a stream rests between reads: batches grow
 
     stream: str  # ordered only: the one stream of this object
     state: State  # ordered only: saved with the position, there again after a takeover
+
+    def on_missed(self, missed: Missed) -> Any:
+        """Entries were gone before they could be read. The kit has logged it; do what you must."""
 
     def load(self) -> None:
         """Ordered only: `stream` and `state` are set; `write` has to give everything anew."""
@@ -73,6 +93,11 @@ class Consumer:
     def made(self) -> str:
         """One short line for people about what this consumer has made; empty for none."""
         return ""
+
+
+def sets_aside(kind: type[Consumer]) -> bool:
+    """Whether an entry that failed often enough becomes a dead letter."""
+    return kind.poison == "set aside" or (kind.poison is None and kind.mode == "shared")
 
 
 def options_of(kind: type[Consumer]) -> dict[str, str]:

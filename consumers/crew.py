@@ -4,6 +4,7 @@ One task keeps it fresh over a connection of its own, so that it goes on while h
 holds leases, writes the worker's status, and touches no entry.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -41,6 +42,7 @@ class Crew:
         group: str,
         worker: str,
         *,
+        mode: str,
         patterns: Sequence[str],
         beat_s: float,
         lease_ms: int,
@@ -49,6 +51,7 @@ class Crew:
         self._keys = keys
         self.group = group
         self._patterns = patterns
+        self._about_group = json.dumps({"mode": mode, "streams": list(patterns)})
         self._beat_s = beat_s
         self._lease_ms = lease_ms
         self.worker = worker
@@ -95,6 +98,7 @@ class Crew:
         await loop.keep(self._redis)
         field = f"{self.group}/{self.worker}"
         await self._redis.hset(self._keys.status, field, status)
+        await self._redis.hset(self._keys.groups, self.group, self._about_group)
         if names:  # an empty registry is one that Redis has lost: the bridge writes it again
             self.streams = choose(names, self._patterns)
         self.alive = tuple(alive)

@@ -4,16 +4,17 @@ An entry that no handler wants is not even decoded. One that is not of the contr
 someone else, or by a newer bridge) is counted, told of once for each stream, and passed over.
 """
 
+import asyncio
 import inspect
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from bridge.contract.entry import MODEL_BY_TYPE, BadEntry, decode
 from bridge.contract.events import Event
-from consumers.consumer import Consumer, Delivery, StopWorker
+from consumers.consumer import Consumer, Delivery, Missed, StopWorker
+from consumers.deadletter import error_text, is_private, place
 from consumers.meter import Meter
 from consumers.results import Results
 from consumers.routes import BATCH, handlers_of, takes_results
@@ -34,18 +35,20 @@ class HandlerFailed(Exception):
 
     def tell(self, failures: int, retry_s: float) -> None:
         """Log it; the text of the error only where the stream is public."""
-        cause = self.__cause__
-        private = self.stream.startswith("account.")
         _log.warning(
             "handler_failed",
             stream=self.stream,
             entry_id=self.entry_id,
             entries=self.entries,
-            error=type(cause).__name__ if private else f"{type(cause).__name__}: {cause}",
-            at=_place(cause),
+            error=error_text(self.stream, self.__cause__),
+            at=place(self.__cause__),
             failures=failures,
             retry_s=retry_s,
         )
+
+
+class TookTooLong(Exception):
+    """An async handler was cancelled at its time limit."""
 
 
 class Dispatcher:
@@ -55,6 +58,10 @@ class Dispatcher:
         names = handlers_of(type(consumer))
         self._methods = {model: _Handler(getattr(consumer, name)) for model, name in names.items()}
         self.takes_batches = BATCH in names.values()
+        self.takes_results = any(handler.takes_results for handler in self._methods.values())
+        self.in_hand: tuple[str, str] | None = None  # stream and entry ID, while a handler has it
+        self._consumer = consumer
+        self._limit_s = consumer.time_limit_s
         self._meter = meter
 
     async def handle(
@@ -93,14 +100,42 @@ class Dispatcher:
         first: Delivery[Event],
         entries: int = 1,
     ) -> None:
+        self.in_hand = first.stream, first.entry_id
         try:
             waiting = handler.call(what, results) if handler.takes_results else handler.call(what)
             if waiting is not None and inspect.isawaitable(waiting):
-                await waiting
+                await self._within_limit(waiting)
         except StopWorker:
             raise
         except Exception as error:  # whatever a handler raises is its own entry's trouble
             raise HandlerFailed(first.stream, first.entry_id, entries) from error
+        finally:
+            self.in_hand = None
+
+    async def _within_limit(self, waiting: Awaitable[Any]) -> None:
+        try:
+            async with asyncio.timeout(self._limit_s) as limit:
+                await waiting
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the handler's own
+            raise TookTooLong(f"not done within its time limit of {self._limit_s:g} s") from error
+
+    async def tell_missed(self, missed: Missed) -> None:
+        """Let the consumer know, if it wants to. What it raises is logged, and not tried again."""
+        _log.warning(
+            "entries_missed", stream=missed.stream, entries=missed.entries, before=missed.before_id
+        )
+        try:
+            waiting: Any = self._consumer.on_missed(missed)
+            if inspect.isawaitable(waiting):
+                await self._within_limit(waiting)
+        except StopWorker:
+            raise
+        except Exception as error:  # noqa: BLE001 - a handler's own trouble
+            failed = HandlerFailed(missed.stream, missed.before_id)
+            failed.__cause__ = error
+            failed.tell(1, 0)
 
     def _decoded(
         self, stream: str, entry_id: str, fields: Mapping[str, str]
@@ -119,8 +154,7 @@ class Dispatcher:
 
     def _bad(self, stream: str, entry_id: str, error: BadEntry) -> None:
         if self._meter.undecodable(stream) == 1:
-            private = stream.startswith("account.")
-            reason = "not of the contract" if private else str(error)
+            reason = "not of the contract" if is_private(stream) else str(error)
             _log.warning("entry_not_understood", stream=stream, entry_id=entry_id, reason=reason)
 
 
@@ -132,9 +166,3 @@ class _Handler:
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
         self.takes_results = takes_results(call)
-
-
-def _place(error: BaseException | None) -> str:
-    """File and line that raised it: where a handler's author looks first."""
-    frames = traceback.extract_tb(error.__traceback__) if error else []
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

@@ -1,21 +1,50 @@
-"""A consumer group as Redis keeps it: create, read, acknowledge, take over, leave (shared mode).
+"""A consumer group as Redis keeps it: join, read, settle, take over, leave (shared mode).
 
 Only Redis commands; when to do what is the loop's business (`shared.py`). A read that waits is
 never cancelled: entries that Redis had handed out by then would stay pending under our name.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
+from consumers.dispatch import Entry
 from consumers.keys import Keys
-from consumers.scripts import Call, script
+from consumers.letters import sent_back
+from consumers.results import Write, packed
+from consumers.scripts import Call, checked, script
 
-CLAIM_AT_ONCE = 100
+PAGE = 100  # pending entries looked at, and claimed, at a time
 
-Entry = tuple[str, dict[str, str]]  # the fields are empty where the entry was trimmed away
+
+class Unit(NamedTuple):
+    """Entries that are settled together, and what came of them.
+
+    `ack`: handled, or set aside. `gone`: trimmed away before anybody handled them. `again`: a dead
+    letter that was sent back.
+    """
+
+    kind: Literal["ack", "gone", "again"]
+    ids: Sequence[str]
+    writes: Sequence[Write] = ()
+
+
+class Settled(NamedTuple):
+    """Redis' answer for a stream: up to where all is settled, what was missed, and for each unit
+    whether it was we who settled it (1 or 0), or why its results were refused."""
+
+    mark: str | None
+    missed: int
+    answers: Sequence[int | str]
+
+
+class Waiting(NamedTuple):
+    """A pending entry: how often it was handed out, and when for the last time."""
+
+    entry_id: str
+    deliveries: int
+    idle_ms: int
 
 
 class Abandoned(NamedTuple):
@@ -32,44 +61,76 @@ class Group:
         self._redis = redis
         self._keys = keys
         self._group = group
-        self._consumer = consumer
+        self.consumer = consumer
 
-    async def create(self, starts: Mapping[str, str]) -> dict[str, ResponseError | None]:
-        """Create the group in each stream at its start; None, or why it could not be."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for stream, start in starts.items():
-                pipeline.xgroup_create(self._keys.stream(stream), self._group, start)
-            replies = await pipeline.execute(raise_on_error=False)
-        return {
-            stream: reply if _is_refusal(reply) else None
-            for stream, reply in zip(starts, replies, strict=True)
-        }
+    async def join(
+        self, starts: Mapping[str, tuple[str, str]]
+    ) -> dict[str, int | Exception | None]:
+        """Create the group in each stream where it is missing; see `join.lua`.
+
+        `starts`: where to begin, and what we remember to be settled (empty: nothing). Gives 1 for
+        created, 0 for there already, None for no such stream, or why it could not be.
+        """
+        calls = [
+            Call(
+                (self._keys.stream(stream), self._keys.settled(stream, self._group)),
+                (self._group, start, mark),
+            )
+            for stream, (start, mark) in starts.items()
+        ]
+        return dict(zip(starts, await script("join").run(self._redis, calls), strict=True))
 
     async def read(
-        self, positions: Mapping[str, str], count: int, block_ms: int | None
+        self, streams: Iterable[str], count: int, block_ms: int | None
     ) -> dict[str, list[Entry]]:
-        """Entries by stream: new ones for the position `>`, else our own pending after it."""
-        at = {self._keys.stream(name): position for name, position in positions.items()}
+        """New entries by stream."""
+        at = {self._keys.stream(name): ">" for name in streams}
         reply: Any = await self._redis.xreadgroup(
             self._group,
-            self._consumer,
+            self.consumer,
             at,  # type: ignore[arg-type]  # the stub's dict is invariant
             count=count,
             block=block_ms,
         )
         return {self._keys.name(key): entries for key, entries in reply}
 
-    async def acknowledge(self, handled: Mapping[str, Sequence[str]]) -> None:
-        """One XACK for each stream."""
+    async def settle(self, units: Mapping[str, Sequence[Unit]]) -> dict[str, Settled]:
+        """Acknowledge and apply, one call for each stream. Raises what Redis refuses as a whole."""
+        wanted = {stream: some for stream, some in units.items() if some}
+        calls = [self._settle_call(stream, some) for stream, some in wanted.items()]
+        replies = checked(await script("settle").run(self._redis, calls))
+        return {
+            stream: Settled(mark, int(missed), answers)
+            for stream, (mark, missed, *answers) in zip(wanted, replies, strict=True)
+        }
+
+    async def waiting(
+        self, streams: Sequence[str], consumer: str, idle_ms: int = 0, after: str = "-"
+    ) -> dict[str, list[Waiting]]:
+        """The first pending entries of a consumer, at most a page for each stream."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for stream, ids in handled.items():
-                if ids:
-                    pipeline.xack(self._keys.stream(stream), self._group, *ids)
-            await pipeline.execute()
+            for stream in streams:
+                pipeline.xpending_range(
+                    self._keys.stream(stream),
+                    self._group,
+                    after,
+                    "+",
+                    PAGE,
+                    consumername=consumer,
+                    idle=idle_ms or None,
+                )
+            replies = checked(await pipeline.execute(raise_on_error=False))
+        return {
+            stream: [
+                Waiting(one["message_id"], one["times_delivered"], one["time_since_delivered"])
+                for one in reply
+            ]
+            for stream, reply in zip(streams, replies, strict=True)
+        }
 
     async def abandoned(self, streams: Sequence[str], alive: Iterable[str]) -> list[Abandoned]:
         """What consumers that are not alive have left, by stream."""
-        living = {*alive, self._consumer}
+        living = {*alive, self.consumer}
         async with self._redis.pipeline(transaction=False) as pipeline:
             for stream in streams:
                 pipeline.xpending(self._keys.stream(stream), self._group)
@@ -82,26 +143,42 @@ class Group:
             if one["name"] not in living
         ]
 
-    async def claim(self, what: Abandoned, idle_ms: int) -> list[Entry]:
-        """Take over some of it, if untouched for that long. Empty: nothing is left to take."""
-        key = self._keys.stream(what.stream)
-        pending: Any = await self._redis.xpending_range(
-            key, self._group, "-", "+", CLAIM_AT_ONCE, consumername=what.consumer, idle=idle_ms
-        )
-        if not pending:
-            return []
-        ids = [one["message_id"] for one in pending]
-        claimed: Any = await self._redis.xclaim(key, self._group, self._consumer, idle_ms, ids)
-        there = {entry_id: fields for entry_id, fields in claimed if entry_id is not None}
-        # Who was quicker has the others; those trimmed away are acknowledged like handled ones.
-        gone = await self._trimmed(key, [i for i in ids if i not in there])
-        return [*there.items(), *((entry_id, {}) for entry_id in gone)]
+    async def claim(
+        self, stream: str, ids: Sequence[str], idle_ms: int
+    ) -> tuple[list[Entry], list[str]]:
+        """Have them handed out to us (once more), if untouched for that long.
+
+        Gives those that are there, and the IDs of those that were trimmed away. Whoever was
+        quicker has the others.
+        """
+        key = self._keys.stream(stream)
+        claimed: Any = await self._redis.xclaim(key, self._group, self.consumer, idle_ms, list(ids))
+        there = [(entry_id, fields) for entry_id, fields in claimed if entry_id is not None]
+        found = {entry_id for entry_id, _ in there}
+        return there, await self._trimmed(key, [one for one in ids if one not in found])
+
+    async def sent_back(self, streams: Sequence[str]) -> dict[str, list[Entry]]:
+        """Dead letters that are to be handled again."""
+        return await sent_back(self._redis, self._keys, self._group, streams)
 
     async def leave(self, streams: Iterable[str], consumer: str | None = None) -> None:
         """Remove the consumer's name where it has nothing pending."""
-        name = consumer or self._consumer
+        name = consumer or self.consumer
         calls = [Call([self._keys.stream(stream)], (self._group, name)) for stream in streams]
         await script("leave").run(self._redis, calls)
+
+    def _settle_call(self, stream: str, units: Sequence[Unit]) -> Call:
+        index: dict[str, int] = {}
+        arguments: list[str | int] = [self._group]
+        for unit in units:
+            arguments += (unit.kind, len(unit.ids), *unit.ids, *packed(unit.writes, index, first=4))
+        keys = (
+            self._keys.stream(stream),
+            self._keys.settled(stream, self._group),
+            self._keys.again(stream, self._group),
+        )
+        parts = (self._keys.beside(stream, self._group, part) for part in index)
+        return Call((*keys, *parts), arguments)
 
     async def _trimmed(self, key: str, ids: Sequence[str]) -> list[str]:
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -109,7 +186,3 @@ class Group:
                 pipeline.xrange(key, entry_id, entry_id)
             found = await pipeline.execute()
         return [entry_id for entry_id, entries in zip(ids, found, strict=True) if not entries]
-
-
-def _is_refusal(reply: object) -> bool:
-    return isinstance(reply, ResponseError) and not str(reply).startswith("BUSYGROUP")

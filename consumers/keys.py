@@ -23,6 +23,11 @@ class Keys:
         """Hash `<group>/<consumer>` → JSON of that worker."""
         return f"{self.prefix}consumers:status"
 
+    @property
+    def groups(self) -> str:
+        """Hash: group → JSON about it: `mode`, `streams` (patterns)."""
+        return f"{self.prefix}consumers:groups"
+
     def workers(self, group: str) -> str:
         """Sorted set: names of a group's workers by the time of their last heartbeat, ms."""
         return f"{self.prefix}consumers:workers:{group}"
@@ -35,6 +40,26 @@ class Keys:
         """A key of a group that lives in the stream's slot."""
         whole = f"{self.prefix}consumers:{{{self.prefix}{stream}}}:{group}"
         return f"{whole}:{part}" if part else whole
+
+    def lease(self, stream: str, group: str) -> str:
+        """String: `<worker>/<nonce> <fencing token>` of a stream's owner in ordered mode."""
+        return self.beside(stream, group, "lease")
+
+    def position(self, stream: str, group: str) -> str:
+        """Hash: how far an ordered group has come."""
+        return self.beside(stream, group, "position")
+
+    def settled(self, stream: str, group: str) -> str:
+        """Hash: how far a shared group has settled everything."""
+        return self.beside(stream, group, "settled")
+
+    def dead(self, stream: str, group: str) -> str:
+        """Stream: dead letters."""
+        return self.beside(stream, group, "dead")
+
+    def again(self, stream: str, group: str) -> str:
+        """Stream: dead letters that were sent back, to be handled again."""
+        return self.beside(stream, group, "again")
 
     def name(self, key: str) -> str:
         """The stream's name, from its key."""

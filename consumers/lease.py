@@ -8,14 +8,15 @@ what.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
+from consumers.dispatch import Entry
 from consumers.keys import Keys
-from consumers.results import Write
-from consumers.scripts import Call, script
+from consumers.letters import sent_back
+from consumers.results import Write, packed
+from consumers.scripts import Call, checked, script
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Lease:
     stream: str
     token: int
     position: str
+    after_a_crash: bool = False  # its last owner did not let go by itself
 
 
 class Commit(NamedTuple):
@@ -35,6 +37,13 @@ class Commit(NamedTuple):
     position: str
     handled: int
     writes: Sequence[Write]
+
+
+class Answer(NamedTuple):
+    """Of Redis, to a commit: `ok`, `stale` (not ours any more) or `lost` (it has forgotten all)."""
+
+    word: str
+    missed: int = 0  # entries that were gone before they could be read
 
 
 class Leases:
@@ -51,7 +60,7 @@ class Leases:
         """Those that nobody owns, in the given order; those of this worker among them."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for stream in streams:
-                pipeline.get(self._key(stream, "lease"))
+                pipeline.get(self._keys.lease(stream, self._group))
             holders = await pipeline.execute()
         mine = f"{self._worker} "
         return [
@@ -65,12 +74,24 @@ class Leases:
         keys = (*self._pair(stream), self._keys.stream(stream))
         call = Call(keys, (self._worker, self._lease_ms, self._group, start))
         reply = await script("acquire").run_one(self._redis, call)
-        return None if reply is None else Lease(stream, int(reply[0]), reply[1])
+        if reply is None:
+            return None
+        token, position, was_left = reply
+        return Lease(stream, int(token), position, after_a_crash=bool(was_left))
+
+    async def attempt(self, lease: Lease, entry_id: str) -> int:
+        """About to handle an entry alone: how often it was begun by now; 0: the lease is lost."""
+        call = Call(self._pair(lease.stream), (self._worker, lease.token, entry_id))
+        return int(await script("attempt").run_one(self._redis, call))
 
     async def state(self, stream: str) -> dict[str, str]:
         """What was saved with the position."""
         saved = self._redis.hgetall(self._key(stream, "state"))
         return cast("dict[str, str]", await saved)
+
+    async def sent_back(self, streams: Sequence[str]) -> dict[str, list[Entry]]:
+        """Dead letters that are to be handled again."""
+        return await sent_back(self._redis, self._keys, self._group, streams)
 
     async def renew(self, redis: Redis, leases: Sequence[Lease]) -> list[Lease]:
         """Hold them for another while, over a given connection; returns those that are lost."""
@@ -78,24 +99,26 @@ class Leases:
             Call(self._pair(lease.stream), (self._worker, lease.token, self._lease_ms))
             for lease in leases
         ]
-        kept = _checked(await script("renew").run(redis, calls))
+        kept = checked(await script("renew").run(redis, calls))
         return [lease for lease, answer in zip(leases, kept, strict=True) if not answer]
 
     async def release(self, leases: Sequence[Lease]) -> None:
         """Let others have them at once."""
         calls = [Call(self._pair(lease.stream), (self._worker, lease.token)) for lease in leases]
-        _checked(await script("release").run(self._redis, calls))
+        checked(await script("release").run(self._redis, calls))
 
-    async def commit(self, commits: Sequence[Commit]) -> list[str | ResponseError]:
-        """`ok`, `stale` or `lost` for each; an error where a key is of the wrong kind."""
-        return await script("commit").run(self._redis, [self._call(one) for one in commits])
+    async def commit(self, commits: Sequence[Commit]) -> list[Answer | Exception]:
+        """An answer for each; an error where a key is of the wrong kind."""
+        replies = await script("commit").run(self._redis, [self._call(one) for one in commits])
+        return [
+            reply if isinstance(reply, Exception) else Answer(reply[0], *map(int, reply[1:]))
+            for reply in replies
+        ]
 
     def _call(self, commit: Commit) -> Call:
         stream = commit.lease.stream
-        keys = [*self._pair(stream), self._keys.stream(stream)]
-        index = {part: i for i, part in enumerate({w.part: None for w in commit.writes}, 4)}
-        keys += [self._key(stream, part) for part in index]
-        arguments: list[str | int] = [
+        index: dict[str, int] = {}
+        arguments = [
             self._worker,
             commit.lease.token,
             self._lease_ms,
@@ -103,20 +126,13 @@ class Leases:
             commit.expected,
             commit.position,
             commit.handled,
+            *packed(commit.writes, index, first=4),
         ]
-        for write in commit.writes:
-            arguments += (write.command, index[write.part], len(write.arguments), *write.arguments)
-        return Call(keys, arguments)
+        keys = (*self._pair(stream), self._keys.stream(stream))
+        return Call((*keys, *(self._key(stream, part) for part in index)), arguments)
 
     def _key(self, stream: str, part: str) -> str:
         return self._keys.beside(stream, self._group, part)
 
     def _pair(self, stream: str) -> tuple[str, str]:
-        return self._key(stream, "lease"), self._key(stream, "position")
-
-
-def _checked(replies: list[Any]) -> list[Any]:
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies
+        return self._keys.lease(stream, self._group), self._keys.position(stream, self._group)

@@ -75,6 +75,12 @@ def _check(kind: type[Consumer]) -> None:
         raise ConfigError(f'{kind.__name__} needs streams: a tuple of patterns, ("trade.*",)')
     if kind.mode not in _MODES:
         raise ConfigError(f"{kind.__name__}.mode is {kind.mode!r}: write shared or ordered")
+    if kind.poison not in (None, "set aside", "block"):
+        raise ConfigError(f"{kind.__name__}.poison is {kind.poison!r}: write set aside or block")
+    if kind.attempts < 1:
+        raise ConfigError(f"{kind.__name__}.attempts: write 1 or more")
+    if kind.time_limit_s <= 0:
+        raise ConfigError(f"{kind.__name__}.time_limit_s: write more than 0")
     if not 1 <= kind.batch_entries <= _MOST_ENTRIES:
         raise ConfigError(f"{kind.__name__}.batch_entries: write 1 to {_MOST_ENTRIES}")
     if not 0 <= kind.batch_wait_s <= _LONGEST_WAIT_S:

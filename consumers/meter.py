@@ -36,7 +36,11 @@ class Meter:
 
     now_us: Callable[[], int]
     handled: int = 0
-    failed: int = 0
+    failed: int = 0  # attempts of a handler
+    retried: int = 0  # entries handed out again
+    dead: int = 0  # entries set aside
+    missed: int = 0  # entries that were gone before they could be read
+    late: int = 0  # entries that another worker had settled meanwhile
     streams: dict[str, _Stream] = field(default_factory=dict)
     _batch_received_us: deque[int] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
     _latencies_us: deque[int] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
@@ -80,6 +84,10 @@ class Meter:
             "updated_us": now_us,
             "handled": self.handled,
             "failed": self.failed,
+            "retried": self.retried,
+            "dead": self.dead,
+            "missed": self.missed,
+            "late": self.late,
             "undecodable": self._undecodable.total(),
             "streams": {
                 name: {"handled": one.handled, "last_id": one.last_id}

@@ -5,6 +5,7 @@ one fenced script. Live workers share the streams evenly. What Redis answered to
 where it did not answer, the same commit is sent again: it is applied once or refused.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
@@ -16,18 +17,20 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from consumers.consumer import Consumer, StopWorker
 from consumers.crew import Crew
+from consumers.deadletter import letter_of
 from consumers.dispatch import Entry, HandlerFailed
 from consumers.keys import Keys
-from consumers.lease import Leases
+from consumers.lease import Answer, Leases
 from consumers.link import Link, Stop
 from consumers.meter import Meter
-from consumers.owned import Owned
+from consumers.owned import COMMIT_EVERY_S, Owned
 from consumers.policy import batch_size, block_ms, chunks, fair_share, moves, start_of
 from consumers.results import State
 
 _log = structlog.get_logger()
 _CONNECTION = "entries"
 
+LETTERS_EVERY_S = 2.0
 COMMIT_ENTRIES = 500  # commits are sent together once so many entries are handled
 _IDLE_S = 0.2  # until the next look for streams, where none are owned
 _SERVER_TROUBLE = (RedisConnectionError, ReadOnlyError, OutOfMemoryError)
@@ -38,6 +41,7 @@ class OrderedLoop:
 
     def __init__(
         self,
+        kind: type[Consumer],
         build: Callable[[], Consumer],
         redis: Redis,
         keys: Keys,
@@ -48,12 +52,9 @@ class OrderedLoop:
         *,
         start: str,
         random: Random,
-        batch_entries: int,
-        batch_wait_s: float,
     ) -> None:
+        self._kind = kind
         self._build = build
-        self._batch_entries = batch_entries
-        self._batch_wait_s = batch_wait_s
         self._redis = redis
         self._keys = keys
         self._leases = leases
@@ -64,12 +65,16 @@ class OrderedLoop:
         self._random = random
         self._owned: dict[str, Owned] = {}
         self._latest: Owned | None = None
+        self._letters_at = 0.0
         self._seen_beat = 0
         self._known: frozenset[str] = frozenset()
         self._refused: set[str] = set()
 
     def made(self) -> str:
         return self._latest.made() if self._latest else ""
+
+    def in_hand(self) -> tuple[str, str] | None:
+        return next((o.in_hand for o in self._owned.values() if o.in_hand), None)
 
     async def keep(self, redis: Redis) -> None:
         """Renew all leases; what was lost meanwhile is looked at before its next batch."""
@@ -104,6 +109,7 @@ class OrderedLoop:
         for owned in self._owned.values():
             if owned.needs_state:
                 self._begin(owned, State(await self._leases.state(owned.stream)))
+        await self._handle_letters()
         reading = [owned for owned in self._owned.values() if owned.is_reading]
         self._random.shuffle(reading)
         if not reading:
@@ -114,14 +120,14 @@ class OrderedLoop:
             if not stop.is_set:
                 more |= await self._read(portion, block_ms(len(portions)), stop)
         await self._write_what_is_due()
-        if self._batch_wait_s and not more:
-            await stop.wait(self._batch_wait_s)
+        if self._kind.batch_wait_s and not more:
+            await stop.wait(self._kind.batch_wait_s)
 
     async def _read(self, portion: Sequence[Owned], wait_ms: int, stop: Stop) -> bool:
         """Read, handle, commit. Whether there is more to read at once."""
         by_key = {self._keys.stream(owned.stream): owned for owned in portion}
         at: dict[Any, Any] = {key: owned.position for key, owned in by_key.items()}
-        size = batch_size(len(at), self._batch_entries)
+        size = batch_size(len(at), self._kind.batch_entries)
         try:
             found: Any = await self._redis.xread(at, size, wait_ms)
         except ResponseError as error:
@@ -134,7 +140,7 @@ class OrderedLoop:
         for key, entries in found:
             if stop.is_set:
                 break
-            handled += await self._handle(by_key[key], entries)
+            handled += await self._handle(by_key[key], entries, is_all=len(entries) < size)
             if handled >= COMMIT_ENTRIES:
                 await self._commit(portion)
                 handled = 0
@@ -147,12 +153,49 @@ class OrderedLoop:
             await owned.write_if_due(stopping=stopping)
         await self._commit(self._owned.values())
 
-    async def _handle(self, owned: Owned, entries: Sequence[Entry]) -> int:
+    async def _handle(self, owned: Owned, entries: Sequence[Entry], *, is_all: bool) -> int:
         if owned.commit is not None:  # in doubt since a moment ago
             return 0
-        await owned.handle(entries)
         self._latest = owned
+        if owned.is_careful:
+            entries = await self._handle_carefully(owned, entries)
+            if not entries:
+                if is_all and owned.is_reading:
+                    owned.caught_up()
+                return 0
+        await owned.handle(entries)
         return len(entries)
+
+    async def _handle_carefully(self, owned: Owned, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """One by one, each with its commit, as long as need be; what is left for the usual way."""
+        began = time.monotonic()
+        for done, entry in enumerate(entries):
+            if not owned.is_careful:
+                return entries[done:]
+            if time.monotonic() - began > COMMIT_EVERY_S:
+                return ()  # the rest is read again
+            tries = await self._leases.attempt(owned.lease, entry[0])
+            if tries:
+                await owned.handle_alone(entry, tries)
+            else:
+                owned.doubt()
+            await self._commit([owned])
+            if not owned.is_reading or owned.stream not in self._owned:
+                return ()
+        return ()
+
+    async def _handle_letters(self) -> None:
+        """Dead letters that were sent back."""
+        if time.monotonic() < self._letters_at:
+            return
+        self._letters_at = time.monotonic() + LETTERS_EVERY_S
+        for stream, letters in (await self._leases.sent_back(list(self._owned))).items():
+            for letter_id, fields in letters:
+                owned = self._owned.get(stream)
+                if owned is None or not owned.is_reading or owned.commit is not None:
+                    break
+                await owned.handle_letter(letter_of(letter_id, fields))
+                await self._commit([owned])
 
     async def _commit(self, of: Iterable[Owned]) -> None:
         """Send what is made and look at each answer. Raises what is the server's own trouble."""
@@ -160,28 +203,30 @@ class OrderedLoop:
         commits = [owned.commit for owned in waiting if owned.commit is not None]
         answers = await self._leases.commit(commits)
         for owned, answer in zip(waiting, answers, strict=True):
-            if answer == "lost":
-                answer = await self._commit_again(owned)
-            if answer == "ok":
-                owned.committed()
-            elif isinstance(answer, Exception) and _is_servers(answer):
-                raise answer
-            elif isinstance(answer, Exception):
-                delay_s = owned.pause()
-                _log.warning(
-                    "commit_refused", stream=owned.stream, error=str(answer), retry_s=delay_s
-                )
+            await self._look_at_answer(owned, answer)
+
+    async def _look_at_answer(self, owned: Owned, answer: Answer | Exception) -> None:
+        if isinstance(answer, Answer) and answer.word == "lost":
+            answer = await self._commit_again(owned)
+        if isinstance(answer, Answer):
+            if answer.word == "ok":
+                await owned.committed(answer.missed)
             else:
                 self._drop(owned)
                 _log.info("stream_lost", stream=owned.stream, token=owned.lease.token)
+        elif _is_servers(answer):
+            raise answer
+        else:
+            delay_s = owned.pause()
+            _log.warning("commit_refused", stream=owned.stream, error=str(answer), retry_s=delay_s)
 
-    async def _commit_again(self, owned: Owned) -> str | ResponseError:
+    async def _commit_again(self, owned: Owned) -> Answer | Exception:
         """Redis was emptied: put back position and state, unless another worker was quicker."""
         lease = await self._leases.acquire(owned.stream, owned.position)
         if lease is None or lease.position != owned.position:
-            return "stale"
+            return Answer("stale")
         [answer] = await self._leases.commit([owned.send_again(lease)])
-        if answer == "ok":
+        if isinstance(answer, Answer) and answer.word == "ok":
             _log.warning("position_put_back", stream=owned.stream, position=owned.position)
             self._begin(owned, owned.state)  # results are gone too: `write` gives them anew
         return answer
@@ -229,7 +274,7 @@ class OrderedLoop:
             return False
         if lease is None:
             return False
-        self._owned[stream] = Owned(lease, self._build, self._meter)
+        self._owned[stream] = Owned(lease, self._kind, self._build, self._meter, self._crew.worker)
         _log.info("stream_taken", stream=stream, token=lease.token, position=lease.position)
         return True
 

@@ -2,34 +2,59 @@
 
 Turns a batch of entries into one commit. Nothing of a batch is in Redis before the commit is: after
 any doubt the object is thrown away, and a new one goes on from what Redis has.
+
+Where an entry may fail or kill its worker, entries go one by one, each begun with a mark in Redis:
+so attempts are counted over all workers that had the stream.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from consumers.consumer import Consumer
+import structlog
+
+from consumers.consumer import Consumer, Missed, sets_aside
+from consumers.deadletter import Letter, NotFinished, dead_letter
 from consumers.dispatch import Dispatcher, Entry, HandlerFailed
 from consumers.lease import Commit, Lease
 from consumers.meter import Meter
-from consumers.policy import retry_delay_s
-from consumers.results import Results, State
+from consumers.policy import is_unfinished, retry_delay_s
+from consumers.results import Results, State, Write
+
+_log = structlog.get_logger()
+
+BREATHE_EVERY_S = 0.05  # sync handlers never yield: the beats need a turn in between
+COMMIT_EVERY_S = 1.0  # a slow handler's batch ends early
 
 
 class Owned:
     """One stream that this worker owns."""
 
-    def __init__(self, lease: Lease, build: Callable[[], Consumer], meter: Meter) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        kind: type[Consumer],
+        build: Callable[[], Consumer],
+        meter: Meter,
+        worker: str,
+    ) -> None:
         self.lease = lease
         self.position = lease.position
         self.commit: Commit | None = None  # made, not yet confirmed by Redis
         self.state = State()
+        self.failures = 0
+        self._kind = kind
         self._build = build
         self._meter = meter
+        self._worker = worker
         self._consumer: Consumer | None = None
         self._dispatcher: Dispatcher | None = None
-        self.failures = 0
         self._retry_at = 0.0
-        self._sizes: list[int] = []  # of the next batches, where an entry is known to fail
+        self._before = 0  # entries before the one that failed: they may go together
+        self._dead: tuple[str, Write] | None = None  # the entry to be set aside next
+        # One by one while this is above 0. A crash may have been the work of any entry that its
+        # owner can have had in hand.
+        self._careful = kind.batch_entries if lease.after_a_crash else 0
 
     @property
     def stream(self) -> str:
@@ -43,6 +68,15 @@ class Owned:
     @property
     def is_reading(self) -> bool:
         return self._consumer is not None
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether the next entry goes alone, marked before."""
+        return self._careful > 0 and not self._before
+
+    @property
+    def in_hand(self) -> tuple[str, str] | None:
+        return self._dispatcher.in_hand if self._dispatcher else None
 
     def begin(self, saved: State) -> None:
         """Make the object, with the state that belongs to the position."""
@@ -60,33 +94,78 @@ class Owned:
         return self._consumer.made() if self._consumer else ""
 
     async def handle(self, entries: Sequence[Entry]) -> None:
-        """Handle a batch; what comes of it is in `commit`. No entries: what there is to write.
+        """Handle a batch, or its beginning; what comes of it is in `commit`. No entries: what
+        there is to write.
 
         Raises StopWorker. A handler that fails pauses the stream: nothing is skipped.
         """
-        assert self._consumer is not None
-        assert self._dispatcher is not None
-        entries = entries[: self._sizes[0]] if self._sizes else entries
+        if self._before:
+            entries = entries[: self._before]
         results = Results()
         done = 0
         try:
-            if self._dispatcher.takes_batches:
-                await self._dispatcher.handle_batch(self.stream, entries, results)
-            else:
-                for entry_id, fields in entries:
-                    await self._dispatcher.handle(self.stream, entry_id, fields, results)
-                    done += 1
-            self._write(results, entries[-1][0] if entries else self.position)
+            done = await self._hand_over(entries, results)
+            self._write(results, entries[done - 1][0] if done else self.position)
         except HandlerFailed as failed:
-            self._pause(failed, done, len(entries))
+            self._meter.failed += 1
+            one_fails = failed.entries == 1 and len(entries) > 1
+            self._before = [e for e, _ in entries].index(failed.entry_id) if one_fails else 0
+            self._careful = max(self._careful, 1 if one_fails else len(entries))
+            failed.tell(self.failures + 1, self.pause())
             return
-        self.commit = Commit(
-            lease=self.lease,
-            expected=self.position,
-            position=entries[-1][0] if entries else self.position,
-            handled=len(entries),
-            writes=(*results.writes, *self.state.take_writes("state")),
-        )
+        self._end_batch(entries[:done], results)
+
+    async def handle_alone(self, entry: Entry, tries: int) -> None:
+        """Handle one entry that was begun `tries` times by now, this one included."""
+        entry_id, fields = entry
+        attempts = self._kind.attempts
+        if self._dead is not None and self._dead[0] == entry_id:
+            self._end_batch([entry], Results(), self._dead[1])
+            return
+        if tries > 1:
+            self._meter.retried += 1
+        unfinished = is_unfinished(tries - 1, attempts)
+        if unfinished and self._set_aside(entry, tries - 1, NotFinished(tries - 1)):
+            assert self._dead is not None
+            self._end_batch([entry], Results(), self._dead[1])
+            return
+        assert self._dispatcher is not None
+        results = Results()
+        try:
+            await self._dispatcher.handle(self.stream, entry_id, fields, results)
+            self._write(results, entry_id)
+        except HandlerFailed as failed:
+            self._meter.failed += 1
+            self.failures = tries - 1
+            if tries >= attempts and self._set_aside(entry, tries, failed.__cause__):
+                self.pause()
+                self._retry_at = 0.0  # a new object at once, to go on behind the entry
+            else:
+                failed.tell(tries, self.pause())
+            return
+        self._end_batch([entry], results)
+
+    async def handle_letter(self, letter: Letter) -> None:
+        """A dead letter that was sent back: once, out of order; the position stays."""
+        assert self._dispatcher is not None
+        results = Results()
+        entry = (letter.entry_id, dict(letter.fields))
+        try:
+            await self._dispatcher.handle(self.stream, *entry, results)
+            self._write(results, letter.entry_id)
+        except HandlerFailed as failed:
+            self._meter.failed += 1
+            write = self._letter(entry, letter.attempts + 1, failed.__cause__)
+            self.pause()
+            self._retry_at = 0.0
+            results = Results()
+            results.writes.append(write)
+            state_writes: list[Write] = []
+        else:
+            state_writes = self.state.take_writes("state")
+        done = Write("XDEL", "again", (letter.letter_id,))
+        writes = (*results.writes, *state_writes, done)
+        self.commit = Commit(self.lease, self.position, self.position, 0, writes)
 
     async def write_if_due(self, *, stopping: bool = False) -> None:
         """What the consumer has to write although nothing has come, if anything, is in `commit`."""
@@ -95,7 +174,8 @@ class Owned:
         try:
             is_due = self._is_due(self._consumer, stopping=stopping)
         except HandlerFailed as failed:
-            self._pause(failed, 0, 0)
+            self._meter.failed += 1
+            failed.tell(self.failures + 1, self.pause())
             return
         if is_due:
             await self.handle(())
@@ -105,14 +185,24 @@ class Owned:
         if self.commit is None:
             self.commit = Commit(self.lease, self.position, self.position, 0, ())
 
-    def committed(self) -> None:
-        """Redis has it."""
+    async def committed(self, missed: int) -> None:
+        """Redis has it. Raises StopWorker."""
         assert self.commit is not None
-        if self.commit.handled:
-            self._meter.done(self.stream, self.commit.handled, self.commit.position)
-            self.failures = 0
-            del self._sizes[:1]
+        handled = self.commit.handled
         self.position, self.commit = self.commit.position, None
+        if handled:
+            self._meter.done(self.stream, handled, self.position)
+            self.failures = 0
+            self._dead = None
+            if self._before:
+                self._before = max(0, self._before - handled)
+            else:
+                self._careful = max(0, self._careful - handled)
+        if missed:
+            self._meter.missed += missed
+            if self._dispatcher is not None:
+                told = Missed(self.stream, missed, self.position)
+                await self._dispatcher.tell_missed(told)
 
     def send_again(self, lease: Lease) -> Commit:
         """Redis has forgotten all: the same commit under a new lease, with the whole state."""
@@ -123,6 +213,10 @@ class Owned:
         writes = (*kept, *self.state.take_writes("state"))
         self.commit = self.commit._replace(lease=lease, writes=writes)
         return self.commit
+
+    def caught_up(self) -> None:
+        """There was nothing more to read: no entry behind here was ever in anybody's hands."""
+        self._careful = 0
 
     def pause(self) -> float:
         """Set the object aside for some seconds; it is made anew from what Redis has."""
@@ -138,11 +232,43 @@ class Owned:
         except Exception as error:
             raise HandlerFailed(self.stream, self.position) from error
 
-    def _pause(self, failed: HandlerFailed, done: int, entries: int) -> None:
-        self._meter.failed += 1
-        self._sizes = _smaller(self._sizes, failed.entries, done, entries)
-        delay_s = self.pause()
-        failed.tell(self.failures, delay_s)
+    async def _hand_over(self, entries: Sequence[Entry], results: Results) -> int:
+        """How many were handled: not all, where it takes long."""
+        assert self._dispatcher is not None
+        if self._dispatcher.takes_batches:
+            await self._dispatcher.handle_batch(self.stream, entries, results)
+            return len(entries)
+        began = breathed = time.monotonic()
+        for done, (entry_id, fields) in enumerate(entries, 1):
+            await self._dispatcher.handle(self.stream, entry_id, fields, results)
+            now = time.monotonic()
+            if now - began > COMMIT_EVERY_S:
+                return done
+            if now - breathed > BREATHE_EVERY_S:
+                await asyncio.sleep(0)
+                breathed = now
+        return len(entries)
+
+    def _end_batch(
+        self, entries: Sequence[Entry], results: Results, dead: Write | None = None
+    ) -> None:
+        position = entries[-1][0] if entries else self.position
+        letters = (dead,) if dead else ()
+        writes = (*results.writes, *letters, *self.state.take_writes("state"))
+        self.commit = Commit(self.lease, self.position, position, len(entries), writes)
+
+    def _set_aside(self, entry: Entry, attempts: int, error: BaseException | None) -> bool:
+        """Make a dead letter of it with the next commit, if the consumer wants that."""
+        if not sets_aside(self._kind):
+            return False
+        self._dead = entry[0], self._letter(entry, attempts, error)
+        return True
+
+    def _letter(self, entry: Entry, attempts: int, error: BaseException | None) -> Write:
+        assert error is not None
+        self._meter.dead += 1
+        _log.warning("set_aside", stream=self.stream, entry_id=entry[0], attempts=attempts)
+        return dead_letter(self.stream, *entry, attempts=attempts, error=error, worker=self._worker)
 
     def _write(self, results: Results, entry_id: str) -> None:
         assert self._consumer is not None
@@ -150,12 +276,3 @@ class Owned:
             self._consumer.write(results)
         except Exception as error:
             raise HandlerFailed(self.stream, entry_id) from error
-
-
-def _smaller(sizes: list[int], failed: int, done: int, entries: int) -> list[int]:
-    """The sizes of the next batches after a failure, so that what fails is soon alone."""
-    if failed > 1:  # a list of them: any one may be it
-        return [1] * entries
-    if entries <= 1:
-        return sizes or [1]
-    return [done, 1] if 0 < done < entries else [1]

@@ -70,6 +70,19 @@ def retry_delay_s(failures: int) -> float:
     return float(min(30.0, 0.125 * 2 ** min(failures, 10)))
 
 
+def is_due(deliveries: int, idle_ms: int) -> bool:
+    """Whether it is time to hand out a pending entry again."""
+    return idle_ms >= retry_delay_s(deliveries) * 1000
+
+
+def is_unfinished(deliveries: int, attempts: int) -> bool:
+    """Whether an entry that was handed out so often without an end kills whoever takes it.
+
+    The first two may have been with others in one batch: it takes a third to know.
+    """
+    return deliveries >= max(attempts, 3)
+
+
 BEGINNING = "0-0"
 NEW = "$"
 

@@ -1,4 +1,4 @@
-"""Which streams there are, and which of them a consumer wants.
+"""Which streams there are, which of them a consumer wants, and which groups there are.
 
 The bridge's registry is the only source: a stream that is not in it does not exist for the kit,
 one that is may still be without entries.
@@ -21,3 +21,8 @@ def choose(names: Iterable[str], patterns: Sequence[str]) -> tuple[str, ...]:
 async def stream_names(redis: Redis, keys: Keys) -> list[str]:
     """All streams of the registry."""
     return cast("list[str]", await redis.hkeys(keys.registry))
+
+
+async def group_names(redis: Redis, keys: Keys) -> list[str]:
+    """All groups that have ever had a worker, sorted."""
+    return sorted(cast("list[str]", await redis.hkeys(keys.groups)))

@@ -1,7 +1,8 @@
-"""What an ordered consumer leaves in Redis: its state, and the results of a batch (pure).
+"""What a consumer leaves in Redis: results, and in ordered mode its state (pure).
 
-Both go to Redis in the one script that also moves the position, so a batch counts wholly or not at
-all. Every key lies beside the stream, in its slot. Knows what is to be written, not how.
+They go to Redis in the one script that also acknowledges the entries or moves the position, so that
+they count once, wholly or not at all. Every key lies beside the stream, in its slot. Knows what is
+to be written, not how.
 """
 
 import json
@@ -59,17 +60,19 @@ class State(MutableMapping[str, Any]):
         return [*_split("HDEL", part, gone), *_split("HSET", part, _flat(kept))]
 
 
-class Results:
-    """The writes of one batch, in order. An empty `part` is the consumer's main key.
+RESERVED = frozenset({"lease", "position", "state", "settled", "dead", "again"})
 
-    `part` names the key `consumers:{<stream>}:<group>:<part>`; `lease`, `position` and `state` are
-    the kit's own.
+
+class Results:
+    """What is to be written, in order. An empty `part` is the consumer's main key.
+
+    `part` names the key `consumers:{<stream>}:<group>:<part>`; some names are the kit's own.
+    Ordered: the writes of a batch. Shared: those of one entry, or of one list of `on_batch`.
     """
 
-    RESERVED = frozenset({"lease", "position", "state"})
-
-    def __init__(self) -> None:
+    def __init__(self, *, in_order: bool = True) -> None:
         self.writes: list[Write] = []
+        self._in_order = in_order
 
     def set(self, part: str, value: str) -> None:
         self._add("SET", part, value)
@@ -90,11 +93,20 @@ class Results:
         self.delete(part)
         self.hset(part, fields)
 
+    def incrby(self, part: str, by: int) -> None:
+        self._add("INCRBY", part, str(by))
+
+    def hincrby(self, part: str, field: str, by: int) -> None:
+        self._add("HINCRBY", part, field, str(by))
+
     def xadd(
         self, part: str, entry_id: str, fields: Mapping[str, str], *, keep_entries: int
     ) -> None:
         """Append to a derived stream. With the source's entry ID it is there once, however often
-        it is made: what is not newer than the last entry is left out."""
+        it is made: what is not newer than the last entry is left out. In shared mode entries are
+        not handled in their order: only `*`, an ID by Redis' clock, leaves none out."""
+        if entry_id != "*" and not self._in_order:
+            raise ValueError(f"xadd to {part!r}: in shared mode the ID must be '*'")
         limit = ("MAXLEN", "~", str(keep_entries))
         self._add("XADD", part, *limit, entry_id, *_flat(fields))
 
@@ -103,8 +115,18 @@ class Results:
         self.writes.append(Write(command, part, arguments))
 
     def _check(self, part: str) -> None:
-        if part in self.RESERVED:
+        if part in RESERVED:
             raise ValueError(f"results may not be written to {part!r}: that key is the kit's")
+
+
+def packed(writes: Sequence[Write], index: MutableMapping[str, int], first: int) -> list[str | int]:
+    """The arguments that the scripts read (`writes.lua`). `index` gains the parts that are new,
+    numbered from `first` on in the order of the script's keys."""
+    arguments: list[str | int] = [len(writes)]
+    for write in writes:
+        at = index.setdefault(write.part, first + len(index))
+        arguments += (write.command, at, len(write.arguments), *write.arguments)
+    return arguments
 
 
 def _split(command: str, part: str, arguments: Sequence[str]) -> list[Write]:

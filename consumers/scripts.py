@@ -5,6 +5,7 @@ nothing of what the scripts do.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -22,10 +23,10 @@ class Call(NamedTuple):
 
 
 class Script:
-    """A script of this package, `<name>.lua`."""
+    """A script of this package, `<name>.lua`; a line `--include x` in it stands for `x.lua`."""
 
     def __init__(self, name: str) -> None:
-        self.text = files("consumers").joinpath(f"{name}.lua").read_text("utf-8")
+        self.text = _text(name)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, redis: Redis, calls: Sequence[Call]) -> list[Any]:
@@ -60,3 +61,16 @@ class Script:
 def script(name: str) -> Script:
     """The script, read once."""
     return Script(name)
+
+
+def checked(replies: list[Any]) -> list[Any]:
+    """The replies, if none of them is an error."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def _text(name: str) -> str:
+    text = files("consumers").joinpath(f"{name}.lua").read_text("utf-8")
+    return re.sub(r"^--include (\w+)$", lambda found: _text(found[1]), text, flags=re.MULTILINE)

@@ -20,8 +20,9 @@ from bridge.contract.entry import encode, field_names
 from bridge.errors import ConfigError
 from consumers.consumer import Consumer, build
 from consumers.dispatch import Dispatcher, Entry, HandlerFailed
+from consumers.group import Group, Unit
 from consumers.keys import Keys
-from consumers.lease import Commit, Lease, Leases
+from consumers.lease import Answer, Commit, Lease, Leases
 from consumers.meter import Meter
 from consumers.policy import BEGINNING
 from consumers.results import Results, State
@@ -121,8 +122,11 @@ class Trial:
         return entries
 
     async def _begin(self) -> None:
-        """Ordered: own the stream, and make the consumer of what was saved with the position."""
-        if self.kind.mode != "ordered" or self._lease is not None:
+        """Shared: join the group. Ordered: own the stream, and make the consumer of what was saved
+        with the position."""
+        if self.kind.mode == "shared":
+            await self._group().join({self.stream: (BEGINNING, "")})
+        if self.kind.mode == "shared" or self._lease is not None:
             return
         self._workers += 1
         self._lease = lease = await self._leases().acquire(self.stream, BEGINNING)
@@ -133,7 +137,8 @@ class Trial:
         self.consumer.load()
 
     async def _handled(self, entries: Sequence[Entry]) -> Results:
-        dispatcher, results = Dispatcher(self.consumer, Meter(lambda: 0)), Results()
+        dispatcher = Dispatcher(self.consumer, Meter(lambda: 0))
+        results = Results(in_order=self.kind.mode == "ordered")
         try:
             if dispatcher.takes_batches:
                 await dispatcher.handle_batch(self.stream, entries, results)
@@ -148,14 +153,23 @@ class Trial:
 
     async def _commit(self, entries: Sequence[Entry], results: Results) -> None:
         if self._lease is None:
+            await self._group().read([self.stream], len(entries) or 1, None)
+            unit = Unit("ack", [entry_id for entry_id, _ in entries], results.writes)
+            settled = await self._group().settle({self.stream: [unit] if entries else []})
+            refused = [one for of in settled.values() for one in of.answers if one != 1]
+            if refused:
+                raise AssertionError(f"the results could not be written: {refused[0]}")
             return
         position = entries[-1][0] if entries else self._position
         writes = (*results.writes, *self.consumer.state.take_writes("state"))
         commit = Commit(self._lease, self._position, position, len(entries), writes)
         [answer] = await self._leases().commit([commit])
-        if answer != "ok":
+        if not isinstance(answer, Answer) or answer.word != "ok":
             raise AssertionError(f"the results could not be written: {answer}")
         self._position = position
+
+    def _group(self) -> Group:
+        return Group(self._client, self._keys, self.kind.name, "trial")
 
     def _leases(self) -> Leases:
         worker = f"trial-{self._workers}"

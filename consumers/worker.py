@@ -22,6 +22,7 @@ from bridge.runtime.redis_client import connect, resolve_url
 from consumers.consumer import Consumer, build
 from consumers.crew import Crew
 from consumers.group import Group
+from consumers.handling import Handling
 from consumers.keys import Keys
 from consumers.lease import Leases
 from consumers.link import Link, Stop
@@ -29,6 +30,7 @@ from consumers.meter import Identity, Meter
 from consumers.ordered import OrderedLoop
 from consumers.routes import handlers_of
 from consumers.shared import SharedLoop
+from consumers.watch import LoopWatch
 
 _log = structlog.get_logger()
 
@@ -95,21 +97,26 @@ class _Worker:
             keys,
             settings.group,
             settings.name,
+            mode=settings.kind.mode,
             patterns=settings.patterns,
             beat_s=min(1.0, settings.lease_s / 4),
             lease_ms=lease_ms,
         )
         self._loop = self._make_loop(settings, keys, reader, lease_ms)
+        limit_s = settings.kind.time_limit_s
+        self._watch = LoopWatch(limit_s, max(limit_s, settings.lease_s), self._loop.in_hand)
 
     def _make_loop(
         self, settings: Settings, keys: Keys, reader: Redis, lease_ms: int
     ) -> SharedLoop | OrderedLoop:
         if settings.kind.mode == "shared":
+            consumer = build(settings.kind, settings.options)
+            group = Group(reader, keys, settings.group, settings.name)
             return SharedLoop(
-                build(settings.kind, settings.options),
-                Group(reader, keys, settings.group, settings.name),
+                consumer,
+                group,
+                Handling(consumer, group, self._meter),
                 self._crew,
-                self._meter,
                 self._link,
                 start=settings.start,
                 idle_ms=lease_ms,
@@ -117,6 +124,7 @@ class _Worker:
         # Two processes of one name are two owners.
         owner = f"{settings.name}/{secrets.token_hex(4)}"
         return OrderedLoop(
+            settings.kind,
             lambda: build(settings.kind, settings.options),
             reader,
             keys,
@@ -126,17 +134,17 @@ class _Worker:
             self._link,
             start=settings.start,
             random=Random(),
-            batch_entries=settings.kind.batch_entries,
-            batch_wait_s=settings.kind.batch_wait_s,
         )
 
     async def run(self, stop: Stop) -> None:
         who = self._identity
         _log.info("worker_started", group=who.group, consumer=who.consumer, mode=who.mode)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._crew.run(self._loop, self._report, self._link, stop))
-            await self._loop.run(stop)
-            stop.set()  # the loop may have ended by itself
+        with self._watch:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch.ticking(stop))
+                tasks.create_task(self._crew.run(self._loop, self._report, self._link, stop))
+                await self._loop.run(stop)
+                stop.set()  # the loop may have ended by itself
         await self._leave()
         _log.info("worker_stopped", consumer=who.consumer, handled=self._meter.handled)
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from bridge.runtime.redis_client import connect
 from consumers.keys import Keys
-from consumers.lease import Commit, Lease, Leases
+from consumers.lease import Answer, Commit, Lease, Leases
 from consumers.results import Results, State, Write
 from consumers.scripts import Call, script
 
@@ -43,7 +43,7 @@ async def commit(
     by: Leases, lease: Lease, expected: str, to: str, writes: Sequence[Write] = (), handled: int = 1
 ) -> Any:
     [answer] = await by.commit([Commit(lease, expected, to, handled, writes)])
-    return answer
+    return answer.word if isinstance(answer, Answer) else answer
 
 
 async def expire(client: Redis) -> None:

@@ -32,7 +32,7 @@ class Slow(Consumer):
 def owned(answer: object) -> Owned:
     consumer = Slow()
     consumer.answer = answer
-    one = Owned(Lease("trade.SOL_USDC", 1, "5-0"), lambda: consumer, Meter(lambda: 0))
+    one = Owned(Lease("trade.SOL_USDC", 1, "5-0"), Slow, lambda: consumer, Meter(lambda: 0), "w")
     one.begin(State())
     return one
 

@@ -166,3 +166,20 @@ def test_the_example_of_the_documents() -> None:
     tape, trial = Tape("SOL_USDC"), Trial(Candles, TRADES, intervals="1m")
     trial.give(tape.trade("98.96"), tape.trade("99.10"), tape.trade("98.70"))
     assert trial.hash("1m")["high"] == "99.10"
+
+
+class Traded(Consumer):
+    """Shared: counts with results, each entry's own."""
+
+    name = "traded"
+    streams = ("trade.*",)
+
+    def on_trade(self, delivery: Delivery[Trade], results: Results) -> None:
+        results.hincrby("", "trades", 1)
+
+
+def test_results_of_a_shared_consumer_count_once() -> None:
+    tape, trial = Tape(), Trial(Traded, TRADES)
+    trial.give(tape.trade("98.96"), tape.trade("98.97"))
+    trial.crash_after(tape.trade("98.98"))
+    assert trial.hash() == {"trades": "3"}

@@ -1,0 +1,1 @@
+"""What the door offers, a file for each command."""

@@ -1,0 +1,55 @@
+"""One question to Redis, for the commands that look, and then leave."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from bridge.errors import ConfigError, Fatal
+from bridge.runtime.config import load_config
+from bridge.runtime.redis_client import connect, masked_url, resolve_url
+from consumers.keys import Keys
+
+T = TypeVar("T")
+
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="The configuration; only redis and embedded are used.")
+]
+StreamsOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Only these streams, such as 'trade.SOL*'; may be repeated."),
+]
+
+
+def ask(config: Path | None, question: Callable[[Redis, Keys], Awaitable[T]]) -> T:
+    """The answer. Raises Fatal where Redis cannot be read."""
+    loaded = load_config(config)
+    url = resolve_url(loaded)
+    client = connect(
+        url,
+        name="consumers:viewer",
+        decode_responses=True,
+        connect_timeout_s=loaded.redis.connect_timeout_s,
+        command_timeout_s=loaded.redis.command_timeout_s,
+    )
+
+    async def once() -> T:
+        async with client:
+            return await question(client, Keys(loaded.redis.key_prefix))
+
+    try:
+        return asyncio.run(once())
+    except (RedisError, OSError) as error:
+        why = str(error) or type(error).__name__
+        raise Fatal(f"Redis at {masked_url(url)} cannot be read: {why}") from None
+
+
+def word(text: str, option: str) -> str:
+    """A name that can be part of a key."""
+    if not text.isprintable() or any(c in " {}/:" for c in text):
+        raise ConfigError(f"{option} {text!r}: no spaces, colons, slashes or braces, please")
+    return text

@@ -1,0 +1,190 @@
+"""What shared mode does with entries once it has them: handle, and settle with what came of it.
+
+One that fails stays pending, to be tried again, until it has had its attempts; then it is set
+aside. Everything is settled by one script for each stream (`settle.lua`), also when the worker is
+told to stop in the middle.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from consumers.consumer import Consumer, Missed, sets_aside
+from consumers.deadletter import NotFinished, dead_letter, letter_of
+from consumers.dispatch import Dispatcher, Entry, HandlerFailed
+from consumers.group import Group, Settled, Unit
+from consumers.meter import Meter
+from consumers.policy import retry_delay_s
+from consumers.results import Results, Write
+
+_log = structlog.get_logger()
+
+SETTLE_EVERY_S = 1.0  # a slow handler's entries do not wait for the end of a long batch
+BREATHE_EVERY_S = 0.05  # sync handlers never yield: the beats need a turn in between
+
+
+class ResultsRefused(Exception):
+    """Redis would not take what a handler wrote."""
+
+
+class _Done(NamedTuple):
+    """A unit to be settled, and what is needed if its results are refused."""
+
+    unit: Unit
+    entries: Sequence[Entry]
+    attempt: int
+
+
+class Handling:
+    """The entries in one worker's hands."""
+
+    def __init__(self, consumer: Consumer, group: Group, meter: Meter) -> None:
+        self._dispatcher = Dispatcher(consumer, meter)
+        self._group = group
+        self._meter = meter
+        self._attempts = consumer.attempts
+        self._sets_aside = sets_aside(type(consumer))
+        self._done: dict[str, list[_Done]] = {}
+        self._told: set[str] = set()  # streams whose failure was told in this batch
+        self._settled_at = self._breathed_at = time.monotonic()
+        self.failing: dict[str, None] = {}  # streams that may have pending entries of ours
+        self.marks: dict[str, str] = {}  # stream → up to where all is settled
+
+    def in_hand(self) -> tuple[str, str] | None:
+        return self._dispatcher.in_hand
+
+    async def handle(
+        self, found: Mapping[str, Sequence[Entry]], *, attempt: int = 1, gone: Sequence[str] = ()
+    ) -> None:
+        """Handle and settle; `gone` are IDs of the one stream that were trimmed away."""
+        self._told.clear()
+        self._settled_at = time.monotonic()
+        try:
+            for stream, entries in found.items():
+                if gone:
+                    self._add(stream, Unit("gone", gone), (), attempt)
+                for portion in self._portions(entries, attempt):
+                    await self._handle_portion(stream, portion, attempt)
+                    await self._between()
+        finally:
+            await self._settle()
+
+    async def handle_letters(self, stream: str, letters: Sequence[Entry]) -> None:
+        """Dead letters that were sent back: once each; one that fails is set aside again."""
+        try:
+            for letter_id, letter_fields in letters:
+                letter = letter_of(letter_id, letter_fields)
+                entry = (letter.entry_id, dict(letter.fields))
+                try:
+                    writes = await self._handled(stream, [entry])
+                except HandlerFailed as failed:
+                    self._meter.failed += 1
+                    writes = [self._dead(stream, entry, letter.attempts + 1, failed.__cause__)]
+                self._add(stream, Unit("again", [letter_id], writes), [entry], letter.attempts + 1)
+        finally:
+            await self._settle()
+
+    async def set_aside_unfinished(self, stream: str, entry: Entry, deliveries: int) -> None:
+        """An entry that was begun so often and never finished is not handed out any more."""
+        write = self._dead(stream, entry, deliveries, NotFinished(deliveries))
+        self._add(stream, Unit("ack", [entry[0]], [write]), [entry], deliveries)
+        await self._settle()
+
+    def _portions(self, entries: Sequence[Entry], attempt: int) -> Sequence[Sequence[Entry]]:
+        """What is handed over, and succeeds or fails, at a time. Of a list that failed nobody
+        knows which entry it was: again one by one."""
+        if self._dispatcher.takes_batches and attempt == 1:
+            return [entries]
+        return [[entry] for entry in entries]
+
+    async def _handle_portion(self, stream: str, entries: Sequence[Entry], attempt: int) -> None:
+        if attempt > 1:
+            self._meter.retried += len(entries)
+        try:
+            writes = await self._handled(stream, entries)
+        except HandlerFailed as failed:
+            self._meter.failed += 1
+            self._failed(stream, entries, attempt, failed)
+        else:
+            self._add(stream, Unit("ack", [one for one, _ in entries], writes), entries, attempt)
+
+    async def _handled(self, stream: str, entries: Sequence[Entry]) -> Sequence[Write]:
+        results = Results(in_order=False) if self._dispatcher.takes_results else None
+        if len(entries) > 1:
+            await self._dispatcher.handle_batch(stream, entries, results)
+        else:
+            await self._dispatcher.handle(stream, *entries[0], results)
+        return results.writes if results else ()
+
+    def _failed(
+        self, stream: str, entries: Sequence[Entry], attempt: int, failed: HandlerFailed
+    ) -> None:
+        if self._sets_aside and len(entries) == 1 and attempt >= self._attempts:
+            write = self._dead(stream, entries[0], attempt, failed.__cause__)
+            self._add(stream, Unit("ack", [entries[0][0]], [write]), entries, attempt)
+            return
+        self.failing[stream] = None
+        if stream not in self._told:  # one line a batch, however many fail
+            self._told.add(stream)
+            failed.tell(attempt, retry_delay_s(attempt))
+
+    def _dead(self, stream: str, entry: Entry, attempts: int, error: BaseException | None) -> Write:
+        assert error is not None
+        self._meter.dead += 1
+        _log.warning("set_aside", stream=stream, entry_id=entry[0], attempts=attempts)
+        entry_id, fields = entry
+        return dead_letter(
+            stream, entry_id, fields, attempts=attempts, error=error, worker=self._group.consumer
+        )
+
+    def _add(self, stream: str, unit: Unit, entries: Sequence[Entry], attempt: int) -> None:
+        done = self._done.setdefault(stream, [])
+        last = done[-1] if done else None
+        # Plain acknowledgements go together: one XACK.
+        plain = unit.kind == "ack" and not unit.writes
+        if plain and last and last.unit.kind == "ack" and not last.unit.writes:
+            done[-1] = _Done(Unit("ack", [*last.unit.ids, *unit.ids]), (), attempt)
+        else:
+            done.append(_Done(unit, entries, attempt))
+
+    async def _between(self) -> None:
+        now = time.monotonic()
+        if now - self._settled_at > SETTLE_EVERY_S:
+            await self._settle()
+        elif now - self._breathed_at > BREATHE_EVERY_S:
+            await asyncio.sleep(0)
+            self._breathed_at = now
+
+    async def _settle(self) -> None:
+        done, self._done = self._done, {}
+        self._settled_at = time.monotonic()
+        units = {stream: [one.unit for one in some] for stream, some in done.items()}
+        for stream, settled in (await self._group.settle(units)).items():
+            await self._look_at_answers(stream, done[stream], settled)
+
+    async def _look_at_answers(self, stream: str, done: Sequence[_Done], settled: Settled) -> None:
+        handled, last_id = 0, ""
+        for one, answer in zip(done, settled.answers, strict=True):
+            if isinstance(answer, str):
+                error = HandlerFailed(stream, one.unit.ids[0], len(one.unit.ids))
+                error.__cause__ = ResultsRefused(answer)
+                self._meter.failed += 1
+                self._failed(stream, one.entries, one.attempt, error)
+            elif answer and one.unit.kind != "gone":
+                handled += len(one.unit.ids)
+                last_id = one.unit.ids[-1]
+            elif not answer:
+                self._meter.late += len(one.unit.ids)
+        if settled.mark:
+            self.marks[stream] = settled.mark
+        if handled:
+            self._meter.done(stream, handled, last_id)
+        if settled.missed:
+            self._meter.missed += settled.missed
+            missed = Missed(stream, settled.missed, last_id or settled.mark or "")
+            await self._dispatcher.tell_missed(missed)
+        if stream in self._done:  # refused results that are set aside
+            await self._settle()

@@ -1,0 +1,25 @@
+-- Create a group in a stream, if it is not there: after the last entry that it has settled, where
+-- that is known, else at the start it is given.
+-- KEYS: stream, settled
+-- ARGV: group, start ('0-0', '$' or an ID), what the worker remembers to be settled ('' for nothing)
+-- Returns 0 where it was there, 1 where it is new, nil where there is no such stream
+--include stream
+local s = about(KEYS[1])
+if not s then
+  local kind = redis.call('TYPE', KEYS[1]).ok
+  if kind == 'none' then return nil end
+  return redis.error_reply('WRONGTYPE the key is a ' .. kind .. ', not a stream')
+end
+local at = redis.call('HGET', KEYS[2], 'id') or (ARGV[3] ~= '' and ARGV[3]) or ARGV[2]
+local r = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], at)
+if type(r) == 'table' and r.err then
+  if string.find(r.err, 'BUSYGROUP', 1, true) then return 0 end
+  return r
+end
+-- From here on is counted what comes; without a base, from where the group has caught up.
+if at == '$' then at = s.newest end
+local base = index_of(KEYS[1], s, at, 10000)
+redis.call('HDEL', KEYS[2], 'base', 'acked', 'skipped')
+if base then redis.call('HSET', KEYS[2], 'base', string.format('%.0f', base)) end
+redis.call('HSET', KEYS[2], 'id', at)
+return 1

@@ -1,0 +1,36 @@
+-- What a stream says of itself, for the scripts that count what a reader has missed.
+-- IDs compare by number: as text, '9-0' would come after '10-0'.
+local function is_less(a, b)
+  local am, as = string.match(a, '^(%d+)-(%d+)$')
+  local bm, bs = string.match(b, '^(%d+)-(%d+)$')
+  if am ~= bm then return #am < #bm or (#am == #bm and am < bm) end
+  return #as < #bs or (#as == #bs and as < bs)
+end
+
+-- nil where there is no stream. `added` is nil before Redis 7.0, `first` where nothing is left.
+local function about(key)
+  local x = redis.pcall('XINFO', 'STREAM', key)
+  if x.err then return nil end
+  local s = {}
+  for i = 1, #x, 2 do
+    if x[i] == 'length' then s.length = x[i + 1] end
+    if x[i] == 'last-generated-id' then s.newest = x[i + 1] end
+    if x[i] == 'entries-added' then s.added = x[i + 1] end
+    if x[i] == 'first-entry' and x[i + 1] then s.first = x[i + 1][1] end
+  end
+  return s
+end
+
+-- How many entries were ever added up to `id`, itself included; nil where that cannot be known, or
+-- only by counting more than `most` entries.
+local function index_of(key, s, id, most)
+  if not s.added or is_less(s.newest, id) then return nil end
+  if id == s.newest then return s.added end
+  local gone = s.added - s.length
+  if not s.first or is_less(id, s.first) then return gone end
+  local before = #redis.call('XRANGE', key, '-', id, 'COUNT', most + 1)
+  if before <= most then return gone + before end
+  local after = #redis.call('XRANGE', key, '(' .. id, '+', 'COUNT', most + 1)
+  if after <= most then return s.added - after end
+  return nil
+end
