@@ -2,8 +2,9 @@
 -- which of them are new. Sending anything again is harmless. Runs on Redis 6.2 and later and on Valkey.
 --
 -- KEYS[1]  the stream
--- ARGV     max_entries ('' = no limit), max_age_ms ('' = no limit), then for each entry:
---          op, expected, position, ms, number of field arguments, fields...
+-- ARGV     max_entries ('' = no limit), max_age_ms ('' = no limit),
+--          number of shapes, then for each shape: number of fields, their names...
+--          then for each entry: op, expected, position, ms, number of its shape, its values...
 --   op 'A' numbered message: expected = its predecessor's position
 --      'S' depth snapshot: directly at its position, or not at all
 --      'G' gap, start, renumbering: expected = the last ID that was reasoned on
@@ -25,11 +26,22 @@ if redis.call('EXISTS', k) == 1 then
   if M >= 2 ^ 53 or S >= 2 ^ 53 then return { 'foreign', 0, last, '' } end
 end
 
-local function add(ms, seq, from, to)
+-- A shape is XADD's arguments with room for ID and values: names come once a call, not once an entry.
+local shapes, i = {}, 4
+for number = 1, tonumber(ARGV[3]) do
+  local shape = { k, fields = tonumber(ARGV[i]) }
+  for j = 1, shape.fields do shape[2 * j + 1] = ARGV[i + j] end
+  shapes[number] = shape
+  i = i + shape.fields + 1
+end
+
+local function add(ms, seq, shape, before)
   if ms < M then ms = M end
   if ms == M and seq <= S then ms = M + 1 end
   last = string.format('%.0f-%.0f', ms, seq)
-  redis.call('XADD', k, last, unpack(ARGV, from, to))
+  shape[2] = last
+  for j = 1, shape.fields do shape[2 * j + 2] = ARGV[before + j] end
+  redis.call('XADD', unpack(shape, 1, 2 * shape.fields + 2))
   M, S, added = ms, seq, true
 end
 
@@ -41,10 +53,10 @@ local function trim()
   end
 end
 
-local i, n, res, status = 3, 0, {}, 'ok'
+local n, res, status = 0, {}, 'ok'
 while i <= #ARGV do
   local op, exp, pos, ms = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-  local a, b = i + 5, i + 4 + tonumber(ARGV[i + 4])
+  local shape, before = shapes[tonumber(ARGV[i + 4])], i + 4
   local r, at = '+', math.floor(S / 10)
   if op == 'A' then
     if last == '0-0' then status = 'empty' break end
@@ -53,23 +65,23 @@ while i <= #ARGV do
     elseif tonumber(exp) > at then
       status = 'hole' break
     else
-      add(ms, pos * 10, a, b)
+      add(ms, pos * 10, shape, before)
     end
   elseif op == 'S' then
-    if last ~= '0-0' and at == pos and S % 10 < 2 then add(ms, pos * 10 + 2, a, b) else r = '~' end
+    if last ~= '0-0' and at == pos and S % 10 < 2 then add(ms, pos * 10 + 2, shape, before) else r = '~' end
   elseif op == 'G' then
-    if exp == last then add(ms, pos * 10 + 1, a, b) else r = '~' end
+    if exp == last then add(ms, pos * 10 + 1, shape, before) else r = '~' end
   elseif op == 'C' then
     if exp ~= '' and exp ~= last then status = 'moved' break end
     if ms < M or (ms == M and pos <= S) then
       ms = M
       pos = S + 1
     end
-    add(ms, pos, a, b)
+    add(ms, pos, shape, before)
   end
   res[#res + 1] = r
   n = n + 1
-  i = b + 1
+  i = before + shape.fields + 1
 end
 trim()
 return { status, n, last, table.concat(res) }

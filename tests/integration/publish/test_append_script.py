@@ -23,10 +23,12 @@ def server(redis_url: str) -> redis.Redis:
 
 
 def call(server: redis.Redis, *items: Sequence[object], limits: Sequence[object] = ("", "")) -> Any:
-    arguments: list[Any] = [*limits]
-    for op, expected, position, ms, *fields in items:
-        arguments += [op, expected, position, ms, len(fields), *fields]
-    return server.eval(SCRIPT.decode(), 1, KEY, *arguments)
+    shapes: list[Any] = []
+    entries: list[Any] = []
+    for number, (op, expected, position, ms, *fields) in enumerate(items, 1):
+        shapes += [len(fields) // 2, *fields[::2]]
+        entries += [op, expected, position, ms, number, *fields[1::2]]
+    return server.eval(SCRIPT.decode(), 1, KEY, *limits, len(items), *shapes, *entries)
 
 
 def ids(server: redis.Redis) -> list[str]:
