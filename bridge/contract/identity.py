@@ -85,18 +85,20 @@ def believable_us(event: Event, received_us: int) -> int:
     A time is used only when within an hour of when the frame was received (never of now, so that a
     replay decides the same): one absurd time must not poison a stream's last ID.
     """
-    for moment_us in _times(event):
+    engine_us: int | None = getattr(event, "engine_us", None)
+    if engine_us is not None and -BELIEVABLE_US <= engine_us - received_us <= BELIEVABLE_US:
+        return engine_us  # nearly always
+    for moment_us in _other_times(event):
         if moment_us is not None and abs(moment_us - received_us) <= BELIEVABLE_US:
             return moment_us
     return 0
 
 
-def _times(event: Event) -> tuple[int | None, ...]:
-    engine_us = getattr(event, "engine_us", None)
+def _other_times(event: Event) -> tuple[int | None, ...]:
     event_us = getattr(event, "event_us", None)
     if isinstance(event, StockPrice | StockIndicativeQuote):
-        return engine_us, event_us, event.source_ms * 1000
-    return engine_us, event_us
+        return event_us, event.source_ms * 1000
+    return (event_us,)
 
 
 def order_value(event: Event, received_us: int) -> int:

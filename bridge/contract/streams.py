@@ -30,6 +30,8 @@ class StreamType(StrEnum):
     BALANCE_UPDATE = "account.balanceUpdate"
     RFQ_UPDATE = "account.rfqUpdate"
 
+    __hash__ = str.__hash__  # an enum's own is Python, and each message looks things up by it
+
 
 class Identity(StrEnum):
     """How a message of a stream is told from another one."""

@@ -62,6 +62,7 @@ class Deafness:
 
     def __init__(self) -> None:
         self.ears: dict[int, Ear] = {}
+        self.overlaps = False  # has any stream been heard over two connections at once, ever?
         self._since: dict[str, _Since] = {}
         self._until: dict[str, int] = {}  # what connections that are gone have heard it up to
         # this process' first hearing (0: what lies before is marked), until marks were told
@@ -74,6 +75,7 @@ class Deafness:
     def opened(self, connection: int, streams: Iterable[str]) -> None:
         """A connection was made for these streams; what it hears begins anew."""
         self.ears[connection] = Ear(dict.fromkeys(streams, 0))
+        self._note_overlaps()
 
     def changed(self, connection: int, streams: Sequence[str]) -> tuple[list[str], list[Deaf]]:
         """A connection is to hear these streams from now on: those that nobody hears any more, and
@@ -85,6 +87,7 @@ class Deafness:
         gone = [name for name in ear.streams if name not in set(streams)]
         left = {name: ear.heard_until_us(name) for name in gone}
         ear.streams = {name: ear.streams.get(name, 0) for name in streams}
+        self._note_overlaps()
         found = [deaf for name in gone for deaf in self._left(name, left[name], UNSUBSCRIBED)]
         return [name for name in gone if not self._listeners(name)], found
 
@@ -174,6 +177,7 @@ class Deafness:
             self.ears[int(number)] = Ear(
                 dict(streams), newest_us=newest_us, answered_us=answered_us
             )
+        self._note_overlaps()
         for name, (since_us, cause) in known.get("since", {}).items():
             self._since[name] = _Since(since_us, cause)
         self._until.update(known.get("until", {}))
@@ -183,6 +187,10 @@ class Deafness:
         names = {name for ear in self.ears.values() for name, since_us in ear.streams.items()
                  if since_us}  # fmt: skip
         return {name: self._covered_us(name) for name in names}
+
+    def _note_overlaps(self) -> None:
+        names = [name for ear in self.ears.values() for name in ear.streams]
+        self.overlaps = self.overlaps or len(names) > len(set(names))
 
     def _listeners(self, name: str) -> list[Ear]:
         return [ear for ear in self.ears.values() if ear.streams.get(name)]

@@ -324,7 +324,7 @@ class Intake:
         event_us = believable_us(event, received_us)
         if event_us > ear.newest_us:
             ear.newest_us = event_us
-        if line.knows(item):
+        if self.deafness.overlaps and line.knows(item):
             line.counters.doubles += 1
             return data.stream
         if data.stream in self._trade_holes and self._trade_holes[data.stream].hear(item):
@@ -371,6 +371,10 @@ class Intake:
         return True
 
     def _hear_depth(self, name: str, delta: Depth, received_us: int, offset: int) -> None:
+        if not self.deafness.overlaps:
+            ms = believable_us(delta, received_us) // 1000
+            self._follow_book(name, delta, received_us, ms, offset)
+            return
         patience_us = self._hold_us if self.deafness.listeners(name) > 1 else 0
         for following in self._books[name].in_order(delta, received_us, patience_us):
             ms = believable_us(following, received_us) // 1000

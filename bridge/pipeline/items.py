@@ -58,7 +58,7 @@ class Item:
     size: int = field(init=False)  # bytes of memory, roughly
 
     def __post_init__(self) -> None:
-        self.size = _ITEM_BYTES + sum(map(len, self.values))
+        self.size = _ITEM_BYTES + len("".join(self.values))
 
     @property
     def after(self) -> int:

@@ -53,6 +53,10 @@ def _order(item: Item) -> tuple[int, str]:
     return item.position, item.op
 
 
+def _is_before(item: Item, other: Item) -> bool:
+    return item.position <= other.position and _order(item) < _order(other)
+
+
 @dataclass(slots=True)
 class NumberedLine:
     """One numbered stream's queue towards Redis. Times are the caller's, in µs."""
@@ -92,7 +96,7 @@ class NumberedLine:
         item.cause, self._cause = self._cause, ""
         self.pending_bytes += item.size
         self.pending.append(item)
-        if len(self.pending) > 1 + self._in_flight and _order(self.pending[-2]) > _order(item):
+        if len(self.pending) > 1 + self._in_flight and _is_before(item, self.pending[-2]):
             self._sort()
             if self.pending[self._in_flight] is item:
                 self.release()  # perhaps it is what the line waits for

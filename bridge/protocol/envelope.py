@@ -10,15 +10,14 @@ nesting, lone surrogates, NaN and invalid UTF-8 included.
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
 MAX_COMPLAINT = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(NamedTuple):
     """A message of a stream; `payload` is not validated yet."""
 
     stream: str
