@@ -1,37 +1,62 @@
-"""One socket to the exchange: connect, subscribe, read until it ends.
+"""One socket to the exchange, from its handshake to its end: connect, subscribe, read.
 
 Reading never waits for anything but the socket: what a frame means is decided by the intake at
-once, and Redis is not asked here. Pings from the exchange are answered by the library, our own find
-a half-open socket.
+once, and Redis is not asked here. Pings from the exchange are answered by the library. Ours are
+sent when nothing has come for a while: a socket that neither brings a frame nor answers is dead,
+one that brings frames lives, whether it answers or not.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from bridge.contract.streams import Stream
+from bridge.contract.streams import Stream, is_private
 from bridge.errors import Transient
+from bridge.feed.pace import Pace
+from bridge.feed.retry_after import retry_after_s
 from bridge.feed.socket import MessageSocket
 from bridge.protocol.envelope import Refusal
 from bridge.protocol.signing import Sign, subscribe_signature
-from bridge.protocol.subscriptions import Subscriptions
+from bridge.protocol.subscriptions import (
+    BAD_SIGNATURE,
+    REFUSALS,
+    Request,
+    State,
+    Subscriptions,
+    grouped,
+)
 from bridge.runtime.config import Exchange
 
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S = 1.0
+GOODBYE_S = 2.0  # for the last answer of a connection that is replaced
 SUBSCRIBE_CHUNK = 100  # names in one request: keeps a request's frame small
+LOOKS_AN_INTERVAL = 4  # how often it is looked whether frames come
+RUBBISH_IN_A_ROW = 1000  # a connection that brings nothing else is given up
+STRAY_ERRORS_S = 0.5  # error frames may come somewhat after the pong that was sent behind them
+SETTLE_S = 1.0  # after an error frame: those that speak by then are not meant
+
+
+# The last three: a redirect to an address that is none, and a SOCKS proxy without its library.
+_NO_CONNECTION = (
+    WebSocketException, OSError, TimeoutError, ValueError, OverflowError, ImportError,
+)  # fmt: skip
 
 
 class Hears(Protocol):
     """Whoever frames go to. A connection has a number, given when it is opened."""
 
     def opened(self, name: str, streams: Sequence[str]) -> int: ...
+
+    def changed(self, connection: int, streams: Sequence[str]) -> None: ...
 
     def answered(self, connection: int, at_us: int) -> None: ...
 
@@ -43,7 +68,17 @@ class Hears(Protocol):
 
 
 class FeedLost(Transient):
-    """The connection could not be made or has ended."""
+    """The connection could not be made or has ended.
+
+    `is_closed`: the exchange said goodbye. `retry_after_s`: it asked not to be called before then.
+    """
+
+    def __init__(
+        self, reason: str, *, is_closed: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.is_closed = is_closed
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,129 +89,313 @@ class Signer:
     sign: Sign
 
 
-@dataclass(slots=True)
-class ConnectionState:
-    """What others may know of a connection (status, log)."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all connections of a feed share. `exchange_us`: the exchange's clock, as far as known.
 
-    name: str
-    connected: bool = False
-    attempts: int = 0
-    frames: int = 0
-    last_frame_us: int = 0
-    trouble: str = "not connected yet"
-    subscriptions: Subscriptions = field(default_factory=lambda: Subscriptions(()))
+    `on_answered(streams)` runs when the exchange has answered behind these subscriptions,
+    `on_rejected(name, code)` when it has refused one.
+    """
+
+    settings: Exchange
+    hearing: Hears
+    clock_us: Callable[[], int]
+    exchange_us: Callable[[], int]
+    signer: Signer | None
+    handshakes: Pace
+    requests: Pace
+    on_answered: Callable[[Sequence[Stream]], None]
+    on_rejected: Callable[[str, int], None]
 
 
 class Connection:
-    """One connection and the streams it is to hear.
-
-    `on_subscribed` runs once a (re)subscription has reached the exchange: when it answers the ping
-    sent behind it, since there is no acknowledgement. (A first frame proves less: other streams of
-    the connection may be subscribed later than its own.)
-    """
+    """One socket and the streams it is to hear. `run` it once."""
 
     def __init__(
-        self,
-        name: str,
-        streams: Sequence[Stream],
-        settings: Exchange,
-        hearing: Hears,
-        clock_us: Callable[[], int],
-        *,
-        signer: Signer | None,
-        on_subscribed: Callable[[], None],
+        self, name: str, streams: Iterable[Stream], means: Means, on_change: Callable[[], None]
     ) -> None:
-        self.streams = streams
-        self.state = ConnectionState(name, subscriptions=Subscriptions(streams))
-        self._settings = settings
-        self._hearing = hearing
-        self._clock_us = clock_us
-        self._signer = signer
-        self._on_subscribed = on_subscribed
+        self.name = name
+        self.subscriptions = Subscriptions(streams)
+        self.is_connected = False
+        self.was_connected = False
+        self.answered_us = 0  # our clock, when all that was asked for at first was answered
+        self.frames = 0
+        self.last_frame_us = 0
+        self._means = means
+        self._on_change = on_change
+        self._rubbish = 0
         self._number = 0
+        self._socket: MessageSocket | None = None
+        self._outbox: deque[Request] = deque()
+        self._has_mail = asyncio.Event()
+        self._said: list[Stream] = []  # asked for, and not answered yet
+        self._doubts: set[int] = set()  # codes of errors that may be about several streams
+        self._alone = ""  # the stream that is asked for alone just now
+        self._verdict = ""  # why we ended it ourselves
+        self._answers = True
 
-    async def run_once(self) -> None:
-        """Live one connection; always ends in FeedLost (or cancellation)."""
-        self.state.attempts += 1
+    @property
+    def good_frames(self) -> int:
+        """Frames that belonged to a stream."""
+        return self.frames - self._rubbish
+
+    async def run(self) -> None:
+        """Live; always ends in FeedLost (or cancellation)."""
+        settings = self._means.settings
+        await self._means.handshakes.turn()
         try:
             async with connect(
-                self._settings.ws_url,
+                settings.ws_url,
                 create_connection=MessageSocket,
-                compression="deflate" if self._settings.compression else None,
-                open_timeout=self._settings.open_timeout_s,
-                ping_interval=self._settings.ping_interval_s,
-                ping_timeout=self._settings.ping_timeout_s,
+                compression="deflate" if settings.compression else None,
+                open_timeout=settings.open_timeout_s,
+                ping_interval=None,
                 close_timeout=CLOSE_TIMEOUT_S,
-                max_size=self._settings.max_frame_bytes,
+                max_size=settings.max_frame_bytes,
             ) as socket:
                 await self._live(cast("MessageSocket", socket))
         except InvalidStatus as error:
-            raise FeedLost(f"refused with HTTP {error.response.status_code}") from None
+            raise _refused_handshake(error) from None
         except ConnectionClosed as error:
-            raise FeedLost(f"closed: {error}") from None
-        except (WebSocketException, OSError, TimeoutError, ValueError, OverflowError) as error:
-            # the last two: a redirect to an address that is none
+            is_closed = error.rcvd is not None and error.rcvd_then_sent is not False
+            raise FeedLost(self._verdict or f"closed: {error}", is_closed=is_closed) from None
+        except _NO_CONNECTION as error:
             raise FeedLost(f"{type(error).__name__}: {error}".rstrip(": ")) from None
-        finally:
-            self.state.connected = False
+
+    def add(self, streams: Iterable[Stream]) -> None:
+        """Hear these, too."""
+        self.subscriptions.add(streams)
+        if self._number:
+            self._means.hearing.changed(self._number, self.subscriptions.names())
+            self._post(self.subscriptions.requests())
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Hear these no more."""
+        requests = self.subscriptions.remove(names)
+        if self._number:
+            self._post(requests)
+            self._means.hearing.changed(self._number, self.subscriptions.names())
+
+    def ask_again(self, names: Iterable[str]) -> None:
+        """Subscribe to these once more; the exchange does not send twice for it."""
+        streams = [each.stream for name in names if (each := self.subscriptions.by_name.get(name))]
+        self._post(grouped(streams))
+
+    async def retire(self) -> None:
+        """Another connection hears all of this: prove that both did for a while, and go."""
+        if (socket := self._socket) is None:
+            return
+        with suppress(ConnectionClosed):
+            if await self._ask(socket, GOODBYE_S):
+                self._means.hearing.answered(self._number, self._means.exchange_us())
+            self._verdict = "replaced"
+            await socket.close()
+
+    # ---- inside --------------------------------------------------------------------------------
 
     async def _live(self, socket: MessageSocket) -> None:
-        self.state.subscriptions = Subscriptions(self.streams)
-        names = [stream.name for stream in self.streams]
-        self._number = self._hearing.opened(self.state.name, names)
-        self.state.connected = True
-        self.state.trouble = ""
-        log.info("feed_connected", connection=self.state.name, streams=len(self.streams))
+        names = self.subscriptions.names()
+        self._number = self._means.hearing.opened(self.name, names)
+        self._socket = socket
+        self.is_connected = self.was_connected = True
+        log.info("feed_connected", connection=self.name, streams=len(names))
+        self._post(self.subscriptions.requests())
+        self._on_change()
         try:
-            await self._listen(socket)
+            await self._work(socket)
         finally:
-            self._hearing.lost(self._number, "connection lost")
+            self._socket = None
+            self.is_connected = False
+            self._means.hearing.lost(self._number, "connection lost")
+            self._number = 0
 
-    async def _listen(self, socket: MessageSocket) -> None:
-        await self._subscribe(socket)
-        pong = cast("asyncio.Future[float]", await socket.ping())
-        pong.add_done_callback(self._answered)
-        await socket.listen(self._take)
-
-    async def _subscribe(self, socket: MessageSocket) -> None:
-        for request in self.state.subscriptions.requests():
-            for chunk in request.chunks(SUBSCRIBE_CHUNK):
-                await socket.send(chunk.render(self._signature() if chunk.private else None))
-
-    def _signature(self) -> Sequence[str] | None:
-        if self._signer is None:
-            return None
-        timestamp_ms = self._clock_us() // 1000
-        window_ms = self._settings.signature_window_ms
-        return subscribe_signature(
-            self._signer.public_key, self._signer.sign, timestamp_ms, window_ms
-        )
-
-    def _answered(self, pong: "asyncio.Future[float]") -> None:
-        if not pong.cancelled() and pong.exception() is None:
-            self._hearing.answered(self._number, self._clock_us())
-            self._on_subscribed()
+    async def _work(self, socket: MessageSocket) -> None:
+        ended: ConnectionClosed | None = None
+        async with asyncio.TaskGroup() as tasks:
+            companions = [
+                tasks.create_task(self._speak(socket), name=f"{self.name}-speak"),
+                tasks.create_task(self._watch(socket), name=f"{self.name}-watch"),
+            ]
+            try:
+                await socket.listen(self._take)
+            except ConnectionClosed as error:
+                ended = error
+            finally:
+                for companion in companions:
+                    companion.cancel()
+        assert ended is not None
+        raise ended
 
     def _take(self, frame: bytes) -> None:
-        now_us = self._clock_us()
-        heard = self._hearing.hear(frame, now_us, self._number)
-        state = self.state
-        state.frames += 1
-        state.last_frame_us = now_us
+        now_us = self._means.clock_us()
+        heard = self._means.hearing.hear(frame, now_us, self._number)
+        self.frames += 1
+        self.last_frame_us = now_us
         if isinstance(heard, str):
-            if heard not in state.subscriptions.confirmed:
-                state.subscriptions.heard(heard)
-                log.debug("stream_confirmed", stream=heard)
+            before = self.subscriptions.heard(heard, now_us)
+            if before is not None:
+                self._confirmed(heard, before)
         elif isinstance(heard, Refusal):
             self._refused(heard)
+        else:
+            self._took_rubbish()
+
+    def _confirmed(self, name: str, before: State) -> None:
+        if before in (State.SILENT, State.REJECTED):
+            log.info("stream_heard_again", stream=name, connection=self.name)
+        else:
+            log.debug("stream_confirmed", stream=name, connection=self.name)
+        self._on_change()
+
+    def _took_rubbish(self) -> None:
+        self._rubbish += 1
+        if self._rubbish % RUBBISH_IN_A_ROW == 0 and self.good_frames == 0:
+            self._end("it brings nothing but rubbish")
+
+    def _end(self, verdict: str) -> None:
+        """Give the connection up. The reader finds out."""
+        self._verdict = self._verdict or verdict
+        if self._socket is not None:
+            self._socket.transport.abort()
+
+    # ---- what is said --------------------------------------------------------------------------
+
+    def _post(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self._outbox.extend(request.chunks(SUBSCRIBE_CHUNK))
+        self._has_mail.set()
+
+    async def _speak(self, socket: MessageSocket) -> None:
+        """Say what is to be said; when all has been, have it answered."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self._has_mail.wait()
+                while self._outbox:
+                    await self._say(socket, self._outbox.popleft())
+                self._has_mail.clear()
+                await self._have_answered(socket)
+                if self._doubts:
+                    await self._clear_doubts(socket)
+
+    async def _say(self, socket: MessageSocket, request: Request) -> None:
+        await self._means.requests.turn()
+        if request.method == "SUBSCRIBE":
+            still = tuple(name for name in request.streams if name in self.subscriptions.by_name)
+            request = Request(still, request.private)
+            self.subscriptions.asked(still, self._means.clock_us())
+            self._said += [self.subscriptions.by_name[name].stream for name in still]
+        if request.streams:
+            await socket.send(request.render(self._signature() if request.private else None))
+
+    def _signature(self) -> Sequence[str] | None:
+        signer = self._means.signer
+        if signer is None:
+            return None
+        timestamp_ms = self._means.exchange_us() // 1000
+        window_ms = self._means.settings.signature_window_ms
+        return subscribe_signature(signer.public_key, signer.sign, timestamp_ms, window_ms)
+
+    async def _have_answered(self, socket: MessageSocket) -> None:
+        """What was asked for reaches the exchange before a ping that is sent behind it. Where pings
+        stay unanswered and frames come, so much time has passed that it must have.
+        """
+        said, self._said = self._said, []
+        frames = self.frames
+        if not await self._ask(socket):
+            if self.frames == frames:
+                return  # the watch ends it
+            self._does_not_answer()
+        self._means.hearing.answered(self._number, self._means.exchange_us())
+        self.answered_us = self.answered_us or self._means.clock_us()
+        self._means.on_answered(said)
+        self._on_change()
+
+    async def _ask(self, socket: MessageSocket, limit_s: float | None = None) -> bool:
+        """Does the exchange answer a ping?"""
+        try:
+            async with asyncio.timeout(limit_s or self._means.settings.ping_timeout_s):
+                pong = cast("asyncio.Future[float]", await socket.ping())
+                await asyncio.shield(pong)
+        except TimeoutError:
+            return False
+        self._answers = True
+        return True
+
+    def _does_not_answer(self) -> None:
+        """Frames come and pongs do not: told once."""
+        if self._answers:
+            self._answers = False
+            log.warning("feed_pong_missing", connection=self.name)
+
+    async def _watch(self, socket: MessageSocket) -> None:
+        """Nothing came for an interval: ask. Nothing came for the time-out either: it is dead."""
+        settings = self._means.settings
+        look_s = settings.ping_interval_s / LOOKS_AN_INTERVAL
+        quiet_looks = 0
+        with suppress(ConnectionClosed):
+            while True:
+                frames = self.frames
+                await asyncio.sleep(look_s)
+                quiet_looks = quiet_looks + 1 if self.frames == frames else 0
+                if quiet_looks < LOOKS_AN_INTERVAL:
+                    continue
+                if await self._ask(socket):
+                    self._means.hearing.answered(self._number, self._means.exchange_us())
+                elif self.frames != frames:
+                    self._does_not_answer()
+                else:
+                    self._end(f"no frame and no pong for {settings.ping_timeout_s:g} s: half-open")
+                    return
+                quiet_looks = 0
+
+    # ---- what is refused -----------------------------------------------------------------------
 
     def _refused(self, refusal: Refusal) -> None:
-        names = self.state.subscriptions.refuse(refusal.code)
+        """Signatures and single candidates are clear; else each candidate is asked for alone."""
+        self._rubbish += 1
+        if self._alone:
+            self._reject([self._alone], refusal.code, refusal.message)
+            return
+        names = self.subscriptions.candidates(refusal.code)
+        if len(names) == 1 or refusal.code == BAD_SIGNATURE:
+            self._reject(names, refusal.code, refusal.message)
+        elif refusal.code not in self._doubts:
+            log.warning("exchange_error", connection=self.name, code=refusal.code,
+                        message=refusal.message)  # fmt: skip
+            self._doubts.add(refusal.code)
+            self._has_mail.set()
+
+    async def _clear_doubts(self, socket: MessageSocket) -> None:
+        """An error frame names no stream: ask for each that it can be about, alone."""
+        await asyncio.sleep(SETTLE_S)
+        names = {name for code in self._doubts for name in self.subscriptions.candidates(code)}
+        for name in sorted(names):
+            self._alone = name
+            await self._say(socket, Request((name,), is_private(name)))
+            await self._ask(socket)
+            await asyncio.sleep(STRAY_ERRORS_S)
+        self._alone = ""
+        self._doubts.clear()
+
+    def _reject(self, names: Sequence[str], code: int, message: str) -> None:
+        self.subscriptions.reject(names, code)
         log.error(
             "subscription_refused",
-            connection=self.state.name,
-            code=refusal.code,
-            message=refusal.message,
+            connection=self.name,
+            code=code,
+            message=message,
             streams=list(names)[:20],
-            reason=self.state.subscriptions.refused.get(names[0], "") if names else "",
+            reason=REFUSALS.get(code, ""),
         )
+        for name in names:
+            self._means.on_rejected(name, code)
+        self._on_change()
+
+
+def _refused_handshake(error: InvalidStatus) -> FeedLost:
+    response = error.response
+    reason = f"refused with HTTP {response.status_code}"
+    pause_s = retry_after_s(response.headers.get("Retry-After", ""))
+    if pause_s is not None:
+        reason += f", not before {pause_s:g} s"
+    return FeedLost(reason, retry_after_s=pause_s)

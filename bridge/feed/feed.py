@@ -5,16 +5,19 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from bridge.contract.streams import Stream
+from bridge.contract.streams import Stream, parse_stream
 from bridge.feed.asking import Asking, TakesBodies
-from bridge.feed.connection import Connection, Hears, Signer
+from bridge.feed.connection import Hears, Means, Signer
+from bridge.feed.lane import Lane, spread
+from bridge.feed.pace import Pace
 from bridge.feed.rest import Rest
-from bridge.feed.supervisor import Supervisor, spread
 from bridge.runtime.backoff import Backoff
 from bridge.runtime.config import Exchange
 from bridge.runtime.keys import AccountKey
 
 ASKING_BACKOFF_S = (0.25, 10.0)
+HANDSHAKES_AT_ONCE = 8
+REQUESTS_AT_ONCE = 40
 
 
 class TakesAll(Hears, TakesBodies, Protocol):
@@ -35,9 +38,7 @@ class Feed:
         clock_us: Callable[[], int],
         chance: random.Random,
     ) -> None:
-        self._streams = streams
         self._exchange = exchange
-        self._hearing = hearing
         self._key = key
         self._clock_us = clock_us
         self._chance = chance
@@ -48,26 +49,46 @@ class Feed:
             depth_levels=depth_levels,
             new_backoff=lambda: Backoff(*ASKING_BACKOFF_S, chance),
         )
+        self._means = self._new_means(hearing)
         groups = spread(list(streams.values()), exchange.connections)
-        self._supervisors = [
-            self._supervisor(number, group) for number, group in enumerate(groups, 1)
-        ]
+        self._lanes = [lane for number, group in enumerate(groups, 1)
+                       for lane in self._twins(number, group)]  # fmt: skip
 
     async def run(self) -> None:
         """Hear until cancelled."""
         async with self._rest, asyncio.TaskGroup() as tasks:
-            for supervisor in self._supervisors:
-                tasks.create_task(supervisor.run(), name=supervisor.connection.state.name)
+            for lane in self._lanes:
+                tasks.create_task(lane.run(), name=lane.name)
             tasks.create_task(self._asking.run(), name="asking")
 
     def ask(self, name: str) -> None:
         """Something of this stream is missing that REST may know."""
-        if name in self._streams:
-            self._asking.want(self._streams[name])
+        self._asking.want(parse_stream(name))
 
     def status(self) -> list[Mapping[str, Any]]:
         """Each connection, as `python -m bridge status` shows it."""
-        return [_connection_status(supervisor.connection) for supervisor in self._supervisors]
+        return [lane.status() for lane in self._lanes]
+
+    def _twins(self, number: int, streams: Sequence[Stream]) -> list[Lane]:
+        """The lanes that hear the same streams."""
+        name = "private" if streams[0].is_private else f"public-{number}"
+        count = self._exchange.connections_per_stream
+        twins = [f"{name}-{letter}" for letter in "abc"[:count]] if count > 1 else [name]
+        return [Lane(twin, streams, self._means, self._chance) for twin in twins]
+
+    def _new_means(self, hearing: Hears) -> Means:
+        exchange, key = self._exchange, self._key
+        return Means(
+            settings=exchange,
+            hearing=hearing,
+            clock_us=self._clock_us,
+            exchange_us=self._clock_us,
+            signer=Signer(key.public_key_b64, key.sign) if key else None,
+            handshakes=Pace(exchange.handshakes_per_s, HANDSHAKES_AT_ONCE),
+            requests=Pace(exchange.requests_per_s, REQUESTS_AT_ONCE),
+            on_answered=self._asking.want_account,
+            on_rejected=lambda name, code: None,
+        )
 
     def _new_rest(self) -> Rest:
         return Rest(
@@ -79,31 +100,3 @@ class Feed:
             public_key=self._key.public_key_b64 if self._key else "",
             sign=self._key.sign if self._key else None,
         )
-
-    def _supervisor(self, number: int, streams: Sequence[Stream]) -> Supervisor:
-        exchange = self._exchange
-        connection = Connection(
-            "private" if streams[0].is_private else f"public-{number}",
-            streams,
-            exchange,
-            self._hearing,
-            self._clock_us,
-            signer=Signer(self._key.public_key_b64, self._key.sign) if self._key else None,
-            on_subscribed=lambda: self._asking.want_account(streams),
-        )
-        backoff = Backoff(exchange.reconnect_initial_s, exchange.reconnect_max_s, self._chance)
-        return Supervisor(connection, backoff)
-
-
-def _connection_status(connection: Connection) -> Mapping[str, Any]:
-    state = connection.state
-    return {
-        "name": state.name,
-        "connected": state.connected,
-        "trouble": state.trouble,
-        "attempts": state.attempts,
-        "frame_us": state.last_frame_us,
-        "wanted": len(state.subscriptions.streams),
-        "confirmed": len(state.subscriptions.confirmed),
-        "refused": state.subscriptions.refused,
-    }

@@ -11,9 +11,6 @@ the socket: `fresh` goes past it.
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Self
 
@@ -21,6 +18,7 @@ import httpx
 
 from bridge.errors import Transient
 from bridge.feed.budget import Gate, Urgency, Window
+from bridge.feed.retry_after import retry_after_s
 from bridge.protocol.signing import Sign, rest_headers
 from bridge.runtime.backoff import Backoff
 
@@ -134,7 +132,7 @@ class Rest:
         """Too often: close the narrowest budget that this request counts for. Returns for how
         long.
         """
-        pause_s = _retry_after_s(answer.headers.get("Retry-After", ""))
+        pause_s = retry_after_s(answer.headers.get("Retry-After", ""))
         if pause_s is None:
             pause_s = self._busy.next_s()
         pause_s = min(pause_s, LONGEST_PAUSE_S)
@@ -155,14 +153,3 @@ async def _bounded(path: str, answer: httpx.Response) -> bytes:
 
 def _shown(body: bytes) -> str:
     return " ".join(body[: 4 * MAX_SHOWN].decode(errors="replace").split())[:MAX_SHOWN]
-
-
-def _retry_after_s(value: str) -> float | None:
-    """Seconds, or a date; None where it says nothing that can be used."""
-    if value.isascii() and value.isdigit() and len(value) < 10:
-        return float(value)
-    with suppress(ValueError):
-        until = parsedate_to_datetime(value)
-        if until.tzinfo is not None:
-            return max(0.0, (until - datetime.now(UTC)).total_seconds())
-    return None

@@ -1,90 +1,156 @@
-"""What to say to subscribe, and what an error frame can mean for it (pure).
+"""What to say to subscribe, what an error frame can mean for it, and how each stream is (pure).
 
 There is no success reply: a stream counts as confirmed with its first message. Error frames carry
 no id and name no stream, so requests go out in an order that lets a refusal be told apart: one
-request for each stream type and window; a refusal then names the requests not yet confirmed.
+request for each stream type and window; a refusal then names the requests not yet confirmed. Where
+that leaves several, each is asked for alone.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 
 from bridge.contract.streams import Stream
 
+UNREADABLE, BAD_SIGNATURE, UNKNOWN_STREAM, UNKNOWN_WINDOW = 4002, 4003, 4006, 4008
 REFUSALS: Mapping[int, str] = {
-    4002: "the exchange could not read the request",
-    4003: "the signature was not accepted: check the keys and this machine's clock",
-    4006: "the exchange does not know this stream type",
-    4008: "the exchange does not offer this depth window",
+    UNREADABLE: "the exchange could not read the request",
+    BAD_SIGNATURE: "the signature was not accepted: check the keys and this machine's clock",
+    UNKNOWN_STREAM: "the exchange does not know this stream type",
+    UNKNOWN_WINDOW: "the exchange does not offer this depth window",
 }
+
+
+class State(StrEnum):
+    """How a subscription is."""
+
+    WANTED = "wanted"  # not asked for yet
+    PENDING = "pending"  # asked for, and nothing has come yet: a quiet stream may stay so for long
+    CONFIRMED = "confirmed"  # its messages come
+    REJECTED = "rejected"  # the exchange said no
+    SILENT = "silent"  # it should speak, and does not
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One stream on one connection. `asked_us` and `heard_us` are our clock's, 0: never."""
+
+    stream: Stream
+    state: State = State.WANTED
+    reason: str = ""  # why it is rejected or silent
+    asked_us: int = 0
+    heard_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One SUBSCRIBE message: its streams share a type, so a refusal of it concerns them all."""
+    """One message to the exchange; what it names shares a type, so a refusal concerns it all."""
 
     streams: tuple[str, ...]
     private: bool
+    method: str = "SUBSCRIBE"
 
     def chunks(self, size: int) -> "list[Request]":
         """The same in messages of at most `size` names."""
         names = self.streams
         return [
-            Request(names[start : start + size], self.private)
+            Request(names[start : start + size], self.private, self.method)
             for start in range(0, len(names), size)
         ]
 
     def render(self, signature: Sequence[str] | None = None) -> str:
-        body: dict[str, object] = {"method": "SUBSCRIBE", "params": list(self.streams)}
+        body: dict[str, object] = {"method": self.method, "params": list(self.streams)}
         if signature is not None:
             body["signature"] = list(signature)
         return json.dumps(body, separators=(",", ":"))
 
 
-@dataclass(slots=True)
 class Subscriptions:
-    """The subscriptions of one connection: wanted, then confirmed or refused."""
+    """The subscriptions of one connection."""
 
-    streams: Sequence[Stream]
-    confirmed: set[str] = field(default_factory=set)
-    refused: dict[str, str] = field(default_factory=dict)
+    def __init__(self, streams: Iterable[Stream]) -> None:
+        self.by_name = {stream.name: Subscription(stream) for stream in streams}
+
+    def names(self) -> list[str]:
+        """All that is wanted here."""
+        return list(self.by_name)
+
+    def add(self, streams: Iterable[Stream]) -> None:
+        """Want these, too."""
+        for stream in streams:
+            self.by_name.setdefault(stream.name, Subscription(stream))
+
+    def remove(self, names: Iterable[str]) -> list[Request]:
+        """Want these no more: what to say for it."""
+        gone = [self.by_name.pop(name).stream for name in list(names) if name in self.by_name]
+        return grouped(gone, "UNSUBSCRIBE")
 
     def requests(self) -> list[Request]:
-        """The messages that subscribe to everything wanted, public first."""
-        groups: dict[tuple[bool, str], list[str]] = {}
-        for stream in sorted(self.streams, key=lambda stream: stream.is_private):
-            kind = f"{stream.type}.{stream.window}"
-            groups.setdefault((stream.is_private, kind), []).append(stream.name)
-        return [Request(tuple(names), private) for (private, _), names in groups.items()]
+        """The messages that ask for everything not asked for yet, public first."""
+        return grouped(
+            [each.stream for each in self.by_name.values() if each.state is State.WANTED]
+        )
 
-    def heard(self, name: str) -> bool:
-        """A message of the stream came: True the first time."""
-        if name in self.confirmed:
-            return False
-        self.confirmed.add(name)
-        self.refused.pop(name, None)
-        return True
+    def asked(self, names: Iterable[str], now_us: int) -> None:
+        """A request for these went out."""
+        for name in names:
+            subscription = self.by_name.get(name)
+            if subscription is not None and subscription.state is not State.CONFIRMED:
+                subscription.asked_us = now_us
+                if subscription.state is State.WANTED:
+                    subscription.state = State.PENDING
 
-    def refuse(self, code: int) -> Sequence[str]:
+    def heard(self, name: str, now_us: int) -> State | None:
+        """A message of the stream came. Its state before, where that has changed."""
+        subscription = self.by_name.get(name)
+        if subscription is None:
+            return None
+        subscription.heard_us = now_us
+        if subscription.state is State.CONFIRMED:
+            return None
+        before, subscription.state = subscription.state, State.CONFIRMED
+        subscription.reason = ""
+        return before
+
+    def candidates(self, code: int) -> list[str]:
         """An error frame came: the streams that it can be about."""
-        candidates = self._candidates(code)
-        reason = REFUSALS.get(code, f"the exchange answered with error {code}")
-        self.refused.update(dict.fromkeys(candidates, reason))
-        return candidates
-
-    def pending(self) -> Iterable[str]:
-        """Wanted, and neither confirmed nor refused yet (a quiet stream may stay so for long)."""
-        return [
-            stream.name
-            for stream in self.streams
-            if stream.name not in self.confirmed and stream.name not in self.refused
+        asked = [
+            each.stream
+            for each in self.by_name.values()
+            if each.state in (State.PENDING, State.SILENT)
         ]
+        if code == BAD_SIGNATURE:
+            return [stream.name for stream in asked if stream.is_private]
+        if code == UNKNOWN_WINDOW:
+            return [stream.name for stream in asked if stream.window]
+        proven = {
+            each.stream.type for each in self.by_name.values() if each.state is State.CONFIRMED
+        }
+        return [stream.name for stream in asked if stream.type not in proven]
 
-    def _candidates(self, code: int) -> Sequence[str]:
-        open_streams = [stream for stream in self.streams if stream.name not in self.confirmed]
-        if code == 4003:
-            return [stream.name for stream in open_streams if stream.is_private]
-        if code == 4008:
-            return [stream.name for stream in open_streams if stream.window]
-        proven = {stream.type for stream in self.streams if stream.name in self.confirmed}
-        return [stream.name for stream in open_streams if stream.type not in proven]
+    def reject(self, names: Iterable[str], code: int) -> None:
+        """The exchange said no to these."""
+        reason = REFUSALS.get(code, f"the exchange answered with error {code}")
+        for name in names:
+            if (subscription := self.by_name.get(name)) is not None:
+                subscription.state, subscription.reason = State.REJECTED, reason
+
+    def ask_again(self, names: Iterable[str]) -> None:
+        """Whatever was said of these: they are to be asked for anew."""
+        for name in names:
+            if (subscription := self.by_name.get(name)) is not None:
+                subscription.state, subscription.reason = State.WANTED, ""
+
+    def of(self, state: State) -> list[Subscription]:
+        """Those that are so."""
+        return [each for each in self.by_name.values() if each.state is state]
+
+
+def grouped(streams: Iterable[Stream], method: str = "SUBSCRIBE") -> list[Request]:
+    """One request for each type and window, public first."""
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for stream in sorted(streams, key=lambda stream: stream.is_private):
+        kind = f"{stream.type}.{stream.window}"
+        groups.setdefault((stream.is_private, kind), []).append(stream.name)
+    return [Request(tuple(names), private, method) for (private, _), names in groups.items()]

@@ -54,6 +54,10 @@ class Exchange(Section):
     rest_url: Annotated[str, _exchange_url("https", "http")] = "https://api.backpack.exchange"
     compression: bool = False
     connections: Annotated[int, Field(ge=1, le=64)] = 1
+    connections_per_stream: Annotated[int, Field(ge=1, le=3)] = 1
+    max_connection_age_s: Annotated[float, Field(gt=0)] | None = 43_200
+    handshakes_per_s: PositiveFloat = 2
+    requests_per_s: PositiveFloat = 10
     open_timeout_s: PositiveFloat = 10
     rest_timeout_s: PositiveFloat = 10
     ping_interval_s: PositiveFloat = 20

@@ -1,8 +1,8 @@
 """A TCP proxy between a client and a server on loopback that can lose what it is told to lose.
 
 `lose_reply()` lets the next request through and cuts the connection instead of handing the answer
-back: the client cannot know what was applied. `cut()` ends all connections at once, `refuses` lets
-no new one in.
+back: the client cannot know what was applied. `cut()` ends all connections at once, `cut_one()` the
+oldest, `refuses` lets no new one in.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ class Proxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
-        self._pairs: set[asyncio.StreamWriter] = set()
+        self._pairs: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
         self._lose = 0
         self.port = 0
         self.refuses = False
@@ -25,8 +25,11 @@ class Proxy:
         self._lose += count
 
     def cut(self) -> None:
-        for writer in list(self._pairs):
-            writer.transport.abort()
+        for pair in list(self._pairs):
+            _abort(pair)
+
+    def cut_one(self) -> None:
+        _abort(self._pairs.pop(0))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuses:
@@ -37,20 +40,26 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        self._pairs |= {writer, server_writer}
+        pair = (writer, server_writer)
+        self._pairs.append(pair)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._forward(reader, server_writer, replies=False))
-                tasks.create_task(self._forward(server_reader, writer, replies=True))
+                tasks.create_task(self._forward(reader, server_writer, pair, replies=False))
+                tasks.create_task(self._forward(server_reader, writer, pair, replies=True))
         except asyncio.CancelledError:
             pass  # the test is over
         finally:
-            self._pairs -= {writer, server_writer}
-            writer.transport.abort()
-            server_writer.transport.abort()
+            if pair in self._pairs:
+                self._pairs.remove(pair)
+            _abort(pair)
 
     async def _forward(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        *,
+        replies: bool,
     ) -> None:
         try:
             while data := await reader.read(65_536):
@@ -62,7 +71,12 @@ class Proxy:
                 await writer.drain()
         except OSError:
             pass
-        self.cut()
+        _abort(pair)
+
+
+def _abort(pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> None:
+    for writer in pair:
+        writer.transport.abort()
 
 
 @asynccontextmanager

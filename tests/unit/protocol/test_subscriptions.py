@@ -1,8 +1,9 @@
 """What is said to subscribe, and what an error frame can be about."""
 
 from bridge.contract.streams import parse_stream
-from bridge.protocol.subscriptions import Request, Subscriptions
+from bridge.protocol.subscriptions import Request, State, Subscriptions
 
+NOW_US = 1_790_915_531_000_000
 NAMES = (
     "trade.SOL_USDC",
     "depth.SOL_USDC",
@@ -44,37 +45,75 @@ def test_a_long_request_is_cut() -> None:
     assert all(chunk.private for chunk in request.chunks(2))
 
 
-def test_a_stream_is_confirmed_by_its_first_message() -> None:
+def asked() -> Subscriptions:
     subject = subscriptions()
+    subject.asked(NAMES, NOW_US)
+    return subject
 
-    assert subject.heard("trade.SOL_USDC") is True
-    assert subject.heard("trade.SOL_USDC") is False
-    assert "trade.SOL_USDC" not in subject.pending()
+
+def test_a_stream_is_wanted_then_pending_then_confirmed_by_its_first_message() -> None:
+    subject = subscriptions()
+    trades = subject.by_name["trade.SOL_USDC"]
+    assert trades.state is State.WANTED
+
+    subject.asked(NAMES, NOW_US)
+    assert trades.state is State.PENDING
+    assert subject.requests() == []
+
+    assert subject.heard("trade.SOL_USDC", NOW_US + 1) is State.PENDING
+    assert subject.heard("trade.SOL_USDC", NOW_US + 2) is None
+    assert (trades.state, trades.heard_us) == (State.CONFIRMED, NOW_US + 2)
+    assert trades not in subject.of(State.PENDING)
 
 
 def test_a_bad_signature_concerns_the_private_streams() -> None:
-    subject = subscriptions()
+    subject = asked()
 
-    assert subject.refuse(4003) == ["account.orderUpdate"]
-    assert "signature" in subject.refused["account.orderUpdate"]
+    assert subject.candidates(4003) == ["account.orderUpdate"]
+    subject.reject(["account.orderUpdate"], 4003)
+    assert "signature" in subject.by_name["account.orderUpdate"].reason
 
 
 def test_a_bad_window_concerns_the_windows() -> None:
-    assert subscriptions().refuse(4008) == ["depth.200ms.SOL_USDC"]
+    assert asked().candidates(4008) == ["depth.200ms.SOL_USDC"]
+
+
+def test_what_was_not_asked_for_cannot_be_refused() -> None:
+    assert subscriptions().candidates(4006) == []
 
 
 def test_an_unknown_stream_is_not_of_a_type_that_has_spoken() -> None:
-    subject = subscriptions()
+    subject = asked()
     for name in ("trade.BTC_USDC", "depth.SOL_USDC", "account.orderUpdate"):
-        subject.heard(name)
+        subject.heard(name, NOW_US)
 
-    assert subject.refuse(4006) == ["liquidation"]
+    assert subject.candidates(4006) == ["liquidation"]
 
 
 def test_a_stream_that_speaks_after_all_is_not_refused() -> None:
-    subject = subscriptions()
-    subject.refuse(4006)
+    subject = asked()
+    subject.reject(["liquidation"], 4006)
 
-    subject.heard("liquidation")
+    assert subject.heard("liquidation", NOW_US) is State.REJECTED
 
-    assert "liquidation" not in subject.refused
+    assert subject.of(State.REJECTED) == []
+
+
+def test_streams_come_and_go() -> None:
+    subject = asked()
+    subject.add([parse_stream("trade.ETH_USDC"), parse_stream("trade.SOL_USDC")])
+
+    assert [request.streams for request in subject.requests()] == [("trade.ETH_USDC",)]
+    assert [request.render() for request in subject.remove(["trade.SOL_USDC", "gone"])] == [
+        '{"method":"UNSUBSCRIBE","params":["trade.SOL_USDC"]}'
+    ]
+    assert "trade.SOL_USDC" not in subject.names()
+
+
+def test_what_is_to_be_asked_again_is_wanted() -> None:
+    subject = asked()
+    subject.reject(["liquidation"], 4006)
+
+    subject.ask_again(["liquidation", "gone"])
+
+    assert [request.streams for request in subject.requests()] == [("liquidation",)]

@@ -1,0 +1,118 @@
+"""Connections that are replaced or doubled: nothing is missing, nothing twice, nothing marked."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from tests.integration.bridge.test_connections import told
+from tests.support import truth
+from tests.support.bridge_run import BridgeRun, entries, running_bridge
+from tests.support.eventually import eventually_async
+from tests.support.proxy import running_proxy
+from tests.support.simulator_process import RunningSimulator, running_simulator
+
+PERP = "SOL_USDC_PERP"
+STREAMS = [
+    f"{kind}.{market}"
+    for market in (PERP, "BTC_USDC")
+    for kind in ("trade", "depth", "depth.200ms", "bookTicker", "ticker", "kline.1s")
+] + [f"markPrice.{PERP}", "account.orderUpdate", "account.balanceUpdate"]
+
+
+def urls(exchange: RunningSimulator, **settings: object) -> dict[str, object]:
+    quick = {"reconnect_initial_s": 0.05, "reconnect_max_s": 0.5}
+    return {"ws_url": exchange.ws_url, "rest_url": exchange.rest_url, **quick, **settings}
+
+
+async def is_whole(client: redis.Redis, ledger: Path, bridge: BridgeRun) -> list[str]:
+    """How Redis differs from what the exchange sent, once all of it has arrived."""
+    sent = truth.sent_by_stream(truth.read_ledger(ledger))
+
+    def counts_agree() -> bool:
+        return all(
+            len(truth.messages(entries(client, stream))) >= len(frames)
+            for stream, frames in sent.items()
+        )
+
+    with suppress(AssertionError):  # the comparison says what is missing
+        await eventually_async(counts_agree, "all is in Redis", 10)
+    assert await bridge.stop() == 0
+    return [
+        fault
+        for stream, frames in sent.items()
+        for fault in truth.compare(stream, frames, entries(client, stream))
+    ]
+
+
+def causes(client: redis.Redis, streams: Iterable[str]) -> set[str]:
+    return {
+        fields["cause"]
+        for stream in streams
+        for _, fields in entries(client, stream)
+        if fields["type"] == "gap"
+    }
+
+
+async def is_put_out(exchange: RunningSimulator, seconds: int) -> None:
+    async def is_there() -> bool:
+        streams = (await told(exchange, "stats"))["streams"]
+        return bool(streams.get(f"markPrice.{PERP}", 0) >= seconds)
+
+    await eventually_async(is_there, f"{seconds} seconds of market")
+
+
+@pytest.mark.parametrize("per_stream", [1, 2])
+async def test_replacing_old_connections_leaves_no_trace(
+    tmp_path: Path, redis_url: str, per_stream: int
+) -> None:
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    ledger = tmp_path / "ledger.jsonl"
+    async with running_simulator("--rate", "500", "--seed", "5", ledger=ledger) as exchange:
+        settings = urls(exchange, max_connection_age_s=2, connections_per_stream=per_stream)
+        async with running_bridge(
+            tmp_path, exchange.ws_url, redis_url, STREAMS, exchange=settings
+        ) as bridge:
+            await eventually_async(
+                lambda: bridge.log().count("feed_replaced") >= 6, "each was replaced several times"
+            )
+            assert "feed_not_replaced" not in bridge.log()
+            exchange.stop()
+            faults = await is_whole(client, ledger, bridge)
+
+    assert faults == []
+    assert causes(client, STREAMS) == {"start"}
+
+
+async def test_with_two_connections_no_cut_makes_a_hole(tmp_path: Path, redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    ledger = tmp_path / "ledger.jsonl"
+    async with running_simulator("--rate", "500", "--seed", "6", ledger=ledger) as exchange:
+        parts = urlsplit(exchange.ws_url)
+        async with running_proxy(str(parts.hostname), int(parts.port or 0)) as proxy:
+            settings = urls(exchange, ws_url=f"ws://127.0.0.1:{proxy.port}",
+                            connections_per_stream=2)  # fmt: skip
+            async with running_bridge(
+                tmp_path, exchange.ws_url, redis_url, STREAMS, exchange=settings
+            ) as bridge:
+                for turn in range(5):
+                    await eventually_async(
+                        lambda turn=turn: (
+                            bridge.log().count("feed_connected") == 4 + turn
+                            and all(each["connected"] for each in bridge.status()["connections"])
+                        ),
+                        "all four connections are there",
+                    )
+                    now = (await told(exchange, "stats"))["streams"][f"markPrice.{PERP}"]
+                    await is_put_out(exchange, now + 3)
+                    proxy.cut_one()
+                exchange.stop()
+                faults = await is_whole(client, ledger, bridge)
+                status = bridge.status()
+
+    assert faults == []
+    assert causes(client, STREAMS) == {"start"}
+    assert all(line["doubles"] for name, line in status["streams"].items() if name in STREAMS)

@@ -1,0 +1,373 @@
+"""Whatever exchange and network do to a connection: it goes on, and says what was missed."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.support import frames
+from tests.support.eventually import eventually_async
+from tests.support.hearing_lane import Ears, hearing_lanes, now_us
+from tests.support.redis_server import free_port
+from tests.support.scripted_exchange import (
+    BINARY,
+    TEXT,
+    Client,
+    ScriptedExchange,
+    frame,
+    scripted_exchange,
+)
+
+TRADES, LIQUIDATIONS = "trade.BTC_USDC_PERP", "liquidation"
+NAMES = [TRADES, LIQUIDATIONS]
+
+
+def trade(number: int) -> str:
+    message = json.loads(frames.TRADE)
+    message["data"] |= {"t": number, "T": now_us(), "E": now_us()}
+    return json.dumps(message)
+
+
+def say_trades(client: Client, first: int, last: int) -> None:
+    for number in range(first, last + 1):
+        client.send(trade(number))
+
+
+@pytest.fixture
+async def exchange() -> AsyncIterator[ScriptedExchange]:
+    async with scripted_exchange() as scripted:
+        yield scripted
+
+
+async def client_of(exchange: ScriptedExchange, number: int = 1) -> Client:
+    """The n-th client, once it has subscribed to everything."""
+    await eventually_async(
+        lambda: (
+            len(exchange.clients) >= number
+            and set(exchange.clients[number - 1].subscribed) >= set(NAMES)
+        ),
+        f"client {number} has subscribed",
+    )
+    return exchange.clients[number - 1]
+
+
+async def heard(ears: Ears, last: int) -> None:
+    await eventually_async(
+        lambda: (ears.numbers(TRADES) or [0])[-1] == last, f"trade {last} is heard"
+    )
+
+
+async def test_a_port_that_refuses_is_tried_again_until_it_opens() -> None:
+    port = free_port()
+    async with hearing_lanes(f"ws://127.0.0.1:{port}", NAMES) as ears:
+        await eventually_async(lambda: ears.lanes[0].attempts > 3, "it is tried again")
+        assert "Connect call failed" in ears.lanes[0].trouble
+        async with scripted_exchange(port) as exchange:
+            (await client_of(exchange)).send(trade(1))
+            await heard(ears, 1)
+        assert ears.lanes[0].status()["trouble"] == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ws://no-such-host.invalid", "gaierror"),
+        ("ws://127.0.0.1:1", "Connect call failed"),
+    ],
+)
+async def test_a_name_or_port_that_leads_nowhere_is_said(url: str, reason: str) -> None:
+    async with hearing_lanes(url, NAMES) as ears:
+        await eventually_async(lambda: reason in ears.lanes[0].trouble, "the reason is told")
+        assert not ears.lanes[0].is_connected
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path))
+    server = await asyncio.start_server(ScriptedExchange().serve, "127.0.0.1", 0, ssl=context)
+    async with (
+        server,
+        hearing_lanes(f"wss://127.0.0.1:{server.sockets[0].getsockname()[1]}", NAMES) as ears,
+    ):
+        await eventually_async(lambda: ears.lanes[0].attempts > 2, "it is tried again")
+        assert "CERTIFICATE_VERIFY_FAILED" in ears.lanes[0].trouble
+
+
+def self_signed(folder: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = folder / "self-signed.pem"
+    path.write_bytes(secret + certificate.public_bytes(pem))
+    return path
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
+async def test_a_refused_handshake_is_not_repeated_before_the_exchange_says(
+    exchange: ScriptedExchange, status: str
+) -> None:
+    refusal = f"HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    exchange.handshakes = [refusal.encode()]
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        await eventually_async(lambda: ears.lanes[0].trouble.startswith("refused"), "it is told")
+        assert ears.lanes[0].trouble == f"refused with HTTP {status[:3]}, not before 1 s"
+        (await client_of(exchange)).send(trade(1))
+        await heard(ears, 1)
+
+    assert exchange.attempts[1] - exchange.attempts[0] >= 0.99
+
+
+async def test_refusals_without_a_time_are_repeated_later_and_later(
+    exchange: ScriptedExchange,
+) -> None:
+    refusal = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+    exchange.handshakes = [refusal] * 6
+    async with hearing_lanes(
+        exchange.url, NAMES, reconnect_initial_s=0.05, reconnect_max_s=0.4
+    ) as ears:
+        (await client_of(exchange)).send(trade(1))
+        await heard(ears, 1)
+
+    pauses = [later - earlier for earlier, later in pairwise(exchange.attempts)]
+    assert pauses[0] < 0.2 < pauses[-1]  # between 0.025 and 0.05 at first, 0.2 and 0.4 at last
+
+
+async def test_what_passes_while_a_connection_is_reset_is_marked(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        client = await client_of(exchange)
+        say_trades(client, 1, 20)
+        await heard(ears, 20)
+        client.cut()
+
+        (await client_of(exchange, 2)).send(trade(23))
+        await heard(ears, 23)
+        await eventually_async(lambda: ears.gaps(LIQUIDATIONS), "the deaf interval is marked")
+
+        assert ears.gaps(LIQUIDATIONS) == ["connection lost"]
+        assert ears.intake.lines[TRADES].pending[-1].cause == "connection lost"
+
+
+async def test_after_a_goodbye_it_is_back_at_once(exchange: ScriptedExchange) -> None:
+    async with hearing_lanes(
+        exchange.url, NAMES, reconnect_initial_s=30, reconnect_max_s=60
+    ) as ears:
+        client = await client_of(exchange)
+        say_trades(client, 1, 20)
+        client.close()
+
+        (await client_of(exchange, 2)).send(trade(21))
+        await heard(ears, 21)
+
+        assert ears.numbers(TRADES) == list(range(1, 22))
+
+
+async def test_a_socket_that_is_open_and_dead_is_found_and_replaced(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        client = await client_of(exchange)
+        say_trades(client, 1, 20)
+        await heard(ears, 20)
+        exchange.answers_pings = False
+        asleep_s = asyncio.get_running_loop().time()
+
+        await eventually_async(lambda: client.is_gone, "it is given up")
+        exchange.answers_pings = True
+        (await client_of(exchange, 2)).send(trade(21))
+        await heard(ears, 21)
+
+        # ping_interval_s and up to a quarter of it, then ping_timeout_s: 0.9 s here
+        assert asyncio.get_running_loop().time() - asleep_s < 5
+        assert ears.lanes[0].trouble.endswith("half-open")
+
+
+async def test_a_server_that_never_pongs_but_speaks_is_heard(exchange: ScriptedExchange) -> None:
+    exchange.answers_pings = False
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        client = await client_of(exchange)
+        for number in range(1, 31):
+            client.send(trade(number))
+            await asyncio.sleep(0.05)  # the pace of a market, for longer than a dead socket lives
+        await heard(ears, 30)
+
+        assert len(exchange.clients) == 1
+        assert set(ears.answered) == set(NAMES)  # so much time has passed that it must have them
+
+
+async def test_a_quiet_connection_that_answers_lives(exchange: ScriptedExchange) -> None:
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        client = await client_of(exchange)
+        await eventually_async(lambda: ears.answered, "it is answered")
+        first_us = ears.intake.heard_up_to_us()[LIQUIDATIONS]
+
+        await eventually_async(
+            lambda: ears.intake.heard_up_to_us()[LIQUIDATIONS] > first_us,
+            "its answers prove that nothing was said",
+        )
+        assert exchange.open == [client]
+
+
+async def test_rubbish_is_set_aside_whole_and_what_follows_is_heard(
+    exchange: ScriptedExchange,
+) -> None:
+    deep = b'{"stream":"' + TRADES.encode() + b'","data":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    rubbish = [
+        (b"rubbish", TEXT),
+        (b"\x00\x01\x02", BINARY),
+        (b'{"stream":"trade.\xff"', TEXT),
+        (deep, TEXT),
+        (b'{"stream":"' + TRADES.encode() + b'","data":{"e":"trade"}}', TEXT),
+        (b'["an", "array"]', TEXT),
+        (b"", TEXT),
+    ]
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        client = await client_of(exchange)
+        client.send(trade(1))
+        for body, opcode in rubbish:
+            client.send(body, opcode)
+        client.send(trade(2).encode(), BINARY)
+        await heard(ears, 2)
+
+        assert ears.numbers(TRADES) == [1, 2]
+        assert len(ears.quarantined()) == len(rubbish)
+        assert len(exchange.clients) == 1
+
+
+async def test_a_giant_frame_ends_the_connection_not_the_hearing(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES, max_frame_bytes=100_000) as ears:
+        client = await client_of(exchange)
+        client.send(trade(1))
+        await heard(ears, 1)
+        client.send(b"[" + b" " * 200_000 + b"]")
+
+        (await client_of(exchange, 2)).send(trade(2))
+        await heard(ears, 2)
+
+        assert "1009" in ears.lanes[0].trouble
+
+
+async def test_frames_that_break_the_protocol_end_the_connection_not_the_hearing(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        client = await client_of(exchange)
+        client.raw(b"\xff\xff\xff\xff")
+
+        (await client_of(exchange, 2)).send(trade(1))
+        await heard(ears, 1)
+
+
+async def test_a_frame_that_trickles_in_is_one(exchange: ScriptedExchange) -> None:
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        client = await client_of(exchange)
+        for byte in frame(TEXT, trade(1).encode()):
+            client.raw(bytes([byte]))
+            await client.writer.drain()
+            await asyncio.sleep(0)
+        await heard(ears, 1)
+
+        assert len(exchange.clients) == 1
+
+
+async def test_a_flood_is_heard_to_its_end_and_in_order(exchange: ScriptedExchange) -> None:
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        client = await client_of(exchange)
+        for first in range(1, 20_001, 500):
+            say_trades(client, first, first + 499)
+            await client.writer.drain()
+        await heard(ears, 20_000)
+
+        assert ears.numbers(TRADES) == list(range(1, 20_001))
+
+
+async def test_nothing_but_rubbish_is_not_listened_to_for_ever(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        client = await client_of(exchange)
+        for _ in range(1500):
+            client.send("rubbish")
+
+        (await client_of(exchange, 2)).send(trade(1))
+        await heard(ears, 1)
+
+        assert ears.lanes[0].trouble == "it brings nothing but rubbish"
+
+
+async def test_a_storm_of_resets_does_not_hammer_the_exchange(
+    exchange: ScriptedExchange,
+) -> None:
+    def cut(client: Client, names: Iterable[str]) -> None:
+        client.cut()
+
+    exchange.greet = cut
+    async with hearing_lanes(
+        exchange.url, NAMES, count=6, handshakes_per_s=10, reconnect_max_s=0.02
+    ):
+        await eventually_async(lambda: len(exchange.attempts) >= 20, "they come again and again")
+    took_s = exchange.attempts[19] - exchange.attempts[0]
+
+    assert took_s >= (20 - 8) / 10 * 0.95  # eight at once, then ten a second, over all lanes
+
+
+async def test_a_stream_that_is_refused_is_told_and_the_rest_goes_on(
+    exchange: ScriptedExchange,
+) -> None:
+    refused = "stockPrice.NVDA"
+
+    def greet(client: Client, names: Iterable[str]) -> None:
+        if refused in names:
+            client.send(frames.ERROR_INVALID_STREAM)
+
+    exchange.greet = greet
+    async with hearing_lanes(exchange.url, [*NAMES, refused, "stockPrice.AAPL"]) as ears:
+        client = await client_of(exchange)
+        client.send(trade(1))
+        await eventually_async(lambda: ears.rejected, "it is refused")
+        client.send(trade(2))
+        await heard(ears, 2)
+        status = ears.lanes[0].status()
+
+        assert ears.rejected == [(refused, 4006)]
+        assert status["refused"] == {refused: "the exchange does not know this stream type"}
+        assert set(status["pending"]) == {LIQUIDATIONS, "stockPrice.AAPL"}
+        assert len(exchange.clients) == 1
+
+
+async def test_an_error_that_means_nothing_to_us_disturbs_nothing(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES) as ears:
+        client = await client_of(exchange)
+        client.send('{"id":null,"error":{"code":4999,"message":"?"}}')
+        client.send('{"id":null,"error":"what"}')
+        client.send('{"result":null,"id":1}')
+        client.send(trade(1))
+        await heard(ears, 1)
+
+        assert len(exchange.clients) == 1

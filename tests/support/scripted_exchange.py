@@ -1,0 +1,149 @@
+"""An exchange that does on the wire whatever a test tells it to, down to single bytes.
+
+Built on plain sockets, so that it can break every rule of WebSocket. `handshakes` holds raw HTTP
+answers for the next connections, before any is let in; `answers_pings` may be switched off at any
+time. A client in `clients` can be sent frames, bytes, a Close, or be cut off.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import struct
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def frame(opcode: int, body: bytes) -> bytes:
+    """A server's frame: whole, and not masked."""
+    size = len(body)
+    if size < 126:
+        head = bytes([0x80 | opcode, size])
+    elif size < 65_536:
+        head = bytes([0x80 | opcode, 126]) + struct.pack(">H", size)
+    else:
+        head = bytes([0x80 | opcode, 127]) + struct.pack(">Q", size)
+    return head + body
+
+
+@dataclass
+class Client:
+    """One client, as the exchange sees it."""
+
+    writer: asyncio.StreamWriter
+    requests: list[dict[str, object]] = field(default_factory=list)
+    is_gone: bool = False
+
+    @property
+    def subscribed(self) -> list[str]:
+        """All that was asked for, in order, without what was left since."""
+        names: list[str] = []
+        for request in self.requests:
+            params = [str(name) for name in request["params"]]  # type: ignore[attr-defined]
+            if request["method"] == "SUBSCRIBE":
+                names += [name for name in params if name not in names]
+            else:
+                names = [name for name in names if name not in params]
+        return names
+
+    def send(self, body: str | bytes, opcode: int = TEXT) -> None:
+        self.raw(frame(opcode, body.encode() if isinstance(body, str) else body))
+
+    def raw(self, wire: bytes) -> None:
+        if not self.is_gone:
+            self.writer.write(wire)
+
+    def close(self, code: int = 1001) -> None:
+        self.raw(frame(CLOSE, struct.pack(">H", code) + b"shutting down"))
+
+    def cut(self) -> None:
+        self.writer.transport.abort()
+
+
+@dataclass
+class ScriptedExchange:
+    """What it is told to be; `greet(client, names)` runs with each subscription."""
+
+    port: int = 0
+    answers_pings: bool = True
+    handshakes: list[bytes] = field(default_factory=list)
+    attempts: list[float] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list)
+    greet: Callable[[Client, Iterable[str]], None] = lambda client, names: None
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def open(self) -> list[Client]:
+        return [client for client in self.clients if not client.is_gone]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = Client(writer)
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await self._serve(reader, client)
+        client.is_gone = True
+        writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, client: Client) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.attempts.append(asyncio.get_running_loop().time())
+        if self.handshakes:
+            client.writer.write(self.handshakes.pop(0))
+            await client.writer.drain()
+            return
+        key = next(
+            line.partition(b":")[2].strip().decode()
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"sec-websocket-key:")
+        )
+        accept = base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
+        client.writer.write(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+        )
+        self.clients.append(client)
+        while True:
+            opcode, body = await _read_frame(reader)
+            if opcode == PING and self.answers_pings:
+                client.send(body, PONG)
+            elif opcode == TEXT:
+                request = json.loads(body)
+                client.requests.append(request)
+                if request["method"] == "SUBSCRIBE":
+                    self.greet(client, request["params"])
+            elif opcode == CLOSE:
+                client.send(body, CLOSE)
+                await client.writer.drain()
+                return
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    first, second = await reader.readexactly(2)
+    size = second & 0x7F
+    if size == 126:
+        (size,) = struct.unpack(">H", await reader.readexactly(2))
+    elif size == 127:
+        (size,) = struct.unpack(">Q", await reader.readexactly(8))
+    mask = await reader.readexactly(4)
+    body = await reader.readexactly(size)
+    return first & 0x0F, bytes(byte ^ mask[at % 4] for at, byte in enumerate(body))
+
+
+@asynccontextmanager
+async def scripted_exchange(port: int = 0) -> AsyncIterator[ScriptedExchange]:
+    """An exchange on a port of its own, until the block ends."""
+    exchange = ScriptedExchange()
+    server = await asyncio.start_server(exchange.serve, "127.0.0.1", port)
+    exchange.port = server.sockets[0].getsockname()[1]
+    try:
+        yield exchange
+    finally:
+        server.close()
+        for client in exchange.clients:
+            client.cut()
