@@ -5,10 +5,8 @@ interrupted a second time.
 """
 
 import asyncio
-import os
-import signal
+from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -18,15 +16,15 @@ from bridge.errors import BridgeError, ConfigError
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.logs import setup_logs
 from bridge.runtime.masking import masked_text
+from consumers.commands import replay
 from consumers.commands.asking import word
 from consumers.commands.deadletters import deadletters
+from consumers.commands.stopping import INTERRUPTED, stop_on_signals
 from consumers.consumer import options_of
 from consumers.link import Stop
 from consumers.loading import SAMPLES, load, options
 from consumers.policy import start_position
 from consumers.worker import DEFAULT_LEASE_S, Settings, default_name, run_worker
-
-INTERRUPTED = 130
 
 
 class Door(TyperGroup):
@@ -56,6 +54,7 @@ door = typer.Typer(
 
 
 door.add_typer(deadletters, name="deadletters")
+door.command("replay")(replay.command)
 
 
 @door.command("list")
@@ -97,7 +96,8 @@ def run(
     start: Annotated[
         str,
         typer.Option(
-            "--from", help="Where a new group begins: beginning, new, or after an entry ID."
+            "--from",
+            help="Where a new group begins: beginning, new, a time (UTC), 2h (ago), after an ID.",
         ),
     ] = "beginning",
     option: Annotated[
@@ -129,7 +129,7 @@ def run(
         group=word(group or kind.name, "--group"),
         name=word(name or default_name(), "--name"),
         patterns=tuple(streams or kind.streams),
-        start=start_position(start),
+        start=start_position(start, datetime.now(UTC)),
         lease_s=lease,
         options=options(option or ()),
     )
@@ -138,19 +138,7 @@ def run(
 
 async def _until_stopped(settings: Settings, config: Config) -> None:
     stop = Stop()
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            os._exit(INTERRUPTED)
-        asked = True
-        loop.call_soon_threadsafe(stop.set)
-
-    # Not the loop's own handlers: a sync handler that hangs would keep those from running.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
+    stop_on_signals(stop)
     await run_worker(settings, config, stop)
 
 

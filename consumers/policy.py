@@ -6,10 +6,12 @@ Knows no clock, no Redis and no random source of its own.
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from random import Random
 from typing import TypeVar
 
 from bridge.errors import ConfigError
+from consumers.span import bound_id
 
 T = TypeVar("T")
 
@@ -85,19 +87,38 @@ def is_unfinished(deliveries: int, attempts: int) -> bool:
 
 BEGINNING = "0-0"
 NEW = "$"
+_LAST_SEQUENCE = 2**64 - 1
 
 
-def start_position(text: str) -> str:
-    """`beginning`, `new`, or an entry ID (reading starts after it), as Redis writes it."""
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def ago(text: str) -> timedelta | None:
+    """`90s`, `30m`, `2h`, `1d`: how long ago; None for other texts."""
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+
+
+def start_position(text: str, now: datetime) -> str:
+    """Where to begin, as Redis writes it. Redis begins *after* the position.
+
+    `beginning`, `new`, an entry ID (reading starts after it), a time (with what is of that time),
+    or how long ago.
+    """
     if text == "beginning":
         return BEGINNING
     if text == "new":
         return NEW
     if re.fullmatch(r"[0-9]{1,19}(-[0-9]{1,19})?", text):
         return text if "-" in text else f"{text}-0"
-    raise ConfigError(
-        f"--from {text!r}: write beginning, new, or an entry ID such as 1788368290062-0"
-    )
+    try:
+        first_ms = int(bound_id(ago(text) or text, now).split("-")[0])
+    except ConfigError:
+        raise ConfigError(
+            f"--from {text!r}: write beginning, new, a time such as 2026-09-02T16:44 (UTC), how "
+            "long ago (2h), or an entry ID such as 1788368290062-0"
+        ) from None
+    return f"{first_ms - 1}-{_LAST_SEQUENCE}" if first_ms else BEGINNING
 
 
 def start_of(start: str, *, found_later: bool) -> str:

@@ -59,7 +59,7 @@ def test_help_is_enough_to_work_from(tmp_path: Path) -> None:
         (["run", "no.such:Thing"], "cannot import no.such"),
         (["run", "candles", "--option", "intervals=7m"], "'7m' is no interval"),
         (["run", "candles", "--option", "levels=7"], "candles has no option 'levels'"),
-        (["run", "tail", "--from", "yesterday"], "write beginning, new, or an entry ID"),
+        (["run", "tail", "--from", "yesterday"], "write beginning, new, a time"),
         (["run", "tail", "--group", "a b"], "--group 'a b'"),
         (["run", "tail", "--config", "none.yaml"], "none.yaml"),
     ],

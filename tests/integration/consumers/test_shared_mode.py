@@ -93,6 +93,14 @@ def test_an_id_begins_after_it(counting: Bench) -> None:
     assert seen(counting) == Counter([8, 9, 10])
 
 
+def test_a_time_begins_with_what_is_of_that_time(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 10))
+    counting.start(*RUN, "--from", "2026-09-02T16:44:00.007")
+    counting.await_group(STREAM, "counting", last_id(10))
+    assert seen(counting) == Counter([7, 8, 9, 10])
+
+
 def test_workers_of_a_group_share_and_only_they(counting: Bench) -> None:
     counting.register(STREAM)
     workers = [counting.start(*RUN) for _ in range(2)]

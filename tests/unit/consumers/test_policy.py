@@ -1,5 +1,6 @@
 """Decisions of the kit, where a law can be stated."""
 
+from datetime import UTC, datetime
 from random import Random
 
 import pytest
@@ -75,13 +76,29 @@ def test_delays_grow_to_half_a_minute() -> None:
     [("beginning", "0-0"), ("new", "$"), ("1788-5", "1788-5"), ("1788", "1788-0")],
 )
 def test_where_to_begin(text: str, position: str) -> None:
-    assert start_position(text) == position
+    assert start_position(text, NOW) == position
 
 
-@pytest.mark.parametrize("text", ["end", "", "1-2-3", "-1", "12:30"])
+NOW = datetime(2026, 9, 2, 16, 44, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("2026-09-02T16:44", "1788367439999-18446744073709551615"),
+        ("2026-09-02T18:44+02:00", "1788367439999-18446744073709551615"),
+        ("2h", "1788360239999-18446744073709551615"),
+        ("90s", "1788367349999-18446744073709551615"),
+    ],
+)
+def test_a_time_begins_with_what_is_of_that_time(text: str, position: str) -> None:
+    assert start_position(text, NOW) == position
+
+
+@pytest.mark.parametrize("text", ["end", "", "1-2-3", "-1", "12:30", "2y", "yesterday"])
 def test_where_not_to_begin(text: str) -> None:
-    with pytest.raises(ConfigError, match="write beginning, new, or an entry ID"):
-        start_position(text)
+    with pytest.raises(ConfigError, match="write beginning, new, a time"):
+        start_position(text, NOW)
 
 
 def test_all_of_a_stream_that_appears_later_is_new() -> None:
