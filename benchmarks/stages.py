@@ -116,7 +116,7 @@ def _hearing(workload: Workload) -> Hearing:
 def _publish(intake: Intake, now_us: int, watch: Watch) -> None:
     """Everything that waits; each batch is answered as appended."""
     for line in intake.every_line():
-        if isinstance(line, UnnumberedLine) and line.tail_from_ms() is not None:
+        if isinstance(line, UnnumberedLine) and line.tail_wanted(now_us):
             line.read_tail(Tail("0-0", ()))
         while line.pending:
             with watch.timing("take"):

@@ -7,6 +7,7 @@ go.
 import asyncio
 import os
 import random
+import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -14,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import structlog
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from bridge import __version__
 from bridge.contract import keys
@@ -28,7 +29,8 @@ from bridge.journal.keeper import Keeper, Room
 from bridge.journal.owner import Owner
 from bridge.journal.segments import SegmentWriter
 from bridge.pipeline.intake import Intake, stream_lines
-from bridge.publish.heartbeat import Heartbeat
+from bridge.pipeline.peers import BEHIND_US, Word
+from bridge.publish.heartbeat import Far, Heartbeat
 from bridge.publish.publisher import Limits, Publisher, PublishSettings
 from bridge.publish.wire import Target
 from bridge.runtime.backoff import Backoff
@@ -127,6 +129,7 @@ class Bridge(_Ears):
         super().__init__(config, key)
         self._redis_url = redis_url
         self._redis = Target.from_url(redis_url)
+        self.intake.company.expect()
         self._started_us = now_us()
         self.publisher = Publisher(
             self.intake,
@@ -177,6 +180,8 @@ class Bridge(_Ears):
             "frames": self.intake.counts.frames,
             "quarantined": self.intake.counts.quarantined,
             "unknown_fields": self.intake.counts.unknown_fields,
+            "rank": self.intake.company.rank,
+            "peers": sorted(self.intake.company.live),
             "connections": self.feed.status(),
             "streams": {
                 line.stream.name: {
@@ -214,31 +219,21 @@ class Bridge(_Ears):
         return left
 
     async def _beat(self, heartbeat: Heartbeat) -> None:
-        """First learn what an earlier bridge had heard, then beat."""
+        """First learn what other and earlier bridges have heard, then beat."""
         while True:
             try:
-                heard = await heartbeat.heard_before()
-                break
-            except BusyLoadingError:
-                await asyncio.sleep(0.5)
-            except ResponseError as error:
-                log.warning("heard_marks_unreadable", reason=str(error))
-                heard = {}
+                heard = await heartbeat.begin()
                 break
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(0.5)
         self.hearing.resume(heard)
         await heartbeat.run()
 
-    def _heard_us(self) -> dict[str, int]:
-        """Unnumbered streams whose every message heard so far is in Redis → up to when."""
+    def _how_far(self) -> Far:
+        intake = self.intake
         if not self.hearing.is_live:
-            return {}
-        return {
-            name: us
-            for name, us in self.intake.heard_up_to_us().items()
-            if not self.intake.lines[name].pending
-        }
+            return Far({}, intake.held(), BEHIND_US, {})
+        return Far(intake.heard_us(), intake.held(), intake.oldest_us(), intake.settled_until_us())
 
     def _on_items(self) -> None:
         self.publisher.wake()
@@ -278,10 +273,18 @@ class Bridge(_Ears):
             yield Heartbeat(
                 client,
                 config.redis.key_prefix,
-                config.instance,
                 self.streams,
-                self.status,
-                self._heard_us,
+                me=Word(
+                    instance=config.instance,
+                    session=secrets.token_hex(8),
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                ),
+                company=self.intake.company,
+                clock_us=now_us,
+                status=self.status,
+                how_far=self._how_far,
+                on_look=self.publisher.wake,
             )
         finally:
             await client.aclose()

@@ -2,6 +2,7 @@
 
 bridge:streams     hash    stream name → {"type", "identity", "symbol", "private"} as JSON
 bridge:status      hash    instance → its status as JSON, each second
+bridge:peers       hash    instance → how far it is, for other bridges, as JSON, each second
 bridge:heard       hash    stream → µs: everything the exchange sent up to here is in the stream
 bridge:account     string  fingerprint of the public key whose private streams are published here
 bridge:gaps        stream  every hole in a stream: from, to, cause, repaired or not, and how
@@ -11,6 +12,7 @@ consumers:status   hash    <group>/<consumer> → its status as JSON
 
 STREAMS = "bridge:streams"
 STATUS = "bridge:status"
+PEERS = "bridge:peers"
 HEARD = "bridge:heard"
 ACCOUNT = "bridge:account"
 GAPS = "bridge:gaps"

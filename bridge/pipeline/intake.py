@@ -24,6 +24,7 @@ from bridge.pipeline.deafness import NOT_RUNNING, UNSUBSCRIBED, Deaf, Deafness, 
 from bridge.pipeline.items import Item, numbered, snapshot, unnumbered
 from bridge.pipeline.ledger import new_ledger, of_gap, of_mended
 from bridge.pipeline.numbered import BUFFER_FULL, NumberedLine
+from bridge.pipeline.peers import BEHIND_US, Company
 from bridge.pipeline.trade_holes import Mended, Reach, TradeHoles
 from bridge.pipeline.translate import Rejected, translate
 from bridge.pipeline.unnumbered import UnnumberedLine
@@ -66,6 +67,7 @@ class Intake:
         snapshot_every_ms: int = 0,
         snapshot_levels: int = 1000,
     ) -> None:
+        self.company = Company()
         self.lines: dict[str, Line] = {}
         self.dirty: dict[str, Line] = {}  # lines with something waiting, in order of hearing
         self.counts = Counts()
@@ -81,7 +83,8 @@ class Intake:
         self._snapshot_levels = snapshot_levels
         self.on_new_line: Callable[[Line], None] = _leave_as_it_is
         self.ledger = new_ledger()
-        self.quarantine = UnnumberedLine(Stream(keys.QUARANTINE, StreamType.LIQUIDATION))
+        quarantine = Stream(keys.QUARANTINE, StreamType.LIQUIDATION)
+        self.quarantine = UnnumberedLine(quarantine, self.company)
         self.deafness = Deafness()
         for stream in streams:
             self.add(stream)
@@ -91,9 +94,9 @@ class Intake:
         if stream.name in self.lines:
             return
         line: Line = (
-            NumberedLine(stream, self._hold_us)
+            NumberedLine(stream, self._hold_us, self.company)
             if stream.identity is Identity.NUMBERED
-            else UnnumberedLine(stream)
+            else UnnumberedLine(stream, self.company)
         )
         if stream.type is StreamType.DEPTH:
             self._books[stream.name] = DepthBook(
@@ -169,14 +172,6 @@ class Intake:
     def resume(self, marks: Mapping[str, int], received_us: int, offset: int) -> None:
         """An earlier bridge has heard each stream up to its mark (µs)."""
         self._mark(self.deafness.resume(marks), received_us, offset)
-
-    def heard_up_to_us(self) -> Mapping[str, int]:
-        """Unnumbered streams that are listened to and up to when all of it has been heard."""
-        return {
-            name: us
-            for name, us in self.deafness.heard_up_to_us().items()
-            if isinstance(self.lines.get(name), UnnumberedLine)
-        }
 
     def rest_body(
         self, name: str, text: bytes, received_us: int, offset: int, what: str = ""
@@ -258,6 +253,47 @@ class Intake:
                     from_us=from_us, to_us=to_us, cause=BUFFER_FULL, heard_us=to_us, offset=offset
                 )
                 self.dirty[name] = line
+
+    def heard_us(self) -> dict[str, int]:
+        """Streams that are listened to, and up to when (the exchange's time), for other bridges.
+
+        Not those in which an interval waits to be marked that nobody may have listened to.
+        """
+        return {
+            name: us
+            for name, us in self.deafness.heard_up_to_us().items()
+            if not (isinstance(line := self.lines.get(name), UnnumberedLine) and line.is_deaf())
+        }
+
+    def settled_until_us(self) -> dict[str, int]:
+        """Unnumbered streams, and up to when all that the exchange sent is in Redis."""
+        settled: dict[str, int] = {}
+        for name, us in self.deafness.heard_up_to_us().items():
+            line = self.lines.get(name)
+            if isinstance(line, UnnumberedLine) and (until_us := line.settled_until_us(us)):
+                settled[name] = until_us
+        return settled
+
+    def held(self) -> dict[str, int]:
+        """Numbered streams that wait, and the position that they need."""
+        return {
+            name: after
+            for name, line in self.lines.items()
+            if isinstance(line, NumberedLine) and (after := line.held_after()) is not None
+        }
+
+    def oldest_us(self) -> int:
+        """The exchange's time of the oldest numbered message that is not settled, 0 for none."""
+        waiting = [
+            line.pending[0].ms * 1000 or BEHIND_US
+            for line in self.lines.values()
+            if isinstance(line, NumberedLine)
+            and not line.stream.window
+            and line.pending
+            and not line.parked
+            and line.held_after() is None
+        ]
+        return min(waiting, default=0)
 
     def hurry(self) -> None:
         """The bridge is stopping: nothing waits for a missing predecessor any more."""

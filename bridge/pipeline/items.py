@@ -55,6 +55,7 @@ class Item:
     hold_until_us: int = AS_THE_LINE  # how long it waits for what must be before it
     stands: bool = False  # SNAPSHOT: nothing moves, it may bring its own gap or start
     tries: int = 0  # SNAPSHOT: how often it is tried again at a later message
+    deaf_us: tuple[int, int] | None = None  # it only says that this bridge did not listen then
     size: int = field(init=False)  # bytes of memory, roughly
 
     def __post_init__(self) -> None:
@@ -181,6 +182,11 @@ def is_gap(item: Item) -> bool:
     """Is it a gap entry that tells of a hole, not of a stream's beginning?"""
     fields = dict(zip(item.names, item.values, strict=True))
     return fields["type"] == "gap" and fields["cause"] != START
+
+
+def is_account_snapshot(item: Item) -> bool:
+    """Is it where the account stands, from REST?"""
+    return item.values[0].endswith("_snapshot")
 
 
 def unnumbered(event: Event, received_us: int, twins: "Twins | None" = None) -> Item:

@@ -9,7 +9,7 @@ harmless.
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 
 from bridge.contract.identity import EMPTY, EntryId
 from bridge.contract.streams import Stream
@@ -23,6 +23,7 @@ from bridge.pipeline.items import (
     is_gap,
     numbered_gap,
 )
+from bridge.pipeline.peers import Company
 
 SKIPPED = "skipped"
 LOST = "redis lost entries"
@@ -31,6 +32,8 @@ RENUMBER_AFTER_US = 5_000_000
 RENUMBER_MIN_FRAMES = 3
 MAX_SUSPECTS = 50_000
 OLDEST_LOOKED_AT = 4096  # the line is nearly in the journal's order
+START_GRACE_US = 1_000_000  # for another bridge that heard the stream's beginning earlier
+ASK_EVERY_US = 100_000  # whether another bridge has brought what a held line waits for
 
 
 @dataclass(slots=True)
@@ -63,6 +66,7 @@ class NumberedLine:
 
     stream: Stream
     hold_us: int
+    company: Company = field(default_factory=Company)
     pending: deque[Item] = field(default_factory=deque)
     counters: Counters = field(default_factory=Counters)
     confirmed: str = EMPTY
@@ -78,7 +82,10 @@ class NumberedLine:
     _in_flight: int = 0
     _held_until_us: int | None = None
     _hurried: bool = False
+    _ask_at_us: int = 0  # while held: when to ask whether another bridge has brought it
+    _waited_since_us: int | None = None  # for other bridges; a backlog with many holes waits once
     _start_cause: str | None = None
+    _followed: bool = False  # another bridge published this stream, where bridges take turns
     _cause: str = ""  # why something may be missing before the next message
     _suspects: list[Item] = field(default_factory=list)
     _recent: Recent = field(default_factory=Recent)
@@ -123,13 +130,11 @@ class NumberedLine:
         """The next items to send, in order; empty while held or parked, or with some in flight."""
         if self._in_flight or self.parked or self.lost_at is not None or not self.pending:
             return ()
-        if self._held_until_us is not None:
-            if now_us < self._held_until_us:
-                return ()
-            self._write_gap()
-        if self._start_cause is not None:
-            self._write_start()
-        batch = [item for item, _ in zip(self.pending, range(limit), strict=False)]
+        if self._is_held and not self._goes_on(now_us):
+            return ()
+        batch = list(islice(self.pending, 1 if self._is_held else limit))  # held: one, to ask
+        if self.stream.window:
+            batch = self._our_turn(batch, now_us)
         self._in_flight = len(batch)
         return batch
 
@@ -147,8 +152,16 @@ class NumberedLine:
         return True
 
     def due_us(self) -> int | None:
-        """When a held line wants to be asked again."""
-        return None if self.parked else self._held_until_us
+        """When a line that waits wants to be asked again."""
+        if self.parked or self.lost_at is not None or not self.pending or not self.company.knows:
+            return None
+        if self._is_held:
+            return self._ask_at_us if self.company.live else self._held_until_us
+        return self.pending[0].heard_us + self._turn_us if self._turn_us else None
+
+    def held_after(self) -> int | None:
+        """The position that the waiting message needs before it; None where nothing is held."""
+        return self.pending[0].after if self._is_held and self.pending else None
 
     def unanswered(self) -> None:
         """No reply came: nothing is known, everything is sent again, the script settles it."""
@@ -159,13 +172,18 @@ class NumberedLine:
         self._in_flight = 0
         for sign in answer.signs:
             self._settle_one(sign, now_us)
+        if answer.status != "empty" and self._start_cause in (START, LOST):
+            self._start_cause = None  # another bridge has begun it
         unplaced, self._unplaced = self._unplaced, None
         if unplaced is not None:
             self._try_again(unplaced, answer)
         if answer.status == "ok":
             self.confirmed = answer.last
             self._held_until_us = None
+            if not self.pending:
+                self._waited_since_us = None
             return
+        self._ask_at_us = now_us + ASK_EVERY_US
         self._refused(answer)
 
     def fail(self, reason: str) -> None:
@@ -257,14 +275,14 @@ class NumberedLine:
         elif sign == "+":
             self.counters.snapshots += 1
             self._is_book_void = False
-        else:
+        elif sign == "=":
+            self.counters.duplicates += 1  # another bridge's is there
+        elif not self._followed:
             self._unplaced = item
 
     def _try_again(self, snapshot: Item, answer: Answer) -> None:
         """A snapshot found no place: the stream is elsewhere."""
         last = EntryId.parse(answer.last)
-        if last.position == snapshot.position:
-            return  # another bridge's is there
         if snapshot.stands and last.position < snapshot.position:
             # nothing moves and it is not reached: what leads up to it was missed
             from_ = None if answer.last == EMPTY else last.position + 1
@@ -325,6 +343,14 @@ class NumberedLine:
         """A later ID with a lower position, or the sequence of a plain `XADD *`, is not ours."""
         return last.seq == 0 or last.position < EntryId.parse(self.confirmed).position
 
+    @property
+    def _is_held(self) -> bool:
+        return self._held_until_us is not None or self._start_cause is not None
+
+    @property
+    def _turn_us(self) -> int:
+        return self.company.turn_us(self.stream.name) if self.stream.window else 0
+
     def _hold(self, last: str) -> None:
         self.confirmed = last
         self._sort()
@@ -332,9 +358,52 @@ class NumberedLine:
         if self._hurried:
             self._held_until_us = 0
         elif first.hold_until_us == AS_THE_LINE:
-            self._held_until_us = first.heard_us + self.hold_us
+            self._held_until_us = self.company.waits_from_us(first.heard_us) + self.hold_us
         else:
             self._held_until_us = first.hold_until_us
+
+    def _goes_on(self, now_us: int) -> bool:
+        """Held: is it time to go on without what is missing, or to ask for it again?"""
+        if self._may_mark(now_us):
+            if self._held_until_us is not None:
+                self._write_gap()
+            if self._start_cause is not None:
+                self._write_start()
+            return True
+        return bool(self.company.live) and now_us >= self._ask_at_us
+
+    def _may_mark(self, now_us: int) -> bool:
+        """Has everybody had time to bring what is missing?"""
+        company, is_start = self.company, self._start_cause in (START, LOST)
+        is_hole = self._held_until_us is not None
+        if self._held_until_us is not None and now_us < self._held_until_us:
+            return False
+        if (company.knows and not company.live) or not (is_start or is_hole):
+            return True
+        if self._waited_since_us is None:
+            self._waited_since_us = now_us
+        if is_start and now_us - self._waited_since_us < START_GRACE_US:
+            return False
+        waiting = next((item for item in self.pending if item.op is Op.APPEND), self.pending[0])
+        return company.may_mark(
+            self.stream.name,
+            waiting.after,
+            waiting.ms * 1000 or waiting.heard_us,
+            waited_since_us=self._waited_since_us,
+            now_us=now_us,
+        )
+
+    def _our_turn(self, batch: list[Item], now_us: int) -> list[Item]:
+        """Windows of depth are cut differently for each bridge: they are published in turn."""
+        turn_us = self._turn_us
+        if self._followed and not turn_us:
+            self._is_book_void = True  # its snapshots came too late to have a place
+        self._followed = turn_us > 0
+        if not self.company.knows:
+            return []
+        if not turn_us:
+            return batch
+        return list(takewhile(lambda item: item.heard_us + turn_us <= now_us, batch))
 
     def _write_gap(self) -> None:
         """The predecessor did not come in time: say what is missing and go on."""

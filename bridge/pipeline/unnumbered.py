@@ -6,10 +6,13 @@ stream's tail, drops what is there already, told by content, and sends the rest.
 
 States (tickers, candles, prices) are ordered by update id or time: one that is not above the last
 is late and dropped, an equal one with other content is kept.
+
+Where another bridge publishes the stream (`company`), a message is this line's to send only after a
+while, and if the tail still lacks it.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -17,7 +20,8 @@ from typing import NamedTuple
 from bridge.contract.entry import BadEntry, decode, encode
 from bridge.contract.identity import EMPTY, EntryId, event_key, order_value
 from bridge.contract.streams import Identity, Stream, StreamType
-from bridge.pipeline.items import Answer, Item, Recent, unnumbered_gap
+from bridge.pipeline.deafness import UNSURE_US
+from bridge.pipeline.items import Answer, Item, Recent, is_account_snapshot, unnumbered_gap
 from bridge.pipeline.numbered import (
     BUFFER_FULL,
     LOST,
@@ -25,8 +29,11 @@ from bridge.pipeline.numbered import (
     RENUMBER_AFTER_US,
     Counters,
 )
+from bridge.pipeline.peers import Company, DeafMark
 
 TAIL_MS = 10_000  # how far before the oldest waiting message the tail is read
+MAX_TAIL = 20_000  # entries read to see what is there already
+NEWEST_STATES = 100  # entries that tell how far another bridge is with a stream of states
 # Samples without an engine time, and how often they come: servers of the exchange take them at
 # their own moments, so over two connections the same one has two times.
 SAMPLED_EVERY_US = {
@@ -43,6 +50,13 @@ class Tail(NamedTuple):
     entries: Sequence[tuple[str, Mapping[str, str]]]
 
 
+class TailWanted(NamedTuple):
+    """Which part of a stream's end must be read: from a time on, at most so many entries."""
+
+    from_ms: int
+    at_most: int
+
+
 class Stored(NamedTuple):
     """What a tail told: keys of its entries, and the newest order value among them."""
 
@@ -55,6 +69,7 @@ class UnnumberedLine:
     """One unnumbered stream's queue towards Redis. Times are the caller's, in µs."""
 
     stream: Stream
+    company: Company = field(default_factory=Company)
     pending: deque[Item] = field(default_factory=deque)
     counters: Counters = field(default_factory=Counters)
     confirmed: str = EMPTY
@@ -69,6 +84,7 @@ class UnnumberedLine:
     _stored: Stored = field(default_factory=lambda: Stored(frozenset(), 0))
     _in_flight: int = 0
     _last: str | None = None  # the ID the next batch expects; None: the tail must be read first
+    _tail_is_fresh: bool = False  # read since the last take: where another bridge publishes
     _newest: tuple[int, tuple[str, ...]] = (0, ())
     _late_since_us: int = 0
     _recent: Recent = field(default_factory=Recent)
@@ -110,24 +126,38 @@ class UnnumberedLine:
             cause=cause,
             received_us=heard_us,
         )
-        gap.offset = offset
+        gap.offset, gap.deaf_us, gap.cause = offset, (from_us, to_us), cause
         place = len(self.pending)
         while place > self._in_flight and self.pending[place - 1].heard_us >= heard_us:
             place -= 1
         self.pending.insert(place, gap)
         self.pending_bytes += gap.size
 
-    def tail_from_ms(self) -> int | None:
-        """From which time the tail must be read before anything can be sent, or None."""
-        if self._last is not None or self._in_flight or not self._can_send():
+    def tail_wanted(self, now_us: int) -> TailWanted | None:
+        """What must be read of the tail before anything can be sent, or None."""
+        if self._in_flight or not self._can_send():
             return None
-        return max(0, self.pending[0].ms - TAIL_MS)
+        oldest_ms = max(0, self.pending[0].ms - TAIL_MS)
+        if self._last is None:
+            return TailWanted(oldest_ms, MAX_TAIL)
+        turn_us = self._turn_us
+        if turn_us and not self._tail_is_fresh and self.pending[0].heard_us + turn_us <= now_us:
+            is_state = self.stream.identity is Identity.STATES
+            return TailWanted(oldest_ms, NEWEST_STATES if is_state else MAX_TAIL)
+        return None
 
     def take(self, now_us: int, limit: int) -> Sequence[Item]:
         """The next items to send, in order; the first carries the ID the batch expects."""
         if self._in_flight or self._last is None or not self._can_send():
             return ()
-        batch = [item for item, _ in zip(self.pending, range(limit), strict=False)]
+        if self._turn_us and not self._tail_is_fresh:
+            return ()
+        self._tail_is_fresh = False
+        if self._waits_at_the_head(now_us):
+            return ()
+        batch = list(self._sendable(now_us, limit))
+        if not batch:
+            return ()
         batch[0].expected = self._last
         for item in batch[1:]:
             item.expected = ""
@@ -139,8 +169,23 @@ class UnnumberedLine:
         return min((item.offset for item in islice(self.pending, OLDEST_LOOKED_AT)), default=None)
 
     def due_us(self) -> int | None:
-        """An unnumbered line never waits for anything but Redis."""
-        return None
+        """When the head is this line's to send, where another bridge publishes the stream."""
+        if not self._turn_us or self._in_flight or not self._can_send() or self._is_deaf_head():
+            return None
+        return self.pending[0].heard_us + self._turn_us
+
+    def settled_until_us(self, heard_until_us: int) -> int:
+        """Up to when all is in the stream, where all was heard until then; 0: not known.
+
+        An engine time is never above the time a message was emitted.
+        """
+        if len(self.pending) > OLDEST_LOOKED_AT or self.lost_at is not None or self._has_gaps():
+            return 0
+        return min([heard_until_us, *(item.ms * 1000 - UNSURE_US for item in self.pending)])
+
+    def is_deaf(self) -> bool:
+        """Does an interval wait here in which this bridge did not listen?"""
+        return any(item.deaf_us for item in self.pending)
 
     def unanswered(self) -> None:
         """No reply came: the tail will say what is there."""
@@ -150,6 +195,7 @@ class UnnumberedLine:
     def settle(self, answer: Answer, now_us: int) -> None:
         """What Redis said of the batch taken last."""
         self._in_flight = 0
+        self._tail_is_fresh = False
         for _ in range(answer.settled):
             item = self.pending.popleft()
             self.pending_bytes -= item.size
@@ -170,6 +216,7 @@ class UnnumberedLine:
             self.lost_at = tail.last
             return
         self._last = self.confirmed = tail.last
+        self._tail_is_fresh = True
         known = [identified for _, fields in tail.entries if (identified := _identify(fields))]
         stored = Stored(
             frozenset(key for key, _ in known), max((order for _, order in known), default=0)
@@ -281,7 +328,68 @@ class UnnumberedLine:
             self.counters.published += 1
 
     def _can_send(self) -> bool:
-        return bool(self.pending) and not self.parked and self.lost_at is None
+        is_ours = bool(self.pending) and not self.parked and self.lost_at is None
+        return is_ours and self.company.knows
+
+    @property
+    def _turn_us(self) -> int:
+        return self.company.turn_us(self.stream.name)
+
+    def _sendable(self, now_us: int, limit: int) -> Iterator[Item]:
+        """From the head: what is ours to send, up to what must be thought about at the head."""
+        turn_us = self._turn_us
+        for number, item in enumerate(islice(self.pending, limit)):
+            must_be_head = self._may_be_covered(item) or (turn_us and is_account_snapshot(item))
+            is_early = turn_us and item.heard_us + turn_us > now_us
+            if is_early or (number and must_be_head):
+                return
+            yield item
+
+    def _may_be_covered(self, item: Item) -> bool:
+        """Does it say that nobody listened, where another bridge may have?"""
+        company = self.company
+        return item.deaf_us is not None and (
+            bool(company.live) or company.marks.get(self.stream.name, 0) > item.deaf_us[0]
+        )
+
+    def _has_gaps(self) -> bool:
+        return any(item.values[0] == "gap" for item in self.pending)
+
+    def _is_deaf_head(self) -> bool:
+        return bool(self.pending and self.pending[0].deaf_us)
+
+    def _waits_at_the_head(self, now_us: int) -> bool:
+        """Settle what stands first and need not be written, since another bridge was listening."""
+        while self.pending and (deaf_us := self.pending[0].deaf_us):
+            match self.company.judge_deafness(self.stream.name, deaf_us[1], now_us):
+                case DeafMark.WAIT:
+                    return True
+                case DeafMark.TRUE:
+                    self._shorten_head(*deaf_us)
+                    return False
+                case DeafMark.COVERED:
+                    self._drop(self.pending[0])
+                    for snapshot in [item for item in self.pending if is_account_snapshot(item)]:
+                        self._drop(snapshot)  # what came after it is there, and it would step back
+        while self._turn_us and self.pending and is_account_snapshot(self.pending[0]):
+            self._drop(self.pending[0])
+        return not self.pending
+
+    def _shorten_head(self, from_us: int, to_us: int) -> None:
+        """Somebody listened for a part of the interval."""
+        known_us = self.company.marks.get(self.stream.name, 0)
+        if known_us <= from_us:
+            return
+        gap = self.pending.popleft()
+        self.pending_bytes -= gap.size
+        self.put_gap(
+            from_us=known_us, to_us=to_us, cause=gap.cause, heard_us=gap.heard_us, offset=gap.offset
+        )
+
+    def _drop(self, item: Item) -> None:
+        self.pending.remove(item)
+        self.pending_bytes -= item.size
+        self.counters.duplicates += 1
 
     def _begin_again(self) -> None:
         self.confirmed, self.lost_at = self.lost_at or EMPTY, None

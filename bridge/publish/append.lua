@@ -12,6 +12,7 @@
 --          position = the wanted sequence
 -- Returns {status, entries settled, last ID, one sign for each settled entry}
 --   '+' appended  '=' position is not newer  '!' the same, but its time is newer than anything here
+--       (of a snapshot: another one stands there or behind)
 --   '~' the stream has moved on: not placed
 local k = KEYS[1]
 local M, S, last, added = 0, 0, '0-0', false
@@ -45,6 +46,17 @@ local function add(ms, seq, shape, before)
   M, S, added = ms, seq, true
 end
 
+-- Rare: another bridge was first with the same snapshot, or has placed a later one.
+local function has_snapshot(pos)
+  for _, entry in ipairs(redis.call('XREVRANGE', k, '+', '-', 'COUNT', 500)) do
+    if entry[2][2] == 'depth_snapshot' then
+      return math.floor(tonumber(string.match(entry[1], '-(%d+)')) / 10) >= pos
+    end
+    if entry[2][2] == 'gap' then return false end
+  end
+  return false
+end
+
 local function trim()
   if not added then return end
   if ARGV[1] ~= '' then redis.call('XTRIM', k, 'MAXLEN', '~', ARGV[1]) end
@@ -68,7 +80,11 @@ while i <= #ARGV do
       add(ms, pos * 10, shape, before)
     end
   elseif op == 'S' then
-    if last ~= '0-0' and at == pos and S % 10 < 2 then add(ms, pos * 10 + 2, shape, before) else r = '~' end
+    if last ~= '0-0' and at == pos and S % 10 < 2 then
+      add(ms, pos * 10 + 2, shape, before)
+    else
+      r = has_snapshot(pos) and '=' or '~'
+    end
   elseif op == 'G' then
     if exp == last then add(ms, pos * 10 + 1, shape, before) else r = '~' end
   elseif op == 'C' then

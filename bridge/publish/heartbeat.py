@@ -1,4 +1,4 @@
-"""Each second the bridge says in Redis how it is, and up to where it has heard each stream.
+"""Each second a bridge says in Redis how it is and how far, and reads what the others say.
 
 Uses the ordinary Redis client: nothing here is on a message's way. Redis away is no news here, the
 publisher tells of it.
@@ -6,62 +6,150 @@ publisher tells of it.
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
+import structlog
+from pydantic import ValidationError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from bridge.contract import keys
 from bridge.contract.streams import Stream
+from bridge.pipeline.peers import Company, Word
+from bridge.publish.namesake import Namesake
 from bridge.publish.registry import describe
 
+log = structlog.get_logger(__name__)
+
 INTERVAL_S = 1.0
+_SPOKEN = 3  # behind the three questions of a beat: our word's reply
+
+
+class Far(NamedTuple):
+    """How far a bridge is: `heard`, `held` and `oldest_us` of a `Word`, and for which unnumbered
+    streams everything is in Redis, until when.
+    """
+
+    heard: Mapping[str, int]
+    held: Mapping[str, int]
+    oldest_us: int
+    settled: Mapping[str, int]
 
 
 class Heartbeat:
-    """Writes status, heard marks and registry of one bridge instance."""
+    """One bridge's status, heard marks and registry, its word to the others, and theirs to it.
+
+    `on_look` runs whenever the others' words were read.
+    """
 
     def __init__(
         self,
         client: Redis,
         prefix: str,
-        instance: str,
         streams: Mapping[str, Stream],
+        *,
+        me: Word,
+        company: Company,
+        clock_us: Callable[[], int],
         status: Callable[[], Mapping[str, Any]],
-        heard_us: Callable[[], Mapping[str, int]],
+        how_far: Callable[[], Far],
+        on_look: Callable[[], None],
     ) -> None:
         self._client = client
         self._prefix = prefix
-        self._instance = instance
         self._registry = _flat({name: describe(stream) for name, stream in streams.items()})
+        self._company = company
+        self._clock_us = clock_us
         self._status = status
-        self._heard_us = heard_us
+        self._how_far = how_far
+        self._on_look = on_look
+        self._namesake = Namesake(me)
+        self._has_complained = False
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Beat until cancelled. Raises NameTaken where another bridge has this one's name."""
         while True:
             await self.beat()
             await asyncio.sleep(INTERVAL_S)
 
-    async def beat(self, **last_words: object) -> None:
-        """One beat; quiet when Redis is away."""
-        status = json.dumps({**self._status(), **last_words}, separators=(",", ":"))
-        heard = _flat(self._heard_us())
-        try:
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.hset(self._prefix + keys.STATUS, self._instance, status)
-            pipeline.hset(self._prefix + keys.STREAMS, items=self._registry)
-            if heard:
-                pipeline.hset(self._prefix + keys.HEARD, items=heard)
-            await pipeline.execute()
-        except (RedisError, OSError, TimeoutError):
-            return
+    async def begin(self) -> Mapping[str, int]:
+        """The first look; returns the heard marks that an earlier bridge left. Raises NameTaken,
+        and what the Redis client raises.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        self._ask(pipeline)
+        self._look(await pipeline.execute(raise_on_error=False))
+        return self._company.marks
 
-    async def heard_before(self) -> dict[str, int]:
-        """The heard marks an earlier bridge left. Raises what the Redis client raises."""
-        marks = await self._client.hgetall(self._prefix + keys.HEARD)
-        return {_text(name): int(value) for name, value in marks.items() if value.isdigit()}
+    async def beat(self, **last_words: object) -> None:
+        """One beat; quiet when Redis is away. Raises NameTaken."""
+        status = json.dumps({**self._status(), **last_words}, separators=(",", ":"))
+        far = self._how_far()
+        marks = {
+            name: us for name, us in far.settled.items() if us > self._company.marks.get(name, 0)
+        }
+        pipeline = self._client.pipeline(transaction=False)
+        self._ask(pipeline)  # before this bridge writes over what a namesake wrote
+        word = self._namesake.next_word(
+            heard=far.heard,
+            held=far.held,
+            oldest_us=far.oldest_us,
+            stopped="stopped_us" in last_words,
+        )
+        pipeline.hset(self._prefix + keys.PEERS, word.instance, word.model_dump_json())
+        pipeline.hset(self._prefix + keys.STATUS, word.instance, status)
+        pipeline.hset(self._prefix + keys.STREAMS, items=self._registry)
+        if marks:
+            pipeline.hset(self._prefix + keys.HEARD, items=_flat(marks))
+        try:
+            replies = await pipeline.execute(raise_on_error=False)
+            _refuse_unwritten(replies[_SPOKEN])
+            self._look(replies)
+        except (RedisError, OSError, TimeoutError):
+            self._company.look_failed()
+
+    def _ask(self, pipeline: Any) -> None:
+        pipeline.time()
+        pipeline.hgetall(self._prefix + keys.PEERS)
+        pipeline.hgetall(self._prefix + keys.HEARD)
+
+    def _look(self, replies: Iterable[Any]) -> None:
+        moment, told, marks, *_ = replies
+        if isinstance(moment, RedisError):
+            raise moment
+        redis_us = int(moment[0]) * 1_000_000 + int(moment[1])
+        words = [word for text in self._hash(told).values() if (word := _word(text))]
+        self._namesake.look(words, redis_us)
+        heard = {_text(name): int(us) for name, us in self._hash(marks).items() if us.isdigit()}
+        me, now_us = self._namesake.me, self._clock_us()
+        self._company.look(me, words, heard, redis_us=redis_us, now_us=now_us)
+        self._on_look()
+
+    def _hash(self, reply: Any) -> Mapping[Any, Any]:
+        """What is kept there, where it can be read: a key gone wrong must not stop publishing."""
+        if isinstance(reply, ResponseError):
+            if not self._has_complained:
+                log.warning("other_bridges_unreadable", reason=str(reply))
+            self._has_complained = True
+            return {}
+        if isinstance(reply, RedisError):
+            raise reply
+        return cast("Mapping[Any, Any]", reply)
+
+
+def _refuse_unwritten(reply: Any) -> None:
+    """Where our word cannot be written, the others' silence says nothing either."""
+    told = str(reply)
+    if isinstance(reply, RedisError) and "NOPERM" not in told and "WRONGTYPE" not in told:
+        raise reply
+
+
+def _word(text: bytes | str) -> Word | None:
+    try:
+        return Word.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _flat(mapping: Mapping[str, str | int]) -> list[str | int]:

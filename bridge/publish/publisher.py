@@ -27,7 +27,6 @@ from bridge.runtime.backoff import Backoff
 log = structlog.get_logger(__name__)
 
 MAX_FLUSH_ITEMS = 4_000  # in one write; bounds what one reply can leave in doubt
-MAX_TAIL = 20_000  # entries read to see what is there already
 LOOK_US = 5_000_000  # how often the last IDs of all streams are looked at
 REDEEM_US = 10_000_000  # how often a stream that failed alone is tried again
 
@@ -137,6 +136,7 @@ class Publisher:
         try:
             await self._prepare(wire)
             self._look_at_us = 0
+            self._intake.company.resumed(self._clock_us())
             if self.trouble:
                 log.info("redis_connected", target=settings.target.address, pending=self.pending())
             self.trouble = ""
@@ -214,17 +214,18 @@ class Publisher:
 
     async def _read_tails(self, wire: Wire) -> None:
         """Unnumbered lines in doubt learn what their stream holds."""
+        now_us = self._clock_us()
         asking = [
-            (line, since)
+            (line, wanted)
             for line in self._intake.dirty.values()
-            if isinstance(line, UnnumberedLine) and (since := line.tail_from_ms()) is not None
+            if isinstance(line, UnnumberedLine) and (wanted := line.tail_wanted(now_us))
         ]
         if not asking:
             return
         packed = b"".join(
             pack("XINFO", "STREAM", self._key(line))
-            + pack("XREVRANGE", self._key(line), "+", since, "COUNT", MAX_TAIL)
-            for line, since in asking
+            + pack("XREVRANGE", self._key(line), "+", wanted.from_ms, "COUNT", wanted.at_most)
+            for line, wanted in asking
         )
         replies = await wire.call(packed, 2 * len(asking), self._settings.command_timeout_s)
         for (line, _), info, entries in zip(asking, replies[::2], replies[1::2], strict=True):

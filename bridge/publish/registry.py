@@ -3,6 +3,7 @@
 bridge:streams   hash  stream name → {"type", "identity", "symbol", "private"} as JSON
 bridge:account   string: fingerprint of the public key whose private streams are published here
 bridge:status    hash  instance → its status as JSON, each second
+bridge:peers     hash  instance → how far it is, for other bridges, as JSON, each second
 bridge:heard     hash  stream → µs: everything the exchange sent up to here is in the stream
 """
 

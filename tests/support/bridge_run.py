@@ -35,8 +35,11 @@ ACCOUNT_STREAMS = (
 class BridgeRun:
     """One running bridge: its log so far, its status, its stopping."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, client: redis.Redis) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], log: Path, client: redis.Redis, instance: str
+    ) -> None:
         self.process = process
+        self.instance = instance
         self._log = log
         self._client = client
 
@@ -44,7 +47,7 @@ class BridgeRun:
         return self._log.read_text()
 
     def status(self) -> dict[str, Any]:
-        text = cast("str | None", self._client.hget("bridge:status", "test"))
+        text = cast("str | None", self._client.hget("bridge:status", self.instance))
         status: dict[str, Any] = json.loads(text) if text else {}
         return status if status.get("pid") == self.process.pid else {}
 
@@ -70,12 +73,13 @@ async def running_bridge(
     streams: Sequence[object],
     keys: Mapping[str, str] = DEMO_KEYS,
     command: str = "run",
+    instance: str = "test",
     **sections: Mapping[str, object],
 ) -> AsyncIterator[BridgeRun]:
     """`python -m bridge run` (or `record`) with this configuration, until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
-        "instance": "test",
+        "instance": instance,
         "exchange": {
             "ws_url": ws_url,
             "rest_url": ws_url.replace("ws://", "http://"),
@@ -100,7 +104,7 @@ async def running_bridge(
         )
     client = redis.Redis.from_url(redis_url, decode_responses=True)
     try:
-        yield BridgeRun(process, log, client)
+        yield BridgeRun(process, log, client, instance)
     finally:
         if process.poll() is None:
             process.kill()

@@ -126,6 +126,22 @@ def test_a_snapshot_stands_at_its_position_or_not_at_all(server: redis.Redis) ->
     assert call(server, ("S", "", 5, 101, "s", 1)) == ["ok", 1, "102-60", "~"]
 
 
+def test_a_snapshot_that_another_bridge_has_placed_there_or_later_is_told_apart(
+    server: redis.Redis,
+) -> None:
+    started(server)
+    book = ("type", "depth_snapshot")
+    call(server, ("A", 4, 5, 101, "type", "depth"), ("S", "", 5, 101, *book))
+
+    assert call(server, ("S", "", 5, 101, *book)) == ["ok", 1, "101-52", "="]
+    call(server, ("A", 5, 6, 102, "type", "depth"))
+    assert call(server, ("S", "", 5, 101, *book)) == ["ok", 1, "102-60", "="]
+    call(server, ("A", 6, 7, 103, "type", "depth"))
+    assert call(server, ("S", "", 6, 102, *book)) == ["ok", 1, "103-70", "~"]
+    call(server, ("G", "103-70", 9, 103, "type", "gap"))
+    assert call(server, ("S", "", 4, 102, *book)) == ["ok", 1, "103-91", "~"]
+
+
 def test_a_gap_is_written_only_on_the_id_it_was_reasoned_on(server: redis.Redis) -> None:
     started(server)
     call(server, ("A", 4, 5, 101, "a", 1))

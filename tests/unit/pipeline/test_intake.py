@@ -308,7 +308,7 @@ def test_a_snapshot_that_found_no_place_is_tried_at_the_next_delta_from_the_brid
 
 def test_a_snapshot_whose_place_has_another_bridges_is_not_tried_again() -> None:
     subject = with_book()
-    settled(subject, "depth.SOL_USDC", "9-102", "=~")
+    settled(subject, "depth.SOL_USDC", "9-102", "==")
 
     subject.hear(depth_frame(11, 11), NOW_US, CONNECTION, OFFSET)
 

@@ -1,8 +1,11 @@
 """The line of a numbered stream: literal answers of Redis in, the next batch out."""
 
-from bridge.pipeline.items import Op
-from bridge.pipeline.numbered import NumberedLine
-from tests.support.items import NOW_US, TRADES, answer, fields, trade
+from bridge.contract.events import DepthSnapshot
+from bridge.contract.streams import parse_stream
+from bridge.pipeline.items import Op, numbered, snapshot
+from bridge.pipeline.numbered import ASK_EVERY_US, START_GRACE_US, NumberedLine
+from bridge.pipeline.peers import PATIENCE_US, TURN_US, Company, Word
+from tests.support.items import NOW_US, TRADES, answer, delta, fields, trade
 
 HOLD_US = 2_000_000
 SECOND_US = 1_000_000
@@ -318,3 +321,113 @@ def test_a_plain_xadd_into_an_unknown_stream_is_foreign_and_names_no_ids() -> No
 
     gap = line.take(NOW_US, 100)[0]
     assert (fields(gap)["cause"], fields(gap)["from"]) == ("foreign", "")
+
+
+def with_company(line: NumberedLine, *words: Word) -> NumberedLine:
+    line.company = Company()
+    line.company.look(Word(instance="m", session="m"), words, {}, redis_us=0, now_us=NOW_US)
+    return line
+
+
+def word(instance: str, **facts: object) -> Word:
+    return Word.model_validate({"instance": instance, "session": instance, **facts})
+
+
+def held(*words: Word) -> NumberedLine:
+    line = with_company(line_with(8, 9, confirmed="9-50"), *words)
+    line.take(NOW_US, 100)
+    line.settle(answer("hole", "9-50"), NOW_US)
+    return line
+
+
+def test_a_held_line_says_what_it_needs() -> None:
+    assert line_with(8).held_after() is None
+    assert held().held_after() == 7
+
+
+def test_a_hole_is_marked_in_time_where_no_other_bridge_can_fill_it() -> None:
+    line = held(word("z", heard={TRADES.name: NOW_US}))
+
+    gap, *_ = line.take(NOW_US + HOLD_US, 100)
+
+    assert (gap.op, gap.position) == (Op.GAP, 7)
+
+
+def test_while_another_bridge_may_fill_a_hole_the_stream_is_asked_again_and_again() -> None:
+    line = held(word("z", held={TRADES.name: 6}))
+    assert line.take(NOW_US + ASK_EVERY_US - 1, 100) == ()
+    assert line.due_us() == NOW_US + ASK_EVERY_US
+
+    assert positions(line, NOW_US + 2 * HOLD_US) == [("A", 8)]
+    line.settle(answer("ok", "9-80", "+"), NOW_US + 2 * HOLD_US)
+
+    assert positions(line, NOW_US + 2 * HOLD_US) == [("A", 9)]
+    assert line.counters.gaps == 0
+
+
+def test_a_hole_that_nobody_fills_is_marked_after_half_a_minute() -> None:
+    line = held(word("z", held={TRADES.name: 6}))
+    positions(line, NOW_US + HOLD_US)
+    line.settle(answer("hole", "9-50"), NOW_US + HOLD_US)
+
+    gap, *_ = line.take(NOW_US + HOLD_US + PATIENCE_US, 100)
+
+    assert gap.op is Op.GAP
+
+
+def test_a_stream_begins_with_the_earliest_of_all_bridges() -> None:
+    line = with_company(line_with(8), word("z", held={TRADES.name: 5}))
+    line.take(NOW_US, 100)
+    line.settle(answer("empty", "0-0"), NOW_US)
+
+    assert positions(line, NOW_US + START_GRACE_US) == [("A", 8)]
+    line.settle(answer("ok", "9-80", "+"), NOW_US + START_GRACE_US)
+    assert line.held_after() is None
+
+
+def test_beside_another_bridge_a_start_gives_it_a_second() -> None:
+    line = with_company(line_with(8), word("z"))
+    line.take(NOW_US, 100)
+    line.settle(answer("empty", "0-0"), NOW_US)
+
+    assert positions(line, NOW_US) == []
+    assert positions(line, NOW_US + ASK_EVERY_US) == [("A", 8)]
+    line.settle(answer("empty", "0-0"), NOW_US + ASK_EVERY_US)
+    assert positions(line, NOW_US + ASK_EVERY_US + START_GRACE_US)[0] == ("G", 7)
+
+
+WINDOWS = parse_stream("depth.200ms.SOL_USDC")
+
+
+def test_windows_of_depth_are_published_in_turn() -> None:
+    line = NumberedLine(WINDOWS, HOLD_US)
+    with_company(line, word("a", heard={WINDOWS.name: NOW_US}))
+    line.put(numbered(delta(5, 8), NOW_US))
+    line.put(numbered(delta(9, 9, engine_us=NOW_US + 5), NOW_US + 5))
+
+    assert positions(line, NOW_US + TURN_US - 1) == []
+    assert line.due_us() == NOW_US + TURN_US
+    assert positions(line, NOW_US + TURN_US) == [("A", 8)]
+
+
+def test_taking_over_windows_of_depth_wants_a_whole_book() -> None:
+    line = NumberedLine(WINDOWS, HOLD_US)
+    with_company(line, word("a", heard={WINDOWS.name: NOW_US}))
+    line.put(numbered(delta(5, 8), NOW_US))
+    line.take(NOW_US, 100)
+
+    with_company(line)
+    line.take(NOW_US, 100)
+
+    assert line.takes_void_book()
+
+
+def test_a_whole_book_that_another_bridge_has_placed_is_no_reason_for_another() -> None:
+    line = NumberedLine(parse_stream("depth.SOL_USDC"), HOLD_US)
+    line.put(snapshot(DepthSnapshot(symbol="SOL_USDC", update_id=5, rest_update_id=None,
+                                    bids=[], asks=[], received_us=NOW_US), 1))  # fmt: skip
+    line.take(NOW_US, 100)
+
+    line.settle(answer("ok", "9-52", "="), NOW_US)
+
+    assert not line.takes_void_book()

@@ -1,7 +1,9 @@
 """The line of an unnumbered stream: nothing goes out before the tail is known."""
 
+from bridge.contract.events import OrdersSnapshot
 from bridge.contract.streams import Stream, StreamType
-from bridge.pipeline.items import Twins, unnumbered
+from bridge.pipeline.items import Item, Twins, unnumbered
+from bridge.pipeline.peers import TURN_US, Company, Word
 from bridge.pipeline.unnumbered import Tail, UnnumberedLine
 from tests.support.items import (
     NOW_US,
@@ -26,11 +28,11 @@ def ready(stream: Stream = ORDERS, last: str = "5-0") -> UnnumberedLine:
 
 def test_the_tail_is_read_from_ten_seconds_before_the_oldest_message() -> None:
     line = UnnumberedLine(ORDERS)
-    assert line.tail_from_ms() is None
+    assert line.tail_wanted(NOW_US) is None
     line.put(order())
 
     assert line.take(NOW_US, 100) == ()
-    assert line.tail_from_ms() == NOW_US // 1000 - 10_000
+    assert line.tail_wanted(NOW_US) == (NOW_US // 1000 - 10_000, 20_000)
 
 
 def test_the_first_of_a_batch_carries_the_id_reasoned_on() -> None:
@@ -69,7 +71,7 @@ def test_a_lost_answer_is_a_question_for_the_tail() -> None:
 
     line.unanswered()
 
-    assert line.tail_from_ms() is not None
+    assert line.tail_wanted(NOW_US) is not None
     line.read_tail(Tail("9-0", [("9-0", fields(order("a")))]))
     assert line.take(NOW_US, 100) == ()
 
@@ -257,10 +259,10 @@ def test_a_stream_that_fails_alone_is_tried_again_later() -> None:
     line.take(NOW_US, 100)
 
     line.fail("WRONGTYPE")
-    assert line.tail_from_ms() is None
+    assert line.tail_wanted(NOW_US) is None
     line.redeem()
 
-    assert line.tail_from_ms() is not None
+    assert line.tail_wanted(NOW_US) is not None
 
 
 def test_an_unnumbered_stream_never_waits_for_time() -> None:
@@ -275,3 +277,125 @@ def test_one_absurd_order_value_silences_a_stream_for_seconds_not_for_ever() -> 
 
     assert line.counters.late == 5
     assert len(line.pending) == 4
+
+
+def following(stream: Stream = ORDERS, **marks: int) -> UnnumberedLine:
+    """A line whose stream bridge `a` publishes; we are `m`."""
+    line = UnnumberedLine(stream, Company())
+    hear_of(line, "a", **marks)
+    return line
+
+
+def hear_of(line: UnnumberedLine, *names: str, beat: int = 1, **marks: int) -> None:
+    words = [
+        Word(instance=name, session=name, beat=beat, heard={line.stream.name: NOW_US})
+        for name in names
+    ]
+    me = Word(instance="m", session="m")
+    line.company.look(me, words, marks, redis_us=0, now_us=NOW_US)
+
+
+def test_what_another_bridge_publishes_is_ours_after_a_while_and_if_it_is_not_there() -> None:
+    line = following()
+    line.put(order("theirs", NOW_US))
+    line.put(order("missed", NOW_US + 1))
+    line.put(order("new", NOW_US + 9))
+    line.read_tail(Tail("5-0", []))
+    assert line.take(NOW_US + TURN_US - 1, 100) == ()
+    assert line.due_us() == NOW_US + TURN_US
+
+    later_us = NOW_US + TURN_US + 1
+    assert line.take(later_us, 100) == ()
+    assert line.tail_wanted(later_us) is not None
+    line.read_tail(Tail("6-0", [("6-0", fields(order("theirs", NOW_US)))]))
+
+    (missed,) = line.take(later_us, 100)
+    assert fields(missed)["order_id"] == "missed"
+    assert missed.expected == "6-0"
+
+
+def test_once_the_other_bridge_is_gone_what_waits_goes_out_at_once() -> None:
+    line = following()
+    line.put(order())
+    line.read_tail(Tail("5-0", []))
+    assert line.take(NOW_US, 100) == ()
+
+    hear_of(line)
+
+    assert len(line.take(NOW_US, 100)) == 1
+
+
+def test_nothing_unnumbered_goes_out_before_the_first_look_at_the_others() -> None:
+    line = UnnumberedLine(ORDERS, Company())
+    line.company.expect()
+    line.put(order())
+    assert line.tail_wanted(NOW_US) is None
+
+    hear_of(line)
+
+    assert line.tail_wanted(NOW_US) is not None
+
+
+def deaf(line: UnnumberedLine) -> None:
+    line.put_gap(from_us=NOW_US - 9, to_us=NOW_US - 1, cause="connection lost", heard_us=NOW_US - 1)
+    line.put(order("after", NOW_US))
+    line.read_tail(Tail("5-0", []))
+
+
+def test_deafness_waits_while_another_bridge_hears_and_is_dropped_when_it_says_so() -> None:
+    line = UnnumberedLine(ORDERS, Company())
+    hear_of(line, "z")
+    deaf(line)
+    assert line.is_deaf()
+    assert line.take(NOW_US, 100) == ()
+
+    hear_of(line, "z", beat=2, **{ORDERS.name: NOW_US - 1})
+
+    (after,) = line.take(NOW_US, 100)
+    assert fields(after)["order_id"] == "after"
+    assert not line.is_deaf()
+
+
+def test_deafness_is_marked_only_from_where_another_bridge_left_off() -> None:
+    line = UnnumberedLine(ORDERS, Company())
+    hear_of(line, **{ORDERS.name: NOW_US - 4})
+    deaf(line)
+
+    gap, _ = line.take(NOW_US, 100)
+
+    assert (fields(gap)["from_us"], fields(gap)["to_us"]) == (str(NOW_US - 4), str(NOW_US - 1))
+
+
+def account_as_it_stands(received_us: int) -> Item:
+    event = OrdersSnapshot(symbol=None, orders=[], received_us=received_us)
+    return unnumbered(event, received_us)
+
+
+def test_where_the_account_stands_is_written_by_the_one_that_publishes() -> None:
+    line = following()
+    line.put(account_as_it_stands(NOW_US))
+    line.put(order("after", NOW_US + 1))
+    later_us = NOW_US + TURN_US + 1
+    line.read_tail(Tail("5-0", []))
+
+    assert [fields(item)["type"] for item in line.take(later_us, 100)] == ["orderAccepted"]
+
+
+def test_where_the_account_stood_is_dropped_with_the_deafness_that_was_none() -> None:
+    line = UnnumberedLine(ORDERS, Company())
+    hear_of(line, "z", **{ORDERS.name: NOW_US})
+    deaf(line)
+    line.put(account_as_it_stands(NOW_US + 1))
+
+    assert [fields(item)["type"] for item in line.take(NOW_US, 100)] == ["orderAccepted"]
+
+
+def test_all_is_in_the_stream_up_to_shortly_before_what_waits() -> None:
+    line = UnnumberedLine(ORDERS)
+    assert line.settled_until_us(NOW_US) == NOW_US
+
+    line.put(order("a", NOW_US - 5_000_000))
+    assert line.settled_until_us(NOW_US) == NOW_US - 6_000_000
+
+    deaf(line)
+    assert line.settled_until_us(NOW_US) == 0

@@ -1,0 +1,100 @@
+"""What Redis must hold after a run, told from the simulator's ledger: nothing is lost unmarked,
+nothing is there twice, all is in order.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import redis
+
+from tests.support import truth
+from tests.support.bridge_run import entries
+from tests.support.redis_server import RedisServer
+from tests.support.simulator_process import RunningSimulator
+
+NUMBERED = ("trade.", "depth.")
+
+
+def verdict(server: RedisServer, exchange: RunningSimulator, begun_us: int) -> list[str]:
+    """What is wrong with what Redis holds: one sentence each, at most a few for each stream.
+
+    What unnumbered streams said before `begun_us`, when the first bridge listened, is not judged.
+    """
+    assert exchange.ledger is not None
+    made: dict[str, list[dict[str, Any]]] = {}
+    for line in truth.read_ledger(exchange.ledger):
+        stream, data = line["frame"]["stream"], line["frame"]["data"]
+        if not stream.startswith(NUMBERED) and data.get("E", 0) < begun_us:
+            continue
+        made.setdefault(stream, []).append(data)
+    found: list[str] = []
+    with server.client(decode_responses=True) as client:
+        for stream in _streams(client):
+            stored = entries(client, stream)
+            judge = _numbered_faults if stream.startswith(NUMBERED) else _unnumbered_faults
+            frames = made.get(stream, [])
+            found += [f"{stream}: {fault}" for fault in judge(stream, frames, stored)][:3]
+    return found
+
+
+def gaps(server: RedisServer) -> list[str]:
+    """Every gap that Redis holds but the streams' starts, in words."""
+    with server.client(decode_responses=True) as client:
+        return [
+            f"{stream} {entry_id}: {fields}"
+            for stream in _streams(client)
+            for entry_id, fields in entries(client, stream)
+            if fields["type"] == "gap" and fields["cause"] != "start"
+        ]
+
+
+def _streams(client: redis.Redis) -> list[str]:
+    names: Any = client.hkeys("bridge:streams")
+    return sorted(name for name in names if client.exists(name))
+
+
+def _numbered_faults(
+    stream: str, made: Sequence[Mapping[str, Any]], stored: Sequence[truth.Entry]
+) -> Iterator[str]:
+    letter = "t" if stream.startswith("trade.") else "u"
+    by_number = {data[letter]: data for data in made}
+    position = None
+    for entry_id, fields in stored:
+        if fields["type"] == "depth_snapshot":
+            continue
+        if fields["type"] == "gap":
+            if fields["from"] and int(fields["from"]) != (position or 0) + 1:
+                yield f"gap {entry_id} begins at {fields['from']}, position is {position}"
+            position = int(fields["to"]) if fields["to"] else position
+            continue
+        first = int(fields.get("first_update_id") or fields["trade_id"])
+        number = int(fields.get("last_update_id") or fields["trade_id"])
+        if position is not None and first != position + 1:
+            yield f"{entry_id} is {first}, after {position}"
+        position = number
+        if fault := truth.fault(stream, by_number[number], fields):
+            yield fault
+
+
+def _unnumbered_faults(
+    stream: str, made: Sequence[Mapping[str, Any]], stored: Sequence[truth.Entry]
+) -> Iterator[str]:
+    """Every event is there once, or inside an interval that says that nobody was listening."""
+    there: dict[int, int] = {}
+    deaf = []
+    for _, fields in stored:
+        if fields["type"] == "gap":
+            deaf.append((int(fields["from_us"] or 0), int(fields["to_us"])))
+        elif fields["type"] not in truth.OWN_TYPES:
+            event_us = int(fields["event_us"])
+            there[event_us] = there.get(event_us, 0) + 1
+    for data in made:
+        event_us = data["E"]
+        if "e" not in data:
+            continue  # a position as it stands, sent on subscribing
+        if there.get(event_us, 0) > 1:
+            yield f"{event_us} is there {there[event_us]} times: {data}"
+        missing = event_us not in there
+        if missing and not any(from_us <= event_us <= to_us for from_us, to_us in deaf):
+            near = min(deaf, key=lambda each: abs(each[0] - event_us), default=None)
+            yield f"{event_us} is missing, and no gap says so (nearest {near}): {data}"
