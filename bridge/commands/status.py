@@ -110,12 +110,15 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _bridges(picture: Picture) -> Table:
-    table = _table("Bridges", "bridge", "state", "process", "exchange", ">pending", "trouble")
+    table = _table(
+        "Bridges", "bridge", "state", "turn", "process", "exchange", ">pending", "trouble"
+    )
     for bridge in picture.bridges:
         status = bridge.status
         table.add_row(
             status.instance,
             Text(_since(bridge, picture), style=_COLOURS[bridge.state]),
+            bridge.turn,
             f"{status.pid} on {status.host}",
             Text(status.exchange),
             figures.count(status.pending),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import structlog
 from pydantic import ValidationError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from bridge.contract import keys
 from bridge.contract.streams import Stream
@@ -116,15 +116,20 @@ class Heartbeat:
 
     def _look(self, replies: Iterable[Any]) -> None:
         moment, told, marks, *_ = replies
-        if isinstance(moment, RedisError):
-            raise moment
-        redis_us = int(moment[0]) * 1_000_000 + int(moment[1])
+        redis_us = self._redis_us(moment)
         words = [word for text in self._hash(told).values() if (word := _word(text))]
         self._namesake.look(words, redis_us)
         heard = {_text(name): int(us) for name, us in self._hash(marks).items() if us.isdigit()}
         me, now_us = self._namesake.me, self._clock_us()
         self._company.look(me, words, heard, redis_us=redis_us, now_us=now_us)
         self._on_look()
+
+    def _redis_us(self, reply: Any) -> int:
+        if isinstance(reply, NoPermissionError):
+            return self._clock_us()  # worse only at the first look, and where clocks differ
+        if isinstance(reply, RedisError):
+            raise reply
+        return int(reply[0]) * 1_000_000 + int(reply[1])
 
     def _hash(self, reply: Any) -> Mapping[Any, Any]:
         """What is kept there, where it can be read: a key gone wrong must not stop publishing."""

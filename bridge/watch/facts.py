@@ -64,6 +64,8 @@ class BridgeStatus(_Told):
     frames: int = 0
     quarantined: int = 0
     unknown_fields: int = 0
+    rank: int = 0
+    peers: tuple[str, ...] = ()
     connections: tuple[ConnectionStatus, ...] = ()
     streams: dict[str, LineStatus] = {}
 

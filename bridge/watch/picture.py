@@ -37,6 +37,14 @@ class BridgeRow:
     def is_healthy(self) -> bool:
         return self.state is State.UP and not self.troubles
 
+    @property
+    def turn(self) -> str:
+        """Whose turn it is, where several publish the same: `2 of 2, beside a`; alone: empty."""
+        peers = self.status.peers
+        if self.state is not State.UP or not peers:
+            return ""
+        return f"{self.status.rank + 1} of {len(peers) + 1}, beside {', '.join(peers)}"
+
 
 @dataclass(frozen=True, slots=True)
 class StreamRow:

@@ -75,6 +75,8 @@ def _bridge(bridge: BridgeRow, now_us: int) -> Text:
     line.append(f"  {word}", style=_STATE_STYLE[bridge.state])
     confirmed = sum(connection.confirmed for connection in status.connections)
     wanted = sum(connection.wanted for connection in status.connections)
+    if bridge.turn:
+        line.append(f"   {bridge.turn}")
     line.append(f"   hears {status.exchange}", style="dim")
     line.append(f"   {confirmed} of {wanted} streams heard from", style="dim")
     return line

@@ -135,3 +135,15 @@ def test_a_status_of_another_day_is_read_as_far_as_it_goes() -> None:
     }
     found, unreadable = read_statuses(BridgeStatus, texts)
     assert ([status.instance for status in found], unreadable) == (["a"], 2)
+
+
+def test_bridges_that_publish_the_same_say_whose_turn_it_is() -> None:
+    alone, second, gone = (
+        picture(Sample(NOW_US, (bridge(**facts),))).bridges[0].turn
+        for facts in (
+            {},
+            {"rank": 1, "peers": ["a", "c"]},
+            {"rank": 1, "peers": ["a"], "stopped_us": NOW_US},
+        )
+    )
+    assert (alone, second, gone) == ("", "2 of 3, beside a, c", "")
