@@ -11,6 +11,7 @@ LOCK := requirements/all.txt
 STAMP := $(VENV)/.installed
 # Most tests wait for real processes: more of them than cores.
 PARALLEL := --numprocesses 4 --dist worksteal
+CHAOS_REPORT := .pytest_cache/chaos
 RUFF_PATHS := benchmarks bridge consumers simulator demo docs examples tests
 
 .PHONY: help setup demo test check fix docs chaos bench lock clean up down
@@ -42,7 +43,9 @@ docs: $(STAMP) ## Write the generated documents anew
 	@$(BIN)/python -m docs.generate
 
 chaos: $(STAMP) ## Run the tests that kill and cut off real processes
-	@$(BIN)/pytest -q -m chaos
+	@rm -rf $(CHAOS_REPORT)
+	@CHAOS_REPORT=$(CHAOS_REPORT) $(BIN)/pytest -q -m chaos --numprocesses 3 --dist worksteal; code=$$?; \
+		$(BIN)/python -m tests.support.tally $(CHAOS_REPORT); exit $$code
 
 bench: $(STAMP) ## Measure the bridge beside other ways of doing the same (BENCH_ONLY=bridge, BENCH_ROUNDS=3)
 	@$(BIN)/python -m benchmarks

@@ -1,0 +1,189 @@
+"""A run with random faults: an exchange, a Redis, a bridge that is started again whenever it was
+killed, and beside it a loop that people write.
+
+The oracle is the simulator's ledger. `CHAOS_SEED` repeats a run's chances, `CHAOS_RATE` sets how
+much is heard.
+"""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support import naive_loop, tally, truth
+from tests.support.bridge_run import ACCOUNT_STREAMS, DEMO_KEYS, BridgeRun, running_bridge
+from tests.support.eventually import eventually_async
+from tests.support.redis_server import RedisServer
+from tests.support.simulator_process import RunningSimulator, running_simulator
+
+SEED = int(os.environ.get("CHAOS_SEED", time.time_ns() % 1_000_000))
+RATE = int(os.environ.get("CHAOS_RATE", "5000"))
+MARKETS = ("SOL_USDC", "BTC_USDC", "ETH_USDC", "SOL_USDC_PERP", "BTC_USDC_PERP")
+STREAMS: Sequence[object] = (
+    {"types": ["trade", "depth", "bookTicker", "ticker"], "markets": list(MARKETS)},
+    {"types": ["markPrice"], "markets": ["SOL_USDC_PERP", "BTC_USDC_PERP"]},
+    *ACCOUNT_STREAMS,
+)
+KEEP_ALL = {
+    kind: {"max_entries": 2_000_000}
+    for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
+}
+MEMORY_LIMIT_BYTES = 400 * 1024 * 1024
+
+
+class Chaos:
+    """One run, while it goes on."""
+
+    def __init__(
+        self, folder: Path, server: RedisServer, exchange: RunningSimulator, rate: int
+    ) -> None:
+        self.chance = random.Random(SEED)
+        self.server = server
+        self.peak_bytes = 0
+        self.begun_us = 0
+        self._folder = folder
+        self._exchange = exchange
+        self._stack = AsyncExitStack()
+        self.bridge: BridgeRun | None = None
+        self._loop: subprocess.Popen[bytes] | None = None
+        print(f"CHAOS_SEED={SEED} CHAOS_RATE={rate}")
+
+    async def begin(self) -> None:
+        """Start the first bridge and the loop, and wait until both listen."""
+        await self.start_bridge()
+        self._start_loop()
+        await eventually_async(
+            lambda: self.bridge and self.bridge.is_confirmed(20), "the bridge hears", 40
+        )
+        await eventually_async(self._loop_writes, "the loop hears")
+        self.begun_us = time.time_ns() // 1000
+
+    async def start_bridge(self) -> None:
+        self.bridge = await self._stack.enter_async_context(
+            running_bridge(
+                self._folder, self._exchange.ws_url, self.server.url, STREAMS, retention=KEEP_ALL
+            )
+        )
+
+    async def a_moment(self, longest_s: float = 1.0) -> None:
+        """A random while, in which the bridge's memory is looked at."""
+        ends_s = time.monotonic() + self.chance.uniform(0.05, longest_s)
+        while time.monotonic() < ends_s:
+            self._look_at_memory()
+            await asyncio.sleep(0.05)
+
+    async def kill_redis(self) -> None:
+        self.server.kill()
+        await self.a_moment(0.7)
+        self.server.start()
+
+    async def kill_bridge(self) -> None:
+        """Both of them, and both are started again."""
+        assert self.bridge is not None
+        self.bridge.process.kill()
+        self._kill_loop()
+        await asyncio.to_thread(self.bridge.process.wait)
+        await self.start_bridge()
+        self._start_loop()
+
+    async def empty_redis(self) -> None:
+        """And wait until the bridge has noticed: it looks every few seconds."""
+        before = self._bridge_log().count("redis_lost_entries")
+        with self.server.client() as client:
+            client.flushall()
+        await eventually_async(
+            lambda: self._bridge_log().count("redis_lost_entries") > before, "it is noticed", 60
+        )
+
+    async def finish(self) -> None:
+        """The exchange ends; everything that was heard gets into Redis; the bridge stops."""
+        assert self.bridge is not None
+        bridge = self.bridge
+        await eventually_async(lambda: bridge.status().get("frames"), "the bridge hears", 60)
+        before = self._loop_log().count("disconnected")
+        self._exchange.stop()
+        await eventually_async(lambda: _is_through(bridge), "all that was heard is in Redis", 120)
+        await eventually_async(
+            lambda: self._loop_log().count("disconnected") > before, "the loop is done", 120
+        )
+        assert await bridge.stop() == 0
+        await self.leave()
+        assert "Traceback" not in self._bridge_log()
+        assert self.peak_bytes < MEMORY_LIMIT_BYTES
+
+    async def leave(self) -> None:
+        """Leave no process behind."""
+        self._kill_loop()
+        await self._stack.aclose()
+
+    def _start_loop(self) -> None:
+        command = [sys.executable, naive_loop.__file__, self._exchange.ws_url, self.server.url]
+        with (self._folder / "loop.log").open("ab") as log:
+            self._loop = subprocess.Popen([*command, *tally.STREAMS], stdout=log, stderr=log)
+
+    def _kill_loop(self) -> None:
+        if self._loop is not None:
+            self._loop.kill()
+            self._loop.wait()
+            self._loop = None
+
+    def _loop_writes(self) -> bool:
+        with self.server.client() as client:
+            return all(client.exists(naive_loop.PREFIX + stream) for stream in tally.STREAMS)
+
+    def _bridge_log(self) -> str:
+        return (self._folder / "bridge.log").read_text()
+
+    def _loop_log(self) -> str:
+        return (self._folder / "loop.log").read_text()
+
+    def _look_at_memory(self) -> None:
+        if self.bridge is None or self.bridge.process.poll() is not None:
+            return
+        try:
+            status = Path(f"/proc/{self.bridge.process.pid}/statm").read_text()
+        except OSError:
+            return  # not Linux, or just gone
+        self.peak_bytes = max(self.peak_bytes, int(status.split()[1]) * 4096)
+
+
+def _is_through(bridge: BridgeRun) -> bool:
+    status = bridge.status()
+    heard = any(each["trouble"] for each in status.get("connections", []))
+    return bool(heard and not status["pending"] and not status["behind_bytes"])
+
+
+@asynccontextmanager
+async def chaos(
+    folder: Path, server: RedisServer, rate: int = RATE
+) -> AsyncIterator[tuple[Chaos, RunningSimulator]]:
+    """A run that has begun; whoever uses it calls `finish` and then asks for the verdict."""
+    options = ("--rate", str(rate), "--accept-key", DEMO_KEYS["PUBLIC_KEY"])  # one account only
+    async with running_simulator(*options, ledger=folder / "ledger.jsonl") as exchange:
+        run = Chaos(folder, server, exchange, rate)
+        try:
+            await run.begin()
+            yield run, exchange
+        finally:
+            await run.leave()
+
+
+def compare(
+    server: RedisServer, exchange: RunningSimulator, begun_us: int, what: str
+) -> tuple[tally.Tally, tally.Tally]:
+    """The bridge beside the loop; a row for the table."""
+    assert exchange.ledger is not None
+    made: dict[str, list[dict[str, Any]]] = {}
+    for line in truth.read_ledger(exchange.ledger):
+        if line["frame"]["data"].get("E", 0) >= begun_us:
+            made.setdefault(line["frame"]["stream"], []).append(line["frame"]["data"])
+    with server.client(decode_responses=True) as client:
+        ours, theirs = tally.take(client, made)
+    tally.leave_row(what, SEED, ours, theirs)
+    return ours, theirs

@@ -1,0 +1,123 @@
+"""What became of one market's trades and book changes in a chaos run, at the bridge and at a loop
+that people write: rows for the table in docs/guarantees.md.
+
+    python -m tests.support.tally FOLDER      the table of the rows that runs have left in a folder
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.support import truth
+from tests.support.naive_loop import PREFIX
+
+MARKET = "SOL_USDC"  # the loop hears one market: all of them would be too much for it
+STREAMS = (f"trade.{MARKET}", f"depth.{MARKET}")
+NUMBER = {"trade": "t", "depth": "u"}
+OURS = {"trade": "trade_id", "depth": "last_update_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Of `made` messages so many are not there, are there twice, or are in the wrong place.
+    `marked` of the missing lie within a gap that says so.
+    """
+
+    made: int = 0
+    missing: int = 0
+    marked: int = 0
+    doubled: int = 0
+    disordered: int = 0
+
+    @property
+    def lost(self) -> int:
+        """Missing, and nothing says so."""
+        return self.missing - self.marked
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            *(mine + theirs for mine, theirs in zip(_numbers(self), _numbers(other), strict=True))
+        )
+
+
+def _numbers(tally: Tally) -> Sequence[int]:
+    return list(asdict(tally).values())
+
+
+def of_numbers(
+    made: Sequence[int], stored: Sequence[int], gaps: Iterable[tuple[int, int]] = ()
+) -> Tally:
+    """Compare what was made with what is stored, in its order."""
+    times = Counter(stored)
+    missing = [number for number in made if number not in times]
+    spans = list(gaps)
+    return Tally(
+        made=len(made),
+        missing=len(missing),
+        marked=sum(any(first <= number <= last for first, last in spans) for number in missing),
+        doubled=sum(count - 1 for count in times.values()),
+        disordered=sum(later < earlier for earlier, later in pairwise(stored)),
+    )
+
+
+def take(
+    client: redis.Redis, made: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> tuple[Tally, Tally]:
+    """The bridge's and the loop's tally of what the exchange made of the market's streams.
+
+    Both are judged up to what the bridge heard last: what the exchange said in its last moment may
+    have reached nobody.
+    """
+    ours, theirs = Tally(), Tally()
+    for stream in STREAMS:
+        kind = truth.kind(stream)
+        entries: Any = client.xrange(stream)
+        numbers = [int(fields[OURS[kind]]) for _, fields in entries if fields["type"] == kind]
+        gaps = [
+            (int(fields["from"]), int(fields["to"]))
+            for _, fields in entries
+            if fields["type"] == "gap" and fields["from"] and fields["to"]
+        ]
+        wanted = [data[NUMBER[kind]] for data in made[stream] if data[NUMBER[kind]] <= max(numbers)]
+        ours += of_numbers(wanted, numbers, gaps)
+        written: Any = client.xrange(PREFIX + stream)
+        theirs += of_numbers(wanted, [int(fields[NUMBER[kind]]) for _, fields in written])
+    return ours, theirs
+
+
+def leave_row(fault: str, seed: int, ours: Tally, theirs: Tally) -> None:
+    """For the table, where CHAOS_REPORT names a folder."""
+    row = {"fault": fault, "seed": seed, "ours": asdict(ours), "theirs": asdict(theirs)}
+    print(json.dumps(row))
+    if folder := os.environ.get("CHAOS_REPORT"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"{fault.replace(' ', '-')}.json").write_text(json.dumps(row))
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Markdown, as docs/guarantees.md has it."""
+    lines = [
+        "| what is done | messages | bridge: lost | marked as missing | doubled "
+        "| loop: lost | doubled | seed |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        ours, theirs = Tally(**row["ours"]), Tally(**row["theirs"])
+        lines.append(
+            f"| {row['fault']} | {ours.made:,} | {ours.lost} | {ours.marked} | {ours.doubled} "
+            f"| {theirs.lost:,} | {theirs.doubled:,} | {row['seed']} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    files = sorted(Path(sys.argv[1]).glob("*.json"))
+    print(table(json.loads(file.read_text()) for file in files))

@@ -1,0 +1,31 @@
+"""The counts of the chaos table, on literal numbers."""
+
+from tests.support.tally import Tally, of_numbers, table
+
+
+def test_what_is_missing_and_marked_twice_there_and_out_of_place() -> None:
+    tally = of_numbers([1, 2, 3, 4, 5, 6], [1, 2, 2, 6, 5], gaps=[(3, 3)])
+
+    assert tally == Tally(made=6, missing=2, marked=1, doubled=1, disordered=1)
+    assert tally.lost == 1
+
+
+def test_everything_there_once_in_its_place_is_all_zero() -> None:
+    assert of_numbers([7, 8, 9], [7, 8, 9]) == Tally(made=3)
+
+
+def test_tallies_add_up() -> None:
+    assert Tally(1, 2, 3, 4, 5) + Tally(10, 20, 30, 40, 50) == Tally(11, 22, 33, 44, 55)
+
+
+def test_the_table_has_a_line_for_each_run() -> None:
+    row = {
+        "fault": "Redis killed 20 times",
+        "seed": 7,
+        "ours": {"made": 1000, "missing": 3, "marked": 3, "doubled": 0, "disordered": 0},
+        "theirs": {"made": 1000, "missing": 12, "marked": 0, "doubled": 1, "disordered": 0},
+    }
+
+    assert table([row]).splitlines()[2:] == [
+        "| Redis killed 20 times | 1,000 | 0 | 3 | 0 | 12 | 1 | 7 |"
+    ]
