@@ -18,6 +18,7 @@ SAMPLES = {
     "book": "consumers.handlers.book:Book",
     "orders": "consumers.handlers.orders:Orders",
     "archive": "consumers.handlers.archive:Archive",
+    "alerts": "consumers.handlers.alerts:Alerts",
 }
 _MODES = ("shared", "ordered")
 _MOST_ENTRIES = 10_000  # of some streams at a time: what a worker holds in memory

@@ -1,0 +1,175 @@
+"""Sample: tell a webhook of price moves and of gaps.
+
+    ALERTS_WEBHOOK_URL=https://hooks.example.com/… python -m consumers run alerts --from new
+
+An effect outside Redis that cannot be made once: the webhook may have heard us although its answer
+got lost. So each alert is sent at least once, under the same `Idempotency-Key` (stream and entry
+ID), by which the other side can tell. Every attempt has an end, a failure is tried again, a few
+times at once and then by the kit with growing pauses; until then the stream waits, so alerts come
+in order and late ones say when it happened. Other streams go on.
+
+A move is measured against the lowest and the highest price of the window in hand, which begins anew
+when it is over, and with each alert. The address is a secret: it comes from the environment, and
+stands in no log and in no error.
+"""
+
+import asyncio
+import os
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import structlog
+
+from bridge.contract.events import Gap, Trade
+from bridge.contract.identity import EntryId
+from bridge.errors import ConfigError
+from consumers import Consumer, Delivery
+
+_log = structlog.get_logger()
+
+URL, TOKEN = "ALERTS_WEBHOOK_URL", "ALERTS_WEBHOOK_TOKEN"
+
+ATTEMPTS = 3  # at once; then the kit's own, with growing pauses
+_PAUSE_S = 0.2
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Alert = dict[str, str]
+
+
+class NotDelivered(Exception):
+    """The webhook did not take an alert; says why, not where."""
+
+
+class Webhook:
+    """Where alerts go: POST, JSON. Anything but 2xx counts as not taken; redirects are none."""
+
+    def __init__(self, url: str, token: str, timeout_s: float) -> None:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise ConfigError(
+                f"{URL}: write the webhook's address, https://…, into the environment"
+            )
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._timeout_s = timeout_s
+
+    async def send(self, key: str, alert: Alert) -> int:
+        """Returns after how many attempts it was taken. Raises NotDelivered."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._post(key, alert)
+            except NotDelivered:
+                if attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(_PAUSE_S * attempt)
+            else:
+                return attempt
+        raise AssertionError("unreachable")
+
+    async def _post(self, key: str, alert: Alert) -> None:
+        headers = {**self._headers, "Idempotency-Key": key}
+        try:
+            # Around everything: a server that sends a byte now and then hangs as well.
+            async with asyncio.timeout(self._timeout_s), httpx.AsyncClient() as client:
+                answer = await client.post(self._url, json=alert, headers=headers)
+        except (TimeoutError, httpx.TimeoutException):
+            raise NotDelivered(f"no answer within {self._timeout_s:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:  # their texts may quote the address
+            raise NotDelivered(f"not reached: {type(error).__name__}") from None
+        if not answer.is_success:
+            raise NotDelivered(f"answered {answer.status_code}")
+
+
+class Alerts(Consumer):
+    """Tells a webhook of price moves and of gaps (its address: ALERTS_WEBHOOK_URL)."""
+
+    name = "alerts"
+    mode = "ordered"
+    streams = ("*",)
+
+    def __init__(self, percent: str = "1", window_s: str = "60", timeout_s: str = "5") -> None:
+        self._percent = _positive("percent", percent)
+        self._window_us = int(_positive("window_s", window_s) * 1_000_000)
+        limit_s = float(_positive("timeout_s", timeout_s))
+        if limit_s * ATTEMPTS >= self.time_limit_s:
+            raise ValueError(f"timeout_s={timeout_s}: write less than {self.time_limit_s / 3:g}")
+        self._webhook = Webhook(os.environ.get(URL, ""), os.environ.get(TOKEN, ""), limit_s)
+        self._sent = 0
+
+    async def on_trade(self, delivery: Delivery[Trade]) -> None:
+        trade, moment_us = delivery.event, _moment_us(delivery)
+        begun_us, low, high = self.state.get("window", (0, trade.price, trade.price))
+        if not begun_us or moment_us - begun_us > self._window_us:
+            begun_us, low, high = moment_us, trade.price, trade.price
+        price = Decimal(trade.price)
+        rise, fall = _percent(low, price), _percent(high, price)
+        if max(rise, -fall) < self._percent:
+            low, high = min(low, trade.price, key=Decimal), max(high, trade.price, key=Decimal)
+        else:
+            since, change = (low, rise) if rise >= -fall else (high, fall)
+            alert = {"percent": f"{change:.2f}", "from_price": since, "price": trade.price}
+            words = f"{trade.symbol} {change:+.2f} % within {self._window_us / 1e6:g} s"
+            await self._send(delivery, "price_move", f"{words}: {since} → {trade.price}", **alert)
+            begun_us, low, high = moment_us, trade.price, trade.price
+        if self.state.get("window") != [begun_us, low, high]:
+            self.state["window"] = [begun_us, low, high]
+
+    async def on_gap(self, delivery: Delivery[Gap]) -> None:
+        """What was repaired is not missing, and before a stream's start nothing was promised."""
+        gap = delivery.event
+        if not gap.repaired and gap.cause != "start":
+            what = f"{delivery.stream}: {_missing(gap)} ({gap.cause})"
+            await self._send(delivery, "gap", what, cause=gap.cause)
+
+    def made(self) -> str:
+        return f"{self._sent} alerts sent of {self.stream}"
+
+    async def _send(self, delivery: Delivery[Any], kind: str, text: str, **more: str) -> None:
+        alert = {
+            "text": text,
+            "kind": kind,
+            "stream": delivery.stream,
+            "symbol": delivery.event.symbol or "",
+            "entry_id": delivery.entry_id,
+            "happened_at": _iso(_moment_us(delivery)),
+            **more,
+        }
+        attempts = await self._webhook.send(f"{delivery.stream}/{delivery.entry_id}", alert)
+        self._sent += 1
+        where = {"stream": delivery.stream, "entry_id": delivery.entry_id}
+        _log.info("alert_sent", kind=kind, attempts=attempts, **where)
+
+
+def _missing(gap: Gap) -> str:
+    if gap.to is not None:
+        first = "?" if gap.from_ is None else gap.from_
+        return f"{first} to {gap.to} are missing"
+    since, until = (_iso(at_us) if at_us else "?" for at_us in (gap.from_us, gap.to_us))
+    return f"nobody listened from {since} to {until}"
+
+
+def _percent(since: str, price: Decimal) -> Decimal:
+    """The change in percent; 0 where there was no price to speak of."""
+    before = Decimal(since)
+    return (price - before) / before * 100 if before else Decimal(0)
+
+
+def _moment_us(delivery: Delivery[Any]) -> int:
+    return delivery.event.engine_us or EntryId.parse(delivery.entry_id).ms * 1000
+
+
+def _iso(moment_us: int) -> str:
+    moment = _EPOCH + timedelta(microseconds=moment_us)
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _positive(name: str, text: str) -> Decimal:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal(0)
+    if not (number.is_finite() and number > 0):
+        raise ValueError(f"{name}={text}: write a number above 0")
+    return number

@@ -1,0 +1,117 @@
+"""Alerts over a real socket: a webhook that fails, hangs, drops; and no secret anywhere."""
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from consumers.handlers.alerts import Alerts, NotDelivered
+from consumers.testing import Tape, Trial
+from tests.support.consumer_entries import START_US, entry_id, gap, trade
+from tests.support.consumer_worker import Bench
+from tests.support.redis_server import free_port
+from tests.support.webhook import WebhookServer, running_webhook
+
+TRADES = "trade.SOL_USDC"
+SECRET, TOKEN = "T0P-S3CRET", "B34R3R"
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebhookServer]:
+    with running_webhook() as (server, url):
+        monkeypatch.setenv("ALERTS_WEBHOOK_URL", f"{url}/services/{SECRET}")
+        monkeypatch.setenv("ALERTS_WEBHOOK_TOKEN", TOKEN)
+        yield server
+
+
+def move() -> None:
+    """A trial in which one alert is due."""
+    tape = Tape()
+    Trial(Alerts, TRADES, timeout_s="0.5").give(tape.trade("100"), tape.trade("102"))
+
+
+def test_an_alert_is_posted_as_json_with_its_key(webhook: WebhookServer) -> None:
+    move()
+    [heard] = webhook.heard
+    assert heard.path == f"/services/{SECRET}"
+    assert heard.headers["Content-Type"] == "application/json"
+    assert heard.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert heard.headers["Idempotency-Key"] == "trade.SOL_USDC/1788367440500-20"
+    assert heard.body["text"] == "SOL_USDC +2.00 % within 60 s: 100 → 102"
+
+
+@pytest.mark.parametrize("trouble", [500, 429, 307, "drop", "hang", "drip"])
+def test_a_failure_is_tried_again_with_the_same_key(
+    webhook: WebhookServer, trouble: int | str
+) -> None:
+    webhook.then.append(trouble)
+    move()
+    keys = {one.headers["Idempotency-Key"] for one in webhook.heard}
+    assert (len(webhook.heard), len(keys)) == (2, 1)
+    assert {one.path for one in webhook.heard} == {f"/services/{SECRET}"}  # no redirect is followed
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (500, "answered 500"),
+        (404, "answered 404"),
+        ("hang", "no answer within 0.5 s"),
+        ("drip", "no answer within 0.5 s"),
+        ("drop", "not reached: "),
+    ],
+)
+def test_what_goes_on_is_an_error_with_an_end_and_without_the_address(
+    webhook: WebhookServer, trouble: int | str, said: str
+) -> None:
+    webhook.always = trouble
+    began_s = time.monotonic()
+    with pytest.raises(NotDelivered, match=said) as told:
+        move()
+    assert time.monotonic() - began_s < 20  # three times half a second, and a slow machine
+    assert len(webhook.heard) == 3
+    error: BaseException | None = told.value
+    while error is not None:
+        assert SECRET not in f"{error} {error!r}"
+        error = None if error.__suppress_context__ else error.__context__
+
+
+def test_a_webhook_that_is_not_there_is_an_error_without_the_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALERTS_WEBHOOK_URL", f"http://127.0.0.1:{free_port()}/{SECRET}")
+    with pytest.raises(NotDelivered, match="not reached: ConnectError"):
+        move()
+
+
+def test_a_worker_waits_for_its_webhook_loses_no_alert_and_shows_no_secret(
+    bench: Bench, webhook: WebhookServer
+) -> None:
+    """While the webhook fails, the stream waits in its place; others go on."""
+    other = "trade.BTC_USDC"
+    bench.register(TRADES, other)
+    entries = {
+        entry_id(START_US + n, n): trade(n, START_US + n, f"{100 + 2 * n}") for n in (1, 2, 3)
+    }
+    bench.add(TRADES, entries | {entry_id(START_US + 9, 9, 1): gap(9, first=4)})
+    bench.add(other, {entry_id(START_US, 1): trade(1, START_US)})
+    webhook.always = 503
+    given = {name: os.environ[name] for name in ("ALERTS_WEBHOOK_URL", "ALERTS_WEBHOOK_TOKEN")}
+    worker = bench.start("alerts", BRIDGE_LOG__LEVEL="debug", **given)
+    bench.await_group(other, "alerts", entry_id(START_US, 1))
+    bench.until(lambda: "answered 503" in worker.err)
+    assert len({one.headers["Idempotency-Key"] for one in webhook.heard}) == 1
+    webhook.always = 200
+    bench.await_group(TRADES, "alerts", entry_id(START_US + 9, 9, 1))
+    assert worker.stop() == 0
+    taken = [one.body["text"] for one in webhook.heard[-3:]]
+    assert taken == [
+        "SOL_USDC +1.96 % within 60 s: 102 → 104",
+        "SOL_USDC +1.92 % within 60 s: 104 → 106",
+        "trade.SOL_USDC: 4 to 9 are missing (skipped)",
+    ]
+    said = worker.err + worker.out + str(bench.redis.hgetall("consumers:status"))
+    assert "alert_sent" in said
+    for secret in (SECRET, TOKEN):
+        assert secret not in said

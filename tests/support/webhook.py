@@ -1,0 +1,82 @@
+"""A real HTTP server on the loopback that takes alerts, and fails as it is told to."""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+
+class Heard(NamedTuple):
+    """One request: its path, headers and JSON."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+class WebhookServer:
+    """`then` lists what to do with the next requests: a status, `hang`, `drip` or `drop`; 200 where
+    nothing is said."""
+
+    def __init__(self) -> None:
+        self.heard: list[Heard] = []
+        self.then: deque[int | str] = deque()
+        self.always: int | str = 200
+        self.over = threading.Event()
+
+    def next(self) -> int | str:
+        return self.then.popleft() if self.then else self.always
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, webhook: WebhookServer) -> None:
+        self.webhook = webhook
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that gave up are what is tested."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        webhook: WebhookServer = self.server.webhook  # type: ignore[attr-defined]
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        webhook.heard.append(Heard(self.path, dict(self.headers.items()), body))
+        how = webhook.next()
+        if how == "drop":
+            self.connection.close()
+        elif how == "hang":
+            webhook.over.wait()
+        elif how == "drip":
+            while not webhook.over.wait(0.05):  # a byte now and then, never an answer
+                self.wfile.write(b"H")
+                self.wfile.flush()
+        else:
+            self.send_response(int(how))
+            self.send_header("Content-Length", "0")
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def running_webhook() -> Iterator[tuple[WebhookServer, str]]:
+    """The server, and its base URL."""
+    webhook = WebhookServer()
+    server = _Server(webhook)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield webhook, f"http://127.0.0.1:{server.server_port}"
+    finally:
+        webhook.over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
