@@ -288,7 +288,9 @@ OrderEvent = Literal[
 class OrderUpdate(Event):
     """What happened to an order. Fill fields are set on `orderFill` only.
 
-    `fee` may be negative (a rebate). `trigger_quantity` is a quantity or a percentage (`80%`).
+    `source` is `rest` when it is a fill that was missed and fetched from history: it says nothing
+    of the order itself. `fee` may be negative (a rebate). `trigger_quantity` is a quantity or a
+    percentage (`80%`).
     """
 
     type: OrderEvent = Field(alias="e")
@@ -296,9 +298,9 @@ class OrderUpdate(Event):
     order_id: Id = Field(alias="i")
     client_order_id: Id | None = Field(alias="c", default=None)
     side: Side = Field(alias="S")
-    order_type: Text = Field(alias="o")
+    order_type: Text | None = Field(alias="o")
     time_in_force: Text | None = Field(alias="f", default=None)
-    status: Text = Field(alias="X")
+    status: Text | None = Field(alias="X")
     price: Unsigned | None = Field(alias="p", default=None)
     quantity: Unsigned | None = Field(alias="q", default=None)
     quote_quantity: Unsigned | None = Field(alias="Q", default=None)

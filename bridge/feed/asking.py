@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from bridge.contract.streams import Stream, StreamType
+from bridge.feed.fills import Fills
 from bridge.feed.history import History
 from bridge.feed.rest import Rest
 from bridge.feed.snapshots import ACCOUNT, Snapshots
@@ -23,6 +24,8 @@ class TakesBodies(Protocol):
     def rest_body(self, name: str, text: bytes, what: str = "") -> Join | Reach | None: ...
 
     def missing_trades(self, name: str) -> int | None: ...
+
+    def missing_fills(self, name: str) -> tuple[int, int] | None: ...
 
     def misses_book(self, name: str) -> bool: ...
 
@@ -45,6 +48,8 @@ class Asking:
         )
         self._history = History(hearing, rest, new_backoff=new_backoff)
         self._queue: asyncio.Queue[Stream] = asyncio.Queue()  # bounded by the number of streams
+        self._fills = Fills(hearing, rest, new_backoff=new_backoff)
+        self._standing: set[str] = set()  # private streams: where they stand is wanted
         self._again: dict[str, asyncio.Event] = {}  # of those under way: wanted once more
 
     def want(self, stream: Stream) -> None:
@@ -59,6 +64,7 @@ class Asking:
         """A private connection (re)subscribed: ask where its streams stand."""
         for stream in streams:
             if stream.type in ACCOUNT:
+                self._standing.add(stream.name)
                 self.want(stream)
 
     async def run(self) -> None:
@@ -78,5 +84,13 @@ class Asking:
             elif stream.type is StreamType.DEPTH:
                 await self._snapshots.fetch_book(stream, again)
             else:
-                await self._snapshots.fetch_account(stream)
+                await self._account(stream)
         del self._again[stream.name]
+
+    async def _account(self, stream: Stream) -> None:
+        """What was missed first, then where it stands."""
+        if stream.type is StreamType.ORDER_UPDATE:
+            await self._fills.fetch(stream)
+        if stream.name in self._standing:
+            self._standing.discard(stream.name)
+            await self._snapshots.fetch_account(stream)

@@ -124,7 +124,12 @@ class Hearing:
         """
         place = f"{name}/{what}" if what else name
         body = place.encode() + b" " + text.replace(b"\n", b" ")
-        return self._take(Record(self._clock_us(), Kind.REST, 0, body))
+        journaled = self._keep_private or not is_private(name)
+        return self._take(Record(self._clock_us(), Kind.REST, 0 if journaled else -1, body))
+
+    def missing_fills(self, name: str) -> tuple[int, int] | None:
+        """From when to when (µs) fills of this order stream may be missing; None: none are."""
+        return self.intake.missing_fills(name)
 
     def missing_trades(self, name: str) -> int | None:
         """How many of its newest trades are needed to mend a stream; None where it is whole."""
@@ -179,7 +184,9 @@ class Hearing:
 
     def mend(self) -> None:
         """After a failure: try whether the journal can be written again."""
-        self.journal.mend(self.state())
+        held = None if self.is_live else self.rehearing.held_lines()
+        if self.journal.mend(self.state(), held) and held is not None:
+            self.rehearing.forget_held()
 
     # ---- inside --------------------------------------------------------------------------------
 
@@ -197,15 +204,16 @@ class Hearing:
     def _take(self, record: Record) -> Join | Reach | None:
         """Journal one of the rare records, then apply it unless catching up."""
         offset = self.journal.end
-        is_journaled = record.connection >= 0
-        if self.journal.writer is not None and is_journaled:
+        if record.connection >= 0:
             line = render(record.received_us, record.kind, record.connection, record.body)
-            offset = self.journal.writer.append(line)
+            if self.journal.writer is not None:
+                offset = self.journal.writer.append(line)
+            else:
+                self.journal.miss(line)
             if not self.is_live:
+                if self.journal.writer is None:
+                    self.rehearing.hold(record)
                 return None
-        elif not self.is_live and is_journaled:
-            self.rehearing.hold(record)
-            return None
         joined = self.rehearing.player.apply(record, offset, strict=True)
         self._on_items()
         return joined

@@ -4,14 +4,18 @@ A journal that cannot be written (disk full) is said loudly and done without, an
 again. It knows nothing of what its lines mean to an intake.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from bridge.journal.record import Record, read
+from bridge.journal.record import Kind, Record, read
 from bridge.journal.segments import SegmentWriter, WriteFailed, list_segments, read_lines
 
 log = structlog.get_logger(__name__)
+
+
+MAX_MISSED = 10_000  # what happened to connections while nothing could be written
 
 
 class Journal:
@@ -26,6 +30,7 @@ class Journal:
         self.on_unwritten: Callable[[Sequence[bytes]], None] = lambda _: None
         self._sync_each_flush = False
         self._broken: SegmentWriter | None = None
+        self._missed: deque[bytes] = deque(maxlen=MAX_MISSED)
 
     def attach(self, writer: SegmentWriter, *, sync_each_flush: bool) -> None:
         """From now on there is a journal."""
@@ -65,17 +70,27 @@ class Journal:
         except OSError as error:
             self._go_on_without(error)
 
-    def mend(self, head: bytes) -> None:
-        """After a failure: try whether it can be written again, beginning with this line."""
+    def miss(self, line: bytes) -> None:
+        """It cannot be written just now; this line is needed all the same, once it can."""
+        if self._broken is not None:
+            self._missed.append(line)
+
+    def mend(self, head: bytes, held: Sequence[bytes] | None = None) -> bool:
+        """After a failure: try whether it can be written again, beginning with this line and what
+        was missed meanwhile; `held`: all of that, where somebody has it.
+        """
         if self._broken is None:
-            return
+            return False
         try:
-            self._broken.append(head)
+            for line in (head, *(self._missed if held is None else held)):
+                self._broken.append(line)
             self._broken.flush()
         except OSError:
-            return
+            return False
+        self._missed.clear()
         self.writer, self._broken, self.trouble = self._broken, None, ""
         log.info("journal_mended")
+        return True
 
     def close(self) -> None:
         """Write what is left and close the files."""
@@ -89,4 +104,9 @@ class Journal:
         self.trouble = f"cannot write the journal: {error.strerror or error}"
         self._broken, self.writer = self.writer, None
         if isinstance(error, WriteFailed):
+            self._missed.extend(line for line in error.lines if not _is_frame(line))
             self.on_unwritten(error.lines)
+
+
+def _is_frame(line: bytes) -> bool:
+    return line.split(b" ", 2)[1] in (Kind.FRAME.value.encode(), Kind.BINARY.value.encode())

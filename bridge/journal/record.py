@@ -53,6 +53,13 @@ def render(received_us: int, kind: Kind, connection: int, body: bytes) -> bytes:
     return b"%d %b %d %b\n" % (received_us, kind.value.encode(), connection, body)
 
 
+def render_record(record: Record) -> bytes:
+    """A record's line."""
+    if record.kind in (Kind.FRAME, Kind.BINARY):
+        return render_frame(record.received_us, record.connection, record.body)
+    return render(record.received_us, record.kind, record.connection, record.body)
+
+
 def render_frame(received_us: int, connection: int, frame: str | bytes) -> bytes:
     """A frame's line."""
     body = frame.encode(errors="surrogatepass") if isinstance(frame, str) else frame

@@ -16,7 +16,7 @@ from bridge.contract.identity import EMPTY
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.journal import Journal
 from bridge.journal.player import Player
-from bridge.journal.record import Kind, Record, read
+from bridge.journal.record import Kind, Record, read, render_record
 from bridge.pipeline.intake import Intake, Line
 
 log = structlog.get_logger(__name__)
@@ -138,6 +138,15 @@ class Rehearing:
         if self._held_bytes > self._buffer_bytes // LOW_SHARE:
             self._pass_over(self._journal.end)
             self._live_again()
+
+    def held_lines(self) -> list[bytes]:
+        """What `hold` was given and is not heard yet, as lines of the journal."""
+        return [render_record(record) for record in self._held]
+
+    def forget_held(self) -> None:
+        """It is in the journal now."""
+        self._held.clear()
+        self._held_bytes = 0
 
     def checkpoint(self) -> Checkpoint:
         """Up to where everything is settled, for the next start."""

@@ -21,7 +21,13 @@ from bridge.contract.identity import BELIEVABLE_US, BadIdentity, EntryId, believ
 from bridge.contract.streams import BadStreamName, Identity, Stream, StreamType, parse_stream
 from bridge.pipeline.book import DepthBook, Join
 from bridge.pipeline.deafness import NOT_RUNNING, UNSUBSCRIBED, Deaf, Deafness, Ear
-from bridge.pipeline.items import Item, numbered, snapshot, unnumbered
+from bridge.pipeline.items import (
+    Item,
+    fill_from_history,
+    numbered,
+    snapshot,
+    unnumbered,
+)
 from bridge.pipeline.ledger import new_ledger, of_gap, of_mended
 from bridge.pipeline.numbered import BUFFER_FULL, NumberedLine
 from bridge.pipeline.peers import BEHIND_US, Company
@@ -29,13 +35,14 @@ from bridge.pipeline.trade_holes import Mended, Reach, TradeHoles
 from bridge.pipeline.translate import Rejected, translate
 from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.protocol.envelope import Ack, Data, Malformed, Refusal, parse
-from bridge.protocol.rest import account_event, depth_body, trades_page
+from bridge.protocol.rest import account_event, depth_body, fills_page, trades_page
 
 MAX_RAW = 65_536  # characters of a refused frame that are kept
 DROP_SHARE = 10  # a full buffer gives up a tenth of its largest line at a time
 
 REPAIR_US = 30_000_000
 SNAPSHOT_TRIES = 3  # at later messages, where others are ahead
+FILLS = "fills"  # said of a page of them
 END = "end"  # said of a trade stream: history reaches no further
 
 Line = NumberedLine | UnnumberedLine
@@ -53,7 +60,7 @@ class Counts:
 
 class Intake:
     """All lines of one bridge. `ask(name)`: REST should be asked about this stream: for the book
-    of a depth stream, for what a trade stream misses.
+    of a depth stream, for what a trade stream misses, for the fills of an order stream.
     """
 
     def __init__(
@@ -74,6 +81,7 @@ class Intake:
         self.last_event_us: dict[str, int] = {}
         self._books: dict[str, DepthBook] = {}
         self._trade_holes: dict[str, TradeHoles] = {}
+        self._deaf_to_fills: dict[str, tuple[int, int]] = {}  # order streams: from when to when
         self._ask_rest = ask
         self.is_rehearing = False  # what is missing may come yet: nobody is asked
         self._hold_us = hold_us
@@ -182,6 +190,9 @@ class Intake:
         line = self.lines[name]
         if name in self._trade_holes:
             return self._take_trades(name, text, received_us, offset, what)
+        if what:
+            self._take_fills(name, text, received_us, offset, what)
+            return Join.PLACED
         if name not in self._books:
             event = account_event(line.stream, text, received_us)
             self._put(line, unnumbered(event, received_us), offset)
@@ -215,6 +226,12 @@ class Intake:
         for name, holes in self._trade_holes.items():
             if holes.wanted(now_us):
                 self._ask(name)
+        for name in self._deaf_to_fills:
+            self._ask(name)
+
+    def missing_fills(self, name: str) -> tuple[int, int] | None:
+        """From when to when (µs) fills of this order stream may be missing; None: none are."""
+        return self._deaf_to_fills.get(name)
 
     def redis_answered(self, line: Line, now_us: int) -> None:
         """Redis has settled or refused something of a line: take note of gaps, mend holes."""
@@ -242,6 +259,7 @@ class Intake:
             book.reset()
         for holes in self._trade_holes.values():
             holes.forget()
+        self._deaf_to_fills.clear()
 
     def overflowed(self, from_us: int, to_us: int, offset: int) -> None:
         """Public frames heard from then until then were given up."""
@@ -388,6 +406,10 @@ class Intake:
                     from_us=from_us, to_us=to_us, cause=cause, heard_us=received_us, offset=offset
                 )
                 self.dirty[name] = line
+            if line is not None and line.stream.type is StreamType.ORDER_UPDATE:
+                before = self._deaf_to_fills.get(name, (from_us, to_us))
+                self._deaf_to_fills[name] = min(from_us, before[0]), max(to_us, before[1])
+                self._ask(name)
 
     def _fall_silent(self, names: Iterable[str], cause: str) -> None:
         for name in names:
@@ -454,6 +476,18 @@ class Intake:
         for mended in ended:
             self._mend(line, mended, received_us, offset)
         return reach
+
+    def _take_fills(self, name: str, text: bytes, received_us: int, offset: int, what: str) -> None:
+        if what == END:
+            self._deaf_to_fills.pop(name, None)
+            return
+        line = self.lines[name]
+        fills = [fill_from_history(event) for event in fills_page(text, received_us)]
+        for item in fills:
+            item.offset = offset
+        if offset >= line.resume_from and isinstance(line, UnnumberedLine):
+            line.put_missing(fills)
+            self.dirty[name] = line
 
     def _mend(self, line: NumberedLine, mended: Mended, received_us: int, offset: int) -> None:
         for row in mended.rows:

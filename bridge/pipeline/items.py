@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from bridge.contract.entry import encode, field_names
-from bridge.contract.events import Depth, DepthSnapshot, Event, Gap, Trade
+from bridge.contract.events import Depth, DepthSnapshot, Event, Gap, OrderUpdate, Trade
 from bridge.contract.identity import (
     BELIEVABLE_US,
     believable_us,
@@ -143,13 +143,38 @@ def from_history(event: Trade, after: int) -> Item:
     Its time may be long past and is used all the same: only one in the future could harm a stream.
     """
     position, _ = place(event)
-    engine_us = event.engine_us or 0
-    ms = engine_us // 1000 if engine_us <= event.received_us + BELIEVABLE_US else 0
     item = Item(
-        Op.APPEND, str(after), position, ms, field_names(Trade), encode(event), event.received_us
+        Op.APPEND,
+        str(after),
+        position,
+        _past_us(event) // 1000,
+        field_names(Trade),
+        encode(event),
+        event.received_us,
     )
     item.hold_until_us = 0
     return item
+
+
+def fill_from_history(event: OrderUpdate) -> Item:
+    """A fill that may have been missed, as `from_history`."""
+    moment_us, values = _past_us(event) or event.received_us, encode(event)
+    return Item(
+        Op.CONTENT,
+        "",
+        unnumbered_seq(moment_us),
+        moment_us // 1000,
+        field_names(OrderUpdate),
+        values,
+        event.received_us,
+        event_key(event, values),
+    )
+
+
+def _past_us(event: Trade | OrderUpdate) -> int:
+    """The engine's time unless it is absurd: 0 then."""
+    engine_us = event.engine_us or 0
+    return engine_us if engine_us <= event.received_us + BELIEVABLE_US else 0
 
 
 def snapshot(event: DepthSnapshot, ms: int) -> Item:

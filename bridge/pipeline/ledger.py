@@ -14,7 +14,7 @@ NEVER_WERE = "no such trades"
 HISTORY = "history"
 _MAKES_UP = {  # what follows a gap that nothing can fill
     StreamType.DEPTH: "snapshot",
-    StreamType.ORDER_UPDATE: "snapshot",
+    StreamType.ORDER_UPDATE: "fills, snapshot",
     StreamType.POSITION_UPDATE: "snapshot",
     StreamType.BALANCE_UPDATE: "snapshot",
 }

@@ -12,7 +12,7 @@ while, and if the tail still lacks it.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -31,8 +31,8 @@ from bridge.pipeline.numbered import (
 )
 from bridge.pipeline.peers import Company, DeafMark
 
+MAX_FETCHED = 20_000
 TAIL_MS = 10_000  # how far before the oldest waiting message the tail is read
-MAX_TAIL = 20_000  # entries read to see what is there already
 NEWEST_STATES = 100  # entries that tell how far another bridge is with a stream of states
 # Samples without an engine time, and how often they come: servers of the exchange take them at
 # their own moments, so over two connections the same one has two times.
@@ -44,17 +44,19 @@ SAMPLED_EVERY_US = {
 
 
 class Tail(NamedTuple):
-    """What the stream holds at its end: last ID (of all times), and entries from a point on."""
+    """What the stream holds at its end: last ID (of all times), and key and order value of the
+    entries from a point on (`identify`).
+    """
 
     last: str
-    entries: Sequence[tuple[str, Mapping[str, str]]]
+    known: Sequence[tuple[tuple[str, ...], int]]
 
 
 class TailWanted(NamedTuple):
     """Which part of a stream's end must be read: from a time on, at most so many entries."""
 
     from_ms: int
-    at_most: int
+    at_most: int | None = None
 
 
 class Stored(NamedTuple):
@@ -83,6 +85,8 @@ class UnnumberedLine:
     _floor_ms: int = 0  # while refilling: older messages are there already
     _stored: Stored = field(default_factory=lambda: Stored(frozenset(), 0))
     _in_flight: int = 0
+    _look_first: bool = False  # something waits that may be in the stream already
+    _fetched: dict[tuple[str, ...], None] = field(default_factory=dict)  # lately, over REST
     _last: str | None = None  # the ID the next batch expects; None: the tail must be read first
     _tail_is_fresh: bool = False  # read since the last take: where another bridge publishes
     _newest: tuple[int, tuple[str, ...]] = (0, ())
@@ -105,13 +109,32 @@ class UnnumberedLine:
     def put(self, item: Item) -> None:
         """Add what was heard, unless it is a state that a newer one has overtaken."""
         self.heard += 1
-        if item.ms < self._floor_ms or self._is_stored(item, self._stored):
+        if (
+            item.ms < self._floor_ms
+            or item.key in self._fetched
+            or self._is_stored(item, self._stored)
+        ):
             self.counters.duplicates += 1
             return
         if self._is_overtaken(item):
             return
         self.pending_bytes += item.size
         self.pending.append(item)
+
+    def put_missing(self, items: Iterable[Item]) -> None:
+        """Add what may have been missed, and may as well be in the stream already."""
+        known = {item.key for item in self.pending}
+        for item in items:
+            if item.key in known or item.key in self._fetched:
+                continue
+            self._fetched[item.key] = None
+            self.pending.append(item)
+            self.pending_bytes += item.size
+            self._look_first = True
+        while len(self._fetched) > MAX_FETCHED:
+            del self._fetched[next(iter(self._fetched))]
+        if self._look_first and not self._in_flight:
+            self._last = None
 
     def put_gap(
         self, *, from_us: int, to_us: int, cause: str, heard_us: int, offset: int = 0
@@ -137,13 +160,14 @@ class UnnumberedLine:
         """What must be read of the tail before anything can be sent, or None."""
         if self._in_flight or not self._can_send():
             return None
-        oldest_ms = max(0, self.pending[0].ms - TAIL_MS)
         if self._last is None:
-            return TailWanted(oldest_ms, MAX_TAIL)
+            self._look_first = False
+            return TailWanted(max(0, min(item.ms for item in self.pending) - TAIL_MS))
         turn_us = self._turn_us
         if turn_us and not self._tail_is_fresh and self.pending[0].heard_us + turn_us <= now_us:
             is_state = self.stream.identity is Identity.STATES
-            return TailWanted(oldest_ms, NEWEST_STATES if is_state else MAX_TAIL)
+            oldest_ms = max(0, self.pending[0].ms - TAIL_MS)
+            return TailWanted(oldest_ms, NEWEST_STATES if is_state else None)
         return None
 
     def take(self, now_us: int, limit: int) -> Sequence[Item]:
@@ -208,18 +232,20 @@ class UnnumberedLine:
         elif answer.status == "moved":
             self._last = None
         else:
-            self._last = self.confirmed = answer.last
+            self.confirmed = answer.last
+            self._last = None if self._look_first else answer.last
 
     def read_tail(self, tail: Tail) -> None:
         """Go on from what the stream really holds."""
         if EntryId.parse(tail.last) < EntryId.parse(self.confirmed):
             self.lost_at = tail.last
             return
-        self._last = self.confirmed = tail.last
+        self.confirmed = tail.last
+        self._last = None if self._look_first else tail.last  # more came while it was read
         self._tail_is_fresh = True
-        known = [identified for _, fields in tail.entries if (identified := _identify(fields))]
         stored = Stored(
-            frozenset(key for key, _ in known), max((order for _, order in known), default=0)
+            frozenset(key for key, _ in tail.known),
+            max((order for _, order in tail.known), default=0),
         )
         if self.rehearing:
             self._stored = stored
@@ -418,7 +444,7 @@ class UnnumberedLine:
         return item.key in stored.keys
 
 
-def _identify(fields: Mapping[str, str]) -> tuple[tuple[str, ...], int] | None:
+def identify(fields: Mapping[str, str]) -> tuple[tuple[str, ...], int] | None:
     """Key and order value of a stored entry; None where it is not of the contract."""
     try:
         event = decode(fields)

@@ -6,6 +6,7 @@ the exchange's.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -15,14 +16,21 @@ from bridge.contract.events import (
     BalancesSnapshot,
     Event,
     Flag,
+    Id,
     Levels,
     OrdersSnapshot,
+    OrderUpdate,
     PositionsSnapshot,
+    Side,
+    Signed,
+    Text,
     Trade,
     Unsigned,
     Whole,
 )
 from bridge.contract.streams import Stream, StreamType
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class BadBody(ValueError):
@@ -87,6 +95,61 @@ def trades_page(symbol: str, text: bytes, received_us: int) -> list[Trade]:
         for row in rows
         if row.id  # 0 marked backstop fills once: without a number they have no place
     ]
+
+
+class FillRow(BaseModel):
+    """A row of `GET /wapi/v1/history/fills`; `timestamp` is UTC without saying so."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    symbol: Text
+    order_id: Id = Field(alias="orderId")
+    client_id: Id | None = Field(alias="clientId", default=None)
+    trade_id: Whole | None = Field(alias="tradeId", default=None)
+    side: Side
+    price: Unsigned
+    quantity: Unsigned
+    fee: Signed
+    fee_symbol: Text = Field(alias="feeSymbol")
+    is_maker: Flag = Field(alias="isMaker")
+    timestamp: datetime
+
+
+_FILL_ROWS: TypeAdapter[list[FillRow]] = TypeAdapter(list[FillRow])
+
+
+def fills_page(text: bytes, received_us: int) -> list[OrderUpdate]:
+    """The fills of a page of history that a trade id tells from others, or BadBody."""
+    try:
+        rows = _FILL_ROWS.validate_json(text)
+    except ValidationError as error:
+        raise BadBody(f"fills: {complaint(error)}") from None
+    return [_fill(row, received_us) for row in rows if row.trade_id is not None]
+
+
+def _fill(row: FillRow, received_us: int) -> OrderUpdate:
+    moment = row.timestamp.replace(tzinfo=row.timestamp.tzinfo or UTC)
+    return OrderUpdate.model_validate(
+        {
+            "e": "orderFill",
+            "s": row.symbol,
+            "i": row.order_id,
+            "c": row.client_id,
+            "S": row.side,
+            "o": None,
+            "X": None,
+            "t": row.trade_id,
+            "L": row.price,
+            "l": row.quantity,
+            "m": row.is_maker,
+            "n": row.fee,
+            "N": row.fee_symbol,
+            "source": "rest",
+            "E": None,
+            "T": (moment - EPOCH) // timedelta(microseconds=1),
+            "received_us": received_us,
+        }
+    )
 
 
 _ORDER_NAMES: Mapping[str, str] = {

@@ -18,7 +18,7 @@ from bridge.contract.identity import EMPTY
 from bridge.contract.streams import Stream
 from bridge.pipeline.intake import Intake, Line
 from bridge.pipeline.items import Item
-from bridge.pipeline.unnumbered import Tail, UnnumberedLine
+from bridge.pipeline.unnumbered import Tail, TailWanted, UnnumberedLine, identify
 from bridge.publish.append import SCRIPT, pack_append, read_answer
 from bridge.publish.registry import check_claim, pack_claim, pack_registration
 from bridge.publish.wire import Reply, Target, Wire, WireLost, open_wire, pack
@@ -27,6 +27,7 @@ from bridge.runtime.backoff import Backoff
 log = structlog.get_logger(__name__)
 
 MAX_FLUSH_ITEMS = 4_000  # in one write; bounds what one reply can leave in doubt
+TAIL_PAGE = 1_000  # entries of a tail read at once: the loop goes on in between
 LOOK_US = 5_000_000  # how often the last IDs of all streams are looked at
 REDEEM_US = 10_000_000  # how often a stream that failed alone is tried again
 
@@ -223,13 +224,38 @@ class Publisher:
         if not asking:
             return
         packed = b"".join(
-            pack("XINFO", "STREAM", self._key(line))
-            + pack("XREVRANGE", self._key(line), "+", wanted.from_ms, "COUNT", wanted.at_most)
+            pack("XINFO", "STREAM", self._key(line)) + self._pack_tail(line, "+", wanted)
             for line, wanted in asking
         )
         replies = await wire.call(packed, 2 * len(asking), self._settings.command_timeout_s)
-        for (line, _), info, entries in zip(asking, replies[::2], replies[1::2], strict=True):
-            _hand_tail(line, info, entries)
+        for (line, wanted), info, entries in zip(asking, replies[::2], replies[1::2], strict=True):
+            if (reason := _refusal(info, entries)) is None:
+                known = await self._whole_tail(wire, line, wanted, entries)
+                line.read_tail(Tail(_last_id(info), known))
+            elif any(word in reason for word in _SERVER_WIDE):
+                raise WireLost(f"Redis refused: {reason}")
+            else:
+                line.fail(reason)
+                log.error("stream_failed", stream=line.stream.name, reason=reason)
+
+    async def _whole_tail(
+        self, wire: Wire, line: Line, wanted: TailWanted, page: Reply
+    ) -> list[tuple[tuple[str, ...], int]]:
+        """Key and order value of every entry that is wanted; `page` has the newest."""
+        known: list[tuple[tuple[str, ...], int]] = []
+        while True:
+            entries = _decoded(page)
+            known += [told for _, fields in entries if (told := identify(fields)) is not None]
+            enough = wanted.at_most is not None and len(known) >= wanted.at_most
+            if enough or len(entries) < TAIL_PAGE:
+                return known
+            packed = self._pack_tail(line, f"({entries[-1][0]}", wanted)
+            [page] = await wire.call(packed, 1, self._settings.command_timeout_s)
+            _refuse_errors([page])
+
+    def _pack_tail(self, line: Line, newest: str, wanted: TailWanted) -> bytes:
+        count = min(wanted.at_most or TAIL_PAGE, TAIL_PAGE)
+        return pack("XREVRANGE", self._key(line), newest, wanted.from_ms, "COUNT", count)
 
     async def _look(self, wire: Wire) -> None:
         """Has Redis still what it acknowledged? Streams at rest would not notice otherwise."""
@@ -289,17 +315,13 @@ def _refuse_errors(replies: Sequence[Reply]) -> None:
             raise WireLost(f"Redis refused: {reply}")
 
 
-def _hand_tail(line: UnnumberedLine, info: Reply, entries: Reply) -> None:
-    if isinstance(entries, hiredis.ReplyError) or (
-        isinstance(info, hiredis.ReplyError) and "no such key" not in str(info)
-    ):
-        reason = str(entries if isinstance(entries, hiredis.ReplyError) else info)
-        if any(word in reason for word in _SERVER_WIDE):
-            raise WireLost(f"Redis refused: {reason}")
-        line.fail(reason)
-        log.error("stream_failed", stream=line.stream.name, reason=reason)
-        return
-    line.read_tail(Tail(_last_id(info), _decoded(entries)))
+def _refusal(info: Reply, entries: Reply) -> str | None:
+    """Why a tail could not be read; a stream that does not exist is an empty one."""
+    if isinstance(entries, hiredis.ReplyError):
+        return str(entries)
+    if isinstance(info, hiredis.ReplyError) and "no such key" not in str(info):
+        return str(info)
+    return None
 
 
 def _last_id(info: Reply) -> str:

@@ -85,6 +85,8 @@ class Orders(Consumer):
         self._replace("asset", delivery.event.balances, None, lambda row: True)
 
     def on_order_update(self, delivery: Delivery[OrderUpdate]) -> None:
+        if delivery.event.source == "rest":
+            return  # a fill of the past: how the order stands, the snapshot behind it says
         order_id, row = delivery.event.order_id, order_row(delivery.event)
         closed = self._closed()
         if row is None and order_id not in closed:

@@ -16,14 +16,16 @@ from tests.integration.bridge.test_connections import (
     passed,
     told,
 )
+from tests.support import truth
 from tests.support.bridge_process import run_bridge
-from tests.support.bridge_run import entries, running_bridge
+from tests.support.bridge_run import DEMO_KEYS, entries, running_bridge
 from tests.support.eventually import eventually_async
 from tests.support.proxy import running_proxy
 from tests.support.simulator_process import running_simulator
 
 TRADES, DEPTH = "trade.SOL_USDC_PERP", "depth.SOL_USDC_PERP"
 QUIET = "depth.SOL_USDC"
+ORDERS = "account.orderUpdate"
 
 
 def fetched(client: redis.Redis, stream: str) -> list[int]:
@@ -100,3 +102,61 @@ async def test_a_book_that_never_moves_is_known_all_the_same(
     for side in ("bids", "asks"):
         assert levels(json.loads(snapshot[1][side])) == levels(truth[side])
     assert client.xlen("bridge:gaps") == 0
+
+
+async def test_fills_that_were_missed_come_from_history_once(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    ledger = tmp_path / "ledger.jsonl"
+    async with (
+        running_simulator("--rate", "500", ledger=ledger) as exchange,
+        running_proxy(*address(exchange.ws_url)) as proxy,
+        running_bridge(
+            tmp_path, f"ws://127.0.0.1:{proxy.port}", redis_url, [ORDERS]
+        ) as bridge,
+    ):  # fmt: skip
+        await eventually_async(lambda: fills(client), "a fill is heard")
+        for turn in (1, 2):
+            proxy.refuses = True
+            proxy.cut()
+            await eventually_async(
+                lambda: missed_fills(ledger, client) > 2, "fills go by unheard", 40
+            )
+            proxy.refuses = False
+            await eventually_async(
+                lambda turn=turn: len(own(client, ORDERS, "orders_snapshot")) > turn, "it is back"
+            )
+        heard = len(fills(client))
+        await eventually_async(lambda: len(fills(client)) > heard, "it goes on")
+        exchange.stop()
+        await eventually_async(lambda: missed_fills(ledger, client) == 0, "every fill is there")
+        assert await bridge.stop() == 0
+
+    told = fills(client)
+    assert len(told) == len({(f["symbol"], f["trade_id"], f["order_id"]) for f in told})
+    assert {f["source"] for f in told} == {"", "rest"}
+    types = [fields["type"] for _, fields in entries(client, ORDERS)]
+    fetched_at = [n for n, f in enumerate(entries(client, ORDERS)) if f[1].get("source") == "rest"]
+    assert "gap" in types[: fetched_at[0]]
+    assert "orders_snapshot" in types[fetched_at[-1] :]
+
+
+def fills(client: redis.Redis) -> list[dict[str, str]]:
+    return own(client, ORDERS, "orderFill")
+
+
+def missed_fills(ledger: Path, client: redis.Redis) -> int:
+    """How many fills of the account, since the first that was heard, are not in the stream."""
+    stored = fills(client)
+    there = {(f["symbol"], int(f["trade_id"]), f["order_id"]) for f in stored}
+    datas = [
+        line["frame"]["data"]
+        for line in truth.read_ledger(ledger)
+        if line.get("account") == DEMO_KEYS["PUBLIC_KEY"]
+    ]
+    since_us = int(stored[0]["engine_us"])
+    made = {
+        (d["s"], d["t"], d["i"]) for d in datas if d.get("e") == "orderFill" and d["T"] >= since_us
+    }
+    return len(made - there)

@@ -11,6 +11,7 @@ import pytest
 from bridge.contract.streams import parse_stream
 from bridge.errors import Fatal
 from bridge.pipeline.intake import Intake
+from bridge.publish import publisher as publisher_module
 from bridge.publish.publisher import Limits, Publisher, PublishSettings
 from bridge.publish.wire import Target
 from bridge.runtime.backoff import Backoff
@@ -295,3 +296,17 @@ async def test_a_password_is_used_and_a_wrong_one_is_said() -> None:
             assert "wrong" not in rig.publisher.trouble.replace("WRONGPASS", "")
 
         assert "hush" not in repr(Target.from_url(guarded.url))
+
+
+async def test_a_tail_longer_than_a_page_is_told_whole(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "TAIL_PAGE", 7)
+    async with running(Rig(server.url)) as rig:
+        rig.orders(100)
+        await rig.settled()
+    async with running(Rig(server.url)) as again:
+        again.orders(101)
+        await again.settled()
+
+    assert order_ids(server) == [str(number) for number in range(101)]

@@ -318,3 +318,65 @@ def test_a_refill_leaves_alone_what_was_never_in_the_journal(tmp_path: Path) -> 
     assert subject.hearing.hear(frames.ORDER_CANCELLED, NOW_US, private) == ORDERS
     assert len(subject.intake.lines[ORDERS].pending) == 2
     assert not subject.intake.quarantine.pending
+
+
+def test_connections_made_while_nothing_could_be_written_are_in_the_mended_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject(tmp_path).begin()
+    first = subject.open()
+    monkeypatch.setattr(os, "write", full)
+    subject.trades(1)
+    subject.hearing.lost(first, "connection lost")
+    subject.hearing.journal.flush()
+    second = subject.open()
+    subject.trades(1, second)
+    monkeypatch.undo()
+    subject.hearing.mend()
+    subject.trades(2, second)
+    line = subject.intake.lines[TRADES]
+    line.confirmed = "9-90"
+    line.take(NOW_US, 10)
+    line.settle(answer("empty", "0-0"), NOW_US)
+
+    subject.hearing.rehearing.refill()
+    subject.catch_up()
+
+    assert subject.waiting() == numbers(2, 2)
+    assert not subject.intake.quarantine.pending
+
+
+def test_held_while_behind_it_is_written_in_order_once_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject(tmp_path, buffer_bytes=300_000).begin()
+    subject.open()
+    subject.trades(3000)
+    subject.hearing.journal.flush()
+    monkeypatch.setattr(os, "write", full)
+    subject.trades(1)
+    subject.hearing.journal.flush()
+    subject.trades(50)
+    monkeypatch.undo()
+    subject.hearing.mend()
+    subject.trades(1)
+
+    seen: list[int] = []
+    while not subject.hearing.is_live or subject.waiting():
+        seen += subject.waiting()
+        if subject.waiting():
+            subject.all_settled()
+        subject.hearing.catch_up(500)
+
+    assert seen == numbers(0, 3052)
+
+
+def test_private_replies_stay_out_of_the_journal_where_that_is_wanted(tmp_path: Path) -> None:
+    subject = Subject(tmp_path, keep_private=False).begin()
+    subject.open([ORDERS])
+
+    subject.hearing.rest_body(ORDERS, b'[{"id":"59887375336"}]')
+    subject.hearing.journal.flush()
+
+    assert len(subject.intake.lines[ORDERS].pending) == 1
+    assert b"59887375336" not in list_segments(tmp_path)[0].path.read_bytes()

@@ -382,3 +382,32 @@ def test_a_book_that_rests_where_the_stream_is_needs_nothing_more() -> None:
 
     assert waiting(subject) == []
     assert subject.lines["depth.SOL_USDC"].counters.snapshots == 1
+
+
+FILLS_BODY = (
+    b'[{"clientId":null,"fee":"0.01","feeSymbol":"USDC","isMaker":true,"orderId":"7",'
+    b'"price":"98.97","quantity":"1","side":"Bid","symbol":"SOL_USDC","systemOrderType":null,'
+    b'"timestamp":"2026-10-02T03:12:10.500","tradeId":41}]'
+)
+
+
+def test_what_nobody_listened_to_is_looked_up_in_the_history_of_fills() -> None:
+    wants = Wants()
+    subject = intake(wants)
+    orders = "account.orderUpdate"
+    subject.answered(CONNECTION, NOW_US - 60_000_000, NOW_US, OFFSET)
+    subject.lost(CONNECTION, "connection lost", NOW_US, OFFSET)
+    subject.opened(2, NAMES)
+    subject.answered(2, NOW_US, NOW_US, OFFSET)
+
+    assert orders in wants
+    assert subject.missing_fills(orders) == (NOW_US - 60_000_000, NOW_US)
+    subject.rest_body(orders, FILLS_BODY, NOW_US, OFFSET, "fills")
+    subject.rest_body(orders, b"[]", NOW_US, OFFSET, "end")
+
+    assert subject.missing_fills(orders) is None
+    gap, fill = (fields(item) for item in subject.lines[orders].pending)
+    assert gap["cause"] == "connection lost"
+    assert fill | {"type": "orderFill", "trade_id": "41", "order_id": "7", "source": "rest"} == fill
+    assert (fill["fill_price"], fill["fill_quantity"], fill["is_maker"]) == ("98.97", "1", "true")
+    assert (fill["engine_us"], fill["status"]) == ("1790910730500000", "")

@@ -1,10 +1,10 @@
 """The line of an unnumbered stream: nothing goes out before the tail is known."""
 
-from bridge.contract.events import OrdersSnapshot
+from bridge.contract.events import OrdersSnapshot, OrderUpdate
 from bridge.contract.streams import Stream, StreamType
-from bridge.pipeline.items import Item, Twins, unnumbered
+from bridge.pipeline.items import Item, Twins, fill_from_history, unnumbered
 from bridge.pipeline.peers import TURN_US, Company, Word
-from bridge.pipeline.unnumbered import Tail, UnnumberedLine
+from bridge.pipeline.unnumbered import Tail, UnnumberedLine, identify
 from tests.support.items import (
     NOW_US,
     ORDERS,
@@ -17,10 +17,15 @@ from tests.support.items import (
 )
 
 
+def tail(last: str, entries: list[tuple[str, dict[str, str]]]) -> Tail:
+    """A stream's tail as the publisher tells it."""
+    return Tail(last, [told for _, fields in entries if (told := identify(fields)) is not None])
+
+
 def ready(stream: Stream = ORDERS, last: str = "5-0") -> UnnumberedLine:
     line = UnnumberedLine(stream)
     line.put(order("first", NOW_US))
-    line.read_tail(Tail(last, []))
+    line.read_tail(tail(last, []))
     line.take(NOW_US, 100)
     line.settle(answer("ok", "6-0", "+"), NOW_US)
     return line
@@ -32,7 +37,7 @@ def test_the_tail_is_read_from_ten_seconds_before_the_oldest_message() -> None:
     line.put(order())
 
     assert line.take(NOW_US, 100) == ()
-    assert line.tail_wanted(NOW_US) == (NOW_US // 1000 - 10_000, 20_000)
+    assert line.tail_wanted(NOW_US) == (NOW_US // 1000 - 10_000, None)
 
 
 def test_the_first_of_a_batch_carries_the_id_reasoned_on() -> None:
@@ -56,7 +61,7 @@ def test_a_stream_that_moved_is_looked_at_again_and_what_is_there_is_dropped() -
     line.settle(answer("moved", "8-0"), NOW_US)
 
     assert line.take(NOW_US, 100) == ()
-    line.read_tail(Tail("8-0", [("8-0", fields(order("a")))]))
+    line.read_tail(tail("8-0", [("8-0", fields(order("a")))]))
 
     batch = line.take(NOW_US, 100)
     assert [fields(item)["order_id"] for item in batch] == ["b"]
@@ -72,7 +77,7 @@ def test_a_lost_answer_is_a_question_for_the_tail() -> None:
     line.unanswered()
 
     assert line.tail_wanted(NOW_US) is not None
-    line.read_tail(Tail("9-0", [("9-0", fields(order("a")))]))
+    line.read_tail(tail("9-0", [("9-0", fields(order("a")))]))
     assert line.take(NOW_US, 100) == ()
 
 
@@ -80,7 +85,7 @@ def test_what_is_heard_again_after_the_tail_was_read_is_told_by_it_too() -> None
     line = UnnumberedLine(ORDERS)
     line.hear_again()
     line.put(order("a"))
-    line.read_tail(Tail("9-0", [("8-0", fields(order("a"))), ("9-0", fields(order("b")))]))
+    line.read_tail(tail("9-0", [("8-0", fields(order("a"))), ("9-0", fields(order("b")))]))
 
     line.put(order("b"))
     line.put(order("c"))
@@ -94,7 +99,7 @@ def test_a_state_heard_again_after_the_tail_was_read_is_overtaken_by_it() -> Non
     line.hear_again()
     line.put(ticker(NOW_US + 1))
     stored = [("8-0", fields(ticker(NOW_US + 1))), ("9-0", fields(ticker(NOW_US + 3)))]
-    line.read_tail(Tail("9-0", stored))
+    line.read_tail(tail("9-0", stored))
 
     for moment_us in (NOW_US + 2, NOW_US + 3, NOW_US + 4):
         line.put(ticker(moment_us))
@@ -107,7 +112,7 @@ def test_once_caught_up_the_tail_counts_no_more() -> None:
     line = UnnumberedLine(ORDERS)
     line.hear_again()
     line.put(order("a"))
-    line.read_tail(Tail("9-0", [("9-0", fields(order("b")))]))
+    line.read_tail(tail("9-0", [("9-0", fields(order("b")))]))
 
     line.caught_up()
     line.put(order("b"))
@@ -121,7 +126,7 @@ def test_twins_are_two_messages() -> None:
     for _ in range(2):
         line.put(unnumbered(order_event(), NOW_US, twins))
 
-    line.read_tail(Tail("9-0", [("9-0", fields(order()))]))
+    line.read_tail(tail("9-0", [("9-0", fields(order()))]))
 
     (kept,) = line.take(NOW_US, 100)
     assert fields(kept)["twin"] == "1"
@@ -158,7 +163,7 @@ def test_after_a_restart_states_go_on_above_what_is_there() -> None:
     for second in (1, 2, 3):
         line.put(ticker(NOW_US + second))
 
-    line.read_tail(Tail("9-0", [("9-0", fields(ticker(NOW_US + 2)))]))
+    line.read_tail(tail("9-0", [("9-0", fields(ticker(NOW_US + 2)))]))
 
     assert [fields(item)["event_us"] for item in line.take(NOW_US, 100)] == [str(NOW_US + 3)]
 
@@ -167,7 +172,7 @@ def test_an_unchanged_state_of_a_later_time_is_kept() -> None:
     line = UnnumberedLine(TICKERS)
     line.put(ticker(NOW_US + 1_000_000, "98.97"))
 
-    line.read_tail(Tail("9-0", [("9-0", fields(ticker(NOW_US, "98.97")))]))
+    line.read_tail(tail("9-0", [("9-0", fields(ticker(NOW_US, "98.97")))]))
 
     assert len(line.take(NOW_US, 100)) == 1
 
@@ -176,7 +181,7 @@ def test_an_entry_of_somebody_else_in_the_tail_does_not_disturb() -> None:
     line = UnnumberedLine(ORDERS)
     line.put(order())
 
-    line.read_tail(Tail("9-0", [("9-0", {"hello": "world"})]))
+    line.read_tail(tail("9-0", [("9-0", {"hello": "world"})]))
 
     assert len(line.take(NOW_US, 100)) == 1
 
@@ -188,7 +193,7 @@ def test_deafness_is_marked_before_the_first_message_heard_after_it() -> None:
 
     line.put_gap(from_us=NOW_US + 1, to_us=NOW_US + 8, cause="connection lost", heard_us=NOW_US + 8)
 
-    line.read_tail(Tail("0-0", []))
+    line.read_tail(tail("0-0", []))
     before, gap, after = line.take(NOW_US, 100)
     assert (fields(before)["order_id"], fields(after)["order_id"]) == ("before", "after")
     named = fields(gap)
@@ -203,11 +208,11 @@ def test_redis_that_lost_entries_is_marked_where_nobody_can_refill_them() -> Non
     line = ready()
     line.put(order("a"))
     line.unanswered()
-    line.read_tail(Tail("0-0", []))
+    line.read_tail(tail("0-0", []))
     assert line.take(NOW_US, 100) == ()
 
     line.accept_loss()
-    line.read_tail(Tail("0-0", []))
+    line.read_tail(tail("0-0", []))
 
     gap, first = line.take(NOW_US, 100)
     assert (fields(gap)["type"], fields(gap)["cause"]) == ("gap", "redis lost entries")
@@ -224,7 +229,7 @@ def test_a_refill_adds_what_is_missing_and_marks_what_the_journal_has_not() -> N
     line.put(order("too old", NOW_US - 11_000_000))
     line.put(order("there", NOW_US - 1))
     line.put(order("lost", NOW_US + 7_000_000))
-    line.read_tail(Tail(f"{NOW_US // 1000}-0", [("1-1", fields(order("there", NOW_US - 1)))]))
+    line.read_tail(tail(f"{NOW_US // 1000}-0", [("1-1", fields(order("there", NOW_US - 1)))]))
 
     gap, lost = line.take(NOW_US, 100)
     assert (fields(gap)["from_us"], fields(gap)["to_us"]) == (
@@ -241,7 +246,7 @@ def test_a_full_buffer_gives_up_the_oldest_and_says_from_when_to_when() -> None:
 
     line.drop_oldest(10)
 
-    line.read_tail(Tail("0-0", []))
+    line.read_tail(tail("0-0", []))
     gap, *rest = line.take(NOW_US, 100)
     named = fields(gap)
     assert (named["from_us"], named["to_us"], named["cause"]) == (
@@ -300,14 +305,14 @@ def test_what_another_bridge_publishes_is_ours_after_a_while_and_if_it_is_not_th
     line.put(order("theirs", NOW_US))
     line.put(order("missed", NOW_US + 1))
     line.put(order("new", NOW_US + 9))
-    line.read_tail(Tail("5-0", []))
+    line.read_tail(tail("5-0", []))
     assert line.take(NOW_US + TURN_US - 1, 100) == ()
     assert line.due_us() == NOW_US + TURN_US
 
     later_us = NOW_US + TURN_US + 1
     assert line.take(later_us, 100) == ()
     assert line.tail_wanted(later_us) is not None
-    line.read_tail(Tail("6-0", [("6-0", fields(order("theirs", NOW_US)))]))
+    line.read_tail(tail("6-0", [("6-0", fields(order("theirs", NOW_US)))]))
 
     (missed,) = line.take(later_us, 100)
     assert fields(missed)["order_id"] == "missed"
@@ -317,7 +322,7 @@ def test_what_another_bridge_publishes_is_ours_after_a_while_and_if_it_is_not_th
 def test_once_the_other_bridge_is_gone_what_waits_goes_out_at_once() -> None:
     line = following()
     line.put(order())
-    line.read_tail(Tail("5-0", []))
+    line.read_tail(tail("5-0", []))
     assert line.take(NOW_US, 100) == ()
 
     hear_of(line)
@@ -339,7 +344,7 @@ def test_nothing_unnumbered_goes_out_before_the_first_look_at_the_others() -> No
 def deaf(line: UnnumberedLine) -> None:
     line.put_gap(from_us=NOW_US - 9, to_us=NOW_US - 1, cause="connection lost", heard_us=NOW_US - 1)
     line.put(order("after", NOW_US))
-    line.read_tail(Tail("5-0", []))
+    line.read_tail(tail("5-0", []))
 
 
 def test_deafness_waits_while_another_bridge_hears_and_is_dropped_when_it_says_so() -> None:
@@ -376,7 +381,7 @@ def test_where_the_account_stands_is_written_by_the_one_that_publishes() -> None
     line.put(account_as_it_stands(NOW_US))
     line.put(order("after", NOW_US + 1))
     later_us = NOW_US + TURN_US + 1
-    line.read_tail(Tail("5-0", []))
+    line.read_tail(tail("5-0", []))
 
     assert [fields(item)["type"] for item in line.take(later_us, 100)] == ["orderAccepted"]
 
@@ -399,3 +404,56 @@ def test_all_is_in_the_stream_up_to_shortly_before_what_waits() -> None:
 
     deaf(line)
     assert line.settled_until_us(NOW_US) == 0
+
+
+def fill(trade_id: int, engine_us: int = NOW_US, *, source: str | None = None) -> Item:
+    event = OrderUpdate.model_validate(
+        {"e": "orderFill", "s": "SOL_USDC", "i": "9", "S": "Bid", "o": "LIMIT", "X": "Filled",
+         "t": trade_id, "L": "98.97", "l": "1", "m": False, "n": "0.1", "N": "USDC",
+         "source": source, "E": engine_us, "T": engine_us, "received_us": engine_us}
+    )  # fmt: skip
+    return fill_from_history(event) if source else unnumbered(event, engine_us)
+
+
+def test_a_fill_of_history_that_the_stream_has_is_not_put_in_again() -> None:
+    line = UnnumberedLine(ORDERS)
+    line.read_tail(tail("9-0", []))
+    hour_ago_us = NOW_US - 3_600_000_000 - 1
+
+    line.put_missing([fill(1, hour_ago_us, source="rest"), fill(2, hour_ago_us, source="rest")])
+
+    assert line.take(NOW_US, 10) == ()
+    assert line.tail_wanted(NOW_US) == (hour_ago_us // 1000 - 10_000, None)
+    line.read_tail(tail("9-0", [("9-0", fields(fill(1, hour_ago_us)))]))
+    assert [fields(item)["trade_id"] for item in line.take(NOW_US, 10)] == ["2"]
+
+
+def test_a_fill_that_waits_already_is_not_put_in_again() -> None:
+    line = UnnumberedLine(ORDERS)
+    line.put(fill(1))
+
+    line.put_missing([fill(1, source="rest")])
+
+    assert len(line.pending) == 1
+
+
+def test_a_fill_that_history_told_first_is_one_when_it_is_heard() -> None:
+    line = UnnumberedLine(ORDERS)
+    line.put_missing([fill(1, source="rest")])
+
+    line.put(fill(1))
+
+    assert [fields(item)["source"] for item in line.pending] == ["rest"]
+    assert line.counters.duplicates == 1
+
+
+def test_fills_that_come_while_the_tail_is_read_are_looked_for_too() -> None:
+    line = UnnumberedLine(ORDERS)
+    line.put(fill(5))
+    assert line.tail_wanted(NOW_US) is not None
+
+    line.put_missing([fill(1, NOW_US - 60_000_000, source="rest")])
+    line.read_tail(tail("9-0", []))
+
+    assert line.take(NOW_US, 10) == ()
+    assert line.tail_wanted(NOW_US) == ((NOW_US - 60_000_000) // 1000 - 10_000, None)

@@ -1,0 +1,75 @@
+"""The account's fills that were missed while nobody listened, from its history.
+
+They are asked for from a little before the account was heard last until it was heard again, the
+oldest first. What is in the stream already is told there, by trade id.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from bridge.contract.streams import Stream
+from bridge.feed.rest import Rest, RestError, RestRefused
+from bridge.pipeline.book import Join
+from bridge.pipeline.intake import END, FILLS
+from bridge.pipeline.trade_holes import Reach
+from bridge.protocol.rest import BadBody
+from bridge.runtime.backoff import Backoff
+
+log = structlog.get_logger(__name__)
+
+PATH, INSTRUCTION = "/wapi/v1/history/fills", "fillHistoryQueryAll"
+PAGE = 1_000
+DEEPEST = 10_000  # offset + limit may not be more
+MARGIN_US = 5_000_000  # the exchange's clocks differ from each other
+
+
+class TakesFills(Protocol):
+    """Whoever pages of fills go to."""
+
+    def rest_body(self, name: str, text: bytes, what: str = "") -> Join | Reach | None: ...
+
+    def missing_fills(self, name: str) -> tuple[int, int] | None: ...
+
+
+class Fills:
+    """Fetches what an order stream may have missed."""
+
+    def __init__(
+        self, hearing: TakesFills, rest: Rest, *, new_backoff: Callable[[], Backoff]
+    ) -> None:
+        self._hearing = hearing
+        self._rest = rest
+        self._new_backoff = new_backoff
+
+    async def fetch(self, stream: Stream) -> None:
+        """Ask until all is had; a refusal is reported, the stream then goes on without."""
+        backoff = self._new_backoff()
+        while (deaf := self._hearing.missing_fills(stream.name)) is not None:
+            try:
+                await self._walk(stream, *deaf)
+            except RestRefused as refused:
+                log.warning("fills_refused", stream=stream.name, reason=str(refused))
+            except (RestError, BadBody) as error:
+                log.warning("fills_failed", stream=stream.name, reason=str(error))
+                await asyncio.sleep(backoff.next_s())
+                continue
+            if self._hearing.rest_body(stream.name, b"[]", END) is None:
+                return  # it is in the journal, and heard when its turn comes
+
+    async def _walk(self, stream: Stream, from_us: int, to_us: int) -> None:
+        """What is later than `to_us` was heard, and tells more than history does."""
+        first_ms = max(0, from_us - MARGIN_US) // 1000
+        params = {"from": str(first_ms), "to": str(to_us // 1000), "sortDirection": "Asc"}
+        if stream.symbol:
+            params["symbol"] = stream.symbol
+        for offset in range(0, DEEPEST, PAGE):
+            page = params | {"limit": str(PAGE), "offset": str(offset)}
+            body = await self._rest.get_signed(PATH, INSTRUCTION, page)
+            self._hearing.rest_body(stream.name, body, FILLS)
+            if len(json.loads(body)) < PAGE:
+                return
+        log.error("fills_too_many", stream=stream.name, fetched=DEEPEST)
