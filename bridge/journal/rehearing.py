@@ -114,6 +114,7 @@ class Rehearing:
             return False
         self._journal.flush()
         if self._intake.pending_bytes() > self._buffer_bytes // LOW_SHARE:
+            self._intake.wait_no_longer()
             return False
         self._pass_over(self._journal.oldest())
         for following, record in islice(self._records(self.behind), limit):

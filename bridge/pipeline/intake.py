@@ -224,6 +224,8 @@ class Intake:
             if self.deafness.listeners(name):
                 self._ask_for_book(name)
         for name, holes in self._trade_holes.items():
+            holes.wait_as_usual()
+            self._release(name)
             if holes.wanted(now_us):
                 self._ask(name)
         for name in self._deaf_to_fills:
@@ -232,6 +234,17 @@ class Intake:
     def missing_fills(self, name: str) -> tuple[int, int] | None:
         """From when to when (µs) fills of this order stream may be missing; None: none are."""
         return self._deaf_to_fills.get(name)
+
+    def wait_no_longer(self) -> None:
+        """There is no room for what waits for missing trades: they are marked."""
+        for name, holes in self._trade_holes.items():
+            holes.wait_no_longer()
+            self._release(name)
+
+    def _release(self, name: str) -> None:
+        line = self.lines[name]
+        if isinstance(line, NumberedLine):
+            line.release()
 
     def redis_answered(self, line: Line, now_us: int) -> None:
         """Redis has settled or refused something of a line: take note of gaps, mend holes."""
@@ -381,8 +394,8 @@ class Intake:
         if self.deafness.overlaps and line.knows(item):
             line.counters.doubles += 1
             return data.stream
-        if data.stream in self._trade_holes and self._trade_holes[data.stream].hear(item):
-            self._ask(data.stream)
+        if isinstance(line, NumberedLine) and data.stream in self._trade_holes:
+            self._follow_trades(line, self._trade_holes[data.stream], item)
         self._put(line, item, offset)
         if event.__pydantic_extra__:
             self.counts.unknown_fields += 1
@@ -427,6 +440,15 @@ class Intake:
             except BadStreamName:
                 return False
         return True
+
+    def _follow_trades(self, line: NumberedLine, holes: TradeHoles, item: Item) -> None:
+        if holes.hear(item):
+            if self.is_rehearing:
+                holes.wait_until_known(item)
+            self._ask(line.stream.name)
+        if holes.has_given_up:
+            holes.has_given_up = False
+            line.release()
 
     def _hear_depth(self, name: str, delta: Depth, received_us: int, offset: int) -> None:
         if not self.deafness.overlaps:

@@ -21,6 +21,7 @@ from bridge.pipeline.numbered import SKIPPED
 
 NEVER_WERE = 3  # holes in a row with numbers that never were: they are not dense
 MAX_WAITING_BYTES = 16 * 1024 * 1024  # behind one hole
+UNTIL_KNOWN_US = 2**63  # what mends it may be in the journal yet
 MAX_HOLES = 1_000  # open at a time; what is more is marked
 
 
@@ -73,6 +74,7 @@ class TradeHoles:
     def __init__(self, patience_us: int) -> None:
         self.newest = 0
         self.is_sparse = False
+        self.has_given_up = False  # something waits no longer: its line should know
         self._patience_us = patience_us
         self._holes: deque[Hole] = deque()
         self._cause = ""
@@ -118,6 +120,21 @@ class TradeHoles:
         self._holes.append(Hole(from_, waiting.after, waiting, until_us, cause))
         self.newest = max(self.newest, waiting.position)
         return True
+
+    def wait_until_known(self, item: Item) -> None:
+        """It was heard before: what mends its hole may follow in the journal, however late it is."""
+        item.hold_until_us = UNTIL_KNOWN_US
+
+    def wait_as_usual(self) -> None:
+        """What follows is new."""
+        for hole in self._holes:
+            hole.waiting.hold_until_us = hole.until_us
+
+    def wait_no_longer(self) -> None:
+        """There is no room for what waits."""
+        for hole in self._holes:
+            hole.waiting.hold_until_us = 0
+        self._holes.clear()
 
     def wanted(self, now_us: int) -> int | None:
         """How many of the newest trades history must show to reach the oldest hole; None: none."""
@@ -184,10 +201,11 @@ class TradeHoles:
             self._never_were = 0
 
     def _is_over(self, hole: Hole, now_us: int) -> bool:
-        if hole.waiting_bytes > MAX_WAITING_BYTES:
-            hole.waiting.hold_until_us = 0
-            return True
-        return hole.until_us < now_us
+        if hole.waiting_bytes <= MAX_WAITING_BYTES and hole.until_us >= now_us:
+            return False
+        hole.waiting.hold_until_us = 0
+        self.has_given_up = True
+        return True
 
     def _came_late(self, number: int) -> None:
         for hole in list(self._holes):

@@ -380,3 +380,59 @@ def test_private_replies_stay_out_of_the_journal_where_that_is_wanted(tmp_path: 
 
     assert len(subject.intake.lines[ORDERS].pending) == 1
     assert b"59887375336" not in list_segments(tmp_path)[0].path.read_bytes()
+
+
+def history(*numbers: int) -> bytes:
+    rows = [
+        {"id": number, "isBuyerMaker": False, "price": "1", "quantity": "1", "timestamp": 1}
+        for number in numbers
+    ]
+    return json.dumps(rows).encode()
+
+
+def test_a_hole_that_was_mended_is_mended_again_after_a_restart_however_late(
+    tmp_path: Path,
+) -> None:
+    killed = Subject(tmp_path).begin()
+    killed.open()
+    killed.trades(2)
+    killed.heard += 3
+    killed.trades(2)
+    killed.hearing.rest_body(TRADES, history(*numbers(0, 7)))
+    killed.hearing.journal.flush()
+    assert killed.hearing.journal.writer is not None
+    killed.hearing.journal.writer.close()
+    again = Subject(tmp_path)
+    again.hearing.begin(None, TARGET)
+    line = again.intake.lines
+    days_later_us = NOW_US + 10**12
+
+    while TRADES not in line or len(again.waiting()) < 3:
+        assert again.hearing.catch_up(1)
+    line[TRADES].take(days_later_us, 10)
+    line[TRADES].settle(answer("hole", f"9-{FIRST + 1}0", "++"), days_later_us)
+    assert line[TRADES].take(days_later_us, 10) == ()
+    again.catch_up()
+
+    sent = line[TRADES].take(days_later_us, 10)
+    assert [(item.op.value, item.position - FIRST) for item in sent] == [
+        ("A", 2), ("A", 3), ("A", 4), ("A", 5), ("A", 6),
+    ]  # fmt: skip
+
+
+def test_a_hole_that_nobody_mended_is_marked_when_the_journal_has_told_so(tmp_path: Path) -> None:
+    killed = Subject(tmp_path).begin()
+    killed.open()
+    killed.trades(2)
+    killed.heard += 3
+    killed.trades(1)
+    killed.hearing.journal.close()
+    again = Subject(tmp_path).begin()
+    line = again.intake.lines[TRADES]
+    later_us = NOW_US + 31_000_000
+
+    line.take(later_us, 10)
+    line.settle(answer("hole", f"9-{FIRST + 1}0", "++"), later_us)
+
+    gap, _ = line.take(later_us, 10)
+    assert (fields(gap)["type"], fields(gap)["cause"]) == ("gap", "skipped")
