@@ -10,6 +10,7 @@ off when the journal is opened. What a line means is `record`'s.
 import fcntl
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -200,14 +201,22 @@ class SegmentWriter:
             return 0, 0
         newest = segments[-1]
         if newest.is_packed:
-            with open_plain(newest) as file:
-                end = newest.start + sum(map(len, iter(lambda: file.read(READ_BYTES), b"")))
+            end = newest.start + _readable_bytes(newest)
             return end, end
         length = newest.path.stat().st_size
         whole = _whole_lines(newest.path, length)
         if whole < length:
             os.truncate(newest.path, whole)
         return newest.start, newest.start + whole
+
+
+def _readable_bytes(packed: Segment) -> int:
+    """How much of a compressed segment can be read: all of it, or up to where it is damaged."""
+    readable = 0
+    with open_plain(packed) as file, suppress(zstandard.ZstdError):
+        while chunk := file.read(READ_BYTES):
+            readable += len(chunk)
+    return readable
 
 
 def _whole_lines(path: Path, length: int) -> int:
