@@ -34,6 +34,7 @@ class Window:
         self._taken: deque[float] = deque(maxlen=limit)
         self._limit = limit
         self._closed_until_s = 0.0
+        self.closed_at_s = -1.0  # when the exchange last said that it was too often
 
     def free_at_s(self) -> float:
         """When the next request may go."""
@@ -44,8 +45,9 @@ class Window:
         """A request goes now."""
         self._taken.append(now_s)
 
-    def close(self, until_s: float) -> None:
+    def close(self, now_s: float, until_s: float) -> None:
         """The exchange said that it was too often: nothing goes before then."""
+        self.closed_at_s = now_s
         self._closed_until_s = max(self._closed_until_s, until_s)
 
 

@@ -106,6 +106,7 @@ class Rest:
         return (self._all, self._historical) if path.startswith(HISTORICAL) else (self._all,)
 
     async def _ask(self, path: str, params: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
+        asked_s = asyncio.get_running_loop().time()
         try:
             async with (
                 asyncio.timeout(self._timeout_s),  # a body that trickles in has an end, too
@@ -123,20 +124,26 @@ class Rest:
             return body
         said = f"GET {path}: HTTP {answer.status_code} {_shown(body)}".rstrip()
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            raise RestError(f"{said} (next try in {self._pause(path, answer):.0f} s)")
+            raise RestError(f"{said} (next try in {self._pause(path, answer, asked_s):.0f} s)")
         if answer.is_client_error and answer.status_code not in (408, 425):
             raise RestRefused(said)
         raise RestError(said)
 
-    def _pause(self, path: str, answer: httpx.Response) -> float:
+    def _pause(self, path: str, answer: httpx.Response, asked_s: float) -> float:
         """Too often: close the narrowest budget that this request counts for. Returns for how
         long.
+
+        Of several requests that were under way at once, only the first refusal tells something new.
         """
+        window = self._windows(path)[-1]
+        now_s = asyncio.get_running_loop().time()
         pause_s = retry_after_s(answer.headers.get("Retry-After", ""))
+        if pause_s is None and asked_s <= window.closed_at_s:
+            return max(0.0, window.free_at_s() - now_s)
         if pause_s is None:
             pause_s = self._busy.next_s()
         pause_s = min(pause_s, LONGEST_PAUSE_S)
-        self._windows(path)[-1].close(asyncio.get_running_loop().time() + pause_s)
+        window.close(now_s, now_s + pause_s)
         return pause_s
 
 

@@ -91,6 +91,25 @@ async def test_too_often_is_waited_for_as_long_as_the_exchange_says() -> None:
         assert time.monotonic() - began_s > 0.9
 
 
+async def test_refusals_of_requests_that_were_under_way_together_are_one_refusal() -> None:
+    """Else a moment of HTTP 429 would silence the bridge for a minute."""
+
+    def reply(number: int) -> bytes:
+        if number <= 6:
+            return http("429 Too Many Requests", b"")
+        return http("200 OK", b"{}")
+
+    async with asking(reply) as (rest, server):
+        refused = await asyncio.gather(
+            *(rest.get("/api/v1/depth", {"symbol": str(n)}) for n in range(6)),
+            return_exceptions=True,
+        )
+        assert [type(error) for error in refused] == [RestError] * 6
+        async with asyncio.timeout(2):  # the first pause is a second at most
+            assert await rest.get("/api/v1/depth") == b"{}"
+        assert len(server.asked) == 7
+
+
 async def test_too_often_for_history_does_not_stop_the_rest() -> None:
     def reply(number: int) -> bytes:
         if number == 1:

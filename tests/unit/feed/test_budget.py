@@ -26,8 +26,8 @@ def test_no_span_ever_has_more_than_the_limit(limit: int, waits: list[float]) ->
 
 def test_a_closed_window_lets_nothing_pass_before_its_time() -> None:
     window = Window(10, 60.0)
-    window.close(17.0)
-    window.close(9.0)
+    window.close(0.0, 17.0)
+    window.close(0.0, 9.0)
 
     assert window.free_at_s() == 17.0
 
