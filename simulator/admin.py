@@ -41,6 +41,7 @@ class AdminServer:
             web.get("/simulator/faults", self._faults),
             web.get("/simulator/faults/{number}", self._fault),
             web.post("/simulator/faults", self._begin),
+            web.post("/simulator/faults/script", self._schedule),
             web.delete("/simulator/faults", self._end_all),
             web.delete("/simulator/faults/{number}", self._end),
         ]
@@ -125,6 +126,17 @@ class AdminServer:
         except BadCommand as error:
             return reply({"message": str(error)}, status=400)
         return reply(begun if isinstance(source, list) else begun[0])
+
+    async def _schedule(self, request: web.Request) -> web.Response:
+        """Play a script, its times counted from now."""
+        try:
+            script = reading.script((await request.read()).decode(), "the script")
+        except UnicodeDecodeError:
+            return reply({"message": "the script is not text"}, status=400)
+        except BadCommand as error:
+            return reply({"message": str(error)}, status=400)
+        self._director.schedule(script)
+        return reply({"scheduled": len(script)})
 
     async def _end(self, request: web.Request) -> web.Response:
         fault = self._named(request)

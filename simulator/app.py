@@ -71,6 +71,8 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         shutdown_timeout=0.2,
         access_log=None,
     )
+    for symbol in engine.markets:
+        director.note_book(symbol)
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.host, settings.port).start()

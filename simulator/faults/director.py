@@ -11,10 +11,10 @@ import heapq
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from simulator import frames
+from simulator import frames, rest_bodies
 from simulator.client import GOOD_LINE, Client, Ending, Line
 from simulator.engine import Engine
 from simulator.faults import commands as order
@@ -54,9 +54,13 @@ class Director:
         self._count = 0
         self._begun = 0
         self.now_us = engine.plan.start_us
-        for scheduled in script:
-            at_us = self.now_us + int(scheduled.at_s * SECOND_US)
-            self._at(at_us, self._beginner(scheduled.command))
+        self.schedule(script)
+
+    def note_book(self, symbol: str) -> None:
+        """Write the book of a market into the ledger: what the changes that follow build on."""
+        market = self._engine.markets[symbol]
+        body = rest_bodies.depth(market, 2**31, self.now_us)
+        self._hub.note(self.now_us, {"book": symbol, "u": market.update_id, **body})
 
     @property
     def next_us(self) -> int | None:
@@ -75,6 +79,12 @@ class Director:
         self._go_to(now_us)
         for fault in [fault for fault in self._running if fault.spent]:
             self.end(fault)
+
+    def schedule(self, script: Iterable[Scheduled]) -> None:
+        """Begin these faults at their times, counted from now."""
+        for scheduled in script:
+            at_us = self.now_us + int(scheduled.at_s * SECOND_US)
+            self._at(at_us, self._beginner(scheduled.command))
 
     def begin(self, command: Command) -> Running:
         """Begin a fault now. Raises BadCommand where it cannot be done."""
@@ -182,6 +192,7 @@ class Director:
                 self._skip(fault)
             case order.List(symbol=symbol):
                 self._engine.list_market(listing(symbol))
+                self.note_book(symbol)
             case order.Delist(symbol=symbol):
                 self._engine.delist_market(symbol)
             case order.Burst(rate=rate):

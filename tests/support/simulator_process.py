@@ -47,6 +47,12 @@ class RunningSimulator:
         body = self._ask("POST", "/simulator/faults", {"fault": fault, **settings})
         return int(body["number"])
 
+    def play_faults(self, script: str) -> None:
+        """Play a script of faults, its times counted from now."""
+        url = f"{self.rest_url}/simulator/faults/script"
+        reply = httpx.post(url, content=script)
+        assert reply.status_code == 200, reply.text
+
     def end_fault(self, number: int) -> dict[str, Any]:
         """End a fault; returns all that is known of it: what it touched, and when."""
         ended: dict[str, Any] = self._ask("DELETE", f"/simulator/faults/{number}")

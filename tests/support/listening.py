@@ -1,0 +1,110 @@
+"""When the exchange had somebody to send a stream to, and nothing in the way: by its ledger."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+FOR_EVER_US = 2**62
+OVER = ("ended", "close", "eof", "reset", "silent")
+
+
+class Stretch(NamedTuple):
+    """A while, in µs of the wall clock."""
+
+    from_us: int
+    to_us: int
+
+
+class Connections:
+    """All connections of a run: when each was there, and when it heard which stream."""
+
+    def __init__(self, notes: Iterable[Mapping[str, Any]]) -> None:
+        self._opened: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
+        self._subscribed: dict[tuple[int, str], list[Stretch]] = {}
+        self._stalls: list[tuple[Stretch, Mapping[str, Any]]] = []
+        began: dict[int, int] = {}
+        for note in notes:
+            at_us = note.get("at_us", 0)
+            if "connection" in note:
+                self._connection(note["connection"], at_us, note)
+            elif note.get("fault", {}).get("command", {}).get("fault") == "stall":
+                number = note["fault"]["number"]
+                if note["state"] == "began":
+                    began[number] = at_us
+                else:
+                    stretch = Stretch(began.pop(number), at_us)
+                    self._stalls.append((stretch, note["fault"]["command"]))
+
+    def end_of(self, connection: int) -> int:
+        """When a connection was over; far in the future for one that never was."""
+        return self._ended.get(connection, FOR_EVER_US)
+
+    def ends(self) -> list[int]:
+        """When connections ended, in order."""
+        return sorted(self._ended.values())
+
+    def listening(self, stream: str) -> list[Stretch]:
+        """The stretches in which somebody was subscribed and not stalled, joined and in order."""
+        found: list[Stretch] = []
+        for (connection, name), stretches in self._subscribed.items():
+            if name != stream:
+                continue
+            for stretch in stretches:
+                whole = Stretch(stretch.from_us, min(stretch.to_us, self.end_of(connection)))
+                found += _without(whole, self._stalls_of(connection, stream))
+        return _joined(found)
+
+    def _stalls_of(self, connection: int, stream: str) -> list[Stretch]:
+        stalls = []
+        for stretch, command in self._stalls:
+            wanted = command.get("connection")
+            there = self._opened[connection] <= stretch.from_us <= self.end_of(connection)
+            reached = wanted is None or wanted == connection or (wanted == "open" and there)
+            if reached and fnmatchcase(stream, command.get("stream", "*")):
+                stalls.append(stretch)
+        return sorted(stalls)
+
+    def _connection(self, number: int, at_us: int, note: Mapping[str, Any]) -> None:
+        if note.get("state") == "opened":
+            self._opened[number] = at_us
+        elif note.get("state") in OVER:
+            self._ended.setdefault(number, at_us)
+        elif "subscribed" in note:
+            stretches = self._subscribed.setdefault((number, note["subscribed"]), [])
+            stretches.append(Stretch(at_us, FOR_EVER_US))
+        elif "unsubscribed" in note:
+            stretches = self._subscribed[number, note["unsubscribed"]]
+            stretches[-1] = Stretch(stretches[-1].from_us, at_us)
+
+
+def covers(stretches: list[Stretch], from_us: int, to_us: int) -> bool:
+    """Whether one of these (joined, in order) covers a whole interval."""
+    place = bisect_right(stretches, Stretch(from_us, FOR_EVER_US)) - 1
+    return place >= 0 and stretches[place].to_us >= to_us
+
+
+def _without(whole: Stretch, holes: Iterable[Stretch]) -> list[Stretch]:
+    found, from_us = [], whole.from_us
+    for hole in holes:
+        if hole.to_us <= from_us or hole.from_us >= whole.to_us:
+            continue
+        if hole.from_us > from_us:
+            found.append(Stretch(from_us, hole.from_us))
+        from_us = max(from_us, hole.to_us)
+    if from_us < whole.to_us:
+        found.append(Stretch(from_us, whole.to_us))
+    return found
+
+
+def _joined(stretches: Iterable[Stretch]) -> list[Stretch]:
+    found: list[Stretch] = []
+    for stretch in sorted(stretches):
+        if found and stretch.from_us <= found[-1].to_us:
+            found[-1] = Stretch(found[-1].from_us, max(found[-1].to_us, stretch.to_us))
+        else:
+            found.append(stretch)
+    return found

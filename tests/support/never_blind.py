@@ -1,0 +1,163 @@
+"""One run: an exchange that does all it can to be misheard, a bridge that listens, and the verdict.
+
+The exchange's ledger is the truth; see `blindness` for what is judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+
+from tests.support.blindness import Judge
+from tests.support.bridge_run import ACCOUNT_STREAMS, DEMO_KEYS, BridgeRun, running_bridge
+from tests.support.eventually import eventually_async
+from tests.support.exchange_ledger import ExchangeLedger
+from tests.support.random_faults import random_script
+from tests.support.redis_server import RedisServer
+from tests.support.simulator_process import RunningSimulator, running_simulator
+
+MARKETS = ("SOL_USDC", "BTC_USDC", "SOL_USDC_PERP")
+STREAMS: Sequence[object] = (
+    {"types": ["trade", "depth", "bookTicker", "ticker"], "markets": list(MARKETS)},
+    {"types": ["markPrice"], "markets": ["SOL_USDC_PERP"]},
+    "depth.200ms.BTC_USDC",
+    *ACCOUNT_STREAMS,
+)
+NAMES = (
+    *(f"{kind}.{name}" for kind in ("trade", "depth", "bookTicker", "ticker") for name in MARKETS),
+    "markPrice.SOL_USDC_PERP",
+    "depth.200ms.BTC_USDC",
+    *ACCOUNT_STREAMS,
+)
+KEEP_ALL = {
+    kind: {"max_entries": 2_000_000}
+    for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
+}
+MEND_LIMIT_S = 60.0
+CALM_RATE = 100
+SETTLE_US = 1_500_000
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What came of a run: its flaws, and what happened in it."""
+
+    flaws: list[str]
+    judge: Judge
+    faults: int
+    log: str
+    skipped: int = field(default=0)
+
+    def summary(self) -> str:
+        judge = self.judge
+        return (
+            f"{self.faults} faults; gaps {dict(judge.gaps)}; {judge.from_history} trades from "
+            f"history; {judge.snapshots} depth snapshots; dead for {judge.longest_dead_s:.1f} s "
+            f"at most ({judge.deadest})"
+        )
+
+
+async def run(
+    folder: Path, server: RedisServer, *, seed: int, for_s: float, rate: int, with_faults: bool
+) -> Verdict:
+    """Let them go for so long, then let all be well again, and judge."""
+    ledger = folder / "ledger.jsonl"
+    markets = [word for name in MARKETS for word in ("--market", name)]
+    arguments = ["--rate", str(rate), "--seed", str(seed), *markets]
+    arguments += ["--accept-key", DEMO_KEYS["PUBLIC_KEY"]]  # one account only
+    async with running_simulator(*arguments, ledger=ledger) as exchange:
+        settings = {
+            "ws_url": exchange.ws_url,
+            "rest_url": exchange.rest_url,
+            "reconnect_initial_s": 0.05,
+            "reconnect_max_s": 0.5,
+            "open_timeout_s": 2,
+            "ping_interval_s": 1,
+            "ping_timeout_s": 4,
+            "rest_timeout_s": 4,
+        }
+        async with running_bridge(
+            folder, exchange.ws_url, server.url, STREAMS, exchange=settings, retention=KEEP_ALL
+        ) as bridge:
+            client = server.client(decode_responses=True)
+            await eventually_async(lambda: bridge.is_confirmed(len(NAMES) - 2), "it hears", 30)
+            since_us = _engine_us(exchange)
+            if with_faults:
+                exchange.play_faults(random_script(seed, for_s, MARKETS))
+            await _until(exchange, since_us + int(for_s * 1e6), limit_s=10 * for_s + 60)
+            until_us = await _mended(exchange, bridge, client)
+            exchange.stop()
+            await eventually_async(lambda: _is_through(bridge), "all heard is in Redis", 120)
+            assert await bridge.stop() == 0
+            log = bridge.log()
+    with server.client(decode_responses=True) as client:
+        book = ExchangeLedger(ledger)
+        judge = Judge(book, client, since_us=since_us, until_us=until_us)
+        flaws = judge.flaws(NAMES)
+    begun = sum(1 for note in book.notes if note.get("state") == "began")
+    return Verdict(flaws, judge, begun, log)
+
+
+async def _mended(exchange: RunningSimulator, bridge: BridgeRun, client: redis.Redis) -> int:
+    """End all faults and let the market calm down, so that whoever fell behind can catch up.
+
+    Returns an event time up to which all has been heard, or said to be missing, once every stream
+    lives again and every book is known again.
+    """
+    httpx.delete(f"{exchange.rest_url}/simulator/faults").raise_for_status()
+    exchange.fault("burst", rate=CALM_RATE)
+    wanted = set(NAMES)
+
+    def is_whole() -> bool:
+        listened = {name for each in exchange.connections() for name in each["streams"]}
+        connected = [each for each in bridge.status().get("connections", []) if each["connected"]]
+        return wanted <= listened and bool(connected)
+
+    await eventually_async(is_whole, "every stream is listened to again", MEND_LIMIT_S)
+    for name in NAMES:
+        if name.startswith("depth."):
+            await eventually_async(
+                partial(_book_is_known, client, name), f"the book of {name} is back", MEND_LIMIT_S
+            )
+    until_us = _engine_us(exchange)
+    await _until(exchange, until_us + SETTLE_US, limit_s=60)
+    return until_us
+
+
+def _book_is_known(client: redis.Redis, stream: str) -> bool:
+    """Whether the last gap of a depth stream has a snapshot behind it."""
+    end = "+"
+    while True:
+        page: Any = client.xrevrange(stream, end, "-", 2000)
+        for _, fields in page:
+            if fields["type"] != "depth":
+                return bool(fields["type"] == "depth_snapshot")
+        if not page:
+            return False
+        end = f"({page[-1][0]}"
+
+
+async def _until(exchange: RunningSimulator, engine_us: int, limit_s: float) -> None:
+    def is_there() -> bool:
+        return _engine_us(exchange) >= engine_us
+
+    await asyncio.sleep(0)
+    await eventually_async(is_there, "the exchange has played so long", limit_s)
+
+
+def _engine_us(exchange: RunningSimulator) -> int:
+    stats = httpx.get(f"{exchange.rest_url}/simulator/stats", timeout=20).json()
+    return int(stats["engine_us"])
+
+
+def _is_through(bridge: BridgeRun) -> bool:
+    status = bridge.status()
+    heard = any(each["trouble"] for each in status.get("connections", []))
+    return bool(heard and not status["pending"] and not status["behind_bytes"])
