@@ -65,6 +65,7 @@ clean: ## Remove the environment, caches and the demo's leftovers (data/ stays)
 	@find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +
 
 up: ## Start Redis, bridge and consumers with docker compose
+	@docker compose version >/dev/null 2>&1 || { echo "error: make up needs docker with its compose plugin: https://docs.docker.com/compose/install/" >&2; exit 1; }
 	@docker compose up --detach --build --wait
 
 down: ## Stop what `make up` started (its data stays)

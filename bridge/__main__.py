@@ -5,7 +5,12 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 130 interrupted. Command
 This file is written so that an old Python can read it far enough to say that it is too old.
 """
 
+import signal
 import sys
+
+# Until the imports are done Ctrl-C ends the process as it ends any other: no traceback.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 if sys.version_info < (3, 11):  # noqa: UP036 - says so in one line instead of a traceback
     sys.stderr.write(
@@ -24,6 +29,9 @@ from typer.core import TyperCommand, TyperGroup
 from bridge import __version__
 from bridge.errors import BridgeError, ConfigError
 from bridge.runtime.masking import masked_text
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # name and line of help; the module is bridge.commands.<name>
 COMMANDS = {

@@ -4,6 +4,12 @@ Exit codes: 0 done (drained after Ctrl-C or SIGTERM too), 1 failed, 2 usage or c
 interrupted a second time.
 """
 
+import signal
+
+# Until the imports are done Ctrl-C ends the process as it ends any other: no traceback.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +31,9 @@ from consumers.link import Stop
 from consumers.loading import SAMPLES, load, options
 from consumers.policy import start_position
 from consumers.worker import DEFAULT_LEASE_S, Settings, default_name, run_worker
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Door(TyperGroup):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
+# Until the imports are done Ctrl-C ends the process as it ends any other: no traceback.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import asyncio
 import logging
-import signal
 import sys
 import time
 from pathlib import Path
@@ -19,6 +24,9 @@ from simulator.faults.reading import BadCommand, Scheduled, script
 from simulator.listing import DEFAULT_SYMBOLS, Listing, listing
 from simulator.playback import RecordedFrame, listings, load
 from simulator.signing import DEMO_KEYS, is_public_key
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FAILED = 1
 INTERRUPTED = 130

@@ -72,6 +72,8 @@ def command(
         _streams_table(loaded),
         _memory_table(memory_needs(loaded)),
     ):
+        title, table.title = table.title, None
+        console.print(Text(str(title), style="italic"), soft_wrap=True)  # a table wraps its own
         console.print(table)
         console.print()
     if show:

@@ -90,7 +90,7 @@ def _print(summary: Summary) -> None:
     typer.echo(f"time      {span}")
     if summary.settled is not None:
         typer.echo(f"settled   up to offset {summary.settled:,}")
-    for kind, count in summary.records.most_common():
-        typer.echo(f"{count:>12,} {kind}")
-    for stream, count in sorted(summary.streams.items()):
-        typer.echo(f"{count:>12,} {stream}")
+    for title, counts in (("records", summary.records), ("streams", summary.streams)):
+        typer.echo(f"\n{title}")
+        for name, count in sorted(counts.items(), key=lambda each: (-each[1], each[0])):
+            typer.echo(f"{count:>12,}  {name}")

@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 CHUNK = 500  # records between two looks at how much waits for Redis
 WAIT_S = 1.0
+TELL_EVERY_S = 5.0
 
 
 def command(
@@ -129,10 +130,20 @@ async def _replay(
     publisher = _publisher(config, intake, clock)
     async with asyncio.TaskGroup() as tasks:
         publishing = tasks.create_task(publisher.run())
+        telling = tasks.create_task(_tell_waiting(publisher))
         await _play(records(path, *chosen), intake, publisher, clock, factor, config)
         await publisher.drain(None)
         publishing.cancel()
+        telling.cancel()
     return intake.counts.frames
+
+
+async def _tell_waiting(publisher: Publisher) -> None:
+    """Redis may be away for long: say now and again that nothing goes on without it."""
+    while True:
+        await asyncio.sleep(TELL_EVERY_S)
+        if publisher.trouble:
+            log.warning("replay_waits", reason=publisher.trouble, entries=publisher.pending())
 
 
 async def _play(

@@ -80,6 +80,12 @@ def _verdict(picture: Picture) -> str:
         if bridge.state is State.UP:
             return f"bridge {bridge.status.instance} is up, but {bridge.troubles[0]}"
     if not picture.bridges:
+        there = sum(stream.entries > 0 for stream in picture.streams)
+        if there:
+            return (
+                f"no bridge publishes here; {there} streams are here, as a replay leaves them: "
+                "start a bridge with `python -m bridge run`"
+            )
         return "no bridge has been here: start one with `python -m bridge run`"
     told = "; ".join(
         f"{bridge.status.instance} is {_since(bridge, picture)}" for bridge in picture.bridges

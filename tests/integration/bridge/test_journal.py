@@ -2,13 +2,14 @@
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from tests.support import frames, truth
-from tests.support.bridge_process import run_bridge
+from tests.support.bridge_process import run_bridge, start_bridge
 from tests.support.bridge_run import ACCOUNT_STREAMS, entries, running_bridge
 from tests.support.eventually import eventually_async
 from tests.support.proxy import running_proxy
@@ -250,6 +251,41 @@ async def test_a_recording_needs_no_redis_and_replays_whole(
     assert "depth_snapshot" in kinds
 
 
+async def test_a_replay_that_waits_for_redis_says_so_again_and_again(tmp_path: Path) -> None:
+    (tmp_path / "00000000000000000000.journal").write_text(
+        '1790915531026001 O 1 {"name":"public-1","streams":["trade.BTC_USDC_PERP"]}\n'
+        f"1790915531026999 F 1 {frames.TRADE}\n"
+    )
+    with running_redis() as server:
+        server.stop()
+        with start_bridge(
+            tmp_path, "replay", str(tmp_path), BRIDGE_REDIS__URL=server.url
+        ) as replaying:
+            assert replaying.stderr is not None
+            told = [
+                line for line, _ in zip(_until_waits(replaying.stderr), range(50), strict=False)
+            ]
+            assert "Connection refused" in told[-1] or "Connect call failed" in told[-1]
+            server.start()
+            said, _ = replaying.communicate(timeout=40)
+        assert said == "replayed 1 frames of 1 streams\n"
+        assert count(server, "trade.BTC_USDC_PERP") == 2  # and the stream's start
+        status = run_bridge(tmp_path, "status", BRIDGE_REDIS__URL=server.url)
+        assert "no bridge publishes here; 1 streams are here, as a replay leaves them" in (
+            status.stderr
+        )
+
+
+def _until_waits(log: IO[str]) -> Iterator[str]:
+    """Lines up to the second one that tells of waiting."""
+    waits = 0
+    for line in log:
+        yield line
+        waits += "replay_waits" in line
+        if waits == 2:
+            return
+
+
 def test_a_journal_can_be_looked_into(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "journal"
     folder.mkdir(parents=True)
@@ -266,7 +302,10 @@ def test_a_journal_can_be_looked_into(tmp_path: Path) -> None:
     later = run_bridge(tmp_path, "journal", "export", "--from", "2026-10-02T13:00:00")
 
     assert (info.returncode, whole.returncode, exported.returncode) == (0, 0, 0)
-    assert "1 trade.BTC_USDC_PERP" in info.stdout
+    assert info.stdout.endswith(
+        "\nrecords\n           1  frame\n           1  opened\n           1  started\n"
+        "\nstreams\n           1  trade.BTC_USDC_PERP\n"
+    )
     assert "whole" in whole.stdout
     lines = [json.loads(line) for line in exported.stdout.splitlines()]
     assert lines[2]["body"] == json.loads(frames.TRADE)

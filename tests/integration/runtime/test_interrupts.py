@@ -1,0 +1,52 @@
+"""Ctrl-C while a door is still importing what it needs: it leaves, without a traceback."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.bridge_process import environment
+
+SLOW_IMPORT = 'import time\nprint("importing", flush=True)\ntime.sleep(60)\n'
+
+
+@pytest.mark.parametrize(
+    "arguments", [("bridge", "run"), ("consumers", "run", "candles"), ("simulator",)]
+)
+def test_it_leaves_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text(SLOW_IMPORT)
+    variables = environment()
+    variables["PYTHONPATH"] = f"{tmp_path}:{variables['PYTHONPATH']}"
+    with subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=tmp_path,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+
+    assert process.returncode == -signal.SIGINT  # which a shell shows as 130
+    assert said == ""
+
+
+def test_the_kits_names_are_there_though_they_come_late() -> None:
+    """`python -m consumers` must not read the whole kit before it can heed a signal."""
+    asked = (
+        "import sys, consumers; early = 'redis' in sys.modules; "
+        "names = [getattr(consumers, name) for name in consumers.__all__]; print(early, len(names))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=environment(), capture_output=True, text=True, check=True
+    )
+
+    early, count = done.stdout.split()
+    assert early == "False"
+    assert int(count) >= 11
