@@ -15,7 +15,12 @@ from importlib import import_module
 from benchmarks.ground import Ground
 from benchmarks.measure import Sample
 
-MODULES = ("benchmarks.bridge_rows", "benchmarks.loop_rows", "benchmarks.tool_rows")
+MODULES = (
+    "benchmarks.bridge_rows",
+    "benchmarks.loop_rows",
+    "benchmarks.tool_rows",
+    "benchmarks.consumer_rows",
+)
 TABLES = {
     "saturated": "Exchange to Redis, as fast as it goes",
     "paced": "Exchange to Redis, at a fixed rate",

@@ -72,6 +72,7 @@ class Consumer:
     batch_wait_s: ClassVar[float] = 0  # so long a stream rests between reads: batches grow
 
     stream: str  # ordered only: the one stream of this object
+    token: int  # ordered only: the fencing token, larger with each new owner of the stream
     state: State  # ordered only: saved with the position, there again after a takeover
 
     def on_missed(self, missed: Missed) -> Any:

@@ -31,7 +31,8 @@ class ResultsRefused(Exception):
 
 
 class _Done(NamedTuple):
-    """A unit to be settled, and what is needed if its results are refused."""
+    """A unit to be settled with more than an acknowledgement, and what is needed if its results
+    are refused."""
 
     unit: Unit
     entries: Sequence[Entry]
@@ -48,6 +49,7 @@ class Handling:
         self._attempts = consumer.attempts
         self._sets_aside = sets_aside(type(consumer))
         self._done: dict[str, list[_Done]] = {}
+        self._plain: dict[str, list[str]] = {}  # IDs that are to be acknowledged, and no more
         self._told: set[str] = set()  # streams whose failure was told in this batch
         self._settled_at = self._breathed_at = time.monotonic()
         self.failing: dict[str, None] = {}  # streams that may have pending entries of ours
@@ -108,8 +110,12 @@ class Handling:
         except HandlerFailed as failed:
             self._meter.failed += 1
             self._failed(stream, entries, attempt, failed)
+            return
+        ids = [entry_id for entry_id, _ in entries]
+        if writes:
+            self._add(stream, Unit("ack", ids, writes), entries, attempt)
         else:
-            self._add(stream, Unit("ack", [one for one, _ in entries], writes), entries, attempt)
+            self._plain.setdefault(stream, []).extend(ids)
 
     async def _handled(self, stream: str, entries: Sequence[Entry]) -> Sequence[Write]:
         results = Results(in_order=False) if self._dispatcher.takes_results else None
@@ -141,14 +147,7 @@ class Handling:
         )
 
     def _add(self, stream: str, unit: Unit, entries: Sequence[Entry], attempt: int) -> None:
-        done = self._done.setdefault(stream, [])
-        last = done[-1] if done else None
-        # Plain acknowledgements go together: one XACK.
-        plain = unit.kind == "ack" and not unit.writes
-        if plain and last and last.unit.kind == "ack" and not last.unit.writes:
-            done[-1] = _Done(Unit("ack", [*last.unit.ids, *unit.ids]), (), attempt)
-        else:
-            done.append(_Done(unit, entries, attempt))
+        self._done.setdefault(stream, []).append(_Done(unit, entries, attempt))
 
     async def _between(self) -> None:
         now = time.monotonic()
@@ -159,7 +158,9 @@ class Handling:
             self._breathed_at = now
 
     async def _settle(self) -> None:
-        done, self._done = self._done, {}
+        for stream, ids in self._plain.items():
+            self._add(stream, Unit("ack", ids), (), 1)
+        done, self._done, self._plain = self._done, {}, {}
         self._settled_at = time.monotonic()
         units = {stream: [one.unit for one in some] for stream, some in done.items()}
         for stream, settled in (await self._group.settle(units)).items():

@@ -81,7 +81,7 @@ class Owned:
     def begin(self, saved: State) -> None:
         """Make the object, with the state that belongs to the position."""
         consumer = self._build()
-        consumer.stream = self.stream
+        consumer.stream, consumer.token = self.stream, self.lease.token
         consumer.state = self.state = saved
         try:
             consumer.load()

@@ -61,7 +61,7 @@ class Replay:
                 raise Fatal(f"{self._group} is at work on {stream}: give another --group")
             if consumer.mode == "ordered":
                 consumer = self._build()
-                consumer.stream, consumer.state = stream, State()
+                consumer.stream, consumer.token, consumer.state = stream, lease.token, State()
                 consumer.load()
             try:
                 handed += await self._stream(

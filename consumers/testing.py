@@ -132,7 +132,7 @@ class Trial:
         self._lease = lease = await self._leases().acquire(self.stream, BEGINNING)
         assert lease is not None
         self._position = lease.position
-        self.consumer.stream = self.stream
+        self.consumer.stream, self.consumer.token = self.stream, lease.token
         self.consumer.state = State(await self._leases().state(self.stream))
         self.consumer.load()
 

@@ -14,7 +14,7 @@ from typing import Any, cast, get_args
 from pydantic import ValidationError
 
 from bridge.contract import events
-from bridge.contract.events import Event, Flag, Levels, Rows
+from bridge.contract.events import Event, Flag, Levels, Rows, Whole, WholeNumber
 from bridge.contract.streams import StreamType
 
 EXCHANGE_MODELS: Mapping[StreamType, type[Event]] = {
@@ -43,6 +43,9 @@ OWN_MODELS: Sequence[type[Event]] = (
     events.GapRecord,
     events.Quarantined,
 )
+
+
+_U64_DIGITS = 20
 
 
 class BadEntry(ValueError):
@@ -93,12 +96,12 @@ def decode(fields: Mapping[str, str]) -> Event:
     model = MODEL_BY_TYPE.get(fields.get("type", ""))
     if model is None:
         raise BadEntry(f"entry of unknown type {fields.get('type')!r}")
-    special = _SPECIAL[model]
     try:
-        data: dict[str, Any] = {
-            name: (special[name](text) if name in special else text) if text else None
-            for name, text in fields.items()
-        }
+        data: dict[str, Any] = {name: text or None for name, text in fields.items()}
+        for name, read in _SPECIAL[model]:
+            text = data.get(name)
+            if text is not None:
+                data[name] = read(text)
         extra = data.pop("extra", None) or {}
         if not isinstance(extra, dict):
             raise TypeError("extra is not a JSON object")  # noqa: TRY301 - told like the others
@@ -127,12 +130,19 @@ def complaint(error: ValidationError) -> str:
 _FLAGS = {"true": True, "false": False}
 
 
+def _number(text: str) -> int | str:
+    """The number where it is one, which validates three times as fast as its digits."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _U64_DIGITS else text
+
+
 def _special(model: type[Event]) -> dict[str, Callable[[str], Any]]:
     """How to read the fields that are not plain strings or numbers."""
     readers: dict[str, Callable[[str], Any]] = {"extra": json.loads}
     for name, field in model.model_fields.items():
         parts = {field.annotation, *get_args(field.annotation)}
-        if bool in parts or Flag in parts:
+        if Whole in parts or any(isinstance(one, WholeNumber) for one in field.metadata):
+            readers[_entry_name(model, name)] = _number
+        elif bool in parts or Flag in parts:
             readers[_entry_name(model, name)] = _FLAGS.__getitem__
         elif any(
             part in (list, Rows, Levels) or getattr(part, "__origin__", None) is list
@@ -158,4 +168,4 @@ MODEL_BY_TYPE: Mapping[str, type[Event]] = {name: model for model in _ALL for na
 _NAMES = {
     model: (*(_entry_name(model, name) for name in model.model_fields), "extra") for model in _ALL
 }
-_SPECIAL = {model: _special(model) for model in _ALL}
+_SPECIAL = {model: tuple(_special(model).items()) for model in _ALL}

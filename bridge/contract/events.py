@@ -28,7 +28,7 @@ CONTRACT_VERSION = 1
 U64_MAX = 2**64 - 1
 
 
-class _WholeNumber:
+class WholeNumber:
     """A whole number, or its digits as a string: the wire has been seen to use either.
 
     Strict otherwise: neither `true` nor `1.0` is a whole number.
@@ -58,7 +58,7 @@ def _digits(value: object) -> object:
 
 _MAX_DIGITS = 64  # 28 decimals have been seen; nothing real is longer
 
-Whole = Annotated[int, _WholeNumber()]
+Whole = Annotated[int, WholeNumber()]
 Flag = Annotated[bool, Strict()]
 Unsigned = Annotated[
     str, StringConstraints(strict=True, max_length=_MAX_DIGITS, pattern=r"^[0-9]+(\.[0-9]+)?$")

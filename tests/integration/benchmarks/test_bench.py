@@ -30,7 +30,15 @@ def bench(**variables: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "only", ["compression on", "loop, redis-py pipeline", "loop, `await xadd`", "journal off"]
+    "only",
+    [
+        "compression on",
+        "loop, redis-py pipeline",
+        "loop, `await xadd`",
+        "journal off",
+        "kit, shared: typed events, acknowledged in batches",
+        "kit, ordered: position committed in batches",
+    ],
 )
 def test_a_row_comes_to_a_figure(only: str) -> None:
     printed = bench(BENCH_ONLY=only)

@@ -1,0 +1,168 @@
+"""From Redis to a handler: the kit beside a bare loop of the redis client, which decodes nothing.
+
+python -m benchmarks.consumer_rows bare|shared|batches|ordered REDIS_URL MESSAGES
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any
+
+from redis.asyncio import Redis
+
+from benchmarks.ground import Broken, Ground
+from benchmarks.measure import Sample, cpu_s, rss_mb
+from benchmarks.rows import row
+from bridge.contract.events import Trade
+from bridge.runtime.config import load_config
+from bridge.runtime.redis_client import connect
+from consumers import Consumer, Delivery, StopWorker, consumes
+from consumers.link import Stop
+from consumers.worker import Settings, run_worker
+
+STREAM = "trade.SOL_USDC"
+COUNT = 500  # what the kit reads at a time, too
+LIMIT_S = 60
+
+
+@row("consumers", "loop, redis-py XREADGROUP and XACK, nothing decoded")
+def bare_loop(ground: Ground) -> Sample:
+    return _read(ground, "bare")
+
+
+@row("consumers", "kit, shared: typed events, acknowledged in batches")
+def kit_shared(ground: Ground) -> Sample:
+    return _read(ground, "shared")
+
+
+@row("consumers", "kit, shared, lists (`on_batch`)")
+def kit_batches(ground: Ground) -> Sample:
+    return _read(ground, "batches")
+
+
+@row("consumers", "kit, ordered: position committed in batches")
+def kit_ordered(ground: Ground) -> Sample:
+    return _read(ground, "ordered")
+
+
+def _read(ground: Ground, how: str) -> Sample:
+    messages = len(ground.workload.frames)
+    with ground.redis() as client:
+        client.hset("bridge:streams", STREAM, "{}")
+        random = Random(1)
+        for first in range(0, messages, COUNT):
+            with client.pipeline(transaction=False) as pipeline:
+                for number in range(first, min(messages, first + COUNT)):
+                    at = f"{1_788_367_440_000 + number}-{number * 10}"
+                    pipeline.xadd(STREAM, _trade(number, random), id=at)
+                pipeline.execute()
+    server = cpu_s(ground.redis_pid)
+    arguments = ("-m", "benchmarks.consumer_rows", how, ground.redis_url, str(messages))
+    with ground.program(*arguments) as process:
+        process.wait(LIMIT_S)
+        said = (ground.folder / "program.log").read_text()
+    if process.returncode:
+        raise Broken(said[-500:])
+    figures = json.loads(said.splitlines()[-1])
+    return Sample(
+        per_second=messages / figures["seconds"],
+        cpu_us=figures["cpu_s"] / messages * 1e6,
+        redis_us=(cpu_s(ground.redis_pid) - server) / messages * 1e6,
+        rss_mb=figures["rss_mb"],
+    )
+
+
+def _trade(number: int, random: Random) -> dict[str, str]:
+    return {
+        "type": "trade",
+        "symbol": "SOL_USDC",
+        "price": f"{random.randint(9000, 9999) / 100}",
+        "quantity": f"{random.randint(1, 999) / 100}",
+        "trade_id": str(number),
+        "buyer_order_id": "111063070525358080",
+        "seller_order_id": "111063070525358081",
+        "buyer_is_maker": "true" if number % 2 else "false",
+        "source": "",
+        "event_us": str(1_788_367_440_001_500 + number * 1000),
+        "engine_us": str(1_788_367_440_000_000 + number * 1000),
+        "received_us": str(1_788_367_440_090_000 + number * 1000),
+        "extra": "",
+    }
+
+
+class _Clock:
+    """From the first message's arrival to the last one's acknowledgement."""
+
+    def __init__(self) -> None:
+        self.begun: tuple[float, float] | None = None
+
+    def begin(self) -> None:
+        if self.begun is None:
+            self.begun = (time.monotonic(), time.process_time())
+
+    def report(self) -> str:
+        assert self.begun is not None
+        seconds, cpu = time.monotonic() - self.begun[0], time.process_time() - self.begun[1]
+        return json.dumps({"seconds": seconds, "cpu_s": cpu, "rss_mb": rss_mb(os.getpid())})
+
+
+async def _bare(url: str, messages: int, clock: _Clock) -> None:
+    redis: Redis
+    async with connect(url, name="bare", decode_responses=True) as redis:
+        await redis.xgroup_create(STREAM, "bare", "0")
+        clock.begin()
+        read = 0
+        while read < messages:
+            found: Any = await redis.xreadgroup("bare", "one", {STREAM: ">"}, count=COUNT)
+            for _, entries in found:
+                await redis.xack(STREAM, "bare", *[entry_id for entry_id, _ in entries])
+                read += len(entries)
+
+
+def _kit(how: str) -> Callable[[str, int, _Clock], Awaitable[None]]:
+    async def run(url: str, messages: int, clock: _Clock) -> None:
+        os.environ["BRIDGE_REDIS__URL"] = url
+        stop, seen = Stop(), 0
+
+        def note(entries: int) -> None:
+            nonlocal seen
+            clock.begin()
+            seen += entries
+            if seen >= messages:
+                stop.set()  # the batch in hand is finished and acknowledged
+            if seen > messages:
+                raise StopWorker
+
+        kind: type[Consumer]
+        if how == "batches":
+
+            @consumes("trade.*", name="kit")
+            def kind(batch: list[Delivery[Trade]]) -> None:
+                note(len(batch))
+
+        else:
+
+            @consumes("trade.*", name="kit", mode=how)  # type: ignore[arg-type]
+            def kind(delivery: Delivery[Trade]) -> None:
+                note(1)
+
+        settings = Settings(kind=kind, group="kit", name="one", patterns=kind.streams, start="0-0")
+        await run_worker(settings, load_config(None), stop)
+
+    return run
+
+
+def main() -> None:
+    how, url, messages = sys.argv[1:]
+    clock = _Clock()
+    work = _bare if how == "bare" else _kit(how)
+    asyncio.run(work(url, int(messages), clock))  # type: ignore[arg-type]
+    sys.stdout.write(clock.report() + "\n")
+
+
+if __name__ == "__main__":
+    main()
