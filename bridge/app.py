@@ -107,7 +107,9 @@ class _Ears:
         """Open the journal and go on from its checkpoint. Raises OSError."""
         settings = self._config.journal
         owner = Owner(self._config.exchange.ws_url, self._account)
-        writer = SegmentWriter(settings.dir, settings.segment_bytes, owner)
+        writer = SegmentWriter(
+            settings.dir, settings.segment_bytes, owner, syncs=settings.fsync != "off"
+        )
         if writer.set_aside:
             log.warning("journal_of_another_set_aside", dir=str(writer.set_aside))
         self.hearing.attach(writer, sync_each_flush=settings.fsync == "batch")

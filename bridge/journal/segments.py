@@ -116,14 +116,25 @@ def _open_either(segment: Segment) -> BinaryIO | None:
 class SegmentWriter:
     """Appends lines. One process at a time.
 
-    `set_aside` is where the journal of another owner went that was in the folder, if any.
+    `set_aside` is where the journal of another owner went that was in the folder, if any. With
+    `syncs`, `sync` is called now and then, and segments that ended before wait for it.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int, owner: Owner | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        segment_bytes: int,
+        owner: Owner | None = None,
+        *,
+        syncs: bool = True,
+    ) -> None:
         self.folder = folder
         self.head: Callable[[], bytes] | None = None  # the first line of each new segment
         self._segment_bytes = segment_bytes
         self._buffer: list[bytes] = []
+        self._syncs = syncs
+        self._ended: list[int] = []  # segments that are full, and not synced yet
+        self._has_new_name = True
         self._lock = self._take_folder()
         self.set_aside = claim(folder, owner) if owner is not None else None
         self._start, self.end = self._heal()
@@ -157,13 +168,22 @@ class SegmentWriter:
             self._roll()
 
     def sync(self) -> None:
-        """Make what was flushed survive a power loss. Raises OSError."""
+        """Make what was flushed survive a power loss. Raises OSError. May run beside `flush` in
+        another thread.
+        """
+        ended, self._ended = self._ended, []
+        has_new_name, self._has_new_name = self._has_new_name, False
+        for file in ended:
+            os.fsync(file)
+            os.close(file)
         os.fsync(self._file)
+        if has_new_name:
+            sync_folder(self.folder)
 
     def close(self) -> None:
         """Close the files and leave the folder to others."""
-        os.close(self._file)
-        os.close(self._lock)
+        for file in (*self._ended, self._file, self._lock):
+            os.close(file)
 
     def _take_back(self) -> None:
         """A write failed half-way: cut the file where the last whole flush ended."""
@@ -172,8 +192,12 @@ class SegmentWriter:
 
     def _roll(self) -> None:
         following = self._open(self.end)
-        os.close(self._file)
+        if self._syncs:
+            self._ended.append(self._file)
+        else:
+            os.close(self._file)
         self._file, self._start = following, self.end
+        self._has_new_name = True
         if self.head is not None:
             self.append(self.head())
 
@@ -243,8 +267,18 @@ def pack(segment: Segment) -> Segment:
         target.flush()
         os.fsync(target.fileno())
     aside.replace(packed)
+    sync_folder(packed.parent)
     segment.path.unlink()
     return Segment(segment.start, packed)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power loss. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def disk_bytes(folder: Path) -> int:

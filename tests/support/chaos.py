@@ -34,6 +34,7 @@ KEEP_ALL = {
     kind: {"max_entries": 2_000_000}
     for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
 }
+HEARS_AGAIN = 0.8  # how often a bridge lives until it hears
 MEMORY_LIMIT_BYTES = 400 * 1024 * 1024
 
 
@@ -62,6 +63,7 @@ class Chaos:
             lambda: self.bridge and self.bridge.is_confirmed(20), "the bridge hears", 40
         )
         await eventually_async(self._loop_writes, "the loop hears")
+        await eventually_async(self._exchange_us, "the bridge writes")
         self.begun_us = self._exchange_us()
 
     async def start_bridge(self) -> None:
@@ -84,13 +86,18 @@ class Chaos:
         self.server.start()
 
     async def kill_bridge(self) -> None:
-        """Both of them, and both are started again."""
+        """Both of them, and both are started again: most times until they hear, sometimes the next
+        blow comes before.
+        """
         assert self.bridge is not None
         self.bridge.process.kill()
         self._kill_loop()
         await asyncio.to_thread(self.bridge.process.wait)
         await self.start_bridge()
         self._start_loop()
+        if self.chance.random() < HEARS_AGAIN:
+            bridge = self.bridge
+            await eventually_async(lambda: bridge.status().get("frames"), "the bridge hears", 60)
 
     async def empty_redis(self) -> None:
         """And wait until the bridge has noticed: it looks every few seconds."""
@@ -134,9 +141,13 @@ class Chaos:
             self._loop = None
 
     def _exchange_us(self) -> int:
-        """The exchange's newest time: it may be behind the clock on a machine that is busy."""
+        """The exchange's newest time that is published, 0 until all is: it may be behind the clock
+        on a machine that is busy.
+        """
         with self.server.client(decode_responses=True) as client:
             newest: Any = [client.xrevrange(stream, count=1) for stream in tally.STREAMS]
+        if not all(newest):
+            return 0
         return max(int(fields["event_us"] or 0) for ((_, fields),) in newest)
 
     def _loop_writes(self) -> bool:
