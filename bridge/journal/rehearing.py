@@ -17,10 +17,12 @@ from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.journal import Journal
 from bridge.journal.player import Player
 from bridge.journal.record import Kind, Record, read, render_record
+from bridge.journal.refill import Refill
 from bridge.pipeline.intake import Intake, Line
 
 log = structlog.get_logger(__name__)
 
+REFILL_SHARE = 8  # of the memory, for the streams that are refilled
 LOW_SHARE = 2  # catching up goes on while less than 1/2 of the memory waits
 TWINS_BYTES = 1024 * 1024  # of the journal before the settled place that are heard for their counts
 PRIVATE_STREAM = b'"stream":"account.'
@@ -53,6 +55,7 @@ class Rehearing:
         self._target = ""
         self._held: deque[Record] = deque()  # behind, and the journal cannot be written
         self._held_bytes = 0
+        self._refill: Refill | None = None  # of some streams, while the others go on
         journal.on_unwritten = self._keep_unwritten
         intake.on_new_line = self._begin_line
 
@@ -94,24 +97,62 @@ class Rehearing:
                           acknowledged=line.confirmed, journal=has_journal)  # fmt: skip
                 self._intake.dirty[name] = line
         self._journal.flush()
-        if self._journal.writer is None:
-            for name, line in self._lines():
-                if name in lost:
-                    line.accept_loss()
+        for name, line in self._lines():
+            if name in lost and not (self._journal.writer and self._is_journaled(line)):
+                line.accept_loss()  # it is in no journal
+                lost.discard(name)
+        if not lost:
             return
-        oldest = self._journal.oldest()
-        oldest_us = next((record.received_us for _, record in self._records(oldest)), 0)
+        if self.behind is None and lost <= self._intake.lines.keys():
+            self._refill_alone(lost)
+        else:
+            self._refill_all(lost)
+
+    def _refill_alone(self, lost: set[str]) -> None:
+        """For these streams, and those that are read for already, from the beginning."""
+        if self._refill is not None:
+            lost |= self._refill.lines.keys()
+            self._intake.drop_branch()
+        oldest, oldest_us = self._oldest()
+        lines = [self._intake.lines[name] for name in lost]
+        for line in lines:
+            line.rewind(oldest, oldest_us)
+            line.hear_again()
+        self._refill = Refill(self._intake, self._journal, lines)
+
+    def _refill_all(self, lost: set[str]) -> None:
+        """Everything is being heard again, or what was refused is lost, which may be anything."""
+        if self._refill is not None:
+            lost |= self._refill.lines.keys()
+            self._intake.drop_branch()
+            self._refill = None
+        oldest, oldest_us = self._oldest()
         for name, line in self._lines():
             if self._is_journaled(line):
                 line.rewind(oldest if name in lost else self._settled(line), oldest_us)
-            elif name in lost:
-                line.accept_loss()  # it was never in the journal
         self._read_from(oldest)
+
+    def _oldest(self) -> tuple[int, int]:
+        """Offset and time of the journal's oldest record."""
+        oldest = self._journal.oldest()
+        return oldest, next((record.received_us for _, record in self._records(oldest)), 0)
+
+    def _step_refill(self, refill: Refill, limit: int) -> bool:
+        self._journal.flush()
+        if sum(line.pending_bytes for line in refill.lines.values()) > (
+            self._buffer_bytes // REFILL_SHARE
+        ):
+            return False
+        if refill.step(limit):
+            refill.end(self._clock_us())
+            self._refill = None
+            log.info("streams_refilled", streams=len(refill.lines))
+        return True
 
     def catch_up(self, limit: int) -> bool:
         """Hear up to `limit` records again; False where there is nothing to do just now."""
         if self.behind is None:
-            return False
+            return self._refill is not None and self._step_refill(self._refill, limit)
         self._journal.flush()
         if self._intake.pending_bytes() > self._buffer_bytes // LOW_SHARE:
             self._intake.wait_no_longer()
@@ -131,6 +172,8 @@ class Rehearing:
         """
         if self.behind is not None:
             self._pass_over(until)
+        if self._refill is not None:
+            self._refill.pass_over(until)
 
     def hold(self, record: Record) -> None:
         """Behind, and the journal cannot be written: keep it in memory until the end is reached."""
@@ -152,12 +195,13 @@ class Rehearing:
     def checkpoint(self) -> Checkpoint:
         """Up to where everything is settled, for the next start."""
         lines = list(self._lines())
-        settled = (self._settled(line) for _, line in lines if not line.parked)
+        apart = [(name, line) for name, line in lines if line.parked or self._is_refilled(name)]
+        settled = (self._settled(line) for name, line in lines if (name, line) not in apart)
         return Checkpoint(
             min(settled, default=self._journal.end),
             self._target,
             {name: line.confirmed for name, line in lines if line.confirmed != EMPTY},
-            {name: self._settled(line) for name, line in lines if line.parked},
+            {name: self._settled(line) for name, line in apart},
         )
 
     def _lines(self) -> Iterator[tuple[str, Line]]:
@@ -172,12 +216,17 @@ class Rehearing:
         if self.behind is not None and self._is_journaled(line):
             line.hear_again()
 
+    def _is_refilled(self, name: str) -> bool:
+        return self._refill is not None and name in self._refill.lines
+
     def _is_journaled(self, line: Line) -> bool:
         return self._keep_private or not line.stream.is_private
 
     def _settled(self, line: Line) -> int:
         """From which offset on a line would have to be heard again if memory were lost now."""
         reading = self._journal.end if self.behind is None else self.behind
+        if self._refill is not None and line.stream.name in self._refill.lines:
+            reading = min(reading, self._refill.position)
         oldest = line.oldest_offset()
         return reading if oldest is None else min(oldest, reading)
 

@@ -82,6 +82,8 @@ class Intake:
         self._books: dict[str, DepthBook] = {}
         self._trade_holes: dict[str, TradeHoles] = {}
         self._deaf_to_fills: dict[str, tuple[int, int]] = {}  # order streams: from when to when
+        self._branch: Intake | None = None  # some of the lines hear the journal again there
+        self._is_branch = False
         self._ask_rest = ask
         self.is_rehearing = False  # what is missing may come yet: nobody is asked
         self._hold_us = hold_us
@@ -114,6 +116,41 @@ class Intake:
             self._trade_holes[stream.name] = TradeHoles(self._repair_us)
         self.lines[stream.name] = line
         self.on_new_line(line)
+
+    def branch(self, names: Iterable[str]) -> "Intake":
+        """An intake for these lines alone: until `join_branch` they take nothing from this one."""
+        branch = Intake(
+            (),
+            hold_us=self._hold_us,
+            snapshot_every=self._snapshot_every,
+            ask=lambda _: None,
+            repair_us=self._repair_us,
+            snapshot_every_ms=self._snapshot_every_ms,
+            snapshot_levels=self._snapshot_levels,
+        )
+        branch.company, branch.dirty, branch.ledger = self.company, self.dirty, self.ledger
+        branch.is_rehearing = True
+        for name in names:
+            branch.add(self.lines[name].stream)
+            branch.lines[name] = self.lines[name]
+        branch._is_branch = True
+        branch.restore_sparse(self.sparse())
+        self._branch = branch
+        return branch
+
+    def drop_branch(self) -> None:
+        """What the branch has put into its lines is of no use."""
+        self._branch = None
+
+    def join_branch(self, now_us: int) -> None:
+        """The branch has heard all there is: its lines take what is heard here again."""
+        branch, self._branch = self._branch, None
+        for name, holes in branch._trade_holes.items() if branch else ():
+            self._trade_holes[name] = holes  # its items are those that wait in the line
+            holes.wait_as_usual()
+            self._release(name)
+            if holes.wanted(now_us):
+                self._ask(name)
 
     def hear(
         self, frame: str | bytes, received_us: int, connection: int, offset: int
@@ -249,17 +286,22 @@ class Intake:
     def redis_answered(self, line: Line, now_us: int) -> None:
         """Redis has settled or refused something of a line: take note of gaps, mend holes."""
         name = line.stream.name
+        if self._branch is not None and self._is_away(name):
+            self._branch.redis_answered(line, now_us)
+            return
         if line.written_gaps:
             written, line.written_gaps = line.written_gaps, []
             for gap in written if name in self.lines else ():
-                self._put(self.ledger, of_gap(line.stream, gap), gap.offset)
+                self._note(of_gap(line.stream, gap), gap.offset)
                 if name in self._trade_holes:
                     self._trade_holes[name].marked(gap.position)
         if not isinstance(line, NumberedLine):
             return
         if name in self._books:
             self._mend_book(line, self._books[name], now_us)
-        if name in self._trade_holes and (held := line.held_without_reason()) is not None:
+        if name not in self._trade_holes or self.is_rehearing:
+            return
+        if (held := line.held_without_reason()) is not None:
             missing_from = EntryId.parse(line.confirmed).position + 1
             if self._trade_holes[name].missing(missing_from, held, now_us):
                 line.release()
@@ -279,7 +321,7 @@ class Intake:
         for name, line in self.lines.items():
             if isinstance(line, NumberedLine):
                 self._fall_silent((name,), BUFFER_FULL)
-            elif not line.stream.is_private and to_us > from_us:
+            elif not line.stream.is_private and to_us > from_us and not self._is_away(name):
                 line.put_gap(
                     from_us=from_us, to_us=to_us, cause=BUFFER_FULL, heard_us=to_us, offset=offset
                 )
@@ -301,6 +343,8 @@ class Intake:
         settled: dict[str, int] = {}
         for name, us in self.deafness.heard_up_to_us().items():
             line = self.lines.get(name)
+            if self._is_away(name):
+                continue
             if isinstance(line, UnnumberedLine) and (until_us := line.settled_until_us(us)):
                 settled[name] = until_us
         return settled
@@ -315,6 +359,8 @@ class Intake:
 
     def oldest_us(self) -> int:
         """The exchange's time of the oldest numbered message that is not settled, 0 for none."""
+        if self._branch is not None:
+            return BEHIND_US
         waiting = [
             line.pending[0].ms * 1000 or BEHIND_US
             for line in self.lines.values()
@@ -391,7 +437,7 @@ class Intake:
         event_us = believable_us(event, received_us)
         if event_us > ear.newest_us:
             ear.newest_us = event_us
-        if self.deafness.overlaps and line.knows(item):
+        if self.deafness.overlaps and not self._is_away(data.stream) and line.knows(item):
             line.counters.doubles += 1
             return data.stream
         if isinstance(line, NumberedLine) and data.stream in self._trade_holes:
@@ -404,8 +450,16 @@ class Intake:
             self._hear_depth(data.stream, event, received_us, offset)
         return data.stream
 
+    def _takes(self, line: Line, offset: int) -> bool:
+        """Is what the journal has at this offset still to be put into the line, and from here?"""
+        return offset >= line.resume_from and not self._is_away(line.stream.name)
+
+    def _is_away(self, name: str) -> bool:
+        """Does the line take from the branch, not from here?"""
+        return self._branch is not None and name in self._branch.lines
+
     def _put(self, line: Line, item: Item, offset: int) -> None:
-        if offset < line.resume_from:
+        if not self._takes(line, offset):
             return
         item.offset = offset
         line.put(item)
@@ -414,7 +468,7 @@ class Intake:
     def _mark(self, intervals: Iterable[Deaf], received_us: int, offset: int) -> None:
         for name, from_us, to_us, cause in intervals:
             line = self.lines.get(name)
-            if isinstance(line, UnnumberedLine) and offset >= line.resume_from:
+            if isinstance(line, UnnumberedLine) and self._takes(line, offset):
                 line.put_gap(
                     from_us=from_us, to_us=to_us, cause=cause, heard_us=received_us, offset=offset
                 )
@@ -427,7 +481,7 @@ class Intake:
     def _fall_silent(self, names: Iterable[str], cause: str) -> None:
         for name in names:
             line = self.lines[name]
-            if isinstance(line, NumberedLine):
+            if isinstance(line, NumberedLine) and not self._is_away(name):
                 line.disconnected(cause)
             if name in self._trade_holes:
                 self._trade_holes[name].disconnected(cause)
@@ -435,6 +489,8 @@ class Intake:
     def _has_line(self, name: str) -> bool:
         """Make one where there is none: a journal may tell of streams that are wanted no more."""
         if name not in self.lines:
+            if self._is_branch:
+                return False
             try:
                 self.add(parse_stream(name))
             except BadStreamName:
@@ -507,19 +563,28 @@ class Intake:
         fills = [fill_from_history(event) for event in fills_page(text, received_us)]
         for item in fills:
             item.offset = offset
-        if offset >= line.resume_from and isinstance(line, UnnumberedLine):
+        if self._takes(line, offset) and isinstance(line, UnnumberedLine):
             line.put_missing(fills)
             self.dirty[name] = line
 
     def _mend(self, line: NumberedLine, mended: Mended, received_us: int, offset: int) -> None:
         for row in mended.rows:
             row.offset = offset
-        line.put_missing(row for row in mended.rows if offset >= line.resume_from)
+        if not self._takes(line, offset):
+            return
+        line.put_missing(mended.rows)
         self.dirty[line.stream.name] = line
         if mended.from_ > mended.to:
             return
         line.counters.repaired += 1
-        self._put(self.ledger, of_mended(line.stream, mended, received_us), offset)
+        self._note(of_mended(line.stream, mended, received_us), offset)
+
+    def _note(self, record: Item, offset: int) -> None:
+        """A line of the ledger; it may be there from an earlier hearing."""
+        if offset >= self.ledger.resume_from:
+            record.offset = offset
+            self.ledger.put_missing([record])
+            self.dirty[self.ledger.stream.name] = self.ledger
 
     def _mend_book(self, line: NumberedLine, book: DepthBook, now_us: int) -> None:
         """After a gap, or where a snapshot found no place: the bridge's own book is as good as
@@ -559,6 +624,8 @@ class Intake:
     def _quarantine(
         self, stream: str, reason: str, frame: str | bytes, received_us: int, offset: int
     ) -> None:
+        if self._is_branch:
+            return  # it was there when it was heard first
         raw = frame if isinstance(frame, str) else frame.decode(errors="backslashreplace")
         event = Quarantined(
             stream=stream[:256], reason=reason, raw=raw[:MAX_RAW], received_us=received_us

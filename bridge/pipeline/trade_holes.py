@@ -122,7 +122,7 @@ class TradeHoles:
         return True
 
     def wait_until_known(self, item: Item) -> None:
-        """It was heard before: what mends its hole may follow in the journal, however late it is."""
+        """It was heard before: what mends its hole may follow in the journal, however late."""
         item.hold_until_us = UNTIL_KNOWN_US
 
     def wait_as_usual(self) -> None:

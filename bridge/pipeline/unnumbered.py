@@ -282,6 +282,7 @@ class UnnumberedLine:
         self.pending.clear()
         self.pending_bytes = 0
         self._newest = (0, ())
+        self._fetched.clear()
         self._recent.clear()
         self._sampled = (0, 0)
         self._last = None

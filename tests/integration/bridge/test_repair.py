@@ -53,8 +53,10 @@ async def test_a_replay_mends_the_same_and_asks_nobody(tmp_path: Path, redis_url
         await eventually_async(lambda: own(client, DEPTH, "depth_snapshot"), "a book")
         for _ in range(2):
             before = len(fetched(client, TRADES)) + len(fetched(client, "trade.BTC_USDC"))
+            proxy.refuses = True
             proxy.cut()
             await passed(exchange, {TRADES: 20, "trade.BTC_USDC": 3})
+            proxy.refuses = False
             await eventually_async(
                 lambda before=before: (
                     len(fetched(client, TRADES)) + len(fetched(client, "trade.BTC_USDC")) > before
@@ -140,6 +142,29 @@ async def test_fills_that_were_missed_come_from_history_once(
     fetched_at = [n for n, f in enumerate(entries(client, ORDERS)) if f[1].get("source") == "rest"]
     assert "gap" in types[: fetched_at[0]]
     assert "orders_snapshot" in types[fetched_at[-1] :]
+
+
+async def test_one_deleted_key_is_filled_again_while_the_others_go_on(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    async with (
+        running_simulator("--rate", "500") as exchange,
+        running_bridge(tmp_path, exchange.ws_url, redis_url, [TRADES, DEPTH]) as bridge,
+    ):
+        await eventually_async(lambda: client.xlen(TRADES) > 30, "trades flow")
+        before = entries(client, TRADES)
+        client.delete(TRADES)
+        await eventually_async(lambda: "streams_refilled" in bridge.log(), "it is filled again")
+        await eventually_async(lambda: client.xlen(TRADES) > len(before), "and goes on")
+        assert await bridge.stop() == 0
+        assert "journal_caught_up" not in bridge.log().partition("redis_lost_entries")[2]
+
+    stored = entries(client, TRADES)
+    assert stored[: len(before)][1:] == before[1:]
+    assert causes(client, TRADES) == ["redis lost entries"]
+    assert goes_on_without_an_unnamed_hole(stored)
+    assert set(causes(client, DEPTH)) == {"start"}
 
 
 def fills(client: redis.Redis) -> list[dict[str, str]]:

@@ -436,3 +436,110 @@ def test_a_hole_that_nobody_mended_is_marked_when_the_journal_has_told_so(tmp_pa
 
     gap, _ = line.take(later_us, 10)
     assert (fields(gap)["type"], fields(gap)["cause"]) == ("gap", "skipped")
+
+
+def lose(subject: Subject, name: str = TRADES, last: str = "0-0") -> None:
+    """Redis turns out to have lost the stream."""
+    line = subject.intake.lines[name]
+    line.take(NOW_US, 10)
+    line.settle(answer("empty", last), NOW_US)
+    subject.hearing.rehearing.refill()
+
+
+def test_one_lost_stream_is_heard_again_while_the_others_go_on(tmp_path: Path) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(5)
+    subject.all_settled()
+    subject.trades(1)
+    lose(subject)
+
+    subject.hearing.hear(frames.ORDER_ACCEPTED, NOW_US, 1)
+    subject.trades(2)
+
+    assert subject.hearing.is_live
+    assert len(subject.intake.lines[ORDERS].pending) == 1
+    assert subject.waiting() == []
+    assert subject.hearing.catch_up(4)
+    assert len(subject.waiting()) < 8
+    subject.catch_up()
+    assert subject.waiting() == numbers(0, 8)
+    subject.trades(1)
+    assert subject.waiting() == numbers(0, 9)
+    assert len(subject.intake.lines[ORDERS].pending) == 1
+
+
+def test_what_is_being_refilled_holds_the_checkpoint_of_nobody_else(tmp_path: Path) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(5)
+    subject.all_settled()
+    subject.trades(1)
+    lose(subject)
+
+    checkpoint = subject.hearing.rehearing.checkpoint()
+
+    assert checkpoint.offset == subject.hearing.journal.end
+    assert checkpoint.parked == {TRADES: 0}
+
+
+def test_a_second_stream_that_is_lost_meanwhile_is_heard_again_too(tmp_path: Path) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(5)
+    subject.hearing.hear(frames.ORDER_ACCEPTED, NOW_US, 1)
+    subject.all_settled()
+    orders = subject.intake.lines[ORDERS]
+    orders.confirmed = "8-0"
+    subject.trades(1)
+    lose(subject)
+    subject.hearing.catch_up(4)
+
+    orders.lost_at = "0-0"
+    subject.hearing.rehearing.refill()
+    subject.catch_up()
+
+    assert subject.waiting() == numbers(0, 6)
+    assert [fields(item)["type"] for item in orders.pending][-1] == "orderAccepted"
+
+
+def test_memory_full_while_a_stream_is_refilled_hears_nothing_of_it_twice(tmp_path: Path) -> None:
+    subject = Subject(tmp_path, buffer_bytes=300_000).begin()
+    subject.open()
+    subject.trades(50)
+    subject.hearing.hear(frames.ORDER_ACCEPTED, NOW_US, 1)
+    orders = subject.intake.lines[ORDERS]
+    orders.pending.clear()
+    orders.confirmed, orders.lost_at = "8-0", "0-0"
+    subject.hearing.rehearing.refill()
+
+    subject.trades(3000)
+    assert not subject.hearing.is_live
+    seen: set[int] = set()
+    while not subject.hearing.is_live:
+        seen |= set(subject.waiting())
+        subject.all_settled()
+        subject.hearing.catch_up(500)
+    subject.catch_up()
+
+    assert seen | set(subject.waiting()) == set(numbers(0, 3050))
+    heard = [fields(item) for item in orders.pending if fields(item)["type"] == "orderAccepted"]
+    assert len(heard) == 1
+
+
+def test_a_hole_while_its_stream_is_refilled_is_mended_by_the_reply_in_the_journal(
+    tmp_path: Path,
+) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(2)
+    subject.all_settled()
+    subject.trades(1)
+    lose(subject)
+
+    subject.heard += 2
+    subject.trades(1)
+    subject.hearing.rest_body(TRADES, history(*numbers(0, 6)))
+    subject.catch_up()
+
+    assert subject.waiting() == numbers(0, 6)
