@@ -7,14 +7,15 @@
 
     frame = read("trade.SOL_USDC", "2026-09-02T16:00", "2026-09-02T17:00").to_pandas()
 
-Touches no group and no live worker. Iterate with `for` in a script or a notebook, with `async for`
-where a loop runs and must not wait. It reads page by page, so a range may be larger than memory;
-only a frame holds all of it.
+In a handler it reads from the worker's own Redis. It touches no group and no live worker. Iterate
+with `for` in a script or a notebook, with `async for` where a loop runs and must not wait. It reads
+page by page, so a range may be larger than memory; only a frame holds all of it.
 """
 
 import contextlib
 import warnings
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
@@ -36,6 +37,7 @@ from consumers.walk import Entry, Walk
 E = TypeVar("E", bound=Event)
 
 _CLIENT_NAME = "reading"
+_workers_own: ContextVar[Config | None] = ContextVar("workers_own", default=None)
 
 
 class NotUnderstood(UserWarning):
@@ -99,8 +101,19 @@ def read(
     )
 
 
+@contextlib.contextmanager
+def reading_from(config: Config) -> Iterator[None]:
+    """Within it, and in the tasks begun there, `read` reads from this configuration's Redis."""
+    before = _workers_own.set(config)
+    try:
+        yield
+    finally:
+        _workers_own.reset(before)
+
+
 def _settings(config: str | Path | None, url: str | None, key_prefix: str | None) -> Config:
-    given = load_config(config)
+    own = _workers_own.get()
+    given = load_config(config) if own is None or config is not None else own
     changes: dict[str, str] = {}
     if url is not None:
         changes["url"] = url
@@ -132,7 +145,7 @@ class Reading(Generic[E]):
                     replies = pipeline.execute(raise_on_error=False)
                 yield from self._deliveries(walk.take(replies))
 
-    async def __aiter__(self) -> AsyncIterator[Delivery[E]]:
+    async def __aiter__(self) -> AsyncGenerator[Delivery[E], None]:
         walk = Walk(self.stream, self._keys, self._start, self._end)
         with self._told():
             async with connect(self._url, name=_CLIENT_NAME, decode_responses=True) as client:

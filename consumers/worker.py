@@ -28,6 +28,7 @@ from consumers.lease import Leases
 from consumers.link import Link, Stop
 from consumers.meter import Identity, Meter
 from consumers.ordered import OrderedLoop
+from consumers.reading import reading_from
 from consumers.routes import handlers_of
 from consumers.shared import SharedLoop
 from consumers.watch import LoopWatch
@@ -61,7 +62,8 @@ async def run_worker(settings: Settings, config: Config, stop: Stop) -> None:
     build(settings.kind, settings.options)
     url = resolve_url(config)
     async with _client(url, settings, config) as reader, _client(url, settings, config) as beats:
-        await _Worker(settings, config, url, reader, beats).run(stop)
+        with reading_from(config):
+            await _Worker(settings, config, url, reader, beats).run(stop)
 
 
 def _client(url: str, settings: Settings, config: Config) -> Redis:

@@ -1,87 +1,114 @@
-"""Sample: the order book of each market, rebuilt from what the stream says, best prices in Redis.
+"""Sample: the order book of each market, rebuilt from what the stream says, and checked.
 
-The rule of a depth stream, and all there is to it: a delta applies where
-`first_update_id <= position + 1 <= last_update_id`. After a gap, or at the start, the book is not
-known until the next `depth_snapshot`, which replaces it. Prices are compared as numbers, since the
-exchange pads them differently on WebSocket and REST.
+Three results: the best prices and the top levels in a Redis hash, the top levels each time they
+changed in a derived stream (`…:book:top`, at most one entry a batch, under the ID of the entry that
+changed them), and whether all this is right. For that it reads the market's `bookTicker` stream,
+where there is one, now and then: at the same update id both must say the same best prices. Between
+two streams there is no order, so each side waits for the other. What differs is counted in the
+hash and said in the log.
 
-Ordered, because a book is made of every change in its order: one worker has the stream, and its
-`state` (all levels) moves with the position.
+Ordered, because a book is made of every change in its order (the rule: `consumers/orderbook.py`):
+one worker has the stream, and its `state`, all levels, moves with the position.
 """
 
 import json
+import time
 from collections.abc import Iterable
+from contextlib import aclosing
 from decimal import Decimal
-from heapq import nlargest, nsmallest
+from typing import NamedTuple
 
-from bridge.contract.events import Depth, DepthSnapshot, Gap, Level
-from consumers import Consumer, Delivery, Results
+import structlog
 
+from bridge.contract.events import BookTicker, Depth, DepthSnapshot, Gap, Level
+from bridge.contract.identity import EntryId
+from bridge.contract.streams import StreamType
+from bridge.errors import BridgeError
+from consumers import Consumer, Delivery, Results, read
+from consumers.orderbook import Best, OrderBook
 
-class OrderBook:
-    """Bids and asks by price. `position` is the update id it is exact at; None: not known."""
+_log = structlog.get_logger()
 
-    def __init__(self) -> None:
-        self.position: int | None = None
-        self.bids: dict[Decimal, Level] = {}
-        self.asks: dict[Decimal, Level] = {}
-
-    def replace(self, snapshot: DepthSnapshot) -> None:
-        """The book is this one."""
-        self.position = snapshot.update_id
-        self.bids = {Decimal(level[0]): level for level in snapshot.bids}
-        self.asks = {Decimal(level[0]): level for level in snapshot.asks}
-
-    def apply(self, depth: Depth) -> bool:
-        """Take a delta in. False where it changed nothing: not known, or from before."""
-        if self.position is None or depth.last_update_id <= self.position:
-            return False
-        if depth.first_update_id > self.position + 1:
-            self.forget()  # a hole without a gap entry: our place in the stream was trimmed away
-            return False
-        _apply(self.bids, depth.bids)
-        _apply(self.asks, depth.asks)
-        self.position = depth.last_update_id
-        return True
-
-    def forget(self) -> None:
-        """Something is missing: no price here can be trusted."""
-        self.position = None
-        self.bids = {}
-        self.asks = {}
-
-    def best_bids(self, levels: int) -> list[Level]:
-        return [self.bids[price] for price in nlargest(levels, self.bids)]
-
-    def best_asks(self, levels: int) -> list[Level]:
-        return [self.asks[price] for price in nsmallest(levels, self.asks)]
+TOPS_KEPT = 10_000  # entries of the derived stream
+_REMEMBERED = 2_000  # update ids that can still be compared
+_NO_LEVELS = ("about", "check", "top")  # in the state, beside all levels
 
 
-def _apply(side: dict[Decimal, Level], changes: Iterable[Level]) -> None:
-    for level in changes:
-        price = Decimal(level[0])
-        if Decimal(level[1]):
-            side[price] = level
-        else:
-            side.pop(price, None)
+class Difference(NamedTuple):
+    """What the book and the ticker say of one update id."""
+
+    update_id: int
+    book: Best
+    ticker: Best
+
+
+class Check:
+    """Best prices by update id, to be compared with what `bookTicker` says of the same one."""
+
+    def __init__(self, checked: int = 0, differing: int = 0) -> None:
+        self.checked = checked
+        self.differing = differing
+        self.since = ""  # the ticker's entry ID to go on from
+        self._noted: dict[int, Best] = {}
+        self._newest = -1
+
+    def note(self, update_id: int, entry_id: str, best: Best) -> None:
+        """The book's best prices after this update."""
+        if not self._noted and not self.since:
+            self.since = f"{EntryId.parse(entry_id).ms}-0"
+        self._noted[update_id] = best
+        self._newest = update_id
+        if len(self._noted) > _REMEMBERED:
+            del self._noted[next(iter(self._noted))]
+
+    def seen(self, entry_id: str) -> None:
+        """The ticker's next entry is the one to go on with."""
+        ms, seq = EntryId.parse(entry_id)
+        self.since = f"{ms}-{seq + 1}"
+
+    def is_ahead(self, ticker: BookTicker) -> bool:
+        """Whether the ticker has come to where the book has not: to be asked again later."""
+        return ticker.update_id > self._newest
+
+    def compare(self, ticker: BookTicker) -> Difference | None:
+        """What differs, where both know this update id."""
+        noted = self._noted.get(ticker.update_id)
+        if noted is None:
+            return None
+        said = (
+            _level(ticker.bid_price, ticker.bid_quantity),
+            _level(ticker.ask_price, ticker.ask_quantity),
+        )
+        self.checked += 1
+        if all(_same(ours, theirs) for ours, theirs in zip(noted, said, strict=True)):
+            return None
+        self.differing += 1
+        return Difference(ticker.update_id, noted, said)
 
 
 class Book(Consumer):
-    """Keeps each market's order book; best prices and top levels in a Redis hash."""
+    """Keeps each market's order book, checked; top levels as a hash and a derived stream."""
 
     name = "book"
     mode = "ordered"
     streams = ("depth.*",)
 
-    def __init__(self, levels: str = "10") -> None:
+    def __init__(self, levels: str = "10", check_s: str = "5") -> None:
         if not levels.isdigit() or not 1 <= int(levels) <= 1000:
             raise ValueError(f"levels={levels}: write a number from 1 to 1000")
+        if not check_s.isdigit():
+            raise ValueError(f"check_s={check_s}: write whole seconds between checks, 0 for none")
         self._levels = int(levels)
+        self._check_s = int(check_s)
         self._book = OrderBook()
         self._symbol = ""
         self._engine_us: int | None = None
+        self._entry_id = ""
         self._changed: dict[str, None] = {}  # prices whose state is to be saved, as `b98.96`
         self._replaced = False
+        self._top = ""  # the top levels as the derived stream has them
+        self._check = Check()
+        self._check_at = 0.0
 
     def load(self) -> None:
         """The levels as another worker has left them."""
@@ -89,67 +116,97 @@ class Book(Consumer):
         about = saved.pop("about", None)
         if about is not None:
             self._symbol, self._book.position, self._engine_us = about
+        self._check = Check(*saved.pop("check", ()))
+        self._top = saved.pop("top", "")
         for field, level in saved.items():
             side = self._book.bids if field[0] == "b" else self._book.asks
-            side[Decimal(field[1:])] = (level[0], level[1])
+            side.put(Decimal(field[1:]), (level[0], level[1]))
 
     def on_depth_snapshot(self, delivery: Delivery[DepthSnapshot]) -> None:
         self._book.replace(delivery.event)
         self._replaced = True
-        self._note(delivery.event)
+        self._note(delivery)
 
-    def on_depth(self, delivery: Delivery[Depth]) -> None:
+    async def on_depth(self, delivery: Delivery[Depth]) -> None:
         known_before = self._book.position is not None
         if self._book.apply(delivery.event):
             self._changed |= dict.fromkeys(_fields("b", delivery.event.bids))
             self._changed |= dict.fromkeys(_fields("a", delivery.event.asks))
         elif known_before and self._book.position is None:
             self._replaced = True
-        self._note(delivery.event)
+        self._note(delivery)
+        if self._check_s and time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + self._check_s
+            await self._compare()
 
     def on_gap(self, delivery: Delivery[Gap]) -> None:
         self._book.forget()
         self._replaced = True
+        self._entry_id = delivery.entry_id
 
     def write(self, results: Results) -> None:
-        """Once a batch: the hash people read, and the levels that changed."""
+        """Once a batch: what people read, and the levels that changed."""
         self._save_levels()
         self.state["about"] = [self._symbol, self._book.position, self._engine_us]
-        results.hset("", self._hash())
-
-    def made(self) -> str:
-        bids, asks = self._book.best_bids(1), self._book.best_asks(1)
-        if self._book.position is None:
-            return f"{self._symbol or self.stream} not known, waiting for a snapshot"
-        return f"{self._symbol} {_price(bids) or '-'}/{_price(asks) or '-'}"
-
-    def _note(self, event: Depth | DepthSnapshot) -> None:
-        self._symbol = event.symbol
-        self._engine_us = event.engine_us
-
-    def _hash(self) -> dict[str, str]:
-        book = self._book
-        bids, asks = book.best_bids(self._levels), book.best_asks(self._levels)
-        return {
+        bids, asks = self._book.bids.top(self._levels), self._book.asks.top(self._levels)
+        known = "false" if self._book.position is None else "true"
+        top = {"bids": _json(bids), "asks": _json(asks), "known": known}
+        about = {
             "symbol": self._symbol,
-            "known": "false" if book.position is None else "true",
-            "update_id": "" if book.position is None else str(book.position),
-            "bid_price": _price(bids),
-            "bid_quantity": bids[0][1] if bids else "",
-            "ask_price": _price(asks),
-            "ask_quantity": asks[0][1] if asks else "",
-            "bids": json.dumps(bids, separators=(",", ":")),
-            "asks": json.dumps(asks, separators=(",", ":")),
+            "update_id": "" if self._book.position is None else str(self._book.position),
             "engine_us": "" if self._engine_us is None else str(self._engine_us),
         }
+        if self._entry_id and _json(top) != self._top:
+            results.xadd("top", self._entry_id, about | top, keep_entries=TOPS_KEPT)
+            self.state["top"] = self._top = _json(top)
+        best = {
+            "bid_price": bids[0][0] if bids else "",
+            "bid_quantity": bids[0][1] if bids else "",
+            "ask_price": asks[0][0] if asks else "",
+            "ask_quantity": asks[0][1] if asks else "",
+        }
+        checks = {"checked": str(self._check.checked), "differing": str(self._check.differing)}
+        results.hset("", about | best | top | checks)
+
+    def made(self) -> str:
+        if self._book.position is None:
+            return f"{self._symbol or self.stream} not known, waiting for a snapshot"
+        bid, ask = (level[0] if level else "-" for level in self._book.best())
+        differing = self._check.differing
+        return f"{self._symbol} {bid}/{ask}" + (f", {differing} DIFFER" if differing else "")
+
+    def _note(self, delivery: Delivery[Depth] | Delivery[DepthSnapshot]) -> None:
+        self._symbol = delivery.event.symbol
+        self._engine_us = delivery.event.engine_us
+        self._entry_id = delivery.entry_id
+        if self._check_s and self._book.position is not None:
+            self._check.note(self._book.position, delivery.entry_id, self._book.best())
+
+    async def _compare(self) -> None:
+        """With the tickers that came since the last time; no ticker, no check."""
+        if not self._check.since:
+            return
+        stream = f"{StreamType.BOOK_TICKER}.{self._symbol}"
+        try:
+            async with aclosing(aiter(read(stream, self._check.since, of=BookTicker))) as tickers:
+                async for delivery in tickers:
+                    if self._check.is_ahead(delivery.event):
+                        break
+                    self._check.seen(delivery.entry_id)
+                    difference = self._check.compare(delivery.event)
+                    if difference is not None:
+                        _log.warning("book_differs", stream=self.stream, **difference._asdict())
+        except BridgeError:
+            return  # it is not heard, or not now
+        self.state["check"] = [self._check.checked, self._check.differing]
 
     def _save_levels(self) -> None:
-        sides = {"b": self._book.bids, "a": self._book.asks}
+        sides = {"b": self._book.bids.levels, "a": self._book.asks.levels}
         if self._replaced:
             whole = {
                 f"{s}{_plain(p)}": level for s, side in sides.items() for p, level in side.items()
             }
-            for field in [f for f in self.state if f not in whole]:
+            for field in [f for f in self.state if f not in whole and f not in _NO_LEVELS]:
                 del self.state[field]
             self.state.update(whole)
         else:
@@ -172,5 +229,16 @@ def _plain(price: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _price(levels: list[Level]) -> str:
-    return levels[0][0] if levels else ""
+def _level(price: str | None, quantity: str | None) -> Level | None:
+    return None if price is None or quantity is None else (price, quantity)
+
+
+def _same(one: Level | None, other: Level | None) -> bool:
+    """As numbers: the two are padded differently."""
+    if one is None or other is None:
+        return one is other
+    return all(Decimal(a) == Decimal(b) for a, b in zip(one, other, strict=True))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

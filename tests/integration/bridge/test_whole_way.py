@@ -40,8 +40,8 @@ STREAMS: Sequence[object] = (
 WORKERS = (
     ("candles", "--option", "intervals=1s"),
     ("candles", "--option", "intervals=1s"),
-    ("book",),
-    ("book",),
+    ("book", "--option", "check_s=1"),
+    ("book", "--option", "check_s=1"),
     ("orders",),
 )
 TIMEOUT_S = SECONDS + 120
@@ -148,6 +148,7 @@ async def test_what_the_consumers_made_is_what_the_exchange_says(
     for symbol in MARKETS:
         assert made_book(client, symbol) == exchanges_book(books[symbol])
         assert_candles_equal_the_klines(client, symbol, sent[f"kline.1s.{symbol}"])
+    assert_books_agree_with_their_tickers(client)
     assert_account_is(client, account)
 
 
@@ -165,6 +166,12 @@ def made_book(client: redis.Redis, symbol: str) -> dict[str, object]:
         "bid": (Decimal(made["bid_price"]), Decimal(made["bid_quantity"])),
         "ask": (Decimal(made["ask_price"]), Decimal(made["ask_quantity"])),
     }
+
+
+def assert_books_agree_with_their_tickers(client: redis.Redis) -> None:
+    books = [cast("Any", client.hgetall(f"consumers:{{depth.{s}}}:book")) for s in MARKETS]
+    assert [book["differing"] for book in books] == ["0"] * len(MARKETS)
+    assert sum(int(book["checked"]) for book in books) > 0
 
 
 def exchanges_book(book: Mapping[str, Any]) -> dict[str, object]:

@@ -162,6 +162,62 @@ def test_a_gap_makes_the_book_unknown_and_a_snapshot_known_again(bench: Bench) -
     bench.until(lambda: bench.status("book", worker)["made"] == "SOL_USDC 97.5/98")
 
 
+def book_ticker(update_id: int, bid: str, ask: str) -> Fields:
+    at_us = START_US + update_id * 1000
+    return {
+        "type": "bookTicker",
+        "symbol": "SOL_USDC",
+        "bid_price": bid,
+        "bid_quantity": "5.00",
+        "ask_price": ask,
+        "ask_quantity": "7",
+        "update_id": str(update_id),
+        "event_us": str(at_us + 1500),
+        "engine_us": str(at_us),
+        "received_us": str(at_us + 90_000),
+        "extra": "",
+    }
+
+
+def test_the_book_checks_itself_against_the_ticker_and_says_what_differs(bench: Bench) -> None:
+    """The ticker's stream may come later, and may run ahead; each of its entries is asked once."""
+    bench.register(DEPTH)
+    run = ("book", "--option", "check_s=1")
+    worker = bench.start(*run)
+    key = "consumers:{depth.SOL_USDC}:book"
+
+    def change(n: int) -> None:
+        """The best bid is the number itself."""
+        moved = depth(n, n, [(f"{n}", "5"), (f"{n - 1}", "0")], [], START_US + n * 1000)
+        bench.add(DEPTH, {entry_id(START_US + n * 1000, n): moved})
+
+    at_us = START_US + 10_000
+    bench.add(
+        DEPTH, {entry_id(at_us, 10, 2): depth_snapshot(10, [("10", "5")], [("900", "7")], at_us)}
+    )
+    for n in range(11, 20):
+        change(n)
+    bench.register("bookTicker.SOL_USDC")
+    for n in (10, 15, 19, 20):
+        bid = "77.0" if n == 19 else f"{n}.000"
+        bench.add(
+            "bookTicker.SOL_USDC",
+            {f"{(START_US + n * 1000) // 1000}-0": book_ticker(n, bid, "900.0")},
+        )
+    numbers = iter(range(20, 10_000))
+
+    def checked(count: str) -> bool:
+        change(next(numbers))
+        return bench.redis.hget(key, "checked") == count
+
+    bench.until(lambda: checked("4"))
+    assert bench.redis.hmget(key, "checked", "differing") == ["4", "1"]
+    [said] = [line for line in worker.err.splitlines() if "book_differs" in line]
+    told = json.loads(said)
+    assert told["update_id"] == 19
+    assert (told["book"][0], told["ticker"][0]) == (["19", "5"], ["77.0", "5.00"])
+
+
 @pytest.mark.parametrize(("seconds", "stops"), [("0.2", False), ("3600", True)])
 def test_the_archive_keeps_rows_waiting_neither_for_ever_nor_beyond_its_end(
     bench: Bench, seconds: str, stops: bool

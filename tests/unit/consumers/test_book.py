@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.contract.entry import decode
-from bridge.contract.events import Depth, DepthSnapshot
-from consumers.handlers.book import Book, OrderBook
+from bridge.contract.events import BookTicker, Depth, DepthSnapshot
+from consumers.handlers.book import Book, Check, Difference
+from consumers.orderbook import OrderBook
 from consumers.results import Results, State
+from consumers.testing import Tape, Trial
 from tests.support.consumer_entries import Fields, delivery, depth, depth_snapshot, gap
 
 
@@ -34,28 +36,28 @@ def test_a_delta_before_any_snapshot_changes_nothing() -> None:
     book = OrderBook()
     assert not apply(book, depth(10, 10, [("98.9", "1")], []))
     assert book.position is None
-    assert book.bids == {}
+    assert book.bids.levels == {}
 
 
 def test_the_next_delta_applies() -> None:
     book = known_book()
     assert apply(book, depth(11, 12, [("98.95", "7")], []))
     assert book.position == 12
-    assert book.best_bids(2) == [("98.95", "7"), ("98.90", "1")]
+    assert book.bids.top(2) == [("98.95", "7"), ("98.90", "1")]
 
 
 def test_an_overlapping_delta_applies() -> None:
     book = known_book()
     assert apply(book, depth(8, 11, [], [("98.99", "4")]))
     assert book.position == 11
-    assert book.best_asks(1) == [("98.99", "4")]
+    assert book.asks.top(1) == [("98.99", "4")]
 
 
 def test_a_delta_from_before_the_snapshot_is_ignored() -> None:
     book = known_book()
     assert not apply(book, depth(9, 10, [("98.90", "0")], []))
     assert book.position == 10
-    assert book.best_bids(1) == [("98.90", "1")]
+    assert book.bids.top(1) == [("98.90", "1")]
 
 
 def test_a_hole_makes_the_book_unknown_until_the_next_snapshot() -> None:
@@ -65,14 +67,14 @@ def test_a_hole_makes_the_book_unknown_until_the_next_snapshot() -> None:
     assert not apply(book, depth(13, 13, [("98.95", "7")], []))
     book.replace(event(depth_snapshot(13, [("98.95", "7")], []), DepthSnapshot))
     assert apply(book, depth(14, 14, [], [("99.1", "1")]))
-    assert (book.best_bids(1), book.best_asks(1)) == ([("98.95", "7")], [("99.1", "1")])
+    assert (book.bids.top(1), book.asks.top(1)) == ([("98.95", "7")], [("99.1", "1")])
 
 
 def test_a_level_is_deleted_however_its_price_and_zero_are_padded() -> None:
     book = known_book()
     assert apply(book, depth(11, 11, [("98.9", "0.00")], [("99", "0")]))
-    assert book.best_bids(5) == [("98.80", "2")]
-    assert book.best_asks(5) == []
+    assert book.bids.top(5) == [("98.80", "2")]
+    assert book.asks.top(5) == []
 
 
 prices = st.integers(1, 30).map(lambda n: f"{n / 10:.1f}") | st.integers(1, 30).map(
@@ -92,14 +94,18 @@ def test_a_book_rebuilt_equals_a_plain_dict_of_numbers(deltas: list[Any]) -> Non
         for side, changes in zip(reference, sides, strict=True):
             for price, quantity in changes:
                 side[Decimal(price)] = quantity
+        assert book.best() == (
+            book.bids.levels.get(max(book.bids.levels, default=Decimal(0))),
+            book.asks.levels.get(min(book.asks.levels, default=Decimal(0))),
+        )
     expected = [{p: q for p, q in side.items() if Decimal(q)} for side in reference]
     assert [
-        {p: level[1] for p, level in side.items()} for side in (book.bids, book.asks)
+        {p: level[1] for p, level in side.items()} for side in (book.bids.levels, book.asks.levels)
     ] == expected
 
 
 def consumer(saved: dict[str, str] | None = None) -> Book:
-    book = Book(levels="2")
+    book = Book(levels="2", check_s="0")
     book.stream, book.state = "depth.SOL_USDC", State(saved)
     book.load()
     return book
@@ -115,7 +121,10 @@ def hash_of(book: Book) -> dict[str, str]:
 def feed(book: Book, *entries: Fields) -> None:
     for fields in entries:
         one = delivery(fields, stream="depth.SOL_USDC")
-        getattr(book, f"on_{fields['type']}")(one)
+        waiting = getattr(book, f"on_{fields['type']}")(one)
+        if waiting is not None:
+            with pytest.raises(StopIteration):  # it waits for nothing
+                waiting.send(None)
 
 
 def test_the_hash_says_best_prices_sizes_update_id_and_top_levels() -> None:
@@ -136,6 +145,8 @@ def test_the_hash_says_best_prices_sizes_update_id_and_top_levels() -> None:
         "bids": '[["98.95","7"],["98.90","1"]]',
         "asks": '[["99.00","3"]]',
         "engine_us": "1788367440000000",
+        "checked": "0",
+        "differing": "0",
     }
     assert book.made() == "SOL_USDC 98.95/99.00"
 
@@ -206,10 +217,73 @@ def test_levels_that_a_snapshot_no_longer_has_are_not_kept() -> None:
     feed(book, depth_snapshot(10, [("98.80", "2")], []))
     hash_of(book)
     saved = saved_of(book.state.take_writes("state"), saved)
-    assert set(saved) == {"about", "b98.8"}
+    assert set(saved) == {"about", "top", "b98.8"}
 
 
 @pytest.mark.parametrize("levels", ["0", "x", "1001", "-1"])
 def test_levels_out_of_range_are_refused(levels: str) -> None:
     with pytest.raises(ValueError, match="from 1 to 1000"):
         Book(levels=levels)
+
+
+def ticker(update_id: int, bid: tuple[str, str] | None, ask: tuple[str, str] | None) -> BookTicker:
+    tape = Tape()
+    tape.update_id = update_id
+    made = tape.book_ticker(bid or ("1", "1"), ask or ("1", "1")).event
+    gone = {} if bid else {"bid_price": None, "bid_quantity": None}
+    gone |= {} if ask else {"ask_price": None, "ask_quantity": None}
+    assert isinstance(made, BookTicker)
+    return made.model_copy(update=gone)
+
+
+def test_the_check_compares_as_numbers_at_the_same_update_id_only() -> None:
+    check = Check()
+    check.note(10, "5-100", (("98.90", "1"), ("99.0", "3")))
+    check.note(12, "6-120", (None, ("99.0", "3")))
+    assert check.compare(ticker(10, ("98.9", "1.00"), ("99", "3"))) is None
+    assert check.compare(ticker(11, ("1", "1"), ("2", "2"))) is None  # nobody can say
+    assert check.compare(ticker(12, None, ("99", "3"))) is None
+    assert (check.checked, check.differing) == (2, 0)
+    assert check.compare(ticker(12, ("98.9", "1"), ("99", "3"))) == Difference(
+        12, (None, ("99.0", "3")), (("98.9", "1"), ("99", "3"))
+    )
+    assert (check.checked, check.differing) == (3, 1)
+
+
+def test_the_check_waits_for_the_book_and_goes_on_where_it_was() -> None:
+    check = Check()
+    check.note(10, "5-100", (None, None))
+    assert check.since == "5-0"
+    assert check.is_ahead(ticker(11, None, None))
+    assert not check.is_ahead(ticker(10, None, None))
+    check.seen("5-7000")
+    check.note(11, "9-110", (None, None))
+    assert check.since == "5-7001"
+
+
+def test_what_the_check_remembers_is_bounded() -> None:
+    check = Check()
+    for update_id in range(5000):
+        check.note(update_id, f"1-{update_id}0", (None, None))
+    assert check.compare(ticker(0, None, None)) is None
+    assert check.checked == 0
+    check.compare(ticker(4999, None, None))
+    assert check.checked == 1
+
+
+def test_the_top_levels_are_a_stream_of_their_changes() -> None:
+    tape, trial = Tape(first=10), Trial(Book, "depth.SOL_USDC", levels="1", check_s="0")
+    trial.give(tape.depth(), tape.snapshot([("98.9", "1"), ("98.8", "2")], [("99", "3")]))
+    trial.give(tape.depth([("98.7", "5")]))  # below the top
+    trial.give(given := tape.depth([("98.95", "7")]))
+    trial.take_over()
+    trial.give(tape.depth([("98.6", "5")]))
+    trial.give(tape.updates_missing(2))
+    tops = trial.entries("top")
+    assert [(f["known"], f["bids"], f["update_id"]) for _, f in tops] == [
+        ("true", '[["98.9","1"]]', "10"),
+        ("true", '[["98.95","7"]]', "12"),
+        ("false", "[]", ""),
+    ]
+    assert tops[1][0] == given.entry_id
+    assert trial.hash()["known"] == "false"
