@@ -36,6 +36,7 @@ class MessageSocket(ClientConnection):
         self._unread = b""
         self._fragments = bytearray()
         self._is_framing = False  # whether frames are cut here: after the handshake, until the end
+        self._has_ended = False
         self._fault: Exception | None = None
 
     async def listen(self, on_message: Callable[[bytes], object]) -> None:
@@ -72,6 +73,11 @@ class MessageSocket(ClientConnection):
                 self._is_framing = False
                 self.transport.close()
 
+    def eof_received(self) -> None:
+        """The exchange says no more; what it said before may still be unread here."""
+        self._has_ended = True
+        super().eof_received()
+
     def process_event(self, event: Request | Response | Frame) -> None:
         """What the library made of what it was given."""
         if not isinstance(event, Frame) or event.opcode not in MESSAGES:
@@ -104,6 +110,8 @@ class MessageSocket(ClientConnection):
                 body += 2 if length == LENGTH_2 else 8
                 length = int.from_bytes(data[place + HEAD : body], "big")
             following = body + length
+            if self._has_ended:
+                return  # the library takes nothing behind an end, nor is there anybody to answer
             if length > self._limit or data[place + 1] >= MASKED or self.state is not State.OPEN:
                 super().data_received(data[place:])  # which refuses it, or is closing already
                 return

@@ -6,10 +6,12 @@ import hashlib
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.protocol import State
 
 from bridge.feed.socket import MessageSocket
 from tests.support.eventually import eventually_async
@@ -55,6 +57,11 @@ class Exchange:
             self._writer.write(portion)
             await self._writer.drain()
             await asyncio.sleep(0)
+
+    def cut_softly(self) -> None:
+        """End without a word, as a load balancer does."""
+        assert self._writer is not None
+        self._writer.close()
 
     def cut(self) -> None:
         assert self._writer is not None
@@ -246,3 +253,12 @@ async def test_a_fault_of_the_listener_is_the_listeners_not_the_connections() ->
         await eventually_async(lambda: heard.end, "it is told")
 
     assert isinstance(heard.end, ZeroDivisionError)
+
+
+async def test_what_came_before_somebody_listened_and_then_ended_is_an_end() -> None:
+    exchange = Exchange(head=HELLO)
+    async with serving(exchange) as url, connect(url, create_connection=MessageSocket) as socket:
+        exchange.cut_softly()
+        await eventually_async(lambda: socket.state is State.CLOSED, "the end has come")
+        with pytest.raises(ConnectionClosedError):
+            await cast("MessageSocket", socket).listen(lambda message: None)
