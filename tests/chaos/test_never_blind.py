@@ -31,7 +31,7 @@ async def test_whatever_the_exchange_does_nothing_is_missing_unsaid(
     server: RedisServer, tmp_path: Path
 ) -> None:
     print(f"CHAOS_SEED={SEED} NEVER_BLIND_S={FOR_S:g} NEVER_BLIND_RATE={RATE}")
-    verdict = await run(tmp_path, server, seed=SEED, for_s=FOR_S, rate=RATE, with_faults=True)
+    verdict = await run(tmp_path, server, seed=SEED, for_s=FOR_S, rate=RATE)
     print(verdict.summary())
     assert verdict.flaws == []
     assert "Traceback" not in verdict.log

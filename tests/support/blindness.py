@@ -154,22 +154,30 @@ class Judge:
     def _unnumbered(self, stream: str) -> Iterator[str]:
         """Each event is there once, or in an interval in which nobody was listening."""
         there: Counter[int] = Counter()
+        fills: Counter[tuple[str, int]] = Counter()  # those out of history, by trade
         deaf: list[tuple[int, int, str]] = []
         for _, fields in entries(self._client, stream):
             if fields["type"] == "gap":
                 gap = (int(fields["from_us"] or 0), int(fields["to_us"]), fields["cause"])
                 deaf.append(gap)
                 self.gaps[truth.kind(stream), fields["cause"]] += 1
+            elif fields.get("source") == "rest":
+                self.from_history += 1
+                fills[fields["symbol"], int(fields["trade_id"])] += 1
             elif fields["type"] not in truth.OWN_TYPES:
                 there[int(fields["event_us"])] += 1
         listening = self._connections.listening(stream)
         for from_us, to_us, cause in deaf:
             if covers(listening, from_us, to_us):
                 yield f"a gap ({cause}) from {from_us} to {to_us}, but somebody listened all along"
-        yield from self._events(stream, there, deaf)
+        yield from self._events(stream, there, fills, deaf)
 
     def _events(
-        self, stream: str, there: Counter[int], deaf: Sequence[tuple[int, int, str]]
+        self,
+        stream: str,
+        there: Counter[int],
+        fills: Mapping[tuple[str, int], int],
+        deaf: Sequence[tuple[int, int, str]],
     ) -> Iterator[str]:
         made: dict[int, Line] = {}
         for line in self._ledger.frames(stream):
@@ -177,6 +185,8 @@ class Judge:
             if "e" not in line.data or not self._since_us <= event_us <= self._until_us:
                 continue  # (without e: a position as it stands, sent on subscribing)
             made[event_us] = line
+            if (trade := line.data.get("t")) is not None:
+                there[event_us] += fills.get((line.data["s"], trade), 0)
             if there[event_us] > 1:
                 yield f"{event_us} is there {there[event_us]} times: {line.data}"
             if not there[event_us] and not any(a <= event_us <= b for a, b, _ in deaf):

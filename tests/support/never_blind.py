@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,6 @@ class Verdict:
     judge: Judge
     faults: int
     log: str
-    skipped: int = field(default=0)
 
     def summary(self) -> str:
         judge = self.judge
@@ -65,7 +64,14 @@ class Verdict:
 
 
 async def run(
-    folder: Path, server: RedisServer, *, seed: int, for_s: float, rate: int, with_faults: bool
+    folder: Path,
+    server: RedisServer,
+    *,
+    seed: int,
+    for_s: float,
+    rate: int,
+    with_faults: bool = True,
+    **exchange_settings: object,
 ) -> Verdict:
     """Let them go for so long, then let all be well again, and judge."""
     ledger = folder / "ledger.jsonl"
@@ -73,7 +79,7 @@ async def run(
     arguments = ["--rate", str(rate), "--seed", str(seed), *markets]
     arguments += ["--accept-key", DEMO_KEYS["PUBLIC_KEY"]]  # one account only
     async with running_simulator(*arguments, ledger=ledger) as exchange:
-        settings = {
+        settings: dict[str, object] = {
             "ws_url": exchange.ws_url,
             "rest_url": exchange.rest_url,
             "reconnect_initial_s": 0.05,
@@ -82,12 +88,14 @@ async def run(
             "ping_interval_s": 1,
             "ping_timeout_s": 4,
             "rest_timeout_s": 4,
+            "handshakes_per_s": 20,
+            **exchange_settings,
         }
         async with running_bridge(
             folder, exchange.ws_url, server.url, STREAMS, exchange=settings, retention=KEEP_ALL
         ) as bridge:
             client = server.client(decode_responses=True)
-            await eventually_async(lambda: bridge.is_confirmed(len(NAMES) - 2), "it hears", 30)
+            await eventually_async(lambda: _is_whole(exchange, bridge), "it listens", 60)
             since_us = _engine_us(exchange)
             if with_faults:
                 exchange.play_faults(random_script(seed, for_s, MARKETS))
@@ -113,14 +121,8 @@ async def _mended(exchange: RunningSimulator, bridge: BridgeRun, client: redis.R
     """
     httpx.delete(f"{exchange.rest_url}/simulator/faults").raise_for_status()
     exchange.fault("burst", rate=CALM_RATE)
-    wanted = set(NAMES)
-
-    def is_whole() -> bool:
-        listened = {name for each in exchange.connections() for name in each["streams"]}
-        connected = [each for each in bridge.status().get("connections", []) if each["connected"]]
-        return wanted <= listened and bool(connected)
-
-    await eventually_async(is_whole, "every stream is listened to again", MEND_LIMIT_S)
+    again = "every stream is listened to again"
+    await eventually_async(lambda: _is_whole(exchange, bridge), again, MEND_LIMIT_S)
     for name in NAMES:
         if name.startswith("depth."):
             await eventually_async(
@@ -129,6 +131,13 @@ async def _mended(exchange: RunningSimulator, bridge: BridgeRun, client: redis.R
     until_us = _engine_us(exchange)
     await _until(exchange, until_us + SETTLE_US, limit_s=60)
     return until_us
+
+
+def _is_whole(exchange: RunningSimulator, bridge: BridgeRun) -> bool:
+    """Whether the exchange has a subscription for every stream, and the bridge thinks so too."""
+    listened = {name for each in exchange.connections() for name in each["streams"]}
+    connected = [each for each in bridge.status().get("connections", []) if each["connected"]]
+    return listened >= set(NAMES) and bool(connected)
 
 
 def _book_is_known(client: redis.Redis, stream: str) -> bool:
