@@ -1,0 +1,68 @@
+"""A journal that cannot be written any more: publishing goes on, an alarm says so, and it mends.
+
+The limit on the size of a file that the process may write makes its writes fail as a full disk
+does, for real.
+"""
+
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import truth
+from tests.support.bridge_run import entries, running_bridge
+from tests.support.eventually import eventually_async
+from tests.support.redis_server import RedisServer, running_redis
+from tests.support.simulator_process import running_simulator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
+
+STREAMS = ["trade.SOL_USDC", "depth.SOL_USDC", "bookTicker.SOL_USDC"]
+FULL_BYTES = 20_000
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with running_redis(appendonly=True) as running_server:
+        yield running_server
+
+
+def limit(pid: int, size: int) -> None:
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("fsync", ["interval", "batch"])
+async def test_publishing_goes_on_without_the_net_and_the_net_comes_back(
+    fsync: str, server: RedisServer, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    journal = tmp_path / "data" / "journal"
+    async with (
+        running_simulator("--rate", "300", "--market", "SOL_USDC", ledger=ledger) as exchange,
+        running_bridge(
+            tmp_path, exchange.ws_url, server.url, STREAMS, journal={"fsync": fsync}
+        ) as bridge,
+    ):  # fmt: skip
+        await eventually_async(lambda: bridge.is_confirmed(3), "it hears", 60)
+        limit(bridge.process.pid, FULL_BYTES)
+        await eventually_async(lambda: "journal_failed" in bridge.log(), "the alarm", 40)
+        alarm = "cannot write the journal: File too large"
+        await eventually_async(lambda: bridge.status().get("journal_trouble") == alarm, "status")
+        before = bridge.status()["frames"]
+        await eventually_async(lambda: bridge.status()["frames"] > before + 100, "it goes on")
+        limit(bridge.process.pid, resource.RLIM_INFINITY)
+        await eventually_async(lambda: "journal_mended" in bridge.log(), "it mends")
+        await eventually_async(lambda: bridge.status().get("journal_trouble") == "", "status")
+        grown = sum(path.stat().st_size for path in journal.glob("*.journal"))
+        assert grown > FULL_BYTES // 2
+        exchange.stop()
+        await eventually_async(lambda: bridge.status()["pending"] == 0, "all is out")
+        assert await bridge.stop() == 0
+
+    sent = truth.sent_by_stream(truth.read_ledger(ledger))
+    with server.client(decode_responses=True) as client:
+        for stream in STREAMS:
+            assert truth.compare(stream, sent[stream], entries(client, stream)) == []
