@@ -184,6 +184,7 @@ class Bridge(_Ears):
             "unknown_fields": self.intake.counts.unknown_fields,
             "rank": self.intake.company.rank,
             "peers": sorted(self.intake.company.live),
+            "deaf": self.intake.deaf_streams(),
             "connections": self.feed.status(),
             "streams": {
                 line.stream.name: {

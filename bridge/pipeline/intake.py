@@ -338,6 +338,14 @@ class Intake:
             if not (isinstance(line := self.lines.get(name), UnnumberedLine) and line.is_deaf())
         }
 
+    def deaf_streams(self) -> list[str]:
+        """Streams in which it is still open whether somebody listened while this bridge did not."""
+        return [
+            name
+            for name, line in self.lines.items()
+            if isinstance(line, UnnumberedLine) and line.is_deaf()
+        ]
+
     def settled_until_us(self) -> dict[str, int]:
         """Unnumbered streams, and up to when all that the exchange sent is in Redis."""
         settled: dict[str, int] = {}

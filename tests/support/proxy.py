@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+REPLIES_IN_TURN = 25  # beyond those of connecting, of looking around, and of the first batches
+
 
 class Proxy:
     """One listening port in front of one server."""
@@ -17,12 +19,23 @@ class Proxy:
         self._target = (host, port)
         self._pairs: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
         self._lose = 0
+        self._turn: int | None = None  # which reply the next connection is to lose
         self.port = 0
         self.refuses = False
         self.replies_lost = 0
 
     def lose_reply(self, count: int = 1) -> None:
         self._lose += count
+
+    def lose_each_once(self) -> None:
+        """Each new connection loses another one of its first replies: the first connection its
+        first, the next one its second, and so on.
+        """
+        self._turn = 0
+
+    def lose_nothing(self) -> None:
+        self._turn = None
+        self._lose = 0
 
     def cut(self) -> None:
         for pair in list(self._pairs):
@@ -42,10 +55,13 @@ class Proxy:
             return
         pair = (writer, server_writer)
         self._pairs.append(pair)
+        turn = self._turn
+        if turn is not None:
+            self._turn = (turn + 1) % REPLIES_IN_TURN
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._forward(reader, server_writer, pair, replies=False))
-                tasks.create_task(self._forward(server_reader, writer, pair, replies=True))
+                tasks.create_task(self._forward(reader, server_writer, pair))
+                tasks.create_task(self._forward(server_reader, writer, pair, turn, replies=True))
         except asyncio.CancelledError:
             pass  # the test is over
         finally:
@@ -58,13 +74,17 @@ class Proxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        loses: int | None = None,
         *,
-        replies: bool,
+        replies: bool = False,
     ) -> None:
+        number = 0
         try:
             while data := await reader.read(65_536):
-                if replies and self._lose:
-                    self._lose -= 1
+                in_turn = loses == number and self._turn is not None
+                number += 1
+                if replies and (self._lose or in_turn):
+                    self._lose -= not in_turn
                     self.replies_lost += 1
                     break
                 writer.write(data)
