@@ -89,7 +89,7 @@ class UnnumberedLine:
     _fetched: dict[tuple[str, ...], None] = field(default_factory=dict)  # lately, over REST
     _last: str | None = None  # the ID the next batch expects; None: the tail must be read first
     _tail_is_fresh: bool = False  # read since the last take: where another bridge publishes
-    _newest: tuple[int, tuple[str, ...]] = (0, ())
+    _newest: tuple[int, frozenset[tuple[str, ...]]] = (0, frozenset())  # states: order, keys at it
     _late_since_us: int = 0
     _recent: Recent = field(default_factory=Recent)
     _sampled: tuple[int, int] = (0, 0)  # connection and time of the last sample
@@ -109,11 +109,7 @@ class UnnumberedLine:
     def put(self, item: Item) -> None:
         """Add what was heard, unless it is a state that a newer one has overtaken."""
         self.heard += 1
-        if (
-            item.ms < self._floor_ms
-            or item.key in self._fetched
-            or self._is_stored(item, self._stored)
-        ):
+        if item.ms < self._floor_ms or item.key in self._fetched or self._was_seen(item):
             self.counters.duplicates += 1
             return
         if self._is_overtaken(item):
@@ -247,8 +243,9 @@ class UnnumberedLine:
             frozenset(key for key, _ in tail.known),
             max((order for _, order in tail.known), default=0),
         )
-        if self.rehearing:
-            self._stored = stored
+        self._stored = stored
+        if stored.newest > self._newest[0] and self.stream.identity is Identity.STATES:
+            self._newest = (stored.newest, stored.keys)
         kept = deque(item for item in self.pending if not self._is_stored(item, stored))
         self.counters.duplicates += len(self.pending) - len(kept)
         self.pending = kept
@@ -281,7 +278,7 @@ class UnnumberedLine:
         self.resume_from = offset
         self.pending.clear()
         self.pending_bytes = 0
-        self._newest = (0, ())
+        self._newest = (0, frozenset())
         self._fetched.clear()
         self._recent.clear()
         self._sampled = (0, 0)
@@ -298,9 +295,8 @@ class UnnumberedLine:
         self.rehearing = True
 
     def caught_up(self) -> None:
-        """What follows is new."""
+        """What follows is new here, though perhaps not in the stream."""
         self.rehearing = False
-        self._stored = Stored(frozenset(), 0)
 
     def redeem(self) -> None:
         """Try a parked stream again."""
@@ -329,14 +325,15 @@ class UnnumberedLine:
     def _is_overtaken(self, item: Item) -> bool:
         if self.stream.identity is not Identity.STATES or item.order == 0:
             return False
-        order, key = self._newest
+        order, keys = self._newest
         if item.order < order and not self._begins_anew(item):
             self.counters.late += 1
             return True
-        if item.order == order and item.key == key:
+        if item.order == order and item.key in keys:
             self.counters.duplicates += 1
             return True
-        self._newest = (item.order, item.key)
+        same = keys if item.order == order else frozenset()
+        self._newest = (item.order, same | {item.key})
         self._late_since_us = 0
         return False
 
@@ -421,6 +418,7 @@ class UnnumberedLine:
     def _begin_again(self) -> None:
         self.confirmed, self.lost_at = self.lost_at or EMPTY, None
         self._last = None
+        self._stored = Stored(frozenset(), 0)
 
     def _put_first_gap(self, until_us: int) -> None:
         """Redis lost what it had acknowledged: from its last ID (or from the start) until then."""
@@ -435,6 +433,14 @@ class UnnumberedLine:
         gap.offset = self.pending[0].offset if self.pending else self.resume_from
         self.pending.appendleft(gap)
         self.pending_bytes += gap.size
+
+    def _was_seen(self, item: Item) -> bool:
+        """Was it in the tail that was read last? Another bridge may have written it long before we
+        came to hear it. Of states the order tells, once they are heard for the first time.
+        """
+        if self.stream.identity is Identity.STATES and not self.rehearing:
+            return False
+        return self._is_stored(item, self._stored)
 
     def _is_stored(self, item: Item, stored: Stored) -> bool:
         """Is it in the tail already, or a state that what is there has overtaken?"""

@@ -83,10 +83,13 @@ def _unnumbered_faults(
 ) -> Iterator[str]:
     """Every event is there once, or inside an interval that says that nobody was listening."""
     there: dict[int, int] = {}
+    fetched = set()  # fills from the exchange's history tell no time of sending
     deaf = []
     for _, fields in stored:
         if fields["type"] == "gap":
             deaf.append((int(fields["from_us"] or 0), int(fields["to_us"])))
+        elif fields.get("source") == "rest":
+            fetched.add((int(fields["trade_id"]), fields["order_id"]))
         elif fields["type"] not in truth.OWN_TYPES:
             event_us = int(fields["event_us"])
             there[event_us] = there.get(event_us, 0) + 1
@@ -96,7 +99,7 @@ def _unnumbered_faults(
             continue  # a position as it stands, sent on subscribing
         if there.get(event_us, 0) > 1:
             yield f"{event_us} is there {there[event_us]} times: {data}"
-        missing = event_us not in there
+        missing = event_us not in there and (data.get("t"), data.get("i")) not in fetched
         if missing and not any(from_us <= event_us <= to_us for from_us, to_us in deaf):
             near = min(deaf, key=lambda each: abs(each[0] - event_us), default=None)
             yield f"{event_us} is missing, and no gap says so (nearest {near}): {data}"

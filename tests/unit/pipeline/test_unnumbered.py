@@ -108,16 +108,40 @@ def test_a_state_heard_again_after_the_tail_was_read_is_overtaken_by_it() -> Non
     assert fields(kept)["event_us"] == str(NOW_US + 4)
 
 
-def test_once_caught_up_the_tail_counts_no_more() -> None:
+def test_what_another_bridge_wrote_before_we_came_to_hear_it_is_not_written_again() -> None:
     line = UnnumberedLine(ORDERS)
-    line.hear_again()
     line.put(order("a"))
     line.read_tail(tail("9-0", [("9-0", fields(order("b")))]))
 
-    line.caught_up()
+    line.put(order("b"))
+    line.put(order("c"))
+
+    assert [fields(item)["order_id"] for item in line.take(NOW_US, 100)] == ["a", "c"]
+
+
+def test_a_state_that_another_bridge_has_overtaken_before_we_came_to_hear_it_is_late() -> None:
+    line = UnnumberedLine(TICKERS)
+    line.put(ticker(NOW_US))
+    line.read_tail(tail("9-0", [("9-0", fields(ticker(NOW_US + 5)))]))
+
+    line.put(ticker(NOW_US + 4))
+    line.put(ticker(NOW_US + 5))
+    line.put(ticker(NOW_US + 6))
+
+    assert [fields(item)["event_us"] for item in line.take(NOW_US, 9)] == [str(NOW_US + 6)]
+    assert line.counters.late == 1
+
+
+def test_a_tail_counts_no_more_once_redis_has_lost_it() -> None:
+    line = UnnumberedLine(ORDERS)
+    line.put(order("a"))
+    line.read_tail(tail("9-0", [("9-0", fields(order("b")))]))
+    line.lost_at = "0-0"
+
+    line.accept_loss()
     line.put(order("b"))
 
-    assert len(line.take(NOW_US, 100)) == 2
+    assert len(line.pending) == 3
 
 
 def test_twins_are_two_messages() -> None:
