@@ -3,7 +3,8 @@
 A candle holds the trades with `start <= engine time < end`, in the order of their ids. It closes
 with the first trade of a later candle, and then goes into a derived stream, under the ID of the
 entry that closed it: made twice, it is there once. A late trade for a closed candle amends it: the
-stream gets it again with the next `revision`. Where trades may be missing (a gap, the very first
+stream gets it again with the next `revision`. The last five can be amended; what comes later still
+is counted in `too_late`, and in no candle. Where trades may be missing (a gap, the very first
 candle) `complete` is false.
 
 Ordered: open and close depend on the order. Sums are exact: decimals, never floats.
@@ -99,6 +100,7 @@ class CandleFold:
         self.interval = interval
         self.candles: dict[int, Candle] = {}  # by start; the newest is the last
         self.hole = True  # trades may be missing between the last one seen and the next
+        self.too_late = 0  # trades whose candle was not kept any more
 
     def add(self, trade: Trade, moment_us: int, entry_id: str) -> Iterator[Closed]:
         """Count a trade in; what it closes or amends."""
@@ -115,6 +117,8 @@ class CandleFold:
             if candle is not newest:
                 candle.revision += 1
                 yield self._closed(candle, entry_id)
+        else:
+            self.too_late += 1
         newest.complete &= not self.hole
         self.hole = False
 
@@ -123,7 +127,7 @@ class CandleFold:
         return next(reversed(self.candles.values())) if self.candles else None
 
     def _late(self, moment_us: int) -> Candle | None:
-        """The closed candle it belongs to, if one of the last few; there may have been none yet."""
+        """The closed candle it belongs to, if one of the last few."""
         return self.candles.get(bounds(self.interval, moment_us)[0])
 
     def _keep(self, candle: Candle) -> None:
@@ -158,7 +162,7 @@ class Candles(Consumer):
         for fold in self._folds:
             saved = self.state.get(fold.interval)
             if saved is not None:
-                fold.hole = saved["hole"]
+                fold.hole, fold.too_late = saved["hole"], saved["too_late"]
                 fold.candles = {one["start_us"]: Candle(**one) for one in saved["candles"]}
 
     def on_trade(self, delivery: Delivery[Trade]) -> None:
@@ -187,9 +191,14 @@ class Candles(Consumer):
         self.state["about"] = [self._symbol, self._last_trade_id]
         for fold in self._folds:
             candles = [candle.values() for candle in fold.candles.values()]
-            self.state[fold.interval] = {"hole": fold.hole, "candles": candles}
+            self.state[fold.interval] = {
+                "hole": fold.hole,
+                "too_late": fold.too_late,
+                "candles": candles,
+            }
             if candles:
-                results.hset(fold.interval, self._fields(fold.interval, candles[-1], closed=False))
+                current = self._fields(fold.interval, candles[-1], closed=False)
+                results.hset(fold.interval, current | {"too_late": str(fold.too_late)})
 
     def made(self) -> str:
         newest = self._folds[0].newest

@@ -1,9 +1,11 @@
 """`consumers.read`: a range of a stream, in a script, on a loop and in a notebook."""
 
+import re
 import tracemalloc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -12,6 +14,7 @@ from bridge.contract.events import Gap, Trade
 from bridge.errors import ConfigError, Transient
 from consumers import NotUnderstood, TrimmedAway, read
 from consumers.walk import PAGE_ENTRIES
+from tests.support.command import ROOT
 from tests.support.consumer_entries import START_US, Fields, entry_id, gap, trade
 from tests.support.redis_server import free_port
 
@@ -179,6 +182,21 @@ def test_a_strangers_entry_is_passed_over_and_said(client: redis.Redis) -> None:
     client.xadd(TRADES, {"hello": "world"}, id="1888368290062-0")
     with pytest.warns(NotUnderstood, match="1888368290062-0 was passed over: entry of unknown"):
         assert numbers() == [1]
+
+
+def test_the_research_of_the_documents_runs(client: redis.Redis) -> None:
+    page = (ROOT / "docs" / "samples.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    [block] = [block for block in blocks if "turnover" in block]
+    seconds, micros = client.time()  # type: ignore[misc]
+    now_us: Any = seconds * 1_000_000 + micros
+    for n in range(1, 4):
+        at_us = now_us - 10_000_000 + n
+        client.xadd(TRADES, trade(n, at_us, "2.5", "4"), id=entry_id(at_us, n))  # type: ignore[arg-type]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["turnover"] == 30.0
+    assert names["frame"]["price"].tolist() == [2.5, 2.5, 2.5]
 
 
 def test_another_address_and_prefix_may_be_given(client: redis.Redis, redis_url: str) -> None:

@@ -64,6 +64,7 @@ def test_candles_are_exact_through_kills_and_read_as_a_table(bench: Bench) -> No
         "complete": "true",
         "closed": "false",
         "revision": "0",
+        "too_late": "0",
     }
     closed: Any = bench.redis.xrange(f"{key}:1m:closed")
     spans = [(int(c["first_trade_id"]), int(c["last_trade_id"])) for _, c in closed]

@@ -153,6 +153,22 @@ def test_a_late_trade_amends_the_closed_candle_it_belongs_to() -> None:
     assert (current["trades"], current["low"]) == ("1", "98.96")
 
 
+def test_a_trade_that_is_too_late_to_amend_is_counted_and_changes_no_candle() -> None:
+    candles = consumer()
+    feed(candles, [at(100 + n, n * MINUTE_US) for n in range(7)])  # minutes 2 to 6 are kept
+    written(candles)
+    for n, (minute, too_late) in enumerate([(2, "0"), (1, "1"), (-3, "2")]):
+        late = trade(107 + n, START_US + minute * MINUTE_US, "1.00")
+        feed(candles, [(entry_id(START_US + 6 * MINUTE_US, 107 + n), late)])
+        closed, current = written(candles)
+        assert len(closed) == (1 if minute == 2 else 0)
+        assert (current["too_late"], current["trades"]) == (too_late, "1")
+    saved: dict[str, str] = {}
+    for write in candles.state.take_writes("state"):
+        saved |= _pairs(write.arguments)
+    assert written(consumer(saved))[1]["too_late"] == "2"
+
+
 def test_a_trade_from_history_without_microseconds_counts_at_its_entrys_time() -> None:
     candles = consumer()
     row = trade(100, START_US) | {"engine_us": "", "event_us": "", "source": "rest"}
