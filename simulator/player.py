@@ -37,16 +37,26 @@ def _catch_up(engine: Engine | None, hub: Hub, director: Director, due_us: int) 
     """Do what is due, for a slice of time; whether some of it is left."""
     slice_ends_s = time.monotonic() + LONGEST_SLICE_S
     while time.monotonic() < slice_ends_s:
-        step_us = engine.next_us if engine is not None else None
-        fault_us = director.next_us
-        if fault_us is not None and fault_us <= due_us and (step_us is None or fault_us <= step_us):
-            director.until(fault_us)
-        elif engine is not None and step_us is not None and step_us <= due_us:
-            director.until(step_us)
-            for step in engine.advance(step_us):
-                for event in step:
-                    hub.put(event)
-        else:
-            director.until(due_us)
+        if not play_next(engine, hub, director, due_us):
             return False
+    return True
+
+
+def play_next(engine: Engine | None, hub: Hub, director: Director, due_us: int) -> bool:
+    """Do the next thing that is due, a fault before an event of the same moment; whether there was
+    one. Knows no clock.
+    """
+    step_us = engine.next_us if engine is not None else None
+    fault_us = director.next_us
+    if fault_us is not None and fault_us <= due_us and (step_us is None or fault_us <= step_us):
+        director.until(fault_us)
+        return True
+    if engine is None or step_us is None or step_us > due_us:
+        director.until(due_us)
+        return False
+    director.until(step_us)
+    for step in engine.advance(step_us):
+        for event in step:
+            hub.put(event)
+    director.end_spent()
     return True

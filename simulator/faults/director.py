@@ -77,6 +77,10 @@ class Director:
             self._go_to(at_us)
             act()
         self._go_to(now_us)
+        self.end_spent()
+
+    def end_spent(self) -> None:
+        """End the faults that have touched all they may."""
         for fault in [fault for fault in self._running if fault.spent]:
             self.end(fault)
 
