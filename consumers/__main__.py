@@ -22,7 +22,7 @@ from bridge.errors import BridgeError, ConfigError
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.logs import setup_logs
 from bridge.runtime.masking import masked_text
-from consumers.commands import replay
+from consumers.commands import replay, status
 from consumers.commands.asking import word
 from consumers.commands.deadletters import deadletters
 from consumers.commands.stopping import INTERRUPTED, stop_on_signals
@@ -64,6 +64,7 @@ door = typer.Typer(
 
 door.add_typer(deadletters, name="deadletters")
 door.command("replay")(replay.command)
+door.command("status")(status.command)
 
 
 @door.command("list")

@@ -1,0 +1,182 @@
+"""How groups stand, right after trims and deletes too, and what was missed."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from bridge.runtime.redis_client import connect
+from consumers.keys import Keys
+from consumers.standing import standings
+from tests.integration.consumers.test_door import consumers
+from tests.support.consumer_entries import START_US, Fields, entry_id, trade
+from tests.support.consumer_worker import Bench
+
+STREAM, OTHER = "trade.SOL_USDC", "trade.BTC_USDC"
+
+CONSUMERS = """
+import os
+import redis
+from bridge.contract.events import Trade
+from consumers import Consumer, Delivery, Missed
+
+client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
+
+class Shared(Consumer):
+    name = "shared"
+    streams = ("trade.*",)
+    attempts = 2
+
+    def on_trade(self, delivery: Delivery[Trade]):
+        if delivery.event.price == "13":
+            raise ValueError("not now")
+
+    async def on_missed(self, missed: Missed):
+        client.rpush("missed", f"{self.name} {missed.stream} {missed.entries}")
+
+class Ordered(Shared):
+    name = "ordered"
+    mode = "ordered"
+"""
+
+
+def last_id(number: int) -> str:
+    return entry_id(START_US + number * 1000, number)
+
+
+def trades(first: int, last: int, price: str = "98.96") -> dict[str, Fields]:
+    return {last_id(n): trade(n, START_US + n * 1000, price) for n in range(first, last + 1)}
+
+
+@pytest.fixture
+def filled(bench: Bench) -> Bench:
+    (bench.folder / "outside.py").write_text(CONSUMERS)
+    bench.register(STREAM, OTHER)
+    bench.add(STREAM, trades(1, 100))
+    bench.add(OTHER, trades(1, 10))
+    return bench
+
+
+def places(bench: Bench, group: str) -> dict[str, Any]:
+    """Of one group, by stream."""
+
+    async def look() -> Any:
+        async with connect(bench.url, name="test", decode_responses=True) as client:
+            [one] = await standings(client, Keys(), group)
+            return one.plain()
+
+    return {place["stream"]: place for place in asyncio.run(look())["streams"]}
+
+
+def caught_up(bench: Bench, name: str, number: int) -> None:
+    bench.await_group(STREAM, name, last_id(number))
+
+
+BOTH = pytest.mark.parametrize(("kind", "name"), [("Shared", "shared"), ("Ordered", "ordered")])
+
+
+@BOTH
+def test_lag_is_right_after_deletes_and_trims(filled: Bench, kind: str, name: str) -> None:
+    worker = filled.start(f"outside:{kind}")
+    caught_up(filled, name, 100)
+    assert worker.stop() == 0
+    assert places(filled, name)[STREAM]["lag"] == 0
+    filled.add(STREAM, trades(101, 160))
+    place = places(filled, name)[STREAM]
+    assert (place["lag"], place["sure"], place["position"]) == (60, "exact", last_id(100))
+    age_s = time.time() - (START_US + 101 * 1000) / 1_000_000
+    assert place["behind_s"] == pytest.approx(age_s, abs=30)
+    filled.redis.xdel(STREAM, last_id(120), last_id(160))  # Redis' own lag is nothing now
+    assert places(filled, name)[STREAM]["lag"] == 58
+    filled.redis.xtrim(STREAM, minid=last_id(131), approximate=False)  # behind the position
+    assert places(filled, name)[STREAM]["lag"] == 29
+    filled.redis.xtrim(STREAM, maxlen=0, approximate=False)
+    assert places(filled, name)[STREAM]["lag"] == 0
+    filled.redis.xadd(STREAM, trade(170, START_US), id=last_id(170))  # type: ignore[arg-type]
+    assert places(filled, name)[STREAM]["lag"] == 1
+
+
+@BOTH
+def test_a_large_lag_comes_from_counters(filled: Bench, kind: str, name: str) -> None:
+    worker = filled.start(f"outside:{kind}")
+    caught_up(filled, name, 100)
+    assert worker.stop() == 0
+    filled.add(STREAM, trades(101, 3600))
+    place = places(filled, name)[STREAM]
+    assert (place["lag"], place["sure"]) == (3500, "counted")
+
+
+@BOTH
+def test_what_was_trimmed_away_unread_is_told_everywhere(
+    filled: Bench, kind: str, name: str
+) -> None:
+    worker = filled.start(f"outside:{kind}")
+    caught_up(filled, name, 100)
+    assert worker.stop() == 0
+    filled.add(STREAM, trades(101, 200))
+    filled.redis.xtrim(STREAM, minid=last_id(141), approximate=False)
+    worker = filled.start(f"outside:{kind}")
+    caught_up(filled, name, 200)
+    filled.until(lambda: filled.redis.exists("missed"))
+    assert filled.redis.lrange("missed", 0, -1) == [f"{name} {STREAM} 40"]
+    assert '"entries": 40' in worker.err
+    assert "entries_missed" in worker.err
+    filled.until(lambda: filled.status(name, worker).get("missed") == 40)
+    assert places(filled, name)[STREAM]["missed"] == 40
+    filled.add(STREAM, trades(201, 300))
+    caught_up(filled, name, 300)
+    assert filled.redis.llen("missed") == 1
+
+
+@BOTH
+def test_a_position_in_a_trimmed_stream_of_the_past_misses_nothing(
+    filled: Bench, kind: str, name: str
+) -> None:
+    worker = filled.start(f"outside:{kind}")
+    caught_up(filled, name, 100)
+    filled.redis.xtrim(STREAM, maxlen=0, approximate=False)  # all of it was read
+    filled.add(STREAM, trades(101, 150))
+    caught_up(filled, name, 150)
+    filled.redis.xtrim(STREAM, minid=last_id(120), approximate=False)
+    filled.add(STREAM, trades(151, 170))
+    caught_up(filled, name, 170)
+    assert worker.stop() == 0
+    assert not filled.redis.exists("missed")
+
+
+def test_pending_dead_letters_and_workers_are_shown(filled: Bench) -> None:
+    filled.add(STREAM, trades(101, 101, price="13"))
+    worker = filled.start("outside:Shared")
+    filled.until(lambda: filled.redis.xlen(f"consumers:{{{STREAM}}}:shared:dead"))
+    assert places(filled, "shared")[STREAM]["dead"] == 1
+    assert worker.stop() == 0
+    filled.add(OTHER, trades(11, 12))
+    filled.redis.xreadgroup("shared", "somebody", {OTHER: ">"})
+    place = places(filled, "shared")[OTHER]
+    assert (place["pending"], place["lag"]) == (2, 0)
+    age_s = time.time() - (START_US + 11 * 1000) / 1_000_000
+    assert place["oldest_pending_s"] == pytest.approx(age_s, abs=30)
+    worker = filled.start("outside:Shared")
+    filled.until(lambda: filled.status("shared", worker))
+    said = consumers(filled.folder, "status", "--json", BRIDGE_REDIS__URL=filled.url)
+    [one] = json.loads(said.stdout)["groups"]
+    assert (one["group"], one["mode"], one["dead"]) == ("shared", "shared", 1)
+    assert [w["name"] for w in one["workers"]] == [worker.name]
+    shown = consumers(filled.folder, "status", BRIDGE_REDIS__URL=filled.url).stdout
+    assert "shared  shared  1 workers" in shown
+    assert "dead letters 1" in shown
+
+
+def test_owners_and_groups_of_other_programs_are_shown(filled: Bench) -> None:
+    filled.redis.xgroup_create(STREAM, "node", last_id(90))
+    worker = filled.start("outside:Ordered")
+    caught_up(filled, "ordered", 100)
+    assert places(filled, "ordered")[STREAM]["owner"] == worker.name
+    assert places(filled, "node")[STREAM]["lag"] == 10
+
+
+def test_nothing_yet_is_said(bench: Bench) -> None:
+    said = consumers(bench.folder, "status", BRIDGE_REDIS__URL=bench.url)
+    assert "no groups yet" in said.stdout
