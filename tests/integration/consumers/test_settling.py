@@ -1,0 +1,193 @@
+"""The scripts of shared mode on a real Redis: what counts once, and where a lost group begins."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from bridge.runtime.redis_client import connect
+from consumers.group import Group, Unit
+from consumers.keys import Keys
+from consumers.results import Results, Write
+
+STREAM = "trade.SOL_USDC"
+BESIDE = "consumers:{trade.SOL_USDC}:tally"
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    async with connect(redis_url, name="test", decode_responses=True) as redis:
+        yield redis
+
+
+async def fill(client: Redis, *ids: str) -> None:
+    for one in ids:
+        await client.xadd(STREAM, {"a": "b"}, id=one)
+
+
+def group(client: Redis, worker: str) -> Group:
+    return Group(client, Keys(), "tally", worker)
+
+
+async def join(of: Group, start: str = "0-0", mark: str = "") -> Any:
+    return (await of.join({STREAM: (start, mark)}))[STREAM]
+
+
+async def settle(of: Group, *units: Unit) -> Any:
+    return (await of.settle({STREAM: units}))[STREAM]
+
+
+async def delivered(client: Redis) -> str:
+    [one] = await client.xinfo_groups(STREAM)
+    return str(one["last-delivered-id"])
+
+
+def count(by: int = 1) -> list[Write]:
+    results = Results(in_order=False)
+    results.hincrby("", "count", by)
+    return results.writes
+
+
+async def test_results_count_only_with_the_acknowledgement(client: Redis) -> None:
+    await fill(client, "5-0")
+    sleeper, other = group(client, "sleeper"), group(client, "other")
+    await join(sleeper)
+    assert await sleeper.read([STREAM], 10, None) == {STREAM: [("5-0", {"a": "b"})]}
+    await other.claim(STREAM, ["5-0"], 0)
+    assert (await settle(other, Unit("ack", ["5-0"], count()))).answers == [1]
+    assert (await settle(sleeper, Unit("ack", ["5-0"], count()))).answers == [0]
+    assert await client.hgetall(BESIDE) == {"count": "1"}
+
+
+async def test_of_a_list_all_count_or_none(client: Redis) -> None:
+    await fill(client, "5-0", "6-0")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    await settle(a, Unit("ack", ["5-0"]))  # as if another worker had been quicker with it
+    assert (await settle(a, Unit("ack", ["5-0", "6-0"], count(2)))).answers == [0]
+    assert await client.exists(BESIDE) == 0
+    assert (await settle(a, Unit("ack", ["6-0"], count()))).answers == [1]
+
+
+async def test_results_that_are_refused_settle_nothing_and_hold_up_no_other(client: Redis) -> None:
+    await fill(client, "5-0", "6-0")
+    await client.hset(BESIDE, "count", "many")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    other = Write("SET", "fine", ("1",))
+    settled = await settle(a, Unit("ack", ["5-0"], count()), Unit("ack", ["6-0"], [other]))
+    assert "not a number" in settled.answers[0]
+    assert settled.answers[1] == 1
+    assert [
+        one["message_id"] for one in await client.xpending_range(STREAM, "tally", "-", "+", 9)
+    ] == ["5-0"]
+
+
+async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Redis) -> None:
+    await fill(client, "5-0")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    await client.xadd(f"{BESIDE}:again", {"entry_id": "5-0"}, id="1-0")
+    assert (await settle(a, Unit("again", ["1-0"], count()))).answers == [1]
+    assert (await settle(a, Unit("again", ["1-0"], count()))).answers == [0]
+    assert await client.hgetall(BESIDE) == {"count": "1"}
+
+
+async def test_a_destroyed_group_begins_again_where_all_was_settled(client: Redis) -> None:
+    await fill(client, "5-0", "5-7", "8-0")
+    a = group(client, "a")
+    assert await join(a) == 1
+    assert await join(a) == 0
+    await a.read([STREAM], 10, None)
+    settled = await settle(a, Unit("ack", ["5-0", "8-0"]))  # 5-7 is still in hand
+    assert settled.mark == "5-6"
+    await client.xgroup_destroy(STREAM, "tally")
+    assert await join(group(client, "b"), "$") == 1
+    assert await delivered(client) == "5-6"
+
+
+@pytest.mark.parametrize(
+    ("in_hand", "mark"),
+    [("8-0", "7-18446744073709551615"), ("8-5", "8-4"), ("0-1", "0-0")],
+)
+async def test_the_mark_lies_directly_before_what_is_in_hand(
+    client: Redis, in_hand: str, mark: str
+) -> None:
+    await fill(client, in_hand, "9-0")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    assert (await settle(a, Unit("ack", ["9-0"]))).mark == mark
+
+
+async def test_after_a_flush_the_worker_remembers(client: Redis) -> None:
+    await fill(client, "5-0", "6-0")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    mark = (await settle(a, Unit("ack", ["5-0", "6-0"]))).mark
+    await client.flushall()
+    assert await join(a, "0-0", mark) is None  # no stream yet
+    await fill(client, "5-0", "6-0", "7-0")
+    assert await join(a, "0-0", mark) == 1
+    assert await a.read([STREAM], 10, None) == {STREAM: [("7-0", {"a": "b"})]}
+
+
+async def test_a_late_acknowledgement_to_a_group_made_anew_applies_nothing_twice(
+    client: Redis,
+) -> None:
+    await fill(client, "5-0")
+    a, b = group(client, "a"), group(client, "b")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    await client.xgroup_destroy(STREAM, "tally")
+    assert (await settle(a, Unit("ack", ["5-0"], count()))).answers == [0]
+    await join(b)
+    await b.read([STREAM], 10, None)
+    assert (await settle(b, Unit("ack", ["5-0"], count()))).answers == [1]
+    assert await client.hgetall(BESIDE) == {"count": "1"}
+
+
+async def test_what_was_trimmed_before_it_was_read_is_missed_once(client: Redis) -> None:
+    await fill(client, *(f"{n}-0" for n in range(1, 11)))
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 2, None)
+    assert (await settle(a, Unit("ack", ["1-0", "2-0"]))).missed == 0
+    await client.xtrim(STREAM, minid="6-0", approximate=False)  # 3, 4 and 5 were never read
+    found = await a.read([STREAM], 2, None)
+    assert [at for at, _ in found[STREAM]] == ["6-0", "7-0"]
+    assert (await settle(a, Unit("ack", ["6-0", "7-0"]))).missed == 3
+    await a.read([STREAM], 10, None)
+    assert (await settle(a, Unit("ack", ["8-0", "9-0", "10-0"]))).missed == 0
+    assert await client.hget(f"{BESIDE}:settled", "missed") == "3"
+
+
+async def test_what_was_handed_out_and_trimmed_is_missed_too(client: Redis) -> None:
+    await fill(client, "1-0", "2-0")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    await client.xtrim(STREAM, maxlen=0, approximate=False)
+    there, gone = await a.claim(STREAM, ["1-0", "2-0"], 0)
+    assert there == []
+    settled = await settle(a, Unit("gone", gone))
+    # Servers from 7.0 on take trimmed entries out of the pending list when they are claimed.
+    assert settled.missed == 2
+
+
+async def test_a_large_acknowledgement_fits_into_the_script(client: Redis) -> None:
+    ids = [f"{n}-0" for n in range(1, 9001)]
+    async with client.pipeline(transaction=False) as pipeline:
+        for one in ids:
+            pipeline.xadd(STREAM, {"a": "b"}, id=one)
+        await pipeline.execute()
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10_000, None)
+    assert (await settle(a, Unit("ack", ids))).mark == "9000-0"
+    assert (await client.xpending(STREAM, "tally"))["pending"] == 0
