@@ -20,15 +20,16 @@ from redis.exceptions import RedisError
 from bridge import __version__
 from bridge.contract import keys
 from bridge.contract.events import CONTRACT_VERSION
-from bridge.contract.streams import Stream
+from bridge.contract.streams import Stream, is_private, parse_stream
 from bridge.errors import ConfigError
 from bridge.feed.feed import Feed
+from bridge.feed.wanted import Wanted
 from bridge.journal.checkpoint import read_checkpoint, write_checkpoint
 from bridge.journal.hearing import Hearing
 from bridge.journal.keeper import Keeper, Room
 from bridge.journal.owner import Owner
 from bridge.journal.segments import SegmentWriter
-from bridge.pipeline.intake import Intake, stream_lines
+from bridge.pipeline.intake import Intake, Line
 from bridge.pipeline.peers import BEHIND_US, Word
 from bridge.publish.heartbeat import Far, Heartbeat
 from bridge.publish.publisher import Limits, Publisher, PublishSettings
@@ -67,11 +68,10 @@ class _Ears:
         require_key(key, config.stream_names)
         self._config = config
         self._chance = random.Random()
-        self.streams = stream_lines(config.stream_names)
-        private = any(stream.is_private for stream in self.streams.values())
+        private = any(map(is_private, config.stream_names))
         self._account = key.fingerprint if key and private else ""
         self.intake = Intake(
-            self.streams.values(),
+            map(parse_stream, config.stream_names),
             hold_us=int(config.publish.hold_s * 1e6),
             snapshot_every=config.snapshots.depth_every_updates,
             snapshot_every_ms=config.snapshots.depth_every_s * 1000,
@@ -87,7 +87,7 @@ class _Ears:
             on_items=self._on_items,
         )
         self.feed = Feed(
-            self.streams,
+            Wanted(config.stream_names, config.stream_patterns),
             config.exchange,
             self.hearing,
             key=key,
@@ -95,6 +95,18 @@ class _Ears:
             clock_us=now_us,
             chance=self._chance,
         )
+
+    def reload(self, config: Config) -> None:
+        """Another configuration: its streams from now on. Raises ConfigError where it cannot be."""
+        if not self._account and any(map(is_private, config.stream_names)):
+            raise ConfigError("the first account.* stream needs a restart, which sets up the keys")
+        if waiting := config.needs_restart(self._config):
+            log.warning("config_needs_restart", settings=list(waiting))
+        self._config = self._config.model_copy(
+            update={"streams": config.streams, "retention": config.retention}
+        )
+        self.feed.want(Wanted(config.stream_names, config.stream_patterns))
+        log.info("config_reloaded", streams=len(self.feed.streams))
 
     def _on_items(self) -> None:
         """Something was put into the lines."""
@@ -143,12 +155,16 @@ class Bridge(_Ears):
                 command_timeout_s=config.redis.command_timeout_s,
                 account_fingerprint=self._account,
             ),
-            lambda stream: limits_of(config, stream),
+            lambda stream: limits_of(self._config, stream),
             now_us,
             Backoff(*REDIS_BACKOFF_S, self._chance),
             before_send=self.hearing.journal.flush,
             on_loss=self.hearing.rehearing.refill,
         )
+
+    def reload(self, config: Config) -> None:
+        super().reload(config)
+        self.publisher.limits_changed()
 
     async def run(self, stop: asyncio.Event) -> int:
         """Hear and publish until `stop`. Returns how many entries are neither in Redis nor in the
@@ -186,6 +202,8 @@ class Bridge(_Ears):
             "peers": sorted(self.intake.company.live),
             "deaf": self.intake.deaf_streams(),
             "connections": self.feed.status(),
+            "clock_offset_us": self.feed.clock.offset_us,
+            "stream_troubles": self.feed.troubles(),
             "streams": {
                 line.stream.name: {
                     "published": line.counters.published,
@@ -202,8 +220,14 @@ class Bridge(_Ears):
                     "event_us": self.intake.last_event_us.get(line.stream.name, 0),
                 }
                 for line in self.intake.every_line()
+                if self._is_shown(line)
             },
         }
+
+    def _is_shown(self, line: Line) -> bool:
+        """All but the lines of streams that were left, once they are empty."""
+        name = line.stream.name
+        return name in self.feed.streams or bool(line.pending) or name not in self.intake.lines
 
     async def _run(self, stop: asyncio.Event, heartbeat: Heartbeat, keeper: Keeper | None) -> int:
         async with asyncio.TaskGroup() as tasks:
@@ -276,7 +300,7 @@ class Bridge(_Ears):
             yield Heartbeat(
                 client,
                 config.redis.key_prefix,
-                self.streams,
+                lambda: self.feed.streams,
                 me=Word(
                     instance=config.instance,
                     session=secrets.token_hex(8),
@@ -305,7 +329,7 @@ class Recorder(_Ears):
             raise ConfigError(
                 f"journal.dir {settings.dir} cannot be written ({error.strerror}): give another"
             ) from None
-        log.info("recording", dir=str(settings.dir), streams=len(self.streams))
+        log.info("recording", dir=str(settings.dir), streams=len(self.feed.streams))
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(work, name=name)

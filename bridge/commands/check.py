@@ -6,6 +6,7 @@ Gathers findings and prints them; what is right or wrong is decided in `runtime.
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,13 +19,15 @@ from rich.text import Text
 
 from bridge.contract.streams import parse_stream
 from bridge.errors import BridgeError
+from bridge.runtime.checks.clock import look_at_clock
 from bridge.runtime.checks.finding import Finding, Level, exit_code
 from bridge.runtime.checks.journal import look_at_journal
 from bridge.runtime.checks.keys import look_at_keys
-from bridge.runtime.checks.markets import look_at_markets
+from bridge.runtime.checks.markets import fetch_markets, judge_markets, judge_patterns
 from bridge.runtime.checks.memory import Need, memory_needs, total_bytes
 from bridge.runtime.checks.redis_server import look_at_redis
 from bridge.runtime.config import DEFAULT_FILE, Config, load_config
+from bridge.runtime.markets import Markets
 from bridge.runtime.redis_client import resolve_url
 from bridge.runtime.server_binary import find_server_binary
 
@@ -61,16 +64,20 @@ def command(
     """
     loaded = load_config(config)
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    around, markets = asyncio.run(_look_around(loaded))
     findings = [
         Finding(Level.OK, "configuration", _sources(config)),
         look_at_keys(loaded, os.environ, ENV_FILE),
         look_at_journal(loaded.journal),
-        *asyncio.run(_look_around(loaded)),
+        *around,
     ]
+    names = dict.fromkeys(loaded.stream_names) | dict.fromkeys(
+        stream.name for pattern in loaded.stream_patterns for stream in pattern.streams(markets)
+    )
     for table in (
         _findings_table(findings),
-        _streams_table(loaded),
-        _memory_table(memory_needs(loaded)),
+        _streams_table(loaded, names),
+        _memory_table(memory_needs(loaded, names)),
     ):
         title, table.title = table.title, None
         console.print(Text(str(title), style="italic"), soft_wrap=True)  # a table wraps its own
@@ -87,15 +94,22 @@ def _sources(config: Path | None) -> str:
     return f"{file}; {ENV_FILE} {'read' if ENV_FILE.exists() else 'absent'}; environment read"
 
 
-async def _look_around(config: Config) -> list[Finding]:
+async def _look_around(config: Config) -> tuple[list[Finding], Markets]:
+    """All findings about what is out there, and the markets (none where they are not known)."""
+    exchange = config.exchange
     async with asyncio.TaskGroup() as tasks:
-        markets = tasks.create_task(
-            look_at_markets(
-                config.exchange.rest_url, config.stream_names, config.exchange.open_timeout_s
-            )
-        )
+        listing = tasks.create_task(fetch_markets(exchange.rest_url, exchange.open_timeout_s))
+        clock = tasks.create_task(look_at_clock(exchange.rest_url, exchange.open_timeout_s))
         server = tasks.create_task(_look_at_redis(config))
-    return [*markets.result(), *server.result()]
+    markets = listing.result()
+    if isinstance(markets, Finding):
+        return [markets, clock.result(), *server.result()], {}
+    return [
+        *judge_markets([parse_stream(name) for name in config.stream_names], markets),
+        *judge_patterns(config.stream_patterns, markets),
+        clock.result(),
+        *server.result(),
+    ], markets
 
 
 async def _look_at_redis(config: Config) -> list[Finding]:
@@ -108,7 +122,7 @@ async def _look_at_redis(config: Config) -> list[Finding]:
         key_prefix=config.redis.key_prefix,
         connect_timeout_s=config.redis.connect_timeout_s,
         command_timeout_s=config.redis.command_timeout_s,
-        needed=total_bytes(memory_needs(config)),
+        needed=total_bytes(memory_needs(config, config.stream_names)),
     )
 
 
@@ -135,18 +149,17 @@ def _findings_table(findings: list[Finding]) -> Table:
     return table
 
 
-def _streams_table(config: Config) -> Table:
-    count = len(config.stream_names)
+def _streams_table(config: Config, names: Iterable[str]) -> Table:
     title = (
-        f"A bridge would hear {count} streams from {config.exchange.ws_url} "
+        f"A bridge would hear {len(list(names))} streams from {config.exchange.ws_url} "
         f"over {config.exchange.connections} connection(s)"
     )
     table = _table(title, "type", "streams")
     by_type: dict[str, list[str]] = {}
-    for name in config.stream_names:
+    for name in names:
         by_type.setdefault(parse_stream(name).type.value, []).append(name)
-    for kind, names in by_type.items():
-        table.add_row(kind, Text(", ".join(names)))
+    for kind, several in by_type.items():
+        table.add_row(kind, Text(", ".join(several)))
     return table
 
 

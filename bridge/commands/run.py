@@ -13,7 +13,8 @@ from typing import Annotated
 import structlog
 import typer
 
-from bridge.app import Bridge
+from bridge.app import Bridge, Recorder
+from bridge.errors import ConfigError
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.embedded import embedded_server
 from bridge.runtime.keys import AccountKey, load_key, require_key, secret_texts
@@ -34,7 +35,8 @@ def command(
     """Hold the connections to the exchange and publish everything heard to Redis Streams.
 
     Redis or the exchange away, at the start or later, is said and tried again, never a reason to
-    exit. Ctrl-C or SIGTERM writes what was heard, then stops; a second one leaves at once.
+    exit. Ctrl-C or SIGTERM writes what was heard, then stops; a second one leaves at once. SIGHUP
+    reads the configuration again: streams come and go without dropping a connection.
 
     Exit codes: 0 stopped by SIGTERM, 1 something was left unwritten, 2 configuration wrong,
     130 interrupted.
@@ -49,10 +51,10 @@ def command(
     key = load_key(exchange_is_real=loaded.exchange.is_real)
     setup_logs(loaded.log.level, loaded.log.format, secret_texts())
     require_key(key, loaded.stream_names)
-    raise typer.Exit(asyncio.run(_run(loaded, key)))
+    raise typer.Exit(asyncio.run(_run(loaded, key, config)))
 
 
-async def _run(config: Config, key: AccountKey | None) -> int:
+async def _run(config: Config, key: AccountKey | None, path: Path | None) -> int:
     stop = asyncio.Event()
     signals: list[int] = []
     loop = asyncio.get_running_loop()
@@ -69,10 +71,20 @@ async def _run(config: Config, key: AccountKey | None) -> int:
             exchange=config.exchange.ws_url,
             redis=masked_url(url),
         )
-        left = await Bridge(config, key, url).run(stop)
+        bridge = Bridge(config, key, url)
+        loop.add_signal_handler(signal.SIGHUP, reload, bridge, path)
+        left = await bridge.run(stop)
     if left:
         return 1
     return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
+
+
+def reload(ears: Bridge | Recorder, path: Path | None) -> None:
+    """Read the configuration again; one that is wrong is refused, and the old one goes on."""
+    try:
+        ears.reload(load_config(path))
+    except ConfigError as error:
+        log.warning("config_refused", reason=str(error))
 
 
 def heed(number: int, signals: list[int], stop: asyncio.Event) -> None:

@@ -134,12 +134,15 @@ def _bridges(picture: Picture) -> Table:
 
 
 def _connections(picture: Picture) -> Table:
-    table = _table("Connections", "bridge", "connection", ">wanted", ">heard", "refused", "trouble")
+    table = _table(
+        "Connections", "bridge", "connection", ">wanted", ">heard", "refused or silent", "trouble"
+    )
     for bridge in picture.bridges:
         if bridge.state is not State.UP:
             continue
         for connection in bridge.status.connections:
-            refused = (f"{name}: {reason}" for name, reason in connection.refused.items())
+            unheard = {**connection.refused, **connection.silent}
+            refused = (f"{name}: {reason}" for name, reason in unheard.items())
             table.add_row(
                 bridge.status.instance,
                 connection.name,

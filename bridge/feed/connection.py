@@ -60,6 +60,8 @@ class Hears(Protocol):
 
     def answered(self, connection: int, at_us: int) -> None: ...
 
+    def doubted(self, connection: int, stream: str, since_us: int) -> None: ...
+
     def lost(self, connection: int, cause: str) -> None: ...
 
     def hear(
@@ -121,6 +123,7 @@ class Connection:
         self.answered_us = 0  # our clock, when all that was asked for at first was answered
         self.frames = 0
         self.last_frame_us = 0
+        self.signed_offset_us = 0  # of the exchange's clock, as it was thought to be
         self._means = means
         self._on_change = on_change
         self._rubbish = 0
@@ -178,8 +181,24 @@ class Connection:
 
     def ask_again(self, names: Iterable[str]) -> None:
         """Subscribe to these once more; the exchange does not send twice for it."""
-        streams = [each.stream for name in names if (each := self.subscriptions.by_name.get(name))]
-        self._post(grouped(streams))
+        known = [each for name in names if (each := self.subscriptions.by_name.get(name))]
+        refused = [each.stream.name for each in known if each.state is State.REJECTED]
+        self.subscriptions.ask_again(refused)
+        self._post(grouped(each.stream for each in known))
+
+    def doubt(self, name: str) -> None:
+        """This stream should have spoken since its last message. With the next answer it counts as
+        listened to again, from then on.
+        """
+        subscription = self.subscriptions.by_name.get(name)
+        if self._number and subscription is not None:
+            ahead_us = self._means.exchange_us() - self._means.clock_us()
+            since_us = subscription.heard_us + ahead_us if subscription.heard_us else 0
+            self._means.hearing.doubted(self._number, name, since_us)
+
+    def have_answer(self) -> None:
+        """Have the exchange answer: what is subscribed to counts as listened to."""
+        self._has_mail.set()
 
     async def retire(self) -> None:
         """Another connection hears all of this: prove that both did for a while, and go."""
@@ -241,7 +260,7 @@ class Connection:
             self._took_rubbish()
 
     def _confirmed(self, name: str, before: State) -> None:
-        if before in (State.SILENT, State.REJECTED):
+        if before is State.REJECTED:
             log.info("stream_heard_again", stream=name, connection=self.name)
         else:
             log.debug("stream_confirmed", stream=name, connection=self.name)
@@ -291,7 +310,9 @@ class Connection:
         signer = self._means.signer
         if signer is None:
             return None
-        timestamp_ms = self._means.exchange_us() // 1000
+        exchange_us = self._means.exchange_us()
+        self.signed_offset_us = exchange_us - self._means.clock_us()
+        timestamp_ms = exchange_us // 1000
         window_ms = self._means.settings.signature_window_ms
         return subscribe_signature(signer.public_key, signer.sign, timestamp_ms, window_ms)
 
@@ -357,7 +378,7 @@ class Connection:
             self._reject([self._alone], refusal.code, refusal.message)
             return
         names = self.subscriptions.candidates(refusal.code)
-        if len(names) == 1 or refusal.code == BAD_SIGNATURE:
+        if len(names) == 1 or (names and refusal.code == BAD_SIGNATURE):
             self._reject(names, refusal.code, refusal.message)
         elif refusal.code not in self._doubts:
             log.warning("exchange_error", connection=self.name, code=refusal.code,

@@ -7,7 +7,7 @@ subscribed and heard before the old one goes.
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +108,12 @@ class Lane:
         self._is_closing = True
         self._changed.set()
 
+    def refused(self) -> Mapping[str, str]:
+        """Streams that the exchange would not give, and why."""
+        connection = self.connection
+        rejected = connection.subscriptions.of(State.REJECTED) if connection else ()
+        return {each.stream.name: each.reason for each in rejected}
+
     def status(self) -> Mapping[str, Any]:
         """As `python -m bridge status` shows it."""
         connection = self.connection
@@ -122,7 +128,7 @@ class Lane:
             "wanted": len(self.streams),
             "confirmed": len(counted[State.CONFIRMED]),
             "pending": [each.stream.name for each in counted[State.PENDING]],
-            "refused": {each.stream.name: each.reason for each in counted[State.REJECTED]},
+            "refused": self.refused(),
             "silent": {each.stream.name: each.reason for each in counted[State.SILENT]},
         }
 
@@ -232,18 +238,3 @@ async def _live(connection: Connection) -> FeedLost:
     except FeedLost as lost:
         return lost
     raise AssertionError("a connection ends with a reason")
-
-
-def spread(streams: Sequence[Stream], connections: int) -> list[list[Stream]]:
-    """Public streams over so many connections, evenly; private ones on a connection of their own.
-
-    The streams of one market stay together: they tick together.
-    """
-    public = [stream for stream in streams if not stream.is_private]
-    markets = sorted({stream.symbol for stream in public})
-    turn = {symbol: number % connections for number, symbol in enumerate(markets)}
-    groups: list[list[Stream]] = [[] for _ in range(connections)]
-    for stream in public:
-        groups[turn[stream.symbol]].append(stream)
-    groups.append([stream for stream in streams if stream.is_private])
-    return [group for group in groups if group]

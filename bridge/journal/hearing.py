@@ -87,6 +87,15 @@ class Hearing:
             self._open[connection][name] = since_us or at_us
         self._take(Record(self._clock_us(), Kind.ANSWERED, connection, b"%d" % at_us))
 
+    def doubted(self, connection: int, stream: str, since_us: int) -> None:
+        """A stream that should speak has been silent on the connection since then (the exchange's
+        time; 0: since it was answered). It counts as listened to again with the next answer.
+        """
+        if stream in self._open.get(connection, {}):
+            self._open[connection][stream] = 0
+        body = json.dumps({"stream": stream, "since_us": since_us}, separators=(",", ":")).encode()
+        self._take(Record(self._clock_us(), Kind.DOUBTED, connection, body))
+
     def lost(self, connection: int, cause: str) -> None:
         """The connection is gone."""
         self._open.pop(connection, None)

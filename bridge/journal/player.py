@@ -50,15 +50,8 @@ class Player:
                 intake.hear(record.body, record.received_us, number, offset)
             case Kind.OPENED:
                 intake.opened(number, json.loads(record.body)["streams"])
-            case Kind.CHANGED:
-                names = json.loads(record.body)["streams"]
-                intake.changed(number, names, record.received_us, offset)
-            case Kind.ANSWERED:
-                at_us = int(record.body or record.received_us)
-                intake.answered(number, at_us, record.received_us, offset)
-            case Kind.LOST:
-                cause = json.loads(record.body)["cause"]
-                intake.lost(number, cause, record.received_us, offset)
+            case Kind.CHANGED | Kind.ANSWERED | Kind.DOUBTED | Kind.LOST:
+                self._connection(record, offset)
             case Kind.MARKS:
                 intake.resume(json.loads(record.body), record.received_us, offset)
             case Kind.STARTED:
@@ -68,6 +61,21 @@ class Player:
             case Kind.REST:
                 return self._body(record, offset, strict=strict)
         return None
+
+    def _connection(self, record: Record, offset: int) -> None:
+        """What became of a connection that is open."""
+        intake, number, us = self._intake, record.connection, record.received_us
+        if record.kind is Kind.ANSWERED:
+            intake.answered(number, int(record.body or us), us, offset)
+            return
+        facts = json.loads(record.body)
+        match record.kind:
+            case Kind.CHANGED:
+                intake.changed(number, facts["streams"], us, offset)
+            case Kind.DOUBTED:
+                intake.doubted(number, facts["stream"], int(facts["since_us"]), us, offset)
+            case _:
+                intake.lost(number, facts["cause"], us, offset)
 
     def _restore(
         self,

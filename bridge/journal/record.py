@@ -5,6 +5,7 @@
     F  a frame, as it came             O  connection opened: {"name", "streams"}
     B  a frame that does not fit       C  it is to hear other streams: {"streams"}
        on a line, as base64            A  the exchange has answered on it, at <its own time, µs>
+                                       D  a stream is silent on it: {"stream", "since_us"}
                                        L  connection lost: {"cause"}
     R  a REST body: <stream>[/<what>]  H  marks of an earlier bridge: {stream: heard_us}
     P  a process started               S  a segment's first line: what is known where it begins
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     OPENED = "O"
     CHANGED = "C"
     ANSWERED = "A"
+    DOUBTED = "D"
     LOST = "L"
     REST = "R"
     MARKS = "H"

@@ -18,6 +18,7 @@ from bridge.pipeline.items import Twins
 UNSURE_US = 1_000_000  # what may have been under way when a connection broke
 NOT_RUNNING = "bridge was not running"
 UNSUBSCRIBED = "unsubscribed"
+SILENT = "silent"
 
 
 @dataclass(slots=True)
@@ -90,6 +91,18 @@ class Deafness:
         self._note_overlaps()
         found = [deaf for name in gone for deaf in self._left(name, left[name], UNSUBSCRIBED)]
         return [name for name in gone if not self._listeners(name)], found
+
+    def doubted(self, connection: int, name: str, since_us: int) -> tuple[list[str], list[Deaf]]:
+        """A stream that should speak has been silent on a connection since then (0: since it was
+        answered): it is not listened to there until the next answer. As `lost` answers.
+        """
+        ear = self.ears.get(connection)
+        if ear is None or not ear.streams.get(name):
+            return [], []
+        heard_us = since_us or ear.streams[name]
+        ear.streams[name] = 0
+        found = list(self._left(name, heard_us, SILENT))
+        return ([] if self._listeners(name) else [name]), found
 
     def lost(self, connection: int, cause: str) -> tuple[list[str], list[Deaf]]:
         """A connection is gone: those of its streams that nobody hears now, and deafness that is

@@ -20,7 +20,7 @@ from bridge.contract.events import Depth, DepthSnapshot, Event, Quarantined
 from bridge.contract.identity import BELIEVABLE_US, BadIdentity, EntryId, believable_us
 from bridge.contract.streams import BadStreamName, Identity, Stream, StreamType, parse_stream
 from bridge.pipeline.book import DepthBook, Join
-from bridge.pipeline.deafness import NOT_RUNNING, UNSUBSCRIBED, Deaf, Deafness, Ear
+from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf, Deafness, Ear
 from bridge.pipeline.items import (
     Item,
     fill_from_history,
@@ -205,6 +205,14 @@ class Intake:
         for name in new:
             if name in self._books:
                 self._ask_for_book(name)
+
+    def doubted(
+        self, connection: int, name: str, since_us: int, received_us: int, offset: int
+    ) -> None:
+        """A connection has brought nothing of this stream since then, and should have."""
+        silent, deaf = self.deafness.doubted(connection, name, since_us)
+        self._mark(deaf, received_us, offset)
+        self._fall_silent(silent, SILENT)
 
     def lost(self, connection: int, cause: str, received_us: int, offset: int) -> None:
         """A connection is gone: what is missing next in streams that nobody else hears, is for

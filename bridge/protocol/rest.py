@@ -17,6 +17,7 @@ from bridge.contract.events import (
     Event,
     Flag,
     Id,
+    Level,
     Levels,
     OrdersSnapshot,
     OrderUpdate,
@@ -242,3 +243,9 @@ def _rows(text: bytes, what: str) -> list[dict[str, Any]]:
 
 def _renamed(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
     return [{names.get(name, name): value for name, value in row.items()} for row in rows]
+
+
+def best_prices(text: bytes) -> tuple[Level | None, Level | None]:
+    """The best bid and ask of a depth body, or BadBody."""
+    body = depth_body(text)
+    return (body.bids[-1] if body.bids else None, body.asks[0] if body.asks else None)

@@ -47,7 +47,7 @@ class Heartbeat:
         self,
         client: Redis,
         prefix: str,
-        streams: Mapping[str, Stream],
+        streams: Callable[[], Mapping[str, Stream]],
         *,
         me: Word,
         company: Company,
@@ -58,7 +58,8 @@ class Heartbeat:
     ) -> None:
         self._client = client
         self._prefix = prefix
-        self._registry = _flat({name: describe(stream) for name, stream in streams.items()})
+        self._streams = streams
+        self._registered: Mapping[str, Stream] = {}
         self._company = company
         self._clock_us = clock_us
         self._status = status
@@ -99,7 +100,7 @@ class Heartbeat:
         )
         pipeline.hset(self._prefix + keys.PEERS, word.instance, word.model_dump_json())
         pipeline.hset(self._prefix + keys.STATUS, word.instance, status)
-        pipeline.hset(self._prefix + keys.STREAMS, items=self._registry)
+        pipeline.hset(self._prefix + keys.STREAMS, items=_flat(self._registry()))
         if marks:
             pipeline.hset(self._prefix + keys.HEARD, items=_flat(marks))
         try:
@@ -108,6 +109,18 @@ class Heartbeat:
             self._look(replies)
         except (RedisError, OSError, TimeoutError):
             self._company.look_failed()
+
+    def _registry(self) -> Mapping[str, str]:
+        """What is heard now, and, once, what is not heard any more: its entries stay."""
+        streams = self._streams()
+        retired_us = self._clock_us()
+        lines = {
+            name: describe(stream, retired_us)
+            for name, stream in self._registered.items()
+            if name not in streams
+        }
+        self._registered = dict(streams)
+        return lines | {name: describe(stream) for name, stream in streams.items()}
 
     def _ask(self, pipeline: Any) -> None:
         pipeline.time()

@@ -82,7 +82,8 @@ class Publisher:
         self._backoff = backoff
         self._before_send = before_send
         self._on_loss = on_loss
-        self._limits = {line.stream.name: limits(line.stream) for line in intake.every_line()}
+        self._limits_of = limits
+        self._limits: dict[str, Limits] = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._progress = asyncio.Event()
@@ -93,6 +94,10 @@ class Publisher:
 
     def wake(self) -> None:
         self._wake.set()
+
+    def limits_changed(self) -> None:
+        """What streams keep is to be asked for anew."""
+        self._limits.clear()
 
     async def run(self) -> None:
         """Publish until cancelled. Raises Fatal only (another account owns the prefix)."""
@@ -182,7 +187,9 @@ class Publisher:
         return batch
 
     def _pack(self, line: Line, items: Sequence[Item]) -> bytes:
-        limits = self._limits[line.stream.name]
+        limits = self._limits.get(line.stream.name)
+        if limits is None:
+            limits = self._limits[line.stream.name] = self._limits_of(line.stream)
         return pack_append(self._key(line), limits.max_entries, limits.max_age_ms, items)
 
     async def _settle(

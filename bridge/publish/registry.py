@@ -1,6 +1,7 @@
 """What the bridge tells about itself in Redis besides the streams: names, owner, status.
 
-bridge:streams   hash  stream name → {"type", "identity", "symbol", "private"} as JSON
+bridge:streams   hash  stream name → {"type", "identity", "symbol", "private"} as JSON; with
+                       "retired_us" where the stream is not heard any more
 bridge:account   string: fingerprint of the public key whose private streams are published here
 bridge:status    hash  instance → its status as JSON, each second
 bridge:peers     hash  instance → how far it is, for other bridges, as JSON, each second
@@ -20,17 +21,17 @@ class OtherAccount(Fatal):
     """Another account's private streams are published under this prefix."""
 
 
-def describe(stream: Stream) -> str:
-    """A stream's line in the registry."""
-    return json.dumps(
-        {
-            "type": stream.type.value,
-            "identity": stream.identity.value,
-            "symbol": stream.symbol,
-            "private": stream.is_private,
-        },
-        separators=(",", ":"),
-    )
+def describe(stream: Stream, retired_us: int | None = None) -> str:
+    """A stream's line in the registry; `retired_us`: since when it is not heard any more."""
+    facts: dict[str, object] = {
+        "type": stream.type.value,
+        "identity": stream.identity.value,
+        "symbol": stream.symbol,
+        "private": stream.is_private,
+    }
+    if retired_us is not None:
+        facts["retired_us"] = retired_us
+    return json.dumps(facts, separators=(",", ":"))
 
 
 def pack_registration(prefix: str, streams: Iterable[Stream]) -> bytes:

@@ -32,6 +32,7 @@ from bridge.runtime.config_streams import StreamItem, at_least_one, default_stre
 from bridge.runtime.environment import read_variables
 from bridge.runtime.masking import masked_url
 from bridge.runtime.nearest import did_you_mean
+from bridge.runtime.patterns import Pattern, is_pattern, parse_pattern
 
 DEFAULT_FILE = "config.yaml"
 EMBEDDED = "embedded"
@@ -66,6 +67,8 @@ class Exchange(Section):
     reconnect_max_s: PositiveFloat = 30
     signature_window_ms: Annotated[int, Field(ge=1, le=60_000)] = 5000
     max_frame_bytes: PositiveInt = 4 * 1024 * 1024
+    markets_every_s: PositiveFloat = 60
+    silence_s: PositiveFloat | None = 30
 
     @property
     def is_real(self) -> bool:
@@ -236,11 +239,19 @@ class Config(Section):
 
     @property
     def stream_names(self) -> tuple[str, ...]:
-        """Full names of all streams, in the order written, each once."""
+        """Full names of all streams that are named, in the order written, each once."""
+        return tuple(name for name in self._stream_items() if not is_pattern(name))
+
+    @property
+    def stream_patterns(self) -> tuple[Pattern, ...]:
+        """Patterns; which streams they stand for is the exchange's list of markets."""
+        return tuple(parse_pattern(name) for name in self._stream_items() if is_pattern(name))
+
+    def _stream_items(self) -> dict[str, None]:
         names: dict[str, None] = {}
         for item in self.streams:
             names |= dict.fromkeys((item,) if isinstance(item, str) else item.names())
-        return tuple(names)
+        return names
 
     def keep(self, kind: str) -> Keep:
         """Retention of a stream type, of `gaps` or of `quarantine`."""
@@ -251,6 +262,18 @@ class Config(Section):
         plain = self.model_dump(mode="json")
         plain["redis"]["url"] = masked_url(self.redis.url)
         return plain
+
+    def needs_restart(self, old: "Config") -> tuple[str, ...]:
+        """Settings that differ and take effect at the next start only."""
+        live = ("streams", "retention")
+        return tuple(
+            f"{section}.{name}" if isinstance(mine, Section) else section
+            for section in type(self).model_fields
+            if section not in live and (mine := getattr(self, section)) != getattr(old, section)
+            for name in (type(mine).model_fields if isinstance(mine, Section) else (section,))
+            if not isinstance(mine, Section)
+            or getattr(mine, name) != getattr(getattr(old, section), name)
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Which streams are wanted: names, or groups meaning every type times every market.
+"""Which streams are wanted: names, patterns, or groups meaning every type times every market.
 
 Asks the contract whether a name can exist; cannot know whether the exchange has such a market.
 """
@@ -11,14 +11,19 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from bridge.contract.streams import BadStreamName, StreamType, parse_stream
 from bridge.runtime.config_section import Section
 from bridge.runtime.nearest import nearest
+from bridge.runtime.patterns import is_pattern, parse_pattern
 
 SPOT = ("BTC_USDC", "ETH_USDC", "SOL_USDC")
 PERP = ("BTC_USDC_PERP", "SOL_USDC_PERP")
 
 
 def checked_stream(name: str) -> str:
-    """The name as it is, if the exchange could serve it; else ValueError with the nearest name."""
+    """The name or pattern as it is, if the exchange could serve it; else ValueError with the
+    nearest name.
+    """
     try:
+        if is_pattern(name):
+            return parse_pattern(name).name
         return parse_stream(name).name
     except BadStreamName as error:
         raise ValueError(_stream_mistake(name, error)) from error

@@ -16,7 +16,7 @@ class _Told(BaseModel):
 
 
 class ConnectionStatus(_Told):
-    """One socket to the exchange. `refused` is stream → what the exchange said."""
+    """One socket to the exchange. `refused` and `silent` are stream → why."""
 
     name: str = ""
     connected: bool = False
@@ -25,7 +25,9 @@ class ConnectionStatus(_Told):
     frame_us: int = 0
     wanted: int = 0
     confirmed: int = 0
+    pending: tuple[str, ...] = ()
     refused: dict[str, str] = {}
+    silent: dict[str, str] = {}
 
 
 class LineStatus(_Told):
@@ -67,6 +69,8 @@ class BridgeStatus(_Told):
     rank: int = 0
     peers: tuple[str, ...] = ()
     connections: tuple[ConnectionStatus, ...] = ()
+    clock_offset_us: int | None = None
+    stream_troubles: dict[str, str] = {}
     streams: dict[str, LineStatus] = {}
 
 

@@ -9,10 +9,21 @@ from enum import StrEnum
 
 from bridge.contract.identity import EntryId
 from bridge.contract.streams import BadStreamName, StreamType, parse_stream
-from bridge.watch.facts import BridgeStatus, LineStatus, Sample, StreamFacts, WorkerStatus
+from bridge.runtime.skew import SKEWED_MS, skew_words
+from bridge.watch.facts import (
+    BridgeStatus,
+    ConnectionStatus,
+    LineStatus,
+    Sample,
+    StreamFacts,
+    WorkerStatus,
+)
 from bridge.watch.history import History
 from bridge.watch.words import entry_words
 
+TWINS = ("a", "b", "c")  # how connections of the same streams are told apart
+SKEWED_US = SKEWED_MS * 1000
+MOST_TOLD = 5  # streams that are named one by one
 SILENT_US = 5_000_000  # a status older than this: nobody is there any more
 
 
@@ -122,7 +133,7 @@ def draw(history: History) -> Picture:
     rates = history.rates()
     lines = _lines(sample)
     held = _held(history.earlier, sample)
-    refused = _refused(sample)
+    unheard = _unheard(sample)
     return Picture(
         now_us=sample.now_us,
         bridges=tuple(_bridge(status, sample.now_us) for status in sample.bridges),
@@ -133,7 +144,7 @@ def draw(history: History) -> Picture:
                 sample.now_us,
                 rates.get(name),
                 lines.get(name, LineStatus()),
-                refused.get(name, ""),
+                unheard.get(name, ""),
                 is_held=name in held,
             )
             for name, facts in sorted(sample.streams.items(), key=lambda item: _order(item[0]))
@@ -159,8 +170,14 @@ def _troubles(status: BridgeStatus) -> list[str]:
     troubles = [
         f"{connection.name} is not connected to the exchange: {connection.trouble or 'waiting'}"
         for connection in status.connections
-        if not connection.connected
+        if not connection.connected and not _has_a_twin(connection, status)
     ]
+    told = list(status.stream_troubles.items())
+    troubles += [f"{name} is not heard: {reason}" for name, reason in told[:MOST_TOLD]]
+    if len(told) > MOST_TOLD:
+        troubles.append(f"{len(told) - MOST_TOLD} more streams are not heard")
+    if status.clock_offset_us is not None and abs(status.clock_offset_us) >= SKEWED_US:
+        troubles.append(skew_words(status.clock_offset_us / 1000))
     if status.redis_trouble:
         troubles.append(f"publishing waits: {status.redis_trouble}")
     if status.journal_trouble:
@@ -171,6 +188,14 @@ def _troubles(status: BridgeStatus) -> list[str]:
         if line.failed:
             troubles.append(f"{name} cannot be written: {line.failed}")
     return troubles
+
+
+def _has_a_twin(connection: ConnectionStatus, status: BridgeStatus) -> bool:
+    """Does another connection hear the same streams just now?"""
+    name, _, letter = connection.name.rpartition("-")
+    return letter in TWINS and any(
+        twin.connected and twin.name.rpartition("-")[0] == name for twin in status.connections
+    )
 
 
 def _consumer(status: WorkerStatus, now_us: int) -> ConsumerRow:
@@ -185,12 +210,12 @@ def _stream(
     now_us: int,
     rate: float | None,
     counted: LineStatus,
-    refused: str,
+    unheard: str,
     *,
     is_held: bool,
 ) -> StreamRow:
     marks = {
-        f"refused: {refused}": bool(refused),
+        unheard: bool(unheard),
         f"failed: {counted.failed}": bool(counted.failed),
         f"{counted.gaps} gap{'s' if counted.gaps > 1 else ''}": counted.gaps > 0,
         f"{counted.overflowed} given up": counted.overflowed > 0,
@@ -204,7 +229,7 @@ def _stream(
         words=entry_words(facts.last) if facts.last else "",
         counted=counted,
         marks=tuple(mark for mark, holds in marks.items() if holds),
-        failed=bool(refused or counted.failed),
+        failed=bool(unheard or counted.failed),
     )
 
 
@@ -261,15 +286,16 @@ def _held(earlier: Sample | None, now: Sample) -> set[str]:
     }
 
 
-def _refused(sample: Sample) -> Mapping[str, str]:
-    """What the exchange said about streams it would not give, to the bridges that are up."""
-    return {
-        name: reason
-        for bridge in sample.bridges
-        if _bridge(bridge, sample.now_us).state is State.UP
-        for connection in bridge.connections
-        for name, reason in connection.refused.items()
-    }
+def _unheard(sample: Sample) -> Mapping[str, str]:
+    """Streams that the bridges that are up cannot hear, and why."""
+    unheard: dict[str, str] = {}
+    for bridge in sample.bridges:
+        if _bridge(bridge, sample.now_us).state is not State.UP:
+            continue
+        unheard |= {name: f"not heard: {why}" for name, why in bridge.stream_troubles.items()}
+        for connection in bridge.connections:
+            unheard |= {name: f"refused: {why}" for name, why in connection.refused.items()}
+    return unheard
 
 
 _KINDS = {kind: number for number, kind in enumerate(StreamType)}

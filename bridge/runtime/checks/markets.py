@@ -1,58 +1,40 @@
 """Whether the configured markets exist.
 
 The exchange answers a subscription to a mistyped symbol with silence, so names are compared with
-its list of markets. Not all names are in that list: RFQ-only symbols are left out of it, stock
-streams use bare tickers. Those are not called wrong.
+its list of markets. Not all names are in that list; those are not called wrong.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import httpx
 
-from bridge.contract.streams import Stream, StreamType, parse_stream
+from bridge.contract.streams import Stream, StreamType
 from bridge.runtime.checks.finding import Finding, Level
+from bridge.runtime.markets import PATH, Market, Markets, is_listed_type, read_markets
 from bridge.runtime.nearest import nearest
+from bridge.runtime.patterns import Pattern
 
 SUBJECT = "markets"
-_UNLISTED_TYPES = {
-    StreamType.STOCK_PRICE,
-    StreamType.STOCK_INDICATIVE_QUOTE,
-    StreamType.EXTERNAL_TICKER,
-    StreamType.RFQ_UPDATE,
-}
-_DERIVATIVES_ONLY = {StreamType.MARK_PRICE, StreamType.OPEN_INTEREST}
 
 
-@dataclass(frozen=True, slots=True)
-class Market:
-    """What the list says of a market, as far as it matters here."""
-
-    symbol: str
-    kind: str = ""
-    book_state: str = ""
-
-
-async def look_at_markets(
-    rest_url: str, stream_names: Iterable[str], timeout_s: float
-) -> list[Finding]:
-    """Findings about all market names; an exchange out of reach is no failure."""
+async def fetch_markets(rest_url: str, timeout_s: float) -> Markets | Finding:
+    """The exchange's list, or why it could not be had; out of reach is no failure."""
     try:
-        markets = await _fetch(rest_url, timeout_s)
+        async with httpx.AsyncClient(timeout=timeout_s) as client:
+            reply = await client.get(f"{rest_url}{PATH}")
+            reply.raise_for_status()
+            return read_markets(reply.content)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError) as error:
         reason = str(error) or type(error).__name__
-        return [
-            Finding(
-                Level.NOT_CHECKED,
-                SUBJECT,
-                f"the list at {rest_url} could not be read: {reason}",
-                "a mistyped market would stay silent: check again when the exchange is in reach",
-            )
-        ]
-    return judge_markets([parse_stream(name) for name in stream_names], markets)
+        return Finding(
+            Level.NOT_CHECKED,
+            SUBJECT,
+            f"the list at {rest_url} could not be read: {reason}",
+            "a mistyped market would stay silent: check again when the exchange is in reach",
+        )
 
 
-def judge_markets(streams: Iterable[Stream], markets: Mapping[str, Market]) -> list[Finding]:
+def judge_markets(streams: Iterable[Stream], markets: Markets) -> list[Finding]:
     """One finding for each name that is not listed or not trading, and one for all others."""
     listed, unlisted = _by_listing(streams)
     findings = [finding for symbol in listed for finding in _judge(symbol, listed[symbol], markets)]
@@ -66,46 +48,42 @@ def judge_markets(streams: Iterable[Stream], markets: Mapping[str, Market]) -> l
     return findings
 
 
+def judge_patterns(patterns: Iterable[Pattern], markets: Markets) -> list[Finding]:
+    """What each pattern stands for today."""
+    findings = []
+    for pattern in patterns:
+        count = len(list(pattern.streams(markets)))
+        level = Level.OK if count else Level.WARNING
+        advice = "" if count else "it is filled when the exchange lists such a market"
+        found = f"{pattern.name} fits {count} markets now"
+        findings.append(Finding(level, "patterns", found, advice))
+    return findings
+
+
 def _by_listing(streams: Iterable[Stream]) -> tuple[dict[str, set[StreamType]], list[str]]:
     listed: dict[str, set[StreamType]] = {}
     unlisted: dict[str, None] = {}
     for stream in streams:
-        if not stream.symbol:
-            continue
-        if stream.type in _UNLISTED_TYPES or stream.symbol.endswith("_RFQ"):
-            unlisted[stream.name] = None
-        else:
+        if is_listed_type(stream):
             listed.setdefault(stream.symbol, set()).add(stream.type)
+        elif stream.symbol:
+            unlisted[stream.name] = None
     return listed, list(unlisted)
 
 
-def _judge(symbol: str, types: set[StreamType], markets: Mapping[str, Market]) -> Iterator[Finding]:
+def _judge(symbol: str, types: set[StreamType], markets: Markets) -> Iterator[Finding]:
     market = markets.get(symbol)
     if market is None:
         near = nearest(symbol, markets)
         advice = f"did you mean {' or '.join(near)}?" if near else "look at the exchange's markets"
         yield Finding(Level.WRONG, SUBJECT, f"{symbol} is not listed by the exchange", advice)
         return
-    if market.book_state == "Closed":
+    if market.is_closed:
         found = f"{symbol} is closed for trading"
         yield Finding(Level.WARNING, SUBJECT, found, "expect its streams to be silent")
-    silent = sorted(types & _DERIVATIVES_ONLY)
-    if market.kind == "SPOT" and silent:
+    if silent := sorted(kind for kind in types if not market.has(kind)):
         found = f"{symbol} is a spot market, without {' and '.join(silent)}"
         yield Finding(Level.WARNING, SUBJECT, found, f"use {symbol}_PERP for these")
 
 
-async def _fetch(rest_url: str, timeout_s: float) -> dict[str, Market]:
-    async with httpx.AsyncClient(timeout=timeout_s) as client:
-        reply = await client.get(f"{rest_url}/api/v1/markets")
-        reply.raise_for_status()
-        listing = reply.json()
-    if not isinstance(listing, list) or not listing:
-        raise ValueError("the reply is no list of markets")
-    markets = [_market(each) for each in listing if isinstance(each, dict)]
-    return {market.symbol: market for market in markets}
-
-
-def _market(listed: Mapping[str, object]) -> Market:
-    fields = (listed.get(name) for name in ("symbol", "marketType", "orderBookState"))
-    return Market(*(str(value or "") for value in fields))
+__all__ = ["Market", "fetch_markets", "judge_markets", "judge_patterns"]

@@ -1,7 +1,7 @@
 """How much memory Redis will need, from what is kept. Asks nobody; an estimate, not a limit."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bridge.contract.streams import StreamType, parse_stream
@@ -42,9 +42,9 @@ class Need:
     total_bytes: int | None
 
 
-def memory_needs(config: Config) -> list[Need]:
+def memory_needs(config: Config, names: Iterable[str]) -> list[Need]:
     """One line for each type in use, then the bridge's own."""
-    counts = Counter(parse_stream(name).type.value for name in config.stream_names)
+    counts = Counter(parse_stream(name).type.value for name in names)
     counts |= Counter(gaps=1, quarantine=1)
     return [_need(kind, count, config) for kind, count in counts.items()]
 

@@ -102,7 +102,12 @@ async def test_with_two_connections_no_cut_makes_a_hole(tmp_path: Path, redis_ur
                     await eventually_async(
                         lambda turn=turn: (
                             bridge.log().count("feed_connected") == 4 + turn
-                            and all(each["connected"] for each in bridge.status()["connections"])
+                            and all(
+                                each["connected"]
+                                for each in bridge.status().get(
+                                    "connections", [{"connected": False}]
+                                )
+                            )
                         ),
                         "all four connections are there",
                     )

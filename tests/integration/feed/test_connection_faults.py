@@ -221,10 +221,10 @@ async def test_a_quiet_connection_that_answers_lives(exchange: ScriptedExchange)
     async with hearing_lanes(exchange.url, NAMES) as ears:
         client = await client_of(exchange)
         await eventually_async(lambda: ears.answered, "it is answered")
-        first_us = ears.intake.heard_up_to_us()[LIQUIDATIONS]
+        first_us = ears.intake.deafness.heard_up_to_us()[LIQUIDATIONS]
 
         await eventually_async(
-            lambda: ears.intake.heard_up_to_us()[LIQUIDATIONS] > first_us,
+            lambda: ears.intake.deafness.heard_up_to_us()[LIQUIDATIONS] > first_us,
             "its answers prove that nothing was said",
         )
         assert exchange.open == [client]

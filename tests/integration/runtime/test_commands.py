@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,8 +36,10 @@ def markets_listed(status: int = 200, body: object = LISTED) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            assert self.path == "/api/v1/markets"
-            text = json.dumps(body).encode()
+            path = self.path.partition("?")[0]
+            assert path in ("/api/v1/markets", "/api/v1/time")
+            is_time = path == "/api/v1/time"
+            text = b"%d" % (time.time() * 1000) if is_time else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()

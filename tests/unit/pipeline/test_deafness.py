@@ -1,6 +1,6 @@
 """From when to when nobody was listening."""
 
-from bridge.pipeline.deafness import NOT_RUNNING, UNSUBSCRIBED, Deaf, Deafness
+from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf, Deafness
 
 NOW_US = 1_790_915_531_000_000
 SECOND_US = 1_000_000
@@ -157,6 +157,31 @@ def test_a_stream_that_came_later_is_listened_to_from_its_own_answer() -> None:
     list(deafness.answered(1, at(3)))
 
     assert deafness.heard_up_to_us() == {ORDERS: at(3)}
+
+
+def test_a_stream_that_fell_silent_is_deaf_from_its_own_last_message() -> None:
+    deafness = subject()
+    deafness.hear(1, 30)  # of other streams
+
+    assert deafness.doubted(1, ORDERS, at(12)) == ([ORDERS], [])
+    assert deafness.heard_up_to_us() == {}
+
+    assert list(deafness.answered(1, at(31))) == deaf(12, 31, SILENT)
+
+
+def test_a_stream_that_was_silent_from_the_beginning_is_deaf_since_then() -> None:
+    deafness = subject()
+    deafness.doubted(1, ORDERS, 0)
+
+    assert list(deafness.answered(1, at(31))) == deaf(0, 31, SILENT)
+
+
+def test_silence_on_one_of_two_connections_is_no_deafness() -> None:
+    deafness = subject()
+    deafness.listen(2, 1)
+
+    assert deafness.doubted(1, ORDERS, at(12)) == ([], [])
+    assert list(deafness.answered(1, at(31))) == []
 
 
 def test_what_is_known_can_be_written_down_and_read_again() -> None:

@@ -3,11 +3,14 @@
 import pytest
 
 from bridge.contract.streams import parse_stream
+from bridge.runtime.checks.clock import judge_clock
 from bridge.runtime.checks.finding import Finding, Level, exit_code
-from bridge.runtime.checks.markets import Market, judge_markets
+from bridge.runtime.checks.markets import judge_markets, judge_patterns
 from bridge.runtime.checks.memory import BYTES_PER_ENTRY, Need, memory_needs, total_bytes
 from bridge.runtime.checks.redis_server import judge_info
 from bridge.runtime.config import RETENTION_ENTRIES, Config
+from bridge.runtime.markets import Market
+from bridge.runtime.patterns import parse_pattern
 
 MARKETS = {
     "SOL_USDC": Market("SOL_USDC", "SPOT", "Open"),
@@ -123,7 +126,7 @@ def test_what_is_not_ok_says_what_to_do() -> None:
 
 def test_memory_is_entries_times_bytes_plus_a_floor_for_each_stream() -> None:
     config = Config.model_validate({"streams": ["trade.SOL_USDC", "trade.BTC_USDC"]})
-    needs = memory_needs(config)
+    needs = memory_needs(config, config.stream_names)
     assert needs[0] == Need("trade", 2, 200_000, None, 2 * (200_000 * 130 + 5 * 1024))
     assert [need.kind for need in needs] == ["trade", "gaps", "quarantine"]
     assert total_bytes(needs) == sum(need.total_bytes or 0 for need in needs)
@@ -132,14 +135,17 @@ def test_memory_is_entries_times_bytes_plus_a_floor_for_each_stream() -> None:
 def test_depth_adds_the_snapshots_inside_it() -> None:
     config = Config.model_validate({"streams": ["depth.SOL_USDC"]})
     snapshots = 5 * 1000 * 2 * 26
-    assert memory_needs(config)[0].total_bytes == 200_000 * 160 + 5 * 1024 + snapshots
+    assert (
+        memory_needs(config, config.stream_names)[0].total_bytes
+        == 200_000 * 160 + 5 * 1024 + snapshots
+    )
 
 
 def test_without_a_limit_there_is_no_estimate() -> None:
     config = Config.model_validate(
         {"streams": ["trade.SOL_USDC"], "retention": {"trade": {"max_entries": None}}}
     )
-    assert memory_needs(config)[0] == Need("trade", 1, None, None, None)
+    assert memory_needs(config, config.stream_names)[0] == Need("trade", 1, None, None, None)
 
 
 def test_every_type_that_is_kept_has_a_size() -> None:
@@ -157,3 +163,21 @@ def test_every_type_that_is_kept_has_a_size() -> None:
 )
 def test_the_worst_finding_decides_the_exit_code(found: list[Level], code: int) -> None:
     assert exit_code(Finding(level, "x", "y") for level in found) == code
+
+
+def test_a_pattern_is_counted_and_one_that_fits_nothing_is_warned_of() -> None:
+    patterns = [parse_pattern("trade.*"), parse_pattern("markPrice.*"), parse_pattern("depth.X*")]
+
+    findings = judge_patterns(patterns, MARKETS)
+
+    assert [(finding.level.value, finding.found) for finding in findings] == [
+        ("ok", "trade.* fits 2 markets now"),
+        ("ok", "markPrice.* fits 1 markets now"),
+        ("warning", "depth.X* fits 0 markets now"),
+    ]
+
+
+def test_a_skewed_clock_is_warned_of() -> None:
+    assert judge_clock(-999).level is Level.OK
+    assert judge_clock(3_210).found == "this machine's clock is 3.2 s behind the exchange's"
+    assert judge_clock(-3_210).found == "this machine's clock is 3.2 s ahead of the exchange's"

@@ -1,0 +1,96 @@
+"""The exchange's clock, as far as this side can know it.
+
+Asked for over REST and told by the answer that came quickest of late. Signatures are made with it,
+and what is said about times of the exchange; frames keep the time of this machine. A clock that is
+wrong is reported, not put right: that is the system's business.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from bridge.feed.rest import Rest, RestError
+from bridge.runtime.skew import SKEWED_MS, skew_words
+
+log = structlog.get_logger(__name__)
+
+PATH = "/api/v1/time"  # text: ms since 1970
+EVERY_S = 60.0
+FIRST_EVERY_S = 2.0  # until there are enough to choose from
+KEPT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """How far the exchange's clock is ahead, and how wrong that may be."""
+
+    offset_us: int
+    unsure_us: int
+
+
+class ExchangeClock:
+    """`now_us()` is the exchange's time; this machine's where nothing is known yet.
+
+    `on_learned` runs whenever it has been asked.
+    """
+
+    def __init__(
+        self, rest: Rest, clock_us: Callable[[], int], on_learned: Callable[[], None]
+    ) -> None:
+        self.offset_us: int | None = None
+        self._rest = rest
+        self._clock_us = clock_us
+        self._on_learned = on_learned
+        self._samples: deque[_Sample] = deque(maxlen=KEPT)
+        self._is_skewed = False
+        self._hurry = asyncio.Event()
+
+    def now_us(self) -> int:
+        return self._clock_us() + (self.offset_us or 0)
+
+    def doubt(self) -> None:
+        """Something speaks against what is known: ask now."""
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """Ask again and again, until cancelled."""
+        while True:
+            with suppress(RestError, ValueError):
+                self.learn(await self._ask())
+            self._hurry.clear()
+            pause_s = EVERY_S if len(self._samples) == KEPT else FIRST_EVERY_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._hurry.wait()
+
+    async def _ask(self) -> _Sample:
+        before_us = self._clock_us()
+        body = await self._rest.get(PATH, fresh=True)
+        after_us = self._clock_us()
+        # the answer is cut to the millisecond: half of one more on average
+        exchange_us = int(body) * 1000 + 500
+        return _Sample(exchange_us - (before_us + after_us) // 2, abs(after_us - before_us) // 2)
+
+    def learn(self, sample: _Sample) -> None:
+        """Take the surest of the last few; what contradicts them came after a clock was set."""
+        best = min(self._samples, key=lambda each: each.unsure_us, default=sample)
+        if abs(sample.offset_us - best.offset_us) > sample.unsure_us + best.unsure_us + 50_000:
+            self._samples.clear()
+        self._samples.append(sample)
+        offset_us = min(self._samples, key=lambda each: each.unsure_us).offset_us
+        self.offset_us = offset_us
+        self._report(offset_us / 1000)
+        self._on_learned()
+
+    def _report(self, offset_ms: float) -> None:
+        is_skewed = abs(offset_ms) >= SKEWED_MS
+        if is_skewed != self._is_skewed:
+            if is_skewed:
+                log.warning("clock_skewed", offset_ms=round(offset_ms), found=skew_words(offset_ms))
+            else:
+                log.info("clock_agrees", offset_ms=round(offset_ms))
+        self._is_skewed = is_skewed

@@ -1,0 +1,49 @@
+"""Which streams are to be heard now (pure): names, what patterns stand for, and substitutes.
+
+The exchange's documents name the stream of liquidations in two ways, one for all markets and one
+for each; whichever is refused is heard in the other form.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bridge.contract.streams import Stream, StreamType, parse_stream
+from bridge.runtime.markets import Markets, unlisted
+from bridge.runtime.patterns import Pattern
+
+ALL_LIQUIDATIONS = StreamType.LIQUIDATION.value
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the configuration asks for, and what was refused of it."""
+
+    names: tuple[str, ...]
+    patterns: tuple[Pattern, ...] = ()
+    refused: frozenset[str] = frozenset()
+
+    def streams(self, markets: Markets) -> dict[str, Stream]:
+        """By name, in order."""
+        streams = [parse_stream(name) for name in self.names]
+        streams += [each for pattern in self.patterns for each in pattern.streams(markets)]
+        streams += self._substitutes(markets)
+        return {stream.name: stream for stream in streams}
+
+    def troubles(self, markets: Markets) -> Mapping[str, str]:
+        """Named streams that will stay silent, as far as the list tells, and why."""
+        if not markets:
+            return {}
+        found = {name: unlisted(parse_stream(name), markets) for name in self.names}
+        return {name: why for name, why in found.items() if why}
+
+    def _substitutes(self, markets: Markets) -> Iterable[Stream]:
+        for name in self.refused & {*self.names, *self._from_patterns(markets)}:
+            if name == ALL_LIQUIDATIONS:
+                for market in markets.values():
+                    if market.kind != "SPOT" and not market.is_closed:
+                        yield parse_stream(f"{ALL_LIQUIDATIONS}.{market.symbol}")
+            elif parse_stream(name).type is StreamType.LIQUIDATION:
+                yield parse_stream(ALL_LIQUIDATIONS)
+
+    def _from_patterns(self, markets: Markets) -> set[str]:
+        return {each.name for pattern in self.patterns for each in pattern.streams(markets)}

@@ -1,0 +1,39 @@
+"""Whether this machine's clock agrees with the exchange's: signatures and gap times rest on it."""
+
+import time
+
+import httpx
+
+from bridge.runtime.checks.finding import Finding, Level
+from bridge.runtime.skew import SKEWED_MS, skew_words
+
+SUBJECT = "clock"
+PATH = "/api/v1/time"  # text: ms since 1970
+
+
+async def look_at_clock(rest_url: str, timeout_s: float) -> Finding:
+    """One finding; an exchange out of reach is no failure."""
+    try:
+        async with httpx.AsyncClient(timeout=timeout_s) as client:
+            await client.get(f"{rest_url}{PATH}")  # opens the connection, which takes its time
+            before_ms = time.time() * 1000
+            reply = await client.get(f"{rest_url}{PATH}", params={"_": str(before_ms)})
+            after_ms = time.time() * 1000
+            reply.raise_for_status()
+            exchange_ms = float(reply.text)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError) as error:
+        reason = str(error) or type(error).__name__
+        return Finding(Level.NOT_CHECKED, SUBJECT, f"the exchange's time is not known: {reason}")
+    return judge_clock(exchange_ms - (before_ms + after_ms) / 2)
+
+
+def judge_clock(offset_ms: float) -> Finding:
+    """`offset_ms`: how far the exchange's clock is ahead of this machine's."""
+    if abs(offset_ms) < SKEWED_MS:
+        return Finding(Level.OK, SUBJECT, "agrees with the exchange's to a second")
+    return Finding(
+        Level.WARNING,
+        SUBJECT,
+        skew_words(offset_ms),
+        "set it right (NTP); signatures are made with the exchange's time until then",
+    )

@@ -1,0 +1,72 @@
+"""The exchange's list of markets, and what can be heard of each (pure)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.contract.streams import Stream, StreamType
+from bridge.runtime.nearest import nearest
+
+PATH = "/api/v1/markets"
+# Not all that can be heard is listed: RFQ-only symbols are left out, stock streams use tickers.
+_UNLISTED = {
+    StreamType.STOCK_PRICE,
+    StreamType.STOCK_INDICATIVE_QUOTE,
+    StreamType.EXTERNAL_TICKER,
+    StreamType.RFQ_UPDATE,
+}
+_DERIVATIVES_ONLY = {StreamType.MARK_PRICE, StreamType.OPEN_INTEREST}
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What the list says of a market, as far as it matters here."""
+
+    symbol: str
+    kind: str = ""
+    book_state: str = ""
+
+    @property
+    def is_closed(self) -> bool:
+        return self.book_state == "Closed"
+
+    def has(self, kind: StreamType) -> bool:
+        """Is there such a stream of this market?"""
+        return self.kind != "SPOT" or kind not in _DERIVATIVES_ONLY
+
+
+Markets = Mapping[str, Market]
+
+
+def read_markets(body: bytes) -> dict[str, Market]:
+    """The markets by symbol. Raises ValueError where the body is no such list, or empty."""
+    listing = json.loads(body)
+    if not isinstance(listing, list) or not listing:
+        raise ValueError("the reply is no list of markets")
+    markets = [_market(each) for each in listing if isinstance(each, dict)]
+    return {market.symbol: market for market in markets if market.symbol}
+
+
+def is_listed_type(stream: Stream) -> bool:
+    """Does the list tell whether this stream's market exists?"""
+    is_unlisted = stream.type in _UNLISTED or stream.symbol.endswith("_RFQ")
+    return bool(stream.symbol) and not is_unlisted
+
+
+def unlisted(stream: Stream, markets: Markets) -> str:
+    """Why this stream will stay silent, as far as the list tells; empty where it should speak."""
+    if not is_listed_type(stream):
+        return ""
+    market = markets.get(stream.symbol)
+    if market is None:
+        near = nearest(stream.symbol, markets)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        return f"{stream.symbol} is not listed by the exchange{hint}"
+    if not market.has(stream.type):
+        return f"{stream.symbol} is a spot market, without {stream.type.value}"
+    return f"{stream.symbol} is closed for trading" if market.is_closed else ""
+
+
+def _market(listed: Mapping[str, object]) -> Market:
+    fields = (listed.get(name) for name in ("symbol", "marketType", "orderBookState"))
+    return Market(*(str(value or "") for value in fields))

@@ -1,0 +1,251 @@
+"""Streams that come, go, fall silent, are mistyped or refused, while a bridge runs."""
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import redis
+import yaml
+
+from tests.support.bridge_run import BridgeRun, entries, running_bridge
+from tests.support.eventually import eventually_async
+from tests.support.orders import order, ticked
+from tests.support.simulator_process import RunningSimulator, running_simulator
+
+MARKET, PERP = "SOL_USDC", "SOL_USDC_PERP"
+QUICK = {"reconnect_initial_s": 0.05, "reconnect_max_s": 0.5, "markets_every_s": 0.2}
+
+
+def urls(exchange: RunningSimulator, **settings: object) -> dict[str, object]:
+    return {"ws_url": exchange.ws_url, "rest_url": exchange.rest_url, **QUICK, **settings}
+
+
+def client_of(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, decode_responses=True)
+
+
+def gaps(client: redis.Redis, stream: str) -> list[str]:
+    return [each["cause"] for _, each in entries(client, stream) if each["type"] == "gap"]
+
+
+def rewrite(folder: Path, **sections: object) -> None:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
+
+
+def streams_of(bridge: BridgeRun) -> Mapping[str, Any]:
+    streams: Mapping[str, Any] = bridge.status().get("streams", {})
+    return streams
+
+
+async def grows(client: redis.Redis, stream: str, more: int = 3) -> None:
+    wanted = client.xlen(stream) + more
+    await eventually_async(lambda: client.xlen(stream) >= wanted, f"{stream} grows")
+
+
+async def test_a_pattern_follows_listings_and_delistings(tmp_path: Path, redis_url: str) -> None:
+    client = client_of(redis_url)
+    markets = ["--market", MARKET, "--market", "ETH_USDC"]
+    async with running_simulator("--rate", "200", *markets) as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, ["trade.*", "ticker.*_USDC"], exchange=urls(exchange)
+    ) as bridge:  # fmt: skip
+        for stream in (f"trade.{MARKET}", "trade.ETH_USDC", f"ticker.{MARKET}"):
+            await grows(client, stream)
+        await order(exchange, "list", symbol="WIF_USDC")
+        await grows(client, "trade.WIF_USDC")
+        await grows(client, "ticker.WIF_USDC", 1)
+        await order(exchange, "delist", symbol="ETH_USDC")
+        await eventually_async(
+            lambda: "retired_us" in str(client.hget("bridge:streams", "trade.ETH_USDC")),
+            "the registry says that it is not heard any more",
+        )
+        await grows(client, f"trade.{MARKET}")
+
+        assert "trade.ETH_USDC" not in streams_of(bridge)
+        assert client.xlen("trade.ETH_USDC") > 0
+        assert bridge.log().count("feed_connected") == 1
+        assert client.xlen("bridge:quarantine") == 0
+        assert "Traceback" not in bridge.log()
+
+
+async def test_a_hangup_changes_streams_without_dropping_a_connection(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    before = [f"trade.{MARKET}", f"ticker.{MARKET}"]
+    after = [f"trade.{MARKET}", f"depth.{MARKET}", f"ticker.{PERP}"]
+    async with running_simulator("--rate", "200") as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, before, exchange=urls(exchange)
+    ) as bridge:  # fmt: skip
+        for stream in before:
+            await grows(client, stream, 2)
+        rewrite(tmp_path, streams=after, retention={"depth": {"max_entries": 123_456}})
+        bridge.process.send_signal(signal.SIGHUP)
+        for stream in after:
+            await grows(client, stream, 2)
+        await eventually_async(lambda: set(streams_of(bridge)) >= set(after), "status has them")
+        left = client.xlen(before[1])
+        await ticked(exchange, before[1], 2)
+        await grows(client, f"ticker.{PERP}", 1)
+
+        assert before[1] not in streams_of(bridge)
+        assert client.xlen(before[1]) == left
+        assert bridge.log().count("feed_connected") == 1
+        assert gaps(client, f"trade.{MARKET}") == ["start"]
+
+        rewrite(tmp_path, streams=before)
+        bridge.process.send_signal(signal.SIGHUP)
+        await eventually_async(
+            lambda: gaps(client, before[1]) == ["unsubscribed"], "what was not heard is marked"
+        )
+        assert await bridge.stop() == 0
+        assert '"left": 0' in bridge.log().splitlines()[-1]
+
+
+async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_goes_on(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    async with running_simulator("--rate", "200") as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, [f"trade.{MARKET}"], exchange=urls(exchange)
+    ) as bridge:  # fmt: skip
+        await grows(client, f"trade.{MARKET}")
+        for streams, told in (
+            (["trad.SOL_USDC"], "did you mean trade.SOL_USDC?"),
+            ([], "is empty"),
+            (["account.orderUpdate"], "needs a restart"),
+        ):
+            rewrite(tmp_path, streams=streams)
+            bridge.process.send_signal(signal.SIGHUP)
+            await eventually_async(lambda told=told: told in bridge.log(), f"{told} is said")
+        rewrite(tmp_path, streams=[f"trade.{MARKET}"], publish={"hold_s": 9.0})
+        bridge.process.send_signal(signal.SIGHUP)
+        await eventually_async(lambda: '"publish.hold_s"' in bridge.log(), "what must wait is said")
+        await grows(client, f"trade.{MARKET}")
+
+        assert bridge.log().count("config_refused") == 3
+        assert "Traceback" not in bridge.log()
+
+
+async def test_a_mistyped_market_is_said_with_the_right_one_and_is_no_health(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    async with running_simulator("--rate", "200") as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, ["trade.SOL_USDC", "trade.SOL_USCD"],
+        exchange=urls(exchange),
+    ) as bridge:  # fmt: skip
+        await eventually_async(
+            lambda: bridge.status().get("stream_troubles"), "the trouble is in the status"
+        )
+        (trouble,) = bridge.status()["stream_troubles"].items()
+        await grows(client, "trade.SOL_USDC")
+
+        assert trouble[0] == "trade.SOL_USCD"
+        assert trouble[1].startswith(
+            "SOL_USCD is not listed by the exchange; did you mean SOL_USDC"
+        )
+        assert bridge.log().count("stream_not_listed") == 1
+
+
+async def test_a_subscription_that_the_exchange_forgot_is_found_and_renewed(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    stream = f"markPrice.{PERP}"
+    async with running_simulator("--rate", "200") as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, [stream, f"trade.{PERP}"],
+        exchange=urls(exchange, silence_s=6),
+    ) as bridge:  # fmt: skip
+        await grows(client, stream, 2)
+        await order(exchange, "forget", stream=stream)
+        await eventually_async(lambda: gaps(client, stream), "the silence is marked")
+        await grows(client, stream, 3)
+
+        assert gaps(client, stream) == ["silent"]
+        assert bridge.log().count("feed_connected") == 1  # asking once more was enough
+        assert gaps(client, f"trade.{PERP}") == ["start"]
+
+
+async def test_a_stream_that_stays_silent_gets_another_connection(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    stream = f"ticker.{MARKET}"
+    async with running_simulator("--rate", "200") as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, [stream, f"trade.{MARKET}"],
+        exchange=urls(exchange, silence_s=6),
+    ) as bridge:  # fmt: skip
+        await grows(client, stream, 2)
+        await order(exchange, "stall", stream=stream, connection=1)
+        await eventually_async(lambda: "stream_silent" in bridge.log(), "it is silent")
+        await eventually_async(lambda: "feed_replaced" in bridge.log(), "it is heard elsewhere")
+        await grows(client, stream, 2)
+        await eventually_async(lambda: "stream_heard_again" in bridge.log(), "it speaks")
+        await eventually_async(
+            lambda: not bridge.status()["stream_troubles"], "the trouble is over"
+        )
+
+        assert "silent" in gaps(client, stream)
+        assert gaps(client, f"trade.{MARKET}") == ["start"]
+
+
+async def test_a_market_that_is_quiet_is_not_called_silent(tmp_path: Path, redis_url: str) -> None:
+    client = client_of(redis_url)
+    ledger = tmp_path / "ledger.jsonl"
+
+    def is_looked_into() -> bool:
+        return ledger.read_text().count("/api/v1/depth?symbol=SOL_USDC&limit=5") >= 8
+
+    async with running_simulator(
+        "--events", "100", "--rate", "100", ledger=ledger
+    ) as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, [f"depth.{MARKET}", f"bookTicker.{MARKET}"],
+        exchange=urls(exchange, silence_s=1),
+    ) as bridge:  # fmt: skip
+        await eventually_async(is_looked_into, "both streams were looked into twice")
+
+        assert client.xlen(f"depth.{MARKET}") > 1
+        assert "stream_silent" not in bridge.log()
+        assert gaps(client, f"bookTicker.{MARKET}") == []
+
+
+async def test_liquidations_that_are_refused_are_heard_in_the_other_form(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    async with running_simulator("--rate", "500") as exchange:
+        await order(exchange, "reject", stream="liquidation", code=4006)
+        async with running_bridge(
+            tmp_path, exchange.ws_url, redis_url, ["liquidation", f"trade.{PERP}"],
+            exchange=urls(exchange),
+        ) as bridge:  # fmt: skip
+            await eventually_async(
+                lambda: f"liquidation.{PERP}" in streams_of(bridge), "each market is asked for"
+            )
+            await eventually_async(
+                lambda: client.xlen(f"liquidation.{PERP}"), "liquidations come", 40
+            )
+            assert bridge.status()["stream_troubles"] == {}
+
+
+async def test_a_skewed_clock_is_reported_and_signatures_hold(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    async with running_simulator("--rate", "300") as exchange:
+        await order(exchange, "clock_skew", ms=30_000)
+        async with running_bridge(
+            tmp_path, exchange.ws_url, redis_url, ["account.orderUpdate"], exchange=urls(exchange)
+        ) as bridge:  # fmt: skip
+            await eventually_async(
+                lambda: any(each["type"] == "orderAccepted"
+                            for _, each in entries(client, "account.orderUpdate")),
+                "private messages come",
+            )  # fmt: skip
+            await eventually_async(lambda: bridge.status()["clock_offset_us"], "it is measured")
+
+            assert 29_000_000 < bridge.status()["clock_offset_us"] < 31_000_000
+            assert '"clock_skewed"' in bridge.log()
+            assert not any(each["refused"] for each in bridge.status()["connections"])
