@@ -13,6 +13,7 @@ one worker has the stream, and its `state`, all levels, moves with the position.
 
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import aclosing
 from decimal import Decimal
@@ -49,7 +50,7 @@ class Check:
         self.checked = checked
         self.differing = differing
         self.since = ""  # the ticker's entry ID to go on from
-        self._noted: dict[int, Best] = {}
+        self._noted: OrderedDict[int, Best] = OrderedDict()
         self._newest = -1
 
     def note(self, update_id: int, entry_id: str, best: Best) -> None:
@@ -59,7 +60,7 @@ class Check:
         self._noted[update_id] = best
         self._newest = update_id
         if len(self._noted) > _REMEMBERED:
-            del self._noted[next(iter(self._noted))]
+            self._noted.popitem(last=False)
 
     def seen(self, entry_id: str) -> None:
         """The ticker's next entry is the one to go on with."""
