@@ -31,7 +31,7 @@ from consumers.orderbook import Best, OrderBook
 _log = structlog.get_logger()
 
 TOPS_KEPT = 10_000  # entries of the derived stream
-_REMEMBERED = 2_000  # update ids that can still be compared
+_REMEMBERED = 200  # update ids that can still be compared: a sample, so that it costs little
 _NO_LEVELS = ("about", "check", "top")  # in the state, beside all levels
 
 
@@ -49,15 +49,13 @@ class Check:
     def __init__(self, checked: int = 0, differing: int = 0) -> None:
         self.checked = checked
         self.differing = differing
-        self.since = ""  # the ticker's entry ID to go on from
-        self._noted: OrderedDict[int, Best] = OrderedDict()
+        self._noted: OrderedDict[int, tuple[int, Best]] = OrderedDict()  # update id → ms, prices
         self._newest = -1
+        self._next = EntryId(0, 0)  # the ticker's entry to go on with
 
     def note(self, update_id: int, entry_id: str, best: Best) -> None:
         """The book's best prices after this update."""
-        if not self._noted and not self.since:
-            self.since = f"{EntryId.parse(entry_id).ms}-0"
-        self._noted[update_id] = best
+        self._noted[update_id] = EntryId.parse(entry_id).ms, best
         self._newest = update_id
         if len(self._noted) > _REMEMBERED:
             self._noted.popitem(last=False)
@@ -65,7 +63,14 @@ class Check:
     def seen(self, entry_id: str) -> None:
         """The ticker's next entry is the one to go on with."""
         ms, seq = EntryId.parse(entry_id)
-        self.since = f"{ms}-{seq + 1}"
+        self._next = EntryId(ms, seq + 1)
+
+    def start(self) -> str:
+        """The ticker's first entry that may be of use; empty where nothing is noted."""
+        if not self._noted:
+            return ""
+        oldest_ms, _ = next(iter(self._noted.values()))
+        return str(max(self._next, EntryId(oldest_ms, 0)))
 
     def is_ahead(self, ticker: BookTicker) -> bool:
         """Whether the ticker has come to where the book has not: to be asked again later."""
@@ -81,10 +86,11 @@ class Check:
             _level(ticker.ask_price, ticker.ask_quantity),
         )
         self.checked += 1
-        if all(_same(ours, theirs) for ours, theirs in zip(noted, said, strict=True)):
+        _, best = noted
+        if all(_same(ours, theirs) for ours, theirs in zip(best, said, strict=True)):
             return None
         self.differing += 1
-        return Difference(ticker.update_id, noted, said)
+        return Difference(ticker.update_id, best, said)
 
 
 class Book(Consumer):
@@ -185,11 +191,12 @@ class Book(Consumer):
 
     async def _compare(self) -> None:
         """With the tickers that came since the last time; no ticker, no check."""
-        if not self._check.since:
+        start = self._check.start()
+        if not start:
             return
         stream = f"{StreamType.BOOK_TICKER}.{self._symbol}"
         try:
-            async with aclosing(aiter(read(stream, self._check.since, of=BookTicker))) as tickers:
+            async with aclosing(aiter(read(stream, start, of=BookTicker))) as tickers:
                 async for delivery in tickers:
                     if self._check.is_ahead(delivery.event):
                         break

@@ -198,6 +198,7 @@ def test_the_book_checks_itself_against_the_ticker_and_says_what_differs(bench: 
     )
     for n in range(11, 20):
         change(n)
+    bench.until(lambda: bench.redis.hget(key, "update_id") == "19")
     bench.register("bookTicker.SOL_USDC")
     for n in (10, 15, 19, 20):
         bid = "77.0" if n == 19 else f"{n}.000"
@@ -205,10 +206,14 @@ def test_the_book_checks_itself_against_the_ticker_and_says_what_differs(bench: 
             "bookTicker.SOL_USDC",
             {f"{(START_US + n * 1000) // 1000}-0": book_ticker(n, bid, "900.0")},
         )
-    numbers = iter(range(20, 10_000))
+    last = 19
 
     def checked(count: str) -> bool:
-        change(next(numbers))
+        """A check is made with an update: one after the other, as the worker takes them."""
+        nonlocal last
+        if bench.redis.hget(key, "update_id") == str(last):
+            last += 1
+            change(last)
         return bench.redis.hget(key, "checked") == count
 
     bench.until(lambda: checked("4"))

@@ -252,19 +252,21 @@ def test_the_check_compares_as_numbers_at_the_same_update_id_only() -> None:
 
 def test_the_check_waits_for_the_book_and_goes_on_where_it_was() -> None:
     check = Check()
+    assert check.start() == ""
     check.note(10, "5-100", (None, None))
-    assert check.since == "5-0"
+    assert check.start() == "5-0"
     assert check.is_ahead(ticker(11, None, None))
     assert not check.is_ahead(ticker(10, None, None))
     check.seen("5-7000")
     check.note(11, "9-110", (None, None))
-    assert check.since == "5-7001"
+    assert check.start() == "5-7001"
 
 
 def test_what_the_check_remembers_is_bounded() -> None:
     check = Check()
     for update_id in range(5000):
-        check.note(update_id, f"1-{update_id}0", (None, None))
+        check.note(update_id, f"{update_id}-{update_id}0", (None, None))
+    assert check.start() == "4800-0"  # older tickers are of no use any more
     assert check.compare(ticker(0, None, None)) is None
     assert check.checked == 0
     check.compare(ticker(4999, None, None))
