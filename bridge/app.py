@@ -31,6 +31,7 @@ from bridge.journal.owner import Owner
 from bridge.journal.segments import SegmentWriter
 from bridge.pipeline.intake import Intake, Line
 from bridge.pipeline.peers import BEHIND_US, Word
+from bridge.publish.durability import Durability
 from bridge.publish.heartbeat import Far, Heartbeat
 from bridge.publish.publisher import Limits, Publisher, PublishSettings
 from bridge.publish.wire import Target
@@ -59,6 +60,12 @@ def limits_of(config: Config, stream: Stream) -> Limits:
         max_entries=str(keep.max_entries).encode() if keep.max_entries else b"",
         max_age_ms=str(keep.max_age_s * 1000).encode() if keep.max_age_s else b"",
     )
+
+
+def durability_of(config: Config) -> Durability:
+    """When an entry counts as published."""
+    wanted = config.publish.durability
+    return Durability(wanted.level, wanted.replicas, wanted.timeout_s)
 
 
 class _Ears:
@@ -154,6 +161,7 @@ class Bridge(_Ears):
                 connect_timeout_s=config.redis.connect_timeout_s,
                 command_timeout_s=config.redis.command_timeout_s,
                 account_fingerprint=self._account,
+                durability=durability_of(config),
             ),
             lambda stream: limits_of(self._config, stream),
             now_us,

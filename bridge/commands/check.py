@@ -123,6 +123,7 @@ async def _look_at_redis(config: Config) -> list[Finding]:
         connect_timeout_s=config.redis.connect_timeout_s,
         command_timeout_s=config.redis.command_timeout_s,
         needed=total_bytes(memory_needs(config, config.stream_names)),
+        durability=config.publish.durability,
     )
 
 

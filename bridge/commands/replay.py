@@ -15,7 +15,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from bridge.app import limits_of
+from bridge.app import durability_of, limits_of
 from bridge.commands.journal import moment_us
 from bridge.contract.streams import BadStreamName, Stream, parse_stream
 from bridge.errors import ConfigError
@@ -184,6 +184,7 @@ def _publisher(config: Config, intake: Intake, clock: _JournalClock) -> Publishe
         connect_timeout_s=config.redis.connect_timeout_s,
         command_timeout_s=config.redis.command_timeout_s,
         account_fingerprint="",
+        durability=durability_of(config),
     )
     return Publisher(
         intake,

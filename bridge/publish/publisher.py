@@ -20,6 +20,7 @@ from bridge.pipeline.intake import Intake, Line
 from bridge.pipeline.items import Item
 from bridge.pipeline.unnumbered import Tail, TailWanted, UnnumberedLine, identify
 from bridge.publish.append import SCRIPT, pack_append, read_answer
+from bridge.publish.durability import Durability, DurableWire
 from bridge.publish.registry import check_claim, pack_claim, pack_registration
 from bridge.publish.wire import Reply, Target, Wire, WireLost, open_wire, pack
 from bridge.runtime.backoff import Backoff
@@ -56,6 +57,7 @@ class PublishSettings:
     connect_timeout_s: float
     command_timeout_s: float
     account_fingerprint: str  # empty: no private streams
+    durability: Durability
 
 
 class Publisher:
@@ -90,6 +92,7 @@ class Publisher:
         self._redeem_at_us = 0
         self._look_at_us = 0
         self.trouble = "not connected yet"  # empty while Redis answers
+        self._durable = DurableWire(settings.durability, settings.key_prefix, self._tell)
         self.newest_us = 0  # when Redis last acknowledged something
 
     def wake(self) -> None:
@@ -169,8 +172,14 @@ class Publisher:
             return
         self._before_send()
         packed = b"".join([self._pack(line, items) for line, items in batch])
-        replies = await wire.call(packed, len(batch), self._settings.command_timeout_s)
+        timeout_s = self._settings.command_timeout_s
+        replies = await wire.call(packed, len(batch), timeout_s)
+        if self._durable.is_asked and not _all_refused(replies):
+            await self._durable.reach(wire, timeout_s)
         await self._settle(wire, batch, replies)
+
+    def _tell(self, trouble: str) -> None:
+        self.trouble = trouble
 
     def _take(self, now_us: int) -> list[tuple[Line, Sequence[Item]]]:
         batch: list[tuple[Line, Sequence[Item]]] = []
@@ -300,6 +309,8 @@ class Publisher:
         prefix, owner = self._settings.key_prefix, self._settings.account_fingerprint
         timeout_s = self._settings.command_timeout_s
         _refuse_errors(await wire.call(pack_registration(prefix, streams), 1, timeout_s))
+        if self._durable.is_asked:
+            await self._durable.reach(wire, timeout_s)
         if owner:
             replies = await wire.call(pack_claim(prefix, owner), 2, timeout_s)
             _refuse_errors(replies)
@@ -314,6 +325,10 @@ class Publisher:
 
     def _lines(self) -> list[Line]:
         return list(self._intake.every_line())
+
+
+def _all_refused(replies: Sequence[Reply]) -> bool:
+    return all(isinstance(reply, hiredis.ReplyError) for reply in replies)
 
 
 def _refuse_errors(replies: Sequence[Reply]) -> None:

@@ -126,6 +126,18 @@ class Redis(Section):
         return self.url == EMBEDDED
 
 
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class Durability(Section):
+    """What counts as published: in the primary's memory, on so many replicas, or on its disk."""
+
+    level: Annotated[Literal["memory", "replica", "fsynced"], BeforeValidator(_lower)] = "memory"
+    replicas: Annotated[int, Field(ge=1, le=16)] = 1
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+
+
 class Publish(Section):
     """How much is sent at once, held back, and kept while Redis is away."""
 
@@ -134,6 +146,7 @@ class Publish(Section):
     repair_s: PositiveFloat = 30.0
     buffer_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
     drain_s: PositiveFloat = 5
+    durability: Durability = Durability()
 
 
 class Snapshots(Section):
@@ -202,10 +215,6 @@ class Embedded(Section):
     data_dir: Path = Path("data/redis")
     port: Annotated[int, Field(ge=0, le=65_535)] = 6379
     maxmemory_mb: PositiveInt | None = None
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
 
 
 class Log(Section):

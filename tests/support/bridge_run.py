@@ -36,12 +36,20 @@ class BridgeRun:
     """One running bridge: its log so far, its status, its stopping."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], log: Path, client: redis.Redis, instance: str
+        self, process: subprocess.Popen[bytes], log: Path, redis_url: str, instance: str
     ) -> None:
         self.process = process
         self.instance = instance
         self._log = log
-        self._client = client
+        self._client = redis.Redis.from_url(redis_url, decode_responses=True)
+
+    def look_at(self, redis_url: str) -> None:
+        """The bridge's status is to be found there from now on."""
+        self.close()
+        self._client = redis.Redis.from_url(redis_url, decode_responses=True)
+
+    def close(self) -> None:
+        self._client.close()
 
     def log(self) -> str:
         return self._log.read_text()
@@ -74,6 +82,7 @@ async def running_bridge(
     keys: Mapping[str, str] = DEMO_KEYS,
     command: str = "run",
     instance: str = "test",
+    look_url: str = "",
     **sections: Mapping[str, object],
 ) -> AsyncIterator[BridgeRun]:
     """`python -m bridge run` (or `record`) with this configuration, until the block ends."""
@@ -102,14 +111,15 @@ async def running_bridge(
             stdout=output,
             stderr=output,
         )
-    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    # where the bridge goes by a proxy on this very loop, we must not
+    run = BridgeRun(process, log, look_url or redis_url, instance)
     try:
-        yield BridgeRun(process, log, client, instance)
+        yield run
     finally:
         if process.poll() is None:
             process.kill()
         await asyncio.to_thread(process.wait)
-        client.close()
+        run.close()
 
 
 def entries(client: redis.Redis, stream: str) -> list[tuple[str, dict[str, str]]]:

@@ -12,7 +12,7 @@ from tests.support.eventually import eventually_async
 from tests.support.redis_server import RedisServer
 from tests.support.simulator_process import RunningSimulator, running_simulator
 
-LIMIT_S = 60.0  # several processes on a machine that may be busy
+LIMIT_S = 120.0  # several processes on a machine that may be busy
 STREAMS: Sequence[object] = (
     {"types": ["trade", "depth", "depth.200ms", "bookTicker", "ticker"], "markets": ["SOL_USDC"]},
     "markPrice.SOL_USDC_PERP",
@@ -52,6 +52,7 @@ class Pair:
                 self._urls.get(name, self.server.url),
                 STREAMS,
                 instance=name,
+                look_url=self.server.url,
                 retention=KEEP_ALL,
             )
         )

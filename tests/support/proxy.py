@@ -24,6 +24,11 @@ class Proxy:
         self.refuses = False
         self.replies_lost = 0
 
+    def lead_to(self, port: int) -> None:
+        """New connections go to another server of this machine; the old ones end."""
+        self._target = (self._target[0], port)
+        self.cut()
+
     def lose_reply(self, count: int = 1) -> None:
         self._lose += count
 

@@ -42,8 +42,10 @@ class RedisServer:
         password: str | None = None,
         appendonly: bool = False,
         options: tuple[str, ...] = (),
+        binary: Path | None = None,
     ) -> None:
         self.folder = folder
+        self._binary = binary
         self.port = free_port()
         self.password = password
         self._options = ("--appendonly", "yes" if appendonly else "no", *options)
@@ -70,7 +72,7 @@ class RedisServer:
         log = (self.folder / "server.log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                [str(find_server_binary()), *self._arguments()],
+                [str(self._binary or find_server_binary()), *self._arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -136,11 +138,17 @@ class RedisServer:
 
 @contextlib.contextmanager
 def running_redis(
-    *, password: str | None = None, appendonly: bool = False, options: tuple[str, ...] = ()
+    *,
+    password: str | None = None,
+    appendonly: bool = False,
+    options: tuple[str, ...] = (),
+    binary: Path | None = None,
 ) -> Iterator[RedisServer]:
     """A server of one test's own, gone at the end whatever the test did to it."""
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
-    server = RedisServer(folder, password=password, appendonly=appendonly, options=options)
+    server = RedisServer(
+        folder, password=password, appendonly=appendonly, options=options, binary=binary
+    )
     try:
         server.start()
         yield server

@@ -13,17 +13,29 @@ from redis import exceptions
 from redis.asyncio import Redis
 
 from bridge.runtime.checks.finding import Finding, Level
+from bridge.runtime.config import Durability
 from bridge.runtime.masking import masked_text, masked_url
 from bridge.runtime.redis_client import connect
 
 SUBJECT = "redis"
+MEANING = {
+    "memory": "in the memory of the primary",
+    "replica": "on replicas too",
+    "fsynced": "on the disk of the primary",
+}
 OLDEST_VERSION = (6, 2)
 _SCRIPT = "return redis.call('XADD', KEYS[1], '*', 'a', ARGV[1])"
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
 async def look_at_redis(
-    url: str, *, key_prefix: str, connect_timeout_s: float, command_timeout_s: float, needed: int
+    url: str,
+    *,
+    key_prefix: str,
+    connect_timeout_s: float,
+    command_timeout_s: float,
+    needed: int,
+    durability: Durability,
 ) -> list[Finding]:
     """All findings about the server; `needed` is the memory that retention allows, in bytes."""
     client = connect(
@@ -41,6 +53,7 @@ async def look_at_redis(
         return [
             Finding(Level.OK, SUBJECT, f"{masked_url(url)} answers"),
             *(judge_info(info, needed) if info else [_no_info()]),
+            *(judge_durability(info, durability) if info else []),
             *await _look_at_rights(client, key_prefix),
         ]
 
@@ -87,6 +100,24 @@ def judge_info(info: Mapping[str, Any], needed: int) -> list[Finding]:
         _eviction(str(info.get("maxmemory_policy", ""))),
         *_memory(int(info.get("maxmemory", 0)), needed),
     ]
+
+
+def judge_durability(info: Mapping[str, Any], wanted: Durability) -> list[Finding]:
+    """Whether the server can do what `publish.durability` asks of it."""
+    if wanted.level == "replica":
+        there = int(info.get("connected_slaves", 0))
+        if there < wanted.replicas:
+            found = f"{there} of {wanted.replicas} replicas are there: nothing would be published"
+            return [_problem(found, "connect replicas, or choose memory", "durability")]
+    if wanted.level == "fsynced":
+        numbers = [int(part) for part in str(info.get("redis_version", "")).split(".")[:2] if part]
+        if numbers < [7, 2]:
+            advice = "use Redis 7.2 or newer, or Valkey, or choose replica or memory"
+            return [_problem("this server has no WAITAOF", advice, "durability")]
+        if not info.get("aof_enabled"):
+            found = "fsynced needs the append-only file, which is off"
+            return [_problem(found, "redis-cli CONFIG SET appendonly yes", "durability")]
+    return [Finding(Level.OK, "durability", f"published means: {MEANING[wanted.level]}")]
 
 
 def _version(info: Mapping[str, Any]) -> Finding:

@@ -1,5 +1,7 @@
 """What the checks judge: markets, a server's INFO, memory, and the exit code of it all."""
 
+from typing import Literal
+
 import pytest
 
 from bridge.contract.streams import parse_stream
@@ -7,8 +9,8 @@ from bridge.runtime.checks.clock import judge_clock
 from bridge.runtime.checks.finding import Finding, Level, exit_code
 from bridge.runtime.checks.markets import judge_markets, judge_patterns
 from bridge.runtime.checks.memory import BYTES_PER_ENTRY, Need, memory_needs, total_bytes
-from bridge.runtime.checks.redis_server import judge_info
-from bridge.runtime.config import RETENTION_ENTRIES, Config
+from bridge.runtime.checks.redis_server import judge_durability, judge_info
+from bridge.runtime.config import RETENTION_ENTRIES, Config, Durability
 from bridge.runtime.markets import Market
 from bridge.runtime.patterns import parse_pattern
 
@@ -109,6 +111,33 @@ def test_each_dangerous_setting_has_its_finding(
     changed: dict[str, object], subject: str, level: str
 ) -> None:
     assert levels(**changed)[subject] == level
+
+
+@pytest.mark.parametrize(
+    ("level", "changed", "found"),
+    [
+        ("memory", {}, "published means: in the memory of the primary"),
+        ("replica", {"connected_slaves": 2}, "published means: on replicas too"),
+        (
+            "replica",
+            {"connected_slaves": 1},
+            "1 of 2 replicas are there: nothing would be published",
+        ),
+        ("fsynced", {"redis_version": "7.2.4"}, "published means: on the disk of the primary"),
+        ("fsynced", {"redis_version": "7.0.15"}, "this server has no WAITAOF"),
+        (
+            "fsynced",
+            {"redis_version": "7.2.4", "aof_enabled": 0},
+            "fsynced needs the append-only file, which is off",
+        ),
+    ],
+)
+def test_durability_is_judged_by_what_the_server_can(
+    level: Literal["memory", "replica", "fsynced"], changed: dict[str, object], found: str
+) -> None:
+    [finding] = judge_durability(GOOD_INFO | changed, Durability(level=level, replicas=2))
+    assert finding.found == found
+    assert finding.level.value == "ok" or finding.advice
 
 
 def test_what_is_not_ok_says_what_to_do() -> None:
