@@ -41,6 +41,18 @@ class Ear:
             return 0
         return max(since_us, max(self.newest_us, self.answered_us) - UNSURE_US)
 
+    def stretch(self, name: str) -> "Stretch | None":
+        """What it has heard of this stream, if anything."""
+        until_us = self.heard_until_us(name)
+        return Stretch(self.streams[name], until_us) if until_us else None
+
+
+class Stretch(NamedTuple):
+    """Everything of a stream was heard from then until then."""
+
+    from_us: int
+    to_us: int
+
 
 class Deaf(NamedTuple):
     """Nobody listened to `stream` from `from_us` until `to_us`."""
@@ -65,7 +77,11 @@ class Deafness:
         self.ears: dict[int, Ear] = {}
         self.overlaps = False  # has any stream been heard over two connections at once, ever?
         self._since: dict[str, _Since] = {}
-        self._until: dict[str, int] = {}  # what connections that are gone have heard it up to
+        # Up to here each stream was heard without a break by connections that are gone, or its
+        # breaks are marked; and what they heard further on, behind a break that somebody who still
+        # listens may have heard.
+        self._until: dict[str, int] = {}
+        self._apart: dict[str, list[Stretch]] = {}
         # this process' first hearing (0: what lies before is marked), until marks were told
         self._begun_us: dict[str, int] = {}
 
@@ -86,7 +102,7 @@ class Deafness:
         if ear is None:
             return [], []
         gone = [name for name in ear.streams if name not in set(streams)]
-        left = {name: ear.heard_until_us(name) for name in gone}
+        left = {name: ear.stretch(name) for name in gone}
         ear.streams = {name: ear.streams.get(name, 0) for name in streams}
         self._note_overlaps()
         found = [deaf for name in gone for deaf in self._left(name, left[name], UNSUBSCRIBED)]
@@ -99,9 +115,9 @@ class Deafness:
         ear = self.ears.get(connection)
         if ear is None or not ear.streams.get(name):
             return [], []
-        heard_us = since_us or ear.streams[name]
+        heard = Stretch(ear.streams[name], max(since_us, ear.streams[name]))
         ear.streams[name] = 0
-        found = list(self._left(name, heard_us, SILENT))
+        found = list(self._left(name, heard, SILENT))
         return ([] if self._listeners(name) else [name]), found
 
     def lost(self, connection: int, cause: str) -> tuple[list[str], list[Deaf]]:
@@ -116,9 +132,7 @@ class Deafness:
                 # it was never answered, so what it heard began at an unknown moment
                 self._since.setdefault(name, _Since(ear.newest_us - UNSURE_US, cause))
         found = [
-            deaf
-            for name in ear.streams
-            for deaf in self._left(name, ear.heard_until_us(name), cause)
+            deaf for name in ear.streams for deaf in self._left(name, ear.stretch(name), cause)
         ]
         return [name for name in ear.streams if not self._listeners(name)], found
 
@@ -164,6 +178,7 @@ class Deafness:
         self.ears = {number: ear for number, ear in self.ears.items() if number in kept}
         self._since.clear()
         self._until.clear()
+        self._apart.clear()
         self._begun_us.clear()
 
     def state(self) -> dict[str, object]:
@@ -174,6 +189,7 @@ class Deafness:
             },
             "since": {name: list(known) for name, known in self._since.items()},
             "until": self._until,
+            "apart": {name: [list(each) for each in known] for name, known in self._apart.items()},
         }
 
     def restore(
@@ -194,6 +210,8 @@ class Deafness:
         for name, (since_us, cause) in known.get("since", {}).items():
             self._since[name] = _Since(since_us, cause)
         self._until.update(known.get("until", {}))
+        for name, stretches in known.get("apart", {}).items():
+            self._apart[name] = [Stretch(*each) for each in stretches]
 
     def heard_up_to_us(self) -> dict[str, int]:
         """Each stream that is listened to, and up to when all of it has been heard."""
@@ -219,20 +237,27 @@ class Deafness:
                 covered_us = max(covered_us, ear.heard_until_us(name))
         return covered_us
 
-    def _left(self, name: str, heard_us: int, cause: str) -> Iterator[Deaf]:
-        """One that heard the stream up to then is gone."""
-        if not heard_us:
+    def _left(self, name: str, heard: Stretch | None, cause: str) -> Iterator[Deaf]:
+        """One that heard so much of the stream is gone."""
+        if heard is None:
             return
-        heard_us = max(heard_us, self._until.get(name, 0))
-        self._until[name] = heard_us
-        others = self._listeners(name)
-        if not others:
-            self._since.setdefault(name, _Since(heard_us, cause))
-            return
-        begun_us = min(ear.streams[name] for ear in others)
-        if begun_us > heard_us:
-            self._until[name] = begun_us
-            yield Deaf(name, heard_us, begun_us, cause)
+        apart = sorted([*self._apart.pop(name, ()), heard])
+        begun_us = sorted(ear.streams[name] for ear in self._listeners(name))
+        until_us = self._until.get(name, min([apart[0].from_us, *begun_us[:1]]))
+        while True:
+            while apart and apart[0].from_us <= until_us:
+                until_us = max(until_us, apart.pop(0).to_us)
+            if begun_us and begun_us[0] <= until_us:
+                break  # it may have heard what comes next: that shows when it goes
+            again_us = min([*begun_us[:1], *(stretch.from_us for stretch in apart[:1])], default=0)
+            if not again_us:
+                self._since.setdefault(name, _Since(until_us, cause))
+                break
+            yield Deaf(name, until_us, again_us, cause)
+            until_us = again_us
+        self._until[name] = until_us
+        if apart:
+            self._apart[name] = apart
 
 
 def _before(from_us: int, to_us: int) -> int:

@@ -1,5 +1,10 @@
 """From when to when nobody was listening."""
 
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf, Deafness
 
 NOW_US = 1_790_915_531_000_000
@@ -203,3 +208,69 @@ def test_a_connection_that_is_kept_is_not_forgotten() -> None:
     deafness.forget(keep=[-2])
 
     assert deafness.open_connections() == [-2]
+
+
+def test_a_half_open_connection_does_not_hide_what_was_between_it_and_the_next() -> None:
+    """The one beside it came later and went earlier than the half-open one was given up."""
+    deafness = subject()
+    deafness.hear(1, 5)  # half-open from here on, and nobody knows
+    assert deafness.listen(2, 9) == []
+    list(deafness.answered(2, at(15)))
+    assert deafness.lose(2) == []  # the first may have heard it all
+
+    assert deafness.lose(1) == deaf(4, 9)
+    assert deafness.listen(3, 20) == deaf(14, 20)
+
+
+def test_what_is_heard_apart_can_be_written_down_too() -> None:
+    before = subject()
+    before.hear(1, 5)
+    before.listen(2, 9)
+    list(before.answered(2, at(15)))
+    before.lose(2)
+
+    after = Subject()
+    known = json.loads(json.dumps(before.state()))
+    streams = {str(number): ear.streams for number, ear in before.ears.items()}
+    after.restore(streams, known)
+    assert after.lose(1) == deaf(4, 9)
+
+
+# begin, last answer, end of each connection: in whole seconds, in this order
+lives = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)).map(sorted),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(lives)
+def test_every_moment_is_claimed_by_somebody_or_said_to_be_deaf_and_never_both(
+    lives: list[list[int]],
+) -> None:
+    deafness, found = Subject(), []
+    moments = [
+        (moment, step, number)
+        for number, life in enumerate(lives)
+        for step, moment in enumerate(life)
+    ]
+    claimed = set()
+    for moment, step, number in sorted(moments):
+        if step == 0:
+            found += deafness.listen(number, moment)
+        elif step == 1:
+            list(deafness.answered(number, at(moment)))
+            begin = lives[number][0]
+            claimed |= set(range(begin, max(begin, moment - 1)))
+        else:
+            found += deafness.lose(number)
+    found += deafness.listen(99, 40)
+    said = [second for each in found for second in range(_s(each.from_us), _s(each.to_us))]
+
+    first = min(life[0] for life in lives)
+    assert len(said) == len(set(said))
+    assert set(said) == set(range(first, 40)) - claimed
+
+
+def _s(at_us: int) -> int:
+    return (at_us - NOW_US) // SECOND_US
