@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 FOR_EVER_US = 2**62
+# What was sent so shortly before a connection's end may be lost with it: nobody can tell.
+LOST_WITH_THE_END_US = 1_500_000
 OVER = ("ended", "close", "eof", "reset", "silent")
 
 
@@ -48,13 +50,16 @@ class Connections:
         return sorted(self._ended.values())
 
     def listening(self, stream: str) -> list[Stretch]:
-        """The stretches in which somebody was subscribed and not stalled, joined and in order."""
+        """The stretches in which somebody was subscribed and not stalled, joined and in order. The
+        last moment of each connection does not count.
+        """
         found: list[Stretch] = []
         for (connection, name), stretches in self._subscribed.items():
             if name != stream:
                 continue
             for stretch in stretches:
-                whole = Stretch(stretch.from_us, min(stretch.to_us, self.end_of(connection)))
+                certain_us = self.end_of(connection) - LOST_WITH_THE_END_US
+                whole = Stretch(stretch.from_us, min(stretch.to_us, certain_us))
                 found += _without(whole, self._stalls_of(connection, stream))
         return _joined(found)
 

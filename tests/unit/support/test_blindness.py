@@ -207,19 +207,22 @@ def test_listening_is_what_was_subscribed_and_not_stalled() -> None:
     stall = {"number": 7, "command": {"fault": "stall", "connection": "open"}}
     connections = Connections(
         [
-            {"at_us": 10, "connection": 1, "state": "opened"},
-            {"at_us": 20, "connection": 1, "subscribed": TICKER},
-            {"at_us": 30, "fault": stall, "state": "began"},
-            {"at_us": 35, "connection": 2, "state": "opened"},
-            {"at_us": 38, "connection": 2, "subscribed": TICKER},
-            {"at_us": 40, "fault": stall, "state": "ended"},
-            {"at_us": 60, "connection": 1, "state": "reset"},
-            {"at_us": 70, "connection": 2, "unsubscribed": TICKER},
+            {"at_us": at(10), "connection": 1, "state": "opened"},
+            {"at_us": at(20), "connection": 1, "subscribed": TICKER},
+            {"at_us": at(30), "fault": stall, "state": "began"},
+            {"at_us": at(35), "connection": 2, "state": "opened"},
+            {"at_us": at(38), "connection": 2, "subscribed": TICKER},
+            {"at_us": at(40), "fault": stall, "state": "ended"},
+            {"at_us": at(60), "connection": 1, "state": "reset"},
+            {"at_us": at(70), "connection": 2, "unsubscribed": TICKER},
+            {"at_us": at(75), "connection": 3, "state": "opened"},
+            {"at_us": at(76), "connection": 3, "subscribed": TICKER},
+            {"at_us": at(80), "connection": 3, "state": "reset"},
         ]
     )
-    assert connections.listening(TICKER) == [(20, 30), (38, 70)]
-    assert connections.listening(TRADES) == []
     listening = connections.listening(TICKER)
-    assert covers(listening, 40, 70)
-    assert not covers(listening, 25, 45)
-    assert not covers(listening, 10, 15)
+    assert listening == [(at(20), at(30)), (at(38), at(70)), (at(76), at(78.5))]
+    assert connections.listening(TRADES) == []
+    assert covers(listening, at(40), at(70))
+    assert not covers(listening, at(25), at(45))
+    assert not covers(listening, at(10), at(15))
