@@ -2,7 +2,7 @@
 
     from consumers import read
 
-    for delivery in read("trade.SOL_USDC", timedelta(hours=1), of=Trade):
+    for delivery in read("trade.SOL_USDC", "1h", of=Trade):
         print(delivery.event.price)
 
     frame = read("trade.SOL_USDC", "2026-09-02T16:00", "2026-09-02T17:00").to_pandas()
@@ -16,7 +16,7 @@ import contextlib
 import warnings
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
@@ -31,8 +31,9 @@ from bridge.runtime.redis_client import connect, connect_blocking, resolve_url
 from consumers import columns, frames
 from consumers.consumer import Delivery
 from consumers.keys import Keys
+from consumers.policy import ago
 from consumers.span import Bound, bound_id
-from consumers.walk import Entry, Walk
+from consumers.walk import FIRST, LAST, Entry, Walk
 
 E = TypeVar("E", bound=Event)
 
@@ -82,8 +83,8 @@ def read(
     """The entries of a stream from `start` up to, and without, `end`.
 
     A bound is an entry ID, a time (ISO text, UTC where it names no zone, or a datetime with its
-    zone), or a timedelta: how long ago. None: from the stream's beginning, to its end. `of` keeps
-    the events of one class. Which Redis: as for everything here (`config.yaml`,
+    zone), or how long ago (`"2h"`, or a timedelta). None: from the stream's beginning, to its end.
+    `of` keeps the events of one class. Which Redis: as for everything here (`config.yaml`,
     `BRIDGE_REDIS__URL`), or `url` and `key_prefix`.
 
     Nothing is read before the first iteration, and each one reads anew. Raises ConfigError for a
@@ -93,12 +94,16 @@ def read(
     now = datetime.now(UTC)
     return Reading(
         stream,
-        "-" if start is None else bound_id(start, now),
-        "+" if end is None else "(" + bound_id(end, now),
+        FIRST if start is None else _id(start, now),
+        LAST if end is None else "(" + _id(end, now),
         of,
         resolve_url(settings),
         Keys(settings.redis.key_prefix),
     )
+
+
+def _id(bound: str | datetime | timedelta, now: datetime) -> str:
+    return bound_id((isinstance(bound, str) and ago(bound)) or bound, now)
 
 
 @contextlib.contextmanager

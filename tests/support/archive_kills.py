@@ -17,6 +17,7 @@ from tests.support.consumer_worker import Bench, Worker
 STREAMS = ("trade.SOL_USDC", "trade.BTC_USDC", "trade.ETH_USDC")
 RUN = ("archive", "--lease", "0.5", "--option", "rows=150", "--option", "seconds=0.3")
 _TRADES_AT_ONCE = 20
+_FAR_BEHIND = 2000
 _STEP_US = 400_000  # between two trades: a day passes within some minutes of the test
 
 
@@ -58,6 +59,8 @@ def flowing(bench: Bench) -> Iterator[None]:
                 bench.add(stream, dict(_some(number)))
             number += _TRADES_AT_ONCE + 1
             over.wait(0.02)
+            while _behind(bench) > _FAR_BEHIND and not over.is_set():
+                over.wait(0.1)  # so that the end of the test is not a long catching up
 
     feeder = threading.Thread(target=feed)
     feeder.start()
@@ -66,6 +69,10 @@ def flowing(bench: Bench) -> Iterator[None]:
     finally:
         over.set()
         feeder.join()
+
+
+def _behind(bench: Bench) -> int:
+    return max(int(bench.group(stream, "archive").get("lag") or 0) for stream in STREAMS)
 
 
 def _some(first: int) -> Iterator[tuple[str, dict[str, str]]]:

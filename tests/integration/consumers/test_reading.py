@@ -199,6 +199,16 @@ def test_the_research_of_the_documents_runs(client: redis.Redis) -> None:
     assert names["frame"]["price"].tolist() == [2.5, 2.5, 2.5]
 
 
+def test_how_long_ago_may_be_written_short(client: redis.Redis) -> None:
+    seconds, _ = client.time()  # type: ignore[misc]
+    for n, ago_s in ((1, 7300), (2, 7100), (3, 30)):
+        at_us: Any = (seconds - ago_s) * 1_000_000
+        client.xadd(TRADES, trade(n, at_us), id=entry_id(at_us, n))  # type: ignore[arg-type]
+    assert numbers("2h") == [2, 3]
+    assert numbers("2h", "1h") == [2]
+    assert numbers(None, "2h") == [1]
+
+
 def test_another_address_and_prefix_may_be_given(client: redis.Redis, redis_url: str) -> None:
     client.xadd(f"replay:{TRADES}", trade(5, START_US), id="1-50")  # type: ignore[arg-type]
     [one] = read(TRADES, url=redis_url, key_prefix="replay:")
