@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import structlog
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bridge import __version__
@@ -34,6 +35,7 @@ from bridge.pipeline.peers import BEHIND_US, Word
 from bridge.publish.durability import Durability
 from bridge.publish.heartbeat import Far, Heartbeat
 from bridge.publish.publisher import Limits, Publisher, PublishSettings
+from bridge.publish.trimming import Trimming
 from bridge.publish.wire import Target
 from bridge.runtime.backoff import Backoff
 from bridge.runtime.config import Config
@@ -163,12 +165,18 @@ class Bridge(_Ears):
                 account_fingerprint=self._account,
                 durability=durability_of(config),
             ),
-            lambda stream: limits_of(self._config, stream),
+            self._publisher_limits,
             now_us,
             Backoff(*REDIS_BACKOFF_S, self._chance),
             before_send=self.hearing.journal.flush,
             on_loss=self.hearing.rehearing.refill,
         )
+
+    def _publisher_limits(self, stream: Stream) -> Limits:
+        """None where trimming waits for groups: then it is not the append script's."""
+        if self._config.slow_groups.wait_for and stream.name in self.feed.streams:
+            return Limits()
+        return limits_of(self._config, stream)
 
     def reload(self, config: Config) -> None:
         super().reload(config)
@@ -242,6 +250,8 @@ class Bridge(_Ears):
             publishing = tasks.create_task(self.publisher.run(), name="publisher")
             hearing = tasks.create_task(self.feed.run(), name="feed")
             rest = [tasks.create_task(self._beat(heartbeat), name="heartbeat"), publishing]
+            if self._config.slow_groups.wait_for:
+                rest.append(tasks.create_task(self._trim(), name="trimming"))
             if keeper:
                 rest.append(tasks.create_task(keeper.catch_up(), name="journal-catch-up"))
                 rest.append(tasks.create_task(keeper.keep(), name="journal-keep"))
@@ -252,6 +262,18 @@ class Bridge(_Ears):
             for task in rest:
                 task.cancel()
         return left
+
+    async def _trim(self) -> None:
+        config = self._config
+        async with self._client("trimming") as client:
+            await Trimming(
+                client,
+                config.redis.key_prefix,
+                lambda: self.feed.streams.values(),
+                lambda stream: limits_of(self._config, stream),
+                config.slow_groups.wait_for,
+                config.slow_groups.until_bytes,
+            ).run()
 
     async def _beat(self, heartbeat: Heartbeat) -> None:
         """First learn what other and earlier bridges have heard, then beat."""
@@ -298,13 +320,7 @@ class Bridge(_Ears):
     @asynccontextmanager
     async def _heartbeat(self) -> AsyncIterator[Heartbeat]:
         config = self._config
-        client = connect(
-            self._redis_url,
-            name=f"bridge:{config.instance}:status",
-            connect_timeout_s=config.redis.connect_timeout_s,
-            command_timeout_s=config.redis.command_timeout_s,
-        )
-        try:
+        async with self._client("status") as client:
             yield Heartbeat(
                 client,
                 config.redis.key_prefix,
@@ -321,8 +337,16 @@ class Bridge(_Ears):
                 how_far=self._how_far,
                 on_look=self.publisher.wake,
             )
-        finally:
-            await client.aclose()
+
+    def _client(self, purpose: str) -> Redis:
+        """The ordinary client, for what is not on a message's way; close it."""
+        config = self._config
+        return connect(
+            self._redis_url,
+            name=f"bridge:{config.instance}:{purpose}",
+            connect_timeout_s=config.redis.connect_timeout_s,
+            command_timeout_s=config.redis.command_timeout_s,
+        )
 
 
 class Recorder(_Ears):

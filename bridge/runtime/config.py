@@ -164,6 +164,13 @@ class Keep(Section):
     max_age_s: PositiveInt | None = None
 
 
+class SlowGroups(Section):
+    """Consumer groups whose unread entries outlive retention, while there is memory for them."""
+
+    wait_for: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = ()
+    until_bytes: Annotated[int, Field(ge=1024 * 1024)] = 1024 * 1024 * 1024
+
+
 RETENTION_ENTRIES: Mapping[str, int] = {
     "trade": 200_000,
     "depth": 200_000,
@@ -241,6 +248,7 @@ class Config(Section):
     retention: Annotated[dict[str, Keep], BeforeValidator(_over_retention_defaults)] = Field(
         default_factory=dict
     )
+    slow_groups: SlowGroups = SlowGroups()
     journal: Journal = Journal()
     embedded: Embedded = Embedded()
     instance: str = Field(default_factory=_hostname, pattern=r"^[A-Za-z0-9._-]{1,64}$")
