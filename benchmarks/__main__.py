@@ -41,14 +41,18 @@ def main() -> int:
         with redis_server(folder) as (port, pid):
             ground = Ground(folder, workload, folder / "workload", port, pid)
             results = measure(rows, ground)
-        parts = stages.measure(workload, ROUNDS) if ONLY in "stages" else {}
+        parts = stages.measure(workload, 3 * ROUNDS) if ONLY in "stages" else {}
     print(_heading(time.monotonic() - begun_s))
     for table, title in TABLES.items():
         if lines := list(_table([each for each in rows if each.table == table], results)):
             suffix = f" ({RATE:g} messages a second)" if table == "paced" else ""
             print(f"\n{title}{suffix}\n", *lines, sep="\n")
     if parts:
-        print("\nInside the bridge, stage by stage (µs a message, journal on)\n", *parts, sep="\n")
+        print(
+            "\nInside the bridge, stage by stage (journal on; the best of several rounds)\n",
+            *parts,
+            sep="\n",
+        )
     return 0
 
 

@@ -17,6 +17,7 @@ from tests.support.oracle import verdict
 from tests.support.redis_server import RedisServer, running_redis
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
+LIVES_S = float(os.environ.get("CHAOS_LIVES_S", "3"))  # at most so long between two blows
 AWAY_S = float(os.environ.get("CHAOS_AWAY_S", "20"))
 
 
@@ -33,7 +34,7 @@ async def test_nothing_is_lost_unmarked_or_doubled(
 ) -> None:
     async with chaos(tmp_path, server) as (run, exchange):
         for _ in range(KILLS):
-            await run.a_moment()
+            await run.a_moment(LIVES_S)
             await (run.kill_redis() if run.chance.choice(what) == "Redis" else run.kill_bridge())
         await run.finish()
 
@@ -84,4 +85,4 @@ async def test_a_redis_that_takes_nothing_for_a_while(
     ours, theirs = compare(server, exchange, run.begun_us, f"Redis {how} for {AWAY_S:g} s")
     assert verdict(server, exchange, run.begun_us) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
-    assert theirs.lost + theirs.doubled > 0
+    assert theirs.lost + theirs.doubled > 0 or how == "frozen", "a patient loop outlives it"

@@ -52,7 +52,7 @@ def test_a_row_comes_to_a_figure(only: str) -> None:
 def test_the_stations_of_a_message_come_to_figures() -> None:
     printed = bench(BENCH_ONLY="stages")
 
-    assert len(re.findall(r"^\| [a-z, ]+ \| \d+\.\d \|$", printed, re.MULTILINE)) == 8
+    assert len(re.findall(r"^\| [a-z, ]+ \| -?\d+\.\d \|$", printed, re.MULTILINE)) == 8
 
 
 def test_a_row_that_cannot_be_measured_says_why() -> None:

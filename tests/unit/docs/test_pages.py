@@ -80,6 +80,18 @@ def test_the_readme_names_only_files_that_are_there() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_the_guarantees_name_tests_that_are_there() -> None:
+    """`tests/…/test_file.py`, or `tests/…/test_file.py::test_name`."""
+    named = re.findall(
+        r"`(tests/[\w./]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "guarantees.md").read_text("utf-8")
+    )
+
+    assert len(named) > 20
+    for file, name in named:
+        assert (ROOT / file).exists(), file
+        assert not name or f"def {name}(" in (ROOT / file).read_text("utf-8"), f"{file}::{name}"
+
+
 def test_config_yaml_names_every_type_of_retention() -> None:
     written = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
 
