@@ -53,6 +53,7 @@ class Item:
     offset: int = 0  # where the journal has the record it came from
     connection: int = 0  # where it was heard
     hold_until_us: int = AS_THE_LINE  # how long it waits for what must be before it
+    in_doubt: bool = False  # GAP: it was sent and no reply came
     stands: bool = False  # SNAPSHOT: nothing moves, it may bring its own gap or start
     tries: int = 0  # SNAPSHOT: how often it is tried again at a later message
     deaf_us: tuple[int, int] | None = None  # it only says that this bridge did not listen then

@@ -165,6 +165,8 @@ class NumberedLine:
 
     def unanswered(self) -> None:
         """No reply came: nothing is known, everything is sent again, the script settles it."""
+        for item in islice(self.pending, self._in_flight):
+            item.in_doubt = True
         self._in_flight = 0
 
     def settle(self, answer: Answer, now_us: int) -> None:
@@ -268,7 +270,9 @@ class NumberedLine:
         if item.op is Op.APPEND:
             self._settle_message(sign, item, now_us)
         elif item.op is Op.GAP:
-            if sign == "+" and is_gap(item):
+            # alone, a gap that was sent and has no place can only be there already
+            is_ours = sign == "+" or (item.in_doubt and not self.company.live)
+            if is_ours and is_gap(item):
                 self.counters.gaps += 1
                 self._is_book_void = True
                 self.written_gaps.append(item)

@@ -247,6 +247,11 @@ class UnnumberedLine:
         if stored.newest > self._newest[0] and self.stream.identity is Identity.STATES:
             self._newest = (stored.newest, stored.keys)
         kept = deque(item for item in self.pending if not self._is_stored(item, stored))
+        self.written_gaps += [
+            item
+            for item in self.pending
+            if item.values[0] == "gap" and self._is_stored(item, stored)
+        ]
         self.counters.duplicates += len(self.pending) - len(kept)
         self.pending = kept
         self.pending_bytes = sum(item.size for item in kept)

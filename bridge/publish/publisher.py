@@ -248,6 +248,7 @@ class Publisher:
             if (reason := _refusal(info, entries)) is None:
                 known = await self._whole_tail(wire, line, wanted, entries)
                 line.read_tail(Tail(_last_id(info), known))
+                self._intake.redis_answered(line, now_us)
             elif any(word in reason for word in _SERVER_WIDE):
                 raise WireLost(f"Redis refused: {reason}")
             else:

@@ -1,0 +1,268 @@
+"""Random days of one bridge, step by step against a real Redis, and the laws that hold after each:
+nothing twice, nothing lost unmarked, gaps name only what is missing, in order.
+"""
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import redis
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.support import frames
+from tests.support.stepped_bridge import SteppedBridge, history
+
+TRADES, ORDERS, LEDGER = "trade.BTC_USDC_PERP", "account.orderUpdate", "bridge:gaps"
+FIRST = 99_419_870
+SECOND_US = 1_000_000
+
+
+def trade(number: int, at_us: int) -> str:
+    message = json.loads(frames.TRADE)
+    message["data"] |= {"t": number, "E": at_us, "T": at_us}
+    return json.dumps(message, separators=(",", ":"))
+
+
+def order(order_id: str, at_us: int) -> str:
+    message = json.loads(frames.ORDER_ACCEPTED)
+    message["data"] |= {"i": order_id, "E": at_us, "T": at_us}
+    return json.dumps(message, separators=(",", ":"))
+
+
+class Day(RuleBasedStateMachine):
+    """What the exchange does, what goes wrong, and what was really there."""
+
+    client: redis.Redis  # set by the test: hypothesis makes the machine itself
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client.flushall()
+        self.folder = Path(tempfile.mkdtemp())
+        self.next_id = FIRST
+        self.there: dict[int, int] = {}  # every trade there ever was: id → ms
+        self.orders: list[tuple[str, int]] = []  # every order event: id, when
+        self.fresh: list[int | tuple[str, int]] = []  # heard, and not yet with the system
+        self.trades_heard: set[int] = set()
+        self.orders_heard: Counter[tuple[str, int]] = Counter()
+        self.is_known = True  # nothing that the ledger could have lost
+
+    @initialize()
+    def begin(self) -> None:
+        self.bridge = SteppedBridge(self.folder, self.client, [TRADES, ORDERS])
+        self.connection = self.bridge.connect()
+        self.bridge.hearing.journal.flush()  # who dies before that, was never there
+
+    # ---- the exchange --------------------------------------------------------------------------
+
+    @rule(count=st.integers(1, 5))
+    def trades(self, count: int) -> None:
+        for _ in range(count):
+            number = self._trade()
+            self.bridge.hearing.hear(trade(number, self.now_us), self.now_us, self.connection)
+            self.fresh.append(number)
+
+    @rule(count=st.integers(1, 3))
+    def trades_that_are_not_sent(self, count: int) -> None:
+        for _ in range(count):
+            self._trade()
+
+    @rule(count=st.integers(1, 3))
+    def numbers_that_are_not_given(self, count: int) -> None:
+        self.next_id += count
+
+    @rule(twins=st.integers(1, 2))
+    def orders_(self, twins: int) -> None:
+        event = self._order()
+        for _ in range(twins):
+            self.bridge.hearing.hear(order(*event), self.now_us, self.connection)
+            self.fresh.append(event)
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 3.0, 40.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.bridge.now_us += int(seconds * SECOND_US)
+
+    # ---- what goes wrong -----------------------------------------------------------------------
+
+    @rule(missed=st.integers(0, 4))
+    def the_connection_breaks(self, missed: int) -> None:
+        self.bridge.hearing.lost(self.connection, "connection lost")
+        self._unheard(missed)
+        self.connection = self.bridge.connect()
+
+    @rule(missed=st.integers(0, 4))
+    def the_bridge_is_killed(self, missed: int) -> None:
+        self.fresh.clear()
+        self.is_known = False
+        self.bridge.kill()
+        self._unheard(missed)
+        self.bridge.start()
+        self.connection = self.bridge.connect()
+
+    @rule(keys=st.sampled_from([(TRADES,), (ORDERS,), (TRADES, ORDERS, LEDGER)]))
+    def redis_loses(self, keys: tuple[str, ...]) -> None:
+        self.is_known = False
+        self.client.delete(*keys)
+
+    @precondition(lambda self: self.bridge.hearing.is_live)
+    @rule()
+    def memory_is_full(self) -> None:
+        self._flushed()
+        self.bridge.hearing.rehearing.take_over()
+
+    # ---- the bridge's own steps ----------------------------------------------------------------
+
+    @rule(limit=st.integers(1, 20), loses_replies=st.booleans())
+    def publish(self, limit: int, loses_replies: bool) -> None:
+        self._flushed()
+        self.bridge.publish(limit, loses_replies=loses_replies)
+
+    @rule(limit=st.integers(1, 50))
+    def catch_up(self, limit: int) -> None:
+        self._flushed()
+        self.bridge.hearing.catch_up(limit)
+
+    @rule()
+    def checkpoint(self) -> None:
+        self._flushed()
+        self.bridge.save_checkpoint()
+
+    @rule(behind=st.integers(0, 2), rows=st.integers(2, 20), pages=st.integers(1, 4))
+    def history_is_asked(self, behind: int, rows: int, pages: int) -> None:
+        newest_first = sorted(self.there.items(), reverse=True)[behind:]
+        for start in range(0, min(len(newest_first), rows * pages), rows):
+            page = newest_first[max(0, start - 1) : start + rows]
+            self.bridge.hearing.rest_body(TRADES, history(page))
+
+    @rule()
+    def history_is_refused(self) -> None:
+        self.bridge.hearing.rest_body(TRADES, b"[]", "end")
+
+    # ---- the laws ------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "bridge"):
+                self._all_is_published()
+                self._trades_are_there_once_in_order_or_marked()
+                self._orders_are_there_as_often_as_heard_or_marked()
+                self._the_ledger_tells_each_hole_once()
+        finally:
+            if hasattr(self, "bridge"):
+                self.bridge.end()
+            shutil.rmtree(self.folder)
+
+    def _all_is_published(self) -> None:
+        self._flushed()
+        for _ in range(200):
+            self.bridge.now_us += SECOND_US
+            while self.bridge.hearing.catch_up(1000):
+                pass
+            is_busy = self.bridge.publish(1000)
+            waiting = sum(len(line.pending) for line in self.bridge.intake.every_line())
+            if not (is_busy or waiting):
+                return
+        raise AssertionError("something waits for ever")
+
+    def _trades_are_there_once_in_order_or_marked(self) -> None:
+        stored, missing, position = set(), set(), None
+        for entry in self.bridge.entries(TRADES):
+            if entry["type"] == "gap":
+                if entry["from"]:
+                    assert position is None or int(entry["from"]) == position + 1
+                    missing |= set(range(int(entry["from"]), int(entry["to"]) + 1))
+                position = int(entry["to"]) if entry["to"] else None
+                continue
+            number = int(entry["trade_id"])
+            assert number in self.there, "a trade that never was"
+            between = range((position or number) + 1, number)
+            assert not [n for n in between if n in self.there], f"an unnamed hole before {number}"
+            assert position is None or number > position, "not in order"
+            stored.add(number)
+            position = number
+        assert not stored & missing, "a gap names what is there"
+        assert not missing & self.trades_heard, "a gap names what was heard"
+        assert self.trades_heard <= stored, "a trade that was heard is lost"
+
+    def _orders_are_there_as_often_as_heard_or_marked(self) -> None:
+        entries = self.bridge.entries(ORDERS)
+        stored = Counter(
+            (e["order_id"], int(e["engine_us"])) for e in entries if e["type"] == "orderAccepted"
+        )
+        lost, twice = self.orders_heard - stored, stored - self.orders_heard
+        assert not lost, f"lost {dict(lost)}"
+        assert not twice, f"too often {dict(twice)}"
+        deaf = [(int(e["from_us"] or 0), int(e["to_us"])) for e in entries if e["type"] == "gap"]
+        for event in self.orders:
+            is_marked = any(from_us <= event[1] <= to_us for from_us, to_us in deaf)
+            assert event in stored or is_marked, f"{event} is missing and nothing says so"
+
+    def _the_ledger_tells_each_hole_once(self) -> None:
+        told = [
+            (e["stream"], e["from"], e["to"], e["from_us"], e["to_us"], e["cause"], e["repaired"])
+            for e in self.bridge.entries(LEDGER)
+            if e["type"] == "gap_record"
+        ]
+        assert len(told) == len(set(told)), "a hole is told twice"
+        fetched = {
+            int(e["trade_id"]) for e in self.bridge.entries(TRADES) if e.get("source") == "rest"
+        }
+        gaps = {
+            (stream, e["from"], e["to"], e["from_us"], e["to_us"], e["cause"], "false")
+            for stream in (TRADES, ORDERS)
+            for e in self.bridge.entries(stream)
+            if e["type"] == "gap" and e["cause"] != "start"
+        }
+        if self.is_known:
+            assert gaps <= set(told), "a gap that the ledger does not know"
+            mended = [(int(r[1]), int(r[2])) for r in told if r[0] == TRADES and r[6] == "true"]
+            assert all(any(a <= n <= b for a, b in mended) for n in fetched)
+
+    # ---- means ---------------------------------------------------------------------------------
+
+    @property
+    def now_us(self) -> int:
+        return self.bridge.now_us
+
+    def _trade(self) -> int:
+        self.bridge.now_us += 1_000
+        number, self.next_id = self.next_id, self.next_id + 1
+        self.there[number] = self.now_us // 1000
+        return number
+
+    def _order(self) -> tuple[str, int]:
+        self.bridge.now_us += 1_000
+        self.orders.append((str(len(self.orders)), self.now_us))
+        return self.orders[-1]
+
+    def _unheard(self, count: int) -> None:
+        for _ in range(count):
+            self._trade()
+            self._order()
+        self.bridge.now_us += 3 * SECOND_US
+
+    def _flushed(self) -> None:
+        """The system has what was heard: from here on it may not be lost."""
+        self.bridge.hearing.journal.flush()
+        for heard in self.fresh:
+            if isinstance(heard, int):
+                self.trades_heard.add(heard)
+            else:
+                self.orders_heard[heard] += 1
+        self.fresh.clear()
+
+
+def test_whatever_happens_nothing_is_twice_nor_missing_unsaid(redis_url: str) -> None:
+    Day.client = redis.Redis.from_url(redis_url, decode_responses=True)
+    run_state_machine_as_test(
+        Day, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+    )
