@@ -58,6 +58,10 @@ class Handling:
     def in_hand(self) -> tuple[str, str] | None:
         return self._dispatcher.in_hand
 
+    @property
+    def takes_batches(self) -> bool:
+        return self._dispatcher.takes_batches
+
     async def handle(
         self, found: Mapping[str, Sequence[Entry]], *, attempt: int = 1, gone: Sequence[str] = ()
     ) -> None:

@@ -26,6 +26,16 @@ def batch_size(streams: int, largest: int) -> int:
     return min(largest, max(_BATCH_MIN, BATCHES_AT_ONCE * largest // max(1, streams)))
 
 
+def next_limit(limit: int, largest: int, took_s: float) -> int:
+    """How many entries of a stream to take next, when the last portion took so long.
+
+    What a slow handler has taken, nobody else can have: a second's worth is enough.
+    """
+    if took_s > 1:
+        return max(1, int(limit / took_s))
+    return min(largest, limit * 2)
+
+
 def chunks(streams: Sequence[T]) -> Iterator[Sequence[T]]:
     """Streams in portions that one blocking call may carry."""
     for i in range(0, len(streams), STREAMS_AT_ONCE):

@@ -8,7 +8,7 @@ to which all was settled.
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 from redis.asyncio import Redis
@@ -16,10 +16,19 @@ from redis.exceptions import RedisError, ResponseError
 
 from consumers.consumer import Consumer, StopWorker
 from consumers.crew import Crew
+from consumers.dispatch import Entry
 from consumers.group import PAGE, Abandoned, Group, Waiting
 from consumers.handling import Handling
 from consumers.link import Link, Stop
-from consumers.policy import batch_size, block_ms, chunks, is_due, is_unfinished, start_of
+from consumers.policy import (
+    batch_size,
+    block_ms,
+    chunks,
+    is_due,
+    is_unfinished,
+    next_limit,
+    start_of,
+)
 
 _log = structlog.get_logger()
 _CONNECTION = "entries"
@@ -54,6 +63,7 @@ class SharedLoop:
         self._start = start
         self._idle_ms = idle_ms
         self._reading: dict[str, None] = {}  # streams that have the group
+        self._limit = consumer.batch_entries
         self._full: set[str] = set()  # streams of which too much waits for another attempt
         self._look_at = self._look_at_all_at = 0.0
         self._abandoned: deque[Abandoned] = deque()
@@ -109,13 +119,20 @@ class SharedLoop:
         for streams in portions:
             if stop.is_set:
                 return
-            size = batch_size(len(streams), self._consumer.batch_entries)
+            size = min(self._limit, batch_size(len(streams), self._consumer.batch_entries))
             found = await self._group.read(streams, size, block_ms(len(portions)))
             self._link.up(_CONNECTION)
             more |= any(len(entries) >= size for entries in found.values())
-            await self._handling.handle(found)
+            await self._handle(found)
         if self._consumer.batch_wait_s and not more:
             await stop.wait(self._consumer.batch_wait_s)
+
+    async def _handle(self, found: Mapping[str, Sequence[Entry]]) -> None:
+        began = time.monotonic()
+        await self._handling.handle(found)
+        if not self._handling.takes_batches:  # short lists make a handler of lists no faster
+            took_s = time.monotonic() - began
+            self._limit = next_limit(self._limit, self._consumer.batch_entries, took_s)
 
     async def _join(self, chosen: Sequence[str]) -> None:
         """Read all chosen streams that are there, and no others."""

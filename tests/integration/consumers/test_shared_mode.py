@@ -296,6 +296,27 @@ def test_a_name_with_pending_entries_is_not_removed(counting: Bench) -> None:
     assert (left["name"], left["pending"]) == ("w0", 1)
 
 
+def test_a_flood_in_one_stream_does_not_hold_up_the_others(counting: Bench) -> None:
+    others = [f"trade.M{n}_USDC" for n in range(20)]
+    counting.register(STREAM, *others)
+    counting.add(STREAM, trades(1, 8000))
+    counting.start(*RUN, "--option", "slow_s=0.002")
+    counting.until(lambda: seen(counting))
+    for stream in others:
+        counting.add(stream, trades(1, 5))
+    for stream in others:
+        counting.await_group(stream, "counting", last_id(5))
+    assert len(seen(counting)) < 8000
+
+
+def test_what_a_slow_worker_has_in_hand_is_little(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 3000))
+    counting.start(*RUN, "--option", "slow_s=0.02")
+    counting.until(lambda: len(seen(counting)) > 600)
+    counting.until(lambda: 0 < counting.group(STREAM, "counting")["pending"] <= 60)
+
+
 def test_hundreds_of_streams_are_read_by_one_worker(counting: Bench) -> None:
     streams = [f"trade.M{n}_USDC" for n in range(230)]
     counting.register(*streams)

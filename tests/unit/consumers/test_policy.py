@@ -15,6 +15,7 @@ from consumers.policy import (
     chunks,
     fair_share,
     moves,
+    next_limit,
     retry_delay_s,
     start_of,
     start_position,
@@ -56,6 +57,13 @@ def test_one_read_is_bounded_and_every_stream_gets_something(streams: int, large
     count = batch_size(streams, largest)
     assert min(10, largest) <= count <= largest
     assert count * streams <= max(BATCHES_AT_ONCE * largest, 10 * streams)
+
+
+def test_a_slow_handler_takes_a_seconds_worth() -> None:
+    assert next_limit(500, 500, took_s=5.0) == 100
+    assert next_limit(3, 500, took_s=60.0) == 1
+    assert next_limit(100, 500, took_s=0.5) == 200
+    assert next_limit(400, 500, took_s=0.0) == 500
 
 
 def test_no_call_carries_more_than_a_hundred_streams() -> None:
