@@ -53,6 +53,12 @@ class Check:
         self._newest = -1
         self._next = EntryId(0, 0)  # the ticker's entry to go on with
 
+    def words(self) -> str:
+        """For people: how often the two were compared, and if that was not well."""
+        if self.differing:
+            return f", {self.differing} of {self.checked} checks DIFFER"
+        return f", checked {self.checked} times" if self.checked else ""
+
     def note(self, update_id: int, entry_id: str, best: Best) -> None:
         """The book's best prices after this update."""
         self._noted[update_id] = EntryId.parse(entry_id).ms, best
@@ -179,8 +185,7 @@ class Book(Consumer):
         if self._book.position is None:
             return f"{self._symbol or self.stream} not known, waiting for a snapshot"
         bid, ask = (level[0] if level else "-" for level in self._book.best())
-        differing = self._check.differing
-        return f"{self._symbol} {bid}/{ask}" + (f", {differing} DIFFER" if differing else "")
+        return f"{self._symbol} {bid}/{ask}{self._check.words()}"
 
     def _note(self, delivery: Delivery[Depth] | Delivery[DepthSnapshot]) -> None:
         self._symbol = delivery.event.symbol

@@ -224,6 +224,34 @@ def test_the_book_checks_itself_against_the_ticker_and_says_what_differs(bench: 
     assert (told["book"][0], told["ticker"][0]) == (["19", "5"], ["77.0", "5.00"])
 
 
+PEEK = """
+from bridge.contract.events import BookTicker, Trade
+from consumers import Consumer, Delivery, read
+
+
+class Peek(Consumer):
+    name = "peek"
+    streams = ("trade.*",)
+
+    async def on_trade(self, delivery: Delivery[Trade]) -> None:
+        stream = f"bookTicker.{delivery.event.symbol}"
+        seen = [one.event.update_id async for one in read(stream, of=BookTicker)]
+        print(seen, flush=True)
+"""
+
+
+def test_a_handler_reads_other_streams_from_its_workers_own_redis(bench: Bench) -> None:
+    """Also where the worker's configuration is not the one that lies about."""
+    (bench.folder / "peek.py").write_text(PEEK)
+    (bench.folder / "other.yaml").write_text("redis: {key_prefix: 'replay:'}")
+    for stream in (TRADES, "bookTicker.SOL_USDC"):
+        bench.redis.hset("replay:bridge:streams", stream, "{}")
+    bench.add("replay:bookTicker.SOL_USDC", {"1-0": book_ticker(7, "1", "2")})
+    bench.add(f"replay:{TRADES}", {"1-10": trade(1, START_US)})
+    worker = bench.start("peek:Peek", "--config", "other.yaml")
+    bench.until(lambda: worker.out == "[7]\n")
+
+
 @pytest.mark.parametrize(("seconds", "stops"), [("0.2", False), ("3600", True)])
 def test_the_archive_keeps_rows_waiting_neither_for_ever_nor_beyond_its_end(
     bench: Bench, seconds: str, stops: bool

@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+import pytest
+
+from bridge.contract.events import OrdersSnapshot, OrderUpdate
 from consumers.handlers.orders import Orders
 from consumers.results import Results, State
+from consumers.testing import Tape, Trial
 from tests.support.consumer_entries import (
     Fields,
     balance_update,
@@ -205,3 +209,21 @@ def test_a_takeover_goes_on_with_the_rows_that_were_saved() -> None:
     feed(second, order_update("orderAccepted", "8", "New"))
     assert set(redis.take(second).rows("open")) == {"7", "8"}
     assert redis.hashes[""] == {"open": "2", "sure": "true"}
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_the_account_is_exact_through_a_workers_death(dies: bool) -> None:
+    tape, trial = Tape("SOL_USDC"), Trial(Orders, "account.orderUpdate")
+    open_row = {"order_id": "1", "symbol": "SOL_USDC", "status": "New"}
+    trial.give(tape.event(OrdersSnapshot, symbol=None, orders=[open_row]))
+    some = [
+        tape.event(OrderUpdate, type="orderAccepted", order_id="2", status="New"),
+        tape.event(OrderUpdate, type="orderFill", order_id="1", status="Filled"),
+        tape.event(OrderUpdate, type="orderCancelled", order_id="2", status="Cancelled"),
+        tape.event(OrderUpdate, type="orderAccepted", order_id="3", status="New"),
+    ]
+    (trial.crash_after if dies else trial.give)(*some)
+    trial.take_over()
+    trial.give(tape.event(OrderUpdate, type="orderAccepted", order_id="2", status="New"))
+    assert set(trial.hash("open")) == {"3"}  # an order that has ended does not come back
+    assert trial.hash() == {"open": "1", "sure": "true"}
