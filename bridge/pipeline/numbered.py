@@ -374,7 +374,11 @@ class NumberedLine:
             if self._start_cause is not None:
                 self._write_start()
             return True
-        return bool(self.company.live) and now_us >= self._ask_at_us
+        if self.company.live:
+            return now_us >= self._ask_at_us
+        if self._held_until_us is not None and now_us >= self._held_until_us:
+            self._held_until_us = now_us + ASK_EVERY_US  # until the others have been looked at
+        return False
 
     def _may_mark(self, now_us: int) -> bool:
         """Has everybody had time to bring what is missing?"""
@@ -382,11 +386,11 @@ class NumberedLine:
         is_hole = self._held_until_us is not None
         if self._held_until_us is not None and now_us < self._held_until_us:
             return False
-        if (company.knows and not company.live) or not (is_start or is_hole):
+        if not (is_start or is_hole):
             return True
         if self._waited_since_us is None:
             self._waited_since_us = now_us
-        if is_start and now_us - self._waited_since_us < START_GRACE_US:
+        if company.live and is_start and now_us - self._waited_since_us < START_GRACE_US:
             return False
         waiting = next((item for item in self.pending if item.op is Op.APPEND), self.pending[0])
         return company.may_mark(

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 TURN_US = 2_000_000  # what one bridge has published by then, the next need not
 SILENT_US = 5_000_000  # no new word for so long: nobody is there
 DEAF_US = 3_000_000  # the exchange's time that a bridge may be behind what we heard so long ago
+STALE_US = 3_000_000  # a look so old tells nothing of who is there: this process was frozen, say
 PATIENCE_US = 30_000_000  # nobody is waited for longer
 BEHIND_US = 1  # `Word.oldest_us` of a bridge that does not know how far it is
 
@@ -76,6 +77,7 @@ class Company:
         self.live: Mapping[str, Word] = {}
         self.marks: Mapping[str, int] = {}  # stream → all until then (exchange's µs) is in it
         self._resumed_us = 0
+        self._looked_us: int | None = None
         self._peers: dict[str, _Peer] = {}
         self._unbroken = False  # no look has failed since the last one
         self._turns: dict[str, int] = {}
@@ -113,6 +115,7 @@ class Company:
         }
         self.rank = sum(name < me.instance for name in self.live)
         self._judge(me, now_us)
+        self._looked_us = now_us
         self.knows = self._unbroken = True
 
     def turn_us(self, stream: str) -> int:
@@ -131,7 +134,7 @@ class Company:
         self, stream: str, after: int, moment_us: int, *, waited_since_us: int, now_us: int
     ) -> bool:
         """Can nobody bring what is missing before the message at `after`, of `moment_us`?"""
-        if not self.knows:
+        if not self.knows or self._is_stale(now_us):
             return False
         if now_us - max(waited_since_us, self._resumed_us) >= PATIENCE_US:
             return True
@@ -141,11 +144,17 @@ class Company:
         """We did not hear a stream until `to_us`: did somebody else?"""
         if self.marks.get(stream, 0) >= to_us:
             return DeafMark.COVERED
+        if self._is_stale(now_us):
+            return DeafMark.WAIT
         waited_us = now_us - max(to_us, self._resumed_us)
         is_asked_of_others = bool(self.live) and waited_us < PATIENCE_US
         if is_asked_of_others and (self.hears(stream) or waited_us < self.rank * TURN_US):
             return DeafMark.WAIT
         return DeafMark.TRUE
+
+    def _is_stale(self, now_us: int) -> bool:
+        since_us = now_us - self._looked_us if self._looked_us is not None else 0
+        return STALE_US <= since_us < PATIENCE_US
 
     def _take(self, mine: str, words: Iterable[Word], redis_us: int, now_us: int) -> None:
         """Note who has said something new."""

@@ -4,6 +4,7 @@ from bridge.pipeline.peers import (
     DEAF_US,
     PATIENCE_US,
     SILENT_US,
+    STALE_US,
     TURN_US,
     Company,
     DeafMark,
@@ -166,6 +167,18 @@ def test_while_somebody_hears_the_stream_deafness_waits_for_its_mark() -> None:
 
     assert company.judge_deafness(ORDERS, NOW_US, NOW_US) is DeafMark.WAIT
     assert company.judge_deafness(ORDERS, NOW_US, NOW_US + PATIENCE_US) is DeafMark.TRUE
+
+
+def test_after_a_long_sleep_nothing_is_marked_before_a_look_at_the_others() -> None:
+    company = Company()
+    look(company)
+    later_us = NOW_US + STALE_US
+
+    assert not may_mark(company, now_us=later_us)
+    assert company.judge_deafness(ORDERS, NOW_US, later_us) is DeafMark.WAIT
+    look(company, now_us=later_us)
+    assert may_mark(company, now_us=later_us)
+    assert company.judge_deafness(ORDERS, NOW_US, later_us) is DeafMark.TRUE
 
 
 def test_of_two_that_were_both_deaf_the_first_says_so() -> None:
