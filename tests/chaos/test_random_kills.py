@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chaos import chaos, compare
-from tests.support.oracle import verdict
+from tests.support.chaos import chaos, compare, wrong
 from tests.support.redis_server import RedisServer, running_redis
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
@@ -40,7 +39,7 @@ async def test_nothing_is_lost_unmarked_or_doubled(
 
     told = f"{' or '.join(what)} killed {KILLS} times"
     ours, theirs = compare(server, exchange, run.begun_us, told)
-    assert verdict(server, exchange, run.begun_us) == []
+    assert wrong(server, exchange, run.begun_us) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     assert theirs.lost + theirs.doubled > 0, "the loop was not hurt: this run proves nothing"
 
@@ -56,7 +55,7 @@ async def test_a_redis_that_is_emptied_in_the_middle_is_filled_again(
         await run.finish()
 
     ours, theirs = compare(server, exchange, run.begun_us, "FLUSHALL 3 times")
-    found = verdict(server, exchange, run.begun_us)
+    found = wrong(server, exchange, run.begun_us)
     assert [fault for fault in found if "no gap" in fault or "times" in fault] == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     assert theirs.lost > 0
@@ -83,6 +82,6 @@ async def test_a_redis_that_takes_nothing_for_a_while(
         await run.finish()
 
     ours, theirs = compare(server, exchange, run.begun_us, f"Redis {how} for {AWAY_S:g} s")
-    assert verdict(server, exchange, run.begun_us) == []
+    assert wrong(server, exchange, run.begun_us) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     assert theirs.lost + theirs.doubled > 0 or how == "frozen", "a patient loop outlives it"
