@@ -57,7 +57,6 @@ class Refill:
         """What comes goes into the lines directly again."""
         self._intake.join_branch(now_us)
         for line in self.lines.values():
-            line.resume_from = self.position  # where the rest is heard again, they have had this
             line.caught_up()
 
     def _is_theirs(self, record: Record) -> bool:

@@ -255,8 +255,9 @@ class Rehearing:
 
     def _live_again(self) -> None:
         self.behind = None
-        for _, line in self._lines():
-            line.caught_up()
+        for name, line in self._lines():
+            if not self._is_refilled(name):
+                line.caught_up()
         held, self._held = self._held, deque()
         self._held_bytes = 0
         for record in held:

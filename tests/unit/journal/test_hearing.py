@@ -12,6 +12,7 @@ from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.hearing import Hearing
 from bridge.journal.segments import SegmentWriter, list_segments
 from bridge.pipeline.intake import Intake
+from bridge.pipeline.unnumbered import Tail
 from tests.support import frames
 from tests.support.items import answer, fields
 
@@ -543,3 +544,27 @@ def test_a_hole_while_its_stream_is_refilled_is_mended_by_the_reply_in_the_journ
     subject.catch_up()
 
     assert subject.waiting() == numbers(0, 6)
+
+
+def test_a_hole_that_is_heard_again_is_one_line_of_the_ledger(tmp_path: Path) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(2)
+    subject.heard += 1
+    subject.trades(1)
+    subject.hearing.rest_body(TRADES, history(*numbers(0, 4)))
+    ledger = subject.intake.ledger
+    assert ledger.tail_wanted(NOW_US) is not None
+    ledger.read_tail(Tail("0-0", []))
+    (record,) = ledger.take(NOW_US, 10)
+    ledger.settle(answer("ok", "9-0", "+"), NOW_US)
+    subject.all_settled()
+    subject.trades(1)
+
+    lose(subject)
+    subject.catch_up()
+
+    assert ledger.take(NOW_US, 10) == ()
+    assert ledger.tail_wanted(NOW_US) is not None
+    ledger.read_tail(Tail("9-0", [(record.key, 0)]))
+    assert not ledger.pending
