@@ -40,7 +40,8 @@ KEEP_ALL = {
     kind: {"max_entries": 2_000_000}
     for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
 }
-MEND_LIMIT_S = 60.0
+# A market that was silent for long before, is given ten times that before it is doubted.
+MEND_LIMIT_S = 150.0
 CALM_RATE = 100
 SETTLE_US = 1_500_000
 
@@ -89,6 +90,7 @@ async def run(
             "ping_timeout_s": 4,
             "rest_timeout_s": 4,
             "handshakes_per_s": 20,
+            "silence_s": 9,
             **exchange_settings,
         }
         async with running_bridge(

@@ -1,8 +1,8 @@
 """A script of faults by chance, always the same for the same seed: all that the exchange can do to
 somebody who listens.
 
-Single frames are touched only where numbers tell (trades, depth): nothing tells that one ticker
-less has come.
+Single frames are touched only where numbers tell (trades, depth), and so are streams that are
+silent for a while only: nothing tells that one ticker less has come.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _stalled_stream(chance: random.Random, symbols: Sequence[str]) -> list[Comma
             "stream": _stream(chance, symbols),
             "connection": "open",
             "then": chance.choice(("lost", "late")),
-            "for_s": chance.uniform(0.2, 2.0),
+            "for_s": chance.uniform(0.2, 1.5),
         }
     ]
 
@@ -93,14 +93,19 @@ def _stalled_stream(chance: random.Random, symbols: Sequence[str]) -> list[Comma
 
 
 def _closed(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
+    return [_end(chance)]
+
+
+def _end(chance: random.Random) -> Command:
     how = chance.choice(("close", "close", "eof", "reset"))
-    return [{"fault": "close", "how": how, "code": chance.choice((1000, 1001, 1012))}]
+    return {"fault": "close", "how": how, "code": chance.choice((1000, 1001, 1012))}
 
 
 def _half_open(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
     if chance.random() < 0.5:
         return [{"fault": "close", "how": "silent"}]
-    return [{"fault": "stall", "connection": "open", "for_s": chance.uniform(0.5, 4.0)}]
+    stall: Command = {"fault": "stall", "connection": "open", "then": "late"}
+    return [{**stall, "for_s": chance.uniform(0.5, 4.0)}]  # a network that comes back
 
 
 def _refused(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
@@ -125,6 +130,20 @@ def _error(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
     return [{"fault": "error", "code": chance.choice((4001, 4005, 4007))}]
 
 
+# Subscriptions that die and do not say so ---------------------------------------------------------
+
+
+def _forgotten(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
+    kind = chance.choice(("trade", "depth", "bookTicker", "ticker"))
+    return [{"fault": "forget", "stream": f"{kind}.{chance.choice(symbols)}"}]
+
+
+def _ignored(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
+    kind = chance.choice(("trade", "depth", "bookTicker", "ticker"))
+    stream = f"{kind}.{chance.choice(symbols)}"
+    return [{"fault": "ignore", "stream": stream, "count": 1, "for_s": 3.0}, _end(chance)]
+
+
 # The market and REST ------------------------------------------------------------------------------
 
 
@@ -142,7 +161,7 @@ def _rest_fails(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
     command: Command = {"fault": "rest_status", "status": status, "body": body, "for_s": 1.5}
     if status == 429 and chance.random() < 0.5:
         command["retry_after_s"] = 1
-    return [command, *_closed(chance, symbols)]
+    return [command, _end(chance)]
 
 
 def _rest_breaks(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
@@ -171,6 +190,8 @@ MAKERS: Sequence[Maker] = (
     _without_pongs,
     _slow,
     _error,
+    _forgotten,
+    _ignored,
     _skipped,
     _burst,
     _rest_fails,

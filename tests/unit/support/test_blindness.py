@@ -185,7 +185,7 @@ def change(stream: str, place: int, **fields: str) -> Callable[[Entries], None]:
         (take_out(TICKER, 1), "is missing, and no gap says so"),
         (take_out(TICKER, 3), "is missing, and no gap says so"),
         (put_in(TICKER, 1, message(TICKER, ticker(10))), "is there 2 times"),
-        (change(TICKER, 3, from_us=str(at(13)), to_us=str(at(14))), "somebody listened all along"),
+        (change(TICKER, 3, from_us=str(at(9)), to_us=str(at(13))), "somebody listened all along"),
     ],
 )
 def test_each_flaw_is_seen(flaw: Callable[[Entries], None], said: str, tmp_path: Path) -> None:
