@@ -2,9 +2,10 @@
 
 The client's own retries are off: redis-py 8 repeats whole pipelines after a lost reply, up to ten
 times, without an error, and what was sent twice is there twice. Who needs a retry decides it,
-knowing what was sent. Every wait has an end that the caller names.
+knowing what was sent. Every wait has an end that the caller names. A task that is cancelled ends.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -44,7 +45,7 @@ def connect(
     `name` is what CLIENT LIST shows, without spaces. `command_timeout_s` ends every command, a
     blocking read included: block for at least two seconds less, or give None.
     """
-    return _made(
+    client = _made(
         Redis.from_url,
         url,
         decode_responses=decode_responses,
@@ -54,6 +55,28 @@ def connect(
         max_connections=max_connections,
         client_name=name,
     )
+    pool = client.connection_pool
+    plain = pool.connection_class
+    pool.connection_class = type(plain.__name__, (_HeedsCancellation, plain), {})
+    return client
+
+
+class _HeedsCancellation:
+    """A connection that does not swallow a cancellation while sending.
+
+    The client sends within `asyncio.wait_for`, which on Python 3.11 returns, and forgets that the
+    task was cancelled, where the sending ends in the same turn of the loop. A task that lives in
+    the client would then go on for ever, and whoever waits for its end with it.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - the client's own signature
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        connection: Any = super()
+        await connection.send_packed_command(command, check_health)
+        if task and task.cancelling() > before:
+            await connection.disconnect(nowait=True)  # its reply would come out of step
+            raise asyncio.CancelledError
 
 
 def connect_blocking(url: str, *, name: str) -> redis.Redis:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -110,3 +111,26 @@ def test_the_url_is_the_configured_one_or_the_running_embedded_ones(tmp_path: Pa
         resolve_url(embedded)
     with running_server(embedded.embedded) as server:
         assert resolve_url(embedded) == server.url
+
+
+async def test_a_task_that_is_cancelled_while_it_sends_ends(redis_url: str) -> None:
+    chance = random.Random(7)
+    async with connect(redis_url, name="x") as client:
+
+        async def beat() -> None:
+            while True:
+                pipeline = client.pipeline(transaction=False)
+                pipeline.time()
+                pipeline.hgetall("a")
+                with contextlib.suppress(exceptions.RedisError):
+                    await pipeline.execute(raise_on_error=False)
+                # heard of only where the cancellation was swallowed above
+                assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]
+                await asyncio.sleep(0)
+
+        for _ in range(300):
+            task = asyncio.create_task(beat())
+            await asyncio.sleep(chance.uniform(0, 0.004))
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled(), task.exception()

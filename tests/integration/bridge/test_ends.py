@@ -1,0 +1,65 @@
+"""A bridge that must end, ends, and one that is started again with less to hear goes on."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.bridge_run import entries, running_bridge
+from tests.support.eventually import eventually_async
+from tests.support.redis_server import RedisServer, running_redis
+from tests.support.simulator_process import running_simulator
+
+LIMIT_S = 60.0
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with running_redis(appendonly=True) as running_server:
+        yield running_server
+
+
+async def test_another_accounts_streams_end_the_bridge_with_a_sentence(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    with server.client() as client:
+        client.set("bridge:account", "0123456789abcdef")
+    for turn in range(4):
+        folder = tmp_path / str(turn)
+        async with running_bridge(
+            folder, "ws://127.0.0.1:9", server.url, ["account.orderUpdate"]
+        ) as bridge:
+            assert await asyncio.to_thread(bridge.process.wait, LIMIT_S) == 1
+            assert "belong to the account with key fingerprint 0123456789abcdef" in bridge.log()
+
+
+async def test_started_again_with_fewer_streams_it_publishes_what_it_had_heard_of_all(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    both = ["trade.SOL_USDC", "bookTicker.SOL_USDC"]
+    async with running_simulator("--rate", "200") as exchange:
+        async with running_bridge(tmp_path, exchange.ws_url, server.url, both) as first:
+            await eventually_async(lambda: first.is_confirmed(2), "it hears", LIMIT_S)
+            server.kill()
+            journal = tmp_path / "data" / "journal"
+            size = _size(journal)
+            await eventually_async(lambda: _size(journal) > size + 20_000, "it journals", LIMIT_S)
+            first.process.kill()
+            await asyncio.to_thread(first.process.wait)
+        server.start()
+        with server.client() as client:
+            before = len(entries(client, "bookTicker.SOL_USDC"))
+            async with running_bridge(tmp_path, exchange.ws_url, server.url, both[:1]) as second:
+                await eventually_async(
+                    lambda: len(entries(client, "bookTicker.SOL_USDC")) > before,
+                    "what was heard of the other stream is published",
+                    LIMIT_S,
+                )
+                await eventually_async(lambda: second.is_confirmed(1), "it hears", LIMIT_S)
+                assert await second.stop() == 0
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.journal*"))
