@@ -81,7 +81,9 @@ class Volume(Consumer):
 def _connect(where: str) -> tuple[Any, Any]:
     """The driver and an open connection."""
     if not where.startswith(("postgres://", "postgresql://")):
-        return sqlite3, sqlite3.connect(where, timeout=20)
+        database = sqlite3.connect(where, timeout=20)  # s, while another worker writes
+        database.execute("PRAGMA journal_mode = WAL")  # readers do not wait, writers less
+        return sqlite3, database
     try:
         import psycopg
     except ImportError:

@@ -62,7 +62,10 @@ def _server(
             check=True,
         )
         process = subprocess.Popen(
-            [programs / "postgres", "-D", data, "-k", folder, "-h", "127.0.0.1", "-p", str(port)],
+            [
+                *(programs / "postgres", "-D", data, "-k", folder, "-h", "127.0.0.1"),
+                *("-p", str(port), "-F"),  # no test cuts the power
+            ],
             cwd=folder,
             user=user,
             stdin=subprocess.DEVNULL,

@@ -23,6 +23,8 @@ from tests.support.consumer_entries import (
 )
 from tests.support.consumer_worker import Bench
 
+pytestmark = pytest.mark.timeout(120)  # several processes start, on a machine that may be busy
+
 TRADES, DEPTH = "trade.SOL_USDC", "depth.SOL_USDC"
 
 
