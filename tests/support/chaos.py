@@ -44,7 +44,13 @@ class Chaos:
     """One run, while it goes on."""
 
     def __init__(
-        self, folder: Path, server: RedisServer, exchange: RunningSimulator, rate: int
+        self,
+        folder: Path,
+        server: RedisServer,
+        exchange: RunningSimulator,
+        rate: int,
+        redis_url: str,
+        loop_url: str,
     ) -> None:
         self.chance = random.Random(SEED)
         self.server = server
@@ -52,6 +58,8 @@ class Chaos:
         self.begun_us = 0
         self._folder = folder
         self._exchange = exchange
+        self._redis_url = redis_url
+        self._loop_url = loop_url
         self._stack = AsyncExitStack()
         self.bridge: BridgeRun | None = None
         self._loop: subprocess.Popen[bytes] | None = None
@@ -71,7 +79,12 @@ class Chaos:
     async def start_bridge(self) -> None:
         self.bridge = await self._stack.enter_async_context(
             running_bridge(
-                self._folder, self._exchange.ws_url, self.server.url, STREAMS, retention=KEEP_ALL
+                self._folder,
+                self._exchange.ws_url,
+                self.server.url,
+                STREAMS,
+                retention=KEEP_ALL,
+                redis={"url": self._redis_url},
             )
         )
 
@@ -132,7 +145,7 @@ class Chaos:
         await self._stack.aclose()
 
     def _start_loop(self) -> None:
-        command = [sys.executable, naive_loop.__file__, self._exchange.ws_url, self.server.url]
+        command = [sys.executable, naive_loop.__file__, self._exchange.ws_url, self._loop_url]
         with (self._folder / "loop.log").open("ab") as log:
             self._loop = subprocess.Popen([*command, *tally.STREAMS], stdout=log, stderr=log)
 
@@ -180,12 +193,19 @@ def _is_through(bridge: BridgeRun) -> bool:
 
 @asynccontextmanager
 async def chaos(
-    folder: Path, server: RedisServer, rate: int = RATE
+    folder: Path,
+    server: RedisServer,
+    rate: int = RATE,
+    redis_url: str = "",
+    loop_url: str = "",
 ) -> AsyncIterator[tuple[Chaos, RunningSimulator]]:
-    """A run that has begun; whoever uses it calls `finish` and then asks for the verdict."""
+    """A run that has begun; whoever uses it calls `finish` and then asks for the verdict.
+
+    `redis_url`, `loop_url`: the bridge's and the loop's way to the server, if not straight.
+    """
     options = ("--rate", str(rate), "--accept-key", DEMO_KEYS["PUBLIC_KEY"])  # one account only
     async with running_simulator(*options, ledger=folder / "ledger.jsonl") as exchange:
-        run = Chaos(folder, server, exchange, rate)
+        run = Chaos(folder, server, exchange, rate, redis_url or server.url, loop_url or server.url)
         try:
             await run.begin()
             yield run, exchange
