@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 MAX_FLUSH_ITEMS = 4_000  # in one write; bounds what one reply can leave in doubt
 TAIL_PAGE = 1_000  # entries of a tail read at once: the loop goes on in between
 LOOK_US = 5_000_000  # how often the last IDs of all streams are looked at
+SAY_EVERY_US = 30_000_000  # while Redis is away: how much waits
 REDEEM_US = 10_000_000  # how often a stream that failed alone is tried again
 
 # Redis as a whole cannot take writes now; trying again helps. Everything else is the stream's own.
@@ -91,6 +92,7 @@ class Publisher:
         self._progress = asyncio.Event()
         self._redeem_at_us = 0
         self._look_at_us = 0
+        self._said_us = 0
         self.trouble = "not connected yet"  # empty while Redis answers
         self._durable = DurableWire(settings.durability, settings.key_prefix, self._tell)
         self.newest_us = 0  # when Redis last acknowledged something
@@ -110,11 +112,17 @@ class Publisher:
             except WireLost as lost:
                 for line in self._lines():
                     line.unanswered()
-                delay_s = self._backoff.next_s()
-                if self.trouble != str(lost):
-                    log.warning("redis_unavailable", reason=str(lost), retry_s=round(delay_s, 2))
-                self.trouble = str(lost)
-                await asyncio.sleep(delay_s)
+                self._say_why(str(lost))
+                await asyncio.sleep(self._backoff.next_s())
+
+    def _say_why(self, reason: str) -> None:
+        """Once, and again and again while it lasts: status cannot tell of it meanwhile."""
+        now_us = self._clock_us()
+        if self.trouble != reason or now_us - self._said_us >= SAY_EVERY_US:
+            log.warning("redis_unavailable", reason=reason, pending=self.pending(),
+                        pending_bytes=self._intake.pending_bytes())  # fmt: skip
+            self._said_us = now_us
+        self.trouble = reason
 
     async def progress(self, limit_s: float) -> None:
         """Wait until Redis has answered something, at most so long."""

@@ -12,7 +12,7 @@ from bridge.publish.durability import Durability
 from bridge.publish.wire import WireLost
 from tests.support.bridge_run import running_bridge
 from tests.support.eventually import eventually, eventually_async
-from tests.support.oracle import verdict
+from tests.support.oracle import gaps, verdict
 from tests.support.proxy import running_proxy
 from tests.support.publisher_rig import TRADES, Rig, all_trades, running, trade_ids
 from tests.support.redis_server import RedisServer, running_redis
@@ -178,3 +178,40 @@ async def test_a_replica_that_lagged_is_promoted_and_filled_up_from_the_journal(
             assert await bridge.stop() == 0
 
         assert verdict(replica, exchange, 0) == []
+
+
+@pytest.mark.timeout(240)
+async def test_a_redis_that_forgets_all_at_its_restart_is_filled_again_from_the_journal(
+    primary: RedisServer, tmp_path: Path
+) -> None:
+    streams = [{"types": ["trade", "depth", "bookTicker"], "markets": ["SOL_USDC"]}]
+    async with (
+        running_simulator("--rate", "300", ledger=tmp_path / "ledger.jsonl") as exchange,
+        running_bridge(tmp_path, exchange.ws_url, primary.url, streams) as bridge,
+    ):
+        with primary.client() as client:
+            await eventually_async(
+                lambda: client.xlen("trade.SOL_USDC") > 50, "something is there", LIMIT_S
+            )
+            (_, first), *_ = client.xrange("trade.SOL_USDC", count=2)[1:]
+        primary.restart()
+        await eventually_async(
+            lambda: "redis_lost_entries" in bridge.log(), "the loss is noticed", LIMIT_S
+        )
+        exchange.stop()
+        await eventually_async(
+            lambda: (
+                bridge.status()
+                and not bridge.status()["pending"]
+                and not bridge.status()["behind_bytes"]
+            ),
+            "all is there",
+            LIMIT_S,
+        )
+        assert await bridge.stop() == 0
+
+    assert verdict(primary, exchange, 0) == []
+    assert [gap for gap in gaps(primary) if "'from': ''" not in gap] == []  # but new beginnings
+    with primary.client() as client:
+        (_, again), *_ = client.xrange("trade.SOL_USDC", count=2)[1:]
+    assert again == first

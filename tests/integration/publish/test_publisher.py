@@ -214,6 +214,48 @@ async def test_a_password_is_used_and_a_wrong_one_is_said() -> None:
         assert "hush" not in repr(Target.from_url(guarded.url))
 
 
+async def test_a_login_that_is_refused_for_a_while_is_waited_for() -> None:
+    with running_redis(password="hush") as guarded, guarded.client() as client:
+        async with running(Rig(guarded.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            client.config_set("requirepass", "changed")
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            rig.trades(200)
+            await eventually_async(lambda: "WRONGPASS" in rig.publisher.trouble, "trouble is said")
+            client.config_set("requirepass", "hush")
+            await rig.settled()
+
+        assert trade_ids(guarded) == all_trades(210)
+
+
+async def test_a_redis_that_loads_its_data_is_waited_for() -> None:
+    slow = (
+        "--key-load-delay",
+        "2000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+        "--aof-use-rdb-preamble",
+        "no",
+    )
+    with running_redis(appendonly=True, options=slow) as server:
+        with server.client() as client:
+            client.mset({f"key:{number}": "x" for number in range(10)})
+            for number in range(1500):
+                client.set(f"filler:{number}", "x" * 100)
+        async with running(Rig(server.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            server.kill()
+            rig.trades(200)
+            starting = asyncio.create_task(asyncio.to_thread(server.start))
+            await eventually_async(lambda: "LOADING" in rig.publisher.trouble, "trouble is said")
+            await starting
+            await rig.settled()
+
+        assert trade_ids(server) == all_trades(210)
+
+
 async def test_a_tail_longer_than_a_page_is_told_whole(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
