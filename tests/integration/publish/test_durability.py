@@ -153,15 +153,13 @@ async def test_a_replica_that_lagged_is_promoted_and_filled_up_from_the_journal(
                 await eventually_async(
                     lambda: client.xlen("trade.SOL_USDC") > 20, "the replica has something", LIMIT_S
                 )
-                replica.pause()
+                client.replicaof("NO", "ONE")  # from here on it gets nothing more
                 with primary.client() as ahead:
                     before = ahead.xlen("depth.SOL_USDC")
                     await eventually_async(
                         lambda: ahead.xlen("depth.SOL_USDC") > before + 300, "it lags", LIMIT_S
                     )
                 primary.kill()
-                replica.resume()
-                client.replicaof("NO", "ONE")
             proxy.lead_to(replica.port)
             bridge.look_at(replica.url)
             await eventually_async(
