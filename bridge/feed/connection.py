@@ -17,7 +17,7 @@ import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from bridge.contract.streams import Stream, is_private
+from bridge.contract.streams import Stream, StreamType, is_private
 from bridge.errors import Transient
 from bridge.feed.pace import Pace
 from bridge.feed.retry_after import retry_after_s
@@ -37,11 +37,12 @@ from bridge.runtime.config import Exchange
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S = 1.0
-GOODBYE_S = 2.0  # for the last answer of a connection that is replaced
 SUBSCRIBE_CHUNK = 100  # names in one request: keeps a request's frame small
 LOOKS_AN_INTERVAL = 4  # how often it is looked whether frames come
 RUBBISH_IN_A_ROW = 1000  # a connection that brings nothing else is given up
 STRAY_ERRORS_S = 0.5  # error frames may come somewhat after the pong that was sent behind them
+TICKING = {StreamType.TICKER, StreamType.MARK_PRICE}
+PROOF_S = 3.0  # between two answers on a quiet connection where no stream ticks
 SETTLE_S = 1.0  # after an error frame: those that speak by then are not meant
 
 
@@ -61,6 +62,8 @@ class Hears(Protocol):
     def answered(self, connection: int, at_us: int) -> None: ...
 
     def doubted(self, connection: int, stream: str, since_us: int) -> None: ...
+
+    def may_leave(self, connection: int) -> bool: ...
 
     def lost(self, connection: int, cause: str) -> None: ...
 
@@ -200,13 +203,20 @@ class Connection:
         """Have the exchange answer: what is subscribed to counts as listened to."""
         self._has_mail.set()
 
+    def may_leave(self) -> bool:
+        """Is all of this heard elsewhere, so that going leaves no deafness? If not known yet, have
+        the exchange answer, which may prove it.
+        """
+        if self._means.hearing.may_leave(self._number):
+            return True
+        self.have_answer()
+        return False
+
     async def retire(self) -> None:
-        """Another connection hears all of this: prove that both did for a while, and go."""
+        """Another connection hears all of this: go."""
         if (socket := self._socket) is None:
             return
         with suppress(ConnectionClosed):
-            if await self._ask(socket, GOODBYE_S):
-                self._means.hearing.answered(self._number, self._means.exchange_us())
             self._verdict = "replaced"
             await socket.close()
 
@@ -331,10 +341,10 @@ class Connection:
         self._means.on_answered(said)
         self._on_change()
 
-    async def _ask(self, socket: MessageSocket, limit_s: float | None = None) -> bool:
+    async def _ask(self, socket: MessageSocket) -> bool:
         """Does the exchange answer a ping?"""
         try:
-            async with asyncio.timeout(limit_s or self._means.settings.ping_timeout_s):
+            async with asyncio.timeout(self._means.settings.ping_timeout_s):
                 pong = cast("asyncio.Future[float]", await socket.ping())
                 await asyncio.shield(pong)
         except TimeoutError:
@@ -351,7 +361,7 @@ class Connection:
     async def _watch(self, socket: MessageSocket) -> None:
         """Nothing came for an interval: ask. Nothing came for the time-out either: it is dead."""
         settings = self._means.settings
-        look_s = settings.ping_interval_s / LOOKS_AN_INTERVAL
+        look_s = min(settings.ping_interval_s, self._proof_every_s()) / LOOKS_AN_INTERVAL
         quiet_looks = 0
         with suppress(ConnectionClosed):
             while True:
@@ -368,6 +378,11 @@ class Connection:
                     self._end(f"no frame and no pong for {settings.ping_timeout_s:g} s: half-open")
                     return
                 quiet_looks = 0
+
+    def _proof_every_s(self) -> float:
+        """Where no stream ticks, answers are the only proof that nothing was missed."""
+        types = {each.stream.type for each in self.subscriptions.by_name.values()}
+        return float("inf") if types & TICKING else PROOF_S
 
     # ---- what is refused -----------------------------------------------------------------------
 

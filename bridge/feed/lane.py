@@ -25,6 +25,7 @@ GOOD_FRAMES = 10  # a connection that brought so many frames was a good one
 LONGEST_RETRY_AFTER_S = 600.0  # whatever the exchange asks for
 OVERLAP_US = 1_200_000  # both are listened to for so long, more than what may be under way
 TAKE_OVER_US = 15_000_000  # a replacement that does not hear all by then takes over all the same
+PATIENCE_US = 60_000_000  # so long it is waited for proof that its end leaves no deafness
 LATELY_US = 60_000_000  # what the old one has heard so lately, the new one must hear first
 LOOK_S = 0.2
 
@@ -222,14 +223,15 @@ class Lane:
             return False
         now_us = self._means.clock_us()
         since_us = now_us - new.answered_us
-        if since_us >= TAKE_OVER_US:
+        if since_us >= PATIENCE_US:
             return True
         heard = new.subscriptions.by_name
-        return since_us >= OVERLAP_US and all(
+        is_heard = since_us >= TAKE_OVER_US or all(
             (twin := heard.get(name)) is None or twin.heard_us
             for name, each in old.subscriptions.by_name.items()
             if each.heard_us and now_us - each.heard_us < LATELY_US
         )
+        return since_us >= OVERLAP_US and is_heard and old.may_leave()
 
 
 async def _live(connection: Connection) -> FeedLost:

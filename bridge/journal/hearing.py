@@ -96,6 +96,10 @@ class Hearing:
         body = json.dumps({"stream": stream, "since_us": since_us}, separators=(",", ":")).encode()
         self._take(Record(self._clock_us(), Kind.DOUBTED, connection, body))
 
+    def may_leave(self, connection: int) -> bool:
+        """Would the end of this connection leave no deafness, as far as is known just now?"""
+        return not self.is_live or self.intake.deafness.may_leave(connection)
+
     def lost(self, connection: int, cause: str) -> None:
         """The connection is gone."""
         self._open.pop(connection, None)

@@ -16,6 +16,10 @@ from typing import Any, NamedTuple
 from bridge.pipeline.items import Twins
 
 UNSURE_US = 1_000_000  # what may have been under way when a connection broke
+LIVE_US = 3_000_000  # a connection that brought something so lately tells how late messages are
+TICK_US = 1_000_000
+LAG_US = 60_000_000  # messages are believed to lag so far behind the exchange's clock
+TICKING = ("ticker.", "markPrice.")
 NOT_RUNNING = "bridge was not running"
 UNSUBSCRIBED = "unsubscribed"
 SILENT = "silent"
@@ -26,13 +30,20 @@ class Ear:
     """One connection's ear: what only makes sense within one connection.
 
     `streams` says for each since when it is listened to (µs; 0: not answered yet); `newest_us` is
-    the exchange's newest time heard on it, `answered_us` when it last answered a question.
+    the exchange's newest time heard on it, received at `received_us` (our clock), `answered_us`
+    when it last answered a question.
     """
 
     streams: dict[str, int] = field(default_factory=dict)
     twins: Twins = field(default_factory=Twins)
     newest_us: int = 0
+    received_us: int = 0
     answered_us: int = 0
+    is_fresh: bool = False  # answered, and nothing was heard since
+
+    def ticks(self) -> bool:
+        """Does it hear a stream that speaks each second?"""
+        return any(name.startswith(TICKING) for name in self.streams)
 
     def heard_until_us(self, name: str) -> int:
         """Everything of this stream is heard from its beginning until then; 0: nothing."""
@@ -136,23 +147,55 @@ class Deafness:
         ]
         return [name for name in ear.streams if not self._listeners(name)], found
 
-    def answered(self, connection: int, at_us: int) -> Iterator[Deaf]:
+    def answered(self, connection: int, at_us: int, received_us: int) -> Iterator[Deaf]:
         """The exchange has answered on a connection: it has what was subscribed to before, and we
         have heard whatever it sent before.
         """
         ear = self.ears.get(connection)
         if ear is None:
             return
-        ear.answered_us = at_us
+        begun_us, proven_us = at_us, at_us
+        if tick_us := self._newest_tick_us(received_us):
+            # messages may lag behind the exchange's clock: this is where they are just now
+            begun_us = min(at_us, tick_us + TICK_US + UNSURE_US)
+            proven_us = min(at_us, tick_us)
+        if not ear.ticks():  # where it ticks, a server may answer and be stuck
+            ear.answered_us = max(ear.answered_us, proven_us)
         for name, since_us in ear.streams.items():
             if since_us:
                 continue
-            ear.streams[name] = at_us
+            ear.streams[name] = begun_us
+            ear.is_fresh = True
             since = self._since.pop(name, None)
             self._begun_us.setdefault(name, 0 if since else at_us)
             if since is not None:
                 self._until[name] = at_us
                 yield Deaf(name, _before(since.heard_us, at_us), at_us, since.cause)
+
+    def first_after(self, ear: Ear, event_us: int) -> None:
+        """The first message behind an answer: its streams are heard from that time on, should the
+        exchange's messages lag behind its clock.
+        """
+        ear.is_fresh = False
+        begun_us = max(ear.streams.values(), default=0)
+        if 0 < begun_us - event_us <= LAG_US:
+            for name, since_us in ear.streams.items():
+                if since_us == begun_us:
+                    ear.streams[name] = event_us
+
+    def may_leave(self, connection: int) -> bool:
+        """Would the end of this connection leave no deafness?"""
+        ear = self.ears.get(connection)
+        if ear is None:
+            return True
+        return all(
+            any(
+                other is not ear and other.streams[name] <= ear.heard_until_us(name)
+                for other in self._listeners(name)
+            )
+            for name, since_us in ear.streams.items()
+            if since_us
+        )
 
     def resume(self, marks: Mapping[str, int]) -> Iterator[Deaf]:
         """An earlier bridge has heard each stream up to its mark (µs)."""
@@ -222,6 +265,17 @@ class Deafness:
     def _note_overlaps(self) -> None:
         names = [name for ear in self.ears.values() for name in ear.streams]
         self.overlaps = self.overlaps or len(names) > len(set(names))
+
+    def _newest_tick_us(self, received_us: int) -> int:
+        """The newest message of the connections whose ticks come just now; 0 where none do."""
+        return max(
+            (
+                ear.newest_us
+                for ear in self.ears.values()
+                if received_us - ear.received_us <= LIVE_US and ear.ticks()
+            ),
+            default=0,
+        )
 
     def _listeners(self, name: str) -> list[Ear]:
         return [ear for ear in self.ears.values() if ear.streams.get(name)]

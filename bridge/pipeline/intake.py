@@ -201,7 +201,7 @@ class Intake:
         """
         ear = self.deafness.ears.get(connection)
         new = [name for name, since_us in ear.streams.items() if not since_us] if ear else ()
-        self._mark(self.deafness.answered(connection, at_us), received_us, offset)
+        self._mark(self.deafness.answered(connection, at_us, received_us), received_us, offset)
         for name in new:
             if name in self._books:
                 self._ask_for_book(name)
@@ -452,15 +452,16 @@ class Intake:
             return data.stream
         event_us = believable_us(event, received_us)
         if event_us > ear.newest_us:
-            ear.newest_us = event_us
+            ear.newest_us, ear.received_us = event_us, received_us
+            if ear.is_fresh:
+                self.deafness.first_after(ear, event_us)
         if self.deafness.overlaps and not self._is_away(data.stream) and line.knows(item):
             line.counters.doubles += 1
             return data.stream
         if isinstance(line, NumberedLine) and data.stream in self._trade_holes:
             self._follow_trades(line, self._trade_holes[data.stream], item)
         self._put(line, item, offset)
-        if event.__pydantic_extra__:
-            self.counts.unknown_fields += 1
+        self.counts.unknown_fields += bool(event.__pydantic_extra__)
         self.last_event_us[data.stream] = event_us
         if isinstance(event, Depth):
             self._hear_depth(data.stream, event, received_us, offset)

@@ -22,10 +22,10 @@ class Subject(Deafness):
 
     def listen(self, connection: int, seconds: float) -> list[Deaf]:
         self.opened(connection, NAMES)
-        return list(self.answered(connection, at(seconds)))
+        return list(self.answered(connection, at(seconds), at(seconds)))
 
     def hear(self, connection: int, seconds: float) -> None:
-        self.ears[connection].newest_us = at(seconds)
+        self.ears[connection].newest_us = self.ears[connection].received_us = at(seconds)
 
     def lose(self, connection: int) -> list[Deaf]:
         return self.lost(connection, "connection lost")[1]
@@ -58,7 +58,7 @@ def test_a_connection_that_heard_nothing_was_listening_until_it_was_answered() -
 
 def test_a_quiet_connection_was_listening_as_long_as_it_was_answered() -> None:
     deafness = subject()
-    list(deafness.answered(1, at(60)))
+    list(deafness.answered(1, at(60), at(60)))
     deafness.lose(1)
 
     assert deafness.listen(2, 70) == deaf(59, 70)
@@ -110,8 +110,42 @@ def test_an_overlap_with_a_connection_that_was_dead_already_is_none() -> None:
 def test_an_overlap_is_proven_by_an_answer_on_the_old_connection() -> None:
     deafness = subject()
     deafness.listen(2, 40)
-    list(deafness.answered(1, at(42)))
+    list(deafness.answered(1, at(42), at(42)))
 
+    assert deafness.lose(1) == []
+
+
+def test_an_answer_proves_nothing_where_messages_should_flow() -> None:
+    deafness = subject()
+    deafness.ears[1].streams["ticker.SOL_USDC"] = NOW_US
+    deafness.hear(1, 10)
+    list(deafness.answered(1, at(40), at(40)))  # it answers, and brings nothing
+    deafness.lose(1)
+
+    assert deaf(9, 50)[0] in deafness.listen(2, 50)
+
+
+def test_an_answer_proves_no_more_than_the_messages_of_other_connections() -> None:
+    deafness = subject()
+    deafness.listen(2, 0)
+    deafness.ears[2].streams = {"ticker.SOL_USDC": NOW_US}
+    deafness.hear(2, 90)  # the exchange's messages are ten seconds behind its clock
+    deafness.ears[2].received_us = at(100)
+    list(deafness.answered(1, at(100), at(100)))
+    deafness.lose(1)
+
+    assert deafness.listen(3, 110) == deaf(89, 110)
+
+
+def test_what_lags_behind_the_exchanges_clock_is_heard_from_its_own_time_on() -> None:
+    deafness = subject()
+    deafness.hear(1, 20)
+    deafness.listen(2, 33)
+    deafness.first_after(deafness.ears[2], at(20))
+    assert not deafness.may_leave(1)
+    deafness.hear(1, 21)
+
+    assert deafness.may_leave(1)
     assert deafness.lose(1) == []
 
 
@@ -149,17 +183,17 @@ def test_a_stream_that_was_left_is_deaf_until_it_is_heard_again() -> None:
     assert deafness.heard_up_to_us() == {}
     assert deafness.changed(1, NAMES) == ([], [])
 
-    assert list(deafness.answered(1, at(9))) == deaf(4, 9, UNSUBSCRIBED)
+    assert list(deafness.answered(1, at(9), at(9))) == deaf(4, 9, UNSUBSCRIBED)
 
 
 def test_a_stream_that_came_later_is_listened_to_from_its_own_answer() -> None:
     deafness = Subject()
     deafness.opened(1, [])
-    list(deafness.answered(1, at(0)))
+    list(deafness.answered(1, at(0), at(0)))
     deafness.changed(1, NAMES)
     assert deafness.heard_up_to_us() == {}
 
-    list(deafness.answered(1, at(3)))
+    list(deafness.answered(1, at(3), at(3)))
 
     assert deafness.heard_up_to_us() == {ORDERS: at(3)}
 
@@ -171,14 +205,14 @@ def test_a_stream_that_fell_silent_is_deaf_from_its_own_last_message() -> None:
     assert deafness.doubted(1, ORDERS, at(12)) == ([ORDERS], [])
     assert deafness.heard_up_to_us() == {}
 
-    assert list(deafness.answered(1, at(31))) == deaf(12, 31, SILENT)
+    assert list(deafness.answered(1, at(31), at(31))) == deaf(12, 31, SILENT)
 
 
 def test_a_stream_that_was_silent_from_the_beginning_is_deaf_since_then() -> None:
     deafness = subject()
     deafness.doubted(1, ORDERS, 0)
 
-    assert list(deafness.answered(1, at(31))) == deaf(0, 31, SILENT)
+    assert list(deafness.answered(1, at(31), at(31))) == deaf(0, 31, SILENT)
 
 
 def test_silence_on_one_of_two_connections_is_no_deafness() -> None:
@@ -186,7 +220,7 @@ def test_silence_on_one_of_two_connections_is_no_deafness() -> None:
     deafness.listen(2, 1)
 
     assert deafness.doubted(1, ORDERS, at(12)) == ([], [])
-    assert list(deafness.answered(1, at(31))) == []
+    assert list(deafness.answered(1, at(31), at(31))) == []
 
 
 def test_what_is_known_can_be_written_down_and_read_again() -> None:
@@ -215,7 +249,7 @@ def test_a_half_open_connection_does_not_hide_what_was_between_it_and_the_next()
     deafness = subject()
     deafness.hear(1, 5)  # half-open from here on, and nobody knows
     assert deafness.listen(2, 9) == []
-    list(deafness.answered(2, at(15)))
+    deafness.hear(2, 15)
     assert deafness.lose(2) == []  # the first may have heard it all
 
     assert deafness.lose(1) == deaf(4, 9)
@@ -226,7 +260,7 @@ def test_what_is_heard_apart_can_be_written_down_too() -> None:
     before = subject()
     before.hear(1, 5)
     before.listen(2, 9)
-    list(before.answered(2, at(15)))
+    list(before.answered(2, at(15), at(15)))
     before.lose(2)
 
     after = Subject()
@@ -259,7 +293,7 @@ def test_every_moment_is_claimed_by_somebody_or_said_to_be_deaf_and_never_both(
         if step == 0:
             found += deafness.listen(number, moment)
         elif step == 1:
-            list(deafness.answered(number, at(moment)))
+            list(deafness.answered(number, at(moment), at(moment)))
             begin = lives[number][0]
             claimed |= set(range(begin, max(begin, moment - 1)))
         else:
