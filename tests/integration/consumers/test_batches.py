@@ -16,6 +16,8 @@ import redis
 from bridge.contract.events import Trade
 from consumers import Delivery, Results, consumes
 
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
 client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"])
 
 def check(batch):

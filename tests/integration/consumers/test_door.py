@@ -34,7 +34,7 @@ def consumers(
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=55,
     )
 
 

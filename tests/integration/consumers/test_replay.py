@@ -14,6 +14,8 @@ SUMMING = """
 from bridge.contract.events import Trade
 from consumers import Consumer, Delivery, Results, consumes
 
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
 class Summing(Consumer):
     name = "summing"
     mode = "ordered"

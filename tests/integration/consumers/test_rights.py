@@ -20,6 +20,8 @@ from tests.support.consumer_worker import ROOT
 from tests.support.consumer_worker import bench as running_bench
 from tests.support.redis_server import running_redis
 
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
 
 def rights() -> list[str]:
     """The rule of the page, without its name and password."""

@@ -21,6 +21,8 @@ import redis
 from bridge.contract.events import Trade
 from consumers import Consumer, Delivery, Results
 
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
 client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
 
 def how(delivery):
