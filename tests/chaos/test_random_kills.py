@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chaos import chaos, compare, wrong
-from tests.support.oracle import gaps
+from tests.support.chaos import chaos, compare
+from tests.support.oracle import gaps, verdict
 from tests.support.proxy import running_proxy
 from tests.support.redis_server import RedisServer, running_redis
 
@@ -41,7 +41,7 @@ async def test_nothing_is_lost_unmarked_or_doubled(
 
     told = f"{' or '.join(what)} killed {KILLS} times"
     ours, theirs = compare(server, exchange, run.begun_us, told)
-    assert wrong(server, exchange, run.begun_us) == []
+    assert verdict(server, exchange, run.begun_us) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     if "bridge" not in what:  # it listened all the time: there is nothing to excuse
         assert gaps(server) == []
@@ -59,7 +59,7 @@ async def test_a_redis_that_is_emptied_in_the_middle_is_filled_again(
         await run.finish()
 
     ours, theirs = compare(server, exchange, run.begun_us, "FLUSHALL 3 times")
-    assert wrong(server, exchange, run.begun_us) == []
+    assert verdict(server, exchange, run.begun_us) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     assert theirs.lost > 0
 
@@ -85,7 +85,7 @@ async def test_a_redis_that_takes_nothing_for_a_while(
         await run.finish()
 
     ours, theirs = compare(server, exchange, run.begun_us, f"Redis {how} for {AWAY_S:g} s")
-    assert wrong(server, exchange, run.begun_us) == []
+    assert verdict(server, exchange, run.begun_us) == []
     assert gaps(server) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     assert theirs.lost + theirs.doubled > 0 or how == "frozen", "a patient loop outlives it"
@@ -111,7 +111,7 @@ async def test_replies_that_are_lost_again_and_again(server: RedisServer, tmp_pa
         assert min(bridges.replies_lost, loops.replies_lost) >= KILLS - 1
 
     ours, theirs = compare(server, exchange, run.begun_us, f"{KILLS} replies of Redis lost")
-    assert wrong(server, exchange, run.begun_us) == []
+    assert verdict(server, exchange, run.begun_us) == []
     assert gaps(server) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     # the loop was told of errors for messages that are there: it loses none by not sending again

@@ -16,10 +16,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support import naive_loop, tally, truth
+from tests.support import naive_loop, tally
 from tests.support.bridge_run import ACCOUNT_STREAMS, DEMO_KEYS, BridgeRun, running_bridge
 from tests.support.eventually import eventually_async
-from tests.support.oracle import verdict
 from tests.support.redis_server import RedisServer
 from tests.support.simulator_process import RunningSimulator, running_simulator
 
@@ -35,7 +34,6 @@ KEEP_ALL = {
     kind: {"max_entries": 2_000_000}
     for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
 }
-LATE_S = 0.5  # of the second that the bridge allows for what is under way
 HEARS_AGAIN = 0.8  # how often a bridge lives until it hears
 MEMORY_LIMIT_BYTES = 400 * 1024 * 1024
 
@@ -213,40 +211,12 @@ async def chaos(
             await run.leave()
 
 
-def wrong(server: RedisServer, exchange: RunningSimulator, begun_us: int) -> list[str]:
-    """The verdict on all streams.
-
-    Intervals of deafness are in the exchange's time, and end in ours where the exchange has said
-    nothing: they fit while its clock is right. A simulator that is starved of processor time stamps
-    its messages with times long past; then it is only judged whether anything is doubled, out of
-    order, or missing by its number.
-    """
-    found = verdict(server, exchange, begun_us)
-    lag_s = _lag_s(exchange)
-    if lag_s <= LATE_S:
-        return found
-    print(f"the exchange was {lag_s:.1f} s late: intervals are not judged (lower CHAOS_RATE)")
-    return [fault for fault in found if "no gap says so" not in fault]
-
-
-def _lag_s(exchange: RunningSimulator) -> float:
-    """How late messages went out, at most."""
-    assert exchange.ledger is not None
-    lines = truth.read_ledger(exchange.ledger)
-    return max(
-        (line["at_us"] - line["frame"]["data"].get("E", line["at_us"])) / 1e6 for line in lines
-    )
-
-
 def compare(
     server: RedisServer, exchange: RunningSimulator, begun_us: int, what: str
 ) -> tuple[tally.Tally, tally.Tally]:
     """The bridge beside the loop; a row for the table."""
     assert exchange.ledger is not None
-    made: dict[str, list[dict[str, Any]]] = {}
-    for line in truth.read_ledger(exchange.ledger):
-        if line["frame"]["data"].get("E", 0) >= begun_us:
-            made.setdefault(line["frame"]["stream"], []).append(line["frame"]["data"])
+    made = tally.made_since(exchange.ledger, begun_us)
     with server.client(decode_responses=True) as client:
         ours, theirs = tally.take(client, made)
     tally.leave_row(what, SEED, ours, theirs)

@@ -68,13 +68,23 @@ def of_numbers(
     )
 
 
-def take(
-    client: redis.Redis, made: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> tuple[Tally, Tally]:
+Made = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def made_since(ledger: Path, begun_us: int) -> Made:
+    """Data of the frames of each stream that the exchange made from then on."""
+    made: dict[str, list[Mapping[str, Any]]] = {}
+    for line in truth.read_ledger(ledger):
+        if line["frame"]["data"].get("E", 0) >= begun_us:
+            made.setdefault(line["frame"]["stream"], []).append(line["frame"]["data"])
+    return made
+
+
+def take(client: redis.Redis, made: Made) -> tuple[Tally, Tally]:
     """The bridge's and the loop's tally of what the exchange made of the market's streams.
 
     Both are judged up to what the bridge heard last: what the exchange said in its last moment may
-    have reached nobody.
+    have reached nobody. Where there was no loop, its tally means nothing.
     """
     ours, theirs = Tally(), Tally()
     for stream in STREAMS:
@@ -93,9 +103,10 @@ def take(
     return ours, theirs
 
 
-def leave_row(fault: str, seed: int, ours: Tally, theirs: Tally) -> None:
-    """For the table, where CHAOS_REPORT names a folder."""
-    row = {"fault": fault, "seed": seed, "ours": asdict(ours), "theirs": asdict(theirs)}
+def leave_row(fault: str, seed: int, ours: Tally, theirs: Tally | None) -> None:
+    """For the table, where CHAOS_REPORT names a folder; without `theirs` there was no loop."""
+    loop = asdict(theirs) if theirs else None
+    row = {"fault": fault, "seed": seed, "ours": asdict(ours), "theirs": loop}
     print(json.dumps(row))
     if folder := os.environ.get("CHAOS_REPORT"):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -110,10 +121,12 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        ours, theirs = Tally(**row["ours"]), Tally(**row["theirs"])
+        ours = Tally(**row["ours"])
+        theirs = Tally(**row["theirs"]) if row["theirs"] else None
+        loop = f"{theirs.lost:,} | {theirs.doubled:,}" if theirs else "– | –"
         lines.append(
-            f"| {row['fault']} | {ours.made:,} | {ours.lost} | {ours.marked} | {ours.doubled} "
-            f"| {theirs.lost:,} | {theirs.doubled:,} | {row['seed']} |"
+            f"| {row['fault']} | {ours.made:,} | {ours.lost} | {ours.marked:,} | {ours.doubled} "
+            f"| {loop} | {row['seed']} |"
         )
     return "\n".join(lines)
 

@@ -26,6 +26,9 @@ def test_the_table_has_a_line_for_each_run() -> None:
         "theirs": {"made": 1000, "missing": 12, "marked": 0, "doubled": 1, "disordered": 0},
     }
 
-    assert table([row]).splitlines()[2:] == [
-        "| Redis killed 20 times | 1,000 | 0 | 3 | 0 | 12 | 1 | 7 |"
+    alone = row | {"fault": "two bridges: kill", "theirs": None}
+
+    assert table([row, alone]).splitlines()[2:] == [
+        "| Redis killed 20 times | 1,000 | 0 | 3 | 0 | 12 | 1 | 7 |",
+        "| two bridges: kill | 1,000 | 0 | 3 | 0 | – | – | 7 |",
     ]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chaos import chaos, compare, wrong
+from tests.support.chaos import chaos, compare
+from tests.support.oracle import verdict
 from tests.support.redis_server import running_redis
 
 
@@ -21,6 +22,6 @@ async def test_a_few_kills_of_redis_and_bridge_lose_nothing_unmarked_and_double_
             await run.finish()
 
         ours, theirs = compare(server, exchange, run.begun_us, "a few kills")
-        assert wrong(server, exchange, run.begun_us) == []
+        assert verdict(server, exchange, run.begun_us) == []
         assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
         assert theirs.lost > 0
