@@ -40,6 +40,8 @@ class Ear:
     received_us: int = 0
     answered_us: int = 0
     is_fresh: bool = False  # answered, and nothing was heard since
+    answers: int = 0
+    beside: dict[int, int] = field(default_factory=dict)  # the others' answers when it began
 
     def ticks(self) -> bool:
         """Does it hear a stream that speaks each second?"""
@@ -159,13 +161,15 @@ class Deafness:
             # messages may lag behind the exchange's clock: this is where they are just now
             begun_us = min(at_us, tick_us + TICK_US + UNSURE_US)
             proven_us = min(at_us, tick_us)
+        ear.answers += 1
         if not ear.ticks():  # where it ticks, a server may answer and be stuck
-            ear.answered_us = max(ear.answered_us, proven_us)
+            ear.answered_us = max(ear.answered_us, proven_us, self._reached_us(connection, ear))
         for name, since_us in ear.streams.items():
             if since_us:
                 continue
             ear.streams[name] = begun_us
             ear.is_fresh = True
+            ear.beside = {number: other.answers for number, other in self.ears.items()}
             since = self._since.pop(name, None)
             self._begun_us.setdefault(name, 0 if since else at_us)
             if since is not None:
@@ -265,6 +269,19 @@ class Deafness:
     def _note_overlaps(self) -> None:
         names = [name for ear in self.ears.values() for name in ear.streams]
         self.overlaps = self.overlaps or len(names) > len(set(names))
+
+    def _reached_us(self, connection: int, ear: Ear) -> int:
+        """The second answer behind the beginning of another was asked for after that, whatever the
+        clocks say: both have listened then.
+        """
+        return max(
+            (
+                max(other.streams.values(), default=0) + UNSURE_US
+                for other in self.ears.values()
+                if ear.answers - other.beside.get(connection, ear.answers) >= 2
+            ),
+            default=0,
+        )
 
     def _newest_tick_us(self, received_us: int) -> int:
         """The newest message of the connections whose ticks come just now; 0 where none do."""

@@ -137,6 +137,17 @@ def test_an_answer_proves_no_more_than_the_messages_of_other_connections() -> No
     assert deafness.listen(3, 110) == deaf(89, 110)
 
 
+def test_two_answers_behind_the_beginning_of_another_prove_an_overlap_whatever_clocks_say() -> None:
+    deafness = subject()
+    deafness.listen(2, 50)
+    list(deafness.answered(1, at(1), at(1)))  # perhaps asked for before
+    assert not deafness.may_leave(1)
+    list(deafness.answered(1, at(2), at(2)))
+
+    assert deafness.may_leave(1)
+    assert deafness.lose(1) == []
+
+
 def test_what_lags_behind_the_exchanges_clock_is_heard_from_its_own_time_on() -> None:
     deafness = subject()
     deafness.hear(1, 20)
