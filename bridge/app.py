@@ -189,7 +189,8 @@ class Bridge(_Ears):
         async with self._heartbeat() as heartbeat:
             with self._journal() as keeper:
                 waiting = await self._run(stop, heartbeat, keeper)
-            left = 0 if keeper and not self.hearing.journal.trouble else waiting
+            is_kept = keeper and not self.hearing.journal.trouble
+            left = self.hearing.waiting_unjournaled() if is_kept else waiting
             await heartbeat.beat(stopped_us=now_us(), left=left)
         log.info("bridge_stopped", left=left, left_to_the_journal=waiting - left)
         return left

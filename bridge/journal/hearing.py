@@ -17,7 +17,7 @@ from bridge.contract.streams import is_private
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.journal import Journal
 from bridge.journal.record import Kind, Record, render, render_frame
-from bridge.journal.rehearing import Rehearing
+from bridge.journal.rehearing import PARKED_SHARE, Rehearing
 from bridge.journal.segments import SegmentWriter
 from bridge.pipeline.book import Join
 from bridge.pipeline.intake import Intake
@@ -26,7 +26,6 @@ from bridge.protocol.envelope import Data, Refusal, parse
 
 log = structlog.get_logger(__name__)
 
-PARKED_SHARE = 16  # of the memory, for each stream that fails alone
 BOUND_EVERY = 256  # frames between two looks at the memory
 
 
@@ -169,6 +168,13 @@ class Hearing:
             return
         self._take(Record(self._clock_us(), Kind.STARTED, 0, b""))
         self.rehearing.begin(checkpoint, target)
+
+    def waiting_unjournaled(self) -> int:
+        """How many entries wait for Redis that the journal says nothing of."""
+        if self._keep_private:
+            return 0
+        lines = self.intake.lines.values()
+        return sum(len(line.pending) for line in lines if line.stream.is_private)
 
     @property
     def is_live(self) -> bool:

@@ -16,7 +16,7 @@ from bridge.journal.segments import disk_bytes, list_segments, pack
 log = structlog.get_logger(__name__)
 
 FLUSH_EVERY_S = 0.05  # what a killed bridge may lose while Redis is away
-UPKEEP_EVERY = 20  # flushes between two checkpoints
+UPKEEP_EVERY_S = 1.0  # a checkpoint, and all that takes longer
 CATCH_UP_RECORDS = 500  # heard again in one go: keeps the loop responsive
 WAIT_S = 0.01  # between two looks whether Redis has taken what was heard again
 
@@ -37,6 +37,7 @@ class Keeper:
     def __init__(self, hearing: Hearing, room: Room) -> None:
         self._hearing = hearing
         self._room = room
+        self._trouble = ""
 
     async def catch_up(self) -> None:
         """Hear the journal again whenever there is something left of it."""
@@ -45,11 +46,21 @@ class Keeper:
             await asyncio.sleep(0 if did_something else WAIT_S)
 
     async def keep(self) -> None:
-        """What was heard is soon with the operating system; once a second, the rest."""
+        """What was heard is soon with the operating system; once a second, the rest, which may take
+        its time.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._flush(), name="journal-flush")
+            tasks.create_task(self._keep(), name="journal-upkeep")
+
+    async def _flush(self) -> None:
         while True:
-            for _ in range(UPKEEP_EVERY):
-                await asyncio.sleep(FLUSH_EVERY_S)
-                self._hearing.journal.flush()
+            await asyncio.sleep(FLUSH_EVERY_S)
+            self._hearing.journal.flush()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(UPKEEP_EVERY_S)
             await self._keep_once()
 
     async def _keep_once(self) -> None:
@@ -59,8 +70,15 @@ class Keeper:
                 await asyncio.to_thread(self._hearing.journal.writer.sync)
             write_checkpoint(self._room.folder, self._hearing.rehearing.checkpoint())
             await asyncio.to_thread(self._pack_closed)
+            trouble = ""
         except OSError as error:
-            log.warning("journal_upkeep_failed", reason=error.strerror or str(error))
+            trouble = error.strerror or str(error)
+        if trouble != self._trouble:
+            if trouble:
+                log.warning("journal_upkeep_failed", reason=trouble)
+            else:
+                log.info("journal_upkeep_mended")
+        self._trouble = trouble
         self._hearing.mend()
 
     def _pack_closed(self) -> None:

@@ -22,6 +22,7 @@ from bridge.pipeline.intake import Intake, Line
 
 log = structlog.get_logger(__name__)
 
+PARKED_SHARE = 16  # of the memory, for each stream that fails alone
 REFILL_SHARE = 8  # of the memory, for the streams that are refilled
 LOW_SHARE = 2  # catching up goes on while less than 1/2 of the memory waits
 TWINS_BYTES = 1024 * 1024  # of the journal before the settled place that are heard for their counts
@@ -139,9 +140,9 @@ class Rehearing:
 
     def _step_refill(self, refill: Refill, limit: int) -> bool:
         self._journal.flush()
-        if sum(line.pending_bytes for line in refill.lines.values()) > (
-            self._buffer_bytes // REFILL_SHARE
-        ):
+        self._intake.bound_parked(self._buffer_bytes // PARKED_SHARE)
+        waiting = sum(line.pending_bytes for line in refill.lines.values() if not line.parked)
+        if waiting > self._buffer_bytes // REFILL_SHARE:
             return False
         if refill.step(limit):
             refill.end(self._clock_us())
@@ -154,6 +155,7 @@ class Rehearing:
         if self.behind is None:
             return self._refill is not None and self._step_refill(self._refill, limit)
         self._journal.flush()
+        self._intake.bound_parked(self._buffer_bytes // PARKED_SHARE)
         if self._intake.pending_bytes() > self._buffer_bytes // LOW_SHARE:
             self._intake.wait_no_longer()
             return False

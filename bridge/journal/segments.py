@@ -173,10 +173,17 @@ class SegmentWriter:
         """
         ended, self._ended = self._ended, []
         has_new_name, self._has_new_name = self._has_new_name, False
+        failed: OSError | None = None
         for file in ended:
-            os.fsync(file)
-            os.close(file)
+            try:
+                os.fsync(file)
+            except OSError as error:
+                failed = error
+            finally:
+                os.close(file)
         os.fsync(self._file)
+        if failed is not None:
+            raise failed
         if has_new_name:
             sync_folder(self.folder)
 

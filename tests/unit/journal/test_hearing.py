@@ -565,3 +565,30 @@ def test_a_hole_that_is_heard_again_is_one_line_of_the_ledger(tmp_path: Path) ->
     subject.catch_up()
 
     assert not ledger.pending
+
+
+def test_what_no_journal_has_is_told_apart_when_the_bridge_stops(tmp_path: Path) -> None:
+    subject = Subject(tmp_path, keep_private=False).begin()
+    subject.open([TRADES])
+    private = subject.open([ORDERS])
+    subject.trades(3)
+    subject.hearing.hear(frames.ORDER_ACCEPTED, NOW_US, private)
+
+    assert subject.hearing.waiting_unjournaled() == 1
+    assert Subject(tmp_path / "other").begin().hearing.waiting_unjournaled() == 0
+
+
+def test_a_stream_that_fails_alone_is_bounded_while_the_journal_is_heard_again(
+    tmp_path: Path,
+) -> None:
+    killed = Subject(tmp_path).begin()
+    killed.open()
+    killed.trades(3000)
+    killed.hearing.journal.close()
+    again = Subject(tmp_path, buffer_bytes=1_600_000)
+    again.hearing.begin(None, TARGET)
+    again.hearing.catch_up(10)
+    again.intake.lines[TRADES].fail("WRONGTYPE")
+
+    while again.hearing.catch_up(100):
+        assert again.intake.lines[TRADES].pending_bytes < 200_000

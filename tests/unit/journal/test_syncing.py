@@ -39,7 +39,8 @@ class Disk:
 
     def lose_power(self, folder: Path) -> None:
         for segment in list_segments(folder):
-            os.truncate(segment.path, self.synced.get(str(segment.path), 0))
+            aside = self.synced.get(f"{segment.path}.new", 0)  # compressed, and renamed since
+            os.truncate(segment.path, self.synced.get(str(segment.path), aside))
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     if not Path("/proc/self/fd").exists():
         pytest.skip("needs /proc to tell which file is synced")
     monkeypatch.setattr(keeper, "FLUSH_EVERY_S", 0.001)
+    monkeypatch.setattr(keeper, "UPKEEP_EVERY_S", 0.02)
     return Disk(monkeypatch)
 
 
