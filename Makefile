@@ -9,6 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/all.txt
 STAMP := $(VENV)/.installed
+# The demo needs a sixth of all packages, and whoever sees it first should not wait for the others.
+DEMO_LOCK := requirements/demo.txt
+DEMO_STAMP := $(VENV)/.installed-demo
 # Most tests wait for real processes: more of them than cores.
 PARALLEL := --numprocesses 4 --dist worksteal
 CHAOS_REPORT := .pytest_cache/chaos
@@ -22,7 +25,7 @@ help: ## List these targets
 setup: $(STAMP) ## Create .venv and install the locked dependencies
 	@echo "Ready: $(BIN)"
 
-demo: $(STAMP) ## See it all work on this machine (FOR=20: end after 20 s; RATE=1000: frames a second)
+demo: $(DEMO_STAMP) ## See it all work on this machine (FOR=20: end after 20 s; RATE=1000: frames a second)
 	@$(BIN)/python -m demo
 
 test: $(STAMP) ## Run the tests
@@ -50,11 +53,11 @@ chaos: $(STAMP) ## Run the tests that kill and cut off real processes
 bench: $(STAMP) ## Measure the bridge beside other ways of doing the same (BENCH_ONLY=bridge, BENCH_ROUNDS=3)
 	@$(BIN)/python -m benchmarks
 
-lock: ## Write requirements/all.txt anew from pyproject.toml (needs uv)
+lock: ## Write requirements/ anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
 	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --quiet --output-file $(LOCK)
-	@for extra in runtime simulator; do \
+	@for extra in runtime simulator demo; do \
 		uv pip compile pyproject.toml -c $(LOCK) --universal --python-version 3.11 \
 			$$([ $$extra = runtime ] || echo --extra $$extra) \
 			--generate-hashes --no-emit-index-url --quiet --output-file requirements/$$extra.txt; \
@@ -74,4 +77,8 @@ down: ## Stop what `make up` started (its data stays)
 # An environment that already has every locked package, is taken as it is.
 $(STAMP): $(LOCK) requirements/setup.sh
 	@sh requirements/setup.sh $(VENV) $(LOCK)
+	@touch $@
+
+$(DEMO_STAMP): $(DEMO_LOCK) requirements/setup.sh
+	@sh requirements/setup.sh $(VENV) $(DEMO_LOCK)
 	@touch $@

@@ -14,7 +14,7 @@ from bridge.runtime.config import load_config
 from tests.integration.deploy.compose import ROOT, compose, demo_variables, services
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
-LOCKS = ("runtime", "simulator")
+LOCKS = ("runtime", "simulator", "demo")
 PIN = re.compile(r"^([a-z0-9.-]+)==([^\s;]+)", re.MULTILINE)
 
 # Of the Compose specification, what this file uses.
@@ -98,9 +98,11 @@ def test_the_images_packages_are_the_tested_ones(lock: str) -> None:
 
 def test_the_locks_hold_everything_the_project_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    base, extras = project["dependencies"], project["optional-dependencies"]
     needed = {
-        "runtime": project["dependencies"],
-        "simulator": [*project["dependencies"], *project["optional-dependencies"]["simulator"]],
+        "runtime": base,
+        "simulator": [*base, *extras["simulator"]],
+        "demo": [*base, *extras["simulator"], *extras["embedded"], "hatchling"],
     }
     for lock, requirements in needed.items():
         pinned = dict(PIN.findall((ROOT / f"requirements/{lock}.txt").read_text("utf-8")))
