@@ -8,6 +8,8 @@ import pytest
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import Bench
 
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
 STREAM = "trade.SOL_USDC"
 
 STORING = """
@@ -16,7 +18,6 @@ import redis
 from bridge.contract.events import Trade
 from consumers import Delivery, Results, consumes
 
-pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
 
 client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"])
 

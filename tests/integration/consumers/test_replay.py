@@ -8,13 +8,14 @@ from tests.integration.consumers.test_door import consumers
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import Bench
 
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
 STREAM, OTHER = "trade.SOL_USDC", "trade.BTC_USDC"
 
 SUMMING = """
 from bridge.contract.events import Trade
 from consumers import Consumer, Delivery, Results, consumes
 
-pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
 
 class Summing(Consumer):
     name = "summing"

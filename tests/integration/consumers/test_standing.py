@@ -14,6 +14,8 @@ from tests.integration.consumers.test_door import consumers
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import Bench
 
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
 STREAM, OTHER = "trade.SOL_USDC", "trade.BTC_USDC"
 
 CONSUMERS = """
@@ -22,7 +24,6 @@ import redis
 from bridge.contract.events import Trade
 from consumers import Consumer, Delivery, Missed
 
-pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
 
 client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
 

@@ -12,6 +12,8 @@ from tests.integration.consumers.test_door import consumers
 from tests.support.consumer_entries import START_US, Fields, balance_update, entry_id, trade
 from tests.support.consumer_worker import Bench
 
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
 STREAM = "trade.SOL_USDC"
 
 # Number 7 fails, kills, hangs or dawdles, as the key "how" says, until there is no such key.
@@ -21,7 +23,6 @@ import redis
 from bridge.contract.events import Trade
 from consumers import Consumer, Delivery, Results
 
-pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
 
 client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
 
