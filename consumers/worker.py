@@ -144,11 +144,21 @@ class _Worker:
         with self._watch:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch.ticking(stop))
-                tasks.create_task(self._crew.run(self._loop, self._report, self._link, stop))
-                await self._loop.run(stop)
-                stop.set()  # the loop may have ended by itself
+                tasks.create_task(self._beat(stop))
+                # Whichever part ends first, by itself or by an error, ends all: a cancellation
+                # alone may be lost in the redis client (Python 3.11).
+                try:
+                    await self._loop.run(stop)
+                finally:
+                    stop.set()
         await self._leave()
         _log.info("worker_stopped", consumer=who.consumer, handled=self._meter.handled)
+
+    async def _beat(self, stop: Stop) -> None:
+        try:
+            await self._crew.run(self._loop, self._report, self._link, stop)
+        finally:
+            stop.set()
 
     async def _leave(self) -> None:
         try:

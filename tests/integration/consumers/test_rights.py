@@ -1,4 +1,4 @@
-"""The rights that docs/operations.md asks for a consumer are enough, in both modes."""
+"""The rights that docs/operations.md asks for a consumer are enough; without them it says so."""
 
 import re
 from pathlib import Path
@@ -56,3 +56,20 @@ def test_a_consumer_works_with_these_rights(tmp_path: Path, name: str, group: st
         assert shown.returncode == 0, shown.stderr
         assert worker.stop() == 0
         assert "NOPERM" not in worker.err
+
+
+@pytest.mark.parametrize("name", ["Picky", "Ordered"])
+def test_a_worker_whose_rights_are_taken_away_says_so_and_ends(tmp_path: Path, name: str) -> None:
+    with running_redis() as server, running_bench(tmp_path, server.url) as one:
+        (one.folder / "outside.py").write_text(PICKY)
+        one.register(STREAM)
+        one.add(STREAM, trades(1, 50))
+        one.redis.execute_command("ACL", "SETUSER", "consumer", "on", ">secret", *rights())
+        one.url = server.url.replace("redis://", "redis://consumer:secret@")
+        worker = one.start(f"outside:{name}", *RUN)
+        one.until(lambda: one.redis.exists("consumers:status"))
+        one.redis.execute_command("ACL", "SETUSER", "consumer", "-@all")
+        one.until(lambda: worker.process.poll() is not None)
+        assert worker.wait() == 2
+        assert "refuses us" in worker.err
+        assert "Traceback" not in worker.err
