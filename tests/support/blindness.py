@@ -163,7 +163,8 @@ class Judge:
             if fields["type"] == "gap":
                 gap = (int(fields["from_us"] or 0), int(fields["to_us"]), fields["cause"])
                 deaf.append(gap)
-                self.gaps[truth.kind(stream), fields["cause"]] += 1
+                if gap[0] < self._until_us:  # the end of the run itself is no reason to count
+                    self.gaps[truth.kind(stream), fields["cause"]] += 1
             elif fields.get("source") == "rest":
                 self.from_history += 1
                 fills[fields["symbol"], int(fields["trade_id"])] += 1
