@@ -124,6 +124,10 @@ class _Ears:
         """What the checkpoint speaks of; a recorder publishes nowhere."""
         return ""
 
+    def _max_age_s(self) -> float:
+        """How old what was heard may become in the journal."""
+        return self._config.journal.max_age_s
+
     def _open_journal(self) -> Keeper:
         """Open the journal and go on from its checkpoint. Raises OSError."""
         settings = self._config.journal
@@ -135,7 +139,7 @@ class _Ears:
             log.warning("journal_of_another_set_aside", dir=str(writer.set_aside))
         self.hearing.attach(writer, sync_each_flush=settings.fsync == "batch")
         self.hearing.begin(read_checkpoint(settings.dir), self._target())
-        room = Room(settings.dir, settings.max_bytes, settings.max_age_s, settings.fsync)
+        room = Room(settings.dir, settings.max_bytes, self._max_age_s(), settings.fsync)
         return Keeper(self.hearing, room)
 
     def _close_journal(self) -> None:
@@ -210,7 +214,7 @@ class Bridge(_Ears):
             "pending": self.publisher.pending(),
             "pending_bytes": self.intake.pending_bytes(),
             "acknowledged_us": self.publisher.newest_us,
-            "journal_trouble": self.hearing.journal.trouble,
+            "journal_trouble": self.hearing.journal.trouble or self.hearing.journal.upkeep_trouble,
             "behind_bytes": self.hearing.behind_bytes(),
             "frames": self.intake.counts.frames,
             "quarantined": self.intake.counts.quarantined,
@@ -352,6 +356,9 @@ class Bridge(_Ears):
 
 class Recorder(_Ears):
     """Hears and journals; publishes nothing."""
+
+    def _max_age_s(self) -> float:
+        return float("inf")  # a recording is kept; only `journal.max_bytes` limits it
 
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop`. Raises ConfigError where the journal cannot be written."""

@@ -32,6 +32,7 @@ from bridge.runtime.redis_client import resolve_url
 
 log = structlog.get_logger(__name__)
 
+CHOSEN = 1  # the offset of what is published; 0: of what is not
 CHUNK = 500  # records between two looks at how much waits for Redis
 WAIT_S = 1.0
 TELL_EVERY_S = 5.0
@@ -68,8 +69,12 @@ def command(
     factor = _factor(speed)
     chosen = (moment_us(since) or 0, moment_us(until))
     streams = _streams(path)
-    counted = asyncio.run(_replay(loaded, path, streams, factor, chosen))
+    counted, failed = asyncio.run(_replay(loaded, path, streams, factor, chosen))
     typer.echo(f"replayed {counted:,} frames of {len(streams)} streams")
+    for name, reason in failed.items():
+        typer.echo(f"error: {name} could not be written: {reason}", err=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _factor(speed: str) -> float | None:
@@ -116,7 +121,8 @@ async def _replay(
     streams: list[Stream],
     factor: float | None,
     chosen: tuple[int, int | None],
-) -> int:
+) -> tuple[int, dict[str, str]]:
+    """How many frames, and the streams that could not be written, with the reason."""
     intake = Intake(
         streams,
         hold_us=int(config.publish.hold_s * 1e6),
@@ -131,11 +137,14 @@ async def _replay(
     async with asyncio.TaskGroup() as tasks:
         publishing = tasks.create_task(publisher.run())
         telling = tasks.create_task(_tell_waiting(publisher))
-        await _play(records(path, *chosen), intake, publisher, clock, factor, config)
+        for line in intake.every_line():
+            line.resume_from = CHOSEN
+        await _play(records(path, *chosen), chosen[0], intake, publisher, clock, factor, config)
         await publisher.drain(None)
         publishing.cancel()
         telling.cancel()
-    return intake.counts.frames
+    failed = {line.stream.name: line.parked for line in intake.every_line() if line.parked}
+    return intake.counts.frames, failed
 
 
 async def _tell_waiting(publisher: Publisher) -> None:
@@ -148,6 +157,7 @@ async def _tell_waiting(publisher: Publisher) -> None:
 
 async def _play(
     played: Iterator[Record],
+    from_us: int,
     intake: Intake,
     publisher: Publisher,
     clock: _JournalClock,
@@ -163,7 +173,8 @@ async def _play(
             if (wait_s := due_s - time.monotonic()) > 0:
                 await asyncio.sleep(wait_s)
         clock.now_us = max(clock.now_us, record.received_us)
-        player.apply(record, 0, strict=False)
+        # what was before is heard, for what it tells of later, and not published
+        player.apply(record, CHOSEN if record.received_us >= from_us else 0, strict=False)
         publisher.wake()
         if number % CHUNK == 0:
             await asyncio.sleep(0)

@@ -27,6 +27,7 @@ class Journal:
     def __init__(self) -> None:
         self.writer: SegmentWriter | None = None
         self.trouble = ""  # why nothing can be journaled just now
+        self.upkeep_trouble = ""  # why it is not synced, tidied, or its checkpoint not written
         self.on_unwritten: Callable[[Sequence[bytes]], None] = lambda _: None
         self._sync_each_flush = False
         self._broken: SegmentWriter | None = None

@@ -37,7 +37,6 @@ class Keeper:
     def __init__(self, hearing: Hearing, room: Room) -> None:
         self._hearing = hearing
         self._room = room
-        self._trouble = ""
 
     async def catch_up(self) -> None:
         """Hear the journal again whenever there is something left of it."""
@@ -73,12 +72,13 @@ class Keeper:
             trouble = ""
         except OSError as error:
             trouble = error.strerror or str(error)
-        if trouble != self._trouble:
+        journal = self._hearing.journal
+        if trouble != journal.upkeep_trouble:
             if trouble:
                 log.warning("journal_upkeep_failed", reason=trouble)
             else:
                 log.info("journal_upkeep_mended")
-        self._trouble = trouble
+        journal.upkeep_trouble = trouble
         self._hearing.mend()
 
     def _pack_closed(self) -> None:
@@ -96,4 +96,4 @@ class Keeper:
                 return
             self._hearing.rehearing.give_up(following.start)
             oldest.path.unlink()
-            log.info("journal_pruned", segment=oldest.path.name, over_budget=over)
+            log.warning("journal_pruned", segment=oldest.path.name, over_budget=over)

@@ -15,7 +15,9 @@ from bridge.contract.identity import (
     unnumbered_seq,
 )
 
-_ITEM_BYTES = 400  # what an item costs in memory besides its values, measured roughly
+# What an item costs in memory besides its values' letters, measured: within a fifth of the truth.
+_ITEM_BYTES = 500
+_VALUE_BYTES = 40
 
 
 AS_THE_LINE = -1
@@ -60,7 +62,8 @@ class Item:
     size: int = field(init=False)  # bytes of memory, roughly
 
     def __post_init__(self) -> None:
-        self.size = _ITEM_BYTES + len("".join(self.values))
+        values = self.values
+        self.size = _ITEM_BYTES + _VALUE_BYTES * len(values) + len("".join(values))
 
     @property
     def after(self) -> int:

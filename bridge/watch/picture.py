@@ -181,7 +181,7 @@ def _troubles(status: BridgeStatus) -> list[str]:
     if status.redis_trouble:
         troubles.append(f"publishing waits: {status.redis_trouble}")
     if status.journal_trouble:
-        troubles.append(f"publishing goes on without a journal: {status.journal_trouble}")
+        troubles.append(f"the journal: {status.journal_trouble}")
     if status.behind_bytes:
         troubles.append(f"catching up: {status.behind_bytes:,} bytes of the journal to publish")
     for name, line in status.streams.items():

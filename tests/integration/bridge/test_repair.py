@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from pathlib import Path
 
 import redis
@@ -16,7 +17,7 @@ from tests.integration.bridge.test_connections import (
     passed,
     told,
 )
-from tests.support import truth
+from tests.support import frames, truth
 from tests.support.bridge_process import run_bridge
 from tests.support.bridge_run import DEMO_KEYS, entries, running_bridge
 from tests.support.eventually import eventually_async
@@ -185,3 +186,54 @@ def missed_fills(ledger: Path, client: redis.Redis) -> int:
         (d["s"], d["t"], d["i"]) for d in datas if d.get("e") == "orderFill" and d["T"] >= since_us
     }
     return len(made - there)
+
+
+def journal_of(folder: Path, *lines: str) -> Path:
+    """A journal with these lines, four trades a second apart from 03:12:11 on, and an account."""
+    names = json.dumps(["trade.BTC_USDC_PERP", ORDERS, QUIET])
+    head = f'1790910730000000 O 1 {{"name":"public-1","streams":{names}}}'
+    trades = [
+        f"{1790910731000000 + n * 1_000_000} F 1 "
+        + frames.TRADE.replace("99419870", str(99419870 + n)).replace(
+            "1790915531025000", str(1790910731000000 + n * 1_000_000)
+        )
+        for n in range(4)
+    ]
+    folder.mkdir(parents=True)
+    (folder / "00000000000000000000.journal").write_text("\n".join([head, *lines, *trades, ""]))
+    return folder
+
+
+def replayed(folder: Path, redis_url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return run_bridge(folder.parent, "replay", str(folder), *options, BRIDGE_REDIS__URL=redis_url)
+
+
+def test_a_replay_from_then_until_then_publishes_nothing_else(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    before = "1790910730500000 R 0 account.orderUpdate []"
+    folder = journal_of(tmp_path / "journal", before)
+
+    done = replayed(
+        folder, redis_url, "--from", "2026-10-02T03:12:12", "--to", "2026-10-02T03:12:14"
+    )
+
+    assert done.returncode == 0, done.stderr
+    stored = [f for _, f in entries(client, "trade.BTC_USDC_PERP")]
+    assert [f.get("trade_id") for f in stored if f["type"] == "trade"] == ["99419871", "99419872"]
+    assert client.exists(ORDERS) == 0
+    whole = replayed(folder, redis_url)
+    assert whole.returncode == 0
+    assert client.xlen(ORDERS) == 1
+
+
+def test_a_replay_that_could_not_write_a_stream_says_so(tmp_path: Path, redis_url: str) -> None:
+    client = client_of(redis_url)
+    client.set("trade.BTC_USDC_PERP", "somebody else's")
+    folder = journal_of(tmp_path / "journal")
+
+    done = replayed(folder, redis_url)
+
+    assert done.returncode == 1
+    assert "trade.BTC_USDC_PERP could not be written: WRONGTYPE" in done.stderr

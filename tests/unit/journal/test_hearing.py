@@ -258,7 +258,7 @@ def test_without_a_journal_memory_is_bounded_by_giving_up_the_oldest() -> None:
 
     subject.trades(3000)
 
-    assert subject.intake.pending_bytes() < 450_000
+    assert subject.intake.pending_bytes() < 620_000  # looked at every 256 frames
     assert subject.waiting()[-1] == FIRST + 2999
 
 
@@ -591,4 +591,4 @@ def test_a_stream_that_fails_alone_is_bounded_while_the_journal_is_heard_again(
     again.intake.lines[TRADES].fail("WRONGTYPE")
 
     while again.hearing.catch_up(100):
-        assert again.intake.lines[TRADES].pending_bytes < 200_000
+        assert again.intake.lines[TRADES].pending_bytes < 300_000
