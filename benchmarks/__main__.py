@@ -1,7 +1,7 @@
 """`make bench`: measures every row in turn, several rounds, and prints medians side by side.
 
 BENCH_ROUNDS=3        rounds; within each, every row once
-BENCH_MESSAGES=20000  messages a measurement
+BENCH_MESSAGES=10000  messages a measurement
 BENCH_RATE=5000       messages a second where the rate is fixed
 BENCH_ONLY=bridge     only rows whose table or name contains this
 """
@@ -23,7 +23,7 @@ from benchmarks.rows import TABLES, Row, all_rows
 from benchmarks.workload import make
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-MESSAGES = int(os.environ.get("BENCH_MESSAGES", "20000"))
+MESSAGES = int(os.environ.get("BENCH_MESSAGES", "10000"))
 RATE = float(os.environ.get("BENCH_RATE", "5000"))
 ONLY = os.environ.get("BENCH_ONLY", "")
 
@@ -57,8 +57,8 @@ def main() -> int:
 
 
 def measure(rows: Sequence[Row], ground: Ground) -> Results:
-    """Round by round, each row once a round; a row that cannot be measured is said, not tried
-    again.
+    """Round by round, each row once a round. A row that cannot be measured here is said and not
+    tried again; one that fails is left out of that round.
     """
     results: dict[Row, list[Sample] | str] = {each: [] for each in rows}
     for number in range(ROUNDS):
@@ -76,7 +76,7 @@ def measure(rows: Sequence[Row], ground: Ground) -> Results:
             except Skipped as reason:
                 results[each] = f"skipped: {reason}"
             except Broken as reason:
-                results[each] = f"failed: {reason}"
+                print(f"{each.table}, {each.name}, round {number + 1}: {reason}", file=sys.stderr)
     _progress("")
     return results
 
@@ -88,7 +88,7 @@ def _table(rows: Sequence[Row], results: Results) -> list[str]:
     for each in rows:
         samples = results[each]
         if isinstance(samples, str) or not samples:
-            lines.append(f"| {each.name} | {samples or 'not measured'} | | | | |")
+            lines.append(f"| {each.name} | {samples or 'failed'} | | | | |")
             continue
         sample = _median(samples)
         first = first or sample

@@ -45,12 +45,13 @@ def main() -> None:
 
 
 class Exchange:
-    """One WebSocket client, and a depth snapshot for whoever asks over REST."""
+    """One WebSocket client, and markets and books for whoever asks over REST."""
 
     def __init__(self, workload: Workload, *, deflate: bool) -> None:
         self.subscribed = threading.Event()
         self.client: socket.socket
         self._books = workload.books
+        self._markets = workload.markets
         self._deflate = deflate
 
     def serve(self, listener: socket.socket) -> None:
@@ -70,8 +71,10 @@ class Exchange:
                 self._answer(connection, target)
 
     def _answer(self, connection: socket.socket, target: str) -> None:
-        symbol = parse_qs(urlsplit(target).query).get("symbol", [""])[0]
-        body = self._books.get(symbol, "{}").encode()
+        asked = urlsplit(target)
+        symbol = parse_qs(asked.query).get("symbol", [""])[0]
+        bodies = {"/api/v1/markets": self._markets, "/api/v1/depth": self._books.get(symbol, "{}")}
+        body = bodies.get(asked.path, "[]").encode()
         connection.sendall(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)

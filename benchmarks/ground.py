@@ -25,7 +25,7 @@ from bridge.runtime.server_binary import find_server_binary
 ROOT = Path(__file__).resolve().parents[1]
 START_LIMIT_S = 20.0
 LOOK_EVERY_S = 0.02
-STALL_S = 20.0
+STALL_S = 60.0
 
 
 class Broken(Exception):
@@ -166,12 +166,13 @@ class Exchange:
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path) -> Iterator[tuple[int, int]]:
-    """A private server without persistence: its port and process id."""
+def redis_server(folder: Path, *more: str) -> Iterator[tuple[int, int]]:
+    """A private server without persistence, with `more` options: its port and process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    options += ["--dir", str(folder), *more]
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen(
             [str(find_server_binary()), *options],

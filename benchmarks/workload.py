@@ -24,10 +24,13 @@ SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`frames` as the exchange sends them; `books` are the REST bodies from before the first."""
+    """`frames` as the exchange sends them; `books` (by symbol) and `markets` are the REST bodies
+    from before the first.
+    """
 
     frames: Sequence[bytes]
     books: Mapping[str, str]
+    markets: str
     counts: Mapping[str, int]
 
     @property
@@ -37,7 +40,8 @@ class Workload:
 
     def save(self, path: Path) -> None:
         """For another process."""
-        head = json.dumps({"books": self.books, "counts": self.counts}).encode()
+        facts = {"books": self.books, "markets": self.markets, "counts": self.counts}
+        head = json.dumps(facts).encode()
         path.write_bytes(b"\n".join([head, *self.frames]))
 
 
@@ -55,6 +59,7 @@ def make(messages: int) -> Workload:
         name: json.dumps(rest_bodies.depth(market, DEPTH_LEVELS, plan.start_us))
         for name, market in engine.markets.items()
     }
+    markets = json.dumps([rest_bodies.market(each) for each in plan.listings])
     made: list[bytes] = []
     counts: Counter[str] = Counter()
     wanted = {f"{kind}.{market}" for kind in TYPES for market in MARKETS}
@@ -64,5 +69,5 @@ def make(messages: int) -> Workload:
                 made.append(frames.render(event, stream))
                 counts[stream] += 1
                 if len(made) == messages:
-                    return Workload(made, books, dict(counts))
+                    return Workload(made, books, markets, dict(counts))
     raise AssertionError("an hour was not enough")
