@@ -66,13 +66,15 @@ class Lane:
         """Connect, hear, connect again."""
         async with asyncio.TaskGroup() as tasks:
             life = self._begin(tasks)
-            while not self._is_closing:
-                await self._news(life.ends_s - asyncio.get_running_loop().time())
+            while not self._is_closing:  # looks before it waits: the last look may have been short
                 if life.task.done():
                     await self._pause_after(life)
                     life = self._begin(tasks)
                 elif self._is_due(life):
                     life = await self._replace(tasks, life)
+                else:
+                    left_s = life.ends_s - asyncio.get_running_loop().time()
+                    await self._news(left_s if left_s > 0 else LOOK_S)
             for each in self._lives:
                 await each.connection.retire()
                 each.task.cancel()
@@ -157,10 +159,11 @@ class Lane:
         return bool(self._renewal) and life.connection.is_connected
 
     async def _news(self, limit_s: float) -> None:
-        self._changed.clear()
+        """Wait for what nobody has looked at yet; look when it returns, before anything else."""
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s if limit_s != float("inf") else None):
                 await self._changed.wait()
+        self._changed.clear()
 
     async def _pause_after(self, life: _Life) -> None:
         """After a goodbye of the exchange at once; else later and later until good frames come."""

@@ -37,6 +37,8 @@ class Client:
     writer: asyncio.StreamWriter
     requests: list[dict[str, object]] = field(default_factory=list)
     is_gone: bool = False
+    answers_goodbye: bool = True
+    said_goodbye: bool = False
 
     @property
     def subscribed(self) -> list[str]:
@@ -118,6 +120,9 @@ class ScriptedExchange:
                 if request["method"] == "SUBSCRIBE":
                     self.greet(client, request["params"])
             elif opcode == CLOSE:
+                client.said_goodbye = True
+                if not client.answers_goodbye:
+                    continue
                 client.send(body, CLOSE)
                 await client.writer.drain()
                 return

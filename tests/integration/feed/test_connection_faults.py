@@ -29,6 +29,7 @@ from tests.support.scripted_exchange import (
 
 TRADES, LIQUIDATIONS = "trade.BTC_USDC_PERP", "liquidation"
 NAMES = [TRADES, LIQUIDATIONS]
+PATIENT = {"ping_interval_s": 20, "ping_timeout_s": 20}  # nothing ends a connection but the test
 
 
 def trade(number: int) -> str:
@@ -182,6 +183,43 @@ async def test_after_a_goodbye_it_is_back_at_once(exchange: ScriptedExchange) ->
         await heard(ears, 21)
 
         assert ears.numbers(TRADES) == list(range(1, 22))
+
+
+async def test_a_replacement_that_ends_while_the_old_one_says_goodbye_is_made_again(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, [LIQUIDATIONS], **PATIENT) as ears:
+        lane = ears.lanes[0]
+        await eventually_async(lambda: ears.answered, "it is answered")
+        old = exchange.clients[0]
+        old.answers_goodbye = False  # so that the goodbye takes its time
+        lane.renew("a test")
+        await eventually_async(lambda: old.said_goodbye, "the old one is told goodbye")
+        exchange.clients[1].cut()
+
+        await eventually_async(lambda: len(exchange.clients) == 3, "it is connected again")
+        await eventually_async(lambda: lane.is_connected, "and the lane says so")
+
+
+async def test_after_a_goodbye_to_the_old_one_and_its_replacement_it_is_back_at_once(
+    exchange: ScriptedExchange,
+) -> None:
+    exchange.greet = lambda client, _: say_trades(client, 1, 20)
+    async with hearing_lanes(
+        exchange.url, NAMES, **PATIENT, reconnect_initial_s=30, reconnect_max_s=60
+    ) as ears:
+        lane = ears.lanes[0]
+        await client_of(exchange)
+        await heard(ears, 20)
+        lane.renew("a test")
+        await client_of(exchange, 2)
+        await eventually_async(
+            lambda: len(ears.answered) == 4, "the new one is answered, behind all it brought"
+        )
+        for client in exchange.clients:
+            client.close()
+
+        await client_of(exchange, 3)
 
 
 async def test_a_socket_that_is_open_and_dead_is_found_and_replaced(
