@@ -77,3 +77,7 @@ def letter_of(letter_id: str, fields: Mapping[str, str]) -> Letter:
     return Letter(
         letter_id, fields["entry_id"], json.loads(fields["fields"]), int(fields["attempts"])
     )
+
+
+class ResultsRefused(Exception):
+    """Redis would not take what a handler wrote."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from consumers.consumer import Consumer, Missed, sets_aside
-from consumers.deadletter import NotFinished, dead_letter, letter_of
+from consumers.deadletter import NotFinished, ResultsRefused, dead_letter, letter_of
 from consumers.dispatch import Dispatcher, Entry, HandlerFailed
 from consumers.group import Group, Settled, Unit
 from consumers.meter import Meter
@@ -24,10 +24,6 @@ _log = structlog.get_logger()
 
 SETTLE_EVERY_S = 1.0  # a slow handler's entries do not wait for the end of a long batch
 BREATHE_EVERY_S = 0.05  # sync handlers never yield: the beats need a turn in between
-
-
-class ResultsRefused(Exception):
-    """Redis would not take what a handler wrote."""
 
 
 class _Done(NamedTuple):

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 
 import structlog
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, DataError, NoPermissionError, RedisError
 
 from bridge.errors import ConfigError
 from bridge.runtime.masking import masked_url
@@ -54,6 +54,8 @@ class Link:
         """
         if isinstance(error, AuthenticationError | NoPermissionError):
             raise ConfigError(f"Redis at {self._where} refuses us: {error}") from error
+        if isinstance(error, DataError):
+            raise ConfigError(f"the client cannot send what it was given: {error}") from error
         if not self._failures:
             _log.warning("redis_away", redis=self._where, error=str(error), then="trying again")
         self._failures[connection] = failures = self._failures.get(connection, 0) + 1

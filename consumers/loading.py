@@ -11,6 +11,7 @@ from pathlib import Path
 from bridge.errors import ConfigError
 from bridge.runtime.nearest import did_you_mean
 from consumers.consumer import Consumer
+from consumers.deadletter import place
 
 SAMPLES = {
     "tail": "consumers.handlers.tail:Tail",
@@ -23,6 +24,8 @@ SAMPLES = {
 _MODES = ("shared", "ordered")
 _MOST_ENTRIES = 10_000  # of some streams at a time: what a worker holds in memory
 _LONGEST_WAIT_S = 60
+_MOST_ATTEMPTS = 1_000_000
+_LONGEST_LIMIT_S = 86_400
 
 
 def load(name: str) -> type[Consumer]:
@@ -64,8 +67,13 @@ def _module(name: str) -> object:
     except ImportError as error:
         raise ConfigError(f"cannot import {name}: {error}") from error
     except SyntaxError as error:
-        place = f"{error.filename}, line {error.lineno}"
-        raise ConfigError(f"cannot import {name}: {error.msg} ({place})") from error
+        where = f"{error.filename}, line {error.lineno}"
+        raise ConfigError(f"cannot import {name}: {error.msg} ({where})") from error
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a module does when it is imported
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"cannot import {name}: {what} ({place(error)})") from error
 
 
 def _check(kind: type[Consumer]) -> None:
@@ -76,13 +84,26 @@ def _check(kind: type[Consumer]) -> None:
         raise ConfigError(f'{kind.__name__} needs streams: a tuple of patterns, ("trade.*",)')
     if kind.mode not in _MODES:
         raise ConfigError(f"{kind.__name__}.mode is {kind.mode!r}: write shared or ordered")
+    _check_settings(kind)
+
+
+def _check_settings(kind: type[Consumer]) -> None:
     if kind.poison not in (None, "set aside", "block"):
         raise ConfigError(f"{kind.__name__}.poison is {kind.poison!r}: write set aside or block")
-    if kind.attempts < 1:
-        raise ConfigError(f"{kind.__name__}.attempts: write 1 or more")
-    if kind.time_limit_s <= 0:
-        raise ConfigError(f"{kind.__name__}.time_limit_s: write more than 0")
-    if not 1 <= kind.batch_entries <= _MOST_ENTRIES:
-        raise ConfigError(f"{kind.__name__}.batch_entries: write 1 to {_MOST_ENTRIES}")
-    if not 0 <= kind.batch_wait_s <= _LONGEST_WAIT_S:
-        raise ConfigError(f"{kind.__name__}.batch_wait_s: write 0 to {_LONGEST_WAIT_S}")
+    for setting, value in (("attempts", kind.attempts), ("batch_entries", kind.batch_entries)):
+        if type(value) is not int:
+            raise ConfigError(f"{kind.__name__}.{setting} is {value!r}: write a whole number")
+    for setting, value_s in (
+        ("time_limit_s", kind.time_limit_s),
+        ("batch_wait_s", kind.batch_wait_s),
+    ):
+        if type(value_s) not in (int, float):
+            raise ConfigError(f"{kind.__name__}.{setting} is {value_s!r}: write seconds")
+    for setting, least, most in (
+        ("attempts", 1, _MOST_ATTEMPTS),
+        ("batch_entries", 1, _MOST_ENTRIES),
+        ("time_limit_s", 0.01, _LONGEST_LIMIT_S),
+        ("batch_wait_s", 0, _LONGEST_WAIT_S),
+    ):
+        if not least <= getattr(kind, setting) <= most:
+            raise ConfigError(f"{kind.__name__}.{setting}: write {least} to {most}")

@@ -217,7 +217,7 @@ class OrderedLoop:
         elif _is_servers(answer):
             raise answer
         else:
-            delay_s = owned.pause()
+            delay_s = owned.refused(str(answer))
             _log.warning("commit_refused", stream=owned.stream, error=str(answer), retry_s=delay_s)
 
     async def _commit_again(self, owned: Owned) -> Answer | Exception:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from consumers.consumer import Consumer, Missed, sets_aside
-from consumers.deadletter import Letter, NotFinished, dead_letter
+from consumers.deadletter import Letter, NotFinished, ResultsRefused, dead_letter
 from consumers.dispatch import Dispatcher, Entry, HandlerFailed
 from consumers.lease import Commit, Lease
 from consumers.meter import Meter
@@ -51,6 +51,7 @@ class Owned:
         self._dispatcher: Dispatcher | None = None
         self._retry_at = 0.0
         self._before = 0  # entries before the one that failed: they may go together
+        self._alone: tuple[Entry, int] | None = None  # the one in `commit`, and its tries
         self._dead: tuple[str, Write] | None = None  # the entry to be set aside next
         # One by one while this is above 0. A crash may have been the work of any entry that its
         # owner can have had in hand.
@@ -99,13 +100,15 @@ class Owned:
 
         Raises StopWorker. A handler that fails pauses the stream: nothing is skipped.
         """
+        self._alone = None
         if self._before:
             entries = entries[: self._before]
         results = Results()
         done = 0
         try:
             done = await self._hand_over(entries, results)
-            self._write(results, entries[done - 1][0] if done else self.position)
+            last_id = entries[done - 1][0] if done else self.position
+            state = self._write(results, last_id, done)
         except HandlerFailed as failed:
             self._meter.failed += 1
             one_fails = failed.entries == 1 and len(entries) > 1
@@ -113,27 +116,28 @@ class Owned:
             self._careful = max(self._careful, 1 if one_fails else len(entries))
             failed.tell(self.failures + 1, self.pause())
             return
-        self._end_batch(entries[:done], results)
+        self._end_batch(entries[:done], (*results.writes, *state))
 
     async def handle_alone(self, entry: Entry, tries: int) -> None:
         """Handle one entry that was begun `tries` times by now, this one included."""
         entry_id, fields = entry
         attempts = self._kind.attempts
+        self._alone = entry, tries
         if self._dead is not None and self._dead[0] == entry_id:
-            self._end_batch([entry], Results(), self._dead[1])
+            self._end_batch([entry], [self._dead[1]])
             return
         if tries > 1:
             self._meter.retried += 1
         unfinished = is_unfinished(tries - 1, attempts)
         if unfinished and self._set_aside(entry, tries - 1, NotFinished(tries - 1)):
             assert self._dead is not None
-            self._end_batch([entry], Results(), self._dead[1])
+            self._end_batch([entry], [self._dead[1]])
             return
         assert self._dispatcher is not None
         results = Results()
         try:
             await self._dispatcher.handle(self.stream, entry_id, fields, results)
-            self._write(results, entry_id)
+            state = self._write(results, entry_id)
         except HandlerFailed as failed:
             self._meter.failed += 1
             self.failures = tries - 1
@@ -143,7 +147,7 @@ class Owned:
             else:
                 failed.tell(tries, self.pause())
             return
-        self._end_batch([entry], results)
+        self._end_batch([entry], (*results.writes, *state))
 
     async def handle_letter(self, letter: Letter) -> None:
         """A dead letter that was sent back: once, out of order; the position stays."""
@@ -152,7 +156,7 @@ class Owned:
         entry = (letter.entry_id, dict(letter.fields))
         try:
             await self._dispatcher.handle(self.stream, *entry, results)
-            self._write(results, letter.entry_id)
+            state_writes = self._write(results, letter.entry_id)
         except HandlerFailed as failed:
             self._meter.failed += 1
             write = self._letter(entry, letter.attempts + 1, failed.__cause__)
@@ -160,9 +164,7 @@ class Owned:
             self._retry_at = 0.0
             results = Results()
             results.writes.append(write)
-            state_writes: list[Write] = []
-        else:
-            state_writes = self.state.take_writes("state")
+            state_writes = []
         done = Write("XDEL", "again", (letter.letter_id,))
         writes = (*results.writes, *state_writes, done)
         self.commit = Commit(self.lease, self.position, self.position, 0, writes)
@@ -179,6 +181,22 @@ class Owned:
             return
         if is_due:
             await self.handle(())
+
+    def refused(self, why: str) -> float:
+        """Redis does not take the results: a failure like a handler's. Gives the pause, s."""
+        assert self.commit is not None
+        if self._alone is None:
+            self._careful = max(self._careful, self.commit.handled)
+            return self.pause()
+        entry, tries = self._alone
+        self.failures = tries - 1
+        error = ResultsRefused(why)
+        is_last = self._dead is None and tries >= self._kind.attempts
+        aside = is_last and self._set_aside(entry, tries, error)
+        delay_s = self.pause()
+        if aside:
+            self._retry_at = delay_s = 0.0
+        return delay_s
 
     def doubt(self) -> None:
         """It is not known whether the lease still stands: a commit of nothing will tell."""
@@ -249,12 +267,8 @@ class Owned:
                 breathed = now
         return len(entries)
 
-    def _end_batch(
-        self, entries: Sequence[Entry], results: Results, dead: Write | None = None
-    ) -> None:
+    def _end_batch(self, entries: Sequence[Entry], writes: Sequence[Write]) -> None:
         position = entries[-1][0] if entries else self.position
-        letters = (dead,) if dead else ()
-        writes = (*results.writes, *letters, *self.state.take_writes("state"))
         self.commit = Commit(self.lease, self.position, position, len(entries), writes)
 
     def _set_aside(self, entry: Entry, attempts: int, error: BaseException | None) -> bool:
@@ -270,9 +284,12 @@ class Owned:
         _log.warning("set_aside", stream=self.stream, entry_id=entry[0], attempts=attempts)
         return dead_letter(self.stream, *entry, attempts=attempts, error=error, worker=self._worker)
 
-    def _write(self, results: Results, entry_id: str) -> None:
+    def _write(self, results: Results, entry_id: str, entries: int = 1) -> list[Write]:
+        """What the consumer has to write at a batch's end; gives the writes of its state. Where
+        that fails, any of the entries may be at fault."""
         assert self._consumer is not None
         try:
             self._consumer.write(results)
+            return self.state.take_writes("state")
         except Exception as error:
-            raise HandlerFailed(self.stream, entry_id) from error
+            raise HandlerFailed(self.stream, entry_id, entries) from error

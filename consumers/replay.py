@@ -22,7 +22,7 @@ from consumers.lease import Answer, Commit, Lease, Leases
 from consumers.link import Stop
 from consumers.meter import Meter
 from consumers.policy import BEGINNING
-from consumers.results import Results, State
+from consumers.results import Results, State, Write
 from consumers.walk import TrimmedAway, Walk
 
 _log = structlog.get_logger()
@@ -55,6 +55,8 @@ class Replay:
         for stream in streams:
             if stop.is_set:
                 break
+            if not await self._is_stream(stream):
+                continue
             await self._clear(stream)
             lease = await self._leases.acquire(stream, BEGINNING)
             if lease is None:
@@ -62,7 +64,10 @@ class Replay:
             if consumer.mode == "ordered":
                 consumer = self._build()
                 consumer.stream, consumer.token, consumer.state = stream, lease.token, State()
-                consumer.load()
+                try:
+                    consumer.load()
+                except Exception as error:  # noqa: BLE001 - a handler's own trouble
+                    raise _failed(stream, "load", error) from None
             try:
                 handed += await self._stream(
                     consumer, lease, Walk(stream, self._keys, start, end), stop
@@ -78,28 +83,38 @@ class Replay:
             entries = await self._page(walk)
             if not entries:
                 continue
-            results = Results()
+            results = Results(in_order=consumer.mode == "ordered")
             try:
                 await self._hand_over(dispatcher, lease.stream, entries, results)
             except StopWorker:
                 stop.set()
                 return handed
             except HandlerFailed as failed:
-                why, at = error_text(lease.stream, failed.__cause__), place(failed.__cause__)
-                raise Fatal(
-                    f"the handler failed on {lease.stream} {failed.entry_id}: {why} ({at})"
-                ) from None
-            writes = list(results.writes)
-            if consumer.mode == "ordered":
-                consumer.write(results)
-                writes = [*results.writes, *consumer.state.take_writes("state")]
-            commit = Commit(lease, position, entries[-1][0], len(entries), writes)
-            [answer] = await self._leases.commit([commit])
-            if not isinstance(answer, Answer) or answer.word != "ok":
-                raise Fatal(f"the results of {lease.stream} could not be written: {answer}")
+                raise _failed(lease.stream, failed.entry_id, failed.__cause__) from None
+            writes = self._writes(consumer, results, lease.stream, entries[-1][0])
+            await self._commit(Commit(lease, position, entries[-1][0], len(entries), writes))
             position = entries[-1][0]
             handed += len(entries)
+        if consumer.mode == "ordered" and consumer.due(stopping=True):
+            writes = self._writes(consumer, Results(), lease.stream, position)
+            await self._commit(Commit(lease, position, position, 0, writes))
         return handed
+
+    def _writes(
+        self, consumer: Consumer, results: Results, stream: str, entry_id: str
+    ) -> Sequence[Write]:
+        if consumer.mode != "ordered":
+            return results.writes
+        try:
+            consumer.write(results)
+            return (*results.writes, *consumer.state.take_writes("state"))
+        except Exception as error:  # noqa: BLE001 - a handler's own trouble
+            raise _failed(stream, entry_id, error) from None
+
+    async def _commit(self, commit: Commit) -> None:
+        [answer] = await self._leases.commit([commit])
+        if not isinstance(answer, Answer) or answer.word != "ok":
+            raise Fatal(f"the results of {commit.lease.stream} could not be written: {answer}")
 
     async def _page(self, walk: Walk) -> Sequence[Entry]:
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -118,6 +133,20 @@ class Replay:
         for entry_id, fields in entries:
             await dispatcher.handle(stream, entry_id, fields, results)
 
+    async def _is_stream(self, stream: str) -> bool:
+        """Raises Fatal where the group is there, and not one of ours."""
+        key = self._keys.stream(stream)
+        kind: Any = await self._redis.type(key)
+        if kind != "stream":
+            if kind != "none":
+                _log.warning("stream_unusable", stream=stream, error=f"the key is a {kind}")
+            return False
+        there = {one["name"] for one in await self._redis.xinfo_groups(key)}
+        position = self._keys.position(stream, self._group)
+        if self._group in there and not await self._redis.exists(position):
+            raise Fatal(f"{stream} has a group {self._group} already: give another --group")
+        return True
+
     async def _clear(self, stream: str) -> None:
         """Everything but the results."""
         await self._redis.delete(
@@ -127,6 +156,11 @@ class Replay:
         )
         if await self._redis.exists(self._keys.stream(stream)):
             await self._redis.xgroup_destroy(self._keys.stream(stream), self._group)
+
+
+def _failed(stream: str, entry_id: str, error: BaseException | None) -> Fatal:
+    why, at = error_text(stream, error), place(error)
+    return Fatal(f"the handler failed on {stream} {entry_id}: {why} ({at})")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ to be written, not how.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
@@ -54,6 +55,9 @@ class State(MutableMapping[str, Any]):
 
     def take_writes(self, part: str) -> list[Write]:
         """The commands that save what changed since the last call."""
+        for field in self._changed:
+            if type(field) is not str:
+                raise TypeError(f"a field of state is a {type(field).__name__}: write text")
         changed, self._changed = self._changed, {}
         gone = [field for field in changed if field not in self._values]
         kept = {f: _compact(self._values[f]) for f in changed if f in self._values}
@@ -82,11 +86,11 @@ class Results:
 
     def hset(self, part: str, fields: Mapping[str, str]) -> None:
         self._check(part)
-        self.writes += _split("HSET", part, _flat(fields))
+        self.writes += _split("HSET", part, [_text(value) for value in _flat(fields)])
 
     def hdel(self, part: str, fields: Sequence[str]) -> None:
         self._check(part)
-        self.writes += _split("HDEL", part, fields)
+        self.writes += _split("HDEL", part, [_text(field) for field in fields])
 
     def replace_hash(self, part: str, fields: Mapping[str, str]) -> None:
         """The hash is these fields and no others."""
@@ -94,10 +98,11 @@ class Results:
         self.hset(part, fields)
 
     def incrby(self, part: str, by: int) -> None:
-        self._add("INCRBY", part, str(by))
+        self._add("INCRBY", part, _whole(by))
 
     def hincrby(self, part: str, field: str, by: int) -> None:
-        self._add("HINCRBY", part, field, str(by))
+        """Whole numbers only: of a fraction, add up the smallest unit, or keep a state."""
+        self._add("HINCRBY", part, field, _whole(by))
 
     def xadd(
         self, part: str, entry_id: str, fields: Mapping[str, str], *, keep_entries: int
@@ -107,16 +112,42 @@ class Results:
         not handled in their order: only `*`, an ID by Redis' clock, leaves none out."""
         if entry_id != "*" and not self._in_order:
             raise ValueError(f"xadd to {part!r}: in shared mode the ID must be '*'")
-        limit = ("MAXLEN", "~", str(keep_entries))
+        if not fields:
+            raise ValueError(f"xadd to {part!r}: an entry needs fields")
+        if entry_id != "*" and not re.fullmatch(r"[0-9]{1,20}-[0-9]{1,20}", entry_id):
+            raise ValueError(f"xadd to {part!r}: {entry_id!r} is no entry ID")
+        limit = ("MAXLEN", "~", _whole(max(0, keep_entries)))
         self._add("XADD", part, *limit, entry_id, *_flat(fields))
 
     def _add(self, command: str, part: str, *arguments: str) -> None:
         self._check(part)
-        self.writes.append(Write(command, part, arguments))
+        self.writes.append(Write(command, part, tuple(map(_text, arguments))))
 
     def _check(self, part: str) -> None:
+        if type(part) is not str:
+            raise TypeError(f"the part of a result is a {type(part).__name__}: write text")
         if part in RESERVED:
             raise ValueError(f"results may not be written to {part!r}: that key is the kit's")
+
+
+_LARGEST = 10**15  # what may be added at a time: Redis counts to some 9 * 10**18
+
+
+def _whole(number: int) -> str:
+    if type(number) is not int:
+        raise TypeError(f"{type(number).__name__} where Redis needs a whole number")
+    if abs(number) > _LARGEST - 1:
+        raise ValueError(f"{number} is too large to add")
+    return str(number)
+
+
+def _text(value: object) -> str:
+    """What Redis takes; a number that is exactly one text is taken too."""
+    if type(value) is int:
+        return str(value)
+    if type(value) is not str:
+        raise TypeError(f"{type(value).__name__} where Redis needs text: write str(…)")
+    return value
 
 
 def packed(writes: Sequence[Write], index: MutableMapping[str, int], first: int) -> list[str | int]:

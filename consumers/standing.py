@@ -157,12 +157,27 @@ def _age_s(now_ms: int, entry_id: str) -> float:
     return max(0.0, (now_ms - int(entry_id.split("-")[0])) / 1000) if entry_id else 0.0
 
 
+_NEEDED = frozenset(
+    {"group", "consumer", "updated_us", "handled", "failed", "retried", "late", "rate", "streams"}
+)
+
+
+def _told(text: bytes | str) -> dict[str, Any] | None:
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and told.keys() >= _NEEDED else None
+
+
 async def _workers(redis: Redis, keys: Keys) -> dict[str, list[Worker]]:
     seconds, micros = await redis.time()
     now_us = seconds * 1_000_000 + micros
     found: dict[str, list[Worker]] = {}
     for text in (await redis.hgetall(keys.status)).values():
-        told = json.loads(text)
+        told = _told(text)
+        if told is None:
+            continue  # somebody else's
         found.setdefault(told["group"], []).append(
             Worker(
                 name=told["consumer"],

@@ -5,26 +5,62 @@ local KIND = {
   XADD = 'stream', XDEL = 'stream',
 }
 
--- Nothing is rolled back in a script: what could be refused half-way is looked at before.
+local function is_number(text, digits)
+  return #text <= digits + 1 and string.match(text, '^-?%d+$')
+end
+
+-- Whether the arguments of a command, ARGV[i] to ARGV[i + n - 1], are such as Redis takes.
+local function is_well_formed(command, i, n)
+  if command == 'SET' or command == 'INCRBY' then
+    return n == 1 and (command == 'SET' or is_number(ARGV[i], 15))
+  elseif command == 'DEL' then
+    return n == 0
+  elseif command == 'HSET' then
+    return n >= 2 and n % 2 == 0
+  elseif command == 'HINCRBY' then
+    return n == 2 and is_number(ARGV[i + 1], 15)
+  elseif command == 'XADD' then -- MAXLEN ~ number ID, fields
+    local id = n >= 6 and n % 2 == 0 and ARGV[i + 3]
+    return id and is_number(ARGV[i + 2], 15) and (id == '*' or string.match(id, '^%d+%-%d+$'))
+  end
+  return KIND[command] and n >= 1
+end
+
+-- Nothing is rolled back in a script: what could be refused half-way is looked at before, and what
+-- the writes before it will have changed by then is taken into account.
 -- Returns why one of `n` writes from ARGV[i] on would be refused (nil: none), and where they end.
 local function refusal(i, n)
-  local why = nil
+  local why, kinds, values = nil, {}, {}
   for _ = 1, n do
-    local command, key = ARGV[i], KEYS[tonumber(ARGV[i + 1])]
-    local kind = KIND[command]
-    if kind then
-      local there = redis.call('TYPE', key).ok
+    local command, key, count = ARGV[i], KEYS[tonumber(ARGV[i + 1])], tonumber(ARGV[i + 2])
+    local from, kind = i + 3, KIND[command]
+    if not is_well_formed(command, from, count) then
+      why = why or 'ERR the arguments of ' .. command .. ' are not such as Redis takes'
+    elseif command == 'SET' then
+      kinds[key], values[key] = 'string', { [''] = ARGV[from] }
+    elseif command == 'DEL' then
+      kinds[key], values[key] = 'none', {}
+    else
+      local there = kinds[key] or redis.call('TYPE', key).ok
       if there ~= kind and there ~= 'none' then
-        why = 'WRONGTYPE a result key is a ' .. there .. ', not a ' .. kind
+        why = why or 'WRONGTYPE a result key is a ' .. there .. ', not a ' .. kind
+      elseif command == 'HSET' then
+        values[key] = values[key] or {}
+        for j = from, from + count - 1, 2 do values[key]['f' .. ARGV[j]] = ARGV[j + 1] end
       elseif command == 'HINCRBY' or command == 'INCRBY' then
-        local now = command == 'INCRBY' and redis.call('GET', key)
-          or command == 'HINCRBY' and redis.call('HGET', key, ARGV[i + 3])
-        if now and (#now > 18 or not string.match(now, '^-?%d+$')) then
-          why = 'ERR a result to be added to is not a number, or too large'
+        local field = command == 'HINCRBY' and 'f' .. ARGV[from] or ''
+        local now = values[key] and values[key][field]
+        if not now and not kinds[key] then
+          now = command == 'INCRBY' and redis.call('GET', key)
+            or command == 'HINCRBY' and redis.call('HGET', key, ARGV[from])
+        end
+        if now and not is_number(now, 17) then
+          why = why or 'ERR a result to be added to is not a number, or too large'
         end
       end
+      if kinds[key] == 'none' then kinds[key] = kind end
     end
-    i = i + 3 + tonumber(ARGV[i + 2])
+    i = from + count
   end
   return why, i
 end

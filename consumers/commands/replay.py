@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from redis.asyncio import Redis
 
+from bridge.contract.identity import EntryId
 from bridge.errors import ConfigError
 from bridge.runtime.config import load_config
 from bridge.runtime.logs import setup_logs
@@ -59,6 +60,8 @@ def command(
     now = datetime.now(UTC)
     first = bound_id(ago(start) or start, now)
     last = "+" if end is None else "(" + bound_id(ago(end) or end, now)
+    if end is not None and EntryId.parse(last[1:]) <= EntryId.parse(first):
+        raise ConfigError(f"--from {start} is not before --to {end}")
     _setup_logs(config)
     stop = Stop()
 

@@ -18,7 +18,6 @@ import redis
 from bridge.contract.events import Trade
 from consumers import Delivery, Results, consumes
 
-
 client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"])
 
 def check(batch):

@@ -16,7 +16,6 @@ SUMMING = """
 from bridge.contract.events import Trade
 from consumers import Consumer, Delivery, Results, consumes
 
-
 class Summing(Consumer):
     name = "summing"
     mode = "ordered"
@@ -106,3 +105,48 @@ def test_what_is_not_kept_any_more_is_said(filled: Bench) -> None:
     done = replay(filled, "outside:Summing", "--from", "2026-09-02T16:44", "--streams", STREAM)
     assert done.returncode == 0
     assert "not_kept" in done.stderr
+
+
+def test_another_programs_group_is_not_touched(filled: Bench) -> None:
+    filled.redis.xgroup_create(STREAM, "node-app", "0")
+    filled.redis.xreadgroup("node-app", "one", {STREAM: ">"}, count=30)
+    done = replay(filled, "outside:Summing", "--from", "0", "--group", "node-app")
+    assert done.returncode == 1
+    assert f"{STREAM} has a group node-app already" in done.stderr
+    assert filled.group(STREAM, "node-app")["pending"] == 30
+
+
+def test_what_is_due_at_the_end_is_written(filled: Bench) -> None:
+    late = (
+        SUMMING
+        + """
+class Late(Summing):
+    name = "late"
+
+    def due(self, *, stopping):
+        return stopping
+
+    def write(self, results):
+        self.calls = getattr(self, "calls", 0) + 1
+        results.set("writes", str(self.calls))
+"""
+    )
+    (filled.folder / "outside.py").write_text(late)
+    done = replay(filled, "outside:Late", "--from", "0", "--streams", OTHER)
+    assert done.returncode == 0, done.stderr
+    assert filled.redis.get(f"consumers:{{{OTHER}}}:late-replay:writes") == "2"
+
+
+def test_a_key_that_is_no_stream_is_told_and_passed_over(filled: Bench) -> None:
+    filled.register("trade.ODD_USDC")
+    filled.redis.set("trade.ODD_USDC", "not a stream")
+    done = replay(filled, "outside:Summing", "--from", "0")
+    assert done.returncode == 0
+    assert "stream_unusable" in done.stderr
+    assert numbers(filled, "summing-replay", OTHER) == "1 2 3"
+
+
+def test_a_range_that_ends_before_it_begins_is_told(filled: Bench) -> None:
+    done = replay(filled, "outside:Summing", "--from", "2h", "--to", "3h")
+    assert done.returncode == 2
+    assert "--from 2h is not before --to 3h" in done.stderr

@@ -86,6 +86,50 @@ async def test_results_that_are_refused_settle_nothing_and_hold_up_no_other(clie
     ] == ["5-0"]
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [Write("HINCRBY", "", ("volume", "1.5"))],
+        [Write("INCRBY", "n", ("9223372036854775807",))],
+        [Write("XADD", "out", ("MAXLEN", "~", "10", "*"))],
+        [Write("XADD", "out", ("MAXLEN", "~", "10", "five", "a", "b"))],
+        [Write("HSET", "", ("a",))],
+        [Write("SET", "x", ("1",)), Write("HSET", "x", ("a", "b"))],
+        [Write("SET", "x", ("a",)), Write("INCRBY", "x", ("1",))],
+        [Write("HSET", "", ("n", "a")), Write("HINCRBY", "", ("n", "1"))],
+        [Write("EVAL", "", ("a",))],
+    ],
+)
+async def test_of_results_that_would_be_refused_half_way_none_is_applied(
+    client: Redis, bad: list[Write]
+) -> None:
+    await fill(client, "5-0")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    settled = await settle(a, Unit("ack", ["5-0"], [*count(), *bad]))
+    assert isinstance(settled.answers[0], str)
+    assert await client.keys(f"{BESIDE}*") == [f"{BESIDE}:settled"]
+    assert (await client.xpending(STREAM, "tally"))["pending"] == 1
+
+
+async def test_what_a_unit_writes_before_is_taken_into_account(client: Redis) -> None:
+    await fill(client, "5-0")
+    await client.set(f"{BESIDE}:x", "text")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    writes = [
+        Write("DEL", "x", ()),
+        Write("HINCRBY", "x", ("n", "1")),
+        Write("SET", "y", ("5",)),
+        Write("INCRBY", "y", ("1",)),
+    ]
+    assert (await settle(a, Unit("ack", ["5-0"], writes))).answers == [1]
+    assert await client.hgetall(f"{BESIDE}:x") == {"n": "1"}
+    assert await client.get(f"{BESIDE}:y") == "6"
+
+
 async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Redis) -> None:
     await fill(client, "5-0")
     a = group(client, "a")

@@ -24,7 +24,6 @@ import redis
 from bridge.contract.events import Trade
 from consumers import Consumer, Delivery, Missed
 
-
 client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
 
 class Shared(Consumer):

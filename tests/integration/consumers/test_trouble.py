@@ -23,7 +23,6 @@ import redis
 from bridge.contract.events import Trade
 from consumers import Consumer, Delivery, Results
 
-
 client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
 
 def how(delivery):
@@ -52,6 +51,27 @@ class Ordered(Picky):
     name = "ordered"
     mode = "ordered"
     poison = "set aside"
+
+class Refused(Picky):
+    name = "refused"
+
+    def on_trade(self, delivery: Delivery[Trade], results: Results):
+        super().on_trade(delivery, results)
+        if how(delivery) == "refused":
+            results.hincrby("other", "n", 1)  # a key of another kind
+
+class RefusedOrdered(Refused):
+    name = "refused-ordered"
+    mode = "ordered"
+    poison = "set aside"
+
+class NoJson(Ordered):
+    name = "no-json"
+
+    def on_trade(self, delivery, results):
+        super().on_trade(delivery, results)
+        if how(delivery) == "no json":
+            self.state["who"] = object()
 
 class Async(Consumer):
     name = "async"
@@ -164,6 +184,31 @@ def test_an_entry_that_kills_its_worker_is_set_aside_and_takes_no_other_with_it(
     [letter] = letters(picky, group)
     assert letter["entry_id"] == last_id(7)
     assert letter["error"].startswith("NotFinished: begun ")
+
+
+@pytest.mark.parametrize(
+    ("name", "group"), [("Refused", "refused"), ("RefusedOrdered", "refused-ordered")]
+)
+def test_results_that_redis_refuses_are_a_failure_like_another(
+    picky: Bench, name: str, group: str
+) -> None:
+    picky.redis.set("how", "refused")
+    picky.redis.set(f"consumers:{{{STREAM}}}:{group}:other", "no hash")
+    picky.start(f"outside:{name}", *RUN)
+    picky.await_group(STREAM, group, last_id(50))
+    assert seen(picky, group) == ALL_BUT_SEVEN
+    [letter] = letters(picky, group)
+    assert letter["error"].startswith("ResultsRefused: ")
+    assert "WRONGTYPE" in letter["error"]
+
+
+def test_a_state_that_is_no_json_is_a_failure_like_another(picky: Bench) -> None:
+    picky.redis.set("how", "no json")
+    picky.start("outside:NoJson", *RUN)
+    picky.await_group(STREAM, "no-json", last_id(50))
+    assert seen(picky, "no-json") == ALL_BUT_SEVEN
+    [letter] = letters(picky, "no-json")
+    assert letter["error"].startswith("TypeError: ")
 
 
 def test_a_sync_handler_that_hangs_is_told_of_and_ends_its_worker(picky: Bench) -> None:

@@ -158,6 +158,18 @@ class OneString(Consumer):
     streams: ClassVar[Any] = "trade.*"
 
 
+class BadAttempts(Consumer):
+    name = "attempts"
+    streams = ("trade.*",)
+    attempts: ClassVar[Any] = "3"
+
+
+class BadWait(Consumer):
+    name = "wait"
+    streams = ("trade.*",)
+    batch_wait_s: ClassVar[Any] = 3600
+
+
 class BadMode(Consumer):
     name = "bad"
     streams = ("trade.*",)
@@ -173,6 +185,9 @@ class BadMode(Consumer):
         (f"{__name__}:Nameless", "needs a name"),
         (f"{__name__}:OneString", "a tuple of patterns"),
         (f"{__name__}:BadMode", "write shared or ordered"),
+        (f"{__name__}:BadAttempts", "attempts is '3': write a whole number"),
+        (f"{__name__}:BadWait", "batch_wait_s: write 0 to 60"),
+        ("..x:Thing", r"cannot import \.\.x"),
     ],
 )
 def test_what_cannot_be_run_is_told(name: str, message: str) -> None:

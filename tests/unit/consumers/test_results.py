@@ -1,5 +1,6 @@
 """State that is sent as changes, and results that stay beside their stream."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -104,3 +105,34 @@ def test_streams_are_chosen_by_pattern() -> None:
     assert choose(names, ["trade.*"]) == ("trade.BTC_USDC", "trade.SOL_USDC")
     assert choose(names, ["*.SOL_USDC", "trade.SOL*"]) == ("depth.SOL_USDC", "trade.SOL_USDC")
     assert choose(names, ["TRADE.*"]) == ()
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda r: r.hincrby("", "volume", 1.5),
+        lambda r: r.hincrby("", "volume", "1.5"),
+        lambda r: r.incrby("n", 10**15),
+        lambda r: r.incrby("n", True),
+        lambda r: r.set("price", Decimal("1.5")),
+        lambda r: r.set("price", None),
+        lambda r: r.hset("", {"known": True}),
+        lambda r: r.hset("", {b"known": "true"}),
+        lambda r: r.hdel("", [None]),
+        lambda r: r.set(7, "a"),
+        lambda r: r.xadd("out", "5-0", {}, keep_entries=10),
+        lambda r: r.xadd("out", "5", {"a": "b"}, keep_entries=10),
+        lambda r: r.xadd("out", "5-0", {"a": "b"}, keep_entries=1.5),
+    ],
+)
+def test_what_redis_would_refuse_is_refused_in_the_handler(mistake: Any) -> None:
+    results = Results()
+    with pytest.raises((TypeError, ValueError)):
+        mistake(results)
+    assert results.writes == []
+
+
+def test_whole_numbers_are_taken_as_text() -> None:
+    results = Results()
+    results.hset("", {"trades": 5})  # type: ignore[dict-item]
+    assert [tuple(write) for write in results.writes] == [("HSET", "", ("trades", "5"))]
