@@ -6,6 +6,7 @@ and where the account stands. What comes goes to whoever takes it in, which says
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from bridge.contract.streams import Stream, StreamType
@@ -16,6 +17,7 @@ from bridge.feed.snapshots import ACCOUNT, Snapshots
 from bridge.pipeline.book import Join
 from bridge.pipeline.trade_holes import Reach
 from bridge.runtime.backoff import Backoff
+from bridge.runtime.tending import tended
 
 
 class TakesBodies(Protocol):
@@ -46,6 +48,7 @@ class Asking:
         self._snapshots = Snapshots(
             hearing, rest, depth_levels=depth_levels, new_backoff=new_backoff
         )
+        self._new_backoff = new_backoff
         self._history = History(hearing, rest, new_backoff=new_backoff)
         self._queue: asyncio.Queue[Stream] = asyncio.Queue()  # bounded by the number of streams
         self._fills = Fills(hearing, rest, new_backoff=new_backoff)
@@ -72,7 +75,9 @@ class Asking:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 stream = await self._queue.get()
-                tasks.create_task(self._serve(stream), name=f"asking-{stream.name}")
+                name = f"asking-{stream.name}"
+                work = partial(self._serve, stream)
+                tasks.create_task(tended(name, work, self._new_backoff()), name=name)
 
     async def _serve(self, stream: Stream) -> None:
         again = self._again[stream.name]
@@ -93,4 +98,8 @@ class Asking:
             await self._fills.fetch(stream)
         if stream.name in self._standing:
             self._standing.discard(stream.name)
-            await self._snapshots.fetch_account(stream)
+            try:
+                await self._snapshots.fetch_account(stream)
+            except Exception:
+                self._standing.add(stream.name)  # it is begun again
+                raise

@@ -22,6 +22,7 @@ PATH = "/api/v1/time"  # text: ms since 1970
 EVERY_S = 60.0
 FIRST_EVERY_S = 2.0  # until there are enough to choose from
 KEPT = 5
+MOST_DIGITS = 13  # until the year 2286
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class ExchangeClock:
         before_us = self._clock_us()
         body = await self._rest.get(PATH, fresh=True)
         after_us = self._clock_us()
+        if len(body.strip()) > MOST_DIGITS:
+            raise ValueError("the reply is no time")
         # the answer is cut to the millisecond: half of one more on average
         exchange_us = int(body) * 1000 + 500
         return _Sample(exchange_us - (before_us + after_us) // 2, abs(after_us - before_us) // 2)

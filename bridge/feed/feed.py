@@ -26,11 +26,13 @@ from bridge.protocol.subscriptions import BAD_SIGNATURE, UNKNOWN_STREAM
 from bridge.runtime.backoff import Backoff
 from bridge.runtime.config import Exchange
 from bridge.runtime.keys import AccountKey
+from bridge.runtime.tending import tended
 
 log = structlog.get_logger(__name__)
 
 ASKING_BACKOFF_S = (0.25, 10.0)
 LISTING_BACKOFF_S = (1.0, 60.0)
+TENDING_BACKOFF_S = (0.5, 60.0)
 HANDSHAKES_AT_ONCE = 8
 REQUESTS_AT_ONCE = 40
 MOST_TOLD = 20  # names in one line of the log
@@ -79,16 +81,17 @@ class Feed:
         self._troubles: Mapping[str, str] = {}
 
     async def run(self) -> None:
-        """Hear until cancelled."""
+        """Hear until cancelled. What only helps with hearing may fail, and is begun again."""
         async with self._rest, asyncio.TaskGroup() as tasks:
             self._lanes.run(tasks)
             for name, work in (
-                ("asking", self._asking.run()),
-                ("clock", self.clock.run()),
-                ("listing", self._listing.run()),
-                ("silence", self._silence.run()),
+                ("asking", self._asking.run),
+                ("clock", self.clock.run),
+                ("listing", self._listing.run),
+                ("silence", self._silence.run),
             ):
-                tasks.create_task(work, name=name)
+                backoff = Backoff(*TENDING_BACKOFF_S, self._chance)
+                tasks.create_task(tended(name, work, backoff), name=name)
 
     def want(self, wanted: Wanted) -> None:
         """Hear these from now on."""

@@ -5,7 +5,6 @@ oldest first. What is in the stream already is told there, by trade id.
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,7 +15,7 @@ from bridge.feed.rest import Rest, RestError, RestRefused
 from bridge.pipeline.book import Join
 from bridge.pipeline.intake import END, FILLS
 from bridge.pipeline.trade_holes import Reach
-from bridge.protocol.rest import BadBody
+from bridge.protocol.rest import BadBody, row_count
 from bridge.runtime.backoff import Backoff
 
 log = structlog.get_logger(__name__)
@@ -69,7 +68,8 @@ class Fills:
         for offset in range(0, DEEPEST, PAGE):
             page = params | {"limit": str(PAGE), "offset": str(offset)}
             body = await self._rest.get_signed(PATH, INSTRUCTION, page)
+            rows = row_count(body)  # before it is taken in: the journal keeps it unread
             self._hearing.rest_body(stream.name, body, FILLS)
-            if len(json.loads(body)) < PAGE:
+            if rows < PAGE:
                 return
         log.error("fills_too_many", stream=stream.name, fetched=DEEPEST)

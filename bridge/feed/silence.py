@@ -157,7 +157,8 @@ class Silence:
             verdict = _Verdict(f"the exchange does not know this market: {error}", is_final=True)
         except (RestError, BadBody):
             verdict = None
-        watched.is_looking = False
+        finally:
+            watched.is_looking = False
         watched.looked_us = self._clock_us()
         if subscription.heard_us != heard_us or lane.connection is not connection:
             return

@@ -234,6 +234,11 @@ def account_event(stream: Stream, text: bytes, received_us: int) -> Event:
             raise BadBody(f"{stream.name} has no snapshot over REST")
 
 
+def row_count(text: bytes) -> int:
+    """How many rows a page has, or BadBody."""
+    return len(_rows(text, "page"))
+
+
 def _rows(text: bytes, what: str) -> list[dict[str, Any]]:
     try:
         return _ROWS.validate_json(text)

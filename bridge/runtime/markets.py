@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridge.contract.streams import Stream, StreamType
+from bridge.contract.streams import BadStreamName, Stream, StreamType, parse_stream
 from bridge.runtime.nearest import nearest
 
 PATH = "/api/v1/markets"
@@ -39,12 +39,20 @@ Markets = Mapping[str, Market]
 
 
 def read_markets(body: bytes) -> dict[str, Market]:
-    """The markets by symbol. Raises ValueError where the body is no such list, or empty."""
-    listing = json.loads(body)
+    """The markets by symbol, without those whose streams could not be named. Raises ValueError
+    where the body is no such list, or empty.
+    """
+    try:
+        listing = json.loads(body)
+    except RecursionError:
+        raise ValueError("the reply is nested too deeply for a list of markets") from None
     if not isinstance(listing, list) or not listing:
         raise ValueError("the reply is no list of markets")
     markets = [_market(each) for each in listing if isinstance(each, dict)]
-    return {market.symbol: market for market in markets if market.symbol}
+    named = {market.symbol: market for market in markets if _is_symbol(market.symbol)}
+    if not named:
+        raise ValueError("the reply lists no market")
+    return named
 
 
 def is_listed_type(stream: Stream) -> bool:
@@ -69,4 +77,11 @@ def unlisted(stream: Stream, markets: Markets) -> str:
 
 def _market(listed: Mapping[str, object]) -> Market:
     fields = (listed.get(name) for name in ("symbol", "marketType", "orderBookState"))
-    return Market(*(str(value or "") for value in fields))
+    return Market(*(value if isinstance(value, str) else "" for value in fields))
+
+
+def _is_symbol(text: str) -> bool:
+    try:
+        return parse_stream(f"{StreamType.TRADE.value}.{text}").symbol == text
+    except BadStreamName:
+        return False

@@ -69,6 +69,27 @@ async def test_a_pattern_follows_listings_and_delistings(tmp_path: Path, redis_u
         assert "Traceback" not in bridge.log()
 
 
+async def test_whatever_is_answered_for_the_list_of_markets_the_bridge_goes_on(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    async with running_simulator("--rate", "200") as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, ["trade.*"], exchange=urls(exchange)
+    ) as bridge:  # fmt: skip
+        await grows(client, f"trade.{MARKET}")
+        await order(exchange, "rest_broken", form="deep", count=6)
+        await eventually_async(
+            lambda: "markets_unreadable" in bridge.log(), "the list could not be read"
+        )
+        await grows(client, f"trade.{MARKET}")
+        await order(exchange, "list", symbol="WIF_USDC")
+        await grows(client, "trade.WIF_USDC")
+
+        assert "nested too deeply" in bridge.log()
+        assert "Traceback" not in bridge.log()
+        assert bridge.log().count("feed_connected") == 1
+
+
 async def test_a_hangup_changes_streams_without_dropping_a_connection(
     tmp_path: Path, redis_url: str
 ) -> None:

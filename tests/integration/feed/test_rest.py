@@ -3,72 +3,23 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import pytest
 
 from bridge.feed import rest as rest_module
+from bridge.feed.clock import ExchangeClock
 from bridge.feed.rest import Rest, RestError, RestRefused
-
-Reply = Callable[[int], bytes]
-
-
-@dataclass
-class Server:
-    """Answers the n-th request with `reply(n)`, raw bytes; remembers the request lines."""
-
-    reply: Reply
-    url: str = ""
-    asked: list[str] = field(default_factory=list)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                self.asked.append(head.split(b"\r\n")[0].decode())
-                answer = self.reply(len(self.asked))
-                if not answer:
-                    await asyncio.sleep(60)
-                writer.write(answer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-
-def http(status: str, body: bytes, *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-@asynccontextmanager
-async def asking(reply: Reply, timeout_s: float = 5.0) -> AsyncIterator[tuple[Rest, Server]]:
-    server = Server(reply)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    rest = Rest(
-        server.url,
-        timeout_s=timeout_s,
-        window_ms=5000,
-        clock_ms=lambda: time.time_ns() // 1_000_000,
-        chance=random.Random(1),
-    )
-    try:
-        async with rest:
-            yield rest, server
-    finally:
-        listening.close()
+from tests.support.eventually import eventually_async
+from tests.support.rest_answers import answering, http
 
 
 async def test_a_body_comes_as_it_is() -> None:
-    async with asking(lambda _: http("200 OK", b"1788285151083")) as (rest, _):
+    async with answering(lambda _: http("200 OK", b"1788285151083")) as (rest, _):
         assert await rest.get("/api/v1/time") == b"1788285151083"
 
 
 async def test_past_the_cache_each_request_is_another() -> None:
-    async with asking(lambda _: http("200 OK", b"[]")) as (rest, server):
+    async with answering(lambda _: http("200 OK", b"[]")) as (rest, server):
         for _ in range(2):
             await rest.get("/api/v1/trades/history", {"symbol": "SOL_USDC"}, fresh=True)
 
@@ -83,7 +34,7 @@ async def test_too_often_is_waited_for_as_long_as_the_exchange_says() -> None:
             return http("429 Too Many Requests", b"slow down", "Retry-After: 1")
         return http("200 OK", b"[]")
 
-    async with asking(reply) as (rest, _):
+    async with answering(reply) as (rest, _):
         with pytest.raises(RestError, match="HTTP 429 slow down"):
             await rest.get("/api/v1/markets")
         began_s = time.monotonic()
@@ -99,7 +50,7 @@ async def test_refusals_of_requests_that_were_under_way_together_are_one_refusal
             return http("429 Too Many Requests", b"")
         return http("200 OK", b"{}")
 
-    async with asking(reply) as (rest, server):
+    async with answering(reply) as (rest, server):
         refused = await asyncio.gather(
             *(rest.get("/api/v1/depth", {"symbol": str(n)}) for n in range(6)),
             return_exceptions=True,
@@ -116,21 +67,21 @@ async def test_too_often_for_history_does_not_stop_the_rest() -> None:
             return http("429 Too Many Requests", b"", "Retry-After: 300")
         return http("200 OK", b"{}")
 
-    async with asking(reply) as (rest, _), asyncio.timeout(10):
+    async with answering(reply) as (rest, _), asyncio.timeout(10):
         with pytest.raises(RestError, match="429"):
             await rest.get("/api/v1/trades/history", {"symbol": "SOL_USDC"})
         assert await rest.get("/api/v1/depth", {"symbol": "SOL_USDC"}) == b"{}"
 
 
 async def test_no_answer_has_an_end() -> None:
-    async with asking(lambda _: b"", timeout_s=0.2) as (rest, _):
+    async with answering(lambda _: b"", timeout_s=0.2) as (rest, _):
         with pytest.raises(RestError, match=r"/api/v1/depth: (no answer within|ReadTimeout)"):
             await rest.get("/api/v1/depth")
 
 
 async def test_an_endless_body_is_not_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rest_module, "MAX_BODY", 10_000)
-    async with asking(lambda _: http("200 OK", b"x" * 10_001)) as (rest, _):
+    async with answering(lambda _: http("200 OK", b"x" * 10_001)) as (rest, _):
         with pytest.raises(RestError, match="larger than 10000 bytes"):
             await rest.get("/api/v1/depth")
 
@@ -151,16 +102,31 @@ async def test_an_endless_body_is_not_read_to_the_end(monkeypatch: pytest.Monkey
     ],
 )
 async def test_what_goes_wrong_is_said(answer: bytes, error: type[RestError], said: str) -> None:
-    async with asking(lambda _: answer) as (rest, _):
+    async with answering(lambda _: answer) as (rest, _):
         with pytest.raises(RestError, match=said) as raised:
             await rest.get("/api/v1/depth")
     assert type(raised.value) is error
 
 
 async def test_a_server_that_is_away_is_an_error_worth_asking_again() -> None:
-    async with asking(lambda _: b"") as (_, server):
+    async with answering(lambda _: b"") as (_, server):
         url = server.url
     rest = Rest(url, timeout_s=1, window_ms=5000, clock_ms=lambda: 1, chance=random.Random(1))
     async with rest:
         with pytest.raises(RestError, match="ConnectError"):
             await rest.get("/api/v1/depth")
+
+
+@pytest.mark.parametrize("body", [b"9" * 400, b"[" * 100_000, b"1e999", b"soon", b""])
+async def test_a_time_that_is_none_teaches_nothing(body: bytes) -> None:
+    async with answering(lambda _: http("200 OK", body)) as (rest, server):
+        clock = ExchangeClock(rest, lambda: time.time_ns() // 1000, lambda: None)
+        running = asyncio.create_task(clock.run())
+        await eventually_async(lambda: server.asked, "it is asked")
+        clock.doubt()
+        await eventually_async(lambda: running.done() or len(server.asked) > 1, "and once more")
+
+        assert clock.offset_us is None
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()

@@ -8,6 +8,7 @@ from bridge.protocol.rest import (
     depth_body,
     orders_rows,
     positions_rows,
+    row_count,
 )
 
 DEPTH = b'{"asks":[["86781.5","5.54115"],["86783.3","1.22656"]],"bids":[["86777.7","0.03571"],["86781.4","2.20229"]],"lastUpdateId":"6904864764","timestamp":1790915412979224}'  # noqa: E501
@@ -48,3 +49,13 @@ def test_text_where_json_is_expected_is_refused_in_words() -> None:
     for read in (orders_rows, positions_rows, balances_rows):
         with pytest.raises(BadBody):
             read(b"upstream timeout")
+
+
+def test_rows_of_a_page_are_counted() -> None:
+    assert row_count(b'[{"id":1},{"id":2}]') == 2
+
+
+@pytest.mark.parametrize("page", [b"<html>", b"7", b"null", b"[" * 100_000 + b"]" * 100_000])
+def test_a_page_that_is_none_is_not_counted(page: bytes) -> None:
+    with pytest.raises(BadBody, match="page"):
+        row_count(page)

@@ -72,7 +72,21 @@ def test_why_a_stream_will_stay_silent(name: str, why: str) -> None:
     assert bool(told) == bool(why)
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{}", b"rubbish", b"<html>"])
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{}", b"rubbish", b"<html>", b'"\xff"', b'[{"symbol":["SOL"]}]', DEEP]
+)
 def test_a_body_that_is_no_list_of_markets_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         read_markets(body)
+
+
+def test_a_market_that_no_stream_could_name_is_left_out() -> None:
+    listed = read_markets(
+        b'[{"symbol":"SOL/USDC"},{"symbol":"A B"},{"symbol":7},null,'
+        b'{"symbol":"SOL_USDC","marketType":"SPOT","orderBookState":"Open"}]'
+    )
+
+    assert listed == {"SOL_USDC": Market("SOL_USDC", "SPOT", "Open")}

@@ -1,0 +1,59 @@
+"""A REST server that answers whatever a test tells it to, down to single bytes."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from bridge.feed.rest import Rest
+
+Reply = Callable[[int], bytes]
+
+
+@dataclass
+class Server:
+    """Answers the n-th request with `reply(n)`, raw bytes; remembers the request lines."""
+
+    reply: Reply
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                self.asked.append(head.split(b"\r\n")[0].decode())
+                answer = self.reply(len(self.asked))
+                if not answer:
+                    await asyncio.sleep(60)
+                writer.write(answer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+def http(status: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@asynccontextmanager
+async def answering(reply: Reply, timeout_s: float = 5.0) -> AsyncIterator[tuple[Rest, Server]]:
+    server = Server(reply)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    rest = Rest(
+        server.url,
+        timeout_s=timeout_s,
+        window_ms=5000,
+        clock_ms=lambda: time.time_ns() // 1_000_000,
+        chance=random.Random(1),
+    )
+    try:
+        async with rest:
+            yield rest, server
+    finally:
+        listening.close()
