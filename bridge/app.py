@@ -30,7 +30,9 @@ from bridge.journal.hearing import Hearing
 from bridge.journal.keeper import Keeper, Room
 from bridge.journal.owner import Owner
 from bridge.journal.segments import SegmentWriter
-from bridge.pipeline.intake import Intake, Line
+from bridge.pipeline import far
+from bridge.pipeline.intake import Intake
+from bridge.pipeline.missing import Line
 from bridge.pipeline.peers import BEHIND_US, Word
 from bridge.publish.durability import Durability
 from bridge.publish.heartbeat import Far, Heartbeat
@@ -221,7 +223,7 @@ class Bridge(_Ears):
             "unknown_fields": self.intake.counts.unknown_fields,
             "rank": self.intake.company.rank,
             "peers": sorted(self.intake.company.live),
-            "deaf": self.intake.deaf_streams(),
+            "deaf": far.deaf_streams(self.intake),
             "connections": self.feed.status(),
             "clock_offset_us": self.feed.clock.offset_us,
             "stream_troubles": self.feed.troubles(),
@@ -294,8 +296,13 @@ class Bridge(_Ears):
     def _how_far(self) -> Far:
         intake = self.intake
         if not self.hearing.is_live:
-            return Far({}, intake.held(), BEHIND_US, {})
-        return Far(intake.heard_us(), intake.held(), intake.oldest_us(), intake.settled_until_us())
+            return Far({}, far.held(intake), BEHIND_US, {})
+        return Far(
+            far.heard_us(intake),
+            far.held(intake),
+            far.oldest_us(intake),
+            far.settled_until_us(intake),
+        )
 
     def _on_items(self) -> None:
         self.publisher.wake()

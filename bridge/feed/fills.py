@@ -13,7 +13,7 @@ import structlog
 from bridge.contract.streams import Stream
 from bridge.feed.rest import Rest, RestError, RestRefused
 from bridge.pipeline.book import Join
-from bridge.pipeline.intake import END, FILLS
+from bridge.pipeline.missing import END, FILLS
 from bridge.pipeline.trade_holes import Reach
 from bridge.protocol.rest import BadBody, row_count
 from bridge.runtime.backoff import Backoff

@@ -15,7 +15,7 @@ from bridge.contract.streams import Stream
 from bridge.feed.budget import Urgency
 from bridge.feed.rest import Rest, RestError, RestRefused
 from bridge.pipeline.book import Join
-from bridge.pipeline.intake import END
+from bridge.pipeline.missing import END
 from bridge.pipeline.trade_holes import Reach
 from bridge.protocol.rest import BadBody
 from bridge.runtime.backoff import Backoff

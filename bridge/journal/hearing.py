@@ -141,11 +141,11 @@ class Hearing:
 
     def missing_fills(self, name: str) -> tuple[int, int] | None:
         """From when to when (µs) fills of this order stream may be missing; None: none are."""
-        return self.intake.missing_fills(name)
+        return self.intake.missing.fills_wanted(name)
 
     def missing_trades(self, name: str) -> int | None:
         """How many of its newest trades are needed to mend a stream; None where it is whole."""
-        return self.intake.missing_trades(name, self._clock_us())
+        return self.intake.missing.trades_wanted(name, self._clock_us())
 
     def misses_book(self, name: str) -> bool:
         """Is the book of this depth stream not known, so that it has to be asked for?"""
@@ -196,7 +196,7 @@ class Hearing:
         facts = {
             "connections": {str(number): since for number, since in self._open.items()},
             "deafness": self.intake.deafness.state() if self.is_live else {},
-            "sparse": self.intake.sparse(),
+            "sparse": self.intake.missing.sparse(),
         }
         body = json.dumps(facts, separators=(",", ":")).encode()
         return render(self._clock_us(), Kind.STATE, 0, body)

@@ -10,7 +10,8 @@ from itertools import islice
 from bridge.journal.journal import Journal
 from bridge.journal.player import Player
 from bridge.journal.record import Kind, Record
-from bridge.pipeline.intake import Intake, Line
+from bridge.pipeline.intake import Intake
+from bridge.pipeline.missing import Line
 
 STREAM_IS = b'"stream":"'
 

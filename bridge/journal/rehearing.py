@@ -18,7 +18,8 @@ from bridge.journal.journal import Journal
 from bridge.journal.player import Player
 from bridge.journal.record import Kind, Record, read, render_record
 from bridge.journal.refill import Refill
-from bridge.pipeline.intake import Intake, Line
+from bridge.pipeline.intake import Intake
+from bridge.pipeline.missing import Line
 
 log = structlog.get_logger(__name__)
 
@@ -157,7 +158,7 @@ class Rehearing:
         self._journal.flush()
         self._intake.bound_parked(self._buffer_bytes // PARKED_SHARE)
         if self._intake.pending_bytes() > self._buffer_bytes // LOW_SHARE:
-            self._intake.wait_no_longer()
+            self._intake.missing.wait_no_longer()
             return False
         self._pass_over(self._journal.oldest())
         for following, record in islice(self._records(self.behind), limit):

@@ -11,41 +11,36 @@ nor Redis.
 does not take it a second time.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from bridge.contract import keys
-from bridge.contract.events import Depth, DepthSnapshot, Event, Quarantined
-from bridge.contract.identity import BELIEVABLE_US, BadIdentity, EntryId, believable_us
+from bridge.contract.events import Depth, Event, Quarantined, Trade
+from bridge.contract.identity import BadIdentity, believable_us
 from bridge.contract.streams import BadStreamName, Identity, Stream, StreamType, parse_stream
-from bridge.pipeline.book import DepthBook, Join
+from bridge.pipeline.book import Join
+from bridge.pipeline.books import Books, SnapshotPlan
 from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf, Deafness, Ear
 from bridge.pipeline.items import (
     Item,
-    fill_from_history,
     numbered,
-    snapshot,
     unnumbered,
 )
-from bridge.pipeline.ledger import new_ledger, of_gap, of_mended
+from bridge.pipeline.ledger import new_ledger, of_gap
+from bridge.pipeline.missing import Line, Missing
 from bridge.pipeline.numbered import BUFFER_FULL, NumberedLine
-from bridge.pipeline.peers import BEHIND_US, Company
-from bridge.pipeline.trade_holes import Mended, Reach, TradeHoles
+from bridge.pipeline.peers import Company
+from bridge.pipeline.trade_holes import Reach
 from bridge.pipeline.translate import Rejected, translate
 from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.protocol.envelope import Ack, Data, Malformed, Refusal, parse
-from bridge.protocol.rest import account_event, depth_body, fills_page, trades_page
+from bridge.protocol.rest import account_event
 
 MAX_RAW = 65_536  # characters of a refused frame that are kept
 DROP_SHARE = 10  # a full buffer gives up a tenth of its largest line at a time
 
 REPAIR_US = 30_000_000
-SNAPSHOT_TRIES = 3  # at later messages, where others are ahead
-FILLS = "fills"  # said of a page of them
-END = "end"  # said of a trade stream: history reaches no further
-
-Line = NumberedLine | UnnumberedLine
 
 
 @dataclass(slots=True)
@@ -79,18 +74,18 @@ class Intake:
         self.dirty: dict[str, Line] = {}  # lines with something waiting, in order of hearing
         self.counts = Counts()
         self.last_event_us: dict[str, int] = {}
-        self._books: dict[str, DepthBook] = {}
-        self._trade_holes: dict[str, TradeHoles] = {}
-        self._deaf_to_fills: dict[str, tuple[int, int]] = {}  # order streams: from when to when
+        self._books = Books(
+            SnapshotPlan(snapshot_every, snapshot_every_ms, snapshot_levels),
+            lambda name, item, offset: self._put(self.lines[name], item, offset),
+            self._ask,
+        )
+        self.missing = Missing(repair_us, self._put_missing, self._note, self._ask)
         self._branch: Intake | None = None  # some of the lines hear the journal again there
         self._is_branch = False
         self._ask_rest = ask
         self.is_rehearing = False  # what is missing may come yet: nobody is asked
         self._hold_us = hold_us
         self._repair_us = repair_us
-        self._snapshot_every = snapshot_every
-        self._snapshot_every_ms = snapshot_every_ms
-        self._snapshot_levels = snapshot_levels
         self.on_new_line: Callable[[Line], None] = _leave_as_it_is
         self.ledger = new_ledger()
         quarantine = Stream(keys.QUARANTINE, StreamType.LIQUIDATION)
@@ -99,22 +94,20 @@ class Intake:
         for stream in streams:
             self.add(stream)
 
-    def add(self, stream: Stream) -> None:
-        """From now on there is a line for this stream."""
+    def add(self, stream: Stream, line: Line | None = None) -> None:
+        """From now on there is a line for this stream: this one, or a new one."""
         if stream.name in self.lines:
             return
-        line: Line = (
+        line = line or (
             NumberedLine(stream, self._hold_us, self.company)
             if stream.identity is Identity.NUMBERED
             else UnnumberedLine(stream, self.company)
         )
         if stream.type is StreamType.DEPTH:
-            self._books[stream.name] = DepthBook(
-                self._snapshot_every, self._snapshot_every_ms, self._snapshot_levels
-            )
-        elif stream.type is StreamType.TRADE:
-            self._trade_holes[stream.name] = TradeHoles(self._repair_us)
+            self._books.add(stream.name)
         self.lines[stream.name] = line
+        if isinstance(line, NumberedLine) and stream.type is StreamType.TRADE:
+            self.missing.add(line)
         self.on_new_line(line)
 
     def branch(self, names: Iterable[str]) -> "Intake":
@@ -122,19 +115,18 @@ class Intake:
         branch = Intake(
             (),
             hold_us=self._hold_us,
-            snapshot_every=self._snapshot_every,
+            snapshot_every=self._books.plan.every_updates,
             ask=lambda _: None,
             repair_us=self._repair_us,
-            snapshot_every_ms=self._snapshot_every_ms,
-            snapshot_levels=self._snapshot_levels,
+            snapshot_every_ms=self._books.plan.every_ms,
+            snapshot_levels=self._books.plan.levels,
         )
         branch.company, branch.dirty, branch.ledger = self.company, self.dirty, self.ledger
         branch.is_rehearing = True
         for name in names:
-            branch.add(self.lines[name].stream)
-            branch.lines[name] = self.lines[name]
+            branch.add(self.lines[name].stream, self.lines[name])
         branch._is_branch = True
-        branch.restore_sparse(self.sparse())
+        branch.missing.restore_sparse(self.missing.sparse())
         self._branch = branch
         return branch
 
@@ -145,12 +137,8 @@ class Intake:
     def join_branch(self, now_us: int) -> None:
         """The branch has heard all there is: its lines take what is heard here again."""
         branch, self._branch = self._branch, None
-        for name, holes in branch._trade_holes.items() if branch else ():
-            self._trade_holes[name] = holes  # its items are those that wait in the line
-            holes.wait_as_usual()
-            self._release(name)
-            if holes.wanted(now_us):
-                self._ask(name)
+        if branch is not None:
+            self.missing.take_over(branch.missing, now_us)
 
     def hear(
         self, frame: str | bytes, received_us: int, connection: int, offset: int
@@ -181,8 +169,8 @@ class Intake:
         """
         known = [name for name in names if self._has_line(name)]
         for name in known:
-            if name in self._books and not self.deafness.listeners(name):
-                self._books[name].reset()
+            if not self.deafness.listeners(name):
+                self._books.reset(name)
         self.deafness.opened(connection, known)
 
     def changed(self, connection: int, names: Iterable[str], received_us: int, offset: int) -> None:
@@ -192,8 +180,7 @@ class Intake:
         self._mark(deaf, received_us, offset)
         self._fall_silent(silent, UNSUBSCRIBED)
         for name in silent:
-            if name in self._books:
-                self._books[name].reset()
+            self._books.reset(name)
 
     def answered(self, connection: int, at_us: int, received_us: int, offset: int) -> None:
         """The exchange has answered on a connection, at `at_us` by its own clock: it has the
@@ -204,7 +191,7 @@ class Intake:
         self._mark(self.deafness.answered(connection, at_us, received_us), received_us, offset)
         for name in new:
             if name in self._books:
-                self._ask_for_book(name)
+                self._books.ask_for(name)
 
     def doubted(
         self, connection: int, name: str, since_us: int, received_us: int, offset: int
@@ -233,160 +220,63 @@ class Intake:
         that were missed. Raises BadBody where it is something else.
         """
         line = self.lines[name]
-        if name in self._trade_holes:
-            return self._take_trades(name, text, received_us, offset, what)
+        if self.missing.follows(name):
+            return self.missing.take_trades(name, text, received_us, offset, what)
         if what:
-            self._take_fills(name, text, received_us, offset, what)
+            self.missing.take_fills(line, text, received_us, offset, what)
             return Join.PLACED
         if name not in self._books:
             event = account_event(line.stream, text, received_us)
             self._put(line, unnumbered(event, received_us), offset)
             return Join.PLACED
-        body = depth_body(text)
-        book = self._books[name]
-        if book.joined:
-            return Join.PLACED
-        joined = book.join(body.last_update_id, body.bids, body.asks, received_us)
-        if joined is Join.PLACED:
-            self._place_snapshot(name, received_us, 0, offset, tries=SNAPSHOT_TRIES)
-        elif joined is Join.STANDS:
-            is_told = abs(body.timestamp - received_us) <= BELIEVABLE_US
-            ms = (body.timestamp if is_told else received_us) // 1000
-            self._place_snapshot(name, received_us, ms, offset, tries=SNAPSHOT_TRIES, stands=True)
-        return joined
+        return self._books.take_body(name, line.stream.symbol, text, received_us, offset)
 
     def misses_book(self, name: str) -> bool:
         """Is it a depth stream whose book is not known?"""
-        return name in self._books and not self._books[name].joined
-
-    def missing_trades(self, name: str, now_us: int) -> int | None:
-        """How many of its newest trades history must show to mend the stream; None: it is whole."""
-        return self._trade_holes[name].wanted(now_us)
+        return self._books.misses(name)
 
     def ask_for_missing(self, now_us: int) -> None:
         """Ask for every book that is heard but not known, and for trades."""
         for name in self._books:
             if self.deafness.listeners(name):
-                self._ask_for_book(name)
-        for name, holes in self._trade_holes.items():
-            holes.wait_as_usual()
-            self._release(name)
-            if holes.wanted(now_us):
-                self._ask(name)
-        for name in self._deaf_to_fills:
-            self._ask(name)
-
-    def missing_fills(self, name: str) -> tuple[int, int] | None:
-        """From when to when (µs) fills of this order stream may be missing; None: none are."""
-        return self._deaf_to_fills.get(name)
-
-    def wait_no_longer(self) -> None:
-        """There is no room for what waits for missing trades: they are marked."""
-        for name, holes in self._trade_holes.items():
-            holes.wait_no_longer()
-            self._release(name)
-
-    def _release(self, name: str) -> None:
-        line = self.lines[name]
-        if isinstance(line, NumberedLine):
-            line.release()
+                self._books.ask_for(name)
+        self.missing.ask(now_us)
 
     def redis_answered(self, line: Line, now_us: int) -> None:
         """Redis has settled or refused something of a line: take note of gaps, mend holes."""
         name = line.stream.name
-        if self._branch is not None and self._is_away(name):
+        if self._branch is not None and self.is_away(name):
             self._branch.redis_answered(line, now_us)
             return
         if line.written_gaps:
             written, line.written_gaps = line.written_gaps, []
             for gap in written if name in self.lines else ():
                 self._note(of_gap(line.stream, gap), gap.offset)
-                if name in self._trade_holes:
-                    self._trade_holes[name].marked(gap.position)
+                self.missing.marked(name, gap.position)
         if not isinstance(line, NumberedLine):
             return
         if name in self._books:
-            self._mend_book(line, self._books[name], now_us)
-        if name not in self._trade_holes or self.is_rehearing:
-            return
-        if (held := line.held_without_reason()) is not None:
-            missing_from = EntryId.parse(line.confirmed).position + 1
-            if self._trade_holes[name].missing(missing_from, held, now_us):
-                line.release()
-                self._ask(name)
+            self._books.redis_answered(line, now_us, may_place=not self.is_rehearing)
+        if not self.is_rehearing:
+            self.missing.refused(line, now_us)
 
     def forget(self, keep: Iterable[int]) -> None:
         """The journal tells everything anew: connections (but for these) and books begin empty."""
         self.deafness.forget(keep)
-        for book in self._books.values():
-            book.reset()
-        for holes in self._trade_holes.values():
-            holes.forget()
-        self._deaf_to_fills.clear()
+        for name in self._books:
+            self._books.reset(name)
+        self.missing.forget()
 
     def overflowed(self, from_us: int, to_us: int, offset: int) -> None:
         """Public frames heard from then until then were given up."""
         for name, line in self.lines.items():
             if isinstance(line, NumberedLine):
                 self._fall_silent((name,), BUFFER_FULL)
-            elif not line.stream.is_private and to_us > from_us and not self._is_away(name):
+            elif not line.stream.is_private and to_us > from_us and not self.is_away(name):
                 line.put_gap(
                     from_us=from_us, to_us=to_us, cause=BUFFER_FULL, heard_us=to_us, offset=offset
                 )
                 self.dirty[name] = line
-
-    def heard_us(self) -> dict[str, int]:
-        """Streams that are listened to, and up to when (the exchange's time), for other bridges.
-
-        Not those in which an interval waits to be marked that nobody may have listened to.
-        """
-        return {
-            name: us
-            for name, us in self.deafness.heard_up_to_us().items()
-            if not (isinstance(line := self.lines.get(name), UnnumberedLine) and line.is_deaf())
-        }
-
-    def deaf_streams(self) -> list[str]:
-        """Streams in which it is still open whether somebody listened while this bridge did not."""
-        return [
-            name
-            for name, line in self.lines.items()
-            if isinstance(line, UnnumberedLine) and line.is_deaf()
-        ]
-
-    def settled_until_us(self) -> dict[str, int]:
-        """Unnumbered streams, and up to when all that the exchange sent is in Redis."""
-        settled: dict[str, int] = {}
-        for name, us in self.deafness.heard_up_to_us().items():
-            line = self.lines.get(name)
-            if self._is_away(name):
-                continue
-            if isinstance(line, UnnumberedLine) and (until_us := line.settled_until_us(us)):
-                settled[name] = until_us
-        return settled
-
-    def held(self) -> dict[str, int]:
-        """Numbered streams that wait, and the position that they need."""
-        return {
-            name: after
-            for name, line in self.lines.items()
-            if isinstance(line, NumberedLine) and (after := line.held_after()) is not None
-        }
-
-    def oldest_us(self) -> int:
-        """The exchange's time of the oldest numbered message that is not settled, 0 for none."""
-        if self._branch is not None:
-            return BEHIND_US
-        waiting = [
-            line.pending[0].ms * 1000 or BEHIND_US
-            for line in self.lines.values()
-            if isinstance(line, NumberedLine)
-            and not line.stream.window
-            and line.pending
-            and not line.parked
-            and line.held_after() is None
-        ]
-        return min(waiting, default=0)
 
     def hurry(self) -> None:
         """The bridge is stopping: nothing waits for a missing predecessor any more."""
@@ -420,15 +310,9 @@ class Intake:
         """All lines, the ledger's and the quarantine's too."""
         return chain(self.lines.values(), (self.ledger, self.quarantine))
 
-    def sparse(self) -> list[str]:
-        """Trade streams whose numbers turned out not to be dense."""
-        return [name for name, holes in self._trade_holes.items() if holes.is_sparse]
-
     def restore_sparse(self, names: Iterable[str]) -> None:
-        """What `sparse` said at an earlier time."""
-        for name in names:
-            if self._has_line(name) and name in self._trade_holes:
-                self._trade_holes[name].is_sparse = True
+        """Trade streams whose numbers turned out not to be dense at an earlier time."""
+        self.missing.restore_sparse([name for name in names if self._has_line(name)])
 
     def _hear_data(
         self, data: Data, frame: str | bytes, received_us: int, connection: int, offset: int
@@ -455,23 +339,31 @@ class Intake:
             ear.newest_us, ear.received_us = event_us, received_us
             if ear.is_fresh:
                 self.deafness.first_after(ear, event_us)
-        if self.deafness.overlaps and not self._is_away(data.stream) and line.knows(item):
+        if self.deafness.overlaps and not self.is_away(data.stream) and line.knows(item):
             line.counters.doubles += 1
             return data.stream
-        if isinstance(line, NumberedLine) and data.stream in self._trade_holes:
-            self._follow_trades(line, self._trade_holes[data.stream], item)
+        if isinstance(event, Trade):
+            self.missing.hear(data.stream, item, is_rehearing=self.is_rehearing)
         self._put(line, item, offset)
         self.counts.unknown_fields += bool(event.__pydantic_extra__)
         self.last_event_us[data.stream] = event_us
         if isinstance(event, Depth):
-            self._hear_depth(data.stream, event, received_us, offset)
+            self._books.hear(
+                data.stream, event, received_us, offset, self._patience_us(data.stream)
+            )
         return data.stream
+
+    def _patience_us(self, name: str) -> int | None:
+        """How long what one connection has missed may come over another; None: there is none."""
+        if not self.deafness.overlaps:
+            return None
+        return self._hold_us if self.deafness.listeners(name) > 1 else 0
 
     def _takes(self, line: Line, offset: int) -> bool:
         """Is what the journal has at this offset still to be put into the line, and from here?"""
-        return offset >= line.resume_from and not self._is_away(line.stream.name)
+        return offset >= line.resume_from and not self.is_away(line.stream.name)
 
-    def _is_away(self, name: str) -> bool:
+    def is_away(self, name: str) -> bool:
         """Does the line take from the branch, not from here?"""
         return self._branch is not None and name in self._branch.lines
 
@@ -491,17 +383,14 @@ class Intake:
                 )
                 self.dirty[name] = line
             if line is not None and line.stream.type is StreamType.ORDER_UPDATE:
-                before = self._deaf_to_fills.get(name, (from_us, to_us))
-                self._deaf_to_fills[name] = min(from_us, before[0]), max(to_us, before[1])
-                self._ask(name)
+                self.missing.deaf(name, from_us, to_us)
 
     def _fall_silent(self, names: Iterable[str], cause: str) -> None:
         for name in names:
             line = self.lines[name]
-            if isinstance(line, NumberedLine) and not self._is_away(name):
+            if isinstance(line, NumberedLine) and not self.is_away(name):
                 line.disconnected(cause)
-            if name in self._trade_holes:
-                self._trade_holes[name].disconnected(cause)
+            self.missing.disconnected(name, cause)
 
     def _has_line(self, name: str) -> bool:
         """Make one where there is none: a journal may tell of streams that are wanted no more."""
@@ -514,87 +403,20 @@ class Intake:
                 return False
         return True
 
-    def _follow_trades(self, line: NumberedLine, holes: TradeHoles, item: Item) -> None:
-        if holes.hear(item):
-            if self.is_rehearing:
-                holes.wait_until_known(item)
-            self._ask(line.stream.name)
-        if holes.has_given_up:
-            holes.has_given_up = False
-            line.release()
+    def _ask(self, name: str) -> bool:
+        if self.is_rehearing:
+            return False
+        self._ask_rest(name)
+        return True
 
-    def _hear_depth(self, name: str, delta: Depth, received_us: int, offset: int) -> None:
-        if not self.deafness.overlaps:
-            ms = believable_us(delta, received_us) // 1000
-            self._follow_book(name, delta, received_us, ms, offset)
-            return
-        patience_us = self._hold_us if self.deafness.listeners(name) > 1 else 0
-        for following in self._books[name].in_order(delta, received_us, patience_us):
-            ms = believable_us(following, received_us) // 1000
-            self._follow_book(name, following, received_us, ms, offset)
-
-    def _follow_book(self, name: str, delta: Depth, received_us: int, ms: int, offset: int) -> None:
-        book = self._books[name]
-        was_joined, was_at = book.joined, book.position
-        joined = book.hear(delta)
-        book.offset = offset
-        crosses, tries = book.crosses(delta, ms), book.snapshot_tries
-        book.snapshot_tries = 0
-        if joined is Join.PLACED:
-            self._place_snapshot(name, received_us, ms, offset, tries=SNAPSHOT_TRIES)
-        elif crosses or (tries and book.joined):
-            self._place_snapshot(name, received_us, ms, offset, tries=max(0, tries - 1))
-        elif joined is Join.TOO_OLD or was_at == 0 or (was_joined and not book.joined):
-            self._ask_for_book(name)
-
-    def _ask_for_book(self, name: str) -> None:
-        book = self._books[name]
-        if not (book.joined or book.is_asked_for or self.is_rehearing):
-            book.is_asked_for = True
-            self._ask_rest(name)
-
-    def _ask(self, name: str) -> None:
-        if not self.is_rehearing:
-            self._ask_rest(name)
-
-    def _take_trades(
-        self, name: str, text: bytes, received_us: int, offset: int, what: str
-    ) -> Reach:
-        holes, line = self._trade_holes[name], self.lines[name]
-        assert isinstance(line, NumberedLine)
-        if what == END:
-            reach, ended = Reach.DONE, holes.end_of_history(received_us)
-        else:
-            reach, ended = holes.page(
-                trades_page(line.stream.symbol, text, received_us), received_us
-            )
-        for mended in ended:
-            self._mend(line, mended, received_us, offset)
-        return reach
-
-    def _take_fills(self, name: str, text: bytes, received_us: int, offset: int, what: str) -> None:
-        if what == END:
-            self._deaf_to_fills.pop(name, None)
-            return
-        line = self.lines[name]
-        fills = [fill_from_history(event) for event in fills_page(text, received_us)]
-        for item in fills:
-            item.offset = offset
-        if self._takes(line, offset) and isinstance(line, UnnumberedLine):
-            line.put_missing(fills)
-            self.dirty[name] = line
-
-    def _mend(self, line: NumberedLine, mended: Mended, received_us: int, offset: int) -> None:
-        for row in mended.rows:
-            row.offset = offset
+    def _put_missing(self, line: Line, items: Sequence[Item], offset: int) -> bool:
         if not self._takes(line, offset):
-            return
-        line.put_missing(mended.rows)
+            return False
+        for item in items:
+            item.offset = offset
+        line.put_missing(items)
         self.dirty[line.stream.name] = line
-        if mended.from_ > mended.to:
-            return
-        line.counters.repaired += 1
-        self._note(of_mended(line.stream, mended, received_us), offset)
+        return True
 
     def _note(self, record: Item, offset: int) -> None:
         """A line of the ledger; it may be there from an earlier hearing."""
@@ -602,41 +424,6 @@ class Intake:
             record.offset = offset
             self.ledger.put_missing([record])
             self.dirty[self.ledger.stream.name] = self.ledger
-
-    def _mend_book(self, line: NumberedLine, book: DepthBook, now_us: int) -> None:
-        """After a gap, or where a snapshot found no place: the bridge's own book is as good as
-        REST's, where it is known. (While it is not, it is asked for already.)
-        """
-        book.snapshot_tries, line.snapshot_tries = line.snapshot_tries or book.snapshot_tries, 0
-        if line.takes_void_book() and book.joined and not self.is_rehearing:
-            self._place_snapshot(
-                line.stream.name, now_us, book.ms, book.offset, tries=SNAPSHOT_TRIES
-            )
-
-    def _place_snapshot(
-        self,
-        name: str,
-        received_us: int,
-        ms: int,
-        offset: int,
-        *,
-        tries: int,
-        stands: bool = False,
-    ) -> None:
-        book, line = self._books[name], self.lines[name]
-        bids, asks = book.levels()
-        event = DepthSnapshot(
-            symbol=line.stream.symbol,
-            update_id=book.position,
-            rest_update_id=book.rest_update_id or None,
-            bids=bids,
-            asks=asks,
-            received_us=received_us,
-        )
-        book.rest_update_id = 0
-        item = snapshot(event, ms)
-        item.tries, item.stands = tries, stands
-        self._put(line, item, offset)
 
     def _quarantine(
         self, stream: str, reason: str, frame: str | bytes, received_us: int, offset: int

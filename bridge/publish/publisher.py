@@ -16,8 +16,9 @@ import structlog
 
 from bridge.contract.identity import EMPTY
 from bridge.contract.streams import Stream
-from bridge.pipeline.intake import Intake, Line
+from bridge.pipeline.intake import Intake
 from bridge.pipeline.items import Item
+from bridge.pipeline.missing import Line
 from bridge.pipeline.unnumbered import Tail, TailWanted, UnnumberedLine, identify
 from bridge.publish.append import SCRIPT, pack_append, read_answer
 from bridge.publish.durability import Durability, DurableWire

@@ -18,7 +18,9 @@ import hiredis
 import redis
 
 from bridge.contract.streams import parse_stream
-from bridge.pipeline.intake import Intake, Line
+from bridge.pipeline import far
+from bridge.pipeline.intake import Intake
+from bridge.pipeline.missing import Line
 from bridge.pipeline.peers import Word
 from bridge.pipeline.unnumbered import Tail, UnnumberedLine, identify
 from bridge.publish.append import SCRIPT, pack_append, read_answer
@@ -183,11 +185,11 @@ class Model:
                 session=bridge.name,
                 beat=bridge.beat,
                 at_us=self.now_us,
-                oldest_us=intake.oldest_us(),
-                held=intake.held(),
-                heard=intake.heard_us(),
+                oldest_us=far.oldest_us(intake),
+                held=far.held(intake),
+                heard=far.heard_us(intake),
             )
-            for name, us in intake.settled_until_us().items():
+            for name, us in far.settled_until_us(intake).items():
                 self.marks[name] = max(us, self.marks.get(name, 0))
             words = [other.word for other in self.bridges if other.word]
             intake.company.look(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.pipeline import far
 from tests.support.bridges_model import BOOKS, ORDERS, SECOND_US, TRADES, Bridge, Model
 
 pytestmark = pytest.mark.timeout(300)
@@ -36,7 +37,8 @@ def run(model: Model, *, loss: float, faults: tuple[str, ...], lost_replies: flo
 def go_wrong(model: Model, fault: str, bridge: Bridge) -> None:
     others = [other for other in model.bridges if other is not bridge]
     others_are_well = all(
-        other.listens and not other.stalled and not other.intake.deaf_streams() for other in others
+        other.listens and not other.stalled and not far.deaf_streams(other.intake)
+        for other in others
     )
     if fault == "kill" and bridge.listens:
         model.restart(bridge, model.chance.randint(0, len(bridge.journal)))

@@ -401,11 +401,11 @@ def test_what_nobody_listened_to_is_looked_up_in_the_history_of_fills() -> None:
     subject.answered(2, NOW_US, NOW_US, OFFSET)
 
     assert orders in wants
-    assert subject.missing_fills(orders) == (NOW_US - 60_000_000, NOW_US)
+    assert subject.missing.fills_wanted(orders) == (NOW_US - 60_000_000, NOW_US)
     subject.rest_body(orders, FILLS_BODY, NOW_US, OFFSET, "fills")
     subject.rest_body(orders, b"[]", NOW_US, OFFSET, "end")
 
-    assert subject.missing_fills(orders) is None
+    assert subject.missing.fills_wanted(orders) is None
     gap, fill = (fields(item) for item in subject.lines[orders].pending)
     assert gap["cause"] == "connection lost"
     assert fill | {"type": "orderFill", "trade_id": "41", "order_id": "7", "source": "rest"} == fill
