@@ -4,7 +4,8 @@
 //     redis-cli HGETALL 'counts:{trade.SOL_USDC}'
 //
 // It knows Redis and the contract (docs/contract.md) and nothing else. Start as many as you like:
-// a consumer group shares the entries between them. Whatever happens to one, each entry counts once.
+// a consumer group shares the entries between them. Whatever happens to one of them, or to the group,
+// each entry counts once. To count all anew, delete the group and the hash.
 
 import { createClient, defineScript } from "@redis/client";
 import { hostname } from "node:os";
@@ -24,23 +25,61 @@ const LOOK_EVERY_MS = 2000; // for new streams, and for what dead workers have l
 
 // The result counts only if it is this call that acknowledges the entry: a worker that handled it,
 // fell asleep, and lost it to another one changes nothing when it wakes up. A MULTI of both is not
-// enough for that. The braces in the result's key keep both keys in one slot of a Redis Cluster.
+// enough for that. With the result goes what it is made of: all entries up to `last`, but for `open`,
+// which other workers have in hand. A group can vanish; this does not go with it.
 const settle = defineScript({
   NUMBER_OF_KEYS: 2,
   SCRIPT: `
+    local function wide(id) -- in the order of entries; as numbers they would be rounded
+      local ms, seq = id:match('(%d+)-(%d+)')
+      return ('0'):rep(20 - #ms) .. ms .. ('0'):rep(20 - #seq) .. seq
+    end
+    local last = redis.call('HGET', KEYS[2], 'last') or '0-0'
+    local counted = false
     for i = 2, #ARGV, 4 do
       if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
         redis.call('HINCRBY', KEYS[2], 'trades', ARGV[i + 1])
         redis.call('HINCRBY', KEYS[2], 'gaps', ARGV[i + 2])
         redis.call('HINCRBY', KEYS[2], 'missing', ARGV[i + 3])
+        if wide(ARGV[i]) > wide(last) then last = ARGV[i] end
+        counted = true
       end
-    end`,
+    end
+    if not counted then return end
+    local open, pending = {}, redis.call('XPENDING', KEYS[1], ARGV[1])[1]
+    if pending > 0 then
+      for _, one in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', last, pending)) do
+        open[#open + 1] = one[1]
+      end
+    end
+    redis.call('HSET', KEYS[2], 'last', last, 'open', table.concat(open, ' '))`,
   parseCommand(parser, stream, entries) {
-    parser.pushKey(KEY_PREFIX + stream);
-    parser.pushKey(`${KEY_PREFIX}counts:{${KEY_PREFIX}${stream}}`);
+    pushKeys(parser, stream);
     parser.push(GROUP, ...entries.flatMap(({ id, message }) => [id, ...effect(message)]));
   },
 });
+
+// Makes our group: a new one at the stream's beginning, one that vanished where the result ends, with
+// what was in hand then (FORCE: as pending entries of ours).
+const makeGroup = defineScript({
+  NUMBER_OF_KEYS: 2,
+  SCRIPT: `
+    local last, open = unpack(redis.call('HMGET', KEYS[2], 'last', 'open'))
+    redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], last or '0')
+    for id in (open or ''):gmatch('%S+') do
+      redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'FORCE', 'JUSTID')
+    end`,
+  parseCommand(parser, stream) {
+    pushKeys(parser, stream);
+    parser.push(GROUP, NAME);
+  },
+});
+
+// The stream and the group's result. The braces keep both in one slot of a Redis Cluster.
+function pushKeys(parser, stream) {
+  parser.pushKey(KEY_PREFIX + stream);
+  parser.pushKey(`${KEY_PREFIX}${GROUP}:{${KEY_PREFIX}${stream}}`);
+}
 
 // What one entry adds: trades, gaps, trades missing. Every value is a string; prices and quantities
 // are decimals: do not make floats of them where sums must be exact.
@@ -58,7 +97,7 @@ function effect(message) {
 
 // A read that waits has a connection of its own. A command that cannot be sent fails at once: what
 // to send again is this file's decision.
-const options = { url: REDIS_URL, scripts: { settle }, RESP: 2, disableOfflineQueue: true };
+const options = { url: REDIS_URL, scripts: { settle, makeGroup }, RESP: 2, disableOfflineQueue: true };
 const redis = createClient(options).on("error", told);
 const reader = createClient(options).on("error", told);
 
@@ -72,20 +111,19 @@ for (const signal of ["SIGINT", "SIGTERM"]) {
 
 const streams = new Set(); // that have our group
 const unread = new Set(); // that may have pending entries under our own name
-const last = new Map(); // stream -> the last entry that was settled
 let lookAt = 0;
 
-// Streams come and go; the bridge's registry names them. A group that vanished (a stream deleted and
-// filled again, a flush) begins again after what was settled: "0" would count it twice.
+// Streams come and go; the bridge's registry names them. So do groups: a stream is deleted and filled
+// again, somebody destroys the group.
 async function join() {
   const names = await redis.hKeys(`${KEY_PREFIX}bridge:streams`);
   for (const name of names.filter(matches)) {
     if (streams.has(name)) continue;
     try {
-      await redis.xGroupCreate(KEY_PREFIX + name, GROUP, last.get(name) ?? "0");
+      await redis.makeGroup(name);
     } catch (error) {
       if (error.message.includes("requires the key to exist")) continue; // no entries so far
-      if (!error.message.startsWith("BUSYGROUP")) throw error;
+      if (!error.message.includes("BUSYGROUP")) throw error; // it is there
     }
     streams.add(name);
     unread.add(name);
@@ -98,9 +136,7 @@ function matches(name) {
 }
 
 async function take(name, messages) {
-  if (messages.length === 0) return;
-  await redis.settle(name, messages);
-  last.set(name, messages.at(-1).id);
+  if (messages.length > 0) await redis.settle(name, messages);
 }
 
 // First what is pending under our own name, from before a crash or a lost reply.

@@ -115,7 +115,7 @@ def entries(first: int, last: int) -> dict[str, Fields]:
 
 def counts(bench: Bench, stream: str = TRADES, prefix: str = "") -> dict[str, int]:
     found: Any = bench.redis.hgetall(f"{prefix}counts:{{{prefix}{stream}}}")
-    return {name: int(value) for name, value in found.items()}
+    return {name: int(found[name]) for name in ("trades", "gaps", "missing") if name in found}
 
 
 def expected(last: int) -> dict[str, int]:
@@ -208,6 +208,45 @@ def test_a_stream_that_vanishes_and_is_filled_again_counts_once(
     bench.redis.delete(TRADES)
     bench.add(TRADES, entries(1, 200))
     until_counted(bench, node, 200)
+
+
+def test_a_group_destroyed_while_no_worker_runs_goes_on_after_what_was_counted(
+    bench: Bench, node: NodeWorkers
+) -> None:
+    bench.register(TRADES)
+    bench.add(TRADES, entries(1, 200))
+    worker = node.start("one")
+    until_counted(bench, node, 200)
+    worker.kill()
+    bench.redis.xgroup_destroy(TRADES, "counts")
+    bench.add(TRADES, entries(201, 300))
+    node.start("another")
+    until_counted(bench, node, 300)
+
+
+def test_what_was_in_hand_when_the_group_was_destroyed_counts_once_too(
+    bench: Bench, node: NodeWorkers
+) -> None:
+    bench.register(TRADES)
+    bench.add(TRADES, entries(1, 200))
+    bench.redis.xgroup_create(TRADES, "counts", "0")
+    bench.redis.xreadgroup("counts", "gone", {TRADES: ">"}, count=100)
+    node.start("one", CLAIM_AFTER_MS="3600000")
+    bench.until(lambda: counts(bench).get("trades") == 99)  # 101 to 200, without what is in hand
+    bench.redis.xgroup_destroy(TRADES, "counts")
+    until_counted(bench, node, 200)
+    bench.add(TRADES, entries(201, 300))
+    until_counted(bench, node, 300)
+
+
+def test_each_group_counts_for_itself(bench: Bench, node: NodeWorkers) -> None:
+    bench.register(TRADES)
+    bench.add(TRADES, entries(1, 100))
+    node.start("one")
+    until_counted(bench, node, 100)
+    node.start("two", GROUP="others")
+    bench.until(lambda: bench.redis.hget(f"others:{{{TRADES}}}", "trades") == "99")
+    assert counts(bench) == expected(100)
 
 
 def test_a_prefix_is_that_of_the_bridge(bench: Bench, node: NodeWorkers) -> None:
