@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from consumers.keys import Keys
 from consumers.link import Link, Stop
-from consumers.registry import choose, stream_names
+from consumers.registry import choose, near_misses, stream_names
 from consumers.scripts import Call, script
 
 _log = structlog.get_logger()
@@ -54,6 +54,7 @@ class Crew:
         self._about_group = json.dumps({"mode": mode, "streams": list(patterns)})
         self._beat_s = beat_s
         self._lease_ms = lease_ms
+        self._registered: list[str] = []
         self.worker = worker
         self.streams: tuple[str, ...] = ()
         self.alive: tuple[str, ...] = ()
@@ -72,7 +73,7 @@ class Crew:
 
     async def run(self, loop: Loop, report: Callable[[], str], link: Link, stop: Stop) -> None:
         """Beat until told to stop; then leave."""
-        told_empty = False
+        told_of: int | None = None  # how many streams there were when none of them fitted
         while not stop.is_set:
             try:
                 await self._beat(loop, report())
@@ -81,15 +82,25 @@ class Crew:
                 self.steady_beats = 0
                 await link.down(_CONNECTION, error, stop)
                 continue
-            if not self.streams and not told_empty:
-                _log.info("no_streams_yet", wanted=" ".join(self._patterns))
-                told_empty = True
+            if not self.streams and told_of != len(self._registered):
+                told_of = len(self._registered)
+                self._tell_empty()
             await stop.wait(self._beat_s)
 
     async def leave(self, *, status_field: str) -> None:
         """Clean stop: gone from the list of workers and from the status."""
         await self._redis.zrem(self._keys.workers(self.group), self.worker)
         await self._redis.hdel(self._keys.status, status_field)
+
+    def _tell_empty(self) -> None:
+        near = near_misses(self._registered, self._patterns)
+        suggested = {"nearest": " ".join(near)} if near else {}
+        _log.info(
+            "no_streams_yet",
+            wanted=" ".join(self._patterns),
+            registered=len(self._registered),
+            **suggested,
+        )
 
     async def _beat(self, loop: Loop, status: str) -> None:
         call = Call([self._keys.workers(self.group)], (self.worker, self._lease_ms))
@@ -100,6 +111,7 @@ class Crew:
         await self._redis.hset(self._keys.status, field, status)
         await self._redis.hset(self._keys.groups, self.group, self._about_group)
         if names:  # an empty registry is one that Redis has lost: the bridge writes it again
+            self._registered = names
             self.streams = choose(names, self._patterns)
         self.alive = tuple(alive)
         self.beats += 1

@@ -10,12 +10,20 @@ from typing import cast
 
 from redis.asyncio import Redis
 
+from bridge.runtime.nearest import nearest
 from consumers.keys import Keys
 
 
 def choose(names: Iterable[str], patterns: Sequence[str]) -> tuple[str, ...]:
     """The names that fit one of the patterns (`trade.*`), sorted."""
     return tuple(sorted(n for n in names if any(fnmatchcase(n, p) for p in patterns)))
+
+
+def near_misses(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """What may have been meant by patterns that fit nothing: streams, or all of a type."""
+    of_types = {f"{name.partition('.')[0]}.*" for name in names}
+    known = sorted(of_types) + sorted(names)
+    return [near for pattern in patterns for near in nearest(pattern, known, limit=1)]
 
 
 async def stream_names(redis: Redis, keys: Keys) -> list[str]:

@@ -127,6 +127,16 @@ def test_tail_ends_quietly_when_its_reader_leaves(bench: Bench) -> None:
     assert bench.redis.hgetall("consumers:status") == {}  # it has left as one should
 
 
+def test_patterns_that_fit_no_stream_are_said_with_the_nearest(bench: Bench) -> None:
+    worker = bench.start("tail", "--streams", "trde.*")
+    bench.until(lambda: "no_streams_yet" in worker.err)
+    assert "nearest" not in worker.err  # nothing is registered so far
+    bench.register(STREAM, "depth.SOL_USDC")
+    bench.until(lambda: "trade.*" in worker.err)
+    assert worker.err.count("no_streams_yet") == 2
+    assert worker.stop() == 0
+
+
 def test_redis_down_at_start_is_said_once_and_waited_for(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.port = free_port()

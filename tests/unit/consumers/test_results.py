@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.keys import Keys
-from consumers.registry import choose
+from consumers.registry import choose, near_misses
 from consumers.results import Results, State, Write
 
 values = st.one_of(
@@ -136,3 +136,10 @@ def test_whole_numbers_are_taken_as_text() -> None:
     results = Results()
     results.hset("", {"trades": 5})  # type: ignore[dict-item]
     assert [tuple(write) for write in results.writes] == [("HSET", "", ("trades", "5"))]
+
+
+def test_patterns_that_fit_nothing_have_near_misses() -> None:
+    names = ["trade.SOL_USDC", "trade.BTC_USDC", "account.orderUpdate"]
+    assert near_misses(names, ["trde.*", "acount.*"]) == ["trade.*", "account.*"]
+    assert near_misses(names, ["trade.SOL_USD"]) == ["trade.SOL_USDC"]
+    assert near_misses(names, ["xyz.*"]) == near_misses([], ["trade.*"]) == []
