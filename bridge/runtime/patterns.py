@@ -40,11 +40,18 @@ def is_pattern(name: str) -> bool:
 
 def parse_pattern(name: str) -> Pattern:
     """Read a pattern, or BadStreamName where no list of markets could ever fill it."""
-    example = parse_stream(name.replace("*", "X").replace("?", "X"))
+    stand_in = name.replace("*", "X").replace("?", "X")
+    only_market = f"{name!r}: only the market may be a pattern, as in trade.*_PERP"
+    try:
+        example = parse_stream(stand_in)
+    except BadStreamName as error:
+        is_types = is_pattern(name.partition(".")[0])
+        reason = only_market if is_types else str(error).replace(repr(stand_in), repr(name))
+        raise BadStreamName(reason) from None
     symbol = name[len(name) - len(example.symbol) :]
     head = name[: len(name) - len(symbol)]
     if is_pattern(head) or example.is_private:
-        raise BadStreamName(f"{name!r}: only the market may be a pattern, as in trade.*_PERP")
+        raise BadStreamName(only_market)
     if not is_listed_type(example):
         raise BadStreamName(
             f"{name!r}: the exchange has no list of what {example.type.value} is there for; "

@@ -35,7 +35,8 @@ def test_all_markets_are_those_that_have_such_a_stream() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("*.SOL_USDC", "is not a stream"),
+        ("*.SOL_USDC", "only the market may be a pattern"),
+        ("trad.*", "is not a stream"),
         ("kline.*.SOL_USDC", "write kline.<interval>.<symbol>"),
         ("account.*", "is not a stream"),
         ("account.orderUpdate.*", "only the market may be a pattern"),
@@ -43,8 +44,9 @@ def test_all_markets_are_those_that_have_such_a_stream() -> None:
     ],
 )
 def test_only_listed_markets_may_be_a_pattern(name: str, reason: str) -> None:
-    with pytest.raises(BadStreamName, match=reason):
+    with pytest.raises(BadStreamName, match=reason) as raised:
         parse_pattern(name)
+    assert str(raised.value).startswith(repr(name))  # the user's own text
 
 
 def test_a_pattern_knows_the_streams_it_could_stand_for() -> None:
