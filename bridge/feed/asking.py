@@ -44,14 +44,22 @@ class Asking:
         *,
         depth_levels: int,
         new_backoff: Callable[[], Backoff],
+        new_late_backoff: Callable[[], Backoff],
     ) -> None:
+        """`new_late_backoff`: for what was refused."""
         self._snapshots = Snapshots(
-            hearing, rest, depth_levels=depth_levels, new_backoff=new_backoff
+            hearing,
+            rest,
+            depth_levels=depth_levels,
+            new_backoff=new_backoff,
+            new_late_backoff=new_late_backoff,
         )
         self._new_backoff = new_backoff
         self._history = History(hearing, rest, new_backoff=new_backoff)
         self._queue: asyncio.Queue[Stream] = asyncio.Queue()  # bounded by the number of streams
-        self._fills = Fills(hearing, rest, new_backoff=new_backoff)
+        self._fills = Fills(
+            hearing, rest, new_backoff=new_backoff, new_late_backoff=new_late_backoff
+        )
         self._standing: set[str] = set()  # private streams: where they stand is wanted
         self._again: dict[str, asyncio.Event] = {}  # of those under way: wanted once more
 
@@ -89,17 +97,18 @@ class Asking:
             elif stream.type is StreamType.DEPTH:
                 await self._snapshots.fetch_book(stream, again)
             else:
-                await self._account(stream)
+                await self._account(stream, again)
         del self._again[stream.name]
 
-    async def _account(self, stream: Stream) -> None:
+    async def _account(self, stream: Stream, again: asyncio.Event) -> None:
         """What was missed first, then where it stands."""
         if stream.type is StreamType.ORDER_UPDATE:
             await self._fills.fetch(stream)
         if stream.name in self._standing:
             self._standing.discard(stream.name)
+            is_had = False
             try:
-                await self._snapshots.fetch_account(stream)
-            except Exception:
-                self._standing.add(stream.name)  # it is begun again
-                raise
+                is_had = await self._snapshots.fetch_account(stream, again)
+            finally:
+                if not is_had:
+                    self._standing.add(stream.name)  # it is wanted still

@@ -31,6 +31,7 @@ from bridge.runtime.tending import tended
 log = structlog.get_logger(__name__)
 
 ASKING_BACKOFF_S = (0.25, 10.0)
+REFUSED_BACKOFF_S = (2.0, 300.0)
 LISTING_BACKOFF_S = (1.0, 60.0)
 TENDING_BACKOFF_S = (0.5, 60.0)
 HANDSHAKES_AT_ONCE = 8
@@ -67,6 +68,7 @@ class Feed:
             self._rest,
             depth_levels=depth_levels,
             new_backoff=lambda: Backoff(*ASKING_BACKOFF_S, chance),
+            new_late_backoff=lambda: Backoff(*REFUSED_BACKOFF_S, chance),
         )
         self._listing = Listing(
             self._rest,

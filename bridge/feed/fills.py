@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from bridge.contract.streams import Stream
+from bridge.feed.refusals import Refusals
 from bridge.feed.rest import Rest, RestError, RestRefused
 from bridge.pipeline.book import Join
 from bridge.pipeline.missing import END, FILLS
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 PATH, INSTRUCTION = "/wapi/v1/history/fills", "fillHistoryQueryAll"
 PAGE = 1_000
 DEEPEST = 10_000  # offset + limit may not be more
+MOST_REFUSALS = 5  # where the account stands waits for them
 MARGIN_US = 5_000_000  # the exchange's clocks differ from each other
 
 
@@ -38,20 +40,30 @@ class Fills:
     """Fetches what an order stream may have missed."""
 
     def __init__(
-        self, hearing: TakesFills, rest: Rest, *, new_backoff: Callable[[], Backoff]
+        self,
+        hearing: TakesFills,
+        rest: Rest,
+        *,
+        new_backoff: Callable[[], Backoff],
+        new_late_backoff: Callable[[], Backoff],
     ) -> None:
         self._hearing = hearing
         self._rest = rest
         self._new_backoff = new_backoff
+        self._new_late_backoff = new_late_backoff
 
     async def fetch(self, stream: Stream) -> None:
-        """Ask until all is had; a refusal is reported, the stream then goes on without."""
+        """Ask until all is had; where it stays refused the stream goes on without."""
         backoff = self._new_backoff()
+        refusals = Refusals("fills_refused", stream.name, self._new_late_backoff())
         while (deaf := self._hearing.missing_fills(stream.name)) is not None:
             try:
                 await self._walk(stream, *deaf)
             except RestRefused as refused:
-                log.warning("fills_refused", stream=stream.name, reason=str(refused))
+                if not refused.is_final and refusals.count < MOST_REFUSALS:
+                    await asyncio.sleep(refusals.take(refused))
+                    continue
+                refusals.give_up(refused)
             except (RestError, BadBody) as error:
                 log.warning("fills_failed", stream=stream.name, reason=str(error))
                 await asyncio.sleep(backoff.next_s())

@@ -13,6 +13,7 @@ import structlog
 
 from bridge.contract.streams import Stream
 from bridge.feed.budget import Urgency
+from bridge.feed.refusals import Refusals
 from bridge.feed.rest import Rest, RestError, RestRefused
 from bridge.pipeline.book import Join
 from bridge.pipeline.missing import END
@@ -49,13 +50,17 @@ class History:
     async def fetch(self, stream: Stream) -> None:
         """Ask until nothing is missing, or what is missing is waited for no longer."""
         backoff = self._new_backoff()
+        refusals = Refusals("history_refused", stream.name, backoff)
         while self._hearing.missing_trades(stream.name) is not None:
             try:
                 reach = await self._walk_back(stream)
             except RestRefused as refused:
-                log.warning("history_refused", stream=stream.name, reason=str(refused))
-                self._hearing.rest_body(stream.name, b"[]", END)
-                return
+                if refused.is_final:
+                    refusals.give_up(refused)
+                    self._hearing.rest_body(stream.name, b"[]", END)
+                    return
+                await asyncio.sleep(refusals.take(refused))
+                continue
             except (RestError, BadBody) as error:
                 log.warning("history_failed", stream=stream.name, reason=str(error))
                 reach = Reach.STALE

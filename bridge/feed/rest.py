@@ -39,7 +39,15 @@ class RestError(Transient):
 
 
 class RestRefused(RestError):
-    """The exchange understood and says no (4xx): asking the same again does not help."""
+    """No (4xx): asking the same again soon does not help.
+
+    `is_final`: the exchange itself has understood and will not. Another no may be that of a CDN or
+    a firewall before it, or of rights and clocks, and may pass.
+    """
+
+    def __init__(self, reason: str, *, is_final: bool) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
 
 
 class Rest:
@@ -94,7 +102,7 @@ class Rest:
     ) -> bytes:
         """The body of an endpoint of the account. Signed when its turn has come."""
         if self._sign is None:
-            raise RestRefused(f"{path} needs the account's keys")
+            raise RestRefused(f"{path} needs the account's keys", is_final=True)
         wanted = params or {}
         async with self._gate.turn(Urgency.ACCOUNT, self._windows(path)):
             headers = rest_headers(
@@ -126,7 +134,8 @@ class Rest:
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
             raise RestError(f"{said} (next try in {self._pause(path, answer, asked_s):.0f} s)")
         if answer.is_client_error and answer.status_code not in (408, 425):
-            raise RestRefused(said)
+            is_final = answer.status_code == httpx.codes.BAD_REQUEST
+            raise RestRefused(said, is_final=is_final)
         raise RestError(said)
 
     def _pause(self, path: str, answer: httpx.Response, asked_s: float) -> float:

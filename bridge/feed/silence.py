@@ -154,7 +154,8 @@ class Silence:
         try:
             verdict = await self._probe(lane, connection, subscription, limit)
         except RestRefused as error:
-            verdict = _Verdict(f"the exchange does not know this market: {error}", is_final=True)
+            reason = f"the exchange does not know this market: {error}"
+            verdict = _Verdict(reason, is_final=True) if error.is_final else None
         except (RestError, BadBody):
             verdict = None
         finally:

@@ -12,6 +12,7 @@ import structlog
 
 from bridge.contract.streams import Stream, StreamType
 from bridge.feed.budget import Urgency
+from bridge.feed.refusals import Refusals
 from bridge.feed.rest import Rest, RestError, RestRefused
 from bridge.pipeline.book import QUIET_US, Join
 from bridge.pipeline.trade_holes import Reach
@@ -49,11 +50,13 @@ class Snapshots:
         *,
         depth_levels: int,
         new_backoff: Callable[[], Backoff],
+        new_late_backoff: Callable[[], Backoff],
     ) -> None:
         self._hearing = hearing
         self._rest = rest
         self._depth_levels = depth_levels
         self._new_backoff = new_backoff
+        self._new_late_backoff = new_late_backoff
 
     async def fetch_book(self, stream: Stream, again: asyncio.Event) -> None:
         """Ask until the book is known. Where it is ahead of what was heard, that may come yet;
@@ -61,37 +64,48 @@ class Snapshots:
         anew.
         """
         backoff = self._new_backoff()
+        refusals = Refusals("snapshot_refused", stream.name, self._new_late_backoff())
         while self._hearing.misses_book(stream.name):
             try:
                 params = {"symbol": stream.symbol, "limit": str(self._depth_levels)}
                 body = await self._rest.get("/api/v1/depth", params, urgency=Urgency.DEPTH)
                 joined = self._hearing.rest_body(stream.name, body)
             except RestRefused as refused:
-                log.warning("snapshot_refused", stream=stream.name, reason=str(refused))
-                return
+                if refusals.is_hopeless(refused):
+                    refusals.give_up(refused)
+                    return
+                await _either(again, refusals.take(refused))
+                again.clear()
+                continue
             except (RestError, BadBody) as error:
                 log.warning("snapshot_failed", stream=stream.name, reason=str(error))
                 joined = Join.TOO_OLD
             if joined is None:
                 return  # it is in the journal, and heard when its turn comes
             if joined is Join.AHEAD:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(QUIET_S):
-                        await again.wait()
+                await _either(again, QUIET_S)
                 again.clear()
             elif joined is Join.TOO_OLD:
                 await asyncio.sleep(backoff.next_s())
 
-    async def fetch_account(self, stream: Stream) -> None:
-        """Ask until it is had; a refusal is reported, the stream then goes on without."""
+    async def fetch_account(self, stream: Stream, again: asyncio.Event) -> bool:
+        """Ask until it is had, or refused for good: the stream then goes on without. False: it was
+        refused, and something is wanted anew meanwhile.
+        """
         backoff = self._new_backoff()
+        refusals = Refusals("snapshot_refused", stream.name, self._new_late_backoff())
         while True:
             try:
                 self._hearing.rest_body(stream.name, await self._account(stream))
-                return
+                return True
             except RestRefused as refused:
-                log.warning("snapshot_refused", stream=stream.name, reason=str(refused))
-                return
+                if refusals.is_hopeless(refused):
+                    refusals.give_up(refused)
+                    return True
+                await _either(again, refusals.take(refused))
+                if again.is_set():
+                    return False
+                continue
             except (RestError, BadBody) as error:
                 log.warning("snapshot_failed", stream=stream.name, reason=str(error))
             await asyncio.sleep(backoff.next_s())
@@ -108,3 +122,10 @@ class Snapshots:
             if self._hearing.heard(stream.name) == before:
                 break
         return body
+
+
+async def _either(event: asyncio.Event, limit_s: float) -> None:
+    """Until it happens, or for so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await event.wait()

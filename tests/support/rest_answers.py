@@ -51,6 +51,8 @@ async def answering(reply: Reply, timeout_s: float = 5.0) -> AsyncIterator[tuple
         window_ms=5000,
         clock_ms=lambda: time.time_ns() // 1_000_000,
         chance=random.Random(1),
+        public_key="a key",
+        sign=lambda text: "a signature",
     )
     try:
         async with rest:

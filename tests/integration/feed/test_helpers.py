@@ -101,6 +101,7 @@ async def test_an_asking_that_fails_asks_again() -> None:
             rest,
             depth_levels=100,
             new_backoff=lambda: Backoff(0.01, 0.1, random.Random(1)),
+            new_late_backoff=lambda: Backoff(0.01, 0.1, random.Random(1)),
         )
         running = asyncio.create_task(asking.run())
         asking.want(parse_stream(STREAM))

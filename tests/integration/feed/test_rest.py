@@ -95,6 +95,7 @@ async def test_an_endless_body_is_not_read_to_the_end(monkeypatch: pytest.Monkey
             "HTTP 400 Invalid market",
         ),
         (http("404 Not Found", b"not found"), RestRefused, "HTTP 404 not found"),
+        (http("403 Forbidden", b"<html>no"), RestRefused, "HTTP 403 <html>no"),
         (http("503 Service Unavailable", b"<html>down"), RestError, "HTTP 503 <html>down"),
         (http("302 Found", b"", "Location: http://x/"), RestError, "HTTP 302"),
         (b"rubbish\r\n\r\n", RestError, "RemoteProtocolError"),
@@ -106,6 +107,9 @@ async def test_what_goes_wrong_is_said(answer: bytes, error: type[RestError], sa
         with pytest.raises(RestError, match=said) as raised:
             await rest.get("/api/v1/depth")
     assert type(raised.value) is error
+    assert getattr(raised.value, "is_final", None) == (
+        answer.startswith(b"HTTP/1.1 400") if error is RestRefused else None
+    )
 
 
 async def test_a_server_that_is_away_is_an_error_worth_asking_again() -> None:
