@@ -203,6 +203,7 @@ class Bridge(_Ears):
 
     def status(self) -> Mapping[str, Any]:
         """How this bridge is: what `python -m bridge status` and `top` show."""
+        sparse = frozenset(self.intake.missing.sparse())
         return {
             "instance": self._config.instance,
             "version": __version__,
@@ -235,6 +236,7 @@ class Bridge(_Ears):
                     "late": line.counters.late,
                     "gaps": line.counters.gaps,
                     "repaired": line.counters.repaired,
+                    "sparse": line.stream.name in sparse,
                     "snapshots": line.counters.snapshots,
                     "overflowed": line.counters.overflowed,
                     "pending": len(line.pending),

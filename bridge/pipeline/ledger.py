@@ -50,6 +50,21 @@ def of_mended(stream: Stream, mended: Mended, received_us: int) -> Item:
     )
 
 
+def of_unseen(stream: Stream, from_: int, to: int, cause: str, received_us: int) -> Item:
+    """Trades that turned out to be missing when it was too late for a gap at their place."""
+    return _record(
+        {
+            "symbol": stream.symbol or None,
+            "stream": stream.name,
+            "from": from_,
+            "to": to,
+            "cause": cause,
+            "repaired": False,
+            "received_us": received_us,
+        }
+    )
+
+
 def _record(facts: dict[str, object]) -> Item:
     record = GapRecord.model_validate(facts)
     return unnumbered(record, record.received_us)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from bridge.contract.identity import EntryId
 from bridge.pipeline.items import Item, fill_from_history
-from bridge.pipeline.ledger import of_mended
-from bridge.pipeline.numbered import NumberedLine
+from bridge.pipeline.ledger import of_mended, of_unseen
+from bridge.pipeline.numbered import SKIPPED, NumberedLine
 from bridge.pipeline.trade_holes import Reach, TradeHoles
 from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.protocol.rest import fills_page, trades_page
@@ -112,6 +112,10 @@ class Missing:
             if is_put and mended.from_ <= mended.to:
                 line.counters.repaired += 1
                 self._note(of_mended(line.stream, mended, received_us), offset)
+        unseen, holes.unseen = holes.unseen, []
+        for from_, to in unseen:
+            line.counters.gaps += 1
+            self._note(of_unseen(line.stream, from_, to, SKIPPED, received_us), offset)
         return reach
 
     def wait_no_longer(self) -> None:

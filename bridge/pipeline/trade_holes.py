@@ -3,8 +3,9 @@
 A trade whose number does not follow on the last one heard shows a hole, and waits. History comes in
 pages, the newest first; each shows a run of trades without anything between them. So it tells which
 of the missing there are, and also which numbers there have never been: that is no hole. Where that
-happens again and again, the market's numbers are no longer taken to be dense: only a lost
-connection makes a hole then.
+happens again and again, the market's numbers are no longer taken to be dense (sparse): a trade then
+waits for what is left out before it at most each ten seconds. What was let pass in between is
+judged by the next page all the same, and one trade among it makes the market dense again.
 
 Everything is decided by what was heard and when it was heard, so that a replay decides the same: a
 reply that was received after the hole's time is not used.
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 
 from bridge.contract.events import Trade
 from bridge.pipeline.items import Item, from_history
@@ -22,6 +24,8 @@ from bridge.pipeline.numbered import SKIPPED
 NEVER_WERE = 3  # holes in a row with numbers that never were: they are not dense
 MAX_WAITING_BYTES = 16 * 1024 * 1024  # behind one hole
 UNTIL_KNOWN_US = 2**63  # what mends it may be in the journal yet
+SPARSE_EVERY_US = 10_000_000
+MAX_UNJUDGED = 10_000
 MAX_HOLES = 1_000  # open at a time; what is more is marked
 
 
@@ -74,6 +78,9 @@ class TradeHoles:
     def __init__(self, patience_us: int) -> None:
         self.newest = 0
         self.is_sparse = False
+        self.unseen: list[tuple[int, int]] = []  # let pass, though history has trades there
+        self._unjudged: deque[tuple[int, int]] = deque(maxlen=MAX_UNJUDGED)
+        self._ask_again_us = 0
         self.has_given_up = False  # something waits no longer: its line should know
         self._patience_us = patience_us
         self._holes: deque[Hole] = deque()
@@ -90,6 +97,7 @@ class TradeHoles:
         """What follows tells everything anew."""
         self.newest = 0
         self._holes.clear()
+        self._unjudged.clear()
         self._forget_pages()
 
     def hear(self, item: Item) -> bool:
@@ -103,12 +111,21 @@ class TradeHoles:
             return False
         newest, self.newest = self.newest, item.position
         cause, self._cause = self._cause, ""
+        is_time = item.heard_us >= self._ask_again_us
         if not newest or item.after <= newest:
-            return False
-        if self.is_sparse and not cause:
+            return self._asks_for_unjudged(item.heard_us)
+        if self.is_sparse and not cause and not is_time:
+            self._unjudged.append((newest + 1, item.after))
             item.expected = str(newest)
             return False
+        self._ask_again_us = item.heard_us + SPARSE_EVERY_US
         return self.missing(newest + 1, item, item.heard_us, cause)
+
+    def _asks_for_unjudged(self, now_us: int) -> bool:
+        if not self._unjudged or now_us < self._ask_again_us:
+            return False
+        self._ask_again_us = now_us + SPARSE_EVERY_US
+        return True
 
     def missing(self, from_: int, waiting: Item, now_us: int, cause: str = "") -> bool:
         """What is before `waiting` from `from_` on is missing. True: history should be asked."""
@@ -138,8 +155,9 @@ class TradeHoles:
 
     def wanted(self, now_us: int) -> int | None:
         """How many of the newest trades history must show to reach the oldest hole; None: none."""
-        open_now = [hole for hole in self._holes if hole.until_us > now_us]
-        return self.newest - open_now[0].from_ + 1 if open_now else None
+        asked = [hole.from_ for hole in self._holes if hole.until_us > now_us]
+        asked += [from_ for from_, _ in islice(self._unjudged, 1)]
+        return self.newest - min(asked) + 1 if asked else None
 
     def marked(self, to: int) -> None:
         """A gap was written up to there: what it names is not put in any more."""
@@ -160,7 +178,26 @@ class TradeHoles:
                 reach = Reach.DEEPER if reach is Reach.DONE else reach
             else:
                 ended.append(self._end(hole, run[0]))
+        reach = self._judge(reach)
+        if not (self._holes or self._unjudged):
+            self._forget_pages()
         return reach, ended
+
+    def _judge(self, reach: Reach) -> Reach:
+        """Of what was let pass: is there anything, after all?"""
+        open_ones = list(self._unjudged)
+        self._unjudged.clear()
+        for from_, to in open_ones:
+            run = next((run for run in self._runs if run[0] <= to + 1 <= run[1]), None)
+            if run is None or run[0] > from_:
+                self._unjudged.append((from_, to))
+                if reach is Reach.DONE:
+                    reach = Reach.STALE if run is None else Reach.DEEPER
+            elif any(number in self._rows for number in range(from_, to + 1)):
+                self.unseen.append((from_, to))
+                self.is_sparse = False
+                self._never_were = 0
+        return reach
 
     def end_of_history(self, received_us: int) -> list[Mended]:
         """History reaches no further, or is refused: what it has shown is all there is."""
@@ -170,6 +207,8 @@ class TradeHoles:
                 (run for run in self._runs if run[0] <= hole.waiting.position <= run[1]), None
             )
             ended.append(self._end(hole, run[0] if run else hole.to + 1))
+        self._unjudged.clear()  # nobody can tell
+        self._forget_pages()
         return ended
 
     def _end(self, hole: Hole, known_from: int) -> Mended:
@@ -188,8 +227,6 @@ class TradeHoles:
             hole.waiting.expected = str(after)
         mended = Mended(first, hole.to, hole.cause, rows, hole.waiting)
         self._learn(mended)
-        if not self._holes:
-            self._forget_pages()
         return mended
 
     def _learn(self, mended: Mended) -> None:
@@ -216,7 +253,7 @@ class TradeHoles:
 
     def _take_page(self, rows: Iterable[Trade]) -> None:
         page = {row.trade_id: row for row in rows}
-        if not page or not self._holes:
+        if not page or not (self._holes or self._unjudged):
             return
         self._rows |= page
         low, high = min(page), max(page)

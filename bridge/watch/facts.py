@@ -39,6 +39,7 @@ class LineStatus(_Told):
     late: int = 0
     gaps: int = 0
     repaired: int = 0
+    sparse: bool = False
     snapshots: int = 0
     overflowed: int = 0
     pending: int = 0

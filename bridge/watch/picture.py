@@ -219,6 +219,7 @@ def _stream(
         f"failed: {counted.failed}": bool(counted.failed),
         f"{counted.gaps} gap{'s' if counted.gaps > 1 else ''}": counted.gaps > 0,
         f"{counted.overflowed} given up": counted.overflowed > 0,
+        "numbers left out": counted.sparse,
         f"{counted.pending} held": is_held,
     }
     return StreamRow(
@@ -265,7 +266,8 @@ def _added(one: LineStatus, other: LineStatus) -> LineStatus:
         "pending",
     )
     sums = {name: getattr(one, name) + getattr(other, name) for name in numbers}
-    newest = {"event_us": max(one.event_us, other.event_us), "failed": one.failed or other.failed}
+    newest: dict[str, object] = {"sparse": one.sparse or other.sparse}
+    newest |= {"event_us": max(one.event_us, other.event_us), "failed": one.failed or other.failed}
     return one.model_copy(update=sums | newest)
 
 

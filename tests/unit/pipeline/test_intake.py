@@ -411,3 +411,37 @@ def test_what_nobody_listened_to_is_looked_up_in_the_history_of_fills() -> None:
     assert fill | {"type": "orderFill", "trade_id": "41", "order_id": "7", "source": "rest"} == fill
     assert (fill["fill_price"], fill["fill_quantity"], fill["is_maker"]) == ("98.97", "1", "true")
     assert (fill["engine_us"], fill["status"]) == ("1790910730500000", "")
+
+
+def trade_frame(number: int, at_us: int) -> str:
+    message = json.loads(frames.TRADE)
+    message["data"] |= {"t": number, "E": at_us, "T": at_us}
+    return json.dumps(message)
+
+
+def trades_of(*numbers: int) -> bytes:
+    return json.dumps(
+        [
+            {"id": n, "isBuyerMaker": False, "price": "1", "quantity": "1", "timestamp": 1}
+            for n in numbers
+        ]
+    ).encode()
+
+
+def test_three_honest_skips_do_not_hide_the_hole_after_them() -> None:
+    subject, name = intake(), "trade.BTC_USDC_PERP"
+    subject.hear(trade_frame(10, NOW_US), NOW_US, CONNECTION, OFFSET)
+    for number in (20, 30, 40):
+        subject.hear(trade_frame(number, NOW_US), NOW_US, CONNECTION, OFFSET)
+        subject.rest_body(name, trades_of(number, number - 10), NOW_US, OFFSET)
+    assert subject.missing.sparse() == [name]
+
+    subject.hear(trade_frame(44, NOW_US), NOW_US, CONNECTION, OFFSET)
+    later_us = NOW_US + 10_000_000
+    subject.hear(trade_frame(45, later_us), later_us, CONNECTION, OFFSET)
+    subject.rest_body(name, trades_of(45, 44, 43, 42, 41, 40), later_us, OFFSET)
+
+    told = [fields(item) for item in subject.ledger.pending][-1]
+    assert (told["from"], told["to"], told["repaired"], told["how"]) == ("41", "43", "false", "")
+    assert subject.lines[name].counters.gaps == 1
+    assert subject.missing.sparse() == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bridge.contract.events import Trade
 from bridge.pipeline import trade_holes
 from bridge.pipeline.items import AS_THE_LINE, Item
-from bridge.pipeline.trade_holes import Mended, Reach, TradeHoles
+from bridge.pipeline.trade_holes import SPARSE_EVERY_US, Mended, Reach, TradeHoles
 from tests.support.items import NOW_US, trade, trade_event
 
 SECOND_US = 1_000_000
@@ -145,17 +145,54 @@ def test_what_comes_by_another_way_closes_the_hole() -> None:
     assert holes.wanted(NOW_US) is None
 
 
-def test_where_numbers_are_left_out_again_and_again_they_are_not_dense() -> None:
-    holes, _ = heard(5)
-    for number in (10, 20, 30):
-        holes.hear(trade(number))
-        holes.page(rows(range(number, 4, -5)), NOW_US)
+def sparse_at(number: int) -> TradeHoles:
+    """A market that has left out numbers three times, up to this one."""
+    holes, _ = heard(number - 30)
+    for there in (number - 20, number - 10, number):
+        holes.hear(trade(there))
+        holes.page(rows([there, there - 10]), NOW_US)
+    assert holes.is_sparse
+    return holes
 
-    following = trade(40)
+
+def test_where_numbers_are_left_out_again_and_again_nothing_waits_for_them() -> None:
+    holes = sparse_at(100)
+
+    following = trade(110)
     assert holes.hear(following) is False
-    assert (following.after, following.hold_until_us) == (30, AS_THE_LINE)
+    assert (following.after, following.hold_until_us) == (100, AS_THE_LINE)
+
+
+def test_after_a_lost_connection_a_market_that_is_not_dense_waits_like_any_other() -> None:
+    holes = sparse_at(100)
     holes.disconnected("connection lost")
-    assert holes.hear(trade(50)) is True
+
+    assert holes.hear(trade(110)) is True
+
+
+def test_a_market_that_is_not_dense_is_asked_for_again_after_a_while() -> None:
+    holes = sparse_at(100)
+    later_us = NOW_US + SPARSE_EVERY_US
+
+    assert holes.hear(trade(110, later_us)) is True
+    _, mended = holes.page(rows(range(110, 99, -1)), later_us)
+    assert len(mended[0].rows) == 9
+
+
+def test_what_was_let_pass_is_judged_by_the_next_page_and_told_if_there_was_something() -> None:
+    holes = sparse_at(100)
+    holes.hear(trade(104))
+    holes.hear(trade(110))
+    later_us = NOW_US + SPARSE_EVERY_US
+
+    assert holes.hear(trade(111, later_us)) is True
+    assert holes.wanted(later_us) == 11
+    assert holes.page(rows([111, 110, 108, 104]), later_us) == (Reach.DEEPER, [])
+    assert holes.page(rows([104, 100]), later_us) == (Reach.DONE, [])
+
+    assert holes.unseen == [(105, 109)]
+    assert not holes.is_sparse
+    assert holes.wanted(later_us) is None
 
 
 def test_a_hole_that_history_fills_speaks_for_density() -> None:
