@@ -95,7 +95,7 @@ def _trade(number: int, random: Random) -> dict[str, str]:
 
 
 class _Clock:
-    """From the first message's arrival to the last one's acknowledgement."""
+    """From the first message's arrival to the last acknowledgement, and the kit's clean stop."""
 
     def __init__(self) -> None:
         self.begun: tuple[float, float] | None = None
@@ -114,10 +114,10 @@ async def _bare(url: str, messages: int, clock: _Clock) -> None:
     redis: Redis
     async with connect(url, name="bare", decode_responses=True) as redis:
         await redis.xgroup_create(STREAM, "bare", "0")
-        clock.begin()
         read = 0
         while read < messages:
             found: Any = await redis.xreadgroup("bare", "one", {STREAM: ">"}, count=COUNT)
+            clock.begin()
             for _, entries in found:
                 await redis.xack(STREAM, "bare", *[entry_id for entry_id, _ in entries])
                 read += len(entries)
