@@ -68,6 +68,11 @@ class Books:
         if not (book.joined or book.is_asked_for):
             book.is_asked_for = self._ask(name)
 
+    def ask_anew(self, name: str) -> None:
+        """Ask for the book unless it is known; a reply that was under way was heard late."""
+        self._books[name].is_asked_for = False
+        self.ask_for(name)
+
     def take_body(self, name: str, symbol: str, text: bytes, received_us: int, offset: int) -> Join:
         """REST's reply: placed exactly, or to be asked for again. Raises BadBody."""
         body, book = depth_body(text), self._books[name]

@@ -239,7 +239,7 @@ class Intake:
         """Ask for every book that is heard but not known, and for trades."""
         for name in self._books:
             if self.deafness.listeners(name):
-                self._books.ask_for(name)
+                self._books.ask_anew(name)
         self.missing.ask(now_us)
 
     def redis_answered(self, line: Line, now_us: int) -> None:

@@ -118,7 +118,8 @@ class TradeHoles:
             self._unjudged.append((newest + 1, item.after))
             item.expected = str(newest)
             return False
-        self._ask_again_us = item.heard_us + SPARSE_EVERY_US
+        if self.is_sparse:
+            self._ask_again_us = item.heard_us + SPARSE_EVERY_US
         return self.missing(newest + 1, item, item.heard_us, cause)
 
     def _asks_for_unjudged(self, now_us: int) -> bool:
@@ -236,6 +237,7 @@ class TradeHoles:
             self.is_sparse = self.is_sparse or self._never_were >= NEVER_WERE
         elif mended.rows:
             self._never_were = 0
+            self.is_sparse = False
 
     def _is_over(self, hole: Hole, now_us: int) -> bool:
         if hole.waiting_bytes <= MAX_WAITING_BYTES and hole.until_us >= now_us:

@@ -437,11 +437,23 @@ def test_three_honest_skips_do_not_hide_the_hole_after_them() -> None:
     assert subject.missing.sparse() == [name]
 
     subject.hear(trade_frame(44, NOW_US), NOW_US, CONNECTION, OFFSET)
-    later_us = NOW_US + 10_000_000
-    subject.hear(trade_frame(45, later_us), later_us, CONNECTION, OFFSET)
-    subject.rest_body(name, trades_of(45, 44, 43, 42, 41, 40), later_us, OFFSET)
+    subject.hear(trade_frame(50, NOW_US), NOW_US, CONNECTION, OFFSET)  # let pass
+    subject.rest_body(name, trades_of(50, 48, 44, 43, 42, 41, 40), NOW_US, OFFSET)
 
-    told = [fields(item) for item in subject.ledger.pending][-1]
-    assert (told["from"], told["to"], told["repaired"], told["how"]) == ("41", "43", "false", "")
+    mended, unseen = [fields(item) for item in subject.ledger.pending][-2:]
+    assert (mended["from"], mended["to"], mended["how"]) == ("41", "43", "history")
+    assert (unseen["from"], unseen["to"], unseen["repaired"]) == ("45", "49", "false")
     assert subject.lines[name].counters.gaps == 1
     assert subject.missing.sparse() == []
+
+
+def test_a_book_whose_reply_was_heard_late_is_asked_for_anew() -> None:
+    wants = Wants()
+    subject = intake(wants)
+    subject.answered(CONNECTION, NOW_US, NOW_US, OFFSET)
+    subject.hear(depth_frame(10, 10), NOW_US, CONNECTION, OFFSET)
+    assert subject.rest_body("depth.SOL_USDC", body(7), NOW_US, OFFSET) is Join.TOO_OLD
+
+    subject.ask_for_missing(NOW_US)
+
+    assert wants.count("depth.SOL_USDC") == 2

@@ -146,9 +146,9 @@ def test_what_comes_by_another_way_closes_the_hole() -> None:
 
 
 def sparse_at(number: int) -> TradeHoles:
-    """A market that has left out numbers three times, up to this one."""
-    holes, _ = heard(number - 30)
-    for there in (number - 20, number - 10, number):
+    """A market that leaves out numbers again and again, up to this one; it was just asked for."""
+    holes, _ = heard(number - 40)
+    for there in (number - 30, number - 20, number - 10, number):
         holes.hear(trade(there))
         holes.page(rows([there, there - 10]), NOW_US)
     assert holes.is_sparse
@@ -177,6 +177,7 @@ def test_a_market_that_is_not_dense_is_asked_for_again_after_a_while() -> None:
     assert holes.hear(trade(110, later_us)) is True
     _, mended = holes.page(rows(range(110, 99, -1)), later_us)
     assert len(mended[0].rows) == 9
+    assert not holes.is_sparse
 
 
 def test_what_was_let_pass_is_judged_by_the_next_page_and_told_if_there_was_something() -> None:
