@@ -69,11 +69,13 @@ class Exact(Consumer):
             if hasattr(self.inner, name):
                 setattr(self, "_" + name, getattr(self.inner, name))
 
-    def on_event(self, delivery: Delivery):
+    async def on_event(self, delivery: Delivery):
         self.ids.append(delivery.entry_id)
         kind = {"depth_snapshot": "_on_depth_snapshot"}.get(
             delivery.event.type, "_on_" + delivery.event.type)
-        getattr(self, kind)(delivery)
+        waiting = getattr(self, kind)(delivery)
+        if waiting is not None:
+            await waiting
 
     def write(self, results):
         self.inner.write(results)
