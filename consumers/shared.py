@@ -90,6 +90,7 @@ class SharedLoop:
                 stop.set()
             except ResponseError as error:
                 if not str(error).startswith(_KEY_TROUBLE):
+                    self._handling.failing.update(dict.fromkeys(self._reading))
                     await self._link.down(_CONNECTION, error, stop)
                     continue
                 # A group, a stream or all of Redis' content is gone: `_join` finds out which.

@@ -184,7 +184,8 @@ class Storm:
         deeds = ["add"] if len(calm) < WORKERS - 3 else ["kill", "stop", "add"]
         if len(self.alive) > WORKERS + 1:
             deeds = ["kill", "stop"]
-        deed = self._chance.choice(deeds)
+        first = next((deed for deed in ("kill", "stop") if not self.done[deed]), None)
+        deed = first or self._chance.choice(deeds)
         self.done[deed] += 1
         if deed == "add":
             self._add()
