@@ -63,6 +63,7 @@ async def test_a_replay_mends_the_same_and_asks_nobody(tmp_path: Path, redis_url
                     len(fetched(client, TRADES)) + len(fetched(client, "trade.BTC_USDC")) > before
                 ),
                 "trades are fetched",
+                45,
             )
         assert await bridge.stop() == 0
     live = {stream: entries(client, stream) for stream in streams}
