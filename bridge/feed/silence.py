@@ -8,7 +8,7 @@ silent, and is looked at again after twice the time.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -19,7 +19,7 @@ from bridge.feed.lanes import Lanes
 from bridge.feed.pace import Pace
 from bridge.feed.rest import Rest, RestError, RestRefused
 from bridge.protocol.rest import BadBody, best_prices, depth_body
-from bridge.protocol.rhythm import Patience, patience
+from bridge.protocol.rhythm import Patience, Rhythm, patience
 from bridge.protocol.subscriptions import State, Subscription
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,6 @@ log = structlog.get_logger(__name__)
 LOOKS = 30  # in the shortest patience
 LATE_SHARE = 30  # of the shortest patience: REST may be so much quicker than the socket
 LONGEST_FACTOR = 64  # how much more patience a quiet stream gets at most
-FORGET_SHARE = 256  # the longest silence seen is forgotten slowly
 RENEW_FIRST_US, RENEW_LAST_US = 60_000_000, 3_600_000_000
 # History is asked for within a budget that repairs need more; a glance at it is a part of that.
 GLANCES_A_SECOND, GLANCES_AT_ONCE = 0.1, 3
@@ -39,7 +38,7 @@ class _Watched:
 
     connection: Connection
     heard_us: int = 0
-    longest_us: int = 0
+    rhythm: Rhythm = field(default_factory=Rhythm)
     looked_us: int = 0
     factor: int = 1
     is_looking: bool = False
@@ -118,21 +117,22 @@ class Silence:
 
     def _limit(self, stream: Stream, watched: _Watched) -> Patience | None:
         assert self._silence_s is not None
-        return patience(stream, watched.longest_us, int(self._silence_s * 1e6))
+        return patience(stream, watched.rhythm.longest_us, int(self._silence_s * 1e6))
 
     def _has_spoken(
         self, lane: Lane, connection: Connection, subscription: Subscription, watched: _Watched
     ) -> bool:
-        """Since the last look? Learns the stream's own rhythm by the way."""
+        """Since the last look? Learns the stream's own rhythm by the way, but not from a silence
+        that we may have ended.
+        """
         heard_us, before_us = subscription.heard_us, watched.heard_us
         if watched.connection is not connection:
             watched.connection, before_us = connection, 0
         watched.heard_us = heard_us
         if not heard_us or heard_us == before_us:
             return False
-        if before_us:
-            faded_us = watched.longest_us - watched.longest_us // FORGET_SHARE
-            watched.longest_us = max(faded_us, heard_us - before_us)
+        if before_us and not watched.silent:
+            watched.rhythm.spoke(before_us, heard_us)
         watched.factor = 1
         if watched.silent:
             watched.silent = ""
@@ -152,7 +152,7 @@ class Silence:
         heard_us = subscription.heard_us
         verdict: _Verdict | None
         try:
-            verdict = await self._probe(lane, connection, subscription, limit)
+            verdict = await self._probe(lane, connection, subscription, watched, limit)
         except RestRefused as error:
             reason = f"the exchange does not know this market: {error}"
             verdict = _Verdict(reason, is_final=True) if error.is_final else None
@@ -171,7 +171,12 @@ class Silence:
             watched.factor = min(2 * watched.factor, LONGEST_FACTOR)
 
     async def _probe(
-        self, lane: Lane, connection: Connection, subscription: Subscription, limit: Patience
+        self,
+        lane: Lane,
+        connection: Connection,
+        subscription: Subscription,
+        watched: _Watched,
+        limit: Patience,
     ) -> _Verdict:
         assert self._silence_s is not None
         stream, heard_us = subscription.stream, subscription.heard_us
@@ -180,6 +185,7 @@ class Silence:
         before = None if is_sure else await self._glance(stream)
         if is_sure:
             connection.doubt(stream.name)
+        watched.rhythm.asked_again(self._clock_us(), limit.probe_us)
         connection.ask_again([stream.name])
         await asyncio.sleep(limit.probe_us / 1e6)
         after = None if is_sure else await self._glance(stream)

@@ -125,9 +125,11 @@ class Subscriptions:
         if code == UNKNOWN_WINDOW:
             return [stream.name for stream in asked if stream.window]
         proven = {
-            each.stream.type for each in self.by_name.values() if each.state is State.CONFIRMED
+            (each.stream.type, each.stream.interval)
+            for each in self.by_name.values()
+            if each.state is State.CONFIRMED
         }
-        return [stream.name for stream in asked if stream.type not in proven]
+        return [each.name for each in asked if (each.type, each.interval) not in proven]
 
     def reject(self, names: Iterable[str], code: int) -> None:
         """The exchange said no to these."""

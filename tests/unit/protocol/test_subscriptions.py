@@ -90,6 +90,15 @@ def test_an_unknown_stream_is_not_of_a_type_that_has_spoken() -> None:
     assert subject.candidates(4006) == ["liquidation"]
 
 
+def test_an_interval_that_has_spoken_proves_no_other() -> None:
+    names = ["kline.1m.SOL_USDC", "kline.1m.ETH_USDC", "kline.5m.SOL_USDC"]
+    subject = Subscriptions(map(parse_stream, names))
+    subject.asked(names, NOW_US)
+    subject.heard(names[0], NOW_US)
+
+    assert subject.candidates(4006) == ["kline.5m.SOL_USDC"]
+
+
 def test_a_stream_that_speaks_after_all_is_not_refused() -> None:
     subject = asked()
     subject.reject(["liquidation"], 4006)
