@@ -78,6 +78,7 @@ class _Ears:
     def __init__(self, config: Config, key: AccountKey | None) -> None:
         require_key(key, config.stream_names)
         self._config = config
+        self._names_streams = "streams" in config.model_fields_set  # not heard by default
         self._chance = random.Random()
         private = any(map(is_private, config.stream_names))
         self._account = key.fingerprint if key and private else ""
@@ -111,6 +112,10 @@ class _Ears:
         """Another configuration: its streams from now on. Raises ConfigError where it cannot be."""
         if not self._account and any(map(is_private, config.stream_names)):
             raise ConfigError("the first account.* stream needs a restart, which sets up the keys")
+        if self._names_streams and "streams" not in config.model_fields_set:
+            raise ConfigError(
+                "it names no streams any more: is the file away, empty, or half written?"
+            )
         if waiting := config.needs_restart(self._config):
             log.warning("config_needs_restart", settings=list(waiting))
         self._config = self._config.model_copy(

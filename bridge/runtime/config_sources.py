@@ -44,6 +44,8 @@ def read_yaml(path: FilePath, origins: Origins) -> Tree:
         tree = loader.construct_document(node)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_mistake(path, error)) from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply: settings have two levels") from None
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{path} must be settings by name, such as `redis:` and below it `url: …`"

@@ -132,6 +132,7 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_goes_on(
         tmp_path, exchange.ws_url, redis_url, [f"trade.{MARKET}"], exchange=urls(exchange)
     ) as bridge:  # fmt: skip
         await grows(client, f"trade.{MARKET}")
+        good = yaml.safe_load((tmp_path / "config.yaml").read_text())
         for streams, told in (
             (["trad.SOL_USDC"], "did you mean trade.SOL_USDC?"),
             ([], "is empty"),
@@ -140,12 +141,21 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_goes_on(
             rewrite(tmp_path, streams=streams)
             bridge.process.send_signal(signal.SIGHUP)
             await eventually_async(lambda told=told: told in bridge.log(), f"{told} is said")
+        for text, count in (("", 4), ("[" * 5_000, 5)):
+            (tmp_path / "config.yaml").write_text(text)
+            bridge.process.send_signal(signal.SIGHUP)
+            await eventually_async(
+                lambda count=count: bridge.log().count("config_refused") == count, "it is refused"
+            )
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(good))
         rewrite(tmp_path, streams=[f"trade.{MARKET}"], publish={"hold_s": 9.0})
         bridge.process.send_signal(signal.SIGHUP)
         await eventually_async(lambda: '"publish.hold_s"' in bridge.log(), "what must wait is said")
         await grows(client, f"trade.{MARKET}")
 
-        assert bridge.log().count("config_refused") == 3
+        assert bridge.log().count("config_refused") == 5
+        assert "it names no streams any more" in bridge.log()
+        assert "nested too deeply" in bridge.log()
         assert "Traceback" not in bridge.log()
 
 
