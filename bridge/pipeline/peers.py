@@ -148,7 +148,8 @@ class Company:
             return DeafMark.WAIT
         waited_us = now_us - max(to_us, self._resumed_us)
         is_asked_of_others = bool(self.live) and waited_us < PATIENCE_US
-        if is_asked_of_others and (self.hears(stream) or waited_us < self.rank * TURN_US):
+        # what they said last is up to two beats old: who is first waits for that, too
+        if is_asked_of_others and (self.hears(stream) or waited_us < (self.rank + 1) * TURN_US):
             return DeafMark.WAIT
         return DeafMark.TRUE
 

@@ -184,6 +184,10 @@ def test_after_a_long_sleep_nothing_is_marked_before_a_look_at_the_others() -> N
 def test_of_two_that_were_both_deaf_the_first_says_so() -> None:
     first, second = with_other("z"), with_other("a")
 
-    assert first.judge_deafness(ORDERS, NOW_US, NOW_US) is DeafMark.TRUE
-    assert second.judge_deafness(ORDERS, NOW_US, NOW_US) is DeafMark.WAIT
-    assert second.judge_deafness(ORDERS, NOW_US, NOW_US + TURN_US) is DeafMark.TRUE
+    # what they said last is old: either waits for what they say of the time in question
+    assert first.judge_deafness(ORDERS, NOW_US, NOW_US) is DeafMark.WAIT
+    assert first.judge_deafness(ORDERS, NOW_US, NOW_US + TURN_US) is DeafMark.TRUE
+    assert second.judge_deafness(ORDERS, NOW_US, NOW_US + TURN_US) is DeafMark.WAIT
+    later_us = NOW_US + 2 * TURN_US
+    look(second, word("a", beat=2), now_us=later_us)
+    assert second.judge_deafness(ORDERS, NOW_US, later_us) is DeafMark.TRUE
