@@ -103,6 +103,7 @@ async def test_beyond_the_memory_given_retention_alone_counts(client: Redis) -> 
         await eventually_async(at_most(client, 600), "trimmed without waiting")
 
 
+@pytest.mark.timeout(200)
 async def test_a_bridge_keeps_what_a_named_group_has_not_read(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -120,12 +121,12 @@ async def test_a_bridge_keeps_what_a_named_group_has_not_read(
     ):
         await eventually_async(lambda: client.exists(STREAM), "the stream is there")
         await client.xgroup_create(STREAM, "archive", "0")
-        await eventually_async(lambda: "retention_waits" in bridge.log(), "it waits")
+        await eventually_async(lambda: "retention_waits" in bridge.log(), "it waits", 60)
         length = int(await client.xlen(STREAM))
 
         async def grown() -> bool:
             return int(await client.xlen(STREAM)) > length + 200
 
-        await eventually_async(grown, "far more is kept than retention says")
+        await eventually_async(grown, "far more is kept than retention says", 60)
         await client.xgroup_setid(STREAM, "archive", "$")
         await eventually_async(at_most(client, length), "and goes when the group has read it")
