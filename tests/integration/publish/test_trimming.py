@@ -129,4 +129,4 @@ async def test_a_bridge_keeps_what_a_named_group_has_not_read(
 
         await eventually_async(grown, "far more is kept than retention says", 60)
         await client.xgroup_setid(STREAM, "archive", "$")
-        await eventually_async(at_most(client, length), "and goes when the group has read it")
+        await eventually_async(at_most(client, length), "and goes when the group has read it", 60)
