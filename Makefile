@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 DEMO_LOCK := requirements/demo.txt
 DEMO_STAMP := $(VENV)/.installed-demo
 # Most tests wait for real processes: more of them than cores.
-PARALLEL := --numprocesses 4 --dist worksteal
+PARALLEL := --numprocesses 4 --dist load --maxschedchunk 4
 CHAOS_REPORT := .pytest_cache/chaos
 RUFF_PATHS := benchmarks bridge consumers simulator demo docs examples tests
 

@@ -28,6 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(HERE).parts[0]
         if folder in FOLDERS_WITH_MARKER:
             item.add_marker(folder)
+    items.sort(
+        key=_seconds_given, reverse=True
+    )  # the longest begin first, none is left for the end
+
+
+def _seconds_given(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker else 0.0
 
 
 @pytest.fixture(autouse=True)

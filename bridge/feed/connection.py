@@ -65,6 +65,8 @@ class Hears(Protocol):
 
     def may_leave(self, connection: int) -> bool: ...
 
+    def leaving(self, connection: int) -> None: ...
+
     def lost(self, connection: int, cause: str) -> None: ...
 
     def hear(
@@ -216,6 +218,7 @@ class Connection:
         """Another connection hears all of this: go."""
         if (socket := self._socket) is None:
             return
+        self._means.hearing.leaving(self._number)
         with suppress(ConnectionClosed):
             self._verdict = "replaced"
             await socket.close()

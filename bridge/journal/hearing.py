@@ -99,6 +99,10 @@ class Hearing:
         """Would the end of this connection leave no deafness, as far as is known just now?"""
         return not self.is_live or self.intake.deafness.may_leave(connection)
 
+    def leaving(self, connection: int) -> None:
+        """The connection is about to be closed: no other may leave because of it."""
+        self.intake.deafness.leaving(connection)
+
     def lost(self, connection: int, cause: str) -> None:
         """The connection is gone."""
         self._open.pop(connection, None)

@@ -40,6 +40,7 @@ class Ear:
     received_us: int = 0
     answered_us: int = 0
     is_fresh: bool = False  # answered, and nothing was heard since
+    is_leaving: bool = False  # its end is decided, so others cannot rest on it
     answers: int = 0
     beside: dict[int, int] = field(default_factory=dict)  # the others' answers when it began
 
@@ -188,18 +189,25 @@ class Deafness:
                     ear.streams[name] = event_us
 
     def may_leave(self, connection: int) -> bool:
-        """Would the end of this connection leave no deafness?"""
+        """Would the end of this connection leave no deafness, those that are leaving gone too?"""
         ear = self.ears.get(connection)
         if ear is None:
             return True
         return all(
             any(
-                other is not ear and other.streams[name] <= ear.heard_until_us(name)
+                other is not ear
+                and not other.is_leaving
+                and other.streams[name] <= ear.heard_until_us(name)
                 for other in self._listeners(name)
             )
             for name, since_us in ear.streams.items()
             if since_us
         )
+
+    def leaving(self, connection: int) -> None:
+        """The connection is about to be closed: until its end it hears on."""
+        if ear := self.ears.get(connection):
+            ear.is_leaving = True
 
     def resume(self, marks: Mapping[str, int]) -> Iterator[Deaf]:
         """An earlier bridge has heard each stream up to its mark (µs)."""

@@ -17,9 +17,6 @@ from tests.support.redis_server import RedisServer, running_redis
 SEED = int(os.environ.get("CHAOS_SEED", time.time_ns() % 1_000_000))
 FOR_S = float(os.environ.get("NEVER_BLIND_S", "600"))
 RATE = int(os.environ.get("NEVER_BLIND_RATE", "2000"))
-# A forgotten subscription of a market is found when it is silent for ten times as long as it ever
-# was before (or nine seconds); outages here last six or seven.
-LONGEST_DEAD_S = 100.0
 
 
 @pytest.fixture
@@ -37,7 +34,6 @@ async def test_whatever_the_exchange_does_nothing_is_missing_unsaid(
     print(verdict.summary())
     assert verdict.flaws == []
     assert "Traceback" not in verdict.log
-    assert verdict.judge.longest_dead_s < LONGEST_DEAD_S
 
 
 @pytest.mark.timeout(600 + 20 * FOR_S)

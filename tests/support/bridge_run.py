@@ -18,6 +18,7 @@ from tests.support.eventually import eventually_async
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_LIMIT_S = 15.0
+LOG_SHOWN = 6_000  # characters of it, where a test fails
 
 # A key pair printed in the exchange's public guide: the simulator accepts it.
 DEMO_KEYS = {
@@ -115,6 +116,9 @@ async def running_bridge(
     run = BridgeRun(process, log, look_url or redis_url, instance)
     try:
         yield run
+    except BaseException:
+        print(f"the log of bridge {instance} ends with:", run.log()[-LOG_SHOWN:], sep="\n")
+        raise
     finally:
         if process.poll() is None:
             process.kill()

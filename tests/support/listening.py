@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 FOR_EVER_US = 2**62
 # What was sent so shortly before a connection's end may be lost with it: nobody can tell.
 LOST_WITH_THE_END_US = 1_500_000
+# What lies in a queue for longer: while the network is slow or stands still, or a flood comes.
+LONG_QUEUES = ("slow_network", "stall", "burst")
+LONG_QUEUE_US = 10_000_000
 OVER = ("ended", "close", "eof", "reset", "silent")
 
 
@@ -28,22 +31,36 @@ class Connections:
         self._ended: dict[int, int] = {}
         self._subscribed: dict[tuple[int, str], list[Stretch]] = {}
         self._stalls: list[tuple[Stretch, Mapping[str, Any]]] = []
+        self._queues: list[tuple[Stretch, Mapping[str, Any]]] = []
         began: dict[int, int] = {}
         for note in notes:
             at_us = note.get("at_us", 0)
             if "connection" in note:
                 self._connection(note["connection"], at_us, note)
-            elif note.get("fault", {}).get("command", {}).get("fault") == "stall":
+            elif (command := note.get("fault", {}).get("command", {})).get("fault") in LONG_QUEUES:
                 number = note["fault"]["number"]
                 if note["state"] == "began":
                     began[number] = at_us
-                else:
-                    stretch = Stretch(began.pop(number), at_us)
-                    self._stalls.append((stretch, note["fault"]["command"]))
+                    continue
+                lasted = Stretch(began.pop(number), at_us), command
+                self._queues.append(lasted)
+                if command["fault"] == "stall":
+                    self._stalls.append(lasted)
 
     def end_of(self, connection: int) -> int:
         """When a connection was over; far in the future for one that never was."""
         return self._ended.get(connection, FOR_EVER_US)
+
+    def may_be_lost(self, connection: int, at_us: int) -> bool:
+        """Whether what was sent then on a connection may have got lost with its end."""
+        end_us = self.end_of(connection)
+        if end_us - at_us < LOST_WITH_THE_END_US:
+            return True
+        return end_us - at_us < LONG_QUEUE_US and any(
+            stretch.from_us <= end_us and stretch.to_us >= at_us - LOST_WITH_THE_END_US
+            for stretch, command in self._queues
+            if command["fault"] == "burst" or self._reaches(command, stretch, connection)
+        )
 
     def ends(self) -> list[int]:
         """When connections ended, in order."""
@@ -66,12 +83,16 @@ class Connections:
     def _stalls_of(self, connection: int, stream: str) -> list[Stretch]:
         stalls = []
         for stretch, command in self._stalls:
-            wanted = command.get("connection")
-            there = self._opened[connection] <= stretch.from_us <= self.end_of(connection)
-            reached = wanted is None or wanted == connection or (wanted == "open" and there)
+            reached = self._reaches(command, stretch, connection)
             if reached and fnmatchcase(stream, command.get("stream", "*")):
                 stalls.append(stretch)
         return sorted(stalls)
+
+    def _reaches(self, command: Mapping[str, Any], stretch: Stretch, connection: int) -> bool:
+        """Whether a fault that lasted so long is one of this connection."""
+        wanted = command.get("connection")
+        is_there = self._opened[connection] <= stretch.from_us <= self.end_of(connection)
+        return wanted is None or wanted == connection or (wanted == "open" and is_there)
 
     def _connection(self, number: int, at_us: int, note: Mapping[str, Any]) -> None:
         if note.get("state") == "opened":

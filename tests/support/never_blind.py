@@ -59,8 +59,8 @@ class Verdict:
         judge = self.judge
         return (
             f"{self.faults} faults; gaps {dict(judge.gaps)}; {judge.from_history} trades from "
-            f"history; {judge.snapshots} depth snapshots; dead for {judge.longest_dead_s:.1f} s "
-            f"at most ({judge.deadest})"
+            f"history; {judge.snapshots} depth snapshots; dead at most, in s: "
+            f"{ {kind: round(dead_s, 1) for kind, dead_s in judge.dead_s.items()} }"
         )
 
 

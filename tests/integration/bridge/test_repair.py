@@ -52,6 +52,8 @@ async def test_a_replay_mends_the_same_and_asks_nobody(tmp_path: Path, redis_url
         running_bridge(tmp_path, f"ws://127.0.0.1:{proxy.port}", redis_url, streams) as bridge,
     ):
         await eventually_async(lambda: own(client, DEPTH, "depth_snapshot"), "a book")
+        for stream in (TRADES, "trade.BTC_USDC"):
+            await eventually_async(lambda stream=stream: own(client, stream, "trade"), stream)
         for _ in range(2):
             before = len(fetched(client, TRADES)) + len(fetched(client, "trade.BTC_USDC"))
             proxy.refuses = True

@@ -127,6 +127,15 @@ async def test_a_bridge_keeps_what_a_named_group_has_not_read(
         async def grown() -> bool:
             return int(await client.xlen(STREAM)) > length + 200
 
+        async def oldest() -> str:
+            [(entry_id, _)] = await client.xrange(STREAM, count=1)
+            return str(entry_id)
+
         await eventually_async(grown, "far more is kept than retention says", 60)
+        kept = await oldest()
         await client.xgroup_setid(STREAM, "archive", "$")
-        await eventually_async(at_most(client, length), "and goes when the group has read it", 60)
+
+        async def gone() -> bool:
+            return await oldest() != kept
+
+        await eventually_async(gone, "and goes when the group has read it", 60)

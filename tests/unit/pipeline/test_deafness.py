@@ -148,6 +148,23 @@ def test_two_answers_behind_the_beginning_of_another_prove_an_overlap_whatever_c
     assert deafness.lose(1) == []
 
 
+def test_of_two_that_rest_on_each_other_only_one_may_leave() -> None:
+    deafness = subject()
+    deafness.listen(2, 0)
+    deafness.hear(1, 10)
+    deafness.hear(2, 10)
+    deafness.listen(3, 15)  # replaces them, and began behind what either is known to have heard
+    assert deafness.may_leave(1)
+    assert deafness.may_leave(2)
+
+    deafness.leaving(1)  # its farewell takes a while
+    assert not deafness.may_leave(2)
+    assert deafness.lose(1) == []
+    deafness.hear(2, 17)
+    assert deafness.may_leave(2)
+    assert deafness.lose(2) == []
+
+
 def test_what_lags_behind_the_exchanges_clock_is_heard_from_its_own_time_on() -> None:
     deafness = subject()
     deafness.hear(1, 20)

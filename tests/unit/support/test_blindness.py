@@ -139,7 +139,15 @@ def test_a_good_run_has_no_flaw(tmp_path: Path) -> None:
     assert flaws == []
     assert (judge.from_history, judge.snapshots) == (1, 2)
     assert judge.gaps["trade", "connection lost"] == 1
-    assert 8 < judge.longest_dead_s < 10  # from the events at second 31 to those at 40
+    assert 8 < judge.dead_s["trade"] < 10  # from the events at second 31 to those at 40
+
+
+def test_a_stream_that_is_dead_for_too_long_is_a_flaw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.blindness.DEAD_LIMIT_S", {"ticker": 8.0})
+    flaws, _ = judged(tmp_path, good())
+    assert [flaw.split(",")[0] for flaw in flaws] == [f"{TICKER}: was dead for 9.0 s"]
 
 
 def take_out(stream: str, place: int) -> Callable[[Entries], None]:
@@ -201,6 +209,24 @@ def test_a_gap_that_names_what_was_sent_to_a_living_connection_is_a_false_alarm(
     entries[TRADES][1:4] = [message(TRADES, trade(1, 2)), gap(**{"from": 2, "to": 3})]
     (flaw,) = judged(tmp_path, entries)[0]
     assert "a gap (connection lost) from 2 to 3 names 2, which was sent to [1]" in flaw
+
+
+def test_what_may_be_lost_with_a_connection_is_its_last_moment_or_a_long_queue() -> None:
+    slow = {"number": 7, "command": {"fault": "slow_network", "connection": 2}}
+    connections = Connections(
+        [
+            {"at_us": at(10), "connection": 1, "state": "opened"},
+            {"at_us": at(10), "connection": 2, "state": "opened"},
+            {"at_us": at(20), "fault": slow, "state": "began"},
+            {"at_us": at(22), "fault": slow, "state": "ended"},
+            {"at_us": at(25), "connection": 1, "state": "reset"},
+            {"at_us": at(25), "connection": 2, "state": "reset"},
+        ]
+    )
+    assert connections.may_be_lost(1, at(24))
+    assert not connections.may_be_lost(1, at(23))
+    assert connections.may_be_lost(2, at(21))
+    assert not connections.may_be_lost(2, at(24 - 10))
 
 
 def test_listening_is_what_was_subscribed_and_not_stalled() -> None:
