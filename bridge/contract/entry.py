@@ -97,11 +97,7 @@ def decode(fields: Mapping[str, str]) -> Event:
     if model is None:
         raise BadEntry(f"entry of unknown type {fields.get('type')!r}")
     try:
-        data: dict[str, Any] = {name: text or None for name, text in fields.items()}
-        for name, read in _SPECIAL[model]:
-            text = data.get(name)
-            if text is not None:
-                data[name] = read(text)
+        data = _read(model, fields)
         extra = data.pop("extra", None) or {}
         if not isinstance(extra, dict):
             raise TypeError("extra is not a JSON object")  # noqa: TRY301 - told like the others
@@ -118,6 +114,23 @@ def decode(fields: Mapping[str, str]) -> Event:
     return cast("Event", event)
 
 
+def _read(model: type[Event], fields: Mapping[str, str]) -> dict[str, Any]:
+    """An entry's fields as their model takes them: an empty one is none."""
+    data: dict[str, Any] = dict(fields)
+    if "" in data.values():
+        data |= dict.fromkeys([name for name, text in data.items() if not text])
+    for name in _WHOLE[model]:
+        text = data.get(name)
+        # a number validates three times as fast as its digits
+        if text is not None and text.isdecimal() and text.isascii() and len(text) <= _U64_DIGITS:
+            data[name] = int(text)
+    for name, read in _SPECIAL[model]:
+        text = data.get(name)
+        if text is not None:
+            data[name] = read(text)
+    return data
+
+
 def complaint(error: ValidationError) -> str:
     """What pydantic found, field by field, without the values themselves."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
@@ -130,9 +143,14 @@ def complaint(error: ValidationError) -> str:
 _FLAGS = {"true": True, "false": False}
 
 
-def _number(text: str) -> int | str:
-    """The number where it is one, which validates three times as fast as its digits."""
-    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _U64_DIGITS else text
+def _whole(model: type[Event]) -> tuple[str, ...]:
+    """The fields that are whole numbers."""
+    return tuple(
+        _entry_name(model, name)
+        for name, field in model.model_fields.items()
+        if Whole in (field.annotation, *get_args(field.annotation))
+        or any(isinstance(one, WholeNumber) for one in field.metadata)
+    )
 
 
 def _special(model: type[Event]) -> dict[str, Callable[[str], Any]]:
@@ -140,9 +158,7 @@ def _special(model: type[Event]) -> dict[str, Callable[[str], Any]]:
     readers: dict[str, Callable[[str], Any]] = {"extra": json.loads}
     for name, field in model.model_fields.items():
         parts = {field.annotation, *get_args(field.annotation)}
-        if Whole in parts or any(isinstance(one, WholeNumber) for one in field.metadata):
-            readers[_entry_name(model, name)] = _number
-        elif bool in parts or Flag in parts:
+        if bool in parts or Flag in parts:
             readers[_entry_name(model, name)] = _FLAGS.__getitem__
         elif any(
             part in (list, Rows, Levels) or getattr(part, "__origin__", None) is list
@@ -168,4 +184,5 @@ MODEL_BY_TYPE: Mapping[str, type[Event]] = {name: model for model in _ALL for na
 _NAMES = {
     model: (*(_entry_name(model, name) for name in model.model_fields), "extra") for model in _ALL
 }
+_WHOLE = {model: _whole(model) for model in _ALL}
 _SPECIAL = {model: tuple(_special(model).items()) for model in _ALL}

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import redis
 
+from tests.support import plain_http
 from tests.support.blindness import Judge
 from tests.support.bridge_run import ACCOUNT_STREAMS, DEMO_KEYS, BridgeRun, running_bridge
 from tests.support.eventually import eventually_async
@@ -121,7 +121,7 @@ async def _mended(exchange: RunningSimulator, bridge: BridgeRun, client: redis.R
     Returns an event time up to which all has been heard, or said to be missing, once every stream
     lives again and every book is known again.
     """
-    httpx.delete(f"{exchange.rest_url}/simulator/faults").raise_for_status()
+    plain_http.delete(f"{exchange.rest_url}/simulator/faults").raise_for_status()
     exchange.fault("burst", rate=CALM_RATE)
     again = "every stream is listened to again"
     await eventually_async(lambda: _is_whole(exchange, bridge), again, MEND_LIMIT_S)
@@ -164,7 +164,7 @@ async def _until(exchange: RunningSimulator, engine_us: int, limit_s: float) -> 
 
 
 def _engine_us(exchange: RunningSimulator) -> int:
-    stats = httpx.get(f"{exchange.rest_url}/simulator/stats", timeout=20).json()
+    stats = plain_http.get(f"{exchange.rest_url}/simulator/stats", timeout=20).json()
     return int(stats["engine_us"])
 
 

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import httpx
-
+from tests.support import plain_http
 from tests.support.eventually import eventually_async
 from tests.support.simulator_process import RunningSimulator
 
 
 async def order(exchange: RunningSimulator, fault: str, **settings: object) -> int:
     """Begin a fault; returns its number."""
-    async with httpx.AsyncClient(base_url=exchange.rest_url) as client:
+    async with plain_http.client(exchange.rest_url) as client:
         answer = await client.post("/simulator/faults", json={"fault": fault, **settings})
     assert answer.is_success, answer.text
     return int(answer.json()["number"])
@@ -18,13 +17,13 @@ async def order(exchange: RunningSimulator, fault: str, **settings: object) -> i
 
 async def end(exchange: RunningSimulator, number: int) -> None:
     """End a fault."""
-    async with httpx.AsyncClient(base_url=exchange.rest_url) as client:
+    async with plain_http.client(exchange.rest_url) as client:
         await client.delete(f"/simulator/faults/{number}")
 
 
 async def stats(exchange: RunningSimulator) -> dict[str, Any]:
     """What the simulator counts."""
-    async with httpx.AsyncClient(base_url=exchange.rest_url) as client:
+    async with plain_http.client(exchange.rest_url) as client:
         return dict((await client.get("/simulator/stats")).json())
 
 

@@ -21,6 +21,8 @@ from typing import Any
 
 import httpx
 
+from tests.support import plain_http
+
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_LINE = re.compile(r"simulator listening on ws://(\S+)")
 START_LIMIT_S = 20.0
@@ -50,7 +52,7 @@ class RunningSimulator:
     def play_faults(self, script: str) -> None:
         """Play a script of faults, its times counted from now."""
         url = f"{self.rest_url}/simulator/faults/script"
-        reply = httpx.post(url, content=script)
+        reply = plain_http.post(url, content=script)
         assert reply.status_code == 200, reply.text
 
     def end_fault(self, number: int) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import redis
 
+from tests.support import plain_http
 from tests.support.bridge_run import ACCOUNT_STREAMS, entries, running_bridge
 from tests.support.eventually import eventually_async
 from tests.support.proxy import running_proxy
@@ -158,7 +158,7 @@ async def passed(exchange: RunningSimulator, more: dict[str, int]) -> None:
 
 async def told(exchange: RunningSimulator, path: str, **params: str) -> dict[str, Any]:
     """What the simulator says of itself."""
-    async with httpx.AsyncClient(base_url=exchange.rest_url) as client:
+    async with plain_http.client(exchange.rest_url) as client:
         answer = await client.get(f"/simulator/{path}", params=params)
     return dict(answer.json())
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import redis
 
-from tests.support import truth
+from tests.support import plain_http, truth
 from tests.support.bridge_run import ACCOUNT_STREAMS, entries, running_bridge
 from tests.support.eventually import eventually_async
 from tests.support.redis_server import free_port
@@ -48,7 +47,7 @@ def is_complete(client: redis.Redis, sent: Mapping[str, Sequence[Any]]) -> bool:
 
 async def finished(exchange: RunningSimulator) -> None:
     """Wait until the exchange has put out everything it was told to."""
-    async with httpx.AsyncClient(base_url=exchange.rest_url) as client:
+    async with plain_http.client(exchange.rest_url) as client:
 
         async def is_finished() -> bool:
             return bool((await client.get("/simulator/stats")).json()["finished"])

@@ -14,11 +14,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
 import pytest
 import redis
 
-from tests.support import truth
+from tests.support import plain_http, truth
 from tests.support.bridge_run import (
     ACCOUNT_STREAMS,
     DEMO_KEYS,
@@ -75,7 +74,7 @@ def workers(folder: Path, redis_url: str) -> Iterator[None]:
 
 
 async def told(exchange: RunningSimulator, path: str, **params: str) -> Any:
-    async with httpx.AsyncClient(base_url=exchange.rest_url) as client:
+    async with plain_http.client(exchange.rest_url) as client:
         return (await client.get(path, params=params)).json()
 
 

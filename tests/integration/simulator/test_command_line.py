@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.support import plain_http
 from tests.support.simulator_process import ROOT, running_simulator_sync
 
 
@@ -89,7 +89,7 @@ def test_it_stops_by_itself_after_the_time_asked_for() -> None:
 def test_any_symbol_and_any_key_can_be_asked_for() -> None:
     key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
     with running_simulator_sync("--market", "ODD_USDC_PERP", "--accept-key", key) as sim:
-        markets = httpx.get(f"{sim.rest_url}/api/v1/markets").json()
+        markets = plain_http.get(f"{sim.rest_url}/api/v1/markets").json()
         assert [x["symbol"] for x in markets] == ["ODD_USDC_PERP"]
-        account = httpx.get(f"{sim.rest_url}/simulator/account", params={"key": key})
+        account = plain_http.get(f"{sim.rest_url}/simulator/account", params={"key": key})
         assert account.json()["key"] == key

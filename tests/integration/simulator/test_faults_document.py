@@ -7,10 +7,10 @@ import json
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 
 from simulator.faults.reading import BY_NAME
+from tests.support import plain_http
 from tests.support.eventually import eventually
 from tests.support.simulator_process import ROOT, running_simulator_sync
 
@@ -30,13 +30,13 @@ def test_every_fault_is_shown() -> None:
 def test_every_example_begins_as_it_stands_there() -> None:
     with running_simulator_sync("--rate", "100") as sim:
         for example in examples():
-            reply = httpx.post(f"{sim.rest_url}/simulator/faults", json=example)
+            reply = plain_http.post(f"{sim.rest_url}/simulator/faults", json=example)
             assert reply.status_code == 200, (example, reply.text)
             assert reply.json()["command"] == example
-        known = httpx.get(f"{sim.rest_url}/simulator/faults").json()
+        known = plain_http.get(f"{sim.rest_url}/simulator/faults").json()
         assert [fault["command"] for fault in known] == examples()
-        assert httpx.delete(f"{sim.rest_url}/simulator/faults").status_code == 200
-        known = httpx.get(f"{sim.rest_url}/simulator/faults").json()
+        assert plain_http.delete(f"{sim.rest_url}/simulator/faults").status_code == 200
+        known = plain_http.get(f"{sim.rest_url}/simulator/faults").json()
         assert [fault for fault in known if fault["ended_us"] is None] == []
 
 
@@ -47,7 +47,7 @@ def test_a_script_of_all_examples_is_played(tmp_path: Path) -> None:
     script.write_text("\n".join(lines))
     with running_simulator_sync("--faults", str(script), ledger=ledger) as sim:
         url = f"{sim.rest_url}/simulator/faults"
-        eventually(lambda: len(httpx.get(url).json()) == len(examples()), "all have begun")
+        eventually(lambda: len(plain_http.get(url).json()) == len(examples()), "all have begun")
     told = [json.loads(line) for line in ledger.read_text().splitlines()]
     begun = [line["fault"]["command"] for line in told if line.get("state") == "began"]
     assert begun == examples()
@@ -83,8 +83,8 @@ def test_a_script_of_all_examples_is_played(tmp_path: Path) -> None:
 )
 def test_a_wrong_order_is_refused_with_what_to_do(body: str, said: str) -> None:
     with running_simulator_sync("--rate", "0") as sim:
-        reply = httpx.post(f"{sim.rest_url}/simulator/faults", content=body)
-        assert (reply.status_code, httpx.get(f"{sim.rest_url}/simulator/faults").json()) == (
+        reply = plain_http.post(f"{sim.rest_url}/simulator/faults", content=body)
+        assert (reply.status_code, plain_http.get(f"{sim.rest_url}/simulator/faults").json()) == (
             400,
             [],
         )

@@ -7,10 +7,10 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from tests.support import plain_http
 from tests.support.eventually import eventually_async
 from tests.support.simulator_client import Listener, listening, signature
 from tests.support.simulator_process import RunningSimulator, running_simulator_sync
@@ -27,7 +27,7 @@ def sim() -> Iterator[RunningSimulator]:
 @pytest.fixture(autouse=True)
 def _mended(sim: RunningSimulator) -> Iterator[None]:
     yield
-    httpx.delete(f"{sim.rest_url}/simulator/faults")
+    plain_http.delete(f"{sim.rest_url}/simulator/faults")
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.support import plain_http
 from tests.support.eventually import eventually_async
 from tests.support.simulator_client import Listener, listening
 from tests.support.simulator_process import RunningSimulator, running_simulator_sync
@@ -31,7 +31,7 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSimulator]:
 async def listener(sim: RunningSimulator) -> AsyncIterator[Listener]:
     async with listening(sim.ws_url, max_size=None) as opened:
         yield opened
-    httpx.delete(f"{sim.rest_url}/simulator/faults")
+    plain_http.delete(f"{sim.rest_url}/simulator/faults")
 
 
 async def heard_past(listener: Listener, number: int) -> list[int]:
@@ -99,7 +99,7 @@ async def test_hidden_trades_are_in_history_and_skipped_ones_are_not(
     while len(holes(ids)) == len(hidden):
         ids.append((await listener.until_stream(TRADES))["t"])
     skipped = sorted(set(holes(ids)) - set(hidden))
-    async with httpx.AsyncClient(base_url=sim.rest_url) as client:
+    async with plain_http.client(sim.rest_url) as client:
         rows = (await client.get("/api/v1/trades/history?symbol=SOL_USDC&limit=1000")).json()
     known = {row["id"] for row in rows}
     assert (len(hidden), len(skipped)) == (2, 4)

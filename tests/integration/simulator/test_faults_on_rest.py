@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support import plain_http
 from tests.support.eventually import eventually_async
 from tests.support.simulator_client import get_signed, listening, signature
 from tests.support.simulator_process import RunningSimulator, running_simulator_sync
@@ -27,14 +28,14 @@ def sim() -> Iterator[RunningSimulator]:
 
 @pytest.fixture
 async def client(sim: RunningSimulator) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=sim.rest_url, timeout=20) as opened:
+    async with plain_http.client(sim.rest_url, timeout=20) as opened:
         yield opened
-    httpx.delete(f"{sim.rest_url}/simulator/faults")
+    plain_http.delete(f"{sim.rest_url}/simulator/faults")
 
 
 async def test_historical_data_has_a_budget_of_thirty_a_minute() -> None:
     with running_simulator_sync("--rate", "100") as sim:
-        async with httpx.AsyncClient(base_url=sim.rest_url) as client:
+        async with plain_http.client(sim.rest_url) as client:
             paths = [HISTORY, "/api/v1/trades?symbol=SOL_USDC"] * 15
             statuses = [(await client.get(path)).status_code for path in paths]
             over = await client.get("/api/v1/klines?symbol=SOL_USDC&interval=1m&startTime=0")
@@ -46,7 +47,7 @@ async def test_historical_data_has_a_budget_of_thirty_a_minute() -> None:
 
 async def test_all_requests_have_a_budget_and_each_account_its_own() -> None:
     with running_simulator_sync("--rate", "100", "--rest-per-minute", "5") as sim:
-        async with httpx.AsyncClient(base_url=sim.rest_url) as client:
+        async with plain_http.client(sim.rest_url) as client:
             statuses = [(await client.get(DEPTH)).status_code for _ in range(7)]
             signed = await get_signed(client, "/api/v1/orders", "orderQueryAll")
             stats = (await client.get("/simulator/stats")).json()
@@ -154,8 +155,8 @@ async def test_every_request_is_in_the_ledger(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     with running_simulator_sync("--rate", "10", ledger=ledger) as sim:
         number = sim.fault("rest_status", path="/api/v1/depth", status=503, count=1)
-        httpx.get(sim.rest_url + DEPTH)
-        httpx.get(sim.rest_url + DEPTH)
+        plain_http.get(sim.rest_url + DEPTH)
+        plain_http.get(sim.rest_url + DEPTH)
     told = [json.loads(line) for line in ledger.read_text().splitlines()]
     rest = [(line["rest"], line["status"], line["by"]) for line in told if "rest" in line]
     assert rest == [(DEPTH, 503, [number]), (DEPTH, 200, [])]

@@ -9,9 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.support import plain_http
 from tests.support.simulator_client import listening, signature
 from tests.support.simulator_process import running_simulator, running_simulator_sync
 from tests.support.simulator_runs import START_US
@@ -78,7 +78,7 @@ async def test_chosen_lines_only_and_rest_knows_the_recorded_markets(recording: 
     arguments = ["--play", str(recording), "--play-lines", "1-2", "--speed", "max"]
     async with (
         running_simulator(*arguments) as sim,
-        httpx.AsyncClient(base_url=sim.rest_url) as client,
+        plain_http.client(sim.rest_url) as client,
     ):
         markets = (await client.get("/api/v1/markets")).json()
         assert [x["symbol"] for x in markets] == ["SOL_USDC"]
@@ -150,7 +150,7 @@ async def test_the_same_seed_writes_the_same_frames_whatever_the_clients_do(
         async with (
             running_simulator(*arguments, ledger=path) as sim,
             listening(sim.ws_url, max_queue=None) as listener,
-            httpx.AsyncClient(base_url=sim.rest_url) as client,
+            plain_http.client(sim.rest_url) as client,
         ):
             if number:
                 await listener.subscribe("depth.SOL_USDC", "trade.BTC_USDC")

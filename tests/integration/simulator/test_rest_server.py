@@ -9,6 +9,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
+from tests.support import plain_http
 from tests.support.simulator_client import PUBLIC_KEY, get_signed, listening, signature
 from tests.support.simulator_process import RunningSimulator, running_simulator_sync
 from tests.support.simulator_runs import START_US
@@ -26,20 +27,20 @@ def finished() -> Iterator[RunningSimulator]:
     arguments = ["--rate", "2000", "--seed", "2", "--events", "8000", "--start", str(START_US)]
     with running_simulator_sync(*arguments) as running:
         deadline_s = time.monotonic() + 30
-        while not httpx.get(f"{running.rest_url}/simulator/stats").json()["finished"]:
+        while not plain_http.get(f"{running.rest_url}/simulator/stats").json()["finished"]:
             assert time.monotonic() < deadline_s
         yield running
 
 
 @pytest.fixture
 async def client(sim: RunningSimulator) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=sim.rest_url) as opened:
+    async with plain_http.client(sim.rest_url) as opened:
         yield opened
 
 
 @pytest.fixture
 async def quiet(finished: RunningSimulator) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=finished.rest_url) as opened:
+    async with plain_http.client(finished.rest_url) as opened:
         yield opened
 
 
@@ -170,7 +171,7 @@ async def test_a_signature_over_other_parameters_is_refused(client: httpx.AsyncC
 async def test_rest_is_never_behind_the_frames_heard(sim: RunningSimulator) -> None:
     async with (
         listening(sim.ws_url) as listener,
-        httpx.AsyncClient(base_url=sim.rest_url) as client,
+        plain_http.client(sim.rest_url) as client,
     ):
         await listener.subscribe("trade.SOL_USDC")
         for _ in range(5):

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from simulator.app import Settings, serve
 from simulator.listing import DEFAULT_SYMBOLS
 from simulator.server import Patience
+from tests.support import plain_http
 from tests.support.simulator_client import PUBLIC_KEY, get_signed, listening, signature
 from tests.support.simulator_process import RunningSimulator, running_simulator_sync
 from tests.support.simulator_runs import plan
@@ -109,7 +109,7 @@ async def test_subscribing_twice_brings_nothing_twice_and_unsubscribing_ends_it(
 async def test_a_book_built_by_the_recipe_equals_the_exchange_s(sim: RunningSimulator) -> None:
     async with (
         listening(sim.ws_url) as listener,
-        httpx.AsyncClient(base_url=sim.rest_url) as client,
+        plain_http.client(sim.rest_url) as client,
     ):
         await listener.subscribe("depth.SOL_USDC")
         await listener.until_stream("depth.SOL_USDC")
@@ -140,7 +140,7 @@ def _decimals(rows: list[list[str]]) -> list[tuple[Decimal, Decimal]]:
 async def test_private_streams_agree_with_the_signed_endpoints(sim: RunningSimulator) -> None:
     async with (
         listening(sim.ws_url) as listener,
-        httpx.AsyncClient(base_url=sim.rest_url) as client,
+        plain_http.client(sim.rest_url) as client,
     ):
         await listener.subscribe(
             "account.orderUpdate", "account.balanceUpdate", signature=signature()
@@ -240,7 +240,7 @@ async def test_a_slow_client_is_closed_and_the_others_go_on() -> None:
     async with (
         InProcess(Patience(queue_frames=500), rate=20_000) as address,
         listening(f"ws://{address}") as quick,
-        httpx.AsyncClient(base_url=f"http://{address}") as client,
+        plain_http.client(f"http://{address}") as client,
     ):
         await quick.subscribe("markPrice.SOL_USDC_PERP")
         slow = await _bare_socket(address)
@@ -274,5 +274,5 @@ def _masked(text: bytes) -> bytes:
 
 
 def test_the_demo_key_of_the_client_is_one_the_simulator_accepts(sim: RunningSimulator) -> None:
-    reply = httpx.get(f"{sim.rest_url}/simulator/account", params={"key": PUBLIC_KEY})
+    reply = plain_http.get(f"{sim.rest_url}/simulator/account", params={"key": PUBLIC_KEY})
     assert reply.json()["key"] == PUBLIC_KEY
