@@ -1,4 +1,4 @@
-"""HTTP without TLS, for the simulator: making a client ready for TLS takes 50 ms of processor time."""
+"""HTTP without TLS, for the simulator: getting a client ready for TLS takes 50 ms of CPU."""
 
 from typing import Any
 

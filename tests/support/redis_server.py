@@ -5,6 +5,7 @@ that break things. Fixtures: `redis_server` (one for the session), `redis_url` (
 """
 
 import contextlib
+import random
 import shutil
 import signal
 import socket
@@ -25,11 +26,18 @@ from bridge.runtime.server_binary import find_server_binary
 START_S = 20.0
 
 
+PORTS = range(10_000, 32_000)  # below those that connections get by themselves
+
+
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback that nobody listens on now, and nobody gets by chance while the
+    server of a test is away.
+    """
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RedisServer:
