@@ -1,9 +1,11 @@
 """Finds streams that should speak and do not, and has their connection replaced.
 
-Each subscription is judged by what that kind of stream does. Before a verdict it is looked into: it
-is subscribed to once more on the same connection, and where only the exchange can tell whether
-there was something to say, it is asked twice over REST. What has no news there is quiet, not
-silent, and is looked at again after twice the time.
+Each subscription is judged by what that kind of stream does. Before a verdict it is looked into:
+where only the exchange can tell whether there was something to say, it is asked twice over REST.
+What has no news there is quiet, not silent, and is looked at again after twice the time.
+
+To subscribe once more on the same connection is harmless and often the cure. But it hides what was
+missed until then, unless numbers tell or that is marked first: only then it comes before a verdict.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from bridge.contract.streams import Stream, StreamType
+from bridge.contract.streams import Identity, Stream, StreamType
 from bridge.feed.connection import Connection
 from bridge.feed.lane import Lane
 from bridge.feed.lanes import Lanes
@@ -42,6 +44,7 @@ class _Watched:
     looked_us: int = 0
     factor: int = 1
     is_looking: bool = False
+    seen: tuple[int, object] | None = None  # when it had last spoken, and what REST said then
     silent: str = ""  # why, while it is
     renewals: int = 0
     renew_at_us: int = 0
@@ -127,7 +130,7 @@ class Silence:
         """
         heard_us, before_us = subscription.heard_us, watched.heard_us
         if watched.connection is not connection:
-            watched.connection, before_us = connection, 0
+            watched.connection, watched.seen, before_us = connection, None, 0
         watched.heard_us = heard_us
         if not heard_us or heard_us == before_us:
             return False
@@ -185,8 +188,9 @@ class Silence:
         before = None if is_sure else await self._glance(stream)
         if is_sure:
             connection.doubt(stream.name)
-        watched.rhythm.asked_again(self._clock_us(), limit.probe_us)
-        connection.ask_again([stream.name])
+        if is_sure or stream.identity is Identity.NUMBERED:
+            watched.rhythm.asked_again(self._clock_us(), limit.probe_us)
+            connection.ask_again([stream.name])
         await asyncio.sleep(limit.probe_us / 1e6)
         after = None if is_sure else await self._glance(stream)
         await asyncio.sleep(self._silence_s / LATE_SHARE)
@@ -199,7 +203,8 @@ class Silence:
             )
             if other is not None and other.heard_us > heard_us + limit.look_us // 2:
                 return _Verdict(f"silent for {silent_s:.0f} s, and heard over {twin.name}")
-        if before != after:
+        seen, watched.seen = watched.seen, (heard_us, after)
+        if before != after or (seen and seen[0] == heard_us and seen[1] != before):
             return _Verdict(f"silent for {silent_s:.0f} s, and REST has news of it")
         return _Verdict()
 
@@ -209,7 +214,8 @@ class Silence:
             await self._history.turn()
             params = {"symbol": stream.symbol, "limit": "1"}
             return await self._rest.get("/api/v1/trades", params, fresh=True)
-        body = await self._rest.get("/api/v1/depth", {"symbol": stream.symbol, "limit": "5"})
+        params = {"symbol": stream.symbol, "limit": "5"}
+        body = await self._rest.get("/api/v1/depth", params, fresh=True)
         if stream.type is StreamType.BOOK_TICKER:
             return best_prices(body)
         return depth_body(body).last_update_id
@@ -223,6 +229,7 @@ class Silence:
             log.warning("stream_silent", stream=name, connection=lane.name, reason=verdict.reason)
         watched.silent = verdict.reason
         watched.connection.doubt(name)
+        watched.connection.ask_again([name])
         now_us = self._clock_us()
         if not verdict.is_final and now_us >= watched.renew_at_us:
             pause_us = min(RENEW_FIRST_US * 2**watched.renewals, RENEW_LAST_US)

@@ -7,9 +7,13 @@ ours, less what may have been under way: never more, since frames stuck in the n
 connection breaks are lost inside that time. So a connection that took over counts from when it was
 answered, and what lies between the claim of the one before and that moment is deafness, even where
 both were open at the time.
+
+The exchange may have forgotten one subscription while the connection went on. Where a stream's own
+rhythm would have told that in time, deafness therefore begins at its last message: nothing of it
+was heard since, and why cannot be known any more.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,6 +24,7 @@ LIVE_US = 3_000_000  # a connection that brought something so lately tells how l
 TICK_US = 1_000_000
 LAG_US = 60_000_000  # messages are believed to lag so far behind the exchange's clock
 TICKING = ("ticker.", "markPrice.")
+RHYTHMIC = (*TICKING, "bookTicker.", "kline.", "openInterest.")  # their silence would be found
 NOT_RUNNING = "bridge was not running"
 UNSUBSCRIBED = "unsubscribed"
 SILENT = "silent"
@@ -43,6 +48,7 @@ class Ear:
     is_leaving: bool = False  # its end is decided, so others cannot rest on it
     answers: int = 0
     beside: dict[int, int] = field(default_factory=dict)  # the others' answers when it began
+    spoken_us: dict[str, int] = field(default_factory=dict)  # each stream's newest message
 
     def ticks(self) -> bool:
         """Does it hear a stream that speaks each second?"""
@@ -54,6 +60,12 @@ class Ear:
         if not since_us:
             return 0
         return max(since_us, max(self.newest_us, self.answered_us) - UNSURE_US)
+
+    def certain_until_us(self, name: str) -> int:
+        """The same, as far as it would still be believed if the connection broke now."""
+        return _certain_us(
+            name, self.streams.get(name, 0), self.spoken_us.get(name, 0), self.heard_until_us(name)
+        )
 
     def stretch(self, name: str) -> "Stretch | None":
         """What it has heard of this stream, if anything."""
@@ -89,6 +101,7 @@ class Deafness:
 
     def __init__(self) -> None:
         self.ears: dict[int, Ear] = {}
+        self.spoken_us: dict[str, int] = {}  # each stream's newest message, over any connection
         self.overlaps = False  # has any stream been heard over two connections at once, ever?
         self._since: dict[str, _Since] = {}
         # Up to here each stream was heard without a break by connections that are gone, or its
@@ -235,16 +248,19 @@ class Deafness:
         self._until.clear()
         self._apart.clear()
         self._begun_us.clear()
+        self.spoken_us.clear()
 
     def state(self) -> dict[str, object]:
         """What is known of deafness, as plain values."""
         return {
             "ears": {
-                str(number): [ear.newest_us, ear.answered_us] for number, ear in self.ears.items()
+                str(number): [ear.newest_us, ear.answered_us, _rhythmic(ear.spoken_us)]
+                for number, ear in self.ears.items()
             },
             "since": {name: list(known) for name, known in self._since.items()},
             "until": self._until,
             "apart": {name: [list(each) for each in known] for name, known in self._apart.items()},
+            "spoken": _rhythmic(self.spoken_us),
         }
 
     def restore(
@@ -257,14 +273,16 @@ class Deafness:
         """
         known = deafness or {}
         for number, streams in (connections or {}).items():
-            newest_us, answered_us = known.get("ears", {}).get(number, (0, 0))
+            newest_us, answered_us, *spoken = known.get("ears", {}).get(number, (0, 0))
             self.ears[int(number)] = Ear(
-                dict(streams), newest_us=newest_us, answered_us=answered_us
-            )
+                dict(streams), newest_us=newest_us, answered_us=answered_us,
+                spoken_us=dict(*spoken),
+            )  # fmt: skip
         self._note_overlaps()
         for name, (since_us, cause) in known.get("since", {}).items():
             self._since[name] = _Since(since_us, cause)
         self._until.update(known.get("until", {}))
+        self.spoken_us.update(known.get("spoken", {}))
         for name, stretches in known.get("apart", {}).items():
             self._apart[name] = [Stretch(*each) for each in stretches]
 
@@ -273,6 +291,12 @@ class Deafness:
         names = {name for ear in self.ears.values() for name, since_us in ear.streams.items()
                  if since_us}  # fmt: skip
         return {name: self._covered_us(name) for name in names}
+
+    def certain_up_to_us(self) -> dict[str, int]:
+        """The same, as far as it would still be believed if all connections broke now."""
+        return {
+            name: self._covered_us(name, Ear.certain_until_us) for name in self.heard_up_to_us()
+        }
 
     def _note_overlaps(self) -> None:
         names = [name for ear in self.ears.values() for name in ear.streams]
@@ -305,7 +329,9 @@ class Deafness:
     def _listeners(self, name: str) -> list[Ear]:
         return [ear for ear in self.ears.values() if ear.streams.get(name)]
 
-    def _covered_us(self, name: str) -> int:
+    def _covered_us(
+        self, name: str, until_us: Callable[[Ear, str], int] = Ear.heard_until_us
+    ) -> int:
         """Up to when the stream has been heard without a break by those who listen now, and by
         those who are gone.
         """
@@ -313,7 +339,7 @@ class Deafness:
         covered_us = max(self._until.get(name, 0), ears[0].streams[name])
         for ear in ears:
             if ear.streams[name] <= covered_us:
-                covered_us = max(covered_us, ear.heard_until_us(name))
+                covered_us = max(covered_us, until_us(ear, name))
         return covered_us
 
     def _left(self, name: str, heard: Stretch | None, cause: str) -> Iterator[Deaf]:
@@ -330,7 +356,9 @@ class Deafness:
                 break  # it may have heard what comes next: that shows when it goes
             again_us = min([*begun_us[:1], *(stretch.from_us for stretch in apart[:1])], default=0)
             if not again_us:
-                self._since.setdefault(name, _Since(until_us, cause))
+                spoken_us = self.spoken_us.get(name, 0)
+                certain_us = _certain_us(name, heard.from_us, spoken_us, until_us)
+                self._since.setdefault(name, _Since(certain_us, cause))
                 break
             yield Deaf(name, until_us, again_us, cause)
             until_us = again_us
@@ -339,8 +367,17 @@ class Deafness:
             self._apart[name] = apart
 
 
+def _certain_us(name: str, from_us: int, spoken_us: int, until_us: int) -> int:
+    """Up to when a stream was heard for sure, of what a broken connection claims to have heard."""
+    return min(until_us, max(spoken_us, from_us)) if name.startswith(RHYTHMIC) else until_us
+
+
 def _before(from_us: int, to_us: int) -> int:
     """Where the exchange's clock is ahead of ours, an interval would end before it begins; it is
     marked all the same.
     """
     return from_us if from_us < to_us else to_us - UNSURE_US
+
+
+def _rhythmic(spoken_us: Mapping[str, int]) -> dict[str, int]:
+    return {name: us for name, us in spoken_us.items() if name.startswith(RHYTHMIC)}

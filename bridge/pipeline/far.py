@@ -30,7 +30,7 @@ def deaf_streams(intake: Intake) -> list[str]:
 def settled_until_us(intake: Intake) -> dict[str, int]:
     """Unnumbered streams, and up to when all that the exchange sent is in Redis."""
     settled: dict[str, int] = {}
-    for name, us in intake.deafness.heard_up_to_us().items():
+    for name, us in intake.deafness.certain_up_to_us().items():
         line = intake.lines.get(name)
         if intake.is_away(name):
             continue

@@ -73,7 +73,6 @@ class Intake:
         self.lines: dict[str, Line] = {}
         self.dirty: dict[str, Line] = {}  # lines with something waiting, in order of hearing
         self.counts = Counts()
-        self.last_event_us: dict[str, int] = {}
         self._books = Books(
             SnapshotPlan(snapshot_every, snapshot_every_ms, snapshot_levels),
             lambda name, item, offset: self._put(self.lines[name], item, offset),
@@ -91,6 +90,7 @@ class Intake:
         quarantine = Stream(keys.QUARANTINE, StreamType.LIQUIDATION)
         self.quarantine = UnnumberedLine(quarantine, self.company)
         self.deafness = Deafness()
+        self.last_event_us = self.deafness.spoken_us
         for stream in streams:
             self.add(stream)
 
@@ -335,6 +335,7 @@ class Intake:
             self._quarantine(data.stream, str(fault), frame, received_us, offset)
             return data.stream
         event_us = believable_us(event, received_us)
+        ear.spoken_us[data.stream] = event_us
         if event_us > ear.newest_us:
             ear.newest_us, ear.received_us = event_us, received_us
             if ear.is_fresh:

@@ -61,6 +61,7 @@ class Verdict:
             f"{self.faults} faults; gaps {dict(judge.gaps)}; {judge.from_history} trades from "
             f"history; {judge.snapshots} depth snapshots; dead at most, in s: "
             f"{ {kind: round(dead_s, 1) for kind, dead_s in judge.dead_s.items()} }"
+            + "".join(f"\n{flaw}" for flaw in self.flaws)
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 import yaml
 
@@ -14,6 +15,7 @@ from tests.support.orders import order, ticked
 from tests.support.simulator_process import RunningSimulator, running_simulator
 
 MARKET, PERP = "SOL_USDC", "SOL_USDC_PERP"
+EDGE_US = 500_000
 QUICK = {"reconnect_initial_s": 0.05, "reconnect_max_s": 0.5, "markets_every_s": 0.2}
 
 
@@ -197,6 +199,43 @@ async def test_a_subscription_that_the_exchange_forgot_is_found_and_renewed(
         assert gaps(client, stream) == ["silent"]
         assert bridge.log().count("feed_connected") == 1  # asking once more was enough
         assert gaps(client, f"trade.{PERP}") == ["start"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "settings"),
+    [
+        ("it is found", {"silence_s": 6}),
+        ("its connection breaks", {"silence_s": 600}),
+        ("its connection is replaced", {"silence_s": 600, "max_connection_age_s": 6}),
+    ],
+)
+async def test_what_a_forgotten_subscription_missed_is_marked_from_its_last_message_on(
+    ends: str, settings: dict[str, object], tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    stream, other = f"bookTicker.{MARKET}", f"bookTicker.{PERP}"
+    markets = ["--market", MARKET, "--market", PERP]
+    async with running_simulator("--rate", "300", *markets) as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, [stream, other], exchange=urls(exchange, **settings)
+    ) as bridge:  # fmt: skip
+        await grows(client, other)
+        await grows(client, stream)
+        await order(exchange, "forget", stream=stream)
+        if ends == "its connection breaks":
+            await grows(client, other, 150)
+            await order(exchange, "close", how="reset")
+        await eventually_async(lambda: gaps(client, stream), "it is marked")
+        await grows(client, stream)
+        stored = [fields for _, fields in entries(client, stream)]
+        [gap] = [fields for fields in stored if fields["type"] == "gap"]
+        from_us, to_us = int(gap["from_us"]), int(gap["to_us"])
+        said_us = [int(fields["event_us"]) for fields in stored if fields["type"] == "bookTicker"]
+
+        assert gap["cause"] == ("connection lost" if "breaks" in ends else "silent")
+        assert to_us - from_us > 1_500_000
+        assert from_us - max(us for us in said_us if us < to_us - EDGE_US) < EDGE_US
+        assert [len(gaps(client, each)) for each in (stream, other)] == [1, "breaks" in ends]
+        assert "Traceback" not in bridge.log()
 
 
 async def test_a_stream_that_stays_silent_gets_another_connection(

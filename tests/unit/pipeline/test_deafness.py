@@ -336,3 +336,34 @@ def test_every_moment_is_claimed_by_somebody_or_said_to_be_deaf_and_never_both(
 
 def _s(at_us: int) -> int:
     return (at_us - NOW_US) // SECOND_US
+
+
+def test_a_stream_that_was_silent_when_its_connection_broke_is_deaf_from_its_last_message() -> None:
+    deafness = Deafness()
+    names = ["bookTicker.SOL_USDC", "bookTicker.BTC_USDC", ORDERS]
+    deafness.opened(1, names)
+    list(deafness.answered(1, at(0), at(0)))
+    deafness.spoken_us["bookTicker.SOL_USDC"] = at(3)
+    deafness.ears[1].newest_us = deafness.ears[1].received_us = at(8)  # others go on
+    restored = Deafness()
+    since = {"1": dict(deafness.ears[1].streams)}
+    restored.restore(since, json.loads(json.dumps(deafness.state())))
+
+    for each in (deafness, restored):
+        each.lost(1, "connection lost")
+        each.opened(2, names)
+        assert list(each.answered(2, at(10), at(10))) == [
+            Deaf("bookTicker.SOL_USDC", at(3), at(10), "connection lost"),
+            Deaf("bookTicker.BTC_USDC", at(0), at(10), "connection lost"),  # never spoke
+            Deaf(ORDERS, at(7), at(10), "connection lost"),  # comes when it comes
+        ]
+
+
+def test_a_stream_that_another_connection_hears_is_not_deaf_for_having_been_silent() -> None:
+    deafness = Deafness()
+    names = ["bookTicker.SOL_USDC"]
+    for connection in (1, 2):
+        deafness.opened(connection, names)
+        list(deafness.answered(connection, at(connection), at(connection)))
+    deafness.ears[1].newest_us = at(8)
+    assert deafness.lost(1, "connection lost") == ([], [])
