@@ -92,6 +92,7 @@ def _sleep_through_the_lease(bench: Bench, sleeper: Worker, other: Worker) -> No
 def finish(bench: Bench) -> None:
     """A last worker comes to the end of all streams, and leaves."""
     last = bench.start(*RUN)
+    bench.until(lambda: bench.status("archive", last))  # it has begun
     for stream in STREAMS:
         about: Any = bench.redis.xinfo_stream(stream)
         bench.await_group(stream, "archive", about["last-generated-id"])

@@ -25,6 +25,7 @@ from tests.support.proxy import running_proxy
 from tests.support.simulator_process import running_simulator
 
 TRADES, DEPTH = "trade.SOL_USDC_PERP", "depth.SOL_USDC_PERP"
+BTC_TRADES = "trade.BTC_USDC"
 QUIET = "depth.SOL_USDC"
 ORDERS = "account.orderUpdate"
 
@@ -45,28 +46,29 @@ def asked(folder: Path) -> int:
 
 async def test_a_replay_mends_the_same_and_asks_nobody(tmp_path: Path, redis_url: str) -> None:
     client = client_of(redis_url)
-    streams = [TRADES, DEPTH, "trade.BTC_USDC"]
+    streams = [TRADES, DEPTH, BTC_TRADES]
     async with (
         running_simulator("--rate", "500") as exchange,
         running_proxy(*address(exchange.ws_url)) as proxy,
         running_bridge(tmp_path, f"ws://127.0.0.1:{proxy.port}", redis_url, streams) as bridge,
     ):
         await eventually_async(lambda: own(client, DEPTH, "depth_snapshot"), "a book")
-        for stream in (TRADES, "trade.BTC_USDC"):
+        for stream in (TRADES, BTC_TRADES):
             await eventually_async(lambda stream=stream: own(client, stream, "trade"), stream)
         for _ in range(2):
-            before = len(fetched(client, TRADES)) + len(fetched(client, "trade.BTC_USDC"))
+            before = {stream: len(fetched(client, stream)) for stream in (TRADES, BTC_TRADES)}
             proxy.refuses = True
             proxy.cut()
-            await passed(exchange, {TRADES: 20, "trade.BTC_USDC": 3})
+            await passed(exchange, {TRADES: 20, BTC_TRADES: 3})
             proxy.refuses = False
-            await eventually_async(
-                lambda before=before: (
-                    len(fetched(client, TRADES)) + len(fetched(client, "trade.BTC_USDC")) > before
-                ),
-                "trades are fetched",
-                45,
-            )
+            for stream in (TRADES, BTC_TRADES):
+                await eventually_async(
+                    lambda stream=stream, least=before[stream]: (
+                        len(fetched(client, stream)) > least
+                    ),
+                    f"trades of {stream} are fetched",
+                    45,
+                )
         assert await bridge.stop() == 0
     live = {stream: entries(client, stream) for stream in streams}
     ledger = entries(client, "bridge:gaps")

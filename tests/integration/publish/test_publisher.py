@@ -241,7 +241,7 @@ async def test_a_redis_that_loads_its_data_is_waited_for() -> None:
     with running_redis(appendonly=True, options=slow) as server:
         with server.client() as client:
             client.mset({f"key:{number}": "x" for number in range(10)})
-            for number in range(1500):
+            for number in range(3000):  # six seconds of loading: it is asked in several of them
                 client.set(f"filler:{number}", "x" * 100)
         async with running(Rig(server.url)) as rig:
             rig.trades(10)
