@@ -7,14 +7,14 @@ subscribed and heard before the old one goes.
 
 import asyncio
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from bridge.contract.streams import Identity, Stream
+from bridge.contract.streams import Stream
 from bridge.feed.connection import Connection, FeedLost, Means
 from bridge.protocol.subscriptions import State
 from bridge.runtime.backoff import Backoff
@@ -28,9 +28,6 @@ TAKE_OVER_US = 15_000_000  # a replacement that does not hear all by then takes 
 PATIENCE_US = 60_000_000  # so long it is waited for proof that its end leaves no deafness
 LATELY_US = 60_000_000  # what the old one has heard so lately, the new one must hear first
 LOOK_S = 0.2
-# A stream that the new one hears and the old one does not was forgotten there: one message may
-# come over one connection so much later than over another, and ticks come a second apart.
-SKEW_US, SURE_US = 300_000, 1_500_000
 
 
 @dataclass(slots=True)
@@ -202,7 +199,6 @@ class Lane:
                 await self._forget(old)
                 return new
             if self._has_taken_over(old.connection, new.connection):
-                self._doubt_what_was_forgotten(old.connection, new.connection)
                 await old.connection.retire()
                 await asyncio.wait([old.task])
                 self._lives.remove(old)
@@ -210,12 +206,6 @@ class Lane:
                 return new
             await self._news(LOOK_S)
         return new
-
-    def _doubt_what_was_forgotten(self, old: Connection, new: Connection) -> None:
-        now_us = self._means.clock_us()
-        for name, first_us in _only_heard_on(new, old):
-            if now_us - first_us > SURE_US:
-                old.doubt(name)
 
     def _not_replaced(self, old: _Life, new: _Life, lost: FeedLost) -> _Life:
         """The old one goes on, and it is tried again later."""
@@ -239,29 +229,12 @@ class Lane:
         if since_us >= PATIENCE_US:
             return True
         heard = new.subscriptions.by_name
-        is_heard = since_us >= TAKE_OVER_US or (
-            all(
-                (twin := heard.get(name)) is None or twin.heard_us
-                for name, each in old.subscriptions.by_name.items()
-                if each.heard_us and now_us - each.heard_us < LATELY_US
-            )
-            and all(now_us - first_us > SURE_US for _, first_us in _only_heard_on(new, old))
+        is_heard = since_us >= TAKE_OVER_US or all(
+            (twin := heard.get(name)) is None or twin.heard_us
+            for name, each in old.subscriptions.by_name.items()
+            if each.heard_us and now_us - each.heard_us < LATELY_US
         )
         return since_us >= OVERLAP_US and is_heard and old.may_leave()
-
-
-def _only_heard_on(new: Connection, old: Connection) -> Iterator[tuple[str, int]]:
-    """Streams without numbers that came over the new one and not over the old one since, and when
-    they first did.
-    """
-    for name, twin in new.subscriptions.by_name.items():
-        each = old.subscriptions.by_name.get(name)
-        if (
-            each is not None
-            and each.stream.identity is not Identity.NUMBERED
-            and each.heard_us < twin.first_us - SKEW_US
-        ):
-            yield name, twin.first_us
 
 
 async def _live(connection: Connection) -> FeedLost:

@@ -10,74 +10,32 @@ both were open at the time.
 
 The exchange may have forgotten one subscription while the connection went on. Where a stream's own
 rhythm would have told that in time, deafness therefore begins at its last message: nothing of it
-was heard since, and why cannot be known any more.
+was heard since, and why cannot be known any more. And what one connection brings of such a stream
+tells of another that did not bring it. A whole connection may be stuck, though questions are
+answered on it: where something ticks, that shows as soon as it brings something again.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bridge.pipeline.items import Twins
+from bridge.pipeline.ear import (
+    RHYTHMIC,
+    SKEW_US,
+    STALL_US,
+    TICK_US,
+    TICKING,
+    UNSURE_US,
+    Ear,
+    Stretch,
+    certain_us,
+)
 
-UNSURE_US = 1_000_000  # what may have been under way when a connection broke
 LIVE_US = 3_000_000  # a connection that brought something so lately tells how late messages are
-TICK_US = 1_000_000
 LAG_US = 60_000_000  # messages are believed to lag so far behind the exchange's clock
-TICKING = ("ticker.", "markPrice.")
-RHYTHMIC = (*TICKING, "bookTicker.", "kline.", "openInterest.")  # their silence would be found
 NOT_RUNNING = "bridge was not running"
 UNSUBSCRIBED = "unsubscribed"
 SILENT = "silent"
-
-
-@dataclass(slots=True)
-class Ear:
-    """One connection's ear: what only makes sense within one connection.
-
-    `streams` says for each since when it is listened to (µs; 0: not answered yet); `newest_us` is
-    the exchange's newest time heard on it, received at `received_us` (our clock), `answered_us`
-    when it last answered a question.
-    """
-
-    streams: dict[str, int] = field(default_factory=dict)
-    twins: Twins = field(default_factory=Twins)
-    newest_us: int = 0
-    received_us: int = 0
-    answered_us: int = 0
-    is_fresh: bool = False  # answered, and nothing was heard since
-    is_leaving: bool = False  # its end is decided, so others cannot rest on it
-    answers: int = 0
-    beside: dict[int, int] = field(default_factory=dict)  # the others' answers when it began
-    spoken_us: dict[str, int] = field(default_factory=dict)  # each stream's newest message
-
-    def ticks(self) -> bool:
-        """Does it hear a stream that speaks each second?"""
-        return any(name.startswith(TICKING) for name in self.streams)
-
-    def heard_until_us(self, name: str) -> int:
-        """Everything of this stream is heard from its beginning until then; 0: nothing."""
-        since_us = self.streams.get(name, 0)
-        if not since_us:
-            return 0
-        return max(since_us, max(self.newest_us, self.answered_us) - UNSURE_US)
-
-    def certain_until_us(self, name: str) -> int:
-        """The same, as far as it would still be believed if the connection broke now."""
-        return _certain_us(
-            name, self.streams.get(name, 0), self.spoken_us.get(name, 0), self.heard_until_us(name)
-        )
-
-    def stretch(self, name: str) -> "Stretch | None":
-        """What it has heard of this stream, if anything."""
-        until_us = self.heard_until_us(name)
-        return Stretch(self.streams[name], until_us) if until_us else None
-
-
-class Stretch(NamedTuple):
-    """Everything of a stream was heard from then until then."""
-
-    from_us: int
-    to_us: int
+_OF_AN_EAR = ("newest_us", "answered_us", "spoken_us", "received_us", "first_us")  # in `state`
 
 
 class Deaf(NamedTuple):
@@ -87,6 +45,16 @@ class Deaf(NamedTuple):
     from_us: int
     to_us: int
     cause: str
+
+
+class Found(NamedTuple):
+    """Streams that nobody hears any more, and deafness that is found out."""
+
+    unheard: Sequence[str] = ()
+    deaf: Sequence[Deaf] = ()
+
+
+NOTHING = Found()
 
 
 class _Since(NamedTuple):
@@ -109,6 +77,7 @@ class Deafness:
         # listens may have heard.
         self._until: dict[str, int] = {}
         self._apart: dict[str, list[Stretch]] = {}
+        self._said_us: dict[str, int] = {}  # the newest message over connections that are gone
         # this process' first hearing (0: what lies before is marked), until marks were told
         self._begun_us: dict[str, int] = {}
 
@@ -121,47 +90,70 @@ class Deafness:
         self.ears[connection] = Ear(dict.fromkeys(streams, 0))
         self._note_overlaps()
 
-    def changed(self, connection: int, streams: Sequence[str]) -> tuple[list[str], list[Deaf]]:
-        """A connection is to hear these streams from now on: those that nobody hears any more, and
-        deafness found out by that.
-        """
+    def changed(self, connection: int, streams: Sequence[str]) -> Found:
+        """A connection is to hear these streams from now on."""
         ear = self.ears.get(connection)
         if ear is None:
-            return [], []
+            return NOTHING
         gone = [name for name in ear.streams if name not in set(streams)]
         left = {name: ear.stretch(name) for name in gone}
         ear.streams = {name: ear.streams.get(name, 0) for name in streams}
         self._note_overlaps()
         found = [deaf for name in gone for deaf in self._left(name, left[name], UNSUBSCRIBED)]
-        return [name for name in gone if not self._listeners(name)], found
+        return Found([name for name in gone if not self._listeners(name)], found)
 
-    def doubted(self, connection: int, name: str, since_us: int) -> tuple[list[str], list[Deaf]]:
+    def doubted(self, connection: int, name: str, since_us: int) -> Found:
         """A stream that should speak has been silent on a connection since then (0: since it was
-        answered): it is not listened to there until the next answer. As `lost` answers.
+        answered): it is not listened to there until the next answer. Nor is any other, where it
+        ticks and nothing else came since.
         """
         ear = self.ears.get(connection)
         if ear is None or not ear.streams.get(name):
-            return [], []
-        heard = Stretch(ear.streams[name], max(since_us, ear.streams[name]))
-        ear.streams[name] = 0
-        found = list(self._left(name, heard, SILENT))
-        return ([] if self._listeners(name) else [name]), found
+            return NOTHING
+        begun_us = ear.streams[name]
+        heard = {name: Stretch(begun_us, max(since_us, begun_us), since_us)}
+        if name.startswith(TICKING) and ear.stands_still(since_us):
+            heard = {each: known for each in ear.streams if (known := ear.stretch(each))} | heard
+        ear.streams |= dict.fromkeys(heard, 0)
+        found = [deaf for each in heard for deaf in self._left(each, heard[each], SILENT)]
+        return Found([each for each in heard if not self._listeners(each)], found)
 
-    def lost(self, connection: int, cause: str) -> tuple[list[str], list[Deaf]]:
-        """A connection is gone: those of its streams that nobody hears now, and deafness that is
-        found out by its end.
-        """
+    def lost(self, connection: int, cause: str) -> Found:
+        """A connection is gone."""
         ear = self.ears.pop(connection, None)
         if ear is None:
-            return [], []
+            return NOTHING
+        found: list[Deaf] = []
         for name in ear.streams:
             if not ear.streams[name] and ear.newest_us and not self._listeners(name):
                 # it was never answered, so what it heard began at an unknown moment
                 self._since.setdefault(name, _Since(ear.newest_us - UNSURE_US, cause))
-        found = [
-            deaf for name in ear.streams for deaf in self._left(name, ear.stretch(name), cause)
-        ]
-        return [name for name in ear.streams if not self._listeners(name)], found
+            heard = ear.stretch(name)
+            if heard is not None and 0 < self._missed_us(ear, name) <= heard.to_us:
+                heard = Stretch(heard.from_us, max(heard.from_us, heard.spoken_us), heard.spoken_us)
+                found += self._left(name, heard, SILENT)
+            else:
+                found += self._left(name, heard, cause)
+        return Found([name for name in ear.streams if not self._listeners(name)], found)
+
+    def heard(self, ear: Ear, name: str, event_us: int, received_us: int) -> Found:
+        """A message of that time: what it shows that this connection has not heard before."""
+        found = NOTHING
+        if event_us > ear.newest_us + STALL_US and ear.stood_still(event_us, received_us):
+            found = self._hear_anew(ear, list(ear.streams), event_us)
+        elif (
+            self.overlaps
+            and event_us > ear.spoken_us.get(name, event_us) + SKEW_US
+            and 0 < self._missed_us(ear, name) < event_us
+        ):
+            found = self._hear_anew(ear, [name], event_us)
+        if event_us > ear.newest_us:
+            ear.newest_us, ear.received_us = event_us, received_us
+            if ear.is_fresh:
+                self._first_after(ear, event_us)
+        ear.spoken_us[name] = event_us
+        ear.first_us.setdefault(name, event_us)
+        return found
 
     def answered(self, connection: int, at_us: int, received_us: int) -> Iterator[Deaf]:
         """The exchange has answered on a connection: it has what was subscribed to before, and we
@@ -176,42 +168,31 @@ class Deafness:
             begun_us = min(at_us, tick_us + TICK_US + UNSURE_US)
             proven_us = min(at_us, tick_us)
         ear.answers += 1
+        if not ear.newest_us:
+            ear.received_us = received_us
         if not ear.ticks():  # where it ticks, a server may answer and be stuck
             ear.answered_us = max(ear.answered_us, proven_us, self._reached_us(connection, ear))
         for name, since_us in ear.streams.items():
             if since_us:
                 continue
-            ear.streams[name] = begun_us
             ear.is_fresh = True
             ear.beside = {number: other.answers for number, other in self.ears.items()}
-            since = self._since.pop(name, None)
-            self._begun_us.setdefault(name, 0 if since else at_us)
-            if since is not None:
-                self._until[name] = at_us
-                yield Deaf(name, _before(since.heard_us, at_us), at_us, since.cause)
-
-    def first_after(self, ear: Ear, event_us: int) -> None:
-        """The first message behind an answer: its streams are heard from that time on, should the
-        exchange's messages lag behind its clock.
-        """
-        ear.is_fresh = False
-        begun_us = max(ear.streams.values(), default=0)
-        if 0 < begun_us - event_us <= LAG_US:
-            for name, since_us in ear.streams.items():
-                if since_us == begun_us:
-                    ear.streams[name] = event_us
+            ear.first_us.pop(name, None)
+            ear.streams[name] = begun_us
+            yield from self._listened_to(name, at_us)
 
     def may_leave(self, connection: int) -> bool:
-        """Would the end of this connection leave no deafness, those that are leaving gone too?"""
+        """Would the end of this connection leave no deafness that time could still disprove, those
+        that are leaving gone too?
+        """
         ear = self.ears.get(connection)
         if ear is None:
             return True
         return all(
-            any(
-                other is not ear
-                and not other.is_leaving
-                and other.streams[name] <= ear.heard_until_us(name)
-                for other in self._listeners(name)
+            self._missed_us(ear, name) <= ear.heard_until_us(name)
+            and any(
+                not other.is_leaving and other.streams[name] <= ear.heard_until_us(name)
+                for other in self._listeners(name, beside=ear)
             )
             for name, since_us in ear.streams.items()
             if since_us
@@ -247,6 +228,7 @@ class Deafness:
         self._since.clear()
         self._until.clear()
         self._apart.clear()
+        self._said_us.clear()
         self._begun_us.clear()
         self.spoken_us.clear()
 
@@ -254,14 +236,18 @@ class Deafness:
         """What is known of deafness, as plain values."""
         return {
             "ears": {
-                str(number): [ear.newest_us, ear.answered_us, _rhythmic(ear.spoken_us)]
+                str(number): [
+                    ear.newest_us, ear.answered_us, _rhythmic(ear.spoken_us), ear.received_us,
+                    _rhythmic(ear.first_us),
+                ]
                 for number, ear in self.ears.items()
             },
             "since": {name: list(known) for name, known in self._since.items()},
             "until": self._until,
             "apart": {name: [list(each) for each in known] for name, known in self._apart.items()},
             "spoken": _rhythmic(self.spoken_us),
-        }
+            "said": _rhythmic(self._said_us),
+        }  # fmt: skip
 
     def restore(
         self,
@@ -273,16 +259,16 @@ class Deafness:
         """
         known = deafness or {}
         for number, streams in (connections or {}).items():
-            newest_us, answered_us, *spoken = known.get("ears", {}).get(number, (0, 0))
-            self.ears[int(number)] = Ear(
-                dict(streams), newest_us=newest_us, answered_us=answered_us,
-                spoken_us=dict(*spoken),
-            )  # fmt: skip
+            ear = self.ears[int(number)] = Ear(dict(streams))
+            # earlier versions knew less: what they did not say stays as it is
+            for what, value in zip(_OF_AN_EAR, known.get("ears", {}).get(number, ()), strict=False):
+                setattr(ear, what, value)
         self._note_overlaps()
         for name, (since_us, cause) in known.get("since", {}).items():
             self._since[name] = _Since(since_us, cause)
         self._until.update(known.get("until", {}))
         self.spoken_us.update(known.get("spoken", {}))
+        self._said_us.update(known.get("said", {}))
         for name, stretches in known.get("apart", {}).items():
             self._apart[name] = [Stretch(*each) for each in stretches]
 
@@ -326,8 +312,49 @@ class Deafness:
             default=0,
         )
 
-    def _listeners(self, name: str) -> list[Ear]:
-        return [ear for ear in self.ears.values() if ear.streams.get(name)]
+    def _listeners(self, name: str, beside: Ear | None = None) -> list[Ear]:
+        return [ear for ear in self.ears.values() if ear is not beside and ear.streams.get(name)]
+
+    def _missed_us(self, ear: Ear, name: str) -> int:
+        """When another connection heard something of this stream that this one has not; 0: none."""
+        if not name.startswith(RHYTHMIC):
+            return 0
+        missed_us = [ear.missed(name, other) for other in self._listeners(name, beside=ear)]
+        return min(filter(None, missed_us), default=0)
+
+    def _hear_anew(self, ear: Ear, names: Sequence[str], event_us: int) -> Found:
+        """Of these streams nothing was heard for a while, until now."""
+        heard = {name: known for name in names if (known := ear.stretch(name))}
+        found: list[Deaf] = []
+        for name, known in heard.items():
+            if self._missed_us(ear, name):
+                until_us = max(known.from_us, known.spoken_us)
+                known = Stretch(known.from_us, min(known.to_us, until_us), known.spoken_us)
+            ear.streams[name] = 0
+            found += self._left(name, known, SILENT)
+            ear.first_us.pop(name, None)
+            ear.streams[name] = event_us
+            found += self._listened_to(name, event_us)
+        return Found([name for name in heard if not self._listeners(name, beside=ear)], found)
+
+    def _listened_to(self, name: str, at_us: int) -> Iterator[Deaf]:
+        """Somebody listens from now on: where nobody did, that was deafness."""
+        since = self._since.pop(name, None)
+        self._begun_us.setdefault(name, 0 if since else at_us)
+        if since is not None:
+            self._until[name] = at_us
+            yield Deaf(name, _before(since.heard_us, at_us), at_us, since.cause)
+
+    def _first_after(self, ear: Ear, event_us: int) -> None:
+        """The first message behind an answer: its streams are heard from that time on, should the
+        exchange's messages lag behind its clock.
+        """
+        ear.is_fresh = False
+        begun_us = max(ear.streams.values(), default=0)
+        if 0 < begun_us - event_us <= LAG_US:
+            for name, since_us in ear.streams.items():
+                if since_us == begun_us:
+                    ear.streams[name] = event_us
 
     def _covered_us(
         self, name: str, until_us: Callable[[Ear, str], int] = Ear.heard_until_us
@@ -349,27 +376,24 @@ class Deafness:
         apart = sorted([*self._apart.pop(name, ()), heard])
         begun_us = sorted(ear.streams[name] for ear in self._listeners(name))
         until_us = self._until.get(name, min([apart[0].from_us, *begun_us[:1]]))
+        said_us = self._said_us.get(name, 0)
         while True:
             while apart and apart[0].from_us <= until_us:
-                until_us = max(until_us, apart.pop(0).to_us)
+                stretch = apart.pop(0)
+                until_us = max(until_us, stretch.to_us)
+                said_us = max(said_us, stretch.from_us, stretch.spoken_us)
             if begun_us and begun_us[0] <= until_us:
                 break  # it may have heard what comes next: that shows when it goes
             again_us = min([*begun_us[:1], *(stretch.from_us for stretch in apart[:1])], default=0)
             if not again_us:
-                spoken_us = self.spoken_us.get(name, 0)
-                certain_us = _certain_us(name, heard.from_us, spoken_us, until_us)
-                self._since.setdefault(name, _Since(certain_us, cause))
+                said_us = max(said_us, self.spoken_us.get(name, 0))
+                self._since.setdefault(name, _Since(certain_us(name, said_us, until_us), cause))
                 break
-            yield Deaf(name, until_us, again_us, cause)
-            until_us = again_us
-        self._until[name] = until_us
+            yield Deaf(name, certain_us(name, said_us, until_us), again_us, cause)
+            until_us = said_us = again_us
+        self._until[name], self._said_us[name] = until_us, said_us
         if apart:
             self._apart[name] = apart
-
-
-def _certain_us(name: str, from_us: int, spoken_us: int, until_us: int) -> int:
-    """Up to when a stream was heard for sure, of what a broken connection claims to have heard."""
-    return min(until_us, max(spoken_us, from_us)) if name.startswith(RHYTHMIC) else until_us
 
 
 def _before(from_us: int, to_us: int) -> int:

@@ -21,7 +21,8 @@ from bridge.contract.identity import BadIdentity, believable_us
 from bridge.contract.streams import BadStreamName, Identity, Stream, StreamType, parse_stream
 from bridge.pipeline.book import Join
 from bridge.pipeline.books import Books, SnapshotPlan
-from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf, Deafness, Ear
+from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf, Deafness
+from bridge.pipeline.ear import Ear
 from bridge.pipeline.items import (
     Item,
     numbered,
@@ -335,11 +336,9 @@ class Intake:
             self._quarantine(data.stream, str(fault), frame, received_us, offset)
             return data.stream
         event_us = believable_us(event, received_us)
-        ear.spoken_us[data.stream] = event_us
-        if event_us > ear.newest_us:
-            ear.newest_us, ear.received_us = event_us, received_us
-            if ear.is_fresh:
-                self.deafness.first_after(ear, event_us)
+        if (found := self.deafness.heard(ear, data.stream, event_us, received_us)).deaf:
+            self._mark(found.deaf, received_us, offset)
+            self._fall_silent(found.unheard, SILENT)
         if self.deafness.overlaps and not self.is_away(data.stream) and line.knows(item):
             line.counters.doubles += 1
             return data.stream

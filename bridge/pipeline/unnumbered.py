@@ -20,7 +20,7 @@ from typing import NamedTuple
 from bridge.contract.entry import BadEntry, decode, encode
 from bridge.contract.identity import EMPTY, EntryId, event_key, order_value
 from bridge.contract.streams import Identity, Stream, StreamType
-from bridge.pipeline.deafness import UNSURE_US
+from bridge.pipeline.ear import UNSURE_US
 from bridge.pipeline.items import Answer, Item, Recent, is_account_snapshot, unnumbered_gap
 from bridge.pipeline.numbered import (
     BUFFER_FULL,

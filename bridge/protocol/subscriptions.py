@@ -41,7 +41,6 @@ class Subscription:
     reason: str = ""  # why it is rejected or silent
     asked_us: int = 0
     heard_us: int = 0
-    first_us: int = 0  # when it was first heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,6 @@ class Subscriptions:
         subscription.heard_us = now_us
         if subscription.state is State.CONFIRMED:
             return None
-        subscription.first_us = subscription.first_us or now_us
         before, subscription.state = subscription.state, State.CONFIRMED
         subscription.reason = ""
         return before

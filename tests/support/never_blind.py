@@ -6,7 +6,8 @@ The exchange's ledger is the truth; see `blindness` for what is judged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,17 +66,59 @@ class Verdict:
         )
 
 
-async def run(
-    folder: Path,
-    server: RedisServer,
-    *,
-    seed: int,
-    for_s: float,
-    rate: int,
-    with_faults: bool = True,
-    **exchange_settings: object,
-) -> Verdict:
-    """Let them go for so long, then let all be well again, and judge."""
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """An exchange, a bridge that hears all of it, and the Redis it publishes into."""
+
+    exchange: RunningSimulator
+    bridge: BridgeRun
+    client: redis.Redis
+    ledger: Path
+    since_us: int  # engine time, when every stream was listened to
+
+    async def is_whole(self, limit_s: float = MEND_LIMIT_S) -> None:
+        """Wait until every stream is listened to and every book is known."""
+        again = "every stream is listened to again"
+        await eventually_async(lambda: _is_whole(self.exchange, self.bridge), again, limit_s)
+        for name in NAMES:
+            if name.startswith("depth."):
+                await eventually_async(
+                    partial(_book_is_known, self.client, name),
+                    f"the book of {name} is back",
+                    limit_s,
+                )
+
+    async def verdict(self) -> Verdict:
+        """Let all be well again, end it all, and judge."""
+        until_us = await self._mended()
+        self.exchange.stop()
+        await eventually_async(lambda: _is_through(self.bridge), "all heard is in Redis", 120)
+        assert await self.bridge.stop() == 0
+        book = ExchangeLedger(self.ledger)
+        judge = Judge(book, self.client, since_us=self.since_us, until_us=until_us)
+        flaws = judge.flaws(NAMES)
+        begun = sum(1 for note in book.notes if note.get("state") == "began")
+        return Verdict(flaws, judge, begun, self.bridge.log())
+
+    async def _mended(self) -> int:
+        """End all faults and let the market calm down, so that whoever fell behind can catch up.
+
+        Returns an event time up to which all has been heard, or said to be missing, once every
+        stream lives again and every book is known again.
+        """
+        plain_http.delete(f"{self.exchange.rest_url}/simulator/faults").raise_for_status()
+        self.exchange.fault("burst", rate=CALM_RATE)
+        await self.is_whole()
+        until_us = _engine_us(self.exchange)
+        await _until(self.exchange, until_us + SETTLE_US, limit_s=60)
+        return until_us
+
+
+@asynccontextmanager
+async def stage(
+    folder: Path, server: RedisServer, *, seed: int, rate: int, **exchange_settings: object
+) -> AsyncIterator[Stage]:
+    """All of it, running and whole."""
     ledger = folder / "ledger.jsonl"
     markets = [word for name in MARKETS for word in ("--market", name)]
     arguments = ["--rate", str(rate), "--seed", str(seed), *markets]
@@ -97,43 +140,27 @@ async def run(
         async with running_bridge(
             folder, exchange.ws_url, server.url, STREAMS, exchange=settings, retention=KEEP_ALL
         ) as bridge:
-            client = server.client(decode_responses=True)
-            await eventually_async(lambda: _is_whole(exchange, bridge), "it listens", 60)
-            since_us = _engine_us(exchange)
-            if with_faults:
-                exchange.play_faults(random_script(seed, for_s, MARKETS))
-            await _until(exchange, since_us + int(for_s * 1e6), limit_s=10 * for_s + 60)
-            until_us = await _mended(exchange, bridge, client)
-            exchange.stop()
-            await eventually_async(lambda: _is_through(bridge), "all heard is in Redis", 120)
-            assert await bridge.stop() == 0
-            log = bridge.log()
-    with server.client(decode_responses=True) as client:
-        book = ExchangeLedger(ledger)
-        judge = Judge(book, client, since_us=since_us, until_us=until_us)
-        flaws = judge.flaws(NAMES)
-    begun = sum(1 for note in book.notes if note.get("state") == "began")
-    return Verdict(flaws, judge, begun, log)
+            with server.client(decode_responses=True) as client:
+                await eventually_async(lambda: _is_whole(exchange, bridge), "it listens", 60)
+                yield Stage(exchange, bridge, client, ledger, _engine_us(exchange))
 
 
-async def _mended(exchange: RunningSimulator, bridge: BridgeRun, client: redis.Redis) -> int:
-    """End all faults and let the market calm down, so that whoever fell behind can catch up.
-
-    Returns an event time up to which all has been heard, or said to be missing, once every stream
-    lives again and every book is known again.
-    """
-    plain_http.delete(f"{exchange.rest_url}/simulator/faults").raise_for_status()
-    exchange.fault("burst", rate=CALM_RATE)
-    again = "every stream is listened to again"
-    await eventually_async(lambda: _is_whole(exchange, bridge), again, MEND_LIMIT_S)
-    for name in NAMES:
-        if name.startswith("depth."):
-            await eventually_async(
-                partial(_book_is_known, client, name), f"the book of {name} is back", MEND_LIMIT_S
-            )
-    until_us = _engine_us(exchange)
-    await _until(exchange, until_us + SETTLE_US, limit_s=60)
-    return until_us
+async def run(
+    folder: Path,
+    server: RedisServer,
+    *,
+    seed: int,
+    for_s: float,
+    rate: int,
+    with_faults: bool = True,
+    **exchange_settings: object,
+) -> Verdict:
+    """Let them go for so long, with faults by chance, and judge."""
+    async with stage(folder, server, seed=seed, rate=rate, **exchange_settings) as one:
+        if with_faults:
+            one.exchange.play_faults(random_script(seed, for_s, MARKETS))
+        await _until(one.exchange, one.since_us + int(for_s * 1e6), limit_s=10 * for_s + 60)
+        return await one.verdict()
 
 
 def _is_whole(exchange: RunningSimulator, bridge: BridgeRun) -> bool:

@@ -1,8 +1,8 @@
 """A script of faults by chance, always the same for the same seed: all that the exchange can do to
 somebody who listens.
 
-Single frames are touched only where numbers tell (trades, depth), and so are streams that are
-silent for a while only: nothing tells that one ticker less has come.
+Single frames are touched only where numbers tell (trades, depth), and so are single streams that
+are silent for a while only: nothing tells that one ticker less has come.
 """
 
 from __future__ import annotations
@@ -73,8 +73,10 @@ def _out_of_order(chance: random.Random, symbols: Sequence[str]) -> list[Command
 
 def _corrupt(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
     form = chance.choice(("garbage", "binary", "invalid_utf8", "truncated", "deep", "giant"))
-    stream = _stream(chance, symbols)
-    return [{"fault": "corrupt", "stream": stream, "form": form, "count": 1, "for_s": 3.0}]
+    command = {"fault": "corrupt", "stream": _stream(chance, symbols), "count": 1, "for_s": 3.0}
+    if form == "giant":
+        command["size"] = chance.choice((2_000_000, 5_000_000))  # the second is too much
+    return [{**command, "form": form}]
 
 
 def _stalled_stream(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
@@ -106,6 +108,12 @@ def _half_open(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
         return [{"fault": "close", "how": "silent"}]
     stall: Command = {"fault": "stall", "connection": "open", "then": "late"}
     return [{**stall, "for_s": chance.uniform(0.5, 4.0)}]  # a network that comes back
+
+
+def _stuck(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
+    """Questions are answered, and nothing public comes, for so long that ticks are missing."""
+    stall: Command = {"fault": "stall", "stream": "[!a]*", "connection": "open", "then": "lost"}
+    return [{**stall, "for_s": chance.uniform(4.5, 8.0)}]
 
 
 def _refused(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
@@ -186,6 +194,7 @@ MAKERS: Sequence[Maker] = (
     _stalled_stream,
     _closed,
     _half_open,
+    _stuck,
     _refused,
     _without_pongs,
     _slow,

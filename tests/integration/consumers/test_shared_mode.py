@@ -9,6 +9,8 @@ import redis
 
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import Bench
+from tests.support.consumer_worker import bench as running_bench
+from tests.support.redis_server import running_redis
 
 STREAM = "trade.SOL_USDC"
 
@@ -336,3 +338,38 @@ def test_a_prefix_goes_before_every_key(counting: Bench, tmp_path: Path) -> None
     assert seen(counting) == Counter(range(1, 6))
     counting.until(lambda: counting.redis.exists("mine:consumers:status"))
     assert not isinstance(counting.redis, redis.RedisCluster)
+
+
+TALLYING = """
+import time
+from consumers import Consumer
+
+class Tallying(Consumer):
+    name = "tallying"
+    streams = ("trade.*",)
+
+    def on_trade(self, delivery, results):
+        time.sleep(0.0005)
+        results.hincrby("", "sum", delivery.event.trade_id)
+        results.hincrby("", "count", 1)
+"""
+
+
+def test_a_redis_that_is_killed_and_comes_back_counts_nothing_twice(tmp_path: Path) -> None:
+    with (
+        running_redis(appendonly=True, options=("--appendfsync", "always")) as server,
+        running_bench(tmp_path, server.url) as one,
+    ):
+        (one.folder / "outside.py").write_text(TALLYING)
+        one.register(STREAM)
+        one.add(STREAM, trades(1, 2000))
+        workers = [one.start("outside:Tallying", "--lease", "1") for _ in range(2)]
+        results = f"consumers:{{{STREAM}}}:tallying"
+        one.until(lambda: one.redis.hgetall(results))
+        server.kill()
+        one.until(lambda: all("redis_away" in worker.err for worker in workers))
+        server.start()
+        one.await_group(STREAM, "tallying", last_id(2000))
+        one.until(lambda: one.redis.hget(results, "count") == "2000")
+        assert one.redis.hget(results, "sum") == str(sum(range(1, 2001)))
+        assert all(worker.err.count("redis_back") == 1 for worker in workers)

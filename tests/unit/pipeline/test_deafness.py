@@ -1,6 +1,7 @@
 """From when to when nobody was listening."""
 
 import json
+from collections.abc import Iterable, Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,7 +170,7 @@ def test_what_lags_behind_the_exchanges_clock_is_heard_from_its_own_time_on() ->
     deafness = subject()
     deafness.hear(1, 20)
     deafness.listen(2, 33)
-    deafness.first_after(deafness.ears[2], at(20))
+    deafness.heard(deafness.ears[2], ORDERS, at(20), at(33))
     assert not deafness.may_leave(1)
     deafness.hear(1, 21)
 
@@ -367,3 +368,156 @@ def test_a_stream_that_another_connection_hears_is_not_deaf_for_having_been_sile
         list(deafness.answered(connection, at(connection), at(connection)))
     deafness.ears[1].newest_us = at(8)
     assert deafness.lost(1, "connection lost") == ([], [])
+
+
+BOOK, TICKER = "bookTicker.SOL_USDC", "ticker.SOL_USDC"
+
+
+class Speaking(Subject):
+    """Two streams, told message by message."""
+
+    def listen(self, connection: int, seconds: float) -> list[Deaf]:
+        self.opened(connection, [BOOK, TICKER, ORDERS])
+        return list(self.answered(connection, at(seconds), at(seconds)))
+
+    def say(
+        self, connection: int, name: str, seconds: float, late_s: float = 0.0
+    ) -> Sequence[Deaf]:
+        ear = self.ears[connection]
+        return self.heard(ear, name, at(seconds), at(seconds + late_s)).deaf
+
+    def tick(self, connection: int, seconds: Iterable[float]) -> None:
+        for second in seconds:
+            assert not self.say(connection, TICKER, second)
+
+
+def speaking() -> Speaking:
+    deafness = Speaking()
+    assert deafness.listen(1, 0) == []
+    deafness.say(1, BOOK, 0.5)
+    return deafness
+
+
+def found(deaf: Iterable[Deaf]) -> list[tuple[str, float, float, str]]:
+    return sorted(
+        (each.stream, (each.from_us - NOW_US) / 1e6, (each.to_us - NOW_US) / 1e6, each.cause)
+        for each in deaf
+    )
+
+
+def test_a_connection_that_ticked_and_then_brought_nothing_was_deaf_to_all_of_its_streams() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 3])
+
+    assert found(deafness.say(1, BOOK, 6.5)) == [
+        (ORDERS, 2, 6.5, SILENT),
+        (BOOK, 0.5, 6.5, SILENT),
+        (TICKER, 2, 6.5, SILENT),
+    ]
+    assert not deafness.say(1, TICKER, 7)
+
+
+def test_a_connection_that_was_answered_and_brought_its_first_tick_late_was_deaf_before() -> None:
+    deafness = Speaking()
+    deafness.listen(1, 0)
+
+    assert found(deafness.say(1, TICKER, 4.5)) == [
+        (ORDERS, 0, 4.5, SILENT),
+        (BOOK, 0, 4.5, SILENT),
+        (TICKER, 0, 4.5, SILENT),
+    ]
+
+
+def test_a_pause_of_two_ticks_or_one_of_our_own_clock_or_the_exchanges_alone_is_none() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 4.9])
+    assert not deafness.say(1, TICKER, 5.9, late_s=60)  # we slept
+    assert not deafness.say(1, TICKER, 30, late_s=36)  # its clock jumped
+
+
+def test_a_connection_whose_ticks_had_ended_before_proves_nothing_by_a_pause() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1])
+    deafness.say(1, ORDERS, 4.0)
+    assert not deafness.say(1, ORDERS, 60)
+
+
+def test_with_another_connection_listening_a_stall_is_no_deafness() -> None:
+    deafness = speaking()
+    deafness.listen(2, 0.2)
+    for connection in (1, 2):
+        deafness.tick(connection, [1, 2])
+    deafness.tick(2, [3, 4, 5, 6])
+
+    assert not deafness.say(1, TICKER, 7)
+
+
+def test_a_tick_that_is_missed_where_nothing_comes_at_all_is_deafness_of_all() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 3])
+    assert deafness.doubted(1, TICKER, at(3)) == ([BOOK, TICKER, ORDERS], [])
+
+    assert found(deafness.answered(1, at(9), at(9))) == [
+        (ORDERS, 2, 9, SILENT),
+        (BOOK, 0.5, 9, SILENT),
+        (TICKER, 3, 9, SILENT),
+    ]
+
+
+def test_a_tick_that_is_missed_where_others_come_is_deafness_of_one() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 3])
+    deafness.say(1, BOOK, 5)
+
+    assert deafness.doubted(1, TICKER, at(3)) == ([TICKER], [])
+
+
+def test_what_only_the_replacement_heard_was_forgotten_by_the_one_before() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 3, 4])
+    deafness.listen(2, 4.5)
+    deafness.tick(2, [5, 6])
+    deafness.say(2, BOOK, 5.2)
+    deafness.tick(1, [5, 6])
+    assert not deafness.may_leave(1)  # it may yet come
+    deafness.tick(1, [7])
+
+    assert deafness.may_leave(1)
+    assert found(deafness.lose(1)) == [(BOOK, 0.5, 4.5, SILENT)]
+    deafness.say(2, BOOK, 8)
+    assert found(deafness.lose(2)) == []
+
+
+def test_what_spoke_again_after_another_was_heard_had_been_forgotten_until_then() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 3, 4])
+    deafness.listen(2, 4.5)
+    deafness.say(2, BOOK, 5.2)
+
+    assert found(deafness.say(1, BOOK, 6)) == [(BOOK, 0.5, 4.5, SILENT)]
+    assert found(deafness.lose(1)) == []
+
+
+def test_where_one_took_over_too_late_the_gap_begins_at_the_last_message() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 3, 4])
+    deafness.listen(2, 9)
+
+    assert found(deafness.lose(1)) == [
+        (ORDERS, 3, 9, "connection lost"),
+        (BOOK, 0.5, 9, "connection lost"),
+        (TICKER, 3, 9, "connection lost"),
+    ]
+
+
+def test_what_is_known_of_each_message_outlives_a_restart() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 3, 4])
+    deafness.listen(2, 4.5)
+    deafness.say(2, BOOK, 5.2)
+    again = Speaking()
+    state = json.loads(json.dumps(deafness.state()))
+    again.restore({str(number): ear.streams for number, ear in deafness.ears.items()}, state)
+
+    assert again.state() == deafness.state()
+    assert found(again.say(1, BOOK, 6)) == [(BOOK, 0.5, 4.5, SILENT)]
