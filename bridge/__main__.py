@@ -11,6 +11,9 @@ import sys
 # Until the imports are done Ctrl-C ends the process as it ends any other: no traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+# A hangup asks these two to read the configuration again: it waits until they can.
+if sys.argv[1:2] in (["run"], ["record"]) and hasattr(signal, "pthread_sigmask"):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
 if sys.version_info < (3, 11):  # noqa: UP036 - says so in one line instead of a traceback
     sys.stderr.write(

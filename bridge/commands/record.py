@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bridge.app import Recorder
-from bridge.commands.run import INTERRUPTED, heed, reload
+from bridge.commands.run import INTERRUPTED, heed, reload_on_hangup
 from bridge.runtime.config import load_config
 from bridge.runtime.keys import load_key, secret_texts
 from bridge.runtime.logs import setup_logs
@@ -39,7 +39,7 @@ def command(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, heed, number, signals, stop)
-        loop.add_signal_handler(signal.SIGHUP, reload, recorder, config)
+        reload_on_hangup(recorder, config)
         await recorder.run(stop)
         return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
 

@@ -72,11 +72,17 @@ async def _run(config: Config, key: AccountKey | None, path: Path | None) -> int
             redis=masked_url(url),
         )
         bridge = Bridge(config, key, url)
-        loop.add_signal_handler(signal.SIGHUP, reload, bridge, path)
+        reload_on_hangup(bridge, path)
         left = await bridge.run(stop)
     if left:
         return 1
     return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
+
+
+def reload_on_hangup(ears: Bridge | Recorder, path: Path | None) -> None:
+    """From now on SIGHUP has the configuration read again: one that came before, too."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload, ears, path)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
 
 def reload(ears: Bridge | Recorder, path: Path | None) -> None:

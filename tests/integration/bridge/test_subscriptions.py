@@ -41,6 +41,13 @@ def streams_of(bridge: BridgeRun) -> Mapping[str, Any]:
     return streams
 
 
+def holds_hangups(pid: int) -> bool:
+    """Does SIGHUP wait, or is it heard?"""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = [line for line in status.splitlines() if line.startswith(("SigBlk", "SigCgt"))]
+    return any(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1 for line in masks)
+
+
 async def grows(client: redis.Redis, stream: str, more: int = 3) -> None:
     wanted = client.xlen(stream) + more
     await eventually_async(lambda: client.xlen(stream) >= wanted, f"{stream} grows")
@@ -124,6 +131,19 @@ async def test_a_hangup_changes_streams_without_dropping_a_connection(
         )
         assert await bridge.stop() == 0
         assert '"left": 0' in bridge.log().splitlines()[-1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+async def test_a_hangup_while_the_bridge_starts_waits_for_it(
+    tmp_path: Path, redis_url: str
+) -> None:
+    async with running_simulator("--rate", "200") as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, [f"trade.{MARKET}"], exchange=urls(exchange)
+    ) as bridge:  # fmt: skip
+        await eventually_async(lambda: holds_hangups(bridge.process.pid), "the door is passed")
+        bridge.process.send_signal(signal.SIGHUP)
+        await eventually_async(lambda: "config_reloaded" in bridge.log(), "it is heard")
+        await grows(client_of(redis_url), f"trade.{MARKET}")
 
 
 async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_goes_on(
