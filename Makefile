@@ -15,6 +15,7 @@ DEMO_STAMP := $(VENV)/.installed-demo
 # Most tests wait for real processes: more of them than cores.
 PARALLEL := --numprocesses 4 --dist load --maxschedchunk 4
 CHAOS_REPORT := .pytest_cache/chaos
+CHAOS_WORKERS ?= auto
 RUFF_PATHS := benchmarks bridge consumers simulator demo docs examples tests
 
 .PHONY: help setup demo test check fix docs chaos bench lock clean up down
@@ -47,7 +48,7 @@ docs: $(STAMP) ## Write the generated documents anew
 
 chaos: $(STAMP) ## Run the tests that kill and cut off real processes
 	@rm -rf $(CHAOS_REPORT)
-	@CHAOS_REPORT=$(CHAOS_REPORT) $(BIN)/pytest -q -m chaos --numprocesses 3 --dist worksteal; code=$$?; \
+	@CHAOS_REPORT=$(CHAOS_REPORT) $(BIN)/pytest -q -m chaos --numprocesses $(CHAOS_WORKERS) --dist worksteal; code=$$?; \
 		$(BIN)/python -m tests.support.tally $(CHAOS_REPORT); exit $$code
 
 bench: $(STAMP) ## Measure the bridge beside other ways of doing the same (BENCH_ONLY=bridge, BENCH_ROUNDS=3)

@@ -5,6 +5,10 @@ from typing import Any
 import httpx
 
 
+def request(method: str, url: str, **options: Any) -> httpx.Response:
+    return httpx.request(method, url, verify=False, **options)
+
+
 def get(url: str, **options: Any) -> httpx.Response:
     return httpx.get(url, verify=False, **options)
 

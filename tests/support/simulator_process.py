@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.support import plain_http
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +69,7 @@ class RunningSimulator:
         return found
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:
-        reply = httpx.request(method, self.rest_url + path, json=body)
+        reply = plain_http.request(method, self.rest_url + path, json=body)
         assert reply.status_code == 200, reply.text
         return reply.json()
 
