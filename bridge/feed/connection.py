@@ -43,6 +43,7 @@ RUBBISH_IN_A_ROW = 1000  # a connection that brings nothing else is given up
 STRAY_ERRORS_S = 0.5  # error frames may come somewhat after the pong that was sent behind them
 TICKING = {StreamType.TICKER, StreamType.MARK_PRICE}
 PROOF_S = 3.0  # between two answers on a quiet connection where no stream ticks
+PROOF_PAUSE_US = 200_000  # between two that are asked for, since a replacement waits for them
 SETTLE_S = 1.0  # after an error frame: those that speak by then are not meant
 
 
@@ -141,6 +142,7 @@ class Connection:
         self._alone = ""  # the stream that is asked for alone just now
         self._verdict = ""  # why we ended it ourselves
         self._answers = True
+        self._proof_asked_us = 0  # when the exchange was asked last whether all is heard here
 
     @property
     def good_frames(self) -> int:
@@ -211,7 +213,10 @@ class Connection:
         """
         if self._means.hearing.may_leave(self._number):
             return True
-        self.have_answer()
+        now_us = self._means.clock_us()
+        if now_us - self._proof_asked_us >= PROOF_PAUSE_US:  # each answer has us looked at again
+            self._proof_asked_us = now_us
+            self.have_answer()
         return False
 
     async def retire(self) -> None:

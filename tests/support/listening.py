@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from tests.support.exchange_ledger import Line
+
 FOR_EVER_US = 2**62
 # What was sent so shortly before a connection's end may be lost with it: nobody can tell.
 LOST_WITH_THE_END_US = 1_500_000
@@ -60,6 +62,22 @@ class Connections:
             stretch.from_us <= end_us and stretch.to_us >= at_us - LOST_WITH_THE_END_US
             for stretch, command in self._queues
             if command["fault"] == "burst" or self._reaches(command, stretch, connection)
+        )
+
+    def may_be_overtaken(self, stream: str, line: Line) -> bool:
+        """Whether another connection, made while this frame lay in a queue, may have brought newer
+        ones of its stream before it: of states, one that comes after a newer one is dropped.
+        """
+        is_queued = any(
+            stretch.from_us <= line.at_us <= stretch.to_us and self._reaches(command, stretch, each)
+            for each in line.to
+            for stretch, command in self._queues
+        )
+        return is_queued and any(
+            line.at_us < stretch.from_us < line.at_us + LONG_QUEUE_US
+            for (connection, name), stretches in self._subscribed.items()
+            if name == stream and connection not in line.to
+            for stretch in stretches
         )
 
     def ends(self) -> list[int]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import truth
 from tests.support.blindness import Judge
-from tests.support.exchange_ledger import ExchangeLedger
+from tests.support.exchange_ledger import ExchangeLedger, Line
 from tests.support.listening import Connections, covers
 
 TRADES, DEPTH, TICKER = "trade.SOL_USDC", "depth.SOL_USDC", "ticker.SOL_USDC"
@@ -252,3 +252,24 @@ def test_listening_is_what_was_subscribed_and_not_stalled() -> None:
     assert covers(listening, at(40), at(70))
     assert not covers(listening, at(25), at(45))
     assert not covers(listening, at(10), at(15))
+
+
+def test_a_state_in_the_queue_of_a_slow_connection_may_be_overtaken_on_a_newer_one() -> None:
+    slow = {"number": 1, "command": {"fault": "slow_network", "connection": "open"}}
+    notes: list[dict[str, Any]] = [
+        {"at_us": at(0), "connection": 1, "state": "opened"},
+        {"at_us": at(0), "connection": 1, "subscribed": TICKER},
+        {"at_us": at(10), "fault": slow, "state": "began"},
+        {"at_us": at(11), "fault": slow, "state": "ended"},
+        {"at_us": at(12), "connection": 2, "state": "opened"},
+        {"at_us": at(12), "connection": 2, "subscribed": TICKER},
+    ]
+    connections = Connections(notes)
+
+    def sent(second: float, to: list[int]) -> Line:
+        return Line(at(second), to, [], ticker(second))
+
+    assert connections.may_be_overtaken(TICKER, sent(10.5, [1]))
+    assert not connections.may_be_overtaken(TICKER, sent(9, [1]))  # before it was slow
+    assert not connections.may_be_overtaken(TICKER, sent(10.5, []))  # to nobody
+    assert not connections.may_be_overtaken(TRADES, sent(10.5, [1]))  # nobody else hears it
