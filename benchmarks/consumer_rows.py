@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
@@ -27,7 +27,7 @@ from consumers.worker import Settings, run_worker
 STREAM = "trade.SOL_USDC"
 COUNT = 500  # what the kit reads at a time, too
 LIMIT_S = 60
-TIMES = 2  # as many messages as elsewhere: a worker's clean stop is in its figure, and weighs less
+TIMES = 2  # as many messages as elsewhere: these are read quickly
 
 
 @row("consumers", "loop, redis-py XREADGROUP and XACK, nothing decoded")
@@ -55,9 +55,10 @@ def _read(ground: Ground, how: str) -> Sample:
     with ground.redis() as client:
         client.hset("bridge:streams", STREAM, "{}")
         random = Random(1)
-        for first in range(0, messages, COUNT):
+        # more than is counted: the clock stops when the first of those is handed out
+        for first in range(0, messages + COUNT, COUNT):
             with client.pipeline(transaction=False) as pipeline:
-                for number in range(first, min(messages, first + COUNT)):
+                for number in range(first, first + COUNT):
                     at = f"{1_788_367_440_000 + number}-{number * 10}"
                     pipeline.xadd(STREAM, _trade(number, random), id=at)
                 pipeline.execute()
@@ -96,46 +97,49 @@ def _trade(number: int, random: Random) -> dict[str, str]:
 
 
 class _Clock:
-    """From the first message's arrival to the last acknowledgement, and the kit's clean stop."""
+    """From the first message's arrival to that of the first which is not counted: those before it
+    are read, handled and, but for what is under way just then, acknowledged.
+    """
 
-    def __init__(self) -> None:
-        self.begun: tuple[float, float] | None = None
+    def __init__(self, messages: int) -> None:
+        self._messages = messages
+        self._seen = 0
+        self._begun = (0.0, 0.0)
+        self._ended = (0.0, 0.0)
 
-    def begin(self) -> None:
-        if self.begun is None:
-            self.begun = (time.monotonic(), time.process_time())
+    def note(self, messages: int) -> bool:
+        """So many more arrived. Is it over?"""
+        if not self._seen:
+            self._begun = (time.monotonic(), time.process_time())
+        self._seen += messages
+        if self._seen <= self._messages:
+            return False
+        self._ended = (time.monotonic(), time.process_time())
+        return True
 
     def report(self) -> str:
-        assert self.begun is not None
-        seconds, cpu = time.monotonic() - self.begun[0], time.process_time() - self.begun[1]
+        seconds, cpu = (end - begin for begin, end in zip(self._begun, self._ended, strict=True))
         return json.dumps({"seconds": seconds, "cpu_s": cpu, "rss_mb": rss_mb(os.getpid())})
 
 
-async def _bare(url: str, messages: int, clock: _Clock) -> None:
+async def _bare(url: str, clock: _Clock) -> None:
     redis: Redis
     async with connect(url, name="bare", decode_responses=True) as redis:
         await redis.xgroup_create(STREAM, "bare", "0")
-        read = 0
-        while read < messages:
+        while True:
             found: Any = await redis.xreadgroup("bare", "one", {STREAM: ">"}, count=COUNT)
-            clock.begin()
             for _, entries in found:
+                if clock.note(len(entries)):
+                    return
                 await redis.xack(STREAM, "bare", *[entry_id for entry_id, _ in entries])
-                read += len(entries)
 
 
-def _kit(how: str) -> Callable[[str, int, _Clock], Awaitable[None]]:
-    async def run(url: str, messages: int, clock: _Clock) -> None:
+def _kit(how: str) -> Callable[[str, _Clock], Coroutine[Any, Any, None]]:
+    async def run(url: str, clock: _Clock) -> None:
         os.environ["BRIDGE_REDIS__URL"] = url
-        stop, seen = Stop(), 0
 
         def note(entries: int) -> None:
-            nonlocal seen
-            clock.begin()
-            seen += entries
-            if seen >= messages:
-                stop.set()  # the batch in hand is finished and acknowledged
-            if seen > messages:
+            if clock.note(entries):
                 raise StopWorker
 
         kind: type[Consumer]
@@ -152,16 +156,16 @@ def _kit(how: str) -> Callable[[str, int, _Clock], Awaitable[None]]:
                 note(1)
 
         settings = Settings(kind=kind, group="kit", name="one", patterns=kind.streams, start="0-0")
-        await run_worker(settings, load_config(None), stop)
+        await run_worker(settings, load_config(None), Stop())
 
     return run
 
 
 def main() -> None:
     how, url, messages = sys.argv[1:]
-    clock = _Clock()
+    clock = _Clock(int(messages))
     work = _bare if how == "bare" else _kit(how)
-    asyncio.run(work(url, int(messages), clock))  # type: ignore[arg-type]
+    asyncio.run(work(url, clock))
     sys.stdout.write(clock.report() + "\n")
 
 
