@@ -24,7 +24,7 @@ from simulator.faults.director import Director
 from simulator.faults.running import Running
 from simulator.hub import Hub
 from simulator.session import Session, Topic, stream_error
-from simulator.transport import abort, until_gone
+from simulator.transport import LOOK_EVERY_S, abort, until_gone
 
 log = logging.getLogger("simulator")
 CLOSE_LIMIT_S = 0.5
@@ -194,10 +194,19 @@ async def _write(socket: web.WebSocketResponse, client: Client) -> None:
                     return
                 kind = WSMsgType.BINARY if isinstance(frame, Binary) else WSMsgType.TEXT
                 await socket.send_frame(frame, kind)
-                if (speed := client.line.bytes_per_s) is not None:
-                    await asyncio.sleep(len(frame) / speed)
+                await _carry(client, len(frame))
     except ConnectionError:
         return  # the reader sees the end of the connection too, and ends the conversation
+
+
+async def _carry(client: Client, size: int) -> None:
+    """Wait as long as a slow line takes for so many bytes, or until it is slow no more."""
+    begun_s = time.monotonic()
+    while (speed := client.line.bytes_per_s) is not None:
+        left_s = size / speed - (time.monotonic() - begun_s)
+        if left_s <= 0:
+            return
+        await asyncio.sleep(min(left_s, LOOK_EVERY_S))
 
 
 async def _keep_alive(

@@ -103,7 +103,8 @@ class Connections:
         for stretch, command in self._stalls:
             reached = self._reaches(command, stretch, connection)
             if reached and fnmatchcase(stream, command.get("stream", "*")):
-                stalls.append(stretch)
+                # what was sent just before may have been under way: a bridge does not claim it
+                stalls.append(Stretch(stretch.from_us - LOST_WITH_THE_END_US, stretch.to_us))
         return sorted(stalls)
 
     def _reaches(self, command: Mapping[str, Any], stretch: Stretch, connection: int) -> bool:

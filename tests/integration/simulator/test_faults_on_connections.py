@@ -124,6 +124,16 @@ async def test_a_slow_network_lets_frames_wait(sim: RunningSimulator, listener: 
     await listener.next()
 
 
+async def test_a_network_that_is_slow_no_more_carries_at_once_what_would_have_taken_hours(
+    sim: RunningSimulator, listener: Listener
+) -> None:
+    number = sim.fault("slow_network", connection="open", bytes_per_s=1)
+    await eventually_async(lambda: sim.connections()[-1]["waiting"] > 20, "frames wait")
+    sim.end_fault(number)
+    for _ in range(20):
+        await listener.next()
+
+
 async def test_an_error_frame_comes_unasked(sim: RunningSimulator, listener: Listener) -> None:
     sim.fault("error", code=4007, message="Odd")
     error = await listener.until(lambda frame: "error" in frame)

@@ -247,7 +247,7 @@ def test_listening_is_what_was_subscribed_and_not_stalled() -> None:
         ]
     )
     listening = connections.listening(TICKER)
-    assert listening == [(at(20), at(30)), (at(38), at(70)), (at(76), at(78.5))]
+    assert listening == [(at(20), at(28.5)), (at(38), at(70)), (at(76), at(78.5))]
     assert connections.listening(TRADES) == []
     assert covers(listening, at(40), at(70))
     assert not covers(listening, at(25), at(45))
