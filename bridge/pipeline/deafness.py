@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bridge.pipeline.ear import (
+    PAUSE_US,
     RHYTHMIC,
     SKEW_US,
-    STALL_US,
     TICK_US,
     TICKING,
     UNSURE_US,
@@ -30,12 +30,13 @@ from bridge.pipeline.ear import (
     certain_us,
 )
 
-LIVE_US = 3_000_000  # a connection that brought something so lately tells how late messages are
+LIVE_US = TICK_US + UNSURE_US  # a connection that ticked so lately tells how late messages are
 LAG_US = 60_000_000  # messages are believed to lag so far behind the exchange's clock
 NOT_RUNNING = "bridge was not running"
 UNSUBSCRIBED = "unsubscribed"
 SILENT = "silent"
-_OF_AN_EAR = ("newest_us", "answered_us", "spoken_us", "received_us", "first_us")  # in `state`
+# in `state`, in this order
+_OF_AN_EAR = ("newest_us", "answered_us", "spoken_us", "ticked_at_us", "first_us", "ticked_us")
 
 
 class Deaf(NamedTuple):
@@ -130,8 +131,7 @@ class Deafness:
                 self._since.setdefault(name, _Since(ear.newest_us - UNSURE_US, cause))
             heard = ear.stretch(name)
             if heard is not None and 0 < self._missed_us(ear, name) <= heard.to_us:
-                heard = Stretch(heard.from_us, max(heard.from_us, heard.spoken_us), heard.spoken_us)
-                found += self._left(name, heard, SILENT)
+                found += self._left(name, heard.until(heard.spoken_us), SILENT)
             else:
                 found += self._left(name, heard, cause)
         return Found([name for name in ear.streams if not self._listeners(name)], found)
@@ -139,18 +139,20 @@ class Deafness:
     def heard(self, ear: Ear, name: str, event_us: int, received_us: int) -> Found:
         """A message of that time: what it shows that this connection has not heard before."""
         found = NOTHING
-        if event_us > ear.newest_us + STALL_US and ear.stood_still(event_us, received_us):
-            found = self._hear_anew(ear, list(ear.streams), event_us)
+        if event_us > ear.newest_us + PAUSE_US and ear.stood_still(event_us, received_us):
+            found = self._hear_anew(ear, list(ear.streams), event_us, ear.ticked_us)
         elif (
             self.overlaps
             and event_us > ear.spoken_us.get(name, event_us) + SKEW_US
             and 0 < self._missed_us(ear, name) < event_us
         ):
-            found = self._hear_anew(ear, [name], event_us)
+            found = self._hear_anew(ear, [name], event_us, event_us)
         if event_us > ear.newest_us:
-            ear.newest_us, ear.received_us = event_us, received_us
+            ear.newest_us = event_us
             if ear.is_fresh:
                 self._first_after(ear, event_us)
+        if name.startswith(TICKING) and event_us > ear.ticked_us:
+            ear.ticked_us, ear.ticked_at_us = event_us, received_us
         ear.spoken_us[name] = event_us
         ear.first_us.setdefault(name, event_us)
         return found
@@ -162,15 +164,10 @@ class Deafness:
         ear = self.ears.get(connection)
         if ear is None:
             return
-        begun_us, proven_us = at_us, at_us
-        if tick_us := self._newest_tick_us(received_us):
-            # messages may lag behind the exchange's clock: this is where they are just now
-            begun_us = min(at_us, tick_us + TICK_US + UNSURE_US)
-            proven_us = min(at_us, tick_us)
         ear.answers += 1
-        if not ear.newest_us:
-            ear.received_us = received_us
         if not ear.ticks():  # where it ticks, a server may answer and be stuck
+            # messages may lag behind the exchange's clock: ticks tell where they are just now
+            proven_us = min(at_us, self._newest_tick_us(received_us) or at_us)
             ear.answered_us = max(ear.answered_us, proven_us, self._reached_us(connection, ear))
         for name, since_us in ear.streams.items():
             if since_us:
@@ -178,7 +175,9 @@ class Deafness:
             ear.is_fresh = True
             ear.beside = {number: other.answers for number, other in self.ears.items()}
             ear.first_us.pop(name, None)
-            ear.streams[name] = begun_us
+            ear.streams[name] = at_us
+            if name.startswith(TICKING) and not ear.ticked_us:
+                ear.ticked_us, ear.ticked_at_us = at_us, received_us
             yield from self._listened_to(name, at_us)
 
     def may_leave(self, connection: int) -> bool:
@@ -237,8 +236,8 @@ class Deafness:
         return {
             "ears": {
                 str(number): [
-                    ear.newest_us, ear.answered_us, _rhythmic(ear.spoken_us), ear.received_us,
-                    _rhythmic(ear.first_us),
+                    ear.newest_us, ear.answered_us, _rhythmic(ear.spoken_us), ear.ticked_at_us,
+                    _rhythmic(ear.first_us), ear.ticked_us,
                 ]
                 for number, ear in self.ears.items()
             },
@@ -307,7 +306,7 @@ class Deafness:
             (
                 ear.newest_us
                 for ear in self.ears.values()
-                if received_us - ear.received_us <= LIVE_US and ear.ticks()
+                if received_us - ear.ticked_at_us <= LIVE_US and ear.ticks()
             ),
             default=0,
         )
@@ -322,16 +321,14 @@ class Deafness:
         missed_us = [ear.missed(name, other) for other in self._listeners(name, beside=ear)]
         return min(filter(None, missed_us), default=0)
 
-    def _hear_anew(self, ear: Ear, names: Sequence[str], event_us: int) -> Found:
-        """Of these streams nothing was heard for a while, until now."""
+    def _hear_anew(self, ear: Ear, names: Sequence[str], event_us: int, until_us: int) -> Found:
+        """Of these streams nothing was heard for a while, since then at the latest, until now."""
         heard = {name: known for name in names if (known := ear.stretch(name))}
         found: list[Deaf] = []
         for name, known in heard.items():
-            if self._missed_us(ear, name):
-                until_us = max(known.from_us, known.spoken_us)
-                known = Stretch(known.from_us, min(known.to_us, until_us), known.spoken_us)
+            last_us = known.spoken_us if self._missed_us(ear, name) else until_us
             ear.streams[name] = 0
-            found += self._left(name, known, SILENT)
+            found += self._left(name, known.until(last_us), SILENT)
             ear.first_us.pop(name, None)
             ear.streams[name] = event_us
             found += self._listened_to(name, event_us)
@@ -352,6 +349,7 @@ class Deafness:
         ear.is_fresh = False
         begun_us = max(ear.streams.values(), default=0)
         if 0 < begun_us - event_us <= LAG_US:
+            ear.ticked_us = min(ear.ticked_us, event_us)
             for name, since_us in ear.streams.items():
                 if since_us == begun_us:
                     ear.streams[name] = event_us

@@ -7,12 +7,14 @@ from bridge.pipeline.items import Twins
 
 UNSURE_US = 1_000_000  # what may have been under way when a connection broke
 TICK_US = 1_000_000
-STALL_US = 3 * TICK_US
+STALL_US = 3 * TICK_US  # so long without a tick, and for the last two nothing else either
+PAUSE_US = 2 * TICK_US
+LATELY_US = 10_000_000  # ticks that ended longer ago tell nothing
 TICKING = ("ticker.", "markPrice.")
 RHYTHMIC = (*TICKING, "bookTicker.", "kline.", "openInterest.")  # their silence would be found
 # The same message may have two times over two connections; samples are taken at their own moments.
 SKEW_US = 300_000
-_SKEW_US = {"ticker": 1_500_000, "openInterest": 90_000_000}
+_SAMPLE_SKEW_US = {"ticker": 1_500_000, "openInterest": 90_000_000}
 
 
 class Stretch(NamedTuple):
@@ -22,20 +24,26 @@ class Stretch(NamedTuple):
     to_us: int
     spoken_us: int = 0
 
+    def until(self, us: int) -> "Stretch":
+        """What of it lies before that."""
+        return self._replace(to_us=min(self.to_us, max(self.from_us, us)))
+
 
 @dataclass(slots=True)
 class Ear:
     """What only makes sense within one connection. Times are µs.
 
     `streams` says for each since when it is listened to (0: not answered yet); `newest_us` is the
-    exchange's newest time heard on it, received at `received_us` (our clock; before anything is
-    heard: when it was answered), `answered_us` when it last answered a question.
+    exchange's newest time heard on it, `answered_us` when it last answered a question. `ticked_us`
+    is the newest tick, received at `ticked_at_us` (our clock); before any, since when it is waited
+    for.
     """
 
     streams: dict[str, int] = field(default_factory=dict)
     twins: Twins = field(default_factory=Twins)
     newest_us: int = 0
-    received_us: int = 0
+    ticked_us: int = 0
+    ticked_at_us: int = 0
     answered_us: int = 0
     is_fresh: bool = False  # answered, and nothing was heard since
     is_leaving: bool = False  # its end is decided, so others cannot rest on it
@@ -69,17 +77,16 @@ class Ear:
 
     def stood_still(self, event_us: int, received_us: int) -> bool:
         """Does a message with this time show that the connection, on which something ticks, brought
-        nothing for so long that ticks are missing, by the exchange's clock and by ours?
+        nothing for so long that ticks are missing, by the exchange's clock and by ours? A frame
+        that was late and slipped through in the middle does not hide that.
         """
-        last_us = self.newest_us or max(self.streams.values(), default=0)
-        if not last_us or event_us - last_us <= STALL_US:
-            return False
-        ticked_us = last_us - TICK_US - UNSURE_US
-        return received_us - self.received_us > STALL_US - UNSURE_US and any(
-            since_us
-            and name.startswith(TICKING)
-            and max(since_us, self.spoken_us.get(name, 0)) >= ticked_us
-            for name, since_us in self.streams.items()
+        last_us = max(self.newest_us, *self.streams.values())
+        return (
+            event_us - last_us > PAUSE_US
+            and event_us - self.ticked_us > STALL_US
+            and received_us - self.ticked_at_us > STALL_US - UNSURE_US
+            and self.ticks()
+            and last_us - self.ticked_us <= LATELY_US
         )
 
     def stands_still(self, since_us: int) -> bool:
@@ -90,11 +97,9 @@ class Ear:
         """When another heard something of this stream that should have come here, too, behind the
         last that did; 0: it did not.
         """
-        if not name.startswith(RHYTHMIC) or not self.spoken_us.get(name):
-            return 0
-        skew_us = _SKEW_US.get(name.partition(".")[0], SKEW_US)
-        first_us = other.first_us.get(name, 0)
-        return first_us if first_us > self.spoken_us[name] + skew_us else 0
+        spoken_us, first_us = self.spoken_us.get(name), other.first_us.get(name, 0)
+        skew_us = _SAMPLE_SKEW_US.get(name.partition(".")[0], SKEW_US)
+        return first_us if spoken_us and first_us > spoken_us + skew_us else 0
 
 
 def certain_us(name: str, said_us: int, until_us: int) -> int:

@@ -25,7 +25,6 @@ TICKS = ("ticker.", "markPrice.")  # these may be doubted when they are late, an
 EVENTS = ("account.", "liquidation")  # of the others, an older one after a newer one is dropped
 PAGE = 2000
 EDGE_US = 500_000
-STALL_US = 3_000_000
 # How long a stream that the exchange forgot may stay dead, with `silence_s: 9`: a tick is looked
 # into after 3 s and held for silent after another 3; a book within 27 s and two looks at REST; a
 # trade stream after ten times its longest silence, and stalls here last 4 s. To that comes what
@@ -199,8 +198,6 @@ class Judge:
             if not there[event_us] and not any(
                 a <= line.at_us and event_us <= b for a, b, _ in deaf
             ):
-                if line.touched and _is_beside(event_us, deaf):
-                    continue
                 is_state = not stream.startswith(EVENTS)
                 if is_state and self._connections.may_be_overtaken(stream, line):
                     continue
@@ -302,17 +299,6 @@ def truth_of_history(data: Mapping[str, Any], fields: Mapping[str, str]) -> str:
         if _trimmed(fields[name]) != value:
             return f"{name} is {fields[name]}, the trade's is {value}: {data}"
     return ""
-
-
-def _is_beside(event_us: int, deaf: Sequence[tuple[int, int, str]]) -> bool:
-    """Whether a frame that was kept back lies within three seconds of an interval in which nothing
-    came: where a frame slips through in the middle of that, a rest so short cannot be told.
-    """
-    return any(
-        from_us - STALL_US <= event_us <= to_us + STALL_US
-        for from_us, to_us, cause in deaf
-        if cause == "silent"
-    )
 
 
 def _any_between(sorted_us: Sequence[int], from_us: int, to_us: int) -> bool:

@@ -26,7 +26,7 @@ class Subject(Deafness):
         return list(self.answered(connection, at(seconds), at(seconds)))
 
     def hear(self, connection: int, seconds: float) -> None:
-        self.ears[connection].newest_us = self.ears[connection].received_us = at(seconds)
+        self.ears[connection].newest_us = at(seconds)
 
     def lose(self, connection: int) -> list[Deaf]:
         return self.lost(connection, "connection lost")[1]
@@ -131,7 +131,7 @@ def test_an_answer_proves_no_more_than_the_messages_of_other_connections() -> No
     deafness.listen(2, 0)
     deafness.ears[2].streams = {"ticker.SOL_USDC": NOW_US}
     deafness.hear(2, 90)  # the exchange's messages are ten seconds behind its clock
-    deafness.ears[2].received_us = at(100)
+    deafness.ears[2].ticked_at_us = at(100)
     list(deafness.answered(1, at(100), at(100)))
     deafness.lose(1)
 
@@ -345,7 +345,7 @@ def test_a_stream_that_was_silent_when_its_connection_broke_is_deaf_from_its_las
     deafness.opened(1, names)
     list(deafness.answered(1, at(0), at(0)))
     deafness.spoken_us["bookTicker.SOL_USDC"] = at(3)
-    deafness.ears[1].newest_us = deafness.ears[1].received_us = at(8)  # others go on
+    deafness.ears[1].newest_us = at(8)  # others go on
     restored = Deafness()
     since = {"1": dict(deafness.ears[1].streams)}
     restored.restore(since, json.loads(json.dumps(deafness.state())))
@@ -438,8 +438,39 @@ def test_a_pause_of_two_ticks_or_one_of_our_own_clock_or_the_exchanges_alone_is_
 def test_a_connection_whose_ticks_had_ended_before_proves_nothing_by_a_pause() -> None:
     deafness = speaking()
     deafness.tick(1, [1])
-    deafness.say(1, ORDERS, 4.0)
+    deafness.say(1, ORDERS, 12)
     assert not deafness.say(1, ORDERS, 60)
+
+
+def test_a_late_message_that_slips_through_does_not_hide_a_stall() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 3])
+    assert not deafness.say(1, BOOK, 4.9, late_s=2)
+
+    assert found(deafness.say(1, BOOK, 7.6)) == [
+        (ORDERS, 3, 7.6, SILENT),
+        (BOOK, 3, 7.6, SILENT),
+        (TICKER, 3, 7.6, SILENT),
+    ]
+
+
+def test_a_tick_that_is_missing_where_others_flow_tells_nothing_of_those() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2])
+    for half_seconds in range(5, 18):
+        assert not deafness.say(1, BOOK, half_seconds / 2)
+
+
+def test_a_stuck_connection_does_not_say_when_its_replacement_began_to_listen() -> None:
+    deafness = speaking()
+    deafness.tick(1, range(1, 8))
+    deafness.listen(2, 9.8)
+
+    assert found(deafness.lose(1)) == [
+        (ORDERS, 6, 9.8, "connection lost"),
+        (BOOK, 0.5, 9.8, "connection lost"),
+        (TICKER, 6, 9.8, "connection lost"),
+    ]
 
 
 def test_with_another_connection_listening_a_stall_is_no_deafness() -> None:
