@@ -6,7 +6,8 @@ everything up to the exchange's own newest time on it, or up to its last answer 
 ours, less what may have been under way: never more, since frames stuck in the network when a
 connection breaks are lost inside that time. So a connection that took over counts from when it was
 answered, and what lies between the claim of the one before and that moment is deafness, even where
-both were open at the time.
+both were open at the time. Where something ticks on it, it counts from its first message behind
+that answer: a server may answer and be stuck.
 
 The exchange may have forgotten one subscription while the connection went on. Where a stream's own
 rhythm would have told that in time, deafness therefore begins at its last message: nothing of it
@@ -31,12 +32,14 @@ from bridge.pipeline.ear import (
 )
 
 LIVE_US = TICK_US + UNSURE_US  # a connection that ticked so lately tells how late messages are
-LAG_US = 60_000_000  # messages are believed to lag so far behind the exchange's clock
 NOT_RUNNING = "bridge was not running"
 UNSUBSCRIBED = "unsubscribed"
 SILENT = "silent"
 # in `state`, in this order
-_OF_AN_EAR = ("newest_us", "answered_us", "spoken_us", "ticked_at_us", "first_us", "ticked_us")
+_OF_AN_EAR = (
+    "newest_us", "answered_us", "spoken_us", "ticked_at_us", "first_us", "ticked_us", "streams",
+    "begins",
+)  # fmt: skip
 
 
 class Deaf(NamedTuple):
@@ -99,6 +102,7 @@ class Deafness:
         gone = [name for name in ear.streams if name not in set(streams)]
         left = {name: ear.stretch(name) for name in gone}
         ear.streams = {name: ear.streams.get(name, 0) for name in streams}
+        ear.begins = [name for name in ear.begins if name in ear.streams]
         self._note_overlaps()
         found = [deaf for name in gone for deaf in self._left(name, left[name], UNSUBSCRIBED)]
         return Found([name for name in gone if not self._listeners(name)], found)
@@ -149,8 +153,9 @@ class Deafness:
             found = self._hear_anew(ear, [name], event_us, event_us)
         if event_us > ear.newest_us:
             ear.newest_us = event_us
-            if ear.is_fresh:
-                self._first_after(ear, event_us)
+            if ear.begins:
+                names, ear.begins = ear.begins, []
+                found = Found(found.unheard, [*found.deaf, *self._begin(ear, names, event_us)])
         if name.startswith(TICKING) and event_us > ear.ticked_us:
             ear.ticked_us, ear.ticked_at_us = event_us, received_us
         ear.spoken_us[name] = event_us
@@ -165,20 +170,24 @@ class Deafness:
         if ear is None:
             return
         ear.answers += 1
-        if not ear.ticks():  # where it ticks, a server may answer and be stuck
-            # messages may lag behind the exchange's clock: ticks tell where they are just now
-            proven_us = min(at_us, self._newest_tick_us(received_us) or at_us)
-            ear.answered_us = max(ear.answered_us, proven_us, self._reached_us(connection, ear))
-        for name, since_us in ear.streams.items():
-            if since_us:
-                continue
-            ear.is_fresh = True
-            ear.beside = {number: other.answers for number, other in self.ears.items()}
-            ear.first_us.pop(name, None)
-            ear.streams[name] = at_us
-            if name.startswith(TICKING) and not ear.ticked_us:
+        new = [name for name, since_us in ear.streams.items() if not since_us]
+        if ear.ticks():
+            ear.begins = new
+            if not ear.ticked_us:
                 ear.ticked_us, ear.ticked_at_us = at_us, received_us
-            yield from self._listened_to(name, at_us)
+            return
+        # messages may lag behind the exchange's clock: ticks tell where they are just now
+        proven_us = min(at_us, self._newest_tick_us(received_us) or at_us)
+        ear.answered_us = max(ear.answered_us, proven_us, self._reached_us(connection, ear))
+        yield from self._begin(ear, new, at_us)
+
+    def unanswered(self, connection: int) -> Sequence[str]:
+        """The streams of a connection that the next answer is about."""
+        ear = self.ears.get(connection)
+        if ear is None:
+            return ()
+        return [name for name, since_us in ear.streams.items()
+                if not since_us and name not in ear.begins]  # fmt: skip
 
     def may_leave(self, connection: int) -> bool:
         """Would the end of this connection leave no deafness that time could still disprove, those
@@ -237,7 +246,7 @@ class Deafness:
             "ears": {
                 str(number): [
                     ear.newest_us, ear.answered_us, _rhythmic(ear.spoken_us), ear.ticked_at_us,
-                    _rhythmic(ear.first_us), ear.ticked_us,
+                    _rhythmic(ear.first_us), ear.ticked_us, ear.streams, ear.begins,
                 ]
                 for number, ear in self.ears.items()
             },
@@ -329,10 +338,17 @@ class Deafness:
             last_us = known.spoken_us if self._missed_us(ear, name) else until_us
             ear.streams[name] = 0
             found += self._left(name, known.until(last_us), SILENT)
-            ear.first_us.pop(name, None)
-            ear.streams[name] = event_us
-            found += self._listened_to(name, event_us)
+        found += self._begin(ear, list(heard), event_us)
         return Found([name for name in heard if not self._listeners(name, beside=ear)], found)
+
+    def _begin(self, ear: Ear, names: Sequence[str], at_us: int) -> Iterator[Deaf]:
+        """These streams are listened to on a connection from now on."""
+        if names:
+            ear.beside = {number: other.answers for number, other in self.ears.items()}
+        for name in names:
+            ear.first_us.pop(name, None)
+            ear.streams[name] = at_us
+            yield from self._listened_to(name, at_us)
 
     def _listened_to(self, name: str, at_us: int) -> Iterator[Deaf]:
         """Somebody listens from now on: where nobody did, that was deafness."""
@@ -341,18 +357,6 @@ class Deafness:
         if since is not None:
             self._until[name] = at_us
             yield Deaf(name, _before(since.heard_us, at_us), at_us, since.cause)
-
-    def _first_after(self, ear: Ear, event_us: int) -> None:
-        """The first message behind an answer: its streams are heard from that time on, should the
-        exchange's messages lag behind its clock.
-        """
-        ear.is_fresh = False
-        begun_us = max(ear.streams.values(), default=0)
-        if 0 < begun_us - event_us <= LAG_US:
-            ear.ticked_us = min(ear.ticked_us, event_us)
-            for name, since_us in ear.streams.items():
-                if since_us == begun_us:
-                    ear.streams[name] = event_us
 
     def _covered_us(
         self, name: str, until_us: Callable[[Ear, str], int] = Ear.heard_until_us

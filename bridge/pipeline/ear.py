@@ -45,7 +45,7 @@ class Ear:
     ticked_us: int = 0
     ticked_at_us: int = 0
     answered_us: int = 0
-    is_fresh: bool = False  # answered, and nothing was heard since
+    begins: list[str] = field(default_factory=list)  # streams listened to from the next message on
     is_leaving: bool = False  # its end is decided, so others cannot rest on it
     answers: int = 0
     beside: dict[int, int] = field(default_factory=dict)  # the others' answers when it began
@@ -82,7 +82,8 @@ class Ear:
         """
         last_us = max(self.newest_us, *self.streams.values())
         return (
-            event_us - last_us > PAUSE_US
+            self.ticked_us > 0
+            and event_us - last_us > PAUSE_US
             and event_us - self.ticked_us > STALL_US
             and received_us - self.ticked_at_us > STALL_US - UNSURE_US
             and self.ticks()

@@ -185,10 +185,9 @@ class Intake:
 
     def answered(self, connection: int, at_us: int, received_us: int, offset: int) -> None:
         """The exchange has answered on a connection, at `at_us` by its own clock: it has the
-        subscriptions, which are listened to from now on.
+        subscriptions.
         """
-        ear = self.deafness.ears.get(connection)
-        new = [name for name, since_us in ear.streams.items() if not since_us] if ear else ()
+        new = self.deafness.unanswered(connection)
         self._mark(self.deafness.answered(connection, at_us, received_us), received_us, offset)
         for name in new:
             if name in self._books:

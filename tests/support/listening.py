@@ -15,6 +15,7 @@ LOST_WITH_THE_END_US = 1_500_000
 # What lies in a queue for longer: while the network is slow or stands still, or a flood comes.
 LONG_QUEUES = ("slow_network", "stall", "burst")
 LONG_QUEUE_US = 10_000_000
+QUEUE_US = 100_000  # what a busy bridge has not read yet of one connection when it reads another
 OVER = ("ended", "close", "eof", "reset", "silent")
 
 
@@ -65,7 +66,7 @@ class Connections:
         )
 
     def may_be_overtaken(self, stream: str, line: Line) -> bool:
-        """Whether another connection, made while this frame lay in a queue, may have brought newer
+        """Whether another connection, made while this frame was on its way, may have brought newer
         ones of its stream before it: of states, one that comes after a newer one is dropped.
         """
         is_queued = any(
@@ -73,8 +74,9 @@ class Connections:
             for each in line.to
             for stretch, command in self._queues
         )
-        return is_queued and any(
-            line.at_us < stretch.from_us < line.at_us + LONG_QUEUE_US
+        queue_us = LONG_QUEUE_US if is_queued else QUEUE_US
+        return bool(line.to) and any(
+            line.at_us < stretch.from_us < line.at_us + queue_us
             for (connection, name), stretches in self._subscribed.items()
             if name == stream and connection not in line.to
             for stretch in stretches

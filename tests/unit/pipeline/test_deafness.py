@@ -167,10 +167,10 @@ def test_of_two_that_rest_on_each_other_only_one_may_leave() -> None:
 
 
 def test_what_lags_behind_the_exchanges_clock_is_heard_from_its_own_time_on() -> None:
-    deafness = subject()
+    deafness = speaking()
     deafness.hear(1, 20)
     deafness.listen(2, 33)
-    deafness.heard(deafness.ears[2], ORDERS, at(20), at(33))
+    deafness.say(2, ORDERS, 20, late_s=13)
     assert not deafness.may_leave(1)
     deafness.hear(1, 21)
 
@@ -380,6 +380,10 @@ class Speaking(Subject):
         self.opened(connection, [BOOK, TICKER, ORDERS])
         return list(self.answered(connection, at(seconds), at(seconds)))
 
+    def begin(self, connection: int, seconds: float) -> None:
+        self.listen(connection, seconds)
+        self.say(connection, ORDERS, seconds)
+
     def say(
         self, connection: int, name: str, seconds: float, late_s: float = 0.0
     ) -> Sequence[Deaf]:
@@ -417,15 +421,13 @@ def test_a_connection_that_ticked_and_then_brought_nothing_was_deaf_to_all_of_it
     assert not deafness.say(1, TICKER, 7)
 
 
-def test_a_connection_that_was_answered_and_brought_its_first_tick_late_was_deaf_before() -> None:
+def test_where_something_ticks_an_answer_alone_is_no_proof_of_listening() -> None:
     deafness = Speaking()
     deafness.listen(1, 0)
+    assert not list(deafness.resume({BOOK: at(-5)}))
+    deafness.listen(1, 1)
 
-    assert found(deafness.say(1, TICKER, 4.5)) == [
-        (ORDERS, 0, 4.5, SILENT),
-        (BOOK, 0, 4.5, SILENT),
-        (TICKER, 0, 4.5, SILENT),
-    ]
+    assert found(deafness.say(1, TICKER, 4.5)) == [(BOOK, -5, 4.5, NOT_RUNNING)]
 
 
 def test_a_pause_of_two_ticks_or_one_of_our_own_clock_or_the_exchanges_alone_is_none() -> None:
@@ -464,7 +466,7 @@ def test_a_tick_that_is_missing_where_others_flow_tells_nothing_of_those() -> No
 def test_a_stuck_connection_does_not_say_when_its_replacement_began_to_listen() -> None:
     deafness = speaking()
     deafness.tick(1, range(1, 8))
-    deafness.listen(2, 9.8)
+    deafness.begin(2, 9.8)
 
     assert found(deafness.lose(1)) == [
         (ORDERS, 6, 9.8, "connection lost"),
@@ -488,10 +490,11 @@ def test_a_tick_that_is_missed_where_nothing_comes_at_all_is_deafness_of_all() -
     deafness.tick(1, [1, 2, 3])
     assert deafness.doubted(1, TICKER, at(3)) == ([BOOK, TICKER, ORDERS], [])
 
-    assert found(deafness.answered(1, at(9), at(9))) == [
-        (ORDERS, 2, 9, SILENT),
-        (BOOK, 0.5, 9, SILENT),
-        (TICKER, 3, 9, SILENT),
+    assert not list(deafness.answered(1, at(9), at(9)))  # and is stuck
+    assert found(deafness.say(1, BOOK, 9.2)) == [
+        (ORDERS, 2, 9.2, SILENT),
+        (BOOK, 0.5, 9.2, SILENT),
+        (TICKER, 3, 9.2, SILENT),
     ]
 
 
@@ -506,7 +509,7 @@ def test_a_tick_that_is_missed_where_others_come_is_deafness_of_one() -> None:
 def test_what_only_the_replacement_heard_was_forgotten_by_the_one_before() -> None:
     deafness = speaking()
     deafness.tick(1, [1, 2, 3, 4])
-    deafness.listen(2, 4.5)
+    deafness.begin(2, 4.5)
     deafness.tick(2, [5, 6])
     deafness.say(2, BOOK, 5.2)
     deafness.tick(1, [5, 6])
@@ -522,7 +525,7 @@ def test_what_only_the_replacement_heard_was_forgotten_by_the_one_before() -> No
 def test_what_spoke_again_after_another_was_heard_had_been_forgotten_until_then() -> None:
     deafness = speaking()
     deafness.tick(1, [1, 2, 3, 4])
-    deafness.listen(2, 4.5)
+    deafness.begin(2, 4.5)
     deafness.say(2, BOOK, 5.2)
 
     assert found(deafness.say(1, BOOK, 6)) == [(BOOK, 0.5, 4.5, SILENT)]
@@ -532,7 +535,7 @@ def test_what_spoke_again_after_another_was_heard_had_been_forgotten_until_then(
 def test_where_one_took_over_too_late_the_gap_begins_at_the_last_message() -> None:
     deafness = speaking()
     deafness.tick(1, [1, 2, 3, 4])
-    deafness.listen(2, 9)
+    deafness.begin(2, 9)
 
     assert found(deafness.lose(1)) == [
         (ORDERS, 3, 9, "connection lost"),
@@ -544,7 +547,7 @@ def test_where_one_took_over_too_late_the_gap_begins_at_the_last_message() -> No
 def test_what_is_known_of_each_message_outlives_a_restart() -> None:
     deafness = speaking()
     deafness.tick(1, [1, 2, 3, 4])
-    deafness.listen(2, 4.5)
+    deafness.begin(2, 4.5)
     deafness.say(2, BOOK, 5.2)
     again = Speaking()
     state = json.loads(json.dumps(deafness.state()))

@@ -47,6 +47,12 @@ def body(update_id: int, bids: list[list[str]] | None = None) -> bytes:
     return json.dumps({"asks": [], "bids": bids or [], "lastUpdateId": str(update_id)}).encode()
 
 
+def tick(subject: Intake, connection: int, at_us: int) -> None:
+    message = json.loads(frames.TICKER)
+    message["data"]["E"] = at_us
+    subject.hear(json.dumps(message), at_us, connection, OFFSET)
+
+
 def quarantined(subject: Intake) -> list[dict[str, str]]:
     return [fields(item) for item in subject.quarantine.pending]
 
@@ -227,6 +233,7 @@ def test_only_unnumbered_streams_are_marked_deaf() -> None:
     subject.lost(CONNECTION, "connection lost", 1790915541000000, OFFSET)
     subject.opened(2, NAMES)
     subject.answered(2, 1790915541000000, 1790915541000000, OFFSET)
+    tick(subject, 2, 1790915541000000)
 
     assert list(subject.dirty) == [
         "trade.BTC_USDC_PERP",
@@ -241,6 +248,7 @@ def test_only_unnumbered_streams_are_marked_deaf() -> None:
 def test_what_an_earlier_bridge_had_heard_is_not_deafness() -> None:
     subject = intake()
     subject.answered(CONNECTION, NOW_US, NOW_US, OFFSET)
+    tick(subject, CONNECTION, NOW_US)
 
     subject.resume({"account.orderUpdate": NOW_US - 5, "trade.BTC_USDC_PERP": 1}, NOW_US, OFFSET)
 
@@ -396,9 +404,11 @@ def test_what_nobody_listened_to_is_looked_up_in_the_history_of_fills() -> None:
     subject = intake(wants)
     orders = "account.orderUpdate"
     subject.answered(CONNECTION, NOW_US - 60_000_000, NOW_US, OFFSET)
+    tick(subject, CONNECTION, NOW_US - 60_000_000)
     subject.lost(CONNECTION, "connection lost", NOW_US, OFFSET)
     subject.opened(2, NAMES)
     subject.answered(2, NOW_US, NOW_US, OFFSET)
+    tick(subject, 2, NOW_US)
 
     assert orders in wants
     assert subject.missing.fills_wanted(orders) == (NOW_US - 60_000_000, NOW_US)
@@ -451,6 +461,7 @@ def test_a_book_whose_reply_was_heard_late_is_asked_for_anew() -> None:
     wants = Wants()
     subject = intake(wants)
     subject.answered(CONNECTION, NOW_US, NOW_US, OFFSET)
+    tick(subject, CONNECTION, NOW_US)
     subject.hear(depth_frame(10, 10), NOW_US, CONNECTION, OFFSET)
     assert subject.rest_body("depth.SOL_USDC", body(7), NOW_US, OFFSET) is Join.TOO_OLD
 
