@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bridge.pipeline.ear import (
+    JITTER_US,
     PAUSE_US,
     RHYTHMIC,
     SKEW_US,
@@ -102,7 +103,7 @@ class Deafness:
         gone = [name for name in ear.streams if name not in set(streams)]
         left = {name: ear.stretch(name) for name in gone}
         ear.streams = {name: ear.streams.get(name, 0) for name in streams}
-        ear.begins = [name for name in ear.begins if name in ear.streams]
+        ear.begins = {name: us for name, us in ear.begins.items() if name in ear.streams}
         self._note_overlaps()
         found = [deaf for name in gone for deaf in self._left(name, left[name], UNSUBSCRIBED)]
         return Found([name for name in gone if not self._listeners(name)], found)
@@ -144,7 +145,8 @@ class Deafness:
         """A message of that time: what it shows that this connection has not heard before."""
         found = NOTHING
         if event_us > ear.newest_us + PAUSE_US and ear.stood_still(event_us, received_us):
-            found = self._hear_anew(ear, list(ear.streams), event_us, ear.ticked_us)
+            again_us = event_us + JITTER_US
+            found = self._hear_anew(ear, list(ear.streams), again_us, ear.ticked_us)
         elif (
             self.overlaps
             and event_us > ear.spoken_us.get(name, event_us) + SKEW_US
@@ -154,8 +156,9 @@ class Deafness:
         if event_us > ear.newest_us:
             ear.newest_us = event_us
             if ear.begins:
-                names, ear.begins = ear.begins, []
-                found = Found(found.unheard, [*found.deaf, *self._begin(ear, names, event_us)])
+                begins, ear.begins = ear.begins, {}
+                deaf = self._begin(ear, _from_message_on(begins, event_us))
+                found = Found(found.unheard, [*found.deaf, *deaf])
         if name.startswith(TICKING) and event_us > ear.ticked_us:
             ear.ticked_us, ear.ticked_at_us = event_us, received_us
         ear.spoken_us[name] = event_us
@@ -172,14 +175,14 @@ class Deafness:
         ear.answers += 1
         new = [name for name, since_us in ear.streams.items() if not since_us]
         if ear.ticks():
-            ear.begins = new
+            ear.begins = {name: ear.begins.get(name, at_us) for name in new}
             if not ear.ticked_us:
                 ear.ticked_us, ear.ticked_at_us = at_us, received_us
             return
         # messages may lag behind the exchange's clock: ticks tell where they are just now
         proven_us = min(at_us, self._newest_tick_us(received_us) or at_us)
         ear.answered_us = max(ear.answered_us, proven_us, self._reached_us(connection, ear))
-        yield from self._begin(ear, new, at_us)
+        yield from self._begin(ear, dict.fromkeys(new, at_us))
 
     def unanswered(self, connection: int) -> Sequence[str]:
         """The streams of a connection that the next answer is about."""
@@ -330,22 +333,22 @@ class Deafness:
         missed_us = [ear.missed(name, other) for other in self._listeners(name, beside=ear)]
         return min(filter(None, missed_us), default=0)
 
-    def _hear_anew(self, ear: Ear, names: Sequence[str], event_us: int, until_us: int) -> Found:
-        """Of these streams nothing was heard for a while, since then at the latest, until now."""
+    def _hear_anew(self, ear: Ear, names: Sequence[str], again_us: int, until_us: int) -> Found:
+        """Of these streams nothing was heard for a while, since `until_us` at the latest."""
         heard = {name: known for name in names if (known := ear.stretch(name))}
         found: list[Deaf] = []
         for name, known in heard.items():
             last_us = known.spoken_us if self._missed_us(ear, name) else until_us
             ear.streams[name] = 0
             found += self._left(name, known.until(last_us), SILENT)
-        found += self._begin(ear, list(heard), event_us)
+        found += self._begin(ear, dict.fromkeys(heard, again_us))
         return Found([name for name in heard if not self._listeners(name, beside=ear)], found)
 
-    def _begin(self, ear: Ear, names: Sequence[str], at_us: int) -> Iterator[Deaf]:
-        """These streams are listened to on a connection from now on."""
-        if names:
+    def _begin(self, ear: Ear, begins: Mapping[str, int]) -> Iterator[Deaf]:
+        """These streams are listened to on a connection, each from then on."""
+        if begins:
             ear.beside = {number: other.answers for number, other in self.ears.items()}
-        for name in names:
+        for name, at_us in begins.items():
             ear.first_us.pop(name, None)
             ear.streams[name] = at_us
             yield from self._listened_to(name, at_us)
@@ -396,6 +399,14 @@ class Deafness:
         self._until[name], self._said_us[name] = until_us, said_us
         if apart:
             self._apart[name] = apart
+
+
+def _from_message_on(answered: Mapping[str, int], event_us: int) -> Mapping[str, int]:
+    """Since when streams are listened to, by the first message behind an answer: messages may lag
+    behind the exchange's clock, and the server may have been stuck since.
+    """
+    least_us, most_us = event_us + JITTER_US, event_us + UNSURE_US
+    return {name: min(max(us, least_us), most_us) for name, us in answered.items()}
 
 
 def _before(from_us: int, to_us: int) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from bridge.pipeline.items import Twins
 
 UNSURE_US = 1_000_000  # what may have been under way when a connection broke
+JITTER_US = 100_000  # messages of several streams come about in the order of their times
 TICK_US = 1_000_000
 STALL_US = 3 * TICK_US  # so long without a tick, and for the last two nothing else either
 PAUSE_US = 2 * TICK_US
@@ -45,7 +46,7 @@ class Ear:
     ticked_us: int = 0
     ticked_at_us: int = 0
     answered_us: int = 0
-    begins: list[str] = field(default_factory=list)  # streams listened to from the next message on
+    begins: dict[str, int] = field(default_factory=dict)  # answered then, waiting for a message
     is_leaving: bool = False  # its end is decided, so others cannot rest on it
     answers: int = 0
     beside: dict[int, int] = field(default_factory=dict)  # the others' answers when it began

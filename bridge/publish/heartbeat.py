@@ -100,7 +100,8 @@ class Heartbeat:
         )
         pipeline.hset(self._prefix + keys.PEERS, word.instance, word.model_dump_json())
         pipeline.hset(self._prefix + keys.STATUS, word.instance, status)
-        pipeline.hset(self._prefix + keys.STREAMS, items=_flat(self._registry()))
+        if registry := self._registry():  # empty where no market of a pattern is known yet
+            pipeline.hset(self._prefix + keys.STREAMS, items=_flat(registry))
         if marks:
             pipeline.hset(self._prefix + keys.HEARD, items=_flat(marks))
         try:

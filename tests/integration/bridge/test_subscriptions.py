@@ -78,6 +78,22 @@ async def test_a_pattern_follows_listings_and_delistings(tmp_path: Path, redis_u
         assert "Traceback" not in bridge.log()
 
 
+async def test_a_pattern_that_fits_no_market_yet_waits_for_a_listing(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    async with running_simulator("--rate", "200") as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, ["trade.WIF_*"], exchange=urls(exchange)
+    ) as bridge:  # fmt: skip
+        await eventually_async(
+            lambda: client.hlen("bridge:status") > 0, "the bridge's heart beats without a stream"
+        )
+        await order(exchange, "list", symbol="WIF_USDC")
+        await grows(client, "trade.WIF_USDC")
+
+        assert "Traceback" not in bridge.log()
+
+
 async def test_whatever_is_answered_for_the_list_of_markets_the_bridge_goes_on(
     tmp_path: Path, redis_url: str
 ) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf, Deafness
+from bridge.pipeline.ear import JITTER_US
 
 NOW_US = 1_790_915_531_000_000
 SECOND_US = 1_000_000
@@ -170,7 +171,7 @@ def test_what_lags_behind_the_exchanges_clock_is_heard_from_its_own_time_on() ->
     deafness = speaking()
     deafness.hear(1, 20)
     deafness.listen(2, 33)
-    deafness.say(2, ORDERS, 20, late_s=13)
+    deafness.say(2, ORDERS, 19, late_s=14)
     assert not deafness.may_leave(1)
     deafness.hear(1, 21)
 
@@ -381,8 +382,9 @@ class Speaking(Subject):
         return list(self.answered(connection, at(seconds), at(seconds)))
 
     def begin(self, connection: int, seconds: float) -> None:
+        """Listen from then on, by a message a little earlier."""
         self.listen(connection, seconds)
-        self.say(connection, ORDERS, seconds)
+        self.say(connection, ORDERS, seconds - JITTER_US / SECOND_US)
 
     def say(
         self, connection: int, name: str, seconds: float, late_s: float = 0.0
@@ -397,8 +399,8 @@ class Speaking(Subject):
 
 def speaking() -> Speaking:
     deafness = Speaking()
-    assert deafness.listen(1, 0) == []
-    deafness.say(1, BOOK, 0.5)
+    deafness.begin(1, 0)
+    assert not deafness.say(1, BOOK, 0.5)
     return deafness
 
 
@@ -414,9 +416,9 @@ def test_a_connection_that_ticked_and_then_brought_nothing_was_deaf_to_all_of_it
     deafness.tick(1, [1, 2, 3])
 
     assert found(deafness.say(1, BOOK, 6.5)) == [
-        (ORDERS, 2, 6.5, SILENT),
-        (BOOK, 0.5, 6.5, SILENT),
-        (TICKER, 2, 6.5, SILENT),
+        (ORDERS, 2, 6.6, SILENT),
+        (BOOK, 0.5, 6.6, SILENT),
+        (TICKER, 2, 6.6, SILENT),
     ]
     assert not deafness.say(1, TICKER, 7)
 
@@ -427,7 +429,7 @@ def test_where_something_ticks_an_answer_alone_is_no_proof_of_listening() -> Non
     assert not list(deafness.resume({BOOK: at(-5)}))
     deafness.listen(1, 1)
 
-    assert found(deafness.say(1, TICKER, 4.5)) == [(BOOK, -5, 4.5, NOT_RUNNING)]
+    assert found(deafness.say(1, TICKER, 4.5)) == [(BOOK, -5, 4.6, NOT_RUNNING)]
 
 
 def test_a_pause_of_two_ticks_or_one_of_our_own_clock_or_the_exchanges_alone_is_none() -> None:
@@ -450,9 +452,9 @@ def test_a_late_message_that_slips_through_does_not_hide_a_stall() -> None:
     assert not deafness.say(1, BOOK, 4.9, late_s=2)
 
     assert found(deafness.say(1, BOOK, 7.6)) == [
-        (ORDERS, 3, 7.6, SILENT),
-        (BOOK, 3, 7.6, SILENT),
-        (TICKER, 3, 7.6, SILENT),
+        (ORDERS, 3, 7.7, SILENT),
+        (BOOK, 3, 7.7, SILENT),
+        (TICKER, 3, 7.7, SILENT),
     ]
 
 
@@ -477,7 +479,7 @@ def test_a_stuck_connection_does_not_say_when_its_replacement_began_to_listen() 
 
 def test_with_another_connection_listening_a_stall_is_no_deafness() -> None:
     deafness = speaking()
-    deafness.listen(2, 0.2)
+    deafness.begin(2, 0.2)
     for connection in (1, 2):
         deafness.tick(connection, [1, 2])
     deafness.tick(2, [3, 4, 5, 6])
@@ -492,9 +494,9 @@ def test_a_tick_that_is_missed_where_nothing_comes_at_all_is_deafness_of_all() -
 
     assert not list(deafness.answered(1, at(9), at(9)))  # and is stuck
     assert found(deafness.say(1, BOOK, 9.2)) == [
-        (ORDERS, 2, 9.2, SILENT),
-        (BOOK, 0.5, 9.2, SILENT),
-        (TICKER, 3, 9.2, SILENT),
+        (ORDERS, 2, 9.3, SILENT),
+        (BOOK, 0.5, 9.3, SILENT),
+        (TICKER, 3, 9.3, SILENT),
     ]
 
 

@@ -241,7 +241,7 @@ def test_only_unnumbered_streams_are_marked_deaf() -> None:
         "account.orderUpdate",
     ]
     gap = fields(subject.lines["account.orderUpdate"].pending[0])
-    assert (gap["from_us"], gap["to_us"]) == ("1790915530025000", "1790915541000000")
+    assert (gap["from_us"], gap["to_us"]) == ("1790915530025000", "1790915541100000")
     assert gap["cause"] == "connection lost"
 
 
@@ -411,7 +411,7 @@ def test_what_nobody_listened_to_is_looked_up_in_the_history_of_fills() -> None:
     tick(subject, 2, NOW_US)
 
     assert orders in wants
-    assert subject.missing.fills_wanted(orders) == (NOW_US - 60_000_000, NOW_US)
+    assert subject.missing.fills_wanted(orders) == (NOW_US - 59_900_000, NOW_US + 100_000)
     subject.rest_body(orders, FILLS_BODY, NOW_US, OFFSET, "fills")
     subject.rest_body(orders, b"[]", NOW_US, OFFSET, "end")
 
