@@ -36,6 +36,7 @@ class Client:
 
     writer: asyncio.StreamWriter
     requests: list[dict[str, object]] = field(default_factory=list)
+    pings: list[float] = field(default_factory=list)  # when it asked, by the loop's clock
     is_gone: bool = False
     answers_goodbye: bool = True
     said_goodbye: bool = False
@@ -112,8 +113,10 @@ class ScriptedExchange:
         self.clients.append(client)
         while True:
             opcode, body = await _read_frame(reader)
-            if opcode == PING and self.answers_pings:
-                client.send(body, PONG)
+            if opcode == PING:
+                client.pings.append(asyncio.get_running_loop().time())
+                if self.answers_pings:
+                    client.send(body, PONG)
             elif opcode == TEXT:
                 request = json.loads(body)
                 client.requests.append(request)

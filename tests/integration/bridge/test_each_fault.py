@@ -46,7 +46,7 @@ FRAMES: Mapping[str, tuple[Command, str, str]] = {
         form: ({"fault": "corrupt", "form": form, "count": 1}, FETCHED, MARKED)
         for form in ("garbage", "invalid_utf8", "truncated", "deep")
     },
-    # these can be read: the same text in the other kind of frame, or with much space behind it
+    # these can be read: the same in the other kind of frame, or with a huge field beside it
     **{
         form: ({"fault": "corrupt", "form": form, "count": 1}, THERE, THERE)
         for form in ("binary", "giant")

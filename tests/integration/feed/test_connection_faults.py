@@ -27,7 +27,7 @@ from tests.support.scripted_exchange import (
     scripted_exchange,
 )
 
-TRADES, LIQUIDATIONS = "trade.BTC_USDC_PERP", "liquidation"
+TRADES, LIQUIDATIONS, TICKERS = "trade.BTC_USDC_PERP", "liquidation", "ticker.BTC_USDC_PERP"
 NAMES = [TRADES, LIQUIDATIONS]
 PATIENT = {"ping_interval_s": 20, "ping_timeout_s": 20}  # nothing ends a connection but the test
 
@@ -220,6 +220,30 @@ async def test_after_a_goodbye_to_the_old_one_and_its_replacement_it_is_back_at_
             client.close()
 
         await client_of(exchange, 3)
+
+
+async def test_one_that_waits_to_be_replaced_is_not_asked_without_end(
+    exchange: ScriptedExchange,
+) -> None:
+    def tick() -> str:
+        message = json.loads(frames.TICKER)
+        message["data"]["E"] = now_us()
+        return json.dumps(message)
+
+    exchange.greet = lambda client, _: client.send(tick())
+    async with hearing_lanes(exchange.url, [TICKERS], **PATIENT) as ears:
+        await eventually_async(lambda: ears.answered, "it is answered")
+        old = exchange.clients[0]
+        old.send(tick())
+        ears.lanes[0].renew("a test")
+        await eventually_async(lambda: len(ears.answered) == 2, "the new one is answered")
+        exchange.clients[1].send(tick())  # which the old one, being stuck, never brings
+        asked = len(old.pings)
+        await eventually_async(lambda: len(old.pings) >= asked + 6, "the old one is asked")
+
+        first, *_, last = old.pings[asked : asked + 6]
+        assert last - first > 0.5  # five times a second, not as fast as it answers
+        assert not old.said_goodbye
 
 
 async def test_a_socket_that_is_open_and_dead_is_found_and_replaced(
