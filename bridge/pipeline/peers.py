@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 TURN_US = 2_000_000  # what one bridge has published by then, the next need not
 SILENT_US = 5_000_000  # no new word for so long: nobody is there
-DEAF_US = 3_000_000  # the exchange's time that a bridge may be behind what we heard so long ago
+# A bridge is waited for while it has heard what we had heard so long ago: in its turn to publish,
+# and before a mark that nobody listened, since a loaded machine has it seconds behind.
+DEAF_US, LAG_US = 3_000_000, 15_000_000
 STALE_US = 3_000_000  # a look so old tells nothing of who is there: this process was frozen, say
 PATIENCE_US = 30_000_000  # nobody is waited for longer
 BEHIND_US = 1  # `Word.oldest_us` of a bridge that does not know how far it is
@@ -178,21 +180,25 @@ class Company:
     def _judge(self, me: Word, now_us: int) -> None:
         """Who hears what, and what is our turn."""
         self._heard_before.append((now_us, me.heard))
-        while len(self._heard_before) > 1 and now_us - self._heard_before[1][0] >= DEAF_US:
+        while len(self._heard_before) > 1 and now_us - self._heard_before[1][0] >= LAG_US:
             self._heard_before.popleft()
-        since_us, we_heard = self._heard_before[0]
-        if now_us - since_us < DEAF_US:
-            we_heard = {}  # too early to tell who lags
+        lately, before = self._had_heard(now_us - DEAF_US), self._had_heard(now_us - LAG_US)
         ahead: dict[str, int] = {}
         by_others: set[str] = set()
         for name, word in self.live.items():
             for stream, heard_us in word.heard.items():
-                if heard_us >= we_heard.get(stream, 0):
+                if heard_us >= before.get(stream, 0):
                     by_others.add(stream)
-                    if name < me.instance:
-                        ahead[stream] = ahead.get(stream, 0) + 1
+                if name < me.instance and heard_us >= lately.get(stream, 0):
+                    ahead[stream] = ahead.get(stream, 0) + 1
         self._turns = {stream: count * TURN_US for stream, count in ahead.items()}
         self._heard_by_others = frozenset(by_others)
+
+    def _had_heard(self, until_us: int) -> Mapping[str, int]:
+        """Up to when we had heard each stream then; nothing where that is not known."""
+        return next(
+            (heard for at_us, heard in reversed(self._heard_before) if at_us <= until_us), {}
+        )
 
 
 def _may_fill(word: Word, stream: str, after: int, moment_us: int) -> bool:
