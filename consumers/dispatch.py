@@ -65,52 +65,65 @@ class Dispatcher:
         self._meter = meter
 
     async def handle(
-        self, stream: str, entry_id: str, fields: Mapping[str, str], results: Results | None = None
-    ) -> None:
-        """Decode and handle one entry. Raises HandlerFailed, or the handler's StopWorker."""
-        found = self._decoded(stream, entry_id, fields)
-        if found is None:
-            return
-        handler, event = found
-        delivery = Delivery(stream, entry_id, event)
-        await self._call(handler, [delivery] if self.takes_batches else delivery, results, delivery)
-        self._meter.heard(event.__dict__["received_us"])
-
-    async def handle_batch(
         self, stream: str, entries: Sequence[Entry], results: Results | None = None
     ) -> None:
-        """Decode and hand over what `on_batch` wants of them, as one list."""
-        batch: list[Delivery[Event]] = []
+        """Hand over all of these in their order: as one list where the consumer takes lists, else
+        each alone. Raises HandlerFailed, or the handler's StopWorker.
+        """
+        for portion in [entries] if self.takes_batches else ([entry] for entry in entries):
+            if (rest := self.hand(stream, portion, results)) is not None:
+                await rest
+
+    def hand(
+        self, stream: str, entries: Sequence[Entry], results: Results | None = None
+    ) -> Awaitable[None] | None:
+        """Decode entries and hand over what is wanted of them: several only to a consumer that
+        takes lists. What an async handler has still to do is given back, to be awaited. (Nothing is
+        awaited for nothing: for an entry alone that is dear.) Raises as `handle` does.
+        """
+        deliveries: list[Delivery[Event]] = []
         handler = None
         for entry_id, fields in entries:
             found = self._decoded(stream, entry_id, fields)
             if found is not None:
                 handler, event = found
-                batch.append(Delivery(stream, entry_id, event))
-        if handler is not None:
-            await self._call(handler, batch, results, batch[0], len(batch))
-            for delivery in batch:
-                self._meter.heard(delivery.event.__dict__["received_us"])
-
-    async def _call(
-        self,
-        handler: "_Handler",
-        what: object,
-        results: Results | None,
-        first: Delivery[Event],
-        entries: int = 1,
-    ) -> None:
-        self.in_hand = first.stream, first.entry_id
+                deliveries.append(Delivery(stream, entry_id, event))
+        if handler is None:
+            return None
+        what = deliveries if self.takes_batches else deliveries[0]
+        self.in_hand = stream, deliveries[0].entry_id
         try:
             waiting = handler.call(what, results) if handler.takes_results else handler.call(what)
-            if waiting is not None and inspect.isawaitable(waiting):
-                await self._within_limit(waiting)
         except StopWorker:
+            self.in_hand = None
             raise
         except Exception as error:  # whatever a handler raises is its own entry's trouble
-            raise HandlerFailed(first.stream, first.entry_id, entries) from error
+            raise self._failed(deliveries) from error
+        if waiting is not None and inspect.isawaitable(waiting):
+            return self._rest(waiting, deliveries)
+        self._handed(deliveries)
+        return None
+
+    async def _rest(self, waiting: Awaitable[Any], deliveries: Sequence[Delivery[Event]]) -> None:
+        try:
+            await self._within_limit(waiting)
+        except StopWorker:
+            raise
+        except Exception as error:
+            raise self._failed(deliveries) from error
         finally:
             self.in_hand = None
+        self._handed(deliveries)
+
+    def _handed(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        self.in_hand = None
+        for delivery in deliveries:
+            self._meter.heard(delivery.event.__dict__["received_us"])
+
+    def _failed(self, deliveries: Sequence[Delivery[Event]]) -> HandlerFailed:
+        self.in_hand = None
+        first = deliveries[0]
+        return HandlerFailed(first.stream, first.entry_id, len(deliveries))
 
     async def _within_limit(self, waiting: Awaitable[Any]) -> None:
         try:

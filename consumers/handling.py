@@ -23,7 +23,7 @@ from consumers.results import Results, Write
 _log = structlog.get_logger()
 
 SETTLE_EVERY_S = 1.0  # a slow handler's entries do not wait for the end of a long batch
-BREATHE_EVERY_S = 0.05  # sync handlers never yield: the beats need a turn in between
+PAUSE_EVERY_S = 0.05  # sync handlers never yield: the beats need a turn in between
 
 
 class _Done(NamedTuple):
@@ -47,7 +47,7 @@ class Handling:
         self._done: dict[str, list[_Done]] = {}
         self._plain: dict[str, list[str]] = {}  # IDs that are to be acknowledged, and no more
         self._told: set[str] = set()  # streams whose failure was told in this batch
-        self._settled_at = self._breathed_at = time.monotonic()
+        self._settled_at = self._pause_at = time.monotonic()
         self.failing: dict[str, None] = {}  # streams that may have pending entries of ours
         self.marks: dict[str, str] = {}  # stream → up to where all is settled
 
@@ -64,13 +64,25 @@ class Handling:
         """Handle and settle; `gone` are IDs of the one stream that were trimmed away."""
         self._told.clear()
         self._settled_at = time.monotonic()
+        if attempt > 1:
+            self._meter.retried += sum(map(len, found.values()))
         try:
             for stream, entries in found.items():
                 if gone:
                     self._add(stream, Unit("gone", gone), (), attempt)
                 for portion in self._portions(entries, attempt):
-                    await self._handle_portion(stream, portion, attempt)
-                    await self._between()
+                    results = self._results()
+                    try:
+                        rest = self._dispatcher.hand(stream, portion, results)
+                        if rest is not None:
+                            await rest
+                    except HandlerFailed as failed:
+                        self._meter.failed += 1
+                        self._failed(stream, portion, attempt, failed)
+                    else:
+                        self._well(stream, portion, attempt, results)
+                    if time.monotonic() > self._pause_at:
+                        await self._pause()
         finally:
             await self._settle()
 
@@ -80,8 +92,10 @@ class Handling:
             for letter_id, letter_fields in letters:
                 letter = letter_of(letter_id, letter_fields)
                 entry = (letter.entry_id, dict(letter.fields))
+                results = self._results()
                 try:
-                    writes = await self._handled(stream, [entry])
+                    await self._dispatcher.handle(stream, [entry], results)
+                    writes = results.writes if results else []
                 except HandlerFailed as failed:
                     self._meter.failed += 1
                     writes = [self._dead(stream, entry, letter.attempts + 1, failed.__cause__)]
@@ -102,28 +116,17 @@ class Handling:
             return [entries]
         return [[entry] for entry in entries]
 
-    async def _handle_portion(self, stream: str, entries: Sequence[Entry], attempt: int) -> None:
-        if attempt > 1:
-            self._meter.retried += len(entries)
-        try:
-            writes = await self._handled(stream, entries)
-        except HandlerFailed as failed:
-            self._meter.failed += 1
-            self._failed(stream, entries, attempt, failed)
-            return
+    def _results(self) -> Results | None:
+        return Results(in_order=False) if self._dispatcher.takes_results else None
+
+    def _well(
+        self, stream: str, entries: Sequence[Entry], attempt: int, results: Results | None
+    ) -> None:
         ids = [entry_id for entry_id, _ in entries]
-        if writes:
-            self._add(stream, Unit("ack", ids, writes), entries, attempt)
+        if results and results.writes:
+            self._add(stream, Unit("ack", ids, results.writes), entries, attempt)
         else:
             self._plain.setdefault(stream, []).extend(ids)
-
-    async def _handled(self, stream: str, entries: Sequence[Entry]) -> Sequence[Write]:
-        results = Results(in_order=False) if self._dispatcher.takes_results else None
-        if len(entries) > 1:
-            await self._dispatcher.handle_batch(stream, entries, results)
-        else:
-            await self._dispatcher.handle(stream, *entries[0], results)
-        return results.writes if results else ()
 
     def _failed(
         self, stream: str, entries: Sequence[Entry], attempt: int, failed: HandlerFailed
@@ -149,13 +152,13 @@ class Handling:
     def _add(self, stream: str, unit: Unit, entries: Sequence[Entry], attempt: int) -> None:
         self._done.setdefault(stream, []).append(_Done(unit, entries, attempt))
 
-    async def _between(self) -> None:
-        now = time.monotonic()
-        if now - self._settled_at > SETTLE_EVERY_S:
+    async def _pause(self) -> None:
+        """Let others have a turn; settle, where the last time was long ago."""
+        if time.monotonic() - self._settled_at > SETTLE_EVERY_S:
             await self._settle()
-        elif now - self._breathed_at > BREATHE_EVERY_S:
+        else:
             await asyncio.sleep(0)
-            self._breathed_at = now
+        self._pause_at = time.monotonic() + PAUSE_EVERY_S
 
     async def _settle(self) -> None:
         for stream, ids in self._plain.items():

@@ -120,7 +120,7 @@ class Owned:
 
     async def handle_alone(self, entry: Entry, tries: int) -> None:
         """Handle one entry that was begun `tries` times by now, this one included."""
-        entry_id, fields = entry
+        entry_id = entry[0]
         attempts = self._kind.attempts
         self._alone = entry, tries
         if self._dead is not None and self._dead[0] == entry_id:
@@ -136,7 +136,7 @@ class Owned:
         assert self._dispatcher is not None
         results = Results()
         try:
-            await self._dispatcher.handle(self.stream, entry_id, fields, results)
+            await self._dispatcher.handle(self.stream, [entry], results)
             state = self._write(results, entry_id)
         except HandlerFailed as failed:
             self._meter.failed += 1
@@ -155,7 +155,7 @@ class Owned:
         results = Results()
         entry = (letter.entry_id, dict(letter.fields))
         try:
-            await self._dispatcher.handle(self.stream, *entry, results)
+            await self._dispatcher.handle(self.stream, [entry], results)
             state_writes = self._write(results, letter.entry_id)
         except HandlerFailed as failed:
             self._meter.failed += 1
@@ -254,11 +254,12 @@ class Owned:
         """How many were handled: not all, where it takes long."""
         assert self._dispatcher is not None
         if self._dispatcher.takes_batches:
-            await self._dispatcher.handle_batch(self.stream, entries, results)
+            await self._dispatcher.handle(self.stream, entries, results)
             return len(entries)
         began = breathed = time.monotonic()
-        for done, (entry_id, fields) in enumerate(entries, 1):
-            await self._dispatcher.handle(self.stream, entry_id, fields, results)
+        for done, entry in enumerate(entries, 1):
+            if (rest := self._dispatcher.hand(self.stream, [entry], results)) is not None:
+                await rest
             now = time.monotonic()
             if now - began > COMMIT_EVERY_S:
                 return done

@@ -85,7 +85,7 @@ class Replay:
                 continue
             results = Results(in_order=consumer.mode == "ordered")
             try:
-                await self._hand_over(dispatcher, lease.stream, entries, results)
+                await dispatcher.handle(lease.stream, entries, results)
             except StopWorker:
                 stop.set()
                 return handed
@@ -123,15 +123,6 @@ class Replay:
             replies = await pipeline.execute(raise_on_error=False)
         with _told():
             return walk.take(replies)
-
-    async def _hand_over(
-        self, dispatcher: Dispatcher, stream: str, entries: Sequence[Entry], results: Results
-    ) -> None:
-        if dispatcher.takes_batches:
-            await dispatcher.handle_batch(stream, entries, results)
-            return
-        for entry_id, fields in entries:
-            await dispatcher.handle(stream, entry_id, fields, results)
 
     async def _is_stream(self, stream: str) -> bool:
         """Raises Fatal where the group is there, and not one of ours."""

@@ -140,11 +140,7 @@ class Trial:
         dispatcher = Dispatcher(self.consumer, Meter(lambda: 0))
         results = Results(in_order=self.kind.mode == "ordered")
         try:
-            if dispatcher.takes_batches:
-                await dispatcher.handle_batch(self.stream, entries, results)
-            else:
-                for entry_id, fields in entries:
-                    await dispatcher.handle(self.stream, entry_id, fields, results)
+            await dispatcher.handle(self.stream, entries, results)
         except HandlerFailed as failed:
             raise cast("Exception", failed.__cause__) from None
         if self.kind.mode == "ordered":

@@ -128,8 +128,12 @@ class SteppedBridge:
         return self._wire.read_response(disable_decoding=True)
 
     def entries(self, name: str) -> list[dict[str, str]]:
-        """What a stream holds."""
-        return [fields for _, fields in self._client.xrange(name)]
+        """What a stream holds of ours."""
+        return [fields for _, fields in self.read(name)]
+
+    def read(self, name: str) -> list[tuple[str, dict[str, str]]]:
+        """The same with IDs."""
+        return [entry for entry in self._client.xrange(name) if "type" in entry[1]]
 
 
 def history(rows: Sequence[tuple[int, int]]) -> bytes:

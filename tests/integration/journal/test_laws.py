@@ -55,6 +55,7 @@ class Day(RuleBasedStateMachine):
         self.trades_heard: set[int] = set()
         self.orders_heard: Counter[tuple[str, int]] = Counter()
         self.is_known = True  # nothing that the ledger could have lost
+        self.is_ours = True  # nobody else wrote to the streams
 
     @initialize()
     def begin(self) -> None:
@@ -112,6 +113,11 @@ class Day(RuleBasedStateMachine):
     def redis_loses(self, keys: tuple[str, ...]) -> None:
         self.is_known = False
         self.client.delete(*keys)
+
+    @rule(key=st.sampled_from([TRADES, ORDERS]))
+    def someone_else_writes(self, key: str) -> None:
+        self.client.xadd(key, {"by": "hand"})
+        self.is_ours = False
 
     @precondition(lambda self: self.bridge.hearing.is_live)
     @rule()
@@ -174,7 +180,7 @@ class Day(RuleBasedStateMachine):
 
     def _trades_are_there_once_in_order_or_marked(self) -> None:
         stored, missing, position = set(), set(), None
-        for entry in self.bridge.entries(TRADES):
+        for entry_id, entry in self.bridge.read(TRADES):
             if entry["type"] == "gap":
                 if entry["from"]:
                     assert position is None or int(entry["from"]) == position + 1
@@ -186,6 +192,8 @@ class Day(RuleBasedStateMachine):
             between = range((position or number) + 1, number)
             assert not [n for n in between if n in self.there], f"an unnamed hole before {number}"
             assert position is None or number > position, "not in order"
+            if self.is_ours:  # heard or fetched, by this process or an earlier one
+                assert entry_id == f"{self.there[number]}-{number}0", "another ID"
             stored.add(number)
             position = number
         assert not stored & missing, "a gap names what is there"

@@ -32,7 +32,7 @@ def meter() -> Meter:
 
 async def test_a_handler_gets_stream_entry_id_and_the_typed_event() -> None:
     consumer = Seen()
-    await Dispatcher(consumer, meter()).handle("trade.SOL_USDC", "1-1000", trade(100, START_US))
+    await Dispatcher(consumer, meter()).handle("trade.SOL_USDC", [("1-1000", trade(100, START_US))])
     [(stream, entry_id, event)] = consumer.seen
     assert (stream, entry_id) == ("trade.SOL_USDC", "1-1000")
     assert isinstance(event, Trade)
@@ -45,14 +45,14 @@ async def test_an_async_handler_is_awaited() -> None:
             self.seen.append(delivery.entry_id)
 
     consumer = Later()
-    await Dispatcher(consumer, meter()).handle("trade.SOL_USDC", "1-1", trade(100, START_US))
+    await Dispatcher(consumer, meter()).handle("trade.SOL_USDC", [("1-1", trade(100, START_US))])
     assert consumer.seen == ["1-1"]
 
 
 async def test_an_entry_that_no_handler_wants_is_passed_over_undecoded() -> None:
     consumer, counted = Seen(), meter()
     broken = gap(99) | {"cause": ""}
-    await Dispatcher(consumer, counted).handle("trade.SOL_USDC", "1-1", broken)
+    await Dispatcher(consumer, counted).handle("trade.SOL_USDC", [("1-1", broken)])
     assert consumer.seen == []
     assert counted.undecodable("trade.SOL_USDC") == 1  # this very count is the first
 
@@ -62,7 +62,7 @@ async def test_an_entry_that_no_handler_wants_is_passed_over_undecoded() -> None
 )
 async def test_an_entry_that_is_not_of_the_contract_is_counted_not_handled(fields: Any) -> None:
     consumer, counted = Seen(), meter()
-    await Dispatcher(consumer, counted).handle("trade.SOL_USDC", "1-1", fields)
+    await Dispatcher(consumer, counted).handle("trade.SOL_USDC", [("1-1", fields)])
     assert consumer.seen == []
     assert counted.undecodable("trade.SOL_USDC") == 2
 
@@ -73,7 +73,7 @@ async def test_what_a_handler_raises_names_the_entry() -> None:
             raise KeyError("mine")
 
     with pytest.raises(HandlerFailed, match=r"trade\.SOL_USDC 1-1") as failed:
-        await Dispatcher(Broken(), meter()).handle("trade.SOL_USDC", "1-1", trade(1, START_US))
+        await Dispatcher(Broken(), meter()).handle("trade.SOL_USDC", [("1-1", trade(1, START_US))])
     assert isinstance(failed.value.__cause__, KeyError)
 
 
@@ -83,7 +83,7 @@ async def test_a_handler_may_ask_for_the_end() -> None:
             raise StopWorker
 
     with pytest.raises(StopWorker):
-        await Dispatcher(Enough(), meter()).handle("trade.SOL_USDC", "1-1", trade(1, START_US))
+        await Dispatcher(Enough(), meter()).handle("trade.SOL_USDC", [("1-1", trade(1, START_US))])
 
 
 def test_on_event_gets_what_has_no_handler_of_its_own() -> None:

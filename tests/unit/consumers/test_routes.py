@@ -32,7 +32,7 @@ async def test_a_function_gets_the_events_that_its_annotation_names() -> None:
     assert (last_price.name, last_price.streams) == ("last-price", ("trade.*",))
     assert last_price.__doc__ == "Keeps the last price."
     assert set(handlers_of(last_price)) == {Trade}
-    await dispatcher(last_price).handle("trade.SOL_USDC", "1-1", trade(1, START_US, "98.5"))
+    await dispatcher(last_price).handle("trade.SOL_USDC", [("1-1", trade(1, START_US, "98.5"))])
     assert prices == {"trade.SOL_USDC": "98.5"}
 
 
@@ -66,7 +66,7 @@ async def test_a_list_in_the_annotation_asks_for_batches() -> None:
     entries = [("1-1", trade(1, START_US)), ("1-2", gap(1)), ("1-3", trade(2, START_US))]
     hands = dispatcher(store)
     assert hands.takes_batches
-    await hands.handle_batch("trade.SOL_USDC", entries)
+    await hands.handle("trade.SOL_USDC", entries)
     assert seen == [[("trade.SOL_USDC", "1-1", 1), ("trade.SOL_USDC", "1-3", 2)]]
 
 
@@ -75,7 +75,7 @@ async def test_a_batch_without_a_wanted_event_is_not_handed_over() -> None:
     def store(batch: list[Delivery[Trade]]) -> None:
         raise AssertionError("nothing to store")
 
-    await dispatcher(store).handle_batch("trade.SOL_USDC", [("1-2", gap(1))])
+    await dispatcher(store).handle("trade.SOL_USDC", [("1-2", gap(1))])
 
 
 async def test_a_batch_that_fails_names_its_first_entry_and_how_many() -> None:
@@ -85,7 +85,7 @@ async def test_a_batch_that_fails_names_its_first_entry_and_how_many() -> None:
 
     entries = [("1-1", trade(1, START_US)), ("1-3", trade(2, START_US))]
     with pytest.raises(HandlerFailed) as failed:
-        await dispatcher(store).handle_batch("trade.SOL_USDC", entries)
+        await dispatcher(store).handle("trade.SOL_USDC", entries)
     assert (failed.value.entry_id, failed.value.entries) == ("1-1", 2)
 
 
@@ -99,7 +99,7 @@ async def test_a_batch_consumer_gets_a_single_entry_as_a_list_of_one() -> None:
         def on_batch(self, batch: list[Delivery[Trade]]) -> None:
             seen.append(len(batch))
 
-    await dispatcher(Sizes).handle("trade.SOL_USDC", "1-1", trade(1, START_US))
+    await dispatcher(Sizes).handle("trade.SOL_USDC", [("1-1", trade(1, START_US))])
     assert seen == [1]
 
 
@@ -109,7 +109,7 @@ async def test_a_second_parameter_gets_the_results() -> None:
         results.set("price", delivery.event.price)
 
     results = Results()
-    await dispatcher(last).handle("trade.SOL_USDC", "1-1", trade(1, START_US, "7"), results)
+    await dispatcher(last).handle("trade.SOL_USDC", [("1-1", trade(1, START_US, "7"))], results)
     assert [tuple(write) for write in results.writes] == [("SET", "price", ("7",))]
 
 
