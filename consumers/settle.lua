@@ -69,23 +69,28 @@ if pending > 0 then
     mark = ms .. '-' .. (tonumber(seq) < 2 ^ 53 and string.format('%.0f', tonumber(seq) - 1) or '0')
   end
 end
+local counts = redis.call('HMGET', KEYS[2], 'base', 'acked', 'skipped', 'id', 'counted')
 redis.call('HSET', KEYS[2], 'id', mark)
 answers[1] = mark
 
--- What was added up to `delivered`, and never came to anybody, was trimmed or deleted before.
-local counts = redis.call('HMGET', KEYS[2], 'base', 'acked', 'skipped')
+-- What was added up to `delivered`, and never came to anybody, was trimmed or deleted before. To
+-- count takes as long as to read two hundred entries: at once where what was settled last is
+-- trimmed, else once a second.
+local second = redis.call('TIME')[1]
+local is_due = delivered == s.newest or counts[5] ~= second
+  or counts[4] and s.first and is_less(counts[4], s.first)
 local base, skipped = tonumber(counts[1]), tonumber(counts[3] or '0')
 local missed = gone
 if base then
   local done = tonumber(counts[2] or '0') + acked
-  local index = index_of(stream, s, delivered, 100)
+  local index = is_due and index_of(stream, s, delivered, 100)
   local now = index and index - base - done - pending or 0
   if now > skipped then
     missed = missed + now - skipped
     skipped = now
   end
-  redis.call('HSET', KEYS[2], 'acked', string.format('%.0f', done))
-  redis.call('HSET', KEYS[2], 'skipped', string.format('%.0f', skipped))
+  redis.call('HSET', KEYS[2], 'acked', string.format('%.0f', done),
+    'skipped', string.format('%.0f', skipped), 'counted', second)
 elseif delivered == s.newest and s.added then
   redis.call('HSET', KEYS[2], 'base', string.format('%.0f', s.added - pending), 'acked', '0', 'skipped', '0')
 end

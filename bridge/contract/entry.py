@@ -117,8 +117,9 @@ def decode(fields: Mapping[str, str]) -> Event:
 def _read(model: type[Event], fields: Mapping[str, str]) -> dict[str, Any]:
     """An entry's fields as their model takes them: an empty one is none."""
     data: dict[str, Any] = dict(fields)
-    if "" in data.values():
-        data |= dict.fromkeys([name for name, text in data.items() if not text])
+    for name in _MAY_BE_EMPTY[model]:
+        if data.get(name) == "":
+            data[name] = None
     for name in _WHOLE[model]:
         text = data.get(name)
         # a number validates three times as fast as its digits
@@ -183,6 +184,17 @@ _ALL = (*EXCHANGE_MODELS.values(), *OWN_MODELS)
 MODEL_BY_TYPE: Mapping[str, type[Event]] = {name: model for model in _ALL for name in _types(model)}
 _NAMES = {
     model: (*(_entry_name(model, name) for name in model.model_fields), "extra") for model in _ALL
+}
+_MAY_BE_EMPTY = {
+    model: (
+        *(
+            _entry_name(model, name)
+            for name, field in model.model_fields.items()
+            if type(None) in get_args(field.annotation)
+        ),
+        "extra",
+    )
+    for model in _ALL
 }
 _WHOLE = {model: _whole(model) for model in _ALL}
 _SPECIAL = {model: tuple(_special(model).items()) for model in _ALL}
