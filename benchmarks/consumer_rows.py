@@ -27,7 +27,7 @@ from consumers.worker import Settings, run_worker
 STREAM = "trade.SOL_USDC"
 COUNT = 500  # what the kit reads at a time, too
 LIMIT_S = 60
-TIMES = 2  # as many messages as elsewhere: these are read quickly
+TIMES = 4  # as many messages as elsewhere: these are read quickly
 
 
 @row("consumers", "loop, redis-py XREADGROUP and XACK, nothing decoded")
