@@ -131,9 +131,12 @@ class Deafness:
             return NOTHING
         found: list[Deaf] = []
         for name in ear.streams:
-            if not ear.streams[name] and ear.newest_us and not self._listeners(name):
+            is_unknown = name not in self._since and not self._listeners(name)
+            if is_unknown and not ear.streams[name] and ear.newest_us:
                 # it was never answered, so what it heard began at an unknown moment
-                self._since.setdefault(name, _Since(ear.newest_us - UNSURE_US, cause))
+                begun_us = ear.newest_us - UNSURE_US
+                self._since[name] = _Since(begun_us, cause)
+                self._begun_us.setdefault(name, begun_us)
             heard = ear.stretch(name)
             if heard is not None and 0 < self._missed_us(ear, name) <= heard.to_us:
                 found += self._left(name, heard.until(heard.spoken_us), SILENT)
@@ -290,8 +293,14 @@ class Deafness:
         return {name: self._covered_us(name) for name in names}
 
     def certain_up_to_us(self) -> dict[str, int]:
-        """The same, as far as it would still be believed if all connections broke now."""
-        return {
+        """The same, as far as it would still be believed if all connections broke now; and for
+        streams that nobody listens to any more.
+        """
+        gone = {
+            name: certain_us(name, self._said_us.get(name, 0), until_us)
+            for name, until_us in self._until.items()
+        }
+        return gone | {
             name: self._covered_us(name, Ear.certain_until_us) for name in self.heard_up_to_us()
         }
 

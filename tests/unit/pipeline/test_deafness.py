@@ -85,6 +85,26 @@ def test_what_a_connection_heard_that_was_never_answered_is_no_proof_of_listenin
     assert deafness.listen(2, 9) == deaf(4, 9)
 
 
+def test_what_an_unanswered_connection_heard_does_not_hide_what_was_before_it() -> None:
+    deafness = Subject()
+    deafness.opened(1, NAMES)
+    deafness.hear(1, 5)
+    deafness.lose(1)
+
+    assert list(deafness.resume({ORDERS: at(-20)})) == deaf(-20, 4, NOT_RUNNING)
+    assert deafness.certain_up_to_us() == {}
+    assert deafness.listen(2, 9) == deaf(4, 9)
+
+
+def test_what_was_heard_before_the_last_connection_went_is_told_to_others() -> None:
+    deafness = subject()
+    deafness.hear(1, 7)
+    deafness.lose(1)
+
+    assert deafness.heard_up_to_us() == {}
+    assert deafness.certain_up_to_us() == {ORDERS: at(6)}
+
+
 def test_with_another_connection_listening_the_end_of_one_is_no_deafness() -> None:
     deafness = subject()
     assert deafness.listen(2, 10) == []
