@@ -32,6 +32,9 @@ Results = Mapping[Row, list[Sample] | str]
 
 def main() -> int:
     """Measure and print. Returns the exit code."""
+    if sys.argv[1:]:  # everything is said by the environment
+        print(__doc__)
+        return 0 if sys.argv[1] in ("-h", "--help") else 2
     begun_s = time.monotonic()
     rows = [each for each in all_rows() if ONLY in each.name or ONLY in each.table]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:

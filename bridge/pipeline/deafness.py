@@ -30,6 +30,7 @@ from bridge.pipeline.ear import (
     Ear,
     Stretch,
     certain_us,
+    skew_us,
 )
 
 LIVE_US = TICK_US + UNSURE_US  # a connection that ticked so lately tells how late messages are
@@ -39,7 +40,7 @@ SILENT = "silent"
 # in `state`, in this order
 _OF_AN_EAR = (
     "newest_us", "answered_us", "spoken_us", "ticked_at_us", "first_us", "ticked_us", "streams",
-    "begins",
+    "begins", "answers", "beside",
 )  # fmt: skip
 
 
@@ -86,10 +87,6 @@ class Deafness:
         # this process' first hearing (0: what lies before is marked), until marks were told
         self._begun_us: dict[str, int] = {}
 
-    def started(self) -> None:
-        """A process starts: it will be told what an earlier bridge had heard."""
-        self._begun_us.clear()
-
     def opened(self, connection: int, streams: Iterable[str]) -> None:
         """A connection was made for these streams; what it hears begins anew."""
         self.ears[connection] = Ear(dict.fromkeys(streams, 0))
@@ -101,7 +98,7 @@ class Deafness:
         if ear is None:
             return NOTHING
         gone = [name for name in ear.streams if name not in set(streams)]
-        left = {name: ear.stretch(name) for name in gone}
+        left = {name: self._known(ear, name) for name in gone}
         ear.streams = {name: ear.streams.get(name, 0) for name in streams}
         ear.begins = {name: us for name, us in ear.begins.items() if name in ear.streams}
         self._note_overlaps()
@@ -119,7 +116,9 @@ class Deafness:
         begun_us = ear.streams[name]
         heard = {name: Stretch(begun_us, max(since_us, begun_us), since_us)}
         if name.startswith(TICKING) and ear.stands_still(since_us):
-            heard = {each: known for each in ear.streams if (known := ear.stretch(each))} | heard
+            heard = {
+                each: known for each in ear.streams if (known := self._known(ear, each))
+            } | heard
         ear.streams |= dict.fromkeys(heard, 0)
         found = [deaf for each in heard for deaf in self._left(each, heard[each], SILENT)]
         return Found([each for each in heard if not self._listeners(each)], found)
@@ -137,11 +136,9 @@ class Deafness:
                 begun_us = ear.newest_us - UNSURE_US
                 self._since[name] = _Since(begun_us, cause)
                 self._begun_us.setdefault(name, begun_us)
-            heard = ear.stretch(name)
-            if heard is not None and 0 < self._missed_us(ear, name) <= heard.to_us:
-                found += self._left(name, heard.until(heard.spoken_us), SILENT)
-            else:
-                found += self._left(name, heard, cause)
+            heard = self._known(ear, name)
+            is_whole = heard is None or heard == ear.stretch(name)
+            found += self._left(name, heard, cause if is_whole else SILENT)
         return Found([name for name in ear.streams if not self._listeners(name)], found)
 
     def heard(self, ear: Ear, name: str, event_us: int, received_us: int) -> Found:
@@ -153,7 +150,7 @@ class Deafness:
         elif (
             self.overlaps
             and event_us > ear.spoken_us.get(name, event_us) + SKEW_US
-            and 0 < self._missed_us(ear, name) < event_us
+            and 0 < self._missed_us(ear, name) < event_us - skew_us(name)
         ):
             found = self._hear_anew(ear, [name], event_us, event_us)
         if event_us > ear.newest_us:
@@ -221,11 +218,11 @@ class Deafness:
         """An earlier bridge has heard each stream up to its mark (µs)."""
         for name, mark_us in marks.items():
             begun_us = self._begun_us.pop(name, None)
-            if begun_us is None:
+            if begun_us is None or name in self._since:
                 known_us, cause = self._since.get(name, _Since(0, NOT_RUNNING))
                 self._since[name] = _Since(max(mark_us, known_us), cause)
-            elif begun_us:
-                yield Deaf(name, _before(mark_us, begun_us), begun_us, NOT_RUNNING)
+            if begun_us and mark_us < begun_us:
+                yield Deaf(name, mark_us, begun_us, NOT_RUNNING)
 
     def listeners(self, name: str) -> int:
         """How many connections listen to the stream."""
@@ -243,7 +240,8 @@ class Deafness:
         self._until.clear()
         self._apart.clear()
         self._said_us.clear()
-        self._begun_us.clear()
+        names = {name for ear in self.ears.values() for name in ear.streams}
+        self._begun_us = {name: us for name, us in self._begun_us.items() if name in names}
         self.spoken_us.clear()
 
     def state(self) -> dict[str, object]:
@@ -253,6 +251,7 @@ class Deafness:
                 str(number): [
                     ear.newest_us, ear.answered_us, _rhythmic(ear.spoken_us), ear.ticked_at_us,
                     _rhythmic(ear.first_us), ear.ticked_us, ear.streams, ear.begins,
+                    ear.answers, {str(other): answers for other, answers in ear.beside.items()},
                 ]
                 for number, ear in self.ears.items()
             },
@@ -261,6 +260,7 @@ class Deafness:
             "apart": {name: [list(each) for each in known] for name, known in self._apart.items()},
             "spoken": _rhythmic(self.spoken_us),
             "said": _rhythmic(self._said_us),
+            "begun": self._begun_us,
         }  # fmt: skip
 
     def restore(
@@ -277,12 +277,14 @@ class Deafness:
             # earlier versions knew less: what they did not say stays as it is
             for what, value in zip(_OF_AN_EAR, known.get("ears", {}).get(number, ()), strict=False):
                 setattr(ear, what, value)
+            ear.beside = {int(other): answers for other, answers in ear.beside.items()}
         self._note_overlaps()
         for name, (since_us, cause) in known.get("since", {}).items():
             self._since[name] = _Since(since_us, cause)
         self._until.update(known.get("until", {}))
         self.spoken_us.update(known.get("spoken", {}))
         self._said_us.update(known.get("said", {}))
+        self._begun_us.update(known.get("begun", {}))
         for name, stretches in known.get("apart", {}).items():
             self._apart[name] = [Stretch(*each) for each in stretches]
 
@@ -342,6 +344,13 @@ class Deafness:
         missed_us = [ear.missed(name, other) for other in self._listeners(name, beside=ear)]
         return min(filter(None, missed_us), default=0)
 
+    def _known(self, ear: Ear, name: str) -> Stretch | None:
+        """What it has heard of this stream, if anything, less what it has missed there."""
+        heard = ear.stretch(name)
+        if heard is not None and 0 < self._missed_us(ear, name) <= heard.to_us:
+            return heard.until(heard.spoken_us)
+        return heard
+
     def _hear_anew(self, ear: Ear, names: Sequence[str], again_us: int, until_us: int) -> Found:
         """Of these streams nothing was heard for a while, since `until_us` at the latest."""
         heard = {name: known for name in names if (known := ear.stretch(name))}
@@ -400,7 +409,6 @@ class Deafness:
                 break  # it may have heard what comes next: that shows when it goes
             again_us = min([*begun_us[:1], *(stretch.from_us for stretch in apart[:1])], default=0)
             if not again_us:
-                said_us = max(said_us, self.spoken_us.get(name, 0))
                 self._since.setdefault(name, _Since(certain_us(name, said_us, until_us), cause))
                 break
             yield Deaf(name, certain_us(name, said_us, until_us), again_us, cause)

@@ -99,9 +99,14 @@ class Ear:
         """When another heard something of this stream that should have come here, too, behind the
         last that did; 0: it did not.
         """
-        spoken_us, first_us = self.spoken_us.get(name), other.first_us.get(name, 0)
-        skew_us = _SAMPLE_SKEW_US.get(name.partition(".")[0], SKEW_US)
-        return first_us if spoken_us and first_us > spoken_us + skew_us else 0
+        spoken_us, first_us = self.spoken_us.get(name, 0), other.first_us.get(name, 0)
+        is_of_now = spoken_us and spoken_us > self.streams.get(name, 0) - UNSURE_US
+        return first_us if is_of_now and first_us > spoken_us + skew_us(name) else 0
+
+
+def skew_us(name: str) -> int:
+    """How far the times of one message may be apart over two connections."""
+    return _SAMPLE_SKEW_US.get(name.partition(".")[0], SKEW_US)
 
 
 def certain_us(name: str, said_us: int, until_us: int) -> int:

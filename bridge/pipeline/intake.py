@@ -162,7 +162,6 @@ class Intake:
         for connection in self.deafness.open_connections():
             if connection > 0:
                 self.lost(connection, NOT_RUNNING, received_us, offset)
-        self.deafness.started()
 
     def opened(self, connection: int, names: Iterable[str]) -> None:
         """A connection was made, to hear these streams: the books that nobody followed begin

@@ -170,6 +170,18 @@ def test_two_answers_behind_the_beginning_of_another_prove_an_overlap_whatever_c
     assert deafness.lose(1) == []
 
 
+def test_such_a_proof_outlives_a_restart() -> None:
+    deafness = subject()
+    deafness.listen(2, 50)
+    list(deafness.answered(1, at(1), at(1)))
+    again = Subject()
+    state = json.loads(json.dumps(deafness.state()))
+    again.restore({str(number): ear.streams for number, ear in deafness.ears.items()}, state)
+    list(again.answered(1, at(1.2), at(1.2)))
+
+    assert again.may_leave(1)
+
+
 def test_of_two_that_rest_on_each_other_only_one_may_leave() -> None:
     deafness = subject()
     deafness.listen(2, 0)
@@ -219,10 +231,21 @@ def test_a_mark_that_is_told_late_says_what_lies_before_the_first_hearing() -> N
 def test_what_the_journal_has_marked_a_mark_does_not_mark_again() -> None:
     deafness = subject()
     deafness.lost(1, NOT_RUNNING)
-    deafness.started()
     assert deafness.listen(2, 9) == deaf(0, 9, NOT_RUNNING)
 
     assert list(deafness.resume({ORDERS: NOW_US})) == []
+
+
+def test_what_no_process_was_told_yet_the_next_one_is() -> None:
+    deafness = Subject()
+    deafness.listen(1, 5)
+    deafness.lost(1, NOT_RUNNING)
+    later = Subject()  # which reads the journal from a later segment on
+    later.restore({}, json.loads(json.dumps(deafness.state())))
+
+    for each in (deafness, later):
+        assert list(each.resume({ORDERS: at(-600)})) == deaf(-600, 5, NOT_RUNNING)
+        assert each.listen(2, 9) == deaf(5, 9, NOT_RUNNING)
 
 
 def test_a_stream_that_was_left_is_deaf_until_it_is_heard_again() -> None:
@@ -365,7 +388,7 @@ def test_a_stream_that_was_silent_when_its_connection_broke_is_deaf_from_its_las
     names = ["bookTicker.SOL_USDC", "bookTicker.BTC_USDC", ORDERS]
     deafness.opened(1, names)
     list(deafness.answered(1, at(0), at(0)))
-    deafness.spoken_us["bookTicker.SOL_USDC"] = at(3)
+    deafness.ears[1].spoken_us["bookTicker.SOL_USDC"] = at(3)
     deafness.ears[1].newest_us = at(8)  # others go on
     restored = Deafness()
     since = {"1": dict(deafness.ears[1].streams)}
@@ -542,6 +565,58 @@ def test_what_only_the_replacement_heard_was_forgotten_by_the_one_before() -> No
     assert found(deafness.lose(1)) == [(BOOK, 0.5, 4.5, SILENT)]
     deafness.say(2, BOOK, 8)
     assert found(deafness.lose(2)) == []
+
+
+def test_what_a_connection_had_forgotten_shows_in_whatever_way_it_goes() -> None:
+    def forgetful() -> Speaking:
+        deafness = speaking()
+        deafness.tick(1, [1, 2, 3, 4])
+        deafness.begin(2, 4.5)
+        deafness.tick(2, [5, 6, 7])
+        deafness.say(2, BOOK, 5.2)
+        deafness.tick(1, [5, 6, 7])
+        return deafness
+
+    gap = (BOOK, 0.5, 4.5, SILENT)
+    assert found(forgetful().lose(1)) == [gap]
+    assert found(forgetful().doubted(1, TICKER, at(7)).deaf) == [gap]
+    assert found(forgetful().changed(1, [TICKER]).deaf) == [(*gap[:3], UNSUBSCRIBED)]
+
+
+def test_the_same_message_with_a_slightly_later_time_was_not_forgotten() -> None:
+    deafness = speaking()
+    deafness.tick(1, range(1, 31))
+    deafness.begin(2, 30.5)
+    deafness.say(2, BOOK, 31.2)
+
+    assert not deafness.say(1, BOOK, 31.22)
+
+
+def test_what_was_said_before_a_new_beginning_is_no_measure_for_what_is_missed_since() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 3])
+    deafness.begin(2, 2.5)
+    deafness.say(2, BOOK, 5)
+    deafness.doubted(1, BOOK, at(0.5))
+    for connection in (1, 2):
+        deafness.tick(connection, range(4, 10))
+    assert not list(deafness.answered(1, at(9.5), at(9.5)))
+    for connection in (1, 2):
+        deafness.tick(connection, range(10, 30))
+    assert not deafness.say(1, BOOK, 29.5)
+
+    assert found(deafness.lose(2)) == []
+
+
+def test_what_an_unanswered_connection_says_is_no_proof_that_another_listened() -> None:
+    deafness = speaking()
+    deafness.tick(1, range(1, 8))
+    deafness.opened(2, [BOOK, TICKER, ORDERS])
+    deafness.say(2, BOOK, 8)
+    deafness.lose(1)
+    list(deafness.answered(2, at(11), at(11)))
+
+    assert (BOOK, 0.5, 11.1, "connection lost") in found(deafness.say(2, TICKER, 11))
 
 
 def test_what_spoke_again_after_another_was_heard_had_been_forgotten_until_then() -> None:
