@@ -84,7 +84,7 @@ class Deafness:
         self._until: dict[str, int] = {}
         self._apart: dict[str, list[Stretch]] = {}
         self._said_us: dict[str, int] = {}  # the newest message over connections that are gone
-        # the first hearing (0: what lies before is marked), until an earlier bridge's marks are told
+        # the first hearing (0: what lies before is marked), until an earlier bridge's marks come
         self._begun_us: dict[str, int] = {}
 
     def opened(self, connection: int, streams: Iterable[str]) -> None:
