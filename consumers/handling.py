@@ -17,13 +17,12 @@ from consumers.deadletter import NotFinished, ResultsRefused, dead_letter, lette
 from consumers.dispatch import Dispatcher, Entry, HandlerFailed
 from consumers.group import Group, Settled, Unit
 from consumers.meter import Meter
-from consumers.policy import retry_delay_s
+from consumers.policy import BREATHE_EVERY_S, retry_delay_s
 from consumers.results import Results, Write
 
 _log = structlog.get_logger()
 
 SETTLE_EVERY_S = 1.0  # a slow handler's entries do not wait for the end of a long batch
-PAUSE_EVERY_S = 0.05  # sync handlers never yield: the beats need a turn in between
 
 
 class _Done(NamedTuple):
@@ -158,7 +157,7 @@ class Handling:
             await self._settle()
         else:
             await asyncio.sleep(0)
-        self._pause_at = time.monotonic() + PAUSE_EVERY_S
+        self._pause_at = time.monotonic() + BREATHE_EVERY_S
 
     async def _settle(self) -> None:
         for stream, ids in self._plain.items():

@@ -18,12 +18,11 @@ from consumers.deadletter import Letter, NotFinished, ResultsRefused, dead_lette
 from consumers.dispatch import Dispatcher, Entry, HandlerFailed
 from consumers.lease import Commit, Lease
 from consumers.meter import Meter
-from consumers.policy import is_unfinished, retry_delay_s
+from consumers.policy import BREATHE_EVERY_S, is_unfinished, retry_delay_s
 from consumers.results import Results, State, Write
 
 _log = structlog.get_logger()
 
-BREATHE_EVERY_S = 0.05  # sync handlers never yield: the beats need a turn in between
 COMMIT_EVERY_S = 1.0  # a slow handler's batch ends early
 
 

@@ -16,6 +16,7 @@ from consumers.span import bound_id
 T = TypeVar("T")
 
 STREAMS_AT_ONCE = 100  # each wake-up of a blocked read registers every key again: O(streams)
+BREATHE_EVERY_S = 0.05  # sync handlers never yield: the beats need a turn in between
 BATCHES_AT_ONCE = 4  # full ones, over all streams of one read: bounds memory, and others' wait
 _BATCH_MIN = 10
 _BLOCK_MS = 200

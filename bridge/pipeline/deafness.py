@@ -40,7 +40,7 @@ SILENT = "silent"
 # in `state`, in this order
 _OF_AN_EAR = (
     "newest_us", "answered_us", "spoken_us", "ticked_at_us", "first_us", "ticked_us", "streams",
-    "begins", "answers", "beside",
+    "unproven", "answers", "beside",
 )  # fmt: skip
 
 
@@ -100,15 +100,15 @@ class Deafness:
         gone = [name for name in ear.streams if name not in set(streams)]
         left = {name: self._known(ear, name) for name in gone}
         ear.streams = {name: ear.streams.get(name, 0) for name in streams}
-        ear.begins = {name: us for name, us in ear.begins.items() if name in ear.streams}
+        ear.unproven = {name: us for name, us in ear.unproven.items() if name in ear.streams}
         self._note_overlaps()
         found = [deaf for name in gone for deaf in self._left(name, left[name], UNSUBSCRIBED)]
         return Found([name for name in gone if not self._listeners(name)], found)
 
     def doubted(self, connection: int, name: str, since_us: int) -> Found:
         """A stream that should speak has been silent on a connection since then (0: since it was
-        answered): it is not listened to there until the next answer. Nor is any other, where it
-        ticks and nothing else came since.
+        answered): it is not listened to there until the next answer (and the first message behind
+        it, where it ticks). Nor is any other, where it ticks and nothing else came since.
         """
         ear = self.ears.get(connection)
         if ear is None or not ear.streams.get(name):
@@ -155,9 +155,9 @@ class Deafness:
             found = self._hear_anew(ear, [name], event_us, event_us)
         if event_us > ear.newest_us:
             ear.newest_us = event_us
-            if ear.begins:
-                begins, ear.begins = ear.begins, {}
-                deaf = self._begin(ear, _from_message_on(begins, event_us))
+            if ear.unproven:
+                answered, ear.unproven = ear.unproven, {}
+                deaf = self._begin(ear, _from_message_on(answered, event_us))
                 found = Found(found.unheard, [*found.deaf, *deaf])
         if name.startswith(TICKING) and event_us > ear.ticked_us:
             ear.ticked_us, ear.ticked_at_us = event_us, received_us
@@ -175,7 +175,7 @@ class Deafness:
         ear.answers += 1
         new = [name for name, since_us in ear.streams.items() if not since_us]
         if ear.ticks():
-            ear.begins = {name: ear.begins.get(name, at_us) for name in new}
+            ear.unproven = {name: ear.unproven.get(name, at_us) for name in new}
             if not ear.ticked_us:
                 ear.ticked_us, ear.ticked_at_us = at_us, received_us
             return
@@ -190,7 +190,7 @@ class Deafness:
         if ear is None:
             return ()
         return [name for name, since_us in ear.streams.items()
-                if not since_us and name not in ear.begins]  # fmt: skip
+                if not since_us and name not in ear.unproven]  # fmt: skip
 
     def may_leave(self, connection: int) -> bool:
         """Would the end of this connection leave no deafness that time could still disprove, those
@@ -250,7 +250,7 @@ class Deafness:
             "ears": {
                 str(number): [
                     ear.newest_us, ear.answered_us, _rhythmic(ear.spoken_us), ear.ticked_at_us,
-                    _rhythmic(ear.first_us), ear.ticked_us, ear.streams, ear.begins,
+                    _rhythmic(ear.first_us), ear.ticked_us, ear.streams, ear.unproven,
                     ear.answers, {str(other): answers for other, answers in ear.beside.items()},
                 ]
                 for number, ear in self.ears.items()
@@ -362,11 +362,11 @@ class Deafness:
         found += self._begin(ear, dict.fromkeys(heard, again_us))
         return Found([name for name in heard if not self._listeners(name, beside=ear)], found)
 
-    def _begin(self, ear: Ear, begins: Mapping[str, int]) -> Iterator[Deaf]:
+    def _begin(self, ear: Ear, since_us: Mapping[str, int]) -> Iterator[Deaf]:
         """These streams are listened to on a connection, each from then on."""
-        if begins:
+        if since_us:
             ear.beside = {number: other.answers for number, other in self.ears.items()}
-        for name, at_us in begins.items():
+        for name, at_us in since_us.items():
             ear.first_us.pop(name, None)
             ear.streams[name] = at_us
             yield from self._listened_to(name, at_us)

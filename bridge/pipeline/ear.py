@@ -46,7 +46,7 @@ class Ear:
     ticked_us: int = 0
     ticked_at_us: int = 0
     answered_us: int = 0
-    begins: dict[str, int] = field(default_factory=dict)  # answered then, waiting for a message
+    unproven: dict[str, int] = field(default_factory=dict)  # answered then, no message came since
     is_leaving: bool = False  # its end is decided, so others cannot rest on it
     answers: int = 0
     beside: dict[int, int] = field(default_factory=dict)  # the others' answers when it began
