@@ -117,6 +117,8 @@ def test_one_that_lags_behind_what_we_heard_seconds_ago_hears_nothing() -> None:
         lag_us = second * SECOND_US
         assert company.turn_us(ORDERS) == (0 if lag_us >= DEAF_US else TURN_US)
         assert company.hears(ORDERS) is (lag_us < LAG_US)
+        if second == 10:  # not its turn any more, but a mark still waits for it
+            assert (company.turn_us(ORDERS), company.hears(ORDERS)) == (0, True)
 
 
 def test_a_gap_waits_for_one_that_is_held_lower() -> None:
