@@ -15,9 +15,9 @@ import structlog
 from bridge.contract.streams import Stream, StreamType, parse_stream
 from bridge.feed.asking import Asking, TakesBodies
 from bridge.feed.clock import ExchangeClock
-from bridge.feed.connection import Hears, Means, Signer
 from bridge.feed.lanes import Lanes
 from bridge.feed.listing import Listing
+from bridge.feed.means import Hears, Means, Signer
 from bridge.feed.pace import Pace
 from bridge.feed.rest import Rest
 from bridge.feed.silence import Silence

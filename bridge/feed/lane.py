@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 
 from bridge.contract.streams import Stream
-from bridge.feed.connection import Connection, FeedLost, Means
+from bridge.feed.connection import Connection, FeedLost
+from bridge.feed.means import Means
 from bridge.protocol.subscriptions import State
 from bridge.runtime.backoff import Backoff
 
@@ -193,8 +194,8 @@ class Lane:
         log.info("feed_replacing", connection=self.name, reason=reason)
         new = self._begin(tasks)
         while not self._is_closing:
-            if (lost := new.lost) is not None:
-                return self._not_replaced(old, new, lost)
+            if (lost := new.lost or _refusal(old.connection, new.connection)) is not None:
+                return await self._not_replaced(old, new, lost)
             if old.task.done():
                 await self._forget(old)
                 return new
@@ -207,8 +208,10 @@ class Lane:
             await self._news(LOOK_S)
         return new
 
-    def _not_replaced(self, old: _Life, new: _Life, lost: FeedLost) -> _Life:
+    async def _not_replaced(self, old: _Life, new: _Life, lost: FeedLost) -> _Life:
         """The old one goes on, and it is tried again later."""
+        await new.connection.retire()
+        await asyncio.wait([new.task])
         delay_s = max(self._backoff.next_s(), min(lost.retry_after_s or 0, LONGEST_RETRY_AFTER_S))
         log.warning("feed_not_replaced", connection=self.name, reason=str(lost),
                     retry_s=round(delay_s, 2))  # fmt: skip
@@ -235,6 +238,19 @@ class Lane:
             if each.heard_us and now_us - each.heard_us < LATELY_US
         )
         return since_us >= OVERLAP_US and is_heard and old.may_leave()
+
+
+def _refusal(old: Connection, new: Connection) -> FeedLost | None:
+    """Does the exchange refuse on the new one what it grants on the old one?"""
+    granted = old.subscriptions.by_name
+    refused = [
+        each
+        for each in new.subscriptions.of(State.REJECTED)
+        if (twin := granted.get(each.stream.name)) and twin.state is not State.REJECTED
+    ]
+    if not refused:
+        return None
+    return FeedLost(f"{refused[0].stream.name} is refused on it: {refused[0].reason}")
 
 
 async def _live(connection: Connection) -> FeedLost:

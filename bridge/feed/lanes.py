@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bridge.contract.streams import Stream
-from bridge.feed.connection import Means
 from bridge.feed.lane import Lane
+from bridge.feed.means import Means
 from bridge.protocol.subscriptions import BAD_SIGNATURE, REFUSALS, State
 
 OTHER_CLOCK_US = 500_000  # an offset that explains why a signature was refused

@@ -99,11 +99,16 @@ class Silence:
     def _look_at(self, lane: Lane, connection: Connection, tasks: asyncio.TaskGroup) -> None:
         now_us = self._clock_us()
         for name, subscription in connection.subscriptions.by_name.items():
-            if subscription.state is State.REJECTED or name in self._unheard:
+            if name in self._unheard:
                 continue
             watched = self._watched.get((lane.name, name))
             if watched is None:
                 watched = self._watched[lane.name, name] = _Watched(connection)
+            if subscription.state is State.REJECTED:
+                self._ask_refused(connection, name, watched)
+                continue
+            if not watched.silent:
+                watched.renewals = watched.renew_at_us = 0
             limit = self._limit(subscription.stream, watched)
             if limit is None or self._has_spoken(lane, connection, subscription, watched):
                 continue
@@ -117,6 +122,20 @@ class Silence:
                     self._look_into(lane, connection, subscription, watched, limit),
                     name=f"silence-{name}",
                 )
+
+    def _ask_refused(self, connection: Connection, name: str, watched: _Watched) -> None:
+        """What was refused once need not be for ever: ask again, later and later."""
+        assert self._silence_s is not None
+        if watched.renew_at_us and self._clock_us() < watched.renew_at_us:
+            return
+        if watched.renew_at_us:
+            connection.ask_again([name])
+        self._put_off(watched, int(self._silence_s * 1e6))
+
+    def _put_off(self, watched: _Watched, first_us: int) -> None:
+        pause_us = min(first_us * 2**watched.renewals, RENEW_LAST_US)
+        watched.renewals = min(watched.renewals + 1, 10)
+        watched.renew_at_us = self._clock_us() + pause_us
 
     def _limit(self, stream: Stream, watched: _Watched) -> Patience | None:
         assert self._silence_s is not None
@@ -139,7 +158,6 @@ class Silence:
         watched.factor = 1
         if watched.silent:
             watched.silent = ""
-            watched.renewals = watched.renew_at_us = 0
             connection.have_answer()
             log.info("stream_heard_again", stream=subscription.stream.name, connection=lane.name)
         return True
@@ -230,9 +248,6 @@ class Silence:
         watched.silent = verdict.reason
         watched.connection.doubt(name)
         watched.connection.ask_again([name])
-        now_us = self._clock_us()
-        if not verdict.is_final and now_us >= watched.renew_at_us:
-            pause_us = min(RENEW_FIRST_US * 2**watched.renewals, RENEW_LAST_US)
-            watched.renewals = min(watched.renewals + 1, 10)
-            watched.renew_at_us = now_us + pause_us
+        if not verdict.is_final and self._clock_us() >= watched.renew_at_us:
+            self._put_off(watched, RENEW_FIRST_US)
             lane.renew(f"{name} is silent")

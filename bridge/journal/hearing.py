@@ -78,13 +78,15 @@ class Hearing:
         body = json.dumps({"streams": list(streams)}, separators=(",", ":")).encode()
         self._take(Record(self._clock_us(), Kind.CHANGED, connection, body))
 
-    def answered(self, connection: int, at_us: int) -> None:
+    def answered(self, connection: int, at_us: int, unasked: Sequence[str] = ()) -> None:
         """The exchange has answered on the connection, at `at_us` by its own clock: it has what was
-        subscribed to before.
+        subscribed to before it was asked, which is all but `unasked`.
         """
         for name, since_us in self._open.get(connection, {}).items():
-            self._open[connection][name] = since_us or at_us
-        self._take(Record(self._clock_us(), Kind.ANSWERED, connection, b"%d" % at_us))
+            if name not in unasked:
+                self._open[connection][name] = since_us or at_us
+        body = " ".join([str(at_us), *unasked]).encode()
+        self._take(Record(self._clock_us(), Kind.ANSWERED, connection, body))
 
     def doubted(self, connection: int, stream: str, since_us: int) -> None:
         """A stream that should speak has been silent on the connection since then (the exchange's

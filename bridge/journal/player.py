@@ -66,7 +66,8 @@ class Player:
         """What became of a connection that is open."""
         intake, number, us = self._intake, record.connection, record.received_us
         if record.kind is Kind.ANSWERED:
-            intake.answered(number, int(record.body or us), us, offset)
+            at_us, *unasked = record.body.decode().split() or [str(us)]
+            intake.answered(number, int(at_us), us, offset, unasked)
             return
         facts = json.loads(record.body)
         match record.kind:

@@ -4,7 +4,8 @@
 
     F  a frame, as it came             O  connection opened: {"name", "streams"}
     B  a frame that does not fit       C  it is to hear other streams: {"streams"}
-       on a line, as base64            A  the exchange has answered on it, at <its own time, µs>
+       on a line, as base64            A  the exchange has answered on it, at <its own time, µs>,
+                                          but not about <stream> <stream>…: asked for later
                                        D  a stream is silent on it: {"stream", "since_us"}
                                        L  connection lost: {"cause"}
     R  a REST body: <stream>[/<what>]  H  marks of an earlier bridge: {stream: heard_us}

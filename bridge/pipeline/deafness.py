@@ -16,7 +16,7 @@ tells of another that did not bring it. A whole connection may be stuck, though 
 answered on it: where something ticks, that shows as soon as it brings something again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bridge.pipeline.ear import (
@@ -111,7 +111,10 @@ class Deafness:
         it, where it ticks). Nor is any other, where it ticks and nothing else came since.
         """
         ear = self.ears.get(connection)
-        if ear is None or not ear.streams.get(name):
+        if ear is None:
+            return NOTHING
+        ear.unproven.pop(name, None)
+        if not ear.streams.get(name):
             return NOTHING
         begun_us = ear.streams[name]
         heard = {name: Stretch(begun_us, max(since_us, begun_us), since_us)}
@@ -165,15 +168,18 @@ class Deafness:
         ear.first_us.setdefault(name, event_us)
         return found
 
-    def answered(self, connection: int, at_us: int, received_us: int) -> Iterator[Deaf]:
-        """The exchange has answered on a connection: it has what was subscribed to before, and we
-        have heard whatever it sent before.
+    def answered(
+        self, connection: int, at_us: int, received_us: int, unasked: Collection[str] = ()
+    ) -> Iterator[Deaf]:
+        """The exchange has answered on a connection: it has what was subscribed to before (all but
+        `unasked`), and we have heard whatever it sent before.
         """
         ear = self.ears.get(connection)
         if ear is None:
             return
         ear.answers += 1
-        new = [name for name, since_us in ear.streams.items() if not since_us]
+        new = [name for name, since_us in ear.streams.items()
+               if not since_us and name not in unasked]  # fmt: skip
         if ear.ticks():
             ear.unproven = {name: ear.unproven.get(name, at_us) for name in new}
             if not ear.ticked_us:

@@ -11,7 +11,7 @@ nor Redis.
 does not take it a second time.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -182,12 +182,20 @@ class Intake:
         for name in silent:
             self._books.reset(name)
 
-    def answered(self, connection: int, at_us: int, received_us: int, offset: int) -> None:
+    def answered(
+        self,
+        connection: int,
+        at_us: int,
+        received_us: int,
+        offset: int,
+        unasked: Collection[str] = (),
+    ) -> None:
         """The exchange has answered on a connection, at `at_us` by its own clock: it has the
-        subscriptions.
+        subscriptions, but for those that it was asked for later.
         """
-        new = self.deafness.unanswered(connection)
-        self._mark(self.deafness.answered(connection, at_us, received_us), received_us, offset)
+        new = [name for name in self.deafness.unanswered(connection) if name not in unasked]
+        deaf = self.deafness.answered(connection, at_us, received_us, unasked)
+        self._mark(deaf, received_us, offset)
         for name in new:
             if name in self._books:
                 self._books.ask_for(name)

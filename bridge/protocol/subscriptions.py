@@ -138,11 +138,11 @@ class Subscriptions:
             if (subscription := self.by_name.get(name)) is not None:
                 subscription.state, subscription.reason = State.REJECTED, reason
 
-    def ask_again(self, names: Iterable[str]) -> None:
-        """Whatever was said of these: they are to be asked for anew."""
-        for name in names:
-            if (subscription := self.by_name.get(name)) is not None:
-                subscription.state, subscription.reason = State.WANTED, ""
+    def accepted(self, name: str) -> None:
+        """The exchange was asked for this once more and said nothing against it."""
+        subscription = self.by_name.get(name)
+        if subscription is not None and subscription.state is State.REJECTED:
+            subscription.state, subscription.reason = State.PENDING, ""
 
     def of(self, state: State) -> list[Subscription]:
         """Those that are so."""

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from bridge.contract.streams import Stream, parse_stream
-from bridge.feed.connection import Means, Signer
 from bridge.feed.lane import Lane
+from bridge.feed.means import Means, Signer
 from bridge.feed.pace import Pace
 from bridge.journal.hearing import Hearing
 from bridge.pipeline.intake import Intake

@@ -37,6 +37,7 @@ class Client:
     writer: asyncio.StreamWriter
     requests: list[dict[str, object]] = field(default_factory=list)
     pings: list[float] = field(default_factory=list)  # when it asked, by the loop's clock
+    unanswered: list[bytes] = field(default_factory=list)  # pings that got no pong
     is_gone: bool = False
     answers_goodbye: bool = True
     said_goodbye: bool = False
@@ -117,6 +118,8 @@ class ScriptedExchange:
                 client.pings.append(asyncio.get_running_loop().time())
                 if self.answers_pings:
                     client.send(body, PONG)
+                else:
+                    client.unanswered.append(body)
             elif opcode == TEXT:
                 request = json.loads(body)
                 client.requests.append(request)

@@ -1,6 +1,7 @@
 """Streams that come, go, fall silent, are mistyped or refused, while a bridge runs."""
 
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 
 from tests.support.bridge_run import BridgeRun, entries, running_bridge
 from tests.support.eventually import eventually_async
-from tests.support.orders import order, ticked
+from tests.support.orders import end, order, ticked
 from tests.support.simulator_process import RunningSimulator, running_simulator
 
 MARKET, PERP = "SOL_USDC", "SOL_USDC_PERP"
@@ -359,3 +360,36 @@ async def test_a_skewed_clock_is_reported_and_signatures_hold(
                 lambda: not any(each["refused"] for each in bridge.status()["connections"]),
                 "what was refused while the clock was not known is heard",
             )
+
+
+async def test_an_account_that_is_refused_for_a_while_is_marked_and_comes_back_by_itself(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    stream, public = "account.orderUpdate", f"ticker.{MARKET}"
+
+    def refused(bridge: BridgeRun) -> bool:
+        return any(each["refused"] for each in bridge.status()["connections"])
+
+    async with running_simulator("--rate", "300") as exchange, running_bridge(
+        tmp_path, exchange.ws_url, redis_url, [stream, public], exchange=urls(exchange, silence_s=3)
+    ) as bridge:  # fmt: skip
+        await grows(client, stream)
+        number = await order(exchange, "reject", stream="account.*", code=4003)
+        from_us = time.time_ns() // 1000
+        await order(exchange, "close", how="reset")
+        await eventually_async(lambda: refused(bridge), "it is refused")
+        await grows(client, public)
+        assert "connection lost" not in gaps(client, stream)  # it is not over yet
+
+        await end(exchange, number)
+        to_us = time.time_ns() // 1000
+        await eventually_async(lambda: not refused(bridge), "it is granted")
+        await eventually_async(lambda: "connection lost" in gaps(client, stream), "it is marked")
+        await grows(client, stream)
+
+        [gap] = [fields for _, fields in entries(client, stream)
+                 if fields.get("cause") == "connection lost"]  # fmt: skip
+        assert int(gap["from_us"]) <= from_us
+        assert int(gap["to_us"]) >= to_us
+        assert bridge.log().count("subscription_refused") == 1

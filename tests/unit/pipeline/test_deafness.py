@@ -1,46 +1,18 @@
 """From when to when nobody was listening."""
 
 import json
-from collections.abc import Iterable, Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf, Deafness
-from bridge.pipeline.ear import JITTER_US
-
-NOW_US = 1_790_915_531_000_000
-SECOND_US = 1_000_000
-ORDERS = "account.orderUpdate"
-NAMES = [ORDERS]
-
-
-def at(seconds: float) -> int:
-    return NOW_US + int(seconds * SECOND_US)
-
-
-class Subject(Deafness):
-    """Deafness with connections that are opened and answered in one."""
-
-    def listen(self, connection: int, seconds: float) -> list[Deaf]:
-        self.opened(connection, NAMES)
-        return list(self.answered(connection, at(seconds), at(seconds)))
-
-    def hear(self, connection: int, seconds: float) -> None:
-        self.ears[connection].newest_us = at(seconds)
-
-    def lose(self, connection: int) -> list[Deaf]:
-        return self.lost(connection, "connection lost")[1]
+from tests.support.deafness import NAMES, NOW_US, ORDERS, SECOND_US, Subject, at, deaf
 
 
 def subject() -> Subject:
     deafness = Subject()
     assert deafness.listen(1, 0) == []
     return deafness
-
-
-def deaf(from_s: float, to_s: float, cause: str = "connection lost") -> list[Deaf]:
-    return [Deaf(ORDERS, at(from_s), at(to_s), cause)]
 
 
 def test_deaf_from_the_exchanges_newest_time_less_what_was_under_way() -> None:
@@ -199,18 +171,6 @@ def test_of_two_that_rest_on_each_other_only_one_may_leave() -> None:
     assert deafness.lose(2) == []
 
 
-def test_what_lags_behind_the_exchanges_clock_is_heard_from_its_own_time_on() -> None:
-    deafness = speaking()
-    deafness.hear(1, 20)
-    deafness.listen(2, 33)
-    deafness.say(2, ORDERS, 19, late_s=14)
-    assert not deafness.may_leave(1)
-    deafness.hear(1, 21)
-
-    assert deafness.may_leave(1)
-    assert deafness.lose(1) == []
-
-
 def test_an_earlier_bridges_mark_is_where_deafness_begins() -> None:
     deafness = Subject()
     assert list(deafness.resume({ORDERS: NOW_US, "gone": 1})) == []
@@ -269,6 +229,16 @@ def test_a_stream_that_came_later_is_listened_to_from_its_own_answer() -> None:
     list(deafness.answered(1, at(3), at(3)))
 
     assert deafness.heard_up_to_us() == {ORDERS: at(3)}
+
+
+def test_an_answer_is_not_about_what_was_asked_for_later() -> None:
+    deafness = subject()
+    deafness.opened(2, [ORDERS, "liquidation"])
+    list(deafness.answered(2, at(3), at(3), [ORDERS]))
+    assert deafness.heard_up_to_us() == {ORDERS: at(0), "liquidation": at(3)}
+    deafness.lose(1)
+
+    assert list(deafness.answered(2, at(5), at(5))) == deaf(0, 5)
 
 
 def test_a_stream_that_fell_silent_is_deaf_from_its_own_last_message() -> None:
@@ -412,243 +382,3 @@ def test_a_stream_that_another_connection_hears_is_not_deaf_for_having_been_sile
         list(deafness.answered(connection, at(connection), at(connection)))
     deafness.ears[1].newest_us = at(8)
     assert deafness.lost(1, "connection lost") == ([], [])
-
-
-BOOK, TICKER = "bookTicker.SOL_USDC", "ticker.SOL_USDC"
-
-
-class Speaking(Subject):
-    """Two streams, told message by message."""
-
-    def listen(self, connection: int, seconds: float) -> list[Deaf]:
-        self.opened(connection, [BOOK, TICKER, ORDERS])
-        return list(self.answered(connection, at(seconds), at(seconds)))
-
-    def begin(self, connection: int, seconds: float) -> None:
-        """Listen from then on, by a message a little earlier."""
-        self.listen(connection, seconds)
-        self.say(connection, ORDERS, seconds - JITTER_US / SECOND_US)
-
-    def say(
-        self, connection: int, name: str, seconds: float, late_s: float = 0.0
-    ) -> Sequence[Deaf]:
-        ear = self.ears[connection]
-        return self.heard(ear, name, at(seconds), at(seconds + late_s)).deaf
-
-    def tick(self, connection: int, seconds: Iterable[float]) -> None:
-        for second in seconds:
-            assert not self.say(connection, TICKER, second)
-
-
-def speaking() -> Speaking:
-    deafness = Speaking()
-    deafness.begin(1, 0)
-    assert not deafness.say(1, BOOK, 0.5)
-    return deafness
-
-
-def found(deaf: Iterable[Deaf]) -> list[tuple[str, float, float, str]]:
-    return sorted(
-        (each.stream, (each.from_us - NOW_US) / 1e6, (each.to_us - NOW_US) / 1e6, each.cause)
-        for each in deaf
-    )
-
-
-def test_a_connection_that_ticked_and_then_brought_nothing_was_deaf_to_all_of_its_streams() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2, 3])
-
-    assert found(deafness.say(1, BOOK, 6.5)) == [
-        (ORDERS, 2, 6.6, SILENT),
-        (BOOK, 0.5, 6.6, SILENT),
-        (TICKER, 2, 6.6, SILENT),
-    ]
-    assert not deafness.say(1, TICKER, 7)
-
-
-def test_where_something_ticks_an_answer_alone_is_no_proof_of_listening() -> None:
-    deafness = Speaking()
-    deafness.listen(1, 0)
-    assert not list(deafness.resume({BOOK: at(-5)}))
-    deafness.listen(1, 1)
-
-    assert found(deafness.say(1, TICKER, 4.5)) == [(BOOK, -5, 4.6, NOT_RUNNING)]
-
-
-def test_a_pause_of_two_ticks_or_one_of_our_own_clock_or_the_exchanges_alone_is_none() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2, 4.9])
-    assert not deafness.say(1, TICKER, 5.9, late_s=60)  # we slept
-    assert not deafness.say(1, TICKER, 30, late_s=36)  # its clock jumped
-
-
-def test_a_connection_whose_ticks_had_ended_before_proves_nothing_by_a_pause() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1])
-    deafness.say(1, ORDERS, 12)
-    assert not deafness.say(1, ORDERS, 60)
-
-
-def test_a_late_message_that_slips_through_does_not_hide_a_stall() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2, 3])
-    assert not deafness.say(1, BOOK, 4.9, late_s=2)
-
-    assert found(deafness.say(1, BOOK, 7.6)) == [
-        (ORDERS, 3, 7.7, SILENT),
-        (BOOK, 3, 7.7, SILENT),
-        (TICKER, 3, 7.7, SILENT),
-    ]
-
-
-def test_a_tick_that_is_missing_where_others_flow_tells_nothing_of_those() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2])
-    for half_seconds in range(5, 18):
-        assert not deafness.say(1, BOOK, half_seconds / 2)
-
-
-def test_a_stuck_connection_does_not_say_when_its_replacement_began_to_listen() -> None:
-    deafness = speaking()
-    deafness.tick(1, range(1, 8))
-    deafness.begin(2, 9.8)
-
-    assert found(deafness.lose(1)) == [
-        (ORDERS, 6, 9.8, "connection lost"),
-        (BOOK, 0.5, 9.8, "connection lost"),
-        (TICKER, 6, 9.8, "connection lost"),
-    ]
-
-
-def test_with_another_connection_listening_a_stall_is_no_deafness() -> None:
-    deafness = speaking()
-    deafness.begin(2, 0.2)
-    for connection in (1, 2):
-        deafness.tick(connection, [1, 2])
-    deafness.tick(2, [3, 4, 5, 6])
-
-    assert not deafness.say(1, TICKER, 7)
-
-
-def test_a_tick_that_is_missed_where_nothing_comes_at_all_is_deafness_of_all() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2, 3])
-    assert deafness.doubted(1, TICKER, at(3)) == ([BOOK, TICKER, ORDERS], [])
-
-    assert not list(deafness.answered(1, at(9), at(9)))  # and is stuck
-    assert found(deafness.say(1, BOOK, 9.2)) == [
-        (ORDERS, 2, 9.3, SILENT),
-        (BOOK, 0.5, 9.3, SILENT),
-        (TICKER, 3, 9.3, SILENT),
-    ]
-
-
-def test_a_tick_that_is_missed_where_others_come_is_deafness_of_one() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2, 3])
-    deafness.say(1, BOOK, 5)
-
-    assert deafness.doubted(1, TICKER, at(3)) == ([TICKER], [])
-
-
-def test_what_only_the_replacement_heard_was_forgotten_by_the_one_before() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2, 3, 4])
-    deafness.begin(2, 4.5)
-    deafness.tick(2, [5, 6])
-    deafness.say(2, BOOK, 5.2)
-    deafness.tick(1, [5, 6])
-    assert not deafness.may_leave(1)  # it may yet come
-    deafness.tick(1, [7])
-
-    assert deafness.may_leave(1)
-    assert found(deafness.lose(1)) == [(BOOK, 0.5, 4.5, SILENT)]
-    deafness.say(2, BOOK, 8)
-    assert found(deafness.lose(2)) == []
-
-
-def test_what_a_connection_had_forgotten_shows_in_whatever_way_it_goes() -> None:
-    def forgetful() -> Speaking:
-        deafness = speaking()
-        deafness.tick(1, [1, 2, 3, 4])
-        deafness.begin(2, 4.5)
-        deafness.tick(2, [5, 6, 7])
-        deafness.say(2, BOOK, 5.2)
-        deafness.tick(1, [5, 6, 7])
-        return deafness
-
-    gap = (BOOK, 0.5, 4.5, SILENT)
-    assert found(forgetful().lose(1)) == [gap]
-    assert found(forgetful().doubted(1, TICKER, at(7)).deaf) == [gap]
-    assert found(forgetful().changed(1, [TICKER]).deaf) == [(*gap[:3], UNSUBSCRIBED)]
-
-
-def test_the_same_message_with_a_slightly_later_time_was_not_forgotten() -> None:
-    deafness = speaking()
-    deafness.tick(1, range(1, 31))
-    deafness.begin(2, 30.5)
-    deafness.say(2, BOOK, 31.2)
-
-    assert not deafness.say(1, BOOK, 31.22)
-
-
-def test_what_was_said_before_a_new_beginning_is_no_measure_for_what_is_missed_since() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2, 3])
-    deafness.begin(2, 2.5)
-    deafness.say(2, BOOK, 5)
-    deafness.doubted(1, BOOK, at(0.5))
-    for connection in (1, 2):
-        deafness.tick(connection, range(4, 10))
-    assert not list(deafness.answered(1, at(9.5), at(9.5)))
-    for connection in (1, 2):
-        deafness.tick(connection, range(10, 30))
-    assert not deafness.say(1, BOOK, 29.5)
-
-    assert found(deafness.lose(2)) == []
-
-
-def test_what_an_unanswered_connection_says_is_no_proof_that_another_listened() -> None:
-    deafness = speaking()
-    deafness.tick(1, range(1, 8))
-    deafness.opened(2, [BOOK, TICKER, ORDERS])
-    deafness.say(2, BOOK, 8)
-    deafness.lose(1)
-    list(deafness.answered(2, at(11), at(11)))
-
-    assert (BOOK, 0.5, 11.1, "connection lost") in found(deafness.say(2, TICKER, 11))
-
-
-def test_what_spoke_again_after_another_was_heard_had_been_forgotten_until_then() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2, 3, 4])
-    deafness.begin(2, 4.5)
-    deafness.say(2, BOOK, 5.2)
-
-    assert found(deafness.say(1, BOOK, 6)) == [(BOOK, 0.5, 4.5, SILENT)]
-    assert found(deafness.lose(1)) == []
-
-
-def test_where_one_took_over_too_late_the_gap_begins_at_the_last_message() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2, 3, 4])
-    deafness.begin(2, 9)
-
-    assert found(deafness.lose(1)) == [
-        (ORDERS, 3, 9, "connection lost"),
-        (BOOK, 0.5, 9, "connection lost"),
-        (TICKER, 3, 9, "connection lost"),
-    ]
-
-
-def test_what_is_known_of_each_message_outlives_a_restart() -> None:
-    deafness = speaking()
-    deafness.tick(1, [1, 2, 3, 4])
-    deafness.begin(2, 4.5)
-    deafness.say(2, BOOK, 5.2)
-    again = Speaking()
-    state = json.loads(json.dumps(deafness.state()))
-    again.restore({str(number): ear.streams for number, ear in deafness.ears.items()}, state)
-
-    assert again.state() == deafness.state()
-    assert found(again.say(1, BOOK, 6)) == [(BOOK, 0.5, 4.5, SILENT)]

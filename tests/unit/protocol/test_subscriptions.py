@@ -119,10 +119,13 @@ def test_streams_come_and_go() -> None:
     assert "trade.SOL_USDC" not in subject.names()
 
 
-def test_what_is_to_be_asked_again_is_wanted() -> None:
+def test_what_was_refused_and_is_not_any_more_is_pending() -> None:
     subject = asked()
     subject.reject(["liquidation"], 4006)
 
-    subject.ask_again(["liquidation", "gone"])
+    subject.accepted("liquidation")
+    subject.accepted("gone")
 
-    assert [request.streams for request in subject.requests()] == [("liquidation",)]
+    assert subject.by_name["liquidation"].state is State.PENDING
+    assert subject.by_name["liquidation"].reason == ""
+    assert subject.of(State.REJECTED) == []

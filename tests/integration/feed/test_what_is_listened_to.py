@@ -1,0 +1,141 @@
+"""A stream counts as listened to once the exchange has answered behind a request for it, and not
+while it is refused.
+"""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.contract.streams import parse_stream
+from bridge.protocol.subscriptions import State
+from tests.support import frames
+from tests.support.eventually import eventually_async
+from tests.support.hearing_lane import Ears, hearing_lanes, now_us
+from tests.support.scripted_exchange import PONG, Client, ScriptedExchange, scripted_exchange
+
+TRADES, LIQUIDATIONS = "trade.BTC_USDC_PERP", "liquidation"
+NAMES = [TRADES, LIQUIDATIONS]
+UNKNOWN = '{"id":null,"error":{"code":4006,"message":"Invalid stream"}}'
+PATIENT = {"ping_interval_s": 20, "ping_timeout_s": 20}  # nothing asks by itself
+
+
+def trade(number: int) -> str:
+    message = json.loads(frames.TRADE)
+    message["data"] |= {"t": number, "T": now_us(), "E": now_us()}
+    return json.dumps(message)
+
+
+@pytest.fixture
+async def exchange() -> AsyncIterator[ScriptedExchange]:
+    async with scripted_exchange() as scripted:
+        yield scripted
+
+
+def state(ears: Ears, name: str) -> State:
+    connection = ears.lanes[0].connection
+    return connection.subscriptions.by_name[name].state if connection else State.WANTED
+
+
+def listeners(ears: Ears, name: str) -> int:
+    return ears.intake.deafness.listeners(name)
+
+
+async def begun(exchange: ScriptedExchange, ears: Ears) -> Client:
+    """A first connection, on which trades are confirmed and all is answered."""
+    await eventually_async(lambda: len(ears.answered) == 2, "it is answered")
+    client = exchange.clients[0]
+    client.send(trade(1))
+    await eventually_async(lambda: state(ears, TRADES) is State.CONFIRMED, "trades are heard")
+    return client
+
+
+async def test_an_answer_says_nothing_of_what_was_asked_for_behind_the_question(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES, **PATIENT) as ears:
+        client, lane = await begun(exchange, ears), ears.lanes[0]
+        lane.remove([LIQUIDATIONS])
+        await eventually_async(lambda: client.subscribed == [TRADES], "it is left")
+        exchange.answers_pings = False
+        assert lane.connection is not None
+        lane.connection.have_answer()
+        await eventually_async(lambda: client.unanswered, "it is asked")
+        lane.add([parse_stream(LIQUIDATIONS)])
+
+        exchange.answers_pings = True
+        client.send(client.unanswered[0], PONG)
+        client.unanswered.clear()
+        exchange.answers_pings = False
+        await eventually_async(lambda: LIQUIDATIONS in client.subscribed, "it is subscribed to")
+        await eventually_async(lambda: client.unanswered, "it is asked again")
+        assert listeners(ears, TRADES) == 1
+        assert listeners(ears, LIQUIDATIONS) == 0
+
+        client.send(client.unanswered[0], PONG)
+        await eventually_async(lambda: listeners(ears, LIQUIDATIONS) == 1, "it is listened to")
+
+
+async def test_what_is_refused_is_not_listened_to_until_it_is_granted(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES, **PATIENT) as ears:
+        (await begun(exchange, ears)).cut()
+
+        def refuse(client: Client, _: object) -> None:
+            client.send(trade(2))
+            client.send(UNKNOWN)
+
+        exchange.greet = refuse
+        await eventually_async(lambda: state(ears, LIQUIDATIONS) is State.REJECTED, "it is refused")
+        await eventually_async(lambda: listeners(ears, TRADES) == 1, "the other goes on")
+        assert listeners(ears, LIQUIDATIONS) == 0
+        assert ears.gaps(LIQUIDATIONS) == []
+
+        exchange.greet = lambda client, _: None
+        granted_us = now_us()
+        connection = ears.lanes[0].connection
+        assert connection is not None
+        connection.ask_again([LIQUIDATIONS])
+        await eventually_async(lambda: ears.gaps(LIQUIDATIONS), "it is listened to again")
+        assert state(ears, LIQUIDATIONS) is State.PENDING
+        [gap] = ears.waiting(LIQUIDATIONS)
+        assert gap["cause"] == "connection lost"
+        assert int(gap["to_us"]) >= granted_us
+
+
+async def test_a_replacement_that_is_refused_what_the_old_one_hears_does_not_take_over(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES, **PATIENT) as ears:
+        old = await begun(exchange, ears)
+
+        def refuse(client: Client, _: object) -> None:
+            client.send(trade(2))
+            if len(exchange.clients) == 2:
+                client.send(UNKNOWN)
+
+        exchange.greet = refuse
+        ears.lanes[0].renew("a test")
+        await eventually_async(lambda: len(exchange.clients) == 2, "there is a replacement")
+        await eventually_async(lambda: exchange.clients[1].is_gone, "it goes")
+        assert not old.said_goodbye
+        assert listeners(ears, LIQUIDATIONS) == 1
+
+        await eventually_async(lambda: old.said_goodbye, "the next one takes over")
+        await eventually_async(lambda: exchange.open == exchange.clients[2:3], "and is alone")
+        assert ears.gaps(LIQUIDATIONS) == []
+
+
+async def test_what_was_called_refused_and_speaks_is_listened_to(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES, **PATIENT) as ears:
+        client = await begun(exchange, ears)
+        client.send(UNKNOWN)
+        await eventually_async(lambda: state(ears, LIQUIDATIONS) is State.REJECTED, "it is refused")
+        assert listeners(ears, LIQUIDATIONS) == 0
+        client.send(frames.LIQUIDATION)
+
+        await eventually_async(lambda: listeners(ears, LIQUIDATIONS) == 1, "it is listened to")
+        assert state(ears, LIQUIDATIONS) is State.CONFIRMED
