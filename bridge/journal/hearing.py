@@ -99,11 +99,11 @@ class Hearing:
 
     def may_leave(self, connection: int) -> bool:
         """Would the end of this connection leave no deafness, as far as is known just now?"""
-        return not self.is_live or self.intake.deafness.may_leave(connection)
+        return not self.is_live or self.intake.deafness_of(connection).may_leave(connection)
 
     def leaving(self, connection: int) -> None:
         """The connection is about to be closed: no other may leave because of it."""
-        self.intake.deafness.leaving(connection)
+        self.intake.deafness_of(connection).leaving(connection)
 
     def lost(self, connection: int, cause: str) -> None:
         """The connection is gone."""
@@ -133,8 +133,13 @@ class Hearing:
 
     def resume(self, marks: Mapping[str, int]) -> None:
         """An earlier bridge's heard marks were read from Redis."""
-        body = json.dumps(dict(marks), separators=(",", ":")).encode()
-        self._take(Record(self._clock_us(), Kind.MARKS, 0, body))
+        apart = {} if self._keep_private else {
+            name: us for name, us in marks.items() if is_private(name)
+        }  # fmt: skip
+        journaled = {name: us for name, us in marks.items() if name not in apart}
+        for connection, those in ((0, journaled), (-1, apart)):
+            body = json.dumps(those, separators=(",", ":")).encode()
+            self._take(Record(self._clock_us(), Kind.MARKS, connection, body))
 
     def rest_body(self, name: str, text: bytes, what: str = "") -> Join | Reach | None:
         """A REST body about a stream. Raises BadBody, or says whether to ask again. None: it is in

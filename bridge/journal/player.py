@@ -53,7 +53,7 @@ class Player:
             case Kind.CHANGED | Kind.ANSWERED | Kind.DOUBTED | Kind.LOST:
                 self._connection(record, offset)
             case Kind.MARKS:
-                intake.resume(json.loads(record.body), record.received_us, offset)
+                intake.resume(json.loads(record.body), record.received_us, offset, number)
             case Kind.STARTED:
                 intake.started(record.received_us, offset)
             case Kind.STATE if fresh:

@@ -251,10 +251,7 @@ class Rehearing:
                 line.hear_again()
         self.player.begin()
         self._intake.is_rehearing = True
-        self._intake.forget(keep=self._unjournaled_connections())
-
-    def _unjournaled_connections(self) -> list[int]:
-        return [number for number in self._intake.deafness.open_connections() if number < 0]
+        self._intake.forget()
 
     def _live_again(self) -> None:
         self.behind = None

@@ -75,7 +75,6 @@ class Deafness:
 
     def __init__(self) -> None:
         self.ears: dict[int, Ear] = {}
-        self.spoken_us: dict[str, int] = {}  # each stream's newest message, over any connection
         self.overlaps = False  # has any stream been heard over two connections at once, ever?
         self._since: dict[str, _Since] = {}
         # Up to here each stream was heard without a break by connections that are gone, or its
@@ -238,18 +237,6 @@ class Deafness:
         """Connections that were opened and not lost."""
         return list(self.ears)
 
-    def forget(self, keep: Iterable[int]) -> None:
-        """What follows tells everything anew, but for these connections."""
-        kept = set(keep)
-        self.ears = {number: ear for number, ear in self.ears.items() if number in kept}
-        self._since.clear()
-        self._until.clear()
-        self._apart.clear()
-        self._said_us.clear()
-        names = {name for ear in self.ears.values() for name in ear.streams}
-        self._begun_us = {name: us for name, us in self._begun_us.items() if name in names}
-        self.spoken_us.clear()
-
     def state(self) -> dict[str, object]:
         """What is known of deafness, as plain values."""
         return {
@@ -264,7 +251,6 @@ class Deafness:
             "since": {name: list(known) for name, known in self._since.items()},
             "until": self._until,
             "apart": {name: [list(each) for each in known] for name, known in self._apart.items()},
-            "spoken": _rhythmic(self.spoken_us),
             "said": _rhythmic(self._said_us),
             "begun": self._begun_us,
         }  # fmt: skip
@@ -288,7 +274,6 @@ class Deafness:
         for name, (since_us, cause) in known.get("since", {}).items():
             self._since[name] = _Since(since_us, cause)
         self._until.update(known.get("until", {}))
-        self.spoken_us.update(known.get("spoken", {}))
         self._said_us.update(known.get("said", {}))
         self._begun_us.update(known.get("begun", {}))
         for name, stretches in known.get("apart", {}).items():

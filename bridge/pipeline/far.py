@@ -1,5 +1,8 @@
 """How far a bridge is with its streams, for the other bridges and for the one after it (pure)."""
 
+from collections.abc import Callable
+
+from bridge.pipeline.deafness import Deafness
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.numbered import NumberedLine
 from bridge.pipeline.peers import BEHIND_US
@@ -13,7 +16,7 @@ def heard_us(intake: Intake) -> dict[str, int]:
     """
     return {
         name: us
-        for name, us in intake.deafness.heard_up_to_us().items()
+        for name, us in _merged(intake, Deafness.heard_up_to_us).items()
         if not (isinstance(line := intake.lines.get(name), UnnumberedLine) and line.is_deaf())
     }
 
@@ -30,7 +33,7 @@ def deaf_streams(intake: Intake) -> list[str]:
 def settled_until_us(intake: Intake) -> dict[str, int]:
     """Unnumbered streams, and up to when all that the exchange sent is in Redis."""
     settled: dict[str, int] = {}
-    for name, us in intake.deafness.certain_up_to_us().items():
+    for name, us in _merged(intake, Deafness.certain_up_to_us).items():
         line = intake.lines.get(name)
         if intake.is_away(name):
             continue
@@ -62,3 +65,8 @@ def oldest_us(intake: Intake) -> int:
         and line.held_after() is None
     ]
     return min(waiting, default=0)
+
+
+def _merged(intake: Intake, tell: Callable[[Deafness], dict[str, int]]) -> dict[str, int]:
+    """Of connections that the journal has, and of those that it has not."""
+    return tell(intake.deafness) | tell(intake.unjournaled)

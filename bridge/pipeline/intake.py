@@ -91,7 +91,8 @@ class Intake:
         quarantine = Stream(keys.QUARANTINE, StreamType.LIQUIDATION)
         self.quarantine = UnnumberedLine(quarantine, self.company)
         self.deafness = Deafness()
-        self.last_event_us = self.deafness.spoken_us
+        self.unjournaled = Deafness()  # of connections that no journal has
+        self.last_event_us: dict[str, int] = {}
         for stream in streams:
             self.add(stream)
 
@@ -157,11 +158,18 @@ class Intake:
                 pass
         return None
 
+    def deafness_of(self, connection: int) -> Deafness:
+        """Whoever follows this connection: negative numbers are not in the journal."""
+        return self.unjournaled if connection < 0 else self.deafness
+
+    def listeners(self, name: str) -> int:
+        """How many connections listen to the stream."""
+        return self.deafness.listeners(name) + self.unjournaled.listeners(name)
+
     def started(self, received_us: int, offset: int) -> None:
         """A process starts: the connections of the one before it are gone."""
         for connection in self.deafness.open_connections():
-            if connection > 0:
-                self.lost(connection, NOT_RUNNING, received_us, offset)
+            self.lost(connection, NOT_RUNNING, received_us, offset)
 
     def opened(self, connection: int, names: Iterable[str]) -> None:
         """A connection was made, to hear these streams: the books that nobody followed begin
@@ -169,14 +177,14 @@ class Intake:
         """
         known = [name for name in names if self._has_line(name)]
         for name in known:
-            if not self.deafness.listeners(name):
+            if not self.listeners(name):
                 self._books.reset(name)
-        self.deafness.opened(connection, known)
+        self.deafness_of(connection).opened(connection, known)
 
     def changed(self, connection: int, names: Iterable[str], received_us: int, offset: int) -> None:
         """A connection is to hear these streams from now on."""
         known = [name for name in names if self._has_line(name)]
-        silent, deaf = self.deafness.changed(connection, known)
+        silent, deaf = self.deafness_of(connection).changed(connection, known)
         self._mark(deaf, received_us, offset)
         self._fall_silent(silent, UNSUBSCRIBED)
         for name in silent:
@@ -193,8 +201,9 @@ class Intake:
         """The exchange has answered on a connection, at `at_us` by its own clock: it has the
         subscriptions, but for those that it was asked for later.
         """
-        new = [name for name in self.deafness.unanswered(connection) if name not in unasked]
-        deaf = self.deafness.answered(connection, at_us, received_us, unasked)
+        deafness = self.deafness_of(connection)
+        new = [name for name in deafness.unanswered(connection) if name not in unasked]
+        deaf = deafness.answered(connection, at_us, received_us, unasked)
         self._mark(deaf, received_us, offset)
         for name in new:
             if name in self._books:
@@ -204,7 +213,7 @@ class Intake:
         self, connection: int, name: str, since_us: int, received_us: int, offset: int
     ) -> None:
         """A connection has brought nothing of this stream since then, and should have."""
-        silent, deaf = self.deafness.doubted(connection, name, since_us)
+        silent, deaf = self.deafness_of(connection).doubted(connection, name, since_us)
         self._mark(deaf, received_us, offset)
         self._fall_silent(silent, SILENT)
 
@@ -212,13 +221,17 @@ class Intake:
         """A connection is gone: what is missing next in streams that nobody else hears, is for
         that cause.
         """
-        silent, deaf = self.deafness.lost(connection, cause)
+        silent, deaf = self.deafness_of(connection).lost(connection, cause)
         self._mark(deaf, received_us, offset)
         self._fall_silent(silent, cause)
 
-    def resume(self, marks: Mapping[str, int], received_us: int, offset: int) -> None:
-        """An earlier bridge has heard each stream up to its mark (µs)."""
-        self._mark(self.deafness.resume(marks), received_us, offset)
+    def resume(
+        self, marks: Mapping[str, int], received_us: int, offset: int, connection: int = 0
+    ) -> None:
+        """An earlier bridge has heard each stream up to its mark (µs). `connection` is negative for
+        streams that the journal does not tell of.
+        """
+        self._mark(self.deafness_of(connection).resume(marks), received_us, offset)
 
     def rest_body(
         self, name: str, text: bytes, received_us: int, offset: int, what: str = ""
@@ -245,7 +258,7 @@ class Intake:
     def ask_for_missing(self, now_us: int) -> None:
         """Ask for every book that is heard but not known, and for trades."""
         for name in self._books:
-            if self.deafness.listeners(name):
+            if self.listeners(name):
                 self._books.ask_anew(name)
         self.missing.ask(now_us)
 
@@ -267,9 +280,9 @@ class Intake:
         if not self.is_rehearing:
             self.missing.refused(line, now_us)
 
-    def forget(self, keep: Iterable[int]) -> None:
-        """The journal tells everything anew: connections (but for these) and books begin empty."""
-        self.deafness.forget(keep)
+    def forget(self) -> None:
+        """The journal tells everything anew: connections that it has, and books, begin empty."""
+        self.deafness = Deafness()
         for name in self._books:
             self._books.reset(name)
         self.missing.forget()
@@ -325,7 +338,8 @@ class Intake:
         self, data: Data, frame: str | bytes, received_us: int, connection: int, offset: int
     ) -> str | None:
         line = self.lines.get(data.stream)
-        ear = self.deafness.ears.get(connection)
+        deafness = self.deafness_of(connection)
+        ear = deafness.ears.get(connection)
         if line is None or ear is None:
             self._quarantine(data.stream, "a stream not subscribed to", frame, received_us, offset)
             return None
@@ -342,10 +356,10 @@ class Intake:
             self._quarantine(data.stream, str(fault), frame, received_us, offset)
             return data.stream
         event_us = believable_us(event, received_us)
-        if (found := self.deafness.heard(ear, data.stream, event_us, received_us)).deaf:
+        if (found := deafness.heard(ear, data.stream, event_us, received_us)).deaf:
             self._mark(found.deaf, received_us, offset)
             self._fall_silent(found.unheard, SILENT)
-        if self.deafness.overlaps and not self.is_away(data.stream) and line.knows(item):
+        if deafness.overlaps and not self.is_away(data.stream) and line.knows(item):
             line.counters.doubles += 1
             return data.stream
         if isinstance(event, Trade):
@@ -363,7 +377,7 @@ class Intake:
         """How long what one connection has missed may come over another; None: there is none."""
         if not self.deafness.overlaps:
             return None
-        return self._hold_us if self.deafness.listeners(name) > 1 else 0
+        return self._hold_us if self.listeners(name) > 1 else 0
 
     def _takes(self, line: Line, offset: int) -> bool:
         """Is what the journal has at this offset still to be put into the line, and from here?"""

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import pytest
 
+from bridge.contract import keys
 from bridge.contract.streams import parse_stream
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.hearing import Hearing
@@ -27,7 +28,12 @@ class Subject:
     """A hearing with its journal in a folder; `trades(n)` hears n trades."""
 
     def __init__(
-        self, folder: Path | None, *, buffer_bytes: int = 10_000_000, keep_private: bool = True
+        self,
+        folder: Path | None,
+        *,
+        buffer_bytes: int = 10_000_000,
+        keep_private: bool = True,
+        segment_bytes: int = 1_000_000,
     ) -> None:
         self.intake = Intake(
             [parse_stream(name) for name in NAMES],
@@ -43,7 +49,7 @@ class Subject:
             on_items=lambda: None,
         )
         if folder is not None:
-            self.hearing.attach(SegmentWriter(folder, 1_000_000), sync_each_flush=False)
+            self.hearing.attach(SegmentWriter(folder, segment_bytes), sync_each_flush=False)
         self.heard = 0
 
     def begin(self, checkpoint: Checkpoint | None = None, target: str = TARGET) -> "Subject":
@@ -250,6 +256,55 @@ def test_private_frames_stay_out_of_the_journal_where_that_is_wanted(tmp_path: P
 
     assert len(subject.intake.lines[ORDERS].pending) == 1
     assert b"59887375336" not in list_segments(tmp_path)[0].path.read_bytes()
+
+
+def gaps(subject: Subject, name: str = ORDERS) -> list[tuple[int, int]]:
+    waiting = subject.intake.lines[name].pending
+    return sorted(item.deaf_us for item in waiting if item.deaf_us)
+
+
+def test_private_streams_that_no_journal_has_are_deaf_between_two_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.journal.rehearing.TWINS_BYTES", 0)
+    killed = Subject(tmp_path, keep_private=False, segment_bytes=2000).begin()
+    killed.hearing.resume({ORDERS: NOW_US - 100})
+    killed.open([ORDERS])
+    killed.open([TRADES])
+    killed.trades(10)
+    killed.hearing.journal.flush()
+    killed.trades(1)
+    killed.hearing.journal.close()
+    last = list_segments(tmp_path)[-1]
+    assert last.start
+    assert last.path.stat().st_size
+
+    again = Subject(tmp_path, keep_private=False)
+    again.begin(Checkpoint(last.start, TARGET))
+    again.hearing.resume({ORDERS: NOW_US - 7})
+    again.open([ORDERS])
+
+    assert gaps(again) == [(NOW_US - 7, NOW_US)]
+
+
+def test_hearing_the_journal_again_leaves_private_streams_as_they_are(tmp_path: Path) -> None:
+    subject = Subject(tmp_path, keep_private=False).begin()
+    subject.open([TRADES])
+    private = subject.open([ORDERS])
+    subject.hearing.resume({ORDERS: NOW_US - 7})
+    assert gaps(subject) == [(NOW_US - 7, NOW_US)]
+    subject.hearing.lost(private, "connection lost")
+
+    for line in subject.intake.every_line():
+        if line.stream.name in (TRADES, keys.QUARANTINE):
+            line.confirmed, line.lost_at = "9-90", "0-0"
+    subject.hearing.rehearing.refill()
+    assert not subject.hearing.is_live
+    subject.catch_up()
+    number = subject.hearing.opened("private", [ORDERS])
+    subject.hearing.answered(number, NOW_US + 9)
+
+    assert gaps(subject) == [(NOW_US - 7, NOW_US), (NOW_US, NOW_US + 9)]
 
 
 def test_without_a_journal_memory_is_bounded_by_giving_up_the_oldest() -> None:

@@ -278,15 +278,6 @@ def test_what_is_known_can_be_written_down_and_read_again() -> None:
     assert read.listen(2, 9) == deafness.listen(2, 9) == deaf(6, 9)
 
 
-def test_a_connection_that_is_kept_is_not_forgotten() -> None:
-    deafness = subject()
-    deafness.opened(-2, NAMES)
-
-    deafness.forget(keep=[-2])
-
-    assert deafness.open_connections() == [-2]
-
-
 def test_a_half_open_connection_does_not_hide_what_was_between_it_and_the_next() -> None:
     """The one beside it came later and went earlier than the half-open one was given up."""
     deafness = subject()
