@@ -16,6 +16,7 @@ DEMO_STAMP := $(VENV)/.installed-demo
 PARALLEL := --numprocesses 4 --dist load --maxschedchunk 4
 CHAOS_REPORT := .pytest_cache/chaos
 CHAOS_WORKERS ?= auto
+ONLY ?=
 RUFF_PATHS := benchmarks bridge consumers simulator demo docs examples tests
 
 .PHONY: help setup demo test check fix docs chaos bench lock clean up down
@@ -46,9 +47,9 @@ fix: $(STAMP) ## Format, and mend what the linter can
 docs: $(STAMP) ## Write the generated documents anew
 	@$(BIN)/python -m docs.generate
 
-chaos: $(STAMP) ## Run the tests that kill and cut off real processes
+chaos: $(STAMP) ## Run the tests that kill and cut off real processes (ONLY="kills or bridges": these)
 	@rm -rf $(CHAOS_REPORT)
-	@CHAOS_REPORT=$(CHAOS_REPORT) $(BIN)/pytest -q -m chaos --numprocesses $(CHAOS_WORKERS) --dist worksteal; code=$$?; \
+	@CHAOS_REPORT=$(CHAOS_REPORT) $(BIN)/pytest -q -m chaos -k "$(ONLY)" --numprocesses $(CHAOS_WORKERS) --dist worksteal; code=$$?; \
 		$(BIN)/python -m tests.support.tally $(CHAOS_REPORT); exit $$code
 
 bench: $(STAMP) ## Measure the bridge beside other ways of doing the same (BENCH_ONLY=bridge, BENCH_ROUNDS=3)

@@ -29,12 +29,11 @@ from bridge.pipeline.ear import (
     UNSURE_US,
     Ear,
     Stretch,
-    certain_us,
     skew_us,
 )
+from bridge.pipeline.past import Deaf, Past, rhythmic
 
 LIVE_US = TICK_US + UNSURE_US  # a connection that ticked so lately tells how late messages are
-NOT_RUNNING = "bridge was not running"
 UNSUBSCRIBED = "unsubscribed"
 SILENT = "silent"
 # in `state`, in this order
@@ -42,15 +41,6 @@ _OF_AN_EAR = (
     "newest_us", "answered_us", "spoken_us", "ticked_at_us", "first_us", "ticked_us", "streams",
     "unproven", "answers", "beside",
 )  # fmt: skip
-
-
-class Deaf(NamedTuple):
-    """Nobody listened to `stream` from `from_us` until `to_us`."""
-
-    stream: str
-    from_us: int
-    to_us: int
-    cause: str
 
 
 class Found(NamedTuple):
@@ -63,28 +53,13 @@ class Found(NamedTuple):
 NOTHING = Found()
 
 
-class _Since(NamedTuple):
-    """A stream has been heard up to here, and why no more."""
-
-    heard_us: int
-    cause: str
-
-
 class Deafness:
     """Follows the connections of one bridge by their numbers."""
 
     def __init__(self) -> None:
         self.ears: dict[int, Ear] = {}
         self.overlaps = False  # has any stream been heard over two connections at once, ever?
-        self._since: dict[str, _Since] = {}
-        # Up to here each stream was heard without a break by connections that are gone, or its
-        # breaks are marked; and what they heard further on, behind a break that somebody who still
-        # listens may have heard.
-        self._until: dict[str, int] = {}
-        self._apart: dict[str, list[Stretch]] = {}
-        self._said_us: dict[str, int] = {}  # the newest message over connections that are gone
-        # the first hearing (0: what lies before is marked), until an earlier bridge's marks come
-        self._begun_us: dict[str, int] = {}
+        self._past = Past()
 
     def opened(self, connection: int, streams: Iterable[str]) -> None:
         """A connection was made for these streams; what it hears begins anew."""
@@ -132,12 +107,9 @@ class Deafness:
             return NOTHING
         found: list[Deaf] = []
         for name in ear.streams:
-            is_unknown = name not in self._since and not self._listeners(name)
-            if is_unknown and not ear.streams[name] and ear.newest_us:
+            if not ear.streams[name] and ear.newest_us and not self._listeners(name):
                 # it was never answered, so what it heard began at an unknown moment
-                begun_us = ear.newest_us - UNSURE_US
-                self._since[name] = _Since(begun_us, cause)
-                self._begun_us.setdefault(name, begun_us)
+                self._past.begun_by(name, ear.newest_us - UNSURE_US, cause)
             heard = self._known(ear, name)
             is_whole = heard is None or heard == ear.stretch(name)
             found += self._left(name, heard, cause if is_whole else SILENT)
@@ -221,13 +193,7 @@ class Deafness:
 
     def resume(self, marks: Mapping[str, int]) -> Iterator[Deaf]:
         """An earlier bridge has heard each stream up to its mark (µs)."""
-        for name, mark_us in marks.items():
-            begun_us = self._begun_us.pop(name, None)
-            if begun_us is None or name in self._since:
-                known_us, cause = self._since.get(name, _Since(0, NOT_RUNNING))
-                self._since[name] = _Since(max(mark_us, known_us), cause)
-            if begun_us and mark_us < begun_us:
-                yield Deaf(name, mark_us, begun_us, NOT_RUNNING)
+        return self._past.resume(marks)
 
     def listeners(self, name: str) -> int:
         """How many connections listen to the stream."""
@@ -242,17 +208,13 @@ class Deafness:
         return {
             "ears": {
                 str(number): [
-                    ear.newest_us, ear.answered_us, _rhythmic(ear.spoken_us), ear.ticked_at_us,
-                    _rhythmic(ear.first_us), ear.ticked_us, ear.streams, ear.unproven,
+                    ear.newest_us, ear.answered_us, rhythmic(ear.spoken_us), ear.ticked_at_us,
+                    rhythmic(ear.first_us), ear.ticked_us, ear.streams, ear.unproven,
                     ear.answers, {str(other): answers for other, answers in ear.beside.items()},
                 ]
                 for number, ear in self.ears.items()
             },
-            "since": {name: list(known) for name, known in self._since.items()},
-            "until": self._until,
-            "apart": {name: [list(each) for each in known] for name, known in self._apart.items()},
-            "said": _rhythmic(self._said_us),
-            "begun": self._begun_us,
+            **self._past.state(),
         }  # fmt: skip
 
     def restore(
@@ -271,13 +233,7 @@ class Deafness:
                 setattr(ear, what, value)
             ear.beside = {int(other): answers for other, answers in ear.beside.items()}
         self._note_overlaps()
-        for name, (since_us, cause) in known.get("since", {}).items():
-            self._since[name] = _Since(since_us, cause)
-        self._until.update(known.get("until", {}))
-        self._said_us.update(known.get("said", {}))
-        self._begun_us.update(known.get("begun", {}))
-        for name, stretches in known.get("apart", {}).items():
-            self._apart[name] = [Stretch(*each) for each in stretches]
+        self._past.restore(known)
 
     def heard_up_to_us(self) -> dict[str, int]:
         """Each stream that is listened to, and up to when all of it has been heard."""
@@ -289,11 +245,7 @@ class Deafness:
         """The same, as far as it would still be believed if all connections broke now; and for
         streams that nobody listens to any more.
         """
-        gone = {
-            name: certain_us(name, self._said_us.get(name, 0), until_us)
-            for name, until_us in self._until.items()
-        }
-        return gone | {
+        return self._past.certain_up_to_us() | {
             name: self._covered_us(name, Ear.certain_until_us) for name in self.heard_up_to_us()
         }
 
@@ -360,15 +312,14 @@ class Deafness:
         for name, at_us in since_us.items():
             ear.first_us.pop(name, None)
             ear.streams[name] = at_us
-            yield from self._listened_to(name, at_us)
+            yield from self._past.listened_to(name, at_us)
 
-    def _listened_to(self, name: str, at_us: int) -> Iterator[Deaf]:
-        """Somebody listens from now on: where nobody did, that was deafness."""
-        since = self._since.pop(name, None)
-        self._begun_us.setdefault(name, 0 if since else at_us)
-        if since is not None:
-            self._until[name] = at_us
-            yield Deaf(name, _before(since.heard_us, at_us), at_us, since.cause)
+    def _left(self, name: str, heard: Stretch | None, cause: str) -> Iterator[Deaf]:
+        """One that heard so much of the stream is gone."""
+        if heard is None:
+            return iter(())
+        begun_us = sorted(ear.streams[name] for ear in self._listeners(name))
+        return self._past.left(name, heard, begun_us, cause)
 
     def _covered_us(
         self, name: str, until_us: Callable[[Ear, str], int] = Ear.heard_until_us
@@ -377,36 +328,11 @@ class Deafness:
         those who are gone.
         """
         ears = sorted(self._listeners(name), key=lambda ear: ear.streams[name])
-        covered_us = max(self._until.get(name, 0), ears[0].streams[name])
+        covered_us = max(self._past.until_us(name), ears[0].streams[name])
         for ear in ears:
             if ear.streams[name] <= covered_us:
                 covered_us = max(covered_us, until_us(ear, name))
         return covered_us
-
-    def _left(self, name: str, heard: Stretch | None, cause: str) -> Iterator[Deaf]:
-        """One that heard so much of the stream is gone."""
-        if heard is None:
-            return
-        apart = sorted([*self._apart.pop(name, ()), heard])
-        begun_us = sorted(ear.streams[name] for ear in self._listeners(name))
-        until_us = self._until.get(name, min([apart[0].from_us, *begun_us[:1]]))
-        said_us = self._said_us.get(name, 0)
-        while True:
-            while apart and apart[0].from_us <= until_us:
-                stretch = apart.pop(0)
-                until_us = max(until_us, stretch.to_us)
-                said_us = max(said_us, stretch.from_us, stretch.spoken_us)
-            if begun_us and begun_us[0] <= until_us:
-                break  # it may have heard what comes next: that shows when it goes
-            again_us = min([*begun_us[:1], *(stretch.from_us for stretch in apart[:1])], default=0)
-            if not again_us:
-                self._since.setdefault(name, _Since(certain_us(name, said_us, until_us), cause))
-                break
-            yield Deaf(name, certain_us(name, said_us, until_us), again_us, cause)
-            until_us = said_us = again_us
-        self._until[name], self._said_us[name] = until_us, said_us
-        if apart:
-            self._apart[name] = apart
 
 
 def _from_message_on(answered: Mapping[str, int], event_us: int) -> Mapping[str, int]:
@@ -415,14 +341,3 @@ def _from_message_on(answered: Mapping[str, int], event_us: int) -> Mapping[str,
     """
     least_us, most_us = event_us + JITTER_US, event_us + UNSURE_US
     return {name: min(max(us, least_us), most_us) for name, us in answered.items()}
-
-
-def _before(from_us: int, to_us: int) -> int:
-    """Where the exchange's clock is ahead of ours, an interval would end before it begins; it is
-    marked all the same.
-    """
-    return from_us if from_us < to_us else to_us - UNSURE_US
-
-
-def _rhythmic(spoken_us: Mapping[str, int]) -> dict[str, int]:
-    return {name: us for name, us in spoken_us.items() if name.startswith(RHYTHMIC)}

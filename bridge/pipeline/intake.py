@@ -21,7 +21,7 @@ from bridge.contract.identity import BadIdentity, believable_us
 from bridge.contract.streams import BadStreamName, Identity, Stream, StreamType, parse_stream
 from bridge.pipeline.book import Join
 from bridge.pipeline.books import Books, SnapshotPlan
-from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf, Deafness
+from bridge.pipeline.deafness import SILENT, UNSUBSCRIBED, Deafness
 from bridge.pipeline.ear import Ear
 from bridge.pipeline.items import (
     Item,
@@ -31,6 +31,7 @@ from bridge.pipeline.items import (
 from bridge.pipeline.ledger import new_ledger, of_gap
 from bridge.pipeline.missing import Line, Missing
 from bridge.pipeline.numbered import BUFFER_FULL, NumberedLine
+from bridge.pipeline.past import NOT_RUNNING, Deaf
 from bridge.pipeline.peers import Company
 from bridge.pipeline.trade_holes import Reach
 from bridge.pipeline.translate import Rejected, translate

@@ -1,6 +1,7 @@
 """Deafness told in seconds after a moment."""
 
-from bridge.pipeline.deafness import Deaf, Deafness
+from bridge.pipeline.deafness import Deafness
+from bridge.pipeline.past import Deaf
 
 NOW_US = 1_790_915_531_000_000
 SECOND_US = 1_000_000

@@ -5,7 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf, Deafness
+from bridge.pipeline.deafness import SILENT, UNSUBSCRIBED, Deafness
+from bridge.pipeline.past import NOT_RUNNING, Deaf
 from tests.support.deafness import NAMES, NOW_US, ORDERS, SECOND_US, Subject, at, deaf
 
 

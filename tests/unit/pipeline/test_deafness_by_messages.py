@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterable, Sequence
 
-from bridge.pipeline.deafness import NOT_RUNNING, SILENT, UNSUBSCRIBED, Deaf
+from bridge.pipeline.deafness import SILENT, UNSUBSCRIBED
 from bridge.pipeline.ear import JITTER_US
+from bridge.pipeline.past import NOT_RUNNING, Deaf
 from tests.support.deafness import NOW_US, ORDERS, SECOND_US, Subject, at
 
 BOOK, TICKER = "bookTicker.SOL_USDC", "ticker.SOL_USDC"
