@@ -14,8 +14,9 @@ from bridge.journal.hearing import Hearing
 from bridge.journal.segments import SegmentWriter
 from bridge.pipeline.intake import Intake, stream_lines
 from bridge.pipeline.items import Answer
+from bridge.pipeline.tail import Tail
 from bridge.pipeline.translate import translate
-from bridge.pipeline.unnumbered import Tail, UnnumberedLine
+from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.protocol.envelope import Data, parse
 from bridge.publish.append import pack_append
 

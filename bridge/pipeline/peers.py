@@ -60,10 +60,13 @@ class DeafMark(StrEnum):
 
 @dataclass(slots=True)
 class _Peer:
+    """By our clock, the word was seen first at `since_us` (while Redis was away does not count), and
+    was said after `after_us`, when it was not there yet.
+    """
+
     word: Word
-    since_us: (
-        int  # when this word was seen first, by our clock; while Redis was away does not count
-    )
+    since_us: int
+    after_us: int = 0
 
 
 class Company:
@@ -148,10 +151,12 @@ class Company:
             return DeafMark.COVERED
         if self._is_stale(now_us):
             return DeafMark.WAIT
-        waited_us = now_us - max(to_us, self._resumed_us)
-        is_asked_of_others = bool(self.live) and waited_us < PATIENCE_US
-        # what they said last is up to two beats old: who is first waits for that, too
-        if is_asked_of_others and (self.hears(stream) or waited_us < (self.rank + 1) * TURN_US):
+        asked_us = max(to_us, self._resumed_us)
+        waited_us = now_us - asked_us
+        if not self.live or waited_us >= PATIENCE_US:
+            return DeafMark.TRUE
+        have_spoken = all(self._peers[name].after_us >= asked_us for name in self.live)
+        if self.hears(stream) or not have_spoken or waited_us < (self.rank + 1) * TURN_US:
             return DeafMark.WAIT
         return DeafMark.TRUE
 
@@ -170,11 +175,11 @@ class Company:
                 is_old = redis_us - word.at_us >= SILENT_US
                 found[word.instance] = _Peer(word, now_us - SILENT_US if is_old else now_us)
             elif (known.word.session, known.word.beat) != (word.session, word.beat):
-                found[word.instance] = _Peer(word, now_us)
+                found[word.instance] = _Peer(word, now_us, self._looked_us or 0)
             else:
                 is_live = word.instance in self.live
                 since_us = known.since_us if self._unbroken or not is_live else now_us
-                found[word.instance] = _Peer(known.word, since_us)
+                found[word.instance] = _Peer(known.word, since_us, known.after_us)
         self._peers = found
 
     def _judge(self, me: Word, now_us: int) -> None:

@@ -12,58 +12,27 @@ while, and if the tail still lacks it.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
 
-from bridge.contract.entry import BadEntry, decode, encode
-from bridge.contract.identity import EMPTY, EntryId, event_key, order_value
-from bridge.contract.streams import Identity, Stream, StreamType
+from bridge.contract.identity import EMPTY, EntryId
+from bridge.contract.streams import Identity, Stream
 from bridge.pipeline.ear import UNSURE_US
 from bridge.pipeline.items import Answer, Item, Recent, is_account_snapshot, unnumbered_gap
-from bridge.pipeline.numbered import (
-    BUFFER_FULL,
-    LOST,
-    OLDEST_LOOKED_AT,
-    RENUMBER_AFTER_US,
-    Counters,
-)
+from bridge.pipeline.numbered import BUFFER_FULL, LOST, OLDEST_LOOKED_AT, Counters
 from bridge.pipeline.peers import Company, DeafMark
+from bridge.pipeline.states import SAMPLED_EVERY_US, Newest, Place, Samples
+from bridge.pipeline.tail import (
+    NEWEST_STATES,
+    NOTHING_STORED,
+    TAIL_MS,
+    Stored,
+    Tail,
+    TailWanted,
+)
 
 MAX_FETCHED = 20_000
-TAIL_MS = 10_000  # how far before the oldest waiting message the tail is read
-NEWEST_STATES = 100  # entries that tell how far another bridge is with a stream of states
-# Samples without an engine time, and how often they come: servers of the exchange take them at
-# their own moments, so over two connections the same one has two times.
-SAMPLED_EVERY_US = {
-    StreamType.TICKER: 1_000_000,
-    StreamType.EXTERNAL_TICKER: 1_000_000,
-    StreamType.OPEN_INTEREST: 60_000_000,
-}
-
-
-class Tail(NamedTuple):
-    """What the stream holds at its end: last ID (of all times), and key and order value of the
-    entries from a point on (`identify`).
-    """
-
-    last: str
-    known: Sequence[tuple[tuple[str, ...], int]]
-
-
-class TailWanted(NamedTuple):
-    """Which part of a stream's end must be read: from a time on, at most so many entries."""
-
-    from_ms: int
-    at_most: int | None = None
-
-
-class Stored(NamedTuple):
-    """What a tail told: keys of its entries, and the newest order value among them."""
-
-    keys: frozenset[tuple[str, ...]]
-    newest: int
 
 
 @dataclass(slots=True)
@@ -83,28 +52,22 @@ class UnnumberedLine:
     lost_at: str | None = None  # Redis lost acknowledged entries; its last ID. Nothing is sent then
     rehearing: bool = False  # what is put may be in the stream already: heard before a restart
     _floor_ms: int = 0  # while refilling: older messages are there already
-    _stored: Stored = field(default_factory=lambda: Stored(frozenset(), 0))
+    _stored: Stored = NOTHING_STORED
     _in_flight: int = 0
     _look_first: bool = False  # something waits that may be in the stream already
     _fetched: dict[tuple[str, ...], None] = field(default_factory=dict)  # lately, over REST
     _last: str | None = None  # the ID the next batch expects; None: the tail must be read first
     _tail_is_fresh: bool = False  # read since the last take: where another bridge publishes
-    _newest: tuple[int, frozenset[tuple[str, ...]]] = (0, frozenset())  # states: order, keys at it
-    _late_since_us: int = 0
+    _newest: Newest = field(default_factory=Newest)
     _recent: Recent = field(default_factory=Recent)
-    _sampled: tuple[int, int] = (0, 0)  # connection and time of the last sample
+    _samples: Samples = field(default_factory=Samples)
 
     def knows(self, item: Item) -> bool:
         """Was the same message heard already, over another connection?"""
         every_us = SAMPLED_EVERY_US.get(self.stream.type)
         if every_us is None or not item.order:
             return self._recent.has(item.key, item.connection, item.heard_us)
-        connection, at_us = self._sampled
-        if item.connection != connection and 0 <= item.order - at_us < every_us * 3 // 4:
-            return True
-        if item.order > at_us:
-            self._sampled = (item.connection, item.order)
-        return False
+        return self._samples.has(item, every_us)
 
     def put(self, item: Item) -> None:
         """Add what was heard, unless it is a state that a newer one has overtaken."""
@@ -112,8 +75,13 @@ class UnnumberedLine:
         if item.ms < self._floor_ms or item.key in self._fetched or self._was_seen(item):
             self.counters.duplicates += 1
             return
-        if self._is_overtaken(item):
-            return
+        match self._newest.take(item) if self._is_state(item) else Place.NEW:
+            case Place.LATE:
+                self.counters.late += 1
+                return
+            case Place.SAME:
+                self.counters.duplicates += 1
+                return
         self.pending_bytes += item.size
         self.pending.append(item)
 
@@ -239,18 +207,12 @@ class UnnumberedLine:
         self.confirmed = tail.last
         self._last = None if self._look_first else tail.last  # more came while it was read
         self._tail_is_fresh = True
-        stored = Stored(
-            frozenset(key for key, _ in tail.known),
-            max((order for _, order in tail.known), default=0),
-        )
-        self._stored = stored
-        if stored.newest > self._newest[0] and self.stream.identity is Identity.STATES:
-            self._newest = (stored.newest, stored.keys)
-        kept = deque(item for item in self.pending if not self._is_stored(item, stored))
+        self._stored = stored = tail.stored()
+        if self.stream.identity is Identity.STATES:
+            self._newest.learn(stored.newest, stored.keys)
+        kept = deque(item for item in self.pending if not self._is_stored(item))
         self.written_gaps += [
-            item
-            for item in self.pending
-            if item.values[0] == "gap" and self._is_stored(item, stored)
+            item for item in self.pending if item.values[0] == "gap" and self._is_stored(item)
         ]
         self.counters.duplicates += len(self.pending) - len(kept)
         self.pending = kept
@@ -283,10 +245,10 @@ class UnnumberedLine:
         self.resume_from = offset
         self.pending.clear()
         self.pending_bytes = 0
-        self._newest = (0, frozenset())
+        self._newest = Newest()
         self._fetched.clear()
         self._recent.clear()
-        self._sampled = (0, 0)
+        self._samples = Samples()
         self._last = None
         if self.lost_at is not None:
             last = EntryId.parse(self.lost_at)
@@ -326,26 +288,6 @@ class UnnumberedLine:
         self.pending_bytes -= freed
         self.counters.overflowed += len(dropped)
         return freed
-
-    def _is_overtaken(self, item: Item) -> bool:
-        if self.stream.identity is not Identity.STATES or item.order == 0:
-            return False
-        order, keys = self._newest
-        if item.order < order and not self._begins_anew(item):
-            self.counters.late += 1
-            return True
-        if item.order == order and item.key in keys:
-            self.counters.duplicates += 1
-            return True
-        same = keys if item.order == order else frozenset()
-        self._newest = (item.order, same | {item.key})
-        self._late_since_us = 0
-        return False
-
-    def _begins_anew(self, item: Item) -> bool:
-        """Late for so long that the newest must have been absurd, or the numbers have restarted."""
-        self._late_since_us = self._late_since_us or item.heard_us
-        return item.heard_us - self._late_since_us >= RENUMBER_AFTER_US
 
     def _count(self, item: Item) -> None:
         if item.values[0] == "gap":
@@ -423,7 +365,7 @@ class UnnumberedLine:
     def _begin_again(self) -> None:
         self.confirmed, self.lost_at = self.lost_at or EMPTY, None
         self._last = None
-        self._stored = Stored(frozenset(), 0)
+        self._stored = NOTHING_STORED
 
     def _put_first_gap(self, until_us: int) -> None:
         """Redis lost what it had acknowledged: from its last ID (or from the start) until then."""
@@ -445,21 +387,14 @@ class UnnumberedLine:
         """
         if self.stream.identity is Identity.STATES and not self.rehearing:
             return False
-        return self._is_stored(item, self._stored)
+        return self._is_stored(item)
 
-    def _is_stored(self, item: Item, stored: Stored) -> bool:
+    def _is_state(self, item: Item) -> bool:
+        """Does its place among the others say whether it is wanted?"""
+        return self.stream.identity is Identity.STATES and item.order != 0
+
+    def _is_stored(self, item: Item) -> bool:
         """Is it in the tail already, or a state that what is there has overtaken?"""
-        if item.order and self.stream.identity is Identity.STATES:
-            return item.order < stored.newest or (
-                item.order == stored.newest and item.key in stored.keys
-            )
-        return item.key in stored.keys
-
-
-def identify(fields: Mapping[str, str]) -> tuple[tuple[str, ...], int] | None:
-    """Key and order value of a stored entry; None where it is not of the contract."""
-    try:
-        event = decode(fields)
-    except BadEntry:
-        return None
-    return event_key(event, encode(event)), order_value(event, int(fields["received_us"]))
+        if self._is_state(item):
+            return self._stored.overtakes(item)
+        return item.key in self._stored.keys

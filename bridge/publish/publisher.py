@@ -19,7 +19,8 @@ from bridge.contract.streams import Stream
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.items import Item
 from bridge.pipeline.missing import Line
-from bridge.pipeline.unnumbered import Tail, TailWanted, UnnumberedLine, identify
+from bridge.pipeline.tail import Tail, TailWanted, identify
+from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.publish.append import SCRIPT, pack_append, read_answer
 from bridge.publish.durability import Durability, DurableWire
 from bridge.publish.registry import check_claim, pack_claim, pack_registration

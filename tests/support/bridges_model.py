@@ -22,7 +22,8 @@ from bridge.pipeline import far
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.missing import Line
 from bridge.pipeline.peers import Word
-from bridge.pipeline.unnumbered import Tail, UnnumberedLine, identify
+from bridge.pipeline.tail import Tail, identify
+from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.publish.append import SCRIPT, pack_append, read_answer
 from tests.support import frames
 

@@ -20,7 +20,8 @@ from bridge.journal.hearing import Hearing
 from bridge.journal.segments import SegmentWriter
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.items import Answer
-from bridge.pipeline.unnumbered import Tail, UnnumberedLine, identify
+from bridge.pipeline.tail import Tail, identify
+from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.publish.append import SCRIPT, pack_append
 
 SEGMENT_BYTES = 20_000  # small, so that a reading meets several

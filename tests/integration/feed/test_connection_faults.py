@@ -139,6 +139,23 @@ async def test_a_refused_handshake_is_not_repeated_before_the_exchange_says(
     assert exchange.attempts[1] - exchange.attempts[0] >= 0.99
 
 
+async def test_while_one_connection_is_told_to_wait_no_other_tries(
+    exchange: ScriptedExchange,
+) -> None:
+    refusal = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    exchange.handshakes = [refusal]
+    async with hearing_lanes(exchange.url, NAMES, count=2) as ears:
+        await eventually_async(
+            lambda: any(lane.trouble.startswith("refused") for lane in ears.lanes), "it is told"
+        )
+        await eventually_async(lambda: exchange.clients, "the other was let in before")
+        exchange.clients[0].cut()
+        await eventually_async(lambda: len(exchange.attempts) == 4, "both try again")
+
+    told_s, _, *again = sorted(exchange.attempts)
+    assert min(again) - told_s >= 0.99
+
+
 async def test_refusals_without_a_time_are_repeated_later_and_later(
     exchange: ScriptedExchange,
 ) -> None:

@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.pipeline import far
@@ -52,6 +52,7 @@ def go_wrong(model: Model, fault: str, bridge: Bridge) -> None:
 
 @pytest.mark.parametrize(("loss", "faults"), [(0.02, ("deaf",)), (0.0, ("stall", "deaf"))])
 @settings(max_examples=12)
+@example(seed=367)  # one is deaf just when another has said nothing yet of what it hears again
 @given(seed=seeds)
 def test_what_one_of_two_heard_is_there_once_and_no_interval_is_said_to_be_missing(
     url: str, loss: float, faults: tuple[str, ...], seed: int

@@ -13,7 +13,7 @@ from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.hearing import Hearing
 from bridge.journal.segments import SegmentWriter, list_segments
 from bridge.pipeline.intake import Intake
-from bridge.pipeline.unnumbered import Tail
+from bridge.pipeline.tail import Tail
 from tests.support import frames
 from tests.support.items import answer, fields
 

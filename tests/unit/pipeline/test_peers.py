@@ -186,10 +186,23 @@ def test_after_a_long_sleep_nothing_is_marked_before_a_look_at_the_others() -> N
 def test_of_two_that_were_both_deaf_the_first_says_so() -> None:
     first, second = with_other("z"), with_other("a")
 
-    # what they said last is old: either waits for what they say of the time in question
     assert first.judge_deafness(ORDERS, NOW_US, NOW_US) is DeafMark.WAIT
+    for company, other in ((first, "z"), (second, "a")):
+        look(company, word(other, beat=2), now_us=NOW_US + TURN_US)
     assert first.judge_deafness(ORDERS, NOW_US, NOW_US + TURN_US) is DeafMark.TRUE
     assert second.judge_deafness(ORDERS, NOW_US, NOW_US + TURN_US) is DeafMark.WAIT
     later_us = NOW_US + 2 * TURN_US
-    look(second, word("a", beat=2), now_us=later_us)
     assert second.judge_deafness(ORDERS, NOW_US, later_us) is DeafMark.TRUE
+
+
+def test_deafness_is_not_told_before_others_have_said_what_they_hear_since() -> None:
+    company = with_other("z")
+    look(company, word("z"), now_us=NOW_US + 1)
+    late_us = NOW_US + 2 * TURN_US
+
+    look(company, word("z", beat=2), now_us=late_us)  # said behind the look before it
+    assert company.judge_deafness(ORDERS, NOW_US + 2, late_us) is DeafMark.WAIT
+    look(company, word("z", beat=2), now_us=late_us + 1)
+    assert company.judge_deafness(ORDERS, NOW_US + 2, late_us + 1) is DeafMark.WAIT
+    look(company, word("z", beat=3), now_us=late_us + 2)
+    assert company.judge_deafness(ORDERS, NOW_US + 2, late_us + 2) is DeafMark.TRUE

@@ -4,7 +4,8 @@ from bridge.contract.events import OrdersSnapshot, OrderUpdate
 from bridge.contract.streams import Stream, StreamType
 from bridge.pipeline.items import Item, Twins, fill_from_history, unnumbered
 from bridge.pipeline.peers import TURN_US, Company, Word
-from bridge.pipeline.unnumbered import Tail, UnnumberedLine, identify
+from bridge.pipeline.tail import Tail, identify
+from bridge.pipeline.unnumbered import UnnumberedLine
 from tests.support.items import (
     NOW_US,
     ORDERS,
