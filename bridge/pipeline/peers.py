@@ -60,8 +60,8 @@ class DeafMark(StrEnum):
 
 @dataclass(slots=True)
 class _Peer:
-    """By our clock, the word was seen first at `since_us` (while Redis was away does not count), and
-    was said after `after_us`, when it was not there yet.
+    """By our clock: the word was seen first at `since_us` (while Redis was away does not count);
+    at `after_us` it had not been said yet.
     """
 
     word: Word
