@@ -47,7 +47,7 @@ fix: $(STAMP) ## Format, and mend what the linter can
 docs: $(STAMP) ## Write the generated documents anew
 	@$(BIN)/python -m docs.generate
 
-chaos: $(STAMP) ## Run the tests that kill and cut off real processes (ONLY="kills or bridges": these)
+chaos: $(STAMP) ## Run the tests that kill and cut off real processes (ONLY="random_kills or bridges": these)
 	@rm -rf $(CHAOS_REPORT)
 	@CHAOS_REPORT=$(CHAOS_REPORT) $(BIN)/pytest -q -m chaos -k "$(ONLY)" --numprocesses $(CHAOS_WORKERS) --dist worksteal; code=$$?; \
 		$(BIN)/python -m tests.support.tally $(CHAOS_REPORT); exit $$code

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 SUBSCRIBE_CHUNK = 100  # names in one request: keeps a request's frame small
 STRAY_ERRORS_S = 0.5  # error frames may come somewhat after the pong that was sent behind them
+STRAY_ERRORS_US = 5_000_000  # and at a busy time, no later than that: later ones mean nothing of it
 SETTLE_S = 1.0  # after an error frame: those that speak by then are not meant
 
 
@@ -65,7 +66,8 @@ class Talk:
         self._said: list[Stream] = []  # asked for, and not answered yet
         self._pings = 0
         self._asked_behind: dict[str, int] = {}  # the pings sent before each stream was asked for
-        self._doubts: set[int] = set()  # codes of errors that may be about several streams
+        self._granted_us: dict[str, int] = {}  # when the first answer behind it came, our clock
+        self._doubts: dict[int, set[str]] = {}  # an error's code → streams that it may be about
         self._again: set[str] = set()  # refused, and to be asked for once more
         self._alone = ""  # the stream that is asked for alone just now
         self._told: set[tuple[str, int]] = set()  # refusals
@@ -107,6 +109,7 @@ class Talk:
         """
         for name in names:
             self._asked_behind.pop(name, None)
+            self._granted_us.pop(name, None)
 
     def doubt(self, name: str) -> None:
         """This stream should have spoken since its last message, or is refused. With the next
@@ -135,17 +138,25 @@ class Talk:
         self._on_change()
 
     def refused(self, refusal: Refusal) -> None:
-        """Signatures and single candidates are clear; else each candidate is asked for alone."""
+        """Signatures are clear, and a code of subscriptions where only one can be meant; else each
+        candidate is asked for alone. What was granted a while ago is not meant.
+        """
         if self._alone:
             self._reject([self._alone], refusal.code, refusal.message)
             return
-        names = self._subscriptions.candidates(refusal.code)
-        if len(names) == 1 or (names and refusal.code == BAD_SIGNATURE):
+        late_us = self._means.clock_us() - STRAY_ERRORS_US
+        names = [
+            name
+            for name in self._subscriptions.candidates(refusal.code)
+            if self._granted_us.get(name, late_us) >= late_us
+        ]
+        is_clear = len(names) == 1 and refusal.code in REFUSALS
+        if is_clear or (names and refusal.code == BAD_SIGNATURE):
             self._reject(names, refusal.code, refusal.message)
         elif refusal.code not in self._doubts:
             log.warning("exchange_error", connection=self.name, code=refusal.code,
                         message=refusal.message)  # fmt: skip
-            self._doubts.add(refusal.code)
+            self._doubts[refusal.code] = set(names)
             self._has_mail.set()
 
     # ---- inside --------------------------------------------------------------------------------
@@ -162,6 +173,7 @@ class Talk:
             signature = self._signature() if request.private else None
             await self._socket.send(request.render(signature))
         if request.method == "SUBSCRIBE":
+            self.unask(request.streams)
             self._asked_behind |= dict.fromkeys(request.streams, self._pings)
 
     def _signature(self) -> Sequence[str] | None:
@@ -204,6 +216,8 @@ class Talk:
             if self._asked_behind.get(name, ping) >= ping
         ]
         self._means.hearing.answered(self.number, self._means.exchange_us(), unasked)
+        for name in self._asked_behind.keys() - set(unasked):
+            self._granted_us.setdefault(name, self._means.clock_us())
 
     async def _ping(self) -> bool:
         """Does the exchange answer a ping?"""
@@ -229,7 +243,8 @@ class Talk:
         """An error frame names no stream: ask for each that it can be about, alone."""
         await asyncio.sleep(SETTLE_S)
         names, self._again = self._again, set()
-        names |= {name for code in self._doubts for name in self._subscriptions.candidates(code)}
+        for code, meant in self._doubts.items():
+            names |= meant.intersection(self._subscriptions.candidates(code))
         for name in sorted(names):
             self._alone = name
             await self._say(Request((name,), is_private(name)))

@@ -152,6 +152,14 @@ def _ignored(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
     return [{"fault": "ignore", "stream": stream, "count": 1, "for_s": 3.0}, _end(chance)]
 
 
+def _rejected(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
+    kind = chance.choice(("trade", "depth", "bookTicker", "ticker"))
+    stream, code = chance.choice(
+        ((f"{kind}.{chance.choice(symbols)}", 4006), ("account.*", 4003), ("account.*", 4003))
+    )
+    return [{"fault": "reject", "stream": stream, "code": code, "for_s": 3.0}, _end(chance)]
+
+
 # The market and REST ------------------------------------------------------------------------------
 
 
@@ -201,6 +209,7 @@ MAKERS: Sequence[Maker] = (
     _error,
     _forgotten,
     _ignored,
+    _rejected,
     _skipped,
     _burst,
     _rest_fails,

@@ -139,3 +139,32 @@ async def test_what_was_called_refused_and_speaks_is_listened_to(
 
         await eventually_async(lambda: listeners(ears, LIQUIDATIONS) == 1, "it is listened to")
         assert state(ears, LIQUIDATIONS) is State.CONFIRMED
+
+
+@pytest.mark.parametrize("code", [4001, 4006])
+async def test_an_error_of_later_is_not_about_what_was_granted_before(
+    code: int, exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.feed.talk.STRAY_ERRORS_US", 0)
+    async with hearing_lanes(exchange.url, NAMES, **PATIENT) as ears:
+        client = await begun(exchange, ears)
+        client.send(UNKNOWN.replace("4006", str(code)))
+        client.send(trade(2))
+        await eventually_async(lambda: ears.numbers(TRADES) == [1, 2], "what follows is heard")
+
+        assert state(ears, LIQUIDATIONS) is State.PENDING
+        assert listeners(ears, LIQUIDATIONS) == 1
+
+
+async def test_an_error_that_speaks_of_no_subscription_refuses_none_unasked(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES, **PATIENT) as ears:
+        client = await begun(exchange, ears)
+        client.send('{"id":null,"error":{"code":4001,"message":"Internal error"}}')
+        asked = len(client.requests)
+        await eventually_async(lambda: len(client.requests) > asked, "it is asked for alone")
+
+        assert client.requests[-1]["params"] == [LIQUIDATIONS]
+        assert state(ears, LIQUIDATIONS) is State.PENDING
+        assert ears.gaps(LIQUIDATIONS) == []
