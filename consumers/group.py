@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
 
+from consumers.ahead import Ahead
 from consumers.dispatch import Entry
 from consumers.keys import Keys
 from consumers.letters import sent_back
@@ -61,6 +62,7 @@ class Group:
         self._redis = redis
         self._keys = keys
         self._group = group
+        self._ahead = Ahead(redis)
         self.consumer = consumer
 
     async def join(
@@ -92,6 +94,26 @@ class Group:
             count=count,
             block=block_ms,
         )
+        return self._by_stream(reply)
+
+    @property
+    def is_read_ahead(self) -> bool:
+        """Is there a read whose entries have not been taken yet?"""
+        return self._ahead.is_asked
+
+    async def read_ahead(self, streams: Iterable[str], count: int) -> None:
+        """Ask for new entries; `take_ahead` gives them. They are pending under our name already."""
+        keys = [self._keys.stream(name) for name in streams]
+        await self._ahead.ask(
+            "XREADGROUP", "GROUP", self._group, self.consumer, "COUNT", count,
+            "STREAMS", *keys, *[">"] * len(keys),
+        )  # fmt: skip
+
+    async def take_ahead(self) -> dict[str, list[Entry]]:
+        """What was asked for with `read_ahead`."""
+        return self._by_stream(await self._ahead.answer())
+
+    def _by_stream(self, reply: Any) -> dict[str, list[Entry]]:
         return {self._keys.name(key): entries for key, entries in reply}
 
     async def settle(self, units: Mapping[str, Sequence[Unit]]) -> dict[str, Settled]:

@@ -4,11 +4,16 @@ In this order: what is pending under our own name (from before a crash, or to be
 workers that are gone have left, then new entries. Settled once for each stream and batch, after the
 handlers have returned. A group or a stream that vanished is created again, after the last entry up
 to which all was settled.
+
+Under a flood, and where handlers are quick, the next batch is read while one is handled: one, never
+more, and only where nothing else is due. Looking at what is pending would find it and hand it out
+twice, so while it is under way nobody looks.
 """
 
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 from redis.asyncio import Redis
@@ -38,6 +43,7 @@ LOOK_EVERY_S = 0.25  # at what is pending under our own name, while there may be
 LOOK_AT_ALL_EVERY_S = 5.0  # also where none should be: two workers of one name, say
 WAITING_MAX = 1000  # entries of a stream that failed here: then no new ones of it are taken
 _IDLE_S = 0.2  # until the next look for streams, where there are none
+_QUICK_S = 0.1  # a batch that took no longer: others would not have been quicker with the next
 _KEY_TROUBLE = ("NOGROUP", "WRONGTYPE", "UNBLOCKED")
 
 
@@ -71,6 +77,7 @@ class SharedLoop:
         self._seen_beat = 0
         self._must_join = False
         self._unusable: set[str] = set()
+        self._took_s = _QUICK_S  # the last batch
 
     def made(self) -> str:
         return self._consumer.made()
@@ -82,13 +89,17 @@ class SharedLoop:
         """Nothing is owned in this mode."""
 
     async def run(self, stop: Stop) -> None:
-        """Until told to stop; the batch in hand is finished and acknowledged."""
-        while not stop.is_set:
+        """Until told to stop; the batch in hand, and one that is read already, are finished and
+        acknowledged.
+        """
+        while not stop.is_set or self._group.is_read_ahead:
             try:
                 await self._round(stop)
             except StopWorker:
                 stop.set()
+                await self._leave_ahead()
             except ResponseError as error:
+                await self._leave_ahead()
                 if not str(error).startswith(_KEY_TROUBLE):
                     self._handling.failing.update(dict.fromkeys(self._reading))
                     await self._link.down(_CONNECTION, error, stop)
@@ -99,6 +110,7 @@ class SharedLoop:
                 self._must_join = True
             except RedisError as error:
                 # What was handed out while the reply got lost is pending under our name.
+                await self._leave_ahead()
                 self._handling.failing.update(dict.fromkeys(self._reading))
                 await self._link.down(_CONNECTION, error, stop)
 
@@ -107,33 +119,61 @@ class SharedLoop:
         await self._group.leave(self._reading)
 
     async def _round(self, stop: Stop) -> None:
-        if self._must_join or self._seen_beat != self._crew.beats:
-            await self._join(self._crew.streams)
-            self._must_join, self._seen_beat = False, self._crew.beats
-        await self._try_again(stop)
-        await self._as_first_of_the_group()
+        if not self._group.is_read_ahead:
+            await self._do_what_is_due(stop)
         open_streams = [stream for stream in self._reading if stream not in self._full]
         if not open_streams:
             await stop.wait(_IDLE_S)
         more = False
         portions = list(chunks(open_streams))
         for streams in portions:
-            if stop.is_set:
+            if stop.is_set and not self._group.is_read_ahead:
                 return
             size = min(self._limit, batch_size(len(streams), self._consumer.batch_entries))
-            found = await self._group.read(streams, size, block_ms(len(portions)))
+            if self._group.is_read_ahead:
+                found = await self._group.take_ahead()
+            else:
+                found = await self._group.read(streams, size, block_ms(len(portions)))
             self._link.up(_CONNECTION)
-            more |= any(len(entries) >= size for entries in found.values())
+            is_full = any(len(entries) >= size for entries in found.values())
+            more |= is_full
+            if is_full and len(portions) == 1 and not stop.is_set and self._may_read_ahead():
+                await self._group.read_ahead(streams, size)
             await self._handle(found)
         if self._consumer.batch_wait_s and not more:
             await stop.wait(self._consumer.batch_wait_s)
 
+    async def _do_what_is_due(self, stop: Stop) -> None:
+        """Before anything new is read."""
+        if self._must_join or self._seen_beat != self._crew.beats:
+            await self._join(self._crew.streams)
+            self._must_join, self._seen_beat = False, self._crew.beats
+        await self._try_again(stop)
+        await self._as_first_of_the_group()
+
+    def _may_read_ahead(self) -> bool:
+        """Is nothing else due, and would nobody else be quicker?"""
+        is_anything_due = (
+            self._must_join
+            or self._seen_beat != self._crew.beats
+            or self._handling.failing
+            or self._abandoned
+            or time.monotonic() >= self._look_at_all_at
+        )
+        return not is_anything_due and self._took_s < _QUICK_S
+
+    async def _leave_ahead(self) -> None:
+        """What is read already stays pending under our name."""
+        if self._group.is_read_ahead:
+            with suppress(RedisError):  # whatever it is, the next command finds out
+                await self._group.take_ahead()
+
     async def _handle(self, found: Mapping[str, Sequence[Entry]]) -> None:
         began = time.monotonic()
         await self._handling.handle(found)
+        self._took_s = time.monotonic() - began
         if not self._handling.takes_batches:  # short lists make a handler of lists no faster
-            took_s = time.monotonic() - began
-            self._limit = next_limit(self._limit, self._consumer.batch_entries, took_s)
+            self._limit = next_limit(self._limit, self._consumer.batch_entries, self._took_s)
 
     async def _join(self, chosen: Sequence[str]) -> None:
         """Read all chosen streams that are there, and no others."""
