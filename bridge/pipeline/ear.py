@@ -97,11 +97,11 @@ class Ear:
 
     def missed(self, name: str, other: "Ear") -> int:
         """When another heard something of this stream that should have come here, too, behind the
-        last that did; 0: it did not.
+        last that did, or behind the beginning where none did; 0: it did not.
         """
-        spoken_us, first_us = self.spoken_us.get(name, 0), other.first_us.get(name, 0)
-        is_of_now = spoken_us and spoken_us > self.streams.get(name, 0) - UNSURE_US
-        return first_us if is_of_now and first_us > spoken_us + skew_us(name) else 0
+        last_us = max(self.spoken_us.get(name, 0), self.streams.get(name, 0))
+        first_us = other.first_us.get(name, 0)
+        return first_us if first_us > last_us + skew_us(name) else 0
 
 
 def skew_us(name: str) -> int:

@@ -66,8 +66,9 @@ class Connections:
         )
 
     def may_be_overtaken(self, stream: str, line: Line) -> bool:
-        """Whether another connection, made while this frame was on its way, may have brought newer
-        ones of its stream before it: of states, one that comes after a newer one is dropped.
+        """Whether another connection, made or no longer stalled since this frame was sent, may have
+        brought newer ones of its stream before it: of states, one that comes after a newer one is
+        dropped.
         """
         is_queued = any(
             stretch.from_us <= line.at_us <= stretch.to_us and self._reaches(command, stretch, each)
@@ -76,10 +77,13 @@ class Connections:
         )
         queue_us = LONG_QUEUE_US if is_queued else QUEUE_US
         return bool(line.to) and any(
-            line.at_us < stretch.from_us < line.at_us + queue_us
+            line.at_us < begun_us < line.at_us + queue_us
             for (connection, name), stretches in self._subscribed.items()
             if name == stream and connection not in line.to
-            for stretch in stretches
+            for begun_us in (
+                *(stretch.from_us for stretch in stretches),
+                *(stall.to_us for stall in self._stalls_of(connection, stream)),
+            )
         )
 
     def ends(self) -> list[int]:

@@ -182,6 +182,24 @@ def test_what_only_the_replacement_heard_was_forgotten_by_the_one_before() -> No
     assert found(deafness.lose(2)) == []
 
 
+def test_what_was_forgotten_when_a_stall_ended_is_told_by_the_replacement() -> None:
+    deafness = speaking()
+    deafness.tick(1, [1, 2, 3])
+    stalled = found(deafness.say(1, TICKER, 7))
+    assert (
+        BOOK,
+        0.5,
+        7.1,
+        SILENT,
+    ) in stalled  # it ticks again, and BOOK is not subscribed any more
+    deafness.begin(2, 7.4)
+    for connection in (1, 2):
+        deafness.tick(connection, [8, 9, 10])
+    deafness.say(2, BOOK, 8.2)
+
+    assert found(deafness.lose(1)) == [(BOOK, 7.1, 7.4, SILENT)]
+
+
 def test_what_a_connection_had_forgotten_shows_in_whatever_way_it_goes() -> None:
     def forgetful() -> Speaking:
         deafness = speaking()
