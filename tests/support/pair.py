@@ -62,7 +62,9 @@ class Pair:
         return bridge
 
     async def know_each_other(self) -> None:
-        """Each has read the other's word, and has settled what the other heard without it."""
+        """Each has read the other's word, has heard its own journal, and has settled what the other
+        heard without it.
+        """
         for name, other, rank in (("a", "b", 0), ("b", "a", 1)):
             await eventually_async(
                 lambda: self.rank(name) == (rank, [other]) and not self._is_deaf(name),  # noqa: B023
@@ -72,7 +74,9 @@ class Pair:
 
     def _is_deaf(self, name: str) -> bool:
         status = self.bridges[name].status()
-        return bool(status["deaf"]) or not all(each["connected"] for each in status["connections"])
+        is_behind = bool(status["behind_bytes"])  # what is deaf shows when its journal is heard
+        is_connected = all(each["connected"] for each in status["connections"])
+        return bool(status["deaf"]) or is_behind or not is_connected
 
     async def kill(self, name: str) -> None:
         self.bridges[name].process.kill()
