@@ -119,8 +119,8 @@ class Deafness:
         """A message of that time: what it shows that this connection has not heard before."""
         found = NOTHING
         if event_us > ear.newest_us + PAUSE_US and ear.stood_still(event_us, received_us):
-            again_us = event_us + JITTER_US
-            found = self._hear_anew(ear, list(ear.streams), again_us, ear.ticked_us)
+            last_us, again_us = ear.ticked_us - JITTER_US, event_us + JITTER_US
+            found = self._hear_anew(ear, list(ear.streams), again_us, last_us)
         elif (
             self.overlaps
             and event_us > ear.spoken_us.get(name, event_us) + SKEW_US

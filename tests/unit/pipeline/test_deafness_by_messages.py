@@ -98,9 +98,8 @@ def test_a_late_message_that_slips_through_does_not_hide_a_stall() -> None:
     assert not deafness.say(1, BOOK, 4.9, late_s=2)
 
     assert found(deafness.say(1, BOOK, 7.6)) == [
-        (ORDERS, 3, 7.7, SILENT),
-        (BOOK, 3, 7.7, SILENT),
-        (TICKER, 3, 7.7, SILENT),
+        (name, 2.9, 7.7, SILENT)  # messages of several streams are not quite in order
+        for name in (ORDERS, BOOK, TICKER)
     ]
 
 
