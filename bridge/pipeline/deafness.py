@@ -195,6 +195,15 @@ class Deafness:
         """An earlier bridge has heard each stream up to its mark (µs)."""
         return self._past.resume(marks)
 
+    def settle_by(self, other: "Deafness", names: Iterable[str]) -> Iterator[Deaf]:
+        """Another account of the same connections knows since when these streams are listened to:
+        what it has heard of others told it.
+        """
+        for name in names:
+            begun_us = [ear.streams[name] for ear in other._listeners(name)]
+            if begun_us:
+                yield from self._past.listened_to(name, min(begun_us))
+
     def listeners(self, name: str) -> int:
         """How many connections listen to the stream."""
         return len(self._listeners(name))

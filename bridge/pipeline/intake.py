@@ -141,6 +141,8 @@ class Intake:
         """The branch has heard all there is: its lines take what is heard here again."""
         branch, self._branch = self._branch, None
         if branch is not None:
+            for deaf in branch.deafness.settle_by(self.deafness, branch.lines):
+                branch._mark([deaf], deaf.to_us, self.lines[deaf.stream].resume_from)
             self.missing.take_over(branch.missing, now_us)
 
     def hear(

@@ -22,7 +22,7 @@ from tests.support.orders import order
 from tests.support.redis_server import running_redis
 
 RATE = 200
-LATELY = 500
+LATELY = 5_000
 LIMIT_S = 300
 HIT, QUIET = "SOL_USDC", ("BTC_USDC", "SOL_USDC_PERP")
 TRADE, DEPTH, TICKER = f"trade.{HIT}", f"depth.{HIT}", f"ticker.{HIT}"

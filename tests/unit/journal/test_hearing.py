@@ -647,3 +647,24 @@ def test_a_stream_that_fails_alone_is_bounded_while_the_journal_is_heard_again(
 
     while again.hearing.catch_up(100):
         assert again.intake.lines[TRADES].pending_bytes < 300_000
+
+
+def test_a_refill_that_ends_before_a_tick_marks_what_nobody_heard(tmp_path: Path) -> None:
+    """That the connection listens again is told by another stream, which the refill passes over."""
+    subject = Subject(tmp_path).begin()
+    first = subject.open()
+    tick = frames.TICKER.replace("1790134358087727", str(NOW_US))
+    subject.hearing.hear(tick, NOW_US, first)
+    subject.hearing.lost(first, "connection lost")
+    second = subject.open()
+    subject.trades(1, second)
+    marked = gaps(subject, TICKERS)
+    assert marked
+
+    tickers = subject.intake.lines[TICKERS]
+    tickers.confirmed, tickers.lost_at = "8-0", "0-0"
+    subject.hearing.rehearing.refill()
+    assert gaps(subject, TICKERS) == []
+    subject.catch_up()
+
+    assert gaps(subject, TICKERS) == marked
