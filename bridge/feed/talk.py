@@ -70,7 +70,7 @@ class Talk:
         self._doubts: dict[int, set[str]] = {}  # an error's code → streams that it may be about
         self._again: set[str] = set()  # refused, and to be asked for once more
         self._alone = ""  # the stream that is asked for alone just now
-        self._told: set[tuple[str, int]] = set()  # refusals
+        self._told: set[tuple[str, int]] = set()  # refusals that are in the log
         self._answers = True
 
     async def run(self) -> None:
@@ -216,8 +216,9 @@ class Talk:
             if self._asked_behind.get(name, ping) >= ping
         ]
         self._means.hearing.answered(self.number, self._means.exchange_us(), unasked)
+        now_us = self._means.clock_us()
         for name in self._asked_behind.keys() - set(unasked):
-            self._granted_us.setdefault(name, self._means.clock_us())
+            self._granted_us.setdefault(name, now_us)
 
     async def _ping(self) -> bool:
         """Does the exchange answer a ping?"""
