@@ -1,4 +1,5 @@
--- Become the owner of a stream, if nobody else is. Every owner gets a larger fencing token.
+-- Become the owner of a stream, if nobody else is. Every owner gets a larger fencing token; the first
+-- one is the server's time, so that tokens go on growing where Redis was emptied.
 -- KEYS: lease, position, stream
 -- ARGV: worker, lease_ms, group, where to begin ('0-0', '$' or an ID; used where no position is)
 -- Returns nil, or {token, position, 1 where the owner before did not let go by itself}
@@ -21,8 +22,12 @@ if not at then
   if read then redis.call('HSET', KEYS[2], 'read', string.format('%.0f', read)) end
 end
 local before = redis.call('HGET', KEYS[2], 'owner')
-local token = redis.call('HINCRBY', KEYS[2], 'token', 1)
-redis.call('HSET', KEYS[2], 'owner', ARGV[1])
+if not redis.call('HGET', KEYS[2], 'token') then
+  local t = redis.call('TIME')
+  redis.call('HSET', KEYS[2], 'token', t[1] .. string.format('%03d', math.floor(t[2] / 1000)))
+end
+local token = string.format('%.0f', redis.call('HINCRBY', KEYS[2], 'token', 1))
+redis.call('HSET', KEYS[2], 'owner', ARGV[1], 'commits', 0)
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. token, 'PX', ARGV[2])
 redis.pcall('XGROUP', 'CREATE', KEYS[3], ARGV[3], at) -- there already, or no stream yet: both are fine
 return { token, at, before and 1 or 0 }

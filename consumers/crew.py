@@ -6,7 +6,7 @@ holds leases, writes the worker's status, and touches no entry.
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from redis.asyncio import Redis
@@ -19,6 +19,9 @@ from consumers.scripts import Call, script
 
 _log = structlog.get_logger()
 _CONNECTION = "beats"
+
+TIDY_BEATS = 60
+TOLD_KEPT_S = 3600  # the last word of a worker that is gone
 
 
 class Loop(Protocol):
@@ -59,7 +62,8 @@ class Crew:
         self.streams: tuple[str, ...] = ()
         self.alive: tuple[str, ...] = ()
         self.beats = 0  # how often all this was refreshed
-        self.steady_beats = 0  # the same, since Redis was last away
+        self.steady_beats = 0  # the same, since Redis was last away, or emptied
+        self.may_take = True  # streams that nobody owns; not while their owners may still tell
 
     @property
     def is_first(self) -> bool:
@@ -104,7 +108,7 @@ class Crew:
 
     async def _beat(self, loop: Loop, status: str) -> None:
         call = Call([self._keys.workers(self.group)], (self.worker, self._lease_ms))
-        alive = await script("beat").run_one(self._redis, call)
+        is_new, alive = await script("beat").run_one(self._redis, call)
         names = await stream_names(self._redis, self._keys)
         await loop.keep(self._redis)
         field = f"{self.group}/{self.worker}"
@@ -114,5 +118,27 @@ class Crew:
             self._registered = names
             self.streams = choose(names, self._patterns)
         self.alive = tuple(alive)
+        if is_new and self.beats:  # we were silent for long, or Redis has lost everything
+            self.steady_beats, self.may_take = 0, False
+        self.may_take |= self.knows_the_dead
+        if self.is_first and self.beats % TIDY_BEATS == 0:
+            await self._forget_the_dead()
         self.beats += 1
         self.steady_beats += 1
+
+    async def _forget_the_dead(self) -> None:
+        """What a killed worker last told of itself goes, too, in the end."""
+        seconds, _ = await self._redis.time()
+        told: Any = await self._redis.hgetall(self._keys.status)
+        for field, text in told.items():
+            group, _, worker = field.partition("/")
+            if group == self.group and worker not in self.alive and _is_old(text, seconds):
+                await self._redis.hdel(self._keys.status, field)
+
+
+def _is_old(text: str, now_s: int) -> bool:
+    try:
+        told = json.loads(text)
+        return bool(told["updated_us"] < (now_s - TOLD_KEPT_S) * 1_000_000)
+    except (ValueError, TypeError, KeyError):
+        return False  # somebody else's

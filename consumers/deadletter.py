@@ -64,19 +64,21 @@ class NotFinished(Exception):
 
 
 class Letter(NamedTuple):
-    """A dead letter as it is read back."""
+    """A dead letter in hand: its entry, and the attempts at it, the one that begins included."""
 
     letter_id: str
-    entry_id: str
-    fields: Mapping[str, str]
+    entry: tuple[str, dict[str, str]]
     attempts: int
+
+    @property
+    def entry_id(self) -> str:
+        return self.entry[0]
 
 
 def letter_of(letter_id: str, fields: Mapping[str, str]) -> Letter:
     """Read one back."""
-    return Letter(
-        letter_id, fields["entry_id"], json.loads(fields["fields"]), int(fields["attempts"])
-    )
+    entry = fields["entry_id"], json.loads(fields["fields"])
+    return Letter(letter_id, entry, int(fields["attempts"]))
 
 
 class ResultsRefused(Exception):

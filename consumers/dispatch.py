@@ -97,7 +97,8 @@ class Dispatcher:
         except StopWorker:
             self.in_hand = None
             raise
-        except Exception as error:  # whatever a handler raises is its own entry's trouble
+        except (Exception, asyncio.CancelledError) as error:
+            # Whatever a handler raises is its own entry's trouble.
             raise self._failed(deliveries) from error
         if waiting is not None and inspect.isawaitable(waiting):
             return self._rest(waiting, deliveries)
@@ -109,6 +110,11 @@ class Dispatcher:
             await self._within_limit(waiting)
         except StopWorker:
             raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # it is this worker that is to end
+            raise self._failed(deliveries) from error  # of something that the handler awaits
         except Exception as error:
             raise self._failed(deliveries) from error
         finally:

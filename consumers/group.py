@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple
 from redis.asyncio import Redis
 
 from consumers.ahead import Ahead
+from consumers.deadletter import Letter
 from consumers.dispatch import Entry
 from consumers.keys import Keys
-from consumers.letters import sent_back
+from consumers.letters import begin, sent_back
 from consumers.results import Write, packed
 from consumers.scripts import Call, checked, script
 
@@ -23,7 +24,7 @@ class Unit(NamedTuple):
     """Entries that are settled together, and what came of them.
 
     `ack`: handled, or set aside. `gone`: trimmed away before anybody handled them. `again`: a dead
-    letter that was sent back.
+    letter that was sent back; it is dead no more.
     """
 
     kind: Literal["ack", "gone", "again"]
@@ -165,6 +166,20 @@ class Group:
             if one["name"] not in living
         ]
 
+    async def remove_the_dead(
+        self, streams: Sequence[str], alive: Iterable[str], idle_ms: int
+    ) -> None:
+        """Remove the names of consumers that are gone and have nothing pending."""
+        living = {*alive, self.consumer}
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for stream in streams:
+                pipeline.xinfo_consumers(self._keys.stream(stream), self._group)
+            replies = await pipeline.execute(raise_on_error=False)
+        for stream, reply in zip(streams, replies, strict=True):
+            for one in reply if isinstance(reply, list) else ():
+                if one["name"] not in living and not one["pending"] and one["idle"] > idle_ms:
+                    await self.leave([stream], one["name"])
+
     async def claim(
         self, stream: str, ids: Sequence[str], idle_ms: int
     ) -> tuple[list[Entry], list[str]]:
@@ -183,6 +198,10 @@ class Group:
         """Dead letters that are to be handled again."""
         return await sent_back(self._redis, self._keys, self._group, streams)
 
+    async def begin_letter(self, stream: str, entry: Entry) -> Letter | None:
+        """Take one in hand; None where another worker has."""
+        return await begin(self._redis, self._keys, self._group, stream, entry, self.consumer)
+
     async def leave(self, streams: Iterable[str], consumer: str | None = None) -> None:
         """Remove the consumer's name where it has nothing pending."""
         name = consumer or self.consumer
@@ -197,7 +216,7 @@ class Group:
         keys = (
             self._keys.stream(stream),
             self._keys.settled(stream, self._group),
-            self._keys.again(stream, self._group),
+            self._keys.dead(stream, self._group),
         )
         parts = (self._keys.beside(stream, self._group, part) for part in index)
         return Call((*keys, *parts), arguments)

@@ -5,19 +5,19 @@ aside. Everything is settled by one script for each stream (`settle.lua`), also 
 told to stop in the middle.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
 
+from consumers.breath import BREATHE_EVERY_S, breathe
 from consumers.consumer import Consumer, Missed, sets_aside
-from consumers.deadletter import NotFinished, ResultsRefused, dead_letter, letter_of
+from consumers.deadletter import NotFinished, ResultsRefused, dead_letter
 from consumers.dispatch import Dispatcher, Entry, HandlerFailed
 from consumers.group import Group, Settled, Unit
 from consumers.meter import Meter
-from consumers.policy import BREATHE_EVERY_S, retry_delay_s
+from consumers.policy import retry_delay_s
 from consumers.results import Results, Write
 
 _log = structlog.get_logger()
@@ -42,9 +42,10 @@ class Handling:
         self._group = group
         self._meter = meter
         self._attempts = consumer.attempts
-        self._sets_aside = sets_aside(type(consumer))
+        self.sets_aside = sets_aside(type(consumer))
         self._done: dict[str, list[_Done]] = {}
         self._plain: dict[str, list[str]] = {}  # IDs that are to be acknowledged, and no more
+        self._unwritten: dict[tuple[str, str], Write] = {}  # dead letters that Redis has refused
         self._told: set[str] = set()  # streams whose failure was told in this batch
         self._settled_at = self._pause_at = time.monotonic()
         self.failing: dict[str, None] = {}  # streams that may have pending entries of ours
@@ -63,6 +64,7 @@ class Handling:
         """Handle and settle; `gone` are IDs of the one stream that were trimmed away."""
         self._told.clear()
         self._settled_at = time.monotonic()
+        self._pause_at = self._settled_at + BREATHE_EVERY_S
         if attempt > 1:
             self._meter.retried += sum(map(len, found.values()))
         try:
@@ -88,23 +90,27 @@ class Handling:
     async def handle_letters(self, stream: str, letters: Sequence[Entry]) -> None:
         """Dead letters that were sent back: once each; one that fails is set aside again."""
         try:
-            for letter_id, letter_fields in letters:
-                letter = letter_of(letter_id, letter_fields)
-                entry = (letter.entry_id, dict(letter.fields))
+            for one in letters:
+                letter = await self._group.begin_letter(stream, one)
+                if letter is None:
+                    continue
                 results = self._results()
                 try:
-                    await self._dispatcher.handle(stream, [entry], results)
+                    await self._dispatcher.handle(stream, [letter.entry], results)
                     writes = results.writes if results else []
                 except HandlerFailed as failed:
                     self._meter.failed += 1
-                    writes = [self._dead(stream, entry, letter.attempts + 1, failed.__cause__)]
-                self._add(stream, Unit("again", [letter_id], writes), [entry], letter.attempts + 1)
+                    writes = [self._dead(stream, letter.entry, letter.attempts, failed.__cause__)]
+                unit = Unit("again", [letter.letter_id], writes)
+                self._add(stream, unit, [letter.entry], letter.attempts)
+                await self._settle()
         finally:
             await self._settle()
 
     async def set_aside_unfinished(self, stream: str, entry: Entry, deliveries: int) -> None:
         """An entry that was begun so often and never finished is not handed out any more."""
-        write = self._dead(stream, entry, deliveries, NotFinished(deliveries))
+        write = self._unwritten.pop((stream, entry[0]), None)
+        write = write or self._dead(stream, entry, deliveries, NotFinished(deliveries))
         self._add(stream, Unit("ack", [entry[0]], [write]), [entry], deliveries)
         await self._settle()
 
@@ -130,7 +136,7 @@ class Handling:
     def _failed(
         self, stream: str, entries: Sequence[Entry], attempt: int, failed: HandlerFailed
     ) -> None:
-        if self._sets_aside and len(entries) == 1 and attempt >= self._attempts:
+        if self.sets_aside and len(entries) == 1 and attempt >= self._attempts:
             write = self._dead(stream, entries[0], attempt, failed.__cause__)
             self._add(stream, Unit("ack", [entries[0][0]], [write]), entries, attempt)
             return
@@ -138,6 +144,23 @@ class Handling:
         if stream not in self._told:  # one line a batch, however many fail
             self._told.add(stream)
             failed.tell(attempt, retry_delay_s(attempt))
+
+    def _refused(self, stream: str, done: _Done, why: str) -> None:
+        """Redis does not take the results: a failure like a handler's."""
+        error = HandlerFailed(stream, done.entries[0][0], len(done.entries))
+        error.__cause__ = ResultsRefused(why)
+        self._meter.failed += 1
+        letters = [write for write in done.unit.writes if write.part == "dead"]
+        if letters:
+            # Not even a dead letter can be written: the entry stays pending, the letter as it was.
+            self._unwritten[stream, done.entries[0][0]] = letters[0]
+            self.failing[stream] = None
+            error.tell(done.attempt, retry_delay_s(done.attempt))
+        elif done.unit.kind == "again":
+            write = self._dead(stream, done.entries[0], done.attempt, error.__cause__)
+            self._add(stream, done.unit._replace(writes=[write]), done.entries, done.attempt)
+        else:
+            self._failed(stream, done.entries, done.attempt, error)
 
     def _dead(self, stream: str, entry: Entry, attempts: int, error: BaseException | None) -> Write:
         assert error is not None
@@ -156,7 +179,8 @@ class Handling:
         if time.monotonic() - self._settled_at > SETTLE_EVERY_S:
             await self._settle()
         else:
-            await asyncio.sleep(0)
+            since_s = time.monotonic() - self._pause_at + BREATHE_EVERY_S
+            await breathe(since_s)
         self._pause_at = time.monotonic() + BREATHE_EVERY_S
 
     async def _settle(self) -> None:
@@ -172,13 +196,10 @@ class Handling:
         handled, last_id = 0, ""
         for one, answer in zip(done, settled.answers, strict=True):
             if isinstance(answer, str):
-                error = HandlerFailed(stream, one.unit.ids[0], len(one.unit.ids))
-                error.__cause__ = ResultsRefused(answer)
-                self._meter.failed += 1
-                self._failed(stream, one.entries, one.attempt, error)
+                self._refused(stream, one, answer)
             elif answer and one.unit.kind != "gone":
                 handled += len(one.unit.ids)
-                last_id = one.unit.ids[-1]
+                last_id = one.entries[-1][0] if one.entries else one.unit.ids[-1]
             elif not answer:
                 self._meter.late += len(one.unit.ids)
         if settled.mark:

@@ -7,19 +7,20 @@ what.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, cast
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis
 
+from consumers.deadletter import Letter
 from consumers.dispatch import Entry
 from consumers.keys import Keys
-from consumers.letters import sent_back
+from consumers.letters import begin, sent_back
 from consumers.results import Write, packed
 from consumers.scripts import Call, checked, script
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lease:
     """Ownership of a stream, and the position it began at."""
 
@@ -27,6 +28,7 @@ class Lease:
     token: int
     position: str
     after_a_crash: bool = False  # its last owner did not let go by itself
+    commits: int = field(default=0, compare=False)  # that Redis has confirmed
 
 
 class Commit(NamedTuple):
@@ -93,6 +95,13 @@ class Leases:
         """Dead letters that are to be handled again."""
         return await sent_back(self._redis, self._keys, self._group, streams)
 
+    async def begin_letter(self, lease: Lease, entry: Entry) -> Letter | None:
+        """Take one in hand; None where it, or the stream, is another worker's."""
+        return await begin(
+            self._redis, self._keys, self._group, lease.stream, entry,
+            self._worker.split("/")[0], (self._worker, lease.token),
+        )  # fmt: skip
+
     async def renew(self, redis: Redis, leases: Sequence[Lease]) -> list[Lease]:
         """Hold them for another while, over a given connection; returns those that are lost."""
         calls = [
@@ -108,12 +117,11 @@ class Leases:
         checked(await script("release").run(self._redis, calls))
 
     async def commit(self, commits: Sequence[Commit]) -> list[Answer | Exception]:
-        """An answer for each; an error where a key is of the wrong kind."""
+        """An answer for each; an error where a key is of the wrong kind, or no answer came. Sent
+        again after that, a commit is applied once or refused.
+        """
         replies = await script("commit").run(self._redis, [self._call(one) for one in commits])
-        return [
-            reply if isinstance(reply, Exception) else Answer(reply[0], *map(int, reply[1:]))
-            for reply in replies
-        ]
+        return [_answer(*pair) for pair in zip(commits, replies, strict=True)]
 
     def _call(self, commit: Commit) -> Call:
         stream = commit.lease.stream
@@ -126,6 +134,7 @@ class Leases:
             commit.expected,
             commit.position,
             commit.handled,
+            commit.lease.commits,
             *packed(commit.writes, index, first=4),
         ]
         keys = (*self._pair(stream), self._keys.stream(stream))
@@ -136,3 +145,11 @@ class Leases:
 
     def _pair(self, stream: str) -> tuple[str, str]:
         return self._keys.lease(stream, self._group), self._keys.position(stream, self._group)
+
+
+def _answer(commit: Commit, reply: Any) -> Answer | Exception:
+    if isinstance(reply, Exception):
+        return reply
+    answer = Answer(reply[0], *map(int, reply[1:]))
+    commit.lease.commits += answer.word == "ok"
+    return answer

@@ -6,7 +6,7 @@ where it did not answer, the same commit is sent again: it is applied once or re
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -17,7 +17,6 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from consumers.consumer import Consumer, StopWorker
 from consumers.crew import Crew
-from consumers.deadletter import letter_of
 from consumers.dispatch import Entry, HandlerFailed
 from consumers.keys import Keys
 from consumers.lease import Answer, Leases
@@ -25,7 +24,6 @@ from consumers.link import Link, Stop
 from consumers.meter import Meter
 from consumers.owned import COMMIT_EVERY_S, Owned
 from consumers.policy import batch_size, block_ms, chunks, fair_share, moves, start_of
-from consumers.results import State
 
 _log = structlog.get_logger()
 _CONNECTION = "entries"
@@ -99,7 +97,9 @@ class OrderedLoop:
         """Clean stop: what is made is committed, and every lease given back."""
         await self._commit(self._owned.values())
         await self._write_what_is_due(stopping=True)
-        await self._leases.release([owned.lease for owned in self._owned.values()])
+        leases = [owned.lease for owned in self._owned.values()]
+        self._owned.clear()
+        await self._leases.release(leases)
 
     async def _round(self, stop: Stop) -> None:
         await self._commit(self._owned.values())  # left from before an outage, or in doubt
@@ -108,7 +108,7 @@ class OrderedLoop:
             self._seen_beat = self._crew.beats
         for owned in self._owned.values():
             if owned.needs_state:
-                self._begin(owned, State(await self._leases.state(owned.stream)))
+                self._begin(owned, await self._leases.state(owned.stream))
         await self._handle_letters()
         reading = [owned for owned in self._owned.values() if owned.is_reading]
         self._random.shuffle(reading)
@@ -158,9 +158,10 @@ class OrderedLoop:
             return 0
         self._latest = owned
         if owned.is_careful:
+            last_id = entries[-1][0]
             entries = await self._handle_carefully(owned, entries)
             if not entries:
-                if is_all and owned.is_reading:
+                if is_all and owned.position == last_id:
                     owned.caught_up()
                 return 0
         await owned.handle(entries)
@@ -190,12 +191,14 @@ class OrderedLoop:
             return
         self._letters_at = time.monotonic() + LETTERS_EVERY_S
         for stream, letters in (await self._leases.sent_back(list(self._owned))).items():
-            for letter_id, fields in letters:
+            for one in letters:
                 owned = self._owned.get(stream)
                 if owned is None or not owned.is_reading or owned.commit is not None:
                     break
-                await owned.handle_letter(letter_of(letter_id, fields))
-                await self._commit([owned])
+                letter = await self._leases.begin_letter(owned.lease, one)
+                if letter is not None:
+                    await owned.handle_letter(letter)
+                    await self._commit([owned])
 
     async def _commit(self, of: Iterable[Owned]) -> None:
         """Send what is made and look at each answer. Raises what is the server's own trouble."""
@@ -228,7 +231,7 @@ class OrderedLoop:
         [answer] = await self._leases.commit([owned.send_again(lease)])
         if isinstance(answer, Answer) and answer.word == "ok":
             _log.warning("position_put_back", stream=owned.stream, position=owned.position)
-            self._begin(owned, owned.state)  # results are gone too: `write` gives them anew
+            owned.begin_anew()
         return answer
 
     async def _give_back_what_is_no_stream(self, portion: Sequence[Owned]) -> None:
@@ -242,7 +245,7 @@ class OrderedLoop:
                 await self._leases.release([owned.lease])
                 self._drop(owned)
 
-    def _begin(self, owned: Owned, saved: State) -> None:
+    def _begin(self, owned: Owned, saved: Mapping[str, str]) -> None:
         try:
             owned.begin(saved)
         except HandlerFailed as failed:
@@ -258,10 +261,11 @@ class OrderedLoop:
             self._drop(owned)
             _log.info("stream_released", stream=owned.stream)
         room = plan.room
-        for stream in await self._leases.free(plan.take):
-            if room and await self._take(stream):
-                room -= 1
-        self._known |= frozenset(crew.streams)
+        if crew.may_take:
+            for stream in await self._leases.free(plan.take):
+                if room and await self._take(stream):
+                    room -= 1
+            self._known |= frozenset(crew.streams)
 
     async def _take(self, stream: str) -> bool:
         is_new = self._seen_beat > 0 and stream not in self._known
@@ -284,5 +288,13 @@ class OrderedLoop:
 
 
 def _is_servers(error: Exception) -> bool:
-    """Whether the server refuses all writes now, not this one."""
-    return isinstance(error, _SERVER_TROUBLE) or str(error).startswith("MISCONF")
+    """Whether the server refuses all writes now, not this one. (Before Redis 7 what a script met
+    stands in the middle of its error.)
+    """
+    text = str(error)
+    return (
+        isinstance(error, _SERVER_TROUBLE)
+        or text.startswith("MISCONF")
+        or "-OOM command not allowed" in text
+        or "-READONLY" in text
+    )

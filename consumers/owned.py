@@ -7,18 +7,18 @@ Where an entry may fail or kill its worker, entries go one by one, each begun wi
 so attempts are counted over all workers that had the stream.
 """
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from consumers.consumer import Consumer, Missed, sets_aside
+from consumers.breath import BREATHE_EVERY_S, breathe
+from consumers.consumer import Consumer, Missed, StopWorker, sets_aside
 from consumers.deadletter import Letter, NotFinished, ResultsRefused, dead_letter
 from consumers.dispatch import Dispatcher, Entry, HandlerFailed
 from consumers.lease import Commit, Lease
 from consumers.meter import Meter
-from consumers.policy import BREATHE_EVERY_S, is_unfinished, retry_delay_s
+from consumers.policy import is_unfinished, retry_delay_s
 from consumers.results import Results, State, Write
 
 _log = structlog.get_logger()
@@ -51,6 +51,7 @@ class Owned:
         self._retry_at = 0.0
         self._before = 0  # entries before the one that failed: they may go together
         self._alone: tuple[Entry, int] | None = None  # the one in `commit`, and its tries
+        self._sent_back: Letter | None = None  # the one in `commit`
         self._dead: tuple[str, Write] | None = None  # the entry to be set aside next
         # One by one while this is above 0. A crash may have been the work of any entry that its
         # owner can have had in hand.
@@ -78,12 +79,12 @@ class Owned:
     def in_hand(self) -> tuple[str, str] | None:
         return self._dispatcher.in_hand if self._dispatcher else None
 
-    def begin(self, saved: State) -> None:
-        """Make the object, with the state that belongs to the position."""
+    def begin(self, saved: Mapping[str, str]) -> None:
+        """Make the object, with the state that belongs to the position. Raises HandlerFailed."""
         consumer = self._build()
         consumer.stream, consumer.token = self.stream, self.lease.token
-        consumer.state = self.state = saved
         try:
+            consumer.state = self.state = State(saved)
             consumer.load()
         except Exception as error:
             raise HandlerFailed(self.stream, self.position) from error
@@ -97,9 +98,10 @@ class Owned:
         """Handle a batch, or its beginning; what comes of it is in `commit`. No entries: what
         there is to write.
 
-        Raises StopWorker. A handler that fails pauses the stream: nothing is skipped.
+        Raises StopWorker: then nothing of it counts. A handler that fails pauses the stream:
+        nothing is skipped.
         """
-        self._alone = None
+        self._alone = self._sent_back = None
         if self._before:
             entries = entries[: self._before]
         results = Results()
@@ -115,13 +117,16 @@ class Owned:
             self._careful = max(self._careful, 1 if one_fails else len(entries))
             failed.tell(self.failures + 1, self.pause())
             return
+        except StopWorker:
+            self._let_go()
+            raise
         self._end_batch(entries[:done], (*results.writes, *state))
 
     async def handle_alone(self, entry: Entry, tries: int) -> None:
         """Handle one entry that was begun `tries` times by now, this one included."""
         entry_id = entry[0]
         attempts = self._kind.attempts
-        self._alone = entry, tries
+        self._alone, self._sent_back = (entry, tries), None
         if self._dead is not None and self._dead[0] == entry_id:
             self._end_batch([entry], [self._dead[1]])
             return
@@ -141,32 +146,39 @@ class Owned:
             self._meter.failed += 1
             self.failures = tries - 1
             if tries >= attempts and self._set_aside(entry, tries, failed.__cause__):
-                self.pause()
-                self._retry_at = 0.0  # a new object at once, to go on behind the entry
+                self.failures += 1
+                self._let_go()  # a new object at once, to go on behind the entry
             else:
                 failed.tell(tries, self.pause())
             return
+        except StopWorker:
+            self._let_go()
+            raise
         self._end_batch([entry], (*results.writes, *state))
 
     async def handle_letter(self, letter: Letter) -> None:
         """A dead letter that was sent back: once, out of order; the position stays."""
         assert self._dispatcher is not None
+        self._alone, self._sent_back = None, letter
         results = Results()
-        entry = (letter.entry_id, dict(letter.fields))
         try:
-            await self._dispatcher.handle(self.stream, [entry], results)
-            state_writes = self._write(results, letter.entry_id)
+            await self._dispatcher.handle(self.stream, [letter.entry], results)
+            state = self._write(results, letter.entry_id)
         except HandlerFailed as failed:
             self._meter.failed += 1
-            write = self._letter(entry, letter.attempts + 1, failed.__cause__)
-            self.pause()
-            self._retry_at = 0.0
-            results = Results()
-            results.writes.append(write)
-            state_writes = []
-        done = Write("XDEL", "again", (letter.letter_id,))
-        writes = (*results.writes, *state_writes, done)
-        self.commit = Commit(self.lease, self.position, self.position, 0, writes)
+            self._keep_letter(letter, failed.__cause__)
+            return
+        except StopWorker:
+            self._let_go()
+            raise
+        self._end_batch((), (*results.writes, *state, _done(letter)))
+
+    def _keep_letter(self, letter: Letter, error: BaseException | None) -> None:
+        """It stays dead, with the new reason."""
+        write = self._letter(letter.entry, letter.attempts, error)
+        self._sent_back = None
+        self._let_go()
+        self._end_batch((), (write, _done(letter)))
 
     async def write_if_due(self, *, stopping: bool = False) -> None:
         """What the consumer has to write although nothing has come, if anything, is in `commit`."""
@@ -184,12 +196,15 @@ class Owned:
     def refused(self, why: str) -> float:
         """Redis does not take the results: a failure like a handler's. Gives the pause, s."""
         assert self.commit is not None
+        error = ResultsRefused(why)
+        if self._sent_back is not None:
+            self._keep_letter(self._sent_back, error)
+            return 0.0
         if self._alone is None:
             self._careful = max(self._careful, self.commit.handled)
             return self.pause()
         entry, tries = self._alone
         self.failures = tries - 1
-        error = ResultsRefused(why)
         is_last = self._dead is None and tries >= self._kind.attempts
         aside = is_last and self._set_aside(entry, tries, error)
         delay_s = self.pause()
@@ -206,7 +221,8 @@ class Owned:
         """Redis has it. Raises StopWorker."""
         assert self.commit is not None
         handled = self.commit.handled
-        self.position, self.commit = self.commit.position, None
+        self.position, self.commit, self._sent_back = self.commit.position, None, None
+        self.state.confirm()
         if handled:
             self._meter.done(self.stream, handled, self.position)
             self.failures = 0
@@ -225,11 +241,13 @@ class Owned:
         """Redis has forgotten all: the same commit under a new lease, with the whole state."""
         assert self.commit is not None
         self.lease = lease
-        self.state.touch_all()
-        kept = [write for write in self.commit.writes if write.part != "state"]
-        writes = (*kept, *self.state.take_writes("state"))
+        writes = (*self.state.saved_writes("state"), *self.commit.writes)
         self.commit = self.commit._replace(lease=lease, writes=writes)
         return self.commit
+
+    def begin_anew(self) -> None:
+        """Redis was emptied: results are gone, too; an object made anew gives all of them."""
+        self._consumer = self._dispatcher = None
 
     def caught_up(self) -> None:
         """There was nothing more to read: no entry behind here was ever in anybody's hands."""
@@ -239,9 +257,15 @@ class Owned:
         """Set the object aside for some seconds; it is made anew from what Redis has."""
         self.failures += 1
         delay_s = retry_delay_s(self.failures)
+        self._let_go()
         self._retry_at = time.monotonic() + delay_s
-        self._consumer = self._dispatcher = self.commit = None
         return delay_s
+
+    def _let_go(self) -> None:
+        """Of the object, with all that is not in Redis."""
+        self._consumer = self._dispatcher = self.commit = None
+        self._retry_at = 0.0
+        self.state.discard()
 
     def _is_due(self, consumer: Consumer, *, stopping: bool) -> bool:
         try:
@@ -263,8 +287,8 @@ class Owned:
             if now - began > COMMIT_EVERY_S:
                 return done
             if now - breathed > BREATHE_EVERY_S:
-                await asyncio.sleep(0)
-                breathed = now
+                await breathe(now - breathed)
+                breathed = time.monotonic()
         return len(entries)
 
     def _end_batch(self, entries: Sequence[Entry], writes: Sequence[Write]) -> None:
@@ -293,3 +317,7 @@ class Owned:
             return self.state.take_writes("state")
         except Exception as error:
             raise HandlerFailed(self.stream, entry_id, entries) from error
+
+
+def _done(letter: Letter) -> Write:
+    return Write("XDEL", "dead", (letter.letter_id,))

@@ -16,7 +16,6 @@ from consumers.span import bound_id
 T = TypeVar("T")
 
 STREAMS_AT_ONCE = 100  # each wake-up of a blocked read registers every key again: O(streams)
-BREATHE_EVERY_S = 0.05  # sync handlers never yield: the beats need a turn in between
 BATCHES_AT_ONCE = 4  # full ones, over all streams of one read: bounds memory, and others' wait
 _BATCH_MIN = 10
 _BLOCK_MS = 200
@@ -27,14 +26,12 @@ def batch_size(streams: int, largest: int) -> int:
     return min(largest, max(_BATCH_MIN, BATCHES_AT_ONCE * largest // max(1, streams)))
 
 
-def next_limit(limit: int, largest: int, took_s: float) -> int:
-    """How many entries of a stream to take next, when the last portion took so long.
+def next_limit(largest: int, most: int, took_s: float) -> int:
+    """How many entries of a stream to take next, when up to `most` of each have taken so long.
 
     What a slow handler has taken, nobody else can have: a second's worth is enough.
     """
-    if took_s > 1:
-        return max(1, int(limit / took_s))
-    return min(largest, limit * 2)
+    return max(1, min(largest, int(most / max(took_s, 0.001))))
 
 
 def chunks(streams: Sequence[T]) -> Iterator[Sequence[T]]:

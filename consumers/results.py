@@ -29,7 +29,9 @@ class State(MutableMapping[str, Any]):
     """
 
     def __init__(self, saved: Mapping[str, str] | None = None) -> None:
-        self._values: dict[str, Any] = {k: json.loads(v) for k, v in (saved or {}).items()}
+        self._saved: dict[str, str] = dict(saved or {})  # as Redis has it
+        self._sent: dict[str, str | None] = {}  # on its way there; None: to be deleted
+        self._values: dict[str, Any] = {k: json.loads(v) for k, v in self._saved.items()}
         self._changed: dict[str, None] = {}
 
     def __getitem__(self, field: str) -> Any:
@@ -49,9 +51,22 @@ class State(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def touch_all(self) -> None:
-        """Redis has lost it: everything is to be sent again."""
-        self._changed = dict.fromkeys(self._values)
+    def confirm(self) -> None:
+        """Redis has what `take_writes` gave last."""
+        for field, text in self._sent.items():
+            if text is None:
+                self._saved.pop(field, None)
+            else:
+                self._saved[field] = text
+        self._sent = {}
+
+    def discard(self) -> None:
+        """What `take_writes` gave last does not get to Redis."""
+        self._sent = {}
+
+    def saved_writes(self, part: str) -> list[Write]:
+        """The commands that put back what Redis had, where it has lost it."""
+        return _split("HSET", part, _flat(self._saved))
 
     def take_writes(self, part: str) -> list[Write]:
         """The commands that save what changed since the last call."""
@@ -61,6 +76,7 @@ class State(MutableMapping[str, Any]):
         changed, self._changed = self._changed, {}
         gone = [field for field in changed if field not in self._values]
         kept = {f: _compact(self._values[f]) for f in changed if f in self._values}
+        self._sent = {**dict.fromkeys(gone), **kept}
         return [*_split("HDEL", part, gone), *_split("HSET", part, _flat(kept))]
 
 

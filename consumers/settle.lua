@@ -1,10 +1,10 @@
 -- Shared mode: entries are settled here. What came of them counts only if it is this call that
 -- acknowledges them: whoever comes second, having slept or lost the reply, changes nothing.
--- KEYS: stream, settled, again, then the keys of the results
+-- KEYS: stream, settled, dead, then the keys of the results
 -- ARGV: group, then for each unit: kind, number of IDs, IDs..., number of writes, writes...
 --   kind 'ack'   entries that were handled, or are set aside
 --        'gone'  the same, but they were trimmed away before anybody handled them
---        'again' dead letters that were sent back, in the stream KEYS[3]
+--        'again' a dead letter that was sent back: it is dead no more
 -- Returns {settled up to (an ID, or false), missed now, then for each unit 1, 0 or why it is refused}
 --include writes
 --include stream

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import inf
 
 import structlog
 from redis.asyncio import Redis
@@ -39,6 +40,7 @@ _log = structlog.get_logger()
 _CONNECTION = "entries"
 
 CLAIM_EVERY_S = 2.0
+TIDY_EVERY_S = 60.0  # names of workers that are gone, and have left nothing
 LOOK_EVERY_S = 0.25  # at what is pending under our own name, while there may be any
 LOOK_AT_ALL_EVERY_S = 5.0  # also where none should be: two workers of one name, say
 WAITING_MAX = 1000  # entries of a stream that failed here: then no new ones of it are taken
@@ -74,10 +76,13 @@ class SharedLoop:
         self._look_at = self._look_at_all_at = 0.0
         self._abandoned: deque[Abandoned] = deque()
         self._claim_at = 0.0
+        self._tidy_at = time.monotonic() + TIDY_EVERY_S
         self._seen_beat = 0
         self._must_join = False
         self._unusable: set[str] = set()
-        self._took_s = _QUICK_S  # the last batch
+        self._entry_s = inf  # what handling one took, the last time
+        self._ahead_size = 0  # what was asked for ahead, at most, of each stream
+        self._is_idle = False
 
     def made(self) -> str:
         return self._consumer.made()
@@ -124,22 +129,27 @@ class SharedLoop:
         open_streams = [stream for stream in self._reading if stream not in self._full]
         if not open_streams:
             await stop.wait(_IDLE_S)
-        more = False
+        more = any_found = False
         portions = list(chunks(open_streams))
         for streams in portions:
             if stop.is_set and not self._group.is_read_ahead:
                 return
-            size = min(self._limit, batch_size(len(streams), self._consumer.batch_entries))
             if self._group.is_read_ahead:
+                size = self._ahead_size
                 found = await self._group.take_ahead()
             else:
+                size = min(self._limit, batch_size(len(streams), self._consumer.batch_entries))
                 found = await self._group.read(streams, size, block_ms(len(portions)))
             self._link.up(_CONNECTION)
             is_full = any(len(entries) >= size for entries in found.values())
             more |= is_full
-            if is_full and len(portions) == 1 and not stop.is_set and self._may_read_ahead():
+            any_found |= bool(found)
+            if is_full and len(portions) == 1 and not stop.is_set and self._may_read_ahead(found):
+                self._ahead_size = size
                 await self._group.read_ahead(streams, size)
-            await self._handle(found)
+            if found:
+                await self._handle(found)
+        self._is_idle = not any_found
         if self._consumer.batch_wait_s and not more:
             await stop.wait(self._consumer.batch_wait_s)
 
@@ -149,10 +159,10 @@ class SharedLoop:
             await self._join(self._crew.streams)
             self._must_join, self._seen_beat = False, self._crew.beats
         await self._try_again(stop)
-        await self._as_first_of_the_group()
+        await self._for_the_group()
 
-    def _may_read_ahead(self) -> bool:
-        """Is nothing else due, and would nobody else be quicker?"""
+    def _may_read_ahead(self, found: Mapping[str, Sequence[Entry]]) -> bool:
+        """Is nothing else due, and will these be handled so soon that nobody else is quicker?"""
         is_anything_due = (
             self._must_join
             or self._seen_beat != self._crew.beats
@@ -160,7 +170,7 @@ class SharedLoop:
             or self._abandoned
             or time.monotonic() >= self._look_at_all_at
         )
-        return not is_anything_due and self._took_s < _QUICK_S
+        return not is_anything_due and _count(found) * self._entry_s < _QUICK_S
 
     async def _leave_ahead(self) -> None:
         """What is read already stays pending under our name."""
@@ -171,14 +181,18 @@ class SharedLoop:
     async def _handle(self, found: Mapping[str, Sequence[Entry]]) -> None:
         began = time.monotonic()
         await self._handling.handle(found)
-        self._took_s = time.monotonic() - began
+        took_s = time.monotonic() - began
+        self._entry_s = took_s / _count(found)
         if not self._handling.takes_batches:  # short lists make a handler of lists no faster
-            self._limit = next_limit(self._limit, self._consumer.batch_entries, self._took_s)
+            most = max(map(len, found.values()))
+            self._limit = next_limit(self._consumer.batch_entries, most, took_s)
 
     async def _join(self, chosen: Sequence[str]) -> None:
         """Read all chosen streams that are there, and no others."""
         for stream in [s for s in self._reading if s not in chosen]:
             del self._reading[stream]
+            self._handling.failing.pop(stream, None)
+            self._full.discard(stream)
         start = start_of(self._start, found_later=self._seen_beat > 0)
         marks = self._handling.marks
         missing = {s: (start, marks.get(s, "")) for s in chosen if s not in self._reading}
@@ -236,16 +250,23 @@ class SharedLoop:
         for one in due:
             if one.deliveries > 1:
                 there, gone = await self._group.claim(stream, [one.entry_id], idle_ms)
-                if there and is_unfinished(one.deliveries, self._consumer.attempts):
+                is_deadly = is_unfinished(one.deliveries, self._consumer.attempts)
+                if there and is_deadly and self._handling.sets_aside:
                     await self._handling.set_aside_unfinished(stream, there[0], one.deliveries)
                 else:
                     found = {stream: there}
                     await self._handling.handle(found, attempt=one.deliveries + 1, gone=gone)
 
-    async def _as_first_of_the_group(self) -> None:
-        """What one worker does for all, a step at a time, so that new entries do not wait."""
+    async def _for_the_group(self) -> None:
+        """What one worker does for all, a step at a time, so that new entries do not wait. One that
+        has nothing to do may: the first may have its hands full.
+        """
+        if self._crew.is_first and time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + TIDY_EVERY_S
+            await self._group.remove_the_dead(list(self._reading), self._crew.alive, self._idle_ms)
         if not self._abandoned:
-            if not self._crew.is_first or not self._crew.knows_the_dead:
+            may = self._crew.is_first or self._is_idle
+            if not may or not self._crew.knows_the_dead:
                 return
             if time.monotonic() < self._claim_at:
                 return
@@ -255,7 +276,9 @@ class SharedLoop:
             for stream, letters in (await self._group.sent_back(streams)).items():
                 await self._handling.handle_letters(stream, letters)
         if self._abandoned:
-            await self._take_over(self._abandoned.popleft())
+            left = self._abandoned.popleft()
+            if left.consumer not in self._crew.alive:
+                await self._take_over(left)
 
     async def _take_over(self, left: Abandoned) -> None:
         waiting = (await self._group.waiting([left.stream], left.consumer, self._idle_ms))[
@@ -267,3 +290,7 @@ class SharedLoop:
             self._abandoned.append(left)  # its turn comes again, after the others'
         else:
             await self._group.leave([left.stream], left.consumer)
+
+
+def _count(found: Mapping[str, Sequence[Entry]]) -> int:
+    return sum(map(len, found.values()))

@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -141,29 +141,32 @@ class _Worker:
     async def run(self, stop: Stop) -> None:
         who = self._identity
         _log.info("worker_started", group=who.group, consumer=who.consumer, mode=who.mode)
+        over = Stop()  # what is in hand may take long to finish: until then we live, and say so
         with self._watch:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._watch.ticking(stop))
-                tasks.create_task(self._beat(stop))
+                tasks.create_task(self._watch.ticking(over))
+                tasks.create_task(self._beat(stop, over))
                 # Whichever part ends first, by itself or by an error, ends all: a cancellation
                 # alone may be lost in the redis client (Python 3.11).
                 try:
                     await self._loop.run(stop)
+                    await self._leave(self._loop.leave())
                 finally:
                     stop.set()
-        await self._leave()
+                    over.set()
+        field = f"{self._identity.group}/{self._identity.consumer}"
+        await self._leave(self._crew.leave(status_field=field))
         _log.info("worker_stopped", consumer=who.consumer, handled=self._meter.handled)
 
-    async def _beat(self, stop: Stop) -> None:
+    async def _beat(self, stop: Stop, over: Stop) -> None:
         try:
-            await self._crew.run(self._loop, self._report, self._link, stop)
+            await self._crew.run(self._loop, self._report, self._link, over)
         finally:
             stop.set()
 
-    async def _leave(self) -> None:
+    async def _leave(self, leaving: Awaitable[None]) -> None:
         try:
-            await self._loop.leave()
-            await self._crew.leave(status_field=f"{self._identity.group}/{self._identity.consumer}")
+            await leaving
         except RedisError as error:
             # Leases run out by themselves, pending entries are claimed: nothing is lost.
             _log.warning("left_without_redis", error=str(error))

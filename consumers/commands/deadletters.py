@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from bridge.errors import ConfigError, Fatal
 from consumers.commands.asking import ConfigOption, StreamsOption, ask
 from consumers.keys import Keys
-from consumers.letters import Found, drop, find, send_back
+from consumers.letters import Found, drop, find, find_sent_back, send_back
 from consumers.registry import choose, group_names, stream_names
 
 deadletters = typer.Typer(
@@ -31,11 +31,22 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """One line a dead letter: group, letter ID, stream, entry ID, attempts, error."""
+    """One line a dead letter: group, letter ID, stream, entry ID, attempts, error.
+
+    Those that were sent back are among them until a worker has them in hand.
+    """
 
     async def question(redis: Redis, keys: Keys) -> list[Found]:
         groups = [group] if group else await group_names(redis, keys)
-        return [one for name in groups for one in await _found(redis, keys, name, streams)]
+        chosen = choose(await stream_names(redis, keys), streams or ("*",))
+        return [
+            one
+            for name in groups
+            for one in (
+                *await find(redis, keys, name, chosen),
+                *await find_sent_back(redis, keys, name, chosen),
+            )
+        ]
 
     found = ask(config, question)
     for one in found:
@@ -43,7 +54,9 @@ def list_(
             typer.echo(json.dumps(_plain(one)))
         else:
             parts = (one.group, one.letter_id, one.stream, one.fields["entry_id"])
-            typer.echo(f"{' '.join(parts)} ×{one.fields['attempts']} {one.fields['error']}")
+            sent_back = " (sent back)" if one.is_sent_back else ""
+            reason = one.fields["error"]
+            typer.echo(f"{' '.join(parts)} ×{one.fields['attempts']} {reason}{sent_back}")
     if not found and not as_json:
         typer.echo("no dead letters", err=True)
 
@@ -133,5 +146,6 @@ def _plain(one: Found) -> dict[str, Any]:
         "error": one.fields["error"],
         "at": one.fields["at"],
         "worker": one.fields["worker"],
+        "sent_back": one.is_sent_back,
         "since": datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds"),
     }

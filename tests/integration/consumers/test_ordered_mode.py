@@ -13,29 +13,36 @@ from tests.support.consumer_worker import Bench, Worker
 from tests.support.consumer_worker import bench as running_bench
 from tests.support.redis_server import running_redis
 
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
 # Sums what it reads, and writes down each batch: any entry twice, left out or out of order shows.
 SUMMING = """
 import time
-from consumers import Consumer
+from consumers import Consumer, StopWorker
 
 class Summing(Consumer):
     name = "summing"
     mode = "ordered"
     streams = ("trade.*",)
 
-    def __init__(self, slow_s="0", poison="none"):
-        self.slow_s, self.poison = float(slow_s), poison
+    def __init__(self, slow_s="0", poison="none", stop_at="none"):
+        self.slow_s, self.poison, self.stop_at = float(slow_s), poison, stop_at
         self.batch = []
 
     def on_trade(self, delivery):
         number = delivery.event.trade_id
-        if str(number) == self.poison:
-            raise ValueError("not to my taste")
         time.sleep(self.slow_s)
         self.state["sum"] = self.state.get("sum", 0) * 31 % 1_000_003 + number
         self.state.setdefault("first", number)
         self.batch.append(number)
         self.last_id = delivery.entry_id
+        if str(number) == self.poison:
+            raise ValueError("not to my taste")
+        if str(number) == self.stop_at:
+            raise StopWorker
+
+    def due(self, *, stopping):
+        return stopping and bool(self.batch)
 
     def write(self, results):
         results.set("sum", str(self.state.get("sum", 0)))
@@ -245,6 +252,55 @@ def test_an_emptied_redis_gets_position_and_state_back(summing: Bench) -> None:
     summing.await_group(STREAM, "summing", last_id(20))
     assert summing.redis.get(beside(STREAM, "sum")) == right_sum(range(1, 21))
     assert summing.redis.get(beside(STREAM, "first")) == "1"  # not touched since the flush
+
+
+@pytest.mark.parametrize("start", ["beginning", "new"])
+def test_an_emptied_redis_gets_every_owners_state_back(summing: Bench, start: str) -> None:
+    names = streams(8)
+    summing.register(*names)
+    run = (*RUN, "--from", start)
+    workers = [summing.start(*run) for _ in range(2)]
+    summing.until(lambda: all(summing.status("summing", worker) for worker in workers))
+    for stream in names:
+        summing.add(stream, trades(1, 10))
+    summing.until(lambda: shared_evenly(summing, names, workers))
+    for stream in names:
+        summing.await_group(stream, "summing", last_id(10))
+    before = [summing.owner(stream, "summing") for stream in names]
+
+    summing.redis.flushall()  # whoever beats first sees nobody else, and streams without an owner
+    for stream in names:
+        summing.until(lambda: summing.redis.hget(beside(stream, "state"), "sum"))  # noqa: B023
+    assert [summing.owner(stream, "summing") for stream in names] == before
+    summing.register(*names)
+    for stream in names:
+        summing.add(stream, trades(1, 15))
+        summing.await_group(stream, "summing", last_id(15))
+        assert summing.redis.get(beside(stream, "sum")) == right_sum(range(1, 16))
+    summing.until(lambda: shared_evenly(summing, names, workers))
+
+
+def test_an_emptied_redis_gets_the_state_of_the_position_where_a_handler_fails(
+    summing: Bench,
+) -> None:
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 10))
+    worker = summing.start(*RUN, "--option", "poison=5")
+    summing.until(lambda: worker.err.count("handler_failed") >= 3)
+    summing.redis.flushall()
+    summing.until(lambda: summing.redis.hget(beside(STREAM, "state"), "sum"))
+    assert summing.redis.hget(beside(STREAM, "position"), "id") == last_id(4)
+    assert summing.redis.hget(beside(STREAM, "state"), "sum") == right_sum(range(1, 5))
+
+
+def test_a_handler_that_stops_its_worker_leaves_nothing_of_its_batch(summing: Bench) -> None:
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 10))
+    assert summing.start(*RUN, "--option", "stop_at=7").wait() == 0
+    assert summing.redis.hget(beside(STREAM, "position"), "id") == "0-0"
+    assert summing.redis.hgetall(beside(STREAM, "state")) == {}
+    summing.start(*RUN)
+    assert_exact(summing, STREAM, 10)
 
 
 def test_poison_holds_its_stream_at_the_entry_before_and_no_other(summing: Bench) -> None:

@@ -135,10 +135,38 @@ async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Red
     a = group(client, "a")
     await join(a)
     await a.read([STREAM], 10, None)
-    await client.xadd(f"{BESIDE}:again", {"entry_id": "5-0"}, id="1-0")
-    assert (await settle(a, Unit("again", ["1-0"], count()))).answers == [1]
-    assert (await settle(a, Unit("again", ["1-0"], count()))).answers == [0]
+    fields = {"entry_id": "5-0", "attempts": "3", "error": "ValueError: 5", "fields": "{}"}
+    await client.xadd(f"{BESIDE}:again", fields, id="1-0")
+
+    letter = await a.begin_letter(STREAM, ("1-0", fields))
+    assert letter is not None
+    assert (letter.entry, letter.attempts) == (("5-0", {}), 4)
+    assert await group(client, "b").begin_letter(STREAM, ("1-0", fields)) is None
+    [(_, dead)] = await client.xrange(f"{BESIDE}:dead")  # until that has gone well
+    assert dead["error"].startswith("NotFinished: begun 4 times")
+
+    unit = Unit("again", [letter.letter_id], count())
+    assert (await settle(a, unit)).answers == [1]
+    assert (await settle(a, unit)).answers == [0]
     assert await client.hgetall(BESIDE) == {"count": "1"}
+    assert await client.xlen(f"{BESIDE}:dead") == 0
+
+
+async def test_names_of_the_dead_go_where_they_have_left_nothing(client: Redis) -> None:
+    await fill(client, "5-0")
+    a = group(client, "a")
+    await join(a)
+    for name in ("idle", "alive"):
+        await client.xgroup_createconsumer(STREAM, "tally", name)
+    await group(client, "holder").read([STREAM], 10, None)
+
+    async def names() -> set[str]:
+        return {one["name"] for one in await client.xinfo_consumers(STREAM, "tally")}
+
+    await a.remove_the_dead([STREAM], ["alive"], idle_ms=60_000)
+    assert await names() == {"idle", "alive", "holder"}  # it may have come just now
+    await a.remove_the_dead([STREAM], ["alive"], idle_ms=-1)
+    assert await names() == {"alive", "holder"}
 
 
 async def test_a_destroyed_group_begins_again_where_all_was_settled(client: Redis) -> None:

@@ -12,6 +12,8 @@ from tests.support.consumer_worker import Bench
 from tests.support.consumer_worker import bench as running_bench
 from tests.support.redis_server import running_redis
 
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
 STREAM = "trade.SOL_USDC"
 
 # A consumer from outside: counts into Redis by itself, which at-least-once is enough for.
@@ -34,6 +36,13 @@ class Counting(Consumer):
             raise ValueError("not to my taste")
         time.sleep(self.slow_s)
         self.redis.hincrby("seen:" + delivery.stream, delivery.event.trade_id, 1)
+
+class Brief(Counting):
+    time_limit_s = 0.5
+
+    def on_trade(self, delivery):
+        time.sleep(0.3 if self.redis.exists("hold") else 0)
+        super().on_trade(delivery)
 """
 
 
@@ -288,6 +297,54 @@ def test_ctrl_c_finishes_the_batch_and_removes_the_name(counting: Bench) -> None
     assert "Traceback" not in worker.err
 
 
+def test_what_is_in_hand_may_take_longer_to_finish_than_a_lease_and_a_limit(
+    counting: Bench,
+) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 250))
+    counting.redis.set("hold", "1")
+    run = ("--lease", "1.2", "--option", "slow_s=0.02")
+    worker = counting.start("outside:Brief", *run)
+    counting.until(lambda: seen(counting))
+    other = counting.start("outside:Brief", *run, name="a")  # would take over what seems left
+    counting.until(lambda: counting.status("counting", other))
+    counting.redis.delete("hold")
+    assert len(seen(counting)) < 150, "too late: this run proves nothing"
+    assert worker.stop() == 0
+    assert seen(counting) == Counter(range(1, 251))
+    assert "handler_hangs" not in worker.err
+
+
+def test_a_worker_with_nothing_to_do_takes_over_where_the_first_has_its_hands_full(
+    counting: Bench,
+) -> None:
+    (counting.folder / "waiting.py").write_text(WAITING)
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 10))
+    counting.redis.xgroup_create(STREAM, "counting", "0")
+    counting.redis.xreadgroup("counting", "dead", {STREAM: ">"}, count=4)
+    counting.start("waiting:Waiting", "--lease", "1", name="a")
+    counting.until(lambda: counting.redis.exists("in hand"))
+    counting.start(*RUN, name="b")
+    counting.until(lambda: seen(counting) == Counter(range(1, 5)))
+    counting.redis.set("go on", "1")
+    counting.await_group(STREAM, "counting", last_id(10))
+    assert seen(counting) == Counter(range(1, 11))
+
+
+def test_what_a_killed_worker_told_of_itself_goes_in_the_end(counting: Bench) -> None:
+    now_us = counting.redis.time()[0] * 1_000_000  # type: ignore[index]
+    for name, at_us in (("old", now_us - 2 * 3600 * 1_000_000), ("new", now_us)):
+        counting.redis.hset("consumers:status", f"counting/{name}", f'{{"updated_us": {at_us}}}')
+    counting.start(*RUN, name="w")
+    counting.until(
+        lambda: (
+            set(counting.redis.hkeys("consumers:status"))  # type: ignore[arg-type]
+            == {"counting/new", "counting/w"}
+        )
+    )
+
+
 def test_a_name_with_pending_entries_is_not_removed(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 5))
@@ -317,6 +374,23 @@ def test_what_a_slow_worker_has_in_hand_is_little(counting: Bench) -> None:
     counting.start(*RUN, "--option", "slow_s=0.02")
     counting.until(lambda: len(seen(counting)) > 600)
     counting.until(lambda: 0 < counting.group(STREAM, "counting")["pending"] <= 60)
+
+
+def test_what_a_slow_worker_has_in_hand_is_little_after_a_quiet_time_too(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 20))
+    worker = counting.start(*RUN, "--option", "slow_s=0.02")
+    counting.await_group(STREAM, "counting", last_id(20))
+    counting.until(lambda: "updated_us" in counting.status("counting", worker))
+    since_us = counting.status("counting", worker)["updated_us"]
+    counting.until(  # some empty reads later
+        lambda: counting.status("counting", worker)["updated_us"] > since_us + 3_000_000
+    )
+    counting.add(STREAM, trades(21, 1000))
+    most = 0
+    while len(seen(counting)) < 150:
+        most = max(most, int(counting.group(STREAM, "counting")["pending"]))
+    assert 0 < most <= 60
 
 
 def test_hundreds_of_streams_are_read_by_one_worker(counting: Bench) -> None:

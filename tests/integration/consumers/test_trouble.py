@@ -47,10 +47,21 @@ class Picky(Consumer):
                 time.sleep(600)
         results.hincrby("seen", str(delivery.event.trade_id), 1)
 
+class Blocking(Picky):
+    name = "blocking"
+    poison = "block"
+
 class Ordered(Picky):
     name = "ordered"
     mode = "ordered"
     poison = "set aside"
+
+    def __init__(self, slow_s="0"):
+        self.slow_s = float(slow_s)
+
+    def on_trade(self, delivery: Delivery[Trade], results: Results):
+        time.sleep(self.slow_s)
+        super().on_trade(delivery, results)
 
 class Refused(Picky):
     name = "refused"
@@ -82,6 +93,10 @@ class Async(Consumer):
     async def on_trade(self, delivery: Delivery[Trade], results: Results):
         if how(delivery) == "hang":
             await asyncio.sleep(600)
+        if how(delivery) == "await what was cancelled":
+            gone = asyncio.ensure_future(asyncio.sleep(600))
+            gone.cancel()
+            await gone
         results.hincrby("seen", str(delivery.event.trade_id), 1)
 
 class AsyncOrdered(Async):
@@ -185,6 +200,67 @@ def test_an_entry_that_kills_its_worker_is_set_aside_and_takes_no_other_with_it(
     assert letter["entry_id"] == last_id(7)
     assert letter["error"].startswith("NotFinished: begun ")
 
+    assert deadletters(picky, "retry", group, "--all").returncode == 0  # it kills once more
+    worker.wait()
+    assert " (sent back)" not in deadletters(picky, "list").stdout
+    again = picky.start(f"outside:{name}", *RUN)
+    picky.add(STREAM, trades(51, 60))
+    picky.await_group(STREAM, group, last_id(60))
+    picky.until(lambda: picky.status(group, again).get("handled") == 10)
+    assert again.process.poll() is None
+    [once_more] = letters(picky, group)
+    assert int(once_more["attempts"]) == int(letter["attempts"]) + 1
+
+
+def test_a_killer_behind_slow_entries_costs_no_more_workers(picky: Bench) -> None:
+    picky.redis.set("how", "kill")
+    picky.start("outside:Ordered", *RUN).wait()
+    slow = ("--option", "slow_s=0.25")  # three of them are a second's work
+    worker = picky.start("outside:Ordered", *RUN, *slow)
+    while not letters(picky, "ordered"):
+        if worker.process.poll() is not None:
+            worker = picky.start("outside:Ordered", *RUN, *slow)
+            assert len(picky.workers) < 12
+    assert picky.redis.get("begun") == "4"  # in the first batch, and three times alone
+
+
+def test_in_shared_mode_too_poison_may_be_tried_for_ever(picky: Bench) -> None:
+    picky.redis.set("how", "fail")
+    picky.start("outside:Blocking", *RUN)
+    picky.until(lambda: int(picky.redis.get("begun") or 0) > 4)  # type: ignore[arg-type]
+    assert letters(picky, "blocking") == []
+    picky.redis.delete("how")
+    picky.await_group(STREAM, "blocking", last_id(50))
+    assert seen(picky, "blocking") == Counter(range(1, 51))
+
+
+@BOTH_MODES
+def test_where_no_dead_letter_can_be_written_the_entry_waits(
+    picky: Bench, name: str, group: str
+) -> None:
+    dead = f"consumers:{{{STREAM}}}:{group}:dead"
+    picky.redis.set("how", "fail")
+    picky.redis.set(dead, "no stream")
+    worker = picky.start(f"outside:{name}", *RUN)
+    picky.until(lambda: worker.err.count("a result key is a string") >= 2)
+    assert worker.process.poll() is None
+    picky.redis.delete(dead)
+    picky.until(lambda: letters(picky, group))
+    picky.await_group(STREAM, group, last_id(50))
+    assert seen(picky, group) == ALL_BUT_SEVEN
+    assert letters(picky, group)[0]["error"] == "ValueError: seven is not to my taste"
+
+
+def test_a_letter_that_was_sent_back_is_listed_while_nobody_has_it(picky: Bench) -> None:
+    picky.redis.set("how", "fail")
+    worker = picky.start("outside:Picky", *RUN)
+    picky.until(lambda: letters(picky, "picky"))
+    assert worker.stop() == 0
+    assert deadletters(picky, "retry", "picky", "--all").returncode == 0
+    assert deadletters(picky, "list").stdout.endswith(
+        "ValueError: seven is not to my taste (sent back)\n"
+    )
+
 
 @pytest.mark.parametrize(
     ("name", "group"), [("Refused", "refused"), ("RefusedOrdered", "refused-ordered")]
@@ -200,6 +276,14 @@ def test_results_that_redis_refuses_are_a_failure_like_another(
     [letter] = letters(picky, group)
     assert letter["error"].startswith("ResultsRefused: ")
     assert "WRONGTYPE" in letter["error"]
+
+    assert deadletters(picky, "retry", group, "--all").returncode == 0
+    picky.until(lambda: [one["attempts"] for one in letters(picky, group)] == ["4"])
+    picky.until(lambda: letters(picky, group)[0]["error"].startswith("ResultsRefused: "))
+    picky.redis.delete("how")
+    assert deadletters(picky, "retry", group, "--all").returncode == 0
+    picky.until(lambda: seen(picky, group) == Counter(range(1, 51)))
+    assert letters(picky, group) == []
 
 
 def test_a_state_that_is_no_json_is_a_failure_like_another(picky: Bench) -> None:
@@ -232,6 +316,16 @@ def test_an_async_handler_is_cancelled_at_its_limit(picky: Bench, name: str, gro
     assert seen(picky, group) == ALL_BUT_SEVEN
     [letter] = letters(picky, group)
     assert letter["error"] == "TookTooLong: not done within its time limit of 0.3 s"
+
+
+@pytest.mark.parametrize(("name", "group"), [("Async", "async"), ("AsyncOrdered", "async-ordered")])
+def test_what_a_handler_awaits_may_be_cancelled(picky: Bench, name: str, group: str) -> None:
+    picky.redis.set("how", "await what was cancelled")
+    picky.start(f"outside:{name}", *RUN)
+    picky.await_group(STREAM, group, last_id(50))
+    assert seen(picky, group) == ALL_BUT_SEVEN
+    [letter] = letters(picky, group)
+    assert letter["error"].startswith("CancelledError")
 
 
 def test_of_a_private_entry_nothing_is_told_in_error_and_log(picky: Bench) -> None:

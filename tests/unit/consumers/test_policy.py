@@ -60,10 +60,14 @@ def test_one_read_is_bounded_and_every_stream_gets_something(streams: int, large
 
 
 def test_a_slow_handler_takes_a_seconds_worth() -> None:
-    assert next_limit(500, 500, took_s=5.0) == 100
-    assert next_limit(3, 500, took_s=60.0) == 1
-    assert next_limit(100, 500, took_s=0.5) == 200
-    assert next_limit(400, 500, took_s=0.0) == 500
+    assert next_limit(500, most=500, took_s=5.0) == 100
+    assert next_limit(500, most=3, took_s=60.0) == 1
+    assert next_limit(500, most=100, took_s=0.5) == 200
+    assert next_limit(500, most=400, took_s=0.0) == 500
+
+
+def test_a_short_portion_tells_as_much_of_a_slow_handler_as_a_full_one() -> None:
+    assert next_limit(500, most=1, took_s=0.02) == 50
 
 
 def test_no_call_carries_more_than_a_hundred_streams() -> None:

@@ -15,8 +15,19 @@ values = st.one_of(
     st.none(), st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2)
 )
 changes = st.lists(
-    st.tuples(st.sampled_from(["set", "delete", "send", "all"]), st.sampled_from("abc"), values)
+    st.tuples(
+        st.sampled_from(["set", "delete", "send", "fail", "lose"]), st.sampled_from("abc"), values
+    )
 )
+
+
+def applied(redis: dict[str, str], writes: list[Write]) -> dict[str, str]:
+    for command, _, arguments in writes:
+        if command == "HSET":
+            redis = redis | dict(zip(arguments[::2], arguments[1::2], strict=True))
+        else:
+            redis = {field: text for field, text in redis.items() if field not in arguments}
+    return redis
 
 
 @given(changes)
@@ -27,16 +38,16 @@ def test_what_was_sent_makes_the_same_state_again(steps: list[Any]) -> None:
             state[field] = value
         elif what == "delete":
             state.pop(field, None)
-        elif what == "all":
-            state.touch_all()
-            redis = {}
+        elif what == "lose":
+            redis = applied({}, state.saved_writes("state"))
+        elif what == "fail":  # what was made is thrown away, and made anew of what Redis has
+            state.take_writes("state")
+            state.discard()
+            assert applied({}, state.saved_writes("state")) == redis
+            state = State(redis)
         else:
-            for command, _, arguments in state.take_writes("state"):
-                if command == "HSET":
-                    redis |= dict(zip(arguments[::2], arguments[1::2], strict=True))
-                else:
-                    for gone in arguments:
-                        redis.pop(gone, None)
+            redis = applied(redis, state.take_writes("state"))
+            state.confirm()
     again = State(redis)
     assert dict(again) == dict(state)
     assert (len(again), sorted(again)) == (len(state), sorted(state))
