@@ -181,6 +181,7 @@ class Bridge(_Ears):
             Backoff(*REDIS_BACKOFF_S, self._chance),
             before_send=self.hearing.journal.flush,
             on_loss=self.hearing.rehearing.refill,
+            behind_bytes=self.hearing.behind_bytes,
         )
 
     def _publisher_limits(self, stream: Stream) -> Limits:

@@ -30,7 +30,7 @@ def command(
     """
     loaded = load_config(config)
     key = load_key(exchange_is_real=loaded.exchange.is_real)
-    setup_logs(loaded.log.level, loaded.log.format, secret_texts())
+    setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))
     recorder = Recorder(loaded, key)
 
     async def record() -> int:

@@ -15,6 +15,7 @@ import typer
 from bridge.errors import Fatal
 from bridge.runtime.config import load_config
 from bridge.runtime.embedded import EmbeddedServer, has_ended, running_server
+from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
 
 INTERRUPTED = 130
@@ -44,7 +45,7 @@ def command(
         python -m bridge redis --port 6400 --data-dir /var/tmp/bus
     """
     loaded = load_config(config)
-    setup_logs(loaded.log.level, loaded.log.format)
+    setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))
     given = {"port": port, "data_dir": data_dir}
     settings = loaded.embedded.model_copy(
         update={name: value for name, value in given.items() if value is not None}

@@ -27,6 +27,7 @@ from bridge.publish.publisher import Publisher, PublishSettings
 from bridge.publish.wire import Target
 from bridge.runtime.backoff import Backoff
 from bridge.runtime.config import Config, load_config
+from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
 from bridge.runtime.redis_client import resolve_url
 
@@ -65,7 +66,7 @@ def command(
         python -m bridge replay data/journal --speed 10 --from 2026-11-23T04:00:00
     """
     loaded = load_config(config)
-    setup_logs(loaded.log.level, loaded.log.format)
+    setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))
     factor = _factor(speed)
     chosen = (moment_us(since) or 0, moment_us(until))
     streams = _streams(path)

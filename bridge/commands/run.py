@@ -49,7 +49,7 @@ def command(
     """
     loaded = load_config(config)
     key = load_key(exchange_is_real=loaded.exchange.is_real)
-    setup_logs(loaded.log.level, loaded.log.format, secret_texts())
+    setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))
     require_key(key, loaded.stream_names)
     raise typer.Exit(asyncio.run(_run(loaded, key, config)))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import hiredis
 import structlog
 
+from bridge.contract import keys
 from bridge.contract.identity import EMPTY
 from bridge.contract.streams import Stream
 from bridge.pipeline.intake import Intake
@@ -68,6 +69,7 @@ class Publisher:
 
     `before_send` runs before anything is sent, `on_loss` when Redis turns out to have lost entries
     of some lines (their `lost_at` says where); it must refill these lines or make them go on.
+    `behind_bytes` says how much of the journal is not in the lines yet.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Publisher:
         *,
         before_send: Callable[[], None],
         on_loss: Callable[[], None],
+        behind_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._intake = intake
         self._settings = settings
@@ -87,6 +90,7 @@ class Publisher:
         self._backoff = backoff
         self._before_send = before_send
         self._on_loss = on_loss
+        self._behind_bytes = behind_bytes
         self._limits_of = limits
         self._limits: dict[str, Limits] = {}
         self._wake = asyncio.Event()
@@ -95,6 +99,7 @@ class Publisher:
         self._redeem_at_us = 0
         self._look_at_us = 0
         self._said_us = 0
+        self._registry_trouble = ""
         self.trouble = "not connected yet"  # empty while Redis answers
         self._durable = DurableWire(settings.durability, settings.key_prefix, self._tell)
         self.newest_us = 0  # when Redis last acknowledged something
@@ -122,7 +127,8 @@ class Publisher:
         now_us = self._clock_us()
         if self.trouble != reason or now_us - self._said_us >= SAY_EVERY_US:
             log.warning("redis_unavailable", reason=reason, pending=self.pending(),
-                        pending_bytes=self._intake.pending_bytes())  # fmt: skip
+                        pending_bytes=self._intake.pending_bytes(),
+                        behind_bytes=self._behind_bytes())  # fmt: skip
             self._said_us = now_us
         self.trouble = reason
 
@@ -202,8 +208,15 @@ class Publisher:
             elif not line.pending:
                 del self._intake.dirty[name]
             if total >= MAX_FLUSH_ITEMS:
+                self._queue_last(batch)
                 break
         return batch
+
+    def _queue_last(self, batch: Sequence[tuple[Line, Sequence[Item]]]) -> None:
+        """There was no room for all: those left out come first the next time."""
+        dirty = self._intake.dirty
+        for line, _ in batch:
+            dirty[line.stream.name] = dirty.pop(line.stream.name)
 
     def _pack(self, line: Line, items: Sequence[Item]) -> bytes:
         limits = self._limits.get(line.stream.name)
@@ -225,7 +238,7 @@ class Publisher:
             elif "NOSCRIPT" in str(answer):
                 line.unanswered()
                 trouble = trouble or "NOSCRIPT"
-            elif any(word in str(answer) for word in _SERVER_WIDE):
+            elif _is_server_wide(answer):
                 line.unanswered()
                 trouble = str(answer)
             else:
@@ -259,7 +272,7 @@ class Publisher:
                 known = await self._whole_tail(wire, line, wanted, entries)
                 line.read_tail(Tail(_last_id(info), known))
                 self._intake.redis_answered(line, now_us)
-            elif any(word in reason for word in _SERVER_WIDE):
+            elif _is_server_wide(reason):
                 raise WireLost(f"Redis refused: {reason}")
             else:
                 line.fail(reason)
@@ -316,16 +329,30 @@ class Publisher:
 
     async def _prepare(self, wire: Wire) -> None:
         await self._load_script(wire)
-        streams = [line.stream for line in self._intake.lines.values()]
+        await self._register(wire)
         prefix, owner = self._settings.key_prefix, self._settings.account_fingerprint
         timeout_s = self._settings.command_timeout_s
-        _refuse_errors(await wire.call(pack_registration(prefix, streams), 1, timeout_s))
         if self._durable.is_asked:
             await self._durable.reach(wire, timeout_s)
         if owner:
             replies = await wire.call(pack_claim(prefix, owner), 2, timeout_s)
-            _refuse_errors(replies)
+            _refuse_errors(replies, f"{prefix}{keys.ACCOUNT}: ")
             check_claim(replies, prefix, owner)
+
+    async def _register(self, wire: Wire) -> None:
+        """Say which streams there are. A key gone wrong must not stop publishing."""
+        prefix, trouble = self._settings.key_prefix, ""
+        streams = [line.stream for line in self._intake.lines.values()]
+        if streams:  # none while no market of a pattern is known
+            packed = pack_registration(prefix, streams)
+            [reply] = await wire.call(packed, 1, self._settings.command_timeout_s)
+            if isinstance(reply, hiredis.ReplyError):
+                if _is_server_wide(reply):
+                    _refuse_errors([reply])
+                trouble = str(reply)
+        if trouble and trouble != self._registry_trouble:
+            log.warning("registry_unwritable", key=prefix + keys.STREAMS, reason=trouble)
+        self._registry_trouble = trouble
 
     async def _load_script(self, wire: Wire) -> None:
         packed = pack("SCRIPT", "LOAD", SCRIPT)
@@ -342,10 +369,14 @@ def _all_refused(replies: Sequence[Reply]) -> bool:
     return all(isinstance(reply, hiredis.ReplyError) for reply in replies)
 
 
-def _refuse_errors(replies: Sequence[Reply]) -> None:
+def _is_server_wide(error: object) -> bool:
+    return any(word in str(error) for word in _SERVER_WIDE)
+
+
+def _refuse_errors(replies: Sequence[Reply], where: str = "") -> None:
     for reply in replies:
         if isinstance(reply, hiredis.ReplyError):
-            raise WireLost(f"Redis refused: {reply}")
+            raise WireLost(f"Redis refused: {where}{reply}")
 
 
 def _refusal(info: Reply, entries: Reply) -> str | None:

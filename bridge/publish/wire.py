@@ -19,6 +19,7 @@ from redis.asyncio.connection import (
 )
 
 from bridge.errors import Transient
+from bridge.runtime.masking import masked_text
 
 Reply = object  # bytes, int, list, None or hiredis.ReplyError
 
@@ -152,6 +153,8 @@ async def open_wire(target: Target, timeout_s: float) -> Wire:
         raise WireLost(f"no connection to Redis within {timeout_s:g} s") from None
     except OSError as error:
         raise WireLost(f"cannot connect to Redis: {error}") from None
+    except UnicodeError:  # the name cannot even be asked for
+        raise WireLost(f"cannot connect to Redis: {target.host!r} is no host's name") from None
     try:
         await _greet(wire, target, timeout_s)
     except BaseException:
@@ -169,4 +172,5 @@ async def _greet(wire: Wire, target: Target, timeout_s: float) -> None:
         commands.append(pack("SELECT", target.db))
     for reply in await wire.call(b"".join(commands), len(commands), timeout_s):
         if isinstance(reply, hiredis.ReplyError):
-            raise WireLost(f"Redis refused: {reply}")
+            # a server without AUTH repeats its arguments
+            raise WireLost(f"Redis refused: {masked_text(str(reply), [target.password])}")

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -94,6 +94,7 @@ def _redis_url(url: str) -> str:
             if parts.scheme == "unix"
             else bool(parts.hostname and parts.port != 0 and re.fullmatch(r"(/\d*)?", parts.path))
         )
+        unquote(parts.hostname or "").encode("idna")  # a..b could not even be asked for
     except ValueError:
         known = placed = False
     if not (known and placed):

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bridge.errors import ConfigError
 from bridge.runtime.environment import Variable, read_variables
+from bridge.runtime.masking import passwords_in
 
 PUBLIC_KEY = "PUBLIC_KEY"
 SECRET_KEY = "SECRET_KEY"
@@ -85,11 +86,13 @@ def require_key(key: AccountKey | None, stream_names: Iterable[str]) -> None:
 
 
 def secret_texts(
-    environ: Mapping[str, str] = os.environ, env_file: str | Path | None = ".env"
+    redis_url: str, environ: Mapping[str, str] = os.environ, env_file: str | Path | None = ".env"
 ) -> tuple[str, ...]:
-    """The secret key as written, for masking it in logs; empty where there is none."""
+    """What is to be masked in logs: the secret key as written, and the Redis password. Empty where
+    there is neither.
+    """
     secret = read_variables(environ, env_file).get(SECRET_KEY)
-    return (secret.value,) if secret else ()
+    return (*((secret.value,) if secret else ()), *passwords_in(redis_url))
 
 
 def _paired(public: Variable, secret: Variable) -> AccountKey:

@@ -5,6 +5,7 @@ the last resort; the first is not to log them. Knows no event by name.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TextIO
@@ -17,14 +18,23 @@ from bridge.runtime.masking import masked_text
 LIBRARIES = ("asyncio", "httpcore", "httpx", "redis", "websockets")
 
 
+_FIXED_NAME = re.compile(r"[a-z_]+")
+
+
 class Redaction:
-    """A structlog processor that masks given secrets and passwords in URLs, at any depth."""
+    """A structlog processor that masks given secrets and passwords in URLs, at any depth.
+
+    A password may be an everyday word: level, time and the event's fixed name stay as they are.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = tuple(secrets)
 
     def __call__(self, _logger: object, _method: str, event: EventDict) -> EventDict:
-        return {key: self._clean(value) for key, value in event.items()}
+        return {
+            key: value if _is_ours(key, value) else self._clean(value)
+            for key, value in event.items()
+        }
 
     def _clean(self, value: object) -> Any:
         if isinstance(value, str):
@@ -36,6 +46,11 @@ class Redaction:
         if value is None or isinstance(value, bool | int | float):
             return value
         return masked_text(str(value), self._secrets)
+
+
+def _is_ours(key: str, value: object) -> bool:
+    is_name = isinstance(value, str) and _FIXED_NAME.fullmatch(value) is not None
+    return key in ("level", "timestamp") or (key == "event" and is_name)
 
 
 def setup_logs(

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from bridge.contract.streams import parse_stream
@@ -37,6 +37,7 @@ class Rig:
         fingerprint: str = "",
         timeout_s: float = 2,
         durability: Durability = MEMORY,
+        behind_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self.intake = Intake(
             [parse_stream(name) for name in (TRADES, TICKERS, ORDERS)],
@@ -63,6 +64,7 @@ class Rig:
             backoff,
             before_send=lambda: None,
             on_loss=self.accept_losses,
+            behind_bytes=behind_bytes,
         )
         self.sent = 0
 

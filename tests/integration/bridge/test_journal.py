@@ -107,6 +107,7 @@ async def test_more_is_heard_than_memory_may_hold_while_redis_is_away(
         await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades flow")
         server.pause()
         await eventually_async(lambda: "journal_takes_over" in bridge.log(), "memory is full")
+        await eventually_async(lambda: told_behind(bridge.log()), "it says how far behind", 30)
         server.resume()
         await eventually_async(lambda: "journal_caught_up" in after(bridge.log()), "caught up", 40)
         exchange.stop()
@@ -114,6 +115,11 @@ async def test_more_is_heard_than_memory_may_hold_while_redis_is_away(
         assert await bridge.stop() == 0
 
     assert faults(server, exchange) == []
+
+
+def told_behind(log: str) -> bool:
+    told = [json.loads(line) for line in log.splitlines() if '"redis_unavailable"' in line]
+    return any(line["behind_bytes"] > 0 for line in told)
 
 
 def after(log: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.errors import Fatal
 from bridge.publish import publisher as publisher_module
@@ -268,3 +269,77 @@ async def test_a_tail_longer_than_a_page_is_told_whole(
         await again.settled()
 
     assert order_ids(server) == [str(number) for number in range(101)]
+
+
+async def test_without_a_stream_yet_nothing_is_registered_and_nothing_fails(
+    server: RedisServer,
+) -> None:
+    rig = Rig(server.url)
+    lines = dict(rig.intake.lines)
+    rig.intake.lines.clear()  # as with patterns alone, until the list of markets is read
+    with capture_logs() as said:
+        async with running(rig):
+            await eventually_async(lambda: rig.publisher.trouble == "", "connected")
+            rig.intake.lines.update(lines)
+            rig.trades(3)
+            await rig.settled()
+
+    assert [line for line in said if line["event"] == "redis_unavailable"] == []
+    assert trade_ids(server) == all_trades(3)
+
+
+async def test_a_registry_that_cannot_be_written_is_told_and_publishing_goes_on(
+    server: RedisServer,
+) -> None:
+    with server.client() as client, capture_logs() as said:
+        client.set("bridge:streams", "a string")
+        async with running(Rig(server.url)) as rig:
+            rig.trades(3)
+            await rig.settled()
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            rig.trades(3)
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(6)
+    told = [line for line in said if line["event"] == "registry_unwritable"]
+    assert [(line["key"], line["reason"][:9]) for line in told] == [("bridge:streams", "WRONGTYPE")]
+
+
+async def test_an_owner_that_cannot_be_read_is_told_with_its_key(server: RedisServer) -> None:
+    with server.client() as client:
+        client.rpush("bridge:account", "a list")
+        async with running(Rig(server.url, fingerprint="mine")) as rig:
+            await eventually_async(lambda: "WRONGTYPE" in rig.publisher.trouble, "trouble is said")
+
+    assert "bridge:account" in rig.publisher.trouble
+
+
+async def test_while_redis_is_away_it_is_said_again_and_again_how_far_behind(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "SAY_EVERY_US", 100_000)
+    server.kill()
+    with capture_logs() as said:
+        async with running(Rig(server.url, behind_bytes=lambda: 4_000)) as rig:
+            rig.trades(7)
+            await eventually_async(lambda: len(said) > 2, "it is said again")
+
+    last = said[-1]
+    assert (last["event"], last["pending"], last["behind_bytes"]) == ("redis_unavailable", 7, 4_000)
+
+
+async def test_a_name_that_is_no_hosts_is_a_trouble_not_a_crash() -> None:
+    async with running(Rig("redis://a..b:6379/0")) as rig:
+        await eventually_async(lambda: "'a..b'" in rig.publisher.trouble, "trouble is said")
+
+
+async def test_a_server_that_repeats_the_password_does_not_have_it_told() -> None:
+    with running_redis(options=("--rename-command", "AUTH", "LOGIN")) as server:
+        url = server.url.replace("redis://", "redis://:hush@")
+        async with running(Rig(url)) as rig:
+            await eventually_async(
+                lambda: "unknown command" in rig.publisher.trouble, "trouble is said"
+            )
+
+    assert "hush" not in rig.publisher.trouble
+    assert "***" in rig.publisher.trouble

@@ -129,6 +129,19 @@ def test_a_password_never_shows_right_or_wrong(
     assert given not in said
 
 
+@pytest.mark.parametrize("command", [("check",), ("status",), ("tap", "trade.SOL_USDC")])
+def test_a_server_that_repeats_the_password_does_not_have_it_shown(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with running_redis(options=("--rename-command", "AUTH", "LOGIN")) as server:
+        url = server.url.replace("redis://", "redis://:let-me-in@")
+        answer = run_bridge(tmp_path, *command, BRIDGE_REDIS__URL=url)
+    said = answer.stdout + answer.stderr
+    assert answer.returncode == 1
+    assert "AUTH" in said
+    assert "let-me-in" not in said
+
+
 def test_a_frozen_redis(tmp_path: Path, rest_url: str) -> None:
     with running_redis() as server:
         server.pause()

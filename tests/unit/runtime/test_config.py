@@ -337,6 +337,12 @@ def test_a_wrong_url_with_a_password_is_refused_without_showing_it(tmp_path: Pat
     assert "ter2" not in told
 
 
+@pytest.mark.parametrize("host", ["a..b", "a%2e%2eb", ".", "x" * 64])
+def test_a_redis_whose_name_cannot_be_asked_for_is_refused(host: str, tmp_path: Path) -> None:
+    told = refusal(f"redis:\n  url: redis://{host}:6379/0\n", tmp_path)
+    assert told.startswith("config.yaml line 2: redis.url must be redis://host:port/db")
+
+
 def test_masked_keeps_everything_but_the_password() -> None:
     config = Config(redis=Redis(url="redis://bridge:hunter2@h:6379/0"), instance="x")
     masked = config.masked()

@@ -73,7 +73,8 @@ def test_environment_wins_over_env_file_variable_by_variable(tmp_path: Path) -> 
     key = load_key({"PUBLIC_KEY": PUBLIC, "SECRET_KEY": ""}, env_file, exchange_is_real=True)
     assert key is not None
     assert key.public_key_b64 == PUBLIC
-    assert secret_texts({}, env_file) == (SECRET,)
+    assert secret_texts("", {}, env_file) == (SECRET,)
+    assert secret_texts("redis://:hush@h:1/0", {}, env_file) == (SECRET, "hush")
 
 
 SEED_AND_WRONG_PUBLIC = base64.b64encode(bytes(range(32)) + bytes(32)).decode()

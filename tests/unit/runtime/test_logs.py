@@ -97,6 +97,15 @@ def test_no_secret_in_any_corner_of_an_event(form: str) -> None:
     assert "RuntimeError" in out.getvalue()
 
 
+def test_a_password_that_is_an_everyday_word_leaves_fixed_names_alone() -> None:
+    out = io.StringIO()
+    setup_logs("info", "json", secrets=["redis", "info"], stream=out)
+    structlog.get_logger().info("redis_unavailable", reason="unknown command, args: 'redis'")
+    (line,) = lines(out)
+    assert (line["level"], line["event"]) == ("info", "redis_unavailable")
+    assert line["reason"] == "unknown command, args: '***'"
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda below: st.lists(below) | st.dictionaries(st.text(), below),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.runtime.masking import masked_text, masked_url
+from bridge.runtime.masking import masked_text, masked_url, passwords_in
 
 # a raw ? would begin the query in any client's eyes, so no password can hold one unquoted
 PASSWORDS = st.text(st.characters(exclude_characters="?", exclude_categories=["Cs"]))
@@ -49,3 +49,28 @@ def test_urls_inside_a_text_are_masked_in_place() -> None:
 
 def test_an_empty_secret_masks_nothing() -> None:
     assert masked_text("all is well", [""]) == "all is well"
+
+
+@pytest.mark.parametrize(
+    ("url", "passwords"),
+    [
+        ("redis://127.0.0.1:6379/0", ()),
+        ("redis://user:pw@h:6379/0", ("pw",)),
+        ("redis://:a%40b@h:6379/0", ("a%40b", "a@b")),
+        ("rediss://h/0?ssl_keyfile_password=x&password=y", ("x", "y")),
+        ("embedded", ()),
+    ],
+)
+def test_the_passwords_of_a_url_as_written_and_as_meant(url: str, passwords: object) -> None:
+    assert passwords_in(url) == passwords
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "unknown command 'AUTH', with args beginning with: 'user' 'hush' ",
+        "ERR unknown command `auth`, with args beginning with: `hush`, ",
+    ],
+)
+def test_a_login_that_redis_repeats_is_not_told(told: str) -> None:
+    assert masked_text(f"cannot be read: {told}").endswith("with args beginning with: ***")
