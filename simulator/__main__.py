@@ -193,7 +193,8 @@ def _recording(path: Path, lines: str | None) -> list[RecordedFrame]:
     first, last = 1, None
     if lines is not None:
         before, dash, after = lines.partition("-")
-        if not (dash and before.isdigit() and after.isdigit() and 0 < int(before) <= int(after)):
+        are_numbers = dash and before.isdecimal() and after.isdecimal()
+        if not (are_numbers and 0 < int(before) <= int(after)):
             raise typer.BadParameter("must be like 1-200", param_hint="--play-lines")
         first, last = int(before), int(after)
     try:

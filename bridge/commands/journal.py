@@ -1,6 +1,6 @@
 """`python -m bridge journal info|verify|export`: look into a journal, running or not."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from bridge.errors import ConfigError
-from bridge.journal.reading import Summary, export_line, records, summarise, utc
+from bridge.journal.reading import Damage, Summary, export_line, records, summarise, utc
 from bridge.runtime.config import load_config
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US_BY_DIGITS = {10: 1_000_000, 13: 1_000, 16: 1}  # of seconds, ms, µs: any time after 2001
 
 
 class Task(StrEnum):
@@ -51,8 +54,7 @@ def command(
     """
     folder = path or load_config(config).journal.dir
     if task is Task.EXPORT:
-        for record in records(folder, moment_us(since) or 0, moment_us(until)):
-            typer.echo(export_line(record))
+        _export(folder, *span_us(since, until))
         return
     summary = summarise(folder)
     _print(summary)
@@ -64,23 +66,40 @@ def command(
         typer.echo("whole: every line is a record, and no segment is missing in between")
 
 
+def _export(folder: Path, from_us: int, to_us: int | None) -> None:
+    damage = Damage()
+    for record in records(folder, from_us, to_us, damage):
+        typer.echo(export_line(record))
+    if damage.lines:
+        typer.echo(f"{damage.lines} damaged lines were left out: verify tells which", err=True)
+
+
+def span_us(since: str | None, until: str | None) -> tuple[int, int | None]:
+    """`--from` and `--to` as µs. Raises ConfigError."""
+    from_us, to_us = moment_us(since) or 0, moment_us(until)
+    if to_us is not None and to_us <= from_us:
+        raise ConfigError(f"--to {until} is not after --from {since or utc(0)}")
+    return from_us, to_us
+
+
 def moment_us(text: str | None) -> int | None:
-    """An ISO time (UTC where it names no zone) or µs since 1970, as µs. Raises ConfigError."""
+    """An ISO time (UTC where it names no zone), or seconds, ms or µs since 1970, as µs. Raises
+    ConfigError.
+    """
     if text is None:
         return None
-    if text.isdigit():
-        return int(text)
+    if text.isascii() and text.isdecimal() and len(text) in _US_BY_DIGITS:
+        return int(text) * _US_BY_DIGITS[len(text)]
     try:
-        moment = datetime.fromisoformat(text if _has_zone(text) else text + "+00:00")
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"{text!r} is not a time: write 2026-11-23T04:00:00 (UTC), or microseconds since 1970"
+            f"{text!r} is not a time: write 2026-11-23T04:00:00 (UTC), or seconds, ms or µs since "
+            "1970 (10, 13 or 16 digits)"
         ) from None
-    return int(moment.timestamp() * 1e6)
-
-
-def _has_zone(text: str) -> bool:
-    return text.endswith("Z") or "+" in text or text.count("-") > 2
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _print(summary: Summary) -> None:

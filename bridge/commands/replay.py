@@ -6,37 +6,25 @@ from one journal into an empty Redis come exactly the entries of live publishing
 
 import asyncio
 import json
-import random
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
-from bridge.app import durability_of, limits_of
-from bridge.commands.journal import moment_us
+from bridge.commands.journal import span_us
+from bridge.commands.replaying import replay
 from bridge.contract.streams import BadStreamName, Stream, parse_stream
 from bridge.errors import ConfigError
-from bridge.journal.player import Player
+from bridge.journal.owner import NAME as OWNER
+from bridge.journal.owner import read_owner
+from bridge.journal.player import DAMAGE
 from bridge.journal.reading import records
 from bridge.journal.record import Kind, Record
-from bridge.pipeline.intake import Intake
-from bridge.publish.publisher import Publisher, PublishSettings
-from bridge.publish.wire import Target
-from bridge.runtime.backoff import Backoff
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
-from bridge.runtime.redis_client import resolve_url
-
-log = structlog.get_logger(__name__)
-
-CHOSEN = 1  # the offset of what is published; 0: of what is not
-CHUNK = 500  # records between two looks at how much waits for Redis
-WAIT_S = 1.0
-TELL_EVERY_S = 5.0
 
 
 def command(
@@ -67,14 +55,16 @@ def command(
     """
     loaded = load_config(config)
     setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))
-    factor = _factor(speed)
-    chosen = (moment_us(since) or 0, moment_us(until))
+    factor, span = _factor(speed), span_us(since, until)
     streams = _streams(path)
-    counted, failed = asyncio.run(_replay(loaded, path, streams, factor, chosen))
-    typer.echo(f"replayed {counted:,} frames of {len(streams)} streams")
-    for name, reason in failed.items():
-        typer.echo(f"error: {name} could not be written: {reason}", err=True)
-    if failed:
+    account = _account(loaded, path, streams)
+    result = asyncio.run(replay(loaded, path, streams, factor, span, account))
+    typer.echo(f"replayed {result.frames:,} frames of {len(streams)} streams")
+    if not result.frames:
+        typer.echo(f"no frame was heard in that time: see journal info {path}", err=True)
+    for sentence in result.troubles:
+        typer.echo(f"error: {sentence}", err=True)
+    if result.troubles:
         raise typer.Exit(1)
 
 
@@ -92,118 +82,46 @@ def _factor(speed: str) -> float | None:
 
 
 def _streams(path: Path) -> list[Stream]:
-    """Every stream that the journal's connections were opened for."""
-    names: dict[str, None] = {}
+    """Every stream that the journal's connections were opened for, as far as they can be read."""
+    found: dict[str, Stream] = {}
     for record in records(path):
-        if record.kind is Kind.OPENED:
-            names |= dict.fromkeys(json.loads(record.body)["streams"])
-        elif record.kind is Kind.STATE:
-            for streams in json.loads(record.body).get("connections", {}).values():
-                names |= dict.fromkeys(streams)
+        for name in _names(record):
+            with suppress(BadStreamName):  # what is heard of it goes to the quarantine, as live
+                found[name] = found.get(name) or parse_stream(name)
+    return list(found.values())
+
+
+def _names(record: Record) -> Iterable[str]:
+    """The streams that a record about connections names; none where it is damaged."""
+    if record.kind not in (Kind.OPENED, Kind.CHANGED, Kind.STATE):
+        return ()
     try:
-        return [parse_stream(name) for name in names]
-    except BadStreamName as error:
-        raise ConfigError(f"{path}: {error}") from None
+        facts = json.loads(record.body)
+        if record.kind is Kind.STATE:
+            by_connection = facts.get("connections", {}).values()
+            return [str(name) for streams in by_connection for name in streams]
+        return [str(name) for name in facts["streams"]]
+    except DAMAGE:
+        return ()
 
 
-class _JournalClock:
-    """The time of the record that was played last, µs."""
-
-    def __init__(self) -> None:
-        self.now_us = 0
-
-    def __call__(self) -> int:
-        return self.now_us
-
-
-async def _replay(
-    config: Config,
-    path: Path,
-    streams: list[Stream],
-    factor: float | None,
-    chosen: tuple[int, int | None],
-) -> tuple[int, dict[str, str]]:
-    """How many frames, and the streams that could not be written, with the reason."""
-    intake = Intake(
-        streams,
-        hold_us=int(config.publish.hold_s * 1e6),
-        snapshot_every=config.snapshots.depth_every_updates,
-        snapshot_every_ms=config.snapshots.depth_every_s * 1000,
-        snapshot_levels=config.snapshots.depth_levels,
-        repair_us=int(config.publish.repair_s * 1e6),
-        ask=lambda _: None,
-    )
-    clock = _JournalClock()
-    publisher = _publisher(config, intake, clock)
-    async with asyncio.TaskGroup() as tasks:
-        publishing = tasks.create_task(publisher.run())
-        telling = tasks.create_task(_tell_waiting(publisher))
-        for line in intake.every_line():
-            line.resume_from = CHOSEN
-        await _play(records(path, *chosen), chosen[0], intake, publisher, clock, factor, config)
-        await publisher.drain(None)
-        publishing.cancel()
-        telling.cancel()
-    failed = {line.stream.name: line.parked for line in intake.every_line() if line.parked}
-    return intake.counts.frames, failed
-
-
-async def _tell_waiting(publisher: Publisher) -> None:
-    """Redis may be away for long: say now and again that nothing goes on without it."""
-    while True:
-        await asyncio.sleep(TELL_EVERY_S)
-        if publisher.trouble:
-            log.warning("replay_waits", reason=publisher.trouble, entries=publisher.pending())
-
-
-async def _play(
-    played: Iterator[Record],
-    from_us: int,
-    intake: Intake,
-    publisher: Publisher,
-    clock: _JournalClock,
-    factor: float | None,
-    config: Config,
-) -> None:
-    player = Player(intake)
-    begun_s, first_us = time.monotonic(), 0
-    for number, record in enumerate(played, 1):
-        first_us = first_us or record.received_us
-        if factor is not None:
-            due_s = begun_s + (record.received_us - first_us) / 1e6 / factor
-            if (wait_s := due_s - time.monotonic()) > 0:
-                await asyncio.sleep(wait_s)
-        clock.now_us = max(clock.now_us, record.received_us)
-        # what was before is heard, for what it tells of later, and not published
-        player.apply(record, CHOSEN if record.received_us >= from_us else 0, strict=False)
-        publisher.wake()
-        if number % CHUNK == 0:
-            await asyncio.sleep(0)
-            while intake.pending_bytes() > config.publish.buffer_bytes // 2:
-                await publisher.progress(WAIT_S)
-
-
-def _publisher(config: Config, intake: Intake, clock: _JournalClock) -> Publisher:
-    def accept_losses() -> None:
-        for line in intake.every_line():
-            if line.lost_at is not None:
-                line.accept_loss()
-
-    settings = PublishSettings(
-        target=Target.from_url(resolve_url(config)),
-        key_prefix=config.redis.key_prefix,
-        batch_entries=config.publish.batch_entries,
-        connect_timeout_s=config.redis.connect_timeout_s,
-        command_timeout_s=config.redis.command_timeout_s,
-        account_fingerprint="",
-        durability=durability_of(config),
-    )
-    return Publisher(
-        intake,
-        settings,
-        lambda stream: limits_of(config, stream),
-        clock,
-        Backoff(0.1, 2.0, random.Random()),
-        before_send=lambda: None,
-        on_loss=accept_losses,
-    )
+def _account(config: Config, path: Path, streams: Iterable[Stream]) -> str:
+    """Whose private streams they are; empty where there are none. Raises ConfigError where frames
+    of one exchange would be published as another's, or private ones as nobody knows whose.
+    """
+    owner = read_owner(path if path.is_dir() else path.parent)
+    exchange = config.exchange.ws_url
+    if owner is not None and owner.exchange != exchange:
+        raise ConfigError(
+            f"{path} was heard at {owner.exchange}, and exchange.ws_url is {exchange}: to publish "
+            f"it all the same, set BRIDGE_EXCHANGE__WS_URL={owner.exchange}, and give it a "
+            "redis.key_prefix of its own"
+        )
+    if not any(stream.is_private for stream in streams):
+        return ""
+    if owner is None or not owner.account:
+        raise ConfigError(
+            f"{path} has private streams, and no {OWNER} beside it says whose: copy it there from "
+            "the folder that the journal was written in"
+        )
+    return owner.account

@@ -170,7 +170,7 @@ def _time(entry: Followed) -> str:
     """When it happened at the exchange; else when it was heard; else the ID's time."""
     for name in ("engine_us", "event_us", "received_us"):
         text = entry.fields.get(name, "")
-        if text.isdigit() and len(text) <= 16:  # an absurd time is no time of day
+        if text.isdecimal() and len(text) <= 16:  # an absurd time is no time of day
             return clock(int(text))
     return clock(EntryId.parse(entry.entry_id).ms * 1000)
 

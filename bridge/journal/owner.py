@@ -32,7 +32,7 @@ def claim(folder: Path, owner: Owner) -> Path | None:
     """Make the folder this owner's. Returns where another's journal was set aside, if there was
     one. Raises OSError. The caller holds the folder's lock.
     """
-    before = _read(folder)
+    before = read_owner(folder)
     aside = None
     if before is not None and not owner.may_follow(before):
         aside = _set_aside(folder)
@@ -43,7 +43,8 @@ def claim(folder: Path, owner: Owner) -> Path | None:
     return aside
 
 
-def _read(folder: Path) -> Owner | None:
+def read_owner(folder: Path) -> Owner | None:
+    """Whose journal the folder holds; None where it does not say so."""
     try:
         facts = json.loads((folder / NAME).read_text())
         return Owner(str(facts["exchange"]), str(facts["account"]))

@@ -10,6 +10,8 @@ from bridge.pipeline.intake import Intake
 from bridge.pipeline.trade_holes import Reach
 from bridge.protocol.rest import BadBody
 
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of a record's body
+
 
 class Player:
     """Plays records to one intake. Call `begin` where reading starts anew.
@@ -36,7 +38,7 @@ class Player:
             return self._apply(record, offset, strict=strict)
         except BadBody:
             raise
-        except (ValueError, KeyError, TypeError):
+        except DAMAGE:
             if strict:
                 raise
             self.damaged += 1

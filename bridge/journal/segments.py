@@ -54,7 +54,7 @@ def list_segments(folder: Path) -> list[Segment]:
     found: dict[int, Segment] = {}
     for path in sorted(folder.glob("*.journal*")):
         digits, _, ending = path.name.partition(".")
-        if digits.isdigit() and f".{ending}" in (PLAIN, PACKED):
+        if digits.isascii() and digits.isdecimal() and f".{ending}" in (PLAIN, PACKED):
             found.setdefault(int(digits), Segment(int(digits), path))
     return [found[start] for start in sorted(found)]
 

@@ -106,6 +106,6 @@ def _new_latencies(before: Mapping[str, StreamFacts], now: Mapping[str, StreamFa
         and facts.last_id != before.get(name, StreamFacts()).last_id
         and last.get("type") in _MEASURED
         and not name.startswith(("depth.200ms", "depth.600ms", "depth.1000ms"))  # held by design
-        and last.get("engine_us", "").isdigit()
-        and last.get("received_us", "").isdigit()
+        and last.get("engine_us", "").isdecimal()
+        and last.get("received_us", "").isdecimal()
     ]

@@ -238,7 +238,7 @@ def _age_us(facts: StreamFacts, now_us: int) -> int | None:
     if facts.last is None:
         return None
     heard = facts.last.get("received_us", "")
-    moment_us = int(heard) if heard.isdigit() else EntryId.parse(facts.last_id).ms * 1000
+    moment_us = int(heard) if heard.isdecimal() else EntryId.parse(facts.last_id).ms * 1000
     return max(0, now_us - moment_us)
 
 

@@ -124,7 +124,7 @@ def _version(info: Mapping[str, Any]) -> Finding:
     spoken = str(info.get("redis_version", ""))
     own = info.get("valkey_version")
     name = f"Valkey {own}" if own else f"Redis {spoken}"
-    numbers = tuple(int(part) for part in spoken.split(".")[:2] if part.isdigit())
+    numbers = tuple(int(part) for part in spoken.split(".")[:2] if part.isdecimal())
     if len(numbers) < 2:
         return Finding(Level.NOT_CHECKED, "version", "the server does not tell it")
     if numbers < OLDEST_VERSION:

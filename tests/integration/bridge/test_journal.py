@@ -323,6 +323,21 @@ def test_a_journal_can_be_looked_into(tmp_path: Path) -> None:
     assert "no record at offset" in damaged.stderr
 
 
+def test_frames_that_are_hardly_json_are_exported_too(tmp_path: Path) -> None:
+    nested, half = "[" * 100_000, '{"s":"\\ud800","币":1.10}'
+    (tmp_path / "00000000000000000000.journal").write_text(
+        f"1790915531026001 F 1 {nested}\n1790915531026002 F 1 {half}\nrubbish\n", encoding="utf-8"
+    )
+
+    done = run_bridge(tmp_path, "journal", "export", str(tmp_path), PYTHONIOENCODING="ascii")
+
+    assert done.returncode == 0
+    assert done.stderr == "1 damaged lines were left out: verify tells which\n"
+    first, second = done.stdout.splitlines()
+    assert json.loads(first)["body"] == nested
+    assert second.endswith(f'"body":{half}}}')
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -330,6 +345,8 @@ def test_a_journal_can_be_looked_into(tmp_path: Path) -> None:
         (("journal", "info"), "holds no journal"),
         (("replay", "data", "--speed", "fast"), "--speed"),
         (("journal", "export", "data", "--from", "yesterday"), "is not a time"),
+        (("journal", "export", "data", "--from", "²"), "is not a time"),
+        (("replay", "data", "--from", "2026-10-03", "--to", "2026-10-02"), "is not after"),
     ],
 )
 def test_mistakes_are_told_in_a_line(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:

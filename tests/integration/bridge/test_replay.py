@@ -1,0 +1,280 @@
+"""A replay of a journal that is odd, damaged, somebody else's, or larger than memory may be."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import frames
+from tests.support.bridge_process import run_bridge
+from tests.support.bridge_run import entries
+from tests.support.redis_server import RedisServer, running_redis
+
+TRADES, TICKERS, ORDERS = "trade.BTC_USDC_PERP", "ticker.BTC_USDC_PERP", "account.orderUpdate"
+NOW_US = 1790915531_000000
+FIRST = 99419870
+SMALL = {"BRIDGE_PUBLISH__BUFFER_BYTES": "1048576"}
+ITSELF = "wss://ws.backpack.exchange"
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with running_redis() as running_server:
+        yield running_server
+
+
+def opened(*streams: str, us: int = NOW_US) -> str:
+    body = json.dumps({"name": "public-1", "streams": streams})
+    return f"{us} O 1 {body}\n{us} A 1 {us}\n"
+
+
+def trade(number: int, us: int) -> str:
+    return f"{us} F 1 {frames.TRADE.replace(str(FIRST), str(FIRST + number))}\n"
+
+
+def trades(numbers: Iterable[int], begin_us: int = NOW_US, step_us: int = 1) -> str:
+    return "".join(trade(number, begin_us + number * step_us) for number in numbers)
+
+
+def journal(folder: Path, *lines: str, owner: object = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "00000000000000000000.journal").write_text("".join(lines))
+    if owner is not None:
+        (folder / "owner.json").write_text(json.dumps(owner))
+    return folder
+
+
+def replay(
+    folder: Path, server: RedisServer, *arguments: str, **variables: str
+) -> tuple[int, str, str]:
+    answer = run_bridge(
+        folder, "replay", str(folder), *arguments, BRIDGE_REDIS__URL=server.url, **variables
+    )
+    assert "Traceback" not in answer.stderr
+    told = [line for line in answer.stderr.splitlines(keepends=True) if line[0] != "{"]  # no log
+    return answer.returncode, answer.stdout, "".join(told)
+
+
+def stored(server: RedisServer, stream: str = TRADES) -> list[dict[str, str]]:
+    with server.client(decode_responses=True) as client:
+        return [fields for _, fields in entries(client, stream)]
+
+
+def numbers(server: RedisServer) -> list[int]:
+    return [
+        int(fields["trade_id"]) - FIRST for fields in stored(server) if fields["type"] == "trade"
+    ]
+
+
+def gaps(server: RedisServer, stream: str = TRADES) -> list[str]:
+    return [fields["cause"] for fields in stored(server, stream) if fields["type"] == "gap"]
+
+
+def test_from_and_to_choose_what_is_published(server: RedisServer, tmp_path: Path) -> None:
+    begin_us = NOW_US + 10_000_000
+    journal(tmp_path, opened(TRADES), trades(range(6), begin_us, 1_000_000))
+
+    result = replay(
+        tmp_path, server, "--from", str(begin_us + 2_000_000), "--to", str(begin_us + 5_000_000)
+    )
+
+    assert result == (0, "replayed 3 frames of 1 streams\n", "")
+    assert numbers(server) == [2, 3, 4]
+    assert gaps(server) == ["start"]
+
+
+def test_from_and_to_are_understood_in_seconds_and_as_times(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    journal(tmp_path, opened(TRADES), trades(range(6), NOW_US, 1_000_000))
+
+    result = replay(tmp_path, server, "--from", "1790915533", "--to", "2026-10-02T04:32:15")
+
+    assert result == (0, "replayed 2 frames of 1 streams\n", "")
+    assert numbers(server) == [2, 3]
+
+
+def test_a_clock_that_was_set_for_a_moment_does_not_end_the_replay(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    far_us = NOW_US + 3_600_000_000
+    journal(
+        tmp_path,
+        opened(TRADES), trade(0, NOW_US), trade(1, far_us), trades([2, 3, 9], NOW_US, 1_000_000),
+    )  # fmt: skip
+
+    code, said, _ = replay(tmp_path, server, "--to", str(NOW_US + 5_000_000))
+
+    assert (code, said) == (0, "replayed 3 frames of 1 streams\n")
+    assert numbers(server) == [0, 2, 3]
+    assert gaps(server) == ["start", "skipped"]
+
+
+def test_a_time_in_which_nothing_was_heard_is_told(server: RedisServer, tmp_path: Path) -> None:
+    journal(tmp_path, opened(TRADES), trades(range(3)))
+
+    code, said, told = replay(tmp_path, server, "--to", "2020-01-01")
+
+    assert (code, said) == (0, "replayed 0 frames of 1 streams\n")
+    assert told == f"no frame was heard in that time: see journal info {tmp_path}\n"
+
+
+@pytest.mark.parametrize("arguments", [("--from", "²"), ("--from", "2026-10-03", "--to", "2026")])
+def test_times_that_are_none_are_told_in_a_line(
+    arguments: tuple[str, ...], server: RedisServer, tmp_path: Path
+) -> None:
+    journal(tmp_path, opened(TRADES), trades(range(3)))
+
+    code, said, told = replay(tmp_path, server, *arguments)
+
+    assert (code, said) == (2, "")
+    assert "is not a time" in told
+
+
+def test_more_behind_a_hole_than_memory_may_hold_is_marked_and_goes_on(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    journal(tmp_path, opened(TRADES), trades([0, *range(2, 3000)]))
+
+    assert replay(tmp_path, server, **SMALL) == (0, "replayed 2,999 frames of 1 streams\n", "")
+
+    assert numbers(server) == [0, *range(2, 3000)]
+    assert gaps(server) == ["start", "skipped"]
+
+
+def test_behind_a_hole_it_is_read_on_until_what_mends_it_comes(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    rows = [
+        {"id": FIRST + number, "isBuyerMaker": False, "price": "1", "quantity": "1", "timestamp": 1}
+        for number in range(3)
+    ]
+    journal(
+        tmp_path,
+        opened(TRADES), trades([0, *range(2, 800)]),
+        f"{NOW_US + 800} R 0 {TRADES} {json.dumps(rows)}\n", trades(range(800, 3000)),
+    )  # fmt: skip
+
+    assert replay(tmp_path, server, **SMALL)[0] == 0
+
+    assert numbers(server) == list(range(3000))
+    assert gaps(server) == ["start"]
+
+
+def test_a_book_held_for_what_is_missing_does_not_stop_the_replay(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    def depth(number: int) -> str:
+        frame = frames.DEPTH.replace("4330360995", str(4330360995 + number))
+        return f"{NOW_US + number} F 1 {frame}\n"
+
+    journal(tmp_path, opened("depth.SOL_USDC"), *map(depth, [0, *range(2, 3000)]))
+
+    assert replay(tmp_path, server, **SMALL)[0] == 0
+
+    assert gaps(server, "depth.SOL_USDC") == ["start", "skipped"]
+    assert len(stored(server, "depth.SOL_USDC")) == 2 + 2999
+
+
+def test_a_stream_that_cannot_be_written_is_bounded_and_told(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    journal(tmp_path, opened(TRADES, TICKERS), trades(range(3000)), _tickers(10))
+    with server.client() as client:
+        client.set(TRADES, "a string")
+
+    code, _, told = replay(tmp_path, server, **SMALL)
+
+    assert code == 1
+    assert f"{TRADES} could not be written: WRONGTYPE" in told
+    assert f"messages of {TRADES} were given up" in told
+    assert len(stored(server, TICKERS)) == 10
+
+
+def _tickers(count: int) -> str:
+    return "".join(
+        f"{NOW_US + number} F 1 {frames.TICKER.replace('1790134358087727', str(NOW_US + number))}\n"
+        for number in range(count)
+    )
+
+
+def test_what_is_damaged_is_passed_over_and_told(server: RedisServer, tmp_path: Path) -> None:
+    damaged = (
+        f'{NOW_US} S 0 {{"connections":["1"]}}\n',
+        f"{NOW_US} O 1 rubbish\n",
+        f"{NOW_US} O 2 {{}}\n",
+        f'{NOW_US} O 2 ["streams"]\n',
+        f"{NOW_US} O 2 {'[' * 100_000}\n",
+        f"{NOW_US} L 2 5\n",
+        "rubbish\n",
+    )
+    journal(tmp_path, *damaged, opened(TRADES), trades(range(3)))
+
+    code, said, told = replay(tmp_path, server)
+
+    assert (code, said) == (1, "replayed 3 frames of 1 streams\n")
+    assert told == (
+        f"error: 7 damaged lines were passed over: python -m bridge journal verify {tmp_path}\n"
+    )
+    assert numbers(server) == [0, 1, 2]
+
+
+def test_streams_that_came_later_are_counted_and_begin_where_it_was_asked(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    changed = json.dumps({"streams": [TICKERS, TRADES]})
+    journal(
+        tmp_path, opened(TICKERS), f"{NOW_US} C 1 {changed}\n", trades(range(6), NOW_US, 1_000_000)
+    )
+
+    result = replay(tmp_path, server, "--from", str(NOW_US + 3_000_000))
+
+    assert result == (0, "replayed 3 frames of 2 streams\n", "")
+    assert numbers(server) == [3, 4, 5]
+
+
+def order_journal(folder: Path, **owner: str) -> Path:
+    frame = f"{NOW_US} F 1 {frames.ORDER_ACCEPTED}\n"
+    return journal(folder, opened(ORDERS), frame, owner=owner or None)
+
+
+def test_private_streams_go_into_their_own_accounts_prefix_only(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    order_journal(tmp_path, exchange=ITSELF, account="mine")
+    with server.client() as client:
+        client.set("bridge:account", "another")
+
+    refused = replay(tmp_path, server)
+    apart = replay(tmp_path, server, BRIDGE_REDIS__KEY_PREFIX="apart:")
+
+    assert refused[0] == 1
+    assert "belong to the account with key fingerprint another, yours is mine" in refused[2]
+    assert stored(server, ORDERS) == []
+    assert apart[0] == 0
+    assert len(stored(server, f"apart:{ORDERS}")) > 0
+    with server.client(decode_responses=True) as client:
+        assert client.get("apart:bridge:account") == "mine"
+
+
+def test_private_streams_of_nobody_known_are_refused(server: RedisServer, tmp_path: Path) -> None:
+    order_journal(tmp_path)
+
+    code, _, told = replay(tmp_path, server)
+
+    assert code == 2
+    assert "no owner.json beside it says whose" in told
+
+
+def test_another_exchanges_journal_must_be_asked_for(server: RedisServer, tmp_path: Path) -> None:
+    owner = {"exchange": "ws://127.0.0.1:8765", "account": ""}
+    journal(tmp_path, opened(TRADES), trades(range(3)), owner=owner)
+
+    code, _, told = replay(tmp_path, server)
+    asked = replay(tmp_path, server, BRIDGE_EXCHANGE__WS_URL="ws://127.0.0.1:8765")
+
+    assert code == 2
+    assert f"was heard at ws://127.0.0.1:8765, and exchange.ws_url is {ITSELF}" in told
+    assert asked[0] == 0
+    assert numbers(server) == [0, 1, 2]
