@@ -7,6 +7,7 @@ go.
 import asyncio
 import os
 import random
+import re
 import secrets
 import socket
 import time
@@ -28,6 +29,7 @@ from bridge.feed.wanted import Wanted
 from bridge.journal.checkpoint import read_checkpoint, write_checkpoint
 from bridge.journal.hearing import Hearing
 from bridge.journal.keeper import Keeper, Room
+from bridge.journal.loss import Loss
 from bridge.journal.owner import Owner
 from bridge.journal.segments import SegmentWriter
 from bridge.pipeline import far
@@ -318,6 +320,7 @@ class Bridge(_Ears):
     def _target(self) -> str:
         redis = self._config.redis
         where = str(self._config.embedded.data_dir) if redis.is_embedded else self._redis.address
+        where = re.sub("^localhost:", "127.0.0.1:", where)  # the same, however it is written
         return f"{where} {redis.key_prefix}".rstrip()
 
     @contextmanager
@@ -375,8 +378,10 @@ class Recorder(_Ears):
     def _max_age_s(self) -> float:
         return float("inf")  # a recording is kept; only `journal.max_bytes` limits it
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Record until `stop`. Raises ConfigError where the journal cannot be written."""
+    async def run(self, stop: asyncio.Event) -> Loss:
+        """Record until `stop`. Returns what was heard and is not in the journal. Raises ConfigError
+        where that cannot be written from the start.
+        """
         settings = self._config.journal
         try:
             keeper = self._open_journal()
@@ -400,7 +405,10 @@ class Recorder(_Ears):
                 task.cancel()
         self._forget_once()
         self._close_journal()
-        log.info("recorded", bytes=self.hearing.journal.end)
+        journal = self.hearing.journal
+        journal.loss.add_lines(self.hearing.rehearing.held_lines())
+        log.info("recorded", bytes=journal.end, frames_lost=journal.loss.frames)
+        return journal.loss
 
     async def _forget(self) -> None:
         while True:

@@ -9,6 +9,9 @@ import typer
 
 from bridge.app import Recorder
 from bridge.commands.run import INTERRUPTED, heed, reload_on_hangup
+from bridge.errors import Fatal
+from bridge.journal.loss import Loss
+from bridge.journal.reading import utc
 from bridge.runtime.config import load_config
 from bridge.runtime.keys import load_key, secret_texts
 from bridge.runtime.logs import setup_logs
@@ -22,6 +25,9 @@ def command(
     """Hear the exchange and write the journal only; `replay` publishes it later, anywhere.
 
     What goes into the journal is configured under `journal` and `streams`. Ctrl-C stops it.
+
+    Exit codes: 0 stopped by SIGTERM, 1 something heard is not in the journal (the disk was full,
+    say), 2 configuration wrong, 130 interrupted.
 
     Examples:
 
@@ -40,7 +46,15 @@ def command(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, heed, number, signals, stop)
         reload_on_hangup(recorder, config)
-        await recorder.run(stop)
+        if (loss := await recorder.run(stop)).frames:
+            raise Fatal(_told(loss, loaded.journal.dir))
         return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
 
     raise typer.Exit(asyncio.run(record()))
+
+
+def _told(loss: Loss, folder: Path) -> str:
+    return (
+        f"{loss.frames:,} messages heard from {utc(loss.first_us)} until {utc(loss.last_us)} are "
+        f"not in {folder}: it could not be written (see journal_failed in the log)"
+    )

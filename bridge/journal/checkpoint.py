@@ -12,20 +12,37 @@ from pathlib import Path
 from bridge.contract.identity import EntryId
 
 NAME = "checkpoint.json"
+MAX_OTHERS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """`offset`: all records before it are settled, but for `parked` streams, which have their own.
 
-    `target` names the Redis and prefix it speaks of, `confirmed` is the last ID of each stream that
-    it acknowledged.
+    `target` names the Redis and prefix it speaks of (empty: nothing was published), `confirmed` is
+    the last ID of each stream that it acknowledged. `others`: from which offset on those that were
+    published to before, the last one last, may lack something.
     """
 
     offset: int = 0
     target: str = ""
     confirmed: dict[str, str] = field(default_factory=dict)
     parked: dict[str, int] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
+
+    def turned_to(self, target: str) -> "Checkpoint":
+        """The same for another Redis or prefix. One that is known goes on where it was; a new one
+        begins with what the one before it lacks, for it may be the same by another name: what it
+        has already is told by identity.
+        """
+        if target == self.target:
+            return self
+        needed = min([self.offset, *self.parked.values()])
+        others = {name: at for name, at in self.others.items() if name != self.target}
+        if self.target:
+            others[self.target] = needed
+        begun = others.pop(target, needed)
+        return Checkpoint(begun, target, others=dict(list(others.items())[-MAX_OTHERS:]))
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
@@ -37,6 +54,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             str(facts["target"]),
             {name: str(EntryId.parse(last)) for name, last in facts["confirmed"].items()},
             {name: int(offset) for name, offset in facts["parked"].items()},
+            {name: int(offset) for name, offset in facts.get("others", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

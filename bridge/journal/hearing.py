@@ -121,6 +121,7 @@ class Hearing:
                 return _stream_of(frame)
             heard = self.intake.hear(frame, received_us, connection, offset)
         elif self.rehearing.behind is None:
+            self.journal.loss.add(received_us)
             heard = self.intake.hear(frame, received_us, connection, self.journal.end)
         else:
             raw = frame.encode() if isinstance(frame, str) else frame

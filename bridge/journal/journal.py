@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from bridge.journal.record import Kind, Record, read
+from bridge.journal.loss import Loss, is_frame
+from bridge.journal.record import Record, read
 from bridge.journal.segments import SegmentWriter, WriteFailed, list_segments, read_lines
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,7 @@ class Journal:
         self.writer: SegmentWriter | None = None
         self.trouble = ""  # why nothing can be journaled just now
         self.upkeep_trouble = ""  # why it is not synced, tidied, or its checkpoint not written
+        self.loss = Loss()  # what was heard meanwhile and will not be in it
         self.on_unwritten: Callable[[Sequence[bytes]], None] = lambda _: None
         self._sync_each_flush = False
         self._broken: SegmentWriter | None = None
@@ -105,9 +107,5 @@ class Journal:
         self.trouble = f"cannot write the journal: {error.strerror or error}"
         self._broken, self.writer = self.writer, None
         if isinstance(error, WriteFailed):
-            self._missed.extend(line for line in error.lines if not _is_frame(line))
+            self._missed.extend(line for line in error.lines if not is_frame(line))
             self.on_unwritten(error.lines)
-
-
-def _is_frame(line: bytes) -> bool:
-    return line.split(b" ", 2)[1] in (Kind.FRAME.value.encode(), Kind.BINARY.value.encode())

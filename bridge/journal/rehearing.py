@@ -54,6 +54,7 @@ class Rehearing:
         self._clock_us = clock_us
         self._keep_private = keep_private
         self._begun = Checkpoint(0, "")
+        self._kept: Checkpoint | None = None  # of those that are published to at other times
         self._target = ""
         self._held: deque[Record] = deque()  # behind, and the journal cannot be written
         self._held_bytes = 0
@@ -69,15 +70,17 @@ class Rehearing:
     def begin(self, checkpoint: Checkpoint | None, target: str) -> None:
         """A process starts: go on from where an earlier one was.
 
-        `target` names the Redis and prefix that is published to. A checkpoint of another says
-        nothing of this one, and what was heard for that one is not published here.
+        `target` names the Redis and prefix that is published to; empty: nothing is, and what others
+        need stays as it is.
         """
         self._target = target
         end = self._journal.end
-        if checkpoint is not None and checkpoint.target != target:
+        if not target:
+            self._kept, checkpoint = checkpoint, Checkpoint(end)
+        elif checkpoint is not None and checkpoint.target not in ("", target):
             log.warning("journal_other_redis", journal_is_of=checkpoint.target, now=target)
-            checkpoint = Checkpoint(end, target)
-        begun = checkpoint or Checkpoint(self._journal.oldest(), target)
+        oldest = Checkpoint(self._journal.oldest(), target)
+        begun = checkpoint.turned_to(target) if checkpoint is not None else oldest
         self._begun = replace(begun, offset=min(begun.offset, end))
         self._read_from(min([self._begun.offset, *self._begun.parked.values()]))
         for _, line in self._lines():
@@ -197,6 +200,8 @@ class Rehearing:
 
     def checkpoint(self) -> Checkpoint:
         """Up to where everything is settled, for the next start."""
+        if self._kept is not None and self._kept.target:
+            return self._kept
         lines = list(self._lines())
         apart = [(name, line) for name, line in lines if line.parked or self._is_refilled(name)]
         settled = (self._settled(line) for name, line in lines if (name, line) not in apart)
@@ -205,6 +210,7 @@ class Rehearing:
             self._target,
             {name: line.confirmed for name, line in lines if line.confirmed != EMPTY},
             {name: self._settled(line) for name, line in apart},
+            self._begun.others,
         )
 
     def _lines(self) -> Iterator[tuple[str, Line]]:
@@ -260,6 +266,7 @@ class Rehearing:
                 line.caught_up()
         held, self._held = self._held, deque()
         self._held_bytes = 0
+        self._journal.loss.add_lines(map(render_record, held))
         for record in held:
             self.player.apply(record, self._journal.end, strict=False)
         self._intake.is_rehearing = False
@@ -289,6 +296,7 @@ class Rehearing:
 
     def _keep_unwritten(self, lines: Sequence[bytes]) -> None:
         if self.behind is None:
+            self._journal.loss.add_lines(lines)
             return
         for line in lines:
             if (record := read(line.rstrip(b"\n"))) is not None:

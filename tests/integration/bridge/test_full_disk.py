@@ -66,3 +66,28 @@ async def test_publishing_goes_on_without_the_net_and_the_net_comes_back(
     with server.client(decode_responses=True) as client:
         for stream in STREAMS:
             assert truth.compare(stream, sent[stream], entries(client, stream)) == []
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("mended", [False, True])
+async def test_a_recorder_says_what_is_not_in_its_recording(mended: bool, tmp_path: Path) -> None:
+    async with (
+        running_simulator("--rate", "300", "--market", "SOL_USDC") as exchange,
+        running_bridge(
+            tmp_path, exchange.ws_url, "redis://127.0.0.1:1/0", STREAMS, command="record"
+        ) as recorder,
+    ):
+        journal = tmp_path / "data" / "journal"
+        await eventually_async(lambda: size(journal) > FULL_BYTES, "it records", 60)
+        limit(recorder.process.pid, FULL_BYTES)
+        await eventually_async(lambda: "journal_failed" in recorder.log(), "the alarm", 40)
+        if mended:
+            limit(recorder.process.pid, resource.RLIM_INFINITY)
+            await eventually_async(lambda: "journal_mended" in recorder.log(), "it mends")
+        assert await recorder.stop() == 1
+
+    assert f"not in {Path('data') / 'journal'}: it could not be written" in recorder.log()
+
+
+def size(journal: Path) -> int:
+    return sum(path.stat().st_size for path in journal.glob("*.journal"))

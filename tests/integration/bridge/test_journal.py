@@ -152,6 +152,42 @@ async def test_a_bridge_killed_while_redis_is_away_loses_nothing_it_had_heard(
     assert faults(server, exchange) == []
 
 
+@pytest.mark.parametrize("between", ["a recording", "another name for the same Redis"])
+async def test_what_redis_lacks_is_written_whatever_the_journal_was_used_for_meanwhile(
+    between: str, server: RedisServer, tmp_path: Path
+) -> None:
+    ledger, url = tmp_path / "ledger.jsonl", server.url
+    async with running_simulator("--rate", "500", ledger=ledger) as exchange:
+        async with running_bridge(tmp_path, exchange.ws_url, url, STREAMS) as bridge:
+            await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades flow")
+            server.stop()
+            size = journal_bytes(tmp_path)
+            await eventually_async(
+                lambda: journal_bytes(tmp_path) > size + 100_000, "it goes on hearing"
+            )
+            exchange.stop()
+            await eventually_async(lambda: "feed_lost" in bridge.log(), "the exchange is gone")
+            assert await bridge.stop() == 0
+        if between == "a recording":
+            checkpoint = tmp_path / "data" / "journal" / "checkpoint.json"
+            before = checkpoint.stat().st_mtime_ns
+            async with running_bridge(
+                tmp_path, exchange.ws_url, url, STREAMS, command="record"
+            ) as recorder:
+                await eventually_async(
+                    lambda: checkpoint.stat().st_mtime_ns > before, "it writes a checkpoint"
+                )
+                assert await recorder.stop() == 0
+        else:
+            url = url.replace("127.0.0.1", "localhost")
+        server.start()
+        async with running_bridge(tmp_path, exchange.ws_url, url, STREAMS) as again:
+            await complete(server, exchange)
+            assert await again.stop() == 0
+
+    assert faults(server, exchange) == []
+
+
 def journal_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in (folder / "data" / "journal").glob("*.journal*"))
 

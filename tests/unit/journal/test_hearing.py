@@ -11,6 +11,7 @@ from bridge.contract import keys
 from bridge.contract.streams import parse_stream
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.hearing import Hearing
+from bridge.journal.loss import Loss
 from bridge.journal.segments import SegmentWriter, list_segments
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.tail import Tail
@@ -127,17 +128,72 @@ def test_without_a_checkpoint_everything_is_heard_again(tmp_path: Path) -> None:
     assert Subject(tmp_path).begin().waiting() == numbers(0, 3)
 
 
-def test_what_was_heard_for_another_redis_is_not_published_here(tmp_path: Path) -> None:
-    killed = Subject(tmp_path).begin()
-    killed.open()
-    killed.trades(3)
-    checkpoint = killed.hearing.rehearing.checkpoint()
-    killed.hearing.journal.close()
+OTHER = "10.0.0.1:6379/0 mine:"
 
-    other = Subject(tmp_path).begin(checkpoint, "10.0.0.1:6379/0 mine:")
 
-    assert other.waiting() == []
+def followed(subject: Subject, folder: Path, target: str) -> Subject:
+    """The process ends, and another begins."""
+    checkpoint = subject.hearing.rehearing.checkpoint()
+    subject.hearing.journal.close()
+    return Subject(folder).begin(checkpoint, target)
+
+
+def test_another_redis_begins_with_what_the_one_before_lacks(tmp_path: Path) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(2)
+    subject.all_settled()
+    subject.trades(3)
+
+    other = followed(subject, tmp_path, OTHER)
+
+    assert other.waiting() == numbers(2, 3)
     assert other.intake.lines[TRADES].confirmed == "0-0"
+
+
+def test_back_at_a_redis_of_before_all_that_it_lacks_is_heard_again(tmp_path: Path) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(2)
+    subject.all_settled()
+    subject.trades(3)
+    other = followed(subject, tmp_path, OTHER)
+    other.open()
+    other.heard = 5
+    other.trades(4)
+    other.all_settled()
+
+    back = followed(other, tmp_path, TARGET)
+
+    assert back.waiting() == numbers(2, 7)
+
+
+def test_a_recording_in_between_takes_nothing_from_what_a_redis_lacks(tmp_path: Path) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open()
+    subject.trades(2)
+    subject.all_settled()
+    subject.trades(3)
+    recorder = followed(subject, tmp_path, "")
+    assert recorder.waiting() == []
+    recorder.open()
+    recorder.heard = 5
+    recorder.trades(4)
+
+    back = followed(recorder, tmp_path, TARGET)
+
+    assert back.waiting() == numbers(2, 7)
+    assert back.intake.lines[TRADES].confirmed == f"9-{FIRST + 1}0"
+
+
+def test_a_recording_alone_is_not_published(tmp_path: Path) -> None:
+    recorder = Subject(tmp_path).begin(None, "")
+    recorder.open()
+    recorder.trades(4)
+    for line in recorder.intake.every_line():
+        line.rewind(recorder.hearing.journal.end, 0)
+
+    assert followed(recorder, tmp_path, TARGET).waiting() == []
 
 
 def test_more_than_memory_may_hold_is_left_to_the_journal(tmp_path: Path) -> None:
@@ -200,6 +256,7 @@ def test_a_full_disk_raises_an_alarm_and_publishing_goes_on(
     subject.trades(1)
     subject.hearing.journal.flush()
     assert b'"t":99419876' in list_segments(tmp_path)[-1].path.read_bytes()
+    assert subject.hearing.journal.loss == Loss(4, NOW_US + 2, NOW_US + 5)
 
 
 def test_behind_and_the_disk_full_what_comes_is_held_and_then_heard(
@@ -222,6 +279,7 @@ def test_behind_and_the_disk_full_what_comes_is_held_and_then_heard(
         subject.hearing.catch_up(500)
         seen |= set(subject.waiting())
     assert seen >= set(numbers(0, 3000)) | set(numbers(3001, 50))
+    assert subject.hearing.journal.loss.frames == 51  # never written, though published
 
 
 def test_redis_away_and_the_journal_full_the_oldest_public_frames_go_and_are_marked(

@@ -1,0 +1,48 @@
+"""A checkpoint speaks of one Redis, and remembers what others lack."""
+
+from pathlib import Path
+
+from bridge.journal.checkpoint import MAX_OTHERS, Checkpoint, read_checkpoint, write_checkpoint
+
+CONFIRMED = {"trade.SOL_USDC": "9-990"}
+
+
+def test_the_same_redis_goes_on_as_it_was() -> None:
+    checkpoint = Checkpoint(900, "a", CONFIRMED, {"trade.SOL_USDC": 700}, {"b": 3})
+
+    assert checkpoint.turned_to("a") is checkpoint
+
+
+def test_a_new_one_begins_with_all_that_the_one_before_lacks() -> None:
+    checkpoint = Checkpoint(900, "a", CONFIRMED, {"trade.SOL_USDC": 700})
+
+    assert checkpoint.turned_to("b") == Checkpoint(700, "b", others={"a": 700})
+
+
+def test_a_known_one_goes_on_where_it_was() -> None:
+    checkpoint = Checkpoint(900, "b", CONFIRMED, others={"a": 300})
+
+    assert checkpoint.turned_to("a") == Checkpoint(300, "a", others={"b": 900})
+
+
+def test_a_recording_is_nobodys() -> None:
+    assert Checkpoint(900).turned_to("a") == Checkpoint(900, "a")
+
+
+def test_only_the_last_ones_are_remembered() -> None:
+    checkpoint = Checkpoint(0, "redis-0")
+    for number in range(1, 30):
+        checkpoint = checkpoint.turned_to(f"redis-{number}")
+
+    assert list(checkpoint.others) == [f"redis-{number}" for number in range(29 - MAX_OTHERS, 29)]
+
+
+def test_it_is_read_as_it_was_written_and_so_is_one_of_before(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(900, "b", CONFIRMED, {"x": 5}, {"a": 300})
+    write_checkpoint(tmp_path, checkpoint)
+    assert read_checkpoint(tmp_path) == checkpoint
+
+    (tmp_path / "checkpoint.json").write_text(
+        '{"offset": 9, "target": "a", "confirmed": {}, "parked": {}}'
+    )
+    assert read_checkpoint(tmp_path) == Checkpoint(9, "a")
