@@ -13,6 +13,7 @@ strings. Any tool that knows Parquet reads it, DuckDB, pandas and Polars for thr
 share the streams; give them the same folder.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -78,7 +79,7 @@ class Archive(Consumer):
     streams = ("*",)
 
     def __init__(self, folder: str = "archive", rows: str = "5000", seconds: str = "60") -> None:
-        if not (rows.isdigit() and int(rows)):
+        if not re.fullmatch("[0-9]{1,9}", rows) or not int(rows):
             raise ValueError(f"rows={rows}: write after how many rows a file is made")
         self._rows_a_file = int(rows)
         try:

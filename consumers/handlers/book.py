@@ -12,6 +12,7 @@ one worker has the stream, and its `state`, all levels, moves with the position.
 """
 
 import json
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -107,9 +108,9 @@ class Book(Consumer):
     streams = ("depth.*",)
 
     def __init__(self, levels: str = "10", check_s: str = "5") -> None:
-        if not levels.isdigit() or not 1 <= int(levels) <= 1000:
+        if not re.fullmatch("[0-9]{1,4}", levels) or not 1 <= int(levels) <= 1000:
             raise ValueError(f"levels={levels}: write a number from 1 to 1000")
-        if not check_s.isdigit():
+        if not re.fullmatch("[0-9]{1,9}", check_s):
             raise ValueError(f"check_s={check_s}: write whole seconds between checks, 0 for none")
         self._levels = int(levels)
         self._check_s = int(check_s)

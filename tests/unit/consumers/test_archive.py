@@ -220,8 +220,9 @@ def test_what_a_dead_writer_left_is_swept_away(tmp_path: Path) -> None:
 
 
 def test_options_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ConfigError, match="rows=0: write after how many rows"):
-        Trial(Archive, TRADES, rows="0")
+    for rows in ("0", "²"):
+        with pytest.raises(ConfigError, match=f"rows={rows}: write after how many rows"):
+            Trial(Archive, TRADES, rows=rows)
     with pytest.raises(ConfigError, match="seconds"):
         Trial(Archive, TRADES, seconds="soon")
 

@@ -220,7 +220,7 @@ def test_levels_that_a_snapshot_no_longer_has_are_not_kept() -> None:
     assert set(saved) == {"about", "top", "b98.8"}
 
 
-@pytest.mark.parametrize("levels", ["0", "x", "1001", "-1"])
+@pytest.mark.parametrize("levels", ["²", "0", "x", "1001", "-1"])
 def test_levels_out_of_range_are_refused(levels: str) -> None:
     with pytest.raises(ValueError, match="from 1 to 1000"):
         Book(levels=levels)

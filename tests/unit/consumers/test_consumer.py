@@ -7,7 +7,7 @@ import pytest
 from bridge.contract.events import Depth, DepthSnapshot, Event, Gap, Trade
 from bridge.errors import ConfigError
 from consumers import Consumer, Delivery, StopWorker
-from consumers.consumer import build, options_of
+from consumers.consumer import build, options_of, sets_aside
 from consumers.dispatch import Dispatcher, HandlerFailed
 from consumers.loading import SAMPLES, load, options
 from consumers.meter import Meter
@@ -47,6 +47,22 @@ async def test_an_async_handler_is_awaited() -> None:
     consumer = Later()
     await Dispatcher(consumer, meter()).handle("trade.SOL_USDC", [("1-1", trade(100, START_US))])
     assert consumer.seen == ["1-1"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "poison", "aside"),
+    [
+        ("shared", None, True),
+        ("ordered", None, False),
+        ("shared", "block", False),
+        ("ordered", "set aside", True),
+    ],
+)
+def test_poison_is_set_aside_or_not_by_mode_unless_it_is_said(
+    mode: Any, poison: Any, *, aside: bool
+) -> None:
+    kind = type("Kind", (Seen,), {"mode": mode, "poison": poison})
+    assert sets_aside(kind) is aside
 
 
 async def test_an_entry_that_no_handler_wants_is_passed_over_undecoded() -> None:
