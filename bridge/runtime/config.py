@@ -8,7 +8,7 @@ from (file, `.env`, environment) is the business of `config_sources`, how mistak
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -280,10 +280,20 @@ class Config(Section):
         plain["redis"]["url"] = masked_url(self.redis.url)
         return plain
 
+    def reloaded(self, new: "Config") -> "Config":
+        """This one, with what of `new` takes effect at once. Depth's retention waits for the next
+        start where it fits the new snapshots only.
+        """
+        retention = dict(new.retention)
+        if any(_flaws_of_snapshots(self.snapshots, retention["depth"])):
+            retention["depth"] = self.retention["depth"]
+        return self.model_copy(update={"streams": new.streams, "retention": retention})
+
     def needs_restart(self, old: "Config") -> tuple[str, ...]:
         """Settings that differ and take effect at the next start only."""
         live = ("streams", "retention")
-        return tuple(
+        is_depth_kept = old.reloaded(self).retention != self.retention
+        return (("retention.depth",) if is_depth_kept else ()) + tuple(
             f"{section}.{name}" if isinstance(mine, Section) else section
             for section in type(self).model_fields
             if section not in live and (mine := getattr(self, section)) != getattr(old, section)
@@ -301,23 +311,28 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _two_snapshots_are_kept(self) -> Self:
-        keep = self.retention["depth"]
-        for limit, kept, setting in (
-            ("max_entries", keep.max_entries, "depth_every_updates"),
-            ("max_age_s", keep.max_age_s, "depth_every_s"),
-        ):
-            every = getattr(self.snapshots, setting)
-            if kept is not None and not every:
-                raise ValueError(
-                    f"retention.depth.{limit} ({kept}) trims books away, and snapshots.{setting} "
-                    f"is 0 (off): give the latter less than {-(-kept // 2)}, or the former null"
-                )
-            if kept is not None and kept <= 2 * every:
-                raise ValueError(
-                    f"retention.depth.{limit} ({kept}) cannot hold two depth snapshots: make it "
-                    f"more than {2 * every}, twice snapshots.{setting}, or lower that"
-                )
+        for flaw in _flaws_of_snapshots(self.snapshots, self.retention["depth"]):
+            raise ValueError(flaw)
         return self
+
+
+def _flaws_of_snapshots(snapshots: Snapshots, keep: Keep) -> Iterator[str]:
+    """Why depth's retention does not keep two snapshots."""
+    for limit, kept, setting in (
+        ("max_entries", keep.max_entries, "depth_every_updates"),
+        ("max_age_s", keep.max_age_s, "depth_every_s"),
+    ):
+        every = getattr(snapshots, setting)
+        if kept is not None and not every:
+            yield (
+                f"retention.depth.{limit} ({kept}) trims books away, and snapshots.{setting} "
+                f"is 0 (off): give the latter less than {-(-kept // 2)}, or the former null"
+            )
+        elif kept is not None and kept <= 2 * every:
+            yield (
+                f"retention.depth.{limit} ({kept}) cannot hold two depth snapshots: make it "
+                f"more than {2 * every}, twice snapshots.{setting}, or lower that"
+            )
 
 
 def load_config(

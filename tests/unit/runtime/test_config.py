@@ -151,6 +151,29 @@ def test_retention_is_a_variable_too_and_null_is_off() -> None:
     assert config.keep("account.orderUpdate") == Keep(max_entries=7)
 
 
+def test_a_reload_keeps_two_of_the_snapshots_that_are_still_written(tmp_path: Path) -> None:
+    running = Config()
+    new = load(
+        "snapshots: {depth_every_updates: 1000}\n"
+        "retention: {depth: {max_entries: 5000}, trade: {max_entries: 7}}",
+        tmp_path,
+    )
+
+    reloaded = running.reloaded(new)
+
+    assert Config.model_validate(reloaded.model_dump()) == reloaded
+    assert reloaded.keep("depth") == running.keep("depth")
+    assert reloaded.keep("trade") == Keep(max_entries=7)
+    assert new.needs_restart(running) == ("retention.depth", "snapshots.depth_every_updates")
+
+
+def test_a_reload_takes_a_depth_retention_that_fits_the_snapshots_there_are(tmp_path: Path) -> None:
+    new = load("retention: {depth: {max_entries: 100001}}", tmp_path)
+
+    assert Config().reloaded(new) == new
+    assert new.needs_restart(Config()) == ()
+
+
 def test_every_stream_type_has_a_retention() -> None:
     assert Config().retention == {
         kind: Keep(max_entries=entries) for kind, entries in RETENTION_ENTRIES.items()
