@@ -71,9 +71,10 @@ class Rest:
         )
         self._timeout_s = timeout_s
         self._gate = Gate()
-        self._all = Window(REQUESTS_A_MINUTE, A_MINUTE_S)
-        self._historical = Window(HISTORICAL_A_MINUTE, A_MINUTE_S)
-        self._busy = Backoff(*BUSY_BACKOFF_S, chance)
+        self._all, self._historical = (
+            Window(limit, A_MINUTE_S, Backoff(*BUSY_BACKOFF_S, chance))
+            for limit in (REQUESTS_A_MINUTE, HISTORICAL_A_MINUTE)
+        )
         self._nonces = count()
         self._window_ms = window_ms
         self._clock_ms = clock_ms
@@ -132,7 +133,8 @@ class Rest:
         except TimeoutError:
             raise RestError(f"GET {path}: no answer within {self._timeout_s:g} s") from None
         if answer.is_success:
-            self._busy.reset()
+            for window in self._windows(path):
+                window.busy.reset()
             return body
         said = f"GET {path}: HTTP {answer.status_code} {_shown(body)}".rstrip()
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
@@ -154,7 +156,7 @@ class Rest:
         if pause_s is None and asked_s <= window.closed_at_s:
             return max(0.0, window.free_at_s() - now_s)
         if pause_s is None:
-            pause_s = self._busy.next_s()
+            pause_s = window.busy.next_s()
         pause_s = min(pause_s, LONGEST_PAUSE_S)
         window.close(now_s, now_s + pause_s)
         return pause_s
