@@ -21,6 +21,7 @@ from bridge.feed.budget import Gate, Urgency, Window
 from bridge.feed.retry_after import retry_after_s
 from bridge.protocol.signing import Sign, rest_headers
 from bridge.runtime.backoff import Backoff
+from bridge.runtime.http_client import http_client
 
 # The exchange allows 2,000 a minute, and 30 of historical data; less is used, for it may count
 # some that others of this account or address have sent.
@@ -64,11 +65,8 @@ class Rest:
         public_key: str = "",
         sign: Sign | None = None,
     ) -> None:
-        self._client = httpx.AsyncClient(
-            base_url=base_url,
-            timeout=timeout_s,
-            verify=not base_url.startswith("http:"),  # certificates take 50 ms to read
-        )
+        """Raises ConfigError where the environment names a proxy that is none."""
+        self._client = http_client(base_url, timeout_s)
         self._timeout_s = timeout_s
         self._gate = Gate()
         self._all, self._historical = (

@@ -8,7 +8,7 @@ from (file, `.env`, environment) is the business of `config_sources`, how mistak
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -40,12 +40,25 @@ EMBEDDED = "embedded"
 
 def _exchange_url(*schemes: str) -> AfterValidator:
     def check(url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in schemes or not parts.hostname or "@" in parts.netloc:
-            raise ValueError(f"must be a URL such as {schemes[0]}://host, without user or password")
+        if not _is_plain_url(url, schemes):
+            raise ValueError(
+                f"must be a URL such as {schemes[0]}://host or {schemes[0]}://host:8443, without "
+                "user, password, spaces, ? and #"
+            )
         return url.rstrip("/")
 
     return AfterValidator(check)
+
+
+def _is_plain_url(url: str, schemes: Collection[str]) -> bool:
+    if not url.isprintable() or re.search(r"[\s?#]", url):
+        return False
+    try:
+        parts = urlsplit(url)
+        is_placed = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return parts.scheme in schemes and is_placed and "@" not in parts.netloc
 
 
 class Exchange(Section):
@@ -56,19 +69,19 @@ class Exchange(Section):
     compression: bool = False
     connections: Annotated[int, Field(ge=1, le=64)] = 1
     connections_per_stream: Annotated[int, Field(ge=1, le=3)] = 1
-    max_connection_age_s: Annotated[float, Field(gt=0)] | None = 43_200
-    handshakes_per_s: PositiveFloat = 2
-    requests_per_s: PositiveFloat = 10
+    max_connection_age_s: Annotated[float, Field(ge=1)] | None = 43_200
+    handshakes_per_s: Annotated[float, Field(ge=0.01)] = 2
+    requests_per_s: Annotated[float, Field(ge=0.01)] = 10
     open_timeout_s: PositiveFloat = 10
     rest_timeout_s: PositiveFloat = 10
-    ping_interval_s: PositiveFloat = 20
+    ping_interval_s: Annotated[float, Field(ge=0.1)] = 20
     ping_timeout_s: PositiveFloat = 20
     reconnect_initial_s: PositiveFloat = 0.5
     reconnect_max_s: PositiveFloat = 30
     signature_window_ms: Annotated[int, Field(ge=1, le=60_000)] = 5000
     max_frame_bytes: PositiveInt = 4 * 1024 * 1024
-    markets_every_s: PositiveFloat = 60
-    silence_s: PositiveFloat | None = 30
+    markets_every_s: Annotated[float, Field(ge=1)] = 60
+    silence_s: Annotated[float, Field(ge=1)] | None = 30
 
     @property
     def is_real(self) -> bool:

@@ -17,7 +17,7 @@ from tests.support.simulator_process import RunningSimulator, running_simulator
 
 MARKET, PERP = "SOL_USDC", "SOL_USDC_PERP"
 EDGE_US = 500_000
-QUICK = {"reconnect_initial_s": 0.05, "reconnect_max_s": 0.5, "markets_every_s": 0.2}
+QUICK = {"reconnect_initial_s": 0.05, "reconnect_max_s": 0.5, "markets_every_s": 1}
 
 
 def urls(exchange: RunningSimulator, **settings: object) -> dict[str, object]:

@@ -11,6 +11,7 @@ from bridge.errors import ConfigError
 from bridge.runtime.config import (
     RETENTION_ENTRIES,
     Config,
+    Exchange,
     Keep,
     Redis,
     config_shape,
@@ -208,7 +209,13 @@ REFUSALS = {
     "exchange: {signature_window_ms: 60001}": "config.yaml line 1: exchange.signature_window_ms "
     "must be less than or equal to 60000",
     "exchange: {ws_url: 'ftp://x'}": "config.yaml line 1: exchange.ws_url must be a URL such as "
-    "wss://host, without user or password",
+    "wss://host or wss://host:8443, without user, password, spaces, ? and #",
+    "exchange: {silence_s: 1.0e-9}": "config.yaml line 1: exchange.silence_s must be greater than "
+    "or equal to 1",
+    "exchange: {markets_every_s: 0.5}": "config.yaml line 1: exchange.markets_every_s must be "
+    "greater than or equal to 1",
+    "exchange: {requests_per_s: 1.0e-9}": "config.yaml line 1: exchange.requests_per_s must be "
+    "greater than or equal to 0.01",
     "exchange: {reconnect_initial_s: 60}": "config.yaml line 1: exchange reconnect_initial_s must "
     "not exceed reconnect_max_s",
     "snapshots: {depth_levels: 30}": "config.yaml line 1: snapshots.depth_levels must be "
@@ -346,6 +353,21 @@ def test_a_list_that_holds_itself_does_not_hang(tmp_path: Path) -> None:
 def test_the_real_exchange_is_known_by_its_host(ws_url: str, rest_url: str, real: bool) -> None:
     given_urls = {"ws_url": ws_url, "rest_url": rest_url}
     assert Config.model_validate({"exchange": given_urls}).exchange.is_real is real
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["h:99999", "h:abc", "h:0", "h:-1", "a b", "h?x", "h#x", "h/\x07", "[::1", "u:p@h", ""],
+)
+def test_an_address_that_nobody_could_call_is_refused(rest: str) -> None:
+    for setting, scheme in (("ws_url", "wss"), ("rest_url", "https")):
+        with pytest.raises(ValidationError, match=f"such as {scheme}://host or"):
+            Exchange.model_validate({setting: f"{scheme}://{rest}"})
+
+
+@pytest.mark.parametrize("rest", ["h", "h:1", "h:65535", "[::1]:80", "h/path/", "127.0.0.1:8765"])
+def test_an_address_of_any_other_form_is_taken(rest: str) -> None:
+    assert Exchange(ws_url=f"ws://{rest}").ws_url == f"ws://{rest}".rstrip("/")
 
 
 def test_the_configuration_is_frozen() -> None:
