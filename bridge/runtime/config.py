@@ -156,7 +156,7 @@ class Publish(Section):
 
     batch_entries: Annotated[int, Field(ge=1, le=10_000)] = 256
     hold_s: PositiveFloat = 2.0
-    repair_s: PositiveFloat = 30.0
+    repair_s: PositiveFloat = 90.0  # two minutes' budgets of history
     buffer_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
     drain_s: PositiveFloat = 5
     durability: Durability = Durability()

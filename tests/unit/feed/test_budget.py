@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.feed.budget import Gate, Urgency, Window
+from bridge.feed.rest import A_MINUTE_S, HISTORICAL_A_MINUTE
 from bridge.runtime.backoff import Backoff
+from bridge.runtime.config import Exchange, Publish
 
 
 def new_window(limit: int, span_s: float) -> Window:
@@ -28,6 +30,15 @@ def test_no_span_ever_has_more_than_the_limit(limit: int, waits: list[float]) ->
 
     for first, beyond in zip(taken, taken[limit:], strict=False):
         assert beyond - first > 59.999
+
+
+def test_fifty_holes_at_once_are_all_asked_for_before_they_are_gaps() -> None:
+    history, now_s = new_window(HISTORICAL_A_MINUTE, A_MINUTE_S), 0.0
+    for _ in range(50):
+        now_s = max(now_s, history.free_at_s())
+        history.take(now_s)
+
+    assert now_s + Exchange().rest_timeout_s < Publish().repair_s
 
 
 def test_a_closed_window_lets_nothing_pass_before_its_time() -> None:

@@ -105,7 +105,7 @@ def test_environment_over_env_file_over_file_over_defaults(tmp_path: Path) -> No
         "batch_entries": 3,
         "hold_s": 5.0,
         "durability": {"level": "memory", "replicas": 1, "timeout_s": 1.0},
-        "repair_s": 30.0,
+        "repair_s": 90.0,
         "buffer_bytes": 268_435_456,
         "drain_s": 4.0,
     }
