@@ -120,9 +120,7 @@ class _Ears:
             )
         if waiting := config.needs_restart(self._config):
             log.warning("config_needs_restart", settings=list(waiting))
-        self._config = self._config.model_copy(
-            update={"streams": config.streams, "retention": config.retention}
-        )
+        self._config = self._config.reloaded(config)
         self.feed.want(Wanted(config.stream_names, config.stream_patterns))
         log.info("config_reloaded", streams=len(self.feed.streams))
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import count
 
+from bridge.runtime.backoff import Backoff
+
 AT_ONCE = 8  # requests under way
 
 
@@ -27,9 +29,13 @@ class Urgency(IntEnum):
 
 
 class Window:
-    """At most `limit` requests in any `span_s` seconds (times are the caller's, in seconds)."""
+    """At most `limit` requests in any `span_s` seconds (times are the caller's, in seconds).
 
-    def __init__(self, limit: int, span_s: float) -> None:
+    `busy`: for how long it is closed where the exchange does not say.
+    """
+
+    def __init__(self, limit: int, span_s: float, busy: Backoff) -> None:
+        self.busy = busy
         self._span_s = span_s
         self._taken: deque[float] = deque(maxlen=limit)
         self._limit = limit

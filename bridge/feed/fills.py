@@ -1,7 +1,7 @@
 """The account's fills that were missed while nobody listened, from its history.
 
-They are asked for from a little before the account was heard last until it was heard again, the
-oldest first. What is in the stream already is told there, by trade id.
+They are asked for from a little before the account was heard last until a little after it was heard
+again, the oldest first. What is in the stream already is told there, by trade id.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ PATH, INSTRUCTION = "/wapi/v1/history/fills", "fillHistoryQueryAll"
 PAGE = 1_000
 DEEPEST = 10_000  # offset + limit may not be more
 MOST_REFUSALS = 5  # where the account stands waits for them
-MARGIN_US = 5_000_000  # the exchange's clocks differ from each other
+# The exchange's clocks differ from each other; and from ours, as long as its own is not known: then
+# by as much as a signature may be off.
+MARGIN_US = 5_000_000
 
 
 class TakesFills(Protocol):
@@ -72,9 +74,9 @@ class Fills:
                 return  # it is in the journal, and heard when its turn comes
 
     async def _walk(self, stream: Stream, from_us: int, to_us: int) -> None:
-        """What is later than `to_us` was heard, and tells more than history does."""
-        first_ms = max(0, from_us - MARGIN_US) // 1000
-        params = {"from": str(first_ms), "to": str(to_us // 1000), "sortDirection": "Asc"}
+        """What is later was heard, and tells more than history does."""
+        first_ms, last_ms = max(0, from_us - MARGIN_US) // 1000, (to_us + MARGIN_US) // 1000
+        params = {"from": str(first_ms), "to": str(last_ms), "sortDirection": "Asc"}
         if stream.symbol:
             params["symbol"] = stream.symbol
         for offset in range(0, DEEPEST, PAGE):

@@ -21,6 +21,7 @@ from bridge.feed.budget import Gate, Urgency, Window
 from bridge.feed.retry_after import retry_after_s
 from bridge.protocol.signing import Sign, rest_headers
 from bridge.runtime.backoff import Backoff
+from bridge.runtime.http_client import http_client
 
 # The exchange allows 2,000 a minute, and 30 of historical data; less is used, for it may count
 # some that others of this account or address have sent.
@@ -64,16 +65,14 @@ class Rest:
         public_key: str = "",
         sign: Sign | None = None,
     ) -> None:
-        self._client = httpx.AsyncClient(
-            base_url=base_url,
-            timeout=timeout_s,
-            verify=not base_url.startswith("http:"),  # certificates take 50 ms to read
-        )
+        """Raises ConfigError where the environment names a proxy that is none."""
+        self._client = http_client(base_url, timeout_s)
         self._timeout_s = timeout_s
         self._gate = Gate()
-        self._all = Window(REQUESTS_A_MINUTE, A_MINUTE_S)
-        self._historical = Window(HISTORICAL_A_MINUTE, A_MINUTE_S)
-        self._busy = Backoff(*BUSY_BACKOFF_S, chance)
+        self._all, self._historical = (
+            Window(limit, A_MINUTE_S, Backoff(*BUSY_BACKOFF_S, chance))
+            for limit in (REQUESTS_A_MINUTE, HISTORICAL_A_MINUTE)
+        )
         self._nonces = count()
         self._window_ms = window_ms
         self._clock_ms = clock_ms
@@ -132,7 +131,8 @@ class Rest:
         except TimeoutError:
             raise RestError(f"GET {path}: no answer within {self._timeout_s:g} s") from None
         if answer.is_success:
-            self._busy.reset()
+            for window in self._windows(path):
+                window.busy.reset()
             return body
         said = f"GET {path}: HTTP {answer.status_code} {_shown(body)}".rstrip()
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
@@ -154,7 +154,7 @@ class Rest:
         if pause_s is None and asked_s <= window.closed_at_s:
             return max(0.0, window.free_at_s() - now_s)
         if pause_s is None:
-            pause_s = self._busy.next_s()
+            pause_s = window.busy.next_s()
         pause_s = min(pause_s, LONGEST_PAUSE_S)
         window.close(now_s, now_s + pause_s)
         return pause_s

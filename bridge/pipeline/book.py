@@ -80,6 +80,11 @@ class DepthBook:
         self._early.clear()
         self._forget()
 
+    @property
+    def has_early(self) -> bool:
+        """Does a delta wait for another connection to bring what is before it?"""
+        return bool(self._early)
+
     def in_order(self, delta: Depth, heard_us: int, patience_us: int) -> list[Depth]:
         """The deltas to follow now: where a stream is heard over several connections, what one has
         missed comes from another, at most `patience_us` later.

@@ -93,10 +93,10 @@ class Books:
         """Follow a delta. `patience_us`: another connection may bring what is missing before it;
         None: there is none.
         """
-        if patience_us is None:
+        if patience_us is None and not self._books[name].has_early:
             self._follow(name, delta, received_us, offset)
             return
-        for following in self._books[name].in_order(delta, received_us, patience_us):
+        for following in self._books[name].in_order(delta, received_us, patience_us or 0):
             self._follow(name, following, received_us, offset)
 
     def redis_answered(self, line: NumberedLine, now_us: int, *, may_place: bool) -> None:

@@ -31,6 +31,7 @@ from bridge.pipeline.ear import (
     Stretch,
     skew_us,
 )
+from bridge.pipeline.items import Recent
 from bridge.pipeline.past import Deaf, Past, rhythmic
 
 LIVE_US = TICK_US + UNSURE_US  # a connection that ticked so lately tells how late messages are
@@ -58,7 +59,9 @@ class Deafness:
 
     def __init__(self) -> None:
         self.ears: dict[int, Ear] = {}
-        self.overlaps = False  # has any stream been heard over two connections at once, ever?
+        self.overlaps = False  # may a message come that was heard over another connection before?
+        self._is_doubled = False  # is any stream on two connections just now?
+        self._doubled_us = 0  # the last message (our clock) while one was
         self._past = Past()
 
     def opened(self, connection: int, streams: Iterable[str]) -> None:
@@ -105,6 +108,7 @@ class Deafness:
         ear = self.ears.pop(connection, None)
         if ear is None:
             return NOTHING
+        self._note_overlaps()
         found: list[Deaf] = []
         for name in ear.streams:
             if not ear.streams[name] and ear.newest_us and not self._listeners(name):
@@ -138,6 +142,16 @@ class Deafness:
         ear.spoken_us[name] = event_us
         ear.first_us.setdefault(name, event_us)
         return found
+
+    def ends_overlap(self, received_us: int) -> bool:
+        """A message came while doubles were possible: are they possible no more? It is told by the
+        times of receiving, as the journal has them.
+        """
+        if self._is_doubled:
+            self._doubled_us = received_us
+        elif received_us - self._doubled_us > Recent.WITHIN_US:
+            self.overlaps = False
+        return not self.overlaps
 
     def answered(
         self, connection: int, at_us: int, received_us: int, unasked: Collection[str] = ()
@@ -260,7 +274,8 @@ class Deafness:
 
     def _note_overlaps(self) -> None:
         names = [name for ear in self.ears.values() for name in ear.streams]
-        self.overlaps = self.overlaps or len(names) > len(set(names))
+        self._is_doubled = len(names) > len(set(names))
+        self.overlaps = self.overlaps or self._is_doubled
 
     def _reached_us(self, connection: int, ear: Ear) -> int:
         """The second answer behind the beginning of another was asked for after that, whatever the

@@ -362,7 +362,7 @@ class Intake:
         if (found := deafness.heard(ear, data.stream, event_us, received_us)).deaf:
             self._mark(found.deaf, received_us, offset)
             self._fall_silent(found.unheard, SILENT)
-        if deafness.overlaps and not self.is_away(data.stream) and line.knows(item):
+        if deafness.overlaps and self._is_double(line, item, deafness):
             line.counters.doubles += 1
             return data.stream
         if isinstance(event, Trade):
@@ -375,6 +375,15 @@ class Intake:
                 data.stream, event, received_us, offset, self._patience_us(data.stream)
             )
         return data.stream
+
+    def _is_double(self, line: Line, item: Item, deafness: Deafness) -> bool:
+        if not deafness.ends_overlap(item.heard_us):
+            return not self.is_away(line.stream.name) and line.knows(item)
+        other = self.unjournaled if deafness is self.deafness else self.deafness
+        for name, each in self.lines.items():
+            if not (other.listeners(name) or self.is_away(name)):
+                each.forget_heard()
+        return False
 
     def _patience_us(self, name: str) -> int | None:
         """How long what one connection has missed may come over another; None: there is none."""

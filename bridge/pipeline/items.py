@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import takewhile
 from typing import NamedTuple
 
 from bridge.contract.entry import encode, field_names
@@ -96,14 +97,17 @@ class Recent:
     double.
 
     Two hearings of one message lie no further apart than a connection may be silent, and a message
-    without a time of its own may truly come again later: so the memory is bounded by both.
+    without a time of its own may truly come again later: so the memory is bounded by both. What is
+    too old is looked for once a second, by the times of hearing.
     """
 
     LIMIT = 8192
     WITHIN_US = 60_000_000
+    SWEEP_US = 1_000_000
 
     def __init__(self) -> None:
-        self._heard: dict[tuple[object, ...], tuple[int, int]] = {}
+        self._heard: dict[tuple[object, ...], tuple[int, int]] = {}  # the longest ago first
+        self._swept_us = 0
 
     def has(self, key: tuple[object, ...], connection: int, heard_us: int) -> bool:
         """Was it heard before, elsewhere? From now on it was heard."""
@@ -114,13 +118,23 @@ class Recent:
             and heard_us - before[1] <= self.WITHIN_US
         ):
             return True
+        if before is not None:
+            del self._heard[key]  # its place is that of the last hearing
         self._heard[key] = connection, heard_us
         if len(self._heard) > self.LIMIT:
             del self._heard[next(iter(self._heard))]
+        if abs(heard_us - self._swept_us) >= self.SWEEP_US:
+            self._sweep(heard_us)
         return False
 
     def clear(self) -> None:
         self._heard.clear()
+
+    def _sweep(self, now_us: int) -> None:
+        self._swept_us = now_us
+        is_old = takewhile(lambda heard: now_us - heard[1][1] > self.WITHIN_US, self._heard.items())
+        for key in [key for key, _ in is_old]:
+            del self._heard[key]
 
 
 class Answer(NamedTuple):

@@ -97,6 +97,10 @@ class NumberedLine:
         key = item.position, item.expected, item.ms
         return self._recent.has(key, item.connection, item.heard_us)
 
+    def forget_heard(self) -> None:
+        """Nothing can come over a second connection any more."""
+        self._recent.clear()
+
     def put(self, item: Item) -> None:
         """Add what was heard; out of order only where two connections hear the same stream."""
         self.heard += 1

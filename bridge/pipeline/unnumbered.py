@@ -69,6 +69,10 @@ class UnnumberedLine:
             return self._recent.has(item.key, item.connection, item.heard_us)
         return self._samples.has(item, every_us)
 
+    def forget_heard(self) -> None:
+        """Nothing can come over a second connection any more."""
+        self._recent.clear()
+
     def put(self, item: Item) -> None:
         """Add what was heard, unless it is a state that a newer one has overtaken."""
         self.heard += 1

@@ -8,7 +8,7 @@ from (file, `.env`, environment) is the business of `config_sources`, how mistak
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -40,12 +40,25 @@ EMBEDDED = "embedded"
 
 def _exchange_url(*schemes: str) -> AfterValidator:
     def check(url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in schemes or not parts.hostname or "@" in parts.netloc:
-            raise ValueError(f"must be a URL such as {schemes[0]}://host, without user or password")
+        if not _is_plain_url(url, schemes):
+            raise ValueError(
+                f"must be a URL such as {schemes[0]}://host or {schemes[0]}://host:8443, without "
+                "user, password, spaces, ? and #"
+            )
         return url.rstrip("/")
 
     return AfterValidator(check)
+
+
+def _is_plain_url(url: str, schemes: Collection[str]) -> bool:
+    if not url.isprintable() or re.search(r"[\s?#]", url):
+        return False
+    try:
+        parts = urlsplit(url)
+        is_placed = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return parts.scheme in schemes and is_placed and "@" not in parts.netloc
 
 
 class Exchange(Section):
@@ -56,19 +69,19 @@ class Exchange(Section):
     compression: bool = False
     connections: Annotated[int, Field(ge=1, le=64)] = 1
     connections_per_stream: Annotated[int, Field(ge=1, le=3)] = 1
-    max_connection_age_s: Annotated[float, Field(gt=0)] | None = 43_200
-    handshakes_per_s: PositiveFloat = 2
-    requests_per_s: PositiveFloat = 10
+    max_connection_age_s: Annotated[float, Field(ge=1)] | None = 43_200
+    handshakes_per_s: Annotated[float, Field(ge=0.01)] = 2
+    requests_per_s: Annotated[float, Field(ge=0.01)] = 10
     open_timeout_s: PositiveFloat = 10
     rest_timeout_s: PositiveFloat = 10
-    ping_interval_s: PositiveFloat = 20
+    ping_interval_s: Annotated[float, Field(ge=0.1)] = 20
     ping_timeout_s: PositiveFloat = 20
     reconnect_initial_s: PositiveFloat = 0.5
     reconnect_max_s: PositiveFloat = 30
     signature_window_ms: Annotated[int, Field(ge=1, le=60_000)] = 5000
     max_frame_bytes: PositiveInt = 4 * 1024 * 1024
-    markets_every_s: PositiveFloat = 60
-    silence_s: PositiveFloat | None = 30
+    markets_every_s: Annotated[float, Field(ge=1)] = 60
+    silence_s: Annotated[float, Field(ge=1)] | None = 30
 
     @property
     def is_real(self) -> bool:
@@ -144,7 +157,7 @@ class Publish(Section):
 
     batch_entries: Annotated[int, Field(ge=1, le=10_000)] = 256
     hold_s: PositiveFloat = 2.0
-    repair_s: PositiveFloat = 30.0
+    repair_s: PositiveFloat = 90.0  # two minutes' budgets of history
     buffer_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
     drain_s: PositiveFloat = 5
     durability: Durability = Durability()
@@ -281,10 +294,20 @@ class Config(Section):
         plain["redis"]["url"] = masked_url(self.redis.url)
         return plain
 
+    def reloaded(self, new: "Config") -> "Config":
+        """This one, with what of `new` takes effect at once. Depth's retention waits for the next
+        start where it fits the new snapshots only.
+        """
+        retention = dict(new.retention)
+        if any(_flaws_of_snapshots(self.snapshots, retention["depth"])):
+            retention["depth"] = self.retention["depth"]
+        return self.model_copy(update={"streams": new.streams, "retention": retention})
+
     def needs_restart(self, old: "Config") -> tuple[str, ...]:
         """Settings that differ and take effect at the next start only."""
         live = ("streams", "retention")
-        return tuple(
+        is_depth_kept = old.reloaded(self).retention != self.retention
+        return (("retention.depth",) if is_depth_kept else ()) + tuple(
             f"{section}.{name}" if isinstance(mine, Section) else section
             for section in type(self).model_fields
             if section not in live and (mine := getattr(self, section)) != getattr(old, section)
@@ -302,23 +325,28 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _two_snapshots_are_kept(self) -> Self:
-        keep = self.retention["depth"]
-        for limit, kept, setting in (
-            ("max_entries", keep.max_entries, "depth_every_updates"),
-            ("max_age_s", keep.max_age_s, "depth_every_s"),
-        ):
-            every = getattr(self.snapshots, setting)
-            if kept is not None and not every:
-                raise ValueError(
-                    f"retention.depth.{limit} ({kept}) trims books away, and snapshots.{setting} "
-                    f"is 0 (off): give the latter less than {-(-kept // 2)}, or the former null"
-                )
-            if kept is not None and kept <= 2 * every:
-                raise ValueError(
-                    f"retention.depth.{limit} ({kept}) cannot hold two depth snapshots: make it "
-                    f"more than {2 * every}, twice snapshots.{setting}, or lower that"
-                )
+        for flaw in _flaws_of_snapshots(self.snapshots, self.retention["depth"]):
+            raise ValueError(flaw)
         return self
+
+
+def _flaws_of_snapshots(snapshots: Snapshots, keep: Keep) -> Iterator[str]:
+    """Why depth's retention does not keep two snapshots."""
+    for limit, kept, setting in (
+        ("max_entries", keep.max_entries, "depth_every_updates"),
+        ("max_age_s", keep.max_age_s, "depth_every_s"),
+    ):
+        every = getattr(snapshots, setting)
+        if kept is not None and not every:
+            yield (
+                f"retention.depth.{limit} ({kept}) trims books away, and snapshots.{setting} "
+                f"is 0 (off): give the latter less than {-(-kept // 2)}, or the former null"
+            )
+        elif kept is not None and kept <= 2 * every:
+            yield (
+                f"retention.depth.{limit} ({kept}) cannot hold two depth snapshots: make it "
+                f"more than {2 * every}, twice snapshots.{setting}, or lower that"
+            )
 
 
 def load_config(

@@ -19,6 +19,7 @@ import redis
 from tests.support import truth
 from tests.support.exchange_ledger import ExchangeLedger, Line, symbol_of
 from tests.support.listening import Connections, covers
+from tests.support.over_marking import Marking, sent
 
 NUMBERED = ("trade.", "depth.")
 TICKS = ("ticker.", "markPrice.")  # these may be doubted when they are late, and rightly so
@@ -171,10 +172,16 @@ class Judge:
                 there[int(fields["event_us"])] += 1
         listening = self._connections.listening(stream)
         sent_us = [line.at_us for line in self._ledger.frames(stream) if line.to]
+        told = sent(self._ledger.frames(stream))
+        marking = Marking(stream, self._connections, told)
         for from_us, to_us, cause in deaf:
-            was_silent = stream.startswith(TICKS) and not _any_between(sent_us, from_us, to_us)
-            if covers(listening, from_us, to_us) and not was_silent:
-                yield f"a gap ({cause}) from {from_us} to {to_us}, but somebody listened all along"
+            said = f"a gap ({cause}) from {from_us} to {to_us}, but somebody listened"
+            if heard_us := marking.needless_us(from_us, to_us):
+                yield f"{said} for {heard_us / 1e6:.1f} s of it"
+            begun_us, ended_us = told.at_us(from_us), told.at_us(to_us)
+            was_silent = stream.startswith(TICKS) and not _any_between(sent_us, begun_us, ended_us)
+            if covers(listening, begun_us, ended_us) and not was_silent:
+                yield f"{said} all along"
         yield from self._events(stream, there, fills, deaf)
 
     def _events(

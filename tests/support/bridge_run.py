@@ -18,6 +18,7 @@ from tests.support.eventually import eventually_async
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_LIMIT_S = 15.0
+REPAIR_S = 30.0  # what cannot be mended holds no test up for longer
 LOG_SHOWN = 6_000  # characters of it, where a test fails
 
 # A key pair printed in the exchange's public guide: the simulator accepts it.
@@ -99,6 +100,7 @@ async def running_bridge(
         "redis": {"url": redis_url},
         "streams": list(streams),
         **sections,
+        "publish": {"repair_s": REPAIR_S, **sections.get("publish", {})},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **keys}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -16,6 +16,11 @@ LOST_WITH_THE_END_US = 1_500_000
 LONG_QUEUES = ("slow_network", "stall", "burst")
 LONG_QUEUE_US = 10_000_000
 QUEUE_US = 100_000  # what a busy bridge has not read yet of one connection when it reads another
+# While one of these lasts, questions stay unanswered, wait behind what is queued, or wait until
+# each stream that may be meant has been asked for alone (some sixteen, half a second apart).
+WITHOUT_ANSWERS = (*LONG_QUEUES, "no_pongs", "error", "reject")
+# A question is given up after `ping_timeout_s` (4 s in these runs), and the next one waits for it.
+ANSWER_US = 2 * 4_000_000
 OVER = ("ended", "close", "eof", "reset", "silent")
 
 
@@ -35,18 +40,24 @@ class Connections:
         self._subscribed: dict[tuple[int, str], list[Stretch]] = {}
         self._stalls: list[tuple[Stretch, Mapping[str, Any]]] = []
         self._queues: list[tuple[Stretch, Mapping[str, Any]]] = []
+        self._silences: list[tuple[Stretch, Mapping[str, Any]]] = []  # no answers to questions
         began: dict[int, int] = {}
         for note in notes:
             at_us = note.get("at_us", 0)
             if "connection" in note:
                 self._connection(note["connection"], at_us, note)
-            elif (command := note.get("fault", {}).get("command", {})).get("fault") in LONG_QUEUES:
+            elif (
+                command := note.get("fault", {}).get("command", {})
+            ).get("fault") in WITHOUT_ANSWERS:  # fmt: skip
                 number = note["fault"]["number"]
                 if note["state"] == "began":
                     began[number] = at_us
                     continue
                 lasted = Stretch(began.pop(number), at_us), command
-                self._queues.append(lasted)
+                if not (command["fault"] == "stall" and "stream" in command):
+                    self._silences.append(lasted)
+                if command["fault"] in LONG_QUEUES:
+                    self._queues.append(lasted)
                 if command["fault"] == "stall":
                     self._stalls.append(lasted)
 
@@ -94,6 +105,20 @@ class Connections:
         """The stretches in which somebody was subscribed and not stalled, joined and in order. The
         last moment of each connection does not count.
         """
+        return self._heard(stream, lambda connection: self._stalls_of(connection, stream))
+
+    def provable(self, stream: str) -> list[Stretch]:
+        """The same, less what a bridge cannot know: while a connection does not answer questions,
+        and until one that was asked then is given up and the next is answered.
+        """
+        return self._heard(
+            stream,
+            lambda connection: sorted(
+                [*self._stalls_of(connection, stream), *self._unanswered(connection)]
+            ),
+        )
+
+    def _heard(self, stream: str, holes_of: Callable[[int], list[Stretch]]) -> list[Stretch]:
         found: list[Stretch] = []
         for (connection, name), stretches in self._subscribed.items():
             if name != stream:
@@ -101,8 +126,15 @@ class Connections:
             for stretch in stretches:
                 certain_us = self.end_of(connection) - LOST_WITH_THE_END_US
                 whole = Stretch(stretch.from_us, min(stretch.to_us, certain_us))
-                found += _without(whole, self._stalls_of(connection, stream))
+                found += _without(whole, holes_of(connection))
         return _joined(found)
+
+    def _unanswered(self, connection: int) -> list[Stretch]:
+        return [
+            Stretch(stretch.from_us, stretch.to_us + ANSWER_US)
+            for stretch, command in self._silences
+            if self._reaches(command, stretch, connection)
+        ]
 
     def _stalls_of(self, connection: int, stream: str) -> list[Stretch]:
         stalls = []

@@ -4,7 +4,9 @@ import time
 
 import httpx
 
+from bridge.errors import ConfigError
 from bridge.runtime.checks.finding import Finding, Level
+from bridge.runtime.http_client import http_client
 from bridge.runtime.skew import SKEWED_MS, skew_words
 
 SUBJECT = "clock"
@@ -14,14 +16,14 @@ PATH = "/api/v1/time"  # text: ms since 1970
 async def look_at_clock(rest_url: str, timeout_s: float) -> Finding:
     """One finding; an exchange out of reach is no failure."""
     try:
-        async with httpx.AsyncClient(timeout=timeout_s) as client:
-            await client.get(f"{rest_url}{PATH}")  # opens the connection, which takes its time
+        async with http_client(rest_url, timeout_s) as client:
+            await client.get(PATH)  # opens the connection, which takes its time
             before_ms = time.time() * 1000
-            reply = await client.get(f"{rest_url}{PATH}", params={"_": str(before_ms)})
+            reply = await client.get(PATH, params={"_": str(before_ms)})
             after_ms = time.time() * 1000
             reply.raise_for_status()
             exchange_ms = float(reply.text)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError) as error:
+    except (ConfigError, httpx.HTTPError, ValueError) as error:
         reason = str(error) or type(error).__name__
         return Finding(Level.NOT_CHECKED, SUBJECT, f"the exchange's time is not known: {reason}")
     return judge_clock(exchange_ms - (before_ms + after_ms) / 2)

@@ -17,7 +17,7 @@ from tests.support.simulator_process import RunningSimulator, running_simulator
 
 MARKET, PERP = "SOL_USDC", "SOL_USDC_PERP"
 EDGE_US = 500_000
-QUICK = {"reconnect_initial_s": 0.05, "reconnect_max_s": 0.5, "markets_every_s": 0.2}
+QUICK = {"reconnect_initial_s": 0.05, "reconnect_max_s": 0.5, "markets_every_s": 1}
 
 
 def urls(exchange: RunningSimulator, **settings: object) -> dict[str, object]:
@@ -190,6 +190,15 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_goes_on(
         rewrite(tmp_path, streams=[f"trade.{MARKET}"], publish={"hold_s": 9.0})
         bridge.process.send_signal(signal.SIGHUP)
         await eventually_async(lambda: '"publish.hold_s"' in bridge.log(), "what must wait is said")
+        rewrite(
+            tmp_path,
+            snapshots={"depth_every_updates": 1000},
+            retention={"depth": {"max_entries": 5000}},
+        )
+        bridge.process.send_signal(signal.SIGHUP)
+        await eventually_async(
+            lambda: '"retention.depth"' in bridge.log(), "it waits for its snapshots, and is said"
+        )
         await grows(client, f"trade.{MARKET}")
 
         assert bridge.log().count("config_refused") == 5

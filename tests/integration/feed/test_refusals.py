@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from structlog.testing import capture_logs
@@ -144,6 +145,41 @@ async def test_the_exchanges_own_no_to_a_book_is_believed_in_the_end() -> None:
             await eventually_async(lambda: None in told(said, "snapshot_refused"), "it is given up")
         assert len(server.asked) == 9
         assert len(told(said, "snapshot_refused")) == 2
+
+
+async def test_fills_are_asked_for_beyond_what_a_clock_that_is_behind_says() -> None:
+    async with asker(lambda _: http("200 OK", b"[]")) as (ears, server):
+        lost_us, again_us = now_us(), now_us() + 10_000_000
+        ears.hearing.answered(ears.connection, lost_us)
+        ears.hearing.lost(ears.connection, "connection lost")
+        again = ears.hearing.opened("a test", [ORDERS])
+        ears.hearing.answered(again, again_us)
+        await eventually_async(lambda: ears.hearing.missing_fills(ORDERS) is None, "they are had")
+
+    line = next(line for line in server.asked if "/fills" in line)
+    asked = parse_qs(urlsplit(line.split()[1]).query)
+    assert int(asked["from"][0]) <= lost_us // 1000 - 5_000
+    assert int(asked["to"][0]) == again_us // 1000 + 5_000
+
+
+async def test_a_fill_that_was_heard_and_is_in_history_too_is_there_once() -> None:
+    heard = json.loads(frames.ORDER_FILL)["data"]
+    row = {
+        "symbol": heard["s"], "tradeId": heard["t"], "orderId": heard["i"], "side": "Bid",
+        "price": heard["L"], "quantity": heard["l"], "fee": "0", "feeSymbol": "ETH",
+        "isMaker": False, "timestamp": "2025-08-11T19:05:10.174",
+    }  # fmt: skip
+    async with asker(lambda _: http("200 OK", json.dumps([row]).encode())) as (ears, server):
+        ears.hearing.answered(ears.connection, now_us())
+        ears.hear(frames.ORDER_FILL.replace("account.orderUpdate.ETH_USDC", ORDERS))
+        ears.hearing.lost(ears.connection, "connection lost")
+        again = ears.hearing.opened("a test", [ORDERS])
+        ears.hearing.answered(again, now_us() + 10_000_000)
+        await eventually_async(lambda: ears.hearing.missing_fills(ORDERS) is None, "they are had")
+        assert [line for line in server.asked if "/fills" in line]
+
+    told = [each for each in ears.waiting(ORDERS) if each["type"] == "orderFill"]
+    assert [each["source"] for each in told] == [""]
 
 
 async def test_where_the_account_stands_does_not_wait_for_ever_for_fills_that_are_refused() -> None:

@@ -73,6 +73,29 @@ async def test_too_often_for_history_does_not_stop_the_rest() -> None:
         assert await rest.get("/api/v1/depth", {"symbol": "SOL_USDC"}) == b"{}"
 
 
+async def test_what_is_answered_meanwhile_does_not_shorten_the_wait_for_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rest_module, "BUSY_BACKOFF_S", (0.05, 60.0))
+    history: list[str] = []
+
+    def reply(number: int) -> bytes:
+        if not history:
+            return http("200 OK", b"{}")
+        return http("429 Too Many Requests", b"")
+
+    async with answering(reply) as (rest, _):
+        began_s = time.monotonic()
+        for _ in range(5):
+            history.append("asked")
+            with pytest.raises(RestError, match="429"):
+                await rest.get("/api/v1/trades/history", {"symbol": "SOL_USDC"})
+            history.clear()
+            await rest.get("/api/v1/depth", {"symbol": "SOL_USDC"})
+        # four pauses of at least half of 50, 100, 200 and 400 ms
+        assert time.monotonic() - began_s > 0.375
+
+
 async def test_no_answer_has_an_end() -> None:
     async with answering(lambda _: b"", timeout_s=0.2) as (rest, _):
         with pytest.raises(RestError, match=r"/api/v1/depth: (no answer within|ReadTimeout)"):

@@ -292,6 +292,22 @@ def test_configuration_that_is_wrong(tmp_path: Path, case: str, command: str) ->
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "record", "check"])
+@pytest.mark.parametrize("proxy", ["socks5://host:1080", "garbage://host", "http://host:abc"])
+def test_a_proxy_that_cannot_be_used(tmp_path: Path, command: str, proxy: str) -> None:
+    done = run_bridge(
+        tmp_path,
+        command,
+        ALL_PROXY=proxy,
+        BRIDGE_REDIS__URL=f"redis://127.0.0.1:{free_port()}/0",
+        BRIDGE_EXCHANGE__REST_URL="http://127.0.0.1:9",
+    )
+    assert done.returncode == 2
+    assert "ALL_PROXY in the environment" in done.stdout + done.stderr
+    assert "write http://host:port, or unset it" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_configuration_file_that_is_not_there(tmp_path: Path) -> None:
     done = run_bridge(tmp_path, "check", "--config", "nowhere.yaml")
     assert done.returncode == 2

@@ -1,12 +1,20 @@
 """Who may ask the exchange when. No sockets; where a loop is needed, its time is real but short."""
 
 import asyncio
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.feed.budget import Gate, Urgency, Window
+from bridge.feed.rest import A_MINUTE_S, HISTORICAL_A_MINUTE
+from bridge.runtime.backoff import Backoff
+from bridge.runtime.config import Exchange, Publish
+
+
+def new_window(limit: int, span_s: float) -> Window:
+    return Window(limit, span_s, Backoff(1.0, 60.0, random.Random(1)))
 
 
 @given(
@@ -14,7 +22,7 @@ from bridge.feed.budget import Gate, Urgency, Window
     st.lists(st.floats(0, 20), min_size=1, max_size=200),
 )
 def test_no_span_ever_has_more_than_the_limit(limit: int, waits: list[float]) -> None:
-    window, now_s, taken = Window(limit, 60.0), 0.0, []
+    window, now_s, taken = new_window(limit, 60.0), 0.0, []
     for wait_s in waits:
         now_s = max(now_s + wait_s, window.free_at_s())
         window.take(now_s)
@@ -24,8 +32,17 @@ def test_no_span_ever_has_more_than_the_limit(limit: int, waits: list[float]) ->
         assert beyond - first > 59.999
 
 
+def test_fifty_holes_at_once_are_all_asked_for_before_they_are_gaps() -> None:
+    history, now_s = new_window(HISTORICAL_A_MINUTE, A_MINUTE_S), 0.0
+    for _ in range(50):
+        now_s = max(now_s, history.free_at_s())
+        history.take(now_s)
+
+    assert now_s + Exchange().rest_timeout_s < Publish().repair_s
+
+
 def test_a_closed_window_lets_nothing_pass_before_its_time() -> None:
-    window = Window(10, 60.0)
+    window = new_window(10, 60.0)
     window.close(0.0, 17.0)
     window.close(0.0, 9.0)
 
@@ -33,7 +50,7 @@ def test_a_closed_window_lets_nothing_pass_before_its_time() -> None:
 
 
 async def test_the_most_urgent_goes_first() -> None:
-    gate, window, gone = Gate(at_once=1), Window(100, 60.0), []
+    gate, window, gone = Gate(at_once=1), new_window(100, 60.0), []
 
     async def ask(name: str, urgency: Urgency) -> None:
         async with gate.turn(urgency, [window]):
@@ -56,7 +73,7 @@ async def test_the_most_urgent_goes_first() -> None:
 
 
 async def test_a_full_narrow_window_holds_up_nobody_else() -> None:
-    gate, wide, narrow = Gate(), Window(100, 60.0), Window(1, 0.2)
+    gate, wide, narrow = Gate(), new_window(100, 60.0), new_window(1, 0.2)
     loop = asyncio.get_running_loop()
     narrow.take(loop.time())
     began_s, times = loop.time(), {}
@@ -74,7 +91,7 @@ async def test_a_full_narrow_window_holds_up_nobody_else() -> None:
 
 
 async def test_one_that_gives_up_waiting_leaves_no_trace() -> None:
-    gate, window = Gate(at_once=1), Window(100, 60.0)
+    gate, window = Gate(at_once=1), new_window(100, 60.0)
     async with gate.turn(Urgency.OTHER, [window]):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01), gate.turn(Urgency.DEPTH, [window]):

@@ -207,6 +207,74 @@ def test_streams_that_a_connection_is_to_hear_have_lines() -> None:
     assert list(subject.lines) == [TRADES, DEPTHS]
 
 
+def rotate(subject: Intake, old: int, new: int) -> None:
+    """One connection replaces another, which is closed then."""
+    subject.opened(new, NAMES)
+    subject.answered(new, NOW_US, NOW_US, 0)
+    subject.hear(trade(1), NOW_US, new, 0)
+    subject.lost(old, "connection lost", NOW_US, 0)
+
+
+def remembered(subject: Intake) -> dict[str, int]:
+    return {name: n for name, line in subject.lines.items() if (n := len(line._recent._heard))}
+
+
+def test_a_minute_after_a_connection_replaced_another_nothing_heard_is_remembered() -> None:
+    subject = intake(connections=1)
+    rotate(subject, 1, 2)
+    for second in range(1, 61):
+        subject.hear(trade(second + 1), NOW_US + second * 1_000_000, 2, 0)
+        subject.hear(balance(second), NOW_US + second * 1_000_000, 2, 0)
+    assert remembered(subject) == {TRADES: 61, BALANCES: 60}
+
+    subject.hear(trade(62), NOW_US + 61_000_000, 2, 0)
+
+    assert remembered(subject) == {}
+    subject.hear(trade(63), NOW_US + 62_000_000, 2, 0)
+    assert remembered(subject) == {}
+
+
+def test_what_two_connections_hear_always_is_remembered_for_a_minute() -> None:
+    subject = intake()
+    for second in range(300):
+        subject.hear(trade(second + 1), NOW_US + second * 1_000_000, 1, 0)
+
+    assert remembered(subject)[TRADES] == 61
+
+
+def test_doubles_of_a_second_replacement_are_told_like_those_of_the_first() -> None:
+    subject = intake(connections=1)
+    rotate(subject, 1, 2)
+    later_us = NOW_US + 1_800_000_000
+    subject.hear(trade(2), later_us, 2, 0)
+    subject.opened(3, NAMES)
+    subject.hear(trade(3), later_us, 2, 0)
+    subject.hear(trade(3), later_us, 3, 0)
+    subject.lost(2, "connection lost", later_us, 0)
+    subject.hear(trade(4), later_us + 30_000_000, 3, 0)
+    subject.hear(trade(3), later_us + 30_000_000, 3, 0)
+
+    line = subject.lines[TRADES]
+    assert [item.position for item in line.pending] == [1, 2, 3, 4]
+    assert line.counters.doubles == 2
+
+
+def test_a_delta_that_waited_for_another_connection_waits_no_longer_than_the_overlap() -> None:
+    wants: list[str] = []
+    subject = intake(wants=wants)
+    subject.hear(depth(10), NOW_US, 1, 0)
+    body = json.dumps({"asks": [], "bids": [], "lastUpdateId": "10"}).encode()
+    subject.rest_body(DEPTHS, body, NOW_US, 0)
+    subject.hear(depth(12), NOW_US, 1, 0)  # 11 may come over the second
+    subject.lost(2, "connection lost", NOW_US, 0)
+    subject.hear(trade(1), NOW_US + 61_000_000, 1, 0)
+
+    subject.hear(depth(13), NOW_US + 61_000_000, 1, 0)
+
+    assert wants == [DEPTHS, DEPTHS]
+    assert subject._books._books[DEPTHS].position == 13
+
+
 def test_the_memory_of_what_was_heard_is_bounded_in_number_and_time() -> None:
     recent = Recent()
     assert recent.has((0,), 1, NOW_US) is False

@@ -11,6 +11,7 @@ from bridge.errors import ConfigError
 from bridge.runtime.config import (
     RETENTION_ENTRIES,
     Config,
+    Exchange,
     Keep,
     Redis,
     config_shape,
@@ -104,7 +105,7 @@ def test_environment_over_env_file_over_file_over_defaults(tmp_path: Path) -> No
         "batch_entries": 3,
         "hold_s": 5.0,
         "durability": {"level": "memory", "replicas": 1, "timeout_s": 1.0},
-        "repair_s": 30.0,
+        "repair_s": 90.0,
         "buffer_bytes": 268_435_456,
         "drain_s": 4.0,
     }
@@ -151,6 +152,29 @@ def test_retention_is_a_variable_too_and_null_is_off() -> None:
     assert config.keep("account.orderUpdate") == Keep(max_entries=7)
 
 
+def test_a_reload_keeps_two_of_the_snapshots_that_are_still_written(tmp_path: Path) -> None:
+    running = Config()
+    new = load(
+        "snapshots: {depth_every_updates: 1000}\n"
+        "retention: {depth: {max_entries: 5000}, trade: {max_entries: 7}}",
+        tmp_path,
+    )
+
+    reloaded = running.reloaded(new)
+
+    assert Config.model_validate(reloaded.model_dump()) == reloaded
+    assert reloaded.keep("depth") == running.keep("depth")
+    assert reloaded.keep("trade") == Keep(max_entries=7)
+    assert new.needs_restart(running) == ("retention.depth", "snapshots.depth_every_updates")
+
+
+def test_a_reload_takes_a_depth_retention_that_fits_the_snapshots_there_are(tmp_path: Path) -> None:
+    new = load("retention: {depth: {max_entries: 100001}}", tmp_path)
+
+    assert Config().reloaded(new) == new
+    assert new.needs_restart(Config()) == ()
+
+
 def test_every_stream_type_has_a_retention() -> None:
     assert Config().retention == {
         kind: Keep(max_entries=entries) for kind, entries in RETENTION_ENTRIES.items()
@@ -185,7 +209,13 @@ REFUSALS = {
     "exchange: {signature_window_ms: 60001}": "config.yaml line 1: exchange.signature_window_ms "
     "must be less than or equal to 60000",
     "exchange: {ws_url: 'ftp://x'}": "config.yaml line 1: exchange.ws_url must be a URL such as "
-    "wss://host, without user or password",
+    "wss://host or wss://host:8443, without user, password, spaces, ? and #",
+    "exchange: {silence_s: 1.0e-9}": "config.yaml line 1: exchange.silence_s must be greater than "
+    "or equal to 1",
+    "exchange: {markets_every_s: 0.5}": "config.yaml line 1: exchange.markets_every_s must be "
+    "greater than or equal to 1",
+    "exchange: {requests_per_s: 1.0e-9}": "config.yaml line 1: exchange.requests_per_s must be "
+    "greater than or equal to 0.01",
     "exchange: {reconnect_initial_s: 60}": "config.yaml line 1: exchange reconnect_initial_s must "
     "not exceed reconnect_max_s",
     "snapshots: {depth_levels: 30}": "config.yaml line 1: snapshots.depth_levels must be "
@@ -323,6 +353,21 @@ def test_a_list_that_holds_itself_does_not_hang(tmp_path: Path) -> None:
 def test_the_real_exchange_is_known_by_its_host(ws_url: str, rest_url: str, real: bool) -> None:
     given_urls = {"ws_url": ws_url, "rest_url": rest_url}
     assert Config.model_validate({"exchange": given_urls}).exchange.is_real is real
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["h:99999", "h:abc", "h:0", "h:-1", "a b", "h?x", "h#x", "h/\x07", "[::1", "u:p@h", ""],
+)
+def test_an_address_that_nobody_could_call_is_refused(rest: str) -> None:
+    for setting, scheme in (("ws_url", "wss"), ("rest_url", "https")):
+        with pytest.raises(ValidationError, match=f"such as {scheme}://host or"):
+            Exchange.model_validate({setting: f"{scheme}://{rest}"})
+
+
+@pytest.mark.parametrize("rest", ["h", "h:1", "h:65535", "[::1]:80", "h/path/", "127.0.0.1:8765"])
+def test_an_address_of_any_other_form_is_taken(rest: str) -> None:
+    assert Exchange(ws_url=f"ws://{rest}").ws_url == f"ws://{rest}".rstrip("/")
 
 
 def test_the_configuration_is_frozen() -> None:

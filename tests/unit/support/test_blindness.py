@@ -73,7 +73,7 @@ def lines() -> list[dict[str, Any]]:
     made += [frame(TRADES, trade(8, 31), []), frame(TRADES, trade(9, 40), [2])]
     made += [frame(DEPTH, depth(number, number), [1]) for number in range(11, 16)]
     made += [frame(DEPTH, depth(16, 31), []), frame(DEPTH, depth(17, 40), [2])]
-    made += [frame(TICKER, ticker(second), [1]) for second in (10, 11, 12)]
+    made += [frame(TICKER, ticker(second), [1]) for second in (10, 11, 12, 13)]
     made += [frame(TICKER, ticker(31), []), frame(TICKER, ticker(40), [2])]
     return sorted(made[2:], key=lambda line: int(line["at_us"])) + made[:2]
 
@@ -116,7 +116,7 @@ def good() -> Entries:
             snapshot(17, [["99.1", "17"]]),
         ],
         TICKER: [
-            *[message(TICKER, ticker(second)) for second in (10, 11, 12)],
+            *[message(TICKER, ticker(second)) for second in (10, 11, 12, 13)],
             gap(from_us=at(29), to_us=at(32)),
             message(TICKER, ticker(40)),
         ],
@@ -191,9 +191,10 @@ def change(stream: str, place: int, **fields: str) -> Callable[[Entries], None]:
         (change(DEPTH, 9, bids="[]"), "bids at 17 differ from the exchange's at 17"),
         (take_out(DEPTH, 9), "ends without a book"),
         (take_out(TICKER, 1), "is missing, and no gap says so"),
-        (take_out(TICKER, 3), "is missing, and no gap says so"),
+        (take_out(TICKER, 4), "is missing, and no gap says so"),
         (put_in(TICKER, 1, message(TICKER, ticker(10))), "is there 2 times"),
-        (change(TICKER, 3, from_us=str(at(9)), to_us=str(at(13))), "somebody listened all along"),
+        (change(TICKER, 4, from_us=str(at(9)), to_us=str(at(13))), "somebody listened all along"),
+        (change(TICKER, 4, from_us=str(at(9)), to_us=str(at(32))), "somebody listened for 3.0 s"),
     ],
 )
 def test_each_flaw_is_seen(flaw: Callable[[Entries], None], said: str, tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""How much of a gap in a stream without numbers was heard all the same.
+
+A gap may be longer than what was missed, as docs/contract.md says, and by no more: this is what is
+left of it when all that the bridge cannot know is taken away.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from tests.support.exchange_ledger import Line
+from tests.support.listening import Connections, Stretch
+
+# In these a gap begins at the last message: what has a rhythm and was silent may be forgotten.
+RHYTHMIC = ("ticker.", "markPrice.", "bookTicker.", "kline.", "openInterest.")
+SECOND_US = 1_000_000
+# A connection counts as listened to from its answer, and from the first message behind that: where
+# something ticks that is a second later at most, and up to another where messages lag. What may
+# have been under way at its end is no part of the ledger's stretches.
+BEGIN_US = 2 * SECOND_US
+# On an account's connection nothing ticks: up to its last answer it is known to have listened, less
+# what may have been under way, and it is asked each three seconds.
+QUIET_US = 4 * SECOND_US
+# Whatever goes wrong at the same time, the exchange answers once the faults that keep it from that
+# (4 s at most in these runs) and two questions (4 s each) are over.
+MOST_US = 12 * SECOND_US
+
+
+class Sent(NamedTuple):
+    """A stream's frames in order: the time each tells, and when it was made; and when those were
+    made that went to somebody untouched.
+    """
+
+    event_us: Sequence[int]
+    made_us: Sequence[int]
+    told_us: Sequence[int]
+
+    def at_us(self, event_us: int) -> int:
+        """When an event of that time went out: an exchange may be behind its schedule."""
+        place = bisect_right(self.event_us, event_us) - 1
+        return event_us + (self.made_us[place] - self.event_us[place] if place >= 0 else 0)
+
+    def between(self, from_us: int, to_us: int) -> tuple[int, int]:
+        """When the first was told after a moment, and the last until another; or nothing."""
+        first, beyond = bisect_right(self.told_us, from_us), bisect_right(self.told_us, to_us)
+        return (self.told_us[first], self.told_us[beyond - 1]) if beyond > first else (0, 0)
+
+
+def sent(frames: Iterable[Line]) -> Sent:
+    """From a stream's lines in the ledger."""
+    event_us, made_us, told_us = array("Q"), array("Q"), array("Q")
+    for line in frames:
+        event_us.append(line.data["E"])
+        made_us.append(line.at_us)
+        if line.to and not line.touched:
+            told_us.append(line.at_us)
+    return Sent(event_us, made_us, told_us)
+
+
+def limit_us(stream: str) -> int:
+    """How long a stretch inside a gap may be in which somebody listened and could know it."""
+    return QUIET_US if stream.startswith("account.") else BEGIN_US
+
+
+class Marking:
+    """What gaps of one stream may say."""
+
+    def __init__(self, stream: str, connections: Connections, told: Sent) -> None:
+        limit = limit_us(stream)
+        self._stream = stream
+        self._told = told
+        self._limits = (
+            (connections.provable(stream), limit),
+            (connections.listening(stream), limit + MOST_US),
+        )
+
+    def needless_us(self, from_us: int, to_us: int) -> int:
+        """How long somebody listened inside a gap, where that is longer than it may be; else 0.
+
+        Its end may be the time of an event, or of an answer, which is never behind.
+        """
+        from_us = self._told.at_us(from_us)
+        for stretches, most_us in self._limits:
+            heard_us = longest_us(self._stream, from_us, to_us, stretches, self._told)
+            if heard_us > most_us:
+                return heard_us
+        return 0
+
+
+def longest_us(
+    stream: str, from_us: int, to_us: int, stretches: Iterable[Stretch], told: Sent
+) -> int:
+    """The longest of the stretches inside a gap; of what has a rhythm only from the first message
+    behind the gap's beginning to the last.
+    """
+    longest = 0
+    for stretch in stretches:
+        begin_us, end_us = max(stretch.from_us, from_us), min(stretch.to_us, to_us)
+        if end_us > begin_us and stream.startswith(RHYTHMIC):
+            begin_us, end_us = told.between(begin_us, end_us)
+        longest = max(longest, end_us - begin_us)
+    return longest
