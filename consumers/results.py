@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 # Lua's unpack() has room for some 8,000 values; a command is split well below.
 _ARGUMENTS_AT_ONCE = 1000
+_FIELDS_MOST = 1000  # of an entry, which cannot be split
 
 
 class Write(NamedTuple):
@@ -130,8 +131,13 @@ class Results:
             raise ValueError(f"xadd to {part!r}: in shared mode the ID must be '*'")
         if not fields:
             raise ValueError(f"xadd to {part!r}: an entry needs fields")
-        if entry_id != "*" and not re.fullmatch(r"[0-9]{1,20}-[0-9]{1,20}", entry_id):
-            raise ValueError(f"xadd to {part!r}: {entry_id!r} is no entry ID")
+        if len(fields) > _FIELDS_MOST:
+            raise ValueError(
+                f"xadd to {part!r}: {len(fields)} fields, and an entry takes at most "
+                f"{_FIELDS_MOST}: write them as one field of JSON, or to a hash (hset)"
+            )
+        if entry_id != "*" and not _is_entry_id(entry_id):
+            raise ValueError(f"xadd to {part!r}: {entry_id!r} is no entry ID: give the source's")
         limit = ("MAXLEN", "~", _whole(max(0, keep_entries)))
         self._add("XADD", part, *limit, entry_id, *_flat(fields))
 
@@ -144,6 +150,12 @@ class Results:
             raise TypeError(f"the part of a result is a {type(part).__name__}: write text")
         if part in RESERVED:
             raise ValueError(f"results may not be written to {part!r}: that key is the kit's")
+
+
+def _is_entry_id(text: str) -> bool:
+    """Two numbers below 2^64, not both 0: the IDs that XADD takes."""
+    found = re.fullmatch(r"([0-9]{1,20})-([0-9]{1,20})", text)
+    return found is not None and 0 < max(int(found[1]), int(found[2])) < 2**64
 
 
 _LARGEST = 10**15  # what may be added at a time: Redis counts to some 9 * 10**18

@@ -5,12 +5,23 @@ local KIND = {
   XADD = 'stream', XDEL = 'stream',
 }
 
+-- As Redis writes it: it counts with no other ('007', '-0').
 local function is_number(text, digits)
-  return #text <= digits + 1 and string.match(text, '^-?%d+$')
+  return #text <= digits + 1 and (text == '0' or string.match(text, '^-?[1-9]%d*$'))
+end
+
+local function is_below_2_64(text)
+  return #text < 20 or #text == 20 and text <= '18446744073709551615'
+end
+
+local function is_id(text)
+  local ms, seq = string.match(text, '^(%d+)%-(%d+)$')
+  return ms and is_below_2_64(ms) and is_below_2_64(seq) and not string.match(text, '^0+%-0+$')
 end
 
 -- Whether the arguments of a command, ARGV[i] to ARGV[i + n - 1], are such as Redis takes.
 local function is_well_formed(command, i, n)
+  if n > 7000 then return false end -- unpack() has room for some 8,000
   if command == 'SET' or command == 'INCRBY' then
     return n == 1 and (command == 'SET' or is_number(ARGV[i], 15))
   elseif command == 'DEL' then
@@ -20,8 +31,8 @@ local function is_well_formed(command, i, n)
   elseif command == 'HINCRBY' then
     return n == 2 and is_number(ARGV[i + 1], 15)
   elseif command == 'XADD' then -- MAXLEN ~ number ID, fields
-    local id = n >= 6 and n % 2 == 0 and ARGV[i + 3]
-    return id and is_number(ARGV[i + 2], 15) and (id == '*' or string.match(id, '^%d+%-%d+$'))
+    local most, id = ARGV[i + 2], n >= 6 and n % 2 == 0 and ARGV[i + 3]
+    return id and is_number(most, 15) and tonumber(most) >= 0 and (id == '*' or is_id(id))
   end
   return KIND[command] and n >= 1
 end

@@ -91,8 +91,17 @@ async def test_results_that_are_refused_settle_nothing_and_hold_up_no_other(clie
     [
         [Write("HINCRBY", "", ("volume", "1.5"))],
         [Write("INCRBY", "n", ("9223372036854775807",))],
+        [Write("INCRBY", "n", ("007",))],
+        [Write("HINCRBY", "", ("volume", "-0"))],
+        [Write("SET", "x", ("007",)), Write("INCRBY", "x", ("1",))],
+        [Write("HSET", "", ("n", "-0")), Write("HINCRBY", "", ("n", "1"))],
         [Write("XADD", "out", ("MAXLEN", "~", "10", "*"))],
         [Write("XADD", "out", ("MAXLEN", "~", "10", "five", "a", "b"))],
+        [Write("XADD", "out", ("MAXLEN", "~", "10", "0-0", "a", "b"))],
+        [Write("XADD", "out", ("MAXLEN", "~", "10", "00-000", "a", "b"))],
+        [Write("XADD", "out", ("MAXLEN", "~", "10", f"{2**64}-0", "a", "b"))],
+        [Write("XADD", "out", ("MAXLEN", "~", "-1", "5-0", "a", "b"))],
+        [Write("XADD", "out", ("MAXLEN", "~", "10", "*", *("a", "b") * 4000))],
         [Write("HSET", "", ("a",))],
         [Write("SET", "x", ("1",)), Write("HSET", "x", ("a", "b"))],
         [Write("SET", "x", ("a",)), Write("INCRBY", "x", ("1",))],
@@ -111,6 +120,23 @@ async def test_of_results_that_would_be_refused_half_way_none_is_applied(
     assert isinstance(settled.answers[0], str)
     assert await client.keys(f"{BESIDE}*") == [f"{BESIDE}:settled"]
     assert (await client.xpending(STREAM, "tally"))["pending"] == 1
+
+
+async def test_numbers_at_the_edge_of_what_redis_counts_with_are_taken(client: Redis) -> None:
+    await fill(client, "5-0")
+    await client.set(f"{BESIDE}:x", "0")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    largest = f"{2**64 - 1}-0"
+    writes = [
+        Write("INCRBY", "x", ("0",)),
+        Write("INCRBY", "x", ("-10",)),
+        Write("XADD", "out", ("MAXLEN", "~", "10", largest, *("a", "b") * 1000)),
+    ]
+    assert (await settle(a, Unit("ack", ["5-0"], writes))).answers == [1]
+    assert await client.get(f"{BESIDE}:x") == "-10"
+    assert [at for at, _ in await client.xrange(f"{BESIDE}:out")] == [largest]
 
 
 async def test_what_a_unit_writes_before_is_taken_into_account(client: Redis) -> None:

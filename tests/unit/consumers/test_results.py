@@ -134,6 +134,9 @@ def test_streams_are_chosen_by_pattern() -> None:
         lambda r: r.xadd("out", "5-0", {}, keep_entries=10),
         lambda r: r.xadd("out", "5", {"a": "b"}, keep_entries=10),
         lambda r: r.xadd("out", "5-0", {"a": "b"}, keep_entries=1.5),
+        lambda r: r.xadd("out", "0-0", {"a": "b"}, keep_entries=10),
+        lambda r: r.xadd("out", "00-0", {"a": "b"}, keep_entries=10),
+        lambda r: r.xadd("out", f"5-{2**64}", {"a": "b"}, keep_entries=10),
     ],
 )
 def test_what_redis_would_refuse_is_refused_in_the_handler(mistake: Any) -> None:
@@ -141,6 +144,14 @@ def test_what_redis_would_refuse_is_refused_in_the_handler(mistake: Any) -> None
     with pytest.raises((TypeError, ValueError)):
         mistake(results)
     assert results.writes == []
+
+
+def test_an_entry_of_more_fields_than_a_script_can_pass_on_is_refused_in_the_handler() -> None:
+    fields, results = {f"f{n}": "v" for n in range(1000)}, Results()
+    results.xadd("out", "5-0", fields, keep_entries=10)
+    with pytest.raises(ValueError, match=r"1001 fields.*at most 1000.*hset"):
+        results.xadd("out", "6-0", fields | {"one": "more"}, keep_entries=10)
+    assert len(results.writes) == 1
 
 
 def test_whole_numbers_are_taken_as_text() -> None:
