@@ -20,7 +20,7 @@ def put_once(path: Path, write: Callable[[Path], None]) -> bool:
 
     When this returns, the file is on disk, also across a power failure.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     half = path.with_name(f"{_HALF}{path.name}.{secrets.token_hex(4)}")
     try:
         write(half)
@@ -43,6 +43,14 @@ def sweep(folder: Path) -> None:
     for half in folder.rglob(f"{_HALF}*"):
         with contextlib.suppress(FileNotFoundError):
             half.unlink()
+
+
+def _make(folder: Path) -> None:
+    """A folder, and those above it: each that is new is on disk in the one that holds it."""
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in new:
+        _sync(one.parent)
 
 
 def _sync(path: Path) -> None:

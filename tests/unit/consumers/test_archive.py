@@ -1,5 +1,6 @@
 """The archive sample: files and what waits for them together hold every entry exactly once."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,19 @@ def test_a_file_is_put_once_and_wholly(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no space"):
         put_once(tmp_path / "a" / "two.txt", fails)
     assert files(tmp_path) == ["a/one.txt"]
+
+
+def test_a_new_folder_is_on_disk_in_the_one_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda opened: synced.append(os.fstat(opened).st_ino))
+    put_once(tmp_path / "a" / "b" / "one.txt", lambda half: half.write_text("first") and None)
+    above = (tmp_path, tmp_path / "a", tmp_path / "a" / "b")
+    assert [synced.count(folder.stat().st_ino) for folder in above] == [1, 1, 1]
+    synced.clear()
+    put_once(tmp_path / "a" / "b" / "two.txt", lambda half: half.write_text("second") and None)
+    assert [synced.count(folder.stat().st_ino) for folder in above] == [0, 0, 1]
 
 
 def test_what_a_dead_writer_left_is_swept_away(tmp_path: Path) -> None:
