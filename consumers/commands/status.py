@@ -13,6 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bridge.errors import ConfigError, Fatal
+from bridge.runtime.masking import masked_text
 from consumers.commands.asking import ConfigOption, StreamsOption, ask
 from consumers.keys import Keys
 from consumers.standing import GroupStanding, Place, standings
@@ -42,17 +44,31 @@ def command(
         return await standings(redis, keys, group, tuple(streams or ("*",)))
 
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    is_away = False
     while True:
-        found = ask(config, question)
-        if as_json:
-            typer.echo(json.dumps({"groups": [one.plain() for one in found]}))
+        try:
+            found = ask(config, question)
+        except Fatal as error:
+            if not watch or isinstance(error, ConfigError):
+                raise
+            if not is_away:
+                typer.echo(masked_text(f"{error}; looking again"), err=True)
+            is_away = True
         else:
-            if watch and console.is_terminal:
+            is_away = False
+            if watch and console.is_terminal and not as_json:
                 console.clear()
-            console.print(_shown(found))
+            _show(found, console, as_json=as_json)
         if not watch:
             return
         time.sleep(every)
+
+
+def _show(found: Sequence[GroupStanding], console: Console, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"groups": [one.plain() for one in found]}))
+    else:
+        console.print(_shown(found))
 
 
 def _shown(found: Sequence[GroupStanding]) -> RenderableType:

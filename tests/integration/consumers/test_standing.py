@@ -2,7 +2,12 @@
 
 import asyncio
 import json
+import os
+import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +17,9 @@ from consumers.keys import Keys
 from consumers.standing import standings
 from tests.integration.consumers.test_door import consumers
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
-from tests.support.consumer_worker import Bench
+from tests.support.consumer_worker import LIMIT_S, ROOT, Bench
+from tests.support.eventually import eventually
+from tests.support.redis_server import free_port, running_redis
 
 pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
 
@@ -182,3 +189,45 @@ def test_owners_and_groups_of_other_programs_are_shown(filled: Bench) -> None:
 def test_nothing_yet_is_said(bench: Bench) -> None:
     said = consumers(bench.folder, "status", BRIDGE_REDIS__URL=bench.url)
     assert "no groups yet" in said.stdout
+
+
+def test_a_watch_says_once_that_redis_is_away_and_goes_on_looking(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    with running_redis() as server, told.open("wb") as err:
+        watch = subprocess.Popen(
+            [sys.executable, "-m", "consumers", "status", "--watch", "--json", "--every", "0.2"],
+            cwd=tmp_path,
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),
+                "BRIDGE_REDIS__URL": server.url,
+            },
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+        )
+        try:
+            assert watch.stdout is not None
+            assert watch.stdout.readline() == '{"groups": []}\n'
+            server.stop()
+            with socket.create_server(("127.0.0.1", server.port)) as nobody:
+                nobody.settimeout(LIMIT_S)
+                for _ in range(3):  # looks, each over a connection of its own
+                    nobody.accept()[0].close()
+            server.start()
+            with server.client() as client:
+                client.hset("consumers:groups", "back", '{"mode": "shared"}')
+            assert any('"back"' in line for line in watch.stdout)
+            assert told.read_text().count("cannot be read") == 1
+            server.stop()
+            eventually(lambda: told.read_text().count("cannot be read") == 2, "the next outage")
+        finally:
+            watch.kill()
+            watch.communicate()
+    assert "Traceback" not in told.read_text()
+
+
+def test_without_watch_a_redis_that_is_away_is_an_error(tmp_path: Path) -> None:
+    said = consumers(tmp_path, "status", BRIDGE_REDIS__URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert said.returncode == 1
+    assert "cannot be read" in said.stderr
