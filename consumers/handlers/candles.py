@@ -3,13 +3,14 @@
 A candle holds the trades with `start <= engine time < end`, in the order of their ids. It closes
 with the first trade of a later candle, and then goes into a derived stream, under the ID of the
 entry that closed it: made twice, it is there once. A late trade for a closed candle amends it: the
-stream gets it again with the next `revision`. The last five can be amended; what comes later still
-is counted in `too_late`, and in no candle. Where trades may be missing (a gap, the very first
-candle) `complete` is false.
+stream gets it again with the next `revision`; one between them for which there is no candle yet
+makes it. The last five closed ones can be amended; what comes later still is counted in `too_late`,
+and in no candle. Where trades may be missing (a gap, the very first candle) `complete` is false.
 
 Ordered: open and close depend on the order. Sums are exact: decimals, never floats.
 """
 
+from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ _EXACT = Context(prec=400)  # the default context would round sums beyond 28 dig
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _FIRST_MONDAY_S = 4 * 86_400  # weeks begin on Monday; 1970 began on a Thursday
-_CANDLES_KEPT = 5  # so far back late trades are looked for
+_CANDLES_KEPT = 1 + 5  # the newest, and the closed ones that late trades amend
 CLOSED_KEPT = 10_000  # entries of the derived stream
 
 
@@ -98,7 +99,7 @@ class CandleFold:
 
     def __init__(self, interval: str) -> None:
         self.interval = interval
-        self.candles: dict[int, Candle] = {}  # by start; the newest is the last
+        self.candles: dict[int, Candle] = {}  # by start, in that order; the newest is the last
         self.hole = True  # trades may be missing between the last one seen and the next
         self.too_late = 0  # trades whose candle was not kept any more
 
@@ -111,29 +112,39 @@ class CandleFold:
                 yield self._closed(newest, entry_id)
             newest = Candle.first(trade, bounds(self.interval, moment_us), complete=True)
             self._keep(newest)
-        candle = newest if moment_us >= newest.start_us else self._late(moment_us)
-        if candle is not None:
-            candle.add(trade)
-            if candle is not newest:
-                candle.revision += 1
-                yield self._closed(candle, entry_id)
-        else:
-            self.too_late += 1
+        candle = newest if moment_us >= newest.start_us else self._late(trade, moment_us)
         newest.complete &= not self.hole
+        if candle is None:
+            self.too_late += 1
+        elif candle is newest:
+            candle.add(trade)
+        else:
+            candle.complete &= not self.hole
+            candle.revision += candle.trades > 0
+            candle.add(trade)
+            yield self._closed(candle, entry_id)
         self.hole = False
 
     @property
     def newest(self) -> Candle | None:
         return next(reversed(self.candles.values())) if self.candles else None
 
-    def _late(self, moment_us: int) -> Candle | None:
-        """The closed candle it belongs to, if one of the last few."""
-        return self.candles.get(bounds(self.interval, moment_us)[0])
+    def _late(self, trade: Trade, moment_us: int) -> Candle | None:
+        """The closed candle it belongs to, made now where it is the first of its span."""
+        start_us, _ = span = bounds(self.interval, moment_us)
+        if start_us in self.candles or start_us < next(iter(self.candles)):
+            return self.candles.get(start_us)
+        starts = list(self.candles)
+        at = bisect(starts, start_us)
+        # a hole that lay across the span is in the candles on both its sides
+        complete = any(self.candles[start].complete for start in starts[at - 1 : at + 1])
+        candle = Candle.first(trade, span, complete=complete)
+        self._keep(candle)
+        return candle
 
     def _keep(self, candle: Candle) -> None:
         self.candles[candle.start_us] = candle
-        if len(self.candles) > _CANDLES_KEPT:
-            del self.candles[next(iter(self.candles))]
+        self.candles = dict(sorted(self.candles.items())[-_CANDLES_KEPT:])
 
     def _closed(self, candle: Candle, entry_id: str) -> Closed:
         return Closed(entry_id, self.interval, candle.values())

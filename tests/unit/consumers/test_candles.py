@@ -153,20 +153,59 @@ def test_a_late_trade_amends_the_closed_candle_it_belongs_to() -> None:
     assert (current["trades"], current["low"]) == ("1", "98.96")
 
 
+def late(number: int, minute: int, newest: int, price: str = "1.00") -> Entry:
+    """A trade of a minute that comes while a later one is the newest."""
+    fields = trade(number, START_US + minute * MINUTE_US, price)
+    return entry_id(START_US + newest * MINUTE_US, number), fields
+
+
 def test_a_trade_that_is_too_late_to_amend_is_counted_and_changes_no_candle() -> None:
     candles = consumer()
-    feed(candles, [at(100 + n, n * MINUTE_US) for n in range(7)])  # minutes 2 to 6 are kept
+    feed(candles, [at(100 + n, n * MINUTE_US) for n in range(7)])  # 1 to 5 can be amended
     written(candles)
-    for n, (minute, too_late) in enumerate([(2, "0"), (1, "1"), (-3, "2")]):
-        late = trade(107 + n, START_US + minute * MINUTE_US, "1.00")
-        feed(candles, [(entry_id(START_US + 6 * MINUTE_US, 107 + n), late)])
+    for n, (minute, too_late) in enumerate([(1, "0"), (0, "1"), (-3, "2")]):
+        feed(candles, [late(107 + n, minute, 6)])
         closed, current = written(candles)
-        assert len(closed) == (1 if minute == 2 else 0)
+        assert len(closed) == (1 if minute == 1 else 0)
         assert (current["too_late"], current["trades"]) == (too_late, "1")
     saved: dict[str, str] = {}
     for write in candles.state.take_writes("state"):
         saved |= _pairs(write.arguments)
     assert written(consumer(saved))[1]["too_late"] == "2"
+
+
+def test_a_late_trade_for_a_minute_without_trades_makes_its_candle() -> None:
+    candles = consumer()
+    feed(candles, [at(100, 0), at(101, 3 * MINUTE_US), late(102, 1, 3, "97.00"), late(103, 1, 3)])
+    closed, current = written(candles)
+    assert [(c["start_utc"][11:16], c["close"], c["revision"], c["complete"]) for c in closed] == [
+        ("16:44", "98.96", "0", "false"),  # the very first
+        ("16:45", "97.00", "0", "true"),
+        ("16:45", "1.00", "1", "true"),
+    ]
+    assert (current["start_utc"], current["too_late"]) == ("2026-09-02T16:47:00", "0")
+    feed(candles, [at(104, 4 * MINUTE_US)])
+    assert written(candles)[0][0]["start_utc"] == "2026-09-02T16:47:00"
+
+
+def test_a_candle_that_is_made_late_pushes_out_the_oldest() -> None:
+    candles = consumer()
+    feed(candles, [at(100 + n, minute * MINUTE_US) for n, minute in enumerate([0, 1, 2, 3, 4, 6])])
+    feed(candles, [late(106, 5, 6), late(107, 0, 6), late(108, 1, 6)])
+    closed, current = written(candles)
+    assert [c["start_utc"][14:16] for c in closed] == ["44", "45", "46", "47", "48", "49", "45"]
+    assert current["too_late"] == "1"
+
+
+def test_a_candle_that_is_made_late_where_trades_may_be_missing_is_not_complete() -> None:
+    candles = consumer()
+    across = [missing(103, 4 * MINUTE_US, first=102), at(104, 4 * MINUTE_US)]
+    feed(candles, [at(100, 0), at(101, MINUTE_US), *across, at(105, 6 * MINUTE_US)])
+    written(candles)
+    feed(candles, [late(106, 2, 6), late(107, 3, 6), late(108, 5, 6)])
+    assert [c["complete"] for c in written(candles)[0]] == ["false", "false", "true"]
+    feed(candles, [late(109, 5, 6), missing(110, 6 * MINUTE_US, first=110), late(111, 5, 6)])
+    assert [c["complete"] for c in written(candles)[0]] == ["true", "false"]
 
 
 def test_a_trade_from_history_without_microseconds_counts_at_its_entrys_time() -> None:
@@ -219,17 +258,30 @@ def test_every_moment_lies_in_exactly_one_candle(interval: str, moment_us: int) 
 
 
 amounts = st.decimals("0.0001", "99999", places=4).map(str)
-steps_us = st.integers(-1500, 45_000_000)  # engine time may step back a little
+steps_us = st.one_of(  # engine time may step back a little, or by minutes, and leave some out
+    st.integers(-1500, 45_000_000), st.integers(-8, 3).map(lambda minutes: minutes * MINUTE_US)
+)
 
 
 @st.composite
 def trades(draw: st.DrawFn) -> list[Entry]:
-    found, moment_us, newest_us = [], 0, 0
+    found, newest_us = [], 0
     for number in range(100, 100 + draw(st.integers(1, 40))):
-        moment_us = max(0, moment_us + draw(steps_us))
+        moment_us = max(0, newest_us + draw(steps_us))
         newest_us = max(newest_us, moment_us)
         fields = trade(number, START_US + moment_us, draw(amounts), draw(amounts))
         found.append((entry_id(START_US + newest_us, number), fields))
+    return found
+
+
+def in_time(entries: list[Entry]) -> list[Entry]:
+    """Those that count: of no minute before the last five closed candles."""
+    minutes, found = set[int](), []
+    for entry in entries:
+        minute = int(entry[1]["engine_us"]) // MINUTE_US
+        if not minutes or minute >= min(sorted(minutes)[-6:]):
+            minutes.add(minute)
+            found.append(entry)
     return found
 
 
@@ -252,14 +304,6 @@ def folded(entries: list[Entry]) -> dict[int, dict[str, Any]]:
     }
 
 
-def last_of_each(closed: list[dict[str, str]], current: dict[str, str]) -> dict[str, Any]:
-    """By start: what the derived stream said last, and the current one."""
-    names = ("open", "high", "low", "close", "volume", "quote_volume", "trades")
-    return {
-        one["start_utc"]: {name: Decimal(one[name]) for name in names} for one in [*closed, current]
-    }
-
-
 @given(trades(), st.sets(st.integers(0, 39)), st.sets(st.integers(0, 39)))
 def test_candles_equal_a_direct_fold_whatever_the_batches_and_takeovers(
     entries: list[Entry], batches: set[int], takeovers: set[int]
@@ -274,10 +318,16 @@ def test_candles_equal_a_direct_fold_whatever_the_batches_and_takeovers(
         if i in takeovers:
             candles = consumer(saved)
     closed_last, current = written(candles)
-    found = last_of_each([*closed, *closed_last], current)
-    assert list(found.values()) == list(folded(entries).values()) or sorted(
-        map(str, found.values())
-    ) == sorted(map(str, folded(entries).values()))
+    by_start: dict[str, list[dict[str, str]]] = {}
+    for one in [*closed, *closed_last, current]:
+        by_start.setdefault(one["start_utc"], []).append(one)
+    counted = in_time(entries)
+    expected = folded(counted)
+    assert current["too_late"] == str(len(entries) - len(counted))
+    for start, (_, values) in zip(sorted(by_start), sorted(expected.items()), strict=True):
+        versions = by_start[start]
+        assert [int(one["revision"]) for one in versions] == list(range(len(versions)))
+        assert {name: Decimal(versions[-1][name]) for name in values} == values
 
 
 def test_an_interval_that_is_none_is_refused() -> None:
