@@ -4,6 +4,7 @@ What a script touches beside a stream carries the stream's full key in braces, s
 one slot of a Cluster: `consumers:{trade.SOL_USDC}:candles:lease`.
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -41,6 +42,10 @@ class Keys:
         whole = f"{self.prefix}consumers:{{{self.prefix}{stream}}}:{group}"
         return f"{whole}:{part}" if part else whole
 
+    def all_beside(self, group: str) -> str:
+        """A pattern for SCAN: a group's keys in all slots, and those of names that begin so."""
+        return f"{_literal(self.prefix)}consumers:{{*}}:{_literal(group)}*"
+
     def lease(self, stream: str, group: str) -> str:
         """String: `<worker>/<nonce> <fencing token>` of a stream's owner in ordered mode."""
         return self.beside(stream, group, "lease")
@@ -64,3 +69,8 @@ class Keys:
     def name(self, key: str) -> str:
         """The stream's name, from its key."""
         return key[len(self.prefix) :]
+
+
+def _literal(text: str) -> str:
+    """As a part of a glob pattern that fits nothing else."""
+    return re.sub(r"[*?\[\]\\]", r"\\\g<0>", text)

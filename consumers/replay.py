@@ -1,10 +1,13 @@
 """Handing a time range of streams to a consumer once more, without touching its live group.
 
 The consumer works under a group name of its own: results lie under that name, exactly as a worker
-would leave them. What a worker keeps besides (position, state, lease, group) is gone in the end.
-One stream after the other, each in order; a handler that fails ends it.
+would leave them, and are of this replay alone. What a worker keeps besides (position, state, lease,
+group) is gone in the end. All streams are taken at once and held until then, so that a second
+replay of that name spoils nothing; one is read after the other, each in order. A handler that fails
+ends it.
 """
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +25,12 @@ from consumers.lease import Answer, Commit, Lease, Leases
 from consumers.link import Stop
 from consumers.meter import Meter
 from consumers.policy import BEGINNING
-from consumers.results import Results, State, Write
+from consumers.results import RESERVED, Results, State, Write
 from consumers.walk import TrimmedAway, Walk
 
 _log = structlog.get_logger()
 _LEASE_MS = 60_000
+_RENEW_S = 20.0  # a page has the rest of the minute
 
 
 class Replay:
@@ -47,39 +51,61 @@ class Replay:
         self._group = group
         self._leases = Leases(redis, keys, group, worker, _LEASE_MS)
         self._meter = meter
+        self._held: list[Lease] = []
+        self._held_at_s = time.monotonic()
 
     async def run(self, streams: Sequence[str], start: str, end: str, stop: Stop) -> int:
         """How many entries were handed over. Raises Fatal where a handler fails."""
+        try:
+            for stream in streams:
+                if await self._is_usable(stream):
+                    await self._take(stream)
+            await self._begin_anew()
+            return await self._all(start, end, stop)
+        finally:
+            await self._clear()
+
+    async def _take(self, stream: str) -> None:
+        lease = await self._leases.acquire(stream, BEGINNING)
+        if lease is None:
+            raise Fatal(
+                f"{self._group} is at work on {stream}: give another --group (a replay that was "
+                "killed less than a minute ago counts as at work)"
+            )
+        self._held.append(lease)
+
+    async def _begin_anew(self) -> None:
+        """Nothing is left of an earlier replay: its results, and where it was if it was killed."""
+        pattern = self._keys.all_beside(self._group)
+        left = {key async for key in self._redis.scan_iter(match=pattern, count=1000)}
+        for lease in self._held:
+            main = self._keys.beside(lease.stream, self._group)
+            parts = {key[len(main) + 1 :] for key in left if f"{key}:".startswith(f"{main}:")}
+            writes = [Write("DEL", part, ()) for part in ("state", *sorted(parts - RESERVED))]
+            await self._commit(Commit(lease, lease.position, BEGINNING, 0, writes))
+
+    async def _all(self, start: str, end: str, stop: Stop) -> int:
         handed = 0
         consumer = self._build()
-        for stream in streams:
+        for lease in self._held:
             if stop.is_set:
                 break
-            if not await self._is_stream(stream):
-                continue
-            await self._clear(stream)
-            lease = await self._leases.acquire(stream, BEGINNING)
-            if lease is None:
-                raise Fatal(f"{self._group} is at work on {stream}: give another --group")
             if consumer.mode == "ordered":
                 consumer = self._build()
-                consumer.stream, consumer.token, consumer.state = stream, lease.token, State()
+                consumer.stream, consumer.token, consumer.state = lease.stream, lease.token, State()
                 try:
                     consumer.load()
                 except Exception as error:  # noqa: BLE001 - a handler's own trouble
-                    raise _failed(stream, "load", error) from None
-            try:
-                handed += await self._stream(
-                    consumer, lease, Walk(stream, self._keys, start, end), stop
-                )
-            finally:
-                await self._clear(stream)
+                    raise _failed(lease.stream, "load", error) from None
+            walk = Walk(lease.stream, self._keys, start, end)
+            handed += await self._stream(consumer, lease, walk, stop)
         return handed
 
     async def _stream(self, consumer: Consumer, lease: Lease, walk: Walk, stop: Stop) -> int:
         dispatcher = Dispatcher(consumer, self._meter)
-        position, handed = lease.position, 0
+        position, handed = BEGINNING, 0
         while not walk.is_done and not stop.is_set:
+            await self._hold()
             entries = await self._page(walk)
             if not entries:
                 continue
@@ -95,10 +121,16 @@ class Replay:
             await self._commit(Commit(lease, position, entries[-1][0], len(entries), writes))
             position = entries[-1][0]
             handed += len(entries)
-        if consumer.mode == "ordered" and consumer.due(stopping=True):
+        if self._is_due(consumer, lease.stream):
             writes = self._writes(consumer, Results(), lease.stream, position)
             await self._commit(Commit(lease, position, position, 0, writes))
         return handed
+
+    def _is_due(self, consumer: Consumer, stream: str) -> bool:
+        try:
+            return consumer.mode == "ordered" and consumer.due(stopping=True)
+        except Exception as error:  # noqa: BLE001 - a handler's own trouble
+            raise _failed(stream, "due", error) from None
 
     def _writes(
         self, consumer: Consumer, results: Results, stream: str, entry_id: str
@@ -124,29 +156,39 @@ class Replay:
         with _told():
             return walk.take(replies)
 
-    async def _is_stream(self, stream: str) -> bool:
+    async def _hold(self) -> None:
+        """Keep the streams that wait, and those that are done; a commit keeps only its own."""
+        if time.monotonic() - self._held_at_s >= _RENEW_S:
+            lost = await self._leases.renew(self._redis, self._held)
+            if lost:
+                raise Fatal(f"{lost[0].stream} is not held any more: another replay has taken it")
+            self._held_at_s = time.monotonic()
+
+    async def _is_usable(self, stream: str) -> bool:
         """Raises Fatal where the group is there, and not one of ours."""
         key = self._keys.stream(stream)
         kind: Any = await self._redis.type(key)
-        if kind != "stream":
-            if kind != "none":
-                _log.warning("stream_unusable", stream=stream, error=f"the key is a {kind}")
+        if kind not in ("stream", "none"):
+            _log.warning("stream_unusable", stream=stream, error=f"the key is a {kind}")
             return False
-        there = {one["name"] for one in await self._redis.xinfo_groups(key)}
+        there = await self._redis.xinfo_groups(key) if kind == "stream" else []
         position = self._keys.position(stream, self._group)
-        if self._group in there and not await self._redis.exists(position):
+        is_there = self._group in {one["name"] for one in there}
+        if is_there and not await self._redis.exists(position):
             raise Fatal(f"{stream} has a group {self._group} already: give another --group")
         return True
 
-    async def _clear(self, stream: str) -> None:
-        """Everything but the results."""
-        await self._redis.delete(
-            self._keys.lease(stream, self._group),
-            self._keys.position(stream, self._group),
-            self._keys.beside(stream, self._group, "state"),
-        )
-        if await self._redis.exists(self._keys.stream(stream)):
-            await self._redis.xgroup_destroy(self._keys.stream(stream), self._group)
+    async def _clear(self) -> None:
+        """Everything but the results; nothing where another replay has taken over."""
+        lost = await self._leases.renew(self._redis, self._held)
+        for stream in [lease.stream for lease in self._held if lease not in lost]:
+            await self._redis.delete(
+                self._keys.lease(stream, self._group),
+                self._keys.position(stream, self._group),
+                self._keys.beside(stream, self._group, "state"),
+            )
+            if await self._redis.exists(self._keys.stream(stream)):
+                await self._redis.xgroup_destroy(self._keys.stream(stream), self._group)
 
 
 def _failed(stream: str, entry_id: str, error: BaseException | None) -> Fatal:

@@ -1,6 +1,7 @@
 """`python -m consumers replay`: a time range to a handler, once more."""
 
 import os
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -48,8 +49,8 @@ def command(
 ) -> None:
     """Hand what lies between two times to a consumer again; its live group notices nothing.
 
-    Results go under another group's name, whatever else the handler does, it does again. For
-    example:
+    Results go under another group's name, where those of an earlier replay are deleted first;
+    whatever else the handler does, it does again. For example:
 
         python -m consumers replay candles --from 2026-09-02T16:00 --to 2026-09-02T18:00
     """
@@ -71,7 +72,7 @@ def command(
             raise ConfigError(f"--group {name}: that is a live group's name; give another")
         chosen = choose(await stream_names(redis, keys), tuple(streams or kind.streams))
         meter = Meter(lambda: int(datetime.now(UTC).timestamp() * 1_000_000))
-        worker = f"replay-{os.getpid()}"
+        worker = f"replay-{os.getpid()}/{secrets.token_hex(4)}"
         replay = Replay(lambda: build(kind, given), redis, keys, name, worker, meter)
         return await replay.run(chosen, first, last, stop), len(chosen)
 

@@ -1,9 +1,23 @@
 """A time range to a handler once more, while the live group goes on undisturbed."""
 
+import asyncio
 import subprocess
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
 
 import pytest
+from redis.asyncio import Redis
 
+from bridge.contract.events import Trade
+from bridge.errors import Fatal
+from bridge.runtime.redis_client import connect
+from consumers import Consumer, Delivery, Results
+from consumers.keys import Keys
+from consumers.lease import Commit, Leases
+from consumers.link import Stop
+from consumers.meter import Meter
+from consumers.replay import Replay
+from consumers.results import Write
 from tests.integration.consumers.test_door import consumers
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import Bench
@@ -33,6 +47,56 @@ class Summing(Consumer):
 def counting(batch: list[Delivery[Trade]], results: Results) -> None:
     results.incrby("count", len(batch))
 """
+
+
+LISTING = """
+from consumers import Consumer
+
+class Listing(Consumer):
+    name = "listing"
+    mode = "ordered"
+    streams = ("trade.*",)
+
+    def on_trade(self, delivery, results):
+        results.hincrby("", "count", 1)
+        results.xadd("out", delivery.entry_id, {"n": "1"}, keep_entries=2000)
+"""
+
+
+@dataclass
+class Gate:
+    """A place where a handler waits."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Gated(Consumer):
+    """Remembers each trade of its stream; waits at some of STREAM."""
+
+    name = "gated"
+    mode = "ordered"
+    streams = ("trade.*",)
+
+    def __init__(self, gates: Mapping[int, Gate]) -> None:
+        self._gates = gates
+
+    async def on_trade(self, delivery: Delivery[Trade]) -> None:
+        number = delivery.event.trade_id
+        self.state["numbers"] = [*self.state.get("numbers", []), number]
+        if delivery.stream == STREAM and number in self._gates:
+            self._gates[number].reached.set()
+            await self._gates[number].opened.wait()
+
+    def write(self, results: Results) -> None:
+        results.set("numbers", " ".join(map(str, self.state["numbers"])))
+
+
+async def gated(client: Redis, name: str, gates: Mapping[int, Gate]) -> int:
+    """A replay of all of both streams, as the command does it; how many were handed over."""
+    meter = Meter(lambda: 0)
+    one = Replay(lambda: Gated(gates), client, Keys(), "gated-replay", name, meter)
+    return await one.run((OTHER, STREAM), "-", "+", Stop())
 
 
 def last_id(number: int) -> str:
@@ -98,6 +162,127 @@ def test_the_live_groups_name_is_refused(filled: Bench) -> None:
     done = replay(filled, "outside:Summing", "--from", "0", "--group", "summing")
     assert done.returncode == 2
     assert "a live group's name" in done.stderr
+
+
+async def test_a_second_one_of_the_same_name_is_refused_and_the_first_goes_on(
+    filled: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.replay._RENEW_S", 0)
+    gates, lease = {600: Gate(), 1100: Gate()}, f"consumers:{{{OTHER}}}:gated-replay:lease"
+    async with (
+        connect(filled.url, name="test", decode_responses=True) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        first = tasks.create_task(gated(client, "first/1", gates))
+        await gates[600].reached.wait()
+        with pytest.raises(Fatal, match=f"gated-replay is at work on {OTHER}"):
+            await gated(client, "second/2", {})
+        filled.redis.delete(lease)  # as if it had run out
+        gates[600].opened.set()
+        await gates[1100].reached.wait()
+        assert filled.owner(OTHER, "gated-replay") == "first"  # done with, and held all the same
+        gates[1100].opened.set()
+    assert first.result() == 1203
+    assert numbers(filled, "gated-replay", OTHER) == "1 2 3"
+    assert numbers(filled, "gated-replay") == " ".join(map(str, range(1, 1201)))
+
+
+async def test_one_that_slept_through_its_lease_takes_nothing_from_the_one_after_it(
+    filled: Bench,
+) -> None:
+    slept, after = {600: Gate()}, {700: Gate()}
+    async with (
+        connect(filled.url, name="test", decode_responses=True) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        first = tasks.create_task(fatal(gated(client, "first/1", slept)))
+        await slept[600].reached.wait()
+        filled.redis.delete(*filled.redis.scan_iter("consumers:*:lease"))
+        second = tasks.create_task(gated(client, "second/2", after))
+        await after[700].reached.wait()
+        slept[600].opened.set()
+        assert "stale" in await first
+        after[700].opened.set()
+    assert second.result() == 1203
+    assert numbers(filled, "gated-replay") == " ".join(map(str, range(1, 1201)))
+
+
+async def fatal(running: Awaitable[object]) -> str:
+    """What it failed with."""
+    with pytest.raises(Fatal) as failed:
+        await running
+    return str(failed.value)
+
+
+async def killed(bench: Bench, group: str) -> None:
+    """What a replay leaves that was killed after two entries."""
+    async with connect(bench.url, name="test", decode_responses=True) as client:
+        leases = Leases(client, Keys(), group, "killed", 60_000)
+        lease = await leases.acquire(STREAM, "0-0")
+        assert lease is not None
+        state = [Write("HSET", "state", ("numbers", "[1,2]"))]
+        await leases.commit([Commit(lease, "0-0", last_id(2), 2, state)])
+
+
+def test_one_that_was_killed_just_now_counts_as_at_work_and_then_is_begun_anew(
+    filled: Bench,
+) -> None:
+    asyncio.run(killed(filled, "summing-replay"))
+    refused = replay(filled, "outside:Summing", "--from", "0")
+    assert refused.returncode == 1
+    assert f"summing-replay is at work on {STREAM}" in refused.stderr
+    assert "killed less than a minute ago" in refused.stderr
+    filled.redis.delete(f"consumers:{{{STREAM}}}:summing-replay:lease")  # the minute is over
+    done = replay(filled, "outside:Summing", "--from", "0")
+    assert done.returncode == 0, done.stderr
+    assert numbers(filled, "summing-replay") == " ".join(map(str, range(1, 1201)))
+    left = set(filled.redis.scan_iter("consumers:*replay*"))
+    assert left == {f"consumers:{{{s}}}:summing-replay:numbers" for s in (STREAM, OTHER)}
+
+
+def test_results_are_of_the_last_one_alone(filled: Bench) -> None:
+    (filled.folder / "outside.py").write_text(LISTING)
+    gone = "trade.GONE_USDC"
+    filled.register(gone)
+    beside = f"consumers:{{{STREAM}}}:"
+    others = {f"{beside}again1", f"{beside}again[1]-too:out", f"{beside}again[1]:dead"}
+    for key in (*others, f"{beside}again[1]:old:part", f"consumers:{{{gone}}}:again[1]"):
+        filled.redis.set(key, "a")
+    named = ("outside:Listing", "--group", "again[1]")
+    assert replay(filled, *named, "--from", last_id(1001)).returncode == 0
+    assert filled.redis.hgetall(f"{beside}again[1]") == {"count": "200"}
+    assert replay(filled, *named, "--from", "0", "--to", last_id(101)).returncode == 0
+    assert filled.redis.hgetall(f"{beside}again[1]") == {"count": "100"}
+    out = filled.redis.xrange(f"{beside}again[1]:out")
+    assert [at for at, _ in out] == [last_id(n) for n in range(1, 101)]  # type: ignore[union-attr]
+    named = (*named, "--streams", STREAM)
+    assert replay(filled, *named, "--from", last_id(1200)).returncode == 0
+    assert filled.redis.hgetall(f"{beside}again[1]") == {"count": "1"}
+    elsewhere = f"consumers:{{{OTHER}}}:again[1]"
+    assert filled.redis.hgetall(elsewhere) == {"count": "3"}
+    left = set(filled.redis.scan_iter("consumers:*"))
+    assert left == {
+        *others,
+        f"{beside}again[1]",
+        f"{beside}again[1]:out",
+        elsewhere,
+        f"{elsewhere}:out",
+    }
+
+
+def test_a_due_that_fails_at_the_end_is_told_as_a_handler_that_fails(filled: Bench) -> None:
+    failing = """
+class Failing(Summing):
+    name = "failing"
+
+    def due(self, *, stopping):
+        raise ValueError("not now")
+"""
+    (filled.folder / "outside.py").write_text(SUMMING + failing)
+    done = replay(filled, "outside:Failing", "--from", "0", "--streams", OTHER)
+    assert done.returncode == 1
+    assert f"failed on {OTHER} due: ValueError: not now" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_is_not_kept_any_more_is_said(filled: Bench) -> None:

@@ -54,6 +54,10 @@ def test_a_consumer_works_with_these_rights(tmp_path: Path, name: str, group: st
         one.until(lambda: seen(one, group)[7] == 1)
         shown = consumers(one.folder, "status", "--json", BRIDGE_REDIS__URL=one.url)
         assert shown.returncode == 0, shown.stderr
+        again = consumers(
+            one.folder, "replay", f"outside:{name}", "--from", "0", BRIDGE_REDIS__URL=one.url
+        )
+        assert again.returncode == 0, again.stderr
         assert worker.stop() == 0
         assert "NOPERM" not in worker.err
 

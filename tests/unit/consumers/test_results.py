@@ -109,6 +109,7 @@ def test_keys_lie_in_the_streams_slot_behind_the_prefix() -> None:
     beside = keys.beside("trade.SOL_USDC", "candles", "lease")
     assert beside == "mine:consumers:{mine:trade.SOL_USDC}:candles:lease"
     assert Keys().beside("depth.SOL_USDC", "book") == "consumers:{depth.SOL_USDC}:book"
+    assert keys.all_beside("a[1]*") == r"mine:consumers:{*}:a\[1\]\**"
 
 
 def test_streams_are_chosen_by_pattern() -> None:
