@@ -251,19 +251,28 @@ class NumberedLine:
         self._cause = cause
 
     def drop_oldest(self, share: int) -> int:
-        """Give up the oldest `1/share` of what waits; the hole becomes a gap. Returns bytes freed.
+        """Give up the oldest `1/share` of what waits; the hole becomes a gap. Returns bytes freed:
+        0 where nothing can go.
 
-        What is in flight stays: an answer about it is on its way.
+        What is in flight stays: an answer about it is on its way. So does a gap that was sent and
+        not answered: it may be there, and has to be noted. At least one message goes: only then
+        the numbers tell of it, and a book whose snapshot goes too begins anew.
         """
-        keep = list(self.pending)[: self._in_flight]
-        rest = list(self.pending)[self._in_flight :]
-        dropped = rest[: max(1, len(rest) // share)]
+        waiting, kept = list(self.pending), self._in_flight
+        while kept < len(waiting) and waiting[kept].op is Op.GAP:
+            kept += 1
+        rest = waiting[kept:]
+        first = next((at for at, item in enumerate(rest) if item.op is Op.APPEND), None)
+        if first is None:
+            return 0
+        dropped = rest[: max(first + 1, len(rest) // share)]
         freed = sum(item.size for item in dropped)
-        self.pending = deque([*keep, *rest[len(dropped) :]])
+        self.pending = deque([*waiting[:kept], *rest[len(dropped) :]])
         self.pending_bytes -= freed
-        self.counters.overflowed += len(dropped)
-        if len(rest) > len(dropped):
-            rest[len(dropped)].cause = BUFFER_FULL
+        self.counters.overflowed += sum(item.op is Op.APPEND for item in dropped)
+        following = next((item for item in rest[len(dropped) :] if item.op is Op.APPEND), None)
+        if following is not None:
+            following.cause = BUFFER_FULL
         else:
             self._cause = BUFFER_FULL
         return freed

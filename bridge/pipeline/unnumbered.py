@@ -19,8 +19,9 @@ from itertools import islice
 from bridge.contract.identity import EMPTY, EntryId
 from bridge.contract.streams import Identity, Stream
 from bridge.pipeline.ear import UNSURE_US
+from bridge.pipeline.giving_up import give_up
 from bridge.pipeline.items import Answer, Item, Recent, is_account_snapshot, unnumbered_gap
-from bridge.pipeline.numbered import BUFFER_FULL, LOST, OLDEST_LOOKED_AT, Counters
+from bridge.pipeline.numbered import LOST, OLDEST_LOOKED_AT, Counters
 from bridge.pipeline.peers import Company, DeafMark
 from bridge.pipeline.states import SAMPLED_EVERY_US, Newest, Place, Samples
 from bridge.pipeline.tail import (
@@ -274,24 +275,18 @@ class UnnumberedLine:
         self.parked = ""
 
     def drop_oldest(self, share: int) -> int:
-        """Give up the oldest `1/share` of what waits and mark it. Returns bytes freed."""
-        rest = list(self.pending)[self._in_flight :]
-        if not rest:
+        """Give up the oldest `1/share` of what waits and mark it. Returns bytes freed: 0 where
+        nothing can go.
+        """
+        waiting = list(self.pending)
+        keep, rest = waiting[: self._in_flight], waiting[self._in_flight :]
+        given_up = give_up(self.stream.symbol, rest, share)
+        if given_up is None:
             return 0
-        dropped = rest[: max(1, len(rest) // share)]
-        keep = list(self.pending)[: self._in_flight]
-        gap = unnumbered_gap(
-            symbol=self.stream.symbol,
-            from_us=dropped[0].heard_us,
-            to_us=dropped[-1].heard_us,
-            cause=BUFFER_FULL,
-            received_us=dropped[-1].heard_us,
-        )
-        freed = sum(item.size for item in dropped) - gap.size
-        self.pending = deque([*keep, gap, *rest[len(dropped) :]])
-        self.pending_bytes -= freed
-        self.counters.overflowed += len(dropped)
-        return freed
+        self.pending = deque([*keep, given_up.gap, *rest[given_up.items :]])
+        self.pending_bytes -= given_up.freed
+        self.counters.overflowed += given_up.messages
+        return given_up.freed
 
     def _count(self, item: Item) -> None:
         if item.values[0] == "gap":
