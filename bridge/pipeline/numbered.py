@@ -24,6 +24,7 @@ from bridge.pipeline.items import (
     numbered_gap,
 )
 from bridge.pipeline.peers import Company
+from bridge.pipeline.tail import Edge
 
 SKIPPED = "skipped"
 LOST = "redis lost entries"
@@ -197,8 +198,11 @@ class NumberedLine:
         self._in_flight = 0
         self.parked = reason
 
-    def look(self, last: str) -> None:
-        """The stream's last ID was read while nothing waited: is all still there?"""
+    def look(self, last: str, newest: Edge | None = None) -> None:
+        """The stream's last ID was read while nothing waited: is all still there?
+
+        `newest`, its last entry, is of no use here: numbers tell what has to be refilled.
+        """
         if not self.pending and EntryId.parse(last) < EntryId.parse(self.confirmed):
             self.lost_at = last
 

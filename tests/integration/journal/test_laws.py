@@ -33,16 +33,21 @@ def trade(number: int, at_us: int) -> str:
     return json.dumps(message, separators=(",", ":"))
 
 
-def order(order_id: str, at_us: int) -> str:
+def order(order_id: str, engine_us: int, at_us: int) -> str:
     message = json.loads(frames.ORDER_ACCEPTED)
-    message["data"] |= {"i": order_id, "E": at_us, "T": at_us}
+    message["data"] |= {"i": order_id, "E": at_us, "T": engine_us}
     return json.dumps(message, separators=(",", ":"))
+
+
+def number_of(entry_id: str) -> tuple[int, ...]:
+    return tuple(map(int, entry_id.split("-")))
 
 
 class Day(RuleBasedStateMachine):
     """What the exchange does, what goes wrong, and what was really there."""
 
     client: redis.Redis  # set by the test: hypothesis makes the machine itself
+    raw: redis.Redis  # the same, bytes as they are
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,10 +55,14 @@ class Day(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.next_id = FIRST
         self.there: dict[int, int] = {}  # every trade there ever was: id → ms
-        self.orders: list[tuple[str, int]] = []  # every order event: id, when
+        # every order event: its id, the engine's time, and when it was
+        self.orders: list[tuple[str, int, int]] = []
         self.fresh: list[int | tuple[str, int]] = []  # heard, and not yet with the system
         self.trades_heard: set[int] = set()
         self.orders_heard: Counter[tuple[str, int]] = Counter()
+        self.engine_back_us = 0
+        self.older: dict[str, bytes] = {}  # as Redis was at an earlier time: key → its dump
+        self.trimmed: dict[str, dict[str, str]] = {}  # orders that retention took, by ID
         self.is_known = True  # nothing that the ledger could have lost
         self.is_ours = True  # nobody else wrote to the streams
 
@@ -83,10 +92,14 @@ class Day(RuleBasedStateMachine):
 
     @rule(twins=st.integers(1, 2))
     def orders_(self, twins: int) -> None:
-        event = self._order()
+        event = self._order(self.engine_back_us)
         for _ in range(twins):
-            self.bridge.hearing.hear(order(*event), self.now_us, self.connection)
+            self.bridge.hearing.hear(order(*event, self.now_us), self.now_us, self.connection)
             self.fresh.append(event)
+
+    @rule(seconds=st.sampled_from([0, 12, 60, 1800]))
+    def the_engines_clock_is_put_back(self, seconds: int) -> None:
+        self.engine_back_us = seconds * SECOND_US
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 3.0, 40.0]))
     def time_passes(self, seconds: float) -> None:
@@ -113,6 +126,32 @@ class Day(RuleBasedStateMachine):
     def redis_loses(self, keys: tuple[str, ...]) -> None:
         self.is_known = False
         self.client.delete(*keys)
+        if ORDERS in keys:
+            self.trimmed.clear()
+
+    @rule()
+    def redis_is_saved(self) -> None:
+        dumps = {key: self.raw.dump(key) for key in (TRADES, ORDERS, LEDGER)}
+        self.older = {key: dump for key, dump in dumps.items() if dump is not None}
+
+    @precondition(lambda self: self.older)
+    @rule()
+    def redis_falls_back(self) -> None:
+        """It has only what was saved, as after a crash: what came since then is lost."""
+        self.is_known = False
+        self.client.delete(TRADES, ORDERS, LEDGER)
+        for key, dump in self.older.items():
+            self.raw.restore(key, 0, dump)
+        last = self.client.xrevrange(ORDERS, count=1) if ORDERS in self.older else []
+        kept = number_of(last[0][0]) if last else (0, 0)
+        self.trimmed = {key: e for key, e in self.trimmed.items() if number_of(key) <= kept}
+
+    @rule(keep=st.integers(1, 6))
+    def retention_takes_orders(self, keep: int) -> None:
+        entries = dict(self.client.xrange(ORDERS))
+        self.client.xtrim(ORDERS, maxlen=keep, approximate=False)
+        left = dict(self.client.xrange(ORDERS))
+        self.trimmed |= {key: e for key, e in entries.items() if key not in left}
 
     @rule(key=st.sampled_from([TRADES, ORDERS]))
     def someone_else_writes(self, key: str) -> None:
@@ -201,17 +240,21 @@ class Day(RuleBasedStateMachine):
         assert self.trades_heard <= stored, "a trade that was heard is lost"
 
     def _orders_are_there_as_often_as_heard_or_marked(self) -> None:
-        entries = self.bridge.entries(ORDERS)
+        entries = [*self.trimmed.values(), *self.bridge.entries(ORDERS)]
         stored = Counter(
-            (e["order_id"], int(e["engine_us"])) for e in entries if e["type"] == "orderAccepted"
+            (e["order_id"], int(e["engine_us"]))
+            for e in entries
+            if e.get("type") == "orderAccepted"
         )
         lost, twice = self.orders_heard - stored, stored - self.orders_heard
         assert not lost, f"lost {dict(lost)}"
         assert not twice, f"too often {dict(twice)}"
-        deaf = [(int(e["from_us"] or 0), int(e["to_us"])) for e in entries if e["type"] == "gap"]
-        for event in self.orders:
-            is_marked = any(from_us <= event[1] <= to_us for from_us, to_us in deaf)
-            assert event in stored or is_marked, f"{event} is missing and nothing says so"
+        deaf = [
+            (int(e["from_us"] or 0), int(e["to_us"])) for e in entries if e.get("type") == "gap"
+        ]
+        for *event, at_us in self.orders:
+            is_marked = any(from_us <= at_us <= to_us for from_us, to_us in deaf)
+            assert tuple(event) in stored or is_marked, f"{event} is missing and nothing says so"
 
     def _the_ledger_tells_each_hole_once(self) -> None:
         told = [
@@ -246,10 +289,10 @@ class Day(RuleBasedStateMachine):
         self.there[number] = self.now_us // 1000
         return number
 
-    def _order(self) -> tuple[str, int]:
+    def _order(self, back_us: int = 0) -> tuple[str, int]:
         self.bridge.now_us += 1_000
-        self.orders.append((str(len(self.orders)), self.now_us))
-        return self.orders[-1]
+        self.orders.append((str(len(self.orders)), self.now_us - back_us, self.now_us))
+        return self.orders[-1][:2]
 
     def _unheard(self, count: int) -> None:
         for _ in range(count):
@@ -270,6 +313,7 @@ class Day(RuleBasedStateMachine):
 
 def test_whatever_happens_nothing_is_twice_nor_missing_unsaid(redis_url: str) -> None:
     Day.client = redis.Redis.from_url(redis_url, decode_responses=True)
+    Day.raw = redis.Redis.from_url(redis_url)
     run_state_machine_as_test(
         Day, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
     )

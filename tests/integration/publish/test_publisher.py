@@ -17,6 +17,7 @@ from tests.support.publisher_rig import (
     TRADES,
     Rig,
     all_trades,
+    now_us,
     order_ids,
     running,
     trade_ids,
@@ -343,3 +344,32 @@ async def test_a_server_that_repeats_the_password_does_not_have_it_told() -> Non
 
     assert "hush" not in rig.publisher.trouble
     assert "***" in rig.publisher.trouble
+
+
+def hear_orders(rig: Rig, begun_us: int, numbers: range) -> None:
+    """As a journal tells them again: with the times they were heard at first."""
+    for number in numbers:
+        frame = frames.ORDER_ACCEPTED.replace("59887375336", str(number))
+        rig.intake.hear(frame, begun_us + number, 1, 0)
+    rig.publisher.wake()
+
+
+async def test_what_retention_took_is_not_written_again_and_what_was_deleted_is(
+    server: RedisServer,
+) -> None:
+    begun_us = now_us()
+    async with running(Rig(server.url)) as rig:
+        hear_orders(rig, begun_us, range(100))
+        await rig.settled()
+    with server.client() as client:
+        client.xtrim(ORDERS, maxlen=20, approximate=False)
+        async with running(Rig(server.url)) as again:
+            hear_orders(again, begun_us, range(105))
+            await again.settled()
+        assert order_ids(server) == [str(number) for number in range(80, 105)]
+
+        client.delete(ORDERS)
+        async with running(Rig(server.url)) as anew:
+            hear_orders(anew, begun_us, range(105))
+            await anew.settled()
+        assert order_ids(server) == [str(number) for number in range(105)]
