@@ -25,6 +25,7 @@ from bridge.pipeline.items import (
 )
 from bridge.pipeline.peers import Company
 from bridge.pipeline.tail import Edge
+from bridge.pipeline.unnoted import Entry, GapWanted, Unnoted
 
 SKIPPED = "skipped"
 LOST = "redis lost entries"
@@ -90,6 +91,8 @@ class NumberedLine:
     _cause: str = ""  # why something may be missing before the next message
     _suspects: list[Item] = field(default_factory=list)
     _recent: Recent = field(default_factory=Recent)
+    _is_rehearing: bool = False
+    _unnoted: Unnoted = field(default_factory=Unnoted)
 
     def knows(self, item: Item) -> bool:
         """Was the same message heard already, over another connection? Numbers that begin anew
@@ -105,6 +108,8 @@ class NumberedLine:
     def put(self, item: Item) -> None:
         """Add what was heard; out of order only where two connections hear the same stream."""
         self.heard += 1
+        if self._is_rehearing:
+            self._unnoted.heard_until = max(self._unnoted.heard_until, item.offset)
         item.cause, self._cause = self._cause, ""
         self.pending_bytes += item.size
         self.pending.append(item)
@@ -147,7 +152,19 @@ class NumberedLine:
         """Where the journal has the oldest record that is not settled; None where all is."""
         offsets = [item.offset for item in islice(self.pending, OLDEST_LOOKED_AT)]
         offsets += [item.offset for item in self._suspects[:1]]
+        if (unnoted := self._unnoted.oldest_offset()) is not None:
+            offsets.append(unnoted)
         return min(offsets, default=None)
+
+    def gaps_wanted(self) -> Sequence[GapWanted]:
+        """Where a gap may stand that an earlier process wrote, and was killed before it was noted:
+        what must be read of the stream.
+        """
+        return () if self.parked else self._unnoted.wanted()
+
+    def read_gaps(self, pages: Sequence[Sequence[Entry]]) -> None:
+        """What was read for `gaps_wanted`, for each of them."""
+        self.written_gaps += self._unnoted.found(pages)
 
     def takes_void_book(self) -> bool:
         """True once after a gap, unless a snapshot waits already."""
@@ -233,12 +250,15 @@ class NumberedLine:
         self._held_until_us = None
         self._suspects = []
         self._recent.clear()
+        self._unnoted.forget()
 
     def hear_again(self) -> None:
         """What follows was heard before: the script settles that."""
+        self._is_rehearing = True
 
     def caught_up(self) -> None:
         """What follows is new."""
+        self._is_rehearing = False
 
     def redeem(self) -> None:
         """Try a parked stream again."""
@@ -293,6 +313,8 @@ class NumberedLine:
                 self.counters.gaps += 1
                 self._is_book_void = True
                 self.written_gaps.append(item)
+            if sign == "+":
+                self._unnoted.settled(item, item.ms)
         elif sign == "+":
             self.counters.snapshots += 1
             self._is_book_void = False
@@ -320,6 +342,7 @@ class NumberedLine:
         self.snapshot_tries = snapshot.tries
 
     def _settle_message(self, sign: str, item: Item, now_us: int) -> None:
+        self._unnoted.settled(item, item.ms or EntryId.parse(self.confirmed).ms)
         if sign == "+":
             self.counters.published += 1
             self._suspects.clear()

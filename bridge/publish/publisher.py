@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 import hiredis
 import structlog
@@ -20,7 +21,9 @@ from bridge.contract.streams import Stream
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.items import Item
 from bridge.pipeline.missing import Line
+from bridge.pipeline.numbered import NumberedLine
 from bridge.pipeline.tail import TailWanted, identify
+from bridge.pipeline.unnoted import PAGE
 from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.publish.append import SCRIPT, Limits, pack_append, read_answer
 from bridge.publish.durability import Durability, DurableWire
@@ -171,6 +174,7 @@ class Publisher:
         if now_us >= self._look_at_us:
             self._look_at_us = now_us + LOOK_US
             await self._look(wire)
+        await self._read_gaps(wire)
         await self._read_tails(wire)
         if any(line.lost_at is not None for line in self._intake.dirty.values()):
             self._on_loss()
@@ -269,11 +273,27 @@ class Publisher:
                 known = await self._whole_tail(wire, line, wanted, entries)
                 line.read_tail(tail_of(info, known, self._limits_for(line)))
                 self._intake.redis_answered(line, now_us)
-            elif _is_server_wide(reason):
-                raise WireLost(f"Redis refused: {reason}")
             else:
-                line.fail(reason)
-                log.error("stream_failed", stream=line.stream.name, reason=reason)
+                _fail(line, reason)
+
+    async def _read_gaps(self, wire: Wire) -> None:
+        """Numbered lines that hear again learn of gaps that may not be noted."""
+        lines = [line for line in self._intake.dirty.values() if isinstance(line, NumberedLine)]
+        while asking := [(line, wanted) for line in lines if (wanted := line.gaps_wanted())]:
+            packed = [
+                pack("XRANGE", self._key(line), place.from_id, "+", "COUNT", PAGE)
+                for line, wanted in asking
+                for place in wanted
+            ]
+            timeout_s = self._settings.command_timeout_s
+            replies = iter(await wire.call(b"".join(packed), len(packed), timeout_s))
+            for line, wanted in asking:
+                pages = list(islice(replies, len(wanted)))
+                if refused := next((p for p in pages if isinstance(p, hiredis.ReplyError)), None):
+                    _fail(line, str(refused))
+                    continue
+                line.read_gaps([decoded(page) for page in pages])
+                self._intake.redis_answered(line, self._clock_us())
 
     async def _whole_tail(
         self, wire: Wire, line: Line, wanted: TailWanted, page: Reply
@@ -361,6 +381,14 @@ class Publisher:
 
     def _lines(self) -> list[Line]:
         return list(self._intake.every_line())
+
+
+def _fail(line: Line, reason: str) -> None:
+    """Redis would not read: raises WireLost where it reads nothing now, else the line fails."""
+    if _is_server_wide(reason):
+        raise WireLost(f"Redis refused: {reason}")
+    line.fail(reason)
+    log.error("stream_failed", stream=line.stream.name, reason=reason)
 
 
 def _all_refused(replies: Sequence[Reply]) -> bool:

@@ -116,7 +116,6 @@ class Day(RuleBasedStateMachine):
     @rule(missed=st.integers(0, 4))
     def the_bridge_is_killed(self, missed: int) -> None:
         self.fresh.clear()
-        self.is_known = False
         self.bridge.kill()
         self._unheard(missed)
         self.bridge.start()
