@@ -48,8 +48,8 @@ class Unnoted:
 
     def settled(self, item: Item, ms: int) -> None:
         """A message is in the stream, or a gap of ours: with this time in its ID, or a later."""
-        is_behind_hole = item.op is Op.APPEND and item.after > self._passed
-        if is_behind_hole and item.offset <= self.heard_until:
+        is_heard_again = item.offset <= self.heard_until and item.op is Op.APPEND
+        if is_heard_again and item.after > self._passed:
             wanted = GapWanted(item, "")
             self._wanted.append(wanted._replace(from_id=f"{ms}-{wanted.seq}"))
         self._passed = max(self._passed, item.position)
