@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import redis
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -71,6 +72,7 @@ class Day(RuleBasedStateMachine):
         self.bridge = SteppedBridge(self.folder, self.client, [TRADES, ORDERS])
         self.connection = self.bridge.connect()
         self.bridge.hearing.journal.flush()  # who dies before that, was never there
+        self.bridge.hearing.catch_up(1000)
 
     # ---- the exchange --------------------------------------------------------------------------
 
@@ -310,9 +312,63 @@ class Day(RuleBasedStateMachine):
         self.fresh.clear()
 
 
-def test_whatever_happens_nothing_is_twice_nor_missing_unsaid(redis_url: str) -> None:
+@pytest.fixture
+def laws(redis_url: str) -> type[Day]:
     Day.client = redis.Redis.from_url(redis_url, decode_responses=True)
     Day.raw = redis.Redis.from_url(redis_url)
+    return Day
+
+
+def test_whatever_happens_nothing_is_twice_nor_missing_unsaid(laws: type[Day]) -> None:
     run_state_machine_as_test(
-        Day, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+        laws, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
     )
+
+
+# Days that chance seldom makes.
+
+
+def test_killed_without_a_checkpoint_after_retention_took_what_was_there(laws: type[Day]) -> None:
+    day = laws()
+    day.begin()
+    day.orders_(twins=2)
+    day.orders_(twins=1)
+    day.publish(limit=20, loses_replies=False)
+    day.retention_takes_orders(keep=1)
+    day.the_bridge_is_killed(missed=1)
+    day.teardown()
+
+
+@pytest.mark.parametrize("back_s", [12, 60, 1800])
+def test_redis_falls_back_while_the_engines_clock_is_put_back(back_s: int, laws: type[Day]) -> None:
+    day = laws()
+    day.begin()
+    day.orders_(twins=1)
+    day.publish(limit=20, loses_replies=False)
+    day.the_engines_clock_is_put_back(seconds=back_s)
+    day.orders_(twins=1)
+    day.publish(limit=20, loses_replies=False)
+    day.redis_is_saved()
+    day.time_passes(seconds=1.0)
+    day.orders_(twins=2)
+    day.publish(limit=20, loses_replies=False)
+    day.redis_falls_back()
+    day.orders_(twins=1)
+    day.teardown()
+
+
+def test_killed_between_a_gap_and_its_line_of_the_ledger(laws: type[Day]) -> None:
+    day = laws()
+    day.begin()
+    day.trades(count=1)
+    day.publish(limit=20, loses_replies=False)
+    day.checkpoint()
+    day.trades_that_are_not_sent(count=2)
+    day.trades(count=1)
+    for _ in range(3):
+        day.time_passes(seconds=40.0)
+        day.publish(limit=20, loses_replies=False)
+        if len(day.bridge.entries(TRADES)) == 4:  # the start, a trade, the gap, a trade
+            break
+    day.the_bridge_is_killed(missed=0)
+    day.teardown()
