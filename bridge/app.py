@@ -36,9 +36,10 @@ from bridge.pipeline import far
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.missing import Line
 from bridge.pipeline.peers import BEHIND_US, Word
+from bridge.publish.append import Limits
 from bridge.publish.durability import Durability
 from bridge.publish.heartbeat import Far, Heartbeat
-from bridge.publish.publisher import Limits, Publisher, PublishSettings
+from bridge.publish.publisher import Publisher, PublishSettings
 from bridge.publish.trimming import Trimming
 from bridge.publish.wire import Target
 from bridge.runtime.backoff import Backoff

@@ -224,7 +224,11 @@ class Hearing:
     def _bound(self) -> None:
         """More waits than memory may hold: leave it to the journal, or give up the oldest."""
         self.intake.bound_parked(self._buffer_bytes // PARKED_SHARE)
-        if not self.is_live or self.intake.pending_bytes() <= self._buffer_bytes:
+        if not self.is_live:
+            if not self._keep_private:
+                self.intake.bound_private(self._buffer_bytes)  # no journal has them
+            return
+        if self.intake.pending_bytes() <= self._buffer_bytes:
             return
         if self.journal.writer is None:
             self.intake.bound(self._buffer_bytes)

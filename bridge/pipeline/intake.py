@@ -291,11 +291,13 @@ class Intake:
         self.missing.forget()
 
     def overflowed(self, from_us: int, to_us: int, offset: int) -> None:
-        """Public frames heard from then until then were given up."""
+        """Public frames heard from then until then were given up; both are one moment where it was
+        a single frame.
+        """
         for name, line in self.lines.items():
             if isinstance(line, NumberedLine):
                 self._fall_silent((name,), BUFFER_FULL)
-            elif not line.stream.is_private and to_us > from_us and not self.is_away(name):
+            elif not line.stream.is_private and not self.is_away(name):
                 line.put_gap(
                     from_us=from_us, to_us=to_us, cause=BUFFER_FULL, heard_us=to_us, offset=offset
                 )
@@ -313,13 +315,23 @@ class Intake:
 
     def bound(self, limit_bytes: int) -> None:
         """Give up the oldest of the largest line until the rest fits: public data first, account
-        events last; whatever goes is counted and marked.
+        events last; whatever goes is counted and marked. A line that has nothing to give leaves it
+        to the next.
         """
-        while self.pending_bytes() > limit_bytes:
-            going = [line for line in self.every_line() if line.pending and not line.parked]
-            public = [line for line in going if not line.stream.is_private]
-            largest = max(public or going, key=lambda line: line.pending_bytes)
-            if largest.drop_oldest(DROP_SHARE) <= 0:
+        self._bound(list(self.every_line()), limit_bytes)
+
+    def bound_private(self, limit_bytes: int) -> None:
+        """The same of private streams alone, whatever waits of the others."""
+        private = [line for line in self.lines.values() if line.stream.is_private]
+        self._bound(private, limit_bytes)
+
+    def _bound(self, lines: Sequence[Line], limit_bytes: int) -> None:
+        while True:
+            going = [line for line in lines if line.pending and not line.parked]
+            if sum(line.pending_bytes for line in going) <= limit_bytes:
+                return
+            going.sort(key=lambda line: (line.stream.is_private, -line.pending_bytes))
+            if not any(line.drop_oldest(DROP_SHARE) > 0 for line in going):
                 return
 
     def bound_parked(self, limit_bytes: int) -> None:

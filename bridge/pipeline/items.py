@@ -67,6 +67,11 @@ class Item:
         self.size = _ITEM_BYTES + _VALUE_BYTES * len(values) + len("".join(values))
 
     @property
+    def moment_us(self) -> int:
+        """CONTENT: the time it goes by, µs: the exchange's where that is believable."""
+        return self.ms * 1000 + self.position // 1000
+
+    @property
     def after(self) -> int:
         """APPEND: the position of the message that must be before this one."""
         return int(self.expected)

@@ -24,6 +24,8 @@ from bridge.pipeline.items import (
     numbered_gap,
 )
 from bridge.pipeline.peers import Company
+from bridge.pipeline.tail import Edge
+from bridge.pipeline.unnoted import Entry, GapWanted, Unnoted
 
 SKIPPED = "skipped"
 LOST = "redis lost entries"
@@ -89,6 +91,8 @@ class NumberedLine:
     _cause: str = ""  # why something may be missing before the next message
     _suspects: list[Item] = field(default_factory=list)
     _recent: Recent = field(default_factory=Recent)
+    _is_rehearing: bool = False
+    _unnoted: Unnoted = field(default_factory=Unnoted)
 
     def knows(self, item: Item) -> bool:
         """Was the same message heard already, over another connection? Numbers that begin anew
@@ -104,6 +108,8 @@ class NumberedLine:
     def put(self, item: Item) -> None:
         """Add what was heard; out of order only where two connections hear the same stream."""
         self.heard += 1
+        if self._is_rehearing:
+            self._unnoted.heard_until = max(self._unnoted.heard_until, item.offset)
         item.cause, self._cause = self._cause, ""
         self.pending_bytes += item.size
         self.pending.append(item)
@@ -146,7 +152,19 @@ class NumberedLine:
         """Where the journal has the oldest record that is not settled; None where all is."""
         offsets = [item.offset for item in islice(self.pending, OLDEST_LOOKED_AT)]
         offsets += [item.offset for item in self._suspects[:1]]
+        if (unnoted := self._unnoted.oldest_offset()) is not None:
+            offsets.append(unnoted)
         return min(offsets, default=None)
+
+    def gaps_wanted(self) -> Sequence[GapWanted]:
+        """Where a gap may stand that an earlier process wrote, and was killed before it was noted:
+        what must be read of the stream.
+        """
+        return () if self.parked else self._unnoted.wanted()
+
+    def read_gaps(self, pages: Sequence[Sequence[Entry]]) -> None:
+        """What was read for `gaps_wanted`, for each of them."""
+        self.written_gaps += self._unnoted.found(pages)
 
     def takes_void_book(self) -> bool:
         """True once after a gap, unless a snapshot waits already."""
@@ -197,8 +215,11 @@ class NumberedLine:
         self._in_flight = 0
         self.parked = reason
 
-    def look(self, last: str) -> None:
-        """The stream's last ID was read while nothing waited: is all still there?"""
+    def look(self, last: str, newest: Edge | None = None) -> None:
+        """The stream's last ID was read while nothing waited: is all still there?
+
+        `newest`, its last entry, is of no use here: numbers tell what has to be refilled.
+        """
         if not self.pending and EntryId.parse(last) < EntryId.parse(self.confirmed):
             self.lost_at = last
 
@@ -229,12 +250,15 @@ class NumberedLine:
         self._held_until_us = None
         self._suspects = []
         self._recent.clear()
+        self._unnoted.forget()
 
     def hear_again(self) -> None:
         """What follows was heard before: the script settles that."""
+        self._is_rehearing = True
 
     def caught_up(self) -> None:
         """What follows is new."""
+        self._is_rehearing = False
 
     def redeem(self) -> None:
         """Try a parked stream again."""
@@ -251,19 +275,28 @@ class NumberedLine:
         self._cause = cause
 
     def drop_oldest(self, share: int) -> int:
-        """Give up the oldest `1/share` of what waits; the hole becomes a gap. Returns bytes freed.
+        """Give up the oldest `1/share` of what waits; the hole becomes a gap. Returns bytes freed:
+        0 where nothing can go.
 
-        What is in flight stays: an answer about it is on its way.
+        What is in flight stays: an answer about it is on its way. So does a gap that was sent and
+        not answered: it may be there, and has to be noted. At least one message goes: only then
+        the numbers tell of it, and a book whose snapshot goes too begins anew.
         """
-        keep = list(self.pending)[: self._in_flight]
-        rest = list(self.pending)[self._in_flight :]
-        dropped = rest[: max(1, len(rest) // share)]
+        waiting, kept = list(self.pending), self._in_flight
+        while kept < len(waiting) and waiting[kept].op is Op.GAP:
+            kept += 1
+        rest = waiting[kept:]
+        first = next((at for at, item in enumerate(rest) if item.op is Op.APPEND), None)
+        if first is None:
+            return 0
+        dropped = rest[: max(first + 1, len(rest) // share)]
         freed = sum(item.size for item in dropped)
-        self.pending = deque([*keep, *rest[len(dropped) :]])
+        self.pending = deque([*waiting[:kept], *rest[len(dropped) :]])
         self.pending_bytes -= freed
-        self.counters.overflowed += len(dropped)
-        if len(rest) > len(dropped):
-            rest[len(dropped)].cause = BUFFER_FULL
+        self.counters.overflowed += sum(item.op is Op.APPEND for item in dropped)
+        following = next((item for item in rest[len(dropped) :] if item.op is Op.APPEND), None)
+        if following is not None:
+            following.cause = BUFFER_FULL
         else:
             self._cause = BUFFER_FULL
         return freed
@@ -280,6 +313,8 @@ class NumberedLine:
                 self.counters.gaps += 1
                 self._is_book_void = True
                 self.written_gaps.append(item)
+            if sign == "+":
+                self._unnoted.settled(item, item.ms)
         elif sign == "+":
             self.counters.snapshots += 1
             self._is_book_void = False
@@ -307,6 +342,7 @@ class NumberedLine:
         self.snapshot_tries = snapshot.tries
 
     def _settle_message(self, sign: str, item: Item, now_us: int) -> None:
+        self._unnoted.settled(item, item.ms or EntryId.parse(self.confirmed).ms)
         if sign == "+":
             self.counters.published += 1
             self._suspects.clear()

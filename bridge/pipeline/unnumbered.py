@@ -19,20 +19,23 @@ from itertools import islice
 from bridge.contract.identity import EMPTY, EntryId
 from bridge.contract.streams import Identity, Stream
 from bridge.pipeline.ear import UNSURE_US
+from bridge.pipeline.giving_up import give_up
 from bridge.pipeline.items import Answer, Item, Recent, is_account_snapshot, unnumbered_gap
-from bridge.pipeline.numbered import BUFFER_FULL, LOST, OLDEST_LOOKED_AT, Counters
+from bridge.pipeline.numbered import LOST, OLDEST_LOOKED_AT, Counters
 from bridge.pipeline.peers import Company, DeafMark
 from bridge.pipeline.states import SAMPLED_EVERY_US, Newest, Place, Samples
 from bridge.pipeline.tail import (
     NEWEST_STATES,
     NOTHING_STORED,
     TAIL_MS,
+    Edge,
     Stored,
     Tail,
     TailWanted,
 )
 
 MAX_FETCHED = 20_000
+FLOOR_US = 10_000_000  # two bridges hear one message no further apart
 
 
 @dataclass(slots=True)
@@ -51,7 +54,8 @@ class UnnumberedLine:
     resume_from: int = 0  # records of the journal before this offset are settled
     lost_at: str | None = None  # Redis lost acknowledged entries; its last ID. Nothing is sent then
     rehearing: bool = False  # what is put may be in the stream already: heard before a restart
-    _floor_ms: int = 0  # while refilling: older messages are there already
+    _kept: Edge | None = None  # after a loss: the last entry that Redis kept
+    _floor_us: int = 0  # while refilling: what was heard before is there already
     _stored: Stored = NOTHING_STORED
     _in_flight: int = 0
     _look_first: bool = False  # something waits that may be in the stream already
@@ -76,7 +80,8 @@ class UnnumberedLine:
     def put(self, item: Item) -> None:
         """Add what was heard, unless it is a state that a newer one has overtaken."""
         self.heard += 1
-        if item.ms < self._floor_ms or item.key in self._fetched or self._was_seen(item):
+        was_kept = self._floor_us and self._was_kept(item)
+        if was_kept or item.key in self._fetched or self._was_seen(item):
             self.counters.duplicates += 1
             return
         match self._newest.take(item) if self._is_state(item) else Place.NEW:
@@ -110,6 +115,8 @@ class UnnumberedLine:
         """Say that nobody was listening from then until then (the exchange's time), before the
         first that was heard at `heard_us` (ours) or later.
         """
+        if heard_us < self._floor_us:
+            return
         gap = unnumbered_gap(
             symbol=self.stream.symbol,
             from_us=from_us,
@@ -206,7 +213,7 @@ class UnnumberedLine:
     def read_tail(self, tail: Tail) -> None:
         """Go on from what the stream really holds."""
         if EntryId.parse(tail.last) < EntryId.parse(self.confirmed):
-            self.lost_at = tail.last
+            self.lost_at, self._kept = tail.last, tail.newest
             return
         self.confirmed = tail.last
         self._last = None if self._look_first else tail.last  # more came while it was read
@@ -228,14 +235,14 @@ class UnnumberedLine:
         self._last = None
         self.parked = reason
 
-    def look(self, last: str) -> None:
-        """The stream's last ID was read while nothing waited: is all still there?"""
+    def look(self, last: str, newest: Edge | None = None) -> None:
+        """The stream's last ID and entry were read while nothing waited: is all still there?"""
         if not self.pending and EntryId.parse(last) < EntryId.parse(self.confirmed):
-            self.lost_at = last
+            self.lost_at, self._kept = last, newest
 
     def accept_loss(self) -> None:
         """Nobody can refill what Redis lost: go on, and mark it."""
-        until_us = EntryId.parse(self.confirmed).ms * 1000
+        until_us = EntryId.parse(self.confirmed).ms * 1000 + 999
         if self.pending:
             until_us = max(until_us, self.pending[0].ms * 1000)
         self._begin_again()
@@ -255,11 +262,12 @@ class UnnumberedLine:
         self._samples = Samples()
         self._last = None
         if self.lost_at is not None:
-            last = EntryId.parse(self.lost_at)
+            kept = self._kept
+            kept_us = kept.heard_us if kept else EntryId.parse(self.lost_at).ms * 1000
             self._begin_again()
-            if last.ms * 1000 < oldest_us:
+            if kept_us < oldest_us:
                 self._put_first_gap(oldest_us)
-            self._floor_ms = max(0, last.ms - TAIL_MS)
+            self._floor_us = min(kept.heard_us, kept.moment_us) - FLOOR_US if kept else 0
 
     def hear_again(self) -> None:
         """What follows was heard before: a tail that is read counts for all of it."""
@@ -268,30 +276,25 @@ class UnnumberedLine:
     def caught_up(self) -> None:
         """What follows is new here, though perhaps not in the stream."""
         self.rehearing = False
+        self._floor_us = 0
 
     def redeem(self) -> None:
         """Try a parked stream again."""
         self.parked = ""
 
     def drop_oldest(self, share: int) -> int:
-        """Give up the oldest `1/share` of what waits and mark it. Returns bytes freed."""
-        rest = list(self.pending)[self._in_flight :]
-        if not rest:
+        """Give up the oldest `1/share` of what waits and mark it. Returns bytes freed: 0 where
+        nothing can go.
+        """
+        waiting = list(self.pending)
+        keep, rest = waiting[: self._in_flight], waiting[self._in_flight :]
+        given_up = give_up(self.stream.symbol, rest, share)
+        if given_up is None:
             return 0
-        dropped = rest[: max(1, len(rest) // share)]
-        keep = list(self.pending)[: self._in_flight]
-        gap = unnumbered_gap(
-            symbol=self.stream.symbol,
-            from_us=dropped[0].heard_us,
-            to_us=dropped[-1].heard_us,
-            cause=BUFFER_FULL,
-            received_us=dropped[-1].heard_us,
-        )
-        freed = sum(item.size for item in dropped) - gap.size
-        self.pending = deque([*keep, gap, *rest[len(dropped) :]])
-        self.pending_bytes -= freed
-        self.counters.overflowed += len(dropped)
-        return freed
+        self.pending = deque([*keep, given_up.gap, *rest[given_up.items :]])
+        self.pending_bytes -= given_up.freed
+        self.counters.overflowed += given_up.messages
+        return given_up.freed
 
     def _count(self, item: Item) -> None:
         if item.values[0] == "gap":
@@ -373,10 +376,11 @@ class UnnumberedLine:
 
     def _put_first_gap(self, until_us: int) -> None:
         """Redis lost what it had acknowledged: from its last ID (or from the start) until then."""
-        last = EntryId.parse(self.confirmed)
+        last_us, kept = EntryId.parse(self.confirmed).ms * 1000, self._kept
+        from_us = min(last_us, kept.moment_us, kept.heard_us) if kept else last_us
         gap = unnumbered_gap(
             symbol=self.stream.symbol,
-            from_us=last.ms * 1000 if last.ms else None,
+            from_us=from_us or None,
             to_us=until_us,
             cause=LOST,
             received_us=until_us,
@@ -384,6 +388,18 @@ class UnnumberedLine:
         gap.offset = self.pending[0].offset if self.pending else self.resume_from
         self.pending.appendleft(gap)
         self.pending_bytes += gap.size
+
+    def _was_kept(self, item: Item) -> bool:
+        """While refilling: was it heard long before the last entry that Redis kept?
+
+        IDs do not tell: they are raised to the stream's own time, and the exchange's may step back.
+        Nor does one clock alone: another bridge's may go wrong. The first that was not heard before
+        ends it; from there on the tail tells.
+        """
+        if max(item.heard_us, item.moment_us) < self._floor_us:
+            return True
+        self._floor_us = 0
+        return False
 
     def _was_seen(self, item: Item) -> bool:
         """Was it in the tail that was read last? Another bridge may have written it long before we
@@ -401,4 +417,4 @@ class UnnumberedLine:
         """Is it in the tail already, or a state that what is there has overtaken?"""
         if self._is_state(item):
             return self._stored.overtakes(item)
-        return item.key in self._stored.keys
+        return self._stored.has(item)

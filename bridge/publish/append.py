@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import cast
 
@@ -15,6 +16,14 @@ _pack = cast("Callable[[tuple[bytes | str | int, ...]], bytes]", hiredis.pack_co
 
 SCRIPT = files("bridge.publish").joinpath("append.lua").read_bytes()
 SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A stream's retention, as the append script takes it (empty: no limit)."""
+
+    max_entries: bytes = b""
+    max_age_ms: bytes = b""
 
 
 def pack_append(key: bytes, max_entries: bytes, max_age_ms: bytes, items: Sequence[Item]) -> bytes:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 import hiredis
 import structlog
@@ -20,10 +21,13 @@ from bridge.contract.streams import Stream
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.items import Item
 from bridge.pipeline.missing import Line
-from bridge.pipeline.tail import Tail, TailWanted, identify
+from bridge.pipeline.numbered import NumberedLine
+from bridge.pipeline.tail import TailWanted, identify
+from bridge.pipeline.unnoted import PAGE
 from bridge.pipeline.unnumbered import UnnumberedLine
-from bridge.publish.append import SCRIPT, pack_append, read_answer
+from bridge.publish.append import SCRIPT, Limits, pack_append, read_answer
 from bridge.publish.durability import Durability, DurableWire
+from bridge.publish.ends import decoded, refusal, tail_of
 from bridge.publish.registry import check_claim, pack_claim, pack_registration
 from bridge.publish.wire import Reply, Target, Wire, WireLost, open_wire, pack
 from bridge.runtime.backoff import Backoff
@@ -41,14 +45,6 @@ _SERVER_WIDE = (
     "LOADING", "OOM", "READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY",
     "NOAUTH", "WRONGPASS", "NOREPLICAS", "UNKILLABLE",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """A stream's retention, as the append script takes it (empty: no limit)."""
-
-    max_entries: bytes = b""
-    max_age_ms: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +174,7 @@ class Publisher:
         if now_us >= self._look_at_us:
             self._look_at_us = now_us + LOOK_US
             await self._look(wire)
+        await self._read_gaps(wire)
         await self._read_tails(wire)
         if any(line.lost_at is not None for line in self._intake.dirty.values()):
             self._on_loss()
@@ -218,10 +215,14 @@ class Publisher:
         for line, _ in batch:
             dirty[line.stream.name] = dirty.pop(line.stream.name)
 
-    def _pack(self, line: Line, items: Sequence[Item]) -> bytes:
+    def _limits_for(self, line: Line) -> Limits:
         limits = self._limits.get(line.stream.name)
         if limits is None:
             limits = self._limits[line.stream.name] = self._limits_of(line.stream)
+        return limits
+
+    def _pack(self, line: Line, items: Sequence[Item]) -> bytes:
+        limits = self._limits_for(line)
         return pack_append(self._key(line), limits.max_entries, limits.max_age_ms, items)
 
     async def _settle(
@@ -268,15 +269,31 @@ class Publisher:
         )
         replies = await wire.call(packed, 2 * len(asking), self._settings.command_timeout_s)
         for (line, wanted), info, entries in zip(asking, replies[::2], replies[1::2], strict=True):
-            if (reason := _refusal(info, entries)) is None:
+            if (reason := refusal(info, entries)) is None:
                 known = await self._whole_tail(wire, line, wanted, entries)
-                line.read_tail(Tail(_last_id(info), known))
+                line.read_tail(tail_of(info, known, self._limits_for(line)))
                 self._intake.redis_answered(line, now_us)
-            elif _is_server_wide(reason):
-                raise WireLost(f"Redis refused: {reason}")
             else:
-                line.fail(reason)
-                log.error("stream_failed", stream=line.stream.name, reason=reason)
+                _fail(line, reason)
+
+    async def _read_gaps(self, wire: Wire) -> None:
+        """Numbered lines that hear again learn of gaps that may not be noted."""
+        lines = [line for line in self._intake.dirty.values() if isinstance(line, NumberedLine)]
+        while asking := [(line, wanted) for line in lines if (wanted := line.gaps_wanted())]:
+            packed = [
+                pack("XRANGE", self._key(line), place.from_id, "+", "COUNT", PAGE)
+                for line, wanted in asking
+                for place in wanted
+            ]
+            timeout_s = self._settings.command_timeout_s
+            replies = iter(await wire.call(b"".join(packed), len(packed), timeout_s))
+            for line, wanted in asking:
+                pages = list(islice(replies, len(wanted)))
+                if refused := next((p for p in pages if isinstance(p, hiredis.ReplyError)), None):
+                    _fail(line, str(refused))
+                    continue
+                line.read_gaps([decoded(page) for page in pages])
+                self._intake.redis_answered(line, self._clock_us())
 
     async def _whole_tail(
         self, wire: Wire, line: Line, wanted: TailWanted, page: Reply
@@ -284,7 +301,7 @@ class Publisher:
         """Key and order value of every entry that is wanted; `page` has the newest."""
         known: list[tuple[tuple[str, ...], int]] = []
         while True:
-            entries = _decoded(page)
+            entries = decoded(page)
             known += [told for _, fields in entries if (told := identify(fields)) is not None]
             enough = wanted.at_most is not None and len(known) >= wanted.at_most
             if enough or len(entries) < TAIL_PAGE:
@@ -306,7 +323,8 @@ class Publisher:
         replies = await wire.call(packed, len(lines), self._settings.command_timeout_s)
         for line, info in zip(lines, replies, strict=True):
             if isinstance(info, list) or "no such key" in str(info):
-                line.look(_last_id(info))
+                at_end = tail_of(info)
+                line.look(at_end.last, at_end.newest)
         if any(line.lost_at is not None for line in lines):
             self._on_loss()
 
@@ -365,6 +383,14 @@ class Publisher:
         return list(self._intake.every_line())
 
 
+def _fail(line: Line, reason: str) -> None:
+    """Redis would not read: raises WireLost where it reads nothing now, else the line fails."""
+    if _is_server_wide(reason):
+        raise WireLost(f"Redis refused: {reason}")
+    line.fail(reason)
+    log.error("stream_failed", stream=line.stream.name, reason=reason)
+
+
 def _all_refused(replies: Sequence[Reply]) -> bool:
     return all(isinstance(reply, hiredis.ReplyError) for reply in replies)
 
@@ -377,34 +403,3 @@ def _refuse_errors(replies: Sequence[Reply], where: str = "") -> None:
     for reply in replies:
         if isinstance(reply, hiredis.ReplyError):
             raise WireLost(f"Redis refused: {where}{reply}")
-
-
-def _refusal(info: Reply, entries: Reply) -> str | None:
-    """Why a tail could not be read; a stream that does not exist is an empty one."""
-    if isinstance(entries, hiredis.ReplyError):
-        return str(entries)
-    if isinstance(info, hiredis.ReplyError) and "no such key" not in str(info):
-        return str(info)
-    return None
-
-
-def _last_id(info: Reply) -> str:
-    if not isinstance(info, list):
-        return "0-0"
-    facts = dict(zip(info[::2], info[1::2], strict=True))
-    last = facts[b"last-generated-id"]
-    return str(last.decode())
-
-
-def _decoded(entries: Reply) -> list[tuple[str, dict[str, str]]]:
-    assert isinstance(entries, list)
-    return [
-        (
-            entry_id.decode(),
-            {
-                name.decode(errors="replace"): value.decode(errors="replace")
-                for name, value in zip(fields[::2], fields[1::2], strict=True)
-            },
-        )
-        for entry_id, fields in entries
-    ]

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bridge.contract.streams import Stream
-from bridge.publish.publisher import Limits
+from bridge.publish.append import Limits
 
 log = structlog.get_logger(__name__)
 

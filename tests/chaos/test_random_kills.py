@@ -1,4 +1,5 @@
-"""Redis and the bridge killed at random while data flows: nothing lost unmarked, nothing doubled.
+"""Redis and the bridge killed at random while data flows: nothing lost unmarked, nothing doubled,
+and every trade and book change that the journal holds is in Redis: no gap excuses it.
 
 A loop that people write runs beside the bridge; the table of both is in docs/guarantees.md.
 `CHAOS_SEED` repeats a run, `CHAOS_KILLS` and `CHAOS_RATE` make it longer or faster. Each run prints
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chaos import chaos, compare
-from tests.support.oracle import gaps, verdict
+from tests.support.chaos import JOURNAL, chaos, compare
+from tests.support.oracle import gaps, not_published, verdict
 from tests.support.proxy import running_proxy
 from tests.support.redis_server import RedisServer, running_redis
 
@@ -42,6 +43,7 @@ async def test_nothing_is_lost_unmarked_or_doubled(
     told = f"{' or '.join(what)} killed {KILLS} times"
     ours, theirs = compare(server, exchange, run.begun_us, told)
     assert verdict(server, exchange, run.begun_us) == []
+    assert not_published(server, tmp_path / JOURNAL) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     if "bridge" not in what:  # it listened all the time: there is nothing to excuse
         assert gaps(server) == []
@@ -60,6 +62,7 @@ async def test_a_redis_that_is_emptied_in_the_middle_is_filled_again(
 
     ours, theirs = compare(server, exchange, run.begun_us, "FLUSHALL 3 times")
     assert verdict(server, exchange, run.begun_us) == []
+    assert not_published(server, tmp_path / JOURNAL) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     assert theirs.lost > 0
 
@@ -86,6 +89,7 @@ async def test_a_redis_that_takes_nothing_for_a_while(
 
     ours, theirs = compare(server, exchange, run.begun_us, f"Redis {how} for {AWAY_S:g} s")
     assert verdict(server, exchange, run.begun_us) == []
+    assert not_published(server, tmp_path / JOURNAL) == []
     assert gaps(server) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     assert theirs.lost + theirs.doubled > 0 or how == "frozen", "a patient loop outlives it"
@@ -112,6 +116,7 @@ async def test_replies_that_are_lost_again_and_again(server: RedisServer, tmp_pa
 
     ours, theirs = compare(server, exchange, run.begun_us, f"{KILLS} replies of Redis lost")
     assert verdict(server, exchange, run.begun_us) == []
+    assert not_published(server, tmp_path / JOURNAL) == []
     assert gaps(server) == []
     assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
     # the loop was told of errors for messages that are there: it loses none by not sending again

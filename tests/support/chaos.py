@@ -34,6 +34,7 @@ KEEP_ALL = {
     kind: {"max_entries": 2_000_000}
     for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
 }
+JOURNAL = "data/journal"  # of the bridge, in the run's folder
 HEARS_AGAIN = 0.8  # how often a bridge lives until it hears
 MEMORY_LIMIT_BYTES = 400 * 1024 * 1024
 

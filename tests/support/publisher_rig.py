@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 from bridge.contract.streams import parse_stream
 from bridge.pipeline.intake import Intake
+from bridge.publish.append import Limits
 from bridge.publish.durability import Durability
-from bridge.publish.publisher import Limits, Publisher, PublishSettings
+from bridge.publish.publisher import Publisher, PublishSettings
 from bridge.publish.wire import Target
 from bridge.runtime.backoff import Backoff
 from tests.support import frames

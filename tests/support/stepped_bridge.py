@@ -20,7 +20,9 @@ from bridge.journal.hearing import Hearing
 from bridge.journal.segments import SegmentWriter
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.items import Answer
-from bridge.pipeline.tail import Tail, identify
+from bridge.pipeline.numbered import NumberedLine
+from bridge.pipeline.tail import Tail, edge, identify
+from bridge.pipeline.unnoted import PAGE
 from bridge.pipeline.unnumbered import UnnumberedLine
 from bridge.publish.append import SCRIPT, pack_append
 
@@ -80,6 +82,7 @@ class SteppedBridge:
     def publish(self, limit: int, *, loses_replies: bool = False) -> bool:
         """One cycle of the publisher. False: there was nothing to send."""
         self._look()
+        self._read_gaps()
         self._read_tails()
         if any(line.lost_at is not None for line in self.intake.every_line()):
             self.hearing.rehearing.refill()
@@ -105,7 +108,8 @@ class SteppedBridge:
     def _look(self) -> None:
         for line in self.intake.every_line():
             if line.confirmed != EMPTY and not line.pending:
-                line.look(self._last_id(line.stream.name))
+                at_end = self._tail(line.stream.name)
+                line.look(at_end.last, at_end.newest)
 
     def _read_tails(self) -> None:
         for line in list(self.intake.dirty.values()):
@@ -116,13 +120,29 @@ class SteppedBridge:
             entries = self._client.xrange(line.stream.name, min=str(wanted.from_ms))
             told = [identify(fields) for _, fields in entries]
             known = [each for each in told if each is not None]
-            line.read_tail(Tail(self._last_id(line.stream.name), known))
+            line.read_tail(self._tail(line.stream.name)._replace(known=known))
             self.intake.redis_answered(line, self.now_us)
 
-    def _last_id(self, name: str) -> str:
+    def _read_gaps(self) -> None:
+        for line in list(self.intake.dirty.values()):
+            while isinstance(line, NumberedLine) and (wanted := line.gaps_wanted()):
+                line.read_gaps(
+                    [
+                        self._client.xrange(line.stream.name, min=place.from_id, count=PAGE)
+                        for place in wanted
+                    ]
+                )
+                self.intake.redis_answered(line, self.now_us)
+
+    def _tail(self, name: str) -> Tail:
         if not self._client.exists(name):
-            return EMPTY
-        return str(self._client.xinfo_stream(name)["last-generated-id"])
+            return Tail(EMPTY, ())
+        info: Any = self._client.xinfo_stream(name)
+        first, newest = (
+            edge(*info[end]) if info[end] else None for end in ("first-entry", "last-entry")
+        )
+        had_older = info["entries-added"] > info["length"]
+        return Tail(info["last-generated-id"], (), first if had_older else None, newest)
 
     def _call(self, packed: bytes) -> Any:
         self._wire.send_packed_command([packed])

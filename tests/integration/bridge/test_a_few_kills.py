@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chaos import chaos, compare
-from tests.support.oracle import verdict
+from tests.support.chaos import JOURNAL, chaos, compare
+from tests.support.oracle import not_published, verdict
 from tests.support.redis_server import running_redis
 
 
@@ -23,5 +23,6 @@ async def test_a_few_kills_of_redis_and_bridge_lose_nothing_unmarked_and_double_
 
         ours, theirs = compare(server, exchange, run.begun_us, "a few kills")
         assert verdict(server, exchange, run.begun_us) == []
+        assert not_published(server, tmp_path / JOURNAL) == []
         assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
         assert theirs.lost > 0

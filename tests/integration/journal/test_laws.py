@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import redis
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -33,16 +34,21 @@ def trade(number: int, at_us: int) -> str:
     return json.dumps(message, separators=(",", ":"))
 
 
-def order(order_id: str, at_us: int) -> str:
+def order(order_id: str, engine_us: int, at_us: int) -> str:
     message = json.loads(frames.ORDER_ACCEPTED)
-    message["data"] |= {"i": order_id, "E": at_us, "T": at_us}
+    message["data"] |= {"i": order_id, "E": at_us, "T": engine_us}
     return json.dumps(message, separators=(",", ":"))
+
+
+def number_of(entry_id: str) -> tuple[int, ...]:
+    return tuple(map(int, entry_id.split("-")))
 
 
 class Day(RuleBasedStateMachine):
     """What the exchange does, what goes wrong, and what was really there."""
 
     client: redis.Redis  # set by the test: hypothesis makes the machine itself
+    raw: redis.Redis  # the same, bytes as they are
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,10 +56,14 @@ class Day(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.next_id = FIRST
         self.there: dict[int, int] = {}  # every trade there ever was: id → ms
-        self.orders: list[tuple[str, int]] = []  # every order event: id, when
+        # every order event: its id, the engine's time, and when it was
+        self.orders: list[tuple[str, int, int]] = []
         self.fresh: list[int | tuple[str, int]] = []  # heard, and not yet with the system
         self.trades_heard: set[int] = set()
         self.orders_heard: Counter[tuple[str, int]] = Counter()
+        self.engine_back_us = 0
+        self.older: dict[str, bytes] = {}  # as Redis was at an earlier time: key → its dump
+        self.trimmed: dict[str, dict[str, str]] = {}  # orders that retention took, by ID
         self.is_known = True  # nothing that the ledger could have lost
         self.is_ours = True  # nobody else wrote to the streams
 
@@ -62,6 +72,7 @@ class Day(RuleBasedStateMachine):
         self.bridge = SteppedBridge(self.folder, self.client, [TRADES, ORDERS])
         self.connection = self.bridge.connect()
         self.bridge.hearing.journal.flush()  # who dies before that, was never there
+        self.bridge.hearing.catch_up(1000)
 
     # ---- the exchange --------------------------------------------------------------------------
 
@@ -83,10 +94,14 @@ class Day(RuleBasedStateMachine):
 
     @rule(twins=st.integers(1, 2))
     def orders_(self, twins: int) -> None:
-        event = self._order()
+        event = self._order(self.engine_back_us)
         for _ in range(twins):
-            self.bridge.hearing.hear(order(*event), self.now_us, self.connection)
+            self.bridge.hearing.hear(order(*event, self.now_us), self.now_us, self.connection)
             self.fresh.append(event)
+
+    @rule(seconds=st.sampled_from([0, 12, 60, 1800]))
+    def the_engines_clock_is_put_back(self, seconds: int) -> None:
+        self.engine_back_us = seconds * SECOND_US
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 3.0, 40.0]))
     def time_passes(self, seconds: float) -> None:
@@ -103,7 +118,6 @@ class Day(RuleBasedStateMachine):
     @rule(missed=st.integers(0, 4))
     def the_bridge_is_killed(self, missed: int) -> None:
         self.fresh.clear()
-        self.is_known = False
         self.bridge.kill()
         self._unheard(missed)
         self.bridge.start()
@@ -113,6 +127,32 @@ class Day(RuleBasedStateMachine):
     def redis_loses(self, keys: tuple[str, ...]) -> None:
         self.is_known = False
         self.client.delete(*keys)
+        if ORDERS in keys:
+            self.trimmed.clear()
+
+    @rule()
+    def redis_is_saved(self) -> None:
+        dumps = {key: self.raw.dump(key) for key in (TRADES, ORDERS, LEDGER)}
+        self.older = {key: dump for key, dump in dumps.items() if dump is not None}
+
+    @precondition(lambda self: self.older)
+    @rule()
+    def redis_falls_back(self) -> None:
+        """It has only what was saved, as after a crash: what came since then is lost."""
+        self.is_known = False
+        self.client.delete(TRADES, ORDERS, LEDGER)
+        for key, dump in self.older.items():
+            self.raw.restore(key, 0, dump)
+        last = self.client.xrevrange(ORDERS, count=1) if ORDERS in self.older else []
+        kept = number_of(last[0][0]) if last else (0, 0)
+        self.trimmed = {key: e for key, e in self.trimmed.items() if number_of(key) <= kept}
+
+    @rule(keep=st.integers(1, 6))
+    def retention_takes_orders(self, keep: int) -> None:
+        entries = dict(self.client.xrange(ORDERS))
+        self.client.xtrim(ORDERS, maxlen=keep, approximate=False)
+        left = dict(self.client.xrange(ORDERS))
+        self.trimmed |= {key: e for key, e in entries.items() if key not in left}
 
     @rule(key=st.sampled_from([TRADES, ORDERS]))
     def someone_else_writes(self, key: str) -> None:
@@ -201,17 +241,21 @@ class Day(RuleBasedStateMachine):
         assert self.trades_heard <= stored, "a trade that was heard is lost"
 
     def _orders_are_there_as_often_as_heard_or_marked(self) -> None:
-        entries = self.bridge.entries(ORDERS)
+        entries = [*self.trimmed.values(), *self.bridge.entries(ORDERS)]
         stored = Counter(
-            (e["order_id"], int(e["engine_us"])) for e in entries if e["type"] == "orderAccepted"
+            (e["order_id"], int(e["engine_us"]))
+            for e in entries
+            if e.get("type") == "orderAccepted"
         )
         lost, twice = self.orders_heard - stored, stored - self.orders_heard
         assert not lost, f"lost {dict(lost)}"
         assert not twice, f"too often {dict(twice)}"
-        deaf = [(int(e["from_us"] or 0), int(e["to_us"])) for e in entries if e["type"] == "gap"]
-        for event in self.orders:
-            is_marked = any(from_us <= event[1] <= to_us for from_us, to_us in deaf)
-            assert event in stored or is_marked, f"{event} is missing and nothing says so"
+        deaf = [
+            (int(e["from_us"] or 0), int(e["to_us"])) for e in entries if e.get("type") == "gap"
+        ]
+        for *event, at_us in self.orders:
+            is_marked = any(from_us <= at_us <= to_us for from_us, to_us in deaf)
+            assert tuple(event) in stored or is_marked, f"{event} is missing and nothing says so"
 
     def _the_ledger_tells_each_hole_once(self) -> None:
         told = [
@@ -246,10 +290,10 @@ class Day(RuleBasedStateMachine):
         self.there[number] = self.now_us // 1000
         return number
 
-    def _order(self) -> tuple[str, int]:
+    def _order(self, back_us: int = 0) -> tuple[str, int]:
         self.bridge.now_us += 1_000
-        self.orders.append((str(len(self.orders)), self.now_us))
-        return self.orders[-1]
+        self.orders.append((str(len(self.orders)), self.now_us - back_us, self.now_us))
+        return self.orders[-1][:2]
 
     def _unheard(self, count: int) -> None:
         for _ in range(count):
@@ -268,8 +312,63 @@ class Day(RuleBasedStateMachine):
         self.fresh.clear()
 
 
-def test_whatever_happens_nothing_is_twice_nor_missing_unsaid(redis_url: str) -> None:
+@pytest.fixture
+def laws(redis_url: str) -> type[Day]:
     Day.client = redis.Redis.from_url(redis_url, decode_responses=True)
+    Day.raw = redis.Redis.from_url(redis_url)
+    return Day
+
+
+def test_whatever_happens_nothing_is_twice_nor_missing_unsaid(laws: type[Day]) -> None:
     run_state_machine_as_test(
-        Day, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+        laws, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
     )
+
+
+# Days that chance seldom makes.
+
+
+def test_killed_without_a_checkpoint_after_retention_took_what_was_there(laws: type[Day]) -> None:
+    day = laws()
+    day.begin()
+    day.orders_(twins=2)
+    day.orders_(twins=1)
+    day.publish(limit=20, loses_replies=False)
+    day.retention_takes_orders(keep=1)
+    day.the_bridge_is_killed(missed=1)
+    day.teardown()
+
+
+@pytest.mark.parametrize("back_s", [12, 60, 1800])
+def test_redis_falls_back_while_the_engines_clock_is_put_back(back_s: int, laws: type[Day]) -> None:
+    day = laws()
+    day.begin()
+    day.orders_(twins=1)
+    day.publish(limit=20, loses_replies=False)
+    day.the_engines_clock_is_put_back(seconds=back_s)
+    day.orders_(twins=1)
+    day.publish(limit=20, loses_replies=False)
+    day.redis_is_saved()
+    day.time_passes(seconds=1.0)
+    day.orders_(twins=2)
+    day.publish(limit=20, loses_replies=False)
+    day.redis_falls_back()
+    day.orders_(twins=1)
+    day.teardown()
+
+
+def test_killed_between_a_gap_and_its_line_of_the_ledger(laws: type[Day]) -> None:
+    day = laws()
+    day.begin()
+    day.trades(count=1)
+    day.publish(limit=20, loses_replies=False)
+    day.checkpoint()
+    day.trades_that_are_not_sent(count=2)
+    day.trades(count=1)
+    for _ in range(3):
+        day.time_passes(seconds=40.0)
+        day.publish(limit=20, loses_replies=False)
+        if len(day.bridge.entries(TRADES)) == 4:  # the start, a trade, the gap, a trade
+            break
+    day.the_bridge_is_killed(missed=0)
+    day.teardown()

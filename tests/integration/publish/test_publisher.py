@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.contract import keys
 from bridge.errors import Fatal
 from bridge.publish import publisher as publisher_module
 from bridge.publish.wire import Target
@@ -13,10 +15,12 @@ from tests.support import frames
 from tests.support.eventually import eventually_async
 from tests.support.proxy import running_proxy
 from tests.support.publisher_rig import (
+    FIRST,
     ORDERS,
     TRADES,
     Rig,
     all_trades,
+    now_us,
     order_ids,
     running,
     trade_ids,
@@ -343,3 +347,51 @@ async def test_a_server_that_repeats_the_password_does_not_have_it_told() -> Non
 
     assert "hush" not in rig.publisher.trouble
     assert "***" in rig.publisher.trouble
+
+
+def hear_orders(rig: Rig, begun_us: int, numbers: range) -> None:
+    """As a journal tells them again: with the times they were heard at first."""
+    for number in numbers:
+        frame = frames.ORDER_ACCEPTED.replace("59887375336", str(number))
+        rig.intake.hear(frame, begun_us + number, 1, 0)
+    rig.publisher.wake()
+
+
+async def test_what_retention_took_is_not_written_again_and_what_was_deleted_is(
+    server: RedisServer,
+) -> None:
+    begun_us = now_us()
+    async with running(Rig(server.url)) as rig:
+        hear_orders(rig, begun_us, range(100))
+        await rig.settled()
+    with server.client() as client:
+        client.xtrim(ORDERS, maxlen=20, approximate=False)
+        async with running(Rig(server.url)) as again:
+            hear_orders(again, begun_us, range(105))
+            await again.settled()
+        assert order_ids(server) == [str(number) for number in range(80, 105)]
+
+        client.delete(ORDERS)
+        async with running(Rig(server.url)) as anew:
+            hear_orders(anew, begun_us, range(105))
+            await anew.settled()
+        assert order_ids(server) == [str(number) for number in range(105)]
+
+
+async def test_a_gap_that_the_ledger_does_not_know_is_noted_when_it_is_heard_again(
+    server: RedisServer,
+) -> None:
+    with server.client(decode_responses=True) as client:
+        for _ in range(2):
+            async with running(Rig(server.url)) as rig:
+                for line in rig.intake.every_line():
+                    line.hear_again()
+                rig.trades(3)
+                rig.sent += 2
+                rig.trades(3)
+                rig.intake.missing.wait_no_longer()
+                await rig.settled()
+            entries: Any = client.xrange(keys.GAPS)
+            told = [(fields["from"], fields["to"]) for _, fields in entries]
+            assert told == [(str(FIRST + 3), str(FIRST + 4))]
+            client.delete(keys.GAPS)  # as if the first had been killed before it came to that

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from bridge.contract.streams import parse_stream
-from bridge.publish.publisher import Limits
+from bridge.publish.append import Limits
 from bridge.publish.trimming import Trimming
 from bridge.runtime.redis_client import connect
 from tests.support.bridge_run import running_bridge

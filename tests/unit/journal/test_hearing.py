@@ -726,3 +726,24 @@ def test_a_refill_that_ends_before_a_tick_marks_what_nobody_heard(tmp_path: Path
     subject.catch_up()
 
     assert gaps(subject, TICKERS) == marked
+
+
+def test_private_streams_that_no_journal_has_are_bounded_while_it_is_behind(
+    tmp_path: Path,
+) -> None:
+    subject = Subject(tmp_path, keep_private=False, buffer_bytes=300_000).begin()
+    private = subject.open([ORDERS])
+    subject.open([TRADES])
+    subject.trades(1000, connection=2)
+    assert not subject.hearing.is_live
+    waiting = subject.waiting()
+
+    for number in range(1000):
+        frame = frames.ORDER_ACCEPTED.replace("59887375336", str(number))
+        subject.hearing.hear(frame, NOW_US + number, private)
+
+    orders = subject.intake.lines[ORDERS]
+    assert orders.pending_bytes < 900_000  # looked at every 256 frames
+    assert fields(orders.pending[0])["cause"] == "buffer full"
+    assert orders.counters.overflowed > 0
+    assert subject.waiting() == waiting  # these are in the journal, and are settled from there

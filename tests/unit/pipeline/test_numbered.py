@@ -2,9 +2,10 @@
 
 from bridge.contract.events import DepthSnapshot
 from bridge.contract.streams import parse_stream
-from bridge.pipeline.items import Op, numbered, snapshot
+from bridge.pipeline.items import Op, numbered, numbered_gap, snapshot
 from bridge.pipeline.numbered import ASK_EVERY_US, START_GRACE_US, NumberedLine
 from bridge.pipeline.peers import PATIENCE_US, TURN_US, Company, Word
+from bridge.pipeline.unnoted import PAGE, PAGES
 from tests.support.items import NOW_US, TRADES, answer, delta, fields, trade
 
 HOLD_US = 2_000_000
@@ -431,3 +432,123 @@ def test_a_whole_book_that_another_bridge_has_placed_is_no_reason_for_another() 
     line.settle(answer("ok", "9-52", "="), NOW_US)
 
     assert not line.takes_void_book()
+
+
+def gap_entry(number: int, entry_id: str = "") -> tuple[str, dict[str, str]]:
+    """The gap that an earlier process wrote before this trade."""
+    waiting = trade(number)
+    gap = numbered_gap(
+        waiting, symbol="SOL_USDC", last="9-0", from_=number - 2, cause="connection lost"
+    )
+    return entry_id or f"{waiting.ms}-{number - 1}1", fields(gap)
+
+
+def heard_again(*numbers: int, confirmed: str = "9-50") -> NumberedLine:
+    """A line after a restart: this was heard before, from the checkpoint on."""
+    line = NumberedLine(TRADES, HOLD_US)
+    line.confirmed = confirmed
+    line.hear_again()
+    for at, number in enumerate(numbers):
+        item = trade(number)
+        item.offset = 100 + at
+        line.put(item)
+    line.caught_up()
+    return line
+
+
+def test_a_gap_that_nobody_may_have_noted_is_looked_for_where_numbers_leave_out() -> None:
+    line = heard_again(6, 7, 10, 11)
+    line.take(NOW_US, 9)
+    line.settle(answer("ok", "9-110", "===="), NOW_US)
+
+    places = line.gaps_wanted()
+    assert [place.from_id for place in places] == [f"{NOW_US // 1000}-{n}1" for n in (5, 9)]
+    assert line.oldest_offset() == 100, "killed again before that, it is to be looked for again"
+    line.read_gaps([[], [gap_entry(10)]])
+
+    (noted,) = line.written_gaps
+    assert (noted.position, noted.offset, fields(noted)["cause"]) == (9, 102, "connection lost")
+    assert list(line.gaps_wanted()) == []
+    assert line.oldest_offset() is None
+
+
+def test_a_message_that_an_earlier_process_did_not_get_to_may_have_its_gap_there() -> None:
+    line = heard_again(10)
+    line.take(NOW_US, 9)
+    line.settle(answer("ok", "9-100", "+"), NOW_US)
+
+    assert len(line.gaps_wanted()) == 1
+
+
+def test_a_gap_of_our_own_is_not_looked_for_nor_one_before_what_is_new() -> None:
+    line = heard_again(10)
+    line.take(NOW_US, 9)
+    line.settle(answer("hole", "9-50"), NOW_US)
+    new = trade(15)
+    new.offset = 500
+    line.put(new)
+    assert positions(line, NOW_US + HOLD_US) == [("G", 9), ("A", 10), ("A", 15)]
+    line.settle(answer("ok", "9-150", "+++"), NOW_US)
+
+    assert list(line.gaps_wanted()) == []
+
+
+def test_a_gap_under_a_raised_id_is_found_behind_what_has_a_later_time() -> None:
+    line = heard_again(900)
+    line.take(NOW_US, 9)
+    line.settle(answer("ok", "9-9000", "="), NOW_US)
+    later = NOW_US // 1000 + 60_000
+    before = [(f"{later}-{number}0", fields(trade(number))) for number in range(40, 40 + PAGE)]
+
+    line.read_gaps([before])
+    (place,) = line.gaps_wanted()
+    assert place.from_id == f"({before[-1][0]}"
+    line.read_gaps([[gap_entry(900, f"{later}-8991")]])
+
+    assert [gap.position for gap in line.written_gaps] == [899]
+
+
+def test_a_gap_is_not_looked_for_without_end() -> None:
+    line = heard_again(900)
+    line.take(NOW_US, 9)
+    line.settle(answer("ok", "9-9000", "="), NOW_US)
+    page = [(f"9-{number}0", fields(trade(number))) for number in range(40, 40 + PAGE)]
+
+    for _ in range(PAGES):
+        assert line.gaps_wanted()
+        line.read_gaps([page])
+
+    assert list(line.gaps_wanted()) == []
+
+
+def test_a_message_without_a_time_has_its_gap_under_the_streams_own() -> None:
+    line = heard_again()
+    line.hear_again()
+    item = trade(10)
+    item.ms = 0
+    line.put(item)
+    line.take(NOW_US, 9)
+    line.settle(answer("ok", "9-100", "="), NOW_US)
+
+    assert [place.from_id for place in line.gaps_wanted()] == ["9-91"]
+
+
+def test_a_hole_that_was_filled_has_no_gap_nor_has_a_beginning() -> None:
+    line = heard_again(10, 20)
+    line.take(NOW_US, 9)
+    line.settle(answer("ok", "9-200", "=="), NOW_US)
+
+    entry_id, start = gap_entry(10)
+    line.read_gaps([[(entry_id, start | {"cause": "start"})], [("9-200", fields(trade(20)))]])
+
+    assert line.written_gaps == []
+
+
+def test_what_will_be_heard_again_is_looked_for_then() -> None:
+    line = heard_again(10)
+    line.take(NOW_US, 9)
+    line.settle(answer("ok", "9-100", "="), NOW_US)
+
+    line.rewind(0, 0)
+
+    assert list(line.gaps_wanted()) == []

@@ -1,10 +1,12 @@
 """The line of an unnumbered stream: nothing goes out before the tail is known."""
 
+import pytest
+
 from bridge.contract.events import OrdersSnapshot, OrderUpdate
 from bridge.contract.streams import Stream, StreamType
 from bridge.pipeline.items import Item, Twins, fill_from_history, unnumbered
 from bridge.pipeline.peers import TURN_US, Company, Word
-from bridge.pipeline.tail import Tail, identify
+from bridge.pipeline.tail import Tail, edge, identify
 from bridge.pipeline.unnumbered import UnnumberedLine
 from tests.support.items import (
     NOW_US,
@@ -245,23 +247,91 @@ def test_redis_that_lost_entries_is_marked_where_nobody_can_refill_them() -> Non
     assert fields(first)["order_id"] == "a"
 
 
+def lost(line: UnnumberedLine, last: str, kept: dict[str, str]) -> None:
+    """Redis has lost all behind this entry."""
+    line.confirmed = f"{NOW_US // 1000 + 3_600_000}-0"
+    line.pending.clear()
+    line.look(last, edge(last, kept))
+    assert line.lost_at == last
+
+
 def test_a_refill_adds_what_is_missing_and_marks_what_the_journal_has_not() -> None:
     line = ready()
-    line.confirmed = f"{NOW_US // 1000 + 20_000}-0"
-    line.lost_at = f"{NOW_US // 1000}-0"
+    there = fields(order("there", NOW_US - 1))
+    lost(line, f"{NOW_US // 1000}-0", there)
 
     line.rewind(0, NOW_US + 5_000_000)
     line.put(order("too old", NOW_US - 11_000_000))
     line.put(order("there", NOW_US - 1))
     line.put(order("lost", NOW_US + 7_000_000))
-    line.read_tail(tail(f"{NOW_US // 1000}-0", [("1-1", fields(order("there", NOW_US - 1)))]))
+    line.read_tail(tail(f"{NOW_US // 1000}-0", [("1-1", there)]))
 
-    gap, lost = line.take(NOW_US, 100)
+    gap, event = line.take(NOW_US, 100)
     assert (fields(gap)["from_us"], fields(gap)["to_us"]) == (
-        str(NOW_US // 1000 * 1000),
+        str(NOW_US - 1),
         str(NOW_US + 5_000_000),
     )
-    assert fields(lost)["order_id"] == "lost"
+    assert fields(event)["order_id"] == "lost"
+
+
+@pytest.mark.parametrize("kept_s", [0, 3_000], ids=["before", "ahead for one"])
+def test_what_was_lost_while_the_engines_clock_went_back_is_not_taken_for_there(
+    kept_s: int,
+) -> None:
+    line = ready()
+    kept = order("kept", NOW_US + kept_s * 1_000_000)
+    last, entry = f"{kept.ms}-0", fields(kept) | {"received_us": str(NOW_US)}
+    lost(line, last, entry)
+
+    line.rewind(0, NOW_US - 1)
+    line.put(order("there", NOW_US - 60_000_000))
+    for second in range(3):
+        heard_us = NOW_US + second * 1_000_000
+        line.put(unnumbered(order_event(f"lost {second}", heard_us - 60_000_000), heard_us))
+    line.caught_up()
+    line.put(unnumbered(order_event("live", NOW_US - 50_000_000), NOW_US + 10_000_000))
+
+    line.read_tail(tail(last, [(last, entry)]))
+    sent = [fields(item)["order_id"] for item in line.take(NOW_US, 100)]
+    assert sent == ["lost 0", "lost 1", "lost 2", "live"]
+
+
+def test_what_is_lost_with_nobody_to_refill_it_is_named_by_the_engines_clock() -> None:
+    line = ready()
+    kept = fields(order("kept", NOW_US - 60_000_000)) | {"received_us": str(NOW_US)}
+    lost(line, f"{NOW_US // 1000}-0", kept)
+
+    line.accept_loss()
+
+    (gap,) = line.pending
+    assert fields(gap)["from_us"] == str(NOW_US - 60_000_000)
+
+
+def test_what_retention_has_taken_is_not_written_again_behind_what_is_there() -> None:
+    line = UnnumberedLine(ORDERS)
+    events = [order(str(number), NOW_US + number * 1_000_000) for number in range(6)]
+    entries = [(f"{event.ms}-0", fields(event)) for event in events[3:5]]
+    for event in events[:4]:
+        line.put(event)
+
+    line.read_tail(tail(entries[-1][0], entries)._replace(first=edge(*entries[0])))
+    for event in events[4:]:
+        line.put(event)
+
+    assert [fields(item)["order_id"] for item in line.take(NOW_US, 100)] == ["5"]
+    assert line.counters.duplicates == 5
+
+
+def test_what_is_heard_after_the_first_kept_entry_is_new_whatever_the_engines_clock_says() -> None:
+    line = UnnumberedLine(ORDERS)
+    first = order("first", NOW_US)
+    line.put(unnumbered(order_event("late", NOW_US - 60_000_000), NOW_US + 1))
+    line.put(unnumbered(order_event("wound back", NOW_US + 9_000_000), NOW_US - 5))
+
+    last = f"{first.ms}-0"
+    line.read_tail(tail(last, [(last, fields(first))])._replace(first=edge(last, fields(first))))
+
+    assert len(line.take(NOW_US, 100)) == 2
 
 
 def test_a_full_buffer_gives_up_the_oldest_and_says_from_when_to_when() -> None:

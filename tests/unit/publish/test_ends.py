@@ -1,0 +1,63 @@
+"""What a stream once had: told by Redis 7, and before it by what retention keeps."""
+
+import hiredis
+import pytest
+
+from bridge.publish.append import Limits
+from bridge.publish.ends import tail_of
+from tests.support.items import NOW_US, fields, order
+
+MS = NOW_US // 1000
+
+
+def entry(ms: int) -> list[object]:
+    named = fields(order("9", ms * 1000))
+    return [b"%d-0" % ms, [text.encode() for pair in named.items() for text in pair]]
+
+
+def info(length: int, added: int | None = None) -> list[object]:
+    facts: list[object] = [b"length", length, b"last-generated-id", b"%d-0" % (MS + 9000)]
+    if added is not None:
+        facts += [b"max-deleted-entry-id", b"0-0", b"entries-added", added]
+    return [*facts, b"first-entry", entry(MS), b"last-entry", entry(MS + 9000)]
+
+
+@pytest.mark.parametrize(
+    ("length", "added", "limits", "had_older"),
+    [
+        (5, 5, Limits(b"5", b"1"), False),
+        (5, 6, Limits(), True),
+        (5, None, Limits(), False),
+        (5, None, Limits(max_entries=b"6"), False),
+        (5, None, Limits(max_entries=b"5"), True),
+        (5, None, Limits(max_age_ms=b"9001"), False),
+        (5, None, Limits(max_age_ms=b"9000"), True),
+    ],
+)
+def test_a_stream_that_had_older_entries(
+    length: int, added: int | None, limits: Limits, had_older: bool
+) -> None:
+    told = tail_of(info(length, added), (), limits)
+
+    assert (told.first is not None) == had_older
+    assert told.newest
+    assert (str(told.newest.id), told.newest.heard_us) == (told.last, NOW_US + 9_000_000)
+
+
+def test_a_stream_that_is_not_there_and_one_that_was_emptied() -> None:
+    emptied = [
+        *(b"length", 0, b"last-generated-id", b"7-0", b"entries-added", 3),
+        *(b"first-entry", None, b"last-entry", None),
+    ]
+
+    assert tail_of(hiredis.ReplyError("ERR no such key")) == ("0-0", (), None, None)
+    assert tail_of(emptied) == ("7-0", (), None, None)
+
+
+def test_entries_of_somebody_else_are_no_edges() -> None:
+    theirs = [b"1-0", [b"hello", b"world"]]
+    facts: list[object] = [b"length", 1, b"last-generated-id", b"1-0", b"entries-added", 9]
+
+    told = tail_of([*facts, b"first-entry", theirs, b"last-entry", theirs])
+
+    assert told == ("1-0", (), None, None)
