@@ -21,7 +21,7 @@ from bridge.feed.means import Hears, Means, Signer
 from bridge.feed.pace import Pace
 from bridge.feed.rest import Rest
 from bridge.feed.silence import Silence
-from bridge.feed.wanted import Wanted
+from bridge.feed.wanted import Wanted, other_forms
 from bridge.protocol.subscriptions import BAD_SIGNATURE, UNKNOWN_STREAM
 from bridge.runtime.backoff import Backoff
 from bridge.runtime.config import Exchange
@@ -110,14 +110,21 @@ class Feed:
         return [lane.status() for lane in self._lanes]
 
     def troubles(self) -> Mapping[str, str]:
-        """Streams that do not speak and should, or cannot, and why."""
-        refused = {
+        """Streams that do not speak and should, or cannot, and why; and patterns of which nothing
+        is known yet.
+        """
+        markets, why = self._listing.markets, self._listing.trouble
+        unknown = self._wanted.unknown(markets, why)
+        return {**self._silence.silent(), **self._refused(), **self._troubles, **unknown}
+
+    def _refused(self) -> Mapping[str, str]:
+        """What is refused and not heard in another form either."""
+        refused = {name: reason for lane in self._lanes for name, reason in lane.refused().items()}
+        return {
             name: reason
-            for lane in self._lanes
-            for name, reason in lane.refused().items()
-            if name not in self._wanted.refused
+            for name, reason in refused.items()
+            if all(other in refused for other in other_forms(name, self.streams))
         }
-        return {**self._silence.silent(), **refused, **self._troubles}
 
     # ---- what changes --------------------------------------------------------------------------
 
