@@ -3,17 +3,20 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from structlog.testing import capture_logs
 
+from bridge.feed import lane as lane_module
 from tests.support import frames
 from tests.support.eventually import eventually_async
 from tests.support.hearing_lane import Ears, hearing_lanes, now_us
@@ -188,7 +191,10 @@ async def test_what_passes_while_a_connection_is_reset_is_marked(
         assert ears.intake.lines[TRADES].pending[-1].cause == "connection lost"
 
 
-async def test_after_a_goodbye_it_is_back_at_once(exchange: ScriptedExchange) -> None:
+async def test_after_a_goodbye_it_is_back_at_once(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "GOOD_LIFE_S", 0)
     async with hearing_lanes(
         exchange.url, NAMES, reconnect_initial_s=30, reconnect_max_s=60
     ) as ears:
@@ -200,6 +206,61 @@ async def test_after_a_goodbye_it_is_back_at_once(exchange: ScriptedExchange) ->
         await heard(ears, 21)
 
         assert ears.numbers(TRADES) == list(range(1, 22))
+
+
+async def test_after_a_goodbye_on_a_connection_that_was_quiet_for_long_it_is_back_at_once(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "GOOD_QUIET_LIFE_S", 0)
+    async with hearing_lanes(
+        exchange.url, [LIQUIDATIONS], **PATIENT, reconnect_initial_s=30, reconnect_max_s=60
+    ) as ears:
+        await eventually_async(lambda: ears.answered, "it is answered")
+        exchange.clients[0].close()
+
+        await eventually_async(lambda: len(exchange.clients) == 2, "it is connected again")
+
+
+async def test_an_exchange_that_greets_and_hangs_up_is_called_later_and_later(
+    exchange: ScriptedExchange,
+) -> None:
+    def hang_up(client: Client, names: Iterable[str]) -> None:
+        say_trades(client, 1, 20)
+        client.close()
+
+    exchange.greet = hang_up
+    with capture_logs() as said:
+        async with hearing_lanes(
+            exchange.url, [TRADES], reconnect_initial_s=0.02, reconnect_max_s=10
+        ):
+            await eventually_async(lambda: len(pauses(said)) >= 5, "it is called again and again")
+
+    for number, pause_s in enumerate(pauses(said)[:5]):
+        assert 0.01 * 2**number <= pause_s <= 0.02 * 2**number
+
+
+async def test_after_a_replacement_took_over_pauses_begin_small_again(
+    exchange: ScriptedExchange,
+) -> None:
+    exchange.handshakes = [b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"] * 6
+    with capture_logs() as said:
+        async with hearing_lanes(
+            exchange.url, [LIQUIDATIONS], **PATIENT, reconnect_initial_s=0.02, reconnect_max_s=100
+        ) as ears:
+            await eventually_async(lambda: ears.answered, "it is connected and answered")
+            ears.lanes[0].renew("a test")
+            await eventually_async(
+                lambda: any(each["event"] == "feed_replaced" for each in said), "it is replaced"
+            )
+            exchange.open[0].cut()
+            await eventually_async(lambda: len(exchange.clients) == 3, "it is connected again")
+
+    assert pauses(said)[-1] <= 0.02
+
+
+def pauses(said: Iterable[Mapping[str, Any]]) -> list[float]:
+    """Those before each attempt to connect again, as the log has them."""
+    return [each["reconnect_s"] for each in said if each["event"] == "feed_lost"]
 
 
 async def test_a_replacement_that_ends_while_the_old_one_says_goodbye_is_made_again(
@@ -219,8 +280,9 @@ async def test_a_replacement_that_ends_while_the_old_one_says_goodbye_is_made_ag
 
 
 async def test_after_a_goodbye_to_the_old_one_and_its_replacement_it_is_back_at_once(
-    exchange: ScriptedExchange,
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lane_module, "GOOD_LIFE_S", 0)
     exchange.greet = lambda client, _: say_trades(client, 1, 20)
     async with hearing_lanes(
         exchange.url, NAMES, **PATIENT, reconnect_initial_s=30, reconnect_max_s=60
