@@ -161,7 +161,12 @@ class Hearing:
 
     def misses_book(self, name: str) -> bool:
         """Is the book of this depth stream not known, so that it has to be asked for?"""
-        return self.intake.misses_book(name)
+        return self.is_wanted(name) and self.intake.misses_book(name)
+
+    def is_wanted(self, name: str) -> bool:
+        """Is there a connection that is to hear this stream, as the feed knows them now?"""
+        is_journaled = any(name in streams for streams in self._open.values())
+        return is_journaled or self.intake.unjournaled.is_wanted(name)
 
     def heard(self, name: str) -> int:
         """How many messages of a stream were heard, ever."""

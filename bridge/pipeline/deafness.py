@@ -222,6 +222,10 @@ class Deafness:
         """How many connections listen to the stream."""
         return len(self._listeners(name))
 
+    def is_wanted(self, name: str) -> bool:
+        """Is there a connection that is to hear the stream, whether it listens yet or not?"""
+        return any(name in ear.streams for ear in self.ears.values())
+
     def open_connections(self) -> Sequence[int]:
         """Connections that were opened and not lost."""
         return list(self.ears)

@@ -24,6 +24,10 @@ class Subject:
     intake: Intake
     rest: Server
 
+    def asks_for(self, stream: str) -> bool:
+        """Is something of the stream asked for, or to be asked for again, over REST?"""
+        return any(task.get_name() == f"asking-{stream}" for task in asyncio.all_tasks())
+
     def asked(self, path: str) -> list[str]:
         """The request lines for a path, in order."""
         return [line for line in self.rest.asked if line.startswith(f"GET {path}")]
