@@ -2,22 +2,17 @@
 
 import asyncio
 import json
-import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from bridge.feed import lane as lane_module
 from tests.support import frames
+from tests.support.certificates import new_certificates
 from tests.support.eventually import eventually_async
 from tests.support.hearing_lane import Ears, hearing_lanes, now_us
 from tests.support.redis_server import free_port
@@ -95,36 +90,12 @@ async def test_a_name_or_port_that_leads_nowhere_is_said(url: str, reason: str) 
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(self_signed(tmp_path))
-    server = await asyncio.start_server(ScriptedExchange().serve, "127.0.0.1", 0, ssl=context)
     async with (
-        server,
-        hearing_lanes(f"wss://127.0.0.1:{server.sockets[0].getsockname()[1]}", NAMES) as ears,
+        scripted_exchange(tls=new_certificates(tmp_path).server) as exchange,
+        hearing_lanes(exchange.url, NAMES) as ears,
     ):
         await eventually_async(lambda: ears.lanes[0].attempts > 2, "it is tried again")
         assert "CERTIFICATE_VERIFY_FAILED" in ears.lanes[0].trouble
-
-
-def self_signed(folder: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = folder / "self-signed.pem"
-    path.write_bytes(secret + certificate.public_bytes(pem))
-    return path
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
