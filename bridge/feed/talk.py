@@ -188,14 +188,15 @@ class Talk:
 
     async def _have_answered(self) -> None:
         """What was asked for reaches the exchange before a ping that is sent behind it. Where pings
-        stay unanswered and frames come, so much time has passed that it must have.
+        stay unanswered and frames come, so much time has passed that it must have; but that all it
+        sent has come here, nobody has said.
         """
         said, self._said = self._said, []
         frames, ping = self._count_frames(), self._pings + 1
         if not await self._ask():
             if not self._brings_more_than(frames):
                 return  # the watch ends it
-            self._was_answered(ping)
+            self._was_answered(ping, asked_us=0)
         self.answered_us = self.answered_us or self._means.clock_us()
         self._means.on_answered([stream for stream in said if stream.name in self._asked_behind])
         self._on_change()
@@ -203,19 +204,20 @@ class Talk:
     async def _ask(self) -> bool:
         """Ping, and say what the answer means."""
         self._pings += 1
-        ping = self._pings
+        ping, asked_us = self._pings, self._means.exchange_us()
         if not await self._ping():
             return False
-        self._was_answered(ping)
+        self._was_answered(ping, asked_us)
         return True
 
-    def _was_answered(self, ping: int) -> None:
+    def _was_answered(self, ping: int, asked_us: int) -> None:
+        """The answer may have been under way ever since it was asked for, and more behind it."""
         unasked = [
             name
             for name in self._subscriptions.by_name
             if self._asked_behind.get(name, ping) >= ping
         ]
-        self._means.hearing.answered(self.number, self._means.exchange_us(), unasked)
+        self._means.hearing.answered(self.number, self._means.exchange_us(), unasked, asked_us)
         now_us = self._means.clock_us()
         for name in self._asked_behind.keys() - set(unasked):
             self._granted_us.setdefault(name, now_us)

@@ -26,6 +26,12 @@ def trade(number: int) -> str:
     return json.dumps(message)
 
 
+def liquidation(at_us: int) -> str:
+    message = json.loads(frames.LIQUIDATION)
+    message["data"] |= {"T": at_us, "E": at_us}
+    return json.dumps(message)
+
+
 @pytest.fixture
 async def exchange() -> AsyncIterator[ScriptedExchange]:
     async with scripted_exchange() as scripted:
@@ -74,6 +80,74 @@ async def test_an_answer_says_nothing_of_what_was_asked_for_behind_the_question(
 
         client.send(client.unanswered[0], PONG)
         await eventually_async(lambda: listeners(ears, LIQUIDATIONS) == 1, "it is listened to")
+
+
+class Clock:
+    """Goes on by itself, and further where a test says so."""
+
+    def __init__(self) -> None:
+        self.ahead_us = 0
+
+    def __call__(self) -> int:
+        return now_us() + self.ahead_us
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("tests.support.hearing_lane.now_us", clock)
+    return clock
+
+
+async def test_an_answer_that_took_long_does_not_claim_what_may_be_behind_it(
+    exchange: ScriptedExchange, clock: Clock
+) -> None:
+    async with hearing_lanes(exchange.url, [LIQUIDATIONS], **PATIENT) as ears:
+        await eventually_async(lambda: ears.answered, "it is answered")
+        client, connection = exchange.clients[0], ears.lanes[0].connection
+        assert connection is not None
+        exchange.answers_pings = False
+        connection.have_answer()
+        await eventually_async(lambda: client.unanswered, "it is asked")
+        asked_us = clock()
+        clock.ahead_us = 15_000_000  # so long the answer is under way
+        client.send(client.unanswered[0], PONG)
+        ear = ears.intake.deafness.ears[1]
+        await eventually_async(lambda: ear.answers == 2, "the answer is there")
+        exchange.answers_pings = True
+        client.cut()
+        await eventually_async(lambda: ears.gaps(LIQUIDATIONS), "what was missed is marked")
+
+        [gap] = ears.waiting(LIQUIDATIONS)
+        assert int(gap["from_us"]) <= asked_us
+
+
+async def test_where_no_answer_comes_nothing_is_claimed_behind_the_last_message(
+    exchange: ScriptedExchange, clock: Clock
+) -> None:
+    exchange.answers_pings = False
+    patient = PATIENT | {"ping_timeout_s": 2}
+    async with hearing_lanes(exchange.url, [LIQUIDATIONS], **patient) as ears:
+        await eventually_async(lambda: exchange.clients, "it is connected")
+        client = exchange.clients[0]
+        await eventually_async(lambda: client.pings, "it is asked")
+        client.send(liquidation(clock()))
+        await eventually_async(lambda: len(ears.answered) == 1, "it is taken to listen")
+        connection = ears.lanes[0].connection
+        assert connection is not None
+        connection.ask_again([LIQUIDATIONS])
+        await eventually_async(lambda: len(client.pings) == 2, "it is asked again")
+        client.send(liquidation(clock()))
+        await eventually_async(lambda: len(ears.waiting(LIQUIDATIONS)) == 2, "both are heard")
+        heard_us = clock()
+        clock.ahead_us = 15_000_000
+        await eventually_async(lambda: len(ears.answered) == 2, "it is taken to listen still")
+        exchange.answers_pings = True
+        client.cut()
+        await eventually_async(lambda: ears.gaps(LIQUIDATIONS), "what was missed is marked")
+
+        gap = ears.waiting(LIQUIDATIONS)[-1]
+        assert int(gap["from_us"]) <= heard_us
 
 
 async def test_what_is_refused_is_not_listened_to_until_it_is_granted(
