@@ -141,8 +141,11 @@ class Talk:
         """Signatures are clear, and a code of subscriptions where only one can be meant; else each
         candidate is asked for alone. What was granted a while ago is not meant.
         """
-        if self._alone:
-            self._reject([self._alone], refusal.code, refusal.message)
+        if self._alone in self._subscriptions.by_name:
+            if self._subscriptions.may_mean(self._alone, refusal.code):
+                self._reject([self._alone], refusal.code, refusal.message)
+            else:
+                self._tell(refusal)
             return
         late_us = self._means.clock_us() - STRAY_ERRORS_US
         names = [
@@ -153,10 +156,10 @@ class Talk:
         is_clear = len(names) == 1 and refusal.code in REFUSALS
         if is_clear or (names and refusal.code == BAD_SIGNATURE):
             self._reject(names, refusal.code, refusal.message)
-        elif refusal.code not in self._doubts:
-            log.warning("exchange_error", connection=self.name, code=refusal.code,
-                        message=refusal.message)  # fmt: skip
-            self._doubts[refusal.code] = set(names)
+        else:
+            if refusal.code not in self._doubts:
+                self._tell(refusal)
+            self._doubts.setdefault(refusal.code, set()).update(names)
             self._has_mail.set()
 
     # ---- inside --------------------------------------------------------------------------------
@@ -243,21 +246,38 @@ class Talk:
         return True
 
     async def _ask_each_alone(self) -> None:
-        """An error frame names no stream: ask for each that it can be about, alone."""
+        """An error frame names no stream: ask for each that it can be about, alone. What is to be
+        said meanwhile goes first, and then the rest of them.
+        """
         await asyncio.sleep(SETTLE_S)
         names, self._again = self._again, set()
         for code, meant in self._doubts.items():
             names |= meant.intersection(self._subscriptions.candidates(code))
-        for name in sorted(names):
-            self._alone = name
-            await self._say(Request((name,), is_private(name)))
-            await self._ping()
-            await asyncio.sleep(STRAY_ERRORS_S)
-            if name in self._asked_behind:
-                self._subscriptions.accepted(name)
-        self._alone = ""
-        self._doubts.clear()
+        while names and not self._outbox:
+            name = min(names)
+            names.discard(name)
+            await self._ask_alone(name)
+        self._again |= names
+        left = {code: meant & names for code, meant in self._doubts.items()}
+        self._doubts = left if names else {}
         self.have_answer()
+
+    async def _ask_alone(self, name: str) -> None:
+        """Unless it has spoken or was left."""
+        subscription = self._subscriptions.by_name.get(name)
+        if subscription is None or subscription.state is State.CONFIRMED:
+            return
+        self._alone = name
+        await self._say(Request((name,), is_private(name)))
+        await self._ping()
+        await asyncio.sleep(STRAY_ERRORS_S)
+        if name in self._asked_behind:
+            self._subscriptions.accepted(name)
+        self._alone = ""
+
+    def _tell(self, refusal: Refusal) -> None:
+        log.warning("exchange_error", connection=self.name, code=refusal.code,
+                    message=refusal.message)  # fmt: skip
 
     def _reject(self, names: Sequence[str], code: int, message: str) -> None:
         for name in names:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.contract.streams import parse_stream
 from bridge.protocol.subscriptions import State
@@ -228,6 +229,41 @@ async def test_an_error_of_later_is_not_about_what_was_granted_before(
 
         assert state(ears, LIQUIDATIONS) is State.PENDING
         assert listeners(ears, LIQUIDATIONS) == 1
+
+
+async def test_an_error_that_cannot_be_about_what_is_asked_for_alone_refuses_nothing(
+    exchange: ScriptedExchange,
+) -> None:
+    async with hearing_lanes(exchange.url, NAMES, **PATIENT) as ears:
+        client = await begun(exchange, ears)
+        exchange.greet = lambda client, _: client.send(UNKNOWN.replace("4006", "4008"))
+        with capture_logs() as said:
+            client.send(UNKNOWN.replace("4006", "4001"))
+            await eventually_async(
+                lambda: 4008 in [each.get("code") for each in said], "there is another error"
+            )
+        exchange.greet = lambda client, _: None
+        await eventually_async(lambda: listeners(ears, LIQUIDATIONS) == 1, "it is listened to")
+
+        assert ears.rejected == []
+        assert state(ears, LIQUIDATIONS) is State.PENDING
+
+
+async def test_what_is_to_be_heard_meanwhile_does_not_wait_until_each_was_asked_for_alone(
+    exchange: ScriptedExchange,
+) -> None:
+    quiet = [f"stockPrice.{ticker}" for ticker in "ABCD"]
+    async with hearing_lanes(exchange.url, quiet, **PATIENT) as ears:
+        await eventually_async(lambda: len(ears.answered) == len(quiet), "it is answered")
+        client = exchange.clients[0]
+        client.send(UNKNOWN.replace("4006", "4001"))
+        await eventually_async(lambda: len(client.requests) == 2, "the first is asked for alone")
+        ears.lanes[0].add([parse_stream(LIQUIDATIONS)])
+        await eventually_async(lambda: len(client.requests) == 6, "all are asked for")
+
+        asked = [request["params"] for request in client.requests[1:]]
+        assert asked.index([LIQUIDATIONS]) < len(quiet)
+        assert sorted(asked) == [[LIQUIDATIONS], *([name] for name in quiet)]
 
 
 async def test_an_error_that_speaks_of_no_subscription_refuses_none_unasked(
