@@ -65,6 +65,7 @@ class Talk:
         self._has_mail = asyncio.Event()
         self._said: list[Stream] = []  # asked for, and not answered yet
         self._pings = 0
+        self._pings_before = 0  # sent when the last answer came
         self._asked_behind: dict[str, int] = {}  # the pings sent before each stream was asked for
         self._granted_us: dict[str, int] = {}  # when the first answer behind it came, our clock
         self._doubts: dict[int, set[str]] = {}  # an error's code → streams that it may be about
@@ -205,16 +206,21 @@ class Talk:
         self._on_change()
 
     async def _ask(self) -> bool:
-        """Ping, and say what the answer means."""
+        """Ping, and say what the answer means. That of one that was sent before the last answer
+        came says nothing of what was heard that the last did not: two of them prove no more.
+        """
         self._pings += 1
         ping, asked_us = self._pings, self._means.exchange_us()
         if not await self._ping():
             return False
-        self._was_answered(ping, asked_us)
+        is_news, self._pings_before = ping > self._pings_before, self._pings
+        self._was_answered(ping, asked_us if is_news else 0)
         return True
 
     def _was_answered(self, ping: int, asked_us: int) -> None:
-        """The answer may have been under way ever since it was asked for, and more behind it."""
+        """The answer may have been under way ever since it was asked for, and more behind it. 0: it
+        is about subscriptions only.
+        """
         unasked = [
             name
             for name in self._subscriptions.by_name

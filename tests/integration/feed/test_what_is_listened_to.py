@@ -123,6 +123,28 @@ async def test_an_answer_that_took_long_does_not_claim_what_may_be_behind_it(
         assert int(gap["from_us"]) <= asked_us
 
 
+async def test_two_answers_that_were_asked_for_at_once_prove_no_more_than_one(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.feed.connection.PROOF_S", 0.2)  # by itself it asks so soon, too
+    async with hearing_lanes(exchange.url, [LIQUIDATIONS], **PATIENT) as ears:
+        await eventually_async(lambda: ears.answered, "it is answered")
+        client, connection = exchange.clients[0], ears.lanes[0].connection
+        assert connection is not None
+        exchange.answers_pings = False
+        connection.have_answer()
+        await eventually_async(lambda: len(client.unanswered) >= 2, "both are asked for")
+        ear = ears.intake.deafness.ears[1]
+        proven = ear.answers
+        client.send(client.unanswered[0], PONG)
+        await eventually_async(lambda: ear.answers > proven, "the first is there")
+        client.send(client.unanswered[1], PONG)
+        client.send(liquidation(now_us()))  # the answer before it is read by then
+        await eventually_async(lambda: ears.waiting(LIQUIDATIONS), "what follows is heard")
+
+        assert ear.answers == proven + 1
+
+
 async def test_where_no_answer_comes_nothing_is_claimed_behind_the_last_message(
     exchange: ScriptedExchange, clock: Clock
 ) -> None:
