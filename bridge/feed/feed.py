@@ -81,6 +81,7 @@ class Feed:
         self._lanes.hear(self.streams)
         self._silence = Silence(self._lanes, self._rest, exchange.silence_s, clock_us)
         self._troubles: Mapping[str, str] = {}
+        self._recalled: Mapping[str, Stream] = {}
 
     async def run(self) -> None:
         """Hear until cancelled. What only helps with hearing may fail, and is begun again."""
@@ -99,6 +100,14 @@ class Feed:
         """Hear these from now on."""
         self._wanted = replace(wanted, refused=self._wanted.refused)
         self._markets_changed()
+
+    def recall(self, streams: Mapping[str, Stream]) -> None:
+        """An earlier bridge heard these: until a list of markets was read, they are what is known
+        of the patterns that they fit.
+        """
+        self._recalled = streams
+        if not self._listing.markets:
+            self._markets_changed()
 
     def ask(self, name: str) -> None:
         """Something of this stream is missing that REST may know."""
@@ -132,7 +141,7 @@ class Feed:
         markets = self._listing.markets
         streams = self._wanted.streams(markets)
         if not markets:  # what patterns stand for is not known just now: keep what is there
-            streams = {**streams, **self._still_wanted(streams)}
+            streams = {**streams, **self._still_wanted({**self._recalled, **self.streams})}
         added = [name for name in streams if name not in self.streams]
         removed = [name for name in self.streams if name not in streams]
         self._tell_troubles(self._wanted.troubles(markets))
@@ -146,7 +155,7 @@ class Feed:
     def _still_wanted(self, streams: Mapping[str, Stream]) -> Mapping[str, Stream]:
         return {
             name: stream
-            for name, stream in self.streams.items()
+            for name, stream in streams.items()
             if any(pattern.fits(stream) for pattern in self._wanted.patterns)
         }
 

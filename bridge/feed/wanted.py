@@ -37,12 +37,12 @@ class Wanted:
         return {name: why for name, why in found.items() if why}
 
     def unknown(self, markets: Markets, why: str) -> Mapping[str, str]:
-        """Patterns of which nothing is heard, since no list was read yet; `why` as the last try
-        said.
+        """Patterns of which no more is heard than an earlier bridge did, since no list was read
+        yet; `why` as the last try said.
         """
         if markets:
             return {}
-        reason = f"what it stands for is not known yet: {why or 'the list of markets is awaited'}"
+        reason = f"what is listed now is not known yet: {why or 'the list of markets is awaited'}"
         return {pattern.name: reason for pattern in self.patterns}
 
     def _substitutes(self, markets: Markets) -> Iterable[Stream]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
+from bridge.contract.streams import parse_stream
 from bridge.feed.wanted import Wanted
 from bridge.runtime.patterns import parse_pattern
 from tests.support.eventually import eventually_async
@@ -44,6 +45,28 @@ async def test_patterns_are_a_trouble_until_a_list_of_markets_was_read(
 
         answers.append(lists)
         await eventually_async(lambda: subject.feed.streams, "the list is read")
+        assert subject.feed.troubles() == {}
+
+
+async def test_what_an_earlier_bridge_heard_of_a_pattern_is_heard_until_a_list_was_read(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.feed.feed.LISTING_BACKOFF_S", (0.01, 0.05))
+    answers = [refuses]
+    wanted = Wanted((), (parse_pattern("trade.*_PERP"),))
+    known = [f"trade.{market}" for market in ("SOL_USDC_PERP", "GONE_USDC_PERP", "SOL_USDC")]
+    async with hearing_feed(exchange, wanted, lambda line: answers[-1](line)) as subject:
+        subject.feed.recall({name: parse_stream(name) for name in known})
+        await eventually_async(
+            lambda: exchange.clients and exchange.clients[0].subscribed == sorted(known[:2]),
+            "what fits is subscribed to",
+        )
+        await eventually_async(lambda: subject.feed.troubles(), "that this may not be all is told")
+
+        answers.append(lists)
+        await eventually_async(
+            lambda: exchange.clients[0].subscribed == known[:1], "the list is followed"
+        )
         assert subject.feed.troubles() == {}
 
 
