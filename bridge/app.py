@@ -265,7 +265,7 @@ class Bridge(_Ears):
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(self.publisher.run(), name="publisher")
             hearing = tasks.create_task(self.feed.run(), name="feed")
-            rest = [tasks.create_task(self._beat(heartbeat), name="heartbeat"), publishing]
+            rest = [tasks.create_task(self._beat(heartbeat, stop), name="heartbeat"), publishing]
             if self._config.slow_groups.wait_for:
                 rest.append(tasks.create_task(self._trim(), name="trimming"))
             if keeper:
@@ -291,15 +291,18 @@ class Bridge(_Ears):
                 config.slow_groups.until_bytes,
             ).run()
 
-    async def _beat(self, heartbeat: Heartbeat) -> None:
+    async def _beat(self, heartbeat: Heartbeat, stop: asyncio.Event) -> None:
         """First learn what other and earlier bridges have heard, then beat."""
         while True:
             try:
                 heard = await heartbeat.begin()
+                known = await heartbeat.registered()
                 break
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(0.5)
         self.hearing.resume(heard)
+        if not stop.is_set():  # else the feed is over
+            self.feed.recall(known)
         await heartbeat.run()
 
     def _how_far(self) -> Far:

@@ -64,6 +64,7 @@ class Connection:
         self.subscriptions = Subscriptions(streams)
         self.is_connected = False
         self.was_connected = False
+        self.lived_s = 0.0  # from its handshake to its end, once that has come
         self.frames = 0
         self.last_frame_us = 0
         self._means = means
@@ -185,6 +186,7 @@ class Connection:
             self._on_change,
         )
         self.is_connected = self.was_connected = True
+        began_s = asyncio.get_running_loop().time()
         log.info("feed_connected", connection=self.name, streams=len(names))
         talk.post(self.subscriptions.requests())
         self._on_change()
@@ -192,6 +194,7 @@ class Connection:
             await self._work(socket, talk)
         finally:
             self.is_connected = False
+            self.lived_s = asyncio.get_running_loop().time() - began_s
             self._means.hearing.lost(number, "connection lost")
 
     async def _work(self, socket: MessageSocket, talk: Talk) -> None:

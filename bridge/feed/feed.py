@@ -21,7 +21,7 @@ from bridge.feed.means import Hears, Means, Signer
 from bridge.feed.pace import Pace
 from bridge.feed.rest import Rest
 from bridge.feed.silence import Silence
-from bridge.feed.wanted import Wanted
+from bridge.feed.wanted import Wanted, other_forms
 from bridge.protocol.subscriptions import BAD_SIGNATURE, UNKNOWN_STREAM
 from bridge.runtime.backoff import Backoff
 from bridge.runtime.config import Exchange
@@ -81,6 +81,7 @@ class Feed:
         self._lanes.hear(self.streams)
         self._silence = Silence(self._lanes, self._rest, exchange.silence_s, clock_us)
         self._troubles: Mapping[str, str] = {}
+        self._recalled: Mapping[str, Stream] = {}
 
     async def run(self) -> None:
         """Hear until cancelled. What only helps with hearing may fail, and is begun again."""
@@ -100,6 +101,14 @@ class Feed:
         self._wanted = replace(wanted, refused=self._wanted.refused)
         self._markets_changed()
 
+    def recall(self, streams: Mapping[str, Stream]) -> None:
+        """An earlier bridge heard these: until a list of markets was read, they are what is known
+        of the patterns that they fit.
+        """
+        self._recalled = streams
+        if not self._listing.markets:
+            self._markets_changed()
+
     def ask(self, name: str) -> None:
         """Something of this stream is missing that REST may know."""
         if name in self.streams:
@@ -110,14 +119,21 @@ class Feed:
         return [lane.status() for lane in self._lanes]
 
     def troubles(self) -> Mapping[str, str]:
-        """Streams that do not speak and should, or cannot, and why."""
-        refused = {
+        """Streams that do not speak and should, or cannot, and why; and patterns of which nothing
+        is known yet.
+        """
+        markets, why = self._listing.markets, self._listing.trouble
+        unknown = self._wanted.unknown(markets, why)
+        return {**self._silence.silent(), **self._refused(), **self._troubles, **unknown}
+
+    def _refused(self) -> Mapping[str, str]:
+        """What is refused and not heard in another form either."""
+        refused = {name: reason for lane in self._lanes for name, reason in lane.refused().items()}
+        return {
             name: reason
-            for lane in self._lanes
-            for name, reason in lane.refused().items()
-            if name not in self._wanted.refused
+            for name, reason in refused.items()
+            if all(other in refused for other in other_forms(name, self.streams))
         }
-        return {**self._silence.silent(), **refused, **self._troubles}
 
     # ---- what changes --------------------------------------------------------------------------
 
@@ -125,7 +141,7 @@ class Feed:
         markets = self._listing.markets
         streams = self._wanted.streams(markets)
         if not markets:  # what patterns stand for is not known just now: keep what is there
-            streams = {**streams, **self._still_wanted(streams)}
+            streams = {**streams, **self._still_wanted({**self._recalled, **self.streams})}
         added = [name for name in streams if name not in self.streams]
         removed = [name for name in self.streams if name not in streams]
         self._tell_troubles(self._wanted.troubles(markets))
@@ -139,7 +155,7 @@ class Feed:
     def _still_wanted(self, streams: Mapping[str, Stream]) -> Mapping[str, Stream]:
         return {
             name: stream
-            for name, stream in self.streams.items()
+            for name, stream in streams.items()
             if any(pattern.fits(stream) for pattern in self._wanted.patterns)
         }
 

@@ -22,7 +22,11 @@ from bridge.runtime.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
-GOOD_FRAMES = 10  # a connection that brought so many frames was a good one
+# A connection was a good one if it brought so many frames and lived for so long, lest an exchange
+# that greets and hangs up is called without a pause; or if it was answered and lived for longer.
+GOOD_FRAMES = 10
+GOOD_LIFE_S = 5.0
+GOOD_QUIET_LIFE_S = 60.0
 LONGEST_RETRY_AFTER_S = 600.0  # whatever the exchange asks for
 OVERLAP_US = 1_200_000  # both are listened to for so long, more than what may be under way
 TAKE_OVER_US = 15_000_000  # a replacement that does not hear all by then takes over all the same
@@ -167,11 +171,13 @@ class Lane:
         self._changed.clear()
 
     async def _pause_after(self, life: _Life) -> None:
-        """After a goodbye of the exchange at once; else later and later until good frames come."""
+        """After a goodbye of the exchange on a good one at once; else later and later until one was
+        good.
+        """
         lost = life.lost
         assert lost is not None
         self._lives.remove(life)
-        is_good = life.connection.good_frames >= GOOD_FRAMES
+        is_good = _was_good(life.connection)
         if is_good:
             self._backoff.reset()
         delay_s = 0.0 if lost.is_closed and is_good else self._backoff.next_s()
@@ -203,6 +209,7 @@ class Lane:
                 await old.connection.retire()
                 await asyncio.wait([old.task])
                 self._lives.remove(old)
+                self._backoff.reset()
                 log.info("feed_replaced", connection=self.name)
                 return new
             await self._news(LOOK_S)
@@ -238,6 +245,12 @@ class Lane:
             if each.heard_us and now_us - each.heard_us < LATELY_US
         )
         return since_us >= OVERLAP_US and is_heard and old.may_leave()
+
+
+def _was_good(connection: Connection) -> bool:
+    """Of one that has ended: is it no failure that it has?"""
+    is_busy = connection.good_frames >= GOOD_FRAMES and connection.lived_s >= GOOD_LIFE_S
+    return is_busy or (connection.answered_us > 0 and connection.lived_s >= GOOD_QUIET_LIFE_S)
 
 
 def _refusal(old: Connection, new: Connection) -> FeedLost | None:

@@ -19,7 +19,9 @@ MISSING_TWICE = 2
 
 
 class Listing:
-    """`markets` is empty until the list was read; `on_change` runs when it has changed."""
+    """`markets` is empty until the list was read, `trouble` says why it could not be the last time;
+    `on_change` runs when it has changed.
+    """
 
     def __init__(
         self, rest: Rest, every_s: float, backoff: Backoff, on_change: Callable[[], None]
@@ -29,8 +31,8 @@ class Listing:
         self._every_s = every_s
         self._backoff = backoff
         self._on_change = on_change
+        self.trouble = ""
         self._missing: dict[str, int] = {}
-        self._trouble = ""
 
     async def run(self) -> None:
         """Read it again and again, until cancelled."""
@@ -43,11 +45,11 @@ class Listing:
         try:
             listed = read_markets(await self._rest.get(PATH, fresh=True))
         except (RestError, ValueError) as error:
-            if not self._trouble:
+            if not self.trouble:
                 log.warning("markets_unreadable", reason=str(error))
-            self._trouble = str(error)
+            self.trouble = str(error)
             return min(self._backoff.next_s(), self._every_s)
-        self._trouble = ""
+        self.trouble = ""
         self._backoff.reset()
         self.take(listed)
         return self._every_s

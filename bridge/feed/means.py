@@ -18,7 +18,13 @@ class Hears(Protocol):
 
     def changed(self, connection: int, streams: Sequence[str]) -> None: ...
 
-    def answered(self, connection: int, at_us: int, unasked: Sequence[str] = ()) -> None: ...
+    def answered(
+        self,
+        connection: int,
+        at_us: int,
+        unasked: Sequence[str] = (),
+        until_us: int | None = None,
+    ) -> None: ...
 
     def doubted(self, connection: int, stream: str, since_us: int) -> None: ...
 

@@ -37,6 +37,8 @@ class TakesBodies(Protocol):
 
     def misses_book(self, name: str) -> bool: ...
 
+    def is_wanted(self, name: str) -> bool: ...
+
     def heard(self, name: str) -> int: ...
 
 
@@ -59,16 +61,19 @@ class Snapshots:
         self._new_late_backoff = new_late_backoff
 
     async def fetch_book(self, stream: Stream, again: asyncio.Event) -> None:
-        """Ask until the book is known. Where it is ahead of what was heard, that may come yet;
-        where nothing moves, a second reply that says the same settles it. `again`: it is wanted
-        anew.
+        """Ask until the book is known, or no connection is to hear it: the next one has it asked
+        for anew. Where it is ahead of what was heard, that may come yet; where nothing moves, a
+        second reply that says the same settles it, so neither may be that of a cache. `again`: it
+        is wanted anew.
         """
         backoff = self._new_backoff()
         refusals = Refusals("snapshot_refused", stream.name, self._new_late_backoff())
         while self._hearing.misses_book(stream.name):
             try:
                 params = {"symbol": stream.symbol, "limit": str(self._depth_levels)}
-                body = await self._rest.get("/api/v1/depth", params, urgency=Urgency.DEPTH)
+                body = await self._rest.get(
+                    "/api/v1/depth", params, urgency=Urgency.DEPTH, fresh=True
+                )
                 joined = self._hearing.rest_body(stream.name, body)
             except RestRefused as refused:
                 if refusals.is_hopeless(refused):
@@ -89,12 +94,13 @@ class Snapshots:
                 await asyncio.sleep(backoff.next_s())
 
     async def fetch_account(self, stream: Stream, again: asyncio.Event) -> bool:
-        """Ask until it is had, or refused for good: the stream then goes on without. False: it was
-        refused, and something is wanted anew meanwhile.
+        """Ask until it is had, or refused for good: the stream then goes on without; or until no
+        connection is to hear it: the next one has it asked for anew. False: it was refused, and
+        something is wanted anew meanwhile.
         """
         backoff = self._new_backoff()
         refusals = Refusals("snapshot_refused", stream.name, self._new_late_backoff())
-        while True:
+        while self._hearing.is_wanted(stream.name):
             try:
                 self._hearing.rest_body(stream.name, await self._account(stream))
                 return True
@@ -109,6 +115,7 @@ class Snapshots:
             except (RestError, BadBody) as error:
                 log.warning("snapshot_failed", stream=stream.name, reason=str(error))
             await asyncio.sleep(backoff.next_s())
+        return True
 
     async def _account(self, stream: Stream) -> bytes:
         """A body read while an update came in may be older than it: read again then."""

@@ -71,7 +71,8 @@ class MessageSocket(ClientConnection):
                 self.transport.abort()
             if self.state is not State.OPEN:  # nothing more can be heard: do not wait for its end
                 self._is_framing = False
-                self.transport.close()
+                self.transport.close()  # over TLS it waits for the exchange to close, too
+                self.loop.call_later(self.close_timeout or 0, self.transport.abort)
 
     def eof_received(self) -> None:
         """The exchange says no more; what it said before may still be unread here."""

@@ -65,6 +65,7 @@ class Talk:
         self._has_mail = asyncio.Event()
         self._said: list[Stream] = []  # asked for, and not answered yet
         self._pings = 0
+        self._pings_before = 0  # sent when the last answer came
         self._asked_behind: dict[str, int] = {}  # the pings sent before each stream was asked for
         self._granted_us: dict[str, int] = {}  # when the first answer behind it came, our clock
         self._doubts: dict[int, set[str]] = {}  # an error's code → streams that it may be about
@@ -141,8 +142,11 @@ class Talk:
         """Signatures are clear, and a code of subscriptions where only one can be meant; else each
         candidate is asked for alone. What was granted a while ago is not meant.
         """
-        if self._alone:
-            self._reject([self._alone], refusal.code, refusal.message)
+        if self._alone in self._subscriptions.by_name:
+            if self._subscriptions.may_mean(self._alone, refusal.code):
+                self._reject([self._alone], refusal.code, refusal.message)
+            else:
+                self._tell(refusal)
             return
         late_us = self._means.clock_us() - STRAY_ERRORS_US
         names = [
@@ -153,10 +157,10 @@ class Talk:
         is_clear = len(names) == 1 and refusal.code in REFUSALS
         if is_clear or (names and refusal.code == BAD_SIGNATURE):
             self._reject(names, refusal.code, refusal.message)
-        elif refusal.code not in self._doubts:
-            log.warning("exchange_error", connection=self.name, code=refusal.code,
-                        message=refusal.message)  # fmt: skip
-            self._doubts[refusal.code] = set(names)
+        else:
+            if refusal.code not in self._doubts:
+                self._tell(refusal)
+            self._doubts.setdefault(refusal.code, set()).update(names)
             self._has_mail.set()
 
     # ---- inside --------------------------------------------------------------------------------
@@ -188,34 +192,41 @@ class Talk:
 
     async def _have_answered(self) -> None:
         """What was asked for reaches the exchange before a ping that is sent behind it. Where pings
-        stay unanswered and frames come, so much time has passed that it must have.
+        stay unanswered and frames come, so much time has passed that it must have; but that all it
+        sent has come here, nobody has said.
         """
         said, self._said = self._said, []
         frames, ping = self._count_frames(), self._pings + 1
         if not await self._ask():
             if not self._brings_more_than(frames):
                 return  # the watch ends it
-            self._was_answered(ping)
+            self._was_answered(ping, asked_us=0)
         self.answered_us = self.answered_us or self._means.clock_us()
         self._means.on_answered([stream for stream in said if stream.name in self._asked_behind])
         self._on_change()
 
     async def _ask(self) -> bool:
-        """Ping, and say what the answer means."""
+        """Ping, and say what the answer means. That of one that was sent before the last answer
+        came says nothing of what was heard that the last did not: two of them prove no more.
+        """
         self._pings += 1
-        ping = self._pings
+        ping, asked_us = self._pings, self._means.exchange_us()
         if not await self._ping():
             return False
-        self._was_answered(ping)
+        is_news, self._pings_before = ping > self._pings_before, self._pings
+        self._was_answered(ping, asked_us if is_news else 0)
         return True
 
-    def _was_answered(self, ping: int) -> None:
+    def _was_answered(self, ping: int, asked_us: int) -> None:
+        """The answer may have been under way ever since it was asked for, and more behind it. 0: it
+        is about subscriptions only.
+        """
         unasked = [
             name
             for name in self._subscriptions.by_name
             if self._asked_behind.get(name, ping) >= ping
         ]
-        self._means.hearing.answered(self.number, self._means.exchange_us(), unasked)
+        self._means.hearing.answered(self.number, self._means.exchange_us(), unasked, asked_us)
         now_us = self._means.clock_us()
         for name in self._asked_behind.keys() - set(unasked):
             self._granted_us.setdefault(name, now_us)
@@ -241,21 +252,38 @@ class Talk:
         return True
 
     async def _ask_each_alone(self) -> None:
-        """An error frame names no stream: ask for each that it can be about, alone."""
+        """An error frame names no stream: ask for each that it can be about, alone. What is to be
+        said meanwhile goes first, and then the rest of them.
+        """
         await asyncio.sleep(SETTLE_S)
         names, self._again = self._again, set()
         for code, meant in self._doubts.items():
             names |= meant.intersection(self._subscriptions.candidates(code))
-        for name in sorted(names):
-            self._alone = name
-            await self._say(Request((name,), is_private(name)))
-            await self._ping()
-            await asyncio.sleep(STRAY_ERRORS_S)
-            if name in self._asked_behind:
-                self._subscriptions.accepted(name)
-        self._alone = ""
-        self._doubts.clear()
+        while names and not self._outbox:
+            name = min(names)
+            names.discard(name)
+            await self._ask_alone(name)
+        self._again |= names
+        left = {code: meant & names for code, meant in self._doubts.items()}
+        self._doubts = left if names else {}
         self.have_answer()
+
+    async def _ask_alone(self, name: str) -> None:
+        """Unless it has spoken or was left."""
+        subscription = self._subscriptions.by_name.get(name)
+        if subscription is None or subscription.state is State.CONFIRMED:
+            return
+        self._alone = name
+        await self._say(Request((name,), is_private(name)))
+        await self._ping()
+        await asyncio.sleep(STRAY_ERRORS_S)
+        if name in self._asked_behind:
+            self._subscriptions.accepted(name)
+        self._alone = ""
+
+    def _tell(self, refusal: Refusal) -> None:
+        log.warning("exchange_error", connection=self.name, code=refusal.code,
+                    message=refusal.message)  # fmt: skip
 
     def _reject(self, names: Sequence[str], code: int, message: str) -> None:
         for name in names:

@@ -36,6 +36,15 @@ class Wanted:
         found = {name: unlisted(parse_stream(name), markets) for name in self.names}
         return {name: why for name, why in found.items() if why}
 
+    def unknown(self, markets: Markets, why: str) -> Mapping[str, str]:
+        """Patterns of which no more is heard than an earlier bridge did, since no list was read
+        yet; `why` as the last try said.
+        """
+        if markets:
+            return {}
+        reason = f"what is listed now is not known yet: {why or 'the list of markets is awaited'}"
+        return {pattern.name: reason for pattern in self.patterns}
+
     def _substitutes(self, markets: Markets) -> Iterable[Stream]:
         for name in self.refused & {*self.names, *self._from_patterns(markets)}:
             if name == ALL_LIQUIDATIONS:
@@ -47,3 +56,11 @@ class Wanted:
 
     def _from_patterns(self, markets: Markets) -> set[str]:
         return {each.name for pattern in self.patterns for each in pattern.streams(markets)}
+
+
+def other_forms(name: str, names: Iterable[str]) -> Iterable[str]:
+    """Those of the names that bring what this one would, if it were not refused."""
+    if name == ALL_LIQUIDATIONS:
+        return [other for other in names if other.startswith(f"{ALL_LIQUIDATIONS}.")]
+    is_one = name.startswith(f"{ALL_LIQUIDATIONS}.")
+    return [other for other in names if is_one and other == ALL_LIQUIDATIONS]

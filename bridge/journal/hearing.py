@@ -16,7 +16,7 @@ import structlog
 from bridge.contract.streams import is_private
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.journal import Journal
-from bridge.journal.record import Kind, Record, render, render_frame
+from bridge.journal.record import Answer, Kind, Record, render, render_answer, render_frame
 from bridge.journal.rehearing import PARKED_SHARE, Rehearing
 from bridge.journal.segments import SegmentWriter
 from bridge.pipeline.book import Join
@@ -78,14 +78,21 @@ class Hearing:
         body = json.dumps({"streams": list(streams)}, separators=(",", ":")).encode()
         self._take(Record(self._clock_us(), Kind.CHANGED, connection, body))
 
-    def answered(self, connection: int, at_us: int, unasked: Sequence[str] = ()) -> None:
+    def answered(
+        self,
+        connection: int,
+        at_us: int,
+        unasked: Sequence[str] = (),
+        until_us: int | None = None,
+    ) -> None:
         """The exchange has answered on the connection, at `at_us` by its own clock: it has what was
-        subscribed to before it was asked, which is all but `unasked`.
+        subscribed to before it was asked, which is all but `unasked`. `until_us`: when it was
+        asked, which matters where the answer took long; 0: it did not answer.
         """
         for name, since_us in self._open.get(connection, {}).items():
             if name not in unasked:
                 self._open[connection][name] = since_us or at_us
-        body = " ".join([str(at_us), *unasked]).encode()
+        body = render_answer(Answer(at_us, unasked, until_us))
         self._take(Record(self._clock_us(), Kind.ANSWERED, connection, body))
 
     def doubted(self, connection: int, stream: str, since_us: int) -> None:
@@ -161,7 +168,12 @@ class Hearing:
 
     def misses_book(self, name: str) -> bool:
         """Is the book of this depth stream not known, so that it has to be asked for?"""
-        return self.intake.misses_book(name)
+        return self.is_wanted(name) and self.intake.misses_book(name)
+
+    def is_wanted(self, name: str) -> bool:
+        """Is there a connection that is to hear this stream, as the feed knows them now?"""
+        is_journaled = any(name in streams for streams in self._open.values())
+        return is_journaled or self.intake.unjournaled.is_wanted(name)
 
     def heard(self, name: str) -> int:
         """How many messages of a stream were heard, ever."""

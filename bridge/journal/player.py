@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.journal.record import Kind, Record
+from bridge.journal.record import Kind, Record, read_answer
 from bridge.pipeline.book import Join
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.trade_holes import Reach
@@ -68,8 +68,8 @@ class Player:
         """What became of a connection that is open."""
         intake, number, us = self._intake, record.connection, record.received_us
         if record.kind is Kind.ANSWERED:
-            at_us, *unasked = record.body.decode().split() or [str(us)]
-            intake.answered(number, int(at_us), us, offset, unasked)
+            at_us, unasked, until_us = read_answer(record.body, us)
+            intake.answered(number, at_us, us, offset, unasked, until_us)
             return
         facts = json.loads(record.body)
         match record.kind:

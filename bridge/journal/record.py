@@ -5,7 +5,8 @@
     F  a frame, as it came             O  connection opened: {"name", "streams"}
     B  a frame that does not fit       C  it is to hear other streams: {"streams"}
        on a line, as base64            A  the exchange has answered on it, at <its own time, µs>,
-                                          but not about <stream> <stream>…: asked for later
+                                          but not about <stream> <stream>…: asked for later;
+                                          until=<µs>: asked then, long before (0: no answer came)
                                        D  a stream is silent on it: {"stream", "since_us"}
                                        L  connection lost: {"cause"}
     R  a REST body: <stream>[/<what>]  H  marks of an earlier bridge: {stream: heard_us}
@@ -16,9 +17,14 @@ Lines are for people and ordinary tools; a line that is not of this form is pass
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
+from bridge.pipeline.ear import UNSURE_US
+
+UNTIL = "until="
 MAX_DIGITS = 16  # µs since 1970 until the year 2286
 
 
@@ -49,6 +55,31 @@ class Record:
     kind: Kind
     connection: int
     body: bytes
+
+
+class Answer(NamedTuple):
+    """An answer of the exchange, as `Hearing.answered` is told of it."""
+
+    at_us: int
+    unasked: Sequence[str] = ()
+    until_us: int | None = None
+
+
+def render_answer(answer: Answer) -> bytes:
+    """The body of its line. That it was asked long before stands among the streams that it is not
+    about: earlier versions pass over it there.
+    """
+    at_us, unasked, until_us = answer
+    took_long = until_us is not None and until_us + UNSURE_US < at_us
+    return " ".join([str(at_us), *unasked, *([f"{UNTIL}{until_us}"] if took_long else [])]).encode()
+
+
+def read_answer(body: bytes, received_us: int) -> Answer:
+    """The answer of a line; the earliest versions did not say when. Raises ValueError."""
+    at_us, *rest = body.decode().split() or [str(received_us)]
+    until_us = [int(each.removeprefix(UNTIL)) for each in rest if each.startswith(UNTIL)]
+    unasked = [each for each in rest if not each.startswith(UNTIL)]
+    return Answer(int(at_us), unasked, until_us[0] if until_us else None)
 
 
 def render(received_us: int, kind: Kind, connection: int, body: bytes) -> bytes:

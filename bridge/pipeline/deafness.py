@@ -3,11 +3,11 @@
 Numbered streams need none of this, their numbers tell. A stream may be heard over several
 connections at once; it is deaf only while none of them listens. A connection claims to have heard
 everything up to the exchange's own newest time on it, or up to its last answer to a question of
-ours, less what may have been under way: never more, since frames stuck in the network when a
-connection breaks are lost inside that time. So a connection that took over counts from when it was
-answered, and what lies between the claim of the one before and that moment is deafness, even where
-both were open at the time. Where something ticks on it, it counts from its first message behind
-that answer: a server may answer and be stuck.
+ours (where that took long: up to the question), less what may have been under way: never more,
+since frames stuck in the network when a connection breaks are lost inside that time. So a
+connection that took over counts from when it was answered, and what lies between the claim of the
+one before and that moment is deafness, even where both were open at the time. Where something ticks
+on it, it counts from its first message behind that answer: a server may answer and be stuck.
 
 The exchange may have forgotten one subscription while the connection went on. Where a stream's own
 rhythm would have told that in time, deafness therefore begins at its last message: nothing of it
@@ -154,15 +154,23 @@ class Deafness:
         return not self.overlaps
 
     def answered(
-        self, connection: int, at_us: int, received_us: int, unasked: Collection[str] = ()
+        self,
+        connection: int,
+        at_us: int,
+        received_us: int,
+        unasked: Collection[str] = (),
+        until_us: int | None = None,
     ) -> Iterator[Deaf]:
         """The exchange has answered on a connection: it has what was subscribed to before (all but
-        `unasked`), and we have heard whatever it sent before.
+        `unasked`), and we have heard whatever it sent before. `until_us`: it may have answered as
+        long ago as then, when it was asked, and what it sent since may be under way; 0: it did not
+        answer, but time tells that it has what it was asked for. None: it answered just now.
         """
         ear = self.ears.get(connection)
         if ear is None:
             return
-        ear.answers += 1
+        if until_us != 0:
+            ear.answers += 1
         new = [name for name, since_us in ear.streams.items()
                if not since_us and name not in unasked]  # fmt: skip
         if ear.ticks():
@@ -172,6 +180,8 @@ class Deafness:
             return
         # messages may lag behind the exchange's clock: ticks tell where they are just now
         proven_us = min(at_us, self._newest_tick_us(received_us) or at_us)
+        if until_us is not None:
+            proven_us = min(proven_us, until_us)
         ear.answered_us = max(ear.answered_us, proven_us, self._reached_us(connection, ear))
         yield from self._begin(ear, dict.fromkeys(new, at_us))
 
@@ -221,6 +231,10 @@ class Deafness:
     def listeners(self, name: str) -> int:
         """How many connections listen to the stream."""
         return len(self._listeners(name))
+
+    def is_wanted(self, name: str) -> bool:
+        """Is there a connection that is to hear the stream, whether it listens yet or not?"""
+        return any(name in ear.streams for ear in self.ears.values())
 
     def open_connections(self) -> Sequence[int]:
         """Connections that were opened and not lost."""

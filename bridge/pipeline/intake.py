@@ -200,13 +200,14 @@ class Intake:
         received_us: int,
         offset: int,
         unasked: Collection[str] = (),
+        until_us: int | None = None,
     ) -> None:
         """The exchange has answered on a connection, at `at_us` by its own clock: it has the
-        subscriptions, but for those that it was asked for later.
+        subscriptions, but for those that it was asked for later. `until_us`: see `Deafness`.
         """
         deafness = self.deafness_of(connection)
         new = [name for name in deafness.unanswered(connection) if name not in unasked]
-        deaf = deafness.answered(connection, at_us, received_us, unasked)
+        deaf = deafness.answered(connection, at_us, received_us, unasked, until_us)
         self._mark(deaf, received_us, offset)
         for name in new:
             if name in self._books:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bridge.contract.streams import Stream
+from bridge.contract.streams import Stream, StreamType
 
 UNREADABLE, BAD_SIGNATURE, UNKNOWN_STREAM, UNKNOWN_WINDOW = 4002, 4003, 4006, 4008
 REFUSALS: Mapping[int, str] = {
@@ -124,12 +124,19 @@ class Subscriptions:
             return [stream.name for stream in asked if stream.is_private]
         if code == UNKNOWN_WINDOW:
             return [stream.name for stream in asked if stream.window]
-        proven = {
-            (each.stream.type, each.stream.interval)
-            for each in self.by_name.values()
-            if each.state is State.CONFIRMED
-        }
+        proven = self._proven()
         return [each.name for each in asked if (each.type, each.interval) not in proven]
+
+    def may_mean(self, name: str, code: int) -> bool:
+        """Can an error frame be about this stream, the only one that was asked for just now? What
+        its code means is not always known.
+        """
+        stream = self.by_name[name].stream
+        if code == BAD_SIGNATURE:
+            return stream.is_private
+        if code == UNKNOWN_WINDOW:
+            return bool(stream.window)
+        return code != UNKNOWN_STREAM or (stream.type, stream.interval) not in self._proven()
 
     def reject(self, names: Iterable[str], code: int) -> None:
         """The exchange said no to these."""
@@ -147,6 +154,14 @@ class Subscriptions:
     def of(self, state: State) -> list[Subscription]:
         """Those that are so."""
         return [each for each in self.by_name.values() if each.state is state]
+
+    def _proven(self) -> set[tuple[StreamType, str]]:
+        """Types and intervals that the exchange has: something of the kind is heard."""
+        return {
+            (each.stream.type, each.stream.interval)
+            for each in self.by_name.values()
+            if each.state is State.CONFIRMED
+        }
 
 
 def grouped(streams: Iterable[Stream], method: str = "SUBSCRIBE") -> list[Request]:

@@ -18,7 +18,7 @@ from bridge.contract import keys
 from bridge.contract.streams import Stream
 from bridge.pipeline.peers import Company, Word
 from bridge.publish.namesake import Namesake
-from bridge.publish.registry import describe
+from bridge.publish.registry import describe, read_registry
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +82,14 @@ class Heartbeat:
         self._ask(pipeline)
         self._look(await pipeline.execute(raise_on_error=False))
         return self._company.marks
+
+    async def registered(self) -> Mapping[str, Stream]:
+        """What earlier bridges heard to the last. Raises what the Redis client raises."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hgetall(self._prefix + keys.STREAMS)
+        [reply] = await pipeline.execute(raise_on_error=False)
+        lines = self._hash(reply)
+        return read_registry({_text(name): _text(line) for name, line in lines.items()})
 
     async def beat(self, **last_words: object) -> None:
         """One beat; quiet when Redis is away. Raises NameTaken."""

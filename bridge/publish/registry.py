@@ -9,10 +9,11 @@ bridge:heard     hash  stream → µs: everything the exchange sent up to here i
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from bridge.contract import keys
-from bridge.contract.streams import Stream
+from bridge.contract.streams import BadStreamName, Stream, parse_stream
 from bridge.errors import Fatal
 from bridge.publish.wire import Reply, pack
 
@@ -32,6 +33,19 @@ def describe(stream: Stream, retired_us: int | None = None) -> str:
     if retired_us is not None:
         facts["retired_us"] = retired_us
     return json.dumps(facts, separators=(",", ":"))
+
+
+def read_registry(lines: Mapping[str, str]) -> dict[str, Stream]:
+    """The streams that were heard to the last, by name; what is not of the bridge's own hand is
+    passed over.
+    """
+    streams: dict[str, Stream] = {}
+    for name, line in lines.items():
+        with suppress(BadStreamName, ValueError):
+            facts = json.loads(line)
+            if isinstance(facts, dict) and "retired_us" not in facts:
+                streams[name] = parse_stream(name)
+    return streams
 
 
 def pack_registration(prefix: str, streams: Iterable[Stream]) -> bytes:

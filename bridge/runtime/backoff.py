@@ -1,4 +1,4 @@
-"""How long to wait before trying again: doubling, capped, with full jitter (pure)."""
+"""How long to wait before trying again: doubling, capped, with jitter (pure)."""
 
 import random
 

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -65,7 +66,16 @@ class Client:
         self.raw(frame(CLOSE, struct.pack(">H", code) + b"shutting down"))
 
     def cut(self) -> None:
+        """Without a word, of TLS neither."""
         self.writer.transport.abort()
+
+    def hang_up(self) -> None:
+        """No more is said, and no goodbye; over TLS that it is the end is."""
+        self.writer.close()
+
+    def turn_deaf(self) -> None:
+        """Take nothing from the socket any more, not even that the other side is done with it."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
 
 @dataclass
@@ -73,6 +83,7 @@ class ScriptedExchange:
     """What it is told to be; `greet(client, names)` runs with each subscription."""
 
     port: int = 0
+    scheme: str = "ws"
     answers_pings: bool = True
     handshakes: list[bytes] = field(default_factory=list)
     attempts: list[float] = field(default_factory=list)
@@ -81,7 +92,7 @@ class ScriptedExchange:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def open(self) -> list[Client]:
@@ -147,10 +158,12 @@ async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 @asynccontextmanager
-async def scripted_exchange(port: int = 0) -> AsyncIterator[ScriptedExchange]:
+async def scripted_exchange(
+    port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ScriptedExchange]:
     """An exchange on a port of its own, until the block ends."""
-    exchange = ScriptedExchange()
-    server = await asyncio.start_server(exchange.serve, "127.0.0.1", port)
+    exchange = ScriptedExchange(scheme="wss" if tls else "ws")
+    server = await asyncio.start_server(exchange.serve, "127.0.0.1", port, ssl=tls)
     exchange.port = server.sockets[0].getsockname()[1]
     try:
         yield exchange

@@ -91,6 +91,8 @@ CONNECTIONS: Mapping[str, tuple[Sequence[Command], frozenset[str]]] = {
     "a flood": ([{"fault": "burst", "rate": 4000, "for_s": 0.5}], NOTHING),
 }
 
+STALE = "stale"  # what a cache would say: the bridge asks past it
+
 # What REST may suffer while a trade and a change of a book are missing: both are mended all the
 # same, without a gap between the trades.
 REST: Mapping[str, Command] = {
@@ -99,7 +101,7 @@ REST: Mapping[str, Command] = {
     "HTTP 502 of a proxy": {"fault": "rest_status", "status": 502, "body": "html", "count": 3},
     "an error without a body": {"fault": "rest_status", "status": 500, "body": "empty", "count": 3},
     "slow": {"fault": "rest_slow", "delay_s": 1.0, "for_s": 3.0},
-    "stale": {"fault": "rest_stale", "age_s": 60.0, "for_s": 3.0},
+    STALE: {"fault": "rest_stale", "age_s": 60.0, "for_s": 3.0},
     **{
         f"200, and {form}": {"fault": "rest_broken", "form": form, "count": 3}
         for form in ("html", "truncated", "garbage", "empty", "deep", "reset")
@@ -307,7 +309,8 @@ async def test_whatever_befalls_rest_what_is_missing_is_mended_in_the_end(one: S
             )
         await one.is_whole()
         print(f"{what}: well again after {time.monotonic() - begun_s:.1f} s")
-        assert one.exchange.end_fault(fault)["touched"] > 0, what
+        hit = one.exchange.end_fault(fault)["touched"]
+        assert (hit == 0) if what == STALE else (hit > 0), what
     verdict = await one.verdict()
 
     assert verdict.flaws == []

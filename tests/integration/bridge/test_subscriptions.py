@@ -95,6 +95,26 @@ async def test_a_pattern_that_fits_no_market_yet_waits_for_a_listing(
         assert "Traceback" not in bridge.log()
 
 
+async def test_a_restart_while_the_list_cannot_be_read_hears_what_was_heard_before(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client, stream = client_of(redis_url), f"trade.{MARKET}"
+    async with running_simulator("--rate", "200") as exchange:
+        settings = urls(exchange)
+        async with running_bridge(
+            tmp_path, exchange.ws_url, redis_url, ["trade.*"], exchange=settings
+        ):
+            await grows(client, stream)
+        await order(exchange, "rest_status", status=403, path="/api/v1/markets")
+        async with running_bridge(
+            tmp_path, exchange.ws_url, redis_url, ["trade.*"], exchange=settings
+        ) as bridge:
+            await grows(client, stream)
+            trouble = bridge.status()["stream_troubles"]["trade.*"]
+
+    assert "403" in trouble
+
+
 async def test_whatever_is_answered_for_the_list_of_markets_the_bridge_goes_on(
     tmp_path: Path, redis_url: str
 ) -> None:

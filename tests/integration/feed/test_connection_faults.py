@@ -2,19 +2,17 @@
 
 import asyncio
 import json
-import ssl
-from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from structlog.testing import capture_logs
 
+from bridge.feed import lane as lane_module
 from tests.support import frames
+from tests.support.certificates import new_certificates
 from tests.support.eventually import eventually_async
 from tests.support.hearing_lane import Ears, hearing_lanes, now_us
 from tests.support.redis_server import free_port
@@ -92,36 +90,12 @@ async def test_a_name_or_port_that_leads_nowhere_is_said(url: str, reason: str) 
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(self_signed(tmp_path))
-    server = await asyncio.start_server(ScriptedExchange().serve, "127.0.0.1", 0, ssl=context)
     async with (
-        server,
-        hearing_lanes(f"wss://127.0.0.1:{server.sockets[0].getsockname()[1]}", NAMES) as ears,
+        scripted_exchange(tls=new_certificates(tmp_path).server) as exchange,
+        hearing_lanes(exchange.url, NAMES) as ears,
     ):
         await eventually_async(lambda: ears.lanes[0].attempts > 2, "it is tried again")
         assert "CERTIFICATE_VERIFY_FAILED" in ears.lanes[0].trouble
-
-
-def self_signed(folder: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = folder / "self-signed.pem"
-    path.write_bytes(secret + certificate.public_bytes(pem))
-    return path
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
@@ -188,7 +162,10 @@ async def test_what_passes_while_a_connection_is_reset_is_marked(
         assert ears.intake.lines[TRADES].pending[-1].cause == "connection lost"
 
 
-async def test_after_a_goodbye_it_is_back_at_once(exchange: ScriptedExchange) -> None:
+async def test_after_a_goodbye_it_is_back_at_once(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "GOOD_LIFE_S", 0)
     async with hearing_lanes(
         exchange.url, NAMES, reconnect_initial_s=30, reconnect_max_s=60
     ) as ears:
@@ -200,6 +177,61 @@ async def test_after_a_goodbye_it_is_back_at_once(exchange: ScriptedExchange) ->
         await heard(ears, 21)
 
         assert ears.numbers(TRADES) == list(range(1, 22))
+
+
+async def test_after_a_goodbye_on_a_connection_that_was_quiet_for_long_it_is_back_at_once(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "GOOD_QUIET_LIFE_S", 0)
+    async with hearing_lanes(
+        exchange.url, [LIQUIDATIONS], **PATIENT, reconnect_initial_s=30, reconnect_max_s=60
+    ) as ears:
+        await eventually_async(lambda: ears.answered, "it is answered")
+        exchange.clients[0].close()
+
+        await eventually_async(lambda: len(exchange.clients) == 2, "it is connected again")
+
+
+async def test_an_exchange_that_greets_and_hangs_up_is_called_later_and_later(
+    exchange: ScriptedExchange,
+) -> None:
+    def hang_up(client: Client, names: Iterable[str]) -> None:
+        say_trades(client, 1, 20)
+        client.close()
+
+    exchange.greet = hang_up
+    with capture_logs() as said:
+        async with hearing_lanes(
+            exchange.url, [TRADES], reconnect_initial_s=0.02, reconnect_max_s=10
+        ):
+            await eventually_async(lambda: len(pauses(said)) >= 5, "it is called again and again")
+
+    for number, pause_s in enumerate(pauses(said)[:5]):
+        assert 0.01 * 2**number <= pause_s <= 0.02 * 2**number
+
+
+async def test_after_a_replacement_took_over_pauses_begin_small_again(
+    exchange: ScriptedExchange,
+) -> None:
+    exchange.handshakes = [b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"] * 6
+    with capture_logs() as said:
+        async with hearing_lanes(
+            exchange.url, [LIQUIDATIONS], **PATIENT, reconnect_initial_s=0.02, reconnect_max_s=100
+        ) as ears:
+            await eventually_async(lambda: ears.answered, "it is connected and answered")
+            ears.lanes[0].renew("a test")
+            await eventually_async(
+                lambda: any(each["event"] == "feed_replaced" for each in said), "it is replaced"
+            )
+            exchange.open[0].cut()
+            await eventually_async(lambda: len(exchange.clients) == 3, "it is connected again")
+
+    assert pauses(said)[-1] <= 0.02
+
+
+def pauses(said: Iterable[Mapping[str, Any]]) -> list[float]:
+    """Those before each attempt to connect again, as the log has them."""
+    return [each["reconnect_s"] for each in said if each["event"] == "feed_lost"]
 
 
 async def test_a_replacement_that_ends_while_the_old_one_says_goodbye_is_made_again(
@@ -219,8 +251,9 @@ async def test_a_replacement_that_ends_while_the_old_one_says_goodbye_is_made_ag
 
 
 async def test_after_a_goodbye_to_the_old_one_and_its_replacement_it_is_back_at_once(
-    exchange: ScriptedExchange,
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lane_module, "GOOD_LIFE_S", 0)
     exchange.greet = lambda client, _: say_trades(client, 1, 20)
     async with hearing_lanes(
         exchange.url, NAMES, **PATIENT, reconnect_initial_s=30, reconnect_max_s=60

@@ -86,6 +86,9 @@ async def test_an_asking_that_fails_asks_again() -> None:
         def misses_book(self, name: str) -> bool:
             return True
 
+        def is_wanted(self, name: str) -> bool:
+            return True
+
         def missing_trades(self, name: str) -> int | None:
             return None
 

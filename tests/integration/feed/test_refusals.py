@@ -138,6 +138,21 @@ async def test_an_account_that_was_refused_is_told_once_it_is_not(refusal: bytes
     assert len(told(said, "snapshot_refused")) == 1
 
 
+@pytest.mark.parametrize("how", ["left", "lost"])
+async def test_an_account_that_nobody_is_to_hear_any_more_is_not_asked_for(how: str) -> None:
+    async with asker(lambda _: FORBIDDEN) as (ears, server):
+        ears.asking.want_account([parse_stream(ORDERS)])
+        await eventually_async(lambda: len(server.asked) >= 3, "it is asked for again and again")
+        if how == "left":
+            ears.hearing.changed(ears.connection, [TRADES])
+        else:
+            ears.hearing.lost(ears.connection, "connection lost")
+        await eventually_async(
+            lambda: all(each.get_name() != f"asking-{ORDERS}" for each in asyncio.all_tasks()),
+            "nothing is asked any more",
+        )
+
+
 async def test_the_exchanges_own_no_to_a_book_is_believed_in_the_end() -> None:
     async with asker(lambda _: BAD) as (ears, server):
         with capture_logs() as said:

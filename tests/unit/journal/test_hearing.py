@@ -365,6 +365,24 @@ def test_hearing_the_journal_again_leaves_private_streams_as_they_are(tmp_path: 
     assert gaps(subject) == [(NOW_US - 7, NOW_US), (NOW_US, NOW_US + 9)]
 
 
+@pytest.mark.parametrize(("asked_s", "from_s"), [(5, 4), (19.5, 19), (0, 0)])
+def test_an_answer_that_took_long_means_the_same_when_it_is_heard_again(
+    tmp_path: Path, asked_s: float, from_s: float
+) -> None:
+    subject = Subject(tmp_path).begin()
+    number = subject.open([ORDERS])
+    asked_us = NOW_US + int(asked_s * 1e6) if asked_s else 0  # 0: no answer came
+    subject.hearing.answered(number, NOW_US + 20_000_000, ["account.rfqUpdate"], asked_us)
+    subject.hearing.lost(number, "connection lost")
+    again = subject.hearing.opened("private", [ORDERS])
+    subject.hearing.answered(again, NOW_US + 30_000_000, (), NOW_US + 29_900_000)
+    marked = [(NOW_US + int(from_s * 1e6), NOW_US + 30_000_000)]
+    assert gaps(subject) == marked
+    subject.hearing.journal.close()
+
+    assert gaps(Subject(tmp_path).begin()) == marked
+
+
 def test_without_a_journal_memory_is_bounded_by_giving_up_the_oldest() -> None:
     subject = Subject(None, buffer_bytes=300_000)
     subject.open()

@@ -39,6 +39,27 @@ def test_a_quiet_connection_was_listening_as_long_as_it_was_answered() -> None:
     assert deafness.listen(2, 70) == deaf(59, 70)
 
 
+def test_an_answer_that_took_long_proves_no_more_than_that_it_was_asked_for() -> None:
+    deafness = subject()
+    list(deafness.answered(1, at(60), at(60), until_us=at(45)))
+    deafness.lose(1)
+
+    assert deafness.listen(2, 70) == deaf(44, 70)
+
+
+def test_without_an_answer_nothing_is_heard_but_messages() -> None:
+    deafness = Subject()
+    deafness.opened(1, NAMES)
+    deafness.hear(1, 3)
+    list(deafness.answered(1, at(20), at(20), until_us=0))  # by then it has what it was asked for
+    list(deafness.answered(1, at(40), at(40), until_us=0))
+    assert deafness.heard_up_to_us() == {ORDERS: at(20)}
+    deafness.hear(1, 41)
+    deafness.lose(1)
+
+    assert deafness.listen(2, 70) == deaf(40, 70)
+
+
 def test_an_exchange_whose_clock_is_ahead_does_not_hide_deafness() -> None:
     deafness = subject()
     deafness.hear(1, 3600)
@@ -141,6 +162,16 @@ def test_two_answers_behind_the_beginning_of_another_prove_an_overlap_whatever_c
 
     assert deafness.may_leave(1)
     assert deafness.lose(1) == []
+
+
+def test_answers_that_never_came_prove_no_overlap() -> None:
+    deafness = subject()
+    deafness.listen(2, 50)
+    for _ in range(2):
+        list(deafness.answered(1, at(60), at(60), until_us=0))
+
+    assert not deafness.may_leave(1)
+    assert deafness.lose(1) == deaf(0, 50)
 
 
 def test_such_a_proof_outlives_a_restart() -> None:

@@ -1,5 +1,7 @@
 """What is said to subscribe, and what an error frame can be about."""
 
+import pytest
+
 from bridge.contract.streams import parse_stream
 from bridge.protocol.subscriptions import Request, State, Subscriptions
 
@@ -97,6 +99,25 @@ def test_an_interval_that_has_spoken_proves_no_other() -> None:
     subject.heard(names[0], NOW_US)
 
     assert subject.candidates(4006) == ["kline.5m.SOL_USDC"]
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("trade.SOL_USDC", [4001, 4002]),  # trades are heard of another market
+        ("depth.200ms.SOL_USDC", [4001, 4002, 4006, 4008]),
+        ("account.orderUpdate", [4001, 4002, 4003, 4006]),
+        ("liquidation", [4001, 4002, 4006]),
+    ],
+)
+def test_an_error_can_be_about_a_stream_by_what_its_code_is_known_to_mean(
+    name: str, codes: list[int]
+) -> None:
+    subject = asked()
+    subject.heard("trade.BTC_USDC", NOW_US)
+
+    every = (4001, 4002, 4003, 4006, 4008)
+    assert [code for code in every if subject.may_mean(name, code)] == codes
 
 
 def test_a_stream_that_speaks_after_all_is_not_refused() -> None:

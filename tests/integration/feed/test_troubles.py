@@ -1,0 +1,115 @@
+"""What is not heard is told as a trouble, which makes the bridge unhealthy: nothing is deaf and
+called well.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+
+import pytest
+
+from bridge.contract.streams import parse_stream
+from bridge.feed.wanted import Wanted
+from bridge.runtime.patterns import parse_pattern
+from tests.support.eventually import eventually_async
+from tests.support.hearing_feed import hearing_feed, refuses
+from tests.support.rest_answers import http
+from tests.support.scripted_exchange import Client, ScriptedExchange, scripted_exchange
+
+UNKNOWN = '{"id":null,"error":{"code":4006,"message":"Invalid stream"}}'
+PERP = {"symbol": "SOL_USDC_PERP", "marketType": "PERP", "orderBookState": "Open"}
+ALL, ONE = "liquidation", "liquidation.SOL_USDC_PERP"
+
+
+@pytest.fixture
+async def exchange() -> AsyncIterator[ScriptedExchange]:
+    async with scripted_exchange() as scripted:
+        yield scripted
+
+
+def lists(request: str) -> bytes:
+    """REST with one market."""
+    return http("200 OK", json.dumps([PERP]).encode())
+
+
+async def test_patterns_are_a_trouble_until_a_list_of_markets_was_read(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.feed.feed.LISTING_BACKOFF_S", (0.01, 0.05))
+    answers = [refuses]
+    wanted = Wanted((), (parse_pattern("trade.*"),))
+    async with hearing_feed(exchange, wanted, lambda line: answers[-1](line)) as subject:
+        await eventually_async(
+            lambda: "403" in subject.feed.troubles().get("trade.*", ""), "the reason is told"
+        )
+        assert subject.feed.streams == {}
+
+        answers.append(lists)
+        await eventually_async(lambda: subject.feed.streams, "the list is read")
+        assert subject.feed.troubles() == {}
+
+
+async def test_what_an_earlier_bridge_heard_of_a_pattern_is_heard_until_a_list_was_read(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.feed.feed.LISTING_BACKOFF_S", (0.01, 0.05))
+    answers = [refuses]
+    wanted = Wanted((), (parse_pattern("trade.*_PERP"),))
+    known = [f"trade.{market}" for market in ("SOL_USDC_PERP", "GONE_USDC_PERP", "SOL_USDC")]
+    async with hearing_feed(exchange, wanted, lambda line: answers[-1](line)) as subject:
+        subject.feed.recall({name: parse_stream(name) for name in known})
+        await eventually_async(
+            lambda: exchange.clients and exchange.clients[0].subscribed == sorted(known[:2]),
+            "what fits is subscribed to",
+        )
+        await eventually_async(lambda: subject.feed.troubles(), "that this may not be all is told")
+
+        answers.append(lists)
+        await eventually_async(
+            lambda: exchange.clients[0].subscribed == known[:1], "the list is followed"
+        )
+        assert subject.feed.troubles() == {}
+
+
+@pytest.mark.parametrize("name", [ALL, ONE])
+async def test_liquidations_that_are_refused_in_both_forms_are_a_trouble(
+    exchange: ScriptedExchange, name: str
+) -> None:
+    def refuse(client: Client, names: Iterable[str]) -> None:
+        client.send(UNKNOWN)
+
+    exchange.greet = refuse
+    async with hearing_feed(exchange, Wanted((name,)), lists) as subject:
+        await eventually_async(
+            lambda: set(subject.feed.troubles()) == {ALL, ONE}, "both forms are told"
+        )
+
+
+@pytest.mark.parametrize("name", [ALL, ONE])
+async def test_liquidations_that_are_heard_in_the_other_form_are_none(
+    exchange: ScriptedExchange, name: str
+) -> None:
+    def refuse(client: Client, names: Iterable[str]) -> None:
+        if name in names:
+            client.send(UNKNOWN)
+
+    exchange.greet = refuse
+    async with hearing_feed(exchange, Wanted((name,)), lists) as subject:
+        await eventually_async(
+            lambda: exchange.clients and set(exchange.clients[0].subscribed) == {ALL, ONE},
+            "the other form is asked for",
+        )
+        await eventually_async(
+            lambda: name in subject.feed.status()[0]["refused"], "the one is refused"
+        )
+        assert subject.feed.troubles() == {}
+
+
+async def test_liquidations_are_a_trouble_while_the_other_form_is_not_known(
+    exchange: ScriptedExchange,
+) -> None:
+    def refuse(client: Client, names: Iterable[str]) -> None:
+        client.send(UNKNOWN)
+
+    exchange.greet = refuse
+    async with hearing_feed(exchange, Wanted((ALL,)), refuses) as subject:
+        await eventually_async(lambda: set(subject.feed.troubles()) == {ALL}, "it is told")
