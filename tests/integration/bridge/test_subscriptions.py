@@ -413,7 +413,7 @@ async def test_an_account_that_is_refused_for_a_while_is_marked_and_comes_back_b
 
         await end(exchange, number)
         to_us = time.time_ns() // 1000
-        await eventually_async(lambda: not refused(bridge), "it is granted")
+        await eventually_async(lambda: not refused(bridge), "it is granted", 40.0)
         await eventually_async(lambda: "connection lost" in gaps(client, stream), "it is marked")
         await grows(client, stream)
 
