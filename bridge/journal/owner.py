@@ -5,12 +5,12 @@ aside, whole, in a folder beside the segments; `replay` reads it from there.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bridge.journal.checkpoint import NAME as CHECKPOINT
+from bridge.journal.checkpoint import write_aside
 
 NAME = "owner.json"
 
@@ -28,6 +28,9 @@ class Owner:
         return self.exchange == other.exchange and len(accounts) <= 1
 
 
+UNKNOWN = Owner("")
+
+
 def claim(folder: Path, owner: Owner) -> Path | None:
     """Make the folder this owner's. Returns where another's journal was set aside, if there was
     one. Raises OSError. The caller holds the folder's lock.
@@ -37,19 +40,23 @@ def claim(folder: Path, owner: Owner) -> Path | None:
     if before is not None and not owner.may_follow(before):
         aside = _set_aside(folder)
     account = owner.account or (before.account if before and aside is None else "")
-    descriptor = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(Owner(owner.exchange, account)), file)
+    now = Owner(owner.exchange, account)
+    if now != before or aside is not None:
+        write_aside(folder / NAME, asdict(now))
     return aside
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """Whose journal the folder holds; None where it does not say so."""
+    """Whose journal the folder holds; None where nobody has said so. What cannot be read is
+    nobody's we know.
+    """
     try:
         facts = json.loads((folder / NAME).read_text())
         return Owner(str(facts["exchange"]), str(facts["account"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
         return None
+    except (ValueError, KeyError, TypeError):
+        return UNKNOWN
 
 
 def _set_aside(folder: Path) -> Path | None:
