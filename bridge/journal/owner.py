@@ -28,16 +28,13 @@ class Owner:
         return self.exchange == other.exchange and len(accounts) <= 1
 
 
-UNKNOWN = Owner("")
-
-
 def claim(folder: Path, owner: Owner) -> Path | None:
     """Make the folder this owner's. Returns where another's journal was set aside, if there was
     one. Raises OSError. The caller holds the folder's lock.
     """
     before = read_owner(folder)
     aside = None
-    if before is not None and not owner.may_follow(before):
+    if _is_senseless(folder) or (before is not None and not owner.may_follow(before)):
         aside = _set_aside(folder)
     account = owner.account or (before.account if before and aside is None else "")
     now = Owner(owner.exchange, account)
@@ -47,16 +44,21 @@ def claim(folder: Path, owner: Owner) -> Path | None:
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """Whose journal the folder holds; None where nobody has said so. What cannot be read is
-    nobody's we know.
-    """
+    """Whose journal the folder holds; None where it does not say so."""
     try:
         facts = json.loads((folder / NAME).read_text())
         return Owner(str(facts["exchange"]), str(facts["account"]))
-    except FileNotFoundError:
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    except (ValueError, KeyError, TypeError):
-        return UNKNOWN
+
+
+def _is_senseless(folder: Path) -> bool:
+    """Does it say whose it is, but not so that anybody could understand it? Raises OSError."""
+    try:
+        (folder / NAME).read_bytes()
+    except FileNotFoundError:
+        return False
+    return read_owner(folder) is None
 
 
 def _set_aside(folder: Path) -> Path | None:

@@ -38,6 +38,7 @@ class SteppedBridge:
         self._client = client
         self._names = names
         self._checkpoint: Checkpoint | None = None
+        self.has_accepted_loss = False  # Redis lost something while no journal could be written
         client.script_load(SCRIPT)
         self._wire = client.connection_pool.get_connection()
         self.start()
@@ -62,8 +63,8 @@ class SteppedBridge:
 
     def kill(self) -> None:
         """It dies: what the system did not have of the journal yet is gone."""
-        assert self.hearing.journal.writer is not None
-        self.hearing.journal.writer.close()
+        if (writer := self.hearing.journal.writer or self.hearing.journal.broken) is not None:
+            writer.close()
 
     def end(self) -> None:
         """The last process dies."""
@@ -85,6 +86,7 @@ class SteppedBridge:
         self._read_gaps()
         self._read_tails()
         if any(line.lost_at is not None for line in self.intake.every_line()):
+            self.has_accepted_loss |= self.hearing.journal.is_broken
             self.hearing.rehearing.refill()
         batch = [
             (line, items)
