@@ -13,7 +13,7 @@ from typing import Any
 import hiredis
 import redis
 
-from bridge.contract.identity import EMPTY
+from bridge.contract.identity import EMPTY, EntryId
 from bridge.contract.streams import parse_stream
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.hearing import Hearing
@@ -79,6 +79,11 @@ class SteppedBridge:
 
     def save_checkpoint(self) -> None:
         self._checkpoint = self.hearing.rehearing.checkpoint()
+
+    def has_unseen_loss(self, name: str) -> bool:
+        """Has Redis less of a stream than it has acknowledged, and the bridge has not looked yet?"""
+        confirmed = self.intake.lines[name].confirmed
+        return EntryId.parse(self._last_id(name)) < EntryId.parse(confirmed)
 
     def publish(self, limit: int, *, loses_replies: bool = False) -> bool:
         """One cycle of the publisher. False: there was nothing to send."""
