@@ -192,10 +192,13 @@ class Hearing:
 
     def waiting_unjournaled(self) -> int:
         """How many entries wait for Redis that the journal says nothing of."""
-        if self._keep_private:
-            return 0
-        lines = self.intake.lines.values()
-        return sum(len(line.pending) for line in lines if line.stream.is_private)
+        lines, holes = self.intake.lines.values(), set(self.journal.holes)
+        return sum(
+            len(line.pending)
+            if line.stream.is_private and not self._keep_private
+            else sum(item.offset in holes for item in line.pending)
+            for line in lines
+        )
 
     @property
     def is_live(self) -> bool:

@@ -5,6 +5,7 @@ again. It knows nothing of what its lines mean to an intake.
 """
 
 import errno
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import structlog
@@ -22,6 +23,8 @@ from bridge.journal.unwritten import Unwritten
 
 log = structlog.get_logger(__name__)
 
+MAX_HOLES = 1_000
+
 
 class Journal:
     """Where records go and are read again. Without a writer there is none (yet, or any more).
@@ -38,6 +41,9 @@ class Journal:
         self.on_unwritten: Callable[[Sequence[bytes]], None] = lambda _: None
         self.on_gone: Callable[[], None] = lambda: None  # what was written is there no more
         self.unwritten = Unwritten()
+        # where it could be written again: what was heard before that, and is not in it, is put
+        # down as standing there
+        self.holes: deque[int] = deque(maxlen=MAX_HOLES)
         self._sync_each_flush = False
         self.broken: SegmentWriter | None = None  # the writer while it cannot write
 
@@ -141,6 +147,7 @@ class Journal:
             self.broken.flush()
         except (OSError, JournalInUse):
             return ()
+        self.holes.append(begin[0])
         self.unwritten.clear()
         self.writer, self.broken = self.broken, None
         self.trouble = ""

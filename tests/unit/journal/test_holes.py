@@ -197,6 +197,16 @@ def test_a_hole_in_a_numbered_stream_has_its_cause(
     assert again.intake.lines[TRADES].pending[-1].cause == "not in the journal"
 
 
+def test_what_waits_and_is_in_no_journal_is_told_when_the_bridge_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject(tmp_path).begin()
+    subject.open(QUIET)
+    a_hole(subject, monkeypatch)
+
+    assert subject.hearing.waiting_unjournaled() == 4
+
+
 def test_streams_of_which_nothing_came_have_no_gap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
