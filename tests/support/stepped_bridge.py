@@ -81,9 +81,9 @@ class SteppedBridge:
         self._checkpoint = self.hearing.rehearing.checkpoint()
 
     def has_unseen_loss(self, name: str) -> bool:
-        """Has Redis less of a stream than it has acknowledged, and the bridge has not looked yet?"""
+        """Has Redis less of a stream than it acknowledged, and the bridge has not looked yet?"""
         confirmed = self.intake.lines[name].confirmed
-        return EntryId.parse(self._last_id(name)) < EntryId.parse(confirmed)
+        return EntryId.parse(self._tail(name).last) < EntryId.parse(confirmed)
 
     def publish(self, limit: int, *, loses_replies: bool = False) -> bool:
         """One cycle of the publisher. False: there was nothing to send."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.contract.identity import EntryId
 from bridge.contract.streams import parse_stream
 from bridge.journal.player import Player
 from bridge.journal.reading import records
@@ -15,7 +16,7 @@ from bridge.journal.record import Kind
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.items import Item
 from bridge.pipeline.peers import Word
-from bridge.pipeline.tail import Tail
+from bridge.pipeline.tail import Edge, Tail
 from tests.support import frames
 from tests.support.hearing_subject import (
     FIRST,
@@ -167,7 +168,9 @@ def test_what_redis_kept_when_it_lost_the_rest_is_not_marked(
     line = subject.intake.lines[ORDERS]
     line.pending.clear()
     last_ms = NOW_US // 1000 + 99_000
-    line.confirmed, line.lost_at = f"{last_ms + 10_000}-0", f"{last_ms}-0"
+    line.confirmed = f"{last_ms + 10_000}-0"
+    kept = Edge(EntryId(last_ms, 0), NOW_US + 99 * SECOND_US, NOW_US + 99 * SECOND_US)
+    line.read_tail(Tail(f"{last_ms}-0", [], newest=kept))
 
     subject.hearing.rehearing.refill()
     subject.catch_up()
