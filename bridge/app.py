@@ -51,6 +51,7 @@ from bridge.runtime.redis_client import connect
 log = structlog.get_logger(__name__)
 
 REDIS_BACKOFF_S = (0.1, 2.0)
+OTHERS = 0o007  # of a folder's mode
 FORGET_EVERY_S = 0.2  # a recorder has no use for what waits to be published
 
 
@@ -136,8 +137,22 @@ class _Ears:
         """How old what was heard may become in the journal."""
         return self._config.journal.max_age_s
 
-    def _open_journal(self) -> Keeper:
+    def _keeper(self) -> Keeper:
+        settings = self._config.journal
+        room = Room(settings.dir, settings.max_bytes, self._max_age_s(), settings.fsync)
+        return Keeper(self.hearing, room, now_us, self._reopen_journal)
+
+    def _open_journal(self) -> None:
         """Open the journal and go on from its checkpoint. Raises OSError."""
+        self._attach_journal()
+        self.hearing.begin(read_checkpoint(self._config.journal.dir), self._target())
+
+    def _reopen_journal(self) -> None:
+        """Open it at last, and go on at its end. Raises OSError and Fatal."""
+        self._attach_journal()
+        self.hearing.begin_late(read_checkpoint(self._config.journal.dir), self._target())
+
+    def _attach_journal(self) -> None:
         settings = self._config.journal
         owner = Owner(self._config.exchange.ws_url, self._account)
         writer = SegmentWriter(
@@ -145,12 +160,14 @@ class _Ears:
         )
         if writer.set_aside:
             log.warning("journal_of_another_set_aside", dir=str(writer.set_aside))
+        if settings.dir.stat().st_mode & OTHERS:
+            log.warning("journal_open_to_others", dir=str(settings.dir))
         self.hearing.attach(writer, sync_each_flush=settings.fsync == "batch")
-        self.hearing.begin(read_checkpoint(settings.dir), self._target())
-        room = Room(settings.dir, settings.max_bytes, self._max_age_s(), settings.fsync)
-        return Keeper(self.hearing, room)
 
     def _close_journal(self) -> None:
+        self.hearing.mend()  # perhaps just now
+        if self.hearing.journal.is_awaited:
+            return
         checkpoint = self.hearing.rehearing.checkpoint()
         self.hearing.journal.close()
         with suppress(OSError):
@@ -327,20 +344,21 @@ class Bridge(_Ears):
 
     @contextmanager
     def _journal(self) -> Iterator[Keeper | None]:
-        """The journal, open; None where it is off or cannot be had: publishing goes on without."""
+        """The journal's keeper; None where it is off. Where it cannot be opened, publishing goes on
+        without, and the keeper tries again.
+        """
         settings: JournalConfig = self._config.journal
         if not settings.enabled:
             yield None
             return
         try:
-            keeper = self._open_journal()
+            self._open_journal()
         except OSError as error:
-            self.hearing.journal.trouble = f"cannot write {settings.dir}: {error.strerror}"
-            log.warning("journal_failed", reason=self.hearing.journal.trouble)
-            yield None
-            return
-        yield keeper
-        self._close_journal()
+            self.hearing.begin_without(f"cannot write {settings.dir}: {error.strerror}")
+        try:
+            yield self._keeper()
+        finally:
+            self._close_journal()
 
     @asynccontextmanager
     async def _heartbeat(self) -> AsyncIterator[Heartbeat]:
@@ -386,11 +404,12 @@ class Recorder(_Ears):
         """
         settings = self._config.journal
         try:
-            keeper = self._open_journal()
+            self._open_journal()
         except OSError as error:
             raise ConfigError(
                 f"journal.dir {settings.dir} cannot be written ({error.strerror}): give another"
             ) from None
+        keeper = self._keeper()
         log.info("recording", dir=str(settings.dir), streams=len(self.feed.streams))
         async with asyncio.TaskGroup() as tasks:
             running = [

@@ -44,7 +44,7 @@ def command(
     """Look into a journal. Nothing is changed; the bridge that writes it may be running.
 
     The files are plain lines, so `less`, `grep` and `zstd -dc` do as well. Exit code 1: verify
-    found damage.
+    found damage, or a hole: a time when the journal could not be written.
 
     Examples:
 
@@ -61,9 +61,14 @@ def command(
     if task is Task.VERIFY:
         for sentence in summary.damage:
             typer.echo("damage: " + sentence, err=True)
-        if summary.damage:
+        for sentence in summary.holes:
+            typer.echo("hole: not written, " + sentence, err=True)
+        if summary.damage or summary.holes:
             raise typer.Exit(1)
-        typer.echo("whole: every line is a record, and no segment is missing in between")
+        typer.echo(
+            "whole: every line is a record, no segment is missing in between, and all that was "
+            "heard could be written"
+        )
 
 
 def _export(folder: Path, from_us: int, to_us: int | None) -> None:
@@ -109,6 +114,8 @@ def _print(summary: Summary) -> None:
     typer.echo(f"time      {span}")
     if summary.settled is not None:
         typer.echo(f"settled   up to offset {summary.settled:,}")
+    for hole in summary.holes:
+        typer.echo(f"a hole    {hole}")
     for title, counts in (("records", summary.records), ("streams", summary.streams)):
         typer.echo(f"\n{title}")
         for name, count in sorted(counts.items(), key=lambda each: (-each[1], each[0])):

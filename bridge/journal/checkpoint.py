@@ -6,6 +6,7 @@ to begin at the journal's oldest record.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -62,10 +63,15 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the checkpoint. Raises OSError."""
-    aside = folder / f"{NAME}.new"
+    write_aside(folder / NAME, asdict(checkpoint))
+
+
+def write_aside(path: Path, facts: Mapping[str, object]) -> None:
+    """Replace a small file of facts, whole or not at all. Raises OSError."""
+    aside = path.with_name(f"{path.name}.new")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(checkpoint), file)
+        json.dump(facts, file)
         file.flush()
         os.fsync(file.fileno())  # else a power loss may leave an empty file under its name
-    aside.replace(folder / NAME)
+    aside.replace(path)

@@ -16,7 +16,15 @@ import structlog
 from bridge.contract.streams import is_private
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.journal import Journal
-from bridge.journal.record import Answer, Kind, Record, render, render_answer, render_frame
+from bridge.journal.record import (
+    Answer,
+    Kind,
+    Record,
+    render,
+    render_answer,
+    render_frame,
+    render_record,
+)
 from bridge.journal.rehearing import PARKED_SHARE, Rehearing
 from bridge.journal.segments import SegmentWriter
 from bridge.pipeline.book import Join
@@ -124,16 +132,16 @@ class Hearing:
             heard = self.intake.hear(frame, received_us, connection, self.journal.end)
         elif self.journal.writer is not None:
             offset = self.journal.writer.append(render_frame(received_us, connection, frame))
-            if self.rehearing.behind is not None:
+            if not self.is_live:
                 return _stream_of(frame)
             heard = self.intake.hear(frame, received_us, connection, offset)
-        elif self.rehearing.behind is None:
-            self.journal.loss.add(received_us)
-            heard = self.intake.hear(frame, received_us, connection, self.journal.end)
         else:
-            raw = frame.encode() if isinstance(frame, str) else frame
-            self.rehearing.hold(Record(received_us, Kind.FRAME, connection, raw))
-            return _stream_of(frame)
+            if self.journal.is_broken:
+                raw = frame.encode(errors="surrogatepass") if isinstance(frame, str) else frame
+                self.rehearing.hold(Record(received_us, Kind.FRAME, connection, raw))
+            if not self.is_live:
+                return _stream_of(frame)
+            heard = self.intake.hear(frame, received_us, connection, self.journal.end)
         if self.intake.counts.frames % BOUND_EVERY == 0:
             self._bound()
         self._on_items()
@@ -193,12 +201,24 @@ class Hearing:
         self._take(Record(self._clock_us(), Kind.STARTED, 0, b""))
         self.rehearing.begin(checkpoint, target)
 
+    def begin_without(self, trouble: str) -> None:
+        """A process starts, and its journal cannot be opened: `begin_late` comes when it can."""
+        self.journal.await_writer(trouble)
+        self._take(Record(self._clock_us(), Kind.STARTED, 0, b""))
+
+    def begin_late(self, checkpoint: Checkpoint | None, target: str) -> None:
+        """The journal could be opened at last, and is attached; with `mend` it is written again."""
+        self.rehearing.begin_late(checkpoint, target)
+
     def waiting_unjournaled(self) -> int:
         """How many entries wait for Redis that the journal says nothing of."""
-        if self._keep_private:
-            return 0
-        lines = self.intake.lines.values()
-        return sum(len(line.pending) for line in lines if line.stream.is_private)
+        lines, holes = self.intake.lines.values(), set(self.journal.holes)
+        return sum(
+            len(line.pending)
+            if line.stream.is_private and not self._keep_private
+            else sum(item.offset in holes for item in line.pending)
+            for line in lines
+        )
 
     @property
     def is_live(self) -> bool:
@@ -206,7 +226,8 @@ class Hearing:
 
     def behind_bytes(self) -> int:
         """How much of the journal is still to be heard again."""
-        return 0 if self.rehearing.behind is None else self.journal.end - self.rehearing.behind
+        behind = self.rehearing.behind
+        return 0 if behind is None else self.journal.end - behind
 
     def catch_up(self, limit: int) -> bool:
         """Hear up to `limit` records again; False where there is nothing to do just now."""
@@ -227,9 +248,9 @@ class Hearing:
 
     def mend(self) -> None:
         """After a failure: try whether the journal can be written again."""
-        held = None if self.is_live else self.rehearing.held_lines()
-        if self.journal.mend(self.state(), held) and held is not None:
-            self.rehearing.forget_held()
+        if self.journal.is_broken:
+            unwritten = self.journal.unwritten.lines(self._clock_us())
+            self.rehearing.mend([self.state(), *unwritten])
 
     # ---- inside --------------------------------------------------------------------------------
 
@@ -252,14 +273,11 @@ class Hearing:
         """Journal one of the rare records, then apply it unless catching up."""
         offset = self.journal.end
         if record.connection >= 0:
-            line = render(record.received_us, record.kind, record.connection, record.body)
             if self.journal.writer is not None:
-                offset = self.journal.writer.append(line)
-            else:
-                self.journal.miss(line)
+                offset = self.journal.writer.append(render_record(record))
+            elif self.journal.is_broken:
+                self.rehearing.hold(record)
             if not self.is_live:
-                if self.journal.writer is None:
-                    self.rehearing.hold(record)
                 return None
         joined = self.rehearing.player.apply(record, offset, strict=True)
         self._on_items()

@@ -5,12 +5,12 @@ aside, whole, in a folder beside the segments; `replay` reads it from there.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bridge.journal.checkpoint import NAME as CHECKPOINT
+from bridge.journal.checkpoint import write_aside
 
 NAME = "owner.json"
 
@@ -34,12 +34,12 @@ def claim(folder: Path, owner: Owner) -> Path | None:
     """
     before = read_owner(folder)
     aside = None
-    if before is not None and not owner.may_follow(before):
+    if _is_senseless(folder) or (before is not None and not owner.may_follow(before)):
         aside = _set_aside(folder)
     account = owner.account or (before.account if before and aside is None else "")
-    descriptor = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(Owner(owner.exchange, account)), file)
+    now = Owner(owner.exchange, account)
+    if now != before or aside is not None:
+        write_aside(folder / NAME, asdict(now))
     return aside
 
 
@@ -50,6 +50,15 @@ def read_owner(folder: Path) -> Owner | None:
         return Owner(str(facts["exchange"]), str(facts["account"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_senseless(folder: Path) -> bool:
+    """Does it say whose it is, but not so that anybody could understand it? Raises OSError."""
+    try:
+        (folder / NAME).read_bytes()
+    except FileNotFoundError:
+        return False
+    return read_owner(folder) is None
 
 
 def _set_aside(folder: Path) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Any
 from bridge.journal.record import Kind, Record, read_answer
 from bridge.pipeline.book import Join
 from bridge.pipeline.intake import Intake
+from bridge.pipeline.past import NOT_IN_JOURNAL
 from bridge.pipeline.trade_holes import Reach
 from bridge.protocol.rest import BadBody
 
@@ -58,6 +59,9 @@ class Player:
                 intake.resume(json.loads(record.body), record.received_us, offset, number)
             case Kind.STARTED:
                 intake.started(record.received_us, offset)
+            case Kind.UNWRITTEN:
+                spans = {name: (int(a), int(b)) for name, (a, b) in json.loads(record.body).items()}
+                intake.lacks(spans, NOT_IN_JOURNAL, offset)
             case Kind.STATE if fresh:
                 self._restore(**json.loads(record.body))
             case Kind.REST:

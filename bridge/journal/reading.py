@@ -18,13 +18,16 @@ from bridge.journal.checkpoint import read_checkpoint
 from bridge.journal.record import Kind, Record, read
 from bridge.journal.segments import PACKED, PLAIN, Segment, list_segments, read_segment
 
-_OBJECTS = (Kind.OPENED, Kind.CHANGED, Kind.DOUBTED, Kind.LOST, Kind.MARKS, Kind.STATE)
+_OBJECTS = (Kind.OPENED, Kind.CHANGED, Kind.DOUBTED, Kind.LOST, Kind.MARKS, Kind.STATE,
+            Kind.UNWRITTEN)  # fmt: skip
 FLUSHED_S = 0.2  # longer than a bridge holds back what it has written (keeper.FLUSH_EVERY_S)
 
 
 @dataclass(slots=True)
 class Summary:
-    """What a journal holds. `damage`: one sentence for each thing that is not as it should be."""
+    """What a journal holds. `damage`: one sentence for each thing that is not as it should be;
+    `holes`: one for each time when it could not be written.
+    """
 
     segments: int = 0
     disk_bytes: int = 0
@@ -34,6 +37,7 @@ class Summary:
     records: Counter[str] = field(default_factory=Counter)
     streams: Counter[str] = field(default_factory=Counter)
     damage: list[str] = field(default_factory=list)
+    holes: list[str] = field(default_factory=list)
     settled: int | None = None  # the checkpoint's offset
 
 
@@ -203,10 +207,22 @@ def _count(record: Record, summary: Summary) -> None:
     summary.records[record.kind.name.lower()] += 1
     summary.first_us = summary.first_us or record.received_us
     summary.last_us = max(summary.last_us, record.received_us)
-    if record.kind is Kind.FRAME:
+    if record.kind is Kind.UNWRITTEN:
+        summary.holes.append(_hole(record))
+    elif record.kind is Kind.FRAME:
         # the exchange writes the stream's name last
         name = record.body.rpartition(b'"stream":"')[2].partition(b'"')[0]
         summary.streams[name.decode(errors="replace")] += 1
+
+
+def _hole(record: Record) -> str:
+    try:
+        spans = json.loads(record.body)
+        first_us = min(int(from_us) for from_us, _ in spans.values())
+        last_us = max(int(to_us) for _, to_us in spans.values())
+    except (ValueError, TypeError, AttributeError):
+        return f"before {utc(record.received_us)}; of which streams cannot be read any more"
+    return f"{utc(first_us)} – {utc(last_us)}: {', '.join(sorted(spans))}"
 
 
 def export_line(record: Record) -> bytes:

@@ -11,6 +11,11 @@
                                        L  connection lost: {"cause"}
     R  a REST body: <stream>[/<what>]  H  marks of an earlier bridge: {stream: heard_us}
     P  a process started               S  a segment's first line: what is known where it begins
+    N  heard, and in no journal:
+       {stream: [from_us, to_us]}, of the times when its frames came
+
+An `N` comes when the journal can be written again after it could not; what happened to connections
+meanwhile follows it, with its own times.
 
 Lines are for people and ordinary tools; a line that is not of this form is passed over and counted.
 """
@@ -42,8 +47,10 @@ class Kind(StrEnum):
     MARKS = "H"
     STARTED = "P"
     STATE = "S"
+    UNWRITTEN = "N"
 
 
+FRAMES = (Kind.FRAME, Kind.BINARY)
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
@@ -89,7 +96,7 @@ def render(received_us: int, kind: Kind, connection: int, body: bytes) -> bytes:
 
 def render_record(record: Record) -> bytes:
     """A record's line."""
-    if record.kind in (Kind.FRAME, Kind.BINARY):
+    if record.kind in FRAMES:
         return render_frame(record.received_us, record.connection, record.body)
     return render(record.received_us, record.kind, record.connection, record.body)
 

@@ -5,10 +5,8 @@ the place that is settled and says it to the intake, as fast as Redis takes it, 
 reached: then live again. The lines get the same calls in the same order either way.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 
 import structlog
 
@@ -16,8 +14,9 @@ from bridge.contract.identity import EMPTY
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.journal import Journal
 from bridge.journal.player import Player
-from bridge.journal.record import Kind, Record, read, render_record
+from bridge.journal.record import Record, read
 from bridge.journal.refill import Refill
+from bridge.journal.rereading import Rereading
 from bridge.pipeline.intake import Intake
 from bridge.pipeline.missing import Line
 
@@ -26,13 +25,12 @@ log = structlog.get_logger(__name__)
 PARKED_SHARE = 16  # of the memory, for each stream that fails alone
 REFILL_SHARE = 8  # of the memory, for the streams that are refilled
 LOW_SHARE = 2  # catching up goes on while less than 1/2 of the memory waits
+HELD_SHARE = 4  # of the memory, for what can neither be heard yet nor written
 TWINS_BYTES = 1024 * 1024  # of the journal before the settled place that are heard for their counts
-PRIVATE_STREAM = b'"stream":"account.'
-NOTHING = Record(0, Kind.STATE, 0, b"{}")
 
 
 class Rehearing:
-    """Says to one intake what a journal holds. `behind`: the offset to read next; None: live.
+    """Says to one intake what a journal holds.
 
     Unless `keep_private`, the journal says nothing of private streams.
     """
@@ -46,7 +44,6 @@ class Rehearing:
         *,
         keep_private: bool,
     ) -> None:
-        self.behind: int | None = None
         self.player = Player(intake)
         self._intake = intake
         self._journal = journal
@@ -56,11 +53,16 @@ class Rehearing:
         self._begun = Checkpoint(0, "")
         self._kept: Checkpoint | None = None  # of those that are published to at other times
         self._target = ""
-        self._held: deque[Record] = deque()  # behind, and the journal cannot be written
-        self._held_bytes = 0
+        self._reading: Rereading | None = None  # None: live
         self._refill: Refill | None = None  # of some streams, while the others go on
         journal.on_unwritten = self._keep_unwritten
+        journal.on_gone = self._tell_of_waiting
         intake.on_new_line = self._begin_line
+
+    @property
+    def behind(self) -> int | None:
+        """The offset to read next; None: live."""
+        return self._reading.position if self._reading else None
 
     @property
     def damaged_lines(self) -> int:
@@ -86,11 +88,24 @@ class Rehearing:
         for _, line in self._lines():
             self._begin_line(line)
 
+    def begin_late(self, checkpoint: Checkpoint | None, target: str) -> None:
+        """A journal can be written at last: go on at its end. What an earlier process has left in
+        it was passed by what has been published since.
+        """
+        self._target = target
+        others = checkpoint.turned_to(target).others if checkpoint is not None else {}
+        self._begun = Checkpoint(self._journal.end, target, others=others)
+        for _, line in self._lines():
+            line.resume_from = self._begun.offset
+            for item in line.pending:
+                item.offset = self._begun.offset
+
     def take_over(self) -> None:
         """Memory is full: from here on the journal remembers, and is heard when there is room."""
         self._journal.flush()
-        self.behind = self._journal.end
-        self._intake.is_rehearing = True
+        if self._journal.writer is not None:
+            self._reading = self._new_reading(self._journal.end, self._clock_us())
+            self._intake.is_rehearing = True
 
     def refill(self) -> None:
         """Redis lost entries of some streams: hear the journal again for these, if there is one."""
@@ -108,7 +123,7 @@ class Rehearing:
                 lost.discard(name)
         if not lost:
             return
-        if self.behind is None and lost <= self._intake.lines.keys():
+        if self._reading is None and lost <= self._intake.lines.keys():
             self._refill_alone(lost)
         else:
             self._refill_all(lost)
@@ -123,7 +138,14 @@ class Rehearing:
         for line in lines:
             line.rewind(oldest, oldest_us)
             line.hear_again()
-        self._refill = Refill(self._intake, self._journal, lines)
+        self._refill = Refill(
+            self._intake,
+            self._journal,
+            lines,
+            oldest_us,
+            on_said=self._journal.unwritten.add,
+            clock_us=self._clock_us,
+        )
 
     def _refill_all(self, lost: set[str]) -> None:
         """Everything is being heard again, or what was refused is lost, which may be anything."""
@@ -140,63 +162,78 @@ class Rehearing:
     def _oldest(self) -> tuple[int, int]:
         """Offset and time of the journal's oldest record."""
         oldest = self._journal.oldest()
-        return oldest, next((record.received_us for _, record in self._records(oldest)), 0)
+        return oldest, self._journal.time_at(oldest) or self._clock_us()
 
-    def _step_refill(self, refill: Refill, limit: int) -> bool:
+    def catch_up(self, limit: int) -> bool:
+        """Hear up to `limit` records again; False where there is nothing to do just now."""
+        if self._reading is None and self._refill is None:
+            return False
         self._journal.flush()
         self._intake.bound_parked(self._buffer_bytes // PARKED_SHARE)
-        waiting = sum(line.pending_bytes for line in refill.lines.values() if not line.parked)
-        if waiting > self._buffer_bytes // REFILL_SHARE:
+        if self._reading is not None:
+            return self._step(self._reading, limit)
+        return self._refill is not None and self._step_refill(self._refill, limit)
+
+    def _step(self, reading: Rereading, limit: int) -> bool:
+        if reading.gives_up:
+            reading.step_giving_up(limit)
+            self._intake.bound(self._buffer_bytes // LOW_SHARE)
+        elif self._intake.pending_bytes() > self._buffer_bytes // LOW_SHARE:
+            self._intake.missing.wait_no_longer()
             return False
-        if refill.step(limit):
+        else:
+            reading.step(limit)
+        if reading.is_over:
+            self._live_again()
+        elif reading.position >= self._journal.end:
+            self._caught_up()  # what is held is new
+        return True
+
+    def _step_refill(self, refill: Refill, limit: int) -> bool:
+        if refill.reading.gives_up:
+            refill.reading.step_giving_up(limit)
+            self._intake.bound(self._buffer_bytes)
+        elif refill.waiting_bytes() > self._buffer_bytes // REFILL_SHARE:
+            return False
+        else:
+            refill.reading.step(limit)
+        if refill.reading.is_over:
             refill.end(self._clock_us())
             self._refill = None
             log.info("streams_refilled", streams=len(refill.lines))
         return True
 
-    def catch_up(self, limit: int) -> bool:
-        """Hear up to `limit` records again; False where there is nothing to do just now."""
-        if self.behind is None:
-            return self._refill is not None and self._step_refill(self._refill, limit)
-        self._journal.flush()
-        self._intake.bound_parked(self._buffer_bytes // PARKED_SHARE)
-        if self._intake.pending_bytes() > self._buffer_bytes // LOW_SHARE:
-            self._intake.missing.wait_no_longer()
-            return False
-        self._pass_over(self._journal.oldest())
-        for following, record in islice(self._records(self.behind), limit):
-            self.player.apply(record, self.behind, strict=False)
-            self.behind = following
-        if self.behind >= self._journal.end:
-            self._live_again()
-        return True
-
-    def give_up(self, until: int) -> None:
-        """The journal must make room: what stands before `until` and is not heard yet goes.
+    def give_up(self, until: int, limit: int) -> bool:
+        """The journal must make room: what stands before `until` and is not heard yet goes. Looks
+        at no more than `limit` records; False: there are more.
 
         Account events last: they are heard now, whatever waits. The rest is marked.
         """
-        if self.behind is not None:
-            self._pass_over(until)
-        if self._refill is not None:
-            self._refill.pass_over(until)
+        return all(
+            reading.position >= until or reading.pass_over(until, limit)
+            for reading in self._readings()
+        )
 
     def hold(self, record: Record) -> None:
-        """Behind, and the journal cannot be written: keep it in memory until the end is reached."""
-        self._held.append(record)
-        self._held_bytes += len(record.body)
-        if self._held_bytes > self._buffer_bytes // LOW_SHARE:
-            self._pass_over(self._journal.end)
-            self._live_again()
+        """The journal cannot be written: keep this in memory, for whoever is behind. Who is live
+        has heard it.
+        """
+        if self._reading is not None:
+            self._reading.hold(record, self._buffer_bytes // HELD_SHARE)
+        elif self._journal.is_broken:
+            self._is_said(record)
+
+    def mend(self, head: Sequence[bytes]) -> None:
+        """After a failure: try whether the journal can be written again, beginning with `head`."""
+        behind = self._readings()
+        at_end = [reading for reading in behind if reading.position >= self._journal.end]
+        held = [reading.held.lines() for reading in behind]
+        for reading, begins in zip(behind, self._journal.mend(head, *held), strict=False):
+            reading.go_on_at(begins if reading in at_end else reading.position)
 
     def held_lines(self) -> list[bytes]:
         """What `hold` was given and is not heard yet, as lines of the journal."""
-        return [render_record(record) for record in self._held]
-
-    def forget_held(self) -> None:
-        """It is in the journal now."""
-        self._held.clear()
-        self._held_bytes = 0
+        return [line for reading in self._readings() for line in reading.held.lines()]
 
     def checkpoint(self) -> Checkpoint:
         """Up to where everything is settled, for the next start."""
@@ -233,25 +270,20 @@ class Rehearing:
 
     def _settled(self, line: Line) -> int:
         """From which offset on a line would have to be heard again if memory were lost now."""
-        reading = self._journal.end if self.behind is None else self.behind
+        reading = self._journal.end if self._reading is None else self._reading.position
         if self._refill is not None and line.stream.name in self._refill.lines:
-            reading = min(reading, self._refill.position)
+            reading = min(reading, self._refill.reading.position)
         oldest = line.oldest_offset()
         return reading if oldest is None else min(oldest, reading)
-
-    def _records(self, offset: int) -> Iterator[tuple[int, Record]]:
-        for following, record in self._journal.records(offset):
-            if record is None:
-                self.player.damaged += 1
-            yield following, record or NOTHING
 
     def _read_from(self, offset: int) -> None:
         """Catch up from here; begin at a segment's start, where connections are known, and early
         enough that twins of what was settled last are counted.
         """
-        starts = self._journal.starts()
+        oldest, oldest_us = self._oldest()
         early = max(0, offset - TWINS_BYTES)
-        self.behind = max((start for start in starts if start <= early), default=starts[0])
+        begin = max((start for start in self._journal.starts() if start <= early), default=oldest)
+        self._reading = self._new_reading(begin, oldest_us)
         for _, line in self._lines():
             if self._is_journaled(line):
                 line.hear_again()
@@ -259,45 +291,55 @@ class Rehearing:
         self._intake.is_rehearing = True
         self._intake.forget()
 
-    def _live_again(self) -> None:
-        self.behind = None
+    def _new_reading(self, position: int, since_us: int) -> Rereading:
+        return Rereading(
+            self._intake,
+            self._journal,
+            self.player,
+            position,
+            since_us,
+            is_ours=lambda _: True,
+            names=self._journaled_names,
+            on_said=self._is_said,
+            clock_us=self._clock_us,
+        )
+
+    def _readings(self) -> list[Rereading]:
+        """All there are; what one holds is older than what the next one does."""
+        refilling = [self._refill.reading] if self._refill else []
+        return refilling + ([self._reading] if self._reading else [])
+
+    def _journaled_names(self) -> Iterable[str]:
+        lines = self._intake.lines.items()
+        return [name for name, line in lines if self._is_journaled(line)]
+
+    def _caught_up(self) -> None:
         for name, line in self._lines():
             if not self._is_refilled(name):
                 line.caught_up()
-        held, self._held = self._held, deque()
-        self._held_bytes = 0
-        self._journal.loss.add_lines(map(render_record, held))
-        for record in held:
-            self.player.apply(record, self._journal.end, strict=False)
+
+    def _live_again(self) -> None:
+        self._reading = None
+        self._caught_up()
         self._intake.is_rehearing = False
         self._intake.ask_for_missing(self._clock_us())
         log.info("journal_caught_up", damaged_lines=self.damaged_lines)
 
-    def _pass_over(self, until: int) -> None:
-        """Go on reading at `until`; what is left out is marked where no numbers tell."""
-        if self.behind is None or until <= self.behind:
-            return
-        first_us = last_us = passed = 0
-        for following, record in self._records(self.behind):
-            if self.behind >= until:
-                break
-            is_public = record.kind is Kind.FRAME and PRIVATE_STREAM not in record.body
-            if is_public:
-                first_us = first_us or record.received_us
-                last_us = max(last_us, record.received_us)
-                passed += 1
-            else:
-                self.player.apply(record, self.behind, strict=False)
-            self.behind = following
-        self.behind = max(self.behind, until)
-        if passed:
-            log.error("journal_gave_up_oldest", frames=passed)
-            self._intake.overflowed(first_us, last_us, self.behind)
+    def _is_said(self, record: Record) -> None:
+        """The intake has heard it and no journal has it: it is the refill's, or told of later."""
+        if self._refill is not None and self._refill.reading.takes(record):
+            self._refill.reading.hold(record, self._buffer_bytes // HELD_SHARE)
+        else:
+            self._journal.unwritten.add(record)
 
     def _keep_unwritten(self, lines: Sequence[bytes]) -> None:
-        if self.behind is None:
-            self._journal.loss.add_lines(lines)
-            return
         for line in lines:
             if (record := read(line.rstrip(b"\n"))) is not None:
                 self.hold(record)
+
+    def _tell_of_waiting(self) -> None:
+        """The journal's files are gone: what waits for Redis was in them."""
+        for name, line in self._lines():
+            if line.pending and self._is_journaled(line):
+                heard_us = [item.heard_us for item in line.pending]
+                self._journal.unwritten.add_span(name, min(heard_us), max(heard_us))

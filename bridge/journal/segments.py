@@ -21,6 +21,7 @@ from bridge.errors import Fatal
 from bridge.journal.owner import Owner, claim
 
 PLAIN, PACKED = ".journal", ".journal.zst"
+LOCK = "lock"
 MAX_LINE = 64 * 1024 * 1024
 READ_BYTES = 1024 * 1024
 
@@ -108,7 +109,7 @@ def _open_either(segment: Segment) -> BinaryIO | None:
     for each in (segment, packed):
         try:
             return open_plain(each)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
     return None
 
@@ -135,10 +136,16 @@ class SegmentWriter:
         self._syncs = syncs
         self._ended: list[int] = []  # segments that are full, and not synced yet
         self._has_new_name = True
+        self._owner = owner
+        self._is_torn = False  # a part of a write that failed is still in the file
         self._lock = self._take_folder()
-        self.set_aside = claim(folder, owner) if owner is not None else None
-        self._start, self.end = self._heal()
-        self._file = self._open(self._start)
+        try:
+            self.set_aside = claim(folder, owner) if owner is not None else None
+            self._start, self.end = self._heal()
+            self._file = self._open(self._start)
+        except OSError:
+            os.close(self._lock)
+            raise
         self.written = self.end  # up to here the operating system has it
 
     def append(self, line: bytes) -> int:
@@ -157,6 +164,7 @@ class SegmentWriter:
         lines, self._buffer = self._buffer, []
         data = b"".join(lines)
         try:
+            self._cut_torn()
             done = 0
             while done < len(data):
                 done += os.write(self._file, data[done:])
@@ -164,8 +172,19 @@ class SegmentWriter:
             self._take_back()
             raise WriteFailed(error, lines) from error
         self.written = self.end
-        if self.end - self._start >= self._segment_bytes:
-            self._roll()
+        if self.is_full:
+            with suppress(OSError):  # what was given is written; `roll` by the keeper tells why
+                self.roll()
+
+    @property
+    def start(self) -> int:
+        """Where the segment begins that is written now."""
+        return self._start
+
+    @property
+    def is_full(self) -> bool:
+        """Has the segment outgrown its size, since no new one could be made?"""
+        return self.written - self._start >= self._segment_bytes
 
     def sync(self) -> None:
         """Make what was flushed survive a power loss. Raises OSError. May run beside `flush` in
@@ -192,12 +211,31 @@ class SegmentWriter:
         for file in (*self._ended, self._file, self._lock):
             os.close(file)
 
-    def _take_back(self) -> None:
-        """A write failed half-way: cut the file where the last whole flush ended."""
-        self.end = self.written
-        os.ftruncate(self._file, self.written - self._start)
+    def is_in_place(self) -> bool:
+        """Is what is written where a reader would look for it?"""
+        return _is_same(self._path(self._start), self._file)
 
-    def _roll(self) -> None:
+    def restore(self) -> None:
+        """Somebody may have removed the files: go on in a new one then. Raises OSError."""
+        if self.is_in_place():
+            return
+        if not _is_same(self.folder / LOCK, self._lock):
+            lock = self._take_folder()
+            os.close(self._lock)
+            self._lock = lock
+        if self._owner is not None:
+            claim(self.folder, self._owner)
+        file = self._open(self.written)
+        for old in (*self._ended, self._file):
+            os.close(old)
+        self._ended, self._file = [], file
+        self._start = self.end = self.written
+        self._has_new_name, self._is_torn = True, False
+
+    def roll(self) -> None:
+        """Begin a new segment. Everything must be flushed. Raises OSError."""
+        if self.end == self._start:
+            return
         following = self._open(self.end)
         if self._syncs:
             self._ended.append(self._file)
@@ -208,13 +246,27 @@ class SegmentWriter:
         if self.head is not None:
             self.append(self.head())
 
+    def _take_back(self) -> None:
+        """A write failed half-way: cut the file where the last whole flush ended."""
+        self.end = self.written
+        self._is_torn = True
+        with suppress(OSError):  # then before the next write
+            self._cut_torn()
+
+    def _cut_torn(self) -> None:
+        if self._is_torn:
+            os.ftruncate(self._file, self.written - self._start)
+            self._is_torn = False
+
+    def _path(self, start: int) -> Path:
+        return self.folder / f"{start:020d}{PLAIN}"
+
     def _open(self, start: int) -> int:
-        path = self.folder / f"{start:020d}{PLAIN}"
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.open(self._path(start), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def _take_folder(self) -> int:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -239,6 +291,13 @@ class SegmentWriter:
         if whole < length:
             os.truncate(newest.path, whole)
         return newest.start, newest.start + whole
+
+
+def _is_same(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except OSError:
+        return False
 
 
 def _readable_bytes(packed: Segment) -> int:
@@ -273,6 +332,8 @@ def pack(segment: Segment) -> Segment:
         zstandard.ZstdCompressor(level=3).copy_stream(plain, target)
         target.flush()
         os.fsync(target.fileno())
+    written = segment.path.stat()
+    os.utime(aside, ns=(written.st_atime_ns, written.st_mtime_ns))  # its age stays what it is
     aside.replace(packed)
     sync_folder(packed.parent)
     segment.path.unlink()

@@ -22,7 +22,7 @@ from bridge.contract.streams import BadStreamName, Identity, Stream, StreamType,
 from bridge.pipeline.book import Join
 from bridge.pipeline.books import Books, SnapshotPlan
 from bridge.pipeline.deafness import SILENT, UNSUBSCRIBED, Deafness
-from bridge.pipeline.ear import Ear
+from bridge.pipeline.ear import UNSURE_US, Ear
 from bridge.pipeline.items import (
     Item,
     numbered,
@@ -303,6 +303,19 @@ class Intake:
                     from_us=from_us, to_us=to_us, cause=BUFFER_FULL, heard_us=to_us, offset=offset
                 )
                 self.dirty[name] = line
+
+    def lacks(self, spans: Mapping[str, tuple[int, int]], cause: str, offset: int) -> None:
+        """What was heard of these streams, received from then until then (µs), cannot be said any
+        more. Of what Redis has lost, it has all that is older.
+        """
+        for name, (from_us, to_us) in spans.items():
+            if not self._has_line(name):
+                continue
+            line = self.lines[name]
+            if isinstance(line, NumberedLine):
+                self._fall_silent((name,), cause)
+            elif (begin_us := max(from_us - UNSURE_US, line.there_until_us)) < to_us:
+                self._mark([Deaf(name, begin_us, to_us, cause)], to_us, offset)
 
     def hurry(self) -> None:
         """The bridge is stopping: nothing waits for a missing predecessor any more."""

@@ -119,8 +119,12 @@ class NumberedLine:
                 self.release()  # perhaps it is what the line waits for
 
     def put_missing(self, items: Iterable[Item]) -> None:
-        """Add what was missing before something that waits."""
+        """Add what was missing before something that waits, and is to be heard again as long as
+        that is: `oldest_offset` does not look far behind it.
+        """
+        oldest = self.oldest_offset()
         for item in items:
+            item.offset = item.offset if oldest is None else min(item.offset, oldest)
             self.pending_bytes += item.size
             self.pending.append(item)
         self._sort()

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from bridge.pipeline.ear import RHYTHMIC, UNSURE_US, Stretch, certain_us
 
 NOT_RUNNING = "bridge was not running"
+NOT_IN_JOURNAL = "not in the journal"
 
 
 class Deaf(NamedTuple):

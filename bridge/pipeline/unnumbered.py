@@ -54,6 +54,8 @@ class UnnumberedLine:
     resume_from: int = 0  # records of the journal before this offset are settled
     lost_at: str | None = None  # Redis lost acknowledged entries; its last ID. Nothing is sent then
     rehearing: bool = False  # what is put may be in the stream already: heard before a restart
+    there_until_us: int = 0  # while refilling: what was heard until then is there (our clock)
+    _is_refilled: bool = False  # what marks say of the stream is of what Redis has lost
     _kept: Edge | None = None  # after a loss: the last entry that Redis kept
     _floor_us: int = 0  # while refilling: what was heard before is there already
     _stored: Stored = NOTHING_STORED
@@ -124,7 +126,9 @@ class UnnumberedLine:
             cause=cause,
             received_us=heard_us,
         )
-        gap.offset, gap.deaf_us, gap.cause = offset, (from_us, to_us), cause
+        gap.offset, gap.cause = offset, cause
+        if not self._is_refilled or self.company.live:
+            gap.deaf_us = from_us, to_us
         place = len(self.pending)
         while place > self._in_flight and self.pending[place - 1].heard_us >= heard_us:
             place -= 1
@@ -264,6 +268,7 @@ class UnnumberedLine:
         if self.lost_at is not None:
             kept = self._kept
             kept_us = kept.heard_us if kept else EntryId.parse(self.lost_at).ms * 1000
+            self._is_refilled, self.there_until_us = True, kept.heard_us if kept else 0
             self._begin_again()
             if kept_us < oldest_us:
                 self._put_first_gap(oldest_us)
@@ -275,8 +280,8 @@ class UnnumberedLine:
 
     def caught_up(self) -> None:
         """What follows is new here, though perhaps not in the stream."""
-        self.rehearing = False
-        self._floor_us = 0
+        self.rehearing = self._is_refilled = False
+        self._floor_us = self.there_until_us = 0
 
     def redeem(self) -> None:
         """Try a parked stream again."""

@@ -13,7 +13,7 @@ from typing import Any
 import hiredis
 import redis
 
-from bridge.contract.identity import EMPTY
+from bridge.contract.identity import EMPTY, EntryId
 from bridge.contract.streams import parse_stream
 from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.hearing import Hearing
@@ -38,6 +38,7 @@ class SteppedBridge:
         self._client = client
         self._names = names
         self._checkpoint: Checkpoint | None = None
+        self.has_accepted_loss = False  # Redis lost something while no journal could be written
         client.script_load(SCRIPT)
         self._wire = client.connection_pool.get_connection()
         self.start()
@@ -62,8 +63,8 @@ class SteppedBridge:
 
     def kill(self) -> None:
         """It dies: what the system did not have of the journal yet is gone."""
-        assert self.hearing.journal.writer is not None
-        self.hearing.journal.writer.close()
+        if (writer := self.hearing.journal.writer or self.hearing.journal.broken) is not None:
+            writer.close()
 
     def end(self) -> None:
         """The last process dies."""
@@ -79,12 +80,18 @@ class SteppedBridge:
     def save_checkpoint(self) -> None:
         self._checkpoint = self.hearing.rehearing.checkpoint()
 
+    def has_unseen_loss(self, name: str) -> bool:
+        """Has Redis less of a stream than it acknowledged, and the bridge has not looked yet?"""
+        confirmed = self.intake.lines[name].confirmed
+        return EntryId.parse(self._tail(name).last) < EntryId.parse(confirmed)
+
     def publish(self, limit: int, *, loses_replies: bool = False) -> bool:
         """One cycle of the publisher. False: there was nothing to send."""
         self._look()
         self._read_gaps()
         self._read_tails()
         if any(line.lost_at is not None for line in self.intake.every_line()):
+            self.has_accepted_loss |= self.hearing.journal.is_broken
             self.hearing.rehearing.refill()
         batch = [
             (line, items)

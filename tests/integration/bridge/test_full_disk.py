@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linu
 
 STREAMS = ["trade.SOL_USDC", "depth.SOL_USDC", "bookTicker.SOL_USDC"]
 FULL_BYTES = 20_000
+FRAMES = 100
 
 
 @pytest.fixture
@@ -91,3 +92,35 @@ async def test_a_recorder_says_what_is_not_in_its_recording(mended: bool, tmp_pa
 
 def size(journal: Path) -> int:
     return sum(path.stat().st_size for path in journal.glob("*.journal"))
+
+
+@pytest.mark.timeout(180)
+async def test_a_journal_that_cannot_be_opened_at_the_start_is_opened_when_it_can(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    in_the_way = tmp_path / "data"
+    in_the_way.write_text("not a folder")
+    async with (
+        running_simulator("--rate", "300", "--market", "SOL_USDC", ledger=ledger) as exchange,
+        running_bridge(tmp_path, exchange.ws_url, server.url, STREAMS) as bridge,
+    ):
+        await eventually_async(lambda: bridge.is_confirmed(3), "it hears", 60)
+        assert "Not a directory" in bridge.status()["journal_trouble"]
+        assert bridge.status()["frames"] > 0
+
+        in_the_way.unlink()
+        await eventually_async(lambda: bridge.status().get("journal_trouble") == "", "it opens")
+        before = bridge.status()["frames"]
+        await eventually_async(lambda: bridge.status()["frames"] > before + FRAMES, "it goes on")
+        exchange.stop()
+        await eventually_async(lambda: bridge.status()["pending"] == 0, "all is out")
+        assert await bridge.stop() == 0
+
+    lines = b"".join(path.read_bytes() for path in (in_the_way / "journal").glob("*.journal"))
+    assert lines.count(b" F ") > FRAMES
+    assert lines.count(b" N 0 ") == 1
+    sent = truth.sent_by_stream(truth.read_ledger(ledger))
+    with server.client(decode_responses=True) as client:
+        for stream in STREAMS:
+            assert truth.compare(stream, sent[stream], entries(client, stream)) == []

@@ -349,6 +349,7 @@ def test_a_journal_can_be_looked_into(tmp_path: Path) -> None:
         "\nstreams\n           1  trade.BTC_USDC_PERP\n"
     )
     assert "whole" in whole.stdout
+    assert "hole" not in info.stdout
     lines = [json.loads(line) for line in exported.stdout.splitlines()]
     assert lines[2]["body"] == json.loads(frames.TRADE)
     assert (lines[2]["received_us"], lines[2]["kind"]) == (1790915531026999, "frame")
@@ -372,6 +373,27 @@ def test_frames_that_are_hardly_json_are_exported_too(tmp_path: Path) -> None:
     first, second = done.stdout.splitlines()
     assert json.loads(first)["body"] == nested
     assert second.endswith(f'"body":{half}}}')
+
+
+def test_a_hole_in_a_journal_is_told(tmp_path: Path) -> None:
+    (tmp_path / "00000000000000000000.journal").write_text(
+        "1790915531026000 P 0 \n"
+        '1790915591026000 N 0 {"account.orderUpdate":[1790915551026000,1790915571026000],'
+        '"trade.BTC_USDC_PERP":[1790915541026000,1790915561026000]}\n'
+    )
+    hole = (
+        "2026-10-02T04:32:21.026+00:00 – 2026-10-02T04:32:51.026+00:00: "
+        "account.orderUpdate, trade.BTC_USDC_PERP"
+    )
+
+    info = run_bridge(tmp_path, "journal", "info", str(tmp_path))
+    verified = run_bridge(tmp_path, "journal", "verify", str(tmp_path))
+    exported = run_bridge(tmp_path, "journal", "export", str(tmp_path))
+
+    assert f"a hole    {hole}" in info.stdout
+    assert verified.returncode == 1
+    assert verified.stderr == f"hole: not written, {hole}\n"
+    assert json.loads(exported.stdout.splitlines()[1])["kind"] == "unwritten"
 
 
 @pytest.mark.parametrize(

@@ -3,91 +3,29 @@
 import json
 import os
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from bridge.contract import keys
-from bridge.contract.streams import parse_stream
 from bridge.journal.checkpoint import Checkpoint
-from bridge.journal.hearing import Hearing
 from bridge.journal.loss import Loss
-from bridge.journal.segments import SegmentWriter, list_segments
-from bridge.pipeline.intake import Intake
+from bridge.journal.segments import list_segments
 from bridge.pipeline.tail import Tail
 from tests.support import frames
+from tests.support.hearing_subject import (
+    FIRST,
+    NAMES,
+    NOW_US,
+    ORDERS,
+    TARGET,
+    TICKERS,
+    TRADES,
+    Subject,
+    full,
+    gaps,
+    numbers,
+)
 from tests.support.items import answer, fields
-
-TRADES, ORDERS, TICKERS = "trade.BTC_USDC_PERP", "account.orderUpdate", "ticker.BTC_USDC_PERP"
-NAMES = [TRADES, ORDERS, TICKERS]
-NOW_US = 1790915531026999
-FIRST = 99419870
-TARGET = "127.0.0.1:6379/0"
-
-
-class Subject:
-    """A hearing with its journal in a folder; `trades(n)` hears n trades."""
-
-    def __init__(
-        self,
-        folder: Path | None,
-        *,
-        buffer_bytes: int = 10_000_000,
-        keep_private: bool = True,
-        segment_bytes: int = 1_000_000,
-    ) -> None:
-        self.intake = Intake(
-            [parse_stream(name) for name in NAMES],
-            hold_us=0,
-            snapshot_every=0,
-            ask=lambda _: None,
-        )
-        self.hearing = Hearing(
-            self.intake,
-            buffer_bytes=buffer_bytes,
-            keep_private=keep_private,
-            clock_us=lambda: NOW_US,
-            on_items=lambda: None,
-        )
-        if folder is not None:
-            self.hearing.attach(SegmentWriter(folder, segment_bytes), sync_each_flush=False)
-        self.heard = 0
-
-    def begin(self, checkpoint: Checkpoint | None = None, target: str = TARGET) -> "Subject":
-        self.hearing.begin(checkpoint, target)
-        self.catch_up()
-        return self
-
-    def catch_up(self) -> None:
-        while self.hearing.catch_up(1000):
-            pass
-
-    def open(self, names: list[str] = NAMES) -> int:
-        number = self.hearing.opened("public-1", names)
-        self.hearing.answered(number, NOW_US)
-        return number
-
-    def trades(self, count: int, connection: int = 1) -> None:
-        for _ in range(count):
-            frame = frames.TRADE.replace(str(FIRST), str(FIRST + self.heard))
-            self.hearing.hear(frame, NOW_US + self.heard, connection)
-            self.heard += 1
-
-    def waiting(self, name: str = TRADES) -> list[int]:
-        return [item.position for item in self.intake.lines[name].pending]
-
-    def all_settled(self, name: str = TRADES) -> None:
-        line = self.intake.lines[name]
-        items = line.take(NOW_US, 10_000)
-        line.settle(answer("ok", f"9-{items[-1].position}0", "+" * len(items)), NOW_US)
-
-
-def numbers(start: int, count: int) -> list[int]:
-    return list(range(FIRST + start, FIRST + start + count))
-
-
-def full(*_: object) -> NoReturn:
-    raise OSError(28, "No space left on device")
 
 
 def test_what_is_heard_waits_and_is_on_disk_before_it_is_sent(tmp_path: Path) -> None:
@@ -293,7 +231,8 @@ def test_redis_away_and_the_journal_full_the_oldest_public_frames_go_and_are_mar
     subject.hearing.journal.flush()
     first_waiting = len(subject.waiting())
 
-    subject.hearing.rehearing.give_up(subject.hearing.journal.end)
+    while not subject.hearing.rehearing.give_up(subject.hearing.journal.end, 100):
+        pass
 
     (order,) = subject.intake.lines[ORDERS].pending
     assert fields(order)["type"] == "orderAccepted"
@@ -314,11 +253,6 @@ def test_private_frames_stay_out_of_the_journal_where_that_is_wanted(tmp_path: P
 
     assert len(subject.intake.lines[ORDERS].pending) == 1
     assert b"59887375336" not in list_segments(tmp_path)[0].path.read_bytes()
-
-
-def gaps(subject: Subject, name: str = ORDERS) -> list[tuple[int, int]]:
-    waiting = subject.intake.lines[name].pending
-    return sorted(item.deaf_us for item in waiting if item.deaf_us)
 
 
 def test_private_streams_that_no_journal_has_are_deaf_between_two_processes(

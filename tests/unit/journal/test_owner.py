@@ -1,6 +1,10 @@
 """A folder holds one owner's journal; another's is set aside, whole."""
 
+import os
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from bridge.journal.owner import Owner
 from bridge.journal.segments import SegmentWriter, read_lines
@@ -53,3 +57,31 @@ def test_public_streams_alone_are_anybodys(tmp_path: Path) -> None:
     assert write(tmp_path, Owner(REAL.exchange, "mine"), b"mine") is None
     assert write(tmp_path, REAL, b"public again") is None
     assert write(tmp_path, Owner(REAL.exchange, "yours"), b"yours") is not None
+
+
+def test_a_journal_of_which_nobody_can_read_whose_it_is_is_set_aside(tmp_path: Path) -> None:
+    write(tmp_path, DESK, b"made")
+    (tmp_path / "owner.json").write_text("")
+
+    aside = write(tmp_path, REAL, b"real")
+
+    assert aside is not None
+    assert lines(aside) == [b"made"]
+    assert lines(tmp_path) == [b"real"]
+
+
+def test_whose_it_is_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, Owner(REAL.exchange), b"public")
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path, Owner(REAL.exchange, "mine"), b"mine")
+    monkeypatch.undo()
+
+    assert write(tmp_path, REAL, b"public again") is None
+    assert lines(tmp_path) == [b"public", b"public again"]

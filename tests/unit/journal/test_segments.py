@@ -11,6 +11,7 @@ from bridge.journal.record import Kind, Record, read, render, render_frame
 from bridge.journal.segments import (
     JournalInUse,
     SegmentWriter,
+    WriteFailed,
     disk_bytes,
     list_segments,
     pack,
@@ -242,3 +243,91 @@ def test_a_checkpoint_that_makes_no_sense_is_none(text: str, tmp_path: Path) -> 
     (tmp_path / "checkpoint.json").write_text(text)
 
     assert read_checkpoint(tmp_path) is None
+
+
+def test_a_write_that_fails_and_cannot_be_cut_off_shifts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines are given back all the same, and the rest of them is cut off before the next."""
+    writer = SegmentWriter(tmp_path, 1000)
+    kept = writer.append(b"kept\n")
+    writer.flush()
+    really_write = os.write
+
+    def half_then_fail(descriptor: int, data: bytes) -> int:
+        if len(data) > 6:
+            return really_write(descriptor, data[:6])
+        raise OSError(5, "Input/output error")
+
+    def fail(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "write", half_then_fail)
+    monkeypatch.setattr(os, "ftruncate", fail)
+    writer.append(b"lost\nalso lost\n")
+    with pytest.raises(WriteFailed) as failed:
+        writer.flush()
+    assert failed.value.lines == [b"lost\nalso lost\n"]
+    monkeypatch.setattr(os, "write", really_write)
+    writer.append(b"not yet\n")
+    with pytest.raises(WriteFailed):
+        writer.flush()
+    monkeypatch.undo()
+
+    offset = writer.append(b"again\n")
+    writer.flush()
+    writer.close()
+    assert lines_from(tmp_path) == [b"kept", b"again"]
+    assert (lines_from(tmp_path, kept)[0], lines_from(tmp_path, offset)) == (b"kept", [b"again"])
+
+
+def test_no_new_segment_can_be_made_and_what_was_written_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SegmentWriter(tmp_path, 10)
+    really_open = os.open
+
+    def full(path: Path, flags: int, mode: int = 0o777) -> int:
+        if str(path).endswith(".journal"):
+            raise OSError(28, "No space left on device")
+        return really_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", full)
+    for line in (b"line 0001\n", b"line 0002\n"):
+        writer.append(line)
+        writer.flush()
+    assert writer.is_full
+    with pytest.raises(OSError, match="No space"):
+        writer.roll()
+    monkeypatch.undo()
+
+    writer.append(b"line 0003\n")
+    writer.flush()
+    writer.append(b"line 0004\n")
+    writer.flush()
+    writer.close()
+    assert lines_from(tmp_path) == [b"line 0001", b"line 0002", b"line 0003", b"line 0004"]
+    assert len(list_segments(tmp_path)) == 3
+
+
+def test_a_folder_that_cannot_be_used_is_left_to_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SegmentWriter, "_open", _full)
+    with pytest.raises(OSError, match="No space"):
+        SegmentWriter(tmp_path, 1000)
+    monkeypatch.undo()
+
+    SegmentWriter(tmp_path, 1000).close()
+
+
+def _full(*_: object) -> int:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_compressed_segment_is_as_old_as_it_was(tmp_path: Path) -> None:
+    written(tmp_path, b"line 01", b"line 02", segment_bytes=8)
+    oldest = list_segments(tmp_path)[0]
+    os.utime(oldest.path, (5, 5))
+
+    assert pack(oldest).path.stat().st_mtime == 5

@@ -52,6 +52,10 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     return Disk(monkeypatch)
 
 
+def never() -> None:
+    raise AssertionError("the journal was open")
+
+
 def hearing(folder: Path, fsync: str, segment_bytes: int = 4_000) -> Hearing:
     intake = Intake([parse_stream(TRADES)], hold_us=0, snapshot_every=0, ask=lambda _: None)
     heard = Hearing(
@@ -107,7 +111,7 @@ async def test_interval_loses_the_last_second_and_off_what_the_system_had_not_wr
     for start in range(0, 50, 5):  # over several segments
         trades(heard, start, 5)
         heard.journal.flush()
-    upkeep = Keeper(heard, Room(tmp_path, 1 << 30, 1e9, fsync))
+    upkeep = Keeper(heard, Room(tmp_path, 1 << 30, 1e9, fsync), lambda: NOW_US, never)
     checkpoint = tmp_path / "checkpoint.json"
     async with asyncio.TaskGroup() as tasks:
         keeping = tasks.create_task(upkeep.keep())

@@ -3,7 +3,12 @@
 from bridge.contract.events import DepthSnapshot
 from bridge.contract.streams import parse_stream
 from bridge.pipeline.items import Op, numbered, numbered_gap, snapshot
-from bridge.pipeline.numbered import ASK_EVERY_US, START_GRACE_US, NumberedLine
+from bridge.pipeline.numbered import (
+    ASK_EVERY_US,
+    OLDEST_LOOKED_AT,
+    START_GRACE_US,
+    NumberedLine,
+)
 from bridge.pipeline.peers import PATIENCE_US, TURN_US, Company, Word
 from bridge.pipeline.unnoted import PAGE, PAGES
 from tests.support.items import NOW_US, TRADES, answer, delta, fields, trade
@@ -552,3 +557,19 @@ def test_what_will_be_heard_again_is_looked_for_then() -> None:
     line.rewind(0, 0)
 
     assert list(line.gaps_wanted()) == []
+
+
+def test_many_rows_of_history_in_front_hide_no_place_in_the_journal() -> None:
+    """What waits behind them is not settled: the checkpoint must not pass it."""
+    line = NumberedLine(TRADES, 0)
+    waiting = trade(10_000)
+    waiting.offset = 7
+    line.put(waiting)
+    rows = [trade(number) for number in range(1, 2 * OLDEST_LOOKED_AT)]
+    for row in rows:
+        row.offset = 99
+
+    line.put_missing(rows)
+
+    assert line.pending[-1] is waiting
+    assert line.oldest_offset() == 7
