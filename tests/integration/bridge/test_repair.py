@@ -207,6 +207,8 @@ def journal_of(folder: Path, *lines: str) -> Path:
     ]
     folder.mkdir(parents=True)
     (folder / "00000000000000000000.journal").write_text("\n".join([head, *lines, *trades, ""]))
+    owner = {"exchange": "wss://ws.backpack.exchange", "account": "somebody"}
+    (folder / "owner.json").write_text(json.dumps(owner))
     return folder
 
 

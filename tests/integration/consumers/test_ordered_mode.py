@@ -260,11 +260,9 @@ def test_an_emptied_redis_gets_every_owners_state_back(summing: Bench, start: st
     summing.register(*names)
     run = (*RUN, "--from", start)
     workers = [summing.start(*run) for _ in range(2)]
-    summing.until(lambda: all(summing.status("summing", worker) for worker in workers))
-    for stream in names:
-        summing.add(stream, trades(1, 10))
     summing.until(lambda: shared_evenly(summing, names, workers))
     for stream in names:
+        summing.add(stream, trades(1, 10))
         summing.await_group(stream, "summing", last_id(10))
     before = [summing.owner(stream, "summing") for stream in names]
 
