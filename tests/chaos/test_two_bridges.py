@@ -22,7 +22,7 @@ from tests.support.redis_server import RedisServer, running_redis
 pytestmark = pytest.mark.timeout(900)
 
 SEED = int(os.environ.get("CHAOS_SEED", time.time_ns() % 1_000_000))
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "60"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))
 RATE = int(os.environ.get("CHAOS_RATE", "5000"))
 # A bridge at rest takes 60 MB; what waits for Redis is bounded apart, and never was so much here.
 MEMORY_LIMIT_BYTES = 400 * 1024 * 1024
