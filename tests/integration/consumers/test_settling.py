@@ -278,6 +278,15 @@ async def test_what_was_handed_out_and_trimmed_is_missed_too(client: Redis) -> N
     assert settled.missed == 2
 
 
+async def test_what_is_settled_as_gone_is_missed_where_it_was_never_claimed(client: Redis) -> None:
+    await fill(client, "1-0", "2-0")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    await client.xtrim(STREAM, maxlen=0, approximate=False)
+    assert (await settle(a, Unit("gone", ["1-0", "2-0"]))).missed == 2
+
+
 async def test_a_large_acknowledgement_fits_into_the_script(client: Redis) -> None:
     ids = [f"{n}-0" for n in range(1, 9001)]
     async with client.pipeline(transaction=False) as pipeline:

@@ -14,6 +14,7 @@ from consumers.policy import (
     block_ms,
     chunks,
     fair_share,
+    is_due,
     moves,
     next_limit,
     retry_delay_s,
@@ -68,6 +69,11 @@ def test_a_slow_handler_takes_a_seconds_worth() -> None:
 
 def test_a_short_portion_tells_as_much_of_a_slow_handler_as_a_full_one() -> None:
     assert next_limit(500, most=1, took_s=0.02) == 50
+
+
+def test_an_entry_is_due_when_its_pause_is_over() -> None:
+    assert [is_due(1, idle_ms) for idle_ms in (0, 249, 250)] == [False, False, True]
+    assert [is_due(5, idle_ms) for idle_ms in (3999, 4000)] == [False, True]
 
 
 def test_no_call_carries_more_than_a_hundred_streams() -> None:
