@@ -89,22 +89,19 @@ class Handling:
 
     async def handle_letters(self, stream: str, letters: Sequence[Entry]) -> None:
         """Dead letters that were sent back: once each; one that fails is set aside again."""
-        try:
-            for one in letters:
-                letter = await self._group.begin_letter(stream, one)
-                if letter is None:
-                    continue
-                results = self._results()
-                try:
-                    await self._dispatcher.handle(stream, [letter.entry], results)
-                    writes = results.writes if results else []
-                except HandlerFailed as failed:
-                    self._meter.failed += 1
-                    writes = [self._dead(stream, letter.entry, letter.attempts, failed.__cause__)]
-                unit = Unit("again", [letter.letter_id], writes)
-                self._add(stream, unit, [letter.entry], letter.attempts)
-                await self._settle()
-        finally:
+        for one in letters:
+            letter = await self._group.begin_letter(stream, one)
+            if letter is None:
+                continue
+            results = self._results()
+            try:
+                await self._dispatcher.handle(stream, [letter.entry], results)
+                writes = results.writes if results else []
+            except HandlerFailed as failed:
+                self._meter.failed += 1
+                writes = [self._dead(stream, letter.entry, letter.attempts, failed.__cause__)]
+            unit = Unit("again", [letter.letter_id], writes)
+            self._add(stream, unit, [letter.entry], letter.attempts)
             await self._settle()
 
     async def set_aside_unfinished(self, stream: str, entry: Entry, deliveries: int) -> None:
