@@ -89,6 +89,29 @@ async def test_redis_killed_and_restarted_while_all_flows(
     assert faults(server, exchange) == []
 
 
+async def test_what_is_in_redis_is_in_the_journal_already(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with (
+        running_simulator("--rate", "500") as exchange,
+        running_bridge(tmp_path, exchange.ws_url, server.url, STREAMS),
+    ):
+        await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades flow")
+        journal = tmp_path / "data" / "journal" / f"{0:020}.journal"
+        seen = {newest_trade(server)}
+        while len(seen) < 30:  # as soon as it is there
+            if (number := newest_trade(server)) not in seen:
+                is_there = f'"t":{number}}}'.encode() in journal.read_bytes()
+                assert is_there, f"{number} is not"
+                seen.add(number)
+
+
+def newest_trade(server: RedisServer) -> str:
+    with server.client(decode_responses=True) as client:
+        [(_, fields)] = client.xrevrange("trade.BTC_USDC", count=1)  # type: ignore[misc]
+    return str(fields["trade_id"])
+
+
 def lost_redis(log: str) -> bool:
     return log.rfind("redis_unavailable") > log.rfind("redis_connected")
 
