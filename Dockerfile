@@ -37,13 +37,17 @@ CMD ["simulator", "--host", "0.0.0.0", "--port", "8000"]
 # The last stage is what `docker build` makes when no target is named.
 FROM base AS bridge
 COPY --from=packages /venv /venv
-COPY LICENSE config.yaml ./
+COPY LICENSE .env.example ./
+COPY config.yaml config/
+RUN ln -s config/config.yaml config.yaml
+COPY backpack_bridge/ backpack_bridge/
 COPY bridge/ bridge/
 COPY consumers/ consumers/
-RUN python -m compileall -q bridge consumers && mkdir -m 700 data && chown 10001 data
+RUN python -m compileall -q backpack_bridge bridge consumers && mkdir -m 700 data && chown 10001 data
 USER 10001
 VOLUME /app/data
-# Healthy: a bridge that this Redis knows is connected to the exchange and writes.
+# Healthy: the bridge (or the worker, with --health 127.0.0.1:9464) of this container does its work.
+ENV BRIDGE_METRICS__LISTEN=127.0.0.1:9464
 HEALTHCHECK --interval=15s --timeout=10s --start-period=20s --retries=3 \
-    CMD ["python", "-m", "bridge", "status"]
+    CMD ["python", "-c", "import http.client, sys; ask = http.client.HTTPConnection('127.0.0.1', 9464, timeout=4); ask.request('GET', '/readyz'); told = ask.getresponse(); print(told.read().decode()); sys.exit(told.status != 200)"]
 CMD ["bridge", "run"]

@@ -3,6 +3,7 @@
 BENCH_ROUNDS=3        rounds; within each, every row once
 BENCH_MESSAGES=10000  messages a measurement
 BENCH_RATE=5000       messages a second where the rate is fixed
+BENCH_MARKETS=5       markets, of six streams each
 BENCH_ONLY=bridge     only rows whose table or name contains this
 """
 
@@ -25,7 +26,9 @@ from benchmarks.workload import make
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 MESSAGES = int(os.environ.get("BENCH_MESSAGES", "10000"))
 RATE = float(os.environ.get("BENCH_RATE", "5000"))
+MARKETS = int(os.environ.get("BENCH_MARKETS", "5"))
 ONLY = os.environ.get("BENCH_ONLY", "")
+PACED = ("paced", "latency")
 
 Results = Mapping[Row, list[Sample] | str]
 
@@ -39,16 +42,16 @@ def main() -> int:
     rows = [each for each in all_rows() if ONLY in each.name or ONLY in each.table]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        workload = make(MESSAGES)
+        workload = make(MESSAGES, MARKETS)
         workload.save(folder / "workload")
         with redis_server(folder) as (port, pid):
-            ground = Ground(folder, workload, folder / "workload", port, pid)
+            ground = Ground(folder, workload, folder / "workload", port, [pid])
             results = measure(rows, ground)
         parts = stages.measure(workload, 3 * ROUNDS) if ONLY in "stages" else {}
     print(_heading(time.monotonic() - begun_s))
     for table, title in TABLES.items():
         if lines := list(_table([each for each in rows if each.table == table], results)):
-            suffix = f" ({RATE:g} messages a second)" if table == "paced" else ""
+            suffix = f" ({RATE:g} messages a second)" if table in PACED else ""
             print(f"\n{title}{suffix}\n", *lines, sep="\n")
     if parts:
         print(
@@ -72,8 +75,12 @@ def measure(rows: Sequence[Row], ground: Ground) -> Results:
             _progress(f"round {number + 1} of {ROUNDS}: {each.table}, {each.name}")
             with ground.redis() as client:
                 client.flushall()
-            rate = RATE if each.table == "paced" else 0.0
-            own = replace(ground, folder=ground.folder / f"{number}-{place}", rate=rate)
+            own = replace(
+                ground,
+                folder=ground.folder / f"{number}-{place}",
+                rate=RATE if each.table in PACED else 0.0,
+                is_read=each.table == "latency",
+            )
             try:
                 samples.append(each.measure(own))
             except Skipped as reason:
@@ -98,14 +105,23 @@ def _table(rows: Sequence[Row], results: Results) -> list[str]:
         memory = "" if sample.rss_mb is None else f"{sample.rss_mb:.0f}"
         lines.append(
             f"| {each.name} | {sample.per_second:,.0f} | {sample.cpu_us:.1f} | "
-            f"{sample.cpu_us / first.cpu_us:.2f} | {sample.redis_us:.1f} | {memory} |"
+            f"{_ratio(sample.cpu_us, first.cpu_us)} | {sample.redis_us:.1f} | {memory} |"
+            + "".join(f" {each:.2f} |" for each in sample.latencies_ms)
         )
     if lines:
         lines[:0] = [
             "| | messages/s | CPU µs/message | × first | Redis CPU µs/message | RSS MB |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
         ]
+    if first is not None and first.latencies_ms:
+        lines[0] += " p50 ms | p99 ms | p99.9 ms |"
+        lines[1] += " ---: | ---: | ---: |"
     return lines
+
+
+def _ratio(cpu_us: float, first_us: float) -> str:
+    """Empty where the first used less than one tick of the system's clock."""
+    return f"{cpu_us / first_us:.2f}" if first_us else ""
 
 
 def _median(samples: Sequence[Sample]) -> Sample:
@@ -115,12 +131,14 @@ def _median(samples: Sequence[Sample]) -> Sample:
         statistics.median(sample.cpu_us for sample in samples),
         statistics.median(sample.redis_us for sample in samples),
         statistics.median(memories) if memories else None,
+        tuple(map(statistics.median, zip(*(each.latencies_ms for each in samples), strict=True))),
     )
 
 
 def _heading(seconds: float) -> str:
     return (
-        f"{ROUNDS} rounds of {MESSAGES} messages, medians; {seconds:.0f} s; Python "
+        f"{ROUNDS} rounds of {MESSAGES} messages of {MARKETS} markets, medians; {seconds:.0f} s; "
+        f"Python "
         f"{platform.python_version()}, {os.cpu_count()} cores, {platform.system()} "
         f"{platform.machine()}"
     )

@@ -1,20 +1,30 @@
 """Our bridge end to end: load generator → bridge process → acknowledged by Redis."""
 
+import contextlib
+import threading
 import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import yaml
-from redis import ResponseError
+from redis import Redis, ResponseError
 
-from benchmarks.ground import Broken, Ground, redis_server
+from benchmarks.ground import Broken, Ground, free_port, redis_cluster, redis_server
 from benchmarks.measure import Sample, Skipped
 from benchmarks.rows import row
+from bridge.runtime.keyspace import PLAIN, KeySpace
+from bridge.runtime.redis_client import connect_blocking
+from bridge.runtime.redis_url import with_tag
 
 LINK_S = 20.0  # for a replica to connect
+ASK_EVERY_S = 1.0
 
 
 @row("saturated", "bridge, journal on (fsync: interval)")
 @row("paced", "bridge, journal on (fsync: interval)")
+@row("latency", "bridge, journal on (fsync: interval)")
 def as_shipped(ground: Ground) -> Sample:
     return _bridge(ground)
 
@@ -34,6 +44,37 @@ def syncing_each_batch(ground: Ground) -> Sample:
 @row("paced", "bridge, journal off")
 def without_journal(ground: Ground) -> Sample:
     return _bridge(ground, journal={"enabled": False})
+
+
+@row("saturated", "bridge, metrics on, asked each second")
+@row("paced", "bridge, metrics on, asked each second")
+def with_metrics(ground: Ground) -> Sample:
+    port = free_port()
+    with _asked_each_second(f"http://127.0.0.1:{port}/metrics") as was_asked:
+        # The first page loads the library: once in the bridge's life, so before the clock runs.
+        return _bridge(
+            ground, ready=lambda: was_asked.wait(LINK_S), metrics={"listen": f"127.0.0.1:{port}"}
+        )
+
+
+@contextlib.contextmanager
+def _asked_each_second(url: str) -> Iterator[threading.Event]:
+    """As a Prometheus would, only more often; the event is set when the first page came."""
+    stop, was_asked = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        while not stop.wait(ASK_EVERY_S):
+            with contextlib.suppress(OSError):  # it is not there yet, or not any more
+                urllib.request.urlopen(url, timeout=5).read()
+                was_asked.set()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield was_asked
+    finally:
+        stop.set()
+        thread.join()
 
 
 @row("saturated", "bridge, published is: on a replica (WAIT)")
@@ -63,14 +104,42 @@ def on_the_disk(ground: Ground) -> Sample:
             client.config_set("appendonly", "no")
 
 
+@row("saturated", "bridge, a Cluster of one node, one shard")
+def on_one_shard(ground: Ground) -> Sample:
+    return _on_cluster(ground, 1, 1)
+
+
+@row("saturated", "bridge, a Cluster of 4 nodes, 4 shards")
+def on_four_shards(ground: Ground) -> Sample:
+    return _on_cluster(ground, 4, 4)
+
+
 @row("saturated", "bridge, compression on")
 def with_compression(ground: Ground) -> Sample:
     return _bridge(ground, "--deflate", exchange={"compression": True})
 
 
-def _bridge(ground: Ground, *options: str, **sections: dict[str, Any]) -> Sample:
-    """One run; `sections` over the shipped configuration, `options` to the load generator."""
-    with ground.exchange(*options) as exchange, ground.redis() as client:
+def _on_cluster(ground: Ground, nodes: int, shards: int) -> Sample:
+    space = KeySpace("{bridge}:", shards)
+    with redis_cluster(ground.folder, nodes) as (url, pids):
+        client = connect_blocking(with_tag(url, space.prefix, shards), name="benchmark")
+        redis = {"url": url, "shards": shards}
+        return _bridge(replace(ground, redis_pids=pids), client=client, space=space, redis=redis)
+
+
+def _bridge(
+    ground: Ground,
+    *options: str,
+    client: Redis | None = None,
+    space: KeySpace = PLAIN,
+    ready: Callable[[], object] = lambda: None,
+    **sections: dict[str, Any],
+) -> Sample:
+    """One run; `sections` over the shipped configuration, `options` to the load generator. `client`
+    and `space`: where the streams are, if not in the ground's Redis. `ready` returns when nothing
+    more is waited for.
+    """
+    with ground.exchange(*options) as exchange, client or ground.redis() as looking:
         config: dict[str, dict[str, Any] | list[str]] = {
             "exchange": {"ws_url": exchange.ws_url, "rest_url": exchange.rest_url},
             "redis": {"url": ground.redis_url},
@@ -82,9 +151,5 @@ def _bridge(ground: Ground, *options: str, **sections: dict[str, Any]) -> Sample
         (ground.folder / "config.yaml").write_text(yaml.safe_dump(config))
         with ground.program("-m", "bridge", "run") as process:
             exchange.wait_until_subscribed()
-            return ground.measured(
-                process,
-                lambda: exchange.go(ground.rate),
-                ground.all_published(client),
-                len(ground.workload.frames),
-            )
+            ready()
+            return ground.published(process, exchange, looking, space)

@@ -15,14 +15,15 @@ from typing import Any
 from redis.asyncio import Redis
 
 from benchmarks.ground import Broken, Ground
-from benchmarks.measure import Sample, cpu_s, rss_mb
+from benchmarks.measure import Sample, rss_mb
 from benchmarks.rows import row
 from bridge.contract.events import Trade
 from bridge.runtime.config import load_config
 from bridge.runtime.redis_client import connect
 from consumers import Consumer, Delivery, StopWorker, consumes
-from consumers.link import Stop
-from consumers.worker import Settings, run_worker
+from consumers.kit.api.consumer import ConsumerSpec
+from consumers.kit.stop import Stop
+from consumers.kit.worker.worker import Settings, run_worker
 
 STREAM = "trade.SOL_USDC"
 COUNT = 500  # what the kit reads at a time, too
@@ -60,9 +61,9 @@ def _read(ground: Ground, how: str) -> Sample:
             with client.pipeline(transaction=False) as pipeline:
                 for number in range(first, first + COUNT):
                     at = f"{1_788_367_440_000 + number}-{number * 10}"
-                    pipeline.xadd(STREAM, _trade(number, random), id=at)
+                    pipeline.xadd(STREAM, trade(number, random), id=at)
                 pipeline.execute()
-    server = cpu_s(ground.redis_pid)
+    server = ground.redis_s()
     arguments = ("-m", "benchmarks.consumer_rows", how, ground.redis_url, str(messages))
     with ground.program(*arguments) as process:
         process.wait(LIMIT_S)
@@ -73,12 +74,12 @@ def _read(ground: Ground, how: str) -> Sample:
     return Sample(
         per_second=messages / figures["seconds"],
         cpu_us=figures["cpu_s"] / messages * 1e6,
-        redis_us=(cpu_s(ground.redis_pid) - server) / messages * 1e6,
+        redis_us=(ground.redis_s() - server) / messages * 1e6,
         rss_mb=figures["rss_mb"],
     )
 
 
-def _trade(number: int, random: Random) -> dict[str, str]:
+def trade(number: int, random: Random) -> dict[Any, Any]:
     return {
         "type": "trade",
         "symbol": "SOL_USDC",
@@ -155,7 +156,9 @@ def _kit(how: str) -> Callable[[str, _Clock], Coroutine[Any, Any, None]]:
             def kind(delivery: Delivery[Trade]) -> None:
                 note(1)
 
-        settings = Settings(kind=kind, group="kit", name="one", patterns=kind.streams, start="0-0")
+        settings = Settings(
+            ConsumerSpec(kind), group="kit", name="one", patterns=kind.streams, start="0-0"
+        )
         await run_worker(settings, load_config(None), Stop())
 
     return run

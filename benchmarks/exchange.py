@@ -1,10 +1,11 @@
 """The load generator, a process of its own: sends a saved workload over one WebSocket.
 
-    python -m benchmarks.exchange WORKLOAD [--deflate]
+    python -m benchmarks.exchange WORKLOAD [--deflate] [--times PATH]
 
 Plain blocking sockets and frames that were framed beforehand, so that sending costs next to
 nothing. Says `ready PORT`, then `subscribed`; a line `go RATE` on its input (0: as fast as the
-socket takes it) makes it send everything; then it says `sent SECONDS CPU_SECONDS`.
+socket takes it) makes it send everything; then it says `sent SECONDS CPU_SECONDS`. With `--times`
+it leaves there when it sent each frame (doubles, seconds of the monotonic clock).
 """
 
 import base64
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -39,7 +41,9 @@ def main() -> None:
     _say("subscribed")
     _, rate = sys.stdin.readline().split()
     cpu_s, begun_s = time.process_time(), time.monotonic()
-    _send(exchange.client, framed, float(rate))
+    times = _send(exchange.client, framed, float(rate))
+    if "--times" in options:
+        Path(options[options.index("--times") + 1]).write_bytes(times.tobytes())
     _say(f"sent {time.monotonic() - begun_s:.3f} {time.process_time() - cpu_s:.3f}")
     sys.stdin.read()
 
@@ -148,18 +152,23 @@ def _read_request(connection: socket.socket) -> tuple[str, dict[str, str]] | Non
     return first.split()[1], {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
-def _send(client: socket.socket, framed: Sequence[bytes], rate: float) -> None:
-    """As fast as it goes in large pieces, or each frame by itself at its moment."""
+def _send(client: socket.socket, framed: Sequence[bytes], rate: float) -> "array[float]":
+    """As fast as it goes in large pieces, or each frame by itself at its moment. Returns when each
+    was sent, where they went by themselves.
+    """
+    times = array("d")
     if not rate:
         for start in range(0, len(framed), CHUNK_FRAMES):
             client.sendall(b"".join(framed[start : start + CHUNK_FRAMES]))
-        return
-    begun_s = time.perf_counter()
+        return times
+    begun_s = time.monotonic()
     for number, frame in enumerate(framed):
-        early_s = begun_s + number / rate - time.perf_counter()
+        early_s = begun_s + number / rate - time.monotonic()
         if early_s > 0:
             time.sleep(early_s)
+        times.append(time.monotonic())
         client.sendall(frame)
+    return times
 
 
 def _say(line: str) -> None:

@@ -1,7 +1,7 @@
 """What rows stand on: a private Redis, the workload, and the processes of one measurement.
 
 A row that reads what the exchange sends starts its program against an `Exchange` and calls
-`measured`; one that only talks to Redis uses `redis` and `redis_pid`.
+`measured`; one that only talks to Redis uses `redis` and `redis_s`.
 """
 
 import contextlib
@@ -9,9 +9,11 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from redis import Redis
 
 from benchmarks.measure import Sample, cpu_s, rss_mb
 from benchmarks.workload import Workload
+from bridge.runtime.keyspace import PLAIN, KeySpace
+from bridge.runtime.redis_url import SLOTS
 from bridge.runtime.server_binary import find_server_binary
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,14 +38,17 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """One run's: everything a row needs. `rate` 0 means as fast as it goes."""
+    """One run's: everything a row needs. `rate` 0 means as fast as it goes; `is_read`: somebody
+    waits for a stream's entries in Redis, and notes when they come.
+    """
 
     folder: Path
     workload: Workload
     workload_path: Path
     redis_port: int
-    redis_pid: int
+    redis_pids: Sequence[int]
     rate: float = 0.0
+    is_read: bool = False
 
     @property
     def redis_url(self) -> str:
@@ -55,6 +62,9 @@ class Ground:
     def exchange(self, *options: str) -> Iterator["Exchange"]:
         """The load generator, listening."""
         command = [sys.executable, "-m", "benchmarks.exchange", str(self.workload_path), *options]
+        if self.is_read:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            command += ["--times", str(self._sent_times)]
         with subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
@@ -65,7 +75,11 @@ class Ground:
 
     @contextlib.contextmanager
     def program(
-        self, *arguments: str, folder: Path | None = None, **variables: str
+        self,
+        *arguments: str,
+        folder: Path | None = None,
+        python: str = sys.executable,
+        **variables: str,
     ) -> Iterator[subprocess.Popen[bytes]]:
         """A Python program of ours (`-m module …`), its output in `program.log`."""
         where = folder or self.folder
@@ -73,7 +87,7 @@ class Ground:
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **variables}
         with (where / "program.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [python, *arguments],
                 cwd=where,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -86,6 +100,74 @@ class Ground:
             process.kill()
             process.wait()
 
+    def published(
+        self,
+        process: subprocess.Popen[bytes],
+        exchange: "Exchange",
+        client: Redis,
+        space: KeySpace = PLAIN,
+    ) -> Sample:
+        """What `process` spends on all messages of the exchange, until Redis has them."""
+        messages = len(self.workload.frames)
+
+        def go() -> None:
+            exchange.go(self.rate)
+
+        if not self.is_read:
+            return self.measured(process, go, self.all_published(client, space), messages)
+        stream = max(self.workload.counts, key=lambda each: self.workload.counts[each])
+        return self.read(process, exchange, stream, stream)
+
+    def read(
+        self, process: subprocess.Popen[bytes], exchange: "Exchange", stream: str, key: str
+    ) -> Sample:
+        """The same, until somebody who waits for it has read all of one stream, which `process`
+        writes under `key`; and how long each message took.
+        """
+        messages, count = len(self.workload.frames), self.workload.counts[stream]
+        with self._reader(key, count) as reader:
+            sample = self.measured(
+                process,
+                lambda: exchange.go(self.rate),
+                lambda: reader.poll() is not None,
+                messages,
+            )
+        exchange.sent()
+        return replace(sample, latencies_ms=self._latencies_ms(stream))
+
+    @contextlib.contextmanager
+    def _reader(self, stream: str, count: int) -> Iterator[subprocess.Popen[str]]:
+        command = [sys.executable, "-m", "benchmarks.reader", str(self.redis_port), stream]
+        command += [str(count), str(self._read_times)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            try:
+                process.stdout.readline()
+                yield process
+            finally:
+                process.kill()
+
+    def _latencies_ms(self, stream: str) -> tuple[float, ...]:
+        """Median, 99 and 99.9 percent, of what came after the first tenth."""
+        sent, read = array("d"), array("d")
+        sent.frombytes(self._sent_times.read_bytes())
+        read.frombytes(self._read_times.read_bytes())
+        named = f'"stream":"{stream}"'.encode()
+        mine = [
+            at_s for at_s, frame in zip(sent, self.workload.frames, strict=True) if named in frame
+        ]
+        took = [(done_s - at_s) * 1000 for at_s, done_s in zip(mine, read, strict=True)]
+        took = sorted(took[len(took) // 10 :])
+        return tuple(took[int(share * (len(took) - 1))] for share in (0.5, 0.99, 0.999))
+
+    @property
+    def _sent_times(self) -> Path:
+        return self.folder / "sent.times"
+
+    @property
+    def _read_times(self) -> Path:
+        return self.folder / "read.times"
+
     def measured(
         self,
         process: subprocess.Popen[bytes],
@@ -94,7 +176,7 @@ class Ground:
         messages: int,
     ) -> Sample:
         """What `process` spends from `begin()` until `is_done()`, for each of so many messages."""
-        cpu, server = cpu_s(process.pid), cpu_s(self.redis_pid)
+        cpu, server = cpu_s(process.pid), self.redis_s()
         begun_s = time.monotonic()
         begin()
         self.wait_for(is_done, process, messages / (self.rate or 1e9) + STALL_S)
@@ -102,9 +184,13 @@ class Ground:
         return Sample(
             per_second=messages / seconds,
             cpu_us=(cpu_s(process.pid) - cpu) / messages * 1e6,
-            redis_us=(cpu_s(self.redis_pid) - server) / messages * 1e6,
+            redis_us=(self.redis_s() - server) / messages * 1e6,
             rss_mb=rss_mb(process.pid),
         )
+
+    def redis_s(self) -> float:
+        """What its servers have spent so far."""
+        return sum(map(cpu_s, self.redis_pids))
 
     def wait_for(
         self, fact: Callable[[], object], process: subprocess.Popen[bytes], limit_s: float
@@ -118,14 +204,14 @@ class Ground:
                 raise Broken(f"not done (exit code {process.poll()}): {said}")
             time.sleep(LOOK_EVERY_S)
 
-    def all_published(self, client: Redis) -> Callable[[], bool]:
+    def all_published(self, client: Redis, space: KeySpace = PLAIN) -> Callable[[], bool]:
         """Does Redis hold as many entries of each stream as there are messages?"""
         counts: Mapping[str, int] = self.workload.counts
 
         def look() -> bool:
             pipeline = client.pipeline(transaction=False)
             for stream in counts:
-                pipeline.xlen(stream)
+                pipeline.xlen(space.key(stream))
             lengths: Sequence[Any] = pipeline.execute()
             return all(
                 there >= wanted for there, wanted in zip(lengths, counts.values(), strict=True)
@@ -144,7 +230,13 @@ class Exchange:
         self.rest_url = f"http://127.0.0.1:{self.port}"
 
     def wait_until_subscribed(self) -> None:
-        self._line("subscribed")
+        """Broken where nobody has, in time."""
+        alarm = threading.Timer(START_LIMIT_S, self._process.kill)
+        alarm.start()
+        try:
+            self._line("subscribed")
+        finally:
+            alarm.cancel()
 
     def go(self, rate: float) -> None:
         """Begin to send everything."""
@@ -168,9 +260,7 @@ class Exchange:
 @contextlib.contextmanager
 def redis_server(folder: Path, *more: str) -> Iterator[tuple[int, int]]:
     """A private server without persistence, with `more` options: its port and process id."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     options += ["--dir", str(folder), *more]
     with (folder / "redis.log").open("wb") as log:
@@ -188,6 +278,45 @@ def redis_server(folder: Path, *more: str) -> Iterator[tuple[int, int]]:
     finally:
         process.kill()
         process.wait()
+
+
+def free_port() -> int:
+    """One that no one listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def redis_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, Sequence[int]]]:
+    """A Cluster whose nodes share the slots evenly: its URL, and their process ids."""
+    with contextlib.ExitStack() as stack:
+        buses = [free_port() for _ in range(nodes)]
+        started = []
+        for number, bus in enumerate(buses):
+            (where := folder / f"node-{number}").mkdir(parents=True)
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus))
+            started.append(stack.enter_context(redis_server(where, *options)))
+        clients = [stack.enter_context(Redis(port=port)) for port, _ in started]
+        for number, client in enumerate(clients):
+            low, high = SLOTS * number // nodes, SLOTS * (number + 1) // nodes
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", low, high - 1)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for (port, _), bus in zip(started, buses, strict=True):
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
+        ends_s = time.monotonic() + START_LIMIT_S
+        while not all(_is_whole(client, nodes) for client in clients):
+            if time.monotonic() > ends_s:
+                raise Broken("the nodes of the Cluster did not find each other")
+            time.sleep(LOOK_EVERY_S)
+        hosts = ",".join(f"127.0.0.1:{port}" for port, _ in started)
+        yield f"redis+cluster://{hosts}/0", [pid for _, pid in started]
+
+
+def _is_whole(client: Redis, nodes: int) -> bool:
+    told = str(client.execute_command("CLUSTER", "INFO"))  # type: ignore[no-untyped-call]
+    return "ok" in told and f"cluster_known_nodes:{nodes}" in told.replace("': '", ":")
 
 
 def _await_answer(port: int) -> None:

@@ -22,12 +22,14 @@ BATCH = 256
 
 @row("saturated", "loop, redis-py pipeline")
 @row("paced", "loop, redis-py pipeline")
+@row("latency", "loop, redis-py pipeline")
 def pipelined_loop(ground: Ground) -> Sample:
     return _loop(ground, "pipelined")
 
 
 @row("saturated", "loop, `await xadd`")
 @row("paced", "loop, `await xadd`")
+@row("latency", "loop, `await xadd`")
 def naive_loop(ground: Ground) -> Sample:
     return _loop(ground, "naive")
 
@@ -37,12 +39,7 @@ def _loop(ground: Ground, name: str) -> Sample:
         arguments = (name, exchange.ws_url, ground.redis_url, *ground.workload.streams)
         with ground.program("-m", "benchmarks.loop_rows", *arguments) as process:
             exchange.wait_until_subscribed()
-            return ground.measured(
-                process,
-                lambda: exchange.go(ground.rate),
-                ground.all_published(client),
-                len(ground.workload.frames),
-            )
+            return ground.published(process, exchange, client)
 
 
 async def naive(socket: ClientConnection, redis: Redis) -> None:

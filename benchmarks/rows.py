@@ -24,6 +24,7 @@ MODULES = (
 TABLES = {
     "saturated": "Exchange to Redis, as fast as it goes",
     "paced": "Exchange to Redis, at a fixed rate",
+    "latency": "Exchange to a reader of Redis, at a fixed rate",
     "consumers": "Redis to a consumer's handler",
 }
 

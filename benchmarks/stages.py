@@ -5,32 +5,39 @@ No socket and no Redis: what is missing to the end-to-end figure is the socket l
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
-from benchmarks.workload import Workload
-from bridge.journal.hearing import Hearing
-from bridge.journal.segments import SegmentWriter
-from bridge.pipeline.intake import Intake, stream_lines
-from bridge.pipeline.items import Answer
-from bridge.pipeline.tail import Tail
-from bridge.pipeline.translate import translate
-from bridge.pipeline.unnumbered import UnnumberedLine
-from bridge.protocol.envelope import Data, parse
-from bridge.publish.append import pack_append
+import hiredis
 
+from benchmarks.workload import Workload
+from bridge.contract.streams import parse_stream
+from bridge.core.books import SnapshotPlan
+from bridge.core.core import Core
+from bridge.core.peers import Peers
+from bridge.core.plan import CorePlan
+from bridge.core.queue import QueueTable, StreamQueue
+from bridge.core.records import BodyKind, Opened, RestBody
+from bridge.ingest import Ingest
+from bridge.journal.log import Log, NullLog
+from bridge.journal.segments import SegmentWriter
+from bridge.protocol.one_pass import read_usual
+from bridge.redis.append import Retention
+from bridge.redis.outbox import Outbox, OutboxSettings
+from bridge.runtime.clock import SystemClock
+
+PLAN = CorePlan(hold_us=2_000_000, snapshots=SnapshotPlan(50_000))
 BATCH = 256
 AHEAD_BYTES = 1 << 30  # more than the workload: nothing is given up, no segment ends
-CONNECTION = "public-1"
+CONNECTION = 1
 STATIONS = (
-    "split the envelope",
-    "validate",
-    "identity, entry, line, book",
+    "validate envelope and message",
+    "identity, entry, queue, book",
     "journal",
-    "take",
-    "pack the append call",
-    "settle",
+    "pack the append calls",
+    "settle, and pack the next",
 )
 
 
@@ -53,9 +60,9 @@ def measure(workload: Workload, rounds: int) -> list[str]:
     """The table's lines; the best of so many rounds, since what disturbs only adds."""
     runs = [_once(workload) for _ in range(rounds)]
     best = {name: min(run[name] for run in runs) for name in runs[0]}
-    best["journal"] = best.pop("journaled") - best["heard"]
-    best["identity, entry, line, book"] = (
-        best.pop("heard") - best["split the envelope"] - best["validate"]
+    best["journal"] = best.pop("journaled") - best["received"]
+    best["identity, entry, queue, book"] = (
+        best.pop("received") - best["validate envelope and message"]
     )
     lines = ["| station | CPU µs/message |", "| --- | ---: |"]
     lines += [f"| {name} | {best[name]:.1f} |" for name in STATIONS]
@@ -67,64 +74,81 @@ def _once(workload: Workload) -> Mapping[str, float]:
     frames = workload.frames
     watch = Watch(len(frames))
     now_us = time.time_ns() // 1000
-    streams = stream_lines(workload.streams)
-    bare, journaled = _hearing(workload), _hearing(workload)
     with tempfile.TemporaryDirectory() as folder:
-        writer = SegmentWriter(Path(folder), AHEAD_BYTES)
-        journaled.attach(writer, sync_each_flush=False)
+        journal = Log(
+            SegmentWriter(Path(folder), AHEAD_BYTES),
+            tail_limit_bytes=AHEAD_BYTES,
+            clock_us=SystemClock().wall_us,
+        )
+        bare, journaled = _Subject(workload, NullLog()), _Subject(workload, journal)
         for start in range(0, len(frames), BATCH):
             batch = frames[start : start + BATCH]
-            with watch.timing("split the envelope"):
-                envelopes = [parse(frame) for frame in batch]
-            datas = [each for each in envelopes if isinstance(each, Data)]
-            with watch.timing("validate"):
-                for data, frame in zip(datas, batch, strict=True):
-                    translate(streams[data.stream], data, frame, now_us)
-            with watch.timing("heard"):
+            with watch.timing("validate envelope and message"):
                 for frame in batch:
-                    bare.hear(frame, now_us, 1)
+                    read_usual(frame)
+            with watch.timing("received"):
+                bare.receive(batch, now_us)
             with watch.timing("journaled"):
-                for frame in batch:
-                    journaled.hear(frame, now_us, 1)
-                journaled.journal.flush()
-            _publish(bare.intake, now_us, Watch(1))
-            _publish(journaled.intake, now_us, watch)
-        journaled.journal.close()
+                journaled.receive(batch, now_us)
+                journal.flush()
+            bare.publish(now_us, Watch(1))
+            journaled.publish(now_us, watch)
+        journal.close()
     return watch.spent
 
 
-def _hearing(workload: Workload) -> Hearing:
-    intake = Intake(
-        stream_lines(workload.streams).values(),
-        hold_us=2_000_000,
-        snapshot_every=50_000,
-        ask=lambda name: None,
-    )
-    hearing = Hearing(
-        intake,
-        buffer_bytes=AHEAD_BYTES,
-        keep_private=True,
-        clock_us=lambda: time.time_ns() // 1000,
-        on_items=lambda: None,
-    )
-    hearing.opened(CONNECTION, workload.streams)
-    for symbol, book in workload.books.items():
-        if f"depth.{symbol}" in intake.lines:
-            hearing.rest_body(f"depth.{symbol}", book.encode())
-    return hearing
+class _Subject:
+    """One way in, and the outbox behind it."""
+
+    def __init__(self, workload: Workload, journal: Log | NullLog) -> None:
+        self._table, peers = QueueTable(), Peers()
+        self._queues: dict[str, StreamQueue] = {}
+        streams = [parse_stream(name) for name in workload.streams]
+        core = Core(streams, PLAN, self._table, peers)
+        self._ingest = Ingest(
+            core, self._table, journal, buffer_bytes=AHEAD_BYTES, clock=SystemClock()
+        )
+        self._outbox = Outbox(self._table, peers, OutboxSettings("", BATCH, 5.0), Retention())
+        now_us = time.time_ns() // 1000
+        self._ingest.take(Opened(now_us, CONNECTION, "public-1", workload.streams))
+        for symbol, book in workload.books.items():
+            if f"depth.{symbol}" in core.queues:
+                body = RestBody(now_us, f"depth.{symbol}", BodyKind.MAIN, book.encode())
+                self._ingest.take(body)
+        self._outbox.connected(now_us)
+
+    def receive(self, frames: Sequence[bytes], now_us: int) -> None:
+        self._ingest.take_frames(now_us, CONNECTION, frames)
+
+    def publish(self, now_us: int, watch: Watch) -> None:
+        """Everything that waits; each batch is answered as appended."""
+        with watch.timing("pack the append calls"):
+            request = self._outbox.commands(now_us)
+        self._queues = {queue.name: queue for queue in self._table}
+        while request is not None:
+            replies = [self._reply(command) for command in _commands(request.packed)]
+            with watch.timing("settle, and pack the next"):
+                request = self._outbox.replies(replies, now_us)
+
+    def _reply(self, command: Sequence[bytes]) -> object:
+        match command:
+            case [b"EVALSHA", _, count, *keys_and_entries]:
+                return [self._appended(key.decode()) for key in keys_and_entries[: int(count)]]
+            case [b"XINFO", *_]:
+                return hiredis.ReplyError("ERR no such key")
+            case [b"XREVRANGE", *_]:
+                return []
+        return b"OK"
+
+    def _appended(self, name: str) -> list[object]:
+        queue = self._queues[name]
+        slots = list(islice(queue.slots, queue.in_flight))
+        return [b"ok", len(slots), b"1-%d" % (slots[-1].entry.number * 10), b"+" * len(slots)]
 
 
-def _publish(intake: Intake, now_us: int, watch: Watch) -> None:
-    """Everything that waits; each batch is answered as appended."""
-    for line in intake.every_line():
-        if isinstance(line, UnnumberedLine) and line.tail_wanted(now_us):
-            line.read_tail(Tail("0-0", ()))
-        while line.pending:
-            with watch.timing("take"):
-                items = line.take(now_us, BATCH)
-            with watch.timing("pack the append call"):
-                pack_append(b"stream", b"200000", b"", items)
-            answer = Answer("ok", len(items), f"{items[-1].ms}-{items[-1].position * 10}", "")
-            answer = answer._replace(signs="+" * len(items))
-            with watch.timing("settle"):
-                line.settle(answer, now_us)
+def _commands(packed: bytes) -> Iterator[list[bytes]]:
+    """What was packed in the Redis protocol."""
+    reader = hiredis.Reader()
+    reader.feed(packed)
+    while isinstance(command := reader.gets(), list):
+        yield command

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from benchmarks.ground import Ground
-from benchmarks.measure import Sample, Skipped, cpu_s
+from benchmarks.measure import Sample, Skipped
 from benchmarks.rows import row
 
 TOOLS = ("redis-benchmark", "valkey-benchmark")
@@ -37,7 +37,7 @@ def redis_benchmark(ground: Ground) -> Sample:
     entry = [part for field in TRADE.items() for part in field]
     command = [tool, "-q", "-p", str(ground.redis_port), "-c", "1", "-P", str(DEPTH)]
     command += ["-n", str(messages), "XADD", "trade.SOL_USDC", "MAXLEN", "~", "200000", "*", *entry]
-    server, begun_s = cpu_s(ground.redis_pid), time.monotonic()
+    server, begun_s = ground.redis_s(), time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
@@ -45,5 +45,5 @@ def redis_benchmark(ground: Ground) -> Sample:
     return Sample(
         per_second=messages / (time.monotonic() - begun_s),
         cpu_us=(usage.ru_utime + usage.ru_stime) / messages * 1e6,
-        redis_us=(cpu_s(ground.redis_pid) - server) / messages * 1e6,
+        redis_us=(ground.redis_s() - server) / messages * 1e6,
     )

@@ -1,4 +1,4 @@
-"""The messages that every row works on: five busy markets for some seconds, the same each time.
+"""The messages that every row works on: some busy markets for some seconds, the same each time.
 
 Made by the simulator's engine in virtual time and kept in a file, so that the process that sends
 them has nothing to do but send.
@@ -51,23 +51,25 @@ def load(path: Path) -> Workload:
     return Workload(lines, **json.loads(head))
 
 
-def make(messages: int) -> Workload:
+def make(messages: int, markets: int = len(MARKETS), types: Sequence[str] = TYPES) -> Workload:
     """So many messages, beginning now: the bridge believes no time that is an hour away."""
-    plan = Plan(tuple(map(listing, MARKETS)), SEED, time.time_ns() // 1000, VIRTUAL_RATE)
+    more = tuple(f"M{number}_USDC_PERP" for number in range(len(MARKETS), markets))
+    symbols = (*MARKETS[:markets], *more)
+    plan = Plan(tuple(map(listing, symbols)), SEED, time.time_ns() // 1000, VIRTUAL_RATE)
     engine = Engine(plan)
     books = {
         name: json.dumps(rest_bodies.depth(market, DEPTH_LEVELS, plan.start_us))
         for name, market in engine.markets.items()
     }
-    markets = json.dumps([rest_bodies.market(each) for each in plan.listings])
+    listed = json.dumps([rest_bodies.market(each) for each in plan.listings])
     made: list[bytes] = []
     counts: Counter[str] = Counter()
-    wanted = {f"{kind}.{market}" for kind in TYPES for market in MARKETS}
+    wanted = {f"{kind}.{market}" for kind in types for market in symbols}
     for step in engine.advance(plan.start_us + 3_600_000_000):
         for event in step:
             for stream in wanted.intersection(event.streams):
                 made.append(frames.render(event, stream))
                 counts[stream] += 1
                 if len(made) == messages:
-                    return Workload(made, books, markets, dict(counts))
+                    return Workload(made, books, listed, dict(counts))
     raise AssertionError("an hour was not enough")

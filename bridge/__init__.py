@@ -1,3 +1,3 @@
-"""The bridge: hears Backpack Exchange, validates every message, publishes to Redis Streams."""
+"""The bridge: receives from Backpack Exchange, validates every message, publishes it."""
 
 __version__ = "0.1.0"

@@ -30,22 +30,32 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bridge import __version__
-from bridge.errors import BridgeError, ConfigError
-from bridge.runtime.masking import masked_text
+from bridge.errors import BridgeError, ConfigError, Fatal
+from bridge.runtime.program_name import name_examples
+from bridge.runtime.terminal import ready_standard_files, say
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # name and line of help; the module is bridge.commands.<name>
 COMMANDS = {
+    "demo": "See it all work on this machine, with a simulated exchange.",
+    "init": "Write config.yaml and .env.example to begin with.",
     "check": "Look at configuration, keys, streams and Redis; say what is wrong and what to do.",
     "run": "Hold the connections to the exchange and publish to Redis Streams.",
     "status": "Say how bridges, streams and consumers are, from Redis alone.",
     "top": "Watch streams, rates, last values and consumers, live.",
+    "console": "Show a running system in a browser.",
     "tap": "Follow streams, one readable line an entry.",
-    "record": "Hear the exchange and write the journal only.",
-    "replay": "Publish a journal again, asking nobody.",
+    "explain": "Tell one entry's whole life: how it came, where it is, who has it.",
+    "audit": "Certify a stream: dense, whole, its gaps told; Redis, journal, archive.",
+    "book": "Show a market's order book as it was at any time, exactly.",
+    "key": "Print a stream's key in Redis, for redis-cli and programs in other languages.",
+    "reshard": "Copy all keys of a Cluster to another number of shards.",
+    "record": "Receive and write the journal only.",
+    "replay": "Publish a journal again, without the exchange.",
     "journal": "Look into a journal: info, verify, export.",
+    "contract": "Print what is in Redis, as JSON Schema or AsyncAPI.",
     "redis": "Run the embedded Redis server in the foreground.",
 }
 
@@ -55,7 +65,9 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         assert self.name is not None
-        return _load(self.name).make_context(info_name, args, *rest, **extra)
+        command = _load(self.name)
+        name_examples(command, "python -m bridge", extra["parent"].command_path)
+        return command.make_context(info_name, args, *rest, **extra)
 
 
 class Door(TyperGroup):
@@ -80,6 +92,11 @@ class Door(TyperGroup):
             if ours is None or others is not None:
                 raise
             raise typer.Exit(max(_told(error) for error in _each(ours))) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # A path that the user gave cannot be used, for a reason that no command foresaw.
+            raise typer.Exit(_told(Fatal(f"{error.filename}: {error.strerror}"))) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 
@@ -87,7 +104,7 @@ class Door(TyperGroup):
 def _told(error: BaseException) -> int:
     """The error as lines for a person; returns the exit code."""
     for line in str(error).splitlines():
-        typer.echo("error: " + masked_text(line), err=True)
+        say("error: " + line, to_stderr=True)
     return 2 if isinstance(error, ConfigError) else 1
 
 
@@ -107,7 +124,7 @@ def _load(name: str) -> Any:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo("backpack-bridge " + __version__)
+        say("backpack-bridge " + __version__)
         raise typer.Exit
 
 
@@ -126,15 +143,16 @@ def _bridge(
         False, "--version", help="Print the version.", callback=_print_version, is_eager=True
     ),
 ) -> None:
-    """Backpack Exchange to Redis Streams: hears the exchange, validates every message, publishes.
+    """Backpack Exchange to Redis Streams: receives, validates, publishes every message.
 
-    Configuration is config.yaml; `python -m bridge COMMAND --help` tells about each command.
+    Configuration is config.yaml; `COMMAND --help` tells about each command.
     """
 
 
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
-    app(prog_name="python -m bridge")
+    ready_standard_files()
+    app()
 
 
 if __name__ == "__main__":

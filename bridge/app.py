@@ -1,18 +1,19 @@
 """The wiring: builds the parts, runs them in one TaskGroup, owns the order of stopping.
 
-Stopping: hear no more; say what was heard, within a deadline; write the journal and a last status;
-go.
+Stopping: receive no more; publish what was received, within a deadline; write the journal and a
+last status; go.
 """
 
 import asyncio
 import os
-import random
 import re
 import secrets
 import socket
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import reduce
+from operator import add
 from typing import Any
 
 import structlog
@@ -20,214 +21,168 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bridge import __version__
-from bridge.contract import keys
 from bridge.contract.events import CONTRACT_VERSION
-from bridge.contract.streams import Stream, is_private, parse_stream
+from bridge.contract.stream_types import OWN_STREAMS
+from bridge.contract.streams import Stream, StreamType, is_private
+from bridge.core.peers import PeerStatus
+from bridge.core.progress import Progress, open_outages, progress
+from bridge.core.queue import StreamQueue
+from bridge.core.records import Watermarks
 from bridge.errors import ConfigError
-from bridge.feed.feed import Feed
-from bridge.feed.wanted import Wanted
-from bridge.journal.checkpoint import read_checkpoint, write_checkpoint
-from bridge.journal.hearing import Hearing
-from bridge.journal.keeper import Keeper, Room
-from bridge.journal.loss import Loss
-from bridge.journal.owner import Owner
-from bridge.journal.segments import SegmentWriter
-from bridge.pipeline import far
-from bridge.pipeline.intake import Intake
-from bridge.pipeline.missing import Line
-from bridge.pipeline.peers import BEHIND_US, Word
-from bridge.publish.append import Limits
-from bridge.publish.durability import Durability
-from bridge.publish.heartbeat import Far, Heartbeat
-from bridge.publish.publisher import Publisher, PublishSettings
-from bridge.publish.trimming import Trimming
-from bridge.publish.wire import Target
-from bridge.runtime.backoff import Backoff
+from bridge.journal.log import Loss
+from bridge.metrics import exposition
+from bridge.metrics.bridge_pages import BridgePages
+from bridge.metrics.pages import serve
+from bridge.receiver import Receiver
+from bridge.redis.append import Limits, Retention
+from bridge.redis.connection import Target
+from bridge.redis.durability import Durability
+from bridge.redis.heartbeat import INTERVAL_S, Heartbeat
+from bridge.redis.outbox import OutboxSettings
+from bridge.redis.shards import new_shards
+from bridge.redis.trimming import Trimming
 from bridge.runtime.config import Config
-from bridge.runtime.config import Journal as JournalConfig
-from bridge.runtime.keys import AccountKey, require_key
-from bridge.runtime.redis_client import connect
+from bridge.runtime.keys import AccountKey
+from bridge.runtime.redis_client import connect, urls_of_shards
 
 log = structlog.get_logger(__name__)
 
-REDIS_BACKOFF_S = (0.1, 2.0)
-OTHERS = 0o007  # of a folder's mode
+BEGIN_AGAIN_S = 0.5  # while Redis does not say what others have received
 FORGET_EVERY_S = 0.2  # a recorder has no use for what waits to be published
+MOST_NAMED = 100  # streams in one part of the status
+STREAMS_A_TURN = 50  # of the status, where it is made in steps
+CATCH_UP_RECORDS = 500  # read from the journal in one go: keeps the loop responsive
+WAIT_S = 0.01  # between two looks whether Redis has taken what was read
 
 
-def now_us() -> int:
-    """This side's wall clock, µs since 1970."""
-    return time.time_ns() // 1000
-
-
-def limits_of(config: Config, stream: Stream) -> Limits:
-    """What the configuration keeps of a stream."""
-    own = {keys.QUARANTINE: "quarantine", keys.GAPS: "gaps"}
-    keep = config.keep(own.get(stream.name, stream.type.value))
-    return Limits(
-        max_entries=str(keep.max_entries).encode() if keep.max_entries else b"",
-        max_age_ms=str(keep.max_age_s * 1000).encode() if keep.max_age_s else b"",
+def retention_of(config: Config) -> Retention:
+    """What the configuration keeps of each stream."""
+    names = [*(kind.value for kind in StreamType), *(own.name for own in OWN_STREAMS)]
+    return Retention(
+        {name: _limits(config, name) for name in names}, bool(config.slow_groups.wait_for)
     )
 
 
-def durability_of(config: Config) -> Durability:
-    """When an entry counts as published."""
+def _limits(config: Config, name: str) -> Limits:
+    keep = config.keep(name)
+    return Limits(
+        max_entries=str(keep.max_entries) if keep.max_entries else "",
+        max_age_ms=str(keep.max_age_s * 1000) if keep.max_age_s else "",
+    )
+
+
+def outbox_settings(config: Config, account: str) -> OutboxSettings:
+    """What the configuration says of publishing. `account`: whose private streams they are."""
     wanted = config.publish.durability
-    return Durability(wanted.level, wanted.replicas, wanted.timeout_s)
+    return OutboxSettings(
+        key_prefix=config.redis.key_prefix,
+        batch_entries=config.publish.batch_entries,
+        command_timeout_s=config.redis.command_timeout_s,
+        account_fingerprint=account,
+        durability=Durability(wanted.level, wanted.replicas, wanted.timeout_s),
+    )
 
 
-class _Ears:
-    """What a bridge and a recorder share: intake, the way into it, the feed."""
-
-    def __init__(self, config: Config, key: AccountKey | None) -> None:
-        require_key(key, config.stream_names)
-        self._config = config
-        self._names_streams = "streams" in config.model_fields_set  # not heard by default
-        self._chance = random.Random()
-        private = any(map(is_private, config.stream_names))
-        self._account = key.fingerprint if key and private else ""
-        self.intake = Intake(
-            map(parse_stream, config.stream_names),
-            hold_us=int(config.publish.hold_s * 1e6),
-            snapshot_every=config.snapshots.depth_every_updates,
-            snapshot_every_ms=config.snapshots.depth_every_s * 1000,
-            snapshot_levels=config.snapshots.depth_levels,
-            repair_us=int(config.publish.repair_s * 1e6),
-            ask=lambda name: self.feed.ask(name),
-        )
-        self.hearing = Hearing(
-            self.intake,
-            buffer_bytes=config.publish.buffer_bytes,
-            keep_private=config.journal.private,
-            clock_us=now_us,
-            on_items=self._on_items,
-        )
-        self.feed = Feed(
-            Wanted(config.stream_names, config.stream_patterns),
-            config.exchange,
-            self.hearing,
-            key=key,
-            depth_levels=config.snapshots.depth_levels,
-            clock_us=now_us,
-            chance=self._chance,
-        )
-
-    def reload(self, config: Config) -> None:
-        """Another configuration: its streams from now on. Raises ConfigError where it cannot be."""
-        if not self._account and any(map(is_private, config.stream_names)):
-            raise ConfigError("the first account.* stream needs a restart, which sets up the keys")
-        if self._names_streams and "streams" not in config.model_fields_set:
-            raise ConfigError(
-                "it names no streams any more: is the file away, empty, or half written?"
-            )
-        if waiting := config.needs_restart(self._config):
-            log.warning("config_needs_restart", settings=list(waiting))
-        self._config = self._config.reloaded(config)
-        self.feed.want(Wanted(config.stream_names, config.stream_patterns))
-        log.info("config_reloaded", streams=len(self.feed.streams))
-
-    def _on_items(self) -> None:
-        """Something was put into the lines."""
-
-    def _target(self) -> str:
-        """What the checkpoint speaks of; a recorder publishes nowhere."""
-        return ""
-
-    def _max_age_s(self) -> float:
-        """How old what was heard may become in the journal."""
-        return self._config.journal.max_age_s
-
-    def _keeper(self) -> Keeper:
-        settings = self._config.journal
-        room = Room(settings.dir, settings.max_bytes, self._max_age_s(), settings.fsync)
-        return Keeper(self.hearing, room, now_us, self._reopen_journal)
-
-    def _open_journal(self) -> None:
-        """Open the journal and go on from its checkpoint. Raises OSError."""
-        self._attach_journal()
-        self.hearing.begin(read_checkpoint(self._config.journal.dir), self._target())
-
-    def _reopen_journal(self) -> None:
-        """Open it at last, and go on at its end. Raises OSError and Fatal."""
-        self._attach_journal()
-        self.hearing.begin_late(read_checkpoint(self._config.journal.dir), self._target())
-
-    def _attach_journal(self) -> None:
-        settings = self._config.journal
-        owner = Owner(self._config.exchange.ws_url, self._account)
-        writer = SegmentWriter(
-            settings.dir, settings.segment_bytes, owner, syncs=settings.fsync != "off"
-        )
-        if writer.set_aside:
-            log.warning("journal_of_another_set_aside", dir=str(writer.set_aside))
-        if settings.dir.stat().st_mode & OTHERS:
-            log.warning("journal_open_to_others", dir=str(settings.dir))
-        self.hearing.attach(writer, sync_each_flush=settings.fsync == "batch")
-
-    def _close_journal(self) -> None:
-        self.hearing.mend()  # perhaps just now
-        if self.hearing.journal.is_awaited:
-            return
-        checkpoint = self.hearing.rehearing.checkpoint()
-        self.hearing.journal.close()
-        with suppress(OSError):
-            write_checkpoint(self._config.journal.dir, checkpoint)
-
-
-class Bridge(_Ears):
+class Bridge:
     """One bridge, built from a configuration and run until told to stop."""
 
     def __init__(self, config: Config, key: AccountKey | None, redis_url: str) -> None:
-        super().__init__(config, key)
+        self._config = config
         self._redis_url = redis_url
-        self._redis = Target.from_url(redis_url)
-        self.intake.company.expect()
-        self._started_us = now_us()
-        self.publisher = Publisher(
-            self.intake,
-            PublishSettings(
-                target=self._redis,
-                key_prefix=config.redis.key_prefix,
-                batch_entries=config.publish.batch_entries,
-                connect_timeout_s=config.redis.connect_timeout_s,
-                command_timeout_s=config.redis.command_timeout_s,
-                account_fingerprint=self._account,
-                durability=durability_of(config),
-            ),
-            self._publisher_limits,
-            now_us,
-            Backoff(*REDIS_BACKOFF_S, self._chance),
-            before_send=self.hearing.journal.flush,
-            on_loss=self.hearing.rehearing.refill,
-            behind_bytes=self.hearing.behind_bytes,
+        self._space = config.redis.keys
+        self._receiver = Receiver(config, key, _target(config, redis_url))
+        self._clock = self._receiver.clock
+        self._started_us = self._clock.wall_us()
+        self._ingests = self._receiver.ingests
+        self._table = self._receiver.table
+        self._peers = self._receiver.peers
+        self._peers.expect()
+        self._retention = retention_of(config)
+        self._shards = new_shards(
+            redis_url,
+            self._space,
+            self._table,
+            self._peers,
+            self._ingests,
+            outbox_settings(config, self._receiver.account),
+            self._retention,
+            connect_timeout_s=config.redis.connect_timeout_s,
+            clock=self._clock,
+            chance=self._receiver.chance,
+            buffer_bytes=config.publish.buffer_bytes,
         )
-
-    def _publisher_limits(self, stream: Stream) -> Limits:
-        """None where trimming waits for groups: then it is not the append script's."""
-        if self._config.slow_groups.wait_for and stream.name in self.feed.streams:
-            return Limits()
-        return limits_of(self._config, stream)
+        self._publisher = self._shards.publisher
+        self._feed = self._receiver.new_feed(self._publisher)
 
     def reload(self, config: Config) -> None:
-        super().reload(config)
-        self.publisher.limits_changed()
+        """Another configuration: its streams from now on. Raises ConfigError where it cannot be."""
+        self._config = self._receiver.reload(config, self._feed)
+        self._retention = retention_of(self._config)
+        self._shards.retain(self._retention)
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Hear and publish until `stop`. Returns how many entries are neither in Redis nor in the
-        journal.
+        """Receive and publish until `stop`. Returns how many entries are neither in Redis nor in
+        the journal.
         """
         async with self._heartbeat() as heartbeat:
-            with self._journal() as keeper:
-                waiting = await self._run(stop, heartbeat, keeper)
-            is_kept = keeper and not self.hearing.journal.trouble
-            left = self.hearing.waiting_unjournaled() if is_kept else waiting
-            await heartbeat.beat(stopped_us=now_us(), left=left)
+            try:
+                await self._run(stop, heartbeat)
+            finally:
+                if self._receiver.maintenance is not None:
+                    self._receiver.maintenance.close()
+            waiting = self._table.pending() + self._table.suspended_entries()
+            left = sum(ingest.unwritten() for ingest in self._ingests.all)
+            await heartbeat.beat(stopped_us=self._clock.wall_us(), left=left)
         log.info("bridge_stopped", left=left, left_to_the_journal=waiting - left)
         return left
 
+    # ---- what it says of itself ----------------------------------------------------------------
+
+    def streams(self) -> Mapping[str, Stream]:
+        """Those that it receives, without names that the exchange has neither listed nor sent."""
+        begun = {queue.name: queue.stream for queue in self._table if queue.has_begun}
+        listed = self._feed.listed()
+        return {
+            name: stream
+            for name, stream in self._feed.streams.items()
+            if name in listed or name in begun
+        }
+
+    def member(self) -> str:
+        """Which member of a fleet it is; empty where it receives all streams."""
+        share = self._config.share.value
+        return share.me if share else ""
+
+    def elsewhere(self) -> Mapping[str, str]:
+        """Streams that other members of the fleet are to receive, and which of them."""
+        return self._feed.elsewhere
+
+    def retention(self) -> Retention:
+        """How much is kept of each stream."""
+        return self._retention
+
+    def progress(self) -> Progress:
+        """How far it is with them."""
+        cores = [ingest.core for ingest in self._ingests.all]
+        return progress(cores, is_behind=not self._ingests.public.is_live)
+
     def status(self) -> Mapping[str, Any]:
         """How this bridge is: what `python -m bridge status` and `top` show."""
-        sparse = frozenset(self.intake.missing.sparse())
+        return {**self._own_status(), "streams": self._streams_status(self._table)}
+
+    async def status_in_steps(self) -> Mapping[str, Any]:
+        """The same, for who asks at any time: messages have their turns between its parts."""
+        streams: dict[str, Any] = {}
+        queues = list(self._table)
+        for begin in range(0, len(queues), STREAMS_A_TURN):
+            streams |= self._streams_status(queues[begin : begin + STREAMS_A_TURN])
+            await asyncio.sleep(0)
+        return {**self._own_status(), "streams": streams}
+
+    def _own_status(self) -> dict[str, Any]:
+        """All but the streams."""
+        cores = [ingest.core for ingest in self._ingests.all]
+        maintenance = self._receiver.maintenance
         return {
             "instance": self._config.instance,
             "version": __version__,
@@ -235,209 +190,249 @@ class Bridge(_Ears):
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "started_us": self._started_us,
-            "updated_us": now_us(),
+            "updated_us": self._clock.wall_us(),
             "exchange": self._config.exchange.ws_url,
-            "redis_trouble": self.publisher.trouble,
-            "pending": self.publisher.pending(),
-            "pending_bytes": self.intake.pending_bytes(),
-            "acknowledged_us": self.publisher.newest_us,
-            "journal_trouble": self.hearing.journal.trouble or self.hearing.journal.upkeep_trouble,
-            "behind_bytes": self.hearing.behind_bytes(),
-            "frames": self.intake.counts.frames,
-            "quarantined": self.intake.counts.quarantined,
-            "unknown_fields": self.intake.counts.unknown_fields,
-            "rank": self.intake.company.rank,
-            "peers": sorted(self.intake.company.live),
-            "deaf": far.deaf_streams(self.intake),
-            "connections": self.feed.status(),
-            "clock_offset_us": self.feed.clock.offset_us,
-            "stream_troubles": self.feed.troubles(),
-            "streams": {
-                line.stream.name: {
-                    "published": line.counters.published,
-                    "duplicates": line.counters.duplicates,
-                    "doubles": line.counters.doubles,
-                    "late": line.counters.late,
-                    "gaps": line.counters.gaps,
-                    "repaired": line.counters.repaired,
-                    "sparse": line.stream.name in sparse,
-                    "snapshots": line.counters.snapshots,
-                    "overflowed": line.counters.overflowed,
-                    "pending": len(line.pending),
-                    "last_id": line.confirmed,
-                    "failed": line.parked,
-                    "event_us": self.intake.last_event_us.get(line.stream.name, 0),
-                }
-                for line in self.intake.every_line()
-                if self._is_shown(line)
+            "pending": self._table.pending(),
+            "pending_bytes": self._table.pending_bytes(),
+            "buffer_bytes": self._config.publish.buffer_bytes,
+            "journal_trouble": self._journal_trouble(),
+            "journal_bytes": maintenance.disk_bytes if maintenance else 0,
+            "journal_max_bytes": self._config.journal.max_bytes if maintenance else 0,
+            "checkpoint_us": maintenance.checkpoint_us if maintenance else 0,
+            "behind_bytes": self._ingests.behind_bytes(),
+            **reduce(add, (core.counters for core in cores)).as_dict(),
+            **self._shards.status(),
+            "rest": asdict(self._feed.rest_counters),
+            "ends": self._feed.ends,
+            "unknown_events": {
+                name: count
+                for core in cores  # of which one has the account's streams
+                for name, count in core.unknown_events.counts.items()
             },
+            "share": self._share_status(),
+            "rank": self._peers.rank,
+            "peers": sorted(self._peers.live),
+            "open_outages": open_outages(cores),
+            "connections": self._feed.status(),
+            "clock_offset_us": self._feed.clock.offset_us,
+            "stream_troubles": self._feed.troubles(),
         }
 
-    def _is_shown(self, line: Line) -> bool:
-        """All but the lines of streams that were left, once they are empty."""
-        name = line.stream.name
-        return name in self.feed.streams or bool(line.pending) or name not in self.intake.lines
+    def _share_status(self) -> Mapping[str, Any] | None:
+        """Of a fleet: what this bridge keeps for others until they have it, and what no bridge that
+        it knows of receives; some of them by name.
+        """
+        share = self._config.share.value
+        if share is None:
+            return None
+        kept = self._feed.handed_over()
+        unreceived = {
+            name: owner
+            for name, owner in self._feed.elsewhere.items()
+            if name not in kept and not self._peers.is_received(name)
+        }
+        return {
+            "members": share.members,
+            "me": share.me,
+            "kept": len(kept),
+            "kept_for": sorted(set(kept.values())),
+            "unreceived": len(unreceived),
+            "unreceived_streams": dict(list(unreceived.items())[:MOST_NAMED]),
+        }
 
-    async def _run(self, stop: asyncio.Event, heartbeat: Heartbeat, keeper: Keeper | None) -> int:
+    def _streams_status(self, queues: Iterable[StreamQueue]) -> dict[str, Any]:
+        sparse = {name for ingest in self._ingests.all for name in ingest.core.sparse()}
+        return {
+            queue.name: self._stream_status(queue, is_sparse=queue.name in sparse)
+            for queue in queues
+            if self._is_shown(queue)
+        }
+
+    def _stream_status(self, queue: StreamQueue, *, is_sparse: bool) -> Mapping[str, Any]:
+        core = self._ingests.of(is_private=queue.stream.is_private).core
+        return {
+            **queue.counters.as_dict(),
+            "gap_causes": queue.gap_causes,
+            "sparse": is_sparse,
+            "pending": len(queue.slots),
+            "last_id": queue.confirmed,
+            "suspended": queue.reason,
+            "event_us": core.last_event_us.get(queue.name, 0),
+        }
+
+    def _is_shown(self, queue: StreamQueue) -> bool:
+        """All but the queues of streams that were left, once they are empty."""
+        return queue.stream.is_own or queue.name in self._feed.streams or bool(queue.slots)
+
+    def _journal_trouble(self) -> str:
+        maintenance = self._receiver.maintenance
+        return self._receiver.log.trouble or (maintenance.trouble if maintenance else "")
+
+    # ---- running -------------------------------------------------------------------------------
+
+    async def _run(self, stop: asyncio.Event, heartbeat: Heartbeat) -> None:
+        maintenance = self._receiver.maintenance
         async with asyncio.TaskGroup() as tasks:
-            publishing = tasks.create_task(self.publisher.run(), name="publisher")
-            hearing = tasks.create_task(self.feed.run(), name="feed")
+            publishing = tasks.create_task(self._publisher.run(), name="publisher")
+            receiving = tasks.create_task(self._feed.run(), name="feed")
             rest = [tasks.create_task(self._beat(heartbeat, stop), name="heartbeat"), publishing]
+            if (address := self._config.metrics.address) is not None:
+                if not exposition.is_installed():
+                    log.warning("metrics_missing", reason=exposition.MISSING)
+                pages = BridgePages(self, per_stream=self._config.metrics.per_stream)
+                rest.append(tasks.create_task(serve(address, pages), name="metrics"))
             if self._config.slow_groups.wait_for:
-                rest.append(tasks.create_task(self._trim(), name="trimming"))
-            if keeper:
-                rest.append(tasks.create_task(keeper.catch_up(), name="journal-catch-up"))
-                rest.append(tasks.create_task(keeper.keep(), name="journal-keep"))
+                for shard, url in enumerate(urls_of_shards(self._redis_url)):
+                    rest.append(tasks.create_task(self._trim(shard, url), name="trimming"))
+            if maintenance is not None:
+                rest.append(tasks.create_task(self._catch_up(), name="journal-catch-up"))
+                rest.append(tasks.create_task(maintenance.run(), name="journal-upkeep"))
             await stop.wait()
-            hearing.cancel()
-            await asyncio.wait([hearing])
-            left = await self.publisher.drain(self._config.publish.drain_s)
+            receiving.cancel()
+            await asyncio.wait([receiving])
+            await self._publisher.drain(self._config.publish.drain_s)
             for task in rest:
                 task.cancel()
-        return left
 
-    async def _trim(self) -> None:
-        config = self._config
-        async with self._client("trimming") as client:
-            await Trimming(
-                client,
-                config.redis.key_prefix,
-                lambda: self.feed.streams.values(),
-                lambda stream: limits_of(self._config, stream),
-                config.slow_groups.wait_for,
-                config.slow_groups.until_bytes,
-            ).run()
+    async def _catch_up(self) -> None:
+        """Read the journal whenever there is something left of it."""
+        ingest = self._ingests.public
+        while True:
+            await ingest.to_read.wait()
+            did_something = ingest.step(CATCH_UP_RECORDS)
+            if did_something:
+                self._publisher.pump()
+            await asyncio.sleep(0 if did_something else WAIT_S)
+
+    async def _trim(self, shard: int, url: str) -> None:
+        config = self._config.slow_groups
+        async with self._client("trimming", url) as client:
+            groups, until_bytes = config.wait_for, config.until_bytes
+            await Trimming(client, self._space, self, groups, until_bytes, shard).run()
 
     async def _beat(self, heartbeat: Heartbeat, stop: asyncio.Event) -> None:
-        """First learn what other and earlier bridges have heard, then beat."""
+        """First learn what other and earlier bridges have received, then beat."""
         while True:
             try:
-                heard = await heartbeat.begin()
+                watermarks = await heartbeat.begin()
                 known = await heartbeat.registered()
+                before = await heartbeat.streams_before() if self.member() else ()
                 break
             except (RedisError, OSError, TimeoutError):
-                await asyncio.sleep(0.5)
-        self.hearing.resume(heard)
+                await asyncio.sleep(BEGIN_AGAIN_S)
+        self._resume(watermarks)
         if not stop.is_set():  # else the feed is over
-            self.feed.recall(known)
-        await heartbeat.run()
+            self._feed.recall(known)
+            self._feed.keep(before, self._clock.now_us())
+        while True:
+            await heartbeat.beat()
+            if not stop.is_set():
+                self._hand_over()
+            self._publisher.pump()  # what waited for the others may go now
+            await asyncio.sleep(INTERVAL_S)
 
-    def _how_far(self) -> Far:
-        intake = self.intake
-        if not self.hearing.is_live:
-            return Far({}, far.held(intake), BEHIND_US, {})
-        return Far(
-            far.heard_us(intake),
-            far.held(intake),
-            far.oldest_us(intake),
-            far.settled_until_us(intake),
-        )
+    def _hand_over(self) -> None:
+        """Give up what other members of the fleet have taken over."""
+        taken = [
+            name
+            for name, owner in self._feed.handed_over().items()
+            if self._peers.member_receives(owner, name)
+        ]
+        # While Redis is away nothing is known of the others: no stream is given up for that.
+        limit_s = None if self._shards.trouble else self._config.share.handover_s
+        limit_us = None if limit_s is None else int(limit_s * 1e6)
+        self._feed.hand_over(taken, limit_us, self._clock.now_us())
 
-    def _on_items(self) -> None:
-        self.publisher.wake()
-
-    def _target(self) -> str:
-        redis = self._config.redis
-        where = str(self._config.embedded.data_dir) if redis.is_embedded else self._redis.address
-        where = re.sub("^localhost:", "127.0.0.1:", where)  # the same, however it is written
-        return f"{where} {redis.key_prefix}".rstrip()
-
-    @contextmanager
-    def _journal(self) -> Iterator[Keeper | None]:
-        """The journal's keeper; None where it is off. Where it cannot be opened, publishing goes on
-        without, and the keeper tries again.
-        """
-        settings: JournalConfig = self._config.journal
-        if not settings.enabled:
-            yield None
-            return
-        try:
-            self._open_journal()
-        except OSError as error:
-            self.hearing.begin_without(f"cannot write {settings.dir}: {error.strerror}")
-        try:
-            yield self._keeper()
-        finally:
-            self._close_journal()
+    def _resume(self, watermarks: Mapping[str, int]) -> None:
+        """An earlier bridge's marks, each to the way in that has the stream."""
+        wall_us = self._clock.wall_us()
+        for ingest in self._ingests.all:
+            marks = {
+                name: us
+                for name, us in watermarks.items()
+                if self._ingests.of(is_private=is_private(name)) is ingest
+            }
+            ingest.take(Watermarks(wall_us, marks))
 
     @asynccontextmanager
     async def _heartbeat(self) -> AsyncIterator[Heartbeat]:
         config = self._config
-        async with self._client("status") as client:
-            yield Heartbeat(
-                client,
-                config.redis.key_prefix,
-                lambda: self.feed.streams,
-                me=Word(
-                    instance=config.instance,
-                    session=secrets.token_hex(8),
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                ),
-                company=self.intake.company,
-                clock_us=now_us,
-                status=self.status,
-                how_far=self._how_far,
-                on_look=self.publisher.wake,
+        first, *_ = urls_of_shards(self._redis_url)
+        async with self._client("status", first) as client:
+            me = PeerStatus(
+                instance=config.instance,
+                session=secrets.token_hex(8),
+                host=socket.gethostname(),
+                pid=os.getpid(),
             )
+            yield Heartbeat(client, self._space, self, me, self._peers, self._clock)
 
-    def _client(self, purpose: str) -> Redis:
+    def _client(self, purpose: str, url: str) -> Redis:
         """The ordinary client, for what is not on a message's way; close it."""
         config = self._config
         return connect(
-            self._redis_url,
+            url,
             name=f"bridge:{config.instance}:{purpose}",
             connect_timeout_s=config.redis.connect_timeout_s,
             command_timeout_s=config.redis.command_timeout_s,
         )
 
 
-class Recorder(_Ears):
-    """Hears and journals; publishes nothing."""
+def _target(config: Config, url: str) -> str:
+    """What a checkpoint speaks of: the same, however it is written."""
+    where = str(config.embedded.data_dir)
+    if not config.redis.is_embedded:
+        where = Target.from_url(url, config.redis.connect_timeout_s).address
+    where = re.sub("^localhost:", "127.0.0.1:", where)
+    return f"{where} {config.redis.key_prefix}".rstrip()
 
-    def _max_age_s(self) -> float:
-        return float("inf")  # a recording is kept; only `journal.max_bytes` limits it
+
+class Recorder:
+    """Receives and journals; publishes nothing."""
+
+    def __init__(self, config: Config, key: AccountKey | None) -> None:
+        """Raises ConfigError where the journal cannot be written."""
+        # a recording is kept; only `journal.max_bytes` limits it
+        self._receiver = Receiver(config, key, "", max_age_s=float("inf"))
+        maintenance, journal = self._receiver.maintenance, self._receiver.log
+        if maintenance is None:
+            raise ConfigError("journal.enabled is false, and a recorder writes nothing else")
+        if journal.is_broken:
+            raise ConfigError(f"{journal.trouble}: give another journal.dir")
+        self._maintenance = maintenance
+        self._dir = config.journal.dir
+        self._feed = self._receiver.new_feed(None)
+
+    def reload(self, config: Config) -> None:
+        """Another configuration: its streams from now on. Raises ConfigError where it cannot be."""
+        self._receiver.reload(config, self._feed)
 
     async def run(self, stop: asyncio.Event) -> Loss:
-        """Record until `stop`. Returns what was heard and is not in the journal. Raises ConfigError
-        where that cannot be written from the start.
-        """
-        settings = self._config.journal
-        try:
-            self._open_journal()
-        except OSError as error:
-            raise ConfigError(
-                f"journal.dir {settings.dir} cannot be written ({error.strerror}): give another"
-            ) from None
-        keeper = self._keeper()
-        log.info("recording", dir=str(settings.dir), streams=len(self.feed.streams))
+        """Record until `stop`. Returns what was received and is not in the journal."""
+        log.info("recording", dir=str(self._dir), streams=len(self._feed.streams))
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(work, name=name)
                 for name, work in (
-                    ("feed", self.feed.run()),
-                    ("journal-catch-up", keeper.catch_up()),
-                    ("journal-keep", keeper.keep()),
+                    ("feed", self._feed.run()),
+                    ("journal-upkeep", self._maintenance.run()),
                     ("forget", self._forget()),
                 )
             ]
             await stop.wait()
             for task in running:
                 task.cancel()
-        self._forget_once()
-        self._close_journal()
-        journal = self.hearing.journal
-        journal.loss.add_lines(self.hearing.rehearing.held_lines())
+        self._maintenance.close()
+        journal = self._receiver.log
         log.info("recorded", bytes=journal.end, frames_lost=journal.loss.frames)
         return journal.loss
 
     async def _forget(self) -> None:
+        """Nothing is published, so nothing need wait, nor be read from the journal."""
+        table = self._receiver.table
         while True:
+            self._receiver.ingests.public.step(CATCH_UP_RECORDS)
+            for queue in table:
+                queue.discard()
+            table.ready.clear()
             await asyncio.sleep(FORGET_EVERY_S)
-            self._forget_once()
-
-    def _forget_once(self) -> None:
-        end = self.hearing.journal.end
-        for line in self.intake.every_line():
-            line.rewind(end, 0)
-        self.intake.dirty.clear()

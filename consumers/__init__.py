@@ -1,48 +1,155 @@
 """Consumers: workers that read the exchange's streams from Redis, and the kit to write your own.
 
-    from consumers import Consumer, Delivery, consumes, read
+    from backpack_bridge import Consumer, Delivery, Results, Trade, consumes, read
 
-They know Redis and the contract, never the exchange.
+The package `backpack_bridge` passes these names on and is the one to import from, since a user's
+own folder may be called `consumers`. Everything a consumer needs is a name of this package: what to
+subclass (`Consumer`, `consumes`, `every`), what handlers get (`Delivery`, `Tick`, the events) and
+give (`Results`, `State`), reading for research (`read`), and effects that happen once (`Once`,
+`put_once`).
+`consumers.testing` tests a consumer without a server; `consumers.handlers` are samples to run and
+to copy from. What lies in `consumers.kit` is the inside and may change without notice.
+
+A worker knows Redis and the contract of the streams, never the exchange.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from consumers.consumer import Consumer, Delivery, Missed, StopWorker
-    from consumers.function import consumes
-    from consumers.reading import NotUnderstood, Reading, read
-    from consumers.results import Results, State
-    from consumers.walk import TrimmedAway
+    from bridge.contract.events import (
+        BalancesSnapshot,
+        BalanceUpdate,
+        BookTicker,
+        Depth,
+        DepthSnapshot,
+        Event,
+        ExternalTicker,
+        Gap,
+        GapRecord,
+        Kline,
+        Level,
+        Liquidation,
+        MarkPrice,
+        OpenInterest,
+        OrdersSnapshot,
+        OrderUpdate,
+        PositionsSnapshot,
+        PositionUpdate,
+        Quarantined,
+        RfqUpdate,
+        StockIndicativeQuote,
+        StockPrice,
+        Ticker,
+        Trade,
+    )
+    from bridge.contract.identity import EntryId
+    from bridge.contract.streams import KLINE_INTERVALS, StreamType
+    from bridge.errors import BridgeError, ConfigError
+    from bridge.runtime.secret import secret
+    from bridge.runtime.terminal import printable
+    from consumers.kit.api.consumer import Consumer, Delivery, Missed, StopWorker
+    from consumers.kit.api.function import consumes
+    from consumers.kit.api.results import Results, State
+    from consumers.kit.api.timers import Tick, every
+    from consumers.kit.effects.files import put_once, remove_unfinished
+    from consumers.kit.effects.sql import Once
+    from consumers.kit.order_book import Best, OrderBook
+    from consumers.kit.reading.columns import Column, ColumnKind, columns_of, row_of
+    from consumers.kit.reading.range_scan import TrimmedAway
+    from consumers.kit.reading.read import NotUnderstood, Reading, read
 
 __all__ = [
+    "KLINE_INTERVALS",
+    "BalanceUpdate",
+    "BalancesSnapshot",
+    "Best",
+    "BookTicker",
+    "BridgeError",
+    "Column",
+    "ColumnKind",
+    "ConfigError",
     "Consumer",
     "Delivery",
+    "Depth",
+    "DepthSnapshot",
+    "EntryId",
+    "Event",
+    "ExternalTicker",
+    "Gap",
+    "GapRecord",
+    "Kline",
+    "Level",
+    "Liquidation",
+    "MarkPrice",
     "Missed",
     "NotUnderstood",
+    "Once",
+    "OpenInterest",
+    "OrderBook",
+    "OrderUpdate",
+    "OrdersSnapshot",
+    "PositionUpdate",
+    "PositionsSnapshot",
+    "Quarantined",
     "Reading",
     "Results",
+    "RfqUpdate",
     "State",
+    "StockIndicativeQuote",
+    "StockPrice",
     "StopWorker",
+    "StreamType",
+    "Tick",
+    "Ticker",
+    "Trade",
     "TrimmedAway",
+    "columns_of",
     "consumes",
+    "every",
+    "printable",
+    "put_once",
     "read",
+    "remove_unfinished",
+    "row_of",
+    "secret",
 ]
 
-_WHERE = {
-    "consumer": ("Consumer", "Delivery", "Missed", "StopWorker"),
-    "function": ("consumes",),
-    "reading": ("NotUnderstood", "Reading", "read"),
-    "results": ("Results", "State"),
-    "walk": ("TrimmedAway",),
+# Where each name lives, for the import on first use. All other names are events of the contract.
+_MODULES = {
+    "bridge.contract.identity": ("EntryId",),
+    "bridge.contract.streams": ("KLINE_INTERVALS", "StreamType"),
+    "bridge.errors": ("BridgeError", "ConfigError"),
+    "bridge.runtime.secret": ("secret",),
+    "bridge.runtime.terminal": ("printable",),
+    "consumers.kit.api.consumer": ("Consumer", "Delivery", "Missed", "StopWorker"),
+    "consumers.kit.api.function": ("consumes",),
+    "consumers.kit.api.results": ("Results", "State"),
+    "consumers.kit.api.timers": ("Tick", "every"),
+    "consumers.kit.effects.files": ("put_once", "remove_unfinished"),
+    "consumers.kit.effects.sql": ("Once",),
+    "consumers.kit.order_book": ("Best", "OrderBook"),
+    "consumers.kit.reading.columns": ("Column", "ColumnKind", "columns_of", "row_of"),
+    "consumers.kit.reading.range_scan": ("TrimmedAway",),
+    "consumers.kit.reading.read": ("NotUnderstood", "Reading", "read"),
 }
+_EVENTS = "bridge.contract.events"
 
 
 def __getattr__(name: str) -> object:
-    """Imported when first asked for, so that the door opens before the whole kit is read."""
-    for module, names in _WHERE.items():
-        if name in names:
-            found: object = getattr(import_module(f"consumers.{module}"), name)
-            globals()[name] = found
-            return found
-    raise AttributeError(f"module 'consumers' has no attribute {name!r}")
+    """Import a public name when it is first used.
+
+    `python -m consumers` imports this package before it can install its signal handlers, so the
+    package itself must import neither the kit nor the redis client (together some 0.3 s).
+    """
+    if name not in __all__:
+        raise AttributeError(f"module 'consumers' has no attribute {name!r}")
+    module = next((module for module, names in _MODULES.items() if name in names), _EVENTS)
+    found: object = getattr(import_module(module), name)
+    globals()[name] = found  # the next use does not come here
+    return found
+
+
+def __dir__() -> list[str]:
+    """All public names, also those that have not been used yet."""
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The door of the consumers: commands, signals, exit codes.
+"""The command line of the consumers: commands, signals, exit codes.
 
 Exit codes: 0 done (drained after Ctrl-C or SIGTERM too), 1 failed, 2 usage or configuration, 130
 interrupted a second time.
@@ -11,6 +11,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import asyncio
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,75 +19,114 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bridge.errors import BridgeError, ConfigError
-from bridge.runtime.config import Config, load_config
+from backpack_bridge.shadows import check_shadows
+
+try:
+    check_shadows()  # `python -m` looks into the current folder first
+except ImportError as error:
+    sys.exit(f"error: {error}")
+
+from bridge import __version__
+from bridge.errors import BridgeError, ConfigError, Fatal
+from bridge.runtime.config import Config, ConsumerGroup, load_config
+from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
-from bridge.runtime.masking import masked_text
-from consumers.commands import replay, status
-from consumers.commands.asking import word
-from consumers.commands.deadletters import deadletters
-from consumers.commands.stopping import INTERRUPTED, stop_on_signals
-from consumers.consumer import options_of
-from consumers.link import Stop
-from consumers.loading import SAMPLES, load, options
-from consumers.policy import start_position
-from consumers.worker import DEFAULT_LEASE_S, Settings, default_name, run_worker
+from bridge.runtime.program_name import name_examples
+from bridge.runtime.terminal import ready_standard_files, say
+from bridge.runtime.time_range import HELP, point
+from consumers.commands import exporter, replay, status
+from consumers.commands.dead_letters import deadletters
+from consumers.commands.fetching import address, key_part
+from consumers.commands.signals import INTERRUPTED, stop_on_signals
+from consumers.kit.api.consumer import ConsumerSpec, options_of
+from consumers.kit.stop import Stop
+from consumers.kit.worker.loading import SAMPLES, configured, load, options
+from consumers.kit.worker.worker import DEFAULT_LEASE_S, Settings, default_name, run_worker
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-class Door(TyperGroup):
+class Commands(TyperGroup):
     """Turns what goes wrong in a command into one line and an exit code."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        if info_name:
+            name_examples(self, "python -m consumers", info_name)
+        return super().make_context(info_name, args, *rest, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BridgeError as error:
-            raise typer.Exit(_told(error)) from None
+            raise typer.Exit(_report(error)) from None
         except BaseExceptionGroup as group:  # a TaskGroup's way of failing
             ours, others = group.split(BridgeError)
             if ours is None or others is not None:
                 raise
-            raise typer.Exit(_told(_first(ours))) from None
+            raise typer.Exit(_report(_first(ours))) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # A path that the user gave cannot be used, for a reason that no command foresaw.
+            raise typer.Exit(_report(Fatal(f"{error.filename}: {error.strerror}"))) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
 
 
-door = typer.Typer(
-    cls=Door,
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say("backpack-consumers " + __version__)
+        raise typer.Exit
+
+
+cli = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Workers that read the exchange's streams from Redis, each in a process of its own.",
 )
 
 
-door.add_typer(deadletters, name="deadletters")
-door.command("replay")(replay.command)
-door.command("status")(status.command)
+@cli.callback()
+def _consumers(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Workers that read the exchange's streams from Redis, each in a process of its own."""
 
 
-@door.command("list")
+cli.add_typer(deadletters, name="deadletters")
+cli.command("replay")(replay.command)
+cli.command("status")(status.command)
+cli.command("exporter")(exporter.command)
+
+
+@cli.command("list")
 def list_() -> None:
     """Show the sample consumers, the streams they read, and their options."""
     for name in SAMPLES:
         kind = load(name)
         purpose = (kind.__doc__ or "").strip().splitlines()[0]
-        typer.echo(f"{name:<8} {kind.mode:<8} {' '.join(kind.streams)}")
-        typer.echo(f"         {purpose}")
+        say(f"{name:<8} {kind.mode:<8} {' '.join(kind.streams)}")
+        say(f"         {purpose}")
         for option, default in options_of(kind).items():
-            typer.echo(f"         --option {option}={default}")
+            say(f"         --option {option}={default}")
 
 
-@door.command()
+@cli.command()
 def run(
     consumer: Annotated[
         str,
         typer.Argument(help="A sample's name (see `list`), or my_package.my_module:MyConsumer."),
     ],
     config: Annotated[
-        Path | None, typer.Option(help="The configuration; only redis and embedded are used.")
+        Path | None,
+        typer.Option(help="The configuration: redis, embedded, log and consumers are used."),
     ] = None,
     group: Annotated[
         str | None,
@@ -104,26 +144,33 @@ def run(
         ),
     ] = None,
     start: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--from",
-            help="Where a new group begins: beginning, new, a time (UTC), 2h (ago), after an ID.",
+            help=f"Where a new group begins: {HELP}; else beginning.",
         ),
-    ] = "beginning",
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="name=value for the consumer; may be repeated."),
     ] = None,
     lease: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=0.2,
             max=600,
-            help="Seconds until a silent worker's work passes to others.",
+            help=f"Seconds until a silent worker's work passes to others (else "
+            f"{DEFAULT_LEASE_S:g}).",
         ),
-    ] = DEFAULT_LEASE_S,
+    ] = None,
+    health: Annotated[
+        str | None,
+        typer.Option(
+            help="host:port for /healthz and /readyz, such as 127.0.0.1:9465 (else none)."
+        ),
+    ] = None,
 ) -> None:
-    """Run one worker until Ctrl-C, which finishes the batch in hand; a second leaves at once.
+    """Run one worker until Ctrl-C, which finishes what is in hand; a second ends it at once.
 
     Start as many as you like, here or elsewhere. For example:
 
@@ -132,16 +179,20 @@ def run(
         python -m consumers run candles --option intervals=1m,5m
     """
     settings_read = load_config(config)
-    setup_logs(settings_read.log.level, settings_read.log.format)
+    secrets = secret_texts(settings_read.redis.url)
+    setup_logs(settings_read.log.level, settings_read.log.format, secrets)
     kind = load(consumer)
+    named = key_part(group or kind.name, "--group")
+    given = settings_read.consumers.get(named, ConsumerGroup())
+    kind = configured(kind, named, given.settings())
     settings = Settings(
-        kind=kind,
-        group=word(group or kind.name, "--group"),
-        name=word(name or default_name(), "--name"),
-        patterns=tuple(streams or kind.streams),
-        start=start_position(start, datetime.now(UTC)),
-        lease_s=lease,
-        options=options(option or ()),
+        consumer=ConsumerSpec(kind, given.options | options(option or ())),
+        group=named,
+        name=key_part(name or default_name(), "--name"),
+        patterns=tuple(streams or given.streams or kind.streams),
+        start=point(start or given.start or "beginning", datetime.now(UTC), "--from").after,
+        lease_s=lease or given.lease_s or DEFAULT_LEASE_S,
+        health=address(health, "--health") if health is not None else None,
     )
     asyncio.run(_until_stopped(settings, settings_read))
 
@@ -157,15 +208,16 @@ def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def _told(error: BridgeError) -> int:
+def _report(error: BridgeError) -> int:
     for line in str(error).splitlines():
-        typer.echo("error: " + masked_text(line), err=True)
+        say("error: " + line, to_stderr=True)
     return 2 if isinstance(error, ConfigError) else 1
 
 
 def main() -> None:
     """Run the command line."""
-    door()
+    ready_standard_files()
+    cli()
 
 
 if __name__ == "__main__":

@@ -1,105 +1,167 @@
 """For the tests of your own consumers: given these events, expect these results. No server needed.
 
     def test_the_high_of_a_minute_is_its_highest_price() -> None:
-        tape, trial = Tape("SOL_USDC"), Trial(Candles, "trade.SOL_USDC", intervals="1m")
-        trial.give(tape.trade("98.96"), tape.trade("99.10"), tape.trade("98.70"))
+        trades, trial = EventFactory("SOL_USDC"), Trial(Candles, "trade.SOL_USDC", intervals="1m")
+        trial.deliver(trades.trade("98.96"), trades.trade("99.10"), trades.trade("98.70"))
         assert trial.hash("1m")["high"] == "99.10"
 
-A `Tape` makes a stream's entries, numbered and timed as the bridge would. A `Trial` is a worker
-with one stream in hand and a Redis inside the test (the extra `testing`): entries go through the
-kit's own dispatcher, and results and positions through its own scripts. `take_over` and
+An `EventFactory` makes a stream's entries, numbered and timed as the bridge would. A `Trial` is a
+worker with one stream in hand and a Redis inside the test (the extra `testing`): entries go through
+the kit's own runner, and results and positions through its own scripts. `take_over` and
 `crash_after` are what a dying worker does to a consumer.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
 from importlib import import_module
+from itertools import takewhile
 from typing import Any, cast
 
 from bridge.contract.entry import encode, field_names
+from bridge.contract.events import Event
 from bridge.errors import ConfigError
-from consumers.consumer import Consumer, build
-from consumers.dispatch import Dispatcher, Entry, HandlerFailed
-from consumers.group import Group, Unit
-from consumers.keys import Keys
-from consumers.lease import Answer, Commit, Lease, Leases
-from consumers.meter import Meter
-from consumers.policy import BEGINNING
-from consumers.results import Results, State
-from consumers.tape import Given, Tape
+from bridge.runtime.time_range import BEGINNING
+from consumers.kit.api.consumer import Consumer, ConsumerSpec, StopWorker, joined_by
+from consumers.kit.api.results import State
+from consumers.kit.api.timers import Tick, tick_ms, timers_of
+from consumers.kit.event_factory import EventFactory, StreamEntry
+from consumers.kit.handling.batch import BatchRunner, Part
+from consumers.kit.handling.dispatch import Entry, JoinedEntry, stream_of
+from consumers.kit.handling.failure import HandlerFailed
+from consumers.kit.handling.yielding import Pace
+from consumers.kit.ordered.joined_streams import PREFIX, merge_time
+from consumers.kit.ordered.lease import Answer, Commit, CommitStatus, Lease, Leases, Move
+from consumers.kit.redis.keys import Keys
+from consumers.kit.shared.group import Group, Unit, UnitKind
+from consumers.kit.shared.timers import NAME as TIMERS
+from consumers.kit.stats import Stats
 
-__all__ = ["Given", "Tape", "Trial"]
+__all__ = ["EventFactory", "StreamEntry", "Trial"]
 
 _LEASE_MS = 3_600_000  # a trial has all the time it wants
 
 
 class Trial:
-    """One stream in the hands of one worker of a consumer. Options as on the command line.
+    """Streams in the hands of one worker of a consumer. Options as on the command line.
 
-    Use it in plain tests; where a loop runs already, `await` what ends in `_async`.
+    Of several streams each event goes to that of its symbol (and type); a joined consumer gets them
+    in the order of their times, a shared one as they are given. What it has written lies beside
+    the first stream, or under the key of joined ones.
+
+    A batch that fails is tried again with the next call, as a worker would do it: in ordered mode
+    by a new object, made from what is in Redis. Use it in plain tests; where a loop runs already,
+    `await` what ends in `_async`.
     """
 
-    def __init__(self, kind: type[Consumer], stream: str, **options: str) -> None:
+    def __init__(self, kind: type[Consumer], *streams: str, **options: str) -> None:
         fake = _fakeredis()
         shape = {"server": fake.FakeServer(), "decode_responses": True, "protocol": 2}
-        self.kind = kind
-        self.stream = stream
+        if not streams or (len(streams) > 1 and kind.mode == "ordered"):
+            raise ConfigError("a Trial needs a stream, and of an ordered consumer no second one")
+        self.streams = streams
+        self.stream = streams[0]  # beside which state and results lie
         self.redis = fake.FakeRedis(**shape)
+        self._is_ordered = kind.mode != "shared"
+        self._is_joined = kind.mode == "joined"
+        self._name = kind.name
+        self._spec = ConsumerSpec(kind, options)
         self._client = fake.FakeAsyncRedis(**shape)
         self._keys = Keys()
-        self._options = options
-        self._workers = 0
+        self._stats = Stats(lambda: 0)
+        self._group = Group(self._client, self._keys, kind.name, "trial")
+        self._leases = self._leases_of_worker(1)
+        self._workers = 1
         self._lease: Lease | None = None
         self._position = BEGINNING
-        self.consumer = build(kind, options)
-        self.redis.xgroup_create(self._keys.stream(stream), kind.name, BEGINNING, mkstream=True)
+        self._runner: BatchRunner | None = None
+        self._is_used = False  # the consumer object: the next runner needs a new one
+        self._waiting: list[JoinedEntry] = []  # delivered, and not handled well yet
+        self._cursors: dict[str, str] = {}  # of joined streams
+        self._ticks: dict[str, int] = {}
+        self.consumer = self._spec.build()
+        if self._is_joined:
+            keys = {joined_by(self.consumer, stream) for stream in streams}
+            if len(keys) > 1:
+                raise ConfigError(f"joined_by parts these streams: {', '.join(sorted(keys))}")
+            self.stream = PREFIX + keys.pop()
+        for stream in streams:
+            self.redis.xgroup_create(self._keys.stream(stream), kind.name, BEGINNING, mkstream=True)
 
-    def give(self, *given: Given, at_once: int | None = None) -> None:
-        """Append these entries and hand them over: in one batch, or so many at once.
+    def deliver(self, *given: StreamEntry, at_once: int | None = None) -> None:
+        """Append these entries and hand them over: in one batch, or in batches of `at_once`.
 
-        What a handler raises comes out here, and nothing of that batch is in Redis then.
+        Raises what a handler raises: then nothing of that batch is in Redis, and it is handed over
+        again with the next call. AssertionError where Redis refuses the results.
         """
-        _run(self.give_async(*given, at_once=at_once))
+        _run(self.deliver_async(*given, at_once=at_once))
 
-    def rest(self, *, stopping: bool = False) -> None:
-        """Nothing comes: what is due is written; `stopping`: the worker ends cleanly."""
-        _run(self.rest_async(stopping=stopping))
+    def idle(self, *, stopping: bool = False) -> None:
+        """No entry comes: what is `due` is written. With `stopping`, the worker ends cleanly."""
+        _run(self.idle_async(stopping=stopping))
+
+    def tick(self, at: str) -> None:
+        """It is `at` (ISO text, UTC): every timer that was due since its last time is called once,
+        as a worker that has read all entries does it; also one that was never due before."""
+        _run(self.tick_async(at))
 
     def take_over(self) -> None:
         """The worker is gone; another one goes on from what is in Redis."""
         _run(self.take_over_async())
 
-    def crash_after(self, *given: Given) -> None:
+    def crash_after(self, *given: StreamEntry) -> None:
         """The worker handles these and dies before that counts; another one gets them again."""
         _run(self.crash_after_async(*given))
 
-    async def give_async(self, *given: Given, at_once: int | None = None) -> None:
-        """`give`, on a loop."""
-        entries = self._append(given)
-        await self._begin()
-        for batch in _batches(entries, at_once or len(entries)):
-            await self._commit(batch, await self._handled(batch))
+    async def deliver_async(self, *given: StreamEntry, at_once: int | None = None) -> None:
+        """`deliver`, on a loop."""
+        self._append(given)
+        runner = await self._begin()
+        while self._waiting:
+            batch = self._batch(at_once or len(self._waiting))
+            part = await self._handle(runner, batch)
+            await self._commit(part)
+            del self._waiting[: len(part.entries)]
 
-    async def rest_async(self, *, stopping: bool = False) -> None:
-        """`rest`, on a loop."""
-        await self._begin()
-        if self.kind.mode == "ordered" and self.consumer.due(stopping=stopping):
-            await self._commit((), await self._handled(()))
+    async def idle_async(self, *, stopping: bool = False) -> None:
+        """`idle`, on a loop."""
+        runner = await self._begin()
+        try:
+            is_due = await runner.is_due(self.stream, stopping=stopping)
+        except HandlerFailed as failed:
+            raise self._failure(failed) from None
+        if is_due:
+            await self._commit(await self._handle(runner, ()))
+
+    async def tick_async(self, at: str) -> None:
+        """`tick`, on a loop."""
+        runner = await self._begin()
+        now_ms = int(datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp() * 1000)
+        for name, interval_ms in timers_of(type(self.consumer)).items():
+            at_ms = tick_ms(now_ms, interval_ms)
+            if at_ms <= self._ticks.get(name, -1):
+                continue
+            part = await runner.run_tick(name, Tick(self.consumer_stream, at_ms * 1000))
+            if part.failed is not None:
+                raise self._failure(part.failed) from None
+            await self._commit(part)
+            self._ticks[name] = at_ms
 
     async def take_over_async(self) -> None:
         """`take_over`, on a loop."""
         if self._lease is not None:
-            await self._leases().release([self._lease])
-        self._lease, self.consumer = None, build(self.kind, self._options)
+            await self._leases.release([self._lease])
+        self._workers += 1
+        self._leases = self._leases_of_worker(self._workers)
+        self._lease = self._runner = None
         await self._begin()
 
-    async def crash_after_async(self, *given: Given) -> None:
+    async def crash_after_async(self, *given: StreamEntry) -> None:
         """`crash_after`, on a loop."""
-        entries = self._append(given)
-        await self._begin()
-        await self._handled(entries)
+        self._append(given)
+        await self._handle(await self._begin(), self._batch(len(self._waiting)))
         await self.take_over_async()
-        await self._commit(entries, await self._handled(entries))
+        await self.deliver_async()
 
     def hash(self, part: str = "") -> dict[str, str]:
         """A hash among the results."""
@@ -109,72 +171,142 @@ class Trial:
         """A derived stream among the results: IDs and fields."""
         return cast("list[tuple[str, dict[str, str]]]", self.redis.xrange(self.key(part)))
 
-    def key(self, part: str = "") -> str:
-        """The key of a result in `redis`, for what the other methods do not show."""
-        return self._keys.beside(self.stream, self.kind.name, part)
+    def key(self, part: str = "", stream: str = "") -> str:
+        """The key of a result in `redis`, for what the other methods do not show; `stream` is
+        another than the first one, or `timers` for what those of a shared consumer have written."""
+        return self._keys.beside(stream or self.stream, self._name, part)
 
-    def _append(self, given: Sequence[Given]) -> list[Entry]:
-        entries = []
+    @property
+    def consumer_stream(self) -> str:
+        """What an object of the consumer has as `stream`."""
+        return self.stream.removeprefix(PREFIX) if self._is_ordered else ""
+
+    def _append(self, given: Sequence[StreamEntry]) -> None:
         for entry_id, event in given:
             fields = dict(zip(field_names(type(event)), encode(event), strict=True))
-            self.redis.xadd(self._keys.stream(self.stream), fields, id=entry_id)
-            entries.append((entry_id, fields))
-        return entries
+            stream = self._stream_of(event)
+            self.redis.xadd(self._keys.stream(stream), fields, id=entry_id)
+            self._waiting.append(JoinedEntry.of(stream, (entry_id, fields)))
+        if self._is_joined:
+            self._waiting.sort(key=merge_time)
 
-    async def _begin(self) -> None:
-        """Shared: join the group. Ordered: own the stream, and make the consumer of what was saved
-        with the position."""
-        if self.kind.mode == "shared":
-            await self._group().join({self.stream: (BEGINNING, "")})
-        if self.kind.mode == "shared" or self._lease is not None:
-            return
-        self._workers += 1
-        self._lease = lease = await self._leases().acquire(self.stream, BEGINNING)
-        assert lease is not None
-        self._position = lease.position
-        self.consumer.stream, self.consumer.token = self.stream, lease.token
-        self.consumer.state = State(await self._leases().state(self.stream))
-        self.consumer.load()
+    def _stream_of(self, event: Event) -> str:
+        if len(self.streams) == 1:
+            return self.streams[0]
+        kind, symbol = getattr(event, "type", ""), getattr(event, "symbol", "")
+        of_symbol = [one for one in self.streams if one.endswith(f".{symbol}")]
+        found = [one for one in of_symbol if one.startswith(f"{kind}.")] or of_symbol
+        if len(found) != 1:
+            raise ValueError(f"{kind} of {symbol!r}: of which stream of this trial?")
+        return found[0]
 
-    async def _handled(self, entries: Sequence[Entry]) -> Results:
-        dispatcher = Dispatcher(self.consumer, Meter(lambda: 0))
-        results = Results(in_order=self.kind.mode == "ordered")
-        try:
-            await dispatcher.handle(self.stream, entries, results)
-        except HandlerFailed as failed:
-            raise cast("Exception", failed.__cause__) from None
-        if self.kind.mode == "ordered":
-            self.consumer.write(results)
-        return results
+    def _batch(self, entries: int) -> Sequence[Entry]:
+        """The next ones that are handed over together: in shared mode of one stream."""
+        batch = self._waiting[:entries]
+        if self._is_ordered:
+            return batch
+        return list(takewhile(lambda one: one.stream == batch[0].stream, batch))
 
-    async def _commit(self, entries: Sequence[Entry], results: Results) -> None:
+    async def _begin(self) -> BatchRunner:
+        """The runner in use, or a new one: in ordered mode of an object that owns the stream and
+        has what was saved with the position."""
+        if self._runner is not None:
+            return self._runner
+        if self._is_used:
+            self.consumer = self._spec.build()
+        self._is_used = True
+        if not self._is_ordered:
+            await self._group.join(dict.fromkeys(self.streams, (BEGINNING, "")))
+            self._runner = BatchRunner(self.consumer, self._stats)
+            return self._runner
         if self._lease is None:
-            await self._group().read([self.stream], len(entries) or 1, None)
-            unit = Unit("ack", [entry_id for entry_id, _ in entries], results.writes)
-            settled = await self._group().settle({self.stream: [unit] if entries else []})
-            refused = [one for of in settled.values() for one in of.answers if one != 1]
-            if refused:
-                raise AssertionError(f"the results could not be written: {refused[0]}")
-            return
-        position = entries[-1][0] if entries else self._position
-        writes = (*results.writes, *self.consumer.state.take_writes("state"))
-        commit = Commit(self._lease, self._position, position, len(entries), writes)
-        [answer] = await self._leases().commit([commit])
-        if not isinstance(answer, Answer) or answer.word != "ok":
-            raise AssertionError(f"the results could not be written: {answer}")
+            self._lease = await self._leases.acquire(
+                self.stream, BEGINNING, is_stream=not self._is_joined
+            )
+            assert self._lease is not None
+            self._position = self._lease.position
+            self._ticks = await self._leases.ticks(self.stream)
+            if self._is_joined:
+                starts = dict.fromkeys(self.streams, BEGINNING)
+                self._cursors = await self._leases.join_streams(self._lease, starts) or {}
+        state = State(await self._leases.state(self.stream))
+        try:
+            self._runner = await BatchRunner.open(
+                self.consumer, self.consumer_stream, self._lease.token, state, self._stats
+            )
+        except HandlerFailed as failed:
+            raise self._failure(failed) from None
+        return self._runner
+
+    async def _handle(self, runner: BatchRunner, entries: Sequence[Entry]) -> Part:
+        try:
+            part = await runner.run_together(self.stream, entries, Pace())
+        except StopWorker:
+            self._let_go()
+            raise
+        if part.failed is not None:
+            raise self._failure(part.failed) from None
+        return part
+
+    async def _commit(self, part: Part) -> None:
+        refused = await (self._settle(part) if self._lease is None else self._move(part))
+        if refused:
+            self._let_go()
+            raise AssertionError(f"the results could not be written: {refused}")
+        if self._runner is not None:
+            self._runner.state.confirm()
+
+    async def _settle(self, part: Part) -> str:
+        """Shared: acknowledge. Returns why Redis refuses it; empty where it does not."""
+        if not part.entries:
+            return await self._settle_tick(part)
+        stream = stream_of(part.entries[0], self.stream)
+        await self._group.read([stream], len(part.entries), None)
+        unit = Unit(UnitKind.ACK, [entry_id for entry_id, _ in part.entries], part.writes)
+        settled = (await self._group.settle({stream: [unit]}))[stream]
+        return "".join(str(answer) for answer in settled.answers if answer != 1)
+
+    async def _settle_tick(self, part: Part) -> str:
+        """Shared: what a timer writes lies under a lease of its own."""
+        if not part.writes:
+            return ""
+        lease = await self._leases.acquire(TIMERS, BEGINNING, is_stream=False)
+        assert lease is not None
+        [answer] = await self._leases.commit(
+            [Commit(lease, lease.position, lease.position, 0, part.writes)]
+        )
+        is_ok = isinstance(answer, Answer) and answer.status is CommitStatus.OK
+        return "" if is_ok else str(answer)
+
+    async def _move(self, part: Part) -> str:
+        """Ordered: commit. Returns why Redis refuses it; empty where it does not."""
+        assert self._lease is not None
+        position = part.entries[-1][0] if part.entries else self._position
+        moved = {stream_of(entry, self.stream): entry[0] for entry in part.entries}
+        commit = Commit(self._lease, self._position, position, len(part.entries), part.writes)
+        if self._is_joined:
+            self._cursors |= moved
+            moves = [Move(stream, at, 0) for stream, at in self._cursors.items()]
+            position, commit = self._position, commit._replace(moves=moves)
+        [answer] = await self._leases.commit([commit])
+        if not isinstance(answer, Answer) or answer.status is not CommitStatus.OK:
+            return str(answer)
         self._position = position
+        return ""
 
-    def _group(self) -> Group:
-        return Group(self._client, self._keys, self.kind.name, "trial")
+    def _failure(self, failed: HandlerFailed) -> BaseException:
+        """What the consumer's code raised, to be raised from here."""
+        self._let_go()
+        return failed.reason
 
-    def _leases(self) -> Leases:
-        worker = f"trial-{self._workers}"
-        return Leases(self._client, self._keys, self.kind.name, worker, _LEASE_MS)
+    def _let_go(self) -> None:
+        """Ordered: the object may be half-way through a batch; the next one is made from what is in
+        Redis. In shared mode a worker keeps its one object."""
+        if self._is_ordered:
+            self._runner = None
 
-
-def _batches(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
-    for i in range(0, len(entries), max(1, size)):
-        yield entries[i : i + size]
+    def _leases_of_worker(self, number: int) -> Leases:
+        return Leases(self._client, self._keys, self._name, f"trial-{number}", _LEASE_MS)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from bridge.errors import BridgeError
 from bridge.runtime.logs import setup_logs
+from bridge.runtime.terminal import new_console, ready_standard_files, say
 from demo.show import Wish, perform
 from demo.stage import Stage, Stopped
 
@@ -47,6 +47,7 @@ def demo(
     q or Ctrl-C stops everything; a second Ctrl-C leaves at once. Exit status: 0 all worked, 1
     something failed (it says what, and keeps the logs), 130 after Ctrl-C.
     """
+    ready_standard_files()
     home = _home(folder)
     try:
         with (home / "demo.log").open("w", encoding="utf-8") as log:
@@ -57,7 +58,7 @@ def demo(
     if folder is None and code != FAILED:
         shutil.rmtree(home, ignore_errors=True)
     elif code == FAILED:
-        typer.echo(f"Data and logs are kept in {home}", err=True)
+        say(f"Data and logs are kept in {home}", to_stderr=True)
     raise typer.Exit(code)
 
 
@@ -77,7 +78,7 @@ async def _run(wish: Wish) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, heed, number)
     try:
-        wrong = await perform(wish, Console(highlight=False), stop, _say, stages.append)
+        wrong = await perform(wish, new_console(), stop, _say, stages.append)
     except Stopped:
         wrong = []
     except BridgeError as error:
@@ -97,18 +98,18 @@ def _home(folder: Path | None) -> Path:
             return folder.resolve()
     except OSError as error:
         where = folder or "a temporary folder"
-        typer.echo(
+        say(
             f"error: {where} cannot be written ({error.strerror}): give another with "
             "--folder, or set TMPDIR",
-            err=True,
+            to_stderr=True,
         )
         raise typer.Exit(USAGE) from None
 
 
 def _complain(wrong: list[str]) -> int:
-    typer.echo("", err=True)
+    say(to_stderr=True)
     for line in wrong:
-        typer.echo(f"FAILED: {line}", err=True)
+        say(f"FAILED: {line}", to_stderr=True)
     return FAILED
 
 
@@ -128,7 +129,7 @@ def _leave_at_once(stages: list[Stage], terminal: list[Any] | None) -> None:
 
 
 def _say(line: str) -> None:
-    typer.echo(line)
+    say(line)
     sys.stdout.flush()
 
 

@@ -6,11 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.runtime.config import EMBEDDED
+from bridge.runtime.embedded import EmbeddedServer
+
 INSTANCE = "demo"
 CONSUMERS = ("candles", "book", "orders", "tail")
 
+_MODULE = ("-P", "-m")  # not from the current folder, which may hold a package of such a name
+
 _SPOT = ("SOL_USDC", "BTC_USDC", "ETH_USDC")
 _PERP = ("SOL_USDC_PERP", "BTC_USDC_PERP")
+MARKETS = (*_SPOT, *_PERP)
 _EVERYWHERE = ("trade", "depth", "bookTicker", "ticker", "kline.1m")
 _ONCE = (
     "depth.200ms.SOL_USDC",
@@ -26,7 +32,7 @@ _ONCE = (
     "account.balanceUpdate",
     "account.rfqUpdate",
 )
-# What speaks at least each second, so that a demo of seconds must have heard it.
+# Streams that send each second at least, so that a demo of seconds must have received them.
 NEVER_QUIET = ("trade", "depth", "bookTicker", "ticker", "markPrice", "kline.1s")
 
 # The first pair printed in the exchange's Python guide: known to the world, accepted by the
@@ -41,7 +47,7 @@ _DEMO_KEYS = {
 class Addresses:
     """Where the parts find each other."""
 
-    redis_url: str
+    redis_folder: Path  # of the embedded server, which all parts join
     simulator: str  # host:port
 
 
@@ -51,9 +57,10 @@ def configuration(at: Addresses) -> str:
         {
             "instance": INSTANCE,
             "exchange": {"ws_url": f"ws://{at.simulator}", "rest_url": f"http://{at.simulator}"},
-            "redis": {"url": at.redis_url},
+            "redis": {"url": EMBEDDED},
+            "embedded": {"data_dir": str(at.redis_folder)},
             "streams": [
-                {"types": _EVERYWHERE, "markets": [*_SPOT, *_PERP]},
+                {"types": _EVERYWHERE, "markets": MARKETS},
                 {"types": ["markPrice", "openInterest"], "markets": _PERP},
                 *_ONCE,
             ],
@@ -65,34 +72,40 @@ def configuration(at: Addresses) -> str:
 
 def simulator_command(python: str, rate: float) -> list[str]:
     """The exchange on a free port."""
-    return [python, "-m", "simulator", "--port", "0", "--rate", f"{rate:g}"]
+    return [python, *_MODULE, "simulator", "--port", "0", "--rate", f"{rate:g}"]
 
 
 def bridge_command(python: str, config: Path) -> list[str]:
-    return [python, "-m", "bridge", "run", "--config", str(config)]
+    return [python, *_MODULE, "bridge", "run", "--config", str(config)]
 
 
 def consumer_command(python: str, config: Path, name: str) -> list[str]:
     """A worker of the sample consumer `name`, called like its group."""
-    return [python, "-m", "consumers", "run", name, "--config", str(config), "--name", "demo"]
+    told = ["--config", str(config), "--name", "demo"]
+    if name == "candles":
+        told += ["-o", "intervals=1m,1s"]  # a picture of candles within seconds
+    return [python, *_MODULE, "consumers", "run", name, *told]
 
 
 def environment(given: Mapping[str, str], root: Path, *, with_keys: bool) -> dict[str, str]:
-    """A child's environment: nothing of a real bridge reaches it, settings and keys left out."""
+    """A child's environment: nothing of a real bridge reaches it, settings and keys left out, and
+    no proxy.
+    """
     kept = {
         name: value
         for name, value in given.items()
-        if not name.startswith("BRIDGE_") and name not in _DEMO_KEYS
+        if not name.startswith("BRIDGE_")
+        and name.removesuffix("_FILE") not in _DEMO_KEYS
+        and not name.lower().endswith("_proxy")  # all parts are on this machine
     }
     paths = [str(root), *filter(None, [given.get("PYTHONPATH")])]
     kept |= {"PYTHONPATH": ":".join(paths), "PYTHONUNBUFFERED": "1"}
     return kept | (_DEMO_KEYS if with_keys else {})
 
 
-def ways_to_look(redis_url: str, python: str) -> Sequence[str]:
-    """Lines that can be copied to another terminal."""
-    port = redis_url.rpartition(":")[2].partition("/")[0]
-    lines = [f"BRIDGE_REDIS__URL={redis_url} {python} -m bridge tap 'trade.*'"]
+def ways_to_look(server: EmbeddedServer, bridge: str) -> Sequence[str]:
+    """Lines that can be copied to another terminal; `bridge` is how the bridge's commands begin."""
+    lines = [f"export {server.joining}", f"{bridge} tap 'trade.*'"]
     if shutil.which("redis-cli"):
-        lines.append(f"redis-cli -p {port} XREVRANGE trade.SOL_USDC + - COUNT 1")
+        lines.append(f"{server.redis_cli} XREVRANGE trade.SOL_USDC + - COUNT 1")
     return lines

@@ -6,17 +6,23 @@ Returns failures as sentences; exit codes and signals are the door's.
 import asyncio
 import contextlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from bridge.watch.picture import Picture
-from bridge.watch.reader import AWAY
-from bridge.watch.viewer import View, picture_of, show_live, show_plain
+from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.masking import masked_url
+from bridge.view.picture import Picture
+from bridge.view.reader import AWAY
+from bridge.view.viewer import View, picture_of, show_live, show_plain
+from demo.breaking import KEYS, KEYS_LINE, Breaker
+from demo.browser import Browser
 from demo.plan import ways_to_look
 from demo.stage import Stage, staged
 from demo.verdict import Run, failures, summary
@@ -50,13 +56,24 @@ async def perform(
     """
     say(f"Starting, each part its own process; data and logs in {wish.folder}")
     async with staged(wish.folder, wish.rate, stop, say, on_stage) as stage:
-        ways = ways_to_look(stage.server.url, _python())
-        say("Look in from another terminal:")
+        browser = Browser.open()
+        say(f"Look in with a browser: {browser.address}")
+        say("or from another terminal:")
+        ways = ways_to_look(stage.server, _bridge())
         for way in ways:
             say(f"  {way}")
+        breaker = Breaker(stage)
         started_s = time.monotonic()
-        dead = await _watch(stage, wish, console, stop, say, ways)
-        run = Run(await _last_picture(stage), time.monotonic() - started_s)
+        is_over = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            url = stage.server.url
+            tasks.create_task(browser.serve(url, breaker, is_over), name="console")
+            breaking = tasks.create_task(breaker.run(stop), name="breaking")
+            footer = (f" in a browser: {browser.address}", *(f" {way}" for way in ways))
+            dead = await _watch(stage, wish, console, stop, say, breaker, footer)
+            await breaking
+            is_over.set()
+        run = Run(await _last_picture(stage), time.monotonic() - started_s, breaker.tally)
         wrong = [*dead, *failures(run)]
         say("Stopping: consumers, bridge, simulator, Redis")
     wrong += stage.bad_ends
@@ -72,22 +89,39 @@ async def _watch(
     console: Console,
     stop: asyncio.Event,
     say: Callable[[str], None],
+    breaker: Breaker,
     ways: Sequence[str],
 ) -> list[str]:
     """Show it until the time is over, someone stops it, or a part ends. Returns which ended."""
     live = console.is_terminal
+    footer: list[str] = []
     view = View(
         stage.client,
-        "",
-        stage.server.url,
+        KeySpace(),
+        masked_url(stage.server.url),
         LIVE_EVERY_S if live else PLAIN_EVERY_S,
-        _footer(stage, ways),
+        footer,
+        {key: partial(breaker.want, name) for key, name in KEYS.items()},
     )
     with _after(wish.seconds, stop):
         async with asyncio.TaskGroup() as tasks:
             guarding = tasks.create_task(_until_one_ends(stage, stop), name="guarding")
+            telling = tasks.create_task(_tell(footer, breaker, ways, stage), name="telling")
             await (show_live(view, console, stop) if live else show_plain(view, say, stop))
+            telling.cancel()
     return guarding.result()
+
+
+async def _tell(footer: list[str], breaker: Breaker, ways: Sequence[str], stage: Stage) -> None:
+    """Keep the lines at the bottom of the view up to date."""
+    while True:
+        footer[:] = (
+            f" {breaker.state}",
+            f" {KEYS_LINE} · q stops all",
+            *ways,
+            f" logs in {stage.folder}",
+        )
+        await asyncio.sleep(LIVE_EVERY_S)
 
 
 async def _until_one_ends(stage: Stage, stop: asyncio.Event) -> list[str]:
@@ -103,7 +137,7 @@ async def _until_one_ends(stage: Stage, stop: asyncio.Event) -> list[str]:
 
 async def _last_picture(stage: Stage) -> Picture | None:
     """How it stands at the end, while everything still lives."""
-    view = View(stage.client, "", stage.server.url, _LAST_LOOK_S)
+    view = View(stage.client, KeySpace(), stage.server.url, _LAST_LOOK_S)
     with contextlib.suppress(*AWAY):
         async with asyncio.timeout(_LAST_LOOK_LIMIT_S):
             return await picture_of(view)
@@ -123,11 +157,17 @@ def _after(seconds: float | None, stop: asyncio.Event) -> Iterator[None]:
         timer.cancel()
 
 
-def _footer(stage: Stage, ways: Sequence[str]) -> tuple[str, ...]:
-    return (*(f" {way}" for way in ways), f" q stops everything · logs in {stage.folder}")
+def _bridge() -> str:
+    """How to call the bridge's commands from here: as it was called, or by this Python."""
+    called = Path(sys.argv[0])
+    if called.name == "backpack-bridge":
+        on_path = shutil.which(called.name)
+        is_it = on_path is not None and Path(on_path).resolve() == called.resolve()
+        return called.name if is_it else _from_here(called)
+    return f"{_from_here(Path(sys.executable))} -m bridge"
 
 
-def _python() -> str:
-    """How to call this Python from here: short where it lives below."""
-    here = os.path.relpath(sys.executable)
-    return sys.executable if here.startswith("..") else here
+def _from_here(program: Path) -> str:
+    """Its path, short where it lies below this folder."""
+    here = os.path.relpath(program)
+    return str(program) if here.startswith("..") else here

@@ -5,8 +5,10 @@ when a part dies or when told to stop. Knows the terminal only as `say`.
 """
 
 import asyncio
+import contextlib
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,11 +20,13 @@ from redis.asyncio import Redis
 from bridge.errors import Fatal
 from bridge.runtime.config import Embedded
 from bridge.runtime.embedded import EmbeddedServer, embedded_server, has_ended
+from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.masking import masked_url
 from bridge.runtime.redis_client import connect
-from bridge.watch.facts import Sample
-from bridge.watch.history import History
-from bridge.watch.picture import BridgeRow, State, draw
-from bridge.watch.reader import AWAY, look
+from bridge.view.facts import Sample
+from bridge.view.history import History
+from bridge.view.picture import BridgeRow, State, draw
+from bridge.view.reader import AWAY, look
 from demo import plan
 from demo.process import Part
 
@@ -45,6 +49,7 @@ class Stage:
         self.bad_ends: list[str] = []  # of parts that did not stop well when told to
         self.server: EmbeddedServer
         self.client: Redis
+        self.simulator = ""  # host:port
         self._stop = stop
         self._say = say
 
@@ -52,6 +57,50 @@ class Stage:
         """End every part at once; Redis goes with this process, by its own guard."""
         for part in self.parts:
             part.kill()
+        if hasattr(self, "server"):
+            self.thaw_redis()  # a frozen one would not go
+
+    @property
+    def config(self) -> Path:
+        """The configuration of bridge and consumers."""
+        return self.folder / "config.yaml"
+
+    def take_out(self, name: str) -> Part:
+        """A part that is to end on purpose: its end is no failure, and it is its taker's now."""
+        [part] = [part for part in self.parts if part.name == name]
+        self.parts.remove(part)
+        return part
+
+    async def until_bridge_is_well(self, since_us: int) -> None:
+        """Wait until a bridge started after this moment is up and healthy; see `_mended`."""
+        await self._mended(
+            lambda sample: any(
+                row.is_healthy and row.since_us > since_us for row in _bridges(sample)
+            )
+        )
+
+    async def until_consumer_works(self, group: str) -> None:
+        """Wait until a worker of this group has handled something; see `_mended`."""
+        await self._mended(
+            lambda sample: any(one.group == group and one.handled for one in sample.workers)
+        )
+
+    async def _mended(self, fact: Callable[[Sample], bool]) -> None:
+        """Wait for a fact; not for ever, nor where a part has ended: the guard tells of that."""
+        deadline_s = time.monotonic() + UP_S
+        while time.monotonic() < deadline_s and not self.ended():
+            if fact(await _look(self.client)):
+                return
+            await asyncio.sleep(_POLL_S)
+
+    def freeze_redis(self) -> None:
+        """From now on it answers nothing, and its connections stay open."""
+        os.kill(self.server.pid, signal.SIGSTOP)
+
+    def thaw_redis(self) -> None:
+        """It goes on, if it was frozen."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.server.pid, signal.SIGCONT)
 
     def ended(self) -> list[str]:
         """A sentence for each part that has ended by itself."""
@@ -112,7 +161,7 @@ async def staged(
         stage.server = await stack.enter_async_context(embedded_server(settings))
         moved = stage.server.moved_from_port
         told = f" (port {moved} is taken)" if moved else ""
-        stage.up("redis", stage.server.url + told, stage.server.pid)
+        stage.up("redis", masked_url(stage.server.url) + told, stage.server.pid)
         stage.client = connect(stage.server.url, name="demo", decode_responses=True)
         await stack.enter_async_context(stage.client)
         stack.push_async_callback(_take_off, stage)
@@ -121,9 +170,9 @@ async def staged(
 
 
 async def _put_on(stage: Stage, rate: float) -> None:
-    address = await _simulator(stage, rate)
-    config = stage.folder / "config.yaml"
-    addresses = plan.Addresses(stage.server.url, address)
+    stage.simulator = await _simulator(stage, rate)
+    config = stage.config
+    addresses = plan.Addresses(stage.server.data_dir, stage.simulator)
     config.write_text(plan.configuration(addresses), "utf-8")
     # Together, so that consumers are there when the first entries are; each waits for its own.
     bridge = stage.begin("bridge", plan.bridge_command(sys.executable, config), with_keys=True)
@@ -173,7 +222,7 @@ async def _consumers(stage: Stage, parts: list[Part]) -> None:
 async def _look(client: Redis) -> Sample:
     """One look; nothing at all where Redis does not answer (the wait around it has an end)."""
     try:
-        return await look(client, "")
+        return await look(client, KeySpace())
     except AWAY:
         return Sample(now_us=0)
 

@@ -6,18 +6,21 @@ What is judged is the last picture of the running system and what became of each
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bridge.watch import figures
-from bridge.watch.picture import Picture, State, StreamRow
-from bridge.watch.plain import consumer_line
+from bridge.view import figures
+from bridge.view.picture import Picture, State, StreamRow
+from bridge.view.plain import consumer_line
 from demo.plan import CONSUMERS, NEVER_QUIET
+from demo.truth import NOTHING, Tally
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is known at the end: the last picture, if there was any, and how long it ran."""
+    """What is known at the end: the last picture, if there was any, how long it ran, and what the
+    exchange says of the trades."""
 
     picture: Picture | None
     seconds: float
+    tally: Tally = NOTHING
 
 
 def failures(run: Run) -> list[str]:
@@ -25,7 +28,12 @@ def failures(run: Run) -> list[str]:
     picture = run.picture
     if picture is None:
         return ["Redis could not be read, so nothing is known of what was published"]
-    return [*_bridge(picture), *_streams(picture), *_consumers(picture)]
+    return [*_bridge(picture), *_streams(picture), *_consumers(picture), *_trades(run.tally)]
+
+
+def _trades(tally: Tally) -> Iterator[str]:
+    if tally.lost or tally.doubled:
+        yield f"the exchange says {tally.words()}"
 
 
 def _bridge(picture: Picture) -> Iterator[str]:
@@ -45,7 +53,7 @@ def _streams(picture: Picture) -> Iterator[str]:
         if not sum(stream.entries for stream in by_kind.get(kind, ())):
             yield f"nothing was published to any {kind} stream"
     for stream in picture.streams:
-        if stream.failed:
+        if stream.is_failing:
             yield f"{stream.name}: {', '.join(stream.marks)}"
 
 
@@ -75,12 +83,13 @@ def summary(run: Run) -> Iterator[str]:
     yield f"  {'type':<24}{'streams':>8}{'entries':>10}{'per s':>9}{'gaps':>6}"
     for kind, streams in _by_kind(picture.streams).items():
         entries = sum(stream.entries for stream in streams)
-        gaps = sum(stream.counted.gaps for stream in streams)
+        gaps = sum(stream.status.counters.gaps for stream in streams)
         yield f"  {kind:<24}{len(streams):>8}{entries:>10,}{_rate(entries, run):>9}{gaps:>6}"
     yield ""
     yield f"  quarantined: {picture.quarantined}"
-    if picture.hearing_ms is not None:
-        half, most = map(figures.milliseconds, picture.hearing_ms)
+    yield f"  the exchange says {run.tally.words()}"
+    if picture.receive_ms is not None:
+        half, most = map(figures.milliseconds, picture.receive_ms)
         yield f"  exchange → bridge: {half}, p99 {most}; from there to each consumer's done:"
     for consumer in picture.consumers:
         yield f"  {consumer_line(consumer)}"

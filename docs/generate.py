@@ -1,4 +1,5 @@
-"""Writes what in docs/ is made from the code: the schemas, and the tables of docs/contract.md.
+"""Writes what in docs/ is made from the code: the schemas, and the tables of docs/contract.md and
+docs/metrics.md.
 
     python -m docs.generate            write
     python -m docs.generate --check    write nothing; exit status 1 where something is out of date
@@ -8,35 +9,68 @@ Knows files and Markdown; what the contract says is `bridge.contract.schema`'s.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bridge.contract.causes import CAUSES
 from bridge.contract.entry import OWN_MODELS, field_names
 from bridge.contract.events import Event
-from bridge.contract.meanings import TYPES, meaning
 from bridge.contract.schema import (
+    MEANINGS,
     asyncapi_document,
     entries_document,
     entry_models,
     entry_types,
     may_be_empty,
+    meaning,
     wire_name,
 )
+from bridge.metrics import bridge_metrics
+from bridge.metrics.exposition import Metric
+from bridge.view.document import status_schema
+from consumers.exporter import group_metrics
+from docs.drawing import flow_svg
 
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- tables: made by docs/generate.py -->", "<!-- end of tables -->"
+TABLES = "<!-- tables: made by docs/generate.py -->", "<!-- end of tables -->"
+METRICS = "<!-- metrics: made by docs/generate.py -->", "<!-- end of metrics -->"
+METRICS_OF_GROUPS = "<!-- groups: made by docs/generate.py -->", "<!-- end of groups -->"
+CAUSES_OF_GAPS = "<!-- causes: made by docs/generate.py -->", "<!-- end of causes -->"
 
 
 def documents() -> Mapping[Path, str]:
     """Each generated file and what it must hold."""
     contract = HERE / "contract.md"
-    before, _, rest = contract.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
+    text = _replaced(contract.read_text("utf-8"), CAUSES_OF_GAPS, causes())
+    page = HERE / "metrics.md"
+    of_bridges = _replaced(page.read_text("utf-8"), METRICS, metrics(bridge_metrics.CATALOGUE))
     return {
         HERE / "contract" / "entries.schema.json": _json(entries_document()),
         HERE / "contract" / "asyncapi.json": _json(asyncapi_document()),
-        contract: f"{before}{BEGIN}\n\n{tables()}\n{END}{after}",
+        HERE / "contract" / "status.schema.json": _json(status_schema()),
+        HERE / "pictures" / "flow.svg": flow_svg(),
+        contract: _replaced(text, TABLES, tables()),
+        page: _replaced(of_bridges, METRICS_OF_GROUPS, metrics(group_metrics.CATALOGUE)),
     }
+
+
+def causes() -> str:
+    """A row for each cause of gaps."""
+    rows = [
+        f"| `{cause}` | {'sequenced' if facts.sequenced_only else 'all'} | {facts.means} |"
+        for cause, facts in CAUSES.items()
+    ]
+    return "\n".join(["| cause | in | what happened |", "| --- | --- | --- |", *rows, ""])
+
+
+def metrics(catalogue: Sequence[Metric]) -> str:
+    """A row for each metric."""
+    rows = [
+        f"| `{metric.name}` | {metric.kind} | {' '.join(f'`{each}`' for each in metric.labels)} | "
+        f"{metric.help.removesuffix('.')} |"
+        for metric in catalogue
+    ]
+    return "\n".join(["| name | kind | labels | what |", "| --- | --- | --- | --- |", *rows, ""])
 
 
 def tables() -> str:
@@ -53,10 +87,18 @@ def outdated() -> list[Path]:
     ]
 
 
+def _replaced(text: str, marks: tuple[str, str], made: str) -> str:
+    """The text with what stands between the marks made anew."""
+    begin, end = marks
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{made}\n{end}{after}"
+
+
 def _section(model: type[Event]) -> Iterator[str]:
     yield "### " + ", ".join(f"`{name}`" for name in entry_types(model))
     yield ""
-    yield TYPES[model]
+    yield MEANINGS[model]
     yield ""
     own = model in OWN_MODELS
     yield (
@@ -69,7 +111,7 @@ def _section(model: type[Event]) -> Iterator[str]:
     for name, attribute in zip(field_names(model), attributes, strict=True):
         empty = "yes" if attribute == "extra" or may_be_empty(model, attribute) else ""
         wire = "" if attribute == "extra" else wire_name(model, attribute)
-        cells = [f"`{name}`", f"`{wire}`" if wire else "", empty, meaning(model, name)]
+        cells = [f"`{name}`", f"`{wire}`" if wire else "", empty, meaning(model, attribute)]
         if own:
             del cells[1]
         yield "| " + " | ".join(cells) + " |"
@@ -87,8 +129,8 @@ def main() -> int:
         for path in stale:
             sys.stderr.write(f"{path} is out of date: run python -m docs.generate\n")
         return 1 if stale else 0
-    (HERE / "contract").mkdir(exist_ok=True)
     for path, text in documents().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
     return 0
 

@@ -16,8 +16,7 @@ import matplotlib as mpl
 mpl.use("Agg")  # to a file; a notebook brings its own
 from matplotlib import pyplot as plt
 
-from bridge.contract.events import Gap, Trade
-from consumers import read
+from backpack_bridge import Gap, Trade, read
 
 BARS = 90  # of volume, over the whole width
 

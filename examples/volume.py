@@ -2,23 +2,20 @@
 
     python -m consumers run examples.volume:Volume --option database=volume.db
 
-The entry's ID is stored in the same transaction as the result (`consumers.sql`), so a worker that
-is killed between the database and Redis doubles nothing. Instead of a file of SQLite, `database`
-may be an address of PostgreSQL (needs psycopg), best given as VOLUME_DATABASE, where no list of
-processes shows it: `postgresql://user:password@localhost/market`.
+The entry's ID is stored in the same transaction as the result (`Once`), so a worker that
+is killed between the database and Redis counts nothing twice. Instead of a file of SQLite,
+`database` may be an address of PostgreSQL (needs psycopg), best given as VOLUME_DATABASE, where no
+list of processes shows it: `postgresql://user:password@localhost/market`.
 """
 
 import os
 import sqlite3
+import weakref
 from collections import defaultdict
 from decimal import Context, Decimal
 from typing import Any
 
-from bridge.contract.events import Trade
-from bridge.contract.identity import EntryId
-from bridge.errors import ConfigError
-from consumers import Consumer, Delivery
-from consumers.sql import Once
+from backpack_bridge import ConfigError, Consumer, Delivery, EntryId, Once, Trade
 
 _EXACT = Context(prec=400)  # the default context would round sums beyond 28 digits
 
@@ -46,6 +43,7 @@ class Volume(Consumer):
     def load(self) -> None:
         """Each stream has an object of its own, and that a connection of its own."""
         self._driver, self._database = _connect(self._where)
+        weakref.finalize(self, self._database.close)  # once the stream is another worker's
         self._once = Once(self.name, self._driver)
         with self._transaction():
             self._once.create(self._database)

@@ -17,12 +17,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
+try:
+    import aiohttp  # noqa: F401 - an extra, which an installed package may lack
+except ImportError as error:
+    sys.exit(f"error: {error}: pip install 'backpack-bridge[simulator]'")
+
+from simulator import __version__
 from simulator.app import Settings, serve
 from simulator.engine import Plan
 from simulator.faults.on_rest import HISTORICAL_PER_MINUTE, PER_MINUTE, Budget
 from simulator.faults.reading import BadCommand, Scheduled, script
 from simulator.listing import DEFAULT_SYMBOLS, Listing, listing
-from simulator.playback import RecordedFrame, listings, load
+from simulator.playback import RecordedFrame, listings, load, read_bounded
 from simulator.signing import DEMO_KEYS, is_public_key
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -36,7 +42,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 def main() -> None:
     """The entry of `python -m simulator` and of the `backpack-simulator` script."""
-    app(prog_name="simulator")
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo("backpack-simulator " + __version__)
+        raise typer.Exit
 
 
 @app.command()
@@ -106,6 +118,12 @@ def simulator(
         int | None,
         typer.Option(min=0, help="Make no more than so many core frames; keep serving after."),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     """A Backpack Exchange on your desk: its WebSocket and REST protocol on one port.
 
@@ -193,7 +211,7 @@ def _recording(path: Path, lines: str | None) -> list[RecordedFrame]:
     first, last = 1, None
     if lines is not None:
         before, dash, after = lines.partition("-")
-        are_numbers = dash and before.isdecimal() and after.isdecimal()
+        are_numbers = dash and all(one.isdecimal() and len(one) < 20 for one in (before, after))
         if not (are_numbers and 0 < int(before) <= int(after)):
             raise typer.BadParameter("must be like 1-200", param_hint="--play-lines")
         first, last = int(before), int(after)
@@ -209,7 +227,7 @@ def _recording(path: Path, lines: str | None) -> list[RecordedFrame]:
 
 def _faults(path: Path) -> tuple[Scheduled, ...]:
     try:
-        return tuple(script(path.read_text(), str(path)))
+        return tuple(script(read_bounded(path).decode(), str(path)))
     except OSError as error:
         reason = f"cannot read {path}: {error.strerror}"
     except UnicodeDecodeError:

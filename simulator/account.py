@@ -6,13 +6,14 @@ books, matching and messages: `accounts` acts, this remembers.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
 from simulator.book import Side
 from simulator.decimals import exact, plain
-from simulator.listing import Listing, MarketType
+from simulator.listing import IMF_FUNCTION, MMF_FUNCTION, Listing, MarketType
 from simulator.orders import Order, PositionView, Status
 
 QUOTE_FUNDS = Decimal(1_000_000)
@@ -20,8 +21,9 @@ BASE_FUNDS_WORTH = 200_000
 # Fee rates as (maker, taker).
 SPOT_FEES = (Decimal("0.0008"), Decimal("0.001"))
 PERP_FEES = (Decimal("0.0002"), Decimal("0.0005"))
-INITIAL_MARGIN = "0.02"
-MAINTENANCE_MARGIN = "0.0125"
+INITIAL_MARGIN = IMF_FUNCTION["base"]
+MAINTENANCE_MARGIN = MMF_FUNCTION["base"]
+ORDERS_KEPT = 10_000
 EXTRA_PLACES = 4
 ZERO = Decimal(0)
 
@@ -45,6 +47,19 @@ class FillRow(NamedTuple):
     fee: str
     fee_asset: str
     maker: bool
+
+
+@dataclass(slots=True)
+class OpenRfq:
+    """A request of the account for a quote, held as an order that never reaches a book."""
+
+    rfq_id: int
+    symbol: str
+    terms: Order
+    submitted_ms: int
+    expires_ms: int
+    quote_id: int | None = None
+    quoted_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -109,6 +124,8 @@ class Account:
         self.orders: dict[str, Order] = {}
         self.positions: dict[str, Position] = {}
         self.fills: list[FillRow] = []
+        self.placed: deque[Order] = deque(maxlen=ORDERS_KEPT)  # all, the oldest first
+        self.rfqs: dict[int, OpenRfq] = {}
         self.told: dict[str, Balance] = {}
         for item in listings:
             self.funds[item.quote] = QUOTE_FUNDS

@@ -61,6 +61,7 @@ class Accounts:
     def place(self, tape: Tape, order: Order) -> None:
         """A new order: refused, matched, rested or stored until its trigger."""
         order.created_us = tape.engine_us
+        self.by_key[order.account].placed.append(order)
         if order.is_conditional:
             order.status = Status.TRIGGER_PENDING
             self.by_key[order.account].orders[order.order_id] = order
@@ -153,7 +154,7 @@ class Accounts:
         return False
 
     def _expire(self, tape: Tape, order: Order, reason: str) -> None:
-        order.status = Status.EXPIRED
+        order.status, order.expiry_reason = Status.EXPIRED, reason
         self.by_key[order.account].orders.pop(order.order_id, None)
         self._tell(tape, "orderExpired", order, reason=reason)
         self._tell_balances(tape, self.by_key[order.account])

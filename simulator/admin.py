@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from simulator import rest_bodies
+from simulator import account_bodies, rest_bodies
 from simulator.engine import Engine
 from simulator.faults import reading
 from simulator.faults.director import Director
@@ -19,6 +19,9 @@ from simulator.faults.reading import BadCommand
 from simulator.faults.running import Running
 from simulator.hub import Hub
 from simulator.rest import reply
+
+_TRADES = 10_000  # of a market, the newest
+_DIGITS = 20  # a longer number is none of ours
 
 
 class AdminServer:
@@ -35,6 +38,7 @@ class AdminServer:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/simulator/book", self._book),
+            web.get("/simulator/trades", self._trades),
             web.get("/simulator/account", self._account),
             web.get("/simulator/stats", self._stats),
             web.get("/simulator/connections", self._connections),
@@ -59,6 +63,15 @@ class AdminServer:
             | rest_bodies.depth(market, levels, self._engine.plan.start_us)
         )
 
+    async def _trades(self, request: web.Request) -> web.Response:
+        """What a market traded after the trade `after`, oldest first; no rate limit holds."""
+        market = self._engine.markets.get(request.query.get("symbol", ""))
+        after = request.query.get("after", "0")
+        if market is None or not (after.isascii() and after.isdigit() and len(after) < _DIGITS):
+            return reply({"message": "give a market, and a trade's id as `after`"}, status=404)
+        newer = [row for row in rest_bodies.trades(market, _TRADES) if row["id"] > int(after)]
+        return reply(newer[::-1])
+
     async def _account(self, request: web.Request) -> web.Response:
         """An account's open orders, balances, positions and number of fills."""
         key = request.query.get("key", "").replace(" ", "+")  # an unescaped + arrives as a space
@@ -70,9 +83,9 @@ class AdminServer:
             {
                 "key": key,
                 "engine_us": self._engine.clock_us,
-                "orders": [rest_bodies.order(order) for order in account.orders.values()],
-                "balances": rest_bodies.capital(account),
-                "positions": [rest_bodies.position(view) for view in views],
+                "orders": [account_bodies.order(order) for order in account.orders.values()],
+                "balances": account_bodies.capital(account),
+                "positions": [account_bodies.position(view) for view in views],
                 "fills": len(account.fills),
             }
         )
@@ -151,7 +164,8 @@ class AdminServer:
 
     def _named(self, request: web.Request) -> Running | None:
         text = request.match_info["number"]
-        return self._director.find(int(text)) if text.isascii() and text.isdigit() else None
+        is_number = text.isascii() and text.isdigit() and len(text) < _DIGITS
+        return self._director.find(int(text)) if is_number else None
 
 
 def _no_such_fault(request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
@@ -138,3 +139,11 @@ class Candles:
             start = candle_start(interval, at_ms)
             self._current[interval] = (start, candle_end(interval, start))
         return start
+
+
+class PricedCandles(NamedTuple):
+    """Candles and the places of the prices and quantities that they count."""
+
+    candles: Candles
+    price_places: int
+    quantity_places: int

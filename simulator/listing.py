@@ -18,6 +18,11 @@ class MarketType(StrEnum):
     PREDICTION = "PREDICTION"
 
 
+# How the margin of a position grows with its size.
+IMF_FUNCTION = {"base": "0.02", "factor": "0.0001275", "type": "sqrt"}
+MMF_FUNCTION = {"base": "0.0125", "factor": "0.0000765", "type": "sqrt"}
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The fixed facts of one market. Prices are in ticks, quantities in steps."""
@@ -79,6 +84,12 @@ _KNOWN = {
     "AAPL.US_USDC_PERP": (2, 2, 34_043, 1_500, 6_789_928, 118_204),
     "FDVEXTD1B_USDC_PREDICTION": (3, 2, 412, 25_000, 88_190, 3_117),
 }
+
+
+def type_of(symbol: str) -> str:
+    """The market type that a symbol says; requests for quotes have symbols of their own."""
+    suffix = symbol.rpartition("_")[2]
+    return suffix if suffix in ("PERP", "PREDICTION", "RFQ") else "SPOT"
 
 
 def listing(symbol: str) -> Listing:

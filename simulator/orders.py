@@ -103,6 +103,7 @@ class Order:
     trigger_price: int | None = None
     trigger_above: bool = False
     created_us: int = 0
+    expiry_reason: str | None = None
 
     @property
     def remaining(self) -> int:

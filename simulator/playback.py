@@ -8,6 +8,7 @@ nobody. Refuses to judge what it plays: a line is sent as it was captured.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from simulator.hub import Hub
 from simulator.listing import Listing, listing
 
 SETTLE_S = 0.2
+_MOST_BYTES = 1_000_000_000  # of a file: a device has no end
 # A file may hold captures of different years one after the other; no silence is played longer than
 # this.
 LONGEST_SILENCE_US = 60_000_000
@@ -34,13 +36,22 @@ class RecordedFrame:
     event_us: int | None
 
 
+def read_bounded(path: Path) -> bytes:
+    """All of a file that a user names. Raises OSError where it cannot be read, or has no end."""
+    with path.open("rb") as stream:
+        content = stream.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES:,} bytes", str(path))
+    return content
+
+
 def load(path: Path, first: int = 1, last: int | None = None) -> list[RecordedFrame]:
     """The frames of a JSON-lines file, of lines `first` to `last` counted from 1, both included.
 
     Raises OSError when it cannot be read and ValueError when a line is no frame.
     """
     chosen: list[RecordedFrame] = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(read_bounded(path).splitlines(), start=1):
         if number < first or (last is not None and number > last) or not line.strip():
             continue
         try:

@@ -1,7 +1,7 @@
 """The REST side: parameters, signatures, errors, and the exchange's answers about the market played
 so far.
 
-Refuses to know how a body is made (`rest_bodies`) and how a market moves.
+Refuses to know how a body is made (`rest_bodies`, `account_bodies`) and how a market moves.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from typing import Any
 
 from aiohttp import web
 
-from simulator import rest_bodies, signing
+from simulator import account_bodies, rest_bodies, signing
 from simulator.account import Account
-from simulator.candles import INTERVALS
+from simulator.candles import INTERVALS, PricedCandles
+from simulator.decimals import exact
 from simulator.engine import Engine
+from simulator.listing import Listing, MarketType, type_of
 from simulator.market import Market
 
 DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
@@ -23,6 +25,13 @@ USUAL_LIMIT = 100
 LARGEST_LIMIT = 1000
 DEEPEST_HISTORY = 10_000
 USUAL_WINDOW = "5000"
+MARKET_TYPES = ("SPOT", "PERP", "IPERP", "DATED", "PREDICTION", "RFQ")
+PRICE_TYPES = ("Last", "Index", "Mark")
+FILL_TYPES = (
+    "User", "BookLiquidation", "Adl", "Backstop", "Liquidation", "AllLiquidation",
+    "CollateralConversion", "CollateralConversionAndSpotLiquidation",
+)  # fmt: skip
+SORT_DIRECTIONS = ("Desc", "Asc")
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -82,13 +91,20 @@ class RestServer:
             "/api/v1/tickers": self._tickers,
             "/api/v1/markPrices": self._mark_prices,
             "/api/v1/openInterest": self._open_interest,
+            "/api/v1/fundingRates": self._funding_rates,
+            "/api/v1/assets": self._assets,
+            "/api/v1/securities": self._securities,
         }
         private: dict[str, tuple[str, Callable[[web.Request, Account], web.Response]]] = {
             "/api/v1/orders": ("orderQueryAll", self._orders),
             "/api/v1/order": ("orderQuery", self._order),
             "/api/v1/position": ("positionQuery", self._positions),
             "/api/v1/capital": ("balanceQuery", self._capital),
+            "/api/v1/capital/collateral": ("collateralQuery", self._collateral),
+            "/api/v1/account": ("accountQuery", self._account),
+            "/api/v1/rfqs": ("rfqQuery", self._rfqs),
             "/wapi/v1/history/fills": ("fillHistoryQueryAll", self._fills),
+            "/wapi/v1/history/orders": ("orderHistoryQueryAll", self._past_orders),
         }
         routes = [web.get(path, _guarded(handler)) for path, handler in public.items()]
         for path, (instruction, signed_handler) in private.items():
@@ -108,11 +124,13 @@ class RestServer:
         return web.Response(text=str(self._clock_ms()))
 
     async def _all_markets(self, request: web.Request) -> web.Response:
-        wanted = request.query.getall("marketType", [])
-        listings = [market.listing for market in self._engine.markets.values()]
-        return reply(
-            [rest_bodies.market(x) for x in listings if not wanted or x.market_type in wanted]
-        )
+        return reply(_of_types(request, [rest_bodies.market(x) for x in self._listings()]))
+
+    async def _assets(self, request: web.Request) -> web.Response:
+        return reply(rest_bodies.assets(self._listings()))
+
+    async def _securities(self, request: web.Request) -> web.Response:
+        return reply(rest_bodies.securities(self._listings()))
 
     async def _one_market(self, request: web.Request) -> web.Response:
         return reply(rest_bodies.market(self._market(request).listing))
@@ -146,11 +164,20 @@ class RestServer:
         start_s = _number(request, "startTime", None)
         end_s = _number(request, "endTime", now_ms // 1000 + 1)
         first_ms = max(start_s * 1000, self._engine.plan.start_us // 1000)
+        candles = self._candles(market, _choice(request, "priceType", PRICE_TYPES))
         return reply(
             rest_bodies.klines(
-                market, interval, start_ms=first_ms, end_ms=end_s * 1000, now_ms=now_ms
+                candles, interval, start_ms=first_ms, end_ms=end_s * 1000, now_ms=now_ms
             )
         )
+
+    def _candles(self, market: Market, price_type: str | None) -> PricedCandles:
+        """Of trades, or of the mark or index prices, which nobody trades at."""
+        listing = market.listing
+        if price_type in (None, "Last"):
+            return PricedCandles(market.candles, listing.price_places, listing.quantity_places)
+        statistics = self._engine.statistics
+        return statistics.marked_candles(listing.symbol, index=price_type == "Index")
 
     async def _ticker(self, request: web.Request) -> web.Response:
         return reply(rest_bodies.ticker(self._market(request), self._engine.clock_us // 1000))
@@ -161,11 +188,18 @@ class RestServer:
 
     async def _mark_prices(self, request: web.Request) -> web.Response:
         now_ms = self._engine.clock_us // 1000
-        return self._of_symbol(request, rest_bodies.mark_prices(self._engine.statistics, now_ms))
+        bodies = rest_bodies.mark_prices(self._engine.statistics, now_ms)
+        return self._of_symbol(request, _of_types(request, bodies))
 
     async def _open_interest(self, request: web.Request) -> web.Response:
         now_ms = self._engine.clock_us // 1000
         return self._of_symbol(request, rest_bodies.open_interest(self._engine.statistics, now_ms))
+
+    async def _funding_rates(self, request: web.Request) -> web.Response:
+        """What was paid since the market began, the newest first."""
+        symbol = self._market(request).listing.symbol
+        paid = [*reversed(self._engine.statistics.funding_paid.get(symbol, ()))]
+        return _page(request, rest_bodies.funding_rates(symbol, paid), DEEPEST_HISTORY)
 
     # Signed ---------------------------------------------------------------------------------------
 
@@ -194,13 +228,12 @@ class RestServer:
 
         return checked
 
+    def _account(self, request: web.Request, account: Account) -> web.Response:
+        return reply(account_bodies.summary(account))
+
     def _orders(self, request: web.Request, account: Account) -> web.Response:
-        bodies = [rest_bodies.order(order) for order in account.orders.values()]
-        wanted = request.query.get("marketType")
-        if wanted is not None:
-            markets = self._engine.markets
-            bodies = [x for x in bodies if markets[x["symbol"]].listing.market_type == wanted]
-        return self._of_symbol(request, bodies)
+        bodies = [account_bodies.order(order) for order in account.orders.values()]
+        return self._of_symbol(request, _of_types(request, bodies))
 
     def _order(self, request: web.Request, account: Account) -> web.Response:
         """One resting order, by exactly one of its ids."""
@@ -214,40 +247,56 @@ class RestServer:
             if order.listing.symbol == symbol and (
                 order.order_id == order_id or str(order.client_id) == client_id
             ):
-                return reply(rest_bodies.order(order))
+                return reply(account_bodies.order(order))
         raise RestError(404, "RESOURCE_NOT_FOUND", "Order not found")
 
     def _positions(self, request: web.Request, account: Account) -> web.Response:
         views = self._engine.accounts.position_views(account.key)
-        return self._of_symbol(request, [rest_bodies.position(view) for view in views])
+        bodies = [account_bodies.position(view) for view in views]
+        return self._of_symbol(request, _of_types(request, bodies))
 
     def _capital(self, request: web.Request, account: Account) -> web.Response:
-        return reply(rest_bodies.capital(account))
+        return reply(account_bodies.capital(account))
+
+    def _collateral(self, request: web.Request, account: Account) -> web.Response:
+        """At the last prices of the assets' spot markets."""
+        spots = [
+            market
+            for market in self._engine.markets.values()
+            if market.listing.market_type is MarketType.SPOT
+        ]
+        prices = {market.listing.quote: exact(1, 0) for market in spots}
+        for market in spots:
+            price = exact(market.last_price, market.listing.price_places)
+            prices.setdefault(market.listing.base, price)
+        views = self._engine.accounts.position_views(account.key)
+        return reply(account_bodies.collateral(account, prices, views))
+
+    def _rfqs(self, request: web.Request, account: Account) -> web.Response:
+        bodies = [account_bodies.rfq(rfq) for rfq in account.rfqs.values()]
+        return reply(_matching(request, bodies, "symbol", "rfqId", "clientId", "side"))
 
     def _fills(self, request: web.Request, account: Account) -> web.Response:
-        """Past fills by page, the newest first; the page's place is told in headers."""
-        limit, offset = _limit(request), _number(request, "offset", 0)
+        """Past fills by page, the newest first. Nobody was liquidated: all are the user's."""
         first_ms, last_ms = _number(request, "from", 0), _number(request, "to", 2**62)
-        symbol, order_id = request.query.get("symbol"), request.query.get("orderId")
-        rows = [
-            row
-            for row in account.fills
-            if first_ms <= row.at_ms <= last_ms
-            and symbol in (None, row.symbol)
-            and order_id in (None, row.order_id)
+        if _choice(request, "fillType", FILL_TYPES) not in (None, "User"):
+            return _page(request, [])
+        bodies = [
+            account_bodies.fill(row) for row in account.fills if first_ms <= row.at_ms <= last_ms
         ]
-        if request.query.get("sortDirection", "Desc") == "Desc":
-            rows.reverse()
-        headers = {
-            "X-PAGE-COUNT": str(-(-len(rows) // limit)),
-            "X-CURRENT-PAGE": str(offset // limit + 1),
-            "X-PAGE-SIZE": str(limit),
-            "X-TOTAL": str(len(rows)),
-        }
-        page = [rest_bodies.fill(row) for row in rows[offset : offset + limit]]
-        return reply(page, headers=headers)
+        return _page(request, _sorted(request, _matching(request, bodies, "symbol", "orderId")))
+
+    def _past_orders(self, request: web.Request, account: Account) -> web.Response:
+        """All that were placed by page, the newest first, those that are open too."""
+        bodies = [account_bodies.past_order(order) for order in account.placed]
+        wanted = request.query.get("orderId")
+        found = [body for body in bodies if wanted in (None, body["id"])]
+        return _page(request, _sorted(request, _matching(request, found, "symbol")))
 
     # Means ----------------------------------------------------------------------------------------
+
+    def _listings(self) -> list[Listing]:
+        return [market.listing for market in self._engine.markets.values()]
 
     def _market(self, request: web.Request) -> Market:
         symbol = _text(request, "symbol")
@@ -269,6 +318,47 @@ def seen(request: web.Request, market: Market) -> Market:
     """The market as it is, or as a cache in front of the exchange still has it."""
     cached: Mapping[str, Market] = request.get("cached", {})
     return cached.get(market.listing.symbol, market)
+
+
+def _matching(
+    request: web.Request, bodies: list[dict[str, Any]], *members: str
+) -> list[dict[str, Any]]:
+    """Those of the market types asked for that have each of these members as it was asked for."""
+    asked = {name: request.query[name] for name in members if name in request.query}
+    return [
+        body
+        for body in _of_types(request, bodies)
+        if all(str(body[name]) == value for name, value in asked.items())
+    ]
+
+
+def _of_types(request: web.Request, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the market types asked for; all where none is named."""
+    wanted = request.query.getall("marketType", [])
+    for name in wanted:
+        if name not in MARKET_TYPES:
+            raise _unparsed("marketType", name)
+    return [body for body in bodies if not wanted or type_of(body["symbol"]) in wanted]
+
+
+def _sorted(request: web.Request, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is given the oldest first, in the direction asked for: the newest first, usually."""
+    is_rising = _choice(request, "sortDirection", SORT_DIRECTIONS) == "Asc"
+    return bodies if is_rising else bodies[::-1]
+
+
+def _page(
+    request: web.Request, bodies: list[dict[str, Any]], largest: int = LARGEST_LIMIT
+) -> web.Response:
+    """The page asked for; its place is told in headers."""
+    limit, offset = _limit(request, largest), _number(request, "offset", 0)
+    headers = {
+        "X-PAGE-COUNT": str(-(-len(bodies) // limit)),
+        "X-CURRENT-PAGE": str(offset // limit + 1),
+        "X-PAGE-SIZE": str(limit),
+        "X-TOTAL": str(len(bodies)),
+    }
+    return reply(bodies[offset : offset + limit], headers=headers)
 
 
 def _guarded(handler: Handler) -> Handler:
@@ -300,9 +390,17 @@ def _number(request: web.Request, name: str, default: int | None) -> int:
     return int(text)
 
 
-def _limit(request: web.Request) -> int:
+def _choice(request: web.Request, name: str, choices: Collection[str]) -> str | None:
+    """One of some words; None where it was not given."""
+    text = request.query.get(name)
+    if text is not None and text not in choices:
+        raise _unparsed(name, text)
+    return text
+
+
+def _limit(request: web.Request, largest: int = LARGEST_LIMIT) -> int:
     limit = _number(request, "limit", USUAL_LIMIT)
-    if not 1 <= limit <= LARGEST_LIMIT:
+    if not 1 <= limit <= largest:
         raise RestError(400, "INVALID_CLIENT_REQUEST", "Invalid limit")
     return limit
 

@@ -1,26 +1,42 @@
-"""What REST replies say: the exchange's shapes, made from the state of markets and accounts. Pure.
+"""What REST replies say of markets: the exchange's shapes, made from their state. Pure.
 
-REST trims decimals, writes `Limit` where the WebSocket writes `LIMIT`, and mixes units as the
-exchange does.
+REST trims decimals, and mixes units as the exchange does.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Iterable
 from typing import Any
 
-from simulator.account import Account, FillRow
-from simulator.book import Side
-from simulator.candles import Candle, candle_end, candle_start, moment_text
-from simulator.decimals import plain, trimmed, without_zeros
-from simulator.listing import Listing, MarketType
+from simulator.candles import Candle, PricedCandles, candle_end, candle_start, moment_text
+from simulator.decimals import trimmed, without_zeros
+from simulator.listing import IMF_FUNCTION, MMF_FUNCTION, Listing, MarketType
 from simulator.market import Market, TradeRow
-from simulator.orders import Order, OrderView, PositionView, Status
-from simulator.statistics import Statistics, day_figures
+from simulator.statistics import FundingRate, Statistics, day_figures
 
 Body = dict[str, Any]
 FUNDING_INTERVAL_MS = 3_600_000
 MOST_CANDLES = 1_000
+SESSIONS: tuple[Body, ...] = (
+    {
+        "maxQuantity": "1000",
+        "minQuantity": "1",
+        "name": "US_EQUITIES_PRE_MARKET",
+        "stepSize": "1",
+    },
+    {
+        "maxQuantity": "10000",
+        "minQuantity": "0.01",
+        "name": "US_EQUITIES_REGULAR",
+        "stepSize": "0.01",
+    },
+    {
+        "maxQuantity": "1000",
+        "minQuantity": "1",
+        "name": "US_EQUITIES_POST_MARKET",
+        "stepSize": "1",
+    },
+)
 CREATED_AT = "2025-01-21T06:34:54.691858"
 
 
@@ -57,9 +73,9 @@ def market(item: Listing) -> Body:
         "fundingInterval": FUNDING_INTERVAL_MS if is_perp else None,
         "fundingRateLowerBound": "-100" if is_perp else None,
         "fundingRateUpperBound": "100" if is_perp else None,
-        "imfFunction": None,
+        "imfFunction": IMF_FUNCTION if is_perp else None,
         "marketType": item.market_type,
-        "mmfFunction": None,
+        "mmfFunction": MMF_FUNCTION if is_perp else None,
         "openInterestLimit": "0",
         "orderBookState": "Open",
         "positionLimitWeight": None,
@@ -109,7 +125,9 @@ def _trade(item: Listing, row: TradeRow) -> Body:
     }
 
 
-def klines(source: Market, interval: str, *, start_ms: int, end_ms: int, now_ms: int) -> list[Body]:
+def klines(
+    source: PricedCandles, interval: str, *, start_ms: int, end_ms: int, now_ms: int
+) -> list[Body]:
     """The closed candles from the one that holds `start_ms`, oldest first; the running one is left
     out.
     """
@@ -124,8 +142,10 @@ def klines(source: Market, interval: str, *, start_ms: int, end_ms: int, now_ms:
     return found
 
 
-def _kline(source: Market, candle: Candle | None, start_ms: int, end_ms: int) -> Body:
-    places, steps = source.listing.price_places, source.listing.quantity_places
+def _kline(source: PricedCandles, candle: Candle | None, start_ms: int, end_ms: int) -> Body:
+    places, steps = source.price_places, source.quantity_places
+    # A price that was looked at is no trade: such a candle has no volume.
+    trades = 0 if candle is None or not candle.volume else candle.trades
     return {
         "close": None if candle is None else trimmed(candle.close, places),
         "end": moment_text(end_ms, " "),
@@ -134,7 +154,7 @@ def _kline(source: Market, candle: Candle | None, start_ms: int, end_ms: int) ->
         "open": None if candle is None else trimmed(candle.open, places),
         "quoteVolume": "0" if candle is None else trimmed(candle.quote_volume, places + steps),
         "start": moment_text(start_ms, " "),
-        "trades": "0" if candle is None else str(candle.trades),
+        "trades": str(trades),
         "volume": "0" if candle is None else trimmed(candle.volume, steps),
     }
 
@@ -177,91 +197,48 @@ def open_interest(statistics: Statistics, now_ms: int) -> list[Body]:
     ]
 
 
-def order(source: Order) -> Body:
-    """An open order."""
-    view = source.view()
-    return {
-        "clientId": view.client_id,
-        "createdAt": source.created_us // 1000,
-        "executedQuantity": without_zeros(view.executed),
-        "executedQuoteQuantity": without_zeros(view.executed_quote),
-        "id": view.order_id,
-        "orderType": view.order_type.capitalize(),
-        "postOnly": view.post_only,
-        "price": _trimmed_or_none(view.price),
-        "quantity": _trimmed_or_none(view.quantity),
-        "quoteQuantity": _trimmed_or_none(view.quote_quantity),
-        "reduceOnly": view.reduce_only,
-        "relatedOrderId": None,
-        "selfTradePrevention": view.self_trade_prevention,
-        "side": view.side,
-        "status": view.status,
-        "symbol": view.symbol,
-        "timeInForce": view.time_in_force,
-        **_trigger(view),
-    }
-
-
-def _trigger(view: OrderView) -> Body:
-    pending = view.status == Status.TRIGGER_PENDING
-    return {
-        "triggerBy": view.trigger_by if pending else None,
-        "triggerPrice": _trimmed_or_none(view.trigger_price) if pending else None,
-        "triggerQuantity": _trimmed_or_none(view.trigger_quantity) if pending else None,
-        "triggeredAt": None,
-    }
-
-
-def position(view: PositionView) -> Body:
-    return {
-        "breakEvenPrice": view.break_even_price,
-        "cumulativeFundingPayment": "0",
-        "cumulativeInterest": "0",
-        "entryPrice": view.entry_price,
-        "estLiquidationPrice": "0",
-        "imf": view.initial_margin,
-        "markPrice": view.mark_price,
-        "mmf": view.maintenance_margin,
-        "netCost": plain(Decimal(view.quantity) * Decimal(view.entry_price)),
-        "netExposureNotional": view.exposure_notional,
-        "netExposureQuantity": view.exposure_quantity,
-        "netQuantity": view.quantity,
-        "pnlRealized": view.realised,
-        "pnlUnrealized": view.unrealised,
-        "positionId": str(view.position_id),
-        "symbol": view.symbol,
-    }
-
-
-def capital(account: Account) -> Body:
-    return {
-        asset: {
-            "available": plain(balance.available),
-            "locked": plain(balance.locked),
-            "staked": "0",
+def funding_rates(symbol: str, rates: Iterable[FundingRate]) -> list[Body]:
+    """What was paid at the end of each interval, in the order given; times without a zone."""
+    return [
+        {
+            "fundingRate": rate.rate,
+            "intervalEndTimestamp": moment_text(rate.end_ms, "T"),
+            "symbol": symbol,
         }
-        for asset, balance in account.balances().items()
-    }
+        for rate in rates
+    ]
 
 
-def fill(row: FillRow) -> Body:
-    """One past fill: here the client id is a string and the time has no zone."""
-    moment = moment_text(row.at_ms, "T")
-    return {
-        "clientId": None if row.client_id is None else str(row.client_id),
-        "fee": row.fee,
-        "feeSymbol": row.fee_asset,
-        "isMaker": row.maker,
-        "orderId": row.order_id,
-        "price": row.price,
-        "quantity": row.quantity,
-        "side": Side(row.side),
-        "symbol": row.symbol,
-        "systemOrderType": None,
-        "timestamp": f"{moment}.{row.at_ms % 1000:03d}",
-        "tradeId": row.trade_id,
-    }
+def assets(listings: Iterable[Listing]) -> list[Body]:
+    """Everything that is traded or paid with."""
+    spots = [item for item in listings if item.market_type is MarketType.SPOT]
+    names = dict.fromkeys(name for item in spots for name in (item.base, item.quote))
+    return [
+        {
+            "coingeckoId": None,
+            "displayName": name,
+            "symbol": name,
+            "tokens": [
+                {
+                    "blockchain": "Solana",
+                    "contractAddress": None,
+                    "depositEnabled": True,
+                    "displayName": name,
+                    "maximumWithdrawal": None,
+                    "minimumDeposit": "0.01",
+                    "minimumWithdrawal": "0.02",
+                    "withdrawEnabled": True,
+                    "withdrawalFee": "0.01",
+                }
+            ],
+        }
+        for name in names
+    ]
 
 
-def _trimmed_or_none(text: str | None) -> str | None:
-    return None if text is None else without_zeros(text)
+def securities(listings: Iterable[Listing]) -> list[Body]:
+    """The stocks of the markets, each with the sessions that it trades in."""
+    stocks = dict.fromkeys(item.base for item in listings if item.rwa_type == "STOCK")
+    return [
+        {"asset": name, "cusip": None, "name": name, "sessions": list(SESSIONS)} for name in stocks
+    ]

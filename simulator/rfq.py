@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from simulator.account import OpenRfq
 from simulator.accounts import Accounts
 from simulator.book import Side
 from simulator.decimals import padded, trimmed
@@ -23,6 +24,7 @@ from simulator.tape import Tape
 FIRST_RFQ_ID = 113_392_053_149_171_712
 LIFETIME_MS = 60_000
 FILLED = frozenset({"rfqFilled"})
+OPENED = frozenset({"rfqAccepted", "rfqRefreshed"})
 
 Fields = dict[str, str | int]
 # An event's name, which further members it has, and the state it leaves.
@@ -119,7 +121,8 @@ class _Telling:
         order = self._order
         symbol = f"{order.listing.symbol}_RFQ"
         stream = "account.rfqUpdate"
-        values = self._values(tape.engine_us // 1000)
+        now_ms = tape.engine_us // 1000
+        values = self._values(now_ms)
         fields = {letter: values[letter] for letter in self._members}
         fields |= {"R": self._rfq_id, "X": self._state, "s": symbol}
         tape.write(
@@ -132,8 +135,22 @@ class _Telling:
                 fields,
             )
         )
+        self._remember(symbol, now_ms)
         if self._name in FILLED:
             self._accounts.settle_rfq(tape, order, self._rfq_id)
+
+    def _remember(self, symbol: str, now_ms: int) -> None:
+        """Keep what the account asks for among its open requests, until it is settled."""
+        rfqs = self._accounts.by_key[self._order.account].rfqs
+        if self._name in OPENED:
+            rfqs[self._rfq_id] = OpenRfq(
+                self._rfq_id, symbol, self._order, now_ms, now_ms + LIFETIME_MS
+            )
+        elif self._state != "New":
+            rfqs.pop(self._rfq_id, None)
+        elif self._name == "rfqCandidate" and self._rfq_id in rfqs:
+            rfqs[self._rfq_id].quote_id = self._rfq_id + 2**20 - 1
+            rfqs[self._rfq_id].quoted_ms = now_ms
 
     def _values(self, now_ms: int) -> Fields:
         order = self._order

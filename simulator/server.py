@@ -112,15 +112,15 @@ class SocketServer:
     async def _converse(
         self, request: web.Request, socket: web.WebSocketResponse, client: Client
     ) -> None:
-        heard = _Heard(time.monotonic())
+        last = _LastPong(time.monotonic())
         async with asyncio.TaskGroup() as group:
             companions = [
                 group.create_task(_write(socket, client)),
-                group.create_task(_keep_alive(socket, client, heard, self._patience)),
+                group.create_task(_keep_alive(socket, client, last, self._patience)),
                 group.create_task(_drop_when_slow(socket, client)),
                 group.create_task(self._end_when_told(request, socket, client)),
             ]
-            await self._read(request, socket, client, heard)
+            await self._read(request, socket, client, last)
             for companion in companions:
                 companion.cancel()
 
@@ -141,14 +141,14 @@ class SocketServer:
         request: web.Request,
         socket: web.WebSocketResponse,
         client: Client,
-        heard: _Heard,
+        last: _LastPong,
     ) -> None:
         session = Session(self._accepted_keys, self._refusal)
         while (message := await socket.receive()).type not in ENDS:
             if _is_silent(client):
                 continue
             if message.type is WSMsgType.PONG:
-                heard.pong_s = time.monotonic()
+                last.pong_s = time.monotonic()
             elif message.type is WSMsgType.PING and client.line.pongs:
                 await socket.pong(message.data)
             elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
@@ -178,7 +178,7 @@ class SocketServer:
 
 
 @dataclass(slots=True)
-class _Heard:
+class _LastPong:
     """When the client last answered a Ping."""
 
     pong_s: float
@@ -210,10 +210,10 @@ async def _carry(client: Client, size: int) -> None:
 
 
 async def _keep_alive(
-    socket: web.WebSocketResponse, client: Client, heard: _Heard, patience: Patience
+    socket: web.WebSocketResponse, client: Client, last: _LastPong, patience: Patience
 ) -> None:
     try:
-        while time.monotonic() - heard.pong_s < patience.pong_limit_s:
+        while time.monotonic() - last.pong_s < patience.pong_limit_s:
             await asyncio.sleep(patience.ping_every_s)
             if not _is_silent(client):
                 await socket.ping()

@@ -8,9 +8,19 @@ Changes no market.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from simulator.candles import INTERVALS, Candle, candle_end, candle_start, moment_text
+from simulator.candles import (
+    INTERVALS,
+    Candle,
+    Candles,
+    PricedCandles,
+    candle_end,
+    candle_start,
+    moment_text,
+)
 from simulator.crowd import Crowd
 from simulator.decimals import padded, trimmed
 from simulator.events import Kline, MarkPrice, OpenInterest, Ticker
@@ -23,6 +33,16 @@ HOUR_MS = 3_600_000
 MARK_PLACES = 2
 INDEX_PLACES = 4
 FUNDING_PLACES = 8
+
+
+RATES_KEPT = 10_000
+
+
+class FundingRate(NamedTuple):
+    """What was paid at the end of an interval."""
+
+    end_ms: int
+    rate: str
 
 
 class Statistics:
@@ -39,6 +59,10 @@ class Statistics:
         self.indexes: dict[str, str] = {}
         self.funding: dict[str, str] = {}
         self.interest: dict[str, int] = {}
+        self.funding_paid: dict[str, deque[FundingRate]] = {}
+        self._next_funding_ms = 0
+        self._mark_candles: dict[str, Candles] = {}
+        self._index_candles: dict[str, Candles] = {}
         for name in markets:
             self.list_market(name)
 
@@ -48,13 +72,18 @@ class Statistics:
         if listing.has_mark_price:
             self._marked.append(name)
             self.interest[name] = listing.typical_quantity * 1_700
+            self.funding_paid[name] = deque(maxlen=RATES_KEPT)
+            self._mark_candles[name], self._index_candles[name] = Candles(), Candles()
             self._mark(name)
 
     def delist_market(self, name: str) -> None:
         """A market is no more."""
         if name in self._marked:
             self._marked.remove(name)
-        for figures in (self.marks, self.indexes, self.funding, self.interest):
+        for figures in (
+            self.marks, self.indexes, self.funding, self.interest, self.funding_paid,
+            self._mark_candles, self._index_candles,
+        ):  # fmt: skip
             figures.pop(name, None)
 
     def tell_tickers(self, tape: Tape) -> None:
@@ -69,9 +98,11 @@ class Statistics:
 
     def tell_mark_prices(self, tape: Tape) -> None:
         """Every second at the same millisecond for all markets that have one."""
-        next_funding_ms = self.next_funding_ms(tape.engine_us // 1000)
+        now_ms = tape.engine_us // 1000
+        next_funding_ms = self.next_funding_ms(now_ms)
+        self._pay_funding(next_funding_ms)
         for name in self._marked:
-            self._mark(name)
+            self._mark(name, now_ms)
             has_funding = name in self.funding
             tape.write(
                 MarkPrice(
@@ -116,25 +147,46 @@ class Statistics:
             for interval, start_ms in ended:
                 tape.write(self._kline(tape, market, interval, start_ms, closed=True))
 
+    def marked_candles(self, name: str, *, index: bool) -> PricedCandles:
+        """Candles of the mark or index prices of a market; empty where it has none."""
+        places = self._markets[name].listing.price_places
+        candles = self._index_candles if index else self._mark_candles
+        more = INDEX_PLACES if index else MARK_PLACES
+        return PricedCandles(candles.get(name, Candles()), places + more, 0)
+
+    def _pay_funding(self, next_funding_ms: int) -> None:
+        """At the first mark of an interval, the last rate of the one before is what is paid."""
+        if next_funding_ms == self._next_funding_ms:
+            return
+        for name, rate in self.funding.items():
+            if self._next_funding_ms:
+                self.funding_paid[name].append(FundingRate(self._next_funding_ms, rate))
+        self._next_funding_ms = next_funding_ms
+
     def next_funding_ms(self, now_ms: int) -> int:
         return now_ms - now_ms % HOUR_MS + HOUR_MS
 
     def open_interest(self, name: str) -> str:
         return trimmed(self.interest[name], self._markets[name].listing.quantity_places)
 
-    def _mark(self, name: str) -> None:
+    def _mark(self, name: str, at_ms: int | None = None) -> None:
         """Mark and index wander closely around what the crowd thinks the thing is worth."""
         listing = self._markets[name].listing
         fair = self._crowds[name].fair_price
         places = listing.price_places + MARK_PLACES
         noise = self._draw.gauss(0, 0.3)
-        self.marks[name] = trimmed(max(1, int((fair + noise) * 10**MARK_PLACES)), places)
+        mark = max(1, int((fair + noise) * 10**MARK_PLACES))
+        self.marks[name] = trimmed(mark, places)
+        if at_ms is not None:
+            self._mark_candles[name].add(at_ms, mark, 0)
         if listing.market_type is MarketType.PREDICTION:
             return
         noise = self._draw.gauss(0, 0.6)
         index = max(1, int((fair + noise) * 10**INDEX_PLACES))
         self.indexes[name] = trimmed(index, listing.price_places + INDEX_PLACES)
         self.funding[name] = trimmed(self._draw.randrange(-900, 2_600), FUNDING_PLACES)
+        if at_ms is not None:
+            self._index_candles[name].add(at_ms, index, 0)
 
     def _kline(
         self, tape: Tape, market: Market, interval: str, start_ms: int, *, closed: bool

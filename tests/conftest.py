@@ -1,26 +1,42 @@
 """What all tests share: markers by folder, no sockets in unit tests, a private Redis."""
 
+import gc
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
+from bridge.runtime import masking
+from tests.support.consumer_bench import bench
+from tests.support.examples import DEV_EXAMPLES
 from tests.support.redis_server import redis_server, redis_url
 
-__all__ = ["redis_server", "redis_url"]
+__all__ = ["bench", "redis_server", "redis_url"]
 
 HERE = Path(__file__).parent
-FOLDERS_WITH_MARKER = ("unit", "integration", "chaos")
+FOLDERS_WITH_MARKER = ("unit", "integration", "long", "chaos")
 
-# A loaded machine is slow, not wrong: no deadlines. CI draws the same examples each time.
+# A loaded machine is slow, not wrong: no deadlines. The same examples each time, more of them in
+# `make check`: what is red once stays red. `thorough` looks for new ones. A property whose examples
+# are dear names its own count by tests.support.examples, which these profiles scale.
 _quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-settings.register_profile("dev", deadline=None, max_examples=100, suppress_health_check=_quiet)
-settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
-settings.register_profile("thorough", settings.get_profile("dev"), max_examples=5000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+settings.register_profile(
+    "dev", deadline=None, max_examples=DEV_EXAMPLES, derandomize=True, suppress_health_check=_quiet
+)
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=5 * DEV_EXAMPLES)
+settings.register_profile(
+    "thorough", settings.get_profile("dev"), max_examples=250 * DEV_EXAMPLES, derandomize=False
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+if settings().derandomize:
+    # Hypothesis also tries the constants of each module that this process has imported by then:
+    # other examples in each worker, and after each change of the code.
+    providers._get_local_constants = lambda: providers._local_constants  # none
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,9 +44,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(HERE).parts[0]
         if folder in FOLDERS_WITH_MARKER:
             item.add_marker(folder)
-    items.sort(
-        key=_seconds_given, reverse=True
-    )  # the longest begin first, none is left for the end
+    items.sort(key=_seconds_given, reverse=True)  # the longest first: none is left for the end
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are kept to the end: not to look at them for garbage saves a tenth."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name what fails at once: a run that is stopped prints no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.stderr.write(f"\nfailed: {report.nodeid}\n")
 
 
 def _seconds_given(item: pytest.Item) -> float:
@@ -50,3 +77,17 @@ def _unit_tests_open_no_connection(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+@pytest.fixture(autouse=True)
+def _longer_tests_start_processes_as_users_do(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others fork them from one that has imported everything: see tests.support.warm."""
+    if request.node.get_closest_marker("long") or request.node.get_closest_marker("chaos"):
+        monkeypatch.setenv("TESTS_START", "cold")
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_one_test_are_not_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masking, "_known", set())

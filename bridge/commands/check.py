@@ -6,32 +6,40 @@ Gathers findings and prints them; what is right or wrong is decided in `runtime.
 import asyncio
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bridge.commands.options import ConfigFile
 from bridge.contract.streams import parse_stream
 from bridge.errors import BridgeError
+from bridge.protocol.signing import rest_headers
 from bridge.runtime.checks.clock import look_at_clock
 from bridge.runtime.checks.finding import Finding, Level, exit_code
 from bridge.runtime.checks.journal import look_at_journal
-from bridge.runtime.checks.keys import look_at_keys
+from bridge.runtime.checks.keys import ask_signed, look_at_keys
 from bridge.runtime.checks.markets import fetch_markets, judge_markets, judge_patterns
 from bridge.runtime.checks.memory import Need, memory_needs, total_bytes
 from bridge.runtime.checks.redis_server import look_at_redis
 from bridge.runtime.config import DEFAULT_FILE, Config, load_config
+from bridge.runtime.keys import AccountKey
 from bridge.runtime.markets import Markets
-from bridge.runtime.redis_client import resolve_url
+from bridge.runtime.masking import masked_text
+from bridge.runtime.redis_client import resolve_url, urls_of_shards
 from bridge.runtime.server_binary import find_server_binary
+from bridge.runtime.share import Share
+from bridge.runtime.terminal import new_console, printable
 
 ENV_FILE = Path(".env")
+SIGNED = ("/api/v1/capital", "balanceQuery")  # every account has it
+WINDOW_MS = 60_000
 _COLOURS = {
     Level.OK: "green",
     Level.WARNING: "yellow",
@@ -42,9 +50,7 @@ _COLOURS = {
 
 
 def command(
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
-    ] = None,
+    config: ConfigFile = None,
     show: Annotated[
         bool, typer.Option("--show", help="Also print the whole configuration in effect.")
     ] = False,
@@ -63,16 +69,22 @@ def command(
         python -m bridge check --config deploy/live.yaml --show
     """
     loaded = load_config(config)
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    around, markets = asyncio.run(_look_around(loaded))
+    console = new_console(None if sys.stdout.isatty() else 160)
+    key, about_keys = look_at_keys(loaded, os.environ, ENV_FILE)
+    around, markets = asyncio.run(_look_around(loaded, key))
     findings = [
         Finding(Level.OK, "configuration", _sources(config)),
-        look_at_keys(loaded, os.environ, ENV_FILE),
+        *_look_at_share(loaded.share.value),
+        *about_keys,
         look_at_journal(loaded.journal),
         *around,
     ]
-    names = dict.fromkeys(loaded.stream_names) | dict.fromkeys(
-        stream.name for pattern in loaded.stream_patterns for stream in pattern.streams(markets)
+    share = loaded.share.value
+    names = dict.fromkeys(loaded.my_stream_names) | dict.fromkeys(
+        stream.name
+        for pattern in loaded.stream_patterns
+        for stream in pattern.streams(markets)
+        if share is None or share.is_mine(stream)
     )
     for table in (
         _findings_table(findings),
@@ -88,28 +100,47 @@ def command(
     raise typer.Exit(exit_code(findings))
 
 
+def _look_at_share(share: Share | None) -> list[Finding]:
+    if share is None:
+        return []
+    found = f"member {share.me} of {', '.join(share.members)}: what follows is its share of streams"
+    return [Finding(Level.OK, "share", found)]
+
+
 def _sources(config: Path | None) -> str:
     chosen = config or Path(DEFAULT_FILE)
     file = str(chosen) if chosen.exists() else f"no {chosen}, so defaults"
     return f"{file}; {ENV_FILE} {'read' if ENV_FILE.exists() else 'absent'}; environment read"
 
 
-async def _look_around(config: Config) -> tuple[list[Finding], Markets]:
+async def _look_around(config: Config, key: AccountKey | None) -> tuple[list[Finding], Markets]:
     """All findings about what is out there, and the markets (none where they are not known)."""
     exchange = config.exchange
+    at = (exchange.rest_url, exchange.open_timeout_s)
     async with asyncio.TaskGroup() as tasks:
-        listing = tasks.create_task(fetch_markets(exchange.rest_url, exchange.open_timeout_s))
-        clock = tasks.create_task(look_at_clock(exchange.rest_url, exchange.open_timeout_s))
+        listing = tasks.create_task(fetch_markets(*at))
+        clock = tasks.create_task(look_at_clock(*at))
         server = tasks.create_task(_look_at_redis(config))
+        signed = tasks.create_task(_try_key(key, *at)) if key else None
     markets = listing.result()
+    rest = [clock.result(), *server.result()]
+    account = [signed.result()] if signed else []
     if isinstance(markets, Finding):
-        return [markets, clock.result(), *server.result()], {}
+        return [*account, markets, *rest], {}
     return [
+        *account,
         *judge_markets([parse_stream(name) for name in config.stream_names], markets),
         *judge_patterns(config.stream_patterns, markets),
-        clock.result(),
-        *server.result(),
+        *rest,
     ], markets
+
+
+async def _try_key(key: AccountKey, rest_url: str, timeout_s: float) -> Finding:
+    """One signed request, which reads and changes nothing."""
+    path, instruction = SIGNED
+    now_ms = time.time_ns() // 1_000_000
+    headers = rest_headers(key.public_key_b64, key.sign, instruction, {}, now_ms, WINDOW_MS)
+    return await ask_signed(rest_url, path, headers, timeout_s)
 
 
 async def _look_at_redis(config: Config) -> list[Finding]:
@@ -117,14 +148,36 @@ async def _look_at_redis(config: Config) -> list[Finding]:
         url = resolve_url(config)
     except BridgeError:
         return [_embedded_not_running()]
-    return await look_at_redis(
-        url,
-        key_prefix=config.redis.key_prefix,
-        connect_timeout_s=config.redis.connect_timeout_s,
-        command_timeout_s=config.redis.command_timeout_s,
-        needed=total_bytes(memory_needs(config, config.stream_names)),
-        durability=config.publish.durability,
-    )
+    needed = total_bytes(memory_needs(config, config.stream_names))
+    urls = urls_of_shards(url)
+    async with asyncio.TaskGroup() as tasks:
+        looks = [
+            tasks.create_task(
+                look_at_redis(
+                    one,
+                    key_prefix=config.redis.keys.prefix_of(shard),
+                    connect_timeout_s=config.redis.connect_timeout_s,
+                    command_timeout_s=config.redis.command_timeout_s,
+                    needed=needed // len(urls),
+                    durability=config.publish.durability,
+                )
+            )
+            for shard, one in enumerate(urls)
+        ]
+    return list(_each_once(look.result() for look in looks))
+
+
+def _each_once(found: Iterable[Sequence[Finding]]) -> Iterator[Finding]:
+    """All that is found of the first shard; of the others, which nodes they are, and what is wrong
+    there and not at the first.
+    """
+    told: list[Finding] = []
+    for number, findings in enumerate(found):
+        for place, finding in enumerate(findings):
+            is_told = finding in told or (number and place and finding.level is Level.OK)
+            if not is_told:
+                told.append(finding)
+                yield finding
 
 
 def _embedded_not_running() -> Finding:
@@ -146,13 +199,16 @@ def _findings_table(findings: list[Finding]) -> Table:
     for finding in findings:
         word = Level.PROBLEM if finding.level is Level.WRONG else finding.level
         cells = (finding.subject, finding.found, finding.advice)
-        table.add_row(Text(word, style=_COLOURS[finding.level]), *(Text(cell) for cell in cells))
+        table.add_row(
+            Text(word, style=_COLOURS[finding.level]),
+            *(Text(masked_text(printable(cell))) for cell in cells),
+        )
     return table
 
 
 def _streams_table(config: Config, names: Iterable[str]) -> Table:
     title = (
-        f"A bridge would hear {len(list(names))} streams from {config.exchange.ws_url} "
+        f"A bridge would receive {len(list(names))} streams from {config.exchange.ws_url} "
         f"over {config.exchange.connections} connection(s)"
     )
     table = _table(title, "type", "streams")

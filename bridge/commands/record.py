@@ -1,32 +1,30 @@
-"""`python -m bridge record`: hear and journal, publish nothing. No Redis is needed."""
+"""`python -m bridge record`: receive and journal, publish nothing. No Redis is needed."""
 
 import asyncio
 import signal
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from bridge.app import Recorder
+from bridge.commands.options import ConfigFile
 from bridge.commands.run import INTERRUPTED, heed, reload_on_hangup
 from bridge.errors import Fatal
-from bridge.journal.loss import Loss
-from bridge.journal.reading import utc
+from bridge.journal.inspection import utc
+from bridge.journal.log import Loss
 from bridge.runtime.config import load_config
 from bridge.runtime.keys import load_key, secret_texts
 from bridge.runtime.logs import setup_logs
 
 
 def command(
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
-    ] = None,
+    config: ConfigFile = None,
 ) -> None:
-    """Hear the exchange and write the journal only; `replay` publishes it later, anywhere.
+    """Receive and write the journal only; `replay` publishes it later, anywhere.
 
     What goes into the journal is configured under `journal` and `streams`. Ctrl-C stops it.
 
-    Exit codes: 0 stopped by SIGTERM, 1 something heard is not in the journal (the disk was full,
+    Exit codes: 0 stopped by SIGTERM, 1 something received is not in the journal (the disk was full,
     say), 2 configuration wrong, 130 interrupted.
 
     Examples:
@@ -55,6 +53,6 @@ def command(
 
 def _told(loss: Loss, folder: Path) -> str:
     return (
-        f"{loss.frames:,} messages heard from {utc(loss.first_us)} until {utc(loss.last_us)} are "
-        f"not in {folder}: it could not be written (see journal_failed in the log)"
+        f"{loss.frames:,} messages received from {utc(loss.first_us)} until {utc(loss.last_us)} "
+        f"are not in {folder}: it could not be written (see journal_failed in the log)"
     )

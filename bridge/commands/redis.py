@@ -12,11 +12,15 @@ from typing import Annotated
 
 import typer
 
+from bridge.commands.options import ConfigFile
 from bridge.errors import Fatal
 from bridge.runtime.config import load_config
 from bridge.runtime.embedded import EmbeddedServer, has_ended, running_server
 from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
+from bridge.runtime.masking import masked_url
+from bridge.runtime.server_process import PASSWORD
+from bridge.runtime.terminal import say
 
 INTERRUPTED = 130
 _LOOK_EVERY_S = 1.0
@@ -27,9 +31,7 @@ def command(
         int | None, typer.Option(min=0, max=65_535, help="TCP port on the loopback; 0 picks one.")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder for its data.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
-    ] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Run the embedded Redis server in the foreground, until Ctrl-C.
 
@@ -75,23 +77,20 @@ class _Stop:
 
 
 def _say_where(server: EmbeddedServer) -> None:
-    number = server.url.rpartition(":")[2].partition("/")[0]
     if server.moved_from_port is not None:
-        typer.echo(f"Port {server.moved_from_port} is taken by another program.")
+        say(f"Port {server.moved_from_port} is taken by another program.")
     state = "Already running, started by another process" if server.joined else "Running"
-    typer.echo(f"{state}: {server.url} (process {server.pid})")
+    say(f"{state}: {masked_url(server.url)} (process {server.pid})")
+    say(f"Its password is in {server.data_dir / PASSWORD}, which you alone can read.")
     if shutil.which("redis-cli"):
-        typer.echo(f"Look in: redis-cli -p {number} SCAN 0")
-        typer.echo(f"         redis-cli -p {number} XREVRANGE trade.SOL_USDC + - COUNT 1")
-    typer.echo(
-        f"Follow a stream: BRIDGE_REDIS__URL={server.url} python -m bridge tap trade.SOL_USDC"
-    )
+        say(f"Look in: {server.redis_cli} XREVRANGE trade.SOL_USDC + - COUNT 1")
+    say(f"Follow a stream: {server.joining} python -m bridge tap trade.SOL_USDC")
     if not server.joined:
-        typer.echo("Ctrl-C stops it; its data stays.")
+        say("Ctrl-C stops it; its data stays.")
 
 
 def _until_stopped(server: EmbeddedServer, stop: threading.Event) -> None:
     while not stop.wait(_LOOK_EVERY_S):
         if has_ended(server):
             raise Fatal("the embedded Redis ended by itself: look at server.log in its data folder")
-    typer.echo("Stopping; writing what is left.")
+    say("Stopping; writing what is left.")

@@ -1,11 +1,10 @@
-"""`python -m bridge replay PATH`: publish a journal again, asking nobody.
+"""`python -m bridge replay PATH`: publish a journal again, without the exchange.
 
 The journal's own times are the clock, so what was held, marked or placed live is decided the same:
 from one journal into an empty Redis come exactly the entries of live publishing, IDs included.
 """
 
 import asyncio
-import json
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -14,35 +13,35 @@ from typing import Annotated
 import typer
 
 from bridge.commands.journal import span_us
+from bridge.commands.options import ConfigFile
 from bridge.commands.replaying import replay
 from bridge.contract.streams import BadStreamName, Stream, parse_stream
+from bridge.core.records import Opened, Record, SegmentState, Subscribed
 from bridge.errors import ConfigError
+from bridge.journal.inspection import records
 from bridge.journal.owner import NAME as OWNER
 from bridge.journal.owner import read_owner
-from bridge.journal.player import DAMAGE
-from bridge.journal.reading import records
-from bridge.journal.record import Kind, Record
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
+from bridge.runtime.terminal import say
+from bridge.runtime.time_range import HELP
 
 
 def command(
     path: Annotated[Path, typer.Argument(help="A journal's folder, or one of its files.")],
     speed: Annotated[
-        str, typer.Option(metavar="N|max", help="How many times faster than it was heard.")
+        str, typer.Option(metavar="N|max", help="How many times faster than it was received.")
     ] = "max",
     since: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="Frames from then on (UTC).")
+        str | None, typer.Option("--from", metavar="WHERE", help=f"Frames from then on: {HELP}.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Frames until then (UTC).")
+        str | None, typer.Option("--to", metavar="WHERE", help="Frames until then.")
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
-    ] = None,
+    config: ConfigFile = None,
 ) -> None:
-    """Publish a journal into Redis, as it was heard, asking nobody.
+    """Publish a journal into Redis, as it was received, without asking the exchange.
 
     Where to is redis.url and redis.key_prefix: give another of either to keep a replay apart from
     the live streams. From one journal into an empty Redis come exactly the entries that live
@@ -59,11 +58,11 @@ def command(
     streams = _streams(path)
     account = _account(loaded, path, streams)
     result = asyncio.run(replay(loaded, path, streams, factor, span, account))
-    typer.echo(f"replayed {result.frames:,} frames of {len(streams)} streams")
+    say(f"replayed {result.frames:,} frames of {len(streams)} streams")
     if not result.frames:
-        typer.echo(f"no frame was heard in that time: see journal info {path}", err=True)
+        say(f"no frame was received in that time: see journal info {path}", to_stderr=True)
     for sentence in result.troubles:
-        typer.echo(f"error: {sentence}", err=True)
+        say(f"error: {sentence}", to_stderr=True)
     if result.troubles:
         raise typer.Exit(1)
 
@@ -86,35 +85,32 @@ def _streams(path: Path) -> list[Stream]:
     found: dict[str, Stream] = {}
     for record in records(path):
         for name in _names(record):
-            with suppress(BadStreamName):  # what is heard of it goes to the quarantine, as live
+            with suppress(BadStreamName):  # what comes of it goes to the quarantine, as live
                 found[name] = found.get(name) or parse_stream(name)
     return list(found.values())
 
 
 def _names(record: Record) -> Iterable[str]:
-    """The streams that a record about connections names; none where it is damaged."""
-    if record.kind not in (Kind.OPENED, Kind.CHANGED, Kind.STATE):
-        return ()
-    try:
-        facts = json.loads(record.body)
-        if record.kind is Kind.STATE:
-            by_connection = facts.get("connections", {}).values()
-            return [str(name) for streams in by_connection for name in streams]
-        return [str(name) for name in facts["streams"]]
-    except DAMAGE:
-        return ()
+    """The streams that a record about connections names."""
+    match record:
+        case Opened(streams=streams) | Subscribed(streams=streams):
+            return streams
+        case SegmentState(connections=connections):
+            return [name for streams in connections.values() for name in streams]
+        case _:
+            return ()
 
 
 def _account(config: Config, path: Path, streams: Iterable[Stream]) -> str:
     """Whose private streams they are; empty where there are none. Raises ConfigError where frames
-    of one exchange would be published as another's, or private ones as nobody knows whose.
+    of one exchange would be published as another's, or private ones without an account.
     """
     owner = read_owner(path if path.is_dir() else path.parent)
     exchange = config.exchange.ws_url
     if owner is not None and owner.exchange != exchange:
         raise ConfigError(
-            f"{path} was heard at {owner.exchange}, and exchange.ws_url is {exchange}: to publish "
-            f"it all the same, set BRIDGE_EXCHANGE__WS_URL={owner.exchange}, and give it a "
+            f"{path} was received from {owner.exchange}, and exchange.ws_url is {exchange}: to "
+            f"publish it all the same, set BRIDGE_EXCHANGE__WS_URL={owner.exchange}, and give it a "
             "redis.key_prefix of its own"
         )
     if not any(stream.is_private for stream in streams):

@@ -1,206 +1,222 @@
-"""A journal played into the lines and out to Redis, its own times being the clock.
+"""A journal applied to a core and published, its own times being the clock.
 
-What was held, marked or placed live is decided the same. Nobody is asked.
+What was held, marked or placed live is decided the same. The exchange is not asked.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from bridge.app import durability_of, limits_of
+from bridge.app import outbox_settings, retention_of
 from bridge.contract.streams import Stream
-from bridge.journal.player import Player
-from bridge.journal.reading import Damage, records
-from bridge.journal.record import Record
-from bridge.journal.rehearing import LOW_SHARE, PARKED_SHARE
-from bridge.pipeline.intake import Intake
-from bridge.pipeline.missing import Line
-from bridge.publish.publisher import Publisher, PublishSettings
-from bridge.publish.wire import Target
-from bridge.runtime.backoff import Backoff
+from bridge.core.core import Core
+from bridge.core.peers import Peers
+from bridge.core.plan import ResumePoints
+from bridge.core.queue import QueueTable, StreamQueue, queue_table
+from bridge.core.records import Record
+from bridge.ingest import DROP_SHARE, LOW_SHARE, SUSPENDED_SHARE
+from bridge.journal.inspection import Damage, records
+from bridge.protocol.rest import BadBody
+from bridge.receiver import core_plan
+from bridge.redis.outbox import Change
+from bridge.redis.shards import new_shards
 from bridge.runtime.config import Config
 from bridge.runtime.redis_client import resolve_url
 
 log = structlog.get_logger(__name__)
 
-CHOSEN = 1  # the offset of what is published; 0: of what is not
+CHOSEN = 1  # the position of what is published; 0: of what is not
 CHUNK = 500  # records between two looks at how much waits for Redis
 WAIT_S = 1.0
 TELL_EVERY_S = 5.0
 
 
 class JournalClock:
-    """The time of the record that was played last, µs."""
+    """The time of the record that was applied last, µs."""
 
     def __init__(self) -> None:
-        self.now_us = 0
+        self._now_us = 0
 
-    def __call__(self) -> int:
-        return self.now_us
+    def advance(self, us: int) -> None:
+        """A record came then; clocks of the time may have been set back, this one never is."""
+        self._now_us = max(self._now_us, us)
+
+    def wall_us(self) -> int:
+        return self._now_us
+
+    def now_us(self) -> int:
+        return self._now_us
 
 
-class Room:
-    """Memory that a replay may take: reading waits while half of it is used."""
+class NoRecovery:
+    """Nothing can be read again for a stream alone: what Redis loses meanwhile is marked."""
 
-    def __init__(
-        self, intake: Intake, publisher: Publisher, clock: JournalClock, buffer_bytes: int
-    ) -> None:
-        self._intake = intake
-        self._publisher = publisher
-        self._clock = clock
-        self._buffer_bytes = buffer_bytes
+    def __init__(self, table: QueueTable) -> None:
+        self._table = table
 
-    async def wait(self) -> None:
-        """Return once there is room, or where nothing but time lets go what waits: the journal's
-        clock stands meanwhile.
-        """
-        self._bound_parked()
-        while self._intake.pending_bytes() > self._buffer_bytes // LOW_SHARE:
-            if self._only_time_helps():
-                if self._intake.pending_bytes() <= self._buffer_bytes:
-                    return
-                self._intake.missing.wait_no_longer()
-                if self._only_time_helps():
-                    return
-            self._publisher.wake()
-            await self._publisher.progress(WAIT_S)
-            self._bound_parked()
+    def before_publishing(self) -> None:
+        """It is in the journal that is replayed."""
 
-    def _bound_parked(self) -> None:
-        self._intake.bound_parked(self._buffer_bytes // PARKED_SHARE)
+    def redis_changed(self, change: Change, queue: StreamQueue) -> None:
+        if change is Change.LOST:
+            queue.accept_loss()
+            self._table.mark_ready(queue)
+        elif change is Change.SUSPENDED:
+            log.error("stream_suspended", stream=queue.name, reason=queue.reason)
 
-    def _only_time_helps(self) -> bool:
-        """Is all that waits held for a predecessor, until later than the record played last?"""
-        waiting = (line for line in self._intake.every_line() if line.pending and not line.parked)
-        return all((line.due_us() or 0) > self._clock.now_us for line in waiting)
+    def behind_bytes(self) -> int:
+        return 0
+
+    def suspend(self, queues: Sequence[StreamQueue], reason: str) -> int:
+        return 0  # it is read no further while too much waits
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How many frames were played, and what is not in Redis, one sentence each."""
+    """How many frames were replayed, and what is not in Redis, one sentence each."""
 
     frames: int
     troubles: Sequence[str]
 
 
+class Replay:
+    """One journal into one Redis. `account`: whose private streams they are."""
+
+    def __init__(self, config: Config, streams: Sequence[Stream], account: str) -> None:
+        self._buffer_bytes = config.publish.buffer_bytes
+        self._clock = JournalClock()
+        space = config.redis.keys
+        self._table, peers = queue_table(space), Peers(space)
+        self.core = Core(streams, core_plan(config), self._table, peers, ResumePoints(CHOSEN))
+        self._shards = new_shards(
+            resolve_url(config),
+            space,
+            self._table,
+            peers,
+            NoRecovery(self._table),
+            outbox_settings(config, account),
+            retention_of(config),
+            connect_timeout_s=config.redis.connect_timeout_s,
+            clock=self._clock,
+            chance=random.Random(),
+            buffer_bytes=self._buffer_bytes,
+        )
+        self._publisher = self._shards.publisher
+
+    async def run(self, found: Iterable[Record], from_us: int, factor: float | None) -> None:
+        """Apply all records and publish what comes of them. `factor`: how many times faster than
+        they came; None: as fast as Redis takes it. Frames count from `from_us` on.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            publishing = tasks.create_task(self._publisher.run())
+            telling = tasks.create_task(self._tell_waiting())
+            await self._apply_all(found, from_us, factor)
+            await self._publisher.drain(None)
+            publishing.cancel()
+            telling.cancel()
+
+    def troubles(self) -> list[str]:
+        """What is not in Redis as it should be."""
+        queues = list(self._table)
+        found = [
+            f"{queue.name} could not be written: {queue.reason}"
+            for queue in queues
+            if queue.is_suspended
+        ]
+        found += [
+            f"{queue.counters.overflowed:,} messages of {queue.name} were dropped, there was no "
+            "room for them (publish.buffer_bytes)"
+            for queue in queues
+            if queue.counters.overflowed
+        ]
+        return found
+
+    async def _apply_all(self, found: Iterable[Record], from_us: int, factor: float | None) -> None:
+        begun_s, first_us = time.monotonic(), 0
+        for number, record in enumerate(found, 1):
+            first_us = first_us or record.received_us
+            if factor is not None:
+                due_s = begun_s + (record.received_us - first_us) / 1e6 / factor
+                if (wait_s := due_s - time.monotonic()) > 0:
+                    self._publisher.pump()
+                    await asyncio.sleep(wait_s)
+            self._clock.advance(record.received_us)
+            self._apply(record, from_us)
+            if number % CHUNK == 0:
+                self._publisher.pump()
+                await asyncio.sleep(0)
+                await self._wait_for_room()
+
+    def _apply(self, record: Record, from_us: int) -> None:
+        """Before the first frame chosen there are connections and replies only: known, and not
+        published.
+        """
+        position = CHOSEN if record.received_us >= from_us else 0
+        try:
+            self.core.apply(record, position, self._clock.now_us())
+        except BadBody:
+            return  # it was refused when it came
+
+    async def _wait_for_room(self) -> None:
+        """Return once there is room, or where nothing but time lets go what waits: the journal's
+        clock stands meanwhile.
+        """
+        self._bound_suspended()
+        while self._table.pending_bytes() > self._buffer_bytes // LOW_SHARE:
+            if self._only_time_helps():
+                if self._table.pending_bytes() <= self._buffer_bytes:
+                    return
+                self.core.wait_no_longer()
+                if self._only_time_helps():
+                    return
+            self._publisher.pump()
+            await self._publisher.progress(WAIT_S)
+            self._bound_suspended()
+
+    def _bound_suspended(self) -> None:
+        limit_bytes = self._buffer_bytes // SUSPENDED_SHARE
+        for queue in self._table:
+            while queue.is_suspended and queue.bytes > limit_bytes:
+                if queue.drop_oldest(DROP_SHARE) <= 0:
+                    break
+
+    def _only_time_helps(self) -> bool:
+        """Does all that waits need something before it, until after the record applied last?"""
+        waiting = [queue for queue in self._table if queue.slots and not queue.is_suspended]
+        return all((queue.due_us() or 0) > self._clock.now_us() for queue in waiting)
+
+    async def _tell_waiting(self) -> None:
+        """Redis may be away for long: say now and again that nothing goes on without it."""
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            if trouble := self._shards.trouble:
+                log.warning("replay_waits", reason=trouble, entries=self._table.pending())
+
+
 async def replay(
     config: Config,
     path: Path,
-    streams: list[Stream],
+    streams: Sequence[Stream],
     factor: float | None,
     span: tuple[int, int | None],
     account: str,
 ) -> Result:
-    """Publish what the journal at a path has. `factor`: how many times faster than it was heard,
-    None: as fast as Redis takes it; `span`: frames from when until when, in µs; `account`: whose
-    private streams they are. Raises ConfigError, and OtherAccount in a group.
+    """Publish what the journal at a path has. `factor`: how many times faster than it came, None:
+    as fast as Redis takes it; `span`: frames from when until when, in µs; `account`: whose private
+    streams they are. Raises ConfigError, and OtherAccount in a group.
     """
-    intake = Intake(
-        streams,
-        hold_us=int(config.publish.hold_s * 1e6),
-        snapshot_every=config.snapshots.depth_every_updates,
-        snapshot_every_ms=config.snapshots.depth_every_s * 1000,
-        snapshot_levels=config.snapshots.depth_levels,
-        repair_us=int(config.publish.repair_s * 1e6),
-        ask=lambda _: None,
-    )
-    clock, player, damage = JournalClock(), Player(intake), Damage()
-    publisher = _publisher(config, intake, clock, account)
-    room = Room(intake, publisher, clock, config.publish.buffer_bytes)
-    async with asyncio.TaskGroup() as tasks:
-        publishing = tasks.create_task(publisher.run())
-        telling = tasks.create_task(_tell_waiting(publisher))
-        for line in intake.every_line():
-            _publish_chosen(line)
-        intake.on_new_line = _publish_chosen
-        await _play(records(path, *span, damage), span[0], player, publisher, clock, room, factor)
-        await publisher.drain(None)
-        publishing.cancel()
-        telling.cancel()
-    return Result(intake.counts.frames, _troubles(intake, path, damage.lines + player.damaged))
-
-
-def _publish_chosen(line: Line) -> None:
-    line.resume_from = CHOSEN
-
-
-def _troubles(intake: Intake, path: Path, damaged: int) -> list[str]:
-    lines = list(intake.every_line())
-    found = [
-        f"{line.stream.name} could not be written: {line.parked}" for line in lines if line.parked
-    ]
-    found += [
-        f"{line.counters.overflowed:,} messages of {line.stream.name} were given up, there was no "
-        "room for them (publish.buffer_bytes)"
-        for line in lines
-        if line.counters.overflowed
-    ]
-    if damaged:
-        found.append(
-            f"{damaged:,} damaged lines were passed over: python -m bridge journal verify {path}"
+    damage = Damage()
+    one = Replay(config, streams, account)
+    await one.run(records(path, *span, damage), span[0], factor)
+    troubles = one.troubles()
+    if damage.lines:
+        troubles.append(
+            f"{damage.lines:,} damaged lines were passed over: python -m bridge journal verify "
+            f"{path}"
         )
-    return found
-
-
-async def _tell_waiting(publisher: Publisher) -> None:
-    """Redis may be away for long: say now and again that nothing goes on without it."""
-    while True:
-        await asyncio.sleep(TELL_EVERY_S)
-        if publisher.trouble:
-            log.warning("replay_waits", reason=publisher.trouble, entries=publisher.pending())
-
-
-async def _play(
-    played: Iterator[Record],
-    from_us: int,
-    player: Player,
-    publisher: Publisher,
-    clock: JournalClock,
-    room: Room,
-    factor: float | None,
-) -> None:
-    begun_s, first_us = time.monotonic(), 0
-    for number, record in enumerate(played, 1):
-        first_us = first_us or record.received_us
-        if factor is not None:
-            due_s = begun_s + (record.received_us - first_us) / 1e6 / factor
-            if (wait_s := due_s - time.monotonic()) > 0:
-                await asyncio.sleep(wait_s)
-        clock.now_us = max(clock.now_us, record.received_us)
-        # before the first frame chosen there are connections and replies only: known, not published
-        player.apply(record, CHOSEN if record.received_us >= from_us else 0, strict=False)
-        publisher.wake()
-        if number % CHUNK == 0:
-            await asyncio.sleep(0)
-            await room.wait()
-
-
-def _publisher(config: Config, intake: Intake, clock: JournalClock, account: str) -> Publisher:
-    def accept_losses() -> None:
-        for line in intake.every_line():
-            if line.lost_at is not None:
-                line.accept_loss()
-
-    settings = PublishSettings(
-        target=Target.from_url(resolve_url(config)),
-        key_prefix=config.redis.key_prefix,
-        batch_entries=config.publish.batch_entries,
-        connect_timeout_s=config.redis.connect_timeout_s,
-        command_timeout_s=config.redis.command_timeout_s,
-        account_fingerprint=account,
-        durability=durability_of(config),
-    )
-    return Publisher(
-        intake,
-        settings,
-        lambda stream: limits_of(config, stream),
-        clock,
-        Backoff(0.1, 2.0, random.Random()),
-        before_send=lambda: None,
-        on_loss=accept_losses,
-    )
+    return Result(one.core.counters.frames, troubles)

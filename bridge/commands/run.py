@@ -1,4 +1,4 @@
-"""`python -m bridge run`: hear the exchange and publish, until told to stop.
+"""`python -m bridge run`: receive and publish, until told to stop.
 
 Knows the process: configuration, keys, log, signals. What is done is `bridge.app`'s.
 """
@@ -8,18 +8,20 @@ import os
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated
 
 import structlog
 import typer
 
 from bridge.app import Bridge, Recorder
+from bridge.commands.options import ConfigFile
 from bridge.errors import ConfigError
+from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.embedded import embedded_server
 from bridge.runtime.keys import AccountKey, load_key, require_key, secret_texts
 from bridge.runtime.logs import setup_logs
 from bridge.runtime.masking import masked_url
+from bridge.runtime.redis_url import with_tag
 
 log = structlog.get_logger(__name__)
 
@@ -28,15 +30,13 @@ ENV_FILE = Path(".env")
 
 
 def command(
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
-    ] = None,
+    config: ConfigFile = None,
 ) -> None:
-    """Hold the connections to the exchange and publish everything heard to Redis Streams.
+    """Hold the connections to the exchange and publish every message to Redis Streams.
 
-    Redis or the exchange away, at the start or later, is said and tried again, never a reason to
-    exit. Ctrl-C or SIGTERM writes what was heard, then stops; a second one leaves at once. SIGHUP
-    reads the configuration again: streams come and go without dropping a connection.
+    If Redis or the exchange is away, at the start or later, that is logged and tried again. Ctrl-C
+    or SIGTERM writes what was received, then stops; a second one exits at once. SIGHUP reads the
+    configuration again: streams come and go without dropping a connection.
 
     Exit codes: 0 stopped by SIGTERM, 1 something was left unwritten, 2 configuration wrong,
     130 interrupted.
@@ -50,7 +50,7 @@ def command(
     loaded = load_config(config)
     key = load_key(exchange_is_real=loaded.exchange.is_real)
     setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))
-    require_key(key, loaded.stream_names)
+    require_key(key, loaded.my_stream_names)
     raise typer.Exit(asyncio.run(_run(loaded, key, config)))
 
 
@@ -61,17 +61,18 @@ async def _run(config: Config, key: AccountKey | None, path: Path | None) -> int
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, heed, number, signals, stop)
     async with AsyncExitStack() as stack:
-        url = config.redis.url
+        url = with_tag(config.redis.url, config.redis.key_prefix, config.redis.shards)
         if config.redis.is_embedded:
             url = (await stack.enter_async_context(embedded_server(config.embedded))).url
         log.info(
             "bridge_starting",
             instance=config.instance,
-            streams=len(config.stream_names),
+            streams=len(config.my_stream_names),
             exchange=config.exchange.ws_url,
             redis=masked_url(url),
         )
         bridge = Bridge(config, key, url)
+        settle_collector()
         reload_on_hangup(bridge, path)
         left = await bridge.run(stop)
     if left:
@@ -79,16 +80,16 @@ async def _run(config: Config, key: AccountKey | None, path: Path | None) -> int
     return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
 
 
-def reload_on_hangup(ears: Bridge | Recorder, path: Path | None) -> None:
+def reload_on_hangup(process: Bridge | Recorder, path: Path | None) -> None:
     """From now on SIGHUP has the configuration read again: one that came before, too."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload, ears, path)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload, process, path)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
 
-def reload(ears: Bridge | Recorder, path: Path | None) -> None:
+def reload(process: Bridge | Recorder, path: Path | None) -> None:
     """Read the configuration again; one that is wrong is refused, and the old one goes on."""
     try:
-        ears.reload(load_config(path))
+        process.reload(load_config(path))
     except ConfigError as error:
         log.warning("config_refused", reason=str(error))
 

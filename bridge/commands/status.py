@@ -1,45 +1,58 @@
 """`python -m bridge status`: one look at Redis, and how the system is.
 
-Reads and prints; what is alive, silent or in trouble is judged in `watch.picture`.
+Reads and prints; what is alive, gone or in trouble is judged in `view.picture`.
 """
 
 import asyncio
-import json
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bridge.commands.options import AsJson, ConfigFile
+from bridge.core.counters import StreamCounters
 from bridge.errors import Fatal
 from bridge.runtime.config import load_config
 from bridge.runtime.redis_client import connect, masked_url, resolve_url
-from bridge.watch import figures
-from bridge.watch.history import History
-from bridge.watch.picture import BridgeRow, Picture, State, draw
-from bridge.watch.reader import AWAY, look, reason
+from bridge.runtime.tables import Cell, Width, table
+from bridge.runtime.terminal import new_console, say_json
+from bridge.view import figures
+from bridge.view.document import status_document
+from bridge.view.history import History
+from bridge.view.picture import Picture, State, draw
+from bridge.view.reader import AWAY, look, reason
+from bridge.view.verdict import Level, Verdict, judge, since
 
 _COLOURS = {State.UP: "green", State.STOPPED: "yellow", State.SILENT: "bold red"}
 
 
 def command(
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    instance: Annotated[
+        str | None, typer.Option(help="Judge this bridge alone (else the configuration's, if set).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    own: Annotated[
+        bool,
+        typer.Option(
+            "--own", help="Judge the bridge of this configuration alone, also by its host's name."
+        ),
+    ] = False,
 ) -> None:
     """Say from Redis alone how bridges, streams and consumers are.
 
     Exit status: 0 a bridge is up and healthy (connected to the exchange, nothing refused by Redis);
-    1 none is, or Redis is out of reach.
+    1 none is, or Redis is out of reach. Where `instance` is set, that bridge is meant.
 
     Examples:
 
         python -m bridge status
+        python -m bridge status --instance a
         python -m bridge status --json | jq .streams
     """
     loaded = load_config(config)
@@ -55,7 +68,7 @@ def command(
     async def one_look() -> Picture:
         async with client:
             history = History()
-            history.add(await look(client, loaded.redis.key_prefix))
+            history.add(await look(client, loaded.redis.keys))
             return draw(history)
 
     try:
@@ -63,171 +76,151 @@ def command(
     except AWAY as error:
         where = masked_url(url)
         raise Fatal(f"Redis at {where} cannot be read: {reason(error)}") from None
-    verdict = _verdict(picture)
+    if instance is None and (own or "instance" in loaded.model_fields_set):
+        instance = loaded.instance
+    verdict = judge(picture, instance)
     if as_json:
-        typer.echo(json.dumps(_plain(picture, masked_url(url))))
+        say_json(status_document(picture, masked_url(url), verdict))
     else:
-        _print(picture, Console(width=None if sys.stdout.isatty() else 160, highlight=False))
-    if verdict:
-        raise Fatal(verdict)
+        _print(picture, verdict, new_console(None if sys.stdout.isatty() else 160))
+    if verdict.level is Level.BAD:
+        raise Fatal(verdict.text)
 
 
-def _verdict(picture: Picture) -> str:
-    """What is wrong with the bridges, in one line; empty where one is healthy."""
-    if any(bridge.is_healthy for bridge in picture.bridges):
-        return ""
-    for bridge in picture.bridges:
-        if bridge.state is State.UP:
-            return f"bridge {bridge.status.instance} is up, but {bridge.troubles[0]}"
-    if not picture.bridges:
-        there = sum(stream.entries > 0 for stream in picture.streams)
-        if there:
-            return (
-                f"no bridge publishes here; {there} streams are here, as a replay leaves them: "
-                "start a bridge with `python -m bridge run`"
-            )
-        return "no bridge has been here: start one with `python -m bridge run`"
-    told = "; ".join(
-        f"{bridge.status.instance} is {_since(bridge, picture)}" for bridge in picture.bridges
-    )
-    return f"no bridge is up: {told}"
-
-
-def _since(bridge: BridgeRow, picture: Picture) -> str:
-    age = figures.age(picture.now_us - bridge.since_us)
-    return f"stopped {age} ago" if bridge.state is State.STOPPED else f"{bridge.state} for {age}"
-
-
-def _print(picture: Picture, console: Console) -> None:
-    for table in (_bridges(picture), _connections(picture), _streams(picture), _consumers(picture)):
-        if table.row_count:
-            console.print(table)
+def _print(picture: Picture, verdict: Verdict, console: Console) -> None:
+    if verdict.level is Level.BAD:
+        console.print(Text(f"NOT HEALTHY: {verdict.text}", style="bold red"))
+    else:
+        console.print(Text(_well(picture), style="bold green"))
+        for why in verdict.reasons:
+            console.print(Text(f"  ! {why}", style="yellow"))
+    console.print()
+    for part in (_bridges(picture), _connections(picture), _streams(picture), _consumers(picture)):
+        if part.row_count:
+            console.print(part)
             console.print()
     words = f", the newest: {picture.quarantine_words}" if picture.quarantined else ""
     console.print(Text(f"Quarantined messages: {figures.count(picture.quarantined)}{words}"))
+    if picture.unreadable:
+        console.print(
+            Text(f"Passed over: {picture.unreadable} unreadable statuses or stream names")
+        )
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
-    for column in columns:
-        heading = column.removeprefix(">")
-        table.add_column(heading, justify="right" if column != heading else "left")
-    return table
+def _well(picture: Picture) -> str:
+    """That all is well, and what is worth a look all the same."""
+    up = sum(bridge.state is State.UP for bridge in picture.bridges)
+    parts = [
+        f"healthy: {_several(up, 'bridge')} up",
+        _several(len(picture.streams), "stream"),
+        _several(picture.gaps, "gap"),
+    ]
+    silent = sum(consumer.state is not State.UP for consumer in picture.consumers)
+    if silent:
+        parts.append(f"{_several(silent, 'consumer')} silent")
+    if picture.pending:
+        parts.append(f"{figures.count(picture.pending)} waiting for Redis")
+    return ", ".join(parts)
+
+
+def _several(number: int, noun: str) -> str:
+    return f"{figures.count(number)} {noun}" + ("" if number == 1 else "s")
 
 
 def _bridges(picture: Picture) -> Table:
-    table = _table(
-        "Bridges", "bridge", "state", "turn", "process", "exchange", ">pending", "trouble"
-    )
-    for bridge in picture.bridges:
-        status = bridge.status
-        table.add_row(
-            status.instance,
-            Text(_since(bridge, picture), style=_COLOURS[bridge.state]),
+    columns = [
+        ("bridge", Width.NAME), ("state", Width.NAME), ("turn", Width.WORDS),
+        ("process", Width.WORDS), ("exchange", Width.WORDS), ("pending", Width.NUMBER),
+        ("trouble", Width.WORDS),
+    ]  # fmt: skip
+    rows = [
+        (
+            bridge.status.instance,
+            Text(since(bridge, picture.now_us), style=_COLOURS[bridge.state]),
             bridge.turn,
-            f"{status.pid} on {status.host}",
-            Text(status.exchange),
-            figures.count(status.pending),
+            f"{bridge.status.pid} on {bridge.status.host}",
+            Text(bridge.status.exchange),
+            figures.count(bridge.status.pending),
             Text("\n".join(bridge.troubles), style="red"),
         )
-    return table
+        for bridge in picture.bridges
+    ]
+    return table("Bridges", columns, rows)
 
 
 def _connections(picture: Picture) -> Table:
-    table = _table(
-        "Connections", "bridge", "connection", ">wanted", ">heard", "refused or silent", "trouble"
-    )
+    columns = [
+        ("bridge", Width.NAME), ("connection", Width.NAME), ("wanted", Width.NUMBER),
+        ("received", Width.NUMBER), ("refused or stale", Width.WORDS), ("trouble", Width.WORDS),
+    ]  # fmt: skip
+    rows = []
     for bridge in picture.bridges:
         if bridge.state is not State.UP:
             continue
         for connection in bridge.status.connections:
-            unheard = {**connection.refused, **connection.silent}
-            refused = (f"{name}: {reason}" for name, reason in unheard.items())
-            table.add_row(
-                bridge.status.instance,
-                connection.name,
-                str(connection.wanted),
-                str(connection.confirmed),
-                Text("\n".join(refused), style="red"),
-                Text(connection.trouble, style="red"),
+            not_received = {**connection.refused, **connection.stale}
+            refused = (f"{name}: {reason}" for name, reason in not_received.items())
+            rows.append(
+                (
+                    bridge.status.instance,
+                    connection.name,
+                    str(connection.wanted),
+                    str(connection.confirmed),
+                    Text("\n".join(refused), style="red"),
+                    Text(connection.trouble, style="red"),
+                )
             )
-    return table
+    return table("Connections", columns, rows, keep=("wanted", "received"))
 
 
 def _streams(picture: Picture) -> Table:
-    table = _table(
-        "Streams",
-        "stream",
-        ">entries",
-        ">published",
-        ">late",
-        ">gaps",
-        ">mended",
-        ">pending",
-        ">age",
-        "look at",
-    )
+    shown = [each.name for each in fields(StreamCounters) if each.metadata.get("is_shown")]
+    columns = [
+        ("stream", Width.NAME), ("entries", Width.NUMBER),
+        *((name, Width.NUMBER) for name in shown),
+        ("pending", Width.NUMBER), ("age", Width.NUMBER), ("look at", Width.WORDS),
+    ]  # fmt: skip
+    rows: list[Sequence[Cell]] = []
     for stream in picture.streams:
-        counted = stream.counted
-        table.add_row(
-            stream.name,
-            figures.count(stream.entries),
-            figures.count(counted.published),
-            figures.count(counted.late),
-            Text(str(counted.gaps), style="yellow" if counted.gaps else ""),
-            figures.count(counted.repaired),
-            figures.count(counted.pending),
-            figures.age(stream.age_us),
-            Text(", ".join(stream.marks), style="red" if stream.failed else "yellow"),
+        numbers = asdict(stream.status.counters)
+        rows.append(
+            (
+                stream.name,
+                figures.count(stream.entries),
+                *(_counted(name, numbers[name]) for name in shown),
+                figures.count(stream.status.pending),
+                figures.age(stream.age_us),
+                Text(", ".join(stream.marks), style="red" if stream.is_failing else "yellow"),
+            )
         )
-    return table
+    return table("Streams", columns, rows, keep=("entries",))
+
+
+def _counted(name: str, number: int) -> Text:
+    return Text(figures.count(number), style="yellow" if name == "gaps" and number else "")
 
 
 def _consumers(picture: Picture) -> Table:
-    table = _table(
-        "Consumers", "consumer", "state", ">handled", ">per s", ">p50", ">p99", "has made"
-    )
+    columns = [
+        ("consumer", Width.NAME), ("state", Width.NAME), ("handled", Width.NUMBER),
+        ("failed", Width.NUMBER), ("per s", Width.NUMBER), ("p50", Width.NUMBER),
+        ("p99", Width.NUMBER), ("has made", Width.WORDS),
+    ]  # fmt: skip
+    rows = []
     for consumer in picture.consumers:
         status = consumer.status
         age = figures.age(consumer.age_us)
-        table.add_row(
-            consumer.name,
-            Text(
-                "up" if consumer.state is State.UP else f"silent for {age}",
-                style=_COLOURS[consumer.state],
-            ),
-            figures.count(status.handled),
-            figures.rate(status.rate),
-            figures.milliseconds(status.latency_ms.p50),
-            figures.milliseconds(status.latency_ms.p99),
-            Text(status.made),
+        state = "up" if consumer.state is State.UP else f"silent for {age}"
+        rows.append(
+            (
+                consumer.name,
+                Text(state, style=_COLOURS[consumer.state]),
+                figures.count(status.handled),
+                figures.count(status.failed + status.undecodable),
+                figures.rate(status.rate),
+                figures.milliseconds(status.latency_ms.p50),
+                figures.milliseconds(status.latency_ms.p99),
+                Text(status.made),
+            )
         )
-    return table
-
-
-def _plain(picture: Picture, redis: str) -> dict[str, Any]:
-    return {
-        "healthy": not _verdict(picture),
-        "verdict": _verdict(picture),
-        "redis": redis,
-        "now_us": picture.now_us,
-        "quarantined": picture.quarantined,
-        "gaps": picture.gaps,
-        "repaired": picture.repaired,
-        "pending": picture.pending,
-        "bridges": [
-            bridge.status.model_dump(exclude={"streams"})
-            | {"state": bridge.state.value, "since_us": bridge.since_us}
-            | {"troubles": list(bridge.troubles)}
-            for bridge in picture.bridges
-        ],
-        "streams": {
-            stream.name: stream.counted.model_dump()
-            | {"entries": stream.entries, "age_us": stream.age_us, "marks": list(stream.marks)}
-            for stream in picture.streams
-        },
-        "consumers": [
-            consumer.status.model_dump() | {"state": consumer.state.value}
-            for consumer in picture.consumers
-        ],
-    }
+    return table("Consumers", columns, rows, keep=("handled",))

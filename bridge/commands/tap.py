@@ -1,6 +1,6 @@
 """`python -m bridge tap STREAM…`: follow streams, one line an entry.
 
-Knows the process: options, how a line looks, when to end. Reading is `watch.follow`'s.
+Knows the process: options, how a line looks, when to end. Reading is `view.follow`'s.
 """
 
 import asyncio
@@ -10,23 +10,27 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from redis.asyncio import Redis
-from rich.console import Console
 from rich.text import Text
 
+from bridge.commands.options import ConfigFile
 from bridge.contract import keys
 from bridge.contract.identity import EntryId
 from bridge.errors import ConfigError
 from bridge.runtime.config import Config, load_config
+from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect, resolve_url
-from bridge.watch.choose import mistake
-from bridge.watch.follow import Followed, Follower, Start, parse_start
-from bridge.watch.reader import AWAY
-from bridge.watch.words import clock, entry_words, plain_fields
+from bridge.runtime.terminal import new_console, printable, say
+from bridge.runtime.time_range import HELP, point
+from bridge.view.choose import mistake
+from bridge.view.facts import Followed
+from bridge.view.follow import Follower
+from bridge.view.reader import AWAY
+from bridge.view.words import clock, entry_words, plain_fields
 
 INTERRUPTED = 130
 Line = Callable[[Followed], str]
@@ -39,10 +43,8 @@ def command(
     ],
     begin: Annotated[
         str,
-        typer.Option(
-            "--from", metavar="WHERE", help="beginning, now, or an entry's ID (or its ms part)."
-        ),
-    ] = "now",
+        typer.Option("--from", metavar="WHERE", help=f"From there on: {HELP}."),
+    ] = "new",
     count: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Leave after so many entries.")
     ] = None,
@@ -52,14 +54,12 @@ def command(
     fields: Annotated[
         bool, typer.Option("--fields", help="Every field as it is stored, instead of words.")
     ] = False,
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
-    ] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Follow streams readably: time (UTC), stream, and what happened.
 
-    Reads without a consumer group, so it disturbs nobody. Streams that do not exist yet are waited
-    for, and new ones that match a pattern are picked up. What is not an entry goes to stderr.
+    Reads without a consumer group, so it disturbs no other reader. It waits for streams that do not
+    exist yet, and follows new ones that match a pattern. What is not an entry goes to stderr.
 
     Ctrl-C leaves with exit status 130; `--count` reached, or the reader of a pipe gone, with 0.
 
@@ -71,19 +71,14 @@ def command(
         python -m bridge tap bridge:quarantine --from beginning
     """
     loaded = load_config(config)
-    try:
-        start = parse_start(begin)
-    except ValueError:
-        raise ConfigError(
-            f"--from {begin!r} is neither beginning, now, nor an entry's ID such as 1700000000000-0"
-        ) from None
+    start = point(begin, datetime.now(UTC), "--from").after
     line = _as_json if as_json else _as_fields if fields else _as_words
     # Leave at once: nothing is held, and what was shown is flushed. Cancelling a read of the redis
     # client instead is lost now and then.
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     try:
         asyncio.run(_follow(loaded, streams, start, _printer(line, plain=as_json), count))
-    except BrokenPipeError:
+    except* BrokenPipeError:
         # The reader has gone: nothing to say, and nothing left to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -91,7 +86,7 @@ def command(
 async def _follow(
     config: Config,
     streams: list[str],
-    start: Start,
+    start: str,
     show: Callable[[list[Followed]], None],
     count: int | None,
 ) -> None:
@@ -104,23 +99,25 @@ async def _follow(
     )
     left = sys.maxsize if count is None else count
     async with client:
-        await _refuse_impossible(client, config.redis.key_prefix, streams)
-        follower = Follower(client, config.redis.key_prefix, streams, start, _tell)
-        async for batch in follower.entries():
-            show(batch[:left])
-            left -= len(batch)
-            if left <= 0:
-                return
+        await _refuse_impossible(client, config.redis.keys, streams)
+        async with asyncio.TaskGroup() as tasks:
+            follower = Follower(client, config.redis.keys, streams, start, _tell, tasks)
+            async for batch in follower.entries():
+                show(batch[:left])
+                left -= len(batch)
+                if left <= 0:
+                    break
+            follower.stop()
 
 
-async def _refuse_impossible(client: Redis, prefix: str, streams: list[str]) -> None:
+async def _refuse_impossible(client: Redis, space: KeySpace, streams: list[str]) -> None:
     """A name that can never be a stream is a mistake, unless there is such a key after all."""
     registry: Any = ()
     present: set[str] = set()
     with contextlib.suppress(*AWAY):  # the follower says so, and waits
-        registry = await client.hkeys(prefix + keys.STREAMS)
+        registry = await client.hkeys(space.key(keys.STREAMS))
         for name in streams:
-            if await client.type(prefix + name) == "stream":
+            if await client.type(space.key(name)) == "stream":
                 present.add(name)
     mistakes = [mistake(name, registry) for name in streams if name not in present]
     if any(mistakes):
@@ -128,15 +125,15 @@ async def _refuse_impossible(client: Redis, prefix: str, streams: list[str]) -> 
 
 
 def _printer(line: Line, *, plain: bool) -> Callable[[list[Followed]], None]:
-    console = Console(highlight=False)
+    console = new_console()
     coloured = console.is_terminal and not plain
 
     def show(batch: list[Followed]) -> None:
         for entry in batch:
             if coloured:
-                console.print(_coloured(entry, line(entry)), soft_wrap=True)
+                console.print(_coloured(entry, printable(line(entry))), soft_wrap=True)
             else:
-                sys.stdout.write(line(entry) + "\n")
+                sys.stdout.write(printable(line(entry)) + "\n")
         sys.stdout.flush()
 
     return show
@@ -158,7 +155,7 @@ def _as_json(entry: Followed) -> str:
 def _coloured(entry: Followed, line: str) -> Text:
     text = Text(line)
     time_ends = line.index(" ")
-    name_ends = time_ends + 1 + len(entry.stream)
+    name_ends = time_ends + 1 + len(printable(entry.stream))
     text.stylize("dim", 0, time_ends)
     text.stylize("cyan", time_ends, name_ends)
     if entry.fields.get("type") in ("gap", "quarantined"):
@@ -167,7 +164,7 @@ def _coloured(entry: Followed, line: str) -> Text:
 
 
 def _time(entry: Followed) -> str:
-    """When it happened at the exchange; else when it was heard; else the ID's time."""
+    """When it happened at the exchange; else when it was received; else the ID's time."""
     for name in ("engine_us", "event_us", "received_us"):
         text = entry.fields.get(name, "")
         if text.isdecimal() and len(text) <= 16:  # an absurd time is no time of day
@@ -176,4 +173,4 @@ def _time(entry: Followed) -> str:
 
 
 def _tell(line: str) -> None:
-    typer.echo(f"tap: {line}", err=True)
+    say(f"tap: {line}", to_stderr=True)

@@ -1,35 +1,34 @@
 """`python -m bridge top`: the live view of a running system, from Redis alone.
 
-Knows the process: options, terminal or not, signals. Looking and showing are `watch.viewer`'s.
+Knows the process: options, terminal or not, signals. Reading and showing are `view.viewer`'s.
 """
 
 import asyncio
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from bridge.commands.options import ConfigFile
 from bridge.errors import Fatal
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.redis_client import connect, masked_url, resolve_url
-from bridge.watch.picture import Picture
-from bridge.watch.reader import AWAY, reason
-from bridge.watch.viewer import View, show_live, show_once, show_plain
+from bridge.runtime.stopping import stopping
+from bridge.runtime.terminal import new_console, say
+from bridge.view.picture import Picture
+from bridge.view.reader import AWAY, reason
+from bridge.view.viewer import View, show_live, show_once, show_plain
 
 INTERRUPTED = 130
-FOOTER = (" q leaves · python -m bridge tap 'trade.*' follows streams, entry by entry",)
+FOOTER = (" q leaves · ? keys · python -m bridge tap 'trade.*' follows entries",)
 LIVE_EVERY_S = 0.5
 PLAIN_EVERY_S = 5.0
 ONCE_EVERY_S = 1.0
 
 
 def command(
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
-    ] = None,
+    config: ConfigFile = None,
     once: Annotated[
         bool, typer.Option("--once", help="Print all streams and consumers once, as lines.")
     ] = False,
@@ -49,7 +48,10 @@ def command(
     """Watch streams, rates, last values, consumers and latency, live.
 
     Works on any running system from Redis alone. Without a terminal it prints plain lines. "p50"
-    and "p99" of a consumer run from the bridge's hearing to the consumer's done.
+    and "p99" of a consumer: from when the bridge received a message until the consumer was done.
+
+    Arrows, PgUp and PgDn scroll, Enter looks into a stream and an entry, `s` sorts, `/` searches,
+    space pauses, `?` shows all keys. The line above turns red when Redis does not answer.
 
     q or Ctrl-C leaves. Exit status: 0, 130 after Ctrl-C; 1 when Redis was never reached.
 
@@ -74,11 +76,11 @@ async def _top(
         connect_timeout_s=config.redis.connect_timeout_s,
         command_timeout_s=config.redis.command_timeout_s,
     )
-    console = Console()
+    console = new_console()
     live = console.is_terminal and not is_once
     default_s = ONCE_EVERY_S if is_once else LIVE_EVERY_S if live else PLAIN_EVERY_S
-    view = View(client, config.redis.key_prefix, masked_url(url), every_s or default_s, FOOTER)
-    stop, signals = _stopping(for_s)
+    view = View(client, config.redis.keys, masked_url(url), every_s or default_s, FOOTER)
+    stop, signals = stopping(for_s)
     async with client:
         if is_once:
             await _once(view)
@@ -102,23 +104,6 @@ async def _once(view: View) -> None:
         raise Fatal(f"Redis at {view.where} cannot be read: {reason(error)}") from None
 
 
-def _stopping(for_s: float | None) -> tuple[asyncio.Event, list[int]]:
-    """Set by the first signal, or when the time is over; and the signals that came."""
-    stop = asyncio.Event()
-    signals: list[int] = []
-    loop = asyncio.get_running_loop()
-
-    def heed(number: int) -> None:
-        signals.append(number)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, heed, number)
-    if for_s is not None:
-        loop.call_later(for_s, stop.set)
-    return stop, signals
-
-
 def _say(line: str) -> None:
-    typer.echo(line)
+    say(line)
     sys.stdout.flush()

@@ -1,105 +1,83 @@
 """Every event of the contract, in two spellings: the exchange's letters in, our names out.
 
-One class serves both sides. `validate_python(data)` reads the exchange's letters (aliases); an
-entry read back from Redis is validated by name (see `entry.py`). Events are frozen. Prices and
-quantities stay the exchange's own decimal strings, checked by pattern and bounded, never a float.
-Times carry their unit in the name. Fields that the exchange adds and that are not named here are
-kept (`extra`).
+One class serves both sides. A frame is validated by the exchange's letters (aliases), an entry read
+back from Redis by name (see `entry.py`); in code an event is made by name: `Trade(price="1.5", …)`.
+Events are frozen. Prices and quantities stay the exchange's own decimal strings, checked by pattern
+and bounded, never a float. Times carry their unit in the name. Fields that the exchange adds and
+that are not named here are kept (`extra`). A field's description stands in docs and schemas.
 
 Source of each field, its type on the wire and what may be absent or null: the exchange's Streams
 documentation, corrected by captured frames where the two differ.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    Strict,
-    StringConstraints,
+from pydantic import Field
+
+from bridge.contract.fields import (
+    KIND,
+    MARKET,
+    MATCHED,
+    OCCURRENCE,
+    OURS,
+    READ,
+    SENT,
+    U64_MAX,
+    Event,
+    Flag,
+    Id,
+    IsoTime,
+    Level,
+    Levels,
+    LooseSigned,
+    LooseUnsigned,
+    Rows,
+    Side,
+    Signed,
+    Text,
+    Unsigned,
+    Whole,
+    WholeNumber,
 )
-from pydantic_core import core_schema
+from bridge.contract.own import (
+    BalancesSnapshot,
+    DepthSnapshot,
+    Gap,
+    GapRecord,
+    OrdersSnapshot,
+    Own,
+    PositionsSnapshot,
+    Quarantined,
+)
+
+__all__ = [  # beside the events defined here: whatever else the contract has of events
+    "U64_MAX",
+    "BalancesSnapshot",
+    "DepthSnapshot",
+    "Event",
+    "Flag",
+    "Gap",
+    "GapRecord",
+    "Id",
+    "IsoTime",
+    "Level",
+    "Levels",
+    "LooseSigned",
+    "LooseUnsigned",
+    "OrdersSnapshot",
+    "Own",
+    "PositionsSnapshot",
+    "Quarantined",
+    "Rows",
+    "Side",
+    "Signed",
+    "Text",
+    "Unsigned",
+    "Whole",
+    "WholeNumber",
+]
 
 CONTRACT_VERSION = 1
-
-U64_MAX = 2**64 - 1
-
-
-class WholeNumber:
-    """A whole number, or its digits as a string: the wire has been seen to use either.
-
-    Strict otherwise: neither `true` nor `1.0` is a whole number.
-    """
-
-    def __get_pydantic_core_schema__(
-        self, source: type[Any], handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        number = core_schema.int_schema(strict=True, ge=0, le=U64_MAX)
-        digits = core_schema.chain_schema(
-            [
-                core_schema.str_schema(strict=True, pattern=r"^[0-9]{1,20}$"),
-                core_schema.int_schema(ge=0, le=U64_MAX),
-            ]
-        )
-        return core_schema.union_schema(
-            [number, digits],
-            mode="left_to_right",
-            custom_error_type="whole_number",
-            custom_error_message="should be a whole number from 0 to 2^64-1, or its digits",
-        )
-
-
-def _digits(value: object) -> object:
-    return str(value) if type(value) is int else value
-
-
-_MAX_DIGITS = 64  # 28 decimals have been seen; nothing real is longer
-
-Whole = Annotated[int, WholeNumber()]
-Flag = Annotated[bool, Strict()]
-Unsigned = Annotated[
-    str, StringConstraints(strict=True, max_length=_MAX_DIGITS, pattern=r"^[0-9]+(\.[0-9]+)?$")
-]
-Signed = Annotated[
-    str, StringConstraints(strict=True, max_length=_MAX_DIGITS, pattern=r"^-?[0-9]+(\.[0-9]+)?$")
-]
-# Printed as JSON numbers by the documentation, or never captured: either form is taken.
-LooseSigned = Annotated[Signed, BeforeValidator(_digits)]
-LooseUnsigned = Annotated[Unsigned, BeforeValidator(_digits)]
-Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128)]
-Id = Annotated[Text, BeforeValidator(_digits)]  # a string of digits, or the integer itself
-IsoTime = Annotated[
-    str,
-    StringConstraints(
-        strict=True, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}$"
-    ),
-]
-Side = Literal["Bid", "Ask"]
-Level = tuple[Unsigned, Unsigned]  # price, quantity
-Levels = Annotated[list[Level], Field(max_length=20_000)]
-Rows = list[dict[str, Any]]
-
-
-class Event(BaseModel):
-    """What every event has. Subclasses put their own fields between `symbol` and the times.
-
-    `received_us` is this side's wall clock when the frame was read, microseconds since 1970.
-    `event_us` is the exchange's `E` (when its WebSocket server emitted), `engine_us` its `T`
-    (matching engine); either is None where the type has none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
-
-    numbers_as_text: ClassVar[bool] = False  # JSON numbers are accepted in decimal fields
-    type: str
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """Fields of the exchange that the contract does not name yet."""
-        return self.__pydantic_extra__ or {}
 
 
 class Trade(Event):
@@ -109,18 +87,35 @@ class Trade(Event):
     microseconds.
     """
 
-    type: Literal["trade"] = Field(alias="e")
-    symbol: Text = Field(alias="s")
-    price: Unsigned = Field(alias="p")
-    quantity: Unsigned = Field(alias="q")
-    trade_id: Whole = Field(alias="t")
-    buyer_order_id: Id | None = Field(alias="b", default=None)
-    seller_order_id: Id | None = Field(alias="a", default=None)
-    buyer_is_maker: Flag = Field(alias="m")
-    source: Literal["rest"] | None = None
-    event_us: Whole | None = Field(alias="E")
-    engine_us: Whole | None = Field(alias="T")
-    received_us: Whole
+    type: Literal["trade"] = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    price: Unsigned = Field(validation_alias="p", description="price in the quote asset")
+    quantity: Unsigned = Field(validation_alias="q", description="quantity in the base asset")
+    trade_id: Whole = Field(
+        validation_alias="t",
+        description="the market's running number: the next trade's is one higher",
+    )
+    buyer_order_id: Id | None = Field(
+        validation_alias="b",
+        default=None,
+        description="order id of the buyer; empty where `source` is `rest`",
+    )
+    seller_order_id: Id | None = Field(
+        validation_alias="a",
+        default=None,
+        description="order id of the seller; empty where `source` is `rest`",
+    )
+    buyer_is_maker: Flag = Field(
+        validation_alias="m", description="`true`: the buyer's order rested, so the taker sold"
+    )
+    source: Literal["rest"] | None = Field(
+        validation_alias=OURS + "source",
+        default=None,
+        description="empty: received; `rest`: missed, and fetched over REST afterwards",
+    )
+    event_us: Whole | None = Field(validation_alias="E", description=SENT)
+    engine_us: Whole | None = Field(validation_alias="T", description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class Depth(Event):
@@ -129,149 +124,214 @@ class Depth(Event):
     Update ids `first_update_id..last_update_id` are covered; the next begins at last + 1.
     """
 
-    type: Literal["depth"] = Field(alias="e")
-    symbol: Text = Field(alias="s")
-    first_update_id: Whole = Field(alias="U")
-    last_update_id: Whole = Field(alias="u")
-    bids: Levels = Field(alias="b")
-    asks: Levels = Field(alias="a")
-    event_us: Whole = Field(alias="E")
-    engine_us: Whole = Field(alias="T")
-    received_us: Whole
+    type: Literal["depth"] = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    first_update_id: Whole = Field(
+        validation_alias="U", description="first update id that this change covers"
+    )
+    last_update_id: Whole = Field(
+        validation_alias="u",
+        description="last update id that it covers: the book's position after it",
+    )
+    bids: Levels = Field(
+        validation_alias="b",
+        description="JSON array of changed [price, quantity]: absolute; zero takes the level away",
+    )
+    asks: Levels = Field(
+        validation_alias="a",
+        description="JSON array of changed [price, quantity]: absolute; zero takes the level away",
+    )
+    event_us: Whole = Field(validation_alias="E", description=SENT)
+    engine_us: Whole = Field(validation_alias="T", description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class BookTicker(Event):
     """Best prices and sizes; a side of an empty book is None."""
 
-    type: Literal["bookTicker"] = Field(alias="e")
-    symbol: Text = Field(alias="s")
-    bid_price: Unsigned | None = Field(alias="b")
-    bid_quantity: Unsigned | None = Field(alias="B")
-    ask_price: Unsigned | None = Field(alias="a")
-    ask_quantity: Unsigned | None = Field(alias="A")
-    update_id: Whole = Field(alias="u")
-    event_us: Whole = Field(alias="E")
-    engine_us: Whole = Field(alias="T")
-    received_us: Whole
+    type: Literal["bookTicker"] = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    bid_price: Unsigned | None = Field(
+        validation_alias="b", description="best bid; empty where there is none"
+    )
+    bid_quantity: Unsigned | None = Field(
+        validation_alias="B", description="quantity at the best bid"
+    )
+    ask_price: Unsigned | None = Field(
+        validation_alias="a", description="best ask; empty where there is none"
+    )
+    ask_quantity: Unsigned | None = Field(
+        validation_alias="A", description="quantity at the best ask"
+    )
+    update_id: Whole = Field(
+        validation_alias="u", description="the depth stream's numbering; rises, not by one"
+    )
+    event_us: Whole = Field(validation_alias="E", description=SENT)
+    engine_us: Whole = Field(validation_alias="T", description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class _RollingTicker(Event):
     """Rolling 24 hours, every second even if unchanged."""
 
-    symbol: Text = Field(alias="s")
-    first_price: Unsigned | None = Field(alias="o")
-    last_price: Unsigned | None = Field(alias="c")
-    high_price: Unsigned | None = Field(alias="h")
-    low_price: Unsigned | None = Field(alias="l")
-    base_volume: Unsigned | None = Field(alias="v")
-    quote_volume: Unsigned | None = Field(alias="V")
-    trades: Whole | None = Field(alias="n")
-    event_us: Whole = Field(alias="E")
-    engine_us: Whole | None = Field(alias="T", default=None)
-    received_us: Whole
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    first_price: Unsigned | None = Field(validation_alias="o", description="price 24 hours ago")
+    last_price: Unsigned | None = Field(validation_alias="c", description="price of the last trade")
+    high_price: Unsigned | None = Field(validation_alias="h", description="highest price")
+    low_price: Unsigned | None = Field(validation_alias="l", description="lowest price")
+    base_volume: Unsigned | None = Field(
+        validation_alias="v", description="volume in the base asset"
+    )
+    quote_volume: Unsigned | None = Field(
+        validation_alias="V", description="volume in the quote asset"
+    )
+    trades: Whole | None = Field(validation_alias="n", description="number of trades")
+    event_us: Whole = Field(validation_alias="E", description=SENT)
+    engine_us: Whole | None = Field(validation_alias="T", default=None, description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class Ticker(_RollingTicker):
     """The market's own rolling ticker."""
 
-    type: Literal["ticker"] = Field(alias="e")
+    type: Literal["ticker"] = Field(validation_alias="e", description=KIND)
 
 
 class ExternalTicker(_RollingTicker):
     """The same, from an outside provider."""
 
-    type: Literal["externalTicker"] = Field(alias="e")
+    type: Literal["externalTicker"] = Field(validation_alias="e", description=KIND)
 
 
 class Kline(Event):
     """A candle; prices and volume are None while it has no trades. Times are UTC."""
 
-    type: Literal["kline"] = Field(alias="e")
-    symbol: Text = Field(alias="s")
-    start_utc: IsoTime = Field(alias="t")
-    end_utc: IsoTime = Field(alias="T")
-    open_price: Unsigned | None = Field(alias="o")
-    high_price: Unsigned | None = Field(alias="h")
-    low_price: Unsigned | None = Field(alias="l")
-    close_price: Unsigned | None = Field(alias="c")
-    base_volume: Unsigned | None = Field(alias="v")
-    trades: Whole = Field(alias="n")
-    closed: Flag = Field(alias="X")
-    event_us: Whole = Field(alias="E")
-    engine_us: Whole | None = Field(alias="engine_us", default=None)
-    received_us: Whole
+    type: Literal["kline"] = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    start_utc: IsoTime = Field(validation_alias="t", description="start of the candle, included")
+    end_utc: IsoTime = Field(validation_alias="T", description="end of the candle, not included")
+    open_price: Unsigned | None = Field(
+        validation_alias="o", description="price of the first trade; empty while there was none"
+    )
+    high_price: Unsigned | None = Field(
+        validation_alias="h", description="highest price; empty while there was no trade"
+    )
+    low_price: Unsigned | None = Field(
+        validation_alias="l", description="lowest price; empty while there was no trade"
+    )
+    close_price: Unsigned | None = Field(
+        validation_alias="c", description="price of the last trade; empty while there was none"
+    )
+    base_volume: Unsigned | None = Field(
+        validation_alias="v", description="volume in the base asset; empty while there was no trade"
+    )
+    trades: Whole = Field(validation_alias="n", description="number of trades")
+    closed: Flag = Field(validation_alias="X", description="`true` on the candle's last entry")
+    event_us: Whole = Field(validation_alias="E", description=SENT)
+    engine_us: Whole | None = Field(
+        validation_alias=OURS + "engine_us",
+        default=None,
+        description="always empty: the exchange sends no engine time with candles",
+    )
+    received_us: Whole = Field(description=READ)
 
 
 class MarkPrice(Event):
     """Mark price each second; prediction markets have neither funding nor index."""
 
-    type: Literal["markPrice"] = Field(alias="e")
-    symbol: Text = Field(alias="s")
-    mark_price: Signed = Field(alias="p")
-    index_price: Signed | None = Field(alias="i", default=None)
-    funding_rate: Signed | None = Field(alias="f", default=None)
-    next_funding_ms: Whole | None = Field(alias="n", default=None)
-    event_us: Whole = Field(alias="E")
-    engine_us: Whole = Field(alias="T")
-    received_us: Whole
+    type: Literal["markPrice"] = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    mark_price: Signed = Field(validation_alias="p", description="mark price")
+    index_price: Signed | None = Field(
+        validation_alias="i", default=None, description="index price; empty on prediction markets"
+    )
+    funding_rate: Signed | None = Field(
+        validation_alias="f",
+        default=None,
+        description="estimated funding rate; empty on prediction markets",
+    )
+    next_funding_ms: Whole | None = Field(
+        validation_alias="n",
+        default=None,
+        description="time of the next funding, ms since 1970; empty on prediction markets",
+    )
+    event_us: Whole = Field(validation_alias="E", description=SENT)
+    engine_us: Whole = Field(validation_alias="T", description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class OpenInterest(Event):
     """Open interest in contracts, each minute."""
 
-    type: Literal["openInterest"] = Field(alias="e")
-    symbol: Text = Field(alias="s")
-    open_interest: Unsigned = Field(alias="o")
-    event_us: Whole = Field(alias="E")
-    engine_us: Whole | None = Field(alias="T", default=None)
-    received_us: Whole
+    type: Literal["openInterest"] = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    open_interest: Unsigned = Field(validation_alias="o", description="open interest in contracts")
+    event_us: Whole = Field(validation_alias="E", description=SENT)
+    engine_us: Whole | None = Field(validation_alias="T", default=None, description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class Liquidation(Event):
-    """One liquidation. `twin` counts equal messages before this one."""
+    """One liquidation. `occurrence` counts equal messages before this one."""
 
-    type: Literal["liquidation"] = Field(alias="e")
-    symbol: Text = Field(alias="s")
-    side: Side = Field(alias="S")
-    price: Unsigned = Field(alias="p")
-    quantity: Unsigned = Field(alias="q")
-    twin: Whole | None = None
-    event_us: Whole = Field(alias="E")
-    engine_us: Whole = Field(alias="T")
-    received_us: Whole
+    type: Literal["liquidation"] = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    side: Side = Field(validation_alias="S", description="`Bid` (buy) or `Ask` (sell)")
+    price: Unsigned = Field(validation_alias="p", description="price of the liquidation")
+    quantity: Unsigned = Field(
+        validation_alias="q", description="quantity liquidated, in the base asset"
+    )
+    occurrence: Whole | None = Field(
+        validation_alias=OURS + "occurrence", default=None, description=OCCURRENCE
+    )
+    event_us: Whole = Field(validation_alias="E", description=SENT)
+    engine_us: Whole = Field(validation_alias="T", description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class StockPrice(Event):
     """A provider's quote of a stock; `source_ms` is the provider's time."""
 
     numbers_as_text = True
-    type: Literal["stockPrice"] = Field(alias="e")
-    symbol: Text
-    bid: LooseUnsigned | None = None
-    ask: LooseUnsigned | None = None
-    mid: LooseUnsigned | None = None
-    session: Text | None = None
-    source_ms: Whole = Field(alias="timestamp")
-    event_us: Whole | None = Field(alias="E", default=None)
-    engine_us: Whole | None = Field(alias="T", default=None)
-    received_us: Whole
+    type: Literal["stockPrice"] = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(description="the stock's ticker (`NVDA`, `BRK.B`)")
+    bid: LooseUnsigned | None = Field(default=None, description="bid price")
+    ask: LooseUnsigned | None = Field(default=None, description="ask price")
+    mid: LooseUnsigned | None = Field(default=None, description="mid price")
+    session: Text | None = Field(
+        default=None, description="the stock market's session, in the provider's words"
+    )
+    source_ms: Whole = Field(
+        validation_alias="timestamp", description="the provider's time of the quote, ms since 1970"
+    )
+    event_us: Whole | None = Field(validation_alias="E", default=None, description=SENT)
+    engine_us: Whole | None = Field(validation_alias="T", default=None, description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class StockIndicativeQuote(Event):
     """Indicative quote of a stock, both sides once a second."""
 
     numbers_as_text = True
-    type: Literal["stockIndicativeQuote"] = Field(alias="e")
-    symbol: Text
-    bid: LooseUnsigned | None = None
-    ask: LooseUnsigned | None = None
-    estimated_bid: LooseUnsigned | None = Field(alias="estimatedBid", default=None)
-    estimated_ask: LooseUnsigned | None = Field(alias="estimatedAsk", default=None)
-    session: Text | None = None
-    source_ms: Whole = Field(alias="timestamp")
-    event_us: Whole | None = Field(alias="E", default=None)
-    engine_us: Whole | None = Field(alias="T", default=None)
-    received_us: Whole
+    type: Literal["stockIndicativeQuote"] = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(description="the stock's ticker (`NVDA`, `BRK.B`)")
+    bid: LooseUnsigned | None = Field(default=None, description="bid price")
+    ask: LooseUnsigned | None = Field(default=None, description="ask price")
+    estimated_bid: LooseUnsigned | None = Field(
+        validation_alias="estimatedBid", default=None, description="estimated bid price"
+    )
+    estimated_ask: LooseUnsigned | None = Field(
+        validation_alias="estimatedAsk", default=None, description="estimated ask price"
+    )
+    session: Text | None = Field(
+        default=None, description="the stock market's session, in the provider's words"
+    )
+    source_ms: Whole = Field(
+        validation_alias="timestamp", description="the provider's time of the quote, ms since 1970"
+    )
+    event_us: Whole | None = Field(validation_alias="E", default=None, description=SENT)
+    engine_us: Whole | None = Field(validation_alias="T", default=None, description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 OrderEvent = Literal[
@@ -293,46 +353,122 @@ class OrderUpdate(Event):
     percentage (`80%`).
     """
 
-    type: OrderEvent = Field(alias="e")
-    symbol: Text = Field(alias="s")
-    order_id: Id = Field(alias="i")
-    client_order_id: Id | None = Field(alias="c", default=None)
-    side: Side = Field(alias="S")
-    order_type: Text | None = Field(alias="o")
-    time_in_force: Text | None = Field(alias="f", default=None)
-    status: Text | None = Field(alias="X")
-    price: Unsigned | None = Field(alias="p", default=None)
-    quantity: Unsigned | None = Field(alias="q", default=None)
-    quote_quantity: Unsigned | None = Field(alias="Q", default=None)
-    executed_quantity: Unsigned | None = Field(alias="z", default=None)
-    executed_quote_quantity: Unsigned | None = Field(alias="Z", default=None)
-    trade_id: Whole | None = Field(alias="t", default=None)
-    fill_price: Unsigned | None = Field(alias="L", default=None)
-    fill_quantity: Unsigned | None = Field(alias="l", default=None)
-    is_maker: Flag | None = Field(alias="m", default=None)
-    fee: Signed | None = Field(alias="n", default=None)
-    fee_asset: Text | None = Field(alias="N", default=None)
-    expiry_reason: Text | None = Field(alias="R", default=None)
-    self_trade_prevention: Text | None = Field(alias="V", default=None)
-    origin: Text | None = Field(alias="O", default=None)
-    reduce_only: Flag | None = Field(alias="r", default=None)
-    post_only: Flag | None = Field(alias="y", default=None)
-    trigger_price: Unsigned | None = Field(alias="P", default=None)
-    trigger_by: Text | None = Field(alias="B", default=None)
-    trigger_quantity: Text | None = Field(alias="Y", default=None)
-    take_profit_trigger_price: Unsigned | None = Field(alias="a", default=None)
-    take_profit_trigger_by: Text | None = Field(alias="d", default=None)
-    take_profit_limit_price: Unsigned | None = Field(alias="j", default=None)
-    stop_loss_trigger_price: Unsigned | None = Field(alias="b", default=None)
-    stop_loss_trigger_by: Text | None = Field(alias="g", default=None)
-    stop_loss_limit_price: Unsigned | None = Field(alias="k", default=None)
-    related_order_id: Id | None = Field(alias="I", default=None)
-    strategy_id: Id | None = Field(alias="H", default=None)
-    source: Literal["rest"] | None = None
-    twin: Whole | None = None
-    event_us: Whole | None = Field(alias="E")
-    engine_us: Whole | None = Field(alias="T")
-    received_us: Whole
+    type: OrderEvent = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    order_id: Id = Field(validation_alias="i", description="the exchange's id of the order")
+    client_order_id: Id | None = Field(
+        validation_alias="c", default=None, description="the id the client gave"
+    )
+    side: Side = Field(validation_alias="S", description="`Bid` (buy) or `Ask` (sell)")
+    order_type: Text | None = Field(validation_alias="o", description="`LIMIT` or `MARKET`")
+    time_in_force: Text | None = Field(
+        validation_alias="f", default=None, description="`GTC`, `IOC` or `FOK`"
+    )
+    status: Text | None = Field(
+        validation_alias="X", description="status after this event, in the exchange's words"
+    )
+    price: Unsigned | None = Field(
+        validation_alias="p", default=None, description="limit price; empty on market orders"
+    )
+    quantity: Unsigned | None = Field(
+        validation_alias="q", default=None, description="ordered quantity in the base asset"
+    )
+    quote_quantity: Unsigned | None = Field(
+        validation_alias="Q", default=None, description="ordered quantity in the quote asset"
+    )
+    executed_quantity: Unsigned | None = Field(
+        validation_alias="z", default=None, description="executed so far, base asset"
+    )
+    executed_quote_quantity: Unsigned | None = Field(
+        validation_alias="Z", default=None, description="executed so far, quote asset"
+    )
+    trade_id: Whole | None = Field(
+        validation_alias="t", default=None, description="`orderFill` only: the trade"
+    )
+    fill_price: Unsigned | None = Field(
+        validation_alias="L", default=None, description="`orderFill` only: price of this fill"
+    )
+    fill_quantity: Unsigned | None = Field(
+        validation_alias="l", default=None, description="`orderFill` only: quantity of this fill"
+    )
+    is_maker: Flag | None = Field(
+        validation_alias="m",
+        default=None,
+        description="`orderFill` only: `true` where this order rested",
+    )
+    fee: Signed | None = Field(
+        validation_alias="n",
+        default=None,
+        description="`orderFill` only: the fee; negative is a rebate",
+    )
+    fee_asset: Text | None = Field(
+        validation_alias="N", default=None, description="`orderFill` only: the asset of the fee"
+    )
+    expiry_reason: Text | None = Field(
+        validation_alias="R", default=None, description="`orderExpired` only: why"
+    )
+    self_trade_prevention: Text | None = Field(
+        validation_alias="V",
+        default=None,
+        description="what happens where the order would meet an own one",
+    )
+    origin: Text | None = Field(
+        validation_alias="O",
+        default=None,
+        description="who placed it: `USER`, or which mechanism of the exchange",
+    )
+    reduce_only: Flag | None = Field(
+        validation_alias="r", default=None, description="whether it may only reduce a position"
+    )
+    post_only: Flag | None = Field(
+        validation_alias="y", default=None, description="whether it may only rest"
+    )
+    trigger_price: Unsigned | None = Field(
+        validation_alias="P", default=None, description="trigger orders: the price that sets it off"
+    )
+    trigger_by: Text | None = Field(
+        validation_alias="B", default=None, description="trigger orders: the price that is watched"
+    )
+    trigger_quantity: Text | None = Field(
+        validation_alias="Y",
+        default=None,
+        description="trigger orders: a quantity, or a percentage such as `80%`",
+    )
+    take_profit_trigger_price: Unsigned | None = Field(
+        validation_alias="a", default=None, description="take profit: trigger price"
+    )
+    take_profit_trigger_by: Text | None = Field(
+        validation_alias="d", default=None, description="take profit: the price that is watched"
+    )
+    take_profit_limit_price: Unsigned | None = Field(
+        validation_alias="j", default=None, description="take profit: limit price"
+    )
+    stop_loss_trigger_price: Unsigned | None = Field(
+        validation_alias="b", default=None, description="stop loss: trigger price"
+    )
+    stop_loss_trigger_by: Text | None = Field(
+        validation_alias="g", default=None, description="stop loss: the price that is watched"
+    )
+    stop_loss_limit_price: Unsigned | None = Field(
+        validation_alias="k", default=None, description="stop loss: limit price"
+    )
+    related_order_id: Id | None = Field(
+        validation_alias="I", default=None, description="the order that this one belongs to"
+    )
+    strategy_id: Id | None = Field(
+        validation_alias="H", default=None, description="the strategy that this order belongs to"
+    )
+    source: Literal["rest"] | None = Field(
+        validation_alias=OURS + "source",
+        default=None,
+        description="empty: received; `rest`: missed, and fetched over REST afterwards",
+    )
+    occurrence: Whole | None = Field(
+        validation_alias=OURS + "occurrence", default=None, description=OCCURRENCE
+    )
+    event_us: Whole | None = Field(validation_alias="E", description=SENT)
+    engine_us: Whole | None = Field(validation_alias="T", description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class PositionUpdate(Event):
@@ -344,40 +480,72 @@ class PositionUpdate(Event):
 
     numbers_as_text = True
     type: Literal["positionOpened", "positionAdjusted", "positionClosed", "position"] = Field(
-        alias="e", default="position"
+        validation_alias="e", default="position", description=KIND
     )
-    symbol: Text = Field(alias="s")
-    position_id: Id | None = Field(alias="i", default=None)
-    net_quantity: LooseSigned = Field(alias="q")
-    net_exposure_quantity: LooseSigned | None = Field(alias="Q", default=None)
-    net_exposure_notional: LooseSigned | None = Field(alias="n", default=None)
-    entry_price: LooseSigned | None = Field(alias="B", default=None)
-    break_even_price: LooseSigned | None = Field(alias="b", default=None)
-    mark_price: LooseSigned | None = Field(alias="M", default=None)
-    initial_margin_fraction: LooseSigned | None = Field(alias="f", default=None)
-    maintenance_margin_fraction: LooseSigned | None = Field(alias="m", default=None)
-    realized_pnl: LooseSigned | None = Field(alias="p", default=None)
-    unrealized_pnl: LooseSigned | None = Field(alias="P", default=None)
-    liquidation_price: LooseSigned | None = Field(alias="l", default=None)
-    twin: Whole | None = None
-    event_us: Whole | None = Field(alias="E", default=None)
-    engine_us: Whole | None = Field(alias="T", default=None)
-    received_us: Whole
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    position_id: Id | None = Field(
+        validation_alias="i", default=None, description="the exchange's id of the position"
+    )
+    net_quantity: LooseSigned = Field(
+        validation_alias="q", description="the position, base asset; negative is short"
+    )
+    net_exposure_quantity: LooseSigned | None = Field(
+        validation_alias="Q", default=None, description="position and open orders, base asset"
+    )
+    net_exposure_notional: LooseSigned | None = Field(
+        validation_alias="n", default=None, description="the exposure's value in the quote asset"
+    )
+    entry_price: LooseSigned | None = Field(
+        validation_alias="B", default=None, description="average entry price"
+    )
+    break_even_price: LooseSigned | None = Field(
+        validation_alias="b", default=None, description="price at which closing breaks even"
+    )
+    mark_price: LooseSigned | None = Field(
+        validation_alias="M", default=None, description="mark price"
+    )
+    initial_margin_fraction: LooseSigned | None = Field(
+        validation_alias="f", default=None, description="initial margin fraction"
+    )
+    maintenance_margin_fraction: LooseSigned | None = Field(
+        validation_alias="m", default=None, description="maintenance margin fraction"
+    )
+    realized_pnl: LooseSigned | None = Field(
+        validation_alias="p", default=None, description="realized profit and loss"
+    )
+    unrealized_pnl: LooseSigned | None = Field(
+        validation_alias="P", default=None, description="unrealized profit and loss"
+    )
+    liquidation_price: LooseSigned | None = Field(
+        validation_alias="l", default=None, description="`0` since September 2025; not to be used"
+    )
+    occurrence: Whole | None = Field(
+        validation_alias=OURS + "occurrence", default=None, description=OCCURRENCE
+    )
+    event_us: Whole | None = Field(validation_alias="E", default=None, description=SENT)
+    engine_us: Whole | None = Field(validation_alias="T", default=None, description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class BalanceUpdate(Event):
     """An asset's balance, absolute; `symbol` is always None here."""
 
-    type: Literal["balanceUpdate"] = Field(alias="e")
-    symbol: Text | None = Field(alias="s", default=None)
-    asset: Text = Field(alias="a")
-    available: Signed = Field(alias="A")
-    locked: Signed = Field(alias="L")
-    staked: Signed = Field(alias="S")
-    twin: Whole | None = None
-    event_us: Whole = Field(alias="E")
-    engine_us: Whole = Field(alias="T")
-    received_us: Whole
+    type: Literal["balanceUpdate"] = Field(validation_alias="e", description=KIND)
+    symbol: Text | None = Field(
+        validation_alias="s",
+        default=None,
+        description="always empty: a balance belongs to no market",
+    )
+    asset: Text = Field(validation_alias="a", description="the asset")
+    available: Signed = Field(validation_alias="A", description="free to use")
+    locked: Signed = Field(validation_alias="L", description="held by open orders")
+    staked: Signed = Field(validation_alias="S", description="staked")
+    occurrence: Whole | None = Field(
+        validation_alias=OURS + "occurrence", default=None, description=OCCURRENCE
+    )
+    event_us: Whole = Field(validation_alias="E", description=SENT)
+    engine_us: Whole = Field(validation_alias="T", description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
 class RfqUpdate(Event):
@@ -388,147 +556,89 @@ class RfqUpdate(Event):
         "rfqAccepted",
         "rfqRefreshed",
         "rfqCancelled",
+        "rfqCancelRequested",
         "rfqCandidate",
         "rfqAcceptedBinding",
         "rfqFilled",
         "quoteAccepted",
         "quoteCancelled",
-    ] = Field(alias="e")
-    symbol: Text = Field(alias="s")
-    rfq_id: Whole = Field(alias="R")
-    quote_id: Whole | None = Field(alias="u", default=None)
-    client_id: Id | None = Field(alias="C", default=None)
-    side: Side | None = Field(alias="S", default=None)
-    quantity: Unsigned | None = Field(alias="q", default=None)
-    quote_quantity: Unsigned | None = Field(alias="Q", default=None)
-    price: Unsigned | None = Field(alias="p", default=None)
-    status: Text = Field(alias="X")
-    submission_ms: Whole | None = Field(alias="w", default=None)
-    expiry_ms: Whole | None = Field(alias="W", default=None)
-    system_order_type: Text | None = Field(alias="o", default=None)
-    twin: Whole | None = None
-    event_us: Whole = Field(alias="E")
-    engine_us: Whole = Field(alias="T")
-    received_us: Whole
+    ] = Field(validation_alias="e", description=KIND)
+    symbol: Text = Field(validation_alias="s", description=MARKET)
+    rfq_id: Whole = Field(
+        validation_alias="R", description="id of the request for quote; may be above 2^53"
+    )
+    quote_id: Whole | None = Field(
+        validation_alias="u", default=None, description="id of the quote; may be above 2^53"
+    )
+    client_id: Id | None = Field(
+        validation_alias="C", default=None, description="the id the client gave"
+    )
+    side: Side | None = Field(
+        validation_alias="S", default=None, description="`Bid` (buy) or `Ask` (sell)"
+    )
+    quantity: Unsigned | None = Field(
+        validation_alias="q",
+        default=None,
+        description="quantity in the base asset, where it is set so",
+    )
+    quote_quantity: Unsigned | None = Field(
+        validation_alias="Q",
+        default=None,
+        description="quantity in the quote asset, where it is set so",
+    )
+    price: Unsigned | None = Field(
+        validation_alias="p", default=None, description="price, where one is known"
+    )
+    status: Text = Field(
+        validation_alias="X", description="status after this event, in the exchange's words"
+    )
+    submission_ms: Whole | None = Field(
+        validation_alias="w", default=None, description="end of the time for quotes, ms since 1970"
+    )
+    expiry_ms: Whole | None = Field(
+        validation_alias="W", default=None, description="end of the request, ms since 1970"
+    )
+    order_expiry_ms: Whole | None = Field(
+        validation_alias="O", default=None, description="end of the order itself, ms since 1970"
+    )
+    executed_quantity: Unsigned | None = Field(
+        validation_alias="z", default=None, description="executed so far, in the base asset"
+    )
+    executed_quote_quantity: Unsigned | None = Field(
+        validation_alias="Z", default=None, description="executed so far, in the quote asset"
+    )
+    fill_quantity: Unsigned | None = Field(
+        validation_alias="l", default=None, description="quantity of this fill, in the base asset"
+    )
+    fill_quote_quantity: Unsigned | None = Field(
+        validation_alias="L", default=None, description="quantity of this fill, in the quote asset"
+    )
+    system_order_type: Text | None = Field(
+        validation_alias="o",
+        default=None,
+        description="the exchange's own kind of order, if it is one",
+    )
+    occurrence: Whole | None = Field(
+        validation_alias=OURS + "occurrence", default=None, description=OCCURRENCE
+    )
+    event_us: Whole = Field(validation_alias="E", description=SENT)
+    engine_us: Whole = Field(validation_alias="T", description=MATCHED)
+    received_us: Whole = Field(description=READ)
 
 
-class Own(Event):
-    """An entry of the bridge's own: it never comes from the exchange's socket.
-
-    A numbered gap carries the times of the message it stands before; the others have none of the
-    exchange's.
+class UnknownEvent(Event):
+    """An event of the account that the contract does not name yet: all that it says is in `extra`,
+    by the exchange's letters.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True)
-
-
-class DepthSnapshot(Own):
-    """Replace your book by this one: it is exact at `update_id`. Best price first on both sides.
-
-    `rest_update_id` is the REST body's `lastUpdateId`, carried forward to `update_id` with the
-    deltas heard; None when the snapshot is of the bridge's own book.
-    """
-
-    type: Literal["depth_snapshot"] = "depth_snapshot"
-    symbol: Text
-    update_id: Whole
-    rest_update_id: Whole | None = None
-    bids: Levels
-    asks: Levels
-    event_us: Whole | None = None
-    engine_us: Whole | None = None
-    received_us: Whole
-
-
-class OrdersSnapshot(Own):
-    """All open orders as they stand (of `symbol`, or of every market where it is None)."""
-
-    type: Literal["orders_snapshot"] = "orders_snapshot"
-    symbol: Text | None = None
-    orders: Rows
-    twin: Whole | None = None
-    event_us: Whole | None = None
-    engine_us: Whole | None = None
-    received_us: Whole
-
-
-class PositionsSnapshot(Own):
-    """All open positions as they stand (of `symbol`, or of every market where it is None)."""
-
-    type: Literal["positions_snapshot"] = "positions_snapshot"
-    symbol: Text | None = None
-    positions: Rows
-    twin: Whole | None = None
-    event_us: Whole | None = None
-    engine_us: Whole | None = None
-    received_us: Whole
-
-
-class BalancesSnapshot(Own):
-    """All balances as they stand."""
-
-    type: Literal["balances_snapshot"] = "balances_snapshot"
-    symbol: Text | None = None
-    balances: Rows
-    twin: Whole | None = None
-    event_us: Whole | None = None
-    engine_us: Whole | None = None
-    received_us: Whole
-
-
-class Gap(Own):
-    """Something may be missing here.
-
-    Numbered streams: ids `from..to` are not in the stream (`from` is None at a stream's start).
-    Unnumbered: nobody was listening from `from_us` to `to_us`; something may be missing.
-    """
-
-    type: Literal["gap"] = "gap"
-    symbol: Text | None = None
-    from_: Whole | None = Field(alias="from", default=None)
-    to: Whole | None = None
-    from_us: Whole | None = None
-    to_us: Whole | None = None
-    cause: Text
-    repaired: Flag = False
-    twin: Whole | None = None
-    event_us: Whole | None = None
-    engine_us: Whole | None = None
-    received_us: Whole
-
-
-class GapRecord(Own):
-    """A line of the ledger `bridge:gaps`: one hole in one stream, mended or not.
-
-    Ids `from..to` in numbered streams, times `from_us..to_us` in the others. `repaired` true:
-    nothing of it is missing in the stream. `how` says what made it whole, or makes up for it.
-    """
-
-    type: Literal["gap_record"] = "gap_record"
-    symbol: Text | None = None
-    stream: Text
-    from_: Whole | None = Field(alias="from", default=None)
-    to: Whole | None = None
-    from_us: Whole | None = None
-    to_us: Whole | None = None
-    cause: Text
-    repaired: Flag
-    how: Text | None = None
-    twin: Whole | None = None
-    event_us: Whole | None = None
-    engine_us: Whole | None = None
-    received_us: Whole
-
-
-class Quarantined(Own):
-    """A message that was refused: the reason, and the text exactly as it came."""
-
-    type: Literal["quarantined"] = "quarantined"
-    symbol: Text | None = None
-    stream: str | None = None
-    reason: str
-    raw: str | None = None
-    twin: Whole | None = None
-    event_us: Whole | None = None
-    engine_us: Whole | None = None
-    received_us: Whole
+    type: Literal["unknown_event"] = Field(
+        validation_alias=OURS + "type", default="unknown_event", description=KIND
+    )
+    event: Text = Field(validation_alias="e", description="the exchange's name of the event")
+    symbol: Text | None = Field(validation_alias="s", default=None, description=MARKET)
+    occurrence: Whole | None = Field(
+        validation_alias=OURS + "occurrence", default=None, description=OCCURRENCE
+    )
+    event_us: Whole | None = Field(validation_alias="E", default=None, description=SENT)
+    engine_us: Whole | None = Field(validation_alias="T", default=None, description=MATCHED)
+    received_us: Whole = Field(description=READ)

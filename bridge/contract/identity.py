@@ -2,32 +2,45 @@
 
     <engine time, ms>-<sequence>
 
-Numbered streams (trade, depth): identity is the exchange's own number, carried in the sequence as
+Sequenced streams (trade, depth): identity is the exchange's own number, carried in the sequence as
 `position * 10 + slot`; slot 0 is the message, 1 a gap that ends at that position, 2 a depth
-snapshot at it. The ms part is only for reading by time. Unnumbered streams: sequence is the
+snapshot at it. The ms part is only for reading by time. Other streams: the sequence is the
 microsecond within the millisecond times 1000, running on where that is not above the last one;
-identity is the content. The append script (`bridge/publish/append.lua`) decides what is already
+identity is the content. The append script (`bridge/redis/append.lua`) decides what is already
 there.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Self
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from operator import itemgetter
+from typing import Any, NamedTuple, Self
+
+from pydantic.fields import FieldInfo
 
 from bridge.contract.events import (
-    BookTicker,
     Depth,
     Event,
+    Gap,
     GapRecord,
     OrderUpdate,
     Own,
-    StockIndicativeQuote,
-    StockPrice,
     Trade,
+    UnknownEvent,
 )
+from bridge.contract.fields import OURS, plain_decimal
+from bridge.contract.stream_types import STREAM_SPECS, Identity, Ordering
 
 SLOTS = 10
 POSITION_LIMIT = 9 * 10**14  # position * 10 must stay below 2^53: Lua's numbers are doubles
-BELIEVABLE_US = 3_600_000_000  # an engine time further than 1 h from the hearing is not used
+BELIEVABLE_US = 3_600_000_000  # an engine time further than 1 h from receiving is not used
+
+_ORDERED_BY_UPDATE_ID = frozenset(
+    spec.model for spec in STREAM_SPECS.values() if spec.ordering is Ordering.UPDATE_ID
+)
+_HAS_PROVIDER_TIME = frozenset(
+    spec.model for spec in STREAM_SPECS.values() if spec.ordering is Ordering.PROVIDER_TIME
+)
 
 EMPTY = "0-0"  # the last ID of a stream that does not exist
 
@@ -41,11 +54,11 @@ class EntryId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         ms, _, seq = text.partition("-")
-        return cls(int(ms), int(seq or 0))
+        return tuple.__new__(cls, (int(ms), int(seq or 0)))  # `cls(…)` takes twice as long
 
     @property
     def position(self) -> int:
-        """In numbered streams: the exchange's number that this entry is at."""
+        """In sequenced streams: the exchange's number that this entry is at."""
         return self.seq // SLOTS
 
     def __str__(self) -> str:
@@ -53,7 +66,7 @@ class EntryId(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a numbered message stands: its own number, and the one that must be before it."""
+    """Where a message of a sequenced stream stands: its number, and the one that must be before."""
 
     position: int
     after: int
@@ -63,20 +76,31 @@ class BadIdentity(ValueError):
     """The message's own numbers cannot be right; it goes to the quarantine."""
 
 
+# Which fields are a sequenced message's numbers: the first that it covers, and the last.
+NUMBERS: Mapping[type[Event], tuple[str, str]] = {
+    Trade: ("trade_id", "trade_id"),
+    Depth: ("first_update_id", "last_update_id"),
+}
+
+
 def place(event: Trade | Depth) -> Place:
-    """Position and predecessor of a numbered message, or BadIdentity."""
-    if isinstance(event, Trade):
-        number, first = event.trade_id, event.trade_id
+    """Position and predecessor of a message of a sequenced stream, or BadIdentity."""
+    if type(event) is Trade:
+        number = first = event.trade_id
     else:
-        number, first = event.last_update_id, event.first_update_id
+        number, first = event.last_update_id, event.first_update_id  # type: ignore[union-attr]
+    if not 1 <= first <= number < POSITION_LIMIT:
+        raise BadIdentity(_complaint(number, first))
+    return Place(number, first - 1)
+
+
+def _complaint(number: int, first: int) -> str:
     if first < 1:
         # Trade id 0 marked backstop fills before 2025-11: it could only ever look like a duplicate.
-        raise BadIdentity("its number is 0, so its place in the stream is unknown")
+        return "its number is 0, so its place in the stream is unknown"
     if first > number:
-        raise BadIdentity(f"first update id {first} is above last update id {number}")
-    if number >= POSITION_LIMIT:
-        raise BadIdentity(f"its number {number} is above {POSITION_LIMIT}")
-    return Place(number, first - 1)
+        return f"first update id {first} is above last update id {number}"
+    return f"its number {number} is above {POSITION_LIMIT}"
 
 
 def believable_us(event: Event, received_us: int) -> int:
@@ -85,10 +109,15 @@ def believable_us(event: Event, received_us: int) -> int:
     A time is used only when within an hour of when the frame was received (never of now, so that a
     replay decides the same): one absurd time must not poison a stream's last ID.
     """
-    engine_us: int | None = getattr(event, "engine_us", None)
+    engine_us: int | None = event.__dict__.get("engine_us")
     if engine_us is not None and -BELIEVABLE_US <= engine_us - received_us <= BELIEVABLE_US:
         return engine_us  # nearly always
-    for moment_us in _other_times(event):
+    return first_believable_us(_other_times(event), received_us)
+
+
+def first_believable_us(times_us: Iterable[int | None], received_us: int) -> int:
+    """The first of these times that `believable_us` believes, else 0."""
+    for moment_us in times_us:
         if moment_us is not None and abs(moment_us - received_us) <= BELIEVABLE_US:
             return moment_us
     return 0
@@ -96,38 +125,152 @@ def believable_us(event: Event, received_us: int) -> int:
 
 def _other_times(event: Event) -> tuple[int | None, ...]:
     event_us = getattr(event, "event_us", None)
-    if isinstance(event, StockPrice | StockIndicativeQuote):
-        return event_us, event.source_ms * 1000
+    if type(event) in _HAS_PROVIDER_TIME:
+        return event_us, event.source_ms * 1000  # type: ignore[attr-defined]  # by its row
     return (event_us,)
 
 
-def order_value(event: Event, received_us: int) -> int:
-    """What orders the states of one stream: update id, engine time, or event time (µs).
+def order_value(event: Event, event_us: int) -> int:
+    """What orders the states of one stream: update id, or `event_us` (`believable_us`).
 
     0 where nothing can be trusted: such a state is neither late nor does it make others late.
     """
-    if isinstance(event, BookTicker):
-        return event.update_id
-    return believable_us(event, received_us)
+    if type(event) in _ORDERED_BY_UPDATE_ID:
+        return event.update_id  # type: ignore[attr-defined, no-any-return]  # by its row
+    return event_us
 
 
 def event_key(event: Event, values: Sequence[str]) -> tuple[str, ...]:
-    """What tells an unnumbered message from the others: all but when it was emitted or heard.
+    """What tells a message without a number from the others of its stream.
 
-    `values` are the entry's (`entry.encode`), so a stored entry's key is worked out the same way.
-    A fill is its trade: the same fill heard and fetched over REST is one. An entry of the bridge's
-    own (an account snapshot, a gap) is also told by when its source was received.
+    `values` are the entry's (`entry.encode`); a stored entry's key is worked out the same way. A
+    fill is its trade: the same fill received and fetched over REST is one. An entry of the bridge's
+    own is its fields: an account snapshot is told also by when its source was received, a gap and
+    its record in the gap log not. What was not received is one interval, whatever tells of it: live
+    it may be another message, or another stream, than in the journal.
+
+    Any other message is all that the exchange said in it but when it sent it, and its `occurrence`.
+    It must not depend on which fields a version of the contract names: two bridges of two versions,
+    and a bridge after an upgrade, must see that a message is in the stream already. So a field
+    counts by its letter and its text, null and absent are one, a number is its digits. A value that
+    this version does not name counts without its name: in a message that is the exchange's letter,
+    in an entry of a later version it is that version's column. (What an earlier version did not
+    name is a field again once its entry is decoded.)
     """
+    extra = event.__pydantic_extra__
+    plan = _PLANS.get(event.__class__)
+    if plan is None or extra or values[0] == "orderFill":
+        return _other_key(event, values, extra or {})
+    return plan.whole_key(values)
+
+
+def usual_key(model: type[Event], values: Sequence[str]) -> tuple[str, ...]:
+    """`event_key` of an event of the exchange that has no fields but those of its model."""
+    return _PLANS[model].whole_key(values)
+
+
+def repeated(key: tuple[str, ...], occurrence: int) -> tuple[str, ...]:
+    """The key of a message before which so many of equal content came on its connection."""
+    return (*key, str(occurrence)) if occurrence else key
+
+
+def _other_key(event: Event, values: Sequence[str], extra: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(event, OrderUpdate) and event.type == "orderFill" and event.trade_id is not None:
         return ("orderFill", event.symbol, str(event.trade_id), event.order_id)
-    if isinstance(event, GapRecord):
-        return tuple(values[:-4])  # whoever found it, and whenever: a hole is one
     if isinstance(event, Own):
-        return tuple(values)
-    # Fixed order of fields: …, event_us, engine_us, received_us, extra
-    return (*values[:-4], values[-3], values[-1])
+        return tuple(values[:-4] if isinstance(event, Gap | GapRecord) else values)
+    plan = _plan(event.__class__)
+    unnamed = [text for value in extra.values() if (text := _text(value))]
+    # one part of the key, of a form that no occurrence has
+    more = (_compact(sorted(unnamed)),) if unnamed else ()
+    place = plan.occurrence
+    occurrence = (values[place],) if place is not None and values[place] else ()
+    return (*plan.key(plan.take(values)), *more, *occurrence)
 
 
-def unnumbered_seq(moment_us: int) -> int:
-    """The wanted sequence of an unnumbered entry: room for 1,000 entries in each microsecond."""
+class _Plan:
+    """How the key of a model's events is made.
+
+    `take` gives the texts of the exchange's fields from an entry's values, ordered by the wire's
+    names.
+    """
+
+    FORMS = 1024  # sets of present fields that are remembered; there are a few for each event name
+
+    def __init__(self, model: type[Event]) -> None:
+        fields = model.model_fields
+        places = {
+            _wire_name(name, field): place
+            for place, (name, field) in enumerate(fields.items())
+            if name not in _NOT_CONTENT and not _is_ours(field)
+        }
+        self.occurrence = list(fields).index("occurrence") if "occurrence" in fields else None
+        self._names = tuple(sorted(places))
+        self.take = _getter([places[name] for name in self._names])
+        self.names = _compact(self._names)
+        self._forms: dict[tuple[bool, ...], tuple[str, Callable[..., tuple[str, ...]]]] = {}
+
+    def whole_key(self, values: Sequence[str]) -> tuple[str, ...]:
+        """The key of an entry with these values, and no others."""
+        texts, place = self.take(values), self.occurrence
+        key = self.key(texts) if "" in texts else (self.names, *texts)
+        return (*key, values[place]) if place is not None and values[place] else key
+
+    def key(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that have a text, as one string, and their texts."""
+        present = tuple(map(bool, texts))
+        form = self._forms.get(present)
+        if form is None:
+            if len(self._forms) == self.FORMS:
+                self._forms.clear()
+            places = [place for place, is_there in enumerate(present) if is_there]
+            names = _compact([self._names[place] for place in places])
+            form = self._forms[present] = names, _getter(places)
+        return (form[0], *form[1](texts))
+
+
+_NOT_CONTENT = ("event_us", "received_us")  # `occurrence` and `source` are ours by their names
+_compact = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+
+
+def _text(value: object) -> str:
+    """A JSON value as an entry would hold it if it were a field."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return plain_decimal(repr(value))
+    return _compact(value)  # `true`, digits, or the array or object itself
+
+
+def _getter(places: Sequence[int]) -> Callable[[Sequence[str]], tuple[str, ...]]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: tuple(values[place] for place in places)
+
+
+def _wire_name(name: str, field: FieldInfo) -> str:
+    return field.validation_alias if isinstance(field.validation_alias, str) else name
+
+
+def _is_ours(field: FieldInfo) -> bool:
+    return isinstance(field.validation_alias, str) and field.validation_alias.startswith(OURS)
+
+
+@cache
+def _plan(model: type[Event]) -> _Plan:
+    return _Plan(model)
+
+
+_PLANS = {
+    model: _plan(model)
+    for spec in STREAM_SPECS.values()
+    if spec.identity is not Identity.SEQUENCED
+    for model in (spec.model, UnknownEvent)
+}
+
+
+def content_seq(moment_us: int) -> int:
+    """The wanted sequence without a number: room for 1,000 entries in each microsecond."""
     return moment_us % 1000 * 1000

@@ -7,13 +7,16 @@ to files is `docs/generate.py`'s.
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from bridge.contract import events, keys
-from bridge.contract.entry import EXCHANGE_MODELS, OWN_MODELS, field_names
+from bridge.contract.causes import GapCause
+from bridge.contract.entry import MODELS, OWN_MODELS, field_names
 from bridge.contract.events import CONTRACT_VERSION, Event
-from bridge.contract.meanings import TYPES, meaning
-from bridge.contract.streams import DEPTH_WINDOWS, KLINE_INTERVALS, StreamType
+from bridge.contract.fields import EXTRA, OURS
+from bridge.contract.own import OWN_MEANINGS, Cause
+from bridge.contract.stream_types import STREAM_SPECS, Qualifier, Scope, StreamType
+from bridge.contract.streams import DEPTH_WINDOWS, KLINE_INTERVALS
 
 Schema = dict[str, Any]
 
@@ -43,6 +46,7 @@ _SCHEMAS: Sequence[tuple[object, Schema]] = (
     (events.LooseSigned, _SIGNED),
     (events.Text, _TEXT),
     (events.Id, _TEXT),
+    (Cause, {**_TEXT, "examples": [cause.value for cause in GapCause]}),
     (str, {"type": "string"}),
     (
         events.IsoTime,
@@ -51,18 +55,17 @@ _SCHEMAS: Sequence[tuple[object, Schema]] = (
     (events.Levels, _json(_LEVELS)),
     (events.Rows, _json(_ROWS)),
 )
-_SNAPSHOTS: Mapping[StreamType, type[Event]] = {
-    StreamType.DEPTH: events.DepthSnapshot,
-    StreamType.ORDER_UPDATE: events.OrdersSnapshot,
-    StreamType.POSITION_UPDATE: events.PositionsSnapshot,
-    StreamType.BALANCE_UPDATE: events.BalancesSnapshot,
+MEANINGS: Mapping[type[Event], str] = {
+    **{spec.model: spec.means for spec in STREAM_SPECS.values()},
+    events.UnknownEvent: "An event of the account that this version does not know.",
+    **OWN_MEANINGS,
 }
 _EXTRA: Schema = {"anyOf": [{"const": ""}, _json({"type": "object"})]}
 
 
-def entry_models() -> tuple[type[Event], ...]:
+def entry_models() -> Sequence[type[Event]]:
     """Every kind of entry: the exchange's, then the bridge's own."""
-    return (*EXCHANGE_MODELS.values(), *OWN_MODELS)
+    return MODELS
 
 
 def entry_types(model: type[Event]) -> tuple[str, ...]:
@@ -77,8 +80,14 @@ def may_be_empty(model: type[Event], attribute: str) -> bool:
 
 def wire_name(model: type[Event], attribute: str) -> str:
     """The exchange's name of a field; empty where the bridge adds it."""
-    alias = model.model_fields[attribute].alias
-    return "" if model in OWN_MODELS or alias is None or alias == attribute else alias
+    alias = model.model_fields[attribute].validation_alias
+    is_letter = isinstance(alias, str) and not alias.startswith(OURS)
+    return cast("str", alias) if is_letter and model not in OWN_MODELS else ""
+
+
+def meaning(model: type[Event], attribute: str) -> str:
+    """What a field means in entries of this model."""
+    return EXTRA if attribute == "extra" else model.model_fields[attribute].description or ""
 
 
 def entry_schema(model: type[Event]) -> Schema:
@@ -86,13 +95,13 @@ def entry_schema(model: type[Event]) -> Schema:
     hints = get_type_hints(model, include_extras=True)
     names = field_names(model)
     properties = {
-        name: _described(_field(hints[attribute]), meaning(model, name))
+        name: _described(_field(hints[attribute]), meaning(model, attribute))
         for name, attribute in zip(names, model.model_fields, strict=False)
     }
     properties["extra"] = _described(_EXTRA, meaning(model, "extra"))
     return {
         "title": model.__name__,
-        "description": TYPES[model],
+        "description": MEANINGS[model],
         "type": "object",
         "properties": properties,
         "required": list(names),
@@ -141,10 +150,7 @@ def asyncapi_document() -> Schema:
 
 def models_of(kind: StreamType) -> tuple[type[Event], ...]:
     """What may stand in a stream of this type."""
-    snapshot = _SNAPSHOTS.get(kind)
-    if snapshot is None:
-        return EXCHANGE_MODELS[kind], events.Gap
-    return EXCHANGE_MODELS[kind], snapshot, events.Gap
+    return STREAM_SPECS[kind].models
 
 
 _SYMBOL: Schema = {"description": "A market, as the exchange spells it."}
@@ -155,27 +161,19 @@ _WINDOW: Schema = {"description": "How long changes are gathered.", "enum": list
 
 def _addresses(kind: StreamType) -> Iterator[tuple[str, Mapping[str, Schema]]]:
     """The forms of a stream type's names, with their parameters."""
-    symbol = {"symbol": _SYMBOL}
-    match kind:
-        case StreamType.KLINE:
-            yield "kline.{interval}.{symbol}", {"interval": _INTERVAL} | symbol
-        case StreamType.DEPTH:
-            yield "depth.{symbol}", symbol
-            yield "depth.{window}.{symbol}", {"window": _WINDOW} | symbol
-        case StreamType.BALANCE_UPDATE:
-            yield kind.value, {}
-        case (
-            StreamType.LIQUIDATION
-            | StreamType.ORDER_UPDATE
-            | StreamType.POSITION_UPDATE
-            | StreamType.RFQ_UPDATE
-        ):
-            yield kind.value, {}
-            yield f"{kind.value}.{{symbol}}", symbol
-        case StreamType.STOCK_PRICE | StreamType.STOCK_INDICATIVE_QUOTE:
-            yield f"{kind.value}.{{ticker}}", {"ticker": _TICKER}
-        case _:
-            yield f"{kind.value}.{{symbol}}", symbol
+    spec = STREAM_SPECS[kind]
+    if spec.has_unscoped_name:
+        yield kind.value, {}
+    if spec.scope is Scope.ACCOUNT:
+        return
+    about = {"ticker": _TICKER} if spec.scope is Scope.TICKER else {"symbol": _SYMBOL}
+    last = "".join(f"{{{name}}}" for name in about)
+    if spec.qualifier is Qualifier.INTERVAL:
+        yield f"{kind.value}.{{interval}}.{last}", {"interval": _INTERVAL} | about
+        return
+    yield f"{kind.value}.{last}", about
+    if spec.qualifier is Qualifier.WINDOW:
+        yield f"{kind.value}.{{window}}.{last}", {"window": _WINDOW} | about
 
 
 def _channels() -> Iterator[tuple[str, Schema]]:
@@ -203,7 +201,7 @@ def _references(models: Sequence[type[Event]]) -> Schema:
 def _message(model: type[Event]) -> Schema:
     return {
         "name": model.__name__,
-        "summary": TYPES[model],
+        "summary": MEANINGS[model],
         "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
     }
 

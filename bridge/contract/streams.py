@@ -7,38 +7,33 @@ interval or window where the type has one; the rest is the symbol.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 
+from bridge.contract import keys
+from bridge.contract.stream_types import (
+    STREAM_SPECS,
+    Identity,
+    Qualifier,
+    Scope,
+    StreamSpec,
+    StreamType,
+)
 
-class StreamType(StrEnum):
-    """The exchange's stream types, spelled as on the wire."""
-
-    TRADE = "trade"
-    DEPTH = "depth"
-    BOOK_TICKER = "bookTicker"
-    TICKER = "ticker"
-    KLINE = "kline"
-    MARK_PRICE = "markPrice"
-    OPEN_INTEREST = "openInterest"
-    LIQUIDATION = "liquidation"
-    EXTERNAL_TICKER = "externalTicker"
-    STOCK_PRICE = "stockPrice"
-    STOCK_INDICATIVE_QUOTE = "stockIndicativeQuote"
-    ORDER_UPDATE = "account.orderUpdate"
-    POSITION_UPDATE = "account.positionUpdate"
-    BALANCE_UPDATE = "account.balanceUpdate"
-    RFQ_UPDATE = "account.rfqUpdate"
-
-    __hash__ = str.__hash__  # an enum's own is Python, and each message looks things up by it
-
-
-class Identity(StrEnum):
-    """How a message of a stream is told from another one."""
-
-    NUMBERED = "numbered"  # the exchange numbers them without holes; Redis compares positions
-    EVENTS = "events"  # every one counts; told apart by content
-    STATES = "states"  # the newest counts; ordered by update id or time
+__all__ = [
+    "DEPTH_WINDOWS",
+    "GAP_LOG",
+    "KLINE_INTERVALS",
+    "QUARANTINE",
+    "BadStreamName",
+    "Identity",
+    "Stream",
+    "StreamType",
+    "is_private",
+    "is_stream",
+    "is_symbol",
+    "parse_stream",
+    "stream_named",
+]
 
 
 # fmt: off
@@ -49,22 +44,6 @@ KLINE_INTERVALS = (
 # fmt: on
 DEPTH_WINDOWS = ("200ms", "600ms", "1000ms")
 
-_IDENTITY = {
-    StreamType.TRADE: Identity.NUMBERED,
-    StreamType.DEPTH: Identity.NUMBERED,
-    StreamType.LIQUIDATION: Identity.EVENTS,
-    StreamType.ORDER_UPDATE: Identity.EVENTS,
-    StreamType.POSITION_UPDATE: Identity.EVENTS,
-    StreamType.BALANCE_UPDATE: Identity.EVENTS,
-    StreamType.RFQ_UPDATE: Identity.EVENTS,
-}
-_WITHOUT_SYMBOL = {
-    StreamType.LIQUIDATION,
-    StreamType.ORDER_UPDATE,
-    StreamType.POSITION_UPDATE,
-    StreamType.BALANCE_UPDATE,
-    StreamType.RFQ_UPDATE,
-}
 _BY_NAME = {member.value: member for member in StreamType}
 
 
@@ -90,12 +69,26 @@ class Stream:
     window: str = ""
 
     @property
+    def spec(self) -> StreamSpec:
+        return STREAM_SPECS[self.type]
+
+    @property
     def is_private(self) -> bool:
         return is_private(self.name)
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is the bridge's own: the gap log, the quarantine."""
+        return self.name.startswith("bridge:")
+
+    @property
     def identity(self) -> Identity:
-        return _IDENTITY.get(self.type, Identity.STATES)
+        return STREAM_SPECS[self.type].identity
+
+
+# The bridge's own streams are told by content, as liquidations are.
+GAP_LOG = Stream(keys.GAPS, StreamType.LIQUIDATION)
+QUARANTINE = Stream(keys.QUARANTINE, StreamType.LIQUIDATION)
 
 
 def is_private(name: str) -> bool:
@@ -107,23 +100,39 @@ def is_private(name: str) -> bool:
 def parse_stream(name: str) -> Stream:
     """Read a stream name as the exchange writes it, or raise BadStreamName."""
     kind, rest = _split_type(name)
+    spec = STREAM_SPECS[kind]
     if not rest:
-        if kind in _WITHOUT_SYMBOL:
+        if spec.has_unscoped_name:
             return Stream(name, kind)
         raise BadStreamName(f"{name!r} names no market: write {kind.value}.<symbol>")
-    if kind is StreamType.KLINE:
-        interval, _, symbol = rest.partition(".")
-        if interval not in KLINE_INTERVALS or not symbol:
-            raise BadStreamName(
-                f"{name!r}: write kline.<interval>.<symbol>, "
-                f"interval one of {_list(KLINE_INTERVALS)}"
-            )
-        return Stream(name, kind, symbol, interval=interval)
-    if kind is StreamType.DEPTH:
-        return _depth(name, rest)
-    if kind is StreamType.BALANCE_UPDATE:
-        raise BadStreamName(f"{name!r}: balances have one stream, account.balanceUpdate")
-    return Stream(name, kind, rest)
+    if spec.scope is Scope.ACCOUNT:
+        raise BadStreamName(f"{name!r}: the whole account has one stream, {kind.value}")
+    match spec.qualifier:
+        case Qualifier.INTERVAL:
+            return _with_interval(name, kind, rest)
+        case Qualifier.WINDOW:
+            return _with_window(name, kind, rest)
+        case Qualifier.NONE:
+            return Stream(name, kind, rest)
+
+
+def is_stream(name: str) -> bool:
+    """Whether the exchange could serve a stream of this name. Names that others have written are
+    used (in keys, in paths of files) only if so.
+    """
+    try:
+        parse_stream(name)
+    except BadStreamName:
+        return False
+    return True
+
+
+def is_symbol(text: str) -> bool:
+    """Whether a stream could be named for a market of this symbol."""
+    try:
+        return parse_stream(f"{StreamType.TRADE.value}.{text}").symbol == text
+    except BadStreamName:
+        return False
 
 
 def _split_type(name: str) -> tuple[StreamType, str]:
@@ -142,17 +151,36 @@ def _split_type(name: str) -> tuple[StreamType, str]:
     return kind, rest
 
 
-def _depth(name: str, rest: str) -> Stream:
+def _with_interval(name: str, kind: StreamType, rest: str) -> Stream:
+    interval, _, symbol = rest.partition(".")
+    if interval not in KLINE_INTERVALS or not symbol:
+        raise BadStreamName(
+            f"{name!r}: write {kind.value}.<interval>.<symbol>, "
+            f"interval one of {_list(KLINE_INTERVALS)}"
+        )
+    return Stream(name, kind, symbol, interval=interval)
+
+
+def _with_window(name: str, kind: StreamType, rest: str) -> Stream:
     head, _, tail = rest.partition(".")
     if tail and head in DEPTH_WINDOWS:
-        return Stream(name, StreamType.DEPTH, tail, window=head)
+        return Stream(name, kind, tail, window=head)
     if head in DEPTH_WINDOWS or head.removesuffix("ms").isdigit():
         raise BadStreamName(
-            f"{name!r}: write depth.<symbol> or depth.<window>.<symbol>, "
+            f"{name!r}: write {kind.value}.<symbol> or {kind.value}.<window>.<symbol>, "
             f"window one of {_list(DEPTH_WINDOWS)}"
         )
-    return Stream(name, StreamType.DEPTH, rest)
+    return Stream(name, kind, rest)
 
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(names)
+
+
+@lru_cache(maxsize=4096)
+def stream_named(name: str) -> Stream | None:
+    """The same for a name that a journal has; None where there is no such stream."""
+    try:
+        return parse_stream(name)
+    except BadStreamName:
+        return None

@@ -1,1 +1,1 @@
-"""Hearing the exchange: WebSocket connections and REST."""
+"""Receiving from the exchange: WebSocket connections and REST."""

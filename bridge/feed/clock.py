@@ -1,8 +1,8 @@
 """The exchange's clock, as far as this side can know it.
 
 Asked for over REST and told by the answer that came quickest of late. Signatures are made with it,
-and what is said about times of the exchange; frames keep the time of this machine. A clock that is
-wrong is reported, not put right: that is the system's business.
+and what is said about times of the exchange; frames keep the time of this machine. A wall clock
+that is wrong is reported, not put right: that is the system's business.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ MOST_DIGITS = 13  # until the year 2286
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
-    """How far the exchange's clock is ahead, and how wrong that may be."""
+class ClockSample:
+    """How far the exchange's clock is ahead of this machine's, and how wrong that may be."""
 
     offset_us: int
     unsure_us: int
@@ -36,49 +36,55 @@ class _Sample:
 class ExchangeClock:
     """`now_us()` is the exchange's time; this machine's where nothing is known yet.
 
-    `on_learned` runs whenever it has been asked.
+    `learned` is set whenever the exchange has been asked.
     """
 
-    def __init__(
-        self, rest: Rest, clock_us: Callable[[], int], on_learned: Callable[[], None]
-    ) -> None:
+    def __init__(self, clock_us: Callable[[], int]) -> None:
         self.offset_us: int | None = None
-        self._rest = rest
+        self.learned = asyncio.Event()
         self._clock_us = clock_us
-        self._on_learned = on_learned
-        self._samples: deque[_Sample] = deque(maxlen=KEPT)
+        self._samples: deque[ClockSample] = deque(maxlen=KEPT)
         self._is_skewed = False
-        self._hurry = asyncio.Event()
+        self._ask_now = asyncio.Event()
 
     def now_us(self) -> int:
+        """The exchange's time, µs since 1970."""
         return self._clock_us() + (self.offset_us or 0)
 
-    def doubt(self) -> None:
-        """Something speaks against what is known: ask now."""
-        self._hurry.set()
+    def now_ms(self) -> int:
+        """The same in ms."""
+        return self.now_us() // 1000
 
-    async def run(self) -> None:
+    def suspect(self) -> None:
+        """Something speaks against what is known: ask now."""
+        self._ask_now.set()
+
+    async def run(self, rest: Rest) -> None:
         """Ask again and again, until cancelled."""
         while True:
             with suppress(RestError, ValueError):
-                self.learn(await self._ask())
-            self._hurry.clear()
+                self.learn(await self._ask(rest))
+            self._ask_now.clear()
             pause_s = EVERY_S if len(self._samples) == KEPT else FIRST_EVERY_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    await self._hurry.wait()
+                    await self._ask_now.wait()
 
-    async def _ask(self) -> _Sample:
-        before_us = self._clock_us()
-        body = await self._rest.get(PATH, fresh=True)
+    async def _ask(self, rest: Rest) -> ClockSample:
+        loop = asyncio.get_running_loop()
+        before_s = loop.time()
+        body = await rest.get(PATH, fresh=True)
+        # How long it took is by the loop's clock: the wall clock may have been set meanwhile, and
+        # the offset is from what it says now.
+        half_us = int((loop.time() - before_s) * 1e6) // 2
         after_us = self._clock_us()
         if len(body.strip()) > MOST_DIGITS:
             raise ValueError("the reply is no time")
         # the answer is cut to the millisecond: half of one more on average
         exchange_us = int(body) * 1000 + 500
-        return _Sample(exchange_us - (before_us + after_us) // 2, abs(after_us - before_us) // 2)
+        return ClockSample(exchange_us - (after_us - half_us), half_us)
 
-    def learn(self, sample: _Sample) -> None:
+    def learn(self, sample: ClockSample) -> None:
         """Take the surest of the last few; what contradicts them came after a clock was set."""
         best = min(self._samples, key=lambda each: each.unsure_us, default=sample)
         if abs(sample.offset_us - best.offset_us) > sample.unsure_us + best.unsure_us + 50_000:
@@ -87,7 +93,7 @@ class ExchangeClock:
         offset_us = min(self._samples, key=lambda each: each.unsure_us).offset_us
         self.offset_us = offset_us
         self._report(offset_us / 1000)
-        self._on_learned()
+        self.learned.set()
 
     def _report(self, offset_ms: float) -> None:
         is_skewed = abs(offset_ms) >= SKEWED_MS

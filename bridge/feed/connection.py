@@ -1,64 +1,95 @@
-"""One socket to the exchange, from its handshake to its end: connect, talk, read.
+"""The I/O shell of one WebSocket to the exchange, from its handshake to its end.
 
-Reading never waits for anything but the socket: what a frame means is decided by the intake at
-once, and Redis is not asked here. Pings from the exchange are answered by the library. Ours are
-sent when nothing has come for a while: a socket that neither brings a frame nor answers is dead,
-one that brings frames lives, whether it answers or not.
+Reading never waits for anything but the socket: each frame goes to the sink at once, and Redis is
+not asked here. What is said about subscriptions, and what the exchange's answers mean, is the
+`Conversation`'s to decide; this sends what it says, and makes records of what follows.
+
+Pings from the exchange are answered by the library. Ours are sent when nothing has come for a
+while: a socket that neither brings a frame nor answers is dead, one that brings frames lives,
+whether it answers or not.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from bridge.contract.streams import Stream, StreamType
-from bridge.errors import Transient
-from bridge.feed.means import Means
-from bridge.feed.retry_after import retry_after_s
+from bridge.contract.causes import GapCause
+from bridge.contract.streams import Stream
+from bridge.core.counters import EndCause
+from bridge.core.outcomes import Applied
+from bridge.core.records import (
+    Answered,
+    Closing,
+    Lost,
+    Opened,
+    Record,
+    Subscribed,
+    Suspected,
+)
+from bridge.feed.clock import ExchangeClock
+from bridge.feed.handshake import NO_CONNECTION, Ended, handshake, proxy_words, refused_handshake
+from bridge.feed.limits import RateLimiter
+from bridge.feed.sink import Sink, Sinks
 from bridge.feed.socket import MessageSocket
-from bridge.feed.talk import Talk
+from bridge.protocol.conversation import (
+    Answer,
+    Conversation,
+    Granted,
+    Ping,
+    PongMissing,
+    Rejection,
+    StateChanged,
+    Suspicion,
+)
+from bridge.protocol.conversation import Event as Said
 from bridge.protocol.envelope import Refusal
-from bridge.protocol.subscriptions import Subscriptions
+from bridge.protocol.signing import Signer, subscribe_signature
+from bridge.protocol.subscriptions import REFUSALS, Request, State, Subscriptions
+from bridge.runtime.config import Exchange
 
 log = structlog.get_logger(__name__)
 
-CLOSE_TIMEOUT_S = 1.0
 LOOKS_AN_INTERVAL = 4  # how often it is looked whether frames come
 RUBBISH_IN_A_ROW = 1000  # a connection that brings nothing else is given up
-TICKING = {StreamType.TICKER, StreamType.MARK_PRICE}
-PROOF_S = 3.0  # between two answers on a quiet connection where no stream ticks
-PROOF_PAUSE_US = 200_000  # between two that are asked for, since a replacement waits for them
-
-# The last three: a redirect to an address that is none, and a SOCKS proxy without its library.
-_NO_CONNECTION = (
-    WebSocketException, OSError, TimeoutError, ValueError, OverflowError, ImportError,
-)  # fmt: skip
+MOST_AT_ONCE = 128  # frames of one read that are taken together
+MOST_TOLD = 20  # names in one line of the log
+PROOF_S = 3.0  # between two answers on a quiet connection without a stream that ticks each second
+PROOF_PAUSE_S = 0.2  # between two that are asked for, since a replacement waits for them
 
 
-class FeedLost(Transient):
-    """The connection could not be made or has ended.
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """What all connections to one exchange are made with, and the limits that they share.
 
-    `is_closed`: the exchange said goodbye. `retry_after_s`: it asked not to be called before then.
+    `events` has what the exchange granted and rejected on any of them.
     """
 
-    def __init__(
-        self, reason: str, *, is_closed: bool = False, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.is_closed = is_closed
-        self.retry_after_s = retry_after_s
+    settings: Exchange
+    sinks: Sinks
+    clock_us: Callable[[], int]
+    exchange_clock: ExchangeClock
+    signer: Signer | None
+    handshakes: RateLimiter
+    requests: RateLimiter
+    events: "asyncio.Queue[Granted | Rejection]"
+    ends: Counter[EndCause] = field(default_factory=Counter)  # connections, by why they ended
 
 
 class Connection:
-    """One socket and the streams it is to hear. `run` it once."""
+    """One socket and the streams it is to receive. `run` it once.
+
+    `changed` is set when it is connected, when it has ended, and when a subscription or the
+    exchange's answer to it is another.
+    """
 
     def __init__(
-        self, name: str, streams: Iterable[Stream], means: Means, on_change: Callable[[], None]
+        self, name: str, streams: Iterable[Stream], connector: Connector, changed: asyncio.Event
     ) -> None:
         self.name = name
         self.subscriptions = Subscriptions(streams)
@@ -66,14 +97,23 @@ class Connection:
         self.was_connected = False
         self.lived_s = 0.0  # from its handshake to its end, once that has come
         self.frames = 0
-        self.last_frame_us = 0
-        self._means = means
-        self._on_change = on_change
+        self.received_us = 0  # the last frame, by our wall clock
+        self.signed_offset_us = 0  # of the exchange's clock, as known when a request was signed
+        self._connector = connector
+        self._settings = connector.settings
+        self._clock_us = connector.clock_us
+        self._exchange = connector.exchange_clock
+        self._changed = changed
+        is_private = any(each.stream.is_private for each in self.subscriptions.by_name.values())
+        self._sink: Sink = connector.sinks.of(is_private=is_private)
+        self._conversation = Conversation(self.subscriptions, self._settings.ping_timeout_s)
+        self._has_to_send = asyncio.Event()
+        self._number = 0  # in the records; given when it is connected
+        self._now_s: Callable[[], float] = asyncio.get_running_loop().time
         self._rubbish = 0
-        self._socket: MessageSocket | None = None
-        self._talk: Talk | None = None  # since it is connected
+        self._socket: MessageSocket | None = None  # while it is connected
         self._verdict = ""  # why we ended it ourselves
-        self._proof_asked_us = 0  # when the exchange was asked last whether all is heard here
+        self._proof_asked_s = float("-inf")  # when it was asked last whether it may be closed
 
     @property
     def good_frames(self) -> int:
@@ -81,168 +121,291 @@ class Connection:
         return self.frames - self._rubbish
 
     @property
-    def answered_us(self) -> int:
-        """When all that was asked for at first was answered, by our clock; 0: not yet."""
-        return self._talk.answered_us if self._talk else 0
+    def answered_s(self) -> float | None:
+        """When all that was asked for at first was answered, by the loop's clock; None: not yet."""
+        return self._conversation.answered_s
 
-    @property
-    def signed_offset_us(self) -> int:
-        """How far the exchange's clock was thought to be ahead when a request was last signed."""
-        return self._talk.signed_offset_us if self._talk else 0
-
-    async def run(self) -> None:
-        """Live; always ends in FeedLost (or cancellation)."""
-        settings = self._means.settings
-        await self._means.handshakes.turn()
+    async def run(self) -> Ended:
+        """From handshake to end."""
+        settings = self._settings
+        await self._connector.handshakes.turn()
         try:
-            async with connect(
-                settings.ws_url,
-                create_connection=MessageSocket,
-                compression="deflate" if settings.compression else None,
-                open_timeout=settings.open_timeout_s,
-                ping_interval=None,
-                close_timeout=CLOSE_TIMEOUT_S,
-                max_size=settings.max_frame_bytes,
-            ) as socket:
+            async with handshake(settings) as socket:
                 await self._live(cast("MessageSocket", socket))
+            raise AssertionError("a connection ends with a reason")
         except InvalidStatus as error:
-            raise _refused_handshake(error) from None
+            return refused_handshake(error, settings.ws_url)
         except ConnectionClosed as error:
             is_closed = error.rcvd is not None and error.rcvd_then_sent is not False
-            raise FeedLost(self._verdict or f"closed: {error}", is_closed=is_closed) from None
-        except _NO_CONNECTION as error:
-            raise FeedLost(f"{type(error).__name__}: {error}".rstrip(": ")) from None
+            return Ended(
+                self._verdict or f"closed: {error}", self._cause(is_closed=is_closed), is_closed
+            )
+        except NO_CONNECTION as error:
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            if self.was_connected:
+                return Ended(reason, EndCause.BROKEN)
+            return Ended(reason + proxy_words(settings.ws_url), EndCause.UNREACHABLE)
+        finally:
+            self._changed.set()
+
+    def _cause(self, *, is_closed: bool) -> EndCause:
+        if self._verdict:
+            return EndCause.GIVEN_UP
+        return EndCause.CLOSED if is_closed else EndCause.BROKEN
 
     def add(self, streams: Iterable[Stream]) -> None:
-        """Hear these, too."""
+        """Receive these, too."""
         self.subscriptions.add(streams)
-        if talk := self._live_talk():
-            self._means.hearing.changed(talk.number, self.subscriptions.names())
-            talk.post(self.subscriptions.requests())
+        if self.is_connected:
+            self._take(self._subscribed())
+            self._conversation.subscribe_all()
+            self._report()
 
     def remove(self, names: Iterable[str]) -> None:
-        """Hear these no more."""
-        gone = list(names)
-        requests = self.subscriptions.remove(gone)
-        if talk := self._live_talk():
-            talk.unask(gone)
-            talk.post(requests)
-            self._means.hearing.changed(talk.number, self.subscriptions.names())
+        """Receive these no more."""
+        if not self.is_connected:
+            self.subscriptions.remove(names)
+            return
+        self._conversation.unsubscribe(names)
+        self._take(self._subscribed())
+        self._report()
 
-    def ask_again(self, names: Iterable[str]) -> None:
-        """Subscribe to these once more, as `Talk.ask_again` says."""
-        if talk := self._live_talk():
-            talk.ask_again(names)
+    def subscribe_again(self, names: Iterable[str]) -> None:
+        """Subscribe to these once more, as `Conversation.subscribe_again` says."""
+        if self.is_connected:
+            self._conversation.subscribe_again(names)
+            self._report()
 
-    def doubt(self, name: str) -> None:
-        """This stream should have spoken, as `Talk.doubt` says."""
-        if talk := self._live_talk():
-            talk.doubt(name)
+    def suspect(self, name: str) -> None:
+        """This stream should have brought a message, as `Conversation.suspect` says."""
+        if self.is_connected:
+            self._conversation.suspect(name)
+            self._report()
 
-    def have_answer(self) -> None:
-        """Have the exchange answer: what it was asked for counts as listened to."""
-        if talk := self._live_talk():
-            talk.have_answer()
+    def ask_for_answer(self) -> None:
+        """Have the exchange answer: what it was asked for counts as received."""
+        if self.is_connected:
+            self._conversation.ask_for_answer()
+            self._report()
 
-    def may_leave(self) -> bool:
-        """Is all of this heard elsewhere, so that going leaves no deafness? If not known yet, have
-        the exchange answer, which may prove it.
+    def may_close(self) -> bool:
+        """Is all of this received elsewhere, so that its end leaves no outage? If that is not known
+        yet, the exchange is asked for an answer, which may prove it.
         """
-        talk = self._live_talk()
-        if talk is None or self._means.hearing.may_leave(talk.number):
+        if not self.is_connected or self._sink.may_close(self._number):
             return True
-        now_us = self._means.clock_us()
-        if now_us - self._proof_asked_us >= PROOF_PAUSE_US:  # each answer has us looked at again
-            self._proof_asked_us = now_us
-            talk.have_answer()
+        now_s = self._now_s()
+        if now_s - self._proof_asked_s >= PROOF_PAUSE_S:  # each answer has this asked again
+            self._proof_asked_s = now_s
+            self.ask_for_answer()
         return False
 
-    async def retire(self) -> None:
-        """Another connection hears all of this: go."""
-        if (talk := self._live_talk()) is None:
+    async def close(self) -> None:
+        """Another connection receives all of this: end it."""
+        if (socket := self._socket) is None:
             return
-        assert self._socket is not None
-        self._means.hearing.leaving(talk.number)
+        self._take(Closing(self._clock_us(), self._number))
         with suppress(ConnectionClosed):
             self._verdict = "replaced"
-            await self._socket.close()
+            await socket.close()
 
-    # ---- inside --------------------------------------------------------------------------------
+    # ---- what the socket hands over ------------------------------------------------------------
 
-    def _live_talk(self) -> Talk | None:
-        return self._talk if self.is_connected else None
+    def messages(self, bodies: Sequence[bytes]) -> None:
+        """Frames: into the sink, and what they mean here. No more at once than Redis is to wait
+        for.
+        """
+        if len(bodies) > MOST_AT_ONCE:
+            for start in range(0, len(bodies), MOST_AT_ONCE):
+                self.messages(bodies[start : start + MOST_AT_ONCE])
+            return
+        received_us, now_s = self._clock_us(), self._now_s()
+        applied = self._sink.take_frames(received_us, self._number, bodies)
+        self.frames += len(bodies)
+        self.received_us = received_us
+        for each in dict.fromkeys(applied):
+            if isinstance(each, str):
+                before = self.subscriptions.received(each, now_s, received_us)
+                if before is not None:
+                    self._conversation.state_changed(each, before)
+                    self._report()
+            else:
+                self._took_no_message(each, applied.count(each), now_s)
+
+    def pong(self, payload: bytes) -> None:
+        """The exchange has read a ping."""
+        self._conversation.pong(payload, self._now_s())
+        self._report()
+
+    def flush(self) -> None:
+        """All that was read at once is in the sink."""
+        self._sink.flush()
+
+    def _took_no_message(self, applied: Applied, count: int, now_s: float) -> None:
+        """So many error frames that say the same, or frames that mean nothing."""
+        self._rubbish += count
+        if isinstance(applied, Refusal):
+            for _ in range(count):
+                self._conversation.refused(applied, now_s)
+            self._report()
+        elif self._rubbish >= RUBBISH_IN_A_ROW and self.good_frames == 0:
+            self._end("it brings nothing but rubbish")
+
+    # ---- its life ------------------------------------------------------------------------------
 
     async def _live(self, socket: MessageSocket) -> None:
         names = self.subscriptions.names()
-        number = self._means.hearing.opened(self.name, names)
         self._socket = socket
-        self._talk = talk = Talk(
-            self.name,
-            number,
-            socket,
-            self.subscriptions,
-            self._means,
-            lambda: self.frames,
-            self._on_change,
-        )
+        self._number = self._sink.new_connection()
+        self._take(Opened(self._clock_us(), self._number, self.name, names))
         self.is_connected = self.was_connected = True
-        began_s = asyncio.get_running_loop().time()
+        began_s = self._now_s()
         log.info("feed_connected", connection=self.name, streams=len(names))
-        talk.post(self.subscriptions.requests())
-        self._on_change()
+        self._conversation.subscribe_all()
+        self._report()
+        self._changed.set()
         try:
-            await self._work(socket, talk)
+            await self._work(socket)
         finally:
             self.is_connected = False
-            self.lived_s = asyncio.get_running_loop().time() - began_s
-            self._means.hearing.lost(number, "connection lost")
+            self._socket = None
+            self.lived_s = self._now_s() - began_s
+            self._take(Lost(self._clock_us(), self._number, GapCause.CONNECTION_LOST))
 
-    async def _work(self, socket: MessageSocket, talk: Talk) -> None:
-        ended: ConnectionClosed | None = None
+    async def _work(self, socket: MessageSocket) -> None:
+        """Raises ConnectionClosed when it has ended."""
         async with asyncio.TaskGroup() as tasks:
             companions = [
-                tasks.create_task(talk.run(), name=f"{self.name}-talk"),
-                tasks.create_task(self._watch(talk), name=f"{self.name}-watch"),
+                tasks.create_task(self._converse(socket), name=f"{self.name}-conversation"),
+                tasks.create_task(self._watch(socket), name=f"{self.name}-watch"),
             ]
-            try:
-                await socket.listen(partial(self._take, talk))
-            except ConnectionClosed as error:
-                ended = error
-            finally:
-                for companion in companions:
-                    companion.cancel()
-        assert ended is not None
-        raise ended
-
-    def _take(self, talk: Talk, frame: bytes) -> None:
-        now_us = self._means.clock_us()
-        heard = self._means.hearing.hear(frame, now_us, talk.number)
-        self.frames += 1
-        self.last_frame_us = now_us
-        if isinstance(heard, str):
-            before = self.subscriptions.heard(heard, now_us)
-            if before is not None:
-                talk.spoke(heard, before)
-        elif isinstance(heard, Refusal):
-            self._rubbish += 1
-            talk.refused(heard)
-        else:
-            self._took_rubbish()
-
-    def _took_rubbish(self) -> None:
-        self._rubbish += 1
-        if self._rubbish % RUBBISH_IN_A_ROW == 0 and self.good_frames == 0:
-            self._end("it brings nothing but rubbish")
+            with suppress(ConnectionClosed):
+                try:
+                    await socket.listen(self)
+                finally:
+                    for companion in companions:
+                        companion.cancel()
+        raise socket.close_exc
 
     def _end(self, verdict: str) -> None:
-        """Give the connection up. The reader finds out."""
+        """Give the connection up; `listen` ends by that."""
         self._verdict = self._verdict or verdict
         if self._socket is not None:
-            self._socket.transport.abort()
+            self._socket.abort()
 
-    async def _watch(self, talk: Talk) -> None:
+    # ---- what is said on it --------------------------------------------------------------------
+
+    async def _converse(self, socket: MessageSocket) -> None:
+        """Send what the conversation has to send."""
+        conversation = self._conversation
+        with suppress(ConnectionClosed):
+            while True:
+                self._has_to_send.clear()  # before it is asked: what comes meanwhile counts
+                outgoing = conversation.to_send(self._now_s(), self.frames, self._exchange.now_us())
+                self._tell_events()
+                match outgoing:
+                    case Request() as request:
+                        await self._send(socket, request)
+                    case Ping() as ping:
+                        with suppress(TimeoutError):  # its time-out is the conversation's as well
+                            async with asyncio.timeout(self._settings.ping_timeout_s):
+                                await socket.ping(ping.payload)
+                    case None:
+                        await self._until(conversation.due_s)
+
+    async def _until(self, due_s: float | None) -> None:
+        """Until there is something to send, or until then."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(due_s):
+                await self._has_to_send.wait()
+
+    async def _send(self, socket: MessageSocket, request: Request) -> None:
+        await self._connector.requests.turn()
+        request = self._conversation.narrowed(request, self._now_s())
+        if request.streams:
+            signature = self._signature() if request.private else None
+            await socket.send(request.render(signature))
+        self._conversation.sent(request)
+
+    def _signature(self) -> tuple[str, str, str, str] | None:
+        signer = self._connector.signer
+        if signer is None:
+            return None
+        exchange_us = self._exchange.now_us()
+        self.signed_offset_us = exchange_us - self._clock_us()
+        window_ms = self._settings.signature_window_ms
+        return subscribe_signature(signer.public_key, signer.sign, exchange_us // 1000, window_ms)
+
+    def _report(self) -> None:
+        """Something was told to the conversation: take what follows, and look what to send."""
+        self._tell_events()
+        self._has_to_send.set()
+
+    def _tell_events(self) -> None:
+        events = self._conversation.events()
+        for event in events:
+            self._tell(event)
+        if events:
+            self._changed.set()
+
+    def _tell(self, event: Said) -> None:
+        match event:
+            case Answer(excluded, asked_us):
+                self._take(self._answered(excluded, asked_us))
+            case Suspicion(stream, last_us):
+                ahead_us = self._exchange.now_us() - self._clock_us()
+                last_us = None if last_us is None else last_us + ahead_us
+                self._take(Suspected(self._clock_us(), self._number, stream, last_us))
+            case Granted():
+                self._connector.events.put_nowait(event)
+            case Rejection():
+                self._log_rejection(event)
+                self._connector.events.put_nowait(event)
+            case Refusal(code, message):
+                log.warning("exchange_error", connection=self.name, code=code, message=message)
+            case StateChanged(stream, State.REJECTED):
+                log.info("stream_received_again", stream=stream, connection=self.name)
+            case StateChanged(stream):
+                log.debug("stream_confirmed", stream=stream, connection=self.name)
+            case PongMissing():
+                log.warning("feed_pong_missing", connection=self.name)
+
+    def _log_rejection(self, rejection: Rejection) -> None:
+        if rejection.news:
+            log.error(
+                "subscription_refused",
+                connection=self.name,
+                code=rejection.code,
+                message=rejection.message,
+                streams=list(rejection.news[:MOST_TOLD]),
+                reason=REFUSALS.get(rejection.code, ""),
+            )
+
+    # ---- records -------------------------------------------------------------------------------
+
+    def _take(self, record: Record) -> None:
+        """A record that is no frame: published at once."""
+        self._sink.take(record)
+        self._sink.flush()
+
+    def _subscribed(self) -> Subscribed:
+        return Subscribed(self._clock_us(), self._number, self.subscriptions.names())
+
+    def _answered(self, excluded: tuple[str, ...], asked_us: int | None) -> Answered:
+        return Answered(
+            self._clock_us(),
+            self._number,
+            self._exchange.now_us(),
+            excluded,
+            asked_us,
+            is_inferred=asked_us is None,
+        )
+
+    # ---- is it alive? --------------------------------------------------------------------------
+
+    async def _watch(self, socket: MessageSocket) -> None:
         """Nothing came for an interval: ask. Nothing came for the time-out either: it is dead."""
-        settings = self._means.settings
+        settings = self._settings
         look_s = min(settings.ping_interval_s, self._proof_every_s()) / LOOKS_AN_INTERVAL
         quiet_looks = 0
         with suppress(ConnectionClosed):
@@ -252,21 +415,28 @@ class Connection:
                 quiet_looks = quiet_looks + 1 if self.frames == frames else 0
                 if quiet_looks < LOOKS_AN_INTERVAL:
                     continue
-                if not await talk.prove_alive():
+                if not await self._proves_alive(socket):
                     self._end(f"no frame and no pong for {settings.ping_timeout_s:g} s: half-open")
                     return
                 quiet_looks = 0
 
+    async def _proves_alive(self, socket: MessageSocket) -> bool:
+        """Ask for an answer now. False: none came, and no frame either. It goes past what else is
+        to be sent, which may wait for its turn.
+        """
+        frames, ping = self.frames, self._conversation.question(self._exchange.now_us())
+        try:
+            async with asyncio.timeout(self._settings.ping_timeout_s):
+                pong = cast("asyncio.Future[float]", await socket.ping(ping.payload))
+                await asyncio.shield(pong)
+        except TimeoutError:
+            self._conversation.give_up(ping)
+            is_alive = self._conversation.lives_without_pong(frames, self.frames)
+            self._report()
+            return is_alive
+        return True
+
     def _proof_every_s(self) -> float:
-        """Where no stream ticks, answers are the only proof that nothing was missed."""
-        types = {each.stream.type for each in self.subscriptions.by_name.values()}
-        return float("inf") if types & TICKING else PROOF_S
-
-
-def _refused_handshake(error: InvalidStatus) -> FeedLost:
-    response = error.response
-    reason = f"refused with HTTP {response.status_code}"
-    pause_s = retry_after_s(response.headers.get("Retry-After", ""))
-    if pause_s is not None:
-        reason += f", not before {pause_s:g} s"
-    return FeedLost(reason, retry_after_s=pause_s)
+        """Where no stream ticks each second, answers are the only proof that nothing was missed."""
+        streams = (each.stream for each in self.subscriptions.by_name.values())
+        return float("inf") if any(each.spec.proves_life for each in streams) else PROOF_S

@@ -1,4 +1,4 @@
-"""The whole of hearing: connections over the streams, REST for where things stand.
+"""The whole of receiving: sessions over the streams, and REST for what sockets do not tell.
 
 Which streams there are may change while it runs: by the configuration, by the exchange's list of
 markets, by a refusal.
@@ -6,129 +6,201 @@ markets, by a refusal.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import structlog
 
 from bridge.contract.streams import Stream, StreamType, parse_stream
-from bridge.feed.asking import Asking, TakesBodies
+from bridge.core.counters import EndCause, RestCounters
 from bridge.feed.clock import ExchangeClock
-from bridge.feed.lanes import Lanes
-from bridge.feed.listing import Listing
-from bridge.feed.means import Hears, Means, Signer
-from bridge.feed.pace import Pace
+from bridge.feed.connection import Connector
+from bridge.feed.fetch import Fetch
+from bridge.feed.handover import Handover
+from bridge.feed.instruments import Instruments
+from bridge.feed.limits import RateLimiter
+from bridge.feed.plan import SubscriptionPlan, other_forms
+from bridge.feed.pool import SessionPool
 from bridge.feed.rest import Rest
-from bridge.feed.silence import Silence
-from bridge.feed.wanted import Wanted, other_forms
+from bridge.feed.sink import Sinks
+from bridge.feed.staleness import StaleStreamMonitor
+from bridge.protocol.conversation import Granted, Rejection
+from bridge.protocol.signing import Signer
 from bridge.protocol.subscriptions import BAD_SIGNATURE, UNKNOWN_STREAM
 from bridge.runtime.backoff import Backoff
 from bridge.runtime.config import Exchange
 from bridge.runtime.keys import AccountKey
-from bridge.runtime.tending import tended
+from bridge.runtime.share import others
+from bridge.runtime.supervised import supervised
 
 log = structlog.get_logger(__name__)
 
-ASKING_BACKOFF_S = (0.25, 10.0)
-REFUSED_BACKOFF_S = (2.0, 300.0)
-LISTING_BACKOFF_S = (1.0, 60.0)
-TENDING_BACKOFF_S = (0.5, 60.0)
+MARKETS_BACKOFF_S = (1.0, 60.0)
+SUPERVISED_BACKOFF_S = (0.5, 60.0)
 HANDSHAKES_AT_ONCE = 8
 REQUESTS_AT_ONCE = 40
 MOST_TOLD = 20  # names in one line of the log
 
 
-class TakesAll(Hears, TakesBodies, Protocol):
-    """Whoever takes in all that is heard."""
-
-
 class Feed:
-    """Hears the streams of one bridge. Use `run`, until cancelled."""
+    """Receives the streams of one bridge. Use `run`, until cancelled."""
 
     def __init__(
         self,
-        wanted: Wanted,
+        plan: SubscriptionPlan,
         exchange: Exchange,
-        hearing: TakesAll,
+        sinks: Sinks,
         *,
         key: AccountKey | None,
         depth_levels: int,
         clock_us: Callable[[], int],
         chance: random.Random,
     ) -> None:
-        self._wanted = wanted
-        self._exchange = exchange
-        self._key = key
+        """`clock_us` is this side's wall clock. Raises ConfigError where the environment names a
+        proxy that is none.
+        """
+        signer = Signer(key.public_key_b64, key.sign) if key else None
+        self._plan = plan
         self._chance = chance
-        self._rest = self._new_rest()
-        self.clock = ExchangeClock(self._rest, clock_us, self._clock_learned)
-        self._asking = Asking(
-            hearing,
-            self._rest,
-            depth_levels=depth_levels,
-            new_backoff=lambda: Backoff(*ASKING_BACKOFF_S, chance),
-            new_late_backoff=lambda: Backoff(*REFUSED_BACKOFF_S, chance),
+        self.clock = ExchangeClock(clock_us)
+        self._rest = Rest(
+            exchange.rest_url,
+            timeout_s=exchange.rest_timeout_s,
+            window_ms=exchange.signature_window_ms,
+            clock_ms=self.clock.now_ms,
+            chance=chance,
+            signer=signer,
         )
-        self._listing = Listing(
-            self._rest,
-            exchange.markets_every_s,
-            Backoff(*LISTING_BACKOFF_S, chance),
-            self._markets_changed,
+        self._fetch = Fetch(
+            sinks, self._rest, depth_levels=depth_levels, clock_us=clock_us, chance=chance
         )
-        self.streams: Mapping[str, Stream] = wanted.streams({})
-        self._lanes = Lanes(self._new_means(hearing, clock_us), chance)
-        self._lanes.hear(self.streams)
-        self._silence = Silence(self._lanes, self._rest, exchange.silence_s, clock_us)
+        self._instruments = Instruments(
+            exchange.markets_every_s, Backoff(*MARKETS_BACKOFF_S, chance)
+        )
+        self._events: asyncio.Queue[Granted | Rejection] = asyncio.Queue()
+        self._connector = connector = Connector(
+            settings=exchange,
+            sinks=sinks,
+            clock_us=clock_us,
+            exchange_clock=self.clock,
+            signer=signer,
+            handshakes=RateLimiter(exchange.handshakes_per_s, HANDSHAKES_AT_ONCE),
+            requests=RateLimiter(exchange.requests_per_s, REQUESTS_AT_ONCE),
+            events=self._events,
+        )
+        self._pool = SessionPool(connector, chance)
+        self._staleness = StaleStreamMonitor(self._pool, self._rest, exchange.silence_s)
         self._troubles: Mapping[str, str] = {}
         self._recalled: Mapping[str, Stream] = {}
+        self._handover = Handover()
+        # streams that other members of the fleet are to receive, and which of them
+        self.elsewhere: Mapping[str, str] = others(plan.share, plan.whole({}))
+        self.streams: Mapping[str, Stream] = plan.streams({})
+        self._receive(self.streams)
 
     async def run(self) -> None:
-        """Hear until cancelled. What only helps with hearing may fail, and is begun again."""
+        """Receive until cancelled. What only helps with that may fail, and is begun again."""
         async with self._rest, asyncio.TaskGroup() as tasks:
-            self._lanes.run(tasks)
+            tasks.create_task(self._pool.run(), name="sessions")
             for name, work in (
-                ("asking", self._asking.run),
-                ("clock", self.clock.run),
-                ("listing", self._listing.run),
-                ("silence", self._silence.run),
+                ("fetch", self._fetch.run),
+                ("clock", partial(self.clock.run, self._rest)),
+                ("clock-learned", self._follow_clock),
+                ("instruments", partial(self._instruments.run, self._rest)),
+                ("instruments-changed", self._follow_instruments),
+                ("connection-events", self._follow_connections),
+                ("staleness", self._staleness.run),
             ):
-                backoff = Backoff(*TENDING_BACKOFF_S, self._chance)
-                tasks.create_task(tended(name, work, backoff), name=name)
+                backoff = Backoff(*SUPERVISED_BACKOFF_S, self._chance)
+                tasks.create_task(supervised(name, work, backoff), name=name)
 
-    def want(self, wanted: Wanted) -> None:
-        """Hear these from now on."""
-        self._wanted = replace(wanted, refused=self._wanted.refused)
-        self._markets_changed()
+    def want(self, plan: SubscriptionPlan, keep_from_us: int | None = None) -> None:
+        """Receive these from now on. What another member of the fleet is to receive instead, is
+        kept from then on (by a steady clock) until it is handed over; None: it is left at once.
+        """
+        self._plan = replace(plan, refused=self._plan.refused)
+        self._keep({} if keep_from_us is None else self.streams, keep_from_us or 0)
+
+    def keep(self, names: Iterable[str], now_us: int) -> None:
+        """An earlier process of this bridge received these. Those that are another member's now are
+        received until they are handed over.
+        """
+        whole = self._whole()
+        before = {name: whole[name] for name in names if name in whole}
+        self._keep({**before, **self.streams}, now_us)
+
+    def handed_over(self) -> Mapping[str, str]:
+        """Streams that are kept, and the member that is to receive them."""
+        return others(self._plan.share, self._handover.streams)
+
+    def hand_over(self, taken: Iterable[str], limit_us: int | None, now_us: int) -> None:
+        """Give up what has been taken over, and what has waited for that for too long."""
+        taken = list(taken)
+        owners = self.handed_over()
+        late = [name for name in self._handover.overdue(limit_us, now_us) if name not in taken]
+        if taken:
+            log.info("streams_handed_over", streams=taken[:MOST_TOLD], count=len(taken))
+        if late:
+            log.warning("streams_not_taken_over", streams=late[:MOST_TOLD], count=len(late),
+                        members=sorted({owners[name] for name in late}))  # fmt: skip
+        if taken or late:
+            self._handover.end([*taken, *late])
+            self._apply_plan()
+
+    def _keep(self, received: Mapping[str, Stream], now_us: int) -> None:
+        whole = self._whole()
+        kept = {
+            name: stream
+            for name, stream in received.items()
+            if name in whole and not self._plan.is_mine(stream)
+        }
+        self._handover.keep(kept, now_us)
+        if owners := self.handed_over():
+            log.info("streams_kept", streams=list(owners)[:MOST_TOLD], count=len(owners),
+                     members=sorted(set(owners.values())))  # fmt: skip
+        self._apply_plan()
 
     def recall(self, streams: Mapping[str, Stream]) -> None:
-        """An earlier bridge heard these: until a list of markets was read, they are what is known
-        of the patterns that they fit.
+        """An earlier bridge received these: until a list of markets was read, they are what is
+        known of the patterns that they fit.
         """
         self._recalled = streams
-        if not self._listing.markets:
-            self._markets_changed()
+        if not self._instruments.markets:
+            self._apply_plan()
 
-    def ask(self, name: str) -> None:
-        """Something of this stream is missing that REST may know."""
-        if name in self.streams:
-            self._asking.want(parse_stream(name))
+    def listed(self) -> Mapping[str, Stream]:
+        """Those that should bring messages, by the exchange's list; none before it was read."""
+        if not self._instruments.markets:
+            return {}
+        return {name: stream for name, stream in self.streams.items() if name not in self._troubles}
 
     def status(self) -> list[Mapping[str, Any]]:
-        """Each connection, as `python -m bridge status` shows it."""
-        return [lane.status() for lane in self._lanes]
+        """Each session, as `python -m bridge status` shows it."""
+        return [session.status() for session in self._pool]
+
+    @property
+    def rest_counters(self) -> RestCounters:
+        """What was asked for over REST."""
+        return self._rest.counters
+
+    @property
+    def ends(self) -> Mapping[EndCause, int]:
+        """How often a connection ended, by why."""
+        return {cause: self._connector.ends[cause] for cause in EndCause}
 
     def troubles(self) -> Mapping[str, str]:
-        """Streams that do not speak and should, or cannot, and why; and patterns of which nothing
+        """Streams that bring nothing and should, or cannot, and why; and patterns of which nothing
         is known yet.
         """
-        markets, why = self._listing.markets, self._listing.trouble
-        unknown = self._wanted.unknown(markets, why)
-        return {**self._silence.silent(), **self._refused(), **self._troubles, **unknown}
+        markets, why = self._instruments.markets, self._instruments.trouble
+        unknown = self._plan.unknown(markets, why)
+        return {**self._staleness.stale(), **self._refused(), **self._troubles, **unknown}
 
     def _refused(self) -> Mapping[str, str]:
-        """What is refused and not heard in another form either."""
-        refused = {name: reason for lane in self._lanes for name, reason in lane.refused().items()}
+        """What is refused and not received in another form either."""
+        refused = {name: why for session in self._pool for name, why in session.refused().items()}
         return {
             name: reason
             for name, reason in refused.items()
@@ -137,26 +209,73 @@ class Feed:
 
     # ---- what changes --------------------------------------------------------------------------
 
-    def _markets_changed(self) -> None:
-        markets = self._listing.markets
-        streams = self._wanted.streams(markets)
-        if not markets:  # what patterns stand for is not known just now: keep what is there
-            streams = {**streams, **self._still_wanted({**self._recalled, **self.streams})}
+    async def _follow_instruments(self) -> None:
+        while True:
+            await self._instruments.changed.wait()
+            self._instruments.changed.clear()
+            self._apply_plan()
+
+    async def _follow_clock(self) -> None:
+        """What was refused for its signature is signed anew, if the clock was at fault."""
+        while True:
+            await self.clock.learned.wait()
+            self.clock.learned.clear()
+            self._pool.sign_again(self.clock.offset_us or 0)
+
+    async def _follow_connections(self) -> None:
+        while True:
+            match await self._events.get():
+                case Granted(streams):
+                    self._fetch.want_account(streams)
+                case Rejection(streams, code):
+                    for name in streams:
+                        self._rejected(name, code)
+
+    def _rejected(self, name: str, code: int) -> None:
+        """Signatures depend on clocks; liquidations have two names."""
+        if code == BAD_SIGNATURE:
+            self.clock.suspect()
+        elif code == UNKNOWN_STREAM and parse_stream(name).type is StreamType.LIQUIDATION:
+            self._plan = replace(self._plan, refused=self._plan.refused | {name})
+            self._apply_plan()
+
+    def _apply_plan(self) -> None:
+        markets = self._instruments.markets
+        whole = self._whole()
+        self.elsewhere = others(self._plan.share, whole)
+        self._handover.end([name for name in self._handover.streams if name not in whole])
+        streams = {
+            name: stream
+            for name, stream in whole.items()
+            if self._plan.is_mine(stream) or name in self._handover.streams
+        }
         added = [name for name in streams if name not in self.streams]
         removed = [name for name in self.streams if name not in streams]
-        self._tell_troubles(self._wanted.troubles(markets))
+        self._tell_troubles(self._plan.troubles(markets))
         if added or removed:
             log.info("streams_changed", streams=len(streams), added=added[:MOST_TOLD],
                      removed=removed[:MOST_TOLD])  # fmt: skip
-        self.streams = streams
-        self._lanes.hear(streams)
-        self._silence.know(self._troubles)
+        self._receive(streams)
+        self._staleness.exclude(self._troubles)
 
-    def _still_wanted(self, streams: Mapping[str, Stream]) -> Mapping[str, Stream]:
+    def _whole(self) -> dict[str, Stream]:
+        """All that the fleet is to receive, as far as that is known."""
+        markets = self._instruments.markets
+        whole = self._plan.whole(markets)
+        if not markets:  # what patterns stand for is not known just now: keep what is there
+            whole |= self._fitting({**self._recalled, **self.streams})
+        return whole
+
+    def _receive(self, streams: Mapping[str, Stream]) -> None:
+        self.streams = streams
+        self._fetch.follow(streams)
+        self._pool.receive(streams)
+
+    def _fitting(self, streams: Mapping[str, Stream]) -> Mapping[str, Stream]:
         return {
             name: stream
             for name, stream in streams.items()
-            if any(pattern.fits(stream) for pattern in self._wanted.patterns)
+            if any(pattern.fits(stream) for pattern in self._plan.patterns)
         }
 
     def _tell_troubles(self, troubles: Mapping[str, str]) -> None:
@@ -164,45 +283,3 @@ class Feed:
             if self._troubles.get(name) != reason:
                 log.error("stream_not_listed", stream=name, reason=reason)
         self._troubles = troubles
-
-    def _rejected(self, name: str, code: int) -> None:
-        """Signatures depend on clocks; liquidations have two names."""
-        if code == BAD_SIGNATURE:
-            self.clock.doubt()
-        elif code == UNKNOWN_STREAM and parse_stream(name).type is StreamType.LIQUIDATION:
-            self._wanted = replace(self._wanted, refused=self._wanted.refused | {name})
-            self._markets_changed()
-
-    def _clock_learned(self) -> None:
-        """What was refused for its signature is signed anew, if the clock was at fault."""
-        self._lanes.sign_again(self.clock.offset_us or 0)
-
-    # ---- parts ---------------------------------------------------------------------------------
-
-    def _new_means(self, hearing: Hears, clock_us: Callable[[], int]) -> Means:
-        exchange, key = self._exchange, self._key
-        return Means(
-            settings=exchange,
-            hearing=hearing,
-            clock_us=clock_us,
-            exchange_us=self.clock.now_us,
-            signer=Signer(key.public_key_b64, key.sign) if key else None,
-            handshakes=Pace(exchange.handshakes_per_s, HANDSHAKES_AT_ONCE),
-            requests=Pace(exchange.requests_per_s, REQUESTS_AT_ONCE),
-            on_answered=self._answered,
-            on_rejected=self._rejected,
-        )
-
-    def _answered(self, streams: Sequence[Stream]) -> None:
-        self._asking.want_account(streams)
-
-    def _new_rest(self) -> Rest:
-        return Rest(
-            self._exchange.rest_url,
-            timeout_s=self._exchange.rest_timeout_s,
-            window_ms=self._exchange.signature_window_ms,
-            clock_ms=lambda: self.clock.now_us() // 1000,
-            chance=self._chance,
-            public_key=self._key.public_key_b64 if self._key else "",
-            sign=self._key.sign if self._key else None,
-        )

@@ -1,8 +1,8 @@
-"""Asking the exchange over REST. One client for everything the bridge asks, within one budget.
+"""The exchange over REST. One client for everything the bridge asks, within one budget.
 
-One call, one answer. What goes wrong comes back as RestError, whose class says what to do: all of
+One call, one answer. What goes wrong is raised as RestError, whose class says what to do: all of
 it is worth asking again but RestRefused. After HTTP 429 the budget itself is closed for as long as
-the exchange says, or for longer and longer: whoever asks again waits there.
+the exchange says, or for longer and longer: the next requests wait there.
 
 Bodies come as they are. A CDN stands before the exchange and may answer with something older than
 the socket: `fresh` goes past it.
@@ -16,12 +16,12 @@ from typing import Self
 
 import httpx
 
+from bridge.core.counters import RestCounters
 from bridge.errors import Transient
-from bridge.feed.budget import Gate, Urgency, Window
-from bridge.feed.retry_after import retry_after_s
-from bridge.protocol.signing import Sign, rest_headers
+from bridge.feed.limits import Gate, Urgency, Window, retry_after_s
+from bridge.protocol.signing import Signer, rest_headers
 from bridge.runtime.backoff import Backoff
-from bridge.runtime.http_client import http_client
+from bridge.runtime.http_client import BadBody, http_client, read_body
 
 # The exchange allows 2,000 a minute, and 30 of historical data; less is used, for it may count
 # some that others of this account or address have sent.
@@ -31,7 +31,6 @@ HISTORICAL_A_MINUTE = 27
 HISTORICAL = ("/api/v1/klines", "/api/v1/trades", "/wapi/v1/history/")
 BUSY_BACKOFF_S = (1.0, 60.0)
 LONGEST_PAUSE_S = 300.0  # whatever Retry-After says
-MAX_BODY = 16 * 1024 * 1024  # the largest real ones have 0.4 MB
 MAX_SHOWN = 160
 
 
@@ -62,10 +61,12 @@ class Rest:
         window_ms: int,
         clock_ms: Callable[[], int],
         chance: random.Random,
-        public_key: str = "",
-        sign: Sign | None = None,
+        signer: Signer | None = None,
     ) -> None:
-        """Raises ConfigError where the environment names a proxy that is none."""
+        """`clock_ms` is the exchange's clock, which signatures need. Raises ConfigError where the
+        environment names a proxy that is none.
+        """
+        self.counters = RestCounters()
         self._client = http_client(base_url, timeout_s)
         self._timeout_s = timeout_s
         self._gate = Gate()
@@ -76,8 +77,7 @@ class Rest:
         self._nonces = count()
         self._window_ms = window_ms
         self._clock_ms = clock_ms
-        self._public_key = public_key
-        self._sign = sign
+        self._signer = signer
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,19 +104,34 @@ class Rest:
         self, path: str, instruction: str, params: Mapping[str, str] | None = None
     ) -> bytes:
         """The body of an endpoint of the account. Signed when its turn has come."""
-        if self._sign is None:
+        signer = self._signer
+        if signer is None:
             raise RestRefused(f"{path} needs the account's keys", is_final=True)
         wanted = params or {}
         async with self._gate.turn(Urgency.ACCOUNT, self._windows(path)):
             headers = rest_headers(
-                self._public_key, self._sign, instruction, wanted, self._clock_ms(), self._window_ms
-            )
+                signer.public_key, signer.sign, instruction, wanted, self._clock_ms(),
+                self._window_ms,
+            )  # fmt: skip
             return await self._ask(path, wanted, headers)
 
     def _windows(self, path: str) -> Sequence[Window]:
         return (self._all, self._historical) if path.startswith(HISTORICAL) else (self._all,)
 
     async def _ask(self, path: str, params: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
+        self.counters.requests += 1
+        try:
+            return await self._answer(path, params, headers)
+        except RestRefused:
+            self.counters.refused += 1
+            raise
+        except RestError:
+            self.counters.failed += 1
+            raise
+
+    async def _answer(
+        self, path: str, params: Mapping[str, str], headers: Mapping[str, str]
+    ) -> bytes:
         asked_s = asyncio.get_running_loop().time()
         try:
             async with (
@@ -125,9 +140,11 @@ class Rest:
                     "GET", path, params=dict(params), headers=dict(headers)
                 ) as answer,
             ):
-                body = await _bounded(path, answer)
+                body = await read_body(answer)
         except httpx.HTTPError as error:
             raise RestError(f"GET {path}: {type(error).__name__} {error}".rstrip()) from None
+        except BadBody as error:
+            raise RestError(f"GET {path}: {error}") from None
         except TimeoutError:
             raise RestError(f"GET {path}: no answer within {self._timeout_s:g} s") from None
         if answer.is_success:
@@ -148,6 +165,7 @@ class Rest:
 
         Of several requests that were under way at once, only the first refusal tells something new.
         """
+        self.counters.too_often += 1
         window = self._windows(path)[-1]
         now_s = asyncio.get_running_loop().time()
         pause_s = retry_after_s(answer.headers.get("Retry-After", ""))
@@ -158,17 +176,6 @@ class Rest:
         pause_s = min(pause_s, LONGEST_PAUSE_S)
         window.close(now_s, now_s + pause_s)
         return pause_s
-
-
-async def _bounded(path: str, answer: httpx.Response) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in answer.aiter_bytes():
-        size += len(part)
-        if size > MAX_BODY:
-            raise RestError(f"GET {path}: the body is larger than {MAX_BODY} bytes")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _shown(body: bytes) -> str:

@@ -1,1 +1,1 @@
-"""Remembering what was heard: segments of plain lines, a checkpoint, hearing again."""
+"""Everything that happened, on disk: one log, a cursor that reads it again, a checkpoint."""

@@ -1,14 +1,14 @@
 """Whose journal a folder holds: one exchange's and one account's.
 
-Frames of another exchange must never be published as this one's. A journal of somebody else is set
+Frames of another exchange must never be published as this one's. A journal of another owner is set
 aside, whole, in a folder beside the segments; `replay` reads it from there.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bridge.contract.json_text import parsed
 from bridge.journal.checkpoint import NAME as CHECKPOINT
 from bridge.journal.checkpoint import write_aside
 
@@ -17,7 +17,7 @@ NAME = "owner.json"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """`exchange`: the WebSocket URL heard; `account`: the key's fingerprint, empty without one."""
+    """`exchange`: the WebSocket URL; `account`: the key's fingerprint, empty without one."""
 
     exchange: str
     account: str = ""
@@ -46,14 +46,14 @@ def claim(folder: Path, owner: Owner) -> Path | None:
 def read_owner(folder: Path) -> Owner | None:
     """Whose journal the folder holds; None where it does not say so."""
     try:
-        facts = json.loads((folder / NAME).read_text())
+        facts = parsed((folder / NAME).read_text())
         return Owner(str(facts["exchange"]), str(facts["account"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _is_senseless(folder: Path) -> bool:
-    """Does it say whose it is, but not so that anybody could understand it? Raises OSError."""
+    """Is there a file that says whose it is, which cannot be read? Raises OSError."""
     try:
         (folder / NAME).read_bytes()
     except FileNotFoundError:

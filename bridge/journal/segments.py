@@ -3,17 +3,20 @@
     00000000000000000000.journal        closed ones become …journal.zst
 
 An offset counts bytes from the journal's first record, over all segments, as if none had been
-compressed or removed. Files and folder are private (0600, 0700). A last line torn by a crash is cut
-off when the journal is opened. What a line means is `record`'s.
+compressed or removed; a segment that begins behind the end of the one before it says that something
+is missing in between. Files and folder are private (0600, 0700). A last line torn by a crash is cut
+off when the journal is opened. Compressed segments carry zstd's own checksum. What a line means is
+`codec`'s.
 """
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from weakref import finalize
 
 import zstandard
 
@@ -22,8 +25,8 @@ from bridge.journal.owner import Owner, claim
 
 PLAIN, PACKED = ".journal", ".journal.zst"
 LOCK = "lock"
-MAX_LINE = 64 * 1024 * 1024
 READ_BYTES = 1024 * 1024
+PACKED_PIECE_BYTES = 16 * 1024  # decompressed at once
 
 
 class WriteFailed(OSError):
@@ -32,6 +35,10 @@ class WriteFailed(OSError):
     def __init__(self, error: OSError, lines: list[bytes]) -> None:
         super().__init__(error.errno, error.strerror or str(error))
         self.lines = lines
+
+
+class DamagedSegment(Exception):
+    """A compressed segment cannot be read any further."""
 
 
 class JournalInUse(Fatal):
@@ -51,7 +58,7 @@ class Segment:
 
 
 def list_segments(folder: Path) -> list[Segment]:
-    """The segments in a folder, oldest first. A packed twin of a plain one is left out."""
+    """The segments in a folder, oldest first. The packed copy of a plain one is left out."""
     found: dict[int, Segment] = {}
     for path in sorted(folder.glob("*.journal*")):
         digits, _, ending = path.name.partition(".")
@@ -67,22 +74,9 @@ def open_plain(segment: Segment) -> BinaryIO:
     return segment.path.open("rb")
 
 
-def read_lines(folder: Path, offset: int) -> Iterator[tuple[int, bytes]]:
-    """Every whole line from `offset` on: (offset of the next line, line without its end).
-
-    Begins at the oldest record where `offset` is older than that, and ends where the files end now;
-    segments that vanish meanwhile (pruned) are passed over.
-    """
-    segments = list_segments(folder)
-    for number, segment in enumerate(segments):
-        following = segments[number + 1].start if number + 1 < len(segments) else None
-        if following is not None and following <= offset:
-            continue
-        yield from read_segment(segment, offset)
-
-
 def read_segment(segment: Segment, offset: int) -> Iterator[tuple[int, bytes]]:
-    """The whole lines of one segment from `offset` on, as `read_lines` gives them.
+    """The whole lines of one segment from `offset` on: (offset of the next line, the line without
+    its end). A segment that has vanished meanwhile (pruned) has none.
 
     A packed segment that is damaged ends where the damage begins, with a line that is no record.
     """
@@ -103,6 +97,70 @@ def read_segment(segment: Segment, offset: int) -> Iterator[tuple[int, bytes]]:
             yield place, b""
 
 
+class SegmentReader:
+    """The bytes of one segment, in steps, from an offset on.
+
+    It stays readable when the segment is compressed or removed meanwhile. Raises OSError where it
+    cannot be opened, DamagedSegment where it is compressed and damaged.
+    """
+
+    def __init__(self, segment: Segment, offset: int) -> None:
+        self.segment, self._file, is_packed = _open_raw(segment)
+        finalize(self, self._file.close)  # readers are dropped in the middle of a file
+        self.place = segment.start  # the offset of what is read next
+        self._inflate = zstandard.ZstdDecompressor().decompressobj() if is_packed else None
+        self._ahead = b""  # decompressed, and not handed out
+        try:
+            self._skip_to(offset)
+        except DamagedSegment:
+            self._file.close()
+            raise
+
+    def read(self, count: int) -> bytes:
+        """At most so many bytes, more than 0; nothing at the end of what there is just now."""
+        if self._inflate is None:
+            data = self._file.read(count)
+        else:
+            while not self._ahead and self._decompress():
+                pass
+            data, self._ahead = self._ahead[:count], self._ahead[count:]
+        self.place += len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _skip_to(self, offset: int) -> None:
+        if self._inflate is None:
+            self._file.seek(offset - self.place)
+            self.place = offset
+        while self.place < offset and self.read(offset - self.place):
+            pass
+
+    def _decompress(self) -> bool:
+        """A piece more; False at the end. Raises DamagedSegment: also where the file ends early."""
+        assert self._inflate is not None
+        if self._inflate.eof:
+            return False
+        if not (piece := self._file.read(PACKED_PIECE_BYTES)):
+            raise DamagedSegment(f"{self.segment.path.name} ends early")
+        try:
+            self._ahead = self._inflate.decompress(piece)
+        except zstandard.ZstdError as error:
+            raise DamagedSegment(f"{self.segment.path.name}: {error}") from error
+        return True
+
+
+def _open_raw(segment: Segment) -> tuple[Segment, BinaryIO, bool]:
+    """The segment's file as it is, or the packed one it has become meanwhile."""
+    try:
+        return segment, segment.path.open("rb"), segment.is_packed
+    except FileNotFoundError:
+        packed = Segment(segment.start, segment.path.with_name(segment.path.name + ".zst"))
+        return packed, packed.path.open("rb"), True
+
+
 def _open_either(segment: Segment) -> BinaryIO | None:
     """The segment's file, or the packed one it has become meanwhile; None where both are gone."""
     packed = Segment(segment.start, segment.path.with_name(segment.path.name + ".zst"))
@@ -119,6 +177,9 @@ class SegmentWriter:
 
     `set_aside` is where the journal of another owner went that was in the folder, if any. With
     `syncs`, `sync` is called now and then, and segments that ended before wait for it.
+
+    `Log` uses `write`, `begin` and `restore`; `append`, `flush`, `roll` and `head` are of the
+    callers before it.
     """
 
     def __init__(
@@ -162,19 +223,49 @@ class SegmentWriter:
         if not self._buffer:
             return
         lines, self._buffer = self._buffer, []
+        try:
+            self.write(lines)
+        except OSError as error:
+            raise WriteFailed(error, lines) from error
+        if self.is_full:
+            with suppress(OSError):  # what was given is written; `roll` by the keeper tells why
+                self.roll()
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Hand whole lines to the operating system. Raises OSError: then none of them is written,
+        and what got into the file all the same is cut off before the next.
+        """
         data = b"".join(lines)
         try:
             self._cut_torn()
             done = 0
             while done < len(data):
                 done += os.write(self._file, data[done:])
-        except OSError as error:
+        except OSError:
             self._take_back()
-            raise WriteFailed(error, lines) from error
-        self.written = self.end
-        if self.is_full:
-            with suppress(OSError):  # what was given is written; `roll` by the keeper tells why
-                self.roll()
+            raise
+        self.written += len(data)
+        self.end = self.written
+
+    def begin(self, start: int) -> None:
+        """Begin a new segment at this offset, at the end or behind it: then what is in between is
+        missing. One that holds nothing yet is removed. Raises OSError.
+        """
+        if start == self._start:
+            return
+        self._cut_torn()
+        following, before = self._open(start), self._start
+        is_empty = self.written == before
+        if is_empty:
+            with suppress(OSError):
+                self._path(before).unlink()
+        if self._syncs and not is_empty:
+            self._ended.append(self._file)
+        else:
+            os.close(self._file)
+        self._file, self._start = following, start
+        self.written = self.end = start
+        self._has_new_name, self._is_torn = True, False
 
     @property
     def start(self) -> int:
@@ -212,11 +303,13 @@ class SegmentWriter:
             os.close(file)
 
     def is_in_place(self) -> bool:
-        """Is what is written where a reader would look for it?"""
-        return _is_same(self._path(self._start), self._file)
+        """Is what is written where a reader would look for it, and all of it?"""
+        if not _is_same(self._path(self._start), self._file):
+            return False
+        return os.fstat(self._file).st_size >= self.written - self._start
 
     def restore(self) -> None:
-        """Somebody may have removed the files: go on in a new one then. Raises OSError."""
+        """The files may have been removed: go on in a new one then. Raises OSError."""
         if self.is_in_place():
             return
         if not _is_same(self.folder / LOCK, self._lock):
@@ -329,7 +422,7 @@ def pack(segment: Segment) -> Segment:
     aside = packed.with_name(packed.name + ".new")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with segment.path.open("rb") as plain, os.fdopen(descriptor, "wb") as target:
-        zstandard.ZstdCompressor(level=3).copy_stream(plain, target)
+        zstandard.ZstdCompressor(level=3, write_checksum=True).copy_stream(plain, target)
         target.flush()
         os.fsync(target.fileno())
     written = segment.path.stat()

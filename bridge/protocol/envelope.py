@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from bridge.contract.fields import plain_decimal
+
 MAX_COMPLAINT = 200
 
 
@@ -48,6 +50,8 @@ class Malformed:
 
 Envelope = Data | Refusal | Ack | Malformed
 
+_data = tuple.__new__  # `Data(…)` is a function in Python around it, once for each message
+
 
 def parse(frame: str | bytes) -> Envelope:
     """Read one frame. Never raises."""
@@ -55,15 +59,18 @@ def parse(frame: str | bytes) -> Envelope:
         message = from_json(frame, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
         return Malformed(f"not JSON: {str(error)[:MAX_COMPLAINT]}")
-    if not isinstance(message, dict):
-        return Malformed(f"a JSON {type(message).__name__}, not an object")
-    stream, data = message.get("stream"), message.get("data")
-    if isinstance(stream, str) and isinstance(data, dict):
-        return Data(stream, data)
+    try:
+        stream, data = message["stream"], message["data"]
+    except (KeyError, TypeError):
+        return _other(message)
+    if type(stream) is str and type(data) is dict:
+        return _data(Data, (stream, data))
     return _other(message)
 
 
-def _other(message: dict[str, Any]) -> Envelope:
+def _other(message: object) -> Envelope:
+    if not isinstance(message, dict):
+        return Malformed(f"a JSON {type(message).__name__}, not an object")
     error = message.get("error")
     if isinstance(error, dict):
         code = error.get("code")
@@ -75,10 +82,11 @@ def _other(message: dict[str, Any]) -> Envelope:
 
 
 def payload_with_decimals_as_text(frame: str | bytes) -> dict[str, Any]:
-    """The payload again, with JSON fractions as the digits they were written with.
+    """The payload again, with JSON fractions as the digits they were written with, as
+    `plain_decimal` has them: a float would round them, and may be no JSON again (1e999).
 
-    For the few types whose decimals may be JSON numbers; only called for a frame that `parse` has
-    accepted as Data.
+    For types whose decimals may be JSON numbers, and for fields that are not named yet; only called
+    for a frame that `parse` has accepted as Data.
     """
-    payload: dict[str, Any] = json.loads(frame, parse_float=str)["data"]
+    payload: dict[str, Any] = json.loads(frame, parse_float=plain_decimal)["data"]
     return payload

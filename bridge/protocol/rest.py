@@ -5,7 +5,7 @@ BalanceUpdate), so that a reader applies both alike. Fields of a row that have n
 the exchange's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,7 +29,7 @@ from bridge.contract.events import (
     Unsigned,
     Whole,
 )
-from bridge.contract.streams import Stream, StreamType
+from bridge.contract.streams import Stream
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -79,19 +79,17 @@ def trades_page(symbol: str, text: bytes, received_us: int) -> list[Trade]:
     except ValidationError as error:
         raise BadBody(f"trades: {complaint(error)}") from None
     return [
-        Trade.model_validate(
-            {
-                "e": "trade",
-                "s": symbol,
-                "p": row.price,
-                "q": row.quantity,
-                "t": row.id,
-                "m": row.is_buyer_maker,
-                "source": "rest",
-                "E": None,
-                "T": row.timestamp * 1000,
-                "received_us": received_us,
-            }
+        Trade(
+            type="trade",
+            symbol=symbol,
+            price=row.price,
+            quantity=row.quantity,
+            trade_id=row.id,
+            buyer_is_maker=row.is_buyer_maker,
+            source="rest",
+            event_us=None,
+            engine_us=row.timestamp * 1000,
+            received_us=received_us,
         )
         for row in rows
         if row.id  # 0 marked backstop fills once: without a number they have no place
@@ -130,26 +128,24 @@ def fills_page(text: bytes, received_us: int) -> list[OrderUpdate]:
 
 def _fill(row: FillRow, received_us: int) -> OrderUpdate:
     moment = row.timestamp.replace(tzinfo=row.timestamp.tzinfo or UTC)
-    return OrderUpdate.model_validate(
-        {
-            "e": "orderFill",
-            "s": row.symbol,
-            "i": row.order_id,
-            "c": row.client_id,
-            "S": row.side,
-            "o": None,
-            "X": None,
-            "t": row.trade_id,
-            "L": row.price,
-            "l": row.quantity,
-            "m": row.is_maker,
-            "n": row.fee,
-            "N": row.fee_symbol,
-            "source": "rest",
-            "E": None,
-            "T": (moment - EPOCH) // timedelta(microseconds=1),
-            "received_us": received_us,
-        }
+    return OrderUpdate(
+        type="orderFill",
+        symbol=row.symbol,
+        order_id=row.order_id,
+        client_order_id=row.client_id,
+        side=row.side,
+        order_type=None,
+        status=None,
+        trade_id=row.trade_id,
+        fill_price=row.price,
+        fill_quantity=row.quantity,
+        is_maker=row.is_maker,
+        fee=row.fee,
+        fee_asset=row.fee_symbol,
+        source="rest",
+        event_us=None,
+        engine_us=(moment - EPOCH) // timedelta(microseconds=1),
+        received_us=received_us,
     )
 
 
@@ -222,16 +218,19 @@ def balances_rows(text: bytes) -> list[dict[str, Any]]:
 
 def account_event(stream: Stream, text: bytes, received_us: int) -> Event:
     """The body of an account endpoint as the snapshot entry of its stream, or BadBody."""
+    snapshot = stream.spec.snapshot
+    if snapshot is None or snapshot not in _ACCOUNT_ROWS:
+        raise BadBody(f"{stream.name} has no snapshot over REST")
+    field, rows_of = _ACCOUNT_ROWS[snapshot]
     facts = {"symbol": stream.symbol or None, "received_us": received_us}
-    match stream.type:
-        case StreamType.ORDER_UPDATE:
-            return OrdersSnapshot.model_validate({"orders": orders_rows(text), **facts})
-        case StreamType.POSITION_UPDATE:
-            return PositionsSnapshot.model_validate({"positions": positions_rows(text), **facts})
-        case StreamType.BALANCE_UPDATE:
-            return BalancesSnapshot.model_validate({"balances": balances_rows(text), **facts})
-        case _:
-            raise BadBody(f"{stream.name} has no snapshot over REST")
+    return snapshot.model_validate({field: rows_of(text), **facts})
+
+
+_ACCOUNT_ROWS: Mapping[type[Event], tuple[str, Callable[[bytes], list[dict[str, Any]]]]] = {
+    OrdersSnapshot: ("orders", orders_rows),
+    PositionsSnapshot: ("positions", positions_rows),
+    BalancesSnapshot: ("balances", balances_rows),
+}
 
 
 def row_count(text: bytes) -> int:

@@ -5,8 +5,17 @@ are, in alphabetical order. Source: the exchange's documentation and official cl
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 Sign = Callable[[bytes], str]  # bytes to sign → base64 of the signature
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """The account's public key (base64), and what signs with its other half."""
+
+    public_key: str
+    sign: Sign
 
 
 def subscribe_signature(

@@ -1,4 +1,4 @@
-"""What to say to subscribe, what an error frame can mean for it, and how each stream is (pure).
+"""The subscriptions of one connection: requests, states, and what an error frame can mean (pure).
 
 There is no success reply: a stream counts as confirmed with its first message. Error frames carry
 no id and name no stream, so requests go out in an order that lets a refusal be told apart: one
@@ -23,29 +23,56 @@ REFUSALS: Mapping[int, str] = {
 
 
 class State(StrEnum):
-    """How a subscription is."""
+    """How a subscription is.
+
+    WANTED → PENDING (asked for) → CONFIRMED (a message came). An error frame makes it REJECTED,
+    which a message, or being asked for again without an error, ends. The staleness monitor makes
+    it STALE, which a message ends.
+    """
 
     WANTED = "wanted"  # not asked for yet
     PENDING = "pending"  # asked for, and nothing has come yet: a quiet stream may stay so for long
     CONFIRMED = "confirmed"  # its messages come
     REJECTED = "rejected"  # the exchange said no
-    SILENT = "silent"  # it should speak, and does not
+    STALE = "stale"  # it should bring messages, and does not
 
 
 @dataclass(slots=True)
 class Subscription:
-    """One stream on one connection. `asked_us` and `heard_us` are our clock's, 0: never."""
+    """One stream on one connection. `asked_s` and `received_s` are of the event loop's clock,
+    `last_message_us` of this side's wall clock; None: never.
+    """
 
     stream: Stream
     state: State = State.WANTED
-    reason: str = ""  # why it is rejected or silent
-    asked_us: int = 0
-    heard_us: int = 0
+    reason: str = ""  # why it is rejected or stale
+    asked_s: float | None = None
+    received_s: float | None = None
+    last_message_us: int | None = None
+
+    def ask(self, now_s: float) -> None:
+        """A request for it went out."""
+        self.asked_s = now_s
+        if self.state is State.WANTED:
+            self.state = State.PENDING
+
+    def receive(self, now_s: float, received_us: int) -> State | None:
+        """A message of it came. Its state before, where that has changed."""
+        self.received_s, self.last_message_us = now_s, received_us
+        if self.state is State.CONFIRMED:
+            return None
+        before = self.state
+        self.turn(State.CONFIRMED)
+        return before
+
+    def turn(self, state: State, reason: str = "") -> None:
+        """It is in this state now, for that reason."""
+        self.state, self.reason = state, reason
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One message to the exchange; what it names shares a type, so a refusal concerns it all."""
+    """One message to the exchange. What it names shares a type, so a refusal concerns it all."""
 
     streams: tuple[str, ...]
     private: bool
@@ -73,7 +100,7 @@ class Subscriptions:
         self.by_name = {stream.name: Subscription(stream) for stream in streams}
 
     def names(self) -> list[str]:
-        """All that is wanted here."""
+        """All streams that are wanted on this connection."""
         return list(self.by_name)
 
     def add(self, streams: Iterable[Stream]) -> None:
@@ -82,7 +109,7 @@ class Subscriptions:
             self.by_name.setdefault(stream.name, Subscription(stream))
 
     def remove(self, names: Iterable[str]) -> list[Request]:
-        """Want these no more: what to say for it."""
+        """Want these no more. Returns the requests that say so."""
         gone = [self.by_name.pop(name).stream for name in list(names) if name in self.by_name]
         return grouped(gone, "UNSUBSCRIBE")
 
@@ -92,33 +119,26 @@ class Subscriptions:
             [each.stream for each in self.by_name.values() if each.state is State.WANTED]
         )
 
-    def asked(self, names: Iterable[str], now_us: int) -> None:
+    def asked(self, names: Iterable[str], now_s: float) -> None:
         """A request for these went out."""
         for name in names:
             subscription = self.by_name.get(name)
             if subscription is not None and subscription.state is not State.CONFIRMED:
-                subscription.asked_us = now_us
-                if subscription.state is State.WANTED:
-                    subscription.state = State.PENDING
+                subscription.ask(now_s)
 
-    def heard(self, name: str, now_us: int) -> State | None:
+    def received(self, name: str, now_s: float, received_us: int) -> State | None:
         """A message of the stream came. Its state before, where that has changed."""
         subscription = self.by_name.get(name)
         if subscription is None:
             return None
-        subscription.heard_us = now_us
-        if subscription.state is State.CONFIRMED:
-            return None
-        before, subscription.state = subscription.state, State.CONFIRMED
-        subscription.reason = ""
-        return before
+        return subscription.receive(now_s, received_us)
 
     def candidates(self, code: int) -> list[str]:
         """An error frame came: the streams that it can be about."""
         asked = [
             each.stream
             for each in self.by_name.values()
-            if each.state in (State.PENDING, State.SILENT)
+            if each.state in (State.PENDING, State.STALE)
         ]
         if code == BAD_SIGNATURE:
             return [stream.name for stream in asked if stream.is_private]
@@ -143,20 +163,25 @@ class Subscriptions:
         reason = REFUSALS.get(code, f"the exchange answered with error {code}")
         for name in names:
             if (subscription := self.by_name.get(name)) is not None:
-                subscription.state, subscription.reason = State.REJECTED, reason
+                subscription.turn(State.REJECTED, reason)
 
     def accepted(self, name: str) -> None:
         """The exchange was asked for this once more and said nothing against it."""
         subscription = self.by_name.get(name)
         if subscription is not None and subscription.state is State.REJECTED:
-            subscription.state, subscription.reason = State.PENDING, ""
+            subscription.turn(State.PENDING)
+
+    def stale(self, name: str, reason: str) -> None:
+        """It should have brought messages, and has not."""
+        if (subscription := self.by_name.get(name)) is not None:
+            subscription.turn(State.STALE, reason)
 
     def of(self, state: State) -> list[Subscription]:
-        """Those that are so."""
+        """Those in this state."""
         return [each for each in self.by_name.values() if each.state is state]
 
     def _proven(self) -> set[tuple[StreamType, str]]:
-        """Types and intervals that the exchange has: something of the kind is heard."""
+        """Types and intervals that the exchange has: something of the kind is received."""
         return {
             (each.stream.type, each.stream.interval)
             for each in self.by_name.values()

@@ -1,6 +1,6 @@
 """What can be configured, with each default in this one place.
 
-The model is frozen and complete: whoever holds a Config needs no other source. Where values come
+The model is frozen and complete: with a Config, no other source is needed. Where values come
 from (file, `.env`, environment) is the business of `config_sources`, how mistakes are told of
 `config_errors`. Keys of the account are no configuration and live in `keys`.
 """
@@ -11,7 +11,7 @@ import socket
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -21,18 +21,25 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
+from bridge.contract.stream_types import OWN_STREAMS, STREAM_SPECS
+from bridge.contract.streams import parse_stream
 from bridge.errors import ConfigError
-from bridge.runtime.config_errors import Origins, Shape, sentences
+from bridge.runtime.address import Address
+from bridge.runtime.config_errors import ANY, Origins, Shape, sentences
 from bridge.runtime.config_section import Section
-from bridge.runtime.config_sources import merged, read_yaml, variables_tree
+from bridge.runtime.config_sources import is_setting, merged, read_yaml, variables_tree
 from bridge.runtime.config_streams import StreamItem, at_least_one, default_streams
 from bridge.runtime.environment import read_variables
+from bridge.runtime.keyspace import MAX_SHARDS, KeySpace
 from bridge.runtime.masking import masked_url
 from bridge.runtime.nearest import did_you_mean
 from bridge.runtime.patterns import Pattern, is_pattern, parse_pattern
+from bridge.runtime.redis_url import has_replicas, is_cluster, parse_redis_url, tag_of, tagged
+from bridge.runtime.share import Share
 
 DEFAULT_FILE = "config.yaml"
 EMBEDDED = "embedded"
@@ -44,6 +51,11 @@ def _exchange_url(*schemes: str) -> AfterValidator:
             raise ValueError(
                 f"must be a URL such as {schemes[0]}://host or {schemes[0]}://host:8443, without "
                 "user, password, spaces, ? and #"
+            )
+        if _is_real(url) and urlsplit(url).scheme != schemes[0]:
+            raise ValueError(
+                f"must be {schemes[0]}://… for the real exchange: in the clear, anybody on the way "
+                "can read the account and change prices"
             )
         return url.rstrip("/")
 
@@ -59,6 +71,10 @@ def _is_plain_url(url: str, schemes: Collection[str]) -> bool:
     except ValueError:
         return False
     return parts.scheme in schemes and is_placed and "@" not in parts.netloc
+
+
+def _is_real(url: str) -> bool:
+    return f".{urlsplit(url).hostname or ''}".endswith(".backpack.exchange")
 
 
 class Exchange(Section):
@@ -86,8 +102,7 @@ class Exchange(Section):
     @property
     def is_real(self) -> bool:
         """Whether this is Backpack's own exchange, where real money moves."""
-        hosts = (urlsplit(url).hostname or "" for url in (self.ws_url, self.rest_url))
-        return any(f".{host}".endswith(".backpack.exchange") for host in hosts)
+        return _is_real(self.ws_url) or _is_real(self.rest_url)
 
     @model_validator(mode="after")
     def _backoff_grows(self) -> Self:
@@ -97,31 +112,35 @@ class Exchange(Section):
 
 
 def _redis_url(url: str) -> str:
-    if url == EMBEDDED:
-        return url
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("redis", "rediss", "unix")
-        placed = (
-            bool(parts.path)
-            if parts.scheme == "unix"
-            else bool(parts.hostname and parts.port != 0 and re.fullmatch(r"(/\d*)?", parts.path))
-        )
-        unquote(parts.hostname or "").encode("idna")  # a..b could not even be asked for
-    except ValueError:
-        known = placed = False
-    if not (known and placed):
-        raise ValueError(
-            "must be redis://host:port/db, rediss://… (TLS), unix:///path, or the word embedded; "
-            "in a password write @ as %40, / as %2F and # as %23"
-        )
+    if url != EMBEDDED:
+        parse_redis_url(url)
     return url
 
 
-def _plain_prefix(prefix: str) -> str:
-    if not prefix.isprintable() or re.search(r"[\s{}*?\[\]\\]", prefix):
-        raise ValueError("must be without spaces, braces and pattern characters, such as mine:")
-    return prefix
+def _prefix(prefix: str, info: ValidationInfo) -> str:
+    braces = re.findall(r"[{}]", prefix)
+    if not prefix.isprintable() or re.search(r"[\s*?\[\]\\]", prefix) or len(braces) > 2:
+        raise ValueError("must be without spaces and pattern characters, such as mine:")
+    if braces and not tag_of(prefix):
+        raise ValueError("may hold one hash tag, such as {mine}:, and no other braces")
+    # All that scripts touch together must lie in one slot, so all keys of a Cluster have one tag.
+    return tagged(prefix) if is_cluster(info.data.get("url", "")) else prefix
+
+
+def _shards(shards: int, info: ValidationInfo) -> int:
+    if shards > 1 and not is_cluster(info.data.get("url", "")):
+        raise ValueError("may be more than 1 with a redis+cluster:// URL only")
+    return shards
+
+
+def _read_from(name: str, info: ValidationInfo) -> str:
+    if name == "replica" and not has_replicas(info.data.get("url", "")):
+        raise ValueError("may be replica with a redis+sentinel:// or redis+cluster:// URL only")
+    return name
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
 
 
 class Redis(Section):
@@ -131,7 +150,11 @@ class Redis(Section):
     url: Annotated[str, AfterValidator(_redis_url)] = Field(
         default="redis://127.0.0.1:6379/0", repr=False
     )
-    key_prefix: Annotated[str, AfterValidator(_plain_prefix)] = ""
+    key_prefix: Annotated[str, AfterValidator(_prefix)] = Field("", validate_default=True)
+    shards: Annotated[int, Field(ge=1, le=MAX_SHARDS), AfterValidator(_shards)] = 1
+    read_from: Annotated[
+        Literal["primary", "replica"], BeforeValidator(_lower), AfterValidator(_read_from)
+    ] = "primary"
     connect_timeout_s: PositiveFloat = 3
     command_timeout_s: PositiveFloat = 10
 
@@ -139,9 +162,21 @@ class Redis(Section):
     def is_embedded(self) -> bool:
         return self.url == EMBEDDED
 
+    @property
+    def keys(self) -> KeySpace:
+        """Under which keys everything is there."""
+        return KeySpace(self.key_prefix, self.shards)
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
+    def at(self, changes: Mapping[str, str]) -> "Redis":
+        """The same with another `url`, or another `key_prefix`, which another URL may need. Raises
+        ValidationError.
+        """
+        changed = {**self.model_dump(), **changes}
+        if not is_cluster(changed["url"]):
+            changed["shards"] = 1
+        if not has_replicas(changed["url"]):
+            changed["read_from"] = "primary"
+        return Redis.model_validate(changed)
 
 
 class Durability(Section):
@@ -157,7 +192,7 @@ class Publish(Section):
 
     batch_entries: Annotated[int, Field(ge=1, le=10_000)] = 256
     hold_s: PositiveFloat = 2.0
-    repair_s: PositiveFloat = 90.0  # two minutes' budgets of history
+    recover_s: PositiveFloat = 90.0  # two minutes' budgets of history
     buffer_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
     drain_s: PositiveFloat = 5
     durability: Durability = Durability()
@@ -185,24 +220,42 @@ class SlowGroups(Section):
     until_bytes: Annotated[int, Field(ge=1024 * 1024)] = 1024 * 1024 * 1024
 
 
+def _as_text(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+_Wanted = Annotated[str, Field(min_length=1, max_length=128)]
+GROUP_NAME = r"^[A-Za-z0-9._-]{1,128}$"
+
+
+class ConsumerGroup(Section):
+    """How the workers of one consumer group run; what is left out is as the consumer has it."""
+
+    streams: Annotated[tuple[_Wanted, ...], Field(min_length=1)] | None = None
+    options: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default_factory=dict)
+    start: _Wanted | None = None  # where a new group begins
+    lease_s: Annotated[float, Field(ge=0.2, le=600)] | None = None
+    attempts: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    on_failure: Literal["dead_letter", "block"] | None = None
+    on_undecodable: Literal["skip", "dead_letter"] | None = None
+    time_limit_s: Annotated[float, Field(ge=0.01, le=86_400)] | None = None
+    batch_entries: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    batch_wait_s: Annotated[float, Field(ge=0, le=60)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    rate_limit: Annotated[float, Field(ge=0.1)] | None = None
+    join_wait_s: Annotated[float, Field(ge=0, le=60)] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Those of the consumer's class that are given, by name."""
+        apart = {"streams", "options", "start", "lease_s"}
+        return self.model_dump(exclude=apart, exclude_none=True)
+
+
 RETENTION_ENTRIES: Mapping[str, int] = {
-    "trade": 200_000,
-    "depth": 200_000,
-    "bookTicker": 100_000,
-    "ticker": 20_000,
-    "kline": 50_000,
-    "markPrice": 20_000,
-    "openInterest": 20_000,
-    "liquidation": 100_000,
-    "externalTicker": 20_000,
-    "stockPrice": 20_000,
-    "stockIndicativeQuote": 20_000,
-    "account.orderUpdate": 100_000,
-    "account.positionUpdate": 100_000,
-    "account.balanceUpdate": 100_000,
-    "account.rfqUpdate": 100_000,
-    "gaps": 10_000,
-    "quarantine": 10_000,
+    **{kind.value: spec.retention_entries for kind, spec in STREAM_SPECS.items()},
+    **{own.name: own.retention_entries for own in OWN_STREAMS},
 }
 
 
@@ -219,7 +272,7 @@ def _over_retention_defaults(given: object) -> object:
 
 
 class Journal(Section):
-    """What was heard, on disk: for a Redis that is away, a killed bridge, recording, replay."""
+    """What was received, on disk: for a Redis that is away, a killed bridge, recording, replay."""
 
     enabled: bool = True
     dir: Path = Path("data/journal")
@@ -238,11 +291,69 @@ class Embedded(Section):
     maxmemory_mb: PositiveInt | None = None
 
 
+def _written_address(text: str) -> str:
+    Address.parse(text)
+    return text
+
+
+class Metrics(Section):
+    """Pages for monitors and supervisors: /metrics, /healthz, /readyz. Without a password."""
+
+    listen: Annotated[str, AfterValidator(_written_address)] | None = None
+    per_stream: bool = False
+
+    @property
+    def address(self) -> Address | None:
+        """Where to listen; None: nowhere."""
+        return Address.parse(self.listen) if self.listen is not None else None
+
+
 class Log(Section):
     """What is logged, and in which form; auto is console on a terminal, json elsewhere."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     format: Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)] = "auto"
+
+
+_Member = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
+
+class FleetShare(Section):
+    """Which part of the streams this bridge receives, where several bridges share them: the member
+    `index` of `of`, or `me` of `members`.
+    """
+
+    of: Annotated[int, Field(ge=1, le=64)] | None = None
+    index: Annotated[int, Field(ge=0, le=63)] | None = None
+    members: Annotated[tuple[_Member, ...], Field(min_length=1, max_length=64)] | None = None
+    me: _Member | None = None
+    handover_s: PositiveFloat | None = 600
+
+    @property
+    def value(self) -> Share | None:
+        """None: this bridge receives all streams."""
+        if self.of is not None:
+            return Share(tuple(map(str, range(self.of))), str(self.index))
+        if self.members is not None and self.me is not None:
+            return Share(self.members, self.me)
+        return None
+
+    @model_validator(mode="after")
+    def _is_one_of_two_forms(self) -> Self:
+        by_number = {"of": self.of, "index": self.index}
+        by_name = {"members": self.members, "me": self.me}
+        given = [form for form in (by_number, by_name) if set(form.values()) != {None}]
+        if len(given) > 1 or any(None in form.values() for form in given):
+            raise ValueError("must be both `of` and `index`, or both `members` and `me`")
+        share = self.value
+        if share is None:
+            return self
+        if share.me not in share.members:
+            known = f"0 to {len(share.members) - 1}" if self.of else ", ".join(share.members)
+            raise ValueError(f"{'index' if self.of else 'me'} must be one of {known}")
+        if len(set(share.members)) < len(share.members):
+            raise ValueError("members must be different names")
+        return self
 
 
 def _hostname() -> str:
@@ -256,6 +367,7 @@ class Config(Section):
     streams: Annotated[tuple[StreamItem, ...], AfterValidator(at_least_one)] = Field(
         default_factory=default_streams
     )
+    share: FleetShare = FleetShare()
     redis: Redis = Redis()
     publish: Publish = Publish()
     snapshots: Snapshots = Snapshots()
@@ -263,9 +375,13 @@ class Config(Section):
         default_factory=dict
     )
     slow_groups: SlowGroups = SlowGroups()
+    consumers: dict[Annotated[str, Field(pattern=GROUP_NAME)], ConsumerGroup] = Field(
+        default_factory=dict
+    )
     journal: Journal = Journal()
     embedded: Embedded = Embedded()
     instance: str = Field(default_factory=_hostname, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    metrics: Metrics = Metrics()
     log: Log = Log()
 
     @property
@@ -277,6 +393,14 @@ class Config(Section):
     def stream_patterns(self) -> tuple[Pattern, ...]:
         """Patterns; which streams they stand for is the exchange's list of markets."""
         return tuple(parse_pattern(name) for name in self._stream_items() if is_pattern(name))
+
+    @property
+    def my_stream_names(self) -> tuple[str, ...]:
+        """Those of the names that this bridge is to receive, where a fleet shares them."""
+        share = self.share.value
+        if share is None:
+            return self.stream_names
+        return tuple(name for name in self.stream_names if share.is_mine(parse_stream(name)))
 
     def _stream_items(self) -> dict[str, None]:
         names: dict[str, None] = {}
@@ -301,11 +425,24 @@ class Config(Section):
         retention = dict(new.retention)
         if any(_flaws_of_snapshots(self.snapshots, retention["depth"])):
             retention["depth"] = self.retention["depth"]
-        return self.model_copy(update={"streams": new.streams, "retention": retention})
+        return self.model_copy(
+            update={"streams": new.streams, "share": new.share, "retention": retention}
+        )
+
+    def takes_effect(self, old: "Config") -> tuple[str, ...]:
+        """Settings that differ and take effect at once."""
+        new = old.reloaded(self)
+        kept = (
+            f"retention.{kind}"
+            for kind, keep in new.retention.items()
+            if keep != old.retention.get(kind)
+        )
+        lists = (name for name in ("streams", "share") if getattr(new, name) != getattr(old, name))
+        return (*lists, *kept)
 
     def needs_restart(self, old: "Config") -> tuple[str, ...]:
         """Settings that differ and take effect at the next start only."""
-        live = ("streams", "retention")
+        live = ("streams", "share", "retention", "consumers")  # the last is not the bridge's own
         is_depth_kept = old.reloaded(self).retention != self.retention
         return (("retention.depth",) if is_depth_kept else ()) + tuple(
             f"{section}.{name}" if isinstance(mine, Section) else section
@@ -356,7 +493,8 @@ def load_config(
 ) -> Config:
     """The configuration: environment over `.env` over the file over the defaults.
 
-    Without a path, `config.yaml` is read where it is there. Raises ConfigError with one sentence,
+    Without a path, `config.yaml` is read where it is there; `BRIDGE_…_FILE` names a file with the
+    value. Raises ConfigError with one sentence,
     on a line of its own, for each mistake.
     """
     chosen = Path(DEFAULT_FILE if path is None else path)
@@ -365,7 +503,7 @@ def load_config(
     if path is not None or chosen.exists():
         from_file = read_yaml(chosen, origins)
     shape = config_shape()
-    from_outside = variables_tree(read_variables(environ, env_file), shape, origins)
+    from_outside = variables_tree(read_variables(environ, env_file, is_setting), shape, origins)
     try:
         return Config.model_validate(merged(from_file, from_outside))
     except ValidationError as error:
@@ -375,6 +513,7 @@ def load_config(
 def config_shape() -> Shape:
     """The names of all settings as a tree; None marks a leaf."""
     shape = _shape_of(Config)
+    shape["consumers"] = {ANY: _shape_of(ConsumerGroup)}
     shape["retention"] = {kind: _shape_of(Keep) for kind in RETENTION_ENTRIES}
     return shape
 

@@ -14,6 +14,7 @@ from bridge.runtime.nearest import did_you_mean, nearest
 
 Path = tuple[str | int, ...]
 Shape = dict[str, Any]  # names of settings; a group is a Shape again, a leaf is None
+ANY = "*"  # in a shape: any name, which the user chooses
 
 _SECRET_NAMES = ("public_key", "secret_key")
 _UNION_TAGS = ("name", "group")
@@ -51,13 +52,19 @@ def dotted(path: Path) -> str:
     return text.removeprefix(".")
 
 
+def below(shape: Shape, name: str | int) -> Shape | None:
+    """What is below a name; raises KeyError where there is no such name."""
+    found: Shape | None = shape[ANY if ANY in shape else str(name)]
+    return found
+
+
 def leaves(shape: Shape, above: Path = ()) -> Iterator[Path]:
     """Paths of all settings that are no group."""
-    for name, below in shape.items():
-        if below is None:
+    for name, group in shape.items():
+        if group is None:
             yield (*above, name)
         else:
-            yield from leaves(below, (*above, name))
+            yield from leaves(group, (*above, name))
 
 
 def sentences(error: ValidationError, origins: Origins, shape: Shape) -> list[str]:
@@ -96,7 +103,7 @@ def _siblings(path: Path, shape: Shape) -> list[str]:
         return ["types", "markets"]
     here: Shape | None = shape
     for part in path[:-1]:
-        here = here.get(str(part)) if here else None
+        here = below(here, part) if here and (str(part) in here or ANY in here) else None
     return list(here or ())
 
 

@@ -4,14 +4,15 @@ Both become a tree of plain values, and every value's place is noted, so that a 
 with file and line. Knows the names of the settings only as a tree given to it, and judges no value.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 import yaml
 
+from bridge.contract.json_text import parsed
 from bridge.errors import ConfigError
-from bridge.runtime.config_errors import Origins, Path, Shape, dotted, leaves
+from bridge.runtime.bounded_file import MOST_SETTINGS, read_bounded
+from bridge.runtime.config_errors import ANY, Origins, Path, Shape, below, dotted, leaves
 from bridge.runtime.environment import Variable
 from bridge.runtime.nearest import nearest
 
@@ -24,9 +25,9 @@ def merged(base: Mapping[str, object], over: Mapping[str, object]) -> Tree:
     """`over` laid on `base`, group by group; anything but a group is replaced whole."""
     result = dict(base)
     for key, value in over.items():
-        below = result.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            result[key] = merged(below, value)
+        there = result.get(key)
+        if isinstance(there, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(there, value)
         else:
             result[key] = value
     return result
@@ -55,7 +56,7 @@ def read_yaml(path: FilePath, origins: Origins) -> Tree:
 
 def _read_text(path: FilePath) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_bounded(path, MOST_SETTINGS).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist: give another file with --config, or start from config.yaml"
@@ -92,6 +93,11 @@ def _note_lines(node: yaml.Node, path: Path, origins: Origins, seen: set[int]) -
             _note_lines(value, (*path, index), origins, seen)
 
 
+def is_setting(name: str) -> bool:
+    """Whether a variable of that name is for the configuration, whatever it sets."""
+    return name.upper().startswith(PREFIX)
+
+
 def variables_tree(variables: Mapping[str, Variable], shape: Shape, origins: Origins) -> Tree:
     """All BRIDGE_ variables as a tree, upper and lower case being the same.
 
@@ -100,8 +106,6 @@ def variables_tree(variables: Mapping[str, Variable], shape: Shape, origins: Ori
     tree: Tree = {}
     mistakes = []
     for variable in variables.values():
-        if not variable.name.upper().startswith(PREFIX):
-            continue
         path = _path_of(variable.name, shape)
         if path is None:
             mistakes.append(_unknown_variable(variable, shape))
@@ -122,11 +126,15 @@ def _path_of(name: str, shape: Shape) -> Path | None:
     here: Shape | None = shape
     path: Path = ()
     for part in name[len(PREFIX) :].split(BETWEEN):
-        spelled = {known.upper(): known for known in here or ()}.get(part.upper())
-        if here is None or spelled is None:
+        is_free = here is not None and ANY in here  # a group's name, in small letters
+        known = (
+            {part.upper(): part.lower()} if is_free else {one.upper(): one for one in here or ()}
+        )
+        spelled = known.get(part.upper())
+        if here is None or not spelled:
             return None
         path = (*path, spelled)
-        here = here[spelled]
+        here = below(here, spelled)
     return path
 
 
@@ -147,7 +155,7 @@ def _value(variable: Variable, path: Path, shape: Shape) -> object:
     if not is_group and not text.startswith("["):
         return variable.value
     try:
-        return json.loads(text)
+        return parsed(text)
     except ValueError:
         rule = (
             f"names a group: write {variable.name}{BETWEEN}…, or the whole group as JSON"
@@ -160,7 +168,7 @@ def _value(variable: Variable, path: Path, shape: Shape) -> object:
 def _at(path: Path, shape: Shape) -> Shape | None:
     here: Shape | None = shape
     for part in path:
-        here = here[str(part)] if here else None
+        here = below(here, part) if here else None
     return here
 
 

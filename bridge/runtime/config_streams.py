@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from bridge.contract.stream_types import STREAM_SPECS, Listing
 from bridge.contract.streams import BadStreamName, StreamType, parse_stream
 from bridge.runtime.config_section import Section
 from bridge.runtime.nearest import nearest
@@ -73,8 +74,13 @@ def at_least_one(items: tuple[StreamItem, ...]) -> tuple[StreamItem, ...]:
 
 
 def default_streams() -> tuple[StreamItem, ...]:
-    everywhere = ("trade", "depth", "bookTicker", "ticker", "kline.1m")
+    """What is received where nothing is configured: of each type its default form."""
+
+    def forms(listing: Listing) -> tuple[str, ...]:
+        rows = (row for row in STREAM_SPECS.values() if row.listing is listing)
+        return tuple(row.default_form for row in rows if row.default_form)
+
     return (
-        StreamGroup(types=everywhere, markets=SPOT + PERP),
-        StreamGroup(types=("markPrice", "openInterest"), markets=PERP),
+        StreamGroup(types=forms(Listing.ALL), markets=SPOT + PERP),
+        StreamGroup(types=forms(Listing.DERIVATIVES), markets=PERP),
     )

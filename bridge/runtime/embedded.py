@@ -2,8 +2,8 @@
 
 One server for each data folder. A lock file in the folder is held by the server process itself (it
 inherits the locked descriptor), so the lock is free exactly when no server uses the folder, however
-the last one ended. Whoever gets the lock starts a server and writes `embedded.json`; everyone else
-joins the one that runs. Only the starter stops it.
+the last one ended. The process that gets the lock starts a server and writes `embedded.json`; every
+other joins the one that runs. Only the starter stops it.
 
 How the process is guarded and what it is told is `server_process`'s. Knows nothing of streams.
 """
@@ -13,43 +13,66 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
+from bridge.contract.json_text import parsed
 from bridge.errors import ConfigError, Fatal
 from bridge.runtime.config import Embedded
+from bridge.runtime.masking import masked_url
 from bridge.runtime.server_process import (
     LOG,
+    PASSWORD,
     POLL_S,
     START_S,
     Guard,
+    PortTaken,
     end_guard,
     free_port,
     is_free,
     launch,
+    password_of,
     pid_serving,
     pid_when_ready,
+    write_private,
 )
 
+PORTS_TRIED = 5
 _LOCK, _STATE = "embedded.lock", "embedded.json"
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """A running server. `joined` is whether someone else started it (and will stop it)."""
+    """A running server. `joined` is whether someone else started it (and will stop it). `url` has
+    its password.
+    """
 
     url: str
     pid: int
     joined: bool
     data_dir: Path
     moved_from_port: int | None = None
+
+    @property
+    def joining(self) -> str:
+        """What a shell puts before a command of ours that is to use this server."""
+        folder = shlex.quote(str(self.data_dir))
+        return f"BRIDGE_REDIS__URL=embedded BRIDGE_EMBEDDED__DATA_DIR={folder}"
+
+    @property
+    def redis_cli(self) -> str:
+        """How a shell calls redis-cli for this server, the password not on the command line."""
+        file = shlex.quote(str(self.data_dir / PASSWORD))
+        return f"REDISCLI_AUTH=$(cat {file}) redis-cli -p {urlsplit(self.url).port}"
 
 
 @dataclass(slots=True)
@@ -59,7 +82,9 @@ class _Started:
 
 
 def find_embedded(data_dir: Path) -> str:
-    """The URL of the server that runs on this folder; ConfigError where none does."""
+    """The URL of the server that runs on this folder, with its password. ConfigError where none
+    does, or where it is another user's.
+    """
     state = _running(data_dir)
     if state is None:
         raise ConfigError(
@@ -117,7 +142,7 @@ def _usable_folder(folder: Path) -> Path:
 
 
 def _start_or_join(folder: Path, settings: Embedded) -> _Started | EmbeddedServer:
-    """Whoever locks starts; the others wait until the starter's server answers, or is gone."""
+    """The process that locks starts it; the others wait until that server answers, or is gone."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         with (folder / _LOCK).open("ab") as lock:
@@ -134,13 +159,23 @@ def _start_or_join(folder: Path, settings: Embedded) -> _Started | EmbeddedServe
 
 
 def _start(folder: Path, settings: Embedded, lock: int) -> _Started:
+    """The server on the port that is wanted, or on a free one where that is taken."""
     (folder / _STATE).unlink(missing_ok=True)
-    port = settings.port if is_free(settings.port) else 0
-    moved_from = settings.port if settings.port and not port else None
-    port = port or free_port()
-    guard = launch(folder, port, settings.maxmemory_mb, lock)
+    port = settings.port if settings.port and is_free(settings.port) else free_port()
+    for _ in range(PORTS_TRIED - 1):
+        try:
+            return _start_on(port, folder, settings, lock)
+        except PortTaken:  # by a program that came between the look and the server's start
+            port = free_port()
+    return _start_on(port, folder, settings, lock)
+
+
+def _start_on(port: int, folder: Path, settings: Embedded, lock: int) -> _Started:
+    moved_from = settings.port if settings.port not in (0, port) else None
+    password = password_of(folder)
+    guard = launch(folder, port, settings.maxmemory_mb, password, lock)
     try:
-        url = f"redis://127.0.0.1:{port}/0"
+        url = f"redis://:{password}@127.0.0.1:{port}/0"
         pid = pid_when_ready(guard, url, folder)
         server = EmbeddedServer(url, pid, joined=False, data_dir=folder, moved_from_port=moved_from)
         _write_state(folder, server)
@@ -149,7 +184,7 @@ def _start(folder: Path, settings: Embedded, lock: int) -> _Started:
         raise
     if moved_from is not None:
         _log.warning("embedded_port_taken", port=moved_from, port_used=port)
-    _log.info("embedded_started", url=url, pid=pid, data_dir=str(folder))
+    _log.info("embedded_started", url=masked_url(url), pid=pid, data_dir=str(folder))
     return _Started(server, guard)
 
 
@@ -187,7 +222,12 @@ def _locked(descriptor: int) -> bool:
 
 def _read_state(folder: Path) -> dict[str, Any] | None:
     try:
-        state = json.loads((folder / _STATE).read_text("utf-8"))
+        state = parsed((folder / _STATE).read_text("utf-8"))
+    except PermissionError:
+        raise ConfigError(
+            f"the embedded Redis on {folder} belongs to another user of this machine: use a folder "
+            "of your own (BRIDGE_EMBEDDED__DATA_DIR), or a Redis that you share (redis.url)"
+        ) from None
     except (OSError, ValueError):
         return None
     return state if isinstance(state, dict) and {"url", "pid", "starter"} <= state.keys() else None
@@ -207,6 +247,4 @@ def _has_starter(state: dict[str, Any]) -> bool:
 def _write_state(folder: Path, server: EmbeddedServer) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     state = {"url": server.url, "pid": server.pid, "starter": os.getpid(), "started": started}
-    beside = folder / f"{_STATE}.new"
-    beside.write_text(json.dumps(state) + "\n", "utf-8")
-    beside.replace(folder / _STATE)
+    write_private(folder / _STATE, json.dumps(state) + "\n")

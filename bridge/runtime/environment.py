@@ -1,16 +1,28 @@
-"""Variables given from outside: the process environment over a `.env` file.
+"""Variables given from outside: the process environment over a `.env` file, or files of their own.
 
 An empty value counts as not set, so that `.env.example` can be copied as it is and compose files
-can pass variables through. Knows no variable by name and never shows a value.
+can pass variables through. `<NAME>_FILE` names a file that holds the value of NAME, as Docker,
+Kubernetes and systemd hand over secrets. Only files of variables that are asked for are read: a
+process need not have the right to read the others. Knows no variable by name and never shows a
+value.
 """
 
-from collections.abc import Mapping
+import io
+import os
+import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 from bridge.errors import ConfigError
+from bridge.runtime.bounded_file import MOST_SETTINGS, read_bounded
+
+FILE = "_FILE"
+MOST_BYTES = 64 * 1024  # of a file with one value
+
+Wanted = Callable[[str], bool]  # by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +34,78 @@ class Variable:
     origin: str
 
 
-def read_variables(environ: Mapping[str, str], env_file: str | Path | None) -> dict[str, Variable]:
-    """All variables by name; the environment wins over the file, variable by variable.
+def read_variables(
+    environ: Mapping[str, str], env_file: str | Path | None, wanted: Wanted
+) -> dict[str, Variable]:
+    """The variables that are `wanted`, by name; the environment wins over the file, variable by
+    variable, and what `<NAME>_FILE` names is read.
 
-    Raises ConfigError where the file is there but cannot be read.
+    Raises ConfigError where a file cannot be read or is empty, and where both NAME and NAME_FILE
+    are set.
     """
+    given = _given(environ, env_file)
+    files = _files(given, wanted)
+    found = {name: one for name, one in given.items() if wanted(name) and name not in files}
+    for pointer, name in files.items():
+        for other in found.values():
+            if other.name.upper() == name.upper():
+                raise ConfigError(
+                    f"{other.name} (in {other.origin}) and {pointer} (in {given[pointer].origin}) "
+                    "are both set: take one of them away"
+                )
+        path = Path(given[pointer].value)
+        value = read_value(path, f"{pointer} in {given[pointer].origin}")
+        found[name] = Variable(name, value, f"the file {path}")
+    return found
+
+
+def value_files(
+    environ: Mapping[str, str], env_file: str | Path | None, wanted: Wanted
+) -> dict[str, Path]:
+    """`<NAME>_FILE` → the file that it names, of the variables that are `wanted`."""
+    given = _given(environ, env_file)
+    return {pointer: Path(given[pointer].value) for pointer in _files(given, wanted)}
+
+
+def read_value(path: Path, asked_by: str) -> str:
+    """What the file holds, without the line's end that editors and `echo` leave behind it.
+    `asked_by` is what names the file. Raises ConfigError.
+    """
+    what = f"{asked_by} names {path}, which"
+    try:
+        # A pipe or a device could be read once or without end, and opening one may wait.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError(f"{what} is no file: write the value into a file of its own")
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = getattr(error, "strerror", None) or "no file can be called so"
+        raise ConfigError(f"{what} cannot be read: {why}") from None
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"{what} has more than {MOST_BYTES // 1024} KB: it must hold one value")
+    try:
+        text = content.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{what} is not UTF-8 text: write the value alone into it") from None
+    if not text.strip():
+        raise ConfigError(f"{what} is empty: write the value into it")
+    return text
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether other users of this machine may read or change the file. Under /run/secrets they may
+    by Docker's default, which is of no account in a container.
+    """
+    if os.name != "posix" or path.is_relative_to("/run/secrets"):
+        return False
+    try:
+        return bool(stat.S_IMODE(path.stat().st_mode) & 0o007)
+    except OSError:
+        return False
+
+
+def _given(environ: Mapping[str, str], env_file: str | Path | None) -> dict[str, Variable]:
+    """All variables as they were written."""
     found = {
         name: Variable(name, value, str(env_file))
         for name, value in _read_file(env_file).items()
@@ -38,13 +117,22 @@ def read_variables(environ: Mapping[str, str], env_file: str | Path | None) -> d
     return found
 
 
+def _files(given: Mapping[str, Variable], wanted: Wanted) -> dict[str, str]:
+    """`<NAME>_FILE` → NAME."""
+    return {
+        pointer: pointer[: -len(FILE)]
+        for pointer in given
+        if pointer.upper().endswith(FILE) and wanted(pointer[: -len(FILE)])
+    }
+
+
 def _read_file(env_file: str | Path | None) -> dict[str, str | None]:
     if env_file is None or not Path(env_file).exists():
         return {}
     try:
-        # opened here: dotenv passes over a folder of that name; interpolate: `$` is a `$`
-        with Path(env_file).open(encoding="utf-8-sig") as stream:
-            return dotenv_values(stream=stream, interpolate=False)
+        # read here: dotenv passes over a folder of that name; interpolate: `$` is a `$`
+        text = read_bounded(Path(env_file), MOST_SETTINGS).decode("utf-8-sig")
+        return dotenv_values(stream=io.StringIO(text), interpolate=False)
     except OSError as error:
         raise ConfigError(f"{env_file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

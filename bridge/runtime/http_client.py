@@ -1,8 +1,14 @@
-"""The client for REST. What it takes from the environment, proxies and certificates, may be wrong:
-that is told by the variable's name, and never by its value, which may hold a password.
+"""The client for REST, and its bodies: bounded while they are unpacked, since a few thousand bytes
+can stand for a thousand million.
+
+What the client takes from the environment, proxies and certificates, may be wrong: that is told by
+the variable's name, and never by its value, which may hold a password.
 """
 
+import asyncio
 import os
+import zlib
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -10,16 +16,19 @@ import httpx
 
 from bridge.errors import ConfigError
 
+MAX_BODY = 16 * 1024 * 1024  # the largest real ones have 0.4 MB
+ACCEPTED = "gzip"
 PROXIED = ("http", "https", "all")  # <name>_PROXY
 CERTIFICATES = "SSL_CERT_FILE"
 
 
 def http_client(base_url: str, timeout_s: float) -> httpx.AsyncClient:
-    """A client, to be closed by whoever asked for it. Raises ConfigError."""
+    """A client, which the caller closes. Raises ConfigError."""
     _refuse_bad_proxies()
     try:
         return httpx.AsyncClient(
             base_url=base_url,
+            headers={"Accept-Encoding": ACCEPTED},
             timeout=timeout_s,
             verify=not base_url.startswith("http:"),  # certificates take 50 ms to read
         )
@@ -28,6 +37,55 @@ def http_client(base_url: str, timeout_s: float) -> httpx.AsyncClient:
             f"{CERTIFICATES} in the environment names no file of certificates that can be read "
             f"({type(error).__name__}): give its path, or unset it"
         ) from None
+
+
+async def read_body(answer: httpx.Response) -> bytes:
+    """The body of a streamed answer, unpacked. Raises BadBody, without holding more than MAX_BODY,
+    and httpx' own errors of the connection.
+    """
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in (ACCEPTED, "identity"):
+        raise BadBody(f"the body is packed as {encoding[:40]!r}, which was not asked for")
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == ACCEPTED else None
+    body = bytearray()
+    async for part in answer.aiter_raw():
+        body += _unpacked(unpacking, part, MAX_BODY + 1 - len(body)) if unpacking else part
+        if len(body) > MAX_BODY:
+            raise BadBody(f"the body is larger than {MAX_BODY} bytes")
+    if unpacking and body and not unpacking.eof:
+        raise BadBody("the body ends before what was packed does")
+    return bytes(body)
+
+
+async def fetch(
+    client: httpx.AsyncClient,
+    path: str,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """The body of one GET, all of it within the time. Raises httpx.HTTPError, which no good status
+    is too, and BadBody.
+    """
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            client.stream("GET", path, headers=headers) as answer,
+        ):
+            answer.raise_for_status()
+            return await read_body(answer)
+    except TimeoutError:
+        raise httpx.ReadTimeout(f"no answer within {timeout_s:g} s") from None
+
+
+class BadBody(ValueError):
+    """An answer's body is not one that could be used."""
+
+
+def _unpacked(unpacking: "zlib._Decompress", part: bytes, at_most: int) -> bytes:
+    try:
+        return unpacking.decompress(part, at_most)
+    except zlib.error as error:
+        raise BadBody(f"the body cannot be unpacked: {error}") from None
 
 
 def _refuse_bad_proxies() -> None:

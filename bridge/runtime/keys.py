@@ -1,4 +1,5 @@
-"""The account's key pair: PUBLIC_KEY and SECRET_KEY, from the environment or `.env`.
+"""The account's key pair: PUBLIC_KEY and SECRET_KEY, from the environment, `.env`, or files that
+PUBLIC_KEY_FILE and SECRET_KEY_FILE name.
 
 Refuses what would only fail later, at the exchange, with a bare "Invalid signature". Knows Ed25519
 and base64; knows nothing of what is signed. No message and no repr shows the secret.
@@ -14,12 +15,14 @@ from typing import NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bridge.contract.streams import is_private
 from bridge.errors import ConfigError
 from bridge.runtime.environment import Variable, read_variables
-from bridge.runtime.masking import passwords_in
+from bridge.runtime.masking import hide, passwords_in
 
 PUBLIC_KEY = "PUBLIC_KEY"
 SECRET_KEY = "SECRET_KEY"
+_PAIR = (PUBLIC_KEY, SECRET_KEY)
 
 # Of the two pairs printed in the exchange's Python guide: all the world can sign with them.
 _DEMO_FINGERPRINTS = frozenset({"a0db34e5b14d51e1", "d37ee8bb8a95a97d"})
@@ -59,13 +62,14 @@ def load_key(
     exchange_is_real: bool,
 ) -> AccountKey | None:
     """The account's key, or None where neither variable is set. Raises ConfigError."""
-    variables = read_variables(environ, env_file)
+    variables = read_variables(environ, env_file, _PAIR.__contains__)
     public, secret = variables.get(PUBLIC_KEY), variables.get(SECRET_KEY)
     if public is None and secret is None:
         return None
     if public is None or secret is None:
         missing, given = (PUBLIC_KEY, SECRET_KEY) if public is None else (SECRET_KEY, PUBLIC_KEY)
         raise ConfigError(f"{given} is set but {missing} is not: set both, or neither")
+    hide([secret.value])
     key = _paired(public, secret)
     if exchange_is_real and key.fingerprint in _DEMO_FINGERPRINTS:
         raise ConfigError(
@@ -77,11 +81,12 @@ def load_key(
 
 def require_key(key: AccountKey | None, stream_names: Iterable[str]) -> None:
     """Refuse private streams without a key."""
-    private = [name for name in stream_names if name.startswith("account.")]
+    private = [name for name in stream_names if is_private(name)]
     if private and key is None:
         raise ConfigError(
             f"{private[0]} is a private stream and needs a key: set PUBLIC_KEY and SECRET_KEY in "
-            "the environment or in .env, or take the account.* names out of streams"
+            "the environment or in .env (or PUBLIC_KEY_FILE and SECRET_KEY_FILE), or take the "
+            "account.* names out of streams"
         )
 
 
@@ -91,7 +96,10 @@ def secret_texts(
     """What is to be masked in logs: the secret key as written, and the Redis password. Empty where
     there is neither.
     """
-    secret = read_variables(environ, env_file).get(SECRET_KEY)
+    try:
+        secret = read_variables(environ, env_file, (SECRET_KEY,).__contains__).get(SECRET_KEY)
+    except ConfigError:  # what cannot be read cannot be shown; `load_key` tells of it
+        secret = None
     return (*((secret.value,) if secret else ()), *passwords_in(redis_url))
 
 

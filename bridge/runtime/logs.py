@@ -14,15 +14,18 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from bridge.runtime.masking import masked_text
+from bridge.runtime.terminal import printable
 
 LIBRARIES = ("asyncio", "httpcore", "httpx", "redis", "websockets")
 
 
 _FIXED_NAME = re.compile(r"[a-z_]+")
+MAX_TEXT = 16_384  # characters of one value in a line
 
 
 class Redaction:
-    """A structlog processor that masks given secrets and passwords in URLs, at any depth.
+    """A structlog processor that masks given secrets and passwords in URLs, at any depth, and cuts
+    what is very long.
 
     A password may be an everyday word: level, time and the event's fixed name stay as they are.
     """
@@ -38,14 +41,20 @@ class Redaction:
 
     def _clean(self, value: object) -> Any:
         if isinstance(value, str):
-            return masked_text(value, self._secrets)
+            return _cut(masked_text(value, self._secrets))
         if isinstance(value, Mapping):
             return {self._clean(key): self._clean(below) for key, below in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self._clean(below) for below in value]
         if value is None or isinstance(value, bool | int | float):
             return value
-        return masked_text(str(value), self._secrets)
+        return _cut(masked_text(str(value), self._secrets))
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[:MAX_TEXT]}… ({len(text):,} characters)"
 
 
 def _is_ours(key: str, value: object) -> bool:
@@ -82,7 +91,7 @@ def setup_logs(
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 Redaction(secrets),
-                _renderer(console=console, colors=on_terminal),
+                *_rendering(console=console, colors=on_terminal),
             ],
         )
     )
@@ -92,9 +101,21 @@ def setup_logs(
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _renderer(*, console: bool, colors: bool) -> Processor:
-    if console:
-        return structlog.dev.ConsoleRenderer(
-            colors=colors, exception_formatter=structlog.dev.plain_traceback
-        )
-    return structlog.processors.JSONRenderer()
+def _escaped(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """What others have said breaks no line and does nothing to a terminal. A traceback is indented,
+    so that no line of it looks like one of ours.
+    """
+    shown = {key: printable(v) if isinstance(v, str) else v for key, v in event.items()}
+    for name in ("exception", "stack"):
+        if isinstance(text := event.get(name), str):
+            shown[name] = "\n".join("  " + printable(line) for line in text.splitlines())
+    return shown
+
+
+def _rendering(*, console: bool, colors: bool) -> list[Processor]:
+    if not console:
+        return [structlog.processors.JSONRenderer()]
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback
+    )
+    return [_escaped, renderer]

@@ -1,21 +1,15 @@
-"""The exchange's list of markets, and what can be heard of each (pure)."""
+"""The exchange's list of markets, and which streams each has (pure)."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridge.contract.streams import BadStreamName, Stream, StreamType, parse_stream
+from bridge.contract.json_text import parsed
+from bridge.contract.stream_types import STREAM_SPECS, Listing, StreamType
+from bridge.contract.streams import Stream, is_symbol
 from bridge.runtime.nearest import nearest
 
 PATH = "/api/v1/markets"
-# Not all that can be heard is listed: RFQ-only symbols are left out, stock streams use tickers.
-_UNLISTED = {
-    StreamType.STOCK_PRICE,
-    StreamType.STOCK_INDICATIVE_QUOTE,
-    StreamType.EXTERNAL_TICKER,
-    StreamType.RFQ_UPDATE,
-}
-_DERIVATIVES_ONLY = {StreamType.MARK_PRICE, StreamType.OPEN_INTEREST}
+MOST = 2_000  # the exchange lists some two hundred; each is looked at for each pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +26,7 @@ class Market:
 
     def has(self, kind: StreamType) -> bool:
         """Is there such a stream of this market?"""
-        return self.kind != "SPOT" or kind not in _DERIVATIVES_ONLY
+        return self.kind != "SPOT" or STREAM_SPECS[kind].listing is not Listing.DERIVATIVES
 
 
 Markets = Mapping[str, Market]
@@ -42,14 +36,13 @@ def read_markets(body: bytes) -> dict[str, Market]:
     """The markets by symbol, without those whose streams could not be named. Raises ValueError
     where the body is no such list, or empty.
     """
-    try:
-        listing = json.loads(body)
-    except RecursionError:
-        raise ValueError("the reply is nested too deeply for a list of markets") from None
+    listing = parsed(body)
     if not isinstance(listing, list) or not listing:
         raise ValueError("the reply is no list of markets")
+    if len(listing) > MOST:
+        raise ValueError(f"the reply lists {len(listing):,} markets, and at most {MOST:,} are read")
     markets = [_market(each) for each in listing if isinstance(each, dict)]
-    named = {market.symbol: market for market in markets if _is_symbol(market.symbol)}
+    named = {market.symbol: market for market in markets if is_symbol(market.symbol)}
     if not named:
         raise ValueError("the reply lists no market")
     return named
@@ -57,12 +50,12 @@ def read_markets(body: bytes) -> dict[str, Market]:
 
 def is_listed_type(stream: Stream) -> bool:
     """Does the list tell whether this stream's market exists?"""
-    is_unlisted = stream.type in _UNLISTED or stream.symbol.endswith("_RFQ")
+    is_unlisted = stream.spec.listing is Listing.NONE or stream.symbol.endswith("_RFQ")
     return bool(stream.symbol) and not is_unlisted
 
 
 def unlisted(stream: Stream, markets: Markets) -> str:
-    """Why this stream will stay silent, as far as the list tells; empty where it should speak."""
+    """Why this stream will bring nothing, as far as the list tells; empty where it should."""
     if not is_listed_type(stream):
         return ""
     market = markets.get(stream.symbol)
@@ -78,10 +71,3 @@ def unlisted(stream: Stream, markets: Markets) -> str:
 def _market(listed: Mapping[str, object]) -> Market:
     fields = (listed.get(name) for name in ("symbol", "marketType", "orderBookState"))
     return Market(*(value if isinstance(value, str) else "" for value in fields))
-
-
-def _is_symbol(text: str) -> bool:
-    try:
-        return parse_stream(f"{StreamType.TRADE.value}.{text}").symbol == text
-    except BadStreamName:
-        return False

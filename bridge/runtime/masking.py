@@ -2,6 +2,8 @@
 
 Masking must not depend on the secret being well-formed: a password with a raw `@` or `/` in it is
 exactly the one that ends up in an error message. So these are patterns over text, not a URL parser.
+The text may be anybody's: each pattern's work is bounded at each place, so that masking takes time
+in proportion to the text's length.
 """
 
 import re
@@ -10,37 +12,52 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 MASK = "***"
 
+_known: set[str] = set()  # secrets of this process
+
 _QUERY_PASSWORD = re.compile(r"([?&][^=&?#\s]*password=)[^&#\s]*", re.IGNORECASE)
-_URL_IN_TEXT = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
+_URL_IN_TEXT = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[^\s'\"<>]+", re.IGNORECASE)
 # a server without AUTH repeats what it was given, and HELLO can carry the same
-_LOGIN_REPEATED = re.compile(r"(unknown command\W+(?:auth|hello)\W[^:]*:).*", re.IGNORECASE)
+_LOGIN_REPEATED = re.compile(
+    r"(unknown command\W{1,9}(?:auth|hello)\W[^:]{0,200}:).*", re.IGNORECASE
+)
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """From now on `masked_text` masks these too, wherever in this process it is called."""
+    _known.update(filter(None, secrets))
 
 
 def masked_url(url: str) -> str:
-    """The URL with its password replaced: before the last `@`, and in `…password=` parameters."""
+    """The URL with its password replaced: before the last `@`, and in `…password=` parameters. One
+    word before the `@` is as likely a password, written without its colon, as a user's name.
+    """
     scheme, mark, rest = _QUERY_PASSWORD.sub(rf"\g<1>{MASK}", url).partition("://")
     userinfo, at, host = rest.rpartition("@")
     if not (mark and at):
         return scheme + mark + rest
     user, colon, _ = userinfo.partition(":")
-    return f"{scheme}://{user}{colon}{MASK if colon else ''}@{host}"
+    if colon:
+        return f"{scheme}://{user}:{MASK}@{host}"
+    is_path = "/" in userinfo and not scheme.lower().startswith("redis")
+    return f"{scheme}://{userinfo if is_path else MASK}@{host}"
 
 
 def passwords_in(url: str) -> tuple[str, ...]:
-    """What must not be shown of a valid URL: its passwords, as written and as meant."""
+    """What must not be shown of a valid URL: its passwords, as written and as meant. Without any,
+    the user's name may be one.
+    """
     parts = urlsplit(url)
-    written = parts.password or ""
     given = [value for name, value in parse_qsl(parts.query) if name.lower().endswith("password")]
+    written = parts.password or ("" if given else parts.username) or ""
     return tuple(dict.fromkeys(text for text in (written, unquote(written), *given) if text))
 
 
 def masked_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without the given secrets, without passwords of URLs that stand in it, and without
-    a login that Redis repeats.
+    """The text without the given secrets and those that were hidden, without passwords of URLs that
+    stand in it, and without a login that Redis repeats.
     """
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, MASK)
+    for secret in sorted(_known.union(filter(None, secrets)), key=len, reverse=True):
+        text = text.replace(secret, MASK)
     if "unknown command" in text:
         text = _LOGIN_REPEATED.sub(rf"\g<1> {MASK}", text)
     if "://" not in text:

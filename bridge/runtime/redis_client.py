@@ -6,29 +6,111 @@ knowing what was sent. Every wait has an end that the caller names. A task that 
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.asyncio import Redis
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry as BlockingRetry
 
 from bridge.errors import ConfigError
+from bridge.runtime.bounded_file import read_bounded
 from bridge.runtime.config import Config
 from bridge.runtime.embedded import find_embedded
-from bridge.runtime.masking import masked_url
+from bridge.runtime.masking import hide, masked_url, passwords_in
+from bridge.runtime.primary import PrimaryFinder
+from bridge.runtime.redis_shards import ShardedBlockingRedis, ShardedRedis
+from bridge.runtime.redis_url import (
+    Node,
+    RedisUrl,
+    Topology,
+    parse_redis_url,
+    shard_urls,
+    with_tag,
+)
+from bridge.runtime.refusals import is_elsewhere, refusal_text, spelt
 
-__all__ = ["connect", "connect_blocking", "masked_url", "resolve_url"]
+__all__ = [
+    "connect",
+    "connect_blocking",
+    "finder_of",
+    "masked_url",
+    "parsed_url",
+    "resolve_url",
+    "unusable",
+    "urls_of_shards",
+]
 
 Client = TypeVar("Client", Redis, redis.Redis)
 
+# Any program may write bytes that are no UTF-8. They are read as `\\xff`, which no contract knows:
+# an error would be that of the whole reply, and of each one after it.
+_NOT_UTF8 = "backslashreplace"
+_MOST_CERTIFICATES = 10_000_000  # bytes of a file of certificates
+_OURS = frozenset(["protocol", "decode_responses", "encoding_errors"])  # not to be said in a URL
+
+
+class ServedElsewhere(RedisConnectionError):
+    """This server is not, or not now, the one to be asked; the connection is closed."""
+
 
 def resolve_url(config: Config) -> str:
-    """The URL to connect to; for `embedded`, that of the running server, or ConfigError."""
-    return find_embedded(config.embedded.data_dir) if config.redis.is_embedded else config.redis.url
+    """The URL to connect to; for `embedded`, that of the running server, or ConfigError. That of a
+    Cluster says with `hash_tag=` and `shards=` which slots the keys are in.
+    """
+    if config.redis.is_embedded:
+        return find_embedded(config.embedded.data_dir)
+    return with_tag(config.redis.url, config.redis.key_prefix, config.redis.shards)
+
+
+def parsed_url(url: str) -> RedisUrl:
+    """The URL, taken apart; its passwords are masked from now on. Raises ConfigError."""
+    hide(passwords_in(url))
+    try:
+        parsed = parse_redis_url(url)
+    except ValueError as error:
+        raise ConfigError(f"redis.url {masked_url(url)} {error}") from None
+    if _OURS & parse_qs(urlsplit(url).query).keys():
+        raise unusable(url)
+    return parsed
+
+
+def unusable(url: str) -> ConfigError:
+    """The Redis client does not take the URL."""
+    return ConfigError(
+        f"redis.url {masked_url(url)} cannot be used: look at what stands after the ?"
+    )
+
+
+def finder_of(
+    url: RedisUrl, options: Mapping[str, Any], connect_timeout_s: float
+) -> PrimaryFinder | None:
+    """Who finds the primary; None where the URL is its address. Raises ConfigError for a
+    certificate's file that cannot be read. `options`: the client's, for a connection.
+    """
+    finder = None
+    if url.topology is Topology.CLUSTER and not url.tag:
+        raise ConfigError("redis.url is of a Cluster: which of its nodes, a key_prefix must say")
+    if url.topology is not Topology.SERVER:
+        finder = PrimaryFinder(url, connect_timeout_s)
+        options = {**finder.options, **options}
+    for option in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        try:
+            if options.get(option):
+                read_bounded(Path(options[option]), _MOST_CERTIFICATES)
+        except OSError as error:
+            raise ConfigError(
+                f"redis.url: {option} {options[option]} cannot be read: {error.strerror}"
+            ) from None
+    return finder
 
 
 def connect(
@@ -40,25 +122,200 @@ def connect(
     command_timeout_s: float | None = 10,
     max_connections: int = 8,
 ) -> Redis:
-    """A client that has not connected yet; close it with `aclose()`.
+    """A client that has not connected yet; close it with `aclose()`. Of the URL of several shards,
+    a client of each, behind one (`redis_shards`).
 
     `name` is what CLIENT LIST shows, without spaces. `command_timeout_s` ends every command, a
     blocking read included: block for at least two seconds less, or give None.
     """
-    client = _made(
-        Redis.from_url,
-        url,
-        decode_responses=decode_responses,
-        retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=connect_timeout_s,
-        socket_timeout=command_timeout_s,
-        max_connections=max_connections,
-        client_name=name,
-    )
+    options = {
+        "decode_responses": decode_responses,
+        "encoding_errors": _NOT_UTF8,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": connect_timeout_s,
+        "socket_timeout": command_timeout_s,
+        "max_connections": max_connections,
+    }
+    clients = [_connect(one, name, options) for one in urls_of_shards(url)]
+    return clients[0] if len(clients) == 1 else ShardedRedis(clients, _tags(url))
+
+
+def urls_of_shards(url: str) -> list[str]:
+    """The URL of each shard alone, or the URL itself. Raises ConfigError."""
+    parsed_url(url)
+    return shard_urls(url)
+
+
+def _tags(url: str) -> list[str]:
+    return [parse_redis_url(one).tag for one in shard_urls(url)]
+
+
+def _connect(url: str, name: str, options: Mapping[str, Any]) -> Redis:
+    client, finder = _made(_Client.from_url, url, **options)
     pool = client.connection_pool
     plain = pool.connection_class
-    pool.connection_class = type(plain.__name__, (_HeedsCancellation, plain), {})
+    pool.connection_class = type(
+        plain.__name__,
+        (_FollowsPrimary, _HeedsCancellation, _Named, plain),
+        {"finder": finder, "pool": pool, "wanted_name": name},
+    )
     return client
+
+
+class _Client(Redis):
+    """Says which key has the wrong kind: Redis does not, unless it is asked in a pipeline."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except ResponseError as error:
+            raise _naming_key(error, args) from None
+
+
+class _BlockingClient(redis.Redis):
+    """The same without a loop."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except ResponseError as error:
+            raise _naming_key(error, args) from None
+
+
+def _naming_key(error: ResponseError, command: Sequence[Any]) -> ResponseError:
+    """The same error, which names the command and its key where that is of the wrong kind."""
+    if str(error).startswith("WRONGTYPE") and len(command) > 1:
+        error.args = (f"{error} ({command[0]} {command[1]})",)
+    return error
+
+
+class _FollowsPrimary:
+    """A connection that goes to the primary of the moment, and no further than it is one.
+
+    Where another server is to be asked (this one is a replica now, or the slot has moved), it is
+    closed, with all of its pool: what is connected next, finds the new primary, or a name's new
+    address.
+    """
+
+    finder: PrimaryFinder | None
+    pool: Any
+
+    async def connect_check_health(self, *arguments: Any, **options: Any) -> None:
+        connection: Any = super()
+        if self.is_connected:  # type: ignore[attr-defined]
+            return
+        if isinstance(self, SSLConnection):
+            self.ssl_context.context = None  # the files of certificates may be others by now
+        if self.finder is None:
+            await connection.connect_check_health(*arguments, **options)
+            return
+        node = await self.finder.find()
+        self.host, self.port = node
+        await connection.connect_check_health(*arguments, **options)
+        try:
+            await self._refuse_other_roles(self.finder, node)
+            if self.finder.says_readonly:
+                await self.send_command("READONLY", check_health=False)  # type: ignore[attr-defined]
+                await connection.read_response()
+        except (RedisError, OSError):
+            await connection.disconnect(nowait=True)
+            raise
+
+    async def _refuse_other_roles(self, finder: PrimaryFinder, node: Node) -> None:
+        connection: Any = super()
+        reply: Any = None
+        await self.send_command("ROLE", check_health=False)  # type: ignore[attr-defined]
+        with contextlib.suppress(ResponseError):  # refused or not known: what is written shows it
+            reply = await connection.read_response(disable_decoding=True)
+        finder.check_role(node, reply)
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        connection: Any = super()
+        try:
+            return await connection.read_response(*arguments, **options)
+        except ResponseError as error:
+            if not is_elsewhere(error):
+                raise
+            await connection.disconnect(nowait=True)
+            await self.pool.disconnect(inuse_connections=False)
+            await self.pool.update_active_connections_for_reconnect()
+            raise _served_elsewhere(error, self.finder) from error
+
+
+class _FollowsPrimaryBlocking:
+    """The same without a loop."""
+
+    finder: PrimaryFinder | None
+    pool: Any
+
+    def connect_check_health(self, *arguments: Any, **options: Any) -> None:
+        connection: Any = super()
+        if self.finder is None or self._sock:  # type: ignore[attr-defined]
+            connection.connect_check_health(*arguments, **options)
+            return
+        node = self.finder.find_blocking()
+        self.host, self.port = node
+        connection.connect_check_health(*arguments, **options)
+        try:
+            reply: Any = None
+            self.send_command("ROLE", check_health=False)  # type: ignore[attr-defined]
+            with contextlib.suppress(ResponseError):
+                reply = connection.read_response(disable_decoding=True)
+            self.finder.check_role(node, reply)
+            if self.finder.says_readonly:
+                self.send_command("READONLY", check_health=False)  # type: ignore[attr-defined]
+                connection.read_response()
+        except (RedisError, OSError):
+            connection.disconnect()
+            raise
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        connection: Any = super()
+        try:
+            return connection.read_response(*arguments, **options)
+        except ResponseError as error:
+            if not is_elsewhere(error):
+                raise
+            connection.disconnect()
+            self.pool.disconnect(inuse_connections=False)
+            raise _served_elsewhere(error, self.finder) from error
+
+
+def _served_elsewhere(error: ResponseError, finder: PrimaryFinder | None) -> ServedElsewhere:
+    text = spelt(error)
+    if finder is None and text.startswith(("MOVED", "ASK")):
+        return ServedElsewhere(f"{text} (a node of a Cluster: the URL is redis+cluster://…)")
+    return ServedElsewhere(refusal_text(text))
+
+
+class _Named:
+    """A connection with a name, where the user may give it one: it is good without."""
+
+    wanted_name: str
+    client_name: str | None
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - the client's own signature
+        connection: Any = super()
+        self.client_name = None  # the client's own way fails where the name is refused
+        await connection.on_connect_check_health(check_health)
+        await connection.send_command("CLIENT", "SETNAME", self.wanted_name, check_health=False)
+        with contextlib.suppress(ResponseError):
+            await connection.read_response()
+
+
+class _NamedBlocking:
+    """The same without a loop."""
+
+    wanted_name: str
+    client_name: str | None
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - the client's own signature
+        connection: Any = super()
+        self.client_name = None
+        connection.on_connect_check_health(check_health)
+        connection.send_command("CLIENT", "SETNAME", self.wanted_name, check_health=False)
+        with contextlib.suppress(ResponseError):
+            connection.read_response()
 
 
 class _HeedsCancellation:
@@ -66,7 +323,7 @@ class _HeedsCancellation:
 
     The client sends within `asyncio.wait_for`, which on Python 3.11 returns, and forgets that the
     task was cancelled, where the sending ends in the same turn of the loop. A task that lives in
-    the client would then go on for ever, and whoever waits for its end with it.
+    the client would then go on for ever, and so would a caller that waits for its end.
     """
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - the client's own signature
@@ -79,32 +336,47 @@ class _HeedsCancellation:
             raise asyncio.CancelledError
 
 
-def connect_blocking(url: str, *, name: str) -> redis.Redis:
+def connect_blocking(url: str, *, name: str, command_timeout_s: float = 10) -> redis.Redis:
     """The same for code without a loop, texts decoded; close it with `close()`."""
-    return _made(
-        redis.Redis.from_url,
+    clients = [_connect_blocking(one, name, command_timeout_s) for one in urls_of_shards(url)]
+    return clients[0] if len(clients) == 1 else ShardedBlockingRedis(clients, _tags(url))
+
+
+def _connect_blocking(url: str, name: str, command_timeout_s: float) -> redis.Redis:
+    client, finder = _made(
+        _BlockingClient.from_url,
         url,
         decode_responses=True,
+        encoding_errors=_NOT_UTF8,
         retry=BlockingRetry(NoBackoff(), 0),
         socket_connect_timeout=3,
-        socket_timeout=10,
-        client_name=name,
+        socket_timeout=command_timeout_s,
     )
+    pool = client.connection_pool
+    plain = pool.connection_class
+    pool.connection_class = type(
+        plain.__name__,
+        (_FollowsPrimaryBlocking, _NamedBlocking, plain),
+        {"finder": finder, "pool": pool, "wanted_name": name},
+    )
+    return client
 
 
-def _made(make: Callable[..., Client], url: str, **options: Any) -> Client:
+def _made(
+    make: Callable[..., Client], url: str, **options: Any
+) -> tuple[Client, PrimaryFinder | None]:
+    parsed = parsed_url(url)
     try:
         client = make(
-            url,
+            parsed.plain,
             protocol=2,  # the same reply shapes from every server, and no push messages
             health_check_interval=0,
             **options,
-            **({} if urlsplit(url).scheme == "unix" else {"socket_keepalive": True}),
+            **({"socket_keepalive": True} if parsed.nodes else {}),
         )
         # a wrong option shows here, before any use
         client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"redis.url {masked_url(url)} cannot be used: look at what stands after the ?"
-        ) from error
-    return client
+        kwargs = client.connection_pool.connection_kwargs
+        return client, finder_of(parsed, kwargs, options["socket_connect_timeout"])
+    except (ValueError, TypeError, RedisError) as error:
+        raise unusable(url) from error

@@ -7,14 +7,17 @@ PR_SET_PDEATHSIG is Linux only and tied to the thread that forked. Guard and ser
 session of their own, so Ctrl-C on the terminal does not reach them before the bridge has flushed.
 
 The server keeps everything older than a second through a crash (appendfsync everysec) and evicts
-nothing. Who may start one, and who joins, is `embedded`'s.
+nothing. It asks for a password, which stands in the folder for its owner alone: any user of this
+machine reaches the loopback. Who may start one, and who joins, is `embedded`'s.
 """
 
 import contextlib
 import fcntl
 import os
+import secrets
 import signal
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -32,6 +35,11 @@ START_S = 60.0  # loading a large append-only file takes its time
 STOP_S = 30.0
 POLL_S = 0.02
 LOG = "server.log"
+PASSWORD = "password"
+_SETTINGS = "embedded.conf"  # a command line could be read by every user
+
+# What Redis and Valkey log before they end.
+_NO_PORT = "Failed listening on port"
 
 Guard = subprocess.Popen[bytes]
 _log = structlog.get_logger()
@@ -51,9 +59,15 @@ exit $code
 """
 
 
-def launch(folder: Path, port: int, maxmemory_mb: int | None, lock: int) -> Guard:
+class PortTaken(Fatal):
+    """Another program listens on the port that the server was given."""
+
+
+def launch(folder: Path, port: int, maxmemory_mb: int | None, password: str, lock: int) -> Guard:
     """Start the server under its guard; it inherits the locked descriptor `lock`."""
-    command = [str(find_server_binary()), *_arguments(folder, port, maxmemory_mb)]
+    settings = folder / _SETTINGS
+    write_private(settings, f"requirepass {password}\n")
+    command = [str(find_server_binary()), str(settings), *_arguments(folder, port, maxmemory_mb)]
     with (folder / LOG).open("wb") as log, _clear_of_the_shells(lock) as inherited:
         try:
             return subprocess.Popen(
@@ -62,10 +76,36 @@ def launch(folder: Path, port: int, maxmemory_mb: int | None, lock: int) -> Guar
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=0o077,  # what Redis writes may hold the account's streams
                 pass_fds=(inherited,),
             )
         except OSError as error:
             raise Fatal(f"the Redis server could not be started: {error.strerror}") from error
+
+
+def password_of(folder: Path) -> str:
+    """The password of the folder's server, made at its first start. One that others could read or
+    change is replaced.
+    """
+    file = folder / PASSWORD
+    with contextlib.suppress(OSError):
+        rights = file.stat()
+        if rights.st_uid == os.geteuid() and not stat.S_IMODE(rights.st_mode) & 0o077:
+            known = file.read_text("ascii", errors="replace").strip()
+            if known.isalnum():
+                return known
+    made = secrets.token_hex(24)
+    write_private(file, made + "\n")
+    return made
+
+
+def write_private(file: Path, text: str) -> None:
+    """Replace the file by one that its owner alone can read."""
+    beside = file.with_name(file.name + ".new")
+    beside.unlink(missing_ok=True)
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+        new.write(text)
+    beside.replace(file)
 
 
 @contextlib.contextmanager
@@ -95,14 +135,19 @@ def _arguments(folder: Path, port: int, maxmemory_mb: int | None) -> list[str]:
 
 
 def pid_when_ready(guard: Guard, url: str, folder: Path) -> int:
-    """The server's process id, once it has loaded its data and answers."""
+    """The server's process id, once it has loaded its data and answers.
+
+    Raises PortTaken, and Fatal where it does not start for another reason.
+    """
     deadline = time.monotonic() + START_S
     while guard.poll() is None and time.monotonic() < deadline:
         pid = pid_serving(url, folder)
         if pid is not None:
             return pid
         time.sleep(POLL_S)
-    raise Fatal(f"the embedded Redis did not start: {_last_words(folder)} (see {folder / LOG})")
+    reason = _last_words(folder)
+    kind = PortTaken if _NO_PORT in reason else Fatal
+    raise kind(f"the embedded Redis did not start: {reason} (see {folder / LOG})")
 
 
 def end_guard(guard: Guard) -> None:
@@ -135,7 +180,7 @@ def pid_serving(url: str, folder: Path) -> int | None:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on this port of the loopback."""
+    """Whether no program listens on this port of the loopback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -146,7 +191,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
+    """A port of the loopback that no program listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

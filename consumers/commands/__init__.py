@@ -1,1 +1,1 @@
-"""What the door offers, a file for each command."""
+"""The commands of `python -m consumers`, a file for each."""

@@ -9,21 +9,22 @@ from typing import Annotated
 import typer
 from redis.asyncio import Redis
 
-from bridge.contract.identity import EntryId
 from bridge.errors import ConfigError
 from bridge.runtime.config import load_config
+from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
-from consumers.commands.asking import ConfigOption, StreamsOption, ask, word
-from consumers.commands.stopping import stop_on_signals
-from consumers.consumer import build
-from consumers.keys import Keys
-from consumers.link import Stop
-from consumers.loading import load, options
-from consumers.meter import Meter
-from consumers.policy import ago
-from consumers.registry import choose, group_names, stream_names
-from consumers.replay import Replay
-from consumers.span import bound_id
+from bridge.runtime.terminal import say
+from bridge.runtime.time_range import HELP, span
+from consumers.commands.fetching import ConfigOption, StreamsOption, fetch, key_part
+from consumers.commands.signals import stop_on_signals
+from consumers.kit.api.consumer import ConsumerSpec
+from consumers.kit.handling.resources import with_resources
+from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.registry import choose, group_names, stream_names
+from consumers.kit.replay import Replay
+from consumers.kit.stats import Stats
+from consumers.kit.stop import Stop
+from consumers.kit.worker.loading import load, options
 
 
 def command(
@@ -31,11 +32,9 @@ def command(
         str,
         typer.Argument(help="A sample's name (see `list`), or my_package.my_module:MyConsumer."),
     ],
-    start: Annotated[
-        str, typer.Option("--from", help="A time (UTC), an entry ID, or how long ago: 2h.")
-    ],
+    start: Annotated[str, typer.Option("--from", help=f"From there on: {HELP}.")],
     end: Annotated[
-        str | None, typer.Option("--to", help="The same; left out. Else: what is there now.")
+        str | None, typer.Option("--to", help="Until there. Else: what is there now.")
     ] = None,
     group: Annotated[
         str | None, typer.Option(help="The name its results lie under (else <name>-replay).")
@@ -55,31 +54,33 @@ def command(
         python -m consumers replay candles --from 2026-09-02T16:00 --to 2026-09-02T18:00
     """
     kind = load(consumer)
+    if kind.mode == "joined":
+        raise ConfigError(f"{kind.name} joins streams, and replay reads one after the other")
     given = options(option or ())
-    build(kind, given)
-    name = word(group or f"{kind.name}-replay", "--group")
-    now = datetime.now(UTC)
-    first = bound_id(ago(start) or start, now)
-    last = "+" if end is None else "(" + bound_id(ago(end) or end, now)
-    if end is not None and EntryId.parse(last[1:]) <= EntryId.parse(first):
-        raise ConfigError(f"--from {start} is not before --to {end}")
+    spec = ConsumerSpec(kind, given)
+    spec.build()  # wrong options are an error before anything is deleted
+    name = key_part(group or f"{kind.name}-replay", "--group")
+    begin, until = span(start, end, datetime.now(UTC))
+    first = "-" if begin is None else begin.id
+    last = "+" if until is None else f"({until.id}"
     _setup_logs(config)
     stop = Stop()
 
-    async def question(redis: Redis, keys: Keys) -> tuple[int, int]:
+    async def run(redis: Redis, keys: Keys) -> tuple[int, int]:
         stop_on_signals(stop)
         if name in {kind.name, *await group_names(redis, keys)}:
             raise ConfigError(f"--group {name}: that is a live group's name; give another")
         chosen = choose(await stream_names(redis, keys), tuple(streams or kind.streams))
-        meter = Meter(lambda: int(datetime.now(UTC).timestamp() * 1_000_000))
+        stats = Stats(lambda: int(datetime.now(UTC).timestamp() * 1_000_000))
         worker = f"replay-{os.getpid()}/{secrets.token_hex(4)}"
-        replay = Replay(lambda: build(kind, given), redis, keys, name, worker, meter)
-        return await replay.run(chosen, first, last, stop), len(chosen)
+        async with with_resources(spec) as with_them:
+            replay = Replay(with_them, redis, keys, name, worker, stats)
+            return await replay.run(chosen, first, last, stop), len(chosen)
 
-    handed, count = ask(config, question)
-    typer.echo(f"{handed} entries of {count} streams, as {name}", err=True)
+    handed, count = fetch(config, run)
+    say(f"{handed} entries of {count} streams, as {name}", to_stderr=True)
 
 
 def _setup_logs(config: Path | None) -> None:
     loaded = load_config(config)
-    setup_logs(loaded.log.level, loaded.log.format)
+    setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))

@@ -1,6 +1,5 @@
-"""`python -m consumers status`: how groups stand, as a table or as JSON."""
+"""`python -m consumers status`: how far groups are, as a table or as JSON."""
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -8,18 +7,18 @@ from typing import Annotated
 
 import typer
 from redis.asyncio import Redis
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from bridge.errors import ConfigError, Fatal
-from bridge.runtime.masking import masked_text
-from consumers.commands.asking import ConfigOption, StreamsOption, ask
-from consumers.keys import Keys
-from consumers.standing import GroupStanding, Place, standings
+from bridge.runtime.tables import Width, table
+from bridge.runtime.terminal import new_console, printable, say, say_json
+from consumers.commands.fetching import ConfigOption, StreamsOption, fetch
+from consumers.kit.lag import GroupLag, StreamLag, group_lags
+from consumers.kit.redis.keys import Keys
 
-_SURE = {"exact": "", "counted": "~", "at_most": "≤"}
+_SIGNS = {"exact": "", "counted": "~", "at_most": "≤"}
 
 
 def command(
@@ -40,19 +39,19 @@ def command(
         python -m consumers status --json | jq '.groups[] | {group, lag, behind_s}'
     """
 
-    async def question(redis: Redis, keys: Keys) -> list[GroupStanding]:
-        return await standings(redis, keys, group, tuple(streams or ("*",)))
+    async def read(redis: Redis, keys: Keys) -> list[GroupLag]:
+        return await group_lags(redis, keys, group, tuple(streams or ("*",)))
 
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = new_console(None if sys.stdout.isatty() else 160)
     is_away = False
     while True:
         try:
-            found = ask(config, question)
+            found = fetch(config, read)
         except Fatal as error:
             if not watch or isinstance(error, ConfigError):
                 raise
             if not is_away:
-                typer.echo(masked_text(f"{error}; looking again"), err=True)
+                say(f"{error}; looking again", to_stderr=True)
             is_away = True
         else:
             is_away = False
@@ -64,62 +63,95 @@ def command(
         time.sleep(every)
 
 
-def _show(found: Sequence[GroupStanding], console: Console, *, as_json: bool) -> None:
+def _show(found: Sequence[GroupLag], console: Console, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"groups": [one.plain() for one in found]}))
+        say_json({"groups": [one.as_dict() for one in found]})
     else:
         console.print(_shown(found))
 
 
-def _shown(found: Sequence[GroupStanding]) -> RenderableType:
+def _shown(found: Sequence[GroupLag]) -> RenderableType:
     if not found:
         return Text("no groups yet: python -m consumers run tail")
-    return Group(*(part for one in found for part in (_head(one), _table(one))))
+    parts = [part for one in found for part in (_head(one), _table(one))]
+    return Group(_verdict(found), Text(), *parts)
 
 
-def _head(one: GroupStanding) -> Text:
-    plain = one.plain()
+def _verdict(found: Sequence[GroupLag]) -> Text:
+    """How all groups are, in a line."""
+    plain = [one.as_dict() for one in found]
+    idle = [
+        one.name for one in found if one.mode and not any(worker.is_alive for worker in one.workers)
+    ]
+    troubles = [
+        f"no worker of {', '.join(idle)}" if idle else "",
+        *(
+            f"{sum(one[name] for one in plain)} {words}"
+            for name, words in (("dead", "dead letters"), ("missed", "entries missed"))
+            if any(one[name] for one in plain)
+        ),
+    ]
+    behind_s = max(one["behind_s"] for one in plain)
+    lag = sum(one["lag"] for one in plain)
+    told = ", ".join(filter(None, troubles)) or "all well"
+    groups = "1 group" if len(found) == 1 else f"{len(found)} groups"
+    rest = f"{groups}, lag {lag}, at most {_seconds(behind_s)} behind"
+    style = "bold yellow" if any(troubles) else "bold green"
+    return Text(printable(f"{told}: {rest}"), style=style)
+
+
+def _head(one: GroupLag) -> Text:
+    plain = one.as_dict()
     alive = [worker for worker in one.workers if worker.is_alive]
     rate = sum(worker.rate for worker in alive)
     words = [
         one.mode or "of another program",
-        f"{len(alive)} workers" if one.mode else "",
+        f"{len(alive)} worker{'' if len(alive) == 1 else 's'}" if one.mode else "",
         f"{rate:.0f}/s" if alive else "",
         f"lag {plain['lag']}",
         f"behind {_seconds(plain['behind_s'])}" if plain["lag"] else "",
         f"retried {plain['retried']}" if plain["retried"] else "",
+        f"not decoded {plain['undecodable']}" if plain["undecodable"] else "",
         f"dead letters {plain['dead']}" if plain["dead"] else "",
         f"missed {plain['missed']}" if plain["missed"] else "",
     ]
-    trouble = (one.mode and not alive) or plain["dead"] or plain["missed"]
+    trouble = (one.mode and not alive) or plain["dead"] or plain["missed"] or plain["undecodable"]
     return Text.assemble(
-        (one.name, "bold yellow" if trouble else "bold"), "  ", "  ".join(w for w in words if w)
+        (printable(one.name), "bold yellow" if trouble else "bold"),
+        "  ",
+        "  ".join(printable(word) for word in words if word),
     )
 
 
-def _table(one: GroupStanding) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("stream", no_wrap=True)
-    table.add_column("owner")
-    table.add_column("position", no_wrap=True)
-    for name in ("lag", "behind", "pending", "oldest", "dead", "missed"):
-        table.add_column(name, justify="right")
-    for place in one.places:
-        table.add_row(*_row(place), style="yellow" if place.blocked_at else None)
-    return table
+def _table(one: GroupLag) -> Table:
+    columns = [
+        ("stream", Width.NAME), ("lag", Width.NUMBER), ("behind", Width.NUMBER),
+        ("pending", Width.NUMBER), ("oldest", Width.NUMBER), ("dead", Width.NUMBER),
+        ("missed", Width.NUMBER), ("blocked at", Width.WORDS), ("owner", Width.WORDS),
+        ("position", Width.WORDS),
+    ]  # fmt: skip
+    rows = [
+        [
+            Text(printable(cell), style="yellow" if stream.blocked_at else "")
+            for cell in _row(stream)
+        ]
+        for stream in one.streams
+    ]
+    return table("", columns, rows, keep=("lag",))
 
 
-def _row(place: Place) -> Sequence[str]:
+def _row(stream: StreamLag) -> Sequence[str]:
     return (
-        place.stream,
-        place.owner,
-        place.position + (" blocked" if place.blocked_at else ""),
-        _SURE[place.sure] + str(place.lag),
-        _seconds(place.behind_s) if place.lag else "",
-        str(place.pending or ""),
-        _seconds(place.oldest_pending_s) if place.pending else "",
-        str(place.dead or ""),
-        str(place.missed or ""),
+        stream.stream,
+        _SIGNS[stream.precision] + str(stream.lag),
+        _seconds(stream.behind_s) if stream.lag else "",
+        str(stream.pending),
+        _seconds(stream.oldest_pending_s) if stream.pending else "",
+        str(stream.dead),
+        str(stream.missed),
+        stream.blocked_at,
+        stream.owner,
+        stream.position,
     )
 
 

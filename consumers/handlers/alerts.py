@@ -1,20 +1,19 @@
-"""Sample: tell a webhook of price moves and of gaps.
+"""Sample: call a webhook for price moves and for gaps.
 
     ALERTS_WEBHOOK_URL=https://hooks.example.com/… python -m consumers run alerts --from new
 
-An effect outside Redis that cannot be made once: the webhook may have heard us although its answer
-got lost. So each alert is sent at least once, under the same `Idempotency-Key` (stream and entry
-ID), by which the other side can tell. Every attempt has an end, a failure is tried again, a few
-times at once and then by the kit with growing pauses; until then the stream waits, so alerts come
-in order and late ones say when it happened. Other streams go on.
+An effect outside Redis that cannot be made once: the webhook may have got an alert although its
+answer was lost. So each alert is sent at least once, always under the same `Idempotency-Key`
+(stream and entry ID), by which the receiver can drop a second one. Every attempt has a time limit.
+A failure is tried again, a few times at once and then by the kit with growing pauses; the stream
+waits, so alerts come in order, and late ones say when it happened. Other streams go on.
 
 A move is measured against the lowest and the highest price of the window in hand, which begins anew
-when it is over, and with each alert. The address is a secret: it comes from the environment, and
-stands in no log and in no error.
+when it is over, and with each alert. The address is a secret: it comes from the environment, or
+from the file that ALERTS_WEBHOOK_URL_FILE names, and is in no log and in no error.
 """
 
 import asyncio
-import os
 import ssl
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -25,10 +24,7 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
-from bridge.contract.events import Gap, Trade
-from bridge.contract.identity import EntryId
-from bridge.errors import ConfigError
-from consumers import Consumer, Delivery
+from consumers import ConfigError, Consumer, Delivery, EntryId, Gap, Trade, secret
 
 _log = structlog.get_logger()
 
@@ -94,7 +90,7 @@ def _tls() -> ssl.SSLContext:
 
 
 class Alerts(Consumer):
-    """Tells a webhook of price moves and of gaps (its address: ALERTS_WEBHOOK_URL)."""
+    """Calls a webhook for price moves and for gaps (its address: ALERTS_WEBHOOK_URL)."""
 
     name = "alerts"
     mode = "ordered"
@@ -106,7 +102,7 @@ class Alerts(Consumer):
         limit_s = float(_positive("timeout_s", timeout_s))
         if limit_s * ATTEMPTS >= self.time_limit_s:
             raise ValueError(f"timeout_s={timeout_s}: write less than {self.time_limit_s / 3:g}")
-        self._webhook = Webhook(os.environ.get(URL, ""), os.environ.get(TOKEN, ""), limit_s)
+        self._webhook = Webhook(secret(URL), secret(TOKEN), limit_s)
         self._sent = 0
 
     async def on_trade(self, delivery: Delivery[Trade]) -> None:
@@ -128,9 +124,9 @@ class Alerts(Consumer):
             self.state["window"] = [begun_us, low, high]
 
     async def on_gap(self, delivery: Delivery[Gap]) -> None:
-        """What was repaired is not missing, and before a stream's start nothing was promised."""
+        """What was recovered is not missing, and before a stream's start nothing was promised."""
         gap = delivery.event
-        if not gap.repaired and gap.cause != "start":
+        if not gap.recovered and gap.cause != "start":
             what = f"{delivery.stream}: {_missing(gap)} ({gap.cause})"
             await self._send(delivery, "gap", what, cause=gap.cause)
 
@@ -158,7 +154,7 @@ def _missing(gap: Gap) -> str:
         first = "?" if gap.from_ is None else gap.from_
         return f"{first} to {gap.to} are missing"
     since, until = (_iso(at_us) if at_us else "?" for at_us in (gap.from_us, gap.to_us))
-    return f"nobody listened from {since} to {until}"
+    return f"events from {since} to {until} may be missing"
 
 
 def _percent(since: str, price: Decimal) -> Decimal:

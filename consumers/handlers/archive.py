@@ -4,9 +4,12 @@
 
 A result outside Redis cannot be part of the kit's commit. So the files themselves say how far they
 go: each is named by the entry it comes after, is put there wholly or not at all, and only if there
-is none yet (`consumers.files`). Between two files rows wait in `state`, saved with the position.
-Whoever takes over reads both, and leaves out what the files already have: killed before a file was
-put, nothing is lost; killed after it, nothing is doubled; two workers at once, one is told.
+is none yet (`put_once`). Between two files rows wait in `state`, saved with the position.
+A worker that takes over reads both, and leaves out what the files already have. If its predecessor
+was killed before a file was written, nothing is lost; if after it, nothing is doubled; of two
+workers at once, one writes the file.
+
+Files of `account.*` can be read by the worker's user only, unless `account=shared`.
 
 Ordered, since a stream's files follow one another. Times are UTC, decimals stay the exchange's own
 strings. Any tool that knows Parquet reads it, DuckDB, pandas and Polars for three. Several workers
@@ -22,33 +25,44 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bridge.contract.events import Event
-from bridge.contract.identity import EMPTY, EntryId
-from bridge.errors import ConfigError
-from consumers import Consumer, Delivery, Results
-from consumers.columns import Column, Kind, columns_of, models_of, row
-from consumers.files import put_once, sweep
+from consumers import (
+    Column,
+    ColumnKind,
+    ConfigError,
+    Consumer,
+    Delivery,
+    EntryId,
+    Event,
+    Results,
+    columns_of,
+    put_once,
+    remove_unfinished,
+    row_of,
+)
 
 Row = Sequence[Any]  # of `columns.row`: the entry ID and its time, µs, come first
 
 _LAST = b"last_entry_id"  # in a file's footer
+_NO_ENTRY = "0-0"  # comes before every entry
 
 
 class Files:
     """One stream's Parquet files."""
 
-    def __init__(self, folder: Path, stream: str) -> None:
+    def __init__(self, folder: Path, stream: str, *, private: bool) -> None:
         self._parquet = _library("pyarrow.parquet")
         self._folder = folder / f"stream={stream}"
-        self.columns = columns_of(models_of(stream))
+        self._private = private
+        self.columns = columns_of(stream)
         self._schema = _schema(self.columns)
-        sweep(self._folder)
+        folder.mkdir(parents=True, exist_ok=True)  # of public streams as well: by the umask
+        remove_unfinished(self._folder)
 
     def last_id(self) -> str:
         """The last entry that is in a file."""
         newest = max(self._folder.glob("day=*/after-*.parquet"), key=_after, default=None)
         if newest is None:
-            return EMPTY
+            return _NO_ENTRY
         footer = self._parquet.read_schema(newest).metadata
         return str(footer[_LAST].decode())
 
@@ -58,13 +72,15 @@ class Files:
         path = self._folder / f"day={_day(rows[0])}" / f"after-{after}.parquet"
         table = self._table(rows).replace_schema_metadata({_LAST: last.encode()})
         return put_once(
-            path, lambda half: self._parquet.write_table(table, half, compression="zstd")
+            path,
+            lambda half: self._parquet.write_table(table, half, compression="zstd"),
+            private=self._private,
         )
 
     def _table(self, rows: Sequence[Row]) -> Any:
         values = [list(column) for column in zip(*rows, strict=True)]
         for number, column in enumerate(self.columns):
-            if column.kind is Kind.LEVELS:
+            if column.kind is ColumnKind.LEVELS:
                 values[number] = [_pairs(levels) for levels in values[number]]
         arrow = _library("pyarrow")
         arrays = [arrow.array(v, type=f.type) for v, f in zip(values, self._schema, strict=True)]
@@ -78,7 +94,13 @@ class Archive(Consumer):
     mode = "ordered"
     streams = ("*",)
 
-    def __init__(self, folder: str = "archive", rows: str = "5000", seconds: str = "60") -> None:
+    def __init__(
+        self,
+        folder: str = "archive",
+        rows: str = "5000",
+        seconds: str = "60",
+        account: str = "private",
+    ) -> None:
         if not re.fullmatch("[0-9]{1,9}", rows) or not int(rows):
             raise ValueError(f"rows={rows}: write after how many rows a file is made")
         self._rows_a_file = int(rows)
@@ -86,6 +108,9 @@ class Archive(Consumer):
             self._seconds = float(seconds)
         except ValueError:
             raise ValueError(f"seconds={seconds}: write how long a row may wait") from None
+        if account not in ("private", "shared"):
+            raise ValueError(f"account={account}: private or shared, who may read account.* files")
+        self._shares_account = account == "shared"
         self._folder = Path(folder)
         self._waiting: list[Row] = []
         self._since_s = 0.0  # when the first of them came
@@ -94,7 +119,8 @@ class Archive(Consumer):
 
     def load(self) -> None:
         """What is in files, and what waits for its file; the files win."""
-        self._files = Files(self._folder, self.stream)
+        is_private = self.stream.startswith("account.") and not self._shares_account
+        self._files = Files(self._folder, self.stream, private=is_private)
         self._last = self._files.last_id()
         names = [column.name for column in self._files.columns]
         for batch in sorted(self.state, key=EntryId.parse):
@@ -107,7 +133,7 @@ class Archive(Consumer):
     def on_batch(self, batch: list[Delivery[Event]]) -> None:
         """Rows wait in the state, a field for each batch."""
         columns = self._files.columns
-        rows = [row(columns, entry_id, event) for _, entry_id, event in batch]
+        rows = [row_of(columns, entry_id, event) for _, entry_id, event in batch]
         new = [one for one in rows if EntryId.parse(one[0]) > EntryId.parse(self._last)]
         if not new:
             return
@@ -170,10 +196,10 @@ def _schema(columns: Sequence[Column]) -> Any:
     arrow = _library("pyarrow")
     text = arrow.string()
     types = {
-        Kind.WHOLE: arrow.int64(),
-        Kind.FLAG: arrow.bool_(),
-        Kind.MOMENT: arrow.timestamp("us", tz="UTC"),
-        Kind.LEVELS: arrow.list_(arrow.struct([("price", text), ("quantity", text)])),
+        ColumnKind.WHOLE: arrow.int64(),
+        ColumnKind.FLAG: arrow.bool_(),
+        ColumnKind.MOMENT: arrow.timestamp("us", tz="UTC"),
+        ColumnKind.LEVELS: arrow.list_(arrow.struct([("price", text), ("quantity", text)])),
     }
     return arrow.schema([(column.name, types.get(column.kind, text)) for column in columns])
 

@@ -5,9 +5,9 @@ changed in a derived stream (`…:book:top`, at most one entry a batch, under th
 changed them), and whether all this is right. For that it reads the market's `bookTicker` stream,
 where there is one, now and then: at the same update id both must say the same best prices. Between
 two streams there is no order, so each side waits for the other. What differs is counted in the
-hash and said in the log.
+hash and logged.
 
-Ordered, because a book is made of every change in its order (the rule: `consumers/orderbook.py`):
+Ordered, because a book is made of every change in its order (the rule: ``OrderBook``):
 one worker has the stream, and its `state`, all levels, moves with the position.
 """
 
@@ -22,12 +22,22 @@ from typing import NamedTuple
 
 import structlog
 
-from bridge.contract.events import BookTicker, Depth, DepthSnapshot, Gap, Level
-from bridge.contract.identity import EntryId
-from bridge.contract.streams import StreamType
-from bridge.errors import BridgeError
-from consumers import Consumer, Delivery, Results, read
-from consumers.orderbook import Best, OrderBook
+from consumers import (
+    Best,
+    BookTicker,
+    BridgeError,
+    Consumer,
+    Delivery,
+    Depth,
+    DepthSnapshot,
+    EntryId,
+    Gap,
+    Level,
+    OrderBook,
+    Results,
+    StreamType,
+    read,
+)
 
 _log = structlog.get_logger()
 
@@ -88,16 +98,18 @@ class Check:
         noted = self._noted.get(ticker.update_id)
         if noted is None:
             return None
-        said = (
+        theirs = (
             _level(ticker.bid_price, ticker.bid_quantity),
             _level(ticker.ask_price, ticker.ask_quantity),
         )
         self.checked += 1
         _, best = noted
-        if all(_same(ours, theirs) for ours, theirs in zip(best, said, strict=True)):
+        if all(
+            _same(our_side, their_side) for our_side, their_side in zip(best, theirs, strict=True)
+        ):
             return None
         self.differing += 1
-        return Difference(ticker.update_id, best, said)
+        return Difference(ticker.update_id, best, theirs)
 
 
 class Book(Consumer):
@@ -211,7 +223,7 @@ class Book(Consumer):
                     if difference is not None:
                         _log.warning("book_differs", stream=self.stream, **difference._asdict())
         except BridgeError:
-            return  # it is not heard, or not now
+            return  # the bridge does not write that stream, or Redis does not answer now
         self.state["check"] = [self._check.checked, self._check.differing]
 
     def _save_levels(self) -> None:

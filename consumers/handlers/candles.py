@@ -17,10 +17,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
-from bridge.contract.events import Gap, Trade
-from bridge.contract.identity import EntryId
-from bridge.contract.streams import KLINE_INTERVALS
-from consumers import Consumer, Delivery, Results
+from consumers import KLINE_INTERVALS, Consumer, Delivery, EntryId, Gap, Results, Trade
 
 _EXACT = Context(prec=400)  # the default context would round sums beyond 28 digits
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -100,7 +97,7 @@ class CandleFold:
     def __init__(self, interval: str) -> None:
         self.interval = interval
         self.candles: dict[int, Candle] = {}  # by start, in that order; the newest is the last
-        self.hole = True  # trades may be missing between the last one seen and the next
+        self.gap = True  # trades may be missing between the last one seen and the next
         self.too_late = 0  # trades whose candle was not kept any more
 
     def add(self, trade: Trade, moment_us: int, entry_id: str) -> Iterator[Closed]:
@@ -108,22 +105,22 @@ class CandleFold:
         newest = self.newest
         if newest is None or moment_us >= newest.end_us:
             if newest is not None:
-                newest.complete &= not self.hole
+                newest.complete &= not self.gap
                 yield self._closed(newest, entry_id)
             newest = Candle.first(trade, bounds(self.interval, moment_us), complete=True)
             self._keep(newest)
         candle = newest if moment_us >= newest.start_us else self._late(trade, moment_us)
-        newest.complete &= not self.hole
+        newest.complete &= not self.gap
         if candle is None:
             self.too_late += 1
         elif candle is newest:
             candle.add(trade)
         else:
-            candle.complete &= not self.hole
+            candle.complete &= not self.gap
             candle.revision += candle.trades > 0
             candle.add(trade)
             yield self._closed(candle, entry_id)
-        self.hole = False
+        self.gap = False
 
     @property
     def newest(self) -> Candle | None:
@@ -136,7 +133,7 @@ class CandleFold:
             return self.candles.get(start_us)
         starts = list(self.candles)
         at = bisect(starts, start_us)
-        # a hole that lay across the span is in the candles on both its sides
+        # a gap that lay across the span is in the candles on both its sides
         complete = any(self.candles[start].complete for start in starts[at - 1 : at + 1])
         candle = Candle.first(trade, span, complete=complete)
         self._keep(candle)
@@ -173,13 +170,13 @@ class Candles(Consumer):
         for fold in self._folds:
             saved = self.state.get(fold.interval)
             if saved is not None:
-                fold.hole, fold.too_late = saved["hole"], saved["too_late"]
+                fold.gap, fold.too_late = saved["gap"], saved["too_late"]
                 fold.candles = {one["start_us"]: Candle(**one) for one in saved["candles"]}
 
     def on_trade(self, delivery: Delivery[Trade]) -> None:
         trade = delivery.event
         if self._last_trade_id is not None and trade.trade_id != self._last_trade_id + 1:
-            self._mark_hole()  # without a gap entry: our place in the stream was trimmed away
+            self._mark_gap()  # without a gap entry: our place in the stream was trimmed away
         self._symbol, self._last_trade_id = trade.symbol, trade.trade_id
         moment_us = trade.engine_us
         if moment_us is None:
@@ -189,8 +186,8 @@ class Candles(Consumer):
 
     def on_gap(self, delivery: Delivery[Gap]) -> None:
         self._last_trade_id = delivery.event.to
-        if not delivery.event.repaired:
-            self._mark_hole()
+        if not delivery.event.recovered:
+            self._mark_gap()
 
     def write(self, results: Results) -> None:
         """Once a batch: closed candles into the derived streams, the current ones into hashes."""
@@ -203,7 +200,7 @@ class Candles(Consumer):
         for fold in self._folds:
             candles = [candle.values() for candle in fold.candles.values()]
             self.state[fold.interval] = {
-                "hole": fold.hole,
+                "gap": fold.gap,
                 "too_late": fold.too_late,
                 "candles": candles,
             }
@@ -218,9 +215,9 @@ class Candles(Consumer):
         prices = f"o {newest.open} h {newest.high} l {newest.low} c {newest.close}"
         return f"{self._symbol} {self._folds[0].interval} {prices} v {newest.volume}"
 
-    def _mark_hole(self) -> None:
+    def _mark_gap(self) -> None:
         for fold in self._folds:
-            fold.hole = True
+            fold.gap = True
 
     def _fields(self, interval: str, candle: dict[str, Any], *, closed: bool) -> dict[str, str]:
         return {

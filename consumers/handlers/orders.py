@@ -12,20 +12,22 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.contract.events import (
+from consumers import (
     BalancesSnapshot,
     BalanceUpdate,
+    Consumer,
+    Delivery,
     Event,
     Gap,
     OrdersSnapshot,
     OrderUpdate,
     PositionsSnapshot,
     PositionUpdate,
+    Results,
 )
-from consumers import Consumer, Delivery, Results
 
 _OPEN = frozenset({"New", "PartiallyFilled", "TriggerPending", "Triggered"})
-_NOT_OF_A_ROW = {"type", "twin", "source", "event_us", "received_us", "extra"}
+_NOT_OF_A_ROW = {"type", "occurrence", "source", "event_us", "received_us", "extra"}
 _OF_ONE_FILL = {"trade_id", "fill_price", "fill_quantity", "is_maker", "fee", "fee_asset"}
 
 Row = dict[str, Any]
@@ -101,7 +103,7 @@ class Orders(Consumer):
 
     def on_gap(self, delivery: Delivery[Gap]) -> None:
         """Something may be missing until the next snapshot, which the bridge asks for at once."""
-        if not delivery.event.repaired:
+        if not delivery.event.recovered:
             self._sure = False
 
     def write(self, results: Results) -> None:
@@ -156,7 +158,7 @@ class Orders(Consumer):
 
 # No order, market or asset is called that.
 _SURE, _CLOSED = "(sure)", "(closed)"
-_CLOSED_KEPT = 500  # a REST snapshot may be a moment older than what the socket has told since
+_CLOSED_KEPT = 500  # a REST snapshot may be a moment older than updates that came before it
 
 
 def _is_open_row(row: Row) -> bool:
@@ -168,7 +170,7 @@ def _is_held_row(row: Row) -> bool:
 
 
 def _part(stream: str) -> str:
-    """`open`, `positions` or `balances`: what the stream tells of."""
+    """`open`, `positions` or `balances`: what the stream is about."""
     kind = stream.split(".")[1]
     return {"orderUpdate": "open", "positionUpdate": "positions"}.get(kind, "balances")
 

@@ -1,15 +1,16 @@
 """Sample: print what comes, one line an entry.
 
 The simplest shared consumer: one handler for every event. Several `tail` workers of one group share
-the lines between them; give each its own `--group` to see everything in each.
+the lines between them; give each its own `--group` to see everything in each. Lines end up in logs
+of containers and in the worker's status: of `account.*` they have the type alone, the first with
+`-o account=shown` all.
 """
 
 import os
 import sys
 from datetime import UTC, datetime
 
-from bridge.contract.events import Event
-from consumers import Consumer, Delivery, StopWorker
+from consumers import Consumer, Delivery, Event, StopWorker, printable
 
 _NOT_SHOWN = {"type", "symbol", "event_us", "engine_us", "received_us"}
 _LONGEST_VALUE = 60
@@ -21,14 +22,20 @@ class Tail(Consumer):
     name = "tail"
     streams = ("*",)
 
-    def __init__(self) -> None:
+    def __init__(self, account: str = "hidden") -> None:
+        if account not in ("hidden", "shown"):
+            raise ValueError(f"account={account}: hidden or shown, what account.* entries say")
+        self._shows_account = account == "shown"
         self._last = ""
 
     def on_event(self, delivery: Delivery[Event]) -> None:
-        self._last = line(delivery)
+        brief, whole = head(delivery), line(delivery)
+        is_private = delivery.stream.startswith("account.")
+        self._last = brief if is_private else whole  # others read it, in the worker's status
+        shown = brief if is_private and not self._shows_account else whole
         try:
-            sys.stdout.write(self._last + "\n")
-            sys.stdout.flush()  # one by one: whoever reads a pipe wants it now
+            sys.stdout.write(shown + "\n")
+            sys.stdout.flush()  # one by one: the reader of a pipe wants it now
         except BrokenPipeError:
             # The reader has left (`… | head`). Python would complain once more when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -38,12 +45,17 @@ class Tail(Consumer):
         return self._last[:80]
 
 
-def line(delivery: Delivery[Event]) -> str:
-    """`12:34:56.789 trade.SOL_USDC trade price=98.96 quantity=1.25 …`; times are UTC."""
+def head(delivery: Delivery[Event]) -> str:
+    """`12:34:56.789 account.orderUpdate orderFill`: nothing of what it says; times are UTC."""
     event = delivery.event
-    values = event.model_dump(exclude=_NOT_SHOWN, exclude_none=True, by_alias=False)
+    return printable(f"{_time(event)} {delivery.stream} {event.type}")
+
+
+def line(delivery: Delivery[Event]) -> str:
+    """`12:34:56.789 trade.SOL_USDC trade price=98.96 quantity=1.25 …`."""
+    values = delivery.event.model_dump(exclude=_NOT_SHOWN, exclude_none=True, by_alias=False)
     shown = " ".join(f"{name.rstrip('_')}={_short(value)}" for name, value in values.items())
-    return f"{_time(event)} {delivery.stream} {event.type} {shown}".rstrip()
+    return printable(f"{head(delivery)} {shown}".rstrip())
 
 
 def _time(event: Event) -> str:
@@ -60,7 +72,6 @@ def _short(value: object) -> str:
         text = str(value).lower()
     else:
         text = str(value)
-    text = text.replace("\n", " ")
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 

@@ -88,7 +88,7 @@ function effect(message) {
     case "trade":
       return ["1", "0", "0"];
     case "gap": // ids from..to are not in the stream; a stream's start has no `from`
-      if (message.repaired === "true" || message.from === "") return ["0", "0", "0"];
+      if (message.recovered === "true" || message.from === "") return ["0", "0", "0"];
       return ["0", "1", String(BigInt(message.to) - BigInt(message.from) + 1n)];
     default: // of a newer contract, or trimmed away before it was read: acknowledged, not counted
       return ["0", "0", "0"];

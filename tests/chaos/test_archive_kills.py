@@ -22,7 +22,7 @@ def workers(tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.mark.timeout(120 + 10 * KILLS)
-def test_files_hold_every_entry_once_whenever_workers_are_killed_or_stopped(
+def test_archive_files_hold_every_entry_once_when_workers_are_killed_or_suspended(
     workers: Bench,
 ) -> None:
     archive_through_kills(workers, KILLS, SEED)

@@ -1,4 +1,4 @@
-"""Redis and the bridge killed at random while data flows: nothing lost unmarked, nothing doubled,
+"""Redis and the bridge killed at random while data flows: nothing lost unmarked, nothing twice,
 and every trade and book change that the journal holds is in Redis: no gap excuses it.
 
 A loop that people write runs beside the bridge; the table of both is in docs/guarantees.md.
@@ -31,7 +31,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("what", [("Redis",), ("bridge",), ("Redis", "bridge")], ids=" or ".join)
-async def test_nothing_is_lost_unmarked_or_doubled(
+async def test_nothing_is_lost_unmarked_or_twice(
     what: tuple[str, ...], server: RedisServer, tmp_path: Path
 ) -> None:
     async with chaos(tmp_path, server) as (run, exchange):
@@ -44,10 +44,10 @@ async def test_nothing_is_lost_unmarked_or_doubled(
     ours, theirs = compare(server, exchange, run.begun_us, told)
     assert verdict(server, exchange, run.begun_us) == []
     assert not_published(server, tmp_path / JOURNAL) == []
-    assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
+    assert (ours.lost, ours.duplicated, ours.disordered) == (0, 0, 0)
     if "bridge" not in what:  # it listened all the time: there is nothing to excuse
         assert gaps(server) == []
-    assert theirs.lost + theirs.doubled > 0, "the loop was not hurt: this run proves nothing"
+    assert theirs.lost + theirs.duplicated > 0, "the loop was not hurt: this run proves nothing"
 
 
 @pytest.mark.timeout(600)
@@ -63,7 +63,7 @@ async def test_a_redis_that_is_emptied_in_the_middle_is_filled_again(
     ours, theirs = compare(server, exchange, run.begun_us, "FLUSHALL 3 times")
     assert verdict(server, exchange, run.begun_us) == []
     assert not_published(server, tmp_path / JOURNAL) == []
-    assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
+    assert (ours.lost, ours.duplicated, ours.disordered) == (0, 0, 0)
     assert theirs.lost > 0
 
 
@@ -91,8 +91,8 @@ async def test_a_redis_that_takes_nothing_for_a_while(
     assert verdict(server, exchange, run.begun_us) == []
     assert not_published(server, tmp_path / JOURNAL) == []
     assert gaps(server) == []
-    assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
-    assert theirs.lost + theirs.doubled > 0 or how == "frozen", "a patient loop outlives it"
+    assert (ours.lost, ours.duplicated, ours.disordered) == (0, 0, 0)
+    assert theirs.lost + theirs.duplicated > 0 or how == "frozen", "a patient loop outlives it"
 
 
 @pytest.mark.timeout(600)
@@ -118,6 +118,6 @@ async def test_replies_that_are_lost_again_and_again(server: RedisServer, tmp_pa
     assert verdict(server, exchange, run.begun_us) == []
     assert not_published(server, tmp_path / JOURNAL) == []
     assert gaps(server) == []
-    assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
+    assert (ours.lost, ours.duplicated, ours.disordered) == (0, 0, 0)
     # the loop was told of errors for messages that are there: it loses none by not sending again
     assert theirs.made == ours.made

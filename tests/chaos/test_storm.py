@@ -25,12 +25,12 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield one
 
 
-def test_shared_every_entry_is_handled_and_its_results_count_once(bench: Bench) -> None:
+def test_shared_mode_counts_every_entry_once_in_a_storm(bench: Bench) -> None:
     truth = storm.through_a_storm(bench, "Tally", "tally", SECONDS, SEED)
     storm.assert_everything_was_handled_and_counted_once(bench, truth)
 
 
-def test_ordered_candles_and_books_are_exact_and_owners_never_two(bench: Bench) -> None:
+def test_ordered_mode_keeps_candles_and_books_exact_with_one_owner_in_a_storm(bench: Bench) -> None:
     truth = storm.through_a_storm(bench, "Exact", "exact", SECONDS, SEED)
     storm.assert_order_and_owners(bench, truth)
     storm.assert_candles(bench, truth)

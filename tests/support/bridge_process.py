@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support import warm
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,11 +21,10 @@ def environment(**variables: str) -> dict[str, str]:
 
 def run_bridge(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run to the end in `folder`, and return what it said."""
-    return subprocess.run(
+    return warm.run(
         [sys.executable, "-m", "bridge", *arguments],
         cwd=folder,
         env=environment(**variables),
-        capture_output=True,
         text=True,
         timeout=50,
     )
@@ -31,7 +32,7 @@ def run_bridge(folder: Path, *arguments: str, **variables: str) -> subprocess.Co
 
 def start_bridge(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     """Start it in a process group of its own, as a terminal does; use it in a `with`."""
-    return subprocess.Popen(
+    return warm.Process(
         [sys.executable, "-m", "bridge", *arguments],
         cwd=folder,
         env=environment(**variables),

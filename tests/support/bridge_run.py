@@ -14,11 +14,12 @@ from typing import Any, cast
 import redis
 import yaml
 
+from tests.support import warm
 from tests.support.eventually import eventually_async
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_LIMIT_S = 15.0
-REPAIR_S = 30.0  # what cannot be mended holds no test up for longer
+REPAIR_S = 30.0  # what cannot be recovered holds no test up for longer
 LOG_SHOWN = 6_000  # characters of it, where a test fails
 
 # A key pair printed in the exchange's public guide: the simulator accepts it.
@@ -62,7 +63,7 @@ class BridgeRun:
         return status if status.get("pid") == self.process.pid else {}
 
     def is_confirmed(self, count: int) -> bool:
-        """Have so many streams been heard from, over all connections?"""
+        """Has a message of so many streams come, over all connections?"""
         connections = self.status().get("connections", [])
         return sum(each["confirmed"] for each in connections) >= count
 
@@ -85,9 +86,13 @@ async def running_bridge(
     command: str = "run",
     instance: str = "test",
     look_url: str = "",
+    program: Sequence[str] = ("-m", "bridge"),
     **sections: Mapping[str, object],
 ) -> AsyncIterator[BridgeRun]:
-    """`python -m bridge run` (or `record`) with this configuration, until the block ends."""
+    """`python -m bridge run` (or `record`) with this configuration, until the block ends.
+
+    `program`: what Python runs, where it is another version.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "instance": instance,
@@ -100,14 +105,14 @@ async def running_bridge(
         "redis": {"url": redis_url},
         "streams": list(streams),
         **sections,
-        "publish": {"repair_s": REPAIR_S, **sections.get("publish", {})},
+        "publish": {"recover_s": REPAIR_S, **sections.get("publish", {})},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **keys}
     log = folder / "bridge.log"
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bridge", command],
+        process = warm.Process(
+            [sys.executable, *program, command],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -1,40 +1,36 @@
-"""Several bridges in one process and in made-up time: real lines, the real script, a real Redis.
+"""Several bridges in one process and in made-up time, over one real Redis.
 
-What is real: `Intake` and all it holds, the other bridges' words, the append script on a server.
-What is made up: the exchange, the clock, the sockets (queues that may stall), the journal (a list),
+What is real: each bridge (`SteppedBridge`: ingest, journal, core, outbox) and what the bridges tell
+one another. What is made up: the exchange, the clock, the sockets (messages that are not read yet),
 and whatever goes wrong. One seed makes one run.
 """
 
 import json
-import socket
+import shutil
+import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 
-import hiredis
 import redis
 
-from bridge.contract.streams import parse_stream
-from bridge.pipeline import far
-from bridge.pipeline.intake import Intake
-from bridge.pipeline.missing import Line
-from bridge.pipeline.peers import Word
-from bridge.pipeline.tail import Tail, identify
-from bridge.pipeline.unnumbered import UnnumberedLine
-from bridge.publish.append import SCRIPT, pack_append, read_answer
+from bridge.core.books import SnapshotPlan
+from bridge.core.peers import PeerStatus
+from bridge.core.plan import CorePlan
+from bridge.core.progress import open_outages, progress
+from bridge.core.records import Answered, Watermarks
 from tests.support import frames
+from tests.support.stepped_bridge import NOW_US, RedisSocket, SteppedBridge, SteppedClock
 
 TRADES, ORDERS, BOOKS = "trade.BTC_USDC_PERP", "account.orderUpdate", "bookTicker.SOL_USDC"
 STREAMS = (TRADES, ORDERS, BOOKS)
-BEGIN_US = 1_790_915_531_000_000
 HOLD_US = 2_000_000
 SECOND_US = 1_000_000
 BATCH = 7
-
-Call = Callable[[Intake], object]
+PLAN = CorePlan(hold_us=HOLD_US, snapshots=SnapshotPlan(0), recover_us=HOLD_US)
 
 
 def frame(template: str, stream: str, now_us: int, **data: object) -> str:
@@ -44,221 +40,182 @@ def frame(template: str, stream: str, now_us: int, **data: object) -> str:
     return json.dumps(message)
 
 
-class RawRedis:
-    """Sends packed commands and reads the replies; `lose` throws one away."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._socket = socket.create_connection((parts.hostname, parts.port))
-        self._reader = hiredis.Reader()
-
-    def call(self, packed: bytes) -> Any:
-        self._socket.sendall(packed)
-        while (reply := self._reader.gets()) is False:
-            self._reader.feed(self._socket.recv(65_536))
-        return reply
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 @dataclass
-class Bridge:
-    """One of them. `inbox` is what its socket has not been read of."""
+class Member:
+    """One of the bridges. `inbox`: what its socket has not been read of."""
 
     name: str
-    intake: Intake
-    journal: list[Call] = field(default_factory=list)
+    bridge: SteppedBridge
     inbox: deque[tuple[str, int, tuple[str, int]]] = field(default_factory=deque)
     connection: int = 0
     beat: int = 0
-    listens: bool = False
+    session: int = 0
+    receives: bool = False
     stalled: bool = False
-    word: Word | None = None
-
-    def take(self, call: Call) -> None:
-        self.journal.append(call)
-        call(self.intake)
+    status: PeerStatus | None = None
 
 
 class Model:
-    """The run. `made` is all that the exchange sent, `heard` what a bridge has read."""
+    """The run. `made`: all that the exchange sent, `received`: what a bridge has read."""
 
     def __init__(self, url: str, chance: Random, names: str = "ab") -> None:
         self.chance = chance
-        self.now_us = BEGIN_US
-        self.marks: dict[str, int] = {}
+        self.clock = SteppedClock(NOW_US)
+        self.watermarks: dict[str, int] = {}
         self.trades = 1000
         self.made: dict[str, list[int]] = {stream: [] for stream in STREAMS}
-        self.heard: set[tuple[str, int]] = set()
-        self.raw = RawRedis(url)
+        self.received: set[tuple[str, int]] = set()
         self.client: redis.Redis = redis.Redis.from_url(url, decode_responses=True)
         self.client.flushall()
-        self.client.script_load(SCRIPT.decode())
-        self.bridges = [Bridge(name, self._new_intake()) for name in names]
-        for bridge in self.bridges:
-            self.connect(bridge)
+        self._folder = Path(tempfile.mkdtemp())
+        self.members = [Member(name, self._new_bridge(name)) for name in names]
+        for member in self.members:
+            self.connect(member)
         for _ in range(2):
-            self.beat_all()  # the first word of one is read with the second of another
+            self.beat_all()  # the first status of one is read with the second of another
 
     def close(self) -> None:
-        self.raw.close()
+        for member in self.members:
+            member.bridge.end()
         self.client.close()
+        shutil.rmtree(self._folder)
 
-    def _new_intake(self) -> Intake:
-        intake = Intake(
-            [parse_stream(name) for name in STREAMS],
-            hold_us=HOLD_US,
-            snapshot_every=0,
-            ask=lambda _: None,
+    def _new_bridge(self, name: str) -> SteppedBridge:
+        bridge = SteppedBridge(
+            self._folder / name,
+            RedisSocket(self.client),
+            STREAMS,
+            clock=self.clock,
+            plan=PLAN,
+            has_peers=True,
+            batch_entries=BATCH,
         )
-        intake.company.expect()
-        return intake
+        bridge.ingest.step(1)
+        return bridge
 
-    # ---- the exchange ------------------------------------------------------------------------
+    @property
+    def now_us(self) -> int:
+        return self.clock.us
+
+    # ---- the exchange --------------------------------------------------------------------------
 
     def send(self, loss: float = 0.0) -> None:
-        """One message, to every bridge that listens but those that miss it (trades only)."""
-        self.now_us += self.chance.choice((0, 200, 3_000, 40_000, 300_000))
+        """One message, to every bridge that receives but those that miss it (trades only)."""
+        self.clock.us += self.chance.choice((0, 200, 3_000, 40_000, 300_000))
+        now_us = self.now_us
         stream = self.chance.choice(STREAMS)
-        moment_us = self.now_us - self.chance.choice((0, 0, 0, 3_000))  # engine time steps back
+        moment_us = now_us - self.chance.choice((0, 0, 0, 3_000))  # engine time steps back
         number = len(self.made[stream]) + 1
         if stream == TRADES:
             self.trades += 1
             number = self.trades
-            text = frame(frames.TRADE, stream, self.now_us, t=number, T=moment_us)
+            text = frame(frames.TRADE, stream, now_us, t=number, T=moment_us)
         elif stream == ORDERS:
-            text = frame(frames.ORDER_ACCEPTED, stream, self.now_us, i=str(number), T=moment_us)
+            text = frame(frames.ORDER_ACCEPTED, stream, now_us, i=str(number), T=moment_us)
         else:
-            text = frame(frames.BOOK_TICKER, stream, self.now_us, u=number)
+            text = frame(frames.BOOK_TICKER, stream, now_us, u=number)
         self.made[stream].append(number)
-        for bridge in self.bridges:
-            if not bridge.listens or (stream == TRADES and self.chance.random() < loss):
-                continue
-            bridge.inbox.append((text, bridge.connection, (stream, number)))
+        for member in self.members:
+            is_lost = stream == TRADES and self.chance.random() < loss
+            if member.receives and not is_lost:
+                member.inbox.append((text, member.connection, (stream, number)))
 
-    def connect(self, bridge: Bridge) -> None:
-        bridge.connection += 1
-        number, now_us = bridge.connection, self.now_us
-        bridge.listens = True
-        bridge.take(lambda intake: intake.opened(number, STREAMS))
-        bridge.take(lambda intake: intake.answered(number, now_us, now_us, 0))
+    def connect(self, member: Member) -> None:
+        member.receives = True
+        member.connection = member.bridge.connect()
 
-    def cut(self, bridge: Bridge) -> None:
+    def cut(self, member: Member) -> None:
         """Its connection breaks; what was under way is lost."""
-        number, now_us = bridge.connection, self.now_us
-        bridge.listens = False
-        bridge.inbox.clear()
-        bridge.take(lambda intake: intake.lost(number, "connection lost", now_us, 0))
+        member.receives = False
+        member.inbox.clear()
+        member.bridge.lose(member.connection)
 
-    def restart(self, bridge: Bridge, back: int) -> None:
-        """Killed, and started again from a checkpoint so many records ago."""
-        bridge.intake = self._new_intake()
-        bridge.inbox.clear()
-        bridge.listens = False
-        for line in bridge.intake.every_line():
-            line.hear_again()
-        now_us = self.now_us
-        for call in bridge.journal[:-back] if back else bridge.journal:
-            call(bridge.intake)
-        for line in bridge.intake.every_line():
-            line.rewind(0, 0)  # settled before the checkpoint
-        for call in bridge.journal[-back:] if back else []:
-            call(bridge.intake)
-        bridge.take(lambda intake: intake.started(now_us, 0))
-        for line in bridge.intake.every_line():
-            line.caught_up()
-        marks = dict(self.marks)
-        bridge.take(lambda intake: intake.resume(marks, now_us, 0))
-        self.connect(bridge)
+    def restart(self, member: Member) -> None:
+        """Killed, and started again: from its last checkpoint, and with what its journal has."""
+        member.inbox.clear()
+        member.bridge.kill()
+        member.bridge.start()
+        member.session += 1
+        member.bridge.ingest.take(Watermarks(self.now_us, dict(self.watermarks)))
+        self.connect(member)
 
-    # ---- the bridges -------------------------------------------------------------------------
+    # ---- the bridges ---------------------------------------------------------------------------
 
     def beat_all(self) -> None:
         """Those that are not stalled say how far they are, and read what the others said."""
-        for bridge in self.bridges:
-            if bridge.stalled:
+        for member in self.members:
+            if member.stalled:
                 continue
-            bridge.beat += 1
-            intake = bridge.intake
-            bridge.word = Word(
-                instance=bridge.name,
-                session=bridge.name,
-                beat=bridge.beat,
+            member.beat += 1
+            bridge = member.bridge
+            is_behind = not bridge.ingest.is_live
+            told = progress([bridge.core], is_behind=is_behind)
+            member.status = PeerStatus(
+                instance=member.name,
+                session=str(member.session),
+                beat=member.beat,
                 at_us=self.now_us,
-                oldest_us=far.oldest_us(intake),
-                held=far.held(intake),
-                heard=far.heard_us(intake),
+                oldest_us=told.oldest_us,
+                held=told.held,
+                received=told.received,
+                unsettled=told.unsettled,
             )
-            for name, us in far.settled_until_us(intake).items():
-                self.marks[name] = max(us, self.marks.get(name, 0))
-            words = [other.word for other in self.bridges if other.word]
-            intake.company.look(
-                bridge.word, words, dict(self.marks), redis_us=self.now_us, now_us=self.now_us
+            for name, us in told.settled.items():
+                self.watermarks[name] = max(us, self.watermarks.get(name, 0))
+            bridge.peers.update(
+                member.status,
+                [other.status for other in self.members if other.status],
+                dict(self.watermarks),
+                redis_us=self.now_us,
+                now_us=self.now_us,
             )
 
     def work(self, lost_replies: float = 0.0) -> None:
         """Every bridge that is not stalled reads its socket and publishes what it may."""
-        order = self.bridges[:]
+        order = self.members[:]
         self.chance.shuffle(order)
-        for bridge in order:
-            if bridge.stalled:
+        for member in order:
+            if member.stalled:
                 continue
-            for text, number, message in bridge.inbox:
-                now_us = self.now_us
-                self.heard.add(message)
-                bridge.take(
-                    lambda intake, text=text, number=number: intake.hear(text, now_us, number, 0)  # type: ignore[misc]  # noqa: B023
-                )
-            bridge.inbox.clear()
-            for line in bridge.intake.every_line():
-                self._publish(bridge, line, lost_replies)
+            for text, connection, message in member.inbox:
+                self.received.add(message)
+                member.bridge.receive(text, connection)
+            member.inbox.clear()
+            if self.chance.random() < 0.2:
+                member.bridge.save_checkpoint()
+            self._publish(member.bridge, lost_replies)
 
-    def _publish(self, bridge: Bridge, line: Line, lost_replies: float) -> None:
+    def _publish(self, bridge: SteppedBridge, lost_replies: float) -> None:
         for _ in range(2000):
-            if isinstance(line, UnnumberedLine) and line.tail_wanted(self.now_us):
-                self._read_tail(line)
-            items = line.take(self.now_us, BATCH)
-            if not items:
+            is_reading = bridge.ingest.step(50)
+            bridge.pump(lambda: self.chance.random() < lost_replies)
+            if bridge.outbox.is_connected and not is_reading:
                 return
-            reply = self.raw.call(pack_append(line.stream.name.encode(), b"", b"", items))
-            if self.chance.random() < lost_replies:
-                line.unanswered()
-                continue
-            answer = read_answer(reply)
-            assert not isinstance(answer, hiredis.ReplyError), answer
-            line.settle(answer, self.now_us)
-            bridge.intake.redis_answered(line, self.now_us)
-        raise AssertionError(f"{bridge.name}: {line.stream.name} does not come to rest")
-
-    def _read_tail(self, line: UnnumberedLine) -> None:
-        wanted = line.tail_wanted(self.now_us)
-        assert wanted is not None
-        entries: Any = self.client.xrevrange(
-            line.stream.name, "+", str(wanted.from_ms), count=wanted.at_most
-        )
-        known = [told for _, fields in entries if (told := identify(fields)) is not None]
-        last = "0-0"
-        if self.client.exists(line.stream.name):
-            info: Any = self.client.xinfo_stream(line.stream.name)
-            last = info["last-generated-id"]
-        line.read_tail(Tail(last, known))
+        raise AssertionError("a bridge does not come to rest")
 
     def come_to_rest(self) -> None:
-        """Everything goes well for forty seconds; the exchange goes on ticking."""
-        for bridge in self.bridges:
-            bridge.stalled = False
-            if not bridge.listens:
-                self.connect(bridge)
+        """Everything goes well for forty seconds; the exchange goes on answering."""
+        for member in self.members:
+            member.stalled = False
+            if not member.receives:
+                self.connect(member)
         for _ in range(80):
-            self.now_us += SECOND_US // 2
-            for bridge in self.bridges:
-                number, now_us = bridge.connection, self.now_us
-                bridge.take(lambda intake: intake.answered(number, now_us, now_us, 0))  # noqa: B023
+            self.clock.us += SECOND_US // 2
+            for member in self.members:
+                now_us = self.now_us
+                member.bridge.ingest.take(Answered(now_us, member.connection, now_us, (), now_us))
             self.work()
             self.beat_all()
 
-    # ---- what must hold ----------------------------------------------------------------------
+    def is_well(self, member: Member) -> bool:
+        """Does it receive all, has nothing of it to settle, and do the others know it is there?"""
+        is_known = all(
+            member.name in other.bridge.peers.live for other in self.members if other is not member
+        )
+        is_receiving = member.receives and not member.stalled
+        return is_known and is_receiving and not open_outages([member.bridge.core])
+
+    # ---- what must hold ------------------------------------------------------------------------
 
     def stored(self, stream: str) -> list[tuple[str, dict[str, str]]]:
         entries: Any = self.client.xrange(stream)
@@ -300,20 +257,20 @@ class Model:
 
     def _event_faults(self) -> Iterator[str]:
         there: list[int] = []
-        deaf: list[tuple[int, int]] = []
+        outages: list[tuple[int, int]] = []
         for _, fields in self.stored(ORDERS):
             if fields["type"] == "gap":
-                deaf.append((int(fields["from_us"] or 0), int(fields["to_us"])))
+                outages.append((int(fields["from_us"] or 0), int(fields["to_us"])))
             else:
                 there.append(int(fields["order_id"]))
         if len(there) != len(set(there)):
             yield f"{ORDERS}: twice: {sorted(n for n in set(there) if there.count(n) > 1)}"
-        lost = self._heard_of(ORDERS) - set(there)
+        lost = self._received_of(ORDERS) - set(there)
         if lost:
-            yield f"{ORDERS}: heard, and neither there: {sorted(lost)} (deaf {deaf})"
+            yield f"{ORDERS}: received, and not there: {sorted(lost)} (outages {outages})"
 
-    def _heard_of(self, stream: str) -> set[int]:
-        return {number for name, number in self.heard if name == stream}
+    def _received_of(self, stream: str) -> set[int]:
+        return {number for name, number in self.received if name == stream}
 
     def gaps(self, stream: str) -> Sequence[dict[str, str]]:
         return [f for _, f in self.stored(stream) if f["type"] == "gap" and f["cause"] != "start"]

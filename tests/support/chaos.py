@@ -2,7 +2,7 @@
 killed, and beside it a loop that people write.
 
 The oracle is the simulator's ledger. `CHAOS_SEED` repeats a run's chances, `CHAOS_RATE` sets how
-much is heard.
+much is received.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ KEEP_ALL = {
     for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
 }
 JOURNAL = "data/journal"  # of the bridge, in the run's folder
-HEARS_AGAIN = 0.8  # how often a bridge lives until it hears
+RECEIVES_AGAIN = 0.8  # how often a bridge lives until it receives
 MEMORY_LIMIT_BYTES = 400 * 1024 * 1024
 
 
@@ -69,9 +69,9 @@ class Chaos:
         await self.start_bridge()
         self._start_loop()
         await eventually_async(
-            lambda: self.bridge and self.bridge.is_confirmed(20), "the bridge hears", 40
+            lambda: self.bridge and self.bridge.is_confirmed(20), "the bridge receives", 40
         )
-        await eventually_async(self._loop_writes, "the loop hears")
+        await eventually_async(self._loop_writes, "the loop receives")
         await eventually_async(self._exchange_us, "the bridge writes")
         self.begun_us = self._exchange_us()
 
@@ -100,8 +100,8 @@ class Chaos:
         self.server.start()
 
     async def kill_bridge(self) -> None:
-        """Both of them, and both are started again: most times until they hear, sometimes the next
-        blow comes before.
+        """Both of them, and both are started again: most times until they receive, sometimes
+        the next blow comes before.
         """
         assert self.bridge is not None
         self.bridge.process.kill()
@@ -109,9 +109,9 @@ class Chaos:
         await asyncio.to_thread(self.bridge.process.wait)
         await self.start_bridge()
         self._start_loop()
-        if self.chance.random() < HEARS_AGAIN:
+        if self.chance.random() < RECEIVES_AGAIN:
             bridge = self.bridge
-            await eventually_async(lambda: bridge.status().get("frames"), "the bridge hears", 60)
+            await eventually_async(lambda: bridge.status().get("frames"), "the bridge receives", 60)
 
     async def empty_redis(self) -> None:
         """And wait until the bridge has noticed: it looks every few seconds."""
@@ -123,13 +123,15 @@ class Chaos:
         )
 
     async def finish(self) -> None:
-        """The exchange ends; everything that was heard gets into Redis; the bridge stops."""
+        """The exchange ends; everything that was received gets into Redis; the bridge stops."""
         assert self.bridge is not None
         bridge = self.bridge
-        await eventually_async(lambda: bridge.status().get("frames"), "the bridge hears", 60)
+        await eventually_async(lambda: bridge.status().get("frames"), "the bridge receives", 60)
         before = self._loop_log().count("disconnected")
         self._exchange.stop()
-        await eventually_async(lambda: _is_through(bridge), "all that was heard is in Redis", 120)
+        await eventually_async(
+            lambda: _is_through(bridge), "all that was received is in Redis", 120
+        )
         await eventually_async(
             lambda: self._loop_log().count("disconnected") > before, "the loop is done", 120
         )
@@ -186,8 +188,8 @@ class Chaos:
 
 def _is_through(bridge: BridgeRun) -> bool:
     status = bridge.status()
-    heard = any(each["trouble"] for each in status.get("connections", []))
-    return bool(heard and not status["pending"] and not status["behind_bytes"])
+    received = any(each["trouble"] for each in status.get("connections", []))
+    return bool(received and not status["pending"] and not status["behind_bytes"])
 
 
 @asynccontextmanager

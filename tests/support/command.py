@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support import warm
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 30.0
 
@@ -23,20 +25,18 @@ def run_bridge(
     folder: Path, redis_url: str, *arguments: str, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """`python -m bridge ARGUMENTS` in `folder`, to its end."""
-    return subprocess.run(
+    return warm.run(
         [sys.executable, "-m", "bridge", *arguments],
         cwd=folder,
         env=environment(redis_url, **more),
-        capture_output=True,
         text=True,
         timeout=LIMIT_S,
-        check=False,
     )
 
 
 def start_bridge(folder: Path, redis_url: str, *arguments: str) -> subprocess.Popen[str]:
     """The same, running; its output is read from pipes."""
-    return subprocess.Popen(
+    return warm.Process(
         [sys.executable, "-m", "bridge", *arguments],
         cwd=folder,
         env=environment(redis_url),

@@ -18,7 +18,7 @@ START_US = 1_788_367_440_000_000  # 2026-09-02T16:44:00 UTC, a whole minute
 
 
 def entry_id(engine_us: int, position: int, slot: int = 0) -> str:
-    """The ID of an entry of a numbered stream."""
+    """The ID of an entry of a sequenced stream."""
     return f"{engine_us // 1000}-{position * 10 + slot}"
 
 
@@ -70,7 +70,7 @@ def depth_snapshot(at: int, bids: Levels, asks: Levels, engine_us: int = START_U
     }
 
 
-def gap(to: int, *, first: int | None = None, repaired: bool = False) -> Fields:
+def gap(to: int, *, first: int | None = None, recovered: bool = False) -> Fields:
     """Ids `first..to` are missing; no first at a stream's start."""
     return {
         "type": "gap",
@@ -80,8 +80,8 @@ def gap(to: int, *, first: int | None = None, repaired: bool = False) -> Fields:
         "from_us": "",
         "to_us": "",
         "cause": "start" if first is None else "skipped",
-        "repaired": "true" if repaired else "false",
-        "twin": "",
+        "recovered": "true" if recovered else "false",
+        "occurrence": "",
         "event_us": "",
         "engine_us": "",
         "received_us": str(START_US),
@@ -98,7 +98,7 @@ def order_update(event: str, order_id: str, status: str, **more: str) -> Fields:
         "reduce_only post_only trigger_price trigger_by trigger_quantity "
         "take_profit_trigger_price take_profit_trigger_by take_profit_limit_price "
         "stop_loss_trigger_price stop_loss_trigger_by stop_loss_limit_price related_order_id "
-        "strategy_id source twin event_us engine_us received_us extra"
+        "strategy_id source occurrence event_us engine_us received_us extra"
     )
     given = {
         "type": event,
@@ -137,7 +137,7 @@ def _account_snapshot(
         "type": kind,
         "symbol": symbol,
         rows_field: json.dumps(list(rows)),
-        "twin": "",
+        "occurrence": "",
         "event_us": "",
         "engine_us": "",
         "received_us": "1788368290200000",
@@ -149,8 +149,8 @@ def position_update(event: str, symbol: str, quantity: str) -> Fields:
     names = (
         "type symbol position_id net_quantity net_exposure_quantity net_exposure_notional "
         "entry_price break_even_price mark_price initial_margin_fraction "
-        "maintenance_margin_fraction realized_pnl unrealized_pnl liquidation_price twin event_us "
-        "engine_us received_us extra"
+        "maintenance_margin_fraction realized_pnl unrealized_pnl liquidation_price occurrence "
+        "event_us engine_us received_us extra"
     )
     given = {
         "type": event,
@@ -173,7 +173,7 @@ def balance_update(asset: str, available: str, locked: str) -> Fields:
         "available": available,
         "locked": locked,
         "staked": "0",
-        "twin": "",
+        "occurrence": "",
         "event_us": "1788368290063168",
         "engine_us": "1788368290062981",
         "received_us": "1788368290163168",

@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 
+from tests.support import warm
 from tests.support.consumer_entries import Fields
 from tests.support.eventually import eventually
 
@@ -30,7 +31,7 @@ class Worker:
         self._err = folder / f"{self.name}.err"
         path = os.pathsep.join([str(ROOT), str(folder)])
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
+            self.process = warm.Process(
                 [sys.executable, "-m", "consumers", "run", *arguments, "--name", self.name],
                 cwd=folder,
                 env={
@@ -87,7 +88,7 @@ class Bench:
     def register(self, *streams: str) -> None:
         """As the bridge does for each stream it publishes."""
         for stream in streams:
-            about = {"type": stream, "identity": "numbered", "symbol": "", "private": False}
+            about = {"type": stream, "identity": "sequenced", "symbol": "", "private": False}
             self.redis.hset("bridge:streams", stream, json.dumps(about))
 
     def add(self, stream: str, entries: Mapping[str, Fields]) -> None:

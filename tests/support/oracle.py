@@ -9,34 +9,34 @@ from typing import Any
 
 import redis
 
-from bridge.journal.reading import records
-from bridge.journal.record import Kind
+from bridge.core.records import Frame
+from bridge.journal.inspection import records
 from tests.support import truth
 from tests.support.bridge_run import entries
 from tests.support.redis_server import RedisServer
 from tests.support.simulator_process import RunningSimulator
 
-NUMBERED = ("trade.", "depth.")
+SEQUENCED = ("trade.", "depth.")
 AT = "at_us"  # beside a frame's data: when it went out, by the wall clock
 
 
 def verdict(server: RedisServer, exchange: RunningSimulator, begun_us: int) -> list[str]:
     """What is wrong with what Redis holds: one sentence each, at most a few for each stream.
 
-    What unnumbered streams said before `begun_us`, when the first bridge listened, is not judged.
+    What streams without numbers said before `begun_us`, when the first bridge began, is not judged.
     """
     assert exchange.ledger is not None
     made: dict[str, list[dict[str, Any]]] = {}
     for line in truth.read_ledger(exchange.ledger):
         stream, data = line["frame"]["stream"], line["frame"]["data"]
-        if not stream.startswith(NUMBERED) and data.get("E", 0) < begun_us:
+        if not stream.startswith(SEQUENCED) and data.get("E", 0) < begun_us:
             continue
         made.setdefault(stream, []).append(data | {AT: line["at_us"]})
     found: list[str] = []
     with server.client(decode_responses=True) as client:
         for stream in _streams(client):
             stored = entries(client, stream)
-            judge = _numbered_faults if stream.startswith(NUMBERED) else _unnumbered_faults
+            judge = _sequenced_faults if stream.startswith(SEQUENCED) else _by_content_faults
             frames = made.get(stream, [])
             found += [f"{stream}: {fault}" for fault in judge(stream, frames, stored)][:3]
     return found
@@ -55,20 +55,20 @@ def gaps(server: RedisServer) -> list[str]:
 
 def not_published(server: RedisServer, journal: Path) -> list[str]:
     """Trades and book changes that the journal holds and Redis does not, by stream, in words: a gap
-    excuses what nobody heard, and no message that was.
+    excuses what nobody received, and no message that was.
     """
-    heard: dict[str, set[int]] = {}
+    received: dict[str, set[int]] = {}
     for record in records(journal):
-        if record.kind is Kind.FRAME:
+        if isinstance(record, Frame):
             frame = json.loads(record.body)
             stream = frame.get("stream", "")
-            if stream.startswith(NUMBERED):
+            if stream.startswith(SEQUENCED):
                 letter = "t" if stream.startswith("trade.") else "u"
-                heard.setdefault(stream, set()).add(frame["data"][letter])
-    assert heard, f"no frames in {journal}: this proves nothing"
+                received.setdefault(stream, set()).add(frame["data"][letter])
+    assert received, f"no frames in {journal}: this proves nothing"
     missing = {}
     with server.client(decode_responses=True) as client:
-        for stream, numbers in sorted(heard.items()):
+        for stream, numbers in sorted(received.items()):
             name = "trade_id" if stream.startswith("trade.") else "last_update_id"
             stored = {int(fields.get(name) or 0) for _, fields in entries(client, stream)}
             missing[stream] = sorted(numbers - stored)
@@ -84,7 +84,7 @@ def _streams(client: redis.Redis) -> list[str]:
     return sorted(name for name in names if client.exists(name))
 
 
-def _numbered_faults(
+def _sequenced_faults(
     stream: str, made: Sequence[Mapping[str, Any]], stored: Sequence[truth.Entry]
 ) -> Iterator[str]:
     letter = "t" if stream.startswith("trade.") else "u"
@@ -110,10 +110,10 @@ def _numbered_faults(
             yield fault
 
 
-def _unnumbered_faults(
+def _by_content_faults(
     stream: str, made: Sequence[Mapping[str, Any]], stored: Sequence[truth.Entry]
 ) -> Iterator[str]:
-    """Every event is there once, or inside an interval that says that nobody was listening.
+    """Every event is there once, or inside an interval that says that nothing was received.
 
     An interval begins and ends in the exchange's time, or in ours where the exchange has said
     nothing. They are one, but in a simulator that is starved of processor time: it stamps messages
@@ -121,10 +121,10 @@ def _unnumbered_faults(
     """
     there: dict[int, int] = {}
     fetched = set()  # fills from the exchange's history tell no time of sending
-    deaf = []
+    outages = []
     for _, fields in stored:
         if fields["type"] == "gap":
-            deaf.append((int(fields["from_us"] or 0), int(fields["to_us"])))
+            outages.append((int(fields["from_us"] or 0), int(fields["to_us"])))
         elif fields.get("source") == "rest":
             fetched.add((int(fields["trade_id"]), fields["order_id"]))
         elif fields["type"] not in truth.OWN_TYPES:
@@ -139,7 +139,7 @@ def _unnumbered_faults(
         missing = event_us not in there and (data.get("t"), data.get("i")) not in fetched
         moments = (event_us, data[AT])
         if missing and not any(
-            from_us <= moment_us <= to_us for from_us, to_us in deaf for moment_us in moments
+            from_us <= moment_us <= to_us for from_us, to_us in outages for moment_us in moments
         ):
-            near = min(deaf, key=lambda each: abs(each[0] - event_us), default=None)
+            near = min(outages, key=lambda each: abs(each[0] - event_us), default=None)
             yield f"{event_us} is missing, and no gap says so (nearest {near}): {data}"

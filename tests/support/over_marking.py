@@ -1,4 +1,4 @@
-"""How much of a gap in a stream without numbers was heard all the same.
+"""How much of a gap in a stream without numbers was received all the same.
 
 A gap may be longer than what was missed, as docs/contract.md says, and by no more: this is what is
 left of it when all that the bridge cannot know is taken away.
@@ -11,17 +11,17 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from tests.support.exchange_coverage import Connections, Stretch
 from tests.support.exchange_ledger import Line
-from tests.support.listening import Connections, Stretch
 
 # In these a gap begins at the last message: what has a rhythm and was silent may be forgotten.
 RHYTHMIC = ("ticker.", "markPrice.", "bookTicker.", "kline.", "openInterest.")
 SECOND_US = 1_000_000
-# A connection counts as listened to from its answer, and from the first message behind that: where
+# A connection counts as receiving from its answer, and from the first message behind that: where
 # something ticks that is a second later at most, and up to another where messages lag. What may
 # have been under way at its end is no part of the ledger's stretches.
 BEGIN_US = 2 * SECOND_US
-# On an account's connection nothing ticks: up to its last answer it is known to have listened, less
+# On an account's connection nothing ticks: up to its last answer it is known to have received, less
 # what may have been under way, and it is asked each three seconds.
 QUIET_US = 4 * SECOND_US
 # Whatever goes wrong at the same time, the exchange answers once the faults that keep it from that
@@ -61,7 +61,7 @@ def sent(frames: Iterable[Line]) -> Sent:
 
 
 def limit_us(stream: str) -> int:
-    """How long a stretch inside a gap may be in which somebody listened and could know it."""
+    """How long a stretch inside a gap may be in which a connection received and could know it."""
     return QUIET_US if stream.startswith("account.") else BEGIN_US
 
 
@@ -74,19 +74,19 @@ class Marking:
         self._told = told
         self._limits = (
             (connections.provable(stream), limit),
-            (connections.listening(stream), limit + MOST_US),
+            (connections.covered(stream), limit + MOST_US),
         )
 
     def needless_us(self, from_us: int, to_us: int) -> int:
-        """How long somebody listened inside a gap, where that is longer than it may be; else 0.
+        """How long a connection received inside a gap, where that is longer than it may be; else 0.
 
         Its end may be the time of an event, or of an answer, which is never behind.
         """
         from_us = self._told.at_us(from_us)
         for stretches, most_us in self._limits:
-            heard_us = longest_us(self._stream, from_us, to_us, stretches, self._told)
-            if heard_us > most_us:
-                return heard_us
+            received_us = longest_us(self._stream, from_us, to_us, stretches, self._told)
+            if received_us > most_us:
+                return received_us
         return 0
 
 

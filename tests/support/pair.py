@@ -18,7 +18,7 @@ STREAMS: Sequence[object] = (
     "markPrice.SOL_USDC_PERP",
     *ACCOUNT_STREAMS,
 )
-TICKING = 6  # of these streams are heard from soon
+TICKING = 6  # so many of these streams bring a message soon
 KEEP_ALL = {
     kind: {"max_entries": 2_000_000}
     for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
@@ -26,7 +26,9 @@ KEEP_ALL = {
 
 
 class Pair:
-    """The two, as far as they run. `urls` says by which address each sees Redis, if not plainly."""
+    """The two, as far as they run. `urls` says by which address each sees Redis, if not plainly;
+    `programs` what each runs, if not the bridge as it is.
+    """
 
     def __init__(
         self,
@@ -34,6 +36,8 @@ class Pair:
         server: RedisServer,
         exchange: RunningSimulator,
         urls: Mapping[str, str],
+        streams: Sequence[object],
+        programs: Mapping[str, Sequence[str]],
     ) -> None:
         self.server = server
         self.exchange = exchange
@@ -41,42 +45,45 @@ class Pair:
         self.bridges: dict[str, BridgeRun] = {}
         self._folder = folder
         self._urls = urls
+        self._streams = streams
+        self._programs = programs
         self._stack = AsyncExitStack()
 
     async def start(self, name: str) -> BridgeRun:
-        """Start one and wait until it hears all that ticks."""
+        """Start one and wait until it receives what is periodic."""
         bridge = await self._stack.enter_async_context(
             running_bridge(
                 self._folder / name,
                 self.exchange.ws_url,
                 self._urls.get(name, self.server.url),
-                STREAMS,
+                self._streams,
                 instance=name,
                 look_url=self.server.url,
+                program=self._programs.get(name, ("-m", "bridge")),
                 retention=KEEP_ALL,
             )
         )
         self.bridges[name] = bridge
-        await eventually_async(lambda: bridge.is_confirmed(TICKING), f"{name} hears", LIMIT_S)
+        await eventually_async(lambda: bridge.is_confirmed(TICKING), f"{name} receives", LIMIT_S)
         self.begun_us = self.begun_us or time.time_ns() // 1000
         return bridge
 
     async def know_each_other(self) -> None:
-        """Each has read the other's word, has heard its own journal, and has settled what the other
-        heard without it.
+        """Each has read the other's status and its own journal, and has settled what the other
+        received without it.
         """
         for name, other, rank in (("a", "b", 0), ("b", "a", 1)):
             await eventually_async(
-                lambda: self.rank(name) == (rank, [other]) and not self._is_deaf(name),  # noqa: B023
+                lambda: self.rank(name) == (rank, [other]) and not self._is_behind(name),  # noqa: B023
                 f"{name} knows {other}",
                 LIMIT_S,
             )
 
-    def _is_deaf(self, name: str) -> bool:
+    def _is_behind(self, name: str) -> bool:
         status = self.bridges[name].status()
-        is_behind = bool(status["behind_bytes"])  # what is deaf shows when its journal is heard
+        is_reading = bool(status["behind_bytes"])  # outages show when its journal is read
         is_connected = all(each["connected"] for each in status["connections"])
-        return bool(status["deaf"]) or is_behind or not is_connected
+        return bool(status["open_outages"]) or is_reading or not is_connected
 
     async def kill(self, name: str) -> None:
         self.bridges[name].process.kill()
@@ -92,10 +99,10 @@ class Pair:
         status = self.bridges[name].status()
         return status.get("rank", -1), status.get("peers", [])
 
-    def line(self, name: str, stream: str) -> dict[str, Any]:
+    def stream_status(self, name: str, stream: str) -> dict[str, Any]:
         """How one of them counts a stream."""
-        line: dict[str, Any] = self.bridges[name].status()["streams"][stream]
-        return line
+        status: dict[str, Any] = self.bridges[name].status()["streams"][stream]
+        return status
 
     async def goes_on(self, count: int = 60) -> None:
         """So many more messages of an event stream, which only one of the bridges publishes."""
@@ -108,7 +115,7 @@ class Pair:
             )
 
     async def finish(self) -> None:
-        """The exchange ends, and all that was heard gets into Redis."""
+        """The exchange ends, and all that was received gets into Redis."""
         self.exchange.stop()
         for bridge in self.bridges.values():
             if bridge.process.poll() is None:
@@ -123,22 +130,33 @@ class Pair:
 
 def _is_through(bridge: BridgeRun) -> bool:
     status = bridge.status()
-    heard = any(each["trouble"] for each in status.get("connections", []))
-    return bool(heard and not status["pending"] and not status["behind_bytes"])
+    received = any(each["trouble"] for each in status.get("connections", []))
+    return bool(received and not status["pending"] and not status["behind_bytes"])
 
 
 @asynccontextmanager
 async def pair(
-    folder: Path, server: RedisServer, rate: int = 300, urls: Mapping[str, str] | None = None
+    folder: Path,
+    server: RedisServer,
+    rate: int = 300,
+    urls: Mapping[str, str] | None = None,
+    markets: Sequence[str] = (),
+    streams: Sequence[object] = STREAMS,
+    programs: Mapping[str, Sequence[str]] | None = None,
+    names: Sequence[str] = ("a", "b"),
 ) -> AsyncIterator[Pair]:
-    """Both, knowing each other; `urls` as in `Pair`."""
-    exchange_options = ("--rate", str(rate), "--accept-key", DEMO_KEYS["PUBLIC_KEY"])
+    """Both, or those of `names`, knowing each other; `urls` and `programs` as in `Pair`. The fewer
+    `markets` (none: all that the simulator has) share the rate, the sooner a test has seen enough.
+    """
+    exchange_options = ["--rate", str(rate), "--accept-key", DEMO_KEYS["PUBLIC_KEY"]]
+    exchange_options += [word for market in markets for word in ("--market", market)]
     async with running_simulator(*exchange_options, ledger=folder / "ledger.jsonl") as exchange:
-        both = Pair(folder, server, exchange, urls or {})
+        both = Pair(folder, server, exchange, urls or {}, streams, programs or {})
         try:
-            await both.start("a")
-            await both.start("b")
-            await both.know_each_other()
+            for name in names:
+                await both.start(name)
+            if len(names) > 1:
+                await both.know_each_other()
             yield both
         finally:
             await both.close()

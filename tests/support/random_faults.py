@@ -54,7 +54,7 @@ def _lost_by_chance(chance: random.Random, symbols: Sequence[str]) -> list[Comma
     return [{"fault": "drop", "stream": stream, "share": 0.02, "for_s": 1.0}]
 
 
-def _doubled(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
+def _twice(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
     stream = _stream(chance, symbols)
     return [{"fault": "duplicate", "stream": stream, "share": 0.3, "count": 20, "for_s": 2.0}]
 
@@ -195,7 +195,7 @@ MAKERS: Sequence[Maker] = (
     _lost,
     _lost,
     _lost_by_chance,
-    _doubled,
+    _twice,
     _late,
     _out_of_order,
     _corrupt,

@@ -140,7 +140,7 @@ class RedisServer:
             return
         process, self._process = self._process, None
         process.send_signal(how)
-        process.send_signal(signal.SIGCONT)  # a frozen one would never hear
+        process.send_signal(signal.SIGCONT)  # a frozen one would never receive
         process.wait(timeout=START_S)
 
 
@@ -174,7 +174,8 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """The session's server, emptied."""
+    """The session's server, emptied, and left by those whom earlier tests left connected."""
     with redis_server.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
         client.flushall()
     return redis_server.url

@@ -8,22 +8,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from bridge.feed.rest import Rest
+from bridge.protocol.signing import Signer
 
 Reply = Callable[[int], bytes]
 
 
 @dataclass
 class Server:
-    """Answers the n-th request with `reply(n)`, raw bytes; remembers the request lines."""
+    """Answers the n-th request with `reply(n)`, raw bytes; remembers what was asked."""
 
     reply: Reply
     url: str = ""
-    asked: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)  # the request lines
+    heads: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                self.asked.append(head.split(b"\r\n")[0].decode())
+                self.heads.append(head.decode())
+                self.asked.append(self.heads[-1].split("\r\n")[0])
                 answer = self.reply(len(self.asked))
                 if not answer:
                     await asyncio.sleep(60)
@@ -51,8 +54,7 @@ async def answering(reply: Reply, timeout_s: float = 5.0) -> AsyncIterator[tuple
         window_ms=5000,
         clock_ms=lambda: time.time_ns() // 1_000_000,
         chance=random.Random(1),
-        public_key="a key",
-        sign=lambda text: "a signature",
+        signer=Signer("a key", lambda text: "a signature"),
     )
     try:
         async with rest:

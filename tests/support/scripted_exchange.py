@@ -11,6 +11,7 @@ import hashlib
 import json
 import ssl
 import struct
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -84,6 +85,7 @@ class ScriptedExchange:
 
     port: int = 0
     scheme: str = "ws"
+    compresses: bool = False  # whether it agrees on permessage-deflate, where it is offered
     answers_pings: bool = True
     handshakes: list[bytes] = field(default_factory=list)
     attempts: list[float] = field(default_factory=list)
@@ -118,13 +120,17 @@ class ScriptedExchange:
             if line.lower().startswith(b"sec-websocket-key:")
         )
         accept = base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
+        extension = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if self.compresses else ""
         client.writer.write(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+            f"{extension}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
         )
         self.clients.append(client)
+        unpacker = zlib.decompressobj(wbits=-15)
         while True:
-            opcode, body = await _read_frame(reader)
+            opcode, body, is_packed = await _read_frame(reader)
+            if is_packed:
+                body = unpacker.decompress(body + b"\x00\x00\xff\xff")
             if opcode == PING:
                 client.pings.append(asyncio.get_running_loop().time())
                 if self.answers_pings:
@@ -145,7 +151,8 @@ class ScriptedExchange:
                 return
 
 
-async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
+    """What kind it is, what it says, and whether that is compressed."""
     first, second = await reader.readexactly(2)
     size = second & 0x7F
     if size == 126:
@@ -154,15 +161,16 @@ async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
         (size,) = struct.unpack(">Q", await reader.readexactly(8))
     mask = await reader.readexactly(4)
     body = await reader.readexactly(size)
-    return first & 0x0F, bytes(byte ^ mask[at % 4] for at, byte in enumerate(body))
+    unmasked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(body))
+    return first & 0x0F, unmasked, bool(first & 0x40)
 
 
 @asynccontextmanager
 async def scripted_exchange(
-    port: int = 0, tls: ssl.SSLContext | None = None
+    port: int = 0, tls: ssl.SSLContext | None = None, *, compresses: bool = False
 ) -> AsyncIterator[ScriptedExchange]:
     """An exchange on a port of its own, until the block ends."""
-    exchange = ScriptedExchange(scheme="wss" if tls else "ws")
+    exchange = ScriptedExchange(scheme="wss" if tls else "ws", compresses=compresses)
     server = await asyncio.start_server(exchange.serve, "127.0.0.1", port, ssl=tls)
     exchange.port = server.sockets[0].getsockname()[1]
     try:

@@ -19,11 +19,11 @@ from websockets.asyncio.client import ClientConnection, connect
 
 PUBLIC_KEY = "zDIJj9qneWIY0IYZ5aXoHcNMCm+XDhVcTssiT0HyY0A="
 SECRET_KEY = "4odxgSUxFrC/zsKWZF4OQwYAgnNu9hnWH3NxWfLAPz4="
-LIMIT_S = 20.0
+LIMIT_S = 40.0  # what a market brings by chance, on a machine that may be busy
 
 
 class Listener:
-    """One connection, and every frame it has heard."""
+    """One connection, and every frame it has received."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support import plain_http
+from tests.support import plain_http, warm
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_LINE = re.compile(r"simulator listening on ws://(\S+)")
@@ -38,6 +39,7 @@ class RunningSimulator:
     process: subprocess.Popen[str]
     ledger: Path | None
     log_path: Path
+    holder: socket.socket = field(default_factory=socket.socket, repr=False)
 
     def stderr(self) -> str:
         return self.log_path.read_text()
@@ -74,14 +76,21 @@ class RunningSimulator:
         return reply.json()
 
     def stop(self) -> int:
-        """Ask it to stop, wait for it, and return its exit code."""
+        """Ask it to stop, wait for it, and return its exit code. Its port is taken until the end:
+        a bridge that goes on connecting must not find the simulator of another test.
+        """
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            return self.process.wait(STOP_LIMIT_S)
+            code = self.process.wait(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            return self.process.wait()
+            code = self.process.wait()
+        host, port = self.ws_url.removeprefix("ws://").split(":")
+        with contextlib.suppress(OSError):
+            self.holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.holder.bind((host, int(port)))
+        return code
 
 
 @contextlib.contextmanager
@@ -97,7 +106,7 @@ def running_simulator_sync(
     with tempfile.TemporaryDirectory(prefix="simulator-") as folder:
         log_path = Path(folder) / "stderr.log"
         with log_path.open("w") as log:
-            process = subprocess.Popen(
+            process = warm.Process(
                 [sys.executable, "-m", "simulator", *arguments],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
@@ -114,6 +123,7 @@ def running_simulator_sync(
         finally:
             if sim is not None:
                 sim.stop()
+                sim.holder.close()
             elif process.poll() is None:
                 process.kill()
                 process.wait()

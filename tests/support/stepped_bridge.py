@@ -1,159 +1,354 @@
-"""A bridge without loop, sockets and clock: each of its steps is a call, against a real Redis.
+"""A bridge without loop, sockets and clock: each step is a call, against a Redis real or in memory.
 
-Hearing, journal, lines and the append script are the real ones; only the publisher's cycle is
-spelled out here, so that a test decides which reply is lost, when a process dies, and what time it
-is.
+Ingest, journal, core and outbox are the ones that ship; only the socket is a blocking one, so that
+a test decides which reply is lost, when a process dies, and what time it is.
 """
 
 import json
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import hiredis
 import redis
 
-from bridge.contract.identity import EMPTY, EntryId
-from bridge.contract.streams import parse_stream
+from bridge.contract.causes import GapCause
+from bridge.contract.identity import EntryId
+from bridge.contract.streams import is_private, parse_stream
+from bridge.core.books import SnapshotPlan
+from bridge.core.core import Core
+from bridge.core.outcomes import Applied
+from bridge.core.peers import Peers
+from bridge.core.plan import CorePlan, ResumePoints
+from bridge.core.queue import QueueTable, StreamQueue
+from bridge.core.records import Answered, BodyKind, Frame, Lost, Opened, RestBody
+from bridge.ingest import Ingest, Ingests
 from bridge.journal.checkpoint import Checkpoint
-from bridge.journal.hearing import Hearing
-from bridge.journal.segments import SegmentWriter
-from bridge.pipeline.intake import Intake
-from bridge.pipeline.items import Answer
-from bridge.pipeline.numbered import NumberedLine
-from bridge.pipeline.tail import Tail, edge, identify
-from bridge.pipeline.unnoted import PAGE
-from bridge.pipeline.unnumbered import UnnumberedLine
-from bridge.publish.append import SCRIPT, pack_append
+from bridge.journal.log import Log, NullLog
+from bridge.journal.segments import SegmentWriter, list_segments
+from bridge.redis.append import Retention, pack
+from bridge.redis.ends import decoded, tail_of
+from bridge.redis.outbox import Change, Outbox, OutboxSettings
 
-SEGMENT_BYTES = 20_000  # small, so that a reading meets several
+SEGMENT_BYTES = 5_000  # small, so that a reading meets several
+TAIL_BYTES = 25_000_000
+BUFFER_BYTES = 100_000_000
+NOW_US = 1_790_915_531_000_000
+PLAN = CorePlan(hold_us=2_000_000, snapshots=SnapshotPlan(0))
+MOST_REQUESTS = 10_000
+
+
+class SteppedClock:
+    """Goes as a test says, both clocks alike. Times in µs."""
+
+    def __init__(self, now_us: int) -> None:
+        self.us = now_us
+
+    def wall_us(self) -> int:
+        return self.us
+
+    def now_us(self) -> int:
+        return self.us
+
+
+class RedisSocket:
+    """Sends what an outbox wants sent and reads the replies, blocking."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        options = client.connection_pool.connection_kwargs
+        self._socket = socket.create_connection((options["host"], options["port"]))
+        self._reader = hiredis.Reader()
+
+    def call(self, packed: bytes, replies: int) -> list[object]:
+        self._socket.sendall(packed)
+        found: list[object] = []
+        while len(found) < replies:
+            if (reply := self._reader.gets()) is not False:
+                found.append(reply)
+            else:
+                self._reader.feed(self._socket.recv(65_536))
+        return found
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Wire(Protocol):
+    """A Redis, as a connection shows it."""
+
+    def call(self, packed: bytes, replies: int) -> list[object]:
+        """Packed commands out, all their replies in."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class SteppedBridge:
-    """One process after another over one journal and one Redis. Times in µs."""
+    """One process after another over one journal and one Redis. Times in µs.
 
-    def __init__(self, folder: Path, client: redis.Redis, names: Sequence[str]) -> None:
-        self.now_us = 1_790_915_531_000_000
+    `folder` None: the journal is off. `keeps_private` False: private streams have a way in of their
+    own, which no journal keeps.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        wire: Wire,
+        names: Sequence[str],
+        *,
+        clock: SteppedClock | None = None,
+        buffer_bytes: int = BUFFER_BYTES,
+        segment_bytes: int = SEGMENT_BYTES,
+        tail_bytes: int = TAIL_BYTES,
+        plan: CorePlan = PLAN,
+        target: str = "here",
+        keeps_private: bool = True,
+        has_peers: bool = False,
+        batch_entries: int = 500,
+    ) -> None:
+        self.clock = clock or SteppedClock(NOW_US)
+        self.names = names
+        self.target = target
         self._folder = folder
-        self._client = client
-        self._names = names
+        self._wire = wire
+        self._buffer_bytes = buffer_bytes
+        self._segment_bytes = segment_bytes
+        self._tail_bytes = tail_bytes
+        self._plan = plan
+        self._keeps_private = keeps_private
+        self._has_peers = has_peers
+        self._batch_entries = batch_entries
+        self._writer: SegmentWriter | None = None
         self._checkpoint: Checkpoint | None = None
         self.has_accepted_loss = False  # Redis lost something while no journal could be written
-        client.script_load(SCRIPT)
-        self._wire = client.connection_pool.get_connection()
         self.start()
+
+    @property
+    def now_us(self) -> int:
+        return self.clock.us
+
+    @now_us.setter
+    def now_us(self, us: int) -> None:
+        self.clock.us = us
 
     def start(self) -> None:
         """A process begins: it goes on from the last checkpoint."""
-        self.intake = Intake(
-            [parse_stream(name) for name in self._names],
-            hold_us=2_000_000,
-            snapshot_every=0,
-            ask=lambda _: None,
+        self.table, self.peers = QueueTable(), Peers()
+        if self._has_peers:
+            self.peers.expect()
+        self._new_outbox(self._batch_entries)
+        self._null_log = NullLog()
+        checkpoint = None
+        if self._folder is not None:
+            self._writer = SegmentWriter(self._folder, self._segment_bytes)
+            self.log = Log(
+                self._writer, tail_limit_bytes=self._tail_bytes, clock_us=self.clock.wall_us
+            )
+            if self._checkpoint is not None:
+                kept = self._checkpoint  # a recorder leaves it as it is
+                checkpoint = self.log.trusted(kept.turned_to(self.target) if self.target else kept)
+        self._open_ways_in(checkpoint)
+
+    def _open_ways_in(self, checkpoint: Checkpoint | None) -> None:
+        if self._folder is None:
+            self.ingest = self._new_ingest(self.names, None, ResumePoints())
+            self.ingest.begin(None)
+            self.private = self.ingest
+        elif self._keeps_private:
+            self.ingest = self._new_ingest(self.names, self.log, self._resume(checkpoint))
+            self.ingest.begin(checkpoint)
+            self.private = self.ingest
+        else:
+            public = [name for name in self.names if not is_private(name)]
+            private = [name for name in self.names if is_private(name)]
+            resume = self._resume(checkpoint)
+            self.ingest = self._new_ingest(public, self.log, resume, takes_private=False)
+            self.ingest.begin(checkpoint)
+            self.private = self._new_ingest(private, None, ResumePoints())
+            self.private.begin(None)
+        self.core = self.ingest.core
+        self._ingests = Ingests(self.ingest, self.private)
+
+    def _new_ingest(
+        self,
+        names: Sequence[str],
+        journal: Log | None,
+        resume: ResumePoints,
+        *,
+        takes_private: bool = True,
+    ) -> Ingest:
+        core = Core(
+            [parse_stream(name) for name in names],
+            self._plan,
+            self.table,
+            self.peers,
+            resume,
+            takes_private=takes_private,
         )
-        self.hearing = Hearing(
-            self.intake,
-            buffer_bytes=100_000_000,
-            keep_private=True,
-            clock_us=lambda: self.now_us,
-            on_items=lambda: None,
+        return Ingest(
+            core,
+            self.table,
+            self._null_log if journal is None else journal,
+            buffer_bytes=self._buffer_bytes,
+            clock=self.clock,
+            target=self.target,
         )
-        self.hearing.attach(SegmentWriter(self._folder, SEGMENT_BYTES), sync_each_flush=False)
-        self.hearing.begin(self._checkpoint, "here")
+
+    def _resume(self, checkpoint: Checkpoint | None) -> ResumePoints:
+        if not self.target:
+            return ResumePoints(self.log.end, self.log.end)
+        if checkpoint is None:
+            return ResumePoints(0, self.log.end)
+        return ResumePoints(
+            checkpoint.offset, self.log.end, checkpoint.confirmed, checkpoint.suspended
+        )
 
     def kill(self) -> None:
         """It dies: what the system did not have of the journal yet is gone."""
-        if (writer := self.hearing.journal.writer or self.hearing.journal.broken) is not None:
-            writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def end(self) -> None:
         """The last process dies."""
         self.kill()
-        self._client.connection_pool.release(self._wire)
+        self._wire.close()
+
+    # ---- what it receives ----------------------------------------------------------------------
 
     def connect(self) -> int:
         """A connection is made and answered."""
-        connection = self.hearing.opened("public-1", self._names)
-        self.hearing.answered(connection, self.now_us)
-        return connection
+        return self.connect_to(self.names)
+
+    def connect_to(self, names: Sequence[str]) -> int:
+        """The same, for some of the streams: all public or all private, where that matters."""
+        ingest = self._of(names[0])
+        number = ingest.new_connection()
+        ingest.take(Opened(self.now_us, number, "public-1", names))
+        ingest.take(Answered(self.now_us, number, self.now_us))
+        return number
+
+    def receive(self, frame: str, connection: int, *, is_private: bool = False) -> Applied:
+        ingest = self.private if is_private else self.ingest
+        return ingest.take(Frame(self.now_us, connection, frame.encode()))
+
+    def lose(self, connection: int, *, is_private: bool = False) -> None:
+        """A connection breaks."""
+        ingest = self.private if is_private else self.ingest
+        ingest.take(Lost(self.now_us, connection, GapCause.CONNECTION_LOST))
+
+    def rest_body(self, name: str, body: bytes, kind: BodyKind = BodyKind.MAIN) -> Applied:
+        return self._of(name).take(RestBody(self.now_us, name, kind, body))
+
+    def _of(self, name: str) -> Ingest:
+        return self._ingests.of(is_private=is_private(name))
+
+    # ---- its own steps -------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """The system has the journal; a segment that is full ends."""
+        if self._folder is not None:
+            self.log.flush()
+            if self.log.is_full:
+                self.log.roll(self.ingest.state())
 
     def save_checkpoint(self) -> None:
-        self._checkpoint = self.hearing.rehearing.checkpoint()
+        self._checkpoint = self.ingest.checkpoint()
+
+    def recover(self) -> None:
+        """Try whether the journal can be written again."""
+        self.log.recover(self.ingest.state())
+
+    def prune(self) -> None:
+        """The journal must make room: its oldest segment goes, unless it is the one written."""
+        assert self._folder is not None
+        oldest, *following = list_segments(self._folder)
+        if following:
+            while not self.ingest.give_way(following[0].start, 50):
+                pass
+            oldest.path.unlink()
+
+    def take_over(self) -> None:
+        """Memory is full: from here on the journal remembers."""
+        self.ingest.leave_to_the_log()
 
     def has_unseen_loss(self, name: str) -> bool:
         """Has Redis less of a stream than it acknowledged, and the bridge has not looked yet?"""
-        confirmed = self.intake.lines[name].confirmed
-        return EntryId.parse(self._tail(name).last) < EntryId.parse(confirmed)
+        [info] = self._wire.call(pack("XINFO", "STREAM", name), 1)
+        return EntryId.parse(tail_of(info).last) < EntryId.parse(self.queue(name).confirmed)
 
     def publish(self, limit: int, *, loses_replies: bool = False) -> bool:
-        """One cycle of the publisher. False: there was nothing to send."""
-        self._look()
-        self._read_gaps()
-        self._read_tails()
-        if any(line.lost_at is not None for line in self.intake.every_line()):
-            self.has_accepted_loss |= self.hearing.journal.is_broken
-            self.hearing.rehearing.refill()
-        batch = [
-            (line, items)
-            for line in list(self.intake.dirty.values())
-            if (items := line.take(self.now_us, limit))
-        ]
-        self.hearing.journal.flush()
-        for line, items in batch:
-            reply = self._call(pack_append(line.stream.name.encode(), b"", b"", items))
-            assert not isinstance(reply, hiredis.ReplyError), reply
-            if loses_replies:
-                line.unanswered()
-                continue
-            status, settled, last, signs = reply
-            line.settle(
-                Answer(status.decode(), settled, last.decode(), signs.decode()), self.now_us
-            )
-            self.intake.redis_answered(line, self.now_us)
-        return bool(batch)
+        """One connection to Redis, up to its first publication of at most `limit` entries a stream.
+        False: there was nothing to publish.
+        """
+        self._new_outbox(limit)
+        outbox = self.outbox
+        outbox.connected(self.now_us)
+        has_published = False
+        request = outbox.commands(self.now_us)
+        for _ in range(MOST_REQUESTS):
+            self._heed_changes()
+            if request is None or (has_published and request.publishes):
+                break
+            if request.publishes:
+                has_published = True
+                self._ingests.before_publishing()
+                self.flush()
+            replies = self._wire.call(request.packed, request.replies)
+            if request.publishes and loses_replies:
+                break
+            request = outbox.replies(replies, self.now_us)
+        else:
+            raise AssertionError("the outbox does not come to rest")
+        self._heed_changes()
+        outbox.disconnected("the test is over with it")
+        return has_published
 
-    def _look(self) -> None:
-        for line in self.intake.every_line():
-            if line.confirmed != EMPTY and not line.pending:
-                at_end = self._tail(line.stream.name)
-                line.look(at_end.last, at_end.newest)
+    def pump(self, loses_reply: Callable[[], bool] = lambda: False) -> None:
+        """Over a connection that stays: until there is nothing to send, or the reply to a
+        publication is lost, which ends the connection. Raises Refused.
+        """
+        outbox = self.outbox
+        if not outbox.is_connected:
+            outbox.connected(self.now_us)
+        request = outbox.commands(self.now_us)
+        for _ in range(MOST_REQUESTS):
+            self._heed_changes()
+            if request is None:
+                return
+            if request.publishes:
+                self._ingests.before_publishing()
+                self.flush()
+            replies = self._wire.call(request.packed, request.replies)
+            if request.publishes and loses_reply():
+                outbox.disconnected("a reply is lost")
+                return
+            request = outbox.replies(replies, self.now_us)
+        raise AssertionError("the outbox does not come to rest")
 
-    def _read_tails(self) -> None:
-        for line in list(self.intake.dirty.values()):
-            if not isinstance(line, UnnumberedLine):
-                continue
-            if (wanted := line.tail_wanted(self.now_us)) is None:
-                continue
-            entries = self._client.xrange(line.stream.name, min=str(wanted.from_ms))
-            told = [identify(fields) for _, fields in entries]
-            known = [each for each in told if each is not None]
-            line.read_tail(self._tail(line.stream.name)._replace(known=known))
-            self.intake.redis_answered(line, self.now_us)
+    def come_to_rest(self, limit: int = 500) -> None:
+        """Read the journal and publish until there is nothing to do at this time."""
+        for _ in range(MOST_REQUESTS):
+            has_published = self.publish(limit)
+            if not self.ingest.step(limit) and not has_published:
+                return
+        raise AssertionError("something waits for ever")
 
-    def _read_gaps(self) -> None:
-        for line in list(self.intake.dirty.values()):
-            while isinstance(line, NumberedLine) and (wanted := line.gaps_wanted()):
-                line.read_gaps(
-                    [
-                        self._client.xrange(line.stream.name, min=place.from_id, count=PAGE)
-                        for place in wanted
-                    ]
-                )
-                self.intake.redis_answered(line, self.now_us)
+    def _new_outbox(self, limit: int) -> None:
+        settings = OutboxSettings("", limit, 5.0)
+        self.outbox = Outbox(self.table, self.peers, settings, Retention())
 
-    def _tail(self, name: str) -> Tail:
-        if not self._client.exists(name):
-            return Tail(EMPTY, ())
-        info: Any = self._client.xinfo_stream(name)
-        first, newest = (
-            edge(*info[end]) if info[end] else None for end in ("first-entry", "last-entry")
-        )
-        had_older = info["entries-added"] > info["length"]
-        return Tail(info["last-generated-id"], (), first if had_older else None, newest)
+    def _heed_changes(self) -> None:
+        for change, queue in self.outbox.changes():
+            if change is Change.LOST and self._folder is not None:
+                self.has_accepted_loss |= self.log.is_broken
+            self._ingests.redis_changed(change, queue)
 
-    def _call(self, packed: bytes) -> Any:
-        self._wire.send_packed_command([packed])
-        return self._wire.read_response(disable_decoding=True)
+    # ---- what there is -------------------------------------------------------------------------
+
+    def queue(self, name: str) -> StreamQueue:
+        """A stream's, or one of the bridge's own."""
+        return next(queue for queue in self.table if queue.name == name)
 
     def entries(self, name: str) -> list[dict[str, str]]:
         """What a stream holds of ours."""
@@ -161,7 +356,8 @@ class SteppedBridge:
 
     def read(self, name: str) -> list[tuple[str, dict[str, str]]]:
         """The same with IDs."""
-        return [entry for entry in self._client.xrange(name) if "type" in entry[1]]
+        [reply] = self._wire.call(pack("XRANGE", name, "-", "+"), 1)
+        return [entry for entry in decoded(reply) if "type" in entry[1]]
 
 
 def history(rows: Sequence[tuple[int, int]]) -> bytes:

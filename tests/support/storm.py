@@ -114,7 +114,7 @@ def market(stream: str, seed: int) -> Iterator[tuple[str, Fields]]:
     while True:
         number += 1
         at_us = START_US + number * STEP_US
-        if chance.random() < 0.01:  # a hole, and the book anew
+        if chance.random() < 0.01:  # a gap, and the book anew
             yield entry_id(at_us, number, 1), gap(number, first=number)
             snapshot = depth_snapshot(number, [("90", "3")], [("95", "4")], at_us)
             yield entry_id(at_us, number, 2), snapshot
@@ -155,8 +155,9 @@ def flowing(bench: Bench, truth: Truth, rate: int, seed: int) -> Iterator[None]:
 class Storm:
     """The workers, and what is done to them."""
 
-    def __init__(self, bench: Bench, consumer: str, seed: int) -> None:
+    def __init__(self, bench: Bench, consumer: str, seed: int, act_every_s: float) -> None:
         self._bench = bench
+        self._act_every_s = act_every_s
         self._run = (f"outside:{consumer}", "--lease", str(LEASE_S))
         self._chance = random.Random(seed)
         self._stopped: list[tuple[float, Worker]] = []
@@ -171,7 +172,7 @@ class Storm:
         next_at = time.monotonic()
         while time.monotonic() < end:
             if time.monotonic() >= next_at:
-                next_at += ACT_EVERY_S
+                next_at += self._act_every_s
                 self._act()
             self._wake(time.monotonic())
             time.sleep(0.05)  # the storm's own pace, not a wait for a fact
@@ -208,11 +209,19 @@ class Storm:
             one[1].signal(signal.SIGCONT)
 
 
-def through_a_storm(bench: Bench, consumer: str, group: str, seconds: float, seed: int) -> Truth:
+def through_a_storm(
+    bench: Bench,
+    consumer: str,
+    group: str,
+    seconds: float,
+    seed: int,
+    *,
+    act_every_s: float = ACT_EVERY_S,
+) -> Truth:
     """Let it rage, wait until all is handled, stop everybody; what had been published."""
     truth = Truth()
     bench.register(*truth.entries)
-    storm = Storm(bench, consumer, seed)
+    storm = Storm(bench, consumer, seed, act_every_s)
     with flowing(bench, truth, rate=3000, seed=seed):
         storm.rage(seconds)
     published = sum(len(entries) for entries in truth.entries.values())

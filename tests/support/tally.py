@@ -19,7 +19,7 @@ import redis
 from tests.support import truth
 from tests.support.naive_loop import PREFIX
 
-MARKET = "SOL_USDC"  # the loop hears one market: all of them would be too much for it
+MARKET = "SOL_USDC"  # the loop receives one market: all of them would be too much for it
 STREAMS = (f"trade.{MARKET}", f"depth.{MARKET}")
 NUMBER = {"trade": "t", "depth": "u"}
 OURS = {"trade": "trade_id", "depth": "last_update_id"}
@@ -34,7 +34,7 @@ class Tally:
     made: int = 0
     missing: int = 0
     marked: int = 0
-    doubled: int = 0
+    duplicated: int = 0
     disordered: int = 0
 
     @property
@@ -63,7 +63,7 @@ def of_numbers(
         made=len(made),
         missing=len(missing),
         marked=sum(any(first <= number <= last for first, last in spans) for number in missing),
-        doubled=sum(count - 1 for count in times.values()),
+        duplicated=sum(count - 1 for count in times.values()),
         disordered=sum(later < earlier for earlier, later in pairwise(stored)),
     )
 
@@ -83,8 +83,8 @@ def made_since(ledger: Path, begun_us: int) -> Made:
 def take(client: redis.Redis, made: Made) -> tuple[Tally, Tally]:
     """The bridge's and the loop's tally of what the exchange made of the market's streams.
 
-    Both are judged up to what the bridge heard last: what the exchange said in its last moment may
-    have reached nobody. Where there was no loop, its tally means nothing.
+    Both are judged up to what the bridge received last: what the exchange sent in its last moment
+    may not have arrived. Where there was no loop, its tally means nothing.
     """
     ours, theirs = Tally(), Tally()
     for stream in STREAMS:
@@ -116,16 +116,16 @@ def leave_row(fault: str, seed: int, ours: Tally, theirs: Tally | None) -> None:
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Markdown, as docs/guarantees.md has it."""
     lines = [
-        "| what is done | messages | bridge: lost | marked as missing | doubled "
-        "| loop: lost | doubled | seed |",
+        "| what is done | messages | bridge: lost | marked as missing | duplicated "
+        "| loop: lost | duplicated | seed |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         ours = Tally(**row["ours"])
         theirs = Tally(**row["theirs"]) if row["theirs"] else None
-        loop = f"{theirs.lost:,} | {theirs.doubled:,}" if theirs else "– | –"
+        loop = f"{theirs.lost:,} | {theirs.duplicated:,}" if theirs else "– | –"
         lines.append(
-            f"| {row['fault']} | {ours.made:,} | {ours.lost} | {ours.marked:,} | {ours.doubled} "
+            f"| {row['fault']} | {ours.made:,} | {ours.lost} | {ours.marked:,} | {ours.duplicated} "
             f"| {loop} | {row['seed']} |"
         )
     return "\n".join(lines)

@@ -76,14 +76,16 @@ LETTERS: Mapping[str, Mapping[str, str]] = {
     "account.rfqUpdate": {
         "e": "type", "s": "symbol", "R": "rfq_id", "u": "quote_id", "C": "client_id", "S": "side",
         "q": "quantity", "Q": "quote_quantity", "p": "price", "X": "status",
-        "w": "submission_ms", "W": "expiry_ms", "o": "system_order_type", **_TIMES,
+        "w": "submission_ms", "W": "expiry_ms", "O": "order_expiry_ms", "z": "executed_quantity",
+        "Z": "executed_quote_quantity", "l": "fill_quantity", "L": "fill_quote_quantity",
+        "o": "system_order_type", **_TIMES,
     },
 }  # fmt: skip
 OWN_TYPES = frozenset(
     ["gap", "depth_snapshot", "orders_snapshot", "positions_snapshot", "balances_snapshot"]
 )
 # What the bridge adds to a message: not part of the truth.
-_ADDED = frozenset(["received_us", "extra", "source", "twin"])
+_ADDED = frozenset(["received_us", "extra", "source", "occurrence"])
 
 Entry = tuple[str, Mapping[str, str]]
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 
-class Heard(NamedTuple):
+class Received(NamedTuple):
     """One request: its path, headers and JSON."""
 
     path: str
@@ -22,7 +22,7 @@ class WebhookServer:
     nothing is said."""
 
     def __init__(self) -> None:
-        self.heard: list[Heard] = []
+        self.received: list[Received] = []
         self.then: deque[int | str] = deque()
         self.always: int | str = 200
         self.over = threading.Event()
@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         webhook: WebhookServer = self.server.webhook  # type: ignore[attr-defined]
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        webhook.heard.append(Heard(self.path, dict(self.headers.items()), body))
+        webhook.received.append(Received(self.path, dict(self.headers.items()), body))
         how = webhook.next()
         if how == "drop":
             self.connection.close()

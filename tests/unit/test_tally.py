@@ -6,7 +6,7 @@ from tests.support.tally import Tally, of_numbers, table
 def test_what_is_missing_and_marked_twice_there_and_out_of_place() -> None:
     tally = of_numbers([1, 2, 3, 4, 5, 6], [1, 2, 2, 6, 5], gaps=[(3, 3)])
 
-    assert tally == Tally(made=6, missing=2, marked=1, doubled=1, disordered=1)
+    assert tally == Tally(made=6, missing=2, marked=1, duplicated=1, disordered=1)
     assert tally.lost == 1
 
 
@@ -22,8 +22,8 @@ def test_the_table_has_a_line_for_each_run() -> None:
     row = {
         "fault": "Redis killed 20 times",
         "seed": 7,
-        "ours": {"made": 1000, "missing": 3, "marked": 3, "doubled": 0, "disordered": 0},
-        "theirs": {"made": 1000, "missing": 12, "marked": 0, "doubled": 1, "disordered": 0},
+        "ours": {"made": 1000, "missing": 3, "marked": 3, "duplicated": 0, "disordered": 0},
+        "theirs": {"made": 1000, "missing": 12, "marked": 0, "duplicated": 1, "disordered": 0},
     }
 
     alone = row | {"fault": "two bridges: kill", "theirs": None}

@@ -6,7 +6,7 @@ import httpx
 
 from bridge.errors import ConfigError
 from bridge.runtime.checks.finding import Finding, Level
-from bridge.runtime.http_client import http_client
+from bridge.runtime.http_client import fetch, http_client
 from bridge.runtime.skew import SKEWED_MS, skew_words
 
 SUBJECT = "clock"
@@ -17,12 +17,11 @@ async def look_at_clock(rest_url: str, timeout_s: float) -> Finding:
     """One finding; an exchange out of reach is no failure."""
     try:
         async with http_client(rest_url, timeout_s) as client:
-            await client.get(PATH)  # opens the connection, which takes its time
+            await fetch(client, PATH, timeout_s)  # opens the connection, which takes its time
             before_ms = time.time() * 1000
-            reply = await client.get(PATH, params={"_": str(before_ms)})
+            told = await fetch(client, f"{PATH}?_={before_ms}", timeout_s)
             after_ms = time.time() * 1000
-            reply.raise_for_status()
-            exchange_ms = float(reply.text)
+            exchange_ms = float(told)
     except (ConfigError, httpx.HTTPError, ValueError) as error:
         reason = str(error) or type(error).__name__
         return Finding(Level.NOT_CHECKED, SUBJECT, f"the exchange's time is not known: {reason}")

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad it is; the two kinds of problem differ in who mends them."""
+    """How bad it is; the two kinds of problem differ in who can solve them."""
 
     OK = "ok"
     WARNING = "warning"

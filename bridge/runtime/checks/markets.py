@@ -11,7 +11,7 @@ import httpx
 from bridge.contract.streams import Stream, StreamType
 from bridge.errors import ConfigError
 from bridge.runtime.checks.finding import Finding, Level
-from bridge.runtime.http_client import http_client
+from bridge.runtime.http_client import fetch, http_client
 from bridge.runtime.markets import PATH, Market, Markets, is_listed_type, read_markets
 from bridge.runtime.nearest import nearest
 from bridge.runtime.patterns import Pattern
@@ -23,9 +23,7 @@ async def fetch_markets(rest_url: str, timeout_s: float) -> Markets | Finding:
     """The exchange's list, or why it could not be had; out of reach is no failure."""
     try:
         async with http_client(rest_url, timeout_s) as client:
-            reply = await client.get(PATH)
-            reply.raise_for_status()
-            return read_markets(reply.content)
+            return read_markets(await fetch(client, PATH, timeout_s))
     except ConfigError as error:
         found, _, advice = str(error).partition(": ")
         return Finding(Level.WRONG, "environment", found, advice)

@@ -1,33 +1,20 @@
-"""How much memory Redis will need, from what is kept. Asks nobody; an estimate, not a limit."""
+"""How much memory Redis will need, from what is kept. An estimate, not a limit."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bridge.contract.streams import StreamType, parse_stream
+from bridge.contract.events import DepthSnapshot
+from bridge.contract.stream_types import OWN_STREAMS, STREAM_SPECS
+from bridge.contract.streams import parse_stream
 from bridge.runtime.config import Config
 
-# Estimates: bytes per entry of a long stream, with stream-node-max-bytes 8192
 BYTES_PER_ENTRY: Mapping[str, int] = {
-    "trade": 130,
-    "depth": 160,
-    "bookTicker": 120,
-    "ticker": 200,
-    "kline": 160,
-    "markPrice": 150,
-    "openInterest": 110,
-    "liquidation": 130,
-    "externalTicker": 200,
-    "stockPrice": 150,
-    "stockIndicativeQuote": 150,
-    "account.orderUpdate": 400,
-    "account.positionUpdate": 400,
-    "account.balanceUpdate": 150,
-    "account.rfqUpdate": 300,
-    "gaps": 250,
-    "quarantine": 600,
+    **{kind.value: spec.bytes_per_entry for kind, spec in STREAM_SPECS.items()},
+    **{own.name: own.bytes_per_entry for own in OWN_STREAMS},
 }
 STREAM_FLOOR_BYTES = 5 * 1024  # a stream's first node is allocated whole
+_WITH_BOOKS = {kind for kind, spec in STREAM_SPECS.items() if spec.snapshot is DepthSnapshot}
 SNAPSHOT_LEVEL_BYTES = 26  # a level of a depth_snapshot, written as JSON
 
 
@@ -45,7 +32,7 @@ class Need:
 def memory_needs(config: Config, names: Iterable[str]) -> list[Need]:
     """One line for each type in use, then the bridge's own."""
     counts = Counter(parse_stream(name).type.value for name in names)
-    counts |= Counter(gaps=1, quarantine=1)
+    counts |= Counter(own.name for own in OWN_STREAMS)
     return [_need(kind, count, config) for kind, count in counts.items()]
 
 
@@ -59,7 +46,7 @@ def _need(kind: str, streams: int, config: Config) -> Need:
     if keep.max_entries is None:
         return Need(kind, streams, None, keep.max_age_s, None)
     each = keep.max_entries * BYTES_PER_ENTRY[kind] + STREAM_FLOOR_BYTES
-    if kind == StreamType.DEPTH and config.snapshots.depth_every_updates:
+    if kind in _WITH_BOOKS and config.snapshots.depth_every_updates:
         snapshots = keep.max_entries // config.snapshots.depth_every_updates + 1
         each += snapshots * config.snapshots.depth_levels * 2 * SNAPSHOT_LEVEL_BYTES
     return Need(kind, streams, keep.max_entries, keep.max_age_s, each * streams)

@@ -4,10 +4,13 @@ Writes only to throwaway keys `<prefix>bridge:check:…`, and deletes them. Judg
 which hosted servers give where they refuse CONFIG.
 """
 
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from redis import exceptions
 from redis.asyncio import Redis
@@ -16,6 +19,7 @@ from bridge.runtime.checks.finding import Finding, Level
 from bridge.runtime.config import Durability
 from bridge.runtime.masking import masked_text, masked_url
 from bridge.runtime.redis_client import connect
+from bridge.runtime.redis_url import Node, Topology, parse_redis_url
 
 SUBJECT = "redis"
 MEANING = {
@@ -25,6 +29,10 @@ MEANING = {
 }
 OLDEST_VERSION = (6, 2)
 _SCRIPT = "return redis.call('XADD', KEYS[1], '*', 'a', ARGV[1])"
+_QUESTIONS = {
+    "replica": (("WAIT", "0", "1"),),
+    "fsynced": (("WAITAOF", "0", "0", "1"),),
+}
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -50,12 +58,70 @@ async def look_at_redis(
         if refusal is not None:
             return [refusal, Finding(Level.NOT_CHECKED, "redis settings and rights", "see above")]
         info = await _info(client)
+        peer, role = await _peer(client), await _asked_role(client)
+        wrong = judge_kind(url, peer, info, role)
+        if wrong is not None:
+            return [wrong, Finding(Level.NOT_CHECKED, "redis settings and rights", "see above")]
+        may_configure = not await _tried(client, "CONFIG", "GET", "appendonly")
+        settings = [*judge_info(info, needed), *judge_durability(info, durability)] if info else []
         return [
-            Finding(Level.OK, SUBJECT, f"{masked_url(url)} answers"),
-            *(judge_info(info, needed) if info else [_no_info()]),
-            *(judge_durability(info, durability) if info else []),
-            *await _look_at_rights(client, key_prefix),
+            Finding(Level.OK, SUBJECT, f"{masked_url(url)} answers: {kind_words(url, peer, info)}"),
+            *judge_tls(url),
+            *(settings if may_configure else map(_without_config, settings)),
+            *([] if info else [_no_info()]),
+            *await _look_at_rights(client, key_prefix, durability),
+            await _look_at_groups(client, key_prefix),
         ]
+
+
+async def _peer(client: Redis) -> str:
+    """Whom the client is connected to."""
+    connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+    await client.connection_pool.release(connection)
+    where = (getattr(connection, "host", ""), getattr(connection, "port", 0))
+    return str(Node(*where)) if where[0] else str(getattr(connection, "path", ""))
+
+
+async def _asked_role(client: Redis) -> Any:
+    with contextlib.suppress(exceptions.RedisError, OSError):
+        return await client.execute_command("ROLE")  # type: ignore[no-untyped-call]
+    return None
+
+
+def judge_kind(url: str, peer: str, info: Mapping[str, Any], role: Any) -> Finding | None:
+    """Why streams cannot be kept at what answers there, if so. `role` is the reply to ROLE."""
+    topology = parse_redis_url(url).topology
+    mode = info.get("redis_mode", "")
+    if mode == "sentinel" or (role and role[0] == "sentinel"):
+        watched = (role[1][0] if role and len(role) > 1 and role[1] else "") or "<name of the set>"
+        advice = f"redis.url: redis+sentinel://{peer}/{watched}/0"
+        return _problem("this is a Sentinel, which keeps no data", advice)
+    if mode == "cluster" and topology is Topology.SERVER:
+        found = "this is a node of a Cluster: it has some of the keys only"
+        return _problem(found, f"redis.url: redis+cluster://{peer}")
+    if info.get("role") == "active-replica":
+        found = "active-active replication: two servers may give the same ID to two entries"
+        return _problem(found, "write to one region only, to a database that is not active-active")
+    return None
+
+
+def kind_words(url: str, peer: str, info: Mapping[str, Any]) -> str:
+    """What answers there, for people."""
+    parsed = parse_redis_url(url)
+    if parsed.topology is Topology.SENTINEL:
+        return f"{peer} is the primary of {parsed.service}, as Sentinels say"
+    if parsed.topology is Topology.CLUSTER:
+        return f"{peer} has the slot of {{{parsed.tag}}} in this Cluster"
+    replicas = int(info.get("connected_slaves", 0))
+    return f"one server, with {replicas} replicas" if replicas else "one server"
+
+
+def _without_config(finding: Finding) -> Finding:
+    """The same, where CONFIG is refused: by a service with settings of its own, or by rights."""
+    if "CONFIG SET" not in finding.advice:
+        return finding
+    advice = "set it where this server is configured: this user, or service, has no CONFIG"
+    return replace(finding, advice=advice)
 
 
 async def _refusal(client: Redis, url: str) -> Finding | None:
@@ -67,14 +133,16 @@ async def _refusal(client: Redis, url: str) -> Finding | None:
         return Finding(Level.WARNING, SUBJECT, f"{where} is still loading its data", "wait for it")
     except exceptions.AuthenticationError as error:
         return _problem(
-            f"{where} refuses the login: {error}",
+            f"{where} refuses the login: {masked_text(str(error))}",
             "put user and password into redis.url (BRIDGE_REDIS__URL in .env): "
-            "redis://user:password@host:port/0",
+            "redis://<user>:<password>@<host>:<port>/0",
         )
     except (exceptions.RedisError, OSError) as error:
         return _problem(
             f"{where} cannot be used: {masked_text(str(error)) or type(error).__name__}",
-            "start it, or `python -m bridge redis`, or set redis.url; a bridge waits for it",
+            "start it, or `python -m bridge redis`, or set redis.url; a bridge waits for it"
+            if parse_redis_url(url).topology is Topology.SERVER
+            else "look at what each of them said, and at redis.url; a bridge waits for it",
         )
     return None
 
@@ -89,6 +157,18 @@ async def _info(client: Redis) -> dict[str, Any]:
 def _no_info() -> Finding:
     advice = "allow INFO, or look yourself: version 6.2 or newer, AOF on, policy noeviction"
     return Finding(Level.NOT_CHECKED, "redis settings", "the server did not answer INFO", advice)
+
+
+def judge_tls(url: str) -> list[Finding]:
+    """A warning where the URL turns off what TLS is for."""
+    asked = {name: value.lower() for name, value in parse_qsl(urlsplit(url).query)}
+    unverified = asked.get("ssl_cert_reqs") in ("none", "optional")
+    unnamed = asked.get("ssl_check_hostname") in ("false", "no", "0", "f", "n")
+    if not (unverified or unnamed):
+        return []
+    found = "redis.url turns off the verification of the server's certificate"
+    advice = "take it out, and name your own authority's file: ?ssl_ca_certs=/path/ca.pem"
+    return [Finding(Level.WARNING, "encryption", found, advice)]
 
 
 def judge_info(info: Mapping[str, Any], needed: int) -> list[Finding]:
@@ -121,10 +201,10 @@ def judge_durability(info: Mapping[str, Any], wanted: Durability) -> list[Findin
 
 
 def _version(info: Mapping[str, Any]) -> Finding:
-    spoken = str(info.get("redis_version", ""))
+    redis_version = str(info.get("redis_version", ""))
     own = info.get("valkey_version")
-    name = f"Valkey {own}" if own else f"Redis {spoken}"
-    numbers = tuple(int(part) for part in spoken.split(".")[:2] if part.isdecimal())
+    name = f"Valkey {own}" if own else f"Redis {redis_version}"
+    numbers = tuple(int(part) for part in redis_version.split(".")[:2] if part.isdecimal())
     if len(numbers) < 2:
         return Finding(Level.NOT_CHECKED, "version", "the server does not tell it")
     if numbers < OLDEST_VERSION:
@@ -169,7 +249,7 @@ def _memory(limit: int, needed: int) -> list[Finding]:
     return [Finding(Level.WARNING, "memory", found, "raise maxmemory or lower retention")]
 
 
-async def _look_at_rights(client: Redis, key_prefix: str) -> list[Finding]:
+async def _look_at_rights(client: Redis, key_prefix: str, durability: Durability) -> list[Finding]:
     stream = f"{key_prefix}bridge:check:{secrets.token_hex(8)}"
     hashed, text = f"{stream}:hash", f"{stream}:string"
     attempts: tuple[tuple[str, ...], ...] = (
@@ -184,6 +264,7 @@ async def _look_at_rights(client: Redis, key_prefix: str) -> list[Finding]:
         ("HGETALL", hashed),
         ("SET", text, "a", "NX"),
         ("GET", text),
+        *_QUESTIONS.get(durability.level, ()),
         ("DEL", text),
         ("DEL", stream),
         ("DEL", hashed),
@@ -198,6 +279,42 @@ async def _look_at_rights(client: Redis, key_prefix: str) -> list[Finding]:
     advice = " ".join(f"+{command.lower()}" for command in refused)
     rule = f"ACL SETUSER … ~{key_prefix}* {advice}"
     return [_rights_problem(refused, rule)]
+
+
+async def _look_at_groups(client: Redis, key_prefix: str) -> Finding:
+    """What the kit needs: groups, and one read over several streams."""
+    one = f"{key_prefix}bridge:check:{secrets.token_hex(8)}"
+    other = f"{key_prefix}bridge:check:{secrets.token_hex(8)}"
+    attempts = (
+        ("XGROUP", "CREATE", one, "g", "0", "MKSTREAM"),
+        ("XGROUP", "CREATE", other, "g", "0", "MKSTREAM"),
+        ("XADD", one, "1-1", "a", "b"),
+        ("XREADGROUP", "GROUP", "g", "c", "COUNT", "1", "STREAMS", one, other, ">", ">"),
+        ("XREAD", "COUNT", "1", "STREAMS", one, other, "0", "0"),
+        ("XPENDING", one, "g"),
+        ("XACK", one, "g", "1-1"),
+        ("DEL", one),
+        ("DEL", other),
+    )
+    refused = {
+        command: why for command, *rest in attempts if (why := await _tried(client, command, *rest))
+    }
+    return judge_groups(refused)
+
+
+def judge_groups(refused: Mapping[str, str]) -> Finding:
+    """What it means for consumers that these commands are refused, each with its reason."""
+    subject = "consumers"
+    if not refused:
+        return Finding(Level.OK, subject, "groups, and reads over several streams, are allowed")
+    if any("CROSSSLOT" in why or "same slot" in why for why in refused.values()):
+        found = "one command may not read several streams: a proxy in front of a Cluster"
+        return _problem(found, "give redis.key_prefix a hash tag, such as {bridge}:", subject)
+    names, reason = ", ".join(refused), next(iter(refused.values()))
+    if all(why.startswith("NoPermissionError") for why in refused.values()):
+        found = f"this user may not run {names}"
+        return Finding(Level.NOT_CHECKED, subject, found, "a bridge alone does not need it")
+    return _problem(f"refused: {names} ({reason})", "consumers of the kit cannot work", subject)
 
 
 async def _tried(client: Redis, command: str, *arguments: str) -> str:

@@ -24,5 +24,5 @@ async def test_a_few_kills_of_redis_and_bridge_lose_nothing_unmarked_and_double_
         ours, theirs = compare(server, exchange, run.begun_us, "a few kills")
         assert verdict(server, exchange, run.begun_us) == []
         assert not_published(server, tmp_path / JOURNAL) == []
-        assert (ours.lost, ours.doubled, ours.disordered) == (0, 0, 0)
+        assert (ours.lost, ours.duplicated, ours.disordered) == (0, 0, 0)
         assert theirs.lost > 0

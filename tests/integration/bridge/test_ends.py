@@ -1,4 +1,4 @@
-"""A bridge that must end, ends, and one that is started again with less to hear goes on."""
+"""A bridge that must end, ends, and one that is started again with fewer streams goes on."""
 
 import asyncio
 from collections.abc import Iterator
@@ -33,15 +33,18 @@ async def test_another_accounts_streams_end_the_bridge_with_a_sentence(
         ) as bridge:
             assert await asyncio.to_thread(bridge.process.wait, LIMIT_S) == 1
             assert "belong to the account with key fingerprint 0123456789abcdef" in bridge.log()
+        journal = folder / "data" / "journal"
+        assert (journal / "checkpoint.json").exists(), "it closed its journal"
+        assert any(path.stat().st_size for path in journal.glob("*.journal"))
 
 
-async def test_started_again_with_fewer_streams_it_publishes_what_it_had_heard_of_all(
+async def test_started_again_with_fewer_streams_it_publishes_what_it_had_received_of_all(
     server: RedisServer, tmp_path: Path
 ) -> None:
     both = ["trade.SOL_USDC", "bookTicker.SOL_USDC"]
     async with running_simulator("--rate", "200") as exchange:
         async with running_bridge(tmp_path, exchange.ws_url, server.url, both) as first:
-            await eventually_async(lambda: first.is_confirmed(2), "it hears", LIMIT_S)
+            await eventually_async(lambda: first.is_confirmed(2), "it receives", LIMIT_S)
             server.kill()
             journal = tmp_path / "data" / "journal"
             size = _size(journal)
@@ -54,10 +57,10 @@ async def test_started_again_with_fewer_streams_it_publishes_what_it_had_heard_o
             async with running_bridge(tmp_path, exchange.ws_url, server.url, both[:1]) as second:
                 await eventually_async(
                     lambda: len(entries(client, "bookTicker.SOL_USDC")) > before,
-                    "what was heard of the other stream is published",
+                    "what was received of the other stream is published",
                     LIMIT_S,
                 )
-                await eventually_async(lambda: second.is_confirmed(1), "it hears", LIMIT_S)
+                await eventually_async(lambda: second.is_confirmed(1), "it receives", LIMIT_S)
                 assert await second.stop() == 0
 
 

@@ -111,16 +111,16 @@ def test_a_clock_that_was_set_for_a_moment_does_not_end_the_replay(
     assert gaps(server) == ["start", "skipped"]
 
 
-def test_a_time_in_which_nothing_was_heard_is_told(server: RedisServer, tmp_path: Path) -> None:
+def test_a_time_in_which_nothing_was_received_is_told(server: RedisServer, tmp_path: Path) -> None:
     journal(tmp_path, opened(TRADES), trades(range(3)))
 
     code, said, told = replay(tmp_path, server, "--to", "2020-01-01")
 
     assert (code, said) == (0, "replayed 0 frames of 1 streams\n")
-    assert told == f"no frame was heard in that time: see journal info {tmp_path}\n"
+    assert told == f"no frame was received in that time: see journal info {tmp_path}\n"
 
 
-@pytest.mark.parametrize("arguments", [("--from", "²"), ("--from", "2026-10-03", "--to", "2026")])
+@pytest.mark.parametrize("arguments", [("--from", "²"), ("--from", "2026-10-03", "--to", "1e9")])
 def test_times_that_are_none_are_told_in_a_line(
     arguments: tuple[str, ...], server: RedisServer, tmp_path: Path
 ) -> None:
@@ -129,10 +129,10 @@ def test_times_that_are_none_are_told_in_a_line(
     code, said, told = replay(tmp_path, server, *arguments)
 
     assert (code, said) == (2, "")
-    assert "is not a time" in told
+    assert "write beginning, new, a time such as" in told
 
 
-def test_more_behind_a_hole_than_memory_may_hold_is_marked_and_goes_on(
+def test_more_behind_a_gap_than_memory_may_hold_is_marked_and_goes_on(
     server: RedisServer, tmp_path: Path
 ) -> None:
     journal(tmp_path, opened(TRADES), trades([0, *range(2, 3000)]))
@@ -143,7 +143,7 @@ def test_more_behind_a_hole_than_memory_may_hold_is_marked_and_goes_on(
     assert gaps(server) == ["start", "skipped"]
 
 
-def test_behind_a_hole_it_is_read_on_until_what_mends_it_comes(
+def test_behind_a_gap_it_is_read_on_until_what_recovers_it_comes(
     server: RedisServer, tmp_path: Path
 ) -> None:
     rows = [
@@ -188,7 +188,7 @@ def test_a_stream_that_cannot_be_written_is_bounded_and_told(
 
     assert code == 1
     assert f"{TRADES} could not be written: WRONGTYPE" in told
-    assert f"messages of {TRADES} were given up" in told
+    assert f"messages of {TRADES} were dropped" in told
     assert len(stored(server, TICKERS)) == 10
 
 
@@ -275,6 +275,6 @@ def test_another_exchanges_journal_must_be_asked_for(server: RedisServer, tmp_pa
     asked = replay(tmp_path, server, BRIDGE_EXCHANGE__WS_URL="ws://127.0.0.1:8765")
 
     assert code == 2
-    assert f"was heard at ws://127.0.0.1:8765, and exchange.ws_url is {ITSELF}" in told
+    assert f"was received from ws://127.0.0.1:8765, and exchange.ws_url is {ITSELF}" in told
     assert asked[0] == 0
     assert numbers(server) == [0, 1, 2]

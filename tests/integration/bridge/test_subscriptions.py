@@ -43,7 +43,7 @@ def streams_of(bridge: BridgeRun) -> Mapping[str, Any]:
 
 
 def holds_hangups(pid: int) -> bool:
-    """Does SIGHUP wait, or is it heard?"""
+    """Is SIGHUP blocked, or caught?"""
     status = Path(f"/proc/{pid}/status").read_text()
     masks = [line for line in status.splitlines() if line.startswith(("SigBlk", "SigCgt"))]
     return any(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1 for line in masks)
@@ -68,7 +68,7 @@ async def test_a_pattern_follows_listings_and_delistings(tmp_path: Path, redis_u
         await order(exchange, "delist", symbol="ETH_USDC")
         await eventually_async(
             lambda: "retired_us" in str(client.hget("bridge:streams", "trade.ETH_USDC")),
-            "the registry says that it is not heard any more",
+            "the registry says that it is not received any more",
         )
         await grows(client, f"trade.{MARKET}")
 
@@ -95,7 +95,7 @@ async def test_a_pattern_that_fits_no_market_yet_waits_for_a_listing(
         assert "Traceback" not in bridge.log()
 
 
-async def test_a_restart_while_the_list_cannot_be_read_hears_what_was_heard_before(
+async def test_a_restart_while_the_list_cannot_be_read_receives_what_was_received_before(
     tmp_path: Path, redis_url: str
 ) -> None:
     client, stream = client_of(redis_url), f"trade.{MARKET}"
@@ -110,9 +110,10 @@ async def test_a_restart_while_the_list_cannot_be_read_hears_what_was_heard_befo
             tmp_path, exchange.ws_url, redis_url, ["trade.*"], exchange=settings
         ) as bridge:
             await grows(client, stream)
-            trouble = bridge.status()["stream_troubles"]["trade.*"]
-
-    assert "403" in trouble
+            await eventually_async(
+                lambda: "403" in bridge.status().get("stream_troubles", {}).get("trade.*", ""),
+                "the refusal is in the status",
+            )
 
 
 async def test_whatever_is_answered_for_the_list_of_markets_the_bridge_goes_on(
@@ -164,7 +165,7 @@ async def test_a_hangup_changes_streams_without_dropping_a_connection(
         rewrite(tmp_path, streams=before)
         bridge.process.send_signal(signal.SIGHUP)
         await eventually_async(
-            lambda: gaps(client, before[1]) == ["unsubscribed"], "what was not heard is marked"
+            lambda: gaps(client, before[1]) == ["unsubscribed"], "what was not received is marked"
         )
         assert await bridge.stop() == 0
         assert '"left": 0' in bridge.log().splitlines()[-1]
@@ -179,7 +180,8 @@ async def test_a_hangup_while_the_bridge_starts_waits_for_it(
     ) as bridge:  # fmt: skip
         await eventually_async(lambda: holds_hangups(bridge.process.pid), "the door is passed")
         bridge.process.send_signal(signal.SIGHUP)
-        await eventually_async(lambda: "config_reloaded" in bridge.log(), "it is heard")
+        await eventually_async(lambda: "config_reloaded" in bridge.log(), "it is reloaded")
+        assert '"changed": []' in bridge.log()
         await grows(client_of(redis_url), f"trade.{MARKET}")
 
 
@@ -246,6 +248,7 @@ async def test_a_mistyped_market_is_said_with_the_right_one_and_is_no_health(
             "SOL_USCD is not listed by the exchange; did you mean SOL_USDC"
         )
         assert bridge.log().count("stream_not_listed") == 1
+        assert client.hkeys("bridge:streams") == ["trade.SOL_USDC"]
 
 
 async def test_a_subscription_that_the_exchange_forgot_is_found_and_renewed(
@@ -262,7 +265,7 @@ async def test_a_subscription_that_the_exchange_forgot_is_found_and_renewed(
         await eventually_async(lambda: gaps(client, stream), "the silence is marked")
         await grows(client, stream, 3)
 
-        assert gaps(client, stream) == ["silent"]
+        assert gaps(client, stream) == ["stale"]
         assert bridge.log().count("feed_connected") == 1  # asking once more was enough
         assert gaps(client, f"trade.{PERP}") == ["start"]
 
@@ -297,7 +300,7 @@ async def test_what_a_forgotten_subscription_missed_is_marked_from_its_last_mess
         from_us, to_us = int(gap["from_us"]), int(gap["to_us"])
         said_us = [int(fields["event_us"]) for fields in stored if fields["type"] == "bookTicker"]
 
-        assert gap["cause"] == ("connection lost" if "breaks" in ends else "silent")
+        assert gap["cause"] == ("connection lost" if "breaks" in ends else "stale")
         assert to_us - from_us > 1_500_000
         assert from_us - max(us for us in said_us if us < to_us - EDGE_US) < EDGE_US
         assert [len(gaps(client, each)) for each in (stream, other)] == [1, "breaks" in ends]
@@ -315,15 +318,15 @@ async def test_a_stream_that_stays_silent_gets_another_connection(
     ) as bridge:  # fmt: skip
         await grows(client, stream, 2)
         await order(exchange, "stall", stream=stream, connection=1)
-        await eventually_async(lambda: "stream_silent" in bridge.log(), "it is silent")
-        await eventually_async(lambda: "feed_replaced" in bridge.log(), "it is heard elsewhere")
+        await eventually_async(lambda: "stream_stale" in bridge.log(), "it is silent")
+        await eventually_async(lambda: "feed_replaced" in bridge.log(), "it is received elsewhere")
         await grows(client, stream, 2)
-        await eventually_async(lambda: "stream_heard_again" in bridge.log(), "it speaks")
+        await eventually_async(lambda: "stream_received_again" in bridge.log(), "it speaks")
         await eventually_async(
             lambda: not bridge.status()["stream_troubles"], "the trouble is over"
         )
 
-        assert "silent" in gaps(client, stream)
+        assert "stale" in gaps(client, stream)
         assert gaps(client, f"trade.{MARKET}") == ["start"]
 
 
@@ -343,11 +346,11 @@ async def test_a_market_that_is_quiet_is_not_called_silent(tmp_path: Path, redis
         await eventually_async(is_looked_into, "both streams were looked into twice")
 
         assert client.xlen(f"depth.{MARKET}") > 1
-        assert "stream_silent" not in bridge.log()
+        assert "stream_stale" not in bridge.log()
         assert gaps(client, f"bookTicker.{MARKET}") == []
 
 
-async def test_liquidations_that_are_refused_are_heard_in_the_other_form(
+async def test_liquidations_that_are_refused_are_received_in_the_other_form(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -381,13 +384,13 @@ async def test_a_skewed_clock_is_reported_and_signatures_hold(
                             for _, each in entries(client, "account.orderUpdate")),
                 "private messages come",
             )  # fmt: skip
-            await eventually_async(lambda: bridge.status()["clock_offset_us"], "it is measured")
+            await eventually_async(lambda: bridge.status().get("clock_offset_us"), "it is measured")
 
             assert 29_000_000 < bridge.status()["clock_offset_us"] < 31_000_000
             assert '"clock_skewed"' in bridge.log()
             await eventually_async(
                 lambda: not any(each["refused"] for each in bridge.status()["connections"]),
-                "what was refused while the clock was not known is heard",
+                "what was refused while the clock was not known is received",
             )
 
 
@@ -398,7 +401,7 @@ async def test_an_account_that_is_refused_for_a_while_is_marked_and_comes_back_b
     stream, public = "account.orderUpdate", f"ticker.{MARKET}"
 
     def refused(bridge: BridgeRun) -> bool:
-        return any(each["refused"] for each in bridge.status()["connections"])
+        return any(each["refused"] for each in bridge.status().get("connections", []))
 
     async with running_simulator("--rate", "300") as exchange, running_bridge(
         tmp_path, exchange.ws_url, redis_url, [stream, public], exchange=urls(exchange, silence_s=3)
@@ -408,7 +411,7 @@ async def test_an_account_that_is_refused_for_a_while_is_marked_and_comes_back_b
         from_us = time.time_ns() // 1000
         await order(exchange, "close", how="reset")
         await eventually_async(lambda: refused(bridge), "it is refused")
-        await grows(client, public)
+        await grows(client, public, 1)
         assert "connection lost" not in gaps(client, stream)  # it is not over yet
 
         await end(exchange, number)

@@ -1,17 +1,19 @@
-"""Two bridges on the same streams, as real processes: whichever goes, nothing is lost or twice."""
+"""A second bridge of the same name, as a real process; `tests/long` has two on the same streams."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.bridge_run import entries, running_bridge
+from tests.support.bridge_run import running_bridge
 from tests.support.eventually import eventually_async
-from tests.support.oracle import gaps, verdict
+from tests.support.oracle import verdict
 from tests.support.pair import LIMIT_S, STREAMS, pair
 from tests.support.redis_server import RedisServer, running_redis
 
 pytestmark = pytest.mark.timeout(240)
+
+MARKETS = ("SOL_USDC", "SOL_USDC_PERP")  # those of the pair: nothing else takes of the rate
 
 
 @pytest.fixture
@@ -20,103 +22,20 @@ def server() -> Iterator[RedisServer]:
         yield running_server
 
 
-async def test_each_message_is_there_once_and_the_first_publishes_what_has_an_order(
+async def test_a_second_bridge_of_the_same_name_says_so_and_ends(
     server: RedisServer, tmp_path: Path
 ) -> None:
-    async with pair(tmp_path, server) as both:
-        before = both.line("b", "bookTicker.SOL_USDC")["published"]
-        await both.goes_on(300)
-        by_second = both.line("b", "bookTicker.SOL_USDC")["published"] - before
-        await both.finish()
-
-    assert verdict(server, both.exchange, both.begun_us) == []
-    assert gaps(server) == []
-    assert by_second == 0
-
-
-@pytest.mark.parametrize("name", ["a", "b"])
-async def test_one_that_is_killed_and_started_again_leaves_no_hole_and_no_mark(
-    name: str, server: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(tmp_path, server) as both:
-        await both.goes_on()
-        await both.kill(name)
-        await both.goes_on(300)
-        await both.start(name)
-        await both.know_each_other()
-        await both.goes_on(300)
-        await both.finish()
-
-    assert verdict(server, both.exchange, both.begun_us) == []
-    assert gaps(server) == []
-
-
-@pytest.mark.parametrize("name", ["a", "b"])
-async def test_one_that_is_frozen_for_a_while_is_stood_in_for(
-    name: str, server: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(tmp_path, server) as both:
-        other = "b" if name == "a" else "a"
-        both.freeze(name)
-        await eventually_async(lambda: both.rank(other) == (0, []), "the other is first", LIMIT_S)
-        await both.goes_on(300)
-        both.thaw(name)
-        await eventually_async(
-            lambda: both.rank("b") == (1, ["a"]), "they are in order again", LIMIT_S
-        )
-        await both.goes_on(100)
-        await both.finish()
-
-    assert verdict(server, both.exchange, both.begun_us) == []
-    assert gaps(server) == []
-
-
-async def test_one_that_is_stopped_hands_over_and_takes_back(
-    server: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(tmp_path, server) as both:
-        assert await both.bridges["a"].stop() == 0
-        await eventually_async(lambda: both.rank("b") == (0, []), "b is first", LIMIT_S)
-        await both.goes_on()
-        await both.start("a")
-        await both.know_each_other()
-        await both.goes_on(300)
-        await both.finish()
-
-    assert verdict(server, both.exchange, both.begun_us) == []
-    assert gaps(server) == []
-
-
-async def test_a_second_bridge_of_the_same_name_says_so_and_goes(
-    server: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(tmp_path, server) as both:
+    async with pair(tmp_path, server, markets=MARKETS, names="a") as first:
         async with running_bridge(
-            tmp_path / "again", both.exchange.ws_url, server.url, STREAMS, instance="a"
-        ) as namesake:
+            tmp_path / "again", first.exchange.ws_url, server.url, STREAMS, instance="a"
+        ) as second:
             await eventually_async(
-                lambda: namesake.process.poll() is not None, "it has gone", LIMIT_S
+                lambda: second.process.poll() is not None, "it has ended", LIMIT_S
             )
-            assert namesake.process.returncode == 1
-            assert "another bridge is running under the name a (process " in namesake.log()
-            assert "give this one another `instance`" in namesake.log()
-        await both.goes_on()
-        await both.finish()
+            assert second.process.returncode == 1
+            assert "another bridge is running under the name a (process " in second.log()
+            assert "give this one another `instance`" in second.log()
+        await first.goes_on()
+        await first.finish()
 
-    assert verdict(server, both.exchange, both.begun_us) == []
-
-
-async def test_whole_books_of_the_second_are_not_written_twice(
-    server: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(tmp_path, server) as both:
-        await both.goes_on()
-        await both.finish()
-    with server.client() as client:
-        at = [
-            fields["update_id"]
-            for _, fields in entries(client, "depth.SOL_USDC")
-            if fields["type"] == "depth_snapshot"
-        ]
-
-    assert len(at) == len(set(at))
+    assert verdict(server, first.exchange, first.begun_us) == []

@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 import redis
 
-from tests.support import plain_http, truth
+from tests.support import plain_http, truth, warm
 from tests.support.bridge_run import (
     ACCOUNT_STREAMS,
     DEMO_KEYS,
@@ -55,7 +55,7 @@ def workers(folder: Path, redis_url: str) -> Iterator[None]:
     for number, (name, *options) in enumerate(WORKERS):
         with (folder / f"{name}-{number}.log").open("wb") as log:
             processes.append(
-                subprocess.Popen(
+                warm.Process(
                     [sys.executable, "-m", "consumers", "run", name, *options],
                     cwd=folder,
                     env=environment,

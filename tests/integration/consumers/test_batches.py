@@ -60,7 +60,7 @@ def stored(bench: Bench) -> Counter[int]:
     return Counter(int(n) for n in bench.redis.lrange("stored", 0, -1))  # type: ignore[union-attr]
 
 
-def test_a_batch_is_a_list_of_at_most_so_many(storing: Bench) -> None:
+def test_on_batch_gets_lists_of_at_most_batch_entries(storing: Bench) -> None:
     storing.redis.set("cured", "1")
     storing.start("outside:storing")
     storing.await_group(STREAM, "storing", last_id(500))
@@ -79,7 +79,7 @@ def test_a_bad_entry_fails_its_list_once_and_then_alone(storing: Bench) -> None:
     assert (failed[0], set(failed[1:])) == ("200", {"1"})  # type: ignore[index]
 
 
-def test_in_ordered_mode_it_goes_one_by_one_up_to_the_bad_entry(storing: Bench) -> None:
+def test_an_ordered_list_that_fails_goes_one_by_one_up_to_the_bad_entry(storing: Bench) -> None:
     storing.start("outside:filing")
     storing.until(lambda: storing.group(STREAM, "filing").get("last-delivered-id") == last_id(59))
     storing.redis.set("cured", "1")
@@ -91,13 +91,13 @@ def test_in_ordered_mode_it_goes_one_by_one_up_to_the_bad_entry(storing: Bench) 
     assert all(before[1] + 1 == after[0] for before, after in pairwise(edges))
 
 
-def test_batches_grow_while_a_stream_rests(storing: Bench) -> None:
-    source = STORING.replace("batch_entries=200", "batch_entries=200, batch_wait_s=30", 1)
+def test_batch_wait_s_lets_lists_grow_but_delays_no_first_read(storing: Bench) -> None:
+    source = STORING.replace("batch_entries=200", "batch_entries=200, batch_wait_s=60", 1)
     (storing.folder / "outside.py").write_text(source)
     storing.redis.set("cured", "1")
     worker = storing.start("outside:storing")
-    # Full batches do not wait, nor does what is left at the end of them.
+    # Full batches do not wait, nor does what is left at the end of them; nor the first read.
     storing.await_group(STREAM, "storing", last_id(500))
     storing.add(STREAM, trades(501, 510))
-    assert worker.stop() == 0  # waiting, it hears the wish to stop
+    assert worker.stop() == 0  # waiting, it receives the wish to stop
     assert storing.redis.lrange("sizes", 0, -1) == ["200", "200", "100"]

@@ -7,10 +7,10 @@ import pytest
 from redis.asyncio import Redis
 
 from bridge.runtime.redis_client import connect
-from consumers.keys import Keys
-from consumers.lease import Answer, Commit, Lease, Leases
-from consumers.results import Results, State, Write
-from consumers.scripts import Call, script
+from consumers.kit.api.results import Results, State, Write
+from consumers.kit.ordered.lease import Answer, Commit, Lease, Leases
+from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.scripts import Call, script
 
 STREAM = "trade.SOL_USDC"
 GROUP = "candles"
@@ -33,7 +33,7 @@ async def fill(client: Redis, *ids: str) -> None:
         await client.xadd(STREAM, {"a": "b"}, id=one)
 
 
-async def owned(by: Leases, start: str = "0-0") -> Lease:
+async def acquired(by: Leases, start: str = "0-0") -> Lease:
     lease = await by.acquire(STREAM, start)
     assert lease is not None
     return lease
@@ -43,7 +43,7 @@ async def commit(
     by: Leases, lease: Lease, expected: str, to: str, writes: Sequence[Write] = (), handled: int = 1
 ) -> Any:
     [answer] = await by.commit([Commit(lease, expected, to, handled, writes)])
-    return answer.word if isinstance(answer, Answer) else answer
+    return answer.status if isinstance(answer, Answer) else answer
 
 
 async def expire(client: Redis) -> None:
@@ -51,14 +51,14 @@ async def expire(client: Redis) -> None:
     await client.delete(f"{BESIDE}:lease")
 
 
-async def test_one_owner_at_a_time_each_with_a_larger_token(client: Redis) -> None:
+async def test_a_stream_has_one_owner_at_a_time_each_with_a_larger_token(client: Redis) -> None:
     a, b = leases(client, "a/1"), leases(client, "b/2")
-    first = await owned(a)
+    first = await acquired(a)
     assert await b.acquire(STREAM, "0-0") is None
     assert await a.free([STREAM]) == [STREAM]
     assert await b.free([STREAM]) == []
     await a.release([first])
-    second = await owned(b)
+    second = await acquired(b)
     assert second.token > first.token
     assert await client.get(f"{BESIDE}:lease") == f"b/2 {second.token}"
 
@@ -66,7 +66,7 @@ async def test_one_owner_at_a_time_each_with_a_larger_token(client: Redis) -> No
 async def test_a_commit_moves_position_state_and_results_together(client: Redis) -> None:
     await fill(client, "5-0", "6-0")
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     state, results = State(), Results()
     state["sum"] = 3
     results.hset("", {"best": "1"})
@@ -84,9 +84,9 @@ async def test_a_commit_moves_position_state_and_results_together(client: Redis)
 async def test_a_stale_owner_can_neither_write_nor_move(client: Redis) -> None:
     await fill(client, "5-0", "6-0")
     a, b = leases(client, "a/1"), leases(client, "b/2")
-    old = await owned(a)
+    old = await acquired(a)
     await expire(client)
-    new = await owned(b)
+    new = await acquired(b)
     results = Results()
     results.set("note", "from the stale one")
     assert await commit(a, old, "0-0", "6-0", results.writes) == "stale"
@@ -101,23 +101,25 @@ async def test_a_stale_owner_can_neither_write_nor_move(client: Redis) -> None:
 async def test_the_same_commit_again_is_refused(client: Redis) -> None:
     await fill(client, "5-0")
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     results = Results()
     results.writes.append(Write("HSET", "", ("n", "1")))
     assert await commit(a, lease, "0-0", "5-0", results.writes) == "ok"
     assert await commit(a, lease, "0-0", "5-0", results.writes) == "stale"
 
 
-async def test_a_lease_that_ran_out_is_still_ours_while_nobody_took_it(client: Redis) -> None:
+async def test_a_lease_that_ran_out_still_commits_while_no_other_worker_took_it(
+    client: Redis,
+) -> None:
     await fill(client, "5-0", "6-0")
     a, b = leases(client, "a/1"), leases(client, "b/2")
-    lease = await owned(a)
+    lease = await acquired(a)
     await expire(client)
     assert await commit(a, lease, "0-0", "5-0") == "ok"
     await expire(client)
     assert await a.renew(client, [lease]) == []
     await expire(client)
-    await owned(b)
+    await acquired(b)
     await expire(client)  # b's too: but b has taken a token since
     assert await a.renew(client, [lease]) == [lease]
     assert await commit(a, lease, "5-0", "6-0") == "stale"
@@ -125,30 +127,30 @@ async def test_a_lease_that_ran_out_is_still_ours_while_nobody_took_it(client: R
 
 async def test_a_late_renewal_does_not_bring_back_a_released_lease(client: Redis) -> None:
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     await a.release([lease])
     assert await a.renew(client, [lease]) == [lease]
     assert await client.get(f"{BESIDE}:lease") is None
 
 
 async def test_a_lease_runs_out_by_itself(client: Redis) -> None:
-    await owned(leases(client, "a/1", lease_ms=500))
+    await acquired(leases(client, "a/1", lease_ms=500))
     assert 0 < await client.pttl(f"{BESIDE}:lease") <= 500
 
 
-async def test_an_emptied_redis_answers_lost(client: Redis) -> None:
+async def test_a_commit_to_an_emptied_redis_is_lost(client: Redis) -> None:
     await fill(client, "5-0")
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     await client.flushall()
     assert await commit(a, lease, "0-0", "5-0") == "lost"
-    again = await owned(a, "4-0")
+    again = await acquired(a, "4-0")
     assert again.position == "4-0"
 
 
-async def test_a_commit_that_moves_nothing_is_applied_once_too(client: Redis) -> None:
+async def test_a_commit_that_does_not_move_the_position_is_applied_once(client: Redis) -> None:
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     results = Results()
     results.hincrby("", "n", 1)
     assert await commit(a, lease, "0-0", "0-0", results.writes, handled=0) == "ok"
@@ -159,13 +161,13 @@ async def test_a_commit_that_moves_nothing_is_applied_once_too(client: Redis) ->
 
 async def test_tokens_go_on_growing_in_an_emptied_redis(client: Redis) -> None:
     a, b = leases(client, "a/1"), leases(client, "b/2")
-    old = await owned(a)
+    old = await acquired(a)
     await client.flushall()
     now_ms = 0
     while now_ms <= old.token:  # an owner is there for longer than a millisecond
         seconds, micros = await client.time()
         now_ms = seconds * 1000 + micros // 1000
-    assert (await owned(b)).token > old.token
+    assert (await acquired(b)).token > old.token
 
 
 async def test_tokens_that_begin_again_in_an_emptied_redis_fence_all_the_same(
@@ -173,10 +175,10 @@ async def test_tokens_that_begin_again_in_an_emptied_redis_fence_all_the_same(
 ) -> None:
     await fill(client, "5-0")
     a, b = leases(client, "a/1"), leases(client, "b/2")
-    old = await owned(a)
+    old = await acquired(a)
     await client.flushall()
     await client.hset(f"{BESIDE}:position", mapping={"token": old.token - 1, "id": "0-0"})
-    new = await owned(b)
+    new = await acquired(b)
     assert old.token == new.token  # as with a clock that was set back meanwhile
     assert await commit(a, old, "0-0", "5-0") == "stale"
     await expire(client)
@@ -189,7 +191,7 @@ async def test_tokens_that_begin_again_in_an_emptied_redis_fence_all_the_same(
 async def test_an_older_token_is_stale_even_under_the_same_name(client: Redis) -> None:
     await fill(client, "5-0")
     a = leases(client, "a/1")
-    old, new = await owned(a), await owned(a)
+    old, new = await acquired(a), await acquired(a)
     assert await commit(a, old, "0-0", "5-0") == "stale"
     assert await a.renew(client, [old]) == [old]
     assert await commit(a, new, "0-0", "5-0") == "ok"
@@ -197,7 +199,7 @@ async def test_an_older_token_is_stale_even_under_the_same_name(client: Redis) -
 
 async def test_a_released_stream_takes_no_more_commits(client: Redis) -> None:
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     await a.release([lease])
     assert await commit(a, lease, "0-0", "5-0") == "stale"
 
@@ -206,7 +208,7 @@ async def test_a_result_key_of_another_kind_refuses_the_whole_commit(client: Red
     await fill(client, "5-0")
     await client.set(f"{BESIDE}:second", "not a hash")
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     results = Results()
     results.hset("first", {"a": "b"})
     results.hset("second", {"a": "b"})
@@ -219,7 +221,7 @@ async def test_a_result_key_of_another_kind_refuses_the_whole_commit(client: Red
 async def test_a_derived_entry_is_there_once_however_often_it_is_made(client: Redis) -> None:
     await fill(client, "5-0", "6-0")
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     results = Results()
     results.xadd("out", "5-0", {"c": "d"}, keep_entries=10)
     assert await commit(a, lease, "0-0", "5-0", results.writes) == "ok"
@@ -229,21 +231,21 @@ async def test_a_derived_entry_is_there_once_however_often_it_is_made(client: Re
     assert await client.hgetall(BESIDE) == {"after": "it"}
 
 
-async def test_where_to_begin_is_kept_from_the_first_moment(client: Redis) -> None:
+async def test_the_start_position_is_stored_with_the_first_lease(client: Redis) -> None:
     await fill(client, "5-0", "6-0")
     a, b = leases(client, "a/1"), leases(client, "b/2")
-    lease = await owned(a, "$")
+    lease = await acquired(a, "$")
     assert lease.position == "6-0"
     await a.release([lease])
     await fill(client, "7-0")
-    assert (await owned(b, "$")).position == "6-0"
+    assert (await acquired(b, "$")).position == "6-0"
 
 
 async def test_lag_is_right_while_reading_and_after_a_trim(client: Redis) -> None:
     await fill(client, *(f"{n}-0" for n in range(1, 11)))
     await client.xtrim(STREAM, minid="4-0", approximate=False)
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     assert await commit(a, lease, "0-0", "6-0", handled=3) == "ok"
     [group] = await client.xinfo_groups(STREAM)
     assert (group["entries-read"], group["lag"]) == (6, 4)
@@ -256,7 +258,7 @@ async def test_lag_is_right_while_reading_and_after_a_trim(client: Redis) -> Non
 async def test_a_destroyed_group_is_there_again_at_the_position(client: Redis) -> None:
     await fill(client, "5-0", "6-0")
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     await client.xgroup_destroy(STREAM, GROUP)
     assert await commit(a, lease, "0-0", "5-0") == "ok"
     [group] = await client.xinfo_groups(STREAM)
@@ -266,7 +268,7 @@ async def test_a_destroyed_group_is_there_again_at_the_position(client: Redis) -
 async def test_a_large_commit_fits_into_a_script(client: Redis) -> None:
     await fill(client, "5-0")
     a = leases(client, "a/1")
-    lease = await owned(a)
+    lease = await acquired(a)
     results = Results()
     results.replace_hash("", {f"field{n}": "value" for n in range(40_000)})
     assert await commit(a, lease, "0-0", "5-0", results.writes) == "ok"
@@ -275,13 +277,16 @@ async def test_a_large_commit_fits_into_a_script(client: Redis) -> None:
 
 async def test_a_script_that_the_server_has_forgotten_is_sent_again(client: Redis) -> None:
     call = Call(["consumers:workers:candles"], ("a", 60_000))
-    assert await script("beat").run_one(client, call) == [1, ["a"]]
+    is_new, alive, _ = await script("heartbeat").run_one(client, call)
+    assert (is_new, alive) == (1, ["a"])
     await client.script_flush()
-    assert await script("beat").run_one(client, Call(call.keys, ("b", 60_000))) == [1, ["a", "b"]]
+    second = Call(call.keys, ("b", 60_000))
+    assert (await script("heartbeat").run_one(client, second))[:2] == [1, ["a", "b"]]
 
 
-async def test_a_worker_that_is_silent_for_its_time_is_not_alive(client: Redis) -> None:
-    await client.zadd("consumers:workers:candles", {"dead": 1})
+async def test_a_worker_without_a_heartbeat_for_its_time_is_not_alive(client: Redis) -> None:
+    await client.zadd("consumers:workers:candles", {"dead": 1, "of the future": 10**15})
     call = Call(["consumers:workers:candles"], ("a", 60_000))
-    assert await script("beat").run_one(client, call) == [1, ["a"]]
-    assert await script("beat").run_one(client, call) == [0, ["a"]]
+    is_new, alive, _ = await script("heartbeat").run_one(client, call)
+    assert (is_new, alive) == (1, ["a"])
+    assert (await script("heartbeat").run_one(client, call))[:2] == [0, ["a"]]

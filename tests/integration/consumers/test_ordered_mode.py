@@ -17,26 +17,30 @@ pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machi
 
 # Sums what it reads, and writes down each batch: any entry twice, left out or out of order shows.
 SUMMING = """
-import time
+import ctypes, time
 from consumers import Consumer, StopWorker
+
+def keep_the_lock_and_sleep(seconds):
+    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
 
 class Summing(Consumer):
     name = "summing"
     mode = "ordered"
     streams = ("trade.*",)
 
-    def __init__(self, slow_s="0", poison="none", stop_at="none"):
-        self.slow_s, self.poison, self.stop_at = float(slow_s), poison, stop_at
+    def __init__(self, slow_s="0", fails_at="none", stop_at="none", alone=""):
+        self.sleep = keep_the_lock_and_sleep if alone else time.sleep
+        self.slow_s, self.fails_at, self.stop_at = float(slow_s), fails_at, stop_at
         self.batch = []
 
     def on_trade(self, delivery):
         number = delivery.event.trade_id
-        time.sleep(self.slow_s)
+        self.sleep(self.slow_s)
         self.state["sum"] = self.state.get("sum", 0) * 31 % 1_000_003 + number
         self.state.setdefault("first", number)
         self.batch.append(number)
         self.last_id = delivery.entry_id
-        if str(number) == self.poison:
+        if str(number) == self.fails_at:
             raise ValueError("not to my taste")
         if str(number) == self.stop_at:
             raise StopWorker
@@ -123,7 +127,7 @@ def shared_evenly(bench: Bench, of: list[str], workers: list[Worker]) -> bool:
     )
 
 
-def test_one_worker_reads_all_in_order_and_says_so(summing: Bench) -> None:
+def test_an_ordered_worker_reads_all_in_order_and_reports_it(summing: Bench) -> None:
     summing.register(*streams(3))
     for stream in streams(3):
         summing.add(stream, trades(1, 900))
@@ -137,6 +141,43 @@ def test_one_worker_reads_all_in_order_and_says_so(summing: Bench) -> None:
     assert status["made"].endswith(right_sum(range(1, 901)))
     about = summing.group("trade.M1_USDC", "summing")
     assert (about["entries-read"], about["lag"]) == (900, 0)
+
+
+def test_each_stream_has_an_owner_where_workers_of_a_group_want_different_streams(
+    summing: Bench,
+) -> None:
+    names = streams(12)
+    summing.register(*names)
+    wide = summing.start(*RUN)
+    narrow = summing.start(*RUN, "--streams", "trade.M1_*", "--streams", "trade.M2_*")
+    only_wide = [name for name in names if name not in (names[1], names[2])]
+    summing.until(lambda: owners(summing, only_wide) == {wide.name: 10})
+    summing.until(lambda: owners(summing, names[1:3]) == {wide.name: 1, narrow.name: 1})
+    assert wide.stop() == 0
+    summing.until(lambda: owners(summing, names[1:3]) == {narrow.name: 2})
+    assert narrow.stop() == 0
+
+
+def test_plain_calls_of_three_leases_do_not_lose_their_stream_among_five_workers(
+    summing: Bench,
+) -> None:
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 2))
+    run = ("outside:Summing", "--lease", "0.5", "-o", "slow_s=1.5")
+    workers = [summing.start(*run) for _ in range(5)]
+    assert_exact(summing, STREAM, 2)
+    assert not any("stream_lost" in worker.err for worker in workers)
+
+
+def test_a_call_that_lets_no_other_thread_run_loses_its_stream_once_a_worker(
+    summing: Bench,
+) -> None:
+    summing.register(STREAM)
+    summing.add(STREAM, trades(1, 2))
+    run = ("outside:Summing", "--lease", "0.5", "-o", "slow_s=1.5", "-o", "alone=1")
+    workers = [summing.start(*run) for _ in range(2)]
+    assert_exact(summing, STREAM, 2)
+    assert any("stream_lost" in worker.err for worker in workers)
 
 
 def test_streams_are_shared_evenly_and_move_as_workers_come_and_go(summing: Bench) -> None:
@@ -153,7 +194,7 @@ def test_streams_are_shared_evenly_and_move_as_workers_come_and_go(summing: Benc
     summing.until(lambda: shared_evenly(summing, names, workers[2:]))
 
 
-def test_a_killed_owner_is_followed_exactly(summing: Bench) -> None:
+def test_a_killed_owner_is_followed_with_exact_results(summing: Bench) -> None:
     names = streams(4)
     summing.register(*names)
     for stream in names:
@@ -184,7 +225,7 @@ def test_an_owner_stopped_for_longer_than_its_lease_commits_nothing_more(summing
     assert_exact(summing, STREAM, 1500)
 
 
-def test_a_pause_longer_than_the_lease_alone_does_no_harm(summing: Bench) -> None:
+def test_an_owner_suspended_beyond_its_lease_goes_on_if_no_other_took_it(summing: Bench) -> None:
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 500))
     only = summing.start(*RUN, "--option", "slow_s=0.001")
@@ -283,7 +324,7 @@ def test_an_emptied_redis_gets_the_state_of_the_position_where_a_handler_fails(
 ) -> None:
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 10))
-    worker = summing.start(*RUN, "--option", "poison=5")
+    worker = summing.start(*RUN, "--option", "fails_at=5")
     summing.until(lambda: worker.err.count("handler_failed") >= 3)
     summing.redis.flushall()
     summing.until(lambda: summing.redis.hget(beside(STREAM, "state"), "sum"))
@@ -301,11 +342,11 @@ def test_a_handler_that_stops_its_worker_leaves_nothing_of_its_batch(summing: Be
     assert_exact(summing, STREAM, 10)
 
 
-def test_poison_holds_its_stream_at_the_entry_before_and_no_other(summing: Bench) -> None:
+def test_an_entry_that_always_fails_blocks_its_stream_and_no_other(summing: Bench) -> None:
     summing.register(STREAM, "trade.WELL_USDC")
     summing.add(STREAM, trades(1, 100))
     summing.add("trade.WELL_USDC", trades(1001, 1050))
-    worker = summing.start(*RUN, "--option", "poison=60")
+    worker = summing.start(*RUN, "--option", "fails_at=60")
     summing.await_group("trade.WELL_USDC", "summing", last_id(1050))
     summing.until(lambda: summing.group(STREAM, "summing")["last-delivered-id"] == last_id(59))
     summing.until(lambda: worker.err.count("handler_failed") >= 3)
@@ -315,7 +356,7 @@ def test_poison_holds_its_stream_at_the_entry_before_and_no_other(summing: Bench
     assert_exact(summing, STREAM, 100)
 
 
-def test_new_begins_with_what_comes(summing: Bench) -> None:
+def test_an_ordered_group_from_new_begins_with_later_entries(summing: Bench) -> None:
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 10))
     summing.start(*RUN, "--from", "new")
@@ -350,7 +391,7 @@ def test_a_stream_that_becomes_another_kind_of_key_does_not_stop_the_others(summ
     assert_exact(summing, "trade.ODD_USDC", 15)
 
 
-def test_hundreds_of_streams_in_one_worker(summing: Bench) -> None:
+def test_one_ordered_worker_reads_hundreds_of_streams(summing: Bench) -> None:
     names = streams(230)
     summing.register(*names)
     for stream in names:

@@ -12,13 +12,14 @@ from bridge.contract.events import Trade
 from bridge.errors import Fatal
 from bridge.runtime.redis_client import connect
 from consumers import Consumer, Delivery, Results
-from consumers.keys import Keys
-from consumers.lease import Commit, Leases
-from consumers.link import Stop
-from consumers.meter import Meter
-from consumers.replay import Replay
-from consumers.results import Write
-from tests.integration.consumers.test_door import consumers
+from consumers.kit.api.consumer import ConsumerSpec
+from consumers.kit.api.results import Write
+from consumers.kit.ordered.lease import Commit, Leases
+from consumers.kit.redis.keys import Keys
+from consumers.kit.replay import Replay
+from consumers.kit.stats import Stats
+from consumers.kit.stop import Stop
+from tests.integration.consumers.test_cli import consumers
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import Bench
 
@@ -94,8 +95,8 @@ class Gated(Consumer):
 
 async def gated(client: Redis, name: str, gates: Mapping[int, Gate]) -> int:
     """A replay of all of both streams, as the command does it; how many were handed over."""
-    meter = Meter(lambda: 0)
-    one = Replay(lambda: Gated(gates), client, Keys(), "gated-replay", name, meter)
+    stats = Stats(lambda: 0)
+    one = Replay(ConsumerSpec(Gated, {"gates": gates}), client, Keys(), "gated-replay", name, stats)
     return await one.run((OTHER, STREAM), "-", "+", Stop())
 
 
@@ -124,7 +125,7 @@ def numbers(bench: Bench, group: str, stream: str = STREAM) -> str | None:
     return bench.redis.get(f"consumers:{{{stream}}}:{group}:numbers")  # type: ignore[return-value]
 
 
-def test_an_ordered_consumer_sees_the_range_alone(filled: Bench) -> None:
+def test_replay_gives_an_ordered_consumer_only_the_range(filled: Bench) -> None:
     filled.start("outside:Summing")
     filled.await_group(STREAM, "summing", last_id(1200))
     live = filled.group(STREAM, "summing"), numbers(filled, "summing")
@@ -149,7 +150,7 @@ def test_a_function_with_lists_is_replayed_into_results_of_its_own(filled: Bench
     assert filled.redis.get(f"consumers:{{{STREAM}}}:again:count") == "1200"
 
 
-def test_a_handler_that_fails_ends_it_with_the_place(filled: Bench) -> None:
+def test_replay_ends_with_file_and_line_when_a_handler_fails(filled: Bench) -> None:
     filled.add(OTHER, {last_id(4): trade(4, START_US + 4000, price="13")})
     done = replay(filled, "outside:Summing", "--from", "0", "--streams", OTHER)
     assert done.returncode == 1
@@ -158,16 +159,16 @@ def test_a_handler_that_fails_ends_it_with_the_place(filled: Bench) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_live_groups_name_is_refused(filled: Bench) -> None:
+def test_replay_refuses_the_name_of_a_live_group(filled: Bench) -> None:
     done = replay(filled, "outside:Summing", "--from", "0", "--group", "summing")
     assert done.returncode == 2
     assert "a live group's name" in done.stderr
 
 
-async def test_a_second_one_of_the_same_name_is_refused_and_the_first_goes_on(
+async def test_replay_refuses_a_second_one_of_the_same_name_and_the_first_goes_on(
     filled: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consumers.replay._RENEW_S", 0)
+    monkeypatch.setattr("consumers.kit.replay._RENEW_S", 0)
     gates, lease = {600: Gate(), 1100: Gate()}, f"consumers:{{{OTHER}}}:gated-replay:lease"
     async with (
         connect(filled.url, name="test", decode_responses=True) as client,
@@ -187,7 +188,7 @@ async def test_a_second_one_of_the_same_name_is_refused_and_the_first_goes_on(
     assert numbers(filled, "gated-replay") == " ".join(map(str, range(1, 1201)))
 
 
-async def test_one_that_slept_through_its_lease_takes_nothing_from_the_one_after_it(
+async def test_replay_suspended_beyond_its_lease_takes_nothing_from_the_next_one(
     filled: Bench,
 ) -> None:
     slept, after = {600: Gate()}, {700: Gate()}
@@ -224,7 +225,7 @@ async def killed(bench: Bench, group: str) -> None:
         await leases.commit([Commit(lease, "0-0", last_id(2), 2, state)])
 
 
-def test_one_that_was_killed_just_now_counts_as_at_work_and_then_is_begun_anew(
+def test_replay_killed_just_now_counts_as_running_and_then_begins_anew(
     filled: Bench,
 ) -> None:
     asyncio.run(killed(filled, "summing-replay"))
@@ -240,7 +241,7 @@ def test_one_that_was_killed_just_now_counts_as_at_work_and_then_is_begun_anew(
     assert left == {f"consumers:{{{s}}}:summing-replay:numbers" for s in (STREAM, OTHER)}
 
 
-def test_results_are_of_the_last_one_alone(filled: Bench) -> None:
+def test_replay_results_are_of_the_last_one_alone(filled: Bench) -> None:
     (filled.folder / "outside.py").write_text(LISTING)
     gone = "trade.GONE_USDC"
     filled.register(gone)
@@ -270,7 +271,7 @@ def test_results_are_of_the_last_one_alone(filled: Bench) -> None:
     }
 
 
-def test_a_due_that_fails_at_the_end_is_told_as_a_handler_that_fails(filled: Bench) -> None:
+def test_replay_reports_a_due_that_fails_like_a_handler_that_fails(filled: Bench) -> None:
     failing = """
 class Failing(Summing):
     name = "failing"
@@ -285,14 +286,14 @@ class Failing(Summing):
     assert "Traceback" not in done.stderr
 
 
-def test_what_is_not_kept_any_more_is_said(filled: Bench) -> None:
+def test_replay_logs_entries_that_are_not_kept(filled: Bench) -> None:
     filled.redis.xtrim(STREAM, minid=last_id(1000), approximate=False)
     done = replay(filled, "outside:Summing", "--from", "2026-09-02T16:44", "--streams", STREAM)
     assert done.returncode == 0
     assert "not_kept" in done.stderr
 
 
-def test_another_programs_group_is_not_touched(filled: Bench) -> None:
+def test_replay_does_not_touch_another_programs_group(filled: Bench) -> None:
     filled.redis.xgroup_create(STREAM, "node-app", "0")
     filled.redis.xreadgroup("node-app", "one", {STREAM: ">"}, count=30)
     done = replay(filled, "outside:Summing", "--from", "0", "--group", "node-app")
@@ -301,7 +302,7 @@ def test_another_programs_group_is_not_touched(filled: Bench) -> None:
     assert filled.group(STREAM, "node-app")["pending"] == 30
 
 
-def test_what_is_due_at_the_end_is_written(filled: Bench) -> None:
+def test_replay_writes_what_is_due_at_the_end(filled: Bench) -> None:
     late = (
         SUMMING
         + """
@@ -322,7 +323,7 @@ class Late(Summing):
     assert filled.redis.get(f"consumers:{{{OTHER}}}:late-replay:writes") == "2"
 
 
-def test_a_key_that_is_no_stream_is_told_and_passed_over(filled: Bench) -> None:
+def test_replay_logs_and_skips_a_key_that_is_no_stream(filled: Bench) -> None:
     filled.register("trade.ODD_USDC")
     filled.redis.set("trade.ODD_USDC", "not a stream")
     done = replay(filled, "outside:Summing", "--from", "0")
@@ -331,7 +332,7 @@ def test_a_key_that_is_no_stream_is_told_and_passed_over(filled: Bench) -> None:
     assert numbers(filled, "summing-replay", OTHER) == "1 2 3"
 
 
-def test_a_range_that_ends_before_it_begins_is_told(filled: Bench) -> None:
+def test_replay_refuses_a_range_that_ends_before_it_begins(filled: Bench) -> None:
     done = replay(filled, "outside:Summing", "--from", "2h", "--to", "3h")
     assert done.returncode == 2
     assert "--from 2h is not before --to 3h" in done.stderr

@@ -1,11 +1,11 @@
-"""The rights that docs/operations.md asks for a consumer are enough; without them it says so."""
+"""The rights of `deploy/redis/users.acl` are enough for a consumer; without, it says so."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.integration.consumers.test_door import consumers
+from tests.integration.consumers.test_cli import consumers
 from tests.integration.consumers.test_trouble import (
     ALL_BUT_SEVEN,
     PICKY,
@@ -23,12 +23,19 @@ from tests.support.redis_server import running_redis
 pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
 
 
-def rights() -> list[str]:
-    """The rule of the page, without its name and password."""
-    page = (ROOT / "docs/operations.md").read_text()
-    found = re.search(r"ACL SETUSER consumer on >PASSWORD (.*?)```", page, re.DOTALL)
-    assert found
-    return found[1].split()
+def rights(group: str) -> list[str]:
+    """Of the user `candles`, for another group, and for `replay` and the test's own handler."""
+    lines = (ROOT / "deploy/redis/users.acl").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("user candles "))
+    rule = line.partition(">CHANGE-candles ")[2].replace("candles", group)
+    head, _, selectors = rule.partition("(")
+    replay = f"{head}+scan (+xgroup|destroy {selectors}"
+    return [*_split(replay), "(~how ~begun +get +incr)"]
+
+
+def _split(rule: str) -> list[str]:
+    """ACL SETUSER takes each selector as one argument."""
+    return re.findall(r"\([^)]*\)|\S+", rule)
 
 
 @pytest.mark.parametrize(("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")])
@@ -38,9 +45,7 @@ def test_a_consumer_works_with_these_rights(tmp_path: Path, name: str, group: st
         one.register(STREAM)
         one.add(STREAM, trades(1, 50))
         one.redis.set("how", "fail")
-        one.redis.execute_command(
-            "ACL", "SETUSER", "consumer", "on", ">secret", *rights(), "+incr"
-        )  # +incr: the test's own handler
+        one.redis.execute_command("ACL", "SETUSER", "consumer", "on", ">secret", *rights(group))
         one.url = server.url.replace("redis://", "redis://consumer:secret@")
         worker = one.start(f"outside:{name}", *RUN)
         one.until(lambda: letters(one, group))
@@ -68,11 +73,13 @@ def test_a_worker_whose_rights_are_taken_away_says_so_and_ends(tmp_path: Path, n
         (one.folder / "outside.py").write_text(PICKY)
         one.register(STREAM)
         one.add(STREAM, trades(1, 50))
-        one.redis.execute_command("ACL", "SETUSER", "consumer", "on", ">secret", *rights())
+        one.redis.execute_command(
+            "ACL", "SETUSER", "consumer", "on", ">secret", *rights(name.lower())
+        )
         one.url = server.url.replace("redis://", "redis://consumer:secret@")
         worker = one.start(f"outside:{name}", *RUN)
         one.until(lambda: one.redis.exists("consumers:status"))
-        one.redis.execute_command("ACL", "SETUSER", "consumer", "-@all")
+        one.redis.execute_command("ACL", "SETUSER", "consumer", "-@all", "clearselectors")
         one.until(lambda: worker.process.poll() is not None)
         assert worker.wait() == 2
         assert "refuses us" in worker.err

@@ -7,9 +7,10 @@ import pytest
 from redis.asyncio import Redis
 
 from bridge.runtime.redis_client import connect
-from consumers.group import Group, Unit
-from consumers.keys import Keys
-from consumers.results import Results, Write
+from consumers.kit.api.results import Results, Write
+from consumers.kit.handling.dead_letters import DeadLetters
+from consumers.kit.redis.keys import Keys
+from consumers.kit.shared.group import Group, Unit, UnitKind
 
 STREAM = "trade.SOL_USDC"
 BESIDE = "consumers:{trade.SOL_USDC}:tally"
@@ -55,20 +56,20 @@ async def test_results_count_only_with_the_acknowledgement(client: Redis) -> Non
     await join(sleeper)
     assert await sleeper.read([STREAM], 10, None) == {STREAM: [("5-0", {"a": "b"})]}
     await other.claim(STREAM, ["5-0"], 0)
-    assert (await settle(other, Unit("ack", ["5-0"], count()))).answers == [1]
-    assert (await settle(sleeper, Unit("ack", ["5-0"], count()))).answers == [0]
+    assert (await settle(other, Unit(UnitKind.ACK, ["5-0"], count()))).answers == [1]
+    assert (await settle(sleeper, Unit(UnitKind.ACK, ["5-0"], count()))).answers == [0]
     assert await client.hgetall(BESIDE) == {"count": "1"}
 
 
-async def test_of_a_list_all_count_or_none(client: Redis) -> None:
+async def test_results_of_a_list_count_for_all_its_entries_or_none(client: Redis) -> None:
     await fill(client, "5-0", "6-0")
     a = group(client, "a")
     await join(a)
     await a.read([STREAM], 10, None)
-    await settle(a, Unit("ack", ["5-0"]))  # as if another worker had been quicker with it
-    assert (await settle(a, Unit("ack", ["5-0", "6-0"], count(2)))).answers == [0]
+    await settle(a, Unit(UnitKind.ACK, ["5-0"]))  # as if another worker had been quicker with it
+    assert (await settle(a, Unit(UnitKind.ACK, ["5-0", "6-0"], count(2)))).answers == [0]
     assert await client.exists(BESIDE) == 0
-    assert (await settle(a, Unit("ack", ["6-0"], count()))).answers == [1]
+    assert (await settle(a, Unit(UnitKind.ACK, ["6-0"], count()))).answers == [1]
 
 
 async def test_results_that_are_refused_settle_nothing_and_hold_up_no_other(client: Redis) -> None:
@@ -78,7 +79,9 @@ async def test_results_that_are_refused_settle_nothing_and_hold_up_no_other(clie
     await join(a)
     await a.read([STREAM], 10, None)
     other = Write("SET", "fine", ("1",))
-    settled = await settle(a, Unit("ack", ["5-0"], count()), Unit("ack", ["6-0"], [other]))
+    settled = await settle(
+        a, Unit(UnitKind.ACK, ["5-0"], count()), Unit(UnitKind.ACK, ["6-0"], [other])
+    )
     assert "not a number" in settled.answers[0]
     assert settled.answers[1] == 1
     assert [
@@ -116,7 +119,7 @@ async def test_of_results_that_would_be_refused_half_way_none_is_applied(
     a = group(client, "a")
     await join(a)
     await a.read([STREAM], 10, None)
-    settled = await settle(a, Unit("ack", ["5-0"], [*count(), *bad]))
+    settled = await settle(a, Unit(UnitKind.ACK, ["5-0"], [*count(), *bad]))
     assert isinstance(settled.answers[0], str)
     assert await client.keys(f"{BESIDE}*") == [f"{BESIDE}:settled"]
     assert (await client.xpending(STREAM, "tally"))["pending"] == 1
@@ -134,7 +137,7 @@ async def test_numbers_at_the_edge_of_what_redis_counts_with_are_taken(client: R
         Write("INCRBY", "x", ("-10",)),
         Write("XADD", "out", ("MAXLEN", "~", "10", largest, *("a", "b") * 1000)),
     ]
-    assert (await settle(a, Unit("ack", ["5-0"], writes))).answers == [1]
+    assert (await settle(a, Unit(UnitKind.ACK, ["5-0"], writes))).answers == [1]
     assert await client.get(f"{BESIDE}:x") == "-10"
     assert [at for at, _ in await client.xrange(f"{BESIDE}:out")] == [largest]
 
@@ -151,7 +154,7 @@ async def test_what_a_unit_writes_before_is_taken_into_account(client: Redis) ->
         Write("SET", "y", ("5",)),
         Write("INCRBY", "y", ("1",)),
     ]
-    assert (await settle(a, Unit("ack", ["5-0"], writes))).answers == [1]
+    assert (await settle(a, Unit(UnitKind.ACK, ["5-0"], writes))).answers == [1]
     assert await client.hgetall(f"{BESIDE}:x") == {"n": "1"}
     assert await client.get(f"{BESIDE}:y") == "6"
 
@@ -164,21 +167,22 @@ async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Red
     fields = {"entry_id": "5-0", "attempts": "3", "error": "ValueError: 5", "fields": "{}"}
     await client.xadd(f"{BESIDE}:again", fields, id="1-0")
 
-    letter = await a.begin_letter(STREAM, ("1-0", fields))
+    letters = DeadLetters(client, Keys(), "tally")
+    letter = await letters.take(STREAM, ("1-0", fields), "a")
     assert letter is not None
     assert (letter.entry, letter.attempts) == (("5-0", {}), 4)
-    assert await group(client, "b").begin_letter(STREAM, ("1-0", fields)) is None
+    assert await letters.take(STREAM, ("1-0", fields), "b") is None
     [(_, dead)] = await client.xrange(f"{BESIDE}:dead")  # until that has gone well
     assert dead["error"].startswith("NotFinished: begun 4 times")
 
-    unit = Unit("again", [letter.letter_id], count())
+    unit = Unit(UnitKind.AGAIN, [letter.letter_id], count())
     assert (await settle(a, unit)).answers == [1]
     assert (await settle(a, unit)).answers == [0]
     assert await client.hgetall(BESIDE) == {"count": "1"}
     assert await client.xlen(f"{BESIDE}:dead") == 0
 
 
-async def test_names_of_the_dead_go_where_they_have_left_nothing(client: Redis) -> None:
+async def test_names_of_gone_consumers_are_removed_if_nothing_is_pending(client: Redis) -> None:
     await fill(client, "5-0")
     a = group(client, "a")
     await join(a)
@@ -189,9 +193,9 @@ async def test_names_of_the_dead_go_where_they_have_left_nothing(client: Redis) 
     async def names() -> set[str]:
         return {one["name"] for one in await client.xinfo_consumers(STREAM, "tally")}
 
-    await a.remove_the_dead([STREAM], ["alive"], idle_ms=60_000)
+    await a.remove_gone_consumers([STREAM], ["alive"], idle_ms=60_000)
     assert await names() == {"idle", "alive", "holder"}  # it may have come just now
-    await a.remove_the_dead([STREAM], ["alive"], idle_ms=-1)
+    await a.remove_gone_consumers([STREAM], ["alive"], idle_ms=-1)
     assert await names() == {"alive", "holder"}
 
 
@@ -201,7 +205,7 @@ async def test_a_destroyed_group_begins_again_where_all_was_settled(client: Redi
     assert await join(a) == 1
     assert await join(a) == 0
     await a.read([STREAM], 10, None)
-    settled = await settle(a, Unit("ack", ["5-0", "8-0"]))  # 5-7 is still in hand
+    settled = await settle(a, Unit(UnitKind.ACK, ["5-0", "8-0"]))  # 5-7 is still in hand
     assert settled.mark == "5-6"
     await client.xgroup_destroy(STREAM, "tally")
     assert await join(group(client, "b"), "$") == 1
@@ -212,22 +216,22 @@ async def test_a_destroyed_group_begins_again_where_all_was_settled(client: Redi
     ("in_hand", "mark"),
     [("8-0", "7-18446744073709551615"), ("8-5", "8-4"), ("0-1", "0-0")],
 )
-async def test_the_mark_lies_directly_before_what_is_in_hand(
+async def test_the_settled_mark_lies_directly_before_the_oldest_pending_entry(
     client: Redis, in_hand: str, mark: str
 ) -> None:
     await fill(client, in_hand, "9-0")
     a = group(client, "a")
     await join(a)
     await a.read([STREAM], 10, None)
-    assert (await settle(a, Unit("ack", ["9-0"]))).mark == mark
+    assert (await settle(a, Unit(UnitKind.ACK, ["9-0"]))).mark == mark
 
 
-async def test_after_a_flush_the_worker_remembers(client: Redis) -> None:
+async def test_a_group_is_created_where_the_worker_remembers_after_a_flush(client: Redis) -> None:
     await fill(client, "5-0", "6-0")
     a = group(client, "a")
     await join(a)
     await a.read([STREAM], 10, None)
-    mark = (await settle(a, Unit("ack", ["5-0", "6-0"]))).mark
+    mark = (await settle(a, Unit(UnitKind.ACK, ["5-0", "6-0"]))).mark
     await client.flushall()
     assert await join(a, "0-0", mark) is None  # no stream yet
     await fill(client, "5-0", "6-0", "7-0")
@@ -243,29 +247,29 @@ async def test_a_late_acknowledgement_to_a_group_made_anew_applies_nothing_twice
     await join(a)
     await a.read([STREAM], 10, None)
     await client.xgroup_destroy(STREAM, "tally")
-    assert (await settle(a, Unit("ack", ["5-0"], count()))).answers == [0]
+    assert (await settle(a, Unit(UnitKind.ACK, ["5-0"], count()))).answers == [0]
     await join(b)
     await b.read([STREAM], 10, None)
-    assert (await settle(b, Unit("ack", ["5-0"], count()))).answers == [1]
+    assert (await settle(b, Unit(UnitKind.ACK, ["5-0"], count()))).answers == [1]
     assert await client.hgetall(BESIDE) == {"count": "1"}
 
 
-async def test_what_was_trimmed_before_it_was_read_is_missed_once(client: Redis) -> None:
+async def test_entries_trimmed_before_they_were_read_are_missed_once(client: Redis) -> None:
     await fill(client, *(f"{n}-0" for n in range(1, 11)))
     a = group(client, "a")
     await join(a)
     await a.read([STREAM], 2, None)
-    assert (await settle(a, Unit("ack", ["1-0", "2-0"]))).missed == 0
+    assert (await settle(a, Unit(UnitKind.ACK, ["1-0", "2-0"]))).missed == 0
     await client.xtrim(STREAM, minid="6-0", approximate=False)  # 3, 4 and 5 were never read
     found = await a.read([STREAM], 2, None)
     assert [at for at, _ in found[STREAM]] == ["6-0", "7-0"]
-    assert (await settle(a, Unit("ack", ["6-0", "7-0"]))).missed == 3
+    assert (await settle(a, Unit(UnitKind.ACK, ["6-0", "7-0"]))).missed == 3
     await a.read([STREAM], 10, None)
-    assert (await settle(a, Unit("ack", ["8-0", "9-0", "10-0"]))).missed == 0
+    assert (await settle(a, Unit(UnitKind.ACK, ["8-0", "9-0", "10-0"]))).missed == 0
     assert await client.hget(f"{BESIDE}:settled", "missed") == "3"
 
 
-async def test_what_was_handed_out_and_trimmed_is_missed_too(client: Redis) -> None:
+async def test_entries_handed_out_and_trimmed_are_counted_as_missed(client: Redis) -> None:
     await fill(client, "1-0", "2-0")
     a = group(client, "a")
     await join(a)
@@ -273,7 +277,7 @@ async def test_what_was_handed_out_and_trimmed_is_missed_too(client: Redis) -> N
     await client.xtrim(STREAM, maxlen=0, approximate=False)
     there, gone = await a.claim(STREAM, ["1-0", "2-0"], 0)
     assert there == []
-    settled = await settle(a, Unit("gone", gone))
+    settled = await settle(a, Unit(UnitKind.GONE, gone))
     # Servers from 7.0 on take trimmed entries out of the pending list when they are claimed.
     assert settled.missed == 2
 
@@ -284,7 +288,7 @@ async def test_what_is_settled_as_gone_is_missed_where_it_was_never_claimed(clie
     await join(a)
     await a.read([STREAM], 10, None)
     await client.xtrim(STREAM, maxlen=0, approximate=False)
-    assert (await settle(a, Unit("gone", ["1-0", "2-0"]))).missed == 2
+    assert (await settle(a, Unit(UnitKind.GONE, ["1-0", "2-0"]))).missed == 2
 
 
 async def test_a_large_acknowledgement_fits_into_the_script(client: Redis) -> None:
@@ -296,5 +300,5 @@ async def test_a_large_acknowledgement_fits_into_the_script(client: Redis) -> No
     a = group(client, "a")
     await join(a)
     await a.read([STREAM], 10_000, None)
-    assert (await settle(a, Unit("ack", ids))).mark == "9000-0"
+    assert (await settle(a, Unit(UnitKind.ACK, ids))).mark == "9000-0"
     assert (await client.xpending(STREAM, "tally"))["pending"] == 0

@@ -1,6 +1,7 @@
 """Shared mode with real workers on a real Redis: every entry at least once, through every loss."""
 
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import redis
 
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
-from tests.support.consumer_worker import Bench
+from tests.support.consumer_worker import Bench, Worker
 from tests.support.consumer_worker import bench as running_bench
 from tests.support.redis_server import running_redis
 
@@ -18,7 +19,7 @@ STREAM = "trade.SOL_USDC"
 
 # A consumer from outside: counts into Redis by itself, which at-least-once is enough for.
 COUNTING = """
-import os, time
+import asyncio, os, time
 import redis
 from consumers import Consumer
 
@@ -26,22 +27,30 @@ class Counting(Consumer):
     name = "counting"
     streams = ("trade.*",)
 
-    def __init__(self, slow_s="0", poison="none"):
+    def __init__(self, slow_s="0", fails_at="none"):
         self.redis = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"])
-        self.slow_s, self.poison = float(slow_s), poison
+        self.slow_s, self.fails_at = float(slow_s), fails_at
 
     def on_trade(self, delivery):
-        if str(delivery.event.trade_id) == self.poison and not self.redis.exists("cured"):
+        if str(delivery.event.trade_id) == self.fails_at and not self.redis.exists("cured"):
             self.redis.incr("attempts")
             raise ValueError("not to my taste")
         time.sleep(self.slow_s)
         self.redis.hincrby("seen:" + delivery.stream, delivery.event.trade_id, 1)
 
-class Brief(Counting):
-    time_limit_s = 0.5
+class Portioned(Counting):
+    batch_entries = 150
 
+class Slowly(Counting):
     def on_trade(self, delivery):
-        time.sleep(0.3 if self.redis.exists("hold") else 0)
+        time.sleep(0.05)
+        super().on_trade(delivery)
+
+class Held(Counting):
+    async def on_trade(self, delivery):
+        while self.redis.exists("hold"):
+            self.redis.set("held", delivery.entry_id)
+            await asyncio.sleep(0.05)
         super().on_trade(delivery)
 """
 
@@ -82,6 +91,16 @@ def test_a_consumer_from_outside_handles_everything_from_the_beginning(counting:
     assert worker.stop() == 0
 
 
+def test_a_plain_call_of_three_leases_is_claimed_by_no_other_worker(counting: Bench) -> None:
+    counting.register(STREAM)
+    counting.add(STREAM, trades(1, 1))
+    run = ("outside:Counting", "--lease", "0.5", "-o", "slow_s=1.5")
+    workers = [counting.start(*run) for _ in range(3)]
+    counting.await_group(STREAM, "counting", last_id(1))
+    assert seen(counting) == Counter([1])
+    assert not any("claimed" in worker.err for worker in workers)
+
+
 def test_new_begins_with_what_comes_and_a_later_stream_is_new_as_a_whole(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 10))
@@ -96,15 +115,15 @@ def test_new_begins_with_what_comes_and_a_later_stream_is_new_as_a_whole(countin
     assert seen(counting, "trade.LATE_USDC") == Counter(range(1, 6))
 
 
-def test_an_id_begins_after_it(counting: Bench) -> None:
+def test_a_group_from_an_id_begins_with_it(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 10))
-    counting.start(*RUN, "--from", last_id(7))
+    counting.start(*RUN, "--from", last_id(8))
     counting.await_group(STREAM, "counting", last_id(10))
     assert seen(counting) == Counter([8, 9, 10])
 
 
-def test_a_time_begins_with_what_is_of_that_time(counting: Bench) -> None:
+def test_a_group_from_a_time_begins_with_entries_of_that_time(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 10))
     counting.start(*RUN, "--from", "2026-09-02T16:44:00.007")
@@ -123,7 +142,7 @@ def test_workers_of_a_group_share_and_only_they(counting: Bench) -> None:
     assert seen(counting) == Counter(dict.fromkeys(range(1, 2001), 2))
 
 
-def test_what_is_pending_under_our_own_name_comes_first(counting: Bench) -> None:
+def test_entries_pending_under_a_workers_own_name_come_first(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 5))
     counting.redis.xgroup_create(STREAM, "counting", "0")
@@ -151,7 +170,7 @@ def test_entries_whose_reply_was_lost_with_the_connection_are_read_again(countin
     assert set(seen(counting)) == set(range(1, 21))
 
 
-def test_what_a_dead_worker_left_is_taken_over_and_its_name_removed(counting: Bench) -> None:
+def test_entries_of_a_dead_worker_are_claimed_and_its_name_removed(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 300))
     counting.redis.xgroup_create(STREAM, "counting", "0")
@@ -177,7 +196,7 @@ def test_pending_entries_that_were_trimmed_away_are_settled(counting: Bench) -> 
     assert "entry_not_understood" not in worker.err
 
 
-def test_killed_workers_lose_nothing(counting: Bench) -> None:
+def test_killed_workers_lose_no_entry(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 1500))
     run = (*RUN, "--option", "slow_s=0.0005")
@@ -263,7 +282,7 @@ def test_an_emptied_redis_that_is_filled_again_is_read_on(counting: Bench) -> No
 def test_a_failing_entry_is_tried_again_and_blocks_no_other(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 50))
-    worker = counting.start(*RUN, "--option", "poison=7")
+    worker = counting.start(*RUN, "--option", "fails_at=7")
     counting.until(lambda: int(counting.redis.get("attempts") or 0) >= 2)  # type: ignore[arg-type]
     counting.until(lambda: set(seen(counting)) == set(range(1, 51)) - {7})
     assert counting.group(STREAM, "counting")["pending"] == 1
@@ -282,7 +301,7 @@ def test_one_key_that_is_no_stream_does_not_stop_the_others(counting: Bench) -> 
     assert worker.err.count("stream_unusable") == 1
 
 
-def test_ctrl_c_finishes_the_batch_and_removes_the_name(counting: Bench) -> None:
+def test_ctrl_c_finishes_the_entry_in_hand_and_gives_the_rest_back(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 400))
     worker = counting.start(*RUN, "--option", "slow_s=0.002")
@@ -290,28 +309,46 @@ def test_ctrl_c_finishes_the_batch_and_removes_the_name(counting: Bench) -> None
     assert worker.stop() == 0
     handled = seen(counting)
     assert set(handled.values()) == {1}
-    assert counting.group(STREAM, "counting")["pending"] == 0
-    assert counting.group(STREAM, "counting")["last-delivered-id"] == last_id(len(handled))
-    assert counting.redis.xinfo_consumers(STREAM, "counting") == []
+    about = counting.group(STREAM, "counting")
+    assert about["entries-read"] == len(handled) + about["pending"]
     assert counting.status("counting", worker) == {}
     assert "Traceback" not in worker.err
 
+    other = counting.start(*RUN)
+    counting.await_group(STREAM, "counting", last_id(400))
+    assert seen(counting) == Counter(range(1, 401))
+    counting.until(
+        lambda: (
+            [one["name"] for one in counting.redis.xinfo_consumers(STREAM, "counting")]
+            == [other.name]
+        )
+    )
+    assert other.stop() == 0
+    assert counting.redis.xinfo_consumers(STREAM, "counting") == []
 
-def test_what_is_in_hand_may_take_longer_to_finish_than_a_lease_and_a_limit(
+
+def test_a_stopping_worker_keeps_the_entry_in_hand_for_longer_than_a_lease(
     counting: Bench,
 ) -> None:
     counting.register(STREAM)
-    counting.add(STREAM, trades(1, 250))
+    counting.add(STREAM, trades(1, 5))
     counting.redis.set("hold", "1")
-    run = ("--lease", "1.2", "--option", "slow_s=0.02")
-    worker = counting.start("outside:Brief", *run)
-    counting.until(lambda: seen(counting))
-    other = counting.start("outside:Brief", *run, name="a")  # would take over what seems left
-    counting.until(lambda: counting.status("counting", other))
+    run = ("outside:Held", "--lease", "0.6")
+    worker = counting.start(*run)
+    counting.until(lambda: counting.redis.exists("held"))
+    worker.signal(signal.SIGINT)
+    other = counting.start(*run, name="a")  # would take over what seems left
+
+    def beats_for_three_leases() -> bool:
+        status = counting.status("counting", other)
+        return bool(status) and status["updated_us"] - status["started_us"] > 1_800_000
+
+    counting.until(beats_for_three_leases)
+    assert seen(counting) == Counter()
     counting.redis.delete("hold")
-    assert len(seen(counting)) < 150, "too late: this run proves nothing"
-    assert worker.stop() == 0
-    assert seen(counting) == Counter(range(1, 251))
+    assert worker.wait() == 0
+    counting.await_group(STREAM, "counting", last_id(5))
+    assert seen(counting) == Counter(range(1, 6))
     assert "handler_hangs" not in worker.err
 
 
@@ -332,7 +369,7 @@ def test_a_worker_with_nothing_to_do_takes_over_where_the_first_has_its_hands_fu
     assert seen(counting) == Counter(range(1, 11))
 
 
-def test_what_a_killed_worker_told_of_itself_goes_in_the_end(counting: Bench) -> None:
+def test_the_last_status_of_a_killed_worker_is_deleted(counting: Bench) -> None:
     now_us = counting.redis.time()[0] * 1_000_000  # type: ignore[index]
     for name, at_us in (("old", now_us - 2 * 3600 * 1_000_000), ("new", now_us)):
         counting.redis.hset("consumers:status", f"counting/{name}", f'{{"updated_us": {at_us}}}')
@@ -348,7 +385,7 @@ def test_what_a_killed_worker_told_of_itself_goes_in_the_end(counting: Bench) ->
 def test_a_name_with_pending_entries_is_not_removed(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 5))
-    worker = counting.start(*RUN, "--option", "poison=3")
+    worker = counting.start(*RUN, "--option", "fails_at=3")
     counting.until(lambda: len(seen(counting)) == 4)
     assert worker.stop() == 0
     [left] = counting.redis.xinfo_consumers(STREAM, "counting")
@@ -368,15 +405,15 @@ def test_a_flood_in_one_stream_does_not_hold_up_the_others(counting: Bench) -> N
     assert len(seen(counting)) < 8000
 
 
-def test_what_a_slow_worker_has_in_hand_is_little(counting: Bench) -> None:
+def test_a_slow_worker_has_few_entries_pending(counting: Bench) -> None:
     counting.register(STREAM)
-    counting.add(STREAM, trades(1, 3000))
-    counting.start(*RUN, "--option", "slow_s=0.02")
-    counting.until(lambda: len(seen(counting)) > 600)
+    counting.add(STREAM, trades(1, 1000))
+    counting.start("outside:Portioned", *RUN[1:], "--option", "slow_s=0.02")
+    counting.until(lambda: len(seen(counting)) > 150)  # the first portion is over
     counting.until(lambda: 0 < counting.group(STREAM, "counting")["pending"] <= 60)
 
 
-def test_what_a_slow_worker_has_in_hand_is_little_after_a_quiet_time_too(counting: Bench) -> None:
+def test_a_slow_worker_has_few_entries_pending_after_a_quiet_time(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 20))
     worker = counting.start(*RUN, "--option", "slow_s=0.02")
@@ -384,7 +421,7 @@ def test_what_a_slow_worker_has_in_hand_is_little_after_a_quiet_time_too(countin
     counting.until(lambda: "updated_us" in counting.status("counting", worker))
     since_us = counting.status("counting", worker)["updated_us"]
     counting.until(  # some empty reads later
-        lambda: counting.status("counting", worker)["updated_us"] > since_us + 3_000_000
+        lambda: counting.status("counting", worker)["updated_us"] > since_us + 1_000_000
     )
     counting.add(STREAM, trades(21, 1000))
     most = 0
@@ -447,3 +484,35 @@ def test_a_redis_that_is_killed_and_comes_back_counts_nothing_twice(tmp_path: Pa
         one.until(lambda: one.redis.hget(results, "count") == "2000")
         assert one.redis.hget(results, "sum") == str(sum(range(1, 2001)))
         one.until(lambda: all(worker.err.count("redis_back") == 1 for worker in workers))
+
+
+def test_slow_handlers_share_a_backlog_from_the_first_batch_and_give_it_back_at_a_stop(
+    counting: Bench,
+) -> None:
+    names = [f"trade.M{n}_USDC" for n in range(5)]
+    counting.register(*names)
+    for name in names:
+        counting.add(name, trades(1, 120))
+    workers = [counting.start("outside:Slowly", "--lease", "3") for _ in range(3)]
+
+    def handled(worker: Worker) -> int:
+        return int(counting.status("counting", worker).get("handled", 0))
+
+    counting.until(lambda: all(handled(worker) for worker in workers))
+    began = time.monotonic()
+    assert workers[0].stop() == 0
+    assert time.monotonic() - began < 2  # one entry, not the batch
+    left = [
+        one
+        for name in names
+        for one in counting.redis.xpending_range(
+            name, "counting", "-", "+", 200, consumername=workers[0].name
+        )
+    ]
+    # Never begun, and to be claimed at once.
+    assert all(one["times_delivered"] == 0 for one in left)
+    assert all(one["time_since_delivered"] >= 3000 for one in left)
+    for name in names:
+        counting.await_group(name, "counting", last_id(120))
+        seen = counting.redis.hgetall(f"seen:{name}")
+        assert seen == {str(number): "1" for number in range(1, 121)}

@@ -2,13 +2,14 @@
 others."""
 
 import json
+import signal
 import subprocess
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from tests.integration.consumers.test_door import consumers
+from tests.support.consumer_commands import run_here
 from tests.support.consumer_entries import START_US, Fields, balance_update, entry_id, trade
 from tests.support.consumer_worker import Bench
 
@@ -28,6 +29,10 @@ client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=
 def how(delivery):
     return client.get("how") if delivery.event.trade_id == 7 else None
 
+class Textless(Exception):
+    def __str__(self):
+        raise KeyError("text")
+
 class Picky(Consumer):
     name = "picky"
     streams = ("trade.*",)
@@ -39,6 +44,14 @@ class Picky(Consumer):
             case "fail":
                 client.incr("begun")
                 raise ValueError("seven is not to my taste")
+            case "surrogate in a result":
+                results.set("text", "\\ud83d")
+            case "surrogate in a part":
+                results.set("\\ud83d", "text")
+            case "surrogate in the error":
+                raise ValueError("\\ud83d")
+            case "error without text":
+                raise Textless
             case "kill":
                 client.incr("begun")
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -49,12 +62,12 @@ class Picky(Consumer):
 
 class Blocking(Picky):
     name = "blocking"
-    poison = "block"
+    on_failure = "block"
 
 class Ordered(Picky):
     name = "ordered"
     mode = "ordered"
-    poison = "set aside"
+    on_failure = "dead_letter"
 
     def __init__(self, slow_s="0"):
         self.slow_s = float(slow_s)
@@ -74,7 +87,7 @@ class Refused(Picky):
 class RefusedOrdered(Refused):
     name = "refused-ordered"
     mode = "ordered"
-    poison = "set aside"
+    on_failure = "dead_letter"
 
 class NoJson(Ordered):
     name = "no-json"
@@ -97,12 +110,25 @@ class Async(Consumer):
             gone = asyncio.ensure_future(asyncio.sleep(600))
             gone.cancel()
             await gone
+        while how(delivery) == "catch its cancellation":
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                client.incr("cancelled")
         results.hincrby("seen", str(delivery.event.trade_id), 1)
 
 class AsyncOrdered(Async):
     name = "async-ordered"
     mode = "ordered"
-    poison = "set aside"
+    on_failure = "dead_letter"
+
+class Aside(Async):
+    name = "aside"
+    on_undecodable = "dead_letter"
+
+class AsideOrdered(AsyncOrdered):
+    name = "aside-ordered"
+    on_undecodable = "dead_letter"
 
 class Private(Consumer):
     name = "private"
@@ -141,7 +167,7 @@ def letters(bench: Bench, group: str, stream: str = STREAM) -> list[dict[str, st
 
 
 def deadletters(bench: Bench, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return consumers(bench.folder, "deadletters", *arguments, BRIDGE_REDIS__URL=bench.url)
+    return run_here(bench.folder, bench.url, "deadletters", *arguments)
 
 
 ALL_BUT_SEVEN = Counter(n for n in range(1, 51) if n != 7)
@@ -151,7 +177,7 @@ BOTH_MODES = pytest.mark.parametrize(
 
 
 @BOTH_MODES
-def test_poison_becomes_a_dead_letter_and_can_be_sent_back(
+def test_an_entry_that_always_fails_becomes_a_dead_letter_and_can_be_sent_back(
     picky: Bench, name: str, group: str
 ) -> None:
     picky.redis.set("how", "fail")
@@ -162,10 +188,10 @@ def test_poison_becomes_a_dead_letter_and_can_be_sent_back(
     assert (letter["stream"], letter["entry_id"]) == (STREAM, last_id(7))
     assert letter["error"] == "ValueError: seven is not to my taste"
     assert letter["attempts"] == "3"
-    assert letter["at"].endswith("outside.py:22")
+    assert letter["at"].endswith("outside.py:26")
     assert letter["worker"] == worker.name
     assert json.loads(letter["fields"]) == trades(7, 7)[last_id(7)]
-    assert worker.err.count("set_aside") == 1
+    assert worker.err.count('"dead_letter"') == 1
     picky.until(lambda: picky.status(group, worker)["dead"] == 1)
 
     listed = deadletters(picky, "list")
@@ -175,8 +201,14 @@ def test_poison_becomes_a_dead_letter_and_can_be_sent_back(
     assert shown["fields"]["price"] == "98.96"
 
     picky.redis.xtrim(STREAM, maxlen=0)  # it needs the stream no more
-    assert deadletters(picky, "retry", group, letter_id).returncode == 0  # still not mended
-    picky.until(lambda: [one["attempts"] for one in letters(picky, group)] == ["4"])
+    assert deadletters(picky, "retry", group, letter_id).returncode == 0  # still not recovered
+    # It is dead from the moment it is taken, as "NotFinished": the handler has failed after that.
+    picky.until(
+        lambda: (
+            [(one["attempts"], one["error"].split(":")[0]) for one in letters(picky, group)]
+            == [("4", "ValueError")]
+        )
+    )
     picky.redis.delete("how")
     assert deadletters(picky, "retry", group, "--all").stdout == f"1 sent back to {group}\n"
     picky.until(lambda: seen(picky, group) == Counter(range(1, 51)))
@@ -185,7 +217,7 @@ def test_poison_becomes_a_dead_letter_and_can_be_sent_back(
 
 
 @BOTH_MODES
-def test_an_entry_that_kills_its_worker_is_set_aside_and_takes_no_other_with_it(
+def test_an_entry_that_kills_its_worker_becomes_a_dead_letter_alone(
     picky: Bench, name: str, group: str
 ) -> None:
     picky.redis.set("how", "kill")
@@ -212,7 +244,7 @@ def test_an_entry_that_kills_its_worker_is_set_aside_and_takes_no_other_with_it(
     assert int(once_more["attempts"]) == int(letter["attempts"]) + 1
 
 
-def test_a_killer_behind_slow_entries_costs_no_more_workers(picky: Bench) -> None:
+def test_an_entry_that_kills_behind_slow_ones_costs_no_more_workers(picky: Bench) -> None:
     picky.redis.set("how", "kill")
     picky.start("outside:Ordered", *RUN).wait()
     slow = ("--option", "slow_s=0.25")  # three of them are a second's work
@@ -224,7 +256,7 @@ def test_a_killer_behind_slow_entries_costs_no_more_workers(picky: Bench) -> Non
     assert picky.redis.get("begun") == "4"  # in the first batch, and three times alone
 
 
-def test_in_shared_mode_too_poison_may_be_tried_for_ever(picky: Bench) -> None:
+def test_on_failure_block_tries_a_shared_entry_for_ever(picky: Bench) -> None:
     picky.redis.set("how", "fail")
     picky.start("outside:Blocking", *RUN)
     picky.until(lambda: int(picky.redis.get("begun") or 0) > 4)  # type: ignore[arg-type]
@@ -235,7 +267,7 @@ def test_in_shared_mode_too_poison_may_be_tried_for_ever(picky: Bench) -> None:
 
 
 @BOTH_MODES
-def test_where_no_dead_letter_can_be_written_the_entry_waits(
+def test_an_entry_stays_pending_while_its_dead_letter_cannot_be_written(
     picky: Bench, name: str, group: str
 ) -> None:
     dead = f"consumers:{{{STREAM}}}:{group}:dead"
@@ -251,7 +283,7 @@ def test_where_no_dead_letter_can_be_written_the_entry_waits(
     assert letters(picky, group)[0]["error"] == "ValueError: seven is not to my taste"
 
 
-def test_a_letter_that_was_sent_back_is_listed_while_nobody_has_it(picky: Bench) -> None:
+def test_a_dead_letter_sent_back_is_listed_until_a_worker_has_taken_it(picky: Bench) -> None:
     picky.redis.set("how", "fail")
     worker = picky.start("outside:Picky", *RUN)
     picky.until(lambda: letters(picky, "picky"))
@@ -260,6 +292,38 @@ def test_a_letter_that_was_sent_back_is_listed_while_nobody_has_it(picky: Bench)
     assert deadletters(picky, "list").stdout.endswith(
         "ValueError: seven is not to my taste (sent back)\n"
     )
+
+
+@BOTH_MODES
+def test_dead_letters_sent_back_are_all_listed_dropped_and_handled_at_once(
+    picky: Bench, name: str, group: str
+) -> None:
+    picky.start(f"outside:{name}", *RUN)
+    picky.await_group(STREAM, group, last_id(50))
+    picky.workers[0].stop()
+
+    def leave_letters() -> None:
+        for number in range(1001, 2307):
+            letter = {
+                "stream": STREAM, "entry_id": last_id(number), "attempts": "3", "error": "E: no",
+                "at": "", "worker": "w", "fields": json.dumps(trade(number, START_US)),
+            }  # fmt: skip
+            picky.redis.xadd(f"consumers:{{{STREAM}}}:{group}:dead", letter)  # type: ignore[arg-type]
+
+    leave_letters()
+    assert deadletters(picky, "retry", group, "--all").stdout == f"1306 sent back to {group}\n"
+    listed = deadletters(picky, "list").stdout.splitlines()
+    assert len([line for line in listed if line.endswith("(sent back)")]) == 1306
+    one = listed[0].split()[1]
+    assert deadletters(picky, "drop", group, one).stdout == "1 dropped\n"
+    assert deadletters(picky, "drop", group, "--all").stdout == "1305 dropped\n"
+
+    leave_letters()
+    assert deadletters(picky, "retry", group, "--all").returncode == 0
+    picky.start(f"outside:{name}", "--lease", "300")  # a page each lease would take too long
+    picky.until(lambda: picky.redis.xlen(f"consumers:{{{STREAM}}}:{group}:again") == 0)
+    picky.until(lambda: seen(picky, group) == Counter([*range(1, 51), *range(1001, 2307)]))
+    assert letters(picky, group) == []
 
 
 @pytest.mark.parametrize(
@@ -295,12 +359,56 @@ def test_a_state_that_is_no_json_is_a_failure_like_another(picky: Bench) -> None
     assert letter["error"].startswith("TypeError: ")
 
 
-def test_a_sync_handler_that_hangs_is_told_of_and_ends_its_worker(picky: Bench) -> None:
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("surrogate in a result", "UnicodeEncodeError: 'utf-8' codec can't encode character"),
+        ("surrogate in a part", "UnicodeEncodeError: 'utf-8' codec can't encode character"),
+        ("surrogate in the error", r"ValueError: \ud83d"),
+        ("error without text", "Textless: (its text cannot be had: KeyError)"),
+    ],
+)
+@pytest.mark.parametrize(("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")])
+def test_failure_that_cannot_be_sent_as_it_is_is_a_failure_of_its_entry(
+    picky: Bench, name: str, group: str, how: str, error: str
+) -> None:
+    picky.redis.set("how", how)
+    worker = picky.start(f"outside:{name}", *RUN)
+    picky.await_group(STREAM, group, last_id(50))
+    assert seen(picky, group) == ALL_BUT_SEVEN
+    [letter] = letters(picky, group)
+    assert letter["error"].startswith(error)
+    assert letter["attempts"] == "3"
+    assert worker.stop() == 0
+
+
+@BOTH_MODES
+def test_what_another_program_wrote_beside_a_stream_ends_no_worker(
+    picky: Bench, name: str, group: str
+) -> None:
+    beside = f"consumers:{{{STREAM}}}:{group}"
+    for _ in range(101):  # more than are looked at together
+        picky.redis.xadd(f"{beside}:again", {"x": "y"})
+    picky.redis.xadd(f"{beside}:dead", {"x": "y"})
+    picky.register("trade.BAD_USDC", "trade.ODD_USDC")
+    picky.redis.hset(f"consumers:{{trade.BAD_USDC}}:{group}:position", "id", "far along")
+    picky.redis.hset(f"consumers:{{trade.ODD_USDC}}:{group}:state", "sum", "{")
+    worker = picky.start(f"outside:{name}", *RUN)
+    picky.await_group(STREAM, group, last_id(50))
+    assert seen(picky, group) == Counter(range(1, 51))
+    picky.until(lambda: picky.redis.xlen(f"{beside}:again") == 0)
+    listed = deadletters(picky, "list", "--json")
+    assert (listed.returncode, json.loads(listed.stdout)["attempts"]) == (0, 0)
+    assert run_here(picky.folder, picky.url, "status", "--json").returncode == 0
+    assert worker.stop() == 0
+
+
+def test_a_sync_handler_that_hangs_is_logged_and_ends_its_worker(picky: Bench) -> None:
     picky.redis.set("how", "hang")
     worker = picky.start("outside:Picky", *RUN)
     assert worker.wait(30) == 1
     assert "handler_hangs" in worker.err
-    assert "outside.py:28" in worker.err  # where it hangs
+    assert "outside.py:40" in worker.err  # where it hangs
     assert last_id(7) in worker.err
     picky.redis.delete("how")
     picky.start("outside:Picky", *RUN)
@@ -327,7 +435,54 @@ def test_an_async_handler_that_is_cancelled_at_its_limit_or_within_has_failed(
     assert letter["error"] == error
 
 
-def test_of_a_private_entry_nothing_is_told_in_error_and_log(picky: Bench) -> None:
+@pytest.mark.parametrize(("name", "group"), [("Async", "async"), ("AsyncOrdered", "async-ordered")])
+def test_async_handler_that_catches_its_cancellation_is_logged_and_ends_its_worker(
+    picky: Bench, name: str, group: str
+) -> None:
+    picky.redis.set("how", "catch its cancellation")
+    worker = picky.start(f"outside:{name}", *RUN)
+    picky.until(lambda: picky.redis.exists("cancelled"))
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(30) == 1
+    assert "handler_hangs" in worker.err
+    assert "worker_gives_up" in worker.err
+    assert "outside.py:95" in worker.err  # where it hangs
+    assert last_id(7) in worker.err
+    picky.redis.delete("how")
+    picky.start(f"outside:{name}", *RUN)
+    picky.await_group(STREAM, group, last_id(50))
+    assert seen(picky, group) == Counter(range(1, 51))
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "is_set_aside"),
+    [
+        ("Async", "async", False),
+        ("AsyncOrdered", "async-ordered", False),
+        ("Aside", "aside", True),
+        ("AsideOrdered", "aside-ordered", True),
+    ],
+)
+def test_entry_that_cannot_be_decoded_is_counted_apart_shown_and_set_aside_where_asked(
+    picky: Bench, name: str, group: str, *, is_set_aside: bool
+) -> None:
+    picky.add(STREAM, {last_id(51): trade(51, START_US) | {"price": "x"}, **trades(52, 60)})
+    worker = picky.start(f"outside:{name}", *RUN)
+    picky.await_group(STREAM, group, last_id(60))
+    assert seen(picky, group) == Counter({*range(1, 51), *range(52, 61)})
+    picky.until(lambda: picky.status(group, worker)["undecodable"] == 1)
+    assert picky.status(group, worker)["handled"] == 59
+    shown = run_here(picky.folder, picky.url, "status").stdout
+    assert "not decoded 1" in shown
+    found = letters(picky, group)
+    assert [one["entry_id"] for one in found] == ([last_id(51)] if is_set_aside else [])
+    if is_set_aside:  # sent back, it stays one
+        assert found[0]["error"].startswith("BadEntry: ")
+        assert deadletters(picky, "retry", group, "--all").returncode == 0
+        picky.until(lambda: [one["attempts"] for one in letters(picky, group)] == ["2"])
+
+
+def test_a_private_entry_that_fails_shows_no_content_in_log_and_error(picky: Bench) -> None:
     stream = "account.balanceUpdate"
     picky.register(stream)
     picky.add(stream, {"5-0": balance_update("USDC", "123456.789", "0")})
@@ -349,3 +504,32 @@ def test_dead_letters_are_dropped_by_id_or_all(picky: Bench) -> None:
     assert deadletters(picky, "drop", "picky", found["letter"]).stdout == "1 dropped\n"
     assert letters(picky, "picky") == []
     assert "no dead letters" in deadletters(picky, "list").stderr
+
+
+def test_texts_of_dead_letters_and_groups_do_nothing_to_a_terminal(bench: Bench) -> None:
+    hostile = "[red]X\r\nforged\x1b]0;X\x07"
+    bench.register(STREAM)
+    bench.redis.hset("consumers:groups", hostile, json.dumps({"mode": hostile, "streams": []}))
+    letter = {"stream": STREAM, "entry_id": hostile, "attempts": "3", "error": hostile}
+    letter |= {"at": hostile, "worker": hostile, "fields": json.dumps({"symbol": hostile})}
+    bench.redis.xadd(f"consumers:{{{STREAM}}}:{hostile}:dead", letter)  # type: ignore[arg-type]
+    bench.redis.hset(f"consumers:{{{STREAM}}}:{hostile}:position", "id", hostile)
+    for command in (["deadletters", "list"], ["status"]):
+        done = run_here(bench.folder, bench.url, *command)
+        assert all(line.isprintable() for line in (done.stdout + done.stderr).split("\n"))
+        assert r"[red]X\r\nforged" in done.stdout
+
+
+def test_a_name_in_the_registry_that_is_no_stream_is_told_once_and_passed_over(
+    bench: Bench,
+) -> None:
+    hostile = "a/../../T"
+    bench.register(hostile, STREAM)
+    for stream in (hostile, STREAM):
+        bench.add(stream, trades(1, 5))
+    worker = bench.start("archive", "--option", "rows=1")
+    bench.until(lambda: list(bench.folder.glob(f"archive/stream={STREAM}/*/*.parquet")))
+    bench.until(lambda: bench.status("archive", worker).get("handled") == 5)
+    assert not (bench.folder / "T").exists()
+    assert bench.redis.keys("*T}*") == []
+    assert worker.err.count("stream_name_refused") == 1

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ _VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*))?\}")
 
 def compose(variables: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The whole file, with these variables set in the environment or the file of --env-file."""
-    written = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-    document: dict[str, Any] = interpolated(written, variables or {})
+    document: dict[str, Any] = interpolated(_written(), variables or {})
     return document
+
+
+@cache
+def _written() -> Any:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 
 
 def services(variables: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:

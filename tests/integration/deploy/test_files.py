@@ -9,9 +9,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
+from dotenv import dotenv_values
 
 from bridge.runtime.config import load_config
-from tests.integration.deploy.compose import ROOT, compose, demo_variables, services
+from bridge.runtime.redis_url import parse_redis_url
+from tests.integration.deploy.compose import ROOT, compose, demo_variables, interpolated, services
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
 LOCKS = ("runtime", "simulator", "demo")
@@ -129,11 +132,18 @@ def test_what_services_name_is_there(variables: dict[str, str]) -> None:
 def test_services_can_be_scaled() -> None:
     for name, service in services().items():
         assert "container_name" not in service
-        assert "ports" not in service or name == "redis"
+        assert "ports" not in service or name in ("prometheus", "grafana")
 
 
-def test_redis_is_published_to_this_machine_only() -> None:
-    assert services()["redis"]["ports"] == ["127.0.0.1:6379:6379"]
+def test_what_is_published_is_for_this_machine_only() -> None:
+    ports = {name: one["ports"] for name, one in services().items() if "ports" in one}
+
+    assert ports == {"prometheus": ["127.0.0.1:9090:9090"], "grafana": ["127.0.0.1:3000:3000"]}
+
+
+def test_redis_is_published_where_that_is_asked_for_and_to_this_machine_only() -> None:
+    written = yaml.safe_load((ROOT / "deploy/redis-port.yml").read_text("utf-8"))
+    assert interpolated(written, {}) == {"services": {"redis": {"ports": ["127.0.0.1:6379:6379"]}}}
 
 
 def test_only_the_bridge_is_given_the_keys() -> None:
@@ -147,7 +157,8 @@ def test_only_the_bridge_is_given_the_keys() -> None:
 def test_every_service_has_limits_restarts_and_a_read_only_root() -> None:
     for name, service in services().items():
         assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}, name
-        assert service["restart"] == "unless-stopped", name
+        ends = name == "redis-cluster"  # once the nodes know each other
+        assert service["restart"] == ("on-failure" if ends else "unless-stopped"), name
         assert service["read_only"] is True, name
 
 
@@ -159,10 +170,84 @@ def test_only_the_bridge_writes_to_its_data_volume() -> None:
         if any(not volume.endswith(":ro") for volume in service.get("volumes", []))
     }
 
-    assert writing == {"bridge", "redis"}
+    servers = {name for name in services() if name.startswith(("redis", "sentinel"))}
+    assert writing == {"bridge", "prometheus", "grafana"} | servers - {"redis-cluster"}
     assert "bridge-data:/app/data" in services()["bridge"]["volumes"]
     [made] = [line for line in lines("RUN") if "mkdir" in line]
     assert made.endswith("chown 10001 data")
+
+
+@pytest.mark.parametrize("variables", [{}, demo_variables()], ids=["live", "demo"])
+def test_a_folder_is_mounted_as_configuration_so_that_a_replaced_file_is_seen(
+    variables: dict[str, str],
+) -> None:
+    mounted = {
+        volume.rpartition(":/app/config:ro")[0]
+        for service in services(variables).values()
+        for volume in service.get("volumes", [])
+        if volume.endswith(":/app/config:ro")
+    }
+    [folder] = mounted
+
+    assert load_config(ROOT / folder / "config.yaml", None, {}).stream_names
+    assert "ln -s config/config.yaml config.yaml" in lines("RUN")
+
+
+def test_a_key_in_a_file_reaches_the_bridge_alone_and_where_the_variable_says() -> None:
+    written = yaml.safe_load((ROOT / "deploy/secrets.yml").read_text("utf-8"))
+    secrets = interpolated(written, {})["secrets"]
+    [(name, given)] = written["services"].items()
+
+    assert name == "bridge"
+    assert {name: str(Path(one["file"])) for name, one in secrets.items()} == {
+        name: f"secrets/{name}" for name in given["secrets"]
+    }
+    assert given["environment"] == {
+        f"{name.upper()}_FILE": f"/run/secrets/{name}" for name in given["secrets"]
+    }
+    assert "secrets/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+
+
+def test_a_set_of_servers_runs_only_where_it_is_asked_for() -> None:
+    for profile in ("sentinel", "cluster"):
+        file = dotenv_values(ROOT / "deploy" / f"{profile}.env")
+        variables = {name: value or "" for name, value in file.items()}
+        servers = {
+            name for name, one in services(variables).items() if one.get("profiles") == [profile]
+        }
+        hosts = re.findall(r"[\w-]+(?=:\d)", variables["REDIS_URL"])
+
+        assert variables["COMPOSE_PROFILES"] == profile
+        assert variables["COMPOSE_PROJECT_NAME"] == f"backpack-{profile}"  # volumes of its own
+        assert set(hosts) <= {"redis", *servers}
+        parse_redis_url(variables["REDIS_URL"])
+        for name in ("bridge", "candles", "exporter"):
+            told = services(variables)[name]["environment"]["BRIDGE_REDIS__URL"]
+            assert told == variables["REDIS_URL"]
+
+
+def test_what_watches_runs_only_where_it_is_asked_for() -> None:
+    profiles = {name: one.get("profiles") for name, one in services().items()}
+
+    watching = ("exporter", "prometheus", "grafana")
+    assert {profiles[name] == ["observability"] for name in watching} == {True}
+
+
+def test_prometheus_asks_where_bridge_and_exporter_listen() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))
+    jobs = {
+        job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]
+    }
+    listening = services()["bridge"]["environment"]["BRIDGE_METRICS__LISTEN"]
+
+    assert jobs == {
+        "backpack-bridge": ["bridge:" + listening.rpartition(":")[2]],
+        "backpack-exporter": [
+            "exporter:" + services()["exporter"]["command"][-1].rpartition(":")[2]
+        ],
+    }
+    [rules] = config["rule_files"]
+    assert (ROOT / "deploy/prometheus" / rules).exists()
 
 
 def test_the_simulator_runs_in_the_demo_only() -> None:
@@ -170,11 +255,30 @@ def test_the_simulator_runs_in_the_demo_only() -> None:
     assert demo_variables()["COMPOSE_PROFILES"] == "demo"
 
 
+def test_the_workflow_runs_make_check_on_each_supported_python() -> None:
+    text = (ROOT / ".github/workflows/check.yml").read_text("utf-8")
+    job = yaml.safe_load(text)["jobs"]["check"]
+    steps = [step.get("run", step.get("uses", "")) for step in job["steps"]]
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+    pythons = job["strategy"]["matrix"]["python"]
+
+    assert f">={pythons[0]}" == oldest["requires-python"]
+    assert pythons == [
+        name.rpartition(" ")[2] for name in oldest["classifiers"] if "Python :: 3." in name
+    ]
+    assert [step.partition("@")[0] for step in steps[:2]] == [
+        "actions/checkout",
+        "actions/setup-python",
+    ]
+    assert steps[-1] == "make check"
+
+
 def test_the_demo_reads_nothing_of_a_real_bridge() -> None:
     variables = demo_variables()
 
     assert services(variables)["bridge"]["env_file"][0]["path"] == "deploy/demo.env"
     assert variables["COMPOSE_PROJECT_NAME"] == "backpack-demo"  # volumes of its own
-    config = load_config(ROOT / variables["CONFIG_FILE"], None, {})
+    config = load_config(ROOT / variables["CONFIG_DIR"] / "config.yaml", None, {})
     assert not config.exchange.is_real
     assert config.exchange.ws_url == "ws://simulator:8000"

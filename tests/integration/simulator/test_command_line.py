@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import plain_http
+from bridge import __version__
+from tests.support import plain_http, warm
 from tests.support.simulator_process import ROOT, running_simulator_sync
 
 
 def simulator(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return warm.run(
         [sys.executable, "-m", "simulator", *arguments],
         cwd=ROOT,
-        capture_output=True,
         text=True,
         timeout=30,
-        check=False,
         env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
     )
 
@@ -93,3 +92,23 @@ def test_any_symbol_and_any_key_can_be_asked_for() -> None:
         assert [x["symbol"] for x in markets] == ["ODD_USDC_PERP"]
         account = plain_http.get(f"{sim.rest_url}/simulator/account", params={"key": key})
         assert account.json()["key"] == key
+
+
+def test_the_version_is_that_of_the_bridge() -> None:
+    assert simulator("--version").stdout == f"backpack-simulator {__version__}\n"
+
+
+def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "aiohttp.py").write_text("raise ModuleNotFoundError(\"No module named 'aiohttp'\")")
+    done = subprocess.run(
+        [sys.executable, "-m", "simulator", "--help"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: No module named 'aiohttp': pip install 'backpack-bridge[simulator]'\n"
+    )

@@ -205,9 +205,7 @@ async def test_a_market_is_listed_and_delisted_while_it_runs(
         assert streams["depth.WIF_USDC_PERP"] == counted
 
 
-async def test_the_account_has_nothing_left_in_a_delisted_market(
-    sim: RunningSimulator, client: httpx.AsyncClient
-) -> None:
+async def test_the_account_has_nothing_left_in_a_delisted_market() -> None:
     async def symbols(path: str, instruction: str) -> set[str]:
         return {row["symbol"] for row in (await get_signed(client, path, instruction)).json()}
 
@@ -215,10 +213,14 @@ async def test_the_account_has_nothing_left_in_a_delisted_market(
         orders = await symbols("/api/v1/orders", "orderQueryAll")
         return "BTC_USDC_PERP" in orders & await symbols("/api/v1/position", "positionQuery")
 
-    await eventually_async(has_all, "the account trades there", 40)
-    sim.fault("delist", symbol="BTC_USDC_PERP")
-    assert "BTC_USDC_PERP" not in await symbols("/api/v1/orders", "orderQueryAll")
-    assert "BTC_USDC_PERP" not in await symbols("/api/v1/position", "positionQuery")
+    # of two markets alone the account has something in each very soon
+    markets = ("--market", "BTC_USDC_PERP", "--market", "SOL_USDC")
+    with running_simulator_sync("--rate", "300", *markets) as sim:
+        async with plain_http.client(sim.rest_url, timeout=20) as client:
+            await eventually_async(has_all, "the account trades there", 40)
+            sim.fault("delist", symbol="BTC_USDC_PERP")
+            assert "BTC_USDC_PERP" not in await symbols("/api/v1/orders", "orderQueryAll")
+            assert "BTC_USDC_PERP" not in await symbols("/api/v1/position", "positionQuery")
 
 
 async def test_a_burst_changes_the_rate_and_ends(

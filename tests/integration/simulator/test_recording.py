@@ -71,7 +71,7 @@ async def test_a_recording_keeps_the_pace_of_its_event_times(recording: Path) ->
         await listener.until_stream("trade.SOL_USDC")
         begun_s = time.monotonic()
         await listener.until_stream("trade.BTC_USDC")
-        assert 0.3 < time.monotonic() - begun_s < 5.0
+        assert time.monotonic() - begun_s > 0.3
 
 
 async def test_chosen_lines_only_and_rest_knows_the_recorded_markets(recording: Path) -> None:

@@ -185,3 +185,122 @@ async def test_the_book_of_the_simulator_is_the_whole_depth(quiet: httpx.AsyncCl
     depth = (await quiet.get("/api/v1/depth?symbol=SOL_USDC")).json()
     assert str(book["u"]) == depth["lastUpdateId"]
     assert (book["asks"], book["bids"]) == (depth["asks"], depth["bids"])
+
+
+async def test_the_simulator_tells_what_was_traded_after_a_trade_oldest_first(
+    quiet: httpx.AsyncClient,
+) -> None:
+    newest = (await quiet.get("/api/v1/trades?symbol=SOL_USDC&limit=3")).json()
+    after = newest[-1]["id"]
+    told = (await quiet.get(f"/simulator/trades?symbol=SOL_USDC&after={after}")).json()
+    assert told == newest[1::-1]
+    assert (await quiet.get("/simulator/trades?symbol=SOL_USDC&after=x")).status_code == 404
+
+
+async def test_assets_and_securities_are_those_of_the_markets(quiet: httpx.AsyncClient) -> None:
+    assets = (await quiet.get("/api/v1/assets")).json()
+    [security] = (await quiet.get("/api/v1/securities")).json()
+
+    assert [asset["symbol"] for asset in assets] == ["SOL", "USDC", "BTC", "ETH", "USDT"]
+    assert assets[0].keys() == {"coingeckoId", "displayName", "symbol", "tokens"}
+    assert security["asset"] == "AAPL.US"
+    assert security["sessions"][1] == {
+        "maxQuantity": "10000",
+        "minQuantity": "0.01",
+        "name": "US_EQUITIES_REGULAR",
+        "stepSize": "0.01",
+    }
+
+
+@pytest.mark.parametrize(("path", "instruction"), [
+    ("/api/v1/orders", "orderQueryAll"),
+    ("/wapi/v1/history/orders", "orderHistoryQueryAll"),
+    ("/wapi/v1/history/fills", "fillHistoryQueryAll"),
+])  # fmt: skip
+async def test_rows_of_an_account_are_those_of_the_market_type_asked_for(
+    quiet: httpx.AsyncClient, path: str, instruction: str
+) -> None:
+    rows: dict[str, list[str]] = {}
+    for wanted in ("SPOT", "PERP", "RFQ"):
+        answer = await get_signed(quiet, path, instruction, marketType=wanted)
+        rows[wanted] = [row["symbol"] for row in answer.json()]
+    everything = (await get_signed(quiet, path, instruction)).json()
+
+    assert all(name.endswith("_USDC") for name in rows["SPOT"])
+    assert all(name.endswith("_PERP") for name in rows["PERP"])
+    assert all(name.endswith("_RFQ") for name in rows["RFQ"])
+    assert rows["SPOT"]
+    assert 0 < len(everything) <= sum(map(len, rows.values()))
+
+
+async def test_past_orders_say_how_they_ended(quiet: httpx.AsyncClient) -> None:
+    path, instruction = "/wapi/v1/history/orders", "orderHistoryQueryAll"
+    orders = (await get_signed(quiet, path, instruction, limit="1000")).json()
+    oldest = (await get_signed(quiet, path, instruction, sortDirection="Asc", limit="1")).json()
+
+    assert {order["status"] for order in orders} >= {"Filled", "Expired"}
+    assert all(
+        (order["expiryReason"] is not None) == (order["status"] == "Expired") for order in orders
+    )
+    assert orders[-1]["id"] == oldest[0]["id"]
+    created = [order["createdAt"] for order in orders]
+    assert created == sorted(created, reverse=True)
+    one = (await get_signed(quiet, path, instruction, orderId=orders[3]["id"])).json()
+    assert one == [orders[3]]
+
+
+async def test_fills_of_liquidations_are_none(quiet: httpx.AsyncClient) -> None:
+    path, instruction = "/wapi/v1/history/fills", "fillHistoryQueryAll"
+    by_the_user = (await get_signed(quiet, path, instruction, fillType="User")).json()
+
+    assert by_the_user == (await get_signed(quiet, path, instruction)).json() != []
+    assert (await get_signed(quiet, path, instruction, fillType="Liquidation")).json() == []
+    wrong = await get_signed(quiet, path, instruction, fillType="Mine")
+    assert (wrong.status_code, wrong.headers["content-type"].split(";")[0]) == (400, "text/plain")
+
+
+async def test_candles_of_mark_and_index_prices_have_no_volume(quiet: httpx.AsyncClient) -> None:
+    found = {}
+    for price_type in ("Last", "Mark", "Index"):
+        query = f"symbol=SOL_USDC_PERP&interval=1s&startTime={START_US // 1_000_000}"
+        found[price_type] = (
+            await quiet.get(f"/api/v1/klines?{query}&priceType={price_type}")
+        ).json()[1]
+
+    assert found["Last"]["volume"] != "0"
+    for price_type in ("Mark", "Index"):
+        assert found[price_type]["volume"] == found[price_type]["trades"] == "0"
+        assert abs(Decimal(found[price_type]["close"]) / Decimal(found["Last"]["close"]) - 1) < 0.01
+    assert found["Mark"]["close"] != found["Index"]["close"] != found["Last"]["close"]
+
+
+async def test_an_account_s_settings_and_its_collateral(quiet: httpx.AsyncClient) -> None:
+    account = (await get_signed(quiet, "/api/v1/account", "accountQuery")).json()
+    orders = (await get_signed(quiet, "/api/v1/orders", "orderQueryAll")).json()
+    margin = (await get_signed(quiet, "/api/v1/capital/collateral", "collateralQuery")).json()
+    funds = (await get_signed(quiet, "/api/v1/capital", "balanceQuery")).json()
+
+    assert account["limitOrders"] + account["triggerOrders"] == len(orders)
+    assert (account["spotMakerFee"], account["futuresTakerFee"]) == ("8", "5")
+    for row in margin["collateral"]:
+        held = funds[row["symbol"]]
+        assert Decimal(row["totalQuantity"]) == Decimal(held["available"]) + Decimal(held["locked"])
+    assert Decimal(margin["assetsValue"]) == sum(
+        Decimal(row["balanceNotional"]) for row in margin["collateral"]
+    )
+
+
+async def test_an_open_request_for_a_quote_is_listed_with_its_quote(
+    client: httpx.AsyncClient,
+) -> None:
+    async def quoted() -> list[dict[str, str]]:
+        rows = (await get_signed(client, "/api/v1/rfqs", "rfqQuery")).json()
+        return [row for row in rows if row["quotes"]]
+
+    found: list[dict[str, str]] = []
+    deadline_s = time.monotonic() + 40
+    while not (found := await quoted()):
+        assert time.monotonic() < deadline_s
+    assert found[0]["symbol"].endswith("_RFQ")
+    assert found[0]["status"] == "New"
+    assert {quote["rfqId"] for row in found for quote in row["quotes"]} == {found[0]["rfqId"]}  # type: ignore[index]

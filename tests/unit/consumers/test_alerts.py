@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bridge.contract.events import BookTicker, Gap
 from bridge.errors import ConfigError
 from consumers.handlers import alerts
-from consumers.testing import Given, Tape, Trial
+from consumers.testing import EventFactory, StreamEntry, Trial
 
 TRADES = "trade.SOL_USDC"
 
@@ -34,18 +34,20 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     return one
 
 
-def alerted(memory: Memory, given: list[Given], stream: str = TRADES, **options: str) -> Trial:
+def alerted(
+    memory: Memory, given: list[StreamEntry], stream: str = TRADES, **options: str
+) -> Trial:
     trial = Trial(alerts.Alerts, stream, **options)
-    trial.give(*given)
+    trial.deliver(*given)
     return trial
 
 
-def prices(tape: Tape, *texts: str, after_s: float = 1) -> list[Given]:
-    return [tape.trade(text, after_s=after_s) for text in texts]
+def prices(factory: EventFactory, *texts: str, after_s: float = 1) -> list[StreamEntry]:
+    return [factory.trade(text, after_s=after_s) for text in texts]
 
 
-def test_a_rise_from_the_lowest_price_of_the_window_is_an_alert(memory: Memory) -> None:
-    alerted(memory, prices(Tape(), "99.20", "99.00", "99.50", "99.99"))
+def test_alerts_send_a_rise_from_the_lowest_price_of_the_window(memory: Memory) -> None:
+    alerted(memory, prices(EventFactory(), "99.20", "99.00", "99.50", "99.99"))
     assert memory.alerts == [
         {
             "text": "SOL_USDC +1.00 % within 60 s: 99.00 → 99.99",
@@ -62,10 +64,10 @@ def test_a_rise_from_the_lowest_price_of_the_window_is_an_alert(memory: Memory) 
     assert memory.keys == ["trade.SOL_USDC/1788367444000-40"]
 
 
-def test_a_fall_from_the_highest_price_is_one_too_and_the_window_begins_anew(
+def test_alerts_send_a_fall_from_the_highest_price_and_begin_a_new_window(
     memory: Memory,
 ) -> None:
-    alerted(memory, prices(Tape(), "100", "101", "99.9", "99.5", "98.9"), percent="1")
+    alerted(memory, prices(EventFactory(), "100", "101", "99.9", "99.5", "98.9"), percent="1")
     assert [one["text"] for one in memory.alerts] == [
         "SOL_USDC +1.00 % within 60 s: 100 → 101",
         "SOL_USDC -1.09 % within 60 s: 101 → 99.9",
@@ -73,52 +75,52 @@ def test_a_fall_from_the_highest_price_is_one_too_and_the_window_begins_anew(
     ]
 
 
-def test_a_slow_move_is_none(memory: Memory) -> None:
-    alerted(memory, prices(Tape(), "100", "100.6", "101.2", after_s=70))
+def test_alerts_send_nothing_for_a_move_slower_than_the_window(memory: Memory) -> None:
+    alerted(memory, prices(EventFactory(), "100", "100.6", "101.2", after_s=70))
     assert memory.alerts == []
 
 
-def test_prices_are_compared_as_numbers(memory: Memory) -> None:
-    alerted(memory, prices(Tape(), "99.5", "100.00", "100.1", "99.6"))
+def test_alerts_compare_prices_as_numbers(memory: Memory) -> None:
+    alerted(memory, prices(EventFactory(), "99.5", "100.00", "100.1", "99.6"))
     assert memory.alerts == []
 
 
-def test_the_window_is_there_after_a_takeover(memory: Memory) -> None:
-    tape = Tape()
-    trial = alerted(memory, prices(tape, "100", "99"), percent="2")
+def test_alerts_keep_their_window_after_a_takeover(memory: Memory) -> None:
+    factory = EventFactory()
+    trial = alerted(memory, prices(factory, "100", "99"), percent="2")
     trial.take_over()
-    trial.give(*prices(tape, "101"))
+    trial.deliver(*prices(factory, "101"))
     assert [one["from_price"] for one in memory.alerts] == ["99"]
 
 
-def test_an_alert_that_is_sent_again_has_the_same_key(memory: Memory) -> None:
-    tape = Tape()
-    trial = alerted(memory, prices(tape, "100"))
-    trial.crash_after(*prices(tape, "105"))
+def test_alerts_send_an_alert_again_under_the_same_key(memory: Memory) -> None:
+    factory = EventFactory()
+    trial = alerted(memory, prices(factory, "100"))
+    trial.crash_after(*prices(factory, "105"))
     assert memory.keys == ["trade.SOL_USDC/1788367442000-20"] * 2
 
 
-def test_a_gap_is_an_alert_unless_repaired_or_a_streams_start(memory: Memory) -> None:
-    tape = Tape()
-    start = tape.event(Gap, to=0, cause="start")
-    alerted(memory, [start, tape.trades_missing(3), tape.trades_missing(2, repaired=True)])
+def test_alerts_send_a_gap_unless_it_is_recovered_or_the_streams_start(memory: Memory) -> None:
+    factory = EventFactory()
+    start = factory.event(Gap, to=0, cause="start")
+    alerted(memory, [start, factory.trades_missing(3), factory.trades_missing(2, recovered=True)])
     assert [(one["kind"], one["text"]) for one in memory.alerts] == [
         ("gap", "trade.SOL_USDC: 1 to 3 are missing (skipped)")
     ]
 
 
-def test_a_gap_without_numbers_says_when_nobody_listened(memory: Memory) -> None:
+def test_alerts_give_the_times_of_a_gap_without_numbers(memory: Memory) -> None:
     times = {"from_us": 1_788_367_440_000_000, "to_us": 1_788_367_445_500_000}
-    gap = Tape().event(Gap, cause="disconnected", **times)
+    gap = EventFactory().event(Gap, cause="disconnected", **times)
     alerted(memory, [gap], stream="bookTicker.SOL_USDC")
     assert memory.alerts[0]["text"] == (
-        "bookTicker.SOL_USDC: nobody listened from 2026-09-02T16:44:00.000+00:00 to "
-        "2026-09-02T16:44:05.500+00:00 (disconnected)"
+        "bookTicker.SOL_USDC: events from 2026-09-02T16:44:00.000+00:00 to "
+        "2026-09-02T16:44:05.500+00:00 may be missing (disconnected)"
     )
 
 
-def test_other_events_are_none(memory: Memory) -> None:
-    alerted(memory, [Tape().event(BookTicker)], stream="bookTicker.SOL_USDC")
+def test_alerts_send_nothing_for_other_events(memory: Memory) -> None:
+    alerted(memory, [EventFactory().event(BookTicker)], stream="bookTicker.SOL_USDC")
     assert memory.alerts == []
 
 
@@ -131,7 +133,7 @@ def test_other_events_are_none(memory: Memory) -> None:
         ({"timeout_s": "20"}, "timeout_s=20: write less than 10"),
     ],
 )
-def test_options_that_cannot_be_are_refused(
+def test_alerts_refuse_options_out_of_range(
     memory: Memory, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
@@ -139,7 +141,7 @@ def test_options_that_cannot_be_are_refused(
 
 
 @pytest.mark.parametrize("url", ["", "hooks.example.com/secret", "ftp://x/secret", "https:///x"])
-def test_an_address_that_is_none_is_refused_and_not_shown(
+def test_alerts_refuse_a_bad_address_without_showing_it(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("ALERTS_WEBHOOK_URL", url)
@@ -149,12 +151,12 @@ def test_an_address_that_is_none_is_refused_and_not_shown(
 
 
 @given(st.lists(st.tuples(st.integers(90, 110), st.integers(1, 40)), max_size=25))
-def test_alerts_are_those_of_a_plain_reference(steps: list[tuple[int, int]]) -> None:
+def test_alerts_equal_those_of_a_plain_reference(steps: list[tuple[int, int]]) -> None:
     memory = Memory()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alerts, "Webhook", lambda *_: memory)
-        tape = Tape()
-        alerted(memory, [tape.trade(str(p), after_s=s) for p, s in steps], percent="5")
+        factory = EventFactory()
+        alerted(memory, [factory.trade(str(p), after_s=s) for p, s in steps], percent="5")
     expected, window, now_s, begun_s = [], list[int](), 0, 0
     for price, after_s in steps:
         now_s += after_s

@@ -1,20 +1,21 @@
 """The archive sample: files and what waits for them together hold every entry exactly once."""
 
 import os
+import stat
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pandas as pd
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
-from consumers.files import put_once, sweep
 from consumers.handlers.archive import Archive
-from consumers.testing import Given, Tape, Trial
+from consumers.kit.effects.files import put_once, remove_unfinished
+from consumers.testing import EventFactory, StreamEntry, Trial
+from tests.support.examples import examples
 
 TRADES = "trade.SOL_USDC"
 
@@ -36,34 +37,34 @@ def archived(folder: Path) -> list[str]:
     return [i for path in paths for i in pyarrow.parquet.read_table(path)["entry_id"].to_pylist()]
 
 
-def trades(tape: Tape, count: int, **more: Any) -> list[Given]:
-    return [tape.trade("98.96", "1.5", **more) for _ in range(count)]
+def trades(factory: EventFactory, count: int, **more: Any) -> list[StreamEntry]:
+    return [factory.trade("98.96", "1.5", **more) for _ in range(count)]
 
 
-def ids(given: list[Given]) -> list[str]:
+def ids(given: list[StreamEntry]) -> list[str]:
     return [one.entry_id for one in given]
 
 
-def test_rows_wait_until_they_are_enough_for_a_file(tmp_path: Path) -> None:
-    tape, one = Tape(), trial(tmp_path)
-    given = trades(tape, 3)
-    one.give(*given)
+def test_archive_writes_a_file_when_there_are_enough_rows(tmp_path: Path) -> None:
+    factory, one = EventFactory(), trial(tmp_path)
+    given = trades(factory, 3)
+    one.deliver(*given)
     assert files(tmp_path) == []
-    given += trades(tape, 2)
-    one.give(*given[3:])
+    given += trades(factory, 2)
+    one.deliver(*given[3:])
     assert files(tmp_path) == ["stream=trade.SOL_USDC/day=2026-09-02/after-0-0.parquet"]
     assert archived(tmp_path) == ids(given)
     assert one.redis.exists(one.key("state")) == 0  # nothing waits any more
-    one.give(*trades(tape, 4))
+    one.deliver(*trades(factory, 4))
     assert files(tmp_path)[1] == (
         f"stream=trade.SOL_USDC/day=2026-09-02/after-{given[-1].entry_id}.parquet"
     )
 
 
-def test_a_file_is_of_one_day(tmp_path: Path) -> None:
-    tape, one = Tape(start="2026-09-02T23:59:58"), trial(tmp_path)
-    given = trades(tape, 5, after_s=1)
-    one.give(*given)
+def test_archive_writes_a_file_for_each_day(tmp_path: Path) -> None:
+    factory, one = EventFactory(start="2026-09-02T23:59:58"), trial(tmp_path)
+    given = trades(factory, 5, after_s=1)
+    one.deliver(*given)
     assert files(tmp_path) == [
         "stream=trade.SOL_USDC/day=2026-09-02/after-0-0.parquet",
         f"stream=trade.SOL_USDC/day=2026-09-03/after-{given[0].entry_id}.parquet",
@@ -71,83 +72,85 @@ def test_a_file_is_of_one_day(tmp_path: Path) -> None:
     assert archived(tmp_path) == ids(given)
 
 
-def test_rows_that_have_waited_long_enough_are_put_also_where_nothing_comes(
+def test_archive_writes_rows_after_their_time_although_no_entry_comes(
     tmp_path: Path,
 ) -> None:
-    tape, one = Tape(), trial(tmp_path, rows="1000", seconds="0")
-    one.give(*trades(tape, 1))
+    factory, one = EventFactory(), trial(tmp_path, rows="1000", seconds="0")
+    one.deliver(*trades(factory, 1))
     assert len(archived(tmp_path)) == 1
     patient = trial(tmp_path / "other", rows="1000")
-    patient.give(*trades(tape, 1))
-    patient.rest()
+    patient.deliver(*trades(factory, 1))
+    patient.idle()
     assert archived(tmp_path / "other") == []
-    patient.rest(stopping=True)
+    patient.idle(stopping=True)
     assert len(archived(tmp_path / "other")) == 1
 
 
-def test_rows_that_wait_are_there_after_a_takeover(tmp_path: Path) -> None:
-    tape, one = Tape(), trial(tmp_path)
-    given = trades(tape, 7)
-    one.give(*given[:2])
-    one.give(*given[2:3])
+def test_archive_keeps_waiting_rows_after_a_takeover(tmp_path: Path) -> None:
+    factory, one = EventFactory(), trial(tmp_path)
+    given = trades(factory, 7)
+    one.deliver(*given[:2])
+    one.deliver(*given[2:3])
     one.take_over()
-    one.give(*given[3:])
+    one.deliver(*given[3:])
     assert archived(tmp_path) == ids(given)
 
 
-def test_a_worker_that_dies_between_its_file_and_its_commit_doubles_nothing(
+def test_archive_has_each_row_once_when_a_worker_dies_between_file_and_commit(
     tmp_path: Path,
 ) -> None:
-    tape, one = Tape(), trial(tmp_path)
-    given = trades(tape, 11)
-    one.give(*given[:3])
+    factory, one = EventFactory(), trial(tmp_path)
+    given = trades(factory, 11)
+    one.deliver(*given[:3])
     one.crash_after(*given[3:6])  # puts a file, which the next worker finds
     assert archived(tmp_path) == ids(given[:6])
-    one.give(*given[6:])
+    one.deliver(*given[6:])
     assert archived(tmp_path) == ids(given)
 
 
-def test_of_two_workers_at_once_the_second_goes_on_after_the_file_of_the_first(
+def test_archive_of_two_workers_at_once_goes_on_after_the_file_of_the_first(
     tmp_path: Path,
 ) -> None:
-    tape = Tape()
-    given = trades(tape, 9)
+    factory = EventFactory()
+    given = trades(factory, 9)
     sleeper, heir = trial(tmp_path, rows="5"), trial(tmp_path, rows="3")
-    sleeper.give(*given[:4])  # has rows in hand, and sleeps through its lease
-    heir.give(*given[:4])  # puts a file of the same rows
-    sleeper.give(*given[4:5])
+    sleeper.deliver(*given[:4])  # has rows in hand, and sleeps through its lease
+    heir.deliver(*given[:4])  # puts a file of the same rows
+    sleeper.deliver(*given[4:5])
     assert archived(tmp_path) == ids(given[:5])
-    heir.give(*given[4:])
+    heir.deliver(*given[4:])
     assert archived(tmp_path) == ids(given)
 
 
-def test_what_redis_has_lost_and_gets_again_is_not_archived_again(tmp_path: Path) -> None:
-    given = trades(Tape(), 9)
-    trial(tmp_path).give(*given[:6], at_once=2)
-    trial(tmp_path).give(*given, at_once=2)
+def test_archive_leaves_out_entries_that_an_emptied_redis_gets_again(tmp_path: Path) -> None:
+    given = trades(EventFactory(), 9)
+    trial(tmp_path).deliver(*given[:6], at_once=2)
+    trial(tmp_path).deliver(*given, at_once=2)
     assert archived(tmp_path) == ids(given)[:8]
 
 
-def test_every_kind_of_value_is_in_the_files(tmp_path: Path) -> None:
-    tape, one = Tape(first=11), trial(tmp_path, "depth.SOL_USDC", rows="1")
-    one.give(
-        tape.updates_missing(5),
-        tape.depth([("98.90", "1")], [], updates=2),
-        tape.snapshot([("98.90", "1"), ("98.8", "2")], [("99", "0.50")]),
+def test_archive_files_hold_every_kind_of_value(tmp_path: Path) -> None:
+    factory, one = EventFactory(first=11), trial(tmp_path, "depth.SOL_USDC", rows="1")
+    one.deliver(
+        factory.updates_missing(5),
+        factory.depth([("98.90", "1")], [], updates=2),
+        factory.snapshot([("98.90", "1"), ("98.8", "2")], [("99", "0.50")]),
     )
     table = pyarrow.parquet.read_table(next(tmp_path.rglob("*.parquet"))).to_pylist()
     assert [one["type"] for one in table] == ["gap", "depth", "depth_snapshot"]
-    assert (table[0]["from"], table[0]["to"], table[0]["repaired"]) == (11, 15, False)
+    assert (table[0]["from"], table[0]["to"], table[0]["recovered"]) == (11, 15, False)
     assert table[1]["bids"] == [{"price": "98.90", "quantity": "1"}]
     assert table[2]["asks"] == [{"price": "99", "quantity": "0.50"}]
     assert table[2]["engine_at"].isoformat() == "2026-09-02T16:44:00.250000+00:00"
     assert table[0]["bids"] is None
 
 
-def test_duckdb_and_pandas_read_the_whole_folder(tmp_path: Path) -> None:
+def test_archive_folder_is_read_by_duckdb_and_pandas(tmp_path: Path) -> None:
+    duckdb: Any = import_module("duckdb")  # a second each, that workers without this test save
+    pandas: Any = import_module("pandas")
     one = trial(tmp_path, rows="2")
-    tape = Tape(start="2026-09-02T23:59:59")
-    one.give(*[tape.trade(f"{n}.10", "0.5") for n in range(1, 9)], at_once=2)
+    factory = EventFactory(start="2026-09-02T23:59:59")
+    one.deliver(*[factory.trade(f"{n}.10", "0.5") for n in range(1, 9)], at_once=2)
     days: Any = duckdb.sql(
         f"""
         SELECT day, count(*), sum(price::DECIMAL(38, 18) * quantity::DECIMAL(38, 18))::VARCHAR
@@ -159,7 +162,7 @@ def test_duckdb_and_pandas_read_the_whole_folder(tmp_path: Path) -> None:
         ("2026-09-02", 3, 3.15),
         ("2026-09-03", 5, 15.25),
     ]
-    frame = pd.read_parquet(tmp_path / "stream=trade.SOL_USDC")
+    frame = pandas.read_parquet(tmp_path / "stream=trade.SOL_USDC")
     assert sorted(frame["trade_id"]) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert set(frame["day"].astype(str)) == {"2026-09-02", "2026-09-03"}
 
@@ -167,34 +170,34 @@ def test_duckdb_and_pandas_read_the_whole_folder(tmp_path: Path) -> None:
 @st.composite
 def lives(draw: st.DrawFn) -> list[tuple[str, int]]:
     """What happens: batches of some entries, takeovers, deaths before the commit, rests."""
-    acts = st.sampled_from(["give", "give", "give", "crash", "take_over", "rest", "stop"])
+    acts = st.sampled_from(["deliver", "deliver", "deliver", "crash", "take_over", "idle", "stop"])
     return draw(st.lists(st.tuples(acts, st.integers(1, 5)), min_size=1, max_size=12))
 
 
-@settings(max_examples=40)
+@examples(8)
 @given(lives(), st.integers(1, 6), st.sampled_from([0.25, 9_000.0]))
-def test_the_union_of_all_files_is_the_stream_whatever_happens(
+def test_archive_files_together_are_the_stream_after_any_crashes_and_takeovers(
     tmp_path_factory: pytest.TempPathFactory,
     acts: list[tuple[str, int]],
     rows: int,
     after_s: float,
 ) -> None:
     folder = tmp_path_factory.mktemp("archive")
-    tape, one, told = Tape(), trial(folder, rows=str(rows)), list[str]()
+    factory, one, told = EventFactory(), trial(folder, rows=str(rows)), list[str]()
     for act, count in acts:
-        if act in ("give", "crash"):
-            given = trades(tape, count, after_s=after_s)
+        if act in ("deliver", "crash"):
+            given = trades(factory, count, after_s=after_s)
             told += ids(given)
-            (one.give if act == "give" else one.crash_after)(*given)
+            (one.deliver if act == "deliver" else one.crash_after)(*given)
         elif act == "take_over":
             one.take_over()
         else:
-            one.rest(stopping=act == "stop")
-    one.rest(stopping=True)
+            one.idle(stopping=act == "stop")
+    one.idle(stopping=True)
     assert archived(folder) == told
 
 
-def test_a_file_is_put_once_and_wholly(tmp_path: Path) -> None:
+def test_put_once_writes_a_file_once_and_wholly(tmp_path: Path) -> None:
     path = tmp_path / "a" / "one.txt"
     assert put_once(path, lambda half: half.write_text("first") and None)
     assert not put_once(path, lambda half: half.write_text("second") and None)
@@ -209,7 +212,42 @@ def test_a_file_is_put_once_and_wholly(tmp_path: Path) -> None:
     assert files(tmp_path) == ["a/one.txt"]
 
 
-def test_a_new_folder_is_on_disk_in_the_one_above_it(
+@pytest.mark.parametrize(
+    ("stream", "account", "modes"),
+    [
+        ("account.orderUpdate", "private", (0o755, 0o700, 0o700, 0o600)),
+        ("account.orderUpdate", "shared", (0o755, 0o755, 0o755, 0o644)),
+        (TRADES, "private", (0o755, 0o755, 0o755, 0o644)),
+    ],
+)
+def test_archive_files_of_the_account_are_its_users_own_unless_shared(
+    tmp_path: Path, stream: str, account: str, modes: tuple[int, ...]
+) -> None:
+    before = os.umask(0o022)
+    try:
+        one = Trial(Archive, stream, folder=str(tmp_path / "new"), rows="1", account=account)
+        one.deliver(*trades(EventFactory(), 1))
+    finally:
+        os.umask(before)
+    [file] = tmp_path.glob(f"new/stream={stream}/*/*.parquet")
+    way = (*reversed(file.parents[:3]), file)
+    assert tuple(stat.S_IMODE(path.stat().st_mode) for path in way) == modes
+
+
+def test_put_once_private_is_never_readable_by_others_while_it_is_written(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def write(half: Path) -> None:
+        half.write_text("first")
+        seen.append(stat.S_IMODE(half.stat().st_mode))
+
+    tmp_path.chmod(0o755)
+    assert put_once(tmp_path / "one.txt", write, private=True)
+    assert seen == [0o600]
+    assert (tmp_path / "one.txt").read_text() == "first"
+
+
+def test_put_once_syncs_a_new_folder_in_the_one_above_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
@@ -222,26 +260,28 @@ def test_a_new_folder_is_on_disk_in_the_one_above_it(
     assert [synced.count(folder.stat().st_ino) for folder in above] == [0, 0, 1]
 
 
-def test_what_a_dead_writer_left_is_swept_away(tmp_path: Path) -> None:
+def test_archive_removes_unfinished_files_of_dead_writers(tmp_path: Path) -> None:
     folder = tmp_path / "stream=trade.SOL_USDC" / "day=2026-09-02"
     folder.mkdir(parents=True)
     (folder / ".half-after-0-0.parquet.1234").write_text("half")
     one = trial(tmp_path, rows="1")
-    one.give(*trades(Tape(), 1))
+    one.deliver(*trades(EventFactory(), 1))
     assert files(tmp_path) == ["stream=trade.SOL_USDC/day=2026-09-02/after-0-0.parquet"]
-    sweep(tmp_path)
+    remove_unfinished(tmp_path)
     assert len(files(tmp_path)) == 1
 
 
-def test_options_that_cannot_be_are_refused() -> None:
+def test_archive_refuses_options_out_of_range() -> None:
     for rows in ("0", "²"):
         with pytest.raises(ConfigError, match=f"rows={rows}: write after how many rows"):
             Trial(Archive, TRADES, rows=rows)
+    with pytest.raises(ConfigError, match="account=open: private or shared"):
+        Trial(Archive, TRADES, account="open")
     with pytest.raises(ConfigError, match="seconds"):
         Trial(Archive, TRADES, seconds="soon")
 
 
-def test_without_pyarrow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive_without_pyarrow_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"pip install 'backpack-bridge\[archive\]'"):
         Trial(Archive, TRADES)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from bridge.contract.entry import decode
 from bridge.contract.events import BookTicker, Depth, DepthSnapshot
 from consumers.handlers.book import Book, Check, Difference
-from consumers.orderbook import OrderBook
-from consumers.results import Results, State
-from consumers.testing import Tape, Trial
+from consumers.kit.api.results import Results, State
+from consumers.kit.order_book import OrderBook
+from consumers.testing import EventFactory, Trial
 from tests.support.consumer_entries import Fields, delivery, depth, depth_snapshot, gap
 
 
@@ -32,35 +32,35 @@ def apply(book: OrderBook, fields: Fields) -> bool:
     return book.apply(event(fields, Depth))
 
 
-def test_a_delta_before_any_snapshot_changes_nothing() -> None:
+def test_order_book_ignores_a_delta_before_any_snapshot() -> None:
     book = OrderBook()
     assert not apply(book, depth(10, 10, [("98.9", "1")], []))
     assert book.position is None
     assert book.bids.levels == {}
 
 
-def test_the_next_delta_applies() -> None:
+def test_order_book_applies_the_next_delta() -> None:
     book = known_book()
     assert apply(book, depth(11, 12, [("98.95", "7")], []))
     assert book.position == 12
     assert book.bids.top(2) == [("98.95", "7"), ("98.90", "1")]
 
 
-def test_an_overlapping_delta_applies() -> None:
+def test_order_book_applies_an_overlapping_delta() -> None:
     book = known_book()
     assert apply(book, depth(8, 11, [], [("98.99", "4")]))
     assert book.position == 11
     assert book.asks.top(1) == [("98.99", "4")]
 
 
-def test_a_delta_from_before_the_snapshot_is_ignored() -> None:
+def test_order_book_ignores_a_delta_from_before_the_snapshot() -> None:
     book = known_book()
     assert not apply(book, depth(9, 10, [("98.90", "0")], []))
     assert book.position == 10
     assert book.bids.top(1) == [("98.90", "1")]
 
 
-def test_a_hole_makes_the_book_unknown_until_the_next_snapshot() -> None:
+def test_order_book_is_unknown_after_missing_updates_until_a_snapshot() -> None:
     book = known_book()
     assert not apply(book, depth(12, 12, [("98.95", "7")], []))
     assert book.position is None
@@ -70,7 +70,7 @@ def test_a_hole_makes_the_book_unknown_until_the_next_snapshot() -> None:
     assert (book.bids.top(1), book.asks.top(1)) == ([("98.95", "7")], [("99.1", "1")])
 
 
-def test_a_level_is_deleted_however_its_price_and_zero_are_padded() -> None:
+def test_order_book_deletes_a_level_however_price_and_zero_are_padded() -> None:
     book = known_book()
     assert apply(book, depth(11, 11, [("98.9", "0.00")], [("99", "0")]))
     assert book.bids.top(5) == [("98.80", "2")]
@@ -84,7 +84,7 @@ levels = st.lists(st.tuples(prices, st.sampled_from(["0", "0.0", "1", "2.50"])),
 
 
 @given(st.lists(st.tuples(levels, levels), max_size=30))
-def test_a_book_rebuilt_equals_a_plain_dict_of_numbers(deltas: list[Any]) -> None:
+def test_order_book_equals_a_plain_dict_of_numbers(deltas: list[Any]) -> None:
     book, reference = (
         known_book(),
         ({Decimal("98.9"): "1", Decimal("98.8"): "2"}, {Decimal(99): "3"}),
@@ -127,7 +127,7 @@ def feed(book: Book, *entries: Fields) -> None:
                 waiting.send(None)
 
 
-def test_the_hash_says_best_prices_sizes_update_id_and_top_levels() -> None:
+def test_book_hash_has_best_prices_quantities_update_id_and_top_levels() -> None:
     book = consumer()
     feed(
         book,
@@ -151,7 +151,7 @@ def test_the_hash_says_best_prices_sizes_update_id_and_top_levels() -> None:
     assert book.made() == "SOL_USDC 98.95/99.00"
 
 
-def test_after_a_gap_the_hash_says_that_the_book_is_not_known() -> None:
+def test_book_hash_is_not_known_after_a_gap() -> None:
     book = consumer()
     feed(book, depth_snapshot(10, [("98.90", "1")], []), gap(12, first=11))
     shown = hash_of(book)
@@ -185,7 +185,7 @@ def saved_of(writes: list[Any], before: dict[str, str]) -> dict[str, str]:
     ),
     st.sets(st.integers(0, 24)),
 )
-def test_a_takeover_anywhere_goes_on_with_the_same_book(steps: list[Any], cuts: set[int]) -> None:
+def test_book_is_the_same_after_a_takeover_anywhere(steps: list[Any], cuts: set[int]) -> None:
     first: list[Fields] = [depth_snapshot(10, [("1.5", "1")], [("1.6", "3")])]
     entries, number = first, 10
     for step in steps:
@@ -209,7 +209,7 @@ def test_a_takeover_anywhere_goes_on_with_the_same_book(steps: list[Any], cuts: 
     assert hash_of(moved) == hash_of(direct)
 
 
-def test_levels_that_a_snapshot_no_longer_has_are_not_kept() -> None:
+def test_book_drops_levels_that_a_snapshot_does_not_have() -> None:
     book = consumer()
     feed(book, depth_snapshot(10, [("98.90", "1"), ("98.80", "2")], [("99", "1")]))
     hash_of(book)
@@ -221,22 +221,22 @@ def test_levels_that_a_snapshot_no_longer_has_are_not_kept() -> None:
 
 
 @pytest.mark.parametrize("levels", ["²", "0", "x", "1001", "-1"])
-def test_levels_out_of_range_are_refused(levels: str) -> None:
+def test_book_refuses_levels_out_of_range(levels: str) -> None:
     with pytest.raises(ValueError, match="from 1 to 1000"):
         Book(levels=levels)
 
 
 def ticker(update_id: int, bid: tuple[str, str] | None, ask: tuple[str, str] | None) -> BookTicker:
-    tape = Tape()
-    tape.update_id = update_id
-    made = tape.book_ticker(bid or ("1", "1"), ask or ("1", "1")).event
+    factory = EventFactory()
+    factory.update_id = update_id
+    made = factory.book_ticker(bid or ("1", "1"), ask or ("1", "1")).event
     gone = {} if bid else {"bid_price": None, "bid_quantity": None}
     gone |= {} if ask else {"ask_price": None, "ask_quantity": None}
     assert isinstance(made, BookTicker)
     return made.model_copy(update=gone)
 
 
-def test_the_check_compares_as_numbers_at_the_same_update_id_only() -> None:
+def test_book_check_compares_numbers_at_the_same_update_id_only() -> None:
     check = Check()
     check.note(10, "5-100", (("98.90", "1"), ("99.0", "3")))
     check.note(12, "6-120", (None, ("99.0", "3")))
@@ -252,7 +252,7 @@ def test_the_check_compares_as_numbers_at_the_same_update_id_only() -> None:
     assert check.words() == ", 1 of 3 checks DIFFER"
 
 
-def test_the_check_waits_for_the_book_and_goes_on_where_it_was() -> None:
+def test_book_check_waits_for_the_book_and_goes_on_where_it_was() -> None:
     check = Check()
     assert check.start() == ""
     check.note(10, "5-100", (None, None))
@@ -264,7 +264,7 @@ def test_the_check_waits_for_the_book_and_goes_on_where_it_was() -> None:
     assert check.start() == "5-7001"
 
 
-def test_what_the_check_remembers_is_bounded() -> None:
+def test_book_check_keeps_a_bounded_number_of_updates() -> None:
     check = Check()
     for update_id in range(5000):
         check.note(update_id, f"{update_id}-{update_id}0", (None, None))
@@ -275,14 +275,14 @@ def test_what_the_check_remembers_is_bounded() -> None:
     assert check.checked == 1
 
 
-def test_the_top_levels_are_a_stream_of_their_changes() -> None:
-    tape, trial = Tape(first=10), Trial(Book, "depth.SOL_USDC", levels="1", check_s="0")
-    trial.give(tape.depth(), tape.snapshot([("98.9", "1"), ("98.8", "2")], [("99", "3")]))
-    trial.give(tape.depth([("98.7", "5")]))  # below the top
-    trial.give(given := tape.depth([("98.95", "7")]))
+def test_book_top_stream_has_each_change_of_the_top_levels() -> None:
+    factory, trial = EventFactory(first=10), Trial(Book, "depth.SOL_USDC", levels="1", check_s="0")
+    trial.deliver(factory.depth(), factory.snapshot([("98.9", "1"), ("98.8", "2")], [("99", "3")]))
+    trial.deliver(factory.depth([("98.7", "5")]))  # below the top
+    trial.deliver(given := factory.depth([("98.95", "7")]))
     trial.take_over()
-    trial.give(tape.depth([("98.6", "5")]))
-    trial.give(tape.updates_missing(2))
+    trial.deliver(factory.depth([("98.6", "5")]))
+    trial.deliver(factory.updates_missing(2))
     tops = trial.entries("top")
     assert [(f["known"], f["bids"], f["update_id"]) for _, f in tops] == [
         ("true", '[["98.9","1"]]', "10"),

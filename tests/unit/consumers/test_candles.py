@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.contract.streams import KLINE_INTERVALS
 from consumers.handlers.candles import Candles, bounds
-from consumers.results import Results, State
+from consumers.kit.api.results import Results, State
 from tests.support.consumer_entries import (
     MINUTE_US,
     START_US,
@@ -100,7 +100,7 @@ def test_a_candle_is_the_trades_from_its_start_until_before_its_end() -> None:
     )
 
 
-def test_the_first_candle_is_not_complete_trades_before_it_were_not_heard() -> None:
+def test_the_first_candle_is_not_complete_for_trades_before_it_are_unknown() -> None:
     candles = consumer()
     feed(candles, [missing(99, 0), at(100, 1), at(101, MINUTE_US)])
     closed, current = written(candles)
@@ -108,7 +108,7 @@ def test_the_first_candle_is_not_complete_trades_before_it_were_not_heard() -> N
     assert current["complete"] == "true"
 
 
-def test_a_gap_marks_the_candles_on_both_its_sides() -> None:
+def test_a_gap_makes_the_candles_on_both_its_sides_incomplete() -> None:
     candles = consumer()
     feed(
         candles,
@@ -126,16 +126,17 @@ def test_a_gap_marks_the_candles_on_both_its_sides() -> None:
     assert [c["complete"] for c in closed] == ["false", "true", "false", "false", "true"]
 
 
-def test_a_repaired_gap_marks_nothing() -> None:
+def test_a_recovered_gap_leaves_candles_complete() -> None:
     candles = consumer()
     feed(
-        candles, [at(100, 0), at(101, MINUTE_US), missing(101, MINUTE_US, first=101, repaired=True)]
+        candles,
+        [at(100, 0), at(101, MINUTE_US), missing(101, MINUTE_US, first=101, recovered=True)],
     )
     feed(candles, [at(102, MINUTE_US + 1)])
     assert written(candles)[1]["complete"] == "true"
 
 
-def test_ids_that_jump_without_a_gap_entry_are_a_gap() -> None:
+def test_trade_ids_that_jump_without_a_gap_entry_make_candles_incomplete() -> None:
     candles = consumer()
     feed(candles, [at(100, 0), at(101, MINUTE_US), at(103, MINUTE_US + 1)])
     assert written(candles)[1]["complete"] == "false"
@@ -330,6 +331,6 @@ def test_candles_equal_a_direct_fold_whatever_the_batches_and_takeovers(
         assert {name: Decimal(versions[-1][name]) for name in values} == values
 
 
-def test_an_interval_that_is_none_is_refused() -> None:
+def test_candles_refuse_an_unknown_interval() -> None:
     with pytest.raises(ValueError, match="'7m' is no interval"):
         Candles("1m,7m")

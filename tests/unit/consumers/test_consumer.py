@@ -7,11 +7,13 @@ import pytest
 from bridge.contract.events import Depth, DepthSnapshot, Event, Gap, Trade
 from bridge.errors import ConfigError
 from consumers import Consumer, Delivery, StopWorker
-from consumers.consumer import build, options_of, sets_aside
-from consumers.dispatch import Dispatcher, HandlerFailed
-from consumers.loading import SAMPLES, load, options
-from consumers.meter import Meter
-from consumers.routes import handlers_of
+from consumers.kit.api.consumer import ConsumerSpec, makes_dead_letters, options_of
+from consumers.kit.api.routes import handlers_of
+from consumers.kit.handling.batch import BatchRunner
+from consumers.kit.handling.failure import HandlerFailed
+from consumers.kit.handling.yielding import Pace
+from consumers.kit.worker.loading import SAMPLES, load, options
+from tests.support.consumer_batches import handle, stats
 from tests.support.consumer_entries import START_US, gap, trade
 
 
@@ -26,13 +28,9 @@ class Seen(Consumer):
         self.seen.append(delivery)
 
 
-def meter() -> Meter:
-    return Meter(lambda: START_US)
-
-
 async def test_a_handler_gets_stream_entry_id_and_the_typed_event() -> None:
     consumer = Seen()
-    await Dispatcher(consumer, meter()).handle("trade.SOL_USDC", [("1-1000", trade(100, START_US))])
+    await handle(consumer, [("1-1000", trade(100, START_US))])
     [(stream, entry_id, event)] = consumer.seen
     assert (stream, entry_id) == ("trade.SOL_USDC", "1-1000")
     assert isinstance(event, Trade)
@@ -45,61 +43,64 @@ async def test_an_async_handler_is_awaited() -> None:
             self.seen.append(delivery.entry_id)
 
     consumer = Later()
-    await Dispatcher(consumer, meter()).handle("trade.SOL_USDC", [("1-1", trade(100, START_US))])
+    await handle(consumer, [("1-1", trade(100, START_US))])
     assert consumer.seen == ["1-1"]
 
 
 @pytest.mark.parametrize(
-    ("mode", "poison", "aside"),
+    ("mode", "on_failure", "expected"),
     [
         ("shared", None, True),
         ("ordered", None, False),
         ("shared", "block", False),
-        ("ordered", "set aside", True),
+        ("ordered", "dead_letter", True),
     ],
 )
-def test_poison_is_set_aside_or_not_by_mode_unless_it_is_said(
-    mode: Any, poison: Any, *, aside: bool
+def test_an_entry_that_fails_becomes_a_dead_letter_by_mode_unless_on_failure_says_otherwise(
+    mode: Any, on_failure: Any, *, expected: bool
 ) -> None:
-    kind = type("Kind", (Seen,), {"mode": mode, "poison": poison})
-    assert sets_aside(kind) is aside
+    kind = type("Kind", (Seen,), {"mode": mode, "on_failure": on_failure})
+    assert makes_dead_letters(kind) is expected
 
 
-async def test_an_entry_that_no_handler_wants_is_passed_over_undecoded() -> None:
-    consumer, counted = Seen(), meter()
+async def test_an_entry_without_a_handler_is_skipped_and_not_decoded() -> None:
+    consumer, counted = Seen(), stats()
     broken = gap(99) | {"cause": ""}
-    await Dispatcher(consumer, counted).handle("trade.SOL_USDC", [("1-1", broken)])
+    await handle(consumer, [("1-1", broken)], counted)
     assert consumer.seen == []
-    assert counted.undecodable("trade.SOL_USDC") == 1  # this very count is the first
+    assert counted.is_first_undecodable("trade.SOL_USDC")
 
 
 @pytest.mark.parametrize(
     "fields", [{"type": "nonsense"}, {"a": "b"}, trade(100, 0) | {"price": "x"}]
 )
 async def test_an_entry_that_is_not_of_the_contract_is_counted_not_handled(fields: Any) -> None:
-    consumer, counted = Seen(), meter()
-    await Dispatcher(consumer, counted).handle("trade.SOL_USDC", [("1-1", fields)])
-    assert consumer.seen == []
-    assert counted.undecodable("trade.SOL_USDC") == 2
+    consumer, counted = Seen(), stats()
+    part = await BatchRunner(consumer, counted).run_together(
+        "trade.SOL_USDC", [("1-1", fields), ("1-2", trade(2, START_US))], Pace()
+    )
+    assert [one.entry_id for one in consumer.seen] == ["1-2"]
+    assert (len(part.entries), part.undecodable, part.writes) == (2, 1, [])
+    assert not counted.is_first_undecodable("trade.SOL_USDC")
 
 
-async def test_what_a_handler_raises_names_the_entry() -> None:
+async def test_a_handler_that_raises_gives_handler_failed_with_the_entry() -> None:
     class Broken(Seen):
         def on_trade(self, delivery: Delivery[Trade]) -> None:
             raise KeyError("mine")
 
     with pytest.raises(HandlerFailed, match=r"trade\.SOL_USDC 1-1") as failed:
-        await Dispatcher(Broken(), meter()).handle("trade.SOL_USDC", [("1-1", trade(1, START_US))])
+        await handle(Broken(), [("1-1", trade(1, START_US))])
     assert isinstance(failed.value.__cause__, KeyError)
 
 
-async def test_a_handler_may_ask_for_the_end() -> None:
+async def test_stop_worker_of_a_handler_comes_out() -> None:
     class Enough(Seen):
         def on_trade(self, delivery: Delivery[Trade]) -> None:
             raise StopWorker
 
     with pytest.raises(StopWorker):
-        await Dispatcher(Enough(), meter()).handle("trade.SOL_USDC", [("1-1", trade(1, START_US))])
+        await handle(Enough(), [("1-1", trade(1, START_US))])
 
 
 def test_on_event_gets_what_has_no_handler_of_its_own() -> None:
@@ -111,7 +112,7 @@ def test_on_event_gets_what_has_no_handler_of_its_own() -> None:
     assert (found[Depth], found[DepthSnapshot], found[Gap]) == ("on_depth", "on_event", "on_event")
 
 
-def test_a_misspelt_handler_is_told_with_the_right_name() -> None:
+def test_a_misspelt_handler_is_refused_with_the_nearest_name() -> None:
     class Typo(Consumer):
         def on_trades(self, delivery: Delivery[Trade]) -> None: ...
 
@@ -134,7 +135,7 @@ class Tuned(Seen):
 
 def test_options_arrive_as_arguments() -> None:
     assert options_of(Tuned) == {"limit": "5"}
-    tuned = build(Tuned, {"limit": "7"})
+    tuned = ConsumerSpec(Tuned, {"limit": "7"}).build()
     assert isinstance(tuned, Tuned)
     assert tuned.limit == 7
 
@@ -147,9 +148,9 @@ def test_options_arrive_as_arguments() -> None:
         ({"limit": "x"}, "seen: invalid literal"),
     ],
 )
-def test_wrong_options_are_told(given: dict[str, str], message: str) -> None:
+def test_wrong_options_are_refused_with_what_to_write(given: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(Tuned, given)
+        ConsumerSpec(Tuned, given).build()
 
 
 def test_options_are_written_name_equals_value() -> None:
@@ -180,6 +181,10 @@ class BadAttempts(Consumer):
     attempts: ClassVar[Any] = "3"
 
 
+class BadUndecodable(Seen):
+    on_undecodable: ClassVar[Any] = "block"
+
+
 class BadWait(Consumer):
     name = "wait"
     streams = ("trade.*",)
@@ -200,12 +205,13 @@ class BadMode(Consumer):
         ("consumers.handlers.tail:Nothing", "neither a subclass"),
         (f"{__name__}:Nameless", "needs a name"),
         (f"{__name__}:OneString", "a tuple of patterns"),
-        (f"{__name__}:BadMode", "write shared or ordered"),
+        (f"{__name__}:BadMode", "write shared, ordered or joined"),
         (f"{__name__}:BadAttempts", "attempts is '3': write a whole number"),
+        (f"{__name__}:BadUndecodable", "on_undecodable is 'block': write skip or dead_letter"),
         (f"{__name__}:BadWait", "batch_wait_s: write 0 to 60"),
         ("..x:Thing", r"cannot import \.\.x"),
     ],
 )
-def test_what_cannot_be_run_is_told(name: str, message: str) -> None:
+def test_load_refuses_what_is_not_a_consumer_with_the_reason(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(name)

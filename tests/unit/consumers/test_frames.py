@@ -7,11 +7,17 @@ from typing import Any
 
 import pytest
 
-from bridge.contract.entry import EXCHANGE_MODELS, OWN_MODELS, decode
+from bridge.contract.entry import MODELS, decode
 from bridge.contract.events import Depth, Event, Gap, Trade
 from bridge.errors import ConfigError
-from consumers.columns import Column, Kind, columns_of, models_of, row
-from consumers.frames import Decimals, pandas_frame, polars_frame
+from consumers.kit.reading.columns import (
+    Column,
+    ColumnKind,
+    columns_of,
+    columns_of_models,
+    row_of,
+)
+from consumers.kit.reading.frames import Decimals, pandas_frame, polars_frame
 from tests.support.consumer_entries import (
     START_US,
     Fields,
@@ -22,12 +28,12 @@ from tests.support.consumer_entries import (
     trade,
 )
 
-TRADES = columns_of(models_of("trade.SOL_USDC"))
+TRADES = columns_of("trade.SOL_USDC")
 
 
 def rows(*entries: Fields, columns: tuple[Column, ...] = TRADES) -> list[tuple[Any, ...]]:
     return [
-        row(columns, entry_id(START_US, n, f["type"] == "gap"), decode(f))
+        row_of(columns, entry_id(START_US, n, f["type"] == "gap"), decode(f))
         for n, f in enumerate(entries, 1)
     ]
 
@@ -39,34 +45,34 @@ def as_dicts(*entries: Fields, columns: tuple[Column, ...] = TRADES) -> list[dic
 
 def test_a_stream_of_trades_has_the_columns_of_trades_and_gaps() -> None:
     assert [(column.name, column.kind) for column in TRADES] == [
-        ("entry_id", Kind.TEXT),
-        ("time", Kind.MOMENT),
-        ("type", Kind.TEXT),
-        ("symbol", Kind.TEXT),
-        ("price", Kind.DECIMAL),
-        ("quantity", Kind.DECIMAL),
-        ("trade_id", Kind.WHOLE),
-        ("buyer_order_id", Kind.TEXT),
-        ("seller_order_id", Kind.TEXT),
-        ("buyer_is_maker", Kind.FLAG),
-        ("source", Kind.TEXT),
-        ("from", Kind.WHOLE),
-        ("to", Kind.WHOLE),
-        ("from_at", Kind.MOMENT),
-        ("to_at", Kind.MOMENT),
-        ("cause", Kind.TEXT),
-        ("repaired", Kind.FLAG),
-        ("twin", Kind.WHOLE),
-        ("event_at", Kind.MOMENT),
-        ("engine_at", Kind.MOMENT),
-        ("received_at", Kind.MOMENT),
-        ("extra", Kind.JSON),
+        ("entry_id", ColumnKind.TEXT),
+        ("time", ColumnKind.MOMENT),
+        ("type", ColumnKind.TEXT),
+        ("symbol", ColumnKind.TEXT),
+        ("price", ColumnKind.DECIMAL),
+        ("quantity", ColumnKind.DECIMAL),
+        ("trade_id", ColumnKind.WHOLE),
+        ("buyer_order_id", ColumnKind.TEXT),
+        ("seller_order_id", ColumnKind.TEXT),
+        ("buyer_is_maker", ColumnKind.FLAG),
+        ("source", ColumnKind.TEXT),
+        ("from", ColumnKind.WHOLE),
+        ("to", ColumnKind.WHOLE),
+        ("from_at", ColumnKind.MOMENT),
+        ("to_at", ColumnKind.MOMENT),
+        ("cause", ColumnKind.TEXT),
+        ("recovered", ColumnKind.FLAG),
+        ("occurrence", ColumnKind.WHOLE),
+        ("event_at", ColumnKind.MOMENT),
+        ("engine_at", ColumnKind.MOMENT),
+        ("received_at", ColumnKind.MOMENT),
+        ("extra", ColumnKind.JSON),
     ]
 
 
-@pytest.mark.parametrize("model", [*EXCHANGE_MODELS.values(), *OWN_MODELS])
+@pytest.mark.parametrize("model", MODELS)
 def test_every_field_of_the_contract_has_a_column(model: type[Event]) -> None:
-    covered = {column.field for column in columns_of((model,))}
+    covered = {column.field for column in columns_of_models((model,))}
     assert set(model.model_fields) <= covered
 
 
@@ -76,10 +82,10 @@ def test_each_row_says_what_its_entry_says() -> None:
     assert found[0]["time"] == START_US
     assert (found[0]["price"], found[0]["trade_id"], found[0]["cause"]) == ("98.960", 1, None)
     assert (found[1]["type"], found[1]["from"], found[1]["to"]) == ("gap", 2, 9)
-    assert (found[1]["price"], found[1]["repaired"]) == (None, False)
+    assert (found[1]["price"], found[1]["recovered"]) == (None, False)
 
 
-def test_what_does_not_fit_or_has_no_column_stands_in_extra() -> None:
+def test_values_that_do_not_fit_their_column_are_in_extra() -> None:
     beyond = trade(2**63, START_US) | {"engine_us": str(2**64 - 1), "extra": '{"new": [1]}'}
     [found] = as_dicts(beyond)
     assert (found["trade_id"], found["engine_at"]) == (None, None)
@@ -110,7 +116,7 @@ def test_times_of_every_unit_become_moments() -> None:
         "received_us": str(START_US),
         "extra": "",
     }
-    [found] = as_dicts(kline, columns=columns_of(models_of("kline.1m.SOL_USDC")))
+    [found] = as_dicts(kline, columns=columns_of("kline.1m.SOL_USDC"))
     assert (found["start_at"], found["end_at"]) == (START_US, None)
     assert json.loads(found["extra"]) == {"end_utc": "2026-13-02T16:45:00"}
 
@@ -123,7 +129,7 @@ NUMBERS: list[tuple[Decimals, object]] = [
 
 
 @pytest.mark.parametrize(("decimals", "price"), NUMBERS)
-def test_pandas_knows_times_nulls_and_the_decimals_asked_for(
+def test_pandas_frames_have_times_nulls_and_the_chosen_decimals(
     decimals: Decimals, price: object
 ) -> None:
     frame = pandas_frame(TRADES, rows(trade(2**53 + 1, START_US, "98.960"), gap(9)), decimals)
@@ -137,16 +143,18 @@ def test_pandas_knows_times_nulls_and_the_decimals_asked_for(
 
 
 @pytest.mark.parametrize(("decimals", "price"), NUMBERS)
-def test_polars_knows_the_same(decimals: Decimals, price: object) -> None:
+def test_polars_frames_have_times_nulls_and_the_chosen_decimals(
+    decimals: Decimals, price: object
+) -> None:
     frame = polars_frame(TRADES, rows(trade(2**53 + 1, START_US, "98.960"), gap(9)), decimals)
     assert frame["price"].to_list() == [price, None]
     assert frame["trade_id"].to_list() == [2**53 + 1, None]
     assert frame["engine_at"].to_list() == [datetime(2026, 9, 2, 16, 44, tzinfo=UTC), None]
-    assert frame["repaired"].to_list() == [None, False]
+    assert frame["recovered"].to_list() == [None, False]
 
 
 def test_levels_are_lists_of_pairs_and_empty_frames_have_all_columns() -> None:
-    columns = columns_of((Depth,))
+    columns = columns_of_models((Depth,))
     given = rows(depth(1, 2, [("99.0", "5")], []), columns=columns)
     assert polars_frame(columns, given, "text")["bids"].to_list() == [[["99.0", "5"]]]
     assert pandas_frame(columns, given, "text")["bids"][0] == [["99.0", "5"]]
@@ -156,8 +164,8 @@ def test_levels_are_lists_of_pairs_and_empty_frames_have_all_columns() -> None:
 
 
 def test_a_frame_of_one_class_has_its_columns_only() -> None:
-    assert "cause" not in [column.name for column in columns_of((Trade,))]
-    assert "price" not in [column.name for column in columns_of((Gap,))]
+    assert "cause" not in [column.name for column in columns_of_models((Trade,))]
+    assert "price" not in [column.name for column in columns_of_models((Gap,))]
 
 
 def test_exact_decimals_keep_every_digit() -> None:
@@ -167,6 +175,6 @@ def test_exact_decimals_keep_every_digit() -> None:
     assert pandas_frame(TRADES, given, "decimal")["price"].to_list() == exact
 
 
-def test_other_words_for_decimals_are_refused() -> None:
+def test_an_unknown_kind_of_decimals_is_refused() -> None:
     with pytest.raises(ConfigError, match="write text, float or decimal"):
         pandas_frame(TRADES, [], "floats")  # type: ignore[arg-type]

@@ -7,8 +7,8 @@ import pytest
 
 from bridge.contract.events import OrdersSnapshot, OrderUpdate
 from consumers.handlers.orders import Orders
-from consumers.results import Results, State
-from consumers.testing import Tape, Trial
+from consumers.kit.api.results import Results, State
+from consumers.testing import EventFactory, Trial
 from tests.support.consumer_entries import (
     Fields,
     balance_update,
@@ -160,7 +160,7 @@ def test_a_closed_order_stays_closed_whatever_comes_late() -> None:
     assert Redis().take(orders).rows("open") == {}
 
 
-def test_positions_come_adjust_and_close() -> None:
+def test_positions_open_change_and_close() -> None:
     positions, redis = consumer(POSITIONS), Redis()
     feed(
         positions,
@@ -191,7 +191,7 @@ def test_balances_are_absolute_and_stay_at_zero() -> None:
     assert (rows["USDT"]["available"], rows["USDT"]["locked"]) == ("0", "0")
 
 
-def test_after_a_gap_it_is_not_sure_until_the_next_snapshot() -> None:
+def test_orders_are_not_sure_from_a_gap_until_the_next_snapshot() -> None:
     orders, redis = consumer(ORDERS), Redis()
     assert redis.take(orders).hashes[""] == {"open": "0", "sure": "false"}
     feed(orders, orders_snapshot([]))
@@ -213,17 +213,17 @@ def test_a_takeover_goes_on_with_the_rows_that_were_saved() -> None:
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_the_account_is_exact_through_a_workers_death(dies: bool) -> None:
-    tape, trial = Tape("SOL_USDC"), Trial(Orders, "account.orderUpdate")
+    factory, trial = EventFactory("SOL_USDC"), Trial(Orders, "account.orderUpdate")
     open_row = {"order_id": "1", "symbol": "SOL_USDC", "status": "New"}
-    trial.give(tape.event(OrdersSnapshot, symbol=None, orders=[open_row]))
+    trial.deliver(factory.event(OrdersSnapshot, symbol=None, orders=[open_row]))
     some = [
-        tape.event(OrderUpdate, type="orderAccepted", order_id="2", status="New"),
-        tape.event(OrderUpdate, type="orderFill", order_id="1", status="Filled"),
-        tape.event(OrderUpdate, type="orderCancelled", order_id="2", status="Cancelled"),
-        tape.event(OrderUpdate, type="orderAccepted", order_id="3", status="New"),
+        factory.event(OrderUpdate, type="orderAccepted", order_id="2", status="New"),
+        factory.event(OrderUpdate, type="orderFill", order_id="1", status="Filled"),
+        factory.event(OrderUpdate, type="orderCancelled", order_id="2", status="Cancelled"),
+        factory.event(OrderUpdate, type="orderAccepted", order_id="3", status="New"),
     ]
-    (trial.crash_after if dies else trial.give)(*some)
+    (trial.crash_after if dies else trial.deliver)(*some)
     trial.take_over()
-    trial.give(tape.event(OrderUpdate, type="orderAccepted", order_id="2", status="New"))
+    trial.deliver(factory.event(OrderUpdate, type="orderAccepted", order_id="2", status="New"))
     assert set(trial.hash("open")) == {"3"}  # an order that has ended does not come back
     assert trial.hash() == {"open": "1", "sure": "true"}

@@ -1,14 +1,12 @@
 """Decisions of the kit, where a law can be stated."""
 
-from datetime import UTC, datetime
+from collections import Counter
 from random import Random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import ConfigError
-from consumers.policy import (
+from consumers.kit.policy import (
     BATCHES_AT_ONCE,
     batch_size,
     block_ms,
@@ -17,30 +15,57 @@ from consumers.policy import (
     is_due,
     moves,
     next_limit,
+    portions,
     retry_delay_s,
-    start_of,
-    start_position,
+    shares,
 )
 
 names = st.sets(st.text("abcdef", min_size=1, max_size=3), min_size=1, max_size=8)
 
 
-@given(st.integers(0, 200), names)
-def test_shares_add_up_to_all_streams_and_differ_by_one_at_most(
-    streams: int, alive: set[str]
+@given(st.integers(0, 200), names, st.integers(0, 63))
+def test_fair_shares_add_up_to_all_streams_and_differ_by_one_at_most(
+    streams: int, alive: set[str], turn: int
 ) -> None:
-    shares = [fair_share(streams, alive, worker) for worker in alive]
+    shares = [fair_share(streams, alive, worker, turn) for worker in alive]
     assert sum(shares) == streams
     assert max(shares) - min(shares) <= 1
 
 
-def test_a_worker_that_nobody_has_seen_yet_counts_itself() -> None:
+@given(st.integers(0, 7), st.integers(1, 8))
+def test_what_is_left_over_in_each_of_several_shards_goes_to_each_worker_alike(
+    left_over: int, workers: int
+) -> None:
+    alive = [f"w{number}" for number in range(workers)]
+    owned = [
+        sum(fair_share(left_over, alive, worker, turn) for turn in range(workers))
+        for worker in alive
+    ]
+    assert owned == [left_over] * workers
+
+
+def test_fair_share_counts_a_worker_that_is_not_in_the_list_yet() -> None:
     assert fair_share(10, ["a"], "b") == 5
 
 
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=2), st.sets(st.integers(0, 12))))
+def test_shares_of_workers_that_want_different_streams_give_each_stream_one_owner(
+    wanted: dict[str, set[int]],
+) -> None:
+    by_worker = {one: {f"s{n}" for n in some} for one, some in wanted.items()}
+    owned: Counter[frozenset[str]] = Counter()
+    parts: set[frozenset[str]] = set()
+    for worker, streams in by_worker.items():
+        for part, share in shares(sorted(streams), by_worker, worker):
+            owned[frozenset(part)] += share
+            parts.add(frozenset(part))
+    assert set().union(*parts) == set().union(*by_worker.values())
+    assert all(owned[part] == len(part) for part in parts)
+
+
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)), st.integers(0, 31))
-def test_moves_end_at_the_share(owned: set[int], chosen: set[int], share: int) -> None:
-    mine, wanted = [f"s{n}" for n in owned], [f"s{n}" for n in chosen]
+def test_moves_end_at_the_share(assigned: set[int], chosen: set[int], share: int) -> None:
+    mine, wanted = [f"s{n}" for n in assigned], [f"s{n}" for n in chosen]
     plan = moves(mine, wanted, share, Random(1))
     kept = set(mine) - set(plan.release)
     assert kept <= set(wanted)
@@ -49,7 +74,7 @@ def test_moves_end_at_the_share(owned: set[int], chosen: set[int], share: int) -
     assert set(plan.take) == (set(wanted) - set(mine) if plan.room else set())
 
 
-def test_nothing_is_released_that_may_be_kept() -> None:
+def test_moves_release_no_stream_that_may_be_kept() -> None:
     assert moves(["a", "b"], ["a", "b", "c"], 2, Random(1)).release == ()
 
 
@@ -60,14 +85,14 @@ def test_one_read_is_bounded_and_every_stream_gets_something(streams: int, large
     assert count * streams <= max(BATCHES_AT_ONCE * largest, 10 * streams)
 
 
-def test_a_slow_handler_takes_a_seconds_worth() -> None:
+def test_next_limit_of_a_slow_handler_is_a_seconds_worth() -> None:
     assert next_limit(500, most=500, took_s=5.0) == 100
     assert next_limit(500, most=3, took_s=60.0) == 1
     assert next_limit(500, most=100, took_s=0.5) == 200
     assert next_limit(500, most=400, took_s=0.0) == 500
 
 
-def test_a_short_portion_tells_as_much_of_a_slow_handler_as_a_full_one() -> None:
+def test_next_limit_is_the_same_for_a_short_and_a_full_portion() -> None:
     assert next_limit(500, most=1, took_s=0.02) == 50
 
 
@@ -81,45 +106,24 @@ def test_no_call_carries_more_than_a_hundred_streams() -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_a_read_blocks_shortly_and_never_for_ever(portions: int) -> None:
+def test_block_ms_is_short_and_never_zero(portions: int) -> None:
     assert 1 <= block_ms(portions) <= 200
 
 
-def test_delays_grow_to_half_a_minute() -> None:
+def test_retry_delays_grow_to_half_a_minute() -> None:
     assert [retry_delay_s(n) for n in (1, 2, 3, 8, 9, 100)] == [0.25, 0.5, 1, 30, 30, 30]
 
 
-@pytest.mark.parametrize(
-    ("text", "position"),
-    [("beginning", "0-0"), ("new", "$"), ("1788-5", "1788-5"), ("1788", "1788-0")],
-)
-def test_where_to_begin(text: str, position: str) -> None:
-    assert start_position(text, NOW) == position
+def test_portions_put_a_hot_stream_first_and_apart_where_many_leave_it_little() -> None:
+    streams = [f"s{n}" for n in range(250)]
+    first, *others = portions(streams, {"s240"}, 500)
+    assert first == ["s240"]
+    assert [len(one) for one in others] == [100, 100, 49]
+    assert portions(streams[:3], {"s1"}, 500) == [["s0", "s1", "s2"]]
 
 
-NOW = datetime(2026, 9, 2, 16, 44, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("text", "position"),
-    [
-        ("2026-09-02T16:44", "1788367439999-18446744073709551615"),
-        ("2026-09-02T18:44+02:00", "1788367439999-18446744073709551615"),
-        ("2h", "1788360239999-18446744073709551615"),
-        ("90s", "1788367349999-18446744073709551615"),
-    ],
-)
-def test_a_time_begins_with_what_is_of_that_time(text: str, position: str) -> None:
-    assert start_position(text, NOW) == position
-
-
-@pytest.mark.parametrize("text", ["end", "", "1-2-3", "-1", "12:30", "2y", "yesterday"])
-def test_where_not_to_begin(text: str) -> None:
-    with pytest.raises(ConfigError, match="write beginning, new, a time"):
-        start_position(text, NOW)
-
-
-def test_all_of_a_stream_that_appears_later_is_new() -> None:
-    assert start_of("$", found_later=False) == "$"
-    assert start_of("$", found_later=True) == "0-0"
-    assert start_of("5-0", found_later=True) == "5-0"
+@given(st.integers(0, 250), st.sets(st.integers(0, 260)), st.integers(1, 1000))
+def test_portions_have_each_stream_once(count: int, hot: set[int], largest: int) -> None:
+    streams = list(range(count))
+    found = [stream for portion in portions(streams, hot, largest) for stream in portion]
+    assert sorted(found) == streams

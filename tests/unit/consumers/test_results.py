@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.keys import Keys
-from consumers.registry import choose, near_misses
-from consumers.results import Results, State, Write
+from bridge.runtime.keyspace import KeySpace
+from consumers.kit.api.results import Results, State, Write
+from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.registry import choose, near_misses
 
 values = st.one_of(
     st.none(), st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2)
@@ -31,7 +32,7 @@ def applied(redis: dict[str, str], writes: list[Write]) -> dict[str, str]:
 
 
 @given(changes)
-def test_what_was_sent_makes_the_same_state_again(steps: list[Any]) -> None:
+def test_state_read_back_from_its_writes_is_the_same(steps: list[Any]) -> None:
     state, redis = State(), dict[str, str]()
     for what, field, value in [*steps, ("send", "a", None)]:
         if what == "set":
@@ -53,7 +54,7 @@ def test_what_was_sent_makes_the_same_state_again(steps: list[Any]) -> None:
     assert (len(again), sorted(again)) == (len(state), sorted(state))
 
 
-def test_only_changes_are_sent() -> None:
+def test_state_sends_only_what_changed() -> None:
     state = State({"a": "1", "b": "[2]"})
     state["a"] = 3
     del state["b"]
@@ -89,7 +90,7 @@ def test_a_large_hash_is_split_without_tearing_pairs_apart() -> None:
 
 
 @pytest.mark.parametrize("part", ["lease", "position", "state"])
-def test_the_kits_own_keys_are_refused(part: str) -> None:
+def test_results_refuse_the_kits_own_keys(part: str) -> None:
     for write in (
         lambda: Results().set(part, "x"),
         lambda: Results().hset(part, {"a": "b"}),
@@ -100,7 +101,7 @@ def test_the_kits_own_keys_are_refused(part: str) -> None:
 
 
 def test_keys_lie_in_the_streams_slot_behind_the_prefix() -> None:
-    keys = Keys("mine:")
+    keys = Keys(KeySpace("mine:"))
     assert keys.stream("trade.SOL_USDC") == "mine:trade.SOL_USDC"
     assert keys.name("mine:trade.SOL_USDC") == "trade.SOL_USDC"
     assert keys.registry == "mine:bridge:streams"
@@ -109,7 +110,7 @@ def test_keys_lie_in_the_streams_slot_behind_the_prefix() -> None:
     beside = keys.beside("trade.SOL_USDC", "candles", "lease")
     assert beside == "mine:consumers:{mine:trade.SOL_USDC}:candles:lease"
     assert Keys().beside("depth.SOL_USDC", "book") == "consumers:{depth.SOL_USDC}:book"
-    assert keys.all_beside("a[1]*") == r"mine:consumers:{*}:a\[1\]\**"
+    assert keys.all_beside("a[1]*") == [r"mine:consumers:{*}:a\[1\]\**"]
 
 
 def test_streams_are_chosen_by_pattern() -> None:
@@ -140,7 +141,7 @@ def test_streams_are_chosen_by_pattern() -> None:
         lambda r: r.xadd("out", f"5-{2**64}", {"a": "b"}, keep_entries=10),
     ],
 )
-def test_what_redis_would_refuse_is_refused_in_the_handler(mistake: Any) -> None:
+def test_results_refuse_in_the_handler_what_redis_would_refuse(mistake: Any) -> None:
     results = Results()
     with pytest.raises((TypeError, ValueError)):
         mistake(results)

@@ -7,16 +7,16 @@ import pytest
 from bridge.contract.events import BookTicker, Depth, Event, Gap, Trade
 from bridge.errors import ConfigError
 from consumers import Consumer, Delivery, Results, consumes
-from consumers.consumer import build
-from consumers.dispatch import Dispatcher, HandlerFailed
-from consumers.loading import load
-from consumers.meter import Meter
-from consumers.routes import handlers_of
+from consumers.kit.api.consumer import ConsumerSpec
+from consumers.kit.api.routes import handlers_of
+from consumers.kit.handling.failure import HandlerFailed
+from consumers.kit.worker.loading import load
+from tests.support.consumer_batches import handle
 from tests.support.consumer_entries import START_US, gap, trade
 
 
-def dispatcher(kind: type[Consumer]) -> Dispatcher:
-    return Dispatcher(build(kind, {}), Meter(lambda: START_US))
+def made(kind: type[Consumer]) -> Consumer:
+    return ConsumerSpec(kind).build()
 
 
 @consumes("trade.*")
@@ -32,7 +32,7 @@ async def test_a_function_gets_the_events_that_its_annotation_names() -> None:
     assert (last_price.name, last_price.streams) == ("last-price", ("trade.*",))
     assert last_price.__doc__ == "Keeps the last price."
     assert set(handlers_of(last_price)) == {Trade}
-    await dispatcher(last_price).handle("trade.SOL_USDC", [("1-1", trade(1, START_US, "98.5"))])
+    await handle(made(last_price), [("1-1", trade(1, START_US, "98.5"))])
     assert prices == {"trade.SOL_USDC": "98.5"}
 
 
@@ -64,9 +64,7 @@ async def test_a_list_in_the_annotation_asks_for_batches() -> None:
         seen.append([(d.stream, d.entry_id, d.event.trade_id) for d in batch])
 
     entries = [("1-1", trade(1, START_US)), ("1-2", gap(1)), ("1-3", trade(2, START_US))]
-    hands = dispatcher(store)
-    assert hands.takes_batches
-    await hands.handle("trade.SOL_USDC", entries)
+    await handle(made(store), entries)
     assert seen == [[("trade.SOL_USDC", "1-1", 1), ("trade.SOL_USDC", "1-3", 2)]]
 
 
@@ -75,7 +73,7 @@ async def test_a_batch_without_a_wanted_event_is_not_handed_over() -> None:
     def store(batch: list[Delivery[Trade]]) -> None:
         raise AssertionError("nothing to store")
 
-    await dispatcher(store).handle("trade.SOL_USDC", [("1-2", gap(1))])
+    await handle(made(store), [("1-2", gap(1))])
 
 
 async def test_a_batch_that_fails_names_its_first_entry_and_how_many() -> None:
@@ -85,7 +83,7 @@ async def test_a_batch_that_fails_names_its_first_entry_and_how_many() -> None:
 
     entries = [("1-1", trade(1, START_US)), ("1-3", trade(2, START_US))]
     with pytest.raises(HandlerFailed) as failed:
-        await dispatcher(store).handle("trade.SOL_USDC", entries)
+        await handle(made(store), entries)
     assert (failed.value.entry_id, failed.value.entries) == ("1-1", 2)
 
 
@@ -99,21 +97,20 @@ async def test_a_batch_consumer_gets_a_single_entry_as_a_list_of_one() -> None:
         def on_batch(self, batch: list[Delivery[Trade]]) -> None:
             seen.append(len(batch))
 
-    await dispatcher(Sizes).handle("trade.SOL_USDC", [("1-1", trade(1, START_US))])
+    await handle(made(Sizes), [("1-1", trade(1, START_US))])
     assert seen == [1]
 
 
-async def test_a_second_parameter_gets_the_results() -> None:
+async def test_a_second_parameter_of_a_handler_gets_the_results() -> None:
     @consumes("trade.*", mode="ordered")
     def last(delivery: Delivery[Trade], results: Results) -> None:
         results.set("price", delivery.event.price)
 
-    results = Results()
-    await dispatcher(last).handle("trade.SOL_USDC", [("1-1", trade(1, START_US, "7"))], results)
-    assert [tuple(write) for write in results.writes] == [("SET", "price", ("7",))]
+    writes = await handle(made(last), [("1-1", trade(1, START_US, "7"))])
+    assert [tuple(write) for write in writes] == [("SET", "price", ("7",))]
 
 
-def test_on_batch_stands_alone() -> None:
+def test_on_batch_beside_another_handler_is_refused() -> None:
     class Both(Consumer):
         def on_batch(self, batch: list[Delivery[Event]]) -> None: ...
         def on_trade(self, delivery: Delivery[Trade]) -> None: ...
@@ -122,14 +119,14 @@ def test_on_batch_stands_alone() -> None:
         handlers_of(Both)
 
 
-def test_a_setting_that_there_is_not_is_told() -> None:
+def test_consumes_refuses_an_unknown_setting() -> None:
     with pytest.raises(ConfigError, match="there is no 'batch_size'"):
 
         @consumes("trade.*", batch_size=7)
         def store(batch: list[Delivery[Trade]]) -> None: ...
 
 
-def test_a_function_without_a_parameter_is_told() -> None:
+def test_consumes_refuses_a_function_without_a_parameter() -> None:
     with pytest.raises(ConfigError, match="needs a parameter: the delivery"):
 
         @consumes("trade.*")

@@ -1,6 +1,8 @@
 """Effect-once for SQL, on SQLite in memory: first time, again, rolled back, of whom."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
 from consumers import Delivery
-from consumers.sql import Once
+from consumers.kit.effects.sql import Once
 from tests.support.consumer_entries import delivery as made
 from tests.support.consumer_entries import trade
 
@@ -19,8 +21,9 @@ def at(entry_id: str, stream: str = "trade.SOL_USDC") -> Delivery[Any]:
 
 
 @pytest.fixture
-def database() -> sqlite3.Connection:
-    return sqlite3.connect(":memory:")
+def database() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        yield connection
 
 
 def once(database: sqlite3.Connection, mode: Any = "ordered", name: str = "volume") -> Once:
@@ -29,7 +32,9 @@ def once(database: sqlite3.Connection, mode: Any = "ordered", name: str = "volum
     return one
 
 
-def test_ordered_an_entry_that_is_not_newer_is_known(database: sqlite3.Connection) -> None:
+def test_once_of_an_ordered_consumer_knows_an_entry_that_is_not_newer(
+    database: sqlite3.Connection,
+) -> None:
     one = once(database)
     # Compared as numbers: 9 comes before 10.
     ids = ["5-9", "5-9", "5-10", "5-9", "6-1", "5-11", "6-1"]
@@ -44,7 +49,7 @@ def test_ordered_an_entry_that_is_not_newer_is_known(database: sqlite3.Connectio
     ]
 
 
-def test_shared_each_entry_is_known_by_itself(database: sqlite3.Connection) -> None:
+def test_once_of_a_shared_consumer_knows_each_entry_by_itself(database: sqlite3.Connection) -> None:
     one = once(database, "shared")
     ids = ["5-9", "6-1", "5-10", "6-1", "5-9"]
     assert [one.take(database, at(i)) for i in ids] == [True, True, True, False, False]
@@ -61,7 +66,7 @@ def test_streams_and_consumers_do_not_know_each_others_entries(
 
 
 @pytest.mark.parametrize("mode", ["ordered", "shared"])
-def test_a_rolled_back_transaction_takes_its_marks_with_it(
+def test_once_loses_its_mark_with_a_rolled_back_transaction(
     database: sqlite3.Connection, mode: str
 ) -> None:
     one = once(database, mode)
@@ -83,7 +88,7 @@ def test_marks_of_what_a_stream_no_longer_keeps_can_be_dropped(
     assert database.execute("SELECT ms FROM consumer_entries").fetchall() == [(7,)]
 
 
-def test_the_statement_is_in_the_drivers_own_style() -> None:
+def test_once_writes_statements_in_the_drivers_own_style() -> None:
     class Driver:
         paramstyle = "pyformat"
 
@@ -97,15 +102,15 @@ def test_the_statement_is_in_the_drivers_own_style() -> None:
 
 
 @given(st.lists(st.integers(1, 30)), st.lists(st.tuples(st.integers(0, 29), st.integers(1, 30))))
-def test_whatever_is_delivered_again_the_sum_is_that_of_the_stream(
+def test_once_gives_the_sum_of_the_stream_whatever_is_delivered_again(
     quantities: list[int], again: list[tuple[int, int]]
 ) -> None:
-    database = sqlite3.connect(":memory:")
-    one, total = once(database), 0
-    redelivered = dict(again)
-    i = 0
-    while i < len(quantities):
-        if one.take(database, at(f"{i // 3}-{i}")):
-            total += quantities[i]
-        i = max(0, i + 1 - redelivered.pop(i, 0)) if i in redelivered else i + 1
+    with closing(sqlite3.connect(":memory:")) as database:
+        one, total = once(database), 0
+        redelivered = dict(again)
+        i = 0
+        while i < len(quantities):
+            if one.take(database, at(f"{i // 3}-{i}")):
+                total += quantities[i]
+            i = max(0, i + 1 - redelivered.pop(i, 0)) if i in redelivered else i + 1
     assert total == sum(quantities)

@@ -1,10 +1,12 @@
-"""The tail sample's lines."""
+"""The tail sample's lines, and what it says of the account."""
 
-from consumers.handlers.tail import line
-from tests.support.consumer_entries import START_US, delivery, depth, gap, trade
+import pytest
+
+from consumers.handlers.tail import Tail, line
+from tests.support.consumer_entries import START_US, delivery, depth, gap, order_update, trade
 
 
-def test_a_trade_is_a_readable_line() -> None:
+def test_tail_prints_a_trade_as_a_readable_line() -> None:
     assert line(delivery(trade(100, START_US + 1_500))) == (
         "16:44:00.001 trade.SOL_USDC trade price=98.96 quantity=1.5 trade_id=100 "
         "buyer_order_id=59887375336 seller_order_id=59887375337 buyer_is_maker=true"
@@ -19,11 +21,40 @@ def test_levels_are_quantity_at_price_and_cut_where_they_are_many() -> None:
     assert len(shown) < 220
 
 
-def test_a_gap_says_what_may_be_missing() -> None:
+def test_tail_prints_what_a_gap_is_missing() -> None:
     shown = line(delivery(gap(105, first=103)))
     assert shown.startswith("16:44:00.000 trade.SOL_USDC gap ")
-    assert {"from=103", "to=105", "cause=skipped", "repaired=false"} <= set(shown.split())
+    assert {"from=103", "to=105", "cause=skipped", "recovered=false"} <= set(shown.split())
 
 
-def test_an_entry_is_one_line_whatever_is_in_it() -> None:
-    assert "\n" not in line(delivery(gap(105) | {"cause": "a\nb"}))
+def test_tail_prints_one_line_for_an_entry_with_line_breaks_and_escapes() -> None:
+    shown = line(delivery(gap(105) | {"cause": "a\nb\x1b[2J"}, stream="trade.X\r\nY"))
+    assert shown.isprintable()
+    assert r"cause=a\nb\u001b[2J" in shown
+
+
+ORDER = delivery(order_update("orderFill", "4711", "Filled"), stream="account.orderUpdate")
+
+
+@pytest.mark.parametrize(("account", "is_shown"), [("hidden", False), ("shown", True)])
+def test_tail_says_of_the_account_only_that_something_came_unless_told_to_show_it(
+    capsys: pytest.CaptureFixture[str], account: str, is_shown: bool
+) -> None:
+    tail = Tail(account)
+    tail.on_event(ORDER)
+    brief = "16:58:10.062 account.orderUpdate orderFill"
+    printed = capsys.readouterr().out
+    assert ("4711" in printed) is is_shown
+    assert printed.startswith(brief)
+    assert tail.made() == brief
+
+
+def test_tail_says_the_last_line_of_a_public_stream_in_its_status() -> None:
+    tail = Tail()
+    tail.on_event(delivery(trade(100, START_US)))
+    assert tail.made().startswith("16:44:00.000 trade.SOL_USDC trade price=98.96")
+
+
+def test_tail_refuses_another_option() -> None:
+    with pytest.raises(ValueError, match="account=yes: hidden or shown"):
+        Tail("yes")

@@ -4,12 +4,12 @@ from typing import ClassVar
 
 import pytest
 
-from bridge.contract.entry import EXCHANGE_MODELS, OWN_MODELS, decode, encode, field_names
+from bridge.contract.entry import MODELS, decode, encode, field_names
 from bridge.contract.events import Event, Gap, MarkPrice, Trade
 from bridge.contract.identity import EntryId
 from consumers import Consumer, Delivery, Results
 from consumers.handlers.candles import Candles
-from consumers.testing import Tape, Trial
+from consumers.testing import EventFactory, Trial
 
 TRADES = "trade.SOL_USDC"
 
@@ -39,10 +39,10 @@ class Count(Consumer):
         self.new = []
 
 
-class Heard(Consumer):
+class Received(Consumer):
     """Shared, async: remembers what it was given."""
 
-    name = "heard"
+    name = "received"
     streams = ("trade.*",)
     all: ClassVar[list[str]] = []
 
@@ -50,10 +50,10 @@ class Heard(Consumer):
         self.all.append(",".join(d.event.type for d in batch))
 
 
-def test_results_of_an_ordered_consumer_are_in_redis() -> None:
-    tape, trial = Tape(), Trial(Count, TRADES, step="1")
-    trial.give(tape.trade("98.96"), tape.trade("98.97"))
-    trial.give(tape.trade("98.98"), tape.trade("98.99"))
+def test_trial_writes_results_of_an_ordered_consumer_to_redis() -> None:
+    factory, trial = EventFactory(), Trial(Count, TRADES, step="1")
+    trial.deliver(factory.trade("98.96"), factory.trade("98.97"))
+    trial.deliver(factory.trade("98.98"), factory.trade("98.99"))
     assert trial.hash() == {"count": "4"}
     assert [fields for _, fields in trial.entries("second")] == [
         {"price": "98.97"},
@@ -62,75 +62,75 @@ def test_results_of_an_ordered_consumer_are_in_redis() -> None:
     assert trial.redis.exists("consumers:{trade.SOL_USDC}:count")
 
 
-def test_options_arrive_as_on_the_command_line() -> None:
-    tape, trial = Tape(), Trial(Count, TRADES, step="5")
-    trial.give(tape.trade("1"))
+def test_trial_passes_options_as_the_command_line_does() -> None:
+    factory, trial = EventFactory(), Trial(Count, TRADES, step="5")
+    trial.deliver(factory.trade("1"))
     assert trial.hash() == {"count": "5"}
 
 
-def test_a_worker_that_takes_over_goes_on_from_redis() -> None:
-    tape, trial = Tape(), Trial(Count, TRADES)
-    trial.give(tape.trade("1"), tape.trade("2"))
+def test_trial_take_over_goes_on_from_what_is_in_redis() -> None:
+    factory, trial = EventFactory(), Trial(Count, TRADES)
+    trial.deliver(factory.trade("1"), factory.trade("2"))
     before = trial.consumer
     trial.take_over()
     assert trial.consumer is not before
-    trial.give(tape.trade("3"))
+    trial.deliver(factory.trade("3"))
     assert trial.hash() == {"count": "3"}
 
 
-def test_what_a_worker_handled_before_it_died_counts_once() -> None:
-    tape, trial = Tape(), Trial(Count, TRADES)
-    trial.give(tape.trade("1"))
-    trial.crash_after(tape.trade("2"), tape.trade("3"), tape.trade("4"))
+def test_trial_crash_after_counts_entries_once() -> None:
+    factory, trial = EventFactory(), Trial(Count, TRADES)
+    trial.deliver(factory.trade("1"))
+    trial.crash_after(factory.trade("2"), factory.trade("3"), factory.trade("4"))
     assert trial.hash() == {"count": "4"}
     assert len(trial.entries("second")) == 2
 
 
-def test_what_a_handler_raises_comes_out_and_nothing_of_its_batch_is_written() -> None:
-    tape, trial = Tape(), Trial(Count, TRADES)
+def test_trial_raises_what_a_handler_raises_and_writes_nothing_of_its_batch() -> None:
+    factory, trial = EventFactory(), Trial(Count, TRADES)
     with pytest.raises(ValueError, match="unlucky"):
-        trial.give(tape.trade("1"), tape.trade("13"))
+        trial.deliver(factory.trade("1"), factory.trade("13"))
     assert trial.hash() == {}
 
 
-def test_a_consumer_that_keeps_its_count_in_itself_is_found_out() -> None:
+def test_trial_take_over_shows_a_consumer_that_keeps_its_count_outside_the_state() -> None:
     class Forgetful(Count):
         def on_trade(self, delivery: Delivery[Trade]) -> None:
             self.step += 1
             self.state["count"] = self.step
 
-    tape, trial = Tape(), Trial(Forgetful, TRADES)
-    trial.give(tape.trade("1"), tape.trade("2"))
+    factory, trial = EventFactory(), Trial(Forgetful, TRADES)
+    trial.deliver(factory.trade("1"), factory.trade("2"))
     trial.take_over()
-    trial.give(tape.trade("3"))
+    trial.deliver(factory.trade("3"))
     assert trial.hash()["count"] != "4"
 
 
-def test_batches_are_as_large_as_asked_for() -> None:
-    Heard.all = []
-    tape, trial = Tape(), Trial(Heard, TRADES)
-    trial.give(tape.trade("1"), tape.trades_missing(3), tape.trade("2"), at_once=2)
-    trial.crash_after(tape.trade("3"))
-    assert Heard.all == ["trade,gap", "trade", "trade", "trade"]
+def test_trial_delivers_batches_of_the_given_size() -> None:
+    Received.all = []
+    factory, trial = EventFactory(), Trial(Received, TRADES)
+    trial.deliver(factory.trade("1"), factory.trades_missing(3), factory.trade("2"), at_once=2)
+    trial.crash_after(factory.trade("3"))
+    assert Received.all == ["trade,gap", "trade", "trade", "trade"]
 
 
-async def test_on_a_loop_the_async_methods_do_the_same() -> None:
-    tape, trial = Tape(), Trial(Count, TRADES)
+async def test_trial_on_a_loop_needs_the_async_methods() -> None:
+    factory, trial = EventFactory(), Trial(Count, TRADES)
     with pytest.raises(RuntimeError, match="_async"):
-        trial.give(tape.trade("1"))
-    await trial.give_async(tape.trade("2"))
-    await trial.crash_after_async(tape.trade("3"))
+        trial.deliver(factory.trade("1"))
+    await trial.deliver_async(factory.trade("2"))
+    await trial.crash_after_async(factory.trade("3"))
     assert trial.hash() == {"count": "2"}
 
 
-def test_a_tape_numbers_and_times_as_the_bridge_does() -> None:
-    tape = Tape(first=100)
+def test_event_factory_numbers_and_times_entries_as_the_bridge_does() -> None:
+    factory = EventFactory(first=100)
     ids = [
-        tape.trade("1").entry_id,
-        tape.trades_missing(5).entry_id,
-        tape.trade("1", after_s=60).entry_id,
-        tape.depth([("1", "2")], updates=3).entry_id,
-        tape.snapshot([("1", "2")]).entry_id,
+        factory.trade("1").entry_id,
+        factory.trades_missing(5).entry_id,
+        factory.trade("1", after_s=60).entry_id,
+        factory.depth([("1", "2")], updates=3).entry_id,
+        factory.snapshot([("1", "2")]).entry_id,
     ]
     assert ids == [
         "1788367440250-1000",
@@ -139,32 +139,32 @@ def test_a_tape_numbers_and_times_as_the_bridge_does() -> None:
         "1788367500500-1020",
         "1788367500500-1022",
     ]
-    gap = Tape().trades_missing(2).event
+    gap = EventFactory().trades_missing(2).event
     assert isinstance(gap, Gap)
     assert (gap.from_, gap.to) == (1, 2)
 
 
-def test_ids_of_unnumbered_entries_rise_also_where_no_time_passes() -> None:
-    tape = Tape()
-    ids = [EntryId.parse(tape.event(MarkPrice, after_s=0).entry_id) for _ in range(5)]
+def test_event_factory_ids_rise_although_no_time_passes() -> None:
+    factory = EventFactory()
+    ids = [EntryId.parse(factory.event(MarkPrice, after_s=0).entry_id) for _ in range(5)]
     assert ids == sorted(set(ids))
 
 
-@pytest.mark.parametrize("kind", [*EXCHANGE_MODELS.values(), *OWN_MODELS])
-def test_every_event_can_be_made_and_stands_in_the_contract(kind: type[Event]) -> None:
-    event = Tape().event(kind).event
+@pytest.mark.parametrize("kind", MODELS)
+def test_event_factory_makes_every_event_of_the_contract(kind: type[Event]) -> None:
+    event = EventFactory().event(kind).event
     fields = dict(zip(field_names(kind), encode(event), strict=True))
     assert decode(fields) == event
 
 
-def test_a_misspelt_field_is_found_out() -> None:
+def test_event_factory_refuses_a_misspelt_field() -> None:
     with pytest.raises(TypeError, match="no field 'mark_prise'; did you mean mark_price"):
-        Tape().event(MarkPrice, mark_prise="1")
+        EventFactory().event(MarkPrice, mark_prise="1")
 
 
-def test_the_example_of_the_documents() -> None:
-    tape, trial = Tape("SOL_USDC"), Trial(Candles, TRADES, intervals="1m")
-    trial.give(tape.trade("98.96"), tape.trade("99.10"), tape.trade("98.70"))
+def test_trial_runs_the_example_of_the_documents() -> None:
+    factory, trial = EventFactory("SOL_USDC"), Trial(Candles, TRADES, intervals="1m")
+    trial.deliver(factory.trade("98.96"), factory.trade("99.10"), factory.trade("98.70"))
     assert trial.hash("1m")["high"] == "99.10"
 
 
@@ -178,8 +178,56 @@ class Traded(Consumer):
         results.hincrby("", "trades", 1)
 
 
-def test_results_of_a_shared_consumer_count_once() -> None:
-    tape, trial = Tape(), Trial(Traded, TRADES)
-    trial.give(tape.trade("98.96"), tape.trade("98.97"))
-    trial.crash_after(tape.trade("98.98"))
+def test_trial_counts_results_of_a_shared_consumer_once() -> None:
+    factory, trial = EventFactory(), Trial(Traded, TRADES)
+    trial.deliver(factory.trade("98.96"), factory.trade("98.97"))
+    trial.crash_after(factory.trade("98.98"))
     assert trial.hash() == {"trades": "3"}
+
+
+class Once(Count):
+    """Ordered: fails at its first trade of all."""
+
+    failures: ClassVar[int] = 1
+
+    def on_trade(self, delivery: Delivery[Trade]) -> None:
+        super().on_trade(delivery)
+        self.step = 100  # in the object alone, which a worker throws away
+        if type(self).failures:
+            type(self).failures -= 1
+            raise OSError("not now")
+
+
+def test_trial_hands_a_failed_ordered_batch_to_a_new_object_with_the_saved_state() -> None:
+    Once.failures = 1
+    factory, trial = EventFactory(), Trial(Once, TRADES)
+    before = trial.consumer
+    with pytest.raises(OSError, match="not now"):
+        trial.deliver(factory.trade("1"))
+    assert trial.hash() == {}
+    trial.deliver()
+    assert trial.consumer is not before
+    assert trial.hash() == {"count": "1"}
+
+
+class TradedOnce(Traded):
+    """Shared: fails at its first trade of all."""
+
+    failures: ClassVar[int] = 1
+
+    def on_trade(self, delivery: Delivery[Trade], results: Results) -> None:
+        super().on_trade(delivery, results)
+        if type(self).failures:
+            type(self).failures -= 1
+            raise OSError("not now")
+
+
+def test_trial_hands_a_failed_shared_batch_to_the_same_object_and_counts_it_once() -> None:
+    TradedOnce.failures = 1
+    factory, trial = EventFactory(), Trial(TradedOnce, TRADES)
+    before = trial.consumer
+    with pytest.raises(OSError, match="not now"):
+        trial.deliver(factory.trade("1"))
+    trial.deliver(factory.trade("2"))
+    assert trial.consumer is before
+    assert trial.hash() == {"trades": "2"}

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from bridge.contract.causes import GapCause
 from bridge.contract.entry import BadEntry, decode, encode, field_names
 from bridge.contract.events import Event, Gap
+from bridge.contract.fields import plain_decimal
 from bridge.contract.streams import parse_stream
-from bridge.pipeline.translate import Rejected, translate
+from bridge.core.translate import Rejected, translate
 from bridge.protocol.envelope import Data, parse
 from tests.support import frames
 
@@ -327,8 +329,8 @@ def test_a_gap_is_written_with_from_and_to() -> None:
         "from_us": "",
         "to_us": "",
         "cause": "skipped",
-        "repaired": "false",
-        "twin": "",
+        "recovered": "false",
+        "occurrence": "",
         "event_us": "",
         "engine_us": "",
         "received_us": "9",
@@ -368,3 +370,95 @@ def test_a_field_of_a_newer_contract_is_kept() -> None:
 def test_the_consumer_door_refuses_the_exchanges_spelling() -> None:
     with pytest.raises(BadEntry):
         decode({"type": "trade", "s": "SOL_USDC", "p": "1", "q": "1", "t": "1", "m": "true"})
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        ("skipped", GapCause.SKIPPED),
+        ("silent", GapCause.STALE),  # as written before version 1 was released
+        ("buffer full", GapCause.OVERFLOW),
+        ("of a later version", "of a later version"),
+    ],
+)
+def test_a_cause_is_read_also_as_other_versions_write_it(stored: str, read: str) -> None:
+    gap = Gap(from_us=1, to_us=2, cause=GapCause.SKIPPED, received_us=3)
+    fields = dict(zip(field_names(Gap), encode(gap), strict=True)) | {"cause": stored}
+
+    event = decode(fields)
+
+    assert isinstance(event, Gap)
+    assert event.cause == read
+    assert isinstance(event.cause, GapCause) == (type(read) is GapCause)
+    assert all(type(value) is str for value in encode(event))
+
+
+@pytest.mark.parametrize(
+    ("number", "stored"),
+    [
+        ("3.4e-6", "0.0000034"),
+        ("-1.50E2", "-150"),
+        ("0.100000000000000000000000001", "0.100000000000000000000000001"),
+        ("7.0", "7.0"),
+    ],
+)
+def test_a_position_s_json_number_is_stored_by_its_digits_without_exponent(
+    number: str, stored: str
+) -> None:
+    frame = changed(frames.POSITION_OPENED, P="number").replace('"number"', number)
+
+    assert entry_of(frame)["unrealized_pnl"] == stored
+
+
+@pytest.mark.parametrize(
+    ("number", "stored"),
+    [("1e999", "1e999"), ("3.40", "3.40"), ("3.4e-6", "0.0000034"), ("[1.50, 2]", ["1.50", 2])],
+)
+def test_extra_is_json_that_holds_the_digits_of_a_fraction(number: str, stored: object) -> None:
+    frame = changed(frames.TRADE, x="number").replace('"number"', number)
+
+    fields = entry_of(frame)
+
+    assert json.loads(fields["extra"], parse_constant=pytest.fail) == {"x": stored}
+    assert decode(fields).extra == {"x": stored}
+
+
+@pytest.mark.parametrize("number", ["1e9999999999", "1" * 70 + ".5", "1e-999", "9.9e64"])
+def test_an_absurd_number_stays_as_it_is_written(number: str) -> None:
+    assert plain_decimal(number) == number
+
+
+def test_an_rfq_with_a_resting_order_has_its_fields() -> None:
+    data = {"e": "rfqCancelRequested", "R": 113392053149171712, "s": "SOL_USDC_RFQ", "S": "Bid",
+            "q": "10", "p": "15.5", "w": 1, "W": 2, "O": 3, "z": "4", "Z": "62", "l": "1",
+            "L": "15.5", "X": "PartiallyFilled", "E": 1, "T": 2}  # fmt: skip
+
+    entry = entry_of(json.dumps({"stream": "account.rfqUpdate", "data": data}))
+
+    named = ("type", "order_expiry_ms", "executed_quantity", "executed_quote_quantity",
+             "fill_quantity", "fill_quote_quantity", "status", "extra")  # fmt: skip
+    assert [entry[name] for name in named] == [
+        "rfqCancelRequested", "3", "4", "62", "1", "15.5", "PartiallyFilled", ""
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", ["orderUpdate", "positionUpdate", "balanceUpdate", "rfqUpdate"])
+def test_an_account_event_of_an_unknown_name_is_an_entry_with_all_it_says(stream: str) -> None:
+    data = {"e": "somethingNew", "s": "X", "i": "9", "q": "1", "type": "t", "E": 1, "T": 2}
+
+    entry = entry_of(json.dumps({"stream": f"account.{stream}", "data": data}))
+
+    assert list(entry.items()) == [
+        ("type", "unknown_event"),
+        ("event", "somethingNew"),
+        ("symbol", "X"),
+        ("occurrence", ""),
+        ("event_us", "1"),
+        ("engine_us", "2"),
+        ("received_us", str(RECEIVED_US)),
+        ("extra", '{"i":"9","q":"1","type":"t"}'),
+    ]
+
+
+def test_a_public_message_of_an_unknown_name_is_refused() -> None:
+    assert isinstance(event_of(changed(frames.TRADE, e="somethingNew")), Rejected)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bridge.contract.entry import decode, encode, field_names
 from bridge.contract.events import Event
 from bridge.contract.streams import parse_stream
-from bridge.pipeline.translate import Rejected, translate
+from bridge.core.translate import Rejected, translate
 from bridge.protocol.envelope import Data, parse
 
 decimals = st.from_regex(r"\A[0-9]{1,24}(\.[0-9]{1,30})?\Z").filter(lambda text: text.isascii())

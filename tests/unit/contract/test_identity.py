@@ -10,10 +10,10 @@ from bridge.contract.identity import (
     BadIdentity,
     EntryId,
     believable_us,
+    content_seq,
     event_key,
     order_value,
     place,
-    unnumbered_seq,
 )
 
 NOW_US = 1_790_915_531_026_999
@@ -59,7 +59,7 @@ def test_a_number_that_cannot_be_right_is_refused(event: Trade | Depth) -> None:
         place(event)
 
 
-def test_the_engines_time_is_taken_when_it_is_within_an_hour_of_the_hearing() -> None:
+def test_the_engines_time_is_taken_when_it_is_within_an_hour_of_receiving() -> None:
     assert believable_us(trade(engine_us=NOW_US - HOUR_US), NOW_US) == NOW_US - HOUR_US
     assert believable_us(trade(engine_us=NOW_US + HOUR_US), NOW_US) == NOW_US + HOUR_US
 
@@ -82,13 +82,13 @@ def test_states_are_ordered_by_update_id_engine_time_or_event_time() -> None:
          "n": 1, "E": NOW_US - 3, "received_us": NOW_US}
     )  # fmt: skip
 
-    assert order_value(ticker, NOW_US) == 77
-    assert order_value(mark, NOW_US) == NOW_US - 9
-    assert order_value(rolling, NOW_US) == NOW_US - 3
-    assert order_value(mark, NOW_US + 2 * HOUR_US) == 0
+    assert order_value(ticker, believable_us(ticker, NOW_US)) == 77
+    assert order_value(mark, believable_us(mark, NOW_US)) == NOW_US - 9
+    assert order_value(rolling, believable_us(rolling, NOW_US)) == NOW_US - 3
+    assert order_value(mark, believable_us(mark, NOW_US + 2 * HOUR_US)) == 0
 
 
-def test_a_message_is_the_same_whenever_it_was_emitted_or_heard() -> None:
+def test_a_message_is_the_same_whenever_it_was_emitted_or_received() -> None:
     one, again = (
         event_key(event, encode(event))
         for event in (
@@ -137,6 +137,6 @@ def test_the_key_of_a_stored_entry_is_the_key_it_was_sent_with() -> None:
 
 
 @given(st.integers(0, 2**53))
-def test_an_unnumbered_sequence_leaves_room_for_a_thousand_in_each_microsecond(us: int) -> None:
-    assert unnumbered_seq(us) == us % 1000 * 1000
-    assert unnumbered_seq(us) <= 999_000
+def test_an_content_sequence_leaves_room_for_a_thousand_in_each_microsecond(us: int) -> None:
+    assert content_seq(us) == us % 1000 * 1000
+    assert content_seq(us) <= 999_000

@@ -78,9 +78,9 @@ def test_each_stream_follows_one_law_of_identity() -> None:
     }
 
     assert laws == {
-        "trade.X": Identity.NUMBERED,
-        "depth.X": Identity.NUMBERED,
-        "depth.200ms.X": Identity.NUMBERED,
+        "trade.X": Identity.SEQUENCED,
+        "depth.X": Identity.SEQUENCED,
+        "depth.200ms.X": Identity.SEQUENCED,
         "bookTicker.X": Identity.STATES,
         "liquidation": Identity.EVENTS,
     }

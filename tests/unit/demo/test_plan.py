@@ -7,9 +7,12 @@ import pytest
 
 from bridge.contract.streams import StreamType, parse_stream
 from bridge.runtime.config import load_config
+from bridge.runtime.embedded import EmbeddedServer
 from demo import plan
 
-ADDRESSES = plan.Addresses("redis://127.0.0.1:6400/0", "127.0.0.1:4000")
+FOLDER = Path("/here/redis")
+ADDRESSES = plan.Addresses(FOLDER, "127.0.0.1:4000")
+SERVER = EmbeddedServer("redis://:pass@127.0.0.1:6400/0", 12, joined=False, data_dir=FOLDER)
 
 
 def test_the_configuration_is_valid_and_points_at_the_demo_alone(tmp_path: Path) -> None:
@@ -18,7 +21,8 @@ def test_the_configuration_is_valid_and_points_at_the_demo_alone(tmp_path: Path)
     config = load_config(file, env_file=None, environ={})
     assert config.exchange.ws_url == "ws://127.0.0.1:4000"
     assert config.exchange.rest_url == "http://127.0.0.1:4000"
-    assert config.redis.url == "redis://127.0.0.1:6400/0"
+    assert config.redis.is_embedded
+    assert config.embedded.data_dir == FOLDER
     assert not config.exchange.is_real
 
 
@@ -31,6 +35,7 @@ def test_every_type_of_stream_is_there(tmp_path: Path) -> None:
 
 def test_nothing_of_a_real_bridge_reaches_a_part() -> None:
     real = {"PATH": "/bin", "BRIDGE_REDIS__URL": "redis://real", "SECRET_KEY": "mine"}
+    real |= {"HTTP_PROXY": "http://proxy:3128", "https_proxy": "http://proxy:3128"}
     assert plan.environment(real, Path("/here"), with_keys=False) == {
         "PATH": "/bin",
         "PYTHONPATH": "/here",
@@ -60,8 +65,11 @@ def test_redis_cli_is_named_only_where_it_is(
         (tmp_path / "redis-cli").write_text("#!/bin/sh\n")
         (tmp_path / "redis-cli").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    lines = plan.ways_to_look("redis://127.0.0.1:6400/0", "python")
-    assert lines[0] == ("BRIDGE_REDIS__URL=redis://127.0.0.1:6400/0 python -m bridge tap 'trade.*'")
-    assert lines[1:] == (
-        ["redis-cli -p 6400 XREVRANGE trade.SOL_USDC + - COUNT 1"] if has_cli else []
-    )
+    lines = plan.ways_to_look(SERVER, "python -m bridge")
+    assert lines[:2] == [
+        "export BRIDGE_REDIS__URL=embedded BRIDGE_EMBEDDED__DATA_DIR=/here/redis",
+        "python -m bridge tap 'trade.*'",
+    ]
+    read = "REDISCLI_AUTH=$(cat /here/redis/password) redis-cli -p 6400"
+    assert lines[2:] == ([f"{read} XREVRANGE trade.SOL_USDC + - COUNT 1"] if has_cli else [])
+    assert ":pass@" not in "".join(lines)

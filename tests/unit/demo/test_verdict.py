@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from bridge.watch.facts import BridgeStatus, ConnectionStatus, LineStatus, WorkerStatus
-from bridge.watch.picture import BridgeRow, ConsumerRow, Picture, State, StreamRow
+from bridge.view.facts import BridgeStatus, ConnectionStatus, StreamStatus, WorkerStatus
+from bridge.view.picture import BridgeRow, ConsumerRow, Picture, State, StreamRow
 from demo.plan import CONSUMERS, NEVER_QUIET
 from demo.verdict import Run, failures, summary
 
@@ -15,8 +15,8 @@ UP = BridgeStatus(
 
 
 def stream(kind: str, entries: int = 10, **given: Any) -> StreamRow:
-    whole: dict[str, Any] = {"marks": (), "failed": False} | given
-    row = {"rate": 1.0, "age_us": 0, "words": "", "counted": LineStatus(gaps=0)}
+    whole: dict[str, Any] = {"marks": (), "is_failing": False} | given
+    row = {"rate": 1.0, "age_us": 0, "words": "", "status": StreamStatus()}
     return StreamRow(name=f"{kind}.SOL_USDC", entries=entries, **(row | whole))
 
 
@@ -34,7 +34,7 @@ def picture(**given: Any) -> Picture:
         "consumers": tuple(consumer(name) for name in CONSUMERS),
         "quarantined": 0,
         "quarantine_words": "",
-        "hearing_ms": (0.8, 3.1),
+        "receive_ms": (0.8, 3.1),
         "curve": (),
         "unreadable": 0,
     }
@@ -69,8 +69,13 @@ def rest(name: str, *more: ConsumerRow) -> tuple[ConsumerRow, ...]:
             "nothing was published to any trade stream",
         ),
         (
-            {"streams": (*others("trade"), stream("trade", failed=True, marks=("failed: full",)))},
-            "trade.SOL_USDC: failed: full",
+            {
+                "streams": (
+                    *others("trade"),
+                    stream("trade", is_failing=True, marks=("suspended: full",)),
+                )
+            },
+            "trade.SOL_USDC: suspended: full",
         ),
         ({"consumers": rest("book")}, "the consumer book never said how it is"),
         (
@@ -98,7 +103,10 @@ def test_without_a_last_picture_nothing_is_known() -> None:
 
 
 def test_the_summary_adds_up_streams_of_a_type() -> None:
-    streams = (stream("trade", 30), stream("trade", 10, counted=LineStatus(gaps=2)))
+    streams = (
+        stream("trade", 30),
+        stream("trade", 10, status=StreamStatus.model_validate({"gaps": 2})),
+    )
     lines = list(summary(Run(picture(streams=streams), 8.0)))
     assert lines[0] == "In 8 s: 40 entries, 5.0 a second"
     assert "  trade                          2        40      5.0     2" in lines

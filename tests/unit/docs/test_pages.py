@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bridge.contract.causes import CAUSES, GapCause
+from bridge.contract.stream_types import StreamType
 from bridge.runtime.config import RETENTION_ENTRIES, Config, config_shape
 from docs import generate
 
 ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 VARIABLE = re.compile(r"BRIDGE_[A-Z_]+[A-Z]")
@@ -49,7 +51,7 @@ def test_every_variable_named_is_a_setting(page: Path) -> None:
     shape = config_shape()
     for name in set(VARIABLE.findall(page.read_text("utf-8"))):
         here = shape
-        for part in name.removeprefix("BRIDGE_").lower().split("__"):
+        for part in name.removeprefix("BRIDGE_").removesuffix("_FILE").lower().split("__"):
             assert here is not None, f"{page.name} names {name}"
             assert part in here, f"{page.name} names {name}"
             here = here[part]
@@ -65,16 +67,24 @@ def test_lines_are_not_too_long_to_read(page: Path) -> None:
     assert long == []
 
 
-def test_the_readme_names_every_section_of_the_configuration() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
+def test_contributing_names_only_targets_of_make_that_are_there() -> None:
+    named = re.findall(r"make (\w+)", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
 
-    assert [name for name in Config.model_fields if f"`{name}`" not in readme] == []
+    assert len(named) > 5
+    assert set(named) <= set(targets)
 
 
-def test_the_readme_names_only_files_that_are_there() -> None:
-    """Of the table from idea to file."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    named = re.findall(r"`((?:bridge|consumers|simulator|demo|docs|deploy)/[\w./]+)`", readme)
+def test_the_guide_names_every_section_of_the_configuration() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text("utf-8")
+
+    assert [name for name in Config.model_fields if f"`{name}`" not in guide] == []
+
+
+def test_the_table_from_idea_to_file_names_only_files_that_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = page.partition("\n## Where things are\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`((?:bridge|consumers|simulator|demo|docs|deploy)/[\w./]+)`", table)
 
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
@@ -96,3 +106,13 @@ def test_config_yaml_names_every_type_of_retention() -> None:
     written = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
 
     assert set(written["retention"]) == set(RETENTION_ENTRIES)
+
+
+def test_every_cause_of_gaps_is_explained() -> None:
+    assert list(CAUSES) == list(GapCause)
+
+
+def test_the_contract_names_every_stream_type() -> None:
+    text = (ROOT / "docs" / "contract.md").read_text("utf-8")
+
+    assert [kind for kind in StreamType if f"| `{kind}" not in text] == []

@@ -1,19 +1,19 @@
-"""What docs/samples.md and the README print of samples, run as it is printed."""
+"""What docs/samples.md and docs/guide.md print of samples, run as it is printed."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from consumers.handlers.archive import Archive
-from consumers.loading import SAMPLES, load
-from consumers.testing import Tape, Trial
+from consumers.kit.worker.loading import SAMPLES, load
+from consumers.testing import EventFactory, Trial
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "samples.md").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8")
+GUIDE = (ROOT / "docs" / "guide.md").read_text("utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -32,14 +32,15 @@ def test_the_printed_tests_pass(name: str) -> None:
     printed_tests()[name]()
 
 
-def test_the_query_of_the_readme_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_query_of_the_guide_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tape, trial = Tape(start="2026-09-02T23:59:59"), Trial(Archive, "trade.SOL_USDC")
+    factory, trial = EventFactory(start="2026-09-02T23:59:59"), Trial(Archive, "trade.SOL_USDC")
     for price in ("100.5", "99.25", "101"):
-        trial.give(tape.trade(price, "0.1"))
-    trial.give(tape.trade("98", "2", after_s=1), tape.trades_missing(3))
-    trial.rest(stopping=True)
-    [query] = blocks(README, "sql")
+        trial.deliver(factory.trade(price, "0.1"))
+    trial.deliver(factory.trade("98", "2", after_s=1), factory.trades_missing(3))
+    trial.idle(stopping=True)
+    [query] = blocks(GUIDE, "sql")
+    duckdb: Any = import_module("duckdb")  # which other workers of the tests need not load
     found = duckdb.sql(query)
     assert found.columns == ["stream", "day", "trades", "volume", "open", "close"]
     assert [
@@ -54,7 +55,7 @@ def test_the_query_of_the_readme_answers(tmp_path: Path, monkeypatch: pytest.Mon
 def test_every_sample_and_each_of_its_options_has_its_place() -> None:
     for name in SAMPLES:
         assert f"\n### {name}\n" in PAGE
-        assert f"`{name}`" in README
+        assert f"`{name}`" in GUIDE
         assert f"| `{name}` | {load(name).mode} |" in PAGE
 
 

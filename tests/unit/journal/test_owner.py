@@ -7,7 +7,7 @@ from typing import NoReturn
 import pytest
 
 from bridge.journal.owner import Owner
-from bridge.journal.segments import SegmentWriter, read_lines
+from bridge.journal.segments import SegmentReader, SegmentWriter, list_segments
 
 REAL = Owner("wss://ws.backpack.exchange", "")
 DESK = Owner("ws://127.0.0.1:8765", "")
@@ -15,14 +15,14 @@ DESK = Owner("ws://127.0.0.1:8765", "")
 
 def write(folder: Path, owner: Owner, line: bytes) -> Path | None:
     writer = SegmentWriter(folder, 1000, owner)
-    writer.append(line + b"\n")
-    writer.flush()
+    writer.write([line + b"\n"])
     writer.close()
     return writer.set_aside
 
 
 def lines(folder: Path) -> list[bytes]:
-    return [line for _, line in read_lines(folder, 0)]
+    segments = list_segments(folder)
+    return b"".join(SegmentReader(each, each.start).read(1000) for each in segments).splitlines()
 
 
 def test_the_same_owner_goes_on(tmp_path: Path) -> None:

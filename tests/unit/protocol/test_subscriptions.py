@@ -1,11 +1,11 @@
-"""What is said to subscribe, and what an error frame can be about."""
+"""The requests of subscriptions, and what an error frame can be about."""
 
 import pytest
 
 from bridge.contract.streams import parse_stream
 from bridge.protocol.subscriptions import Request, State, Subscriptions
 
-NOW_US = 1_790_915_531_000_000
+NOW_S, NOW_US = 100.0, 1_790_915_531_000_000
 NAMES = (
     "trade.SOL_USDC",
     "depth.SOL_USDC",
@@ -20,7 +20,7 @@ def subscriptions() -> Subscriptions:
     return Subscriptions([parse_stream(name) for name in NAMES])
 
 
-def test_a_request_is_written_as_the_exchange_reads_it() -> None:
+def test_request_is_written_as_the_exchange_reads_it() -> None:
     assert (
         Request(("depth.SOL_USDC", "trade.SOL_USDC"), private=False).render()
         == '{"method":"SUBSCRIBE","params":["depth.SOL_USDC","trade.SOL_USDC"]}'
@@ -40,7 +40,7 @@ def test_streams_of_one_kind_share_a_request_and_private_ones_come_last() -> Non
     ]
 
 
-def test_a_long_request_is_cut() -> None:
+def test_long_request_is_cut_into_chunks() -> None:
     request = Request(tuple("abcde"), private=True)
 
     assert [chunk.streams for chunk in request.chunks(2)] == [("a", "b"), ("c", "d"), ("e",)]
@@ -49,26 +49,27 @@ def test_a_long_request_is_cut() -> None:
 
 def asked() -> Subscriptions:
     subject = subscriptions()
-    subject.asked(NAMES, NOW_US)
+    subject.asked(NAMES, NOW_S)
     return subject
 
 
-def test_a_stream_is_wanted_then_pending_then_confirmed_by_its_first_message() -> None:
+def test_stream_is_wanted_then_pending_then_confirmed_by_its_first_message() -> None:
     subject = subscriptions()
     trades = subject.by_name["trade.SOL_USDC"]
     assert trades.state is State.WANTED
 
-    subject.asked(NAMES, NOW_US)
+    subject.asked(NAMES, NOW_S)
     assert trades.state is State.PENDING
     assert subject.requests() == []
 
-    assert subject.heard("trade.SOL_USDC", NOW_US + 1) is State.PENDING
-    assert subject.heard("trade.SOL_USDC", NOW_US + 2) is None
-    assert (trades.state, trades.heard_us) == (State.CONFIRMED, NOW_US + 2)
+    assert subject.received("trade.SOL_USDC", NOW_S + 1, NOW_US + 1) is State.PENDING
+    assert subject.received("trade.SOL_USDC", NOW_S + 2, NOW_US + 2) is None
+    assert (trades.state, trades.received_s) == (State.CONFIRMED, NOW_S + 2)
+    assert trades.last_message_us == NOW_US + 2
     assert trades not in subject.of(State.PENDING)
 
 
-def test_a_bad_signature_concerns_the_private_streams() -> None:
+def test_bad_signature_concerns_the_private_streams() -> None:
     subject = asked()
 
     assert subject.candidates(4003) == ["account.orderUpdate"]
@@ -76,27 +77,27 @@ def test_a_bad_signature_concerns_the_private_streams() -> None:
     assert "signature" in subject.by_name["account.orderUpdate"].reason
 
 
-def test_a_bad_window_concerns_the_windows() -> None:
+def test_bad_window_concerns_the_streams_with_a_window() -> None:
     assert asked().candidates(4008) == ["depth.200ms.SOL_USDC"]
 
 
-def test_what_was_not_asked_for_cannot_be_refused() -> None:
+def test_stream_that_was_not_asked_for_cannot_be_refused() -> None:
     assert subscriptions().candidates(4006) == []
 
 
-def test_an_unknown_stream_is_not_of_a_type_that_has_spoken() -> None:
+def test_unknown_stream_is_not_of_a_type_of_which_messages_come() -> None:
     subject = asked()
     for name in ("trade.BTC_USDC", "depth.SOL_USDC", "account.orderUpdate"):
-        subject.heard(name, NOW_US)
+        subject.received(name, NOW_S, NOW_US)
 
     assert subject.candidates(4006) == ["liquidation"]
 
 
-def test_an_interval_that_has_spoken_proves_no_other() -> None:
+def test_interval_of_which_messages_come_proves_no_other() -> None:
     names = ["kline.1m.SOL_USDC", "kline.1m.ETH_USDC", "kline.5m.SOL_USDC"]
     subject = Subscriptions(map(parse_stream, names))
-    subject.asked(names, NOW_US)
-    subject.heard(names[0], NOW_US)
+    subject.asked(names, NOW_S)
+    subject.received(names[0], NOW_S, NOW_US)
 
     assert subject.candidates(4006) == ["kline.5m.SOL_USDC"]
 
@@ -104,32 +105,32 @@ def test_an_interval_that_has_spoken_proves_no_other() -> None:
 @pytest.mark.parametrize(
     ("name", "codes"),
     [
-        ("trade.SOL_USDC", [4001, 4002]),  # trades are heard of another market
+        ("trade.SOL_USDC", [4001, 4002]),  # trades are received of another market
         ("depth.200ms.SOL_USDC", [4001, 4002, 4006, 4008]),
         ("account.orderUpdate", [4001, 4002, 4003, 4006]),
         ("liquidation", [4001, 4002, 4006]),
     ],
 )
-def test_an_error_can_be_about_a_stream_by_what_its_code_is_known_to_mean(
+def test_error_can_be_about_a_stream_by_what_its_code_is_known_to_mean(
     name: str, codes: list[int]
 ) -> None:
     subject = asked()
-    subject.heard("trade.BTC_USDC", NOW_US)
+    subject.received("trade.BTC_USDC", NOW_S, NOW_US)
 
     every = (4001, 4002, 4003, 4006, 4008)
     assert [code for code in every if subject.may_mean(name, code)] == codes
 
 
-def test_a_stream_that_speaks_after_all_is_not_refused() -> None:
+def test_refused_stream_is_confirmed_by_a_message() -> None:
     subject = asked()
     subject.reject(["liquidation"], 4006)
 
-    assert subject.heard("liquidation", NOW_US) is State.REJECTED
+    assert subject.received("liquidation", NOW_S, NOW_US) is State.REJECTED
 
     assert subject.of(State.REJECTED) == []
 
 
-def test_streams_come_and_go() -> None:
+def test_streams_can_be_added_and_removed() -> None:
     subject = asked()
     subject.add([parse_stream("trade.ETH_USDC"), parse_stream("trade.SOL_USDC")])
 
@@ -140,7 +141,7 @@ def test_streams_come_and_go() -> None:
     assert "trade.SOL_USDC" not in subject.names()
 
 
-def test_what_was_refused_and_is_not_any_more_is_pending() -> None:
+def test_refused_stream_that_is_accepted_is_pending() -> None:
     subject = asked()
     subject.reject(["liquidation"], 4006)
 
@@ -150,3 +151,15 @@ def test_what_was_refused_and_is_not_any_more_is_pending() -> None:
     assert subject.by_name["liquidation"].state is State.PENDING
     assert subject.by_name["liquidation"].reason == ""
     assert subject.of(State.REJECTED) == []
+
+
+def test_stale_stream_may_be_what_an_error_is_about_and_is_confirmed_by_a_message() -> None:
+    subject = asked()
+    subject.received("liquidation", NOW_S, NOW_US)
+    subject.stale("liquidation", "no message for 30 s")
+    subject.stale("gone", "no message for 30 s")
+    assert subject.by_name["liquidation"].reason == "no message for 30 s"
+    assert "liquidation" in subject.candidates(4006)
+
+    assert subject.received("liquidation", NOW_S + 1, NOW_US + 1) is State.STALE
+    assert subject.by_name["liquidation"].reason == ""

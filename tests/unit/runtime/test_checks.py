@@ -9,7 +9,14 @@ from bridge.runtime.checks.clock import judge_clock
 from bridge.runtime.checks.finding import Finding, Level, exit_code
 from bridge.runtime.checks.markets import judge_markets, judge_patterns
 from bridge.runtime.checks.memory import BYTES_PER_ENTRY, Need, memory_needs, total_bytes
-from bridge.runtime.checks.redis_server import judge_durability, judge_info
+from bridge.runtime.checks.redis_server import (
+    judge_durability,
+    judge_groups,
+    judge_info,
+    judge_kind,
+    judge_tls,
+    kind_words,
+)
 from bridge.runtime.config import RETENTION_ENTRIES, Config, Durability
 from bridge.runtime.markets import Market
 from bridge.runtime.patterns import parse_pattern
@@ -140,6 +147,86 @@ def test_durability_is_judged_by_what_the_server_can(
     assert finding.level.value == "ok" or finding.advice
 
 
+@pytest.mark.parametrize(
+    ("url", "info", "role", "found", "advice"),
+    [
+        (
+            "redis://h",
+            {"redis_mode": "sentinel"},
+            ["sentinel", ["mymaster"]],
+            "this is a Sentinel, which keeps no data",
+            "redis.url: redis+sentinel://10.0.0.1:26379/mymaster/0",
+        ),
+        (
+            "redis://h",
+            {"redis_mode": "cluster"},
+            ["master", 1, []],
+            "this is a node of a Cluster: it has some of the keys only",
+            "redis.url: redis+cluster://10.0.0.1:26379",
+        ),
+        (
+            "redis://h",
+            {"redis_mode": "standalone", "role": "active-replica"},
+            None,
+            "active-active replication: two servers may give the same ID to two entries",
+            "write to one region only, to a database that is not active-active",
+        ),
+    ],
+)
+def test_kind_of_server_that_keeps_no_streams_is_told_with_the_right_url(
+    url: str, info: dict[str, object], role: object, found: str, advice: str
+) -> None:
+    finding = judge_kind(url, "10.0.0.1:26379", info, role)
+    assert finding is not None
+    assert (finding.level.value, finding.found, finding.advice) == ("problem", found, advice)
+
+
+@pytest.mark.parametrize(
+    ("url", "info", "words"),
+    [
+        ("redis://h", {"redis_mode": "standalone"}, "one server"),
+        ("redis://h", {"connected_slaves": 2}, "one server, with 2 replicas"),
+        ("redis+sentinel://s/main", {}, "n:1 is the primary of main, as Sentinels say"),
+        (
+            "redis+cluster://n?hash_tag=a",
+            {"redis_mode": "cluster"},
+            "n:1 has the slot of {a} in this Cluster",
+        ),
+    ],
+)
+def test_kind_of_server_is_told(url: str, info: dict[str, object], words: str) -> None:
+    assert judge_kind(url, "n:1", info, ["master", 1, []]) is None
+    assert kind_words(url, "n:1", info) == words
+
+
+@pytest.mark.parametrize(
+    ("refused", "level", "told"),
+    [
+        ({}, "ok", ""),
+        (
+            {"XREADGROUP": "ClusterCrossSlotError: Keys in request don't hash to the same slot"},
+            "problem",
+            "give redis.key_prefix a hash tag, such as {bridge}:",
+        ),
+        (
+            {"XGROUP": "NoPermissionError: no", "XACK": "NoPermissionError: no"},
+            "not checked",
+            "a bridge alone does not need it",
+        ),
+        (
+            {"XGROUP": "ResponseError: unknown command 'XGROUP'"},
+            "problem",
+            "consumers of the kit cannot work",
+        ),
+    ],
+)
+def test_groups_refused_say_what_consumers_lack(
+    refused: dict[str, str], level: str, told: str
+) -> None:
+    finding = judge_groups(refused)
+    assert (finding.level.value, finding.advice) == (level, told)
+
+
 def test_what_is_not_ok_says_what_to_do() -> None:
     worst: dict[str, object] = {
         "redis_version": "5.0.0",
@@ -210,3 +297,19 @@ def test_a_skewed_clock_is_warned_of() -> None:
     assert judge_clock(-999).level is Level.OK
     assert judge_clock(3_210).found == "this machine's clock is 3.2 s behind the exchange's"
     assert judge_clock(-3_210).found == "this machine's clock is 3.2 s ahead of the exchange's"
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("rediss://h:6379/0", False),
+        ("rediss://h/0?ssl_ca_certs=/ca.pem", False),
+        ("rediss://h/0?ssl_cert_reqs=required&ssl_check_hostname=true", False),
+        ("rediss://h/0?ssl_cert_reqs=none", True),
+        ("rediss://h/0?ssl_cert_reqs=Optional", True),
+        ("rediss://h/0?ssl_check_hostname=false", True),
+    ],
+)
+def test_encryption_without_verification_is_warned_of(url: str, warned: bool) -> None:
+    findings = judge_tls(url)
+    assert [finding.level for finding in findings] == [Level.WARNING] * warned

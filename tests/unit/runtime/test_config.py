@@ -18,6 +18,7 @@ from bridge.runtime.config import (
     load_config,
 )
 from bridge.runtime.config_errors import leaves
+from bridge.runtime.keyspace import KeySpace
 
 ROOT = Path(__file__).parents[3]
 
@@ -105,7 +106,7 @@ def test_environment_over_env_file_over_file_over_defaults(tmp_path: Path) -> No
         "batch_entries": 3,
         "hold_s": 5.0,
         "durability": {"level": "memory", "replicas": 1, "timeout_s": 1.0},
-        "repair_s": 90.0,
+        "recover_s": 90.0,
         "buffer_bytes": 268_435_456,
         "drain_s": 4.0,
     }
@@ -166,6 +167,7 @@ def test_a_reload_keeps_two_of_the_snapshots_that_are_still_written(tmp_path: Pa
     assert reloaded.keep("depth") == running.keep("depth")
     assert reloaded.keep("trade") == Keep(max_entries=7)
     assert new.needs_restart(running) == ("retention.depth", "snapshots.depth_every_updates")
+    assert new.takes_effect(running) == ("retention.trade",)
 
 
 def test_a_reload_takes_a_depth_retention_that_fits_the_snapshots_there_are(tmp_path: Path) -> None:
@@ -173,6 +175,8 @@ def test_a_reload_takes_a_depth_retention_that_fits_the_snapshots_there_are(tmp_
 
     assert Config().reloaded(new) == new
     assert new.needs_restart(Config()) == ()
+    assert new.takes_effect(Config()) == ("retention.depth",)
+    assert new.takes_effect(new) == ()
 
 
 def test_every_stream_type_has_a_retention() -> None:
@@ -191,6 +195,16 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
 
 REFUSALS = {
     "redis:\n  ulr: x": "config.yaml line 2: redis.ulr is not a setting; did you mean redis.url?",
+    "consumers:\n  candles: {atempts: 3}": "config.yaml line 2: consumers.candles.atempts is not a "
+    "setting; did you mean consumers.candles.attempts?",
+    "consumers:\n  candles: {attempts: 0}": "config.yaml line 2: consumers.candles.attempts must "
+    "be greater than or equal to 1",
+    "consumers:\n  candles: {on_failure: stop}": "config.yaml line 2: "
+    "consumers.candles.on_failure must be 'dead_letter' or 'block'",
+    "consumers:\n  candles: {streams: []}": "config.yaml line 2: consumers.candles.streams "
+    "is empty: name at least one",
+    "consumers: [candles]": "config.yaml line 1: consumers must be a group of settings, "
+    "each on a line of its own",
     "log: {}\nstrems: []": "config.yaml line 2: strems is not a setting; did you mean streams?",
     "url: x": "config.yaml line 1: url is not a setting; did you mean redis.url?",
     "SECRET_KEY: abc": "config.yaml line 1: SECRET_KEY does not belong here: "
@@ -198,7 +212,8 @@ REFUSALS = {
     "redis: localhost": "config.yaml line 1: redis must be a group of settings, "
     "each on a line of its own",
     "redis:\n  url: http://x": "config.yaml line 2: redis.url must be redis://host:port/db, "
-    "rediss://… (TLS), unix:///path, or the word embedded; in a password write @ as %40, "
+    "rediss://… (TLS), unix:///path, redis+sentinel://host:port,host:port/name/db, "
+    "redis+cluster://host:port,host:port, or the word embedded; in a password write @ as %40, "
     "/ as %2F and # as %23",
     "log:\n  level: loud": "config.yaml line 2: log.level must be "
     "'debug', 'info', 'warning' or 'error'",
@@ -251,8 +266,8 @@ REFUSALS = {
     "snapshots: {depth_every_updates: 0}": "config.yaml: retention.depth.max_entries (200000) "
     "trims books away, and snapshots.depth_every_updates is 0 (off): give the latter less than "
     "100000, or the former null",
-    "redis: {key_prefix: 'a b'}": "config.yaml line 1: redis.key_prefix must be without spaces, "
-    "braces and pattern characters, such as mine:",
+    "redis: {key_prefix: 'a b'}": "config.yaml line 1: redis.key_prefix must be without spaces "
+    "and pattern characters, such as mine:",
     "log: {}\nlog: {}": "config.yaml line 2: log is written twice",
     "- a": "config.yaml must be settings by name, such as `redis:` and below it `url: …`",
     "redis:\n  url: [": "config.yaml line 2, column 9: this is not valid YAML (expected the node "
@@ -265,6 +280,40 @@ REFUSALS = {
 @pytest.mark.parametrize("text", REFUSALS)
 def test_a_mistake_is_told_with_its_place_and_the_right_name(text: str, tmp_path: Path) -> None:
     assert refusal(text, tmp_path) == REFUSALS[text]
+
+
+SHARES = {
+    "{of: 3, index: 0}": ("0", ("0", "1", "2")),
+    "{members: [a, b], me: b}": ("b", ("a", "b")),
+    "{}": None,
+}
+NO_SHARES = {
+    "{of: 3}": "must be both `of` and `index`, or both `members` and `me`",
+    "{of: 2, index: 0, me: a}": "must be both `of` and `index`, or both `members` and `me`",
+    "{of: 2, index: 2}": "index must be one of 0 to 1",
+    "{members: [a, b], me: c}": "me must be one of a, b",
+    "{members: [a, a], me: a}": "members must be different names",
+}
+
+
+@pytest.mark.parametrize("text", SHARES)
+def test_a_share_is_by_number_or_by_name(text: str, tmp_path: Path) -> None:
+    share = load(f"share: {text}", tmp_path).share.value
+    assert (share and (share.me, share.members)) == SHARES[text]
+
+
+@pytest.mark.parametrize("text", NO_SHARES)
+def test_a_share_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    assert refusal(f"share: {text}", tmp_path) == f"config.yaml line 1: share {NO_SHARES[text]}"
+
+
+def test_another_share_takes_effect_at_once(tmp_path: Path) -> None:
+    two, three = (load(f"share: {{of: {n}, index: 0}}", tmp_path) for n in (2, 3))
+
+    assert three.takes_effect(two) == ("share",)
+    assert three.needs_restart(two) == ()
+    assert two.reloaded(three).share == three.share
+    assert set(three.my_stream_names) <= set(two.my_stream_names) < set(Config().stream_names)
 
 
 VARIABLE_REFUSALS = {
@@ -355,6 +404,14 @@ def test_the_real_exchange_is_known_by_its_host(ws_url: str, rest_url: str, real
     assert Config.model_validate({"exchange": given_urls}).exchange.is_real is real
 
 
+@pytest.mark.parametrize("scheme", ["ws", "WS"])
+def test_the_real_exchange_in_the_clear_is_refused(scheme: str) -> None:
+    with pytest.raises(ValidationError, match="must be wss://… for the real exchange"):
+        Exchange(ws_url=f"{scheme}://WS.backpack.exchange")
+    with pytest.raises(ValidationError, match="must be https://… for the real exchange"):
+        Exchange(rest_url="http://api.backpack.exchange")
+
+
 @pytest.mark.parametrize(
     "rest",
     ["h:99999", "h:abc", "h:0", "h:-1", "a b", "h?x", "h#x", "h/\x07", "[::1", "u:p@h", ""],
@@ -368,6 +425,47 @@ def test_an_address_that_nobody_could_call_is_refused(rest: str) -> None:
 @pytest.mark.parametrize("rest", ["h", "h:1", "h:65535", "[::1]:80", "h/path/", "127.0.0.1:8765"])
 def test_an_address_of_any_other_form_is_taken(rest: str) -> None:
     assert Exchange(ws_url=f"ws://{rest}").ws_url == f"ws://{rest}".rstrip("/")
+
+
+@pytest.mark.parametrize("prefix", ["{", "}", "{}", "a{b}c{d}:", "a}b{:"])
+def test_key_prefix_with_braces_that_are_no_tag_is_refused(prefix: str, tmp_path: Path) -> None:
+    told = refusal(f"redis:\n  key_prefix: '{prefix}'\n", tmp_path)
+    assert told.startswith("config.yaml line 2: redis.key_prefix m")
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "effective"),
+    [
+        ("redis://h/0", "", ""),
+        ("redis://h/0", "{mine}:", "{mine}:"),
+        ("redis+sentinel://h/mymaster/0", "mine:", "mine:"),
+        ("redis+cluster://h", "", "{bridge}:"),
+        ("rediss+cluster://h", "simulated:", "{simulated}:"),
+        ("redis+cluster://h", "a{b}c", "a{b}c"),
+    ],
+)
+def test_key_prefix_of_a_cluster_has_one_hash_tag(url: str, given: str, effective: str) -> None:
+    assert Redis(url=url, key_prefix=given).key_prefix == effective
+
+
+def test_several_shards_are_of_a_cluster_only(tmp_path: Path) -> None:
+    assert Redis(url="redis+cluster://h", shards=4).keys == KeySpace("{bridge}:", 4)
+    for url in ("redis://h/0", "redis+sentinel://h/mymaster/0", "embedded"):
+        told = refusal(f"redis:\n  url: {url}\n  shards: 2\n", tmp_path)
+        assert told == (
+            "config.yaml line 3: redis.shards may be more than 1 with a redis+cluster:// URL only"
+        )
+    assert "redis.shards" in refusal("redis: {url: 'redis+cluster://h', shards: 65}", tmp_path)
+
+
+def test_replicas_are_read_from_where_somebody_knows_them(tmp_path: Path) -> None:
+    for url in ("redis+sentinel://h/mymaster/0", "redis+cluster://h"):
+        assert Redis(url=url, read_from="replica").read_from == "replica"
+        assert Redis(url=url, read_from="replica").at({"url": "redis://h"}).read_from == "primary"
+    assert refusal("redis:\n  read_from: replica\n", tmp_path) == (
+        "config.yaml line 2: redis.read_from may be replica with a redis+sentinel:// or "
+        "redis+cluster:// URL only"
+    )
 
 
 def test_the_configuration_is_frozen() -> None:
@@ -402,3 +500,17 @@ def test_no_password_shows_in_repr_or_masked(password: str) -> None:
         return repr(config) + str(config.masked())
 
     assert shown(password) == shown("another")
+
+
+def test_consumer_groups_have_settings_by_name_in_the_file_and_in_variables(tmp_path: Path) -> None:
+    text = """
+consumers:
+  my-group: { options: { top: 5, shown: true }, streams: ["trade.*"], rate_limit: 2 }
+  candles: { attempts: 3 }
+"""
+    config = load(text, tmp_path, BRIDGE_CONSUMERS__CANDLES__CONCURRENCY="4")
+    mine = config.consumers["my-group"]
+    assert (mine.options, mine.streams) == ({"top": "5", "shown": "true"}, ("trade.*",))
+    assert mine.settings() == {"rate_limit": 2}
+    assert config.consumers["candles"].settings() == {"attempts": 3, "concurrency": 4}
+    assert config.needs_restart(Config()) == ()

@@ -10,7 +10,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.runtime.logs import Redaction, setup_logs
+from bridge.runtime.logs import MAX_TEXT, Redaction, setup_logs
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +65,14 @@ def test_console_without_a_terminal_has_no_colours() -> None:
     assert "for_s=3" in out.getvalue()
 
 
+def test_a_very_long_text_is_cut_after_it_was_masked() -> None:
+    out = io.StringIO()
+    setup_logs("info", "json", ["sesame"], stream=out)
+    structlog.get_logger().info("refused", reason="x" * (MAX_TEXT - 3) + "sesame" + "y" * 10**6)
+    (line,) = lines(out)
+    assert line["reason"] == "x" * (MAX_TEXT - 3) + "***… (1,016,384 characters)"
+
+
 def test_the_level_is_kept() -> None:
     out = io.StringIO()
     setup_logs("warning", "json", stream=out)
@@ -116,3 +124,30 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_redaction_takes_any_value_and_leaves_json(value: object) -> None:
     json.dumps(Redaction(["secret"])(None, "info", {"event": "x", "value": value}))
+
+
+def test_a_line_on_the_console_stays_one_line_whatever_is_in_it() -> None:
+    out = io.StringIO()
+    setup_logs("info", "console", stream=out)
+    told = "SOL\r\n2026-01-01 [info] forged \x1b]0;X\x07"
+    structlog.get_logger().info("stream_refused", stream=told, of=[told])
+    logging.getLogger("websockets").warning(told)
+    assert all(line.isprintable() for line in out.getvalue().splitlines())
+    assert len(out.getvalue().splitlines()) == 2
+
+
+def test_a_traceback_on_the_console_is_indented_and_does_nothing_to_it() -> None:
+    out = io.StringIO()
+    setup_logs("info", "console", stream=out)
+
+    def fail() -> None:
+        raise ValueError("bad\nforged_event \x1b[2J")
+
+    try:
+        fail()
+    except ValueError:
+        structlog.get_logger().exception("handler_failed")
+    head, *rest = out.getvalue().splitlines()
+    assert "handler_failed" in head
+    assert all(line.isprintable() and line.startswith("  ") for line in rest if line)
+    assert any("forged_event" in line for line in rest)

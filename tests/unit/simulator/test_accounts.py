@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from decimal import Decimal
 
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
-from simulator import rest_bodies
+from simulator import account_bodies
 from simulator.account import Account
 from simulator.engine import Engine
 from simulator.events import (
@@ -21,13 +21,14 @@ from simulator.events import (
 )
 from simulator.orders import OrderView
 from simulator.signing import DEMO_KEYS
+from tests.support.examples import examples
 from tests.support.simulator_runs import plan, run
 
 KEY = DEMO_KEYS[0]
 OPEN_STATES = {"New", "PartiallyFilled", "TriggerPending"}
 seeds = st.integers(min_value=0, max_value=2**32)
 # A smaller seed is no simpler a market: what fails is not shrunk.
-law = settings(max_examples=6, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+law = examples(2, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 def of_account(events: list[Event], key: str = KEY) -> list[Event]:
@@ -90,7 +91,7 @@ def test_balances_are_the_first_funds_moved_by_fills_and_locks(seed: int) -> Non
     listings = [market.listing for market in engine.markets.values()]
     expected = dict(Account(KEY, listings).funds)
     events = of_account(run(engine, 60))
-    told = rest_bodies.capital(Account(KEY, listings))
+    told = account_bodies.capital(Account(KEY, listings))
     for event in events:
         if isinstance(event, BalanceUpdate):
             told[event.asset] = {
@@ -113,10 +114,10 @@ def test_balances_are_the_first_funds_moved_by_fills_and_locks(seed: int) -> Non
     expected["USDC"] += realised
     held = {
         asset: Decimal(x["available"]) + Decimal(x["locked"])
-        for asset, x in rest_bodies.capital(account).items()
+        for asset, x in account_bodies.capital(account).items()
     }
     assert held == expected
-    assert told == rest_bodies.capital(account)
+    assert told == account_bodies.capital(account)
     assert all(Decimal(x["available"]) >= 0 for x in told.values())
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from simulator import frames, rest_bodies
@@ -16,6 +16,7 @@ from simulator.engine import Engine
 from simulator.events import BookTicker, Depth, Event, Kline, MarkPrice, Trade
 from simulator.market import Market
 from simulator.windows import WINDOWS_MS
+from tests.support.examples import examples
 from tests.support.simulator_runs import START_US, plan, run
 
 SYMBOLS = ("SOL_USDC", "BTC_USDC_PERP", "FDVEXTD1B_USDC_PREDICTION")
@@ -23,7 +24,7 @@ Sides = dict[str, dict[Decimal, Decimal]]
 
 seeds = st.integers(min_value=0, max_value=2**32)
 # A smaller seed is no simpler a market: what fails is not shrunk.
-law = settings(max_examples=8, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+law = examples(3, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 def book_of(market: Market) -> Sides:

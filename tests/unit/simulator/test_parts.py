@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator import frames, playback, rest_bodies
-from simulator.candles import INTERVALS, candle_end, candle_start
+from simulator.candles import INTERVALS, PricedCandles, candle_end, candle_start
 from simulator.client import Client
 from simulator.decimals import exact, padded, plain, trimmed
 from simulator.engine import Engine
@@ -197,9 +197,8 @@ def test_rest_candles_leave_the_running_one_out() -> None:
     run(engine, 130)
     now_ms = engine.played_us // 1000
     start_ms = engine.plan.start_us // 1000
-    bodies = rest_bodies.klines(
-        engine.markets["SOL_USDC"], "1m", start_ms=start_ms, end_ms=now_ms + 1, now_ms=now_ms
-    )
+    candles = PricedCandles(engine.markets["SOL_USDC"].candles, 2, 2)
+    bodies = rest_bodies.klines(candles, "1m", start_ms=start_ms, end_ms=now_ms + 1, now_ms=now_ms)
     assert [x["start"] for x in bodies] == ["2026-09-21 14:13:00", "2026-09-21 14:14:00"]
     assert all(isinstance(value, str) for value in bodies[0].values())
 

@@ -1,4 +1,4 @@
-"""Of a gap that is true in part, the judge knows how much was heard all the same."""
+"""Of a gap that is true in part, the judge knows how much was received all the same."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from bridge.core.connection_coverage import IN_FLIGHT_US, PERIOD_US, TIMINGS
 from bridge.feed.connection import PROOF_S
-from bridge.pipeline.ear import RHYTHMIC, TICK_US, UNSURE_US
 from tests.support import over_marking
-from tests.support.listening import LOST_WITH_THE_END_US, Connections
+from tests.support.exchange_coverage import LOST_WITH_THE_END_US, Connections
 from tests.support.over_marking import Marking, Sent, limit_us, longest_us
 
 TICKER, ORDERS = "ticker.SOL_USDC", "account.orderUpdate"
@@ -39,9 +39,9 @@ def ticks(*seconds: float, behind_s: float = 0) -> Sent:
     return Sent([us(second) for second in seconds], made_us, made_us)
 
 
-def heard_s(stream: str, from_s: float, to_s: float, told: Sent, *more: dict[str, Any]) -> float:
-    listening = Connections([*NOTES, *more]).provable(stream)
-    return longest_us(stream, told.at_us(us(from_s)), us(to_s), listening, told) / SECOND_US
+def received_s(stream: str, from_s: float, to_s: float, told: Sent, *more: dict[str, Any]) -> float:
+    covered = Connections([*NOTES, *more]).provable(stream)
+    return longest_us(stream, told.at_us(us(from_s)), us(to_s), covered, told) / SECOND_US
 
 
 def fault(name: str, from_s: float, to_s: float, **command: object) -> list[dict[str, Any]]:
@@ -53,37 +53,37 @@ def fault(name: str, from_s: float, to_s: float, **command: object) -> list[dict
 
 
 def test_the_limits_are_what_the_bridge_needs() -> None:
-    assert set(over_marking.RHYTHMIC) == set(RHYTHMIC)
-    assert limit_us(TICKER) == TICK_US + UNSURE_US
-    assert limit_us(ORDERS) == PROOF_S * SECOND_US + UNSURE_US
-    assert UNSURE_US <= LOST_WITH_THE_END_US
+    assert set(over_marking.RHYTHMIC) == {f"{kind}." for kind in TIMINGS}
+    assert limit_us(TICKER) == PERIOD_US + IN_FLIGHT_US
+    assert limit_us(ORDERS) == PROOF_S * SECOND_US + IN_FLIGHT_US
+    assert IN_FLIGHT_US <= LOST_WITH_THE_END_US
 
 
 def test_a_gap_that_is_false_for_nearly_all_of_it_is_seen() -> None:
-    assert heard_s(ORDERS, 1, 61, QUIET) == 57.5
-    assert heard_s(TICKER, 1, 61, ticks(*range(60))) == 56
+    assert received_s(ORDERS, 1, 61, QUIET) == 57.5
+    assert received_s(TICKER, 1, 61, ticks(*range(60))) == 56
 
 
 def test_a_gap_is_true_from_a_moment_before_the_end_to_the_next_beginning() -> None:
-    assert heard_s(ORDERS, 58.5, 61, QUIET) == 0
-    assert heard_s(ORDERS, 58.5, 62, QUIET) == 1
+    assert received_s(ORDERS, 58.5, 61, QUIET) == 0
+    assert received_s(ORDERS, 58.5, 62, QUIET) == 1
 
 
 def test_what_has_a_rhythm_may_be_marked_from_its_last_message_on() -> None:
-    assert heard_s(TICKER, 40, 61, ticks(10, 20, 30, 40)) == 0
-    assert heard_s(TICKER, 40, 61, ticks(10, 20, 30, 40, 50)) == 0
-    assert heard_s(TICKER, 40, 61, ticks(10, 20, 30, 40, 50, 55)) == 5
+    assert received_s(TICKER, 40, 61, ticks(10, 20, 30, 40)) == 0
+    assert received_s(TICKER, 40, 61, ticks(10, 20, 30, 40, 50)) == 0
+    assert received_s(TICKER, 40, 61, ticks(10, 20, 30, 40, 50, 55)) == 5
 
 
 def test_an_exchange_that_is_behind_its_schedule_said_the_last_message_later() -> None:
-    assert heard_s(ORDERS, 50, 61, ticks(49, behind_s=8)) == 0.5
+    assert received_s(ORDERS, 50, 61, ticks(49, behind_s=8)) == 0.5
 
 
 @pytest.mark.parametrize("name", ["no_pongs", "stall", "slow_network", "burst", "error", "reject"])
 def test_while_questions_are_not_answered_and_a_while_longer_nothing_can_be_known(
     name: str,
 ) -> None:
-    assert heard_s(ORDERS, 20, 61, QUIET, *fault(name, 30, 32)) == 58.5 - 40
+    assert received_s(ORDERS, 20, 61, QUIET, *fault(name, 30, 32)) == 58.5 - 40
 
 
 def test_but_not_for_ever() -> None:
@@ -91,11 +91,11 @@ def test_but_not_for_ever() -> None:
     marking = Marking(ORDERS, Connections([*NOTES, *again]), QUIET)
     begun = 61 - over_marking.MOST_US // SECOND_US - 4 - 1.5
 
-    assert heard_s(ORDERS, 10, 61, QUIET, *again) == 0
+    assert received_s(ORDERS, 10, 61, QUIET, *again) == 0
     assert marking.needless_us(us(begun), us(61)) == 0
     assert marking.needless_us(us(begun - 2), us(61)) > over_marking.MOST_US
 
 
 def test_a_stall_of_one_stream_leaves_the_answers_to_questions() -> None:
     stall = fault("stall", 30, 32, stream="depth.*")
-    assert heard_s(ORDERS, 20, 61, QUIET, *stall) == 38.5
+    assert received_s(ORDERS, 20, 61, QUIET, *stall) == 38.5

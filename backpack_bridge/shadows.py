@@ -1,0 +1,18 @@
+"""Says so where another package has the name of one of ours, instead of failing somewhere in it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parents[1]
+
+
+def check_shadows() -> None:
+    """Raise ImportError where another `bridge` or `consumers` is found before ours."""
+    for name in ("bridge", "consumers"):
+        spec = find_spec(name)
+        found = Path(spec.origin).resolve() if spec and spec.origin else None
+        if found != _HERE / name / "__init__.py":
+            raise ImportError(
+                f"backpack-bridge has a package {name!r}, and {found or 'another one'} is found in "
+                "its place: give yours another name"
+            )

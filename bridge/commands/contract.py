@@ -1,0 +1,48 @@
+"""`python -m bridge contract`: what is in Redis, for machines."""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from bridge.contract.schema import asyncapi_document, entries_document
+from bridge.runtime.terminal import say_json
+from bridge.view.document import status_schema
+
+
+class Form(StrEnum):
+    """How the contract can be written."""
+
+    JSON_SCHEMA = "json-schema"
+    ASYNCAPI = "asyncapi"
+    STATUS = "status"
+
+
+DOCUMENTS: Mapping[Form, Callable[[], Mapping[str, Any]]] = {
+    Form.JSON_SCHEMA: entries_document,
+    Form.ASYNCAPI: asyncapi_document,
+    Form.STATUS: status_schema,
+}
+
+
+def command(
+    form: Annotated[
+        Form,
+        typer.Argument(
+            help="json-schema: every entry; asyncapi: every stream, too; "
+            "status: what `status --json` prints."
+        ),
+    ] = Form.JSON_SCHEMA,
+) -> None:
+    """Print the contract of this version: what entries of the streams look like.
+
+    The same documents as `docs/contract/` has. Needs neither configuration nor Redis.
+
+    Examples:
+
+        python -m bridge contract > entries.schema.json
+
+        python -m bridge contract asyncapi > asyncapi.json
+    """
+    say_json(DOCUMENTS[form](), indent=2)

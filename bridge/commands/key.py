@@ -1,0 +1,41 @@
+"""`python -m bridge key STREAM`: under which key a stream is in Redis."""
+
+from typing import Annotated
+
+import typer
+
+from bridge.commands.options import ConfigFile
+from bridge.errors import ConfigError
+from bridge.runtime.config import load_config
+from bridge.runtime.terminal import say
+from bridge.view.choose import is_pattern, mistake
+
+
+def command(
+    streams: Annotated[
+        list[str], typer.Argument(metavar="STREAM…", help="Names, such as trade.SOL_USDC.")
+    ],
+    config: ConfigFile = None,
+) -> None:
+    """Print each stream's key in Redis, a line each: its name behind `redis.key_prefix`; of a
+    Cluster with several shards, behind that of its shard.
+
+    Asks no server: the key is the same whether the stream is there or not. The bridge's own keys,
+    such as bridge:gaps, are told, too.
+
+    Exit status: 0 done, 2 what was given can be no stream.
+
+    Examples:
+
+        python -m bridge key trade.SOL_USDC
+        redis-cli XREVRANGE "$(python -m bridge key trade.SOL_USDC)" + - COUNT 1
+    """
+    keys = load_config(config).redis.keys
+    mistakes = [
+        f"{name!r} is a pattern: a key is one stream's" if is_pattern(name) else mistake(name, ())
+        for name in streams
+    ]
+    if any(mistakes):
+        raise ConfigError("\n".join(filter(None, mistakes)))
+    for name in streams:
+        say(keys.key(name))

@@ -1,0 +1,94 @@
+"""`python -m bridge reshard --from N`: another number of shards of a Cluster."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from redis.asyncio import Redis
+
+from bridge.commands.options import ConfigFile
+from bridge.errors import ConfigError, Fatal
+from bridge.redis.resharding import Resharding
+from bridge.runtime.config import Config, load_config
+from bridge.runtime.keyspace import MAX_SHARDS, KeySpace
+from bridge.runtime.redis_client import connect, masked_url
+from bridge.runtime.redis_url import is_cluster, with_tag
+from bridge.runtime.terminal import say
+from bridge.view.history import History
+from bridge.view.picture import State, draw
+from bridge.view.reader import AWAY, look, reason
+
+
+def command(
+    before: Annotated[
+        int,
+        typer.Option("--from", min=1, max=MAX_SHARDS, metavar="N", help="How many there were."),
+    ],
+    delete_old: Annotated[
+        bool,
+        typer.Option("--delete-old", help="Delete the old keys instead, once all is well."),
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Copy every key to where it belongs with the number of shards that `redis.shards` says now.
+
+    Stop all bridges and consumers before: nothing is copied while one runs. Streams keep their
+    entries and IDs, groups their place and what is pending, consumers their results. The old keys
+    stay, and can be read, until they are deleted. Broken off, it can be begun again.
+
+    Exit status: 0 done, 1 refused, or Redis does not answer, 2 the configuration is wrong.
+
+    Examples:
+
+        BRIDGE_REDIS__SHARDS=8 python -m bridge reshard --from 4
+        BRIDGE_REDIS__SHARDS=8 python -m bridge reshard --from 4 --delete-old
+    """
+    loaded = load_config(config)
+    if not is_cluster(loaded.redis.url):
+        raise ConfigError("redis.url is of no Cluster, and only a Cluster has shards")
+    if before == loaded.redis.shards:
+        raise ConfigError(f"redis.shards is {before} already: give it the new number first")
+    try:
+        say(asyncio.run(_reshard(loaded, before, delete_old=delete_old)))
+    except AWAY as error:
+        where = masked_url(loaded.redis.url)
+        raise Fatal(f"Redis at {where} cannot be read or written: {reason(error)}") from None
+
+
+async def _reshard(config: Config, before: int, *, delete_old: bool) -> str:
+    new_space = config.redis.keys
+    old_space = KeySpace(new_space.prefix, before)
+    async with (
+        _client(config, old_space) as old,
+        _client(config, new_space) as new,
+        _client(config, old_space, decode=True) as looking,
+        _client(config, new_space, decode=True) as looking_anew,
+    ):
+        resharding = Resharding(old, old_space, new, new_space)
+        moves = await resharding.plan()
+        if delete_old:
+            return f"{await resharding.delete_old(moves)} old keys deleted"
+        await _refuse_running(looking, old_space)
+        await _refuse_running(looking_anew, new_space)
+        count = await resharding.copy(moves)
+    return f"{count} keys copied from {before} to {new_space.shards} shards; the old ones are there"
+
+
+async def _refuse_running(client: Redis, space: KeySpace) -> None:
+    history = History()
+    history.add(await look(client, space))
+    picture = draw(history)
+    running = [each.status.instance for each in picture.bridges if each.state is State.UP]
+    running += [each.name for each in picture.consumers if each.state is State.UP]
+    if running:
+        raise Fatal(f"stop these first, they read or write what is to be copied: {running}")
+
+
+def _client(config: Config, space: KeySpace, *, decode: bool = False) -> Redis:
+    return connect(
+        with_tag(config.redis.url, space.prefix, space.shards),
+        name="bridge:reshard",
+        decode_responses=decode,
+        connect_timeout_s=config.redis.connect_timeout_s,
+        command_timeout_s=None,  # a large stream takes its time
+    )

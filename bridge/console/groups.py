@@ -1,0 +1,86 @@
+"""The page Consumers: groups, their lag over time, their workers, and dead letters (pure)."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bridge.console.kit import GroupLag, StoredDeadLetter
+from bridge.contract.streams import is_private
+from bridge.runtime.terminal import printable
+
+KEPT = 300  # points of a group's lag, one a look
+MOST_LETTERS = 200  # dead letters shown, the newest
+
+
+@dataclass(slots=True)
+class ConsumersPage:
+    """The newest look at all groups, and how far behind each was before."""
+
+    can_change: bool = False
+    shows_private: bool = False
+    _lags: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT))
+    _now: dict[str, Any] = field(default_factory=dict)
+
+    def take(
+        self, now_us: int, groups: Iterable[GroupLag], letters: Iterable[StoredDeadLetter]
+    ) -> dict[str, Any]:
+        """The next look; returns what a client gets."""
+        shown = [one for group in groups if (one := self._shown(group)) is not None]
+        point = {
+            "at_us": now_us,
+            "groups": {one["group"]: [one["behind_s"], one["lag"]] for one in shown},
+        }
+        self._lags.append(point)
+        self._now = {
+            "now_us": now_us,
+            "groups": shown,
+            "letters": [letter(one) for one in letters],
+            "can_change": self.can_change,
+        }
+        return self._now | {"points": [point]}
+
+    def whole(self) -> dict[str, Any]:
+        """All that there is to show."""
+        return self._now | {"points": list(self._lags)}
+
+    def _shown(self, group: GroupLag) -> dict[str, Any] | None:
+        """A group as it is shown; None where it reads nothing but the account's streams."""
+        streams = [s for s in group.streams if self.shows_private or not is_private(s.stream)]
+        if group.streams and not streams:
+            return None
+        whole = GroupLag(printable(group.name), group.mode, streams, group.workers).as_dict()
+        return whole | {
+            "workers": [
+                asdict(worker) | {"name": printable(worker.name), "is_alive": worker.is_alive}
+                for worker in group.workers
+            ]
+        }
+
+
+def with_dead_letters(
+    groups: Iterable[GroupLag], *, shows_private: bool
+) -> Mapping[str, Sequence[str]]:
+    """Group → its streams that have dead letters."""
+    found = {
+        group.name: [
+            one.stream
+            for one in group.streams
+            if one.dead and (shows_private or not is_private(one.stream))
+        ]
+        for group in groups
+    }
+    return {name: streams for name, streams in found.items() if streams}
+
+
+def letter(one: StoredDeadLetter) -> dict[str, Any]:
+    """A dead letter as it is shown; a field that it lacks is empty."""
+    told = {name: printable(one.fields.get(name, "")) for name in ("error", "at", "worker")}
+    return told | {
+        "group": one.group,
+        "stream": one.stream,
+        "letter": one.letter_id,
+        "entry": one.fields.get("entry_id", ""),
+        "attempts": one.fields.get("attempts", ""),
+        "since_us": int(one.letter_id.partition("-")[0]) * 1000,
+    }

@@ -1,0 +1,21 @@
+"""The console's one way into the consumers' kit: what groups, dead letters and books are is known
+there, and not twice.
+
+No other module of the bridge imports `consumers`; an import rule says so.
+"""
+
+from consumers.kit.handling.dead_letters import DeadLetters, StoredDeadLetter
+from consumers.kit.lag import GroupLag, StreamLag, Worker, group_lags
+from consumers.kit.order_book import OrderBook
+from consumers.kit.redis.keys import Keys
+
+__all__ = [
+    "DeadLetters",
+    "GroupLag",
+    "Keys",
+    "OrderBook",
+    "StoredDeadLetter",
+    "StreamLag",
+    "Worker",
+    "group_lags",
+]

@@ -1,0 +1,136 @@
+"""The page Now: the verdict, the bridges, and every stream with its rate (pure).
+
+A client gets the whole once (`whole`), then what changed (`take`). Ages are told as the moment
+they count from, so that a quiet stream is not sent again each second.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.core.counters import StreamCounters
+from bridge.view.picture import BridgeRow, Picture, State, StreamRow
+from bridge.view.verdict import judge
+
+SLOT_US = 2_000_000  # a point of a sparkline
+SLOTS = 60
+CURVE = 300  # points of the rate of all streams, one a look
+
+Row = list[Any]  # rate, moment of the newest entry, entries, marks, is failing, words
+
+
+@dataclass(slots=True)
+class NowPage:
+    """What was shown last, and the rates of the last two minutes."""
+
+    redis: str
+    _rows: dict[str, Row] = field(default_factory=dict)
+    _sparks: dict[str, deque[float]] = field(default_factory=dict)
+    _slot: int = 0
+    _curve: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=CURVE))
+    _head: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, picture: Picture) -> dict[str, Any]:
+        """The next picture; returns what changed since the one before."""
+        rows = {stream.name: _row(stream, picture.now_us) for stream in picture.streams}
+        before, self._rows = self._rows, rows
+        if picture.rate is not None:
+            self._curve.append((picture.now_us, round(picture.rate, 1)))
+        self._spark(picture)
+        self._head = _about(picture)
+        return self._head | {
+            "curve": [list(self._curve)[-1]] if self._curve else [],
+            "rows": {name: row for name, row in rows.items() if row != before.get(name)},
+            "gone": [name for name in before if name not in rows],
+            "slot": self._slot,
+        }
+
+    def whole(self) -> dict[str, Any]:
+        """All that there is to show."""
+        return self._head | {
+            "redis": self.redis,
+            "curve": list(self._curve),
+            "rows": self._rows,
+            "sparks": {name: list(values) for name, values in self._sparks.items()},
+            "slot": self._slot,
+        }
+
+    def _spark(self, picture: Picture) -> None:
+        """A point for each slot that has begun since the last look, with the rate of now."""
+        slot = picture.now_us // SLOT_US
+        missed = min(slot - self._slot, SLOTS) if self._slot else 1
+        self._slot = slot
+        if missed <= 0:
+            return
+        sparks = {}
+        for stream in picture.streams:
+            values = self._sparks.get(stream.name) or deque(maxlen=SLOTS)
+            values.extend([round(stream.rate or 0.0, 1)] * missed)
+            sparks[stream.name] = values
+        self._sparks = sparks
+
+
+def header(picture: Picture) -> dict[str, Any]:
+    """What every page shows above: the verdict in one line."""
+    verdict = judge(picture)
+    return {"level": verdict.level.value, "text": _sentence(verdict.text), "now_us": picture.now_us}
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def away(why: str) -> dict[str, Any]:
+    """The same while Redis does not answer."""
+    return {"level": "bad", "text": f"Redis does not answer: {why}", "now_us": None}
+
+
+def _about(picture: Picture) -> dict[str, Any]:
+    verdict = judge(picture)
+    whole = sum((each.status.counters for each in picture.streams), StreamCounters())
+    half, most = picture.receive_ms or (None, None)
+    return {
+        "now_us": picture.now_us,
+        "verdict": {
+            "level": verdict.level.value,
+            "text": _sentence(verdict.text),
+            "reasons": list(verdict.reasons),
+        },
+        "bridges": [_bridge(bridge) for bridge in picture.bridges],
+        "rate": picture.rate,
+        "p50_ms": half,
+        "p99_ms": most,
+        "gaps": picture.gaps,
+        "recovered": picture.recovered,
+        "overflowed": whole.overflowed,
+        "quarantined": picture.quarantined,
+        "quarantine_words": picture.quarantine_words,
+        "pending": picture.pending,
+    }
+
+
+def _bridge(bridge: BridgeRow) -> Mapping[str, Any]:
+    status = bridge.status
+    is_up = bridge.state is State.UP
+    return {
+        "name": status.instance,
+        "state": bridge.state.value,
+        "since_us": bridge.since_us,
+        "exchange": status.exchange,
+        "version": status.version,
+        "turn": bridge.turn,
+        "process": f"{status.pid} on {status.host}",
+        "confirmed": sum(each.confirmed for each in status.connections) if is_up else 0,
+        "wanted": sum(each.wanted for each in status.connections),
+        "connections": [
+            {"name": each.name, "is_up": each.connected and is_up} for each in status.connections
+        ],
+    }
+
+
+def _row(stream: StreamRow, now_us: int) -> Row:
+    at_us = None if stream.age_us is None else now_us - stream.age_us
+    rate = None if stream.rate is None else round(stream.rate, 1)
+    marks: Sequence[str] = stream.marks
+    return [rate, at_us, stream.entries, list(marks), stream.is_failing, stream.words]

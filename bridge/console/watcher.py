@@ -1,0 +1,259 @@
+"""Reads Redis, once for all clients, and tells the hub what is new.
+
+Each page at its own pace; slower while no one looks. Redis away is told to every client
+at once and tried again; so is what this user of Redis may not read. Writes nothing to Redis.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from redis.asyncio import Redis
+
+from bridge.console import now
+from bridge.console.gaps import KEPT, GapsPage
+from bridge.console.groups import MOST_LETTERS, ConsumersPage, with_dead_letters
+from bridge.console.hub import HEAD, Hub, Message
+from bridge.console.kit import GroupLag, Keys, StoredDeadLetter, group_lags
+from bridge.console.latency import LatencyPage
+from bridge.console.levers import Levers
+from bridge.console.market import markets
+from bridge.console.market_reader import MarketReader
+from bridge.console.now import NowPage
+from bridge.console.past import PastReader
+from bridge.console.privacy import public
+from bridge.contract import keys
+from bridge.contract.identity import EntryId
+from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.replica import FreshReads
+from bridge.view.facts import Sample
+from bridge.view.history import History
+from bridge.view.picture import Picture, draw
+from bridge.view.reader import AWAY, look, reason
+
+LOOK_S = 1.0
+GROUPS_S = 2.0
+MARKET_S = 0.25
+IDLE_FACTOR = 3  # slower while no one looks
+_RETRY_S = 1.0
+_MARKET = "market:"
+
+PAGES = ("now", "market", "consumers", "gaps", "latency")
+
+
+class NoSuchTopic(Exception):
+    """There is nothing of this name to look at; the message says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Which Redis, and what of it. `where` names it, masked; `replica` is read from while it is
+    fresh, where there is one.
+    """
+
+    client: Redis
+    space: KeySpace
+    where: str
+    can_change: bool = False
+    shows_private: bool = False
+    replica: Redis | None = None
+
+
+class Watcher:
+    """All pages of one Redis, kept up to date while `run` runs."""
+
+    def __init__(self, watched: Watched, hub: Hub, levers: Levers) -> None:
+        self._watched = watched
+        self._hub = hub
+        self._levers = levers
+        self._reads = FreshReads(watched.client, watched.replica)
+        self._keys = Keys(watched.space)
+        self._history = History()
+        self._head = now.away("not asked yet")
+        self._sample = Sample(now_us=0)
+        self._picture: Picture | None = None
+        self._now = NowPage(watched.where)
+        self._gaps = GapsPage(watched.shows_private)
+        self._groups = ConsumersPage(watched.can_change, watched.shows_private)
+        self._latency = LatencyPage()
+        self._markets: dict[str, MarketReader] = {}
+        self._past = PastReader(watched.client, self._keys)
+
+    async def run(self) -> NoReturn:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._repeat("now", LOOK_S, self._look), name="look")
+            tasks.create_task(self._repeat("gaps", LOOK_S, self._read_gaps), name="gaps")
+            tasks.create_task(self._repeat("consumers", GROUPS_S, self._read_groups), name="groups")
+            tasks.create_task(self._repeat("market", MARKET_S, self._read_markets), name="markets")
+        raise AssertionError("the tasks have no end")
+
+    def topic(self, page: str, symbol: str = "") -> str:
+        """The topic of a page. Raises NoSuchTopic."""
+        if page not in PAGES:
+            raise NoSuchTopic(f"there is no page {page!r}: there are {', '.join(PAGES)}")
+        if page != "market":
+            return page
+        there = markets(self._sample.streams)
+        if not there:
+            raise NoSuchTopic("no market has anything in Redis yet")
+        if not symbol:
+            symbol = max(there, key=self._rate_of)
+        if symbol not in there:
+            raise NoSuchTopic(f"no stream of market {symbol!r} is in Redis")
+        return _MARKET + symbol
+
+    def first(self, topic: str) -> list[Message]:
+        """What a new client of the topic begins with."""
+        return [_message(HEAD, self._head), _message("whole", self._whole(topic))]
+
+    async def past(self, symbol: str, at_ms: int) -> dict[str, Any]:
+        """A market as it was then. Raises NoSuchTopic, Busy, AWAY."""
+        streams = markets(self._sample.streams).get(symbol)
+        if streams is None:
+            raise NoSuchTopic(f"no stream of market {symbol!r} is in Redis")
+        return await self._past.look(streams, at_ms)
+
+    async def letters(self, group: str, stream: str, ids: Sequence[str]) -> list[StoredDeadLetter]:
+        """These dead letters, as far as they are there and may be shown. Raises AWAY."""
+        if stream not in self._sample.streams or group not in self._group_names():
+            return []
+        key = self._keys.dead(stream, group)
+        pipeline = self._watched.client.pipeline(transaction=False)
+        for one in ids:
+            pipeline.xrange(key, one, one)
+        return [
+            StoredDeadLetter(group, stream, entry_id, fields)
+            for entries in await pipeline.execute()
+            for entry_id, fields in entries
+        ]
+
+    # What is read, page by page -------------------------------------------------------------------
+
+    async def _repeat(self, page: str, every_s: float, read: Callable[[], Awaitable[None]]) -> None:
+        """Read again and again; what is in the way is told to those who look at that page."""
+        while True:
+            pause_s = every_s if len(self._hub) else every_s * IDLE_FACTOR
+            try:
+                await read()
+            except AWAY as error:
+                self._reads.rest()  # if it was a replica, the primary is next
+                self._in_the_way(page, reason(error))
+                pause_s = max(every_s, _RETRY_S)
+            await asyncio.sleep(pause_s)
+
+    def _in_the_way(self, page: str, why: str) -> None:
+        if page == "now":
+            self._tell_head(now.away(why))
+        for topic in self._hub.topics:
+            if topic.partition(":")[0] == page:
+                self._hub.tell(topic, _message("trouble", {"text": why}))
+
+    async def _look(self) -> None:
+        sample = await look(await self._reads.client(), self._watched.space)
+        self._sample = sample if self._watched.shows_private else public(sample)
+        self._history.add(self._sample)
+        self._picture = draw(self._history)
+        self._tell_head(now.header(self._picture))
+        self._hub.tell("now", _message("more", self._now.take(self._picture)))
+        if (column := self._latency.take(self._sample)) is not None:
+            self._hub.tell("latency", _message("more", column))
+
+    def _tell_head(self, head: dict[str, Any]) -> None:
+        self._head = head | {"levers": self._levers.all, "state": self._levers.state}
+        self._hub.tell_all(_message(HEAD, self._head))
+
+    async def _read_gaps(self) -> None:
+        key = self._watched.space.key(keys.GAPS)
+        client = await self._reads.client()
+        newest: Any
+        if self._gaps.last_id == "-":
+            newest = await client.xrevrange(key, count=KEPT)
+            new = self._gaps.take(reversed(newest))
+        else:
+            after = f"({self._gaps.last_id}"
+            newest = await client.xrange(key, after, count=KEPT)
+            new = self._gaps.take(newest)
+        if not new:
+            return
+        self._hub.tell("gaps", _message("more", {"records": new}))
+        for symbol, reader in self._markets.items():
+            gaps = self._gaps.of(*reader.stream_names)
+            self._hub.tell(_MARKET + symbol, _message("more", {"gaps": gaps}))
+
+    async def _read_groups(self) -> None:
+        client = await self._reads.client()
+        found = await group_lags(client, self._keys)
+        letters = await self._newest_letters(client, found)
+        page = self._groups.take(self._sample.now_us, found, letters)
+        self._hub.tell("consumers", _message("more", page))
+
+    async def _newest_letters(
+        self, client: Redis, groups: Iterable[GroupLag]
+    ) -> list[StoredDeadLetter]:
+        there = with_dead_letters(groups, shows_private=self._watched.shows_private)
+        places = [(group, stream) for group, streams in there.items() for stream in streams]
+        pipeline = client.pipeline(transaction=False)
+        for group, stream in places:
+            pipeline.xrevrange(self._keys.dead(stream, group), count=MOST_LETTERS)
+        found = [
+            StoredDeadLetter(group, stream, entry_id, fields)
+            for (group, stream), entries in zip(places, await pipeline.execute(), strict=True)
+            for entry_id, fields in entries
+        ]
+        found.sort(key=lambda one: EntryId.parse(one.letter_id), reverse=True)
+        return found[:MOST_LETTERS]
+
+    async def _read_markets(self) -> None:
+        """The markets that someone looks at; the others are forgotten."""
+        watched = {t.removeprefix(_MARKET) for t in self._hub.topics if t.startswith(_MARKET)}
+        self._markets = {s: reader for s, reader in self._markets.items() if s in watched}
+        there = markets(self._sample.streams)
+        client = await self._reads.client()
+        for symbol in watched & there.keys():
+            reader = self._markets.get(symbol)
+            if reader is None:
+                reader = MarketReader(client, self._keys, there[symbol])
+                self._markets[symbol] = reader
+                await reader.begin()
+                self._hub.tell(_MARKET + symbol, _message("whole", self._whole(_MARKET + symbol)))
+                continue
+            reader.use(client)
+            if (new := await reader.read()) is not None:
+                self._hub.tell(_MARKET + symbol, _message("more", new))
+
+    # What a client begins with --------------------------------------------------------------------
+
+    def _whole(self, topic: str) -> Mapping[str, Any]:
+        match topic:
+            case "now":
+                return self._now.whole()
+            case "gaps":
+                return self._gaps.whole()
+            case "consumers":
+                return self._groups.whole()
+            case "latency":
+                return self._latency.whole()
+        symbol = topic.removeprefix(_MARKET)
+        about = {"symbol": symbol, "symbols": list(markets(self._sample.streams))}
+        reader = self._markets.get(symbol)
+        if reader is None or not reader.has_begun:
+            return about | {"is_loading": True}
+        gaps = self._gaps.of(*reader.stream_names)
+        return about | {"is_loading": False, "gaps": gaps} | reader.whole()
+
+    def _group_names(self) -> frozenset[str]:
+        return frozenset(one["group"] for one in self._groups.whole().get("groups", ()))
+
+    def _rate_of(self, symbol: str) -> float:
+        rates = self._history.rates()
+        found = markets(self._sample.streams)[symbol]
+        # A market with both a book and trades says more than a busier one without.
+        whole = 1e9 if found.depth and found.trade else 0.0
+        return whole + rates.get(found.trade, 0.0) + rates.get(found.depth, 0.0)
+
+
+def _message(event: str, value: Mapping[str, Any]) -> Message:
+    return Message(event, json.dumps(value, separators=(",", ":")))

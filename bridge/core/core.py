@@ -1,0 +1,699 @@
+"""What becomes of what is received (pure): records in, entries in their streams' queues.
+
+    frame → envelope → event → entry → queue          bad ones → quarantine
+
+`Core.apply(record, position, at_us)` is the only way in: frames, connections, REST bodies, marks of
+an earlier bridge. The same records give the same entries, live and in replay: a queue knows from a
+record's position in the journal whether it has taken it already, and whether Redis may have it.
+
+What the core wants is polled: `requests()` and `wants()` say what to ask REST for, the `QueueTable`
+which queues have something to send. It knows neither sockets, files nor Redis.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from bridge.contract.causes import GapCause
+from bridge.contract.events import UnknownEvent
+from bridge.contract.identity import EntryId, believable_us
+from bridge.contract.stream_types import Recovery
+from bridge.contract.streams import (
+    GAP_LOG,
+    QUARANTINE,
+    Identity,
+    Stream,
+    is_private,
+    stream_named,
+)
+from bridge.core import gap_log
+from bridge.core.books import Books, When
+from bridge.core.connection_coverage import IN_FLIGHT_US, ConnectionCoverage
+from bridge.core.content import Content
+from bridge.core.counters import CoreCounters, UnknownEvents
+from bridge.core.coverage import NOTHING, Coverage, Found
+from bridge.core.entries import (
+    Entry,
+    Slot,
+    content_entry,
+    fill_from_history,
+    slot_of,
+)
+from bridge.core.missed_fills import MissedFills
+from bridge.core.outages import Outage
+from bridge.core.outcomes import Applied, Join, Reach
+from bridge.core.peers import Peers
+from bridge.core.plan import FROM_THE_START, CorePlan, ResumePoints
+from bridge.core.queue import QueueTable, StreamQueue
+from bridge.core.records import (
+    Answered,
+    BodyKind,
+    CaughtUp,
+    Closing,
+    Frame,
+    Frames,
+    GapLogged,
+    Lost,
+    Missing,
+    Opened,
+    Rebased,
+    Record,
+    RestBody,
+    SegmentState,
+    Started,
+    Subscribed,
+    Suspected,
+    Watermarks,
+)
+from bridge.core.sequenced import Sequenced
+from bridge.core.trade_gaps import Recovered, TradeGaps, TradeStream
+from bridge.core.translate import Rejected, quarantined, translate
+from bridge.core.usual import Message, Together, UsualMessages, judge
+from bridge.core.wants import BookWanted, TradesWanted, Wants
+from bridge.protocol.envelope import Data, Malformed, Refusal, parse
+from bridge.protocol.rest import account_event, fills_page, trades_page
+
+
+class Core:
+    """The streams of one bridge, or some of them.
+
+    `takes_private`: whether private streams are among them; those of another core are passed over.
+    `gap_log_of`: a core that logs gaps already. Such a core is a backfill: it is given its queues,
+    makes no new ones, and what it refuses was quarantined when it came.
+    """
+
+    def __init__(
+        self,
+        streams: Iterable[Stream],
+        plan: CorePlan,
+        table: QueueTable,
+        peers: Peers,
+        resume: ResumePoints = FROM_THE_START,
+        *,
+        takes_private: bool = True,
+        gap_log_of: "Core | None" = None,
+    ) -> None:
+        self.plan = plan
+        self.peers = peers
+        self.table = table
+        self.queues: dict[str, StreamQueue] = {}
+        self._usual = UsualMessages()
+        self.counters = CoreCounters()
+        self.unknown_events = UnknownEvents()
+        self.coverage = Coverage()
+        self.last_event_us: dict[str, int] = {}
+        self._resume = resume
+        self.takes_private = takes_private
+        self.pending_requests: dict[str, None] = {}  # streams that newly want something of REST
+        self._books = Books(plan.snapshots, self.pending_requests)
+        self._trades: dict[str, TradeStream] = {}
+        self._missed_fills = MissedFills()
+        self._away: Collection[str] = ()  # queues that another core has
+        self._is_backfill = gap_log_of is not None
+        self._reads_gap_log = not self._is_backfill
+        if gap_log_of is None:
+            self.journaled = gap_log.Journaled()
+            self.gap_log = self._own_queue(GAP_LOG)
+            self.quarantine = self._own_queue(QUARANTINE)
+        else:
+            self.journaled = gap_log_of.journaled
+            self.gap_log, self.quarantine = gap_log_of.gap_log, gap_log_of.quarantine
+        for stream in streams:
+            self.add(stream)
+
+    # ---- the one way in ------------------------------------------------------------------------
+
+    def apply(self, record: Record, position: int, at_us: int) -> Applied:
+        """Take one record in, which the journal has at `position`; it came at `at_us` by the steady
+        clock. Raises BadBody where a REST body is something else.
+        """
+        if type(record) is Frame:
+            frames = Frames(record.received_us, record.connection, (record.body,))
+            return self.apply_frames(frames, (position,), at_us)[0]
+        handle = _HANDLERS.get(type(record))
+        when = When(record.received_us, at_us, position)
+        return handle(self, record, when) if handle else None
+
+    # ---- what is polled ------------------------------------------------------------------------
+
+    def requests(self) -> Sequence[str]:
+        """Streams that newly want something of REST; each is told once."""
+        requests = list(self.pending_requests)
+        self.pending_requests.clear()
+        return requests
+
+    def wants(self, name: str, now_us: int) -> Wants | None:
+        """What a stream wants of REST now."""
+        if (trades := self._trades.get(name)) is not None:
+            back = trades.gaps.wanted(now_us)
+            return None if back is None else TradesWanted(back)
+        if (fills := self._missed_fills.wanted(name)) is not None:
+            return fills
+        if self._books.is_missing(name) and self.coverage.is_wanted(name):
+            return BookWanted()
+        return None
+
+    def sparse(self) -> list[str]:
+        """Trade streams whose numbers turned out not to be dense."""
+        return [name for name, trades in self._trades.items() if trades.gaps.is_sparse]
+
+    def is_away(self, name: str) -> bool:
+        """Does another core have the stream's queue?"""
+        return name in self._away
+
+    # ---- what Redis has done -------------------------------------------------------------------
+
+    def redis_answered(self, queue: StreamQueue, now_us: int) -> None:
+        """Redis has settled or refused something of a queue: log gaps, place snapshots."""
+        if not queue.has_news:
+            return
+        name = queue.name
+        for written in queue.gaps_written():
+            if name in self.queues:
+                record = gap_log.of_gap(queue.stream, written.entry)
+                position = max(written.position, self.gap_log.position)  # it is of now
+                self._log(record, position, now_us)
+            if (trades := self._trades.get(name)) is not None:
+                trades.gaps.marked(written.entry.number)
+        if name in self._books:
+            self._place_own_snapshot(queue, now_us)
+        elif (trades := self._trades.get(name)) is not None:
+            self._explain_refusal(trades, now_us)
+
+    def _place_own_snapshot(self, queue: StreamQueue, now_us: int) -> None:
+        """After a gap, or where a snapshot found no place. (While the book is not known, it is
+        asked for already.)
+        """
+        name = queue.name
+        if tries := queue.snapshot_tries():
+            self._books.retry(name, tries)
+        # In what is replayed the snapshots of that time follow.
+        is_new = self._books.position(name) >= queue.replay_until
+        if queue.snapshot_due() and is_new:
+            slot = self._books.own_snapshot(name, When(now_us, now_us, 0))
+            if slot is not None:
+                self._put(queue, slot)
+
+    def _explain_refusal(self, trades: TradeStream, now_us: int) -> None:
+        """Redis may have refused a trade though no number told of a gap before it: where the queue
+        begins, say.
+        """
+        queue, gaps = trades
+        head = queue.unexplained_head()
+        if head is None or head.position < queue.replay_until:
+            return
+        missing_from = EntryId.parse(queue.confirmed).position + 1
+        if gaps.open_before(head, missing_from, now_us):
+            queue.release()
+            self.pending_requests[queue.name] = None
+
+    # ---- queues --------------------------------------------------------------------------------
+
+    def add(self, stream: Stream) -> None:
+        """From now on there is a queue for this stream."""
+        if stream.name not in self.queues:
+            self._adopt(self._new_queue(stream))
+
+    def _new_queue(self, stream: Stream) -> StreamQueue:
+        resume = self._resume.of(stream.name)
+        if stream.identity is Identity.SEQUENCED:
+            return Sequenced(stream, self.peers, resume, self.plan.hold_us)
+        sample_us = stream.spec.sampled_every_us or 0
+        return Content(stream, self.peers, resume, sample_us=sample_us)
+
+    def _own_queue(self, stream: Stream) -> Content:
+        queue = Content(stream, self.peers, self._resume.of(stream.name))
+        self.table.add(queue, self)
+        return queue
+
+    def _adopt(self, queue: StreamQueue) -> None:
+        stream = queue.stream
+        self.queues[stream.name] = queue
+        self._usual.add(queue)
+        self.table.add(queue, self)
+        if stream.spec.source(Recovery.SNAPSHOT) and stream.identity is Identity.SEQUENCED:
+            self._books.add(stream.name, stream.symbol)
+        if stream.spec.source(Recovery.HISTORY):
+            self._trades[stream.name] = TradeStream(queue, TradeGaps(self.plan.recover_us))
+
+    def detach(self, names: Collection[str]) -> list[StreamQueue]:
+        """Give these queues away: until `adopt_back` they take nothing from this core, which still
+        follows their books and connections.
+        """
+        self._away = {*self._away, *names}
+        return [self.queues[name] for name in names]
+
+    def backfill(self, queues: Iterable[StreamQueue], *, reads_gap_log: bool = False) -> "Core":
+        """A core for queues that were detached, which is to read the journal again; with the gap
+        log, for that too.
+        """
+        core = Core((), self.plan, self.table, self.peers, self._resume, gap_log_of=self)
+        for queue in queues:
+            core._adopt(queue)
+        core.restore_sparse(self.sparse())
+        core._reads_gap_log, core.takes_private = reads_gap_log, self.takes_private
+        return core
+
+    def release(self, name: str) -> None:
+        """A backfill's queue needs another one."""
+        self.queues.pop(name, None)
+        self._usual.remove(name)
+        self._trades.pop(name, None)
+        self._books.remove(name)
+
+    def adopt_back(self, backfill: "Core", position: int, now_us: int) -> None:
+        """A backfill has read all there is: its queues take what is applied here again, from
+        `position` on.
+        """
+        names = list(backfill.queues)
+        # Whether they are received now is told by other streams of the same connections.
+        outages = backfill.coverage.settle_by(self.coverage, names)
+        backfill._mark(outages, When(now_us, now_us, position))
+        self._away = {name for name in self._away if name not in backfill.queues}
+        for queue in backfill.queues.values():
+            queue.begin_at(position)
+            self.table.add(queue, self)
+        for name, trades in backfill._trades.items():
+            self._trades[name] = trades
+        if backfill._reads_gap_log:
+            self.gap_log.replayed()
+        backfill.apply(CaughtUp(now_us), position, now_us)
+        self.pending_requests |= dict.fromkeys(backfill.requests())
+        for name in names:
+            if name in self._books and self.coverage.receivers(name):
+                self._books.request_anew(name)
+
+    def restore_sparse(self, names: Iterable[str]) -> None:
+        """Trade streams whose numbers turned out not to be dense at an earlier time."""
+        for name in self._known(names):
+            if (trades := self._trades.get(name)) is not None:
+                trades.gaps.mark_sparse()
+
+    def wait_no_longer(self) -> None:
+        """There is no room for what waits for missing trades: it is marked."""
+        for queue, gaps in self._trades.values():
+            gaps.wait_no_longer()
+            queue.release()
+
+    def _every_queue(self) -> list[StreamQueue]:
+        own = [] if self._is_backfill else [self.gap_log, self.quarantine]
+        return [*self.queues.values(), *own]
+
+    def _known(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if self._has_queue(name)]
+
+    def _followed(self, names: Sequence[str]) -> Sequence[str]:
+        """The streams of a connection that tell what it receives: in a backfill all of them."""
+        if not self._is_backfill:
+            return self._known(names)
+        return [name for name in names if not self._is_kept_out(name)]
+
+    def _has_queue(self, name: str) -> bool:
+        """Make one where there is none: a journal may tell of streams that are wanted no more."""
+        if name in self.queues:
+            return True
+        if self._is_backfill or self._is_kept_out(name):
+            return False
+        stream = stream_named(name)
+        if stream is not None:
+            self.add(stream)
+        return stream is not None
+
+    def _put(self, queue: StreamQueue, slot: Slot) -> None:
+        if slot.position >= queue.position and queue.name not in self._away:
+            queue.put(slot)
+            self.table.ready[queue] = None
+
+    # ---- frames --------------------------------------------------------------------------------
+
+    def apply_frames(
+        self, frames: Frames, positions: Sequence[int], at_us: int
+    ) -> Sequence[Applied]:
+        """`apply` for each of these, of which the journal has each at its position."""
+        received_us, connection, bodies = frames
+        self.counters.frames += len(bodies)
+        known = self.coverage.connection(connection)
+        streams = known.streams if known is not None else ()
+        together, read = Together.at(received_us, connection, streams), self._usual.read
+        applied: list[Applied] = []
+        for body, position in zip(bodies, positions, strict=True):
+            message = read(body, together)
+            if message is None or known is None:
+                record = Frame(received_us, connection, body)
+                applied.append(self._frame(record, position, at_us))
+            else:
+                self._take(known, message, position, at_us)
+                applied.append(message[0].name)
+        return applied
+
+    def _frame(self, record: Frame, position: int, at_us: int) -> Applied:
+        """What is not usual, or is to be refused."""
+        match parse(record.body):
+            case Data() as data:
+                return self._data(data, record, position, at_us)
+            case Refusal() as refusal:
+                return refusal
+            case Malformed(reason):
+                self._quarantine("", reason, record, position, at_us)
+        return None
+
+    def _data(self, data: Data, record: Frame, position: int, at_us: int) -> str | None:
+        name = data.stream
+        queue = self.queues.get(name)
+        known = self.coverage.connection(record.connection)
+        if known is None or name not in known.streams:
+            is_left = None not in (known, queue)
+            self._unexpected(name, record, position, at_us, is_left=is_left)
+            return None
+        if queue is None:
+            self._received_elsewhere(data, known, record, position, at_us)
+            return None
+        counts = known.occurrences if queue.stream.identity is Identity.EVENTS else None
+        judged = judge(queue, data, record, counts)
+        if isinstance(judged, Rejected):
+            self._quarantine(name, judged.reason, record, position, at_us)
+            return name
+        event, message = judged
+        if self._take(known, message, position, at_us):
+            self.counters.unknown_fields += bool(event.__pydantic_extra__)
+            if type(event) is UnknownEvent:
+                self.unknown_events.count(event.event)
+        return name
+
+    def _take(self, known: ConnectionCoverage, message: Message, position: int, at_us: int) -> bool:
+        """A message of the contract: into its queue, and what follows from it. False: it came over
+        another connection already.
+        """
+        queue, entry, event_us, size, delta = message
+        name, received_us, coverage = queue.name, entry.received_us, self.coverage
+        if coverage.overlaps or not known.goes_on(name, event_us, received_us):
+            found = coverage.received(known, name, event_us, received_us)
+            if found is not NOTHING:
+                self._note(found, GapCause.STALE, When(received_us, at_us, position))
+            if coverage.overlaps and self._is_repeated(queue, entry):
+                queue.count_repeated()
+                return False
+        self.last_event_us[name] = event_us
+        slot = Slot(entry, position, at_us, size)
+        trades = self._trades.get(name)
+        if trades is not None and not trades.gaps.goes_on(entry):
+            self._follow_trade(trades, slot)
+        if position >= queue.position and name not in self._away:
+            queue.put(slot)
+            self.table.ready[queue] = None
+        if delta is not None and (
+            coverage.overlaps or not self._books.goes_on(name, delta, entry.ms, position)
+        ):
+            patience_us = self._patience_us(name) if coverage.overlaps else None
+            for snapshot in self._books.follow(name, delta, slot, patience_us):
+                self._put(queue, snapshot)
+        return True
+
+    def _unexpected(
+        self, name: str, record: Frame, position: int, at_us: int, *, is_left: bool
+    ) -> None:
+        """A stream that this connection is not to receive; `is_left`: any more, and it was under
+        way.
+        """
+        if is_left or self._is_kept_out(name):
+            self.counters.unwanted += 1
+        else:
+            self._quarantine(name, "a stream not subscribed to", record, position, at_us)
+
+    def _received_elsewhere(
+        self, data: Data, known: ConnectionCoverage, record: Frame, position: int, at_us: int
+    ) -> None:
+        """A stream whose queue another core has: in a backfill, messages of all streams tell what a
+        connection received.
+        """
+        name, received_us = data.stream, record.received_us
+        stream = stream_named(name)
+        if stream is None or self._is_kept_out(name):
+            self._unexpected(name, record, position, at_us, is_left=False)
+            return
+        event = translate(stream, data, record.body, received_us)
+        if not isinstance(event, Rejected):
+            event_us = believable_us(event, received_us)
+            found = self.coverage.received(known, name, event_us, received_us)
+            self._note(found, GapCause.STALE, When(received_us, at_us, position))
+
+    def _is_kept_out(self, name: str) -> bool:
+        """Is it a private stream, of a journal that kept those, and this core takes none?"""
+        return is_private(name) and not self.takes_private
+
+    def _follow_trade(self, trades: TradeStream, slot: Slot) -> None:
+        queue, gaps = trades
+        if gaps.receive(slot):
+            if slot.position < queue.replay_until:
+                slot.wait_while_replaying()  # what recovers it may follow in the journal
+            self.pending_requests[queue.name] = None
+        if gaps.has_released():
+            queue.release()
+
+    def _is_repeated(self, queue: StreamQueue, entry: Entry) -> bool:
+        """Did it come over another connection already?"""
+        if not self.coverage.ends_overlap(entry.received_us):
+            return queue.name not in self._away and queue.has_received(entry)
+        for each in self.queues.values():
+            if each.name not in self._away:
+                each.forget_received()
+        return False
+
+    def _patience_us(self, name: str) -> int:
+        """How long what one connection has missed may come over another."""
+        return self.plan.hold_us if self.coverage.receivers(name) > 1 else 0
+
+    def _quarantine(
+        self, stream: str, reason: str, record: Frame, position: int, at_us: int
+    ) -> None:
+        if self._is_backfill:
+            return  # it was put there when it came first
+        event = quarantined(stream, reason, record.body, record.received_us)
+        entry = content_entry(event, record.received_us)
+        self._put(self.quarantine, slot_of(entry, position, at_us))
+        self.counters.quarantined += 1
+
+    # ---- connections ---------------------------------------------------------------------------
+
+    def _opened(self, record: Opened, when: When) -> None:
+        followed = self._followed(record.streams)
+        for name in followed:
+            if not self.coverage.receivers(name):
+                self._books.reset(name)  # nothing followed it
+        self.coverage.opened(record.connection, followed)
+
+    def _subscribed(self, record: Subscribed, when: When) -> None:
+        found = self.coverage.subscribed(record.connection, self._followed(record.streams))
+        self._note(found, GapCause.UNSUBSCRIBED, when)
+        for name in found.uncovered:
+            self._books.reset(name)
+
+    def _suspected(self, record: Suspected, when: When) -> None:
+        found = self.coverage.suspected(record.connection, record.stream, record.last_us)
+        self._note(found, GapCause.STALE, when)
+
+    def _lost(self, record: Lost, when: When) -> None:
+        self._note(self.coverage.lost(record.connection, record.cause), record.cause, when)
+
+    def _closing(self, record: Closing, when: When) -> None:
+        self.coverage.closing(record.connection)
+
+    def _watermarks(self, record: Watermarks, when: When) -> None:
+        self._mark(self.coverage.resume(record.marks), when)
+
+    def _started(self, record: Started, when: When) -> None:
+        for connection in self.coverage.open_connections():
+            found = self.coverage.lost(connection, GapCause.NOT_RUNNING)
+            self._note(found, GapCause.NOT_RUNNING, when)
+
+    def _segment_state(self, record: SegmentState, when: When) -> None:
+        for streams in record.connections.values():
+            self._followed(list(streams))  # those that are wanted no more have a queue too
+        self.coverage.restore(record.connections, record.coverage)
+        if not record.coverage:
+            # The process that wrote it had not read the journal up to there: since when what no
+            # connection receives is not received, it did not know.
+            self.coverage.unknown(self.queues, 0, GapCause.NOT_IN_JOURNAL)
+        self.restore_sparse(record.sparse)
+
+    def _rebased(self, record: Rebased, when: When) -> None:
+        for queue in self._every_queue():
+            queue.move_positions(record.by)
+
+    def _answered(self, record: Answered, when: When) -> None:
+        """The exchange has what it was asked for: now books can be asked for."""
+        excluded = record.excluded
+        new = [name for name in self.coverage.unanswered(record.connection) if name not in excluded]
+        self._mark(self.coverage.answered(record), when)
+        for name in new:
+            if name in self._books:
+                self._books.request(name)
+
+    def _note(self, found: Found, cause: GapCause, when: When) -> None:
+        """Mark outages, and remember why numbers may be missing next."""
+        self._mark(found.outages, when)
+        if not self._is_backfill:  # its streams may be received live
+            self.peers.uncovered(found.uncovered)
+        self._note_cause(found.uncovered, cause)
+
+    def _note_cause(self, names: Iterable[str], cause: GapCause) -> None:
+        for name in names:
+            queue = self.queues.get(name)  # None: another core has it
+            if queue is not None and name not in self._away:
+                queue.note_cause(cause)
+            if (trades := self._trades.get(name)) is not None:
+                trades.gaps.note_cause(cause)
+
+    def _mark(self, outages: Iterable[Outage], when: When) -> None:
+        for name, from_us, to_us, cause in outages:
+            queue = self.queues.get(name)
+            if queue is None:
+                continue
+            if queue.takes(when.position) and name not in self._away:
+                queue.put_outage(
+                    from_us=from_us,
+                    to_us=to_us,
+                    cause=cause,
+                    received_us=when.received_us,
+                    position=when.position,
+                    at_us=when.at_us,
+                )
+                self.table.ready[queue] = None
+            if queue.stream.spec.source(Recovery.FILLS):
+                self._missed_fills.miss(name, from_us, to_us)
+                self.pending_requests[name] = None
+
+    def _missing(self, record: Missing, when: When) -> None:
+        """What was received of these streams cannot be told any more. Of what Redis has lost, it
+        has all that is older.
+        """
+        spans = record.spans
+        if spans is None:
+            spans = dict.fromkeys(self.queues, (record.from_us, record.received_us))
+        for name in self._known(spans):
+            from_us, to_us = spans[name]
+            self._note_cause((name,), record.cause)
+            begin_us = max(from_us - IN_FLIGHT_US, self.queues[name].there_until_us)
+            if begin_us < to_us:
+                # Where the queue begins may be among what is missing.
+                position = max(when.position, min(self.queues[name].position, record.end - 1))
+                moved = when._replace(received_us=to_us, position=position)
+                self._mark([Outage(name, begin_us, to_us, record.cause)], moved)
+        if record.spans is None:
+            # Records of connections are missing as well: it may be a while until the next one.
+            self.coverage.unknown(self.queues, record.received_us, record.cause)
+
+    # ---- REST ----------------------------------------------------------------------------------
+
+    def _rest_body(self, record: RestBody, when: When) -> Join | Reach | None:
+        _, name, kind, body = record
+        queue = self.queues.get(name)
+        if queue is None:
+            return None
+        if (trades := self._trades.get(name)) is not None:
+            return self._history(trades, kind, body, when)
+        if kind is not BodyKind.MAIN:
+            self._fills(queue, kind, body, when)
+            return Join.PLACED
+        if name in self._books:
+            joined, snapshot = self._books.take_body(name, body, when)
+            if snapshot is not None:
+                self._put(queue, snapshot)
+            return joined
+        event = account_event(queue.stream, body, when.received_us)
+        entry = content_entry(event, when.received_us)
+        self._put(queue, slot_of(entry, when.position, when.at_us))
+        return Join.PLACED
+
+    def _history(self, trades: TradeStream, kind: BodyKind, body: bytes, when: When) -> Reach:
+        """A page of trades, or the end of history."""
+        queue, gaps = trades
+        if kind is BodyKind.END:
+            reach, ended = Reach.DONE, gaps.end_of_history(when.at_us)
+        else:
+            page = trades_page(queue.stream.symbol, body, when.received_us)
+            reach, ended = gaps.page(page, when.at_us)
+        for recovered in ended:
+            self._recovered(queue, recovered, when)
+        for run in gaps.unseen():
+            queue.count_gap(GapCause.SKIPPED)
+            entry = gap_log.of_unseen(queue.stream, run, when.received_us)
+            self._log(entry, when.position, when.at_us)
+        return reach
+
+    def _recovered(self, queue: StreamQueue, recovered: Recovered, when: When) -> None:
+        if not queue.takes(when.position) or queue.name in self._away:
+            return
+        for row in recovered.rows:
+            row.move_to(when.position)
+        queue.put_recovered(recovered.rows, recovered.waiting)
+        self.table.ready[queue] = None
+        if recovered.run.first <= recovered.run.last:
+            queue.count_recovered()
+            entry = gap_log.of_recovered(queue.stream, recovered, when.received_us)
+            self._log(entry, when.position, when.at_us)
+
+    def _fills(self, queue: StreamQueue, kind: BodyKind, body: bytes, when: When) -> None:
+        """A page of the account's fills, or their end."""
+        if kind is BodyKind.END:
+            self._missed_fills.told(queue.name)
+            return
+        fills = [
+            slot_of(fill_from_history(event), when.position, when.at_us)
+            for event in fills_page(body, when.received_us)
+        ]
+        if queue.takes(when.position) and queue.name not in self._away:
+            queue.put_recovered(fills)
+            self.table.ready[queue] = None
+
+    def _caught_up(self, record: CaughtUp, when: When) -> None:
+        """What follows is new: what is missing waits by the clock, and is asked for."""
+        for queue in self._every_queue():
+            if queue.name not in self._away:
+                queue.replayed()
+        for name, (queue, gaps) in self._trades.items():
+            if name in self._away:
+                continue
+            gaps.wait_as_usual()
+            queue.release()
+            if gaps.wanted(when.at_us):
+                self.pending_requests[name] = None
+        for name in self._books:
+            if self.coverage.receivers(name):
+                self._books.request_anew(name)
+        self.pending_requests |= dict.fromkeys(self._missed_fills)
+
+    # ---- the gap log ---------------------------------------------------------------------------
+
+    def _gap_logged(self, record: GapLogged, when: When) -> None:
+        entry = gap_log.of_fields(record.fields)
+        if entry is not None:
+            self.journaled.has(entry)
+            if self._reads_gap_log:
+                self._log(entry, when.position, when.at_us)
+
+    def _log(self, record: Entry, position: int, at_us: int) -> None:
+        """The record may be there from an earlier process: it is told by content."""
+        if not self._is_backfill and not self.gap_log.takes(position):
+            return  # it was logged with what was settled then
+        self.journaled.logged(record)
+        slot = slot_of(record, max(position, self.gap_log.position), at_us)
+        self.gap_log.put_recovered([slot])
+        self.table.ready[self.gap_log] = None
+
+
+_HANDLERS: Mapping[type, Callable[[Core, Any, When], Applied]] = {
+    Opened: Core._opened,
+    Subscribed: Core._subscribed,
+    Answered: Core._answered,
+    Suspected: Core._suspected,
+    Closing: Core._closing,
+    Lost: Core._lost,
+    RestBody: Core._rest_body,
+    Watermarks: Core._watermarks,
+    Started: Core._started,
+    Missing: Core._missing,
+    GapLogged: Core._gap_logged,
+    SegmentState: Core._segment_state,
+    CaughtUp: Core._caught_up,
+    Rebased: Core._rebased,
+}

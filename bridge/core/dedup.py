@@ -1,0 +1,73 @@
+"""What tells a message received twice from two equal messages (pure)."""
+
+from collections.abc import Hashable
+from itertools import takewhile
+
+
+class Occurrences:
+    """How often each message was received on one connection. Equal messages on one connection are
+    separate messages of the exchange: the count is what tells them apart.
+
+    They share an engine time, so only the last `LIMIT` messages are remembered.
+    """
+
+    LIMIT = 4096
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, ...], int] = {}
+
+    def count(self, key: tuple[str, ...]) -> int:
+        """Count this message; returns how many equal ones came before it."""
+        number = self._counts.pop(key, -1) + 1
+        self._counts[key] = number  # at the end: the dict is in the order of receiving
+        if len(self._counts) > self.LIMIT:
+            del self._counts[next(iter(self._counts))]
+        return number
+
+
+class DedupWindow:
+    """The messages of one stream that were received lately, and over which connection: received
+    again over another one, a message is a duplicate.
+
+    A message without a time of its own may come again later and be meant: so only what was received
+    within `WITHIN_US` counts, which is longer than one connection may be behind another. Entries
+    that are too old are removed once a second, by the times of receiving.
+    """
+
+    LIMIT = 8192
+    WITHIN_US = 60_000_000
+    SWEEP_US = 1_000_000
+
+    def __init__(self) -> None:
+        # key → connection, received_us; the longest ago first
+        self._received: dict[Hashable, tuple[int, int]] = {}
+        self._swept_us = 0
+
+    def is_duplicate(self, key: Hashable, connection: int, received_us: int) -> bool:
+        """Whether it was received before over another connection. From now on it was received."""
+        before = self._received.get(key)
+        if (
+            before is not None
+            and before[0] != connection
+            and received_us - before[1] <= self.WITHIN_US
+        ):
+            return True
+        if before is not None:
+            del self._received[key]  # its place is that of the last time
+        self._received[key] = connection, received_us
+        if len(self._received) > self.LIMIT:
+            del self._received[next(iter(self._received))]
+        # The clock may be set back: the distance counts, so that the sweep does not stop then.
+        if abs(received_us - self._swept_us) >= self.SWEEP_US:
+            self._sweep(received_us)
+        return False
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._received.clear()
+
+    def _sweep(self, now_us: int) -> None:
+        self._swept_us = now_us
+        old = takewhile(lambda each: now_us - each[1][1] > self.WITHIN_US, self._received.items())
+        for key in [key for key, _ in old]:
+            del self._received[key]

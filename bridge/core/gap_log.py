@@ -1,0 +1,99 @@
+"""The gap log, `bridge:gaps`: one record for each gap in a stream, recovered or not (pure).
+
+It is a stream told by content: the same gap logged again is one record. The journal has each record
+too, so that it can be backfilled.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from bridge.contract.causes import GapCause
+from bridge.contract.entry import BadEntry, decode
+from bridge.contract.events import GapRecord
+from bridge.contract.streams import Stream
+from bridge.core.entries import Entry, content_entry
+from bridge.core.trade_gaps import Recovered, Run
+
+NEVER_WERE = "no such trades"
+HISTORY = "history"
+MAX_KEYS = 20_000  # of records that the journal has, the newest
+_OF_A_GAP = ("symbol", "from", "to", "from_us", "to_us", "cause", "received_us")
+
+
+class Journaled:
+    """Which records the journal has, and which it is to get."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[object, ...], None] = {}
+        self._new: list[Entry] = []
+
+    def logged(self, record: Entry) -> None:
+        """This one is logged now, or was."""
+        if record.key not in self._keys:
+            self._new.append(record)
+            self.has(record)
+
+    def has(self, record: Entry) -> None:
+        """The journal has this one."""
+        self._keys[record.key] = None
+        if len(self._keys) > MAX_KEYS:
+            del self._keys[next(iter(self._keys))]
+
+    def take(self) -> Sequence[Entry]:
+        """Those that the journal is to get; told once."""
+        if not self._new:
+            return ()
+        taken, self._new = self._new, []
+        return taken
+
+
+def of_fields(fields: Mapping[str, str]) -> Entry | None:
+    """A record as the journal has it; None where it is of another contract."""
+    try:
+        record = decode(fields)
+    except BadEntry:
+        return None
+    return content_entry(record, record.received_us) if isinstance(record, GapRecord) else None
+
+
+def of_gap(stream: Stream, gap: Entry) -> Entry:
+    """A gap that stands in a stream."""
+    fields = gap.fields()
+    facts: dict[str, object] = {name: fields[name] or None for name in _OF_A_GAP}
+    how = stream.spec.follows_gap or None
+    return _record(facts | {"stream": stream.name, "recovered": False, "how": how})
+
+
+def of_recovered(stream: Stream, recovered: Recovered, received_us: int) -> Entry:
+    """A gap of which nothing is missing any more."""
+    return _record(
+        {
+            "symbol": stream.symbol or None,
+            "stream": stream.name,
+            "from": recovered.run.first,
+            "to": recovered.run.last,
+            "cause": recovered.cause,
+            "recovered": True,
+            "how": HISTORY if recovered.rows else NEVER_WERE,
+            "received_us": received_us,
+        }
+    )
+
+
+def of_unseen(stream: Stream, run: Run, received_us: int) -> Entry:
+    """Trades that turned out to be missing when it was too late for a gap at their place."""
+    return _record(
+        {
+            "symbol": stream.symbol or None,
+            "stream": stream.name,
+            "from": run.first,
+            "to": run.last,
+            "cause": GapCause.SKIPPED,
+            "recovered": False,
+            "received_us": received_us,
+        }
+    )
+
+
+def _record(facts: dict[str, object]) -> Entry:
+    record = GapRecord.model_validate(facts)
+    return content_entry(record, record.received_us)

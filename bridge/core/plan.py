@@ -1,0 +1,44 @@
+"""What a core is told at its start: how long it waits, and where its queues begin."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bridge.contract.identity import EMPTY
+from bridge.core.books import SnapshotPlan
+from bridge.core.queue import Resume
+
+UNKNOWN_FILLS_US = 24 * 3_600_000_000
+RECOVER_US = 30_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CorePlan:
+    """How long a message waits for its predecessor (`hold_us`), or for what REST may recover
+    (`recover_us`), and when whole books are written.
+    """
+
+    hold_us: int
+    snapshots: SnapshotPlan
+    recover_us: int = RECOVER_US
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoints:
+    """Where queues begin: what the checkpoint of an earlier process says.
+
+    Records before `position` are settled, for the streams of `apart` those before theirs;
+    `confirmed` has the last ID of each stream that Redis acknowledged. What the journal has before
+    `replay_until` may be in Redis already.
+    """
+
+    position: int = 0
+    replay_until: int = 0
+    confirmed: Mapping[str, str] = field(default_factory=dict)
+    apart: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, name: str) -> Resume:
+        position = min(self.position, self.apart.get(name, self.position))
+        return Resume(position, self.replay_until, self.confirmed.get(name, EMPTY))
+
+
+FROM_THE_START = ResumePoints()

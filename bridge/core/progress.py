@@ -1,0 +1,94 @@
+"""How far a bridge is with its streams, for the other bridges and for the one after it (pure)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from bridge.core.core import Core
+from bridge.core.peers import BEHIND_US
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`received`, `unsettled`, `held` and `oldest_us` of a `PeerStatus`; `settled`: up to when (µs,
+    the exchange's clock) everything of each stream that is told by content is in Redis.
+    """
+
+    received: Mapping[str, int] = field(default_factory=dict)
+    unsettled: Mapping[str, int] = field(default_factory=dict)
+    held: Mapping[str, int] = field(default_factory=dict)
+    oldest_us: int = 0
+    settled: Mapping[str, int] = field(default_factory=dict)
+
+
+def progress(cores: Iterable[Core], *, is_behind: bool) -> Progress:
+    """Of all cores of a bridge. One that still reads its journal does not know how far it is."""
+    each = list(cores)
+    held = _held(each)
+    if is_behind:
+        return Progress(held=held, oldest_us=BEHIND_US)
+    received, unsettled = _received(each)
+    return Progress(received, unsettled, held, _oldest_us(each), _settled(each))
+
+
+def open_outages(cores: Iterable[Core]) -> list[str]:
+    """Streams in which it is still open whether another bridge received what this one did not."""
+    return [
+        name
+        for core in cores
+        for name, queue in core.queues.items()
+        if queue.outage_until_us() is not None
+    ]
+
+
+def _received(cores: Iterable[Core]) -> tuple[dict[str, int], dict[str, int]]:
+    """Streams that are received, and up to when; and those in which an outage is not settled, and
+    since when they are received behind it.
+    """
+    received: dict[str, int] = {}
+    unsettled: dict[str, int] = {}
+    for core in cores:
+        for name, us in core.coverage.covered_until_us().items():
+            queue = core.queues.get(name)
+            since_us = queue.outage_until_us() if queue is not None else None
+            if since_us is None:
+                received[name] = us
+            else:
+                unsettled[name] = since_us
+    return received, unsettled
+
+
+def _held(cores: Iterable[Core]) -> dict[str, int]:
+    """Sequenced streams that wait, and the number that they need."""
+    return {
+        name: after
+        for core in cores
+        for name, queue in core.queues.items()
+        if (after := queue.waits_after()) is not None
+    }
+
+
+def _oldest_us(cores: Iterable[Core]) -> int:
+    """The exchange's time of the oldest sequenced message that is not settled, 0 for none."""
+    oldest = []
+    for core in cores:
+        for name, queue in core.queues.items():
+            if core.is_away(name):
+                return BEHIND_US
+            if (us := queue.oldest_waiting_us()) is not None:
+                oldest.append(us)
+    return min(oldest, default=0)
+
+
+def _settled(cores: Iterable[Core]) -> dict[str, int]:
+    settled = {}
+    for core in cores:
+        for name, received_us in core.coverage.certain_until_us().items():
+            queue = core.queues.get(name)
+            if queue is None or core.is_away(name):
+                continue
+            until_us = queue.settled_until_us(received_us)
+            # Before it was received first nothing is complete; a mark there would make the next
+            # process mark the time until then as an outage.
+            if until_us and until_us >= core.coverage.first_us(name):
+                settled[name] = until_us
+    return settled

@@ -1,0 +1,186 @@
+"""Usual messages as entries, straight from what `read_usual` gives (pure).
+
+The entry is the very one that `message_entry` makes of the message's event, without the event. What
+is unusual in any way (a time that cannot be believed, a number that cannot be right, a message in
+another type's stream) is left to that way, which judges.
+"""
+
+from collections.abc import Callable, Container
+from typing import Any, NamedTuple, Self
+
+from bridge.contract.entry import encoder, field_names, value_names
+from bridge.contract.events import Depth, Event
+from bridge.contract.identity import (
+    BELIEVABLE_US,
+    NUMBERS,
+    POSITION_LIMIT,
+    BadIdentity,
+    believable_us,
+    content_seq,
+)
+from bridge.contract.stream_types import Identity, Ordering, StreamSpec
+from bridge.core.book import Delta
+from bridge.core.dedup import Occurrences
+from bridge.core.entries import APPEND, CONTENT, Entry, message_entry, size_of
+from bridge.core.queue import StreamQueue
+from bridge.core.records import Frame
+from bridge.core.translate import Rejected, translate
+from bridge.protocol.envelope import Data
+from bridge.protocol.one_pass import Unusual, is_usual, read_usual
+
+_tuple = tuple.__new__  # a NamedTuple's own constructor is a function in Python around it
+
+
+class Together(NamedTuple):
+    """What frames have in common that were read at once on one connection, which is to receive
+    these streams.
+    """
+
+    received_us: int
+    connection: int
+    received: str  # as an entry has it
+    earliest_us: int  # the times of the exchange that are believed
+    latest_us: int
+    streams: Container[str]
+
+    @classmethod
+    def at(cls, received_us: int, connection: int, streams: Container[str]) -> Self:
+        earliest_us, latest_us = received_us - BELIEVABLE_US, received_us + BELIEVABLE_US
+        received = str(received_us)
+        return _tuple(cls, (received_us, connection, received, earliest_us, latest_us, streams))
+
+
+# A message's values, its time and what it came with; None: its numbers cannot be right.
+Maker = Callable[[tuple[Any, ...], int, Together], Entry | None]
+
+
+class Message(NamedTuple):
+    """A message of the contract on its way into its stream's queue. `event_us`: `believable_us`;
+    `size`: of its slot; `delta`: what it changes of a book.
+    """
+
+    queue: StreamQueue
+    entry: Entry
+    event_us: int
+    size: int
+    delta: Delta | None
+
+
+def judge(
+    queue: StreamQueue, data: Data, frame: Frame, occurrences: Occurrences | None
+) -> tuple[Event, Message] | Rejected:
+    """Any message of a stream, by its event; or why it is none."""
+    received_us, connection, body = frame
+    event = translate(queue.stream, data, body, received_us)
+    if isinstance(event, Rejected):
+        return event
+    event_us = believable_us(event, received_us)
+    try:
+        entry = message_entry(event, received_us, connection, event_us, occurrences)
+    except BadIdentity as fault:
+        return Rejected(str(fault))
+    delta = Delta.of(event) if type(event) is Depth else None
+    return event, Message(queue, entry, event_us, size_of(entry.values) + len(body), delta)
+
+
+class _Route(NamedTuple):
+    """What is made of the messages of one stream."""
+
+    queue: StreamQueue
+    kind: str
+    make: Maker
+    size: int  # of a slot, without the letters of its values
+    is_depth: bool
+
+
+class UsualMessages:
+    """The streams whose messages are read in one pass."""
+
+    def __init__(self) -> None:
+        self._routes: dict[str, _Route] = {}
+
+    def add(self, queue: StreamQueue) -> None:
+        """The messages of this stream go into this queue."""
+        spec = queue.stream.spec
+        if is_usual(spec):
+            [kind] = spec.event_names
+            size, is_depth = size_of(field_names(spec.model)), spec.model is Depth
+            self._routes[queue.name] = _Route(queue, kind, _maker(spec), size, is_depth)
+
+    def remove(self, name: str) -> None:
+        """This stream has no queue any more."""
+        self._routes.pop(name, None)
+
+    def read(self, body: bytes, together: Together) -> Message | None:
+        """None: it is not usual; nothing is said of it."""
+        try:
+            _, (name, (_, values)) = read_usual(body)
+        except Unusual:
+            return None
+        route = self._routes.get(name)
+        if route is None:
+            return None
+        queue, kind, make, size, is_depth = route
+        _, _, _, earliest_us, latest_us, streams = together
+        if values[0] != kind or name not in streams:
+            return None
+        # The engine's time or, where the type has none, that of sending.
+        event_us = values[-2] if values[-1] is None else values[-1]
+        if event_us is None or not earliest_us <= event_us <= latest_us:
+            return None
+        entry = make(values, event_us, together)
+        if entry is None:
+            return None
+        delta = _tuple(Delta, values[_DELTA]) if is_depth else None
+        return _tuple(Message, (queue, entry, event_us, size + len(body), delta))
+
+
+def _maker(spec: StreamSpec) -> Maker:
+    return _sequenced(spec) if spec.identity is Identity.SEQUENCED else _state(spec)
+
+
+def _sequenced(spec: StreamSpec) -> Maker:
+    """`sequenced_entry` of a message's values."""
+    names, encode = field_names(spec.model), encoder(spec.model)
+    first_at, last_at = map(value_names(spec.model).index, NUMBERS[spec.model])
+
+    def make(values: tuple[Any, ...], event_us: int, together: Together) -> Entry | None:
+        first, last = values[first_at], values[last_at]
+        if not 1 <= first <= last < POSITION_LIMIT:
+            return None
+        received_us, connection, received, _, _, _ = together
+        texts, ms = encode(values, received, ""), event_us // 1000
+        engine_us = values[-1] or 0
+        # fmt: off
+        return _tuple(Entry, (
+            APPEND, names, texts, last, first - 1, ms, received_us, (), 0, "", connection,
+            engine_us,
+        ))
+        # fmt: on
+
+    return make
+
+
+def _state(spec: StreamSpec) -> Maker:
+    """`content_entry` of the values of a state."""
+    names, encode = field_names(spec.model), encoder(spec.model)
+    order_at: int | None = None
+    if spec.ordering is Ordering.UPDATE_ID:
+        order_at = value_names(spec.model).index("update_id")
+
+    def make(values: tuple[Any, ...], event_us: int, together: Together) -> Entry | None:
+        received_us, connection, received, _, _, _ = together
+        texts, seq, ms = encode(values, received, ""), content_seq(event_us), event_us // 1000
+        order = event_us if order_at is None else values[order_at]
+        engine_us = values[-1] or 0
+        # fmt: off
+        return _tuple(Entry, (
+            CONTENT, names, texts, seq, 0, ms, received_us, None, order, "", connection,
+            engine_us,
+        ))
+        # fmt: on
+
+    return make
+
+
+_DELTA = slice(2, 8)  # of the values of a change of the book: those of `Delta`

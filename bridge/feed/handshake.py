@@ -1,0 +1,105 @@
+"""Opening a WebSocket to the exchange, and what can come of it instead."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.proxy import get_proxy
+from websockets.uri import parse_uri
+
+from bridge.core.counters import EndCause
+from bridge.feed.limits import retry_after_s
+from bridge.feed.socket import MessageSocket
+from bridge.runtime.config import Exchange
+
+CLOSE_TIMEOUT_S = 1.0
+PORTS = {"ws": 80, "wss": 443}
+
+# The last three: a redirect to an address that is none, and a SOCKS proxy without its library.
+NO_CONNECTION = (
+    WebSocketException, OSError, TimeoutError, ValueError, OverflowError, ImportError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a connection ended, or why there was none.
+
+    `is_closed`: the exchange said goodbye. `retry_after_s`: it asked not to be called before then.
+    """
+
+    reason: str
+    cause: EndCause
+    is_closed: bool = False
+    retry_after_s: float | None = None
+
+
+class _Handshake(connect):
+    """Follows no redirect to another host or port, or away from TLS: subscriptions to private
+    streams would be signed there (the library follows up to ten, wherever they lead).
+    """
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """The address to go on with, or what to raise."""
+        following = super().process_redirect(exc)
+        if isinstance(following, str) and _origin(following) != _origin(self.uri):
+            return exc
+        return following
+
+    async def __aexit__(self, *raised: Any) -> None:
+        """Close it. What the library does where asyncio before 3.11.4 cannot end a TLS transport
+        that was closed twice is no fault of the connection, which has ended.
+        """
+        try:
+            await super().__aexit__(*raised)
+        except AttributeError as error:
+            if error.name != "_abort":
+                raise
+
+
+def handshake(settings: Exchange) -> connect:
+    """A connection as a context manager, which gives a MessageSocket. Raises InvalidStatus where
+    the exchange refuses it, and what NO_CONNECTION names.
+    """
+    return _Handshake(
+        settings.ws_url,
+        create_connection=MessageSocket,
+        compression="deflate" if settings.compression else None,
+        open_timeout=settings.open_timeout_s,
+        ping_interval=None,  # the connection's own pings tell more
+        close_timeout=CLOSE_TIMEOUT_S,
+        max_size=settings.max_frame_bytes,
+    )
+
+
+def refused_handshake(error: InvalidStatus, url: str) -> Ended:
+    """What an HTTP answer without an upgrade means."""
+    response = error.response
+    reason = f"refused with HTTP {response.status_code}"
+    if response.status_code < 400 and (location := response.headers.get("Location", "")):
+        with suppress(ValueError):
+            reason += f", a redirect to {urlsplit(urljoin(url, location)).netloc}: not followed"
+    pause_s = retry_after_s(response.headers.get("Retry-After", ""))
+    if pause_s is not None:
+        reason += f", not before {pause_s:g} s"
+    return Ended(reason, EndCause.REFUSED, retry_after_s=pause_s)
+
+
+def proxy_words(url: str) -> str:
+    """Which proxy of the environment a connection to this address goes through, in words without
+    its password; empty where it goes through none.
+    """
+    try:
+        proxy = get_proxy(parse_uri(url))
+        host = urlsplit(proxy).netloc.rpartition("@")[2] if proxy else ""
+    except (WebSocketException, ValueError):
+        return ""
+    return f", through the proxy {host} that the environment names" if host else ""
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or PORTS.get(parts.scheme)

@@ -1,0 +1,622 @@
+"""The log, then the core: everything that is received goes through here, and stays within bounds.
+
+    live       what comes is appended to the log and applied to the core at once
+    behind     it is appended only; `step` reads it from the log when there is room
+
+An ingest is behind at the start (what an earlier process left is read first) and when more waits
+for Redis than memory may hold. Streams of which Redis has lost entries, and those that it refuses
+alone, are backfilled: their queues are moved to a core of their own, which reads the log from where
+they need it, and moved back when it is at the end.
+
+What no log keeps (`journal.private: false`, the journal switched off) has a log that keeps nothing:
+it is never behind, and too much of it loses its oldest.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from bridge.contract.identity import EMPTY
+from bridge.contract.streams import is_private
+from bridge.core.core import Core
+from bridge.core.outcomes import Applied
+from bridge.core.queue import QueueTable, StreamQueue
+from bridge.core.records import (
+    Answered,
+    CaughtUp,
+    Frame,
+    Frames,
+    GapLogged,
+    Lost,
+    Opened,
+    Rebased,
+    Record,
+    SegmentState,
+    Started,
+    Subscribed,
+    Suspected,
+)
+from bridge.core.wants import BookWanted, Wants
+from bridge.journal.checkpoint import Checkpoint
+from bridge.journal.cursor import Cursor
+from bridge.journal.log import Log, NullCursor, NullLog
+from bridge.protocol.envelope import Data, Malformed, Refusal, parse
+from bridge.protocol.rest import BadBody
+from bridge.redis.outbox import Change
+from bridge.runtime.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+BOUND_EVERY = 256  # records between two looks at the memory
+DROP_SHARE = 10  # an overflow takes a tenth of the largest queue at a time
+SUSPENDED_SHARE = 16  # of the memory, for each stream that Redis refuses alone and no log keeps
+BACKFILL_SHARE = 8  # of the memory, for the streams that are backfilled
+LOW_SHARE = 2  # reading the log goes on while less than 1/2 of the memory waits
+OCCURRENCES_BYTES = 1024 * 1024  # read before what is settled, to count equal messages
+
+_OF_CONNECTIONS = (Opened, Subscribed, Answered, Suspected, Lost)
+
+
+class _Connections:
+    """Connections as the feed knows them now: since when each stream is received (0: not answered
+    yet). The core's own knowledge is of where it reads.
+    """
+
+    def __init__(self) -> None:
+        self.open: dict[int, dict[str, int]] = {}
+
+    def note(self, record: Record) -> None:
+        match record:
+            case Opened(_, number, _, streams):
+                self.open[number] = dict.fromkeys(streams, 0)
+            case Subscribed(_, number, streams) if number in self.open:
+                known = self.open[number]
+                self.open[number] = {name: known.get(name, 0) for name in streams}
+            case Answered(_, number, at_us, excluded):
+                for name, since_us in self.open.get(number, {}).items():
+                    if name not in excluded:
+                        self.open[number][name] = since_us or at_us
+            case Suspected(_, number, stream):
+                if stream in self.open.get(number, {}):
+                    self.open[number][stream] = 0
+            case Lost(_, number):
+                self.open.pop(number, None)
+            case Started():
+                self.open.clear()
+
+    def want(self, name: str) -> bool:
+        """Is one of them to receive this stream?"""
+        return any(name in streams for streams in self.open.values())
+
+
+@dataclass(slots=True)
+class _Backfill:
+    """Queues that read the log again, in a core of their own."""
+
+    core: Core
+    cursor: Cursor
+    gap_log: StreamQueue | None  # where it is backfilled too
+
+    def has(self, queue: StreamQueue) -> bool:
+        return queue is self.gap_log or queue.name in self.core.queues
+
+    def bytes(self) -> int:
+        return sum(queue.bytes for queue in self.core.queues.values())
+
+
+class Ingest:
+    """One way in. `requested` is set when there are new `requests`, `to_read` while there is
+    something for `step` to do.
+
+    `buffer_bytes` is how much may wait for Redis in memory, of all ways in together. `target` names
+    the Redis and prefix that is published to, for checkpoints; empty: nothing is.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        table: QueueTable,
+        journal: Log | NullLog,
+        *,
+        buffer_bytes: int,
+        clock: Clock,
+        target: str = "",
+    ) -> None:
+        self.core = core
+        self.log = journal
+        self.requested = asyncio.Event()
+        self.to_read = asyncio.Event()
+        self._table = table
+        self._buffer_bytes = buffer_bytes
+        self._clock = clock
+        self._target = target
+        self._others: Mapping[str, int] = {}  # what other targets need, from which position on
+        self._kept: Checkpoint | None = None  # nothing is published: it stays as it is
+        self._connections = _Connections()
+        self._numbers = itertools.count(1)
+        self._cursor: Cursor | NullCursor | None = None  # None: live
+        self._backfill: _Backfill | None = None
+        self._awaiting: dict[StreamQueue, int] = {}  # a backfill, from that position on
+        self._suspended: dict[StreamQueue, int] = {}  # detached; needed from that position on
+        self._records = 0
+        self._left_out = False
+
+    # ---- what the feed says and asks -----------------------------------------------------------
+
+    def new_connection(self) -> int:
+        """A number for a connection, never used before by this process."""
+        return next(self._numbers)
+
+    def take(self, record: Record) -> Applied:
+        """Log a record, and apply it unless behind. Raises BadBody where a REST body is something
+        else. Behind, a frame's stream is told all the same.
+        """
+        if isinstance(record, Frame):
+            [applied] = self.take_frames(record.received_us, record.connection, [record.body])
+            return applied
+        if isinstance(record, _OF_CONNECTIONS):
+            self._keep_state()
+        self._connections.note(record)
+        position = self.log.append(record)
+        if self._cursor is not None:
+            return None
+        applied = self.core.apply(record, position, self._clock.now_us())
+        self._tell_news()
+        return applied
+
+    def take_frames(
+        self, received_us: int, connection: int, bodies: Sequence[bytes]
+    ) -> Sequence[Applied]:
+        """What `take` does, for frames that were read at once on one connection."""
+        if not self.core.takes_private and any(map(_is_private, bodies)):
+            return self._take_public(received_us, connection, bodies)
+        before, self._records = self._records, self._records + len(bodies)
+        if before // BOUND_EVERY != self._records // BOUND_EVERY:
+            self.bound()  # before they are logged: what is behind the end is read from the log
+        positions = self.log.append_frames(received_us, connection, bodies)
+        if self._cursor is not None:
+            return [_stream_of(body) for body in bodies]
+        frames = Frames(received_us, connection, bodies)
+        applied = self.core.apply_frames(frames, positions, self._clock.now_us())
+        self._tell_news()
+        return applied
+
+    def _take_public(
+        self, received_us: int, connection: int, bodies: Sequence[bytes]
+    ) -> Sequence[Applied]:
+        """Private messages where none are to come, and the log is to have none, are left out."""
+        private = [_is_private(body) for body in bodies]
+        public = [body for body, is_out in zip(bodies, private, strict=True) if not is_out]
+        self.core.counters.unwanted += sum(private)
+        if not self._left_out:
+            log.warning("private_message_left_out", connection=connection)
+        self._left_out = True
+        applied = iter(self.take_frames(received_us, connection, public))
+        return [None if is_out else next(applied) for is_out in private]
+
+    def _tell_news(self) -> None:
+        """What the core has come to want, and events of names that are not known."""
+        if self.core.pending_requests:
+            self.requested.set()
+        if self.core.unknown_events.news:
+            self._tell_of_unknown_events()
+
+    def _keep_state(self) -> None:
+        """What is known of connections changes now: where the log cannot be written, the segment
+        that will begin with what waits has to begin with what was known before it.
+        """
+        self.log.flush()  # so that it is known whether it can
+        if self.log.is_broken:
+            self.log.keep_state(self.state())
+
+    def _tell_of_unknown_events(self) -> None:
+        """Each name once: the exchange has something new. Nothing else of the event is logged."""
+        for name in self.core.unknown_events.news:
+            log.warning("unknown_event", name=name)
+        self.core.unknown_events.news.clear()
+
+    def may_close(self, connection: int) -> bool:
+        """Would the end of this connection leave no outage, as far as is known just now?"""
+        return self._cursor is not None or self.core.coverage.may_close(connection)
+
+    def requests(self) -> Sequence[str]:
+        """Streams that newly want something of REST. While behind, what is missing may follow in
+        the log.
+        """
+        return self.core.requests() if self.is_live else ()
+
+    def wants(self, name: str) -> Wants | None:
+        """What a stream wants of REST now."""
+        if not self.is_live:
+            return None
+        wants = self.core.wants(name, self._clock.now_us())
+        if isinstance(wants, BookWanted) and not self.is_wanted(name):
+            return None
+        return wants
+
+    def is_wanted(self, name: str) -> bool:
+        """Is a connection to receive this stream, as the feed knows them now?"""
+        return self._connections.want(name)
+
+    def received(self, name: str) -> int:
+        """How many messages of a stream came, ever."""
+        queue = self.core.queues.get(name)
+        return queue.counters.received if queue is not None else 0
+
+    # ---- the log -------------------------------------------------------------------------------
+
+    def begin(self, checkpoint: Checkpoint | None) -> None:
+        """A process starts, over a core that begins where the checkpoint says. What an earlier one
+        left in the log is read first.
+        """
+        self.take(Started(self._clock.wall_us()))
+        if checkpoint is not None:
+            self._others = checkpoint.others
+            self._kept = None if self._target else checkpoint
+        if isinstance(self.log, NullLog):
+            return  # there is nothing to read: it is live from the start
+        # Without one nothing is settled, what is not in the journal any more neither: the cursor
+        # says so.
+        begun = checkpoint.needed_from() if checkpoint is not None else 0
+        self._read_from(begun if self._target else self.log.end)
+
+    def _read_from(self, position: int) -> None:
+        """Early enough that equal messages of what was settled last are counted, and from the head
+        of a segment, where connections are known.
+        """
+        oldest = self.log.oldest()
+        early = max(oldest, position - OCCURRENCES_BYTES) if position >= oldest else position
+        self._cursor = self.log.cursor(self.log.start_before(early))
+        self.to_read.set()
+
+    def rebased(self, by: int, checkpoint: Checkpoint | None) -> None:
+        """The journal could be opened at last, so that all positions move up. What an earlier
+        process has left in it was passed by what has been published since.
+        """
+        self.core.apply(Rebased(self._clock.wall_us(), by), self.log.end, self._clock.now_us())
+        if checkpoint is not None:
+            self._others = checkpoint.turned_to(self._target).others
+
+    @property
+    def is_live(self) -> bool:
+        return self._cursor is None
+
+    def behind_bytes(self) -> int:
+        """How much of the log is not in the queues yet."""
+        return 0 if self._cursor is None else self.log.end - self._cursor.position
+
+    @property
+    def damaged(self) -> int:
+        """Lines and records of the log that could not be read."""
+        cursors = [self._cursor, self._backfill.cursor if self._backfill else None]
+        return sum(cursor.damaged for cursor in cursors if cursor is not None)
+
+    def step(self, limit: int) -> bool:
+        """Read up to `limit` records of the log; False where there is nothing to do just now."""
+        if self._cursor is not None:
+            return self._catch_up(self._cursor, limit)
+        if self._backfill is None and self._awaiting:
+            self._begin_backfill()
+        if self._backfill is not None:
+            return self._step_backfill(self._backfill, limit)
+        self.to_read.clear()
+        return False
+
+    def _catch_up(self, cursor: Cursor | NullCursor, limit: int) -> bool:
+        if self._table.pending_bytes() > self._buffer_bytes // LOW_SHARE:
+            self.core.wait_no_longer()
+            return False
+        self._apply_all(self.core, cursor.read(limit))
+        self._tell_of_unknown_events()
+        if cursor.at_end:
+            self._cursor = None
+            now_us = self._clock.now_us()
+            self.core.apply(CaughtUp(self._clock.wall_us()), self.log.end, now_us)
+            self.requested.set()
+            log.info("journal_caught_up", damaged_lines=cursor.damaged)
+        return True
+
+    def _apply_all(self, core: Core, found: Iterable[tuple[int, Record]]) -> None:
+        """What was read: it came when it says, by the steady clock, and never later than now."""
+        now_us = self._clock.now_us()
+        shift_us = now_us - self._clock.wall_us()
+        for position, record in found:
+            at_us = min(record.received_us + shift_us, now_us)
+            try:
+                core.apply(record, position, at_us)
+            except BadBody:
+                continue  # it was refused when it came
+
+    def give_way(self, until: int, limit: int) -> bool:
+        """The log must make room: what stands before `until` and is not read yet is passed over,
+        but for the account's. Looks at no more than `limit` records; False: there are more.
+        """
+        done = True
+        for core, cursor in self._cursors():
+            if cursor.position < until:
+                self._apply_all(core, cursor.pass_over(until, limit))
+                done = done and cursor.position >= until
+        return done
+
+    def _cursors(self) -> list[tuple[Core, Cursor | NullCursor]]:
+        found: list[tuple[Core, Cursor | NullCursor]] = []
+        if self._backfill is not None:
+            found.append((self._backfill.core, self._backfill.cursor))
+        if self._cursor is not None:
+            found.append((self.core, self._cursor))
+        return found
+
+    def log_gaps(self) -> None:
+        """What the gap log is to have, the log has first."""
+        for record in self.core.journaled.take():
+            self.log.append(GapLogged(self._clock.wall_us(), record.fields()))
+
+    def state(self) -> SegmentState:
+        """What the head of a new segment says: what must be known to begin reading there."""
+        coverage = self.core.coverage.state() if self.is_live else {}
+        connections = {
+            number: dict(streams) for number, streams in self._connections.open.items()
+        }  # as they are now: it may be written later
+        return SegmentState(self._clock.wall_us(), connections, coverage, self.core.sparse())
+
+    # ---- what Redis does -----------------------------------------------------------------------
+
+    def redis_changed(self, change: Change, queue: StreamQueue) -> None:
+        """Redis has lost entries of one of our streams, suspended it, or takes it again."""
+        match change:
+            case Change.LOST:
+                self._lost(queue)
+            case Change.SUSPENDED:
+                self._suspend(queue)
+            case Change.RESUMED:
+                log.info("stream_resumed", stream=queue.name)
+                if (position := self._suspended.pop(queue, None)) is not None:
+                    self._await_backfill(queue, position)
+
+    def _await_backfill(self, queue: StreamQueue, position: int) -> None:
+        self._awaiting[queue] = position
+        self.to_read.set()
+
+    def _lost(self, queue: StreamQueue) -> None:
+        """What the log has is backfilled; the rest is marked."""
+        is_kept = self._is_kept(queue)
+        log.error(
+            "redis_lost_entries",
+            stream=queue.name,
+            redis_has=queue.lost_last,
+            acknowledged=queue.confirmed,
+            journal=is_kept,
+        )
+        if is_kept:
+            if queue is not self.core.gap_log:  # that one takes what is logged meanwhile, too
+                self._set_apart(queue)
+            self._suspended.pop(queue, None)
+            self._await_backfill(queue, self.log.oldest())
+        else:
+            queue.accept_loss()
+            self._table.mark_ready(queue)
+
+    def _suspend(self, queue: StreamQueue) -> None:
+        """The log keeps what comes, so that memory need not."""
+        log.error("stream_suspended", stream=queue.name, reason=queue.reason)
+        if self._may_leave(queue):
+            self._leave(queue)
+
+    def suspend(self, queues: Iterable[StreamQueue], reason: str) -> int:
+        """Suspend those of these queues that wait and that the log has, until Redis takes them
+        again. Returns how many.
+        """
+        leaving = [
+            queue
+            for queue in queues
+            if queue.slots and self._may_leave(queue) and not (queue.is_lost or queue.is_suspended)
+        ]
+        for queue in leaving:
+            queue.fail(reason)
+            self._leave(queue)
+        return len(leaving)
+
+    def _may_leave(self, queue: StreamQueue) -> bool:
+        return self._is_kept(queue) and queue is not self.core.gap_log
+
+    def _leave(self, queue: StreamQueue) -> None:
+        position = self._awaiting.pop(queue, None)
+        self._suspended[queue] = self._settled(queue) if position is None else position
+        self._set_apart(queue)
+        queue.discard()
+
+    def _is_kept(self, queue: StreamQueue) -> bool:
+        """Can what came of the stream be read from the log again?"""
+        is_logged = queue.name in self.core.queues or queue is self.core.gap_log
+        return isinstance(self.log, Log) and is_logged
+
+    def _set_apart(self, queue: StreamQueue) -> None:
+        """It takes nothing from now on, until a backfill has it."""
+        self.core.detach([queue.name])
+        if self._backfill is not None:
+            self._backfill.core.release(queue.name)
+
+    def _begin_backfill(self) -> None:
+        """For all queues that await it, from the first position that one of them needs."""
+        awaiting, self._awaiting = self._awaiting, {}
+        self.log_gaps()  # what waits in a gap log that is rewound is read again, too
+        self.log.flush()
+        oldest, end = self.log.oldest(), self.log.end
+        oldest_us = self.log.time_at(oldest) or self._clock.wall_us()
+        for queue, position in awaiting.items():
+            queue.rewind(oldest if queue.is_lost else position, end, oldest_us)
+            self._table.mark_ready(queue)
+        first = min(queue.position for queue in awaiting)
+        journal = self.log
+        assert isinstance(journal, Log)
+        cursor = journal.cursor(journal.start_before(first))
+        gap_log = self.core.gap_log if self.core.gap_log in awaiting else None
+        streams = [queue for queue in awaiting if queue is not gap_log]
+        core = self.core.backfill(streams, reads_gap_log=gap_log is not None)
+        self._backfill = _Backfill(core, cursor, gap_log)
+
+    def _step_backfill(self, backfill: _Backfill, limit: int) -> bool:
+        if backfill.bytes() > self._buffer_bytes // BACKFILL_SHARE:
+            return False
+        self._apply_all(backfill.core, backfill.cursor.read(limit))
+        if backfill.cursor.at_end:
+            self._backfill = None
+            self.core.adopt_back(backfill.core, self.log.end, self._clock.now_us())
+            if self.core.pending_requests:
+                self.requested.set()
+            log.info(
+                "streams_backfilled",
+                streams=len(backfill.core.queues),
+                gap_log=backfill.gap_log is not None,
+            )
+        return True
+
+    # ---- bounds --------------------------------------------------------------------------------
+
+    def bound(self) -> None:
+        """More waits than memory may hold: leave it to the log, or drop the oldest."""
+        suspended_bytes = self._buffer_bytes // SUSPENDED_SHARE
+        if self._table.total_bytes() <= suspended_bytes:
+            return  # so no bound is passed, whatever queue it is in
+        for queue in self._own_queues():
+            while queue.is_suspended and queue.bytes > suspended_bytes:
+                if queue.drop_oldest(DROP_SHARE) <= 0:
+                    break
+        if not self.is_live or self._table.pending_bytes() <= self._buffer_bytes:
+            return
+        if isinstance(self.log, NullLog):
+            self._overflow(self._buffer_bytes)
+            return
+        self.leave_to_the_log()
+
+    def leave_to_the_log(self) -> None:
+        """What comes from now on is read from the log, when there is room."""
+        self.log.flush()
+        self._cursor = self.log.cursor(self.log.end)
+        self.to_read.set()
+        log.warning("journal_takes_over", pending_bytes=self._table.pending_bytes())
+
+    def _overflow(self, limit_bytes: int) -> None:
+        """The oldest of the largest queue go first, public ones before account's; whatever goes is
+        counted and marked. A queue that has nothing to give leaves it to the next.
+        """
+        while self._table.pending_bytes() > limit_bytes:
+            queues = [each for each in self._own_queues() if each.slots and not each.is_suspended]
+            queues.sort(key=lambda queue: (queue.stream.is_private, -queue.bytes))
+            if not any(queue.drop_oldest(DROP_SHARE) > 0 for queue in queues):
+                return
+
+    def has(self, queue: StreamQueue) -> bool:
+        """Is it one of ours?"""
+        return queue in self._own_queues()
+
+    def _own_queues(self) -> list[StreamQueue]:
+        return [*self.core.queues.values(), self.core.gap_log, self.core.quarantine]
+
+    # ---- checkpoints ---------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """Up to where everything is settled, for the next start."""
+        if self._kept is not None and self._kept.target:
+            return self._kept
+        queues = self._own_queues()
+        apart = [queue for queue in queues if self._is_apart(queue)]
+        settled = [self._settled(queue) for queue in queues if queue not in apart]
+        return Checkpoint(
+            min(settled, default=self.log.end),
+            self._target,
+            {queue.name: queue.confirmed for queue in queues if queue.confirmed != EMPTY},
+            {queue.name: self._settled(queue) for queue in apart},
+            dict(self._others),
+            self.log.end,
+        )
+
+    def _is_apart(self, queue: StreamQueue) -> bool:
+        """Does it hold the checkpoint of no other?"""
+        is_backfilled = self._backfill is not None and self._backfill.has(queue)
+        is_away = self.core.is_away(queue.name) or queue in self._awaiting
+        return is_away or is_backfilled or queue.is_suspended
+
+    def _settled(self, queue: StreamQueue) -> int:
+        """From which position on a queue would have to be read if memory were lost now."""
+        for apart in (self._awaiting, self._suspended):
+            if queue in apart:
+                return apart[queue]
+        position = self.log.end if self._cursor is None else self._cursor.yielded_to
+        if self._backfill is not None and self._backfill.has(queue):
+            position = min(self.log.end, self._backfill.cursor.yielded_to)
+        oldest = queue.oldest_position()
+        return position if oldest is None else min(oldest, position)
+
+    def waiting(self) -> Mapping[str, tuple[int, int]]:
+        """The streams of which something waits for Redis, and from when to when it was received."""
+        return {
+            name: (min(times_us), max(times_us))
+            for name, queue in self.core.queues.items()
+            if (times_us := [slot.entry.received_us for slot in queue.slots])
+        }
+
+    def unwritten(self) -> int:
+        """How many entries wait for Redis that the log does not have on disk."""
+        return sum(
+            not self.log.has(slot.position) for queue in self._own_queues() for slot in queue.slots
+        )
+
+
+def _is_private(body: bytes) -> bool:
+    """Is it a message of a private stream? What cannot be read and names one counts as such."""
+    names_one = b"account." in body
+    if not (names_one or b"\\u" in body):  # an escape may hide the name
+        return False
+    match parse(body):
+        case Data(stream):
+            return is_private(stream)
+        case Malformed():
+            return names_one
+        case _:
+            return False
+
+
+def _stream_of(body: bytes) -> str | Refusal | None:
+    match parse(body):
+        case Data(stream):
+            return stream
+        case Refusal() as refusal:
+            return refusal
+        case _:
+            return None
+
+
+class Ingests:
+    """All ways in of one bridge: one, or one more for private streams that no journal keeps."""
+
+    def __init__(self, public: Ingest, private: Ingest) -> None:
+        self.public = public
+        self.private = private
+        self.all: Collection[Ingest] = [public] if public is private else [public, private]
+
+    def of(self, *, is_private: bool) -> Ingest:
+        return self.private if is_private else self.public
+
+    def before_publishing(self) -> None:
+        """What is published next is with the operating system."""
+        for ingest in self.all:
+            ingest.log_gaps()
+        self.public.log.flush()
+
+    def redis_changed(self, change: Change, queue: StreamQueue) -> None:
+        for ingest in self.all:
+            if ingest.has(queue):
+                ingest.redis_changed(change, queue)
+
+    def behind_bytes(self) -> int:
+        return sum(ingest.behind_bytes() for ingest in self.all)
+
+    def suspend(self, queues: Sequence[StreamQueue], reason: str) -> int:
+        return sum(
+            ingest.suspend([queue for queue in queues if ingest.has(queue)], reason)
+            for ingest in self.all
+        )

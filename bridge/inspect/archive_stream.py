@@ -1,0 +1,205 @@
+"""One stream as the sample consumer `archive` keeps it in Parquet files, as the entries they were.
+
+    <folder>/stream=trade.SOL_USDC/day=2026-09-02/after-1788367440000-10.parquet
+
+A file is named by the entry it comes after, and its footer says which one is its last.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bridge.contract.entry import MODEL_BY_TYPE, field_names
+from bridge.contract.identity import EntryId
+from bridge.contract.json_text import parsed
+from bridge.errors import ConfigError
+from bridge.inspect.stored import Stored
+
+_LAST = b"last_entry_id"  # in a file's footer
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _File(NamedTuple):
+    path: Path
+    after: EntryId
+    last: EntryId
+
+
+class ArchiveStream:
+    """One stream's files. Raises ConfigError where there are none, or where they cannot be read."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self._arrow = _library("pyarrow")
+        self._parquet = _library("pyarrow.parquet")
+        self._files = self._find(folder)
+
+    @property
+    def last_id(self) -> EntryId:
+        """Of the newest entry."""
+        return self._files[-1].last
+
+    def forwards(self, first: EntryId, last: EntryId) -> Iterator[Stored]:
+        """The entries of a range, both ends included, oldest first."""
+        for file in self._files:
+            if file.last >= first and file.after < last:
+                for entry in self._read(file.path):
+                    if first <= EntryId.parse(entry.id) <= last:
+                        yield entry
+
+    def backwards(self, last: EntryId) -> Iterator[Stored]:
+        """The entries up to this one, newest first."""
+        for file in reversed(self._files):
+            if file.after < last:
+                for entry in reversed(list(self._read(file.path))):
+                    if EntryId.parse(entry.id) <= last:
+                        yield entry
+
+    def _find(self, folder: Path) -> list[_File]:
+        stream = folder / f"stream={self.name}"
+        try:
+            paths = [path for path in stream.glob("day=*/after-*.parquet") if path.is_file()]
+        except OSError as error:
+            raise _unreadable(stream, error) from None
+        if not paths:
+            raise ConfigError(
+                f"{folder} holds no archive of {self.name}: give the folder of the consumer "
+                "`archive` (-o folder=…)"
+            )
+        return sorted(map(self._file, paths), key=lambda file: (file.after, file.last))
+
+    def _file(self, path: Path) -> _File:
+        try:
+            last = self._parquet.read_schema(path).metadata[_LAST].decode()
+            return _File(path, EntryId.parse(path.stem.removeprefix("after-")), EntryId.parse(last))
+        except (OSError, ValueError, KeyError, TypeError, self._arrow.ArrowException) as error:
+            raise _unreadable(path, error) from None
+
+    def _read(self, path: Path) -> Iterator[Stored]:
+        try:
+            table = self._parquet.read_table(path, partitioning=None)
+        except (OSError, self._arrow.ArrowException) as error:
+            raise _unreadable(path, error) from None
+        kinds = table.column("type").to_pylist()
+        plans = {kind: _plan(kind) for kind in set(kinds)}
+        texts = {
+            field: _texts(field[0], table, field[1])
+            for field in {field for plan in plans.values() for field in plan.columns}
+        }
+        # A whole row at once: value by value it would take three times as long.
+        rows = {
+            kind: list(zip(*(texts[field] for field in plan.columns), strict=True))
+            for kind, plan in plans.items()
+        }
+        for at, entry_id in enumerate(table.column("entry_id").to_pylist()):
+            plan = plans[kinds[at]]
+            values: Sequence[str] = rows[kinds[at]][at]
+            if values[-1]:
+                try:
+                    values = _with_extra(plan, list(values))
+                except (TypeError, ValueError) as error:
+                    raise _unreadable(path, error) from None
+            yield Stored(entry_id, plan.names, values)
+
+
+class _Plan(NamedTuple):
+    """How an entry of one type is made of a row."""
+
+    names: tuple[str, ...]
+    columns: Sequence[tuple[str, str]]  # the entry's name of a field, and the column's
+
+
+@cache
+def _plan(kind: str) -> _Plan:
+    if kind not in MODEL_BY_TYPE:
+        raise ConfigError(f"the archive has entries of a type {kind!r} that this version lacks")
+    names = field_names(MODEL_BY_TYPE[kind])
+    return _Plan(names, [(name, _column(name)) for name in names])
+
+
+def _column(name: str) -> str:
+    for end in _ENDS:
+        if name.endswith(end):
+            return name.removesuffix(end) + "_at"
+    return name
+
+
+def _texts(field: str, table: Any, name: str) -> Sequence[str]:
+    """A column as an entry has it: times in the field's unit, sides of a book as JSON; empty where
+    there is nothing.
+    """
+    if name not in table.column_names:
+        return [""] * len(table)
+    arrow, column = import_module("pyarrow"), table.column(name)
+    kind = column.type
+    if arrow.types.is_timestamp(kind):
+        column = column.cast(arrow.int64())
+        if (text := _TEXT_OF_US.get(field.rpartition("_")[2])) is not None:
+            return ["" if us is None else text(us) for us in column.to_pylist()]
+    elif arrow.types.is_list(kind):
+        return [side or "" for chunk in column.chunks for side in _sides(chunk)]
+    found: Sequence[str] = column.cast(arrow.string()).fill_null("").to_pylist()
+    return found
+
+
+def _sides(chunk: Any) -> Iterator[str | None]:
+    prices = chunk.values.field("price").to_pylist()
+    quantities = chunk.values.field("quantity").to_pylist()
+    offsets = chunk.offsets.to_pylist()
+    for at, is_there in enumerate(chunk.is_valid().to_pylist()):
+        if not is_there:
+            yield None
+            continue
+        levels = range(offsets[at], offsets[at + 1])
+        yield "[" + ",".join(f'["{prices[i]}","{quantities[i]}"]' for i in levels) + "]"
+
+
+def _utc(us: int) -> str:
+    moment = _EPOCH + timedelta(microseconds=us)
+    return moment.isoformat().removesuffix("+00:00")
+
+
+# Fields that are times, by how their names end; the column's ends in `_at`, and has µs.
+_ENDS = ("_us", "_ms", "_utc")
+_TEXT_OF_US: Mapping[str, Callable[[int], str]] = {"ms": lambda us: str(us // 1000), "utc": _utc}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _with_extra(plan: _Plan, values: list[str]) -> Sequence[str]:
+    """What did not fit its column stands in `extra`, by the field's name in the model. Raises
+    TypeError or ValueError where that is no object.
+    """
+    extra = parsed(values[-1])
+    if not isinstance(extra, dict):
+        raise TypeError(f"`extra` is no object: {values[-1][:100]}")
+    named = {name: value for name, value in extra.items() if name.rstrip("_") in plan.names[:-1]}
+    if not named:
+        return values
+    for name, value in named.items():
+        del extra[name]
+        values[plan.names.index(name.rstrip("_"))] = _text(value)
+    values[-1] = json.dumps(extra, separators=(",", ":")) if extra else ""
+    return values
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{path} cannot be read as a file of the archive: {error}")
+
+
+def _library(name: str) -> Any:
+    """pyarrow is an extra: who has no archive does not need it."""
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ConfigError(
+            "to read an archive, pyarrow is needed: pip install 'backpack-bridge[archive]'"
+        ) from None

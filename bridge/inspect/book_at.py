@@ -1,0 +1,213 @@
+"""The book of a market at a moment, exactly, or why it cannot be known.
+
+Going back from the moment, the entries up to the newest snapshot are enough: what follows on it
+makes the book. A gap that is met first says that the book is not known.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from bridge.contract.entry import BadEntry
+from bridge.contract.events import Depth, Level
+from bridge.contract.identity import EntryId, first_believable_us
+from bridge.contract.stream_types import StreamType
+from bridge.contract.streams import DEPTH_WINDOWS, BadStreamName, Stream, parse_stream
+from bridge.core.book import Delta, DepthBook, Sides
+from bridge.errors import ConfigError
+from bridge.inspect.book import Book
+from bridge.inspect.stored import Stored
+from bridge.protocol.rest import DepthBody
+
+PATIENCE_US = 2_000_000  # in which another connection brings what one has missed
+
+
+class From(StrEnum):
+    """What keeps the entries."""
+
+    REDIS = "redis"
+    JOURNAL = "journal"
+    ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, slots=True)
+class BookAt:
+    """The book, or why it is not known. `at_id` is the last entry that has made it, `snapshot_id`
+    the snapshot it begins with. `certain`: how many bids and asks, from the best on, are certain;
+    beyond them there may be levels that have not changed since the snapshot.
+    """
+
+    stream: str
+    source: From
+    bids: tuple[Level, ...] = ()
+    asks: tuple[Level, ...] = ()
+    update_id: int | None = None
+    at_id: str = ""
+    at_ms: int = 0
+    snapshot_id: str = ""
+    certain: tuple[int, int] = (0, 0)
+    unknown: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        return not self.unknown
+
+
+def depth_streams(market: str) -> list[Stream]:
+    """The streams that may have the book of a market, the exact one first; or the stream itself
+    that is named. Raises ConfigError where there can be none.
+    """
+    names = [market] if market.startswith(f"{StreamType.DEPTH}.") else [
+        f"{StreamType.DEPTH}.{market}",
+        *(f"{StreamType.DEPTH}.{window}.{market}" for window in DEPTH_WINDOWS),
+    ]  # fmt: skip
+    try:
+        return [parse_stream(name) for name in names]
+    except BadStreamName as error:
+        raise ConfigError(str(error)) from None
+
+
+def book_of(stream: Stream, source: From, newest_first: Iterable[Stored], count: int) -> BookAt:
+    """The book that entries make, from the newest of the time on backwards."""
+    entries: list[Stored] = []
+    for entry in newest_first:
+        if entry.type == "gap":
+            return BookAt(stream.name, source, unknown=_behind_gap(entry, entries))
+        entries.append(entry)
+        if entry.type == "depth_snapshot":
+            return _made(stream, source, entries, count)
+    if not entries:
+        why = f"{source} has no entry of {stream.name} up to then"
+    else:
+        why = f"{source} has no snapshot before it: its entries begin with {entries[-1].id}"
+    return BookAt(stream.name, source, unknown=why)
+
+
+def _behind_gap(gap: Stored, since: list[Stored]) -> str:
+    first, last, cause = gap.text("from"), gap.text("to"), gap.text("cause")
+    if not first:
+        return f"the stream begins at {gap.id}, and no snapshot follows until then"
+    changes = f", {len(since):,} changes since are no book" if since else ""
+    return (
+        f"updates {first} to {last} are missing ({cause}, gap {gap.id}), and no snapshot follows "
+        f"until then{changes}"
+    )
+
+
+def before_gap(book: BookAt, following: Stored | None) -> BookAt:
+    """The same, where what follows is no gap: what it names may have come before the moment."""
+    if not book.is_known or following is None or following.type != "gap":
+        return book
+    first, last = following.text("from"), following.text("to")
+    if not first:
+        return book  # another beginning of the stream
+    why = (
+        f"behind {book.at_id} the updates {first} to {last} are missing "
+        f"({following.text('cause')}, gap {following.id}); some may have come before then"
+    )
+    return replace(book, unknown=why)
+
+
+class JournalBook:
+    """Makes the book of what a journal has received: changes, and the REST replies that they are
+    joined with, until a moment. `until_ms`: of the engine.
+    """
+
+    def __init__(self, stream: Stream, until_ms: int) -> None:
+        self.is_over = False
+        self._stream = stream
+        self._until_ms = until_ms
+        self._book = DepthBook(0, levels_kept=1_000_000)
+        self._snapshot = Sides()
+        self._bodies: dict[int, Sides] = {}
+        self._at_ms = 0
+        self._is_before_gap = False
+        self._why = f"the journal has no book of {stream.name} before it"
+
+    def change(self, change: Depth, received_us: int) -> None:
+        """A change was received."""
+        for one in self._book.in_order(Delta.of(change), received_us, PATIENCE_US):
+            ms = first_believable_us((one.engine_us, one.event_us), received_us) // 1000
+            if ms > self._until_ms:
+                self._end(one)
+                return
+            was_known, was_at = self._book.joined, self._book.number
+            self._book.follow(one, ms)
+            self._at_ms = max(self._at_ms, ms)
+            if was_known and not self._book.joined:
+                self._why = (
+                    f"updates {was_at + 1} to {one.first_update_id - 1} are missing, and no "
+                    "snapshot follows until then"
+                )
+            self._note_join()
+
+    def body(self, body: DepthBody, received_us: int) -> None:
+        """REST replied with a whole book."""
+        if received_us // 1000 > self._until_ms:
+            return
+        sides = Sides()
+        sides.apply(body.bids, body.asks)
+        if not self._book.joined:
+            self._bodies[body.last_update_id] = sides
+        self._book.join(body.last_update_id, body.bids, body.asks, received_us)
+        self._note_join()
+
+    def result(self, count: int) -> BookAt:
+        """The book at the moment."""
+        if not self._book.joined or self._is_before_gap:
+            return BookAt(self._stream.name, From.JOURNAL, unknown=self._why)
+        bids, asks = self._book.levels()
+        now = Sides()
+        now.apply(bids, asks)
+        certain = Book.begun(self._snapshot, now).certain()
+        return BookAt(
+            self._stream.name,
+            From.JOURNAL,
+            tuple(bids[:count]),
+            tuple(asks[:count]),
+            self._book.number,
+            at_ms=self._at_ms,
+            certain=(min(certain[0], count), min(certain[1], count)),
+        )
+
+    def _note_join(self) -> None:
+        if self._book.joined and self._book.rest_update_id:
+            self._snapshot = self._bodies.pop(self._book.rest_update_id, self._snapshot)
+            self._book.told_rest_update_id()
+            self._bodies.clear()
+
+    def _end(self, following: Delta) -> None:
+        """What follows comes after the moment."""
+        self.is_over = True
+        number = self._book.number
+        if self._book.joined and following.first_update_id > number + 1:
+            self._is_before_gap = True
+            self._why = (
+                f"behind update {number} the updates to {following.first_update_id - 1} are "
+                "missing; some may have come before then"
+            )
+
+
+def _made(stream: Stream, source: From, entries: list[Stored], count: int) -> BookAt:
+    book = Book()
+    try:
+        book.replace(entries.pop())
+        for entry in reversed(entries):
+            if entry.type == "depth" and not book.apply(entry):
+                why = f"the changes do not follow on before {entry.id}"
+                return BookAt(stream.name, source, unknown=why)
+    except BadEntry as error:
+        return BookAt(stream.name, source, unknown=f"{error}: another program wrote it")
+    bids, asks = book.levels(count)
+    certain_bids, certain_asks = book.certain()
+    return BookAt(
+        stream.name,
+        source,
+        tuple(bids),
+        tuple(asks),
+        book.position,
+        book.entry_id,
+        EntryId.parse(book.entry_id).ms,
+        book.snapshot_id,
+        (min(certain_bids, len(bids)), min(certain_asks, len(asks))),
+    )

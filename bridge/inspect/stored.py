@@ -1,0 +1,105 @@
+"""An entry as it is kept, whatever keeps it (pure)."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from operator import itemgetter
+from typing import NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from bridge.contract.entry import BadEntry
+from bridge.contract.identity import EntryId
+from bridge.contract.whole_number import whole_number
+
+OWN_TYPES = frozenset(
+    {"gap", "depth_snapshot", "orders_snapshot", "positions_snapshot", "balances_snapshot"}
+)
+_OF_A_FILL = ("type", "symbol", "trade_id", "order_id")
+_SIDE = TypeAdapter(list[tuple[str, str]])  # price, quantity
+_RECEIVED_ANEW = ("event_us", "received_us")  # differ between two copies of one message
+
+
+class Stored(NamedTuple):
+    """One entry: its ID, and its fields as names and texts, in the order they are kept in."""
+
+    id: str
+    names: tuple[str, ...]
+    values: Sequence[str]
+
+    @property
+    def type(self) -> str:
+        return self.values[0] if self.names and self.names[0] == "type" else self.text("type")
+
+    @property
+    def is_message(self) -> bool:
+        """Is it what the exchange sent, and not an entry of the bridge's own?"""
+        return self.type not in OWN_TYPES
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return dict(zip(self.names, self.values, strict=False))
+
+    def text(self, name: str) -> str:
+        """A field's text; empty where there is none."""
+        at = places(self.names).get(name, -1)
+        return self.values[at] if 0 <= at < len(self.values) else ""
+
+    def number(self, name: str) -> int | None:
+        """A field that is a whole number; None where it is none."""
+        return whole_number(self.text(name))
+
+    def levels(self, name: str) -> list[tuple[str, str]]:
+        """A book's side. Raises BadEntry where it is none."""
+        text = self.text(name)
+        if text == "[]":
+            return []
+        try:
+            return _SIDE.validate_json(text)
+        except ValidationError:
+            raise BadEntry(f"{self.id}: {name} is no side of a book") from None
+
+
+@lru_cache(maxsize=1024)
+def places(names: tuple[str, ...]) -> Mapping[str, int]:
+    """Where each field stands."""
+    return {name: at for at, name in enumerate(names)}
+
+
+@lru_cache(maxsize=1024)
+def _said(names: tuple[str, ...]) -> Callable[[Sequence[str]], Iterable[str]]:
+    """What gives the texts that say something."""
+    said = [at for at, name in enumerate(names) if name not in _RECEIVED_ANEW]
+    return itemgetter(*said) if len(said) > 1 else lambda values: [values[at] for at in said]
+
+
+def digest(names: tuple[str, ...], values: Sequence[str]) -> int:
+    """64 bits of what the entry says. When it was sent and received is left out: a second copy of
+    the message differs in that.
+    """
+    return _digest("\x1f".join(_said(names)(values)))
+
+
+def identity(names: tuple[str, ...], values: Sequence[str]) -> int:
+    """The same of what tells the message from others: a fill is its trade and its order, received
+    or fetched.
+    """
+    if values[0] == "orderFill":
+        at = places(names)
+        named = [values[at[name]] for name in _OF_A_FILL if name in at]
+        if all(named):
+            return _digest("\x1f".join(named))
+    return digest(names, values)
+
+
+def _digest(said: str) -> int:
+    bits = blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8, usedforsecurity=False)
+    return int.from_bytes(bits.digest())
+
+
+def entry_id(text: str) -> EntryId:
+    """An entry ID, or BadEntry."""
+    try:
+        return EntryId.parse(text)
+    except ValueError:
+        raise BadEntry(f"{text!r} is no entry ID") from None

@@ -1,0 +1,342 @@
+"""Reads a log from any position to its end, where it is live.
+
+Where records cannot be read (damage, files that were pruned or have vanished, what was dropped from
+the tail) it yields one `Missing` in their place. It never yields a line whose checksum is wrong; in
+a segment whose lines have checksums, none without.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from bridge.contract.causes import GapCause
+from bridge.core.records import Frame, Missing, Record, SegmentState
+from bridge.journal import codec
+from bridge.journal.missed import Missed
+from bridge.journal.segments import DamagedSegment, Segment, SegmentReader
+from bridge.protocol.envelope import Data, parse
+
+log = structlog.get_logger(__name__)
+
+CHUNK_BYTES = 1024 * 1024
+
+Found = list[tuple[int, Record]]
+
+
+class Source(Protocol):
+    """What a cursor reads: files up to `written`, and behind them the tail's lines in memory, the
+    first of which is at `tail_start`. What lies between the two was dropped, as `missed` says.
+    """
+
+    end: int
+    tail: list[bytes]
+    tail_start: int
+    tail_edition: int  # changes when lines leave the tail
+    missed: Missed
+
+    @property
+    def written(self) -> int: ...
+    @property
+    def segment_start(self) -> int: ...  # of the segment that is being written
+    def segments(self) -> list[Segment]: ...
+    def flush(self) -> None: ...
+    def check(self) -> bool: ...
+    def now_us(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """From this position on records could not be read, which has not been told yet."""
+
+    position: int
+    is_jump: bool  # there is no file with them: perhaps the next one says why
+
+
+class Cursor:
+    """`position`: of the record that is read next. `damaged`: lines and files that could not be
+    read. `missed`: what the log has dropped before it was read here.
+
+    A `SegmentState` is yielded where it can be used: as the first record (or behind a `Missing`
+    that is), and behind a `Missing` that concerns every stream. It is all that is known of
+    connections then.
+    """
+
+    def __init__(self, source: Source, position: int, since_us: int = 0) -> None:
+        self.position = position
+        self.damaged = 0
+        self.missed = Missed()
+        self._log = source
+        self._last_us = since_us  # when the last record came that was read
+        self._reader: SegmentReader | None = None
+        self._segment_end: int | None = None  # None: it is still being written
+        self._lines: list[bytes] = []  # read from the file, the next one last
+        self._rest = b""  # the beginning of the line behind them
+        self._is_checked = False  # this segment's lines have checksums
+        self._tail_index, self._tail_edition = 0, -1
+        self._is_fresh = True
+        self._unread: _Unread | None = None
+        self._state: tuple[int, SegmentState] | None = None
+        self._passed = Missed()
+        self._passed_from: int | None = None
+        self._passed_until = 0
+        self._passed_frames = 0
+
+    @property
+    def at_end(self) -> bool:
+        """Has everything been yielded?"""
+        owes = self._unread or self.missed or self._passed_from is not None
+        return self.position >= self._log.end and not owes
+
+    @property
+    def yielded_to(self) -> int:
+        """All before this position has been yielded, what is missing included. A checkpoint must
+        not be further.
+        """
+        owed = (self._unread.position if self._unread else None, self._passed_from)
+        return min([self.position, *(position for position in owed if position is not None)])
+
+    def read(self, limit: int) -> Found:
+        """The next records, each with its position: about `limit`. None at the end."""
+        self._log.flush()
+        found: Found = []
+        self._tell_passed(found)
+        seen = 0
+        while seen < limit or not found:
+            line = self._next_line(found)
+            if line is None:
+                self._tell_unread(found, self._log.now_us(), self.position)
+                break
+            self._take(line, found)
+            seen += 1
+        return found
+
+    def pass_over(self, until: int, limit: int) -> Found:
+        """Make room: go on to `until`, looking at no more than `limit` records. Public frames are
+        passed over, which one `Missing` tells in the end, or before the next `read`; the rest is
+        yielded. It is done once `position` is `until`.
+        """
+        self._log.flush()
+        found: Found = []
+        for _ in range(limit):
+            line = self._next_line(found) if self.position < until else None
+            if line is None:
+                break
+            position = self.position
+            self._take(line, found)
+            if found and found[-1][0] == position:
+                self._pass(position, found)
+        if self.position >= until:
+            self._tell_passed(found)
+        return found
+
+    def close(self) -> None:
+        """Close the file that is being read."""
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+
+    # ---- lines ---------------------------------------------------------------------------------
+
+    def _next_line(self, found: Found) -> bytes | None:
+        """The line at `position`, which may have moved on to it; None at the end."""
+        while not self._lines:
+            if self.position >= self._log.written:
+                return self._next_of_tail(found)
+            self._read_file()
+        return self._lines.pop()
+
+    def _next_of_tail(self, found: Found) -> bytes | None:
+        source = self._log
+        if self.position < source.tail_start:
+            if source.missed:
+                told = source.missed.record(source.now_us(), GapCause.OVERFLOW)
+                self._tell_missing(found, self.position, told, source.tail_start)
+            self.position = source.tail_start
+            self._tail_edition = -1
+        if self.missed:
+            told = self.missed.record(source.now_us(), GapCause.OVERFLOW)
+            self._tell(found, self.position, told)
+            self.missed.clear()
+        if self._tail_edition != source.tail_edition:
+            self._find_in_tail()
+        if self._tail_index >= len(source.tail):
+            return None
+        line = source.tail[self._tail_index]
+        self._tail_index += 1
+        return line[:-1]
+
+    def _find_in_tail(self) -> None:
+        place = self._log.tail_start
+        self._tail_index, self._tail_edition = 0, self._log.tail_edition
+        while place < self.position:
+            place += len(self._log.tail[self._tail_index])
+            self._tail_index += 1
+
+    def _read_file(self) -> None:
+        """Get lines, or go on to where there may be some."""
+        if self._reader is not None and self._reader.place != self.position + len(self._rest):
+            self.close()  # what it read last was in the tail, and is in a file by now
+        reader = self._reader or self._open()
+        if reader is None:
+            return
+        end = self._end_of(reader)
+        try:
+            data = reader.read(min(CHUNK_BYTES, end - reader.place)) if reader.place < end else b""
+        except (DamagedSegment, OSError) as error:
+            self._cannot_read(reader.segment, error)
+            data = b""
+        if not data:
+            self._leave(end)
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._lines = lines[::-1]
+
+    def _open(self) -> SegmentReader | None:
+        """Open the segment that `position` is in; where there is none, go on at the next."""
+        segments = self._log.segments()
+        here = [segment for segment in segments if segment.start <= self.position]
+        following = [segment.start for segment in segments if segment.start > self.position]
+        if here:
+            try:
+                self._reader = SegmentReader(here[-1], self.position)
+            except FileNotFoundError:
+                pass
+            except (DamagedSegment, OSError) as error:
+                self._cannot_read(here[-1], error)
+            else:
+                self._segment_end, self._is_checked = None, False
+                return self._reader
+        self._jump(min([*following, self._log.written]))
+        return None
+
+    def _end_of(self, reader: SegmentReader) -> int:
+        """Up to where this segment's file counts: what is behind is the rest of a failed write."""
+        start = reader.segment.start
+        if start == self._log.segment_start:
+            return self._log.written
+        if self._segment_end is None:
+            following = [each.start for each in self._log.segments() if each.start > start]
+            self._segment_end = min([*following, self._log.written])
+        return self._segment_end
+
+    def _leave(self, end: int) -> None:
+        """The file has no more than was read; the segment ends there."""
+        if self._rest:
+            self.damaged += 1
+            self._cannot_tell(self.position, is_jump=False)
+        self._rest = b""
+        self.close()
+        if self.position < end:
+            self._jump(end)
+
+    def _jump(self, position: int) -> None:
+        self._cannot_tell(self.position, is_jump=True)
+        self.position = position
+
+    def _cannot_read(self, segment: Segment, error: Exception) -> None:
+        log.error("journal_damaged", segment=segment.path.name, reason=str(error))
+        self.damaged += 1
+        self._cannot_tell(self.position, is_jump=False)
+
+    def _cannot_tell(self, position: int, *, is_jump: bool) -> None:
+        if self._unread is None:
+            self._unread = _Unread(position, is_jump)
+        elif not is_jump:
+            self._unread = _Unread(self._unread.position, is_jump=False)
+
+    # ---- records -------------------------------------------------------------------------------
+
+    def _take(self, line: bytes, found: Found) -> None:
+        """Yield what the line at `position` says, if anything, and go on behind it."""
+        position = self.position
+        self.position += len(line) + 1
+        payload = codec.payload_of(line, is_checked=self._is_checked)
+        self._is_checked = self._is_checked or payload not in (None, line)
+        record = codec.decode_payload(payload) if payload is not None else None
+        if payload is None or record is None:
+            self.damaged += 1
+            self._cannot_tell(position, is_jump=False)
+        elif isinstance(record, SegmentState):
+            self._take_state(position, record, found)
+        else:
+            self._take_record(position, payload, record, found)
+
+    def _take_state(self, position: int, record: SegmentState, found: Found) -> None:
+        if self._unread is not None:
+            self._state = position, record  # what is missing is told first
+        else:
+            if self._is_fresh:
+                self._tell(found, position, record)
+            self._last_us = record.received_us
+
+    def _take_record(self, position: int, payload: bytes, record: Record, found: Found) -> None:
+        unread = self._unread
+        if (
+            unread is not None
+            and unread.is_jump
+            and isinstance(record, Missing)
+            and codec.number_of(payload) == unread.position
+        ):
+            # The log itself has left this out, and says which streams it was.
+            self._unread = None
+            is_of_use = self._is_fresh or record.spans is None
+            state, self._state = self._state if is_of_use else None, None
+            self._tell_missing(found, position, record, self.position)
+            if state is not None:
+                self._tell(found, *state)
+        else:
+            self._tell_unread(found, record.received_us, position)
+            if isinstance(record, Missing):
+                self._tell_missing(found, position, record, self.position)
+            else:
+                self._tell(found, position, record)
+        if not isinstance(record, Missing):  # what the log left out was written late
+            self._last_us = record.received_us
+
+    def _tell(self, found: Found, position: int, record: Record) -> None:
+        found.append((position, record))
+        self._is_fresh = False
+
+    def _tell_missing(self, found: Found, position: int, missing: Missing, end: int) -> None:
+        """What is missing is of positions before `end`."""
+        self._tell(found, position, missing._replace(end=end))
+
+    def _tell_unread(self, found: Found, until_us: int, end: int) -> None:
+        """What could not be read may concern every stream; what is known behind it follows."""
+        if self._unread is None:
+            return
+        position, self._unread = self._unread.position, None
+        log.error("journal_unreadable", position=position, bytes=self.position - position)
+        missing = Missing(
+            max(until_us, self._last_us), GapCause.NOT_IN_JOURNAL, None, self._last_us
+        )
+        self._tell_missing(found, position, missing, end)
+        if self._state is not None:
+            self._tell(found, *self._state)
+        self._state = None
+        self._log.check()
+
+    def _pass(self, position: int, found: Found) -> None:
+        """Leave out a public frame."""
+        record = found[-1][1]
+        if not isinstance(record, Frame) or codec.PRIVATE_STREAM in record.body:
+            return
+        found.pop()
+        envelope = parse(record.body)
+        if isinstance(envelope, Data):
+            self._passed.add(envelope.stream, record.received_us, record.received_us)
+            self._passed_frames += 1
+            if self._passed_from is None:
+                self._passed_from = position
+            self._passed_until = self.position
+
+    def _tell_passed(self, found: Found) -> None:
+        if self._passed_from is None:
+            return
+        log.error("journal_overflow", frames=self._passed_frames)
+        until_us = max(to_us for _, to_us in self._passed.spans.values())
+        told = self._passed.record(until_us, GapCause.OVERFLOW)
+        self._tell_missing(found, self._passed_from, told, self._passed_until)
+        self._passed.clear()
+        self._passed_from, self._passed_frames = None, 0

@@ -1,0 +1,152 @@
+"""A few pages over HTTP, read-only, for monitors and supervisors on this machine or network.
+
+The smallest server that is sound: GET and HEAD of exact paths, one request a connection, and a
+bound on everything that a client can make it keep. It knows nothing of what the pages say.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from bridge.runtime.address import Address
+
+log = structlog.get_logger(__name__)
+
+MAX_HEAD = 8 * 1024  # of a request, in bytes
+MOST_CLIENTS = 32  # at a time; who comes then is turned away
+REQUEST_S = 5.0  # for a client to say what it wants
+PAGE_S = 20.0  # for a page to be made
+REPLY_S = 10.0  # for a client to take it
+AGAIN_S = 5.0  # between two attempts to listen
+
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+GONE = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+
+
+class Page(NamedTuple):
+    """One reply."""
+
+    status: HTTPStatus
+    kind: str
+    body: bytes
+
+
+class Pages(Protocol):
+    """What there is to read."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """All of them."""
+        ...
+
+    async def page(self, path: str) -> Page:
+        """One of `paths`, as it is now."""
+        ...
+
+
+async def serve(address: Address, pages: Pages) -> None:
+    """Serve them until cancelled. Where the address is taken, or is none of this machine, that is
+    logged once and tried again: a process is of use without its pages.
+    """
+    said = ""
+    while True:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await _serve(address, _Clients(pages, tasks))
+        except* OSError as group:
+            error = group.exceptions[0]
+            reason = f"cannot listen on {address}: {getattr(error, 'strerror', '') or error}"
+            if reason != said:
+                log.warning("metrics_not_served", reason=reason, again_s=AGAIN_S)
+            said = reason
+        await asyncio.sleep(AGAIN_S)
+
+
+async def _serve(address: Address, clients: "_Clients") -> None:
+    """Until cancelled. Raises OSError where it cannot listen."""
+    server = await asyncio.start_server(
+        clients.connected, address.host, address.port, limit=MAX_HEAD
+    )
+    try:
+        host, port = server.sockets[0].getsockname()[:2]
+        log.info("metrics_served", address=str(Address(host, port)), paths=list(clients.paths))
+        await asyncio.Event().wait()
+    finally:
+        server.close()  # `serve_forever` would also wait for clients that say nothing
+
+
+class _Clients:
+    """Each in a task of the group."""
+
+    def __init__(self, pages: Pages, tasks: asyncio.TaskGroup) -> None:
+        self.paths = pages.paths
+        self._pages = pages
+        self._tasks = tasks
+        self._count = 0
+
+    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody has come."""
+        if self._count < MOST_CLIENTS:
+            self._count += 1
+            self._tasks.create_task(self._serve(reader, writer))
+        else:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from its request to its end."""
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+            method, path = _request(head)
+            page = await self._page(method, path)
+            writer.write(_reply(page, has_body=method != "HEAD"))
+            async with asyncio.timeout(REPLY_S):
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except GONE:
+            pass  # a client that went away, is too slow, or speaks no HTTP
+        finally:
+            self._count -= 1
+            writer.transport.abort()
+
+    async def _page(self, method: str, path: str) -> Page:
+        if method not in ("GET", "HEAD"):
+            return Page(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"only GET and HEAD\n")
+        if path not in self.paths:
+            there = " ".join(self.paths).encode()
+            return Page(HTTPStatus.NOT_FOUND, TEXT, b"there is: " + there + b"\n")
+        try:
+            async with asyncio.timeout(PAGE_S):
+                return await self._pages.page(path)
+        except TimeoutError:
+            told = f"not made within {PAGE_S:g} s\n".encode()
+            return Page(HTTPStatus.SERVICE_UNAVAILABLE, TEXT, told)
+        except Exception as error:  # noqa: BLE001 - whatever it is: the process goes on without it
+            # No traceback: its text may hold what came from an account.
+            log.warning("page_failed", path=path, error=type(error).__name__)
+            return Page(HTTPStatus.INTERNAL_SERVER_ERROR, TEXT, b"failed: see the log\n")
+
+
+def _request(head: bytes) -> tuple[str, str]:
+    """Method and path of a request, without the query; empty where it is none."""
+    words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        return "", ""
+    return words[0], words[1].partition("?")[0]
+
+
+def _reply(page: Page, *, has_body: bool) -> bytes:
+    head = (
+        f"HTTP/1.1 {page.status.value} {page.status.phrase}\r\n"
+        f"Content-Type: {page.kind}\r\n"
+        f"Content-Length: {len(page.body)}\r\n"
+        "Cache-Control: no-store\r\n"
+        "X-Content-Type-Options: nosniff\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + (page.body if has_body else b"")

@@ -1,0 +1,84 @@
+"""A usual message, read from its frame in one pass: envelope and data, validated (pure).
+
+Nearly every frame is a message of a public stream in the form that the exchange has always used.
+Such a frame is validated straight from its bytes, by the very schemas of its model's fields, and
+its values come as a tuple: neither a dict of what was parsed nor an event is made on the way.
+
+What is unusual in any way is refused here without a word and left to `parse` and `translate`, the
+one judge. So what this accepts must be accepted there too, with the same values; nothing is said of
+what this refuses.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from pydantic_core import CoreConfig, CoreSchema, SchemaValidator, ValidationError, core_schema
+
+from bridge.contract.entry import value_names
+from bridge.contract.events import Event
+from bridge.contract.stream_types import STREAM_SPECS, Identity, StreamSpec
+
+# (nothing, (the stream's name, (nothing, the values of `value_names`)))
+Usual = tuple[object, tuple[str, tuple[object, tuple[Any, ...]]]]
+
+Unusual = ValidationError  # what `read_usual` raises
+
+
+def is_usual(spec: StreamSpec) -> bool:
+    """Whether messages of this type are read in one pass: public ones of which many come."""
+    is_counted = spec.identity is Identity.EVENTS
+    return not (spec.is_private or is_counted or spec.model.numbers_as_text)
+
+
+def _fields(model: type[Event]) -> dict[str, Any]:
+    schema: Any = model.__pydantic_core_schema__
+    while schema["type"] != "model-fields":
+        schema = schema["schema"]
+    return cast("dict[str, Any]", schema["fields"])
+
+
+def _tuple_of(name: str, fields: dict[str, Any]) -> CoreSchema:
+    """An object with these fields and no others as (an empty dict, their values in order).
+
+    That is what a dataclass gives to its `__post_init__`: the cheapest that pydantic can make.
+    """
+    return core_schema.dataclass_args_schema(
+        name,
+        [
+            core_schema.dataclass_field(
+                each,
+                field["schema"],
+                kw_only=True,
+                init_only=True,
+                validation_alias=field.get("validation_alias"),
+            )
+            for each, field in fields.items()
+        ],
+        collect_init_only=True,
+        extra_behavior="forbid",
+    )
+
+
+def _message(model: type[Event]) -> CoreSchema:
+    known = _fields(model)
+    return _tuple_of(model.__name__, {name: known[name] for name in value_names(model)})
+
+
+def _frame() -> CoreSchema:
+    messages = {
+        name: _message(spec.model)
+        for spec in STREAM_SPECS.values()
+        if is_usual(spec)
+        for name in spec.event_names
+    }
+    fields = {
+        "stream": {"schema": core_schema.str_schema(strict=True)},
+        "data": {"schema": core_schema.tagged_union_schema(messages, "e")},
+    }
+    return _tuple_of("Frame", fields)
+
+
+# The stream's name and the values of a usual message. Raises `Unusual`.
+read_usual: Callable[[bytes], Usual] = SchemaValidator(
+    _frame(), CoreConfig(cache_strings="keys")
+).validate_json

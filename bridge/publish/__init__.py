@@ -1,1 +1,0 @@
-"""Saying it again: the append script and the publisher."""

@@ -1,0 +1,99 @@
+"""Trimming that waits for slow readers, where the configuration names groups to wait for.
+
+Then the append script trims nothing; this does, each second, down to what retention keeps or to
+what the slowest of these groups has not settled, whichever is more. Until Redis uses more memory
+than it may: then retention alone counts, and it is said.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from typing import Protocol
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from bridge.contract.streams import Stream
+from bridge.redis.append import Retention
+from bridge.runtime.keyspace import KeySpace
+
+log = structlog.get_logger(__name__)
+
+SCRIPT = files("bridge.redis").joinpath("trim.lua").read_text("utf-8")
+EVERY_S = 1.0
+AT_ONCE = 1000  # entries looked at in one call: Redis serves others in between
+CALLS_A_ROUND = 50
+
+
+class Reporter(Protocol):
+    """What a bridge says of its streams; both may change while it runs."""
+
+    def streams(self) -> Mapping[str, Stream]: ...
+
+    def retention(self) -> Retention: ...
+
+
+class Trimming:
+    """One bridge's streams in one shard, as it reports them. `client` is the shard's."""
+
+    def __init__(
+        self,
+        client: Redis,
+        space: KeySpace,
+        reporter: Reporter,
+        groups: Sequence[str],
+        until_bytes: int,
+        shard: int = 0,
+    ) -> None:
+        self._client = client
+        self._space = space
+        self._shard = shard
+        self._reporter = reporter
+        self._groups = groups
+        self._until_bytes = until_bytes
+        self._waiting: dict[str, str] = {}  # stream → the group that is waited for
+        self._patient = True
+
+    async def run(self) -> None:
+        """Trim until cancelled; Redis away is the publisher's news."""
+        trim = self._client.register_script(SCRIPT)
+        while True:
+            try:
+                groups = await self._waited_for()
+                for stream in list(self._reporter.streams().values()):
+                    if self._space.shard_of(stream.name) == self._shard:
+                        await self._trim(trim, stream, groups)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.debug("trimming_failed", error=str(error))
+            await asyncio.sleep(EVERY_S)
+
+    async def _waited_for(self) -> Sequence[str]:
+        """The groups, while there is memory for their unread entries."""
+        used = int((await self._client.info("memory"))["used_memory"])
+        patient = used <= self._until_bytes
+        if patient != self._patient:
+            self._patient = patient
+            event = "retention_waits_again" if patient else "retention_waits_no_longer"
+            log.warning(event, used_bytes=used, until_bytes=self._until_bytes)
+        return self._groups if patient else ()
+
+    async def _trim(
+        self, trim: Callable[..., object], stream: Stream, groups: Sequence[str]
+    ) -> None:
+        limits = self._reporter.retention().kept(stream)
+        key = self._space.key(stream.name)
+        arguments = (limits.max_entries, limits.max_age_ms, AT_ONCE, *groups)
+        for _ in range(CALLS_A_ROUND):
+            more, keeper = await trim(keys=[key], args=arguments)  # type: ignore[misc]
+            if not more:
+                break
+        self._note(stream.name, keeper.decode() if isinstance(keeper, bytes) else keeper)
+
+    def _note(self, stream: str, keeper: str) -> None:
+        if keeper and self._waiting.get(stream) != keeper:
+            log.info("retention_waits", stream=stream, group=keeper)
+        if keeper:
+            self._waiting[stream] = keeper
+        else:
+            self._waiting.pop(stream, None)

@@ -1,0 +1,201 @@
+"""Who is the primary now, or a replica of it: asked of Sentinels, or of the nodes of a Cluster,
+before each connect.
+
+The search is a generator without I/O; a few lines around it ask, with or without a loop. Whoever is
+named must say so itself (`ROLE`): what Sentinels and nodes know may be old. No redirect of a
+Cluster is ever followed: a connection that meets one is closed, and the next one asks anew.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import redis
+from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.retry import Retry as BlockingRetry
+
+from bridge.runtime.redis_url import Node, RedisUrl, Topology, slot_of
+
+_Search = Generator[Node, object, Node]
+
+
+class PrimaryFinder:
+    """Finds the primary of one set of servers, or a replica to read from, again and again.
+
+    Raises what the Redis client raises for an option that it does not take. `connect_timeout_s` is
+    for each that is asked.
+    """
+
+    def __init__(self, url: RedisUrl, connect_timeout_s: float) -> None:
+        self._url = url
+        self._nodes = list(url.nodes)  # in the order in which they are asked
+        self._turn = 0  # of replicas
+        options: dict[str, Any] = {
+            "protocol": 2,
+            "socket_connect_timeout": connect_timeout_s,
+            "socket_timeout": connect_timeout_s,
+        }
+        self._pool = ConnectionPool.from_url(url.asking, retry=Retry(NoBackoff(), 0), **options)
+        self._blocking_pool = redis.ConnectionPool.from_url(
+            url.asking, retry=BlockingRetry(NoBackoff(), 0), **options
+        )
+        self._pool.make_connection()  # type: ignore[no-untyped-call]
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Of the connections to those who are asked, as the Redis client calls them."""
+        return dict(self._pool.connection_kwargs)
+
+    async def find(self) -> Node:
+        """The primary's address. Raises the Redis client's ConnectionError, which says why not."""
+        search, reply = self._search(), None
+        while True:
+            try:
+                node = search.send(reply)
+            except StopIteration as found:
+                return _node(found)
+            options = {**self._pool.connection_kwargs, **node._asdict()}
+            connection: Any = self._pool.connection_class(**options)
+            try:
+                await connection.connect()
+                await connection.send_command(*self._question())
+                reply = await connection.read_response()
+            except (RedisError, OSError, TimeoutError) as error:
+                reply = error
+            finally:
+                await connection.disconnect(nowait=True)
+
+    def find_blocking(self) -> Node:
+        """The same without a loop."""
+        search, reply = self._search(), None
+        while True:
+            try:
+                node = search.send(reply)
+            except StopIteration as found:
+                return _node(found)
+            options = {**self._blocking_pool.connection_kwargs, **node._asdict()}
+            connection: Any = self._blocking_pool.connection_class(**options)
+            try:
+                connection.connect()
+                connection.send_command(*self._question())
+                reply = connection.read_response()
+            except (RedisError, OSError, TimeoutError) as error:
+                reply = error
+            finally:
+                connection.disconnect()
+
+    def check_role(self, node: Node, reply: object) -> None:
+        """What the server that was found says to `ROLE`. Raises ConnectionError where it is not
+        what was looked for: a primary, or a replica that follows one.
+        """
+        role = role_in(reply)
+        if self._url.is_of_replica:
+            if not follows(reply):
+                raise RedisConnectionError(f"{node} is no replica that follows its primary")
+            return
+        if role not in ("", "master"):
+            raise RedisConnectionError(
+                f"{node} was named as the primary of {self._url.name} and says it is a {role}"
+            )
+
+    @property
+    def says_readonly(self) -> bool:
+        """Must a connection say that it only reads? A Cluster's replica serves no other."""
+        return self._url.is_of_replica and self._url.topology is Topology.CLUSTER
+
+    def _question(self) -> tuple[str, ...]:
+        if self._url.topology is Topology.CLUSTER:
+            return "CLUSTER", "SLOTS"
+        if self._url.is_of_replica:
+            return "SENTINEL", "REPLICAS", self._url.service
+        return "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service
+
+    def _search(self) -> _Search:
+        """Gives whom to ask, takes the reply or the error, returns the primary."""
+        read = self._named if self._url.topology is Topology.SENTINEL else self._owner
+        reasons: list[str] = []
+        for node in list(self._nodes):
+            reply = yield node
+            found = reply if isinstance(reply, Exception) else read(node, reply)
+            # In turn: if what this one knows is old, the next search begins with another.
+            self._nodes.remove(node)
+            self._nodes.append(node)
+            if isinstance(found, Node):
+                return found
+            reasons.append(f"{node}: {found}")
+        wanted = "replica" if self._url.is_of_replica else "primary"
+        raise RedisConnectionError(
+            f"no {wanted} of {self._url.name} is known ({'; '.join(reasons)})"
+        )
+
+    def _named(self, _: Node, reply: Any) -> Node | str:
+        """What a Sentinel says."""
+        if self._url.is_of_replica:
+            facts = [
+                dict(zip(map(_text, one[::2]), map(_text, one[1::2]), strict=True))
+                for one in reply or ()
+            ]
+            # with no other flag beside it, such as `s_down` or `disconnected`
+            usable = [one for one in facts if one["flags"] == "slave"]
+            return self._one_of([Node(one["ip"], int(one["port"])) for one in usable])
+        if not reply:
+            return f"it watches no {self._url.service!r}"
+        host, port = reply
+        return Node(_text(host), int(port))
+
+    def _one_of(self, replicas: Sequence[Node]) -> Node | str:
+        """In turn: if one is of no use, the next search finds another."""
+        if not replicas:
+            return "it knows no replica that is up"
+        self._turn += 1
+        return replicas[self._turn % len(replicas)]
+
+    def _owner(self, asked: Node, reply: Any) -> Node | str:
+        """Who has the slot, as a node says; from now on the other nodes are known, too."""
+        ranges = [(int(one[0]), int(one[1]), one[2:]) for one in reply]
+        known = [_endpoint(one, asked) for _, _, servers in ranges for one in servers]
+        kept = [node for node in self._nodes if node in known or node in self._url.nodes]
+        self._nodes = list(dict.fromkeys([*kept, *known]))
+        slot = slot_of(self._url.tag)
+        for first, last, servers in ranges:
+            if first <= slot <= last and self._url.is_of_replica:
+                return self._one_of([_endpoint(one, asked) for one in servers[1:]])
+            if first <= slot <= last:
+                return _endpoint(servers[0], asked)
+        return f"slot {slot} has no owner"
+
+
+def role_in(reply: object) -> str:
+    """`master`, `slave` or `sentinel`, from the reply to ROLE; empty where it was refused, or is
+    not known to the server.
+    """
+    return _text(reply[0]) if isinstance(reply, list) and reply else ""
+
+
+def follows(reply: object) -> bool:
+    """Is it the reply to ROLE of a replica whose link to its primary is up?"""
+    return role_in(reply) == "slave" and isinstance(reply, list) and _text(reply[3]) == "connected"
+
+
+def offset_in(reply: object) -> int:
+    """How far a primary or a replica is in the writes of its set, from the reply to ROLE."""
+    assert isinstance(reply, list)
+    return int(reply[1] if role_in(reply) == "master" else reply[4])
+
+
+def _endpoint(server: Sequence[Any], asked: Node) -> Node:
+    # A node that does not know its own address says none, or "?": that of whom we asked.
+    host = _text(server[0] or b"")
+    return Node(asked.host if host in ("", "?") else host, int(server[1]))
+
+
+def _text(told: object) -> str:
+    return told.decode(errors="replace") if isinstance(told, bytes) else str(told)
+
+
+def _node(found: StopIteration) -> Node:
+    assert isinstance(found.value, Node)
+    return found.value

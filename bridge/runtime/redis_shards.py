@@ -1,0 +1,181 @@
+"""A client of several shards of a Cluster: each command goes to the shard of its key.
+
+Each shard has a client of its own, which follows the primary of its slot by itself. A command
+without a key goes to the first shard, a SCAN to that of its pattern's hash tag. A pipeline is
+split, sent to all its shards side by side, and its replies come in the order of its commands: where
+a shard's node is away, its commands alone have errors. A command's keys are all of one shard: over
+two of them, neither a script nor a read is possible.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import redis
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.client import Pipeline as BlockingPipeline
+from redis.exceptions import RedisError
+
+from bridge.runtime.redis_url import tag_of
+
+_BEHIND_COUNT = frozenset(["EVAL", "EVALSHA"])
+_BEHIND_WORD = {"XREAD": "STREAMS", "XREADGROUP": "STREAMS", "SCAN": "MATCH"}
+_AWAY = (RedisError, OSError, TimeoutError)
+
+_Command = tuple[Sequence[Any], Mapping[str, Any]]
+
+
+def key_of(command: Sequence[Any]) -> str:
+    """The first key of a command, as the Redis client is given it, or the pattern of a SCAN; of one
+    without a key, anything.
+    """
+    name = _text(command[0]).upper()
+    word, place = name.split(" ")[0], 1
+    if word in _BEHIND_COUNT:
+        place = 3 if _text(command[2]) != "0" else len(command)
+    elif word in _BEHIND_WORD:
+        words = (_text(part).upper() for part in command)
+        found = (number for number, one in enumerate(words, 1) if one == _BEHIND_WORD[word])
+        place = next(found, len(command))
+    elif name in ("XINFO", "XGROUP"):
+        place = 2
+    return _text(command[place]) if place < len(command) else ""
+
+
+def _text(part: Any) -> str:
+    return part.decode(errors="replace") if isinstance(part, bytes) else str(part)
+
+
+class _Router:
+    """Which shard a command is for."""
+
+    def __init__(self, tags: Sequence[str]) -> None:
+        self._shards = {tag: shard for shard, tag in enumerate(tags)}
+
+    def shard_of(self, command: Sequence[Any]) -> int:
+        return self._shards.get(tag_of(key_of(command)), 0)
+
+    def by_shard(self, commands: Iterable[_Command]) -> dict[int, list[tuple[int, _Command]]]:
+        """The commands of a pipeline, each with its place."""
+        found: dict[int, list[tuple[int, _Command]]] = {}
+        for place, command in enumerate(commands):
+            found.setdefault(self.shard_of(command[0]), []).append((place, command))
+        return found
+
+
+def _raise_first(replies: Iterable[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+
+
+class ShardedRedis(Redis):
+    """`shards`: the clients, by their numbers, for what is asked of each: a read that blocks."""
+
+    def __init__(self, shards: Sequence[Redis], tags: Sequence[str]) -> None:
+        super().__init__(connection_pool=shards[0].connection_pool)
+        self.shards = shards
+        self._tags = tags
+        self._router = _Router(tags)
+
+    def with_shards(self, shards: Sequence[Redis]) -> "ShardedRedis":
+        """The same keys, asked of other clients, which are not this one's to close."""
+        return ShardedRedis(shards, self._tags)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        shard = self.shards[self._router.shard_of(args)]
+        return await shard.execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Pipeline":  # noqa: FBT001, FBT002 - the client's own signature
+        assert not transaction, "over several shards there is none"
+        return _ShardedPipeline(self.shards, self._router)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - the client's own signature
+        for shard in self.shards:
+            await shard.aclose(close_connection_pool)
+
+
+class _ShardedPipeline(Pipeline):
+    def __init__(self, shards: Sequence[Redis], router: _Router) -> None:
+        super().__init__(shards[0].connection_pool, {}, False, None)  # noqa: FBT003 - no transaction
+        self._shards_ = shards
+        self._router = router
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - the client's own signature
+        commands: list[_Command] = self.command_stack  # type: ignore[assignment]
+        self.command_stack = []
+        parts = self._router.by_shard(commands)
+        replies: list[Any] = [None] * len(commands)
+        async with asyncio.TaskGroup() as tasks:
+            found = [tasks.create_task(self._part(*one)) for one in parts.items()]
+        for part, some in zip(parts.values(), found, strict=True):
+            for (place, _), reply in zip(part, some.result(), strict=True):
+                replies[place] = reply
+        if raise_on_error:
+            _raise_first(replies)
+        return replies
+
+    async def _part(self, shard: int, part: Sequence[tuple[int, _Command]]) -> Sequence[Any]:
+        async with self._shards_[shard].pipeline(transaction=False) as pipeline:
+            for _, (command, options) in part:
+                pipeline.execute_command(*command, **options)
+            try:
+                return await pipeline.execute(raise_on_error=False)
+            except _AWAY as error:
+                return [error] * len(part)
+
+
+class ShardedBlockingRedis(redis.Redis):
+    """The same without a loop; one shard is asked after the other."""
+
+    def __init__(self, shards: Sequence[redis.Redis], tags: Sequence[str]) -> None:
+        super().__init__(connection_pool=shards[0].connection_pool)
+        self.shards = shards
+        self._router = _Router(tags)
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        shard = self.shards[self._router.shard_of(args)]
+        return shard.execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def set_response_callback(self, command: str, callback: Any) -> None:
+        for shard in self.shards:
+            shard.set_response_callback(command, callback)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> BlockingPipeline:  # noqa: FBT001, FBT002 - the client's own signature
+        assert not transaction, "over several shards there is none"
+        return _ShardedBlockingPipeline(self.shards, self._router)
+
+    def close(self) -> None:
+        for shard in self.shards:
+            shard.close()
+
+
+class _ShardedBlockingPipeline(BlockingPipeline):
+    def __init__(self, shards: Sequence[redis.Redis], router: _Router) -> None:
+        super().__init__(shards[0].connection_pool, {}, False, None)  # noqa: FBT003 - no transaction
+        self._shards_ = shards
+        self._router = router
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - the client's own signature
+        commands: list[_Command] = self.command_stack
+        self.command_stack = []
+        replies: list[Any] = [None] * len(commands)
+        for shard, part in self._router.by_shard(commands).items():
+            with self._shards_[shard].pipeline(transaction=False) as pipeline:
+                for _, (command, options) in part:
+                    pipeline.execute_command(*command, **options)  # type: ignore[no-untyped-call]
+                try:
+                    some = pipeline.execute(raise_on_error=False)
+                except _AWAY as error:
+                    some = [error] * len(part)
+            for (place, _), reply in zip(part, some, strict=True):
+                replies[place] = reply
+        if raise_on_error:
+            _raise_first(replies)
+        return replies
+
+
+def shards_of(client: Redis) -> Sequence[Redis]:
+    """The clients of all shards: one, where the client has no shards."""
+    return client.shards if isinstance(client, ShardedRedis) else [client]

@@ -1,0 +1,263 @@
+"""Redis URLs of every kind, and what each part means (pure).
+
+    redis://[user:password@]host:6379/0                            one server; rediss: over TLS
+    unix:///run/redis.sock?db=0                                    one server, by its socket
+    redis+sentinel://[user:password@]s1:26379,s2:26379/mymaster/0  the primary that Sentinels name
+    redis+cluster://[user:password@]n1:6379,n2:6379/0              a Cluster, by its hash tags
+
+User and password are for Redis. Sentinels get none, but for `sentinel_username=` and
+`sentinel_password=` behind the `?`; they are asked over TLS where Redis is (`rediss+sentinel`),
+unless `sentinel_tls=` says otherwise. All else behind the `?` is the Redis client's.
+"""
+
+import binascii
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+SLOTS = 16_384
+_TAG = "hash_tag"  # of ours: which slot of a Cluster; made of `redis.key_prefix`
+_SHARDS = "shards"  # of ours: how many slots, each with its number behind the tag
+_READS = "reads"  # of ours: `replica`, for one that is read from
+_OURS = frozenset([_TAG, _SHARDS, _READS, "sentinel_username", "sentinel_password", "sentinel_tls"])
+
+
+class Topology(Enum):
+    """Who says which server takes writes."""
+
+    SERVER = "one server, or an address that follows the primary by itself"
+    SENTINEL = "Sentinels"
+    CLUSTER = "a Cluster"
+
+
+_TOPOLOGIES = {
+    "redis": Topology.SERVER,
+    "unix": Topology.SERVER,
+    "redis+sentinel": Topology.SENTINEL,
+    "redis+cluster": Topology.CLUSTER,
+}
+_PORTS = {Topology.SERVER: 6379, Topology.SENTINEL: 26_379, Topology.CLUSTER: 6379}
+
+
+class Node(NamedTuple):
+    """Where a server, a Sentinel or a node of a Cluster listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """One URL, taken apart.
+
+    `plain` is a URL for the Redis client, with the first of the nodes as its host; of Sentinels and
+    Clusters only who connects, and how, counts in it. `asking` is the same for asking who is the
+    primary. `nodes` is empty for a socket's path.
+    """
+
+    topology: Topology
+    plain: str
+    nodes: tuple[Node, ...]
+    asking: str = ""
+    db: int = 0
+    service: str = ""  # what Sentinels call the set of servers
+    tag: str = ""  # whose slot of a Cluster
+    shards: int = 1  # of a Cluster: more have a slot each
+    is_of_replica: bool = False  # one is looked for, to read from; else the primary
+
+    @property
+    def name(self) -> str:
+        """What is behind the URL, whoever is its primary now; empty for one server."""
+        if self.topology is Topology.SENTINEL:
+            return f"sentinel {self.service}/{self.db}"
+        if self.topology is Topology.SERVER:
+            return ""
+        in_shards = f" in {self.shards} shards" if self.shards > 1 else ""
+        return f"cluster {{{self.tag}}}{in_shards}"
+
+    def __repr__(self) -> str:  # never the password
+        return f"RedisUrl({self.name or ','.join(map(str, self.nodes))})"
+
+
+def parse_redis_url(url: str) -> RedisUrl:
+    """Take a URL apart. Raises ValueError, which says what is wrong without the URL itself."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(_KINDS) from None
+    scheme = parts.scheme.replace("rediss", "redis", 1)
+    topology = _TOPOLOGIES.get(scheme)
+    if topology is None or (scheme == "unix" and not parts.path):
+        raise ValueError(_KINDS)
+    if scheme == "unix":
+        return RedisUrl(topology, url, ())
+    is_tls = parts.scheme.startswith("rediss")
+    userinfo, at, hosts = parts.netloc.rpartition("@")
+    nodes = tuple(_node(host, _PORTS[topology]) for host in hosts.split(","))
+    if topology is Topology.SERVER:
+        if len(nodes) > 1:
+            raise ValueError("names several servers: redis+sentinel:// or redis+cluster://")
+        return RedisUrl(topology, url, nodes, db=_database(parts.path.removeprefix("/")))
+    service, database = _path(topology, parts.path)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    ours = {name: value for name, value in options if name in _OURS}
+    rest = [pair for pair in options if pair[0] not in _OURS]
+    tls = [pair for pair in rest if pair[0].startswith("ssl_")]
+    others = [pair for pair in rest if pair not in tls]
+    plain = _plain(f"{userinfo}{at}", nodes[0], database, others, tls if is_tls else None)
+    asking = plain
+    if topology is Topology.SENTINEL:
+        login = _login(ours.get("sentinel_username", ""), ours.get("sentinel_password", ""))
+        asks_by_tls = _flag("sentinel_tls", ours.get("sentinel_tls", str(is_tls)))
+        asking = _plain(login, nodes[0], 0, [], tls if asks_by_tls else None)
+        if tls and not (is_tls or asks_by_tls):
+            raise ValueError(f"has {tls[0][0]} and no TLS: write rediss+sentinel")
+    elif tls and not is_tls:
+        raise ValueError(f"has {tls[0][0]} and no TLS: write rediss+cluster")
+    tag, shards = ours.get(_TAG, ""), _shards(ours.get(_SHARDS, "1"))
+    is_of_replica = ours.get(_READS) == "replica"
+    return RedisUrl(topology, plain, nodes, asking, database, service, tag, shards, is_of_replica)
+
+
+def with_tag(url: str, prefix: str, shards: int = 1) -> str:
+    """The URL; of a Cluster, with the hash tag of this key prefix, whose slot is looked for, or
+    whose slots of so many shards are.
+    """
+    if not is_cluster(url):
+        return url
+    ours: dict[str, str | int] = {_TAG: tag_of(prefix)}
+    if shards > 1:
+        ours[_SHARDS] = shards
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(ours)}"
+
+
+def replica_url(url: str) -> str:
+    """The URL of a replica of the same, where Sentinels or a Cluster know some."""
+    return f"{url}{'&' if '?' in url else '?'}{urlencode({_READS: 'replica'})}"
+
+
+def has_replicas(url: str) -> bool:
+    """Does it name those who know of replicas?"""
+    return urlsplit(url).scheme.partition("+")[2] in ("sentinel", "cluster")
+
+
+def shard_urls(url: str) -> list[str]:
+    """The URL of each shard alone; the URL itself, where there is one."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if not is_cluster(url) or (shards := _shards(options.pop(_SHARDS, "1"))) == 1:
+        return [url]
+    tag = options[_TAG]
+    return [
+        parts._replace(query=urlencode(options | {_TAG: of_shard(tag, shard)})).geturl()
+        for shard in range(shards)
+    ]
+
+
+def of_shard(tag: str, shard: int) -> str:
+    """The hash tag of one shard of many. Numbers that differ in their last digit alone lie a
+    quarter of all slots apart, or many quarters: so are shards spread over nodes.
+    """
+    return f"{tag}.{shard}"
+
+
+def is_cluster(url: str) -> bool:
+    """Is it the URL of a Cluster?"""
+    return urlsplit(url).scheme in ("redis+cluster", "rediss+cluster")
+
+
+def tag_of(key: str) -> str:
+    """The part of a key that decides about its slot: what stands in its first braces, if anything
+    does. Empty: the whole key decides.
+    """
+    found = re.search(r"\{([^}]*)\}", key)
+    return found[1] if found else ""
+
+
+def tagged(prefix: str) -> str:
+    """The prefix with a hash tag: `{bridge}:` for none, `{mine}:` for `mine:`."""
+    return prefix if tag_of(prefix) else f"{{{prefix.rstrip(':') or 'bridge'}}}:"
+
+
+def slot_of(tag: str) -> int:
+    """The slot of a Cluster in which all keys with this hash tag lie."""
+    return crc16(tag) % SLOTS
+
+
+def crc16(text: str) -> int:
+    """CRC16 as a Cluster makes it (XMODEM)."""
+    return binascii.crc_hqx(text.encode(), 0)
+
+
+_KINDS = (
+    "must be redis://host:port/db, rediss://… (TLS), unix:///path, "
+    "redis+sentinel://host:port,host:port/name/db, redis+cluster://host:port,host:port, "
+    "or the word embedded; in a password write @ as %40, / as %2F and # as %23"
+)
+
+
+def _node(text: str, port: int) -> Node:
+    parts = urlsplit(f"//{text}")
+    try:
+        host = unquote(parts.hostname or "")
+        host.encode("idna")  # a..b could not even be asked for
+        number = port if parts.port is None else parts.port
+    except ValueError:
+        raise ValueError(_KINDS) from None
+    if not host or not number:
+        raise ValueError(_KINDS)
+    return Node(host, number)
+
+
+def _path(topology: Topology, path: str) -> tuple[str, int]:
+    """The name of the set, and the number of the database."""
+    parts: Sequence[str] = [unquote(part) for part in path.split("/")[1:]]
+    if topology is Topology.CLUSTER:
+        if parts not in ([], [""], ["0"]):
+            raise ValueError("must end with the last node or /0: a Cluster has database 0 only")
+        return "", 0
+    if not parts or not parts[0] or len(parts) > 2:
+        raise ValueError(
+            "must say which set the Sentinels watch: redis+sentinel://host:26379/mymaster/0"
+        )
+    return parts[0], _database(parts[1] if len(parts) == 2 else "")
+
+
+def _database(text: str) -> int:
+    if not re.fullmatch(r"\d{0,5}", text):
+        raise ValueError(_KINDS)
+    return int(text or "0")
+
+
+def _plain(
+    login: str,
+    node: Node,
+    database: int,
+    options: Sequence[tuple[str, str]],
+    tls: Sequence[tuple[str, str]] | None,
+) -> str:
+    query = urlencode([*options, *(tls or ())])
+    scheme = "redis" if tls is None else "rediss"
+    return f"{scheme}://{login}{node}/{database}{'?' if query else ''}{query}"
+
+
+def _login(username: str, password: str) -> str:
+    return f"{quote(username, '')}:{quote(password, '')}@" if username or password else ""
+
+
+def _shards(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d?", text):
+        raise ValueError("has a number of shards that is none: redis.shards says how many")
+    return int(text)
+
+
+def _flag(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"has a {name} that is neither true nor false")
+    return text.lower() == "true"

@@ -1,0 +1,106 @@
+"""The one way of text to people: a line stays one line, and can do nothing to a terminal.
+
+Whatever the exchange, Redis or another program has said may stand in what is shown. Knows nothing
+of what it means.
+"""
+
+import io
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bridge.runtime.masking import masked_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MOST_SHOWN = 16_384  # characters of a line; JSON for programs is whole
+_LEAST_TEXT = 20  # columns; in fewer, nothing is wrapped
+_DELETE = "\x7f"  # the one control character that JSON does not escape
+
+
+def printable(text: str) -> str:
+    r"""The text with escapes (`\u001b`, `\n`) for all that is not printed: line ends, control
+    characters, marks that turn the direction of writing. JSON on one line stays the same JSON.
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
+
+
+def bounded(text: str, most: int = MOST_SHOWN) -> str:
+    """The text; a longer one is cut, and says how long it was."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
+def ready_standard_files() -> None:
+    """Standard files that are closed lead nowhere from now on: a socket could get their number, and
+    what is printed. A sign that the terminal's character set lacks (Latin-1 has no `→`) is printed
+    as its escape; it would end the program.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - stays open
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(line: str = "", *, to_stderr: bool = False) -> None:
+    """Print one line, without secrets."""
+    typer.echo(masked_text(printable(bounded(line))), err=to_stderr)
+
+
+def say_labelled(rows: Iterable[tuple[str, str]]) -> None:
+    """Print sentences behind their labels, in two columns; an empty label stands for the one
+    before. A terminal gets as many lines as a sentence needs, a program one.
+    """
+    told = [(printable(bounded(label)), printable(bounded(text))) for label, text in rows]
+    wide = max((len(label) for label, text in told if text), default=0) + 2
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for label, text in told:
+        head = f"{label:<{wide}}" if text else label
+        indent = " " * (wide + len(text) - len(text.lstrip()))
+        if width <= wide + _LEAST_TEXT:
+            say(head + text)
+            continue
+        for line in textwrap.wrap(
+            head + text, width, subsequent_indent=indent, break_on_hyphens=False
+        ) or [""]:
+            say(line)
+
+
+def say_json(value: Any, indent: int | None = None) -> None:
+    """Print JSON for programs; no name or sign of it is taken for a secret, but its texts are."""
+    for line in json.dumps(_masked(value), indent=indent).split("\n"):
+        typer.echo(printable(line))
+
+
+def new_console(width: int | None = None) -> "Console":
+    """A Rich console in which texts are texts: `[red]` is no colour and `:bomb:` no picture.
+    Control characters are the caller's to escape.
+    """
+    from rich.console import Console
+
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def _masked(value: Any) -> Any:
+    match value:
+        case str():
+            return masked_text(value)
+        case dict():
+            return {name: _masked(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_masked(each) for each in value]
+    return value
+
+
+def _escaped(sign: str) -> str:
+    return r"\u007f" if sign == _DELETE else json.dumps(sign)[1:-1]

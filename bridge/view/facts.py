@@ -1,0 +1,262 @@
+"""What can be read from Redis about a running system, as frozen values (pure).
+
+Statuses are JSON that bridges and workers write; they are checked here once, and nothing in their
+texts can do anything to a terminal. Whatever is missing has a default, so that a viewer can look at
+an older or newer bridge.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    InstanceOf,
+    TypeAdapter,
+    model_validator,
+)
+from pydantic_core import from_json
+
+from bridge.core.counters import (
+    CoreCounters,
+    Counters,
+    OutboxCounters,
+    RestCounters,
+    StreamCounters,
+)
+from bridge.runtime.terminal import printable
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ConnectionStatus(_Told):
+    """One socket to the exchange. `refused` and `stale` are stream → why."""
+
+    name: str = ""
+    connected: bool = False
+    answered: bool = True  # bridges that do not say count as answered
+    trouble: str = ""
+    attempts: int = 0
+    received_us: int = 0
+    wanted: int = 0
+    confirmed: int = 0
+    pending: tuple[str, ...] = ()
+    refused: dict[str, str] = {}
+    stale: dict[str, str] = {}
+
+
+_adapters: dict[type[Counters], TypeAdapter[Any]] = {}
+
+
+def _with_counters(told: Any, counters: type[Counters]) -> Any:
+    """A status has its counters beside the rest; here they are one value."""
+    if not isinstance(told, dict) or "counters" in told:
+        return told
+    names = {each.name for each in fields(counters)}
+    numbers = {name: number for name, number in told.items() if name in names}
+    return told | {"counters": _adapter(counters).validate_python(numbers)}
+
+
+def _adapter(counters: type[Counters]) -> TypeAdapter[Any]:
+    """Made once: that takes half a millisecond, and each stream's counters need it."""
+    found = _adapters.get(counters)
+    if found is None:
+        found = _adapters[counters] = TypeAdapter(counters)
+    return found
+
+
+class Buckets(_Told):
+    """How often it took how long, by the bounds of `core.latency`, and the sum of all, in µs."""
+
+    counts: tuple[int, ...] = ()
+    sum_us: int = 0
+
+
+class StreamStatus(_Told):
+    """One stream, as one bridge counts it since its start. `gap_causes`: `gaps`, by cause."""
+
+    counters: InstanceOf[StreamCounters] = StreamCounters()
+    gap_causes: dict[str, int] = {}
+    sparse: bool = False
+    pending: int = 0
+    last_id: str = ""
+    suspended: str = ""
+    event_us: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, told: Any) -> Any:
+        return _with_counters(told, StreamCounters)
+
+
+class ShardStatus(_Told):
+    """One shard of several: the server that it is on, or was last, and why nothing is published
+    there; empty where it is.
+    """
+
+    shard: int
+    node: str = ""
+    trouble: str = ""
+    pending: int = 0
+
+
+class ShareStatus(_Told):
+    """Of a bridge that shares the streams with others: which member it is; how many streams it
+    keeps until other members have them, and which; how many streams of others no bridge
+    receives that it knows of, and some of them with the member.
+    """
+
+    members: tuple[str, ...] = ()
+    me: str = ""
+    kept: int = 0
+    kept_for: tuple[str, ...] = ()
+    unreceived: int = 0
+    unreceived_streams: dict[str, str] = {}
+
+
+class BridgeStatus(_Told):
+    """One bridge's last status; `stopped_us` is set by the very last. `redis_us` is when it was
+    written by the clock of Redis, 0 by bridges that did not say; the other times are the bridge's.
+    `latencies` is stage → type; `round_trips` has the bounds of `core.round_trips`; `ends` counts
+    connections to the exchange by why they ended.
+    """
+
+    instance: str
+    version: str = ""
+    contract: int = 0
+    pid: int = 0
+    host: str = ""
+    started_us: int = 0
+    updated_us: int
+    redis_us: int = 0
+    stopped_us: int | None = None
+    exchange: str = ""
+    redis_trouble: str = ""
+    shards: tuple[ShardStatus, ...] = ()
+    registry_trouble: str = ""
+    journal_trouble: str = ""
+    journal_bytes: int = 0
+    journal_max_bytes: int = 0
+    checkpoint_us: int = 0
+    behind_bytes: int = 0
+    pending: int = 0
+    pending_bytes: int = 0
+    buffer_bytes: int = 0
+    acknowledged_us: int = 0
+    counters: InstanceOf[CoreCounters] = CoreCounters()
+    outbox: OutboxCounters = OutboxCounters()
+    rest: RestCounters = RestCounters()
+    latencies: dict[str, dict[str, Buckets]] = {}
+    round_trips: Buckets = Buckets()
+    ends: dict[str, int] = {}
+    unknown_events: dict[str, int] = {}
+    share: ShareStatus | None = None
+    rank: int = 0
+    peers: tuple[str, ...] = ()
+    open_outages: tuple[str, ...] = ()
+    connections: tuple[ConnectionStatus, ...] = ()
+    clock_offset_us: int | None = None
+    stream_troubles: dict[str, str] = {}
+    streams: dict[str, StreamStatus] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, told: Any) -> Any:
+        return _with_counters(told, CoreCounters)
+
+
+class Latency(_Told):
+    """Milliseconds from when the bridge received a message until the consumer was done; None before
+    the first."""
+
+    p50: float | None = None
+    p99: float | None = None
+
+
+class WorkerStatus(_Told):
+    """One consumer process's last status. `made` is for people; `patterns` are the streams that it
+    reads; `latencies` are those of `latency_ms`, since its start.
+    """
+
+    group: str
+    consumer: str
+    mode: str = ""
+    patterns: tuple[str, ...] = ()
+    pid: int = 0
+    started_us: int = 0
+    updated_us: int
+    redis_us: int = 0
+    handled: int = 0
+    failed: int = 0
+    undecodable: int = 0
+    rate: float = 0.0
+    latency_ms: Latency = Latency()
+    latencies: Buckets = Buckets()
+    made: str = ""
+
+
+T = TypeVar("T", bound=_Told)
+
+
+class Followed(NamedTuple):
+    """One entry: the stream's name (without prefix), the entry's ID, its fields."""
+
+    stream: str
+    entry_id: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """One stream's key in Redis. `added` counts all entries ever; None on servers before 7.0.
+
+    `last` is the newest entry's fields, None where the stream is empty or absent. `is_away`: its
+    shard's node does not answer, and nothing of this is known.
+    """
+
+    length: int = 0
+    added: int | None = None
+    last_id: str = "0-0"
+    last: Mapping[str, str] | None = None
+    is_away: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Everything read in one look. `now_us` is the Redis server's clock; `unreadable` counts what
+    is no status, and names in the registry that are no streams.
+    """
+
+    now_us: int
+    bridges: tuple[BridgeStatus, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
+    streams: Mapping[str, StreamFacts] = field(default_factory=dict)
+    quarantine: StreamFacts = StreamFacts()
+    unreadable: int = 0
+    redis_full: str = ""  # why it refuses every write
+
+
+def read_statuses(model: type[T], texts: Mapping[str, str]) -> tuple[tuple[T, ...], int]:
+    """The statuses in order of their names, and how many could not be read."""
+    found: list[T] = []
+    for _, text in sorted(texts.items()):
+        try:
+            found.append(model.model_validate(_printable(from_json(text))))
+        except ValueError:
+            continue
+    return tuple(found), len(texts) - len(found)
+
+
+def _printable(value: Any) -> Any:
+    """JSON, with all its texts as they may be shown."""
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [_printable(each) for each in value]
+        case dict():
+            return {printable(name): _printable(each) for name, each in value.items()}
+    return value

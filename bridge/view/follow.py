@@ -1,0 +1,186 @@
+"""Following streams as they grow: XREAD without a group, from any place, through Redis outages.
+
+Nothing is acknowledged and no other reader is disturbed. A stream that appears later, or a new
+match of a pattern, is followed from its first entry. Reading goes on behind the last entry given
+out.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    ResponseError,
+)
+
+from bridge.contract import keys
+from bridge.contract.identity import EntryId
+from bridge.contract.streams import is_stream
+from bridge.errors import Fatal
+from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.redis_shards import shards_of
+from bridge.runtime.time_range import BEGINNING, NEW
+from bridge.view.choose import absence, chosen, is_pattern
+from bridge.view.facts import Followed
+from bridge.view.reader import AWAY, reason
+
+BLOCK_MS = 1000  # well under the socket's time-out
+_BATCH = 200
+_REGISTRY_EVERY_S = 2.0
+_RETRY_S = 1.0
+
+
+class Follower:
+    """Follows names and patterns. `start` is the ID to begin after, or `$`: only what comes. `tell`
+    gets what a person should know, a line each; `tasks` are where the reads of several shards are.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        space: KeySpace,
+        wanted: Sequence[str],
+        start: str,
+        tell: Callable[[str], None],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._client = client
+        self._space = space
+        self._wanted = wanted
+        self._start = start
+        self._tell = tell
+        self._after: dict[str, str] = {}  # stream → the last ID given out
+        self._tasks = tasks
+        self._reads: dict[int, asyncio.Task[list[Followed]]] = {}  # by shard, where there are more
+        self._away: set[int] = set()  # shards that do not answer
+        self._told: set[str] = set()
+        self._known_at_s = float("-inf")
+        self._is_first = True
+
+    async def entries(self) -> AsyncIterator[list[Followed]]:
+        """Batches of entries in order of their IDs, without an end; a batch may be empty.
+
+        Raises Fatal where Redis refuses us.
+        """
+        away = False
+        while True:
+            try:
+                await self._find_streams()
+                batch = await self._read()
+            except (AuthenticationError, NoPermissionError) as error:
+                raise Fatal(f"Redis refuses: {reason(error)}") from None
+            except BusyLoadingError:
+                batch = None
+            except ResponseError as error:
+                raise Fatal(f"Redis refuses: {reason(error)}") from None
+            except AWAY as error:
+                if not away:
+                    self._tell(f"Redis does not answer ({reason(error)}): trying again")
+                away, batch = True, None
+            if batch is None:
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if away:
+                self._tell("Redis is back")
+                away = False
+            yield batch
+
+    def stop(self) -> None:
+        """No read waits any more."""
+        for read in self._reads.values():
+            read.cancel()
+
+    async def _find_streams(self) -> None:
+        if time.monotonic() - self._known_at_s < _REGISTRY_EVERY_S:
+            return
+        names: Any = await self._client.hkeys(self._space.key(keys.STREAMS))
+        registry = list(filter(is_stream, names))
+        for refused in set(names) - set(registry):
+            self._tell_once(f"the registry has {refused!r}, which is no stream: passed over")
+        new = [name for name in chosen(self._wanted, registry) if name not in self._after]
+        empty = await self._begin(new)
+        self._is_first = False
+        self._known_at_s = time.monotonic()
+        for one in self._wanted:
+            if is_pattern(one) or one in empty:
+                self._tell_once(absence(one, registry))
+
+    async def _begin(self, names: Sequence[str]) -> set[str]:
+        """Find where to begin in each; returns those that do not exist."""
+        pipeline = self._client.pipeline(transaction=False)
+        for name in names:
+            pipeline.exists(self._space.key(name))
+            pipeline.xrevrange(self._space.key(name), count=1)
+        replies = iter(await pipeline.execute())
+        absent = set()
+        for name in names:
+            exists, newest = next(replies), next(replies)
+            # What appears after the first look is new altogether, so it is given from its start.
+            jump = self._is_first and newest
+            if self._start == NEW:
+                self._after[name] = newest[0][0] if jump else BEGINNING
+            else:
+                self._after[name] = self._start
+            if not exists:
+                absent.add(name)
+        return absent
+
+    async def _read(self) -> list[Followed]:
+        if not self._after:
+            await asyncio.sleep(BLOCK_MS / 1000)
+            return []
+        if self._space.shards == 1:
+            found = await self._read_of(self._client, self._after)
+        else:
+            found = await self._read_side_by_side()
+        for entry in found:
+            self._after[entry.stream] = entry.entry_id
+        return sorted(found, key=lambda entry: EntryId.parse(entry.entry_id))
+
+    async def _read_of(self, client: Redis, after: Mapping[str, str]) -> list[Followed]:
+        streams: Any = {self._space.key(name): last for name, last in after.items()}
+        replies: Any = await client.xread(streams, count=_BATCH, block=BLOCK_MS)
+        return [
+            Followed(self._space.name(key), entry_id, fields)
+            for key, entries in replies or ()
+            for entry_id, fields in entries
+        ]
+
+    async def _read_side_by_side(self) -> list[Followed]:
+        """A read waits in each shard; what the first of them finds. The others wait on."""
+        after: dict[int, dict[str, str]] = {}
+        for name, last in self._after.items():
+            after.setdefault(self._space.shard_of(name), {})[name] = last
+        for shard, some in after.items():
+            if shard not in self._reads:
+                self._reads[shard] = self._tasks.create_task(self._read_shard(shard, some))
+        await asyncio.wait(self._reads.values(), return_when=asyncio.FIRST_COMPLETED)
+        done = [shard for shard, task in self._reads.items() if task.done()]
+        return [entry for shard in done for entry in self._reads.pop(shard).result()]
+
+    async def _read_shard(self, shard: int, after: Mapping[str, str]) -> list[Followed]:
+        """One whose node is away is tried again; the others go on."""
+        try:
+            found = await self._read_of(shards_of(self._client)[shard], after)
+        except ResponseError as error:
+            raise Fatal(f"Redis refuses: {reason(error)}") from None
+        except AWAY as error:
+            if shard not in self._away:
+                self._away.add(shard)
+                self._tell(f"shard {shard} does not answer ({reason(error)}): trying again")
+            await asyncio.sleep(_RETRY_S)
+            return []
+        if shard in self._away:
+            self._away.remove(shard)
+            self._tell(f"shard {shard} is back")
+        return found
+
+    def _tell_once(self, line: str) -> None:
+        if line and line not in self._told:
+            self._told.add(line)
+            self._tell(line)

@@ -1,0 +1,81 @@
+"""The same picture as plain lines, for logs, pipes and whatever is no terminal (pure)."""
+
+from collections.abc import Iterator
+
+from bridge.view import figures, fleet
+from bridge.view.picture import BridgeRow, ConsumerRow, Picture, State
+from bridge.view.words import clock
+
+
+def summary_lines(picture: Picture) -> Iterator[str]:
+    """A few lines: the whole, what needs a look, and each consumer."""
+    yield f"{clock(picture.now_us)} {_totals(picture)}"
+    if picture.redis_full:
+        yield f"  ! {picture.redis_full}"
+    for bridge in picture.bridges:
+        if bridge.state is not State.STOPPED:
+            yield from _bridge(bridge, picture.now_us)
+    yield from (f"  ! {reason}" for reason in fleet.reasons(picture.living))
+    for stream in picture.streams:
+        if stream.marks:
+            yield f"  ! {stream.name}: {', '.join(stream.marks)}"
+    for consumer in picture.consumers:
+        yield f"  {consumer_line(consumer)}"
+
+
+def stream_lines(picture: Picture) -> Iterator[str]:
+    """A line for each stream."""
+    width = max((len(stream.name) for stream in picture.streams), default=0)
+    for stream in picture.streams:
+        rate = (
+            f"{figures.rate(stream.rate).replace('·', '0'):>7}/s "
+            if stream.rate is not None
+            else ""
+        )
+        yield (
+            f"  {stream.name:<{width}} {rate}{figures.count(stream.entries):>9} entries  "
+            f"{figures.age(stream.age_us):>5}  {stream.words}"
+        )
+
+
+def consumer_line(consumer: ConsumerRow) -> str:
+    """What a consumer has handled, how fast, and what it made of it."""
+    status = consumer.status
+    latency = ""
+    if status.latency_ms.p50 is not None:
+        half, most = status.latency_ms.p50, status.latency_ms.p99
+        latency = f", {figures.milliseconds(half)} p99 {figures.milliseconds(most)}"
+    bad = status.failed + status.undecodable
+    return (
+        f"{consumer.name}: "
+        + (f"SILENT for {figures.age(consumer.age_us)}, " if consumer.state is State.SILENT else "")
+        + f"{figures.count(status.handled)} handled{latency}"
+        + (f", {bad} failed" if bad else "")
+        + (f"; {status.made}" if status.made else "")
+    )
+
+
+def _totals(picture: Picture) -> str:
+    parts = [f"{len(picture.streams)} streams"]
+    if picture.rate is not None:
+        parts.append(f"{picture.rate:,.0f} entries/s")
+    if picture.receive_ms is not None:
+        half, most = map(figures.milliseconds, picture.receive_ms)
+        parts.append(f"exchange → bridge {half} p99 {most}")
+    parts.append(f"{picture.gaps} gaps")
+    if picture.recovered:
+        parts.append(f"{picture.recovered} gaps recovered")
+    parts.append(f"{picture.quarantined} quarantined")
+    if picture.unreadable:
+        parts.append(f"{picture.unreadable} unreadable")
+    if picture.pending:
+        parts.append(f"{picture.pending:,} waiting for Redis")
+    return ", ".join(parts)
+
+
+def _bridge(bridge: BridgeRow, now_us: int) -> Iterator[str]:
+    since = figures.age(now_us - bridge.since_us)
+    if bridge.state is State.SILENT:
+        yield f"  ! bridge {bridge.status.instance} is SILENT for {since}"
+    for trouble in bridge.troubles:
+        yield f"  ! bridge {bridge.status.instance}: {trouble}"

@@ -1,0 +1,96 @@
+"""What is wrong with a bridge, by its own status: reasons of a closed list, in words too (pure).
+
+The one place where that is judged: `status`, `top`, `/readyz` and `backpack_unhealthy` agree.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from bridge.runtime.skew import SKEWED_MS, skew_words
+from bridge.view.facts import BridgeStatus, ConnectionStatus
+
+COPIES = ("a", "b", "c")  # how connections of the same streams are told apart
+SKEWED_US = SKEWED_MS * 1000
+MOST_TOLD = 5  # streams that are named one by one
+FULL_SHARE = 2  # of `publish.buffer_bytes`: half of it waits
+
+
+class Reason(StrEnum):
+    """Why a bridge is not well."""
+
+    EXCHANGE_DISCONNECTED = "exchange_disconnected"
+    SUBSCRIBING = "subscribing"
+    STREAM_NOT_RECEIVED = "stream_not_received"
+    CLOCK_SKEWED = "clock_skewed"
+    REDIS_UNWRITABLE = "redis_unwritable"
+    REGISTRY_UNWRITABLE = "registry_unwritable"
+    JOURNAL_BROKEN = "journal_broken"
+    CATCHING_UP = "catching_up"
+    BUFFER_FILLING = "buffer_filling"
+    STREAM_SUSPENDED = "stream_suspended"
+
+
+class Trouble(NamedTuple):
+    """One of them, for programs and for people."""
+
+    reason: Reason
+    words: str
+
+
+def troubles(status: BridgeStatus) -> Iterator[Trouble]:
+    """All that is wrong, the exchange's side first; nothing where the bridge is well."""
+    yield from _not_received(status)
+    offset_us = status.clock_offset_us
+    if offset_us is not None and abs(offset_us) >= SKEWED_US:
+        yield Trouble(Reason.CLOCK_SKEWED, skew_words(offset_us / 1000))
+    yield from _not_written(status)
+    for name, stream in status.streams.items():
+        if stream.suspended:
+            words = f"{name} is suspended: {stream.suspended}"
+            yield Trouble(Reason.STREAM_SUSPENDED, words)
+
+
+def _not_received(status: BridgeStatus) -> Iterator[Trouble]:
+    for connection in status.connections:
+        if _is_covered(connection, status):
+            continue
+        if not connection.connected:
+            why = connection.trouble or "waiting"
+            words = f"{connection.name} is not connected to the exchange: {why}"
+            yield Trouble(Reason.EXCHANGE_DISCONNECTED, words)
+        elif connection.wanted and not (connection.answered or connection.confirmed):
+            words = f"{connection.name} is subscribing: the exchange has not answered yet"
+            yield Trouble(Reason.SUBSCRIBING, words)
+    told = list(status.stream_troubles.items())
+    for name, why in told[:MOST_TOLD]:
+        yield Trouble(Reason.STREAM_NOT_RECEIVED, f"{name} is not received: {why}")
+    if len(told) > MOST_TOLD:
+        words = f"{len(told) - MOST_TOLD} more streams are not received"
+        yield Trouble(Reason.STREAM_NOT_RECEIVED, words)
+
+
+def _not_written(status: BridgeStatus) -> Iterator[Trouble]:
+    if status.redis_trouble:
+        yield Trouble(Reason.REDIS_UNWRITABLE, f"publishing waits: {status.redis_trouble}")
+    if status.registry_trouble:
+        words = f"the registry cannot be written: {status.registry_trouble}"
+        yield Trouble(Reason.REGISTRY_UNWRITABLE, words)
+    if status.journal_trouble:
+        yield Trouble(Reason.JOURNAL_BROKEN, f"the journal: {status.journal_trouble}")
+    if status.behind_bytes:
+        words = f"catching up: {status.behind_bytes:,} bytes of the journal to publish"
+        yield Trouble(Reason.CATCHING_UP, words)
+    limit = status.buffer_bytes
+    if limit and status.pending_bytes > limit // FULL_SHARE:
+        words = f"more than half of publish.buffer_bytes waits: {status.pending_bytes:,} bytes"
+        yield Trouble(Reason.BUFFER_FILLING, words)
+
+
+def _is_covered(connection: ConnectionStatus, status: BridgeStatus) -> bool:
+    """Does another connection receive the same streams just now?"""
+    name, _, letter = connection.name.rpartition("-")
+    return letter in COPIES and any(
+        other.connected and other is not connection and other.name.rpartition("-")[0] == name
+        for other in status.connections
+    )

@@ -1,0 +1,115 @@
+"""Whether all is well, in one line, and if not, why (pure).
+
+The one place where that is judged: console and `status` agree. It judges the picture of one look.
+What counts since a bridge began (gaps, refused messages) is told beside the verdict and does not
+change it: those are over.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bridge.view import figures, fleet
+from bridge.view.picture import BridgeRow, Picture, State
+from bridge.view.troubles import MOST_TOLD
+
+NONE_YET = "no bridge has been here: start one with `python -m bridge run`"
+
+
+class Level(StrEnum):
+    """GOOD: nothing to do; LOOK: something needs a look; BAD: no bridge is healthy, or of a fleet
+    a part is received by none.
+    """
+
+    GOOD = "good"
+    LOOK = "look"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`text` is one line; `reasons` are sentences, empty where all is well."""
+
+    level: Level
+    text: str
+    reasons: tuple[str, ...] = ()
+
+
+def judge(picture: Picture, instance: str | None = None) -> Verdict:
+    """The verdict on this picture; on one bridge alone where its instance is given."""
+    reasons = (
+        *([picture.redis_full] if picture.redis_full else ()),
+        *_bridges(picture),
+        *fleet.reasons(picture.living),
+        *_streams(picture),
+        *_consumers(picture),
+    )
+    bridges = [each for each in picture.bridges if instance in (None, each.status.instance)]
+    if not any(bridge.is_healthy for bridge in bridges):
+        return Verdict(Level.BAD, _why_not(picture, bridges, instance), reasons)
+    if instance is None and (words := fleet.missing(picture.living)):
+        return Verdict(Level.BAD, words, reasons)
+    if not reasons:
+        return Verdict(Level.GOOD, "all is well")
+    things = "one thing needs" if len(reasons) == 1 else f"{len(reasons)} things need"
+    return Verdict(Level.LOOK, f"{things} a look", reasons)
+
+
+def _why_not(picture: Picture, bridges: Sequence[BridgeRow], instance: str | None) -> str:
+    """None of these bridges is healthy."""
+    for bridge in bridges:
+        if bridge.state is State.UP:
+            return f"bridge {bridge.status.instance} is up, but {bridge.troubles[0]}"
+    if picture.redis_full:
+        return picture.redis_full
+    told = [f"{each.status.instance} is {since(each, picture.now_us)}" for each in bridges]
+    if instance is not None:
+        return f"bridge {told[0]}" if told else f"bridge {instance} is not known here"
+    if told:
+        return f"no bridge is up: {'; '.join(told)}"
+    there = sum(stream.entries > 0 for stream in picture.streams)
+    if there:
+        return (
+            f"no bridge publishes here; {there} streams are here, as a replay leaves them: "
+            "start a bridge with `python -m bridge run`"
+        )
+    return NONE_YET
+
+
+def _bridges(picture: Picture) -> Iterator[str]:
+    is_any_up = any(bridge.state is State.UP for bridge in picture.bridges)
+    for bridge in picture.bridges:
+        name = bridge.status.instance
+        if bridge.state is State.SILENT or (bridge.state is State.STOPPED and not is_any_up):
+            yield f"bridge {name} is {since(bridge, picture.now_us)}"
+        for trouble in bridge.troubles:
+            yield f"bridge {name}: {trouble}"
+
+
+def since(bridge: BridgeRow, now_us: int) -> str:
+    """Its state, and for how long."""
+    age = figures.age(now_us - bridge.since_us)
+    return f"stopped {age} ago" if bridge.state is State.STOPPED else f"{bridge.state} for {age}"
+
+
+def _streams(picture: Picture) -> Iterator[str]:
+    # A suspended or not received stream stands among its bridge's troubles.
+    known = {
+        name
+        for bridge in picture.bridges
+        for name in (*bridge.status.stream_troubles, *bridge.status.streams)
+        if name in bridge.status.stream_troubles or bridge.status.streams[name].suspended
+    }
+    failing = [each for each in picture.streams if each.is_failing and each.name not in known]
+    for stream in failing[:MOST_TOLD]:
+        yield f"{stream.name}: {', '.join(stream.marks)}"
+    if len(failing) > MOST_TOLD:
+        yield f"{len(failing) - MOST_TOLD} more streams need a look"
+
+
+def _consumers(picture: Picture) -> Iterator[str]:
+    for consumer in picture.consumers:
+        if consumer.state is State.SILENT:
+            yield f"consumer {consumer.name} is silent for {figures.age(consumer.age_us)}"
+    if picture.unreadable:
+        yield f"{picture.unreadable} statuses or stream names in Redis cannot be read"

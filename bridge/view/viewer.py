@@ -1,0 +1,217 @@
+"""Looking again and again, and showing it: on a terminal as a live view, elsewhere as plain lines.
+
+Redis away is shown and tried again. Who calls gives `stop`; of signals it knows only
+that of a new window size.
+"""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+
+from bridge.runtime.keyspace import KeySpace
+from bridge.view.browse import Browse, Page, ordered, pressed
+from bridge.view.facts import Followed
+from bridge.view.history import History
+from bridge.view.keyboard import pressed_keys
+from bridge.view.pages import FRAME_LINES, Shown, entry_of, page
+from bridge.view.picture import Picture, draw
+from bridge.view.plain import stream_lines, summary_lines
+from bridge.view.reader import AWAY, look, newest, reason
+
+PAINT_EVERY_S = 0.25
+LATE_S = 1.5  # a look that takes this much longer than usual: Redis does not answer
+MOST_ENTRIES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What to look at, how often, and what to say beside it. `where` names the Redis, masked.
+    `footer` is read at each painting: its owner may change it. `keys` are those beside q.
+    """
+
+    client: Redis
+    space: KeySpace
+    where: str
+    every_s: float
+    footer: Sequence[str] = ()
+    keys: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+
+
+async def show_live(view: View, console: Console, stop: asyncio.Event) -> Picture | None:
+    """The live view until `stop`, or until a person leaves, which sets it. Returns the last
+    picture.
+    """
+    session = _Session(view)
+    with (
+        Live(console=console, screen=True, auto_refresh=False, transient=True) as live,
+        pressed_keys(session.news) as keys,
+        _on_resize(live.refresh),
+    ):
+        live.update(_Screen(session), refresh=True)
+        async with asyncio.TaskGroup() as tasks:
+            looking = tasks.create_task(session.look_on())
+            while not (stop.is_set() or session.browse.is_leaving):
+                # The age of the picture is painted, too: so not only when there is news.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PAINT_EVERY_S):
+                        await session.news.wait()
+                session.news.clear()
+                while keys:
+                    key = keys.popleft()
+                    if key.lower() in view.keys and not session.browse.is_searching:
+                        view.keys[key.lower()]()
+                    else:
+                        session.press(key, console.size.height)
+                live.update(_Screen(session), refresh=True)
+            looking.cancel()
+    stop.set()
+    return session.picture
+
+
+class _Session:
+    """What a person at the live view looks at, and what was read for it."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.browse = Browse()
+        self.picture: Picture | None = None
+        self.before: Picture | None = None  # to see what has changed
+        self.entries: Sequence[Followed] = ()  # of the stream that is looked into, newest first
+        self.trouble = ""
+        self.news = asyncio.Event()
+        self._history = History()
+        self._answered_s = time.monotonic()
+        self._look_now = asyncio.Event()
+
+    async def look_on(self) -> None:
+        """Look at Redis again and again."""
+        while True:
+            if not self.browse.is_paused:
+                await self._look()
+                self.news.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.view.every_s):
+                    await self._look_now.wait()
+            self._look_now.clear()
+
+    def press(self, key: str, height: int) -> None:
+        """A key was pressed."""
+        before = self.browse
+        page_lines = max(1, height - FRAME_LINES)
+        self.browse = pressed(before, key, self._listed(), page_lines)
+        if self.browse.stream != before.stream:
+            self.entries = ()
+        if self.browse.page is not before.page or before.is_paused:
+            self._look_now.set()
+
+    def shown(self) -> Shown:
+        """All that is painted."""
+        age_s = time.monotonic() - self._answered_s
+        is_late = age_s > self.view.every_s + LATE_S and not self.browse.is_paused
+        return Shown(
+            self.picture, self.before, self.view.where, self.browse, self.entries, age_s,
+            self.trouble or ("it has not answered until now" if is_late else ""),
+        )  # fmt: skip
+
+    def _listed(self) -> Sequence[str]:
+        match self.browse.page:
+            case Page.STREAMS:
+                streams = self.picture.streams if self.picture is not None else ()
+                return [stream.name for stream in ordered(streams, self.browse)]
+            case Page.STREAM:
+                return [entry.entry_id for entry in self.entries]
+            case Page.ENTRY:
+                chosen = entry_of(self.entries, self.browse.entry_id)
+                return list(chosen.fields) if chosen is not None else ()
+        return ()
+
+    async def _look(self) -> None:
+        view = self.view
+        try:
+            self._history.add(await look(view.client, view.space))
+            # Whoever has moved down a list, or into an entry, looks at what is there.
+            if self.browse.page is Page.STREAM and (not self.entries or not self.browse.place):
+                stream = self.browse.stream
+                found = await newest(view.client, view.space, stream, MOST_ENTRIES)
+                if stream == self.browse.stream:
+                    self.entries = found
+        except AWAY as error:
+            self.trouble = reason(error)
+            return
+        self.before, self.picture = self.picture, draw(self._history)
+        self.trouble, self._answered_s = "", time.monotonic()
+
+
+async def show_plain(view: View, say: Callable[[str], None], stop: asyncio.Event) -> Picture | None:
+    """A few lines each time, until `stop`. Returns the last picture."""
+    history = History()
+    picture: Picture | None = None
+    async for trouble in _looks(view, history, stop):
+        if trouble:
+            say(trouble)
+            continue
+        picture = draw(history)
+        for line in summary_lines(picture):
+            say(line)
+    return picture
+
+
+async def show_once(view: View, say: Callable[[str], None]) -> Picture:
+    """Two looks `every_s` apart, for the rates, said as plain lines with all streams."""
+    picture = await picture_of(view)
+    for line in summary_lines(picture):
+        say(line)
+    for line in stream_lines(picture):
+        say(line)
+    return picture
+
+
+async def picture_of(view: View) -> Picture:
+    """Two looks `every_s` apart. Raises what the Redis client raises."""
+    history = History()
+    history.add(await look(view.client, view.space))
+    await asyncio.sleep(view.every_s)
+    history.add(await look(view.client, view.space))
+    return draw(history)
+
+
+async def _looks(view: View, history: History, stop: asyncio.Event) -> AsyncIterator[str]:
+    """Look until told to stop; gives what is in the way, or nothing."""
+    while not stop.is_set():
+        try:
+            history.add(await look(view.client, view.space))
+            yield ""
+        except AWAY as error:
+            yield f"Redis at {view.where} does not answer: {reason(error)}"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(view.every_s):
+                await stop.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Screen:
+    """Laid out anew each time it is painted, so that it always fits the terminal."""
+
+    session: _Session
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width, height = options.size
+        yield page(self.session.shown(), width, height, self.session.view.footer)
+
+
+@contextlib.contextmanager
+def _on_resize(refresh: Callable[[], None]) -> Iterator[None]:
+    """Paint anew when the terminal changes its size."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGWINCH, refresh)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGWINCH)

@@ -1,8 +1,0 @@
--- "I am alive": by the server's clock, so that the workers' clocks do not matter.
--- KEYS[1] sorted set of workers    ARGV: name, time after which a silent worker counts as gone (ms)
--- Returns whether we were not there before (1), and the names of all that are alive.
-local t = redis.call('TIME')
-local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-local is_new = redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - tonumber(ARGV[2])))
-return { is_new, redis.call('ZRANGE', KEYS[1], 0, -1) }

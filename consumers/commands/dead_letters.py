@@ -1,0 +1,172 @@
+"""`python -m consumers deadletters`: look at dead letters, send them back, or drop them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from redis.asyncio import Redis
+
+from bridge.contract.json_text import parsed
+from bridge.contract.whole_number import whole_number
+from bridge.errors import ConfigError, Fatal
+from bridge.runtime.terminal import say, say_json
+from consumers.commands.fetching import ConfigOption, StreamsOption, fetch
+from consumers.kit.handling.dead_letters import DeadLetters, StoredDeadLetter
+from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.registry import choose, group_names, stream_names
+
+deadletters = typer.Typer(
+    no_args_is_help=True,
+    help="Entries that a group could not handle: each with its reason, kept beside its stream.",
+)
+
+GroupArgument = Annotated[str, typer.Argument(help="The consumer group.")]
+IdsArgument = Annotated[list[str] | None, typer.Argument(help="Letter IDs, as `list` shows them.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All of the group (and --streams).")]
+
+
+@deadletters.command("list")
+def list_(
+    group: Annotated[str | None, typer.Option(help="Of this group only.")] = None,
+    streams: StreamsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """One line a dead letter: group, letter ID, stream, entry ID, attempts, error.
+
+    Those that were sent back are among them until a worker has taken them.
+    """
+
+    async def read(redis: Redis, keys: Keys) -> list[StoredDeadLetter]:
+        groups = [group] if group else await group_names(redis, keys)
+        chosen = choose(await stream_names(redis, keys), streams or ("*",))
+        return [
+            one
+            for name in groups
+            for one in (
+                *await DeadLetters(redis, keys, name).find(chosen),
+                *await DeadLetters(redis, keys, name).find_sent_back(chosen),
+            )
+        ]
+
+    found = fetch(config, read)
+    for one in found:
+        if as_json:
+            say_json(_plain(one))
+        else:
+            parts = (one.group, one.letter_id, one.stream, one.fields["entry_id"])
+            sent_back = " (sent back)" if one.is_sent_back else ""
+            reason = one.fields["error"]
+            say(f"{' '.join(parts)} ×{one.fields['attempts']} {reason}{sent_back}")
+    if not found and not as_json:
+        say("no dead letters", to_stderr=True)
+
+
+@deadletters.command()
+def show(group: GroupArgument, letter: str, config: ConfigOption = None) -> None:
+    """Everything about one, its entry's fields included (those of a private stream, too)."""
+
+    async def read(redis: Redis, keys: Keys) -> list[StoredDeadLetter]:
+        return await _found(redis, keys, group, None, [letter])
+
+    for one in fetch(config, read):
+        whole = _plain(one) | {"fields": _entry(one.fields["fields"])}
+        say_json(whole, indent=2)
+
+
+@deadletters.command()
+def retry(
+    group: GroupArgument,
+    letters: IdsArgument = None,
+    every: AllOption = False,
+    streams: StreamsOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Send them back: the group's workers handle each once more, after what has come since.
+
+    One that fails again is a dead letter again. For example, when the handler is corrected:
+
+        python -m consumers deadletters retry archive --all
+    """
+    _need_some(letters, every=every)
+
+    async def read(redis: Redis, keys: Keys) -> int:
+        found = await _found(redis, keys, group, streams, letters)
+        return await DeadLetters(redis, keys, group).send_back(found)
+
+    say(f"{fetch(config, read)} sent back to {group}")
+
+
+@deadletters.command("drop")
+def drop_(
+    group: GroupArgument,
+    letters: IdsArgument = None,
+    every: AllOption = False,
+    streams: StreamsOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Delete them for good, those that were sent back and not taken yet among them."""
+    _need_some(letters, every=every)
+
+    async def read(redis: Redis, keys: Keys) -> int:
+        found = await _found(redis, keys, group, streams, letters, sent_back=True)
+        return await DeadLetters(redis, keys, group).drop(found)
+
+    say(f"{fetch(config, read)} dropped")
+
+
+async def _found(
+    redis: Redis,
+    keys: Keys,
+    group: str,
+    patterns: Sequence[str] | None,
+    letters: Sequence[str] | None = None,
+    *,
+    sent_back: bool = False,
+) -> list[StoredDeadLetter]:
+    streams = choose(await stream_names(redis, keys), patterns or ("*",))
+    stored = DeadLetters(redis, keys, group)
+    found: list[StoredDeadLetter] = []
+    wanted: Sequence[str | None] = letters or [None]
+    for letter in wanted:
+        here = await stored.find(streams, letter)
+        if sent_back:
+            here += await stored.find_sent_back(streams, letter)
+        if letter and not here:
+            raise Fatal(f"{group} has no dead letter {letter}: look at `deadletters list`")
+        found += here
+    return found
+
+
+def _need_some(letters: Sequence[str] | None, *, every: bool) -> None:
+    if bool(letters) == every:
+        raise ConfigError("give either letter IDs, as `deadletters list` shows them, or --all")
+
+
+def _number(text: str) -> int:
+    return whole_number(text, 9) or 0
+
+
+def _entry(text: str) -> Any:
+    """The entry's fields; as text where another program has written something else."""
+    try:
+        return parsed(text)
+    except ValueError:
+        return text
+
+
+def _plain(one: StoredDeadLetter) -> dict[str, Any]:
+    ms = int(one.letter_id.split("-")[0])
+    return {
+        "group": one.group,
+        "letter": one.letter_id,
+        "stream": one.stream,
+        "entry_id": one.fields["entry_id"],
+        "attempts": _number(one.fields["attempts"]),
+        "error": one.fields["error"],
+        "at": one.fields["at"],
+        "worker": one.fields["worker"],
+        "sent_back": one.is_sent_back,
+        "since": datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds"),
+    }

@@ -1,0 +1,1 @@
+"""What Redis alone tells a monitor: groups, workers, bridges, memory. One process for all."""

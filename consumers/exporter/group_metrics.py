@@ -1,0 +1,162 @@
+"""The exporter's catalogue, and what each row says of one look at Redis (pure).
+
+Sums and maxima by group: a hundred streams in ten groups would be ten thousand series. By stream
+only what is blocked; the rest where it is asked for.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bridge.contract.latency import BOUNDS_US
+from bridge.metrics.exposition import Family, Histogram, Kind, Metric
+from consumers.kit.lag import GroupLag, Took
+
+REDIS_UP = Metric("exporter_redis_up", Kind.GAUGE, "1: the exporter could read Redis just now.")
+MEMORY_USED = Metric("redis_memory_used_bytes", Kind.GAUGE, "What Redis uses.")
+MEMORY_MAX = Metric("redis_memory_max_bytes", Kind.GAUGE, "maxmemory, where it is set.")
+LAST_STATUS = Metric(
+    "bridge_last_status_timestamp_seconds",
+    Kind.GAUGE,
+    "When a bridge that was not stopped last wrote its status, by the clock of Redis.",
+    ("bridge",),
+)
+LAG = Metric("group_lag_entries", Kind.GAUGE, "Entries not read yet.", ("group",))
+BEHIND = Metric(
+    "group_behind_seconds", Kind.GAUGE, "Age of the oldest entry not read yet.", ("group",)
+)
+PENDING = Metric(
+    "group_pending_entries", Kind.GAUGE, "Entries handed out and not settled.", ("group",)
+)
+OLDEST = Metric(
+    "group_oldest_pending_seconds", Kind.GAUGE, "Age of the oldest of them.", ("group",)
+)
+DEAD = Metric("group_dead_letters", Kind.GAUGE, "Dead letters that wait for a person.", ("group",))
+MISSED = Metric(
+    "group_missed_total", Kind.COUNTER, "Entries trimmed away before they were read.", ("group",)
+)
+WORKERS = Metric("group_workers", Kind.GAUGE, "Workers that are alive.", ("group",))
+RATE = Metric("group_handled_per_second", Kind.GAUGE, "What these handle together.", ("group",))
+HANDLED = Metric(
+    "group_handled_seconds", Kind.HISTOGRAM,
+    "From a message's being received by the bridge to its being handled, since the exporter began.",
+    ("group",),
+)  # fmt: skip
+OWNED = Metric(
+    "group_streams", Kind.GAUGE, "Streams of an ordered group with and without an owner.",
+    ("group", "state"),
+)  # fmt: skip
+BLOCKED = Metric(
+    "group_blocked", Kind.GAUGE, "1: an entry fails and holds up its stream.", ("group", "stream")
+)
+STREAM_LAG = Metric(
+    "group_stream_lag_entries", Kind.GAUGE, "With --per-stream.", ("group", "stream")
+)
+STREAM_BEHIND = Metric(
+    "group_stream_behind_seconds", Kind.GAUGE, "With --per-stream.", ("group", "stream")
+)
+
+CATALOGUE: Sequence[Metric] = (
+    REDIS_UP, MEMORY_USED, MEMORY_MAX, LAST_STATUS, LAG, BEHIND, PENDING, OLDEST, DEAD, MISSED,
+    WORKERS, RATE, HANDLED, OWNED, BLOCKED, STREAM_LAG, STREAM_BEHIND,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at Redis. `bridges`: name → when it wrote its last status, µs."""
+
+    groups: Sequence[GroupLag] = ()
+    bridges: Mapping[str, int] = field(default_factory=dict)
+    memory_used: int = 0
+    memory_max: int = 0
+    handled: Mapping[str, Took] = field(default_factory=dict)
+
+
+class HandledSums:
+    """How long groups took, added up over their workers, whichever come and go: a worker's own
+    counts begin anew with it, and end with it.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Took] = {}
+        self._known: dict[tuple[str, str, int], Took] | None = None  # None: before the first look
+
+    def take(self, groups: Iterable[GroupLag]) -> Mapping[str, Took]:
+        """The next look. What was counted before the first one is left out."""
+        now = {
+            (group.name, worker.name, worker.started_us): worker.took
+            for group in groups
+            for worker in group.workers
+            if worker.took.counts
+        }
+        for who, took in now.items():
+            before = _NONE if self._known is None else self._known.get(who, _NONE)
+            new = took if self._known is not None else _NONE
+            counts = [a - b for a, b in zip(new.counts, before.counts, strict=True)]
+            self._add(who[0], Took(counts, new.sum_us - before.sum_us))
+        self._known = now
+        return dict(self._sums)
+
+    def _add(self, group: str, new: Took) -> None:
+        old = self._sums.get(group, _NONE)
+        counts = [a + b for a, b in zip(old.counts, new.counts, strict=True)]
+        self._sums[group] = Took(counts, old.sum_us + new.sum_us)
+
+
+_NONE = Took([0] * (len(BOUNDS_US) + 1))
+_BOUNDS_S = tuple(bound / 1e6 for bound in BOUNDS_US)
+
+
+def families(look: Look | None, *, per_stream: bool) -> Iterator[Family]:
+    """A family for each row that has something to tell. None: Redis could not be read."""
+    yield Family(REDIS_UP, {(): float(look is not None)})
+    if look is None:
+        return
+    yield Family(MEMORY_USED, {(): look.memory_used})
+    if look.memory_max:
+        yield Family(MEMORY_MAX, {(): look.memory_max})
+    yield Family(LAST_STATUS, {(name,): us / 1e6 for name, us in look.bridges.items()})
+    yield from _groups(look.groups)
+    yield Family(
+        HANDLED,
+        {
+            (group,): Histogram(_BOUNDS_S, took.counts, took.sum_us / 1e6)
+            for group, took in look.handled.items()
+        },
+    )
+    yield from _by_stream(look.groups, per_stream=per_stream)
+
+
+def _groups(groups: Sequence[GroupLag]) -> Iterator[Family]:
+    yield _each(LAG, groups, lambda one: sum(each.lag for each in one.streams))
+    yield _each(BEHIND, groups, lambda one: _most(each.behind_s for each in one.streams))
+    yield _each(PENDING, groups, lambda one: sum(each.pending for each in one.streams))
+    yield _each(OLDEST, groups, lambda one: _most(each.oldest_pending_s for each in one.streams))
+    ours = [one for one in groups if one.mode]  # of other programs nothing more is known
+    yield _each(DEAD, ours, lambda one: sum(each.dead for each in one.streams))
+    yield _each(MISSED, ours, lambda one: sum(each.missed for each in one.streams))
+    yield _each(WORKERS, ours, lambda one: sum(each.is_alive for each in one.workers))
+    yield _each(RATE, ours, lambda one: sum(each.rate for each in one.workers if each.is_alive))
+    ordered = [one for one in ours if one.mode == "ordered"]
+    counts = {
+        (one.name, state): sum(bool(each.owner) is is_owned for each in one.streams)
+        for one in ordered
+        for state, is_owned in (("owned", True), ("unowned", False))
+    }
+    yield Family(OWNED, counts)
+
+
+def _by_stream(groups: Iterable[GroupLag], *, per_stream: bool) -> Iterator[Family]:
+    streams = {(one.name, each.stream): each for one in groups for each in one.streams}
+    yield Family(BLOCKED, {where: 1.0 for where, each in streams.items() if each.blocked_at})
+    if per_stream:
+        yield Family(STREAM_LAG, {where: each.lag for where, each in streams.items()})
+        yield Family(STREAM_BEHIND, {where: each.behind_s for where, each in streams.items()})
+
+
+def _each(metric: Metric, groups: Iterable[GroupLag], value: Callable[[GroupLag], float]) -> Family:
+    return Family(metric, {(one.name,): value(one) for one in groups})
+
+
+def _most(values: Iterable[float]) -> float:
+    return max(values, default=0.0)

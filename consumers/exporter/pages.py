@@ -1,0 +1,82 @@
+"""The exporter's pages: Redis is read when they are asked for, and at no other time."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from bridge.contract import keys as bridge_keys
+from bridge.contract.json_text import parsed
+from bridge.metrics import exposition
+from bridge.metrics.health import ALIVE, METRICS, READY, alive, readiness
+from bridge.metrics.pages import Page
+from bridge.runtime.masking import masked_text
+from bridge.runtime.replica import FreshReads
+from consumers.exporter.group_metrics import HandledSums, Look, families
+from consumers.kit.lag import group_lags
+from consumers.kit.redis.keys import Keys
+
+AWAY = "redis_away"
+
+
+class ExporterPages:
+    """Over one client, which they share: who asks at the same time waits for the other."""
+
+    paths: Sequence[str] = (METRICS, ALIVE, READY)
+
+    def __init__(
+        self, redis: Redis, keys: Keys, *, per_stream: bool, replica: Redis | None = None
+    ) -> None:
+        self._redis = redis
+        self._reads = FreshReads(redis, replica)
+        self._keys = keys
+        self._per_stream = per_stream
+        self._turn = asyncio.Lock()
+        self._handled = HandledSums()
+
+    async def page(self, path: str) -> Page:
+        """One of `paths`."""
+        if path == ALIVE:
+            return alive()
+        look, trouble = await self._look()
+        if path == READY:
+            return readiness([(AWAY, f"Redis cannot be read: {trouble}")] if look is None else [])
+        told = families(look, per_stream=self._per_stream)
+        body = await asyncio.to_thread(exposition.render, told)
+        return Page(HTTPStatus.OK, exposition.CONTENT_TYPE, body)
+
+    async def _look(self) -> tuple[Look | None, str]:
+        """What Redis has now; None, and why, where it cannot be read."""
+        async with self._turn:
+            try:
+                groups = await self._reads.read(lambda client: group_lags(client, self._keys))
+                memory: Any = await self._redis.info("memory")
+                bridges = await self._bridges()
+            except (RedisError, OSError, TimeoutError) as error:
+                return None, masked_text(str(error)) or type(error).__name__
+        used, most = memory.get("used_memory", 0), memory.get("maxmemory", 0)
+        return Look(groups, bridges, used, most, self._handled.take(groups)), ""
+
+    async def _bridges(self) -> Mapping[str, int]:
+        """Those that were not stopped."""
+        texts: Any = await self._redis.hgetall(self._keys.space.key(bridge_keys.STATUS))
+        told = {name: _status(text) for name, text in texts.items()}
+        return {
+            name: at_us
+            for name, status in told.items()
+            if not status.get("stopped_us")
+            and isinstance(at_us := status.get("redis_us"), int)
+            and at_us > 0
+        }
+
+
+def _status(text: str) -> Mapping[str, Any]:
+    """A bridge's status; empty where another program wrote it."""
+    try:
+        status = parsed(text)
+    except ValueError:
+        return {}
+    return status if isinstance(status, dict) else {}

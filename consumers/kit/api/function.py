@@ -1,0 +1,50 @@
+"""A consumer that is a plain function: `@consumes` makes the class of it that the kit runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+from bridge.errors import ConfigError
+from consumers.kit.api.consumer import Consumer, Mode
+from consumers.kit.api.routes import BATCH, CATCH_ALL, wants_list
+
+
+def consumes(
+    *streams: str, name: str = "", mode: Mode = "shared", **settings: Any
+) -> Callable[[Callable[..., Any]], type[Consumer]]:
+    """Make a consumer of a function, sync or async; its annotation says what it gets.
+
+        @consumes("bookTicker.*")
+        def spread(delivery: Delivery[BookTicker]) -> None: ...
+
+        @consumes("trade.*", "depth.*", batch_entries=1000)
+        async def store(batch: list[Delivery[Event]]) -> None: ...
+
+    The group's name is the function's, with dashes, unless `name` is given. `settings` are the
+    class attributes of `Consumer`, and its hooks `filter`, `key` and `lifespan`, as functions
+    without `self`. The function itself stays callable as `spread.on_event(…)`, or
+    `store.on_batch(…)`.
+    """
+
+    def make(function: Callable[..., Any]) -> type[Consumer]:
+        for setting in settings:
+            if setting.startswith("_") or not hasattr(Consumer, setting):
+                raise ConfigError(f"@consumes of {function.__name__}: there is no {setting!r}")
+        # Without a self, as the function itself.
+        plain = {one: staticmethod(given) for one, given in settings.items() if callable(given)}
+        handler = BATCH if wants_list(function) else CATCH_ALL
+        return type(
+            function.__name__,
+            (Consumer,),
+            {
+                "name": name or function.__name__.replace("_", "-"),
+                "streams": streams,
+                "mode": mode,
+                handler: staticmethod(function),
+                "__doc__": function.__doc__,
+                "__module__": function.__module__,
+                **settings,
+                **plain,
+            },
+        )
+
+    return make

@@ -1,0 +1,182 @@
+"""Which method of a consumer gets which event: by the handler's name, and by its annotation (pure).
+
+`on_trade` gets trades. `on_event`, `on_batch` and functions get what the annotation of their first
+parameter names: `Delivery[Trade]`, `Delivery[Trade | Gap]`, `list[Delivery[Trade]]`; without an
+event in it, all. A second parameter, whatever its name, asks for the `Results`.
+"""
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from bridge.contract.entry import MODELS
+from bridge.contract.events import Event
+from bridge.errors import ConfigError
+from bridge.runtime.nearest import did_you_mean
+from consumers.kit.api.timers import timers_of
+
+CATCH_ALL = "on_event"
+BATCH = "on_batch"
+NOT_HANDLERS = frozenset({"on_missed", "on_failure", "on_undecodable"})  # a hook and settings
+
+
+class _Hook(NamedTuple):
+    """How the kit calls a method that is no handler: parameters by place, by name, as written."""
+
+    by_place: int
+    by_name: tuple[str, ...]
+    written: str
+
+
+_HOOKS = {
+    "on_missed": _Hook(1, (), "on_missed(self, missed)"),
+    "load": _Hook(0, (), "load(self)"),
+    "write": _Hook(1, (), "write(self, results)"),
+    "due": _Hook(0, ("stopping",), "due(self, *, stopping)"),
+    "made": _Hook(0, (), "made(self)"),
+    "lifespan": _Hook(0, (), "async def lifespan(self), with one yield"),
+    "filter": _Hook(2, (), "filter(self, stream, fields)"),
+    "key": _Hook(1, (), "key(self, delivery)"),
+    "joined_by": _Hook(1, (), "joined_by(self, stream)"),
+}
+_PLAIN = {
+    "made": "it is called while handlers wait",
+    "filter": "it is called for each entry",
+    "key": "it is called for each entry",
+    "joined_by": "it says which streams belong together",
+}
+_TIMER = _Hook(1, (), "one parameter, the tick, or two, the tick and the results")
+_HANDLER = "one parameter, the delivery, or two, the delivery and the results"
+_BY_PLACE = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+
+
+def handlers_of(kind: type[Any]) -> Mapping[type[Event], str]:
+    """The method for each event class. Raises ConfigError for one that fits no event."""
+    by_method = {_method(model): model for model in MODELS}
+    present = [name for name in dir(kind) if name.startswith("on_") and name not in NOT_HANDLERS]
+    for name in present:
+        if name not in by_method and name not in (CATCH_ALL, BATCH):
+            hint = did_you_mean(name, by_method)
+            raise ConfigError(f"{kind.__name__}.{name} is the handler of no event{hint}")
+    if not present:
+        raise ConfigError(f"{kind.__name__} has no handler: write on_trade, or on_event for all")
+    if BATCH in present:
+        if len(present) > 1:
+            others = ", ".join(name for name in present if name != BATCH)
+            raise ConfigError(
+                f"{kind.__name__} has on_batch and {others}: on_batch gets all events in their "
+                "order, so it stands alone"
+            )
+        return dict.fromkeys(events_wanted(getattr(kind, BATCH)), BATCH)
+    found = {model: name for name, model in by_method.items() if name in present}
+    if CATCH_ALL in present:
+        found = dict.fromkeys(events_wanted(getattr(kind, CATCH_ALL)), CATCH_ALL) | found
+    return found
+
+
+def takes_results(handler: Callable[..., Any]) -> bool:
+    """Whether a bound handler has a parameter after the delivery; one by keyword is none."""
+    return sum(one.kind in _BY_PLACE for one in _parameters(handler)) > 1
+
+
+def check_calls(consumer: object) -> None:
+    """Raises ConfigError for a handler or hook of this object that cannot be called as the kit
+    does it, or whose call would run nothing."""
+    where = type(consumer).__name__
+    timers = timers_of(type(consumer))
+    for name in sorted({*handlers_of(type(consumer)).values(), *_HOOKS, *timers}):
+        call = getattr(consumer, name, None)
+        if call is None and name in _HOOKS:
+            continue
+        if not callable(call):
+            raise ConfigError(f"{where}.{name} is no function")
+        if name == "lifespan":
+            if inspect.isgeneratorfunction(call) or inspect.iscoroutinefunction(call):
+                raise ConfigError(f"{where}.lifespan: write {_HOOKS[name].written}")
+        elif inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+            raise ConfigError(
+                f"{where}.{name} has a yield in it, so calling it would run nothing of it: "
+                "return nothing, and write to the results"
+            )
+        if name in _PLAIN and inspect.iscoroutinefunction(call):
+            raise ConfigError(f"{where}.{name} is async: {_PLAIN[name]}; write def")
+        if name in timers and name.startswith("on_"):
+            raise ConfigError(f"{where}.{name} is a timer, and named like a handler: rename it")
+        _check_signature(f"{where}.{name}", call, _TIMER if name in timers else _HOOKS.get(name))
+
+
+def _check_signature(where: str, call: Callable[..., Any], hook: "_Hook | None") -> None:
+    by_place, by_name, written = hook or _Hook(1, (), _HANDLER)
+    try:
+        if hook is None or hook is _TIMER:
+            by_place = 2 if takes_results(call) else 1
+        inspect.signature(call).bind(*[None] * by_place, **dict.fromkeys(by_name))
+    except (TypeError, ValueError) as error:  # ValueError: a method without self
+        raise ConfigError(f"{where} cannot be called, {error}: write {written}") from None
+
+
+def check_concurrency(consumer: object, concurrency: int) -> None:
+    """Raises ConfigError where calls cannot run at once: plain functions, and lists."""
+    names = set(handlers_of(type(consumer)).values())
+    if concurrency == 1:
+        return
+    for name in sorted(names):
+        where = f"{type(consumer).__name__}.{name}"
+        if name == BATCH:
+            raise ConfigError(f"{where} gets all of a batch in one call: concurrency is not for it")
+        if not inspect.iscoroutinefunction(getattr(consumer, name)):
+            raise ConfigError(
+                f"{where} is a plain function, and concurrency is {concurrency}: write async def"
+            )
+
+
+def wants_list(function: Callable[..., Any]) -> bool:
+    """Whether its annotation asks for a batch: `list[Delivery[…]]`."""
+    annotation = _annotation(function)
+    return annotation is list or get_origin(annotation) in (list, Sequence)
+
+
+def events_wanted(function: Callable[..., Any]) -> Sequence[type[Event]]:
+    """The event classes that the annotation of its first parameter names; none named: all."""
+    named = _events_in(_annotation(function))
+    if not named or Event in named:
+        return MODELS
+    return [model for model in MODELS if issubclass(model, tuple(named))]
+
+
+def _parameters(function: Callable[..., Any]) -> Sequence[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+def _annotation(function: Callable[..., Any]) -> Any:
+    parameters = [name for name in inspect.signature(function).parameters if name != "self"]
+    if not parameters:
+        raise ConfigError(f"{function.__qualname__} needs a parameter: the delivery")
+    # Annotations may be text (`from __future__ import annotations`): they are evaluated here, and
+    # all names in them must be there at run time.
+    try:
+        return get_type_hints(function).get(parameters[0])
+    except NameError as error:
+        raise ConfigError(
+            f"{function.__qualname__}: its annotation cannot be read, {error}: import that name at "
+            "the top of the module (not under TYPE_CHECKING)"
+        ) from None
+
+
+def _events_in(annotation: Any) -> list[type[Event]]:
+    """All event classes inside, however deep: in list[…], Delivery[…], A | B."""
+    if isinstance(annotation, type) and issubclass(annotation, Event):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType) or get_args(annotation):
+        return [event for part in get_args(annotation) for event in _events_in(part)]
+    return []
+
+
+def _method(model: type[Event]) -> str:
+    return "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", model.__name__).lower()

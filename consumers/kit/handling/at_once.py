@@ -1,0 +1,133 @@
+"""Calls of async handlers at once, up to a bound; those of one key one after another.
+
+Entries begin in their order, so that those that were handed over are always the first ones. Knows
+nothing of what becomes of the outcome.
+"""
+
+import asyncio
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from bridge.contract.entry import BadEntry
+from bridge.contract.events import Event
+from consumers.kit.api.consumer import Consumer, Delivery, StopWorker
+from consumers.kit.api.results import Results
+from consumers.kit.handling.dispatch import Dispatcher, Entry, Handler
+from consumers.kit.handling.failure import HandlerFailed
+from consumers.kit.handling.limits import Limits
+from consumers.kit.handling.yielding import Pace
+
+
+@dataclass(slots=True, eq=False)
+class Ran:
+    """An entry that was handed over, and what came of it."""
+
+    stream: str
+    entry: Entry
+    results: Results
+    failed: HandlerFailed | None = None
+    undecodable: BadEntry | None = None
+    is_over: bool = False
+
+
+def has_key(consumer: Consumer) -> bool:
+    """Whether calls for different events of one stream may run at once in ordered mode."""
+    return type(consumer).key is not Consumer.key
+
+
+class AtOnce:
+    """One consumer object's calls."""
+
+    def __init__(self, consumer: Consumer, dispatcher: Dispatcher, limits: Limits) -> None:
+        self._consumer = consumer
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._has_key = has_key(consumer)
+        self._has_ids = consumer.mode == "ordered"
+
+    async def run(
+        self, items: Sequence[tuple[str, Entry]], ran: list[Ran], pace: Pace, *, all_or_none: bool
+    ) -> None:
+        """Hand over entries, each with its stream; not all where it takes long, or where one fails
+        and they count together.
+
+        Effect: appends to `ran`. Raises StopWorker when all that had begun are over; or the
+        cancellation of this task.
+        """
+        window = asyncio.Semaphore(self._limits.concurrency)
+        tails: dict[Hashable, asyncio.Task[None]] = {}
+        stopped: list[StopWorker] = []
+        async with asyncio.TaskGroup() as tasks:
+            for stream, entry in items:
+                await window.acquire()
+                has_failed = all_or_none and any(one.failed for one in ran)
+                is_late = (now := time.monotonic()) > pace.next_at and await pace.keep(now)
+                if stopped or has_failed or is_late:
+                    break
+                await self._limits.may_call()
+                one = Ran(stream, entry, Results(in_order=self._has_ids))
+                ran.append(one)
+                call = self._prepared(one)
+                if call is None:
+                    window.release()
+                    continue
+                handler, delivery, key = call
+                before = None if key is None else tails.get(key)
+                begun = self._finish(one, handler, delivery, before, stopped, window)
+                task = tasks.create_task(begun)
+                if key is not None:
+                    tails[key] = task
+        if stopped:
+            raise stopped[0]
+
+    def _prepared(self, one: Ran) -> tuple[Handler, Delivery[Event], Hashable] | None:
+        """Decode it; None where there is nothing to call."""
+        self._dispatcher.undecodable = []
+        try:
+            found = self._dispatcher.decoded(one.stream, one.entry)
+            if found is not None:
+                handler, delivery = found
+                return handler, delivery, self._key(delivery)
+        except HandlerFailed as failed:
+            one.failed = failed
+        if self._dispatcher.undecodable:
+            _, one.undecodable = self._dispatcher.undecodable[0]
+        one.is_over = True
+        return None
+
+    def _key(self, delivery: Delivery[Event]) -> Hashable:
+        if not self._has_key:
+            return None
+        try:
+            key = self._consumer.key(delivery)
+            hash(key)
+        except Exception as error:
+            raise HandlerFailed(delivery.stream, delivery.entry_id) from error
+        return key
+
+    async def _finish(
+        self,
+        one: Ran,
+        handler: Handler,
+        delivery: Delivery[Event],
+        before: asyncio.Task[None] | None,
+        stopped: list[StopWorker],
+        window: asyncio.Semaphore,
+    ) -> None:
+        try:
+            if before is not None:
+                await asyncio.wait([before])
+            async with self._limits.slots:
+                if stopped:
+                    return
+                waiting = self._dispatcher.call(handler, [delivery], one.results)
+                if waiting is not None:
+                    await waiting
+            one.is_over = True
+        except HandlerFailed as failed:
+            one.failed, one.is_over = failed, True
+        except StopWorker as stop:
+            stopped.append(stop)
+        finally:
+            window.release()

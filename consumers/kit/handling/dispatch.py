@@ -1,0 +1,204 @@
+"""From an entry's fields to the right handler of a consumer, and the count of what passed.
+
+An entry that no handler wants is not even decoded. One that is not of the contract (written by
+another program, or by a newer bridge) reaches no handler: it is logged once for each stream, and
+left in `undecodable` for the runner of batches.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+
+from bridge.contract.entry import MODEL_BY_TYPE, BadEntry, decode
+from bridge.contract.events import Event
+from bridge.contract.streams import is_private
+from consumers.kit.api.consumer import Consumer, Delivery, Missed, StopWorker
+from consumers.kit.api.results import Results
+from consumers.kit.api.routes import BATCH, handlers_of, takes_results
+from consumers.kit.handling.calls import finished, is_consumers, within_limit
+from consumers.kit.handling.failure import HandlerFailed, is_stdout_gone
+from consumers.kit.stats import InHand, Stats
+
+_log = structlog.get_logger()
+
+Entry = tuple[str, dict[str, str]]
+"""An entry as Redis gives it: its ID and its fields."""
+
+
+class JoinedEntry(tuple[str, dict[str, str]]):
+    """An entry that says of which stream it is: those of several are handed over together."""
+
+    stream: str
+
+    @classmethod
+    def of(cls, stream: str, entry: Entry) -> "JoinedEntry":
+        """The same entry, with its stream."""
+        made = cls(entry)
+        made.stream = stream
+        return made
+
+
+def stream_of(entry: Entry, stream: str) -> str:
+    """The stream of an entry among those of `stream`, which may be the name of several."""
+    return entry.stream if isinstance(entry, JoinedEntry) else stream
+
+
+class Dispatcher:
+    """Hands entries to one consumer object."""
+
+    def __init__(self, consumer: Consumer, stats: Stats) -> None:
+        names = handlers_of(type(consumer))
+        self._handlers = {model: Handler(getattr(consumer, name)) for model, name in names.items()}
+        self.takes_lists = BATCH in names.values()
+        self.takes_results = any(handler.takes_results for handler in self._handlers.values())
+        self._consumer = consumer
+        self._limit_s = consumer.time_limit_s
+        self.undecodable: list[tuple[Entry, BadEntry]] = []  # of what was handed over last
+        self._stats = stats
+        is_filtered = type(consumer).filter is not Consumer.filter
+        self._filter = consumer.filter if is_filtered else None
+
+    def hand(
+        self, stream: str, entries: Sequence[Entry], results: Results | None = None
+    ) -> Awaitable[None] | None:
+        """Decode entries and call the handler: with all as one list where it takes lists, else the
+        one entry there is.
+
+        Returns what an async handler has still to do, to be awaited, or None. (Not a coroutine
+        itself: for a sync handler, one more await for each entry costs more than the rest of this.)
+        Raises HandlerFailed, or the handler's StopWorker; so does what is returned.
+        """
+        deliveries: list[Delivery[Event]] = []
+        handler = None
+        if self.undecodable:
+            self.undecodable = []
+        for entry in entries:
+            found = self.decoded(stream, entry)
+            if found is not None:
+                handler, delivery = found
+                deliveries.append(delivery)
+        return None if handler is None else self.call(handler, deliveries, results)
+
+    def decoded(self, stream: str, entry: Entry) -> "tuple[Handler, Delivery[Event]] | None":
+        """The event of an entry, and who wants it. None where no handler does; one that cannot be
+        decoded is then in `undecodable`. Raises HandlerFailed where the consumer's filter fails."""
+        entry_id, fields = entry
+        if type(entry) is not tuple:
+            stream = stream_of(entry, stream)
+        model = MODEL_BY_TYPE.get(fields.get("type", ""))
+        handler = self._handlers.get(model) if model else None
+        if model is not None and handler is None:
+            return None  # known, and not wanted: decoding it would be for nothing
+        if model is not None and self._filter is not None and not self._passes(stream, entry):
+            return None
+        try:
+            event = decode(fields)
+        except BadEntry as error:
+            self._note_undecodable(stream, entry, error)
+            return None
+        assert handler is not None
+        return handler, Delivery(stream, entry_id, event)
+
+    def call(
+        self, handler: "Handler", deliveries: Sequence[Delivery[Event]], results: Results | None
+    ) -> Awaitable[None] | None:
+        """Call the handler; returns and raises what `hand` does."""
+        what = deliveries if self.takes_lists else deliveries[0]
+        call = self._stats.begin(deliveries[0].stream, deliveries[0].entry_id)
+        try:
+            waiting = handler.call(what, results) if handler.takes_results else handler.call(what)
+        except StopWorker:
+            self._stats.end(call)
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            # A sync handler may raise anything, CancelledError of a loop of its own included:
+            # it is this entry's failure, and must not end the worker.
+            self._stats.end(call)
+            if is_stdout_gone(error):
+                raise StopWorker from None
+            raise _failed(deliveries) from error
+        if waiting is not None and inspect.isawaitable(waiting):
+            return self._finish(waiting, deliveries, call)
+        self._stats.end(call)
+        self._handled(deliveries)
+        return None
+
+    async def report_missed(self, missed: Missed) -> None:
+        """Log that entries were gone unread, and call the consumer's `on_missed`. What that raises
+        is logged and not tried again; StopWorker comes out."""
+        _log.warning(
+            "entries_missed", stream=missed.stream, entries=missed.entries, before=missed.before_id
+        )
+        call = self._stats.begin(missed.stream, missed.before_id)
+        try:
+            await finished(self._consumer.on_missed(missed), self._limit_s, call)
+        except StopWorker:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if not is_consumers(error):
+                raise
+            failed = HandlerFailed(missed.stream, missed.before_id)
+            failed.__cause__ = error
+            failed.log(1, 0)
+        finally:
+            self._stats.end(call)
+
+    async def _finish(
+        self, waiting: Awaitable[Any], deliveries: Sequence[Delivery[Event]], call: InHand
+    ) -> None:
+        try:
+            await within_limit(waiting, self._limit_s, call)
+        except StopWorker:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if not is_consumers(error):
+                raise
+            if is_stdout_gone(error):
+                raise StopWorker from None
+            raise _failed(deliveries) from error
+        finally:
+            self._stats.end(call)
+        self._handled(deliveries)
+
+    def _handled(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        for delivery in deliveries:
+            self._stats.received(delivery.event.__dict__["received_us"])
+
+    def _passes(self, stream: str, entry: Entry) -> bool:
+        assert self._filter is not None
+        entry_id, fields = entry
+        try:
+            return bool(self._filter(stream, fields))
+        except StopWorker:
+            raise
+        except Exception as error:
+            # It reads fields that an entry of another program may not have: that is no failure.
+            try:
+                decode(fields)
+            except BadEntry:
+                return True  # decoded once more, and told
+            raise HandlerFailed(stream, entry_id) from error
+
+    def _note_undecodable(self, stream: str, entry: Entry, error: BadEntry) -> None:
+        self.undecodable.append((entry, error))
+        if self._stats.is_first_undecodable(stream):
+            reason = "not of the contract" if is_private(stream) else str(error)
+            _log.warning("entry_not_understood", stream=stream, entry_id=entry[0], reason=reason)
+
+
+def _failed(deliveries: Sequence[Delivery[Event]]) -> HandlerFailed:
+    first = deliveries[0]
+    return HandlerFailed(first.stream, first.entry_id, len(deliveries))
+
+
+class Handler:
+    """A bound method, and whether it asks for results."""
+
+    __slots__ = ("call", "takes_results")
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+        self.takes_results = takes_results(call)

@@ -1,0 +1,278 @@
+"""The lag of groups: entries and seconds behind, what is pending, dead or missed, and the owners.
+
+Worked out in Redis, stream by stream, from IDs and counters (`lag.lua`). Reads, and writes
+nothing. Groups of other programs are there too, with what Redis itself knows of them.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from bridge.contract.json_text import parsed
+from bridge.contract.latency import BOUNDS_US
+from consumers.kit.policy import chunks
+from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.registry import choose, stream_names
+from consumers.kit.redis.scripts import Call, checked, script
+
+COUNTED_UP_TO = 1000  # unread entries that are counted one by one
+SILENT_S = 5.0  # a worker that has not written its status for so long is gone
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLag:
+    """A group in one stream.
+
+    `lag` is the number of unread entries, and `precision` says how well it is known: `exact`,
+    `counted` (from counters: entries deleted in between are in it), `at_most`. `behind_s` is the
+    age of the first unread entry by its ID, `oldest_pending_s` that of the oldest entry handed out
+    and not settled.
+    """
+
+    stream: str
+    position: str
+    lag: int
+    precision: str
+    behind_s: float
+    pending: int
+    oldest_pending_s: float
+    owner: str
+    dead: int
+    missed: int
+    blocked_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """How many entries were handled in how long since the bridge received them, by the buckets of
+    `bridge.contract.latency`, since the worker's start; and the sum of all.
+    """
+
+    counts: Sequence[int] = ()
+    sum_us: int = 0
+
+
+_NOTHING = Took()
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a worker status of itself in its last status."""
+
+    name: str
+    silent_s: float
+    handled: int
+    failed: int
+    retried: int
+    late: int
+    undecodable: int
+    rate: float
+    streams: int
+    started_us: int = 0
+    took: Took = _NOTHING
+
+    @property
+    def is_alive(self) -> bool:
+        return self.silent_s <= SILENT_S
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLag:
+    """A group: its by_group and its workers. `mode` is empty for groups of other programs."""
+
+    name: str
+    mode: str
+    streams: Sequence[StreamLag] = ()
+    workers: Sequence[Worker] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "group": self.name,
+            "mode": self.mode,
+            "lag": sum(one.lag for one in self.streams),
+            "behind_s": max((one.behind_s for one in self.streams), default=0.0),
+            "pending": sum(one.pending for one in self.streams),
+            "dead": sum(one.dead for one in self.streams),
+            "missed": sum(one.missed for one in self.streams),
+            "undecodable": sum(worker.undecodable for worker in self.workers),
+            "retried": sum(worker.retried for worker in self.workers),
+            "workers": [asdict(worker) for worker in self.workers],
+            "streams": [asdict(one) for one in self.streams],
+        }
+
+
+async def group_lags(
+    redis: Redis, keys: Keys, group: str | None = None, patterns: Sequence[str] = ("*",)
+) -> list[GroupLag]:
+    """All groups, or one, in the streams that fit, sorted by name."""
+    status: Any = await redis.hgetall(keys.groups)
+    about = {name: _json(text) for name, text in status.items()}
+    # The kit's groups are listed also where they are in no stream yet; groups of other programs
+    # are found in the streams.
+    by_group: dict[str, list[StreamLag]] = {name: [] for name in about}
+    now_ms = 0
+    for streams in chunks(choose(await stream_names(redis, keys), patterns)):
+        calls = [_call(keys, stream, list(about)) for stream in streams]
+        found = await script("lag").run(redis, calls)
+        replies = checked([None if _is_away(reply, keys) else reply for reply in found])
+        for stream, reply in zip(streams, replies, strict=True):
+            if reply is not None:
+                _, _, now, *groups = reply
+                now_ms = int(now)
+                for one in groups:
+                    by_group.setdefault(one[0], []).append(_stream_lag(stream, now_ms, *one[1:]))
+    workers = await _workers(redis, keys)
+    return [
+        GroupLag(name, str(about.get(name, {}).get("mode", "")), here, workers.get(name, ()))
+        for name, here in sorted(by_group.items())
+        if group in (None, name)
+    ]
+
+
+def _is_away(reply: Any, keys: Keys) -> bool:
+    """Of several shards one does not answer: its streams are left out."""
+    is_lost = isinstance(reply, RedisConnectionError | RedisTimeoutError | OSError)
+    return keys.space.shards > 1 and is_lost
+
+
+def _call(keys: Keys, stream: str, groups: Sequence[str]) -> Call:
+    beside = [
+        key
+        for group in groups
+        for key in (
+            keys.position(stream, group),
+            keys.settled(stream, group),
+            keys.lease(stream, group),
+            keys.dead(stream, group),
+        )
+    ]
+    return Call((keys.stream(stream), *beside), (COUNTED_UP_TO, *groups))
+
+
+def _stream_lag(
+    stream: str,
+    now_ms: int,
+    position: str,
+    lag: int,
+    precision: str,
+    first_unread: str,
+    pending: int,
+    oldest_pending: str,
+    owner: str,
+    dead: int,
+    missed: int,
+    blocked_at: str,
+) -> StreamLag:
+    return StreamLag(
+        stream=stream,
+        position=position,
+        lag=int(lag),
+        precision=precision,
+        behind_s=_age_s(now_ms, first_unread),
+        pending=int(pending),
+        oldest_pending_s=_age_s(now_ms, oldest_pending),
+        owner=owner.split("/")[0],
+        dead=int(dead),
+        missed=int(missed),
+        blocked_at=blocked_at,
+    )
+
+
+def _age_s(now_ms: int, entry_id: str) -> float:
+    return max(0.0, (now_ms - int(entry_id.split("-")[0])) / 1000) if entry_id else 0.0
+
+
+_NEEDED = frozenset(
+    {
+        "group",
+        "consumer",
+        "updated_us",
+        "handled",
+        "failed",
+        "retried",
+        "late",
+        "rate",
+        "streams",
+        "undecodable",
+    }
+)
+
+
+def _status(text: bytes | str) -> dict[str, Any] | None:
+    status = _json(text)
+    return status if status.keys() >= _NEEDED else None
+
+
+def _json(text: bytes | str) -> dict[str, Any]:
+    """What another program wrote there instead is nothing."""
+    try:
+        value = parsed(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+async def _workers(redis: Redis, keys: Keys) -> dict[str, list[Worker]]:
+    seconds, micros = await redis.time()
+    now_us = seconds * 1_000_000 + micros
+    texts = (await redis.hgetall(keys.status)).values()
+    # what another program wrote is passed over
+    known = [status for text in texts if (status := _status(text)) is not None]
+    beats = await _beats(redis, keys, {status["group"] for status in known})
+    found: dict[str, list[Worker]] = {}
+    for status in known:
+        group, name = status["group"], status["consumer"]
+        found.setdefault(group, []).append(
+            Worker(
+                name=name,
+                silent_s=_silent_s(now_us, beats.get((group, name)), status["updated_us"]),
+                handled=status["handled"],
+                failed=status["failed"],
+                retried=status["retried"],
+                late=status["late"],
+                undecodable=status["undecodable"],
+                rate=status["rate"],
+                streams=len(status["streams"]),
+                started_us=status.get("started_us", 0),
+                took=_took(status.get("latencies")),
+            )
+        )
+    return {group: sorted(some, key=lambda one: one.name) for group, some in found.items()}
+
+
+def _took(told: Any) -> Took:
+    """Nothing where a worker of an earlier version, or with other buckets, tells of it."""
+    match told:
+        case {"counts": [*counts], "sum_us": int(sum_us)} if len(counts) == len(BOUNDS_US) + 1:
+            return Took(counts, sum_us)
+    return _NOTHING
+
+
+async def _beats(redis: Redis, keys: Keys, groups: Collection[str]) -> dict[tuple[str, str], int]:
+    """Group and worker → the time of its last heartbeat by the clock of Redis, µs. A worker's own
+    clock may be wrong.
+    """
+    async with redis.pipeline(transaction=False) as pipeline:
+        for group in groups:
+            pipeline.zrange(keys.workers(group), 0, -1, withscores=True)
+        replies = await pipeline.execute(raise_on_error=False)
+    return {
+        (group, name.partition("/")[0]): int(ms) * 1000
+        for group, members in zip(groups, replies, strict=True)
+        if not isinstance(members, Exception)
+        for name, ms in members
+        if isfinite(ms)  # another program has written something else
+    }
+
+
+def _silent_s(now_us: int, beat_us: int | None, updated_us: int) -> float:
+    """A worker without a heartbeat was counted out by its group: it is silent, whatever it says."""
+    if beat_us is not None:
+        return max(0.0, (now_us - beat_us) / 1_000_000)
+    return max(2 * SILENT_S, (now_us - updated_us) / 1_000_000)

@@ -1,0 +1,196 @@
+"""A worker's membership in its group: which streams there are, and which workers are alive.
+
+Refreshed with each heartbeat, over a connection of its own, so that it goes on while handlers wait.
+Touches no entry and no lease.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+
+from bridge.contract.json_text import parsed
+from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.registry import choose, near_misses, registered
+from consumers.kit.redis.scripts import Call, script
+
+_log = structlog.get_logger()
+
+TIDY_BEATS = 60
+STATUS_KEPT_S = 3600  # the last status of a worker that is gone
+
+
+class Membership:
+    """The facts as of the last heartbeat."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        group: str,
+        worker: str,
+        *,
+        mode: str,
+        patterns: Sequence[str],
+        beat_s: float,
+        lease_ms: int,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._patterns = patterns
+        self._about_group = json.dumps({"mode": mode, "streams": list(patterns)})
+        self._lease_ms = lease_ms
+        self._registered: list[str] = []
+        self._refused: set[str] = set()
+        self._logged_registered: int | None = None  # how many there were when none fitted
+        self._steady_beats = 0  # since Redis was last away, or emptied
+        self._ahead_ms: float | None = None  # the server's clock, of the monotonic one
+        self.beat_s = beat_s
+        self.group = group
+        self.worker = worker
+        self.streams: tuple[str, ...] = ()
+        self.alive: tuple[str, ...] = ()
+        self.wanted: Mapping[str, frozenset[str]] = {}  # by live worker, the streams it is to read
+        self.beats = 0  # how often all this was refreshed
+        self.may_take = True  # streams without an owner; not while their owners may still say so
+
+    @property
+    def now_ms(self) -> int | None:
+        """The server's time, ms since 1970; None before the first heartbeat."""
+        return None if self._ahead_ms is None else int(time.monotonic() * 1000 + self._ahead_ms)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this worker does what one of the group should do."""
+        return bool(self.alive) and min(self.alive) == self.worker
+
+    @property
+    def knows_the_dead(self) -> bool:
+        """Whether all workers that live have had the time to say so."""
+        return self._steady_beats * self.beat_s * 1000 > self._lease_ms
+
+    @property
+    def shards(self) -> int:
+        """Over how many the streams are spread."""
+        return self._keys.space.shards
+
+    def shard_of(self, stream: str) -> int:
+        """The shard of a stream."""
+        return self._keys.space.shard_of(stream)
+
+    def streams_in(self, shard: int) -> tuple[str, ...]:
+        """The streams of one shard."""
+        if self.shards == 1:
+            return self.streams
+        return tuple(name for name in self.streams if self.shard_of(name) == shard)
+
+    async def beat(self, status: str) -> None:
+        """Say that this worker is alive, write its status (JSON), and refresh the facts. Raises
+        what Redis raises."""
+        is_new, alive, now_ms = await script("heartbeat").run_one(self._redis, self.alive_call())
+        self._ahead_ms = int(now_ms) - time.monotonic() * 1000
+        names, refused = await registered(self._redis, self._keys)
+        self._log_refused(refused)
+        await self._redis.hset(self._keys.status, self._status_field, status)
+        added = await self._redis.hset(self._keys.groups, self.group, self._about_group)
+        if not added and not self.beats:
+            self._log_going_on()
+        if names:  # an empty registry is one that Redis has lost: the bridge writes it again
+            self._registered = names
+            self.streams = choose(names, self._patterns)
+        self.alive = tuple(alive)
+        self.wanted = await self._wanted()
+        # The script says that we were not in the list: all that others know of us may be wrong, and
+        # so may be what Redis says about owners. Wait for a lease's time before taking streams.
+        if is_new and self.beats:  # this worker was silent for long, or Redis was emptied
+            self._steady_beats, self.may_take = 0, False
+        self.may_take |= self.knows_the_dead
+        if self.is_first and self.beats % TIDY_BEATS == 0:
+            await self._forget_the_dead()
+        # Last: the loops watch this number, and when it changes, the facts above are fresh.
+        self.beats += 1
+        self._steady_beats += 1
+        self._log_if_empty()
+
+    def alive_call(self) -> Call:
+        """Of the script that says that this worker is alive."""
+        return Call([self._keys.workers(self.group)], (self.worker, self._lease_ms))
+
+    def missed_beat(self) -> None:
+        """Redis did not answer: other workers may be alive and unable to say so."""
+        self._steady_beats = 0
+
+    async def leave(self) -> None:
+        """Clean stop: gone from the list of workers and from the status."""
+        await self._redis.zrem(self._keys.workers(self.group), self.worker)
+        await self._redis.hdel(self._keys.status, self._status_field)
+
+    @property
+    def _status_field(self) -> str:
+        return f"{self.group}/{self.worker}"
+
+    def _log_going_on(self) -> None:
+        """Where to begin was meant for a new group; this one has been here before."""
+        _log.info(
+            "group_goes_on",
+            group=self.group,
+            after="what it has handled; --from is for streams that it has not begun",
+            to_begin_anew="take another --group",
+        )
+
+    def _log_refused(self, names: Sequence[str]) -> None:
+        """Each once."""
+        for name in names:
+            if name not in self._refused:
+                _log.warning("stream_name_refused", name=name)
+        self._refused.update(names)
+
+    async def _wanted(self) -> Mapping[str, frozenset[str]]:
+        """Workers of a group may be started with different patterns: as each says in its status."""
+        fields = [f"{self.group}/{worker}" for worker in self.alive]
+        texts: Any = await self._redis.hmget(self._keys.status, fields) if fields else []
+        # One that has not said it yet is taken to want what this worker wants.
+        patterns = [_patterns(text) or tuple(self._patterns) for text in texts]
+        chosen = {some: frozenset(choose(self._registered, some)) for some in set(patterns)}
+        return {one: chosen[some] for one, some in zip(self.alive, patterns, strict=True)}
+
+    def _log_if_empty(self) -> None:
+        if self.streams or self._logged_registered == len(self._registered):
+            return
+        self._logged_registered = len(self._registered)
+        near = near_misses(self._registered, self._patterns)
+        suggested = {"nearest": " ".join(near)} if near else {}
+        _log.info(
+            "no_streams_yet",
+            wanted=" ".join(self._patterns),
+            registered=len(self._registered),
+            **suggested,
+        )
+
+    async def _forget_the_dead(self) -> None:
+        """A killed worker leaves its last status behind: delete it when it is old."""
+        seconds, _ = await self._redis.time()
+        statuses: Any = await self._redis.hgetall(self._keys.status)
+        for field, text in statuses.items():
+            group, _, worker = field.partition("/")
+            if group == self.group and worker not in self.alive and _is_old(text, seconds):
+                await self._redis.hdel(self._keys.status, field)
+
+
+def _patterns(text: str | None) -> tuple[str, ...]:
+    try:
+        found = parsed(text or "{}")["patterns"]
+    except (ValueError, TypeError, KeyError):
+        return ()  # of an older version, or another program
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
+def _is_old(text: str, now_s: int) -> bool:
+    try:
+        status = parsed(text)
+        return bool(status["updated_us"] < (now_s - STATUS_KEPT_S) * 1_000_000)
+    except (ValueError, TypeError, KeyError):
+        return False  # written by another program

@@ -1,0 +1,1 @@
+"""Ordered mode: each stream is assigned to one worker, in order; commits are fenced."""

@@ -1,0 +1,409 @@
+"""A stream assigned to this worker: its lease, its position, and the consumer that reads it.
+
+Turns a batch of entries into one commit. Nothing of a batch is in Redis before the commit is: after
+any doubt the consumer object is thrown away, and a new one goes on from what Redis has.
+
+Where an entry may fail or kill its worker, entries go one by one, each begun with a mark in Redis:
+so attempts are counted over all workers that had the stream.
+"""
+
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from consumers.kit.api.consumer import ConsumerSpec, Missed, StopWorker, makes_dead_letters
+from consumers.kit.api.results import State, Write
+from consumers.kit.api.timers import Tick, tick_ms, timers_of
+from consumers.kit.handling.batch import STATE_PART, BatchRunner, Part, tick_write
+from consumers.kit.handling.dead_letters import DeadLetter, dead_letter
+from consumers.kit.handling.dispatch import Entry, stream_of
+from consumers.kit.handling.failure import HandlerFailed, NotFinished, ResultsRefused
+from consumers.kit.handling.limits import Limits
+from consumers.kit.handling.yielding import Pace
+from consumers.kit.ordered.lease import Commit, Lease
+from consumers.kit.policy import is_unfinished, retry_delay_s
+from consumers.kit.stats import Stats
+
+
+class Phase(Enum):
+    """Where an assigned stream is.
+
+    PAUSED      no consumer object, until the pause after a failure is over
+                → READING (`begin`), IN_FLIGHT (`probe`)
+    READING     a consumer object, waiting for entries
+                → IN_FLIGHT (a batch is handled, or `probe`), PAUSED (it failed)
+    IN_FLIGHT   a commit is made, and Redis has not confirmed it: no entry is handled meanwhile
+                → READING (`committed`), PAUSED (`refused`, or `committed` without an object)
+    """
+
+    PAUSED = auto()
+    READING = auto()
+    IN_FLIGHT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    """A commit on its way, and what it is about, in case Redis refuses it: a batch (neither), an
+    entry that was handled alone, or a dead letter that was sent back."""
+
+    commit: Commit
+    undecodable: int = 0  # of its entries: these count apart
+    alone: Entry | None = None
+    tries: int = 0  # at the entry that was handled alone
+    letter: DeadLetter | None = None
+    tick: tuple[str, int] | None = None  # a timer, and when it was due, ms
+
+
+class AssignedStream:
+    """One stream that this worker owns."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        spec: ConsumerSpec,
+        stats: Stats,
+        worker: str,
+        limits: Limits | None = None,
+    ) -> None:
+        self.lease = lease
+        self.position = lease.position
+        self.failures = 0  # in a row
+        self.ran_s = 0.0  # how long the last batch was in hand
+        self._spec = spec
+        self._kind = spec.kind
+        self._stats = stats
+        self._worker = worker
+        self._limits = limits
+        self._state = State()
+        self._runner: BatchRunner | None = None
+        self._in_flight: _InFlight | None = None
+        self._retry_at = 0.0
+        # Entries before the one that failed: they went well once, and may go together again.
+        self._before_failed = 0
+        # A crash may have been the work of any entry that its owner can have had in hand.
+        self._one_by_one = self._kind.batch_entries if lease.after_a_crash else 0
+        self._timers = timers_of(self._kind)
+        self._ticks: dict[str, int] = {}
+        self._dead: tuple[str, Write] | None = None  # the entry to be a dead letter next, by ID
+
+    @property
+    def stream(self) -> str:
+        return self.lease.stream
+
+    @property
+    def phase(self) -> Phase:
+        if self._in_flight is not None:
+            return Phase.IN_FLIGHT
+        return Phase.PAUSED if self._runner is None else Phase.READING
+
+    @property
+    def commit(self) -> Commit | None:
+        """What is made and not confirmed."""
+        return self._in_flight.commit if self._in_flight else None
+
+    @property
+    def needs_state(self) -> bool:
+        """Whether it is time to make a consumer object (`begin`)."""
+        return self._runner is None and time.monotonic() >= self._retry_at
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether there is a consumer object; a commit may be in flight."""
+        return self._runner is not None
+
+    @property
+    def goes_one_by_one(self) -> bool:
+        """Whether the next entry goes alone, marked before (`handle_alone`)."""
+        return self._one_by_one > 0 and not self._before_failed
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams that are read."""
+        return (self.stream,)
+
+    @property
+    def cursors(self) -> Mapping[str, str]:
+        """Up to where each of them was handled."""
+        return {self.stream: self.position}
+
+    @property
+    def object_stream(self) -> str:
+        """What the consumer's objects have as `stream`."""
+        return self.stream
+
+    def batch(self, found: Mapping[str, Sequence[Entry]], size: int) -> Sequence[Entry]:
+        """What to handle of the entries that were read, of which `size` were asked for at most."""
+        return found.get(self.stream, ())
+
+    def made(self) -> str:
+        """The consumer's own line for people."""
+        return self._runner.made() if self._runner else ""
+
+    async def begin(self, saved: Mapping[str, str], ticks: Mapping[str, int] | None = None) -> None:
+        """Make the consumer object, with the state that belongs to the position, and when its
+        timers were due for the last time. Where that fails, the stream is paused."""
+        try:
+            self._state = State(saved)
+        except ValueError as error:  # another program has written to it
+            failed = HandlerFailed(self.stream, "state")
+            failed.__cause__ = error
+            failed.log(self.failures + 1, self._pause())
+            return
+        self._ticks = dict(ticks or {})
+        consumer = self._spec.build()
+        try:
+            self._runner = await BatchRunner.open(
+                consumer,
+                self.object_stream,
+                self.lease.token,
+                self._state,
+                self._stats,
+                self._worker,
+                self._limits,
+            )
+        except HandlerFailed as failed:
+            failed.log(self.failures, self._pause())
+
+    async def handle(self, entries: Sequence[Entry]) -> None:
+        """Handle a batch, or its beginning; what comes of it is in flight. No entries: what there
+        is to write.
+
+        Raises StopWorker: then nothing of it counts. A handler that fails pauses the stream:
+        nothing is skipped.
+        """
+        if self._before_failed:
+            entries = entries[: self._before_failed]
+        part = await self._run(entries)
+        if part.failed is None:
+            self._send(part.entries, part.writes, undecodable=part.undecodable)
+            return
+        # Where the entry is known, those before it may go together, and only it goes alone.
+        is_known = part.failed.entries == 1 and len(entries) > 1
+        places = [(stream_of(entry, self.stream), entry[0]) for entry in entries]
+        failed = part.failed.stream, part.failed.entry_id
+        self._before_failed = places.index(failed) if is_known else 0
+        self._one_by_one = max(self._one_by_one, 1 if is_known else len(entries))
+        part.failed.log(self.failures + 1, self._pause())
+
+    async def handle_alone(self, entry: Entry, tries: int) -> None:
+        """Handle one entry that was begun `tries` times by now, this one included."""
+        # It had its last attempt before: the commit that moves behind it carries the dead letter.
+        if self._dead is not None and self._dead[0] == entry[0]:
+            self._send_alone(entry, tries, [self._dead[1]])
+            return
+        if tries > 1:
+            self._stats.count_retries(1)
+        attempts = self._kind.attempts
+        # The mark in Redis counts attempts that began, this one included: those before it that had
+        # no end have killed their workers, and handling it once more would kill this one.
+        if is_unfinished(tries - 1, attempts) and makes_dead_letters(self._kind):
+            self._send_alone(
+                entry, tries, [self._give_up(entry, tries - 1, NotFinished(tries - 1))]
+            )
+            return
+        part = await self._run([entry])
+        if part.failed is None:
+            self._send_alone(entry, tries, part.writes, part.undecodable)
+            return
+        self.failures = tries - 1
+        if tries >= attempts and makes_dead_letters(self._kind):
+            self._give_up(entry, tries, part.failed.reason)
+            self.failures += 1
+            self._let_go()  # a new object at once, to go on behind the entry
+        else:
+            part.failed.log(tries, self._pause())
+
+    async def handle_dead_letter(self, letter: DeadLetter) -> None:
+        """One that was sent back: handled once, out of order; the position stays."""
+        assert self._runner is not None
+        part = await self._or_let_go(self._runner.run_dead_letter(self.stream, letter.entry))
+        if part.failed is None:
+            self._send((), (*part.writes, letter.removal()), letter=letter)
+        else:
+            self._keep_dead_letter(letter, part.failed.reason)
+
+    async def write_if_due(self, *, stopping: bool = False) -> None:
+        """What the consumer has to write although nothing has come, if anything, is in flight."""
+        # A second commit would overtake the first, whose answer decides about the object.
+        if self._runner is None or self.phase is Phase.IN_FLIGHT:
+            return
+        try:
+            is_due = await self._runner.is_due(self.stream, stopping=stopping)
+        except HandlerFailed as failed:
+            failed.log(self.failures + 1, self._pause())
+            return
+        if is_due:
+            await self.handle(())
+
+    async def run_timer(self, now_ms: int, *, is_caught_up: bool) -> bool:
+        """Whether a timer was due; then what comes of it is in flight, or the stream is paused.
+        Raises StopWorker.
+
+        It waits for the entries that were there before: `is_caught_up` says that there are no more
+        to read, and an entry of its time that all before it are handled.
+        """
+        if self.phase is not Phase.READING or self._runner is None:
+            return False
+        read_ms = now_ms if is_caught_up else int(self.position.partition("-")[0])
+        for name, interval_ms in self._timers.items():
+            at_ms = tick_ms(now_ms, interval_ms)
+            last_ms = self._ticks.get(name)
+            if last_ms is None:  # from here on
+                part = Part((), [tick_write(name, at_ms)])
+            elif at_ms > last_ms and at_ms <= read_ms:
+                tick = Tick(self.object_stream, at_ms * 1000)
+                part = await self._or_let_go(self._runner.run_tick(name, tick))
+            else:
+                continue
+            if part.failed is not None:
+                part.failed.log(self.failures + 1, self._pause())
+            else:
+                commit = self._commit_of((), part.writes)
+                self._in_flight = _InFlight(commit, tick=(name, at_ms))
+            return True
+        return False
+
+    def probe(self) -> None:
+        """It is in doubt whether the lease still stands: put a commit of nothing in flight, which
+        Redis confirms or refuses."""
+        if self._in_flight is None:
+            self._in_flight = _InFlight(self._commit_of((), ()))
+
+    async def committed(self, missed: int) -> None:
+        """Redis has confirmed what was in flight; `missed` entries were gone unread before it.
+        Raises StopWorker."""
+        assert self._in_flight is not None
+        commit, undecodable = self._in_flight.commit, self._in_flight.undecodable
+        if self._in_flight.tick is not None:
+            name, at_ms = self._in_flight.tick
+            self._ticks[name] = at_ms
+        self._in_flight = None
+        self._move(commit)
+        self._state.confirm()
+        # A commit without entries (a probe, `due`, a dead letter) says nothing about the next one.
+        if commit.handled:
+            self._count(commit.handled, undecodable)
+        if missed:
+            self._stats.count_missed(missed)
+            if self._runner is not None:
+                await self._runner.report_missed(Missed(self.stream, missed, self.position))
+
+    def _move(self, commit: Commit) -> None:
+        self.position = commit.position
+
+    def refused(self, why: str) -> float:
+        """Redis does not take the results: a failure like a handler's. Returns the pause, s."""
+        flight = self._in_flight
+        assert flight is not None
+        error = ResultsRefused(why)
+        if flight.letter is not None:
+            self._keep_dead_letter(flight.letter, error)
+            return 0.0
+        # One entry of a batch has made the result that Redis refuses; one by one shows which.
+        if flight.alone is None:
+            self._one_by_one = max(self._one_by_one, flight.commit.handled)
+            return self._pause()
+        self.failures = flight.tries - 1
+        # Where a dead letter itself was refused (`_dead` is set), it is tried again as it is.
+        is_last = self._dead is None and flight.tries >= self._kind.attempts
+        if is_last and makes_dead_letters(self._kind):
+            self._give_up(flight.alone, flight.tries, error)
+            self._pause()
+            self._retry_at = 0.0
+            return 0.0
+        return self._pause()
+
+    def send_again(self, lease: Lease) -> Commit:
+        """Redis has forgotten all: the same commit under a new lease, with the whole state."""
+        assert self._in_flight is not None
+        commit = self._in_flight.commit
+        self.lease = lease
+        # First the state as it was confirmed, then what this commit changes in it.
+        writes = (*self._state.saved_writes(STATE_PART), *commit.writes)
+        commit = commit._replace(lease=lease, writes=writes)
+        self._in_flight = replace(self._in_flight, commit=commit)
+        return commit
+
+    def begin_anew(self) -> None:
+        """Redis was emptied: results are gone, too; an object made anew writes all of them."""
+        self._runner = None
+
+    def caught_up(self) -> None:
+        """There was nothing more to read: no entry behind here was ever handed to a worker."""
+        self._one_by_one = 0
+
+    async def _run(self, entries: Sequence[Entry]) -> Part:
+        assert self._runner is not None
+        return await self._or_let_go(self._runner.run_together(self.stream, entries, Pace()))
+
+    async def _or_let_go(self, running: Awaitable[Part]) -> Part:
+        began = time.monotonic()
+        try:
+            return await running
+        except StopWorker:
+            self._let_go()
+            raise
+        finally:
+            self.ran_s = time.monotonic() - began
+
+    def _send(
+        self,
+        entries: Sequence[Entry],
+        writes: Sequence[Write],
+        letter: DeadLetter | None = None,
+        undecodable: int = 0,
+    ) -> None:
+        commit = self._commit_of(entries, writes)
+        self._in_flight = _InFlight(commit, undecodable, letter=letter)
+
+    def _send_alone(
+        self, entry: Entry, tries: int, writes: Sequence[Write], undecodable: int = 0
+    ) -> None:
+        commit = self._commit_of([entry], writes)
+        self._in_flight = _InFlight(commit, undecodable, alone=entry, tries=tries)
+
+    def _commit_of(self, entries: Sequence[Entry], writes: Sequence[Write]) -> Commit:
+        position = entries[-1][0] if entries else self.position
+        return Commit(self.lease, self.position, position, len(entries), writes)
+
+    def _count(self, handled: int, undecodable: int) -> None:
+        self._stats.done(self.stream, handled, self.position, undecodable)
+        if undecodable and self._kind.on_undecodable == "dead_letter":
+            self._stats.count_dead_letter(undecodable)
+        self.failures = 0
+        self._dead = None
+        if self._before_failed:
+            self._before_failed = max(0, self._before_failed - handled)
+        else:
+            self._one_by_one = max(0, self._one_by_one - handled)
+
+    def _keep_dead_letter(self, letter: DeadLetter, error: BaseException) -> None:
+        """It stays dead, with the new reason."""
+        write = self._letter(letter.entry, letter.attempts, error)
+        self._let_go()
+        self._send((), (write, letter.removal()))
+
+    def _give_up(self, entry: Entry, attempts: int, error: BaseException) -> Write:
+        """The entry is a dead letter with the next commit of it."""
+        write = self._letter(entry, attempts, error)
+        self._dead = entry[0], write
+        return write
+
+    def _letter(self, entry: Entry, attempts: int, error: BaseException) -> Write:
+        self._stats.count_dead_letter()
+        return dead_letter(self.stream, *entry, attempts=attempts, error=error, worker=self._worker)
+
+    def _pause(self) -> float:
+        """Let go of the object for some seconds; it is made anew from what Redis has."""
+        self.failures += 1
+        delay_s = retry_delay_s(self.failures)
+        self._let_go()
+        self._retry_at = time.monotonic() + delay_s
+        return delay_s
+
+    def _let_go(self) -> None:
+        """Of the object and of what is in flight: of all that is not in Redis."""
+        self._runner = self._in_flight = None
+        self._retry_at = 0.0
+        self._state.discard()

@@ -1,0 +1,1 @@
+"""A range of a stream for research: typed deliveries, rows, data frames."""

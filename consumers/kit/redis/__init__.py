@@ -1,0 +1,1 @@
+"""What the kit keeps in Redis: key names, the registry of streams, Lua scripts."""

@@ -1,0 +1,20 @@
+-- Joined mode: the positions in all streams of a unit that this worker owns; where there is none yet,
+-- a new one.
+-- KEYS: unit, then for each stream: its key, its position
+-- ARGV: worker, token, group, then for each stream where to begin ('0-0', '$' or an ID)
+-- Returns the positions, or nil where the unit is not ours any more
+--include stream
+--include position
+local is = redis.call('HMGET', KEYS[1], 'owner', 'token')
+if is[1] ~= ARGV[1] or is[2] ~= ARGV[2] then return nil end
+for i = 2, #KEYS, 2 do
+  local bad = kind_error(KEYS[i])
+  if bad then return bad end
+end
+local found = {}
+for i = 2, #KEYS, 2 do
+  local at = begin_at(KEYS[i], KEYS[i + 1], about(KEYS[i]), ARGV[3 + i / 2])
+  redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[3], at) -- there already, or no stream yet
+  found[#found + 1] = at
+end
+return found

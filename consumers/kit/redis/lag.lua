@@ -1,0 +1,62 @@
+-- How far the groups of a stream have come. Redis' own `lag` is nothing, or wrong, right after trims
+-- and deletes: what is unread is counted where it is little, and worked out from counters elsewhere.
+-- KEYS: stream, then for each group known to the kit: position, settled, lease, dead
+-- ARGV: up to how many to count, then the names of these groups
+-- Returns nil where there is no stream, else {added (or ''), newest ID, now in ms, groups...}, each
+-- {name, position, unread, how sure (exact, counted, at_most), first unread ID, pending, oldest
+--  pending ID, owner, dead letters, missed, blocked at}
+--include stream
+local key, most = KEYS[1], tonumber(ARGV[1])
+local s = about(key)
+if not s then return nil end
+
+local known = {}
+for i = 2, #ARGV do
+  local at = 2 + (i - 2) * 4
+  known[ARGV[i]] = { position = KEYS[at], settled = KEYS[at + 1], lease = KEYS[at + 2], dead = KEYS[at + 3] }
+end
+
+local function unread(position, index, lag)
+  if not is_less(position, s.newest) then return 0, 'exact', '' end
+  local after = redis.call('XRANGE', key, '(' .. position, '+', 'COUNT', 1)
+  if #after == 0 then return 0, 'exact', '' end
+  local first = after[1][1]
+  if first == s.first then return s.length, 'exact', first end
+  local some = #redis.call('XRANGE', key, '(' .. position, '+', 'COUNT', most + 1)
+  if some <= most then return some, 'exact', first end
+  if index and s.added then return math.max(some, math.min(s.length, s.added - index)), 'counted', first end
+  if lag then return math.max(some, math.min(s.length, lag)), 'counted', first end
+  return s.length, 'at_most', first
+end
+
+local t = redis.call('TIME')
+local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local found = { s.added and string.format('%.0f', s.added) or '', s.newest, string.format('%.0f', now) }
+for _, g in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+  local one = {}
+  for j = 1, #g, 2 do one[g[j]] = g[j + 1] end
+  local position, index, owner, dead, missed, blocked = one['last-delivered-id'], nil, '', 0, 0, ''
+  local mine = known[one.name]
+  if mine then
+    local p = redis.call('HMGET', mine.position, 'id', 'read', 'missed', 'trying', 'tries')
+    local c = redis.call('HMGET', mine.settled, 'base', 'acked', 'skipped', 'missed')
+    if p[1] then
+      position, index, missed = p[1], tonumber(p[2] or ''), tonumber(p[3] or '0') or 0
+      if p[4] and (tonumber(p[5] or '') or 0) > 1 then blocked = p[4] end
+    elseif c[1] then
+      local base, acked, skipped = tonumber(c[1]), tonumber(c[2] or '0'), tonumber(c[3] or '0')
+      if base and acked and skipped then index = base + acked + skipped + one.pending end
+    end
+    missed = missed + (tonumber(c[4] or '0') or 0)
+    owner = redis.pcall('GET', mine.lease) or ''
+    if type(owner) == 'table' then owner = '' end
+    dead = redis.pcall('XLEN', mine.dead)
+    if type(dead) == 'table' then dead = 0 end -- a key of another kind
+  end
+  local count, sure, first = unread(position, index, one.lag)
+  local oldest = redis.call('XPENDING', key, one.name)[2] or ''
+  found[#found + 1] = {
+    one.name, position, count, sure, first, one.pending, oldest, owner, dead, missed, blocked,
+  }
+end
+return found

@@ -1,0 +1,77 @@
+"""Running the kit's Lua scripts: many calls in one round trip, by hash.
+
+A server that does not have a script (restarted, flushed) gets its text with the next call. Knows
+nothing of what the scripts do.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+
+class Call(NamedTuple):
+    """One call of a script."""
+
+    keys: Sequence[str]
+    arguments: Sequence[str | int]
+
+
+class Script:
+    """A script of this package, `<name>.lua`; a line `--include x` in it stands for `x.lua`."""
+
+    def __init__(self, name: str) -> None:
+        self.text = _text(name)
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, redis: Redis, calls: Sequence[Call]) -> list[Any]:
+        """One reply for each call; what the script refuses is an exception among the replies."""
+        if not calls:
+            return []
+        replies = await self._send(redis, "EVALSHA", self.sha, calls)
+        # Each call is a command of its own: those that ran are not run again.
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            again = await self._send(redis, "EVAL", self.text, [calls[i] for i in unknown])
+            for i, reply in zip(unknown, again, strict=True):
+                replies[i] = reply
+        return replies
+
+    async def run_one(self, redis: Redis, call: Call) -> Any:
+        """The reply of a single call. Raises what the script refuses."""
+        [reply] = await self.run(redis, [call])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    @staticmethod
+    async def _send(redis: Redis, command: str, what: str, calls: Sequence[Call]) -> list[Any]:
+        async with redis.pipeline(transaction=False) as pipeline:
+            for keys, arguments in calls:
+                pipeline.execute_command(command, what, len(keys), *keys, *arguments)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+
+@cache
+def script(name: str) -> Script:
+    """The script, read once."""
+    return Script(name)
+
+
+def checked(replies: list[Any]) -> list[Any]:
+    """The replies, if none of them is an error."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def _text(name: str) -> str:
+    text = files("consumers.kit.redis").joinpath(f"{name}.lua").read_text("utf-8")
+    return re.sub(r"^--include (\w+)$", lambda found: _text(found[1]), text, flags=re.MULTILINE)

@@ -1,0 +1,100 @@
+-- Shared mode: entries are settled here. What came of them counts only if it is this call that
+-- acknowledges them: a second call, of a worker that was suspended or has lost the reply, changes
+-- nothing.
+-- KEYS: stream, settled, dead, then the keys of the results
+-- ARGV: group, then for each unit: kind, number of IDs, IDs..., number of writes, writes...
+--   kind 'ack'   entries that were handled, or became dead letters
+--        'gone'  the same, but they were trimmed away before they were handled
+--        'again' a dead letter that was sent back: it is dead no more
+-- Returns {settled up to (an ID, or false), missed now, then for each unit 1, 0 or why it is refused}
+--include writes
+--include stream
+local stream, group = KEYS[1], ARGV[1]
+
+local function is_pending(id)
+  local p = redis.pcall('XPENDING', stream, group, id, id, 1)
+  return not p.err and #p == 1
+end
+
+local function take(kind, from, to, writes)
+  if kind == 'again' then return redis.call('XDEL', KEYS[3], ARGV[from]) end
+  if writes > 0 and to > from then -- of a list with results, all or nothing
+    for i = from, to do
+      if not is_pending(ARGV[i]) then return 0 end
+    end
+  end
+  local taken = 0
+  for i = from, to, 1000 do
+    taken = taken + redis.call('XACK', stream, group, unpack(ARGV, i, math.min(to, i + 999)))
+  end
+  return taken
+end
+
+local answers, acked, gone = { false, 0 }, 0, 0
+local i = 2
+while i <= #ARGV do
+  local kind, from = ARGV[i], i + 2
+  local to = i + 1 + tonumber(ARGV[i + 1])
+  local writes = tonumber(ARGV[to + 1])
+  local why, after = refusal(to + 2, writes)
+  if why then
+    answers[#answers + 1] = why
+  else
+    local taken = take(kind, from, to, writes)
+    if taken > 0 then apply(to + 2, writes) end
+    if kind ~= 'again' then acked = acked + taken end
+    if kind == 'gone' then gone = gone + taken end
+    answers[#answers + 1] = taken > 0 and 1 or 0
+  end
+  i = after
+end
+
+-- How far all is settled: where the group begins again if it vanishes.
+local p = redis.pcall('XPENDING', stream, group)
+local s = about(stream)
+if p.err or not s then return answers end
+local pending, delivered = p[1], nil
+for _, g in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  local one = {}
+  for j = 1, #g, 2 do one[g[j]] = g[j + 1] end
+  if one.name == group then delivered = one['last-delivered-id'] end
+end
+local mark = delivered
+if pending > 0 then
+  local ms, seq = string.match(p[2], '^(%d+)-(%d+)$')
+  if tonumber(seq) == 0 then
+    mark = string.format('%.0f-18446744073709551615', math.max(0, tonumber(ms) - 1))
+    if tonumber(ms) == 0 then mark = '0-0' end
+  else
+    -- beyond 2^53 Lua's numbers skip some: rather a little again than one left out
+    mark = ms .. '-' .. (tonumber(seq) < 2 ^ 53 and string.format('%.0f', tonumber(seq) - 1) or '0')
+  end
+end
+local counts = redis.call('HMGET', KEYS[2], 'base', 'acked', 'skipped', 'id', 'counted')
+redis.call('HSET', KEYS[2], 'id', mark)
+answers[1] = mark
+
+-- What was added up to `delivered`, and never was handed out, was trimmed or deleted before. To
+-- count takes as long as to read two hundred entries: at once where what was settled last is
+-- trimmed, else once a second.
+local second = redis.call('TIME')[1]
+local is_due = delivered == s.newest or counts[5] ~= second
+  or counts[4] and s.first and is_less(counts[4], s.first)
+local base, skipped = tonumber(counts[1]), tonumber(counts[3] or '0')
+local missed = gone
+if base then
+  local done = tonumber(counts[2] or '0') + acked
+  local index = is_due and index_of(stream, s, delivered, 100)
+  local now = index and index - base - done - pending or 0
+  if now > skipped then
+    missed = missed + now - skipped
+    skipped = now
+  end
+  redis.call('HSET', KEYS[2], 'acked', string.format('%.0f', done),
+    'skipped', string.format('%.0f', skipped), 'counted', second)
+elseif delivered == s.newest and s.added then
+  redis.call('HSET', KEYS[2], 'base', string.format('%.0f', s.added - pending), 'acked', '0', 'skipped', '0')
+end
+if missed > 0 then redis.call('HINCRBY', KEYS[2], 'missed', missed) end
+answers[2] = missed
+return answers

@@ -1,0 +1,393 @@
+"""The loop of shared mode: any worker of the group takes any entry, at least once.
+
+In this order: what is pending under this worker's own name (from before a crash, or to be tried
+again), what workers that are gone have left, then new entries. Settled once for each stream and
+batch, after the handlers have returned. A group or a stream that vanished is created again, after
+the last entry up to which all was settled.
+
+Under a flood, and where handlers are quick, the next batch is read while one is handled (prefetch):
+one, never more, and only where nothing else is due. Prefetched entries are pending already; a look
+at what is pending would find them and hand them out twice, so there is none meanwhile.
+"""
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import inf
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from consumers.kit.api.consumer import Consumer, StopWorker
+from consumers.kit.handling.batch import made_line
+from consumers.kit.handling.dead_letters import PAGE as LETTERS_PAGE
+from consumers.kit.handling.dead_letters import DeadLetters
+from consumers.kit.handling.dispatch import Entry
+from consumers.kit.membership import Membership
+from consumers.kit.ordered.lease import Leases
+from consumers.kit.policy import (
+    batch_size,
+    block_ms,
+    chunks,
+    is_due,
+    is_unfinished,
+    next_limit,
+    portions,
+    start_of,
+)
+from consumers.kit.redis.scripts import Call
+from consumers.kit.redis_health import RedisHealth
+from consumers.kit.shared.group import PAGE, Abandoned, Group, Pending
+from consumers.kit.shared.settling import Settler
+from consumers.kit.shared.timers import GroupTimers
+from consumers.kit.stop import Stop
+
+_log = structlog.get_logger()
+_CONNECTION = "entries"
+
+CLAIM_EVERY_S = 2.0  # at the longest: no need to look more often than leases run out
+TIDY_EVERY_S = 60.0  # names of workers that are gone, and have left nothing
+RETRY_EVERY_S = 0.25  # a look at what is pending under our own name, while there may be any
+LOOK_AT_ALL_EVERY_S = 5.0  # also where none should be: two workers of one name, say
+FIRST_ENTRIES = 20  # over all streams, as long as a handler may turn out to be slow
+FAILING_MAX = 1000  # entries of a stream that failed here: then no new ones of it are taken
+_IDLE_S = 0.2  # until the next look for streams, where there are none
+_QUICK_S = 0.1  # a batch that took no longer: other workers would not have been sooner with it
+_KEY_TROUBLE = ("NOGROUP", "WRONGTYPE", "UNBLOCKED")
+
+
+class SharedLoop:
+    """One worker's share in its group's work, in one shard where there are several."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        group: Group,
+        dead_letters: DeadLetters,
+        settler: Settler,
+        membership: Membership,
+        health: RedisHealth,
+        leases: Leases,
+        timers: GroupTimers,
+        *,
+        start: str,
+        idle_ms: int,
+        shard: int = 0,
+    ) -> None:
+        self._shard = shard
+        self._consumer = consumer
+        self._group = group
+        self._dead_letters = dead_letters
+        self._settler = settler
+        self._membership = membership
+        self._health = health
+        self._leases = leases
+        self._timers = timers
+        self._start = start
+        self._idle_ms = idle_ms
+        self._reading: dict[str, None] = {}  # streams that have the group
+        # Entries of a stream to take at most; 0 until the handler's pace is known.
+        self._limit = consumer.batch_entries if settler.takes_lists else 0
+        self._full: set[str] = set()  # streams of which too much waits for another attempt
+        self._retry_at = self._look_at_all_at = 0.0
+        self._abandoned: deque[Abandoned] = deque()
+        self._claim_every_s = min(CLAIM_EVERY_S, idle_ms / 1000)
+        self._claim_at = self._dead_letters_at = 0.0
+        self._tidy_at = time.monotonic() + TIDY_EVERY_S
+        self._seen_beat = 0
+        self._must_join = False
+        self._unusable: set[str] = set()
+        self._entry_s = inf  # what handling one took, the last time
+        self._prefetch_size = 0  # entries of each stream that were asked for, at most
+        self._is_idle = False
+        self._hot: set[str] = set()  # streams that had more than the last round read of them
+
+    def made(self) -> str:
+        """The consumer's own line for people."""
+        return made_line(self._consumer)
+
+    async def keep(self, redis: Redis) -> None:
+        """Called with each heartbeat: hold the lease of the timers, if it is here. One that is lost
+        shows with the next commit."""
+        await self._leases.renew(redis, self._timers.held)
+
+    def renewals(self) -> list[Call]:
+        """The calls of `renew.lua` that do so; another thread may ask for them."""
+        return self._leases.renewals(self._timers.held)
+
+    async def run(self, stop: Stop) -> None:
+        """Until told to stop; the entry in hand is finished and settled, the rest of the batch, and
+        one that is prefetched, given back. Raises ConfigError where Redis refuses this worker."""
+        # What is prefetched is pending under our name: left behind, it would have to wait for the
+        # lease to run out. So it is taken, to be given back.
+        while not stop.is_set or self._group.is_prefetching:
+            try:
+                await self._round(stop)
+            except StopWorker:
+                # The handler wants the end at once: what is prefetched is left to other workers.
+                stop.set()
+                await self._drop_prefetched()
+            except ResponseError as error:
+                await self._drop_prefetched()
+                if not str(error).startswith(_KEY_TROUBLE):
+                    self._settler.may_be_failing(*self._reading)
+                    await self._health.down(_CONNECTION, error, stop)
+                    continue
+                # A group, a stream or all of Redis' content is gone: `_join` finds out which.
+                _log.warning("group_gone", group=self._membership.group, error=str(error))
+                self._reading.clear()
+                self._must_join = True
+            except RedisError as error:
+                await self._drop_prefetched()
+                # What was handed out while the reply got lost is pending under our name.
+                self._settler.may_be_failing(*self._reading)
+                await self._health.down(_CONNECTION, error, stop)
+
+    async def leave(self) -> None:
+        """Clean stop: remove this worker's name where nothing is pending under it."""
+        await self._timers.leave()
+        await self._group.leave(self._reading)
+
+    async def _round(self, stop: Stop) -> None:
+        if not self._group.is_prefetching:
+            await self._do_what_is_due(stop)
+        # Of a stream with very many entries that fail, no new ones are taken: they would fail, too,
+        # and the look at what is pending would take ever longer.
+        open_streams = [stream for stream in self._reading if stream not in self._full]
+        if not open_streams:  # none is known yet, say: no reason to rest for `batch_wait_s`
+            self._is_idle = True
+            await stop.wait(_IDLE_S)
+            return
+        any_found = False
+        now_hot: set[str] = set()
+        in_turn = portions(open_streams, self._hot, self._consumer.batch_entries)
+        for streams in in_turn:
+            if stop.is_set and not self._group.is_prefetching:
+                return
+            # To wait for a quiet portion would hold up one that has entries: only a round after
+            # one that found nothing waits, and only until something is found.
+            may_wait = len(in_turn) == 1 or (self._is_idle and not any_found)
+            found, size = await self._next(streams, block_ms(len(in_turn)) if may_wait else None)
+            self._health.up(_CONNECTION)
+            full = {stream for stream, entries in found.items() if len(entries) >= size}
+            now_hot |= full
+            any_found |= bool(found)
+            # With several portions the next read is of other streams: nothing to prefetch.
+            if full and len(in_turn) == 1 and not stop.is_set and self._may_prefetch(found):
+                self._prefetch_size = size
+                await self._group.prefetch(streams, size)
+            if found:
+                await self._handle(found, stop)
+        self._is_idle, self._hot = not any_found, now_hot
+        if self._consumer.batch_wait_s and not now_hot:
+            await stop.wait(self._consumer.batch_wait_s)
+
+    async def _next(
+        self, streams: Sequence[str], wait_ms: int | None
+    ) -> tuple[Mapping[str, Sequence[Entry]], int]:
+        """New entries by stream, and how many of each were asked for at most. Waits so long for
+        them; None: not at all."""
+        if self._group.is_prefetching:
+            return await self._group.take_prefetched(), self._prefetch_size
+        limit = self._limit or max(1, FIRST_ENTRIES // len(streams))
+        size = min(limit, batch_size(len(streams), self._consumer.batch_entries))
+        return await self._group.read(streams, size, wait_ms), size
+
+    async def _do_what_is_due(self, stop: Stop) -> None:
+        """Before anything new is read."""
+        if self._must_join or self._seen_beat != self._membership.beats:
+            await self._join(self._membership.streams_in(self._shard))
+            self._must_join, self._seen_beat = False, self._membership.beats
+        await self._try_again(stop)
+        await self._handle_dead_letters(stop)
+        await self._timers.run()
+        await self._work_for_the_group(stop)
+
+    def _may_prefetch(self, found: Mapping[str, Sequence[Entry]]) -> bool:
+        """Whether nothing else is due, and these entries will be handled so soon that no other
+        worker would be sooner with the next ones."""
+        is_anything_due = (
+            self._must_join
+            or self._seen_beat != self._membership.beats
+            or self._settler.failing
+            or self._abandoned
+            or time.monotonic() >= self._look_at_all_at
+        )
+        return not is_anything_due and _count(found) * self._entry_s < _QUICK_S
+
+    async def _drop_prefetched(self) -> None:
+        """What is prefetched stays pending under our name, to be tried again."""
+        if self._group.is_prefetching:
+            with suppress(RedisError):  # the next command meets the same trouble and reports it
+                await self._group.take_prefetched()
+
+    async def _handle(self, found: Mapping[str, Sequence[Entry]], stop: Stop) -> None:
+        began = time.monotonic()
+        await self._settler.handle(found, stop)
+        took_s = time.monotonic() - began
+        self._entry_s = took_s / _count(found)
+        if not self._settler.takes_lists:  # short lists make a handler of lists no faster
+            most = max(map(len, found.values()))
+            self._limit = next_limit(self._consumer.batch_entries, most, took_s)
+
+    async def _join(self, chosen: Sequence[str]) -> None:
+        """Read all chosen streams that are there, and no others."""
+        for stream in [s for s in self._reading if s not in chosen]:
+            del self._reading[stream]
+            self._settler.is_not_failing(stream)
+            self._full.discard(stream)
+        # A group that exists goes on where it is: `start` counts in new ones only. What this worker
+        # remembers to be settled counts where Redis was emptied, and has forgotten it.
+        start = start_of(self._start, found_later=self._seen_beat > 0)
+        marks = self._settler.marks
+        missing = {s: (start, marks.get(s, "")) for s in chosen if s not in self._reading}
+        for stream, answer in (await self._group.join(missing)).items():
+            if isinstance(answer, ResponseError):
+                self._report_unusable(stream, answer)
+            elif isinstance(answer, Exception):
+                raise answer
+            elif answer is not None:  # else: registered, but without entries so far
+                self._reading[stream] = None
+                self._settler.may_be_failing(stream)
+                self._unusable.discard(stream)
+
+    def _report_unusable(self, stream: str, refusal: ResponseError) -> None:
+        if stream not in self._unusable:
+            self._unusable.add(stream)
+            _log.warning("stream_unusable", stream=stream, error=str(refusal))
+
+    async def _try_again(self, stop: Stop) -> None:
+        """What is pending under our own name, as far as its time has come."""
+        now = time.monotonic()
+        if now >= self._look_at_all_at:
+            self._look_at_all_at = now + LOOK_AT_ALL_EVERY_S
+            self._settler.may_be_failing(*self._reading)
+        failing = self._settler.failing
+        if not failing or now < self._retry_at:
+            return
+        for streams in chunks([stream for stream in failing if stream in self._reading]):
+            found = await self._group.pending(streams, self._group.consumer)
+            for stream, first_page in found.items():
+                await self._try_stream_again(stream, first_page, stop)
+        self._retry_at = time.monotonic() + RETRY_EVERY_S
+
+    async def _try_stream_again(
+        self, stream: str, first_page: Sequence[Pending], stop: Stop
+    ) -> None:
+        pending = await self._all_pending(stream, first_page)
+        if not pending:
+            self._settler.is_not_failing(stream)
+        # Counted are entries that failed here; those in the hands of other workers are not.
+        if len(pending) >= FAILING_MAX:
+            self._full.add(stream)
+        else:
+            self._full.discard(stream)
+        due = [one for one in pending if is_due(one.deliveries, one.idle_ms)]
+        handled = [one for one in due if self._settler.is_unsettled(stream, one.entry_id)]
+        await self._settle_again(stream, handled, stop)
+        due = [one for one in due if one not in handled]
+        if due and not stop.is_set:
+            await self._hand_out_again(stream, due, 0, stop)
+
+    async def _settle_again(self, stream: str, handled: Sequence[Pending], stop: Stop) -> None:
+        """What Redis could not settle is handled again; that it was away is no attempt of theirs,
+        or a long outage would make dead letters of good entries."""
+        for deliveries in sorted({one.deliveries for one in handled}):
+            if stop.is_set:
+                return
+            ids = [one.entry_id for one in handled if one.deliveries == deliveries]
+            there, gone = await self._group.claim(stream, ids, 0, deliveries)
+            await self._settler.handle({stream: there}, stop, attempt=max(1, deliveries), gone=gone)
+
+    async def _all_pending(self, stream: str, page: Sequence[Pending]) -> Sequence[Pending]:
+        pending = list(page)
+        while len(page) == PAGE and len(pending) < FAILING_MAX:
+            after = f"({page[-1].entry_id}"
+            found = await self._group.pending([stream], self._group.consumer, after=after)
+            page = found[stream]
+            pending += page
+        return pending
+
+    async def _hand_out_again(
+        self, stream: str, due: Sequence[Pending], idle_ms: int, stop: Stop
+    ) -> None:
+        """Once more together; from then on each alone, so that the delivery count that Redis keeps
+        for each entry shows which one kills its workers."""
+        # XCLAIM takes only entries that were idle for `idle_ms`, and resets their idle time: of two
+        # workers that claim the same ones at once, the second gets nothing.
+        for deliveries in (0, 1):  # none: given back by a worker that had not begun them
+            together = [one.entry_id for one in due if one.deliveries == deliveries]
+            if together and not stop.is_set:
+                there, gone = await self._group.claim(stream, together, idle_ms)
+                attempt = deliveries + 1
+                await self._settler.handle({stream: there}, stop, attempt=attempt, gone=gone)
+        for one in due:
+            if one.deliveries <= 1:
+                continue
+            if stop.is_set:
+                return
+            there, gone = await self._group.claim(stream, [one.entry_id], idle_ms)
+            is_deadly = is_unfinished(one.deliveries, self._consumer.attempts)
+            if there and is_deadly and self._settler.makes_dead_letters:
+                await self._settler.give_up_unfinished(stream, there[0], one.deliveries)
+            else:
+                attempt = one.deliveries + 1
+                await self._settler.handle({stream: there}, stop, attempt=attempt, gone=gone)
+
+    async def _work_for_the_group(self, stop: Stop) -> None:
+        """What one worker does for all: a step at a time, so that new entries do not wait. Not only
+        the first worker but any idle one may, for the first may have its hands full."""
+        if self._membership.is_first and time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + TIDY_EVERY_S
+            await self._group.remove_gone_consumers(
+                list(self._reading), self._membership.alive, self._idle_ms
+            )
+        if not self._abandoned:
+            # After a start, or an outage, a live worker may not have sent its heartbeat yet: what
+            # it has in hand would be taken from it.
+            may = self._membership.is_first or self._is_idle
+            if not may or not self._membership.knows_the_dead:
+                return
+            if time.monotonic() < self._claim_at:
+                return
+            self._claim_at = time.monotonic() + self._claim_every_s
+            streams = list(self._reading)
+            self._abandoned.extend(await self._group.abandoned(streams, self._membership.alive))
+        if self._abandoned:
+            left = self._abandoned.popleft()
+            if left.consumer not in self._membership.alive:
+                await self._take_over(left, stop)
+
+    async def _handle_dead_letters(self, stop: Stop) -> None:
+        """Those that were sent back: a page at a time, so that new entries do not wait."""
+        now = time.monotonic()
+        if now < self._dead_letters_at or not (self._membership.is_first or self._is_idle):
+            return
+        found = await self._dead_letters.sent_back(list(self._reading))
+        are_all = all(len(waiting) < LETTERS_PAGE for waiting in found.values())
+        self._dead_letters_at = now + self._claim_every_s if are_all else now
+        for stream, waiting in found.items():
+            for one in waiting:
+                if stop.is_set:
+                    return
+                letter = await self._dead_letters.take(stream, one, self._group.consumer)
+                if letter is not None:
+                    await self._settler.handle_dead_letter(stream, letter)
+
+    async def _take_over(self, left: Abandoned, stop: Stop) -> None:
+        pending = (await self._group.pending([left.stream], left.consumer, self._idle_ms))[
+            left.stream
+        ]
+        if pending:
+            _log.info("claimed", stream=left.stream, consumer=left.consumer, entries=len(pending))
+            await self._hand_out_again(left.stream, pending, self._idle_ms, stop)
+            self._abandoned.append(left)  # its turn comes again, after the others'
+        else:
+            # Nothing pending is left: a name in the group for nothing would be looked at for ever.
+            await self._group.leave([left.stream], left.consumer)
+
+
+def _count(found: Mapping[str, Sequence[Entry]]) -> int:
+    return sum(map(len, found.values()))

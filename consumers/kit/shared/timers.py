@@ -1,0 +1,100 @@
+"""Timers of a shared consumer: one worker of the group runs them, as long as it holds their lease.
+
+What a timer writes, and when it was due, is committed in one step with the fencing token of that
+lease: a worker that was thought dead and comes back late changes nothing.
+"""
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from bridge.runtime.time_range import BEGINNING
+from consumers.kit.api.consumer import Consumer
+from consumers.kit.api.timers import Tick, tick_ms, timers_of
+from consumers.kit.handling.batch import BatchRunner, Part, tick_write
+from consumers.kit.membership import Membership
+from consumers.kit.ordered.lease import Answer, Commit, CommitStatus, Lease, Leases
+from consumers.kit.policy import retry_delay_s
+
+_log = structlog.get_logger()
+NAME = "timers"  # under which their lease and results lie, as under that of a stream
+
+
+class GroupTimers:
+    """One worker's part in them."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        runner: BatchRunner,
+        leases: Leases,
+        membership: Membership,
+        shard: int = 0,
+    ) -> None:
+        # They are the group's, not each shard's: the first one has them.
+        self._timers = {} if shard else timers_of(type(consumer))
+        self._runner = runner
+        self._leases = leases
+        self._membership = membership
+        self._lease: Lease | None = None
+        self._ticks: dict[str, int] = {}
+        self._seen_beat = 0
+        self._failures = 0  # in a row
+        self._retry_at = 0.0
+
+    @property
+    def held(self) -> Sequence[Lease]:
+        """The lease, where this worker has it."""
+        return [self._lease] if self._lease else []
+
+    async def run(self) -> None:
+        """What is due now. Raises StopWorker."""
+        now_ms = self._membership.now_ms
+        if not self._timers or now_ms is None or not await self._is_ours():
+            return
+        if time.monotonic() < self._retry_at:
+            return
+        for name, interval_ms in self._timers.items():
+            at_ms, last_ms = tick_ms(now_ms, interval_ms), self._ticks.get(name)
+            if last_ms is None:  # from here on
+                await self._commit(name, at_ms, Part((), [tick_write(name, at_ms)]))
+            elif at_ms > last_ms:
+                part = await self._runner.run_tick(name, Tick("", at_ms * 1000))
+                await self._commit(name, at_ms, part)
+            if self._lease is None:
+                return
+
+    async def leave(self) -> None:
+        """Let another worker have them."""
+        held, self._lease = self.held, None
+        await self._leases.release(held)
+
+    async def _is_ours(self) -> bool:
+        if self._lease is None and self._seen_beat != self._membership.beats:
+            self._seen_beat = self._membership.beats
+            self._lease = await self._leases.acquire(NAME, BEGINNING, is_stream=False)
+            if self._lease is not None:
+                self._ticks = await self._leases.ticks(NAME)
+        return self._lease is not None
+
+    async def _commit(self, name: str, at_ms: int, part: Part) -> None:
+        if part.failed is not None:
+            self._failures += 1
+            delay_s = retry_delay_s(self._failures)
+            self._retry_at = time.monotonic() + delay_s
+            part.failed.log(self._failures, delay_s)
+            return
+        lease, self._lease = self._lease, None  # where the answer is lost: taken again, and read
+        assert lease is not None
+        commit = Commit(lease, lease.position, lease.position, 0, part.writes)
+        [answer] = await self._leases.commit([commit])
+        if isinstance(answer, Answer) and answer.status is CommitStatus.OK:
+            self._lease, self._failures = lease, 0
+            self._ticks[name] = at_ms
+        elif isinstance(answer, Exception):
+            self._lease = lease
+            self._failures += 1
+            delay_s = retry_delay_s(self._failures)
+            self._retry_at = time.monotonic() + delay_s
+            _log.warning("timer_refused", timer=name, error=str(answer), retry_s=delay_s)

@@ -1,0 +1,180 @@
+"""What a worker has done, in numbers, what it has in hand, and its status as JSON (pure).
+
+The clock is handed in; nothing here knows Redis.
+"""
+
+import json
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.contract.latency import BOUNDS_US
+
+_LATENCIES_KEPT = 1000
+
+
+@dataclass(slots=True)
+class _Stream:
+    handled: int = 0
+    last_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the worker is, as its status says."""
+
+    group: str
+    consumer: str
+    mode: str
+    pid: int
+    host: str
+    started_us: int
+    patterns: tuple[str, ...] = ()  # of the streams that it wants
+
+
+@dataclass(slots=True, eq=False)
+class InHand:
+    """A call of a handler: for which entry, and what it has still to do where it is async."""
+
+    stream: str
+    entry_id: str
+    awaited: Awaitable[Any] | None = None
+
+
+class Stats:
+    """Counts of one worker. `now_us` is its clock: µs since 1970. Latencies are measured of what
+    the bridge received from `warm_us` on: what came before waited for the worker to start.
+    """
+
+    def __init__(self, now_us: Callable[[], int], warm_us: int = 0) -> None:
+        self._in_hand: dict[InHand, None] = {}
+        self.handled = 0  # entries settled or committed
+        self._now_us = now_us
+        self._warm_us = warm_us
+        self._failed = 0  # attempts of a handler
+        self._retried = 0  # entries handed out again
+        self._dead = 0  # dead letters made
+        self._missed = 0  # entries that were gone before they could be read
+        self._late = 0  # entries that another worker had settled meanwhile
+        self._undecodable = 0  # entries settled or committed that no handler could be given
+        self._undecodable_in: set[str] = set()  # streams with any
+        self._streams: dict[str, _Stream] = {}
+        self._batch_received_us: deque[int] = deque(maxlen=_LATENCIES_KEPT)
+        self._latencies_us: deque[int] = deque(maxlen=_LATENCIES_KEPT)
+        self._took = [0] * (len(BOUNDS_US) + 1)  # the same since the start, by bucket
+        self._took_us = 0
+        self._last_report: tuple[int, int] | None = None  # when, and `handled` then
+
+    @property
+    def in_hand(self) -> "InHand | None":
+        """The call that began first, of those that are not over; another thread may ask."""
+        return next(iter(list(self._in_hand)), None)  # a copy: the loop changes it meanwhile
+
+    def begin(self, stream: str, entry_id: str) -> "InHand":
+        """A handler has this entry in hand."""
+        call = InHand(stream, entry_id)
+        self._in_hand[call] = None
+        return call
+
+    def end(self, call: "InHand") -> None:
+        """It is over."""
+        self._in_hand.pop(call, None)
+
+    def received(self, received_us: int | None) -> None:
+        """An entry was handled that the bridge had received at that time."""
+        if received_us is not None and received_us >= self._warm_us:
+            self._batch_received_us.append(received_us)
+
+    def count_failure(self) -> None:
+        """An attempt failed."""
+        self._failed += 1
+
+    def count_retries(self, entries: int) -> None:
+        """So many entries are handed out once more."""
+        self._retried += entries
+
+    def count_dead_letter(self, entries: int = 1) -> None:
+        """So many entries become dead letters."""
+        self._dead += entries
+
+    def count_missed(self, entries: int) -> None:
+        """So many entries were gone before they could be read."""
+        self._missed += entries
+
+    def count_late(self, entries: int) -> None:
+        """So many entries had been settled by another worker when this one came to it."""
+        self._late += entries
+
+    def is_first_undecodable(self, stream: str) -> bool:
+        """Whether no entry of this stream was met before that could not be decoded."""
+        is_first = stream not in self._undecodable_in
+        self._undecodable_in.add(stream)
+        return is_first
+
+    def done(self, stream: str, entries: int, last_id: str, undecodable: int = 0) -> None:
+        """A batch is settled or committed; so many of its entries could not be decoded, and count
+        apart from those that were handled."""
+        self.handled += entries - undecodable
+        self._undecodable += undecodable
+        one = self._streams.setdefault(stream, _Stream())
+        one.handled += entries - undecodable
+        one.last_id = last_id
+        now_us = self._now_us()
+        for at_us in self._batch_received_us:
+            us = now_us - at_us
+            self._latencies_us.append(us)
+            self._took[bisect_left(BOUNDS_US, us)] += 1
+            self._took_us += max(0, us)  # negative where clocks disagree
+        self._batch_received_us.clear()
+
+    def forget(self, stream: str) -> None:
+        """Leave the stream out of the status: another worker has it now."""
+        self._streams.pop(stream, None)
+
+    def report(self, identity: Identity, made: str) -> str:
+        """The worker's status as JSON; the rate, in entries a second, is since the last report."""
+        now_us = self._now_us()
+        status: dict[str, Any] = {
+            "group": identity.group,
+            "consumer": identity.consumer,
+            "pid": identity.pid,
+            "host": identity.host,
+            "mode": identity.mode,
+            "patterns": identity.patterns,
+            "started_us": identity.started_us,
+            "updated_us": now_us,
+            "handled": self.handled,
+            "failed": self._failed,
+            "retried": self._retried,
+            "dead": self._dead,
+            "missed": self._missed,
+            "late": self._late,
+            "undecodable": self._undecodable,
+            "streams": {
+                name: {"handled": one.handled, "last_id": one.last_id}
+                for name, one in self._streams.items()
+            },
+            "latency_ms": self._latency_ms(),
+            "latencies": {"counts": self._took, "sum_us": self._took_us},
+            "rate": self._rate(now_us),
+            "made": made,
+        }
+        return json.dumps(status, separators=(",", ":"))
+
+    def _latency_ms(self) -> dict[str, float | None]:
+        ordered = sorted(self._latencies_us)
+        if not ordered:
+            return {"p50": None, "p99": None}
+        at = {"p50": 0.5, "p99": 0.99}
+        return {
+            name: round(ordered[min(len(ordered) - 1, int(len(ordered) * part))] / 1000, 1)
+            for name, part in at.items()
+        }
+
+    def _rate(self, now_us: int) -> float:
+        before, self._last_report = self._last_report, (now_us, self.handled)
+        if before is None or now_us <= before[0]:
+            return 0.0
+        return round((self.handled - before[1]) * 1_000_000 / (now_us - before[0]), 1)

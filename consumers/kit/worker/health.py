@@ -1,0 +1,52 @@
+"""The pages of a worker for its supervisor: `/healthz` and `/readyz`, from this process alone."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from bridge.metrics.health import ALIVE, READY, alive, readiness
+from bridge.metrics.pages import Page
+from bridge.runtime.masking import masked_text
+from consumers.kit.membership import Membership
+from consumers.kit.redis_health import RedisHealth
+from consumers.kit.worker.watchdog import Watchdog
+
+
+class Reason(StrEnum):
+    """Why a worker does not do its work."""
+
+    STARTING = "starting"
+    REDIS_AWAY = "redis_away"
+    NO_STREAMS = "no_streams"
+    HANDLER_HANGS = "handler_hangs"
+
+
+class WorkerPages:
+    """What is wrong as of the last heartbeat. A sync handler that hangs stops the loop: then there
+    is no answer at all.
+    """
+
+    paths: Sequence[str] = (ALIVE, READY)
+
+    def __init__(
+        self, membership: Membership, redis: Sequence[RedisHealth], watchdog: Watchdog
+    ) -> None:
+        self._membership = membership
+        self._redis = redis
+        self._watchdog = watchdog
+
+    async def page(self, path: str) -> Page:
+        """One of `paths`."""
+        return alive() if path == ALIVE else readiness(self._reasons())
+
+    def _reasons(self) -> list[tuple[str, str]]:
+        found: dict[Reason, str] = {}
+        membership = self._membership
+        if trouble := "; ".join(filter(None, (one.trouble for one in self._redis))):
+            found[Reason.REDIS_AWAY] = f"Redis is away: {masked_text(trouble)}"
+        elif not membership.beats:
+            found[Reason.STARTING] = "no heartbeat has reached Redis yet"
+        elif not membership.streams:
+            found[Reason.NO_STREAMS] = "no stream in the registry fits this worker's patterns"
+        if self._watchdog.hangs:
+            found[Reason.HANDLER_HANGS] = "a handler is beyond its time limit"
+        return [(reason.value, words) for reason, words in found.items()]

@@ -1,0 +1,18 @@
+#!/bin/sh
+# start.sh PRIMARY [OPTION…]: a Redis server whose role outlives its restarts.
+#
+# PRIMARY is `none`, or "host port" of the server that it is a replica of at its first start. After a
+# fail-over Sentinel writes the new roles into the configuration file; given on the command line, they
+# would be as at first after each restart, and a primary would be emptied by its former one.
+set -eu
+file=${DATA:-/data}/redis.conf
+primary=$1
+shift
+if [ ! -f "$file" ]; then
+    if [ "$primary" = none ]; then : >"$file"; else echo "replicaof $primary" >"$file"; fi
+fi
+# The image's own entry point goes on as an ordinary user.
+if command -v docker-entrypoint.sh >/dev/null; then
+    exec docker-entrypoint.sh redis-server "$file" "$@"
+fi
+exec redis-server "$file" "$@"

@@ -1,0 +1,42 @@
+"""The compose file's Cluster, its commands run by hand."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.command import run_bridge
+from tests.support.compose_sets import Containers, containers, needs_redis
+from tests.support.eventually import eventually
+
+
+@needs_redis
+def test_nodes_are_a_cluster_and_find_each_other_at_other_addresses(tmp_path: Path) -> None:
+    def is_found(them: Containers) -> bool:
+        done = run_bridge(tmp_path, them.url(), "check")
+        return done.returncode == 0 and "in this Cluster" in " ".join(done.stdout.split())
+
+    with containers("cluster", tmp_path) as them:
+        nodes = them.names("redis")
+        assert len(nodes) == 6
+        them.start(*nodes)
+        them.run("redis-cluster")
+        eventually(lambda: all(_is_ok(them, name, 6) for name in nodes), "it is a Cluster")
+        eventually(lambda: is_found(them), "the bridge's check finds it")
+
+        them.stop()
+        them.take_ports()
+        them.start(*nodes)
+        them.run("redis-cluster")
+
+        eventually(lambda: all(_is_ok(them, name, 6) for name in nodes), "it is one again")
+        eventually(lambda: is_found(them), "and the bridge's check finds it again")
+
+
+def _is_ok(them: Containers, name: str, nodes: int) -> bool:
+    with them.client(name) as client:
+        told: Any = client.execute_command("CLUSTER INFO")  # type: ignore[no-untyped-call]
+    facts = (
+        told
+        if isinstance(told, dict)
+        else dict(line.split(":") for line in told.split() if ":" in line)
+    )
+    return facts["cluster_state"] == "ok" and int(facts["cluster_known_nodes"]) == nodes

@@ -1,0 +1,144 @@
+"""A fleet that changes: a new member takes its share without a gap, a member keeps what it gives
+away over its own restart too, and one that goes is told of.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.eventually import eventually_async
+from tests.support.fleet import STREAMS, fleet_of, shares
+from tests.support.oracle import gaps, verdict
+from tests.support.pair import LIMIT_S
+from tests.support.redis_server import RedisServer, running_redis
+
+THREE, FOUR = ("a", "b", "c"), ("a", "b", "c", "d")
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with running_redis() as running_server:
+        yield running_server
+
+
+async def test_a_new_member_takes_its_share_without_a_gap_and_one_that_goes_is_told_of(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    new = shares(FOUR)["d"]
+    assert new, "the test's names give the new member nothing"
+    async with fleet_of(THREE, tmp_path, server) as fleet:
+        begun_us = time.time_ns() // 1000
+        await fleet.goes_on()
+        for name in THREE:
+            fleet.reload(name, FOUR)
+        await eventually_async(
+            lambda: fleet.kept() == len(new), "its streams are kept until it is there", LIMIT_S
+        )
+        assert fleet.subscribed() == Counter(STREAMS)
+        await fleet.start("d", FOUR)
+        await fleet.is_whole(FOUR)
+        await fleet.goes_on()
+        without_a_gap = gaps(server)
+
+        fleet.bridges["d"].process.kill()
+        fleet.bridges["d"].process.wait()
+        await eventually_async(lambda: fleet.status()[0] == 1, "it is told of", LIMIT_S)
+        _, told = fleet.status()
+        await fleet.start("d", FOUR)
+        await fleet.is_whole(FOUR)
+        await fleet.goes_on()
+        await fleet.finish()
+
+    assert without_a_gap == []
+    assert f"{len(new)} streams, such as {min(new)}, are received by no bridge" in told["verdict"]
+    assert "for member d" in told["verdict"]
+    assert verdict(server, fleet.exchange, begun_us) == []
+    assert {line.split()[0] for line in gaps(server)} <= new
+
+
+async def test_a_member_keeps_over_its_restart_what_another_is_to_receive_until_it_does(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    def in_streams(names: set[str]) -> list[str]:
+        return [each for each in gaps(server) if each.split()[0] in names]
+
+    theirs = shares(("a", "b"))["b"]
+    async with fleet_of(("a",), tmp_path, server) as fleet:
+        begun_us = time.time_ns() // 1000
+        await fleet.goes_on()
+        assert await fleet.bridges["a"].stop() == 0
+        await fleet.start("a", ("a", "b"))
+        await eventually_async(lambda: fleet.kept() == len(theirs), "they are kept", LIMIT_S)
+        await eventually_async(
+            # trades are fetched afterwards
+            lambda: len(in_streams(theirs)) == sum(not n.startswith("trade.") for n in theirs),
+            "the gaps of the restart are written",
+            LIMIT_S,
+        )
+        of_the_restart = in_streams(theirs)
+        await fleet.start("b", ("a", "b"))
+        await fleet.is_whole(("a", "b"))
+        await fleet.goes_on()
+        await fleet.finish()
+
+    assert "streams_handed_over" in fleet.bridges["a"].log()
+    assert verdict(server, fleet.exchange, begun_us) == []
+    assert in_streams(theirs) == of_the_restart
+
+
+async def test_a_member_that_is_taken_out_leaves_no_gap_as_the_operations_page_says(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with fleet_of(("a", "b"), tmp_path, server) as fleet:
+        begun_us = time.time_ns() // 1000
+        await fleet.goes_on()
+        theirs = shares(("a", "b"))["b"]
+        fleet.reload("a", ("a",))
+        await eventually_async(
+            lambda: all(fleet.subscribed()[name] == 2 for name in theirs), "a begins", LIMIT_S
+        )
+        await fleet.goes_on()
+        await eventually_async(
+            lambda: not fleet.bridges["a"].status()["open_outages"], "nothing is open", LIMIT_S
+        )
+        assert await fleet.bridges.pop("b").stop() == 0
+        await fleet.is_whole(("a",))
+        await fleet.goes_on()
+        await fleet.finish()
+
+    assert verdict(server, fleet.exchange, begun_us) == []
+    assert gaps(server) == []
+
+
+async def test_two_bridges_that_are_one_member_stand_in_for_each_other(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with fleet_of(("a", "b"), tmp_path, server) as fleet:
+        begun_us = time.time_ns() // 1000
+        await fleet.start("b", ("a", "b"), instance="b2")
+        theirs = shares(("a", "b"))["b"]
+        await eventually_async(
+            lambda: all(fleet.subscribed()[name] == 2 for name in theirs), "b2 receives", LIMIT_S
+        )
+        await fleet.goes_on()
+        await eventually_async(
+            lambda: not fleet.bridges["b2"].status()["open_outages"], "nothing is open", LIMIT_S
+        )
+        fleet.bridges["b"].process.kill()
+        fleet.bridges.pop("b").process.wait()
+        await fleet.goes_on()
+        await eventually_async(
+            lambda: fleet.status()[1]["streams"][min(theirs)]["received_by"] == ["b2"],
+            "b counts as gone",
+            LIMIT_S,
+        )
+        assert fleet.status()[0] == 0
+        await fleet.finish()
+
+    assert verdict(server, fleet.exchange, begun_us) == []
+    assert gaps(server) == []

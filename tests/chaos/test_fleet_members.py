@@ -1,0 +1,27 @@
+"""Bridges that share the streams: each stream is received once, and one that goes is told of."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.eventually import eventually_async
+from tests.support.fleet import fleet_of, shares
+from tests.support.pair import LIMIT_S
+from tests.support.redis_server import running_redis
+
+
+@pytest.mark.timeout(180)
+async def test_each_stream_is_received_by_its_member_and_those_of_one_that_stopped_are_told(
+    tmp_path: Path,
+) -> None:
+    with running_redis() as server:
+        async with fleet_of(("a", "b"), tmp_path, server) as fleet:
+            await fleet.goes_on()
+            assert await fleet.bridges["b"].stop() == 0
+            await eventually_async(lambda: fleet.status()[0] == 1, "status says so", LIMIT_S)
+            _, told = fleet.status()
+
+    theirs = shares(("a", "b"))["b"]
+    assert told["verdict"] == (
+        f"{len(theirs)} streams, such as {min(theirs)}, are received by no bridge: for member b"
+    )

@@ -1,0 +1,48 @@
+"""Joined streams while workers are killed, suspended and stopped all the time."""
+
+import signal
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.support.consumer_worker import Worker, bench
+from tests.support.spread_pairs import ASSETS, Pairs
+
+STORM_S = 40
+
+
+@pytest.mark.timeout(240)
+def test_spreads_are_those_of_the_truth_in_a_storm_of_kills_and_stops(
+    tmp_path: Path, redis_url: str
+) -> None:
+    chance = Random(3)
+    with bench(tmp_path, redis_url) as one:
+        pairs = Pairs(one)
+
+        def start() -> Worker:
+            return one.start("examples.spread:Spread", "--lease", "1")
+
+        workers = [start() for _ in range(3)]
+        ends_at = time.monotonic() + STORM_S
+        while time.monotonic() < ends_at:
+            pairs.add(60)
+            time.sleep(chance.random() * 0.6)
+            victim = chance.randrange(3)
+            match chance.choice(("kill", "suspend", "stop", "nothing", "nothing", "nothing")):
+                case "kill":
+                    workers[victim].kill()
+                    workers[victim] = start()
+                case "suspend":  # for longer than its lease
+                    workers[victim].signal(signal.SIGSTOP)
+                    time.sleep(1.5)
+                    pairs.add(30)
+                    workers[victim].signal(signal.SIGCONT)
+                case "stop":
+                    workers[victim].signal(signal.SIGINT)
+                    workers[victim] = start()
+        one.until(lambda: all(len(pairs.values(a)) >= len(pairs.truth[a]) for a in ASSETS))
+        for asset in ASSETS:
+            assert pairs.values(asset) == pairs.truth[asset]
+        assert not any("Traceback" in worker.err for worker in one.workers)

@@ -1,0 +1,88 @@
+"""Many shards of a Cluster: slots that move, a node that is away, one that is added.
+
+A bridge, consumers of both modes and dead letters run meanwhile; the exchange's ledger judges.
+"""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bridge.runtime.keyspace import KeySpace
+from tests.support.command import run_bridge
+from tests.support.redis_sets import running_cluster
+from tests.support.set_run import OF_FOUR_SHARDS, running_clients, running_on
+from tests.support.simulator_process import running_simulator
+
+LIMIT_S = 400
+QUICK = 2000  # messages a second
+RATE = 500
+AWAY_S = 60.0
+KEYS_AT_ONCE = 2
+SPACE = KeySpace("{bridge}:", 4)
+AWAY = 2  # the shard that it happens to
+
+
+@pytest.mark.timeout(LIMIT_S)
+async def test_nothing_is_lost_or_doubled_while_slots_move_to_a_node_that_is_added(
+    tmp_path: Path,
+) -> None:
+    with running_cluster(primaries=3, replicas=0, prefix=SPACE.prefix_of(AWAY)) as cluster:
+        async with running_on(cluster, tmp_path, QUICK, space=SPACE, markets=OF_FOUR_SHARDS) as run:
+            added = await asyncio.to_thread(cluster.add_node)
+            for _ in range(2):
+                source, target = await asyncio.to_thread(cluster.begin_move, added)
+                while await asyncio.to_thread(cluster.move_keys, source, target, KEYS_AT_ONCE):
+                    await asyncio.sleep(0.05)
+                await asyncio.to_thread(cluster.end_move, source, target)
+                await run.grows(2000)
+                added = source
+            assert await run.flaws() == []
+
+
+@pytest.mark.timeout(LIMIT_S)
+@pytest.mark.parametrize(("away", "bridges"), [(0, 2), (AWAY, 1)])
+async def test_streams_of_other_shards_go_on_while_a_node_is_away(
+    away: int, bridges: int, tmp_path: Path
+) -> None:
+    with running_cluster(primaries=4, replicas=0, prefix=SPACE.prefix_of(away)) as cluster:
+        async with running_on(
+            cluster, tmp_path, QUICK, bridges, space=SPACE, markets=OF_FOUR_SHARDS
+        ) as run:
+            others = [market for n, market in enumerate(OF_FOUR_SHARDS) if n != away]
+            owner = cluster.owner()
+            owner.pause()
+            over_s = asyncio.get_running_loop().time() + AWAY_S
+            while asyncio.get_running_loop().time() < over_s:
+                await run.grows(2000, others)
+            owner.resume()
+            await run.grows(2000, [OF_FOUR_SHARDS[away]])
+            assert await run.flaws() == []
+
+
+@pytest.mark.timeout(LIMIT_S)
+async def test_another_number_of_shards_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    listed = [word for name in OF_FOUR_SHARDS for word in ("--market", name)]
+    with running_cluster(primaries=4, replicas=0) as cluster:
+        async with running_simulator("--rate", str(RATE), *listed, ledger=ledger) as exchange:
+            for before, shards in ((0, 1), (1, 4), (4, 8)):
+                if before:
+                    await asyncio.to_thread(_reshard, tmp_path, cluster.url, before, shards)
+                space = KeySpace("{bridge}:", shards)
+                async with running_clients(
+                    cluster, exchange, ledger, tmp_path, space=space, markets=OF_FOUR_SHARDS
+                ) as run:
+                    await run.grows(2000)
+                    if shards < 8:
+                        await run.stop()
+                    else:
+                        assert await run.flaws(had_stopped=True) == []
+
+
+def _reshard(folder: Path, url: str, before: int, shards: int) -> None:
+    for more in ((), ("--delete-old",)):
+        done = run_bridge(
+            folder, url, "reshard", "--from", str(before), *more, BRIDGE_REDIS__SHARDS=str(shards)
+        )
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,87 @@
+"""Joined mode and timers with real workers: values as the truth has them, whoever is killed."""
+
+import time
+
+import pytest
+
+from tests.support.consumer_entries import START_US, trade
+from tests.support.consumer_worker import Bench
+from tests.support.spread_pairs import ASSETS, Pairs
+
+pytestmark = pytest.mark.timeout(120)
+
+TICKS = """
+from backpack_bridge import Consumer, every
+
+class Ticking(Consumer):
+    name = "ticking"
+    streams = ("trade.*",)
+
+    def on_trade(self, delivery, results):
+        pass
+
+    @every("1s")
+    def tell(self, tick, results):
+        results.xadd("told", "*", {"at_us": str(tick.at_us)}, keep_entries=1000)
+"""
+
+
+def test_spreads_are_those_of_the_truth_with_three_workers_of_which_one_is_killed(
+    bench: Bench,
+) -> None:
+    pairs = Pairs(bench)
+    pairs.add(3000)
+    run = ("examples.spread:Spread", "--lease", "1")
+    workers = [bench.start(*run) for _ in range(3)]
+    bench.until(lambda: all(pairs.values(asset) for asset in ASSETS))
+    pairs.add(500)
+    workers[0].kill()
+    for _ in range(5):
+        pairs.add(100)
+    bench.until(lambda: all(len(pairs.values(a)) >= len(pairs.truth[a]) for a in ASSETS))
+    for asset in ASSETS:
+        assert pairs.values(asset) == pairs.truth[asset]
+    assert all(worker.stop() == 0 for worker in workers[1:])
+
+
+def test_an_emptied_redis_gets_the_positions_and_the_state_of_joined_streams_back(
+    bench: Bench,
+) -> None:
+    pairs = Pairs(bench)
+    pairs.add(200)
+    worker = bench.start("examples.spread:Spread", "--lease", "1")
+    bench.until(lambda: all(pairs.values(a) == pairs.truth[a] for a in ASSETS))
+    before = {asset: len(pairs.truth[asset]) for asset in ASSETS}
+    kept = {key: bench.redis.dump(key) for key in bench.redis.scan_iter("bookTicker.*")}
+    bench.redis.flushall()
+    for key, value in kept.items():
+        bench.redis.restore(key, 0, value)  # type: ignore[arg-type]
+    for asset in ASSETS:
+        bench.register(*(f"bookTicker.{asset}_USDC{leg}" for leg in ("", "_PERP")))
+    pairs.add(200)
+    for asset in ASSETS:
+        truth = pairs.truth[asset][before[asset] :]
+        bench.until(lambda: pairs.values(asset) == truth)  # noqa: B023
+    assert "position_put_back" in worker.err
+
+
+def test_a_timer_of_a_shared_group_runs_once_for_each_second_over_three_workers(
+    bench: Bench,
+) -> None:
+    (bench.folder / "outside.py").write_text(TICKS)
+    bench.register("trade.SOL_USDC")
+    bench.add("trade.SOL_USDC", {"1-1": trade(1, START_US)})
+    workers = [bench.start("outside:Ticking", "--lease", "1") for _ in range(3)]
+    key = "consumers:{timers}:ticking:told"
+    bench.until(lambda: bench.redis.xlen(key) >= 2)
+    owner = str(bench.redis.get("consumers:{timers}:ticking:lease")).split("/")[0]
+    killed_at = time.time()
+    [victim] = [worker for worker in workers if worker.name == owner]
+    victim.kill()
+    killed_us = int(killed_at * 1_000_000)
+    bench.until(
+        lambda: any(int(row["at_us"]) > killed_us for _, row in bench.redis.xrevrange(key))  # type: ignore[union-attr]
+    )
+    times = [int(row["at_us"]) for _, row in bench.redis.xrange(key)]  # type: ignore[union-attr, index]
+    assert times == sorted(set(times))
+    assert all(at_us % 1_000_000 == 0 for at_us in times)

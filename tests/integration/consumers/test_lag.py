@@ -1,0 +1,233 @@
+"""How groups stand, right after trims and deletes too, and what was missed."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.runtime.redis_client import connect
+from consumers.kit.lag import group_lags
+from consumers.kit.redis.keys import Keys
+from tests.support.consumer_commands import run_here
+from tests.support.consumer_entries import START_US, Fields, entry_id, trade
+from tests.support.consumer_worker import LIMIT_S, ROOT, Bench
+from tests.support.eventually import eventually
+from tests.support.redis_server import free_port, running_redis
+
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
+STREAM, OTHER = "trade.SOL_USDC", "trade.BTC_USDC"
+
+CONSUMERS = """
+import os
+import redis
+from bridge.contract.events import Trade
+from consumers import Consumer, Delivery, Missed
+
+client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
+
+class Shared(Consumer):
+    name = "shared"
+    streams = ("trade.*",)
+    attempts = 2
+
+    def on_trade(self, delivery: Delivery[Trade]):
+        if delivery.event.price == "13":
+            raise ValueError("not now")
+
+    async def on_missed(self, missed: Missed):
+        client.rpush("missed", f"{self.name} {missed.stream} {missed.entries}")
+
+class Ordered(Shared):
+    name = "ordered"
+    mode = "ordered"
+"""
+
+
+def last_id(number: int) -> str:
+    return entry_id(START_US + number * 1000, number)
+
+
+def trades(first: int, last: int, price: str = "98.96") -> dict[str, Fields]:
+    return {last_id(n): trade(n, START_US + n * 1000, price) for n in range(first, last + 1)}
+
+
+@pytest.fixture
+def filled(bench: Bench) -> Bench:
+    (bench.folder / "outside.py").write_text(CONSUMERS)
+    bench.register(STREAM, OTHER)
+    bench.add(STREAM, trades(1, 100))
+    bench.add(OTHER, trades(1, 10))
+    return bench
+
+
+def lags(bench: Bench, group: str) -> dict[str, Any]:
+    """Of one group, by stream."""
+
+    async def look() -> Any:
+        async with connect(bench.url, name="test", decode_responses=True) as client:
+            [one] = await group_lags(client, Keys(), group)
+            return one.as_dict()
+
+    return {lag["stream"]: lag for lag in asyncio.run(look())["streams"]}
+
+
+def caught_up(bench: Bench, name: str, number: int) -> None:
+    bench.await_group(STREAM, name, last_id(number))
+
+
+BOTH = pytest.mark.parametrize(("kind", "name"), [("Shared", "shared"), ("Ordered", "ordered")])
+
+
+@BOTH
+def test_lag_is_right_after_deletes_and_trims(filled: Bench, kind: str, name: str) -> None:
+    worker = filled.start(f"outside:{kind}")
+    caught_up(filled, name, 100)
+    assert worker.stop() == 0
+    assert lags(filled, name)[STREAM]["lag"] == 0
+    filled.add(STREAM, trades(101, 160))
+    lag = lags(filled, name)[STREAM]
+    assert (lag["lag"], lag["precision"], lag["position"]) == (60, "exact", last_id(100))
+    age_s = time.time() - (START_US + 101 * 1000) / 1_000_000
+    assert lag["behind_s"] == pytest.approx(age_s, abs=30)
+    filled.redis.xdel(STREAM, last_id(120), last_id(160))  # Redis' own lag is nothing now
+    assert lags(filled, name)[STREAM]["lag"] == 58
+    filled.redis.xtrim(STREAM, minid=last_id(131), approximate=False)  # behind the position
+    assert lags(filled, name)[STREAM]["lag"] == 29
+    filled.redis.xtrim(STREAM, maxlen=0, approximate=False)
+    assert lags(filled, name)[STREAM]["lag"] == 0
+    filled.redis.xadd(STREAM, trade(170, START_US), id=last_id(170))  # type: ignore[arg-type]
+    assert lags(filled, name)[STREAM]["lag"] == 1
+
+
+@BOTH
+def test_a_large_lag_comes_from_counters(filled: Bench, kind: str, name: str) -> None:
+    worker = filled.start(f"outside:{kind}")
+    caught_up(filled, name, 100)
+    assert worker.stop() == 0
+    filled.add(STREAM, trades(101, 3600))
+    lag = lags(filled, name)[STREAM]
+    assert (lag["lag"], lag["precision"]) == (3500, "counted")
+
+
+@BOTH
+def test_entries_trimmed_unread_are_in_log_status_lag_and_on_missed(
+    filled: Bench, kind: str, name: str
+) -> None:
+    worker = filled.start(f"outside:{kind}")
+    caught_up(filled, name, 100)
+    assert worker.stop() == 0
+    filled.add(STREAM, trades(101, 200))
+    filled.redis.xtrim(STREAM, minid=last_id(141), approximate=False)
+    worker = filled.start(f"outside:{kind}")
+    caught_up(filled, name, 200)
+    filled.until(lambda: filled.redis.exists("missed"))
+    assert filled.redis.lrange("missed", 0, -1) == [f"{name} {STREAM} 40"]
+    assert '"entries": 40' in worker.err
+    assert "entries_missed" in worker.err
+    filled.until(lambda: filled.status(name, worker).get("missed") == 40)
+    assert lags(filled, name)[STREAM]["missed"] == 40
+    filled.add(STREAM, trades(201, 300))
+    caught_up(filled, name, 300)
+    assert filled.redis.llen("missed") == 1
+
+
+@BOTH
+def test_a_position_in_a_trimmed_stream_of_the_past_misses_nothing(
+    filled: Bench, kind: str, name: str
+) -> None:
+    worker = filled.start(f"outside:{kind}")
+    caught_up(filled, name, 100)
+    filled.redis.xtrim(STREAM, maxlen=0, approximate=False)  # all of it was read
+    filled.add(STREAM, trades(101, 150))
+    caught_up(filled, name, 150)
+    filled.redis.xtrim(STREAM, minid=last_id(120), approximate=False)
+    filled.add(STREAM, trades(151, 170))
+    caught_up(filled, name, 170)
+    assert worker.stop() == 0
+    assert not filled.redis.exists("missed")
+
+
+def test_status_shows_pending_dead_letters_and_workers(filled: Bench) -> None:
+    filled.add(STREAM, trades(101, 101, price="13"))
+    worker = filled.start("outside:Shared")
+    filled.until(lambda: filled.redis.xlen(f"consumers:{{{STREAM}}}:shared:dead"))
+    assert lags(filled, "shared")[STREAM]["dead"] == 1
+    assert worker.stop() == 0
+    filled.add(OTHER, trades(11, 12))
+    filled.redis.xreadgroup("shared", "somebody", {OTHER: ">"})
+    lag = lags(filled, "shared")[OTHER]
+    assert (lag["pending"], lag["lag"]) == (2, 0)
+    age_s = time.time() - (START_US + 11 * 1000) / 1_000_000
+    assert lag["oldest_pending_s"] == pytest.approx(age_s, abs=30)
+    worker = filled.start("outside:Shared")
+    filled.until(lambda: filled.status("shared", worker))
+    said = run_here(filled.folder, filled.url, "status", "--json")
+    [one] = json.loads(said.stdout)["groups"]
+    assert (one["group"], one["mode"], one["dead"]) == ("shared", "shared", 1)
+    assert [w["name"] for w in one["workers"]] == [worker.name]
+    shown = run_here(filled.folder, filled.url, "status").stdout
+    assert "shared  shared  1 worker  " in shown
+    assert "dead letters 1" in shown
+
+
+def test_status_shows_owners_and_groups_of_other_programs(filled: Bench) -> None:
+    filled.redis.xgroup_create(STREAM, "node", last_id(90))
+    worker = filled.start("outside:Ordered")
+    caught_up(filled, "ordered", 100)
+    assert lags(filled, "ordered")[STREAM]["owner"] == worker.name
+    assert lags(filled, "node")[STREAM]["lag"] == 10
+
+
+def test_status_without_groups_says_what_to_run(bench: Bench) -> None:
+    said = run_here(bench.folder, bench.url, "status")
+    assert "no groups yet" in said.stdout
+
+
+def test_status_watch_reports_an_unavailable_redis_once_and_goes_on(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    with running_redis() as server, told.open("wb") as err:
+        watch = subprocess.Popen(
+            [sys.executable, "-m", "consumers", "status", "--watch", "--json", "--every", "0.2"],
+            cwd=tmp_path,
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),
+                "BRIDGE_REDIS__URL": server.url,
+            },
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+        )
+        try:
+            assert watch.stdout is not None
+            assert watch.stdout.readline() == '{"groups": []}\n'
+            server.stop()
+            with socket.create_server(("127.0.0.1", server.port)) as nobody:
+                nobody.settimeout(LIMIT_S)
+                for _ in range(3):  # looks, each over a connection of its own
+                    nobody.accept()[0].close()
+            server.start()
+            with server.client() as client:
+                client.hset("consumers:groups", "back", '{"mode": "shared"}')
+            assert any('"back"' in line for line in watch.stdout)
+            assert told.read_text().count("cannot be read") == 1
+            server.stop()
+            eventually(lambda: told.read_text().count("cannot be read") == 2, "the next outage")
+        finally:
+            watch.kill()
+            watch.communicate()
+    assert "Traceback" not in told.read_text()
+
+
+def test_status_without_watch_fails_when_redis_is_unavailable(tmp_path: Path) -> None:
+    said = run_here(tmp_path, f"redis://127.0.0.1:{free_port()}/0", "status")
+    assert said.returncode == 1
+    assert "cannot be read" in said.stderr

@@ -1,0 +1,127 @@
+"""The next batch is read while one is handled: nothing of it is lost, or handed out twice."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import ResponseError
+
+from bridge.runtime.redis_client import connect
+from consumers.kit.redis.keys import Keys
+from consumers.kit.shared.group import Group
+from consumers.kit.shared.prefetch import Prefetch
+from tests.support.consumer_entries import START_US, entry_id, trade
+from tests.support.consumer_worker import Bench
+
+STREAM = "trade.SOL_USDC"
+MANY = 3000
+
+# Handles fast, and so reads ahead; `stop_at` ends it in the middle of a batch.
+QUICK = """
+import time
+from consumers import Consumer, StopWorker
+
+class Quick(Consumer):
+    name = "quick"
+    streams = ("trade.*",)
+    batch_entries = 100
+
+    def __init__(self, stop_at="0", slow_s="0"):
+        self.stop_at, self.slow_s = int(stop_at), float(slow_s)
+
+    def on_trade(self, delivery, results):
+        if delivery.event.trade_id == self.stop_at:
+            raise StopWorker
+        time.sleep(self.slow_s)
+        results.hincrby("", str(delivery.event.trade_id), 1)
+"""
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    async with connect(redis_url, name="test", decode_responses=True) as redis:
+        yield redis
+
+
+async def test_prefetched_entries_are_those_of_a_read(client: Redis) -> None:
+    for one in ("5-0", "6-0", "7-0"):
+        await client.xadd(STREAM, {"a": "b"}, id=one)
+    group = Group(client, Keys(), "quick", "w")
+    await group.join({STREAM: ("0-0", "")})
+
+    await group.prefetch([STREAM], 2)
+    assert group.is_prefetching
+    assert await group.take_prefetched() == {STREAM: [("5-0", {"a": "b"}), ("6-0", {"a": "b"})]}
+    assert not group.is_prefetching
+    assert await group.read([STREAM], 2, None) == {STREAM: [("7-0", {"a": "b"})]}
+    await group.prefetch([STREAM], 2)
+    assert await group.take_prefetched() == {}
+
+
+async def test_prefetch_raises_a_refusal_on_receive_and_keeps_the_connection(client: Redis) -> None:
+    prefetch = Prefetch(client)
+    await prefetch.send("XREADGROUP", "GROUP", "none", "w", "STREAMS", STREAM, ">")
+    with pytest.raises(ResponseError, match="NOGROUP"):
+        await prefetch.receive()
+
+    assert not prefetch.is_sent
+    assert await client.ping()
+    assert len(await client.client_list()) == 1
+
+
+async def test_prefetch_reconnects_after_a_broken_connection(client: Redis) -> None:
+    prefetch = Prefetch(client)
+    await prefetch.send("BLPOP", "nothing", 0)
+    [blocked] = [each for each in await client.client_list() if each["cmd"] == "blpop"]
+    await client.client_kill_filter(_id=blocked["id"])
+    with pytest.raises(NoConnection):
+        await prefetch.receive()
+
+    assert not prefetch.is_sent
+    await prefetch.send("PING")
+    assert await prefetch.receive()
+
+
+@pytest.fixture
+def quick(bench: Bench) -> Bench:
+    (bench.folder / "outside.py").write_text(QUICK)
+    bench.register(STREAM)
+    ids = {n: entry_id(START_US + n * 1000, n) for n in range(1, MANY + 1)}
+    bench.add(STREAM, {one: trade(n, START_US + n * 1000) for n, one in ids.items()})
+    return bench
+
+
+def counted(bench: Bench) -> dict[int, int]:
+    found: dict[str, str] = bench.redis.hgetall(  # type: ignore[assignment]
+        f"consumers:{{{STREAM}}}:quick"
+    )
+    return {int(number): int(times) for number, times in found.items()}
+
+
+def test_prefetched_entries_are_given_back_when_a_worker_stops(quick: Bench) -> None:
+    worker = quick.start("outside:Quick", "--option", "slow_s=0.00005")
+    quick.until(lambda: len(counted(quick)) > MANY // 3)
+    assert worker.stop() == 0
+
+    about = quick.group(STREAM, "quick")
+    assert len(counted(quick)) == about["entries-read"] - about["pending"]
+    left = quick.redis.xpending_range(STREAM, "quick", "-", "+", 2000)
+    # Never begun, and to be claimed at once: idle for as long as a lease.
+    assert all(one["times_delivered"] == 0 for one in left)
+    assert all(one["time_since_delivered"] >= 10_000 for one in left)
+
+    quick.start("outside:Quick", "--lease", "1")
+    quick.await_group(STREAM, "quick", entry_id(START_US + MANY * 1000, MANY))
+    assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
+
+
+def test_prefetched_entries_go_to_another_worker_after_stop_worker(quick: Bench) -> None:
+    first = quick.start("outside:Quick", "--lease", "1", "--option", f"stop_at={MANY // 2 + 7}")
+    assert first.wait() == 0
+    assert quick.group(STREAM, "quick")["pending"] > 0
+    assert set(counted(quick)) == set(range(1, MANY // 2 + 7))
+
+    quick.start("outside:Quick", "--lease", "1")
+    quick.await_group(STREAM, "quick", entry_id(START_US + MANY * 1000, MANY))
+    assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)

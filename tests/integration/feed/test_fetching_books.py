@@ -1,0 +1,97 @@
+"""A book is asked for while a connection is to receive it, past any cache, and not any longer."""
+
+from collections.abc import AsyncIterator
+from itertools import count, repeat
+
+import pytest
+
+from bridge.core.outcomes import Join
+from bridge.core.wants import BookWanted
+from bridge.feed.plan import SubscriptionPlan
+from tests.support.eventually import eventually_async
+from tests.support.receiving_feed import Subject, receiving_feed, refuses
+from tests.support.rest_answers import http
+from tests.support.scripted_exchange import ScriptedExchange, scripted_exchange
+
+BOOK, OTHER = "depth.SOL_USDC", "trade.SOL_USDC"
+PATH = "/api/v1/depth"
+UPDATES = count(9_000_000_000)
+AWAY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.fixture
+async def exchange(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ScriptedExchange]:
+    monkeypatch.setattr("bridge.feed.fetch.QUIET_S", 0.05)
+    async with scripted_exchange() as scripted:
+        yield scripted
+
+
+def book(update_id: int) -> bytes:
+    body = f'{{"asks":[],"bids":[],"lastUpdateId":"{update_id}","timestamp":1788367430246081}}'
+    return http("200 OK", body.encode())
+
+
+def books(request: str) -> bytes:
+    """A book that moves with each request."""
+    if not request.startswith(f"GET {PATH}"):
+        return refuses(request)
+    return book(next(UPDATES))
+
+
+async def wants_book(subject: Subject) -> None:
+    """The book is wanted once it is received, and always ahead of what was received."""
+    await eventually_async(lambda: subject.sink.receivers(BOOK), "it is received")
+    subject.sink.outcomes[BOOK] = repeat(Join.AHEAD)
+    subject.sink.want(BOOK, BookWanted())
+    await eventually_async(lambda: len(subject.asked(PATH)) >= 3, "it is asked for again and again")
+
+
+async def is_not_asked_for(subject: Subject) -> None:
+    await eventually_async(lambda: not subject.asks_for(BOOK), "nothing is asked any more")
+
+
+async def test_book_of_a_stream_that_was_left_is_not_asked_for_any_more(
+    exchange: ScriptedExchange,
+) -> None:
+    async with receiving_feed(exchange, SubscriptionPlan((BOOK, OTHER)), books) as subject:
+        await wants_book(subject)
+        subject.feed.want(SubscriptionPlan((OTHER,)))
+        await is_not_asked_for(subject)
+
+        assert BOOK in subject.sink.wanted
+
+
+async def test_book_is_not_asked_for_while_its_connection_is_away_and_then_it_is(
+    exchange: ScriptedExchange,
+) -> None:
+    async with receiving_feed(exchange, SubscriptionPlan((BOOK,)), books) as subject:
+        await wants_book(subject)
+        exchange.handshakes = [AWAY] * 1000
+        exchange.clients[0].cut()
+        await is_not_asked_for(subject)
+
+        exchange.handshakes.clear()
+        await eventually_async(lambda: subject.sink.receivers(BOOK), "it is received again")
+        subject.sink.outcomes.clear()
+        subject.sink.want(BOOK, BookWanted())
+        await eventually_async(lambda: BOOK not in subject.sink.wanted, "its book is known")
+
+
+async def test_book_of_a_stream_that_is_not_planned_is_not_asked_for(
+    exchange: ScriptedExchange,
+) -> None:
+    async with receiving_feed(exchange, SubscriptionPlan((OTHER,)), books) as subject:
+        await eventually_async(lambda: subject.sink.receivers(OTHER), "it is received")
+        subject.sink.want(BOOK, BookWanted())
+        await eventually_async(lambda: not subject.sink.requested.is_set(), "it is polled")
+
+        assert not subject.asks_for(BOOK)
+        assert subject.asked(PATH) == []
+
+
+async def test_book_is_asked_for_past_any_cache(exchange: ScriptedExchange) -> None:
+    async with receiving_feed(exchange, SubscriptionPlan((BOOK,)), books) as subject:
+        await wants_book(subject)
+        asked = subject.asked(PATH)
+
+        assert len(set(asked)) == len(asked)

@@ -1,0 +1,85 @@
+"""A feed whose share becomes smaller: what it keeps, hands over, gives up, and takes back."""
+
+import random
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.contract.streams import parse_stream
+from bridge.feed.feed import Feed
+from bridge.feed.plan import SubscriptionPlan
+from bridge.runtime.config import Exchange
+from bridge.runtime.share import Share
+from tests.support.receiving_session import now_us
+from tests.support.recording_sink import RecordingSink
+
+NAMES = tuple(f"trade.{base}_USDC" for base in ("SOL", "BTC", "ETH", "XRP", "SUI", "APT", "JUP"))
+THEIRS = {name for name in NAMES if not Share(("a", "b"), "a").is_mine(parse_stream(name))}
+LIMIT_US = 1000
+
+
+def plan(*members: str) -> SubscriptionPlan:
+    return SubscriptionPlan(NAMES, share=Share(members, "a"))
+
+
+@pytest.fixture
+async def feed() -> Feed:
+    """Of a bridge that has all streams; it need not run for this."""
+    urls = {"ws_url": "ws://127.0.0.1:1", "rest_url": "http://127.0.0.1:1"}
+    return Feed(
+        plan("a"),
+        Exchange.model_validate(urls),
+        RecordingSink(),
+        key=None,
+        depth_levels=100,
+        clock_us=now_us,
+        chance=random.Random(1),
+    )
+
+
+async def test_what_is_another_members_is_kept_until_that_has_it(feed: Feed) -> None:
+    feed.want(plan("a", "b"), keep_from_us=100)
+    one, *rest = sorted(THEIRS)
+
+    assert set(feed.streams) == set(NAMES)
+    assert feed.handed_over() == feed.elsewhere == dict.fromkeys(THEIRS, "b")
+    feed.hand_over([one], LIMIT_US, 200)
+    assert set(feed.streams) == set(NAMES) - {one}
+    assert set(feed.handed_over()) == set(rest)
+
+
+async def test_what_no_member_takes_over_is_given_up_in_the_end_and_told(feed: Feed) -> None:
+    feed.want(plan("a", "b"), keep_from_us=100)
+    feed.hand_over([], None, 100 + LIMIT_US)
+    assert set(feed.streams) == set(NAMES)
+    with capture_logs() as said:
+        feed.hand_over([], LIMIT_US, 100 + LIMIT_US)
+
+    assert set(feed.streams) == set(NAMES) - THEIRS
+    [told] = [each for each in said if each["event"] == "streams_not_taken_over"]
+    assert (told["count"], told["members"]) == (len(THEIRS), ["b"])
+
+
+async def test_what_is_wanted_here_again_is_no_longer_kept(feed: Feed) -> None:
+    feed.want(plan("a", "b"), keep_from_us=100)
+    feed.want(plan("a"), keep_from_us=200)
+    feed.hand_over(list(THEIRS), LIMIT_US, 10 * LIMIT_US)
+
+    assert set(feed.streams) == set(NAMES)
+    assert feed.handed_over() == feed.elsewhere == {}
+
+
+async def test_a_recorder_leaves_at_once_what_is_another_members(feed: Feed) -> None:
+    feed.want(plan("a", "b"))
+
+    assert set(feed.streams) == set(NAMES) - THEIRS
+
+
+async def test_a_bridge_that_starts_keeps_what_it_received_before_and_the_fleet_still_wants(
+    feed: Feed,
+) -> None:
+    feed.want(plan("a", "b"))
+    feed.keep([*THEIRS, "trade.GONE_USDC", "bridge:gaps"], 100)
+
+    assert set(feed.streams) == set(NAMES)
+    assert set(feed.handed_over()) == THEIRS

@@ -1,0 +1,226 @@
+"""`bridge explain`: one entry's whole life, from a Redis and a journal with literal content."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from bridge.contract.streams import parse_stream
+from bridge.core.records import BodyKind, RestBody
+from bridge.inspect.groups import Progress
+from bridge.inspect.journal_stream import Origin
+from bridge.inspect.life import Life, add_journal, in_redis, wanted
+from bridge.inspect.redis_stream import reading_redis
+from bridge.runtime.config import Config
+from bridge.runtime.keyspace import KeySpace
+from tests.support.command import run_bridge
+from tests.support.consumer_entries import entry_id
+from tests.support.kept import (
+    STREAM,
+    at_us,
+    frame,
+    history,
+    lost,
+    marked,
+    opened,
+    trade_id,
+    trades,
+    write_journal,
+    write_stream,
+)
+
+GAP_RECORD = {
+    "type": "gap_record", "symbol": "SOL_USDC", "stream": STREAM, "from": "105", "to": "106",
+    "from_us": "", "to_us": "", "cause": "connection lost", "recovered": "false", "how": "",
+}  # fmt: skip
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator["redis.Redis"]:
+    with redis.Redis.from_url(redis_url, decode_responses=True, protocol=2) as one:
+        write_stream(one, trades(range(101, 105)) | marked(105, 106) | trades(range(107, 111)))
+        write_stream(one, {"1-1": GAP_RECORD}, "bridge:gaps")
+        yield one
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """Two connections; one ends before 105, the other has the trades until 103 and from 107 on."""
+    both = [frame(n, c, 400 * (c - 1)) for n in (101, 102, 103) for c in (1, 2)]
+    return write_journal(
+        tmp_path / "journal",
+        [
+            opened(1, at_us(101) - 2000, "public-1-a"),
+            opened(2, at_us(101) - 1000, "public-1-b"),
+            *both,
+            frame(104),
+            lost(1, at_us(104) + 5000),
+            lost(2, at_us(104) + 6000),
+            opened(3, at_us(107) - 1000),
+            *(frame(n, 3) for n in (107, 108)),
+            history(109, at_us(110)),
+        ],
+    )
+
+
+def explain(redis_url: str, asked: str, journal: Path | None = None, stream: str = STREAM) -> Life:
+    config = Config.model_validate({"redis": {"url": redis_url}})
+    question = wanted(parse_stream(stream), asked)
+    with reading_redis(config) as one:
+        life = in_redis(one, KeySpace(), question)
+    if journal is not None:
+        add_journal(life, question, journal)
+    return life
+
+
+def test_an_entry_has_its_neighbours_and_each_copy_of_its_frame(
+    client: "redis.Redis", redis_url: str, journal: Path
+) -> None:
+    life = explain(redis_url, trade_id(102), journal)
+    assert life.entry is not None
+    assert life.entry.text("trade_id") == "102"
+    assert (life.before and life.before.id, life.after and life.after.id) == (
+        trade_id(101),
+        trade_id(103),
+    )
+    assert [(copy.place.connection_name, copy.is_stored) for copy in life.copies] == [
+        ("public-1-a", True),
+        ("public-1-b", False),
+    ]
+    lines = (journal / life.copies[0].place.segment).read_bytes()
+    line = lines[life.copies[0].place.offset :].partition(b"\n")[0]
+    assert line.endswith(life.copies[0].body.encode())
+    assert b'"t":102' in line
+
+
+@pytest.mark.parametrize("number", range(101, 111))
+def test_a_number_leads_to_its_entry_or_to_the_gap_that_names_it(
+    client: "redis.Redis", redis_url: str, number: int
+) -> None:
+    life = explain(redis_url, str(number))
+    if number in (105, 106):
+        assert (life.entry, life.gap and life.gap.text("from")) == (None, "105")
+        assert [record.text("cause") for record in life.gap_records] == ["connection lost"]
+    else:
+        assert life.entry is not None
+        assert (life.entry_id, life.gap, life.gap_records) == (trade_id(number), None, [])
+
+
+@pytest.mark.parametrize(("number", "said"), [("7", "older than"), ("2000", "newer than")])
+def test_a_number_that_is_not_there_is_told_from_one_that_is_missing(
+    client: "redis.Redis", redis_url: str, number: str, said: str
+) -> None:
+    life = explain(redis_url, number)
+    assert (life.entry, life.gap) == (None, None)
+    assert said in life.where
+
+
+def test_a_gap_has_what_happened_to_the_connections_around_it(
+    client: "redis.Redis", redis_url: str, journal: Path
+) -> None:
+    life = explain(redis_url, next(iter(marked(105, 106))), journal)
+    assert [one.words for one in life.happenings] == [
+        "opened as public-1-a, to receive this stream",
+        "opened as public-1-b, to receive this stream",
+        "ended: connection lost",
+        "ended: connection lost",
+        "opened as public-1, to receive this stream",
+    ]
+
+
+def test_a_trade_from_history_has_the_rest_reply_as_its_origin(
+    client: "redis.Redis", redis_url: str, journal: Path
+) -> None:
+    life = explain(redis_url, "109", journal)
+    assert [copy.place.origin for copy in life.copies] == [Origin.REST]
+
+
+def test_a_snapshot_has_the_rest_reply_that_it_was_made_of(
+    client: "redis.Redis", redis_url: str, tmp_path: Path
+) -> None:
+    us, depth = at_us(101), "depth.SOL_USDC"
+    snapshot = {
+        "type": "depth_snapshot", "symbol": "SOL_USDC", "update_id": "7", "rest_update_id": "5",
+        "bids": '[["98","1"]]', "asks": "[]", "event_us": "", "engine_us": "",
+        "received_us": str(us), "extra": "",
+    }  # fmt: skip
+    write_stream(client, {entry_id(us, 7, 2): snapshot}, depth)
+    body = b'{"asks":[],"bids":[],"lastUpdateId":"%d"}'
+    replies = [
+        RestBody(us - late_us, depth, BodyKind.MAIN, body % number)
+        for late_us, number in ((3000, 4), (2000, 5), (1000, 6))
+    ]
+    life = explain(redis_url, entry_id(us, 7, 2), write_journal(tmp_path / "of it", replies), depth)
+    assert life.rest_book is not None
+    assert life.rest_book.received_us == us - 2000
+
+
+def test_each_group_says_how_far_it_is_with_the_entry(
+    client: "redis.Redis", redis_url: str
+) -> None:
+    beside = f"consumers:{{{STREAM}}}"
+    client.hset("consumers:groups", "sums", '{"mode":"shared"}')
+    for group in ("sums", "other"):
+        client.xgroup_create(STREAM, group, id="0")
+    client.xreadgroup("sums", "w1", {STREAM: ">"}, count=3)
+    client.xack(STREAM, "sums", trade_id(101), trade_id(103))
+    client.xadd(f"{beside}:sums:dead", {"entry_id": trade_id(103), "attempts": "5", "error": "no"})
+    client.xadd(f"{beside}:sums:closed", {"open": "1"}, id=trade_id(101))
+    client.hset(f"{beside}:sums", mapping={"first_trade_id": "101", "last_trade_id": "101"})
+
+    def of(number: int) -> dict[str, Any]:
+        return {one.group: one for one in explain(redis_url, trade_id(number)).groups}
+
+    settled, pending, dead, ahead = (of(number)["sums"] for number in (101, 102, 103, 104))
+    assert (settled.progress, settled.mode) == (Progress.SETTLED, "shared")
+    assert settled.results == (
+        f"{beside}:sums was made of the trades 101 to 101, this one among them",
+        f"{beside}:sums:closed has an entry with this ID",
+    )
+    assert (pending.progress, pending.worker, pending.deliveries) == (Progress.PENDING, "w1", 1)
+    assert dead.progress is Progress.DEAD
+    assert (dead.letter.attempts, dead.letter.error) == (5, "no")
+    assert ahead.progress is Progress.AHEAD
+    assert of(101)["other"].progress is Progress.AHEAD
+
+
+def test_an_ordered_group_is_judged_by_its_own_position(
+    client: "redis.Redis", redis_url: str
+) -> None:
+    beside = f"consumers:{{{STREAM}}}:book"
+    client.xgroup_create(STREAM, "book", id="0")
+    client.hset(f"{beside}:position", mapping={"id": trade_id(102), "trying": trade_id(103)})
+    client.hset(f"{beside}:position", "tries", "3")
+    client.set(f"{beside}:lease", "w7/abc 12")
+    done, trying = (explain(redis_url, str(number)).groups[0] for number in (102, 103))
+    assert (done.progress, done.worker) == (Progress.SETTLED, "w7")
+    assert (trying.progress, trying.deliveries) == (Progress.IN_HAND, 3)
+
+
+def test_the_command_tells_it_in_words_and_as_json(
+    client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
+) -> None:
+    asked = ("explain", STREAM, "105", "--journal", str(journal))
+    told = run_bridge(tmp_path, redis_url, *asked)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "GAP: 105…106 missing (connection lost)" in told.stdout
+    plain = json.loads(run_bridge(tmp_path, redis_url, *asked, "--json").stdout)
+    assert (plain["in_redis"], plain["gap"]["fields"]["to"]) == (False, "106")
+
+
+def test_the_command_refuses_what_cannot_be_with_a_sentence(
+    client: "redis.Redis", redis_url: str, tmp_path: Path
+) -> None:
+    for arguments, said in (
+        (("trade.SOL_USDC", "yesterday"), "'yesterday' is no entry ID"),
+        (("trades.SOL_USDC", "1-1"), "is not a stream"),
+        (("trade.SOL_USDC", "101", "--journal", "nowhere"), "nowhere holds no journal"),
+    ):
+        done = run_bridge(tmp_path, redis_url, "explain", *arguments)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+    assert run_bridge(tmp_path, redis_url, "explain", STREAM, "7").returncode == 1

@@ -1,0 +1,174 @@
+"""Pages over a real socket: what a client may ask, and that none can hold up the others."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.metrics import pages
+from bridge.metrics.pages import MAX_HEAD, MOST_CLIENTS, TEXT, Page, serve
+from bridge.runtime.address import Address
+from tests.support.eventually import eventually_async
+
+
+class Numbered:
+    """Pages of which one never comes, and one cannot be made."""
+
+    paths: Sequence[str] = ("/one", "/never", "/broken")
+
+    async def page(self, path: str) -> Page:
+        if path == "/never":
+            await asyncio.Event().wait()
+        if path == "/broken":
+            raise KeyError("a secret")
+        return Page(HTTPStatus.OK, TEXT, b"1\n")
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[int]:
+    """Its port."""
+    with capture_logs() as said:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(serve(Address("127.0.0.1", 0), Numbered()))
+            await eventually_async(lambda: said, "it listens")
+            yield int(said[0]["address"].rpartition(":")[2])
+            task.cancel()
+
+
+async def ask(port: int, request: bytes) -> bytes:
+    """The whole reply; empty where the connection was ended instead."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request)
+        return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        await end(writer)
+
+
+async def end(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+def get(path: str, method: str = "GET") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+async def test_a_page_is_told_its_head_has_no_body_and_the_query_is_left_out() -> None:
+    async with served() as port:
+        head, _, body = (await ask(port, get("/one?x=1"))).partition(b"\r\n\r\n")
+        only_head = await ask(port, get("/one", "HEAD"))
+
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Content-Length: 2\r\n" in head
+    assert body == b"1\n"
+    assert only_head == head + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (get("/two"), b"404"),
+        (get("/one/../one"), b"404"),
+        (get("/one", "POST"), b"405"),
+        (b"\x16\x03\x01 garbage\r\n\r\n", b"405"),
+    ],
+)
+async def test_anything_else_is_refused(request_: bytes, status: bytes) -> None:
+    async with served() as port:
+        assert (await ask(port, request_)).startswith(b"HTTP/1.1 " + status)
+
+
+async def test_request_that_is_too_long_is_cut_off() -> None:
+    async with served() as port:
+        assert await ask(port, b"GET /" + b"x" * 3 * MAX_HEAD) == b""
+        assert (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
+
+
+async def test_client_that_says_nothing_is_left_and_holds_up_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pages, "REQUEST_S", 0.1)
+    async with served() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        assert (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
+        assert await reader.read() == b""
+        await end(writer)
+
+
+async def test_more_clients_than_the_bound_are_turned_away_and_served_when_there_is_room() -> None:
+    async with served() as port:
+        waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CLIENTS)]
+        assert await ask(port, get("/one")) == b""
+        await end(waiting.pop()[1])
+
+        async def is_served() -> bool:
+            return (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
+
+        await eventually_async(is_served, "there is room again")
+        for _, writer in waiting:
+            await end(writer)
+
+
+async def test_page_that_is_not_made_in_time_is_said_to_be_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pages, "PAGE_S", 0.05)
+    async with served() as port:
+        assert (await ask(port, get("/never"))).startswith(b"HTTP/1.1 503")
+
+
+async def test_page_that_cannot_be_made_is_logged_without_its_text_and_the_others_are_served() -> (
+    None
+):
+    with capture_logs() as said:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(serve(Address("127.0.0.1", 0), Numbered()))
+            await eventually_async(lambda: said, "it listens")
+            port = int(said[0]["address"].rpartition(":")[2])
+
+            assert (await ask(port, get("/broken"))).startswith(b"HTTP/1.1 500")
+            assert (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
+            task.cancel()
+
+    assert said[1]["event"] == "page_failed"
+    assert said[1]["error"] == "KeyError"
+    assert "secret" not in str(said)
+
+
+async def test_clients_that_wait_do_not_hold_up_the_end() -> None:
+    async with served() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(get("/never"))
+
+    with suppress(ConnectionError):  # either way of being cut off will do
+        assert await reader.read() == b""
+    await end(writer)
+
+
+async def test_address_that_is_taken_is_said_once_and_served_when_it_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pages, "AGAIN_S", 0.02)
+    with socket.socket() as taken, capture_logs() as said:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(serve(Address("127.0.0.1", port), Numbered()))
+            await eventually_async(lambda: said, "it says so")
+            await asyncio.sleep(0.1)  # several attempts, and nothing more is said
+            assert [each["event"] for each in said] == ["metrics_not_served"]
+            assert "in use" in said[0]["reason"]
+            taken.close()
+            await eventually_async(lambda: len(said) > 1, "it listens")
+            assert (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
+            task.cancel()

@@ -1,0 +1,477 @@
+"""The publisher against a real Redis that is killed, frozen, cut off, full or of a wrong type."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis
+from structlog.testing import capture_logs
+
+from bridge.errors import Fatal
+from bridge.journal.log import Log
+from bridge.journal.segments import SegmentWriter
+from bridge.redis import outbox as outbox_module
+from bridge.redis import publisher as publisher_module
+from bridge.redis.connection import Target
+from tests.support import frames
+from tests.support.eventually import eventually_async
+from tests.support.proxy import running_proxy
+from tests.support.publisher_rig import (
+    FIRST_PAUSE_S,
+    ORDERS,
+    TRADES,
+    Rig,
+    all_trades,
+    order_ids,
+    running,
+    trade_ids,
+)
+from tests.support.redis_server import RedisServer, running_redis
+
+
+@pytest.fixture
+def server() -> AsyncIterator[RedisServer]:
+    with running_redis(appendonly=True) as running_server:
+        yield running_server
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+async def test_publisher_received_messages_are_in_redis_in_order(server: RedisServer) -> None:
+    async with running(Rig(server.url)) as rig:
+        rig.trades(500)
+        rig.orders(100)
+        await rig.settled()
+
+    assert trade_ids(server) == all_trades(500)
+    assert order_ids(server) == [str(number) for number in range(100)]
+
+
+async def test_publisher_redis_away_at_the_start_connects_once_it_is_there(
+    server: RedisServer,
+) -> None:
+    server.kill()
+    async with running(Rig(server.url)) as rig:
+        rig.trades(100)
+        await eventually_async(lambda: "cannot connect" in rig.trouble, "trouble is said")
+        server.start()
+        await rig.settled()
+
+    assert trade_ids(server) == all_trades(100)
+
+
+async def test_publisher_redis_killed_again_and_again_nothing_is_lost_or_twice(
+    server: RedisServer,
+) -> None:
+    async with running(Rig(server.url)) as rig:
+        for _ in range(5):
+            rig.trades(300)
+            rig.orders(20)
+            await asyncio.sleep(0)
+            server.kill()
+            rig.trades(300)
+            server.start()
+            await eventually_async(lambda: rig.trouble == "", "connected again")
+        await rig.settled()
+
+    assert trade_ids(server) == all_trades(3000)
+
+
+async def test_publisher_replies_lost_entries_are_there_once(server: RedisServer) -> None:
+    async with running_proxy("127.0.0.1", server.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with running(Rig(url)) as rig:
+            rig.trades(1)
+            await rig.settled()
+            for turn in range(1, 11):
+                proxy.lose_reply()
+                rig.trades(100)
+                rig.receive(frames.ORDER_ACCEPTED.replace("59887375336", str(rig.sent)))
+                await eventually_async(lambda: proxy.replies_lost == turn, "the answer is lost")  # noqa: B023
+                await rig.settled()
+
+    assert proxy.replies_lost == 10
+    assert trade_ids(server) == all_trades(1001)
+    assert order_ids(server) == [str(1 + 100 * turn) for turn in range(1, 11)]
+
+
+async def test_publisher_frozen_redis_gives_up_the_connection_and_goes_on_later(
+    server: RedisServer,
+) -> None:
+    async with running(Rig(server.url, timeout_s=0.3)) as rig:
+        rig.trades(10)
+        await rig.settled()
+        server.pause()
+        rig.trades(500)
+        await eventually_async(lambda: "did not answer" in rig.trouble, "trouble is said")
+        server.resume()
+        await rig.settled()
+
+    assert trade_ids(server) == all_trades(510)
+
+
+async def test_publisher_redis_out_of_memory_publishes_once_there_is_room(
+    server: RedisServer,
+) -> None:
+    with server.client() as client:
+        async with running(Rig(server.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            client.config_set("maxmemory", 1)
+            rig.trades(200)
+            await eventually_async(lambda: "OOM" in rig.trouble, "trouble is said")
+            client.config_set("maxmemory", 0)
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(210)
+
+
+async def test_publisher_read_only_redis_publishes_once_it_is_a_primary(
+    server: RedisServer,
+) -> None:
+    with server.client() as client:
+        async with running(Rig(server.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            client.replicaof("127.0.0.1", 1)
+            rig.trades(200)
+            await eventually_async(lambda: "is a replica" in rig.trouble, "trouble is said")
+            client.replicaof("NO", "ONE")
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(210)
+
+
+async def test_publisher_script_flushed_loads_it_again(server: RedisServer) -> None:
+    with server.client() as client:
+        async with running(Rig(server.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            client.script_flush()
+            rig.trades(10)
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(20)
+
+
+async def test_publisher_key_of_another_type_suspends_that_stream_until_it_is_gone(
+    server: RedisServer,
+) -> None:
+    with server.client() as client:
+        client.set(ORDERS, "a string")
+        async with running(Rig(server.url)) as rig:
+            rig.orders(3)
+            rig.trades(100)
+            await eventually_async(lambda: len(trade_ids(server)) == 100, "the trades are there")
+            reason = rig.queue(ORDERS).reason
+            client.delete(ORDERS)
+            await eventually_async(lambda: len(order_ids(server)) == 3, "the orders follow")
+
+    assert "WRONGTYPE" in reason
+    assert rig.queue(ORDERS).reason == ""
+
+
+async def test_publisher_second_process_with_the_same_messages_adds_nothing(
+    server: RedisServer,
+) -> None:
+    for _ in range(2):
+        async with running(Rig(server.url)) as rig:
+            rig.trades(50)
+            rig.orders(5)
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(50)
+    assert order_ids(server) == ["0", "1", "2", "3", "4"]
+
+
+async def test_publisher_flushall_without_journal_begins_the_stream_with_its_gap(
+    server: RedisServer,
+) -> None:
+    with server.client(decode_responses=True) as client:
+        async with running(Rig(server.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            client.flushall()
+            rig.trades(10)
+            await rig.settled()
+        (_, start), *_ = client.xrange(TRADES)
+
+    assert (start["type"], start["cause"]) == ("gap", "redis lost entries")
+    assert trade_ids(server) == all_trades(20)[10:]
+
+
+async def test_publisher_prefix_of_another_account_ends_the_bridge(server: RedisServer) -> None:
+    async with running(Rig(server.url, fingerprint="mine")) as rig:
+        rig.orders(1)
+        await rig.settled()
+
+    with pytest.raises(Fatal, match="key_prefix"):
+        await Rig(server.url, fingerprint="another").publisher.run()
+
+
+async def test_drain_redis_away_ends_at_its_deadline(server: RedisServer) -> None:
+    server.kill()
+    async with running(Rig(server.url)) as rig:
+        rig.trades(7)
+        await rig.publisher.drain(0.2)
+
+        assert rig.pending == 7
+
+
+async def test_publisher_password_is_used_and_a_wrong_one_is_told_without_it() -> None:
+    with running_redis(password="hush") as guarded:
+        async with running(Rig(guarded.url)) as rig:
+            rig.trades(3)
+            await rig.settled()
+        wrong = guarded.url.replace("hush", "wrong")
+        async with running(Rig(wrong)) as rig:
+            rig.trades(3)
+            await eventually_async(lambda: "WRONGPASS" in rig.trouble, "trouble is said")
+            assert "wrong" not in rig.trouble.replace("WRONGPASS", "")
+
+        assert "hush" not in repr(Target.from_url(guarded.url))
+
+
+async def test_publisher_login_refused_for_a_while_goes_on_later() -> None:
+    with running_redis(password="hush") as guarded, guarded.client() as client:
+        async with running(Rig(guarded.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            client.config_set("requirepass", "changed")
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            rig.trades(200)
+            await eventually_async(lambda: "WRONGPASS" in rig.trouble, "trouble is said")
+            client.config_set("requirepass", "hush")
+            await rig.settled()
+
+        assert trade_ids(guarded) == all_trades(210)
+
+
+async def test_publisher_redis_loading_its_data_goes_on_later() -> None:
+    slow = (
+        "--key-load-delay",
+        "50000",  # µs: it would load for a quarter of a minute, and serves clients at each key
+        "--loading-process-events-interval-bytes",
+        "1024",
+        "--rdbcompression",
+        "no",
+    )
+    with running_redis(appendonly=True, options=slow) as server:
+        with server.client() as client:
+            client.mset({f"filler:{number}": "x" * 2000 for number in range(300)})
+            client.bgrewriteaof()
+            await eventually_async(
+                lambda: not client.info("persistence")["aof_rewrite_in_progress"], "it is on disk"
+            )
+        async with running(Rig(server.url)) as rig:
+            rig.trades(10)
+            await rig.settled()
+            server.kill()
+            rig.trades(200)
+            starting = asyncio.create_task(asyncio.to_thread(server.start))
+            await eventually_async(lambda: "LOADING" in rig.trouble, "trouble is said")
+            with server.client() as client:
+                client.config_set("key-load-delay", 0)
+            await starting
+            await rig.settled()
+
+        assert trade_ids(server) == all_trades(210)
+
+
+async def test_outbox_tail_longer_than_a_page_is_read_whole(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "TAIL_PAGE", 7)
+    async with running(Rig(server.url)) as rig:
+        rig.orders(100)
+        await rig.settled()
+    async with running(Rig(server.url)) as again:
+        again.orders(101)
+        await again.settled()
+
+    assert order_ids(server) == [str(number) for number in range(101)]
+
+
+async def test_publisher_without_a_stream_registers_nothing_and_connects(
+    server: RedisServer,
+) -> None:
+    rig = Rig(server.url, names=())  # as with patterns alone, until the markets are known
+    with capture_logs() as said:
+        async with running(rig):
+            await eventually_async(lambda: rig.trouble == "", "connected")
+            rig.open()
+            rig.trades(3)
+            await rig.settled()
+
+    assert [line for line in said if line["event"] == "redis_unavailable"] == []
+    assert trade_ids(server) == all_trades(3)
+
+
+async def test_publisher_registry_key_of_another_type_is_told_once_and_publishing_goes_on(
+    server: RedisServer,
+) -> None:
+    with server.client() as client, capture_logs() as said:
+        client.set("bridge:streams", "a string")
+        async with running(Rig(server.url)) as rig:
+            rig.trades(3)
+            await rig.settled()
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            rig.trades(3)
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(6)
+    told = [line for line in said if line["event"] == "registry_unwritable"]
+    assert [line["reason"][:25] for line in told] == ["bridge:streams: WRONGTYPE"]
+
+
+async def test_publisher_account_key_of_another_type_is_told_with_its_name(
+    server: RedisServer,
+) -> None:
+    with server.client() as client:
+        client.rpush("bridge:account", "a list")
+        async with running(Rig(server.url, fingerprint="mine")) as rig:
+            await eventually_async(
+                lambda: "bridge:account: WRONGTYPE" in rig.trouble, "trouble is said"
+            )
+
+
+async def test_publisher_while_redis_is_away_logs_again_how_much_waits(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(publisher_module, "SAY_EVERY_S", 0.1)
+    server.kill()
+    writer = SegmentWriter(tmp_path, 1_000_000)
+    with capture_logs() as said:
+        log = Log(writer, tail_limit_bytes=1_000_000, clock_us=now_us)
+        async with running(Rig(server.url, journal=log, buffer_bytes=50_000)) as rig:
+            rig.trades(1000)
+            pending, behind_bytes = rig.pending, rig.ingest.behind_bytes()
+            assert pending < 1000
+
+            def told() -> list[tuple[int, int]]:
+                return [
+                    (line["pending"], line["behind_bytes"])
+                    for line in said
+                    if line["event"] == "redis_unavailable"
+                ]
+
+            await eventually_async(
+                lambda: told().count((pending, behind_bytes)) > 2, "it is said again"
+            )
+    writer.close()
+
+    assert behind_bytes > 0
+
+
+async def test_publisher_server_that_repeats_the_password_has_it_masked() -> None:
+    with running_redis(options=("--rename-command", "AUTH", "LOGIN")) as server:
+        url = server.url.replace("redis://", "redis://:hush@")
+        async with running(Rig(url)) as rig:
+            await eventually_async(lambda: "unknown command" in rig.trouble, "trouble is said")
+
+    assert "hush" not in rig.trouble
+    assert "***" in rig.trouble
+
+
+def receive_orders(rig: Rig, begun_us: int, numbers: range) -> None:
+    """As a journal tells them again: with the times they were received at first."""
+    for number in numbers:
+        rig.order(number, begun_us + number)
+    rig.publisher.pump()
+
+
+async def test_outbox_received_again_after_trimming_writes_nothing_after_deletion_everything(
+    server: RedisServer,
+) -> None:
+    begun_us = now_us()
+    async with running(Rig(server.url)) as rig:
+        receive_orders(rig, begun_us, range(100))
+        await rig.settled()
+    with server.client() as client:
+        client.xtrim(ORDERS, maxlen=20, approximate=False)
+        async with running(Rig(server.url)) as again:
+            receive_orders(again, begun_us, range(105))
+            await again.settled()
+        assert order_ids(server) == [str(number) for number in range(80, 105)]
+
+        client.delete(ORDERS)
+        async with running(Rig(server.url)) as anew:
+            receive_orders(anew, begun_us, range(105))
+            await anew.settled()
+        assert order_ids(server) == [str(number) for number in range(105)]
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["evalsha", "xadd", "xrevrange", "script|load", "hset"])
+async def test_publisher_command_not_allowed_suspends_no_stream_and_goes_on_once_it_is(
+    server: RedisServer, command: str
+) -> None:
+    with server.client() as client:
+        set_user(client)
+        url = server.url.replace("redis://", "redis://bridge:pw@")
+        async with running(Rig(url)) as rig:
+            rig.trades(10)
+            rig.orders(3)
+            await rig.settled()
+            set_user(client, f"-{command}")
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            for _ in range(5):
+                rig.trades(20)
+                await eventually_async(lambda: command in rig.trouble, "trouble is said")
+                assert [queue.reason for queue in rig.table] == [""] * len(list(rig.table))
+            set_user(client)
+            await rig.settled()
+
+    assert trade_ids(server) == all_trades(110)
+
+
+async def test_publisher_refused_on_each_connection_says_it_once_and_waits_longer(
+    server: RedisServer,
+) -> None:
+    with server.client() as client:
+        set_user(client)
+        url = server.url.replace("redis://", "redis://bridge:pw@")
+        async with running(Rig(url)) as rig:
+            await rig.settled()
+            before = connections(client)
+            with capture_logs() as said:
+                set_user(client, "-xadd")
+                rig.trades(1)
+                await eventually_async(lambda: connections(client) > before + 9, "it has tried")
+                assert "xadd" in rig.trouble
+                assert rig.backoff.next_s() > 2 * FIRST_PAUSE_S  # it was not reset
+                set_user(client)
+                await rig.settled()
+
+    told = Counter(line["event"] for line in said if line["event"].startswith("redis_"))
+    assert told == {"redis_unavailable": 1, "redis_connected": 1}
+
+
+def connections(client: redis.Redis) -> int:
+    """How many there have been."""
+    return int(client.info("stats")["total_connections_received"])  # type: ignore[index]
+
+
+async def test_publisher_key_not_allowed_suspends_that_stream_alone(server: RedisServer) -> None:
+    with server.client() as client:
+        set_user(client, "resetkeys", "~trade.*", "~bridge:*")
+        url = server.url.replace("redis://", "redis://bridge:pw@")
+        async with running(Rig(url)) as rig:
+            rig.orders(3)
+            rig.trades(100)
+            await eventually_async(lambda: len(trade_ids(server)) == 100, "the trades are there")
+            await eventually_async(lambda: rig.queue(ORDERS).is_suspended, "it is suspended")
+            assert "NOPERM" in rig.queue(ORDERS).reason
+            set_user(client)
+            await eventually_async(lambda: len(order_ids(server)) == 3, "the orders follow")
+
+
+def set_user(client: redis.Redis, *rules: str) -> None:
+    client.execute_command("ACL", "SETUSER", "bridge", "reset", "on", ">pw", "~*", "+@all", *rules)

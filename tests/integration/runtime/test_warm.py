@@ -1,0 +1,93 @@
+"""A process that is forked by `tests.support.warm` is as one that `python -m` starts."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import warm
+from tests.support.bridge_process import environment
+
+FACTS = (
+    "import os, sys, signal\n"
+    "print(sys.argv, os.getcwd(), sys.path[0], sorted(os.environ.items()))\n"
+    "print(__name__, os.getppid(), os.getpgrp() == os.getpid(), sys.stdin.read(), flush=True)\n"
+    "print(sys.stdout.encoding, sys.stdout.errors, sys.stderr.errors, sys.stdin.errors)\n"
+    "print(signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))\n"
+    "print('to the other', file=sys.stderr)\n"
+    "sys.exit(3)\n"
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+
+
+@pytest.fixture(params=["cold", "warm"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type:
+    if request.param == "cold":
+        return subprocess.Popen
+    monkeypatch.delenv("TESTS_START", raising=False)
+    return warm.Process
+
+
+def facts(folder: Path, process: type, **options: object) -> tuple[int, str, str, int]:
+    """What a process says of itself, and its exit code."""
+    variables = environment(SOME="thing")
+    (folder / "facts.py").write_text(FACTS)
+    with process(
+        [sys.executable, "-m", "facts", "one", "--two"],
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    ) as started:
+        out, err = started.communicate(timeout=30)
+    return started.returncode, out, err, started.pid
+
+
+@pytest.mark.parametrize("options", [{}, {"process_group": 0}, {"start_new_session": True}])
+def test_forked_process_is_as_a_started_one(options: dict[str, object], tmp_path: Path) -> None:
+    *cold, _ = facts(tmp_path, subprocess.Popen, **options)
+    *forked, _ = facts(tmp_path, warm.Process, **options)
+
+    assert forked == cold
+    assert f"__main__ {os.getpid()} {bool(options)}" in cold[1]
+    assert cold[0] == 3
+
+
+def test_traceback_of_a_module_that_fails_is_told(kind: type, tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text("raise ValueError('it fails')\n")
+    with kind(
+        [sys.executable, "-m", "fails"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE
+    ) as started:
+        _, err = started.communicate(timeout=30)
+
+    assert started.returncode == 1
+    assert err.endswith(b"ValueError: it fails\n")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_signal_ends_it_as_any_process(how: signal.Signals, kind: type, tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text("print('begun', flush=True)\nimport time\ntime.sleep(60)\n")
+    with kind(
+        [sys.executable, "-m", "waits"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as started:
+        assert started.stdout.readline() == b"begun\n"
+        started.send_signal(how)
+
+    assert started.returncode == -how
+
+
+def test_run_has_a_limit_in_time(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text("import time\ntime.sleep(60)\n")
+    with pytest.raises(subprocess.TimeoutExpired):
+        warm.run([sys.executable, "-m", "waits"], cwd=tmp_path, env=environment(), timeout=0.1)

@@ -1,0 +1,343 @@
+"""`python -m bridge console` as a real process: asked over HTTP, over a real Redis."""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from tests.integration.view.conftest import Bus
+from tests.support.command import ROOT, environment, run_bridge, start_bridge
+from tests.support.eventually import eventually
+from tests.support.redis_server import RedisServer
+
+TOKEN = "a-token-of-sixteen"
+GROUP = "mine"
+STREAM = "trade.SOL_USDC"
+
+
+class Site:
+    """A running console. Requests carry its Origin; `token` too where it is given."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self.process = process
+        self.url = url
+        self._client = httpx.Client(trust_env=False, timeout=30)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self._client.get(self.url + path, headers=headers)
+
+    def post(self, path: str, body: Any, token: str = TOKEN) -> httpx.Response:
+        headers = {"origin": self.url.rstrip("/"), "authorization": f"Bearer {token}"}
+        return self._client.post(self.url + path, json=body, headers=headers)
+
+    @contextmanager
+    def events(self, **asked: str) -> Iterator[Iterator[tuple[str, Any]]]:
+        """The events of a page, as name and value."""
+        with self._client.stream("GET", f"{self.url}events", params=asked) as answer:
+            assert answer.status_code == 200, answer.read()
+
+            def each() -> Iterator[tuple[str, Any]]:
+                name = ""
+                for line in answer.iter_lines():
+                    if line.startswith("event: "):
+                        name = line.removeprefix("event: ")
+                    elif line.startswith("data: "):
+                        yield name, json.loads(line.removeprefix("data: "))
+
+            yield each()
+
+    def beginning(self, **asked: str) -> tuple[Any, Any]:
+        """What a page begins with: what stands above all pages, and all of its own."""
+        told: dict[str, Any] = {}
+        with self.events(**asked) as events:
+            while len(told) < 2:
+                name, value = next(events)
+                told[name] = value
+        return told["head"], told["whole"]
+
+    def first(self, *names: str, **asked: str) -> Any:
+        """The first event of one of these names."""
+        with self.events(**asked) as events:
+            return next(value for name, value in events if name in names)
+
+
+@contextmanager
+def running_console(folder: Path, redis_url: str, *arguments: str) -> Iterator[Site]:
+    process = start_bridge(folder, redis_url, "console", "--listen", "127.0.0.1:0", *arguments)
+    try:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+", process.stdout.readline())
+        assert found, process.communicate()
+        site = Site(process, found.group())
+        with contextlib.closing(site):
+            yield site
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Site]:
+    """One for all tests of this module: it sees what each writes."""
+    folder = tmp_path_factory.mktemp("console")
+    (folder / "token").write_text(TOKEN + "\n")
+    with running_console(folder, redis_server.url, "--token-file", "token") as site:
+        yield site
+
+
+def dead_letter(client: redis.Redis, stream: str, group: str = GROUP) -> str:
+    client.xadd(stream, {"a": "1"})
+    client.xgroup_create(stream, group, "0", mkstream=True)
+    client.hset("consumers:groups", group, json.dumps({"mode": "shared", "streams": ["trade.*"]}))
+    fields = {
+        "stream": stream,
+        "entry_id": "1700000000000-70",
+        "attempts": "5",
+        "error": "ValueError: no",
+        "at": "mine.py:7",
+        "worker": "w1",
+        "fields": json.dumps({"price": "99.01"}),
+    }
+    letter: Any = client.xadd(f"consumers:{{{stream}}}:{group}:dead", fields)  # type: ignore[arg-type]
+    return str(letter)
+
+
+def test_every_page_is_there_and_may_load_nothing_from_elsewhere(console: Site) -> None:
+    for path in ("", "market", "consumers", "gaps", "latency"):
+        page = console.get(path)
+        assert page.status_code == 200
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        loaded = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
+        assert loaded
+        for address in loaded:
+            assert address.startswith("/"), address
+            assert console.get(address.lstrip("/")).status_code == 200, address
+
+
+def test_a_page_of_another_name_or_origin_is_not_answered(console: Site) -> None:
+    assert console.get("", host="evil.example").status_code == 421
+    assert console.get("events?page=now", origin="https://evil.example").status_code == 403
+    assert console.get("static/../server.py").status_code == 404
+    assert console.get("nothing").status_code == 404
+
+
+def test_now_shows_streams_and_verdict_and_then_what_is_new(console: Site, full_bus: Bus) -> None:
+    def is_seen() -> bool:
+        whole = console.first("whole", page="now")
+        return "trade.SOL_USDC" in whole["rows"] and whole["verdict"]["text"] == "All is well"
+
+    eventually(is_seen, "the streams are shown")
+    with console.events(page="now") as events:
+        assert next(name for name, _ in events) == "head"
+        full_bus.trade(STREAM, "1700000000000-90", trade_id="9", price="55.5")
+        told = next(v for name, v in events if name == "more" and STREAM in v["rows"])
+    assert "55.5" in told["rows"][STREAM][5]
+
+
+def test_private_streams_are_not_shown(console: Site, bus: Bus) -> None:
+    bus.register("account.orderUpdate", STREAM)
+    bus.trade(STREAM, "1700000000000-10")
+    bus.client.xadd("account.orderUpdate", {"type": "orderFill", "symbol": "SECRET"})
+    eventually(lambda: STREAM in console.first("whole", page="now")["rows"], "the look is done")
+    assert "account" not in json.dumps(console.first("whole", page="now")["rows"])
+
+
+def test_a_market_shows_book_tape_candles_and_gaps(console: Site, bus: Bus) -> None:
+    bus.register(STREAM, "depth.SOL_USDC")
+    bus.trade(STREAM, "1700000000000-70", trade_id="7")
+    depth = {"type": "depth_snapshot", "symbol": "SOL_USDC", "update_id": "5"}
+    more = {"rest_update_id": "", "bids": '[["98","1"]]', "asks": '[["99","2"]]', "event_us": ""}
+    end = {"engine_us": "", "received_us": "1700000000000900", "extra": ""}
+    bus.client.xadd("depth.SOL_USDC", depth | more | end, id="1700000000000-52")  # type: ignore[arg-type]
+    candle = {"start_utc": "2026-09-02T16:44:00", "open": "1", "high": "3", "low": "1"}
+    made = candle | {"close": "2", "volume": "7", "complete": "true"}
+    bus.client.hset("consumers:{trade.SOL_USDC}:candles:1m", mapping=made)
+
+    def shown() -> Any:
+        answer = console.get("events?page=market&symbol=NO_SUCH")
+        if "no stream of market" not in answer.text:
+            return None  # it has not looked yet
+        with console.events(page="market") as events:
+            whole = next(v for n, v in events if n == "whole" and not v["is_loading"])
+        return whole if whole["book"]["bids"] and whole["candles"] else None
+
+    eventually(shown, "the market is read")
+    whole = shown()
+    assert (whole["symbol"], whole["book"]["bids"]) == ("SOL_USDC", [["98", "1"]])
+    assert [one["price"] for one in whole["trades"]] == ["99.01"]
+    assert whole["candles"]["1m"][0][1:6] == [1.0, 3.0, 1.0, 2.0, 7.0]
+    assert whole["candles_source"] == "candles"
+
+
+def write_depth(bus: Bus) -> None:
+    """At 1700000000 s a snapshot, a minute later a change of its bid, then a gap, then the same
+    snapshot again.
+    """
+    times = {"event_us": "", "engine_us": "", "received_us": "1700000000000900", "extra": ""}
+    book = {"bids": '[["98","1"]]', "asks": '[["99","2"]]', "rest_update_id": ""}
+    snapshot: Any = (
+        {"type": "depth_snapshot", "symbol": "SOL_USDC", "update_id": "5"} | book | times
+    )
+    numbers = {"first_update_id": "6", "last_update_id": "6", "bids": '[["98","7"]]', "asks": "[]"}
+    change: Any = {"type": "depth", "symbol": "SOL_USDC"} | numbers | times
+    gap: Any = {"type": "gap", "symbol": "SOL_USDC", "from": "7", "to": "9", "cause": "skipped"}
+    bus.client.xadd("depth.SOL_USDC", snapshot, id="1700000000000-52")
+    bus.client.xadd("depth.SOL_USDC", change, id="1700000060000-60")
+    bus.client.xadd("depth.SOL_USDC", gap | times, id="1700000120000-91")
+    bus.client.xadd("depth.SOL_USDC", snapshot | {"update_id": "12"}, id="1700000180000-122")
+
+
+def test_a_market_is_shown_as_it_was_at_a_moment(console: Site, bus: Bus) -> None:
+    bus.register(STREAM, "depth.SOL_USDC")
+    bus.trade(STREAM, "1700000000000-70", trade_id="7")
+    bus.trade(STREAM, "1700000060000-80", trade_id="8", price="55.5")
+    write_depth(bus)
+
+    def then(at: str) -> Any:
+        return console.get(f"api/past?symbol=SOL_USDC&at={at}").json()
+
+    eventually(
+        lambda: console.get("api/past?symbol=SOL_USDC&at=1").status_code == 200, "it is there"
+    )
+    first, second, behind = then("1700000059999"), then("1700000060000"), then("1700000130000")
+    assert (first["book"]["bids"], first["book"]["update_id"]) == ([["98", "1"]], 5)
+    assert [one["price"] for one in first["trades"]] == ["99.01"]
+    assert first["best"] == {"bid": ["98", "1"], "ask": ["99", "2"]}
+    assert (second["book"]["bids"], second["since_ms"]) == ([["98", "7"]], 1_700_000_000_000)
+    assert [one["price"] for one in second["trades"]] == ["99.01", "55.5"]
+    assert (behind["book"]["known"], behind["book"]["bids"]) == (False, [])
+    assert "updates 7 to 9 are missing" in behind["book"]["why"]
+    assert "some may have come before then" in then("1700000100000")["book"]["why"]
+    assert "no entry of depth.SOL_USDC up to then" in then("1600000000000")["book"]["why"]
+
+
+def test_a_moment_that_is_none_and_a_market_that_is_none_are_sentences(console: Site) -> None:
+    wrong = console.get("api/past?symbol=SOL_USDC&at=yesterday")
+    assert (wrong.status_code, wrong.text) == (400, "give at: a time in ms, as 1795408304204")
+    missing = console.get("api/past?symbol=NO_SUCH&at=1700000000000")
+    assert (missing.status_code, missing.text) == (404, "no stream of market 'NO_SUCH' is in Redis")
+
+
+def test_a_dead_letter_is_shown_sent_back_and_dropped(console: Site, bus: Bus) -> None:
+    bus.register(STREAM)
+    letter = dead_letter(bus.client, STREAM)
+
+    def letters() -> list[str]:
+        told = console.first("whole", page="consumers").get("letters", [])
+        return [one["letter"] for one in told]
+
+    eventually(lambda: letters() == [letter], "the dead letter is shown")
+    asked = f"group={GROUP}&stream={STREAM}&letter={letter}"
+    assert console.get(f"api/letter?{asked}").json() == {"price": "99.01"}
+
+    change = {"action": "retry", "group": GROUP, "stream": STREAM, "letters": [letter]}
+    assert console.post("api/letters", change, token="wrong").status_code == 401
+    assert bus.client.xlen(f"consumers:{{{STREAM}}}:{GROUP}:dead") == 1
+    assert console.post("api/letters", change).json() == {"done": 1}
+    assert bus.client.xlen(f"consumers:{{{STREAM}}}:{GROUP}:again") == 1
+    assert console.post("api/letters", change).json() == {"done": 0}
+
+    bus.client.xgroup_destroy(STREAM, GROUP)
+    other = dead_letter(bus.client, STREAM)
+    drop = change | {"action": "drop", "letters": [other]}
+    assert console.post("api/letters", drop).json() == {"done": 1}
+    assert not bus.client.xlen(f"consumers:{{{STREAM}}}:{GROUP}:dead")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"action": "delete", "group": "g", "stream": STREAM, "letters": ["1-1"]},
+        {"action": "drop", "group": "g", "stream": STREAM, "letters": []},
+        {"action": "drop", "group": "g", "stream": STREAM, "letters": ["*"]},
+        {"action": "drop", "group": "g", "stream": STREAM, "letters": [7]},
+        ["drop"],
+    ],
+)
+def test_a_change_that_says_nonsense_is_a_sentence(console: Site, wrong: object) -> None:
+    answer = console.post("api/letters", wrong)
+    assert answer.status_code == 400
+    assert "ID" in answer.text
+
+
+def test_a_dead_letter_of_the_account_cannot_be_reached(console: Site, bus: Bus) -> None:
+    bus.register("account.orderUpdate", STREAM)
+    letter = dead_letter(bus.client, "account.orderUpdate")
+    change = {"group": GROUP, "stream": "account.orderUpdate", "letters": [letter]}
+    assert console.post("api/letters", change | {"action": "drop"}).json() == {"done": 0}
+    asked = f"group={GROUP}&stream=account.orderUpdate&letter={letter}"
+    assert console.get(f"api/letter?{asked}").status_code == 404
+
+
+def test_without_a_token_the_console_is_read_only(tmp_path: Path, bus: Bus, redis_url: str) -> None:
+    bus.register(STREAM)
+    letter = dead_letter(bus.client, STREAM)
+    with running_console(tmp_path, redis_url) as console:
+        change = {"action": "drop", "group": GROUP, "stream": STREAM, "letters": [letter]}
+        answer = console.post("api/letters", change)
+    assert (answer.status_code, answer.text) == (
+        403,
+        "this console is read-only: start it with --token-file",
+    )
+    assert bus.client.xlen(f"consumers:{{{STREAM}}}:{GROUP}:dead") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--listen", "here"],
+            "--listen 'here': write an address and a port, as in 127.0.0.1:8088",
+        ),
+        (["--redis", "redis://:geheim@/x"], "--redis redis://:***@/x: write redis://host:port/db"),
+        (["--token-file", "none"], "--token-file names none, which cannot be read: No such file"),
+        (["--token-file", "short"], "the token of short must be 16 plain letters or more"),
+    ],
+)
+def test_wrong_usage_is_a_sentence(
+    tmp_path: Path, redis_url: str, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "short").write_text("short")
+    done = run_bridge(tmp_path, redis_url, "console", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {said}")
+    assert "geheim" not in done.stderr
+
+
+def test_a_missing_package_is_a_sentence(tmp_path: Path, redis_url: str) -> None:
+    missing = "raise ModuleNotFoundError('no', name='uvicorn')"
+    (tmp_path / "uvicorn.py").write_text(missing)
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", "console"],
+        cwd=tmp_path,
+        env=environment(redis_url, PYTHONPATH=f"{tmp_path}:{ROOT}"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: the console needs the package uvicorn: pip install 'backpack-bridge[console]'\n",
+    )
+
+
+def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path, console: Site, redis_url: str) -> None:
+    port = console.url.rstrip("/").rpartition(":")[2]
+    done = run_bridge(tmp_path, redis_url, "console", "--listen", f"127.0.0.1:{port}")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: 127.0.0.1:{port} cannot be listened on (Address already in use): give another by "
+        "--listen\n",
+    )

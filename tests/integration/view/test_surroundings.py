@@ -1,0 +1,60 @@
+"""What surrounds a command is not ours: character sets, closed files, narrow terminals."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.view.conftest import Bus
+from tests.support.bridge_process import ROOT
+
+
+def said(
+    folder: Path, redis_url: str, shell: str, **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    """What a command says, in bytes; `bridge` and `consumers` stand for the programs."""
+    for program in ("bridge", "consumers"):
+        shell = shell.replace(f"{program} ", f"{sys.executable} -m {program} ", 1)
+    surroundings = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
+    return subprocess.run(
+        ["sh", "-c", shell], cwd=folder, capture_output=True, timeout=60, check=False,
+        env={**surroundings, "BRIDGE_REDIS__URL": redis_url, **variables},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("command", ["bridge status", "bridge check --help", "consumers status"])
+def test_a_sign_that_the_terminal_lacks_is_an_escape_and_no_traceback(
+    full_bus: Bus, redis_url: str, tmp_path: Path, command: str, encoding: str
+) -> None:
+    full_bus.client.hset("bridge:status", "→", full_bus.client.hget("bridge:status", "tokyo-1"))
+
+    done = said(tmp_path, redis_url, command, PYTHONIOENCODING=encoding)
+
+    assert done.returncode in (0, 1), done.stderr  # 1: so slow that the bridge counts as silent
+    assert b"Traceback" not in done.stdout + done.stderr
+    done.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+def test_files_that_are_closed_do_not_change_how_a_command_ends(
+    full_bus: Bus, redis_url: str, tmp_path: Path, closed: str
+) -> None:
+    done = said(tmp_path, redis_url, f"bridge status {closed}")
+    away = said(tmp_path, "redis://127.0.0.1:1", f"bridge status {closed}")
+
+    assert done.returncode in (0, 1)
+    assert away.returncode == 1
+    assert b"Traceback" not in done.stderr + away.stderr
+
+
+def test_without_colours_and_in_twenty_columns_a_status_is_plain_text(
+    full_bus: Bus, redis_url: str, tmp_path: Path
+) -> None:
+    done = said(tmp_path, redis_url, "bridge status", NO_COLOR="1", COLUMNS="20")
+
+    assert done.returncode in (0, 1)
+    assert b"tokyo" in done.stdout
+    assert b"\x1b" not in done.stdout

@@ -1,0 +1,146 @@
+"""`python -m bridge top` as a real process: plain lines without a terminal, the view on one."""
+
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import ioctl
+from pathlib import Path
+
+import pytest
+
+from tests.integration.view.conftest import Bus
+from tests.support.command import environment, run_bridge, start_bridge
+
+LIMIT_S = 20.0
+
+
+class Terminal:
+    """A command on a pseudo-terminal: what it painted so far, and its keyboard."""
+
+    def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
+        self.process = process
+        self.master = master
+        self.painted = ""
+
+    def until(self, text: str) -> str:
+        """Read until it has painted this text; returns what it painted since the last wait."""
+        deadline = time.monotonic() + LIMIT_S
+        while text not in self.painted:
+            assert time.monotonic() < deadline, f"{text!r} was not painted: {self.painted!r}"
+            self._read()
+        before, _, after = self.painted.rpartition(text)
+        self.painted = after
+        return before + text
+
+    def _read(self) -> None:
+        if select.select([self.master], [], [], 0.1)[0]:
+            try:
+                self.painted += os.read(self.master, 65_536).decode(errors="replace")
+            except OSError:  # the other side is closed
+                assert self.process.poll() is None, self.painted
+
+    def resize(self, columns: int, lines: int) -> None:
+        ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
+
+    def press(self, key: bytes) -> None:
+        os.write(self.master, key)
+
+
+@contextmanager
+def on_terminal(folder: Path, redis_url: str, *arguments: str) -> Iterator[Terminal]:
+    master, slave = pty.openpty()
+    ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "top", *arguments],
+        cwd=folder,
+        env=environment(redis_url, TERM="xterm-256color"),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # its own terminal: Ctrl-C works
+    )
+    try:
+        yield Terminal(process, master)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(slave)
+        os.close(master)
+
+
+def test_once_prints_all_streams_and_consumers(
+    full_bus: Bus, redis_url: str, tmp_path: Path
+) -> None:
+    done = run_bridge(tmp_path, redis_url, "top", "--once", "--every", "0.1")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith(
+        "2 streams, 0 entries/s, exchange → bridge 0.8ms p99 0.8ms, 1 gaps, 0 quarantined"
+    )
+    assert "  book/w1: 2 handled, 0.6ms p99 4.1ms; SOL_USDC 98.97/98.99" in lines
+    [trade] = [line for line in lines if line.startswith("  trade.SOL_USDC ")]
+    assert "2 entries" in trade
+    assert trade.endswith("sell 2.5 @ 99.01")
+
+
+def test_plain_lines_come_again_and_again_for_as_long_as_asked(
+    full_bus: Bus, redis_url: str, tmp_path: Path
+) -> None:
+    done = run_bridge(tmp_path, redis_url, "top", "--every", "0.2", "--for", "1")
+    assert done.returncode == 0
+    assert sum("2 streams" in line for line in done.stdout.splitlines()) >= 2
+
+
+def test_ctrl_c_leaves_with_130(full_bus: Bus, redis_url: str, tmp_path: Path) -> None:
+    process = start_bridge(tmp_path, redis_url, "top", "--every", "0.2")
+    assert process.stdout is not None
+    assert "2 streams" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, errors) == (130, "")
+
+
+def test_an_unreachable_redis_is_said_and_never_reached_is_a_failure(tmp_path: Path) -> None:
+    done = run_bridge(tmp_path, "redis://127.0.0.1:1/0", "top", "--every", "0.2", "--for", "0.5")
+    assert done.returncode == 1
+    assert done.stdout.startswith("Redis at redis://127.0.0.1:1/0 does not answer: ")
+    assert done.stderr == "error: Redis at redis://127.0.0.1:1/0 was never reached\n"
+    once = run_bridge(tmp_path, "redis://127.0.0.1:1/0", "top", "--once")
+    assert (once.returncode, once.stdout) == (1, "")
+    assert once.stderr.startswith("error: Redis at redis://127.0.0.1:1/0 cannot be read: ")
+
+
+@pytest.mark.parametrize(("how", "code"), [(b"q", 0), (b"\x03", 130)])
+def test_on_a_terminal_the_view_lives_and_gives_the_terminal_back(
+    full_bus: Bus, redis_url: str, tmp_path: Path, how: bytes, code: int
+) -> None:
+    with on_terminal(tmp_path, redis_url, "--every", "0.1") as terminal:
+        before = termios.tcgetattr(terminal.master)
+        assert "\x1b[?1049h" in terminal.until("sell 2.5 @ 99.01")
+        full_bus.trade("trade.SOL_USDC", "1700000000000-90", trade_id="9", quantity="77")
+        terminal.until("sell 77 @ 99.01")
+        terminal.press(how)
+        terminal.until("\x1b[?1049l")
+        assert terminal.process.wait(LIMIT_S) == code
+        assert termios.tcgetattr(terminal.master)[3] == before[3]
+
+
+def test_the_view_follows_the_size_of_its_terminal(
+    full_bus: Bus, redis_url: str, tmp_path: Path
+) -> None:
+    with on_terminal(tmp_path, redis_url, "--every", "60") as terminal:
+        terminal.until("q leaves")
+        painted = ""
+        while "─" * 150 not in painted:  # long before the next look
+            terminal.resize(150, 40)
+            painted = terminal.until("q leaves")

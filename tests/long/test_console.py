@@ -1,0 +1,243 @@
+"""The console's pages in a real browser: they show what is in Redis, with the keyboard alone, on a
+phone as on a wall, in dark and light, and to a screen reader (axe-core finds nothing serious).
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.browser import Page, browser, find
+from tests.integration.view.conftest import Bus
+from tests.integration.view.test_console import (
+    GROUP,
+    STREAM,
+    TOKEN,
+    Site,
+    dead_letter,
+    running_console,
+    write_depth,
+)
+from tests.support.eventually import eventually
+from tests.support.redis_server import RedisServer, running_redis
+
+pytestmark = [
+    pytest.mark.xdist_group("console"),  # one browser: seven that start at once take minutes
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(find() is None, reason="needs a Chromium (Debian: apt install chromium)"),
+]
+PAGES = ("", "market", "consumers", "gaps", "latency")
+AXE = "axe-core@4.10.3"
+GAP = {
+    "type": "gap_record", "symbol": "SOL_USDC", "stream": STREAM, "from": "3", "to": "6",
+    "from_us": "", "to_us": "", "cause": "skipped", "recovered": "true", "how": "history",
+    "occurrence": "", "event_us": "", "engine_us": "", "extra": "",
+}  # fmt: skip
+
+
+class Shown:
+    """A console, the Redis that it shows, and a browser that looks at it."""
+
+    def __init__(self, site: Site, server: RedisServer, bus: Bus, page: Page) -> None:
+        self.site = site
+        self.server = server
+        self.bus = bus
+        self.page = page
+
+    def open(self, name: str) -> Page:
+        """A page with something in it."""
+        self.page.open(self.site.url + name)
+        self.page.until("document.getElementById('state').dataset.level !== 'none'")
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    folder = tmp_path_factory.mktemp("console")
+    (folder / "token").write_text(TOKEN)
+    with ExitStack() as stack:
+        server = stack.enter_context(running_redis())
+        bus = Bus(stack.enter_context(server.client()))
+        _fill(bus)
+        site = stack.enter_context(running_console(folder, server.url, "--token-file", "token"))
+        yield Shown(site, server, bus, stack.enter_context(browser()))
+
+
+def _fill(bus: Bus) -> None:
+    bus.register(STREAM, "depth.SOL_USDC", *(f"ticker.M{i}_USDC" for i in range(60)))
+    for number in range(5):
+        bus.trade(STREAM, f"1700000000000-{number + 1}0", trade_id=str(number + 1))
+    bus.client.xadd("bridge:gaps", GAP | {"received_us": str(bus.now_us())})  # type: ignore[arg-type]
+    write_depth(bus)
+    dead_letter(bus.client, STREAM)
+    bus.worker()
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """axe-core's source, from npm; skips where there is none."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed (Debian: apt install npm)")
+    folder = tmp_path_factory.mktemp("axe")
+    command = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--fetch-retries=1", AXE]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        pytest.skip(f"npm could not install axe-core: {done.stderr.strip()[-300:]}")
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_serious(shown: Shown, axe: str, name: str, scheme: str) -> None:
+    shown.page.size(1280, 900)
+    shown.page.prefers(prefers_color_scheme=scheme)
+    page = shown.open(name)
+    page.run(axe + "; undefined")
+    told: Any = json.loads(page.run("axe.run().then((found) => JSON.stringify(found.violations))"))
+    serious = [
+        (one["id"], one["help"], [node["target"] for node in one["nodes"]])
+        for one in told
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 2560])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_no_wider_than_its_window_and_says_no_error(
+    shown: Shown, name: str, width: int
+) -> None:
+    shown.page.size(width, 900)
+    page = shown.open(name)
+    assert page.run("document.documentElement.scrollWidth") <= width
+    assert page.said == []
+
+
+def test_now_searches_and_sorts_hundreds_of_streams_by_keyboard(shown: Shown) -> None:
+    page = shown.open("")
+    rows = "document.querySelectorAll('#streams tbody tr')"
+    page.until(f"{rows}.length === 62")
+    page.press("/")
+    for letter in "m5":
+        page.press(letter)
+    page.until(f"{rows}.length === 11")  # M5, and M50 to M59
+    page.press("Escape")
+    page.until(f"{rows}.length === 62")
+    page.run("document.querySelector('[data-sort=entries]').click()")
+    assert page.run(f"{rows}[0].dataset.name") == STREAM
+    assert page.run("document.querySelector('[aria-sort=descending]').textContent") == "Entries"
+
+
+def test_keys_lead_from_page_to_page(shown: Shown) -> None:
+    page = shown.open("")
+    page.press("4")
+    page.until("location.pathname === '/gaps'")
+    page.until("document.querySelectorAll('#gap-rows tr').length === 1")
+    assert "recovered" in page.run("document.getElementById('gap-rows').textContent")
+
+
+def test_a_market_shows_its_book_and_trades(shown: Shown) -> None:
+    page = shown.open("market")
+    page.until("document.querySelectorAll('#tape tr').length === 5")
+    assert page.run("document.getElementById('bids').textContent") == "9811"
+    assert "1 bids up to 98" in page.run("document.getElementById('depth').ariaLabel")
+
+
+def test_the_slider_goes_through_the_book_by_keyboard_and_back_to_live(shown: Shown) -> None:
+    page = shown.open("market?symbol=SOL_USDC&at=1699999999000")
+    spoken = "document.getElementById('time').ariaValueText"
+    quantity = "document.querySelector('#bids td:nth-child(2)')?.textContent"
+    note = "document.getElementById('depth-note').textContent"
+    page.until(f"{note}.includes('no entry of depth.SOL_USDC up to then')")
+    page.run("document.getElementById('time').focus()")
+    page.press("ArrowRight")
+    page.until(f"{quantity} === '1'")
+    assert page.run(spoken).startswith("2023-11-14 22:13:20 UTC, ")
+    assert page.run("document.getElementById('live').ariaPressed") == "false"
+    page.press("PageUp")
+    page.until(f"{quantity} === '7'")
+    page.until("location.search.endsWith('at=1700000060000')")
+    page.press("PageUp")
+    page.until(f"{note}.includes('updates 7 to 9 are missing')")
+    page.press("End")
+    page.until(f"{spoken}.startsWith('live')")
+    page.until("document.querySelectorAll('#tape tr').length === 5")
+    assert page.run("document.getElementById('live').ariaPressed") == "true"
+    assert page.run("location.search") == "?symbol=SOL_USDC"
+
+
+def test_the_slider_that_is_dragged_asks_for_one_moment_at_a_time(shown: Shown) -> None:
+    page = shown.open("market?symbol=SOL_USDC&at=1700000000000")
+    page.until("document.querySelector('#bids td')")
+    drag = """new Promise((done) => {
+        const [time, asked] = [document.getElementById('time'), window.fetch];
+        let open = 0, most = 0, count = 0;
+        window.fetch = async (...given) => {
+            most = Math.max(most, ++open); count += 1;
+            try { return await asked(...given); } finally { open -= 1; }
+        };
+        for (let second = 1700000000; second <= 1700000060; second++) {
+            time.value = second;
+            time.dispatchEvent(new Event('input'));
+        }
+        const look = setInterval(() => {
+            if (document.querySelector('#bids td:nth-child(2)')?.textContent !== '7') return;
+            clearInterval(look);
+            done([most, count]);
+        }, 20);
+    })"""
+    assert page.run(drag) == [1, 2]
+
+
+def test_a_dead_letter_is_retried_with_the_token_only(shown: Shown) -> None:
+    page = shown.open("consumers")
+    page.until("document.querySelectorAll('#letters tr').length === 1")
+    page.run("document.querySelector('#letters .row button').click()")
+    page.until("document.getElementById('ask-token').open")
+    page.run("document.getElementById('token').value = 'wrong-token-of-16'")
+    page.run("document.querySelector('#ask-token .primary').click()")
+    page.until("document.getElementById('toast').textContent.includes('token')")
+    page.run("document.querySelector('#letters .row button').click()")
+    page.until("document.getElementById('ask-token').open")
+    page.run(f"document.getElementById('token').value = {json.dumps(TOKEN)}")
+    page.run("document.querySelector('#ask-token .primary').click()")
+    key = f"consumers:{{{STREAM}}}:{GROUP}:again"
+    eventually(lambda: shown.bus.client.xlen(key) == 1, "the letter is sent back")
+    page.said.clear()  # the browser tells of the 401
+
+
+def test_the_theme_that_was_chosen_is_kept(shown: Shown) -> None:
+    page = shown.open("")
+    for _ in range(2):
+        page.run("document.getElementById('theme').click()")
+    page = shown.open("gaps")
+    assert page.run("document.documentElement.dataset.theme") == "dark"
+    page.run("document.getElementById('theme').click()")
+    assert page.run("localStorage.getItem('theme')") == "auto"
+
+
+def test_redis_away_is_red_at_once_and_all_is_shown_again_after(shown: Shown) -> None:
+    page = shown.open("")
+    state = "document.getElementById('state-text').textContent"
+    shown.server.pause()
+    try:
+        page.until(f"{state}.startsWith('Redis does not answer')")
+        assert page.run("document.getElementById('verdict').dataset.level") == "bad"
+    finally:
+        shown.server.resume()
+    page.until(f"!{state}.startsWith('Redis does not answer')")
+
+
+def test_a_console_that_is_gone_is_told_by_the_page_itself(tmp_path: Path, shown: Shown) -> None:
+    with running_console(tmp_path, shown.server.url) as gone:
+        shown.page.open(gone.url)
+        shown.page.until("document.getElementById('state').dataset.level !== 'none'")
+    shown.page.until(
+        "document.getElementById('state-text').textContent === 'The console does not answer'"
+    )
+    shown.page.said.clear()

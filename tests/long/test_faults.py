@@ -1,0 +1,36 @@
+"""A few faults of each kind that the exchange may have; `tests/long` has all of them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.each_fault import (
+    assert_connections_recover_and_say_so,
+    assert_frames_are_recovered_or_marked,
+    assert_rest_faults_only_delay_recovery,
+    speaking_stage,
+)
+from tests.support.outage_run import Stage
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+async def one(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with speaking_stage(tmp_path) as running:
+        yield running
+
+
+async def test_faulty_frames_are_recovered_or_marked_and_touch_no_other(one: Stage) -> None:
+    await assert_frames_are_recovered_or_marked(
+        one, ("dropped", "duplicated", "late", "out of order", "garbage")
+    )
+
+
+async def test_faulty_connections_heal_and_the_cause_is_said(one: Stage) -> None:
+    await assert_connections_recover_and_say_so(one, ("reset", "an error frame"))
+
+
+async def test_faulty_rest_answers_only_delay_recovery(one: Stage) -> None:
+    await assert_rest_faults_only_delay_recovery(one, ("HTTP 503", "200, and truncated"))

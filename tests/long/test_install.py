@@ -1,0 +1,98 @@
+"""The commands of README.md and docs/guide.md that install, run as they are printed.
+
+Nothing is fetched: pip is told by its variables to build with, and to be content with, the packages
+of this environment.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
+ROOT = Path(__file__).parents[2]
+OFFLINE = {
+    "PIP_NO_INDEX": "1",
+    "PIP_NO_DEPS": "1",
+    "PIP_NO_BUILD_ISOLATION": "0",  # pip's way to say that it is off
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """A PATH that begins with an empty environment, which sees the packages of this one."""
+    place = tmp_path / "venv"
+    venv.create(place, with_pip=False, symlinks=True)
+    scheme = {"base": str(place), "platbase": str(place)}
+    packages = Path(sysconfig.get_path("purelib", "venv", scheme))
+    (packages / "needed.pth").write_text(sysconfig.get_path("purelib"))
+    return f"{place / 'bin'}:{Path(sys.prefix) / 'bin'}:/usr/bin:/bin"
+
+
+def run(commands: str, folder: Path, path: str, **variables: str) -> str:
+    """What the commands say, all of which succeed."""
+    done = subprocess.run(
+        ["sh", "-e", "-c", commands], cwd=folder, capture_output=True, text=True, timeout=240,
+        env={"PATH": path, "HOME": os.environ["HOME"], **OFFLINE, **variables},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def copied(folder: Path) -> Path:
+    """The files of the repository that git knows, so that building leaves nothing in it."""
+    subprocess.run(["git", "checkout-index", "-a", f"--prefix={folder}/"], cwd=ROOT, check=True)
+    return folder
+
+
+def test_the_two_commands_of_the_readme_show_the_demo(tmp_path: Path, path: str) -> None:
+    [commands] = blocks("README.md", "sh")
+
+    said = run(commands, copied(tmp_path / "repository"), path, FOR="5")
+
+    assert "quarantined: 0" in said
+
+
+def test_the_wheel_of_the_guide_is_installed_with_its_commands(tmp_path: Path, path: str) -> None:
+    [commands] = [block for block in blocks("docs/guide.md", "") if "pip wheel" in block]
+
+    folder = copied(tmp_path / "repository")
+    run(commands, folder, path)
+
+    assert run("backpack-bridge init && ls -A", tmp_path / "venv" / "bin", path)
+    assert [each.name for each in (folder / "dist").iterdir()] == [
+        "backpack_bridge-0.1.0-py3-none-any.whl"
+    ]
+
+
+def test_the_chart_example_draws_what_a_demo_has_published(tmp_path: Path, path: str) -> None:
+    """As docs/samples.md says: beside a running demo, with the address that it prints."""
+    demo = [sys.executable, "-m", "demo", "--for", "60", "--folder", str(tmp_path / "demo")]
+    surroundings = {"PATH": path, "HOME": os.environ["HOME"]}
+    chart = f"{sys.executable} examples/chart.py SOL_USDC --out {tmp_path}/chart.png"
+    with subprocess.Popen(
+        demo, cwd=ROOT, env=surroundings, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        said = ""
+        while " tap " not in said:  # the last of what it prints before it shows the streams
+            line = running.stdout.readline()
+            assert line, said
+            said += line
+        [exported] = re.findall(r"^\s*export (.+)$", said, flags=re.MULTILINE)
+        try:
+            run(f"export {exported}; {chart}", ROOT, path)
+        finally:
+            running.terminate()
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")

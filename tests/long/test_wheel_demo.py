@@ -1,0 +1,25 @@
+"""The demo from the wheel, in a folder that has packages of the names of ours."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.wheel import python_with_the_wheel, run
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_the_demo_of_the_wheel_works_beside_packages_of_the_user(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    python = python_with_the_wheel(tmp_path_factory)
+    for name in ("bridge", "consumers", "simulator", "demo"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')\n")
+
+    demo = [python.with_name("backpack-bridge"), "demo", "--for", "5", "--folder", "."]
+    done = run(tmp_path, demo, HOME=str(tmp_path))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{python.with_name('backpack-bridge')} tap 'trade.*'" in done.stdout
+    assert "quarantined: 0" in done.stdout

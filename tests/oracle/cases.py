@@ -1,0 +1,115 @@
+"""A recorded case: journals, how they are replayed, and the entries that came of it.
+
+A case is one file, `NAME.tar.zst`:
+
+    case.json              what was recorded, the settings of the replay, the replays
+    journals/a/...         a journal's folder as the bridge left it
+    expected/all.jsonl     what the replay `all` made in an empty Redis: [stream, ID, fields]
+    expected/all~1.jsonl   streams that it made otherwise when entries reached Redis sooner or later
+
+What a replay makes of a stream may depend on how much waits for Redis at a time, which is no fact
+of the journal: either is right then.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import zstandard
+
+SUFFIX = ".tar.zst"
+LEVEL = 19
+WINDOW_LOG = 23  # a whole case: its entries are found in its frames
+PLAIN, PACKED = ".journal", ".journal.zst"  # segments
+LEFT_OUT = ("lock",)  # of a journal's folder: of a process, not of the journal
+
+Entry = tuple[str, str, Mapping[str, str]]  # stream, ID, fields
+Steps = Sequence[Sequence[str]]  # of one replay: a journal's name and options, one after another
+
+
+@dataclass(frozen=True)
+class Case:
+    """`settings` is the replay's config.yaml, `replays` what is done with an empty Redis each."""
+
+    name: str
+    about: str
+    settings: Mapping[str, object]
+    replays: Mapping[str, Steps] = field(default_factory=dict)
+
+
+def find(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    """The cases' files in these folders; all, or those whose names begin so."""
+    found = [path for folder in folders for path in sorted(folder.glob("*" + SUFFIX))]
+    return [path for path in found if not names or path.name.startswith(tuple(names))]
+
+
+def unpack(packed: Path, folder: Path) -> Case:
+    """Lay a case out in an empty folder."""
+    plain = zstandard.ZstdDecompressor().decompress(packed.read_bytes())
+    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
+        if hasattr(tarfile, "data_filter"):  # from 3.11.4 on
+            archive.extractall(folder, filter="data")
+        else:
+            archive.extractall(folder)
+    return read_case(folder)
+
+
+def pack(folder: Path, packed: Path) -> None:
+    """Make one file of a case; the same folder makes the same bytes."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for path in _files(folder):
+            content = path.read_bytes()
+            name = str(path.relative_to(folder))
+            if name.endswith(PACKED):  # together they become smaller
+                content = zstandard.ZstdDecompressor().stream_reader(content).read()
+                name = name.removesuffix(PACKED) + PLAIN
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    compressor = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters.from_level(
+            LEVEL, window_log=WINDOW_LOG, enable_ldm=True
+        )
+    )
+    packed.write_bytes(compressor.compress(plain.getvalue()))
+
+
+def _files(folder: Path) -> list[Path]:
+    inside = [folder / "case.json", *(folder / "journals").rglob("*"), *folder.glob("expected/*")]
+    return sorted(path for path in inside if path.is_file() and path.name not in LEFT_OUT)
+
+
+def read_case(folder: Path) -> Case:
+    return Case(**json.loads((folder / "case.json").read_text()))
+
+
+def write_case(folder: Path, case: Case) -> None:
+    (folder / "case.json").write_text(json.dumps(asdict(case), indent=1))
+
+
+def read_expected(folder: Path, replay: str) -> list[list[Entry]]:
+    """What a replay made when it was recorded: of every stream, then of some streams otherwise."""
+    main = folder / "expected" / f"{replay}.jsonl"
+    return [_read(path) for path in (main, *_otherwise(folder, replay))]
+
+
+def write_expected(folder: Path, replay: str, entries: Sequence[Sequence[Entry]]) -> None:
+    """The same, to be read again."""
+    (folder / "expected").mkdir(exist_ok=True)
+    for number, each in enumerate(entries):
+        lines = [json.dumps(entry, separators=(",", ":")) + "\n" for entry in each]
+        name = f"{replay}~{number}" if number else replay
+        (folder / "expected" / f"{name}.jsonl").write_text("".join(lines))
+
+
+def _otherwise(folder: Path, replay: str) -> list[Path]:
+    return sorted((folder / "expected").glob(f"{replay}~*.jsonl"))
+
+
+def _read(path: Path) -> list[Entry]:
+    lines = path.read_text().split("\n")
+    return [(stream, entry_id, fields) for stream, entry_id, fields in map(json.loads, lines[:-1])]

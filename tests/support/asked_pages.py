@@ -1,0 +1,56 @@
+"""What a process says at its pages for monitors and supervisors, once its log has their address."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from tests.support import plain_http
+
+SERVED = re.compile(r'"address": "([^"]+)"[^\n]*"metrics_served"')
+
+
+class AskedPages:
+    """The pages of the process that wrote this log."""
+
+    def __init__(self, log: str) -> None:
+        found = SERVED.findall(log)
+        assert found, "no address in the log"
+        self.address: str = found[-1]
+        self._url = f"http://{self.address}"
+
+    def get(self, path: str, timeout_s: float = 20) -> httpx.Response:
+        return plain_http.get(self._url + path, timeout=timeout_s)
+
+    def is_ready(self) -> bool:
+        return self.get("/readyz").status_code == 200
+
+    def is_alive(self, timeout_s: float = 20) -> bool:
+        try:
+            return self.get("/healthz", timeout_s).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def reasons(self) -> list[str]:
+        """Why it is not ready."""
+        return [each["reason"] for each in self._ready()["reasons"]]
+
+    def words(self) -> str:
+        """The same, for people."""
+        return "; ".join(each["words"] for each in self._ready()["reasons"])
+
+    def series(self) -> Mapping[str, float]:
+        """Name with labels, as written → value."""
+        lines = self.get("/metrics").text.splitlines()
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
+
+    def _ready(self) -> Any:
+        return json.loads(self.get("/readyz").text)
+
+
+def serves(log: str) -> bool:
+    """Does it serve them yet?"""
+    return SERVED.search(log) is not None

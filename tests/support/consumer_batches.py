@@ -1,0 +1,26 @@
+"""One batch through the kit's runner, without Redis."""
+
+from collections.abc import Sequence
+
+from consumers import Consumer
+from consumers.kit.api.results import Write
+from consumers.kit.handling.batch import BatchRunner
+from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.yielding import Pace
+from consumers.kit.stats import Stats
+from tests.support.consumer_entries import START_US
+
+
+def stats() -> Stats:
+    return Stats(lambda: START_US)
+
+
+async def handle(
+    consumer: Consumer, entries: Sequence[Entry], counted: Stats | None = None
+) -> Sequence[Write]:
+    """What the consumer writes for these trades; raises HandlerFailed."""
+    runner = BatchRunner(consumer, counted or stats())
+    part = await runner.run_together("trade.SOL_USDC", entries, Pace())
+    if part.failed is not None:
+        raise part.failed
+    return part.writes

@@ -1,0 +1,120 @@
+"""The demo as a real process, for tests that watch it, stop it and kill it.
+
+The pids it prints are process groups of its parts; a part is gone when its group is.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.command import ROOT
+from tests.support.eventually import eventually
+
+START_S = 60.0
+STOP_S = 40.0
+PARTS = ("redis", "simulator", "bridge", "candles", "book", "orders", "tail")
+SECRET = "4odxgSUxFrC/zsKWZF4OQwYAgnNu9hnWH3NxWfLAPz4="
+OF_A_REAL_BRIDGE = {  # none of it may reach the demo
+    "BRIDGE_REDIS__URL": "redis://127.0.0.1:1/0",
+    "BRIDGE_REDIS__KEY_PREFIX": "real:",
+    "PUBLIC_KEY": "mine",
+    "SECRET_KEY": "mine too",
+}
+_PID = re.compile(r"^  (\w+) .*\(process (\d+)\)$", re.MULTILINE)
+
+
+class Demo:
+    """One demo: its process, what it said, and the process groups it told of."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.process = process
+        self.folder = folder
+        self._said = folder.parent / "said.txt"
+
+    def said(self) -> str:
+        return self._said.read_text()
+
+    def pids(self) -> dict[str, int]:
+        return {name: int(pid) for name, pid in _PID.findall(self.said())}
+
+    def until_up(self) -> dict[str, int]:
+        """Wait until every part is up and the view begins."""
+        eventually(
+            lambda: self.process.poll() is not None or " streams, " in self.said(),
+            "the demo runs",
+            START_S,
+        )
+        assert self.process.poll() is None, self.said()
+        return self.pids()
+
+    def until_ended(self) -> int:
+        return self.process.wait(STOP_S)
+
+    def nothing_left(self, pids: dict[str, int]) -> None:
+        eventually(lambda: not any(map(is_alive, pids.values())), f"all of {pids} are gone", STOP_S)
+
+
+def is_alive(pid: int) -> bool:
+    """Is there such a process (redis), or anyone in such a process group (the other parts)?"""
+    for ask in (os.kill, os.killpg):
+        try:
+            ask(pid, 0)
+        except ProcessLookupError:
+            continue
+        return True
+    return False
+
+
+@contextmanager
+def running_demo(tmp_path: Path, *arguments: str, **more: str) -> Iterator[Demo]:
+    folder = tmp_path / "demo"
+    kept = {name: value for name, value in os.environ.items() if name not in ("FOR", "RATE")}
+    with (tmp_path / "said.txt").open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "demo", "--folder", str(folder), *arguments],
+            cwd=ROOT,
+            env=kept | more,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    demo = Demo(process, folder)
+    try:
+        yield demo
+    finally:
+        process.kill()  # its parts follow by their guards, which is a test of its own
+        process.wait()
+        for pid in demo.pids().values():  # one that a test froze, too
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGCONT)
+
+
+@contextmanager
+def taken(port: int) -> Iterator[None]:
+    """The port is taken: by us as soon as no other program, a demo of another test, say, has it."""
+    is_over = threading.Event()
+    with socket.socket() as holder, ThreadPoolExecutor(1) as pool:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+        def take() -> None:
+            while not is_over.wait(0.005):
+                with contextlib.suppress(OSError):
+                    holder.bind(("127.0.0.1", port))
+                    holder.listen()
+                    return
+
+        pool.submit(take)
+        try:
+            yield
+        finally:
+            is_over.set()

@@ -1,0 +1,265 @@
+"""A bridge, an exporter and (where it is here) a real Prometheus with the shipped rules; and what
+each of them says when something is broken.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.integration.view.test_console import Site, running_console
+from tests.support import plain_http, warm
+from tests.support.asked_pages import AskedPages, serves
+from tests.support.bridge_process import environment, run_bridge
+from tests.support.bridge_run import BridgeRun, running_bridge
+from tests.support.eventually import eventually_async
+from tests.support.redis_server import RedisServer, free_port, running_redis
+from tests.support.simulator_process import RunningSimulator, running_simulator
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 90.0  # many processes on a machine that may be busy
+STREAMS: Sequence[object] = (
+    {"types": ["trade", "depth", "bookTicker", "ticker"], "markets": ["SOL_USDC"]},
+)
+QUICK = {
+    "reconnect_initial_s": 0.05,
+    "reconnect_max_s": 0.5,
+    "ping_interval_s": 1,
+    "ping_timeout_s": 4,
+    "handshakes_per_s": 20,
+    "silence_s": 3,
+}
+# The shipped rules as they are, but that nobody waits for minutes here.
+SHORTER = ((r"for: \w+", "for: 1s"), (r"> (30|60)$", "> 5"))
+
+
+class Monitor:
+    """A real Prometheus; where it is not here, every alert counts as seen."""
+
+    def __init__(self, url: str = "") -> None:
+        self._url = url
+
+    @property
+    def is_here(self) -> bool:
+        return bool(self._url)
+
+    def is_up(self) -> bool:
+        try:
+            return plain_http.get(f"{self._url}/-/ready").status_code == 200
+        except httpx.HTTPError:
+            return False  # it is starting
+
+    def firing(self) -> set[str]:
+        told = plain_http.get(f"{self._url}/api/v1/alerts").json()
+        found: list[dict[str, Any]] = told["data"]["alerts"]
+        return {each["labels"]["alertname"] for each in found if each["state"] == "firing"}
+
+    def values(self, expression: str) -> list[Any]:
+        """What an expression gives now."""
+        asked = plain_http.get(f"{self._url}/api/v1/query", params={"query": expression})
+        assert asked.status_code == 200, asked.text
+        found: list[Any] = asked.json()["data"]["result"]
+        return found
+
+
+@dataclass
+class Drill:
+    """All of it, running and well. `bridge_pages` and so on are the pages of each process."""
+
+    folder: Path
+    server: RedisServer
+    exchange: RunningSimulator
+    bridge: BridgeRun
+    bridge_pages: AskedPages
+    exporter_pages: AskedPages
+    monitor: Monitor
+    console: Site
+
+    def status(self, *arguments: str) -> str:
+        """What `python -m bridge status` says."""
+        return self._said(run_bridge(self.folder, "status", *arguments, **self.variables()))
+
+    def consumers(self, *arguments: str) -> str:
+        """What `python -m consumers …` says."""
+        command = [sys.executable, "-m", "consumers", *arguments]
+        variables = environment(**self.variables())
+        return self._said(warm.run(command, cwd=self.folder, env=variables, text=True, timeout=60))
+
+    def variables(self) -> dict[str, str]:
+        return {"BRIDGE_REDIS__URL": self.server.url, "COLUMNS": "200"}
+
+    async def shows(self, pages: AskedPages, series: str, is_so: Callable[[float], bool]) -> None:
+        """Wait until a series of a page has such a value."""
+
+        def is_shown() -> bool:
+            found = pages.series()
+            return series in found and is_so(found[series])
+
+        await eventually_async(is_shown, f"{series} moves", LIMIT_S)
+
+    async def fires(self, alert: str) -> None:
+        if self.monitor.is_here:
+            await eventually_async(
+                lambda: alert in self.monitor.firing(), f"{alert} fires", LIMIT_S
+            )
+
+    async def is_quiet(self, alert: str) -> None:
+        if self.monitor.is_here:
+            await eventually_async(
+                lambda: alert not in self.monitor.firing(), f"{alert} is over", LIMIT_S
+            )
+
+    async def is_well(self) -> None:
+        """Wait until the bridge is ready again, for every reason, and `status` agrees."""
+        await eventually_async(self.bridge_pages.is_ready, "the bridge is ready", LIMIT_S)
+        unhealthy = {
+            name: value
+            for name, value in self.bridge_pages.series().items()
+            if name.startswith("backpack_unhealthy") and value
+        }
+        assert unhealthy == {}
+        await eventually_async(lambda: '"healthy": true' in self.status("--json"), "status", 60)
+
+    async def names(self, reason: str, words: str) -> None:
+        """Wait until `/readyz` and `backpack_unhealthy` name it; the bridge is alive all along."""
+        await eventually_async(
+            lambda: reason in self.bridge_pages.reasons(), f"/readyz names {reason}", LIMIT_S
+        )
+        # What it says first may be another sentence: how the old connection ended, say.
+        await eventually_async(
+            lambda: re.search(words, self.bridge_pages.words()), f"/readyz says {words}", LIMIT_S
+        )
+        assert self.bridge_pages.is_alive()
+        series = self.bridge_pages.series()
+        assert series[f'backpack_unhealthy{{reason="{reason}"}}'] == 1
+
+    def top(self) -> str:
+        """What `python -m bridge top` says of it all, once."""
+        return self._said(run_bridge(self.folder, "top", "--once", **self.variables()))
+
+    def seen_in_console(self) -> str:
+        """What every page of the console says above, and the reasons on its first page."""
+        head, whole = self.console.beginning(page="now")
+        verdict = whole["verdict"] if whole else {"reasons": []}
+        return "\n".join([head["text"], *verdict["reasons"]])
+
+    async def viewers_say(self, words: str, *arguments: str) -> None:
+        """Wait until `status`, `top` and the console name it, in the same words."""
+        for who, says in (
+            ("status", lambda: self.status(*arguments)),
+            ("top", self.top),
+            ("the console", self.seen_in_console),
+        ):
+            await eventually_async(
+                lambda says=says: re.search(words, says()), f"{who} says {words}", LIMIT_S
+            )
+
+    @staticmethod
+    def _said(done: "subprocess.CompletedProcess[str]") -> str:
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+
+@asynccontextmanager
+async def drill(folder: Path) -> AsyncIterator[Drill]:
+    """Everything but workers, which each drill starts for itself."""
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(running_redis(appendonly=True))
+        exchange = await stack.enter_async_context(
+            running_simulator("--rate", "60", "--market", "SOL_USDC")
+        )
+        bridge = await stack.enter_async_context(a_bridge(folder, exchange, server, "a"))
+        log = folder / "exporter.log"
+        stack.callback(_end, start_exporter(folder, server, log))
+        await eventually_async(lambda: serves(log.read_text()), "the exporter serves", LIMIT_S)
+        await eventually_async(lambda: serves(bridge.log()), "the bridge serves", LIMIT_S)
+        pages = AskedPages(bridge.log()), AskedPages(log.read_text())
+        console = stack.enter_context(running_console(folder, server.url))
+        monitor = await _monitor(folder, stack, *(each.address for each in pages))
+        one = Drill(folder, server, exchange, bridge, *pages, monitor, console)
+        await one.is_well()
+        yield one
+
+
+@asynccontextmanager
+async def a_bridge(
+    folder: Path, exchange: RunningSimulator, server: RedisServer, name: str
+) -> AsyncIterator[BridgeRun]:
+    async with running_bridge(
+        folder / name,
+        exchange.ws_url,
+        server.url,
+        STREAMS,
+        instance=name,
+        exchange={"ws_url": exchange.ws_url, "rest_url": exchange.rest_url, **QUICK},
+        redis={"url": server.url, "command_timeout_s": 1},
+        metrics={"listen": "127.0.0.1:0"},
+    ) as bridge:
+        yield bridge
+
+
+def start_exporter(folder: Path, server: RedisServer, log: Path) -> "subprocess.Popen[Any]":
+    command = ["-m", "consumers", "exporter", "--listen", "127.0.0.1:0"]
+    variables = {"BRIDGE_REDIS__URL": server.url, "BRIDGE_REDIS__COMMAND_TIMEOUT_S": "1"}
+    with log.open("wb") as output:
+        return warm.Process(
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+
+
+async def _monitor(folder: Path, stack: AsyncExitStack, bridge: str, exporter: str) -> Monitor:
+    """A Prometheus that asks both each second, with the rules as shipped, made shorter."""
+    binary = shutil.which("prometheus")
+    if binary is None:
+        return Monitor()
+    rules = (ROOT / "deploy/prometheus/rules.yml").read_text("utf-8")
+    for pattern, replacement in SHORTER:
+        rules = re.sub(pattern, replacement, rules, flags=re.MULTILINE)
+    (folder / "rules.yml").write_text(rules)
+    config: Mapping[str, Any] = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yml"],
+        "scrape_configs": [
+            {"job_name": job, "static_configs": [{"targets": [target]}]}
+            for job, target in (("backpack-bridge", bridge), ("backpack-exporter", exporter))
+        ],
+    }
+    (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+    port = free_port()
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                binary,
+                "--config.file=prometheus.yml",
+                f"--storage.tsdb.path={folder / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"]},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    stack.callback(_end, process)
+    monitor = Monitor(f"http://127.0.0.1:{port}")
+    await eventually_async(monitor.is_up, "Prometheus is ready", LIMIT_S)
+    return monitor
+
+
+def _end(process: "subprocess.Popen[Any]") -> None:
+    process.terminate()
+    process.wait(30)

@@ -1,0 +1,38 @@
+"""The bridge as a version before this one would be: its contract does not name some fields yet.
+
+Run as a program it is `python -m bridge`, of that version. What it does not name stands in `extra`
+of its entries, by the exchange's letters.
+"""
+
+import runpy
+import sys
+from typing import Any
+
+from pydantic import create_model
+
+from bridge.contract import events
+
+PROGRAM = ("-P", "-m", "tests.support.earlier_bridge")  # -P: modules of its folder hide no others
+UNNAMED = {
+    "Liquidation": "side",
+    "BookTicker": "bid_quantity",
+    "OrderUpdate": "time_in_force",
+    "BalanceUpdate": "staked",
+}
+
+
+def without(model: type[events.Event], field: str) -> type[events.Event]:
+    """The model as it was before it named this field."""
+    fields: dict[str, Any] = {
+        name: (each.annotation, each) for name, each in model.model_fields.items() if name != field
+    }
+    earlier: type[events.Event] = create_model(model.__name__, __base__=events.Event, **fields)
+    earlier.numbers_as_text = model.numbers_as_text
+    return earlier
+
+
+if __name__ == "__main__":
+    assert "bridge.contract.stream_types" not in sys.modules, "its models are in use already"
+    for name, field in UNNAMED.items():
+        setattr(events, name, without(getattr(events, name), field))
+    runpy.run_module("bridge", run_name="__main__", alter_sys=True)

@@ -1,0 +1,115 @@
+"""Forks `python -m MODULE` processes that need not import anything: run by `tests.support.warm`.
+
+Asked over a socket, one JSON message and three files (stdin, stdout, stderr) a request, it answers
+with the new process's id. Each process is the child of whoever asked, with an environment, folder,
+group and standard files of its own, and runs the module as `python -m` does.
+"""
+
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+REQUEST_BYTES = 1 << 17
+PACKAGES = ("bridge", "simulator", "consumers")
+SEARCHED_LAST = sys.path[1:]  # behind the folder of a process: what is installed
+LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")  # where none is given, Python sets the second
+COERCED = {name: value for name, value in os.environ.items() if name == "LC_CTYPE"}
+
+
+def import_all() -> None:
+    """Import what the processes will want; doors (`__main__`) and missing extras are left out."""
+    for package in PACKAGES:
+        found = importlib.import_module(package)
+        for module in pkgutil.walk_packages(found.__path__, f"{package}."):
+            if not module.name.endswith("__main__"):
+                try:
+                    importlib.import_module(module.name)
+                except ImportError:
+                    continue
+
+
+def serve(asked: socket.socket) -> dict[str, Any]:
+    """Fork a process for each request; returns in the new processes only, with the request."""
+    while True:
+        message, files, _, _ = socket.recv_fds(asked, REQUEST_BYTES, 3)
+        if not message:
+            os._exit(0)  # who asked is gone
+        answer, told = os.pipe()
+        between = os.fork()
+        if between == 0:  # once it has ended, its child is that of who asked
+            between = os.getpid()
+            if os.fork():
+                os._exit(0)
+            while os.getppid() == between:
+                time.sleep(0.0005)
+            become(request := json.loads(message), files)
+            os.write(told, str(os.getpid()).encode())
+            os.closerange(3, 256)
+            return dict(request)
+        for each in (told, *files):
+            os.close(each)
+        os.waitpid(between, 0)
+        asked.send(os.read(answer, 32))
+        os.close(answer)
+
+
+def become(request: dict[str, Any], files: list[int]) -> None:
+    """Take on the request's group, folder, environment and files."""
+    if request["session"]:
+        os.setsid()
+    elif request["group"] >= 0:
+        os.setpgid(0, request["group"])
+    for number, each in enumerate(files):
+        os.dup2(each, number)
+    if request["folder"]:
+        os.chdir(request["folder"])
+    variables = request["environment"]
+    os.environ.clear()
+    os.environ.update(variables if variables.keys() & set(LOCALE) else COERCED | variables)
+    searched = os.environ.get("PYTHONPATH", "")
+    sys.path[:] = [os.getcwd(), *filter(None, searched.split(os.pathsep)), *SEARCHED_LAST]
+    sys.argv = [request["module"], *request["arguments"]]
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        setattr(sys, name, _text(number, mode, getattr(sys, name)))
+        setattr(sys, f"__{name}__", getattr(sys, name))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _text(number: int, mode: str, before: Any) -> io.TextIOWrapper:
+    """A standard stream as the interpreter makes it at its start."""
+    is_written_through = bool(os.environ.get("PYTHONUNBUFFERED")) and mode == "w"
+    raw: Any = io.FileIO(number, mode, closefd=False)
+    binary = (
+        raw
+        if is_written_through
+        else io.BufferedReader(raw)
+        if mode == "r"
+        else (io.BufferedWriter(raw))
+    )
+    return io.TextIOWrapper(
+        binary,
+        before.encoding,
+        before.errors,
+        line_buffering=number == 2 or os.isatty(number),
+        write_through=is_written_through,
+    )
+
+
+if __name__ == "__main__":
+    asked = socket.socket(fileno=int(sys.argv[1]))
+    import_all()
+    gc.collect()
+    gc.freeze()
+    asked.send(b"ready")
+    wanted = serve(asked)
+    asked.detach()
+    runpy.run_module(wanted["module"], run_name="__main__", alter_sys=True)

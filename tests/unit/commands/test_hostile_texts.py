@@ -1,0 +1,56 @@
+"""What journals, the exchange and Redis say is shown without effect on a terminal."""
+
+import io
+from collections import Counter
+
+import pytest
+from typer.testing import CliRunner
+
+from bridge.__main__ import app
+from bridge.commands import check, journal
+from bridge.journal.inspection import Summary
+from bridge.runtime.checks.finding import Finding, Level
+from bridge.runtime.masking import hide
+from bridge.runtime.terminal import new_console
+
+HOSTILE = "[red]X\r\nforged\x1b]0;X\x07"
+SHOWN = r"[red]X\r\nforged\u001b]0;X\u0007"
+
+
+def test_journal_info_shows_a_stream_name_with_escapes_on_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    journal._print(Summary(streams=Counter({HOSTILE: 7}), unwritten=[HOSTILE]))
+    lines = capsys.readouterr().out.split("\n")
+    assert f"{7:>12,}  {SHOWN}" in lines
+    assert f"unwritten {SHOWN}" in lines
+    assert all(line.isprintable() for line in lines)
+
+
+def test_check_shows_what_was_found_with_escapes_and_without_secrets() -> None:
+    hide(["hush"])
+    console = new_console(200)
+    console.file = io.StringIO()
+    found = Finding(Level.PROBLEM, "redis", f"it says {HOSTILE} to hush", HOSTILE)
+    console.print(check._findings_table([found]))
+    text = console.file.getvalue()
+    assert f"it says {SHOWN} to ***" in text
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "words", ["init NAME", "status --config NAME", "journal info NAME", "tap trade.A --config NAME"]
+)
+def test_a_path_that_no_system_takes_is_a_sentence(words: str) -> None:
+    name = "9" * 5_000
+    said = CliRunner().invoke(app, words.replace("NAME", name).split())
+    assert isinstance(said.exception, SystemExit)
+    assert said.exit_code in (1, 2)
+    assert said.output.startswith("error: ")
+    assert "File name too long" in said.output
+
+
+def test_a_device_without_an_end_is_no_configuration() -> None:
+    said = CliRunner().invoke(app, ["status", "--config", "/dev/zero"])
+    assert said.exit_code == 2
+    assert "/dev/zero cannot be read: it has more than 1,000,000 bytes" in said.output

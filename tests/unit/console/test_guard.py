@@ -1,0 +1,71 @@
+"""Which requests the console answers: Host, Origin, token."""
+
+import pytest
+
+from bridge.console.guard import HEADERS, Guard, hosts_of
+
+OURS = {"host": "127.0.0.1:8088", "origin": "http://127.0.0.1:8088"}
+TOKEN = "a-token-of-sixteen"
+WITH_TOKEN = OURS | {"authorization": f"Bearer {TOKEN}"}
+GUARD = Guard(hosts_of("127.0.0.1", 8088), TOKEN)
+
+
+def status(method: str, headers: dict[str, str], guard: Guard = GUARD) -> int | None:
+    refusal = guard.refusal(method, headers)
+    return refusal and refusal.status
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8088", "localhost:8088", "LocalHost:8088", "[::1]:8088"]
+)
+def test_each_name_of_the_loopback_is_answered(host: str) -> None:
+    assert status("GET", {"host": host}) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1", "127.0.0.1:80", "evil.example:8088", ""]
+)
+def test_a_host_that_is_not_ours_is_refused_so_that_no_name_can_be_pointed_here(host: str) -> None:
+    assert status("GET", {"host": host}) == 421
+
+
+def test_a_named_host_of_a_proxy_is_answered_with_and_without_the_port() -> None:
+    guard = Guard(hosts_of("127.0.0.1", 8088, ["Bridge.Example"]))
+    assert status("GET", {"host": "bridge.example"}, guard) is None
+    assert status("GET", {"host": "bridge.example:8088"}, guard) is None
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:8089"])
+def test_a_page_of_another_origin_may_not_read(origin: str) -> None:
+    assert status("GET", OURS | {"origin": origin}) == 403
+
+
+def test_another_site_may_link_to_a_page_but_not_fetch_from_it() -> None:
+    fetched = {"host": "127.0.0.1:8088", "sec-fetch-site": "cross-site"}
+    assert status("GET", fetched | {"sec-fetch-mode": "no-cors"}) == 403
+    assert status("GET", fetched | {"sec-fetch-mode": "navigate"}) is None
+
+
+def test_a_change_needs_token_and_origin() -> None:
+    assert status("POST", WITH_TOKEN) is None
+    assert status("POST", OURS) == 401
+    assert status("POST", OURS | {"authorization": f"Bearer {TOKEN}x"}) == 401
+    assert status("POST", OURS | {"authorization": f"Basic {TOKEN}"}) == 401
+    assert status("POST", {"host": OURS["host"], "authorization": f"Bearer {TOKEN}"}) == 403
+
+
+def test_without_a_token_nothing_can_be_changed_whatever_is_given() -> None:
+    read_only = Guard(hosts_of("127.0.0.1", 8088))
+    assert status("POST", OURS | {"authorization": "Bearer "}, read_only) == 403
+    assert status("DELETE", WITH_TOKEN, read_only) == 403
+
+
+def test_the_token_is_in_no_text_of_the_guard() -> None:
+    assert TOKEN not in repr(GUARD)
+
+
+def test_pages_may_load_nothing_from_elsewhere_and_run_nothing_that_is_written_in_them() -> None:
+    policy = HEADERS["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy

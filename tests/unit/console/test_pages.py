@@ -1,0 +1,277 @@
+"""What the pages show, from literal looks, entries and groups."""
+
+import json
+from typing import Any
+
+from bridge.console import latency
+from bridge.console.gaps import GapsPage
+from bridge.console.groups import ConsumersPage, with_dead_letters
+from bridge.console.kit import GroupLag, StoredDeadLetter, StreamLag, Worker
+from bridge.console.latency import COLUMN_US, LatencyPage
+from bridge.console.now import SLOT_US, NowPage, away
+from bridge.console.privacy import public
+from bridge.view.facts import BridgeStatus, ConnectionStatus, Sample, StreamFacts, WorkerStatus
+from bridge.view.history import History
+from bridge.view.picture import Picture, draw
+
+NOW_US = 1_700_000_000_000_000
+SECOND = 1_000_000
+CONNECTED = (ConnectionStatus(name="public-1", connected=True, wanted=1, confirmed=1),)
+TRADE = {"type": "trade", "received_us": str(NOW_US), "engine_us": str(NOW_US - 4000)}
+
+
+def sample(at_us: int = NOW_US, **streams: StreamFacts) -> Sample:
+    bridge = BridgeStatus(
+        instance="b", updated_us=at_us, started_us=NOW_US - 60 * SECOND, connections=CONNECTED
+    )
+    named = {name.replace("__", "."): facts for name, facts in streams.items()}
+    return Sample(at_us, bridges=(bridge,), streams=named)
+
+
+def facts(added: int, **last: str) -> StreamFacts:
+    return StreamFacts(length=added, added=added, last_id=f"1-{added}", last=TRADE | last)
+
+
+def pictures(*samples: Sample) -> list[Picture]:
+    history, drawn = History(), []
+    for one in samples:
+        history.add(one)
+        drawn.append(draw(history))
+    return drawn
+
+
+def record(entry: int, stream: str = "trade.SOL_USDC", **given: str) -> tuple[str, dict[str, str]]:
+    fields = {
+        "type": "gap_record", "symbol": "SOL_USDC", "stream": stream, "from": "3", "to": "6",
+        "from_us": "", "to_us": "", "cause": "skipped", "recovered": "true", "how": "history",
+        "occurrence": "", "event_us": "", "engine_us": "", "received_us": str(NOW_US), "extra": "",
+    }  # fmt: skip
+    return f"{entry}-0", fields | given
+
+
+# Now
+
+
+def test_now_tells_only_rows_that_changed_and_what_is_gone() -> None:
+    first, second = pictures(
+        sample(trade__A_B=facts(10), trade__C_D=facts(1), trade__E_F=facts(1)),
+        sample(NOW_US + SECOND, trade__A_B=facts(12), trade__C_D=facts(1)),
+    )
+    page = NowPage("redis://here")
+    page.take(first)
+    page.take(second)
+    told = page.take(second)
+    assert told["rows"] == {}
+    again = NowPage("redis://here")
+    again.take(first)
+    told = again.take(second)
+    assert told["rows"]["trade.A_B"][:3] == [2.0, NOW_US, 12]
+    assert told["gone"] == ["trade.E_F"]
+
+
+def test_a_quiet_stream_is_not_told_again_each_second() -> None:
+    looks = [sample(NOW_US + i * SECOND, trade__A_B=facts(7)) for i in range(3)]
+    page = NowPage("redis://here")
+    told = [page.take(picture) for picture in pictures(*looks)]
+    assert "trade.A_B" in told[1]["rows"]  # its rate is known now
+    assert told[2]["rows"] == {}
+
+
+def test_a_sparkline_has_a_point_for_each_slot_also_of_looks_that_came_late() -> None:
+    looks = [sample(NOW_US + i * SLOT_US, trade__A_B=facts(7 + i)) for i in (0, 1, 4)]
+    page = NowPage("redis://here")
+    for picture in pictures(*looks):
+        page.take(picture)
+    assert page.whole()["sparks"]["trade.A_B"] == [0.0, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_the_whole_page_is_json_and_names_redis_and_verdict() -> None:
+    [picture] = pictures(sample(trade__A_B=facts(7)))
+    page = NowPage("redis://here")
+    page.take(picture)
+    whole = json.loads(json.dumps(page.whole()))
+    assert (whole["redis"], whole["verdict"]["text"]) == ("redis://here", "All is well")
+    assert away("refused")["level"] == "bad"
+
+
+# Privacy
+
+
+def worker(group: str, *patterns: str, made: str = "3 positions") -> WorkerStatus:
+    return WorkerStatus(group=group, consumer="w", updated_us=NOW_US, patterns=patterns, made=made)
+
+
+def test_what_belongs_to_the_account_is_left_out() -> None:
+    looked = Sample(
+        NOW_US,
+        bridges=(
+            BridgeStatus.model_validate(
+                {
+                    "instance": "b",
+                    "updated_us": 1,
+                    "streams": {"account.orderUpdate": {}, "trade.A_B": {}},
+                }
+            ),
+        ),
+        workers=(
+            worker("orders", "account.*"),
+            worker("tail", "*"),
+            worker("candles", "trade.*"),
+        ),
+        streams={"account.orderUpdate": facts(1), "trade.A_B": facts(1)},
+        quarantine=StreamFacts(
+            length=1, last={"stream": "account.orderUpdate", "reason": "secret"}
+        ),
+    )
+    shown = public(looked)
+    assert list(shown.streams) == ["trade.A_B"]
+    assert list(shown.bridges[0].streams) == ["trade.A_B"]
+    assert {one.group: one.made for one in shown.workers} == {"tail": "", "candles": "3 positions"}
+    assert (shown.quarantine.length, shown.quarantine.last) == (1, None)
+
+
+def test_a_refused_message_of_an_unknown_stream_may_be_the_accounts() -> None:
+    looked = Sample(
+        NOW_US, quarantine=StreamFacts(length=1, last={"stream": "", "reason": "no JSON"})
+    )
+    assert public(looked).quarantine.last is None
+
+
+# Gaps
+
+
+def test_a_record_of_numbers_tells_how_many_and_whether_they_are_there() -> None:
+    [told] = GapsPage().take([record(1)])
+    assert (told["missing"], told["recovered"], told["cause"]) == (4, True, "skipped")
+    assert told["from_us"] == told["to_us"] == NOW_US
+
+
+def test_a_record_of_times_tells_when() -> None:
+    given = {"from": "", "to": "", "from_us": str(NOW_US - 9), "to_us": str(NOW_US - 2)}
+    [told] = GapsPage().take([record(1, "ticker.A_B", recovered="false", how="", **given)])
+    assert (told["missing"], told["from_us"], told["to_us"]) == (None, NOW_US - 9, NOW_US - 2)
+
+
+def test_records_of_the_account_are_shown_only_where_asked_for_and_others_are_counted() -> None:
+    entries = [record(1, "account.orderUpdate"), ("2-0", {"type": "gap_record"}), record(3)]
+    page, private = GapsPage(), GapsPage(shows_private=True)
+    assert [one["id"] for one in page.take(entries)] == ["3-0"]
+    assert [one["id"] for one in private.take(entries)] == ["1-0", "3-0"]
+    assert (page.unreadable, page.last_id) == (1, "3-0")
+
+
+# Consumers
+
+
+def lag(stream: str, **given: Any) -> StreamLag:
+    whole: dict[str, Any] = {
+        "position": "1-0", "lag": 2, "precision": "exact", "behind_s": 1.5, "pending": 0,
+        "oldest_pending_s": 0.0, "owner": "w", "dead": 0, "missed": 0, "blocked_at": "",
+    }  # fmt: skip
+    return StreamLag(stream, **(whole | given))
+
+
+def group(name: str, *streams: StreamLag) -> GroupLag:
+    alive = Worker("w", 0.5, 10, 0, 0, 0, 0, 3.0, 1)
+    return GroupLag(name, "ordered", streams, (alive,))
+
+
+def test_a_group_shows_its_lag_over_time_and_the_account_is_left_out() -> None:
+    groups = [
+        group("candles", lag("trade.A_B"), lag("trade.C_D", behind_s=4.0)),
+        group("orders", lag("account.orderUpdate")),
+        group("tail", lag("account.orderUpdate", lag=90), lag("trade.A_B")),
+    ]
+    page = ConsumersPage()
+    told = page.take(NOW_US, groups, [])
+    assert {one["group"]: one["lag"] for one in told["groups"]} == {"candles": 4, "tail": 2}
+    assert told["points"][0]["groups"]["candles"] == [4.0, 4]
+    assert told["groups"][0]["workers"][0]["is_alive"]
+    assert page.whole()["points"] == told["points"]
+
+
+def test_dead_letters_are_looked_for_where_there_are_some_and_may_be_shown() -> None:
+    groups = [
+        group("g", lag("trade.A_B", dead=1), lag("trade.C_D"), lag("account.orderUpdate", dead=2))
+    ]
+    assert with_dead_letters(groups, shows_private=False) == {"g": ["trade.A_B"]}
+    assert with_dead_letters(groups, shows_private=True) == {
+        "g": ["trade.A_B", "account.orderUpdate"]
+    }
+
+
+def test_a_dead_letter_of_another_hand_cannot_do_anything_to_a_page() -> None:
+    stored = StoredDeadLetter("g", "trade.A_B", "1700000000000-0", {"error": "no\x1b[31m\nway"})
+    [told] = ConsumersPage().take(NOW_US, [], [stored])["letters"]
+    assert told["error"] == r"no\u001b[31m\nway"
+    assert (told["attempts"], told["since_us"]) == ("", NOW_US)
+
+
+# Latency
+
+
+def counting(at_us: int, received: list[int], started_us: int = 1) -> Sample:
+    """A look at a bridge that has counted so many in each of the first buckets."""
+    counts = received + [0] * (len(latency.BOUNDS_MS) + 1 - len(received))
+    status = {"instance": "b", "updated_us": at_us, "started_us": started_us}
+    latencies = {"engine_to_received": {"trade": {"counts": counts}, "depth": {"counts": counts}}}
+    return Sample(at_us, bridges=(BridgeStatus.model_validate(status | {"latencies": latencies}),))
+
+
+def test_a_column_is_what_bridges_have_counted_since_the_one_before() -> None:
+    page = LatencyPage()
+    page.take(counting(NOW_US, [5, 5]))  # of how long ago these are is not known
+    assert page.take(counting(NOW_US + 1, [5, 7])) is None  # the column is not full yet
+    told = page.take(counting(NOW_US + COLUMN_US, [6, 7]))
+    assert told is not None
+    assert told["column"]["engine_to_received"][:3] == [2, 4, 0]
+    assert sum(told["column"]["received_to_written"]) == 0
+    assert told["figures"]["engine_to_received"] == {"p50": 2.5, "p90": 2.5, "p99": 2.5, "count": 6}
+
+
+def test_what_workers_have_counted_since_is_the_last_part_of_the_way() -> None:
+    def look(at_us: int, *workers: tuple[str, int]) -> Sample:
+        told = []
+        for name, handled in workers:
+            counts = [handled] + [0] * len(latency.BOUNDS_MS)
+            status = {"group": "g", "consumer": name, "updated_us": at_us, "started_us": 1}
+            told.append(WorkerStatus.model_validate(status | {"latencies": {"counts": counts}}))
+        return Sample(at_us, workers=tuple(told))
+
+    page = LatencyPage()
+    page.take(look(NOW_US, ("a", 5)))
+    told = page.take(look(NOW_US + COLUMN_US, ("a", 8), ("b", 90)))  # of b only what follows
+    assert told is not None
+    assert told["column"]["received_to_handled"][0] == 3
+    assert told["figures"]["received_to_handled"]["p50"] == 1.0
+
+
+def test_a_bridge_that_was_started_anew_begins_anew() -> None:
+    page = LatencyPage()
+    page.take(counting(NOW_US, [9, 9]))
+    told = page.take(counting(NOW_US + COLUMN_US, [1, 0], started_us=2))
+    assert told is not None
+    assert sum(told["column"]["engine_to_received"]) == 0
+
+
+def test_what_is_above_all_bounds_has_no_figure_and_other_buckets_are_passed_over() -> None:
+    page = LatencyPage()
+    page.take(counting(NOW_US, []))
+    page.take(counting(NOW_US + COLUMN_US, [0] * len(latency.BOUNDS_MS) + [1]))
+    assert page.whole()["figures"]["engine_to_received"]["p50"] is None
+    other = {"engine_to_received": {"trade": {"counts": [1, 2, 3]}}}
+    status = BridgeStatus.model_validate(
+        {"instance": "b", "updated_us": 1, "started_us": 1, "latencies": other}
+    )
+    LatencyPage().take(Sample(NOW_US, bridges=(status,)))
+
+
+def test_a_group_is_as_slow_as_its_slowest_living_worker() -> None:
+    def one(consumer: str, p50: float | None, at_us: int = NOW_US) -> WorkerStatus:
+        return WorkerStatus.model_validate(
+            {"group": "g", "consumer": consumer, "updated_us": at_us,
+             "latency_ms": {"p50": p50, "p99": None if p50 is None else p50 * 10}}
+        )  # fmt: skip
+
+    workers = [one("a", 2.0), one("b", 3.0), one("c", None), one("gone", 99.0, NOW_US - 9 * SECOND)]
+    assert latency.handled_by_group(workers, NOW_US) == {"g": [3.0, 30.0]}

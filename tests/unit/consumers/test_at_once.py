@@ -1,0 +1,286 @@
+"""Calls at once: how many, in which order those of a key, and what is left when one fails."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from typing import Any
+
+import pytest
+
+from bridge.errors import ConfigError, Fatal
+from consumers import Consumer, Delivery, Results, StopWorker, Trade, consumes
+from consumers.kit.api.consumer import ConsumerSpec
+from consumers.kit.handling.batch import BatchRunner, Part
+from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.limits import RateLimit
+from consumers.kit.handling.resources import with_resources
+from consumers.kit.handling.yielding import Pace
+from consumers.kit.worker.loading import load
+from consumers.testing import EventFactory, Trial
+from tests.support.consumer_batches import handle, stats
+from tests.support.consumer_entries import START_US, trade
+
+STREAM = "trade.SOL_USDC"
+
+
+class Slow(Consumer):
+    """Each call waits for some turns of the loop, the more the earlier it is."""
+
+    name = "slow"
+    streams = ("trade.*",)
+    concurrency = 3
+
+    def __init__(self) -> None:
+        self.running = self.most = 0
+        self.over: list[int] = []
+
+    async def on_trade(self, delivery: Delivery[Trade], results: Results) -> None:
+        number = delivery.event.trade_id
+        self.running += 1
+        self.most = max(self.most, self.running)
+        for _ in range(60 - number):
+            await asyncio.sleep(0)
+        self.running -= 1
+        if number == 13:
+            raise ValueError("unlucky")
+        if number == 49:
+            raise StopWorker
+        self.over.append(number)
+        results.xadd("numbers", "*", {"n": str(number)}, keep_entries=100)
+
+
+class Keyed(Slow):
+    mode = "ordered"
+
+    def key(self, delivery: Delivery[Any]) -> Hashable:
+        return delivery.event.trade_id % 2
+
+
+def trades(*numbers: int) -> list[Entry]:
+    return [(f"{n}-0", trade(n, START_US)) for n in numbers]
+
+
+async def run(consumer: Consumer, *numbers: int) -> list[tuple[str, Part]]:
+    parts: list[tuple[str, Part]] = []
+    items = [(f"trade.M{entry[0]}", entry) for entry in trades(*numbers)]
+    await BatchRunner(consumer, stats()).run_at_once(items, parts, Pace())
+    return parts
+
+
+async def test_calls_at_once_are_as_many_as_concurrency_says() -> None:
+    consumer = Slow()
+    parts = await run(consumer, *range(1, 9))
+    assert consumer.most == 3
+    assert sorted(consumer.over) == list(range(1, 9)) != consumer.over
+    assert [stream for stream, _ in parts] == [f"trade.M{n}-0" for n in range(1, 9)]
+
+
+async def test_a_call_that_fails_among_others_fails_alone() -> None:
+    parts = await run(Slow(), 11, 12, 13, 14)
+    assert [part.failed is not None for _, part in parts] == [False, False, True, False]
+    assert [len(part.writes) for _, part in parts] == [1, 1, 0, 1]
+
+
+async def test_stop_worker_lets_the_calls_that_run_end_and_begins_no_more() -> None:
+    consumer, parts = Slow(), list[tuple[str, Part]]()
+    items = [(STREAM, entry) for entry in trades(48, 49, 47, 1, 2)]
+    with pytest.raises(StopWorker):
+        await BatchRunner(consumer, stats()).run_at_once(items, parts, Pace())
+    assert [part.entries[0][0] for _, part in parts] == ["48-0", "47-0"]
+    assert consumer.running == 0
+
+
+async def test_calls_of_a_key_keep_their_order_and_results_that_of_the_entries() -> None:
+    consumer = Keyed()
+    writes = await handle(consumer, trades(*range(1, 11)))
+    assert consumer.most == 2  # odd and even ones
+    assert [n for n in consumer.over if n % 2] == [1, 3, 5, 7, 9]
+    assert [n for n in consumer.over if not n % 2] == [2, 4, 6, 8, 10]
+    assert [write.arguments[-1] for write in writes] == [str(n) for n in range(1, 11)]
+
+
+async def test_a_failed_call_of_a_keyed_batch_fails_the_batch_with_its_entry() -> None:
+    part = await BatchRunner(Keyed(), stats()).run_together(STREAM, trades(12, 13, 14), Pace())
+    assert part.failed is not None
+    assert part.failed.entry_id == "13-0"
+    assert part.writes == ()
+
+
+async def test_entries_that_cannot_be_decoded_count_apart_among_calls_at_once() -> None:
+    parts: list[tuple[str, Part]] = []
+    bad: Entry = ("2-0", {"type": "trade"})
+    items = [(STREAM, entry) for entry in (*trades(1), bad, *trades(3))]
+    await BatchRunner(Slow(), stats()).run_at_once(items, parts, Pace())
+    assert [part.undecodable for _, part in parts] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("kind", [Slow, Keyed])
+def test_a_trial_runs_calls_at_once(kind: type[Slow]) -> None:
+    market, trial = EventFactory("SOL_USDC"), Trial(kind, STREAM)
+    trial.deliver(*(market.trade("98.96") for _ in range(8)))
+    assert isinstance(trial.consumer, Slow)
+    assert trial.consumer.most > 1
+    assert len(trial.entries("numbers")) == 8
+
+
+def test_concurrency_is_refused_for_plain_handlers_and_lists() -> None:
+    def plain(delivery: Delivery[Trade]) -> None: ...
+
+    async def listed(batch: list[Delivery[Trade]]) -> None: ...
+
+    with pytest.raises(ConfigError, match="plain function, and concurrency is 2: write async def"):
+        ConsumerSpec(consumes("trade.*", concurrency=2)(plain)).build()
+    with pytest.raises(ConfigError, match="concurrency is not for it"):
+        ConsumerSpec(consumes("trade.*", concurrency=2)(listed)).build()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("concurrency", 0, "concurrency: write 1 to 1000"),
+        ("concurrency", 2.5, "concurrency is 2.5: write a whole number"),
+        ("rate_limit", 0, "rate_limit is 0: write calls a second, at least 0.1"),
+        ("rate_limit", "fast", "rate_limit is 'fast': write calls a second"),
+    ],
+)
+def test_settings_of_calls_that_cannot_be_are_refused(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: object, said: str
+) -> None:
+    monkeypatch.setattr(Slow, setting, value)
+    with pytest.raises(ConfigError, match=said):
+        load(f"{__name__}:Slow")
+
+
+def test_a_rate_limit_lets_a_tenth_of_a_second_of_calls_go_and_spaces_the_others() -> None:
+    rate = RateLimit(50)
+    waits = [rate.reserve(100.0) for _ in range(8)]
+    assert waits[:5] == [0, 0, 0, 0, 0]
+    assert waits[5:] == pytest.approx([0.02, 0.04, 0.06])
+    assert RateLimit(0.5).reserve(100.0) == 0
+
+
+async def test_the_rate_limit_holds_for_calls_one_by_one_and_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    for kind in (type("One", (Slow,), {"concurrency": 1}), Slow):
+        monkeypatch.setattr(kind, "rate_limit", 0.5, raising=False)
+        runner = BatchRunner(kind(), stats())
+        with monkeypatch.context() as patched:
+            patched.setattr("consumers.kit.handling.limits.asyncio.sleep", sleep)
+            if kind is Slow:
+                await runner.run_at_once([(STREAM, one) for one in trades(59, 60)], [], Pace())
+            else:
+                await runner.run_apart(STREAM, trades(59, 60), [], Pace())
+    assert [wait > 1.5 for wait in waits if wait] == [True, True]
+
+
+class Filtered(Consumer):
+    name = "filtered"
+    streams = ("trade.*",)
+
+    def __init__(self) -> None:
+        self.got: list[int] = []
+
+    def filter(self, stream: str, fields: Mapping[str, str]) -> bool:
+        return float(fields["quantity"]) > 1
+
+    def on_trade(self, delivery: Delivery[Trade]) -> None:
+        self.got.append(delivery.event.trade_id)
+
+
+async def filtered(*entries: Entry) -> tuple[Filtered, Part]:
+    consumer = Filtered()
+    return consumer, await BatchRunner(consumer, stats()).run_together(STREAM, entries, Pace())
+
+
+async def test_a_filter_keeps_entries_from_being_decoded() -> None:
+    small = trade(1, START_US, quantity="0.5") | {"price": "not decoded"}
+    consumer, part = await filtered(("1-0", small), *trades(2))
+    assert consumer.got == [2]
+    assert (part.failed, part.undecodable, len(part.entries)) == (None, 0, 2)
+
+
+async def test_a_filter_that_fails_is_the_entrys_failure_unless_it_cannot_be_decoded() -> None:
+    _, part = await filtered(("1-0", trade(1, START_US) | {"quantity": "much"}))
+    assert part.undecodable == 1
+    consumer, part = await filtered(("1-0", {"type": "trade"}), *trades(2))
+    assert (consumer.got, part.undecodable) == ([2], 1)
+
+
+async def test_a_filter_that_raises_for_a_good_entry_is_its_failure() -> None:
+    def raises(stream: str, fields: Mapping[str, str]) -> bool:
+        raise KeyError("no such field")
+
+    kind = type("Raising", (Filtered,), {"filter": staticmethod(raises)})
+    part = await BatchRunner(kind(), stats()).run_together(STREAM, trades(1), Pace())
+    assert part.failed is not None
+    assert isinstance(part.failed.reason, KeyError)
+
+
+class Opening(Filtered):
+    said: list[str] = []  # noqa: RUF012 - emptied by each test
+
+    async def lifespan(self) -> AsyncIterator[str]:
+        self.said.append("open")
+        yield "the connection"
+        self.said.append("closed")
+
+
+async def test_each_object_has_what_lifespan_yields_and_it_is_closed_in_the_end() -> None:
+    Opening.said.clear()
+    async with with_resources(ConsumerSpec(Opening)) as spec:
+        assert spec.build().resources == spec.build().resources == "the connection"
+        assert Opening.said == ["open"]
+    assert Opening.said == ["open", "closed"]
+
+
+async def test_lifespan_is_left_where_the_worker_ends_with_an_error() -> None:
+    Opening.said.clear()
+    with pytest.raises(RuntimeError):
+        async with with_resources(ConsumerSpec(Opening)):
+            raise RuntimeError
+    assert Opening.said == ["open", "closed"]
+
+
+def _failing() -> Callable[[], Any]:
+    async def lifespan() -> AsyncIterator[None]:
+        raise OSError("no such service")
+        yield
+
+    return lifespan
+
+
+async def test_a_lifespan_that_fails_is_one_sentence() -> None:
+    kind = type("Failing", (Filtered,), {"lifespan": staticmethod(_failing())})
+    with pytest.raises(Fatal, match="its lifespan failed before the first entry: OSError: no such"):
+        async with with_resources(ConsumerSpec(kind)):
+            pass
+
+
+async def test_a_lifespan_that_takes_too_long_is_given_up() -> None:
+    async def lifespan() -> AsyncIterator[None]:
+        await asyncio.sleep(60)
+        yield
+
+    members = {"lifespan": staticmethod(lifespan), "time_limit_s": 0.01}
+    with pytest.raises(Fatal, match="TimeoutError"):
+        async with with_resources(ConsumerSpec(type("Late", (Filtered,), members))):
+            pass
+
+
+def test_a_function_has_filter_key_and_lifespan_without_self() -> None:
+    async def score(delivery: Delivery[Trade]) -> None: ...
+
+    made = consumes(
+        "trade.*",
+        concurrency=2,
+        filter=lambda stream, fields: stream == STREAM,
+        key=lambda delivery: delivery.stream,
+    )(score)
+    consumer = ConsumerSpec(made).build()
+    assert consumer.filter(STREAM, {})
+    assert not consumer.filter("trade.X", {})

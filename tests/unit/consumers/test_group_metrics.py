@@ -1,0 +1,115 @@
+"""What the exporter says of one look at Redis, from literal groups."""
+
+import json
+from typing import Any
+
+from bridge.metrics.exposition import Metric
+from consumers.exporter import group_metrics
+from consumers.exporter.group_metrics import CATALOGUE, HandledSums, Look, families
+from consumers.kit.lag import GroupLag, StreamLag, Took, Worker
+from consumers.kit.stats import Identity, Stats
+
+
+def stream(name: str, **given: Any) -> StreamLag:
+    whole: dict[str, Any] = {
+        "stream": name, "position": "1-0", "lag": 0, "precision": "exact", "behind_s": 0.0,
+        "pending": 0, "oldest_pending_s": 0.0, "owner": "", "dead": 0, "missed": 0,
+        "blocked_at": "",
+    }  # fmt: skip
+    return StreamLag(**whole | given)
+
+
+def worker(name: str, silent_s: float, rate: float) -> Worker:
+    return Worker(name, silent_s, 0, 0, 0, 0, 0, rate, 0)
+
+
+GROUPS = (
+    GroupLag(
+        "candles",
+        "ordered",
+        (
+            stream("trade.A_B", lag=3, behind_s=1.5, owner="w1", dead=1, missed=4),
+            stream("trade.C_D", lag=4, behind_s=0.5, blocked_at="7-0"),
+        ),
+        (worker("w1", 0.1, 20.0), worker("w2", 60.0, 5.0)),
+    ),
+    GroupLag("others", "", (stream("trade.A_B", pending=2, oldest_pending_s=9.0),)),
+)
+
+
+def took(*latencies_us: int) -> Took:
+    """As a worker counts them."""
+    stats = Stats(lambda: 10**9)
+    for us in latencies_us:
+        stats.received(10**9 - us)
+    stats.done("trade.A_B", len(latencies_us), "1-0")
+    told = json.loads(stats.report(Identity("g", "w", "shared", 1, "h", 1), ""))["latencies"]
+    return Took(told["counts"], told["sum_us"])
+
+
+def of(*workers: tuple[str, int, Took]) -> list[GroupLag]:
+    """A group of workers: name, start, and how long they took."""
+    return [GroupLag("g", "shared", (), [
+        Worker(name, 0, 0, 0, 0, 0, 0, 0, 0, started_us, counted)
+        for name, started_us, counted in workers
+    ])]  # fmt: skip
+
+
+def told(look: Look | None, per_stream: bool = False) -> dict[str, dict[Any, Any]]:
+    found = families(look, per_stream=per_stream)
+    return {each.metric.name: dict(each.values) for each in found}
+
+
+def test_catalogue_has_every_family_once() -> None:
+    rows = {each.name for each in vars(group_metrics).values() if isinstance(each, Metric)}
+    whole = told(Look(GROUPS, {"a": 1}, 1, 2, {"g": took(0)}), per_stream=True)
+
+    assert [each.name for each in CATALOGUE] == list(dict.fromkeys(each.name for each in CATALOGUE))
+    assert rows == {each.name for each in CATALOGUE} == set(whole)
+
+
+def test_lag_is_added_and_age_is_the_greatest_of_a_groups_streams() -> None:
+    found = told(Look(GROUPS))
+
+    assert found["group_lag_entries"] == {("candles",): 7, ("others",): 0}
+    assert found["group_behind_seconds"] == {("candles",): 1.5, ("others",): 0}
+    assert found["group_pending_entries"] == {("candles",): 0, ("others",): 2}
+    assert found["group_oldest_pending_seconds"] == {("candles",): 0, ("others",): 9}
+    assert found["group_dead_letters"] == {("candles",): 1}
+    assert found["group_missed_total"] == {("candles",): 4}
+
+
+def test_a_worker_that_is_silent_counts_neither_as_alive_nor_with_its_rate() -> None:
+    found = told(Look(GROUPS))
+
+    assert found["group_workers"] == {("candles",): 1}, "and nothing of other programs' groups"
+    assert found["group_handled_per_second"] == {("candles",): 20.0}
+
+
+def test_streams_of_an_ordered_group_are_counted_by_owner_and_named_where_blocked() -> None:
+    found = told(Look(GROUPS))
+
+    assert found["group_streams"] == {("candles", "owned"): 1, ("candles", "unowned"): 1}
+    assert found["group_blocked"] == {("candles", "trade.C_D"): 1}
+    assert "group_stream_lag_entries" not in found
+    by_stream = told(Look(GROUPS), per_stream=True)["group_stream_lag_entries"]
+    assert by_stream["candles", "trade.A_B"] == 3
+
+
+def test_without_redis_there_is_one_series_that_says_so() -> None:
+    assert told(None) == {"exporter_redis_up": {(): 0}}
+
+
+def test_a_limit_of_memory_appears_only_where_one_is_set() -> None:
+    assert "redis_memory_max_bytes" not in told(Look(memory_used=5))
+    assert told(Look(memory_used=5, memory_max=9))["redis_memory_max_bytes"] == {(): 9}
+
+
+def test_how_long_a_group_took_is_added_up_over_workers_that_come_go_and_begin_anew() -> None:
+    sums = HandledSums()
+    assert sum(sums.take(of(("a", 1, took(500, 500))))["g"].counts) == 0  # from before
+    sums.take(of(("a", 1, took(500, 500, 3_000)), ("b", 2, took(4_000))))
+    sums.take(of(("b", 2, took(4_000))))
+    found = sums.take(of(("a", 9, took(600)), ("b", 2, took(4_000, 99_000_000))))["g"]
+    assert (found.counts[0], found.counts[2], found.counts[-1]) == (1, 2, 1)
+    assert found.sum_us == 3_000 + 4_000 + 600 + 99_000_000

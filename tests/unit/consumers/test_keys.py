@@ -1,0 +1,20 @@
+"""Names of the kit's keys: one pair of braces in each, whatever the prefix."""
+
+import pytest
+
+from bridge.runtime.keyspace import KeySpace
+from consumers.kit.redis.keys import Keys
+
+
+@pytest.mark.parametrize(
+    ("prefix", "lease", "pattern"),
+    [
+        ("", "consumers:{trade.A}:g:lease", "consumers:{*}:g*"),
+        ("mine:", "mine:consumers:{mine:trade.A}:g:lease", "mine:consumers:{*}:g*"),
+        ("{mine}:", "{mine}:consumers:trade.A:g:lease", "{mine}:consumers:*:g*"),
+    ],
+)
+def test_key_beside_a_stream_has_one_hash_tag(prefix: str, lease: str, pattern: str) -> None:
+    keys = Keys(KeySpace(prefix))
+    assert keys.lease("trade.A", "g") == lease
+    assert keys.all_beside("g") == [pattern]

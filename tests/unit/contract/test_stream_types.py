@@ -1,0 +1,97 @@
+"""One row for each stream type, and no second place that knows types one by one."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bridge
+from bridge.contract.entry import MODEL_BY_TYPE
+from bridge.contract.stream_types import STREAM_SPECS, Listing, Recovery, Staleness, StreamType
+from bridge.contract.streams import parse_stream
+
+ROOT = Path(bridge.__file__).parent
+
+# Each file that may name a single type, and why.
+MAY_NAME_A_TYPE = {
+    "console/market.py": "the page of a market shows its book, trades, best prices and candles",
+    "contract/stream_types.py": "the rows themselves",
+    "contract/streams.py": "the bridge's own streams are of an exchange type's identity",
+    "feed/feed.py": "the exchange names liquidations in two ways, and refuses one of them",
+    "feed/plan.py": "the exchange names liquidations in two ways, and refuses one of them",
+    "inspect/book_at.py": "the streams that may have a market's book",
+    "inspect/comparison.py": "the chain of a book's changes tells what a window covers",
+    "inspect/continuity.py": "a book is followed in depth streams only",
+    "inspect/journal_stream.py": "what REST is asked for trades is their history",
+}
+# Names of types that are written as text: entry types of the models, and a setting of depth alone.
+MAY_SPELL_A_TYPE = {
+    "contract/events.py": "what the field `type` says",
+    "contract/schema.py": "the placeholder of a stock's ticker",
+    "contract/stream_types.py": "the rows themselves",
+    "core/old_numbers.py": "what the field `type` of entries with numbers says",
+    "protocol/rest.py": "what the field `type` of a row of history says",
+    "runtime/config.py": "settings of depth snapshots bound the retention of depth",
+    "view/history.py": "what the field `type` says of entries whose latency is measured",
+    "inspect/book_at.py": "what the field `type` says of a change of the book",
+    "inspect/life.py": "what the field `type` says of a change of the book",
+}
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text("utf-8"))
+
+
+def test_every_stream_type_has_a_row() -> None:
+    assert set(STREAM_SPECS) == set(StreamType)
+    assert all(spec.stream_type is kind for kind, spec in STREAM_SPECS.items())
+
+
+@pytest.mark.parametrize("kind", StreamType)
+def test_a_row_holds_together(kind: StreamType) -> None:
+    spec = STREAM_SPECS[kind]
+    assert spec.means.endswith(".")
+    assert spec.retention_entries > 0
+    assert spec.bytes_per_entry > 0
+    assert (spec.staleness is not Staleness.PERIOD) or spec.period_s
+    assert spec.has_engine_time or spec.period_s, "samples come at a period"
+    assert not spec.default_form or parse_stream(f"{spec.default_form}.SOL_USDC").type is kind
+    assert not spec.default_form or spec.listing is not Listing.NONE
+    for source in spec.rest:
+        assert source.path.startswith(("/api/", "/wapi/"))
+        assert bool(source.instruction) == spec.is_private
+        assert (source.snapshot is not None) == (source.recovery is Recovery.SNAPSHOT)
+
+
+def test_every_model_of_a_stream_type_is_told_by_its_entry_type() -> None:
+    models = set(MODEL_BY_TYPE.values())
+    assert {spec.model for spec in STREAM_SPECS.values()} < models
+    assert {spec.snapshot for spec in STREAM_SPECS.values() if spec.snapshot} < models
+
+
+def test_no_other_module_names_a_member_of_stream_type() -> None:
+    found = {
+        name
+        for name, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "StreamType"
+        and node.attr in StreamType.__members__
+    }
+    assert found == set(MAY_NAME_A_TYPE)
+
+
+def test_no_other_module_spells_a_stream_type() -> None:
+    spelled = {kind.value for kind in StreamType}
+    found = {
+        name
+        for name, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.removesuffix(".") in spelled
+    }
+    assert found == set(MAY_SPELL_A_TYPE)

@@ -1,0 +1,74 @@
+"""Duplicates of another connection, and equal messages on one."""
+
+from bridge.core.dedup import DedupWindow, Occurrences
+
+NOW_US = 1_790_915_531_000_000
+
+
+def test_message_of_another_connection_is_a_duplicate_within_the_window_only() -> None:
+    window = DedupWindow()
+    assert not window.is_duplicate(("a",), 1, NOW_US)
+
+    assert window.is_duplicate(("a",), 2, NOW_US + DedupWindow.WITHIN_US)
+    assert not window.is_duplicate(("a",), 2, NOW_US + DedupWindow.WITHIN_US + 1)
+
+
+def test_equal_message_of_the_same_connection_is_no_duplicate() -> None:
+    window = DedupWindow()
+    window.is_duplicate(("a",), 1, NOW_US)
+
+    assert not window.is_duplicate(("a",), 1, NOW_US + 1)
+
+
+def test_window_forgets_the_oldest_above_its_limit() -> None:
+    window = DedupWindow()
+    for number in range(DedupWindow.LIMIT + 1):
+        window.is_duplicate((number,), 1, NOW_US)
+
+    assert window.is_duplicate((DedupWindow.LIMIT,), 2, NOW_US)
+    assert not window.is_duplicate((0,), 2, NOW_US)
+
+
+def test_message_received_again_is_kept_as_long_as_a_new_one() -> None:
+    window = DedupWindow()
+    window.is_duplicate(("a",), 1, NOW_US)
+    for number in range(DedupWindow.LIMIT - 1):
+        window.is_duplicate((number,), 1, NOW_US)
+    window.is_duplicate(("a",), 1, NOW_US)
+    window.is_duplicate(("b",), 1, NOW_US)
+
+    assert window.is_duplicate(("a",), 2, NOW_US)
+
+
+def test_cleared_window_knows_nothing() -> None:
+    window = DedupWindow()
+    window.is_duplicate(("a",), 1, NOW_US)
+    window.clear()
+
+    assert not window.is_duplicate(("a",), 2, NOW_US)
+
+
+def test_window_is_swept_by_the_times_of_receiving() -> None:
+    window = DedupWindow()
+    for number in range(100):
+        window.is_duplicate((number,), 1, NOW_US)
+    window.is_duplicate(("a",), 1, NOW_US + DedupWindow.WITHIN_US + 1)
+
+    assert len(window._received) == 1
+
+
+def test_occurrences_count_equal_messages() -> None:
+    occurrences = Occurrences()
+
+    counts = [occurrences.count((key,)) for key in ("a", "b", "a", "a")]
+
+    assert counts == [0, 0, 1, 2]
+
+
+def test_occurrences_forget_the_oldest_above_their_limit() -> None:
+    occurrences = Occurrences()
+    for number in range(Occurrences.LIMIT + 1):
+        occurrences.count((str(number),))
+
+    assert occurrences.count((str(Occurrences.LIMIT),)) == 1
+    assert occurrences.count(("0",)) == 0

@@ -1,0 +1,77 @@
+"""How far a bridge is, as it tells the others."""
+
+from bridge.core.peers import BEHIND_US
+from bridge.core.progress import open_outages, progress
+from tests.support import frames
+from tests.support.core_subject import NOW_US, ORDERS, TRADES, CoreSubject, changed, trade
+
+SECOND_US = 1_000_000
+
+
+def subject() -> CoreSubject:
+    core = CoreSubject(TRADES, ORDERS)
+    core.answer(1)
+    return core
+
+
+def test_progress_of_a_bridge_that_reads_its_journal_says_only_what_it_waits_for() -> None:
+    found = progress([subject().core], is_behind=True)
+
+    assert (found.oldest_us, found.received, found.settled) == (BEHIND_US, {}, {})
+
+
+def test_progress_without_anything_waiting_is_up_to_the_last_answer() -> None:
+    found = progress([subject().core], is_behind=False)
+
+    assert found.received == {TRADES: NOW_US, ORDERS: NOW_US}
+    assert (found.held, found.oldest_us) == ({}, 0)
+    assert set(found.settled) == {ORDERS}  # numbers tell of trades
+
+
+def test_progress_has_the_oldest_waiting_message_and_the_number_that_is_waited_for() -> None:
+    core = subject()
+    core.receive(trade(5, NOW_US - SECOND_US))
+    assert progress([core.core], is_behind=False).oldest_us == NOW_US - SECOND_US
+
+    core.publish()
+    core.receive(trade(8, NOW_US))
+    core.publish()
+
+    found = progress([core.core], is_behind=False)
+    assert (found.held, found.oldest_us) == ({TRADES: 7}, 0)
+
+
+def test_progress_of_a_bridge_with_a_stream_in_a_backfill_is_not_known() -> None:
+    core = subject()
+    core.core.detach([ORDERS])
+
+    found = progress([core.core], is_behind=False)
+
+    assert (found.oldest_us, found.settled) == (BEHIND_US, {})
+
+
+def test_progress_leaves_out_a_stream_whose_outage_is_not_settled() -> None:
+    core = subject()
+    core.lose(1)
+    core.open(2)
+    core.now_us += 9 * SECOND_US
+    core.answer(2)
+
+    assert open_outages([core.core]) == [ORDERS]
+    found = progress([core.core], is_behind=False)
+    assert ORDERS not in found.settled
+
+
+def test_progress_of_a_stream_is_not_settled_before_it_was_received_first() -> None:
+    """What waits may be a second older than the watermark, and so is the claim's limit."""
+    core = subject()
+    core.receive(order_accepted(NOW_US + SECOND_US // 2))
+
+    assert progress([core.core], is_behind=False).settled == {}
+
+    core.publish()
+    assert progress([core.core], is_behind=False).settled == {ORDERS: NOW_US}
+
+
+def order_accepted(at_us: int) -> str:
+    return changed(frames.ORDER_ACCEPTED, E=at_us, T=at_us)

@@ -1,0 +1,32 @@
+"""What is said of a connection to the exchange that did not come about."""
+
+import pytest
+
+from bridge.feed.handshake import proxy_words
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http", "https", "all", "ws", "wss", "socks", "no"):
+        for variable in (f"{name}_proxy", f"{name}_PROXY".upper()):
+            monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.mark.parametrize("url", ["wss://ws.backpack.exchange", "ws://127.0.0.1:8765", "wss://["])
+def test_without_a_proxy_nothing_is_said_of_one(url: str) -> None:
+    assert proxy_words(url) == ""
+
+
+def test_the_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://me:secret@proxy:3128")
+
+    assert proxy_words("wss://ws.backpack.exchange") == (
+        ", through the proxy proxy:3128 that the environment names"
+    )
+
+
+def test_an_address_that_is_asked_directly_has_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "backpack.exchange")
+
+    assert proxy_words("wss://ws.backpack.exchange") == ""

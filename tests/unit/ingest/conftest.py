@@ -1,0 +1,13 @@
+"""Disks that are full."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.full_disk import FullDisk
+
+
+@pytest.fixture
+def full_disk() -> Iterator[FullDisk]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield FullDisk(monkeypatch)

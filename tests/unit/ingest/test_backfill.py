@@ -1,0 +1,602 @@
+"""What Redis has lost, and what it refuses alone, is read from the journal again."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge.contract.identity import EntryId
+from bridge.ingest import BOUND_EVERY
+from tests.support.full_disk import FullDisk
+from tests.support.ingest_subject import (
+    NOW_US,
+    ORDERS,
+    TICKERS,
+    TRADES,
+    IngestSubject,
+    numbers,
+)
+from tests.support.stepped_bridge import history
+
+SMALL = 300_000
+TRADE_BYTES = 1_300  # in memory, and somewhat more
+LOST = "redis lost entries"
+
+
+def lose(subject: IngestSubject, *names: str) -> None:
+    """Redis loses these, and the bridge notices with the next look."""
+    for name in names:
+        subject.server.delete(name)
+    subject.publish(500)
+
+
+def subject_with_trades(folder: Path, count: int = 5) -> IngestSubject:
+    subject = IngestSubject(folder)
+    subject.connect()
+    subject.trades(count)
+    subject.order(1)
+    subject.pump()
+    return subject
+
+
+def test_backfill_lost_stream_is_read_again_alone(tmp_path: Path) -> None:
+    subject = subject_with_trades(tmp_path)
+    subject.trades(1)
+
+    lose(subject, TRADES)
+    published = subject.queue(ORDERS).counters.published
+    subject.come_to_rest()
+
+    assert subject.server.numbers(TRADES) == [f"gap - {LOST}", *map(str, numbers(0, 6))]
+    assert subject.queue(ORDERS).counters.published == published
+
+
+def test_backfill_meanwhile_other_streams_go_on(tmp_path: Path) -> None:
+    subject = subject_with_trades(tmp_path)
+    lose(subject, TRADES)
+
+    subject.order(2)
+    subject.trades(2)
+
+    assert subject.ingest.is_live
+    assert subject.told() == ["2"]
+    assert subject.waiting() == []
+    subject.ingest.step(4)
+    assert len(subject.waiting()) < 7
+    subject.read_journal()
+    assert subject.waiting() == numbers(0, 7)
+    subject.trades(1)
+    assert subject.waiting() == numbers(0, 8)
+    assert subject.told() == ["2"]
+
+
+def test_backfill_holds_the_checkpoint_of_no_other_stream(tmp_path: Path) -> None:
+    subject = subject_with_trades(tmp_path)
+    lose(subject, TRADES)
+
+    checkpoint = subject.ingest.checkpoint()
+
+    assert checkpoint.offset == subject.log.end
+    assert checkpoint.suspended == {TRADES: 0}
+
+
+def test_backfill_second_stream_lost_meanwhile_is_read_again_too(tmp_path: Path) -> None:
+    subject = subject_with_trades(tmp_path)
+    lose(subject, TRADES)
+    subject.ingest.step(4)
+
+    lose(subject, ORDERS)
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == numbers(0, 5)
+    assert subject.stored() == [LOST, "1"]
+
+
+def test_backfill_memory_full_meanwhile_publishes_nothing_twice(tmp_path: Path) -> None:
+    subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
+    subject.connect()
+    subject.trades(50)
+    subject.order(1)
+    subject.pump()
+    lose(subject, ORDERS)
+
+    subject.trades(3000)
+    assert not subject.ingest.is_live
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == numbers(0, 3050)
+    assert subject.stored() == [LOST, "1"]
+
+
+def test_backfill_gap_meanwhile_is_recovered_by_the_reply_in_the_journal(tmp_path: Path) -> None:
+    subject = subject_with_trades(tmp_path, 2)
+    lose(subject, TRADES)
+
+    subject.trades(1)
+    subject.skip(2)
+    subject.trades(1)
+    subject.rest_body(TRADES, history([(number, 1) for number in numbers(0, 6)]))
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == numbers(0, 6)
+
+
+def test_backfill_gap_read_again_is_one_record_of_the_gap_log(tmp_path: Path) -> None:
+    subject = subject_with_trades(tmp_path, 2)
+    subject.skip(1)
+    subject.trades(1)
+    subject.rest_body(TRADES, history([(number, 1) for number in numbers(0, 4)]))
+    subject.come_to_rest()
+    before = subject.server.entries("bridge:gaps")
+    lose(subject, TRADES)
+    subject.come_to_rest()
+
+    after = [each for each in subject.server.entries("bridge:gaps") if each["cause"] != LOST]
+    assert after == before
+    assert len(before) == 1
+
+
+def test_backfill_that_ends_before_a_tick_marks_what_no_connection_received(
+    tmp_path: Path,
+) -> None:
+    """That the connection receives again is told by another stream, which is not backfilled."""
+    subject = IngestSubject(tmp_path)
+    first = subject.connect()
+    subject.tick(first)
+    subject.now_us += 1000
+    subject.lose(first)
+    subject.trades(1, subject.connect())
+    marked = subject.outages(TICKERS)
+    assert marked
+    subject.pump()
+
+    lose(subject, TICKERS)
+    assert subject.outages(TICKERS) == []
+    subject.read_journal()
+
+    assert [each for each in subject.outages(TICKERS) if each[1] != NOW_US] == marked
+
+
+def test_backfill_connections_made_while_the_log_was_broken_are_known_to_it(
+    tmp_path: Path, full_disk: FullDisk
+) -> None:
+    subject = subject_with_trades(tmp_path, 0)
+    full_disk.begin()
+    subject.trades(1)
+    subject.lose(1)
+    second = subject.connect()
+    subject.trades(1, second)
+    subject.log.flush()
+    full_disk.end()
+    subject.recover()
+    subject.trades(2, second)
+    subject.pump()
+
+    lose(subject, TRADES)
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == numbers(0, 4)
+    assert not subject.core.quarantine.slots
+
+
+# ---- where the journal does not reach back -------------------------------------------------------
+
+
+def received_much(folder: Path) -> tuple[IngestSubject, dict[str, dict[str, int]]]:
+    """Trades, orders and tickers, all published; and when each came that Redis has (µs)."""
+    subject = IngestSubject(folder, segment_bytes=5_000)
+    connection = subject.connect()
+    for number in range(100):
+        subject.trades(3, connection)
+        subject.order(number, connection)
+        subject.now_us += 1_000_000
+        subject.tick(connection)
+        subject.pump()
+    subject.come_to_rest()
+    return subject, {name: came(subject, name) for name in (TRADES, ORDERS, TICKERS)}
+
+
+def came(subject: IngestSubject, name: str) -> dict[str, int]:
+    return {
+        entry.get("trade_id") or entry.get("order_id") or entry["event_us"]: int(
+            entry["received_us"]
+        )
+        for entry in subject.server.entries(name)
+        if entry["type"] != "gap"
+    }
+
+
+def assert_all_there_or_marked(
+    subject: IngestSubject, before: dict[str, dict[str, int]], *lost: str
+) -> None:
+    for name in lost:
+        first, *_ = subject.server.entries(name)
+        assert (first["type"], first["cause"]) == ("gap", LOST), name
+        there = came(subject, name)
+        assert set(there) <= set(before[name]), name
+        begun_us = min(there.values())
+        spans = [
+            (int(entry["from_us"] or 0), int(entry["to_us"]))
+            for entry in subject.server.entries(name)
+            if entry["type"] == "gap" and entry["to_us"]
+        ]
+        if name == TRADES:  # by number: what is before the beginning, and no gap behind it
+            numbers_there = sorted(map(int, there))
+            missing = [n for n in map(int, before[name]) if n > numbers_there[0]]
+            named = {
+                number
+                for entry in subject.server.entries(name)
+                if entry["type"] == "gap" and entry["from"]
+                for number in range(int(entry["from"]), int(entry["to"]) + 1)
+            }
+            assert set(missing) <= set(numbers_there) | named
+        else:
+            for key, at_us in before[name].items():
+                marked = any(from_us <= at_us <= to_us for from_us, to_us in spans)
+                assert key in there or marked, f"{name}: {key}, begun {begun_us - NOW_US}"
+
+
+def prune(subject: IngestSubject, count: int) -> None:
+    subject.flush()
+    for _ in range(count):
+        subject.prune()
+
+
+def test_backfill_redis_emptied_where_the_journal_is_pruned_each_stream_begins_with_its_gap(
+    tmp_path: Path,
+) -> None:
+    subject, before = received_much(tmp_path)
+    prune(subject, 8)
+
+    subject.server.flush()
+    subject.now_us += 10_000_000
+    subject.come_to_rest()
+
+    assert_all_there_or_marked(subject, before, TRADES, ORDERS, TICKERS)
+
+
+def test_backfill_streams_found_lost_one_after_another_each_begins_with_its_gap(
+    tmp_path: Path,
+) -> None:
+    subject, before = received_much(tmp_path)
+    prune(subject, 4)
+
+    for name in (ORDERS, TRADES, TICKERS):
+        lose(subject, name)
+        subject.now_us += 6_000_000
+        for _ in range(2):
+            subject.ingest.step(40)
+            subject.publish(5)
+        prune(subject, 2)
+    subject.come_to_rest()
+
+    assert_all_there_or_marked(subject, before, TRADES, ORDERS, TICKERS)
+
+
+def test_backfill_pruned_while_it_is_read_marks_what_went(tmp_path: Path) -> None:
+    subject, before = received_much(tmp_path)
+    subject.server.flush()
+    subject.now_us += 10_000_000
+    subject.publish(500)
+    subject.ingest.step(60)
+
+    prune(subject, 12)
+    subject.now_us += 1_000_000
+    subject.come_to_rest()
+
+    assert_all_there_or_marked(subject, before, TRADES, ORDERS, TICKERS)
+    assert set(came(subject, ORDERS)) == set(before[ORDERS]), "account events are not passed over"
+
+
+def test_backfill_lost_again_and_again_each_stream_begins_with_its_gap(tmp_path: Path) -> None:
+    subject, before = received_much(tmp_path)
+    for _ in range(4):
+        subject.server.flush()
+        subject.now_us += 6_000_000
+        subject.publish(50)
+        subject.ingest.step(70)
+        subject.publish(50)
+        prune(subject, 3)
+    subject.now_us += 6_000_000
+    subject.come_to_rest()
+
+    assert_all_there_or_marked(subject, before, TRADES, ORDERS, TICKERS)
+
+
+def test_backfill_journals_folder_deleted_while_the_bridge_was_stopped_marks_all(
+    tmp_path: Path,
+) -> None:
+    subject, before = received_much(tmp_path)
+    subject.flush()
+    subject.save_checkpoint()
+    subject.kill()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    subject.server.flush()
+
+    subject.start()
+    subject.read_journal()
+    connection = subject.connect()
+    subject.order(1000, connection)
+    subject.tick(connection)
+    subject.trades(1, connection)
+    subject.now_us += 6_000_000
+    for _ in range(3):
+        subject.come_to_rest()
+        subject.now_us += 31_000_000
+
+    for name in (ORDERS, TICKERS):
+        spans = [
+            (int(entry["from_us"] or 0), int(entry["to_us"]))
+            for entry in subject.server.entries(name)
+            if entry["type"] == "gap"
+        ]
+        assert all(any(a <= us <= b for a, b in spans) for us in before[name].values()), name
+    assert subject.server.entries(TRADES)[0]["cause"] == LOST
+
+
+# ---- streams that Redis refuses alone ------------------------------------------------------------
+
+
+def test_suspended_stream_lives_in_the_journal_alone_and_is_backfilled_on_resume(
+    tmp_path: Path,
+) -> None:
+    subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
+    connection = subject.connect()
+    subject.order(0, connection)
+    subject.pump()
+    subject.server.refusals[ORDERS] = "WRONGTYPE Operation against a key"
+
+    for number in range(1, 3000):
+        subject.now_us += 1
+        subject.order(number, connection)
+        if number == 1:
+            subject.pump()
+            assert subject.queue(ORDERS).is_suspended
+    assert subject.queue(ORDERS).bytes == 0
+    assert subject.ingest.is_live
+    assert subject.ingest.checkpoint().suspended.keys() == {ORDERS}
+    subject.trades(3)
+    subject.pump()
+    assert subject.trade_ids() == numbers(0, 3)
+
+    subject.server.refusals.clear()
+    subject.now_us += 20_000_000
+    subject.come_to_rest()
+
+    assert subject.stored() == [str(number) for number in range(3000)]
+    assert subject.queue(ORDERS).counters.overflowed == 0
+
+
+def test_suspended_while_the_journal_is_read_stays_within_memory(tmp_path: Path) -> None:
+    subject = IngestSubject(tmp_path, buffer_bytes=1_600_000)
+    subject.connect()
+    subject.trades(3000)
+    subject.log.flush()
+    subject.kill()
+    subject.server.refusals[TRADES] = "WRONGTYPE Operation against a key"
+    subject.start()
+    subject.ingest.step(10)
+    subject.pump()
+    assert subject.queue(TRADES).is_suspended
+
+    while subject.ingest.step(100):
+        assert subject.queue(TRADES).bytes < 300_000
+    subject.server.refusals.clear()
+    subject.now_us += 20_000_000
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == numbers(0, 3000)
+
+
+def test_suspended_stream_survives_a_restart(tmp_path: Path) -> None:
+    subject = subject_with_trades(tmp_path)
+    subject.server.refusals[TRADES] = "WRONGTYPE Operation against a key"
+    subject.trades(10)
+    subject.pump()
+    subject.trades(10)
+    subject.order(2)
+    subject.pump()
+
+    subject.begin_again()
+    subject.server.refusals.clear()
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == numbers(0, 25)
+    assert subject.stored() == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "NOPERM User b has no permissions to run the 'evalsha' command",
+    ],
+)
+def test_refused_alike_by_all_streams_suspends_none_and_loses_nothing(
+    error: str, tmp_path: Path
+) -> None:
+    subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
+    subject.connect()
+    subject.trades(5)
+    subject.order(1)
+    subject.pump()
+    subject.server.refusals[""] = error
+
+    for _ in range(20):
+        subject.trades(200)
+        with pytest.raises(Exception, match=error.split()[0]):
+            subject.pump()
+        subject.outbox.disconnected(error)
+        while subject.ingest.step(500):
+            pass
+        assert subject.table.pending_bytes() < SMALL + BOUND_EVERY * TRADE_BYTES
+        assert not any(queue.is_suspended for queue in subject.table)
+    subject.server.refusals.clear()
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == numbers(0, 4005)
+    assert all(queue.counters.overflowed == 0 for queue in subject.table)
+
+
+def test_suspended_without_a_journal_is_bounded_and_what_goes_is_marked() -> None:
+    subject = IngestSubject(None, buffer_bytes=1_600_000)
+    connection = subject.connect()
+    subject.server.refusals[ORDERS] = "WRONGTYPE Operation against a key"
+    for number in range(3000):
+        subject.now_us += 1
+        subject.order(number, connection)
+        if number == 0:
+            subject.pump()
+    orders = subject.queue(ORDERS)
+    assert orders.bytes < 600_000  # looked at every 256 frames
+    subject.server.refusals.clear()
+    subject.now_us += 20_000_000
+    subject.come_to_rest()
+
+    stored = subject.stored()
+    assert stored[0] == "overflow"
+    assert stored[1:] == [str(number) for number in range(3001 - len(stored), 3000)]
+
+
+# ---- the gap log ---------------------------------------------------------------------------------
+
+GAP_LOG = "bridge:gaps"
+
+
+def with_gaps(folder: Path) -> IngestSubject:
+    """Two gaps of trades, one of orders, one of tickers."""
+    subject = subject_with_trades(folder)
+    for _ in range(2):
+        subject.skip(2)
+        subject.trades(1)
+    subject.lose(1)
+    subject.now_us += 60_000_000
+    connection = subject.connect()
+    subject.order(2, connection)
+    subject.trades(1, connection)
+    for _ in range(3):
+        subject.come_to_rest()
+        subject.now_us += 31_000_000
+    assert len(gaps(subject)) == len(logged(subject)) == 4
+    return subject
+
+
+def gaps(subject: IngestSubject) -> set[tuple[str, ...]]:
+    """All that stand in streams."""
+    return {
+        (name, *(entry[field] for field in ("from", "to", "from_us", "to_us", "cause")))
+        for name in (TRADES, ORDERS, TICKERS)
+        for entry in subject.server.entries(name)
+        if entry["type"] == "gap" and entry["cause"] != "start"
+    }
+
+
+def logged(subject: IngestSubject) -> list[tuple[str, ...]]:
+    return [
+        tuple(entry[field] for field in ("stream", "from", "to", "from_us", "to_us", "cause"))
+        for entry in subject.server.entries(GAP_LOG)
+        if entry["type"] == "gap_record"
+    ]
+
+
+@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_gap_log_after_flushall_has_one_record_for_each_gap(
+    times: int, is_restarted: bool, tmp_path: Path
+) -> None:
+    subject = with_gaps(tmp_path)
+    before = set(logged(subject))
+
+    for _ in range(times):
+        subject.server.flush()
+        if is_restarted:
+            subject.begin_again()
+        for _ in range(3):
+            subject.now_us += 10_000_000
+            subject.come_to_rest()
+
+    after = logged(subject)
+    assert len(after) == len(set(after))
+    assert set(after) >= before | gaps(subject)
+
+
+def test_gap_log_evicted_alone_has_its_records_again(tmp_path: Path) -> None:
+    subject = with_gaps(tmp_path)
+    before = logged(subject)
+
+    subject.server.delete(GAP_LOG)
+    subject.now_us += 10_000_000
+    subject.come_to_rest()
+
+    assert sorted(logged(subject)) == sorted(before)
+
+
+def test_gap_log_backfilled_holds_the_checkpoint_of_no_stream(tmp_path: Path) -> None:
+    subject = with_gaps(tmp_path)
+    subject.server.delete(GAP_LOG)
+    subject.now_us += 10_000_000
+    subject.publish(500)
+
+    checkpoint = subject.ingest.checkpoint()
+
+    assert checkpoint.offset == subject.log.end
+    assert checkpoint.suspended == {GAP_LOG: 0}
+
+
+def test_gap_log_of_private_streams_that_no_journal_keeps_is_not_journaled(
+    tmp_path: Path,
+) -> None:
+    subject = IngestSubject(tmp_path, keeps_private=False)
+    first = subject.connect_to([ORDERS])
+    subject.order(1, first, is_private=True)
+    subject.lose(first, is_private=True)
+    subject.now_us += 60_000_000
+    subject.connect_to([ORDERS])
+    subject.come_to_rest()
+    subject.come_to_rest()
+
+    assert [entry[0] for entry in logged(subject)] == [ORDERS]
+    subject.log.flush()
+    assert ORDERS.encode() not in subject.journaled()
+
+
+def test_backfill_connection_lost_in_the_journal_behind_a_second_loss_goes_on(
+    tmp_path: Path,
+) -> None:
+    """The stream that was lost again is another backfill's by then."""
+    subject = subject_with_trades(tmp_path)
+    subject.lose(1)
+    connection = subject.connect()
+    subject.order(2, connection)
+    subject.trades(1, connection)
+    subject.pump()
+    lose(subject, ORDERS)
+    subject.ingest.step(3)
+    subject.pump()
+    lose(subject, ORDERS)
+
+    subject.come_to_rest()
+
+    assert [each for each in subject.stored() if each in "12"] == ["1", "2"]
+
+
+def test_backfill_foreign_entry_last_in_redis_and_journal_pruned_begins_with_a_gap(
+    tmp_path: Path,
+) -> None:
+    """The last ID that Redis has is another program's, and far ahead of ours."""
+    subject, before = received_much(tmp_path)
+    stream = subject.server.streams[ORDERS.encode()]
+    stream.entries = [(EntryId(subject.now_us // 1000 + 9_000_000, 0), [b"by", b"hand"])]
+    subject.order(200)
+    subject.queue(ORDERS).confirmed = f"{subject.now_us // 1000 + 9_000_001}-0"
+    stream.last = stream.entries[-1][0]
+    prune(subject, 8)
+    subject.now_us += 10_000_000
+
+    subject.come_to_rest()
+
+    ours = [entry for entry in subject.server.entries(ORDERS) if "type" in entry]
+    assert (ours[0]["type"], ours[0]["cause"], ours[0]["from_us"]) == ("gap", LOST, "")
+    there = {entry.get("order_id") for entry in ours}
+    until_us = int(ours[0]["to_us"])
+    assert all(key in there or at_us <= until_us for key, at_us in before[ORDERS].items())

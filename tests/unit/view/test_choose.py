@@ -1,0 +1,54 @@
+"""Which streams are meant by what was typed, and what is said of those that are not there."""
+
+import pytest
+
+from bridge.view.choose import absence, chosen, mistake
+
+REGISTRY = ("trade.SOL_USDC", "trade.BTC_USDC", "depth.SOL_USDC")
+
+
+def test_names_stay_and_patterns_become_what_they_match() -> None:
+    wanted = ["depth.NEW_USDC", "trade.*", "trade.SOL_USDC"]
+    assert chosen(wanted, REGISTRY) == ["depth.NEW_USDC", "trade.BTC_USDC", "trade.SOL_USDC"]
+
+
+def test_a_pattern_minds_upper_and_lower_case() -> None:
+    assert chosen(["TRADE.*"], REGISTRY) == []
+
+
+@pytest.mark.parametrize("name", ["trade.ANY_USDC", "trade.*", "bridge:quarantine"])
+def test_what_could_be_a_stream_is_no_mistake(name: str) -> None:
+    assert mistake(name, REGISTRY) == ""
+
+
+def test_a_misspelt_name_is_told_with_the_nearest() -> None:
+    told = mistake("trad.SOL_USDC", REGISTRY)
+    assert told.startswith("'trad.SOL_USDC' is not a stream; near are trade.SOL_USDC")
+
+
+def test_an_odd_name_is_told_with_the_types_where_nothing_is_near() -> None:
+    assert "types are trade, depth" in mistake("xyz", ())
+
+
+def test_an_absent_stream_is_waited_for_with_the_nearest_named() -> None:
+    told = absence("trade.SOL_USDT", REGISTRY)
+    assert told.startswith("no bridge publishes trade.SOL_USDT yet: waiting (near are trade.SOL_U")
+
+
+def test_a_registered_stream_without_entries_is_waited_for() -> None:
+    assert absence("trade.SOL_USDC", REGISTRY) == "trade.SOL_USDC has no entry yet: waiting"
+
+
+@pytest.mark.parametrize(
+    ("registry", "told"),
+    [
+        (REGISTRY, "no stream matches 'ticker.*' yet; there are 3 others: waiting"),
+        ((), "no stream matches 'ticker.*' yet; there are none at all: waiting"),
+    ],
+)
+def test_a_pattern_without_a_match_is_waited_for(registry: tuple[str, ...], told: str) -> None:
+    assert absence("ticker.*", registry) == told
+
+
+def test_nothing_is_said_of_a_pattern_with_a_match() -> None:
+    assert absence("trade.*", REGISTRY) == ""

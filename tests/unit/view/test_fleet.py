@@ -1,0 +1,69 @@
+"""What is said of a fleet: who is which member, what no bridge receives, and who disagrees."""
+
+from typing import Any
+
+from bridge.contract.streams import parse_stream
+from bridge.runtime.share import Share
+from bridge.view.facts import BridgeStatus, ShareStatus
+from bridge.view.fleet import missing, reasons, receivers, share_words
+
+MARKETS = ("SOL_USDC", "BTC_USDC", "ETH_USDC", "DOGE_USDC", "XRP_USDC", "APT_USDC", "SUI_USDC")
+
+
+def bridge(
+    instance: str, members: str, *, streams: tuple[str, ...] = (), **share: Any
+) -> BridgeStatus:
+    told = {"members": list(members), "me": instance[0], **share}
+    return BridgeStatus.model_validate(
+        {"instance": instance, "updated_us": 1, "share": told, "streams": {n: {} for n in streams}}
+    )
+
+
+def mine(member: str, members: str) -> tuple[str, ...]:
+    share = Share(tuple(members), member)
+    return tuple(
+        name for market in MARKETS if share.is_mine(parse_stream(name := f"trade.{market}"))
+    )
+
+
+def test_a_member_says_which_it_is_and_what_it_keeps_for_others() -> None:
+    share = ShareStatus(members=("a", "b"), me="a")
+
+    assert share_words(share) == "member a of a, b"
+    kept = share.model_copy(update={"kept": 4, "kept_for": ("b",)})
+    assert share_words(kept) == "member a of a, b; keeps 4 streams for b"
+
+
+def test_what_no_bridge_receives_is_told_with_its_member() -> None:
+    one = bridge("a", "abc", unreceived=1, unreceived_streams={"trade.X_USDC": "b"})
+    many = bridge(
+        "c", "abc", unreceived=7, unreceived_streams={"trade.Y_USDC": "b", "trade.X_USDC": "b"}
+    )
+
+    assert missing([one]) == "trade.X_USDC is received by no bridge: it is for member b"
+    assert missing([one, many]) == (
+        "7 streams, such as trade.X_USDC, are received by no bridge: for member b"
+    )
+    assert missing([bridge("a", "abc")]) == ""
+
+
+def test_two_bridges_of_one_member_and_one_that_keeps_are_no_reason() -> None:
+    all_of_a, all_of_b = mine("a", "ab"), mine("b", "ab")
+    statuses = [
+        bridge("a1", "ab", streams=(*all_of_a, "gaps")),
+        bridge("a2", "ab", streams=(*all_of_a, *all_of_b)),
+        bridge("b", "ab", streams=all_of_b),
+    ]
+
+    assert list(reasons(statuses)) == []
+    assert receivers(statuses)[all_of_b[0]] == ["a2", "b"]
+
+
+def test_bridges_of_different_fleets_are_told_and_what_several_receive_by_that() -> None:
+    alone = bridge("a", "a", streams=mine("a", "a"))
+    one_of_two = bridge("b", "ab", streams=mine("b", "ab"))
+    told = list(reasons([alone, one_of_two]))
+
+    assert told[0] == "bridges do not agree on who shares the streams: a has a; b has a, b"
+    count, first = len(mine("b", "ab")), min(mine("b", "ab"))
+    assert told[1] == f"{count} streams, such as {first}, are received by several members: a, b"

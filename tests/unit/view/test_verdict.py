@@ -1,0 +1,90 @@
+"""The verdict in one line, and its reasons, from literal statuses."""
+
+from typing import Any
+
+from bridge.view.facts import BridgeStatus, ConnectionStatus, Sample, StreamFacts, WorkerStatus
+from bridge.view.history import History
+from bridge.view.picture import draw
+from bridge.view.reader import full_words
+from bridge.view.verdict import Level, Verdict, judge
+
+NOW_US = 1_700_000_000_000_000
+CONNECTED = (ConnectionStatus(name="public-1", connected=True, wanted=1, confirmed=1),)
+
+
+def bridge(instance: str = "a", **given: Any) -> BridgeStatus:
+    whole = {"instance": instance, "updated_us": NOW_US, "connections": CONNECTED}
+    return BridgeStatus.model_validate(whole | given)
+
+
+def verdict(*bridges: BridgeStatus, **given: Any) -> Verdict:
+    history = History()
+    history.add(Sample(NOW_US, bridges, **given))
+    return judge(draw(history))
+
+
+def test_a_healthy_bridge_and_living_consumers_are_well() -> None:
+    worker = WorkerStatus(group="g", consumer="w", updated_us=NOW_US)
+    assert verdict(bridge(), workers=(worker,)) == Verdict(Level.GOOD, "all is well")
+
+
+def test_no_bridge_is_bad_and_says_how_to_start_one() -> None:
+    told = verdict()
+    assert told.level is Level.BAD
+    assert told.text == "no bridge has been here: start one with `python -m bridge run`"
+
+
+def test_a_silent_bridge_is_bad_alone_and_needs_a_look_beside_another() -> None:
+    silent = bridge("b", updated_us=NOW_US - 9_000_000)
+    assert verdict(silent).level is Level.BAD
+    told = verdict(bridge(), silent)
+    assert (told.level, told.text) == (Level.LOOK, "one thing needs a look")
+    assert told.reasons == ("bridge b is silent for 9.0s",)
+
+
+def test_a_bridge_that_was_stopped_is_a_reason_only_where_no_other_is_up() -> None:
+    stopped = bridge("b", stopped_us=NOW_US - 60_000_000, connections=())
+    assert verdict(bridge(), stopped).level is Level.GOOD
+    assert verdict(stopped).reasons == ("bridge b is stopped 60s ago",)
+
+
+def test_a_bridge_in_trouble_is_bad_and_says_why() -> None:
+    told = verdict(bridge(redis_trouble="out of memory"))
+    assert (told.level, told.text) == (
+        Level.BAD,
+        "bridge a is up, but publishing waits: out of memory",
+    )
+    assert told.reasons == ("bridge a: publishing waits: out of memory",)
+
+
+def test_a_redis_that_is_full_is_the_cause_and_not_the_silence_that_follows() -> None:
+    used = {"used_memory": 3 << 20, "maxmemory": 2 << 20, "maxmemory_policy": "noeviction"}
+    full = full_words(used)
+    told = verdict(bridge(updated_us=NOW_US - 9_000_000), redis_full=full)
+    assert (told.level, told.text, told.reasons[0]) == (Level.BAD, full, full)
+    assert "3.0 of 2.0 MB" in full
+    assert full_words(used | {"maxmemory_policy": "allkeys-lru"}) == ""
+    assert full_words(used | {"maxmemory": 4 << 20}) == full_words(used | {"maxmemory": 0}) == ""
+
+
+def test_a_suspended_stream_is_told_once() -> None:
+    told = verdict(
+        bridge(streams={"trade.A_B": {"suspended": "WRONGTYPE"}}),
+        streams={"trade.A_B": StreamFacts()},
+    )
+    assert told.reasons == ("bridge a: trade.A_B is suspended: WRONGTYPE",)
+
+
+def test_refused_streams_are_named_up_to_five() -> None:
+    refused = {f"trade.A{i}_B": "no such market" for i in range(7)}
+    connection = ConnectionStatus(name="public-1", connected=True, refused=refused)
+    told = verdict(bridge(connections=(connection,)), streams=dict.fromkeys(refused, StreamFacts()))
+    assert told.level is Level.LOOK
+    assert told.reasons[0] == "trade.A0_B: refused: no such market"
+    assert told.reasons[-1] == "2 more streams need a look"
+    assert len(told.reasons) == 6
+
+
+def test_a_silent_consumer_needs_a_look() -> None:
+    worker = WorkerStatus(group="g", consumer="w", updated_us=NOW_US - 12_000_000)
+    assert verdict(bridge(), workers=(worker,)).reasons == ("consumer g/w is silent for 12s",)
