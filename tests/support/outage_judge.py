@@ -163,7 +163,8 @@ class Judge:
             if fields["type"] == "gap":
                 gap = (int(fields["from_us"] or 0), int(fields["to_us"]), fields["cause"])
                 outages.append(gap)
-                if gap[0] < self._until_us:  # the end of the run itself is no reason to count
+                # The end of the run is no reason to count: it is marked from the last proof on.
+                if gap[1] <= self._until_us:
                     self.gaps[truth.kind(stream), fields["cause"]] += 1
             elif fields.get("source") == "rest":
                 self.from_history += 1
