@@ -246,7 +246,7 @@ class TradeGaps:
                 self._unjudged.append(each)
                 if reach is Reach.DONE:
                     reach = Reach.STALE if run is None else Reach.DEEPER
-            elif any(number in self._rows for number in range(each.first, each.last + 1)):
+            elif any(map(each.has, self._rows)):
                 self._unseen.append(each)
                 self.is_sparse = False
                 self._sparse_in_a_row = 0

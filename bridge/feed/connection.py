@@ -58,6 +58,7 @@ log = structlog.get_logger(__name__)
 LOOKS_AN_INTERVAL = 4  # how often it is looked whether frames come
 RUBBISH_IN_A_ROW = 1000  # a connection that brings nothing else is given up
 MOST_AT_ONCE = 128  # frames of one read that are taken together
+MOST_UNSENT = 1024 * 1024  # bytes that the exchange does not read: of pongs to its pings, above all
 MOST_TOLD = 20  # names in one line of the log
 PROOF_S = 3.0  # between two answers on a quiet connection without a stream that ticks each second
 PROOF_PAUSE_S = 0.2  # between two that are asked for, since a replacement waits for them
@@ -238,8 +239,13 @@ class Connection:
         self._report()
 
     def flush(self) -> None:
-        """All that was read at once is in the sink."""
+        """All that was read at once is in the sink. An exchange that asks and never reads the
+        answers is given up: they would be kept without a bound.
+        """
         self._sink.flush()
+        socket = self._socket
+        if socket is not None and socket.transport.get_write_buffer_size() > MOST_UNSENT:
+            self._end("it reads nothing of what it is sent")
 
     def _took_no_message(self, applied: Applied, count: int, now_s: float) -> None:
         """So many error frames that say the same, or frames that mean nothing."""

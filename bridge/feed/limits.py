@@ -160,7 +160,7 @@ def retry_after_s(value: str) -> float | None:
     value = value.strip()
     if value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):  # the latter: a year or an offset of twenty digits
         until = parsedate_to_datetime(value)
         if until.tzinfo is not None:
             return max(0.0, (until - datetime.now(UTC)).total_seconds())

@@ -7,9 +7,10 @@ the exchange's.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from bridge.contract.entry import complaint
 from bridge.contract.events import (
@@ -29,9 +30,13 @@ from bridge.contract.events import (
     Unsigned,
     Whole,
 )
+from bridge.contract.fields import has_fraction, plain_decimal
+from bridge.contract.json_text import parsed
 from bridge.contract.streams import Stream
+from bridge.protocol.envelope import MAX_COMPLAINT
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_ROWS = 10_000  # of a page of history; the exchange gives 1,000
 
 
 class BadBody(ValueError):
@@ -69,31 +74,34 @@ class TradeRow(BaseModel):
     timestamp: Whole
 
 
-_TRADE_ROWS: TypeAdapter[list[TradeRow]] = TypeAdapter(list[TradeRow])
+_TRADE_ROWS: TypeAdapter[list[TradeRow]] = TypeAdapter(
+    Annotated[list[TradeRow], Field(max_length=MOST_ROWS)]
+)
 
 
 def trades_page(symbol: str, text: bytes, received_us: int) -> list[Trade]:
     """The trades of a page of history, or BadBody."""
     try:
         rows = _TRADE_ROWS.validate_json(text)
-    except ValidationError as error:
+        # 0 marked backstop fills once: without a number they have no place
+        return [_trade(symbol, row, received_us) for row in rows if row.id]
+    except ValidationError as error:  # of a row, or of a time that no event can have
         raise BadBody(f"trades: {complaint(error)}") from None
-    return [
-        Trade(
-            type="trade",
-            symbol=symbol,
-            price=row.price,
-            quantity=row.quantity,
-            trade_id=row.id,
-            buyer_is_maker=row.is_buyer_maker,
-            source="rest",
-            event_us=None,
-            engine_us=row.timestamp * 1000,
-            received_us=received_us,
-        )
-        for row in rows
-        if row.id  # 0 marked backstop fills once: without a number they have no place
-    ]
+
+
+def _trade(symbol: str, row: TradeRow, received_us: int) -> Trade:
+    return Trade(
+        type="trade",
+        symbol=symbol,
+        price=row.price,
+        quantity=row.quantity,
+        trade_id=row.id,
+        buyer_is_maker=row.is_buyer_maker,
+        source="rest",
+        event_us=None,
+        engine_us=row.timestamp * 1000,
+        received_us=received_us,
+    )
 
 
 class FillRow(BaseModel):
@@ -114,16 +122,18 @@ class FillRow(BaseModel):
     timestamp: datetime
 
 
-_FILL_ROWS: TypeAdapter[list[FillRow]] = TypeAdapter(list[FillRow])
+_FILL_ROWS: TypeAdapter[list[FillRow]] = TypeAdapter(
+    Annotated[list[FillRow], Field(max_length=MOST_ROWS)]
+)
 
 
 def fills_page(text: bytes, received_us: int) -> list[OrderUpdate]:
     """The fills of a page of history that a trade id tells from others, or BadBody."""
     try:
         rows = _FILL_ROWS.validate_json(text)
-    except ValidationError as error:
+        return [_fill(row, received_us) for row in rows if row.trade_id is not None]
+    except ValidationError as error:  # of a row, or of a time that no event can have
         raise BadBody(f"fills: {complaint(error)}") from None
-    return [_fill(row, received_us) for row in rows if row.trade_id is not None]
 
 
 def _fill(row: FillRow, received_us: int) -> OrderUpdate:
@@ -210,10 +220,13 @@ def positions_rows(text: bytes) -> list[dict[str, Any]]:
 def balances_rows(text: bytes) -> list[dict[str, Any]]:
     """`GET /api/v1/capital`: a map asset → available, locked, staked; as rows, or BadBody."""
     try:
-        balances = _BALANCES.validate_json(text)
+        balances = _BALANCES.validate_python(_json(text, "balances"))
     except ValidationError as error:
         raise BadBody(f"balances: {complaint(error)}") from None
-    return [{"asset": asset} | amounts for asset, amounts in sorted(balances.items())]
+    return [
+        {"asset": asset} | amounts | {"asset": asset}  # ours, whatever the amounts name so
+        for asset, amounts in sorted(balances.items())
+    ]
 
 
 def account_event(stream: Stream, text: bytes, received_us: int) -> Event:
@@ -240,9 +253,20 @@ def row_count(text: bytes) -> int:
 
 def _rows(text: bytes, what: str) -> list[dict[str, Any]]:
     try:
-        return _ROWS.validate_json(text)
+        return _ROWS.validate_python(_json(text, what))
     except ValidationError as error:
         raise BadBody(f"{what}: {complaint(error)}") from None
+
+
+def _json(text: bytes, what: str) -> Any:
+    """What a body says, or BadBody. Fractions that are JSON numbers are texts, in the exchange's
+    own digits: a float would round them, and may be no JSON again (1e999).
+    """
+    try:
+        value = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise BadBody(f"{what}: {str(error)[:MAX_COMPLAINT]}") from None
+    return parsed(text, parse_float=plain_decimal) if has_fraction(value) else value
 
 
 def _renamed(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:

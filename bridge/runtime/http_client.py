@@ -9,6 +9,7 @@ import asyncio
 import os
 import zlib
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -30,6 +31,7 @@ def http_client(base_url: str, timeout_s: float) -> httpx.AsyncClient:
             base_url=base_url,
             headers={"Accept-Encoding": ACCEPTED},
             timeout=timeout_s,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is kept
             verify=not base_url.startswith("http:"),  # certificates take 50 ms to read
         )
     except OSError as error:
@@ -49,6 +51,8 @@ async def read_body(answer: httpx.Response) -> bytes:
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == ACCEPTED else None
     body = bytearray()
     async for part in answer.aiter_raw():
+        if unpacking and unpacking.eof:  # zlib would keep it all, and copy that at each part
+            raise BadBody("more follows the end of what was packed")
         body += _unpacked(unpacking, part, MAX_BODY + 1 - len(body)) if unpacking else part
         if len(body) > MAX_BODY:
             raise BadBody(f"the body is larger than {MAX_BODY} bytes")

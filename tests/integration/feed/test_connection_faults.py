@@ -21,6 +21,7 @@ from tests.support.receiving_session import Subject, now_us, receiving_sessions
 from tests.support.redis_server import free_port
 from tests.support.scripted_exchange import (
     BINARY,
+    PING,
     TEXT,
     Client,
     ScriptedExchange,
@@ -462,6 +463,23 @@ async def test_giant_frame_ends_the_connection_and_not_the_session(
         await received(subject, 2)
 
         assert "1009" in subject.session.trouble
+
+
+async def test_exchange_that_pings_and_never_reads_the_pongs_is_given_up(
+    exchange: ScriptedExchange,
+) -> None:
+    async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
+        client = await client_of(exchange)
+        client.turn_deaf()
+        pings = frame(PING, b"x" * 125) * 1000
+        while not client.is_gone and not subject.session.trouble.startswith("it reads"):
+            client.raw(pings)
+            await asyncio.sleep(0)
+        await eventually_async(
+            lambda: subject.session.trouble == "it reads nothing of what it is sent", "it is told"
+        )
+        (await client_of(exchange, 2)).send(trade(1))
+        await received(subject, 1)
 
 
 async def test_frame_that_breaks_the_protocol_ends_the_connection_and_not_the_session(

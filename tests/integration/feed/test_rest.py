@@ -195,3 +195,32 @@ async def test_clock_learns_nothing_from_a_reply_that_is_no_time(body: bytes) ->
         running.cancel()
         await asyncio.wait([running])
         assert running.cancelled()
+
+
+async def test_what_follows_the_end_of_a_packed_body_is_not_collected() -> None:
+    packed = gzip.compress(b"[]")
+    endless = packed + b"\0" * 300_000  # in several reads, each of which zlib would add to the last
+
+    async with answering(lambda _: http("200 OK", endless, "Content-Encoding: gzip")) as (rest, _):
+        with pytest.raises(RestError, match="more follows the end of what was packed"):
+            await rest.get("/api/v1/markets")
+
+
+async def test_cookies_of_the_exchange_are_not_kept() -> None:
+    """Each answer may set some anew, and all would be kept, and sent with each request."""
+    async with answering(lambda number: http("200 OK", b"[]", f"Set-Cookie: c{number}=1")) as (
+        rest,
+        server,
+    ):
+        for _ in range(2):
+            await rest.get("/api/v1/markets")
+
+    assert "cookie" not in server.heads[1].lower()
+
+
+async def test_a_time_to_wait_that_is_none_is_an_answer_as_any_other() -> None:
+    absurd = "Retry-After: Fri, 31 Dec 99999999999999999999 23:59:59 GMT"
+
+    async with answering(lambda _: http("429 Too Many Requests", b"", absurd)) as (rest, _):
+        with pytest.raises(RestError, match="HTTP 429"):
+            await rest.get("/api/v1/markets")

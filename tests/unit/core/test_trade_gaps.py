@@ -251,3 +251,20 @@ def test_trade_gaps_bring_back_whatever_is_missed_once_and_in_order(
     chained = {row.entry.number: row.after for each in ended for row in each.rows}
     chained |= {number: slots[number].after for number in kept}
     assert all(chained[number] <= before for before, number in pairwise(every))
+
+
+@pytest.mark.parametrize("between", [[], [9]])
+def test_numbers_let_pass_are_judged_by_the_rows_of_history_however_many_they_are(
+    between: list[int],
+) -> None:
+    """Where numbers leap, a step for each would be years."""
+    gaps = TradeGaps(PATIENCE_US)
+    gaps.mark_sparse()
+    gaps.receive(trade(5))
+    gaps.receive(trade(7))  # asks history
+    gaps.page(rows([7, 5]), NOW_US)
+    gaps.receive(trade(8 * 10**14))  # let pass for a while
+
+    gaps.page(rows([8 * 10**14, *between, 5]), NOW_US)
+
+    assert gaps.unseen() == [Run(8, 8 * 10**14 - 1)] * len(between)

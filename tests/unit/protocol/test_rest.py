@@ -6,9 +6,11 @@ from bridge.protocol.rest import (
     BadBody,
     balances_rows,
     depth_body,
+    fills_page,
     orders_rows,
     positions_rows,
     row_count,
+    trades_page,
 )
 
 DEPTH = b'{"asks":[["86781.5","5.54115"],["86783.3","1.22656"]],"bids":[["86777.7","0.03571"],["86781.4","2.20229"]],"lastUpdateId":"6904864764","timestamp":1790915412979224}'  # noqa: E501
@@ -59,3 +61,59 @@ def test_rows_of_a_page_are_counted() -> None:
 def test_a_page_that_is_none_is_not_counted(page: bytes) -> None:
     with pytest.raises(BadBody, match="page"):
         row_count(page)
+
+
+TRADE = '{"id":1,"isBuyerMaker":true,"price":"1","quantity":"1","timestamp":%s}'
+FILL = (
+    '{"symbol":"A","orderId":"1","tradeId":1,"side":"Bid","price":"1","quantity":"1","fee":"0",'
+    '"feeSymbol":"U","isMaker":true,"timestamp":%s}'
+)
+
+
+@pytest.mark.parametrize("moment", ["18446744073709551615", "1e999", "NaN", "-1"])
+def test_a_page_of_trades_with_a_time_that_no_event_can_have_is_refused(moment: str) -> None:
+    with pytest.raises(BadBody, match="trades"):
+        trades_page("A", f"[{TRADE % moment}]".encode(), 1)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ['"0001-01-01T00:00:00"', '"1969-12-31T23:59:59+01:00"', "-99999999999", "1e999", "NaN"],
+)
+def test_a_page_of_fills_with_a_time_that_no_event_can_have_is_refused(moment: str) -> None:
+    with pytest.raises(BadBody, match="fills"):
+        fills_page(f"[{FILL % moment}]".encode(), 1)
+
+
+def test_a_page_of_more_rows_than_any_is_asked_for_is_refused() -> None:
+    page = f"[{','.join([TRADE % 1] * 10_001)}]".encode()
+
+    with pytest.raises(BadBody, match="at most 10000 items"):
+        trades_page("A", page, 1)
+
+
+def test_fractions_of_account_rows_keep_the_exchanges_own_digits() -> None:
+    body = b'[{"price":0.1000000000000000055511151231257827,"mmf":1e-7,"imf":1e999,"quantity":3}]'
+
+    assert positions_rows(body) == [
+        {
+            "price": "0.1000000000000000055511151231257827",
+            "maintenance_margin_fraction": "0.0000001",
+            "initial_margin_fraction": "1e999",
+            "quantity": 3,
+        }
+    ]
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", '"\\ud800"', "9" * 5_000])
+def test_account_rows_that_are_no_json_are_refused(value: str) -> None:
+    with pytest.raises(BadBody, match="orders"):
+        orders_rows(f'[{{"price":{value}}}]'.encode())
+    with pytest.raises(BadBody, match="balances"):
+        balances_rows(f'{{"SOL":{{"available":{value}}}}}'.encode())
+
+
+def test_a_balance_is_of_the_asset_under_which_it_stands() -> None:
+    assert balances_rows(b'{"SOL":{"asset":"USDC","available":"1"}}') == [
+        {"asset": "SOL", "available": "1"}
+    ]
