@@ -26,8 +26,7 @@ from simulator.windows import WINDOWS_MS
 
 SECOND_US = 1_000_000
 # Phases inside the second. A candle's last running frame goes out before its close and its final
-# one half a second
-# after it, so that the candles of an interval never interleave.
+# one half a second after it, so that the candles of an interval never interleave.
 MARK_PRICE_PHASE_US = 846_000
 TICKER_PHASE_US = 87_000
 KLINE_PHASE_US = 750_000
@@ -39,8 +38,7 @@ LIQUIDATION_EVERY_US = 8 * SECOND_US
 TRADER_ACTIONS_PER_SECOND = 4.0
 LARGEST_TRADER_SHARE = 0.25
 FRAMES_PER_STEP = 2.0
-# No step writes more core events than this; near the end of a limited run only single ones are
-# made.
+# No step writes more core events than this; near a limited run's end only single ones are made.
 LARGEST_STEP = 60
 AFTER_THE_LAST_US = SECOND_US + 1
 

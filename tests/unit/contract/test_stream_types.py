@@ -8,6 +8,7 @@ import pytest
 
 import bridge
 from bridge.contract.entry import MODEL_BY_TYPE
+from bridge.contract.fields import OURS
 from bridge.contract.stream_types import STREAM_SPECS, Listing, Recovery, Staleness, StreamType
 from bridge.contract.streams import parse_stream
 
@@ -63,6 +64,26 @@ def test_a_row_holds_together(kind: StreamType) -> None:
         assert source.path.startswith(("/api/", "/wapi/"))
         assert bool(source.instruction) == spec.is_private
         assert (source.snapshot is not None) == (source.recovery is Recovery.SNAPSHOT)
+
+
+@pytest.mark.parametrize("kind", StreamType)
+def test_a_model_s_fields_stand_where_readers_expect_them(kind: StreamType) -> None:
+    """`type` and `symbol` first, `occurrence` directly before the three times."""
+    names = list(STREAM_SPECS[kind].model.model_fields)
+    assert names[:2] == ["type", "symbol"]
+    assert names[-3:] == ["event_us", "engine_us", "received_us"]
+    assert "occurrence" not in names[:-4]
+
+
+@pytest.mark.parametrize("kind", StreamType)
+def test_what_the_bridge_fills_itself_has_a_name_that_the_exchange_cannot_send(
+    kind: StreamType,
+) -> None:
+    fields = STREAM_SPECS[kind].model.model_fields
+    filled = {
+        name: fields[name].validation_alias for name in ("occurrence", "source") if name in fields
+    }
+    assert filled == {name: OURS + name for name in filled}
 
 
 def test_every_model_of_a_stream_type_is_told_by_its_entry_type() -> None:

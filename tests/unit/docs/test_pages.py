@@ -112,7 +112,11 @@ def test_every_cause_of_gaps_is_explained() -> None:
     assert list(CAUSES) == list(GapCause)
 
 
-def test_the_contract_names_every_stream_type() -> None:
-    text = (ROOT / "docs" / "contract.md").read_text("utf-8")
+@pytest.mark.parametrize(
+    ("page", "section"), [("contract.md", "Keys"), ("guide.md", "What is in Redis")]
+)
+def test_a_table_of_streams_names_every_stream_type(page: str, section: str) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    table = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
 
-    assert [kind for kind in StreamType if f"| `{kind}" not in text] == []
+    assert [kind for kind in StreamType if not re.search(rf"`{kind}[.`]", table)] == []

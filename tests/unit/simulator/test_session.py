@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from simulator.session import Session, Topic
+from bridge.contract.stream_types import StreamType
+from simulator.session import Session, Topic, stream_error
 
 KEY = "zDIJj9qneWIY0IYZ5aXoHcNMCm+XDhVcTssiT0HyY0A="
 GOLDEN = "JET04e2DKxa3MzJX+vHAvZ2t85IDCQV0Yvkne6ZioCLxZhaDPHACzfEFkaACTR+J2WlVJjGX2nICcJMwOK8zAw=="
@@ -126,6 +127,12 @@ def test_a_private_stream_that_does_not_exist_is_error_4006(session: Session) ->
     signature = [KEY, GOLDEN, "1614550000000", "5000"]
     text = request("SUBSCRIBE", "account.order", signature=signature)
     assert session.hear(text, NOW_MS).errors == [INVALID_STREAM]
+
+
+@pytest.mark.parametrize("kind", StreamType)
+def test_every_stream_type_of_the_bridge_exists(kind: StreamType) -> None:
+    name = f"{kind}.1m.SOL_USDC" if kind == "kline" else f"{kind}.SOL_USDC"
+    assert stream_error(name) is None
 
 
 def test_private_streams_are_left_without_a_signature(session: Session) -> None:
