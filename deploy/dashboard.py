@@ -61,6 +61,11 @@ ROWS: Mapping[str, Sequence[Panel]] = {
             {"sum by (state) (backpack_streams)": "{{state}}"},
         ),
         Panel(
+            "Shards written",
+            {"backpack_redis_shard_up": "{{instance}} shard {{shard}}"},
+            about="Empty, unless redis.shards is more than one.",
+        ),
+        Panel(
             "Connected, publishing, journaling",
             {
                 "min by (instance) (backpack_connection_up)": "{{instance}} connected",

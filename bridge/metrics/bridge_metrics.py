@@ -15,7 +15,7 @@ from bridge.core.counters import EndCause, OutboxCounters, RestCounters, StreamC
 from bridge.core.round_trips import ROUND_TRIP_BOUNDS_US
 from bridge.metrics.exposition import Family, Histogram, Kind, Metric, Values
 from bridge.view.facts import BridgeStatus, StreamStatus
-from bridge.view.troubles import Reason, troubles
+from bridge.view.troubles import Reason, is_published, troubles
 
 US = 1_000_000
 BOUNDS_S = tuple(bound / US for bound in BOUNDS_US)
@@ -78,7 +78,9 @@ STREAM_ENTRIES = Metric(
 PENDING = Metric("pending_entries", Kind.GAUGE, "Entries that wait for Redis.")
 PENDING_BYTES = Metric("pending_bytes", Kind.GAUGE, "What these take in memory.")
 BUFFER_BYTES = Metric("buffer_bytes", Kind.GAUGE, "What they may take: publish.buffer_bytes.")
-REDIS_UP = Metric("redis_up", Kind.GAUGE, "1: Redis takes what is published.")
+REDIS_UP = Metric(
+    "redis_up", Kind.GAUGE, "1: Redis takes what is published; of several shards one, at least."
+)
 SHARD_UP = Metric(
     "redis_shard_up",
     Kind.GAUGE,
@@ -247,7 +249,7 @@ def _published(status: BridgeStatus) -> Iterator[Family]:
     yield _one(PENDING, status.pending)
     yield _one(PENDING_BYTES, status.pending_bytes)
     yield _one(BUFFER_BYTES, status.buffer_bytes)
-    yield _one(REDIS_UP, float(not status.redis_trouble))
+    yield _one(REDIS_UP, float(is_published(status)))
     yield Family(SHARD_UP, {(str(one.shard),): float(not one.trouble) for one in status.shards})
     if status.acknowledged_us:
         yield _one(ACKNOWLEDGED, status.acknowledged_us / US)

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     STREAM_NOT_RECEIVED = "stream_not_received"
     CLOCK_SKEWED = "clock_skewed"
     REDIS_UNWRITABLE = "redis_unwritable"
+    SHARD_UNWRITABLE = "shard_unwritable"
     REGISTRY_UNWRITABLE = "registry_unwritable"
     JOURNAL_BROKEN = "journal_broken"
     CATCHING_UP = "catching_up"
@@ -71,8 +72,7 @@ def _not_received(status: BridgeStatus) -> Iterator[Trouble]:
 
 
 def _not_written(status: BridgeStatus) -> Iterator[Trouble]:
-    if status.redis_trouble:
-        yield Trouble(Reason.REDIS_UNWRITABLE, f"publishing waits: {status.redis_trouble}")
+    yield from _not_published(status)
     if status.registry_trouble:
         words = f"the registry cannot be written: {status.registry_trouble}"
         yield Trouble(Reason.REGISTRY_UNWRITABLE, words)
@@ -85,6 +85,22 @@ def _not_written(status: BridgeStatus) -> Iterator[Trouble]:
     if limit and status.pending_bytes > limit // FULL_SHARE:
         words = f"more than half of publish.buffer_bytes waits: {status.pending_bytes:,} bytes"
         yield Trouble(Reason.BUFFER_FILLING, words)
+
+
+def _not_published(status: BridgeStatus) -> Iterator[Trouble]:
+    """Nothing is; or, of several shards, to some of them alone."""
+    if not is_published(status):
+        yield Trouble(Reason.REDIS_UNWRITABLE, f"publishing waits: {status.redis_trouble}")
+        return
+    for one in status.shards:
+        if one.trouble:
+            words = f"shard {one.shard} at {one.node} waits, the others go on: {one.trouble}"
+            yield Trouble(Reason.SHARD_UNWRITABLE, words)
+
+
+def is_published(status: BridgeStatus) -> bool:
+    """Does Redis take anything: one shard of several, at least?"""
+    return not status.redis_trouble or any(not one.trouble for one in status.shards)
 
 
 def _is_covered(connection: ConnectionStatus, status: BridgeStatus) -> bool:

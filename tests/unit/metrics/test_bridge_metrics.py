@@ -35,6 +35,13 @@ ILL: dict[Reason, dict[str, Any]] = {
     Reason.STREAM_NOT_RECEIVED: {"stream_troubles": {"trade.A_B": "stale"}},
     Reason.CLOCK_SKEWED: {"clock_offset_us": -1_500_000},
     Reason.REDIS_UNWRITABLE: {"redis_trouble": "Redis refused: OOM"},
+    Reason.SHARD_UNWRITABLE: {
+        "redis_trouble": "shard 1 at b:6379: timed out",
+        "shards": [
+            {"shard": 0, "node": "a:6379"},
+            {"shard": 1, "node": "b:6379", "trouble": "out"},
+        ],
+    },
     Reason.REGISTRY_UNWRITABLE: {"registry_trouble": "bridge:streams: WRONGTYPE"},
     Reason.JOURNAL_BROKEN: {"journal_trouble": "No space left", "journal_max_bytes": 1},
     Reason.CATCHING_UP: {"behind_bytes": 5},
@@ -111,6 +118,36 @@ async def test_what_another_connection_receives_is_not_missed() -> None:
 async def test_bridge_that_is_well_is_ready_and_unhealthy_for_no_reason() -> None:
     assert await ready() == (200, {"ready": True, "reasons": []})
     assert told()["unhealthy"] == {(reason.value,): 0.0 for reason in Reason}
+
+
+@pytest.mark.parametrize(
+    ("troubles", "redis_up", "reason"),
+    [
+        (("", ""), 1.0, None),
+        (("", "timed out"), 1.0, "shard_unwritable"),
+        (("timed out", ""), 1.0, "shard_unwritable"),
+        (("timed out", "timed out"), 0.0, "redis_unwritable"),
+    ],
+)
+def test_of_several_shards_the_one_that_is_away_is_told_and_redis_is_down_when_all_are(
+    troubles: tuple[str, str], redis_up: float, reason: str | None
+) -> None:
+    shards = [{"shard": n, "node": "a:1", "trouble": one} for n, one in enumerate(troubles)]
+
+    found = told(shards=shards, redis_trouble="".join(troubles))
+
+    assert found["redis_shard_up"] == {(str(n),): float(not one) for n, one in enumerate(troubles)}
+    assert found["redis_up"] == {(): redis_up}
+    assert [label for (label,), value in found["unhealthy"].items() if value] == (
+        [reason] if reason else []
+    )
+
+
+async def test_readyz_names_the_shard_and_its_node() -> None:
+    _, body = await ready(**ILL[Reason.SHARD_UNWRITABLE])
+
+    words = "shard 1 at b:6379 waits, the others go on: out"
+    assert body["reasons"] == [{"reason": "shard_unwritable", "words": words}]
 
 
 async def test_a_password_in_a_trouble_is_masked_in_readyz() -> None:
