@@ -25,7 +25,7 @@ from bridge.view import figures
 from bridge.view.document import status_document
 from bridge.view.history import History
 from bridge.view.picture import Picture, State, draw
-from bridge.view.reader import AWAY, look, reason
+from bridge.view.reader import AWAY, look_around, reason
 from bridge.view.verdict import Level, Verdict, judge, since
 
 _COLOURS = {State.UP: "green", State.STOPPED: "yellow", State.SILENT: "bold red"}
@@ -68,7 +68,7 @@ def command(
     async def one_look() -> Picture:
         async with client:
             history = History()
-            history.add(await look(client, loaded.redis.keys))
+            history.add(await look_around(client, loaded.redis.keys))
             return draw(history)
 
     try:
@@ -100,7 +100,8 @@ def _print(picture: Picture, verdict: Verdict, console: Console) -> None:
             console.print(part)
             console.print()
     words = f", the newest: {picture.quarantine_words}" if picture.quarantined else ""
-    console.print(Text(f"Quarantined messages: {figures.count(picture.quarantined)}{words}"))
+    if 0 not in picture.away:
+        console.print(Text(f"Quarantined messages: {figures.count(picture.quarantined)}{words}"))
     if picture.unreadable:
         console.print(
             Text(f"Passed over: {picture.unreadable} unreadable statuses or stream names")
@@ -186,10 +187,10 @@ def _streams(picture: Picture) -> Table:
         rows.append(
             (
                 stream.name,
-                figures.count(stream.entries),
+                stream.entries_words,
                 *(_counted(name, numbers[name]) for name in shown),
                 figures.count(stream.status.pending),
-                figures.age(stream.age_us),
+                stream.age_words,
                 Text(", ".join(stream.marks), style="red" if stream.is_failing else "yellow"),
             )
         )

@@ -31,7 +31,7 @@ from bridge.runtime.replica import FreshReads
 from bridge.view.facts import Sample
 from bridge.view.history import History
 from bridge.view.picture import Picture, draw
-from bridge.view.reader import AWAY, look, reason
+from bridge.view.reader import AWAY, look_around, reason
 
 LOOK_S = 1.0
 GROUPS_S = 2.0
@@ -152,7 +152,8 @@ class Watcher:
                 self._hub.tell(topic, _message("trouble", {"text": why}))
 
     async def _look(self) -> None:
-        sample = await look(await self._reads.client(), self._watched.space)
+        known = self._sample.streams
+        sample = await look_around(await self._reads.client(), self._watched.space, known)
         self._sample = sample if self._watched.shows_private else public(sample)
         self._history.add(self._sample)
         self._picture = draw(self._history)

@@ -3,19 +3,22 @@
 Each shard has a client of its own, which follows the primary of its slot by itself. A command
 without a key goes to the first shard, a SCAN to that of its pattern's hash tag. A pipeline is
 split, sent to all its shards side by side, and its replies come in the order of its commands: where
-a shard's node is away, its commands alone have errors. A command's keys are all of one shard: over
-two of them, neither a script nor a read is possible.
+a shard's node is away, its commands alone have errors, which name the shard. A command's keys are
+all of one shard: over two of them, neither a script nor a read is possible.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import redis
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.client import Pipeline as BlockingPipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bridge.runtime.redis_url import tag_of
 
@@ -64,6 +67,22 @@ class _Router:
         return found
 
 
+def _of_shard(error: BaseException, shard: int) -> BaseException:
+    """The same error, which says of which shard it is; refusals of a command go by its key."""
+    if isinstance(error, RedisConnectionError | RedisTimeoutError):
+        error.args = (f"shard {shard} does not answer: {error}",)
+    return error
+
+
+@contextlib.contextmanager
+def _naming(shard: int) -> Iterator[None]:
+    try:
+        yield
+    except _AWAY as error:
+        _of_shard(error, shard)
+        raise
+
+
 def _raise_first(replies: Iterable[Any]) -> None:
     for reply in replies:
         if isinstance(reply, Exception):
@@ -84,8 +103,9 @@ class ShardedRedis(Redis):
         return ShardedRedis(shards, self._tags)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        shard = self.shards[self._router.shard_of(args)]
-        return await shard.execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        shard = self._router.shard_of(args)
+        with _naming(shard):
+            return await self.shards[shard].execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Pipeline":  # noqa: FBT001, FBT002 - the client's own signature
         assert not transaction, "over several shards there is none"
@@ -123,7 +143,7 @@ class _ShardedPipeline(Pipeline):
             try:
                 return await pipeline.execute(raise_on_error=False)
             except _AWAY as error:
-                return [error] * len(part)
+                return [_of_shard(error, shard)] * len(part)
 
 
 class ShardedBlockingRedis(redis.Redis):
@@ -135,8 +155,9 @@ class ShardedBlockingRedis(redis.Redis):
         self._router = _Router(tags)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        shard = self.shards[self._router.shard_of(args)]
-        return shard.execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        shard = self._router.shard_of(args)
+        with _naming(shard):
+            return self.shards[shard].execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     def set_response_callback(self, command: str, callback: Any) -> None:
         for shard in self.shards:
@@ -168,7 +189,7 @@ class _ShardedBlockingPipeline(BlockingPipeline):
                 try:
                     some = pipeline.execute(raise_on_error=False)
                 except _AWAY as error:
-                    some = [error] * len(part)
+                    some = [_of_shard(error, shard)] * len(part)
             for (place, _), reply in zip(part, some, strict=True):
                 replies[place] = reply
         if raise_on_error:

@@ -227,7 +227,8 @@ class StreamFacts:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Everything read in one look. `now_us` is the Redis server's clock; `unreadable` counts what
-    is no status, and names in the registry that are no streams.
+    is no status, and names in the registry that are no streams. `away`: of several shards those
+    that do not answer, and why; without the first, nothing is known of bridges and workers.
     """
 
     now_us: int
@@ -237,6 +238,7 @@ class Sample:
     quarantine: StreamFacts = StreamFacts()
     unreadable: int = 0
     redis_full: str = ""  # why it refuses every write
+    away: Mapping[int, str] = field(default_factory=dict)
 
 
 def read_statuses(model: type[T], texts: Mapping[str, str]) -> tuple[tuple[T, ...], int]:

@@ -2,7 +2,8 @@
 
 Nothing is acknowledged and no other reader is disturbed. A stream that appears later, or a new
 match of a pattern, is followed from its first entry. Reading goes on behind the last entry given
-out.
+out. Of several shards, those that answer are followed while others do not; the registry is in the
+first one, so without it the others are looked through for streams.
 """
 
 import asyncio
@@ -27,11 +28,12 @@ from bridge.runtime.redis_shards import shards_of
 from bridge.runtime.time_range import BEGINNING, NEW
 from bridge.view.choose import absence, chosen, is_pattern
 from bridge.view.facts import Followed
-from bridge.view.reader import AWAY, reason
+from bridge.view.reader import AWAY, reason, streams_beside
 
 BLOCK_MS = 1000  # well under the socket's time-out
 _BATCH = 200
 _REGISTRY_EVERY_S = 2.0
+_AWAY_EVERY_S = 20.0  # the same while it does not answer: each time may last until a time-out
 _RETRY_S = 1.0
 
 
@@ -59,8 +61,9 @@ class Follower:
         self._reads: dict[int, asyncio.Task[list[Followed]]] = {}  # by shard, where there are more
         self._away: set[int] = set()  # shards that do not answer
         self._told: set[str] = set()
-        self._known_at_s = float("-inf")
+        self._find_at_s = float("-inf")
         self._is_first = True
+        self._unseen: set[int] = set()  # shards that have not answered since the first look
 
     async def entries(self) -> AsyncIterator[list[Followed]]:
         """Batches of entries in order of their IDs, without an end; a batch may be empty.
@@ -96,32 +99,58 @@ class Follower:
             read.cancel()
 
     async def _find_streams(self) -> None:
-        if time.monotonic() - self._known_at_s < _REGISTRY_EVERY_S:
+        if time.monotonic() < self._find_at_s:
             return
-        names: Any = await self._client.hkeys(self._space.key(keys.STREAMS))
-        registry = list(filter(is_stream, names))
-        for refused in set(names) - set(registry):
-            self._tell_once(f"the registry has {refused!r}, which is no stream: passed over")
+        registry = await self._registry()
         new = [name for name in chosen(self._wanted, registry) if name not in self._after]
         empty = await self._begin(new)
         self._is_first = False
-        self._known_at_s = time.monotonic()
-        for one in self._wanted:
+        self._unseen &= self._away
+        is_whole = 0 not in self._away
+        self._find_at_s = time.monotonic() + (_REGISTRY_EVERY_S if is_whole else _AWAY_EVERY_S)
+        for one in self._wanted if is_whole else ():
             if is_pattern(one) or one in empty:
                 self._tell_once(absence(one, registry))
 
+    async def _registry(self) -> list[str]:
+        """The streams that there are; without the first shard, those of the others."""
+        try:
+            names: Any = await self._client.hkeys(self._space.key(keys.STREAMS))
+        except AWAY as error:
+            if self._space.shards == 1 or isinstance(error, ResponseError):
+                raise
+            self._is_away(0, reason(error))
+            found, silent = await streams_beside(self._client, self._space, {0})
+            for shard, why in silent.items():
+                self._is_away(shard, why)
+            return found
+        self._is_back(0)
+        registry = list(filter(is_stream, names))
+        for refused in set(names) - set(registry):
+            self._tell_once(f"the registry has {refused!r}, which is no stream: passed over")
+        return registry
+
     async def _begin(self, names: Sequence[str]) -> set[str]:
-        """Find where to begin in each; returns those that do not exist."""
+        """Find where to begin in each; returns those that do not exist. One whose shard does not
+        answer waits for the next look.
+        """
         pipeline = self._client.pipeline(transaction=False)
         for name in names:
             pipeline.exists(self._space.key(name))
             pipeline.xrevrange(self._space.key(name), count=1)
-        replies = iter(await pipeline.execute())
+        is_one = self._space.shards == 1
+        replies = iter(await pipeline.execute(raise_on_error=is_one) if names else ())
         absent = set()
         for name in names:
             exists, newest = next(replies), next(replies)
+            shard = self._space.shard_of(name)
+            if isinstance(newest, ResponseError):
+                raise newest
+            if isinstance(newest, Exception):
+                self._is_away(shard, reason(newest))
+                continue
             # What appears after the first look is new altogether, so it is given from its start.
-            jump = self._is_first and newest
+            jump = (self._is_first or shard in self._unseen) and newest
             if self._start == NEW:
                 self._after[name] = newest[0][0] if jump else BEGINNING
             else:
@@ -170,15 +199,23 @@ class Follower:
         except ResponseError as error:
             raise Fatal(f"Redis refuses: {reason(error)}") from None
         except AWAY as error:
-            if shard not in self._away:
-                self._away.add(shard)
-                self._tell(f"shard {shard} does not answer ({reason(error)}): trying again")
+            self._is_away(shard, f"shard {shard} does not answer: {reason(error)}")
             await asyncio.sleep(_RETRY_S)
             return []
+        self._is_back(shard)
+        return found
+
+    def _is_away(self, shard: int, why: str) -> None:
+        if self._is_first:
+            self._unseen.add(shard)
+        if shard not in self._away:
+            self._away.add(shard)
+            self._tell(f"{why} Trying again; what the others have is followed")
+
+    def _is_back(self, shard: int) -> None:
         if shard in self._away:
             self._away.remove(shard)
             self._tell(f"shard {shard} is back")
-        return found
 
     def _tell_once(self, line: str) -> None:
         if line and line not in self._told:

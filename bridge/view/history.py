@@ -27,7 +27,7 @@ class History:
 
     def add(self, sample: Sample) -> None:
         """Take the next look in."""
-        before = self._samples[-1].streams if self._samples else {}
+        before = self.streams
         starts_us = [each.started_us for each in sample.bridges]
         self._latencies_us.extend(_new_latencies(before, sample.streams, starts_us))
         self._samples.append(sample)
@@ -42,6 +42,11 @@ class History:
     def latest(self) -> Sample:
         """The newest look."""
         return self._samples[-1]
+
+    @property
+    def streams(self) -> Mapping[str, StreamFacts]:
+        """Those of the newest look; none before the first."""
+        return self._samples[-1].streams if self._samples else {}
 
     @property
     def earlier(self) -> Sample | None:

@@ -110,8 +110,8 @@ def _standing(row: StreamRow, width: int) -> list[Text]:
     counters = row.status.counters
     facts = [
         f"{figures.rate(row.rate)}/s".replace("·", "0"),
-        f"{figures.count(row.entries)} entries",
-        f"newest {figures.age(row.age_us)} ago",
+        f"{row.entries_words} entries",
+        f"newest {row.age_words} ago",
         f"{counters.gaps} gaps",
         *(f"{number} {name}" for name, number in _not_zero(row)),
     ]

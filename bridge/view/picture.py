@@ -5,12 +5,13 @@ Judges what is alive, silent, held or in trouble. Knows neither Redis nor the te
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bridge.contract.identity import EntryId
 from bridge.contract.streams import BadStreamName, StreamType, parse_stream
 from bridge.contract.whole_number import whole_number
+from bridge.view import figures
 from bridge.view.facts import (
     BridgeStatus,
     Sample,
@@ -76,6 +77,17 @@ class StreamRow:
     marks: tuple[str, ...]
     is_failing: bool
     received_by: tuple[str, ...] = ()  # names of bridges
+    is_away: bool = False  # its shard does not answer: what is in it, is not known
+
+    @property
+    def entries_words(self) -> str:
+        """How many entries it has had."""
+        return "?" if self.is_away else figures.count(self.entries)
+
+    @property
+    def age_words(self) -> str:
+        """How old its newest entry is."""
+        return "?" if self.is_away else figures.age(self.age_us)
 
     @property
     def kind(self) -> str:
@@ -112,6 +124,7 @@ class Picture:
     curve: tuple[float, ...]
     unreadable: int
     redis_full: str = ""  # why Redis refuses every write, so that statuses are old
+    away: Mapping[int, str] = field(default_factory=dict)  # shards that do not answer, and why
 
     @property
     def living(self) -> tuple[BridgeStatus, ...]:
@@ -169,6 +182,7 @@ def draw(history: History) -> Picture:
         curve=tuple(history.curve),
         unreadable=sample.unreadable,
         redis_full=sample.redis_full,
+        away=sample.away,
     )
 
 
@@ -222,6 +236,7 @@ def _stream(
         marks=tuple(mark for mark, holds in marks.items() if holds),
         is_failing=bool(not_received or status.suspended or facts.is_away),
         received_by=received_by,
+        is_away=facts.is_away,
     )
 
 

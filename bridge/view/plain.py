@@ -12,6 +12,7 @@ def summary_lines(picture: Picture) -> Iterator[str]:
     yield f"{clock(picture.now_us)} {_totals(picture)}"
     if picture.redis_full:
         yield f"  ! {picture.redis_full}"
+    yield from (f"  ! {why}" for why in picture.away.values())
     for bridge in picture.bridges:
         if bridge.state is not State.STOPPED:
             yield from _bridge(bridge, picture.now_us)
@@ -33,8 +34,8 @@ def stream_lines(picture: Picture) -> Iterator[str]:
             else ""
         )
         yield (
-            f"  {stream.name:<{width}} {rate}{figures.count(stream.entries):>9} entries  "
-            f"{figures.age(stream.age_us):>5}  {stream.words}"
+            f"  {stream.name:<{width}} {rate}{stream.entries_words:>9} entries  "
+            f"{stream.age_words:>5}  {stream.words}"
         )
 
 

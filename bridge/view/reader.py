@@ -1,10 +1,13 @@
 """One look at Redis: registry, statuses, and each stream's counters and newest entry.
 
 Reads in pipelines of bounded size and writes nothing. A stream that does not exist yet is no error,
-nor is one whose shard's node is away while the first shard's is there.
+nor is one whose shard's node is away while the first shard's is there. Where the first one's is
+away, `look_around` has what the others tell.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import asyncio
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import isfinite
 from typing import Any
@@ -16,6 +19,7 @@ from bridge.contract import keys
 from bridge.contract.streams import is_stream
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.masking import masked_text
+from bridge.runtime.redis_shards import shards_of
 from bridge.runtime.terminal import printable
 from bridge.view.facts import (
     BridgeStatus,
@@ -29,11 +33,27 @@ from bridge.view.facts import (
 AWAY = (RedisError, OSError, TimeoutError)  # what every use of the client may raise
 GONE_US = 10_000_000  # how long a worker may be silent before its group counts it out, about
 _CHUNK = 256  # streams asked for in one pipeline
+_PAGE, _MOST_PAGES = 1000, 200  # keys looked through for streams, in a shard whose registry is away
 
 
 def reason(error: BaseException) -> str:
     """Why Redis did not answer, in words."""
     return printable(masked_text(str(error))) or type(error).__name__
+
+
+async def look_around(client: Redis, space: KeySpace, known: Collection[str] = ()) -> Sample:
+    """`look`, or, of several shards, what the others have where the first one does not answer: no
+    bridges and no workers, and of streams those that are `known`, else those that are found.
+    """
+    try:
+        return await look(client, space)
+    except AWAY as error:
+        if space.shards == 1 or isinstance(error, ResponseError):
+            raise
+        sample = await _of_the_others(client, space, known, reason(error))
+        if len(sample.away) == space.shards:
+            raise
+        return sample
 
 
 async def look(client: Redis, space: KeySpace) -> Sample:
@@ -56,7 +76,8 @@ async def look(client: Redis, space: KeySpace) -> Sample:
     now_us = int(seconds) * 1_000_000 + int(micros)
     told_workers = await _by_redis_clock(client, space, told_workers, now_us)
     names = sorted(filter(is_stream, registry))
-    streams = await _streams(client, space, [*names, keys.QUARANTINE])
+    away: dict[int, str] = {}
+    streams = await _streams(client, space, [*names, keys.QUARANTINE], away)
     return Sample(
         now_us=now_us,
         bridges=told_bridges,
@@ -65,7 +86,70 @@ async def look(client: Redis, space: KeySpace) -> Sample:
         streams=streams,
         unreadable=unread_bridges + unread_workers + len(registry) - len(names),
         redis_full=full_words(memory),
+        away=away,
     )
+
+
+async def _of_the_others(
+    client: Redis, space: KeySpace, known: Collection[str], why: str
+) -> Sample:
+    away = {0: why}
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(_clock(one)) for one in shards_of(client)[1:]]
+    now_us = 0
+    for shard, task in enumerate(asked, 1):
+        match task.result():
+            case int(told_us):
+                now_us = max(now_us, told_us)
+            case str(told):
+                away[shard] = f"shard {shard} does not answer: {told}"
+    names = list(known)
+    if not names:
+        names, silent = await streams_beside(client, space, away)
+        away |= silent
+    asking = [name for name in names if space.shard_of(name) not in away]
+    streams = await _streams(client, space, asking, away)
+    absent = {name: StreamFacts(is_away=True) for name in names if name not in streams}
+    return Sample(now_us=now_us, streams=streams | absent, away=dict(sorted(away.items())))
+
+
+async def _clock(shard: Redis) -> int | str:
+    """Its time, µs, or why it tells none."""
+    try:
+        seconds, micros = await shard.time()
+    except AWAY as error:
+        return reason(error)
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+async def streams_beside(
+    client: Redis, space: KeySpace, away: Collection[int]
+) -> tuple[list[str], dict[int, str]]:
+    """The streams of all shards that are not `away`, found by their keys, since the registry is in
+    the first shard; and which of these shards do not answer, and why.
+    """
+    found: list[str] = []
+    silent: dict[int, str] = {}
+    for shard in range(space.shards):
+        if shard not in away:
+            try:
+                found += await _streams_of(shards_of(client)[shard], space.prefix_of(shard))
+            except AWAY as error:
+                silent[shard] = f"shard {shard} does not answer: {reason(error)}"
+    return found, silent
+
+
+async def _streams_of(shard: Redis, prefix: str) -> list[str]:
+    pattern = re.sub(r"[*?\[\]\\]", r"\\\g<0>", prefix) + "*"
+    found: set[str] = set()
+    cursor: Any = 0
+    for _ in range(_MOST_PAGES):
+        cursor, page = await shard.scan(cursor, match=pattern, count=_PAGE, _type="stream")
+        names = [str(key)[len(prefix) :] for key in page]
+        found |= set(filter(is_stream, names))
+        if not int(cursor):
+            break
+    return sorted(found)
 
 
 async def _memory(client: Redis) -> Mapping[str, Any]:
@@ -94,7 +178,10 @@ async def newest(client: Redis, space: KeySpace, stream: str, count: int) -> lis
     return [Followed(stream, entry_id, fields) for entry_id, fields in found]
 
 
-async def _streams(client: Redis, space: KeySpace, names: Sequence[str]) -> dict[str, StreamFacts]:
+async def _streams(
+    client: Redis, space: KeySpace, names: Sequence[str], away: dict[int, str]
+) -> dict[str, StreamFacts]:
+    """Of those whose shard does not answer, `away` gets to know why."""
     found: dict[str, StreamFacts] = {}
     for part in _chunks(names):
         pipeline = client.pipeline(transaction=False)
@@ -106,6 +193,7 @@ async def _streams(client: Redis, space: KeySpace, names: Sequence[str]) -> dict
             info, newest = next(replies), next(replies)
             if space.shards > 1 and isinstance(info, AWAY) and not isinstance(info, ResponseError):
                 found[name] = StreamFacts(is_away=True)
+                away[space.shard_of(name)] = reason(info)
             else:
                 found[name] = _facts(info, newest)
     return found

@@ -115,6 +115,9 @@ def side_style(kind: str | None, words: str) -> str:
 
 def _bridges(picture: Picture) -> list[Text]:
     full = [_trouble(picture.redis_full)] if picture.redis_full else []
+    full += [_trouble(why) for why in picture.away.values()]
+    if not picture.bridges and 0 in picture.away:
+        return full
     if not picture.bridges:
         return [*full, Text(" ○ no bridge has been here yet", style="bold yellow")]
     shown = _living_first(picture.bridges)[:_MOST_BRIDGES]
@@ -201,12 +204,12 @@ def _streams(
 ) -> Table:
     longest = max((len(stream.name) for stream in streams), default=6)
     rates = [figures.rate(stream.rate) for stream in streams]
-    counts = [figures.count(stream.entries) for stream in streams]
+    counts = [stream.entries_words for stream in streams]
     sizes = (
         min(longest, 28 if width < _WIDE else 40),
         max(6, *map(len, rates)) if rates else 6,
         max(9, *map(len, counts)) if counts else 9,
-        max((5, *(len(figures.age(stream.age_us)) for stream in streams))),
+        max((5, *(len(stream.age_words) for stream in streams))),
     )
     table = _table(
         ("stream", "left", sizes[0]),
@@ -228,8 +231,8 @@ def _streams(
         table.add_row(
             Text(stream.name, style=style),
             Text(figures.rate(stream.rate), style="cyan"),
-            figures.count(stream.entries),
-            Text(figures.age(stream.age_us), style="dim"),
+            stream.entries_words,
+            Text(stream.age_words, style="dim"),
             newest,
             style="reverse" if stream.name == marked else "",
         )

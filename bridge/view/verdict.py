@@ -39,6 +39,7 @@ def judge(picture: Picture, instance: str | None = None) -> Verdict:
     """The verdict on this picture; on one bridge alone where its instance is given."""
     reasons = (
         *([picture.redis_full] if picture.redis_full else ()),
+        *picture.away.values(),
         *_bridges(picture),
         *fleet.reasons(picture.living),
         *_streams(picture),
@@ -57,6 +58,8 @@ def judge(picture: Picture, instance: str | None = None) -> Verdict:
 
 def _why_not(picture: Picture, bridges: Sequence[BridgeRow], instance: str | None) -> str:
     """None of these bridges is healthy."""
+    if 0 in picture.away:
+        return f"{picture.away[0]} {_what_is_left(picture)}"
     for bridge in bridges:
         if bridge.state is State.UP:
             return f"bridge {bridge.status.instance} is up, but {bridge.troubles[0]}"
@@ -74,6 +77,17 @@ def _why_not(picture: Picture, bridges: Sequence[BridgeRow], instance: str | Non
             "start a bridge with `python -m bridge run`"
         )
     return NONE_YET
+
+
+def _what_is_left(picture: Picture) -> str:
+    """Of a Cluster with several shards, without the first one."""
+    there = [stream.age_us for stream in picture.streams if not stream.is_away]
+    newest_us = min((age for age in there if age is not None), default=None)
+    told = f", the newest entry {figures.age(newest_us)} old" if newest_us is not None else ""
+    return (
+        "Bridges and consumers are not known without it; "
+        f"{len(there)} streams are in the other shards{told}"
+    )
 
 
 def _bridges(picture: Picture) -> Iterator[str]:
@@ -100,7 +114,12 @@ def _streams(picture: Picture) -> Iterator[str]:
         for name in (*bridge.status.stream_troubles, *bridge.status.streams)
         if name in bridge.status.stream_troubles or bridge.status.streams[name].suspended
     }
-    failing = [each for each in picture.streams if each.is_failing and each.name not in known]
+    failing = [
+        each
+        for each in picture.streams
+        # one whose shard is away stands there already
+        if each.is_failing and not each.is_away and each.name not in known
+    ]
     for stream in failing[:MOST_TOLD]:
         yield f"{stream.name}: {', '.join(stream.marks)}"
     if len(failing) > MOST_TOLD:

@@ -23,7 +23,7 @@ from bridge.view.keyboard import pressed_keys
 from bridge.view.pages import FRAME_LINES, Shown, entry_of, page
 from bridge.view.picture import Picture, draw
 from bridge.view.plain import stream_lines, summary_lines
-from bridge.view.reader import AWAY, look, newest, reason
+from bridge.view.reader import AWAY, look_around, newest, reason
 
 PAINT_EVERY_S = 0.25
 LATE_S = 1.5  # a look that takes this much longer than usual: Redis does not answer
@@ -135,7 +135,7 @@ class _Session:
     async def _look(self) -> None:
         view = self.view
         try:
-            self._history.add(await look(view.client, view.space))
+            self._history.add(await look_around(view.client, view.space, self._history.streams))
             # Whoever has moved down a list, or into an entry, looks at what is there.
             if self.browse.page is Page.STREAM and (not self.entries or not self.browse.place):
                 stream = self.browse.stream
@@ -176,9 +176,9 @@ async def show_once(view: View, say: Callable[[str], None]) -> Picture:
 async def picture_of(view: View) -> Picture:
     """Two looks `every_s` apart. Raises what the Redis client raises."""
     history = History()
-    history.add(await look(view.client, view.space))
+    history.add(await look_around(view.client, view.space))
     await asyncio.sleep(view.every_s)
-    history.add(await look(view.client, view.space))
+    history.add(await look_around(view.client, view.space, history.streams))
     return draw(history)
 
 
@@ -186,7 +186,7 @@ async def _looks(view: View, history: History, stop: asyncio.Event) -> AsyncIter
     """Look until told to stop; gives what is in the way, or nothing."""
     while not stop.is_set():
         try:
-            history.add(await look(view.client, view.space))
+            history.add(await look_around(view.client, view.space, history.streams))
             yield ""
         except AWAY as error:
             yield f"Redis at {view.where} does not answer: {reason(error)}"

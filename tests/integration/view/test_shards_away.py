@@ -1,0 +1,144 @@
+"""What viewers show of several shards while one of them does not answer.
+
+The shards are clients of one server, which has all their keys, and of an address where none is.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from bridge.contract import keys
+from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.redis_client import connect
+from bridge.runtime.redis_shards import ShardedRedis
+from bridge.view import follow
+from bridge.view.history import History
+from bridge.view.picture import draw
+from bridge.view.reader import look, look_around
+from bridge.view.verdict import Level, judge
+from tests.support.set_run import OF_FOUR_SHARDS
+
+SPACE = KeySpace("{b}:", 4)
+STREAMS = [f"trade.{market}" for market in OF_FOUR_SHARDS]  # of shards 0, 1, 2, 3
+NOBODY = "redis://127.0.0.1:1/0"
+FIELDS: dict[str | bytes, str | bytes] = {"type": "trade"}
+
+
+def client(url: str) -> Redis:
+    return connect(url, name="test", decode_responses=True, connect_timeout_s=2)
+
+
+@asynccontextmanager
+async def without(redis_url: str, *away: int) -> AsyncIterator[tuple[ShardedRedis, Redis]]:
+    """A client for which these shards do not answer; one for all of them."""
+    async with client(redis_url) as whole:
+        for name in STREAMS:
+            await whole.hset(SPACE.key(keys.STREAMS), name, "{}")
+            await whole.xadd(SPACE.key(name), FIELDS, "5-1")
+        # what else may lie there
+        await whole.xadd(SPACE.prefix_of(1) + "consumers:trade.ETH_USDC:g:dead", FIELDS, "5-1")
+        await whole.set(SPACE.prefix_of(1) + "trade.X_USDC", "no stream")
+        clients = [client(NOBODY if n in away else redis_url) for n in range(SPACE.shards)]
+        async with ShardedRedis(clients, [f"b.{n}" for n in range(SPACE.shards)]) as sharded:
+            yield sharded, whole
+
+
+@pytest.mark.parametrize("known", [(), STREAMS])
+async def test_without_the_first_shard_streams_of_the_others_are_shown_and_no_bridges(
+    known: list[str], redis_url: str
+) -> None:
+    async with without(redis_url, 0) as (sharded, _):
+        sample = await look_around(sharded, SPACE, known)
+
+    there = {name for name, facts in sample.streams.items() if not facts.is_away}
+    assert there == set(STREAMS[1:])
+    assert sample.streams["trade.ETH_USDC"].last_id == "5-1"
+    assert set(sample.streams) - there == {*STREAMS[:1]} & {*known}
+    assert sample.now_us > 1_000_000_000_000_000
+    assert list(sample.away) == [0]
+    assert sample.away[0].startswith("shard 0 does not answer: Error 111 connecting to 127.0.0.1:1")
+    history = History()
+    history.add(sample)
+    verdict = judge(draw(history))
+    assert verdict.level is Level.BAD
+    assert "; 3 streams are in the other shards, the newest entry" in verdict.text
+
+
+async def test_a_look_that_decides_something_does_not_make_do_without_the_first_shard(
+    redis_url: str,
+) -> None:
+    async with without(redis_url, 0) as (sharded, _):
+        with pytest.raises(RedisConnectionError, match=r"^shard 0 does not answer: "):
+            await look(sharded, SPACE)
+
+
+async def test_where_no_shard_answers_nothing_is_shown(redis_url: str) -> None:
+    async with without(redis_url, 0, 1, 2, 3) as (sharded, _):
+        with pytest.raises(RedisConnectionError, match=r"^shard 0 does not answer: "):
+            await look_around(sharded, SPACE)
+
+
+async def test_without_another_shard_all_is_shown_but_its_streams(redis_url: str) -> None:
+    async with without(redis_url, 2) as (sharded, whole):
+        await whole.hset(SPACE.key(keys.STATUS), "a", '{"instance": "a", "updated_us": 1}')
+        sample = await look_around(sharded, SPACE)
+
+    history = History()
+    history.add(sample)
+    picture = draw(history)
+    assert [bridge.status.instance for bridge in picture.bridges] == ["a"]
+    assert {row.name: row.entries_words for row in picture.streams} == {
+        "trade.JUP_USDC": "1", "trade.ETH_USDC": "1", "trade.BONK_USDC": "?", "trade.SOL_USDC": "1",
+    }  # fmt: skip
+    reasons = [why for why in judge(picture).reasons if "shard" in why or "away" in why]
+    assert [why.partition(": ")[0] for why in reasons] == ["shard 2 does not answer"]
+
+
+@pytest.mark.parametrize("away", [0, 2])
+async def test_tap_follows_what_other_shards_have_and_the_one_that_comes_back_from_there_on(
+    away: int, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "_REGISTRY_EVERY_S", 0.05)
+    monkeypatch.setattr(follow, "_AWAY_EVERY_S", 0.05)
+    monkeypatch.setattr(follow, "_RETRY_S", 0.05)
+    told: list[str] = []
+    given: dict[str, list[str]] = {name: [] for name in STREAMS}
+    others = {name for number, name in enumerate(STREAMS) if number != away}
+    async with without(redis_url, away) as (sharded, whole), asyncio.TaskGroup() as tasks:
+        follower = follow.Follower(sharded, SPACE, ["trade.*"], "$", told.append, tasks)
+
+        async def read() -> None:
+            async for batch in follower.entries():
+                for entry in batch:
+                    given[entry.stream].append(entry.entry_id)
+
+        reading = tasks.create_task(read())
+        numbers = itertools.count(6)
+        async with asyncio.timeout(10):
+            while not others <= {name for name, some in given.items() if some}:
+                await _add_to_all(whole, next(numbers))
+        dead, clients = sharded.shards[away], list(sharded.shards)
+        clients[away] = client(redis_url)
+        sharded.shards = clients
+        back_from = next(numbers)
+        async with asyncio.timeout(10):
+            while not given[STREAMS[away]]:
+                await _add_to_all(whole, next(numbers))
+        reading.cancel()
+        follower.stop()
+        await dead.aclose()
+
+    assert int(given[STREAMS[away]][0].partition("-")[0]) > back_from
+    assert told[0].startswith(f"shard {away} does not answer: Error 111 connecting")
+    assert told[-1] == f"shard {away} is back"
+
+
+async def _add_to_all(whole: Redis, number: int) -> None:
+    for name in STREAMS:
+        await whole.xadd(SPACE.key(name), FIELDS, f"{number}-1")
+    await asyncio.sleep(0.02)
