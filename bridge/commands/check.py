@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -164,20 +165,23 @@ async def _look_at_redis(config: Config) -> list[Finding]:
             )
             for shard, one in enumerate(urls)
         ]
-    return list(_each_once(look.result() for look in looks))
+    return list(each_once([look.result() for look in looks]))
 
 
-def _each_once(found: Iterable[Sequence[Finding]]) -> Iterator[Finding]:
+def each_once(found: Sequence[Sequence[Finding]]) -> Iterator[Finding]:
     """All that is found of the first shard; of the others, which nodes they are, and what is wrong
-    there and not at the first.
+    there and not at the first. Of several, each is named.
     """
     told: list[Finding] = []
     for number, findings in enumerate(found):
         for place, finding in enumerate(findings):
             is_told = finding in told or (number and place and finding.level is Level.OK)
-            if not is_told:
-                told.append(finding)
-                yield finding
+            if is_told:
+                continue
+            told.append(finding)
+            is_named = len(found) > 1 and (number or not place)
+            subject = f"{finding.subject}, shard {number}" if is_named else finding.subject
+            yield replace(finding, subject=subject)
 
 
 def _embedded_not_running() -> Finding:

@@ -12,7 +12,15 @@ from bridge.metrics.exposition import Family, Histogram, Kind, Metric
 from consumers.kit.lag import GroupLag, Took
 
 REDIS_UP = Metric("exporter_redis_up", Kind.GAUGE, "1: the exporter could read Redis just now.")
-MEMORY_USED = Metric("redis_memory_used_bytes", Kind.GAUGE, "What Redis uses.")
+SHARD_UP = Metric(
+    "exporter_shard_up", Kind.GAUGE,
+    "1: the exporter could read this shard just now, else its streams count nowhere. Only where "
+    "there are several.",
+    ("shard",),
+)  # fmt: skip
+MEMORY_USED = Metric(
+    "redis_memory_used_bytes", Kind.GAUGE, "What Redis uses; of several shards the fullest node."
+)
 MEMORY_MAX = Metric("redis_memory_max_bytes", Kind.GAUGE, "maxmemory, where it is set.")
 LAST_STATUS = Metric(
     "bridge_last_status_timestamp_seconds",
@@ -56,17 +64,20 @@ STREAM_BEHIND = Metric(
 )
 
 CATALOGUE: Sequence[Metric] = (
-    REDIS_UP, MEMORY_USED, MEMORY_MAX, LAST_STATUS, LAG, BEHIND, PENDING, OLDEST, DEAD, MISSED,
+    REDIS_UP, SHARD_UP, MEMORY_USED, MEMORY_MAX, LAST_STATUS, LAG, BEHIND, PENDING, OLDEST, DEAD, MISSED,
     WORKERS, RATE, HANDLED, OWNED, BLOCKED, STREAM_LAG, STREAM_BEHIND,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at Redis. `bridges`: name → when it wrote its last status, µs."""
+    """One look at Redis. `bridges`: name → when it wrote its last status, µs. `shards`: of several,
+    which of them answered.
+    """
 
     groups: Sequence[GroupLag] = ()
     bridges: Mapping[str, int] = field(default_factory=dict)
+    shards: Mapping[int, bool] = field(default_factory=dict)
     memory_used: int = 0
     memory_max: int = 0
     handled: Mapping[str, Took] = field(default_factory=dict)
@@ -112,6 +123,7 @@ def families(look: Look | None, *, per_stream: bool) -> Iterator[Family]:
     yield Family(REDIS_UP, {(): float(look is not None)})
     if look is None:
         return
+    yield Family(SHARD_UP, {(str(shard),): float(up) for shard, up in look.shards.items()})
     yield Family(MEMORY_USED, {(): look.memory_used})
     if look.memory_max:
         yield Family(MEMORY_MAX, {(): look.memory_max})

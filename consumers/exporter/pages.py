@@ -14,12 +14,14 @@ from bridge.metrics import exposition
 from bridge.metrics.health import ALIVE, METRICS, READY, alive, readiness
 from bridge.metrics.pages import Page
 from bridge.runtime.masking import masked_text
+from bridge.runtime.redis_shards import shards_of
 from bridge.runtime.replica import FreshReads
 from consumers.exporter.group_metrics import HandledSums, Look, families
 from consumers.kit.lag import group_lags
 from consumers.kit.redis.keys import Keys
 
 AWAY = "redis_away"
+_AWAY = (RedisError, OSError, TimeoutError)
 
 
 class ExporterPages:
@@ -53,12 +55,30 @@ class ExporterPages:
         async with self._turn:
             try:
                 groups = await self._reads.read(lambda client: group_lags(client, self._keys))
-                memory: Any = await self._redis.info("memory")
+                memory = await self._memory()
                 bridges = await self._bridges()
-            except (RedisError, OSError, TimeoutError) as error:
+            except _AWAY as error:
                 return None, masked_text(str(error)) or type(error).__name__
-        used, most = memory.get("used_memory", 0), memory.get("maxmemory", 0)
-        return Look(groups, bridges, used, most, self._handled.take(groups)), ""
+        used, most = max(filter(None, memory.values()), key=_share)
+        shards = {shard: told is not None for shard, told in memory.items()}
+        return Look(
+            groups,
+            bridges,
+            shards if len(shards) > 1 else {},
+            used,
+            most,
+            self._handled.take(groups),
+        ), ""
+
+    async def _memory(self) -> Mapping[int, tuple[int, int] | None]:
+        """Used and at most, of each shard; None of one that does not answer, but for the first."""
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(_memory_of(one)) for one in shards_of(self._redis)]
+        first, *others = (task.result() for task in asked)
+        if isinstance(first, Exception):
+            raise first
+        told = {n: None if isinstance(one, Exception) else one for n, one in enumerate(others, 1)}
+        return {0: first, **told}
 
     async def _bridges(self) -> Mapping[str, int]:
         """Those that were not stopped."""
@@ -71,6 +91,20 @@ class ExporterPages:
             and isinstance(at_us := status.get("redis_us"), int)
             and at_us > 0
         }
+
+
+async def _memory_of(shard: Redis) -> tuple[int, int] | Exception:
+    try:
+        told: Any = await shard.info("memory")
+    except _AWAY as error:
+        return error
+    return told.get("used_memory", 0), told.get("maxmemory", 0)
+
+
+def _share(memory: tuple[int, int]) -> tuple[float, int]:
+    """How full it is; where nothing limits it, how large."""
+    used, most = memory
+    return (used / most if most else 0.0, used)
 
 
 def _status(text: str) -> Mapping[str, Any]:

@@ -5,7 +5,9 @@ import json
 import pytest
 from redis.asyncio import Redis
 
+from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect
+from bridge.runtime.redis_shards import ShardedRedis
 from consumers.exporter.pages import ExporterPages
 from consumers.kit.redis.keys import Keys
 
@@ -59,6 +61,29 @@ async def test_page_has_groups_workers_bridges_and_memory_whatever_others_have_w
     assert bridges == ['backpack_bridge_last_status_timestamp_seconds{bridge="a"}']
     assert found["backpack_redis_memory_used_bytes"] > 0
     assert ready.status.value == 200
+
+
+async def test_of_several_shards_one_that_does_not_answer_is_told_and_the_others_count(
+    redis_url: str,
+) -> None:
+    space = KeySpace("{b}:", 2)
+    async with client(redis_url) as live, client("redis://127.0.0.1:1/0") as dead:
+        for name in ("trade.JUP_USDC", "trade.ETH_USDC"):  # of shard 0, and of shard 1
+            await live.hset(space.key("bridge:streams"), name, "{}")
+            await live.xadd(space.key(name), {"type": "trade"}, id="5-1")
+            await live.xgroup_create(space.key(name), "mine", id="0")
+        told = [
+            await series(
+                ExporterPages(ShardedRedis(both, ["b.0", "b.1"]), Keys(space), per_stream=False)
+            )
+            for both in ([live, live], [live, dead], [dead, live])
+        ]
+
+    lags = [each.get('backpack_group_lag_entries{group="mine"}') for each in told]
+    assert lags == [2, 1, None]
+    assert [each.get('backpack_exporter_shard_up{shard="1"}') for each in told] == [1, 0, None]
+    assert [each["backpack_exporter_redis_up"] for each in told] == [1, 1, 0]
+    assert told[1]["backpack_redis_memory_used_bytes"] > 0
 
 
 async def test_without_redis_it_is_alive_says_why_it_is_not_ready_and_counts_nothing() -> None:
