@@ -5,12 +5,12 @@ Knows how it is told; what is known is gathered in `inspect.life`.
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 
 from bridge.commands.options import AsJson, ConfigFile, JournalPath
+from bridge.contract.moments import moment
 from bridge.contract.streams import BadStreamName, Stream, parse_stream
 from bridge.errors import ConfigError
 from bridge.inspect.groups import GroupLife, Progress
@@ -21,9 +21,6 @@ from bridge.inspect.stored import Stored
 from bridge.runtime.config import load_config
 from bridge.runtime.terminal import say_json, say_labelled
 from bridge.view.words import entry_words
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_US = 253_402_300_799_999_999  # of the year 9999
 
 
 def command(
@@ -84,10 +81,8 @@ def utc(us: int | None) -> str:
     """A moment for people, to the microsecond; what cannot be one, as it is."""
     if us is None:
         return "not said"
-    if not 0 <= us <= _LAST_US:
-        return f"{us} µs"
-    moment = _EPOCH + timedelta(microseconds=us)
-    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+    found = moment(us)
+    return f"{us} µs" if found is None else found.strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 # ---- words ---------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from bridge.contract.events import (
     UnknownEvent,
 )
 from bridge.contract.fields import OURS, plain_decimal
+from bridge.contract.moments import LAST_US
 from bridge.contract.stream_types import STREAM_SPECS, Identity, Ordering
 
 SLOTS = 10
@@ -121,6 +122,17 @@ def first_believable_us(times_us: Iterable[int | None], received_us: int) -> int
         if moment_us is not None and abs(moment_us - received_us) <= BELIEVABLE_US:
             return moment_us
     return 0
+
+
+def moment_us(entry_id: str, engine_us: int | None) -> int:
+    """When a stored event happened, µs since 1970: by the engine, or by the entry's ID where the
+    engine says nothing, or what is not believable beside it. Another program's ID may be no time;
+    what is returned is one of the calendar.
+    """
+    id_us = EntryId.parse(entry_id).ms * 1000
+    if engine_us is not None and abs(engine_us - id_us) <= BELIEVABLE_US:
+        id_us = engine_us
+    return min(id_us, LAST_US)
 
 
 def _other_times(event: Event) -> tuple[int | None, ...]:

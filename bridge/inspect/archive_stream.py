@@ -7,7 +7,6 @@ A file is named by the entry it comes after, and its footer says which one is it
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -16,11 +15,11 @@ from typing import Any, NamedTuple
 from bridge.contract.entry import MODEL_BY_TYPE, field_names
 from bridge.contract.identity import EntryId
 from bridge.contract.json_text import parsed
+from bridge.contract.moments import moment
 from bridge.errors import ConfigError
 from bridge.inspect.stored import Stored
 
 _LAST = b"last_entry_id"  # in a file's footer
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _File(NamedTuple):
@@ -159,8 +158,8 @@ def _sides(chunk: Any) -> Iterator[str | None]:
 
 
 def _utc(us: int) -> str:
-    moment = _EPOCH + timedelta(microseconds=us)
-    return moment.isoformat().removesuffix("+00:00")
+    found = moment(us)
+    return str(us) if found is None else found.isoformat().removesuffix("+00:00")
 
 
 # Fields that are times, by how their names end; the column's ends in `_at`, and has µs.

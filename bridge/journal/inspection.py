@@ -9,11 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bridge.contract.json_text import parsed
+from bridge.contract.moments import moment
 from bridge.core.records import Frame, Missing, Record
 from bridge.errors import ConfigError
 from bridge.journal import codec
@@ -391,5 +391,6 @@ def _refuse(constant: str) -> None:
 
 
 def utc(moment_us: int) -> str:
-    """A time for people."""
-    return datetime.fromtimestamp(moment_us / 1e6, UTC).isoformat(timespec="milliseconds")
+    """A time for people; what cannot be one, as it is."""
+    found = moment(moment_us)
+    return f"{moment_us} µs" if found is None else found.isoformat(timespec="milliseconds")

@@ -5,10 +5,10 @@ aside, whole, in a folder beside the segments; `replay` reads it from there.
 """
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bridge.contract.json_text import parsed
+from bridge.contract.moments import EPOCH, moment
 from bridge.journal.checkpoint import NAME as CHECKPOINT
 from bridge.journal.checkpoint import write_aside
 
@@ -65,7 +65,7 @@ def _set_aside(folder: Path) -> Path | None:
     files = sorted(folder.glob("*.journal*"))
     if not files:
         return None
-    ended = datetime.fromtimestamp(max(path.stat().st_mtime for path in files), UTC)
+    ended = moment(int(max(path.stat().st_mtime for path in files) * 1e6)) or EPOCH
     aside = folder / f"aside-{ended:%Y%m%dT%H%M%S}"
     aside.mkdir(mode=0o700, exist_ok=True)
     for path in (*files, folder / CHECKPOINT, folder / NAME):

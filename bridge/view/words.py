@@ -4,12 +4,12 @@ For eyes only: nothing parses this. Prices and quantities stay the exchange's ow
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from bridge.contract import events as ev
 from bridge.contract.entry import BadEntry, decode
+from bridge.contract.moments import moment
 from bridge.runtime.terminal import bounded, printable
 
 _NOT_TOLD = {"type", "event_us", "engine_us", "received_us"}
@@ -37,9 +37,9 @@ def plain_fields(fields: Mapping[str, str]) -> str:
 
 
 def clock(moment_us: int) -> str:
-    """A moment as UTC time of day, to the millisecond."""
-    moment = datetime.fromtimestamp(moment_us / 1e6, tz=UTC)
-    return moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
+    """A moment as UTC time of day, to the millisecond; what cannot be one, as it is."""
+    found = moment(moment_us)
+    return f"{moment_us} µs" if found is None else found.strftime("%H:%M:%S.%f")[:-3]
 
 
 def _fields(event: ev.Event) -> str:

@@ -1,13 +1,14 @@
 """`python -m consumers deadletters`: look at dead letters, send them back, or drop them."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from redis.asyncio import Redis
 
+from bridge.contract.identity import EntryId
 from bridge.contract.json_text import parsed
+from bridge.contract.moments import moment
 from bridge.contract.whole_number import whole_number
 from bridge.errors import ConfigError, Fatal
 from bridge.runtime.terminal import say, say_json
@@ -157,7 +158,7 @@ def _entry(text: str) -> Any:
 
 
 def _plain(one: StoredDeadLetter) -> dict[str, Any]:
-    ms = int(one.letter_id.split("-")[0])
+    since = moment(EntryId.parse(one.letter_id).ms * 1000)
     return {
         "group": one.group,
         "letter": one.letter_id,
@@ -168,5 +169,5 @@ def _plain(one: StoredDeadLetter) -> dict[str, Any]:
         "at": one.fields["at"],
         "worker": one.fields["worker"],
         "sent_back": one.is_sent_back,
-        "since": datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds"),
+        "since": since.isoformat(timespec="milliseconds") if since is not None else None,
     }

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
-from consumers import ConfigError, Consumer, Delivery, EntryId, Gap, Trade, secret
+from consumers import ConfigError, Consumer, Delivery, Gap, Trade, secret
 
 _log = structlog.get_logger()
 
@@ -106,7 +106,7 @@ class Alerts(Consumer):
         self._sent = 0
 
     async def on_trade(self, delivery: Delivery[Trade]) -> None:
-        trade, moment_us = delivery.event, _moment_us(delivery)
+        trade, moment_us = delivery.event, delivery.moment_us
         begun_us, low, high = self.state.get("window", (0, trade.price, trade.price))
         if not begun_us or moment_us - begun_us > self._window_us:
             begun_us, low, high = moment_us, trade.price, trade.price
@@ -140,7 +140,7 @@ class Alerts(Consumer):
             "stream": delivery.stream,
             "symbol": delivery.event.symbol or "",
             "entry_id": delivery.entry_id,
-            "happened_at": _iso(_moment_us(delivery)),
+            "happened_at": _iso(delivery.moment_us),
             **more,
         }
         attempts = await self._webhook.send(f"{delivery.stream}/{delivery.entry_id}", alert)
@@ -163,12 +163,11 @@ def _percent(since: str, price: Decimal) -> Decimal:
     return (price - before) / before * 100 if before else Decimal(0)
 
 
-def _moment_us(delivery: Delivery[Any]) -> int:
-    return delivery.event.engine_us or EntryId.parse(delivery.entry_id).ms * 1000
-
-
 def _iso(moment_us: int) -> str:
-    moment = _EPOCH + timedelta(microseconds=moment_us)
+    try:
+        moment = _EPOCH + timedelta(microseconds=moment_us)
+    except OverflowError:
+        return f"{moment_us} µs"  # of a gap that another program has written
     return moment.isoformat(timespec="milliseconds")
 
 

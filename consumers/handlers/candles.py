@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
-from consumers import KLINE_INTERVALS, Consumer, Delivery, EntryId, Gap, Results, Trade
+from consumers import KLINE_INTERVALS, Consumer, Delivery, Gap, Results, Trade
 
 _EXACT = Context(prec=400)  # the default context would round sums beyond 28 digits
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -178,11 +178,8 @@ class Candles(Consumer):
         if self._last_trade_id is not None and trade.trade_id != self._last_trade_id + 1:
             self._mark_gap()  # without a gap entry: our place in the stream was trimmed away
         self._symbol, self._last_trade_id = trade.symbol, trade.trade_id
-        moment_us = trade.engine_us
-        if moment_us is None:
-            moment_us = EntryId.parse(delivery.entry_id).ms * 1000
         for fold in self._folds:
-            self._closed += fold.add(trade, moment_us, delivery.entry_id)
+            self._closed += fold.add(trade, delivery.moment_us, delivery.entry_id)
 
     def on_gap(self, delivery: Delivery[Gap]) -> None:
         self._last_trade_id = delivery.event.to

@@ -48,7 +48,7 @@ class Tail(Consumer):
 def head(delivery: Delivery[Event]) -> str:
     """`12:34:56.789 account.orderUpdate orderFill`: nothing of what it says; times are UTC."""
     event = delivery.event
-    return printable(f"{_time(event)} {delivery.stream} {event.type}")
+    return printable(f"{_time(delivery)} {delivery.stream} {event.type}")
 
 
 def line(delivery: Delivery[Event]) -> str:
@@ -58,10 +58,8 @@ def line(delivery: Delivery[Event]) -> str:
     return printable(f"{head(delivery)} {shown}".rstrip())
 
 
-def _time(event: Event) -> str:
-    fields = event.__dict__
-    moment_us = fields["engine_us"] or fields["event_us"] or fields["received_us"] or 0
-    moment = datetime.fromtimestamp(moment_us / 1_000_000, UTC)
+def _time(delivery: Delivery[Event]) -> str:
+    moment = datetime.fromtimestamp(delivery.moment_us // 1000 / 1000, UTC)
     return moment.strftime("%H:%M:%S.%f")[:-3]
 
 

@@ -181,6 +181,7 @@ def balance_update(asset: str, available: str, locked: str) -> Fields:
     }
 
 
-def delivery(fields: Fields, *, stream: str = "trade.SOL_USDC", at: str = "1-1") -> Delivery[Any]:
-    """What a handler would get for these fields."""
-    return Delivery(stream, at, decode(fields))
+def delivery(fields: Fields, *, stream: str = "trade.SOL_USDC", at: str = "") -> Delivery[Any]:
+    """What a handler would get for these fields, by default in an entry of their time."""
+    moment_us = int(fields.get("engine_us") or fields.get("event_us") or fields["received_us"])
+    return Delivery(stream, at or f"{moment_us // 1000}-1", decode(fields))

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from bridge.contract.events import Event
+from bridge.contract.identity import moment_us
 from bridge.errors import ConfigError
 from bridge.runtime.nearest import did_you_mean
 from consumers.kit.api.results import Results, State
@@ -38,6 +39,13 @@ class Delivery(NamedTuple, Generic[E]):
     stream: str
     entry_id: str
     event: E
+
+    @property
+    def moment_us(self) -> int:
+        """When it happened, µs since 1970, always of the calendar: by the exchange's engine, and by
+        the entry's ID where the engine says nothing, or what cannot be (hours beside the ID).
+        """
+        return moment_us(self.entry_id, getattr(self.event, "engine_us", None))
 
 
 class Missed(NamedTuple):

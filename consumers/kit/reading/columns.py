@@ -19,6 +19,7 @@ from pydantic import StringConstraints
 
 from bridge.contract.events import Event, Quarantined
 from bridge.contract.identity import EntryId
+from bridge.contract.moments import LAST_US
 from bridge.contract.stream_types import STREAM_SPECS
 from bridge.contract.streams import BadStreamName, parse_stream
 
@@ -88,7 +89,7 @@ def row_of(columns: Sequence[Column], entry_id: str, event: Event) -> tuple[Any,
     fields = event.__dict__
     extra = {name: value for name, value in fields.items() if name not in _covered(columns)}
     extra |= event.extra
-    values: list[Any] = [entry_id, EntryId.parse(entry_id).ms * 1000]
+    values: list[Any] = [entry_id, min(EntryId.parse(entry_id).ms * 1000, LAST_US)]
     for column in columns[len(_OF_EACH_ROW) : -1]:
         value = fields.get(column.field)
         fitted = None if value is None else _fitted(column, value)

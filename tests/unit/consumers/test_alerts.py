@@ -167,3 +167,15 @@ def test_alerts_equal_those_of_a_plain_reference(steps: list[tuple[int, int]]) -
             window, begun_s = [price], now_s
         window.append(price)
     assert [one["price"] for one in memory.alerts] == expected
+
+
+def test_alerts_say_a_time_that_no_calendar_has_as_it_is(memory: Memory) -> None:
+    lost = Gap(
+        symbol="SOL_USDC", from_us=2**64 - 1, to_us=2**64 - 1, cause="stale", recovered=False,
+        received_us=2**64 - 1,
+    )  # fmt: skip
+    alerted(memory, [StreamEntry("18446744073709551615-1", lost)])
+
+    [alert] = memory.alerts
+    assert alert["text"].startswith(f"{TRADES}: events from {2**64 - 1} µs to {2**64 - 1} µs")
+    assert alert["happened_at"] == "9998-12-31T23:59:59.999+00:00"

@@ -285,3 +285,14 @@ def test_archive_without_pyarrow_names_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"pip install 'backpack-bridge\[archive\]'"):
         Trial(Archive, TRADES)
+
+
+def test_archive_keeps_entries_whose_times_no_calendar_has(tmp_path: Path) -> None:
+    absurd = {"engine_us": 2**64 - 1, "event_us": 2**64 - 1, "received_us": 2**64 - 1}
+    given = [
+        StreamEntry("18446744073709551615-10", one.event.model_copy(update=absurd))
+        for one in trades(EventFactory(), 1)
+    ]
+    trial(tmp_path, rows="1").deliver(*given)
+
+    assert files(tmp_path) == ["stream=trade.SOL_USDC/day=9998-12-31/after-0-0.parquet"]

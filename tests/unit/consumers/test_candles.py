@@ -334,3 +334,26 @@ def test_candles_equal_a_direct_fold_whatever_the_batches_and_takeovers(
 def test_candles_refuse_an_unknown_interval() -> None:
     with pytest.raises(ValueError, match="'7m' is no interval"):
         Candles("1m,7m")
+
+
+@pytest.mark.parametrize("absurd", [0, 2**64 - 1, START_US + 365 * 24 * 60 * MINUTE_US])
+def test_candle_has_a_trade_at_its_entrys_time_where_that_of_the_engine_cannot_be(
+    absurd: int,
+) -> None:
+    candles = consumer(intervals="1m,1month")
+    where, fields = at(2, 20_000_000)
+    feed(candles, [at(1, 0), (where, fields | {"engine_us": str(absurd)}), at(3, 40_000_000)])
+
+    _, current = written(candles)
+
+    assert (current["start_utc"], current["trades"]) == ("2026-09-02T16:44:00", "3")
+
+
+def test_candles_go_on_where_an_entrys_id_is_no_time() -> None:
+    candles = consumer(intervals="1m,1month")
+    feed(candles, [at(1, 0), ("18446744073709551615-20", at(2, 0)[1])])
+
+    closed, current = written(candles)
+
+    assert [one["trades"] for one in closed] == ["1", "1"]
+    assert current["start_utc"] == "9998-12-31T23:59:00"

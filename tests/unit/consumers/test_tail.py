@@ -58,3 +58,14 @@ def test_tail_says_the_last_line_of_a_public_stream_in_its_status() -> None:
 def test_tail_refuses_another_option() -> None:
     with pytest.raises(ValueError, match="account=yes: hidden or shown"):
         Tail("yes")
+
+
+@pytest.mark.parametrize("absurd", [0, 2**64 - 1, START_US + 365 * 86_400_000_000])
+def test_tail_shows_the_time_of_the_entry_where_that_of_the_engine_cannot_be(absurd: int) -> None:
+    fields = trade(100, START_US) | {"engine_us": str(absurd), "event_us": str(absurd)}
+    assert line(delivery(fields, at=f"{START_US // 1000}-1000")).startswith("16:44:00.000 trade")
+
+
+def test_tail_shows_an_entry_whose_id_is_no_time() -> None:
+    shown = line(delivery(trade(100, START_US), at="18446744073709551615-1000"))
+    assert shown.startswith("23:59:59.99")

@@ -191,3 +191,14 @@ def test_a_moment_is_told_in_utc_to_the_millisecond() -> None:
 def test_words_are_one_printable_line(fields: dict[str, str]) -> None:
     stored = whole(fields) if "type" in fields else fields
     assert entry_words(stored).isprintable()
+
+
+@pytest.mark.parametrize("moment_us", [2**64 - 1, 253_402_300_800_000_000])
+def test_a_moment_that_no_calendar_has_is_shown_as_it_is(moment_us: int) -> None:
+    fields = {"from_us": str(moment_us), "to_us": str(moment_us), "cause": "stale"}
+    gap = whole({"type": "gap", "symbol": "SOL_USDC", "recovered": "false"} | fields)
+
+    assert clock(moment_us) == f"{moment_us} µs"
+    assert entry_words(gap) == (
+        f"GAP: nothing received from {moment_us} µs to {moment_us} µs (stale)"
+    )
