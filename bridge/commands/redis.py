@@ -84,6 +84,7 @@ def _say_where(server: EmbeddedServer) -> None:
     say(f"Its password is in {server.data_dir / PASSWORD}, which you alone can read.")
     if shutil.which("redis-cli"):
         say(f"Look in: {server.redis_cli} XREVRANGE trade.SOL_USDC + - COUNT 1")
+    say(f"Publish to it: {server.joining} python -m bridge run")
     say(f"Follow a stream: {server.joining} python -m bridge tap trade.SOL_USDC")
     if not server.joined:
         say("Ctrl-C stops it; its data stays.")

@@ -84,9 +84,11 @@ class Fetch:
         self._streams = streams
 
     def want_account(self, streams: Iterable[Stream]) -> None:
-        """A private connection (re)subscribed to these: ask how they stand."""
+        """A connection (re)subscribed to these: ask how the private ones of them stand. Books are
+        asked for by the core, when it wants them.
+        """
         for stream in streams:
-            if stream.spec.source(Recovery.SNAPSHOT) is not None:
+            if stream.is_private and stream.spec.source(Recovery.SNAPSHOT) is not None:
                 self._account.add(stream.name)
                 self._want(stream)
 

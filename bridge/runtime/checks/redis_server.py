@@ -140,7 +140,7 @@ async def _refusal(client: Redis, url: str) -> Finding | None:
     except (exceptions.RedisError, OSError) as error:
         return _problem(
             f"{where} cannot be used: {masked_text(str(error)) or type(error).__name__}",
-            "start it, or `python -m bridge redis`, or set redis.url; a bridge waits for it"
+            "start it, or set redis.url (`embedded`: a server of our own); a bridge waits for it"
             if parse_redis_url(url).topology is Topology.SERVER
             else "look at what each of them said, and at redis.url; a bridge waits for it",
         )

@@ -200,6 +200,18 @@ async def test_account_that_was_refused_is_had_once_it_is_not(refusal: bytes) ->
     assert len(told(said, "snapshot_refused")) == 1
 
 
+async def test_public_stream_that_was_subscribed_to_is_not_asked_for_as_an_account() -> None:
+    with capture_logs() as said:
+        async with fetching(RecordingSink(), NAMES, lambda _: EMPTY) as subject:
+            subject.fetch.want_account(map(parse_stream, NAMES))
+            await eventually_async(lambda: kinds(subject.sink, ORDERS), "the account is had")
+            await is_idle(BOOK)
+
+            assert [line.split()[1] for line in subject.server.asked] == ["/api/v1/orders"]
+    assert [body.stream for body in subject.sink.kept(RestBody)] == [ORDERS]
+    assert told(said, "snapshot_refused") == []
+
+
 @pytest.mark.parametrize("how", ["left", "lost"])
 async def test_account_that_no_connection_is_to_receive_is_not_asked_for_any_more(how: str) -> None:
     async with fetching(RecordingSink(), NAMES, lambda _: FORBIDDEN) as subject:
