@@ -4,7 +4,8 @@ With one shard, which is the default, a key is `redis.key_prefix` and the name. 
 (`redis.shards`, of a Cluster) the number of the shard stands in the prefix' hash tag, so that all
 keys of a shard share a slot, and the shards are spread over the nodes:
 
-    {bridge.2}:trade.SOL_USDC       the shard of a market: CRC16 of its symbol, modulo `shards`
+    {bridge.3}:trade.SOL_USDC       the shard of a pair: CRC16 of SOL_USDC, modulo `shards`
+    {bridge.3}:trade.SOL_USDC_PERP  its perpetual is beside it, so that both can be joined
     {bridge.0}:bridge:status        the shard of all that belongs to no market
 
 So all streams of a market, and what consumers keep beside them, are in one slot.
@@ -17,6 +18,7 @@ from bridge.contract.streams import stream_named
 from bridge.runtime.redis_url import crc16, of_shard, tag_of
 
 MAX_SHARDS = 64
+_PERPETUAL = "_PERP"  # behind the pair, in the symbol of its perpetual
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +71,4 @@ def _shard_of(name: str, shards: int) -> int:
     stream = stream_named(stream_beside(name) or name)
     if stream is None or not stream.symbol:
         return 0
-    return crc16(stream.symbol) % shards
+    return crc16(stream.symbol.removesuffix(_PERPETUAL)) % shards

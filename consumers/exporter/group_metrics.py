@@ -77,10 +77,10 @@ class Look:
 
     groups: Sequence[GroupLag] = ()
     bridges: Mapping[str, int] = field(default_factory=dict)
-    shards: Mapping[int, bool] = field(default_factory=dict)
     memory_used: int = 0
     memory_max: int = 0
     handled: Mapping[str, Took] = field(default_factory=dict)
+    shards: Mapping[int, bool] = field(default_factory=dict)
 
 
 class HandledSums:

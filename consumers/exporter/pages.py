@@ -60,15 +60,9 @@ class ExporterPages:
             except _AWAY as error:
                 return None, masked_text(str(error)) or type(error).__name__
         used, most = max(filter(None, memory.values()), key=_share)
-        shards = {shard: told is not None for shard, told in memory.items()}
-        return Look(
-            groups,
-            bridges,
-            shards if len(shards) > 1 else {},
-            used,
-            most,
-            self._handled.take(groups),
-        ), ""
+        answered = {shard: told is not None for shard, told in memory.items()}
+        shards = answered if len(answered) > 1 else {}
+        return Look(groups, bridges, used, most, self._handled.take(groups), shards), ""
 
     async def _memory(self) -> Mapping[int, tuple[int, int] | None]:
         """Used and at most, of each shard; None of one that does not answer, but for the first."""

@@ -49,7 +49,7 @@ class Joined(Ordered):
     mode = "joined"
 
     def joined_by(self, stream):
-        return stream.partition(".")[2]
+        return stream.partition(".")[2].removesuffix("_PERP")
 
 class All(Joined):
     name = "all"
@@ -132,24 +132,29 @@ def _await_counts(
         raise AssertionError(f"{error} {_counts(client, group, streams)}\n{said}") from None
 
 
-def test_joined_streams_of_one_market_are_read_and_those_of_several_shards_refused(
+def test_joined_streams_of_one_pair_are_read_and_those_of_several_shards_refused(
     cluster: Cluster, client: redis.Redis, tmp_path: Path
 ) -> None:
     (tmp_path / "kinds.py").write_text(CONSUMERS)
     arguments = ("--from", "beginning")
     apart = Worker(tmp_path, cluster.url, "kinds:Joined", *arguments, name="j", **VARIABLES)
+    perpetuals = [f"{stream}_PERP" for stream in STREAMS]
+    client.hset(SPACE.key("bridge:streams"), mapping=dict.fromkeys(perpetuals, "{}"))
     together = Worker(tmp_path, cluster.url, "kinds:All", *arguments, name="a", **VARIABLES)
     try:
-        _add(client, STREAMS, 1, 5)
+        _add(client, [*STREAMS, *perpetuals], 1, 5)
         assert together.wait() == 2
-        told = "All joins as 'all' streams of several shards (trade.JUP_USDC in shard 0, "
+        told = "All joins as 'all' streams of several shards (trade.JUP_USDC_PERP in shard 0, "
         assert told in together.err
         keys = [
             f"{SPACE.prefix_of(n)}consumers:joined.{m}:joined" for n, m in enumerate(OF_FOUR_SHARDS)
         ]
-        eventually(lambda: [client.hget(key, "count") for key in keys] == ["5"] * 4, "all is there")
+        eventually(
+            lambda: [client.hget(key, "count") for key in keys] == ["10"] * 4, "all is there"
+        )
         assert apart.stop() == 0
     finally:
+        client.hdel(SPACE.key("bridge:streams"), *perpetuals)
         for worker in (apart, together):
             if worker.process.poll() is None:
                 worker.kill()

@@ -433,8 +433,8 @@ class OrderedLoop:
                 told = ", ".join(f"{one} in shard {shard}" for shard, one in sorted(shards.items()))
                 raise ConfigError(
                     f"{self._kind.__name__} joins as {name.removeprefix(PREFIX)!r} streams of "
-                    f"several shards ({told}): let joined_by keep markets apart, or choose "
-                    "redis.shards: 1"
+                    f"several shards ({told}). A shard has whole pairs, SOL_USDC with "
+                    "SOL_USDC_PERP: let joined_by return the pair, or choose redis.shards: 1"
                 )
 
     def _units_of(self, streams: Iterable[str]) -> dict[str, tuple[str, ...]]:

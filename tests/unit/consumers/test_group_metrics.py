@@ -62,7 +62,7 @@ def told(look: Look | None, per_stream: bool = False) -> dict[str, dict[Any, Any
 
 def test_catalogue_has_every_family_once() -> None:
     rows = {each.name for each in vars(group_metrics).values() if isinstance(each, Metric)}
-    whole = told(Look(GROUPS, {"a": 1}, 1, 2, {"g": took(0)}), per_stream=True)
+    whole = told(Look(GROUPS, {"a": 1}, 1, 2, {"g": took(0)}, {0: True}), per_stream=True)
 
     assert [each.name for each in CATALOGUE] == list(dict.fromkeys(each.name for each in CATALOGUE))
     assert rows == {each.name for each in CATALOGUE} == set(whole)

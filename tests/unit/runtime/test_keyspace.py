@@ -15,6 +15,7 @@ MARKETS = [f"{base}_USDC{kind}" for base in ("SOL", "BTC", "JUP", "WIF") for kin
         ("mine:", 1, "trade.SOL_USDC", "mine:trade.SOL_USDC"),
         ("{bridge}:", 1, "trade.SOL_USDC", "{bridge}:trade.SOL_USDC"),
         ("{bridge}:", 4, "trade.SOL_USDC", "{bridge.3}:trade.SOL_USDC"),
+        ("{bridge}:", 4, "trade.SOL_USDC_PERP", "{bridge.3}:trade.SOL_USDC_PERP"),
         ("{bridge}:", 4, "kline.1m.SOL_USDC", "{bridge.3}:kline.1m.SOL_USDC"),
         ("{bridge}:", 16, "trade.JUP_USDC", "{bridge.12}:trade.JUP_USDC"),
         ("a{b}c", 4, "account.orderUpdate.JUP_USDC", "a{b.0}caccount.orderUpdate.JUP_USDC"),
