@@ -1,13 +1,14 @@
 """The documents agree with the code and with each other: generated parts, links, names."""
 
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bridge.contract.causes import CAUSES, GapCause
-from bridge.contract.stream_types import StreamType
+from bridge.contract.stream_types import STREAM_SPECS, Scope, StreamType
 from bridge.runtime.config import RETENTION_ENTRIES, Config, config_shape
 from docs import generate
 
@@ -106,6 +107,18 @@ def test_config_yaml_names_every_type_of_retention() -> None:
     written = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
 
     assert set(written["retention"]) == set(RETENTION_ENTRIES)
+
+
+@pytest.mark.parametrize("kind", StreamType)
+def test_the_bridge_s_user_of_redis_may_write_every_form_of_a_stream_type(kind: StreamType) -> None:
+    lines = (ROOT / "deploy" / "redis" / "users.acl").read_text("utf-8").splitlines()
+    [rights] = [line.split() for line in lines if line.startswith("user bridge ")]
+    keys = [word.removeprefix("~") for word in rights if word.startswith("~")]
+    spec = STREAM_SPECS[kind]
+    names = [kind.value] if spec.has_unscoped_name else []
+    names += [f"{kind}.SOL_USDC"] if spec.scope is not Scope.ACCOUNT else []
+
+    assert [name for name in names if not any(fnmatchcase(name, key) for key in keys)] == []
 
 
 def test_every_cause_of_gaps_is_explained() -> None:
