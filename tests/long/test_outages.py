@@ -23,23 +23,3 @@ async def test_whatever_the_exchange_does_nothing_is_missing_unsaid(tmp_path: Pa
     assert "Traceback" not in verdict.log
     assert verdict.faults > 15
     assert verdict.judge.from_history > 0
-
-
-@pytest.mark.timeout(LIMIT_S)
-async def test_connections_that_are_replaced_and_doubled_are_no_reason_for_a_gap(
-    tmp_path: Path,
-) -> None:
-    with running_redis() as server:
-        verdict = await run(
-            tmp_path,
-            server,
-            seed=2,
-            for_s=10,
-            rate=RATE // 4,
-            with_faults=False,
-            connections_per_stream=2,
-            max_connection_age_s=2,
-        )
-    print(verdict.summary())
-    assert verdict.flaws == []
-    assert {cause for _, cause in verdict.judge.gaps} == {"start"}

@@ -1,4 +1,6 @@
-"""Two bridges on the same streams, as real processes: whichever goes, nothing is lost or twice."""
+"""Two bridges on the same streams, as real processes: whichever goes, nothing is lost or twice.
+`tests/chaos/test_one_of_two.py` has each way by itself.
+"""
 
 import json
 from collections.abc import Iterator
@@ -23,96 +25,13 @@ def server() -> Iterator[RedisServer]:
         yield running_server
 
 
-async def test_each_message_is_there_once_and_the_first_publishes_what_has_an_order(
-    server: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(tmp_path, server, markets=MARKETS) as both:
-        before = both.stream_status("b", "bookTicker.SOL_USDC")["published"]
-        await both.goes_on(300)
-        by_second = both.stream_status("b", "bookTicker.SOL_USDC")["published"] - before
-        await both.finish()
-
-    assert verdict(server, both.exchange, both.begun_us) == []
-    assert gaps(server) == []
-    assert by_second == 0
-
-
-@pytest.mark.parametrize("name", ["a", "b"])
-async def test_one_that_is_killed_and_started_again_leaves_no_gap(
-    name: str, server: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(tmp_path, server, markets=MARKETS) as both:
-        await both.goes_on()
-        await both.kill(name)
-        await both.goes_on(300)
-        await both.start(name)
-        await both.know_each_other()
-        await both.goes_on(300)
-        await both.finish()
-
-    assert verdict(server, both.exchange, both.begun_us) == []
-    assert gaps(server) == []
-
-
-@pytest.mark.parametrize("name", ["a", "b"])
-async def test_one_that_is_frozen_for_a_while_is_stood_in_for(
-    name: str, server: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(tmp_path, server, markets=MARKETS) as both:
-        other = "b" if name == "a" else "a"
-        both.freeze(name)
-        await eventually_async(lambda: both.rank(other) == (0, []), "the other is first", LIMIT_S)
-        await both.goes_on(300)
-        both.thaw(name)
-        await eventually_async(
-            lambda: both.rank("b") == (1, ["a"]), "they are in order again", LIMIT_S
-        )
-        await both.goes_on(100)
-        await both.finish()
-
-    assert verdict(server, both.exchange, both.begun_us) == []
-    assert gaps(server) == []
-
-
-async def test_one_that_is_stopped_hands_over_and_takes_back(
-    server: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(tmp_path, server, markets=MARKETS) as both:
-        assert await both.bridges["a"].stop() == 0
-        await eventually_async(lambda: both.rank("b") == (0, []), "b is first", LIMIT_S)
-        await both.goes_on()
-        await both.start("a")
-        await both.know_each_other()
-        await both.goes_on(300)
-        await both.finish()
-
-    assert verdict(server, both.exchange, both.begun_us) == []
-    assert gaps(server) == []
-
-
-async def test_whole_books_of_the_second_are_not_written_twice(
-    server: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(tmp_path, server, markets=MARKETS) as both:
-        await both.goes_on()
-        await both.finish()
-    with server.client() as client:
-        at = [
-            fields["update_id"]
-            for _, fields in entries(client, "depth.SOL_USDC")
-            if fields["type"] == "depth_snapshot"
-        ]
-
-    assert len(at) == len(set(at))
-
-
 async def test_an_update_of_one_after_the_other_as_the_operations_page_says_leaves_no_gap(
     server: RedisServer, tmp_path: Path
 ) -> None:
-    def is_done(name: str) -> bool:
-        told = json.loads(run_bridge(tmp_path, server.url, "status", "--json").stdout)
-        [bridge] = [each for each in told["bridges"] if each["instance"] == name]
-        return bridge["state"] == "up" and bridge["open_outages"] == []
+    def told(name: str) -> tuple[str, list[object]]:
+        page = json.loads(run_bridge(tmp_path, server.url, "status", "--json").stdout)
+        [bridge] = [each for each in page["bridges"] if each["instance"] == name]
+        return bridge["state"], bridge["open_outages"]
 
     async with pair(tmp_path, server, markets=MARKETS) as both:
         await both.goes_on()
@@ -120,7 +39,8 @@ async def test_an_update_of_one_after_the_other_as_the_operations_page_says_leav
             assert await both.bridges[name].stop() == 0
             await both.goes_on(100)
             await both.start(name)
-            await eventually_async(lambda name=name: is_done(name), f"{name} is updated", LIMIT_S)
+            await both.know_each_other()
+            assert told(name) == ("up", [])
         await both.goes_on(300)
         await both.finish()
 

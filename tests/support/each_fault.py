@@ -2,7 +2,7 @@
 that it touched, what is said, and that nothing else is disturbed.
 
 Each check prints how long it took until all was well again, by fault; docs/operations.md tells what
-to expect with the settings as shipped (here they are quicker). `tests/long` has all faults, and
+to expect with the settings as shipped (here they are quicker). `tests/chaos` has all faults, and
 `tests/long/test_faults.py` one of each kind.
 """
 

@@ -141,7 +141,7 @@ def messages(draw: st.DrawFn, model: type[Event]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("model", WITHOUT_NUMBER, ids=lambda model: model.__name__)
-@examples(6)
+@examples(3)
 @given(data=st.data())
 def test_a_stored_entry_has_the_key_of_its_message(model: type[Event], data: st.DataObject) -> None:
     event = read(model, data.draw(messages(model)))
@@ -154,7 +154,7 @@ def test_a_stored_entry_has_the_key_of_its_message(model: type[Event], data: st.
     [(model, name) for model in WITHOUT_NUMBER for name in model.model_fields if name not in OURS],
     ids=lambda part: part if isinstance(part, str) else part.__name__,
 )
-@examples(3)
+@examples(1)
 @given(data=st.data())
 def test_each_version_sees_that_a_message_is_there_whichever_version_wrote_it(
     model: type[Event], name: str, data: st.DataObject

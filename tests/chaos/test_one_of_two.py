@@ -1,0 +1,104 @@
+"""One of two bridges goes once, in each way, and comes back; `tests/long` has all in one run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.bridge_run import entries
+from tests.support.eventually import eventually_async
+from tests.support.oracle import gaps, verdict
+from tests.support.pair import LIMIT_S, pair
+from tests.support.redis_server import RedisServer, running_redis
+
+MARKETS = ("SOL_USDC", "SOL_USDC_PERP")  # those of the pair: nothing else takes of the rate
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with running_redis() as running_server:
+        yield running_server
+
+
+async def test_each_message_is_there_once_and_the_first_publishes_what_has_an_order(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with pair(tmp_path, server, markets=MARKETS) as both:
+        before = both.stream_status("b", "bookTicker.SOL_USDC")["published"]
+        await both.goes_on(300)
+        by_second = both.stream_status("b", "bookTicker.SOL_USDC")["published"] - before
+        await both.finish()
+
+    assert verdict(server, both.exchange, both.begun_us) == []
+    assert gaps(server) == []
+    assert by_second == 0
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+async def test_one_that_is_killed_and_started_again_leaves_no_gap(
+    name: str, server: RedisServer, tmp_path: Path
+) -> None:
+    async with pair(tmp_path, server, markets=MARKETS) as both:
+        await both.goes_on()
+        await both.kill(name)
+        await both.goes_on(300)
+        await both.start(name)
+        await both.know_each_other()
+        await both.goes_on(300)
+        await both.finish()
+
+    assert verdict(server, both.exchange, both.begun_us) == []
+    assert gaps(server) == []
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+async def test_one_that_is_frozen_for_a_while_is_stood_in_for(
+    name: str, server: RedisServer, tmp_path: Path
+) -> None:
+    async with pair(tmp_path, server, markets=MARKETS) as both:
+        other = "b" if name == "a" else "a"
+        both.freeze(name)
+        await eventually_async(lambda: both.rank(other) == (0, []), "the other is first", LIMIT_S)
+        await both.goes_on(300)
+        both.thaw(name)
+        await eventually_async(
+            lambda: both.rank("b") == (1, ["a"]), "they are in order again", LIMIT_S
+        )
+        await both.goes_on(100)
+        await both.finish()
+
+    assert verdict(server, both.exchange, both.begun_us) == []
+    assert gaps(server) == []
+
+
+async def test_one_that_is_stopped_hands_over_and_takes_back(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with pair(tmp_path, server, markets=MARKETS) as both:
+        assert await both.bridges["a"].stop() == 0
+        await eventually_async(lambda: both.rank("b") == (0, []), "b is first", LIMIT_S)
+        await both.goes_on()
+        await both.start("a")
+        await both.know_each_other()
+        await both.goes_on(300)
+        await both.finish()
+
+    assert verdict(server, both.exchange, both.begun_us) == []
+    assert gaps(server) == []
+
+
+async def test_whole_books_of_the_second_are_not_written_twice(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with pair(tmp_path, server, markets=MARKETS) as both:
+        await both.goes_on()
+        await both.finish()
+    with server.client() as client:
+        at = [
+            fields["update_id"]
+            for _, fields in entries(client, "depth.SOL_USDC")
+            if fields["type"] == "depth_snapshot"
+        ]
+
+    assert len(at) == len(set(at))
