@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bridge.console.connections import EVENTS, Connection
 from bridge.console.guard import HEADERS, Guard
 from bridge.console.hub import Client, Hub, TooMany
 from bridge.console.kit import DeadLetters, Keys
@@ -60,7 +61,7 @@ class Site:
         watcher = Watcher(self.watched, self.hub, self.levers)
         config = uvicorn.Config(
             application(self, watcher),
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -112,7 +113,7 @@ def application(site: Site, watcher: Watcher) -> ASGIApp:
     routes = [
         *(Route(path, show) for path in page),
         Route("/static/{name:path}", _static),
-        Route("/events", asked.events),
+        Route(EVENTS, asked.events),
         Route("/api/past", asked.past),
         Route("/api/letter", asked.letter),
         Route("/api/letters", asked.change_letters, methods=["POST"]),

@@ -16,7 +16,7 @@ from bridge.runtime.address import Address
 log = structlog.get_logger(__name__)
 
 MAX_HEAD = 8 * 1024  # of a request, in bytes
-MOST_CLIENTS = 32  # at a time; who comes then is turned away
+MOST_CLIENTS = 32  # at a time
 REQUEST_S = 5.0  # for a client to say what it wants
 PAGE_S = 20.0  # for a page to be made
 REPLY_S = 10.0  # for a client to take it
@@ -86,12 +86,18 @@ class _Clients:
         self.paths = pages.paths
         self._pages = pages
         self._tasks = tasks
-        self._count = 0
+        self._there: set[asyncio.StreamWriter] = set()
+        self._silent: dict[asyncio.StreamWriter, None] = {}  # who has not asked yet, by arrival
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Somebody has come."""
-        if self._count < MOST_CLIENTS:
-            self._count += 1
+        """Somebody has come. Where there is no room, who has said nothing for longest makes way;
+        else idle clients could keep a supervisor from asking, who takes that for a failure.
+        """
+        if len(self._there) >= MOST_CLIENTS and self._silent:
+            self._leave(next(iter(self._silent)))
+        if len(self._there) < MOST_CLIENTS:
+            self._there.add(writer)
+            self._silent[writer] = None
             self._tasks.create_task(self._serve(reader, writer))
         else:
             writer.transport.abort()
@@ -101,6 +107,7 @@ class _Clients:
         try:
             async with asyncio.timeout(REQUEST_S):
                 head = await reader.readuntil(b"\r\n\r\n")
+            self._silent.pop(writer, None)
             method, path = _request(head)
             page = await self._page(method, path)
             writer.write(_reply(page, has_body=method != "HEAD"))
@@ -111,8 +118,12 @@ class _Clients:
         except GONE:
             pass  # a client that went away, is too slow, or speaks no HTTP
         finally:
-            self._count -= 1
-            writer.transport.abort()
+            self._leave(writer)
+
+    def _leave(self, writer: asyncio.StreamWriter) -> None:
+        self._there.discard(writer)
+        self._silent.pop(writer, None)
+        writer.transport.abort()
 
     async def _page(self, method: str, path: str) -> Page:
         if method not in ("GET", "HEAD"):

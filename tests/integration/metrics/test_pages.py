@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
@@ -18,9 +18,14 @@ from tests.support.eventually import eventually_async
 class Numbered:
     """Pages of which one never comes, and one cannot be made."""
 
-    paths: Sequence[str] = ("/one", "/never", "/broken")
+    paths: Sequence[str] = ("/one", "/never", "/later", "/broken")
+
+    def __init__(self) -> None:
+        self.later = asyncio.Event()
 
     async def page(self, path: str) -> Page:
+        if path == "/later":
+            await self.later.wait()
         if path == "/never":
             await asyncio.Event().wait()
         if path == "/broken":
@@ -29,11 +34,11 @@ class Numbered:
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[int]:
+async def served(numbered: Numbered | None = None) -> AsyncIterator[int]:
     """Its port."""
     with capture_logs() as said:
         async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(serve(Address("127.0.0.1", 0), Numbered()))
+            task = tasks.create_task(serve(Address("127.0.0.1", 0), numbered or Numbered()))
             await eventually_async(lambda: said, "it listens")
             yield int(said[0]["address"].rpartition(":")[2])
             task.cancel()
@@ -55,6 +60,14 @@ async def end(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
     with suppress(OSError):
         await writer.wait_closed()
+
+
+async def _is_empty(answer: Awaitable[bytes]) -> bool:
+    return await answer == b""
+
+
+async def _is_page(answer: Awaitable[bytes]) -> bool:
+    return (await answer).startswith(b"HTTP/1.1 200")
 
 
 def get(path: str, method: str = "GET") -> bytes:
@@ -105,15 +118,29 @@ async def test_client_that_says_nothing_is_left_and_holds_up_none(
 
 
 async def test_more_clients_than_the_bound_are_turned_away_and_served_when_there_is_room() -> None:
+    numbered = Numbered()
+    async with served(numbered) as port:
+        waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CLIENTS)]
+        for _, writer in waiting:
+            writer.write(get("/later"))
+
+        async def answer() -> bytes:
+            return await ask(port, get("/one"))
+
+        await eventually_async(lambda: _is_empty(answer()), "all have asked, and there is no room")
+        numbered.later.set()
+        await eventually_async(lambda: _is_page(answer()), "there is room again")
+        for _, writer in waiting:
+            await end(writer)
+
+
+async def test_clients_that_say_nothing_make_way_for_one_who_asks() -> None:
+    """Or some idle ones would have a supervisor restart a bridge that is well."""
     async with served() as port:
         waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CLIENTS)]
-        assert await ask(port, get("/one")) == b""
-        await end(waiting.pop()[1])
 
-        async def is_served() -> bool:
-            return (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
-
-        await eventually_async(is_served, "there is room again")
+        assert (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
+        assert await waiting[0][0].read() == b""
         for _, writer in waiting:
             await end(writer)
 

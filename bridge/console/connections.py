@@ -1,0 +1,52 @@
+"""Connections of a console: not too many, and none that only keeps its place.
+
+uvicorn waits without an end for a client that says nothing, or half a request, or that takes no
+answer; some hundreds of them would use up what a process may open, and nobody else would get in.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MOST_CONNECTIONS = 128  # who comes then is turned away
+LOOK_S = 5.0  # for a client to say what it wants
+MOST_LOOKS = 6  # at one request: for an answer to be made and taken; events have their own bound
+EVENTS = "/events"
+
+
+class Connection(H11Protocol):
+    """One client's."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _seen: Any = None  # the request that was in hand when it was looked at last
+    _looks = 0  # in a row at which nothing else was
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody has come."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        else:
+            self._timer = self.loop.call_later(LOOK_S, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        super().connection_lost(exc)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._looks = self._looks + 1 if self.cycle is self._seen else 1
+        self._seen = self.cycle
+        if self._has_waited_enough():
+            self.transport.abort()  # what was not taken goes with it
+        else:
+            self._timer = self.loop.call_later(LOOK_S, self._look)
+
+    def _has_waited_enough(self) -> bool:
+        if self.cycle is None:
+            return True
+        if self.cycle.response_complete:
+            return self._looks > 1
+        return self._looks > MOST_LOOKS and self.scope["path"] != EVENTS
