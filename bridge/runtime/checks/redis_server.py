@@ -138,13 +138,21 @@ async def _refusal(client: Redis, url: str) -> Finding | None:
             "redis://<user>:<password>@<host>:<port>/0",
         )
     except (exceptions.RedisError, OSError) as error:
-        return _problem(
-            f"{where} cannot be used: {masked_text(str(error)) or type(error).__name__}",
-            "start it, or set redis.url (`embedded`: a server of our own); a bridge waits for it"
-            if parse_redis_url(url).topology is Topology.SERVER
-            else "look at what each of them said, and at redis.url; a bridge waits for it",
-        )
+        said = masked_text(str(error)) or type(error).__name__
+        topology = parse_redis_url(url).topology
+        return _problem(f"{where} cannot be used: {said}", connect_advice(said, topology))
     return None
+
+
+def connect_advice(said: str, topology: Topology) -> str:
+    """What to do about an error of connecting, by its words."""
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return (
+            "name the authority behind its certificate: rediss://…?ssl_ca_certs=/etc/redis/ca.pem"
+        )
+    if topology is Topology.SERVER:
+        return "start it, or set redis.url (`embedded`: a server of our own); a bridge waits for it"
+    return "look at what each of them said, and at redis.url; a bridge waits for it"
 
 
 async def _info(client: Redis) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from bridge.runtime.checks.finding import Finding, Level, exit_code
 from bridge.runtime.checks.markets import judge_markets, judge_patterns
 from bridge.runtime.checks.memory import BYTES_PER_ENTRY, Need, memory_needs, total_bytes
 from bridge.runtime.checks.redis_server import (
+    connect_advice,
     judge_durability,
     judge_groups,
     judge_info,
@@ -20,6 +21,7 @@ from bridge.runtime.checks.redis_server import (
 from bridge.runtime.config import RETENTION_ENTRIES, Config, Durability
 from bridge.runtime.markets import Market
 from bridge.runtime.patterns import parse_pattern
+from bridge.runtime.redis_url import Topology
 
 MARKETS = {
     "SOL_USDC": Market("SOL_USDC", "SPOT", "Open"),
@@ -313,3 +315,22 @@ def test_a_skewed_clock_is_warned_of() -> None:
 def test_encryption_without_verification_is_warned_of(url: str, warned: bool) -> None:
     findings = judge_tls(url)
     assert [finding.level for finding in findings] == [Level.WARNING] * warned
+
+
+@pytest.mark.parametrize(
+    ("said", "topology", "advice"),
+    [
+        (
+            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed",
+            Topology.SERVER,
+            "ssl_ca_certs",
+        ),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] …", Topology.CLUSTER, "ssl_ca_certs"),
+        ("Connect call failed ('127.0.0.1', 6379)", Topology.SERVER, "start it"),
+        ("no node answers", Topology.CLUSTER, "what each of them said"),
+    ],
+)
+def test_the_advice_fits_why_redis_cannot_be_reached(
+    said: str, topology: Topology, advice: str
+) -> None:
+    assert advice in connect_advice(said, topology)
