@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import shlex
+import stat
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ from bridge.runtime.server_process import (
 
 PORTS_TRIED = 5
 _LOCK, _STATE = "embedded.lock", "embedded.json"
+_ANOTHERS = (
+    "the embedded Redis on {} belongs to another user of this machine: use a folder of your own "
+    "(BRIDGE_EMBEDDED__DATA_DIR), or a Redis that you share (redis.url)"
+)
 _log = structlog.get_logger()
 
 
@@ -131,6 +136,8 @@ def has_ended(server: EmbeddedServer) -> bool:
 def _usable_folder(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_anothers(folder)
+        _close_to_others(folder)
         with (folder / _LOCK).open("ab"):
             pass
     except OSError as error:
@@ -139,6 +146,20 @@ def _usable_folder(folder: Path) -> Path:
             "BRIDGE_EMBEDDED__DATA_DIR to a folder of yours"
         ) from error
     return folder.resolve()
+
+
+def _refuse_anothers(folder: Path) -> None:
+    """Whoever owns the folder can put a link or a server of his own where ours are to be."""
+    if folder.stat().st_uid != os.geteuid():
+        raise ConfigError(_ANOTHERS.format(folder))
+
+
+def _close_to_others(folder: Path) -> None:
+    """So can whoever may write to it."""
+    rights = stat.S_IMODE(folder.stat().st_mode)
+    if rights & 0o022:
+        folder.chmod(rights & ~0o022)
+        _log.warning("embedded_folder_closed", data_dir=str(folder), others_could="write to it")
 
 
 def _start_or_join(folder: Path, settings: Embedded) -> _Started | EmbeddedServer:
@@ -199,6 +220,7 @@ def _running(folder: Path) -> dict[str, Any] | None:
     """The state of a server that holds the lock and answers."""
     if not _is_held(folder):
         return None
+    _refuse_anothers(folder)
     state = _read_state(folder)
     return state if state and pid_serving(state["url"], folder) else None
 
@@ -224,10 +246,7 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
     try:
         state = parsed((folder / _STATE).read_text("utf-8"))
     except PermissionError:
-        raise ConfigError(
-            f"the embedded Redis on {folder} belongs to another user of this machine: use a folder "
-            "of your own (BRIDGE_EMBEDDED__DATA_DIR), or a Redis that you share (redis.url)"
-        ) from None
+        raise ConfigError(_ANOTHERS.format(folder)) from None
     except (OSError, ValueError):
         return None
     return state if isinstance(state, dict) and {"url", "pid", "starter"} <= state.keys() else None

@@ -168,6 +168,40 @@ def test_the_server_of_another_user_is_told(tmp_path: Path) -> None:
             find_embedded(server.data_dir)
 
 
+def test_a_folder_of_another_user_is_refused_before_anything_in_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links in it could lead what is written there to a file of ours."""
+    victim, folder = tmp_path / "victim", tmp_path / "data"
+    victim.write_text("mine")
+    folder.mkdir()
+    (folder / "server.log").symlink_to(victim)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+    with (
+        pytest.raises(ConfigError, match="belongs to another user"),
+        running_server(settings(tmp_path)),
+    ):
+        pass
+    assert victim.read_text() == "mine"
+
+
+def test_a_folder_of_another_user_is_not_believed_to_tell_where_a_server_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_server(settings(tmp_path)) as server:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        with pytest.raises(ConfigError, match="belongs to another user"):
+            find_embedded(server.data_dir)
+
+
+def test_a_folder_that_others_may_write_to_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o777)
+    with running_server(settings(tmp_path)) as server:
+        assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o755
+
+
 async def test_what_redis_writes_is_for_its_owner_only_whatever_the_folder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o755)
     async with embedded_server(settings(tmp_path)) as server:
