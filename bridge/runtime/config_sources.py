@@ -59,7 +59,7 @@ def _read_text(path: FilePath) -> str:
         return read_bounded(path, MOST_SETTINGS).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            f"{path} does not exist: give another file with --config, or start from config.yaml"
+            f"{path} does not exist: give another file with --config, or have `init` write one"
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None

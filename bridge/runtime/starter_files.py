@@ -24,7 +24,7 @@ def write_starter_files(folder: Path) -> list[Path]:
     if there:
         raise Fatal(
             f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there already, and "
-            "nothing was written: move it away, or name another folder"
+            "nothing was written: move what is there away, or name another folder"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -354,7 +354,7 @@ def test_a_configuration_file_that_is_not_there(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == (
         "error: nowhere.yaml does not exist: give another file with --config, "
-        "or start from config.yaml\n"
+        "or have `init` write one\n"
     )
 
 
