@@ -161,6 +161,7 @@ async def _look_at_redis(config: Config) -> list[Finding]:
                     command_timeout_s=config.redis.command_timeout_s,
                     needed=needed // len(urls),
                     durability=config.publish.durability,
+                    is_shard=len(urls) > 1,
                 )
             )
             for shard, one in enumerate(urls)

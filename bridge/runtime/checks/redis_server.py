@@ -28,10 +28,17 @@ MEANING = {
     "fsynced": "on the disk of the primary",
 }
 OLDEST_VERSION = (6, 2)
+_COVERAGE = "cluster-require-full-coverage"
 _SCRIPT = "return redis.call('XADD', KEYS[1], '*', 'a', ARGV[1])"
 _QUESTIONS = {
     "replica": (("WAIT", "0", "1"),),
     "fsynced": (("WAITAOF", "0", "0", "1"),),
+}
+# What a server of another kind than the URL says, when it is asked who the primary is.
+_OTHER_KINDS = {
+    "cluster support disabled": "this is one server: redis.url: redis://{}/0",
+    "unknown command 'SENTINEL'": "this is no Sentinel: redis.url: redis://{}/0",
+    "unknown command 'CLUSTER'": "is it a Sentinel? redis.url: redis+sentinel://{}/<name>/0",
 }
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -44,8 +51,11 @@ async def look_at_redis(
     command_timeout_s: float,
     needed: int,
     durability: Durability,
+    is_shard: bool = False,
 ) -> list[Finding]:
-    """All findings about the server; `needed` is the memory that retention allows, in bytes."""
+    """All findings about the server; `needed` is the memory that retention allows, in bytes.
+    `is_shard`: it is one of several.
+    """
     client = connect(
         url,
         name="bridge:check",
@@ -69,6 +79,7 @@ async def look_at_redis(
             *judge_tls(url),
             *(settings if may_configure else map(_without_config, settings)),
             *([] if info else [_no_info()]),
+            *(await _look_at_coverage(client) if is_shard else []),
             *await _look_at_rights(client, key_prefix, durability),
             await _look_at_groups(client, key_prefix),
         ]
@@ -99,6 +110,10 @@ def judge_kind(url: str, peer: str, info: Mapping[str, Any], role: Any) -> Findi
     if mode == "cluster" and topology is Topology.SERVER:
         found = "this is a node of a Cluster: it has some of the keys only"
         return _problem(found, f"redis.url: redis+cluster://{peer}")
+    if info.get("role") == "slave" or (role and role[0] == "slave"):
+        primary = (info.get("master_host"), info.get("master_port")) if info else role[1:3]
+        found = "this is a replica, which takes no writes"
+        return _problem(found, "use its primary, {}:{}".format(*primary))
     if info.get("role") == "active-replica":
         found = "active-active replication: two servers may give the same ID to two entries"
         return _problem(found, "write to one region only, to a database that is not active-active")
@@ -139,19 +154,24 @@ async def _refusal(client: Redis, url: str) -> Finding | None:
         )
     except (exceptions.RedisError, OSError) as error:
         said = masked_text(str(error)) or type(error).__name__
-        topology = parse_redis_url(url).topology
-        return _problem(f"{where} cannot be used: {said}", connect_advice(said, topology))
+        return _problem(f"{where} cannot be used: {said}", connect_advice(said, url))
     return None
 
 
-def connect_advice(said: str, topology: Topology) -> str:
-    """What to do about an error of connecting, by its words."""
+def connect_advice(said: str, url: str) -> str:
+    """What to do about an error of connecting, by its words: the right URL, where another kind of
+    server answers than it names.
+    """
     if "CERTIFICATE_VERIFY_FAILED" in said:
         return (
             "name the authority behind its certificate: rediss://…?ssl_ca_certs=/etc/redis/ca.pem"
         )
-    if topology is Topology.SERVER:
+    parsed = parse_redis_url(url)
+    if parsed.topology is Topology.SERVER:
         return "start it, or set redis.url (`embedded`: a server of our own); a bridge waits for it"
+    for words, right in _OTHER_KINDS.items():
+        if words in said:
+            return right.format(parsed.nodes[0])
     return "look at what each of them said, and at redis.url; a bridge waits for it"
 
 
@@ -180,10 +200,9 @@ def judge_tls(url: str) -> list[Finding]:
 
 
 def judge_info(info: Mapping[str, Any], needed: int) -> list[Finding]:
-    """Version, role, persistence, eviction and memory, from the reply to INFO."""
+    """Version, persistence, eviction and memory, from the reply to INFO."""
     return [
         _version(info),
-        *_role(info),
         _persistence(info),
         _eviction(str(info.get("maxmemory_policy", ""))),
         *_memory(int(info.get("maxmemory", 0)), needed),
@@ -220,13 +239,6 @@ def _version(info: Mapping[str, Any]) -> Finding:
     return Finding(Level.OK, "version", name)
 
 
-def _role(info: Mapping[str, Any]) -> list[Finding]:
-    if info.get("role") != "slave":
-        return []
-    master = f"{info.get('master_host')}:{info.get('master_port')}"
-    return [_problem("this is a replica, which takes no writes", f"use its master, {master}")]
-
-
 def _persistence(info: Mapping[str, Any]) -> Finding:
     if info.get("aof_enabled"):
         return Finding(Level.OK, "persistence", "append-only file is on")
@@ -255,6 +267,24 @@ def _memory(limit: int, needed: int) -> list[Finding]:
         return []
     found = f"maxmemory is {limit >> 20} MB; retention may take {needed >> 20} MB"
     return [Finding(Level.WARNING, "memory", found, "raise maxmemory or lower retention")]
+
+
+async def _look_at_coverage(client: Redis) -> list[Finding]:
+    """Do the other nodes go on without one of them? Nothing where the server does not tell."""
+    try:
+        told = await client.config_get(_COVERAGE)
+    except (exceptions.RedisError, OSError):
+        return []
+    return judge_coverage(told.get(_COVERAGE) or "")
+
+
+def judge_coverage(value: str) -> list[Finding]:
+    """A warning where one node away stops all shards."""
+    if value != "yes":
+        return []
+    found = f"{_COVERAGE} is yes: with one node away, all shards refuse everything"
+    advice = f"redis-cli CONFIG SET {_COVERAGE} no, and the same in redis.conf, on each node"
+    return [Finding(Level.WARNING, "shards", found, advice)]
 
 
 async def _look_at_rights(client: Redis, key_prefix: str, durability: Durability) -> list[Finding]:

@@ -11,6 +11,7 @@ from bridge.runtime.checks.markets import judge_markets, judge_patterns
 from bridge.runtime.checks.memory import BYTES_PER_ENTRY, Need, memory_needs, total_bytes
 from bridge.runtime.checks.redis_server import (
     connect_advice,
+    judge_coverage,
     judge_durability,
     judge_groups,
     judge_info,
@@ -21,7 +22,6 @@ from bridge.runtime.checks.redis_server import (
 from bridge.runtime.config import RETENTION_ENTRIES, Config, Durability
 from bridge.runtime.markets import Market
 from bridge.runtime.patterns import parse_pattern
-from bridge.runtime.redis_url import Topology
 
 MARKETS = {
     "SOL_USDC": Market("SOL_USDC", "SPOT", "Open"),
@@ -36,6 +36,9 @@ GOOD_INFO = {
     "maxmemory_policy": "noeviction",
     "maxmemory": 0,
 }
+
+
+_AUTHORITY = "name the authority behind its certificate: rediss://…?ssl_ca_certs=/etc/redis/ca.pem"
 
 
 def judged(*names: str) -> list[tuple[str, str, str]]:
@@ -108,7 +111,6 @@ def test_a_good_server_is_all_ok() -> None:
         ({"redis_version": "6.0.16", "valkey_version": None}, "version", "problem"),
         ({"redis_version": "6.2.0"}, "version", "ok"),
         ({"redis_version": ""}, "version", "not checked"),
-        ({"role": "slave"}, "redis", "problem"),
         ({"aof_enabled": 0}, "persistence", "warning"),
         ({"maxmemory_policy": "allkeys-lru"}, "eviction", "problem"),
         ({"maxmemory_policy": "volatile-ttl"}, "eviction", "ok"),
@@ -168,6 +170,20 @@ def test_durability_is_judged_by_what_the_server_can(
         ),
         (
             "redis://h",
+            {"role": "slave", "master_host": "10.0.0.2", "master_port": 6379},
+            ["slave", "10.0.0.2", 6379, "connected", 1],
+            "this is a replica, which takes no writes",
+            "use its primary, 10.0.0.2:6379",
+        ),
+        (
+            "redis://h",
+            {},  # INFO refused
+            ["slave", "10.0.0.2", 6379, "connected", 1],
+            "this is a replica, which takes no writes",
+            "use its primary, 10.0.0.2:6379",
+        ),
+        (
+            "redis://h",
             {"redis_mode": "standalone", "role": "active-replica"},
             None,
             "active-active replication: two servers may give the same ID to two entries",
@@ -181,6 +197,12 @@ def test_kind_of_server_that_keeps_no_streams_is_told_with_the_right_url(
     finding = judge_kind(url, "10.0.0.1:26379", info, role)
     assert finding is not None
     assert (finding.level.value, finding.found, finding.advice) == ("problem", found, advice)
+
+
+def test_a_cluster_whose_nodes_all_stop_with_one_is_warned_of() -> None:
+    [finding] = judge_coverage("yes")
+    assert (finding.level.value, finding.subject) == ("warning", "shards")
+    assert judge_coverage("no") == judge_coverage("") == []
 
 
 @pytest.mark.parametrize(
@@ -232,13 +254,12 @@ def test_groups_refused_say_what_consumers_lack(
 def test_what_is_not_ok_says_what_to_do() -> None:
     worst: dict[str, object] = {
         "redis_version": "5.0.0",
-        "role": "slave",
         "aof_enabled": 0,
         "maxmemory_policy": "allkeys-lru",
         "maxmemory": 1,
     }
     findings = judge_info(worst, needed=2)
-    assert len(findings) == 5
+    assert len(findings) == 4
     assert all(finding.advice for finding in findings)
 
 
@@ -318,19 +339,36 @@ def test_encryption_without_verification_is_warned_of(url: str, warned: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("said", "topology", "advice"),
+    ("url", "said", "advice"),
     [
+        ("rediss://h", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", _AUTHORITY),
+        ("rediss+cluster://h/0?hash_tag=b", "[SSL: CERTIFICATE_VERIFY_FAILED] …", _AUTHORITY),
         (
-            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed",
-            Topology.SERVER,
-            "ssl_ca_certs",
+            "redis://h",
+            "Connect call failed ('127.0.0.1', 6379)",
+            "start it, or set redis.url (`embedded`: a server of our own); a bridge waits for it",
         ),
-        ("[SSL: CERTIFICATE_VERIFY_FAILED] …", Topology.CLUSTER, "ssl_ca_certs"),
-        ("Connect call failed ('127.0.0.1', 6379)", Topology.SERVER, "start it"),
-        ("no node answers", Topology.CLUSTER, "what each of them said"),
+        (
+            "redis+cluster://h:1,i:2/0?hash_tag=b",
+            "no primary is known (h:1: This instance has cluster support disabled)",
+            "this is one server: redis.url: redis://h:1/0",
+        ),
+        (
+            "redis+sentinel://h:1/main/0",
+            "no primary is known (h:1: unknown command 'SENTINEL', with args)",
+            "this is no Sentinel: redis.url: redis://h:1/0",
+        ),
+        (
+            "redis+cluster://h:1/0?hash_tag=b",
+            "no primary is known (h:1: unknown command 'CLUSTER', with args)",
+            "is it a Sentinel? redis.url: redis+sentinel://h:1/<name>/0",
+        ),
+        (
+            "redis+sentinel://h:1/main/0",
+            "no primary is known (h:1: refused)",
+            "look at what each of them said, and at redis.url; a bridge waits for it",
+        ),
     ],
 )
-def test_the_advice_fits_why_redis_cannot_be_reached(
-    said: str, topology: Topology, advice: str
-) -> None:
-    assert advice in connect_advice(said, topology)
+def test_the_advice_fits_why_redis_cannot_be_reached(url: str, said: str, advice: str) -> None:
+    assert connect_advice(said, url) == advice
