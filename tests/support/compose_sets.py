@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -90,6 +91,8 @@ class Containers:
             self._processes[name].wait()
 
     def stop(self) -> None:
+        for name in self._processes:
+            eventually(lambda name=name: self._may_stop(name), f"{name} may stop")  # type: ignore[misc]
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
@@ -102,6 +105,13 @@ class Containers:
         with self.client(name) as client, contextlib.suppress(redis.RedisError):
             return bool(client.ping())
         return False
+
+    def _may_stop(self, name: str) -> bool:
+        """A server that writes its first append-only file refuses SIGTERM, and forgets it."""
+        with self.client(name) as client, contextlib.suppress(redis.RedisError):
+            told: Any = client.info("persistence")
+            return not told.get("aof_rewrite_in_progress")
+        return True
 
     def _environment(self, data: Path) -> Mapping[str, str]:
         return {"PATH": os.environ["PATH"], "DATA": str(data)}
