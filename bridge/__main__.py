@@ -32,7 +32,7 @@ from typer.core import TyperCommand, TyperGroup
 from bridge import __version__
 from bridge.errors import BridgeError, ConfigError, Fatal
 from bridge.runtime.program_name import name_examples
-from bridge.runtime.terminal import ready_standard_files, say
+from bridge.runtime.terminal import ready_standard_files, say, telling_full_disks
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -152,7 +152,8 @@ def _bridge(
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
     ready_standard_files()
-    app()
+    with telling_full_disks():
+        app()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from bridge.runtime.config import Config, ConsumerGroup, load_config
 from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
 from bridge.runtime.program_name import name_examples
-from bridge.runtime.terminal import ready_standard_files, say
+from bridge.runtime.terminal import ready_standard_files, say, telling_full_disks
 from bridge.runtime.time_range import HELP, point
 from consumers.commands import exporter, replay, status
 from consumers.commands.dead_letters import deadletters
@@ -217,7 +217,8 @@ def _report(error: BridgeError) -> int:
 def main() -> None:
     """Run the command line."""
     ready_standard_files()
-    cli()
+    with telling_full_disks():
+        cli()
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@ Whatever the exchange, Redis or another program has said may stand in what is sh
 of what it means.
 """
 
+import contextlib
+import errno
 import io
 import json
 import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MOST_SHOWN = 16_384  # characters of a line; JSON for programs is whole
+_MOST_DIGITS = 4  # of a terminal's width; lines are padded to it
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _LEAST_TEXT = 20  # columns; in fewer, nothing is wrapped
 _DELETE = "\x7f"  # the one control character that JSON does not escape
 
@@ -42,14 +46,46 @@ def bounded(text: str, most: int = MOST_SHOWN) -> str:
 def ready_standard_files() -> None:
     """Standard files that are closed lead nowhere from now on: a socket could get their number, and
     what is printed. A sign that the terminal's character set lacks (Latin-1 has no `→`) is printed
-    as its escape; it would end the program.
+    as its escape; it would end the program. A width that no terminal has is not believed.
     """
+    if len(os.environ.get("COLUMNS", "")) > _MOST_DIGITS:
+        del os.environ["COLUMNS"]
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - stays open
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def telling_full_disks() -> Iterator[None]:
+    """End the program with a sentence and status 1 where what it prints cannot be written."""
+    try:
+        yield
+    except (OSError, BaseExceptionGroup) as error:
+        whys = {_no_room(each) for each in _each(error)}
+        if None in whys:
+            raise
+        with contextlib.suppress(OSError):  # standard error may lead to the same disk
+            say(f"error: what is printed cannot be written: {whys.pop()}", to_stderr=True)
+        with contextlib.suppress(OSError):  # Python would try once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+def _each(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for below in error.exceptions:
+            yield from _each(below)
+    else:
+        yield error
+
+
+def _no_room(error: BaseException) -> str | None:
+    if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
+        return error.strerror
+    return None
 
 
 def say(line: str = "", *, to_stderr: bool = False) -> None:

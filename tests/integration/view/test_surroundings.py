@@ -58,3 +58,22 @@ def test_without_colours_and_in_twenty_columns_a_status_is_plain_text(
     assert done.returncode in (0, 1)
     assert b"tokyo" in done.stdout
     assert b"\x1b" not in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("command", ["bridge status", "bridge tap trade.SOL_USDC --from beginning",
+                                     "bridge --help", "consumers list"])  # fmt: skip
+def test_a_full_disk_under_what_is_printed_is_a_sentence(
+    full_bus: Bus, redis_url: str, tmp_path: Path, command: str
+) -> None:
+    done = said(tmp_path, redis_url, f"{command} >/dev/full")
+
+    assert done.returncode == 1
+    assert done.stderr == (b"error: what is printed cannot be written: No space left on device\n")
+
+
+def test_a_width_that_no_terminal_has_is_not_believed(redis_url: str, tmp_path: Path) -> None:
+    done = said(tmp_path, redis_url, "bridge --help", COLUMNS="99999999999")
+
+    assert done.returncode == 0, done.stderr[-500:]
+    assert max(map(len, done.stdout.splitlines())) < 1000
