@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from bridge.contract.causes import CAUSES, GapCause
+from bridge.contract.entry import MODEL_BY_TYPE, field_names
 from bridge.contract.stream_types import STREAM_SPECS, Scope, StreamType
 from bridge.runtime.config import RETENTION_ENTRIES, Config, config_shape
 from docs import generate
@@ -107,6 +108,18 @@ def test_config_yaml_names_every_type_of_retention() -> None:
     written = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
 
     assert set(written["retention"]) == set(RETENTION_ENTRIES)
+
+
+def test_the_guide_names_the_fields_of_each_type_that_it_lists_whole() -> None:
+    """A row with `…` lists a part, one with words besides is about several types."""
+    text = (ROOT / "docs" / "guide.md").read_text("utf-8")
+    table = text.partition("\n## What is in Redis\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .*? \| `(\w+)` \| `([a-z_ ]+)` \|", table, re.MULTILINE)
+    everywhere = {"type", "event_us", "engine_us", "received_us", "extra"}
+
+    assert len(rows) > 10
+    for kind, fields in rows:
+        assert set(fields.split()) == {*field_names(MODEL_BY_TYPE[kind])} - everywhere, kind
 
 
 @pytest.mark.parametrize("kind", StreamType)
