@@ -18,6 +18,7 @@ from benchmarks.ground import Broken, Ground
 from benchmarks.measure import Sample, rss_mb
 from benchmarks.rows import row
 from bridge.contract.events import Trade
+from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import load_config
 from bridge.runtime.redis_client import connect
 from consumers import Consumer, Delivery, StopWorker, consumes
@@ -156,6 +157,7 @@ def _kit(how: str) -> Callable[[str, _Clock], Coroutine[Any, Any, None]]:
             def kind(delivery: Delivery[Trade]) -> None:
                 note(1)
 
+        settle_collector()  # as `python -m consumers run` does
         settings = Settings(
             ConsumerSpec(kind), group="kit", name="one", patterns=kind.streams, start="0-0"
         )

@@ -21,6 +21,7 @@ import structlog
 
 from bridge.contract.identity import EMPTY
 from bridge.contract.streams import is_private
+from bridge.core.again import apply_again, read_at_once
 from bridge.core.core import Core
 from bridge.core.outcomes import Applied
 from bridge.core.queue import QueueTable, StreamQueue
@@ -44,7 +45,6 @@ from bridge.journal.checkpoint import Checkpoint
 from bridge.journal.cursor import Cursor
 from bridge.journal.log import Log, NullCursor, NullLog
 from bridge.protocol.envelope import Data, Malformed, Refusal, parse
-from bridge.protocol.rest import BadBody
 from bridge.redis.outbox import Change
 from bridge.runtime.clock import Clock
 
@@ -323,12 +323,9 @@ class Ingest:
         """What was read: it came when it says, by the steady clock, and never later than now."""
         now_us = self._clock.now_us()
         shift_us = now_us - self._clock.wall_us()
-        for position, record in found:
+        for positions, record in read_at_once(found):
             at_us = min(record.received_us + shift_us, now_us)
-            try:
-                core.apply(record, position, at_us)
-            except BadBody:
-                continue  # it was refused when it came
+            apply_again(core, record, positions, at_us)
 
     def give_way(self, until: int, limit: int) -> bool:
         """The log must make room: what stands before `until` and is not read yet is passed over,

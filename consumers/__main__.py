@@ -28,6 +28,7 @@ except ImportError as error:
 
 from bridge import __version__
 from bridge.errors import BridgeError, ConfigError, Fatal
+from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import Config, ConsumerGroup, load_config
 from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
@@ -194,6 +195,7 @@ def run(
         lease_s=lease or given.lease_s or DEFAULT_LEASE_S,
         health=address(health, "--health") if health is not None else None,
     )
+    settle_collector()
     asyncio.run(_until_stopped(settings, settings_read))
 
 

@@ -26,7 +26,7 @@ from bridge.inspect.book_at import (
     depth_streams,
 )
 from bridge.inspect.redis_stream import RedisStream, reading_redis
-from bridge.journal.inspection import lines_of, segments_between
+from bridge.journal.inspection import NO_FRAME, lines_of, segments_between
 from bridge.journal.segments import Segment
 from bridge.protocol.envelope import Data, parse
 from bridge.protocol.rest import BadBody, depth_body
@@ -36,7 +36,6 @@ from bridge.runtime.time_range import HELP, Point, point
 
 _SEQ_MAX = 2**64 - 1
 _HOUR_US = 3_600_000_000
-_NO_FRAME = b"\n"  # in no line
 
 
 def command(
@@ -181,7 +180,7 @@ def _since_last_body(path: Path, stream: Stream, until_us: int) -> list[Segment]
     """The segments from the one before the last REST reply on, which the book begins with."""
     segments = segments_between(path, 0, until_us + _HOUR_US)
     for at in range(len(segments) - 1, -1, -1):
-        for line in lines_of(segments[at], _NO_FRAME):
+        for line in lines_of(segments[at], NO_FRAME):
             record = line.record
             is_body = isinstance(record, RestBody) and record.stream == stream.name
             if is_body and line.received_us <= until_us:

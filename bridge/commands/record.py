@@ -12,6 +12,7 @@ from bridge.commands.run import INTERRUPTED, heed, reload_on_hangup
 from bridge.errors import Fatal
 from bridge.journal.inspection import utc
 from bridge.journal.log import Loss
+from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import load_config
 from bridge.runtime.keys import load_key, secret_texts
 from bridge.runtime.logs import setup_logs
@@ -36,6 +37,7 @@ def command(
     key = load_key(exchange_is_real=loaded.exchange.is_real)
     setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))
     recorder = Recorder(loaded, key)
+    settle_collector()
 
     async def record() -> int:
         stop = asyncio.Event()

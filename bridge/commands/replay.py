@@ -18,9 +18,10 @@ from bridge.commands.replaying import replay
 from bridge.contract.streams import BadStreamName, Stream, parse_stream
 from bridge.core.records import Opened, Record, SegmentState, Subscribed
 from bridge.errors import ConfigError
-from bridge.journal.inspection import records
+from bridge.journal.inspection import NO_FRAME, lines_of, segments_of
 from bridge.journal.owner import NAME as OWNER
 from bridge.journal.owner import read_owner
+from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
@@ -57,6 +58,7 @@ def command(
     factor, span = _factor(speed), span_us(since, until)
     streams = _streams(path)
     account = _account(loaded, path, streams)
+    settle_collector()
     result = asyncio.run(replay(loaded, path, streams, factor, span, account))
     say(f"replayed {result.frames:,} frames of {len(streams)} streams")
     if not result.frames:
@@ -83,14 +85,15 @@ def _factor(speed: str) -> float | None:
 def _streams(path: Path) -> list[Stream]:
     """Every stream that the journal's connections were opened for, as far as they can be read."""
     found: dict[str, Stream] = {}
-    for record in records(path):
-        for name in _names(record):
-            with suppress(BadStreamName):  # what comes of it goes to the quarantine, as live
-                found[name] = found.get(name) or parse_stream(name)
+    for segment in segments_of(path):
+        for line in lines_of(segment, NO_FRAME):
+            for name in _names(line.record):
+                with suppress(BadStreamName):  # what comes of it goes to the quarantine, as live
+                    found[name] = found.get(name) or parse_stream(name)
     return list(found.values())
 
 
-def _names(record: Record) -> Iterable[str]:
+def _names(record: Record | None) -> Iterable[str]:
     """The streams that a record about connections names."""
     match record:
         case Opened(streams=streams) | Subscribed(streams=streams):

@@ -14,6 +14,7 @@ import structlog
 
 from bridge.app import outbox_settings, retention_of
 from bridge.contract.streams import Stream
+from bridge.core.again import apply_again, read_at_once
 from bridge.core.core import Core
 from bridge.core.peers import Peers
 from bridge.core.plan import ResumePoints
@@ -21,7 +22,6 @@ from bridge.core.queue import QueueTable, StreamQueue, queue_table
 from bridge.core.records import Record
 from bridge.ingest import DROP_SHARE, LOW_SHARE, SUSPENDED_SHARE
 from bridge.journal.inspection import Damage, records
-from bridge.protocol.rest import BadBody
 from bridge.receiver import core_plan
 from bridge.redis.outbox import Change
 from bridge.redis.shards import new_shards
@@ -30,7 +30,9 @@ from bridge.runtime.redis_client import resolve_url
 
 log = structlog.get_logger(__name__)
 
-CHOSEN = 1  # the position of what is published; 0: of what is not
+# The position of what is published; 0: of what is not. Before the first frame chosen there are
+# connections and replies only: known, and not published.
+CHOSEN = 1
 CHUNK = 500  # records between two looks at how much waits for Redis
 WAIT_S = 1.0
 TELL_EVERY_S = 5.0
@@ -138,7 +140,9 @@ class Replay:
 
     async def _apply_all(self, found: Iterable[Record], from_us: int, factor: float | None) -> None:
         begun_s, first_us = time.monotonic(), 0
-        for number, record in enumerate(found, 1):
+        taken = 0
+        placed = ((CHOSEN if each.received_us >= from_us else 0, each) for each in found)
+        for positions, record in read_at_once(placed):
             first_us = first_us or record.received_us
             if factor is not None:
                 due_s = begun_s + (record.received_us - first_us) / 1e6 / factor
@@ -146,21 +150,13 @@ class Replay:
                     self._publisher.pump()
                     await asyncio.sleep(wait_s)
             self._clock.advance(record.received_us)
-            self._apply(record, from_us)
-            if number % CHUNK == 0:
+            apply_again(self.core, record, positions, self._clock.now_us())
+            taken += len(positions)
+            if taken >= CHUNK:
+                taken = 0
                 self._publisher.pump()
                 await asyncio.sleep(0)
                 await self._wait_for_room()
-
-    def _apply(self, record: Record, from_us: int) -> None:
-        """Before the first frame chosen there are connections and replies only: known, and not
-        published.
-        """
-        position = CHOSEN if record.received_us >= from_us else 0
-        try:
-            self.core.apply(record, position, self._clock.now_us())
-        except BadBody:
-            return  # it was refused when it came
 
     async def _wait_for_room(self) -> None:
         """Return once there is room, or where nothing but time lets go what waits: the journal's

@@ -20,13 +20,12 @@ from bridge.inspect.journal_stream import JournalStream, Origin, Place, Received
 from bridge.inspect.redis_stream import About, RedisStream
 from bridge.inspect.stored import Stored
 from bridge.journal.checkpoint import read_checkpoint
-from bridge.journal.inspection import lines_of, segments_between
+from bridge.journal.inspection import NO_FRAME, lines_of, segments_between
 from bridge.journal.segments import Segment
 from bridge.runtime.keyspace import KeySpace
 
 AROUND_US = 120_000_000  # a copy over another connection comes within a minute
 NEAR_US = 5_000_000
-_NO_FRAME = b"\n"  # in no line
 
 
 class Wanted(NamedTuple):
@@ -329,7 +328,7 @@ def _add_happenings(life: Life, segments: Sequence[Segment]) -> None:
     from_us = about.number("from_us") or since or to_us
     book = b'"%b"' % about.text("rest_update_id").encode()
     for segment in segments:
-        for line in lines_of(segment, _NO_FRAME):
+        for line in lines_of(segment, NO_FRAME):
             record = line.record
             if isinstance(record, RestBody):
                 if record.stream == life.stream and len(book) > 2 and book in record.body:

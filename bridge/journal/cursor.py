@@ -251,6 +251,11 @@ class Cursor:
         """Yield what the line at `position` says, if anything, and go on behind it."""
         position = self.position
         self.position += len(line) + 1
+        if self._unread is None and (frame := codec.frame_of(line)) is not None:
+            self._is_checked = True
+            self._tell(found, position, frame)
+            self._last_us = frame.received_us
+            return
         payload = codec.payload_of(line, is_checked=self._is_checked)
         self._is_checked = self._is_checked or payload not in (None, line)
         record = codec.decode_payload(payload) if payload is not None else None

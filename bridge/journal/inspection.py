@@ -33,6 +33,7 @@ from bridge.journal.segments import (
 FLUSHED_S = 0.2  # longer than a bridge holds back what it writes (maintenance.FLUSH_EVERY_S)
 READ_BYTES = 1024 * 1024
 STEP_RECORDS = 500
+NO_FRAME = b"\n"  # a mark that is in no line
 _FRAME = codec.name_of("F")
 _FRAME_AT = slice(25, 28)  # where a frame's line says so: behind checksum and time
 

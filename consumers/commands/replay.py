@@ -10,6 +10,7 @@ import typer
 from redis.asyncio import Redis
 
 from bridge.errors import ConfigError
+from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import load_config
 from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
@@ -77,6 +78,7 @@ def command(
             replay = Replay(with_them, redis, keys, name, worker, stats)
             return await replay.run(chosen, first, last, stop), len(chosen)
 
+    settle_collector()
     handed, count = fetch(config, run)
     say(f"{handed} entries of {count} streams, as {name}", to_stderr=True)
 

@@ -32,6 +32,7 @@ from bridge.journal.codec import (
     decode_payload,
     encode,
     encode_frame,
+    frame_of,
     letter_of,
     number_of,
     verified,
@@ -81,6 +82,21 @@ def test_a_record_is_read_as_it_was_written(record: Record) -> None:
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert decode(line[:-1]) == record
+
+
+@given(record=records)
+def test_frame_of_a_line_is_what_decode_reads_and_nothing_else(record: Record) -> None:
+    line = encode(record)[:-1]
+
+    assert frame_of(line) == (record if letter_of(line) == b"F" else None)
+
+
+@given(frame=frames, place=st.floats(0, 1, exclude_max=True), wrong=st.integers(1, 255))
+def test_frame_of_a_changed_line_is_none(frame: Frame, place: float, wrong: int) -> None:
+    line = bytearray(encode(frame)[:-1])
+    line[int(place * len(line))] ^= wrong
+
+    assert frame_of(bytes(line)) is None
 
 
 @given(record=records, place=st.floats(0, 1, exclude_max=True), wrong=st.integers(1, 255))
