@@ -167,7 +167,7 @@ def run(
     health: Annotated[
         str | None,
         typer.Option(
-            help="host:port for /healthz and /readyz, such as 127.0.0.1:9465 (else none)."
+            help="host:port for /healthz and /readyz, such as 127.0.0.1:9466 (else none)."
         ),
     ] = None,
 ) -> None:
