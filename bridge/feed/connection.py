@@ -33,7 +33,14 @@ from bridge.core.records import (
     Suspected,
 )
 from bridge.feed.clock import ExchangeClock
-from bridge.feed.handshake import NO_CONNECTION, Ended, handshake, proxy_words, refused_handshake
+from bridge.feed.handshake import (
+    NO_CONNECTION,
+    Ended,
+    failed_words,
+    handshake,
+    proxy_words,
+    refused_handshake,
+)
 from bridge.feed.limits import RateLimiter
 from bridge.feed.sink import Sink, Sinks
 from bridge.feed.socket import MessageSocket
@@ -142,7 +149,7 @@ class Connection:
                 self._verdict or f"closed: {error}", self._cause(is_closed=is_closed), is_closed
             )
         except NO_CONNECTION as error:
-            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            reason = failed_words(error)
             if self.was_connected:
                 return Ended(reason, EndCause.BROKEN)
             return Ended(reason + proxy_words(settings.ws_url), EndCause.UNREACHABLE)

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidProxy, InvalidStatus, WebSocketException
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
@@ -72,6 +72,7 @@ def handshake(settings: Exchange) -> connect:
         ping_interval=None,  # the connection's own pings tell more
         close_timeout=CLOSE_TIMEOUT_S,
         max_size=settings.max_frame_bytes,
+        proxy=_proxy(settings.ws_url),
     )
 
 
@@ -93,11 +94,26 @@ def proxy_words(url: str) -> str:
     its password; empty where it goes through none.
     """
     try:
-        proxy = get_proxy(parse_uri(url))
+        proxy = _proxy(url)
         host = urlsplit(proxy).netloc.rpartition("@")[2] if proxy else ""
     except (WebSocketException, ValueError):
         return ""
     return f", through the proxy {host} that the environment names" if host else ""
+
+
+def failed_words(error: Exception) -> str:
+    """Why there is no connection. The library's words for a proxy that is none repeat it, and its
+    password.
+    """
+    if isinstance(error, InvalidProxy):
+        return "the environment names a proxy that is none: write http://host:port"
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _proxy(url: str) -> str | None:
+    """What the environment names, as REST takes it: without a scheme it is HTTP."""
+    proxy = get_proxy(parse_uri(url))
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -29,11 +29,15 @@ def hide(secrets: Iterable[str]) -> None:
 
 def masked_url(url: str) -> str:
     """The URL with its password replaced: before the last `@`, and in `…password=` parameters. One
-    word before the `@` is as likely a password, written without its colon, as a user's name.
+    word before the `@` is as likely a password, written without its colon, as a user's name; so is
+    all that stands there where no scheme does (`redis:/:password@host`).
     """
     scheme, mark, rest = _QUERY_PASSWORD.sub(rf"\g<1>{MASK}", url).partition("://")
+    if not mark:
+        _, at, host = scheme.rpartition("@")
+        return f"{MASK}@{host}" if at else scheme
     userinfo, at, host = rest.rpartition("@")
-    if not (mark and at):
+    if not at:
         return scheme + mark + rest
     user, colon, _ = userinfo.partition(":")
     if colon:

@@ -1,8 +1,10 @@
 """What is said of a connection to the exchange that did not come about."""
 
 import pytest
+from websockets.exceptions import InvalidProxy
 
-from bridge.feed.handshake import proxy_words
+from bridge.feed.handshake import failed_words, handshake, proxy_words
+from bridge.runtime.config import Exchange
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +32,26 @@ def test_an_address_that_is_asked_directly_has_no_proxy(monkeypatch: pytest.Monk
     monkeypatch.setenv("no_proxy", "backpack.exchange")
 
     assert proxy_words("wss://ws.backpack.exchange") == ""
+
+
+def test_a_proxy_without_a_scheme_is_one_of_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "me:secret@proxy:3128")
+    exchange = Exchange(ws_url="wss://ws.backpack.exchange")
+
+    assert handshake(exchange).proxy == "http://me:secret@proxy:3128"
+    assert proxy_words(exchange.ws_url) == (
+        ", through the proxy proxy:3128 that the environment names"
+    )
+
+
+async def test_a_proxy_that_is_none_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("https_proxy", "quic://me:secret@proxy")
+
+    with pytest.raises(InvalidProxy) as caught:
+        await handshake(Exchange(ws_url="wss://ws.backpack.exchange"))
+
+    assert failed_words(caught.value) == (
+        "the environment names a proxy that is none: write http://host:port"
+    )

@@ -27,6 +27,9 @@ PASSWORDS = st.text(st.characters(exclude_characters="?", exclude_categories=["C
         ("unix://u:pw@/run/redis.sock?db=1", "unix://u:***@/run/redis.sock?db=1"),
         ("unix:///tmp/a@b.sock", "unix:///tmp/a@b.sock"),
         ("embedded", "embedded"),
+        ("redis:/:pw@h:6379/0", "***@h:6379/0"),
+        ("redis//user:pw@h", "***@h"),
+        (":pw@h", "***@h"),
     ],
 )
 def test_the_password_and_only_it_is_replaced(url: str, masked: str) -> None:
