@@ -319,6 +319,7 @@ class Bridge:
                 before = await heartbeat.streams_before() if self.member() else ()
                 break
             except (RedisError, OSError, TimeoutError):
+                self._do_without_others()
                 await asyncio.sleep(BEGIN_AGAIN_S)
         self._resume(watermarks)
         if not stop.is_set():  # else the feed is over
@@ -330,6 +331,14 @@ class Bridge:
                 self._hand_over()
             self._publisher.pump()  # what waited for the others may go now
             await asyncio.sleep(INTERVAL_S)
+
+    def _do_without_others(self) -> None:
+        """Of several shards, those that answer are not kept waiting for the first one for ever."""
+        before = self._peers.does_without
+        if self._peers.unread(self._clock.now_us()):
+            if not before:
+                log.warning("other_bridges_unknown", reason=self._shards.trouble)
+            self._publisher.pump()
 
     def _hand_over(self) -> None:
         """Give up what other members of the fleet have taken over."""

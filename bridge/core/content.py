@@ -208,7 +208,7 @@ class Content(StreamQueue):
         return self.slots[0].at_us + delay_us
 
     def _may_send(self) -> bool:
-        return bool(self.slots) and self.state is OPEN and self._peers.is_known
+        return bool(self.slots) and self.state is OPEN and self._peers.may_publish(self.name)
 
     @property
     def _delay_us(self) -> int:
@@ -227,7 +227,8 @@ class Content(StreamQueue):
             return bool(delay_us) and slot.entry.is_account_snapshot
         # it says that nothing was received where another bridge may have received it
         peers = self._peers
-        return bool(peers.live) or peers.watermarks.get(self.name, 0) > slot.outage[0]
+        is_alone = peers.is_known and not peers.live
+        return not is_alone or peers.watermarks.get(self.name, 0) > slot.outage[0]
 
     def _waits_at_the_head(self, now_us: int, delay_us: int) -> bool:
         """Settle what stands first and need not be written, since another bridge has it."""
@@ -245,7 +246,9 @@ class Content(StreamQueue):
                     # what was asked for after it is there too, and would step back
                     snapshots = [each for each in self.slots if each.entry.is_account_snapshot]
                     self._drop([head, *snapshots])
-        while delay_us and self.slots and self.slots[0].entry.is_account_snapshot:
+        # another bridge has asked for one, too, and has written it
+        is_shared = delay_us and self._peers.is_known
+        while is_shared and self.slots and self.slots[0].entry.is_account_snapshot:
             self._drop([self.slots[0]])
         return not self.slots
 

@@ -97,8 +97,9 @@ class Peers:
     """The other bridges, as far as one bridge knows.
 
     `is_known` is False from `expect` to the first `update`: until then nothing is published that
-    has an order of bridges, and no gap is written. `rank`: how many live bridges are before this
-    one by name. `watermarks`: stream → everything until then is in Redis.
+    has an order of bridges, and no gap is written, but for streams that it `does_without` (see
+    `unread`). `rank`: how many live bridges are before this one by name. `watermarks`: stream →
+    everything until then is in Redis.
     """
 
     def __init__(self, space: KeySpace | None = None) -> None:
@@ -112,6 +113,8 @@ class Peers:
         self._polled_us: int | None = None
         self._is_unbroken = False  # no poll has failed since the last one that did not
         self._polls = 0  # failed ones too
+        self._unread_since_us: int | None = None
+        self.does_without = False
         self._delays_us: dict[str, int] = {}
         self._received_by_peers: frozenset[str] = frozenset()
         self._received_by_members: frozenset[tuple[str, str]] = frozenset()  # member, stream
@@ -127,6 +130,18 @@ class Peers:
     def expect(self) -> None:
         """There may be peers: wait for the first poll."""
         self.is_known = False
+
+    def unread(self, now_us: int) -> bool:
+        """The first poll has failed. Of several shards the first one has what bridges say of each
+        other; the others are not kept waiting for it longer than for a bridge: then this one comes
+        last in their streams, and marks what no other has brought in as long again. Returns whether
+        it is so.
+        """
+        if self._unread_since_us is None:
+            self._unread_since_us = now_us
+        is_over = now_us - self._unread_since_us >= PATIENCE_US
+        self.does_without = self._space.shards > 1 and is_over
+        return self.does_without
 
     def resumed(self, now_us: int, shard: int = 0) -> None:
         """Publishing goes on after a pause: the others could not publish there either."""
@@ -161,6 +176,7 @@ class Peers:
         self._order(me, now_us)
         self._polled_us = now_us
         self.is_known = self._is_unbroken = True
+        self.does_without = False
 
     def uncovered(self, streams: Iterable[str]) -> None:
         """This bridge does not receive these streams any more. Where peers receive them, it comes
@@ -183,7 +199,11 @@ class Peers:
         """How long after a message was received it is this bridge's to publish, in a stream that
         has an order of bridges.
         """
-        return self._delays_us.get(stream, 0)
+        return self._delays_us.get(stream, LAG_US + TURN_US if self.does_without else 0)
+
+    def may_publish(self, stream: str) -> bool:
+        """Whether this bridge may publish in an order of bridges, and write gaps."""
+        return self.is_known or (self.does_without and self._space.shard_of(stream) > 0)
 
     def receives(self, stream: str) -> bool:
         """Whether another bridge receives this stream now."""
@@ -211,10 +231,12 @@ class Peers:
         """Whether no peer can bring what is missing before a message of `moment_us`, which needs
         the position `after` before it.
         """
-        if not self.is_known or self._is_stale(now_us):
+        if not self.may_publish(stream) or self._is_stale(now_us):
             return False
         if now_us - max(waited_since_us, self._resumed_at_us(stream)) >= PATIENCE_US:
             return True
+        if not self.is_known:
+            return False  # who there is, is not known
         return not any(peer.may_fill(stream, after, moment_us) for peer in self.live.values())
 
     def judge_outage(
@@ -229,8 +251,10 @@ class Peers:
             return OutageVerdict.WAIT
         asked_us = max(waited_since_us, self._resumed_at_us(stream))
         waited_us = now_us - asked_us
-        if not self.live or waited_us >= PATIENCE_US:
+        if waited_us >= PATIENCE_US or not (self.live or self.does_without):
             return OutageVerdict.REAL
+        if self.does_without:
+            return OutageVerdict.WAIT
         # A status from before the outage was known does not say whether the peer came through it.
         have_told = all(self._peers[name].after_us >= asked_us for name in self.live)
         # Of several bridges with the same outage the first by name writes it, so that the watermark

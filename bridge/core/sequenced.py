@@ -247,7 +247,7 @@ class Sequenced(StreamQueue):
         return Batch(self, slots)
 
     def due_us(self) -> int | None:
-        if not self.slots or not self._peers.is_known:
+        if not self.slots or not self._peers.may_publish(self.name):
             return None
         if self.state is QueueState.WAITING:
             if self._peers.live:
@@ -302,7 +302,7 @@ class Sequenced(StreamQueue):
         if self._was_delayed and not delay_us:
             self._is_book_void = True  # its snapshots came too late to have a place
         self._was_delayed = delay_us > 0
-        if not self._peers.is_known:
+        if not self._peers.may_publish(self.name):
             return []
         if not delay_us:
             return slots

@@ -4,14 +4,23 @@ A bridge, consumers of both modes and dead letters run meanwhile; the exchange's
 """
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from bridge.runtime.keyspace import KeySpace
+from tests.support.bridge_run import running_bridge
 from tests.support.command import run_bridge
 from tests.support.redis_sets import running_cluster
-from tests.support.set_run import OF_FOUR_SHARDS, running_clients, running_on
+from tests.support.set_run import (
+    KEPT,
+    OF_FOUR_SHARDS,
+    SetRun,
+    running_clients,
+    running_on,
+    streams_of,
+)
 from tests.support.simulator_process import running_simulator
 
 LIMIT_S = 400
@@ -58,6 +67,47 @@ async def test_streams_of_other_shards_go_on_while_a_node_is_away(
             owner.resume()
             await run.grows(2000, [OF_FOUR_SHARDS[away]])
             assert await run.flaws() == []
+
+
+@pytest.mark.timeout(LIMIT_S)
+async def test_bridges_that_start_while_the_first_shard_is_away_publish_to_the_others(
+    tmp_path: Path,
+) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    listed = [word for name in OF_FOUR_SHARDS for word in ("--market", name)]
+    others = OF_FOUR_SHARDS[1:]
+    tickers = [f"bookTicker.{market}" for market in others]  # in which bridges take turns
+    with running_cluster(primaries=4, replicas=0, prefix=SPACE.prefix_of(0)) as cluster:
+        owner = cluster.owner()
+        redis = {"url": cluster.url, "shards": 4, "connect_timeout_s": 1, "command_timeout_s": 3}
+        async with (
+            running_simulator("--rate", str(RATE), *listed, ledger=ledger) as exchange,
+            AsyncExitStack() as stack,
+        ):
+            owner.pause()
+            bridges = [
+                await stack.enter_async_context(
+                    running_bridge(
+                        tmp_path / name,
+                        exchange.ws_url,
+                        cluster.url,
+                        [*streams_of(OF_FOUR_SHARDS), *tickers],
+                        instance=name,
+                        look_url=owner.url,
+                        redis=redis,
+                        retention={"trade": KEPT, "depth": KEPT},
+                    )
+                )
+                for name in ("a", "b")
+            ]
+            run = SetRun(cluster, SPACE, OF_FOUR_SHARDS, exchange, bridges, [], ledger)
+            await run.grows(2000, others)
+            there = [await asyncio.to_thread(run.length, [name]) for name in tickers]
+            owner.resume()
+            await run.grows(500)
+            assert min(there) > 0
+            assert await run.flaws() == []
+            assert "other_bridges_unknown" in bridges[0].log()
 
 
 @pytest.mark.timeout(LIMIT_S)

@@ -4,10 +4,11 @@ from bridge.contract.causes import GapCause
 from bridge.contract.stream_types import STREAM_SPECS
 from bridge.contract.streams import Stream
 from bridge.core.content import Content
-from bridge.core.peers import Peers, PeerStatus
+from bridge.core.peers import PATIENCE_US, Peers, PeerStatus
 from bridge.core.queue import Resume
 from bridge.core.sequenced import Sequenced
 from bridge.core.tail import Tail, identify
+from bridge.runtime.keyspace import KeySpace
 from tests.support.slots import NOW_US, ORDERS, TRADES, fields, trade
 
 HOLD_US = 2_000_000
@@ -47,6 +48,17 @@ def poll(peers: Peers, *others: PeerStatus, stream: Stream = TRADES, **marks: in
     """We are `m`, and receive the stream; these are the others."""
     me = status("m", received={stream.name: NOW_US})
     peers.update(me, [me, *others], marks, redis_us=NOW_US, now_us=NOW_US)
+    return peers
+
+
+def without_the_first_shard() -> Peers:
+    """Of four shards the first one, where others would tell of themselves, is away for so long that
+    the others go on without.
+    """
+    peers = Peers(KeySpace("{b}:", 4))
+    peers.expect()
+    peers.unread(NOW_US - PATIENCE_US)
+    assert peers.unread(NOW_US)
     return peers
 
 

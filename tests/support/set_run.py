@@ -193,6 +193,8 @@ class SetRun:
     def _consumers(self) -> list[str]:
         """Where what consumers made is not what the streams say."""
         found: list[str] = []
+        if not self.workers:
+            return found
         keys = Keys(self.space)
         with self.client() as client:
             for name in self.streams:

@@ -7,8 +7,17 @@ from bridge.contract.streams import Stream
 from bridge.core import content as content_module
 from bridge.core.content import Content
 from bridge.core.entries import Slot, content_entry, slot_of
-from bridge.core.peers import TURN_US, Peers
-from tests.support.queues import content, order_ids, poll, put_outage, sent, status, tail
+from bridge.core.peers import LAG_US, PATIENCE_US, TURN_US, Peers
+from tests.support.queues import (
+    content,
+    order_ids,
+    poll,
+    put_outage,
+    sent,
+    status,
+    tail,
+    without_the_first_shard,
+)
 from tests.support.slots import NOW_US, ORDERS, TICKERS, answer, fields, fill, order, ticker
 
 
@@ -76,6 +85,23 @@ def test_content_queue_sends_nothing_before_the_first_poll_of_peers() -> None:
     poll(peers, stream=ORDERS)
 
     assert queue.tail_wanted(NOW_US) is not None
+
+
+def test_content_of_another_shard_goes_out_last_without_the_first_and_its_outage_waits() -> None:
+    queue = content(TICKERS, peers=without_the_first_shard())
+    put_outage(queue, NOW_US - 9, NOW_US - 1)
+    queue.put(ticker(NOW_US))
+    queue.read_tail(tail("5-0"))
+    assert queue.take(NOW_US + PATIENCE_US - 2, 100) is None
+    queue.read_tail(tail("5-0"))
+
+    batch = queue.take(NOW_US + PATIENCE_US, 100)
+
+    assert batch is not None
+    assert [slot.entry.is_gap for slot in batch.slots] == [True, False]
+    without_outage = content(TICKERS, peers=without_the_first_shard())
+    without_outage.put(ticker(NOW_US))
+    assert without_outage.due_us() == NOW_US + LAG_US + TURN_US
 
 
 def with_outage(queue: Content) -> None:

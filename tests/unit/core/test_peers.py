@@ -86,6 +86,46 @@ def test_expected_peers_are_polled_before_any_gap_is_marked() -> None:
     assert may_mark(peers)
 
 
+def test_without_the_first_of_several_shards_the_others_wait_no_longer_than_for_a_bridge() -> None:
+    first, other = "trade.JUP_USDC", "trade.SOL_USDC"  # of shards 0 and 3
+    peers = Peers(KeySpace("{b}:", 4))
+    peers.expect()
+
+    assert not peers.unread(NOW_US)
+    assert not peers.unread(NOW_US + PATIENCE_US - 1)
+    assert not peers.may_publish(other)
+    assert peers.unread(NOW_US + PATIENCE_US)
+
+    assert peers.may_publish(other)
+    assert not peers.may_publish(first)
+    assert peers.publish_delay_us(other) == LAG_US + TURN_US
+    late_us = NOW_US + PATIENCE_US
+    marks = [
+        peers.may_mark_gap(stream, 5, NOW_US, waited_since_us=NOW_US, now_us=now_us)
+        for stream, now_us in ((other, late_us - 1), (other, late_us), (first, late_us))
+    ]
+    assert marks == [False, True, False]
+    verdicts = [
+        peers.judge_outage(other, NOW_US, waited_since_us=NOW_US, now_us=NOW_US + waited_us)
+        for waited_us in (PATIENCE_US - 1, PATIENCE_US)
+    ]
+    assert verdicts == [OutageVerdict.WAIT, OutageVerdict.REAL]
+
+    poll(peers)
+    assert peers.may_publish(first)
+    assert peers.publish_delay_us(other) == 0
+    assert not peers.does_without
+
+
+def test_one_redis_is_never_done_without() -> None:
+    peers = Peers()
+    peers.expect()
+    peers.unread(NOW_US)
+
+    assert not peers.unread(NOW_US + 10 * PATIENCE_US)
+    assert not peers.may_publish(TRADES)
+
+
 def test_publish_delay_grows_with_the_peers_before_this_name_that_receive_the_stream() -> None:
     peers = Peers()
     poll(

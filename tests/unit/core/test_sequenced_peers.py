@@ -3,7 +3,7 @@
 from bridge.contract.streams import parse_stream
 from bridge.core.peers import PATIENCE_US, TURN_US, Peers, PeerStatus
 from bridge.core.sequenced import ASK_EVERY_US, START_GRACE_US, Sequenced
-from tests.support.queues import HOLD_US, poll, sequenced, status
+from tests.support.queues import HOLD_US, poll, sequenced, status, without_the_first_shard
 from tests.support.slots import NOW_US, TRADES, answer, delta, places, trade
 
 WINDOWS = parse_stream("depth.200ms.SOL_USDC")
@@ -115,6 +115,17 @@ def test_sequenced_window_before_the_first_poll_of_peers_is_not_sent() -> None:
     assert queue.take(NOW_US, 100) is None
     poll(peers, stream=WINDOWS)
     assert places(queue.take(NOW_US, 100)) == [("A", 8)]
+
+
+def test_sequenced_of_another_shard_without_the_first_waits_for_any_bridge_before_its_gap() -> None:
+    queue = sequenced(8, confirmed="9-50", peers=without_the_first_shard())
+    queue.take(NOW_US, 100)
+    queue.settle(answer("gap", "9-50"), NOW_US)
+
+    waiting_us = NOW_US + HOLD_US
+    assert queue.take(waiting_us, 100) is None
+    late_us = waiting_us + PATIENCE_US
+    assert places(queue.take(late_us, 100))[0] == ("G", 7)
 
 
 def test_sequenced_window_taken_over_from_a_peer_wants_a_whole_book() -> None:
