@@ -19,6 +19,10 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 SLOTS = 16_384
+LOGIN_ADVICE = (  # where Redis asks for a login, or for another one
+    "put user and password into redis.url (BRIDGE_REDIS__URL in .env): "
+    "redis://<user>:<password>@<host>:<port>/0"
+)
 _TAG = "hash_tag"  # of ours: which slot of a Cluster; made of `redis.key_prefix`
 _SHARDS = "shards"  # of ours: how many slots, each with its number behind the tag
 _READS = "reads"  # of ours: `replica`, for one that is read from

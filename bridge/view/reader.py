@@ -13,13 +13,14 @@ from math import isfinite
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from bridge.contract import keys
 from bridge.contract.streams import is_stream
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.masking import masked_text
 from bridge.runtime.redis_shards import shards_of
+from bridge.runtime.redis_url import LOGIN_ADVICE
 from bridge.runtime.terminal import printable
 from bridge.view.facts import (
     BridgeStatus,
@@ -37,8 +38,11 @@ _PAGE, _MOST_PAGES = 1000, 200  # keys looked through for streams, in a shard wh
 
 
 def reason(error: BaseException) -> str:
-    """Why Redis did not answer, in words."""
-    return printable(masked_text(str(error))) or type(error).__name__
+    """Why Redis did not answer, in words; where a login is missing or wrong, what to do."""
+    said = printable(masked_text(str(error))) or type(error).__name__
+    if isinstance(error, AuthenticationError):
+        return f"{said.rstrip('.')}: {LOGIN_ADVICE}"
+    return said
 
 
 async def look_around(client: Redis, space: KeySpace, known: Collection[str] = ()) -> Sample:

@@ -8,6 +8,7 @@ from redis.exceptions import AuthenticationError, DataError, NoPermissionError, 
 
 from bridge.errors import ConfigError
 from bridge.runtime.masking import masked_url
+from bridge.runtime.redis_url import LOGIN_ADVICE
 from consumers.kit.policy import retry_delay_s
 from consumers.kit.stop import Stop
 
@@ -42,7 +43,9 @@ class RedisHealth:
         Raises ConfigError where trying again cannot help: a wrong password, a missing right.
         """
         if isinstance(error, AuthenticationError | NoPermissionError):
-            raise ConfigError(f"Redis at {self._where} refuses us: {error}") from error
+            advice = f": {LOGIN_ADVICE}" if isinstance(error, AuthenticationError) else ""
+            said = str(error).rstrip(".")
+            raise ConfigError(f"Redis at {self._where} refuses us: {said}{advice}") from error
         if isinstance(error, DataError):
             raise ConfigError(f"the client cannot send what it was given: {error}") from error
         if not self._failures:

@@ -19,7 +19,7 @@ from bridge.runtime.checks.finding import Finding, Level
 from bridge.runtime.config import Durability
 from bridge.runtime.masking import masked_text, masked_url
 from bridge.runtime.redis_client import connect
-from bridge.runtime.redis_url import Node, Topology, parse_redis_url
+from bridge.runtime.redis_url import LOGIN_ADVICE, Node, Topology, parse_redis_url
 
 SUBJECT = "redis"
 MEANING = {
@@ -147,11 +147,7 @@ async def _refusal(client: Redis, url: str) -> Finding | None:
     except exceptions.BusyLoadingError:
         return Finding(Level.WARNING, SUBJECT, f"{where} is still loading its data", "wait for it")
     except exceptions.AuthenticationError as error:
-        return _problem(
-            f"{where} refuses the login: {masked_text(str(error))}",
-            "put user and password into redis.url (BRIDGE_REDIS__URL in .env): "
-            "redis://<user>:<password>@<host>:<port>/0",
-        )
+        return _problem(f"{where} refuses the login: {masked_text(str(error))}", LOGIN_ADVICE)
     except (exceptions.RedisError, OSError) as error:
         said = masked_text(str(error)) or type(error).__name__
         return _problem(f"{where} cannot be used: {said}", connect_advice(said, url))

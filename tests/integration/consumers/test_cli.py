@@ -112,6 +112,7 @@ def test_a_wrong_password_ends_run_with_one_error(tmp_path: Path) -> None:
         told = consumers(tmp_path, "run", "tail", BRIDGE_REDIS__URL=url)
     assert told.returncode == 2
     assert "refuses us" in told.stderr
+    assert "put user and password into redis.url" in told.stderr
     assert "Traceback" not in told.stderr
     assert "wrong-secret" not in told.stderr
 

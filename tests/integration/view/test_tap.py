@@ -182,6 +182,7 @@ def test_a_wrong_password_ends_it_with_a_sentence(tmp_path: Path) -> None:
         done = run_bridge(tmp_path, url, "tap", "trade.SOL_USDC")
     assert done.returncode == 1
     assert done.stderr.startswith("error: Redis refuses: ")
+    assert "put user and password into redis.url" in done.stderr
     assert "wrong" not in done.stderr.replace("WRONGPASS", "")
 
 
