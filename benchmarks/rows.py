@@ -20,12 +20,15 @@ MODULES = (
     "benchmarks.loop_rows",
     "benchmarks.tool_rows",
     "benchmarks.consumer_rows",
+    "benchmarks.journal_rows",
 )
 TABLES = {
     "saturated": "Exchange to Redis, as fast as it goes",
     "paced": "Exchange to Redis, at a fixed rate",
     "latency": "Exchange to a reader of Redis, at a fixed rate",
     "consumers": "Redis to a consumer's handler",
+    "replay": "A journal into an empty Redis, from the command to its end",
+    "audit": "A certificate, from the command to its end",
 }
 
 Measure = Callable[[Ground], Sample]

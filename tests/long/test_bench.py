@@ -12,7 +12,7 @@ from benchmarks import rows
 from benchmarks.ground import Ground
 from benchmarks.workload import load, make
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def bench(**variables: str) -> str:
@@ -38,6 +38,8 @@ def bench(**variables: str) -> str:
         "journal off",
         "kit, shared: typed events, acknowledged in batches",
         "kit, ordered: position committed in batches",
+        "replay, of all types of streams",
+        "audit, of trades in Redis and in the journal",
     ],
 )
 def test_a_row_comes_to_a_figure(only: str) -> None:
