@@ -103,6 +103,7 @@ class ContentIndex:
         self._last_ms = 0
         self._digests = array("Q")
         self._marks = bytearray()
+        self._equals: dict[int, int] = {}  # of messages that say the same: found behind the first
 
     def add(self, entry: Stored, place: EntryId, said: int) -> None:
         """A message of the stream, and its ID; `said` is its digest."""
@@ -129,8 +130,15 @@ class ContentIndex:
         at = bisect_left(self._digests, said)
         if at == len(self._digests) or self._digests[at] != said:
             return Match.NONE
-        mark, self._marks[at] = self._marks[at], _SEEN
-        return Match.AGAIN if mark else Match.SAME
+        if self._marks[at]:
+            # A state of a quiet market says the same each time: the next one of them is meant.
+            equals = self._equals.get(said, 0) + 1
+            at += equals
+            if at == len(self._digests) or self._digests[at] != said:
+                return Match.AGAIN
+            self._equals[said] = equals
+        self._marks[at] = _SEEN
+        return Match.SAME
 
     def unseen(self) -> int:
         """How many messages were never found."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bridge.contract.events import Event
 from bridge.contract.identity import BadIdentity, believable_us
-from bridge.contract.stream_types import StreamType
+from bridge.contract.stream_types import Identity, StreamType
 from bridge.contract.streams import Stream
 from bridge.core.dedup import Occurrences
 from bridge.core.entries import Entry, fill_from_history, message_entry, trade_from_history
@@ -117,9 +117,9 @@ class JournalStream:
             return Received(place, frame.body, None, str(error))
 
     def _entry(self, event: Event, frame: Frame) -> Entry:
-        occurrences = self._occurrences.get(frame.connection)
-        if occurrences is None:
-            occurrences = self._occurrences[frame.connection] = Occurrences()
+        occurrences = None  # as in the core: of states no one counts
+        if self._stream.spec.identity is Identity.EVENTS:
+            occurrences = self._occurrences.setdefault(frame.connection, Occurrences())
         event_us = believable_us(event, frame.received_us)
         return message_entry(event, frame.received_us, frame.connection, event_us, occurrences)
 

@@ -10,6 +10,7 @@ import redis
 from bridge.contract.entry import decode
 from bridge.contract.identity import EntryId
 from bridge.contract.streams import parse_stream
+from bridge.core.records import Frame
 from bridge.inspect import comparison
 from bridge.inspect.audit import Audit
 from bridge.inspect.certificate import Certificate
@@ -32,6 +33,9 @@ from tests.support.kept import (
     write_stream,
 )
 
+FIELDS_OF_A_TICKER = (
+    "first_price", "last_price", "high_price", "low_price", "base_volume", "quote_volume", "trades",
+)  # fmt: skip
 Entries = dict[str, dict[str, str]]
 WHOLE: Entries = trades(range(101, 105)) | marked(105, 106) | trades(range(107, 111))
 
@@ -77,6 +81,34 @@ def test_a_whole_stream_is_the_same_in_redis_journal_and_archive(
     assert (check.same, check.copies, check.in_gaps, check.elsewhere) == (8, 8, 4, 0)
     assert (both.compared, both.only_redis, both.only_archive, both.other) == (9, 0, 0, 0)
     assert certificate.sources[0].content == certificate.sources[1].content
+
+
+def test_states_that_say_the_same_one_after_the_other_are_each_found(
+    client: "redis.Redis", redis_url: str, tmp_path: Path
+) -> None:
+    name, seconds = "ticker.SOL_USDC", range(1_788_368_290, 1_788_368_295)
+    said = {"o": "98", "c": "99", "h": "99.5", "l": "97", "v": "10", "V": "980", "n": 7}
+    fields = dict(zip(FIELDS_OF_A_TICKER, said.values(), strict=True))
+    frames = []
+    for second in seconds:
+        sent_us = second * 1_000_000
+        data = {"e": "ticker", "E": sent_us, "s": "SOL_USDC"} | said
+        body = json.dumps({"data": data, "stream": name}).encode()
+        frames += [Frame(sent_us + 900, connection, body) for connection in (1, 2)]
+        times = {"event_us": sent_us, "engine_us": "", "received_us": sent_us + 900, "extra": ""}
+        entry = {"type": "ticker", "symbol": "SOL_USDC"} | fields | times
+        client.xadd(name, entry, id=f"{second}000-0")
+    journal = write_journal(tmp_path / "journal", frames)
+
+    config = Config.model_validate({"redis": {"url": redis_url}})
+    with reading_redis(config) as one:
+        found = Audit(one, KeySpace(), parse_stream(name), EntryId(0, 0), None)
+        found.redis_and_archive("here", None)
+    found.journal(journal)
+    check = found.certificate.journal
+
+    assert check is not None
+    assert (check.same, check.copies, check.overtaken, check.elsewhere) == (5, 5, 0, 0)
 
 
 def test_a_journal_that_two_processes_read_is_compared_as_one(

@@ -9,7 +9,14 @@ import pytest
 import bridge
 from bridge.contract.entry import MODEL_BY_TYPE
 from bridge.contract.fields import OURS
-from bridge.contract.stream_types import STREAM_SPECS, Listing, Recovery, Staleness, StreamType
+from bridge.contract.stream_types import (
+    STREAM_SPECS,
+    Identity,
+    Listing,
+    Recovery,
+    Staleness,
+    StreamType,
+)
 from bridge.contract.streams import parse_stream
 
 ROOT = Path(bridge.__file__).parent
@@ -73,6 +80,7 @@ def test_a_model_s_fields_stand_where_readers_expect_them(kind: StreamType) -> N
     assert names[:2] == ["type", "symbol"]
     assert names[-3:] == ["event_us", "engine_us", "received_us"]
     assert "occurrence" not in names[:-4]
+    assert (names[-4] == "occurrence") == (STREAM_SPECS[kind].identity is Identity.EVENTS)
 
 
 @pytest.mark.parametrize("kind", StreamType)
