@@ -56,7 +56,7 @@ class SequencedIndex:
     def find(self, entry: Entry) -> Match:
         """Whether this message is there. It counts as seen from now on."""
         said, number = digest(entry.names, entry.values), entry.number
-        found = Match.NONE
+        found, slot = Match.NONE, None
         for numbers, digests, marks in reversed(self._runs):
             at = self._next  # a journal has them in about the same order
             if at >= len(numbers) or numbers[at] != number:
@@ -64,14 +64,15 @@ class SequencedIndex:
                 if at == len(numbers) or numbers[at] != number:
                     continue
             self._next = at + 1
-            mark = marks[at]
-            marks[at] |= _SEEN
             if digests[at] == said:
-                if mark & _SEEN:
+                if marks[at] & _SEEN:
                     return Match.AGAIN
-                marks[at] |= _SAME
+                marks[at] |= _SEEN | _SAME
                 return Match.SAME
-            found = Match.FETCHED if mark & _FETCHED else Match.OTHER
+            found, slot = Match.FETCHED if marks[at] & _FETCHED else Match.OTHER, (marks, at)
+        if slot is not None:  # no other numbering has it as it was received
+            marks, at = slot
+            marks[at] |= _SEEN
         return found
 
     def marks(self) -> Sequence[bytes]:
