@@ -210,7 +210,8 @@ class Follower:
             self._unseen.add(shard)
         if shard not in self._away:
             self._away.add(shard)
-            self._tell(f"{why} Trying again; what the others have is followed")
+            told = why.removesuffix(".")
+            self._tell(f"{told}. Trying again; what the others have is followed")
 
     def _is_back(self, shard: int) -> None:
         if shard in self._away:

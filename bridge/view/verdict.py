@@ -59,7 +59,7 @@ def judge(picture: Picture, instance: str | None = None) -> Verdict:
 def _why_not(picture: Picture, bridges: Sequence[BridgeRow], instance: str | None) -> str:
     """None of these bridges is healthy."""
     if 0 in picture.away:
-        return f"{picture.away[0]} {_what_is_left(picture)}"
+        return f"{picture.away[0].removesuffix('.')}. {_what_is_left(picture)}"
     for bridge in bridges:
         if bridge.state is State.UP:
             return f"bridge {bridge.status.instance} is up, but {bridge.troubles[0]}"
@@ -84,10 +84,8 @@ def _what_is_left(picture: Picture) -> str:
     there = [stream.age_us for stream in picture.streams if not stream.is_away]
     newest_us = min((age for age in there if age is not None), default=None)
     told = f", the newest entry {figures.age(newest_us)} old" if newest_us is not None else ""
-    return (
-        "Bridges and consumers are not known without it; "
-        f"{len(there)} streams are in the other shards{told}"
-    )
+    streams = "1 stream" if len(there) == 1 else f"{len(there)} streams"
+    return f"Bridges and consumers are not known without it; the other shards have {streams}{told}"
 
 
 def _bridges(picture: Picture) -> Iterator[str]:

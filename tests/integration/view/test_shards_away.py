@@ -66,7 +66,7 @@ async def test_without_the_first_shard_streams_of_the_others_are_shown_and_no_br
     history.add(sample)
     verdict = judge(draw(history))
     assert verdict.level is Level.BAD
-    assert "; 3 streams are in the other shards, the newest entry" in verdict.text
+    assert "; the other shards have 3 streams, the newest entry" in verdict.text
 
 
 async def test_a_look_that_decides_something_does_not_make_do_without_the_first_shard(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from bridge.view.facts import BridgeStatus, ConnectionStatus, Sample, StreamFacts, WorkerStatus
 from bridge.view.history import History
 from bridge.view.picture import draw
@@ -55,6 +57,27 @@ def test_a_bridge_in_trouble_is_bad_and_says_why() -> None:
         "bridge a is up, but publishing waits: out of memory",
     )
     assert told.reasons == ("bridge a: publishing waits: out of memory",)
+
+
+@pytest.mark.parametrize("end", ["", "."])
+def test_without_the_first_shard_it_is_bad_and_says_what_the_others_have(end: str) -> None:
+    newest = {"received_us": str(NOW_US - 2_000_000)}
+    streams = {
+        "trade.SOL_USDC": StreamFacts(1, 1, "5-1", newest),
+        "trade.JUP_USDC": StreamFacts(is_away=True),
+    }
+    told = verdict(streams=streams, away={0: f"shard 0 does not answer: timed out{end}"})
+    assert (told.level, told.text) == (
+        Level.BAD,
+        "shard 0 does not answer: timed out. Bridges and consumers are not known without it; "
+        "the other shards have 1 stream, the newest entry 2.0s old",
+    )
+
+
+def test_another_shard_away_is_a_reason_once_whatever_it_has() -> None:
+    streams = {f"trade.{name}_USDC": StreamFacts(is_away=True) for name in ("SOL", "BTC")}
+    told = verdict(bridge(), streams=streams, away={3: "shard 3 does not answer: timed out"})
+    assert (told.level, told.reasons) == (Level.LOOK, ("shard 3 does not answer: timed out",))
 
 
 def test_a_redis_that_is_full_is_the_cause_and_not_the_silence_that_follows() -> None:
