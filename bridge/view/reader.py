@@ -74,7 +74,7 @@ async def look(client: Redis, space: KeySpace) -> Sample:
         if isinstance(reply, Exception):
             raise reply
     (seconds, micros), registry, bridges, workers = replies
-    memory = await _memory(client) if space.shards == 1 else {}
+    memory = await _memory(client)  # of several shards, the first: statuses are there
     told_bridges, unread_bridges = read_statuses(BridgeStatus, bridges)
     told_workers, unread_workers = read_statuses(WorkerStatus, workers)
     now_us = int(seconds) * 1_000_000 + int(micros)
@@ -89,7 +89,7 @@ async def look(client: Redis, space: KeySpace) -> Sample:
         quarantine=streams.pop(keys.QUARANTINE),
         streams=streams,
         unreadable=unread_bridges + unread_workers + len(registry) - len(names),
-        redis_full=full_words(memory),
+        redis_full=full_words(memory, "Redis" if space.shards == 1 else "shard 0"),
         away=away,
     )
 
@@ -165,13 +165,13 @@ async def _memory(client: Redis) -> Mapping[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def full_words(memory: Mapping[str, Any]) -> str:
-    """Why Redis refuses every write, statuses too; empty where it does not."""
+def full_words(memory: Mapping[str, Any], what: str = "Redis") -> str:
+    """Why Redis, or what of it, refuses every write, statuses too; empty where it does not."""
     used, most = memory.get("used_memory", 0), memory.get("maxmemory", 0)
     if not most or used < most or memory.get("maxmemory_policy") != "noeviction":
         return ""
     return (
-        f"Redis is full (OOM): it uses {used / 2**20:,.1f} of {most / 2**20:,.1f} MB, and takes "
+        f"{what} is full (OOM): it uses {used / 2**20:,.1f} of {most / 2**20:,.1f} MB, and takes "
         "nothing more, no status either"
     )
 

@@ -83,6 +83,18 @@ async def test_where_no_shard_answers_nothing_is_shown(redis_url: str) -> None:
             await look_around(sharded, SPACE)
 
 
+async def test_a_first_shard_that_is_full_is_told_since_statuses_are_there(redis_url: str) -> None:
+    async with without(redis_url) as (sharded, whole):
+        before = await whole.config_get("maxmemory")
+        await whole.config_set("maxmemory", 1)
+        try:
+            sample = await look(sharded, SPACE)
+        finally:
+            await whole.config_set("maxmemory", before["maxmemory"] or "0")
+
+    assert sample.redis_full.startswith("shard 0 is full (OOM): it uses ")
+
+
 async def test_without_another_shard_all_is_shown_but_its_streams(redis_url: str) -> None:
     async with without(redis_url, 2) as (sharded, whole):
         await whole.hset(SPACE.key(keys.STATUS), "a", '{"instance": "a", "updated_us": 1}')
