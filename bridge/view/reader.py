@@ -138,6 +138,8 @@ async def streams_beside(
         if shard not in away:
             try:
                 found += await _streams_of(shards_of(client)[shard], space.prefix_of(shard))
+            except ResponseError:
+                continue  # this user may not look through it
             except AWAY as error:
                 silent[shard] = f"shard {shard} does not answer: {reason(error)}"
     return found, silent

@@ -47,7 +47,9 @@ def screen(
     ]
     workers = picture.consumers[:_MOST_CONSUMERS]
     unseen = len(picture.consumers) - len(workers)
-    tail: list[RenderableType] = [Rule(style="dim"), _consumers(workers, width)]
+    known = _consumers(workers, width)
+    told = Text(" consumers are not known without shard 0", style="dim")
+    tail: list[RenderableType] = [Rule(style="dim"), told if 0 in picture.away else known]
     tail += [Text(f" … and {unseen} more consumers", style="dim")] if unseen else []
     tail_lines = len(tail) + len(workers)  # the table has a line of headings; without workers, one
     # Footer lines are there to be copied: they are broken at the edge, never cut.

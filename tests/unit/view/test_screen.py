@@ -140,6 +140,18 @@ def test_an_empty_redis_is_told_as_such() -> None:
     assert "no consumer at work" in text
 
 
+def test_without_the_first_shard_the_view_says_so_and_not_that_nobody_is_there() -> None:
+    away = {0: "shard 0 does not answer: timed out"}
+    shown = picture(bridges=(), consumers=(), away=away)
+    text = "\n".join(painted(shown, 80, 24))
+    assert "shard 0 does not answer: timed out" in text
+    assert "trade.SOL_USDC" in text
+    assert "consumers are not known without shard 0" in text
+    assert "no bridge has been here" not in text
+    assert "no consumer at work" not in text
+    assert "  ! shard 0 does not answer: timed out" in list(summary_lines(shown))
+
+
 def test_square_brackets_of_the_exchange_are_no_markup() -> None:
     shown = picture(streams=(stream("trade.SOL_USDC", words="[red]x[/red] [/]"),))
     assert any("[red]x[/red] [/]" in line for line in painted(shown, 80, 14))
