@@ -15,6 +15,7 @@ from zlib import crc32
 
 from bridge.contract.identity import EntryId
 from bridge.contract.json_text import parsed
+from bridge.runtime.bounded_file import read_ours
 
 NAME = "checkpoint.json"
 MAX_OTHERS = 16
@@ -72,7 +73,7 @@ class Checkpoint:
 def read_checkpoint(folder: Path) -> Checkpoint | None:
     """The checkpoint in this folder; None where there is none that can be read and makes sense."""
     try:
-        facts = parsed((folder / NAME).read_text())
+        facts = parsed(read_ours(folder / NAME))
         if "crc" in facts and facts["crc"] != _checksum(facts):
             return None
         checkpoint = Checkpoint(

@@ -11,6 +11,7 @@ from bridge.contract.json_text import parsed
 from bridge.contract.moments import EPOCH, moment
 from bridge.journal.checkpoint import NAME as CHECKPOINT
 from bridge.journal.checkpoint import write_aside
+from bridge.runtime.bounded_file import read_ours
 
 NAME = "owner.json"
 
@@ -46,7 +47,7 @@ def claim(folder: Path, owner: Owner) -> Path | None:
 def read_owner(folder: Path) -> Owner | None:
     """Whose journal the folder holds; None where it does not say so."""
     try:
-        facts = parsed((folder / NAME).read_text())
+        facts = parsed(read_ours(folder / NAME))
         return Owner(str(facts["exchange"]), str(facts["account"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -55,7 +56,7 @@ def read_owner(folder: Path) -> Owner | None:
 def _is_senseless(folder: Path) -> bool:
     """Is there a file that says whose it is, which cannot be read? Raises OSError."""
     try:
-        (folder / NAME).read_bytes()
+        read_ours(folder / NAME)
     except FileNotFoundError:
         return False
     return read_owner(folder) is None

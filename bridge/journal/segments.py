@@ -62,7 +62,8 @@ def list_segments(folder: Path) -> list[Segment]:
     found: dict[int, Segment] = {}
     for path in sorted(folder.glob("*.journal*")):
         digits, _, ending = path.name.partition(".")
-        if digits.isascii() and digits.isdecimal() and f".{ending}" in (PLAIN, PACKED):
+        is_named_so = digits.isascii() and digits.isdecimal() and f".{ending}" in (PLAIN, PACKED)
+        if is_named_so and path.is_file():  # a pipe would be waited for without an end
             found.setdefault(int(digits), Segment(int(digits), path))
     return [found[start] for start in sorted(found)]
 
@@ -355,7 +356,8 @@ class SegmentWriter:
         return self.folder / f"{start:020d}{PLAIN}"
 
     def _open(self, start: int) -> int:
-        return os.open(self._path(start), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK  # which only pipes heed
+        return os.open(self._path(start), flags, 0o600)
 
     def _take_folder(self) -> int:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

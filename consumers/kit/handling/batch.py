@@ -326,7 +326,7 @@ class BatchRunner:
         call = self._stats.begin(stream, what)
         try:
             yield call
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             if not is_consumers(error):
                 raise
             raise HandlerFailed(stream, what, entries) from error

@@ -31,11 +31,22 @@ async def finished(returned: Any, limit_s: float, call: InHand) -> Any:
     )
 
 
+def ends_more(error: BaseException) -> bool:
+    """Whether this is to end the process, or a coroutine. All else that a handler raises is its
+    failure: libraries have errors of their own that are no `Exception` (a panic in Rust).
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(ends_more, error.exceptions))
+    return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+
+
 def is_consumers(error: BaseException) -> bool:
     """Whether this is a failure of the consumer, and not the end of this worker's task."""
+    if ends_more(error):
+        return False
     # A cancellation may be of this task, or of something that the consumer awaits. Only in the
     # first case does the task itself count one.
     if not isinstance(error, asyncio.CancelledError):
-        return isinstance(error, Exception)
+        return True
     task = asyncio.current_task()
     return task is not None and not task.cancelling()

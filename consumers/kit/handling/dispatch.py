@@ -18,7 +18,7 @@ from bridge.contract.streams import is_private
 from consumers.kit.api.consumer import Consumer, Delivery, Missed, StopWorker
 from consumers.kit.api.results import Results
 from consumers.kit.api.routes import BATCH, handlers_of, takes_results
-from consumers.kit.handling.calls import finished, is_consumers, within_limit
+from consumers.kit.handling.calls import ends_more, finished, is_consumers, within_limit
 from consumers.kit.handling.failure import HandlerFailed, is_stdout_gone
 from consumers.kit.stats import InHand, Stats
 
@@ -113,10 +113,12 @@ class Dispatcher:
         except StopWorker:
             self._stats.end(call)
             raise
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             # A sync handler may raise anything, CancelledError of a loop of its own included:
             # it is this entry's failure, and must not end the worker.
             self._stats.end(call)
+            if ends_more(error):
+                raise
             if is_stdout_gone(error):
                 raise StopWorker from None
             raise _failed(deliveries) from error
@@ -137,7 +139,7 @@ class Dispatcher:
             await finished(self._consumer.on_missed(missed), self._limit_s, call)
         except StopWorker:
             raise
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             if not is_consumers(error):
                 raise
             failed = HandlerFailed(missed.stream, missed.before_id)
@@ -153,7 +155,7 @@ class Dispatcher:
             await within_limit(waiting, self._limit_s, call)
         except StopWorker:
             raise
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             if not is_consumers(error):
                 raise
             if is_stdout_gone(error):

@@ -1,8 +1,15 @@
 """A checkpoint speaks of one Redis, and remembers what others lack."""
 
+import os
 from pathlib import Path
 
-from bridge.journal.checkpoint import MAX_OTHERS, Checkpoint, read_checkpoint, write_checkpoint
+from bridge.journal.checkpoint import (
+    MAX_OTHERS,
+    NAME,
+    Checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 CONFIRMED = {"trade.SOL_USDC": "9-990"}
 
@@ -46,3 +53,16 @@ def test_it_is_read_as_it_was_written_and_so_is_one_of_before(tmp_path: Path) ->
         '{"offset": 9, "target": "a", "confirmed": {}, "parked": {}}'
     )
     assert read_checkpoint(tmp_path) == Checkpoint(9, "a")
+
+
+def test_a_pipe_in_place_of_the_checkpoint_is_none_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / NAME)
+
+    assert read_checkpoint(tmp_path) is None
+
+
+def test_a_checkpoint_that_has_no_end_is_none(tmp_path: Path) -> None:
+    with (tmp_path / NAME).open("wb") as file:
+        file.truncate(5 * 2**30)
+
+    assert read_checkpoint(tmp_path) is None

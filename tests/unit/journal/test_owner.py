@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from bridge.journal.owner import Owner
+from bridge.journal.owner import Owner, claim, read_owner
 from bridge.journal.segments import SegmentReader, SegmentWriter, list_segments
 
 REAL = Owner("wss://ws.backpack.exchange", "")
@@ -85,3 +85,11 @@ def test_whose_it_is_is_written_whole_or_not_at_all(
 
     assert write(tmp_path, REAL, b"public again") is None
     assert lines(tmp_path) == [b"public", b"public again"]
+
+
+def test_a_pipe_in_place_of_the_owners_name_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "owner.json")
+
+    assert read_owner(tmp_path) is None
+    with pytest.raises(OSError, match="it is no file"):
+        claim(tmp_path, Owner("wss://x", ""))

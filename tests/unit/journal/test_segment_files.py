@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,26 @@ def test_a_compressed_segment_is_as_old_as_it_was(tmp_path: Path) -> None:
     os.utime(oldest.path, (5, 5))
 
     assert pack(oldest).path.stat().st_mtime == 5
+
+
+def _looped(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, _looped])
+def test_what_stands_in_place_of_a_segment_and_is_no_file_is_passed_over(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    written(tmp_path, ALL[:80], ALL[80:104], ALL[104:])
+    middle = list_segments(tmp_path)[1].path
+    middle.unlink()
+    put(middle)
+
+    assert [segment.start for segment in list_segments(tmp_path)] == [0, 104]
+
+
+def test_a_pipe_where_a_segment_is_to_begin_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"{0:020d}.journal")
+
+    with pytest.raises(OSError, match="No such device"):
+        SegmentWriter(tmp_path, 1_000_000)
