@@ -152,6 +152,8 @@ def _from_journal(path: Path, stream: Stream, last: EntryId, count: int) -> Book
                 _change(book, stream, record)
             elif isinstance(record, RestBody) and record.stream == stream.name:
                 _body(book, record)
+            elif record is not None:
+                book.happened(record)
             if book.is_over:
                 return book.result(count)
     return book.result(count)

@@ -14,6 +14,7 @@ from bridge.contract.identity import EntryId, first_believable_us
 from bridge.contract.stream_types import StreamType
 from bridge.contract.streams import DEPTH_WINDOWS, BadStreamName, Stream, parse_stream
 from bridge.core.book import Delta, DepthBook, Sides
+from bridge.core.records import Lost, Opened, Record, SegmentState, Started, Subscribed
 from bridge.errors import ConfigError
 from bridge.inspect.book import Book
 from bridge.inspect.stored import Stored
@@ -120,31 +121,76 @@ class JournalBook:
         self._book = DepthBook(0, levels_kept=1_000_000)
         self._snapshot = Sides()
         self._bodies: dict[int, Sides] = {}
+        self._held: list[tuple[DepthBody, int]] = []  # received while changes wait for others
+        self._receivers: set[int] = set()  # connections that are to receive the stream
         self._at_ms = 0
         self._is_before_gap = False
         self._why = f"the journal has no book of {stream.name} before it"
+
+    def happened(self, record: Record) -> None:
+        """Something happened to a connection: as in the core, a book is not known once more where
+        none received it.
+        """
+        name = self._stream.name
+        if isinstance(record, Started):
+            self._receivers.clear()
+        elif isinstance(record, SegmentState):
+            state = record.connections
+            self._receivers = {number for number, streams in state.items() if name in streams}
+        elif isinstance(record, Lost):
+            self._receivers.discard(record.connection)
+        elif isinstance(record, Opened | Subscribed):
+            if name not in record.streams:
+                self._receivers.discard(record.connection)
+                return
+            if not self._receivers and record.received_us // 1000 <= self._until_ms:
+                self._begin_anew()
+            self._receivers.add(record.connection)
+
+    def _begin_anew(self) -> None:
+        if self._book.joined:
+            number = self._book.number
+            self._why = (
+                f"behind update {number} no connection received the stream, and no snapshot "
+                "follows until then"
+            )
+        self._book.reset()
+        self._held.clear()
 
     def change(self, change: Depth, received_us: int) -> None:
         """A change was received."""
         for one in self._book.in_order(Delta.of(change), received_us, PATIENCE_US):
             ms = first_believable_us((one.engine_us, one.event_us), received_us) // 1000
             if ms > self._until_ms:
+                self._join_held()
                 self._end(one)
                 return
             was_known, was_at = self._book.joined, self._book.number
             self._book.follow(one, ms)
+            self._book.crosses(one, ms)  # notes the time, which tells numbers that begin anew
             self._at_ms = max(self._at_ms, ms)
             if was_known and not self._book.joined:
-                self._why = (
-                    f"updates {was_at + 1} to {one.first_update_id - 1} are missing, and no "
-                    "snapshot follows until then"
-                )
+                self._why = _why_void(was_at, one)
             self._note_join()
+        if not self._book.has_early:
+            self._join_held()
 
     def body(self, body: DepthBody, received_us: int) -> None:
-        """REST replied with a whole book."""
+        """REST replied with a whole book. Behind a break it comes while the first changes still
+        wait for what another connection may bring: it is joined with them once they count.
+        """
         if received_us // 1000 > self._until_ms:
             return
+        self._held.append((body, received_us))
+        if not self._book.has_early:
+            self._join_held()
+
+    def _join_held(self) -> None:
+        held, self._held = self._held, []
+        for body, received_us in held:
+            self._join(body, received_us)
+
+    def _join(self, body: DepthBody, received_us: int) -> None:
         sides = Sides()
         sides.apply(body.bids, body.asks)
         if not self._book.joined:
@@ -186,6 +232,15 @@ class JournalBook:
                 f"behind update {number} the updates to {following.first_update_id - 1} are "
                 "missing; some may have come before then"
             )
+
+
+def _why_void(number: int, delta: Delta) -> str:
+    """Why the book that was known up to update `number` is not known behind this change."""
+    if delta.last_update_id < number:
+        what = f"the numbers began anew with update {delta.first_update_id}"
+    else:
+        what = f"updates {number + 1} to {delta.first_update_id - 1} are missing"
+    return f"{what}, and no snapshot follows until then"
 
 
 def _made(stream: Stream, source: From, entries: list[Stored], count: int) -> BookAt:

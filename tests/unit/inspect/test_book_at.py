@@ -2,8 +2,10 @@
 
 import pytest
 
+from bridge.contract.causes import GapCause
 from bridge.contract.events import Depth
 from bridge.contract.streams import parse_stream
+from bridge.core.records import Lost, Opened
 from bridge.errors import ConfigError
 from bridge.inspect.book_at import (
     BookAt,
@@ -128,6 +130,70 @@ def test_a_hole_in_what_the_journal_received_makes_the_book_unknown() -> None:
     ]
     found = journal(*changes, received(16, 16, START_US + 3_000_000), until_us=START_US + 4_000_000)
     assert found.unknown == ("updates 13 to 14 are missing, and no snapshot follows until then")
+
+
+@pytest.mark.parametrize("until_s", [1, 9])
+def test_the_journals_book_is_known_again_behind_a_break_and_a_rest_reply(until_s: int) -> None:
+    """The reply comes at once; the first change behind the break waits for another connection."""
+    book = JournalBook(STREAM, (START_US + until_s * 1_000_000) // 1000)
+    for one in (received(10, 11, START_US), received(12, 12, START_US + 1000)):
+        book.change(one, one.received_us)
+        book.body(body(11), one.received_us)
+    behind = [received(n, n, START_US + (n - 19) * 300_000) for n in range(20, 30)]
+    for one in behind:
+        book.change(one, one.received_us)
+        if one is behind[0]:
+            book.body(body(20), one.received_us + 100)
+
+    found = book.result(9)
+
+    assert found.unknown == ""
+    assert found.update_id == (22 if until_s == 1 else 29)
+    assert [tuple(level) for level in found.bids] == [("99", "1"), ("98", "2")]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_the_journals_book_begins_anew_where_no_connection_received_it(is_replaced: bool) -> None:
+    """The reply may come before the first change. Where one connection takes over from another,
+    the book goes on.
+    """
+    book = JournalBook(STREAM, MS + 99_000)
+    names, later_us = [STREAM.name], START_US + 1_000_000
+    book.happened(Opened(START_US, 1, "public-1", names))
+    book.change(received(10, 10, START_US), START_US)
+    book.body(body(10), START_US)
+    if is_replaced:
+        book.happened(Opened(later_us, 2, "public-1", names))
+        book.happened(Lost(later_us, 1, GapCause.CONNECTION_LOST))
+        book.change(received(11, 11, later_us), later_us)
+        assert book.result(9).update_id == 11
+        return
+    book.happened(Lost(later_us, 1, GapCause.CONNECTION_LOST))
+    book.happened(Opened(later_us, 2, "public-1", names))
+    assert book.result(9).unknown == (
+        "behind update 10 no connection received the stream, and no snapshot follows until then"
+    )
+    book.body(body(20), later_us + 100)
+    book.change(received(20, 20, later_us + 200), later_us + 200)
+    assert book.result(9).update_id == 20
+
+
+def test_the_journals_book_goes_on_with_numbers_that_began_anew() -> None:
+    book = JournalBook(STREAM, MS + 99_000)
+    for one in (received(1000, 1000, START_US), received(1001, 1001, START_US + 1000)):
+        book.change(one, one.received_us)
+        book.body(body(1000), one.received_us)
+    anew = [received(n, n, START_US + 60_000_000 + n * 1000, "97") for n in (10, 11)]
+    book.change(anew[0], anew[0].received_us)
+    void = book.result(9)
+    book.body(body(10), anew[0].received_us)
+    book.change(anew[1], anew[1].received_us)
+
+    assert void.unknown == (
+        "the numbers began anew with update 10, and no snapshot follows until then"
+    )
+    assert book.result(9).update_id == 11
+    assert [tuple(level) for level in book.result(9).bids][-1] == ("97", "1")
 
 
 def test_a_journal_without_a_rest_reply_has_no_book() -> None:
