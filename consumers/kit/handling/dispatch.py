@@ -5,7 +5,6 @@ another program, or by a newer bridge) reaches no handler: it is logged once for
 left in `undecodable` for the runner of batches.
 """
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
