@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.errors import ConfigError, Fatal
+from bridge.runtime.masking import masked_text
 from bridge.runtime.tables import Width, table
 from bridge.runtime.terminal import new_console, printable, say, say_json
 from consumers.commands.fetching import ConfigOption, StreamsOption, fetch
@@ -39,8 +40,11 @@ def command(
         python -m consumers status --json | jq '.groups[] | {group, lag, behind_s}'
     """
 
+    away: dict[int, str] = {}
+
     async def read(redis: Redis, keys: Keys) -> list[GroupLag]:
-        return await group_lags(redis, keys, group, tuple(streams or ("*",)))
+        away.clear()
+        return await group_lags(redis, keys, group, tuple(streams or ("*",)), away)
 
     console = new_console(None if sys.stdout.isatty() else 160)
     is_away = False
@@ -57,17 +61,23 @@ def command(
             is_away = False
             if watch and console.is_terminal and not as_json:
                 console.clear()
-            _show(found, console, as_json=as_json)
+            show(found, away, console, as_json=as_json)
         if not watch:
             return
         time.sleep(every)
 
 
-def _show(found: Sequence[GroupLag], console: Console, *, as_json: bool) -> None:
+def show(
+    found: Sequence[GroupLag], away: Mapping[int, str], console: Console, *, as_json: bool
+) -> None:
+    """Print how they are; `away`: shards that do not answer, and why."""
+    told = {str(shard): masked_text(why).removesuffix(".") for shard, why in sorted(away.items())}
     if as_json:
-        say_json({"groups": [one.as_dict() for one in found]})
-    else:
-        console.print(_shown(found))
+        say_json({"groups": [one.as_dict() for one in found], "shards_away": told})
+        return
+    for why in told.values():
+        console.print(Text(printable(f"{why}. Its streams are left out"), style="bold red"))
+    console.print(_shown(found))
 
 
 def _shown(found: Sequence[GroupLag]) -> RenderableType:

@@ -108,9 +108,15 @@ class GroupLag:
 
 
 async def group_lags(
-    redis: Redis, keys: Keys, group: str | None = None, patterns: Sequence[str] = ("*",)
+    redis: Redis,
+    keys: Keys,
+    group: str | None = None,
+    patterns: Sequence[str] = ("*",),
+    away: dict[int, str] | None = None,
 ) -> list[GroupLag]:
-    """All groups, or one, in the streams that fit, sorted by name."""
+    """All groups, or one, in the streams that fit, sorted by name. Streams of a shard that does not
+    answer are left out: `away` gets to know which, and why. The first one must answer.
+    """
     status: Any = await redis.hgetall(keys.groups)
     about = {name: _json(text) for name, text in status.items()}
     # The kit's groups are listed also where they are in no stream yet; groups of other programs
@@ -120,6 +126,13 @@ async def group_lags(
     for streams in chunks(choose(await stream_names(redis, keys), patterns)):
         calls = [_call(keys, stream, list(about)) for stream in streams]
         found = await script("lag").run(redis, calls)
+        silent = {
+            keys.space.shard_of(stream): str(reply)
+            for stream, reply in zip(streams, found, strict=True)
+            if _is_away(reply, keys)
+        }
+        if away is not None:
+            away |= silent
         replies = checked([None if _is_away(reply, keys) else reply for reply in found])
         for stream, reply in zip(streams, replies, strict=True):
             if reply is not None:

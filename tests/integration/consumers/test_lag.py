@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect
+from bridge.runtime.redis_shards import ShardedRedis
+from consumers.commands import status
 from consumers.kit.lag import group_lags
 from consumers.kit.redis.keys import Keys
 from tests.support.consumer_commands import run_here
@@ -231,3 +235,29 @@ def test_status_without_watch_fails_when_redis_is_unavailable(tmp_path: Path) ->
     said = run_here(tmp_path, f"redis://127.0.0.1:{free_port()}/0", "status")
     assert said.returncode == 1
     assert "cannot be read" in said.stderr
+
+
+async def test_of_several_shards_one_that_does_not_answer_is_named_and_left_out(
+    redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = KeySpace("{b}:", 2)
+    options = {"name": "test", "decode_responses": True}
+    away: dict[int, str] = {}
+    async with (
+        connect(redis_url, **options) as live,
+        connect("redis://127.0.0.1:1/0", **options) as dead,
+    ):
+        for name in ("trade.JUP_USDC", "trade.ETH_USDC"):  # of shard 0, and of shard 1
+            await live.hset(space.key("bridge:streams"), name, "{}")
+            await live.xadd(space.key(name), {"a": "b"}, "5-1")
+            await live.xgroup_create(space.key(name), "mine", id="0")
+        sharded = ShardedRedis([live, dead], ["b.0", "b.1"])
+        [one] = await group_lags(sharded, Keys(space), away=away)
+
+    assert [each.stream for each in one.streams] == ["trade.JUP_USDC"]
+    status.show([one], away, Console(width=160), as_json=False)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("shard 1 does not answer: Error 111 connecting to 127.0.0.1:1. ")
+    assert first.endswith(". Its streams are left out")
+    status.show([one], away, Console(width=160), as_json=True)
+    assert list(json.loads(capsys.readouterr().out)["shards_away"]) == ["1"]
