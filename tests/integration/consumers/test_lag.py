@@ -212,7 +212,7 @@ def test_status_watch_reports_an_unavailable_redis_once_and_goes_on(tmp_path: Pa
         )
         try:
             assert watch.stdout is not None
-            assert watch.stdout.readline() == '{"groups": []}\n'
+            assert watch.stdout.readline() == '{"groups": [], "shards_away": {}}\n'
             server.stop()
             with socket.create_server(("127.0.0.1", server.port)) as nobody:
                 nobody.settimeout(LIMIT_S)
