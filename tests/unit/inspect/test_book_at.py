@@ -5,7 +5,7 @@ import pytest
 from bridge.contract.causes import GapCause
 from bridge.contract.events import Depth
 from bridge.contract.streams import parse_stream
-from bridge.core.records import Lost, Opened
+from bridge.core.records import Lost, Opened, Record, SegmentState, Started, Subscribed
 from bridge.errors import ConfigError
 from bridge.inspect.book_at import (
     BookAt,
@@ -176,6 +176,29 @@ def test_the_journals_book_begins_anew_where_no_connection_received_it(is_replac
     book.body(body(20), later_us + 100)
     book.change(received(20, 20, later_us + 200), later_us + 200)
     assert book.result(9).update_id == 20
+
+
+@pytest.mark.parametrize(
+    ("record", "is_known"),
+    [
+        (SegmentState(START_US, {1: {STREAM.name: 0}}, {}, ()), True),  # it receives it still
+        (SegmentState(START_US, {1: {"trade.SOL_USDC": 0}}, {}, ()), False),
+        (Subscribed(START_US, 1, ["trade.SOL_USDC"]), False),
+        (Subscribed(START_US, 1, [STREAM.name]), True),
+        (Lost(START_US, 3, GapCause.CONNECTION_LOST), True),
+        (Started(START_US), False),
+    ],
+)
+def test_the_journals_book_knows_which_connections_receive_it(
+    record: Record, is_known: bool
+) -> None:
+    book = JournalBook(STREAM, MS + 99_000)
+    book.happened(Opened(START_US, 1, "public-1", [STREAM.name]))
+    book.change(received(10, 10, START_US), START_US)
+    book.body(body(10), START_US)
+    book.happened(record)
+    book.happened(Opened(START_US, 2, "public-1", [STREAM.name]))
+    assert book.result(9).is_known == is_known
 
 
 def test_the_journals_book_goes_on_with_numbers_that_began_anew() -> None:
