@@ -26,6 +26,7 @@ from bridge.journal.owner import Owner, claim
 PLAIN, PACKED = ".journal", ".journal.zst"
 LOCK = "lock"
 READ_BYTES = 1024 * 1024
+MAX_LINE = 64 * 1024 * 1024  # bytes; the longest there are hold a REST body of 16 MB
 PACKED_PIECE_BYTES = 16 * 1024  # decompressed at once
 
 
@@ -79,7 +80,8 @@ def read_segment(segment: Segment, offset: int) -> Iterator[tuple[int, bytes]]:
     """The whole lines of one segment from `offset` on: (offset of the next line, the line without
     its end). A segment that has vanished meanwhile (pruned) has none.
 
-    A packed segment that is damaged ends where the damage begins, with a line that is no record.
+    A segment that is damaged ends where the damage begins, with a line that is no record: where it
+    cannot be unpacked, and where a line goes on and on.
     """
     file = _open_either(segment)
     if file is None:
@@ -94,6 +96,9 @@ def read_segment(segment: Segment, offset: int) -> Iterator[tuple[int, bytes]]:
                 for line in lines:
                     place += len(line) + 1
                     yield place, line
+                if len(rest) > MAX_LINE:
+                    yield place, b""
+                    return
         except zstandard.ZstdError:
             yield place, b""
 

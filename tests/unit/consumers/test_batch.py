@@ -14,7 +14,7 @@ from consumers.kit.handling.dispatch import Entry
 from consumers.kit.handling.failure import HandlerFailed, TookTooLong
 from consumers.kit.handling.yielding import RUN_S, Pace
 from tests.support.consumer_batches import stats
-from tests.support.consumer_entries import START_US, trade
+from tests.support.consumer_entries import START_US, entry_id, trade
 
 STREAM = "trade.SOL_USDC"
 
@@ -255,3 +255,57 @@ async def test_dead_letter_that_still_cannot_be_decoded_has_failed() -> None:
     assert part.failed is not None
     assert isinstance(part.failed.reason, BadEntry)
     assert (await BatchRunner(Odd(), stats()).run_dead_letter(STREAM, *trades(2))).failed is None
+
+
+class Panic(BaseException):
+    """As libraries in Rust have it: no `Exception`."""
+
+
+class Panicking(Consumer):
+    """What it raises is the test's: in its handler, and in a hook where it may not."""
+
+    name = "panicking"
+    mode = "ordered"
+    streams = ("trade.*",)
+
+    def __init__(self, wrong: BaseException, *, where: str) -> None:
+        self._wrong = wrong
+        self._where = where
+
+    def on_trade(self, delivery: Delivery[Trade]) -> None:
+        if self._where == "sync":
+            raise self._wrong
+
+    def write(self, results: Results) -> None:
+        if self._where == "hook":
+            raise self._wrong
+
+
+class AsyncPanicking(Panicking):
+    async def on_trade(self, delivery: Delivery[Trade]) -> None:  # type: ignore[override]
+        raise self._wrong
+
+
+async def _failed(wrong: BaseException, where: str) -> HandlerFailed | None:
+    kind = AsyncPanicking if where == "async" else Panicking
+    runner = await BatchRunner.open(kind(wrong, where=where), STREAM, 1, State(), stats())
+    entry = (entry_id(START_US, 1), trade(1, START_US))
+    return (await runner.run_together(STREAM, [entry], Pace())).failed
+
+
+@pytest.mark.parametrize("where", ["sync", "async", "hook"])
+@pytest.mark.parametrize("wrong", [Panic("x"), BaseExceptionGroup("x", [Panic("y")])])
+async def test_what_is_no_exception_is_a_failure_all_the_same(
+    wrong: BaseException, where: str
+) -> None:
+    failed = await _failed(wrong, where)
+
+    assert failed is not None
+    assert failed.reason is wrong
+
+
+@pytest.mark.parametrize("where", ["sync", "async", "hook"])
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(3)])
+async def test_what_is_to_end_the_process_is_no_failure(end: BaseException, where: str) -> None:
+    with pytest.raises(type(end)):
+        await _failed(end, where)
