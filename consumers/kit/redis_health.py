@@ -22,6 +22,7 @@ class RedisHealth:
     def __init__(self, url: str, shard: int | None = None) -> None:
         self._where = masked_url(url)
         self._shard = shard
+        self._log = _log if shard is None else _log.bind(shard=shard)
         self._failures: dict[str, int] = {}  # in a row, by connection; no entry where it works
         self._error = ""  # the last one
 
@@ -35,7 +36,7 @@ class RedisHealth:
     def up(self, connection: str) -> None:
         """A command of this connection went through."""
         if self._failures.pop(connection, 0) and not self._failures:
-            _log.info("redis_back", redis=self._where)
+            self._log.info("redis_back", redis=self._where)
 
     async def down(self, connection: str, error: RedisError, stop: Stop) -> None:
         """A command failed: log it once, and wait before the next attempt, at most a second.
@@ -49,7 +50,9 @@ class RedisHealth:
         if isinstance(error, DataError):
             raise ConfigError(f"the client cannot send what it was given: {error}") from error
         if not self._failures:
-            _log.warning("redis_away", redis=self._where, error=str(error), then="trying again")
+            self._log.warning(
+                "redis_away", redis=self._where, error=str(error), then="trying again"
+            )
         self._error = str(error) or type(error).__name__
         self._failures[connection] = failures = self._failures.get(connection, 0) + 1
         await stop.wait(min(_LONGEST_WAIT_S, retry_delay_s(failures)))
