@@ -14,7 +14,7 @@ from bridge.contract.causes import GapCause
 from bridge.core.records import Frame, Missing, Record, SegmentState
 from bridge.journal import codec
 from bridge.journal.missed import Missed
-from bridge.journal.segments import DamagedSegment, Segment, SegmentReader
+from bridge.journal.segments import MAX_LINE, DamagedSegment, Segment, SegmentReader
 from bridge.protocol.envelope import Data, parse
 
 log = structlog.get_logger(__name__)
@@ -191,6 +191,12 @@ class Cursor:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._lines = lines[::-1]
+        if (
+            len(self._rest) > MAX_LINE
+        ):  # so no line is whole; all of it would be copied at each read
+            self._cannot_read(reader.segment, DamagedSegment("a line has no end"))
+            self._rest = b""
+            self._leave(end)
 
     def _open(self) -> SegmentReader | None:
         """Open the segment that `position` is in; where there is none, go on at the next."""

@@ -22,6 +22,7 @@ from bridge.journal.checkpoint import read_checkpoint
 from bridge.journal.cursor import Cursor
 from bridge.journal.missed import Missed
 from bridge.journal.segments import (
+    MAX_LINE,
     PACKED,
     PLAIN,
     DamagedSegment,
@@ -152,7 +153,7 @@ def lines_of(segment: Segment, mark: bytes = b"") -> Iterator[Line]:
 
 def _raw_lines(segment: Segment) -> Iterator[tuple[int, bytes]]:
     """Where each whole line begins, and what it is. A compressed segment that is damaged ends with
-    an empty line, which is no record.
+    an empty line, which is no record; so does one in which a line has no end, at any length.
     """
     place, rest = segment.start, b""
     try:
@@ -167,6 +168,9 @@ def _raw_lines(segment: Segment) -> Iterator[tuple[int, bytes]]:
             for line in lines:
                 yield place, line
                 place += len(line) + 1
+            if len(rest) > MAX_LINE:
+                yield place, b""
+                return
     except DamagedSegment:
         yield place, b""
     except OSError as error:

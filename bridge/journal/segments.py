@@ -11,7 +11,7 @@ off when the journal is opened. Compressed segments carry zstd's own checksum. W
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,33 +76,6 @@ def open_plain(segment: Segment) -> BinaryIO:
     return segment.path.open("rb")
 
 
-def read_segment(segment: Segment, offset: int) -> Iterator[tuple[int, bytes]]:
-    """The whole lines of one segment from `offset` on: (offset of the next line, the line without
-    its end). A segment that has vanished meanwhile (pruned) has none.
-
-    A segment that is damaged ends where the damage begins, with a line that is no record: where it
-    cannot be unpacked, and where a line goes on and on.
-    """
-    file = _open_either(segment)
-    if file is None:
-        return
-    place = max(segment.start, offset)
-    rest = b""
-    with file:
-        try:
-            file.seek(place - segment.start)
-            while chunk := file.read(READ_BYTES):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    place += len(line) + 1
-                    yield place, line
-                if len(rest) > MAX_LINE:
-                    yield place, b""
-                    return
-        except zstandard.ZstdError:
-            yield place, b""
-
-
 class SegmentReader:
     """The bytes of one segment, in steps, from an offset on.
 
@@ -165,17 +138,6 @@ def _open_raw(segment: Segment) -> tuple[Segment, BinaryIO, bool]:
     except FileNotFoundError:
         packed = Segment(segment.start, segment.path.with_name(segment.path.name + ".zst"))
         return packed, packed.path.open("rb"), True
-
-
-def _open_either(segment: Segment) -> BinaryIO | None:
-    """The segment's file, or the packed one it has become meanwhile; None where both are gone."""
-    packed = Segment(segment.start, segment.path.with_name(segment.path.name + ".zst"))
-    for each in (segment, packed):
-        try:
-            return open_plain(each)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return None
 
 
 class SegmentWriter:

@@ -294,6 +294,22 @@ def test_a_segment_that_cannot_be_opened_is_damage(
     is_true_and_covers(subject.all_from(0))
 
 
+def test_a_line_that_goes_on_and_on_is_damage_and_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be copied whole for each megabyte that is read of it."""
+    monkeypatch.setattr("bridge.journal.cursor.MAX_LINE", 1_500_000)
+    journal(tmp_path).log.close()
+    change(list_segments(tmp_path)[-1].path, lambda content: content + b"\0" * 8_000_000 + b"\n")
+
+    with capture_logs() as logs:
+        found = LogSubject(tmp_path).all_from(0)
+
+    is_true_and_covers(found)
+    assert told(found)[:20] == list(range(20))
+    assert "a line has no end" in [one.get("reason") for one in logs]
+
+
 def test_a_file_that_goes_between_two_looks_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ from bridge.journal.inspection import (
     Line,
     export_line,
     exported,
+    lines_of,
     records,
     segments_of,
     summarise,
@@ -414,3 +415,15 @@ def test_a_file_that_only_looks_like_a_segment_is_passed_over(tmp_path: Path) ->
 
     assert summarise(tmp_path).records == {"opened": 1}
     assert summarise(tmp_path / "²².journal").records == {"frame": 1}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_that_goes_on_and_on_is_damage_and_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    monkeypatch.setattr(inspection, "MAX_LINE", 1_500_000)
+    path = tmp_path / f"{0:020d}.journal"
+    path.write_bytes(b"no record\n" + b"\0" * 5_000_000 + b"\nno record\n")
+    segment = pack(Segment(0, path)) if packed else Segment(0, path)
+
+    assert [line.position for line in lines_of(segment)] == [0, 10]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from bridge.journal import segments
 from bridge.journal.segments import (
     DamagedSegment,
     JournalInUse,
@@ -16,7 +15,6 @@ from bridge.journal.segments import (
     disk_bytes,
     list_segments,
     pack,
-    read_segment,
 )
 from tests.support.journal_subject import full
 
@@ -285,16 +283,3 @@ def test_a_pipe_where_a_segment_is_to_begin_is_an_error_and_not_waited_for(tmp_p
 
     with pytest.raises(OSError, match="No such device"):
         SegmentWriter(tmp_path, 1_000_000)
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_line_that_goes_on_and_on_is_damage_and_not_read_to_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
-) -> None:
-    monkeypatch.setattr(segments, "MAX_LINE", 1_500_000)
-    written(tmp_path, b"one\n" + b"\0" * 5_000_000 + b"\n", b"two\n")
-    first = list_segments(tmp_path)[0]
-
-    found = list(read_segment(pack(first) if packed else first, 0))
-
-    assert found == [(4, b"one"), (4, b"")]
