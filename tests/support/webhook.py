@@ -18,8 +18,8 @@ class Received(NamedTuple):
 
 
 class WebhookServer:
-    """`then` lists what to do with the next requests: a status, `hang`, `drip` or `drop`; 200 where
-    nothing is said."""
+    """`then` lists what to do with the next requests: a status, `hang`, `drip`, `endless` or `drop`;
+    200 where nothing is said."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -56,6 +56,11 @@ class _Handler(BaseHTTPRequestHandler):
             while not webhook.over.wait(0.05):  # a byte now and then, never an answer
                 self.wfile.write(b"H")
                 self.wfile.flush()
+        elif how == "endless":
+            self.send_response(200)
+            self.end_headers()
+            while not webhook.over.is_set():
+                self.wfile.write(b"x" * 65_536)
         else:
             self.send_response(int(how))
             self.send_header("Content-Length", "0")

@@ -46,6 +46,13 @@ def test_an_alert_is_posted_as_json_with_its_key(webhook: WebhookServer) -> None
     assert received.body["text"] == "SOL_USDC +2.00 % within 60 s: 100 → 102"
 
 
+def test_webhook_whose_answer_has_no_end_has_taken_the_alert(webhook: WebhookServer) -> None:
+    """Its status says so; the rest would fill the memory for as long as the limit is."""
+    webhook.then.append("endless")
+    move()
+    assert len(webhook.received) == 1
+
+
 @pytest.mark.parametrize("trouble", [500, 429, 307, "drop", "hang", "drip"])
 def test_webhook_failure_is_tried_again_with_the_same_key(
     webhook: WebhookServer, trouble: int | str
