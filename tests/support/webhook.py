@@ -18,8 +18,8 @@ class Received(NamedTuple):
 
 
 class WebhookServer:
-    """`then` lists what to do with the next requests: a status, `hang`, `drip`, `endless` or `drop`;
-    200 where nothing is said."""
+    """`then` lists what to do with the next requests: a status, `hang`, `drip`, `endless`, or
+    `drop`; 200 where nothing is said."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
