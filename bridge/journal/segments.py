@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 from weakref import finalize
@@ -88,7 +89,7 @@ class SegmentReader:
         finalize(self, self._file.close)  # readers are dropped in the middle of a file
         self.place = segment.start  # the offset of what is read next
         self._inflate = zstandard.ZstdDecompressor().decompressobj() if is_packed else None
-        self._ahead = b""  # decompressed, and not handed out
+        self._ahead = BytesIO()  # decompressed, and not all handed out
         try:
             self._skip_to(offset)
         except DamagedSegment:
@@ -100,9 +101,9 @@ class SegmentReader:
         if self._inflate is None:
             data = self._file.read(count)
         else:
-            while not self._ahead and self._decompress():
-                pass
-            data, self._ahead = self._ahead[:count], self._ahead[count:]
+            data = self._ahead.read(count)
+            while not data and self._decompress():
+                data = self._ahead.read(count)
         self.place += len(data)
         return data
 
@@ -125,7 +126,7 @@ class SegmentReader:
         if not (piece := self._file.read(PACKED_PIECE_BYTES)):
             raise DamagedSegment(f"{self.segment.path.name} ends early")
         try:
-            self._ahead = self._inflate.decompress(piece)
+            self._ahead = BytesIO(self._inflate.decompress(piece))
         except zstandard.ZstdError as error:
             raise DamagedSegment(f"{self.segment.path.name}: {error}") from error
         return True

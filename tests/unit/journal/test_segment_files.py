@@ -283,3 +283,17 @@ def test_a_pipe_where_a_segment_is_to_begin_is_an_error_and_not_waited_for(tmp_p
 
     with pytest.raises(OSError, match="No such device"):
         SegmentWriter(tmp_path, 1_000_000)
+
+
+def test_what_a_few_bytes_unpack_to_is_handed_out_in_proportion_to_its_length(
+    tmp_path: Path,
+) -> None:
+    """50 MB in one piece; to move all of it at each step would take minutes."""
+    written(tmp_path, b"\0" * 50_000_000)
+    reader = SegmentReader(pack(list_segments(tmp_path)[0]), 0)
+
+    length = 0
+    while piece := reader.read(5_000):
+        length += len(piece)
+
+    assert length == 50_000_000
