@@ -44,6 +44,12 @@ class ConsumersPage:
         """All that there is to show."""
         return self._now | {"points": list(self._lags)}
 
+    def shows(self, group: str, stream: str) -> bool:
+        """Whether that stream of that group is on the page."""
+        groups = self._now.get("groups", ())
+        streams = [each for one in groups if one["group"] == group for each in one["streams"]]
+        return any(each["stream"] == stream for each in streams)
+
     def _shown(self, group: GroupLag) -> dict[str, Any] | None:
         """A group as it is shown; None where it reads nothing but the account's streams."""
         streams = [s for s in group.streams if self.shows_private or not is_private(s.stream)]

@@ -118,7 +118,7 @@ class Watcher:
 
     async def letters(self, group: str, stream: str, ids: Sequence[str]) -> list[StoredDeadLetter]:
         """These dead letters, as far as they are there and may be shown. Raises AWAY."""
-        if stream not in self._sample.streams or group not in self._group_names():
+        if not self._groups.shows(group, stream):
             return []
         key = self._keys.dead(stream, group)
         pipeline = self._watched.client.pipeline(transaction=False)
@@ -244,9 +244,6 @@ class Watcher:
             return about | {"is_loading": True}
         gaps = self._gaps.of(*reader.stream_names)
         return about | {"is_loading": False, "gaps": gaps} | reader.whole()
-
-    def _group_names(self) -> frozenset[str]:
-        return frozenset(one["group"] for one in self._groups.whole().get("groups", ()))
 
     def _rate_of(self, symbol: str) -> float:
         rates = self._history.rates()

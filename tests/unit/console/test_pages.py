@@ -200,6 +200,18 @@ def test_dead_letters_are_looked_for_where_there_are_some_and_may_be_shown() -> 
     }
 
 
+def test_a_dead_letter_may_be_asked_for_where_its_stream_is_on_the_page() -> None:
+    groups = [group("g", lag("trade.A_B"), lag("account.orderUpdate")), group("h", lag("depth.A"))]
+    public_page, private_page = ConsumersPage(), ConsumersPage(shows_private=True)
+    for page in (public_page, private_page):
+        page.take(NOW_US, groups, [])
+
+    assert public_page.shows("g", "trade.A_B")
+    assert not public_page.shows("g", "account.orderUpdate")
+    assert not public_page.shows("g", "depth.A")
+    assert private_page.shows("g", "account.orderUpdate")
+
+
 def test_a_dead_letter_of_another_hand_cannot_do_anything_to_a_page() -> None:
     stored = StoredDeadLetter("g", "trade.A_B", "1700000000000-0", {"error": "no\x1b[31m\nway"})
     [told] = ConsumersPage().take(NOW_US, [], [stored])["letters"]
