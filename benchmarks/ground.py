@@ -315,8 +315,9 @@ def redis_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, Sequence[int]
 
 
 def _is_whole(client: Redis, nodes: int) -> bool:
-    told = str(client.execute_command("CLUSTER", "INFO"))  # type: ignore[no-untyped-call]
-    return "ok" in told and f"cluster_known_nodes:{nodes}" in told.replace("': '", ":")
+    told: bytes = client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
+    lines = told.split()
+    return b"cluster_state:ok" in lines and b"cluster_known_nodes:%d" % nodes in lines
 
 
 def _await_answer(port: int) -> None:
