@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import httpx
+import httpx2
 
 from bridge.console.levers import Lever
 from bridge.view.reader import AWAY
@@ -119,8 +119,8 @@ class Breaker:
             {"fault": "drop", "stream": stream, "count": FRAMES}
             for stream in ("trade.*", "depth.*")
         ]
-        with contextlib.suppress(httpx.HTTPError):
-            async with httpx.AsyncClient(trust_env=False) as client:
+        with contextlib.suppress(httpx2.HTTPError):
+            async with httpx2.AsyncClient(trust_env=False) as client:
                 await client.post(f"http://{self._stage.simulator}/simulator/faults", json=faults)
         await asyncio.sleep(RESTART_S)
 
@@ -152,14 +152,14 @@ class Breaker:
         await self._stage.until_consumer_works(_CONSUMER)
 
     async def _ask_for_truth(self) -> None:
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
             while True:
                 for symbol, truth in self._truth.items():
-                    with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, *AWAY):
+                    with contextlib.suppress(httpx2.HTTPError, ValueError, KeyError, *AWAY):
                         await self._compare(client, symbol, truth)
                 await asyncio.sleep(_TRUTH_EVERY_S)
 
-    async def _compare(self, client: httpx.AsyncClient, symbol: str, truth: MarketTruth) -> None:
+    async def _compare(self, client: httpx2.AsyncClient, symbol: str, truth: MarketTruth) -> None:
         url = f"http://{self._stage.simulator}/simulator/trades"
         answer = await client.get(url, params={"symbol": symbol, "after": truth.known_to})
         rows = answer.raise_for_status().json()

@@ -160,14 +160,14 @@ def browser() -> Iterator[Page]:
 
 def _address(folder: Path, process: subprocess.Popen[bytes]) -> str:
     """The web socket of the first tab."""
-    import httpx
+    import httpx2
 
     deadline_s = time.monotonic() + START_S
     told = folder / "DevToolsActivePort"
     while time.monotonic() < deadline_s and process.poll() is None:
-        with contextlib.suppress(OSError, ValueError, httpx.HTTPError, StopIteration):
+        with contextlib.suppress(OSError, ValueError, httpx2.HTTPError, StopIteration):
             port = int(told.read_text().splitlines()[0])
-            tabs = httpx.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
+            tabs = httpx2.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
             return next(str(t["webSocketDebuggerUrl"]) for t in tabs if t["type"] == "page")
         time.sleep(0.05)  # between two questions, not instead of one
     raise Failed("the browser did not start")

@@ -11,7 +11,7 @@ are left out before they are decoded: `filter`.
 
 from collections.abc import AsyncIterator, Mapping
 
-import httpx
+import httpx2
 
 from backpack_bridge import Consumer, Delivery, Results, Trade
 
@@ -25,15 +25,15 @@ class Scorer(Consumer):
     concurrency = 20
     rate_limit = 200.0
 
-    resources: httpx.AsyncClient
+    resources: httpx2.AsyncClient
 
     def __init__(self, url: str = "http://127.0.0.1:8000/score", timeout_s: str = "5") -> None:
         self._url = url
         self._timeout_s = float(timeout_s)
 
-    async def lifespan(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def lifespan(self) -> AsyncIterator[httpx2.AsyncClient]:
         """One client for all markets of this worker."""
-        async with httpx.AsyncClient(timeout=self._timeout_s) as client:
+        async with httpx2.AsyncClient(timeout=self._timeout_s) as client:
             yield client
 
     def filter(self, stream: str, fields: Mapping[str, str]) -> bool:

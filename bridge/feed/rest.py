@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Self
 
-import httpx
+import httpx2
 
 from bridge.core.counters import RestCounters
 from bridge.errors import Transient
@@ -141,7 +141,7 @@ class Rest:
                 ) as answer,
             ):
                 body = await read_body(answer)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise RestError(f"GET {path}: {type(error).__name__} {error}".rstrip()) from None
         except BadBody as error:
             raise RestError(f"GET {path}: {error}") from None
@@ -152,14 +152,14 @@ class Rest:
                 window.busy.reset()
             return body
         said = f"GET {path}: HTTP {answer.status_code} {_shown(body)}".rstrip()
-        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        if answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
             raise RestError(f"{said} (next try in {self._pause(path, answer, asked_s):.0f} s)")
         if answer.is_client_error and answer.status_code not in (408, 425):
-            is_final = answer.status_code == httpx.codes.BAD_REQUEST
+            is_final = answer.status_code == httpx2.codes.BAD_REQUEST
             raise RestRefused(said, is_final=is_final)
         raise RestError(said)
 
-    def _pause(self, path: str, answer: httpx.Response, asked_s: float) -> float:
+    def _pause(self, path: str, answer: httpx2.Response, asked_s: float) -> float:
         """Too often: close the narrowest budget that this request counts for. Returns for how
         long.
 

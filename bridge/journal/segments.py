@@ -11,24 +11,28 @@ off when the journal is opened. Compressed segments carry zstd's own checksum. W
 
 import fcntl
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from shutil import copyfileobj
 from typing import BinaryIO
 from weakref import finalize
 
-import zstandard
-
 from bridge.errors import Fatal
 from bridge.journal.owner import Owner, claim
+from bridge.journal.zstd import zstd
 
 PLAIN, PACKED = ".journal", ".journal.zst"
 LOCK = "lock"
 READ_BYTES = 1024 * 1024
 MAX_LINE = 64 * 1024 * 1024  # bytes; the longest there are hold a REST body of 16 MB
 PACKED_PIECE_BYTES = 16 * 1024  # decompressed at once
+PACKING: Mapping[int, int] = {
+    zstd.CompressionParameter.compression_level: 3,
+    zstd.CompressionParameter.checksum_flag: 1,
+}
 
 
 class WriteFailed(OSError):
@@ -70,13 +74,6 @@ def list_segments(folder: Path) -> list[Segment]:
     return [found[start] for start in sorted(found)]
 
 
-def open_plain(segment: Segment) -> BinaryIO:
-    """A segment's bytes, whether packed or not."""
-    if segment.is_packed:
-        return zstandard.open(segment.path, "rb")  # type: ignore[no-any-return]
-    return segment.path.open("rb")
-
-
 class SegmentReader:
     """The bytes of one segment, in steps, from an offset on.
 
@@ -88,7 +85,7 @@ class SegmentReader:
         self.segment, self._file, is_packed = _open_raw(segment)
         finalize(self, self._file.close)  # readers are dropped in the middle of a file
         self.place = segment.start  # the offset of what is read next
-        self._inflate = zstandard.ZstdDecompressor().decompressobj() if is_packed else None
+        self._inflate = zstd.ZstdDecompressor() if is_packed else None
         self._ahead = BytesIO()  # decompressed, and not all handed out
         try:
             self._skip_to(offset)
@@ -123,11 +120,12 @@ class SegmentReader:
         assert self._inflate is not None
         if self._inflate.eof:
             return False
-        if not (piece := self._file.read(PACKED_PIECE_BYTES)):
+        piece = b""
+        if self._inflate.needs_input and not (piece := self._file.read(PACKED_PIECE_BYTES)):
             raise DamagedSegment(f"{self.segment.path.name} ends early")
         try:
-            self._ahead = BytesIO(self._inflate.decompress(piece))
-        except zstandard.ZstdError as error:
+            self._ahead = BytesIO(self._inflate.decompress(piece, READ_BYTES))
+        except zstd.ZstdError as error:
             raise DamagedSegment(f"{self.segment.path.name}: {error}") from error
         return True
 
@@ -365,11 +363,11 @@ def _is_same(path: Path, file: int) -> bool:
 
 def _readable_bytes(packed: Segment) -> int:
     """How much of a compressed segment can be read: all of it, or up to where it is damaged."""
-    readable = 0
-    with open_plain(packed) as file, suppress(zstandard.ZstdError):
-        while chunk := file.read(READ_BYTES):
-            readable += len(chunk)
-    return readable
+    with closing(SegmentReader(packed, packed.start)) as reader:
+        with suppress(DamagedSegment):
+            while reader.read(READ_BYTES):
+                pass
+        return reader.place - packed.start
 
 
 def _whole_lines(path: Path, length: int) -> int:
@@ -392,7 +390,8 @@ def pack(segment: Segment) -> Segment:
     aside = packed.with_name(packed.name + ".new")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with segment.path.open("rb") as plain, os.fdopen(descriptor, "wb") as target:
-        zstandard.ZstdCompressor(level=3, write_checksum=True).copy_stream(plain, target)
+        with zstd.ZstdFile(target, "wb", options=PACKING) as packing:
+            copyfileobj(plain, packing, READ_BYTES)
         target.flush()
         os.fsync(target.fileno())
     written = segment.path.stat()

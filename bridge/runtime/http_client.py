@@ -13,7 +13,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import httpx
+import httpx2
 
 from bridge.errors import ConfigError
 
@@ -23,11 +23,11 @@ PROXIED = ("http", "https", "all")  # <name>_PROXY
 CERTIFICATES = "SSL_CERT_FILE"
 
 
-def http_client(base_url: str, timeout_s: float) -> httpx.AsyncClient:
+def http_client(base_url: str, timeout_s: float) -> httpx2.AsyncClient:
     """A client, which the caller closes. Raises ConfigError."""
     _refuse_bad_proxies()
     try:
-        return httpx.AsyncClient(
+        return httpx2.AsyncClient(
             base_url=base_url,
             headers={"Accept-Encoding": ACCEPTED},
             timeout=timeout_s,
@@ -41,9 +41,9 @@ def http_client(base_url: str, timeout_s: float) -> httpx.AsyncClient:
         ) from None
 
 
-async def read_body(answer: httpx.Response) -> bytes:
+async def read_body(answer: httpx2.Response) -> bytes:
     """The body of a streamed answer, unpacked. Raises BadBody, without holding more than MAX_BODY,
-    and httpx' own errors of the connection.
+    and httpx2' own errors of the connection.
     """
     encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in (ACCEPTED, "identity"):
@@ -62,12 +62,12 @@ async def read_body(answer: httpx.Response) -> bytes:
 
 
 async def fetch(
-    client: httpx.AsyncClient,
+    client: httpx2.AsyncClient,
     path: str,
     timeout_s: float,
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The body of one GET, all of it within the time. Raises httpx.HTTPError, which no good status
+    """The body of one GET, all of it within the time. Raises httpx2.HTTPError, which no good status
     is too, and BadBody.
     """
     try:
@@ -78,7 +78,7 @@ async def fetch(
             answer.raise_for_status()
             return await read_body(answer)
     except TimeoutError:
-        raise httpx.ReadTimeout(f"no answer within {timeout_s:g} s") from None
+        raise httpx2.ReadTimeout(f"no answer within {timeout_s:g} s") from None
 
 
 class BadBody(ValueError):
@@ -110,11 +110,11 @@ def _flaw(url: str) -> str:
         parts = urlsplit(url)
         if not parts.hostname or parts.port == 0:
             return "is no proxy's address"
-        httpx.Proxy(url)
-        httpx.AsyncHTTPTransport(proxy=url, verify=False)
+        httpx2.Proxy(url)
+        httpx2.AsyncHTTPTransport(proxy=url, verify=False)
     except ImportError:
         return "names a SOCKS proxy, for which the package socksio is missing"
-    except (ValueError, httpx.InvalidURL):
+    except (ValueError, httpx2.InvalidURL):
         return "is no proxy's address"
     return ""
 

@@ -16,7 +16,7 @@ from structlog.typing import EventDict, Processor
 from bridge.runtime.masking import masked_text
 from bridge.runtime.terminal import printable
 
-LIBRARIES = ("asyncio", "httpcore", "httpx", "redis", "websockets")
+LIBRARIES = ("asyncio", "httpcore2", "httpx2", "redis", "websockets")
 
 
 _FIXED_NAME = re.compile(r"[a-z_]+")

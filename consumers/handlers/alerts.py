@@ -21,7 +21,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import structlog
 
 from consumers import ConfigError, Consumer, Delivery, Gap, Trade, secret
@@ -72,13 +72,13 @@ class Webhook:
             # Around everything: a server that sends a byte now and then hangs as well.
             async with (
                 asyncio.timeout(self._timeout_s),
-                httpx.AsyncClient(verify=_tls()) as client,
+                httpx2.AsyncClient(verify=_tls()) as client,
                 client.stream("POST", self._url, json=alert, headers=headers) as answer,
             ):
                 pass  # of what it says only the status is read: the rest may have no end
-        except (TimeoutError, httpx.TimeoutException):
+        except (TimeoutError, httpx2.TimeoutException):
             raise NotDelivered(f"no answer within {self._timeout_s:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:  # their texts may quote the address
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:  # their texts may quote the address
             raise NotDelivered(f"not reached: {type(error).__name__}") from None
         if not answer.is_success:
             raise NotDelivered(f"answered {answer.status_code}")
@@ -87,7 +87,7 @@ class Webhook:
 @cache
 def _tls() -> ssl.SSLContext:
     """Read once: the certificates take 50 ms, in which nothing else would be handled."""
-    return httpx.create_ssl_context()
+    return httpx2.create_ssl_context()
 
 
 class Alerts(Consumer):

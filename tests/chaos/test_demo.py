@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from demo.breaking import LEVERS
@@ -16,7 +16,7 @@ from tests.support.eventually import eventually
 pytestmark = pytest.mark.timeout(240)
 
 
-def head(client: httpx.Client) -> Any:
+def head(client: httpx2.Client) -> Any:
     """What every page of the demo's console shows above."""
     with client.stream("GET", "/events", params={"page": "gaps"}) as answer:
         for line in answer.iter_lines():
@@ -31,7 +31,7 @@ def test_what_is_broken_mends_itself_and_no_trade_is_lost(tmp_path: Path) -> Non
         found = re.search(r"(http://\S+)/#token=(\w+)", demo.said())
         assert found
         address, token = found.groups()
-        with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
+        with httpx2.Client(base_url=address, trust_env=False, timeout=30) as client:
             assert [name for name, _, _ in head(client)["levers"]] == [one.name for one in LEVERS]
             assert client.post("/api/levers/bridge", headers={"origin": address}).status_code == 401
             ours = {"origin": address, "authorization": f"Bearer {token}"}

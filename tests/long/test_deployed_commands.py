@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import redis
 
@@ -57,7 +57,7 @@ class Program:
 
     def answers(self, port: int, path: str) -> bool:
         assert self.process.poll() is None, self.said()
-        with contextlib.suppress(httpx.HTTPError, OSError):
+        with contextlib.suppress(httpx2.HTTPError, OSError):
             return request("GET", f"http://127.0.0.1:{port}{path}").status_code == 200
         return False
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import zstandard
+from bridge.journal.zstd import zstd
 
 SUFFIX = ".tar.zst"
 LEVEL = 19
@@ -48,7 +48,7 @@ def find(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
 
 def unpack(packed: Path, folder: Path) -> Case:
     """Lay a case out in an empty folder."""
-    plain = zstandard.ZstdDecompressor().decompress(packed.read_bytes())
+    plain = zstd.decompress(packed.read_bytes())
     with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
         if hasattr(tarfile, "data_filter"):  # from 3.11.4 on
             archive.extractall(folder, filter="data")
@@ -65,17 +65,17 @@ def pack(folder: Path, packed: Path) -> None:
             content = path.read_bytes()
             name = str(path.relative_to(folder))
             if name.endswith(PACKED):  # together they become smaller
-                content = zstandard.ZstdDecompressor().stream_reader(content).read()
+                content = zstd.decompress(content)
                 name = name.removesuffix(PACKED) + PLAIN
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    compressor = zstandard.ZstdCompressor(
-        compression_params=zstandard.ZstdCompressionParameters.from_level(
-            LEVEL, window_log=WINDOW_LOG, enable_ldm=True
-        )
-    )
-    packed.write_bytes(compressor.compress(plain.getvalue()))
+    options = {
+        zstd.CompressionParameter.compression_level: LEVEL,
+        zstd.CompressionParameter.window_log: WINDOW_LOG,
+        zstd.CompressionParameter.enable_long_distance_matching: 1,
+    }
+    packed.write_bytes(zstd.compress(plain.getvalue(), options=options))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
+import httpx2
 
 from tests.support import plain_http
 
@@ -21,7 +21,7 @@ class AskedPages:
         self.address: str = found[-1]
         self._url = f"http://{self.address}"
 
-    def get(self, path: str, timeout_s: float = 20) -> httpx.Response:
+    def get(self, path: str, timeout_s: float = 20) -> httpx2.Response:
         return plain_http.get(self._url + path, timeout=timeout_s)
 
     def is_ready(self) -> bool:
@@ -30,7 +30,7 @@ class AskedPages:
     def is_alive(self, timeout_s: float = 20) -> bool:
         try:
             return self.get("/healthz", timeout_s).status_code == 200
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             return False
 
     def reasons(self) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from tests.integration.view.test_console import Site, running_console
 from tests.support import plain_http, warm
@@ -55,7 +55,7 @@ class Monitor:
     def is_up(self) -> bool:
         try:
             return plain_http.get(f"{self._url}/-/ready").status_code == 200
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             return False  # it is starting
 
     def firing(self) -> set[str]:

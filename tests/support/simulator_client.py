@@ -1,4 +1,4 @@
-"""An independent client of the exchange for tests: websockets, httpx, its own signing.
+"""An independent client of the exchange for tests: websockets, httpx2, its own signing.
 
 Shares nothing with the simulator but the two demo secrets of the public guide.
 """
@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import httpx
+import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -75,8 +75,8 @@ def signature(instruction: str = "subscribe", **params: str) -> list[str]:
 
 
 async def get_signed(
-    client: httpx.AsyncClient, path: str, instruction: str, **params: str
-) -> httpx.Response:
+    client: httpx2.AsyncClient, path: str, instruction: str, **params: str
+) -> httpx2.Response:
     key, signed, timestamp, window = signature(instruction, **params)
     headers = {
         "X-API-Key": key,

@@ -2,7 +2,7 @@
 
 import time
 
-import httpx
+import httpx2
 
 from bridge.errors import ConfigError
 from bridge.runtime.checks.finding import Finding, Level
@@ -22,7 +22,7 @@ async def look_at_clock(rest_url: str, timeout_s: float) -> Finding:
             told = await fetch(client, f"{PATH}?_={before_ms}", timeout_s)
             after_ms = time.time() * 1000
             exchange_ms = float(told)
-    except (ConfigError, httpx.HTTPError, ValueError) as error:
+    except (ConfigError, httpx2.HTTPError, ValueError) as error:
         reason = str(error) or type(error).__name__
         return Finding(Level.NOT_CHECKED, SUBJECT, f"the exchange's time is not known: {reason}")
     return judge_clock(exchange_ms - (before_ms + after_ms) / 2)

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from bridge.errors import ConfigError
 from bridge.runtime.bounded_file import MOST_SETTINGS, read_bounded
@@ -47,13 +47,13 @@ async def ask_signed(
     try:
         async with http_client(rest_url, timeout_s) as client:
             await fetch(client, path, timeout_s, headers)
-    except httpx.HTTPStatusError as error:
+    except httpx2.HTTPStatusError as error:
         if error.response.is_client_error:
             found = f"the exchange refuses the pair ({error.response.status_code})"
             advice = "is the key still there, for this account, and is this machine's clock right?"
             return Finding(Level.PROBLEM, SUBJECT, found, advice)
         return _not_asked(str(error.response.status_code))
-    except (ConfigError, httpx.HTTPError, BadBody) as error:
+    except (ConfigError, httpx2.HTTPError, BadBody) as error:
         return _not_asked(str(error) or type(error).__name__)
     return Finding(Level.OK, SUBJECT, "the exchange accepts a request signed with them")
 

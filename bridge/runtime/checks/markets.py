@@ -6,7 +6,7 @@ its list of markets. Not all names are in that list; those are not called wrong.
 
 from collections.abc import Iterable, Iterator
 
-import httpx
+import httpx2
 
 from bridge.contract.streams import Stream, StreamType
 from bridge.errors import ConfigError
@@ -27,7 +27,7 @@ async def fetch_markets(rest_url: str, timeout_s: float) -> Markets | Finding:
     except ConfigError as error:
         found, _, advice = str(error).partition(": ")
         return Finding(Level.WRONG, "environment", found, advice)
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx2.HTTPError, ValueError) as error:
         reason = str(error) or type(error).__name__
         return Finding(
             Level.NOT_CHECKED,

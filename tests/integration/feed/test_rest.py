@@ -8,11 +8,11 @@ import time
 import tracemalloc
 
 import pytest
-import zstandard
 
 from bridge.feed import rest as rest_module
 from bridge.feed.clock import ExchangeClock
 from bridge.feed.rest import Rest, RestError, RestRefused
+from bridge.journal.zstd import zstd
 from bridge.runtime import http_client
 from bridge.runtime.checks.finding import Finding
 from bridge.runtime.checks.markets import fetch_markets
@@ -122,7 +122,7 @@ async def test_packed_body_is_unpacked() -> None:
         (b"x" * 10_001, "identity", "larger than 10000 bytes"),
         (gzip.compress(bytes(50_000_000)), "gzip", "larger than 10000 bytes"),
         (gzip.compress(b"a body")[:-9], "gzip", "ends before"),
-        (zstandard.compress(bytes(1_000_000)), "zstd", "packed as 'zstd', which was not asked for"),
+        (zstd.compress(bytes(1_000_000)), "zstd", "packed as 'zstd', which was not asked for"),
         (b"x", "br", "packed as 'br'"),
         (b"x", "gzip, gzip", "packed as 'gzip, gzip'"),
     ],

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support import plain_http
@@ -27,7 +27,7 @@ def sim() -> Iterator[RunningSimulator]:
 
 
 @pytest.fixture
-async def client(sim: RunningSimulator) -> AsyncIterator[httpx.AsyncClient]:
+async def client(sim: RunningSimulator) -> AsyncIterator[httpx2.AsyncClient]:
     async with plain_http.client(sim.rest_url, timeout=20) as opened:
         yield opened
     plain_http.delete(f"{sim.rest_url}/simulator/faults")
@@ -57,7 +57,7 @@ async def test_all_requests_have_a_budget_and_each_account_its_own() -> None:
 
 
 async def test_a_path_fails_for_a_while_and_others_do_not(
-    sim: RunningSimulator, client: httpx.AsyncClient
+    sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     sim.fault("rest_status", path="/api/v1/depth", status=429, retry_after_s=3, count=2)
     failed = [await client.get(DEPTH) for _ in range(3)]
@@ -75,7 +75,7 @@ async def test_a_path_fails_for_a_while_and_others_do_not(
     ],
 )
 async def test_an_error_has_the_body_that_was_ordered(
-    body: str, kind: str, begins: str, sim: RunningSimulator, client: httpx.AsyncClient
+    body: str, kind: str, begins: str, sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     sim.fault("rest_status", status=502, body=body, count=1)
     reply = await client.get(DEPTH)
@@ -84,7 +84,7 @@ async def test_an_error_has_the_body_that_was_ordered(
     assert reply.text.startswith(begins)
 
 
-async def test_rest_is_slow(sim: RunningSimulator, client: httpx.AsyncClient) -> None:
+async def test_rest_is_slow(sim: RunningSimulator, client: httpx2.AsyncClient) -> None:
     sim.fault("rest_slow", path="/api/v1/time", delay_s=0.4, count=1)
     begun_s = time.monotonic()
     assert (await client.get("/api/v1/time")).status_code == 200
@@ -92,7 +92,7 @@ async def test_rest_is_slow(sim: RunningSimulator, client: httpx.AsyncClient) ->
 
 
 async def test_a_stale_depth_is_from_the_cache_unless_a_nonce_asks_past_it(
-    sim: RunningSimulator, client: httpx.AsyncClient
+    sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     sim.fault("rest_stale", path="/api/v1/*")
     first = (await client.get(DEPTH)).json()
@@ -111,7 +111,7 @@ async def test_a_stale_depth_is_from_the_cache_unless_a_nonce_asks_past_it(
 
 
 async def test_a_cache_is_filled_again_when_it_is_too_old(
-    sim: RunningSimulator, client: httpx.AsyncClient
+    sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     sim.fault("rest_stale", path="/api/v1/depth", age_s=0.2)
     first = (await client.get(DEPTH)).json()
@@ -124,7 +124,7 @@ async def test_a_cache_is_filled_again_when_it_is_too_old(
 
 @pytest.mark.parametrize("form", ["html", "truncated", "garbage", "empty"])
 async def test_a_broken_body_is_no_json(
-    form: str, sim: RunningSimulator, client: httpx.AsyncClient
+    form: str, sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     whole = await client.get(DEPTH)
     sim.fault("rest_broken", form=form, count=1)
@@ -135,18 +135,18 @@ async def test_a_broken_body_is_no_json(
         json.loads(reply.content)
 
 
-async def test_deep_json_is_too_deep(sim: RunningSimulator, client: httpx.AsyncClient) -> None:
+async def test_deep_json_is_too_deep(sim: RunningSimulator, client: httpx2.AsyncClient) -> None:
     sim.fault("rest_broken", form="deep", count=1)
     with pytest.raises(RecursionError):
         json.loads((await client.get(DEPTH)).content)
 
 
-async def test_a_reply_never_comes(sim: RunningSimulator, client: httpx.AsyncClient) -> None:
+async def test_a_reply_never_comes(sim: RunningSimulator, client: httpx2.AsyncClient) -> None:
     sim.fault("rest_broken", form="reset", count=1)
-    with pytest.raises(httpx.TransportError):
+    with pytest.raises(httpx2.TransportError):
         await client.get(DEPTH)
     sim.fault("rest_broken", form="hang", count=1, for_s=60)
-    with pytest.raises(httpx.ReadTimeout):
+    with pytest.raises(httpx2.ReadTimeout):
         await client.get(DEPTH, timeout=0.4)
     assert (await client.get(DEPTH)).status_code == 200
 
@@ -166,7 +166,7 @@ async def test_every_request_is_in_the_ledger(tmp_path: Path) -> None:
 
 
 async def test_a_skewed_clock_shows_in_time_frames_and_signatures(
-    sim: RunningSimulator, client: httpx.AsyncClient
+    sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     sim.fault("clock_skew", ms=3_600_000)
     ahead_ms = int((await client.get("/api/v1/time")).text) - time.time() * 1000
@@ -182,7 +182,7 @@ async def test_a_skewed_clock_shows_in_time_frames_and_signatures(
 
 
 async def test_a_market_is_listed_and_delisted_while_it_runs(
-    sim: RunningSimulator, client: httpx.AsyncClient
+    sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     async def symbols() -> set[str]:
         return {each["symbol"] for each in (await client.get("/api/v1/markets")).json()}
@@ -224,7 +224,7 @@ async def test_the_account_has_nothing_left_in_a_delisted_market() -> None:
 
 
 async def test_a_burst_changes_the_rate_and_ends(
-    sim: RunningSimulator, client: httpx.AsyncClient
+    sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     async def made(for_us: int) -> float:
         """Core events a second over a stretch of engine time."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support import plain_http
@@ -33,18 +33,18 @@ def finished() -> Iterator[RunningSimulator]:
 
 
 @pytest.fixture
-async def client(sim: RunningSimulator) -> AsyncIterator[httpx.AsyncClient]:
+async def client(sim: RunningSimulator) -> AsyncIterator[httpx2.AsyncClient]:
     async with plain_http.client(sim.rest_url) as opened:
         yield opened
 
 
 @pytest.fixture
-async def quiet(finished: RunningSimulator) -> AsyncIterator[httpx.AsyncClient]:
+async def quiet(finished: RunningSimulator) -> AsyncIterator[httpx2.AsyncClient]:
     async with plain_http.client(finished.rest_url) as opened:
         yield opened
 
 
-async def test_the_plain_endpoints(client: httpx.AsyncClient) -> None:
+async def test_the_plain_endpoints(client: httpx2.AsyncClient) -> None:
     status = await client.get("/api/v1/status")
     assert status.text == '{"message":null,"status":"Ok"}'
     assert (await client.get("/api/v1/ping")).text == "pong"
@@ -55,7 +55,7 @@ async def test_the_plain_endpoints(client: httpx.AsyncClient) -> None:
     assert (missing.status_code, missing.text) == (404, "not found")
 
 
-async def test_markets_and_one_market(client: httpx.AsyncClient) -> None:
+async def test_markets_and_one_market(client: httpx2.AsyncClient) -> None:
     markets = (await client.get("/api/v1/markets")).json()
     assert len(markets) == 9
     assert markets[0] == (await client.get("/api/v1/market?symbol=SOL_USDC")).json()
@@ -77,18 +77,18 @@ async def test_markets_and_one_market(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_a_wrong_request_is_refused_in_the_exchange_s_form(
-    client: httpx.AsyncClient, path: str, status: int, kind: str
+    client: httpx2.AsyncClient, path: str, status: int, kind: str
 ) -> None:
     reply = await client.get(path)
     assert (reply.status_code, reply.headers["content-type"].split(";")[0]) == (status, kind)
 
 
-async def test_an_unknown_symbol_has_its_own_words(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_symbol_has_its_own_words(client: httpx2.AsyncClient) -> None:
     reply = await client.get("/api/v1/trades?symbol=NO_SUCH")
     assert reply.text == '{"code":"INVALID_CLIENT_REQUEST","message":"Invalid market symbol"}'
 
 
-async def test_trades_page_from_the_newest_back(quiet: httpx.AsyncClient) -> None:
+async def test_trades_page_from_the_newest_back(quiet: httpx2.AsyncClient) -> None:
     trades = (await quiet.get("/api/v1/trades?symbol=SOL_USDC&limit=1000")).json()
     ids = [row["id"] for row in trades]
     assert ids == list(range(ids[0], ids[0] - len(ids), -1))
@@ -99,7 +99,7 @@ async def test_trades_page_from_the_newest_back(quiet: httpx.AsyncClient) -> Non
         assert Decimal(row["quoteQuantity"]) == product
 
 
-async def test_candles_equal_the_trades_of_rest(quiet: httpx.AsyncClient) -> None:
+async def test_candles_equal_the_trades_of_rest(quiet: httpx2.AsyncClient) -> None:
     trades = (await quiet.get("/api/v1/trades?symbol=SOL_USDC&limit=1000")).json()
     path = "/api/v1/klines?symbol=SOL_USDC&interval=1s&startTime=0"
     candles = (await quiet.get(path)).json()
@@ -110,7 +110,7 @@ async def test_candles_equal_the_trades_of_rest(quiet: httpx.AsyncClient) -> Non
     assert len(candles[0]["start"]) == len("2026-09-01 17:52:00")
 
 
-async def test_the_ticker_counts_the_same_trades(quiet: httpx.AsyncClient) -> None:
+async def test_the_ticker_counts_the_same_trades(quiet: httpx2.AsyncClient) -> None:
     trades = (await quiet.get("/api/v1/trades?symbol=SOL_USDC&limit=1000")).json()
     ticker = (await quiet.get("/api/v1/ticker?symbol=SOL_USDC")).json()
     assert (ticker["trades"], ticker["lastPrice"]) == (str(len(trades)), trades[0]["price"])
@@ -118,7 +118,7 @@ async def test_the_ticker_counts_the_same_trades(quiet: httpx.AsyncClient) -> No
     assert ticker in tickers
 
 
-async def test_mark_prices_and_open_interest_are_lists(client: httpx.AsyncClient) -> None:
+async def test_mark_prices_and_open_interest_are_lists(client: httpx2.AsyncClient) -> None:
     marks = (await client.get("/api/v1/markPrices?symbol=SOL_USDC_PERP")).json()
     assert [sorted(x) for x in marks] == [
         ["fundingRate", "indexPrice", "markPrice", "nextFundingTimestamp", "symbol"]
@@ -127,7 +127,7 @@ async def test_mark_prices_and_open_interest_are_lists(client: httpx.AsyncClient
     assert "FDVEXTD1B_USDC_PREDICTION" in {x["symbol"] for x in interest}
 
 
-async def test_signed_views_equal_what_the_simulator_knows(quiet: httpx.AsyncClient) -> None:
+async def test_signed_views_equal_what_the_simulator_knows(quiet: httpx2.AsyncClient) -> None:
     known = (await quiet.get("/simulator/account", params={"key": PUBLIC_KEY})).json()
     orders = (await get_signed(quiet, "/api/v1/orders", "orderQueryAll")).json()
     assert orders == known["orders"]
@@ -141,7 +141,7 @@ async def test_signed_views_equal_what_the_simulator_knows(quiet: httpx.AsyncCli
     assert (gone.status_code, gone.json()["code"]) == (404, "RESOURCE_NOT_FOUND")
 
 
-async def test_fills_come_by_page_with_the_page_in_the_headers(quiet: httpx.AsyncClient) -> None:
+async def test_fills_come_by_page_with_the_page_in_the_headers(quiet: httpx2.AsyncClient) -> None:
     path, instruction = "/wapi/v1/history/fills", "fillHistoryQueryAll"
     whole = await get_signed(quiet, path, instruction, limit="1000")
     rows = whole.json()
@@ -154,7 +154,7 @@ async def test_fills_come_by_page_with_the_page_in_the_headers(quiet: httpx.Asyn
     assert isinstance(rows[0]["tradeId"], int)
 
 
-async def test_a_signature_over_other_parameters_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_signature_over_other_parameters_is_refused(client: httpx2.AsyncClient) -> None:
     key, signed, timestamp, window = signature("orderQueryAll")
     headers = {
         "X-API-Key": key,
@@ -180,7 +180,7 @@ async def test_rest_is_never_behind_the_frames_heard(sim: RunningSimulator) -> N
             assert newest["id"] >= heard["t"]
 
 
-async def test_the_book_of_the_simulator_is_the_whole_depth(quiet: httpx.AsyncClient) -> None:
+async def test_the_book_of_the_simulator_is_the_whole_depth(quiet: httpx2.AsyncClient) -> None:
     book = (await quiet.get("/simulator/book?symbol=SOL_USDC")).json()
     depth = (await quiet.get("/api/v1/depth?symbol=SOL_USDC")).json()
     assert str(book["u"]) == depth["lastUpdateId"]
@@ -188,7 +188,7 @@ async def test_the_book_of_the_simulator_is_the_whole_depth(quiet: httpx.AsyncCl
 
 
 async def test_the_simulator_tells_what_was_traded_after_a_trade_oldest_first(
-    quiet: httpx.AsyncClient,
+    quiet: httpx2.AsyncClient,
 ) -> None:
     newest = (await quiet.get("/api/v1/trades?symbol=SOL_USDC&limit=3")).json()
     after = newest[-1]["id"]
@@ -197,7 +197,7 @@ async def test_the_simulator_tells_what_was_traded_after_a_trade_oldest_first(
     assert (await quiet.get("/simulator/trades?symbol=SOL_USDC&after=x")).status_code == 404
 
 
-async def test_assets_and_securities_are_those_of_the_markets(quiet: httpx.AsyncClient) -> None:
+async def test_assets_and_securities_are_those_of_the_markets(quiet: httpx2.AsyncClient) -> None:
     assets = (await quiet.get("/api/v1/assets")).json()
     [security] = (await quiet.get("/api/v1/securities")).json()
 
@@ -218,7 +218,7 @@ async def test_assets_and_securities_are_those_of_the_markets(quiet: httpx.Async
     ("/wapi/v1/history/fills", "fillHistoryQueryAll"),
 ])  # fmt: skip
 async def test_rows_of_an_account_are_those_of_the_market_type_asked_for(
-    quiet: httpx.AsyncClient, path: str, instruction: str
+    quiet: httpx2.AsyncClient, path: str, instruction: str
 ) -> None:
     rows: dict[str, list[str]] = {}
     for wanted in ("SPOT", "PERP", "RFQ"):
@@ -233,7 +233,7 @@ async def test_rows_of_an_account_are_those_of_the_market_type_asked_for(
     assert 0 < len(everything) <= sum(map(len, rows.values()))
 
 
-async def test_past_orders_say_how_they_ended(quiet: httpx.AsyncClient) -> None:
+async def test_past_orders_say_how_they_ended(quiet: httpx2.AsyncClient) -> None:
     path, instruction = "/wapi/v1/history/orders", "orderHistoryQueryAll"
     orders = (await get_signed(quiet, path, instruction, limit="1000")).json()
     oldest = (await get_signed(quiet, path, instruction, sortDirection="Asc", limit="1")).json()
@@ -249,7 +249,7 @@ async def test_past_orders_say_how_they_ended(quiet: httpx.AsyncClient) -> None:
     assert one == [orders[3]]
 
 
-async def test_fills_of_liquidations_are_none(quiet: httpx.AsyncClient) -> None:
+async def test_fills_of_liquidations_are_none(quiet: httpx2.AsyncClient) -> None:
     path, instruction = "/wapi/v1/history/fills", "fillHistoryQueryAll"
     by_the_user = (await get_signed(quiet, path, instruction, fillType="User")).json()
 
@@ -259,7 +259,7 @@ async def test_fills_of_liquidations_are_none(quiet: httpx.AsyncClient) -> None:
     assert (wrong.status_code, wrong.headers["content-type"].split(";")[0]) == (400, "text/plain")
 
 
-async def test_candles_of_mark_and_index_prices_have_no_volume(quiet: httpx.AsyncClient) -> None:
+async def test_candles_of_mark_and_index_prices_have_no_volume(quiet: httpx2.AsyncClient) -> None:
     found = {}
     for price_type in ("Last", "Mark", "Index"):
         query = f"symbol=SOL_USDC_PERP&interval=1s&startTime={START_US // 1_000_000}"
@@ -274,7 +274,7 @@ async def test_candles_of_mark_and_index_prices_have_no_volume(quiet: httpx.Asyn
     assert found["Mark"]["close"] != found["Index"]["close"] != found["Last"]["close"]
 
 
-async def test_an_account_s_settings_and_its_collateral(quiet: httpx.AsyncClient) -> None:
+async def test_an_account_s_settings_and_its_collateral(quiet: httpx2.AsyncClient) -> None:
     account = (await get_signed(quiet, "/api/v1/account", "accountQuery")).json()
     orders = (await get_signed(quiet, "/api/v1/orders", "orderQueryAll")).json()
     margin = (await get_signed(quiet, "/api/v1/capital/collateral", "collateralQuery")).json()
@@ -291,7 +291,7 @@ async def test_an_account_s_settings_and_its_collateral(quiet: httpx.AsyncClient
 
 
 async def test_an_open_request_for_a_quote_is_listed_with_its_quote(
-    client: httpx.AsyncClient,
+    client: httpx2.AsyncClient,
 ) -> None:
     async def quoted() -> list[dict[str, str]]:
         rows = (await get_signed(client, "/api/v1/rfqs", "rfqQuery")).json()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import redis
 
@@ -30,15 +30,15 @@ class Site:
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
         self.url = url
-        self._client = httpx.Client(trust_env=False, timeout=30)
+        self._client = httpx2.Client(trust_env=False, timeout=30)
 
     def close(self) -> None:
         self._client.close()
 
-    def get(self, path: str, **headers: str) -> httpx.Response:
+    def get(self, path: str, **headers: str) -> httpx2.Response:
         return self._client.get(self.url + path, headers=headers)
 
-    def post(self, path: str, body: Any, token: str = TOKEN) -> httpx.Response:
+    def post(self, path: str, body: Any, token: str = TOKEN) -> httpx2.Response:
         headers = {"origin": self.url.rstrip("/"), "authorization": f"Bearer {token}"}
         return self._client.post(self.url + path, json=body, headers=headers)
 

