@@ -8,7 +8,9 @@ in proportion to the text's length.
 
 import re
 from collections.abc import Iterable
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
+
+from bridge.runtime.urls import split_url
 
 MASK = "***"
 
@@ -50,7 +52,7 @@ def passwords_in(url: str) -> tuple[str, ...]:
     """What must not be shown of a valid URL: its passwords, as written and as meant. Without any,
     the user's name may be one.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     given = [value for name, value in parse_qsl(parts.query) if name.lower().endswith("password")]
     written = parts.password or ("" if given else parts.username) or ""
     return tuple(dict.fromkeys(text for text in (written, unquote(written), *given) if text))

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import redis
 from redis.asyncio import Redis
@@ -37,6 +37,7 @@ from bridge.runtime.redis_url import (
     with_tag,
 )
 from bridge.runtime.refusals import is_elsewhere, refusal_text, spelt
+from bridge.runtime.urls import split_url
 
 __all__ = [
     "connect",
@@ -78,7 +79,7 @@ def parsed_url(url: str) -> RedisUrl:
         parsed = parse_redis_url(url)
     except ValueError as error:
         raise ConfigError(f"redis.url {masked_url(url)} {error}") from None
-    if _OURS & parse_qs(urlsplit(url).query).keys():
+    if _OURS & parse_qs(split_url(url).query).keys():
         raise unusable(url)
     return parsed
 

@@ -18,6 +18,8 @@ from enum import Enum
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from bridge.runtime.urls import split_url
+
 SLOTS = 16_384
 LOGIN_ADVICE = (  # where Redis asks for a login, or for another one
     "put user and password into redis.url (BRIDGE_REDIS__URL in .env): "
@@ -91,10 +93,7 @@ class RedisUrl:
 
 def parse_redis_url(url: str) -> RedisUrl:
     """Take a URL apart. Raises ValueError, which says what is wrong without the URL itself."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError(_KINDS) from None
+    parts = split_url(url)
     scheme = parts.scheme.replace("rediss", "redis", 1)
     topology = _TOPOLOGIES.get(scheme)
     if topology is None or (scheme == "unix" and not parts.path):
@@ -148,12 +147,12 @@ def replica_url(url: str) -> str:
 
 def has_replicas(url: str) -> bool:
     """Does it name those who know of replicas?"""
-    return urlsplit(url).scheme.partition("+")[2] in ("sentinel", "cluster")
+    return split_url(url).scheme.partition("+")[2] in ("sentinel", "cluster")
 
 
 def shard_urls(url: str) -> list[str]:
     """The URL of each shard alone; the URL itself, where there is one."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if not is_cluster(url) or (shards := _shards(options.pop(_SHARDS, "1"))) == 1:
         return [url]
@@ -173,7 +172,7 @@ def of_shard(tag: str, shard: int) -> str:
 
 def is_cluster(url: str) -> bool:
     """Is it the URL of a Cluster?"""
-    return urlsplit(url).scheme in ("redis+cluster", "rediss+cluster")
+    return split_url(url).scheme in ("redis+cluster", "rediss+cluster")
 
 
 def tag_of(key: str) -> str:
@@ -207,8 +206,8 @@ _KINDS = (
 
 
 def _node(text: str, port: int) -> Node:
-    parts = urlsplit(f"//{text}")
     try:
+        parts = urlsplit(f"//{text}")
         host = unquote(parts.hostname or "")
         host.encode("idna")  # a..b could not even be asked for
         number = port if parts.port is None else parts.port

@@ -41,11 +41,19 @@ class NotDelivered(Exception):
     """The webhook did not take an alert; says why, not where."""
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket without its other
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 class Webhook:
     """Where alerts go: POST, JSON. Anything but 2xx counts as not taken; redirects are none."""
 
     def __init__(self, url: str, token: str, timeout_s: float) -> None:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        if not _is_address(url):
             raise ConfigError(
                 f"{URL}: write the webhook's address, https://…, into the environment"
             )

@@ -156,6 +156,9 @@ async def stage(
                     "it has been answered for every stream",
                     60,
                 )
+                # Events of a step that is under way may have been sent before all was received.
+                step_us = _engine_us(exchange)
+                await _until(exchange, step_us + 1, limit_s=60)
                 yield Stage(exchange, bridge, client, ledger, _engine_us(exchange))
 
 

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from redis import exceptions
 from redis.asyncio import Redis
@@ -20,6 +20,7 @@ from bridge.runtime.config import Durability
 from bridge.runtime.masking import masked_text, masked_url
 from bridge.runtime.redis_client import connect
 from bridge.runtime.redis_url import LOGIN_ADVICE, Node, Topology, parse_redis_url
+from bridge.runtime.urls import split_url
 
 SUBJECT = "redis"
 MEANING = {
@@ -185,7 +186,7 @@ def _no_info() -> Finding:
 
 def judge_tls(url: str) -> list[Finding]:
     """A warning where the URL turns off what TLS is for."""
-    asked = {name: value.lower() for name, value in parse_qsl(urlsplit(url).query)}
+    asked = {name: value.lower() for name, value in parse_qsl(split_url(url).query)}
     unverified = asked.get("ssl_cert_reqs") in ("none", "optional")
     unnamed = asked.get("ssl_check_hostname") in ("false", "no", "0", "f", "n")
     if not (unverified or unnamed):
