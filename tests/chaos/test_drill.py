@@ -361,6 +361,9 @@ async def test_clock_that_is_off_is_named_by_who_starts_with_it(tmp_path: Path) 
                 assert pages.series()[unhealthy("clock_skewed")] == 0
 
 
+OF_SEVERAL_SHARDS = ("backpack_redis_shard_up",)  # one server has none
+
+
 async def test_every_expression_of_the_dashboard_finds_series_of_real_pages(one: Drill) -> None:
     """But those of troubles, of which there are none."""
     if not one.monitor.is_here:
@@ -371,6 +374,8 @@ async def test_every_expression_of_the_dashboard_finds_series_of_real_pages(one:
     worker = start_worker(one, "first")
     try:
         for expression in expressions():
+            if expression in OF_SEVERAL_SHARDS:
+                continue
             asked = expression.removesuffix(" > 0").replace("[5m]", "[1m]")
             await eventually_async(
                 lambda asked=asked: one.monitor.values(asked), f"{asked} has values", LIMIT_S

@@ -278,9 +278,10 @@ async def test_a_client_certificate_is_shown_and_a_missing_file_is_told(tmp_path
                 await connect_wire(Target.from_url(plain), 3)
     for make in (Target.from_url, lambda url: connect_blocking(url, name="x")):
         with pytest.raises(ConfigError) as told:
-            make("rediss://h/0?ssl_ca_certs=/nope/ca.pem")
+            make(f"rediss://h/0?ssl_ca_certs={tmp_path}/none/ca.pem")
         assert str(told.value) == (
-            "redis.url: ssl_ca_certs /nope/ca.pem cannot be read: No such file or directory"
+            f"redis.url: ssl_ca_certs {tmp_path}/none/ca.pem cannot be read: "
+            "No such file or directory"
         )
 
 

@@ -47,7 +47,8 @@ def test_a_path_that_no_system_takes_is_a_sentence(words: str) -> None:
     assert isinstance(said.exception, SystemExit)
     assert said.exit_code in (1, 2)
     assert said.output.startswith("error: ")
-    assert "File name too long" in said.output
+    # Python 3.14 says of such a path that there is nothing, as of any other.
+    assert "File name too long" in said.output or "holds no journal" in said.output
 
 
 def test_a_device_without_an_end_is_no_configuration() -> None:
