@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
@@ -294,13 +295,15 @@ async def test_an_open_request_for_a_quote_is_listed_with_its_quote(
     client: httpx2.AsyncClient,
 ) -> None:
     async def quoted() -> list[dict[str, str]]:
-        rows = (await get_signed(client, "/api/v1/rfqs", "rfqQuery")).json()
-        return [row for row in rows if row["quotes"]]
+        answer = await get_signed(client, "/api/v1/rfqs", "rfqQuery")
+        assert answer.status_code == 200, answer.text
+        return [row for row in answer.json() if row["quotes"]]
 
     found: list[dict[str, str]] = []
     deadline_s = time.monotonic() + 40
     while not (found := await quoted()):
         assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.05)  # more often, and it would answer 429
     assert found[0]["symbol"].endswith("_RFQ")
     assert found[0]["status"] == "New"
     assert {quote["rfqId"] for row in found for quote in row["quotes"]} == {found[0]["rfqId"]}  # type: ignore[index]
