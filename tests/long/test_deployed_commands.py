@@ -156,6 +156,7 @@ async def test_each_systemd_service_runs_and_stops_in_its_time(
             await eventually_async(
                 lambda: client.hexists("consumers:status", "candles/here"), "the worker reports"
             )
+            await eventually_async(lambda: client.xlen("trade.SOL_USDC"), "a trade is in Redis")
             (tmp_path / "secrets" / "redis_url").chmod(0o600)
             (tmp_path / "secrets" / "redis_url").write_text("redis://:an0ther@127.0.0.1:1/0\n")
             bridge.reload(programs["backpack-bridge"].process.pid)
@@ -169,7 +170,6 @@ async def test_each_systemd_service_runs_and_stops_in_its_time(
     assert "redis.url" in said
     assert "an0ther" not in said
     assert ended == dict.fromkeys(parts, 0), {name: one.said() for name, one in programs.items()}
-    assert client.xlen("trade.SOL_USDC")
     assert list((bridge.folder / "data" / "journal").iterdir())  # of the state's folder
 
 

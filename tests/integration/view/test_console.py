@@ -208,9 +208,11 @@ def test_a_market_is_shown_as_it_was_at_a_moment(console: Site, bus: Bus) -> Non
     def then(at: str) -> Any:
         return console.get(f"api/past?symbol=SOL_USDC&at={at}").json()
 
-    eventually(
-        lambda: console.get("api/past?symbol=SOL_USDC&at=1").status_code == 200, "it is there"
-    )
+    def book_is_there() -> bool:
+        answer = console.get("api/past?symbol=SOL_USDC&at=1700000060000")
+        return answer.status_code == 200 and answer.json()["book"] is not None
+
+    eventually(book_is_there, "the console has seen both streams")
     first, second, behind = then("1700000059999"), then("1700000060000"), then("1700000130000")
     assert (first["book"]["bids"], first["book"]["update_id"]) == ([["98", "1"]], 5)
     assert [one["price"] for one in first["trades"]] == ["99.01"]
