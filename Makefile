@@ -41,7 +41,7 @@ demo: $(DEMO_STAMP) ## See it all work on this machine (FOR=20: end after 20 s; 
 quick: $(STAMP) ## Run the unit tests (half a minute)
 	@$(BIN)/pytest -q --numprocesses $(QUICK_WORKERS) tests/unit
 
-test: $(STAMP) ## Run the unit and integration tests (5 minutes on two cores)
+test: $(STAMP) ## Run the unit and integration tests (4 minutes on two cores)
 	@$(BIN)/pytest -q --numprocesses $(TEST_WORKERS) $(PARALLEL) tests/unit tests/integration
 
 check: $(STAMP) ## What CI runs: format, lint, types, import rules, `make test`, the longer tests
