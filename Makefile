@@ -49,7 +49,7 @@ check: $(STAMP) ## What CI runs: format, lint, types, import rules, `make test`,
 	@$(BIN)/ruff check $(RUFF_PATHS)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@HYPOTHESIS_PROFILE=ci $(BIN)/pytest -q --numprocesses $(TEST_WORKERS) $(PARALLEL) \
+	@$(BIN)/pytest -q --numprocesses $(TEST_WORKERS) $(PARALLEL) \
 		tests/unit tests/integration tests/long
 
 fix: $(STAMP) ## Format, and mend what the linter can

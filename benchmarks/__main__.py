@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import stages
+from benchmarks import stages, start
 from benchmarks.ground import Broken, Ground, redis_server
 from benchmarks.measure import Sample, Skipped
 from benchmarks.rows import TABLES, Row, all_rows
@@ -47,12 +47,15 @@ def main() -> int:
         with redis_server(folder) as (port, pid):
             ground = Ground(folder, workload, folder / "workload", port, [pid])
             results = measure(rows, ground)
+            begun = start.measure(ground, ROUNDS) if ONLY in "start" else []
         parts = stages.measure(workload, 3 * ROUNDS) if ONLY in "stages" else {}
     print(_heading(time.monotonic() - begun_s))
     for table, title in TABLES.items():
         if lines := list(_table([each for each in rows if each.table == table], results)):
             suffix = f" ({RATE:g} messages a second)" if table in PACED else ""
             print(f"\n{title}{suffix}\n", *lines, sep="\n")
+    if begun:
+        print("\nFrom the command to the first entry in Redis\n", *begun, sep="\n")
     if parts:
         print(
             "\nInside the bridge, stage by stage (journal on; the best of several rounds)\n",

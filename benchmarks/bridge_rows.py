@@ -29,6 +29,17 @@ def as_shipped(ground: Ground) -> Sample:
     return _bridge(ground)
 
 
+@row("paced", "bridge, linger_ms: 1")
+@row("latency", "bridge, linger_ms: 1")
+def lingering(ground: Ground) -> Sample:
+    return _bridge(ground, publish={"linger_ms": 1})
+
+
+@row("latency", "bridge, linger_ms: 5")
+def lingering_longer(ground: Ground) -> Sample:
+    return _bridge(ground, publish={"linger_ms": 5})
+
+
 @row("saturated", "bridge, fsync: off")
 def without_syncing(ground: Ground) -> Sample:
     return _bridge(ground, journal={"fsync": "off"})

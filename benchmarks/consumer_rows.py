@@ -20,7 +20,6 @@ from benchmarks.rows import row
 from bridge.contract.events import Trade
 from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import load_config
-from bridge.runtime.redis_client import connect
 from consumers import Consumer, Delivery, StopWorker, consumes
 from consumers.kit.api.consumer import ConsumerSpec
 from consumers.kit.stop import Stop
@@ -126,7 +125,7 @@ class _Clock:
 
 async def _bare(url: str, clock: _Clock) -> None:
     redis: Redis
-    async with connect(url, name="bare", decode_responses=True) as redis:
+    async with Redis.from_url(url, decode_responses=True) as redis:
         await redis.xgroup_create(STREAM, "bare", "0")
         while True:
             found: Any = await redis.xreadgroup("bare", "one", {STREAM: ">"}, count=COUNT)

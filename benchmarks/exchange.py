@@ -17,6 +17,7 @@ import time
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -66,7 +67,7 @@ class Exchange:
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
-        with connection:
+        with connection, suppress(ConnectionError):  # a client that is killed
             while request := _read_request(connection):
                 target, headers = request
                 if "upgrade" in headers.get("connection", "").lower():

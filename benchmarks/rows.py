@@ -18,6 +18,7 @@ from benchmarks.measure import Sample
 MODULES = (
     "benchmarks.bridge_rows",
     "benchmarks.loop_rows",
+    "benchmarks.least_rows",
     "benchmarks.tool_rows",
     "benchmarks.consumer_rows",
     "benchmarks.journal_rows",

@@ -90,7 +90,7 @@ class Bridge:
         self._config = config
         self._redis_url = redis_url
         self._space = config.redis.keys
-        self._receiver = Receiver(config, key, _target(config, redis_url))
+        self._receiver = Receiver(config, key, target_of(config, redis_url))
         self._clock = self._receiver.clock
         self._started_us = self._clock.wall_us()
         self._ingests = self._receiver.ingests
@@ -212,7 +212,7 @@ class Bridge:
             "share": self._share_status(),
             "rank": self._peers.rank,
             "peers": sorted(self._peers.live),
-            "open_outages": open_outages(cores),
+            "open_outages": open_outages(cores, self._feed.streams),
             "connections": self._feed.status(),
             "clock_offset_us": self._feed.clock.offset_us,
             "stream_troubles": self._feed.troubles(),
@@ -387,7 +387,7 @@ class Bridge:
         )
 
 
-def _target(config: Config, url: str) -> str:
+def target_of(config: Config, url: str) -> str:
     """What a checkpoint speaks of: the same, however it is written."""
     where = str(config.embedded.data_dir)
     if not config.redis.is_embedded:

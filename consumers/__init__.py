@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         StockPrice,
         Ticker,
         Trade,
+        UnknownEvent,
     )
     from bridge.contract.identity import EntryId
     from bridge.contract.streams import KLINE_INTERVALS, StreamType
@@ -104,6 +105,7 @@ __all__ = [
     "Ticker",
     "Trade",
     "TrimmedAway",
+    "UnknownEvent",
     "columns_of",
     "consumes",
     "every",

@@ -69,7 +69,7 @@ async def perform(
             url = stage.server.url
             tasks.create_task(browser.serve(url, breaker, is_over), name="console")
             breaking = tasks.create_task(breaker.run(stop), name="breaking")
-            footer = (f" in a browser: {browser.address}", *(f" {way}" for way in ways))
+            footer = looking(browser.address, ways)
             dead = await _watch(stage, wish, console, stop, say, breaker, footer)
             await breaking
             is_over.set()
@@ -112,16 +112,23 @@ async def _watch(
     return guarding.result()
 
 
+def looking(address: str, ways: Sequence[str]) -> Sequence[str]:
+    """How to look in, from a browser and from a terminal."""
+    return (f" in a browser: {address}", *(f" {way}" for way in ways))
+
+
 async def _tell(footer: list[str], breaker: Breaker, ways: Sequence[str], stage: Stage) -> None:
     """Keep the lines at the bottom of the view up to date."""
     while True:
-        footer[:] = (
-            f" {breaker.state}",
-            f" {KEYS_LINE} · q stops all",
-            *ways,
-            f" logs in {stage.folder}",
-        )
+        footer[:] = bottom(breaker.state, ways, stage.folder)
         await asyncio.sleep(LIVE_EVERY_S)
+
+
+def bottom(state: str, ways: Sequence[str], folder: Path) -> Sequence[str]:
+    """The lines below the live view: what is broken and what became of it, which keys break what,
+    where else to look.
+    """
+    return (f" {state}", f" {KEYS_LINE} · q stops all", *ways, f" logs in {folder}")
 
 
 async def _until_one_ends(stage: Stage, stop: asyncio.Event) -> list[str]:

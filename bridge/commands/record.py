@@ -15,6 +15,7 @@ from bridge.journal.log import Loss
 from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import load_config
 from bridge.runtime.keys import load_key, secret_texts
+from bridge.runtime.linger import run_lingering
 from bridge.runtime.logs import setup_logs
 
 
@@ -50,7 +51,7 @@ def command(
             raise Fatal(_told(loss, loaded.journal.dir))
         return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
 
-    raise typer.Exit(asyncio.run(record()))
+    raise typer.Exit(run_lingering(record(), loaded.publish.linger_s))
 
 
 def _told(loss: Loss, folder: Path) -> str:

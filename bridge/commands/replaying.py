@@ -7,12 +7,19 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
 
 from bridge.app import outbox_settings, retention_of
+from bridge.contract import keys
+from bridge.contract.identity import EMPTY
 from bridge.contract.streams import Stream
 from bridge.core.again import apply_again, read_at_once
 from bridge.core.core import Core
@@ -24,9 +31,11 @@ from bridge.ingest import DROP_SHARE, LOW_SHARE, SUSPENDED_SHARE
 from bridge.journal.inspection import Damage, records
 from bridge.receiver import core_plan
 from bridge.redis.outbox import Change
+from bridge.redis.registry import describe
 from bridge.redis.shards import new_shards
 from bridge.runtime.config import Config
-from bridge.runtime.redis_client import resolve_url
+from bridge.runtime.redis_client import connect, resolve_url, urls_of_shards
+from bridge.runtime.refusals import is_server_wide
 
 log = structlog.get_logger(__name__)
 
@@ -92,11 +101,15 @@ class Replay:
     def __init__(self, config: Config, streams: Sequence[Stream], account: str) -> None:
         self._buffer_bytes = config.publish.buffer_bytes
         self._clock = JournalClock()
+        self._redis = config.redis
+        self._url = resolve_url(config)
+        self._registered: set[str] = set()
+        self._registry_trouble = ""
         space = config.redis.keys
         self._table, peers = queue_table(space), Peers(space)
         self.core = Core(streams, core_plan(config), self._table, peers, ResumePoints(CHOSEN))
         self._shards = new_shards(
-            resolve_url(config),
+            self._url,
             space,
             self._table,
             peers,
@@ -114,11 +127,15 @@ class Replay:
         """Apply all records and publish what comes of them. `factor`: how many times faster than
         they came; None: as fast as Redis takes it. Frames count from `from_us` on.
         """
+        over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(self._publisher.run())
             telling = tasks.create_task(self._tell_waiting())
+            registering = tasks.create_task(self._keep_registry(over))
             await self._apply_all(found, from_us, factor)
             await self._publisher.drain(None)
+            over.set()
+            await registering
             publishing.cancel()
             telling.cancel()
 
@@ -136,12 +153,55 @@ class Replay:
             for queue in queues
             if queue.counters.overflowed
         ]
-        return found
+        return [*found, *filter(None, [self._registry_trouble])]
+
+    async def _keep_registry(self, over: asyncio.Event) -> None:
+        """List the streams as they come to be in Redis, those of all shards, in the first one: a
+        live bridge does so with its heartbeat.
+        """
+        first, *_ = urls_of_shards(self._url)
+        async with connect(
+            first,
+            name="bridge:replay",
+            connect_timeout_s=self._redis.connect_timeout_s,
+            command_timeout_s=self._redis.command_timeout_s,
+        ) as client:
+            while True:
+                is_last = over.is_set()
+                if await self._register(client) and is_last:
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WAIT_S):
+                        await (asyncio.sleep(WAIT_S) if is_last else over.wait())
+
+    async def _register(self, client: Redis) -> bool:
+        """Whether there is nothing to try again."""
+        space = self._redis.keys
+        lines: dict[Any, Any] = {
+            queue.name: describe(queue.stream, space.key(queue.name))
+            for queue in self._table
+            if queue.confirmed != EMPTY and not queue.stream.is_own
+        }
+        new = {name: line for name, line in lines.items() if name not in self._registered}
+        try:
+            if new:
+                await client.hset(space.key(keys.STREAMS), mapping=new)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._registry_trouble = f"streams could not be listed: {error}"
+            # a key of another kind must not stop a replay
+            return isinstance(error, ResponseError) and not is_server_wide(error)
+        self._registered.update(new)
+        self._registry_trouble = ""
+        return True
 
     async def _apply_all(self, found: Iterable[Record], from_us: int, factor: float | None) -> None:
         begun_s, first_us = time.monotonic(), 0
         taken = 0
-        placed = ((CHOSEN if each.received_us >= from_us else 0, each) for each in found)
+        placed = (
+            ((CHOSEN if each.received_us >= from_us else 0, each) for each in found)
+            if from_us > 0
+            else zip(repeat(CHOSEN), found)
+        )
         for positions, record in read_at_once(placed):
             first_us = first_us or record.received_us
             if factor is not None:

@@ -19,6 +19,7 @@ from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.embedded import embedded_server
 from bridge.runtime.keys import AccountKey, load_key, require_key, secret_texts
+from bridge.runtime.linger import run_lingering
 from bridge.runtime.logs import setup_logs
 from bridge.runtime.masking import masked_url
 from bridge.runtime.redis_url import with_tag
@@ -51,7 +52,7 @@ def command(
     key = load_key(exchange_is_real=loaded.exchange.is_real)
     setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))
     require_key(key, loaded.my_stream_names)
-    raise typer.Exit(asyncio.run(_run(loaded, key, config)))
+    raise typer.Exit(run_lingering(_run(loaded, key, config), loaded.publish.linger_s))
 
 
 async def _run(config: Config, key: AccountKey | None, path: Path | None) -> int:

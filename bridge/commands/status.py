@@ -82,12 +82,12 @@ def command(
     if as_json:
         say_json(status_document(picture, masked_url(url), verdict))
     else:
-        _print(picture, verdict, new_console(None if sys.stdout.isatty() else 160))
+        show(picture, verdict, new_console(None if sys.stdout.isatty() else 160))
     if verdict.level is Level.BAD:
         raise Fatal(verdict.text)
 
 
-def _print(picture: Picture, verdict: Verdict, console: Console) -> None:
+def show(picture: Picture, verdict: Verdict, console: Console) -> None:
     if verdict.level is Level.BAD:
         console.print(Text(f"NOT HEALTHY: {verdict.text}", style="bold red"))
     else:
@@ -95,7 +95,8 @@ def _print(picture: Picture, verdict: Verdict, console: Console) -> None:
         for why in verdict.reasons:
             console.print(Text(f"  ! {why}", style="yellow"))
     console.print()
-    for part in (_bridges(picture), _connections(picture), _streams(picture), _consumers(picture)):
+    for made in (_bridges, _connections, _streams, _consumers):
+        part = made(picture, console.width)
         if part.row_count:
             console.print(part)
             console.print()
@@ -128,7 +129,7 @@ def _several(number: int, noun: str) -> str:
     return f"{figures.count(number)} {noun}" + ("" if number == 1 else "s")
 
 
-def _bridges(picture: Picture) -> Table:
+def _bridges(picture: Picture, room: int) -> Table:
     columns = [
         ("bridge", Width.NAME), ("state", Width.NAME), ("turn", Width.WORDS),
         ("process", Width.WORDS), ("exchange", Width.WORDS), ("pending", Width.NUMBER),
@@ -146,10 +147,10 @@ def _bridges(picture: Picture) -> Table:
         )
         for bridge in picture.bridges
     ]
-    return table("Bridges", columns, rows)
+    return table("Bridges", columns, rows, room=room, spare=("process", "exchange"))
 
 
-def _connections(picture: Picture) -> Table:
+def _connections(picture: Picture, room: int) -> Table:
     columns = [
         ("bridge", Width.NAME), ("connection", Width.NAME), ("wanted", Width.NUMBER),
         ("received", Width.NUMBER), ("refused or stale", Width.WORDS), ("trouble", Width.WORDS),
@@ -171,10 +172,10 @@ def _connections(picture: Picture) -> Table:
                     Text(connection.trouble, style="red"),
                 )
             )
-    return table("Connections", columns, rows, keep=("wanted", "received"))
+    return table("Connections", columns, rows, room=room, keep=("wanted", "received"))
 
 
-def _streams(picture: Picture) -> Table:
+def _streams(picture: Picture, room: int) -> Table:
     shown = [each.name for each in fields(StreamCounters) if each.metadata.get("is_shown")]
     columns = [
         ("stream", Width.NAME), ("entries", Width.NUMBER),
@@ -194,14 +195,15 @@ def _streams(picture: Picture) -> Table:
                 Text(", ".join(stream.marks), style="red" if stream.is_failing else "yellow"),
             )
         )
-    return table("Streams", columns, rows, keep=("entries",))
+    spare = ("published", "late", "recovered", "age")
+    return table("Streams", columns, rows, room=room, keep=("entries",), spare=spare)
 
 
 def _counted(name: str, number: int) -> Text:
     return Text(figures.count(number), style="yellow" if name == "gaps" and number else "")
 
 
-def _consumers(picture: Picture) -> Table:
+def _consumers(picture: Picture, room: int) -> Table:
     columns = [
         ("consumer", Width.NAME), ("state", Width.NAME), ("handled", Width.NUMBER),
         ("failed", Width.NUMBER), ("per s", Width.NUMBER), ("p50", Width.NUMBER),
@@ -224,4 +226,5 @@ def _consumers(picture: Picture) -> Table:
                 Text(status.made),
             )
         )
-    return table("Consumers", columns, rows, keep=("handled",))
+    spare = ("p50", "p99", "per s", "has made")
+    return table("Consumers", columns, rows, room=room, keep=("handled",), spare=spare)

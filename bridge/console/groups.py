@@ -3,10 +3,12 @@
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-from bridge.console.kit import GroupLag, StoredDeadLetter
+from bridge.console.kit import FIRST_SHARD, GroupLag, StoredDeadLetter
 from bridge.contract.streams import is_private
+from bridge.runtime.masking import masked_text
 from bridge.runtime.terminal import printable
 
 KEPT = 300  # points of a group's lag, one a look
@@ -23,9 +25,13 @@ class ConsumersPage:
     _now: dict[str, Any] = field(default_factory=dict)
 
     def take(
-        self, now_us: int, groups: Iterable[GroupLag], letters: Iterable[StoredDeadLetter]
+        self,
+        now_us: int,
+        groups: Iterable[GroupLag],
+        letters: Iterable[StoredDeadLetter],
+        away: Mapping[int, str] = MappingProxyType({}),
     ) -> dict[str, Any]:
-        """The next look; returns what a client gets."""
+        """The next look; returns what a client gets. `away`: shards that are not in it, and why."""
         shown = [one for group in groups if (one := self._shown(group)) is not None]
         point = {
             "at_us": now_us,
@@ -37,6 +43,8 @@ class ConsumersPage:
             "groups": shown,
             "letters": [letter(one) for one in letters],
             "can_change": self.can_change,
+            "away": [printable(masked_text(why)).removesuffix(".") for why in away.values()],
+            "knows_workers": FIRST_SHARD not in away,
         }
         return self._now | {"points": [point]}
 
@@ -81,12 +89,12 @@ def with_dead_letters(
 
 def letter(one: StoredDeadLetter) -> dict[str, Any]:
     """A dead letter as it is shown; a field that it lacks is empty."""
-    told = {name: printable(one.fields.get(name, "")) for name in ("error", "at", "worker")}
+    names = ("error", "at", "worker", "attempts")
+    told = {name: printable(one.fields.get(name, "")) for name in names}
     return told | {
         "group": one.group,
         "stream": one.stream,
         "letter": one.letter_id,
-        "entry": one.fields.get("entry_id", ""),
-        "attempts": one.fields.get("attempts", ""),
+        "entry": printable(one.fields.get("entry_id", "")),
         "since_us": int(one.letter_id.partition("-")[0]) * 1000,
     }

@@ -8,8 +8,10 @@ from consumers.kit.handling.dead_letters import DeadLetters, StoredDeadLetter
 from consumers.kit.lag import GroupLag, StreamLag, Worker, group_lags
 from consumers.kit.order_book import OrderBook
 from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.registry import FIRST_SHARD
 
 __all__ = [
+    "FIRST_SHARD",
     "DeadLetters",
     "GroupLag",
     "Keys",

@@ -81,9 +81,9 @@ def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def away(why: str) -> dict[str, Any]:
-    """The same while Redis does not answer."""
-    return {"level": "bad", "text": f"Redis does not answer: {why}", "now_us": None}
+def away(sentence: str) -> dict[str, Any]:
+    """The same while Redis cannot be read."""
+    return {"level": "bad", "text": sentence, "now_us": None}
 
 
 def _about(picture: Picture) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +30,7 @@ from bridge.console.watcher import PAGES, NoSuchTopic, Watched, Watcher
 from bridge.contract.json_text import parsed
 from bridge.contract.whole_number import whole_number
 from bridge.errors import Fatal
-from bridge.view.reader import AWAY, reason
+from bridge.view.reader import AWAY, in_the_way
 
 SLOW_S = 15.0  # a client that takes nothing for so long is let go
 MOST_BODY = 16_384
@@ -152,7 +152,7 @@ class _Asked:
         except Busy as error:
             raise HTTPException(503, str(error)) from None
         except AWAY as error:
-            raise HTTPException(503, f"Redis does not answer: {reason(error)}") from None
+            raise HTTPException(503, in_the_way(error)) from None
         return JSONResponse(told, headers={"cache-control": "no-store"})
 
     async def letter(self, request: Request) -> Response:
@@ -185,7 +185,7 @@ class _Asked:
         try:
             done = await (stored.send_back(found) if action == "retry" else stored.drop(found))
         except AWAY as error:
-            raise HTTPException(503, f"Redis does not answer: {reason(error)}") from None
+            raise HTTPException(503, in_the_way(error)) from None
         return JSONResponse({"done": done})
 
     async def pull(self, request: Request) -> Response:
@@ -202,7 +202,7 @@ class _Asked:
         try:
             return await self._watcher.letters(group, stream, letters)
         except AWAY as error:
-            raise HTTPException(503, f"Redis does not answer: {reason(error)}") from None
+            raise HTTPException(503, in_the_way(error)) from None
 
 
 class _Events(StreamingResponse):
@@ -228,7 +228,7 @@ class _Events(StreamingResponse):
         self.body_iterator = self._messages(client)
         try:
             await super().__call__(scope, receive, in_time)
-        except* TimeoutError:
+        except* (TimeoutError, ClientDisconnect):
             pass  # it does not read: its connection is closed
         finally:
             self._hub.leave(client)

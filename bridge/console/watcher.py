@@ -31,7 +31,7 @@ from bridge.runtime.replica import FreshReads
 from bridge.view.facts import Sample
 from bridge.view.history import History
 from bridge.view.picture import Picture, draw
-from bridge.view.reader import AWAY, look_around, reason
+from bridge.view.reader import AWAY, in_the_way, look_around, reason
 
 LOOK_S = 1.0
 GROUPS_S = 2.0
@@ -71,7 +71,7 @@ class Watcher:
         self._reads = FreshReads(watched.client, watched.replica)
         self._keys = Keys(watched.space)
         self._history = History()
-        self._head = now.away("not asked yet")
+        self._head = now.away("Redis does not answer: not asked yet")
         self._sample = Sample(now_us=0)
         self._picture: Picture | None = None
         self._now = NowPage(watched.where)
@@ -140,20 +140,19 @@ class Watcher:
                 await read()
             except AWAY as error:
                 self._reads.rest()  # if it was a replica, the primary is next
-                self._in_the_way(page, reason(error))
+                self._tell_trouble(page, error)
                 pause_s = max(every_s, _RETRY_S)
             await asyncio.sleep(pause_s)
 
-    def _in_the_way(self, page: str, why: str) -> None:
+    def _tell_trouble(self, page: str, error: BaseException) -> None:
         if page == "now":
-            self._tell_head(now.away(why))
+            self._tell_head(now.away(in_the_way(error)))
         for topic in self._hub.topics:
             if topic.partition(":")[0] == page:
-                self._hub.tell(topic, _message("trouble", {"text": why}))
+                self._hub.tell(topic, _message("trouble", {"text": reason(error)}))
 
     async def _look(self) -> None:
-        known = self._sample.streams
-        sample = await look_around(await self._reads.client(), self._watched.space, known)
+        sample, _ = await self._reads.read_in_part(self._look_around)
         self._sample = sample if self._watched.shows_private else public(sample)
         self._history.add(self._sample)
         self._picture = draw(self._history)
@@ -161,6 +160,11 @@ class Watcher:
         self._hub.tell("now", _message("more", self._now.take(self._picture)))
         if (column := self._latency.take(self._sample)) is not None:
             self._hub.tell("latency", _message("more", column))
+
+    async def _look_around(self, client: Redis, away: dict[int, str]) -> Sample:
+        sample = await look_around(client, self._watched.space, self._sample.streams)
+        away |= sample.away
+        return sample
 
     def _tell_head(self, head: dict[str, Any]) -> None:
         self._head = head | {"levers": self._levers.all, "state": self._levers.state}
@@ -185,10 +189,11 @@ class Watcher:
             self._hub.tell(_MARKET + symbol, _message("more", {"gaps": gaps}))
 
     async def _read_groups(self) -> None:
-        client = await self._reads.client()
-        found = await group_lags(client, self._keys)
-        letters = await self._newest_letters(client, found)
-        page = self._groups.take(self._sample.now_us, found, letters)
+        found, away = await self._reads.read_in_part(
+            lambda client, silent: group_lags(client, self._keys, away=silent)
+        )
+        letters = await self._newest_letters(await self._reads.client(), found)
+        page = self._groups.take(self._sample.now_us, found, letters, away)
         self._hub.tell("consumers", _message("more", page))
 
     async def _newest_letters(

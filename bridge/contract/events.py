@@ -627,14 +627,18 @@ class RfqUpdate(Event):
 
 
 class UnknownEvent(Event):
-    """An event of the account that the contract does not name yet: all that it says is in `extra`,
-    by the exchange's letters.
+    """An event of the account that the contract does not name yet, or one of a name that it has and
+    of another form: all that it says is in `extra`, by the exchange's letters.
     """
 
     type: Literal["unknown_event"] = Field(
         validation_alias=OURS + "type", default="unknown_event", description=KIND
     )
-    event: Text = Field(validation_alias="e", description="the exchange's name of the event")
+    event: Text | None = Field(
+        validation_alias="e",
+        default=None,
+        description="the exchange's name of the event; empty where it has none",
+    )
     symbol: Text | None = Field(validation_alias="s", default=None, description=MARKET)
     occurrence: Whole | None = Field(
         validation_alias=OURS + "occurrence", default=None, description=OCCURRENCE

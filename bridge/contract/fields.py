@@ -3,7 +3,7 @@ fields that stand in many of them mean.
 """
 
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -43,7 +43,8 @@ class WholeNumber:
         )
 
 
-def _digits(value: object) -> object:
+def digits_of(value: object) -> object:
+    """A whole number as its digits; anything else as it is."""
     return str(value) if type(value) is int else value
 
 
@@ -81,10 +82,10 @@ Signed = Annotated[
     str, StringConstraints(strict=True, max_length=_MAX_DIGITS, pattern=r"^-?[0-9]+(\.[0-9]+)?$")
 ]
 # Printed as JSON numbers by the documentation, or never captured: either form is taken.
-LooseSigned = Annotated[Signed, BeforeValidator(_digits)]
-LooseUnsigned = Annotated[Unsigned, BeforeValidator(_digits)]
+LooseSigned = Annotated[Signed, BeforeValidator(digits_of)]
+LooseUnsigned = Annotated[Unsigned, BeforeValidator(digits_of)]
 Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128)]
-Id = Annotated[Text, BeforeValidator(_digits)]  # a string of digits, or the integer itself
+Id = Annotated[Text, BeforeValidator(digits_of)]  # a string of digits, or the integer itself
 IsoTime = Annotated[
     str,
     StringConstraints(
@@ -131,3 +132,12 @@ class Event(BaseModel):
     def extra(self) -> dict[str, Any]:
         """Fields of the exchange that the contract does not name yet."""
         return self.__pydantic_extra__ or {}
+
+
+def schemas_of(model: type[Event]) -> dict[str, Any]:
+    """What pydantic made of each field of a model: `schema`, and `validation_alias` where there is
+    one. Models of events judge nothing but their fields.
+    """
+    schema: Any = model.__pydantic_core_schema__
+    assert (schema["type"], schema["schema"]["type"]) == ("model", "model-fields"), model
+    return cast("dict[str, Any]", schema["schema"]["fields"])

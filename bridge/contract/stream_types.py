@@ -166,9 +166,10 @@ class StreamSpec:
         """What a message that says it is this is validated by. The account has events that come
         with new features of the exchange: they stand in their stream, whatever they are.
         """
-        if not self.is_private or event_name in self.event_names:
+        is_name = isinstance(event_name, str)  # a JSON value of any other kind may be there
+        if not (self.is_private and is_name) or event_name in self.event_names:
             return self.model
-        return events.UnknownEvent if isinstance(event_name, str) else self.model
+        return events.UnknownEvent
 
     @cached_property
     def models(self) -> tuple[type[Event], ...]:

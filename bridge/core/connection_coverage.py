@@ -16,6 +16,7 @@ JITTER_US = 100_000  # messages of several streams come about in the order of th
 PERIOD_US = 1_000_000  # of a periodic stream
 STALL_US = 3 * PERIOD_US  # so long without a tick, and for the last two nothing else either
 PAUSE_US = 2 * PERIOD_US
+SET_US = 1_800_000_000  # a pause so much longer by our clock: it was set
 RECENT_US = 10_000_000  # ticks that ended longer ago prove nothing
 
 
@@ -168,13 +169,15 @@ class ConnectionCoverage:
             return False
         begun_us = (stream.since_us or 0 for stream in self.streams.values())
         last_us = max(self.newest_us, *begun_us)
+        ours_us = received_us - self.last_tick_received_us
         return (
             event_us - last_us > PAUSE_US
             # A late frame that slipped through in the middle of a stall does not hide it: ticks do
             # not come with it.
             and event_us - tick_us > STALL_US
-            # By our clock too: the exchange's may have been set, and then no tick is missing.
-            and received_us - self.last_tick_received_us > STALL_US - IN_FLIGHT_US
+            # By our clock too: the exchange's may have been set, and then no tick is missing. Nor
+            # where ours was, while the exchange's times were too far from it to be believed.
+            and STALL_US - IN_FLIGHT_US < ours_us < event_us - tick_us + SET_US
             # Ticks that had ended while other messages came say nothing of a stall now.
             and last_us - tick_us <= RECENT_US
         )
@@ -202,6 +205,9 @@ class ConnectionCoverage:
             self.newest_us = event_us
         if stream.is_periodic and event_us > (self.last_tick_us or 0):
             self.last_tick_us, self.last_tick_received_us = event_us, received_us
+        elif stream.is_periodic and not event_us:
+            # Our clock is hours off, so its time is not believed; but it came, none is missing.
+            self.last_tick_received_us = received_us
 
     def subscribe(self, names: Iterable[str]) -> None:
         """It is to receive these streams from now on, and no others."""

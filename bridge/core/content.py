@@ -73,7 +73,9 @@ class Content(StreamQueue):
     def has_received(self, entry: Entry) -> bool:
         if self._sample_us and entry.order:
             return self._samples.has(entry, self._sample_us)
-        return self._window.is_duplicate(entry.key, entry.connection, entry.received_us)
+        return self._window.is_duplicate(
+            entry.key, entry.connection, entry.received_us, is_timed=entry.engine_us > 0
+        )
 
     def forget_received(self) -> None:
         self._window.clear()

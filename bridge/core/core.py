@@ -15,8 +15,7 @@ from typing import Any
 
 from bridge.contract.causes import GapCause
 from bridge.contract.events import UnknownEvent
-from bridge.contract.identity import EntryId, believable_us
-from bridge.contract.stream_types import Recovery
+from bridge.contract.identity import believable_us
 from bridge.contract.streams import (
     GAP_LOG,
     QUARANTINE,
@@ -26,27 +25,21 @@ from bridge.contract.streams import (
     stream_named,
 )
 from bridge.core import gap_log
-from bridge.core.books import Books, When
+from bridge.core.books import When
 from bridge.core.connection_coverage import IN_FLIGHT_US, ConnectionCoverage
 from bridge.core.content import Content
 from bridge.core.counters import CoreCounters, UnknownEvents
 from bridge.core.coverage import NOTHING, Coverage, Found
-from bridge.core.entries import (
-    Entry,
-    Slot,
-    content_entry,
-    fill_from_history,
-    slot_of,
-)
-from bridge.core.missed_fills import MissedFills
+from bridge.core.entries import Entry, Slot, content_entry, slot_of
+from bridge.core.gap_log import GapLog
 from bridge.core.outages import Outage
 from bridge.core.outcomes import Applied, Join, Reach
 from bridge.core.peers import Peers
 from bridge.core.plan import FROM_THE_START, CorePlan, ResumePoints
 from bridge.core.queue import QueueTable, StreamQueue
+from bridge.core.queues import Queues
 from bridge.core.records import (
     Answered,
-    BodyKind,
     CaughtUp,
     Closing,
     Frame,
@@ -64,13 +57,12 @@ from bridge.core.records import (
     Suspected,
     Watermarks,
 )
+from bridge.core.rest_recovery import RestRecovery
 from bridge.core.sequenced import Sequenced
-from bridge.core.trade_gaps import Recovered, TradeGaps, TradeStream
-from bridge.core.translate import Rejected, quarantined, translate
-from bridge.core.usual import Message, Together, UsualMessages, judge
-from bridge.core.wants import BookWanted, TradesWanted, Wants
+from bridge.core.translate import Rejected, quarantined, translate, unread_event
+from bridge.core.usual import Message, Together, UsualMessages, judge, unread
+from bridge.core.wants import BookWanted, Wants
 from bridge.protocol.envelope import Data, Malformed, Refusal, parse
-from bridge.protocol.rest import account_event, fills_page, trades_page
 
 
 class Core:
@@ -95,7 +87,7 @@ class Core:
         self.plan = plan
         self.peers = peers
         self.table = table
-        self.queues: dict[str, StreamQueue] = {}
+        self.queues = Queues(table)
         self._usual = UsualMessages()
         self.counters = CoreCounters()
         self.unknown_events = UnknownEvents()
@@ -103,11 +95,6 @@ class Core:
         self.last_event_us: dict[str, int] = {}
         self._resume = resume
         self.takes_private = takes_private
-        self.pending_requests: dict[str, None] = {}  # streams that newly want something of REST
-        self._books = Books(plan.snapshots, self.pending_requests)
-        self._trades: dict[str, TradeStream] = {}
-        self._missed_fills = MissedFills()
-        self._away: Collection[str] = ()  # queues that another core has
         self._is_backfill = gap_log_of is not None
         self._reads_gap_log = not self._is_backfill
         if gap_log_of is None:
@@ -117,6 +104,12 @@ class Core:
         else:
             self.journaled = gap_log_of.journaled
             self.gap_log, self.quarantine = gap_log_of.gap_log, gap_log_of.quarantine
+        self._gaps = GapLog(self.gap_log, table, self.journaled, is_backfill=self._is_backfill)
+        self._rest = RestRecovery(plan, self.queues, self._gaps)
+        self.pending_requests = self._rest.pending
+        # Looked into for each message, so not through their owners.
+        self._away, self._books = self.queues.away, self._rest.books
+        self._trades = self._rest.trades
         for stream in streams:
             self.add(stream)
 
@@ -137,24 +130,18 @@ class Core:
 
     def requests(self) -> Sequence[str]:
         """Streams that newly want something of REST; each is told once."""
-        requests = list(self.pending_requests)
-        self.pending_requests.clear()
-        return requests
+        return self._rest.requests()
 
     def wants(self, name: str, now_us: int) -> Wants | None:
         """What a stream wants of REST now."""
-        if (trades := self._trades.get(name)) is not None:
-            back = trades.gaps.wanted(now_us)
-            return None if back is None else TradesWanted(back)
-        if (fills := self._missed_fills.wanted(name)) is not None:
-            return fills
-        if self._books.is_missing(name) and self.coverage.is_wanted(name):
-            return BookWanted()
-        return None
+        wants = self._rest.wants(name, now_us)
+        if isinstance(wants, BookWanted) and not self.coverage.is_wanted(name):
+            return None
+        return wants
 
     def sparse(self) -> list[str]:
         """Trade streams whose numbers turned out not to be dense."""
-        return [name for name, trades in self._trades.items() if trades.gaps.is_sparse]
+        return self._rest.sparse()
 
     def is_away(self, name: str) -> bool:
         """Does another core have the stream's queue?"""
@@ -166,45 +153,13 @@ class Core:
         """Redis has settled or refused something of a queue: log gaps, place snapshots."""
         if not queue.has_news:
             return
-        name = queue.name
         for written in queue.gaps_written():
-            if name in self.queues:
+            if queue.name in self.queues:
                 record = gap_log.of_gap(queue.stream, written.entry)
                 position = max(written.position, self.gap_log.position)  # it is of now
-                self._log(record, position, now_us)
-            if (trades := self._trades.get(name)) is not None:
-                trades.gaps.marked(written.entry.number)
-        if name in self._books:
-            self._place_own_snapshot(queue, now_us)
-        elif (trades := self._trades.get(name)) is not None:
-            self._explain_refusal(trades, now_us)
-
-    def _place_own_snapshot(self, queue: StreamQueue, now_us: int) -> None:
-        """After a gap, or where a snapshot found no place. (While the book is not known, it is
-        asked for already.)
-        """
-        name = queue.name
-        if tries := queue.snapshot_tries():
-            self._books.retry(name, tries)
-        # In what is replayed the snapshots of that time follow.
-        is_new = self._books.position(name) >= queue.replay_until
-        if queue.snapshot_due() and is_new:
-            slot = self._books.own_snapshot(name, When(now_us, now_us, 0))
-            if slot is not None:
-                self._put(queue, slot)
-
-    def _explain_refusal(self, trades: TradeStream, now_us: int) -> None:
-        """Redis may have refused a trade though no number told of a gap before it: where the queue
-        begins, say.
-        """
-        queue, gaps = trades
-        head = queue.unexplained_head()
-        if head is None or head.position < queue.replay_until:
-            return
-        missing_from = EntryId.parse(queue.confirmed).position + 1
-        if gaps.open_before(head, missing_from, now_us):
-            queue.release()
-            self.pending_requests[queue.name] = None
+                self._gaps.log(record, position, now_us)
+            self._rest.gap_marked(queue.name, written)
+        self._rest.redis_answered(queue, now_us)
 
     # ---- queues --------------------------------------------------------------------------------
 
@@ -226,21 +181,16 @@ class Core:
         return queue
 
     def _adopt(self, queue: StreamQueue) -> None:
-        stream = queue.stream
-        self.queues[stream.name] = queue
+        self.queues[queue.name] = queue
         self._usual.add(queue)
         self.table.add(queue, self)
-        if stream.spec.source(Recovery.SNAPSHOT) and stream.identity is Identity.SEQUENCED:
-            self._books.add(stream.name, stream.symbol)
-        if stream.spec.source(Recovery.HISTORY):
-            self._trades[stream.name] = TradeStream(queue, TradeGaps(self.plan.recover_us))
+        self._rest.add(queue)
 
     def detach(self, names: Collection[str]) -> list[StreamQueue]:
         """Give these queues away: until `adopt_back` they take nothing from this core, which still
         follows their books and connections.
         """
-        self._away = {*self._away, *names}
-        return [self.queues[name] for name in names]
+        return self.queues.give_away(names)
 
     def backfill(self, queues: Iterable[StreamQueue], *, reads_gap_log: bool = False) -> "Core":
         """A core for queues that were detached, which is to read the journal again; with the gap
@@ -257,8 +207,7 @@ class Core:
         """A backfill's queue needs another one."""
         self.queues.pop(name, None)
         self._usual.remove(name)
-        self._trades.pop(name, None)
-        self._books.remove(name)
+        self._rest.remove(name)
 
     def adopt_back(self, backfill: "Core", position: int, now_us: int) -> None:
         """A backfill has read all there is: its queues take what is applied here again, from
@@ -268,31 +217,23 @@ class Core:
         # Whether they are received now is told by other streams of the same connections.
         outages = backfill.coverage.settle_by(self.coverage, names)
         backfill._mark(outages, When(now_us, now_us, position))
-        self._away = {name for name in self._away if name not in backfill.queues}
+        self.queues.take_back(names)
         for queue in backfill.queues.values():
             queue.begin_at(position)
             self.table.add(queue, self)
-        for name, trades in backfill._trades.items():
-            self._trades[name] = trades
         if backfill._reads_gap_log:
             self.gap_log.replayed()
         backfill.apply(CaughtUp(now_us), position, now_us)
-        self.pending_requests |= dict.fromkeys(backfill.requests())
-        for name in names:
-            if name in self._books and self.coverage.receivers(name):
-                self._books.request_anew(name)
+        self._rest.take_over(backfill._rest)
+        self._rest.request_books_anew(self._received(names))
 
     def restore_sparse(self, names: Iterable[str]) -> None:
         """Trade streams whose numbers turned out not to be dense at an earlier time."""
-        for name in self._known(names):
-            if (trades := self._trades.get(name)) is not None:
-                trades.gaps.mark_sparse()
+        self._rest.mark_sparse(self._known(names))
 
     def wait_no_longer(self) -> None:
         """There is no room for what waits for missing trades: it is marked."""
-        for queue, gaps in self._trades.values():
-            gaps.wait_no_longer()
-            queue.release()
+        self._rest.wait_no_longer()
 
     def _every_queue(self) -> list[StreamQueue]:
         own = [] if self._is_backfill else [self.gap_log, self.quarantine]
@@ -317,11 +258,6 @@ class Core:
         if stream is not None:
             self.add(stream)
         return stream is not None
-
-    def _put(self, queue: StreamQueue, slot: Slot) -> None:
-        if slot.position >= queue.position and queue.name not in self._away:
-            queue.put(slot)
-            self.table.ready[queue] = None
 
     # ---- frames --------------------------------------------------------------------------------
 
@@ -371,12 +307,14 @@ class Core:
         judged = judge(queue, data, record, counts)
         if isinstance(judged, Rejected):
             self._quarantine(name, judged.reason, record, position, at_us)
+            if queue.stream.is_private:
+                self._take(known, unread(queue, data, record, counts), position, at_us)
             return name
         event, message = judged
         if self._take(known, message, position, at_us):
             self.counters.unknown_fields += bool(event.__pydantic_extra__)
             if type(event) is UnknownEvent:
-                self.unknown_events.count(event.event)
+                self.unknown_events.count(event.event or "")
         return name
 
     def _take(self, known: ConnectionCoverage, message: Message, position: int, at_us: int) -> bool:
@@ -396,7 +334,7 @@ class Core:
         slot = Slot(entry, position, at_us, size)
         trades = self._trades.get(name)
         if trades is not None and not trades.gaps.goes_on(entry):
-            self._follow_trade(trades, slot)
+            self._rest.follow_trade(trades, slot)
         if position >= queue.position and name not in self._away:
             queue.put(slot)
             self.table.ready[queue] = None
@@ -405,7 +343,7 @@ class Core:
         ):
             patience_us = self._patience_us(name) if coverage.overlaps else None
             for snapshot in self._books.follow(name, delta, slot, patience_us):
-                self._put(queue, snapshot)
+                self.queues.put(queue, snapshot)
         return True
 
     def _unexpected(
@@ -431,6 +369,8 @@ class Core:
             self._unexpected(name, record, position, at_us, is_left=False)
             return
         event = translate(stream, data, record.body, received_us)
+        if isinstance(event, Rejected) and stream.is_private:
+            event = unread_event(stream, data, record.body, received_us)
         if not isinstance(event, Rejected):
             event_us = believable_us(event, received_us)
             found = self.coverage.received(known, name, event_us, received_us)
@@ -440,22 +380,12 @@ class Core:
         """Is it a private stream, of a journal that kept those, and this core takes none?"""
         return is_private(name) and not self.takes_private
 
-    def _follow_trade(self, trades: TradeStream, slot: Slot) -> None:
-        queue, gaps = trades
-        if gaps.receive(slot):
-            if slot.position < queue.replay_until:
-                slot.wait_while_replaying()  # what recovers it may follow in the journal
-            self.pending_requests[queue.name] = None
-        if gaps.has_released():
-            queue.release()
-
     def _is_repeated(self, queue: StreamQueue, entry: Entry) -> bool:
         """Did it come over another connection already?"""
         if not self.coverage.ends_overlap(entry.received_us):
             return queue.name not in self._away and queue.has_received(entry)
-        for each in self.queues.values():
-            if each.name not in self._away:
-                each.forget_received()
+        for each in self.queues.here():
+            each.forget_received()
         return False
 
     def _patience_us(self, name: str) -> int:
@@ -469,7 +399,7 @@ class Core:
             return  # it was put there when it came first
         event = quarantined(stream, reason, record.body, record.received_us)
         entry = content_entry(event, record.received_us)
-        self._put(self.quarantine, slot_of(entry, position, at_us))
+        self.queues.put(self.quarantine, slot_of(entry, position, at_us))
         self.counters.quarantined += 1
 
     # ---- connections ---------------------------------------------------------------------------
@@ -540,27 +470,24 @@ class Core:
             queue = self.queues.get(name)  # None: another core has it
             if queue is not None and name not in self._away:
                 queue.note_cause(cause)
-            if (trades := self._trades.get(name)) is not None:
-                trades.gaps.note_cause(cause)
+            self._rest.note_cause(name, cause)
 
     def _mark(self, outages: Iterable[Outage], when: When) -> None:
-        for name, from_us, to_us, cause in outages:
-            queue = self.queues.get(name)
+        for outage in outages:
+            queue = self.queues.get(outage.stream)
             if queue is None:
                 continue
-            if queue.takes(when.position) and name not in self._away:
+            if self.queues.takes(queue, when.position):
                 queue.put_outage(
-                    from_us=from_us,
-                    to_us=to_us,
-                    cause=cause,
+                    from_us=outage.from_us,
+                    to_us=outage.to_us,
+                    cause=outage.cause,
                     received_us=when.received_us,
                     position=when.position,
                     at_us=when.at_us,
                 )
-                self.table.ready[queue] = None
-            if queue.stream.spec.source(Recovery.FILLS):
-                self._missed_fills.miss(name, from_us, to_us)
-                self.pending_requests[name] = None
+                self.table.mark_ready(queue)
+            self._rest.miss(queue, outage)
 
     def _missing(self, record: Missing, when: When) -> None:
         """What was received of these streams cannot be told any more. Of what Redis has lost, it
@@ -582,85 +509,21 @@ class Core:
             # Records of connections are missing as well: it may be a while until the next one.
             self.coverage.unknown(self.queues, record.received_us, record.cause)
 
-    # ---- REST ----------------------------------------------------------------------------------
+    # ---- REST, and the end of a replay ---------------------------------------------------------
 
     def _rest_body(self, record: RestBody, when: When) -> Join | Reach | None:
-        _, name, kind, body = record
-        queue = self.queues.get(name)
-        if queue is None:
-            return None
-        if (trades := self._trades.get(name)) is not None:
-            return self._history(trades, kind, body, when)
-        if kind is not BodyKind.MAIN:
-            self._fills(queue, kind, body, when)
-            return Join.PLACED
-        if name in self._books:
-            joined, snapshot = self._books.take_body(name, body, when)
-            if snapshot is not None:
-                self._put(queue, snapshot)
-            return joined
-        event = account_event(queue.stream, body, when.received_us)
-        entry = content_entry(event, when.received_us)
-        self._put(queue, slot_of(entry, when.position, when.at_us))
-        return Join.PLACED
-
-    def _history(self, trades: TradeStream, kind: BodyKind, body: bytes, when: When) -> Reach:
-        """A page of trades, or the end of history."""
-        queue, gaps = trades
-        if kind is BodyKind.END:
-            reach, ended = Reach.DONE, gaps.end_of_history(when.at_us)
-        else:
-            page = trades_page(queue.stream.symbol, body, when.received_us)
-            reach, ended = gaps.page(page, when.at_us)
-        for recovered in ended:
-            self._recovered(queue, recovered, when)
-        for run in gaps.unseen():
-            queue.count_gap(GapCause.SKIPPED)
-            entry = gap_log.of_unseen(queue.stream, run, when.received_us)
-            self._log(entry, when.position, when.at_us)
-        return reach
-
-    def _recovered(self, queue: StreamQueue, recovered: Recovered, when: When) -> None:
-        if not queue.takes(when.position) or queue.name in self._away:
-            return
-        for row in recovered.rows:
-            row.move_to(when.position)
-        queue.put_recovered(recovered.rows, recovered.waiting)
-        self.table.ready[queue] = None
-        if recovered.run.first <= recovered.run.last:
-            queue.count_recovered()
-            entry = gap_log.of_recovered(queue.stream, recovered, when.received_us)
-            self._log(entry, when.position, when.at_us)
-
-    def _fills(self, queue: StreamQueue, kind: BodyKind, body: bytes, when: When) -> None:
-        """A page of the account's fills, or their end."""
-        if kind is BodyKind.END:
-            self._missed_fills.told(queue.name)
-            return
-        fills = [
-            slot_of(fill_from_history(event), when.position, when.at_us)
-            for event in fills_page(body, when.received_us)
-        ]
-        if queue.takes(when.position) and queue.name not in self._away:
-            queue.put_recovered(fills)
-            self.table.ready[queue] = None
+        return self._rest.take_body(record, when)
 
     def _caught_up(self, record: CaughtUp, when: When) -> None:
         """What follows is new: what is missing waits by the clock, and is asked for."""
         for queue in self._every_queue():
             if queue.name not in self._away:
                 queue.replayed()
-        for name, (queue, gaps) in self._trades.items():
-            if name in self._away:
-                continue
-            gaps.wait_as_usual()
-            queue.release()
-            if gaps.wanted(when.at_us):
-                self.pending_requests[name] = None
-        for name in self._books:
-            if self.coverage.receivers(name):
-                self._books.request_anew(name)
-        self.pending_requests |= dict.fromkeys(self._missed_fills)
+        self._rest.caught_up(when.at_us, self._received(self._books))
+
+    def _received(self, names: Iterable[str]) -> list[str]:
+        """Those that a connection receives."""
+        return [name for name in names if self.coverage.receivers(name)]
 
     # ---- the gap log ---------------------------------------------------------------------------
 
@@ -669,16 +532,7 @@ class Core:
         if entry is not None:
             self.journaled.has(entry)
             if self._reads_gap_log:
-                self._log(entry, when.position, when.at_us)
-
-    def _log(self, record: Entry, position: int, at_us: int) -> None:
-        """The record may be there from an earlier process: it is told by content."""
-        if not self._is_backfill and not self.gap_log.takes(position):
-            return  # it was logged with what was settled then
-        self.journaled.logged(record)
-        slot = slot_of(record, max(position, self.gap_log.position), at_us)
-        self.gap_log.put_recovered([slot])
-        self.table.ready[self.gap_log] = None
+                self._gaps.log(entry, when.position, when.at_us)
 
 
 _HANDLERS: Mapping[type, Callable[[Core, Any, When], Applied]] = {

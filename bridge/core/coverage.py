@@ -22,7 +22,7 @@ at the first message after the stall, since ticks are missing.
 Times are µs by the exchange's clock, but for those named `received_us`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from bridge.contract.causes import GapCause
@@ -246,6 +246,10 @@ class Coverage:
     def receivers(self, name: str) -> int:
         """How many connections receive the stream."""
         return len(self._open.receivers(name))
+
+    def names_received(self) -> Set[str]:
+        """The streams that any connection receives."""
+        return self._open.covered_names()
 
     def is_wanted(self, name: str) -> bool:
         """Whether a connection is to receive the stream, answered or not."""

@@ -31,7 +31,8 @@ class DedupWindow:
 
     A message without a time of its own may come again later and be meant: so only what was received
     within `WITHIN_US` counts, which is longer than one connection may be behind another. Entries
-    that are too old are removed once a second, by the times of receiving.
+    that are too old are removed once a second, by the times of receiving. Where our clock is set in
+    between, messages with a time of the exchange's are told all the same.
     """
 
     LIMIT = 8192
@@ -43,13 +44,17 @@ class DedupWindow:
         self._received: dict[Hashable, tuple[int, int]] = {}
         self._swept_us = 0
 
-    def is_duplicate(self, key: Hashable, connection: int, received_us: int) -> bool:
-        """Whether it was received before over another connection. From now on it was received."""
+    def is_duplicate(
+        self, key: Hashable, connection: int, received_us: int, *, is_timed: bool = False
+    ) -> bool:
+        """Whether it was received before over another connection. From now on it was received.
+        `is_timed`: a time of the exchange's is in its key.
+        """
         before = self._received.get(key)
         if (
             before is not None
             and before[0] != connection
-            and received_us - before[1] <= self.WITHIN_US
+            and (is_timed or received_us - before[1] <= self.WITHIN_US)
         ):
             return True
         if before is not None:
@@ -67,7 +72,9 @@ class DedupWindow:
         self._received.clear()
 
     def _sweep(self, now_us: int) -> None:
-        self._swept_us = now_us
+        # After a long silence, or where the clock was set, what came before goes with the next
+        # sweep: copies of it may be under way.
+        now_us, self._swept_us = min(now_us, self._swept_us + 2 * self.SWEEP_US), now_us
         old = takewhile(lambda each: now_us - each[1][1] > self.WITHIN_US, self._received.items())
         for key in [key for key, _ in old]:
             del self._received[key]

@@ -10,7 +10,8 @@ from bridge.contract.causes import GapCause
 from bridge.contract.entry import BadEntry, decode
 from bridge.contract.events import GapRecord
 from bridge.contract.streams import Stream
-from bridge.core.entries import Entry, content_entry
+from bridge.core.entries import Entry, content_entry, slot_of
+from bridge.core.queue import QueueTable, StreamQueue
 from bridge.core.trade_gaps import Recovered, Run
 
 NEVER_WERE = "no such trades"
@@ -44,6 +45,31 @@ class Journaled:
             return ()
         taken, self._new = self._new, []
         return taken
+
+
+class GapLog:
+    """Where a core logs gaps: into the log's `queue`, each record once.
+
+    `is_backfill`: it tells of streams that are read again, which have no part in how far the queue
+    itself is read.
+    """
+
+    def __init__(
+        self, queue: StreamQueue, table: QueueTable, journaled: Journaled, *, is_backfill: bool
+    ) -> None:
+        self.queue = queue
+        self.journaled = journaled
+        self._table = table
+        self._is_backfill = is_backfill
+
+    def log(self, record: Entry, position: int, at_us: int) -> None:
+        """The record may be there from an earlier process: it is told by content."""
+        if not self._is_backfill and not self.queue.takes(position):
+            return  # it was logged with what was settled then
+        self.journaled.logged(record)
+        slot = slot_of(record, max(position, self.queue.position), at_us)
+        self.queue.put_recovered([slot])
+        self._table.mark_ready(self.queue)
 
 
 def of_fields(fields: Mapping[str, str]) -> Entry | None:

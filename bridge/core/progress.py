@@ -1,6 +1,6 @@
 """How far a bridge is with its streams, for the other bridges and for the one after it (pure)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bridge.core.core import Core
@@ -30,14 +30,18 @@ def progress(cores: Iterable[Core], *, is_behind: bool) -> Progress:
     return Progress(received, unsettled, held, _oldest_us(each), _settled(each))
 
 
-def open_outages(cores: Iterable[Core]) -> list[str]:
-    """Streams in which it is still open whether another bridge received what this one did not."""
-    return [
-        name
-        for core in cores
-        for name, queue in core.queues.items()
-        if queue.outage_until_us() is not None
-    ]
+def open_outages(cores: Iterable[Core], wanted: Collection[str]) -> list[str]:
+    """Streams of which another bridge may have what this one did not receive: their outage is not
+    settled, or not over yet, where this bridge is to receive them (`wanted`).
+    """
+    found = []
+    for core in cores:
+        received = core.coverage.names_received()
+        for name, queue in core.queues.items():
+            is_missed = name in wanted and name not in received and core.peers.is_received(name)
+            if is_missed or queue.outage_until_us() is not None:
+                found.append(name)
+    return found
 
 
 def _received(cores: Iterable[Core]) -> tuple[dict[str, int], dict[str, int]]:

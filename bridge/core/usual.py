@@ -8,7 +8,8 @@ another type's stream) is left to that way, which judges.
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple, Self
 
-from bridge.contract.entry import encoder, field_names, value_names
+from bridge.contract.entry import encoder, field_names
+from bridge.contract.entry_form import value_names
 from bridge.contract.events import Depth, Event
 from bridge.contract.identity import (
     BELIEVABLE_US,
@@ -24,7 +25,7 @@ from bridge.core.dedup import Occurrences
 from bridge.core.entries import APPEND, CONTENT, Entry, message_entry, size_of
 from bridge.core.queue import StreamQueue
 from bridge.core.records import Frame
-from bridge.core.translate import Rejected, translate
+from bridge.core.translate import Rejected, translate, unread_event
 from bridge.protocol.envelope import Data
 from bridge.protocol.one_pass import Unusual, is_usual, read_usual
 
@@ -70,17 +71,32 @@ def judge(
     queue: StreamQueue, data: Data, frame: Frame, occurrences: Occurrences | None
 ) -> tuple[Event, Message] | Rejected:
     """Any message of a stream, by its event; or why it is none."""
-    received_us, connection, body = frame
-    event = translate(queue.stream, data, body, received_us)
+    event = translate(queue.stream, data, frame.body, frame.received_us)
     if isinstance(event, Rejected):
         return event
-    event_us = believable_us(event, received_us)
     try:
-        entry = message_entry(event, received_us, connection, event_us, occurrences)
+        return event, _message(queue, event, frame, occurrences)
     except BadIdentity as fault:
         return Rejected(str(fault))
+
+
+def unread(
+    queue: StreamQueue, data: Data, frame: Frame, occurrences: Occurrences | None
+) -> Message:
+    """A message of the account that `judge` has rejected."""
+    event = unread_event(queue.stream, data, frame.body, frame.received_us)
+    return _message(queue, event, frame, occurrences)
+
+
+def _message(
+    queue: StreamQueue, event: Event, frame: Frame, occurrences: Occurrences | None
+) -> Message:
+    """Raises BadIdentity."""
+    received_us, connection, body = frame
+    event_us = believable_us(event, received_us)
+    entry = message_entry(event, received_us, connection, event_us, occurrences)
     delta = Delta.of(event) if type(event) is Depth else None
-    return event, Message(queue, entry, event_us, size_of(entry.values) + len(body), delta)
+    return Message(queue, entry, event_us, size_of(entry.values) + len(body), delta)
 
 
 class _Route(NamedTuple):

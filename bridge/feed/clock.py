@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 PATH = "/api/v1/time"  # text: ms since 1970
 EVERY_S = 60.0
 FIRST_EVERY_S = 2.0  # until there are enough to choose from
+LOOK_S = 1.0  # whether this machine's clock was set
+SET_US = 500_000  # by so much
 KEPT = 5
 MOST_DIGITS = 13  # until the year 2286
 
@@ -66,9 +68,24 @@ class ExchangeClock:
                 self.learn(await self._ask(rest))
             self._ask_now.clear()
             pause_s = EVERY_S if len(self._samples) == KEPT else FIRST_EVERY_S
+            await self._pause(pause_s)
+
+    async def _pause(self, pause_s: float) -> None:
+        """So long at most: until something speaks against what is known, or this machine's clock is
+        set. With an offset from before that, signatures are refused and the clock is called wrong.
+        """
+        loop = asyncio.get_running_loop()
+        until_s, ahead_us = loop.time() + pause_s, self._ahead_us(loop)
+        while not self._ask_now.is_set() and loop.time() < until_s:
+            if abs(self._ahead_us(loop) - ahead_us) >= SET_US:
+                return
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
+                async with asyncio.timeout(min(LOOK_S, until_s - loop.time())):
                     await self._ask_now.wait()
+
+    def _ahead_us(self, loop: asyncio.AbstractEventLoop) -> int:
+        """This machine's clock, of the one that no one can set."""
+        return self._clock_us() - int(loop.time() * 1e6)
 
     async def _ask(self, rest: Rest) -> ClockSample:
         loop = asyncio.get_running_loop()

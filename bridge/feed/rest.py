@@ -11,13 +11,14 @@ the socket: `fresh` goes past it.
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Self
 
 import httpx2
 
 from bridge.core.counters import RestCounters
-from bridge.errors import Transient
+from bridge.errors import ConfigError, Transient
 from bridge.feed.limits import Gate, Urgency, Window, retry_after_s
 from bridge.protocol.signing import Signer, rest_headers
 from bridge.runtime.backoff import Backoff
@@ -67,6 +68,7 @@ class Rest:
         environment names a proxy that is none.
         """
         self.counters = RestCounters()
+        self._base_url = base_url
         self._client = http_client(base_url, timeout_s)
         self._timeout_s = timeout_s
         self._gate = Gate()
@@ -133,15 +135,16 @@ class Rest:
         self, path: str, params: Mapping[str, str], headers: Mapping[str, str]
     ) -> bytes:
         asked_s = asyncio.get_running_loop().time()
+        client = self._client
         try:
             async with (
                 asyncio.timeout(self._timeout_s),  # a body that trickles in has an end, too
-                self._client.stream(
-                    "GET", path, params=dict(params), headers=dict(headers)
-                ) as answer,
+                client.stream("GET", path, params=dict(params), headers=dict(headers)) as answer,
             ):
                 body = await read_body(answer)
         except httpx2.HTTPError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                await self._read_certificates_again(client)
             raise RestError(f"GET {path}: {type(error).__name__} {error}".rstrip()) from None
         except BadBody as error:
             raise RestError(f"GET {path}: {error}") from None
@@ -158,6 +161,14 @@ class Rest:
             is_final = answer.status_code == httpx2.codes.BAD_REQUEST
             raise RestRefused(said, is_final=is_final)
         raise RestError(said)
+
+    async def _read_certificates_again(self, used: httpx2.AsyncClient) -> None:
+        """A client reads them once, and the files may be others by now."""
+        if self._client is used:
+            # Where they cannot be read just now, the next failure tries again.
+            with suppress(ConfigError):
+                self._client = http_client(self._base_url, self._timeout_s)
+                await used.aclose()
 
     def _pause(self, path: str, answer: httpx2.Response, asked_s: float) -> float:
         """Too often: close the narrowest budget that this request counts for. Returns for how

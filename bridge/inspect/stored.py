@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.contract.entry import BadEntry
+from bridge.contract.events import Level
 from bridge.contract.identity import EntryId
 from bridge.contract.whole_number import whole_number
 
@@ -16,7 +17,7 @@ OWN_TYPES = frozenset(
     {"gap", "depth_snapshot", "orders_snapshot", "positions_snapshot", "balances_snapshot"}
 )
 _OF_A_FILL = ("type", "symbol", "trade_id", "order_id")
-_SIDE = TypeAdapter(list[tuple[str, str]])  # price, quantity
+_SIDE = TypeAdapter(list[Level])
 _RECEIVED_ANEW = ("event_us", "received_us")  # differ between two copies of one message
 
 
@@ -49,7 +50,7 @@ class Stored(NamedTuple):
         """A field that is a whole number; None where it is none."""
         return whole_number(self.text(name))
 
-    def levels(self, name: str) -> list[tuple[str, str]]:
+    def levels(self, name: str) -> list[Level]:
         """A book's side. Raises BadEntry where it is none."""
         text = self.text(name)
         if text == "[]":

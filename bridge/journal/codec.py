@@ -47,6 +47,8 @@ from bridge.core.records import (
     Watermarks,
 )
 
+_tuple = tuple.__new__  # a NamedTuple's own constructor is a function in Python around it
+
 PRIVATE_STREAM = b'"stream":"account.'  # in a frame of one, as the exchange writes it
 CHECKSUM_BYTES = 9  # eight digits and a space
 MAX_DIGITS = 16  # µs since 1970 until the year 2286
@@ -139,9 +141,12 @@ def frame_of(line: bytes) -> Frame | None:
     if len(parts) != 4 or parts[1] != b"F" or line[:CHECKSUM_BYTES] != b"%08x " % crc32(rest):
         return None
     received_us, _, number, body = parts
-    if not (_is_number(received_us) and _is_number(number)):
+    # `_is_number` of both
+    if not (received_us.isdigit() and number.isdigit()):
         return None
-    return Frame(int(received_us), int(number), body)
+    if len(received_us) > MAX_DIGITS or len(number) > MAX_DIGITS:
+        return None
+    return _tuple(Frame, (int(received_us), int(number), body))
 
 
 def decode_payload(rest: bytes) -> Record | None:

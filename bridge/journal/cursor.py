@@ -259,8 +259,9 @@ class Cursor:
         self.position += len(line) + 1
         if self._unread is None and (frame := codec.frame_of(line)) is not None:
             self._is_checked = True
-            self._tell(found, position, frame)
             self._last_us = frame.received_us
+            self._is_fresh = False
+            found.append((position, frame))  # `_tell`, for nearly all lines
             return
         payload = codec.payload_of(line, is_checked=self._is_checked)
         self._is_checked = self._is_checked or payload not in (None, line)

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,7 +137,7 @@ def lines_of(segment: Segment, mark: bytes = b"") -> Iterator[Line]:
         payload = codec.payload_of(line, is_checked=is_checked)
         is_checked = is_checked or payload not in (None, line)
         record = codec.decode_payload(payload) if payload is not None else None
-        end = position + len(line) + 1 if line or not segment.is_packed else position
+        end = _line_end(segment, position, line)
         if payload is None or record is None:
             yield Line(position, end)
             continue
@@ -149,6 +150,11 @@ def lines_of(segment: Segment, mark: bytes = b"") -> Iterator[Line]:
         if letter == b"B" and isinstance(record, Frame):
             body = record.body
         yield Line(position, end, record.received_us, kind, int(number), body, record)
+
+
+def _line_end(segment: Segment, place: int, line: bytes) -> int:
+    """The place behind a whole line; behind none where a compressed segment is damaged."""
+    return place + len(line) + 1 if line or not segment.is_packed else place
 
 
 def _raw_lines(segment: Segment) -> Iterator[tuple[int, bytes]]:
@@ -207,7 +213,11 @@ class _Files:
 
 
 def _end_of(segment: Segment) -> int:
-    return max((line.end for line in lines_of(segment)), default=segment.start)
+    ends = (_line_end(segment, place, line) for place, line in _raw_lines(segment))
+    return max(ends, default=segment.start)
+
+
+_record_of = itemgetter(1)  # of a position and its record
 
 
 def records(
@@ -226,7 +236,11 @@ def records(
     segments = segments_of(path)
     end = None if to_us is None else _end_before(segments, to_us)
     cursor = Cursor(_Files(segments), segments[0].start)
+    is_all = from_us <= 0 and to_us is None
     while found := cursor.read(STEP_RECORDS):
+        if is_all:
+            yield from map(_record_of, found)
+            continue
         for position, record in found:
             if end is not None and position >= end:
                 break

@@ -10,12 +10,13 @@ what this refuses.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from pydantic_core import CoreConfig, CoreSchema, SchemaValidator, ValidationError, core_schema
 
-from bridge.contract.entry import value_names
+from bridge.contract.entry_form import value_names
 from bridge.contract.events import Event
+from bridge.contract.fields import schemas_of
 from bridge.contract.stream_types import STREAM_SPECS, Identity, StreamSpec
 
 # (nothing, (the stream's name, (nothing, the values of `value_names`)))
@@ -28,13 +29,6 @@ def is_usual(spec: StreamSpec) -> bool:
     """Whether messages of this type are read in one pass: public ones of which many come."""
     is_counted = spec.identity is Identity.EVENTS
     return not (spec.is_private or is_counted or spec.model.numbers_as_text)
-
-
-def _fields(model: type[Event]) -> dict[str, Any]:
-    schema: Any = model.__pydantic_core_schema__
-    while schema["type"] != "model-fields":
-        schema = schema["schema"]
-    return cast("dict[str, Any]", schema["fields"])
 
 
 def _tuple_of(name: str, fields: dict[str, Any]) -> CoreSchema:
@@ -60,7 +54,7 @@ def _tuple_of(name: str, fields: dict[str, Any]) -> CoreSchema:
 
 
 def _message(model: type[Event]) -> CoreSchema:
-    known = _fields(model)
+    known = schemas_of(model)
     return _tuple_of(model.__name__, {name: known[name] for name in value_names(model)})
 
 

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from bridge.errors import Transient
 from bridge.redis.append import Reply, pack
 from bridge.runtime.masking import masked_text
-from bridge.runtime.primary import PrimaryFinder, role_in
+from bridge.runtime.primary import ACTIVE_ACTIVE, ACTIVE_REPLICA, PrimaryFinder, role_in
 from bridge.runtime.redis_client import finder_of, parsed_url, unusable
 from bridge.runtime.redis_url import Node
 
@@ -146,7 +146,9 @@ class RedisConnection(asyncio.Protocol):
             self._hand_over()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(f"connection to Redis lost: {exc or 'closed by the server'}")
+        # A server that has no room for one more client says so unasked, and closes.
+        said = next((reply for reply in self._replies if isinstance(reply, hiredis.ReplyError)), "")
+        self._end(f"connection to Redis lost: {said or exc or 'closed by the server'}")
 
     def _hand_over(self) -> None:
         if self._receiver is not None:
@@ -249,6 +251,8 @@ def _refuse_wrong_kind(target: Target, node: Node, info: Reply, role: Reply) -> 
             target.finder.check_role(node, role)
         except RedisError as error:
             raise ConnectionLost(str(error)) from None
+    elif role_in(role) == ACTIVE_REPLICA:
+        raise ConnectionLost(f"{target.address}: {ACTIVE_ACTIVE}: write to one that is not")
     elif role_in(role) == "slave":
         assert isinstance(role, list)
         primary = f"{role[1].decode(errors='replace')}:{role[2]}"

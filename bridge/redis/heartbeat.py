@@ -5,13 +5,13 @@ publisher tells of it.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import structlog
 from pydantic import ValidationError
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from bridge.contract import keys
 from bridge.contract.json_text import parsed
@@ -23,12 +23,13 @@ from bridge.redis.instance_guard import InstanceGuard
 from bridge.redis.registry import describe, read_registry
 from bridge.runtime.clock import Clock
 from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.refusals import Refusal, meaning
 
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 1.0
 REGISTER_EVERY_BEATS = 10  # where no stream has come or gone
-_OURS = 3  # behind the three questions of a beat: the reply to our own status
+_OURS = 3  # behind the three questions of a beat: the replies to what we write
 # No exchange's time is further ahead of Redis' clock. A mark beyond that was made by a clock gone
 # wrong: believed, it would hide every outage until then.
 AHEAD_US = 60_000_000
@@ -74,6 +75,7 @@ class Heartbeat:
         self._clock = clock
         self._guard = InstanceGuard(me)
         self._has_complained = False
+        self._unwritten = ""  # why something of ours cannot be written, as it was said
         self._redis_ahead_us = 0  # of our steady clock, as of the last answer
 
     async def begin(self) -> Mapping[str, int]:
@@ -133,7 +135,7 @@ class Heartbeat:
             pipeline.hset(self._prefix + keys.WATERMARKS, items=_flat(marks))
         try:
             replies = await pipeline.execute(raise_on_error=False)
-            _refuse_unwritten(replies[_OURS])
+            self._tell_of_unwritten(replies[_OURS:])
             self._read(replies)
         except (RedisError, OSError, TimeoutError):
             self._peers.poll_failed()
@@ -159,6 +161,20 @@ class Heartbeat:
             name: describe(stream, self._space.key(name)) for name, stream in streams.items()
         }
 
+    def _tell_of_unwritten(self, replies: Sequence[Any]) -> None:
+        """Say it once while it lasts: publishing goes on, and nothing in Redis tells of it. Raises
+        what Redis says where it takes no writes: then the others' silence says nothing either.
+        """
+        refused = [reply for reply in replies if isinstance(reply, RedisError)]
+        if refused and meaning(refused[0]) is Refusal.AWAY:
+            raise refused[0]
+        unwritten = str(refused[0]) if refused else ""
+        if unwritten and unwritten != self._unwritten:
+            log.warning("status_unwritable", reason=unwritten)
+        elif self._unwritten and not unwritten:
+            log.info("status_written_again")
+        self._unwritten = unwritten
+
     def _ask(self, pipeline: Any) -> None:
         pipeline.time()
         pipeline.hgetall(self._prefix + keys.PEERS)
@@ -176,7 +192,7 @@ class Heartbeat:
         )
 
     def _redis_us(self, reply: Any) -> int:
-        if isinstance(reply, NoPermissionError):
+        if isinstance(reply, ResponseError) and meaning(reply) is Refusal.NOT_ALLOWED:
             return self._clock.wall_us()  # worse only at the first poll, and where clocks differ
         if isinstance(reply, RedisError):
             raise reply
@@ -192,13 +208,6 @@ class Heartbeat:
         if isinstance(reply, RedisError):
             raise reply
         return cast("Mapping[bytes | str, bytes | str]", reply)
-
-
-def _refuse_unwritten(reply: Any) -> None:
-    """Where our status cannot be written, the others' silence says nothing either."""
-    told = str(reply)
-    if isinstance(reply, RedisError) and "NOPERM" not in told and "WRONGTYPE" not in told:
-        raise reply
 
 
 def _status(text: bytes | str) -> PeerStatus | None:

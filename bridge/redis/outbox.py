@@ -8,8 +8,8 @@
     changes()                  streams that Redis has lost, suspended or takes again
 
 One request is on its way at a time, and batches grow only while Redis answers the last one; no
-timer delays a message. A reply that never comes is neither success nor failure: the append script
-(or the stream's tail) settles it. The order of a round is one generator, `_converse`.
+timer here delays a message. A reply that never comes is neither success nor failure: the append
+script (or the stream's tail) settles it. The order of a round is one generator, `_converse`.
 """
 
 from collections.abc import Generator, Iterable, Sequence
@@ -50,6 +50,11 @@ TAIL_PAGE = 1_000  # entries of a tail read at once: others are served in betwee
 LOOK_EVERY_US = 5_000_000  # the last IDs of all streams: streams at rest show no loss otherwise
 LOOK_STREAMS = 100  # at once: what is received meanwhile is published in between
 RESUME_EVERY_US = 10_000_000  # how often a suspended stream is tried again
+MOST_FORGOTTEN = 3  # a server is restarted, or its scripts flushed, now and then
+_FORGETFUL = (
+    "Redis does not know the script that it was given just now (NOSCRIPT), again and again: does a "
+    "proxy send what one connection says to several servers?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +193,7 @@ class Outbox:
     def _converse(self) -> Conversation:
         """One connection's life."""
         yield from self._greet()
+        forgotten = 0  # how often the script was, without an answer of it in between
         while True:
             if self._now_us >= self._look_at_us:
                 self._look_at_us = self._now_us + LOOK_EVERY_US
@@ -209,7 +215,10 @@ class Outbox:
             answers = self._answers(calls, replies)
             if self._settings.durability.is_asked and not _all_refused(answers):
                 yield from self._await_durability()
-            if self._settle(batches, answers):
+            forgotten = forgotten + 1 if self._settle(batches, answers) else 0
+            if forgotten > MOST_FORGOTTEN:
+                raise Refused(_FORGETFUL)
+            if forgotten:
                 yield from self._load_script()
 
     def _greet(self) -> Step:
@@ -464,7 +473,9 @@ class Outbox:
         limit_s = settings.command_timeout_s + durability.timeout_s
         question = durability.question()
         write = durability.write(settings.key_prefix)
-        _, reply = yield Request(write + question, 2, limit_s)
+        written, reply = yield Request(write + question, 2, limit_s)
+        # Without the write the question is of nothing, and answered at once.
+        _refuse_errors([written])
         while missing := durability.missing(reply):
             self.not_durable = missing
             self.trouble = f"waiting for durability: {missing}"

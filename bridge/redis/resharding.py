@@ -7,7 +7,7 @@ what a bridge has published since is not lost. The old keys stay until they are 
 """
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,11 +116,15 @@ class Resharding:
 
     async def _copy_registry(self, move: Move) -> None:
         lines: Any = await self._old.hgetall(move.old)
-        texts = {name.decode(): line.decode() for name, line in lines.items()}
-        moved: Mapping[str, str] = {
-            name: described_at(line, self._new_space.key(name)) for name, line in texts.items()
-        }
-        await self._new.hset(move.new, mapping=moved)  # type: ignore[arg-type]
+        moved = {name: self._described_anew(name, line) for name, line in lines.items()}
+        await self._new.hset(move.new, mapping=moved)
+
+    def _described_anew(self, name: bytes, line: bytes) -> bytes:
+        """A line of the registry; as it is, where no bridge wrote it."""
+        try:
+            return described_at(line.decode(), self._new_space.key(name.decode())).encode()
+        except UnicodeDecodeError:
+            return line
 
 
 def _joined_of(name: str) -> tuple[str, str] | None:
@@ -159,7 +163,9 @@ async def _last_id(client: Redis, key: str) -> str:
     """Of a stream; of any other key, or none, that of an empty one."""
     try:
         told: Any = await client.xinfo_stream(key)
-    except ResponseError:
-        return EMPTY
+    except ResponseError as error:
+        if "no such key" in str(error) or str(error).startswith("WRONGTYPE"):
+            return EMPTY
+        raise  # not known: taken for empty, more would be deleted than was copied
     last = told["last-generated-id"]
     return last.decode() if isinstance(last, bytes) else str(last)

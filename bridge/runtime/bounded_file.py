@@ -1,19 +1,45 @@
 """Files that a user names, read up to a bound: one may be a device that has no end."""
 
 import errno
+import os
+import select
+import stat
 from pathlib import Path
 
 MOST_SETTINGS = 1_000_000  # bytes of a file of settings
+PIPE_S = 3.0  # `--config <(…)`: what writes into it may begin a moment later
 MOST_OF_OURS = 64_000_000  # some hundred bytes for each stream
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:
-    """All of the file. Raises OSError where it cannot be read or has more than that."""
-    with path.open("rb") as stream:
-        content = stream.read(most_bytes + 1)
+    """All of the file, or of what a pipe brings. Raises OSError where it cannot be read, has more
+    than that, or is a pipe that brings nothing for seconds: nobody may ever write into it.
+    """
+    with open(path, "rb", opener=_without_waiting) as stream:
+        is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+        if is_pipe:
+            content = _from_pipe(stream.fileno(), most_bytes)
+        else:
+            content = stream.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it has more than {most_bytes:,} bytes", str(path))
     return content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _from_pipe(descriptor: int, most_bytes: int) -> bytes:
+    content = bytearray()
+    while len(content) <= most_bytes:
+        if not select.select([descriptor], [], [], PIPE_S)[0]:
+            raise OSError(errno.ETIMEDOUT, f"it is a pipe that brings nothing for {PIPE_S:g} s")
+        part = os.read(descriptor, most_bytes)
+        if not part:
+            break
+        content += part
+    return bytes(content)
 
 
 def read_ours(path: Path) -> bytes:

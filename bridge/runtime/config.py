@@ -191,11 +191,16 @@ class Publish(Section):
     """How much is sent at once, held back, and kept while Redis is away."""
 
     batch_entries: Annotated[int, Field(ge=1, le=10_000)] = 256
+    linger_ms: Annotated[float, Field(ge=0, le=100)] = 0
     hold_s: PositiveFloat = 2.0
     recover_s: PositiveFloat = 90.0  # two minutes' budgets of history
     buffer_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
     drain_s: PositiveFloat = 5
     durability: Durability = Durability()
+
+    @property
+    def linger_s(self) -> float:
+        return self.linger_ms / 1000
 
 
 class Snapshots(Section):

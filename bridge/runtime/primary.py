@@ -19,6 +19,9 @@ from redis.retry import Retry as BlockingRetry
 
 from bridge.runtime.redis_url import Node, RedisUrl, Topology, slot_of
 
+ACTIVE_REPLICA = "active-replica"  # the role of a server that takes writes beside another one
+ACTIVE_ACTIVE = "active-active replication: two servers may give the same ID to two entries"
+
 _Search = Generator[Node, object, Node]
 
 
@@ -169,8 +172,8 @@ class PrimaryFinder:
 
 
 def role_in(reply: object) -> str:
-    """`master`, `slave` or `sentinel`, from the reply to ROLE; empty where it was refused, or is
-    not known to the server.
+    """`master`, `slave`, `sentinel` or ACTIVE_REPLICA, from the reply to ROLE; empty where it was
+    refused, or is not known to the server.
     """
     return _text(reply[0]) if isinstance(reply, list) and reply else ""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
+import hiredis
 import redis
 from redis.asyncio import Redis
 from redis.asyncio.connection import SSLConnection
@@ -157,7 +158,7 @@ def _connect(url: str, name: str, options: Mapping[str, Any]) -> Redis:
     plain = pool.connection_class
     pool.connection_class = type(
         plain.__name__,
-        (_FollowsPrimary, _HeedsCancellation, _Named, plain),
+        (_FollowsPrimary, _HeedsCancellation, _Named, _PacksInC, plain),
         {"finder": finder, "pool": pool, "wanted_name": name},
     )
     return client
@@ -317,6 +318,22 @@ class _NamedBlocking:
         connection.send_command("CLIENT", "SETNAME", self.wanted_name, check_health=False)
         with contextlib.suppress(ResponseError):
             connection.read_response()
+
+
+class _PacksInC:
+    """A connection that packs its commands with hiredis, as the blocking client does by itself: in
+    Python, to acknowledge five hundred entries takes ten times as long.
+    """
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        name, *arguments = args
+        if isinstance(name, str):
+            # "XINFO STREAM" is two words to Redis; what hiredis cannot pack, the library tries
+            with contextlib.suppress(TypeError):
+                return [hiredis.pack_command((*name.split(), *arguments))]
+        connection: Any = super()
+        packed: list[bytes] = connection.pack_command(*args)
+        return packed
 
 
 class _HeedsCancellation:

@@ -1,7 +1,10 @@
 """What an error reply of Redis means: for the server, for the user, or for one key (pure)."""
 
 import re
+from collections.abc import Iterable
 from enum import Enum
+
+from redis.exceptions import ResponseError
 
 from bridge.errors import Transient
 
@@ -24,6 +27,9 @@ class Refusal(Enum):
 _AWAY = re.compile(
     r"\b(?:LOADING|OOM|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOAUTH|WRONGPASS"
     r"|NOREPLICAS|UNKILLABLE|MOVED|ASK)\b"
+    # of all clients at once, and of proxies and hosted servers
+    r"|max number of clients|upstream failure|no upstream host"
+    r"|max (?:daily|commands|requests)[\w ]{0,30} exceeded"
 )
 # What an error begins with, or the command's within a script's, where this server is not, or not
 # now, the one to be asked: it has become a replica, or the slot of the key moves or has moved.
@@ -35,7 +41,8 @@ _ELSEWHERE = re.compile(
 # A command that the user may not run, or that was renamed away: by itself, or in the script.
 _NOT_ALLOWED = re.compile(
     r"permissions to run|can't run this command|unknown command|unknown subcommand"
-    r"|unknown redis command|unknown valkey command",
+    r"|unknown redis command|unknown valkey command"
+    r"|unsupported command|command is not available|command '[^']{1,40}' not support",
     re.IGNORECASE,
 )
 
@@ -54,14 +61,23 @@ def meaning(error: object) -> Refusal:
 
 def refusal_text(error: object) -> str:
     """The reply, and what it leaves out: Redis 6.2 and 7.0 do not name the command that the user
-    may not run where it stands in a script.
+    may not run where it stands in a script, and none names there one that it does not have.
     """
     text = str(error)
-    if "can't run this command" in text:
+    if "can't run this command" in text or "command called from script" in text:
         return f"{text} (the append script needs exists, xadd, xinfo, xrevrange, xtrim)"
     if text.startswith(("MOVED", "ASK")):
         return f"{text} (a Redis Cluster moves the slot of these keys, or has moved it)"
     return text
+
+
+def raise_not_allowed(replies: Iterable[object]) -> None:
+    """Raise the first of these replies that says that the user lacks a command. Where errors are
+    looked at one by one, it would look like many streams that are not there.
+    """
+    for reply in replies:
+        if isinstance(reply, ResponseError) and meaning(reply) is Refusal.NOT_ALLOWED:
+            raise reply
 
 
 def is_server_wide(error: object) -> bool:

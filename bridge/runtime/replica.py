@@ -6,6 +6,7 @@ is passed by, and looked at again later. Nothing is ever written through it.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -115,6 +116,23 @@ class FreshReads:
         except _LOST:
             self.rest()
             return await ask(self._primary)
+
+    async def read_in_part(
+        self, ask: Callable[[Redis, dict[int, str]], Awaitable[T]]
+    ) -> tuple[T, dict[int, str]]:
+        """The same where one shard that does not answer is told of and holds up no other: which
+        these are, and why. A replica that does not answer is no shard that is away.
+        """
+        client = await self.client()
+        if client is not self._primary:
+            away: dict[int, str] = {}
+            with contextlib.suppress(*_LOST):
+                told = await ask(client, away)
+                if not away:
+                    return told, away
+            self.rest()
+        away = {}
+        return await ask(self._primary, away), away
 
     def rest(self) -> None:
         """What was asked was not answered: the primary is asked for a while."""

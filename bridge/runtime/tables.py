@@ -1,21 +1,27 @@
-"""Tables for a terminal of any width: names and numbers stay whole, words give way."""
+"""Tables for a terminal of any width: names and numbers stay whole, words give way, and then the
+columns of least use, which are named below.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 Cell = Text | str
 _NOTHING = frozenset({"", "0", "–"})
+_LEAST_WORDS = 12  # what a column of words is given, if it has so much to say
+_BETWEEN = 3  # two columns: a blank each, and the line
+_AROUND = 2
 
 
 class Width(Enum):
     """What becomes of a column where the terminal is narrow."""
 
-    NAME = "stays on one line"
-    NUMBER = "the same, on the right"
+    NAME = "stays on one line; the last that is broken"
+    NUMBER = "stays whole, on the right"
     WORDS = "is broken into lines"
 
 
@@ -23,28 +29,59 @@ def table(
     title: str,
     columns: Sequence[tuple[str, Width]],
     rows: Sequence[Sequence[Cell]],
+    *,
+    room: int,
     keep: Sequence[str] = (),
+    spare: Sequence[str] = (),
 ) -> Table:
-    """A table of these rows without the columns that have nothing but zeros and nothing in them;
-    those of `keep` stay.
+    """A table of these rows, at most `room` wide, without the columns that have nothing but zeros
+    and nothing in them; those of `keep` stay. Where it is too wide, the columns of `spare` are left
+    out, the first ones first.
     """
-    made = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     told = [
         at
         for at, (heading, _) in enumerate(columns)
         if heading in keep or any(_plain(row[at]) not in _NOTHING for row in rows)
     ]
+    least = {at: _least(columns[at], (row[at] for row in rows)) for at in told}
+    left_out = []
+    for name in spare:
+        if _needed(least[at] for at in told) <= room:
+            break
+        without = [at for at in told if columns[at][0] != name]
+        left_out += [name] * (len(told) - len(without))
+        told = without
+    is_narrow = _needed(least[at] for at in told) > room
+    made = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     for at in told:
         heading, width = columns[at]
+        is_broken = width is Width.WORDS or (is_narrow and width is Width.NAME)
         made.add_column(
             heading,
             justify="right" if width is Width.NUMBER else "left",
-            no_wrap=width is not Width.WORDS,
-            overflow="fold" if width is Width.WORDS else "ellipsis",
+            no_wrap=not is_broken,
+            overflow="fold",
+            min_width=least[at] if width is not Width.NAME else None,
         )
     for row in rows:
         made.add_row(*(row[at] for at in told))
+    if left_out:
+        made.caption = f"left out, for want of room: {', '.join(left_out)}"
+        made.caption_justify = "left"
     return made
+
+
+def _least(column: tuple[str, Width], cells: Iterable[Cell]) -> int:
+    """How much room it needs."""
+    heading, width = column
+    widest = max((cell_len(line) for cell in cells for line in _plain(cell).split("\n")), default=0)
+    least = min(widest, _LEAST_WORDS) if width is Width.WORDS else widest
+    return max(cell_len(heading), least)
+
+
+def _needed(widths: Iterable[int]) -> int:
+    several = list(widths)
+    return sum(several) + _BETWEEN * (len(several) - 1) + _AROUND
 
 
 def _plain(cell: Cell) -> str:

@@ -7,12 +7,13 @@ an older or newer bridge.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     InstanceOf,
+    Strict,
     TypeAdapter,
     model_validator,
 )
@@ -27,9 +28,12 @@ from bridge.core.counters import (
 )
 from bridge.runtime.terminal import printable
 
+LARGEST = 2**63  # what no number of ours reaches; larger ones cannot be reckoned with as floats
+Int = Annotated[int, Strict()]  # no text that could be read as one
+
 
 class _Told(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class ConnectionStatus(_Told):
@@ -39,10 +43,10 @@ class ConnectionStatus(_Told):
     connected: bool = False
     answered: bool = True  # bridges that do not say count as answered
     trouble: str = ""
-    attempts: int = 0
-    received_us: int = 0
-    wanted: int = 0
-    confirmed: int = 0
+    attempts: Int = 0
+    received_us: Int = 0
+    wanted: Int = 0
+    confirmed: Int = 0
     pending: tuple[str, ...] = ()
     refused: dict[str, str] = {}
     stale: dict[str, str] = {}
@@ -57,6 +61,8 @@ def _with_counters(told: Any, counters: type[Counters]) -> Any:
         return told
     names = {each.name for each in fields(counters)}
     numbers = {name: number for name, number in told.items() if name in names}
+    if not all(isinstance(number, int) for number in numbers.values()):
+        raise ValueError("a counter that is no whole number")
     return told | {"counters": _adapter(counters).validate_python(numbers)}
 
 
@@ -71,20 +77,20 @@ def _adapter(counters: type[Counters]) -> TypeAdapter[Any]:
 class Buckets(_Told):
     """How often it took how long, by the bounds of `core.latency`, and the sum of all, in µs."""
 
-    counts: tuple[int, ...] = ()
-    sum_us: int = 0
+    counts: tuple[Int, ...] = ()
+    sum_us: Int = 0
 
 
 class StreamStatus(_Told):
     """One stream, as one bridge counts it since its start. `gap_causes`: `gaps`, by cause."""
 
     counters: InstanceOf[StreamCounters] = StreamCounters()
-    gap_causes: dict[str, int] = {}
+    gap_causes: dict[str, Int] = {}
     sparse: bool = False
-    pending: int = 0
+    pending: Int = 0
     last_id: str = ""
     suspended: str = ""
-    event_us: int = 0
+    event_us: Int = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -97,10 +103,10 @@ class ShardStatus(_Told):
     there; empty where it is.
     """
 
-    shard: int
+    shard: Int
     node: str = ""
     trouble: str = ""
-    pending: int = 0
+    pending: Int = 0
 
 
 class ShareStatus(_Told):
@@ -111,9 +117,9 @@ class ShareStatus(_Told):
 
     members: tuple[str, ...] = ()
     me: str = ""
-    kept: int = 0
+    kept: Int = 0
     kept_for: tuple[str, ...] = ()
-    unreceived: int = 0
+    unreceived: Int = 0
     unreceived_streams: dict[str, str] = {}
 
 
@@ -126,39 +132,39 @@ class BridgeStatus(_Told):
 
     instance: str
     version: str = ""
-    contract: int = 0
-    pid: int = 0
+    contract: Int = 0
+    pid: Int = 0
     host: str = ""
-    started_us: int = 0
-    updated_us: int
-    redis_us: int = 0
-    stopped_us: int | None = None
+    started_us: Int = 0
+    updated_us: Int
+    redis_us: Int = 0
+    stopped_us: Int | None = None
     exchange: str = ""
     redis_trouble: str = ""
     shards: tuple[ShardStatus, ...] = ()
     registry_trouble: str = ""
     journal_trouble: str = ""
-    journal_bytes: int = 0
-    journal_max_bytes: int = 0
-    checkpoint_us: int = 0
-    behind_bytes: int = 0
-    pending: int = 0
-    pending_bytes: int = 0
-    buffer_bytes: int = 0
-    acknowledged_us: int = 0
+    journal_bytes: Int = 0
+    journal_max_bytes: Int = 0
+    checkpoint_us: Int = 0
+    behind_bytes: Int = 0
+    pending: Int = 0
+    pending_bytes: Int = 0
+    buffer_bytes: Int = 0
+    acknowledged_us: Int = 0
     counters: InstanceOf[CoreCounters] = CoreCounters()
     outbox: OutboxCounters = OutboxCounters()
     rest: RestCounters = RestCounters()
     latencies: dict[str, dict[str, Buckets]] = {}
     round_trips: Buckets = Buckets()
-    ends: dict[str, int] = {}
-    unknown_events: dict[str, int] = {}
+    ends: dict[str, Int] = {}
+    unknown_events: dict[str, Int] = {}
     share: ShareStatus | None = None
-    rank: int = 0
+    rank: Int = 0
     peers: tuple[str, ...] = ()
     open_outages: tuple[str, ...] = ()
     connections: tuple[ConnectionStatus, ...] = ()
-    clock_offset_us: int | None = None
+    clock_offset_us: Int | None = None
     stream_troubles: dict[str, str] = {}
     streams: dict[str, StreamStatus] = {}
 
@@ -185,13 +191,13 @@ class WorkerStatus(_Told):
     consumer: str
     mode: str = ""
     patterns: tuple[str, ...] = ()
-    pid: int = 0
-    started_us: int = 0
-    updated_us: int
-    redis_us: int = 0
-    handled: int = 0
-    failed: int = 0
-    undecodable: int = 0
+    pid: Int = 0
+    started_us: Int = 0
+    updated_us: Int
+    redis_us: Int = 0
+    handled: Int = 0
+    failed: Int = 0
+    undecodable: Int = 0
     rate: float = 0.0
     latency_ms: Latency = Latency()
     latencies: Buckets = Buckets()
@@ -246,19 +252,23 @@ def read_statuses(model: type[T], texts: Mapping[str, str]) -> tuple[tuple[T, ..
     found: list[T] = []
     for _, text in sorted(texts.items()):
         try:
-            found.append(model.model_validate(_printable(from_json(text))))
+            found.append(model.model_validate(_believed(from_json(text))))
         except ValueError:
             continue
     return tuple(found), len(texts) - len(found)
 
 
-def _printable(value: Any) -> Any:
-    """JSON, with all its texts as they may be shown."""
+def _believed(value: Any) -> Any:
+    """JSON, with all its texts as they may be shown. Raises ValueError where a number is too large
+    to be one of ours.
+    """
     match value:
         case str():
             return printable(value)
         case list():
-            return [_printable(each) for each in value]
+            return [_believed(each) for each in value]
         case dict():
-            return {printable(name): _printable(each) for name, each in value.items()}
+            return {printable(name): _believed(each) for name, each in value.items()}
+        case int() | float() if not abs(value) < LARGEST:  # nor is NaN
+            raise ValueError("a number beyond all that is counted")
     return value

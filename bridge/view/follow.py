@@ -25,10 +25,11 @@ from bridge.contract.streams import is_stream
 from bridge.errors import Fatal
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_shards import shards_of
+from bridge.runtime.stream_search import streams_beside
 from bridge.runtime.time_range import BEGINNING, NEW
 from bridge.view.choose import absence, chosen, is_pattern
 from bridge.view.facts import Followed
-from bridge.view.reader import AWAY, reason, streams_beside
+from bridge.view.reader import AWAY, reason
 
 BLOCK_MS = 1000  # well under the socket's time-out
 _BATCH = 200
@@ -122,7 +123,7 @@ class Follower:
             self._is_away(0, reason(error))
             found, silent = await streams_beside(self._client, self._space, {0})
             for shard, why in silent.items():
-                self._is_away(shard, why)
+                self._is_away(shard, f"shard {shard} does not answer: {reason(why)}")
             return found
         self._is_back(0)
         registry = list(filter(is_stream, names))

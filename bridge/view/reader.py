@@ -6,7 +6,6 @@ away, `look_around` has what the others tell.
 """
 
 import asyncio
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import isfinite
@@ -21,6 +20,8 @@ from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.masking import masked_text
 from bridge.runtime.redis_shards import shards_of
 from bridge.runtime.redis_url import LOGIN_ADVICE
+from bridge.runtime.refusals import Refusal, meaning, raise_not_allowed
+from bridge.runtime.stream_search import streams_beside
 from bridge.runtime.terminal import printable
 from bridge.view.facts import (
     BridgeStatus,
@@ -34,7 +35,6 @@ from bridge.view.facts import (
 AWAY = (RedisError, OSError, TimeoutError)  # what every use of the client may raise
 GONE_US = 10_000_000  # how long a worker may be silent before its group counts it out, about
 _CHUNK = 256  # streams asked for in one pipeline
-_PAGE, _MOST_PAGES = 1000, 200  # keys looked through for streams, in a shard whose registry is away
 
 
 def reason(error: BaseException) -> str:
@@ -43,6 +43,12 @@ def reason(error: BaseException) -> str:
     if isinstance(error, AuthenticationError):
         return f"{said.rstrip('.')}: {LOGIN_ADVICE}"
     return said
+
+
+def in_the_way(error: BaseException, where: str = "Redis") -> str:
+    """The same as a sentence: one that refuses us does answer, and trying again does not help."""
+    refuses = isinstance(error, AuthenticationError) or meaning(error) is Refusal.NOT_ALLOWED
+    return f"{where} {'refuses us' if refuses else 'does not answer'}: {reason(error)}"
 
 
 async def look_around(client: Redis, space: KeySpace, known: Collection[str] = ()) -> Sample:
@@ -110,7 +116,7 @@ async def _of_the_others(
     names = list(known)
     if not names:
         names, silent = await streams_beside(client, space, away)
-        away |= silent
+        away |= {n: f"shard {n} does not answer: {reason(why)}" for n, why in silent.items()}
     asking = [name for name in names if space.shard_of(name) not in away]
     streams = await _streams(client, space, asking, away)
     absent = {name: StreamFacts(is_away=True) for name in names if name not in streams}
@@ -124,38 +130,6 @@ async def _clock(shard: Redis) -> int | str:
     except AWAY as error:
         return reason(error)
     return int(seconds) * 1_000_000 + int(micros)
-
-
-async def streams_beside(
-    client: Redis, space: KeySpace, away: Collection[int]
-) -> tuple[list[str], dict[int, str]]:
-    """The streams of all shards that are not `away`, found by their keys, since the registry is in
-    the first shard; and which of these shards do not answer, and why.
-    """
-    found: list[str] = []
-    silent: dict[int, str] = {}
-    for shard in range(space.shards):
-        if shard not in away:
-            try:
-                found += await _streams_of(shards_of(client)[shard], space.prefix_of(shard))
-            except ResponseError:
-                continue  # this user may not look through it
-            except AWAY as error:
-                silent[shard] = f"shard {shard} does not answer: {reason(error)}"
-    return found, silent
-
-
-async def _streams_of(shard: Redis, prefix: str) -> list[str]:
-    pattern = re.sub(r"[*?\[\]\\]", r"\\\g<0>", prefix) + "*"
-    found: set[str] = set()
-    cursor: Any = 0
-    for _ in range(_MOST_PAGES):
-        cursor, page = await shard.scan(cursor, match=pattern, count=_PAGE, _type="stream")
-        names = [str(key)[len(prefix) :] for key in page]
-        found |= set(filter(is_stream, names))
-        if not int(cursor):
-            break
-    return sorted(found)
 
 
 async def _memory(client: Redis) -> Mapping[str, Any]:
@@ -194,9 +168,9 @@ async def _streams(
         for name in part:
             pipeline.xinfo_stream(space.key(name))
             pipeline.xrevrange(space.key(name), count=1)
-        replies = iter(await pipeline.execute(raise_on_error=False))
-        for name in part:
-            info, newest = next(replies), next(replies)
+        replies = await pipeline.execute(raise_on_error=False)
+        raise_not_allowed(replies)
+        for name, info, newest in zip(part, replies[::2], replies[1::2], strict=True):
             if space.shards > 1 and isinstance(info, AWAY) and not isinstance(info, ResponseError):
                 found[name] = StreamFacts(is_away=True)
                 away[space.shard_of(name)] = reason(info)
@@ -216,6 +190,7 @@ async def _by_redis_clock(
     for group in groups:
         pipeline.zrange(space.key(f"consumers:workers:{group}"), 0, -1, withscores=True)
     replies = await pipeline.execute(raise_on_error=False) if groups else []
+    raise_not_allowed(replies)
     beats = {
         (group, name.partition("/")[0]): int(ms) * 1000
         for group, members in zip(groups, replies, strict=True)

@@ -23,7 +23,7 @@ from bridge.view.keyboard import pressed_keys
 from bridge.view.pages import FRAME_LINES, Shown, entry_of, page
 from bridge.view.picture import Picture, draw
 from bridge.view.plain import stream_lines, summary_lines
-from bridge.view.reader import AWAY, look_around, newest, reason
+from bridge.view.reader import AWAY, in_the_way, look_around, newest, reason
 
 PAINT_EVERY_S = 0.25
 LATE_S = 1.5  # a look that takes this much longer than usual: Redis does not answer
@@ -189,7 +189,7 @@ async def _looks(view: View, history: History, stop: asyncio.Event) -> AsyncIter
             history.add(await look_around(view.client, view.space, history.streams))
             yield ""
         except AWAY as error:
-            yield f"Redis at {view.where} does not answer: {reason(error)}"
+            yield in_the_way(error, f"Redis at {view.where}")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(view.every_s):
                 await stop.wait()

@@ -24,6 +24,7 @@ from consumers.kit.redis.keys import Keys
 from consumers.kit.stop import Stop
 
 DEFAULT = "127.0.0.1:9465"
+LONGEST_S = 4.0  # Prometheus waits for ten seconds: of several shards one may hang
 
 
 def command(
@@ -42,9 +43,9 @@ def command(
         python -m consumers exporter --listen 0.0.0.0:9465 --per-stream
     """
     loaded = load_config(config)
-    setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))
     if not exposition.is_installed():
         raise ConfigError(exposition.MISSING.partition(";")[0])
+    setup_logs(loaded.log.level, loaded.log.format, secret_texts(loaded.redis.url))
     asyncio.run(_run(loaded, address(listen, "--listen"), per_stream=per_stream))
 
 
@@ -54,7 +55,7 @@ async def _run(config: Config, where: Address, *, per_stream: bool) -> None:
     url = resolve_url(config)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         client = await stack.enter_async_context(
-            _client(config, url, config.redis.command_timeout_s)
+            _client(config, url, min(config.redis.command_timeout_s, LONGEST_S))
         )
         replica = None
         if config.redis.read_from == "replica":

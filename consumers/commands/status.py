@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -18,6 +18,7 @@ from bridge.runtime.terminal import new_console, printable, say, say_json
 from consumers.commands.fetching import ConfigOption, StreamsOption, fetch
 from consumers.kit.lag import GroupLag, StreamLag, group_lags
 from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.registry import FIRST_SHARD
 
 _SIGNS = {"exact": "", "counted": "~", "at_most": "≤"}
 
@@ -33,7 +34,9 @@ def command(
     """Say how far every group is: lag in entries and seconds, pending, dead letters, owners.
 
     A `~` before a number: from counters; `≤`: at most that. `behind` is the age of the oldest entry
-    not read, by its ID. For example:
+    not read, by its ID. Of a Cluster with several shards, those that do not answer are named, and
+    what the others have is shown; without shard 0 nothing is known of workers, and the exit status
+    is 1. For example:
 
         python -m consumers status --watch
 
@@ -63,7 +66,7 @@ def command(
                 console.clear()
             show(found, away, console, as_json=as_json)
         if not watch:
-            return
+            raise typer.Exit(1 if FIRST_SHARD in away else 0)
         time.sleep(every)
 
 
@@ -75,25 +78,27 @@ def show(
     if as_json:
         say_json({"groups": [one.as_dict() for one in found], "shards_away": told})
         return
-    for why in told.values():
-        console.print(Text(printable(f"{why}. Its streams are left out"), style="bold red"))
-    console.print(_shown(found))
+    for shard, why in told.items():
+        lacks = "; nothing is known of workers" if shard == str(FIRST_SHARD) else ""
+        line = f"{why}. Its streams are left out{lacks}"
+        console.print(Text(printable(line), style="bold red"))
+    console.print(_shown(found, away, console.width))
 
 
-def _shown(found: Sequence[GroupLag]) -> RenderableType:
+def _shown(found: Sequence[GroupLag], away: Collection[int], room: int) -> RenderableType:
     if not found:
-        return Text("no groups yet: python -m consumers run tail")
-    parts = [part for one in found for part in (_head(one), _table(one))]
-    return Group(_verdict(found), Text(), *parts)
+        none = "no groups yet: python -m consumers run tail"
+        return Text("no groups in the other shards" if away else none)
+    parts = [part for one in found for part in (_head(one, away), _table(one, room))]
+    return Group(_verdict(found, away), Text(), *parts)
 
 
-def _verdict(found: Sequence[GroupLag]) -> Text:
+def _verdict(found: Sequence[GroupLag], away: Collection[int]) -> Text:
     """How all groups are, in a line."""
     plain = [one.as_dict() for one in found]
-    idle = [
-        one.name for one in found if one.mode and not any(worker.is_alive for worker in one.workers)
-    ]
+    idle = [one.name for one in found if _is_idle(one, away)]
     troubles = [
+        f"{len(away)} shard{'' if len(away) == 1 else 's'} away" if away else "",
         f"no worker of {', '.join(idle)}" if idle else "",
         *(
             f"{sum(one[name] for one in plain)} {words}"
@@ -110,13 +115,20 @@ def _verdict(found: Sequence[GroupLag]) -> Text:
     return Text(printable(f"{told}: {rest}"), style=style)
 
 
-def _head(one: GroupLag) -> Text:
+def _is_idle(one: GroupLag, away: Collection[int]) -> bool:
+    """Has a group of the kit no worker? Where workers are not known, it is not said."""
+    is_known = one.mode and FIRST_SHARD not in away
+    return bool(is_known) and not any(worker.is_alive for worker in one.workers)
+
+
+def _head(one: GroupLag, away: Collection[int]) -> Text:
     plain = one.as_dict()
     alive = [worker for worker in one.workers if worker.is_alive]
     rate = sum(worker.rate for worker in alive)
+    workers = f"{len(alive)} worker{'' if len(alive) == 1 else 's'}"
     words = [
         one.mode or "of another program",
-        f"{len(alive)} worker{'' if len(alive) == 1 else 's'}" if one.mode else "",
+        workers if one.mode and FIRST_SHARD not in away else "",
         f"{rate:.0f}/s" if alive else "",
         f"lag {plain['lag']}",
         f"behind {_seconds(plain['behind_s'])}" if plain["lag"] else "",
@@ -125,7 +137,7 @@ def _head(one: GroupLag) -> Text:
         f"dead letters {plain['dead']}" if plain["dead"] else "",
         f"missed {plain['missed']}" if plain["missed"] else "",
     ]
-    trouble = (one.mode and not alive) or plain["dead"] or plain["missed"] or plain["undecodable"]
+    trouble = _is_idle(one, away) or plain["dead"] or plain["missed"] or plain["undecodable"]
     return Text.assemble(
         (printable(one.name), "bold yellow" if trouble else "bold"),
         "  ",
@@ -133,12 +145,12 @@ def _head(one: GroupLag) -> Text:
     )
 
 
-def _table(one: GroupLag) -> Table:
+def _table(one: GroupLag, room: int) -> Table:
     columns = [
         ("stream", Width.NAME), ("lag", Width.NUMBER), ("behind", Width.NUMBER),
         ("pending", Width.NUMBER), ("oldest", Width.NUMBER), ("dead", Width.NUMBER),
-        ("missed", Width.NUMBER), ("blocked at", Width.WORDS), ("owner", Width.WORDS),
-        ("position", Width.WORDS),
+        ("missed", Width.NUMBER), ("blocked at", Width.NAME), ("owner", Width.NAME),
+        ("position", Width.NAME),
     ]  # fmt: skip
     rows = [
         [
@@ -147,7 +159,8 @@ def _table(one: GroupLag) -> Table:
         ]
         for stream in one.streams
     ]
-    return table("", columns, rows, keep=("lag",))
+    spare = ("position", "oldest", "behind", "owner", "missed", "blocked at")
+    return table("", columns, rows, room=room, keep=("lag",), spare=spare)
 
 
 def _row(stream: StreamLag) -> Sequence[str]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from bridge.contract.latency import BOUNDS_US
 from bridge.metrics.exposition import Family, Histogram, Kind, Metric
 from consumers.kit.lag import GroupLag, Took
+from consumers.kit.redis.registry import FIRST_SHARD
 
 REDIS_UP = Metric("exporter_redis_up", Kind.GAUGE, "1: the exporter could read Redis just now.")
 SHARD_UP = Metric(
     "exporter_shard_up", Kind.GAUGE,
-    "1: the exporter could read this shard just now, else its streams count nowhere. Only where "
-    "there are several.",
+    "1: the exporter could read this shard just now, else its streams count nowhere, and without "
+    "shard 0 no workers and bridges. Only where there are several.",
     ("shard",),
 )  # fmt: skip
 MEMORY_USED = Metric(
@@ -72,7 +73,7 @@ CATALOGUE: Sequence[Metric] = (
 @dataclass(frozen=True, slots=True)
 class Look:
     """One look at Redis. `bridges`: name → when it wrote its last status, µs. `shards`: of several,
-    which of them answered.
+    which of them answered; without the first one nothing is known of bridges and workers.
     """
 
     groups: Sequence[GroupLag] = ()
@@ -81,6 +82,10 @@ class Look:
     memory_max: int = 0
     handled: Mapping[str, Took] = field(default_factory=dict)
     shards: Mapping[int, bool] = field(default_factory=dict)
+
+    @property
+    def knows_workers(self) -> bool:
+        return self.shards.get(FIRST_SHARD, True)
 
 
 class HandledSums:
@@ -106,6 +111,11 @@ class HandledSums:
             counts = [a - b for a, b in zip(new.counts, before.counts, strict=True)]
             self._add(who[0], Took(counts, new.sum_us - before.sum_us))
         self._known = now
+        return self.sums
+
+    @property
+    def sums(self) -> Mapping[str, Took]:
+        """As of the last look."""
         return dict(self._sums)
 
     def _add(self, group: str, new: Took) -> None:
@@ -129,6 +139,8 @@ def families(look: Look | None, *, per_stream: bool) -> Iterator[Family]:
         yield Family(MEMORY_MAX, {(): look.memory_max})
     yield Family(LAST_STATUS, {(name,): us / 1e6 for name, us in look.bridges.items()})
     yield from _groups(look.groups)
+    if look.knows_workers:
+        yield from _workers(look.groups)
     yield Family(
         HANDLED,
         {
@@ -147,8 +159,6 @@ def _groups(groups: Sequence[GroupLag]) -> Iterator[Family]:
     ours = [one for one in groups if one.mode]  # of other programs nothing more is known
     yield _each(DEAD, ours, lambda one: sum(each.dead for each in one.streams))
     yield _each(MISSED, ours, lambda one: sum(each.missed for each in one.streams))
-    yield _each(WORKERS, ours, lambda one: sum(each.is_alive for each in one.workers))
-    yield _each(RATE, ours, lambda one: sum(each.rate for each in one.workers if each.is_alive))
     ordered = [one for one in ours if one.mode == "ordered"]
     counts = {
         (one.name, state): sum(bool(each.owner) is is_owned for each in one.streams)
@@ -156,6 +166,12 @@ def _groups(groups: Sequence[GroupLag]) -> Iterator[Family]:
         for state, is_owned in (("owned", True), ("unowned", False))
     }
     yield Family(OWNED, counts)
+
+
+def _workers(groups: Sequence[GroupLag]) -> Iterator[Family]:
+    ours = [one for one in groups if one.mode]
+    yield _each(WORKERS, ours, lambda one: sum(each.is_alive for each in one.workers))
+    yield _each(RATE, ours, lambda one: sum(each.rate for each in one.workers if each.is_alive))
 
 
 def _by_stream(groups: Iterable[GroupLag], *, per_stream: bool) -> Iterator[Family]:

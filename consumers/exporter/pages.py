@@ -1,10 +1,11 @@
 """The exporter's pages: Redis is read when they are asked for, and at no other time."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -19,6 +20,9 @@ from bridge.runtime.replica import FreshReads
 from consumers.exporter.group_metrics import HandledSums, Look, families
 from consumers.kit.lag import group_lags
 from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.registry import FIRST_SHARD
+
+_log = structlog.get_logger()
 
 AWAY = "redis_away"
 _AWAY = (RedisError, OSError, TimeoutError)
@@ -38,6 +42,7 @@ class ExporterPages:
         self._per_stream = per_stream
         self._turn = asyncio.Lock()
         self._handled = HandledSums()
+        self._trouble = ""  # why Redis could not be read, the last time
 
     async def page(self, path: str) -> Page:
         """One of `paths`."""
@@ -54,25 +59,42 @@ class ExporterPages:
         """What Redis has now; None, and why, where it cannot be read."""
         async with self._turn:
             try:
-                groups = await self._reads.read(lambda client: group_lags(client, self._keys))
-                memory = await self._memory()
-                bridges = await self._bridges()
+                groups, away = await self._reads.read_in_part(
+                    lambda client, silent: group_lags(client, self._keys, away=silent)
+                )
+                memory = await self._memory(away)
+                bridges = {} if FIRST_SHARD in away else await self._bridges()
             except _AWAY as error:
-                return None, masked_text(str(error)) or type(error).__name__
+                self._tell(trouble := masked_text(str(error)) or type(error).__name__)
+                return None, trouble
+            self._tell("")
         used, most = max(filter(None, memory.values()), key=_share)
-        answered = {shard: told is not None for shard, told in memory.items()}
+        answered = {n: told is not None and n not in away for n, told in memory.items()}
         shards = answered if len(answered) > 1 else {}
-        return Look(groups, bridges, used, most, self._handled.take(groups), shards), ""
+        handled = self._handled.sums if FIRST_SHARD in away else self._handled.take(groups)
+        return Look(groups, bridges, used, most, handled, shards), ""
 
-    async def _memory(self) -> Mapping[int, tuple[int, int] | None]:
-        """Used and at most, of each shard; None of one that does not answer, but for the first."""
+    def _tell(self, trouble: str) -> None:
+        """Log that Redis cannot be read, or can again: once each time."""
+        if trouble and not self._trouble:
+            _log.warning("redis_away", error=trouble, then="trying again with the next scrape")
+        elif self._trouble and not trouble:
+            _log.info("redis_back")
+        self._trouble = trouble
+
+    async def _memory(self, away: Collection[int]) -> Mapping[int, tuple[int, int] | None]:
+        """Used and at most, of each shard; None of one that does not answer. Those that are `away`
+        are not asked: each could keep the page waiting for another time-out.
+        """
+        asked = {n: one for n, one in enumerate(shards_of(self._redis)) if n not in away}
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(_memory_of(one)) for one in shards_of(self._redis)]
-        first, *others = (task.result() for task in asked)
-        if isinstance(first, Exception):
-            raise first
-        told = {n: None if isinstance(one, Exception) else one for n, one in enumerate(others, 1)}
-        return {0: first, **told}
+            asking = {n: tasks.create_task(_memory_of(one)) for n, one in asked.items()}
+        found = {n: task.result() for n, task in asking.items()}
+        told = {n: one for n, one in found.items() if not isinstance(one, Exception)}
+        for error in found.values():
+            if isinstance(error, Exception) and not told:
+                raise error
+        return {n: told.get(n) for n in range(len(shards_of(self._redis)))}
 
     async def _bridges(self) -> Mapping[str, int]:
         """Those that were not stopped."""

@@ -24,9 +24,12 @@ from consumers import (
     PositionsSnapshot,
     PositionUpdate,
     Results,
+    UnknownEvent,
 )
 
-_OPEN = frozenset({"New", "PartiallyFilled", "TriggerPending", "Triggered"})
+# A status that the exchange comes to say besides is of an order that may be open: it has its row.
+_ENDED = frozenset({"Filled", "Cancelled", "Expired", "TriggerFailed"})
+_ENDS = frozenset({"orderCancelled", "orderExpired", "triggerFailed"})
 _NOT_OF_A_ROW = {"type", "occurrence", "source", "event_us", "received_us", "extra"}
 _OF_ONE_FILL = {"trade_id", "fill_price", "fill_quantity", "is_maker", "fee", "fee_asset"}
 
@@ -35,7 +38,7 @@ Row = dict[str, Any]
 
 def order_row(event: OrderUpdate) -> Row | None:
     """The order as it stands, or None when it is no longer open."""
-    if event.status not in _OPEN:
+    if event.status in _ENDED or event.type in _ENDS:
         return None
     return _row(event, _NOT_OF_A_ROW | _OF_ONE_FILL)
 
@@ -106,6 +109,10 @@ class Orders(Consumer):
         if not delivery.event.recovered:
             self._sure = False
 
+    def on_unknown_event(self, delivery: Delivery[UnknownEvent]) -> None:
+        """What became of an order or a balance by it cannot be read."""
+        self._sure = False
+
     def write(self, results: Results) -> None:
         """Once a batch: the rows that changed."""
         self.state[_SURE] = self._sure
@@ -142,11 +149,13 @@ class Orders(Consumer):
             if symbol is None or row.get("symbol") == symbol:
                 del self.state[key]
         closed = self._closed()
-        for row in rows:
+        named = [row for row in rows if key_field in row]
+        for row in named:
             key = str(row[key_field])
             if is_there(row) and key not in closed:
                 self.state[key] = row
-        self._all_changed = self._sure = True
+        # rows are the exchange's own: what one without its key is about, is not known
+        self._all_changed, self._sure = True, len(named) == len(rows)
 
     def _closed(self) -> list[str]:
         closed: list[str] = self.state.get(_CLOSED, [])
@@ -162,7 +171,7 @@ _CLOSED_KEPT = 500  # a REST snapshot may be a moment older than updates that ca
 
 
 def _is_open_row(row: Row) -> bool:
-    return row.get("status", "New") in _OPEN
+    return str(row.get("status")) not in _ENDED
 
 
 def _is_held_row(row: Row) -> bool:

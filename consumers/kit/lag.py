@@ -7,18 +7,20 @@ nothing. Groups of other programs are there too, with what Redis itself knows of
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bridge.contract.json_text import parsed
 from bridge.contract.latency import BOUNDS_US
+from bridge.runtime.refusals import raise_not_allowed
 from consumers.kit.policy import chunks
 from consumers.kit.redis.keys import Keys
-from consumers.kit.redis.registry import choose, stream_names
+from consumers.kit.redis.registry import FIRST_SHARD, LOST, choose, known_in
 from consumers.kit.redis.scripts import Call, checked, script
+
+Whole = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 
 COUNTED_UP_TO = 1000  # unread entries that are counted one by one
 SILENT_S = 5.0  # a worker that has not written its status for so long is gone
@@ -115,43 +117,45 @@ async def group_lags(
     away: dict[int, str] | None = None,
 ) -> list[GroupLag]:
     """All groups, or one, in the streams that fit, sorted by name. Streams of a shard that does not
-    answer are left out: `away` gets to know which, and why. The first one must answer.
+    answer are left out, and workers where that is the first one, which alone knows them: `away`
+    gets to know which shards, and why. Without `away` that is an error.
     """
-    status: Any = await redis.hgetall(keys.groups)
-    about = {name: _json(text) for name, text in status.items()}
+    known = await known_in(redis, keys, in_part=away is not None)
+    silent = dict(known.away)
+    about = {name: _json(text) for name, text in known.groups.items()}
     # The kit's groups are listed also where they are in no stream yet; groups of other programs
     # are found in the streams.
     by_group: dict[str, list[StreamLag]] = {name: [] for name in about}
-    now_ms = 0
-    for streams in chunks(choose(await stream_names(redis, keys), patterns)):
+    found: dict[str, str] = {}
+    for streams in chunks(choose(known.streams, patterns)):
         calls = [_call(keys, stream, list(about)) for stream in streams]
-        found = await script("lag").run(redis, calls)
-        silent = {
+        replies = await script("lag").run(redis, calls)
+        silent |= {
             keys.space.shard_of(stream): str(reply)
-            for stream, reply in zip(streams, found, strict=True)
-            if _is_away(reply, keys)
+            for stream, reply in zip(streams, replies, strict=True)
+            if away is not None and keys.space.shards > 1 and isinstance(reply, LOST)
         }
-        if away is not None:
-            away |= silent
-        replies = checked([None if _is_away(reply, keys) else reply for reply in found])
-        for stream, reply in zip(streams, replies, strict=True):
-            if reply is not None:
+        gone = [keys.space.shard_of(stream) in silent for stream in streams]
+        checked([reply for reply, is_gone in zip(replies, gone, strict=True) if not is_gone])
+        for stream, reply, is_gone in zip(streams, replies, gone, strict=True):
+            if reply is not None and not is_gone:
                 _, _, now, *groups = reply
-                now_ms = int(now)
-                for one in groups:
-                    by_group.setdefault(one[0], []).append(_stream_lag(stream, now_ms, *one[1:]))
-    workers = await _workers(redis, keys)
+                for name, *facts, mode in groups:
+                    by_group.setdefault(name, []).append(_stream_lag(stream, int(now), *facts))
+                    found[name] = mode or found.get(name, "")
+    workers = {} if FIRST_SHARD in silent else await _workers(redis, keys)
+    if away is not None:
+        away |= silent
     return [
-        GroupLag(name, str(about.get(name, {}).get("mode", "")), here, workers.get(name, ()))
+        GroupLag(
+            name,
+            str(about.get(name, {}).get("mode", "")) or found.get(name, ""),
+            here,
+            workers.get(name, ()),
+        )
         for name, here in sorted(by_group.items())
         if group in (None, name)
     ]
-
-
-def _is_away(reply: Any, keys: Keys) -> bool:
-    """Of several shards one does not answer: its streams are left out."""
-    is_lost = isinstance(reply, RedisConnectionError | RedisTimeoutError | OSError)
-    return keys.space.shards > 1 and is_lost
 
 
 def _call(keys: Keys, stream: str, groups: Sequence[str]) -> Call:
@@ -201,25 +205,39 @@ def _age_s(now_ms: int, entry_id: str) -> float:
     return max(0.0, (now_ms - int(entry_id.split("-")[0])) / 1000) if entry_id else 0.0
 
 
-_NEEDED = frozenset(
-    {
-        "group",
-        "consumer",
-        "updated_us",
-        "handled",
-        "failed",
-        "retried",
-        "late",
-        "rate",
-        "streams",
-        "undecodable",
-    }
-)
+class _Status(BaseModel):
+    """A worker's status, as far as it counts here. Another program may have written anything: no
+    text is read as a number, nor what is larger than a float can be reckoned with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    group: str
+    consumer: str
+    updated_us: Whole
+    handled: Whole
+    failed: Whole
+    retried: Whole
+    late: Whole
+    undecodable: Whole
+    rate: Annotated[float, Strict()]
+    streams: dict[str, Any]
+    started_us: Whole = 0
+    latencies: Any = None
 
 
-def _status(text: bytes | str) -> dict[str, Any] | None:
-    status = _json(text)
-    return status if status.keys() >= _NEEDED else None
+class _Latencies(BaseModel):
+    """How long it took, as a worker tells it."""
+
+    counts: tuple[Whole, ...]
+    sum_us: Annotated[int, Strict(), Field(gt=-(2**63), lt=2**63)]  # of two machines' clocks
+
+
+def _status(text: bytes | str) -> _Status | None:
+    try:
+        return _Status.model_validate(_json(text))
+    except ValidationError:
+        return None
 
 
 def _json(text: bytes | str) -> dict[str, Any]:
@@ -237,23 +255,23 @@ async def _workers(redis: Redis, keys: Keys) -> dict[str, list[Worker]]:
     texts = (await redis.hgetall(keys.status)).values()
     # what another program wrote is passed over
     known = [status for text in texts if (status := _status(text)) is not None]
-    beats = await _beats(redis, keys, {status["group"] for status in known})
+    beats = await _beats(redis, keys, {status.group for status in known})
     found: dict[str, list[Worker]] = {}
     for status in known:
-        group, name = status["group"], status["consumer"]
-        found.setdefault(group, []).append(
+        beat_us = beats.get((status.group, status.consumer))
+        found.setdefault(status.group, []).append(
             Worker(
-                name=name,
-                silent_s=_silent_s(now_us, beats.get((group, name)), status["updated_us"]),
-                handled=status["handled"],
-                failed=status["failed"],
-                retried=status["retried"],
-                late=status["late"],
-                undecodable=status["undecodable"],
-                rate=status["rate"],
-                streams=len(status["streams"]),
-                started_us=status.get("started_us", 0),
-                took=_took(status.get("latencies")),
+                name=status.consumer,
+                silent_s=_silent_s(now_us, beat_us, status.updated_us),
+                handled=status.handled,
+                failed=status.failed,
+                retried=status.retried,
+                late=status.late,
+                undecodable=status.undecodable,
+                rate=status.rate,
+                streams=len(status.streams),
+                started_us=status.started_us,
+                took=_took(status.latencies),
             )
         )
     return {group: sorted(some, key=lambda one: one.name) for group, some in found.items()}
@@ -261,10 +279,13 @@ async def _workers(redis: Redis, keys: Keys) -> dict[str, list[Worker]]:
 
 def _took(told: Any) -> Took:
     """Nothing where a worker of an earlier version, or with other buckets, tells of it."""
-    match told:
-        case {"counts": [*counts], "sum_us": int(sum_us)} if len(counts) == len(BOUNDS_US) + 1:
-            return Took(counts, sum_us)
-    return _NOTHING
+    try:
+        latencies = _Latencies.model_validate(told)
+    except ValidationError:
+        return _NOTHING
+    if len(latencies.counts) != len(BOUNDS_US) + 1:
+        return _NOTHING
+    return Took(latencies.counts, latencies.sum_us)
 
 
 async def _beats(redis: Redis, keys: Keys, groups: Collection[str]) -> dict[tuple[str, str], int]:
@@ -275,6 +296,7 @@ async def _beats(redis: Redis, keys: Keys, groups: Collection[str]) -> dict[tupl
         for group in groups:
             pipeline.zrange(keys.workers(group), 0, -1, withscores=True)
         replies = await pipeline.execute(raise_on_error=False)
+    raise_not_allowed(replies)
     return {
         (group, name.partition("/")[0]): int(ms) * 1000
         for group, members in zip(groups, replies, strict=True)

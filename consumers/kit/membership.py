@@ -7,7 +7,7 @@ Touches no entry and no lease.
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
@@ -44,8 +44,10 @@ class Membership:
         self._about_group = json.dumps({"mode": mode, "streams": list(patterns)})
         self._lease_ms = lease_ms
         self._registered: list[str] = []
+        self._missing: set[str] = set()  # of these, in the registry no more
         self._refused: set[str] = set()
         self._logged_registered: int | None = None  # how many there were when none fitted
+        self._name_guard = NameGuard()
         self._steady_beats = 0  # since Redis was last away, or emptied
         self._ahead_ms: float | None = None  # the server's clock, of the monotonic one
         self.beat_s = beat_s
@@ -94,26 +96,37 @@ class Membership:
         self._ahead_ms = int(now_ms) - time.monotonic() * 1000
         names, refused = await registered(self._redis, self._keys)
         self._log_refused(refused)
-        await self._redis.hset(self._keys.status, self._status_field, status)
+        await self._write_status(status)
         added = await self._redis.hset(self._keys.groups, self.group, self._about_group)
         if not added and not self.beats:
             self._log_going_on()
-        if names:  # an empty registry is one that Redis has lost: the bridge writes it again
-            self._registered = names
-            self.streams = choose(names, self._patterns)
-        self.alive = tuple(alive)
-        self.wanted = await self._wanted()
         # The script says that we were not in the list: all that others know of us may be wrong, and
         # so may be what Redis says about owners. Wait for a lease's time before taking streams.
         if is_new and self.beats:  # this worker was silent for long, or Redis was emptied
             self._steady_beats, self.may_take = 0, False
         self.may_take |= self.knows_the_dead
+        self._take_in(names)
+        self.alive = tuple(alive)
+        self.wanted = await self._wanted()
         if self.is_first and self.beats % TIDY_BEATS == 0:
             await self._forget_the_dead()
         # Last: the loops watch this number, and when it changes, the facts above are fresh.
         self.beats += 1
         self._steady_beats += 1
         self._log_if_empty()
+
+    def _take_in(self, names: Sequence[str]) -> None:
+        """What the registry names now. Where Redis has lost it, the bridges write it again, each
+        its own part: so a stream is gone once it is missing twice, and not while owners may still
+        put back what was lost.
+        """
+        if not names:  # it is lost as a whole
+            return
+        missing = set(self._registered).difference(names)
+        gone = missing & self._missing if self.may_take else set()
+        self._missing = missing - gone
+        self._registered = [*names, *sorted(self._missing)]
+        self.streams = choose(self._registered, self._patterns)
 
     def alive_call(self) -> Call:
         """Of the script that says that this worker is alive."""
@@ -127,6 +140,21 @@ class Membership:
         """Clean stop: gone from the list of workers and from the status."""
         await self._redis.zrem(self._keys.workers(self.group), self.worker)
         await self._redis.hdel(self._keys.status, self._status_field)
+
+    async def _write_status(self, status: str) -> None:
+        """And notice who else writes it."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hget(self._keys.status, self._status_field)
+            pipeline.hset(self._keys.status, self._status_field, status)
+            before, _ = await pipeline.execute()
+        if (other := self._name_guard.found(before, status)) is not None:
+            _log.warning(
+                "worker_name_taken",
+                group=self.group,
+                consumer=self.worker,
+                by=other,
+                then="give each worker of a group a --name of its own",
+            )
 
     @property
     def _status_field(self) -> str:
@@ -178,6 +206,51 @@ class Membership:
             group, _, worker = field.partition("/")
             if group == self.group and worker not in self.alive and _is_old(text, seconds):
                 await self._redis.hdel(self._keys.status, field)
+
+
+class NameGuard:
+    """Notices another process that runs under this worker's name (pure).
+
+    One that was killed leaves its last status behind. So only a status that was written again after
+    ours had replaced it is one of a process that runs.
+    """
+
+    def __init__(self) -> None:
+        self._ours = ""  # the status that was written last
+        self._found: dict[_Process, int] = {}  # when each wrote the status that stood there
+        self._told: set[_Process] = set()
+
+    def found(self, before: str | None, ours: str) -> str | None:
+        """Who it is, the first time that it shows. `before` is the status that ours is about to
+        replace; both are JSON.
+        """
+        is_own = before is None or before == self._ours
+        self._ours = ours
+        if is_own or (told := _process(before)) is None:
+            return None
+        other, updated_us = told
+        mine = _process(ours)
+        last_us = self._found.setdefault(other, updated_us)
+        if updated_us <= last_us or other in self._told or (mine and other == mine[0]):
+            return None
+        self._told.add(other)
+        return f"process {other.pid} on {other.host}"
+
+
+class _Process(NamedTuple):
+    host: str
+    pid: int
+    started_us: int
+
+
+def _process(status: str | None) -> tuple[_Process, int] | None:
+    """Whose status it is, and when it was written; None where another program wrote it."""
+    try:
+        told = parsed(status or "{}")
+        who = _Process(str(told["host"]), int(told["pid"]), int(told["started_us"]))
+        return who, int(told["updated_us"])
+    except (ValueError, TypeError, KeyError, OverflowError):  # the last one: of 1e999
+        return None
 
 
 def _patterns(text: str | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from redis.exceptions import AuthenticationError, DataError, NoPermissionError, 
 from bridge.errors import ConfigError
 from bridge.runtime.masking import masked_url
 from bridge.runtime.redis_url import LOGIN_ADVICE
+from bridge.runtime.refusals import Refusal, meaning
 from consumers.kit.policy import retry_delay_s
 from consumers.kit.stop import Stop
 
@@ -41,9 +42,11 @@ class RedisHealth:
     async def down(self, connection: str, error: RedisError, stop: Stop) -> None:
         """A command failed: log it once, and wait before the next attempt, at most a second.
 
-        Raises ConfigError where trying again cannot help: a wrong password, a missing right.
+        Raises ConfigError where trying again cannot help: a wrong password, a command that this
+        user may not run, or the server does not have.
         """
-        if isinstance(error, AuthenticationError | NoPermissionError):
+        is_denied = isinstance(error, NoPermissionError) or meaning(error) is Refusal.NOT_ALLOWED
+        if is_denied or isinstance(error, AuthenticationError):
             advice = f": {LOGIN_ADVICE}" if isinstance(error, AuthenticationError) else ""
             said = str(error).rstrip(".")
             raise ConfigError(f"Redis at {self._where} refuses us: {said}{advice}") from error

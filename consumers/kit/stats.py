@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.contract.latency import BOUNDS_US
 
@@ -34,9 +34,18 @@ class Identity:
     patterns: tuple[str, ...] = ()  # of the streams that it wants
 
 
+class HandlerCall(Protocol):
+    """A call of a handler, an object of its own: for which entry."""
+
+    @property
+    def stream(self) -> str: ...
+    @property
+    def entry_id(self) -> str: ...
+
+
 @dataclass(slots=True, eq=False)
 class InHand:
-    """A call of a handler: for which entry, and what it has still to do where it is async."""
+    """A call that may have to be awaited, and what it has still to do then."""
 
     stream: str
     entry_id: str
@@ -50,6 +59,8 @@ class Stats:
 
     def __init__(self, now_us: Callable[[], int], warm_us: int = 0) -> None:
         self._in_hand: dict[InHand, None] = {}
+        # A call that has not returned yet, of which there is one at most.
+        self.running: HandlerCall | None = None
         self.handled = 0  # entries settled or committed
         self._now_us = now_us
         self._warm_us = warm_us
@@ -68,9 +79,10 @@ class Stats:
         self._last_report: tuple[int, int] | None = None  # when, and `handled` then
 
     @property
-    def in_hand(self) -> "InHand | None":
+    def in_hand(self) -> HandlerCall | None:
         """The call that began first, of those that are not over; another thread may ask."""
-        return next(iter(list(self._in_hand)), None)  # a copy: the loop changes it meanwhile
+        # A copy: the loop changes it meanwhile. What is awaited began before what is running.
+        return next(iter(list(self._in_hand)), self.running)
 
     def begin(self, stream: str, entry_id: str) -> "InHand":
         """A handler has this entry in hand."""

@@ -1,19 +1,27 @@
-"""The demo's row "break something": each thing breaks, mends itself, and costs no trade."""
+"""The demo's row "break something": each thing breaks, mends itself, and costs no trade. And what
+else takes a demo of its own.
+"""
 
 import json
+import os
 import re
+import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from bridge.runtime.embedded import find_embedded
 from demo.breaking import LEVERS
-from tests.support.demo_run import running_demo
+from tests.support.demo_run import START_S, running_demo
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.timeout(240)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def head(client: httpx2.Client) -> Any:
@@ -52,3 +60,46 @@ def test_what_is_broken_mends_itself_and_no_trade_is_lost(tmp_path: Path) -> Non
     told = re.search(r"the exchange says ([\d,]+) trades: 0 lost, 0 doubled", demo.said())
     assert told, demo.said()
     assert int(told.group(1).replace(",", "")) > 20
+
+
+def test_redis_that_dies_ends_the_demo_and_is_named_with_its_log(tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo:
+        pids = demo.until_up()
+        assert find_embedded(demo.folder / "redis")
+        os.kill(pids["redis"], signal.SIGKILL)
+        demo.ends_because_of("Redis", pids)
+
+
+def test_the_chart_example_draws_what_a_demo_has_published(tmp_path: Path) -> None:
+    """As docs/samples.md says: beside a running demo, with the address that it prints."""
+    chart = [sys.executable, "examples/chart.py", "SOL_USDC", "--out", str(tmp_path / "chart.png")]
+    with running_demo(tmp_path) as demo:
+        demo.until_up()
+        [exported] = re.findall(r"^\s*export (.+)$", demo.said(), flags=re.MULTILINE)
+        address = dict(word.split("=", 1) for word in shlex.split(exported))
+        subprocess.run(chart, cwd=ROOT, env={**os.environ, **address}, check=True, timeout=120)
+        demo.process.send_signal(signal.SIGTERM)
+        assert demo.until_ended() == 0, demo.said()
+
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_ctrl_c_leaves_at_once_without_orphans(tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo:
+        pids = demo.until_up()
+        os.killpg(pids["tail"], signal.SIGSTOP)  # a part that would not stop by itself
+        demo.process.send_signal(signal.SIGINT)
+        eventually(lambda: "Stopping: " in demo.said(), "it stops")
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.process.wait(3) == 130
+        demo.nothing_left(pids)
+        assert "Traceback" not in demo.said()
+
+
+def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo:
+        eventually(lambda: "simulator" in demo.pids(), "the simulator is up", START_S)
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.until_ended() == 130, demo.said()
+        demo.nothing_left(demo.pids())
+        assert "Traceback" not in demo.said()

@@ -21,8 +21,6 @@ from tests.support.bridge_run import BridgeRun
 from tests.support.consumer_worker import Worker
 from tests.support.drill import LIMIT_S, Drill, a_bridge, drill
 from tests.support.eventually import eventually_async
-from tests.support.redis_server import running_redis
-from tests.support.simulator_process import running_simulator
 
 pytest.importorskip("prometheus_client", reason="the extra `metrics`")
 pytestmark = pytest.mark.timeout(400)
@@ -337,28 +335,31 @@ async def test_what_is_broken_is_named_and_all_is_clear_after_the_repair(
         print(f"{broken.__name__}: {time.monotonic() - begun_s:.1f} s")
 
 
-async def test_clock_that_is_off_is_named_by_who_starts_with_it(tmp_path: Path) -> None:
-    with running_redis() as server:
-        async with running_simulator("--rate", "60", "--market", "SOL_USDC") as exchange:
-            exchange.fault("clock_skew", ms=30_000)
-            async with a_bridge(tmp_path, exchange, server, "a") as bridge:
-                await eventually_async(lambda: serves(bridge.log()), "it serves", LIMIT_S)
-                pages = AskedPages(bridge.log())
-                await eventually_async(
-                    lambda: "clock_skewed" in pages.reasons(), "it names the clock", LIMIT_S
-                )
-                assert "this machine's clock is" in pages.words()
-                assert abs(pages.series()["backpack_clock_offset_seconds"]) > 25
-                assert pages.series()[unhealthy("clock_skewed")] == 1
-                assert await bridge.stop() == 0
-            plain_http.delete(f"{exchange.rest_url}/simulator/faults").raise_for_status()
-            async with a_bridge(tmp_path, exchange, server, "a") as bridge:
-                await eventually_async(
-                    lambda: bridge.status().get("connections"), "it runs", LIMIT_S
-                )
-                pages = AskedPages(bridge.log())
-                await eventually_async(pages.is_ready, "it is ready", LIMIT_S)
-                assert pages.series()[unhealthy("clock_skewed")] == 0
+async def test_clock_that_is_off_is_named_by_all_until_who_starts_finds_it_right(
+    tmp_path: Path,
+) -> None:
+    async with drill(tmp_path, clock_off_ms=30_000) as one:
+        await one.names("clock_skewed", "this machine's clock is")
+        await one.shows(
+            one.bridge_pages, "backpack_clock_offset_seconds", lambda s: 25 < abs(s) < 35
+        )
+        await one.viewers_say("this machine's clock is")
+        await one.fires("BackpackClockSkewed")
+
+        assert await one.bridge.stop() == 0
+        end_faults(one)
+        async with a_bridge(tmp_path, one.exchange, one.server, "a") as bridge:
+            await eventually_async(
+                lambda: AskedPages(bridge.log()).address != one.bridge_pages.address,
+                "it serves",
+                LIMIT_S,
+            )
+            pages = AskedPages(bridge.log())
+            await eventually_async(pages.is_ready, "it is ready", LIMIT_S)
+            assert pages.series()[unhealthy("clock_skewed")] == 0
+            await eventually_async(lambda: '"healthy": true' in one.status("--json"), "status", 60)
+            await one.is_quiet("BackpackClockSkewed")
+            assert await bridge.stop() == 0
 
 
 OF_SEVERAL_SHARDS = ("backpack_redis_shard_up",)  # one server has none

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.eventually import eventually_async
-from tests.support.fleet import STREAMS, fleet_of, shares
+from tests.support.fleet import RATE, STREAMS, fleet_of, shares
 from tests.support.oracle import gaps, verdict
 from tests.support.pair import LIMIT_S
 from tests.support.redis_server import RedisServer, running_redis
 
+HANDOVER_S = 3.0
 THREE, FOUR = ("a", "b", "c"), ("a", "b", "c", "d")
 
 pytestmark = pytest.mark.timeout(240)
@@ -89,6 +90,28 @@ async def test_a_member_keeps_over_its_restart_what_another_is_to_receive_until_
     assert "streams_handed_over" in fleet.bridges["a"].log()
     assert verdict(server, fleet.exchange, begun_us) == []
     assert in_streams(theirs) == of_the_restart
+
+
+async def test_nothing_is_given_up_while_redis_is_away_and_in_the_end_what_nobody_takes(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    theirs = shares(("a", "b"))["b"]
+    async with fleet_of(("a",), tmp_path, server) as fleet:
+        await fleet.goes_on()
+        assert await fleet.bridges["a"].stop() == 0
+        await fleet.start("a", ("a", "b"), handover_s=HANDOVER_S)
+        log = fleet.bridges["a"].log
+        await eventually_async(lambda: "streams_kept" in log(), "they are kept", LIMIT_S)
+        server.kill()
+        await eventually_async(lambda: "redis_unavailable" in log(), "it is away", LIMIT_S)
+        await fleet.is_sent(int(4 * HANDOVER_S * RATE))
+        assert "streams_not_taken_over" not in log()
+        assert all(fleet.subscribed()[name] for name in theirs)
+        server.start()
+        await eventually_async(lambda: "streams_not_taken_over" in log(), "given up", LIMIT_S)
+        await eventually_async(
+            lambda: not any(fleet.subscribed()[name] for name in theirs), "left", LIMIT_S
+        )
 
 
 async def test_a_member_that_is_taken_out_leaves_no_gap_as_the_operations_page_says(

@@ -24,19 +24,22 @@ def test_spreads_are_those_of_the_truth_in_a_storm_of_kills_and_stops(
         def start() -> Worker:
             return one.start("examples.spread:Spread", "--lease", "1")
 
+        def is_counted(worker: Worker) -> bool:
+            return one.redis.zscore("consumers:workers:spread", worker.name) is not None
+
         workers = [start() for _ in range(3)]
         ends_at = time.monotonic() + STORM_S
         while time.monotonic() < ends_at:
             pairs.add(60)
-            time.sleep(chance.random() * 0.6)
+            time.sleep(chance.random() * 0.6)  # the storm's own pace, not a wait for a fact
             victim = chance.randrange(3)
             match chance.choice(("kill", "suspend", "stop", "nothing", "nothing", "nothing")):
                 case "kill":
                     workers[victim].kill()
                     workers[victim] = start()
-                case "suspend":  # for longer than its lease
+                case "suspend":  # until the others have counted it out
                     workers[victim].signal(signal.SIGSTOP)
-                    time.sleep(1.5)
+                    one.until(lambda: not is_counted(workers[victim]))  # noqa: B023
                     pairs.add(30)
                     workers[victim].signal(signal.SIGCONT)
                 case "stop":

@@ -1,15 +1,18 @@
 """One of two bridges goes once, in each way, and comes back; `tests/long` has all in one run."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.bridge_run import entries
+from tests.support.command import run_bridge
 from tests.support.eventually import eventually_async
 from tests.support.oracle import gaps, verdict
 from tests.support.pair import LIMIT_S, pair
 from tests.support.redis_server import RedisServer, running_redis
+from tests.support.versions import side_by_side
 
 MARKETS = ("SOL_USDC", "SOL_USDC_PERP")  # those of the pair: nothing else takes of the rate
 pytestmark = pytest.mark.timeout(240)
@@ -102,3 +105,32 @@ async def test_whole_books_of_the_second_are_not_written_twice(
         ]
 
     assert len(at) == len(set(at))
+
+
+async def test_an_update_of_one_after_the_other_as_the_operations_page_says_leaves_no_gap(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    def told(name: str) -> tuple[str, list[object]]:
+        page = json.loads(run_bridge(tmp_path, server.url, "status", "--json").stdout)
+        [bridge] = [each for each in page["bridges"] if each["instance"] == name]
+        return bridge["state"], bridge["open_outages"]
+
+    async with pair(tmp_path, server, markets=MARKETS) as both:
+        await both.goes_on()
+        for name in ("a", "b"):
+            assert await both.bridges[name].stop() == 0
+            await both.goes_on(100)
+            await both.start(name)
+            await eventually_async(lambda: told(name) == ("up", []), f"{name} is up", LIMIT_S)  # noqa: B023
+        await both.goes_on(300)
+        await both.finish()
+
+    assert verdict(server, both.exchange, both.begun_us) == []
+    assert gaps(server) == []
+
+
+@pytest.mark.parametrize("earlier", ["a", "b"])  # first or second in the order of publishing
+async def test_two_versions_side_by_side_write_nothing_twice(
+    server: RedisServer, tmp_path: Path, earlier: str
+) -> None:
+    assert await side_by_side(server, tmp_path, earlier=earlier) == []

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import redis
 
@@ -15,16 +18,18 @@ from bridge.runtime.redis_url import replica_url, with_tag
 from bridge.runtime.replica import FreshReads
 from consumers import read
 from consumers.kit.redis.keys import Keys
+from tests.support import plain_http
+from tests.support.command import environment
 from tests.support.consumer_entries import START_US, entry_id, trade
 from tests.support.consumer_worker import Worker
 from tests.support.eventually import eventually, eventually_async
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, free_port
 from tests.support.redis_sets import Cluster, Watched, running_cluster, running_watched
 
 STREAM = "trade.SOL_USDC"
 PAGE = 500
 COUNTING = """
-from consumers import Consumer
+from consumers import Consumer, every
 
 class Counting(Consumer):
     name = "counting"
@@ -36,6 +41,13 @@ class Counting(Consumer):
 
     def write(self, results):
         results.hset("", {"count": self.state.get("count", 0)})
+
+class Ticking(Counting):
+    name = "ticking"
+
+    @every("1s")
+    def tell(self, tick):
+        pass
 """
 
 
@@ -182,3 +194,80 @@ def test_ordered_consumers_read_from_a_replica_and_go_on_without_it(
         replica.resume()
         if worker.process.poll() is None:
             worker.kill()
+
+
+def test_ordered_consumers_with_timers_read_from_the_primary(
+    servers: Watched | Cluster, client: redis.Redis, tmp_path: Path
+) -> None:
+    (tmp_path / "kinds.py").write_text(COUNTING)
+    [replica] = servers.replicas()
+    keys = Keys(KeySpace(servers.prefix))
+    client.hset(keys.registry, STREAM, "{}")
+    asked = _calls(servers.owner(), "xread"), _calls(replica, "xread")
+    worker = Worker(
+        tmp_path, servers.url, "kinds:Ticking", "--from", "beginning",
+        BRIDGE_REDIS__READ_FROM="replica",
+    )  # fmt: skip
+    try:
+        _add(client, keys.stream(STREAM), 1, 20)
+        made = keys.beside(STREAM, "ticking")
+        eventually(lambda: client.hget(made, "count") == "20", "all is counted", 30)
+        # a replica is fresh after two looks, a second apart
+        eventually(
+            lambda: _calls(servers.owner(), "xread") > asked[0] + 30, "the primary is read", 60
+        )
+        assert _calls(replica, "xread") == asked[1]
+        assert worker.stop() == 0
+    finally:
+        if worker.process.poll() is None:
+            worker.kill()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "bridge", "console"], ["-m", "consumers", "exporter"]],
+    ids=["console", "exporter"],
+)
+def test_console_and_exporter_read_groups_from_a_replica_and_go_on_without_it(
+    command: list[str], servers: Watched | Cluster, client: redis.Redis, tmp_path: Path
+) -> None:
+    [replica] = servers.replicas()
+    keys = Keys(KeySpace(servers.prefix))
+    client.hset(keys.registry, STREAM, "{}")
+    _add(client, keys.stream(STREAM), 1, 1)
+    client.xgroup_create(keys.stream(STREAM), "group", "0")
+    port = free_port()
+    variables = {"BRIDGE_REDIS__READ_FROM": "replica", "BRIDGE_REDIS__COMMAND_TIMEOUT_S": "1"}
+    with subprocess.Popen(
+        [sys.executable, *command, "--listen", f"127.0.0.1:{port}"],
+        cwd=tmp_path,
+        env=environment(servers.url, **variables),
+    ) as process:
+
+        def is_told() -> bool:
+            with contextlib.suppress(httpx2.HTTPError, OSError):
+                return "group" in _told(port, command[-1])
+            return False
+
+        try:
+            eventually(is_told, "it tells of the group", 30)
+            before = _calls(replica, "evalsha")
+            eventually(
+                lambda: is_told() and _calls(replica, "evalsha") > before + 3, "it is read", 30
+            )
+            replica.pause()
+            client.xgroup_create(keys.stream(STREAM), "newer", "0")
+            eventually(lambda: "newer" in _told(port, command[-1]), "the primary is read", 30)
+        finally:
+            replica.resume()
+            client.delete(keys.registry)
+            process.terminate()
+
+
+def _told(port: int, command: str) -> str:
+    """What the exporter's page of metrics has, or the console's first events of its consumers."""
+    if command == "exporter":
+        return plain_http.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
+    url = f"http://127.0.0.1:{port}/events?page=consumers"
+    with httpx2.stream("GET", url, timeout=20, trust_env=False) as answer:
+        return next(line for line in answer.iter_lines() if '"groups":[' in line)

@@ -12,7 +12,8 @@ import pytest
 from bridge.runtime.keyspace import KeySpace
 from tests.support.bridge_run import running_bridge
 from tests.support.command import run_bridge
-from tests.support.redis_sets import running_cluster
+from tests.support.eventually import eventually_async
+from tests.support.redis_sets import Cluster, running_cluster
 from tests.support.set_run import (
     KEPT,
     OF_FOUR_SHARDS,
@@ -96,6 +97,7 @@ async def test_bridges_that_start_while_the_first_shard_is_away_publish_to_the_o
                         look_url=owner.url,
                         redis=redis,
                         retention={"trade": KEPT, "depth": KEPT},
+                        slow_groups={"wait_for": ["shared"]},
                     )
                 )
                 for name in ("a", "b")
@@ -106,9 +108,19 @@ async def test_bridges_that_start_while_the_first_shard_is_away_publish_to_the_o
             owner.resume()
             await run.grows(500)
             assert min(there) > 0
+            await eventually_async(lambda: _is_at_all(cluster, "bridge:a:trimming"), "it trims")
             # each stream begins where the bridge that came first with it began to receive
             assert await run.flaws(had_stopped=True) == []
             assert "other_bridges_unknown" in bridges[0].log()
+
+
+def _is_at_all(cluster: Cluster, name: str) -> bool:
+    """Does a client of this name work at every node?"""
+    for server in cluster.servers:
+        with server.client() as client:
+            if name not in {each["name"] for each in client.client_list()}:
+                return False
+    return True
 
 
 @pytest.mark.timeout(LIMIT_S)

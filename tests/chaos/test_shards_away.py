@@ -18,6 +18,7 @@ from bridge.redis.resharding import Resharding
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect, connect_blocking
 from bridge.runtime.redis_url import with_tag
+from tests.support.command import run_bridge
 from tests.support.eventually import eventually_async
 from tests.support.publisher_rig import Rig, all_trades, running
 from tests.support.redis_sets import Cluster, running_cluster
@@ -128,6 +129,35 @@ async def test_resharding_copies_whole_streams_and_refuses_what_has_gone_on_sinc
         assert await new.xlen(after.key(name)) == 2
         assert await resharding.delete_old(moves) == 5
         assert await resharding.plan() == []
+
+
+async def test_resharding_refuses_while_a_bridge_or_a_worker_runs(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    after = KeySpace("{busy}:", 4)
+
+    def reshard() -> tuple[int, str]:
+        variables = {"BRIDGE_REDIS__SHARDS": "4", "BRIDGE_REDIS__KEY_PREFIX": after.prefix}
+        done = run_bridge(tmp_path, cluster.url, "reshard", "--from", "1", **variables)
+        return done.returncode, done.stderr
+
+    async with connect(with_tag(cluster.url, "{busy}:", 1), name="x") as old:
+        seconds, micros = await old.time()
+        now_us = seconds * 1_000_000 + micros
+        bridge = {"instance": "still", "updated_us": now_us, "redis_us": now_us}
+        await old.hset("{busy}:bridge:status", "still", json.dumps(bridge))
+        code, told = await asyncio.to_thread(reshard)
+        assert (code, "stop these first" in told, "'still'" in told) == (1, True, True)
+        stopped = {**bridge, "stopped_us": now_us}
+        await old.hset("{busy}:bridge:status", "still", json.dumps(stopped))
+        worker = {"group": "g", "consumer": "busy", "updated_us": now_us}
+        await old.hset("{busy}:consumers:status", "g/busy", json.dumps(worker))
+        await old.zadd("{busy}:consumers:workers:g", {"busy": now_us // 1000})
+        code, told = await asyncio.to_thread(reshard)
+        assert (code, "'g/busy'" in told, "'still'" in told) == (1, True, False)
+        await old.delete("{busy}:consumers:workers:g", "{busy}:consumers:status")
+        assert await asyncio.to_thread(reshard) == (0, "")
+        assert await old.exists("{busy}:bridge:status")  # the old keys stay
 
 
 async def test_resharding_refuses_joined_streams_that_would_be_apart(cluster: Cluster) -> None:

@@ -152,9 +152,16 @@ def test_joined_streams_of_one_pair_are_read_and_those_of_several_shards_refused
         eventually(
             lambda: [client.hget(key, "count") for key in keys] == ["10"] * 4, "all is there"
         )
+        for key in keys:  # held in each shard, where nothing is committed any more
+            eventually(lambda: _left_ms(client, key) < 9600, "some of the lease is over")  # noqa: B023
+            eventually(lambda: _left_ms(client, key) > 9600, "it is renewed")  # noqa: B023
         assert apart.stop() == 0
     finally:
         client.hdel(SPACE.key("bridge:streams"), *perpetuals)
         for worker in (apart, together):
             if worker.process.poll() is None:
                 worker.kill()
+
+
+def _left_ms(client: redis.Redis, key: str) -> int:
+    return int(client.pttl(f"{key}:lease"))  # type: ignore[arg-type]

@@ -32,13 +32,8 @@ def bench(**variables: str) -> str:
 @pytest.mark.parametrize(
     "only",
     [
-        "compression on",
-        "loop, redis-py pipeline",
-        "loop, `await xadd`",
-        "journal off",
-        "kit, shared: typed events, acknowledged in batches",
+        "linger_ms: 1",
         "kit, ordered: position committed in batches",
-        "replay, of all types of streams",
         "audit, of trades in Redis and in the journal",
     ],
 )

@@ -16,7 +16,7 @@ from tests.support.receiving_session import Subject, receiving_sessions
 from tests.support.scripted_exchange import Client, ScriptedExchange, frame, scripted_exchange
 
 LIQUIDATIONS = "liquidation"
-RECONNECTS = 200
+RECONNECTS = 100
 LIMIT, TOO_BIG = 400_000, 800_000
 SETTINGS = {
     "ping_interval_s": 20,

@@ -2,16 +2,20 @@
 phone as on a wall, in dark and light, and to a screen reader (axe-core finds nothing serious).
 """
 
+import itertools
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.contract.latency import BOUNDS_US
 from docs.browser import Page, browser, find
 from tests.integration.view.conftest import Bus
 from tests.integration.view.test_console import (
@@ -27,7 +31,6 @@ from tests.support.eventually import eventually
 from tests.support.redis_server import RedisServer, running_redis
 
 pytestmark = [
-    pytest.mark.xdist_group("console"),  # one browser: seven that start at once take minutes
     pytest.mark.timeout(300),
     pytest.mark.skipif(find() is None, reason="needs a Chromium (Debian: apt install chromium)"),
 ]
@@ -148,6 +151,81 @@ def test_a_market_shows_its_book_and_trades(shown: Shown) -> None:
     assert "1 bids up to 98" in page.run("document.getElementById('depth').ariaLabel")
 
 
+def test_candles_are_there_and_the_gap_is_drawn_in_its_place(shown: Shown) -> None:
+    minute_us = shown.bus.now_us() // 60_000_000 * 60_000_000
+    start = datetime.fromtimestamp(minute_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    candle = {"start_utc": start, "open": "1", "high": "3", "low": "1", "close": "2"}
+    more = {"volume": "7", "complete": "true"}
+    shown.bus.client.hset("consumers:{trade.SOL_USDC}:candles:1m", mapping=candle | more)
+    shown.bus.client.xadd("bridge:gaps", GAP | {"received_us": str(shown.bus.now_us())})  # type: ignore[arg-type]
+    page = shown.open("market?symbol=SOL_USDC")
+    page.until(
+        "document.getElementById('candles').ariaLabel.startsWith("
+        "'1 candles of 1m. The newest: open 1, high 3, low 1, close 2. ')"
+    )
+    shown.bus.client.hset("consumers:{trade.SOL_USDC}:candles:1m", "close", "2.5")
+    page.until("document.getElementById('candles').ariaLabel.includes('close 2.5. ')")
+    source = page.run("document.getElementById('candles-source').textContent")
+    assert source == "by the consumer candles"
+    marks = """import('/static/core.js').then(({ colour }) => {
+        const surface = document.querySelector('#candles canvas');
+        const seen = surface.getContext('2d').getImageData(0, 11, surface.width, 1).data;
+        const [red, green, blue] = colour('good').match(/\\d+/g).map(Number);
+        let found = 0;
+        for (let i = 0; i < seen.length; i += 4)
+            found += seen[i] === red && seen[i + 1] === green && seen[i + 2] === blue;
+        return found;
+    })"""
+    assert 2 <= page.run(marks) < 60
+
+
+def test_latency_shows_what_was_counted_since(shown: Shown) -> None:
+    def counted(number: int) -> None:
+        counts = [0, number] + [0] * (len(BOUNDS_US) - 1)
+        kinds = {"trade": {"counts": counts, "sum_us": 1}}
+        shown.bus.bridge(latencies={"engine_to_received": kinds}, started_us=1)
+
+    page = shown.open("latency")
+    for number in itertools.count(1):
+        counted(number * 100)
+        if "p50 ≤ 2.5 ms" in page.run("document.getElementById('received-figures').textContent"):
+            break
+        assert number < 200
+        time.sleep(0.1)  # between two statuses
+    label = page.run("document.getElementById('received').ariaLabel")
+    assert "p50 ≤ 2.5 ms, p90 ≤ 2.5 ms, p99 ≤ 2.5 ms, of " in label
+
+
+def test_consumers_show_each_groups_lag(shown: Shown) -> None:
+    page = shown.open("consumers")
+    page.until(f"document.getElementById('lag-legend').textContent.includes('{GROUP}')")
+    page.until("document.getElementById('lag').ariaLabel.includes('now behind: ')")
+    page.until(f"document.querySelector('[data-group={GROUP}] dl').textContent.includes('lag6')")
+
+
+def test_a_groups_list_stays_scrolled_and_marked_when_its_card_is_made_anew(shown: Shown) -> None:
+    shown.page.size(360, 900)
+    page = shown.open("consumers")
+    card = f"document.querySelector('[data-group={GROUP}]')"
+    page.until(f"{card} !== null")
+    page.run(f"{card}.querySelector('summary').click()")
+    page.until(f"{card}.querySelector('details').open")
+    page.run(f"{card}.querySelector('.table').scrollLeft = 50; {card}.id = 'old'")
+    page.until(f"{card}.id !== 'old'")
+    assert page.run(f"{card}.querySelector('.table').scrollLeft") == 50
+    page.run(
+        f"{card}.id = 'old'; getSelection().selectAllChildren({card}.querySelector('td.mono'))"
+    )
+    page.run(
+        "new MutationObserver(() => { window.looks = (window.looks ?? 0) + 1; })"
+        ".observe(document.getElementById('lag'), { attributeFilter: ['aria-label'] })"
+    )
+    page.until("window.looks > 1")
+    assert page.run("getSelection().toString()")
+    assert page.run(f"{card}.id") == "old"
+    page.run("getSelection().removeAllRanges()")
+
+
 def test_the_slider_goes_through_the_book_by_keyboard_and_back_to_live(shown: Shown) -> None:
     page = shown.open("market?symbol=SOL_USDC&at=1699999999000")
     spoken = "document.getElementById('time').ariaValueText"
@@ -221,8 +299,67 @@ def test_the_theme_that_was_chosen_is_kept(shown: Shown) -> None:
     assert page.run("localStorage.getItem('theme')") == "auto"
 
 
-def test_redis_away_is_red_at_once_and_all_is_shown_again_after(shown: Shown) -> None:
+def test_streams_with_the_same_beginning_are_told_apart_and_their_marks_are_there_on_a_phone(
+    shown: Shown,
+) -> None:
+    shown.bus.register("bookTicker.BTC_USDC", "bookTicker.BTC_USDC_PERP")
+    shown.bus.bridge(streams={"bookTicker.BTC_USDC_PERP": {"gaps": 1}})
+    shown.page.size(360, 900)
     page = shown.open("")
+    name = "document.querySelector('[data-name=\"bookTicker.BTC_USDC_PERP\"] th')"
+    page.until(f"{name}?.innerText === 'bookTicker.BTC_USDC_PERP\\n1 gap'")
+    assert page.run(f"{name}.scrollWidth <= {name}.clientWidth")
+
+
+def test_gaps_are_chosen_by_outcome_and_the_page_says_where_not_all_streams_are_drawn(
+    shown: Shown,
+) -> None:
+    now_us = str(shown.bus.now_us())
+    for number in range(41):
+        gap = GAP | {"stream": f"ticker.G{number}_USDC", "recovered": "false", "how": ""}
+        shown.bus.client.xadd("bridge:gaps", gap | {"received_us": now_us})  # type: ignore[arg-type]
+    page = shown.open("gaps")
+    summary = "document.getElementById('gap-summary').textContent"
+    rows = "document.querySelectorAll('#gap-rows tr')"
+    page.until(f"{summary}.includes('41 missing')")
+    assert page.run(summary).endswith("Drawn: the 40 of 42 streams with the newest.")
+    page.run("document.querySelector('[data-kind=missing]').click()")
+    assert page.run(f"{rows}.length") == 41
+    page.run("document.querySelector('[data-kind=recovered]').click()")
+    assert "recovered" in page.run(f"{rows}[0].textContent")
+    assert STREAM in page.run(f"{rows}[0].textContent")
+
+
+LONG = "<img src=x onerror=alert(1)>" + "W" * 300
+FAR_US = 9 * 10**18  # no calendar has it
+
+
+def test_texts_and_times_of_another_program_break_no_page(shown: Shown) -> None:
+    shown.bus.client.xgroup_create(STREAM, LONG, "0")
+    dead_letter(shown.bus.client, "trade.ETH_USDC", "other", error=LONG, attempts=LONG)
+    shown.bus.register("trade.ETH_USDC")
+    far = GAP | {"received_us": str(FAR_US), "stream": "trade.FAR_USDC"}
+    shown.bus.client.xadd("bridge:gaps", far)  # type: ignore[arg-type]
+    for width in (360, 1280):
+        shown.bus.bridge(LONG, connections=[{"name": LONG, "trouble": LONG}])
+        shown.page.size(width, 900)
+        for name, part in (
+            ("", LONG),
+            ("consumers", LONG),
+            ("gaps", f"{FAR_US}"),
+            ("market", "98"),
+        ):
+            page = shown.open(name)
+            page.until(f"document.getElementById('main').textContent.includes({json.dumps(part)})")
+            assert page.run("document.documentElement.scrollWidth") <= width, (name, width)
+            assert page.said == [], (name, width)
+
+
+def test_redis_away_is_red_at_once_and_all_is_shown_again_after(shown: Shown) -> None:
+    shown.bus.client.delete("bridge:status")
+    shown.bus.bridge()
+    page = shown.open("")
+    page.until("['good', 'look'].includes(document.getElementById('verdict').dataset.level)")
     state = "document.getElementById('state-text').textContent"
     shown.server.pause()
     try:

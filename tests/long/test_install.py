@@ -74,25 +74,3 @@ def test_the_wheel_of_the_guide_is_installed_with_its_commands(tmp_path: Path, p
     assert [each.name for each in (folder / "dist").iterdir()] == [
         "backpack_bridge-0.1.0-py3-none-any.whl"
     ]
-
-
-def test_the_chart_example_draws_what_a_demo_has_published(tmp_path: Path, path: str) -> None:
-    """As docs/samples.md says: beside a running demo, with the address that it prints."""
-    demo = [sys.executable, "-m", "demo", "--for", "60", "--folder", str(tmp_path / "demo")]
-    surroundings = {"PATH": path, "HOME": os.environ["HOME"]}
-    chart = f"{sys.executable} examples/chart.py SOL_USDC --out {tmp_path}/chart.png"
-    with subprocess.Popen(
-        demo, cwd=ROOT, env=surroundings, stdout=subprocess.PIPE, text=True
-    ) as running:
-        assert running.stdout is not None
-        said = ""
-        while " tap " not in said:  # the last of what it prints before it shows the streams
-            line = running.stdout.readline()
-            assert line, said
-            said += line
-        [exported] = re.findall(r"^\s*export (.+)$", said, flags=re.MULTILINE)
-        try:
-            run(f"export {exported}; {chart}", ROOT, path)
-        finally:
-            running.terminate()
-    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")

@@ -18,6 +18,7 @@ STREAMS = ("trade.SOL_USDC", "trade.BTC_USDC")
 RUN = ("examples.volume:Volume", "--lease", "0.5")
 QUANTITY = "0.1234567890123"
 KILLS = 2
+ENTRIES = 30  # added at a time: behind a killed worker they are handled one by one
 
 pytestmark = pytest.mark.timeout(180)  # many processes start, on a machine that may be busy
 
@@ -73,8 +74,8 @@ def test_every_trade_is_counted_once_whenever_the_worker_is_killed(
         worker = bench.start(*RUN, VOLUME_DATABASE=database)
         for _ in range(3):  # batches, so that the kill falls between them
             for stream in STREAMS:
-                bench.add(stream, trades(last + 1, last + 300))
-            last += 300
+                bench.add(stream, trades(last + 1, last + ENTRIES))
+            last += ENTRIES
         bench.until(lambda before=before: counted(database) > before)
         worker.kill()
     worker = bench.start(*RUN, VOLUME_DATABASE=database)

@@ -21,7 +21,6 @@ from tests.support.versions import (
     MARKETS,
     SHIPPED,
     publishes,
-    side_by_side,
     written,
 )
 
@@ -67,10 +66,3 @@ async def test_upgrade_after_a_kill_before_the_checkpoint_writes_nothing_twice(
     assert [counts[EARLIER] for counts in after.values()] == [
         counts[EARLIER] for counts in before.values()
     ]
-
-
-@pytest.mark.parametrize("earlier", ["a", "b"])  # first or second in the order of publishing
-async def test_two_versions_side_by_side_write_nothing_twice(
-    server: RedisServer, tmp_path: Path, earlier: str
-) -> None:
-    assert await side_by_side(server, tmp_path, earlier=earlier) == []

@@ -18,7 +18,7 @@ from tests.support import warm
 from tests.support.eventually import eventually_async
 
 ROOT = Path(__file__).resolve().parents[2]
-STOP_LIMIT_S = 15.0
+STOP_LIMIT_S = 30.0
 REPAIR_S = 30.0  # what cannot be recovered holds no test up for longer
 LOG_SHOWN = 6_000  # characters of it, where a test fails
 

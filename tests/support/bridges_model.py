@@ -213,7 +213,8 @@ class Model:
             member.name in other.bridge.peers.live for other in self.members if other is not member
         )
         is_receiving = member.receives and not member.stalled
-        return is_known and is_receiving and not open_outages([member.bridge.core])
+        core = member.bridge.core
+        return is_known and is_receiving and not open_outages([core], core.queues)
 
     # ---- what must hold ------------------------------------------------------------------------
 

@@ -62,6 +62,15 @@ class Demo:
     def nothing_left(self, pids: dict[str, int]) -> None:
         eventually(lambda: not any(map(is_alive, pids.values())), f"all of {pids} are gone", STOP_S)
 
+    def ends_because_of(self, part: str, pids: dict[str, int]) -> None:
+        """A part has died: the demo ends, names it with its log, and leaves nothing running."""
+        assert self.until_ended() == 1, self.said()
+        self.nothing_left(pids)
+        named = rf"^FAILED: {part} ended by itself .*\(log: \S+\)$"
+        assert re.search(named, self.said(), re.MULTILINE)
+        assert f"Data and logs are kept in {self.folder}" in self.said()
+        assert "Traceback" not in self.said()
+
 
 def is_alive(pid: int) -> bool:
     """Is there such a process (redis), or anyone in such a process group (the other parts)?"""

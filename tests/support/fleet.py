@@ -23,6 +23,7 @@ MARKETS = (
     "SOL_USDC", "BTC_USDC", "ETH_USDC", "USDT_USDC", "SOL_USDC_PERP", "BTC_USDC_PERP",
     "kSHIB_USDC_PERP", "AAPL.US_USDC_PERP",
 )  # fmt: skip
+RATE = 400  # messages a second
 TYPES = ("trade", "depth", "bookTicker", "ticker")
 STREAMS = [f"{kind}.{market}" for market in MARKETS for kind in TYPES] + list(ACCOUNT_STREAMS)
 
@@ -45,7 +46,9 @@ class Fleet:
         self._server = server
         self._stack = AsyncExitStack()
 
-    async def start(self, name: str, members: Sequence[str], instance: str = "") -> None:
+    async def start(
+        self, name: str, members: Sequence[str], instance: str = "", **share: object
+    ) -> None:
         """Start the member `name`, under another name where that one is taken."""
         instance = instance or name
         self.bridges[instance] = await self._stack.enter_async_context(
@@ -55,7 +58,7 @@ class Fleet:
                 self._server.url,
                 [{"types": list(TYPES), "markets": list(MARKETS)}, *ACCOUNT_STREAMS],
                 instance=instance,
-                share={"members": list(members), "me": name},
+                share={"members": list(members), "me": name, **share},
                 retention=KEEP_ALL,
             )
         )
@@ -90,6 +93,14 @@ class Fleet:
         for member, names in shares(members).items():
             for name in names & told["streams"].keys():  # quiet ones have no entry yet
                 assert told["streams"][name]["received_by"] == [member]
+
+    async def is_sent(self, count: int = 10) -> None:
+        """The exchange sends so many more messages, whatever becomes of them."""
+        ledger = self._folder / "ledger.jsonl"
+        before = len(ledger.read_bytes().splitlines())
+        await eventually_async(
+            lambda: len(ledger.read_bytes().splitlines()) >= before + count, "it sends", LIMIT_S
+        )
 
     def kept(self) -> int:
         """How many streams are kept for others."""
@@ -134,7 +145,7 @@ def _is_through(bridge: BridgeRun) -> bool:
 async def fleet_of(
     members: Sequence[str], folder: Path, server: RedisServer
 ) -> AsyncIterator[Fleet]:
-    options = ["--rate", "400", "--accept-key", DEMO_KEYS["PUBLIC_KEY"]]
+    options = ["--rate", str(RATE), "--accept-key", DEMO_KEYS["PUBLIC_KEY"]]
     options += [word for market in MARKETS for word in ("--market", market)]
     async with running_simulator(*options, ledger=folder / "ledger.jsonl") as exchange:
         fleet = Fleet(folder, server, exchange)

@@ -18,6 +18,7 @@ STREAMS: Sequence[object] = (
     "markPrice.SOL_USDC_PERP",
     *ACCOUNT_STREAMS,
 )
+SHOWN_US = 2_000_000  # after a freeze: by then a status tells what it did to the connections
 TICKING = 6  # so many of these streams bring a message soon
 KEEP_ALL = {
     kind: {"max_entries": 2_000_000}
@@ -48,6 +49,7 @@ class Pair:
         self._streams = streams
         self._programs = programs
         self._stack = AsyncExitStack()
+        self._thawed_us: dict[str, int] = {}  # when one that was frozen went on
 
     async def start(self, name: str) -> BridgeRun:
         """Start one and wait until it receives what is periodic."""
@@ -81,9 +83,10 @@ class Pair:
 
     def _is_behind(self, name: str) -> bool:
         status = self.bridges[name].status()
+        is_of_before = status["updated_us"] < self._thawed_us.get(name, 0) + SHOWN_US
         is_reading = bool(status["behind_bytes"])  # outages show when its journal is read
         is_connected = all(each["connected"] for each in status["connections"])
-        return bool(status["open_outages"]) or is_reading or not is_connected
+        return is_of_before or bool(status["open_outages"]) or is_reading or not is_connected
 
     async def kill(self, name: str) -> None:
         self.bridges[name].process.kill()
@@ -94,6 +97,7 @@ class Pair:
 
     def thaw(self, name: str) -> None:
         self.bridges[name].process.send_signal(signal.SIGCONT)
+        self._thawed_us[name] = time.time_ns() // 1000
 
     def rank(self, name: str) -> tuple[int, list[str]]:
         status = self.bridges[name].status()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.redis_server import free_port
 
-START_S = 30.0
+START_S = 60.0
 
 
 def find_programs() -> Path | None:

@@ -23,7 +23,7 @@ from redis.retry import Retry
 
 from bridge.runtime.server_binary import find_server_binary
 
-START_S = 20.0
+START_S = 60.0
 
 
 PORTS = range(10_000, 32_000)  # below those that connections get by themselves

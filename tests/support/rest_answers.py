@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -44,10 +45,12 @@ def http(status: str, body: bytes, *headers: str) -> bytes:
 
 
 @asynccontextmanager
-async def answering(reply: Reply, timeout_s: float = 5.0) -> AsyncIterator[tuple[Rest, Server]]:
+async def answering(
+    reply: Reply, timeout_s: float = 5.0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Rest, Server]]:
     server = Server(reply)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     rest = Rest(
         server.url,
         timeout_s=timeout_s,

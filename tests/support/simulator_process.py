@@ -24,7 +24,7 @@ from tests.support import plain_http, warm
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_LINE = re.compile(r"simulator listening on ws://(\S+)")
-START_LIMIT_S = 20.0
+START_LIMIT_S = 60.0
 STOP_LIMIT_S = 5.0
 
 

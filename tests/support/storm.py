@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from tests.support.consumer_entries import (
@@ -36,9 +37,17 @@ CAUGHT_UP_WITHIN_S = 180.0
 
 CONSUMERS = """
 import os
+import signal
 from consumers import Consumer, Delivery, Results
 from consumers.handlers.book import Book
 from consumers.handlers.candles import Candles
+
+def suspend_where_asked():
+    # Between what a batch has handled and what it writes: whoever goes on from here is late.
+    asked = f"suspend-{os.getpid()}"
+    if os.path.exists(asked):
+        os.unlink(asked)
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 class Tally(Consumer):
     # Shared: what it writes down itself may be there twice, its results may not.
@@ -51,6 +60,7 @@ class Tally(Consumer):
 
     def on_event(self, delivery: Delivery, results: Results):
         os.write(self.file, f"{delivery.stream} {delivery.entry_id}\\n".encode())
+        suspend_where_asked()
         results.hincrby("", "count", 1)
         results.hincrby("", "sum", int(delivery.entry_id.split("-")[1]))
 
@@ -71,6 +81,7 @@ class Exact(Consumer):
 
     async def on_event(self, delivery: Delivery):
         self.ids.append(delivery.entry_id)
+        suspend_where_asked()
         kind = {"depth_snapshot": "_on_depth_snapshot"}.get(
             delivery.event.type, "_on_" + delivery.event.type)
         waiting = getattr(self, kind)(delivery)
@@ -152,6 +163,25 @@ def flowing(bench: Bench, truth: Truth, rate: int, seed: int) -> Iterator[None]:
         feeder.join()
 
 
+@dataclass
+class Suspension:
+    """A worker that is suspended for longer than its lease.
+
+    With `asked`, a file, the worker suspends itself amid its next batch and takes the file away:
+    its time begins then.
+    """
+
+    worker: Worker
+    sleep_s: float
+    asked: Path | None = None
+    since: float | None = None
+
+    def is_over(self, now: float) -> bool:
+        if self.since is None and (self.asked is None or not self.asked.exists()):
+            self.since = now
+        return self.since is not None and now >= self.since + self.sleep_s
+
+
 class Storm:
     """The workers, and what is done to them."""
 
@@ -160,53 +190,65 @@ class Storm:
         self._act_every_s = act_every_s
         self._run = (f"outside:{consumer}", "--lease", str(LEASE_S))
         self._chance = random.Random(seed)
-        self._stopped: list[tuple[float, Worker]] = []
+        self._suspended: list[Suspension] = []
         self.alive: list[Worker] = []
-        self.done = {"kill": 0, "stop": 0, "add": 0}
+        self.done = {"kill": 0, "stop": 0, "stop in a batch": 0, "add": 0}
         (bench.folder / "outside.py").write_text(CONSUMERS)
         for _ in range(WORKERS):
             self._add()
 
     def rage(self, seconds: float) -> None:
+        """Do something to a worker every so often; at the end all of them run."""
         end = time.monotonic() + seconds
         next_at = time.monotonic()
-        while time.monotonic() < end:
-            if time.monotonic() >= next_at:
+        while (now := time.monotonic()) < end:
+            if now >= next_at:
                 next_at += self._act_every_s
                 self._act()
-            self._wake(time.monotonic())
+            self._wake(now)
             time.sleep(0.05)  # the storm's own pace, not a wait for a fact
-        self._wake(float("inf"))
+        self._wake_all()
         while len(self.alive) < WORKERS:
             self._add()
 
     def _act(self) -> None:
-        calm = [w for w in self.alive if w not in [one for _, one in self._stopped]]
-        deeds = ["add"] if len(calm) < WORKERS - 3 else ["kill", "stop", "add"]
+        suspended = [one.worker for one in self._suspended]
+        calm = [worker for worker in self.alive if worker not in suspended]
+        deeds = ["add"] if len(calm) < WORKERS - 3 else list(self.done)
         if len(self.alive) > WORKERS + 1:
-            deeds = ["kill", "stop"]
-        first = next((deed for deed in ("kill", "stop") if not self.done[deed]), None)
+            deeds.remove("add")
+        first = next((deed for deed in ("stop in a batch", "kill") if not self.done[deed]), None)
         deed = first or self._chance.choice(deeds)
         self.done[deed] += 1
         if deed == "add":
             self._add()
             return
         victim = self._chance.choice(calm)
+        sleep_s = LEASE_S * self._chance.uniform(1.5, 4)
         if deed == "kill":
             self.alive.remove(victim)
             victim.kill()
-        else:
+        elif deed == "stop":
             victim.signal(signal.SIGSTOP)
-            sleep_s = LEASE_S * self._chance.uniform(1.5, 4)
-            self._stopped.append((time.monotonic() + sleep_s, victim))
+            self._suspended.append(Suspension(victim, sleep_s))
+        else:
+            asked = self._bench.folder / f"suspend-{victim.process.pid}"
+            asked.touch()
+            self._suspended.append(Suspension(victim, sleep_s, asked))
 
     def _add(self) -> None:
         self.alive.append(self._bench.start(*self._run))
 
     def _wake(self, now: float) -> None:
-        for one in [one for one in self._stopped if one[0] <= now]:
-            self._stopped.remove(one)
-            one[1].signal(signal.SIGCONT)
+        for one in [one for one in self._suspended if one.is_over(now)]:
+            self._suspended.remove(one)
+            one.worker.signal(signal.SIGCONT)
+
+    def _wake_all(self) -> None:
+        """Wait until each has slept as long as it should: entries still flow meanwhile."""
+        while self._suspended:
+            self._wake(time.monotonic())
+            time.sleep(0.05)
 
 
 def through_a_storm(

@@ -1,8 +1,8 @@
 """Start `python -m MODULE` without waiting for its imports, which are most of a start's work.
 
 A server of this test process has imported everything and forks. The process is a child of ours and
-real in all that tests look at. `TESTS_START=cold` starts each one anew instead, as in tests/long
-and tests/chaos; so is what cannot be forked: another system than Linux, files to pass on, another
+real in all that tests look at. `TESTS_START=cold` starts each one anew instead, as in
+tests/chaos; so is what cannot be forked: another system than Linux, files to pass on, another
 encoding.
 """
 

@@ -180,7 +180,7 @@ def test_core_any_frames_are_entries_or_in_the_quarantine_and_what_follows_is_pu
             ".isdecimal()",
             {
                 "bridge/commands/tap.py",
-                "bridge/contract/entry.py",
+                "bridge/contract/entry_form.py",
                 "bridge/contract/whole_number.py",
                 "bridge/inspect/audit.py",
                 "bridge/inspect/life.py",

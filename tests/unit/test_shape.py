@@ -7,8 +7,6 @@ import pytest
 from tests.support.shape import Shape, folders, of_modules, of_source
 
 BRIDGE = Path(__file__).parents[2] / "bridge"
-# One worker reads the whole tree, and not each.
-pytestmark = pytest.mark.xdist_group("shape")
 HARD_ROOMS = ("core", "journal", "redis", "feed")
 
 

@@ -54,11 +54,12 @@ const opened = new Set();
 
 function card(group) {
   const alive = group.workers.filter((worker) => worker.is_alive);
-  const isWell = !group.mode || (alive.length > 0 && !group.dead && !group.missed);
+  const isServed = alive.length > 0 || !told.knows_workers;
+  const isWell = !group.mode || (isServed && !group.dead && !group.missed);
   const figures = [
     ["lag", count(group.lag)], ["behind", seconds(group.behind_s)], ["pending", count(group.pending)],
     ["dead letters", count(group.dead)], ["missed", count(group.missed)], ["retried", count(group.retried)],
-    ["per s", alive.reduce((sum, worker) => sum + worker.rate, 0).toFixed(1)], ["workers", String(alive.length)],
+    ["per s", alive.reduce((sum, worker) => sum + worker.rate, 0).toFixed(1)], ["workers", told.knows_workers ? String(alive.length) : "?"],
   ];
   const details = el("details", { ontoggle: (event) => {
     if (event.target.open) opened.add(group.group);
@@ -66,7 +67,7 @@ function card(group) {
   } }, el("summary", { text: `${plural(group.streams.length, "stream")}: owners, positions` }), streams(group));
   details.open = opened.has(group.group);
   return el("article", { class: "card", "data-group": group.group },
-    el("header", { class: isWell ? "up" : alive.length ? "look" : "silent", "data-level": isWell ? "good" : alive.length ? "look" : "bad" },
+    el("header", { class: isWell ? "up" : isServed ? "look" : "silent", "data-level": isWell ? "good" : isServed ? "look" : "bad" },
       el("i", { class: "dot", "aria-hidden": "true" }),
       el("span", { text: group.group }),
       el("span", { class: "note", text: group.mode || "of another program" })),
@@ -94,17 +95,28 @@ function streams(group) {
         el("td", { class: "num", text: one.dead || "" }))))));
 }
 
+function away() {
+  const lacks = told.knows_workers ? "" : ", and workers are not known";
+  $("away").hidden = told.away.length === 0;
+  put($("away"), told.away.length ? `${told.away.join("; ")}. Streams there are left out${lacks}` : "");
+}
+
 function groups() {
-  // Nothing is taken from under the keyboard: a focused card waits for its next turn.
-  const focused = document.activeElement?.closest("#groups .card")?.dataset.group;
+  // Nothing is taken from under the keyboard, nor from under what someone marks to copy it: such a
+  // card waits for its next turn. What was scrolled stays where it is.
+  const chosen = getSelection();
+  const marked = chosen.isCollapsed ? null : chosen.anchorNode?.parentElement;
+  const focused = (document.activeElement?.closest("#groups .card") ?? marked?.closest("#groups .card"))?.dataset.group;
+  const places = new Map([...document.querySelectorAll("#groups .table")].map((one) => [one.ariaLabel, [one.scrollLeft, one.scrollTop]]));
   const before = new Map([...$("groups").children].map((one) => [one.dataset.group, one]));
   const cards = told.groups.map((one) => (one.group === focused && before.get(focused)) || card(one));
-  if (!cards.length) cards.push(el("p", { class: "empty", text: "No group yet: python -m consumers run candles" }));
+  if (!cards.length && !told.away.length) cards.push(el("p", { class: "empty", text: "No group yet: python -m consumers run candles" }));
   if (!focused) $("groups").replaceChildren(...cards);
   else cards.forEach((one, i) => {
     const there = $("groups").children[i];
     if (there && there !== one && there.dataset.group !== focused) there.replaceWith(one);
   });
+  for (const one of document.querySelectorAll("#groups .table")) one.scrollTo(...(places.get(one.ariaLabel) ?? [0, 0]));
 }
 
 // Dead letters ------------------------------------------------------------------------------------------
@@ -146,12 +158,12 @@ function letters() {
     const what = `${one.group}, ${one.stream}, ${one.entry}`;
     const entry = el("button", { class: "link", type: "button", text: `entry ${one.entry}`, "aria-expanded": "false", onclick: (event) => unfold(one, place, event.currentTarget) });
     return el("tr", {},
-      el("td", { class: "mono", text: clock(one.since_us, true) }),
-      el("td", { text: one.group }),
-      el("td", { text: one.stream }),
+      el("td", { class: "mono when", text: clock(one.since_us, true) }),
+      el("td", { class: "group", text: one.group }),
+      el("td", { class: "stream", text: one.stream }),
       el("td", { class: "reason" }, el("div", { text: one.error }), el("div", { class: "note", text: [one.at, one.worker && `by ${one.worker}`].filter(Boolean).join(" ") }), entry, place),
-      el("td", { class: "num", text: one.attempts }),
-      el("td", {}, el("div", { class: "row" }, ...(told.can_change ? [
+      el("td", { class: "num attempts", text: one.attempts }),
+      el("td", { class: "deeds" }, el("div", { class: "row" }, ...(told.can_change ? [
         el("button", { type: "button", text: "Retry", "aria-label": `Retry ${what}`, onclick: () => change("retry", one) }),
         el("button", { type: "button", text: "Drop", "aria-label": `Drop ${what}`, onclick: () => change("drop", one, `Drop this dead letter for good?\n${what}`) }),
       ] : [el("span", { class: "note", text: "read-only" })]))));
@@ -161,6 +173,7 @@ function letters() {
 function take(next) {
   told = next;
   if (!told.groups) return;
+  away();
   groups();
   letters();
   drawLag();

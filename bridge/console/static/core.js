@@ -54,7 +54,9 @@ export function ms(value) {
 }
 
 export function clock(us, withDay = false) {
-  const text = new Date(us / 1000).toISOString();
+  const date = new Date(us / 1000);
+  if (Number.isNaN(date.getTime())) return `${us} µs`; // no calendar has it
+  const text = date.toISOString();
   return withDay ? text.slice(0, 19).replace("T", " ") : text.slice(11, 19);
 }
 

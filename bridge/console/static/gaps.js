@@ -13,17 +13,20 @@ let kind = "all";
 
 const fits = (record) => span === 0 || record.at_us > nowUs() - span * 1e6;
 
+// Of more streams than there is room for, those with the newest gaps.
 function lanesOf(shown) {
   const by = new Map();
   for (const record of shown) by.set(record.stream, [...(by.get(record.stream) ?? []), record]);
-  return [...by.entries()].sort(([a], [b]) => a.localeCompare(b)).slice(0, MOST_LANES);
+  const newest = (several) => several[several.length - 1].at_us;
+  const drawn = [...by.entries()].sort(([, a], [, b]) => newest(b) - newest(a)).slice(0, MOST_LANES);
+  return { of: by.size, lanes: drawn.sort(([a], [b]) => a.localeCompare(b)) };
 }
 
 const laneOf = (lanes) => (lanes > 20 ? 17 : 26);
 
 const draw = canvas($("lanes"), (pen, width, height) => {
   const shown = records.filter(fits);
-  const lanes = lanesOf(shown);
+  const { lanes } = lanesOf(shown);
   const left = Math.min(width * 0.35, Math.max(60, ...lanes.map(([name]) => pen.measureText(name).width + 18)));
   const end = nowUs();
   const start = span ? end - span * 1e6 : Math.min(...shown.map((one) => one.from_us), end - 60e6);
@@ -77,12 +80,13 @@ const draw = canvas($("lanes"), (pen, width, height) => {
 
 function show() {
   const shown = records.filter(fits);
-  const lanes = Math.max(3, lanesOf(shown).length);
+  const { of, lanes: drawn } = lanesOf(shown);
+  const lanes = Math.max(3, drawn.length);
   $("lanes").style.height = `${lanes * laneOf(lanes) + AXIS + 8}px`;
   draw();
   const missing = shown.filter((one) => !one.recovered).length;
   const text = shown.length
-    ? `${plural(shown.length, "gap")}: ${count(missing)} missing, ${count(shown.length - missing)} recovered. ${causes(shown)}`
+    ? `${plural(shown.length, "gap")}: ${count(missing)} missing, ${count(shown.length - missing)} recovered. ${causes(shown)}${of > drawn.length ? ` Drawn: the ${drawn.length} of ${of} streams with the newest.` : ""}`
     : "No gap in this time.";
   put($("gap-summary"), text);
   $("lanes").setAttribute("aria-label", `Gaps over time, a line for each stream. ${text}`);
@@ -103,11 +107,11 @@ function row(one) {
     ? `${plural(one.missing, "number")}, ${one.from}${one.missing > 1 ? `…${one.to}` : ""}`
     : `${((one.to_us - one.from_us) / 1e6).toFixed(1)} s, from ${clock(one.from_us)} to ${clock(one.to_us)}`;
   return el("tr", {},
-    el("td", { class: "mono", text: clock(one.at_us, true) }),
-    el("th", { scope: "row", text: one.stream }),
-    el("td", { text: what }),
-    el("td", { text: one.cause }),
-    el("td", {}, el("span", { class: `outcome ${one.recovered ? "good" : "bad"}`, text: (one.recovered ? "recovered" : "missing") + (one.how ? `, ${one.how}` : "") })));
+    el("td", { class: "mono when", text: clock(one.at_us, true) }),
+    el("th", { scope: "row", class: "stream", text: one.stream }),
+    el("td", { class: "what", text: what }),
+    el("td", { class: "cause", text: one.cause }),
+    el("td", { class: "result" }, el("span", { class: `outcome ${one.recovered ? "good" : "bad"}`, text: (one.recovered ? "recovered" : "missing") + (one.how ? `, ${one.how}` : "") })));
 }
 
 segments($("spans"), SPANS, span, (chosen) => { span = chosen; show(); });

@@ -1,8 +1,9 @@
 // The page Market: one market's candles, depth, book and trades.
 
-import { $, age, axis, chart, clock, colour, connect, el, faded, isStill, nowUs, put, segments, sized, timeAxis } from "./core.js";
+import { $, age, axis, chart, clock, colour, connect, count, el, faded, isStill, nowUs, put, segments, sized, timeAxis } from "./core.js";
 
 const TAPE = 60;
+const MOST_DIGITS = 20; // behind a price's point, where it is drawn
 const SHOWN = 120; // candles, where there is room
 
 let symbol = new URLSearchParams(location.search).get("symbol") ?? "";
@@ -197,7 +198,7 @@ function ladder(body, levels, all, most, isAsk = false) {
     const sum = all[isAsk ? levels.length - 1 - i : i][1];
     put(row.cells[0], price);
     put(row.cells[1], quantity);
-    put(row.cells[2], sum.toLocaleString("en-US", { maximumFractionDigits: sum < 100 ? 3 : 0 }));
+    put(row.cells[2], sum < 100 ? sum.toLocaleString("en-US", { maximumFractionDigits: 3 }) : count(sum));
     row.style.setProperty("--part", `${((sum / most) * 100).toFixed(1)}%`);
   });
 }
@@ -209,7 +210,7 @@ function showBest(best) {
   for (const [side, name] of [["bid", "bid"], ["ask", "ask"]]) {
     const [price, quantity] = best[side] ?? [];
     parts.push(el("small", { text: name }), el("span", { class: side, text: price ?? "–" }), el("small", { class: "quantity", text: quantity ? `× ${quantity}` : "" }));
-    if (price) digits = Math.max(price.split(".")[1]?.length ?? 0, 0);
+    if (price) digits = Math.min(price.split(".")[1]?.length ?? 0, MOST_DIGITS);
   }
   $("best").replaceChildren(...parts);
 }
@@ -293,7 +294,8 @@ function showNew(told) {
 
 function showSource(source) {
   const words = { candles: "by the consumer candles", exchange: "the exchange's own: the consumer candles is not here" };
-  put($("candles-source"), words[source] ?? "no candles here: python -m consumers run candles");
+  const isThere = Object.values(candles).some((some) => some.length > 0);
+  put($("candles-source"), (isThere && words[source]) || "no candles here: python -m consumers run candles");
 }
 
 $("symbol").addEventListener("change", () => {

@@ -44,7 +44,9 @@ function about(told) {
   put($("quarantined"), count(told.quarantined));
   put($("quarantine-words"), told.quarantine_words || "in bridge:quarantine");
   put($("pending"), count(told.pending));
-  for (const name of ["gaps", "quarantined", "pending"]) $(name).classList.toggle("look", told[name] > 0);
+  for (const name of ["gaps", "quarantined"]) $(name).classList.toggle("look", told[name] > 0);
+  // Some are always under way; what a second brings, and more, is held up.
+  $("pending").classList.toggle("look", told.pending > Math.max(100, told.rate ?? 0));
   bridges(told.bridges);
 }
 
@@ -85,12 +87,13 @@ function newStream(name) {
   svg.append(path);
   const cells = { rate: el("td", { class: "num" }), age: el("td", { class: "num" }), entries: el("td", { class: "num" }) };
   const marks = el("span", { class: "marks" });
+  const near = el("span", { class: "marks near" }); // the same, where there is no room for words
   const newest = el("span");
   const words = el("td", { class: "words" }, marks, newest);
   const row = el("tr", { "data-name": name },
-    el("th", { scope: "row", text: name, title: name }), el("td", { class: "spark" }, svg), cells.rate, cells.age, cells.entries, words);
+    el("th", { scope: "row", title: name }, name, near), el("td", { class: "spark" }, svg), cells.rate, cells.age, cells.entries, words);
   seen.observe(row);
-  return { name, row, cells, marks, newest, words, path, spark: [], rate: null, at: null, entries: 0, text: name.toLowerCase() };
+  return { name, row, cells, marks, near, newest, words, path, spark: [], rate: null, at: null, entries: 0, text: name.toLowerCase() };
 }
 
 function change(name, [perSecond, at, entries, marks, isFailing, words]) {
@@ -102,7 +105,7 @@ function change(name, [perSecond, at, entries, marks, isFailing, words]) {
   Object.assign(stream, { rate: perSecond, at, entries });
   put(stream.cells.rate, rate(perSecond));
   put(stream.cells.entries, count(entries));
-  put(stream.marks, marks.join(", "));
+  for (const place of [stream.marks, stream.near]) put(place, marks.join(", "));
   put(stream.newest, words);
   stream.words.title = words;
   stream.text = `${name} ${marks.join(" ")}`.toLowerCase();

@@ -18,8 +18,10 @@ from redis.asyncio import Redis
 from bridge.runtime.checks.finding import Finding, Level
 from bridge.runtime.config import Durability
 from bridge.runtime.masking import masked_text, masked_url
+from bridge.runtime.primary import ACTIVE_ACTIVE, ACTIVE_REPLICA
 from bridge.runtime.redis_client import connect
 from bridge.runtime.redis_url import LOGIN_ADVICE, Node, Topology, parse_redis_url
+from bridge.runtime.refusals import Refusal, meaning
 from bridge.runtime.urls import split_url
 
 SUBJECT = "redis"
@@ -67,12 +69,12 @@ async def look_at_redis(
     async with client:
         refusal = await _refusal(client, url)
         if refusal is not None:
-            return [refusal, Finding(Level.NOT_CHECKED, "redis settings and rights", "see above")]
+            return [refusal, *judge_tls(url), _see_above()]
         info = await _info(client)
         peer, role = await _peer(client), await _asked_role(client)
         wrong = judge_kind(url, peer, info, role)
         if wrong is not None:
-            return [wrong, Finding(Level.NOT_CHECKED, "redis settings and rights", "see above")]
+            return [wrong, *judge_tls(url), _see_above()]
         may_configure = not await _tried(client, "CONFIG", "GET", "appendonly")
         settings = [*judge_info(info, needed), *judge_durability(info, durability)] if info else []
         return [
@@ -84,6 +86,10 @@ async def look_at_redis(
             *await _look_at_rights(client, key_prefix, durability),
             await _look_at_groups(client, key_prefix),
         ]
+
+
+def _see_above() -> Finding:
+    return Finding(Level.NOT_CHECKED, "redis settings and rights", "see above")
 
 
 async def _peer(client: Redis) -> str:
@@ -115,9 +121,10 @@ def judge_kind(url: str, peer: str, info: Mapping[str, Any], role: Any) -> Findi
         primary = (info.get("master_host"), info.get("master_port")) if info else role[1:3]
         found = "this is a replica, which takes no writes"
         return _problem(found, "use its primary, {}:{}".format(*primary))
-    if info.get("role") == "active-replica":
-        found = "active-active replication: two servers may give the same ID to two entries"
-        return _problem(found, "write to one region only, to a database that is not active-active")
+    if ACTIVE_REPLICA in (info.get("role"), role[0] if role else ""):
+        return _problem(
+            ACTIVE_ACTIVE, "write to one region only, to a database that is not active-active"
+        )
     return None
 
 
@@ -289,6 +296,8 @@ async def _look_at_rights(client: Redis, key_prefix: str, durability: Durability
     hashed, text = f"{stream}:hash", f"{stream}:string"
     attempts: tuple[tuple[str, ...], ...] = (
         ("XADD", stream, "*", "a", "b"),
+        ("EXISTS", stream),
+        ("TIME",),
         ("SCRIPT", "LOAD", _SCRIPT),
         ("EVALSHA", _SHA, "1", stream, "b"),
         ("XRANGE", stream, "-", "+", "COUNT", "1"),
@@ -366,6 +375,11 @@ def _rights_problem(refused: Mapping[str, str], rule: str) -> Finding:
     found = f"refused: {', '.join(refused)} ({reason})"
     if reason.startswith("OutOfMemoryError"):
         return _problem(found, "raise maxmemory or lower retention", "rights")
+    if meaning(reason) is Refusal.NOT_ALLOWED and not reason.startswith("NoPermissionError"):
+        advice = (
+            "this server, or a proxy before it, lacks a command that a bridge needs: use another"
+        )
+        return _problem(found, advice, "rights")
     if not reason.startswith("NoPermissionError"):
         return _problem(found, "see the server's log", "rights")
     return _problem(found, f"give the user these rights: {rule}", "rights")

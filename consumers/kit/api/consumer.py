@@ -161,9 +161,6 @@ class ConsumerSpec:
 
     kind: type[Consumer]
     options: Mapping[str, str] = field(default_factory=dict)
-    # Joined only: how long an entry waits for earlier ones of other streams, s.
-    join_wait_s: ClassVar[float] = 0.25
-
     resources: Any = None  # for the objects that are made
 
     def build(self) -> Consumer:

@@ -26,6 +26,11 @@ def consumes(
     """
 
     def make(function: Callable[..., Any]) -> type[Consumer]:
+        if isinstance(function, type):
+            raise ConfigError(
+                f"@consumes is for functions, and {function.__name__} is a class: derive it from "
+                f"Consumer, and write streams = {streams!r} in it"
+            )
         for setting in settings:
             if setting.startswith("_") or not hasattr(Consumer, setting):
                 raise ConfigError(f"@consumes of {function.__name__}: there is no {setting!r}")

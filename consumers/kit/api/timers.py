@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from bridge.errors import ConfigError
 
@@ -58,10 +58,14 @@ def _milliseconds(interval: str | float) -> int:
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", interval) if isinstance(interval, str) else None
     if found:
         milliseconds = int(found[1]) * _UNITS_MS[found[2]]
-    elif isinstance(interval, int | float) and _LEAST_MS <= interval * 1000 <= _MOST_MS:
+    elif _is_number(interval) and _LEAST_MS <= interval * 1000 <= _MOST_MS:
         milliseconds = round(interval * 1000)
     else:
         milliseconds = 0
     if not _LEAST_MS <= milliseconds <= _MOST_MS:
         raise ConfigError(f"every({interval!r}): write 1s to 1d, such as '30s', '1m' or '1h'")
     return milliseconds
+
+
+def _is_number(interval: str | float) -> TypeGuard[float]:
+    return isinstance(interval, int | float) and not isinstance(interval, bool)

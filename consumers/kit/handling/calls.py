@@ -32,21 +32,23 @@ async def finished(returned: Any, limit_s: float, call: InHand) -> Any:
 
 
 def ends_more(error: BaseException) -> bool:
-    """Whether this is to end the process, or a coroutine. All else that a handler raises is its
-    failure: libraries have errors of their own that are no `Exception` (a panic in Rust).
+    """Whether this is to end the process. All else that a handler raises is its failure: libraries
+    have errors of their own that are no `Exception` (a panic in Rust).
     """
     if isinstance(error, BaseExceptionGroup):
         return any(map(ends_more, error.exceptions))
-    return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+    return isinstance(error, KeyboardInterrupt | SystemExit)
 
 
 def is_consumers(error: BaseException) -> bool:
     """Whether this is a failure of the consumer, and not the end of this worker's task."""
     if ends_more(error):
         return False
+    task = asyncio.current_task()
+    if isinstance(error, GeneratorExit):
+        return task is not None  # else this coroutine is closed, which no task is running
     # A cancellation may be of this task, or of something that the consumer awaits. Only in the
     # first case does the task itself count one.
     if not isinstance(error, asyncio.CancelledError):
         return True
-    task = asyncio.current_task()
     return task is not None and not task.cancelling()

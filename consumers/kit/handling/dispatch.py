@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from bridge.contract.entry import MODEL_BY_TYPE, BadEntry, decode
+from bridge.contract.entry import MODEL_BY_TYPE, BadEntry, decode, decode_as
 from bridge.contract.events import Event
 from bridge.contract.streams import is_private
 from consumers.kit.api.consumer import Consumer, Delivery, Missed, StopWorker
@@ -22,6 +22,7 @@ from consumers.kit.handling.failure import HandlerFailed, is_stdout_gone
 from consumers.kit.stats import InHand, Stats
 
 _log = structlog.get_logger()
+_tuple = tuple.__new__  # a NamedTuple's own constructor is a function in Python around it
 
 Entry = tuple[str, dict[str, str]]
 """An entry as Redis gives it: its ID and its fields."""
@@ -70,10 +71,13 @@ class Dispatcher:
         itself: for a sync handler, one more await for each entry costs more than the rest of this.)
         Raises HandlerFailed, or the handler's StopWorker; so does what is returned.
         """
-        deliveries: list[Delivery[Event]] = []
-        handler = None
         if self.undecodable:
             self.undecodable = []
+        if not self.takes_lists:
+            found = self.decoded(stream, entries[0])
+            return None if found is None else self.call(found[0], (found[1],), results)
+        deliveries: list[Delivery[Event]] = []
+        handler = None
         for entry in entries:
             found = self.decoded(stream, entry)
             if found is not None:
@@ -94,36 +98,36 @@ class Dispatcher:
         if model is not None and self._filter is not None and not self._passes(stream, entry):
             return None
         try:
-            event = decode(fields)
+            event = decode(fields) if model is None else decode_as(model, fields)
         except BadEntry as error:
             self._note_undecodable(stream, entry, error)
             return None
         assert handler is not None
-        return handler, Delivery(stream, entry_id, event)
+        return handler, _tuple(Delivery, (stream, entry_id, event))
 
     def call(
         self, handler: "Handler", deliveries: Sequence[Delivery[Event]], results: Results | None
     ) -> Awaitable[None] | None:
         """Call the handler; returns and raises what `hand` does."""
         what = deliveries if self.takes_lists else deliveries[0]
-        call = self._stats.begin(deliveries[0].stream, deliveries[0].entry_id)
+        self._stats.running = deliveries[0]
         try:
             waiting = handler.call(what, results) if handler.takes_results else handler.call(what)
         except StopWorker:
-            self._stats.end(call)
             raise
         except BaseException as error:
             # A sync handler may raise anything, CancelledError of a loop of its own included:
             # it is this entry's failure, and must not end the worker.
-            self._stats.end(call)
             if ends_more(error):
                 raise
             if is_stdout_gone(error):
                 raise StopWorker from None
             raise _failed(deliveries) from error
+        finally:
+            self._stats.running = None
         if waiting is not None and inspect.isawaitable(waiting):
+            call = self._stats.begin(deliveries[0].stream, deliveries[0].entry_id)
             return self._finish(waiting, deliveries, call)
-        self._stats.end(call)
         self._handled(deliveries)
         return None
 
@@ -172,7 +176,10 @@ class Dispatcher:
         assert self._filter is not None
         entry_id, fields = entry
         try:
-            return bool(self._filter(stream, fields))
+            passes = self._filter(stream, fields)
+            if passes is None:  # else a forgotten `return` would pass over all there is, in silence
+                raise TypeError("filter gave None: return True or False")  # noqa: TRY301
+            return bool(passes)
         except StopWorker:
             raise
         except Exception as error:

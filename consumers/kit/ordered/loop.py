@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from bridge.errors import ConfigError
-from bridge.runtime.refusals import Refusal, meaning
+from bridge.runtime.refusals import is_server_wide
 from bridge.runtime.replica import FreshReads
 from bridge.runtime.time_range import BEGINNING
 from consumers.kit.api.consumer import ConsumerSpec, StopWorker, joined_by
@@ -33,7 +33,7 @@ from consumers.kit.ordered.joined_streams import PREFIX, JoinedStreams
 from consumers.kit.ordered.lease import Answer, CommitStatus, Lease, Leases
 from consumers.kit.policy import batch_size, block_ms, moves, portions, shares, start_of
 from consumers.kit.redis.keys import Keys
-from consumers.kit.redis.scripts import Call
+from consumers.kit.redis.scripts import Call, CommandRefused
 from consumers.kit.redis_health import RedisHealth
 from consumers.kit.stats import Stats
 from consumers.kit.stop import Stop
@@ -450,6 +450,8 @@ class OrderedLoop:
     async def _take(self, name: str) -> bool:
         try:
             assigned = await self._acquire(name)
+        except CommandRefused:
+            raise
         except ResponseError as error:  # not a stream, for one
             self._report_unusable(name, str(error))
             return False
@@ -518,5 +520,5 @@ def _is_read_up(read: Mapping[str, Sequence[Entry]], assigned: AssignedStream) -
 
 
 def _is_servers(error: Exception) -> bool:
-    """Whether the server refuses all writes now, not this one."""
-    return isinstance(error, RedisConnectionError) or meaning(error) is Refusal.AWAY
+    """Whether all is refused: writes now, or a command; not this write alone."""
+    return isinstance(error, RedisConnectionError) or is_server_wide(error)

@@ -4,7 +4,7 @@
 -- ARGV: up to how many to count, then the names of these groups
 -- Returns nil where there is no stream, else {added (or ''), newest ID, now in ms, groups...}, each
 -- {name, position, unread, how sure (exact, counted, at_most), first unread ID, pending, oldest
---  pending ID, owner, dead letters, missed, blocked at}
+--  pending ID, owner, dead letters, missed, blocked at, mode as far as what lies beside tells it}
 --include stream
 local key, most = KEYS[1], tonumber(ARGV[1])
 local s = about(key)
@@ -36,14 +36,17 @@ for _, g in ipairs(redis.call('XINFO', 'GROUPS', key)) do
   local one = {}
   for j = 1, #g, 2 do one[g[j]] = g[j + 1] end
   local position, index, owner, dead, missed, blocked = one['last-delivered-id'], nil, '', 0, 0, ''
+  local mode = ''
   local mine = known[one.name]
   if mine then
-    local p = redis.call('HMGET', mine.position, 'id', 'read', 'missed', 'trying', 'tries')
+    local p = redis.call('HMGET', mine.position, 'id', 'read', 'missed', 'trying', 'tries', 'token')
     local c = redis.call('HMGET', mine.settled, 'base', 'acked', 'skipped', 'missed')
     if p[1] then
+      mode = p[6] and 'ordered' or 'joined' -- joined streams have one token, that of all of them
       position, index, missed = p[1], tonumber(p[2] or ''), tonumber(p[3] or '0') or 0
       if p[4] and (tonumber(p[5] or '') or 0) > 1 then blocked = p[4] end
     elseif c[1] then
+      mode = 'shared'
       local base, acked, skipped = tonumber(c[1]), tonumber(c[2] or '0'), tonumber(c[3] or '0')
       if base and acked and skipped then index = base + acked + skipped + one.pending end
     end
@@ -57,6 +60,7 @@ for _, g in ipairs(redis.call('XINFO', 'GROUPS', key)) do
   local oldest = redis.call('XPENDING', key, one.name)[2] or ''
   found[#found + 1] = {
     one.name, position, count, sure, first, one.pending, oldest, owner, dead, missed, blocked,
+    mode,
   }
 end
 return found

@@ -12,7 +12,17 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+
+from bridge.runtime.refusals import Refusal, meaning
+
+_COMMAND = re.compile(r"redis\.p?call\('([A-Z]+)'")
+
+
+class CommandRefused(NoPermissionError):
+    """This user may not run a command of a script, or this server does not have it: no stream is to
+    blame, and trying again does not help.
+    """
 
 
 class Call(NamedTuple):
@@ -40,7 +50,7 @@ class Script:
             again = await self._send(redis, "EVAL", self.text, [calls[i] for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-        return replies
+        return [self._named(reply) for reply in replies]
 
     async def run_one(self, redis: Redis, call: Call) -> Any:
         """The reply of a single call. Raises what the script refuses."""
@@ -48,6 +58,17 @@ class Script:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    def _named(self, reply: Any) -> Any:
+        """The reply; of a refused command with what it leaves out: which one it is, servers before
+        Redis 7.2 do not say of one in a script.
+        """
+        if not isinstance(reply, ResponseError) or meaning(reply) is not Refusal.NOT_ALLOWED:
+            return reply
+        if "permissions to run" in str(reply):
+            return CommandRefused(str(reply))
+        needed = ", ".join(sorted({name.lower() for name in _COMMAND.findall(self.text)}))
+        return CommandRefused(f"{reply} (a script of the kit needs {needed})")
 
     @staticmethod
     async def _send(redis: Redis, command: str, what: str, calls: Sequence[Call]) -> list[Any]:

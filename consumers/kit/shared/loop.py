@@ -37,7 +37,7 @@ from consumers.kit.policy import (
     portions,
     start_of,
 )
-from consumers.kit.redis.scripts import Call
+from consumers.kit.redis.scripts import Call, CommandRefused
 from consumers.kit.redis_health import RedisHealth
 from consumers.kit.shared.group import PAGE, Abandoned, Group, Pending
 from consumers.kit.shared.settling import Settler
@@ -244,7 +244,7 @@ class SharedLoop:
         marks = self._settler.marks
         missing = {s: (start, marks.get(s, "")) for s in chosen if s not in self._reading}
         for stream, answer in (await self._group.join(missing)).items():
-            if isinstance(answer, ResponseError):
+            if isinstance(answer, ResponseError) and not isinstance(answer, CommandRefused):
                 self._report_unusable(stream, answer)
             elif isinstance(answer, Exception):
                 raise answer

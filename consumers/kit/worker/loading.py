@@ -99,9 +99,11 @@ def _module(name: str) -> object:
 def _check(kind: type[Consumer]) -> None:
     _check_names(kind)
     name = getattr(kind, "name", "")
-    if not name or not all(c.isalnum() or c in "-_." for c in name):
+    if not isinstance(name, str) or not name or not all(c.isalnum() or c in "-_." for c in name):
         raise ConfigError(f"{kind.__name__} needs a name of letters, digits, dots and dashes")
-    if isinstance(getattr(kind, "streams", ""), str) or not kind.streams:
+    streams = getattr(kind, "streams", ())
+    is_list = isinstance(streams, tuple | list | set | frozenset)
+    if not is_list or not streams or not all(one and isinstance(one, str) for one in streams):
         raise ConfigError(
             f'{kind.__name__} needs streams: in the class, a tuple of patterns, ("trade.*",)'
         )

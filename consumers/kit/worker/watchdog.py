@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 
 import structlog
 
-from consumers.kit.stats import InHand, Stats
+from consumers.kit.stats import HandlerCall, Stats
 from consumers.kit.stop import Stop
 
 _log = structlog.get_logger()
@@ -101,8 +101,10 @@ class Watchdog:
             then=then,
         )
 
-    def _line(self, call: InHand | None) -> str:
-        frame = (call and _frame_of(call.awaited)) or sys._current_frames().get(self._watched)
+    def _line(self, call: HandlerCall | None) -> str:
+        frame = _frame_of(getattr(call, "awaited", None)) or sys._current_frames().get(
+            self._watched
+        )
         return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
 
 

@@ -283,3 +283,32 @@ async def test_interrupted_twice_it_leaves_at_once(tmp_path: Path, redis_url: st
 
     assert bridge.process.returncode == 130
     assert "Traceback" not in bridge.log()
+
+
+async def test_with_a_long_linger_messages_that_come_singly_are_sent_together(
+    tmp_path: Path, redis_url: str
+) -> None:
+    client = client_of(redis_url)
+    streams = [f"bookTicker.{market}" for market in ("SOL_USDC", "BTC_USDC", "ETH_USDC")]
+    async with (
+        running_simulator("--rate", "1000") as exchange,
+        running_bridge(
+            tmp_path, exchange.ws_url, redis_url, streams, publish={"linger_ms": 100}
+        ) as bridge,
+    ):
+        await eventually_async(lambda: bridge.is_confirmed(3), "all streams speak")
+        entries_before, calls_before = sum(map(client.xlen, streams)), script_calls(client)
+        await eventually_async(
+            lambda: sum(map(client.xlen, streams)) >= entries_before + 100, "100 more entries"
+        )
+        published, calls = (
+            sum(map(client.xlen, streams)) - entries_before,
+            script_calls(client) - calls_before,
+        )
+
+    assert calls < published / 3
+
+
+def script_calls(client: redis.Redis) -> int:
+    about: Any = client.info("commandstats")
+    return int(about["cmdstat_evalsha"]["calls"])

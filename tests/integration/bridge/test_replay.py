@@ -84,6 +84,32 @@ def test_from_and_to_choose_what_is_published(server: RedisServer, tmp_path: Pat
     assert gaps(server) == ["start"]
 
 
+def test_streams_are_listed_whenever_their_first_message_comes(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    late = f"{NOW_US + 5000} F 1 {frames.TICKER}\n"
+    journal(tmp_path, opened(TRADES, TICKERS, "trade.SOL_USDC"), trades(range(3000)), late)
+
+    assert replay(tmp_path, server)[0] == 0
+
+    with server.client(decode_responses=True) as client:
+        assert set(client.hkeys("bridge:streams")) == {TRADES, TICKERS}  # type: ignore[arg-type]
+
+
+def test_a_registry_that_is_none_is_told_and_ends_no_replay(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    with server.client() as client:
+        client.set("bridge:streams", "of another program")
+    journal(tmp_path, opened(TRADES), trades(range(3)))
+
+    code, _, told = replay(tmp_path, server)
+
+    assert code == 1
+    assert "streams could not be listed: WRONGTYPE" in told
+    assert numbers(server) == [0, 1, 2]
+
+
 def test_from_and_to_are_understood_in_seconds_and_as_times(
     server: RedisServer, tmp_path: Path
 ) -> None:

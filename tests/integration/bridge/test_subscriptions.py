@@ -1,5 +1,6 @@
 """Streams that come, go, fall silent, are mistyped or refused, while a bridge runs."""
 
+import json
 import signal
 import time
 from collections.abc import Mapping
@@ -161,6 +162,8 @@ async def test_a_hangup_changes_streams_without_dropping_a_connection(
         assert client.xlen(before[1]) == left
         assert bridge.log().count("feed_connected") == 1
         assert gaps(client, f"trade.{MARKET}") == ["start"]
+        [reloaded] = [line for line in bridge.log().splitlines() if "config_reloaded" in line]
+        assert json.loads(reloaded)["changed"] == ["streams", "retention.depth"]
 
         rewrite(tmp_path, streams=before)
         bridge.process.send_signal(signal.SIGHUP)

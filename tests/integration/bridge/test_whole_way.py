@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ import pytest
 import redis
 
 from tests.support import plain_http, truth, warm
+from tests.support.asked_pages import AskedPages
 from tests.support.bridge_run import (
     ACCOUNT_STREAMS,
     DEMO_KEYS,
@@ -119,7 +121,9 @@ async def test_what_the_consumers_made_is_what_the_exchange_says(
 
     arguments += ["--port", str(port := free_port())]
 
-    async with running_bridge(tmp_path, f"ws://127.0.0.1:{port}", redis_url, STREAMS) as bridge:
+    metrics = {"listen": "127.0.0.1:0", "per_stream": True}
+    url = f"ws://127.0.0.1:{port}"
+    async with running_bridge(tmp_path, url, redis_url, STREAMS, metrics=metrics) as bridge:
         with workers(tmp_path, redis_url):
             await eventually_async(
                 lambda: client.hlen("consumers:status") == len(WORKERS) and bridge.status(),
@@ -135,6 +139,7 @@ async def test_what_the_consumers_made_is_what_the_exchange_says(
                 account = await told(exchange, "/simulator/account", key=DEMO_KEYS["PUBLIC_KEY"])
             sent = truth.sent_by_stream(truth.read_ledger(ledger))
             await all_through(client, sent)
+        await assert_pages_tell_it(AskedPages(bridge.log()), client)
         assert await bridge.stop() == 0
 
     faults = [
@@ -149,6 +154,21 @@ async def test_what_the_consumers_made_is_what_the_exchange_says(
         assert_candles_equal_the_klines(client, symbol, sent[f"kline.1s.{symbol}"])
     assert_books_agree_with_their_tickers(client)
     assert_account_is(client, account)
+
+
+async def assert_pages_tell_it(pages: AskedPages, client: redis.Redis) -> None:
+    """How much was published of each stream; and that the exchange is gone by now."""
+    await eventually_async(
+        lambda: set(pages.reasons()) == {"exchange_disconnected"}, "the exchange is missed"
+    )
+    assert pages.is_alive()
+    if find_spec("prometheus_client") is None:
+        return  # the extra `metrics`
+    series = pages.series()
+    for symbol in MARKETS:
+        labels = f'{{result="published",stream="trade.{symbol}"}}'
+        published = series[f"backpack_stream_entries_total{labels}"]
+        assert published == len(truth.messages(entries(client, f"trade.{symbol}")))
 
 
 async def finished(exchange: RunningSimulator) -> None:

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from bridge import __version__
+from tests.support.asked_pages import AskedPages
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import ROOT, Bench
 from tests.support.consumer_worker import bench as running_bench
@@ -258,10 +259,15 @@ def test_sigterm_commits_the_batch_and_releases_the_lease(bench: Bench) -> None:
     assert bench.owner(STREAM, "candles") == ""
 
 
-def test_the_status_is_written_each_second_while_idle(bench: Bench) -> None:
+def test_the_status_is_written_each_second_while_idle_and_a_supervisor_is_told(
+    bench: Bench,
+) -> None:
     bench.register(STREAM)
-    worker = bench.start("candles")
+    worker = bench.start("candles", "--health", "127.0.0.1:0")
     bench.until(lambda: bench.status("candles", worker))
     first = bench.status("candles", worker)["updated_us"]
     bench.until(lambda: bench.status("candles", worker)["updated_us"] > first)
     assert isinstance(bench.redis, redis.Redis)
+    pages = AskedPages(worker.err)
+    bench.until(pages.is_ready)
+    assert pages.is_alive()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError, NoPermissionError
 from rich.console import Console
 
 from bridge.runtime.keyspace import KeySpace
@@ -19,10 +20,12 @@ from bridge.runtime.redis_shards import ShardedRedis
 from consumers.commands import status
 from consumers.kit.lag import group_lags
 from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.registry import _groups_in
 from tests.support.consumer_commands import run_here
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import LIMIT_S, ROOT, Bench
 from tests.support.eventually import eventually
+from tests.support.limited_user import as_limited, without
 from tests.support.redis_server import free_port, running_redis
 
 pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
@@ -261,3 +264,56 @@ async def test_of_several_shards_one_that_does_not_answer_is_named_and_left_out(
     assert first.endswith(". Its streams are left out")
     status.show([one], away, Console(width=160), as_json=True)
     assert list(json.loads(capsys.readouterr().out)["shards_away"]) == ["1"]
+
+
+async def test_without_the_first_shard_groups_are_found_by_what_the_others_have(
+    redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = KeySpace("{b}:", 2)
+    keys, stream = Keys(space), "trade.ETH_USDC"  # of shard 1
+    options = {"name": "test", "decode_responses": True}
+    away: dict[int, str] = {}
+    async with (
+        connect(redis_url, **options) as live,
+        connect("redis://127.0.0.1:1/0", **options) as dead,
+    ):
+        for number in (1, 2, 3):
+            await live.xadd(space.key(stream), {"a": "b"}, f"5-{number}")
+        for group in ("ordered", "joined", "shared", "of others"):
+            await live.xgroup_create(space.key(stream), group, id="5-1")
+        await live.hset(keys.position(stream, "ordered"), mapping={"id": "5-2", "token": 7})
+        await live.hset(keys.position(stream, "joined"), "id", "5-3")
+        await live.hset(keys.settled(stream, "shared"), "missed", 4)
+        await live.hset(keys.settled(stream, "shared"), "base", 0)
+        await live.xadd(keys.dead(stream, "shared"), {"a": "b"})
+        sharded = ShardedRedis([dead, live], ["b.0", "b.1"])
+        found = await group_lags(sharded, keys, away=away)
+        with pytest.raises(ConnectionError, match="shard 0 does not answer"):
+            await group_lags(sharded, keys)
+        nothing = ShardedRedis([dead, dead], ["b.0", "b.1"])
+        with pytest.raises(ConnectionError, match="shard 0 does not answer"):
+            await group_lags(nothing, keys, away={})
+
+    told = {one.name: (one.mode, one.streams[0].lag, one.as_dict()["dead"]) for one in found}
+    assert told == {
+        "ordered": ("ordered", 1, 0), "joined": ("joined", 0, 0), "shared": ("shared", 2, 1),
+        "of others": ("", 2, 0),
+    }  # fmt: skip
+    assert list(away) == [0]
+    status.show(found, away, Console(width=160), as_json=False)
+    first, verdict, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("shard 0 does not answer: Error 111 connecting to 127.0.0.1:1. ")
+    assert first.endswith(". Its streams are left out; nothing is known of workers")
+    assert verdict.startswith(
+        "1 shard away, 1 dead letters, 4 entries missed: 4 groups, lag 5, at most "
+    )
+
+
+async def test_groups_that_may_not_be_asked_for_are_not_taken_for_absent(redis_url: str) -> None:
+    async with connect(redis_url, name="test", decode_responses=True) as redis:
+        await redis.xgroup_create("trade.SOL_USDC", "mine", mkstream=True)
+        await redis.execute_command(*without("xinfo|groups"))
+        assert await _groups_in(redis, Keys(), ["trade.SOL_USDC", "none"]) == ["mine"]
+    async with connect(as_limited(redis_url), name="test", decode_responses=True) as limited:
+        with pytest.raises(NoPermissionError, match=r"'xinfo\|groups'"):
+            await _groups_in(limited, Keys(), ["trade.SOL_USDC", "none"])

@@ -1,5 +1,6 @@
 """`consumers.read`: a range of a stream, in a script, on a loop and in a notebook."""
 
+import itertools
 import re
 import tracemalloc
 import warnings
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 import redis
 
-from bridge.contract.events import Gap, Trade
+from bridge.contract.events import Event, Gap, Trade
 from bridge.errors import ConfigError, Transient
 from consumers import NotUnderstood, TrimmedAway, read
-from consumers.kit.reading.range_scan import PAGE_ENTRIES
+from consumers.kit.reading.range_scan import FIRST, LAST, PAGE_ENTRIES
+from consumers.kit.reading.read import Reading
+from consumers.kit.redis.keys import Keys
 from tests.support.command import ROOT
 from tests.support.consumer_entries import START_US, Fields, entry_id, gap, trade
-from tests.support.redis_server import free_port
+from tests.support.redis_server import free_port, running_redis
 
 TRADES = "trade.SOL_USDC"
 
@@ -67,6 +70,23 @@ def test_read_gives_all_of_a_stream_over_many_pages_in_order(client: redis.Redis
 def test_read_goes_on_after_a_page_that_is_exactly_full(client: redis.Redis) -> None:
     add(client, seconds_of_trades(2 * PAGE_ENTRIES))
     assert len(list(read(TRADES))) == 2 * PAGE_ENTRIES
+
+
+async def test_read_believes_whole_pages_of_a_replica_and_the_primary_for_the_rest(
+    client: redis.Redis, redis_url: str
+) -> None:
+    entries = seconds_of_trades(3 * PAGE_ENTRIES)
+    add(client, entries)
+    with running_redis() as lagging, lagging.client() as other:
+        add(other, dict(itertools.islice(entries.items(), PAGE_ENTRIES + 100)))
+        reading: Reading[Event] = Reading(
+            TRADES, FIRST, LAST, Event, redis_url, Keys(), replica=lagging.url
+        )
+        assert [one.entry_id for one in reading] == list(entries)
+        assert [one.entry_id async for one in reading] == list(entries)
+        asked = other.info("commandstats")["cmdstat_xrange"]["calls"]
+    assert asked >= 4  # two pages, twice
+    assert [one.entry_id for one in reading] == list(entries)  # nor does it need to be there
 
 
 def test_read_from_a_time_leaves_out_the_end_time(client: redis.Redis) -> None:

@@ -67,6 +67,26 @@ def test_a_consumer_works_with_these_rights(tmp_path: Path, name: str, group: st
         assert "NOPERM" not in worker.err
 
 
+@pytest.mark.parametrize(
+    ("name", "command"), [("Picky", "xack"), ("Picky", "xinfo"), ("Ordered", "hdel")]
+)
+def test_a_worker_whose_script_may_not_run_a_command_names_it_and_ends(
+    tmp_path: Path, name: str, command: str
+) -> None:
+    with running_redis() as server, running_bench(tmp_path, server.url) as one:
+        (one.folder / "outside.py").write_text(PICKY)
+        one.register(STREAM)
+        one.add(STREAM, trades(1, 50))
+        user = ("consumer", "on", ">secret", "~*", "&*", "+@all", f"-{command}")
+        one.redis.execute_command("ACL", "SETUSER", *user)
+        one.url = server.url.replace("redis://", "redis://consumer:secret@")
+        worker = one.start(f"outside:{name}", *RUN)
+        assert worker.wait() == 2
+        said = worker.err.strip().splitlines()[-1]
+        assert "refuses us" in said
+        assert command in said.partition("the kit needs")[2]
+
+
 @pytest.mark.parametrize("name", ["Picky", "Ordered"])
 def test_a_worker_whose_rights_are_taken_away_says_so_and_ends(tmp_path: Path, name: str) -> None:
     with running_redis() as server, running_bench(tmp_path, server.url) as one:

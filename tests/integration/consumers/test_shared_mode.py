@@ -153,6 +153,27 @@ def test_entries_pending_under_a_workers_own_name_come_first(counting: Bench) ->
     assert seen(counting) == Counter([1, 2, 3, 4, 5])
 
 
+def test_two_workers_of_one_name_say_so_and_one_that_comes_after_a_kill_does_not(
+    counting: Bench,
+) -> None:
+    counting.register(STREAM)
+    killed = counting.start(*RUN)
+    counting.until(lambda: counting.status("counting", killed))
+    killed.kill()
+    apart = counting.folder / "apart"
+    apart.mkdir()
+    (apart / "outside.py").write_text(COUNTING)
+    first = Worker(apart, counting.url, *RUN, name=killed.name)
+    counting.workers.append(first)
+    counting.add(STREAM, trades(1, 5))
+    counting.await_group(STREAM, "counting", last_id(5))
+    assert "worker_name_taken" not in first.err
+    second = counting.start(*RUN, name=killed.name)
+    for worker, other in ((first, second), (second, first)):
+        told = f'"by": "process {other.process.pid} on '
+        counting.until(lambda: told in worker.err)  # noqa: B023
+
+
 def test_entries_whose_reply_was_lost_with_the_connection_are_read_again(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 5))

@@ -165,7 +165,11 @@ def test_the_journal_has_a_volume_that_is_larger_than_it_may_become() -> None:
 
     assert size.endswith("Gi")
     assert int(size[:-2]) * 1024**3 >= 2 * config.journal.max_bytes
-    assert str(config.journal.dir).startswith("data/")  # of /app, where the volume is mounted
+    [container] = pod_of(bridge)["containers"]
+    mounted = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    journal = Path("/app") / config.journal.dir  # the image's working directory
+    assert journal.is_relative_to(mounted[claim["metadata"]["name"]])
+    assert "WORKDIR /app\n" in (ROOT / "Dockerfile").read_text("utf-8")
 
 
 def test_services_and_the_disruption_budget_choose_pods_that_there_are() -> None:
@@ -176,6 +180,7 @@ def test_services_and_the_disruption_budget_choose_pods_that_there_are() -> None
     [budget] = of_kind(objects, "PodDisruptionBudget")
     assert budget["spec"]["selector"]["matchLabels"] in labels
     [bridge] = of_kind(objects, "StatefulSet")
+    assert budget["spec"]["maxUnavailable"] < bridge["spec"]["replicas"]
     assert bridge["spec"]["serviceName"] in [
         each["metadata"]["name"] for each in of_kind(objects, "Service")
     ]

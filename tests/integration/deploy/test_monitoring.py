@@ -165,4 +165,8 @@ def test_the_example_for_keda_scales_by_a_metric_that_there_is() -> None:
         (ROOT / "deploy/kubernetes/components/keda/scaledobject.yaml").read_text("utf-8")
     )["spec"]["triggers"]
 
+    assert (trigger["type"], set(trigger["metadata"])) == (
+        "prometheus", {"serverAddress", "query", "threshold"},
+    )  # fmt: skip
+    assert float(trigger["metadata"]["threshold"]) > 0
     assert unknown_series(trigger["metadata"]["query"]) == []

@@ -76,6 +76,17 @@ def test_services_have_hardly_any_rights(service: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("service", units.SERVICES)
+def test_services_write_to_folders_of_their_own_alone_and_gain_no_rights(service: str) -> None:
+    """Each counts too little for the sum above."""
+    wanted = {
+        "DynamicUser": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes",
+        "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "AmbientCapabilities": "",
+    }  # fmt: skip
+    assert {name: units.one(service, name) for name in wanted} == wanted
+    assert "ReadWritePaths" not in units.settings(service)
+
+
+@pytest.mark.parametrize("service", units.SERVICES)
 def test_secrets_are_credentials_and_each_is_named_by_a_variable(service: str) -> None:
     variables = units.environment(service, {"d": "/credentials"})
     files = {name: value for name, value in variables.items() if name.endswith("_FILE")}

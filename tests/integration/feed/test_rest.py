@@ -6,6 +6,7 @@ import random
 import re
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from bridge.journal.zstd import zstd
 from bridge.runtime import http_client
 from bridge.runtime.checks.finding import Finding
 from bridge.runtime.checks.markets import fetch_markets
+from tests.support.certificates import new_certificates
 from tests.support.eventually import eventually_async
 from tests.support.rest_answers import answering, http
 
@@ -224,3 +226,22 @@ async def test_a_time_to_wait_that_is_none_is_an_answer_as_any_other() -> None:
     async with answering(lambda _: http("429 Too Many Requests", b"", absurd)) as (rest, _):
         with pytest.raises(RestError, match="HTTP 429"):
             await rest.get("/api/v1/markets")
+
+
+async def test_certificates_that_were_replaced_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "next").mkdir()
+    first, following = new_certificates(tmp_path), new_certificates(tmp_path / "next")
+    monkeypatch.setenv("SSL_CERT_FILE", str(first.authority))
+    reply = http("200 OK", b"[]", "Connection: close")
+    async with answering(lambda _: reply, tls=first.server) as (rest, _):
+        assert await rest.get("/api/v1/markets") == b"[]"
+        first.server.load_cert_chain(tmp_path / "next" / "server.pem")
+        with pytest.raises(RestError, match="CERTIFICATE_VERIFY_FAILED"):
+            await rest.get("/api/v1/markets")
+        first.authority.write_bytes(following.authority.read_bytes())
+        with pytest.raises(RestError, match="CERTIFICATE_VERIFY_FAILED"):
+            await rest.get("/api/v1/markets")
+
+        assert await rest.get("/api/v1/markets") == b"[]"

@@ -200,6 +200,72 @@ def test_a_recovered_gap_is_told_with_how(client: "redis.Redis", redis_url: str)
     )  # fmt: skip
 
 
+CERTIFICATE = """\
+trade.SOL_USDC
+redis     redis://HERE
+          8 entries from 1788367440000-1010 to 1788367440900-1100: 7 trade, 1 gap
+          numbers 101 to 110: broken at 1 place, but for 1 gap
+          1 gap: connection lost
+          content 40725531400cc65be96607fd52db6da44e565d707bb7e3ed991a6cb963760cdc
+archive   archive, up to 1788367440900-1100
+          9 entries from 1788367440000-1010 to 1788367440900-1100: 8 trade, 1 gap
+          numbers 101 to 110: dense, but for 1 gap
+          1 gap: connection lost
+          content bb387be7ca9aa1e16bad3a2ea75eb8b4bb36df99e59133a08a8c98052ae754ef
+gap log   1 gap: connection lost, 2 numbers, missing
+journal   journal
+          20 messages of this range, 7 of them further copies; 7 are in Redis as they were received
+          4 stand inside a gap: they were received, and given up
+compared  archive and Redis: 8 entries are the same in both
+WRONG     redis: numbers are missing without a gap at 1 place: 103
+WRONG     journal: 2 messages were received, are not in Redis, and no gap says so: 103 \
+(00000000000000000000.journal at 998), 103 (00000000000000000000.journal at 1209)
+WRONG     archive: 0 entries only in Redis, 1 only in the archive, 0 differ: 1788367440200-1030
+"""
+GAP_RECORD = {
+    "type": "gap_record", "symbol": "SOL_USDC", "stream": STREAM, "from": "105", "to": "106",
+    "from_us": "", "to_us": "", "cause": "connection lost", "recovered": "false", "how": "",
+}  # fmt: skip
+
+
+def test_the_certificate_is_told_in_words_as_json_and_of_a_part(
+    client: "redis.Redis", redis_url: str, tmp_path: Path
+) -> None:
+    write_stream(client, {one: WHOLE[one] for one in WHOLE if one != trade_id(103)})
+    write_stream(client, {"1788367440700-0": GAP_RECORD}, "bridge:gaps")
+    journal_of(tmp_path, range(101, 111))
+    archive_of(tmp_path, WHOLE)
+    sources = ("audit", STREAM, "--journal", "journal", "--archive", "archive")
+
+    words = run_bridge(tmp_path, redis_url, *sources, COLUMNS="300")
+    plain = run_bridge(tmp_path, redis_url, *sources, "--json")
+    part = run_bridge(tmp_path, redis_url, *sources, "--from", trade_id(104), "--json")
+
+    assert words.stdout.replace(redis_url, "redis://HERE") == CERTIFICATE
+    told, of_part = json.loads(plain.stdout), json.loads(part.stdout)
+    assert [done.returncode for done in (words, plain, part)] == [1, 1, 0]
+    assert (told["whole"], len(told["problems"])) == (False, 3)
+    [redis_, archive] = told["sources"]
+    assert redis_["tally"]["first_breaks"] == [
+        {"entry_id": trade_id(104), "run": {"first": 103, "last": 103}}
+    ]
+    assert archive["tally"]["gaps"] == [
+        {
+            "entry_id": "1788367440600-1061", "cause": "connection lost",
+            "run": {"first": 105, "last": 106}, "span_us": None,
+        }
+    ]  # fmt: skip
+    assert (told["recovered"][0]["numbers"], told["journal"]["missing"]) == (2, 2)
+    assert (of_part["whole"], of_part["archive"]["compared"]) == (True, 6)
+    assert [one["tally"]["first_id"] for one in of_part["sources"]] == [trade_id(104)] * 2
+
+
+def test_of_nothing_nothing_can_be_certified(client: "redis.Redis", redis_url: str) -> None:
+    assert audit(redis_url).problems == [
+        "there is no entry in this range: nothing can be certified"
+    ]
+
+
 def test_the_command_says_what_is_wrong_and_exits_with_1(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:

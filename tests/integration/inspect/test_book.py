@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import pytest
 import redis
 
 from bridge.contract.entry import decode
+from bridge.core.records import BodyKind, Frame, Opened, RestBody
 from consumers import columns_of, row_of
 from consumers.handlers.archive import Files
 from tests.support.command import run_bridge
-from tests.support.consumer_entries import START_US, depth, depth_snapshot, entry_id
-from tests.support.kept import write_stream
+from tests.support.consumer_entries import START_US, depth, depth_snapshot, entry_id, gap
+from tests.support.kept import write_journal, write_stream
 
 STREAM = "depth.SOL_USDC"
 SECOND_US = 1_000_000
@@ -44,6 +46,72 @@ def test_the_book_at_a_time_is_the_same_from_redis_and_the_archive(
 
 
 SOURCES = ("redis", "archive")
+
+
+def journal_of_the_same(folder: Path) -> None:
+    """The changes as they were received, and the REST reply that they are joined with."""
+    seconds = ((10, 0, '["99","1"]'), (11, 1, '["99.5","2"]'), (12, 2, '["99.5","0.00"]'))
+    changes = [
+        Frame(
+            START_US + at_s * SECOND_US + 900, 1,
+            f'{{"data":{{"e":"depth","E":{START_US + at_s * SECOND_US},"s":"SOL_USDC",'
+            f'"T":{START_US + at_s * SECOND_US},"U":{number},"u":{number},"b":[{bid}],"a":[]}},'
+            f'"stream":"{STREAM}"}}'.encode(),
+        )
+        for number, at_s, bid in seconds
+    ]  # fmt: skip
+    reply = b'{"asks":[["101","3"]],"bids":[["99","1"]],"lastUpdateId":"10","timestamp":0}'
+    body = RestBody(START_US + 1000, STREAM, BodyKind.MAIN, reply)
+    begun = Opened(START_US - 1000, 1, "public-1", [STREAM])
+    write_journal(folder / "journal", [begun, changes[0], body, *changes[1:]])
+
+
+@pytest.mark.parametrize(
+    ("at", "update", "bids"),
+    [
+        ("2026-09-02T16:44:00.999", 10, [["99", "1"]]),
+        ("2026-09-02T16:44:01", 11, [["99.5", "2"], ["99", "1"]]),
+    ],
+)
+def test_the_moment_of_a_change_is_the_first_that_has_it_in_each_source(
+    redis_url: str, tmp_path: Path, at: str, update: int, bids: list[list[str]]
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        write_stream(client, ENTRIES, STREAM)
+    rows = [row_of(columns_of(STREAM), one, decode(fields)) for one, fields in ENTRIES.items()]
+    Files(tmp_path / "archive", STREAM, private=False).put("0-0", rows)
+    journal_of_the_same(tmp_path)
+    asked = ("book", "SOL_USDC", "--archive", "archive", "--journal", "journal", "--at", at)
+    for source in ("redis", "archive", "journal"):
+        done = run_bridge(tmp_path, redis_url, *asked, "--from", source, "--json")
+        told = json.loads(done.stdout)
+        assert (told["source"], told["update_id"], told["bids"]) == (source, update, bids)
+
+
+def test_as_many_levels_are_told_as_were_asked_for_the_best_first(
+    redis_url: str, tmp_path: Path
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        write_stream(client, ENTRIES, STREAM)
+    asked = ("book", "SOL_USDC", "--at", "2026-09-02T16:44:01", "--levels", "1", "--json")
+    told = json.loads(run_bridge(tmp_path, redis_url, *asked).stdout)
+    assert (told["bids"], told["asks"]) == ([["99.5", "2"]], [["101", "3"]])
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_a_gap_behind_the_moment_names_may_have_come_before_it(
+    redis_url: str, tmp_path: Path, source: str
+) -> None:
+    marked = dict(gap(14, first=13)) | {"cause": "stale"}
+    entries = ENTRIES | {entry_id(START_US + 9 * SECOND_US, 14, 1): marked}
+    with redis.Redis.from_url(redis_url) as client:
+        write_stream(client, entries, STREAM)
+    rows = [row_of(columns_of(STREAM), one, decode(fields)) for one, fields in entries.items()]
+    Files(tmp_path / "archive", STREAM, private=False).put("0-0", rows)
+    asked = ("book", "SOL_USDC", "--archive", "archive", "--from", source)
+    done = run_bridge(tmp_path, redis_url, *asked, "--at", "2026-09-02T16:44:05")
+    assert done.returncode == 1
+    assert "the updates 13 to 14 are missing (stale, gap " in done.stderr
 
 
 def test_before_the_first_snapshot_a_sentence_says_so(redis_url: str, tmp_path: Path) -> None:

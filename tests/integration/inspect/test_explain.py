@@ -156,6 +156,9 @@ def test_a_snapshot_has_the_rest_reply_that_it_was_made_of(
     life = explain(redis_url, entry_id(us, 7, 2), write_journal(tmp_path / "of it", replies), depth)
     assert life.rest_book is not None
     assert life.rest_book.received_us == us - 2000
+    asked = ("explain", depth, entry_id(us, 7, 2), "--journal", "of it")
+    said = run_bridge(tmp_path, redis_url, *asked).stdout
+    assert "2026-09-02 16:43:59.998000  the REST reply that the snapshot was made of" in said
 
 
 def test_each_group_says_how_far_it_is_with_the_entry(
@@ -207,6 +210,7 @@ def test_the_command_tells_it_in_words_and_as_json(
     told = run_bridge(tmp_path, redis_url, *asked)
     assert (told.returncode, told.stderr) == (0, "")
     assert "GAP: 105…106 missing (connection lost)" in told.stdout
+    assert "2026-09-02 16:44:00.305000  connection 1 ended: connection lost" in told.stdout
     plain = json.loads(run_bridge(tmp_path, redis_url, *asked, "--json").stdout)
     assert (plain["in_redis"], plain["gap"]["fields"]["to"]) == (False, "106")
 

@@ -1,15 +1,27 @@
 """The exporter's pages over a real Redis, and without one."""
 
+import asyncio
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
+from bridge.contract.latency import BOUNDS_US
+from bridge.metrics import exposition
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect
 from bridge.runtime.redis_shards import ShardedRedis
 from consumers.exporter.pages import ExporterPages
 from consumers.kit.redis.keys import Keys
+from tests.support import warm
+from tests.support.asked_pages import AskedPages, serves
+from tests.support.command import environment
+from tests.support.consumer_commands import run_here
+from tests.support.eventually import eventually_async
+from tests.support.limited_user import as_limited, without
 
 STREAM = "trade.SOL_USDC"
 
@@ -80,10 +92,67 @@ async def test_of_several_shards_one_that_does_not_answer_is_told_and_the_others
         ]
 
     lags = [each.get('backpack_group_lag_entries{group="mine"}') for each in told]
-    assert lags == [2, 1, None]
-    assert [each.get('backpack_exporter_shard_up{shard="1"}') for each in told] == [1, 0, None]
-    assert [each["backpack_exporter_redis_up"] for each in told] == [1, 1, 0]
-    assert told[1]["backpack_redis_memory_used_bytes"] > 0
+    assert lags == [2, 1, 1]
+    for shard, up in ((0, [1, 1, 0]), (1, [1, 0, 1])):
+        assert [each[f'backpack_exporter_shard_up{{shard="{shard}"}}'] for each in told] == up
+    assert {each["backpack_exporter_redis_up"] for each in told} == {1}
+    assert min(each["backpack_redis_memory_used_bytes"] for each in told) > 0
+
+
+async def test_without_the_first_shard_nothing_is_said_of_workers_and_nothing_counted_twice(
+    redis_url: str,
+) -> None:
+    space = KeySpace("{b}:", 2)
+    stream = "trade.ETH_USDC"  # of shard 1
+    async with client(redis_url) as live, client("redis://127.0.0.1:1/0") as dead:
+        seconds, _ = await live.time()
+        await live.hset(space.key("bridge:streams"), stream, "{}")
+        await live.xadd(space.key(stream), {"type": "trade"}, id="5-1")
+        await live.xgroup_create(space.key(stream), "mine", id="0")
+        await live.hset(space.key("consumers:groups"), "mine", '{"mode": "shared"}')
+        status = {
+            "group": "mine", "consumer": "w", "updated_us": seconds * 1_000_000, "handled": 5,
+            "failed": 0, "retried": 0, "late": 0, "undecodable": 0, "rate": 2.5, "streams": {},
+            "latencies": {"counts": [5] + [0] * len(BOUNDS_US), "sum_us": 50},
+        }  # fmt: skip
+        await live.hset(space.key("consumers:status"), "mine/w", json.dumps(status))
+        await live.hset(Keys(space).settled(stream, "mine"), "base", "0")
+        sharded = ShardedRedis([live, live], ["b.0", "b.1"])
+        pages = ExporterPages(sharded, Keys(space), per_stream=False)
+        told = [await series(pages)]
+        for first in (dead, live):
+            sharded.shards = [first, live]
+            told.append(await series(pages))
+        ready = await pages.page("/readyz")
+
+    workers = [each.get('backpack_group_workers{group="mine"}') for each in told]
+    assert workers == [0, None, 0]
+    dead_letters = [each.get('backpack_group_dead_letters{group="mine"}') for each in told]
+    assert dead_letters == [0, 0, 0]  # the group is the kit's, as what lies beside its stream tells
+    handled = [each.get('backpack_group_handled_seconds_count{group="mine"}') for each in told]
+    assert handled == [0, 0, 0]
+    assert ready.status.value == 200
+
+
+async def test_a_shard_that_hangs_is_waited_for_once(redis_url: str) -> None:
+    space, reached = KeySpace("{b}:", 2), 0
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal reached
+        reached += 1
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        hanging = connect(url, name="test", decode_responses=True, command_timeout_s=0.2)
+        async with client(redis_url) as live, hanging:
+            sharded = ShardedRedis([hanging, live], ["b.0", "b.1"])
+            found = await series(ExporterPages(sharded, Keys(space), per_stream=False))
+
+    assert reached == 1
+    assert found['backpack_exporter_shard_up{shard="0"}'] == 0
+    assert found["backpack_exporter_redis_up"] == 1
 
 
 async def test_without_redis_it_is_alive_says_why_it_is_not_ready_and_counts_nothing() -> None:
@@ -96,3 +165,70 @@ async def test_without_redis_it_is_alive_says_why_it_is_not_ready_and_counts_not
         assert ready.status.value == 503
         assert json.loads(ready.body)["reasons"][0]["reason"] == "redis_away"
         assert await series(pages) == {"backpack_exporter_redis_up": 0}
+
+
+@pytest.mark.parametrize("more", [(), ("--per-stream",)])
+async def test_the_command_serves_them_until_it_is_stopped(
+    redis_url: str, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    pytest.importorskip("prometheus_client", reason="the extra `metrics`")
+    async with client(redis_url) as redis:
+        await redis.hset("bridge:streams", STREAM, "{}")
+        await redis.xadd(STREAM, {"type": "trade"}, id="5-1")
+        await redis.xgroup_create(STREAM, "mine", id="0")
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = warm.Process(
+            [sys.executable, "-m", "consumers", "exporter", "--listen", "127.0.0.1:0", *more],
+            cwd=tmp_path, env=environment(redis_url), stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        await eventually_async(lambda: serves(log.read_text()), "it serves")
+        pages = AskedPages(log.read_text())
+        found = pages.series()
+        assert pages.is_alive()
+        assert pages.is_ready()
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+    assert found['backpack_group_lag_entries{group="mine"}'] == 1
+    by_stream = 'backpack_group_stream_lag_entries{group="mine",stream="trade.SOL_USDC"}'
+    assert found.get(by_stream) == (1 if more else None)
+
+
+def test_without_its_extra_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str
+) -> None:
+    monkeypatch.setattr(exposition, "find_spec", lambda _: None)
+    done = run_here(tmp_path, redis_url, "exporter")
+    assert done.returncode == 2
+    assert "pip install 'backpack-bridge[metrics]'" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["hgetall", "zrange", "evalsha", "info"])
+async def test_a_command_that_the_user_may_not_run_is_named_on_the_page_and_in_the_log_once(
+    command: str, redis_url: str
+) -> None:
+    said = f"no permissions to run the '{command}' command"
+    async with client(redis_url) as redis:
+        await redis.hset("bridge:streams", STREAM, "{}")
+        await redis.xadd(STREAM, {"type": "trade"}, id="1700000000000-1")
+        await redis.xgroup_create(STREAM, "mine", id="0")
+        await redis.hset("consumers:groups", "mine", '{"mode": "shared"}')
+        status = {
+            "group": "mine", "consumer": "w", "updated_us": 1_700_000_000_000_000, "handled": 5,
+            "failed": 0, "retried": 0, "late": 0, "undecodable": 0, "rate": 2.5, "streams": {},
+        }  # fmt: skip
+        await redis.hset("consumers:status", "mine/w", json.dumps(status))
+        await redis.execute_command(*without(command))
+        async with client(as_limited(redis_url)) as limited:
+            pages = ExporterPages(limited, Keys(), per_stream=False)
+            with capture_logs() as logs:
+                for _ in range(2):
+                    ready = await pages.page("/readyz")
+                    assert ready.status.value == 503
+                    assert said in ready.body.decode()
+                await redis.execute_command(*without(""))
+                assert (await pages.page("/readyz")).status.value == 200
+    assert [one["event"] for one in logs] == ["redis_away", "redis_back"]
+    assert said in logs[0]["error"]

@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
-from bridge.contract.streams import Stream
+from bridge.contract.streams import Stream, parse_stream
 from bridge.core.peers import Peers, PeerStatus
 from bridge.core.progress import Progress
 from bridge.redis.heartbeat import Heartbeat
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect
+from tests.support.redis_server import running_redis
 
 
 class ShiftedClock(SystemClock):
@@ -30,16 +33,20 @@ class ShiftedClock(SystemClock):
 
 
 class Reporter:
-    """A bridge without streams."""
+    """A bridge with these streams; `settled` is how far it is with what it has received."""
+
+    def __init__(self, *streams: str, settled: Mapping[str, int] | None = None) -> None:
+        self._settled = settled or {}
+        self._streams = {name: parse_stream(name) for name in streams}
 
     async def status_in_steps(self) -> Mapping[str, Any]:
         return {"instance": "b"}
 
     def progress(self) -> Progress:
-        return Progress()
+        return Progress(settled=self._settled)
 
     def streams(self) -> Mapping[str, Stream]:
-        return {}
+        return self._streams
 
     def member(self) -> str:
         return ""
@@ -63,3 +70,84 @@ async def test_a_status_says_when_it_was_written_by_the_clock_of_redis(
         status = json.loads(await client.hget("bridge:status", "b") or "{}")
 
     assert before_s - 1 <= status["redis_us"] / 1_000_000 <= after_s + 1
+
+
+async def test_the_registry_in_the_first_shard_has_each_streams_key_in_its_own(
+    redis_url: str,
+) -> None:
+    space = KeySpace("{b}:", 4)
+    async with connect(redis_url, name="test", decode_responses=True) as client:
+        reporter, clock = Reporter("trade.SOL_USDC", "trade.JUP_USDC"), SystemClock()
+        me = PeerStatus(instance="b", session="1")
+        heartbeat = Heartbeat(client, space, reporter, me, Peers(), clock)
+        await heartbeat.begin()
+        await heartbeat.beat()
+        lines = await client.hgetall("{b.0}:bridge:streams")
+
+    assert {name: json.loads(line)["key"] for name, line in lines.items()} == {
+        "trade.SOL_USDC": "{b.3}:trade.SOL_USDC",
+        "trade.JUP_USDC": "{b.0}:trade.JUP_USDC",
+    }
+
+
+def beating(client: Redis, reporter: Reporter | None = None) -> tuple[Heartbeat, Peers]:
+    me, peers = PeerStatus(instance="b", session="1"), Peers()
+    peers.expect()
+    return Heartbeat(client, KeySpace(), reporter or Reporter(), me, peers, SystemClock()), peers
+
+
+async def test_a_watermark_more_than_a_minute_ahead_of_redis_is_not_believed(
+    redis_url: str,
+) -> None:
+    async with connect(redis_url, name="test", decode_responses=True) as client:
+        seconds, _ = await client.time()
+        now_us = seconds * 1_000_000
+        marks = {"trade.A": now_us + 50_000_000, "trade.B": now_us + 86_400_000_000 * 365}
+        await client.hset("bridge:watermarks", mapping=marks)
+        heartbeat, peers = beating(client, Reporter(settled={"trade.B": now_us}))
+
+        assert await heartbeat.begin() == {"trade.A": marks["trade.A"]}
+        await heartbeat.beat()
+        await heartbeat.beat()
+
+        assert peers.watermarks["trade.B"] == now_us  # the absurd one is written over
+
+
+async def test_a_status_that_cannot_be_written_is_said_once_and_its_end_too(
+    redis_url: str,
+) -> None:
+    async with connect(redis_url, name="test", decode_responses=True) as client:
+        user = ("ACL", "SETUSER", "bridge")
+        await client.execute_command(*user, "on", ">secret", "~*", "+@all", "-hset")
+        try:
+            url = redis_url.replace("redis://", "redis://bridge:secret@")
+            with capture_logs() as logs:
+                async with connect(url, name="bridge", decode_responses=True) as ours:
+                    heartbeat, peers = beating(ours)
+                    await heartbeat.begin()
+                    await heartbeat.beat()
+                    await heartbeat.beat()
+                    await client.execute_command(*user, "+hset")
+                    await heartbeat.beat()
+                    await heartbeat.beat()
+        finally:
+            await client.execute_command("ACL", "DELUSER", "bridge")
+
+    said = "this user has no permissions to run the 'hset' command"
+    assert [(line["event"], line.get("reason")) for line in logs] == [
+        ("status_unwritable", said),
+        ("status_written_again", None),
+    ]
+    assert peers.is_known
+
+
+async def test_a_server_without_the_command_time_keeps_no_bridge_from_beginning() -> None:
+    with running_redis(options=("--rename-command", "TIME", "")) as server:
+        async with connect(server.url, name="test", decode_responses=True) as client:
+            heartbeat, peers = beating(client)
+            await heartbeat.begin()
+            await heartbeat.beat()
+            status = await client.hget("bridge:status", "b")
+
+    assert peers.is_known
+    assert abs(json.loads(status or "{}")["redis_us"] - SystemClock().wall_us()) < 5_000_000

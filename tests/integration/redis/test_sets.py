@@ -5,21 +5,36 @@ Their faults are in `tests/chaos/test_redis_sets.py`.
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from redis import exceptions
 
+from bridge.console import watcher as watcher_module
+from bridge.console.hub import Hub
+from bridge.console.levers import NoLevers
+from bridge.console.watcher import Watched as WatchedRedis
+from bridge.console.watcher import Watcher
 from bridge.redis.connection import ConnectionLost, Target
 from bridge.redis.connection import connect as connect_wire
+from bridge.runtime import replica as replica_module
 from bridge.runtime.checks.finding import Finding, Level
 from bridge.runtime.checks.redis_server import look_at_redis
 from bridge.runtime.config import Durability
 from bridge.runtime.keyspace import KeySpace
-from bridge.runtime.redis_client import ServedElsewhere, connect
+from bridge.runtime.redis_client import ServedElsewhere, connect, connect_blocking
+from bridge.runtime.redis_shards import ShardedRedis
 from bridge.runtime.redis_url import with_tag
+from tests.integration.bridge.test_replay import journal, opened
+from tests.support import frames
+from tests.support.command import run_bridge
 from tests.support.eventually import eventually_async
+from tests.support.proxy import running_proxy
 from tests.support.publisher_rig import Rig, all_trades, running, trade_ids
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.redis_sets import (
@@ -33,22 +48,29 @@ from tests.support.set_run import OF_FOUR_SHARDS
 
 
 @pytest.fixture(scope="module")
-def sets() -> Iterator[tuple[Watched, Cluster]]:
+def sets() -> Iterator[tuple[Watched, Cluster, Cluster]]:
     """Begun side by side: each waits some seconds until its servers know each other."""
     with contextlib.ExitStack() as stack, ThreadPoolExecutor() as threads:
         watched = threads.submit(stack.enter_context, running_watched(replicas=1, sentinels=1))
         cluster = threads.submit(stack.enter_context, running_cluster(primaries=2, replicas=1))
-        yield watched.result(), cluster.result()
+        alone = threads.submit(stack.enter_context, running_cluster(primaries=1, replicas=0))
+        yield watched.result(), cluster.result(), alone.result()
 
 
 @pytest.fixture
-def watched(sets: tuple[Watched, Cluster]) -> Watched:
+def watched(sets: tuple[Watched, Cluster, Cluster]) -> Watched:
     return sets[0]
 
 
 @pytest.fixture
-def cluster(sets: tuple[Watched, Cluster]) -> Cluster:
+def cluster(sets: tuple[Watched, Cluster, Cluster]) -> Cluster:
     return sets[1]
+
+
+@pytest.fixture
+def alone(sets: tuple[Watched, Cluster, Cluster]) -> Cluster:
+    """A Cluster of one node, which has all slots."""
+    return sets[2]
 
 
 async def test_publisher_follows_its_slot_through_a_move_and_a_fail_over(cluster: Cluster) -> None:
@@ -83,6 +105,15 @@ async def test_a_sentinel_that_names_a_replica_is_not_believed(watched: Watched)
         connection = await connect_wire(target, 3)  # the other one is asked now
         assert connection.address == f"127.0.0.1:{watched.owner().port}/0"
         connection.close()
+        url = f"redis+sentinel://{liar}/{SERVICE}/0"
+        async with connect(url, name="x") as client:
+            with pytest.raises(exceptions.ConnectionError, match="says it is a slave"):
+                await client.get("key")
+        with (
+            connect_blocking(url, name="x") as blocking,
+            pytest.raises(exceptions.ConnectionError, match="says it is a slave"),
+        ):
+            await asyncio.to_thread(blocking.get, "key")
 
 
 @contextlib.asynccontextmanager
@@ -95,6 +126,34 @@ async def _lying_sentinel(port: int) -> AsyncIterator[str]:
 
     async with await asyncio.start_server(lie, "127.0.0.1", 0) as server:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_server_of_active_active_replication_is_refused_in_words() -> None:
+    async def be_one_of_two(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"ROLE\r\n")
+        writer.write(b"+PONG\r\n$0\r\n\r\n*1\r\n$14\r\nactive-replica\r\n")
+        with contextlib.closing(writer), contextlib.suppress(OSError):
+            await reader.read()
+
+    async with await asyncio.start_server(be_one_of_two, "127.0.0.1", 0) as server:
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        with pytest.raises(ConnectionLost, match="active-active replication: two servers may give"):
+            await connect_wire(Target.from_url(url), 3)
+
+
+async def test_nodes_of_a_cluster_are_learned_from_the_one_that_is_named(cluster: Cluster) -> None:
+    owner = cluster.owner()
+    named = next(one for one in cluster.servers if one is not owner)
+    url = with_tag(f"redis+cluster://127.0.0.1:{named.port}", cluster.prefix)
+    target = Target.from_url(url)
+    (await connect_wire(target, 3)).close()
+    named.pause()
+    try:
+        connection = await connect_wire(target, 3)
+    finally:
+        named.resume()
+    assert connection.address == f"127.0.0.1:{owner.port}/0"
+    connection.close()
 
 
 async def test_a_server_of_another_kind_is_refused_in_words(
@@ -173,11 +232,17 @@ async def test_check_names_what_it_talks_to_and_advises_what_can_be_done(
     through_sentinels = await checked(watched.url)
     assert through_sentinels["redis"].found.endswith("is the primary of mymaster, as Sentinels say")
     assert through_sentinels["consumers"].level is Level.OK
-    tagged = await checked(with_tag(cluster.url, cluster.prefix), cluster.prefix)
+    tagged_url = with_tag(cluster.url, cluster.prefix)
+    tagged = await checked(tagged_url, cluster.prefix)
     assert tagged["redis"].found.endswith("has the slot of {bridge} in this Cluster")
     assert {tagged[subject].level for subject in ("rights", "consumers")} == {Level.OK}
     untagged = await checked(with_tag(cluster.url, cluster.prefix))
     assert untagged["consumers"].level is Level.PROBLEM
+    with cluster.owner().client() as node:
+        node.config_set("cluster-require-full-coverage", "yes")
+        one_of_many = await checked(tagged_url, cluster.prefix, is_shard=True)
+        node.config_set("cluster-require-full-coverage", "no")
+    assert "with one node away, all shards refuse everything" in one_of_many["shards"].found
     assert (await checked(watched.sentinels[0].url))["redis"].advice == (
         f"redis.url: redis+sentinel://127.0.0.1:{watched.sentinels[0].port}/{SERVICE}/0"
     )
@@ -187,7 +252,32 @@ async def test_check_names_what_it_talks_to_and_advises_what_can_be_done(
         )
 
 
-async def checked(url: str, key_prefix: str = "") -> dict[str, Finding]:
+@pytest.mark.parametrize(
+    ("command", "subject"),
+    [
+        *((name, "consumers") for name in ("xgroup", "xreadgroup", "xread", "xpending", "xack")),
+        ("wait", "rights"),
+    ],
+)
+async def test_check_tries_what_bridge_and_consumers_need(
+    command: str, subject: str, redis_url: str
+) -> None:
+    async with connect(redis_url, name="admin") as admin:
+        rules = f"ACL SETUSER less reset on >pw ~* +@all -{command}"
+        await admin.execute_command(*rules.split())  # type: ignore[no-untyped-call]
+        url = redis_url.replace("redis://", "redis://less:pw@")
+        found = await checked(url, durability=Durability(level="replica"))
+    assert command.upper() in found[subject].found
+    assert found["rights" if subject == "consumers" else "consumers"].level is Level.OK
+
+
+async def checked(
+    url: str,
+    key_prefix: str = "",
+    durability: Durability | None = None,
+    *,
+    is_shard: bool = False,
+) -> dict[str, Finding]:
     """By subject: all that is found."""
     findings = await look_at_redis(
         url,
@@ -195,9 +285,56 @@ async def checked(url: str, key_prefix: str = "") -> dict[str, Finding]:
         connect_timeout_s=3,
         command_timeout_s=3,
         needed=0,
-        durability=Durability(),
+        durability=durability or Durability(),
+        is_shard=is_shard,
     )
     return {finding.subject: finding for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("page", "command", "pace"),
+    [("now", "xrevrange", "LOOK_S"), ("consumers", "evalsha", "GROUPS_S")],
+)
+async def test_a_replica_that_does_not_answer_is_no_shard_that_is_away(
+    page: str, command: str, pace: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_S", "GROUPS_S"):  # the other page would find it, too
+        monkeypatch.setattr(watcher_module, name, 0.02 if name == pace else 60)
+    space, (replica,) = KeySpace(f"{{{page}}}:", 2), watched.replicas()
+    tags = [f"{page}.{shard}" for shard in range(2)]
+    names = ["trade.JUP_USDC", "trade.ETH_USDC"]  # of shards 0 and 1
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(running_proxy("127.0.0.1", replica.port))
+        urls = (watched.owner().url, replica.url, f"redis://127.0.0.1:{proxy.port}/0")
+        owner, fresh, lost = [
+            await stack.enter_async_context(connect(url, name=name, decode_responses=True))
+            for name, url in zip(("owner", "fresh", "lost"), urls, strict=True)
+        ]
+        for name in names:
+            await owner.hset(space.key("bridge:streams"), name, "{}")
+            await owner.xadd(space.key(name), {"a": "b"}, "5-1")
+            await owner.xgroup_create(space.key(name), "mine", "0")
+        whole, part = ShardedRedis([owner, owner], tags), ShardedRedis([fresh, lost], tags)
+        watcher = Watcher(
+            WatchedRedis(whole, space, "here", replica=part), hub := Hub(), NoLevers()
+        )
+        watching = asyncio.create_task(watcher.run())
+
+        def reads() -> int:
+            with replica.client() as look:
+                return int(look.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0))
+
+        for every_s in (0, 60):  # once fresh, it is looked at no more
+            monkeypatch.setattr(replica_module, "LOOK_EVERY_S", every_s)
+            before = reads()
+            await eventually_async(lambda: reads() > before + 4, "it is read from")  # noqa: B023
+        told = hub.join(page).messages()
+        proxy.refuses = True
+        proxy.cut()
+        async with asyncio.timeout(10):
+            for _ in range(5):
+                assert "does not answer" not in (await anext(told)).data
+        watching.cancel()
 
 
 async def test_publisher_follows_the_primary_that_sentinels_name(watched: Watched) -> None:
@@ -243,3 +380,34 @@ async def test_streams_of_many_shards_are_written_and_read_while_one_of_them_mov
     for entries in streams:
         trades = [fields for _, fields in entries if fields[b"type"] == b"trade"]
         assert [int(fields[b"trade_id"]) for fields in trades] == all_trades(rig.sent)
+
+
+def test_a_journal_is_replayed_into_many_shards_and_their_streams_are_listed(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    space = KeySpace("{again}:", 4)
+    names = [f"trade.{market}" for market in OF_FOUR_SHARDS]
+    trades = [
+        f"{us} F 1 {frames.TRADE.replace('BTC_USDC_PERP', market)}\n"
+        for us, market in enumerate(OF_FOUR_SHARDS, 1790915531_000000)
+    ]
+    journal(tmp_path / "journal", opened(*names), *trades)
+    variables = {"BRIDGE_REDIS__SHARDS": "4", "BRIDGE_REDIS__KEY_PREFIX": space.prefix}
+    done = run_bridge(tmp_path, cluster.url, "replay", "journal", **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    with connect_blocking(with_tag(cluster.url, space.prefix, 4), name="x") as client:
+        lines = client.hgetall(space.key("bridge:streams"))
+        assert {name: json.loads(line)["key"] for name, line in lines.items()} == {
+            name: space.key(name) for name in names
+        }
+        assert [client.xlen(space.key(name)) for name in names] == [2] * 4  # `start`, and a trade
+
+
+async def test_check_finds_that_one_command_may_not_read_several_streams(alone: Cluster) -> None:
+    """As behind a proxy in front of a Cluster: each key is served, two of them together are not."""
+    found = await checked(with_tag(alone.url, alone.prefix))
+    assert found["rights"].level is Level.OK
+    assert (found["consumers"].found, found["consumers"].advice) == (
+        "one command may not read several streams: a proxy in front of a Cluster",
+        "give redis.key_prefix a hash tag, such as {bridge}:",
+    )

@@ -105,10 +105,11 @@ def test_all_is_well(tmp_path: Path, rest_url: str) -> None:
 
 def test_redis_down(tmp_path: Path, rest_url: str) -> None:
     port = free_port()
-    code, said = check(tmp_path, f"redis://127.0.0.1:{port}/0", rest_url)
+    code, said = check(tmp_path, f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none", rest_url)
     assert code == 1
-    assert f"redis://127.0.0.1:{port}/0 cannot be used" in said
+    assert f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none" in said
     assert "start it, or set redis.url (`embedded`: a" in said
+    assert "turns off the verification" in said
     assert "not checked" in said
 
 
@@ -177,14 +178,22 @@ def test_redis_that_is_full(tmp_path: Path, rest_url: str) -> None:
 def test_rights_that_are_missing_are_named(tmp_path: Path, rest_url: str) -> None:
     with running_redis(appendonly=True) as server:
         with server.client() as client:
-            client.execute_command(
-                "ACL", "SETUSER", "bus", "on", ">pw", "~bus:*", "+@all", "-xtrim", "-hset"
-            )
+            rights = ("~bus:*", "+@all", "-xtrim", "-time")
+            client.execute_command("ACL", "SETUSER", "bus", "on", ">pw", *rights)
         url = f"redis://bus:pw@127.0.0.1:{server.port}/0"
         code, said = check(tmp_path, url, rest_url, BRIDGE_REDIS__KEY_PREFIX="bus:")
     assert code == 1
-    assert "refused: XTRIM, HSET" in said
-    assert "ACL SETUSER … ~bus:* +xtrim +hset" in said
+    assert "refused: TIME, XTRIM" in said
+    assert "ACL SETUSER … ~bus:* +time +xtrim" in said
+
+
+def test_a_command_that_the_server_does_not_have_is_named(tmp_path: Path, rest_url: str) -> None:
+    options = ("--rename-command", "XTRIM", "")
+    with running_redis(appendonly=True, options=options) as server:
+        code, said = check(tmp_path, server.url, rest_url)
+    assert code == 1
+    assert "refused: XTRIM" in said
+    assert "this server, or a proxy before" in said
 
 
 def test_rights_for_other_keys_only(tmp_path: Path, rest_url: str) -> None:
@@ -394,6 +403,17 @@ def test_usage_that_is_wrong(tmp_path: Path, arguments: list[str], told: str) ->
     assert done.returncode == 2
     assert told in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_key_is_that_of_the_streams_shard_and_asks_no_server(tmp_path: Path) -> None:
+    variables = {"BRIDGE_REDIS__URL": "redis+cluster://127.0.0.1:1", "BRIDGE_REDIS__SHARDS": "4"}
+    done = run_bridge(tmp_path, "key", "trade.SOL_USDC", "bridge:gaps", **variables)
+    assert (done.returncode, done.stdout) == (
+        0,
+        "{bridge.3}:trade.SOL_USDC\n{bridge.0}:bridge:gaps\n",
+    )
+    pattern = run_bridge(tmp_path, "key", "trade.*", **variables)
+    assert (pattern.returncode, pattern.stdout) == (2, "")
 
 
 def test_version(tmp_path: Path) -> None:

@@ -3,16 +3,21 @@
 import asyncio
 import contextlib
 import random
+import ssl
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from redis import exceptions
 
 from bridge.errors import ConfigError
+from bridge.redis.connection import Target
+from bridge.redis.connection import connect as connect_wire
 from bridge.runtime.config import Config
 from bridge.runtime.embedded import running_server
 from bridge.runtime.redis_client import connect, connect_blocking, resolve_url
+from tests.support.certificates import new_certificates
 from tests.support.redis_server import RedisServer, free_port, running_redis
 
 
@@ -44,6 +49,26 @@ async def test_a_server_away_is_told_at_once_not_after_retries() -> None:
         async with asyncio.timeout(2):
             with pytest.raises(exceptions.ConnectionError):
                 await client.ping()
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+@pytest.mark.parametrize("scheme", ["rediss://h/0", "rediss+sentinel://h/main"])
+def test_a_file_of_certificates_that_is_missing_is_told_in_a_sentence(
+    option: str, scheme: str, tmp_path: Path
+) -> None:
+    url = f"{scheme}?{option}={tmp_path}/none.pem"
+    for make in (Target.from_url, partial(connect, name="x"), partial(connect_blocking, name="x")):
+        with pytest.raises(ConfigError) as told:
+            make(url)
+        assert str(told.value) == (
+            f"redis.url: {option} {tmp_path}/none.pem cannot be read: No such file or directory"
+        )
+
+
+def test_a_cluster_of_which_no_slot_is_said_is_refused() -> None:
+    for make in (Target.from_url, partial(connect, name="x"), partial(connect_blocking, name="x")):
+        with pytest.raises(ConfigError, match="which of its nodes, a key_prefix must say"):
+            make("redis+cluster://n1:7000,n2/0")
 
 
 @contextlib.asynccontextmanager
@@ -106,12 +131,12 @@ async def test_a_unix_socket_is_as_good(tmp_path: Path) -> None:
             assert await client.ping()
 
 
-def test_an_option_that_does_not_exist_is_told_without_the_password() -> None:
+@pytest.mark.parametrize("option", ["sokcet_timeout=3", "protocol=3", "decode_responses=yes"])
+def test_an_option_that_is_none_of_a_users_is_told_without_the_password(option: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        connect("redis://u:hunter2@h:1/0?sokcet_timeout=3", name="x")
+        connect(f"redis://u:hunter2@h:1/0?{option}", name="x")
     assert str(caught.value) == (
-        "redis.url redis://u:***@h:1/0?sokcet_timeout=3 cannot be used: "
-        "look at what stands after the ?"
+        f"redis.url redis://u:***@h:1/0?{option} cannot be used: look at what stands after the ?"
     )
 
 
@@ -148,3 +173,39 @@ async def test_a_task_that_is_cancelled_while_it_sends_ends(redis_url: str) -> N
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled(), task.exception()
+
+
+@contextlib.asynccontextmanager
+async def server_over_tls(context: ssl.SSLContext) -> AsyncIterator[int]:
+    """Its port. It says OK to each command."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while head := await reader.readline():
+                for _ in range(2 * int(head[1:])):
+                    await reader.readline()
+                writer.write(b"+OK\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_certificates_that_were_replaced_are_read_at_each_connect(tmp_path: Path) -> None:
+    (tmp_path / "next").mkdir()
+    first, following = new_certificates(tmp_path), new_certificates(tmp_path / "next")
+    async with server_over_tls(first.server) as port:
+        url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={first.authority}"
+        plain = connect_blocking(url, name="x")
+        target = Target.from_url(url)
+        async with connect(url, name="x") as client:
+            for certificates in (first, following):
+                first.server.load_cert_chain(certificates.authority.with_name("server.pem"))
+                first.authority.write_bytes(certificates.authority.read_bytes())
+
+                assert await client.execute_command("ECHO", "x") == b"OK"
+                assert await asyncio.to_thread(plain.execute_command, "ECHO", "x") == "OK"
+                (await connect_wire(target, 3)).close()
+                await client.connection_pool.disconnect()
+                plain.connection_pool.disconnect()
+        plain.close()

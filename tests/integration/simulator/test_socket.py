@@ -156,18 +156,19 @@ async def test_open_positions_are_told_at_subscription_without_an_event_name(
 ) -> None:
     async with listening(sim.ws_url) as listener:
         await listener.subscribe("account.positionUpdate", signature=signature())
-        update = await listener.until_stream("account.positionUpdate")
-        while "e" not in update:
-            update = await listener.until_stream("account.positionUpdate")
-        symbol, stream = update["s"], f"account.positionUpdate.{update['s']}"
-        if update["e"] == "positionClosed":
-            update = await listener.until(lambda x: x["data"].get("e") == "positionOpened")
+        for _ in range(20):
+            update = await listener.until(
+                lambda frame: frame["data"].get("e") not in (None, "positionClosed")
+            )
             symbol = update["data"]["s"]
             stream = f"account.positionUpdate.{symbol}"
-        await listener.subscribe(stream, signature=signature())
-        snapshot = await listener.until_stream(stream)
-        assert snapshot["s"] == symbol
-        assert "e" not in snapshot or snapshot["e"] in ("positionAdjusted", "positionClosed")
+            await listener.subscribe(stream, signature=signature())
+            first = await listener.until_stream(stream)
+            assert first["s"] == symbol
+            if "e" not in first:
+                return
+            await listener.ask("UNSUBSCRIBE", stream)  # closed meanwhile: an event came first
+        pytest.fail("no open position was told at its subscription")
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])
@@ -221,12 +222,13 @@ class InProcess:
 
 
 async def test_a_client_is_pinged_and_one_that_never_pongs_is_closed() -> None:
-    async with InProcess(Patience(ping_every_s=0.05, pong_limit_s=0.2), rate=1) as address:
+    # The limit is longer than a busy machine keeps this process from its turn.
+    async with InProcess(Patience(ping_every_s=0.05, pong_limit_s=2), rate=1) as address:
         async with listening(f"ws://{address}") as listener:
             await listener.subscribe("ticker.SOL_USDC")
             await listener.until_stream("ticker.SOL_USDC")
         reader, writer = await _bare_socket(address)
-        seen = await asyncio.wait_for(reader.read(), 5)
+        seen = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         assert seen.count(b"\x89\x00") >= 3
         assert b"\x88\x09\x03\xe9no pong" in seen

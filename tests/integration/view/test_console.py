@@ -14,9 +14,11 @@ import httpx2
 import pytest
 import redis
 
+from bridge.contract.latency import BOUNDS_US
 from tests.integration.view.conftest import Bus
 from tests.support.command import ROOT, environment, run_bridge, start_bridge
 from tests.support.eventually import eventually
+from tests.support.limited_user import as_limited, without
 from tests.support.redis_server import RedisServer
 
 TOKEN = "a-token-of-sixteen"
@@ -97,7 +99,7 @@ def console(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer)
         yield site
 
 
-def dead_letter(client: redis.Redis, stream: str, group: str = GROUP) -> str:
+def dead_letter(client: redis.Redis, stream: str, group: str = GROUP, **given: str) -> str:
     client.xadd(stream, {"a": "1"})
     client.xgroup_create(stream, group, "0", mkstream=True)
     client.hset("consumers:groups", group, json.dumps({"mode": "shared", "streams": ["trade.*"]}))
@@ -110,7 +112,7 @@ def dead_letter(client: redis.Redis, stream: str, group: str = GROUP) -> str:
         "worker": "w1",
         "fields": json.dumps({"price": "99.01"}),
     }
-    letter: Any = client.xadd(f"consumers:{{{stream}}}:{group}:dead", fields)  # type: ignore[arg-type]
+    letter: Any = client.xadd(f"consumers:{{{stream}}}:{group}:dead", fields | given)  # type: ignore[arg-type]
     return str(letter)
 
 
@@ -127,7 +129,9 @@ def test_every_page_is_there_and_may_load_nothing_from_elsewhere(console: Site) 
 
 
 def test_a_page_of_another_name_or_origin_is_not_answered(console: Site) -> None:
-    assert console.get("", host="evil.example").status_code == 421
+    refused = console.get("", host="evil.example")
+    assert refused.status_code == 421
+    assert "default-src 'none'" in refused.headers["content-security-policy"]
     assert console.get("events?page=now", origin="https://evil.example").status_code == 403
     assert console.get("static/../server.py").status_code == 404
     assert console.get("nothing").status_code == 404
@@ -146,12 +150,41 @@ def test_now_shows_streams_and_verdict_and_then_what_is_new(console: Site, full_
     assert "55.5" in told["rows"][STREAM][5]
 
 
-def test_private_streams_are_not_shown(console: Site, bus: Bus) -> None:
-    bus.register("account.orderUpdate", STREAM)
+WORKER = {
+    "group": "mine", "consumer": "w", "updated_us": 1, "handled": 0, "failed": 0, "retried": 0,
+    "late": 0, "undecodable": 0, "rate": 1.0, "streams": {},
+}  # fmt: skip
+NUMBERS = ("updated_us", "handled", "failed", "retried", "late", "undecodable", "rate")
+
+
+def test_statuses_of_another_program_are_passed_over(console: Site, bus: Bus) -> None:
+    wrong = [WORKER | {name: what} for name in NUMBERS for what in ("x", None, [], 10**400)]
+    took = {"counts": ["x"] * (len(BOUNDS_US) + 1), "sum_us": 1}
+    wrong += [WORKER | {"rate": 1e999}, WORKER | {"group": 5}, WORKER | {"latencies": took}]
+    for number, status in enumerate(wrong):
+        bus.client.hset("consumers:status", f"mine/{number}", json.dumps(status))
+    right = WORKER | {"consumer": "right"}
+    bus.client.hset("consumers:status", "mine/right", json.dumps(right))
+    bus.client.hset("bridge:status", "b", json.dumps({"instance": "b", "updated_us": 1e999}))
+    bus.register(STREAM)
     bus.trade(STREAM, "1700000000000-10")
+    bus.client.xgroup_create(STREAM, GROUP, "0")
+
+    def workers() -> set[str]:
+        groups = console.first("whole", page="consumers").get("groups", [])
+        return {worker["name"] for group in groups for worker in group["workers"]}
+
+    eventually(lambda: workers() == {"w", "right"}, "those that can be read are shown")
+    assert console.first("whole", page="now")["bridges"] == []
+
+
+def test_private_streams_are_not_shown(console: Site, bus: Bus) -> None:
+    fresh = "trade.BTC_USDC"  # of no other test: the look that has it is of this one's Redis
+    bus.register("account.orderUpdate", fresh)
+    bus.trade(fresh, "1700000000000-10")
     bus.client.xadd("account.orderUpdate", {"type": "orderFill", "symbol": "SECRET"})
-    eventually(lambda: STREAM in console.first("whole", page="now")["rows"], "the look is done")
-    assert "account" not in json.dumps(console.first("whole", page="now")["rows"])
+    eventually(lambda: fresh in console.first("whole", page="now")["rows"], "the look is done")
+    assert list(console.first("whole", page="now")["rows"]) == [fresh]
 
 
 def test_a_market_shows_book_tape_candles_and_gaps(console: Site, bus: Bus) -> None:
@@ -166,10 +199,9 @@ def test_a_market_shows_book_tape_candles_and_gaps(console: Site, bus: Bus) -> N
     bus.client.hset("consumers:{trade.SOL_USDC}:candles:1m", mapping=made)
 
     def shown() -> Any:
-        answer = console.get("events?page=market&symbol=NO_SUCH")
-        if "no stream of market" not in answer.text:
+        if console.get("api/past?symbol=SOL_USDC&at=1").status_code != 200:
             return None  # it has not looked yet
-        with console.events(page="market") as events:
+        with console.events(page="market", symbol="SOL_USDC") as events:
             whole = next(v for n, v in events if n == "whole" and not v["is_loading"])
         return whole if whole["book"]["bids"] and whole["candles"] else None
 
@@ -286,7 +318,14 @@ def test_a_dead_letter_of_the_account_cannot_be_reached(console: Site, bus: Bus)
 def test_without_a_token_the_console_is_read_only(tmp_path: Path, bus: Bus, redis_url: str) -> None:
     bus.register(STREAM)
     letter = dead_letter(bus.client, STREAM)
+    before = set(bus.client.keys())
     with running_console(tmp_path, redis_url) as console:
+
+        def page() -> Any:
+            return console.first("whole", page="consumers")
+
+        eventually(lambda: page().get("letters"), "the dead letter is shown")
+        assert page()["can_change"] is False
         change = {"action": "drop", "group": GROUP, "stream": STREAM, "letters": [letter]}
         answer = console.post("api/letters", change)
     assert (answer.status_code, answer.text) == (
@@ -294,6 +333,52 @@ def test_without_a_token_the_console_is_read_only(tmp_path: Path, bus: Bus, redi
         "this console is read-only: start it with --token-file",
     )
     assert bus.client.xlen(f"consumers:{{{STREAM}}}:{GROUP}:dead") == 1
+    assert set(bus.client.keys()) == before, "it writes nothing"
+
+
+def test_options_say_which_redis_which_names_and_that_the_account_is_shown(
+    tmp_path: Path, bus: Bus, redis_url: str
+) -> None:
+    bus.register("account.orderUpdate", STREAM)
+    options = ("--redis", redis_url, "--private", "--host", "bridge.example")
+    with running_console(tmp_path, "redis://127.0.0.1:1/0", *options) as console:
+
+        def shown() -> list[str]:
+            return sorted(console.first("whole", page="now")["rows"])
+
+        eventually(lambda: shown() == ["account.orderUpdate", STREAM], "the account is shown")
+        assert console.get("", host="bridge.example").status_code == 200
+        assert console.get("", host="other.example").status_code == 421
+
+
+def test_without_redis_the_pages_say_so_and_never_its_password(tmp_path: Path) -> None:
+    with running_console(tmp_path, "redis://:hush-hush@127.0.0.1:1/0") as console:
+        eventually(
+            lambda: console.first("head", page="now")["text"].startswith(
+                "Redis does not answer: E"
+            ),
+            "it has asked",
+        )
+        told = console.beginning(page="now")
+    assert told[1]["redis"] == "redis://:***@127.0.0.1:1/0"
+    assert told[0]["level"] == "bad"
+    assert "hush" not in json.dumps(told)
+
+
+def test_what_this_user_may_not_read_is_told_on_its_page_and_the_others_go_on(
+    tmp_path: Path, bus: Bus, redis_server: RedisServer
+) -> None:
+    bus.register(STREAM)
+    bus.bridge()
+    rights = ["on", ">secret", "~*", "&*", "+@all", "-xrevrange", "-eval", "-evalsha"]
+    bus.client.execute_command("ACL", "SETUSER", "viewer", *rights)
+    url = redis_server.url.replace("redis://", "redis://viewer:secret@")
+    try:
+        with running_console(tmp_path, url) as console, console.events(page="consumers") as events:
+            told = next(value for name, value in events if name == "trouble")
+    finally:
+        bus.client.execute_command("ACL", "DELUSER", "viewer")
+    assert "has no permissions to run the 'eval" in told["text"]
 
 
 @pytest.mark.parametrize(
@@ -343,3 +428,15 @@ def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path, console: Site, redis
         f"error: 127.0.0.1:{port} cannot be listened on (Address already in use): give another by "
         "--listen\n",
     )
+
+
+@pytest.mark.parametrize("command", ["time", "xinfo|stream", "xrevrange", "zrange"])
+def test_a_command_that_the_user_may_not_run_is_named_above_every_page(
+    command: str, tmp_path: Path, full_bus: Bus, redis_url: str
+) -> None:
+    said = f"Redis refuses us: .*no permissions to run the '{re.escape(command)}' command"
+    full_bus.client.execute_command(*without(command))
+    with running_console(tmp_path, as_limited(redis_url)) as console:
+        eventually(
+            lambda: re.search(said, console.first("head", page="gaps")["text"]), "it is named"
+        )

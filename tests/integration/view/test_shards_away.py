@@ -5,6 +5,7 @@ The shards are clients of one server, which has all their keys, and of an addres
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from bridge.console.hub import HEAD, Hub
+from bridge.console.levers import NoLevers
+from bridge.console.watcher import Watched, Watcher
 from bridge.contract import keys
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect
@@ -154,3 +158,27 @@ async def _add_to_all(whole: Redis, number: int) -> None:
     for name in STREAMS:
         await whole.xadd(SPACE.key(name), FIELDS, f"{number}-1")
     await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("away", [0, 2])
+async def test_the_consoles_page_of_consumers_has_what_other_shards_have_and_says_which_is_away(
+    away: int, redis_url: str
+) -> None:
+    async with without(redis_url, away) as (sharded, whole):
+        for name in STREAMS:
+            await whole.xgroup_create(SPACE.key(name), "mine", id="0")
+        watcher = Watcher(Watched(sharded, SPACE, "here"), hub := Hub(), NoLevers())
+        looking = hub.join("consumers")
+        running = asyncio.create_task(watcher.run())
+        async with asyncio.timeout(10):
+            events = (one async for one in looking.messages() if one.event != HEAD)
+            first = await anext(events)
+        running.cancel()
+
+    assert first.event == "more"
+    told = json.loads(first.data)
+    [group] = told["groups"]
+    others = {name for number, name in enumerate(STREAMS) if number != away}
+    assert {one["stream"] for one in group["streams"]} == others
+    assert [why.partition(":")[0] for why in told["away"]] == [f"shard {away} does not answer"]
+    assert told["knows_workers"] is (away != 0)

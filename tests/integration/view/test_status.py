@@ -12,6 +12,7 @@ from bridge.view.document import status_schema
 from tests.integration.view.conftest import Bus
 from tests.support.command import run_bridge
 from tests.support.consumer_commands import run_here
+from tests.support.limited_user import as_limited, without
 
 
 def test_a_healthy_system_is_told_and_the_exit_code_is_0(
@@ -215,3 +216,16 @@ def test_the_verdict_comes_first_and_columns_without_anything_are_left_out(
         "look",
         "at",
     ]
+
+
+@pytest.mark.parametrize("command", ["time", "hgetall", "xinfo|stream", "xrevrange", "zrange"])
+def test_a_command_that_the_user_may_not_run_is_named_and_nothing_is_taken_for_absent(
+    command: str, full_bus: Bus, redis_url: str, tmp_path: Path
+) -> None:
+    full_bus.client.execute_command(*without(command))
+    done = run_bridge(tmp_path, as_limited(redis_url), "status")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot be read: " in done.stderr
+    assert f"no permissions to run the '{command}' command" in done.stderr
+    assert "hush" not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fcntl import ioctl
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from tests.integration.view.conftest import Bus
 from tests.support.command import environment, run_bridge, start_bridge
+from tests.support.redis_server import RedisServer
 
 LIMIT_S = 20.0
 
@@ -56,11 +58,13 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(folder: Path, redis_url: str, *arguments: str) -> Iterator[Terminal]:
+def on_terminal(
+    folder: Path, redis_url: str, *arguments: str, program: Sequence[str] = ("-m", "bridge", "top")
+) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "bridge", "top", *arguments],
+        [sys.executable, *program, *arguments],
         cwd=folder,
         env=environment(redis_url, TERM="xterm-256color"),
         stdin=slave,
@@ -133,6 +137,82 @@ def test_on_a_terminal_the_view_lives_and_gives_the_terminal_back(
         terminal.until("\x1b[?1049l")
         assert terminal.process.wait(LIMIT_S) == code
         assert termios.tcgetattr(terminal.master)[3] == before[3]
+
+
+def test_keys_pause_the_view_and_look_into_a_stream_and_an_entry(
+    full_bus: Bus, redis_url: str, tmp_path: Path
+) -> None:
+    with on_terminal(tmp_path, redis_url, "--every", "0.1") as terminal:
+        terminal.until("sell 2.5 @ 99.01")
+        terminal.press(b"/trade\r")
+        terminal.until("/trade")
+        terminal.press(b" ")
+        terminal.until("PAUSED, 0.")
+        full_bus.trade("trade.SOL_USDC", "1700000000000-90", trade_id="9", quantity="77")
+        painted = ""
+        while not re.search(r"PAUSED, [1-9]", painted):  # ten looks later
+            painted += terminal.until("s ago")
+        assert "sell 77" not in painted
+        terminal.press(b" ")
+        terminal.until("sell 77 @ 99.01")
+        terminal.press(b"\r")
+        terminal.until("sell 1.50 @ 99.01")  # its oldest entry
+        terminal.press(b"\x1b[B\r")
+        terminal.until("python -m bridge explain trade.SOL_USDC 1700000000000-80")
+        terminal.until("buyer_is_maker")
+        terminal.press(b"q")
+        assert terminal.process.wait(LIMIT_S) == 0
+
+
+# A view of another owner, as the demo is: its lines are read anew, and its keys are its own.
+OWNED = """
+import asyncio, sys
+from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.redis_client import connect
+from bridge.runtime.terminal import new_console
+from bridge.view.viewer import View, show_live
+
+async def main():
+    footer, keys = [" nothing pressed"], {"d": lambda: footer.append(f" pressed {len(footer)}")}
+    async with connect(sys.argv[1], name="test", decode_responses=True) as client:
+        view = View(client, KeySpace(), "here", 0.1, footer, keys)
+        await show_live(view, new_console(), asyncio.Event())
+
+asyncio.run(main())
+"""
+
+
+def test_an_owners_keys_and_lines_are_in_the_view_but_no_letter_of_a_search_is_a_key(
+    full_bus: Bus, redis_url: str, tmp_path: Path
+) -> None:
+    with on_terminal(tmp_path, redis_url, redis_url, program=("-c", OWNED)) as terminal:
+        terminal.until("nothing pressed")
+        terminal.press(b"d")
+        terminal.until("pressed 1")
+        terminal.press(b"/dep\r")
+        terminal.until("/dep")
+        terminal.press(b"D")
+        terminal.until("pressed 2")
+        terminal.press(b"q")
+        assert terminal.process.wait(LIMIT_S) == 0
+        assert "pressed 3" not in terminal.painted
+
+
+def test_the_view_turns_red_at_once_when_redis_stands_still(
+    full_bus: Bus, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with on_terminal(tmp_path, redis_server.url, "--every", "0.1") as terminal:
+        terminal.until("sell 2.5 @ 99.01")
+        redis_server.pause()
+        try:
+            red = terminal.until("does not answer: this picture is ")
+            age = re.match(r"[\d.]+", terminal.until("s old"))
+        finally:
+            redis_server.resume()
+        assert "\x1b[1;37;41m" in red
+        assert age is not None
+        assert float(age[0]) < 4
+        terminal.until("? keys")
 
 
 def test_the_view_follows_the_size_of_its_terminal(

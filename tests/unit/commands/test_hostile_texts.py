@@ -1,7 +1,10 @@
 """What journals, the exchange and Redis say is shown without effect on a terminal."""
 
 import io
+import os
+import subprocess
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +12,7 @@ from typer.testing import CliRunner
 from bridge.__main__ import app
 from bridge.commands import check, journal
 from bridge.journal.inspection import Summary
+from bridge.runtime import bounded_file
 from bridge.runtime.checks.finding import Finding, Level
 from bridge.runtime.masking import hide
 from bridge.runtime.terminal import new_console
@@ -49,6 +53,26 @@ def test_a_path_that_no_system_takes_is_a_sentence(words: str) -> None:
     assert said.output.startswith("error: ")
     # Python 3.14 says of such a path that there is nothing, as of any other.
     assert "File name too long" in said.output or "holds no journal" in said.output
+
+
+def test_a_pipe_into_which_nothing_is_written_is_no_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded_file, "PIPE_S", 0.05)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    said = CliRunner().invoke(app, ["status", "--config", str(pipe)])
+    assert said.exit_code == 2
+    assert "it is a pipe that brings nothing for 0.05 s" in said.output
+
+
+def test_a_pipe_is_a_configuration_as_any_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["/bin/sh", "-c", f"echo 'instance: [1]' > {pipe}"]):
+        said = CliRunner().invoke(app, ["status", "--config", str(pipe)])
+    assert said.exit_code == 2
+    assert "instance" in said.output
 
 
 def test_a_device_without_an_end_is_no_configuration() -> None:

@@ -65,7 +65,30 @@ def test_the_token_is_in_no_text_of_the_guard() -> None:
 
 
 def test_pages_may_load_nothing_from_elsewhere_and_run_nothing_that_is_written_in_them() -> None:
-    policy = HEADERS["content-security-policy"]
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    assert "http" not in policy
+    directives = {
+        name: sources
+        for name, *sources in (one.split() for one in HEADERS["content-security-policy"].split(";"))
+    }
+    assert directives == {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'none'"],
+        "frame-ancestors": ["'none'"],
+        "require-trusted-types-for": ["'script'"],
+    }
+
+
+def test_no_other_site_may_frame_read_or_guess_at_a_page() -> None:
+    others = {name: text for name, text in HEADERS.items() if name != "content-security-policy"}
+    assert others == {
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+        "permissions-policy": "camera=(), geolocation=(), microphone=()",
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+    }

@@ -1,13 +1,15 @@
 """A consumer that has something to write although nothing comes."""
 
 import pytest
+from redis.asyncio import Redis
 
 from bridge.contract.events import Trade
 from consumers import Consumer, Delivery, Results
 from consumers.kit.api.consumer import ConsumerSpec
 from consumers.kit.api.results import Write
 from consumers.kit.ordered.assigned_stream import AssignedStream
-from consumers.kit.ordered.lease import Lease
+from consumers.kit.ordered.lease import Lease, Leases
+from consumers.kit.redis.keys import Keys
 from consumers.kit.stats import Stats
 
 
@@ -64,3 +66,14 @@ async def test_assigned_stream_pauses_when_due_fails() -> None:
     one = await assigned(answer=ValueError("no"))
     await one.write_if_due()
     assert (one.commit, one.is_reading, one.failures) == (None, False, 1)
+
+
+def test_leases_outlast_the_longest_call_that_lost_its_stream() -> None:
+    leases = Leases(Redis(), Keys(), "g", "w", 500)
+
+    for call_s in (1.5, 0.7):
+        leases.outlast(call_s)
+        assert leases.lease_ms == 2000
+
+    [(_, arguments)] = leases.renewals([Lease("trade.SOL_USDC", 1, "5-0")])
+    assert arguments == ("w", 1, 2000)

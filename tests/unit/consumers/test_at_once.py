@@ -211,14 +211,22 @@ async def test_a_filter_that_fails_is_the_entrys_failure_unless_it_cannot_be_dec
     assert (consumer.got, part.undecodable) == ([2], 1)
 
 
-async def test_a_filter_that_raises_for_a_good_entry_is_its_failure() -> None:
-    def raises(stream: str, fields: Mapping[str, str]) -> bool:
-        raise KeyError("no such field")
+def raises(stream: str, fields: Mapping[str, str]) -> bool:
+    raise KeyError("no such field")
 
-    kind = type("Raising", (Filtered,), {"filter": staticmethod(raises)})
+
+def returns_nothing(stream: str, fields: Mapping[str, str]) -> None:
+    fields["quantity"]
+
+
+@pytest.mark.parametrize(("how", "reason"), [(raises, KeyError), (returns_nothing, TypeError)])
+async def test_a_filter_that_says_nothing_of_a_good_entry_is_its_failure(
+    how: Callable[[str, Mapping[str, str]], object], reason: type[Exception]
+) -> None:
+    kind = type("Failing", (Filtered,), {"filter": staticmethod(how)})
     part = await BatchRunner(kind(), stats()).run_together(STREAM, trades(1), Pace())
     assert part.failed is not None
-    assert isinstance(part.failed.reason, KeyError)
+    assert isinstance(part.failed.reason, reason)
 
 
 class Opening(Filtered):

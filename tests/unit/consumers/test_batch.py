@@ -294,7 +294,9 @@ async def _failed(wrong: BaseException, where: str) -> HandlerFailed | None:
 
 
 @pytest.mark.parametrize("where", ["sync", "async", "hook"])
-@pytest.mark.parametrize("wrong", [Panic("x"), BaseExceptionGroup("x", [Panic("y")])])
+@pytest.mark.parametrize(
+    "wrong", [Panic("x"), BaseExceptionGroup("x", [Panic("y")]), GeneratorExit()]
+)
 async def test_what_is_no_exception_is_a_failure_all_the_same(
     wrong: BaseException, where: str
 ) -> None:

@@ -175,6 +175,14 @@ class OneString(Consumer):
     streams: ClassVar[Any] = "trade.*"
 
 
+class NumberedStreams(Seen):
+    streams: ClassVar[Any] = (5,)
+
+
+class NumberedName(Seen):
+    name: ClassVar[Any] = 5
+
+
 class BadAttempts(Consumer):
     name = "attempts"
     streams = ("trade.*",)
@@ -205,6 +213,8 @@ class BadMode(Consumer):
         ("consumers.handlers.tail:Nothing", "neither a subclass"),
         (f"{__name__}:Nameless", "needs a name"),
         (f"{__name__}:OneString", "a tuple of patterns"),
+        (f"{__name__}:NumberedStreams", "a tuple of patterns"),
+        (f"{__name__}:NumberedName", "needs a name"),
         (f"{__name__}:BadMode", "write shared, ordered or joined"),
         (f"{__name__}:BadAttempts", "attempts is '3': write a whole number"),
         (f"{__name__}:BadUndecodable", "on_undecodable is 'block': write skip or dead_letter"),

@@ -30,6 +30,7 @@ GROUPS = (
         (
             stream("trade.A_B", lag=3, behind_s=1.5, owner="w1", dead=1, missed=4),
             stream("trade.C_D", lag=4, behind_s=0.5, blocked_at="7-0"),
+            stream("trade.E_F", owner="w1"),
         ),
         (worker("w1", 0.1, 20.0), worker("w2", 60.0, 5.0)),
     ),
@@ -89,7 +90,7 @@ def test_a_worker_that_is_silent_counts_neither_as_alive_nor_with_its_rate() -> 
 def test_streams_of_an_ordered_group_are_counted_by_owner_and_named_where_blocked() -> None:
     found = told(Look(GROUPS))
 
-    assert found["group_streams"] == {("candles", "owned"): 1, ("candles", "unowned"): 1}
+    assert found["group_streams"] == {("candles", "owned"): 2, ("candles", "unowned"): 1}
     assert found["group_blocked"] == {("candles", "trade.C_D"): 1}
     assert "group_stream_lag_entries" not in found
     by_stream = told(Look(GROUPS), per_stream=True)["group_stream_lag_entries"]

@@ -18,3 +18,10 @@ def test_key_beside_a_stream_has_one_hash_tag(prefix: str, lease: str, pattern: 
     keys = Keys(KeySpace(prefix))
     assert keys.lease("trade.A", "g") == lease
     assert keys.all_beside("g") == [pattern]
+
+
+def test_key_beside_a_stream_is_in_the_streams_shard() -> None:
+    keys = Keys(KeySpace("{b}:", 4))
+    assert keys.lease("trade.SOL_USDC", "g") == "{b.3}:consumers:trade.SOL_USDC:g:lease"
+    assert keys.all_beside("g") == [f"{{b.{shard}}}:consumers:*:g*" for shard in range(4)]
+    assert keys.workers("g") == "{b.0}:consumers:workers:g"

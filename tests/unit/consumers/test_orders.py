@@ -37,6 +37,7 @@ def consumer(stream: str, saved: dict[str, str] | None = None) -> Orders:
 
 HANDLERS = {
     "gap": "on_gap",
+    "unknown_event": "on_unknown_event",
     "orders_snapshot": "on_orders_snapshot",
     "positions_snapshot": "on_positions_snapshot",
     "balances_snapshot": "on_balances_snapshot",
@@ -199,6 +200,33 @@ def test_orders_are_not_sure_from_a_gap_until_the_next_snapshot() -> None:
     feed(orders, gap(1))
     assert redis.take(orders).hashes[""]["sure"] == "false"
     assert orders.made() == "0 open, not sure"
+
+
+def test_orders_are_not_sure_behind_an_event_that_cannot_be_read() -> None:
+    orders, redis = consumer(ORDERS), Redis()
+    unread = {"type": "unknown_event", "event": "orderSplit", "received_us": "1", "extra": ""}
+    feed(orders, orders_snapshot([]), unread)
+    assert redis.take(orders).hashes[""]["sure"] == "false"
+
+
+@pytest.mark.parametrize("status", ["New", ["New"], None, 5])
+def test_orders_of_a_snapshot_whose_rows_are_odd_are_not_sure_and_hold_up_nothing(
+    status: object,
+) -> None:
+    orders, redis = consumer(ORDERS), Redis()
+    feed(orders, orders_snapshot([{"status": "New"}, {"order_id": "9", "status": status}]))
+    made = redis.take(orders)
+    assert made.hashes[""] == {"open": "1", "sure": "false"}
+
+
+@pytest.mark.parametrize(("status", "is_open"), [("Suspended", True), ("Expired", False)])
+def test_an_order_of_an_unknown_status_has_its_row(status: str, is_open: bool) -> None:
+    orders, redis = consumer(ORDERS), Redis()
+    feed(orders, order_update("orderModified", "7", status))
+    assert ("7" in redis.take(orders).rows("open")) is is_open
+    row = {"order_id": "8", "symbol": "SOL_USDC", "status": status}
+    feed(orders, orders_snapshot([row]))
+    assert ("8" in redis.take(orders).rows("open")) is is_open
 
 
 def test_a_takeover_goes_on_with_the_rows_that_were_saved() -> None:

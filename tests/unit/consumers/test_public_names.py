@@ -7,7 +7,7 @@ import pytest
 
 import backpack_bridge.testing
 import consumers.testing
-from bridge.contract.entry import EXCHANGE_MODELS, OWN_MODELS
+from bridge.contract.entry import MODELS
 
 SOURCE = Path(consumers.__file__).read_text("utf-8")
 
@@ -25,7 +25,7 @@ def test_type_checkers_see_every_public_name_and_no_other() -> None:
 
 
 def test_every_event_of_the_contract_is_a_public_name() -> None:
-    models = {model.__name__ for model in (*EXCHANGE_MODELS.values(), *OWN_MODELS)}
+    models = {model.__name__ for model in MODELS}
     assert models - set(consumers.__all__) == set()
 
 

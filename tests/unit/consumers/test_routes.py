@@ -126,6 +126,14 @@ def test_consumes_refuses_an_unknown_setting() -> None:
         def store(batch: list[Delivery[Trade]]) -> None: ...
 
 
+def test_consumes_over_a_class_says_how_a_class_names_its_streams() -> None:
+    with pytest.raises(ConfigError, match=r"is a class: .* write streams = \('trade\.\*',\) in it"):
+
+        @consumes("trade.*")
+        class Mistaken(Consumer):
+            pass
+
+
 def test_consumes_refuses_a_function_without_a_parameter() -> None:
     with pytest.raises(ConfigError, match="needs a parameter: the delivery"):
 

@@ -52,7 +52,7 @@ def test_intervals_are_read_and_wrong_ones_refused() -> None:
     for interval, ms in (("30s", 30_000), ("1h", 3_600_000), ("1d", 86_400_000), (2.5, 2500)):
         made: Callable[..., Any] = every(interval)(lambda self, tick: None)
         assert timers_of(type("K", (), {"t": made})) == {"t": ms}
-    for wrong in ("", "1", "1w", "2d", "0s", "-1m", 0.5, 90_000, float("nan"), None):
+    for wrong in ("", "1", "1w", "2d", "0s", "-1m", 0.5, 90_000, float("nan"), None, True):
         with pytest.raises(ConfigError, match=r"write 1s to 1d, such as '30s'"):
             every(wrong)  # type: ignore[arg-type]
 

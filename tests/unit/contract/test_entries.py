@@ -6,7 +6,7 @@ import pytest
 
 from bridge.contract.causes import GapCause
 from bridge.contract.entry import BadEntry, decode, encode, field_names
-from bridge.contract.events import Event, Gap
+from bridge.contract.events import Event, Gap, Trade
 from bridge.contract.fields import plain_decimal
 from bridge.contract.streams import parse_stream
 from bridge.core.translate import Rejected, translate
@@ -263,7 +263,7 @@ def test_a_field_of_ours_from_the_exchange_does_not_replace_ours() -> None:
         str(RECEIVED_US),
         "BTC_USDC_PERP",
     )
-    assert decode(entry).extra == {"price": "1", "symbol": "X"}
+    assert decode(entry).extra == {"price": "1", "received_us": 5, "symbol": "X"}
 
 
 @pytest.mark.parametrize(
@@ -462,3 +462,10 @@ def test_an_account_event_of_an_unknown_name_is_an_entry_with_all_it_says(stream
 
 def test_a_public_message_of_an_unknown_name_is_refused() -> None:
     assert isinstance(event_of(changed(frames.TRADE, e="somethingNew")), Rejected)
+
+
+def test_an_event_is_made_by_the_names_of_its_fields() -> None:
+    event = event_of(frames.TRADE)
+    assert isinstance(event, Trade)
+
+    assert Trade(**dict(event)) == event

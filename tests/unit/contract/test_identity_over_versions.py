@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bridge.contract import entry, events
 from bridge.contract.causes import GapCause
 from bridge.contract.entry import decode_as, decode_within, encode, field_names
+from bridge.contract.entry_form import EntryForm
 from bridge.contract.events import Event
 from bridge.contract.identity import event_key, repeated
 from bridge.contract.stream_types import STREAM_SPECS, Identity, StreamType
@@ -77,12 +78,7 @@ def letter(model: type[Event], name: str) -> str:
 def earlier(model: type[Event], field: str) -> type[Event]:
     """The model as it was before it named this field, known to the contract."""
     made = without(model, field)
-    entry._ENCODERS[made] = entry._encoder(made)
-    entry._NAMES[made] = entry._names(made)
-    entry._MAY_BE_EMPTY[made] = entry._may_be_empty(made)
-    entry._LETTERS[made] = entry._letters(made)
-    entry._WHOLE[made] = entry._whole(made)
-    entry._SPECIAL[made] = tuple(entry._special(made).items())
+    entry._FORMS[made] = EntryForm.of(made)
     return made
 
 

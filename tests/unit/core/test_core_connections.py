@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from tests.support.core_subject import (
     DEPTHS,
     KLINES,
     NOW_US,
+    ORDERS,
     TICKERS,
     TRADES,
     CoreSubject,
@@ -192,3 +194,17 @@ def test_core_tells_repeated_messages_of_a_second_replacement_like_those_of_the_
 
     assert core.waiting(TRADES) == [("A", number) for number in (1, 2, 3, 4)]
     assert core.queue(TRADES).counters.repeated == 2
+
+
+@pytest.mark.parametrize("step_us", [90_000_000, 3_500_000_000, -3_500_000_000])
+def test_core_event_of_two_connections_is_one_though_our_clock_was_set_in_between(
+    step_us: int,
+) -> None:
+    core = CoreSubject(ORDERS, connections=2)
+    frame = changed(frames.ORDER_ACCEPTED, T=NOW_US - 1_000, E=NOW_US - 900)
+    core.receive(frame, 1)
+
+    core.now_us += step_us
+    core.receive(frame, 2)
+
+    assert len(core.queue(ORDERS).slots) == 1

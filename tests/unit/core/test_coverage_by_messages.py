@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 
+import pytest
+
 from bridge.contract.causes import GapCause
 from bridge.core.connection_coverage import JITTER_US
+from bridge.core.coverage import NOTHING
 from bridge.core.outages import Outage
 from tests.support.coverage import NOW_US, ORDERS, SECOND_US, Subject, at, restored
 
@@ -75,6 +78,24 @@ def test_pause_of_two_ticks_or_of_one_clock_alone_is_no_stall() -> None:
     coverage.tick(1, [1, 2, 4.9])
     assert not coverage.message(1, 5.9, TICKER, late_s=60)  # we slept
     assert not coverage.message(1, 30, TICKER, late_s=36)  # its clock jumped
+
+
+@pytest.mark.parametrize("off_s", [3_700, -3_700])
+def test_clock_that_is_hours_off_for_a_while_makes_no_stall(off_s: float) -> None:
+    coverage = speaking()
+    coverage.tick(1, [1, 2, 3])
+    known = coverage.known(1)
+    for second in range(4, 11):  # what comes meanwhile has no time that is believed
+        assert coverage.received(known, TICKER, 0, at(second + off_s)) == NOTHING
+        assert coverage.received(known, BOOK, 0, at(second + off_s + 0.1)) == NOTHING
+
+    assert not coverage.message(1, 11, BOOK)
+    coverage.tick(1, [11.1, 12.1])
+    assert found(coverage.message(1, 17, BOOK)) == [
+        (ORDERS, 11.1, 17.1, STALE),
+        (BOOK, 11, 17.1, STALE),
+        (TICKER, 11.1, 17.1, STALE),
+    ]
 
 
 def test_pause_after_ticks_have_ended_is_no_stall() -> None:

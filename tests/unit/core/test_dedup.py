@@ -1,5 +1,7 @@
 """Duplicates of another connection, and equal messages on one."""
 
+import pytest
+
 from bridge.core.dedup import DedupWindow, Occurrences
 
 NOW_US = 1_790_915_531_000_000
@@ -11,6 +13,20 @@ def test_message_of_another_connection_is_a_duplicate_within_the_window_only() -
 
     assert window.is_duplicate(("a",), 2, NOW_US + DedupWindow.WITHIN_US)
     assert not window.is_duplicate(("a",), 2, NOW_US + DedupWindow.WITHIN_US + 1)
+
+
+@pytest.mark.parametrize("step_us", [90_000_000, 3_600_000_000, -3_600_000_000])
+def test_messages_with_a_time_are_duplicates_though_the_clock_was_set_in_between(
+    step_us: int,
+) -> None:
+    window = DedupWindow()
+    for number in range(3):
+        window.is_duplicate((number,), 1, NOW_US + number, is_timed=True)
+
+    for number in range(3):
+        now_us = NOW_US + step_us + number
+        assert not window.is_duplicate(("new", number), 2, now_us, is_timed=True)
+        assert window.is_duplicate((number,), 2, now_us, is_timed=True)
 
 
 def test_equal_message_of_the_same_connection_is_no_duplicate() -> None:
@@ -52,9 +68,11 @@ def test_window_is_swept_by_the_times_of_receiving() -> None:
     window = DedupWindow()
     for number in range(100):
         window.is_duplicate((number,), 1, NOW_US)
-    window.is_duplicate(("a",), 1, NOW_US + DedupWindow.WITHIN_US + 1)
+    later_us = NOW_US + DedupWindow.WITHIN_US + 1
+    window.is_duplicate(("a",), 1, later_us)
+    window.is_duplicate(("b",), 1, later_us + DedupWindow.SWEEP_US)
 
-    assert len(window._received) == 1
+    assert list(window._received) == [("a",), ("b",)]
 
 
 def test_occurrences_count_equal_messages() -> None:

@@ -1,6 +1,6 @@
 """How far a bridge is, as it tells the others."""
 
-from bridge.core.peers import BEHIND_US
+from bridge.core.peers import BEHIND_US, PeerStatus
 from bridge.core.progress import open_outages, progress
 from tests.support import frames
 from tests.support.core_subject import NOW_US, ORDERS, TRADES, CoreSubject, changed, trade
@@ -57,9 +57,27 @@ def test_progress_leaves_out_a_stream_whose_outage_is_not_settled() -> None:
     core.now_us += 9 * SECOND_US
     core.answer(2)
 
-    assert open_outages([core.core]) == [ORDERS]
+    assert open_outages([core.core], ()) == [ORDERS]
     found = progress([core.core], is_behind=False)
     assert ORDERS not in found.settled
+
+
+def test_until_a_bridge_receives_what_another_does_that_is_open() -> None:
+    core = CoreSubject(TRADES, ORDERS)
+    me, other = told("a"), told("b", received={TRADES: NOW_US, ORDERS: NOW_US})
+    core.peers.update(me, [me, other], {}, redis_us=NOW_US, now_us=NOW_US)
+
+    assert open_outages([core.core], [TRADES, ORDERS]) == [TRADES, ORDERS]
+    assert open_outages([core.core], [ORDERS]) == [ORDERS]  # the other one is received elsewhere
+
+    core.answer(1)
+    assert open_outages([core.core], [TRADES, ORDERS]) == []
+    core.lose(1)
+    assert open_outages([core.core], [TRADES, ORDERS]) == [TRADES, ORDERS]
+
+
+def test_what_no_other_bridge_receives_is_not_open_for_that() -> None:
+    assert open_outages([CoreSubject(TRADES, ORDERS).core], [TRADES, ORDERS]) == []
 
 
 def test_progress_of_a_stream_is_not_settled_before_it_was_received_first() -> None:
@@ -75,3 +93,9 @@ def test_progress_of_a_stream_is_not_settled_before_it_was_received_first() -> N
 
 def order_accepted(at_us: int) -> str:
     return changed(frames.ORDER_ACCEPTED, E=at_us, T=at_us)
+
+
+def told(instance: str, **facts: object) -> PeerStatus:
+    """What a bridge tells the others."""
+    known = {"instance": instance, "session": instance, "beat": 1, "at_us": NOW_US, **facts}
+    return PeerStatus.model_validate(known)

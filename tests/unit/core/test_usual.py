@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.contract.entry import field_names, value_names
+from bridge.contract.entry import field_names
+from bridge.contract.entry_form import value_names
 from bridge.contract.stream_types import STREAM_SPECS
 from bridge.contract.streams import parse_stream
 from bridge.core.book import Delta

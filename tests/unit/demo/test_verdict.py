@@ -7,6 +7,7 @@ import pytest
 from bridge.view.facts import BridgeStatus, ConnectionStatus, StreamStatus, WorkerStatus
 from bridge.view.picture import BridgeRow, ConsumerRow, Picture, State, StreamRow
 from demo.plan import CONSUMERS, NEVER_QUIET
+from demo.truth import Tally
 from demo.verdict import Run, failures, summary
 
 UP = BridgeStatus(
@@ -94,6 +95,28 @@ def rest(name: str, *more: ConsumerRow) -> tuple[ConsumerRow, ...]:
 )
 def test_what_is_not_as_it_should_be_is_a_sentence(given: dict[str, Any], failure: str) -> None:
     assert failures(Run(picture(**given), 8.0)) == [failure]
+
+
+@pytest.mark.parametrize(
+    ("tally", "wrong"),
+    [
+        (Tally(judged=9, recovered=3, marked=1), []),
+        (Tally(judged=9, lost=1), ["the exchange says 9 trades: 1 lost, 0 doubled, 0 recovered"]),
+        (
+            Tally(judged=9, doubled=1),
+            ["the exchange says 9 trades: 0 lost, 1 doubled, 0 recovered"],
+        ),
+    ],
+)
+def test_a_trade_that_is_lost_or_doubled_is_a_failure(tally: Tally, wrong: list[str]) -> None:
+    assert failures(Run(picture(), 8.0, tally)) == wrong
+
+
+def test_the_summary_has_the_exchanges_word_on_the_trades() -> None:
+    tally = Tally(judged=1200, recovered=3)
+    assert "  the exchange says 1,200 trades: 0 lost, 0 doubled, 3 recovered" in summary(
+        Run(picture(), 8.0, tally)
+    )
 
 
 def test_without_a_last_picture_nothing_is_known() -> None:

@@ -1,6 +1,15 @@
 """The exchange's time."""
 
+import asyncio
+import time
+from typing import cast
+
+import pytest
+
+from bridge.feed import clock as clock_module
 from bridge.feed.clock import ClockSample, ExchangeClock
+from bridge.feed.rest import Rest
+from tests.support.eventually import eventually_async
 
 
 def clock() -> ExchangeClock:
@@ -28,3 +37,29 @@ def test_clock_that_was_set_is_believed_at_once() -> None:
 
     assert subject.offset_us == 30_000_000
     assert subject.learned.is_set()
+
+
+class RightRest:
+    """An exchange whose clock is right."""
+
+    async def get(self, path: str, *, fresh: bool) -> bytes:
+        return str(time.time_ns() // 1_000_000).encode()
+
+
+@pytest.mark.parametrize("step_us", [3_600_000_000, -3_600_000_000, 5_000_000])
+async def test_clock_asks_at_once_where_this_machines_clock_is_set(
+    monkeypatch: pytest.MonkeyPatch, step_us: int
+) -> None:
+    monkeypatch.setattr(clock_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(clock_module, "FIRST_EVERY_S", 3_600)
+    off_us = 0
+    subject = ExchangeClock(lambda: time.time_ns() // 1000 + off_us)
+    asking = asyncio.create_task(subject.run(cast("Rest", RightRest())))
+    await subject.learned.wait()
+
+    off_us = step_us
+    await eventually_async(
+        lambda: abs((subject.offset_us or 0) + step_us) < 1_000_000, "it knows the new offset"
+    )
+
+    asking.cancel()

@@ -77,6 +77,16 @@ def test_where_the_book_cannot_be_known_a_sentence_says_why(entries: Entries, wh
     assert why.replace("\\\\", "") in found.unknown
 
 
+@pytest.mark.parametrize(
+    "bids",
+    ['[["NaN","1"]]', '[["1e9","1"]]', '[["x","y"]]', '[["1","-5"]]', '[["1"]]', "[null]", "{}"],
+)
+def test_a_side_of_another_program_makes_no_book(bids: str) -> None:
+    (entry,) = SNAPSHOT
+    found = at({entry: SNAPSHOT[entry] | {"bids": bids}})
+    assert found.unknown == f"{entry}: bids is no side of a book: another program wrote it"
+
+
 def test_a_gap_that_follows_may_have_begun_before_the_moment() -> None:
     (following,) = stored(marked(11, 14))
     assert "some may have come before then" in before_gap(at(SNAPSHOT), following).unknown

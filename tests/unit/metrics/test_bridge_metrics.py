@@ -77,6 +77,19 @@ class Reporting:
         return WELL | self._given
 
 
+class Mute:
+    """A bridge that cannot say how it is."""
+
+    async def status_in_steps(self) -> dict[str, Any]:
+        raise AssertionError("whether it is alive depends on this")
+
+
+async def test_liveness_depends_on_nothing_but_the_loop() -> None:
+    page = await BridgePages(Mute(), per_stream=False).page("/healthz")
+
+    assert (page.status.value, json.loads(page.body)) == (200, {"alive": True})
+
+
 async def ready(**given: Any) -> tuple[int, Any]:
     page = await BridgePages(Reporting(**given), per_stream=False).page("/readyz")
     return page.status.value, json.loads(page.body)

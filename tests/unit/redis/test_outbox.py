@@ -9,8 +9,10 @@ from bridge.core.queue import QueueState, QueueTable, Resume, StreamQueue
 from bridge.core.sequenced import Sequenced
 from bridge.redis import outbox as outbox_module
 from bridge.redis.append import Retention
+from bridge.redis.durability import Durability
 from bridge.redis.outbox import (
     LOOK_EVERY_US,
+    MOST_FORGOTTEN,
     RESUME_EVERY_US,
     Change,
     Outbox,
@@ -18,7 +20,8 @@ from bridge.redis.outbox import (
     Request,
 )
 from bridge.runtime.refusals import Refused
-from tests.support.slots import NOW_US, trade
+from tests.support.queues import content
+from tests.support.slots import NOW_US, order, trade
 
 NO_SCRIPT = hiredis.ReplyError("NOSCRIPT No matching script. Please use EVAL.")
 WRONG_TYPE = hiredis.ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -200,6 +203,20 @@ def test_outbox_script_that_redis_forgot_is_loaded_again_and_all_is_sent_again()
     assert markets(outbox.replies([b"sha"], NOW_US)) == "A"
 
 
+def test_outbox_script_that_redis_never_knows_is_redis_away() -> None:
+    owner = Owner("A")
+    owner.put(1)
+    outbox, _ = connected(owner)
+    for _ in range(MOST_FORGOTTEN):
+        outbox.replies([NO_SCRIPT], NOW_US)
+        outbox.replies([b"sha"], NOW_US)
+
+    with pytest.raises(Refused, match="NOSCRIPT"):
+        outbox.replies([NO_SCRIPT], NOW_US)
+
+    assert len(owner.queues["A"].slots) == 1
+
+
 def test_outbox_greeting_that_is_refused_ends_the_connection() -> None:
     owner = Owner("A")
     outbox = Outbox(owner.table, Peers(), OutboxSettings("", 100, 1.0), Retention())
@@ -298,3 +315,44 @@ def test_outbox_looks_at_many_streams_by_and_by_and_publishes_in_between(
     assert looks == ["AB", "C"]
     assert outbox.replies([[is_there]], later_us) is None
     assert outbox.due_us() == later_us + LOOK_EVERY_US
+
+
+def test_outbox_tail_that_another_server_has_ends_the_connection_and_suspends_no_stream() -> None:
+    owner = Owner()
+    queue = content()
+    owner.table.add(queue, owner)
+    queue.put(order("first", NOW_US))
+    owner.table.mark_ready(queue)
+    outbox, request = connected(owner)
+    assert request is not None
+    assert b"XREVRANGE" in request.packed
+    moved = hiredis.ReplyError("MOVED 3821 10.0.0.1:6379")
+
+    with pytest.raises(Refused, match="MOVED"):
+        outbox.replies([moved, moved], NOW_US)
+
+    assert not queue.is_suspended
+    assert outbox.changes() == []
+
+
+@pytest.mark.parametrize("written", [b"OK", hiredis.ReplyError("MOVED 3821 10.0.0.1:6379")])
+def test_outbox_durability_is_asked_behind_a_write_of_its_own_in_the_same_slot(
+    written: object,
+) -> None:
+    settings = OutboxSettings("{b.2}:", 100, 1.0, durability=Durability("replica"), shard=2)
+    outbox = Outbox(QueueTable(), Peers(), settings, Retention())
+    outbox.connected(NOW_US)
+    outbox.commands(NOW_US)
+    question = outbox.replies([b"sha"], NOW_US)
+    assert question is not None
+    reader = hiredis.Reader()
+    reader.feed(question.packed)
+    assert reader.gets()[:2] == [b"SET", b"{b.2}:bridge:durable"]
+    assert reader.gets()[0] == b"WAIT"
+
+    if written == b"OK":
+        assert outbox.replies([written, 1], NOW_US) is None
+        assert outbox.not_durable == ""
+    else:
+        with pytest.raises(Refused, match="MOVED"):
+            outbox.replies([written, 1], NOW_US)

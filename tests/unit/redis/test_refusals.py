@@ -1,9 +1,20 @@
 """What error replies mean, spelt as servers spell them."""
 
+import inspect
+import re
+
 import pytest
 from redis import exceptions
 
-from bridge.runtime.refusals import Refusal, is_elsewhere, is_server_wide, meaning
+from bridge.redis.append import SCRIPT
+from bridge.runtime.checks import redis_server
+from bridge.runtime.refusals import (
+    Refusal,
+    is_elsewhere,
+    is_server_wide,
+    meaning,
+    refusal_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +29,11 @@ from bridge.runtime.refusals import Refusal, is_elsewhere, is_server_wide, meani
         "NOREPLICAS Not enough good replicas to write.",
         "BUSY Redis is busy running a script.",
         "NOAUTH Authentication required.",
+        "ERR max number of clients reached",
+        "upstream failure",
+        "no upstream host",
+        "ERR max daily request limit exceeded. Limit: 10000, Usage: 10000.",
+        "ERR max requests limit exceeded",
     ],
 )
 def test_meaning_server_cannot_write_is_away(error: str) -> None:
@@ -35,6 +51,9 @@ def test_meaning_server_cannot_write_is_away(error: str) -> None:
         "ERR The user executing the script can't run this command or subcommand script: 9a",
         "ERR unknown command 'EVALSHA', with args beginning with: '1'",
         "ERR Unknown Redis command called from script script: 9a, on @user_script:45.",
+        "ERR unsupported command 'EVALSHA'",
+        "ERR Command is not available: 'EVALSHA'. See the documentation.",
+        "ERR command 'evalsha' not support for normal user",
     ],
 )
 def test_meaning_command_missing_or_forbidden_is_not_allowed(error: str) -> None:
@@ -72,6 +91,7 @@ def test_meaning_script_unknown_is_no_script() -> None:
         "UNBLOCKED force unblock from blocking operation, instance state changed "
         "(master -> replica?)",
         "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "LOADING Redis is loading the dataset in memory",
         exceptions.AskError("3821 10.0.0.1:6379", status_code="ASK"),
         exceptions.ReadOnlyError("You can't write", status_code="READONLY"),
     ],
@@ -92,3 +112,13 @@ def test_meaning_another_server_is_to_be_asked_is_away(error: object) -> None:
 )
 def test_meaning_refusal_of_the_right_server_is_not_elsewhere(error: str) -> None:
     assert not is_elsewhere(error)
+
+
+def test_commands_of_the_append_script_are_named_where_it_is_refused_and_tried_by_check() -> None:
+    text = SCRIPT if isinstance(SCRIPT, str) else SCRIPT.decode()
+    needed = sorted(set(re.findall(r"redis\.p?call\('([A-Z]+)'", text)) | {"XADD"})
+    told = refusal_text("ERR The user executing the script can't run this command or subcommand")
+    tried = inspect.getsource(redis_server._look_at_rights)
+
+    assert told.endswith(f"needs {', '.join(needed).lower()})")
+    assert [name for name in needed if f'("{name}"' not in tried] == []

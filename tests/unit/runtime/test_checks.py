@@ -189,6 +189,13 @@ def test_durability_is_judged_by_what_the_server_can(
             "active-active replication: two servers may give the same ID to two entries",
             "write to one region only, to a database that is not active-active",
         ),
+        (
+            "redis://h",
+            {},  # INFO refused
+            ["active-replica", "10.0.0.2", 6379, "connected", 1],
+            "active-active replication: two servers may give the same ID to two entries",
+            "write to one region only, to a database that is not active-active",
+        ),
     ],
 )
 def test_kind_of_server_that_keeps_no_streams_is_told_with_the_right_url(

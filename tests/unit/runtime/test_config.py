@@ -104,6 +104,7 @@ def test_environment_over_env_file_over_file_over_defaults(tmp_path: Path) -> No
     config = load_config(file, env_file, {"BRIDGE_PUBLISH__HOLD_S": "5"})
     assert config.publish.model_dump() == {
         "batch_entries": 3,
+        "linger_ms": 0.0,
         "hold_s": 5.0,
         "durability": {"level": "memory", "replicas": 1, "timeout_s": 1.0},
         "recover_s": 90.0,

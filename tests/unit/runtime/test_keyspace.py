@@ -21,6 +21,7 @@ MARKETS = [f"{base}_USDC{kind}" for base in ("SOL", "BTC", "JUP", "WIF") for kin
         ("a{b}c", 4, "account.orderUpdate.JUP_USDC", "a{b.0}caccount.orderUpdate.JUP_USDC"),
         ("{bridge}:", 4, "account.balanceUpdate", "{bridge.0}:account.balanceUpdate"),
         ("{bridge}:", 4, "bridge:gaps", "{bridge.0}:bridge:gaps"),
+        ("{b}:", 4, "consumers:trade.SOL_USDC:g:dead", "{b.3}:consumers:trade.SOL_USDC:g:dead"),
         ("{bridge}:", 4, "consumers:workers:ETH_USDC", "{bridge.0}:consumers:workers:ETH_USDC"),
     ],
 )

@@ -4,8 +4,14 @@ from typing import Any
 
 from bridge.contract.streams import parse_stream
 from bridge.runtime.share import Share
-from bridge.view.facts import BridgeStatus, ShareStatus
+from bridge.view.document import status_document
+from bridge.view.facts import BridgeStatus, Sample, ShareStatus, StreamFacts
 from bridge.view.fleet import missing, reasons, receivers, share_words
+from bridge.view.history import History
+from bridge.view.picture import draw
+from bridge.view.verdict import Level, judge
+
+NOW_US = 1_700_000_000_000_000
 
 MARKETS = ("SOL_USDC", "BTC_USDC", "ETH_USDC", "DOGE_USDC", "XRP_USDC", "APT_USDC", "SUI_USDC")
 
@@ -67,3 +73,34 @@ def test_bridges_of_different_fleets_are_told_and_what_several_receive_by_that()
     assert told[0] == "bridges do not agree on who shares the streams: a has a; b has a, b"
     count, first = len(mine("b", "ab")), min(mine("b", "ab"))
     assert told[1] == f"{count} streams, such as {first}, are received by several members: a, b"
+
+
+def test_status_says_who_receives_each_stream_and_is_bad_where_no_bridge_does() -> None:
+    connected = [{"name": "public-1", "connected": True, "wanted": 1, "confirmed": 1}]
+    here: dict[str, Any] = {"updated_us": NOW_US, "connections": connected}
+    unreceived = {"unreceived": 1, "unreceived_streams": {"trade.ETH_USDC": "b"}}
+    share = {"members": ["a", "b"], "me": "a"}
+    first = {"streams": {"trade.SOL_USDC": {}, "trade.BTC_USDC": {}}, "share": share | unreceived}
+    second = {"streams": {"trade.SOL_USDC": {}}, "share": share}
+    silent = {"streams": {"trade.ETH_USDC": {}, "trade.SOL_USDC": {}}, "updated_us": 1}
+    bridges = [
+        BridgeStatus.model_validate({"instance": name, **here, **told})
+        for name, told in (("a1", first), ("a2", second), ("b", silent))
+    ]
+    streams = {f"trade.{base}_USDC": StreamFacts(1, 1, "5-1") for base in ("SOL", "BTC", "ETH")}
+    history = History()
+    history.add(Sample(NOW_US, bridges, streams=streams))
+    picture = draw(history)
+
+    assert {row.name: row.received_by for row in picture.streams} == {
+        "trade.SOL_USDC": ("a1", "a2"),
+        "trade.BTC_USDC": ("a1",),
+        "trade.ETH_USDC": (),
+    }
+    words = "trade.ETH_USDC is received by no bridge: it is for member b"
+    told = judge(picture)
+    assert (told.level, told.text) == (Level.BAD, words)
+    assert words in told.reasons
+    assert judge(picture, "a1").text != words  # this one does its part
+    document = status_document(picture, "here", told)
+    assert document["streams"]["trade.SOL_USDC"]["received_by"] == ["a1", "a2"]

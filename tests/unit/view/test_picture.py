@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from bridge.view.facts import (
     BridgeStatus,
     ConnectionStatus,
@@ -136,6 +138,25 @@ def test_a_status_of_another_day_is_read_as_far_as_it_goes() -> None:
     }
     found, unreadable = read_statuses(BridgeStatus, texts)
     assert ([status.instance for status in found], unreadable) == (["a"], 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        '"updated_us":1e999', '"updated_us":"5"', '"updated_us":5,"frames":"7"',
+        '"updated_us":5,"frames":-1e999', '"updated_us":NaN', f'"updated_us":{10**400}',
+        '"updated_us":5,"latencies":{"a":{"trade":{"counts":["1"]}}}',
+        f'"updated_us":5,"streams":{{"trade.A_B":{{"gaps":{2**63}}}}}',
+    ],
+)  # fmt: skip
+def test_a_status_with_a_number_that_cannot_be_reckoned_with_is_passed_over(wrong: str) -> None:
+    assert read_statuses(BridgeStatus, {"a": f'{{"instance":"a",{wrong}}}'}) == ((), 1)
+
+
+def test_a_worker_that_took_no_finite_time_is_passed_over() -> None:
+    text = '{"group":"g","consumer":"w","updated_us":5,"latency_ms":{"p50":%s}}'
+
+    assert read_statuses(WorkerStatus, {"a": text % "1e999", "b": text % '"1e999"'}) == ((), 2)
 
 
 def test_bridges_that_publish_the_same_say_whose_turn_it_is() -> None:

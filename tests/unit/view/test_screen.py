@@ -11,7 +11,7 @@ from bridge.view.facts import BridgeStatus, ConnectionStatus, StreamStatus, Work
 from bridge.view.layout import fitting
 from bridge.view.picture import BridgeRow, ConsumerRow, Picture, State, StreamRow
 from bridge.view.plain import stream_lines, summary_lines
-from bridge.view.screen import screen
+from bridge.view.screen import screen, side_style
 
 NOW_US = 1_700_000_000_000_000
 STATUS = BridgeStatus(
@@ -150,6 +150,35 @@ def test_without_the_first_shard_the_view_says_so_and_not_that_nobody_is_there()
     assert "no bridge has been here" not in text
     assert "no consumer at work" not in text
     assert "  ! shard 0 does not answer: timed out" in list(summary_lines(shown))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "style"),
+    [
+        ("trade", "buy 1.50 @ 99.01", "green"),
+        ("trade", "sell 1.50 @ 99.01", "red"),
+        ("depth", "bid 99.00 × 3", "green"),
+        ("depth", "ask 99.00 gone", "red"),
+        ("gap", "what is sold and bid", "bold yellow"),
+        (None, "GAP: 5…9 missing (skipped)", "bold yellow"),
+        ("ticker", "98.5 -1.50% in 24 h, buyers", ""),
+    ],
+)
+def test_sides_have_colours(kind: str | None, words: str, style: str) -> None:
+    assert side_style(kind, words) == style
+
+
+def test_what_changed_since_the_last_picture_stands_out() -> None:
+    was = picture(streams=(stream("trade.A_B"), stream("trade.C_D")))
+    now = picture(streams=(stream("trade.A_B"), stream("trade.C_D", words="buy 2 @ 3")))
+    console = Console(file=io.StringIO(), width=80, height=24, legacy_windows=False)
+    shown = console.render_lines(screen(now, 80, 24, "r", before=was))
+    bold = {
+        segment.text: segment.style is not None and bool(segment.style.bold)
+        for line in shown
+        for segment in line
+    }
+    assert (bold["sell 1.50 @ 99.01"], bold["buy 2 @ 3"]) == (False, True)
 
 
 def test_square_brackets_of_the_exchange_are_no_markup() -> None:

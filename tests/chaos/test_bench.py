@@ -1,0 +1,35 @@
+"""All of `python -m benchmarks` comes to figures, or says why not, on a small workload."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.rows import all_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_every_row_and_the_start_come_to_figures_or_say_why_not() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "BENCH_ROUNDS": "1", "BENCH_MESSAGES": "300"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=500,
+    )
+
+    cells = [line.split("|") for line in process.stdout.splitlines() if line.startswith("| ")]
+    told = {one[1].strip(): one[2].strip() for one in cells}
+    for row in all_rows():
+        assert told[row.name].replace(",", "").isdigit() or "skipped: " in told[row.name], row.name
+
+    assert re.findall(
+        r"^\| bridge, 5\d\d streams \| \d+\.\d\d \| \d+\.\d\d \|$", process.stdout, re.MULTILINE
+    )

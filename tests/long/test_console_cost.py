@@ -1,0 +1,52 @@
+"""What the console costs the machine while someone looks, in processor time of its own."""
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.view.conftest import Bus
+from tests.integration.view.test_console import STREAM, running_console, write_depth
+from tests.support.redis_server import running_redis
+
+UPDATES = 300
+PER_S = 60
+
+
+def processor_s(pid: int) -> float:
+    """What the process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_sixty_updates_a_second_take_less_than_a_tenth_of_a_core(tmp_path: Path) -> None:
+    with running_redis() as server, server.client() as client:
+        bus = Bus(client)
+        bus.register(STREAM, "depth.SOL_USDC", *(f"ticker.M{i}_USDC" for i in range(40)))
+        bus.trade(STREAM, "1700000000000-10")
+        write_depth(bus)
+        bus.bridge()
+        with running_console(tmp_path, server.url) as site, site.events(page="market") as events:
+            assert any(name == "whole" and not told["is_loading"] for name, told in events)
+            seen: set[str] = set()
+
+            def look() -> None:
+                for _, told in events:
+                    seen.update(one["price"] for one in told.get("trades", ()))
+                    if str(UPDATES) in seen:
+                        return
+
+            looking = threading.Thread(target=look)
+            looking.start()
+            begun_s, before_s = time.monotonic(), processor_s(site.process.pid)
+            for number in range(1, UPDATES + 1):
+                bus.trade(STREAM, f"{1_700_000_000_000 + number}-10", price=str(number))
+                time.sleep(max(0.0, begun_s + number / PER_S - time.monotonic()))  # the pace
+            looking.join(30)
+            used_s, took_s = processor_s(site.process.pid) - before_s, time.monotonic() - begun_s
+    assert len(seen) == UPDATES
+    assert used_s / took_s < 0.1

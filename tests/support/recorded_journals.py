@@ -1,0 +1,25 @@
+"""The recorded journals of `tests/oracle`, a third of them for each kind of tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.oracle.cases import SUFFIX, find
+from tests.oracle.compare import check, told
+from tests.oracle.replaying import HERE
+
+_SHOWN = 5  # differences of a replay
+
+
+def in_thirds(number: int) -> pytest.MarkDecorator:
+    """A test with each recorded case of this third (0 to 2) as `packed`."""
+    cases = find([HERE / "tests" / "oracle" / "recorded"], [])[number::3]
+    assert cases
+    names = [path.name.removesuffix(SUFFIX) for path in cases]
+    return pytest.mark.parametrize("packed", cases, ids=names)
+
+
+def differences(packed: Path) -> str:
+    """Of what replaying a case gives now, and gave when it was recorded; empty for none."""
+    different = [verdict for verdict in check(packed, HERE) if not verdict.is_same]
+    return "\n".join(line for each in different for line in told(packed, each, _SHOWN))

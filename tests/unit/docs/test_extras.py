@@ -1,0 +1,33 @@
+"""An extra that a page, an error or an example names is one that there is."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+NAMED = re.compile(r"(?:backpack-bridge|\bpip install (?:-e )?'\.|\.whl)\[([a-z][a-z,-]*)\]")
+PLACES = ("README.md", "docs/*.md", "Makefile", "Dockerfile")
+ROOMS = ("bridge", "consumers", "simulator", "demo", "examples")
+
+
+def named() -> dict[str, set[str]]:
+    """The extras that each file names."""
+    files = [file for place in PLACES for file in ROOT.glob(place)]
+    files += [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+    found = {
+        str(file.relative_to(ROOT)): {
+            extra for names in NAMED.findall(file.read_text("utf-8")) for extra in names.split(",")
+        }
+        for file in files
+    }
+    return {file: extras for file, extras in found.items() if extras}
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    known = set(project["optional-dependencies"])
+    told = named()
+
+    assert "demo" in told["README.md"]
+    assert "archive" in told["docs/guide.md"]
+    assert {file: extras - known for file, extras in told.items() if extras - known} == {}

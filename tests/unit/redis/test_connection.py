@@ -1,0 +1,26 @@
+"""The connection of the hot path: what it says of its end."""
+
+import pytest
+
+from bridge.redis.connection import ConnectionLost, RedisConnection
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "reason"),
+    [
+        (b"-ERR max number of clients reached\r\n", None, "ERR max number of clients reached"),
+        (b"+PONG\r\n", ConnectionResetError(104, "reset"), "[Errno 104] reset"),
+        (b"", None, "closed by the server"),
+    ],
+)
+async def test_connection_that_is_lost_says_what_the_server_said_last(
+    told: bytes, error: Exception | None, reason: str
+) -> None:
+    connection = RedisConnection("here")
+    connection.data_received(told)
+    connection.connection_lost(error)
+
+    with pytest.raises(ConnectionLost) as lost:
+        await connection.call(b"", 3)
+
+    assert str(lost.value) == f"connection to Redis lost: {reason}"
