@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import reduce
@@ -168,14 +168,14 @@ class Bridge:
 
     def status(self) -> Mapping[str, Any]:
         """How this bridge is: what `python -m bridge status` and `top` show."""
-        return {**self._own_status(), "streams": self._streams_status(self._table)}
+        return {**self._own_status(), "streams": self._streams_status(self._table, self._sparse())}
 
     async def status_in_steps(self) -> Mapping[str, Any]:
         """The same, for who asks at any time: messages have their turns between its parts."""
         streams: dict[str, Any] = {}
-        queues = list(self._table)
+        queues, sparse = list(self._table), self._sparse()
         for begin in range(0, len(queues), STREAMS_A_TURN):
-            streams |= self._streams_status(queues[begin : begin + STREAMS_A_TURN])
+            streams |= self._streams_status(queues[begin : begin + STREAMS_A_TURN], sparse)
             await asyncio.sleep(0)
         return {**self._own_status(), "streams": streams}
 
@@ -240,8 +240,10 @@ class Bridge:
             "unreceived_streams": dict(list(unreceived.items())[:MOST_NAMED]),
         }
 
-    def _streams_status(self, queues: Iterable[StreamQueue]) -> dict[str, Any]:
-        sparse = {name for ingest in self._ingests.all for name in ingest.core.sparse()}
+    def _sparse(self) -> Set[str]:
+        return {name for ingest in self._ingests.all for name in ingest.core.sparse()}
+
+    def _streams_status(self, queues: Iterable[StreamQueue], sparse: Set[str]) -> dict[str, Any]:
         return {
             queue.name: self._stream_status(queue, is_sparse=queue.name in sparse)
             for queue in queues
