@@ -20,6 +20,7 @@ from tests.support.eventually import eventually_async
 from tests.support.orders import order
 from tests.support.outage_run import NAMES, Stage, stage
 from tests.support.redis_server import running_redis
+from tests.support.truth import whole_lines
 
 RATE = 200
 LATELY = 5_000
@@ -135,7 +136,7 @@ def causes(found: Stored) -> set[str]:
 def touched(one: Stage) -> dict[int, dict[str, list[int]]]:
     """What each fault has touched, by its number: stream → trade or update ids."""
     found: dict[int, dict[str, list[int]]] = {}
-    for line in one.ledger.read_text().splitlines():
+    for line in whole_lines(one.ledger):
         if '"state":"ended"' in line and "fault" in (note := json.loads(line)):
             fault = note["fault"]
             found[fault["number"]] = {

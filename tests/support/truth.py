@@ -150,8 +150,13 @@ def compare(stream: str, sent: Sequence[Mapping[str, Any]], entries: Iterable[En
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
     """The simulator's ledger: every event line, in order of putting out."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [line for line in lines if "frame" in line]
+    return [line for line in map(json.loads, whole_lines(path)) if "frame" in line]
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Of a file that is being written: the last line may not be whole yet."""
+    whole, _, _ = path.read_text().rpartition("\n")
+    return whole.splitlines()
 
 
 def sent_by_stream(ledger: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
