@@ -30,6 +30,7 @@ from bridge.runtime.masking import hide, masked_url, passwords_in
 from bridge.runtime.primary import PrimaryFinder
 from bridge.runtime.redis_shards import ShardedBlockingRedis, ShardedRedis
 from bridge.runtime.redis_url import (
+    OUR_OPTIONS,
     Node,
     RedisUrl,
     Topology,
@@ -57,7 +58,12 @@ Client = TypeVar("Client", Redis, redis.Redis)
 # an error would be that of the whole reply, and of each one after it.
 _NOT_UTF8 = "backslashreplace"
 _MOST_CERTIFICATES = 10_000_000  # bytes of a file of certificates
-_OURS = frozenset(["protocol", "decode_responses", "encoding_errors"])  # not to be said in a URL
+# Of the client's options those that a text can say, and that are not ours to choose.
+_IN_URLS = OUR_OPTIONS | {
+    "client_name", "db", "health_check_interval", "lib_name", "lib_version", "max_connections",
+    "password", "retry_on_timeout", "socket_connect_timeout", "socket_keepalive",
+    "socket_read_size", "socket_timeout", "timeout", "username",
+}  # fmt: skip
 
 
 class ServedElsewhere(RedisConnectionError):
@@ -80,7 +86,8 @@ def parsed_url(url: str) -> RedisUrl:
         parsed = parse_redis_url(url)
     except ValueError as error:
         raise ConfigError(f"redis.url {masked_url(url)} {error}") from None
-    if _OURS & parse_qs(split_url(url).query).keys():
+    options = parse_qs(split_url(url).query, keep_blank_values=True)
+    if any(name not in _IN_URLS and not name.startswith("ssl_") for name in options):
         raise unusable(url)
     return parsed
 

@@ -28,7 +28,9 @@ LOGIN_ADVICE = (  # where Redis asks for a login, or for another one
 _TAG = "hash_tag"  # of ours: which slot of a Cluster; made of `redis.key_prefix`
 _SHARDS = "shards"  # of ours: how many slots, each with its number behind the tag
 _READS = "reads"  # of ours: `replica`, for one that is read from
-_OURS = frozenset([_TAG, _SHARDS, _READS, "sentinel_username", "sentinel_password", "sentinel_tls"])
+OUR_OPTIONS = frozenset(
+    [_TAG, _SHARDS, _READS, "sentinel_username", "sentinel_password", "sentinel_tls"]
+)
 
 
 class Topology(Enum):
@@ -93,10 +95,12 @@ class RedisUrl:
 
 def parse_redis_url(url: str) -> RedisUrl:
     """Take a URL apart. Raises ValueError, which says what is wrong without the URL itself."""
+    if not url.isprintable():
+        raise ValueError("has a character that is not printed: write it as its code, such as %0A")
     parts = split_url(url)
     scheme = parts.scheme.replace("rediss", "redis", 1)
     topology = _TOPOLOGIES.get(scheme)
-    if topology is None or (scheme == "unix" and not parts.path):
+    if topology is None or (scheme == "unix" and _no_path(parts.path)):
         raise ValueError(_KINDS)
     if scheme == "unix":
         return RedisUrl(topology, url, ())
@@ -109,8 +113,8 @@ def parse_redis_url(url: str) -> RedisUrl:
         return RedisUrl(topology, url, nodes, db=_database(parts.path.removeprefix("/")))
     service, database = _path(topology, parts.path)
     options = parse_qsl(parts.query, keep_blank_values=True)
-    ours = {name: value for name, value in options if name in _OURS}
-    rest = [pair for pair in options if pair[0] not in _OURS]
+    ours = {name: value for name, value in options if name in OUR_OPTIONS}
+    rest = [pair for pair in options if pair[0] not in OUR_OPTIONS]
     tls = [pair for pair in rest if pair[0].startswith("ssl_")]
     others = [pair for pair in rest if pair not in tls]
     plain = _plain(f"{userinfo}{at}", nodes[0], database, others, tls if is_tls else None)
@@ -213,9 +217,13 @@ def _node(text: str, port: int) -> Node:
         number = port if parts.port is None else parts.port
     except ValueError:
         raise ValueError(_KINDS) from None
-    if not host or not number:
+    if not host.isprintable() or not host or not number:
         raise ValueError(_KINDS)
     return Node(host, number)
+
+
+def _no_path(path: str) -> bool:
+    return not path or "\0" in unquote(path)
 
 
 def _path(topology: Topology, path: str) -> tuple[str, int]:
