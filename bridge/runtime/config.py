@@ -9,6 +9,7 @@ import os
 import re
 import socket
 from collections.abc import Collection, Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -42,6 +43,7 @@ from bridge.runtime.redis_url import has_replicas, is_cluster, parse_redis_url, 
 from bridge.runtime.share import Share
 
 DEFAULT_FILE = "config.yaml"
+MOST_URL = 2048  # characters
 EMBEDDED = "embedded"
 
 
@@ -63,14 +65,22 @@ def _exchange_url(*schemes: str) -> AfterValidator:
 
 
 def _is_plain_url(url: str, schemes: Collection[str]) -> bool:
-    if not url.isprintable() or re.search(r"[\s?#]", url):
+    if len(url) > MOST_URL or not url.isprintable() or re.search(r"[\s?#]", url):
         return False
     try:
         parts = urlsplit(url)
-        is_placed = bool(parts.hostname) and parts.port != 0
+        is_placed = _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         return False
     return parts.scheme in schemes and is_placed and "@" not in parts.netloc
+
+
+def _is_host(host: str) -> bool:
+    """Is it one that can be asked for? Raises ValueError for some that are none."""
+    if ":" in host or re.fullmatch(r"v[0-9a-f]+\..*", host) or re.fullmatch(r"[0-9.]+", host):
+        ip_address(host.partition("%")[0])
+    host.encode("idna")  # a..b could not even be asked for
+    return host.isascii() and host != ""
 
 
 def _is_real(url: str) -> bool:
@@ -276,11 +286,24 @@ def _over_retention_defaults(given: object) -> object:
     return merged(whole, dict(given))
 
 
+def _possible_path(path: Path) -> Path:
+    try:
+        is_possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        raise ValueError("holds a character that no path can have")
+    return path
+
+
+_Folder = Annotated[Path, AfterValidator(_possible_path)]
+
+
 class Journal(Section):
     """What was received, on disk: for a Redis that is away, a killed bridge, recording, replay."""
 
     enabled: bool = True
-    dir: Path = Path("data/journal")
+    dir: _Folder = Path("data/journal")
     max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 2 * 1024 * 1024 * 1024
     max_age_s: PositiveInt = 86_400
     segment_bytes: Annotated[int, Field(ge=64 * 1024)] = 16 * 1024 * 1024
@@ -291,7 +314,7 @@ class Journal(Section):
 class Embedded(Section):
     """The server this project can start by itself, where there is no other."""
 
-    data_dir: Path = Path("data/redis")
+    data_dir: _Folder = Path("data/redis")
     port: Annotated[int, Field(ge=0, le=65_535)] = 6379
     maxmemory_mb: PositiveInt | None = None
 

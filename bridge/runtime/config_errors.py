@@ -16,6 +16,7 @@ Path = tuple[str | int, ...]
 Shape = dict[str, Any]  # names of settings; a group is a Shape again, a leaf is None
 ANY = "*"  # in a shape: any name, which the user chooses
 
+MOST_TOLD = 20  # of mistakes: nobody reads more at once
 _SECRET_NAMES = ("public_key", "secret_key")
 _UNION_TAGS = ("name", "group")
 
@@ -68,15 +69,20 @@ def leaves(shape: Shape, above: Path = ()) -> Iterator[Path]:
 
 
 def sentences(error: ValidationError, origins: Origins, shape: Shape) -> list[str]:
-    """One sentence for each mistake: place, setting, what is wrong, what would be right."""
+    """One sentence for each mistake: place, setting, what is wrong, what would be right. Of many
+    the first ones, and how many more there are.
+    """
     told = []
-    for each in error.errors(include_url=False, include_input=False):
+    mistakes = error.errors(include_url=False, include_input=False)
+    for each in mistakes[:MOST_TOLD]:
         path = _without_tags(each["loc"])
         if each["type"] == "extra_forbidden":
             what = unknown_setting(path, shape)
         else:
             what = f"{dotted(path)} {_predicate(each)}".lstrip()
         told.append(f"{origins.of(path)}: {what}")
+    if len(mistakes) > MOST_TOLD:
+        told.append(f"and {len(mistakes) - MOST_TOLD:,} more mistakes in {origins.file}")
     return list(dict.fromkeys(told))
 
 

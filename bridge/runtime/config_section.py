@@ -1,10 +1,15 @@
 """What all sections of the configuration have in common."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+MOST_S = 1_000_000_000  # thirty years; timeouts of sockets end at three hundred
+MOST = 1_000_000_000_000_000  # a double, as Lua has them, is exact up to nine times that
 
 
 class Section(BaseModel):
-    """Frozen; refuses unknown names; an error never shows the value."""
+    """Frozen; refuses unknown names and numbers beyond all use; an error never shows the value."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -13,3 +18,11 @@ class Section(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=True,
     )
+
+    @field_validator("*")
+    @classmethod
+    def _is_of_use(cls, value: Any, info: ValidationInfo) -> Any:
+        most = MOST_S if (info.field_name or "").endswith("_s") else MOST
+        if isinstance(value, int | float) and value > most:
+            raise ValueError(f"must be at most {most}")
+        return value

@@ -12,6 +12,7 @@ import yaml
 from bridge.contract.json_text import parsed
 from bridge.errors import ConfigError
 from bridge.runtime.bounded_file import MOST_SETTINGS, read_bounded
+from bridge.runtime.bounded_yaml import BoundedLoader
 from bridge.runtime.config_errors import ANY, Origins, Path, Shape, below, dotted, leaves
 from bridge.runtime.environment import Variable
 from bridge.runtime.nearest import nearest
@@ -37,12 +38,14 @@ def read_yaml(path: FilePath, origins: Origins) -> Tree:
     """The file as a tree; notes the line of every value. Raises ConfigError."""
     text = _read_text(path)
     try:
-        loader = yaml.SafeLoader(text)
+        loader = BoundedLoader(text)
         node = loader.get_single_node()
         if node is None:
             return {}
         _note_lines(node, (), origins, set())
         tree = loader.construct_document(node)
+        if tree is None:
+            return {}  # `---` and comments
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_mistake(path, error)) from None
     except RecursionError:
@@ -76,7 +79,7 @@ def _yaml_mistake(path: FilePath, error: yaml.YAMLError) -> str:
 
 
 def _note_lines(node: yaml.Node, path: Path, origins: Origins, seen: set[int]) -> None:
-    if id(node) in seen:  # an alias; YAML allows a list to hold itself
+    if id(node) in seen:  # an alias
         return
     seen.add(id(node))
     if isinstance(node, yaml.MappingNode):

@@ -15,6 +15,7 @@ from bridge.runtime.nearest import nearest
 from bridge.runtime.patterns import is_pattern, parse_pattern
 
 SPOT = ("BTC_USDC", "ETH_USDC", "SOL_USDC")
+MOST_OF_A_GROUP = 100_000  # streams; of two hundred markets and all types there are some 4,000
 PERP = ("BTC_USDC_PERP", "SOL_USDC_PERP")
 
 
@@ -50,6 +51,8 @@ class StreamGroup(Section):
 
     @model_validator(mode="after")
     def _all_are_streams(self) -> Self:
+        if (count := len(self.types) * len(self.markets)) > MOST_OF_A_GROUP:
+            raise ValueError(f"means {count:,} streams, and at most {MOST_OF_A_GROUP:,} are taken")
         for name in self.names():
             checked_stream(name)
         return self

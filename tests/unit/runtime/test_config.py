@@ -1,5 +1,6 @@
 """Configuration: the right defaults, the order of sources, and mistakes told in sentences."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -387,7 +388,98 @@ def test_an_env_file_that_cannot_be_read_is_told(bad: str, tmp_path: Path) -> No
 
 
 def test_a_list_that_holds_itself_does_not_hang(tmp_path: Path) -> None:
-    assert "streams" in refusal("streams: &a [*a]", tmp_path)
+    assert "line 1, column 10: this is not valid YAML (found an alias inside of what it names)" in (
+        refusal("streams: &a [*a]", tmp_path)
+    )
+
+
+NO_VALUES = {
+    "instance: 2001-13-45": "a value that is none of its kind, so put it in quotes",
+    "instance: 2001-02-28 25:61:61": "a value that is none of its kind, so put it in quotes",
+    "instance: !!timestamp x": "a value that is none of its kind, so put it in quotes",
+    "instance: !!int ''": "a value that is none of its kind, so put it in quotes",
+    "instance: !!float x": "a value that is none of its kind, so put it in quotes",
+    "instance: !!bool x": "a value that is none of its kind, so put it in quotes",
+    f"publish: {{hold_s: {'9' * 5000}}}": "a number of more than 100 signs",
+    f"retention: {{trade: {{max_entries: 0x{'f' * 9999}}}}}": "a number of more than 100 signs",
+    f"instance: 1{':59' * 300_000}": "a number of more than 100 signs",
+    'instance: "\\UFFFFFFFF"': "an escape or a number that YAML does not have",
+    'instance: "\\U00110000"': "an escape or a number that YAML does not have",
+    f"%YAML 1.{'9' * 5000}\n--- {{}}": "an escape or a number that YAML does not have",
+    'instance: "\\ud800"': "half of a character, such as \\ud800",
+    'journal: {dir: "\\ud800"}': "half of a character, such as \\ud800",
+    '"\\ud800": 1': "half of a character, such as \\ud800",
+    "redis: {1: 2}": "a name that is no text, so put it in quotes",
+    "~: 1": "a name that is no text, so put it in quotes",
+    "retention: {[a]: 2}": "a name that is no text, so put it in quotes",
+}
+
+
+@pytest.mark.parametrize("text", NO_VALUES, ids=lambda text: text[:40])
+def test_a_value_that_yaml_cannot_make_is_told_with_its_place(text: str, tmp_path: Path) -> None:
+    begun_s = time.monotonic()
+    told = refusal(text, tmp_path)
+    assert told.startswith("config.yaml line 1, column ")
+    assert f"this is not valid YAML (found {NO_VALUES[text]})" in told
+    assert time.monotonic() - begun_s < 5
+
+
+@pytest.mark.parametrize("rows", ["a{n}: &a{n} [{below}]", "a{n}: &a{n} {{<<: [{below}]}}"])
+def test_aliases_that_unfold_each_other_are_refused_beyond_a_number(
+    rows: str, tmp_path: Path
+) -> None:
+    lines = [rows.format(n=n, below=", ".join([f"*a{n - 1}"] * 9)) for n in range(1, 13)]
+    told = refusal("\n".join(["a0: &a0 {k: 1}", *lines]), tmp_path)
+    assert "(found more than 200,000 values, each alias being what it names)" in told
+
+
+def test_aliases_and_merges_of_some_groups_are_taken(tmp_path: Path) -> None:
+    text = "consumers:\n  a: &a {attempts: 3}\n  b: {<<: *a, lease_s: 2}\n  c: *a"
+    assert load(text, tmp_path).consumers["b"].attempts == 3
+
+
+def test_of_many_mistakes_the_first_are_told_and_how_many_more_there_are(tmp_path: Path) -> None:
+    told = refusal("\n".join(f"k{n}: 1" for n in range(5_000)), tmp_path).splitlines()
+    assert told[0] == "config.yaml line 1: k0 is not a setting"
+    assert told[20:] == ["and 4,980 more mistakes in config.yaml"]
+
+
+def test_a_group_of_more_streams_than_anybody_has_is_refused(tmp_path: Path) -> None:
+    markets = ", ".join(f"A{n}" for n in range(25_001))
+    told = refusal(
+        f"streams: [{{types: [trade, depth, ticker, bookTicker], markets: [{markets}]}}]", tmp_path
+    )
+    assert told == (
+        "config.yaml line 1: streams[0] means 100,004 streams, and at most 100,000 are taken"
+    )
+
+
+@pytest.mark.parametrize("setting", ["journal.dir", "embedded.data_dir"])
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+def test_a_path_that_no_file_can_have_is_refused(setting: str, path: str) -> None:
+    section, name = setting.split(".")
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, None, {f"BRIDGE_{section}__{name}": path})
+    assert str(caught.value) == (
+        f"BRIDGE_{section}__{name} in the environment: {setting} holds a character that no path "
+        "can have"
+    )
+
+
+@pytest.mark.parametrize("path", [path for path in leaves(config_shape()) if "options" not in path])
+def test_a_number_beyond_all_use_is_refused_or_no_number_is_taken(
+    path: tuple[str, ...], tmp_path: Path
+) -> None:
+    where = [part.replace("*", "g") for part in path]
+    for number in ("1.0e+308", "9" * 30):
+        text = number
+        for part in reversed(where):
+            text = f"{{{part}: {text}}}"
+        assert refusal(text, tmp_path).startswith(f"config.yaml line 1: {'.'.join(where)} ")
+
+
+def test_a_file_of_a_mark_and_comments_is_the_default(tmp_path: Path) -> None:
+    assert load("---\n# instance: a\n", tmp_path) == Config()
 
 
 @pytest.mark.parametrize(
@@ -415,7 +507,25 @@ def test_the_real_exchange_in_the_clear_is_refused(scheme: str) -> None:
 
 @pytest.mark.parametrize(
     "rest",
-    ["h:99999", "h:abc", "h:0", "h:-1", "a b", "h?x", "h#x", "h/\x07", "[::1", "u:p@h", ""],
+    [
+        "h:99999",
+        "h:abc",
+        "h:0",
+        "h:-1",
+        "a b",
+        "h?x",
+        "h#x",
+        "h/\x07",
+        "[::1",
+        "u:p@h",
+        "",
+        "a..b",
+        "[v1.a]",
+        "999.1.1.1",
+        "ü.example",
+        "h/" + "x" * 2048,
+        "x" * 64,
+    ],
 )
 def test_an_address_that_nobody_could_call_is_refused(rest: str) -> None:
     for setting, scheme in (("ws_url", "wss"), ("rest_url", "https")):
@@ -485,6 +595,21 @@ def test_a_wrong_url_with_a_password_is_refused_without_showing_it(tmp_path: Pat
 def test_a_redis_whose_name_cannot_be_asked_for_is_refused(host: str, tmp_path: Path) -> None:
     told = refusal(f"redis:\n  url: redis://{host}:6379/0\n", tmp_path)
     assert told.startswith("config.yaml line 2: redis.url must be redis://host:port/db")
+
+
+@pytest.mark.parametrize(
+    ("url", "wrong"),
+    [
+        ("unix:///a%00b", "must be redis://host:port/db"),
+        ("redis://a%00b:6379/0", "must be redis://host:port/db"),
+        ("redis://u:pass\udcff@h:6379/0", "has a character that is not printed: write it as"),
+        ("unix:///a\0b", "has a character that is not printed: write it as its code"),
+    ],
+)
+def test_a_redis_url_with_a_character_that_cannot_be_sent_is_refused(url: str, wrong: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, None, {"BRIDGE_REDIS__URL": url})
+    assert str(caught.value).startswith(f"BRIDGE_REDIS__URL in the environment: redis.url {wrong}")
 
 
 def test_masked_keeps_everything_but_the_password() -> None:
