@@ -18,8 +18,10 @@ from bridge.contract.json_text import parsed
 from bridge.contract.moments import moment
 from bridge.errors import ConfigError
 from bridge.inspect.stored import Stored
+from bridge.runtime.terminal import bounded
 
 _LAST = b"last_entry_id"  # in a file's footer
+_BAD = (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class _File(NamedTuple):
@@ -46,16 +48,16 @@ class ArchiveStream:
         """The entries of a range, both ends included, oldest first."""
         for file in self._files:
             if file.last >= first and file.after < last:
-                for entry in self._read(file.path):
-                    if first <= EntryId.parse(entry.id) <= last:
+                for place, entry in self._read(file.path):
+                    if first <= place <= last:
                         yield entry
 
     def backwards(self, last: EntryId) -> Iterator[Stored]:
         """The entries up to this one, newest first."""
         for file in reversed(self._files):
             if file.after < last:
-                for entry in reversed(list(self._read(file.path))):
-                    if EntryId.parse(entry.id) <= last:
+                for place, entry in reversed(list(self._read(file.path))):
+                    if place <= last:
                         yield entry
 
     def _find(self, folder: Path) -> list[_File]:
@@ -75,14 +77,18 @@ class ArchiveStream:
         try:
             last = self._parquet.read_schema(path).metadata[_LAST].decode()
             return _File(path, EntryId.parse(path.stem.removeprefix("after-")), EntryId.parse(last))
-        except (OSError, ValueError, KeyError, TypeError, self._arrow.ArrowException) as error:
+        except (*_BAD, self._arrow.ArrowException) as error:
             raise _unreadable(path, error) from None
 
-    def _read(self, path: Path) -> Iterator[Stored]:
+    def _read(self, path: Path) -> Iterator[tuple[EntryId, Stored]]:
+        """Each entry with its place. Columns may have any type, or be missing."""
         try:
-            table = self._parquet.read_table(path, partitioning=None)
-        except (OSError, self._arrow.ArrowException) as error:
+            yield from self._entries(path)
+        except (*_BAD, self._arrow.ArrowException) as error:
             raise _unreadable(path, error) from None
+
+    def _entries(self, path: Path) -> Iterator[tuple[EntryId, Stored]]:
+        table = self._parquet.read_table(path, partitioning=None)
         kinds = table.column("type").to_pylist()
         plans = {kind: _plan(kind) for kind in set(kinds)}
         texts = {
@@ -98,11 +104,8 @@ class ArchiveStream:
             plan = plans[kinds[at]]
             values: Sequence[str] = rows[kinds[at]][at]
             if values[-1]:
-                try:
-                    values = _with_extra(plan, list(values))
-                except (TypeError, ValueError) as error:
-                    raise _unreadable(path, error) from None
-            yield Stored(entry_id, plan.names, values)
+                values = _with_extra(plan, list(values))
+            yield EntryId.parse(entry_id), Stored(entry_id, plan.names, values)
 
 
 class _Plan(NamedTuple):
@@ -191,7 +194,8 @@ def _with_extra(plan: _Plan, values: list[str]) -> Sequence[str]:
 
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"{path} cannot be read as a file of the archive: {error}")
+    why = bounded(str(error), 200)
+    return ConfigError(f"{path} cannot be read as a file of the archive: {why}")
 
 
 def _library(name: str) -> Any:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from bridge.contract.entry import encode, field_names
 from bridge.contract.events import Event
@@ -86,3 +88,31 @@ def test_a_file_that_is_no_parquet_is_told_by_its_name(tmp_path: Path) -> None:
     (day / "after-0-0.parquet").write_text("no")
     with pytest.raises(ConfigError, match=r"after-0-0\.parquet cannot be read"):
         ArchiveStream(tmp_path, "trade.SOL_USDC")
+
+
+ID = ["1790915531025-7"]
+NO_ARCHIVES: dict[str, dict[str, object]] = {
+    "no type": {"entry_id": ID},
+    "no ID": {"type": ["trade"]},
+    "an ID that is none": {"entry_id": ["x"], "type": ["trade"]},
+    "no ID in a row": {"entry_id": pa.array([None], pa.string()), "type": ["trade"]},
+    "IDs that are numbers": {"entry_id": [5], "type": ["trade"]},
+    "an ID of 5,000 digits": {"entry_id": ["9" * 5000], "type": ["trade"]},
+    "types that are lists": {"entry_id": ID, "type": [["trade"]]},
+    "prices that are lists": {"entry_id": ID, "type": ["trade"], "price": [["1"]]},
+    "prices that are objects": {"entry_id": ID, "type": ["trade"], "price": [{"a": 1}]},
+    "prices that are bytes": {"entry_id": ID, "type": ["trade"], "price": [b"\xff"]},
+}
+
+
+@pytest.mark.parametrize("name", NO_ARCHIVES)
+def test_a_file_of_other_columns_is_refused_with_a_sentence(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "stream=trade.X" / "day=2026-09-02" / "after-0-0.parquet"
+    path.parent.mkdir(parents=True)
+    table = pa.table(NO_ARCHIVES[name])
+    parquet.write_table(table.replace_schema_metadata({"last_entry_id": "1790915531025-7"}), path)
+    archive = ArchiveStream(tmp_path, "trade.X")
+    with pytest.raises(ConfigError, match=r"after-0-0\.parquet cannot be read as a file"):
+        list(archive.forwards(*ALL))
+    with pytest.raises(ConfigError, match=r"after-0-0\.parquet cannot be read as a file"):
+        list(archive.backwards(ALL[1]))
