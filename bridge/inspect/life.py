@@ -3,6 +3,7 @@
 Reads Redis and a journal, and changes neither. What is not recorded anywhere is said, too.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,9 @@ from bridge.journal.checkpoint import read_checkpoint
 from bridge.journal.inspection import NO_FRAME, lines_of, segments_between
 from bridge.journal.segments import Segment
 from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.terminal import bounded
 
+_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 AROUND_US = 120_000_000  # a copy over another connection comes within a minute
 NEAR_US = 5_000_000
 
@@ -94,18 +97,18 @@ class Life:
 def wanted(stream: Stream, text: str) -> Wanted:
     """Read what a person asks for: an entry ID, or the exchange's number. Raises ConfigError."""
     is_sequenced = stream.spec.identity is Identity.SEQUENCED
-    ms, dash, seq = text.partition("-")
-    if not (text.isascii() and ms.isdecimal() and (not dash or seq.isdecimal())) or len(text) > 41:
+    found = _ID.fullmatch(text)
+    if found is None or max(first := int(found[1]), second := int(found[2] or 0)) >= 2**64:
         raise ConfigError(
-            f"{text!r} is no entry ID: write one such as 1788368290062-67120540310"
+            f"{bounded(text, 100)!r} is no entry ID: write one such as 1788368290062-67120540310"
             + (", or the exchange's number alone" if is_sequenced else "")
         )
-    if dash:
-        entry_id = EntryId(int(ms), int(seq))
+    if found[2]:
+        entry_id = EntryId(first, second)
         return Wanted(stream, entry_id, entry_id.position if is_sequenced else None)
     if is_sequenced:
-        return Wanted(stream, None, int(ms))
-    return Wanted(stream, EntryId(int(ms), 0), None)
+        return Wanted(stream, None, first)
+    return Wanted(stream, EntryId(first, 0), None)
 
 
 # ---- Redis ---------------------------------------------------------------------------------------

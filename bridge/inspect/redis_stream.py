@@ -17,6 +17,7 @@ from bridge.runtime.terminal import printable
 
 PAGE_ENTRIES = 1000
 FIRST, LAST = "-", "+"
+_LOWEST, _HIGHEST = "0-0", f"{2**64 - 1}-{2**64 - 1}"  # nothing is beyond: Redis calls it an error
 
 _tuple = tuple.__new__  # `Stored(…)` is a function in Python around it, once for each entry
 
@@ -86,10 +87,14 @@ class RedisStream:
 
     def next_after(self, known: str) -> Stored | None:
         """The first entry behind an ID."""
+        if known == _HIGHEST:
+            return None
         return next(iter(self._page("XRANGE", f"({known}", LAST, 1)), None)
 
     def last_before(self, known: str) -> Stored | None:
         """The last entry before an ID."""
+        if known == _LOWEST:
+            return None
         return next(iter(self._page("XREVRANGE", f"({known}", FIRST, 1)), None)
 
     def forwards(self, first: str = FIRST, last: str = LAST) -> Iterator[Stored]:

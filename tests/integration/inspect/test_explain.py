@@ -215,11 +215,24 @@ def test_the_command_tells_it_in_words_and_as_json(
     assert (plain["in_redis"], plain["gap"]["fields"]["to"]) == (False, "106")
 
 
+@pytest.mark.parametrize("asked", ["0-0", f"{2**64 - 1}-{2**64 - 1}"])
+def test_an_id_at_the_end_of_all_ids_is_told_as_any_other(
+    client: "redis.Redis", redis_url: str, asked: str
+) -> None:
+    life = explain(redis_url, asked)
+    assert life.entry is None
+    assert life.where.startswith("not in Redis: ")
+    assert (life.before is None) == (asked == "0-0")
+    assert (life.after is None) == (asked != "0-0")
+
+
 def test_the_command_refuses_what_cannot_be_with_a_sentence(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     for arguments, said in (
         (("trade.SOL_USDC", "yesterday"), "'yesterday' is no entry ID"),
+        (("trade.SOL_USDC", f"{2**64}-0"), "'18446744073709551616-0' is no entry ID"),
+        (("bookTicker.SOL_USDC", f"{2**64}"), "'18446744073709551616' is no entry ID"),
         (("trades.SOL_USDC", "1-1"), "is not a stream"),
         (("trade.SOL_USDC", "101", "--journal", "nowhere"), "nowhere holds no journal"),
     ):
