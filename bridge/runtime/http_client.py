@@ -6,7 +6,9 @@ the variable's name, and never by its value, which may hold a password.
 """
 
 import asyncio
+import errno
 import os
+import stat
 import zlib
 from collections.abc import Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -27,6 +29,7 @@ def http_client(base_url: str, timeout_s: float) -> httpx2.AsyncClient:
     """A client, which the caller closes. Raises ConfigError."""
     _refuse_bad_proxies()
     try:
+        _refuse_endless_certificates()
         return httpx2.AsyncClient(
             base_url=base_url,
             headers={"Accept-Encoding": ACCEPTED},
@@ -103,6 +106,13 @@ def _refuse_bad_proxies() -> None:
                 raise ConfigError(
                     f"{_place(scheme, url)} {flaw}: write http://host:port, or unset it"
                 )
+
+
+def _refuse_endless_certificates() -> None:
+    """Raises OSError. OpenSSL would wait for a pipe, and read a device, without an end."""
+    path = os.environ.get(CERTIFICATES)
+    if path and not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no file", path)
 
 
 def _flaw(url: str) -> str:

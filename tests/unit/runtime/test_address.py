@@ -23,7 +23,18 @@ def test_host_and_port_are_read_and_written_alike(text: str, host: str, port: in
 
 @pytest.mark.parametrize(
     "text",
-    ["9464", ":9464", "127.0.0.1", "127.0.0.1:", "h:70000", "::1:9464", "http://h:1", "h:1 "],
+    [
+        "9464",
+        ":9464",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "h:70000",
+        "::1:9464",
+        "http://h:1",
+        "h:1 ",
+        "a..b:1",
+        f"{'x' * 64}:1",
+    ],
 )
 def test_other_texts_are_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be host:port, such as 127\.0\.0\.1:9464"):

@@ -1,7 +1,9 @@
 """The client for REST: what the environment says wrongly is told by the variable's name."""
 
 import asyncio
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +29,9 @@ REFUSALS = {
     ("SSL_CERT_FILE", "/no/such/file"): "SSL_CERT_FILE in the environment names no file of "
     "certificates that can be read (FileNotFoundError): give its path, or unset it",
     ("SSL_CERT_FILE", "/dev/null"): "SSL_CERT_FILE in the environment names no file of "
-    "certificates that can be read (SSLError): give its path, or unset it",
+    "certificates that can be read (OSError): give its path, or unset it",
+    ("SSL_CERT_FILE", "/dev/zero"): "SSL_CERT_FILE in the environment names no file of "
+    "certificates that can be read (OSError): give its path, or unset it",
 }
 
 
@@ -49,6 +53,16 @@ def test_a_variable_that_is_wrong_is_told_by_its_name_and_not_its_value(
         http_client(URL, 1.0)
 
     assert str(caught.value) == REFUSALS[name, value]
+
+
+def test_certificates_from_a_pipe_are_refused_instead_of_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    only(monkeypatch, {"SSL_CERT_FILE": str(tmp_path / "pipe")})
+
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE in the environment names no file"):
+        http_client(URL, 1.0)
 
 
 @pytest.mark.parametrize(
