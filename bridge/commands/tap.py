@@ -26,7 +26,7 @@ from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect, resolve_url
 from bridge.runtime.terminal import new_console, printable, say
 from bridge.runtime.time_range import HELP, point
-from bridge.view.choose import mistake
+from bridge.view.choose import is_text, mistake
 from bridge.view.facts import Followed
 from bridge.view.follow import Follower
 from bridge.view.reader import AWAY
@@ -117,7 +117,7 @@ async def _refuse_impossible(client: Redis, space: KeySpace, streams: list[str])
     with contextlib.suppress(*AWAY):  # the follower says so, and waits
         registry = await client.hkeys(space.key(keys.STREAMS))
         for name in streams:
-            if await client.type(space.key(name)) == "stream":
+            if is_text(name) and await client.type(space.key(name)) == "stream":
                 present.add(name)
     mistakes = [mistake(name, registry) for name in streams if name not in present]
     if any(mistakes):

@@ -17,8 +17,9 @@ from bridge.runtime.redis_client import connect, masked_url, resolve_url
 from bridge.runtime.stopping import stopping
 from bridge.runtime.terminal import new_console, say
 from bridge.view.picture import Picture
+from bridge.view.plain import stream_lines, summary_lines
 from bridge.view.reader import AWAY, reason
-from bridge.view.viewer import View, show_live, show_once, show_plain
+from bridge.view.viewer import View, picture_of, show_live, show_plain
 
 INTERRUPTED = 130
 FOOTER = (" q leaves · ? keys · python -m bridge tap 'trade.*' follows entries",)
@@ -99,9 +100,11 @@ async def _top(
 
 async def _once(view: View) -> None:
     try:
-        await show_once(view, _say)
+        picture = await picture_of(view)
     except AWAY as error:
         raise Fatal(f"Redis at {view.where} cannot be read: {reason(error)}") from None
+    for line in (*summary_lines(picture), *stream_lines(picture)):
+        _say(line)
 
 
 def _say(line: str) -> None:

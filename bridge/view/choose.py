@@ -24,8 +24,15 @@ def chosen(wanted: Sequence[str], registry: Iterable[str]) -> list[str]:
     return list(names)
 
 
+def is_text(name: str) -> bool:
+    """Whether it can be sent to Redis; bytes of the command line may be no UTF-8."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in name)
+
+
 def mistake(name: str, registry: Iterable[str]) -> str:
     """Why this name can never be a stream, with the nearest that is; empty where it can."""
+    if not is_text(name):
+        return f"{name!r} is no UTF-8 text: no stream is called so"
     if is_pattern(name) or name.startswith(OWN):
         return ""
     try:

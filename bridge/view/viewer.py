@@ -22,7 +22,7 @@ from bridge.view.history import History
 from bridge.view.keyboard import pressed_keys
 from bridge.view.pages import FRAME_LINES, Shown, entry_of, page
 from bridge.view.picture import Picture, draw
-from bridge.view.plain import stream_lines, summary_lines
+from bridge.view.plain import summary_lines
 from bridge.view.reader import AWAY, in_the_way, look_around, newest, reason
 
 PAINT_EVERY_S = 0.25
@@ -163,18 +163,8 @@ async def show_plain(view: View, say: Callable[[str], None], stop: asyncio.Event
     return picture
 
 
-async def show_once(view: View, say: Callable[[str], None]) -> Picture:
-    """Two looks `every_s` apart, for the rates, said as plain lines with all streams."""
-    picture = await picture_of(view)
-    for line in summary_lines(picture):
-        say(line)
-    for line in stream_lines(picture):
-        say(line)
-    return picture
-
-
 async def picture_of(view: View) -> Picture:
-    """Two looks `every_s` apart. Raises what the Redis client raises."""
+    """Two looks `every_s` apart, for the rates. Raises what the Redis client raises."""
     history = History()
     history.add(await look_around(view.client, view.space))
     await asyncio.sleep(view.every_s)

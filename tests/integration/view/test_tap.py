@@ -1,6 +1,7 @@
 """`python -m bridge tap` as a real process, on literal entries in a real Redis."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -101,6 +102,12 @@ def test_a_name_that_can_be_no_stream_is_refused_with_the_nearest(
     done = run_bridge(tmp_path, redis_url, "tap", "trad.SOL_USDC")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: 'trad.SOL_USDC' is not a stream; near are trade.SOL_USDC")
+
+
+def test_a_pattern_of_bytes_that_are_no_text_is_refused(redis_url: str, tmp_path: Path) -> None:
+    done = run_bridge(tmp_path, redis_url, "tap", os.fsdecode(b"trade.\xff*"))
+    assert done.returncode == 2
+    assert done.stderr == "error: 'trade.\\udcff*' is no UTF-8 text: no stream is called so\n"
 
 
 def test_any_stream_in_redis_may_be_followed(bus: Bus, redis_url: str, tmp_path: Path) -> None:

@@ -97,6 +97,26 @@ def test_once_prints_all_streams_and_consumers(
     assert trade.endswith("sell 2.5 @ 99.01")
 
 
+def test_lines_that_cannot_be_written_are_no_trouble_of_redis(
+    full_bus: Bus, redis_url: str, tmp_path: Path
+) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bridge", "top", "--once"],
+            env=environment(redis_url),
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: what is printed cannot be written: No space left on device\n",
+    )
+
+
 def test_plain_lines_come_again_and_again_for_as_long_as_asked(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:

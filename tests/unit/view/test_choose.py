@@ -52,3 +52,8 @@ def test_a_pattern_without_a_match_is_waited_for(registry: tuple[str, ...], told
 
 def test_nothing_is_said_of_a_pattern_with_a_match() -> None:
     assert absence("trade.*", REGISTRY) == ""
+
+
+@pytest.mark.parametrize("name", ["trade.\udcff*", "bridge:\udcff", "trade.\udcff"])
+def test_bytes_that_are_no_text_are_told(name: str) -> None:
+    assert mistake(name, REGISTRY) == f"{name!r} is no UTF-8 text: no stream is called so"
