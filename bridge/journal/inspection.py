@@ -6,7 +6,7 @@ A path is a journal's folder or one segment's file. The bridge that writes it ma
 import json
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -198,6 +198,7 @@ class _Files:
         self.segment_start = segments[-1].start
         self._segments = segments
         self.end = self.written = self.tail_start = _end_of(segments[-1])
+        self.is_cut = _is_cut(segments[-1])
 
     def segments(self) -> list[Segment]:
         return self._segments
@@ -215,6 +216,12 @@ class _Files:
 def _end_of(segment: Segment) -> int:
     ends = (_line_end(segment, place, line) for place, line in _raw_lines(segment))
     return max(ends, default=segment.start)
+
+
+def _is_cut(segment: Segment) -> bool:
+    """Is it damaged, so that where it ends is not known? Nothing behind it tells so."""
+    ends = deque(_raw_lines(segment), maxlen=1)
+    return segment.is_packed and any(not line for _, line in ends)
 
 
 _record_of = itemgetter(1)  # of a position and its record
@@ -235,7 +242,8 @@ def records(
     """
     segments = segments_of(path)
     end = None if to_us is None else _end_before(segments, to_us)
-    cursor = Cursor(_Files(segments), segments[0].start)
+    files = _Files(segments)
+    cursor = Cursor(files, segments[0].start)
     is_all = from_us <= 0 and to_us is None
     while found := cursor.read(STEP_RECORDS):
         if is_all:
@@ -248,7 +256,7 @@ def records(
             if not isinstance(record, Frame) or (record.received_us >= from_us and not is_late):
                 yield record
     if damage is not None:
-        damage.lines = cursor.damaged
+        damage.lines = cursor.damaged + files.is_cut
     cursor.close()
 
 

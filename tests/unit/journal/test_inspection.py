@@ -158,6 +158,19 @@ def test_a_replay_is_told_of_what_cannot_be_read(packed: bool, tmp_path: Path) -
     assert damage.lines == 1
 
 
+@pytest.mark.parametrize("kept", [0, 20])
+def test_a_replay_is_told_of_damage_that_nothing_stands_behind(kept: int, tmp_path: Path) -> None:
+    _, last = journal(tmp_path, [OPENED, frame(1)], [frame(2), frame(3)])
+    path = pack(last).path
+    path.write_bytes(path.read_bytes()[:kept] if kept else b"\0" * 99)
+    damage = Damage()
+
+    found = list(records(tmp_path, damage=damage))
+
+    assert told(found) == ["Opened", 1]
+    assert damage.lines == 1
+
+
 def test_a_recording_with_a_loss_replays_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
