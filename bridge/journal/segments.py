@@ -21,6 +21,7 @@ from typing import BinaryIO
 from weakref import finalize
 
 from bridge.errors import Fatal
+from bridge.journal.checkpoint import MAX_OFFSET
 from bridge.journal.owner import Owner, claim
 from bridge.journal.zstd import zstd
 
@@ -69,7 +70,9 @@ def list_segments(folder: Path) -> list[Segment]:
     for path in sorted(folder.glob("*.journal*")):
         digits, _, ending = path.name.partition(".")
         is_named_so = digits.isascii() and digits.isdecimal() and f".{ending}" in (PLAIN, PACKED)
-        if is_named_so and path.is_file():  # a pipe would be waited for without an end
+        if not is_named_so or int(digits) > MAX_OFFSET:
+            continue  # no journal comes so far: what follows would be in no checkpoint
+        if path.is_file():  # a pipe would be waited for without an end
             found.setdefault(int(digits), Segment(int(digits), path))
     return [found[start] for start in sorted(found)]
 

@@ -50,6 +50,15 @@ def test_segments_go_on_counting(tmp_path: Path) -> None:
     assert content(tmp_path) == ALL
 
 
+@pytest.mark.parametrize("name", ["9" * 20, "9" * 200, "x", "-5", "٣"])
+def test_a_file_of_another_name_is_no_segment(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.journal").touch()
+
+    written(tmp_path, ALL[:80])
+
+    assert [segment.start for segment in list_segments(tmp_path)] == [0]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_segment_is_read_from_any_offset(packed: bool, tmp_path: Path) -> None:
     written(tmp_path, ALL)
