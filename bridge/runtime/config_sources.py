@@ -13,12 +13,22 @@ from bridge.contract.json_text import parsed
 from bridge.errors import ConfigError
 from bridge.runtime.bounded_file import MOST_SETTINGS, read_bounded
 from bridge.runtime.bounded_yaml import BoundedLoader
-from bridge.runtime.config_errors import ANY, Origins, Path, Shape, below, dotted, leaves
+from bridge.runtime.config_errors import (
+    ANY,
+    MOST_TOLD,
+    Origins,
+    Path,
+    Shape,
+    below,
+    dotted,
+    leaves,
+)
 from bridge.runtime.environment import Variable
 from bridge.runtime.nearest import nearest
 
 PREFIX = "BRIDGE_"
 BETWEEN = "__"
+MOST_VARIABLES = 2_000  # each is laid over all before it
 Tree = dict[str, object]
 
 
@@ -104,14 +114,20 @@ def is_setting(name: str) -> bool:
 def variables_tree(variables: Mapping[str, Variable], shape: Shape, origins: Origins) -> Tree:
     """All BRIDGE_ variables as a tree, upper and lower case being the same.
 
-    Raises ConfigError, one line for each variable that names no setting.
+    Raises ConfigError, one line for each variable that names no setting; of many the first ones.
     """
+    if len(variables) > MOST_VARIABLES:
+        raise ConfigError(
+            f"{len(variables):,} variables begin with {PREFIX}, and at most {MOST_VARIABLES:,} are "
+            "read: write the settings into the configuration's file"
+        )
     tree: Tree = {}
-    mistakes = []
+    mistakes: list[str] = []
     for variable in variables.values():
         path = _path_of(variable.name, shape)
         if path is None:
-            mistakes.append(_unknown_variable(variable, shape))
+            if len(mistakes) < MOST_TOLD:
+                mistakes.append(_unknown_variable(variable, shape))
             continue
         origins.note_variable(path, f"{variable.name} in {variable.origin}")
         tree = merged(tree, _nested(path, _value(variable, path, shape)))

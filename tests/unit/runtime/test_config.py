@@ -444,6 +444,24 @@ def test_of_many_mistakes_the_first_are_told_and_how_many_more_there_are(tmp_pat
     assert told[20:] == ["and 4,980 more mistakes in config.yaml"]
 
 
+def test_more_variables_than_anybody_sets_are_refused_at_once() -> None:
+    environ = {f"BRIDGE_CONSUMERS__G{n}__ATTEMPTS": "3" for n in range(30_000)}
+    begun_s = time.monotonic()
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, None, environ)
+    assert str(caught.value) == (
+        "30,000 variables begin with BRIDGE_, and at most 2,000 are read: write the settings into "
+        "the configuration's file"
+    )
+    assert time.monotonic() - begun_s < 5
+
+
+def test_of_many_unknown_variables_the_first_are_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, None, {f"BRIDGE_X{n}": "3" for n in range(1_000)})
+    assert len(str(caught.value).splitlines()) == 20
+
+
 def test_a_group_of_more_streams_than_anybody_has_is_refused(tmp_path: Path) -> None:
     markets = ", ".join(f"A{n}" for n in range(25_001))
     told = refusal(
