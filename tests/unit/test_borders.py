@@ -183,7 +183,6 @@ def test_core_any_frames_are_entries_or_in_the_quarantine_and_what_follows_is_pu
                 "bridge/contract/entry_form.py",
                 "bridge/contract/whole_number.py",
                 "bridge/inspect/audit.py",
-                "bridge/inspect/life.py",
                 "bridge/journal/inspection.py",
                 "bridge/journal/segments.py",
                 "bridge/runtime/checks/redis_server.py",
