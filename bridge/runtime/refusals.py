@@ -85,6 +85,11 @@ def is_server_wide(error: object) -> bool:
     return meaning(error) in (Refusal.AWAY, Refusal.NOT_ALLOWED)
 
 
+def is_of_a_key(error: object) -> bool:
+    """Is it an error reply about the key at hand alone, so that all others can be gone on with?"""
+    return isinstance(error, ResponseError) and meaning(error) is Refusal.THIS_KEY
+
+
 def is_elsewhere(error: object) -> bool:
     """Is another server the one to be asked, or this one later: is the connection of no use?"""
     return _ELSEWHERE.search(spelt(error)) is not None

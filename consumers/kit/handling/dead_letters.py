@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from bridge.contract.json_text import parsed
 from bridge.contract.whole_number import whole_number
+from bridge.runtime.refusals import is_of_a_key
 from consumers.kit.api.results import Write, is_entry_id
 from consumers.kit.handling.dispatch import Entry
 from consumers.kit.handling.failure import NotFinished, error_text, source_line
@@ -26,6 +27,7 @@ _log = structlog.get_logger()
 _lines = LogBudget()  # of this process
 KEPT = 10_000  # dead letters of a stream and group: the oldest go first
 DEAD_PART = "dead"  # of the key they lie in
+_MOST_FIELDS = 100  # of what may be one of ours: it has seven
 PAGE = 100  # read at a time; of those that were sent back, taken by a worker at a time
 
 
@@ -98,7 +100,18 @@ def _attempts(fields: Mapping[str, str]) -> int | None:
     except ValueError:
         return None
     is_flat = isinstance(entry, dict) and all(isinstance(one, str) for one in entry.values())
-    return attempts if is_flat else None
+    return attempts if is_flat and len(fields) <= _MOST_FIELDS else None
+
+
+def _of_streams(streams: Iterable[str], replies: Iterable[Any]) -> dict[str, Any]:
+    """The reply of each; a key of another kind, which another program has written, holds no dead
+    letters. Raises what else Redis refuses.
+    """
+    found = {
+        stream: one for stream, one in zip(streams, replies, strict=True) if not is_of_a_key(one)
+    }
+    checked(list(found.values()))
+    return found
 
 
 class DeadLetters:
@@ -108,6 +121,7 @@ class DeadLetters:
         self._redis = redis
         self._keys = keys
         self._group = group
+        self._unusable: set[str] = set()  # streams: what would be sent back there is none of ours
 
     async def find(
         self, streams: Sequence[str], letter_id: str | None = None
@@ -148,8 +162,11 @@ class DeadLetters:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for stream in streams:
                 pipeline.xrange(self._keys.again(stream, self._group), count=PAGE)
-            replies = checked(await pipeline.execute(raise_on_error=False))
-        return {stream: some for stream, some in zip(streams, replies, strict=True) if some}
+            replies = await pipeline.execute(raise_on_error=False)
+        found = _of_streams(streams, replies)
+        for stream in found.keys() ^ streams:
+            self._report_unusable(stream)
+        return {stream: some for stream, some in found.items() if some}
 
     async def take(
         self, stream: str, waiting: Entry, worker: str, owner: tuple[str, int] | None = None
@@ -206,5 +223,12 @@ class DeadLetters:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for key in keys.values():
                 pipeline.xlen(key)
-            replies = checked(await pipeline.execute(raise_on_error=False))
-        return [stream for stream, number in zip(keys, replies, strict=True) if number]
+            replies = await pipeline.execute(raise_on_error=False)
+        return [stream for stream, number in _of_streams(keys, replies).items() if number]
+
+    def _report_unusable(self, stream: str) -> None:
+        """Once."""
+        if stream not in self._unusable:
+            self._unusable.add(stream)
+            key = self._keys.again(stream, self._group)
+            _log.warning("stream_unusable", stream=key, error="what is sent back cannot lie there")

@@ -146,9 +146,7 @@ class AssignedStream:
         try:
             self._state = State(saved)
         except ValueError as error:  # another program has written to it
-            failed = HandlerFailed(self.stream, "state")
-            failed.__cause__ = error
-            failed.log(self.failures + 1, self._pause())
+            self.begin_failed(error)
             return
         self._ticks = dict(ticks or {})
         consumer = self._spec.build()
@@ -164,6 +162,12 @@ class AssignedStream:
             )
         except HandlerFailed as failed:
             failed.log(self.failures, self._pause())
+
+    def begin_failed(self, error: Exception) -> None:
+        """What is saved beside the stream cannot be used: the stream is paused."""
+        failed = HandlerFailed(self.stream, "state")
+        failed.__cause__ = error
+        failed.log(self.failures + 1, self._pause())
 
     async def handle(self, entries: Sequence[Entry]) -> None:
         """Handle a batch, or its beginning; what comes of it is in flight. No entries: what there

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 from redis.asyncio import Redis
 
 from bridge.contract.whole_number import whole_number
+from bridge.runtime.refusals import is_of_a_key
 from consumers.kit.api.results import Write, packed
 from consumers.kit.handling.batch import STATE_PART, TICKS_PART
 from consumers.kit.redis.keys import Keys
@@ -92,7 +93,9 @@ class Leases:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for stream in streams:
                 pipeline.get(self._keys.lease(stream, self._group))
-            holders = await pipeline.execute()
+            holders = await pipeline.execute(raise_on_error=False)
+        # A key of another program that is no lease is for `acquire` to refuse, which names it.
+        holders = checked([None if is_of_a_key(one) else one for one in holders])
         # A lease of ours that the loop does not know is of an acquire whose reply was lost.
         mine = f"{self.worker} "
         return [
@@ -143,7 +146,8 @@ class Leases:
 
     async def renew(self, redis: Redis, leases: Sequence[Lease]) -> list[Lease]:
         """Hold them for another while, over the given connection. Returns those that are lost."""
-        kept = checked(await script("renew").run(redis, self.renewals(leases)))
+        answers = await script("renew").run(redis, self.renewals(leases))
+        kept = checked([0 if is_of_a_key(one) else one for one in answers])
         return [lease for lease, answer in zip(leases, kept, strict=True) if not answer]
 
     def renewals(self, leases: Sequence[Lease]) -> list[Call]:
@@ -156,7 +160,8 @@ class Leases:
     async def release(self, leases: Sequence[Lease]) -> None:
         """Let others have them at once."""
         calls = [Call(self._pair(lease.stream), (self.worker, lease.token)) for lease in leases]
-        checked(await script("release").run(self._redis, calls))
+        answers = await script("release").run(self._redis, calls)
+        checked([one for one in answers if not is_of_a_key(one)])  # else there is none to release
 
     async def commit(self, commits: Sequence[Commit]) -> list[Answer | Exception]:
         """An answer for each; an error where a key is of the wrong kind, or no answer came. Sent

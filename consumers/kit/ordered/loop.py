@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from bridge.errors import ConfigError
-from bridge.runtime.refusals import is_server_wide
+from bridge.runtime.refusals import is_of_a_key, is_server_wide
 from bridge.runtime.replica import FreshReads
 from bridge.runtime.time_range import BEGINNING
 from consumers.kit.api.consumer import ConsumerSpec, StopWorker, joined_by
@@ -168,8 +168,15 @@ class OrderedLoop:
             await stop.wait(self._kind.batch_wait_s)
 
     async def _begin(self, assigned: AssignedStream) -> None:
-        ticks = await self._leases.ticks(assigned.stream) if self._has_timers else {}
-        await assigned.begin(await self._leases.state(assigned.stream), ticks)
+        try:
+            ticks = await self._leases.ticks(assigned.stream) if self._has_timers else {}
+            state = await self._leases.state(assigned.stream)
+        except ResponseError as error:
+            if not is_of_a_key(error):
+                raise
+            assigned.begin_failed(error)  # another program has written there: no other stream waits
+            return
+        await assigned.begin(state, ticks)
 
     async def _run_timers(
         self, portion: Sequence[AssignedStream], left: Collection[AssignedStream], now_ms: int
@@ -285,7 +292,13 @@ class OrderedLoop:
                 return ()  # the rest is read again
             # The mark is there before the handler runs: if that kills this worker, the next owner
             # finds the mark, and goes on counting.
-            tries = await self._leases.begin_attempt(assigned.lease, entry[0])
+            try:
+                tries = await self._leases.begin_attempt(assigned.lease, entry[0])
+            except ResponseError as error:
+                if not is_of_a_key(error):
+                    raise
+                assigned.begin_failed(error)
+                return ()
             if tries:
                 await assigned.handle_alone(entry, tries)
             else:

@@ -19,7 +19,8 @@ if not redis.call('HGET', KEYS[2], 'token') then
   local t = redis.call('TIME')
   redis.call('HSET', KEYS[2], 'token', t[1] .. string.format('%03d', math.floor(t[2] / 1000)))
 end
-local token = string.format('%.0f', redis.call('HINCRBY', KEYS[2], 'token', 1))
+redis.call('HINCRBY', KEYS[2], 'token', 1)
+local token = redis.call('HGET', KEYS[2], 'token') -- as text: beyond 2^53 Lua's numbers skip some
 redis.call('HSET', KEYS[2], 'owner', ARGV[1], 'commits', 0)
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. token, 'PX', ARGV[2])
 if is_stream then

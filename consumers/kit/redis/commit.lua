@@ -27,4 +27,4 @@ apply(10, writes)
 local at, handled = ARGV[6], tonumber(ARGV[7])
 redis.call('HSET', KEYS[2], 'id', at, 'commits', string.format('%.0f', ARGV[8] + 1))
 if handled > 0 then redis.call('HDEL', KEYS[2], 'trying', 'tries') end
-return { 'ok', moved(KEYS[3], KEYS[2], ARGV[4], is[3], tonumber(is[4]), at, handled) }
+return { 'ok', moved(KEYS[3], KEYS[2], ARGV[4], is[3], count_of(is[4]), at, handled) }

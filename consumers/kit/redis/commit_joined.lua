@@ -26,6 +26,6 @@ for i = 1, streams do
   local at, handled = ARGV[5 + 2 * i], tonumber(ARGV[6 + 2 * i])
   local was = redis.call('HMGET', position, 'id', 'read')
   redis.call('HSET', position, 'id', at)
-  missed = missed + moved(stream, position, ARGV[4], was[1] or at, tonumber(was[2]), at, handled)
+  missed = missed + moved(stream, position, ARGV[4], was[1] or at, count_of(was[2]), at, handled)
 end
 return { 'ok', missed }

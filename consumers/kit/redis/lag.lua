@@ -43,14 +43,14 @@ for _, g in ipairs(redis.call('XINFO', 'GROUPS', key)) do
     local c = redis.call('HMGET', mine.settled, 'base', 'acked', 'skipped', 'missed')
     if p[1] then
       mode = p[6] and 'ordered' or 'joined' -- joined streams have one token, that of all of them
-      position, index, missed = p[1], tonumber(p[2] or ''), tonumber(p[3] or '0') or 0
-      if p[4] and (tonumber(p[5] or '') or 0) > 1 then blocked = p[4] end
+      position, index, missed = p[1], count_of(p[2]), count_of(p[3]) or 0
+      if p[4] and (count_of(p[5]) or 0) > 1 then blocked = p[4] end
     elseif c[1] then
       mode = 'shared'
-      local base, acked, skipped = tonumber(c[1]), tonumber(c[2] or '0'), tonumber(c[3] or '0')
-      if base and acked and skipped then index = base + acked + skipped + one.pending end
+      local base, acked, skipped = count_of(c[1]), count_of(c[2]) or 0, count_of(c[3]) or 0
+      if base then index = base + acked + skipped + one.pending end
     end
-    missed = missed + (tonumber(c[4] or '0') or 0)
+    missed = missed + (count_of(c[4]) or 0)
     owner = redis.pcall('GET', mine.lease) or ''
     if type(owner) == 'table' then owner = '' end
     dead = redis.pcall('XLEN', mine.dead)

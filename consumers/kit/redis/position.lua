@@ -31,7 +31,7 @@ local function moved(stream, position, group, was, read, at, handled)
   if index then
     if read and index > read then
       missed = index - read
-      redis.call('HINCRBY', position, 'missed', string.format('%.0f', missed))
+      add_to(position, 'missed', missed)
     end
     read = index
   end

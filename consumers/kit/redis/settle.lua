@@ -79,11 +79,12 @@ answers[1] = mark
 -- trimmed, else once a second.
 local second = redis.call('TIME')[1]
 local is_due = delivered == s.newest or counts[5] ~= second
+  or not string.match(counts[4] or '0-0', '^%d+-%d+$')
   or counts[4] and s.first and is_less(counts[4], s.first)
-local base, skipped = tonumber(counts[1]), tonumber(counts[3] or '0')
+local base, skipped = count_of(counts[1]), count_of(counts[3]) or 0
 local missed = gone
 if base then
-  local done = tonumber(counts[2] or '0') + acked
+  local done = (count_of(counts[2]) or 0) + acked
   local index = is_due and index_of(stream, s, delivered, 100)
   local now = index and index - base - done - pending or 0
   if now > skipped then
@@ -95,6 +96,6 @@ if base then
 elseif delivered == s.newest and s.added then
   redis.call('HSET', KEYS[2], 'base', string.format('%.0f', s.added - pending), 'acked', '0', 'skipped', '0')
 end
-if missed > 0 then redis.call('HINCRBY', KEYS[2], 'missed', missed) end
+add_to(KEYS[2], 'missed', missed)
 answers[2] = missed
 return answers

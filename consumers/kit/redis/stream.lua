@@ -7,6 +7,16 @@ local function is_less(a, b)
   return #as < #bs or (#as == #bs and as < bs)
 end
 
+-- What is counted beside a stream: another program may have written anything there, which must not
+-- end a script half-way.
+local function count_of(text)
+  return text and string.match(text, '^%d+$') and #text < 16 and tonumber(text) or nil
+end
+
+local function add_to(key, field, number)
+  if number > 0 then redis.pcall('HINCRBY', key, field, string.format('%.0f', number)) end
+end
+
 -- nil where there is no stream. `added` is nil before Redis 7.0, `first` where nothing is left.
 local function about(key)
   local x = redis.pcall('XINFO', 'STREAM', key)

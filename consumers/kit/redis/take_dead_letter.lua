@@ -1,6 +1,7 @@
 -- A dead letter that was sent back is about to be handled: it is dead again, with one attempt more,
 -- until that has gone well. So a handler that kills its worker gets it once for each time it is sent.
 -- KEYS: again, dead, position    ARGV: letter ID, error, worker, owner and token ('' in shared mode)
+-- Of another program's letter a field may be there twice: as for all who read it, the last one counts.
 -- Returns its new ID and its fields, or nil where another worker has it (or the stream)
 if ARGV[4] ~= '' then
   local is = redis.call('HMGET', KEYS[3], 'owner', 'token')
@@ -9,12 +10,19 @@ end
 local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 local kind = redis.call('TYPE', KEYS[2]).ok
 if not found or kind ~= 'stream' and kind ~= 'none' then return nil end
-local fields = found[2]
-for i = 1, #fields, 2 do
-  if fields[i] == 'attempts' then fields[i + 1] = string.format('%.0f', fields[i + 1] + 1) end
-  if fields[i] == 'error' then fields[i + 1] = ARGV[2] end
-  if fields[i] == 'worker' then fields[i + 1] = ARGV[3] end
+local last, fields = {}, {}
+for i = 1, #found[2], 2 do last[found[2][i]] = i end
+for i = 1, #found[2], 2 do
+  local name, value = found[2][i], found[2][i + 1]
+  if name == 'attempts' then value = string.format('%.0f', (tonumber(value) or 0) + 1) end
+  if name == 'error' then value = ARGV[2] end
+  if name == 'worker' then value = ARGV[3] end
+  if last[name] == i then
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
 end
-local id = redis.call('XADD', KEYS[2], '*', unpack(fields))
+local id = redis.pcall('XADD', KEYS[2], '*', unpack(fields))
+if type(id) == 'table' then return nil end -- its last ID is the last there can be
 redis.call('XDEL', KEYS[1], ARGV[1])
 return { id, fields }

@@ -8,7 +8,9 @@ import time
 from collections.abc import Sequence
 
 import structlog
+from redis.exceptions import ResponseError
 
+from bridge.runtime.refusals import is_of_a_key
 from bridge.runtime.time_range import BEGINNING
 from consumers.kit.api.consumer import Consumer
 from consumers.kit.api.timers import Tick, tick_ms, timers_of
@@ -40,6 +42,7 @@ class GroupTimers:
         self._lease: Lease | None = None
         self._ticks: dict[str, int] = {}
         self._seen_beat = 0
+        self._unusable = ""  # why their keys cannot be used
         self._failures = 0  # in a row
         self._retry_at = 0.0
 
@@ -73,10 +76,25 @@ class GroupTimers:
     async def _is_ours(self) -> bool:
         if self._lease is None and self._seen_beat != self._membership.beats:
             self._seen_beat = self._membership.beats
-            self._lease = await self._leases.acquire(NAME, BEGINNING, is_stream=False)
-            if self._lease is not None:
-                self._ticks = await self._leases.ticks(NAME)
+            try:
+                await self._take()
+            except ResponseError as error:
+                if not is_of_a_key(error):
+                    raise
+                await self._report_unusable(error)
         return self._lease is not None
+
+    async def _take(self) -> None:
+        self._lease = await self._leases.acquire(NAME, BEGINNING, is_stream=False)
+        if self._lease is not None:
+            self._ticks = await self._leases.ticks(NAME)
+
+    async def _report_unusable(self, error: ResponseError) -> None:
+        """Another program has written to their keys: entries are handled without them."""
+        await self.leave()
+        if self._unusable != str(error):
+            self._unusable = str(error)
+            _log.warning("stream_unusable", stream=NAME, error=str(error))
 
     async def _commit(self, name: str, at_ms: int, part: Part) -> None:
         if part.failed is not None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from bridge.runtime.redis_client import connect
 from consumers.kit.api.results import Results, State, Write
@@ -61,6 +62,43 @@ async def test_a_stream_has_one_owner_at_a_time_each_with_a_larger_token(client:
     second = await acquired(b)
     assert second.token > first.token
     assert await client.get(f"{BESIDE}:lease") == f"b/2 {second.token}"
+
+
+async def test_one_key_of_another_kind_holds_up_no_other_stream(client: Redis) -> None:
+    a, other = leases(client, "a/1"), "trade.OTHER"
+    mine, theirs = await acquired(a), await a.acquire(other, "0-0")
+    assert theirs is not None
+    await client.delete(f"{BESIDE}:lease", f"{BESIDE}:position")
+    await client.rpush(f"{BESIDE}:lease", "x")
+    await client.rpush(f"{BESIDE}:position", "x")
+    assert await a.free([STREAM, other]) == [STREAM, other]
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await a.acquire(STREAM, "0-0")
+    assert await a.renew(client, [mine, theirs]) == [mine]
+    await a.release([mine, theirs])
+    assert await client.exists("consumers:{trade.OTHER}:candles:lease") == 0
+
+
+@pytest.mark.parametrize("before", [2**53, 2**53 + 1, 2**62])
+async def test_a_token_that_another_program_has_made_huge_is_held_as_it_is(
+    client: Redis, before: int
+) -> None:
+    a = leases(client, "a/1")
+    await client.hset(f"{BESIDE}:position", "token", str(before))
+    lease = await acquired(a)
+    assert lease.token == before + 1
+    assert await a.renew(client, [lease]) == []
+
+
+@pytest.mark.parametrize("tries", ["many", "-1", "1" * 30])
+async def test_attempts_that_another_program_has_counted_are_counted_anew(
+    client: Redis, tries: str
+) -> None:
+    a = leases(client, "a/1")
+    lease = await acquired(a)
+    await client.hset(f"{BESIDE}:position", mapping={"trying": "5-0", "tries": tries})
+    assert await a.begin_attempt(lease, "5-0") == 1
+    assert await a.begin_attempt(lease, "5-0") == 2
 
 
 async def test_a_commit_moves_position_state_and_results_together(client: Redis) -> None:

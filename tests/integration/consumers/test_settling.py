@@ -125,6 +125,34 @@ async def test_of_results_that_would_be_refused_half_way_none_is_applied(
     assert (await client.xpending(STREAM, "tally"))["pending"] == 1
 
 
+async def test_a_result_for_a_stream_whose_ids_are_used_up_settles_nothing(client: Redis) -> None:
+    await fill(client, "5-0")
+    await client.xadd(f"{BESIDE}:out", {"a": "b"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    results = Results(in_order=False)
+    results.xadd("out", "*", {"a": "b"}, keep_entries=10)
+    settled = await settle(a, Unit(UnitKind.ACK, ["5-0"], results.writes))
+    assert "the last there can be" in settled.answers[0]
+    assert (await client.xpending(STREAM, "tally"))["pending"] == 1
+
+
+async def test_counters_that_another_program_has_written_hold_up_no_settling(
+    client: Redis,
+) -> None:
+    await fill(client, "5-0", "6-0")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    junk = dict.fromkeys(("acked", "skipped", "id", "counted", "missed"), "far along")
+    await client.hset(f"{BESIDE}:settled", mapping=junk)
+    await client.xdel(STREAM, "5-0")
+    settled = await settle(a, Unit(UnitKind.GONE, ["5-0"]), Unit(UnitKind.ACK, ["6-0"], count()))
+    assert settled.answers == [1, 1]
+    assert await client.hgetall(BESIDE) == {"count": "1"}
+
+
 async def test_numbers_at_the_edge_of_what_redis_counts_with_are_taken(client: Redis) -> None:
     await fill(client, "5-0")
     await client.set(f"{BESIDE}:x", "0")
@@ -180,6 +208,54 @@ async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Red
     assert (await settle(a, unit)).answers == [0]
     assert await client.hgetall(BESIDE) == {"count": "1"}
     assert await client.xlen(f"{BESIDE}:dead") == 0
+
+
+async def test_a_letter_with_a_field_twice_is_taken_as_it_is_read(client: Redis) -> None:
+    letters = DeadLetters(client, Keys(), "tally")
+    fields = ("attempts", "many", "entry_id", "5-0", "fields", "{}", "attempts", "3")
+    await client.execute_command("XADD", f"{BESIDE}:again", "*", *fields)
+    [waiting] = (await letters.sent_back([STREAM]))[STREAM]
+    taken = await letters.take(STREAM, waiting, "w")
+    assert taken is not None
+    assert (taken.entry, taken.attempts) == (("5-0", {}), 4)
+    assert await client.xlen(f"{BESIDE}:again") == 0
+
+
+async def test_a_letter_with_more_fields_than_a_script_can_move_holds_up_nobody(
+    client: Redis,
+) -> None:
+    letters = DeadLetters(client, Keys(), "tally")
+    many = {f"field-{n}": "x" for n in range(9000)}
+    fields = {"attempts": "1", "entry_id": "5-0", "fields": "{}", **many}
+    await client.xadd(f"{BESIDE}:again", fields)  # type: ignore[arg-type]
+    await client.xadd(f"{BESIDE}:dead", fields)  # type: ignore[arg-type]
+    [waiting] = (await letters.sent_back([STREAM]))[STREAM]
+    assert await letters.take(STREAM, waiting, "w") is None
+    assert await client.xlen(f"{BESIDE}:again") == 0
+    found = await letters.find([STREAM])
+    assert (await letters.send_back(found), await letters.drop(found)) == (0, 1)
+
+
+async def test_a_letter_waits_while_the_ids_of_the_dead_ones_are_used_up(client: Redis) -> None:
+    letters = DeadLetters(client, Keys(), "tally")
+    await client.xadd(f"{BESIDE}:dead", {"a": "b"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    await client.xadd(f"{BESIDE}:again", {"attempts": "1", "entry_id": "5-0", "fields": "{}"})
+    [waiting] = (await letters.sent_back([STREAM]))[STREAM]
+    assert await letters.take(STREAM, waiting, "w") is None
+    assert await client.xlen(f"{BESIDE}:again") == 1
+
+
+async def test_letters_of_one_stream_are_found_where_anothers_key_is_no_stream(
+    client: Redis,
+) -> None:
+    letters = DeadLetters(client, Keys(), "tally")
+    for part in ("again", "dead"):
+        await client.rpush(f"{BESIDE}:{part}", "x")
+        await client.xadd(f"consumers:{{trade.X}}:tally:{part}", {"a": "b"})
+    both = [STREAM, "trade.X"]
+    assert list(await letters.sent_back(both)) == ["trade.X"]
+    assert [one.stream for one in await letters.find(both)] == ["trade.X"]
+    assert [one.stream for one in await letters.find_sent_back(both)] == ["trade.X"]
 
 
 async def test_names_of_gone_consumers_are_removed_if_nothing_is_pending(client: Redis) -> None:

@@ -22,7 +22,7 @@ PICKY = """
 import asyncio, os, signal, time
 import redis
 from bridge.contract.events import Trade
-from consumers import Consumer, Delivery, Results
+from consumers import Consumer, Delivery, Results, every
 
 client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
 
@@ -129,6 +129,13 @@ class Aside(Async):
 class AsideOrdered(AsyncOrdered):
     name = "aside-ordered"
     on_undecodable = "dead_letter"
+
+class Timed(Picky):
+    name = "timed"
+
+    @every("1s")
+    def note(self, tick, results):
+        results.set("tick", str(tick.at_us))
 
 class Private(Consumer):
     name = "private"
@@ -400,6 +407,37 @@ def test_what_another_program_wrote_beside_a_stream_ends_no_worker(
     listed = deadletters(picky, "list", "--json")
     assert (listed.returncode, json.loads(listed.stdout)["attempts"]) == (0, 0)
     assert run_here(picky.folder, picky.url, "status", "--json").returncode == 0
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("part", ["again", "lease", "position", "state", "settled", "ticks"])
+@pytest.mark.parametrize(("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")])
+def test_a_key_of_another_kind_beside_one_stream_holds_up_no_other(
+    picky: Bench, name: str, group: str, part: str
+) -> None:
+    picky.register("trade.BAD_USDC")
+    picky.add("trade.BAD_USDC", {"1-0": {"type": "none"}})
+    picky.redis.rpush(f"consumers:{{trade.BAD_USDC}}:{group}:{part}", "x")
+    worker = picky.start(f"outside:{name}", *RUN)
+    picky.await_group(STREAM, group, last_id(50))
+    assert seen(picky, group) == Counter(range(1, 51))
+    assert "group_gone" not in worker.err
+    assert "redis_away" not in worker.err
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("part", ["lease", "position", "ticks"])
+def test_a_key_of_another_kind_where_timers_are_kept_holds_up_no_entry(
+    picky: Bench, part: str
+) -> None:
+    picky.redis.rpush(f"consumers:{{timers}}:timed:{part}", "x")
+    worker = picky.start("outside:Timed", *RUN)
+    picky.await_group(STREAM, "timed", last_id(50))
+    picky.until(lambda: "stream_unusable" in worker.err)
+    assert "group_gone" not in worker.err
+    picky.redis.delete(f"consumers:{{timers}}:timed:{part}")
+    picky.until(lambda: picky.redis.exists("consumers:{timers}:timed:tick"))
+    assert worker.err.count("stream_unusable") == 1
     assert worker.stop() == 0
 
 
