@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from bridge.contract.events import Event
 from bridge.contract.identity import moment_us
-from bridge.errors import ConfigError
+from bridge.errors import BridgeError, ConfigError
 from bridge.runtime.nearest import did_you_mean
 from consumers.kit.api.results import Results, State
 from consumers.kit.api.routes import check_calls, check_concurrency
@@ -177,6 +177,13 @@ class ConsumerSpec:
             made: Consumer = factory(**self.options)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.kind.name}: {error}") from error
+        except BridgeError:
+            raise  # its own sentence
+        except Exception as error:  # code of the consumer, which may raise anything
+            what = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"{self.kind.name}: its __init__ failed: {what}") from error
+        if not isinstance(made, self.kind):
+            raise ConfigError(f"{self.kind.name}: its __new__ gives a {type(made).__name__}")
         # The kit reads settings before there is an object, and of several objects of a consumer.
         for setting in SETTINGS & vars(made).keys():
             raise ConfigError(
@@ -197,7 +204,11 @@ SETTINGS = frozenset(
 
 def joined_by(consumer: Consumer, stream: str) -> str:
     """The key of a stream in joined mode. Raises ConfigError where it can be no part of a key."""
-    key: object = consumer.joined_by(stream)
+    try:
+        key: object = consumer.joined_by(stream)
+    except Exception as error:  # code of the consumer, which may raise anything
+        where = f"{type(consumer).__name__}.joined_by({stream!r})"
+        raise ConfigError(f"{where} failed: {type(error).__name__}: {error}") from error
     if not isinstance(key, str) or not _JOIN_KEY.fullmatch(key):
         raise ConfigError(
             f"{type(consumer).__name__}.joined_by({stream!r}) gives {key!r}: return up to 64 "

@@ -5,7 +5,7 @@ from typing import Any
 
 from bridge.errors import ConfigError
 from consumers.kit.api.consumer import Consumer, Mode
-from consumers.kit.api.routes import BATCH, CATCH_ALL, wants_list
+from consumers.kit.api.routes import BATCH, CATCH_ALL, name_of, wants_list
 
 
 def consumes(
@@ -25,28 +25,37 @@ def consumes(
     `store.on_batch(…)`.
     """
 
+    if not all(isinstance(one, str) for one in streams):  # `@consumes` without its parentheses
+        raise ConfigError(f'@consumes({name_of(streams[0])}): write @consumes("trade.*")')
+
     def make(function: Callable[..., Any]) -> type[Consumer]:
         if isinstance(function, type):
             raise ConfigError(
                 f"@consumes is for functions, and {function.__name__} is a class: derive it from "
                 f"Consumer, and write streams = {streams!r} in it"
             )
+        called = name or getattr(function, "__name__", "")
+        if not called:
+            raise ConfigError(
+                f"@consumes of {name_of(function)}, which has no name: write "
+                f'@consumes({", ".join(map(repr, streams))}, name="…")'
+            )
         for setting in settings:
             if setting.startswith("_") or not hasattr(Consumer, setting):
-                raise ConfigError(f"@consumes of {function.__name__}: there is no {setting!r}")
+                raise ConfigError(f"@consumes of {called}: there is no {setting!r}")
         # Without a self, as the function itself.
         plain = {one: staticmethod(given) for one, given in settings.items() if callable(given)}
         handler = BATCH if wants_list(function) else CATCH_ALL
         return type(
-            function.__name__,
+            getattr(function, "__name__", called),
             (Consumer,),
             {
-                "name": name or function.__name__.replace("_", "-"),
+                "name": name or called.replace("_", "-"),
                 "streams": streams,
                 "mode": mode,
                 handler: staticmethod(function),
                 "__doc__": function.__doc__,
-                "__module__": function.__module__,
+                "__module__": getattr(function, "__module__", __name__),
                 **settings,
                 **plain,
             },

@@ -5,6 +5,7 @@ parameter names: `Delivery[Trade]`, `Delivery[Trade | Gap]`, `list[Delivery[Trad
 event in it, all. A second parameter, whatever its name, asks for the `Results`.
 """
 
+import functools
 import inspect
 import re
 import types
@@ -47,6 +48,7 @@ _PLAIN = {
     "key": "it is called for each entry",
     "joined_by": "it says which streams belong together",
 }
+_OPTIONAL = ("filter", "key")  # None: there is none
 _TIMER = _Hook(1, (), "one parameter, the tick, or two, the tick and the results")
 _HANDLER = "one parameter, the delivery, or two, the delivery and the results"
 _BY_PLACE = (
@@ -85,6 +87,21 @@ def takes_results(handler: Callable[..., Any]) -> bool:
     return sum(one.kind in _BY_PLACE for one in _parameters(handler)) > 1
 
 
+def name_of(function: object) -> str:
+    """As it is written; of an object that can be called, its class'."""
+    plain = _plain(function)
+    return getattr(plain, "__qualname__", "") or repr(plain)[:100]
+
+
+def _plain(function: object) -> Any:
+    """The function that runs: inside partials, and of an object that can be called its method."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, type) or not callable(function) or inspect.isroutine(function):
+        return function
+    return type(function).__call__.__get__(function)
+
+
 def check_calls(consumer: object) -> None:
     """Raises ConfigError for a handler or hook of this object that cannot be called as the kit
     does it, or whose call would run nothing."""
@@ -92,19 +109,20 @@ def check_calls(consumer: object) -> None:
     timers = timers_of(type(consumer))
     for name in sorted({*handlers_of(type(consumer)).values(), *_HOOKS, *timers}):
         call = getattr(consumer, name, None)
-        if call is None and name in _HOOKS:
+        if call is None and name in _OPTIONAL:
             continue
         if not callable(call):
             raise ConfigError(f"{where}.{name} is no function")
+        runs = _plain(call)
         if name == "lifespan":
-            if inspect.isgeneratorfunction(call) or inspect.iscoroutinefunction(call):
+            if inspect.isgeneratorfunction(runs) or inspect.iscoroutinefunction(runs):
                 raise ConfigError(f"{where}.lifespan: write {_HOOKS[name].written}")
-        elif inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+        elif inspect.isgeneratorfunction(runs) or inspect.isasyncgenfunction(runs):
             raise ConfigError(
                 f"{where}.{name} has a yield in it, so calling it would run nothing of it: "
                 "return nothing, and write to the results"
             )
-        if name in _PLAIN and inspect.iscoroutinefunction(call):
+        if name in _PLAIN and inspect.iscoroutinefunction(runs):
             raise ConfigError(f"{where}.{name} is async: {_PLAIN[name]}; write def")
         if name in timers and name.startswith("on_"):
             raise ConfigError(f"{where}.{name} is a timer, and named like a handler: rename it")
@@ -130,7 +148,7 @@ def check_concurrency(consumer: object, concurrency: int) -> None:
         where = f"{type(consumer).__name__}.{name}"
         if name == BATCH:
             raise ConfigError(f"{where} gets all of a batch in one call: concurrency is not for it")
-        if not inspect.iscoroutinefunction(getattr(consumer, name)):
+        if not inspect.iscoroutinefunction(_plain(getattr(consumer, name))):
             raise ConfigError(
                 f"{where} is a plain function, and concurrency is {concurrency}: write async def"
             )
@@ -151,21 +169,25 @@ def events_wanted(function: Callable[..., Any]) -> Sequence[type[Event]]:
 
 
 def _parameters(function: Callable[..., Any]) -> Sequence[inspect.Parameter]:
-    return list(inspect.signature(function).parameters.values())
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError) as error:  # no function, or one in C that does not say
+        raise ConfigError(f"{name_of(function)} cannot be a handler: {error}") from None
 
 
 def _annotation(function: Callable[..., Any]) -> Any:
-    parameters = [name for name in inspect.signature(function).parameters if name != "self"]
+    parameters = [one.name for one in _parameters(function) if one.name != "self"]
     if not parameters:
-        raise ConfigError(f"{function.__qualname__} needs a parameter: the delivery")
+        raise ConfigError(f"{name_of(function)} needs a parameter: the delivery")
     # Annotations may be text (`from __future__ import annotations`): they are evaluated here, and
     # all names in them must be there at run time.
     try:
-        return get_type_hints(function).get(parameters[0])
-    except NameError as error:
+        return get_type_hints(_plain(function)).get(parameters[0])
+    except Exception as error:  # noqa: BLE001 - its text may be any expression
+        hint = "import that name at the top of the module (not under TYPE_CHECKING)"
+        hint = hint if isinstance(error, NameError) else "write Delivery[Trade], say"
         raise ConfigError(
-            f"{function.__qualname__}: its annotation cannot be read, {error}: import that name at "
-            "the top of the module (not under TYPE_CHECKING)"
+            f"{name_of(function)}: its annotation cannot be read, {error}: {hint}"
         ) from None
 
 

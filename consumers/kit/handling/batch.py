@@ -28,14 +28,17 @@ from consumers.kit.handling.yielding import Pace
 from consumers.kit.stats import InHand, Stats
 
 TICKS_PART = "ticks"  # of the key that holds when each timer was due for the last time, ms
+_LONGEST_LINE = 200  # of what it says about itself: all of its status, each second
 STATE_PART = "state"  # of the key that holds an ordered consumer's state
 
 
 def made_line(consumer: Consumer) -> str:
     """What it says about itself for people; where that fails, how. Never raises."""
     try:
-        return str(consumer.made())
-    except Exception as error:  # noqa: BLE001 - a consumer may raise anything
+        return str(consumer.made())[:_LONGEST_LINE]
+    except BaseException as error:
+        if not is_consumers(error):
+            raise
         return f"made() failed: {type(error).__name__}"
 
 

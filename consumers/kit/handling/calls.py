@@ -26,9 +26,16 @@ async def within_limit(waiting: Awaitable[Any], limit_s: float, call: InHand) ->
 
 async def finished(returned: Any, limit_s: float, call: InHand) -> Any:
     """What a hook has returned; where that is still to be awaited, what it gives."""
-    return (
-        await within_limit(returned, limit_s, call) if inspect.isawaitable(returned) else returned
-    )
+    if inspect.isawaitable(returned):
+        returned = await within_limit(returned, limit_s, call)
+    check_returned(returned)
+    return returned
+
+
+def check_returned(returned: Any) -> None:
+    """Raises TypeError for a generator, of which nothing has run: the call did nothing."""
+    if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+        raise TypeError("it gave a generator, of which nothing has run: return nothing")
 
 
 def ends_more(error: BaseException) -> bool:

@@ -17,7 +17,13 @@ from bridge.contract.streams import is_private
 from consumers.kit.api.consumer import Consumer, Delivery, Missed, StopWorker
 from consumers.kit.api.results import Results
 from consumers.kit.api.routes import BATCH, handlers_of, takes_results
-from consumers.kit.handling.calls import ends_more, finished, is_consumers, within_limit
+from consumers.kit.handling.calls import (
+    check_returned,
+    ends_more,
+    finished,
+    is_consumers,
+    within_limit,
+)
 from consumers.kit.handling.failure import HandlerFailed, is_stdout_gone
 from consumers.kit.stats import InHand, Stats
 
@@ -113,6 +119,8 @@ class Dispatcher:
         self._stats.running = deliveries[0]
         try:
             waiting = handler.call(what, results) if handler.takes_results else handler.call(what)
+            if waiting is not None:
+                check_returned(waiting)
         except StopWorker:
             raise
         except BaseException as error:
@@ -155,7 +163,7 @@ class Dispatcher:
         self, waiting: Awaitable[Any], deliveries: Sequence[Delivery[Event]], call: InHand
     ) -> None:
         try:
-            await within_limit(waiting, self._limit_s, call)
+            check_returned(await within_limit(waiting, self._limit_s, call))
         except StopWorker:
             raise
         except BaseException as error:

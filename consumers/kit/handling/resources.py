@@ -10,6 +10,7 @@ import structlog
 
 from bridge.errors import BridgeError, Fatal
 from consumers.kit.api.consumer import ConsumerSpec
+from consumers.kit.handling.calls import is_consumers
 from consumers.kit.handling.failure import error_text, source_line
 
 _log = structlog.get_logger()
@@ -22,13 +23,15 @@ async def with_resources(spec: ConsumerSpec) -> AsyncIterator[ConsumerSpec]:
     Raises Fatal where it cannot be entered. What it raises on leaving is logged.
     """
     name, limit_s = spec.kind.name, spec.kind.time_limit_s
-    lifespan = _as_context(spec.build().lifespan())
     try:
+        lifespan = _as_context(spec.build().lifespan())
         async with asyncio.timeout(limit_s):
             resources = await lifespan.__aenter__()
     except BridgeError:
         raise  # its own sentence
-    except Exception as error:
+    except BaseException as error:
+        if not is_consumers(error):
+            raise
         raise Fatal(
             f"{name}: its lifespan failed before the first entry: {_told(error)}"
         ) from error
@@ -39,7 +42,9 @@ async def with_resources(spec: ConsumerSpec) -> AsyncIterator[ConsumerSpec]:
         try:
             async with asyncio.timeout(limit_s):
                 await lifespan.__aexit__(None, None, None)
-        except Exception as error:  # noqa: BLE001 - code of the consumer, which may raise anything
+        except BaseException as error:
+            if not is_consumers(error):
+                raise
             _log.warning("lifespan_failed", consumer=name, error=_told(error))
 
 
@@ -51,6 +56,6 @@ def _as_context(made: Any) -> AbstractAsyncContextManager[Any]:
     return asynccontextmanager(lambda: made)()
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     at = source_line(error)
     return error_text("", error) + (f" ({at})" if at else "")

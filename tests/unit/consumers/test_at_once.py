@@ -269,6 +269,27 @@ async def test_a_lifespan_that_fails_is_one_sentence() -> None:
             pass
 
 
+class Panic(BaseException):
+    """As libraries in Rust raise it."""
+
+
+def _panics() -> None:
+    raise Panic("lost")
+
+
+async def _panics_within() -> AsyncIterator[None]:
+    _panics()
+    yield
+
+
+@pytest.mark.parametrize("lifespan", [_panics, _panics_within])
+async def test_a_lifespan_that_panics_is_one_sentence(lifespan: Any) -> None:
+    kind = type("Failing", (Filtered,), {"lifespan": staticmethod(lifespan)})
+    with pytest.raises(Fatal, match="its lifespan failed before the first entry: Panic: lost"):
+        async with with_resources(ConsumerSpec(kind)):
+            pass
+
+
 async def test_a_lifespan_that_takes_too_long_is_given_up() -> None:
     async def lifespan() -> AsyncIterator[None]:
         await asyncio.sleep(60)

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.contract.entry import BadEntry
 from consumers import Consumer, Delivery, Results, State, StopWorker, Trade
-from consumers.kit.handling.batch import BatchRunner, Part
+from consumers.kit.handling.batch import BatchRunner, Part, made_line
 from consumers.kit.handling.dispatch import Entry
 from consumers.kit.handling.failure import HandlerFailed, TookTooLong
 from consumers.kit.handling.yielding import RUN_S, Pace
@@ -56,6 +56,54 @@ async def apart(kind: type[Consumer], entries: Sequence[Entry], **how: Any) -> l
     parts: list[Part] = []
     await BatchRunner(kind(), stats()).run_apart(STREAM, entries, parts, Pace(), **how)
     return parts
+
+
+def _nothing_runs() -> Any:
+    yield
+
+
+class Lazy(Consumer):
+    """A handler that gives what would have to be run."""
+
+    name = "lazy"
+    streams = ("trade.*",)
+
+    def on_trade(self, delivery: Delivery[Trade]) -> Any:
+        return _nothing_runs()
+
+
+class LazyAsync(Lazy):
+    async def on_trade(self, delivery: Delivery[Trade]) -> Any:
+        return _nothing_runs()
+
+
+@pytest.mark.parametrize("kind", [Lazy, LazyAsync])
+async def test_a_handler_that_gives_a_generator_has_failed(kind: type[Consumer]) -> None:
+    [part] = await apart(kind, trades(1))
+    assert part.failed is not None
+    assert str(part.failed.reason).startswith("it gave a generator, of which nothing has run")
+
+
+async def test_due_that_gives_a_generator_has_failed() -> None:
+    class LazyDue(Summing):
+        def due(self, *, stopping: bool) -> Any:
+            return _nothing_runs()
+
+    with pytest.raises(HandlerFailed):
+        await BatchRunner(LazyDue(), stats(), State()).is_due(STREAM, stopping=False)
+
+
+async def test_the_line_for_people_is_short_and_may_panic() -> None:
+    class Long(Odd):
+        def made(self) -> str:
+            return "x" * 1_000_000
+
+    class Panics(Odd):
+        def made(self) -> str:
+            raise Panic
+
+    assert made_line(Long()) == "x" * 200
+    assert made_line(Panics()) == "made() failed: Panic"
 
 
 async def test_entries_apart_that_write_nothing_are_one_part() -> None:

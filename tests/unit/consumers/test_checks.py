@@ -1,12 +1,13 @@
 """What is refused at the start: handlers that cannot be called, settings that count for nothing."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from bridge.errors import ConfigError
-from consumers import Consumer, Delivery, Results, Trade
-from consumers.kit.api.consumer import ConsumerSpec
+from consumers import Consumer, Delivery, Results, Trade, consumes
+from consumers.kit.api.consumer import ConsumerSpec, joined_by
 from consumers.kit.worker.loading import load
 
 
@@ -66,6 +67,94 @@ def test_handler_or_hook_that_cannot_be_called_is_refused_when_the_consumer_is_m
     kind = type("Wrong", (Plain,), {name: value})
     with pytest.raises(ConfigError, match=f"^Wrong.{message}"):
         ConsumerSpec(kind).build()
+
+
+class Yielding:
+    """One that can be called, though calling it runs nothing."""
+
+    def __call__(self, delivery: Any) -> Any:
+        yield delivery
+
+
+class Called:
+    async def __call__(self, delivery: Delivery[Trade]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("on_trade", Yielding(), "Wrong.on_trade has a yield in it"),
+        ("on_trade", partial(yields, None), "Wrong.on_trade has a yield in it"),
+        ("on_event", 5, "5 cannot be a handler"),
+        ("on_event", None, "None cannot be a handler"),
+        ("on_event", dict, "dict cannot be a handler"),
+        ("load", None, "Wrong.load is no function"),
+        ("made", None, "Wrong.made is no function"),
+    ],
+)
+def test_what_is_called_and_is_no_plain_function_is_looked_at_as_one(
+    name: str, value: Any, message: str
+) -> None:
+    kind = type("Wrong", (Plain,), {name: value})
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        ConsumerSpec(kind).build()
+
+
+def test_an_object_that_is_called_and_a_partial_are_handlers_with_a_name_given() -> None:
+    def scaled(scale: int, delivery: Delivery[Trade]) -> None: ...
+
+    for function in (Called(), partial(scaled, 2)):
+        kind = consumes("trade.*", name="given", concurrency=1)(function)
+        assert ConsumerSpec(kind).build().name == "given"
+        with pytest.raises(ConfigError, match=r'which has no name: write @consumes\(.*name="…"\)'):
+            consumes("trade.*")(function)
+    assert ConsumerSpec(consumes("trade.*", name="a", concurrency=2)(Called())).build()
+
+
+def test_consumes_without_its_parentheses_says_how_it_is_written() -> None:
+    def volume(delivery: Delivery[Trade]) -> None: ...
+
+    with pytest.raises(ConfigError, match=r'volume\): write @consumes\("trade\.\*"\)$'):
+        consumes(volume)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["Delivery[", "Delivery[Trade, Trade]", "[][0]", "int.nothing"])
+def test_an_annotation_that_cannot_be_read_is_refused(text: str) -> None:
+    def handle(self: Any, delivery: Any) -> None: ...
+
+    handle.__annotations__["delivery"] = text
+    kind = type("Wrong", (Plain,), {"on_event": handle})
+    with pytest.raises(ConfigError, match="its annotation cannot be read, "):
+        ConsumerSpec(kind).build()
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("a"), RuntimeError("a"), OSError("a"), AssertionError()]
+)
+def test_an_init_that_fails_is_a_sentence(error: Exception) -> None:
+    class Failing(Plain):
+        def __init__(self) -> None:
+            raise error
+
+    with pytest.raises(ConfigError, match=f"its __init__ failed: {type(error).__name__}: "):
+        ConsumerSpec(Failing).build()
+
+
+def test_a_new_that_gives_something_else_is_refused() -> None:
+    kind = type("Wrong", (Plain,), {"__new__": lambda _: 5})
+    with pytest.raises(ConfigError, match="its __new__ gives a int"):
+        ConsumerSpec(kind).build()
+
+
+def test_a_key_of_joined_streams_that_cannot_be_told_is_a_sentence() -> None:
+    class Pairs(Plain):
+        mode = "joined"
+
+        def joined_by(self, stream: str) -> str:
+            return {}[stream]  # type: ignore[no-any-return]
+
+    with pytest.raises(ConfigError, match=r"^Pairs.joined_by\('trade.A'\) failed: KeyError: "):
+        joined_by(Pairs(), "trade.A")
 
 
 async def test_parameter_by_keyword_is_no_request_for_results() -> None:
