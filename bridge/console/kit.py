@@ -4,6 +4,7 @@ there, and not twice.
 No other module of the bridge imports `consumers`; an import rule says so.
 """
 
+from consumers.kit.api.results import is_entry_id
 from consumers.kit.handling.dead_letters import DeadLetters, StoredDeadLetter
 from consumers.kit.lag import GroupLag, StreamLag, Worker, group_lags
 from consumers.kit.order_book import OrderBook
@@ -20,4 +21,5 @@ __all__ = [
     "StreamLag",
     "Worker",
     "group_lags",
+    "is_entry_id",
 ]

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bridge.console.connections import EVENTS, Connection
 from bridge.console.guard import HEADERS, Guard
 from bridge.console.hub import Client, Hub, TooMany
-from bridge.console.kit import DeadLetters, Keys
+from bridge.console.kit import DeadLetters, Keys, is_entry_id
 from bridge.console.levers import Levers, NoLevers
 from bridge.console.past import Busy
 from bridge.console.watcher import PAGES, NoSuchTopic, Watched, Watcher
@@ -36,7 +36,6 @@ SLOW_S = 15.0  # a client that takes nothing for so long is let go
 MOST_BODY = 16_384
 MOST_LETTERS = 200
 _MS = re.compile(r"[0-9]{1,15}")
-_ID = re.compile(r"\d{1,20}-\d{1,20}")
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _TITLES = {
     "now": "Now",
@@ -129,6 +128,9 @@ class _Asked:
     def __init__(self, site: Site, watcher: Watcher) -> None:
         self._site = site
         self._watcher = watcher
+        # Of all visitors one at a time: many at once would take the connections to Redis that the
+        # pages are read over.
+        self._turn = asyncio.Lock()
 
     async def events(self, request: Request) -> Response:
         """What a page shows, as server-sent events: all of it, then what is new."""
@@ -183,7 +185,8 @@ class _Asked:
         watched = self._site.watched
         stored = DeadLetters(watched.client, Keys(watched.space), group)
         try:
-            done = await (stored.send_back(found) if action == "retry" else stored.drop(found))
+            async with self._turn:
+                done = await (stored.send_back(found) if action == "retry" else stored.drop(found))
         except AWAY as error:
             raise HTTPException(503, in_the_way(error)) from None
         return JSONResponse({"done": done})
@@ -197,10 +200,11 @@ class _Asked:
         return JSONResponse({"told": told})
 
     async def _found(self, group: str, stream: str, letters: list[Any]) -> list[Any]:
-        if not all(isinstance(one, str) and _ID.fullmatch(one) for one in letters):
+        if not all(isinstance(one, str) and is_entry_id(one) for one in letters):
             raise HTTPException(400, "a dead letter's ID is two numbers, as 1795408304204-0")
         try:
-            return await self._watcher.letters(group, stream, letters)
+            async with self._turn:
+                return await self._watcher.letters(group, stream, letters)
         except AWAY as error:
             raise HTTPException(503, in_the_way(error)) from None
 

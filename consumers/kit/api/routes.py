@@ -132,9 +132,10 @@ def check_calls(consumer: object) -> None:
 def _check_signature(where: str, call: Callable[..., Any], hook: "_Hook | None") -> None:
     by_place, by_name, written = hook or _Hook(1, (), _HANDLER)
     try:
+        signature = inspect.signature(call)
         if hook is None or hook is _TIMER:
             by_place = 2 if takes_results(call) else 1
-        inspect.signature(call).bind(*[None] * by_place, **dict.fromkeys(by_name))
+        signature.bind(*[None] * by_place, **dict.fromkeys(by_name))
     except (TypeError, ValueError) as error:  # ValueError: a method without self
         raise ConfigError(f"{where} cannot be called, {error}: write {written}") from None
 

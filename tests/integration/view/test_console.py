@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,16 @@ def test_a_change_that_says_nonsense_is_a_sentence(console: Site, wrong: object)
     answer = console.post("api/letters", wrong)
     assert answer.status_code == 400
     assert "ID" in answer.text
+
+
+def test_many_who_ask_for_a_dead_letter_at_once_all_get_it(console: Site, bus: Bus) -> None:
+    bus.register(STREAM)
+    letter = dead_letter(bus.client, STREAM)
+    path = f"api/letter?group={GROUP}&stream={STREAM}&letter={letter}"
+    eventually(lambda: console.get(path).status_code == 200, "the letter may be asked for")
+    with ThreadPoolExecutor(40) as visitors:
+        told = list(visitors.map(console.get, [path] * 200))
+    assert {one.status_code for one in told} == {200}
 
 
 def test_a_dead_letter_of_the_account_cannot_be_reached(console: Site, bus: Bus) -> None:

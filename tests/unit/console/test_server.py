@@ -59,6 +59,12 @@ async def test_a_change_of_letters_that_are_not_there_changes_none() -> None:
     assert await post(json.dumps(CHANGE).encode()) == (200, '{"done":0}')
 
 
+@pytest.mark.parametrize("letter", ["\u0661-\u0661", f"{2**64}-0", "0-0", "1", "+", "1-1\n"])
+async def test_a_letter_with_an_id_that_no_entry_has_is_refused(letter: str) -> None:
+    body = json.dumps(CHANGE | {"letters": [letter]}).encode()
+    assert await post(body) == (400, "a dead letter's ID is two numbers, as 1795408304204-0")
+
+
 async def test_a_change_is_json_and_says_so() -> None:
     """A form of another site can send other kinds without being asked for leave."""
     body = json.dumps(CHANGE).encode()
