@@ -28,6 +28,9 @@ AWAY = "redis_away"
 _AWAY = (RedisError, OSError, TimeoutError)
 
 
+_LARGEST = 2**63  # what no number of ours reaches; larger ones are no floats
+
+
 class ExporterPages:
     """Over one client, which they share: who asks at the same time waits for the other."""
 
@@ -105,7 +108,7 @@ class ExporterPages:
             for name, status in told.items()
             if not status.get("stopped_us")
             and isinstance(at_us := status.get("redis_us"), int)
-            and at_us > 0
+            and 0 < at_us < _LARGEST
         }
 
 

@@ -57,6 +57,7 @@ async def test_page_has_groups_workers_bridges_and_memory_whatever_others_have_w
         await redis.zadd("consumers:workers:mine", {"w/1": now_us // 1000})
         live, stopped = {"redis_us": now_us}, {"redis_us": now_us, "stopped_us": now_us}
         written = {"a": json.dumps(live), "b": json.dumps(stopped), "c": "no JSON", "d": "[]"}
+        written["e"] = json.dumps({"redis_us": 10**400})
         await redis.hset("bridge:status", mapping=written)
         pages = ExporterPages(redis, Keys(), per_stream=False)
 
