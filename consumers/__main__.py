@@ -196,7 +196,10 @@ def run(
         health=address(health, "--health") if health is not None else None,
     )
     settle_collector()
-    asyncio.run(_until_stopped(settings, settings_read))
+    try:
+        asyncio.run(_until_stopped(settings, settings_read))
+    except asyncio.CancelledError:  # nothing of ours cancels it: a signal sets `stop`
+        raise Fatal(f"{named}: code of the consumer has cancelled its worker's task") from None
 
 
 async def _until_stopped(settings: Settings, config: Config) -> None:

@@ -94,9 +94,10 @@ class Stats:
         """It is over."""
         self._in_hand.pop(call, None)
 
-    def received(self, received_us: int | None) -> None:
-        """An entry was handled that the bridge had received at that time."""
-        if received_us is not None and received_us >= self._warm_us:
+    def received(self, received_us: object) -> None:
+        """An entry was handled that the bridge had received at that time. A handler may have done
+        anything to the event."""
+        if type(received_us) is int and received_us >= self._warm_us:
             self._batch_received_us.append(received_us)
 
     def count_failure(self) -> None:

@@ -14,7 +14,7 @@ from bridge.contract.events import Event
 from consumers.kit.api.consumer import Consumer, Delivery, StopWorker
 from consumers.kit.api.results import Results
 from consumers.kit.handling.dispatch import Dispatcher, Entry, Handler
-from consumers.kit.handling.failure import HandlerFailed
+from consumers.kit.handling.failure import HandlerFailed, cancelled_within
 from consumers.kit.handling.limits import Limits
 from consumers.kit.handling.yielding import Pace
 
@@ -80,6 +80,9 @@ class AtOnce:
                     tails[key] = task
         if stopped:
             raise stopped[0]
+        for one in ran:
+            if not one.is_over:  # a group of tasks is content with one that was cancelled within
+                one.failed, one.is_over = cancelled_within(one.stream, one.entry[0]), True
 
     def _prepared(self, one: Ran) -> tuple[Handler, Delivery[Event], Hashable] | None:
         """Decode it; None where there is nothing to call."""

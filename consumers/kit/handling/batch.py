@@ -321,6 +321,9 @@ class BatchRunner:
         with self._hook(stream, last_id, max(1, len(entries))) as call:
             written = self._consumer.write(results)
             await finished(written, self._consumer.time_limit_s, call)
+            # Of another object nothing would be saved.
+            if getattr(self._consumer, "state", self.state) is not self.state:
+                raise TypeError("state is another object: change its fields, self.state[…] = …")
             return (*results.writes, *self.state.take_writes(STATE_PART))
 
     @contextmanager

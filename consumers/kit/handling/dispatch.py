@@ -178,7 +178,7 @@ class Dispatcher:
 
     def _handled(self, deliveries: Sequence[Delivery[Event]]) -> None:
         for delivery in deliveries:
-            self._stats.received(delivery.event.__dict__["received_us"])
+            self._stats.received(delivery.event.__dict__.get("received_us"))
 
     def _passes(self, stream: str, entry: Entry) -> bool:
         assert self._filter is not None

@@ -56,6 +56,17 @@ class HandlerFailed(Exception):
         )
 
 
+class CancelledWithin(Exception):
+    """A handler has cancelled the task in which it runs."""
+
+
+def cancelled_within(stream: str, entry_id: str, entries: int = 1) -> HandlerFailed:
+    """The failure of an entry whose handler has cancelled its own task."""
+    failed = HandlerFailed(stream, entry_id, entries)
+    failed.__cause__ = CancelledWithin("code of the consumer has cancelled the task of its call")
+    return failed
+
+
 class TookTooLong(Exception):
     """An async handler was cancelled at its time limit."""
 

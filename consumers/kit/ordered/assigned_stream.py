@@ -18,7 +18,12 @@ from consumers.kit.api.timers import Tick, tick_ms, timers_of
 from consumers.kit.handling.batch import STATE_PART, BatchRunner, Part, tick_write
 from consumers.kit.handling.dead_letters import DeadLetter, dead_letter
 from consumers.kit.handling.dispatch import Entry, stream_of
-from consumers.kit.handling.failure import HandlerFailed, NotFinished, ResultsRefused
+from consumers.kit.handling.failure import (
+    HandlerFailed,
+    NotFinished,
+    ResultsRefused,
+    cancelled_within,
+)
 from consumers.kit.handling.limits import Limits
 from consumers.kit.handling.yielding import Pace
 from consumers.kit.ordered.lease import Commit, Lease
@@ -182,13 +187,22 @@ class AssignedStream:
         if part.failed is None:
             self._send(part.entries, part.writes, undecodable=part.undecodable)
             return
+        self._take_failed(entries, part.failed)
+
+    def cancelled_within(self, entries: Sequence[Entry]) -> None:
+        """The task of `handle` was cancelled by the consumer's own code: a failure like another."""
+        failed = cancelled_within(self.stream, entries[-1][0], len(entries))
+        self._stats.count_failure()
+        self._take_failed(entries, failed)
+
+    def _take_failed(self, entries: Sequence[Entry], error: HandlerFailed) -> None:
         # Where the entry is known, those before it may go together, and only it goes alone.
-        is_known = part.failed.entries == 1 and len(entries) > 1
+        is_known = error.entries == 1 and len(entries) > 1
         places = [(stream_of(entry, self.stream), entry[0]) for entry in entries]
-        failed = part.failed.stream, part.failed.entry_id
+        failed = error.stream, error.entry_id
         self._before_failed = places.index(failed) if is_known else 0
         self._one_by_one = max(self._one_by_one, 1 if is_known else len(entries))
-        part.failed.log(self.failures + 1, self._pause())
+        error.log(self.failures + 1, self._pause())
 
     async def handle_alone(self, entry: Entry, tries: int) -> None:
         """Handle one entry that was begun `tries` times by now, this one included."""

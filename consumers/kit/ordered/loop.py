@@ -271,10 +271,14 @@ class OrderedLoop:
             except StopWorker as stop:  # not before the others are over
                 stopped.append(stop)
 
+        begun: dict[AssignedStream, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:
             for assigned, entries in found.items():
                 if assigned not in one_by_one:
-                    tasks.create_task(handle(assigned, entries))
+                    begun[assigned] = tasks.create_task(handle(assigned, entries))
+        for assigned, task in begun.items():
+            if task.cancelled():  # of which the group is content
+                assigned.cancelled_within(found[assigned])
         if stopped:
             raise stopped[0]
         return one_by_one

@@ -122,6 +122,16 @@ class AsyncOrdered(Async):
     mode = "ordered"
     on_failure = "dead_letter"
 
+class OrderedAtOnce(AsyncOrdered):
+    name = "ordered-at-once"
+    concurrency = 3
+
+    async def on_trade(self, delivery: Delivery[Trade], results: Results):
+        if how(delivery) == "cancel itself":
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+        await super().on_trade(delivery, results)
+
 class Aside(Async):
     name = "aside"
     on_undecodable = "dead_letter"
@@ -490,6 +500,21 @@ def test_async_handler_that_catches_its_cancellation_is_logged_and_ends_its_work
     picky.start(f"outside:{name}", *RUN)
     picky.await_group(STREAM, group, last_id(50))
     assert seen(picky, group) == Counter(range(1, 51))
+
+
+def test_a_handler_that_cancels_its_own_task_is_told_and_nothing_is_passed_over(
+    picky: Bench,
+) -> None:
+    picky.redis.set("how", "cancel itself")
+    worker = picky.start("outside:OrderedAtOnce", *RUN)
+    assert worker.wait(30) == 1  # alone, the entry is handled in the worker's own task
+    assert "CancelledWithin: code of the consumer has cancelled the task of its call" in worker.err
+    assert worker.err.endswith("code of the consumer has cancelled its worker's task\n")
+    assert "Traceback" not in worker.err
+    picky.redis.delete("how")
+    picky.start("outside:OrderedAtOnce", *RUN)
+    picky.await_group(STREAM, "ordered-at-once", last_id(50))
+    assert seen(picky, "ordered-at-once") == Counter(range(1, 51))
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,38 @@ async def run(consumer: Consumer, *numbers: int) -> list[tuple[str, Part]]:
     return parts
 
 
+class Quitting(Slow):
+    """Number 5 cancels the task in which its call runs."""
+
+    async def on_trade(self, delivery: Delivery[Trade], results: Results) -> None:
+        if delivery.event.trade_id == 5:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        await super().on_trade(delivery, results)
+
+
+class QuittingKeyed(Quitting):
+    mode = "ordered"
+
+    def key(self, delivery: Delivery[Any]) -> Hashable:
+        return delivery.event.trade_id % 2
+
+
+async def test_a_call_that_cancels_its_own_task_has_failed_and_no_other() -> None:
+    parts = await run(Quitting(), 4, 5, 6)
+    failed = [part.failed.entry_id for _, part in parts if part.failed is not None]
+    assert (len(parts), failed) == (3, ["5-0"])
+
+
+async def test_a_batch_with_a_call_that_cancels_its_own_task_has_failed() -> None:
+    runner = BatchRunner(QuittingKeyed(), stats())
+    part = await runner.run_together(STREAM, trades(4, 5, 6), Pace())
+    assert part.failed is not None
+    assert (part.failed.entry_id, part.writes) == ("5-0", ())
+    assert str(part.failed.reason) == "code of the consumer has cancelled the task of its call"
+
+
 async def test_calls_at_once_are_as_many_as_concurrency_says() -> None:
     consumer = Slow()
     parts = await run(consumer, *range(1, 9))

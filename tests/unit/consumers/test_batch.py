@@ -77,6 +77,32 @@ class LazyAsync(Lazy):
         return _nothing_runs()
 
 
+async def test_an_event_that_its_handler_has_emptied_ends_nothing() -> None:
+    class Emptying(Odd):
+        def on_trade(self, delivery: Delivery[Trade], results: Results) -> None:
+            delivery.event.__dict__.clear()
+
+    class Changing(Odd):
+        def on_trade(self, delivery: Delivery[Trade], results: Results) -> None:
+            delivery.event.__dict__["received_us"] = "now"
+
+    for kind in (Emptying, Changing):
+        [part] = await apart(kind, trades(1))
+        assert part.failed is None
+
+
+async def test_another_object_in_the_place_of_the_state_is_a_failure() -> None:
+    class Replacing(Summing):
+        def load(self) -> None:
+            self.state = self.state or State()
+
+    state = State()
+    runner = await BatchRunner.open(Replacing(), STREAM, 1, state, stats())
+    part = await runner.run_together(STREAM, trades(1), Pace())
+    assert part.failed is not None
+    assert str(part.failed.reason).startswith("state is another object")
+
+
 @pytest.mark.parametrize("kind", [Lazy, LazyAsync])
 async def test_a_handler_that_gives_a_generator_has_failed(kind: type[Consumer]) -> None:
     [part] = await apart(kind, trades(1))
