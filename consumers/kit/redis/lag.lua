@@ -16,6 +16,14 @@ for i = 2, #ARGV do
   known[ARGV[i]] = { position = KEYS[at], settled = KEYS[at + 1], lease = KEYS[at + 2], dead = KEYS[at + 3] }
 end
 
+-- Of a key of another kind, which another program has written, nothing.
+local function fields_of(...)
+  local r = redis.pcall('HMGET', ...)
+  if not r.err then return r end
+  if string.find(tostring(r.err), 'WRONGTYPE', 1, true) then return {} end
+  return redis.call('HMGET', ...) -- raises: a right is missing
+end
+
 local function unread(position, index, lag)
   if not is_less(position, s.newest) then return 0, 'exact', '' end
   local after = redis.call('XRANGE', key, '(' .. position, '+', 'COUNT', 1)
@@ -39,8 +47,8 @@ for _, g in ipairs(redis.call('XINFO', 'GROUPS', key)) do
   local mode = ''
   local mine = known[one.name]
   if mine then
-    local p = redis.call('HMGET', mine.position, 'id', 'read', 'missed', 'trying', 'tries', 'token')
-    local c = redis.call('HMGET', mine.settled, 'base', 'acked', 'skipped', 'missed')
+    local p = fields_of(mine.position, 'id', 'read', 'missed', 'trying', 'tries', 'token')
+    local c = fields_of(mine.settled, 'base', 'acked', 'skipped', 'missed')
     if p[1] then
       mode = p[6] and 'ordered' or 'joined' -- joined streams have one token, that of all of them
       position, index, missed = p[1], count_of(p[2]), count_of(p[3]) or 0

@@ -309,6 +309,38 @@ async def test_without_the_first_shard_groups_are_found_by_what_the_others_have(
     )
 
 
+@pytest.mark.parametrize("part", ["position", "settled", "lease", "dead"])
+async def test_a_key_of_another_kind_beside_a_stream_hides_no_group(
+    redis_url: str, part: str
+) -> None:
+    async with connect(redis_url, name="test", decode_responses=True) as client:
+        await client.hset("bridge:streams", mapping={STREAM: "{}", OTHER: "{}"})
+        await client.hset("consumers:groups", "mine", '{"mode": "shared"}')
+        for stream in (STREAM, OTHER):
+            await client.xadd(stream, {"a": "b"}, id="5-0")
+            await client.xgroup_create(stream, "mine", "0")
+        await client.rpush(f"consumers:{{{STREAM}}}:mine:{part}", "x")
+        [group] = await group_lags(client, Keys())
+    assert {one.stream: one.lag for one in group.streams} == {STREAM: 1, OTHER: 1}
+
+
+@pytest.mark.parametrize("counted", ["inf", "nan", "-5", "1e300", "9" * 40, "many"])
+async def test_counters_that_another_program_has_written_count_nothing(
+    redis_url: str, counted: str
+) -> None:
+    async with connect(redis_url, name="test", decode_responses=True) as client:
+        await client.hset("bridge:streams", STREAM, "{}")
+        await client.hset("consumers:groups", "mine", '{"mode": "ordered"}')
+        await client.xadd(STREAM, {"a": "b"}, id="5-0")
+        await client.xgroup_create(STREAM, "mine", "0")
+        beside = f"consumers:{{{STREAM}}}:mine"
+        written = dict.fromkeys(("read", "missed", "base", "acked", "skipped", "tries"), counted)
+        await client.hset(f"{beside}:position", mapping={"id": "0-0", "token": "1"} | written)
+        await client.hset(f"{beside}:settled", mapping=written)
+        [group] = await group_lags(client, Keys())
+    assert [(one.lag, one.missed) for one in group.streams] == [(1, 0)]
+
+
 async def test_groups_that_may_not_be_asked_for_are_not_taken_for_absent(redis_url: str) -> None:
     async with connect(redis_url, name="test", decode_responses=True) as redis:
         await redis.xgroup_create("trade.SOL_USDC", "mine", mkstream=True)
