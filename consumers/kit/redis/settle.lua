@@ -81,10 +81,12 @@ local second = redis.call('TIME')[1]
 local is_due = delivered == s.newest or counts[5] ~= second
   or not string.match(counts[4] or '0-0', '^%d+-%d+$')
   or counts[4] and s.first and is_less(counts[4], s.first)
-local base, skipped = count_of(counts[1]), count_of(counts[3]) or 0
+-- Where one of the counts is none, all begin anew, as without a base.
+local before, skipped = count_of(counts[2] or '0'), count_of(counts[3] or '0')
+local base = before and skipped and count_of(counts[1])
 local missed = gone
 if base then
-  local done = (count_of(counts[2]) or 0) + acked
+  local done = before + acked
   local index = is_due and index_of(stream, s, delivered, 100)
   local now = index and index - base - done - pending or 0
   if now > skipped then

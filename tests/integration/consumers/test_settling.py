@@ -153,6 +153,19 @@ async def test_counters_that_another_program_has_written_hold_up_no_settling(
     assert await client.hgetall(BESIDE) == {"count": "1"}
 
 
+async def test_nothing_is_missed_where_another_program_has_written_to_a_counter(
+    client: Redis,
+) -> None:
+    await fill(client, "5-0", "6-0", "7-0")
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    assert (await settle(a, Unit(UnitKind.ACK, ["5-0"]))).missed == 0
+    await client.hset(f"{BESIDE}:settled", "acked", "many")
+    for entry in ("6-0", "7-0"):
+        assert (await settle(a, Unit(UnitKind.ACK, [entry]))).missed == 0
+
+
 async def test_numbers_at_the_edge_of_what_redis_counts_with_are_taken(client: Redis) -> None:
     await fill(client, "5-0")
     await client.set(f"{BESIDE}:x", "0")
