@@ -220,8 +220,10 @@ def _end_of(segment: Segment) -> int:
 
 def _is_cut(segment: Segment) -> bool:
     """Is it damaged, so that where it ends is not known? Nothing behind it tells so."""
+    if not segment.is_packed:
+        return False  # it is written to, or ends with what was written last
     ends = deque(_raw_lines(segment), maxlen=1)
-    return segment.is_packed and any(not line for _, line in ends)
+    return any(not line for _, line in ends)
 
 
 _record_of = itemgetter(1)  # of a position and its record

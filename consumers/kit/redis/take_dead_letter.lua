@@ -23,6 +23,10 @@ for i = 1, #found[2], 2 do
   end
 end
 local id = redis.pcall('XADD', KEYS[2], '*', unpack(fields))
-if type(id) == 'table' then return nil end -- its last ID is the last there can be
+if type(id) == 'table' then
+  local is_full = string.find(id.err, 'exhausted', 1, true) -- its last ID is the last there can be
+  if is_full then return nil end
+  return id
+end
 redis.call('XDEL', KEYS[1], ARGV[1])
 return { id, fields }

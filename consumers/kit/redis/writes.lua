@@ -37,17 +37,16 @@ local function is_well_formed(command, i, n)
   return KIND[command] and n >= 1
 end
 
--- Nothing is rolled back in a script: what could be refused half-way is checked before, and what
--- the writes before it will have changed by then is taken into account.
 -- A stream whose last ID is the last there can be takes no entry with an ID by the clock.
 local function is_full(key)
-  if redis.call('TYPE', key).ok ~= 'stream' then return false end
   local x = redis.call('XINFO', 'STREAM', key)
   for i = 1, #x, 2 do
     if x[i] == 'last-generated-id' then return x[i + 1] == '18446744073709551615-18446744073709551615' end
   end
 end
 
+-- Nothing is rolled back in a script: what could be refused half-way is checked before, and what
+-- the writes before it will have changed by then is taken into account.
 -- Returns why one of `n` writes from ARGV[i] on would be refused (nil: none), and where they end.
 local function refusal(i, n)
   local why, kinds, values = nil, {}, {}
@@ -64,7 +63,8 @@ local function refusal(i, n)
       local there = kinds[key] or redis.call('TYPE', key).ok
       if there ~= kind and there ~= 'none' then
         why = why or 'WRONGTYPE a result key is a ' .. there .. ', not a ' .. kind
-      elseif command == 'XADD' and ARGV[from + 3] == '*' and not kinds[key] and is_full(key) then
+      elseif command == 'XADD' and there == 'stream' and ARGV[from + 3] == '*' and not kinds[key]
+        and is_full(key) then
         why = why or 'ERR the last ID of a result key is the last there can be'
       elseif command == 'HSET' then
         values[key] = values[key] or {}
