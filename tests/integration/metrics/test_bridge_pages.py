@@ -54,10 +54,10 @@ async def test_page_of_2000_series_is_made_in_steps_and_in_a_thread_while_the_lo
         rendered_in.append(threading.get_ident())
         return render(families)
 
-    def noted_make(one: Bridge, queues: Any) -> Any:
+    def noted_make(one: Bridge, queues: Any, sparse: Any) -> Any:
         per_turn.append(len(queues))
         at_turn.append(turns.count)
-        return make(one, queues)
+        return make(one, queues, sparse)
 
     monkeypatch.setattr(exposition, "render", noted_render)
     monkeypatch.setattr(Bridge, "_streams_status", noted_make)
