@@ -12,7 +12,7 @@ from dataclasses import replace
 import yaml
 
 from benchmarks.ground import ROOT, Broken, Ground
-from benchmarks.measure import Sample
+from benchmarks.measure import Sample, memory_looks
 from benchmarks.rows import row
 from benchmarks.workload import Workload, make
 
@@ -74,8 +74,9 @@ def _spent(ground: Ground, *command: str) -> Sample:
             [sys.executable, "-m", "bridge", *command],
             cwd=ground.folder, env=environment, stdout=said, stderr=said,
         )  # fmt: skip
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - begun_s
+        with memory_looks(process.pid) as looks:
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.monotonic() - begun_s
         if status:
             said.seek(0)
             raise Broken(said.read()[-500:])
@@ -83,5 +84,5 @@ def _spent(ground: Ground, *command: str) -> Sample:
         per_second=messages / seconds,
         cpu_us=(usage.ru_utime + usage.ru_stime) / messages * 1e6,
         redis_us=(ground.redis_s() - server) / messages * 1e6,
-        rss_mb=usage.ru_maxrss / 1024,
+        rss_mb=max(looks),
     )

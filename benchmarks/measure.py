@@ -2,8 +2,13 @@
 
 import os
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+LOOK_EVERY_S = 0.5
 
 
 class Skipped(Exception):
@@ -37,6 +42,27 @@ def cpu_s(pid: int) -> float:
 def rss_mb(pid: int) -> float:
     """Resident memory now."""
     return int(_ps(pid, "rss")) / 1024
+
+
+@contextmanager
+def memory_looks(pid: int) -> Iterator[list[float]]:
+    """Resident memory at several moments of what happens meanwhile. (`ru_maxrss` of a child begins
+    with what its parent had.)
+    """
+    looks, is_over = [rss_mb(pid)], threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(LOOK_EVERY_S):
+            with suppress(subprocess.CalledProcessError):  # it is over
+                looks.append(rss_mb(pid))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield looks
+    finally:
+        is_over.set()
+        looking.join()
 
 
 def _ps(pid: int, what: str) -> str:
