@@ -50,7 +50,7 @@ from bridge.runtime.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-BOUND_EVERY = 256  # records between two looks at the memory
+LOOK_SHARE = 256  # of the memory: when so much has come, what waits is looked at again
 DROP_SHARE = 10  # an overflow takes a tenth of the largest queue at a time
 SUSPENDED_SHARE = 16  # of the memory, for each stream that Redis refuses alone and no log keeps
 BACKFILL_SHARE = 8  # of the memory, for the streams that are backfilled
@@ -141,7 +141,7 @@ class Ingest:
         self._backfill: _Backfill | None = None
         self._awaiting: dict[StreamQueue, int] = {}  # a backfill, from that position on
         self._suspended: dict[StreamQueue, int] = {}  # detached; needed from that position on
-        self._records = 0
+        self._came_bytes = 0  # in frames, since what waits was looked at
         self._left_out = False
 
     # ---- what the feed says and asks -----------------------------------------------------------
@@ -173,8 +173,9 @@ class Ingest:
         """What `take` does, for frames that were read at once on one connection."""
         if not self.core.takes_private and any(map(_is_private, bodies)):
             return self._take_public(received_us, connection, bodies)
-        before, self._records = self._records, self._records + len(bodies)
-        if before // BOUND_EVERY != self._records // BOUND_EVERY:
+        self._came_bytes += sum(map(len, bodies))
+        if self._came_bytes * LOOK_SHARE >= self._buffer_bytes:
+            self._came_bytes = 0
             self.bound()  # before they are logged: what is behind the end is read from the log
         positions = self.log.append_frames(received_us, connection, bodies)
         if self._cursor is not None:

@@ -170,7 +170,7 @@ class Content(StreamQueue):
 
     @property
     def may_read(self) -> bool:
-        return self._expected is None or self._delay_us > 0
+        return self._expected is None or self._peers.publish_delay_us(self.name) > 0
 
     def tail_wanted(self, now_us: int) -> TailWanted | None:
         if not self._may_send():

@@ -155,8 +155,10 @@ class StaleStreamMonitor:
                 continue
             if not watched.stale:
                 watched.is_well()
+            if self._is_received(session, connection, subscription, watched):
+                continue
             limits = stale_limits(subscription.stream, watched.quiet.longest_s, self._stale_s)
-            if limits is None or self._is_received(session, connection, subscription, watched):
+            if limits is None:
                 continue
             since_s = max(
                 _or_never(subscription.received_s), _or_never(subscription.asked_s), answered_s,

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from bridge.contract.identity import EntryId
-from bridge.ingest import BOUND_EVERY
 from tests.support.full_disk import FullDisk
 from tests.support.ingest_subject import (
     NOW_US,
@@ -18,7 +17,6 @@ from tests.support.ingest_subject import (
 from tests.support.stepped_bridge import history
 
 SMALL = 300_000
-TRADE_BYTES = 1_300  # in memory, and somewhat more
 LOST = "redis lost entries"
 
 
@@ -429,7 +427,7 @@ def test_refused_alike_by_all_streams_suspends_none_and_loses_nothing(
         subject.outbox.disconnected(error)
         while subject.ingest.step(500):
             pass
-        assert subject.table.pending_bytes() < SMALL + BOUND_EVERY * TRADE_BYTES
+        assert subject.table.pending_bytes() < 1.05 * SMALL
         assert not any(queue.is_suspended for queue in subject.table)
     subject.server.refusals.clear()
     subject.come_to_rest()
