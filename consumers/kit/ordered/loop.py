@@ -3,6 +3,8 @@
 Read by position (XREAD needs no pending lists), handle, commit: results, state and position move in
 one fenced script. Live workers share the streams evenly. What Redis answered to a commit decides;
 where it did not answer, the same commit is sent again: it is applied once or refused.
+
+Under a flood, and where handlers are quick, the next batch is read while one is handled.
 """
 
 import asyncio
@@ -31,6 +33,7 @@ from consumers.kit.membership import Membership
 from consumers.kit.ordered.assigned_stream import AssignedStream, Phase
 from consumers.kit.ordered.joined_streams import PREFIX, JoinedStreams
 from consumers.kit.ordered.lease import Answer, CommitStatus, Lease, Leases
+from consumers.kit.ordered.read_ahead import ReadAhead
 from consumers.kit.policy import batch_size, block_ms, moves, portions, shares, start_of
 from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.scripts import Call, CommandRefused
@@ -45,6 +48,7 @@ DEAD_LETTERS_EVERY_S = 2.0  # at the longest: with short leases as often as they
 COMMIT_ENTRIES = 500  # commits are sent together once so many entries are handled
 _UNRIPE_S = 0.02  # until the next look, where entries wait for earlier ones of other streams
 _IDLE_S = 0.2  # until the next look for streams, where none are assigned
+_QUICK_S = 0.5  # a batch that takes less is handled whole, so that it is known what comes next
 
 
 class OrderedLoop:
@@ -93,6 +97,9 @@ class OrderedLoop:
         # both would have to know how far behind a replica is.
         may_be_behind = spec.kind.mode == "ordered" and not self._has_timers
         self._reads = FreshReads(redis, replica if may_be_behind else None)
+        # Not where a timer has to know when it was read, or several tasks handle what was read.
+        self._may_read_ahead = may_be_behind and replica is None and spec.kind.concurrency == 1
+        self._ahead = ReadAhead(redis)
         self._unusable: set[str] = set()
         self._is_idle = True  # the last round found nothing
         self._hot: set[AssignedStream] = set()  # they had more than the last round read of them
@@ -125,10 +132,12 @@ class OrderedLoop:
                 stop.set()
             except RedisError as error:
                 # What is in flight stays so: sent again, Redis applies it once or refuses it.
+                await self._ahead.drop()
                 await self._health.down(_CONNECTION, error, stop)
 
     async def leave(self) -> None:
         """Clean stop: what is made is committed, and every lease released."""
+        await self._ahead.drop()
         await self._commit(self._assigned.values())
         await self._write_what_is_due(stopping=True)
         leases = [assigned.lease for assigned in self._assigned.values()]
@@ -159,7 +168,9 @@ class OrderedLoop:
             # To wait for a quiet portion would hold up one that has entries: only a round after
             # one that found nothing waits, and only until something is found.
             may_wait = len(in_turn) == 1 or (self._is_idle and not any_found)
-            found = await self._read(portion, block_ms(len(in_turn)) if may_wait else None, stop)
+            wait_ms = block_ms(len(in_turn)) if may_wait else None
+            reads_on = len(in_turn) == 1
+            found = await self._read(portion, wait_ms, stop, reads_on=reads_on)
             any_found |= bool(found)
             now_hot.update(assigned for assigned, is_full in found.items() if is_full)
         self._is_idle, self._hot = not any_found, now_hot
@@ -188,10 +199,16 @@ class OrderedLoop:
                 await self._commit([assigned])
 
     async def _read(
-        self, portion: Sequence[AssignedStream], wait_ms: int | None, stop: Stop
+        self,
+        portion: Sequence[AssignedStream],
+        wait_ms: int | None,
+        stop: Stop,
+        *,
+        reads_on: bool,
     ) -> dict[AssignedStream, bool]:
-        """Read, handle, commit. Waits so long for entries; None: not at all. Returns the streams
-        that had some, and whether as many as were asked for."""
+        """Read, handle, commit. Waits so long for entries; None: not at all. `reads_on`: the same
+        streams are read next. Returns the streams that had some, and whether as many as were asked
+        for."""
         at: dict[Any, Any] = {
             self._keys.stream(stream): position
             for assigned in portion
@@ -200,7 +217,7 @@ class OrderedLoop:
         size = batch_size(len(at), self._kind.batch_entries)
         now_ms = self._membership.now_ms  # before the read: what it finds is all of that time
         try:
-            reply: Any = await self._reads.read(lambda client: client.xread(at, size, wait_ms))
+            reply = await self._reply(at, size, wait_ms)
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
@@ -217,6 +234,8 @@ class OrderedLoop:
         found = {assigned: entries for assigned, entries in found.items() if entries}
         if not found and full:
             await stop.wait(_UNRIPE_S)  # all that is there waits for earlier ones
+        if reads_on and any(full.values()) and not stop.is_set:
+            await self._ask_ahead(at, found, size)
         if self._kind.concurrency > 1 and not stop.is_set:
             found = await self._handle_at_once(found, full)
         handled = 0
@@ -232,6 +251,21 @@ class OrderedLoop:
             left = [one for one in full if full[one] or not _is_read_up(read, one)]
             await self._run_timers(portion, left, now_ms)
         return full
+
+    async def _reply(self, at: Mapping[Any, Any], size: int, wait_ms: int | None) -> Any:
+        reply = await self._ahead.take(at, size)
+        if reply is None:
+            reply = await self._reads.read(lambda client: client.xread(dict(at), size, wait_ms))
+        return reply
+
+    async def _ask_ahead(
+        self, at: Mapping[Any, Any], found: Mapping[AssignedStream, Sequence[Entry]], size: int
+    ) -> None:
+        """For what is behind these, where it is likely that they are handled whole, and soon."""
+        is_slow = any(one.goes_one_by_one or one.ran_s > _QUICK_S for one in found)
+        if self._may_read_ahead and not is_slow:
+            ends = {self._keys.stream(one.stream): some[-1][0] for one, some in found.items()}
+            await self._ahead.ask({**at, **ends}, size)
 
     async def _write_what_is_due(self, *, stopping: bool = False) -> None:
         """What consumers have to write although nothing has come for them."""

@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from consumers.kit.api.results import Write, packed
 from consumers.kit.handling.dispatch import Entry
 from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.prefetch import Prefetch
 from consumers.kit.redis.scripts import Call, checked, script
-from consumers.kit.shared.prefetch import Prefetch
 
 PAGE = 100  # pending entries looked at, and claimed, at a time
 

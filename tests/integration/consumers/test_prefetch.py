@@ -8,9 +8,10 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
 from bridge.runtime.redis_client import connect
+from consumers.kit.ordered.read_ahead import ReadAhead
 from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.prefetch import Prefetch
 from consumers.kit.shared.group import Group
-from consumers.kit.shared.prefetch import Prefetch
 from tests.support.consumer_entries import START_US, entry_id, trade
 from tests.support.consumer_worker import Bench
 
@@ -35,6 +36,34 @@ class Quick(Consumer):
             raise StopWorker
         time.sleep(self.slow_s)
         results.hincrby("", str(delivery.event.trade_id), 1)
+"""
+
+# Reads ahead, too. `fails_at` fails once; of the batch with `slow_at` only a part is handled.
+IN_ORDER = """
+import time
+from consumers import Consumer
+
+class InOrder(Consumer):
+    name = "quick"
+    streams = ("trade.*",)
+    mode = "ordered"
+    batch_entries = 100
+    has_failed = False
+
+    def __init__(self, fails_at="0", slow_at="0"):
+        self.fails_at, self.slow_at = int(fails_at), int(slow_at)
+
+    def on_trade(self, delivery, results):
+        number = delivery.event.trade_id
+        if number == self.fails_at and not InOrder.has_failed:
+            InOrder.has_failed = True
+            raise ValueError("once")
+        if number == self.slow_at:
+            time.sleep(1.5)
+        if self.state.get("last", 0) != number - 1:
+            results.hincrby("", "0", 1)
+        self.state["last"] = number
+        results.hincrby("", str(number), 1)
 """
 
 
@@ -83,9 +112,36 @@ async def test_prefetch_reconnects_after_a_broken_connection(client: Redis) -> N
     assert await prefetch.receive()
 
 
+async def test_what_is_read_ahead_is_of_use_where_the_positions_came_true(client: Redis) -> None:
+    for one in ("5-0", "6-0", "7-0"):
+        await client.xadd(STREAM, {"a": "b"}, id=one)
+    ahead = ReadAhead(client)
+    assert await ahead.take({STREAM: "0-0"}, 2) is None
+
+    await ahead.ask({STREAM: "5-0"}, 2)
+    assert await ahead.take({STREAM: "5-0"}, 2) == await client.xread({STREAM: "5-0"}, 2)
+    await ahead.ask({STREAM: "5-0"}, 2)
+    assert await ahead.take({STREAM: "0-0"}, 2) is None, "the position has not moved"
+    assert await ahead.take({STREAM: "5-0"}, 2) is None, "it is gone"
+    await ahead.ask({STREAM: "5-0"}, 2)
+    assert await ahead.take({STREAM: "5-0"}, 1) is None, "not as many are wanted"
+    await ahead.ask({STREAM: "7-0"}, 2)
+    assert await ahead.take({STREAM: "7-0"}, 2) is None, "there is nothing"
+
+
+async def test_a_read_ahead_that_is_dropped_is_not_waited_for(client: Redis) -> None:
+    await client.xadd(STREAM, {"a": "b"}, id="5-0")
+    ahead = ReadAhead(client)
+    await ahead.ask({STREAM: "0-0"}, 2)
+    await ahead.drop()
+
+    assert await ahead.take({STREAM: "0-0"}, 2) is None
+    assert await client.ping(), "no reply of before is taken for this one's"
+
+
 @pytest.fixture
 def quick(bench: Bench) -> Bench:
-    (bench.folder / "outside.py").write_text(QUICK)
+    (bench.folder / "outside.py").write_text(QUICK + IN_ORDER)
     bench.register(STREAM)
     ids = {n: entry_id(START_US + n * 1000, n) for n in range(1, MANY + 1)}
     bench.add(STREAM, {one: trade(n, START_US + n * 1000) for n, one in ids.items()})
@@ -124,4 +180,22 @@ def test_prefetched_entries_go_to_another_worker_after_stop_worker(quick: Bench)
 
     quick.start("outside:Quick", "--lease", "1")
     quick.await_group(STREAM, "quick", entry_id(START_US + MANY * 1000, MANY))
+    assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
+
+
+@pytest.mark.parametrize("option", ["fails_at=1507", "slow_at=1507", "slow_at=0"])
+def test_entries_that_are_read_ahead_are_handled_in_order_and_once(
+    quick: Bench, option: str
+) -> None:
+    quick.start("outside:InOrder", "--lease", "5", "--option", option)
+    quick.until(lambda: len(counted(quick)) >= MANY)
+    assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
+
+
+def test_entries_that_are_read_ahead_go_to_the_next_owner_of_the_stream(quick: Bench) -> None:
+    worker = quick.start("outside:InOrder", "--lease", "1", "--option", "slow_at=1507")
+    quick.until(lambda: len(counted(quick)) > MANY // 3)
+    worker.kill()
+    quick.start("outside:InOrder", "--lease", "1")
+    quick.until(lambda: len(counted(quick)) >= MANY)
     assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)

@@ -48,6 +48,10 @@ class Prefetch:
             await self._give_back(is_in_step=is_in_step)
         return reply
 
+    async def abandon(self) -> None:
+        """The reply is not wanted any more, nor is its connection."""
+        await self._give_back(is_in_step=False)
+
     async def _give_back(self, *, is_in_step: bool) -> None:
         connection, self._connection = self._connection, None
         assert connection is not None
