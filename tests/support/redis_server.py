@@ -56,7 +56,10 @@ class RedisServer:
         self._binary = binary
         self.port = free_port()
         self.password = password
-        self._options = ("--appendonly", "yes" if appendonly else "no", *options)
+        # Each write is with the operating system at once, so that a killed server loses none: with
+        # `everysec` it waits where the disk is slow.
+        kept = ("--appendonly", "yes", "--appendfsync", "no")
+        self._options = (*(kept if appendonly else ("--appendonly", "no")), *options)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

