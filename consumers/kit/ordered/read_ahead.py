@@ -9,29 +9,37 @@ from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from consumers.kit.redis.prefetch import Prefetch
 
 
 class ReadAhead:
-    """At most one read at a time. Raises what the client's own calls raise."""
+    """At most one read at a time."""
 
     def __init__(self, redis: Redis) -> None:
         self._prefetch = Prefetch(redis)
         self._asked: tuple[Mapping[str, str], int] = ({}, 0)
 
     async def ask(self, positions: Mapping[str, str], count: int) -> None:
-        """Ask for `count` entries of each stream behind its position; keys of Redis."""
+        """Ask for `count` entries of each stream behind its position; keys of Redis. Raises what
+        the Redis client raises.
+        """
         self._asked = positions, count
         await self._prefetch.send(
             "XREAD", "COUNT", count, "STREAMS", *positions, *positions.values()
         )
 
     async def take(self, positions: Mapping[str, str], count: int) -> Any:
-        """The reply, as of `xread`; None where nothing was found, or something else asked for."""
+        """The reply, as of `xread`; None where there is none, nothing was found, or something else
+        asked for. Never raises.
+        """
         if not self._prefetch.is_sent:
             return None
-        reply = await self._prefetch.receive()
+        try:
+            reply = await self._prefetch.receive()
+        except RedisError:  # an outage may be over by now; if not, the next command meets it
+            return None
         return reply or None if self._asked == (positions, count) else None
 
     async def drop(self) -> None:

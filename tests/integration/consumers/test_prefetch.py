@@ -14,6 +14,7 @@ from consumers.kit.redis.prefetch import Prefetch
 from consumers.kit.shared.group import Group
 from tests.support.consumer_entries import START_US, entry_id, trade
 from tests.support.consumer_worker import Bench
+from tests.support.redis_server import running_redis
 
 STREAM = "trade.SOL_USDC"
 MANY = 3000
@@ -127,6 +128,21 @@ async def test_what_is_read_ahead_is_of_use_where_the_positions_came_true(client
     assert await ahead.take({STREAM: "5-0"}, 1) is None, "not as many are wanted"
     await ahead.ask({STREAM: "7-0"}, 2)
     assert await ahead.take({STREAM: "7-0"}, 2) is None, "there is nothing"
+
+
+async def test_a_read_ahead_whose_connection_broke_meanwhile_is_none() -> None:
+    with running_redis() as server:
+        async with connect(server.url, name="test", decode_responses=True) as client:
+            await client.xadd(STREAM, {"a": "b"}, id="5-0")
+            ahead = ReadAhead(client)
+            server.pause()
+            await ahead.ask({STREAM: "0-0"}, 2)
+            server.kill()
+            assert await ahead.take({STREAM: "0-0"}, 2) is None, "the outage may be over"
+
+            server.start()
+            await ahead.ask({STREAM: "0-0"}, 2)
+            assert await ahead.take({STREAM: "0-0"}, 2) is None, "nothing is there any more"
 
 
 async def test_a_read_ahead_that_is_dropped_is_not_waited_for(client: Redis) -> None:
