@@ -15,8 +15,8 @@ from bridge.runtime.nearest import nearest
 from bridge.runtime.patterns import is_pattern, parse_pattern
 
 SPOT = ("BTC_USDC", "ETH_USDC", "SOL_USDC")
-MOST_OF_A_GROUP = 100_000  # streams; of two hundred markets and all types there are some 4,000
 PERP = ("BTC_USDC_PERP", "SOL_USDC_PERP")
+MOST_OF_A_GROUP = 100_000  # streams; of two hundred markets and all types there are some 4,000
 
 
 def checked_stream(name: str) -> str:

@@ -26,8 +26,6 @@ _log = structlog.get_logger()
 
 AWAY = "redis_away"
 _AWAY = (RedisError, OSError, TimeoutError)
-
-
 _LARGEST = 2**63  # what no number of ours reaches; larger ones are no floats
 
 
