@@ -169,7 +169,8 @@ class SharedLoop:
             # To wait for a quiet portion would hold up one that has entries: only a round after
             # one that found nothing waits, and only until something is found.
             may_wait = len(in_turn) == 1 or (self._is_idle and not any_found)
-            found, size = await self._next(streams, block_ms(len(in_turn)) if may_wait else None)
+            wait_ms = block_ms(len(in_turn)) if may_wait else None
+            found, size = await self._next(streams, wait_ms, stop)
             self._health.up(_CONNECTION)
             full = {stream for stream, entries in found.items() if len(entries) >= size}
             now_hot |= full
@@ -185,12 +186,17 @@ class SharedLoop:
             await stop.wait(self._consumer.batch_wait_s)
 
     async def _next(
-        self, streams: Sequence[str], wait_ms: int | None
+        self, streams: Sequence[str], wait_ms: int | None, stop: Stop
     ) -> tuple[Mapping[str, Sequence[Entry]], int]:
         """New entries by stream, and how many of each were asked for at most. Waits so long for
         them; None: not at all."""
         if self._group.is_prefetching:
-            return await self._group.take_prefetched(), self._prefetch_size
+            try:
+                return await self._group.take_prefetched(), self._prefetch_size
+            except RedisError:  # an outage may be over by now; if not, the next command meets it
+                if stop.is_set:
+                    raise
+                self._settler.may_be_failing(*streams)
         limit = self._limit or max(1, FIRST_ENTRIES // len(streams))
         size = min(limit, batch_size(len(streams), self._consumer.batch_entries))
         return await self._group.read(streams, size, wait_ms), size

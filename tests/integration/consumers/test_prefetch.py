@@ -67,6 +67,45 @@ class InOrder(Consumer):
         results.hincrby("", str(number), 1)
 """
 
+# Cuts the connection of a read that Redis holds back: what was lost is lost while it handles.
+CUT = """
+import os, time
+import redis
+from consumers import Consumer
+from consumers.kit.shared.group import Group
+
+control = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
+prefetch, held = Group.prefetch, []
+
+async def hold(group, streams, count):
+    if not held:
+        control.client_pause(60_000, all=False)
+    held.append(count)
+    await prefetch(group, streams, count)
+
+class Cut(Consumer):
+    name = "quick"
+    streams = ("trade.*",)
+    batch_entries = 100
+    has_cut = False
+
+    def __init__(self):
+        Group.prefetch = hold
+
+    def on_trade(self, delivery, results):
+        if held and not self.has_cut:
+            self.has_cut = True
+            blocked = []
+            while not blocked:
+                time.sleep(0.01)
+                clients = [one for one in control.client_list() if "b" in one["flags"]]
+                blocked = [one for one in clients if one["cmd"] == "xreadgroup"]
+            for one in blocked:
+                control.client_kill_filter(_id=one["id"])
+            control.client_unpause()
+        results.hincrby("", str(delivery.event.trade_id), 1)
+"""
+
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[Redis]:
@@ -157,7 +196,7 @@ async def test_a_read_ahead_that_is_dropped_is_not_waited_for(client: Redis) -> 
 
 @pytest.fixture
 def quick(bench: Bench) -> Bench:
-    (bench.folder / "outside.py").write_text(QUICK + IN_ORDER)
+    (bench.folder / "outside.py").write_text(QUICK + IN_ORDER + CUT)
     bench.register(STREAM)
     ids = {n: entry_id(START_US + n * 1000, n) for n in range(1, MANY + 1)}
     bench.add(STREAM, {one: trade(n, START_US + n * 1000) for n, one in ids.items()})
@@ -197,6 +236,15 @@ def test_prefetched_entries_go_to_another_worker_after_stop_worker(quick: Bench)
     quick.start("outside:Quick", "--lease", "1")
     quick.await_group(STREAM, "quick", entry_id(START_US + MANY * 1000, MANY))
     assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
+
+
+def test_prefetched_entries_whose_connection_was_cut_meanwhile_are_tried_again(
+    quick: Bench,
+) -> None:
+    worker = quick.start("outside:Cut", "--lease", "5")
+    quick.await_group(STREAM, "quick", entry_id(START_US + MANY * 1000, MANY))
+    assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
+    assert "redis_away" not in worker.err, "Redis was there all the time"
 
 
 @pytest.mark.parametrize("option", ["fails_at=1507", "slow_at=1507", "slow_at=0"])

@@ -51,8 +51,8 @@ def until(fact: Callable[[], bool], what: str, limit_s: float = 20) -> None:
 def is_running(pid: int) -> bool:
     """Whether the process is there and not only waiting to be collected by its parent."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):  # the second: it went while this read
         pass
     if Path("/proc/self").exists():
         return False
