@@ -27,7 +27,7 @@ from consumers.kit.api.results import State
 from consumers.kit.api.timers import Tick, tick_ms, timers_of
 from consumers.kit.event_factory import EventFactory, StreamEntry
 from consumers.kit.handling.batch import BatchRunner, Part
-from consumers.kit.handling.dispatch import Entry, JoinedEntry, stream_of
+from consumers.kit.handling.entry import Entry, JoinedEntry, entry_of, stream_of
 from consumers.kit.handling.failure import HandlerFailed
 from consumers.kit.handling.yielding import Pace
 from consumers.kit.ordered.joined_streams import PREFIX, merge_time
@@ -186,7 +186,7 @@ class Trial:
             fields = dict(zip(field_names(type(event)), encode(event), strict=True))
             stream = self._stream_of(event)
             self.redis.xadd(self._keys.stream(stream), fields, id=entry_id)
-            self._waiting.append(JoinedEntry.of(stream, (entry_id, fields)))
+            self._waiting.append(JoinedEntry.of(stream, entry_of(entry_id, fields)))
         if self._is_joined:
             self._waiting.sort(key=merge_time)
 

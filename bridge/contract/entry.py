@@ -89,7 +89,14 @@ def decode_within(spec: StreamSpec, fields: Mapping[str, str]) -> Event:
 
 def decode_as(model: type[Event], fields: Mapping[str, str]) -> Event:
     """Read an entry as an event of this model, or raise BadEntry."""
-    return _FORMS[model].read_usual(fields) or _read_any(model, fields)
+    return _FORMS[model].read_usual([*fields], fields.values()) or _read_any(model, fields)
+
+
+def decode_flat_as(model: type[Event], flat: list[str]) -> Event:
+    """`decode_as`, of an entry as Redis sends it: each field's name followed by its value."""
+    names, values = flat[::2], flat[1::2]
+    event = _FORMS[model].read_usual(names, values)
+    return event or _read_any(model, dict(zip(names, values, strict=True)))
 
 
 def _read_any(model: type[Event], fields: Mapping[str, str]) -> Event:

@@ -7,7 +7,7 @@ dataclasses write `__init__`.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Annotated, Any, Literal, cast, get_args, get_origin
@@ -39,8 +39,8 @@ compact = json.JSONEncoder(separators=(",", ":")).encode
 
 # An event's values but `received_us`, this and `extra` as text → the entry's values.
 Encode = Callable[[Sequence[Any], str, str], list[str]]
-# An entry → its event; None where the entry is unusual.
-ReadUsual = Callable[[Mapping[str, str]], Event | None]
+# An entry's names and values → its event; None where the entry is unusual.
+ReadUsual = Callable[[list[str], Iterable[str]], Event | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +214,16 @@ def _usual_reader(model: type[Event], fields: Sequence[_Field]) -> ReadUsual:
     """
     validators = _schemas(model, fields)
     if validators is None:
-        return lambda entry: None
+        return lambda columns, values: None
     names = [field.name for field in fields]
     wholes = [field.name for field in fields if field.is_whole]
     digits = "".join(f"{{{name}}}" for name in wholes)
     short = " and ".join(f"_len({name}) <= {U64_DIGITS}" for name in wholes)
     # Names of its own begin with an underscore, which no field's does.
     source = (
-        "def _made(_entry):\n"
-        " if _tuple(_entry) != _columns: return None\n"
-        f" {', '.join(names)}, _extra = _entry.values()\n"
+        "def _made(_columns, _values):\n"
+        " if _columns != _usual_columns: return None\n"
+        f" {', '.join(names)}, _extra = _values\n"
         f" _digits = f'{digits}'\n"
         f" if _extra or not (_digits.isdecimal() and _digits.isascii() and {short}): return None\n"
         " try:\n"
@@ -241,7 +241,6 @@ def _usual_reader(model: type[Event], fields: Sequence[_Field]) -> ReadUsual:
         f"reader of {model.__name__}",
         source,
         {
-            "_columns": (*(field.column for field in fields), EXTRA),
             "_flags": FLAGS,
             "_int": int,
             "_len": len,
@@ -252,7 +251,7 @@ def _usual_reader(model: type[Event], fields: Sequence[_Field]) -> ReadUsual:
             "_set_fields": slots["__dict__"].__set__,
             "_set_names": slots["__pydantic_fields_set__"].__set__,
             "_set_private": slots["__pydantic_private__"].__set__,
-            "_tuple": tuple,
+            "_usual_columns": [*(field.column for field in fields), EXTRA],
             "_validate": SchemaValidator(core_schema.tuple_schema(validators)).validate_python,
         },
     )

@@ -21,7 +21,7 @@ from bridge.runtime.time_range import BEGINNING
 from consumers.kit.api.consumer import ConsumerSpec, StopWorker
 from consumers.kit.api.results import RESERVED, State, Write
 from consumers.kit.handling.batch import STATE_PART, BatchRunner, Part
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import Entry, entry_of
 from consumers.kit.handling.failure import HandlerFailed, error_text, source_line
 from consumers.kit.handling.yielding import Pace
 from consumers.kit.ordered.lease import Answer, Commit, CommitStatus, Lease, Leases
@@ -147,7 +147,7 @@ class Replay:
                 pipeline.execute_command(*command)
             replies = await pipeline.execute(raise_on_error=False)
         with _warnings_logged():
-            return scan.take(replies)
+            return [entry_of(*one) for one in scan.take(replies)]
 
     async def _hold(self) -> None:
         """Renew the leases of all streams, also of those that wait and those that are done: a

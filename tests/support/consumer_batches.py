@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from consumers import Consumer
 from consumers.kit.api.results import Write
 from consumers.kit.handling.batch import BatchRunner
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import ParsedEntry, entry_of
 from consumers.kit.handling.yielding import Pace
 from consumers.kit.stats import Stats
 from tests.support.consumer_entries import START_US
@@ -16,11 +16,11 @@ def stats() -> Stats:
 
 
 async def handle(
-    consumer: Consumer, entries: Sequence[Entry], counted: Stats | None = None
+    consumer: Consumer, entries: Sequence[ParsedEntry], counted: Stats | None = None
 ) -> Sequence[Write]:
     """What the consumer writes for these trades; raises HandlerFailed."""
     runner = BatchRunner(consumer, counted or stats())
-    part = await runner.run_together("trade.SOL_USDC", entries, Pace())
+    part = await runner.run_together("trade.SOL_USDC", [entry_of(*one) for one in entries], Pace())
     if part.failed is not None:
         raise part.failed
     return part.writes

@@ -13,7 +13,8 @@ from bridge.contract.entry import BadEntry
 from bridge.contract.events import Event
 from consumers.kit.api.consumer import Consumer, Delivery, StopWorker
 from consumers.kit.api.results import Results
-from consumers.kit.handling.dispatch import Dispatcher, Entry, Handler
+from consumers.kit.handling.dispatch import Dispatcher, Handler
+from consumers.kit.handling.entry import Entry
 from consumers.kit.handling.failure import HandlerFailed, cancelled_within
 from consumers.kit.handling.limits import Limits
 from consumers.kit.handling.yielding import Pace

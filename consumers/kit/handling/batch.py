@@ -21,7 +21,8 @@ from consumers.kit.api.timers import Tick
 from consumers.kit.handling.at_once import AtOnce, Ran, has_key
 from consumers.kit.handling.calls import finished, is_consumers
 from consumers.kit.handling.dead_letters import dead_letter
-from consumers.kit.handling.dispatch import Dispatcher, Entry
+from consumers.kit.handling.dispatch import Dispatcher
+from consumers.kit.handling.entry import Entry
 from consumers.kit.handling.failure import HandlerFailed
 from consumers.kit.handling.limits import Limits
 from consumers.kit.handling.yielding import Pace
@@ -307,7 +308,7 @@ class BatchRunner:
         if not self._sets_aside:
             return ()
         return [
-            dead_letter(stream, *entry, attempts=1, error=error, worker=self._worker)
+            dead_letter(stream, entry, attempts=1, error=error, worker=self._worker)
             for entry, error in bad
         ]
 

@@ -17,7 +17,7 @@ from bridge.contract.json_text import parsed
 from bridge.contract.whole_number import whole_number
 from bridge.runtime.refusals import is_of_a_key
 from consumers.kit.api.results import Write, is_entry_id
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import Entry, ParsedEntry, entry_of, fields_of
 from consumers.kit.handling.failure import NotFinished, error_text, source_line
 from consumers.kit.handling.log_budget import LogBudget
 from consumers.kit.redis.keys import Keys
@@ -56,8 +56,7 @@ class StoredDeadLetter(NamedTuple):
 
 def dead_letter(
     stream: str,
-    entry_id: str,
-    fields: Mapping[str, str],
+    entry: Entry,
     *,
     attempts: int,
     error: BaseException,
@@ -65,6 +64,7 @@ def dead_letter(
 ) -> Write:
     """The command that puts an entry among the dead letters of its stream; it is logged, of many
     in a stream the first few and then how many were left out."""
+    entry_id = entry[0]
     besides = _lines.take(stream)
     if besides is not None:
         _log.warning("dead_letter", stream=stream, entry_id=entry_id, attempts=attempts, **besides)
@@ -75,7 +75,7 @@ def dead_letter(
         "error": error_text(stream, error),
         "at": source_line(error),
         "worker": worker,
-        "fields": json.dumps(fields, separators=(",", ":")),
+        "fields": json.dumps(fields_of(entry), separators=(",", ":")),
     }
     flat = [text for pair in letter.items() for text in pair]
     return Write("XADD", DEAD_PART, ("MAXLEN", "~", str(KEPT), "*", *flat))
@@ -157,7 +157,7 @@ class DeadLetters:
                 pipeline.xdel(key(one.stream, one.group), one.letter_id)
             return sum(await pipeline.execute())
 
-    async def sent_back(self, streams: Sequence[str]) -> dict[str, list[Entry]]:
+    async def sent_back(self, streams: Sequence[str]) -> dict[str, list[ParsedEntry]]:
         """Those that wait for a worker, by stream: their own IDs and fields, a page of each."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for stream in streams:
@@ -169,7 +169,7 @@ class DeadLetters:
         return {stream: some for stream, some in found.items() if some}
 
     async def take(
-        self, stream: str, waiting: Entry, worker: str, owner: tuple[str, int] | None = None
+        self, stream: str, waiting: ParsedEntry, worker: str, owner: tuple[str, int] | None = None
     ) -> DeadLetter | None:
         """Take one that was sent back, to handle it once. None where another worker has it.
 
@@ -198,7 +198,7 @@ class DeadLetters:
             return None
         new_id, flat = reply
         taken = dict(zip(flat[::2], flat[1::2], strict=True))
-        entry = taken["entry_id"], parsed(taken["fields"])
+        entry = entry_of(taken["entry_id"], parsed(taken["fields"]))
         return DeadLetter(new_id, entry, int(taken["attempts"]))
 
     async def _find(

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from bridge.contract.entry import MODEL_BY_TYPE, BadEntry, decode, decode_as
+from bridge.contract.entry import MODEL_BY_TYPE, BadEntry, decode, decode_flat_as
 from bridge.contract.events import Event
 from bridge.contract.streams import is_private
 from consumers.kit.api.consumer import Consumer, Delivery, Missed, StopWorker
@@ -24,32 +24,12 @@ from consumers.kit.handling.calls import (
     is_consumers,
     within_limit,
 )
+from consumers.kit.handling.entry import Entry, fields_of, stream_of
 from consumers.kit.handling.failure import HandlerFailed, is_stdout_gone
 from consumers.kit.stats import InHand, Stats
 
 _log = structlog.get_logger()
 _tuple = tuple.__new__  # a NamedTuple's own constructor is a function in Python around it
-
-Entry = tuple[str, dict[str, str]]
-"""An entry as Redis gives it: its ID and its fields."""
-
-
-class JoinedEntry(tuple[str, dict[str, str]]):
-    """An entry that says of which stream it is: those of several are handed over together."""
-
-    stream: str
-
-    @classmethod
-    def of(cls, stream: str, entry: Entry) -> "JoinedEntry":
-        """The same entry, with its stream."""
-        made = cls(entry)
-        made.stream = stream
-        return made
-
-
-def stream_of(entry: Entry, stream: str) -> str:
-    """The stream of an entry among those of `stream`, which may be the name of several."""
-    return entry.stream if isinstance(entry, JoinedEntry) else stream
 
 
 class Dispatcher:
@@ -94,17 +74,19 @@ class Dispatcher:
     def decoded(self, stream: str, entry: Entry) -> "tuple[Handler, Delivery[Event]] | None":
         """The event of an entry, and who wants it. None where no handler does; one that cannot be
         decoded is then in `undecodable`. Raises HandlerFailed where the consumer's filter fails."""
-        entry_id, fields = entry
+        entry_id, flat = entry
         if type(entry) is not tuple:
             stream = stream_of(entry, stream)
-        model = MODEL_BY_TYPE.get(fields.get("type", ""))
+        # The bridge writes the type first; where it stands elsewhere, the entry is looked at whole.
+        is_usual = flat and flat[0] == "type"
+        model = MODEL_BY_TYPE.get(flat[1] if is_usual else fields_of(entry).get("type", ""))
         handler = self._handlers.get(model) if model else None
         if model is not None and handler is None:
             return None  # known, and not wanted: decoding it would be for nothing
         if model is not None and self._filter is not None and not self._passes(stream, entry):
             return None
         try:
-            event = decode(fields) if model is None else decode_as(model, fields)
+            event = decode(fields_of(entry)) if model is None else decode_flat_as(model, flat)
         except BadEntry as error:
             self._note_undecodable(stream, entry, error)
             return None
@@ -182,7 +164,7 @@ class Dispatcher:
 
     def _passes(self, stream: str, entry: Entry) -> bool:
         assert self._filter is not None
-        entry_id, fields = entry
+        fields = fields_of(entry)
         try:
             passes = self._filter(stream, fields)
             if passes is None:  # else a forgotten `return` would pass over all there is, in silence
@@ -196,7 +178,7 @@ class Dispatcher:
                 decode(fields)
             except BadEntry:
                 return True  # decoded once more, and told
-            raise HandlerFailed(stream, entry_id) from error
+            raise HandlerFailed(stream, entry[0]) from error
 
     def _note_undecodable(self, stream: str, entry: Entry, error: BadEntry) -> None:
         self.undecodable.append((entry, error))

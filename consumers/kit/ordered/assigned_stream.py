@@ -17,7 +17,7 @@ from consumers.kit.api.results import State, Write
 from consumers.kit.api.timers import Tick, tick_ms, timers_of
 from consumers.kit.handling.batch import STATE_PART, BatchRunner, Part, tick_write
 from consumers.kit.handling.dead_letters import DeadLetter, dead_letter
-from consumers.kit.handling.dispatch import Entry, stream_of
+from consumers.kit.handling.entry import Entry, stream_of
 from consumers.kit.handling.failure import (
     HandlerFailed,
     NotFinished,
@@ -410,7 +410,7 @@ class AssignedStream:
 
     def _letter(self, entry: Entry, attempts: int, error: BaseException) -> Write:
         self._stats.count_dead_letter()
-        return dead_letter(self.stream, *entry, attempts=attempts, error=error, worker=self._worker)
+        return dead_letter(self.stream, entry, attempts=attempts, error=error, worker=self._worker)
 
     def _pause(self) -> float:
         """Let go of the object for some seconds; it is made anew from what Redis has."""

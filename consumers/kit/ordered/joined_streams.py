@@ -15,7 +15,7 @@ from itertools import takewhile
 from bridge.contract.whole_number import whole_number
 from consumers.kit.api.consumer import ConsumerSpec
 from consumers.kit.api.results import Write
-from consumers.kit.handling.dispatch import Entry, JoinedEntry
+from consumers.kit.handling.entry import Entry, JoinedEntry, fields_of
 from consumers.kit.handling.limits import Limits
 from consumers.kit.ordered.assigned_stream import AssignedStream
 from consumers.kit.ordered.lease import Commit, Lease, Move
@@ -129,5 +129,5 @@ def _pair(entry_id: str) -> tuple[int, int]:
 
 def merge_time(entry: JoinedEntry) -> tuple[int, int, str]:
     """By which entries of several streams are put in order."""
-    engine_us = whole_number(entry[1].get("engine_us", "")) or 0
+    engine_us = whole_number(fields_of(entry).get("engine_us", "")) or 0
     return _ms(entry[0]), engine_us, entry.stream

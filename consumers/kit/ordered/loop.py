@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
-from typing import Any
 
 import structlog
 from redis.asyncio import Redis
@@ -26,14 +25,14 @@ from consumers.kit.api.consumer import ConsumerSpec, StopWorker, joined_by
 from consumers.kit.api.results import is_entry_id
 from consumers.kit.api.timers import timers_of
 from consumers.kit.handling.dead_letters import PAGE, DeadLetters
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import Entry
 from consumers.kit.handling.limits import Limits
 from consumers.kit.handling.yielding import RUN_S
 from consumers.kit.membership import Membership
 from consumers.kit.ordered.assigned_stream import AssignedStream, Phase
 from consumers.kit.ordered.joined_streams import PREFIX, JoinedStreams
 from consumers.kit.ordered.lease import Answer, CommitStatus, Lease, Leases
-from consumers.kit.ordered.read_ahead import ReadAhead
+from consumers.kit.ordered.read_ahead import Found, ReadAhead, read_behind
 from consumers.kit.policy import batch_size, block_ms, moves, portions, shares, start_of
 from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.scripts import Call, CommandRefused
@@ -209,7 +208,7 @@ class OrderedLoop:
         """Read, handle, commit. Waits so long for entries; None: not at all. `reads_on`: the same
         streams are read next. Returns the streams that had some, and whether as many as were asked
         for."""
-        at: dict[Any, Any] = {
+        at = {
             self._keys.stream(stream): position
             for assigned in portion
             for stream, position in assigned.cursors.items()
@@ -217,14 +216,14 @@ class OrderedLoop:
         size = batch_size(len(at), self._kind.batch_entries)
         now_ms = self._membership.now_ms  # before the read: what it finds is all of that time
         try:
-            reply = await self._reply(at, size, wait_ms)
+            by_key = await self._entries(at, size, wait_ms)
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
             await self._give_back_what_is_no_stream(portion)
             return {}
         self._health.up(_CONNECTION)
-        read = {self._keys.name(key): entries for key, entries in reply}
+        read = {self._keys.name(key): entries for key, entries in by_key.items()}
         full = {
             assigned: any(len(read.get(stream, ())) >= size for stream in assigned.streams)
             for assigned in portion
@@ -252,14 +251,13 @@ class OrderedLoop:
             await self._run_timers(portion, left, now_ms)
         return full
 
-    async def _reply(self, at: Mapping[Any, Any], size: int, wait_ms: int | None) -> Any:
-        reply = await self._ahead.take(at, size)
-        if reply is None:
-            reply = await self._reads.read(lambda client: client.xread(dict(at), size, wait_ms))
-        return reply
+    async def _entries(self, at: Mapping[str, str], size: int, wait_ms: int | None) -> Found:
+        return await self._ahead.take(at, size) or await self._reads.read(
+            lambda client: read_behind(client, at, size, wait_ms)
+        )
 
     async def _ask_ahead(
-        self, at: Mapping[Any, Any], found: Mapping[AssignedStream, Sequence[Entry]], size: int
+        self, at: Mapping[str, str], found: Mapping[AssignedStream, Sequence[Entry]], size: int
     ) -> None:
         """For what is behind these, where it is likely that they are handled whole, and soon."""
         is_slow = any(one.goes_one_by_one or one.ran_s > _QUICK_S for one in found)

@@ -1,17 +1,31 @@
-"""What busy streams have behind a batch is asked for before that batch is handled, so that Redis
-works meanwhile.
+"""What streams have behind a position; of busy ones it is asked for before the batch before it is
+handled, so that Redis works meanwhile.
 
 To read changes nothing in Redis. What was asked for is of use only where each position is, by the
 time it is wanted, the one from which it was asked for; else it is thrown away.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from consumers.kit.handling.entry import Entry, entries_by_key
 from consumers.kit.redis.prefetch import Prefetch
+
+Found = Mapping[str, Sequence[Entry]]
+"""Entries by key, of keys that have some."""
+
+
+async def read_behind(
+    redis: Redis, positions: Mapping[str, str], count: int, block_ms: int | None
+) -> Found:
+    """At most `count` entries of each stream behind its position; keys of Redis. Waits so long for
+    the first; None: not at all. Raises what the Redis client raises.
+    """
+    reading = Prefetch(redis)
+    await reading.send(*_command(positions, count, block_ms))
+    return entries_by_key(await reading.receive())
 
 
 class ReadAhead:
@@ -26,23 +40,26 @@ class ReadAhead:
         the Redis client raises.
         """
         self._asked = positions, count
-        await self._prefetch.send(
-            "XREAD", "COUNT", count, "STREAMS", *positions, *positions.values()
-        )
+        await self._prefetch.send(*_command(positions, count, None))
 
-    async def take(self, positions: Mapping[str, str], count: int) -> Any:
-        """The reply, as of `xread`; None where there is none, nothing was found, or something else
-        asked for. Never raises.
-        """
+    async def take(self, positions: Mapping[str, str], count: int) -> Found:
+        """What was found; nothing where something else was asked for. Never raises."""
         if not self._prefetch.is_sent:
-            return None
+            return {}
         try:
             reply = await self._prefetch.receive()
         except RedisError:  # an outage may be over by now; if not, the next command meets it
-            return None
-        return reply or None if self._asked == (positions, count) else None
+            return {}
+        return entries_by_key(reply) if self._asked == (positions, count) else {}
 
     async def drop(self) -> None:
         """Do not wait for a reply any more."""
         if self._prefetch.is_sent:
             await self._prefetch.abandon()
+
+
+def _command(
+    positions: Mapping[str, str], count: int, block_ms: int | None
+) -> tuple[str, *tuple[str | int, ...]]:
+    wait = () if block_ms is None else ("BLOCK", block_ms)
+    return ("XREAD", "COUNT", count, *wait, "STREAMS", *positions, *positions.values())

@@ -15,7 +15,7 @@ from bridge.contract.identity import EntryId
 from bridge.contract.streams import is_stream
 from bridge.errors import ConfigError
 from bridge.runtime.nearest import did_you_mean
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import ParsedEntry
 from consumers.kit.redis.keys import Keys
 
 PAGE_ENTRIES = 500
@@ -64,7 +64,7 @@ class RangeScan:
         """Is it known where the scan ends?"""
         return self._is_begun
 
-    def take(self, replies: Sequence[Any]) -> Sequence[Entry]:
+    def take(self, replies: Sequence[Any]) -> Sequence[ParsedEntry]:
         """The entries in the replies. Raises ConfigError where there is no such stream."""
         if not self._is_begun:
             self._begin(*replies)
@@ -72,7 +72,7 @@ class RangeScan:
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        page: list[Entry] = replies[0]
+        page: list[ParsedEntry] = replies[0]
         # From the second page on: if the oldest entry is behind our place, the stream was trimmed
         # past it, and what was between is missing from this scan.
         if self._next.startswith("("):
@@ -105,7 +105,7 @@ class RangeScan:
         if EntryId.parse(self._next) < EntryId.parse(oldest[0]):
             self._warn(f"begins at {oldest[0]}: what was before, from {self._next}, is not kept")
 
-    def _warn_if_overtaken(self, oldest: Sequence[Entry]) -> None:
+    def _warn_if_overtaken(self, oldest: Sequence[ParsedEntry]) -> None:
         done = self._next[1:]
         if not oldest:
             self._warn(f"was deleted while it was read: what came after {done} is not there")

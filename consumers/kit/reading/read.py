@@ -35,7 +35,7 @@ from bridge.runtime.redis_url import replica_url
 from bridge.runtime.replica import COMMAND_TIMEOUT_S
 from bridge.runtime.time_range import Bound, point
 from consumers.kit.api.consumer import Delivery
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import ParsedEntry
 from consumers.kit.reading import columns, frames
 from consumers.kit.reading.range_scan import FIRST, LAST, Command, RangeScan
 from consumers.kit.redis.keys import Keys
@@ -226,7 +226,7 @@ class Reading(Generic[E]):
         for delivery in self:
             yield columns.row_of(names, delivery.entry_id, delivery.event)
 
-    def _deliveries(self, entries: Iterable[Entry]) -> Iterator[Delivery[E]]:
+    def _deliveries(self, entries: Iterable[ParsedEntry]) -> Iterator[Delivery[E]]:
         for entry_id, fields in entries:
             try:
                 event = decode(fields)

@@ -1,7 +1,8 @@
 """A command that Redis works on while this process does something else: sent now, read later.
 
-The client's own calls send a command and wait for its reply in one. Here the reply waits in the
-socket, on a connection that is taken from the client's pool for as long.
+The client's own calls send a command, wait for its reply in one, and make dicts of its entries.
+Here the reply waits in the socket, on a connection that is taken from the client's pool for as
+long, and is left as Redis sends it.
 """
 
 from typing import Any
@@ -16,7 +17,6 @@ class Prefetch:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._command = ""
         self._connection: AbstractConnection | None = None
 
     @property
@@ -26,7 +26,6 @@ class Prefetch:
 
     async def send(self, command: str, *arguments: str | int) -> None:
         """Send a command; its reply is for `receive`."""
-        self._command = command
         pool = self._redis.connection_pool
         self._connection = await pool.get_connection()  # type: ignore[no-untyped-call]
         try:
@@ -36,10 +35,11 @@ class Prefetch:
             raise
 
     async def receive(self) -> Any:
-        """The reply, as the client's own call would return it."""
+        """The reply, as Redis sends it: numbers, texts, and lists of them."""
+        assert self._connection is not None, "nothing was sent"
         is_in_step = False
         try:
-            reply = await self._redis.parse_response(self._connection, self._command)  # type: ignore[arg-type]  # the stub has one kind of connection
+            reply = await self._connection.read_response()
             is_in_step = True
         except ResponseError:
             is_in_step = True  # an error is a whole reply: nothing of it is left in the socket

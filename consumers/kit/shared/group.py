@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from consumers.kit.api.results import Write, packed
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import Entry, entries_by_key, entry_of
 from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.prefetch import Prefetch
 from consumers.kit.redis.scripts import Call, checked, script
@@ -92,15 +92,8 @@ class Group:
         self, streams: Iterable[str], count: int, block_ms: int | None
     ) -> dict[str, list[Entry]]:
         """New entries by stream."""
-        at = {self._keys.stream(name): ">" for name in streams}
-        reply: Any = await self._redis.xreadgroup(
-            self._group,
-            self.consumer,
-            at,  # type: ignore[arg-type]  # the stub's dict is invariant
-            count=count,
-            block=block_ms,
-        )
-        return self._by_stream(reply)
+        await self._ask(streams, count, block_ms)
+        return await self.take_prefetched()
 
     @property
     def is_prefetching(self) -> bool:
@@ -109,18 +102,20 @@ class Group:
 
     async def prefetch(self, streams: Iterable[str], count: int) -> None:
         """Ask for new entries, for `take_prefetched`; they are pending from then on."""
-        keys = [self._keys.stream(name) for name in streams]
-        await self._prefetch.send(
-            "XREADGROUP", "GROUP", self._group, self.consumer, "COUNT", count,
-            "STREAMS", *keys, *[">"] * len(keys),
-        )  # fmt: skip
+        await self._ask(streams, count, None)
 
     async def take_prefetched(self) -> dict[str, list[Entry]]:
         """The entries that were asked for with `prefetch`, by stream."""
-        return self._by_stream(await self._prefetch.receive())
+        found = entries_by_key(await self._prefetch.receive())
+        return {self._keys.name(key): entries for key, entries in found.items()}
 
-    def _by_stream(self, reply: Any) -> dict[str, list[Entry]]:
-        return {self._keys.name(key): entries for key, entries in reply}
+    async def _ask(self, streams: Iterable[str], count: int, block_ms: int | None) -> None:
+        keys = [self._keys.stream(name) for name in streams]
+        wait = () if block_ms is None else ("BLOCK", block_ms)
+        await self._prefetch.send(
+            "XREADGROUP", "GROUP", self._group, self.consumer, "COUNT", count, *wait,
+            "STREAMS", *keys, *[">"] * len(keys),
+        )  # fmt: skip
 
     async def settle(self, units: Mapping[str, Sequence[Unit]]) -> dict[str, Settled]:
         """Acknowledge and apply, one call for each stream. Raises what Redis refuses as a whole."""
@@ -202,7 +197,7 @@ class Group:
             key, self._group, self.consumer, idle_ms, list(ids), retrycount=deliveries
         )
         # An entry that was trimmed comes as nil before Redis 7.0; later versions leave it out.
-        there = [(entry_id, fields) for entry_id, fields in claimed if entry_id is not None]
+        there = [entry_of(one, fields) for one, fields in claimed if one is not None]
         found = {entry_id for entry_id, _ in there}
         return there, await self._trimmed(key, [one for one in ids if one not in found])
 

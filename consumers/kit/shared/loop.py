@@ -24,7 +24,7 @@ from consumers.kit.api.consumer import Consumer, StopWorker
 from consumers.kit.handling.batch import made_line
 from consumers.kit.handling.dead_letters import PAGE as LETTERS_PAGE
 from consumers.kit.handling.dead_letters import DeadLetters
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import Entry
 from consumers.kit.membership import Membership
 from consumers.kit.ordered.lease import Leases
 from consumers.kit.policy import (

@@ -12,7 +12,7 @@ from consumers.kit.api.consumer import Consumer, Missed, makes_dead_letters
 from consumers.kit.api.results import Write
 from consumers.kit.handling.batch import BatchRunner, Part
 from consumers.kit.handling.dead_letters import DEAD_PART, DeadLetter, dead_letter
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import Entry
 from consumers.kit.handling.failure import HandlerFailed, NotFinished, ResultsRefused
 from consumers.kit.handling.limits import Limits
 from consumers.kit.handling.yielding import Pace
@@ -225,9 +225,8 @@ class Settler:
 
     def _dead(self, stream: str, entry: Entry, attempts: int, error: BaseException) -> Write:
         self._stats.count_dead_letter()
-        entry_id, fields = entry
         return dead_letter(
-            stream, entry_id, fields, attempts=attempts, error=error, worker=self._group.consumer
+            stream, entry, attempts=attempts, error=error, worker=self._group.consumer
         )
 
     def _add(

@@ -10,7 +10,7 @@ from bridge.errors import ConfigError, Fatal
 from consumers import Consumer, Delivery, Results, StopWorker, Trade, consumes
 from consumers.kit.api.consumer import ConsumerSpec
 from consumers.kit.handling.batch import BatchRunner, Part
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import Entry, entry_of
 from consumers.kit.handling.limits import RateLimit
 from consumers.kit.handling.resources import with_resources
 from consumers.kit.handling.yielding import Pace
@@ -56,7 +56,7 @@ class Keyed(Slow):
 
 
 def trades(*numbers: int) -> list[Entry]:
-    return [(f"{n}-0", trade(n, START_US)) for n in numbers]
+    return [entry_of(f"{n}-0", trade(n, START_US)) for n in numbers]
 
 
 async def run(consumer: Consumer, *numbers: int) -> list[tuple[str, Part]]:
@@ -123,7 +123,7 @@ async def test_stop_worker_lets_the_calls_that_run_end_and_begins_no_more() -> N
 
 async def test_calls_of_a_key_keep_their_order_and_results_that_of_the_entries() -> None:
     consumer = Keyed()
-    writes = await handle(consumer, trades(*range(1, 11)))
+    writes = await handle(consumer, [(f"{n}-0", trade(n, START_US)) for n in range(1, 11)])
     assert consumer.most == 2  # odd and even ones
     assert [n for n in consumer.over if n % 2] == [1, 3, 5, 7, 9]
     assert [n for n in consumer.over if not n % 2] == [2, 4, 6, 8, 10]
@@ -139,7 +139,7 @@ async def test_a_failed_call_of_a_keyed_batch_fails_the_batch_with_its_entry() -
 
 async def test_entries_that_cannot_be_decoded_count_apart_among_calls_at_once() -> None:
     parts: list[tuple[str, Part]] = []
-    bad: Entry = ("2-0", {"type": "trade"})
+    bad: Entry = ("2-0", ["type", "trade"])
     items = [(STREAM, entry) for entry in (*trades(1), bad, *trades(3))]
     await BatchRunner(Slow(), stats()).run_at_once(items, parts, Pace())
     assert [part.undecodable for _, part in parts] == [0, 1, 0]
@@ -231,15 +231,15 @@ async def filtered(*entries: Entry) -> tuple[Filtered, Part]:
 
 async def test_a_filter_keeps_entries_from_being_decoded() -> None:
     small = trade(1, START_US, quantity="0.5") | {"price": "not decoded"}
-    consumer, part = await filtered(("1-0", small), *trades(2))
+    consumer, part = await filtered(entry_of("1-0", small), *trades(2))
     assert consumer.got == [2]
     assert (part.failed, part.undecodable, len(part.entries)) == (None, 0, 2)
 
 
 async def test_a_filter_that_fails_is_the_entrys_failure_unless_it_cannot_be_decoded() -> None:
-    _, part = await filtered(("1-0", trade(1, START_US) | {"quantity": "much"}))
+    _, part = await filtered(entry_of("1-0", trade(1, START_US) | {"quantity": "much"}))
     assert part.undecodable == 1
-    consumer, part = await filtered(("1-0", {"type": "trade"}), *trades(2))
+    consumer, part = await filtered(("1-0", ["type", "trade"]), *trades(2))
     assert (consumer.got, part.undecodable) == ([2], 1)
 
 

@@ -10,7 +10,7 @@ import pytest
 from bridge.contract.entry import BadEntry
 from consumers import Consumer, Delivery, Results, State, StopWorker, Trade
 from consumers.kit.handling.batch import BatchRunner, Part, made_line
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import Entry, entry_of
 from consumers.kit.handling.failure import HandlerFailed, TookTooLong
 from consumers.kit.handling.yielding import RUN_S, Pace
 from tests.support.consumer_batches import stats
@@ -45,7 +45,7 @@ class Summing(Odd):
 
 
 def trades(*numbers: int) -> list[Entry]:
-    return [(f"{n}-0", trade(n, START_US)) for n in numbers]
+    return [entry_of(f"{n}-0", trade(n, START_US)) for n in numbers]
 
 
 def ids(part: Part) -> list[str]:
@@ -290,7 +290,7 @@ class ListsSetAside(Consumer):
         results.hincrby("", "trades", len(batch))
 
 
-BAD: Entry = ("5-0", {"type": "of a newer bridge"})
+BAD: Entry = ("5-0", ["type", "of a newer bridge"])
 
 
 @pytest.mark.parametrize("kind", [SetsAside, ListsSetAside])
@@ -363,7 +363,7 @@ class AsyncPanicking(Panicking):
 async def _failed(wrong: BaseException, where: str) -> HandlerFailed | None:
     kind = AsyncPanicking if where == "async" else Panicking
     runner = await BatchRunner.open(kind(wrong, where=where), STREAM, 1, State(), stats())
-    entry = (entry_id(START_US, 1), trade(1, START_US))
+    entry = entry_of(entry_id(START_US, 1), trade(1, START_US))
     return (await runner.run_together(STREAM, [entry], Pace())).failed
 
 

@@ -10,6 +10,7 @@ from consumers import Consumer, Delivery, StopWorker
 from consumers.kit.api.consumer import ConsumerSpec, makes_dead_letters, options_of
 from consumers.kit.api.routes import handlers_of
 from consumers.kit.handling.batch import BatchRunner
+from consumers.kit.handling.entry import entry_of
 from consumers.kit.handling.failure import HandlerFailed
 from consumers.kit.handling.yielding import Pace
 from consumers.kit.worker.loading import SAMPLES, load, options
@@ -77,7 +78,7 @@ async def test_an_entry_without_a_handler_is_skipped_and_not_decoded() -> None:
 async def test_an_entry_that_is_not_of_the_contract_is_counted_not_handled(fields: Any) -> None:
     consumer, counted = Seen(), stats()
     part = await BatchRunner(consumer, counted).run_together(
-        "trade.SOL_USDC", [("1-1", fields), ("1-2", trade(2, START_US))], Pace()
+        "trade.SOL_USDC", [entry_of("1-1", fields), entry_of("1-2", trade(2, START_US))], Pace()
     )
     assert [one.entry_id for one in consumer.seen] == ["1-2"]
     assert (len(part.entries), part.undecodable, part.writes) == (2, 1, [])

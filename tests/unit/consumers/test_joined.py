@@ -9,7 +9,7 @@ import pytest
 from bridge.errors import ConfigError
 from consumers import Consumer, Delivery, Event, Results, StopWorker, Trade
 from consumers.kit.api.consumer import ConsumerSpec, joined_by
-from consumers.kit.handling.dispatch import Entry
+from consumers.kit.handling.entry import Entry, entry_of
 from consumers.kit.ordered import joined_streams
 from consumers.kit.ordered.joined_streams import JoinedStreams
 from consumers.kit.ordered.lease import Lease
@@ -59,7 +59,7 @@ def joined(**cursors: str) -> JoinedStreams:
 
 
 def entries(*ids: str) -> list[Entry]:
-    return [(one, trade(n, START_US)) for n, one in enumerate(ids)]
+    return [entry_of(one, trade(n, START_US)) for n, one in enumerate(ids)]
 
 
 def ids(batch: Sequence[Entry]) -> list[str]:
@@ -98,7 +98,10 @@ def test_nothing_behind_the_end_of_a_full_page_is_handled(clock: Clock) -> None:
 def test_within_a_millisecond_the_engines_time_decides(clock: Clock) -> None:
     one = joined(A="0-0", B="0-0")
     early, late = trade(1, START_US + 1), trade(2, START_US + 2)
-    found = {A: [("5-0", late), ("6-0", late)], B: [("5-0", early), ("6-0", late)]}
+    found = {
+        A: [entry_of("5-0", late), entry_of("6-0", late)],
+        B: [entry_of("5-0", early), entry_of("6-0", late)],
+    }
     batch = one.batch(found, 100)
     assert [(entry.stream, entry[0]) for entry in batch] == [(B, "5-0"), (A, "5-0")]  # type: ignore[attr-defined]
 

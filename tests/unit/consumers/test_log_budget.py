@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from consumers import Consumer, Delivery, StopWorker, Trade
 from consumers.kit.handling.batch import BatchRunner
+from consumers.kit.handling.entry import entry_of
 from consumers.kit.handling.failure import HandlerFailed, is_stdout_gone
 from consumers.kit.handling.log_budget import MOST, PER_S, LogBudget
 from consumers.kit.handling.yielding import Pace
@@ -64,7 +65,9 @@ async def test_a_handler_whose_reader_has_gone_ends_its_worker(
         monkeypatch.setattr(sys, "stdout", out)
         os.close(read_end)
         with pytest.raises(StopWorker):
-            await runner.run_apart("trade.SOL_USDC", [("1-10", trade(1, START_US))], [], Pace())
+            await runner.run_apart(
+                "trade.SOL_USDC", [entry_of("1-10", trade(1, START_US))], [], Pace()
+            )
 
 
 def test_a_handler_that_fails_at_each_entry_writes_a_few_lines() -> None:

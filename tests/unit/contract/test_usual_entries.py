@@ -14,6 +14,7 @@ from bridge.contract.entry import (
     BadEntry,
     _read_any,
     decode,
+    decode_flat_as,
     encode,
     field_names,
 )
@@ -81,24 +82,43 @@ def all_of(event: Event) -> tuple[Any, ...]:
     return type(event), values, event.__pydantic_extra__, event.model_fields_set
 
 
+def read_usual(model: type[Event], entry: dict[str, str]) -> Event | None:
+    return FORMS[model].read_usual([*entry], entry.values())
+
+
+def flat(entry: dict[str, str]) -> list[str]:
+    """As Redis sends it."""
+    return [text for pair in entry.items() for text in pair]
+
+
+def as_sent(model: type[Event], entry: list[str]) -> Event | None:
+    try:
+        return decode_flat_as(model, entry)
+    except BadEntry:
+        return None
+
+
 def assert_read_alike(model: type[Event], entry: dict[str, str]) -> None:
-    found = FORMS[model].read_usual(entry)
-    if found is not None:
-        assert (by_the_judge := judged(model, entry)) is not None, entry
-        assert all_of(found) == all_of(by_the_judge)
+    found, sent = read_usual(model, entry), as_sent(model, flat(entry))
+    by_the_judge = judged(model, entry)
+    assert (sent is None) == (by_the_judge is None), entry
+    for one in (found, sent):
+        if one is not None:
+            assert by_the_judge is not None, entry
+            assert all_of(one) == all_of(by_the_judge)
 
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_what_a_bridge_writes_is_usual(kind: str) -> None:
     entry = usual(kind)
-    assert FORMS[MODEL_BY_TYPE[kind]].read_usual(entry) is not None
+    assert read_usual(MODEL_BY_TYPE[kind], entry) is not None
     assert_read_alike(MODEL_BY_TYPE[kind], entry)
 
 
 @pytest.mark.parametrize("name", sorted(WITHOUT))
 def test_a_form_with_other_values_has_no_usual_reader(name: str) -> None:
     [model] = [one for one in MODELS if one.__name__ == name]
-    assert FORMS[model].read_usual(dict.fromkeys(field_names(model), "1")) is None
+    assert read_usual(model, dict.fromkeys(field_names(model), "1")) is None
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -121,14 +141,26 @@ def test_each_value_in_each_place_is_read_alike(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_columns_that_are_missing_added_or_in_another_order_are_not_usual(kind: str) -> None:
-    entry, read_usual = usual(kind), FORMS[MODEL_BY_TYPE[kind]].read_usual
+    entry, model = usual(kind), MODEL_BY_TYPE[kind]
     columns = list(entry.items())
     for at in range(len(columns) - 1):
         swapped = [*columns[:at], columns[at + 1], columns[at], *columns[at + 2 :]]
-        assert read_usual(dict(swapped)) is None
-        assert read_usual(dict([*columns[:at], *columns[at + 1 :]])) is None
+        assert read_usual(model, dict(swapped)) is None
+        assert read_usual(model, dict([*columns[:at], *columns[at + 1 :]])) is None
     for more in ({"new": "1"}, {"extra": '{"x":1}'}):
-        assert read_usual(entry | more) is None
+        assert read_usual(model, entry | more) is None
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_of_a_column_that_is_there_twice_the_last_holds(kind: str) -> None:
+    entry, model = usual(kind), MODEL_BY_TYPE[kind]
+    for name in entry:
+        for text in ("7", "x", ""):
+            sent = as_sent(model, [name, text, *flat(entry)])
+            assert sent is not None
+            assert sent == judged(model, entry)
+            twice = as_sent(model, [*flat(entry), name, text])
+            assert twice == judged(model, {**entry, name: text})
 
 
 def test_events_share_nothing_and_behave_as_those_that_pydantic_makes() -> None:
