@@ -26,7 +26,7 @@ from bridge.console.hub import Client, Hub, TooMany
 from bridge.console.kit import DeadLetters, Keys, is_entry_id
 from bridge.console.levers import Levers, NoLevers
 from bridge.console.past import Busy
-from bridge.console.watcher import PAGES, NoSuchTopic, Watched, Watcher
+from bridge.console.watcher import PAGES, NoSuchTopic, NotYetKnown, Watched, Watcher
 from bridge.contract.json_text import parsed
 from bridge.contract.whole_number import whole_number
 from bridge.errors import Fatal
@@ -136,9 +136,11 @@ class _Asked:
         """What a page shows, as server-sent events: all of it, then what is new."""
         asked = request.query_params
         try:
-            topic = self._watcher.topic(asked.get("page", "now"), asked.get("symbol", ""))
+            topic = await self._watcher.topic(asked.get("page", "now"), asked.get("symbol", ""))
         except NoSuchTopic as error:
             raise HTTPException(404, str(error)) from None
+        except NotYetKnown as error:
+            raise HTTPException(503, str(error)) from None
         return _Events(self._site, self._watcher, topic)
 
     async def past(self, request: Request) -> Response:
@@ -151,7 +153,7 @@ class _Asked:
             told = await self._watcher.past(asked.get("symbol", ""), int(at))
         except NoSuchTopic as error:
             raise HTTPException(404, str(error)) from None
-        except Busy as error:
+        except (Busy, NotYetKnown) as error:
             raise HTTPException(503, str(error)) from None
         except AWAY as error:
             raise HTTPException(503, in_the_way(error)) from None

@@ -19,7 +19,7 @@ from bridge.console.hub import HEAD, Hub, Message
 from bridge.console.kit import GroupLag, Keys, StoredDeadLetter, group_lags
 from bridge.console.latency import LatencyPage
 from bridge.console.levers import Levers
-from bridge.console.market import markets
+from bridge.console.market import Streams, markets
 from bridge.console.market_reader import MarketReader
 from bridge.console.now import NowPage
 from bridge.console.past import PastReader
@@ -37,6 +37,7 @@ LOOK_S = 1.0
 GROUPS_S = 2.0
 MARKET_S = 0.25
 IDLE_FACTOR = 3  # slower while no one looks
+FIRST_LOOK_S = 1.5  # to be waited for: a page asks again after two seconds
 _RETRY_S = 1.0
 _MARKET = "market:"
 
@@ -45,6 +46,10 @@ PAGES = ("now", "market", "consumers", "gaps", "latency")
 
 class NoSuchTopic(Exception):
     """There is nothing of this name to look at; the message says what."""
+
+
+class NotYetKnown(Exception):
+    """Redis has not been read yet; the message says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class Watcher:
         self._history = History()
         self._head = now.away("Redis does not answer: not asked yet")
         self._sample = Sample(now_us=0)
+        self._has_sample = asyncio.Event()
         self._picture: Picture | None = None
         self._now = NowPage(watched.where)
         self._gaps = GapsPage(watched.shows_private)
@@ -90,13 +96,13 @@ class Watcher:
             tasks.create_task(self._repeat("market", MARKET_S, self._read_markets), name="markets")
         raise AssertionError("the tasks have no end")
 
-    def topic(self, page: str, symbol: str = "") -> str:
-        """The topic of a page. Raises NoSuchTopic."""
+    async def topic(self, page: str, symbol: str = "") -> str:
+        """The topic of a page. Raises NoSuchTopic, NotYetKnown."""
         if page not in PAGES:
             raise NoSuchTopic(f"there is no page {page!r}: there are {', '.join(PAGES)}")
         if page != "market":
             return page
-        there = markets(self._sample.streams)
+        there = await self._known_markets()
         if not there:
             raise NoSuchTopic("no market has anything in Redis yet")
         if not symbol:
@@ -110,11 +116,20 @@ class Watcher:
         return [_message(HEAD, self._head), _message("whole", self._whole(topic))]
 
     async def past(self, symbol: str, at_ms: int) -> dict[str, Any]:
-        """A market as it was then. Raises NoSuchTopic, Busy, AWAY."""
-        streams = markets(self._sample.streams).get(symbol)
+        """A market as it was then. Raises NoSuchTopic, NotYetKnown, Busy, AWAY."""
+        streams = (await self._known_markets()).get(symbol)
         if streams is None:
             raise NoSuchTopic(f"no stream of market {symbol!r} is in Redis")
         return await self._past.look(streams, at_ms)
+
+    async def _known_markets(self) -> Mapping[str, Streams]:
+        """Which streams each market has. Right after the start, the first look is waited for."""
+        try:
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self._has_sample.wait()
+        except TimeoutError:
+            raise NotYetKnown("which markets there are is not known yet: try again") from None
+        return markets(self._sample.streams)
 
     async def letters(self, group: str, stream: str, ids: Sequence[str]) -> list[StoredDeadLetter]:
         """These dead letters, as far as they are there and may be shown. Raises AWAY."""
@@ -154,6 +169,7 @@ class Watcher:
     async def _look(self) -> None:
         sample, _ = await self._reads.read_in_part(self._look_around)
         self._sample = sample if self._watched.shows_private else public(sample)
+        self._has_sample.set()
         self._history.add(self._sample)
         self._picture = draw(self._history)
         self._tell_head(now.header(self._picture))

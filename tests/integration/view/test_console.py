@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,8 +48,16 @@ class Site:
 
     @contextmanager
     def events(self, **asked: str) -> Iterator[Iterator[tuple[str, Any]]]:
-        """The events of a page, as name and value."""
-        with self._client.stream("GET", f"{self.url}events", params=asked) as answer:
+        """The events of a page, as name and value. Asks again as the page does, while Redis has not
+        been read.
+        """
+        with contextlib.ExitStack() as stack:
+            deadline_s = time.monotonic() + 20
+            while True:
+                opened = self._client.stream("GET", f"{self.url}events", params=asked)
+                answer = stack.enter_context(opened)
+                if answer.status_code != 503 or time.monotonic() > deadline_s:
+                    break
             assert answer.status_code == 200, answer.read()
 
             def each() -> Iterator[tuple[str, Any]]:
@@ -371,6 +380,10 @@ def test_without_redis_the_pages_say_so_and_never_its_password(tmp_path: Path) -
             "it has asked",
         )
         told = console.beginning(page="now")
+        for path in ("events?page=market", "api/past?symbol=SOL_USDC&at=1700000000000"):
+            answer = console.get(path)
+            sentence = "which markets there are is not known yet: try again"
+            assert (answer.status_code, answer.text) == (503, sentence)
     assert told[1]["redis"] == "redis://:***@127.0.0.1:1/0"
     assert told[0]["level"] == "bad"
     assert "hush" not in json.dumps(told)
