@@ -522,7 +522,7 @@ def test_slow_handlers_share_a_backlog_from_the_first_batch_and_give_it_back_at_
     counting.until(lambda: all(handled(worker) for worker in workers))
     began = time.monotonic()
     assert workers[0].stop() == 0
-    assert time.monotonic() - began < 2  # one entry, not the batch
+    assert time.monotonic() - began < 8  # one entry, not its share of the backlog, which is 10 s
     left = [
         one
         for name in names
