@@ -200,6 +200,10 @@ def run(
         asyncio.run(_until_stopped(settings, settings_read))
     except asyncio.CancelledError:  # nothing of ours cancels it: a signal sets `stop`
         raise Fatal(f"{named}: code of the consumer has cancelled its worker's task") from None
+    except SystemExit:
+        said = "code of the consumer has called sys.exit: raise StopWorker to end a worker cleanly"
+        _report(Fatal(f"{named}: {said}"))
+        raise
 
 
 async def _until_stopped(settings: Settings, config: Config) -> None:

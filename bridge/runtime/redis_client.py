@@ -60,7 +60,7 @@ _NOT_UTF8 = "backslashreplace"
 _MOST_CERTIFICATES = 10_000_000  # bytes of a file of certificates
 # Of the client's options those that a text can say, and that are not ours to choose.
 _IN_URLS = OUR_OPTIONS | {
-    "client_name", "db", "health_check_interval", "lib_name", "lib_version", "max_connections",
+    "client_name", "db", "health_check_interval", "lib_name", "lib_version",
     "password", "retry_on_timeout", "socket_connect_timeout", "socket_keepalive",
     "socket_read_size", "socket_timeout", "timeout", "username",
 }  # fmt: skip

@@ -7,12 +7,14 @@ Touches no entry and no lease.
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import structlog
 from redis.asyncio import Redis
 
 from bridge.contract.json_text import parsed
+from bridge.errors import ConfigError
+from consumers.kit.api.consumer import Mode
 from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.registry import choose, near_misses, registered
 from consumers.kit.redis.scripts import Call, script
@@ -41,6 +43,7 @@ class Membership:
         self._redis = redis
         self._keys = keys
         self._patterns = patterns
+        self._mode = mode
         self._about_group = json.dumps({"mode": mode, "streams": list(patterns)})
         self._lease_ms = lease_ms
         self._registered: list[str] = []
@@ -91,7 +94,9 @@ class Membership:
 
     async def beat(self, status: str) -> None:
         """Say that this worker is alive, write its status (JSON), and refresh the facts. Raises
-        what Redis raises."""
+        what Redis raises; ConfigError where the group is of consumers of another mode."""
+        if not self.beats:
+            await self._refuse_another_mode()
         is_new, alive, now_ms = await script("heartbeat").run_one(self._redis, self.alive_call())
         self._ahead_ms = int(now_ms) - time.monotonic() * 1000
         names, refused = await registered(self._redis, self._keys)
@@ -140,6 +145,16 @@ class Membership:
         """Clean stop: gone from the list of workers and from the status."""
         await self._redis.zrem(self._keys.workers(self.group), self.worker)
         await self._redis.hdel(self._keys.status, self._status_field)
+
+    async def _refuse_another_mode(self) -> None:
+        """One mode does not know what another has handled: the results of both would count."""
+        text: Any = await self._redis.hget(self._keys.groups, self.group)
+        theirs = _mode_of(text)
+        if theirs not in ("", self._mode):
+            raise ConfigError(
+                f"group {self.group} is {theirs}, as {self._keys.groups} says, and this consumer "
+                f"is {self._mode}: give it another name, or another --group"
+            )
 
     async def _write_status(self, status: str) -> None:
         """And notice who else writes it."""
@@ -267,3 +282,13 @@ def _is_old(text: str, now_s: int) -> bool:
         return bool(status["updated_us"] < (now_s - STATUS_KEPT_S) * 1_000_000)
     except (ValueError, TypeError, KeyError):
         return False  # written by another program
+
+
+def _mode_of(text: str | None) -> str:
+    """Of a group, as a worker of it has written it; empty where none has, or another program."""
+    try:
+        about = parsed(text or "{}")
+    except ValueError:
+        return ""
+    mode = about.get("mode") if isinstance(about, dict) else None
+    return str(mode) if mode in get_args(Mode) else ""

@@ -170,6 +170,9 @@ class Replay:
         is_there = self._group in {one["name"] for one in there}
         if is_there and not await self._redis.exists(position):
             raise Fatal(f"{stream} has a group {self._group} already: give another --group")
+        if kind == "stream":
+            # Nobody's group: it tells whether this user may destroy ours at the end.
+            await self._redis.xgroup_destroy(key, f"{self._group}:")
         return True
 
     async def _clear(self) -> None:

@@ -14,7 +14,7 @@ from bridge.contract.events import Event
 from consumers.kit.api.consumer import Consumer, Delivery, StopWorker
 from consumers.kit.api.results import Results
 from consumers.kit.handling.dispatch import Dispatcher, Handler
-from consumers.kit.handling.entry import Entry
+from consumers.kit.handling.entry import Entry, stream_of
 from consumers.kit.handling.failure import HandlerFailed, cancelled_within
 from consumers.kit.handling.limits import Limits
 from consumers.kit.handling.yielding import Pace
@@ -83,7 +83,8 @@ class AtOnce:
             raise stopped[0]
         for one in ran:
             if not one.is_over:  # a group of tasks is content with one that was cancelled within
-                one.failed, one.is_over = cancelled_within(one.stream, one.entry[0]), True
+                stream = stream_of(one.entry, one.stream)
+                one.failed, one.is_over = cancelled_within(stream, one.entry[0]), True
 
     def _prepared(self, one: Ran) -> tuple[Handler, Delivery[Event], Hashable] | None:
         """Decode it; None where there is nothing to call."""

@@ -24,7 +24,7 @@ from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.scripts import Call, checked, script
 
 _log = structlog.get_logger()
-_lines = LogBudget()  # of this process
+_lines, _refused_lines = LogBudget(), LogBudget()  # of this process
 KEPT = 10_000  # dead letters of a stream and group: the oldest go first
 DEAD_PART = "dead"  # of the key they lie in
 _MOST_FIELDS = 100  # of what may be one of ours: it has seven
@@ -179,7 +179,9 @@ class DeadLetters:
         letter_id, fields = waiting
         attempts = _attempts(fields)
         if attempts is None:  # of another program: it would be met again and again
-            _log.warning("dead_letter_refused", stream=stream, letter=letter_id, then="deleted")
+            if (besides := _refused_lines.take(stream)) is not None:
+                told = {"stream": stream, "letter": letter_id, "then": "deleted", **besides}
+                _log.warning("dead_letter_refused", **told)
             await self._redis.xdel(self._keys.again(stream, self._group), letter_id)
             return None
         # Until it was handled well it is dead again, with the reason that holds if this worker

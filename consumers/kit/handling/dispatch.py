@@ -77,8 +77,8 @@ class Dispatcher:
         entry_id, flat = entry
         if type(entry) is not tuple:
             stream = stream_of(entry, stream)
-        # The bridge writes the type first; where it stands elsewhere, the entry is looked at whole.
-        is_usual = flat and flat[0] == "type"
+        # The bridge writes the type first and once; of any other entry the last one holds.
+        is_usual = flat and flat[0] == "type" and "type" not in flat[2::2]
         model = MODEL_BY_TYPE.get(flat[1] if is_usual else fields_of(entry).get("type", ""))
         handler = self._handlers.get(model) if model else None
         if model is not None and handler is None:

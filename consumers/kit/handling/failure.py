@@ -11,12 +11,14 @@ import traceback
 
 import structlog
 
+import consumers.kit
 from bridge.contract.streams import is_private
 from consumers.kit.handling.log_budget import LogBudget
 
 _log = structlog.get_logger()
 _lines = LogBudget()  # of this process
 _LONGEST_ERROR = 500
+_KIT = os.path.join(os.path.dirname(consumers.kit.__file__), "")
 
 
 class HandlerFailed(Exception):
@@ -108,9 +110,15 @@ def error_text(stream: str, error: BaseException) -> str:
 
 
 def source_line(error: BaseException) -> str:
-    """File and line that raised it, as `file:line`; empty where it was not raised by Python."""
+    """File and line that raised it, as `file:line`; empty where it was not raised by Python. Where
+    the kit refuses what it was given, the line that gave it.
+    """
     frames = traceback.extract_tb(error.__traceback__)
-    return _as_utf8(f"{frames[-1].filename}:{frames[-1].lineno}") if frames else ""
+    theirs = [frame for frame in frames if not frame.filename.startswith(_KIT)]
+    if not frames:
+        return ""
+    last = (theirs or frames)[-1]
+    return _as_utf8(f"{last.filename}:{last.lineno}")
 
 
 def _said(error: BaseException) -> str:

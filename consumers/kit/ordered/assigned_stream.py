@@ -7,10 +7,12 @@ Where an entry may fail or kill its worker, entries go one by one, each begun wi
 so attempts are counted over all workers that had the stream.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from typing import Any
 
 from consumers.kit.api.consumer import ConsumerSpec, Missed, StopWorker, makes_dead_letters
 from consumers.kit.api.results import State, Write
@@ -189,17 +191,12 @@ class AssignedStream:
             return
         self._take_failed(entries, part.failed)
 
-    def cancelled_within(self, entries: Sequence[Entry]) -> None:
-        """The task of `handle` was cancelled by the consumer's own code: a failure like another."""
-        failed = cancelled_within(self.stream, entries[-1][0], len(entries))
-        self._stats.count_failure()
-        self._take_failed(entries, failed)
-
     def _take_failed(self, entries: Sequence[Entry], error: HandlerFailed) -> None:
-        # Where the entry is known, those before it may go together, and only it goes alone.
-        is_known = error.entries == 1 and len(entries) > 1
+        # Where the entry is known, those before it may go together, and only it goes alone. It is
+        # not where `write` has failed, which is of all that were handled.
         places = [(stream_of(entry, self.stream), entry[0]) for entry in entries]
         failed = error.stream, error.entry_id
+        is_known = error.entries == 1 and len(entries) > 1 and failed in places
         self._before_failed = places.index(failed) if is_known else 0
         self._one_by_one = max(self._one_by_one, 1 if is_known else len(entries))
         error.log(self.failures + 1, self._pause())
@@ -235,7 +232,8 @@ class AssignedStream:
     async def handle_dead_letter(self, letter: DeadLetter) -> None:
         """One that was sent back: handled once, out of order; the position stays."""
         assert self._runner is not None
-        part = await self._or_let_go(self._runner.run_dead_letter(self.stream, letter.entry))
+        running = self._runner.run_dead_letter(self.stream, letter.entry)
+        part = await self._or_let_go(running, letter.entry[0])
         if part.failed is None:
             self._send((), (*part.writes, letter.removal()), letter=letter)
         else:
@@ -271,7 +269,7 @@ class AssignedStream:
                 part = Part((), [tick_write(name, at_ms)])
             elif at_ms > last_ms and at_ms <= read_ms:
                 tick = Tick(self.object_stream, at_ms * 1000)
-                part = await self._or_let_go(self._runner.run_tick(name, tick))
+                part = await self._or_let_go(self._runner.run_tick(name, tick), name)
             else:
                 continue
             if part.failed is not None:
@@ -353,17 +351,46 @@ class AssignedStream:
 
     async def _run(self, entries: Sequence[Entry]) -> Part:
         assert self._runner is not None
-        return await self._or_let_go(self._runner.run_together(self.stream, entries, Pace()))
+        running = self._runner.run_together(self.stream, entries, Pace())
+        last_id = entries[-1][0] if entries else "write"
+        return await self._or_let_go(running, last_id, max(1, len(entries)))
 
-    async def _or_let_go(self, running: Awaitable[Part]) -> Part:
+    async def _or_let_go(
+        self, running: Coroutine[Any, Any, Part], what: str, entries: int = 1
+    ) -> Part:
         began = time.monotonic()
         try:
-            return await running
+            if self._kind.concurrency == 1:
+                return await running
+            return await self._in_its_own_task(running, what, entries)
         except StopWorker:
             self._let_go()
             raise
         finally:
             self.ran_s = time.monotonic() - began
+
+    async def _in_its_own_task(
+        self, running: Coroutine[Any, Any, Part], what: str, entries: int
+    ) -> Part:
+        """Where calls run at once, one that cancels its own task has failed like another, and does
+        not end the worker."""
+        stopped: list[StopWorker] = []
+
+        async def run() -> Part:
+            try:
+                return await running
+            except StopWorker as stop:  # a group of tasks would wrap it
+                stopped.append(stop)
+                return Part(())
+
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(run())
+        if stopped:
+            raise stopped[0]
+        if not task.cancelled():
+            return task.result()
+        self._stats.count_failure()
+        return Part((), (), cancelled_within(self.stream, what, entries))
 
     def _send(
         self,

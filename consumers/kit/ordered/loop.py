@@ -35,6 +35,7 @@ from consumers.kit.ordered.lease import Answer, CommitStatus, Lease, Leases
 from consumers.kit.ordered.read_ahead import Found, ReadAhead, read_behind
 from consumers.kit.policy import batch_size, block_ms, moves, portions, shares, start_of
 from consumers.kit.redis.keys import Keys
+from consumers.kit.redis.prefetch import REST_S
 from consumers.kit.redis.scripts import Call, CommandRefused
 from consumers.kit.redis_health import RedisHealth
 from consumers.kit.stats import Stats
@@ -131,7 +132,7 @@ class OrderedLoop:
                 stop.set()
             except RedisError as error:
                 # What is in flight stays so: sent again, Redis applies it once or refuses it.
-                await self._ahead.drop()
+                await self._ahead.drop(for_s=REST_S)
                 await self._health.down(_CONNECTION, error, stop)
 
     async def leave(self) -> None:
@@ -303,14 +304,10 @@ class OrderedLoop:
             except StopWorker as stop:  # not before the others are over
                 stopped.append(stop)
 
-        begun: dict[AssignedStream, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:
             for assigned, entries in found.items():
                 if assigned not in one_by_one:
-                    begun[assigned] = tasks.create_task(handle(assigned, entries))
-        for assigned, task in begun.items():
-            if task.cancelled():  # of which the group is content
-                assigned.cancelled_within(found[assigned])
+                    tasks.create_task(handle(assigned, entries))
         if stopped:
             raise stopped[0]
         return one_by_one
@@ -377,6 +374,8 @@ class OrderedLoop:
             answer = await self._commit_again(assigned)
         if isinstance(answer, Answer):
             if answer.status is CommitStatus.OK:
+                if answer.missed:  # all that is gone: what was read ahead of it counts as missed
+                    await self._ahead.drop()
                 await assigned.committed(answer.missed)
             else:
                 self._drop(assigned)

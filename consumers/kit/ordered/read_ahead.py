@@ -5,13 +5,14 @@ To read changes nothing in Redis. What was asked for is of use only where each p
 time it is wanted, the one from which it was asked for; else it is thrown away.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from consumers.kit.handling.entry import Entry, entries_by_key
-from consumers.kit.redis.prefetch import Prefetch
+from consumers.kit.redis.prefetch import REST_S, Prefetch
 
 Found = Mapping[str, Sequence[Entry]]
 """Entries by key, of keys that have some."""
@@ -34,13 +35,19 @@ class ReadAhead:
     def __init__(self, redis: Redis) -> None:
         self._prefetch = Prefetch(redis)
         self._asked: tuple[Mapping[str, str], int] = ({}, 0)
+        self._rests_until_s = 0.0
 
     async def ask(self, positions: Mapping[str, str], count: int) -> None:
-        """Ask for `count` entries of each stream behind its position; keys of Redis. Raises what
-        the Redis client raises.
+        """Ask for `count` entries of each stream behind its position; keys of Redis. Never raises:
+        without a connection for it, nothing is read ahead for a while.
         """
+        if time.monotonic() < self._rests_until_s:
+            return
         self._asked = positions, count
-        await self._prefetch.send(*_command(positions, count, None))
+        try:
+            await self._prefetch.send(*_command(positions, count, None))
+        except RedisError:
+            self._rests_until_s = time.monotonic() + REST_S
 
     async def take(self, positions: Mapping[str, str], count: int) -> Found:
         """What was found; nothing where something else was asked for. Never raises."""
@@ -52,9 +59,12 @@ class ReadAhead:
             return {}
         return entries_by_key(reply) if self._asked == (positions, count) else {}
 
-    async def drop(self) -> None:
-        """Do not wait for a reply any more."""
+    async def drop(self, *, for_s: float = 0) -> None:
+        """Do not wait for a reply any more. Where there was one to come, nothing is read ahead for
+        so long.
+        """
         if self._prefetch.is_sent:
+            self._rests_until_s = time.monotonic() + for_s
             await self._prefetch.abandon()
 
 

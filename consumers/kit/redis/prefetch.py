@@ -11,6 +11,8 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
+REST_S = 60.0  # without it, after a failure meanwhile: it may be what takes the last connection
+
 
 class Prefetch:
     """At most one command at a time. Raises what the client's own calls raise."""

@@ -109,6 +109,10 @@ class Group:
         found = entries_by_key(await self._prefetch.receive())
         return {self._keys.name(key): entries for key, entries in found.items()}
 
+    async def abandon_prefetched(self) -> None:
+        """Do not wait for them; they are pending all the same, or will be."""
+        await self._prefetch.abandon()
+
     async def _ask(self, streams: Iterable[str], count: int, block_ms: int | None) -> None:
         keys = [self._keys.stream(name) for name in streams]
         wait = () if block_ms is None else ("BLOCK", block_ms)

@@ -13,7 +13,6 @@ at what is pending would find them and hand them out twice, so there is none mea
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from math import inf
 
 import structlog
@@ -37,6 +36,7 @@ from consumers.kit.policy import (
     portions,
     start_of,
 )
+from consumers.kit.redis.prefetch import REST_S
 from consumers.kit.redis.scripts import Call, CommandRefused
 from consumers.kit.redis_health import RedisHealth
 from consumers.kit.shared.group import PAGE, Abandoned, Group, Pending
@@ -101,6 +101,7 @@ class SharedLoop:
         self._unusable: set[str] = set()
         self._entry_s = inf  # what handling one took, the last time
         self._prefetch_size = 0  # entries of each stream that were asked for, at most
+        self._prefetch_at = 0.0  # not before
         self._is_idle = False
         self._hot: set[str] = set()  # streams that had more than the last round read of them
 
@@ -177,8 +178,7 @@ class SharedLoop:
             any_found |= bool(found)
             # With several portions the next read is of other streams: nothing to prefetch.
             if full and len(in_turn) == 1 and not stop.is_set and self._may_prefetch(found):
-                self._prefetch_size = size
-                await self._group.prefetch(streams, size)
+                await self._prefetch(streams, size)
             if found:
                 await self._handle(found, stop)
         self._is_idle, self._hot = not any_found, now_hot
@@ -219,15 +219,24 @@ class SharedLoop:
             or self._seen_beat != self._membership.beats
             or self._settler.failing
             or self._abandoned
-            or time.monotonic() >= self._look_at_all_at
+            or not self._prefetch_at <= time.monotonic() < self._look_at_all_at
         )
         return not is_anything_due and _count(found) * self._entry_s < _QUICK_S
+
+    async def _prefetch(self, streams: Sequence[str], size: int) -> None:
+        """Never raises: without a connection for it, nothing is prefetched for a while."""
+        self._prefetch_size = size
+        try:
+            await self._group.prefetch(streams, size)
+        except RedisError:
+            self._prefetch_at = time.monotonic() + REST_S
+            self._settler.may_be_failing(*streams)  # it may have been sent all the same
 
     async def _drop_prefetched(self) -> None:
         """What is prefetched stays pending under our name, to be tried again."""
         if self._group.is_prefetching:
-            with suppress(RedisError):  # the next command meets the same trouble and reports it
-                await self._group.take_prefetched()
+            self._prefetch_at = time.monotonic() + REST_S
+            await self._group.abandon_prefetched()
 
     async def _handle(self, found: Mapping[str, Sequence[Entry]], stop: Stop) -> None:
         began = time.monotonic()

@@ -25,6 +25,45 @@ class Ticking(Consumer):
         results.xadd("told", "*", {"at_us": str(tick.at_us)}, keep_entries=1000)
 """
 
+FAILING = """
+import asyncio, time
+import redis, os
+from backpack_bridge import Consumer
+
+client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
+
+class Failing(Consumer):
+    name = "failing"
+    streams = ("trade.*",)
+    mode = "joined"
+    join_wait_s = 0.2
+
+    def joined_by(self, stream):
+        return "all"
+
+class Writes(Failing):
+    def on_trade(self, delivery, results):
+        self.state["n"] = self.state.get("n", 0) + 1
+        if client.exists("fails"):
+            time.sleep(1.1)  # so that it is handed over alone
+
+    def write(self, results):
+        if client.exists("fails"):
+            raise ValueError("no")
+
+class Cancels(Failing):
+    concurrency = 2
+
+    def key(self, delivery):
+        return delivery.stream
+
+    async def on_trade(self, delivery, results):
+        if delivery.event.trade_id == 2 and client.exists("fails"):
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+        results.hincrby("", "n", 1)
+"""
+
 
 def test_spreads_are_those_of_the_truth_with_three_workers_of_which_one_is_killed(
     bench: Bench,
@@ -85,3 +124,19 @@ def test_a_timer_of_a_shared_group_runs_once_for_each_second_over_three_workers(
     times = [int(row["at_us"]) for _, row in bench.redis.xrange(key)]  # type: ignore[union-attr, index]
     assert times == sorted(set(times))
     assert all(at_us % 1_000_000 == 0 for at_us in times)
+
+
+@pytest.mark.parametrize("name", ["Writes", "Cancels"])
+def test_joined_streams_whose_consumer_fails_are_paused_and_go_on(bench: Bench, name: str) -> None:
+    (bench.folder / "outside.py").write_text(FAILING)
+    for stream in ("trade.A_USDC", "trade.B_USDC"):
+        bench.register(stream)
+        bench.add(stream, {f"{n}-0": trade(n, START_US) for n in range(1, 5)})
+    bench.redis.set("fails", "1")
+    worker = bench.start(f"outside:{name}", "--lease", "1")
+    bench.until(lambda: "handler_failed" in worker.err)
+    bench.redis.delete("fails")
+    for stream in ("trade.A_USDC", "trade.B_USDC"):
+        bench.await_group(stream, "failing", "4-0")
+    assert "Traceback" not in worker.err
+    assert worker.stop() == 0

@@ -1,6 +1,7 @@
 """The next batch is read while one is handled: nothing of it is lost, or handed out twice."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -12,8 +13,9 @@ from consumers.kit.ordered.read_ahead import ReadAhead
 from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.prefetch import Prefetch
 from consumers.kit.shared.group import Group
-from tests.support.consumer_entries import START_US, entry_id, trade
+from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import Bench
+from tests.support.consumer_worker import bench as running_bench
 from tests.support.redis_server import running_redis
 
 STREAM = "trade.SOL_USDC"
@@ -65,6 +67,42 @@ class InOrder(Consumer):
             results.hincrby("", "0", 1)
         self.state["last"] = number
         results.hincrby("", str(number), 1)
+"""
+
+# What is behind its position is gone once it is read ahead.
+TRIMMED = """
+import os
+import redis
+from consumers import Consumer
+from consumers.kit.ordered.read_ahead import ReadAhead
+
+control = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
+ask, asked = ReadAhead.ask, []
+
+async def note(ahead, positions, count):
+    asked.append(positions)
+    await ask(ahead, positions, count)
+
+class Trimmed(Consumer):
+    name = "quick"
+    streams = ("trade.*",)
+    mode = "ordered"
+    batch_entries = 100
+    has_trimmed = False
+
+    def __init__(self):
+        ReadAhead.ask = note
+
+    def on_trade(self, delivery, results):
+        results.hincrby("", str(delivery.event.trade_id), 1)
+        if asked and not Trimmed.has_trimmed:
+            Trimmed.has_trimmed = True
+            [position] = asked[-1].values()
+            ms = int(position.partition("-")[0])
+            control.xtrim(delivery.stream, minid=f"{ms + 101}-0", approximate=False)
+
+    def on_missed(self, missed):
+        control.incrby("missed", missed.entries)
 """
 
 # Cuts the connection of a read that Redis holds back: what was lost is lost while it handles.
@@ -196,12 +234,19 @@ async def test_a_read_ahead_that_is_dropped_is_not_waited_for(client: Redis) -> 
     assert await client.ping(), "no reply of before is taken for this one's"
 
 
+def last_id(number: int) -> str:
+    return entry_id(START_US + number * 1000, number)
+
+
+def trades(first: int, last: int) -> dict[str, Fields]:
+    return {last_id(n): trade(n, START_US + n * 1000) for n in range(first, last + 1)}
+
+
 @pytest.fixture
 def quick(bench: Bench) -> Bench:
-    (bench.folder / "outside.py").write_text(QUICK + IN_ORDER + CUT)
+    (bench.folder / "outside.py").write_text(QUICK + IN_ORDER + TRIMMED + CUT)
     bench.register(STREAM)
-    ids = {n: entry_id(START_US + n * 1000, n) for n in range(1, MANY + 1)}
-    bench.add(STREAM, {one: trade(n, START_US + n * 1000) for n, one in ids.items()})
+    bench.add(STREAM, trades(1, MANY))
     return bench
 
 
@@ -225,7 +270,7 @@ def test_prefetched_entries_are_given_back_when_a_worker_stops(quick: Bench) -> 
     assert all(one["time_since_delivered"] >= 10_000 for one in left)
 
     quick.start("outside:Quick", "--lease", "1")
-    quick.await_group(STREAM, "quick", entry_id(START_US + MANY * 1000, MANY))
+    quick.await_group(STREAM, "quick", last_id(MANY))
     assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
 
 
@@ -236,7 +281,7 @@ def test_prefetched_entries_go_to_another_worker_after_stop_worker(quick: Bench)
     assert set(counted(quick)) == set(range(1, MANY // 2 + 7))
 
     quick.start("outside:Quick", "--lease", "1")
-    quick.await_group(STREAM, "quick", entry_id(START_US + MANY * 1000, MANY))
+    quick.await_group(STREAM, "quick", last_id(MANY))
     assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
 
 
@@ -244,7 +289,7 @@ def test_prefetched_entries_whose_connection_was_cut_meanwhile_are_tried_again(
     quick: Bench,
 ) -> None:
     worker = quick.start("outside:Cut", "--lease", "5")
-    quick.await_group(STREAM, "quick", entry_id(START_US + MANY * 1000, MANY))
+    quick.await_group(STREAM, "quick", last_id(MANY))
     assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
     assert "redis_away" not in worker.err, "Redis was there all the time"
 
@@ -265,3 +310,31 @@ def test_entries_that_are_read_ahead_go_to_the_next_owner_of_the_stream(quick: B
     quick.start("outside:InOrder", "--lease", "1")
     quick.until(lambda: len(counted(quick)) >= MANY)
     assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
+
+
+def test_entries_that_are_told_as_missed_are_not_handled_after_all(quick: Bench) -> None:
+    quick.start("outside:Trimmed", "--lease", "5")
+    quick.until(lambda: quick.redis.get("missed"))
+    missed = int(quick.redis.get("missed") or 0)  # type: ignore[arg-type]
+    quick.until(lambda: len(counted(quick)) + missed >= MANY)
+    assert missed == 100
+    assert counted(quick) == dict.fromkeys(counted(quick), 1)
+    quick.await_group(STREAM, "quick", last_id(MANY))
+    assert len(counted(quick)) + missed == MANY
+
+
+@pytest.mark.parametrize("kind", ["Quick", "InOrder"])
+def test_without_a_connection_to_read_ahead_over_a_worker_is_slower_and_no_more(
+    tmp_path: Path, kind: str
+) -> None:
+    with running_redis() as server, running_bench(tmp_path, server.url) as one:
+        (one.folder / "outside.py").write_text(QUICK + IN_ORDER)
+        one.register(STREAM)
+        one.add(STREAM, trades(1, 1))
+        worker = one.start(f"outside:{kind}", "--lease", "5")
+        one.await_group(STREAM, "quick", last_id(1))
+        one.redis.config_set("maxclients", len(one.redis.client_list()))
+        one.add(STREAM, trades(2, MANY))
+        one.await_group(STREAM, "quick", last_id(MANY))
+        assert counted(one) == dict.fromkeys(range(1, MANY + 1), 1)
+        assert worker.err.count("redis_away") <= 1

@@ -67,6 +67,24 @@ def test_a_consumer_works_with_these_rights(tmp_path: Path, name: str, group: st
         assert "NOPERM" not in worker.err
 
 
+def test_a_replay_that_may_not_clear_up_makes_nothing(tmp_path: Path) -> None:
+    with running_redis() as server, running_bench(tmp_path, server.url) as one:
+        (one.folder / "outside.py").write_text(PICKY)
+        one.register(STREAM)
+        one.add(STREAM, trades(1, 50))
+        rules = [*rights("picky"), "-xgroup|destroy"]
+        rules = [rule.replace("+xgroup|destroy ", "") for rule in rules]
+        one.redis.execute_command("ACL", "SETUSER", "consumer", "on", ">secret", *rules)
+        url = server.url.replace("redis://", "redis://consumer:secret@")
+        told = consumers(
+            one.folder, "replay", "outside:Picky", "--from", "0", BRIDGE_REDIS__URL=url
+        )
+        assert told.returncode == 1
+        assert "'xgroup|destroy'" in told.stderr
+        assert one.redis.xinfo_groups(STREAM) == []
+        assert one.redis.keys("consumers:*") == []
+
+
 @pytest.mark.parametrize(
     ("name", "command"), [("Picky", "xack"), ("Picky", "xinfo"), ("Ordered", "hdel")]
 )

@@ -19,7 +19,7 @@ STREAM = "trade.SOL_USDC"
 
 # Number 7 fails, kills, hangs or dawdles, as the key "how" says, until there is no such key.
 PICKY = """
-import asyncio, os, signal, time
+import asyncio, os, signal, sys, time
 import redis
 from bridge.contract.events import Trade
 from consumers import Consumer, Delivery, Results, every
@@ -139,6 +139,12 @@ class Aside(Async):
 class AsideOrdered(AsyncOrdered):
     name = "aside-ordered"
     on_undecodable = "dead_letter"
+
+class Leaves(Picky):
+    name = "leaves"
+
+    def on_trade(self, delivery, results):
+        sys.exit(3)
 
 class Timed(Picky):
     name = "timed"
@@ -502,19 +508,48 @@ def test_async_handler_that_catches_its_cancellation_is_logged_and_ends_its_work
     assert seen(picky, group) == Counter(range(1, 51))
 
 
-def test_a_handler_that_cancels_its_own_task_is_told_and_nothing_is_passed_over(
-    picky: Bench,
-) -> None:
+def test_a_handler_that_calls_sys_exit_ends_its_worker_with_a_sentence(picky: Bench) -> None:
+    worker = picky.start("outside:Leaves", *RUN)
+    assert worker.wait(30) == 3
+    assert worker.err.endswith(
+        "error: leaves: code of the consumer has called sys.exit: raise StopWorker to end a worker "
+        "cleanly\n"
+    )
+    assert "Traceback" not in worker.err
+
+
+def test_a_consumer_of_another_mode_is_refused_in_a_group_that_is_there(picky: Bench) -> None:
+    picky.start("outside:Picky", *RUN)
+    picky.await_group(STREAM, "picky", last_id(50))
+    other = picky.start("outside:Ordered", "--group", "picky", *RUN)
+    assert other.wait(30) == 2
+    assert other.err.endswith(
+        "error: group picky is shared, as consumers:groups says, and this consumer is ordered: "
+        "give it another name, or another --group\n"
+    )
+    assert seen(picky, "picky") == Counter(range(1, 51))
+    again = picky.start("outside:Picky", *RUN)
+    picky.until(lambda: "group_goes_on" in again.err)
+
+
+def test_a_call_that_cancels_its_own_task_has_failed_and_ends_no_worker(picky: Bench) -> None:
+    group = "ordered-at-once"
     picky.redis.set("how", "cancel itself")
     worker = picky.start("outside:OrderedAtOnce", *RUN)
-    assert worker.wait(30) == 1  # alone, the entry is handled in the worker's own task
+    picky.await_group(STREAM, group, last_id(50))
+    assert [(one["entry_id"], one["attempts"]) for one in letters(picky, group)] == [
+        (last_id(7), "2")
+    ]
     assert "CancelledWithin: code of the consumer has cancelled the task of its call" in worker.err
-    assert worker.err.endswith("code of the consumer has cancelled its worker's task\n")
-    assert "Traceback" not in worker.err
+    assert seen(picky, group) == ALL_BUT_SEVEN
+
+    assert deadletters(picky, "retry", group, "--all").returncode == 0  # it is dead again
+    picky.until(lambda: [one["attempts"] for one in letters(picky, group)] == ["3"])
     picky.redis.delete("how")
-    picky.start("outside:OrderedAtOnce", *RUN)
-    picky.await_group(STREAM, "ordered-at-once", last_id(50))
-    assert seen(picky, "ordered-at-once") == Counter(range(1, 51))
+    picky.until(lambda: deadletters(picky, "retry", group, "--all").returncode == 0)
+    picky.until(lambda: seen(picky, group) == Counter(range(1, 51)))
+    assert "Traceback" not in worker.err
+    assert worker.stop() == 0
 
 
 @pytest.mark.parametrize(

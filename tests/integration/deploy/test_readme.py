@@ -25,7 +25,7 @@ def printed(language: str) -> str:
 async def test_the_consumer_of_the_readme_prints_best_prices(
     tmp_path: Path, redis_url: str
 ) -> None:
-    (tmp_path / "spread.py").write_text(printed("python"))
+    (tmp_path / "best.py").write_text(printed("python"))
     said = tmp_path / "said.txt"
     async with (
         running_simulator("--rate", "200", "--market", "SOL_USDC") as simulator,
@@ -33,7 +33,7 @@ async def test_the_consumer_of_the_readme_prints_best_prices(
     ):
         with said.open("wb") as output:
             consumer = subprocess.Popen(
-                [sys.executable, "-m", "consumers", "run", "spread:Spread", "--from", "new"],
+                [sys.executable, "-m", "consumers", "run", "best:Best", "--from", "new"],
                 cwd=tmp_path,
                 env=environment(BRIDGE_REDIS__URL=redis_url),
                 stdout=output,

@@ -136,7 +136,7 @@ async def test_a_unix_socket_is_as_good(tmp_path: Path) -> None:
     [
         "sokcet_timeout=3", "protocol=3", "decode_responses=yes", "retry=1", "retry_on_error=x",
         "event_dispatcher=x", "credential_provider=x", "encoding=x", "redis_connect_func=x",
-        "socket_keepalive_options=x", "retry=",
+        "socket_keepalive_options=x", "retry=", "max_connections=1",
     ],
 )  # fmt: skip
 def test_an_option_that_is_none_of_a_users_is_told_without_the_password(option: str) -> None:

@@ -1,17 +1,18 @@
 """Writing a consumer: handlers by name, options, and the mistakes that are told at start."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from bridge.contract.events import Depth, DepthSnapshot, Event, Gap, Trade
 from bridge.errors import ConfigError
-from consumers import Consumer, Delivery, StopWorker
+from consumers import Consumer, Delivery, Results, StopWorker
 from consumers.kit.api.consumer import ConsumerSpec, makes_dead_letters, options_of
 from consumers.kit.api.routes import handlers_of
 from consumers.kit.handling.batch import BatchRunner
 from consumers.kit.handling.entry import entry_of
-from consumers.kit.handling.failure import HandlerFailed
+from consumers.kit.handling.failure import HandlerFailed, source_line
 from consumers.kit.handling.yielding import Pace
 from consumers.kit.worker.loading import SAMPLES, load, options
 from tests.support.consumer_batches import handle, stats
@@ -83,6 +84,31 @@ async def test_an_entry_that_is_not_of_the_contract_is_counted_not_handled(field
     assert [one.entry_id for one in consumer.seen] == ["1-2"]
     assert (len(part.entries), part.undecodable, part.writes) == (2, 1, [])
     assert not counted.is_first_undecodable("trade.SOL_USDC")
+
+
+@pytest.mark.parametrize("first", ["", "foo", "depth", "gap", "trade"])
+@pytest.mark.parametrize("last", ["", "foo", "depth", "gap", "trade"])
+async def test_of_a_type_that_is_there_twice_the_last_holds(first: str, last: str) -> None:
+    rest = entry_of("1-1", trade(100, START_US))[1][2:]
+    found = []
+    for flat in (["type", first, *rest, "type", last], ["type", last, *rest]):
+        consumer = Seen()
+        runner = BatchRunner(consumer, stats())
+        part = await runner.run_together("trade.SOL_USDC", [("1-1", flat)], Pace())
+        found.append(([one.event for one in consumer.seen], part.undecodable, part.failed))
+    assert found[0] == found[1]
+
+
+async def test_a_refusal_of_the_kit_names_the_line_of_the_handler() -> None:
+    class Odd(Seen):
+        def on_trade(self, delivery: Delivery[Trade], results: Results) -> None:  # type: ignore[override]
+            results.hincrby("", "n", 1.5)  # type: ignore[arg-type]
+
+    with pytest.raises(HandlerFailed) as failed:
+        await handle(Odd(), [("1-1", trade(1, START_US))])
+    file, _, line = source_line(failed.value.reason).rpartition(":")
+    assert file == __file__
+    assert "hincrby" in Path(file).read_text().splitlines()[int(line) - 1]
 
 
 async def test_a_handler_that_raises_gives_handler_failed_with_the_entry() -> None:
