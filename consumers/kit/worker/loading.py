@@ -46,7 +46,7 @@ def load(name: str) -> type[Consumer]:
     kind = getattr(_module(module_name), class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, Consumer)):
         raise ConfigError(
-            f"{where}: {class_name} is neither a subclass of consumers.Consumer "
+            f"{where}: {class_name} is neither a subclass of backpack_bridge.Consumer "
             "there, nor a function with @consumes"
         )
     _check(kind)
