@@ -118,7 +118,7 @@ def _look(
 
 def _from_redis(config: Config, streams: list[Stream], last: EntryId, count: int) -> BookAt:
     with reading_redis(config) as client:
-        found: BookAt | None = None
+        unknown: BookAt | None = None  # of the first stream there is: the exact one's reason counts
         for stream in streams:
             kept = RedisStream(client, config.redis.keys, stream.name)
             if kept.about() is None:
@@ -128,7 +128,8 @@ def _from_redis(config: Config, streams: list[Stream], last: EntryId, count: int
                 found = before_gap(found, kept.next_after(str(last)))
             if found.is_known:
                 return found
-    return found or BookAt(
+            unknown = unknown or found
+    return unknown or BookAt(
         streams[0].name, From.REDIS, unknown=f"redis has no stream {streams[0].name}"
     )
 

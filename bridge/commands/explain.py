@@ -189,6 +189,8 @@ def _group(group: GroupLife) -> Iterator[str]:
 
 def _progress(group: GroupLife) -> str:
     match group.progress:
+        case Progress.PENDING if group.deliveries == 0:
+            return f"given back by {group.worker}, not begun; pending"
         case Progress.PENDING:
             idle = f"{(group.idle_ms or 0) / 1000:,.1f} s ago"
             return f"delivered to {group.worker} {group.deliveries} times, last {idle}; pending"

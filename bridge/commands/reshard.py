@@ -11,12 +11,13 @@ from bridge.errors import ConfigError, Fatal
 from bridge.redis.resharding import Resharding
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.keyspace import MAX_SHARDS, KeySpace
-from bridge.runtime.redis_client import connect, masked_url
+from bridge.runtime.redis_client import connect
+from bridge.runtime.redis_trouble import unreadable
 from bridge.runtime.redis_url import is_cluster, with_tag
 from bridge.runtime.terminal import say
 from bridge.view.history import History
 from bridge.view.picture import State, draw
-from bridge.view.reader import AWAY, look, reason
+from bridge.view.reader import AWAY, look
 
 
 def command(
@@ -51,8 +52,7 @@ def command(
     try:
         say(asyncio.run(_reshard(loaded, before, delete_old=delete_old)))
     except AWAY as error:
-        where = masked_url(loaded.redis.url)
-        raise Fatal(f"Redis at {where} cannot be read or written: {reason(error)}") from None
+        raise unreadable(error, loaded.redis.url, "read or written") from None
 
 
 async def _reshard(config: Config, before: int, *, delete_old: bool) -> str:

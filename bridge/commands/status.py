@@ -19,13 +19,14 @@ from bridge.core.counters import StreamCounters
 from bridge.errors import Fatal
 from bridge.runtime.config import load_config
 from bridge.runtime.redis_client import connect, masked_url, resolve_url
+from bridge.runtime.redis_trouble import unreadable
 from bridge.runtime.tables import Cell, Width, table
 from bridge.runtime.terminal import new_console, say_json
 from bridge.view import figures
 from bridge.view.document import status_document
 from bridge.view.history import History
 from bridge.view.picture import Picture, State, draw
-from bridge.view.reader import AWAY, look_around, reason
+from bridge.view.reader import AWAY, look_around
 from bridge.view.verdict import Level, Verdict, judge, since
 
 _COLOURS = {State.UP: "green", State.STOPPED: "yellow", State.SILENT: "bold red"}
@@ -74,8 +75,7 @@ def command(
     try:
         picture = asyncio.run(one_look())
     except AWAY as error:
-        where = masked_url(url)
-        raise Fatal(f"Redis at {where} cannot be read: {reason(error)}") from None
+        raise unreadable(error, url) from None
     if instance is None and (own or "instance" in loaded.model_fields_set):
         instance = loaded.instance
     verdict = judge(picture, instance)
@@ -88,13 +88,12 @@ def command(
 
 
 def show(picture: Picture, verdict: Verdict, console: Console) -> None:
-    if verdict.level is Level.BAD:
-        console.print(Text(f"NOT HEALTHY: {verdict.text}", style="bold red"))
-    else:
+    """Print how it is. A bad verdict is not among it: it is the command's error, below."""
+    if verdict.level is not Level.BAD:
         console.print(Text(_well(picture), style="bold green"))
         for why in verdict.reasons:
             console.print(Text(f"  ! {why}", style="yellow"))
-    console.print()
+        console.print()
     for made in (_bridges, _connections, _streams, _consumers):
         part = made(picture, console.width)
         if part.row_count:

@@ -14,11 +14,12 @@ from bridge.commands.options import ConfigFile
 from bridge.errors import Fatal
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.redis_client import connect, masked_url, resolve_url
+from bridge.runtime.redis_trouble import unreadable
 from bridge.runtime.stopping import stopping
 from bridge.runtime.terminal import new_console, say
 from bridge.view.picture import Picture
 from bridge.view.plain import stream_lines, summary_lines
-from bridge.view.reader import AWAY, reason
+from bridge.view.reader import AWAY
 from bridge.view.viewer import View, picture_of, show_live, show_plain
 
 INTERRUPTED = 130
@@ -84,7 +85,7 @@ async def _top(
     stop, signals = stopping(for_s)
     async with client:
         if is_once:
-            await _once(view)
+            await _once(view, url)
             return 0
         picture: Picture | None
         if live:
@@ -98,11 +99,11 @@ async def _top(
     return 0
 
 
-async def _once(view: View) -> None:
+async def _once(view: View, url: str) -> None:
     try:
         picture = await picture_of(view)
     except AWAY as error:
-        raise Fatal(f"Redis at {view.where} cannot be read: {reason(error)}") from None
+        raise unreadable(error, url) from None
     for line in (*summary_lines(picture), *stream_lines(picture)):
         _say(line)
 

@@ -27,11 +27,12 @@ from bridge.console.privacy import public
 from bridge.contract import keys
 from bridge.contract.identity import EntryId
 from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.redis_trouble import reason
 from bridge.runtime.replica import FreshReads
 from bridge.view.facts import Sample
 from bridge.view.history import History
 from bridge.view.picture import Picture, draw
-from bridge.view.reader import AWAY, in_the_way, look_around, reason
+from bridge.view.reader import AWAY, in_the_way, look_around
 
 LOOK_S = 1.0
 GROUPS_S = 2.0

@@ -46,7 +46,8 @@ class Letter:
 @dataclass(frozen=True, slots=True)
 class GroupLife:
     """One group. `mode`: ordered, shared, or empty for groups of other programs. `worker`: who has
-    it in hand, or owns the stream; `deliveries` 0: not counted any more. `missed`: how many entries
+    it in hand, or owns the stream; `deliveries` 0: not counted any more, or, while it is pending,
+    given back by that worker before it was begun. `missed`: how many entries
     of this stream were trimmed away before the group had read them. `results`: a sentence each.
     """
 

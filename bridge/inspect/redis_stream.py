@@ -11,9 +11,9 @@ from bridge.errors import Fatal
 from bridge.inspect.stored import Stored
 from bridge.runtime.config import Config
 from bridge.runtime.keyspace import KeySpace
-from bridge.runtime.masking import masked_text, masked_url
+from bridge.runtime.masking import masked_url
 from bridge.runtime.redis_client import connect_blocking, resolve_url
-from bridge.runtime.terminal import printable
+from bridge.runtime.redis_trouble import unreadable
 
 PAGE_ENTRIES = 1000
 FIRST, LAST = "-", "+"
@@ -42,8 +42,7 @@ def reading_redis(config: Config) -> Iterator["redis.Redis"]:
             client.set_response_callback("XREVRANGE", _as_it_is)
             yield client
     except (redis.RedisError, OSError, TimeoutError) as error:
-        why = printable(masked_text(str(error))) or type(error).__name__
-        raise Fatal(f"Redis at {masked_url(url)} cannot be read: {why}") from None
+        raise unreadable(error, url) from None
     except UnicodeDecodeError:
         raise Fatal(
             f"Redis at {masked_url(url)} holds bytes that are no text: another program has written "

@@ -68,6 +68,18 @@ def leaves(shape: Shape, above: Path = ()) -> Iterator[Path]:
             yield from leaves(group, (*above, name))
 
 
+def leaves_for(path: Path, shape: Shape) -> Iterator[Path]:
+    """Paths of all settings that may be meant by a path that is none: what the user names freely is
+    named as there, and what lies below other free names is left out.
+    """
+    for leaf in leaves(shape):
+        at = leaf.index(ANY) if ANY in leaf else len(leaf)
+        if at == len(leaf):
+            yield leaf
+        elif at < len(path) - 1 and leaf[:at] == path[:at]:
+            yield (*leaf[:at], path[at], *leaf[at + 1 :])
+
+
 def sentences(error: ValidationError, origins: Origins, shape: Shape) -> list[str]:
     """One sentence for each mistake: place, setting, what is wrong, what would be right. Of many
     the first ones, and how many more there are.
@@ -95,13 +107,15 @@ def unknown_setting(path: Path, shape: Shape) -> str:
 
 
 def _hint(path: Path, name: str, shape: Shape) -> str:
-    elsewhere = [dotted(leaf) for leaf in leaves(shape) if leaf[-1] == name]
+    known = list(leaves_for(path, shape))
+    elsewhere = [dotted(leaf) for leaf in known if leaf[-1] == name]
     if len(elsewhere) == 1:
         return f"; did you mean {elsewhere[0]}?"
     beside = nearest(name, _siblings(path, shape), limit=1)
     if beside:
         return f"; did you mean {dotted((*path[:-1], beside[0]))}?"
-    return did_you_mean(dotted(path), map(dotted, leaves(shape)))
+    # Not those beside it: what they share with it would make any two of them look alike.
+    return did_you_mean(dotted(path), (dotted(leaf) for leaf in known if leaf[:-1] != path[:-1]))
 
 
 def _siblings(path: Path, shape: Shape) -> list[str]:

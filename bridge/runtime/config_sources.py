@@ -21,7 +21,7 @@ from bridge.runtime.config_errors import (
     Shape,
     below,
     dotted,
-    leaves,
+    leaves_for,
 )
 from bridge.runtime.environment import Variable
 from bridge.runtime.nearest import nearest
@@ -158,11 +158,20 @@ def _path_of(name: str, shape: Shape) -> Path | None:
 
 
 def _unknown_variable(variable: Variable, shape: Shape) -> str:
-    # compared without the prefix, which would make any two names look alike
-    names = [variable_name(path).removeprefix(PREFIX) for path in leaves(shape)]
-    hits = nearest(variable.name[len(PREFIX) :], names, limit=1)
+    # compared without prefix and group, which would make any two names look alike
+    written = variable.name[len(PREFIX) :].upper()
+    group, _, name = written.rpartition(BETWEEN)
+    path = tuple(part.lower() for part in written.split(BETWEEN))
+    names = [variable_name(leaf).removeprefix(PREFIX) for leaf in leaves_for(path, shape)]
+    beside = {each.rpartition(BETWEEN)[2]: each for each in names if _group(each) == group}
+    hits = [beside[hit] for hit in nearest(name, beside, limit=1)]
+    hits = hits or nearest(written, [each for each in names if _group(each) != group], limit=1)
     hint = f"; did you mean {PREFIX}{hits[0]}?" if hits else ""
     return f"{variable.name} in {variable.origin} is not a setting{hint}"
+
+
+def _group(name: str) -> str:
+    return name.rpartition(BETWEEN)[0]
 
 
 def _value(variable: Variable, path: Path, shape: Shape) -> object:

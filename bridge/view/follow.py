@@ -25,11 +25,12 @@ from bridge.contract.streams import is_stream
 from bridge.errors import Fatal
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_shards import shards_of
+from bridge.runtime.redis_trouble import reason
 from bridge.runtime.stream_search import streams_beside
 from bridge.runtime.time_range import BEGINNING, NEW
 from bridge.view.choose import absence, chosen, is_pattern
 from bridge.view.facts import Followed
-from bridge.view.reader import AWAY, reason
+from bridge.view.reader import AWAY
 
 BLOCK_MS = 1000  # well under the socket's time-out
 _BATCH = 200

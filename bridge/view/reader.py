@@ -17,12 +17,10 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from bridge.contract import keys
 from bridge.contract.streams import is_stream
 from bridge.runtime.keyspace import KeySpace
-from bridge.runtime.masking import masked_text
 from bridge.runtime.redis_shards import shards_of
-from bridge.runtime.redis_url import LOGIN_ADVICE
+from bridge.runtime.redis_trouble import reason
 from bridge.runtime.refusals import Refusal, meaning, raise_not_allowed
 from bridge.runtime.stream_search import streams_beside
-from bridge.runtime.terminal import printable
 from bridge.view.facts import (
     BridgeStatus,
     Followed,
@@ -35,14 +33,6 @@ from bridge.view.facts import (
 AWAY = (RedisError, OSError, TimeoutError)  # what every use of the client may raise
 GONE_US = 10_000_000  # how long a worker may be silent before its group counts it out, about
 _CHUNK = 256  # streams asked for in one pipeline
-
-
-def reason(error: BaseException) -> str:
-    """Why Redis did not answer, in words; where a login is missing or wrong, what to do."""
-    said = printable(masked_text(str(error))) or type(error).__name__
-    if isinstance(error, AuthenticationError):
-        return f"{said.rstrip('.')}: {LOGIN_ADVICE}"
-    return said
 
 
 def in_the_way(error: BaseException, where: str = "Redis") -> str:

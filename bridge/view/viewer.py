@@ -16,6 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 
 from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.redis_trouble import reason
 from bridge.view.browse import Browse, Page, ordered, pressed
 from bridge.view.facts import Followed
 from bridge.view.history import History
@@ -23,7 +24,7 @@ from bridge.view.keyboard import pressed_keys
 from bridge.view.pages import FRAME_LINES, Shown, entry_of, page
 from bridge.view.picture import Picture, draw
 from bridge.view.plain import summary_lines
-from bridge.view.reader import AWAY, in_the_way, look_around, newest, reason
+from bridge.view.reader import AWAY, in_the_way, look_around, newest
 
 PAINT_EVERY_S = 0.25
 LATE_S = 1.5  # a look that takes this much longer than usual: Redis does not answer

@@ -12,7 +12,8 @@ from bridge.contract.moments import moment
 from bridge.contract.whole_number import whole_number
 from bridge.errors import ConfigError, Fatal
 from bridge.runtime.terminal import say, say_json
-from consumers.commands.fetching import ConfigOption, StreamsOption, fetch
+from consumers.commands.fetching import ConfigOption, StreamsOption, fetch, no_group
+from consumers.kit.api.results import is_entry_id
 from consumers.kit.handling.dead_letters import DeadLetters, StoredDeadLetter
 from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.registry import choose, group_names, stream_names
@@ -40,7 +41,10 @@ def list_(
     """
 
     async def read(redis: Redis, keys: Keys) -> list[StoredDeadLetter]:
-        groups = [group] if group else await group_names(redis, keys)
+        groups = await group_names(redis, keys)
+        if group is not None:
+            _need_group(group, groups)
+            groups = [group]
         chosen = choose(await stream_names(redis, keys), streams or ("*",))
         return [
             one
@@ -67,6 +71,8 @@ def list_(
 @deadletters.command()
 def show(group: GroupArgument, letter: str, config: ConfigOption = None) -> None:
     """Everything about one, its entry's fields included (those of a private stream, too)."""
+
+    _need_ids([letter])
 
     async def read(redis: Redis, keys: Keys) -> list[StoredDeadLetter]:
         return await _found(redis, keys, group, None, [letter])
@@ -126,6 +132,7 @@ async def _found(
     *,
     sent_back: bool = False,
 ) -> list[StoredDeadLetter]:
+    _need_group(group, await group_names(redis, keys))
     streams = choose(await stream_names(redis, keys), patterns or ("*",))
     stored = DeadLetters(redis, keys, group)
     found: list[StoredDeadLetter] = []
@@ -143,6 +150,18 @@ async def _found(
 def _need_some(letters: Sequence[str] | None, *, every: bool) -> None:
     if bool(letters) == every:
         raise ConfigError("give either letter IDs, as `deadletters list` shows them, or --all")
+    _need_ids(letters or ())
+
+
+def _need_ids(letters: Sequence[str]) -> None:
+    for letter in letters:
+        if not is_entry_id(letter):
+            raise ConfigError(f"{letter!r} is no letter ID: `deadletters list` shows them")
+
+
+def _need_group(group: str, there: Sequence[str]) -> None:
+    if there and group not in there:
+        raise no_group(group, there)
 
 
 def _number(text: str) -> int:

@@ -1,7 +1,7 @@
 """One fetch from Redis, for the commands that look and then leave."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -9,13 +9,16 @@ import typer
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from bridge.errors import ConfigError, Fatal
+from bridge.errors import ConfigError
 from bridge.runtime.address import Address
 from bridge.runtime.config import load_config
-from bridge.runtime.redis_client import connect, masked_url, resolve_url
+from bridge.runtime.nearest import did_you_mean
+from bridge.runtime.redis_client import connect, resolve_url
+from bridge.runtime.redis_trouble import unreadable
 from consumers.kit.redis.keys import Keys
 
 T = TypeVar("T")
+_MOST_NAMED = 20  # groups
 
 ConfigOption = Annotated[
     Path | None, typer.Option(help="The configuration; only redis and embedded are used.")
@@ -45,8 +48,14 @@ def fetch(config: Path | None, read: Callable[[Redis, Keys], Awaitable[T]]) -> T
     try:
         return asyncio.run(once())
     except (RedisError, OSError) as error:
-        why = str(error) or type(error).__name__
-        raise Fatal(f"Redis at {masked_url(url)} cannot be read: {why}") from None
+        raise unreadable(error, url) from None
+
+
+def no_group(name: str, there: Sequence[str]) -> ConfigError:
+    """The error that no group has this name; `there`: those that are there, at least one."""
+    more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
+    told = f"{', '.join(there[:_MOST_NAMED])}{more}"
+    return ConfigError(f"there is no group {name!r}, there are {told}{did_you_mean(name, there)}")
 
 
 def address(text: str, option: str) -> Address:

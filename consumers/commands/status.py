@@ -15,11 +15,12 @@ from bridge.errors import ConfigError, Fatal
 from bridge.runtime.masking import masked_text
 from bridge.runtime.tables import Width, table
 from bridge.runtime.terminal import new_console, printable, say, say_json
-from consumers.commands.fetching import ConfigOption, StreamsOption, fetch
+from consumers.commands.fetching import ConfigOption, StreamsOption, fetch, no_group
 from consumers.kit.lag import GroupLag, StreamLag, group_lags
 from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.registry import FIRST_SHARD
 
+_NONE_YET = "no groups yet: python -m consumers run tail"
 _SIGNS = {"exact": "", "counted": "~", "at_most": "≤"}
 
 
@@ -36,7 +37,7 @@ def command(
     A `~` before a number: from counters; `≤`: at most that. `behind` is the age of the oldest entry
     not read, by its ID. Of a Cluster with several shards, those that do not answer are named, and
     what the others have is shown; without shard 0 nothing is known of workers, and the exit status
-    is 1. For example:
+    is 1. Of a group that is not there it is 2. For example:
 
         python -m consumers status --watch
 
@@ -47,7 +48,7 @@ def command(
 
     async def read(redis: Redis, keys: Keys) -> list[GroupLag]:
         away.clear()
-        return await group_lags(redis, keys, group, tuple(streams or ("*",)), away)
+        return await group_lags(redis, keys, None, tuple(streams or ("*",)), away)
 
     console = new_console(None if sys.stdout.isatty() else 160)
     is_away = False
@@ -64,16 +65,40 @@ def command(
             is_away = False
             if watch and console.is_terminal and not as_json:
                 console.clear()
-            show(found, away, console, as_json=as_json)
+            chosen, none = _chosen(group, found, away, wait=watch)
+            show(chosen, away, console, as_json=as_json, none=none)
         if not watch:
             raise typer.Exit(1 if FIRST_SHARD in away else 0)
         time.sleep(every)
 
 
+def _chosen(
+    group: str | None, found: Sequence[GroupLag], away: Collection[int], *, wait: bool
+) -> tuple[Sequence[GroupLag], str]:
+    """All groups, or the one that is asked for; and what to say where there is none. Raises
+    ConfigError where others are there, unless it may still come (`wait`) or be in a shard that is
+    away.
+    """
+    chosen = [one for one in found if group in (None, one.name)]
+    if group is None or chosen or away or not found:
+        return chosen, _NONE_YET
+    absent = no_group(group, [one.name for one in found])
+    if not wait:
+        raise absent
+    return chosen, str(absent)
+
+
 def show(
-    found: Sequence[GroupLag], away: Mapping[int, str], console: Console, *, as_json: bool
+    found: Sequence[GroupLag],
+    away: Mapping[int, str],
+    console: Console,
+    *,
+    as_json: bool,
+    none: str = _NONE_YET,
 ) -> None:
-    """Print how they are; `away`: shards that do not answer, and why."""
+    """Print how they are; `away`: shards that do not answer, and why; `none`: what is said where
+    there is no group to show, and no shard away.
+    """
     told = {str(shard): masked_text(why).removesuffix(".") for shard, why in sorted(away.items())}
     if as_json:
         say_json({"groups": [one.as_dict() for one in found], "shards_away": told})
@@ -82,13 +107,13 @@ def show(
         lacks = "; nothing is known of workers" if shard == str(FIRST_SHARD) else ""
         line = f"{why}. Its streams are left out{lacks}"
         console.print(Text(printable(line), style="bold red"))
-    console.print(_shown(found, away, console.width))
+    if found:
+        console.print(_shown(found, away, console.width))
+    else:
+        console.print(Text("no groups in the other shards" if away else printable(none)))
 
 
 def _shown(found: Sequence[GroupLag], away: Collection[int], room: int) -> RenderableType:
-    if not found:
-        none = "no groups yet: python -m consumers run tail"
-        return Text("no groups in the other shards" if away else none)
     parts = [part for one in found for part in (_head(one, away), _table(one, room))]
     return Group(_verdict(found, away), Text(), *parts)
 

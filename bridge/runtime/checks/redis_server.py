@@ -20,6 +20,7 @@ from bridge.runtime.config import Durability
 from bridge.runtime.masking import masked_text, masked_url
 from bridge.runtime.primary import ACTIVE_ACTIVE, ACTIVE_REPLICA
 from bridge.runtime.redis_client import connect
+from bridge.runtime.redis_trouble import connect_advice
 from bridge.runtime.redis_url import LOGIN_ADVICE, Node, Topology, parse_redis_url
 from bridge.runtime.refusals import Refusal, meaning
 from bridge.runtime.urls import split_url
@@ -36,12 +37,6 @@ _SCRIPT = "return redis.call('XADD', KEYS[1], '*', 'a', ARGV[1])"
 _QUESTIONS = {
     "replica": (("WAIT", "0", "1"),),
     "fsynced": (("WAITAOF", "0", "0", "1"),),
-}
-# What a server of another kind than the URL says, when it is asked who the primary is.
-_OTHER_KINDS = {
-    "cluster support disabled": "this is one server: redis.url: redis://{}/0",
-    "unknown command 'SENTINEL'": "this is no Sentinel: redis.url: redis://{}/0",
-    "unknown command 'CLUSTER'": "is it a Sentinel? redis.url: redis+sentinel://{}/<name>/0",
 }
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -160,23 +155,6 @@ async def _refusal(client: Redis, url: str) -> Finding | None:
         said = masked_text(str(error)) or type(error).__name__
         return _problem(f"{where} cannot be used: {said}", connect_advice(said, url))
     return None
-
-
-def connect_advice(said: str, url: str) -> str:
-    """What to do about an error of connecting, by its words: the right URL, where another kind of
-    server answers than it names.
-    """
-    if "CERTIFICATE_VERIFY_FAILED" in said:
-        return (
-            "name the authority behind its certificate: rediss://…?ssl_ca_certs=/etc/redis/ca.pem"
-        )
-    parsed = parse_redis_url(url)
-    if parsed.topology is Topology.SERVER:
-        return "start it, or set redis.url (`embedded`: a server of our own); a bridge waits for it"
-    for words, right in _OTHER_KINDS.items():
-        if words in said:
-            return right.format(parsed.nodes[0])
-    return "look at what each of them said, and at redis.url; a bridge waits for it"
 
 
 async def _info(client: Redis) -> dict[str, Any]:

@@ -85,6 +85,9 @@ def test_version(tmp_path: Path) -> None:
         (["run", "tail", "--from", "yesterday"], "write beginning, new, a time"),
         (["run", "tail", "--group", "a b"], "--group 'a b'"),
         (["run", "tail", "--config", "none.yaml"], "none.yaml"),
+        (["deadletters", "show", "a", "nope"], "'nope' is no letter ID: `deadletters list` shows"),
+        (["deadletters", "retry", "a", "5-1", "5"], "'5' is no letter ID: `deadletters list` sho"),
+        (["deadletters", "drop", "a", "0-0"], "'0-0' is no letter ID: `deadletters list` shows"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(

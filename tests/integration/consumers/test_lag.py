@@ -198,6 +198,43 @@ def test_status_without_groups_says_what_to_run(bench: Bench) -> None:
     assert "no groups yet" in said.stdout
 
 
+def test_status_of_a_group_that_is_not_there_names_those_that_are(bench: Bench) -> None:
+    bench.redis.hset("consumers:groups", mapping={"candles": '{"mode": "ordered"}', "tail": "{}"})
+    for more in ([], ["--json"]):
+        said = run_here(bench.folder, bench.url, "status", "--group", "candels", *more)
+        assert (said.returncode, said.stdout) == (2, "")
+        assert said.stderr == (
+            "error: there is no group 'candels', there are candles, tail; did you mean candles?\n"
+        )
+    said = run_here(bench.folder, bench.url, "status", "--group", "tail")
+    assert (said.returncode, "candles" in said.stdout) == (0, False)
+
+
+def test_status_watch_waits_for_a_group_that_is_not_there(bench: Bench) -> None:
+    bench.redis.hset("consumers:groups", "tail", "{}")
+    command = [sys.executable, "-m", "consumers", "status", "--watch", "--group", "nogroup"]
+    watch = subprocess.Popen(
+        command,
+        cwd=bench.folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "BRIDGE_REDIS__URL": bench.url,
+            "PYTHONUNBUFFERED": "1",
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert watch.stdout is not None
+        assert watch.stdout.readline() == "there is no group 'nogroup', there are tail\n"
+        bench.redis.hset("consumers:groups", "nogroup", "{}")
+        assert any(line.startswith("nogroup") for line in watch.stdout)
+    finally:
+        watch.kill()
+        watch.communicate()
+
+
 def test_status_watch_reports_an_unavailable_redis_once_and_goes_on(tmp_path: Path) -> None:
     told = tmp_path / "told"
     with running_redis() as server, told.open("wb") as err:

@@ -193,6 +193,20 @@ def deadletters(bench: Bench, *arguments: str) -> subprocess.CompletedProcess[st
     return run_here(bench.folder, bench.url, "deadletters", *arguments)
 
 
+@pytest.mark.parametrize(
+    "command", [["list", "--group", "pick"], ["show", "pick", "5-1"], ["retry", "pick", "--all"]]
+)
+def test_dead_letters_of_a_group_that_is_not_there_are_refused_with_those_that_are(
+    bench: Bench, command: list[str]
+) -> None:
+    bench.redis.hset("consumers:groups", "picky", "{}")
+    said = deadletters(bench, *command)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == (
+        "error: there is no group 'pick', there are picky; did you mean picky?\n"
+    )
+
+
 ALL_BUT_SEVEN = Counter(n for n in range(1, 51) if n != 7)
 BOTH_MODES = pytest.mark.parametrize(
     ("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")]

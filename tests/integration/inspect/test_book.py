@@ -114,6 +114,18 @@ def test_what_a_gap_behind_the_moment_names_may_have_come_before_it(
     assert "the updates 13 to 14 are missing (stale, gap " in done.stderr
 
 
+def test_where_no_stream_has_the_book_the_reason_is_that_of_the_exact_one(
+    redis_url: str, tmp_path: Path
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        write_stream(client, ENTRIES, STREAM)
+        write_stream(client, ENTRIES, "depth.1000ms.SOL_USDC")
+    done = run_bridge(tmp_path, redis_url, "book", "SOL_USDC", "--at", "2026-09-01")
+    assert done.stderr == (
+        "error: the book cannot be known: redis has no entry of depth.SOL_USDC up to then\n"
+    )
+
+
 def test_before_the_first_snapshot_a_sentence_says_so(redis_url: str, tmp_path: Path) -> None:
     with redis.Redis.from_url(redis_url) as client:
         write_stream(client, ENTRIES, STREAM)

@@ -114,6 +114,15 @@ def test_a_trade_from_history_says_so_with_the_reply_and_a_dead_letter_with_its_
     assert lines[at + 2].startswith('[{"id":104,')
 
 
+def test_an_entry_that_a_worker_has_given_back_was_not_begun(
+    client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
+) -> None:
+    claim = ("XCLAIM", STREAM, "sums", "w1", 0, trade_id(102), "RETRYCOUNT", 0, "JUSTID")
+    client.execute_command(*claim)
+    said = explained(tmp_path, redis_url, "102")
+    assert "group      sums (shared): given back by w1, not begun; pending\n" in said
+
+
 def test_json_has_all_that_the_words_have(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:

@@ -60,7 +60,7 @@ def test_the_quarantine_is_counted_and_its_newest_told(
 
 def test_an_empty_redis_has_no_bridge(bus: Bus, redis_url: str, tmp_path: Path) -> None:
     done = run_bridge(tmp_path, redis_url, "status")
-    assert done.returncode == 1
+    assert (done.returncode, done.stdout) == (1, "Quarantined messages: 0\n")
     assert done.stderr == (
         "error: no bridge has been here: start one with `python -m bridge run`\n"
     )

@@ -10,7 +10,6 @@ from bridge.runtime.checks.finding import Finding, Level, exit_code
 from bridge.runtime.checks.markets import judge_markets, judge_patterns
 from bridge.runtime.checks.memory import BYTES_PER_ENTRY, Need, memory_needs, total_bytes
 from bridge.runtime.checks.redis_server import (
-    connect_advice,
     judge_coverage,
     judge_durability,
     judge_groups,
@@ -36,9 +35,6 @@ GOOD_INFO = {
     "maxmemory_policy": "noeviction",
     "maxmemory": 0,
 }
-
-
-_AUTHORITY = "name the authority behind its certificate: rediss://…?ssl_ca_certs=/etc/redis/ca.pem"
 
 
 def judged(*names: str) -> list[tuple[str, str, str]]:
@@ -343,39 +339,3 @@ def test_a_skewed_clock_is_warned_of() -> None:
 def test_encryption_without_verification_is_warned_of(url: str, warned: bool) -> None:
     findings = judge_tls(url)
     assert [finding.level for finding in findings] == [Level.WARNING] * warned
-
-
-@pytest.mark.parametrize(
-    ("url", "said", "advice"),
-    [
-        ("rediss://h", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", _AUTHORITY),
-        ("rediss+cluster://h/0?hash_tag=b", "[SSL: CERTIFICATE_VERIFY_FAILED] …", _AUTHORITY),
-        (
-            "redis://h",
-            "Connect call failed ('127.0.0.1', 6379)",
-            "start it, or set redis.url (`embedded`: a server of our own); a bridge waits for it",
-        ),
-        (
-            "redis+cluster://h:1,i:2/0?hash_tag=b",
-            "no primary is known (h:1: This instance has cluster support disabled)",
-            "this is one server: redis.url: redis://h:1/0",
-        ),
-        (
-            "redis+sentinel://h:1/main/0",
-            "no primary is known (h:1: unknown command 'SENTINEL', with args)",
-            "this is no Sentinel: redis.url: redis://h:1/0",
-        ),
-        (
-            "redis+cluster://h:1/0?hash_tag=b",
-            "no primary is known (h:1: unknown command 'CLUSTER', with args)",
-            "is it a Sentinel? redis.url: redis+sentinel://h:1/<name>/0",
-        ),
-        (
-            "redis+sentinel://h:1/main/0",
-            "no primary is known (h:1: refused)",
-            "look at what each of them said, and at redis.url; a bridge waits for it",
-        ),
-    ],
-)
-def test_the_advice_fits_why_redis_cannot_be_reached(url: str, said: str, advice: str) -> None:
-    assert connect_advice(said, url) == advice

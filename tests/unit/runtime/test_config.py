@@ -199,6 +199,9 @@ REFUSALS = {
     "redis:\n  ulr: x": "config.yaml line 2: redis.ulr is not a setting; did you mean redis.url?",
     "consumers:\n  candles: {atempts: 3}": "config.yaml line 2: consumers.candles.atempts is not a "
     "setting; did you mean consumers.candles.attempts?",
+    "consumers:\n  candles: {mode: shared}": "config.yaml line 2: consumers.candles.mode is not a "
+    "setting",
+    "redis: {attempts: 3}": "config.yaml line 1: redis.attempts is not a setting",
     "consumers:\n  candles: {attempts: 0}": "config.yaml line 2: consumers.candles.attempts must "
     "be greater than or equal to 1",
     "consumers:\n  candles: {on_failure: stop}": "config.yaml line 2: "
@@ -323,6 +326,10 @@ VARIABLE_REFUSALS = {
     "did you mean BRIDGE_REDIS__URL?",
     ("BRIDGE_REDIS__ULR", "x"): "BRIDGE_REDIS__ULR in the environment is not a setting; "
     "did you mean BRIDGE_REDIS__URL?",
+    ("BRIDGE_CONSUMERS__CANDLES__MODE", "x"): "BRIDGE_CONSUMERS__CANDLES__MODE in the environment "
+    "is not a setting",
+    ("BRIDGE_CONSUMERS__CANDLES__LEASES", "1"): "BRIDGE_CONSUMERS__CANDLES__LEASES in the "
+    "environment is not a setting; did you mean BRIDGE_CONSUMERS__CANDLES__LEASE_S?",
     ("BRIDGE_ZZZ", "x"): "BRIDGE_ZZZ in the environment is not a setting",
     ("BRIDGE_STREAMS", '["trade.X"'): "BRIDGE_STREAMS in the environment must be a list in JSON, "
     'such as ["trade.SOL_USDC"]',
