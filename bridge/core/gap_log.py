@@ -1,5 +1,6 @@
 """The gap log, `bridge:gaps`: one record for each gap in a stream, recovered or not (pure).
 
+A stream's beginning (the cause `start`) has none: nothing is known to be missing there.
 It is a stream told by content: the same gap logged again is one record. The journal has each record
 too, so that it can be backfilled.
 """
