@@ -7,7 +7,7 @@ bridge:peers       hash    instance → how far it is, for other bridges, as JSO
 bridge:watermarks  hash    stream → µs: all that the exchange sent until then is in the stream
 bridge:durable     string  written before each question whether what was published is durable
 bridge:account     string  fingerprint of the public key whose private streams are published here
-bridge:gaps        stream  the gap log: every gap in a stream, recovered or not, and how
+bridge:gaps        stream  the gap log: every gap but a stream's start, recovered or not
 bridge:quarantine  stream  messages that were refused, each with the reason and the raw text
 consumers:status   hash    <group>/<consumer> → its status as JSON
 """
