@@ -41,19 +41,19 @@ def list_(
     """
 
     async def read(redis: Redis, keys: Keys) -> list[StoredDeadLetter]:
-        groups = await group_names(redis, keys)
-        if group is not None:
-            _need_group(group, groups)
-            groups = [group]
+        there = await group_names(redis, keys)
         chosen = choose(await stream_names(redis, keys), streams or ("*",))
-        return [
+        found = [
             one
-            for name in groups
+            for name in ([group] if group else there)
             for one in (
                 *await DeadLetters(redis, keys, name).find(chosen),
                 *await DeadLetters(redis, keys, name).find_sent_back(chosen),
             )
         ]
+        if group and not found:
+            _need_group(group, there)
+        return found
 
     found = fetch(config, read)
     for one in found:
@@ -132,7 +132,6 @@ async def _found(
     *,
     sent_back: bool = False,
 ) -> list[StoredDeadLetter]:
-    _need_group(group, await group_names(redis, keys))
     streams = choose(await stream_names(redis, keys), patterns or ("*",))
     stored = DeadLetters(redis, keys, group)
     found: list[StoredDeadLetter] = []
@@ -141,6 +140,8 @@ async def _found(
         here = await stored.find(streams, letter)
         if sent_back:
             here += await stored.find_sent_back(streams, letter)
+        if not here:
+            _need_group(group, await group_names(redis, keys))
         if letter and not here:
             raise Fatal(f"{group} has no dead letter {letter}: look at `deadletters list`")
         found += here
@@ -160,6 +161,7 @@ def _need_ids(letters: Sequence[str]) -> None:
 
 
 def _need_group(group: str, there: Sequence[str]) -> None:
+    """Of one that was taken out of the registry letters may lie there: called where none do."""
     if there and group not in there:
         raise no_group(group, there)
 

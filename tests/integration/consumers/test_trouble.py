@@ -207,6 +207,19 @@ def test_dead_letters_of_a_group_that_is_not_there_are_refused_with_those_that_a
     )
 
 
+def test_dead_letters_of_a_group_that_is_registered_no_more_are_shown_and_dropped(
+    picky: Bench,
+) -> None:
+    picky.redis.hset("consumers:groups", "other", "{}")
+    letter = {"stream": STREAM, "entry_id": last_id(7), "attempts": "3", "error": "x", "at": ""}
+    letter |= {"worker": "w", "fields": "{}"}
+    picky.redis.xadd(f"consumers:{{{STREAM}}}:gone:dead", letter, id="5-1")  # type: ignore[arg-type]
+    assert last_id(7) in deadletters(picky, "list", "--group", "gone").stdout
+    assert deadletters(picky, "show", "gone", "5-1").returncode == 0
+    assert deadletters(picky, "drop", "gone", "--all").returncode == 0
+    assert letters(picky, "gone") == []
+
+
 ALL_BUT_SEVEN = Counter(n for n in range(1, 51) if n != 7)
 BOTH_MODES = pytest.mark.parametrize(
     ("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")]
