@@ -165,7 +165,7 @@ def _address(folder: Path, process: subprocess.Popen[bytes]) -> str:
     deadline_s = time.monotonic() + START_S
     told = folder / "DevToolsActivePort"
     while time.monotonic() < deadline_s and process.poll() is None:
-        with contextlib.suppress(OSError, ValueError, httpx2.HTTPError, StopIteration):
+        with contextlib.suppress(OSError, ValueError, LookupError, httpx2.HTTPError, StopIteration):
             port = int(told.read_text().splitlines()[0])
             tabs = httpx2.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
             return next(str(t["webSocketDebuggerUrl"]) for t in tabs if t["type"] == "page")
