@@ -114,9 +114,9 @@ def source_line(error: BaseException) -> str:
     the kit refuses what it was given, the line that gave it.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(_KIT)]
     if not frames:
         return ""
+    theirs = [frame for frame in frames if not frame.filename.startswith(_KIT)]
     last = (theirs or frames)[-1]
     return _as_utf8(f"{last.filename}:{last.lineno}")
 

@@ -35,7 +35,7 @@ from consumers.kit.ordered.lease import Answer, CommitStatus, Lease, Leases
 from consumers.kit.ordered.read_ahead import Found, ReadAhead, read_behind
 from consumers.kit.policy import batch_size, block_ms, moves, portions, shares, start_of
 from consumers.kit.redis.keys import Keys
-from consumers.kit.redis.prefetch import REST_S
+from consumers.kit.redis.prefetch import PAUSE_S
 from consumers.kit.redis.scripts import Call, CommandRefused
 from consumers.kit.redis_health import RedisHealth
 from consumers.kit.stats import Stats
@@ -132,7 +132,7 @@ class OrderedLoop:
                 stop.set()
             except RedisError as error:
                 # What is in flight stays so: sent again, Redis applies it once or refuses it.
-                await self._ahead.drop(for_s=REST_S)
+                await self._ahead.drop(for_s=PAUSE_S)
                 await self._health.down(_CONNECTION, error, stop)
 
     async def leave(self) -> None:

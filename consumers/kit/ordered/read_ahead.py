@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from consumers.kit.handling.entry import Entry, entries_by_key
-from consumers.kit.redis.prefetch import REST_S, Prefetch
+from consumers.kit.redis.prefetch import PAUSE_S, Prefetch
 
 Found = Mapping[str, Sequence[Entry]]
 """Entries by key, of keys that have some."""
@@ -35,19 +35,19 @@ class ReadAhead:
     def __init__(self, redis: Redis) -> None:
         self._prefetch = Prefetch(redis)
         self._asked: tuple[Mapping[str, str], int] = ({}, 0)
-        self._rests_until_s = 0.0
+        self._paused_until_s = 0.0
 
     async def ask(self, positions: Mapping[str, str], count: int) -> None:
         """Ask for `count` entries of each stream behind its position; keys of Redis. Never raises:
         without a connection for it, nothing is read ahead for a while.
         """
-        if time.monotonic() < self._rests_until_s:
+        if time.monotonic() < self._paused_until_s:
             return
         self._asked = positions, count
         try:
             await self._prefetch.send(*_command(positions, count, None))
         except RedisError:
-            self._rests_until_s = time.monotonic() + REST_S
+            self._paused_until_s = time.monotonic() + PAUSE_S
 
     async def take(self, positions: Mapping[str, str], count: int) -> Found:
         """What was found; nothing where something else was asked for. Never raises."""
@@ -64,7 +64,7 @@ class ReadAhead:
         so long.
         """
         if self._prefetch.is_sent:
-            self._rests_until_s = time.monotonic() + for_s
+            self._paused_until_s = time.monotonic() + for_s
             await self._prefetch.abandon()
 
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-REST_S = 60.0  # without it, after a failure meanwhile: it may be what takes the last connection
+PAUSE_S = 60.0  # without it, after a failure meanwhile: it may be what takes the last connection
 
 
 class Prefetch:

@@ -36,7 +36,7 @@ from consumers.kit.policy import (
     portions,
     start_of,
 )
-from consumers.kit.redis.prefetch import REST_S
+from consumers.kit.redis.prefetch import PAUSE_S
 from consumers.kit.redis.scripts import Call, CommandRefused
 from consumers.kit.redis_health import RedisHealth
 from consumers.kit.shared.group import PAGE, Abandoned, Group, Pending
@@ -229,13 +229,13 @@ class SharedLoop:
         try:
             await self._group.prefetch(streams, size)
         except RedisError:
-            self._prefetch_at = time.monotonic() + REST_S
+            self._prefetch_at = time.monotonic() + PAUSE_S
             self._settler.may_be_failing(*streams)  # it may have been sent all the same
 
     async def _drop_prefetched(self) -> None:
         """What is prefetched stays pending under our name, to be tried again."""
         if self._group.is_prefetching:
-            self._prefetch_at = time.monotonic() + REST_S
+            self._prefetch_at = time.monotonic() + PAUSE_S
             await self._group.abandon_prefetched()
 
     async def _handle(self, found: Mapping[str, Sequence[Entry]], stop: Stop) -> None:
