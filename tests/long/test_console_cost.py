@@ -46,7 +46,7 @@ def test_sixty_updates_a_second_take_less_than_a_tenth_of_a_core(tmp_path: Path)
             for number in range(1, UPDATES + 1):
                 bus.trade(STREAM, f"{1_700_000_000_000 + number}-10", price=str(number))
                 time.sleep(max(0.0, begun_s + number / PER_S - time.monotonic()))  # the pace
-            looking.join(30)
+            looking.join(60)
             used_s, took_s = processor_s(site.process.pid) - before_s, time.monotonic() - begun_s
     assert len(seen) == UPDATES
     assert used_s / took_s < 0.1

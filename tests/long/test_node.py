@@ -139,7 +139,7 @@ def test_node_counts_trades_and_gaps_and_stops_cleanly(bench: Bench, node: NodeW
     bench.add(OTHER, entries(1, 200))  # a stream that appears later
     until_counted(bench, node, 200, OTHER)
     worker.send_signal(signal.SIGINT)
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
     assert bench.group(TRADES, "counts")["pending"] == 0
     assert bench.redis.xinfo_consumers(TRADES, "counts") == []
     assert bench.group("depth.SOL_USDC", "counts") == {}
@@ -179,7 +179,7 @@ def test_node_worker_suspended_while_its_entries_were_claimed_changes_nothing(
     bench.add(TRADES, entries(301, 400))
     until_counted(bench, node, 400)
     sleeper.send_signal(signal.SIGTERM)
-    assert sleeper.wait(20) == 0
+    assert sleeper.wait(60) == 0
     assert counts(bench) == expected(400)
 
 

@@ -117,7 +117,7 @@ def compose_redis(folder: Path) -> Iterator[str]:
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def healthcheck() -> list[str]:

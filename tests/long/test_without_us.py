@@ -81,7 +81,7 @@ def test_age_of_streams_and_lag_of_groups_are_known_from_their_entry_ids(
     finally:
         for process in started:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
     assert OLD_S <= float(age["value"][1]) < OLD_S + 170
     assert (behind["metric"]["group"], float(behind["value"][1])) == ("mine", BEHIND_S)

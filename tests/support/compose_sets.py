@@ -96,7 +96,7 @@ class Containers:
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
-            process.wait(30)  # a primary waits for its replicas
+            process.wait(60)  # a primary waits for its replicas
 
     def _is_server(self, name: str) -> bool:
         return self._services[name]["restart"] == "unless-stopped"

@@ -21,6 +21,7 @@ from tests.support.eventually import eventually
 
 START_S = 60.0
 STOP_S = 40.0
+WHOLE_S = START_S + STOP_S  # of one that is to end by itself, or cannot begin
 PARTS = ("redis", "simulator", "bridge", "candles", "book", "orders", "tail")
 SECRET = "4odxgSUxFrC/zsKWZF4OQwYAgnNu9hnWH3NxWfLAPz4="
 OF_A_REAL_BRIDGE = {  # none of it may reach the demo
@@ -57,7 +58,11 @@ class Demo:
         return self.pids()
 
     def until_ended(self) -> int:
-        return self.process.wait(STOP_S)
+        """Its exit status. Fails with all that it said where it does not end."""
+        try:
+            return self.process.wait(WHOLE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it runs after {WHOLE_S:g} s:\n{self.said()}") from None
 
     def nothing_left(self, pids: dict[str, int]) -> None:
         eventually(lambda: not any(map(is_alive, pids.values())), f"all of {pids} are gone", STOP_S)

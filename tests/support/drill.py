@@ -267,4 +267,4 @@ async def _monitor(folder: Path, stack: AsyncExitStack, bridge: str, exporter: s
 
 def _end(process: "subprocess.Popen[Any]") -> None:
     process.terminate()
-    process.wait(30)
+    process.wait(60)

@@ -15,6 +15,8 @@ from typing import Any
 
 import redis
 
+from bridge.core.connection_coverage import IN_FLIGHT_US
+from bridge.feed.connection import PROOF_S
 from tests.support import plain_http
 from tests.support.bridge_run import ACCOUNT_STREAMS, DEMO_KEYS, BridgeRun, running_bridge
 from tests.support.eventually import eventually_async
@@ -44,7 +46,9 @@ KEEP_ALL = {
 # A market that was silent for long before, is given ten times that before it is doubted.
 MEND_LIMIT_S = 150.0
 CALM_RATE = 100
-SETTLE_US = 1_500_000
+# A connection that the end of the exchange takes away covers what it had proved, less what may have
+# been on its way. What is judged lies before that, or the end's own gaps would be held for false.
+SETTLE_US = int(PROOF_S * 1e6) + IN_FLIGHT_US + 1_000_000
 
 
 @dataclass(slots=True)

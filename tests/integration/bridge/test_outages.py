@@ -27,11 +27,11 @@ async def test_replaced_and_doubled_connections_make_no_gap(tmp_path: Path) -> N
             tmp_path,
             server,
             seed=2,
-            for_s=9,
+            for_s=6,
             rate=200,
             with_faults=False,
             connections_per_stream=2,
-            max_connection_age_s=3,  # longer than what may be on its way when one ends
+            max_connection_age_s=2,
         )
     print(verdict.summary())
     assert verdict.flaws == []

@@ -72,7 +72,7 @@ def workers(folder: Path, redis_url: str) -> Iterator[None]:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(20)
+            process.wait(60)
 
 
 async def told(exchange: RunningSimulator, path: str, **params: str) -> Any:

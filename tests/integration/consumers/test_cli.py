@@ -147,7 +147,7 @@ def test_tail_ends_quietly_when_its_reader_leaves(bench: Bench) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert done.stdout.count("\n") == 3
     assert done.stderr == ""

@@ -16,7 +16,6 @@ from tests.support.consumer_entries import START_US, trade
 BAD = b"\xff"
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("mode_", ["shared", "ordered"])
 async def test_bytes_that_are_no_utf8_end_no_worker_and_hold_up_no_entry(
     redis_url: str, mode_: Mode

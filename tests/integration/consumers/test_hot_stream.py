@@ -5,8 +5,6 @@ import pytest
 from consumers.kit.api.consumer import Mode
 from tests.support.hot_stream import run_hot_stream
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.mark.parametrize("mode", ["shared", "ordered"])
 async def test_a_hot_stream_among_150_streams_is_read_in_full_batches(

@@ -3,7 +3,6 @@
 import asyncio
 from collections import defaultdict
 
-import pytest
 import redis
 from aiohttp import web
 
@@ -14,7 +13,6 @@ from consumers.kit.worker.worker import Settings, run_worker
 from examples.scorer import Scorer
 from tests.support.consumer_entries import START_US, entry_id, trade
 
-pytestmark = pytest.mark.timeout(60)
 MARKETS = [f"M{number}_USDC" for number in range(20)]
 
 

@@ -487,7 +487,7 @@ def test_a_key_of_another_kind_where_timers_are_kept_holds_up_no_entry(
 def test_a_sync_handler_that_hangs_is_logged_and_ends_its_worker(picky: Bench) -> None:
     picky.redis.set("how", "hang")
     worker = picky.start("outside:Picky", *RUN)
-    assert worker.wait(30) == 1
+    assert worker.wait(60) == 1
     assert "handler_hangs" in worker.err
     assert "outside.py:40" in worker.err  # where it hangs
     assert last_id(7) in worker.err
@@ -524,7 +524,7 @@ def test_async_handler_that_catches_its_cancellation_is_logged_and_ends_its_work
     worker = picky.start(f"outside:{name}", *RUN)
     picky.until(lambda: picky.redis.exists("cancelled"))
     worker.signal(signal.SIGTERM)
-    assert worker.wait(30) == 1
+    assert worker.wait(60) == 1
     assert "handler_hangs" in worker.err
     assert "worker_gives_up" in worker.err
     assert "outside.py:95" in worker.err  # where it hangs
@@ -537,7 +537,7 @@ def test_async_handler_that_catches_its_cancellation_is_logged_and_ends_its_work
 
 def test_a_handler_that_calls_sys_exit_ends_its_worker_with_a_sentence(picky: Bench) -> None:
     worker = picky.start("outside:Leaves", *RUN)
-    assert worker.wait(30) == 3
+    assert worker.wait(60) == 3
     assert worker.err.endswith(
         "error: leaves: code of the consumer has called sys.exit: raise StopWorker to end a worker "
         "cleanly\n"
@@ -549,7 +549,7 @@ def test_a_consumer_of_another_mode_is_refused_in_a_group_that_is_there(picky: B
     picky.start("outside:Picky", *RUN)
     picky.await_group(STREAM, "picky", last_id(50))
     other = picky.start("outside:Ordered", "--group", "picky", *RUN)
-    assert other.wait(30) == 2
+    assert other.wait(60) == 2
     assert other.err.endswith(
         "error: group picky is shared, as consumers:groups says, and this consumer is ordered: "
         "give it another name, or another --group\n"

@@ -191,7 +191,7 @@ async def test_the_command_serves_them_until_it_is_stopped(
         assert pages.is_ready()
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert found['backpack_group_lag_entries{group="mine"}'] == 1
     by_stream = 'backpack_group_stream_lag_entries{group="mine",stream="trade.SOL_USDC"}'
     assert found.get(by_stream) == (1 if more else None)

@@ -437,7 +437,7 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert done.stderr == ""
 
@@ -452,7 +452,7 @@ def test_help_shows_the_command_as_it_was_called(tmp_path: Path, called: list[st
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     name = "python " + " ".join(called) if called[0] == "-m" else "backpack-bridge"
     assert f"Usage: {name} check [OPTIONS]" in done.stdout

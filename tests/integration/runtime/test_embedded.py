@@ -337,7 +337,7 @@ def test_a_server_whose_starter_is_dead_is_not_joined_but_waited_for(tmp_path: P
             with pytest.raises(TimeoutError):
                 starting.result(timeout=0.5)
             assert is_running(pid)
-        again = starting.result(timeout=30)
+        again = starting.result(timeout=60)
         with client(again.url) as reader:
             assert reader.get("key") == "value"
         assert not again.joined
@@ -349,7 +349,7 @@ def test_ctrl_c_reaches_the_starter_alone_which_then_stops_the_server(tmp_path: 
         assert os.getpgid(pid) != process.pid
         assert os.getsid(pid) != os.getsid(process.pid)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         assert process.returncode == 130
         assert not is_running(pid)
     assert "Running: redis://:***@127.0.0.1:" in out
@@ -360,7 +360,7 @@ def test_ctrl_c_reaches_the_starter_alone_which_then_stops_the_server(tmp_path: 
 def test_sigterm_stops_it_with_status_0(tmp_path: Path) -> None:
     with foreground(tmp_path, "--port", "0") as (process, _url, pid):
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         assert process.returncode == 0
         assert not is_running(pid)
 
@@ -374,7 +374,7 @@ def test_ctrl_c_twice_leaves_at_once_and_still_no_orphan(tmp_path: Path) -> None
             assert process.stdout is not None
             line = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "Traceback" not in err
         os.kill(pid, signal.SIGCONT)
@@ -384,7 +384,7 @@ def test_ctrl_c_twice_leaves_at_once_and_still_no_orphan(tmp_path: Path) -> None
 def test_a_server_that_ends_by_itself_is_told(tmp_path: Path) -> None:
     with foreground(tmp_path, "--port", "0") as (process, _url, pid):
         os.kill(pid, signal.SIGKILL)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == 1
     assert "error: the embedded Redis ended by itself: look at server.log" in err
     assert "Traceback" not in err
@@ -393,7 +393,7 @@ def test_a_server_that_ends_by_itself_is_told(tmp_path: Path) -> None:
 def test_the_command_joins_and_says_so(tmp_path: Path) -> None:
     with foreground(tmp_path, "--port", "0") as (_process, url, _pid):
         with start_bridge(tmp_path, "redis", "--data-dir", "data") as second:
-            out, err = second.communicate(timeout=30)
+            out, err = second.communicate(timeout=60)
         assert second.returncode == 0, err
         assert f"Already running, started by another process: {masked_url(url)}" in out
 
@@ -404,7 +404,7 @@ def test_the_command_says_that_it_moved_from_a_taken_port(tmp_path: Path) -> Non
         with foreground(tmp_path, "--port", str(taken)) as (process, url, _pid):
             assert not url.endswith(f":{taken}/0")
             process.terminate()
-            out, _ = process.communicate(timeout=30)
+            out, _ = process.communicate(timeout=60)
     assert f"Port {taken} is taken by another program." in out
 
 

@@ -30,7 +30,7 @@ def test_it_leaves_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
 
     assert process.returncode == -signal.SIGINT  # which a shell shows as 130
     assert said == ""

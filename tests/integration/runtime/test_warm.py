@@ -46,7 +46,7 @@ def facts(folder: Path, process: type, **options: object) -> tuple[int, str, str
         text=True,
         **options,
     ) as started:
-        out, err = started.communicate(timeout=30)
+        out, err = started.communicate(timeout=60)
     return started.returncode, out, err, started.pid
 
 
@@ -65,7 +65,7 @@ def test_traceback_of_a_module_that_fails_is_told(kind: type, tmp_path: Path) ->
     with kind(
         [sys.executable, "-m", "fails"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE
     ) as started:
-        _, err = started.communicate(timeout=30)
+        _, err = started.communicate(timeout=60)
 
     assert started.returncode == 1
     assert err.endswith(b"ValueError: it fails\n")

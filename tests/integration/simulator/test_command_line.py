@@ -19,7 +19,7 @@ def simulator(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "simulator", *arguments],
         cwd=ROOT,
         text=True,
-        timeout=30,
+        timeout=60,
         env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
     )
 
@@ -106,7 +106,7 @@ def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:
         env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (

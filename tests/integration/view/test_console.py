@@ -97,7 +97,7 @@ def running_console(folder: Path, redis_url: str, *arguments: str) -> Iterator[S
             yield site
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")

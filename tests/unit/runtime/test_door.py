@@ -24,7 +24,7 @@ def test_an_old_python_is_told_in_one_line() -> None:
         cwd=DOOR.parents[1],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert done.returncode == 2
     assert done.stderr == (
@@ -46,6 +46,6 @@ def test_help_imports_no_command() -> None:
         cwd=DOOR.parents[1],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
