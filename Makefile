@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/all.txt
 STAMP := $(VENV)/.installed
+# Compiled once, and not by each worker of the first run at once.
+TESTS_STAMP := $(VENV)/.compiled-tests
 # The demo needs a sixth of all packages, and whoever sees it first should not wait for the others.
 DEMO_LOCK := requirements/demo.txt
 DEMO_STAMP := $(VENV)/.installed-demo
@@ -41,10 +43,10 @@ demo: $(DEMO_STAMP) ## See it all work on this machine (FOR=20: end after 20 s; 
 quick: $(STAMP) ## Run the unit tests (half a minute)
 	@$(BIN)/pytest -q --numprocesses $(QUICK_WORKERS) tests/unit
 
-test: $(STAMP) ## Run the unit and integration tests (4 minutes on two cores)
+test: $(TESTS_STAMP) ## Run the unit and integration tests (4 minutes on two cores)
 	@$(BIN)/pytest -q --numprocesses $(TEST_WORKERS) $(PARALLEL) tests/unit tests/integration
 
-check: $(STAMP) ## What CI runs: format, lint, types, import rules, `make test`, the longer tests
+check: $(TESTS_STAMP) ## What CI runs: format, lint, types, import rules, `make test`, the longer tests
 	@$(BIN)/ruff format --check $(RUFF_PATHS)
 	@$(BIN)/ruff check $(RUFF_PATHS)
 	@$(BIN)/mypy
@@ -105,6 +107,10 @@ down: ## Stop what `make up` started (its data stays)
 # An environment that already has every locked package, is taken as it is.
 $(STAMP): $(LOCK) requirements/setup.sh
 	@sh requirements/setup.sh $(VENV) $(LOCK)
+	@touch $@
+
+$(TESTS_STAMP): $(STAMP)
+	@$(BIN)/pytest --quiet --collect-only tests/unit tests/integration tests/long >/dev/null || true
 	@touch $@
 
 $(DEMO_STAMP): $(DEMO_LOCK) requirements/setup.sh

@@ -9,7 +9,8 @@ from bridge.errors import ConfigError
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_LEAST_MS, _MOST_MS = 1000, 86_400_000
+_DAY_MS = 86_400_000
+_LEAST_MS, _MOST_MS = 1000, _DAY_MS
 _MARK = "_every_ms"
 
 
@@ -52,6 +53,13 @@ def timers_of(kind: type[Any]) -> Mapping[str, int]:
 def tick_ms(now_ms: int, interval_ms: int) -> int:
     """The last time, ms, at which a timer was due."""
     return now_ms // interval_ms * interval_ms
+
+
+def last_tick_ms(saved_ms: int | None, now_ms: int) -> int | None:
+    """When a timer was due for the last time, ms, as Redis has it; None where that is not known. A
+    time to come is none of ours: the timer would be silent until then.
+    """
+    return saved_ms if saved_ms is not None and saved_ms <= now_ms + _DAY_MS else None
 
 
 def _milliseconds(interval: str | float) -> int:

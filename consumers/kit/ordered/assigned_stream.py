@@ -16,7 +16,7 @@ from typing import Any
 
 from consumers.kit.api.consumer import ConsumerSpec, Missed, StopWorker, makes_dead_letters
 from consumers.kit.api.results import State, Write
-from consumers.kit.api.timers import Tick, tick_ms, timers_of
+from consumers.kit.api.timers import Tick, last_tick_ms, tick_ms, timers_of
 from consumers.kit.handling.batch import STATE_PART, BatchRunner, Part, tick_write
 from consumers.kit.handling.dead_letters import DeadLetter, dead_letter
 from consumers.kit.handling.entry import Entry, stream_of
@@ -264,7 +264,7 @@ class AssignedStream:
         read_ms = now_ms if is_caught_up else int(self.position.partition("-")[0])
         for name, interval_ms in self._timers.items():
             at_ms = tick_ms(now_ms, interval_ms)
-            last_ms = self._ticks.get(name)
+            last_ms = last_tick_ms(self._ticks.get(name), now_ms)
             if last_ms is None:  # from here on
                 part = Part((), [tick_write(name, at_ms)])
             elif at_ms > last_ms and at_ms <= read_ms:

@@ -14,6 +14,8 @@ local bad = is_stream and not s and kind_error(KEYS[3])
 if bad then return bad end
 
 local at = begin_at(KEYS[3], KEYS[2], s, ARGV[4])
+bad = position_error(s, KEYS[2], at)
+if bad then return bad end
 local before = redis.call('HGET', KEYS[2], 'owner')
 if not redis.call('HGET', KEYS[2], 'token') then
   local t = redis.call('TIME')

@@ -10,12 +10,18 @@ if not s then
   if kind == 'none' then return nil end
   return redis.error_reply('WRONGTYPE the key is a ' .. kind .. ', not a stream')
 end
-local at = redis.call('HGET', KEYS[2], 'id') or (ARGV[3] ~= '' and ARGV[3]) or ARGV[2]
-local r = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], at)
-if type(r) == 'table' and r.err then
-  if string.find(r.err, 'BUSYGROUP', 1, true) then return 0 end
-  return r
+for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local told = {}
+  for i = 1, #group, 2 do told[group[i]] = group[i + 1] end
+  if told.name == ARGV[1] then
+    return future_error(s, told['last-delivered-id'], 'set the group back (XGROUP SETID)') or 0
+  end
 end
+local at = redis.call('HGET', KEYS[2], 'id') or (ARGV[3] ~= '' and ARGV[3]) or ARGV[2]
+local bad = future_error(s, at, 'set the field id of ' .. KEYS[2] .. ' back')
+if bad then return bad end
+local r = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], at)
+if type(r) == 'table' and r.err then return r end
 -- From here on is counted what comes; without a base, from where the group has caught up.
 if at == '$' then at = s.newest end
 local base = index_of(KEYS[1], s, at, 10000)

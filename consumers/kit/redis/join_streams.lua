@@ -13,7 +13,10 @@ for i = 2, #KEYS, 2 do
 end
 local found = {}
 for i = 2, #KEYS, 2 do
-  local at = begin_at(KEYS[i], KEYS[i + 1], about(KEYS[i]), ARGV[3 + i / 2])
+  local s = about(KEYS[i])
+  local at = begin_at(KEYS[i], KEYS[i + 1], s, ARGV[3 + i / 2])
+  local bad = position_error(s, KEYS[i + 1], at)
+  if bad then return bad end
   redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[3], at) -- there already, or no stream yet
   found[#found + 1] = at
 end

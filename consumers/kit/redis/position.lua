@@ -19,6 +19,10 @@ local function begin_at(stream, position, s, start)
   return at
 end
 
+local function position_error(s, position, at)
+  return future_error(s, at, 'set the field id of ' .. position .. ' back')
+end
+
 -- The position has moved from `was` to `at`, over so many entries; `read` is how many lay up to `was`.
 -- Returns how many more there were, and XINFO GROUPS shows where we are.
 local function moved(stream, position, group, was, read, at, handled)

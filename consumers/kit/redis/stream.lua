@@ -7,6 +7,16 @@ local function is_less(a, b)
   return #as < #bs or (#as == #bs and as < bs)
 end
 
+-- A place more than a day ahead of the server's clock and of all that the stream has: another program
+-- has written it. A reader would wait there, without a word. nil where it is none; `mend` says how to
+-- set it back.
+local function future_error(s, id, mend)
+  local ms = tonumber(string.match(id, '^(%d+)-%d+$'))
+  if not ms or ms <= redis.call('TIME')[1] * 1000 + 86400000 then return nil end
+  if s and not is_less(s.newest, id) then return nil end
+  return redis.error_reply('ERR nothing is read behind ' .. id .. ', a time to come: ' .. mend)
+end
+
 -- What is counted beside a stream: another program may have written anything there, which must not
 -- end a script half-way.
 local function count_of(text)

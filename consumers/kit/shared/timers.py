@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from bridge.runtime.refusals import is_of_a_key
 from bridge.runtime.time_range import BEGINNING
 from consumers.kit.api.consumer import Consumer
-from consumers.kit.api.timers import Tick, tick_ms, timers_of
+from consumers.kit.api.timers import Tick, last_tick_ms, tick_ms, timers_of
 from consumers.kit.handling.batch import BatchRunner, Part, tick_write
 from consumers.kit.membership import Membership
 from consumers.kit.ordered.lease import Answer, Commit, CommitStatus, Lease, Leases
@@ -59,7 +59,8 @@ class GroupTimers:
         if time.monotonic() < self._retry_at:
             return
         for name, interval_ms in self._timers.items():
-            at_ms, last_ms = tick_ms(now_ms, interval_ms), self._ticks.get(name)
+            at_ms = tick_ms(now_ms, interval_ms)
+            last_ms = last_tick_ms(self._ticks.get(name), now_ms)
             if last_ms is None:  # from here on
                 await self._commit(name, at_ms, Part((), [tick_write(name, at_ms)]))
             elif at_ms > last_ms:

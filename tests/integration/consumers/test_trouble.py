@@ -140,6 +140,11 @@ class AsideOrdered(AsyncOrdered):
     name = "aside-ordered"
     on_undecodable = "dead_letter"
 
+class Joined(Picky):
+    name = "joined"
+    mode = "joined"
+    on_failure = "block"
+
 class Leaves(Picky):
     name = "leaves"
 
@@ -152,6 +157,11 @@ class Timed(Picky):
     @every("1s")
     def note(self, tick, results):
         results.set("tick", str(tick.at_us))
+
+class TimedOrdered(Timed):
+    name = "timed-ordered"
+    mode = "ordered"
+    on_failure = "dead_letter"
 
 class Private(Consumer):
     name = "private"
@@ -466,6 +476,53 @@ def test_a_key_of_another_kind_beside_one_stream_holds_up_no_other(
     assert seen(picky, group) == Counter(range(1, 51))
     assert "group_gone" not in worker.err
     assert "redis_away" not in worker.err
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("place", ["the group", "what is settled", "position", "joined position"])
+def test_a_place_in_the_far_future_is_told_and_read_once_it_is_set_back(
+    picky: Bench, place: str
+) -> None:
+    stream, to_come = "trade.BAD_USDC", "99999999999999-0"
+    picky.register(stream)
+    picky.add(stream, trades(1, 50))
+    name = {"position": "Ordered", "joined position": "Joined"}.get(place, "Picky")
+    part = "settled" if name == "Picky" else "position"
+    key = f"consumers:{{{stream}}}:{name.lower()}:{part}"
+    if place == "the group":
+        picky.redis.xgroup_create(stream, "picky", to_come)
+    else:
+        picky.redis.hset(key, "id", to_come)
+
+    worker = picky.start(f"outside:{name}", *RUN)
+
+    picky.until(lambda: "stream_unusable" in worker.err)
+    [told] = [line for line in worker.err.splitlines() if "stream_unusable" in line]
+    assert f"nothing is read behind {to_come}, a time to come" in told
+    if name != "Joined":  # its streams are of one unit
+        picky.await_group(STREAM, name.lower(), last_id(50))
+    if place == "the group":
+        assert "XGROUP SETID" in told
+        picky.redis.xgroup_setid(stream, "picky", "0-0")
+    else:
+        assert f"set the field id of {key} back" in told
+        picky.redis.hset(key, "id", "0-0")
+    for each in (STREAM, stream):
+        picky.await_group(each, name.lower(), last_id(50))
+    assert worker.err.count("stream_unusable") == 1
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("Timed", "{timers}:timed"), ("TimedOrdered", f"{{{STREAM}}}:timed-ordered")],
+)
+def test_a_timer_that_was_due_in_the_far_future_is_called_all_the_same(
+    picky: Bench, name: str, where: str
+) -> None:
+    picky.redis.hset(f"consumers:{where}:ticks", "note", "99999999999999")
+    worker = picky.start(f"outside:{name}", *RUN)
+    picky.until(lambda: picky.redis.exists(f"consumers:{where}:tick"))
     assert worker.stop() == 0
 
 
