@@ -20,7 +20,7 @@ from bridge.runtime.terminal import new_console, say
 from bridge.view.picture import Picture
 from bridge.view.plain import stream_lines, summary_lines
 from bridge.view.reader import AWAY
-from bridge.view.viewer import View, picture_of, show_live, show_plain
+from bridge.view.viewer import NOT_YET, View, picture_of, show_live, show_plain
 
 INTERRUPTED = 130
 FOOTER = (" q leaves · ? keys · python -m bridge tap 'trade.*' follows entries",)
@@ -87,15 +87,17 @@ async def _top(
         if is_once:
             await _once(view, url)
             return 0
-        picture: Picture | None
+        seen: Picture | Exception | None
         if live:
-            picture = await show_live(view, console, stop)
+            seen = await show_live(view, console, stop)
         else:
-            picture = await show_plain(view, _say, stop)
+            seen = await show_plain(view, _say, stop)
     if signals and signals[0] == signal.SIGINT:
         return INTERRUPTED
-    if picture is None:
-        raise Fatal(f"Redis at {view.where} was never reached")
+    if isinstance(seen, Exception):
+        raise unreadable(seen, url)
+    if seen is None:
+        raise Fatal(f"Redis at {view.where}: {NOT_YET}")
     return 0
 
 

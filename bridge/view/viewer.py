@@ -29,6 +29,7 @@ from bridge.view.reader import AWAY, in_the_way, look_around, newest
 PAINT_EVERY_S = 0.25
 LATE_S = 1.5  # a look that takes this much longer than usual: Redis does not answer
 MOST_ENTRIES = 200
+NOT_YET = "it has not answered until now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,11 @@ class View:
     keys: Mapping[str, Callable[[], None]] = field(default_factory=dict)
 
 
-async def show_live(view: View, console: Console, stop: asyncio.Event) -> Picture | None:
+async def show_live(
+    view: View, console: Console, stop: asyncio.Event
+) -> Picture | Exception | None:
     """The live view until `stop`, or until a person leaves, which sets it. Returns the last
-    picture.
+    picture; before there is one, what was in the way of it.
     """
     session = _Session(view)
     with (
@@ -73,7 +76,7 @@ async def show_live(view: View, console: Console, stop: asyncio.Event) -> Pictur
                 live.update(_Screen(session), refresh=True)
             looking.cancel()
     stop.set()
-    return session.picture
+    return session.picture or session.error
 
 
 class _Session:
@@ -85,7 +88,7 @@ class _Session:
         self.picture: Picture | None = None
         self.before: Picture | None = None  # to see what has changed
         self.entries: Sequence[Followed] = ()  # of the stream that is looked into, newest first
-        self.trouble = ""
+        self.error: Exception | None = None  # of the last look
         self.news = asyncio.Event()
         self._history = History()
         self._answered_s = time.monotonic()
@@ -118,7 +121,7 @@ class _Session:
         is_late = age_s > self.view.every_s + LATE_S and not self.browse.is_paused
         return Shown(
             self.picture, self.before, self.view.where, self.browse, self.entries, age_s,
-            self.trouble or ("it has not answered until now" if is_late else ""),
+            reason(self.error) if self.error else NOT_YET if is_late else "",
         )  # fmt: skip
 
     def _listed(self) -> Sequence[str]:
@@ -144,24 +147,27 @@ class _Session:
                 if stream == self.browse.stream:
                     self.entries = found
         except AWAY as error:
-            self.trouble = reason(error)
+            self.error = error
             return
         self.before, self.picture = self.picture, draw(self._history)
-        self.trouble, self._answered_s = "", time.monotonic()
+        self.error, self._answered_s = None, time.monotonic()
 
 
-async def show_plain(view: View, say: Callable[[str], None], stop: asyncio.Event) -> Picture | None:
-    """A few lines each time, until `stop`. Returns the last picture."""
+async def show_plain(
+    view: View, say: Callable[[str], None], stop: asyncio.Event
+) -> Picture | Exception | None:
+    """A few lines each time, until `stop`. Returns what `show_live` does."""
     history = History()
-    picture: Picture | None = None
-    async for trouble in _looks(view, history, stop):
-        if trouble:
-            say(trouble)
+    seen: Picture | Exception | None = None
+    async for error in _looks(view, history, stop):
+        if error is not None:
+            say(in_the_way(error, f"Redis at {view.where}"))
+            seen = seen if isinstance(seen, Picture) else error
             continue
-        picture = draw(history)
-        for line in summary_lines(picture):
+        seen = draw(history)
+        for line in summary_lines(seen):
             say(line)
-    return picture
+    return seen
 
 
 async def picture_of(view: View) -> Picture:
@@ -173,14 +179,16 @@ async def picture_of(view: View) -> Picture:
     return draw(history)
 
 
-async def _looks(view: View, history: History, stop: asyncio.Event) -> AsyncIterator[str]:
+async def _looks(
+    view: View, history: History, stop: asyncio.Event
+) -> AsyncIterator[Exception | None]:
     """Look until told to stop; gives what is in the way, or nothing."""
     while not stop.is_set():
         try:
             history.add(await look_around(view.client, view.space, history.streams))
-            yield ""
+            yield None
         except AWAY as error:
-            yield in_the_way(error, f"Redis at {view.where}")
+            yield error
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(view.every_s):
                 await stop.wait()

@@ -182,7 +182,7 @@ def test_no_command_shows_a_password_with_or_without_its_colon(tmp_path: Path, u
         assert "hush" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("ahead_s", "beat_s", "state"), [(3600, 60, "silent"), (-3600, 0, "up")])
+@pytest.mark.parametrize(("ahead_s", "beat_s", "state"), [(3600, 60, "silent"), (-3600, -60, "up")])
 def test_a_worker_is_judged_by_the_clock_of_redis_whatever_its_own_says(
     full_bus: Bus, redis_url: str, tmp_path: Path, ahead_s: int, beat_s: int, state: str
 ) -> None:

@@ -138,7 +138,8 @@ def test_an_unreachable_redis_is_said_and_never_reached_is_a_failure(tmp_path: P
     done = run_bridge(tmp_path, "redis://127.0.0.1:1/0", "top", "--every", "0.2", "--for", "0.5")
     assert done.returncode == 1
     assert done.stdout.startswith("Redis at redis://127.0.0.1:1/0 does not answer: ")
-    assert done.stderr == "error: Redis at redis://127.0.0.1:1/0 was never reached\n"
+    assert done.stderr.startswith("error: Redis at redis://127.0.0.1:1/0 cannot be read: ")
+    assert "start it, or set redis.url" in done.stderr
     once = run_bridge(tmp_path, "redis://127.0.0.1:1/0", "top", "--once")
     assert (once.returncode, once.stdout) == (1, "")
     assert once.stderr.startswith("error: Redis at redis://127.0.0.1:1/0 cannot be read: ")
@@ -157,6 +158,14 @@ def test_on_a_terminal_the_view_lives_and_gives_the_terminal_back(
         terminal.until("\x1b[?1049l")
         assert terminal.process.wait(LIMIT_S) == code
         assert termios.tcgetattr(terminal.master)[3] == before[3]
+
+
+def test_leaving_where_redis_was_never_reached_says_what_to_do(tmp_path: Path) -> None:
+    with on_terminal(tmp_path, "redis://127.0.0.1:1/0", "--every", "0.1") as terminal:
+        terminal.until("does not answer")
+        terminal.press(b"q")
+        terminal.until("start it, or set redis.url")
+        assert terminal.process.wait(LIMIT_S) == 1
 
 
 def test_keys_pause_the_view_and_look_into_a_stream_and_an_entry(
