@@ -21,6 +21,7 @@ MODULES = (
     "benchmarks.least_rows",
     "benchmarks.tool_rows",
     "benchmarks.consumer_rows",
+    "benchmarks.group_rows",
     "benchmarks.journal_rows",
 )
 TABLES = {
@@ -28,6 +29,7 @@ TABLES = {
     "paced": "Exchange to Redis, at a fixed rate",
     "latency": "Exchange to a reader of Redis, at a fixed rate",
     "consumers": "Redis to a consumer's handler",
+    "workers": "A Cluster of two nodes to the workers of one group",
     "replay": "A journal into an empty Redis, from the command to its end",
     "audit": "A certificate, from the command to its end",
 }
