@@ -17,9 +17,10 @@ from xdist.scheduler import LoadScopeScheduling
 from bridge.runtime import masking
 from tests.support.consumer_bench import bench
 from tests.support.examples import DEV_EXAMPLES
+from tests.support.picky import picky
 from tests.support.redis_server import redis_server, redis_url
 
-__all__ = ["bench", "redis_server", "redis_url"]
+__all__ = ["bench", "picky", "redis_server", "redis_url"]
 
 HERE = Path(__file__).parent
 FOLDERS_WITH_MARKER = ("unit", "integration", "long", "chaos")

@@ -6,7 +6,7 @@ Knows how to say where the server is; starting and stopping are `runtime.embedde
 import os
 import shutil
 import signal
-import threading
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +23,7 @@ from bridge.runtime.server_process import PASSWORD
 from bridge.runtime.terminal import say
 
 INTERRUPTED = 130
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S = 0.2
 
 
 def command(
@@ -58,22 +58,23 @@ def command(
     with running_server(settings) as server:
         _say_where(server)
         if not server.joined:
-            _until_stopped(server, stop.asked)
+            _until_stopped(server, stop)
     raise typer.Exit(INTERRUPTED if stop.by == signal.SIGINT else 0)
 
 
 class _Stop:
-    """Whether, and by which signal, this process was asked to stop."""
+    """By which signal this process was asked to stop; 0: by none.
+
+    Nothing with a lock: a signal may come while this very thread holds it, and would wait for ever.
+    """
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
         self.by = 0
 
     def heed(self, number: int, _frame: object) -> None:
         if self.by:
             os._exit(INTERRUPTED)  # asked twice: leave at once; the guard still stops the server
         self.by = number
-        self.asked.set()
 
 
 def _say_where(server: EmbeddedServer) -> None:
@@ -90,8 +91,9 @@ def _say_where(server: EmbeddedServer) -> None:
         say("Ctrl-C stops it; its data stays.")
 
 
-def _until_stopped(server: EmbeddedServer, stop: threading.Event) -> None:
-    while not stop.wait(_LOOK_EVERY_S):
+def _until_stopped(server: EmbeddedServer, stop: _Stop) -> None:
+    while not stop.by:
         if has_ended(server):
             raise Fatal("the embedded Redis ended by itself: look at server.log in its data folder")
+        time.sleep(_LOOK_EVERY_S)
     say("Stopping; writing what is left.")

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.consumers.test_cli import consumers
-from tests.integration.consumers.test_trouble import (
+from tests.support.consumer_worker import ROOT
+from tests.support.consumer_worker import bench as running_bench
+from tests.support.picky import (
     ALL_BUT_SEVEN,
     PICKY,
     RUN,
@@ -16,8 +18,6 @@ from tests.integration.consumers.test_trouble import (
     seen,
     trades,
 )
-from tests.support.consumer_worker import ROOT
-from tests.support.consumer_worker import bench as running_bench
 from tests.support.redis_server import running_redis
 
 pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine

@@ -3,204 +3,27 @@ others."""
 
 import json
 import signal
-import subprocess
 from collections import Counter
 from typing import Any
 
 import pytest
 
 from tests.support.consumer_commands import run_here
-from tests.support.consumer_entries import START_US, Fields, balance_update, entry_id, trade
+from tests.support.consumer_entries import START_US, balance_update, trade
 from tests.support.consumer_worker import Bench
+from tests.support.picky import (
+    ALL_BUT_SEVEN,
+    BOTH_MODES,
+    RUN,
+    STREAM,
+    deadletters,
+    last_id,
+    letters,
+    seen,
+    trades,
+)
 
 pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
-
-STREAM = "trade.SOL_USDC"
-
-# Number 7 fails, kills, hangs or dawdles, as the key "how" says, until there is no such key.
-PICKY = """
-import asyncio, os, signal, sys, time
-import redis
-from bridge.contract.events import Trade
-from consumers import Consumer, Delivery, Results, every
-
-client = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
-
-def how(delivery):
-    return client.get("how") if delivery.event.trade_id == 7 else None
-
-class Textless(Exception):
-    def __str__(self):
-        raise KeyError("text")
-
-class Picky(Consumer):
-    name = "picky"
-    streams = ("trade.*",)
-    attempts = 3
-    time_limit_s = 0.5
-
-    def on_trade(self, delivery: Delivery[Trade], results: Results):
-        match how(delivery):
-            case "fail":
-                client.incr("begun")
-                raise ValueError("seven is not to my taste")
-            case "surrogate in a result":
-                results.set("text", "\\ud83d")
-            case "surrogate in a part":
-                results.set("\\ud83d", "text")
-            case "surrogate in the error":
-                raise ValueError("\\ud83d")
-            case "error without text":
-                raise Textless
-            case "kill":
-                client.incr("begun")
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "hang":
-                client.incr("begun")
-                time.sleep(600)
-        results.hincrby("seen", str(delivery.event.trade_id), 1)
-
-class Blocking(Picky):
-    name = "blocking"
-    on_failure = "block"
-
-class Ordered(Picky):
-    name = "ordered"
-    mode = "ordered"
-    on_failure = "dead_letter"
-
-    def __init__(self, slow_s="0"):
-        self.slow_s = float(slow_s)
-
-    def on_trade(self, delivery: Delivery[Trade], results: Results):
-        time.sleep(self.slow_s)
-        super().on_trade(delivery, results)
-
-class Refused(Picky):
-    name = "refused"
-
-    def on_trade(self, delivery: Delivery[Trade], results: Results):
-        super().on_trade(delivery, results)
-        if how(delivery) == "refused":
-            results.hincrby("other", "n", 1)  # a key of another kind
-
-class RefusedOrdered(Refused):
-    name = "refused-ordered"
-    mode = "ordered"
-    on_failure = "dead_letter"
-
-class NoJson(Ordered):
-    name = "no-json"
-
-    def on_trade(self, delivery, results):
-        super().on_trade(delivery, results)
-        if how(delivery) == "no json":
-            self.state["who"] = object()
-
-class Async(Consumer):
-    name = "async"
-    streams = ("trade.*",)
-    attempts = 2
-    time_limit_s = 0.3
-
-    async def on_trade(self, delivery: Delivery[Trade], results: Results):
-        if how(delivery) == "hang":
-            await asyncio.sleep(600)
-        if how(delivery) == "await what was cancelled":
-            gone = asyncio.ensure_future(asyncio.sleep(600))
-            gone.cancel()
-            await gone
-        while how(delivery) == "catch its cancellation":
-            try:
-                await asyncio.sleep(600)
-            except asyncio.CancelledError:
-                client.incr("cancelled")
-        results.hincrby("seen", str(delivery.event.trade_id), 1)
-
-class AsyncOrdered(Async):
-    name = "async-ordered"
-    mode = "ordered"
-    on_failure = "dead_letter"
-
-class OrderedAtOnce(AsyncOrdered):
-    name = "ordered-at-once"
-    concurrency = 3
-
-    async def on_trade(self, delivery: Delivery[Trade], results: Results):
-        if how(delivery) == "cancel itself":
-            asyncio.current_task().cancel()
-            await asyncio.sleep(0)
-        await super().on_trade(delivery, results)
-
-class Aside(Async):
-    name = "aside"
-    on_undecodable = "dead_letter"
-
-class AsideOrdered(AsyncOrdered):
-    name = "aside-ordered"
-    on_undecodable = "dead_letter"
-
-class Joined(Picky):
-    name = "joined"
-    mode = "joined"
-    on_failure = "block"
-
-class Leaves(Picky):
-    name = "leaves"
-
-    def on_trade(self, delivery, results):
-        sys.exit(3)
-
-class Timed(Picky):
-    name = "timed"
-
-    @every("1s")
-    def note(self, tick, results):
-        results.set("tick", str(tick.at_us))
-
-class TimedOrdered(Timed):
-    name = "timed-ordered"
-    mode = "ordered"
-    on_failure = "dead_letter"
-
-class Private(Consumer):
-    name = "private"
-    streams = ("account.*",)
-    attempts = 1
-
-    def on_event(self, delivery):
-        raise ValueError(f"no: {delivery.event.available}")
-"""
-RUN = ("--lease", "0.6")
-
-
-def trades(first: int, last: int) -> dict[str, Fields]:
-    return {last_id(n): trade(n, START_US + n * 1000) for n in range(first, last + 1)}
-
-
-def last_id(number: int) -> str:
-    return entry_id(START_US + number * 1000, number)
-
-
-@pytest.fixture
-def picky(bench: Bench) -> Bench:
-    (bench.folder / "outside.py").write_text(PICKY)
-    bench.register(STREAM)
-    bench.add(STREAM, trades(1, 50))
-    return bench
-
-
-def seen(bench: Bench, group: str) -> Counter[int]:
-    found: dict[str, str] = bench.redis.hgetall(f"consumers:{{{STREAM}}}:{group}:seen")  # type: ignore[assignment]
-    return Counter({int(number): int(times) for number, times in found.items()})
-
-
-def letters(bench: Bench, group: str, stream: str = STREAM) -> list[dict[str, str]]:
-    return [fields for _, fields in bench.redis.xrange(f"consumers:{{{stream}}}:{group}:dead")]  # type: ignore[union-attr, misc]
-
-
-def deadletters(bench: Bench, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_here(bench.folder, bench.url, "deadletters", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -228,12 +51,6 @@ def test_dead_letters_of_a_group_that_is_registered_no_more_are_shown_and_droppe
     assert deadletters(picky, "show", "gone", "5-1").returncode == 0
     assert deadletters(picky, "drop", "gone", "--all").returncode == 0
     assert letters(picky, "gone") == []
-
-
-ALL_BUT_SEVEN = Counter(n for n in range(1, 51) if n != 7)
-BOTH_MODES = pytest.mark.parametrize(
-    ("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")]
-)
 
 
 @BOTH_MODES
@@ -442,105 +259,6 @@ def test_failure_that_cannot_be_sent_as_it_is_is_a_failure_of_its_entry(
     assert worker.stop() == 0
 
 
-@BOTH_MODES
-def test_what_another_program_wrote_beside_a_stream_ends_no_worker(
-    picky: Bench, name: str, group: str
-) -> None:
-    beside = f"consumers:{{{STREAM}}}:{group}"
-    for _ in range(101):  # more than are looked at together
-        picky.redis.xadd(f"{beside}:again", {"x": "y"})
-    picky.redis.xadd(f"{beside}:dead", {"x": "y"})
-    picky.register("trade.BAD_USDC", "trade.ODD_USDC")
-    picky.redis.hset(f"consumers:{{trade.BAD_USDC}}:{group}:position", "id", "far along")
-    picky.redis.hset(f"consumers:{{trade.ODD_USDC}}:{group}:state", "sum", "{")
-    worker = picky.start(f"outside:{name}", *RUN)
-    picky.await_group(STREAM, group, last_id(50))
-    assert seen(picky, group) == Counter(range(1, 51))
-    picky.until(lambda: picky.redis.xlen(f"{beside}:again") == 0)
-    listed = deadletters(picky, "list", "--json")
-    assert (listed.returncode, json.loads(listed.stdout)["attempts"]) == (0, 0)
-    assert run_here(picky.folder, picky.url, "status", "--json").returncode == 0
-    assert worker.stop() == 0
-
-
-@pytest.mark.parametrize("part", ["again", "lease", "position", "state", "settled", "ticks"])
-@pytest.mark.parametrize(("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")])
-def test_a_key_of_another_kind_beside_one_stream_holds_up_no_other(
-    picky: Bench, name: str, group: str, part: str
-) -> None:
-    picky.register("trade.BAD_USDC")
-    picky.add("trade.BAD_USDC", {"1-0": {"type": "none"}})
-    picky.redis.rpush(f"consumers:{{trade.BAD_USDC}}:{group}:{part}", "x")
-    worker = picky.start(f"outside:{name}", *RUN)
-    picky.await_group(STREAM, group, last_id(50))
-    assert seen(picky, group) == Counter(range(1, 51))
-    assert "group_gone" not in worker.err
-    assert "redis_away" not in worker.err
-    assert worker.stop() == 0
-
-
-@pytest.mark.parametrize("place", ["the group", "what is settled", "position", "joined position"])
-def test_a_place_in_the_far_future_is_told_and_read_once_it_is_set_back(
-    picky: Bench, place: str
-) -> None:
-    stream, to_come = "trade.BAD_USDC", "99999999999999-0"
-    picky.register(stream)
-    picky.add(stream, trades(1, 50))
-    name = {"position": "Ordered", "joined position": "Joined"}.get(place, "Picky")
-    part = "settled" if name == "Picky" else "position"
-    key = f"consumers:{{{stream}}}:{name.lower()}:{part}"
-    if place == "the group":
-        picky.redis.xgroup_create(stream, "picky", to_come)
-    else:
-        picky.redis.hset(key, "id", to_come)
-
-    worker = picky.start(f"outside:{name}", *RUN)
-
-    picky.until(lambda: "stream_unusable" in worker.err)
-    [told] = [line for line in worker.err.splitlines() if "stream_unusable" in line]
-    assert f"nothing is read behind {to_come}, a time to come" in told
-    if name != "Joined":  # its streams are of one unit
-        picky.await_group(STREAM, name.lower(), last_id(50))
-    if place == "the group":
-        assert "XGROUP SETID" in told
-        picky.redis.xgroup_setid(stream, "picky", "0-0")
-    else:
-        assert f"set the field id of {key} back" in told
-        picky.redis.hset(key, "id", "0-0")
-    for each in (STREAM, stream):
-        picky.await_group(each, name.lower(), last_id(50))
-    assert worker.err.count("stream_unusable") == 1
-    assert worker.stop() == 0
-
-
-@pytest.mark.parametrize(
-    ("name", "where"),
-    [("Timed", "{timers}:timed"), ("TimedOrdered", f"{{{STREAM}}}:timed-ordered")],
-)
-def test_a_timer_that_was_due_in_the_far_future_is_called_all_the_same(
-    picky: Bench, name: str, where: str
-) -> None:
-    picky.redis.hset(f"consumers:{where}:ticks", "note", "99999999999999")
-    worker = picky.start(f"outside:{name}", *RUN)
-    picky.until(lambda: picky.redis.exists(f"consumers:{where}:tick"))
-    assert worker.stop() == 0
-
-
-@pytest.mark.parametrize("part", ["lease", "position", "ticks"])
-def test_a_key_of_another_kind_where_timers_are_kept_holds_up_no_entry(
-    picky: Bench, part: str
-) -> None:
-    picky.redis.rpush(f"consumers:{{timers}}:timed:{part}", "x")
-    worker = picky.start("outside:Timed", *RUN)
-    picky.await_group(STREAM, "timed", last_id(50))
-    picky.until(lambda: "stream_unusable" in worker.err)
-    assert "group_gone" not in worker.err
-    picky.redis.delete(f"consumers:{{timers}}:timed:{part}")
-    picky.until(lambda: picky.redis.exists("consumers:{timers}:timed:tick"))
-    assert worker.err.count("stream_unusable") == 1
-    assert worker.stop() == 0
-
-
 def test_a_sync_handler_that_hangs_is_logged_and_ends_its_worker(picky: Bench) -> None:
     picky.redis.set("how", "hang")
     worker = picky.start("outside:Picky", *RUN)
@@ -700,18 +418,3 @@ def test_texts_of_dead_letters_and_groups_do_nothing_to_a_terminal(bench: Bench)
         done = run_here(bench.folder, bench.url, *command)
         assert all(line.isprintable() for line in (done.stdout + done.stderr).split("\n"))
         assert r"[red]X\r\nforged" in done.stdout
-
-
-def test_a_name_in_the_registry_that_is_no_stream_is_told_once_and_passed_over(
-    bench: Bench,
-) -> None:
-    hostile = "a/../../T"
-    bench.register(hostile, STREAM)
-    for stream in (hostile, STREAM):
-        bench.add(stream, trades(1, 5))
-    worker = bench.start("archive", "--option", "rows=1")
-    bench.until(lambda: list(bench.folder.glob(f"archive/stream={STREAM}/*/*.parquet")))
-    bench.until(lambda: bench.status("archive", worker).get("handled") == 5)
-    assert not (bench.folder / "T").exists()
-    assert bench.redis.keys("*T}*") == []
-    assert worker.err.count("stream_name_refused") == 1

@@ -1,0 +1,126 @@
+"""What another program has written to the kit's keys: told, and nothing else waits for it."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from tests.support.consumer_commands import run_here
+from tests.support.consumer_worker import Bench
+from tests.support.picky import BOTH_MODES, RUN, STREAM, deadletters, last_id, seen, trades
+
+pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
+
+
+@BOTH_MODES
+def test_what_another_program_wrote_beside_a_stream_ends_no_worker(
+    picky: Bench, name: str, group: str
+) -> None:
+    beside = f"consumers:{{{STREAM}}}:{group}"
+    for _ in range(101):  # more than are looked at together
+        picky.redis.xadd(f"{beside}:again", {"x": "y"})
+    picky.redis.xadd(f"{beside}:dead", {"x": "y"})
+    picky.register("trade.BAD_USDC", "trade.ODD_USDC")
+    picky.redis.hset(f"consumers:{{trade.BAD_USDC}}:{group}:position", "id", "far along")
+    picky.redis.hset(f"consumers:{{trade.ODD_USDC}}:{group}:state", "sum", "{")
+    worker = picky.start(f"outside:{name}", *RUN)
+    picky.await_group(STREAM, group, last_id(50))
+    assert seen(picky, group) == Counter(range(1, 51))
+    picky.until(lambda: picky.redis.xlen(f"{beside}:again") == 0)
+    listed = deadletters(picky, "list", "--json")
+    assert (listed.returncode, json.loads(listed.stdout)["attempts"]) == (0, 0)
+    assert run_here(picky.folder, picky.url, "status", "--json").returncode == 0
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("part", ["again", "lease", "position", "state", "settled", "ticks"])
+@pytest.mark.parametrize(("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")])
+def test_a_key_of_another_kind_beside_one_stream_holds_up_no_other(
+    picky: Bench, name: str, group: str, part: str
+) -> None:
+    picky.register("trade.BAD_USDC")
+    picky.add("trade.BAD_USDC", {"1-0": {"type": "none"}})
+    picky.redis.rpush(f"consumers:{{trade.BAD_USDC}}:{group}:{part}", "x")
+    worker = picky.start(f"outside:{name}", *RUN)
+    picky.await_group(STREAM, group, last_id(50))
+    assert seen(picky, group) == Counter(range(1, 51))
+    assert "group_gone" not in worker.err
+    assert "redis_away" not in worker.err
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("place", ["the group", "what is settled", "position", "joined position"])
+def test_a_place_in_the_far_future_is_told_and_read_once_it_is_set_back(
+    picky: Bench, place: str
+) -> None:
+    stream, to_come = "trade.BAD_USDC", "99999999999999-0"
+    picky.register(stream)
+    picky.add(stream, trades(1, 50))
+    name = {"position": "Ordered", "joined position": "Joined"}.get(place, "Picky")
+    part = "settled" if name == "Picky" else "position"
+    key = f"consumers:{{{stream}}}:{name.lower()}:{part}"
+    if place == "the group":
+        picky.redis.xgroup_create(stream, "picky", to_come)
+    else:
+        picky.redis.hset(key, "id", to_come)
+
+    worker = picky.start(f"outside:{name}", *RUN)
+
+    picky.until(lambda: "stream_unusable" in worker.err)
+    [told] = [line for line in worker.err.splitlines() if "stream_unusable" in line]
+    assert f"nothing is read behind {to_come}, a time to come" in told
+    if name != "Joined":  # its streams are of one unit
+        picky.await_group(STREAM, name.lower(), last_id(50))
+    if place == "the group":
+        assert "XGROUP SETID" in told
+        picky.redis.xgroup_setid(stream, "picky", "0-0")
+    else:
+        assert f"set the field id of {key} back" in told
+        picky.redis.hset(key, "id", "0-0")
+    for each in (STREAM, stream):
+        picky.await_group(each, name.lower(), last_id(50))
+    assert worker.err.count("stream_unusable") == 1
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("Timed", "{timers}:timed"), ("TimedOrdered", f"{{{STREAM}}}:timed-ordered")],
+)
+def test_a_timer_that_was_due_in_the_far_future_is_called_all_the_same(
+    picky: Bench, name: str, where: str
+) -> None:
+    picky.redis.hset(f"consumers:{where}:ticks", "note", "99999999999999")
+    worker = picky.start(f"outside:{name}", *RUN)
+    picky.until(lambda: picky.redis.exists(f"consumers:{where}:tick"))
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("part", ["lease", "position", "ticks"])
+def test_a_key_of_another_kind_where_timers_are_kept_holds_up_no_entry(
+    picky: Bench, part: str
+) -> None:
+    picky.redis.rpush(f"consumers:{{timers}}:timed:{part}", "x")
+    worker = picky.start("outside:Timed", *RUN)
+    picky.await_group(STREAM, "timed", last_id(50))
+    picky.until(lambda: "stream_unusable" in worker.err)
+    assert "group_gone" not in worker.err
+    picky.redis.delete(f"consumers:{{timers}}:timed:{part}")
+    picky.until(lambda: picky.redis.exists("consumers:{timers}:timed:tick"))
+    assert worker.err.count("stream_unusable") == 1
+    assert worker.stop() == 0
+
+
+def test_a_name_in_the_registry_that_is_no_stream_is_told_once_and_passed_over(
+    bench: Bench,
+) -> None:
+    hostile = "a/../../T"
+    bench.register(hostile, STREAM)
+    for stream in (hostile, STREAM):
+        bench.add(stream, trades(1, 5))
+    worker = bench.start("archive", "--option", "rows=1")
+    bench.until(lambda: list(bench.folder.glob(f"archive/stream={STREAM}/*/*.parquet")))
+    bench.until(lambda: bench.status("archive", worker).get("handled") == 5)
+    assert not (bench.folder / "T").exists()
+    assert bench.redis.keys("*T}*") == []
+    assert worker.err.count("stream_name_refused") == 1

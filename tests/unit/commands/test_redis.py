@@ -1,0 +1,59 @@
+"""`python -m bridge redis` without its server: what a signal does, whenever it comes."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import typer
+
+from bridge.commands import redis
+from bridge.runtime.embedded import EmbeddedServer
+
+
+@contextlib.contextmanager
+def signal_after(lines: int, function: str) -> Iterator[None]:
+    """SIGTERM once so many lines have run from the beginning of this function, in whatever it calls
+    too.
+    """
+    left = lines
+
+    def count(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if left == lines and frame.f_code.co_name != function:
+            return None
+        left -= event == "line"
+        if left < 0:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGTERM)
+        return count
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    traced = sys.gettrace()
+    sys.settrace(count)
+    try:
+        yield
+    finally:
+        sys.settrace(traced)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("lines", range(1, 30))
+def test_a_signal_stops_it_between_whichever_lines_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    server = EmbeddedServer("redis://127.0.0.1:1/0", 1, joined=False, data_dir=tmp_path)
+    monkeypatch.setattr(redis, "running_server", lambda _: contextlib.nullcontext(server))
+    monkeypatch.setattr(redis, "has_ended", lambda _: False)
+    monkeypatch.setattr(redis, "_LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(redis, "setup_logs", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(typer.Exit) as ended, signal_after(lines, "_until_stopped"):
+        redis.command(port=0, data_dir=tmp_path, config=None)
+    assert ended.value.exit_code == 0
