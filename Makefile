@@ -43,7 +43,7 @@ demo: $(DEMO_STAMP) ## See it all work on this machine (FOR=20: end after 20 s; 
 quick: $(STAMP) ## Run the unit tests (half a minute)
 	@$(BIN)/pytest -q --numprocesses $(QUICK_WORKERS) tests/unit
 
-test: $(TESTS_STAMP) ## Run the unit and integration tests (4 minutes on two cores)
+test: $(TESTS_STAMP) ## Run the unit and integration tests (4 to 6 minutes on two cores)
 	@$(BIN)/pytest -q --numprocesses $(TEST_WORKERS) $(PARALLEL) tests/unit tests/integration
 
 check: $(TESTS_STAMP) ## What CI runs: format, lint, types, import rules, `make test`, the longer tests

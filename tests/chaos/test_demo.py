@@ -91,7 +91,7 @@ def test_a_second_ctrl_c_leaves_at_once_without_orphans(tmp_path: Path) -> None:
         demo.process.send_signal(signal.SIGINT)
         eventually(lambda: "Stopping: " in demo.said(), "it stops")
         demo.process.send_signal(signal.SIGINT)
-        assert demo.process.wait(8) == 130  # a part is waited for for ten
+        assert demo.process.wait(8) == 130  # less than the ten that a part has to stop
         demo.nothing_left(pids)
         assert "Traceback" not in demo.said()
 
