@@ -19,7 +19,7 @@ COMPARE_VENV := .venv-compare
 COMPARE_STAMP := $(COMPARE_VENV)/.installed
 # Most integration tests wait for real processes: more workers than cores. Unit tests compute.
 QUICK_WORKERS ?= auto
-TEST_WORKERS ?= 7
+TEST_WORKERS ?= 8
 PARALLEL := --dist loadgroup --no-loadscope-reorder
 CHAOS_REPORT := .pytest_cache/chaos
 CHAOS_WORKERS ?= auto
@@ -43,8 +43,9 @@ demo: $(DEMO_STAMP) ## See it all work on this machine (FOR=20: end after 20 s; 
 quick: $(STAMP) ## Run the unit tests (half a minute)
 	@$(BIN)/pytest -q --numprocesses $(QUICK_WORKERS) tests/unit
 
-test: $(TESTS_STAMP) ## Run the unit and integration tests (4 to 6 minutes on two cores)
-	@$(BIN)/pytest -q --numprocesses $(TEST_WORKERS) $(PARALLEL) tests/unit tests/integration
+test: $(TESTS_STAMP) ## Run the unit and integration tests (4 minutes on two cores)
+	@$(BIN)/pytest -q --numprocesses $(TEST_WORKERS) $(PARALLEL) -m "not long" \
+		tests/unit tests/integration
 
 check: $(TESTS_STAMP) ## What CI runs: format, lint, types, import rules, `make test`, the longer tests
 	@$(BIN)/ruff format --check $(RUFF_PATHS)

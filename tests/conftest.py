@@ -27,13 +27,28 @@ FOLDERS_WITH_MARKER = ("unit", "integration", "long", "chaos")
 # Modules whose tests go to one worker: with something dear that is set up for all of them, or with
 # processes that must keep up with an exchange, of which few can on a slow machine at a time.
 ONE_WORKER = {
-    "tests/long/test_console.py": "browser",
-    "tests/long/test_node.py": "node",
-    "tests/unit/test_shape.py": "shape",
     "tests/long/test_no_gaps.py": "keeps up",
     "tests/long/test_faults.py": "keeps up",
     "tests/long/test_two_bridges.py": "two keep up",
     "tests/long/test_upgrade.py": "keeps up",
+} | {
+    module: module
+    for module in (
+        "tests/integration/deploy/test_acl.py",
+        "tests/integration/redis/test_sets.py",
+        "tests/integration/simulator/test_faults_on_connections.py",
+        "tests/integration/simulator/test_faults_on_frames.py",
+        "tests/integration/simulator/test_faults_on_rest.py",
+        "tests/integration/simulator/test_python_guide.py",
+        "tests/integration/simulator/test_rest_server.py",
+        "tests/integration/simulator/test_socket.py",
+        "tests/integration/view/test_console.py",
+        "tests/long/test_console.py",
+        "tests/long/test_node.py",
+        "tests/long/test_sql.py",
+        "tests/long/test_wheel.py",
+        "tests/unit/test_shape.py",
+    )
 }
 
 # A shell starts what runs in its background with SIGINT ignored, and so would be what is started
@@ -63,7 +78,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(HERE).parts[0]
         if folder in FOLDERS_WITH_MARKER:
             item.add_marker(folder)
-    items.sort(key=_seconds_given, reverse=True)  # the longest first: none is left for the end
+    items.sort(key=_length, reverse=True)  # the longest first: none is left for the end
 
 
 class _OneWorker(LoadScopeScheduling):
@@ -72,7 +87,7 @@ class _OneWorker(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return ONE_WORKER.get(nodeid.partition("::")[0], nodeid)
+        return ONE_WORKER.get(_module(nodeid), nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -80,8 +95,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return _OneWorker(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
+gc.disable()  # what is collected is kept: to look for garbage in it takes a quarter of the time
+
+
 def pytest_collection_finish() -> None:
     """Thousands of tests are kept to the end: not to look at them for garbage saves a tenth."""
+    gc.enable()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -93,9 +112,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         sys.stderr.write(f"\nfailed: {report.nodeid}\n")
 
 
-def _seconds_given(item: pytest.Item) -> float:
+def _length(item: pytest.Item) -> tuple[bool, float]:
+    """Whether the test goes to one worker with all of its module; the seconds that it is given."""
     marker = item.get_closest_marker("timeout")
-    return float(marker.args[0]) if marker else 0.0
+    return _module(item.nodeid) in ONE_WORKER, float(marker.args[0]) if marker else 0.0
+
+
+def _module(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 @pytest.fixture(autouse=True)

@@ -1,15 +1,33 @@
-"""Commands of `python -m consumers` inside the test's process: no half second for a new one.
+"""Commands of `python -m consumers`: as processes, and inside the test's own.
 
-Only for those that fetch from Redis and set up no logs; how a process ends is for `test_cli`.
+Inside it (`run_here`) only those that fetch from Redis and set up no logs: it is the cheaper way.
+How a process ends, and what it says then, needs one.
 """
 
 import contextlib
+import os
+import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
 from typer.testing import CliRunner
 
 from consumers.__main__ import cli
+from tests.support import warm
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 60.0
+
+
+def consumers(folder: Path, *arguments: str, **environment: str) -> CompletedProcess[str]:
+    """`python -m consumers ARGUMENTS` in `folder`, to its end."""
+    return warm.run(
+        [sys.executable, "-m", "consumers", *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+        text=True,
+        timeout=LIMIT_S,
+    )
 
 
 def run_here(folder: Path, url: str, *arguments: str) -> CompletedProcess[str]:

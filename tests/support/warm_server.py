@@ -5,6 +5,7 @@ with the new process's id. Each process is the child of whoever asked, with an e
 group and standard files of its own, and runs the module as `python -m` does.
 """
 
+import atexit
 import gc
 import importlib
 import io
@@ -15,11 +16,17 @@ import runpy
 import signal
 import socket
 import sys
+import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 REQUEST_BYTES = 1 << 17
-PACKAGES = ("bridge", "simulator", "consumers")
+PACKAGES = ("backpack_bridge", "bridge", "simulator", "consumers")
+IMPORTED_LATE = (
+    "anyio._backends._asyncio",
+    "httpcore2",
+    "truststore",
+)  # by httpx2, at its first use
 SEARCHED_LAST = sys.path[1:]  # behind the folder of a process: what is installed
 LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")  # where none is given, Python sets the second
 COERCED = {name: value for name, value in os.environ.items() if name == "LC_CTYPE"}
@@ -35,6 +42,8 @@ def import_all() -> None:
                     importlib.import_module(module.name)
                 except ImportError:
                     continue
+    for name in IMPORTED_LATE:
+        importlib.import_module(name)
 
 
 def serve(asked: socket.socket) -> dict[str, Any]:
@@ -104,6 +113,28 @@ def _text(number: int, mode: str, before: Any) -> io.TextIOWrapper:
     )
 
 
+def run(module: str) -> NoReturn:
+    """As `python -m` does, to the end. What it takes down last, objects of all that was imported,
+    is left to the operating system: freeing them copies each page that they are in, which is most
+    of what a short process costs.
+    """
+    code = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise  # Python prints it
+        code = ended.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.exit(code)  # Python says so
+    os._exit(code)
+
+
 if __name__ == "__main__":
     asked = socket.socket(fileno=int(sys.argv[1]))
     import_all()
@@ -112,4 +143,4 @@ if __name__ == "__main__":
     asked.send(b"ready")
     wanted = serve(asked)
     asked.detach()
-    runpy.run_module(wanted["module"], run_name="__main__", alter_sys=True)
+    run(wanted["module"])

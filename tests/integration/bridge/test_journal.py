@@ -175,7 +175,10 @@ async def test_a_bridge_killed_while_redis_is_away_loses_nothing_it_had_received
     assert faults(server, exchange) == []
 
 
-@pytest.mark.parametrize("between", ["a recording", "another name for the same Redis"])
+@pytest.mark.parametrize(
+    "between",
+    ["a recording", pytest.param("another name for the same Redis", marks=pytest.mark.long)],
+)
 async def test_what_redis_lacks_is_written_whatever_the_journal_was_used_for_meanwhile(
     between: str, server: RedisServer, tmp_path: Path
 ) -> None:
@@ -222,7 +225,7 @@ def journal_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in (folder / "data" / "journal").glob("*.journal*"))
 
 
-@pytest.mark.parametrize("lost", ["everything", "one stream"])
+@pytest.mark.parametrize("lost", ["everything", pytest.param("one stream", marks=pytest.mark.long)])
 async def test_what_redis_has_lost_is_backfilled_from_the_journal(
     lost: str, server: RedisServer, tmp_path: Path
 ) -> None:

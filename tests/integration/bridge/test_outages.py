@@ -20,6 +20,7 @@ async def test_random_faults_leave_nothing_missing_unsaid(tmp_path: Path) -> Non
     assert verdict.faults > 3
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_replaced_and_doubled_connections_make_no_gap(tmp_path: Path) -> None:
     with running_redis() as server:

@@ -57,6 +57,7 @@ async def test_bridge_without_a_journal_publishes_and_stops_with_nothing_left(
             assert truth.compare(stream, sent[stream], entries(client, stream)) == []
 
 
+@pytest.mark.long
 async def test_bridge_key_of_another_kind_without_a_journal_counts_what_is_left_and_exits_1(
     server: RedisServer, tmp_path: Path
 ) -> None:

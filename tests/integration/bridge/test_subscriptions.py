@@ -279,8 +279,12 @@ async def test_a_subscription_that_the_exchange_forgot_is_found_and_renewed(
     ("ends", "settings"),
     [
         ("it is found", {"silence_s": 6}),
-        ("its connection breaks", {"silence_s": 600}),
-        ("its connection is replaced", {"silence_s": 600, "max_connection_age_s": 6}),
+        pytest.param("its connection breaks", {"silence_s": 600}, marks=pytest.mark.long),
+        pytest.param(
+            "its connection is replaced",
+            {"silence_s": 600, "max_connection_age_s": 6},
+            marks=pytest.mark.long,
+        ),
     ],
 )
 async def test_what_a_forgotten_subscription_missed_is_marked_from_its_last_message_on(

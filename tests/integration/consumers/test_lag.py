@@ -21,6 +21,7 @@ from consumers.commands import status
 from consumers.kit.lag import group_lags
 from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.registry import _groups_in
+from tests.support import warm
 from tests.support.consumer_commands import run_here
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import LIMIT_S, ROOT, Bench
@@ -213,7 +214,7 @@ def test_status_of_a_group_that_is_not_there_names_those_that_are(bench: Bench) 
 def test_status_watch_waits_for_a_group_that_is_not_there(bench: Bench) -> None:
     bench.redis.hset("consumers:groups", "tail", "{}")
     command = [sys.executable, "-m", "consumers", "status", "--watch", "--group", "nogroup"]
-    watch = subprocess.Popen(
+    watch = warm.Process(
         command,
         cwd=bench.folder,
         env={
@@ -238,7 +239,7 @@ def test_status_watch_waits_for_a_group_that_is_not_there(bench: Bench) -> None:
 def test_status_watch_reports_an_unavailable_redis_once_and_goes_on(tmp_path: Path) -> None:
     told = tmp_path / "told"
     with running_redis() as server, told.open("wb") as err:
-        watch = subprocess.Popen(
+        watch = warm.Process(
             [sys.executable, "-m", "consumers", "status", "--watch", "--json", "--every", "0.2"],
             cwd=tmp_path,
             env={

@@ -19,7 +19,7 @@ from consumers.kit.redis.keys import Keys
 from consumers.kit.replay import Replay
 from consumers.kit.stats import Stats
 from consumers.kit.stop import Stop
-from tests.integration.consumers.test_cli import consumers
+from tests.support.consumer_commands import consumers
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import Bench
 

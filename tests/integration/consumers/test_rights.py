@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.consumers.test_cli import consumers
+from tests.support.consumer_commands import consumers
 from tests.support.consumer_worker import ROOT
 from tests.support.consumer_worker import bench as running_bench
 from tests.support.picky import (
@@ -101,8 +101,8 @@ def test_a_worker_whose_script_may_not_run_a_command_names_it_and_ends(
         worker = one.start(f"outside:{name}", *RUN)
         assert worker.wait() == 2
         said = worker.err.strip().splitlines()[-1]
-        assert "refuses us" in said
-        assert command in said.partition("the kit needs")[2]
+        # A server before Redis 7.2 does not name it: then the kit says what its script needs.
+        assert command in said.partition("refuses us: ")[2]
 
 
 @pytest.mark.parametrize("name", ["Picky", "Ordered"])

@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from bridge.contract.stream_types import STREAM_SPECS
-from tests.integration.consumers.test_cli import consumers
 from tests.support.bridge_run import ROOT, running_bridge
 from tests.support.command import run_bridge
+from tests.support.consumer_commands import consumers
 from tests.support.consumer_worker import Worker
 from tests.support.eventually import eventually_async
 from tests.support.redis_server import RedisServer, running_redis

@@ -133,11 +133,8 @@ async def test_a_status_that_cannot_be_written_is_said_once_and_its_end_too(
         finally:
             await client.execute_command("ACL", "DELUSER", "bridge")
 
-    said = "this user has no permissions to run the 'hset' command"
-    assert [(line["event"], line.get("reason")) for line in logs] == [
-        ("status_unwritable", said),
-        ("status_written_again", None),
-    ]
+    assert [line["event"] for line in logs] == ["status_unwritable", "status_written_again"]
+    assert logs[0]["reason"].endswith("no permissions to run the 'hset' command")
     assert peers.is_known
 
 

@@ -21,6 +21,12 @@ FACTS = (
     "sys.exit(3)\n"
 )
 
+ENDS = (
+    "import atexit, sys, threading\n"
+    "atexit.register(print, 'at exit')\n"
+    "threading.Timer(0.05, print, ['the thread']).start()\n"
+)
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 
 
@@ -69,6 +75,47 @@ def test_traceback_of_a_module_that_fails_is_told(kind: type, tmp_path: Path) ->
 
     assert started.returncode == 1
     assert err.endswith(b"ValueError: it fails\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"), [("", 0, ""), ("3", 3, ""), ("'a sentence'", 1, "a sentence\n")]
+)
+def test_at_its_end_threads_and_exit_functions_have_run(
+    given: str, code: int, said: str, kind: type, tmp_path: Path
+) -> None:
+    (tmp_path / "ends.py").write_text(ENDS + f"sys.exit({given})\n")
+    with kind(
+        [sys.executable, "-m", "ends"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as started:
+        out, err = started.communicate(timeout=60)
+
+    assert (started.returncode, err) == (code, said)
+    assert out == "the thread\nat exit\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has none")
+def test_output_that_cannot_be_written_at_the_end_is_told(kind: type, tmp_path: Path) -> None:
+    (tmp_path / "prints.py").write_text("print('something')\n")
+    buffered = {name: each for name, each in environment().items() if name != "PYTHONUNBUFFERED"}
+    with (
+        open("/dev/full", "w") as full,
+        kind(
+            [sys.executable, "-m", "prints"],
+            cwd=tmp_path,
+            env=buffered,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        ) as started,
+    ):
+        _, err = started.communicate(timeout=60)
+
+    assert started.returncode == 120  # as Python ends then
+    assert b"No space left on device" in err
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.view.conftest import Bus
+from tests.support import warm
 from tests.support.command import environment, run_bridge, start_bridge
 from tests.support.redis_server import RedisServer
 
@@ -101,15 +102,13 @@ def test_lines_that_cannot_be_written_are_no_trouble_of_redis(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
+        done = warm.run(
             [sys.executable, "-m", "bridge", "top", "--once"],
             env=environment(redis_url),
             cwd=tmp_path,
             stdout=full,
-            stderr=subprocess.PIPE,
             text=True,
             timeout=LIMIT_S,
-            check=False,
         )
     assert (done.returncode, done.stderr) == (
         1,

@@ -37,6 +37,13 @@ class Number(str):
     """A JSON number, by its digits."""
 
 
+unknown_fields = st.dictionaries(
+    st.text("éxyz_0", min_size=3, max_size=5),
+    st.none() | st.booleans() | wholes | words | fractions.map(Number),
+    max_size=2,
+)
+
+
 def dumped(payload: Mapping[str, object]) -> str:
     """A frame's text: numbers with the digits given."""
     parts = (
@@ -82,6 +89,7 @@ def earlier(model: type[Event], field: str) -> type[Event]:
     return made
 
 
+@cache
 def values_of(model: type[Event], name: str) -> st.SearchStrategy[Any]:
     """What the exchange may send as this field, in every spelling that is accepted."""
     hint = events_hint(model, name)
@@ -131,9 +139,7 @@ def messages(draw: st.DrawFn, model: type[Event]) -> dict[str, object]:
             payload[alias] = None
         else:
             payload[alias] = draw(values_of(model, name))
-    unknown = st.none() | st.booleans() | wholes | words | fractions.map(Number)
-    names = st.text("éxyz_0", min_size=3, max_size=5)
-    return {**draw(st.dictionaries(names, unknown, max_size=2)), **payload}
+    return {**draw(unknown_fields), **payload}
 
 
 @pytest.mark.parametrize("model", WITHOUT_NUMBER, ids=lambda model: model.__name__)
