@@ -185,7 +185,10 @@ def test_statuses_of_another_program_are_passed_over(console: Site, bus: Bus) ->
         return {worker["name"] for group in groups for worker in group["workers"]}
 
     eventually(lambda: workers() == {"w", "right"}, "those that can be read are shown")
-    assert console.first("whole", page="now")["bridges"] == []
+    eventually(
+        lambda: console.first("whole", page="now")["bridges"] == [],
+        "none is shown, of other tests neither",
+    )
 
 
 def test_private_streams_are_not_shown(console: Site, bus: Bus) -> None:
