@@ -49,7 +49,9 @@ def entries(client: redis.Redis, stream: str) -> Iterator[Entry]:
 
 
 class Judge:
-    """Judges one run. Events after `until_us` (the exchange's event time) are not asked for."""
+    """Judges one run. Events after `until_us` (the exchange's event time) are not asked for, and
+    gaps that begin later are not judged.
+    """
 
     def __init__(
         self, ledger: ExchangeLedger, client: redis.Redis, *, since_us: int, until_us: int
@@ -57,7 +59,7 @@ class Judge:
         self._ledger = ledger
         self._client = client
         self._since_us = since_us
-        self._until_us = until_us
+        self.until_us = until_us
         self._connections = Connections(ledger.notes)
         self.gaps: Counter[tuple[str, str]] = Counter()  # (type of stream, cause)
         self.from_history = 0
@@ -146,7 +148,7 @@ class Judge:
 
     def _end_of_sequenced(self, made: Mapping[int, Line], position: int | None) -> Iterator[str]:
         last = max(
-            (number for number, line in made.items() if line.data["E"] <= self._until_us),
+            (number for number, line in made.items() if line.data["E"] <= self.until_us),
             default=None,
         )
         if last is not None and (position is None or position < last):
@@ -162,9 +164,10 @@ class Judge:
         for _, fields in entries(self._client, stream):
             if fields["type"] == "gap":
                 gap = (int(fields["from_us"] or 0), int(fields["to_us"]), fields["cause"])
-                outages.append(gap)
-                # The end of the run is no reason to count: it is marked from the last proof on.
-                if gap[1] <= self._until_us:
+                # What the end of the run made is marked from the last proof on, and proves nothing.
+                if gap[0] < self.until_us:
+                    outages.append(gap)
+                if gap[1] <= self.until_us:
                     self.gaps[truth.kind(stream), fields["cause"]] += 1
             elif fields.get("source") == "rest":
                 self.from_history += 1
@@ -195,7 +198,7 @@ class Judge:
         made: dict[int, Line] = {}
         for line in self._ledger.frames(stream):
             event_us = line.data["E"]
-            if "e" not in line.data or not self._since_us <= event_us <= self._until_us:
+            if "e" not in line.data or not self._since_us <= event_us <= self.until_us:
                 continue  # (without e: a position as it stands, sent on subscribing)
             made[event_us] = line
             if (trade := line.data.get("t")) is not None:
@@ -248,14 +251,14 @@ class Judge:
         since_us: int | None = None
         for key in sorted(made):
             event_us = made[key].data["E"]
-            if not self._since_us <= event_us <= self._until_us:
+            if not self._since_us <= event_us <= self.until_us:
                 continue
             if key not in live:
                 since_us = since_us or event_us
                 continue
             yield from self._was_dead(stream, since_us, event_us)
             since_us = None
-        yield from self._was_dead(stream, since_us, self._until_us)
+        yield from self._was_dead(stream, since_us, self.until_us)
 
     def _was_dead(self, stream: str, since_us: int | None, until_us: int) -> Iterator[str]:
         if since_us is None:

@@ -15,13 +15,11 @@ from typing import Any
 
 import redis
 
-from bridge.core.connection_coverage import IN_FLIGHT_US
-from bridge.feed.connection import PROOF_S
 from tests.support import plain_http
 from tests.support.bridge_run import ACCOUNT_STREAMS, DEMO_KEYS, BridgeRun, running_bridge
 from tests.support.eventually import eventually_async
 from tests.support.exchange_ledger import ExchangeLedger
-from tests.support.outage_judge import Judge
+from tests.support.outage_judge import SEQUENCED, Judge
 from tests.support.random_faults import random_script
 from tests.support.redis_server import RedisServer
 from tests.support.simulator_process import RunningSimulator, running_simulator
@@ -46,9 +44,6 @@ KEEP_ALL = {
 # A market that was silent for long before, is given ten times that before it is doubted.
 MEND_LIMIT_S = 150.0
 CALM_RATE = 100
-# A connection that the end of the exchange takes away covers what it had proved, less what may have
-# been on its way. What is judged lies before that, or the end's own gaps would be held for false.
-SETTLE_US = int(PROOF_S * 1e6) + IN_FLIGHT_US + 1_000_000
 
 
 @dataclass(slots=True)
@@ -59,6 +54,7 @@ class Verdict:
     judge: Judge
     faults: int
     log: str
+    ended_us: int  # engine time of the exchange's end, about
 
     def summary(self) -> str:
         judge = self.judge
@@ -66,6 +62,7 @@ class Verdict:
             f"{self.faults} faults; gaps {dict(judge.gaps)}; {judge.from_history} trades from "
             f"history; {judge.snapshots} depth snapshots; dead at most, in s: "
             f"{ {kind: round(dead_s, 1) for kind, dead_s in judge.dead_s.items()} }"
+            f"; judged until {self.judge.until_us}, ended at {self.ended_us}"
             + "".join(f"\n{flaw}" for flaw in self.flaws)
         )
 
@@ -95,6 +92,7 @@ class Stage:
     async def verdict(self) -> Verdict:
         """Let all be well again, end it all, and judge."""
         until_us = await self._recovered()
+        ended_us = _engine_us(self.exchange)
         self.exchange.stop()
         await eventually_async(lambda: _is_through(self.bridge), "all received is in Redis", 120)
         assert await self.bridge.stop() == 0
@@ -102,26 +100,25 @@ class Stage:
         judge = Judge(book, self.client, since_us=self.since_us, until_us=until_us)
         flaws = judge.flaws(NAMES)
         begun = sum(1 for note in book.notes if note.get("state") == "began")
-        return Verdict(flaws, judge, begun, self.bridge.log())
+        return Verdict(flaws, judge, begun, self.bridge.log(), ended_us)
 
     async def _recovered(self) -> int:
         """End all faults and let the market calm down, so that whoever fell behind can catch up.
 
         Returns an event time up to which all has been received, or said to be missing, once every
-        stream lives again and every book is known again.
+        stream lives again and every book is known again. The end of the exchange takes all
+        connections away, and each covers what it had proved, less what may have been on its way: so
+        the end makes gaps of its own, which lie behind what the bridge claimed before.
         """
         plain_http.delete(f"{self.exchange.rest_url}/simulator/faults").raise_for_status()
         self.exchange.fault("burst", rate=CALM_RATE)
         await self.is_whole()
         until_us = _engine_us(self.exchange)
-        await _until(self.exchange, until_us + SETTLE_US, limit_s=60)
         for name in NAMES:
-            if name.startswith(("depth.", "bookTicker.")):  # a bridge may be behind by more
-                await eventually_async(
-                    partial(_has_arrived, self.client, name, until_us),
-                    f"{name} is there up to then",
-                    60,
-                )
+            is_there = _has_arrived if name.startswith(SEQUENCED) else _is_claimed
+            await eventually_async(
+                partial(is_there, self.client, name, until_us), f"{name} is there up to then", 60
+            )
         return until_us
 
 
@@ -208,6 +205,12 @@ def _has_arrived(client: redis.Redis, stream: str, until_us: int) -> bool:
     """Whether one of the newest entries is no older than that."""
     newest: Any = client.xrevrange(stream, count=20)
     return any(int(fields["event_us"] or 0) >= until_us for _, fields in newest)
+
+
+def _is_claimed(client: redis.Redis, stream: str, until_us: int) -> bool:
+    """Whether the bridge says that all is there up to then, whatever ends now."""
+    claimed: Any = client.hget("bridge:watermarks", stream)
+    return int(claimed or 0) >= until_us
 
 
 async def _until(exchange: RunningSimulator, engine_us: int, limit_s: float) -> None:

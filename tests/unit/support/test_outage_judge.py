@@ -123,15 +123,15 @@ def good() -> Entries:
     }
 
 
-def judged(folder: Path, entries: Entries) -> tuple[list[str], Judge]:
+def judged(folder: Path, entries: Entries, *, until_us: int = END_US) -> tuple[list[str], Judge]:
     path = folder / "ledger.jsonl"
     path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines()))
     client = fakeredis.FakeRedis(decode_responses=True)
     for stream, stored in entries.items():
         for place, fields in enumerate(stored, 1):
             client.xadd(stream, {**fields}, id=f"{place}-0")
-    judge = Judge(ExchangeLedger(path), client, since_us=at(9), until_us=END_US)
-    return judge.flaws(STREAMS), judge
+    judge = Judge(ExchangeLedger(path), client, since_us=at(9), until_us=until_us)
+    return judge.flaws(list(entries)), judge
 
 
 def test_a_good_run_has_no_flaw(tmp_path: Path) -> None:
@@ -140,6 +140,15 @@ def test_a_good_run_has_no_flaw(tmp_path: Path) -> None:
     assert (judge.from_history, judge.snapshots) == (1, 2)
     assert judge.gaps["trade", "connection lost"] == 1
     assert 8 < judge.dead_s["trade"] < 10  # from the events at second 31 to those at 40
+
+
+def test_a_gap_that_the_end_of_the_run_made_is_not_judged(tmp_path: Path) -> None:
+    end = gap(from_us=at(10.4), to_us=at(12))  # which connection 1 received
+    entries = {TICKER: [message(TICKER, ticker(10)), end]}
+
+    assert judged(tmp_path, entries, until_us=at(10.4))[0] == []
+    [flaw] = judged(tmp_path, entries, until_us=at(10.5))[0]
+    assert "it was received all along" in flaw
 
 
 def test_a_stream_that_is_dead_for_too_long_is_a_flaw(
