@@ -40,8 +40,8 @@ setup: $(STAMP) ## Create .venv and install the locked dependencies
 demo: $(DEMO_STAMP) ## See it all work on this machine (FOR=20: end after 20 s; RATE=1000: frames a second)
 	@$(BIN)/python -m demo
 
-quick: $(STAMP) ## Run the unit tests (half a minute)
-	@$(BIN)/pytest -q --numprocesses $(QUICK_WORKERS) tests/unit
+quick: $(STAMP) ## Run the unit tests but the simulator's (half a minute)
+	@$(BIN)/pytest -q --numprocesses $(QUICK_WORKERS) tests/unit --ignore tests/unit/simulator
 
 test: $(TESTS_STAMP) ## Run the unit and integration tests (4 minutes on two cores)
 	@$(BIN)/pytest -q --numprocesses $(TEST_WORKERS) $(PARALLEL) -m "not long" \
