@@ -56,6 +56,8 @@ ONE_WORKER = {
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+gc.disable()  # until all is collected, of which nothing goes: it takes a quarter of the time
+
 # A loaded machine is slow, not wrong: no deadlines. The same examples each time: what is red once
 # stays red. `thorough` looks for new ones. A property whose examples are dear names its own count
 # by tests.support.examples, which these profiles scale.
@@ -78,7 +80,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(HERE).parts[0]
         if folder in FOLDERS_WITH_MARKER:
             item.add_marker(folder)
-    items.sort(key=_length, reverse=True)  # the longest first: none is left for the end
+    items.sort(key=_priority, reverse=True)  # the longest first: none is left for the end
 
 
 class _OneWorker(LoadScopeScheduling):
@@ -95,9 +97,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return _OneWorker(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
-gc.disable()  # what is collected is kept: to look for garbage in it takes a quarter of the time
-
-
 def pytest_collection_finish() -> None:
     """Thousands of tests are kept to the end: not to look at them for garbage saves a tenth."""
     gc.enable()
@@ -112,7 +111,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         sys.stderr.write(f"\nfailed: {report.nodeid}\n")
 
 
-def _length(item: pytest.Item) -> tuple[bool, float]:
+def _priority(item: pytest.Item) -> tuple[bool, float]:
     """Whether the test goes to one worker with all of its module; the seconds that it is given."""
     marker = item.get_closest_marker("timeout")
     return _module(item.nodeid) in ONE_WORKER, float(marker.args[0]) if marker else 0.0

@@ -442,7 +442,14 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("called", [["-m", "backpack_bridge"], ["{script}"]])
+@pytest.mark.parametrize(
+    "called",
+    [
+        pytest.param(["-m", "bridge"], marks=pytest.mark.long),
+        ["-m", "backpack_bridge"],
+        ["{script}"],
+    ],
+)
 def test_help_shows_the_command_as_it_was_called(tmp_path: Path, called: list[str]) -> None:
     script = tmp_path / "backpack-bridge"
     script.write_text("from bridge.__main__ import main\nmain()\n")
