@@ -70,7 +70,7 @@ class LazyCommand(TyperCommand):
         return command.make_context(info_name, args, *rest, **extra)
 
 
-class Door(TyperGroup):
+class CommandGroup(TyperGroup):
     """Finds commands by name, and turns what goes wrong in them into exit codes."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -86,22 +86,22 @@ class Door(TyperGroup):
         try:
             return super().invoke(ctx)
         except BridgeError as error:
-            raise typer.Exit(_told(error)) from None
+            raise typer.Exit(_report_error(error)) from None
         except BaseExceptionGroup as several:  # a TaskGroup's way of failing
             ours, others = several.split(BridgeError)
             if ours is None or others is not None:
                 raise
-            raise typer.Exit(max(_told(error) for error in _each(ours))) from None
+            raise typer.Exit(max(_report_error(error) for error in _each(ours))) from None
         except OSError as error:
             if error.filename is None:
                 raise
             # A path that the user gave cannot be used, for a reason that no command foresaw.
-            raise typer.Exit(_told(Fatal(f"{error.filename}: {error.strerror}"))) from None
+            raise typer.Exit(_report_error(Fatal(f"{error.filename}: {error.strerror}"))) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 
 
-def _told(error: BaseException) -> int:
+def _report_error(error: BaseException) -> int:
     """The error as lines for a person; returns the exit code."""
     for line in str(error).splitlines():
         say("error: " + line, to_stderr=True)
@@ -129,7 +129,7 @@ def _print_version(wanted: bool) -> None:
 
 
 app = typer.Typer(
-    cls=Door,
+    cls=CommandGroup,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

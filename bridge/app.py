@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 BEGIN_AGAIN_S = 0.5  # while Redis does not say what others have received
 FORGET_EVERY_S = 0.2  # a recorder has no use for what waits to be published
 MOST_NAMED = 100  # streams in one part of the status
-STREAMS_A_TURN = 50  # of the status, where it is made in steps
+STREAMS_PER_STEP = 50  # of the status, where it is made in steps
 CATCH_UP_RECORDS = 500  # read from the journal in one go: keeps the loop responsive
 WAIT_S = 0.01  # between two looks whether Redis has taken what was read
 
@@ -174,8 +174,8 @@ class Bridge:
         """The same, for who asks at any time: messages have their turns between its parts."""
         streams: dict[str, Any] = {}
         queues, sparse = list(self._table), self._sparse()
-        for begin in range(0, len(queues), STREAMS_A_TURN):
-            streams |= self._streams_status(queues[begin : begin + STREAMS_A_TURN], sparse)
+        for begin in range(0, len(queues), STREAMS_PER_STEP):
+            streams |= self._streams_status(queues[begin : begin + STREAMS_PER_STEP], sparse)
             await asyncio.sleep(0)
         return {**self._own_status(), "streams": streams}
 

@@ -50,7 +50,7 @@ from bridge.runtime.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-LOOK_SHARE = 256  # of the memory: when so much has come, what waits is looked at again
+BOUND_SHARE = 256  # of the memory: when so much has come, what waits is looked at again
 DROP_SHARE = 10  # an overflow takes a tenth of the largest queue at a time
 SUSPENDED_SHARE = 16  # of the memory, for each stream that Redis refuses alone and no log keeps
 BACKFILL_SHARE = 8  # of the memory, for the streams that are backfilled
@@ -141,7 +141,7 @@ class Ingest:
         self._backfill: _Backfill | None = None
         self._awaiting: dict[StreamQueue, int] = {}  # a backfill, from that position on
         self._suspended: dict[StreamQueue, int] = {}  # detached; needed from that position on
-        self._came_bytes = 0  # in frames, since what waits was looked at
+        self._received_bytes = 0  # in frames, since what waits was looked at
         self._left_out = False
 
     # ---- what the feed says and asks -----------------------------------------------------------
@@ -164,7 +164,7 @@ class Ingest:
         if self._cursor is not None:
             return None
         applied = self.core.apply(record, position, self._clock.now_us())
-        self._tell_news()
+        self._report_news()
         return applied
 
     def take_frames(
@@ -173,16 +173,16 @@ class Ingest:
         """What `take` does, for frames that were read at once on one connection."""
         if not self.core.takes_private and any(map(_is_private, bodies)):
             return self._take_public(received_us, connection, bodies)
-        self._came_bytes += sum(map(len, bodies))
-        if self._came_bytes * LOOK_SHARE >= self._buffer_bytes:
-            self._came_bytes = 0
+        self._received_bytes += sum(map(len, bodies))
+        if self._received_bytes * BOUND_SHARE >= self._buffer_bytes:
+            self._received_bytes = 0
             self.bound()  # before they are logged: what is behind the end is read from the log
         positions = self.log.append_frames(received_us, connection, bodies)
         if self._cursor is not None:
             return [_stream_of(body) for body in bodies]
         frames = Frames(received_us, connection, bodies)
         applied = self.core.apply_frames(frames, positions, self._clock.now_us())
-        self._tell_news()
+        self._report_news()
         return applied
 
     def _take_public(
@@ -198,12 +198,12 @@ class Ingest:
         applied = iter(self.take_frames(received_us, connection, public))
         return [None if is_out else next(applied) for is_out in private]
 
-    def _tell_news(self) -> None:
+    def _report_news(self) -> None:
         """What the core has come to want, and events of names that are not known."""
         if self.core.pending_requests:
             self.requested.set()
         if self.core.unknown_events.news:
-            self._tell_of_unknown_events()
+            self._log_unknown_events()
 
     def _keep_state(self) -> None:
         """What is known of connections changes now: where the log cannot be written, the segment
@@ -213,7 +213,7 @@ class Ingest:
         if self.log.is_broken:
             self.log.keep_state(self.state())
 
-    def _tell_of_unknown_events(self) -> None:
+    def _log_unknown_events(self) -> None:
         """Each name once: the exchange has something new. Nothing else of the event is logged."""
         for name in self.core.unknown_events.news:
             log.warning("unknown_event", name=name)
@@ -311,7 +311,7 @@ class Ingest:
             self.core.wait_no_longer()
             return False
         self._apply_all(self.core, cursor.read(limit))
-        self._tell_of_unknown_events()
+        self._log_unknown_events()
         if cursor.at_end:
             self._cursor = None
             now_us = self._clock.now_us()
@@ -328,7 +328,7 @@ class Ingest:
             at_us = min(record.received_us + shift_us, now_us)
             apply_again(core, record, positions, at_us)
 
-    def give_way(self, until: int, limit: int) -> bool:
+    def skip_before(self, until: int, limit: int) -> bool:
         """The log must make room: what stands before `until` and is not read yet is passed over,
         but for the account's. Looks at no more than `limit` records; False: there are more.
         """
@@ -535,8 +535,8 @@ class Ingest:
     def _is_apart(self, queue: StreamQueue) -> bool:
         """Does it hold the checkpoint of no other?"""
         is_backfilled = self._backfill is not None and self._backfill.has(queue)
-        is_away = self.core.is_away(queue.name) or queue in self._awaiting
-        return is_away or is_backfilled or queue.is_suspended
+        is_detached = self.core.is_detached(queue.name) or queue in self._awaiting
+        return is_detached or is_backfilled or queue.is_suspended
 
     def _settled(self, queue: StreamQueue) -> int:
         """From which position on a queue would have to be read if memory were lost now."""

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 
 from bridge.console.levers import Lever
-from bridge.view.reader import AWAY
+from bridge.view.reader import UNAVAILABLE
 from demo import plan
 from demo.stage import Stage
 from demo.truth import MarketTruth, Tally
@@ -155,7 +155,7 @@ class Breaker:
         async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
             while True:
                 for symbol, truth in self._truth.items():
-                    with contextlib.suppress(httpx2.HTTPError, ValueError, KeyError, *AWAY):
+                    with contextlib.suppress(httpx2.HTTPError, ValueError, KeyError, *UNAVAILABLE):
                         await self._compare(client, symbol, truth)
                 await asyncio.sleep(_TRUTH_EVERY_S)
 

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.masking import masked_url
-from bridge.view.picture import Picture
-from bridge.view.reader import AWAY
-from bridge.view.viewer import View, picture_of, show_live, show_plain
+from bridge.view.reader import UNAVAILABLE
+from bridge.view.view_model import ViewModel
+from bridge.view.viewer import View, show_live, show_plain, view_model_of
 from demo.breaking import KEYS, KEYS_LINE, Breaker
 from demo.browser import Browser
 from demo.plan import ways_to_look
@@ -142,12 +142,12 @@ async def _until_one_ends(stage: Stage, stop: asyncio.Event) -> list[str]:
     return []
 
 
-async def _last_picture(stage: Stage) -> Picture | None:
+async def _last_picture(stage: Stage) -> ViewModel | None:
     """How it stands at the end, while everything still lives."""
     view = View(stage.client, KeySpace(), stage.server.url, _LAST_LOOK_S)
-    with contextlib.suppress(*AWAY):
+    with contextlib.suppress(*UNAVAILABLE):
         async with asyncio.timeout(_LAST_LOOK_LIMIT_S):
-            return await picture_of(view)
+            return await view_model_of(view)
     return None
 
 

@@ -25,8 +25,8 @@ from bridge.runtime.masking import masked_url
 from bridge.runtime.redis_client import connect
 from bridge.view.facts import Sample
 from bridge.view.history import History
-from bridge.view.picture import BridgeRow, State, draw
-from bridge.view.reader import AWAY, look
+from bridge.view.reader import UNAVAILABLE, look
+from bridge.view.view_model import BridgeRow, State, draw
 from demo import plan
 from demo.process import Part
 
@@ -223,7 +223,7 @@ async def _look(client: Redis) -> Sample:
     """One look; nothing at all where Redis does not answer (the wait around it has an end)."""
     try:
         return await look(client, KeySpace())
-    except AWAY:
+    except UNAVAILABLE:
         return Sample(now_us=0)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bridge.view import figures
-from bridge.view.picture import Picture, State, StreamRow
 from bridge.view.plain import consumer_line
+from bridge.view.view_model import State, StreamRow, ViewModel
 from demo.plan import CONSUMERS, NEVER_QUIET
 from demo.truth import NOTHING, Tally
 
@@ -18,7 +18,7 @@ class Run:
     """What is known at the end: the last picture, if there was any, how long it ran, and what the
     exchange says of the trades."""
 
-    picture: Picture | None
+    picture: ViewModel | None
     seconds: float
     tally: Tally = NOTHING
 
@@ -36,7 +36,7 @@ def _trades(tally: Tally) -> Iterator[str]:
         yield f"the exchange says {tally.words()}"
 
 
-def _bridge(picture: Picture) -> Iterator[str]:
+def _bridge(picture: ViewModel) -> Iterator[str]:
     for bridge in picture.bridges:
         if bridge.state is not State.UP:
             yield f"the bridge was {bridge.state}"
@@ -44,10 +44,10 @@ def _bridge(picture: Picture) -> Iterator[str]:
     if not picture.bridges:
         yield "the bridge never said how it is"
     if picture.quarantined:
-        yield f"{picture.quarantined} messages were refused: {picture.quarantine_words}"
+        yield f"{picture.quarantined} messages were refused: {picture.newest_quarantined}"
 
 
-def _streams(picture: Picture) -> Iterator[str]:
+def _streams(picture: ViewModel) -> Iterator[str]:
     by_kind = _by_kind(picture.streams)
     for kind in NEVER_QUIET:
         if not sum(stream.entries for stream in by_kind.get(kind, ())):
@@ -57,7 +57,7 @@ def _streams(picture: Picture) -> Iterator[str]:
             yield f"{stream.name}: {', '.join(stream.marks)}"
 
 
-def _consumers(picture: Picture) -> Iterator[str]:
+def _consumers(picture: ViewModel) -> Iterator[str]:
     by_group = {consumer.status.group: consumer for consumer in picture.consumers}
     for name in CONSUMERS:
         consumer = by_group.get(name)

@@ -16,7 +16,7 @@ from bridge.inspect.redis_stream import reading_redis
 from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.redis_client import masked_url, resolve_url
-from bridge.runtime.terminal import say_json, say_labelled
+from bridge.runtime.terminal import echo_json, echo_labelled
 from bridge.runtime.time_range import HELP, span
 
 
@@ -58,9 +58,9 @@ def command(
         journal, archive,
     )  # fmt: skip
     if as_json:
-        say_json(certificate.plain())
+        echo_json(certificate.plain())
     else:
-        say_labelled([(stream, ""), *lines(certificate)])
+        echo_labelled([(stream, ""), *lines(certificate)])
     if certificate.problems:
         raise typer.Exit(1)
 

@@ -31,7 +31,7 @@ from bridge.journal.segments import Segment
 from bridge.protocol.envelope import Data, parse
 from bridge.protocol.rest import BadBody, depth_body
 from bridge.runtime.config import Config, load_config
-from bridge.runtime.terminal import say, say_json, say_labelled
+from bridge.runtime.terminal import echo_json, echo_labelled, say
 from bridge.runtime.time_range import HELP, Point, point
 
 _SEQ_MAX = 2**64 - 1
@@ -80,7 +80,7 @@ def command(
         told.append(found.unknown)
     assert found is not None, "there is always one to look at"
     if as_json:
-        say_json(asdict(found) | {"known": found.is_known, "tried": told})
+        echo_json(asdict(found) | {"known": found.is_known, "tried": told})
     elif found.is_known:
         _show(market, found, moment)
     if not found.is_known:
@@ -215,12 +215,12 @@ def _show(market: str, book: BookAt, moment: Point) -> None:
                 "levels that have not changed since the snapshot",
             )
         )
-    say_labelled(rows)
+    echo_labelled(rows)
     say()
-    _say_levels(book)
+    _print_levels(book)
 
 
-def _say_levels(book: BookAt) -> None:
+def _print_levels(book: BookAt) -> None:
     cells = [
         (*reversed(bid), *ask)
         for bid, ask in zip(_filled(book.bids, book), _filled(book.asks, book), strict=True)

@@ -22,13 +22,13 @@ from bridge.commands.options import ConfigFile
 from bridge.contract.streams import parse_stream
 from bridge.errors import BridgeError
 from bridge.protocol.signing import rest_headers
-from bridge.runtime.checks.clock import look_at_clock
+from bridge.runtime.checks.clock import check_clock
 from bridge.runtime.checks.finding import Finding, Level, exit_code
-from bridge.runtime.checks.journal import look_at_journal
-from bridge.runtime.checks.keys import ask_signed, look_at_keys
+from bridge.runtime.checks.journal import check_journal
+from bridge.runtime.checks.keys import check_keys, request_signed
 from bridge.runtime.checks.markets import fetch_markets, judge_markets, judge_patterns
 from bridge.runtime.checks.memory import Need, memory_needs, total_bytes
-from bridge.runtime.checks.redis_server import look_at_redis
+from bridge.runtime.checks.redis_server import check_redis
 from bridge.runtime.config import DEFAULT_FILE, Config, load_config
 from bridge.runtime.keys import AccountKey
 from bridge.runtime.markets import Markets
@@ -71,13 +71,13 @@ def command(
     """
     loaded = load_config(config)
     console = new_console(None if sys.stdout.isatty() else 160)
-    key, about_keys = look_at_keys(loaded, os.environ, ENV_FILE)
-    around, markets = asyncio.run(_look_around(loaded, key))
+    key, about_keys = check_keys(loaded, os.environ, ENV_FILE)
+    around, markets = asyncio.run(_check_services(loaded, key))
     findings = [
         Finding(Level.OK, "configuration", _sources(config)),
-        *_look_at_share(loaded.share.value),
+        *_check_share(loaded.share.value),
         *about_keys,
-        look_at_journal(loaded.journal),
+        check_journal(loaded.journal),
         *around,
     ]
     share = loaded.share.value
@@ -101,7 +101,7 @@ def command(
     raise typer.Exit(exit_code(findings))
 
 
-def _look_at_share(share: Share | None) -> list[Finding]:
+def _check_share(share: Share | None) -> list[Finding]:
     if share is None:
         return []
     found = f"member {share.me} of {', '.join(share.members)}: what follows is its share of streams"
@@ -114,14 +114,14 @@ def _sources(config: Path | None) -> str:
     return f"{file}; {ENV_FILE} {'read' if ENV_FILE.exists() else 'absent'}; environment read"
 
 
-async def _look_around(config: Config, key: AccountKey | None) -> tuple[list[Finding], Markets]:
+async def _check_services(config: Config, key: AccountKey | None) -> tuple[list[Finding], Markets]:
     """All findings about what is out there, and the markets (none where they are not known)."""
     exchange = config.exchange
     at = (exchange.rest_url, exchange.open_timeout_s)
     async with asyncio.TaskGroup() as tasks:
         listing = tasks.create_task(fetch_markets(*at))
-        clock = tasks.create_task(look_at_clock(*at))
-        server = tasks.create_task(_look_at_redis(config))
+        clock = tasks.create_task(check_clock(*at))
+        server = tasks.create_task(_check_redis(config))
         signed = tasks.create_task(_try_key(key, *at)) if key else None
     markets = listing.result()
     rest = [clock.result(), *server.result()]
@@ -141,10 +141,10 @@ async def _try_key(key: AccountKey, rest_url: str, timeout_s: float) -> Finding:
     path, instruction = SIGNED
     now_ms = time.time_ns() // 1_000_000
     headers = rest_headers(key.public_key_b64, key.sign, instruction, {}, now_ms, WINDOW_MS)
-    return await ask_signed(rest_url, path, headers, timeout_s)
+    return await request_signed(rest_url, path, headers, timeout_s)
 
 
-async def _look_at_redis(config: Config) -> list[Finding]:
+async def _check_redis(config: Config) -> list[Finding]:
     try:
         url = resolve_url(config)
     except BridgeError:
@@ -154,7 +154,7 @@ async def _look_at_redis(config: Config) -> list[Finding]:
     async with asyncio.TaskGroup() as tasks:
         looks = [
             tasks.create_task(
-                look_at_redis(
+                check_redis(
                     one,
                     key_prefix=config.redis.keys.prefix_of(shard),
                     connect_timeout_s=config.redis.connect_timeout_s,

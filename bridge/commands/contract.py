@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bridge.contract.schema import asyncapi_document, entries_document
-from bridge.runtime.terminal import say_json
+from bridge.runtime.terminal import echo_json
 from bridge.view.document import status_schema
 
 
@@ -45,4 +45,4 @@ def command(
 
         python -m bridge contract asyncapi > asyncapi.json
     """
-    say_json(DOCUMENTS[form](), indent=2)
+    echo_json(DOCUMENTS[form](), indent=2)

@@ -19,8 +19,8 @@ from bridge.inspect.life import Life, add_journal, add_unknown, in_redis, wanted
 from bridge.inspect.redis_stream import reading_redis
 from bridge.inspect.stored import Stored
 from bridge.runtime.config import load_config
-from bridge.runtime.terminal import say_json, say_labelled
-from bridge.view.words import entry_words
+from bridge.runtime.terminal import echo_json, echo_labelled
+from bridge.view.describe import describe_entry
 
 
 def command(
@@ -62,9 +62,9 @@ def command(
             life.unknown.append(f"what the journal says: {error}")
     add_unknown(life, asked)
     if as_json:
-        say_json(_plain(life))
+        echo_json(_plain(life))
     else:
-        say_labelled(_lines(life))
+        echo_labelled(_lines(life))
     if life.entry is None and life.gap is None and not life.gap_records and not life.copies:
         raise typer.Exit(1)
 
@@ -111,12 +111,12 @@ def _labelled(label: str, lines: Iterator[str]) -> Iterator[tuple[str, str]]:
 
 def _standing(life: Life) -> Iterator[str]:
     if life.entry is not None:
-        yield f"{life.entry.type}: {entry_words(life.entry.fields)}"
+        yield f"{life.entry.type}: {describe_entry(life.entry.fields)}"
     yield life.where
     if life.before is not None:
-        yield f"before it  {life.before.id}  {entry_words(life.before.fields)}"
+        yield f"before it  {life.before.id}  {describe_entry(life.before.fields)}"
     if life.after is not None:
-        yield f"behind it  {life.after.id}  {entry_words(life.after.fields)}"
+        yield f"behind it  {life.after.id}  {describe_entry(life.after.fields)}"
 
 
 def _times(entry: Stored) -> Iterator[str]:
@@ -135,9 +135,9 @@ def _later(before: int | None, after: int) -> str:
 
 def _gap(life: Life) -> Iterator[str]:
     if life.gap is not None:
-        yield f"{life.gap.id}  {entry_words(life.gap.fields)}"
+        yield f"{life.gap.id}  {describe_entry(life.gap.fields)}"
     for record in life.gap_records:
-        yield f"gap log {record.id}  {entry_words(record.fields)}"
+        yield f"gap log {record.id}  {describe_entry(record.fields)}"
     for one in life.happenings:
         connection = f"connection {one.connection} " if one.connection else ""
         yield f"{utc(one.received_us)}  {connection}{one.words}"

@@ -48,13 +48,13 @@ def command(
             loop.add_signal_handler(number, heed, number, signals, stop)
         reload_on_hangup(recorder, config)
         if (loss := await recorder.run(stop)).frames:
-            raise Fatal(_told(loss, loaded.journal.dir))
+            raise Fatal(_describe_loss(loss, loaded.journal.dir))
         return INTERRUPTED if signals and signals[0] == signal.SIGINT else 0
 
     raise typer.Exit(run_lingering(record(), loaded.publish.linger_s))
 
 
-def _told(loss: Loss, folder: Path) -> str:
+def _describe_loss(loss: Loss, folder: Path) -> str:
     return (
         f"{loss.frames:,} messages received from {utc(loss.first_us)} until {utc(loss.last_us)} "
         f"are not in {folder}: it could not be written (see journal_failed in the log)"

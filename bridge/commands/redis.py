@@ -23,7 +23,7 @@ from bridge.runtime.server_process import PASSWORD
 from bridge.runtime.terminal import say
 
 INTERRUPTED = 130
-_LOOK_EVERY_S = 0.2
+_POLL_EVERY_S = 0.2
 
 
 def command(
@@ -56,7 +56,7 @@ def command(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop.heed)
     with running_server(settings) as server:
-        _say_where(server)
+        _print_address(server)
         if not server.joined:
             _until_stopped(server, stop)
     raise typer.Exit(INTERRUPTED if stop.by == signal.SIGINT else 0)
@@ -77,7 +77,7 @@ class _Stop:
         self.by = number
 
 
-def _say_where(server: EmbeddedServer) -> None:
+def _print_address(server: EmbeddedServer) -> None:
     if server.moved_from_port is not None:
         say(f"Port {server.moved_from_port} is taken by another program.")
     state = "Already running, started by another process" if server.joined else "Running"
@@ -95,5 +95,5 @@ def _until_stopped(server: EmbeddedServer, stop: _Stop) -> None:
     while not stop.by:
         if has_ended(server):
             raise Fatal("the embedded Redis ended by itself: look at server.log in its data folder")
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_EVERY_S)
     say("Stopping; writing what is left.")

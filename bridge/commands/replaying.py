@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 CHOSEN = 1
 CHUNK = 500  # records between two looks at how much waits for Redis
 WAIT_S = 1.0
-TELL_EVERY_S = 5.0
+LOG_EVERY_S = 5.0
 
 
 class JournalClock:
@@ -130,7 +130,7 @@ class Replay:
         over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(self._publisher.run())
-            telling = tasks.create_task(self._tell_waiting())
+            telling = tasks.create_task(self._log_waiting())
             registering = tasks.create_task(self._keep_registry(over))
             await self._apply_all(found, from_us, factor)
             await self._publisher.drain(None)
@@ -246,10 +246,10 @@ class Replay:
         waiting = [queue for queue in self._table if queue.slots and not queue.is_suspended]
         return all((queue.due_us() or 0) > self._clock.now_us() for queue in waiting)
 
-    async def _tell_waiting(self) -> None:
+    async def _log_waiting(self) -> None:
         """Redis may be away for long: say now and again that nothing goes on without it."""
         while True:
-            await asyncio.sleep(TELL_EVERY_S)
+            await asyncio.sleep(LOG_EVERY_S)
             if trouble := self._shards.trouble:
                 log.warning("replay_waits", reason=trouble, entries=self._table.pending())
 

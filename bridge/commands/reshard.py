@@ -16,8 +16,8 @@ from bridge.runtime.redis_trouble import unreadable
 from bridge.runtime.redis_url import is_cluster, with_tag
 from bridge.runtime.terminal import say
 from bridge.view.history import History
-from bridge.view.picture import State, draw
-from bridge.view.reader import AWAY, look
+from bridge.view.reader import UNAVAILABLE, look
+from bridge.view.view_model import State, draw
 
 
 def command(
@@ -51,7 +51,7 @@ def command(
         raise ConfigError(f"redis.shards is {before} already: give it the new number first")
     try:
         say(asyncio.run(_reshard(loaded, before, delete_old=delete_old)))
-    except AWAY as error:
+    except UNAVAILABLE as error:
         raise unreadable(error, loaded.redis.url, "read or written") from None
 
 

@@ -1,6 +1,6 @@
 """`python -m bridge status`: one look at Redis, and how the system is.
 
-Reads and prints; what is alive, gone or in trouble is judged in `view.picture`.
+Reads and prints; what is alive, gone or in trouble is judged in `view.view_model`.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from bridge.runtime.config import load_config
 from bridge.runtime.redis_client import connect, masked_url, resolve_url
 from bridge.runtime.redis_trouble import unreadable
 from bridge.runtime.tables import Cell, Width, table
-from bridge.runtime.terminal import new_console, say_json
+from bridge.runtime.terminal import echo_json, new_console
 from bridge.view import figures
 from bridge.view.document import status_document
 from bridge.view.history import History
-from bridge.view.picture import Picture, State, draw
-from bridge.view.reader import AWAY, look_around
+from bridge.view.reader import UNAVAILABLE, look_around
 from bridge.view.verdict import Level, Verdict, judge, since
+from bridge.view.view_model import State, ViewModel, draw
 
 _COLOURS = {State.UP: "green", State.STOPPED: "yellow", State.SILENT: "bold red"}
 
@@ -66,28 +66,28 @@ def command(
         command_timeout_s=loaded.redis.command_timeout_s,
     )
 
-    async def one_look() -> Picture:
+    async def poll_once() -> ViewModel:
         async with client:
             history = History()
             history.add(await look_around(client, loaded.redis.keys))
             return draw(history)
 
     try:
-        picture = asyncio.run(one_look())
-    except AWAY as error:
+        picture = asyncio.run(poll_once())
+    except UNAVAILABLE as error:
         raise unreadable(error, url) from None
     if instance is None and (own or "instance" in loaded.model_fields_set):
         instance = loaded.instance
     verdict = judge(picture, instance)
     if as_json:
-        say_json(status_document(picture, masked_url(url), verdict))
+        echo_json(status_document(picture, masked_url(url), verdict))
     else:
         show(picture, verdict, new_console(None if sys.stdout.isatty() else 160))
     if verdict.level is Level.BAD:
         raise Fatal(verdict.text)
 
 
-def show(picture: Picture, verdict: Verdict, console: Console) -> None:
+def show(picture: ViewModel, verdict: Verdict, console: Console) -> None:
     """Print how it is. A bad verdict is not among it: it is the command's error, below."""
     if verdict.level is not Level.BAD:
         console.print(Text(_well(picture), style="bold green"))
@@ -99,7 +99,7 @@ def show(picture: Picture, verdict: Verdict, console: Console) -> None:
         if part.row_count:
             console.print(part)
             console.print()
-    words = f", the newest: {picture.quarantine_words}" if picture.quarantined else ""
+    words = f", the newest: {picture.newest_quarantined}" if picture.quarantined else ""
     if 0 not in picture.away:
         console.print(Text(f"Quarantined messages: {figures.count(picture.quarantined)}{words}"))
     if picture.unreadable:
@@ -108,7 +108,7 @@ def show(picture: Picture, verdict: Verdict, console: Console) -> None:
         )
 
 
-def _well(picture: Picture) -> str:
+def _well(picture: ViewModel) -> str:
     """That all is well, and what is worth a look all the same."""
     up = sum(bridge.state is State.UP for bridge in picture.bridges)
     parts = [
@@ -128,7 +128,7 @@ def _several(number: int, noun: str) -> str:
     return f"{figures.count(number)} {noun}" + ("" if number == 1 else "s")
 
 
-def _bridges(picture: Picture, room: int) -> Table:
+def _bridges(picture: ViewModel, room: int) -> Table:
     columns = [
         ("bridge", Width.NAME), ("state", Width.NAME), ("turn", Width.WORDS),
         ("process", Width.WORDS), ("exchange", Width.WORDS), ("pending", Width.NUMBER),
@@ -149,7 +149,7 @@ def _bridges(picture: Picture, room: int) -> Table:
     return table("Bridges", columns, rows, room=room, spare=("process", "exchange"))
 
 
-def _connections(picture: Picture, room: int) -> Table:
+def _connections(picture: ViewModel, room: int) -> Table:
     columns = [
         ("bridge", Width.NAME), ("connection", Width.NAME), ("wanted", Width.NUMBER),
         ("received", Width.NUMBER), ("refused or stale", Width.WORDS), ("trouble", Width.WORDS),
@@ -174,7 +174,7 @@ def _connections(picture: Picture, room: int) -> Table:
     return table("Connections", columns, rows, room=room, keep=("wanted", "received"))
 
 
-def _streams(picture: Picture, room: int) -> Table:
+def _streams(picture: ViewModel, room: int) -> Table:
     shown = [each.name for each in fields(StreamCounters) if each.metadata.get("is_shown")]
     columns = [
         ("stream", Width.NAME), ("entries", Width.NUMBER),
@@ -187,10 +187,10 @@ def _streams(picture: Picture, room: int) -> Table:
         rows.append(
             (
                 stream.name,
-                stream.entries_words,
+                stream.entries_text,
                 *(_counted(name, numbers[name]) for name in shown),
                 figures.count(stream.status.pending),
-                stream.age_words,
+                stream.age_text,
                 Text(", ".join(stream.marks), style="red" if stream.is_failing else "yellow"),
             )
         )
@@ -202,7 +202,7 @@ def _counted(name: str, number: int) -> Text:
     return Text(figures.count(number), style="yellow" if name == "gaps" and number else "")
 
 
-def _consumers(picture: Picture, room: int) -> Table:
+def _consumers(picture: ViewModel, room: int) -> Table:
     columns = [
         ("consumer", Width.NAME), ("state", Width.NAME), ("handled", Width.NUMBER),
         ("failed", Width.NUMBER), ("per s", Width.NUMBER), ("p50", Width.NUMBER),

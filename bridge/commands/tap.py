@@ -27,10 +27,10 @@ from bridge.runtime.redis_client import connect, resolve_url
 from bridge.runtime.terminal import new_console, printable, say
 from bridge.runtime.time_range import HELP, point
 from bridge.view.choose import is_text, mistake
+from bridge.view.describe import clock, describe_entry, plain_fields
 from bridge.view.facts import Followed
 from bridge.view.follow import Follower
-from bridge.view.reader import AWAY
-from bridge.view.words import clock, entry_words, plain_fields
+from bridge.view.reader import UNAVAILABLE
 
 INTERRUPTED = 130
 Line = Callable[[Followed], str]
@@ -72,7 +72,7 @@ def command(
     """
     loaded = load_config(config)
     start = point(begin, datetime.now(UTC), "--from").after
-    line = _as_json if as_json else _as_fields if fields else _as_words
+    line = _as_json if as_json else _as_fields if fields else _described
     # Leave at once: nothing is held, and what was shown is flushed. Cancelling a read of the redis
     # client instead is lost now and then.
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
@@ -114,7 +114,7 @@ async def _refuse_impossible(client: Redis, space: KeySpace, streams: list[str])
     """A name that can never be a stream is a mistake, unless there is such a key after all."""
     registry: Any = ()
     present: set[str] = set()
-    with contextlib.suppress(*AWAY):  # the follower says so, and waits
+    with contextlib.suppress(*UNAVAILABLE):  # the follower says so, and waits
         registry = await client.hkeys(space.key(keys.STREAMS))
         for name in streams:
             if is_text(name) and await client.type(space.key(name)) == "stream":
@@ -139,8 +139,8 @@ def _printer(line: Line, *, plain: bool) -> Callable[[list[Followed]], None]:
     return show
 
 
-def _as_words(entry: Followed) -> str:
-    return f"{_time(entry)} {entry.stream}  {entry_words(entry.fields)}"
+def _described(entry: Followed) -> str:
+    return f"{_time(entry)} {entry.stream}  {describe_entry(entry.fields)}"
 
 
 def _as_fields(entry: Followed) -> str:

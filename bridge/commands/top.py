@@ -17,10 +17,10 @@ from bridge.runtime.redis_client import connect, masked_url, resolve_url
 from bridge.runtime.redis_trouble import unreadable
 from bridge.runtime.stopping import stopping
 from bridge.runtime.terminal import new_console, say
-from bridge.view.picture import Picture
 from bridge.view.plain import stream_lines, summary_lines
-from bridge.view.reader import AWAY
-from bridge.view.viewer import NOT_YET, View, picture_of, show_live, show_plain
+from bridge.view.reader import UNAVAILABLE
+from bridge.view.view_model import ViewModel
+from bridge.view.viewer import NOT_YET, View, show_live, show_plain, view_model_of
 
 INTERRUPTED = 130
 FOOTER = (" q leaves · ? keys · python -m bridge tap 'trade.*' follows entries",)
@@ -87,11 +87,11 @@ async def _top(
         if is_once:
             await _once(view, url)
             return 0
-        seen: Picture | Exception | None
+        seen: ViewModel | Exception | None
         if live:
             seen = await show_live(view, console, stop)
         else:
-            seen = await show_plain(view, _say, stop)
+            seen = await show_plain(view, _print_line, stop)
     if signals and signals[0] == signal.SIGINT:
         return INTERRUPTED
     if isinstance(seen, Exception):
@@ -103,13 +103,13 @@ async def _top(
 
 async def _once(view: View, url: str) -> None:
     try:
-        picture = await picture_of(view)
-    except AWAY as error:
+        picture = await view_model_of(view)
+    except UNAVAILABLE as error:
         raise unreadable(error, url) from None
     for line in (*summary_lines(picture), *stream_lines(picture)):
-        _say(line)
+        _print_line(line)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     say(line)
     sys.stdout.flush()

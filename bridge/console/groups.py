@@ -12,7 +12,7 @@ from bridge.runtime.masking import masked_text
 from bridge.runtime.terminal import printable
 
 KEPT = 300  # points of a group's lag, one a look
-MOST_LETTERS = 200  # dead letters shown, the newest
+MOST_DEAD_LETTERS = 200  # dead letters shown, the newest
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 from bridge.contract.latency import BOUNDS_US
 from bridge.core.latency import Stage
 from bridge.view.facts import BridgeStatus, Buckets, Sample, WorkerStatus
-from bridge.view.picture import SILENT_US
+from bridge.view.view_model import SILENT_US
 
 COLUMN_US = 2_000_000
 COLUMNS = 150

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.core.counters import StreamCounters
-from bridge.view.picture import BridgeRow, Picture, State, StreamRow
 from bridge.view.verdict import judge
+from bridge.view.view_model import BridgeRow, State, StreamRow, ViewModel
 
 SLOT_US = 2_000_000  # a point of a sparkline
 SLOTS = 60
@@ -31,7 +31,7 @@ class NowPage:
     _curve: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=CURVE))
     _head: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, picture: Picture) -> dict[str, Any]:
+    def take(self, picture: ViewModel) -> dict[str, Any]:
         """The next picture; returns what changed since the one before."""
         rows = {stream.name: _row(stream, picture.now_us) for stream in picture.streams}
         before, self._rows = self._rows, rows
@@ -56,7 +56,7 @@ class NowPage:
             "slot": self._slot,
         }
 
-    def _spark(self, picture: Picture) -> None:
+    def _spark(self, picture: ViewModel) -> None:
         """A point for each slot that has begun since the last look, with the rate of now."""
         slot = picture.now_us // SLOT_US
         missed = min(slot - self._slot, SLOTS) if self._slot else 1
@@ -71,7 +71,7 @@ class NowPage:
         self._sparks = sparks
 
 
-def header(picture: Picture) -> dict[str, Any]:
+def header(picture: ViewModel) -> dict[str, Any]:
     """What every page shows above: the verdict in one line."""
     verdict = judge(picture)
     return {"level": verdict.level.value, "text": _sentence(verdict.text), "now_us": picture.now_us}
@@ -86,7 +86,7 @@ def away(sentence: str) -> dict[str, Any]:
     return {"level": "bad", "text": sentence, "now_us": None}
 
 
-def _about(picture: Picture) -> dict[str, Any]:
+def _about(picture: ViewModel) -> dict[str, Any]:
     verdict = judge(picture)
     whole = sum((each.status.counters for each in picture.streams), StreamCounters())
     half, most = picture.receive_ms or (None, None)
@@ -105,7 +105,7 @@ def _about(picture: Picture) -> dict[str, Any]:
         "recovered": picture.recovered,
         "overflowed": whole.overflowed,
         "quarantined": picture.quarantined,
-        "quarantine_words": picture.quarantine_words,
+        "newest_quarantined": picture.newest_quarantined,
         "pending": picture.pending,
     }
 

@@ -37,7 +37,7 @@ class PastReader:
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._waiting = 0
 
     async def look(self, streams: Streams, at_ms: int) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class PastReader:
             raise Busy(f"{MOST_WAITING} others look at earlier moments: try again")
         self._waiting += 1
         try:
-            async with self._turn:
+            async with self._lock:
                 return await self._look(streams, at_ms)
         finally:
             self._waiting -= 1

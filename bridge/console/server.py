@@ -30,11 +30,11 @@ from bridge.console.watcher import PAGES, NoSuchTopic, NotYetKnown, Watched, Wat
 from bridge.contract.json_text import parsed
 from bridge.contract.whole_number import whole_number
 from bridge.errors import Fatal
-from bridge.view.reader import AWAY, in_the_way
+from bridge.view.reader import UNAVAILABLE, in_the_way
 
 SLOW_S = 15.0  # a client that takes nothing for so long is let go
 MOST_BODY = 16_384
-MOST_LETTERS = 200
+MOST_DEAD_LETTERS = 200
 _MS = re.compile(r"[0-9]{1,15}")
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _TITLES = {
@@ -115,7 +115,7 @@ def application(site: Site, watcher: Watcher) -> ASGIApp:
         Route(EVENTS, asked.events),
         Route("/api/past", asked.past),
         Route("/api/letter", asked.letter),
-        Route("/api/letters", asked.change_letters, methods=["POST"]),
+        Route("/api/letters", asked.change_dead_letters, methods=["POST"]),
         Route("/api/levers/{name}", asked.pull, methods=["POST"]),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _told})
@@ -130,7 +130,7 @@ class _Asked:
         self._watcher = watcher
         # Of all visitors one at a time: many at once would take the connections to Redis that the
         # pages are read over.
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def events(self, request: Request) -> Response:
         """What a page shows, as server-sent events: all of it, then what is new."""
@@ -155,7 +155,7 @@ class _Asked:
             raise HTTPException(404, str(error)) from None
         except (Busy, NotYetKnown) as error:
             raise HTTPException(503, str(error)) from None
-        except AWAY as error:
+        except UNAVAILABLE as error:
             raise HTTPException(503, in_the_way(error)) from None
         return JSONResponse(told, headers={"cache-control": "no-store"})
 
@@ -170,7 +170,7 @@ class _Asked:
             return JSONResponse(parsed(found[0].fields.get("fields", "")))
         raise HTTPException(404, "this dead letter has no entry that can be read")
 
-    async def change_letters(self, request: Request) -> Response:
+    async def change_dead_letters(self, request: Request) -> Response:
         """Send dead letters back to their group, or drop them."""
         match await _json(request):
             case {
@@ -178,7 +178,7 @@ class _Asked:
                 "group": str(group),
                 "stream": str(stream),
                 "letters": [_, *_] as letters,
-            } if len(letters) <= MOST_LETTERS:
+            } if len(letters) <= MOST_DEAD_LETTERS:
                 found = await self._found(group, stream, letters)
             case _:
                 raise HTTPException(
@@ -187,9 +187,9 @@ class _Asked:
         watched = self._site.watched
         stored = DeadLetters(watched.client, Keys(watched.space), group)
         try:
-            async with self._turn:
+            async with self._lock:
                 done = await (stored.send_back(found) if action == "retry" else stored.drop(found))
-        except AWAY as error:
+        except UNAVAILABLE as error:
             raise HTTPException(503, in_the_way(error)) from None
         return JSONResponse({"done": done})
 
@@ -205,9 +205,9 @@ class _Asked:
         if not all(isinstance(one, str) and is_entry_id(one) for one in letters):
             raise HTTPException(400, "a dead letter's ID is two numbers, as 1795408304204-0")
         try:
-            async with self._turn:
+            async with self._lock:
                 return await self._watcher.letters(group, stream, letters)
-        except AWAY as error:
+        except UNAVAILABLE as error:
             raise HTTPException(503, in_the_way(error)) from None
 
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from bridge.console import now
 from bridge.console.gaps import KEPT, GapsPage
-from bridge.console.groups import MOST_LETTERS, ConsumersPage, with_dead_letters
+from bridge.console.groups import MOST_DEAD_LETTERS, ConsumersPage, with_dead_letters
 from bridge.console.hub import HEAD, Hub, Message
 from bridge.console.kit import GroupLag, Keys, StoredDeadLetter, group_lags
 from bridge.console.latency import LatencyPage
@@ -31,14 +31,14 @@ from bridge.runtime.redis_trouble import reason
 from bridge.runtime.replica import FreshReads
 from bridge.view.facts import Sample
 from bridge.view.history import History
-from bridge.view.picture import Picture, draw
-from bridge.view.reader import AWAY, in_the_way, look_around
+from bridge.view.reader import UNAVAILABLE, in_the_way, look_around
+from bridge.view.view_model import ViewModel, draw
 
-LOOK_S = 1.0
+POLL_S = 1.0
 GROUPS_S = 2.0
 MARKET_S = 0.25
 IDLE_FACTOR = 3  # slower while no one looks
-FIRST_LOOK_S = 1.5  # to be waited for: a page asks again after two seconds
+FIRST_POLL_S = 1.5  # to be waited for: a page asks again after two seconds
 _RETRY_S = 1.0
 _MARKET = "market:"
 
@@ -80,7 +80,7 @@ class Watcher:
         self._head = now.away("Redis does not answer: not asked yet")
         self._sample = Sample(now_us=0)
         self._has_sample = asyncio.Event()
-        self._picture: Picture | None = None
+        self._view_model: ViewModel | None = None
         self._now = NowPage(watched.where)
         self._gaps = GapsPage(watched.shows_private)
         self._groups = ConsumersPage(watched.can_change, watched.shows_private)
@@ -91,8 +91,8 @@ class Watcher:
     async def run(self) -> NoReturn:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat("now", LOOK_S, self._look), name="look")
-            tasks.create_task(self._repeat("gaps", LOOK_S, self._read_gaps), name="gaps")
+            tasks.create_task(self._repeat("now", POLL_S, self._poll), name="look")
+            tasks.create_task(self._repeat("gaps", POLL_S, self._read_gaps), name="gaps")
             tasks.create_task(self._repeat("consumers", GROUPS_S, self._read_groups), name="groups")
             tasks.create_task(self._repeat("market", MARKET_S, self._read_markets), name="markets")
         raise AssertionError("the tasks have no end")
@@ -126,7 +126,7 @@ class Watcher:
     async def _known_markets(self) -> Mapping[str, Streams]:
         """Which streams each market has. Right after the start, the first look is waited for."""
         try:
-            async with asyncio.timeout(FIRST_LOOK_S):
+            async with asyncio.timeout(FIRST_POLL_S):
                 await self._has_sample.wait()
         except TimeoutError:
             raise NotYetKnown("which markets there are is not known yet: try again") from None
@@ -154,36 +154,36 @@ class Watcher:
             pause_s = every_s if len(self._hub) else every_s * IDLE_FACTOR
             try:
                 await read()
-            except AWAY as error:
+            except UNAVAILABLE as error:
                 self._reads.rest()  # if it was a replica, the primary is next
-                self._tell_trouble(page, error)
+                self._publish_trouble(page, error)
                 pause_s = max(every_s, _RETRY_S)
             await asyncio.sleep(pause_s)
 
-    def _tell_trouble(self, page: str, error: BaseException) -> None:
+    def _publish_trouble(self, page: str, error: BaseException) -> None:
         if page == "now":
-            self._tell_head(now.away(in_the_way(error)))
+            self._publish_head(now.away(in_the_way(error)))
         for topic in self._hub.topics:
             if topic.partition(":")[0] == page:
                 self._hub.tell(topic, _message("trouble", {"text": reason(error)}))
 
-    async def _look(self) -> None:
-        sample, _ = await self._reads.read_in_part(self._look_around)
+    async def _poll(self) -> None:
+        sample, _ = await self._reads.read_in_part(self._take_sample)
         self._sample = sample if self._watched.shows_private else public(sample)
         self._has_sample.set()
         self._history.add(self._sample)
-        self._picture = draw(self._history)
-        self._tell_head(now.header(self._picture))
-        self._hub.tell("now", _message("more", self._now.take(self._picture)))
+        self._view_model = draw(self._history)
+        self._publish_head(now.header(self._view_model))
+        self._hub.tell("now", _message("more", self._now.take(self._view_model)))
         if (column := self._latency.take(self._sample)) is not None:
             self._hub.tell("latency", _message("more", column))
 
-    async def _look_around(self, client: Redis, away: dict[int, str]) -> Sample:
+    async def _take_sample(self, client: Redis, away: dict[int, str]) -> Sample:
         sample = await look_around(client, self._watched.space, self._sample.streams)
         away |= sample.away
         return sample
 
-    def _tell_head(self, head: dict[str, Any]) -> None:
+    def _publish_head(self, head: dict[str, Any]) -> None:
         self._head = head | {"levers": self._levers.all, "state": self._levers.state}
         self._hub.tell_all(_message(HEAD, self._head))
 
@@ -209,25 +209,25 @@ class Watcher:
         found, away = await self._reads.read_in_part(
             lambda client, silent: group_lags(client, self._keys, away=silent)
         )
-        letters = await self._newest_letters(await self._reads.client(), found)
+        letters = await self._newest_dead_letters(await self._reads.client(), found)
         page = self._groups.take(self._sample.now_us, found, letters, away)
         self._hub.tell("consumers", _message("more", page))
 
-    async def _newest_letters(
+    async def _newest_dead_letters(
         self, client: Redis, groups: Iterable[GroupLag]
     ) -> list[StoredDeadLetter]:
         there = with_dead_letters(groups, shows_private=self._watched.shows_private)
         places = [(group, stream) for group, streams in there.items() for stream in streams]
         pipeline = client.pipeline(transaction=False)
         for group, stream in places:
-            pipeline.xrevrange(self._keys.dead(stream, group), count=MOST_LETTERS)
+            pipeline.xrevrange(self._keys.dead(stream, group), count=MOST_DEAD_LETTERS)
         found = [
             StoredDeadLetter(group, stream, entry_id, fields)
             for (group, stream), entries in zip(places, await pipeline.execute(), strict=True)
             for entry_id, fields in entries
         ]
         found.sort(key=lambda one: EntryId.parse(one.letter_id), reverse=True)
-        return found[:MOST_LETTERS]
+        return found[:MOST_DEAD_LETTERS]
 
     async def _read_markets(self) -> None:
         """The markets that someone looks at; the others are forgotten."""

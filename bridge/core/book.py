@@ -206,7 +206,7 @@ class DepthBook:
         every = self.every_ms
         return bool(every and self.ms) and self.ms // every < max(self.ms, ms) // every
 
-    def told_rest_update_id(self) -> None:
+    def forget_rest_update_id(self) -> None:
         """The snapshot that names it was made: the next ones are of the bridge's own book."""
         self.rest_update_id = 0
 

@@ -35,23 +35,23 @@ class _Book:
     book: DepthBook
     symbol: str
     position: int = 0  # where the journal has the newest delta
-    is_asked_for: bool = False  # since it was last known
+    is_requested: bool = False  # since it was last known
     tries: int = 0  # at the next delta, as often as this: its last place was taken
 
     def begin_anew(self) -> None:
         """The stream was not followed for a while."""
         self.book.reset()
-        self.is_asked_for = False
+        self.is_requested = False
 
-    def ask(self) -> bool:
+    def request(self) -> bool:
         """Is the book to be asked for: neither known nor asked for already? It is now."""
-        is_wanted = not (self.book.joined or self.is_asked_for)
-        self.is_asked_for = self.is_asked_for or is_wanted
+        is_wanted = not (self.book.joined or self.is_requested)
+        self.is_requested = self.is_requested or is_wanted
         return is_wanted
 
-    def ask_again(self) -> None:
+    def forget_request(self) -> None:
         """What was asked for does not count any more."""
-        self.is_asked_for = False
+        self.is_requested = False
 
     def retry(self, tries: int) -> None:
         """A snapshot found no place: try again at the next delta, as often as this."""
@@ -117,12 +117,12 @@ class Books:
 
     def request(self, name: str) -> None:
         """Ask REST for the book, unless it is known or asked for already."""
-        if self._books[name].ask():
+        if self._books[name].request():
             self._requests[name] = None
 
     def request_anew(self, name: str) -> None:
         """Ask for the book unless it is known; a reply that was under way came late."""
-        self._books[name].ask_again()
+        self._books[name].forget_request()
         self.request(name)
 
     def take_body(self, name: str, text: bytes, when: When) -> tuple[Join, Slot | None]:
@@ -195,7 +195,7 @@ class Books:
             return _snapshot(each, ms, _when(slot), tries=max(0, tries - 1))
         has_broken = was_joined and not book.joined
         if has_broken:
-            each.ask_again()
+            each.forget_request()
         if joined is Join.TOO_OLD or was_at == 0 or has_broken:
             self.request(name)
         return None
@@ -216,7 +216,7 @@ def _snapshot(each: _Book, ms: int, when: When, *, tries: int) -> Slot:
         asks=asks,
         received_us=when.received_us,
     )
-    book.told_rest_update_id()
+    book.forget_rest_update_id()
     slot = slot_of(snapshot_entry(event, ms), when.position, when.at_us)
     slot.try_again(tries)
     return slot

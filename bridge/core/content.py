@@ -25,7 +25,7 @@ from bridge.core.overflow import give_up
 from bridge.core.peers import OutageVerdict, Peers
 from bridge.core.queue import (
     IN_FLIGHT,
-    OLDEST_LOOKED_AT,
+    OLDEST_SCANNED,
     OPEN,
     Batch,
     QueueState,
@@ -58,7 +58,7 @@ class Content(StreamQueue):
         self._is_of_states = stream.identity is Identity.STATES
         self._sample_us = sample_us
         self._expected: str | None = None  # the last ID a batch reasons on; None: read the tail
-        self._looks_first = False  # something waits that may be in the stream already
+        self._reads_tail_first = False  # something waits that may be in the stream already
         self._tail_is_fresh = False  # read since the last take
         self._stored: Stored = NOTHING_STORED
         self._kept: Edge | None = None  # LOST: the last entry that Redis kept
@@ -123,13 +123,13 @@ class Content(StreamQueue):
             slot.in_doubt = self._is_replayed(slot)
             self._recovered[key] = None
             self._add(slot)
-            self._looks_first = True
+            self._reads_tail_first = True
         while len(self._recovered) > MAX_RECOVERED:
             del self._recovered[next(iter(self._recovered))]
-        if self._looks_first and not self.in_flight:
+        if self._reads_tail_first and not self.in_flight:
             self._expected = None
 
-    def note_cause(self, cause: GapCause) -> None:
+    def set_gap_cause(self, cause: GapCause) -> None:
         """No numbers tell what is missing: `put_outage` does."""
 
     def put_outage(
@@ -176,7 +176,7 @@ class Content(StreamQueue):
         if not self._may_send():
             return None
         if self._expected is None:
-            self._looks_first = False
+            self._reads_tail_first = False
             return TailWanted(max(0, min(slot.entry.ms for slot in self.slots) - TAIL_MS))
         delay_us = self._delay_us
         head = self.slots[0]
@@ -299,7 +299,7 @@ class Content(StreamQueue):
             self._expected = None
         else:
             self.confirmed = answer.last
-            self._expected = None if self._looks_first else answer.last
+            self._expected = None if self._reads_tail_first else answer.last
 
     def read_tail(self, tail: Tail) -> None:
         """Go on from what the stream really holds."""
@@ -307,7 +307,9 @@ class Content(StreamQueue):
             self._lose(tail.last, tail.newest)
             return
         self.confirmed = tail.last
-        self._expected = None if self._looks_first else tail.last  # more came while it was read
+        self._expected = (
+            None if self._reads_tail_first else tail.last
+        )  # more came while it was read
         self._tail_is_fresh = True
         self._stored = stored = tail.stored()
         if self._is_of_states:
@@ -465,7 +467,7 @@ class Content(StreamQueue):
 
     def settled_until_us(self, received_until_us: int) -> int | None:
         """An engine time is never above the time a message was emitted."""
-        is_told = len(self.slots) <= OLDEST_LOOKED_AT and not self.is_lost
+        is_told = len(self.slots) <= OLDEST_SCANNED and not self.is_lost
         if not is_told or any(slot.entry.is_gap for slot in self.slots):
             return None
         waiting = [slot.entry.ms * 1000 - IN_FLIGHT_US for slot in self.slots]

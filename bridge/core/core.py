@@ -143,7 +143,7 @@ class Core:
         """Trade streams whose numbers turned out not to be dense."""
         return self._rest.sparse()
 
-    def is_away(self, name: str) -> bool:
+    def is_detached(self, name: str) -> bool:
         """Does another core have the stream's queue?"""
         return name in self._away
 
@@ -190,7 +190,7 @@ class Core:
         """Give these queues away: until `adopt_back` they take nothing from this core, which still
         follows their books and connections.
         """
-        return self.queues.give_away(names)
+        return self.queues.detach(names)
 
     def backfill(self, queues: Iterable[StreamQueue], *, reads_gap_log: bool = False) -> "Core":
         """A core for queues that were detached, which is to read the journal again; with the gap
@@ -463,14 +463,14 @@ class Core:
         self._mark(found.outages, when)
         if not self._is_backfill:  # its streams may be received live
             self.peers.uncovered(found.uncovered)
-        self._note_cause(found.uncovered, cause)
+        self._set_gap_cause(found.uncovered, cause)
 
-    def _note_cause(self, names: Iterable[str], cause: GapCause) -> None:
+    def _set_gap_cause(self, names: Iterable[str], cause: GapCause) -> None:
         for name in names:
             queue = self.queues.get(name)  # None: another core has it
             if queue is not None and name not in self._away:
-                queue.note_cause(cause)
-            self._rest.note_cause(name, cause)
+                queue.set_gap_cause(cause)
+            self._rest.set_gap_cause(name, cause)
 
     def _mark(self, outages: Iterable[Outage], when: When) -> None:
         for outage in outages:
@@ -498,7 +498,7 @@ class Core:
             spans = dict.fromkeys(self.queues, (record.from_us, record.received_us))
         for name in self._known(spans):
             from_us, to_us = spans[name]
-            self._note_cause((name,), record.cause)
+            self._set_gap_cause((name,), record.cause)
             begin_us = max(from_us - IN_FLIGHT_US, self.queues[name].there_until_us)
             if begin_us < to_us:
                 # Where the queue begins may be among what is missing.

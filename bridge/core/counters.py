@@ -104,7 +104,7 @@ class UnknownEvents:
 
     MOST_NAMES = 100
     OTHERS = "(others)"
-    NAME_LETTERS = 64  # the rest of a longer one is left out
+    MAX_NAME_CHARS = 64  # the rest of a longer one is left out
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
@@ -112,7 +112,7 @@ class UnknownEvents:
 
     def count(self, name: str) -> None:
         """One more event of this name."""
-        name = name[: self.NAME_LETTERS]
+        name = name[: self.MAX_NAME_CHARS]
         if name not in self.counts:
             if len(self.counts) >= self.MOST_NAMES:
                 name = self.OTHERS

@@ -296,7 +296,7 @@ class Coverage:
     # ---- inside ------------------------------------------------------------------------------
 
     def _note_overlaps(self) -> None:
-        self._is_doubled = self._open.have_doubles()
+        self._is_doubled = self._open.have_overlaps()
         # `ends_overlap` ends it a while later: a duplicate may be under way when one of two goes.
         self.overlaps = self.overlaps or self._is_doubled
 

@@ -47,7 +47,7 @@ class OpenConnections(dict[int, ConnectionCoverage]):
             if stream.since_us is not None
         }
 
-    def have_doubles(self) -> bool:
+    def have_overlaps(self) -> bool:
         """Whether several connections are to receive one stream."""
         names = [name for known in self.values() for name in known.streams]
         return len(names) > len(set(names))

@@ -5,7 +5,8 @@ publishing safe, the append script does that; it only decides who waits, and how
 
 Sequenced streams are published by all bridges, and the first copy wins. Content streams are
 published in an order, since a duplicate there is told with more effort: the first bridge by name
-that receives a stream publishes at once, the next one what is missing `TURN_US` later, and so on.
+that receives a stream publishes at once, the next one what is missing `PUBLISH_DELAY_US` later, and
+so on.
 
 A bridge that does not receive a stream, or has an unsettled outage in it, comes last, whatever its
 name: it waits for all that have received the stream for longer (see `Peers.uncovered`). Everything
@@ -24,11 +25,11 @@ from pydantic import BaseModel, ConfigDict
 
 from bridge.runtime.keyspace import KeySpace
 
-TURN_US = 2_000_000  # what a bridge has published by then, the next one need not
+PUBLISH_DELAY_US = 2_000_000  # what a bridge has published by then, the next one need not
 GONE_US = 5_000_000  # no new status for so long: the bridge is not running
 # A peer receives a stream while it has what this bridge had so long ago: to publish in its turn,
 # and to be waited for with an outage, since a bridge on a loaded machine can be seconds behind.
-TURN_LAG_US, LAG_US = 3_000_000, 15_000_000
+PUBLISH_DELAY_LAG_US, LAG_US = 3_000_000, 15_000_000
 STALE_POLL_US = 3_000_000  # a poll so old proves nothing: this process was frozen, say
 PATIENCE_US = 30_000_000  # no peer is waited for longer
 BEHIND_US = 1  # `PeerStatus.oldest_us` of a bridge that does not know how far it is
@@ -191,7 +192,7 @@ class Peers:
         for name in streams:
             self._counts_from[name] = self._polls + 2
             if name in self._received_by_peers or name in self._unsettled:
-                self._delays_us[name] = self._last_turn_us()
+                self._delays_us[name] = self._last_publish_delay_us()
 
     # ---- whose turn it is --------------------------------------------------------------------
 
@@ -199,7 +200,7 @@ class Peers:
         """How long after a message was received it is this bridge's to publish, in a stream that
         has an order of bridges.
         """
-        return self._delays_us.get(stream, LAG_US + TURN_US if self.does_without else 0)
+        return self._delays_us.get(stream, LAG_US + PUBLISH_DELAY_US if self.does_without else 0)
 
     def may_publish(self, stream: str) -> bool:
         """Whether this bridge may publish in an order of bridges, and write gaps."""
@@ -259,7 +260,7 @@ class Peers:
         have_told = all(self._peers[name].after_us >= asked_us for name in self.live)
         # Of several bridges with the same outage the first by name writes it, so that the watermark
         # behind it tells the others that it is settled.
-        is_turn = waited_us >= (self.rank + 1) * TURN_US
+        is_turn = waited_us >= (self.rank + 1) * PUBLISH_DELAY_US
         if self._may_cover(stream, to_us) or not have_told or not is_turn:
             return OutageVerdict.WAIT
         return OutageVerdict.REAL
@@ -312,7 +313,7 @@ class Peers:
         self._received_before.append((now_us, me.received))
         while len(self._received_before) > 1 and now_us - self._received_before[1][0] >= LAG_US:
             self._received_before.popleft()
-        lately, before = self._had(now_us - TURN_LAG_US), self._had(now_us - LAG_US)
+        lately, before = self._had(now_us - PUBLISH_DELAY_LAG_US), self._had(now_us - LAG_US)
         ahead: dict[str, int] = {}
         by_peers: set[str] = set()
         by_members: set[tuple[str, str]] = set()
@@ -325,7 +326,7 @@ class Peers:
                     ahead[stream] = ahead.get(stream, 0) + 1
         self._received_by_peers = frozenset(by_peers)
         self._received_by_members = frozenset(by_members)
-        self._delays_us = {stream: count * TURN_US for stream, count in ahead.items()}
+        self._delays_us = {stream: count * PUBLISH_DELAY_US for stream, count in ahead.items()}
         self._put_last(me)
 
     def _put_last(self, me: PeerStatus) -> None:
@@ -342,7 +343,7 @@ class Peers:
             for stream, poll in self._counts_from.items()
             if self._polls < poll or not (stream in me.received or stream in me.unsettled)
         }
-        delay_us = self._last_turn_us()
+        delay_us = self._last_publish_delay_us()
         for stream in self._received_by_peers | self._unsettled.keys():
             if stream in self._received_by_peers:
                 is_last = stream not in me.received or stream in self._counts_from
@@ -359,11 +360,11 @@ class Peers:
             return False
         return stream not in me.unsettled or peer_since < (me.unsettled[stream], me.instance)
 
-    def _last_turn_us(self) -> int:
+    def _last_publish_delay_us(self) -> int:
         """How long after receiving a message every peer has published what is older and is held by
         it: it may be last by name, and receive that much later than this bridge.
         """
-        return len(self.live) * TURN_US + LAG_US
+        return len(self.live) * PUBLISH_DELAY_US + LAG_US
 
     def _had(self, until_us: int) -> Mapping[str, int]:
         """Up to when this bridge had received each stream then; nothing where that is not known."""

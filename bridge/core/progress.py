@@ -76,7 +76,7 @@ def _oldest_us(cores: Iterable[Core]) -> int:
     oldest = []
     for core in cores:
         for name, queue in core.queues.items():
-            if core.is_away(name):
+            if core.is_detached(name):
                 return BEHIND_US
             if (us := queue.oldest_waiting_us()) is not None:
                 oldest.append(us)
@@ -88,7 +88,7 @@ def _settled(cores: Iterable[Core]) -> dict[str, int]:
     for core in cores:
         for name, received_us in core.coverage.certain_until_us().items():
             queue = core.queues.get(name)
-            if queue is None or core.is_away(name):
+            if queue is None or core.is_detached(name):
                 continue
             until_us = queue.settled_until_us(received_us)
             # Before it was received first nothing is complete; a mark there would make the next

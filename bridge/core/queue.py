@@ -36,7 +36,7 @@ from bridge.core.tail import Edge, Tail, TailWanted
 from bridge.core.unlogged import Read
 from bridge.runtime.keyspace import KeySpace
 
-OLDEST_LOOKED_AT = 4096  # slots; a queue is nearly in the journal's order
+OLDEST_SCANNED = 4096  # slots; a queue is nearly in the journal's order
 
 StoredEntry = tuple[str, Mapping[str, str]]
 
@@ -124,7 +124,7 @@ class StreamQueue(ABC):
         """
 
     @abstractmethod
-    def note_cause(self, cause: GapCause) -> None:
+    def set_gap_cause(self, cause: GapCause) -> None:
         """What is missing before the next message is missing for this reason. Where no numbers tell
         of it, `put_outage` does.
         """
@@ -282,7 +282,7 @@ class StreamQueue(ABC):
 
     def oldest_position(self) -> int | None:
         """Where the journal has the oldest record that is not settled; None where all is."""
-        return min((slot.position for slot in islice(self.slots, OLDEST_LOOKED_AT)), default=None)
+        return min((slot.position for slot in islice(self.slots, OLDEST_SCANNED)), default=None)
 
     def waits_after(self) -> int | None:
         """The number that the waiting message needs before it; None where nothing waits for one."""

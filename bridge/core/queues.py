@@ -18,7 +18,7 @@ class Queues(dict[str, StreamQueue]):
         self.away: set[str] = set()  # names of those that another core has
         self._table = table
 
-    def give_away(self, names: Collection[str]) -> list[StreamQueue]:
+    def detach(self, names: Collection[str]) -> list[StreamQueue]:
         """Until `take_back` these take nothing here."""
         self.away.update(names)
         return [self[name] for name in names]

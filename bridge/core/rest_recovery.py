@@ -88,10 +88,10 @@ class RestRecovery:
         if gaps.has_released():
             queue.release()
 
-    def note_cause(self, name: str, cause: GapCause) -> None:
+    def set_gap_cause(self, name: str, cause: GapCause) -> None:
         """What is missing before the next trade is missing for this reason."""
         if (trades := self.trades.get(name)) is not None:
-            trades.gaps.note_cause(cause)
+            trades.gaps.set_gap_cause(cause)
 
     def miss(self, queue: StreamQueue, outage: Outage) -> None:
         """Fills may be missing of the time of this outage."""

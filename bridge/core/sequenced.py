@@ -30,7 +30,7 @@ from bridge.core.old_numbers import count_old, may_be_old, where_stored
 from bridge.core.peers import BEHIND_US, Peers
 from bridge.core.queue import (
     IN_FLIGHT,
-    OLDEST_LOOKED_AT,
+    OLDEST_SCANNED,
     OPEN,
     Batch,
     QueueState,
@@ -45,7 +45,7 @@ RENUMBER_AFTER_US = 5_000_000
 RENUMBER_MIN_MESSAGES = 3
 MAX_SUSPECTS = 50_000
 START_GRACE_US = 1_000_000  # for another bridge that received the stream's beginning earlier
-ASK_EVERY_US = 100_000  # whether another bridge has brought what a waiting queue needs
+PROBE_EVERY_US = 100_000  # whether another bridge has brought what a waiting queue needs
 MOST_PASSED = 10_000  # entries that one that came late may be put before
 
 
@@ -80,7 +80,7 @@ class Sequenced(StreamQueue):
         self._gap_wait: _GapWait | None = None  # WAITING
         self._beginning: _Beginning | None = None  # WAITING
         self._waited_since_us: int | None = None  # for peers; a backlog with many gaps waits once
-        self._ask_at_us = 0  # WAITING: when to ask whether another bridge has brought it
+        self._probe_at_us = 0  # WAITING: when to ask whether another bridge has brought it
         self._is_draining = False
         self._was_delayed = False  # another bridge published this stream, where bridges take turns
         self._cause: GapCause | None = None  # why something may be missing before the next message
@@ -93,7 +93,7 @@ class Sequenced(StreamQueue):
         self._unplaced: Slot | None = None
         self._tries = 0
         self._unlogged = UnloggedGaps()
-        self._looked_up: Slot | None = None  # the stream was asked whether it has gone past this
+        self._probed_slot: Slot | None = None  # the stream was asked whether it has gone past this
         self._is_looking = False  # it is asked just now
 
     # ---- what comes in -------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Sequenced(StreamQueue):
     def forget_received(self) -> None:
         self._window.clear()
 
-    def note_cause(self, cause: GapCause) -> None:
+    def set_gap_cause(self, cause: GapCause) -> None:
         self._cause = cause
 
     def put_outage(
@@ -120,7 +120,7 @@ class Sequenced(StreamQueue):
         position: int,
         at_us: int,
     ) -> None:
-        """Numbers tell what is missing: only the cause is noted, by `note_cause`."""
+        """Numbers tell what is missing: only the cause is noted, by `set_gap_cause`."""
 
     def put(self, slot: Slot) -> None:
         """Add what was received; out of order only where two connections receive the stream."""
@@ -240,7 +240,7 @@ class Sequenced(StreamQueue):
         count = limit if self._gap_wait is None and self._beginning is None else 1
         slots = list(islice(self.slots, count))
         if self.stream.window:
-            slots = self._by_turn(slots, now_us)
+            slots = self._by_publish_delay(slots, now_us)
             if not slots:
                 return None
         self.in_flight, self.state = len(slots), IN_FLIGHT
@@ -251,7 +251,7 @@ class Sequenced(StreamQueue):
             return None
         if self.state is QueueState.WAITING:
             if self._peers.live:
-                return self._ask_at_us
+                return self._probe_at_us
             return self._gap_wait.until_us if self._gap_wait else None
         delay_us = self._delay_us
         return self.slots[0].at_us + delay_us if delay_us and not self.in_flight else None
@@ -265,10 +265,12 @@ class Sequenced(StreamQueue):
                 self._write_beginning()
             return True
         if self._peers.live:
-            return now_us >= self._ask_at_us
+            return now_us >= self._probe_at_us
         until_us = self._gap_wait.until_us if self._gap_wait else None
         if until_us is not None and now_us >= until_us:
-            self._gap_wait = _GapWait(now_us + ASK_EVERY_US)  # until the others have been looked at
+            self._gap_wait = _GapWait(
+                now_us + PROBE_EVERY_US
+            )  # until the others have been looked at
         return False
 
     def _may_mark(self, now_us: int) -> bool:
@@ -297,7 +299,7 @@ class Sequenced(StreamQueue):
         """Windows of depth are cut differently for each bridge: they are published in turn."""
         return self._peers.publish_delay_us(self.name) if self.stream.window else 0
 
-    def _by_turn(self, slots: list[Slot], now_us: int) -> list[Slot]:
+    def _by_publish_delay(self, slots: list[Slot], now_us: int) -> list[Slot]:
         delay_us = self._delay_us
         if self._was_delayed and not delay_us:
             self._is_book_void = True  # its snapshots came too late to have a place
@@ -356,7 +358,7 @@ class Sequenced(StreamQueue):
             if not self.slots:
                 self._waited_since_us = None
             return
-        self._ask_at_us = now_us + ASK_EVERY_US
+        self._probe_at_us = now_us + PROBE_EVERY_US
         self._refused(answer, is_head=is_head)
 
     def _at_rest(self) -> QueueState:
@@ -380,7 +382,7 @@ class Sequenced(StreamQueue):
         elif not is_head or self._drop_ended(EntryId.parse(last)):
             self.confirmed, self.state = last, self._at_rest()
         elif self._may_be_old(EntryId.parse(last)):
-            self._looked_up, self._is_looking = self.slots[0], True
+            self._probed_slot, self._is_looking = self.slots[0], True
             self.confirmed, self._gap_wait = last, _GapWait(None)
             self.state = QueueState.WAITING
         else:
@@ -414,16 +416,16 @@ class Sequenced(StreamQueue):
     def _may_be_old(self, end: EntryId) -> bool:
         """Is the stream to be asked whether it has gone past the head already?"""
         head = self.slots[0]
-        is_new = head is not self._looked_up
+        is_new = head is not self._probed_slot
         return is_new and self._unlogged.follows(head) and may_be_old(head, end)
 
     def _drop_old(self, page: Sequence[StoredEntry]) -> None:
         """This is what the stream has where the head would be: drop what it has gone past."""
         self._is_looking = False
-        if not self.slots or self.slots[0] is not self._looked_up:
+        if not self.slots or self.slots[0] is not self._probed_slot:
             self.release()
             return
-        looked_at = list(islice(self.slots, OLDEST_LOOKED_AT))
+        looked_at = list(islice(self.slots, OLDEST_SCANNED))
         count = count_old(looked_at, EntryId.parse(self.confirmed), page)
         for _ in range(count):
             self._settled_number = self._drop_first().entry.number
@@ -580,8 +582,8 @@ class Sequenced(StreamQueue):
         """
         if self.is_suspended:
             return ()
-        if self._is_looking and self._looked_up is not None:
-            return [where_stored(self._looked_up)]
+        if self._is_looking and self._probed_slot is not None:
+            return [where_stored(self._probed_slot)]
         return self._unlogged.wanted()
 
     def read_pages(self, pages: Sequence[Sequence[StoredEntry]]) -> None:
@@ -658,7 +660,7 @@ class Sequenced(StreamQueue):
     # ---- progress ------------------------------------------------------------------------------
 
     def oldest_position(self) -> int | None:
-        positions = [slot.position for slot in islice(self.slots, OLDEST_LOOKED_AT)]
+        positions = [slot.position for slot in islice(self.slots, OLDEST_SCANNED)]
         positions += [slot.position for slot in self._suspects[:1]]
         if (unlogged := self._unlogged.oldest_position()) is not None:
             positions.append(unlogged)

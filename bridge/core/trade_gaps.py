@@ -85,7 +85,7 @@ class TradeGaps:
         self._open: deque[_OpenGap] = deque()
         self._unjudged: deque[Run] = deque(maxlen=MAX_UNJUDGED)
         self._unseen: list[Run] = []
-        self._ask_again_us = 0
+        self._retry_at_us = 0
         self._has_released = False
         self._cause: GapCause | None = None
         self._sparse_in_a_row = 0
@@ -96,7 +96,7 @@ class TradeGaps:
         """The numbers turned out not to be dense, at an earlier time."""
         self.is_sparse = True
 
-    def note_cause(self, cause: GapCause) -> None:
+    def set_gap_cause(self, cause: GapCause) -> None:
         """What is missing before the next trade is missing for this reason."""
         self._cause = cause
 
@@ -120,7 +120,7 @@ class TradeGaps:
         if entry.number <= newest.number:
             is_missed = any(gap.first <= entry.number <= gap.last for gap in self._open)
             if is_missed or not begins_anew(entry.number, entry.ms, newest):
-                self._came_late(entry.number)
+                self._arrived_late(entry.number)
                 return False
             # history shows the new numbers only: what is open is marked where it stands
             self.wait_no_longer()
@@ -129,12 +129,12 @@ class TradeGaps:
         cause, self._cause = self._cause, None
         if not newest.number or entry.after <= newest.number:
             return self._asks_for_unjudged(at_us)
-        if self.is_sparse and cause is None and at_us < self._ask_again_us:
+        if self.is_sparse and cause is None and at_us < self._retry_at_us:
             self._unjudged.append(Run(newest.number + 1, entry.after))
             slot.follow(newest.number)
             return False
         if self.is_sparse:
-            self._ask_again_us = at_us + SPARSE_EVERY_US
+            self._retry_at_us = at_us + SPARSE_EVERY_US
         return self.open_before(slot, newest.number + 1, at_us, cause)
 
     def open_before(
@@ -231,9 +231,9 @@ class TradeGaps:
         return next((run for run in self._runs if run.has(number)), None)
 
     def _asks_for_unjudged(self, now_us: int) -> bool:
-        if not self._unjudged or now_us < self._ask_again_us:
+        if not self._unjudged or now_us < self._retry_at_us:
             return False
-        self._ask_again_us = now_us + SPARSE_EVERY_US
+        self._retry_at_us = now_us + SPARSE_EVERY_US
         return True
 
     def _judge(self, reach: Reach) -> Reach:
@@ -281,7 +281,7 @@ class TradeGaps:
             self._sparse_in_a_row = 0
             self.is_sparse = False
 
-    def _came_late(self, number: int) -> None:
+    def _arrived_late(self, number: int) -> None:
         for gap in list(self._open):
             if gap.first <= number <= gap.last:
                 gap.late.add(number)

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import structlog
 
 from bridge.feed.rest import Rest, RestError
-from bridge.runtime.skew import SKEWED_MS, skew_words
+from bridge.runtime.skew import SKEWED_MS, describe_skew
 
 log = structlog.get_logger(__name__)
 
 PATH = "/api/v1/time"  # text: ms since 1970
 EVERY_S = 60.0
 FIRST_EVERY_S = 2.0  # until there are enough to choose from
-LOOK_S = 1.0  # whether this machine's clock was set
+POLL_S = 1.0  # whether this machine's clock was set
 SET_US = 500_000  # by so much
 KEPT = 5
 MOST_DIGITS = 13  # until the year 2286
@@ -47,7 +47,7 @@ class ExchangeClock:
         self._clock_us = clock_us
         self._samples: deque[ClockSample] = deque(maxlen=KEPT)
         self._is_skewed = False
-        self._ask_now = asyncio.Event()
+        self._measure_now = asyncio.Event()
 
     def now_us(self) -> int:
         """The exchange's time, µs since 1970."""
@@ -59,14 +59,14 @@ class ExchangeClock:
 
     def suspect(self) -> None:
         """Something speaks against what is known: ask now."""
-        self._ask_now.set()
+        self._measure_now.set()
 
     async def run(self, rest: Rest) -> None:
         """Ask again and again, until cancelled."""
         while True:
             with suppress(RestError, ValueError):
-                self.learn(await self._ask(rest))
-            self._ask_now.clear()
+                self.learn(await self._measure(rest))
+            self._measure_now.clear()
             pause_s = EVERY_S if len(self._samples) == KEPT else FIRST_EVERY_S
             await self._pause(pause_s)
 
@@ -76,18 +76,18 @@ class ExchangeClock:
         """
         loop = asyncio.get_running_loop()
         until_s, ahead_us = loop.time() + pause_s, self._ahead_us(loop)
-        while not self._ask_now.is_set() and loop.time() < until_s:
+        while not self._measure_now.is_set() and loop.time() < until_s:
             if abs(self._ahead_us(loop) - ahead_us) >= SET_US:
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(LOOK_S, until_s - loop.time())):
-                    await self._ask_now.wait()
+                async with asyncio.timeout(min(POLL_S, until_s - loop.time())):
+                    await self._measure_now.wait()
 
     def _ahead_us(self, loop: asyncio.AbstractEventLoop) -> int:
         """This machine's clock, of the one that no one can set."""
         return self._clock_us() - int(loop.time() * 1e6)
 
-    async def _ask(self, rest: Rest) -> ClockSample:
+    async def _measure(self, rest: Rest) -> ClockSample:
         loop = asyncio.get_running_loop()
         before_s = loop.time()
         body = await rest.get(PATH, fresh=True)
@@ -116,7 +116,9 @@ class ExchangeClock:
         is_skewed = abs(offset_ms) >= SKEWED_MS
         if is_skewed != self._is_skewed:
             if is_skewed:
-                log.warning("clock_skewed", offset_ms=round(offset_ms), found=skew_words(offset_ms))
+                log.warning(
+                    "clock_skewed", offset_ms=round(offset_ms), found=describe_skew(offset_ms)
+                )
             else:
                 log.info("clock_agrees", offset_ms=round(offset_ms))
         self._is_skewed = is_skewed

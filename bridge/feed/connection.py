@@ -36,9 +36,9 @@ from bridge.feed.clock import ExchangeClock
 from bridge.feed.handshake import (
     NO_CONNECTION,
     Ended,
-    failed_words,
+    describe_failure,
+    describe_proxy,
     handshake,
-    proxy_words,
     refused_handshake,
 )
 from bridge.feed.limits import RateLimiter
@@ -54,7 +54,7 @@ from bridge.protocol.conversation import (
     StateChanged,
     Suspicion,
 )
-from bridge.protocol.conversation import Event as Said
+from bridge.protocol.conversation import Event as Event
 from bridge.protocol.envelope import Refusal
 from bridge.protocol.signing import Signer, subscribe_signature
 from bridge.protocol.subscriptions import REFUSALS, Request, State, Subscriptions
@@ -62,11 +62,11 @@ from bridge.runtime.config import Exchange
 
 log = structlog.get_logger(__name__)
 
-LOOKS_AN_INTERVAL = 4  # how often it is looked whether frames come
+CHECKS_PER_INTERVAL = 4  # how often it is looked whether frames come
 RUBBISH_IN_A_ROW = 1000  # a connection that brings nothing else is given up
 MOST_AT_ONCE = 128  # frames of one read that are taken together
 MOST_UNSENT = 1024 * 1024  # bytes that the exchange does not read: of pongs to its pings, above all
-MOST_TOLD = 20  # names in one line of the log
+MAX_NAMED = 20  # names in one line of the log
 PROOF_S = 3.0  # between two answers on a quiet connection without a stream that ticks each second
 PROOF_PAUSE_S = 0.2  # between two that are asked for, since a replacement waits for them
 
@@ -121,7 +121,7 @@ class Connection:
         self._rubbish = 0
         self._socket: MessageSocket | None = None  # while it is connected
         self._verdict = ""  # why we ended it ourselves
-        self._proof_asked_s = float("-inf")  # when it was asked last whether it may be closed
+        self._proof_requested_s = float("-inf")  # when it was asked last whether it may be closed
 
     @property
     def good_frames(self) -> int:
@@ -149,10 +149,10 @@ class Connection:
                 self._verdict or f"closed: {error}", self._cause(is_closed=is_closed), is_closed
             )
         except NO_CONNECTION as error:
-            reason = failed_words(error)
+            reason = describe_failure(error)
             if self.was_connected:
                 return Ended(reason, EndCause.BROKEN)
-            return Ended(reason + proxy_words(settings.ws_url), EndCause.UNREACHABLE)
+            return Ended(reason + describe_proxy(settings.ws_url), EndCause.UNREACHABLE)
         finally:
             self._changed.set()
 
@@ -190,10 +190,10 @@ class Connection:
             self._conversation.suspect(name)
             self._report()
 
-    def ask_for_answer(self) -> None:
+    def request_answer(self) -> None:
         """Have the exchange answer: what it was asked for counts as received."""
         if self.is_connected:
-            self._conversation.ask_for_answer()
+            self._conversation.request_answer()
             self._report()
 
     def may_close(self) -> bool:
@@ -203,9 +203,9 @@ class Connection:
         if not self.is_connected or self._sink.may_close(self._number):
             return True
         now_s = self._now_s()
-        if now_s - self._proof_asked_s >= PROOF_PAUSE_S:  # each answer has this asked again
-            self._proof_asked_s = now_s
-            self.ask_for_answer()
+        if now_s - self._proof_requested_s >= PROOF_PAUSE_S:  # each answer has this asked again
+            self._proof_requested_s = now_s
+            self.request_answer()
         return False
 
     async def close(self) -> None:
@@ -290,7 +290,7 @@ class Connection:
         async with asyncio.TaskGroup() as tasks:
             companions = [
                 tasks.create_task(self._converse(socket), name=f"{self.name}-conversation"),
-                tasks.create_task(self._watch(socket), name=f"{self.name}-watch"),
+                tasks.create_task(self._check_liveness(socket), name=f"{self.name}-watch"),
             ]
             with suppress(ConnectionClosed):
                 try:
@@ -315,7 +315,7 @@ class Connection:
             while True:
                 self._has_to_send.clear()  # before it is asked: what comes meanwhile counts
                 outgoing = conversation.to_send(self._now_s(), self.frames, self._exchange.now_us())
-                self._tell_events()
+                self._log_events()
                 match outgoing:
                     case Request() as request:
                         await self._send(socket, request)
@@ -351,17 +351,17 @@ class Connection:
 
     def _report(self) -> None:
         """Something was told to the conversation: take what follows, and look what to send."""
-        self._tell_events()
+        self._log_events()
         self._has_to_send.set()
 
-    def _tell_events(self) -> None:
+    def _log_events(self) -> None:
         events = self._conversation.events()
         for event in events:
-            self._tell(event)
+            self._log_event(event)
         if events:
             self._changed.set()
 
-    def _tell(self, event: Said) -> None:
+    def _log_event(self, event: Event) -> None:
         match event:
             case Answer(excluded, asked_us):
                 self._take(self._answered(excluded, asked_us))
@@ -390,7 +390,7 @@ class Connection:
                 connection=self.name,
                 code=rejection.code,
                 message=rejection.message,
-                streams=list(rejection.news[:MOST_TOLD]),
+                streams=list(rejection.news[:MAX_NAMED]),
                 reason=REFUSALS.get(rejection.code, ""),
             )
 
@@ -416,22 +416,22 @@ class Connection:
 
     # ---- is it alive? --------------------------------------------------------------------------
 
-    async def _watch(self, socket: MessageSocket) -> None:
+    async def _check_liveness(self, socket: MessageSocket) -> None:
         """Nothing came for an interval: ask. Nothing came for the time-out either: it is dead."""
         settings = self._settings
-        look_s = min(settings.ping_interval_s, self._proof_every_s()) / LOOKS_AN_INTERVAL
-        quiet_looks = 0
+        check_s = min(settings.ping_interval_s, self._proof_every_s()) / CHECKS_PER_INTERVAL
+        quiet_checks = 0
         with suppress(ConnectionClosed):
             while True:
                 frames = self.frames
-                await asyncio.sleep(look_s)
-                quiet_looks = quiet_looks + 1 if self.frames == frames else 0
-                if quiet_looks < LOOKS_AN_INTERVAL:
+                await asyncio.sleep(check_s)
+                quiet_checks = quiet_checks + 1 if self.frames == frames else 0
+                if quiet_checks < CHECKS_PER_INTERVAL:
                     continue
                 if not await self._proves_alive(socket):
                     self._end(f"no frame and no pong for {settings.ping_timeout_s:g} s: half-open")
                     return
-                quiet_looks = 0
+                quiet_checks = 0
 
     async def _proves_alive(self, socket: MessageSocket) -> bool:
         """Ask for an answer now. False: none came, and no frame either. It goes past what else is

@@ -41,7 +41,7 @@ MARKETS_BACKOFF_S = (1.0, 60.0)
 SUPERVISED_BACKOFF_S = (0.5, 60.0)
 HANDSHAKES_AT_ONCE = 8
 REQUESTS_AT_ONCE = 40
-MOST_TOLD = 20  # names in one line of the log
+MAX_NAMED = 20  # names in one line of the log
 
 
 class Feed:
@@ -141,9 +141,9 @@ class Feed:
         owners = self.handed_over()
         late = [name for name in self._handover.overdue(limit_us, now_us) if name not in taken]
         if taken:
-            log.info("streams_handed_over", streams=taken[:MOST_TOLD], count=len(taken))
+            log.info("streams_handed_over", streams=taken[:MAX_NAMED], count=len(taken))
         if late:
-            log.warning("streams_not_taken_over", streams=late[:MOST_TOLD], count=len(late),
+            log.warning("streams_not_taken_over", streams=late[:MAX_NAMED], count=len(late),
                         members=sorted({owners[name] for name in late}))  # fmt: skip
         if taken or late:
             self._handover.end([*taken, *late])
@@ -158,7 +158,7 @@ class Feed:
         }
         self._handover.keep(kept, now_us)
         if owners := self.handed_over():
-            log.info("streams_kept", streams=list(owners)[:MOST_TOLD], count=len(owners),
+            log.info("streams_kept", streams=list(owners)[:MAX_NAMED], count=len(owners),
                      members=sorted(set(owners.values())))  # fmt: skip
         self._apply_plan()
 
@@ -251,10 +251,10 @@ class Feed:
         }
         added = [name for name in streams if name not in self.streams]
         removed = [name for name in self.streams if name not in streams]
-        self._tell_troubles(self._plan.troubles(markets))
+        self._log_troubles(self._plan.troubles(markets))
         if added or removed:
-            log.info("streams_changed", streams=len(streams), added=added[:MOST_TOLD],
-                     removed=removed[:MOST_TOLD])  # fmt: skip
+            log.info("streams_changed", streams=len(streams), added=added[:MAX_NAMED],
+                     removed=removed[:MAX_NAMED])  # fmt: skip
         self._receive(streams)
         self._staleness.exclude(self._troubles)
 
@@ -278,7 +278,7 @@ class Feed:
             if any(pattern.fits(stream) for pattern in self._plan.patterns)
         }
 
-    def _tell_troubles(self, troubles: Mapping[str, str]) -> None:
+    def _log_troubles(self, troubles: Mapping[str, str]) -> None:
         for name, reason in troubles.items():
             if self._troubles.get(name) != reason:
                 log.error("stream_not_listed", stream=name, reason=reason)

@@ -231,7 +231,7 @@ class _OneStream:
         while isinstance(self._sink.wants(self._name), TradesWanted):
             reach: Applied
             try:
-                reach = await self._walk_back()
+                reach = await self._page_back()
             except RestRefused as refused:
                 if refused.is_final:
                     refusals.give_up(refused)
@@ -247,7 +247,7 @@ class _OneStream:
             if reach is Reach.STALE:
                 await asyncio.sleep(self._backoff.next_s())
 
-    async def _walk_back(self) -> Applied:
+    async def _page_back(self) -> Applied:
         """Page by page, from the newest trade back to what is missing."""
         offset = 0
         while isinstance(wanted := self._sink.wants(self._name), TradesWanted):
@@ -270,7 +270,7 @@ class _OneStream:
         refusals = _Refusals("fills_refused", self._name, self._late_backoff)
         while isinstance(wanted := self._sink.wants(self._name), FillsWanted):
             try:
-                await self._walk_fills(wanted)
+                await self._page_fills(wanted)
             except RestRefused as refused:
                 if not refused.is_final and refusals.count < MOST_FILLS_REFUSALS:
                     await asyncio.sleep(refusals.take(refused))
@@ -283,7 +283,7 @@ class _OneStream:
             if self._take(BodyKind.END, NO_ROWS) is None:
                 return  # it is in the journal, and applied when its turn comes
 
-    async def _walk_fills(self, wanted: FillsWanted) -> None:
+    async def _page_fills(self, wanted: FillsWanted) -> None:
         """Page by page. What is later was received, and that says more than history does."""
         first_ms = max(0, wanted.from_us - MARGIN_US) // 1000
         last_ms = (wanted.to_us + MARGIN_US) // 1000

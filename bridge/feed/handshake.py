@@ -89,7 +89,7 @@ def refused_handshake(error: InvalidStatus, url: str) -> Ended:
     return Ended(reason, EndCause.REFUSED, retry_after_s=pause_s)
 
 
-def proxy_words(url: str) -> str:
+def describe_proxy(url: str) -> str:
     """Which proxy of the environment a connection to this address goes through, in words without
     its password; empty where it goes through none.
     """
@@ -101,7 +101,7 @@ def proxy_words(url: str) -> str:
     return f", through the proxy {host} that the environment names" if host else ""
 
 
-def failed_words(error: Exception) -> str:
+def describe_failure(error: Exception) -> str:
     """Why there is no connection. The library's words for a proxy that is none repeat it, and its
     password.
     """

@@ -32,27 +32,27 @@ class RateLimiter:
         self._interval_s = 1 / per_second
         self._burst = burst
         self._due_s = float("-inf")  # when the next one would be due at an even pace
-        self._held_until_s = float("-inf")
+        self._blocked_until_s = float("-inf")
 
     async def turn(self) -> None:
         """Wait for this one's turn."""
         loop = asyncio.get_running_loop()
         due_s = self.take(loop.time())
         await asyncio.sleep(due_s - loop.time())
-        if self._held_until_s > loop.time():  # held while this one waited
-            await asyncio.sleep(self._held_until_s - loop.time())
+        if self._blocked_until_s > loop.time():  # held while this one waited
+            await asyncio.sleep(self._blocked_until_s - loop.time())
 
     def take(self, now_s: float) -> float:
         """When the one that asks now may go."""
-        begin_s = max(now_s, self._held_until_s)
+        begin_s = max(now_s, self._blocked_until_s)
         due_s = max(self._due_s, begin_s - (self._burst - 1) * self._interval_s)
         self._due_s = due_s + self._interval_s
         return max(begin_s, due_s)
 
     def hold(self, until_s: float) -> None:
         """None goes before then, and after that at an even pace."""
-        self._held_until_s = max(self._held_until_s, until_s)
-        self._due_s = max(self._due_s, self._held_until_s)
+        self._blocked_until_s = max(self._blocked_until_s, until_s)
+        self._due_s = max(self._due_s, self._blocked_until_s)
 
 
 class Urgency(IntEnum):
@@ -65,14 +65,14 @@ class Urgency(IntEnum):
 
 
 class Window:
-    """At most `limit` requests in any `span_s` seconds, however the exchange counts.
+    """At most `limit` requests in any `window_s` seconds, however the exchange counts.
 
     `busy`: for how long it is closed where the exchange does not say.
     """
 
-    def __init__(self, limit: int, span_s: float, busy: Backoff) -> None:
+    def __init__(self, limit: int, window_s: float, busy: Backoff) -> None:
         self.busy = busy
-        self._span_s = span_s
+        self._window_s = window_s
         self._taken: deque[float] = deque(maxlen=limit)
         self._limit = limit
         self._closed_until_s = 0.0
@@ -81,7 +81,7 @@ class Window:
     def free_at_s(self) -> float:
         """When the next request may go."""
         full = len(self._taken) == self._limit
-        return max(self._closed_until_s, self._taken[0] + self._span_s if full else 0.0)
+        return max(self._closed_until_s, self._taken[0] + self._window_s if full else 0.0)
 
     def take(self, now_s: float) -> None:
         """A request goes now."""

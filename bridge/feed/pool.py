@@ -15,7 +15,7 @@ from bridge.feed.session import Session
 from bridge.protocol.subscriptions import BAD_SIGNATURE, REFUSALS, State
 
 OTHER_CLOCK_US = 500_000  # an offset that explains why a signature was refused
-LETTERS = "abc"  # of siblings
+SIBLING_SUFFIXES = "abc"  # of siblings
 
 
 @dataclass(slots=True)
@@ -130,7 +130,9 @@ class SessionPool:
     def _begin(self, group: _Group) -> None:
         count = self._connector.settings.connections_per_stream
         names = (
-            [f"{group.name}-{letter}" for letter in LETTERS[:count]] if count > 1 else [group.name]
+            [f"{group.name}-{letter}" for letter in SIBLING_SUFFIXES[:count]]
+            if count > 1
+            else [group.name]
         )
         group.sessions += [
             Session(name, group.streams.values(), self._connector, self._chance) for name in names

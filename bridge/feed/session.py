@@ -34,7 +34,7 @@ OVERLAP_S = 1.2  # both receive for so long, which is more than messages may be 
 TAKE_OVER_S = 15.0  # a replacement that does not receive all by then takes over all the same
 LONGEST_OVERLAP_S = 60.0  # so long it is waited for proof that the old one's end is no outage
 LATELY_S = 60.0  # what the old one has received so lately, the new one must receive first
-LOOK_S = 0.2
+POLL_S = 0.2
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class Session:
                     run = await self._replace(tasks, run)
                 else:
                     left_s = run.due_s - _now_s()
-                    await self._news(left_s if left_s > 0 else LOOK_S)
+                    await self._news(left_s if left_s > 0 else POLL_S)
             for each in self._runs:
                 await each.connection.close()
                 each.task.cancel()
@@ -227,7 +227,7 @@ class Session:
                 self._backoff.reset()
                 log.info("feed_replaced", connection=self.name)
                 return new
-            await self._news(LOOK_S)
+            await self._news(POLL_S)
         return new
 
     async def _not_replaced(self, old: _Run, new: _Run, ended: Ended) -> _Run:

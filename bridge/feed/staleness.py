@@ -30,7 +30,7 @@ from bridge.protocol.subscriptions import State, Subscription
 
 log = structlog.get_logger(__name__)
 
-LOOKS = 30  # in the shortest limit
+CHECKS_PER_LIMIT = 30  # in the shortest limit
 LATE_SHARE = 30  # of the shortest limit: REST may be so much quicker than the socket
 LONGEST_FACTOR = 64  # how much longer a quiet stream's limit becomes at most
 REPLACE_FIRST_S, REPLACE_LAST_S = 60.0, 3_600.0
@@ -66,7 +66,7 @@ class _Watched:
         """The next attempt is a first one."""
         self.attempts, self.next_attempt_s = 0, None
 
-    def look_at(self, connection: Connection, received_s: float | None) -> bool:
+    def check(self, connection: Connection, received_s: float | None) -> bool:
         """Has a message come since the last look? Learns the stream's own quiet times by the way,
         but not from one that we may have ended.
         """
@@ -123,12 +123,12 @@ class StaleStreamMonitor:
             return
         async with asyncio.TaskGroup() as tasks:
             while True:
-                await asyncio.sleep(self._stale_s / LOOKS)
+                await asyncio.sleep(self._stale_s / CHECKS_PER_LIMIT)
                 self._forget_left()
                 for session in self._pool:
                     connection = session.connection
                     if connection is not None and connection.answered_s is not None:
-                        self._look_at(session, connection, connection.answered_s, tasks)
+                        self._check(session, connection, connection.answered_s, tasks)
 
     def _forget_left(self) -> None:
         """What is known of streams that were left goes with them."""
@@ -136,7 +136,7 @@ class StaleStreamMonitor:
         for key in self._watched.keys() - here:
             del self._watched[key]
 
-    def _look_at(
+    def _check(
         self,
         session: Session,
         connection: Connection,
@@ -151,7 +151,7 @@ class StaleStreamMonitor:
             if watched is None:
                 watched = self._watched[session.name, name] = _Watched(connection)
             if subscription.state is State.REJECTED:
-                self._ask_refused(connection, name, watched)
+                self._retry_refused(connection, name, watched)
                 continue
             if not watched.stale:
                 watched.is_well()
@@ -172,7 +172,7 @@ class StaleStreamMonitor:
                     name=f"staleness-{name}",
                 )
 
-    def _ask_refused(self, connection: Connection, name: str, watched: _Watched) -> None:
+    def _retry_refused(self, connection: Connection, name: str, watched: _Watched) -> None:
         """What was refused once need not be for ever: ask again, later and later."""
         now_s = _now_s()
         if not watched.is_due(now_s):
@@ -188,11 +188,11 @@ class StaleStreamMonitor:
         subscription: Subscription,
         watched: _Watched,
     ) -> bool:
-        if not watched.look_at(connection, subscription.received_s):
+        if not watched.check(connection, subscription.received_s):
             return False
         if watched.stale:
             watched.stale = ""
-            connection.ask_for_answer()  # from then on it counts as received
+            connection.request_answer()  # from then on it counts as received
             name = subscription.stream.name
             log.info("stream_received_again", stream=name, connection=session.name)
         return True

@@ -39,7 +39,7 @@ class Follower:
     def __init__(self, stream: Stream, told: Iterable[Run]) -> None:
         self._continuity = Continuity(stream, told)
         self._is_sequenced = stream.spec.identity is Identity.SEQUENCED
-        self._said = array("Q")  # the digests of all messages
+        self._digests = array("Q")  # the digests of all messages
 
     @property
     def tally(self) -> Tally:
@@ -55,14 +55,14 @@ class Follower:
         if not is_message:
             return None
         said = digest(entry.names, entry.values)
-        self._said.append(said)
+        self._digests.append(said)
         return said
 
     def content(self) -> str:
         """SHA-256 over all messages, in the order of their numbers; where they have none, of their
         digests: their order differs between sources. To be asked once.
         """
-        said = self._said if self._is_sequenced else array("Q", sorted(self._said))
+        said = self._digests if self._is_sequenced else array("Q", sorted(self._digests))
         if sys.byteorder == "little":
             said.byteswap()
         return sha256(said).hexdigest()
@@ -122,7 +122,7 @@ class Audit:
             last_us,
         )
         compare(wanted, self._index, segments, check)
-        self.certificate.note_journal(check)
+        self.certificate.add_journal(check)
 
     def _redis_tally(self) -> Tally:
         return self.certificate.sources[0].tally
@@ -155,7 +155,7 @@ class Audit:
     ) -> None:
         """Both in the order of the IDs, side by side."""
         check = ArchiveCheck()
-        self.certificate.note_archive(check)
+        self.certificate.add_archive(check)
         of_archive = archive.forwards(self._first, self._last)
         one, other = next(of_redis, None), next(of_archive, None)
         redis_begun = archive_begun = False
@@ -181,7 +181,7 @@ class Audit:
                     check.different(other.id)
             if one is not None and other is not None and redis_id == archive_id:
                 is_same = said == other_said and (said is not None or _is_same(one, other))
-                _note_compared(check, one.id, is_same=is_same)
+                _count_compared(check, one.id, is_same=is_same)
             if redis_id <= archive_id:
                 one = next(of_redis, None)
             if archive_id <= redis_id:
@@ -214,7 +214,7 @@ def _is_same(one: Stored, other: Stored) -> bool:
     return digest(one.names, one.values) == digest(other.names, other.values)
 
 
-def _note_compared(check: ArchiveCheck, entry_id: str, *, is_same: bool) -> None:
+def _count_compared(check: ArchiveCheck, entry_id: str, *, is_same: bool) -> None:
     if is_same:
         check.compared += 1
     else:

@@ -171,7 +171,7 @@ class JournalBook:
             self._at_ms = max(self._at_ms, ms)
             if was_known and not self._book.joined:
                 self._why = _why_void(was_at, one)
-            self._note_join()
+            self._report_join()
         if not self._book.has_early:
             self._join_held()
 
@@ -196,7 +196,7 @@ class JournalBook:
         if not self._book.joined:
             self._bodies[body.last_update_id] = sides
         self._book.join(body.last_update_id, body.bids, body.asks, received_us)
-        self._note_join()
+        self._report_join()
 
     def result(self, count: int) -> BookAt:
         """The book at the moment."""
@@ -216,10 +216,10 @@ class JournalBook:
             certain=(min(certain[0], count), min(certain[1], count)),
         )
 
-    def _note_join(self) -> None:
+    def _report_join(self) -> None:
         if self._book.joined and self._book.rest_update_id:
             self._snapshot = self._bodies.pop(self._book.rest_update_id, self._snapshot)
-            self._book.told_rest_update_id()
+            self._book.forget_rest_update_id()
             self._bodies.clear()
 
     def _end(self, following: Delta) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.inspect.continuity import Break, Marked, Run, Tally
 
-MOST_TOLD = 5
+MAX_NAMED = 5
 MOST_KEPT = 1000  # that are named one by one in JSON
 
 
@@ -59,11 +59,11 @@ class JournalCheck:
     damaged: int = 0
     elsewhere: int = 0
 
-    def note_damaged(self, lines: int) -> None:
+    def add_damaged(self, lines: int) -> None:
         """So many lines more cannot be read."""
         self.damaged += lines
 
-    def note_elsewhere(self, messages: int) -> None:
+    def add_elsewhere(self, messages: int) -> None:
         """So many messages in Redis were not found here."""
         self.elsewhere = messages
 
@@ -109,11 +109,11 @@ class Certificate:
     archive: ArchiveCheck | None = None
     notes: list[str] = field(default_factory=list)
 
-    def note_journal(self, check: JournalCheck) -> None:
+    def add_journal(self, check: JournalCheck) -> None:
         """A journal was compared."""
         self.journal = check
 
-    def note_archive(self, check: ArchiveCheck) -> None:
+    def add_archive(self, check: ArchiveCheck) -> None:
         """An archive is compared."""
         self.archive = check
 
@@ -149,13 +149,13 @@ def _named(one: Marked | Break) -> dict[str, Any]:
 def _of_source(source: Source) -> Iterator[str]:
     tally, name = source.tally, source.name
     if tally.breaks:
-        runs = ", ".join(_run(one.run) for one in tally.first_breaks[:MOST_TOLD])
+        runs = ", ".join(_run(one.run) for one in tally.first_breaks[:MAX_NAMED])
         places = _counted(tally.breaks, "place")
         yield f"{name}: numbers are missing without a gap at {places}: {runs}"
     if tally.disorder:
         yield f"{name}: the IDs of {tally.disorder} entries do not rise"
     if tally.snapshots_wrong:
-        first = ", ".join(tally.snapshots_wrong[:MOST_TOLD])
+        first = ", ".join(tally.snapshots_wrong[:MAX_NAMED])
         yield (
             f"{name}: {len(tally.snapshots_wrong)} snapshots are not the book that the changes "
             f"before them make: {first}"
@@ -166,12 +166,12 @@ def _of_journal(check: JournalCheck) -> Iterator[str]:
     if check.missing:
         yield (
             f"journal: {check.missing} messages were received, are not in Redis, and no gap says "
-            f"so: {', '.join(check.first_missing[:MOST_TOLD])}"
+            f"so: {', '.join(check.first_missing[:MAX_NAMED])}"
         )
     if check.other:
         yield (
             f"journal: {check.other} messages say something else in Redis: "
-            f"{', '.join(check.first_other[:MOST_TOLD])}"
+            f"{', '.join(check.first_other[:MAX_NAMED])}"
         )
 
 
@@ -180,7 +180,7 @@ def _of_archive(check: ArchiveCheck) -> Iterator[str]:
     if different:
         yield (
             f"archive: {check.only_redis} entries only in Redis, {check.only_archive} only in the "
-            f"archive, {check.other} differ: {', '.join(check.first_different[:MOST_TOLD])}"
+            f"archive, {check.other} differ: {', '.join(check.first_different[:MAX_NAMED])}"
         )
 
 

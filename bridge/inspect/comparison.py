@@ -54,7 +54,7 @@ def compare(
         _compare_in_two(wanted, index, segments[:middle], segments[middle:], check)
     else:
         _compare_all(wanted, index, segments, check)
-    check.note_elsewhere(index.unseen())
+    check.add_elsewhere(index.unseen())
 
 
 def _is_long(segments: Sequence[Segment]) -> bool:
@@ -105,7 +105,7 @@ def _compare_all(
         # Without numbers, what came after the last message may not be in Redis yet.
         if wanted.is_sequenced or received.place.received_us <= wanted.last_us:
             one.take(received)
-    check.note_damaged(stream.damaged)
+    check.add_damaged(stream.damaged)
 
 
 class _Comparison:

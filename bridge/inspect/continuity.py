@@ -69,7 +69,7 @@ class Tally:
         self.first_id = self.first_id or entry_id
         self.last_id = entry_id
 
-    def note_message(self, number: int | None) -> None:
+    def add_message(self, number: int | None) -> None:
         """It was a message; of this number, if it has one."""
         self.messages += 1
         if number is not None:
@@ -109,7 +109,7 @@ class Continuity:
             if self._is_sequenced:
                 self._message(entry, place.position)
             else:
-                tally.note_message(None)
+                tally.add_message(None)
             return True
         if kind == "gap":
             self._gap(entry, place.position)
@@ -130,7 +130,7 @@ class Continuity:
         first = position if first is None else first
         if self._position is not None and first > self._position + 1:
             self._left_out(entry.id, Run(self._position + 1, first - 1))
-        tally.note_message(position)
+        tally.add_message(position)
         self._position = position
         if self._book is not None:
             self._book.apply(entry)

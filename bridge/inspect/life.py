@@ -31,7 +31,7 @@ AROUND_US = 120_000_000  # a copy over another connection comes within a minute
 NEAR_US = 5_000_000
 
 
-class Wanted(NamedTuple):
+class Query(NamedTuple):
     """What is asked for. `number`: the exchange's, in sequenced streams; `entry_id` None: it is
     found by its number.
     """
@@ -81,20 +81,20 @@ class Life:
     groups: list[GroupLife] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
-    def note_journal(self, words: str) -> None:
+    def add_journal(self, words: str) -> None:
         """A journal was read."""
         self.journal = words
 
-    def note_settled(self, *, is_settled: bool) -> None:
+    def add_settled(self, *, is_settled: bool) -> None:
         """Its checkpoint says so, or not yet."""
         self.is_settled = is_settled
 
-    def note_rest_book(self, place: Place) -> None:
+    def add_rest_book(self, place: Place) -> None:
         """It has the REST reply that the snapshot was made of."""
         self.rest_book = place
 
 
-def wanted(stream: Stream, text: str) -> Wanted:
+def wanted(stream: Stream, text: str) -> Query:
     """Read what a person asks for: an entry ID, or the exchange's number. Raises ConfigError."""
     is_sequenced = stream.spec.identity is Identity.SEQUENCED
     found = _ID.fullmatch(text)
@@ -105,16 +105,16 @@ def wanted(stream: Stream, text: str) -> Wanted:
         )
     if found[2]:
         entry_id = EntryId(first, second)
-        return Wanted(stream, entry_id, entry_id.position if is_sequenced else None)
+        return Query(stream, entry_id, entry_id.position if is_sequenced else None)
     if is_sequenced:
-        return Wanted(stream, None, first)
-    return Wanted(stream, EntryId(first, 0), None)
+        return Query(stream, None, first)
+    return Query(stream, EntryId(first, 0), None)
 
 
 # ---- Redis ---------------------------------------------------------------------------------------
 
 
-def in_redis(client: Any, space: KeySpace, asked: Wanted) -> Life:
+def in_redis(client: Any, space: KeySpace, asked: Query) -> Life:
     """What Redis tells. Raises what its client raises."""
     stream = RedisStream(client, space, asked.stream.name)
     about = stream.about()
@@ -148,7 +148,7 @@ class _Standing(NamedTuple):
     after: Stored | None = None
 
 
-def _find(stream: RedisStream, about: About, asked: Wanted) -> _Standing:
+def _find(stream: RedisStream, about: About, asked: Query) -> _Standing:
     if about.oldest is None or about.newest is None:
         return _Standing("the stream is empty")
     if asked.entry_id is not None:
@@ -197,7 +197,7 @@ def _where(about: About, anchor: str, found: _Standing) -> str:
     return "not in Redis, which keeps entries before and behind its place"
 
 
-def _gap_of(found: _Standing, asked: Wanted) -> Stored | None:
+def _gap_of(found: _Standing, asked: Query) -> Stored | None:
     """The gap entry that it is, or that says it is missing."""
     if found.entry is not None:
         return found.entry if found.entry.type == "gap" else None
@@ -207,7 +207,7 @@ def _gap_of(found: _Standing, asked: Wanted) -> Stored | None:
     return None
 
 
-def _covers(gap: Stored, asked: Wanted) -> bool:
+def _covers(gap: Stored, asked: Query) -> bool:
     if asked.number is not None:
         first, last = gap.number("from"), gap.number("to")
         return first is not None and last is not None and first <= asked.number <= last
@@ -229,11 +229,11 @@ def _gap_records(
     for record in RedisStream(client, space, keys.GAPS).forwards():
         if record.text("stream") != stream:
             continue
-        if _tells_of(record, number) or (gap is not None and _is_of(record, gap)):
+        if _mentions(record, number) or (gap is not None and _is_of(record, gap)):
             yield record
 
 
-def _tells_of(record: Stored, number: int | None) -> bool:
+def _mentions(record: Stored, number: int | None) -> bool:
     first, last = record.number("from"), record.number("to")
     if number is None or first is None or last is None:
         return False
@@ -248,11 +248,11 @@ def _is_of(record: Stored, gap: Stored) -> bool:
 # ---- the journal ---------------------------------------------------------------------------------
 
 
-def add_journal(life: Life, asked: Wanted, path: Path) -> None:
+def add_journal(life: Life, asked: Query, path: Path) -> None:
     """Look for the message in a journal. Raises ConfigError where there is none to read."""
     around = _around_us(life, asked)
     segments = segments_between(path, *around)
-    life.note_journal(f"{path}: {len(segments)} of its segments, of that time, read")
+    life.add_journal(f"{path}: {len(segments)} of its segments, of that time, read")
     fits = _fits(life, asked)
     stream = JournalStream(asked.stream, segments)
     for received in stream.received(_mark(life, asked)):
@@ -266,12 +266,12 @@ def add_journal(life: Life, asked: Wanted, path: Path) -> None:
         _add_happenings(life, segments)
     if life.copies and path.is_dir() and (checkpoint := read_checkpoint(path)) is not None:
         begin = checkpoint.suspended.get(life.stream, checkpoint.offset)
-        life.note_settled(is_settled=all(copy.place.position < begin for copy in life.copies))
+        life.add_settled(is_settled=all(copy.place.position < begin for copy in life.copies))
     if stream.damaged:
         life.unknown.append(f"{stream.damaged:,} lines of the journal cannot be read")
 
 
-def _around_us(life: Life, asked: Wanted) -> tuple[int, int]:
+def _around_us(life: Life, asked: Query) -> tuple[int, int]:
     """When it was received, about."""
     moments = [
         us
@@ -287,7 +287,7 @@ def _around_us(life: Life, asked: Wanted) -> tuple[int, int]:
     return min(moments) - AROUND_US, max(moments) + AROUND_US
 
 
-def _mark(life: Life, asked: Wanted) -> bytes:
+def _mark(life: Life, asked: Query) -> bytes:
     """What stands in every frame of the message."""
     if asked.number is not None:
         last = life.entry.number("last_update_id") if life.entry is not None else None
@@ -298,7 +298,7 @@ def _mark(life: Life, asked: Wanted) -> bytes:
     return b""
 
 
-def _fits(life: Life, asked: Wanted) -> Callable[[Received], bool]:
+def _fits(life: Life, asked: Query) -> Callable[[Received], bool]:
     """Whether a message is the one that is meant."""
     if asked.number is not None:
         number = EntryId.parse(life.entry.id).position if life.entry is not None else asked.number
@@ -342,7 +342,7 @@ def _add_happenings(life: Life, segments: Sequence[Segment]) -> None:
                         line.received_us,
                         Origin.REST,
                     )
-                    life.note_rest_book(place)  # fmt: skip
+                    life.add_rest_book(place)  # fmt: skip
             elif life.gap is not None and from_us - NEAR_US <= line.received_us <= to_us + NEAR_US:
                 words = _words(record, life.stream)
                 if words:
@@ -367,7 +367,7 @@ def _words(record: Record | None, stream: str) -> str:
 # ---- what cannot be told -------------------------------------------------------------------------
 
 
-def add_unknown(life: Life, asked: Wanted) -> None:
+def add_unknown(life: Life, asked: Query) -> None:
     """Say what nothing has recorded."""
     if life.entry is not None:
         life.unknown.append(

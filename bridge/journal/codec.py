@@ -310,7 +310,7 @@ def _read_suspected(received_us: int, number: int, body: bytes) -> Record:
     return Suspected(received_us, number, _name(facts["stream"]), int(facts["since_us"]) or None)
 
 
-def _read_lost(received_us: int, number: int, body: bytes) -> Record:
+def _read_connection_lost(received_us: int, number: int, body: bytes) -> Record:
     return Lost(received_us, number, _cause(_object(body).get("cause", "")))
 
 
@@ -363,7 +363,7 @@ _DECODERS: dict[bytes, Callable[[int, int, bytes], Record]] = {
     b"C": _read_subscribed,
     b"A": _read_answered,
     b"D": _read_suspected,
-    b"L": _read_lost,
+    b"L": _read_connection_lost,
     b"R": _read_rest_body,
     b"H": _read_watermarks,
     b"P": _read_started,

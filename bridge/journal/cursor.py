@@ -100,12 +100,12 @@ class Cursor:
         """The next records, each with its position: about `limit`. None at the end."""
         self._log.flush()
         found: Found = []
-        self._tell_passed(found)
+        self._report_passed(found)
         seen = 0
         while seen < limit or not found:
             line = self._next_line(found)
             if line is None:
-                self._tell_unread(found, self._log.now_us(), self.position)
+                self._report_unread(found, self._log.now_us(), self.position)
                 break
             self._take(line, found)
             seen += 1
@@ -127,7 +127,7 @@ class Cursor:
             if found and found[-1][0] == position:
                 self._pass(position, found)
         if self.position >= until:
-            self._tell_passed(found)
+            self._report_passed(found)
         return found
 
     def close(self) -> None:
@@ -151,12 +151,12 @@ class Cursor:
         if self.position < source.tail_start:
             if source.missed:
                 told = source.missed.record(source.now_us(), GapCause.OVERFLOW)
-                self._tell_missing(found, self.position, told, source.tail_start)
+                self._report_missing(found, self.position, told, source.tail_start)
             self.position = source.tail_start
             self._tail_edition = -1
         if self.missed:
             told = self.missed.record(source.now_us(), GapCause.OVERFLOW)
-            self._tell(found, self.position, told)
+            self._report(found, self.position, told)
             self.missed.clear()
         if self._tail_edition != source.tail_edition:
             self._find_in_tail()
@@ -230,22 +230,22 @@ class Cursor:
         """The file has no more than was read; the segment ends there."""
         if self._rest:
             self.damaged += 1
-            self._cannot_tell(self.position, is_jump=False)
+            self._report_unknown(self.position, is_jump=False)
         self._rest = b""
         self.close()
         if self.position < end:
             self._jump(end)
 
     def _jump(self, position: int) -> None:
-        self._cannot_tell(self.position, is_jump=True)
+        self._report_unknown(self.position, is_jump=True)
         self.position = position
 
     def _cannot_read(self, segment: Segment, error: Exception) -> None:
         log.error("journal_damaged", segment=segment.path.name, reason=str(error))
         self.damaged += 1
-        self._cannot_tell(self.position, is_jump=False)
+        self._report_unknown(self.position, is_jump=False)
 
-    def _cannot_tell(self, position: int, *, is_jump: bool) -> None:
+    def _report_unknown(self, position: int, *, is_jump: bool) -> None:
         if self._unread is None:
             self._unread = _Unread(position, is_jump)
         elif not is_jump:
@@ -268,7 +268,7 @@ class Cursor:
         record = codec.decode_payload(payload) if payload is not None else None
         if payload is None or record is None:
             self.damaged += 1
-            self._cannot_tell(position, is_jump=False)
+            self._report_unknown(position, is_jump=False)
         elif isinstance(record, SegmentState):
             self._take_state(position, record, found)
         else:
@@ -279,7 +279,7 @@ class Cursor:
             self._state = position, record  # what is missing is told first
         else:
             if self._is_fresh:
-                self._tell(found, position, record)
+                self._report(found, position, record)
             self._last_us = record.received_us
 
     def _take_record(self, position: int, payload: bytes, record: Record, found: Found) -> None:
@@ -294,27 +294,27 @@ class Cursor:
             self._unread = None
             is_of_use = self._is_fresh or record.spans is None
             state, self._state = self._state if is_of_use else None, None
-            self._tell_missing(found, position, record, self.position)
+            self._report_missing(found, position, record, self.position)
             if state is not None:
-                self._tell(found, *state)
+                self._report(found, *state)
         else:
-            self._tell_unread(found, record.received_us, position)
+            self._report_unread(found, record.received_us, position)
             if isinstance(record, Missing):
-                self._tell_missing(found, position, record, self.position)
+                self._report_missing(found, position, record, self.position)
             else:
-                self._tell(found, position, record)
+                self._report(found, position, record)
         if not isinstance(record, Missing):  # what the log left out was written late
             self._last_us = record.received_us
 
-    def _tell(self, found: Found, position: int, record: Record) -> None:
+    def _report(self, found: Found, position: int, record: Record) -> None:
         found.append((position, record))
         self._is_fresh = False
 
-    def _tell_missing(self, found: Found, position: int, missing: Missing, end: int) -> None:
+    def _report_missing(self, found: Found, position: int, missing: Missing, end: int) -> None:
         """What is missing is of positions before `end`."""
-        self._tell(found, position, missing._replace(end=end))
+        self._report(found, position, missing._replace(end=end))
 
-    def _tell_unread(self, found: Found, until_us: int, end: int) -> None:
+    def _report_unread(self, found: Found, until_us: int, end: int) -> None:
         """What could not be read may concern every stream; what is known behind it follows."""
         if self._unread is None:
             return
@@ -323,9 +323,9 @@ class Cursor:
         missing = Missing(
             max(until_us, self._last_us), GapCause.NOT_IN_JOURNAL, None, self._last_us
         )
-        self._tell_missing(found, position, missing, end)
+        self._report_missing(found, position, missing, end)
         if self._state is not None:
-            self._tell(found, *self._state)
+            self._report(found, *self._state)
         self._state = None
         self._log.check()
 
@@ -343,12 +343,12 @@ class Cursor:
                 self._passed_from = position
             self._passed_until = self.position
 
-    def _tell_passed(self, found: Found) -> None:
+    def _report_passed(self, found: Found) -> None:
         if self._passed_from is None:
             return
         log.error("journal_overflow", frames=self._passed_frames)
         until_us = max(to_us for _, to_us in self._passed.spans.values())
         told = self._passed.record(until_us, GapCause.OVERFLOW)
-        self._tell_missing(found, self._passed_from, told, self._passed_until)
+        self._report_missing(found, self._passed_from, told, self._passed_until)
         self._passed.clear()
         self._passed_from, self._passed_frames = None, 0

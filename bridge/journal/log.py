@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 MAX_UNWRITTEN = 1_000
 DROP_SHARE = 10  # of the tail's limit, dropped at once: each time costs a look at its beginning
 _FRAMES = (b"F", b"B")
-_ASKED_AGAIN = (b"R", b"A")
+_REFETCHED = (b"R", b"A")
 
 
 @dataclass(slots=True)
@@ -327,7 +327,7 @@ class Log:
         over += self._tail_limit_bytes // DROP_SHARE
         if not self.missed:  # said once for each failure; `loss` counts
             log.error("journal_tail_overflow", limit_bytes=self._tail_limit_bytes)
-        for is_going in (_is_public, _is_frame, _is_asked_again, _is_any):
+        for is_going in (_is_public, _is_frame, _is_refetched, _is_any):
             going = self._oldest(is_going, over)
             over -= sum(len(self.tail[index]) for index in going)
             self._drop(going)
@@ -535,8 +535,8 @@ def _is_frame(line: bytes) -> bool:
     return codec.letter_of(line) in _FRAMES
 
 
-def _is_asked_again(line: bytes) -> bool:
-    return codec.letter_of(line) in _ASKED_AGAIN
+def _is_refetched(line: bytes) -> bool:
+    return codec.letter_of(line) in _REFETCHED
 
 
 def _is_any(_: bytes) -> bool:
@@ -559,4 +559,4 @@ def _about(line: bytes) -> tuple[str | None, int] | None:
     if isinstance(record, Suspected):
         return record.stream, record.received_us
     # Replies are asked for again and answers come again: without them less is claimed, not more.
-    return None if _is_asked_again(line) else (None, record.received_us)
+    return None if _is_refetched(line) else (None, record.received_us)

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 FLUSH_EVERY_S = 0.05  # what a killed bridge may lose while Redis is away
 UPKEEP_EVERY_S = 1.0  # a checkpoint, and all that takes longer
-GIVE_WAY_RECORDS = 500  # passed over in one go: keeps the loop responsive
+SKIP_RECORDS = 500  # passed over in one go: keeps the loop responsive
 ROLL_SHARE = 24  # of the age that records may reach, for how long a segment is written
 
 
@@ -30,7 +30,7 @@ class Ingest(Protocol):
     def checkpoint(self) -> Checkpoint:
         """Up to where everything is settled."""
 
-    def give_way(self, until: int, limit: int) -> bool:
+    def skip_before(self, until: int, limit: int) -> bool:
         """The journal must make room: who has not read up to there yet passes over it, at most so
         many records. True: what is before is not needed.
         """
@@ -72,7 +72,7 @@ class Maintenance:
         if not self._log.is_open:
             self._open()
         if self._log.is_open:
-            self._say(await self._tidy())
+            self._log_trouble(await self._tidy())
 
     def close(self) -> None:
         """The last upkeep: write what can be written, the checkpoint too, and close the files."""
@@ -106,7 +106,7 @@ class Maintenance:
         if self._log.is_broken:
             self._log.recover(self._ingest.state())
 
-    def _say(self, trouble: str) -> None:
+    def _log_trouble(self, trouble: str) -> None:
         if trouble and trouble != self.trouble:
             log.warning("journal_upkeep_failed", reason=trouble)
         elif self.trouble and not trouble:
@@ -162,7 +162,7 @@ class Maintenance:
             if not over and age_s <= settings.max_age_s:
                 return
             while True:
-                if self._ingest.give_way(following.start, GIVE_WAY_RECORDS):
+                if self._ingest.skip_before(following.start, SKIP_RECORDS):
                     break
                 await asyncio.sleep(0)
             oldest.path.unlink()

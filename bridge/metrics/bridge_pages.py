@@ -37,12 +37,12 @@ class BridgePages:
     def __init__(self, reporter: Reporter, *, per_stream: bool) -> None:
         self._reporter = reporter
         self._per_stream = per_stream
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def page(self, path: str) -> Page:
         if path == ALIVE:
             return alive()
-        async with self._turn:
+        async with self._lock:
             told = await self._reporter.status_in_steps()
             make = self._metrics if path == METRICS else _ready
             return await asyncio.to_thread(make, told)

@@ -146,16 +146,16 @@ class Conversation:
         self._awaited: Ping | None = None  # the ping that the phase waits for
         self._pings = 0
         self._under_way: dict[int, _Question] = {}
-        self._held: deque[tuple[float, int]] = deque()  # pongs, and when they count
+        self._delayed_pongs: deque[tuple[float, int]] = deque()  # pongs, and when they count
         self._questions = 0
         self._questions_answered = 0  # sent by the time of the last answer
-        self._asked_after: dict[str, int] = {}  # the questions sent before each stream's request
+        self._sent_before: dict[str, int] = {}  # the questions sent before each stream's request
         self._granted_s: dict[str, float] = {}  # when the first answer behind its request came
         self._ambiguous: dict[int, set[str]] = {}  # an error's code → streams it may be about
         self._again: set[str] = set()  # refused, and to be asked for once more
         self._candidates: set[str] = set()  # to be asked for alone
         self._alone = ""  # the stream that is asked for alone just now
-        self._told: set[tuple[str, int]] = set()  # rejections that were said before
+        self._reported: set[tuple[str, int]] = set()  # rejections that were said before
         self._has_pongs = True
 
     # ---- what the owner wants ------------------------------------------------------------------
@@ -179,7 +179,7 @@ class Conversation:
         self._again |= {each.stream.name for each in known if each.state is State.REJECTED}
         self._post(grouped(each.stream for each in known if each.state is not State.REJECTED))
 
-    def ask_for_answer(self) -> None:
+    def request_answer(self) -> None:
         """Have the exchange answer: what it was asked for counts as received from then on."""
         self._wants_answer = True
 
@@ -196,8 +196,8 @@ class Conversation:
     def state_changed(self, name: str, before: State) -> None:
         """A stream's first message came, or its first in that state."""
         if before is State.REJECTED:  # so the refusal was about another
-            self._asked_after[name] = self._questions
-            self.ask_for_answer()
+            self._sent_before[name] = self._questions
+            self.request_answer()
         self._events.append(StateChanged(name, before))
 
     def refused(self, refusal: Refusal, now_s: float) -> None:
@@ -232,8 +232,8 @@ class Conversation:
         number = int.from_bytes(payload, "big")
         if len(payload) != PAYLOAD_BYTES or number > self._pings:
             return  # unsolicited: it is no answer to anything
-        if self._held or self._would_grant(number):
-            self._held.append((now_s + HELD_S, number))
+        if self._delayed_pongs or self._would_grant(number):
+            self._delayed_pongs.append((now_s + HELD_S, number))
         else:
             self._pong_counts(number, now_s)
 
@@ -248,14 +248,14 @@ class Conversation:
     def due_s(self) -> float | None:
         """When to ask `to_send` again, though nothing came and nothing was wanted."""
         due_s = [self._due_s] if self._due_s is not None else []
-        return min([*due_s, *(due_s for due_s, _ in self._held)], default=None)
+        return min([*due_s, *(due_s for due_s, _ in self._delayed_pongs)], default=None)
 
     def to_send(self, now_s: float, frames: int, exchange_us: int) -> Outgoing | None:
         """What to send next; None: nothing for now. A ping is under way at once. A request goes to
         `narrowed` when its turn has come, and to `sent` behind that.
         """
-        while self._held and self._held[0][0] <= now_s:
-            _, number = self._held.popleft()
+        while self._delayed_pongs and self._delayed_pongs[0][0] <= now_s:
+            _, number = self._delayed_pongs.popleft()
             self._pong_counts(number, now_s)
         while True:
             phase = self._phase
@@ -277,7 +277,7 @@ class Conversation:
         """The narrowed request was sent: answers to later questions are about its streams."""
         if request.method == "SUBSCRIBE":
             self._forget(request.streams)
-            self._asked_after |= dict.fromkeys(request.streams, self._questions)
+            self._sent_before |= dict.fromkeys(request.streams, self._questions)
 
     def question(self, exchange_us: int) -> Ping:
         """A ping to send now, whose pong says what the exchange has."""
@@ -310,7 +310,7 @@ class Conversation:
                 ping = self._new_ping(_Question(0, exchange_us))
                 self._await(Phase.ALONE_ASKING, ping, now_s, frames)
                 return ping
-        if self._due_s is None or now_s < self._due_s or self._is_answer_held():
+        if self._due_s is None or now_s < self._due_s or self._is_answer_delayed():
             return None
         match self._phase:
             case Phase.ASKING | Phase.ALONE_ASKING:
@@ -318,15 +318,17 @@ class Conversation:
             case Phase.SETTLING:
                 self._choose()
             case Phase.ALONE_SETTLING:
-                if self._alone in self._asked_after:  # no error came: it is not refused any more
+                if self._alone in self._sent_before:  # no error came: it is not refused any more
                     self._subscriptions.accepted(self._alone)
                 self._alone = ""
                 self._enter(Phase.CHOOSING, None)
         return None
 
-    def _is_answer_held(self) -> bool:
+    def _is_answer_delayed(self) -> bool:
         awaited = self._awaited
-        return awaited is not None and any(number >= awaited.number for _, number in self._held)
+        return awaited is not None and any(
+            number >= awaited.number for _, number in self._delayed_pongs
+        )
 
     def _next_request(self, now_s: float, frames: int, exchange_us: int) -> Outgoing | None:
         if not self._wants_answer:
@@ -353,7 +355,7 @@ class Conversation:
         self._awaited = None
         is_alive = self._phase is Phase.ASKING and self.lives_without_pong(self._frames, frames)
         if is_alive and question is not None:
-            self._tell_answer(question.number, None, now_s)
+            self._report_answer(question.number, None, now_s)
         self._ping_is_over(now_s, is_answered=is_alive)
 
     def _ping_is_over(self, now_s: float, *, is_answered: bool) -> None:
@@ -363,7 +365,7 @@ class Conversation:
         asked, self._asked = self._asked, []
         if is_answered:
             self.answered_s = self.answered_s or now_s
-            known = tuple(stream for stream in asked if stream.name in self._asked_after)
+            known = tuple(stream for stream in asked if stream.name in self._sent_before)
             self._events.append(Granted(known))
         if self._ambiguous or self._again:
             self._enter(Phase.SETTLING, now_s + SETTLE_S)
@@ -417,7 +419,7 @@ class Conversation:
         they are asked for again.
         """
         for name in names:
-            self._asked_after.pop(name, None)
+            self._sent_before.pop(name, None)
             self._granted_s.pop(name, None)
 
     def _would_grant(self, number: int) -> bool:
@@ -427,7 +429,7 @@ class Conversation:
         )
         return any(
             after < latest and name not in self._granted_s
-            for name, after in self._asked_after.items()
+            for name, after in self._sent_before.items()
         )
 
     def _pong_counts(self, number: int, now_s: float) -> None:
@@ -446,16 +448,16 @@ class Conversation:
             return
         is_news = question.number > self._questions_answered
         self._questions_answered = self._questions
-        self._tell_answer(question.number, question.asked_us if is_news else None, now_s)
+        self._report_answer(question.number, question.asked_us if is_news else None, now_s)
 
-    def _tell_answer(self, question: int, asked_us: int | None, now_s: float) -> None:
+    def _report_answer(self, question: int, asked_us: int | None, now_s: float) -> None:
         excluded = [
             name
             for name in self._subscriptions.by_name
-            if self._asked_after.get(name, question) >= question
+            if self._sent_before.get(name, question) >= question
         ]
         self._events.append(Answer(tuple(excluded), asked_us))
-        for name in self._asked_after.keys() - set(excluded):
+        for name in self._sent_before.keys() - set(excluded):
             self._granted_s.setdefault(name, now_s)
 
     def _reject(self, names: Iterable[str], refusal: Refusal) -> None:
@@ -463,6 +465,6 @@ class Conversation:
         for name in rejected:
             self.suspect(name)
         self._subscriptions.reject(rejected, refusal.code)
-        news = tuple(name for name in rejected if (name, refusal.code) not in self._told)
-        self._told |= {(name, refusal.code) for name in rejected}
+        news = tuple(name for name in rejected if (name, refusal.code) not in self._reported)
+        self._reported |= {(name, refusal.code) for name in rejected}
         self._events.append(Rejection(rejected, refusal.code, refusal.message, news))

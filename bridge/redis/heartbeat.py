@@ -135,7 +135,7 @@ class Heartbeat:
             pipeline.hset(self._prefix + keys.WATERMARKS, items=_flat(marks))
         try:
             replies = await pipeline.execute(raise_on_error=False)
-            self._tell_of_unwritten(replies[_OURS:])
+            self._log_unwritten(replies[_OURS:])
             self._read(replies)
         except (RedisError, OSError, TimeoutError):
             self._peers.poll_failed()
@@ -161,12 +161,12 @@ class Heartbeat:
             name: describe(stream, self._space.key(name)) for name, stream in streams.items()
         }
 
-    def _tell_of_unwritten(self, replies: Sequence[Any]) -> None:
+    def _log_unwritten(self, replies: Sequence[Any]) -> None:
         """Say it once while it lasts: publishing goes on, and nothing in Redis tells of it. Raises
         what Redis says where it takes no writes: then the others' silence says nothing either.
         """
         refused = [reply for reply in replies if isinstance(reply, RedisError)]
-        if refused and meaning(refused[0]) is Refusal.AWAY:
+        if refused and meaning(refused[0]) is Refusal.UNAVAILABLE:
             raise refused[0]
         unwritten = str(refused[0]) if refused else ""
         if unwritten and unwritten != self._unwritten:

@@ -47,8 +47,8 @@ from bridge.runtime.refusals import Refusal, Refused, is_server_wide, meaning, r
 
 MAX_FLUSH_ENTRIES = 4_000  # in one write; bounds what one reply can leave in doubt
 TAIL_PAGE = 1_000  # entries of a tail read at once: others are served in between
-LOOK_EVERY_US = 5_000_000  # the last IDs of all streams: streams at rest show no loss otherwise
-LOOK_STREAMS = 100  # at once: what is received meanwhile is published in between
+CHECK_EVERY_US = 5_000_000  # the last IDs of all streams: streams at rest show no loss otherwise
+CHECK_STREAMS = 100  # at once: what is received meanwhile is published in between
 RESUME_EVERY_US = 10_000_000  # how often a suspended stream is tried again
 MOST_FORGOTTEN = 3  # a server is restarted, or its scripts flushed, now and then
 _FORGETFUL = (
@@ -116,9 +116,9 @@ class Outbox:
         self._retention = retention
         self._where: dict[str, tuple[bytes, Limits]] = {}
         self._now_us = 0
-        self._look_at_us = 0
+        self._check_at_us = 0
         self._resume_at_us = 0
-        self._to_look_at: list[StreamQueue] = []
+        self._to_check: list[StreamQueue] = []
         self._conversation: Conversation | None = None
         self._awaits_replies = False
         self._is_one_by_one = False  # the next batches: a call of several streams was refused
@@ -128,7 +128,7 @@ class Outbox:
 
     def connected(self, now_us: int) -> None:
         """A connection is there: greet, then publish."""
-        self._now_us = self._look_at_us = self._resume_at_us = now_us
+        self._now_us = self._check_at_us = self._resume_at_us = now_us
         self._peers.resumed(now_us, self._settings.shard)
         self._awaits_replies = False
         self._conversation = self._converse()
@@ -158,7 +158,7 @@ class Outbox:
 
     def due_us(self) -> int:
         """When there may be something to send without anything having come."""
-        look_at_us = 0 if self._to_look_at else self._look_at_us
+        look_at_us = 0 if self._to_check else self._check_at_us
         if not (ready := self._table.ready):
             return look_at_us
         dues = [due for queue in ready if (due := queue.due_us()) is not None]
@@ -195,12 +195,12 @@ class Outbox:
         yield from self._greet()
         forgotten = 0  # how often the script was, without an answer of it in between
         while True:
-            if self._now_us >= self._look_at_us:
-                self._look_at_us = self._now_us + LOOK_EVERY_US
-                self._to_look_at = [queue for queue in self._table if _rests(queue)]
+            if self._now_us >= self._check_at_us:
+                self._check_at_us = self._now_us + CHECK_EVERY_US
+                self._to_check = [queue for queue in self._table if _rests(queue)]
                 yield from self._try_suspended()
-            if self._to_look_at:
-                yield from self._look()
+            if self._to_check:
+                yield from self._check_ends()
             ready = self._table.ready
             if [queue for queue in ready if queue.may_read]:
                 yield from self._read_pages()
@@ -250,10 +250,10 @@ class Outbox:
             _refuse_errors([reply])
         self.registry_trouble = f"{prefix}{keys.STREAMS}: {reply}" if is_error(reply) else ""
 
-    def _look(self) -> Step:
+    def _check_ends(self) -> Step:
         """Has Redis still what it acknowledged? Of as many streams as go together."""
-        looked_at = self._to_look_at[:LOOK_STREAMS]
-        del self._to_look_at[:LOOK_STREAMS]
+        looked_at = self._to_check[:CHECK_STREAMS]
+        del self._to_check[:CHECK_STREAMS]
         queues = [queue for queue in looked_at if _rests(queue)]
         if not queues:
             return
@@ -268,9 +268,9 @@ class Outbox:
             if not isinstance(answer, Answer) or is_before(answer.last, queue.confirmed)
         ]
         if doubtful:
-            yield from self._look_exactly(doubtful)
+            yield from self._check_exactly(doubtful)
 
-    def _look_exactly(self, queues: Sequence[StreamQueue]) -> Step:
+    def _check_exactly(self, queues: Sequence[StreamQueue]) -> Step:
         """The newest entry may be gone where the last ID is not."""
         packed = b"".join(pack("XINFO", "STREAM", self._key(queue)) for queue in queues)
         replies = yield self._request(packed, len(queues))
@@ -278,7 +278,7 @@ class Outbox:
             if isinstance(info, list) or "no such key" in str(info):
                 end = tail_of(info)
                 queue.look(end.last, end.newest)
-                self._note_loss(queue)
+                self._report_loss(queue)
             elif is_server_wide(info):
                 raise Refused(f"Redis refused: {info}")
 
@@ -340,7 +340,7 @@ class Outbox:
             known: list[Known] = []
             yield from self._whole_tail(queue, wanted, page, known)
             queue.read_tail(tail_of(info, known[::-1], self._find(queue)[1]))
-            self._note_loss(queue)
+            self._report_loss(queue)
             self._table.owner(queue).redis_answered(queue, self._now_us)
 
     def _whole_tail(
@@ -460,7 +460,7 @@ class Outbox:
             self.latencies.written(queue.kind, batch.slots, answer.signs, now_us)
         queue.settle(answer, now_us)
         if queue.state in _HELD_BACK:
-            self._note_loss(queue)
+            self._report_loss(queue)
             if queue.is_suspended:
                 self._changes.append((Change.SUSPENDED, queue))
         if not (queue.slots or queue.may_read):
@@ -498,11 +498,11 @@ class Outbox:
         count = min(wanted.at_most or TAIL_PAGE, TAIL_PAGE)
         return pack("XREVRANGE", self._key(queue), newest, wanted.from_ms, "COUNT", count)
 
-    def _note_loss(self, queue: StreamQueue) -> None:
+    def _report_loss(self, queue: StreamQueue) -> None:
         """Where one stream is shorter than it was, others may be: they are all looked at."""
         if queue.is_lost:
             self._changes.append((Change.LOST, queue))
-            self._look_at_us = self._now_us
+            self._check_at_us = self._now_us
 
     def _suspend(self, queue: StreamQueue, reason: str) -> None:
         """Redis would not read. Raises Refused where it reads nothing now."""

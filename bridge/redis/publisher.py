@@ -28,7 +28,7 @@ from bridge.runtime.refusals import Refused
 log = structlog.get_logger(__name__)
 
 SHORTEST_S = 0.02  # between two looks at what time alone makes due
-SAY_EVERY_S = 30.0  # while Redis is away: how much waits
+LOG_EVERY_S = 30.0  # while Redis is away: how much waits
 
 
 class Recovery(Protocol):
@@ -92,10 +92,10 @@ class Publisher:
         self._ended = asyncio.Event()  # the connection has
         self._woken = asyncio.Event()  # it has, or the timer rings
         self._progress = asyncio.Event()
-        self._said_s = float("-inf")
-        self._said = ""
-        self._said_of_registry = ""
-        self._said_not_durable = False
+        self._logged_s = float("-inf")
+        self._logged = ""
+        self._logged_registry = ""
+        self._logged_not_durable = False
 
     async def run(self) -> None:
         """Publish until cancelled. Raises Fatal only (another account owns the prefix)."""
@@ -104,7 +104,7 @@ class Publisher:
             try:
                 connection = await connect(self._target, self._connect_timeout_s)
             except ConnectionLost as lost:
-                self._away(str(lost))
+                self._log_unavailable(str(lost))
             else:
                 await self._live(connection)
             if self._fatal is not None:
@@ -149,7 +149,7 @@ class Publisher:
         if self._connection is not None:
             self._connection = None
             self._deadline_s = float("inf")
-            self._away(reason)
+            self._log_unavailable(reason)
             self._ended.set()
             self._woken.set()
 
@@ -167,7 +167,7 @@ class Publisher:
             while not self._ended.is_set():
                 await self._woken.wait()
                 self._woken.clear()
-                self._look()
+                self._check()
         finally:
             self._connection = None
             self._deadline_s = float("inf")
@@ -176,7 +176,7 @@ class Publisher:
             if self._outbox.is_connected:  # cancelled
                 self._outbox.disconnected("stopped")
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Miss replies, and send what time alone makes due."""
         if self._connection is None:
             return
@@ -206,35 +206,35 @@ class Publisher:
         left_s = max((self._outbox.due_us() - now_us) / 1e6, SHORTEST_S)
         self._ring_at(self._loop.time() + left_s)
 
-    def _tell_of_registry(self) -> None:
+    def _log_registry(self) -> None:
         """Say it once while it lasts: publishing goes on all the same."""
         trouble = self._outbox.registry_trouble
         if trouble:
             self._log.warning("registry_unwritable", reason=trouble)
-        self._said_of_registry = trouble
+        self._logged_registry = trouble
 
-    def _tell_of_durability(self) -> None:
+    def _log_durability(self) -> None:
         """It is not as durable as wanted, or it is again: while it is not, nothing is published."""
         missing = self._outbox.not_durable
         if missing:
             self._log.warning("not_durable", reason=missing, pending=self._table.pending())
         else:
             self._log.info("durable_again")
-        self._said_not_durable = bool(missing)
+        self._logged_not_durable = bool(missing)
 
     def _step(self, replies: Sequence[Reply]) -> None:
         """One exchange with the outbox."""
         outbox, now_us = self._outbox, self._clock.now_us()
         try:
             request = outbox.replies(replies, now_us) if replies else outbox.commands(now_us)
-            if bool(outbox.not_durable) is not self._said_not_durable:
-                self._tell_of_durability()
+            if bool(outbox.not_durable) is not self._logged_not_durable:
+                self._log_durability()
             for change, queue in outbox.changes():
                 self._recovery.redis_changed(change, queue)
-            if self._said and outbox.trouble != self._said:
+            if self._logged and outbox.trouble != self._logged:
                 self._works_again()
-            if outbox.registry_trouble != self._said_of_registry:
-                self._tell_of_registry()
+            if outbox.registry_trouble != self._logged_registry:
+                self._log_registry()
             if request is None:
                 self._ring_when_due(now_us)
             else:
@@ -249,7 +249,7 @@ class Publisher:
         """Redis took what was sent, or nothing waits for it: that it let us in proves nothing."""
         self._backoff.reset()
         self._log.info("redis_connected", target=self.address, pending=self._table.pending())
-        self._said = ""
+        self._logged = ""
 
     def _send(self, request: Request) -> None:
         assert self._connection is not None
@@ -266,11 +266,11 @@ class Publisher:
         if connection is not None:
             connection.close()
 
-    def _away(self, reason: str) -> None:
+    def _log_unavailable(self, reason: str) -> None:
         """Say it once, and again and again while it lasts: status cannot tell of it meanwhile."""
         self._outbox.disconnected(reason)
         now_s = self._loop.time()
-        if reason != self._said or now_s - self._said_s >= SAY_EVERY_S:
+        if reason != self._logged or now_s - self._logged_s >= LOG_EVERY_S:
             self._log.warning(
                 "redis_unavailable",
                 reason=reason,
@@ -278,8 +278,8 @@ class Publisher:
                 pending_bytes=self._table.pending_bytes(),
                 behind_bytes=self._recovery.behind_bytes(),
             )
-            self._said_s = now_s
-        self._said = reason
+            self._logged_s = now_s
+        self._logged = reason
         self._leave_to_the_log(reason)
 
     def _leave_to_the_log(self, reason: str) -> None:

@@ -88,9 +88,9 @@ class Trimming:
             more, keeper = await trim(keys=[key], args=arguments)  # type: ignore[misc]
             if not more:
                 break
-        self._note(stream.name, keeper.decode() if isinstance(keeper, bytes) else keeper)
+        self._record_keeper(stream.name, keeper.decode() if isinstance(keeper, bytes) else keeper)
 
-    def _note(self, stream: str, keeper: str) -> None:
+    def _record_keeper(self, stream: str, keeper: str) -> None:
         if keeper and self._waiting.get(stream) != keeper:
             log.info("retention_waits", stream=stream, group=keeper)
         if keeper:

@@ -21,7 +21,7 @@ class Address:
     def parse(cls, text: str) -> Self:
         """Raises ValueError, with a sentence."""
         found = _WRITTEN.fullmatch(text)
-        if found is None or int(found["port"]) > 65_535 or not _can_be_asked_for(found["host"]):
+        if found is None or int(found["port"]) > 65_535 or not _can_be_resolved(found["host"]):
             raise ValueError(MUST)
         return cls(found["six"] or found["host"], int(found["port"]))
 
@@ -29,7 +29,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def _can_be_asked_for(host: str | None) -> bool:
+def _can_be_resolved(host: str | None) -> bool:
     """Not so `a..b`: asking for it would raise."""
     try:
         (host or "").encode("idna")

@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 Shape = dict[str, Any]  # names of settings; a group is a Shape again, a leaf is None
 ANY = "*"  # in a shape: any name, which the user chooses
 
-MOST_TOLD = 20  # of mistakes: nobody reads more at once
+MAX_NAMED = 20  # of mistakes: nobody reads more at once
 _SECRET_NAMES = ("public_key", "secret_key")
 _UNION_TAGS = ("name", "group")
 
@@ -28,10 +28,10 @@ class Origins:
     file: str
     places: dict[Path, str] = field(default_factory=dict)
 
-    def note_line(self, path: Path, line: int) -> None:
+    def set_line(self, path: Path, line: int) -> None:
         self.places[path] = f"{self.file} line {line}"
 
-    def note_variable(self, path: Path, place: str) -> None:
+    def set_variable(self, path: Path, place: str) -> None:
         """A variable replaces what the file said at this path and below it."""
         for below in [each for each in self.places if each[: len(path)] == path]:
             del self.places[below]
@@ -86,15 +86,15 @@ def sentences(error: ValidationError, origins: Origins, shape: Shape) -> list[st
     """
     told = []
     mistakes = error.errors(include_url=False, include_input=False)
-    for each in mistakes[:MOST_TOLD]:
+    for each in mistakes[:MAX_NAMED]:
         path = _without_tags(each["loc"])
         if each["type"] == "extra_forbidden":
             what = unknown_setting(path, shape)
         else:
             what = f"{dotted(path)} {_predicate(each)}".lstrip()
         told.append(f"{origins.of(path)}: {what}")
-    if len(mistakes) > MOST_TOLD:
-        told.append(f"and {len(mistakes) - MOST_TOLD:,} more mistakes in {origins.file}")
+    if len(mistakes) > MAX_NAMED:
+        told.append(f"and {len(mistakes) - MAX_NAMED:,} more mistakes in {origins.file}")
     return list(dict.fromkeys(told))
 
 

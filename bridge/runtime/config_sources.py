@@ -15,7 +15,7 @@ from bridge.runtime.bounded_file import MOST_SETTINGS, read_bounded
 from bridge.runtime.bounded_yaml import BoundedLoader
 from bridge.runtime.config_errors import (
     ANY,
-    MOST_TOLD,
+    MAX_NAMED,
     Origins,
     Path,
     Shape,
@@ -98,11 +98,11 @@ def _note_lines(node: yaml.Node, path: Path, origins: Origins, seen: set[int]) -
             line = key.start_mark.line + 1
             if here in origins.places:
                 raise ConfigError(f"{origins.file} line {line}: {dotted(here)} is written twice")
-            origins.note_line(here, line)
+            origins.set_line(here, line)
             _note_lines(value, here, origins, seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            origins.note_line((*path, index), value.start_mark.line + 1)
+            origins.set_line((*path, index), value.start_mark.line + 1)
             _note_lines(value, (*path, index), origins, seen)
 
 
@@ -126,10 +126,10 @@ def variables_tree(variables: Mapping[str, Variable], shape: Shape, origins: Ori
     for variable in variables.values():
         path = _path_of(variable.name, shape)
         if path is None:
-            if len(mistakes) < MOST_TOLD:
+            if len(mistakes) < MAX_NAMED:
                 mistakes.append(_unknown_variable(variable, shape))
             continue
-        origins.note_variable(path, f"{variable.name} in {variable.origin}")
+        origins.set_variable(path, f"{variable.name} in {variable.origin}")
         tree = merged(tree, _nested(path, _value(variable, path, shape)))
     if mistakes:
         raise ConfigError("\n".join(mistakes))

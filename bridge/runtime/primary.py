@@ -105,7 +105,7 @@ class PrimaryFinder:
             )
 
     @property
-    def says_readonly(self) -> bool:
+    def needs_readonly(self) -> bool:
         """Must a connection say that it only reads? A Cluster's replica serves no other."""
         return self._url.is_of_replica and self._url.topology is Topology.CLUSTER
 

@@ -223,7 +223,7 @@ class _FollowsPrimary:
         await connection.connect_check_health(*arguments, **options)
         try:
             await self._refuse_other_roles(self.finder, node)
-            if self.finder.says_readonly:
+            if self.finder.needs_readonly:
                 await self.send_command("READONLY", check_health=False)  # type: ignore[attr-defined]
                 await connection.read_response()
         except (RedisError, OSError):
@@ -271,7 +271,7 @@ class _FollowsPrimaryBlocking:
             with contextlib.suppress(ResponseError):
                 reply = connection.read_response(disable_decoding=True)
             self.finder.check_role(node, reply)
-            if self.finder.says_readonly:
+            if self.finder.needs_readonly:
                 self.send_command("READONLY", check_health=False)  # type: ignore[attr-defined]
                 connection.read_response()
         except (RedisError, OSError):

@@ -24,7 +24,7 @@ from bridge.runtime.redis_url import tag_of
 
 _BEHIND_COUNT = frozenset(["EVAL", "EVALSHA"])
 _BEHIND_WORD = {"XREAD": "STREAMS", "XREADGROUP": "STREAMS", "SCAN": "MATCH"}
-_AWAY = (RedisError, OSError, TimeoutError)
+_UNAVAILABLE = (RedisError, OSError, TimeoutError)
 
 _Command = tuple[Sequence[Any], Mapping[str, Any]]
 
@@ -78,7 +78,7 @@ def _of_shard(error: BaseException, shard: int) -> BaseException:
 def _naming(shard: int) -> Iterator[None]:
     try:
         yield
-    except _AWAY as error:
+    except _UNAVAILABLE as error:
         _of_shard(error, shard)
         raise
 
@@ -142,7 +142,7 @@ class _ShardedPipeline(Pipeline):
                 pipeline.execute_command(*command, **options)
             try:
                 return await pipeline.execute(raise_on_error=False)
-            except _AWAY as error:
+            except _UNAVAILABLE as error:
                 return [_of_shard(error, shard)] * len(part)
 
 
@@ -188,7 +188,7 @@ class _ShardedBlockingPipeline(BlockingPipeline):
                     pipeline.execute_command(*command, **options)  # type: ignore[no-untyped-call]
                 try:
                     some = pipeline.execute(raise_on_error=False)
-                except _AWAY as error:
+                except _UNAVAILABLE as error:
                     some = [_of_shard(error, shard)] * len(part)
             for (place, _), reply in zip(part, some, strict=True):
                 replies[place] = reply

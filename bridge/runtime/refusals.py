@@ -16,7 +16,7 @@ class Refused(Transient):
 class Refusal(Enum):
     """Whom an error reply is about."""
 
-    AWAY = "Redis as a whole cannot take writes now"
+    UNAVAILABLE = "Redis as a whole cannot take writes now"
     NO_SCRIPT = "it does not know the script (any more)"
     NOT_ALLOWED = "the user lacks a command"
     THIS_KEY = "this key alone"
@@ -24,7 +24,7 @@ class Refusal(Enum):
 
 # Codes of error replies, as Redis 6.2 to 8 and Valkey spell them. A script repeats the error of its
 # command behind words of its own.
-_AWAY = re.compile(
+_UNAVAILABLE = re.compile(
     r"\b(?:LOADING|OOM|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOAUTH|WRONGPASS"
     r"|NOREPLICAS|UNKILLABLE|MOVED|ASK)\b"
     # of all clients at once, and of proxies and hosted servers
@@ -54,8 +54,8 @@ def meaning(error: object) -> Refusal:
         return Refusal.NO_SCRIPT
     if _NOT_ALLOWED.search(text):
         return Refusal.NOT_ALLOWED
-    if _AWAY.search(text) or _ELSEWHERE.search(text):
-        return Refusal.AWAY
+    if _UNAVAILABLE.search(text) or _ELSEWHERE.search(text):
+        return Refusal.UNAVAILABLE
     return Refusal.THIS_KEY
 
 
@@ -82,7 +82,7 @@ def raise_not_allowed(replies: Iterable[object]) -> None:
 
 def is_server_wide(error: object) -> bool:
     """Is every stream refused alike, so that trying again later is all that helps?"""
-    return meaning(error) in (Refusal.AWAY, Refusal.NOT_ALLOWED)
+    return meaning(error) in (Refusal.UNAVAILABLE, Refusal.NOT_ALLOWED)
 
 
 def is_of_a_key(error: object) -> bool:

@@ -22,7 +22,7 @@ from bridge.runtime.redis_shards import ShardedRedis, shards_of
 T = TypeVar("T")
 
 COMMAND_TIMEOUT_S = 2.0  # of connections to a replica: after that the primary is asked
-LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
 REST_S, LONGEST_REST_S = 5.0, 60.0  # for one that is of no use; longer and longer
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 
@@ -41,7 +41,7 @@ class _Pair:
         self.is_fresh = False
         self._primary = primary
         self._replica = replica
-        self._look_at_s = 0.0
+        self._check_at_s = 0.0
         self._offset: int | None = None  # of the primary, at the last look
         self._rest_s = REST_S
 
@@ -52,10 +52,10 @@ class _Pair:
     async def look(self) -> None:
         """Is the replica fresh? Not before a second look."""
         now_s = time.monotonic()
-        if now_s < self._look_at_s:
+        if now_s < self._check_at_s:
             return
         known, self._offset = self._offset, None
-        self._look_at_s = now_s + LOOK_EVERY_S
+        self._check_at_s = now_s + CHECK_EVERY_S
         try:
             theirs = await self._replica.execute_command("ROLE")  # type: ignore[no-untyped-call]
             self.is_fresh = is_fresh(theirs, known)
@@ -76,7 +76,7 @@ class _Pair:
     def rest(self) -> None:
         """It is of no use now."""
         self.is_fresh, self._offset = False, None
-        self._look_at_s = time.monotonic() + self._rest_s
+        self._check_at_s = time.monotonic() + self._rest_s
         self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)
 
 

@@ -145,7 +145,7 @@ def pid_when_ready(guard: Guard, url: str, folder: Path) -> int:
         if pid is not None:
             return pid
         time.sleep(POLL_S)
-    reason = _last_words(folder)
+    reason = _log_tail(folder)
     kind = PortTaken if _NO_PORT in reason else Fatal
     raise kind(f"the embedded Redis did not start: {reason} (see {folder / LOG})")
 
@@ -197,7 +197,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _last_words(folder: Path) -> str:
+def _log_tail(folder: Path) -> str:
     lines = (folder / LOG).read_text("utf-8", errors="replace").split("\n")
     telling = [line.strip() for line in lines if line.strip()]
     return telling[-1] if telling else "it said nothing"

@@ -93,7 +93,7 @@ def say(line: str = "", *, to_stderr: bool = False) -> None:
     typer.echo(masked_text(printable(bounded(line))), err=to_stderr)
 
 
-def say_labelled(rows: Iterable[tuple[str, str]]) -> None:
+def echo_labelled(rows: Iterable[tuple[str, str]]) -> None:
     """Print sentences behind their labels, in two columns; an empty label stands for the one
     before. A terminal gets as many lines as a sentence needs, a program one.
     """
@@ -112,7 +112,7 @@ def say_labelled(rows: Iterable[tuple[str, str]]) -> None:
             say(line)
 
 
-def say_json(value: Any, indent: int | None = None) -> None:
+def echo_json(value: Any, indent: int | None = None) -> None:
     """Print JSON for programs; no name or sign of it is taken for a secret, but its texts are."""
     for line in json.dumps(_masked(value), indent=indent).split("\n"):
         typer.echo(printable(line))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bridge.view.picture import StreamRow
+from bridge.view.view_model import StreamRow
 
 
 class Page(StrEnum):

@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 
 from bridge.core.counters import CoreCounters, StreamCounters
 from bridge.view.facts import BridgeStatus, StreamStatus, WorkerStatus
-from bridge.view.picture import Picture, State
 from bridge.view.verdict import Level, Verdict
+from bridge.view.view_model import State, ViewModel
 
 Schema = dict[str, Any]
 
@@ -23,7 +23,7 @@ _TEXTS: Schema = {"type": "array", "items": _TEXT}
 _BESIDE = {"streams", "counters"}  # of a status, what stands elsewhere in the document
 
 
-def status_document(picture: Picture, redis: str, verdict: Verdict) -> dict[str, Any]:
+def status_document(picture: ViewModel, redis: str, verdict: Verdict) -> dict[str, Any]:
     """How everything is. `redis`: its URL, masked. `verdict` is empty where a bridge is healthy;
     `reasons` are what needs a look all the same.
     """

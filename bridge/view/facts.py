@@ -32,11 +32,11 @@ LARGEST = 2**63  # what no number of ours reaches; larger ones cannot be reckone
 Int = Annotated[int, Strict()]  # no text that could be read as one
 
 
-class _Told(BaseModel):
+class _Status(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class ConnectionStatus(_Told):
+class ConnectionStatus(_Status):
     """One socket to the exchange. `refused` and `stale` are stream → why."""
 
     name: str = ""
@@ -74,14 +74,14 @@ def _adapter(counters: type[Counters]) -> TypeAdapter[Any]:
     return found
 
 
-class Buckets(_Told):
+class Buckets(_Status):
     """How often it took how long, by the bounds of `core.latency`, and the sum of all, in µs."""
 
     counts: tuple[Int, ...] = ()
     sum_us: Int = 0
 
 
-class StreamStatus(_Told):
+class StreamStatus(_Status):
     """One stream, as one bridge counts it since its start. `gap_causes`: `gaps`, by cause."""
 
     counters: InstanceOf[StreamCounters] = StreamCounters()
@@ -98,7 +98,7 @@ class StreamStatus(_Told):
         return _with_counters(told, StreamCounters)
 
 
-class ShardStatus(_Told):
+class ShardStatus(_Status):
     """One shard of several: the server that it is on, or was last, and why nothing is published
     there; empty where it is.
     """
@@ -109,7 +109,7 @@ class ShardStatus(_Told):
     pending: Int = 0
 
 
-class ShareStatus(_Told):
+class ShareStatus(_Status):
     """Of a bridge that shares the streams with others: which member it is; how many streams it
     keeps until other members have them, and which; how many streams of others no bridge
     receives that it knows of, and some of them with the member.
@@ -123,7 +123,7 @@ class ShareStatus(_Told):
     unreceived_streams: dict[str, str] = {}
 
 
-class BridgeStatus(_Told):
+class BridgeStatus(_Status):
     """One bridge's last status; `stopped_us` is set by the very last. `redis_us` is when it was
     written by the clock of Redis, 0 by bridges that did not say; the other times are the bridge's.
     `latencies` is stage → type; `round_trips` has the bounds of `core.round_trips`; `ends` counts
@@ -174,7 +174,7 @@ class BridgeStatus(_Told):
         return _with_counters(told, CoreCounters)
 
 
-class Latency(_Told):
+class Latency(_Status):
     """Milliseconds from when the bridge received a message until the consumer was done; None before
     the first."""
 
@@ -182,7 +182,7 @@ class Latency(_Told):
     p99: float | None = None
 
 
-class WorkerStatus(_Told):
+class WorkerStatus(_Status):
     """One consumer process's last status. `made` is for people; `patterns` are the streams that it
     reads; `latencies` are those of `latency_ms`, since its start.
     """
@@ -204,7 +204,7 @@ class WorkerStatus(_Told):
     made: str = ""
 
 
-T = TypeVar("T", bound=_Told)
+T = TypeVar("T", bound=_Status)
 
 
 class Followed(NamedTuple):

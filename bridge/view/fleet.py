@@ -7,7 +7,7 @@ from bridge.runtime.share import Share
 from bridge.view.facts import BridgeStatus, ShareStatus
 
 
-def share_words(share: ShareStatus) -> str:
+def describe_share(share: ShareStatus) -> str:
     """`member b of a, b, c; keeps 4 streams for c`."""
     told = f"member {share.me} of {', '.join(share.members)}"
     if share.kept:

@@ -30,12 +30,14 @@ from bridge.runtime.stream_search import streams_beside
 from bridge.runtime.time_range import BEGINNING, NEW
 from bridge.view.choose import absence, chosen, is_pattern
 from bridge.view.facts import Followed
-from bridge.view.reader import AWAY
+from bridge.view.reader import UNAVAILABLE
 
 BLOCK_MS = 1000  # well under the socket's time-out
 _BATCH = 200
 _REGISTRY_EVERY_S = 2.0
-_AWAY_EVERY_S = 20.0  # the same while it does not answer: each time may last until a time-out
+_UNAVAILABLE_EVERY_S = (
+    20.0  # the same while it does not answer: each time may last until a time-out
+)
 _RETRY_S = 1.0
 
 
@@ -83,7 +85,7 @@ class Follower:
                 batch = None
             except ResponseError as error:
                 raise Fatal(f"Redis refuses: {reason(error)}") from None
-            except AWAY as error:
+            except UNAVAILABLE as error:
                 if not away:
                     self._tell(f"Redis does not answer ({reason(error)}): trying again")
                 away, batch = True, None
@@ -109,16 +111,18 @@ class Follower:
         self._is_first = False
         self._unseen &= self._away
         is_whole = 0 not in self._away
-        self._find_at_s = time.monotonic() + (_REGISTRY_EVERY_S if is_whole else _AWAY_EVERY_S)
+        self._find_at_s = time.monotonic() + (
+            _REGISTRY_EVERY_S if is_whole else _UNAVAILABLE_EVERY_S
+        )
         for one in self._wanted if is_whole else ():
             if is_pattern(one) or one in empty:
-                self._tell_once(absence(one, registry))
+                self._report_once(absence(one, registry))
 
     async def _registry(self) -> list[str]:
         """The streams that there are; without the first shard, those of the others."""
         try:
             names: Any = await self._client.hkeys(self._space.key(keys.STREAMS))
-        except AWAY as error:
+        except UNAVAILABLE as error:
             if self._space.shards == 1 or isinstance(error, ResponseError):
                 raise
             self._is_away(0, reason(error))
@@ -129,7 +133,7 @@ class Follower:
         self._is_back(0)
         registry = list(filter(is_stream, names))
         for refused in set(names) - set(registry):
-            self._tell_once(f"the registry has {refused!r}, which is no stream: passed over")
+            self._report_once(f"the registry has {refused!r}, which is no stream: passed over")
         return registry
 
     async def _begin(self, names: Sequence[str]) -> set[str]:
@@ -200,7 +204,7 @@ class Follower:
             found = await self._read_of(shards_of(self._client)[shard], after)
         except ResponseError as error:
             raise Fatal(f"Redis refuses: {reason(error)}") from None
-        except AWAY as error:
+        except UNAVAILABLE as error:
             self._is_away(shard, f"shard {shard} does not answer: {reason(error)}")
             await asyncio.sleep(_RETRY_S)
             return []
@@ -220,7 +224,7 @@ class Follower:
             self._away.remove(shard)
             self._tell(f"shard {shard} is back")
 
-    def _tell_once(self, line: str) -> None:
+    def _report_once(self, line: str) -> None:
         if line and line not in self._told:
             self._told.add(line)
             self._tell(line)

@@ -6,7 +6,7 @@ The choice rests on names and troubles alone, never on rates, so that lines do n
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from bridge.view.picture import StreamRow
+from bridge.view.view_model import StreamRow
 
 
 def fitting(streams: Sequence[StreamRow], room: int) -> tuple[list[StreamRow], list[StreamRow]]:

@@ -16,10 +16,10 @@ from bridge.contract.identity import EntryId
 from bridge.runtime.terminal import printable
 from bridge.view import figures
 from bridge.view.browse import KEYS, Browse, Page, Sort, window
+from bridge.view.describe import clock, describe_entry
 from bridge.view.facts import Followed
-from bridge.view.picture import Picture, StreamRow
 from bridge.view.screen import clipped, screen, side_style
-from bridge.view.words import clock, entry_words
+from bridge.view.view_model import StreamRow, ViewModel
 
 FRAME_LINES = 8  # of a screen, around its list
 
@@ -30,8 +30,8 @@ class Shown:
     answer; `age_s`: how old the picture is.
     """
 
-    picture: Picture | None
-    before: Picture | None
+    picture: ViewModel | None
+    before: ViewModel | None
     where: str
     browse: Browse
     entries: Sequence[Followed]
@@ -90,7 +90,7 @@ def _about(shown: Shown, width: int) -> Text:
 # ---- one stream ----------------------------------------------------------------------------------
 
 
-def _stream(shown: Shown, picture: Picture, width: int, height: int) -> RenderableType:
+def _stream(shown: Shown, picture: ViewModel, width: int, height: int) -> RenderableType:
     name = shown.browse.stream
     row = next((stream for stream in picture.streams if stream.name == name), None)
     head = [Text(f" {name}", style="bold", no_wrap=True, overflow="ellipsis")]
@@ -110,8 +110,8 @@ def _standing(row: StreamRow, width: int) -> list[Text]:
     counters = row.status.counters
     facts = [
         f"{figures.rate(row.rate)}/s".replace("·", "0"),
-        f"{row.entries_words} entries",
-        f"newest {row.age_words} ago",
+        f"{row.entries_text} entries",
+        f"newest {row.age_text} ago",
         f"{counters.gaps} gaps",
         *(f"{number} {name}" for name, number in _not_zero(row)),
     ]
@@ -132,7 +132,7 @@ def _not_zero(row: StreamRow) -> list[tuple[str, int]]:
 
 
 def _line(entry: Followed, width: int, *, is_marked: bool) -> Text:
-    words = entry_words(entry.fields)
+    words = describe_entry(entry.fields)
     at = clock(EntryId.parse(entry.entry_id).ms * 1000)
     line = Text(" ", no_wrap=True)
     line.append(at + "  ", style="dim")
@@ -153,7 +153,7 @@ def _entry(shown: Shown, width: int, height: int) -> RenderableType:
         return Text(" the entry is not here any more: Esc", style="yellow")
     head = [
         Text(f" {entry.stream}", style="bold"),
-        Text(f" {entry.entry_id}   {clipped(entry_words(entry.fields), width - 40)}"),
+        Text(f" {entry.entry_id}   {clipped(describe_entry(entry.fields), width - 40)}"),
         Text(
             f" python -m bridge explain {entry.stream} {entry.entry_id}",
             style="dim",

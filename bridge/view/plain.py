@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from bridge.view import figures, fleet
-from bridge.view.picture import BridgeRow, ConsumerRow, Picture, State
-from bridge.view.words import clock
+from bridge.view.describe import clock
+from bridge.view.view_model import BridgeRow, ConsumerRow, State, ViewModel
 
 
-def summary_lines(picture: Picture) -> Iterator[str]:
+def summary_lines(picture: ViewModel) -> Iterator[str]:
     """A few lines: the whole, what needs a look, and each consumer."""
     yield f"{clock(picture.now_us)} {_totals(picture)}"
     if picture.redis_full:
@@ -24,7 +24,7 @@ def summary_lines(picture: Picture) -> Iterator[str]:
         yield f"  {consumer_line(consumer)}"
 
 
-def stream_lines(picture: Picture) -> Iterator[str]:
+def stream_lines(picture: ViewModel) -> Iterator[str]:
     """A line for each stream."""
     width = max((len(stream.name) for stream in picture.streams), default=0)
     for stream in picture.streams:
@@ -34,8 +34,8 @@ def stream_lines(picture: Picture) -> Iterator[str]:
             else ""
         )
         yield (
-            f"  {stream.name:<{width}} {rate}{stream.entries_words:>9} entries  "
-            f"{stream.age_words:>5}  {stream.words}"
+            f"  {stream.name:<{width}} {rate}{stream.entries_text:>9} entries  "
+            f"{stream.age_text:>5}  {stream.words}"
         )
 
 
@@ -56,7 +56,7 @@ def consumer_line(consumer: ConsumerRow) -> str:
     )
 
 
-def _totals(picture: Picture) -> str:
+def _totals(picture: ViewModel) -> str:
     parts = [f"{len(picture.streams)} streams"]
     if picture.rate is not None:
         parts.append(f"{picture.rate:,.0f} entries/s")

@@ -30,7 +30,7 @@ from bridge.view.facts import (
     read_statuses,
 )
 
-AWAY = (RedisError, OSError, TimeoutError)  # what every use of the client may raise
+UNAVAILABLE = (RedisError, OSError, TimeoutError)  # what every use of the client may raise
 GONE_US = 10_000_000  # how long a worker may be silent before its group counts it out, about
 _CHUNK = 256  # streams asked for in one pipeline
 
@@ -47,7 +47,7 @@ async def look_around(client: Redis, space: KeySpace, known: Collection[str] = (
     """
     try:
         return await look(client, space)
-    except AWAY as error:
+    except UNAVAILABLE as error:
         if space.shards == 1 or isinstance(error, ResponseError):
             raise
         sample = await _of_the_others(client, space, known, reason(error))
@@ -85,7 +85,7 @@ async def look(client: Redis, space: KeySpace) -> Sample:
         quarantine=streams.pop(keys.QUARANTINE),
         streams=streams,
         unreadable=unread_bridges + unread_workers + len(registry) - len(names),
-        redis_full=full_words(memory, "Redis" if space.shards == 1 else "shard 0"),
+        redis_full=memory_trouble(memory, "Redis" if space.shards == 1 else "shard 0"),
         away=away,
     )
 
@@ -117,7 +117,7 @@ async def _clock(shard: Redis) -> int | str:
     """Its time, µs, or why it tells none."""
     try:
         seconds, micros = await shard.time()
-    except AWAY as error:
+    except UNAVAILABLE as error:
         return reason(error)
     return int(seconds) * 1_000_000 + int(micros)
 
@@ -131,7 +131,7 @@ async def _memory(client: Redis) -> Mapping[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def full_words(memory: Mapping[str, Any], what: str = "Redis") -> str:
+def memory_trouble(memory: Mapping[str, Any], what: str = "Redis") -> str:
     """Why Redis, or what of it, refuses every write, statuses too; empty where it does not."""
     used, most = memory.get("used_memory", 0), memory.get("maxmemory", 0)
     if not most or used < most or memory.get("maxmemory_policy") != "noeviction":
@@ -161,7 +161,11 @@ async def _streams(
         replies = await pipeline.execute(raise_on_error=False)
         raise_not_allowed(replies)
         for name, info, newest in zip(part, replies[::2], replies[1::2], strict=True):
-            if space.shards > 1 and isinstance(info, AWAY) and not isinstance(info, ResponseError):
+            if (
+                space.shards > 1
+                and isinstance(info, UNAVAILABLE)
+                and not isinstance(info, ResponseError)
+            ):
                 found[name] = StreamFacts(is_away=True)
                 away[space.shard_of(name)] = reason(info)
             else:

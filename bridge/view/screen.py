@@ -17,7 +17,7 @@ from rich.text import Text
 from bridge.view import figures, fleet
 from bridge.view.browse import Browse, ordered, window
 from bridge.view.layout import fitting
-from bridge.view.picture import BridgeRow, ConsumerRow, Picture, State, StreamRow
+from bridge.view.view_model import BridgeRow, ConsumerRow, State, StreamRow, ViewModel
 
 _STATE_STYLE = {State.UP: "green", State.STOPPED: "yellow", State.SILENT: "bold red"}
 _SIDES = re.compile(r"\b(buy|sell|bid|ask)\b")
@@ -28,13 +28,13 @@ _WIDE = 120
 
 
 def screen(
-    picture: Picture,
+    picture: ViewModel,
     width: int,
     height: int,
     where: str,
     footer: Sequence[str] = (),
     browse: Browse | None = None,
-    before: Picture | None = None,
+    before: ViewModel | None = None,
 ) -> RenderableType:
     """The whole view. `where` names the Redis; `footer` are lines for the bottom. Where a person
     browses, all streams are in the list, a part of it shown; `before` is the picture before this
@@ -62,7 +62,7 @@ def screen(
 
 
 def _list(
-    picture: Picture, room: int, width: int, browse: Browse | None, before: Picture | None
+    picture: ViewModel, room: int, width: int, browse: Browse | None, before: ViewModel | None
 ) -> tuple[list[RenderableType], int]:
     """The streams, and how many lines they take besides the headings."""
     old = {stream.name: stream.words for stream in before.streams} if before is not None else {}
@@ -115,7 +115,7 @@ def side_style(kind: str | None, words: str) -> str:
     return "" if found is None else "green" if found[0] in ("buy", "bid") else "red"
 
 
-def _bridges(picture: Picture) -> list[Text]:
+def _bridges(picture: ViewModel) -> list[Text]:
     full = [_trouble(picture.redis_full)] if picture.redis_full else []
     full += [_trouble(why) for why in picture.away.values()]
     if not picture.bridges and 0 in picture.away:
@@ -157,7 +157,7 @@ def _trouble(text: str) -> Text:
     return Text(f"   ! {text}", style="bold red", no_wrap=True, overflow="ellipsis")
 
 
-def _totals(picture: Picture, width: int, where: str) -> Text:
+def _totals(picture: ViewModel, width: int, where: str) -> Text:
     line = Text(" ", no_wrap=True, overflow="ellipsis")
     if picture.rate is not None:
         line.append(figures.rate(picture.rate), style="bold cyan")
@@ -206,12 +206,12 @@ def _streams(
 ) -> Table:
     longest = max((len(stream.name) for stream in streams), default=6)
     rates = [figures.rate(stream.rate) for stream in streams]
-    counts = [stream.entries_words for stream in streams]
+    counts = [stream.entries_text for stream in streams]
     sizes = (
         min(longest, 28 if width < _WIDE else 40),
         max(6, *map(len, rates)) if rates else 6,
         max(9, *map(len, counts)) if counts else 9,
-        max((5, *(len(stream.age_words) for stream in streams))),
+        max((5, *(len(stream.age_text) for stream in streams))),
     )
     table = _table(
         ("stream", "left", sizes[0]),
@@ -233,8 +233,8 @@ def _streams(
         table.add_row(
             Text(stream.name, style=style),
             Text(figures.rate(stream.rate), style="cyan"),
-            stream.entries_words,
-            Text(stream.age_words, style="dim"),
+            stream.entries_text,
+            Text(stream.age_text, style="dim"),
             newest,
             style="reverse" if stream.name == marked else "",
         )

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from bridge.runtime.skew import SKEWED_MS, skew_words
+from bridge.runtime.skew import SKEWED_MS, describe_skew
 from bridge.view.facts import BridgeStatus, ConnectionStatus
 
 COPIES = ("a", "b", "c")  # how connections of the same streams are told apart
 SKEWED_US = SKEWED_MS * 1000
-MOST_TOLD = 5  # streams that are named one by one
+MAX_NAMED = 5  # streams that are named one by one
 FULL_SHARE = 2  # of `publish.buffer_bytes`: half of it waits
 
 
@@ -44,7 +44,7 @@ def troubles(status: BridgeStatus) -> Iterator[Trouble]:
     yield from _not_received(status)
     offset_us = status.clock_offset_us
     if offset_us is not None and abs(offset_us) >= SKEWED_US:
-        yield Trouble(Reason.CLOCK_SKEWED, skew_words(offset_us / 1000))
+        yield Trouble(Reason.CLOCK_SKEWED, describe_skew(offset_us / 1000))
     yield from _not_written(status)
     for name, stream in status.streams.items():
         if stream.suspended:
@@ -64,10 +64,10 @@ def _not_received(status: BridgeStatus) -> Iterator[Trouble]:
             words = f"{connection.name} is subscribing: the exchange has not answered yet"
             yield Trouble(Reason.SUBSCRIBING, words)
     told = list(status.stream_troubles.items())
-    for name, why in told[:MOST_TOLD]:
+    for name, why in told[:MAX_NAMED]:
         yield Trouble(Reason.STREAM_NOT_RECEIVED, f"{name} is not received: {why}")
-    if len(told) > MOST_TOLD:
-        words = f"{len(told) - MOST_TOLD} more streams are not received"
+    if len(told) > MAX_NAMED:
+        words = f"{len(told) - MAX_NAMED} more streams are not received"
         yield Trouble(Reason.STREAM_NOT_RECEIVED, words)
 
 

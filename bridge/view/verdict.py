@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bridge.view import figures, fleet
-from bridge.view.picture import BridgeRow, Picture, State
-from bridge.view.troubles import MOST_TOLD
+from bridge.view.troubles import MAX_NAMED
+from bridge.view.view_model import BridgeRow, State, ViewModel
 
 NONE_YET = "no bridge has been here: start one with `python -m bridge run`"
 
@@ -35,7 +35,7 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
-def judge(picture: Picture, instance: str | None = None) -> Verdict:
+def judge(picture: ViewModel, instance: str | None = None) -> Verdict:
     """The verdict on this picture; on one bridge alone where its instance is given."""
     reasons = (
         *([picture.redis_full] if picture.redis_full else ()),
@@ -56,7 +56,7 @@ def judge(picture: Picture, instance: str | None = None) -> Verdict:
     return Verdict(Level.LOOK, f"{things} a look", reasons)
 
 
-def _why_not(picture: Picture, bridges: Sequence[BridgeRow], instance: str | None) -> str:
+def _why_not(picture: ViewModel, bridges: Sequence[BridgeRow], instance: str | None) -> str:
     """None of these bridges is healthy."""
     if 0 in picture.away:
         return f"{picture.away[0].removesuffix('.')}. {_what_is_left(picture)}"
@@ -79,7 +79,7 @@ def _why_not(picture: Picture, bridges: Sequence[BridgeRow], instance: str | Non
     return NONE_YET
 
 
-def _what_is_left(picture: Picture) -> str:
+def _what_is_left(picture: ViewModel) -> str:
     """Of a Cluster with several shards, without the first one."""
     there = [stream.age_us for stream in picture.streams if not stream.is_away]
     newest_us = min((age for age in there if age is not None), default=None)
@@ -88,7 +88,7 @@ def _what_is_left(picture: Picture) -> str:
     return f"Bridges and consumers are not known without it; the other shards have {streams}{told}"
 
 
-def _bridges(picture: Picture) -> Iterator[str]:
+def _bridges(picture: ViewModel) -> Iterator[str]:
     is_any_up = any(bridge.state is State.UP for bridge in picture.bridges)
     for bridge in picture.bridges:
         name = bridge.status.instance
@@ -104,7 +104,7 @@ def since(bridge: BridgeRow, now_us: int) -> str:
     return f"stopped {age} ago" if bridge.state is State.STOPPED else f"{bridge.state} for {age}"
 
 
-def _streams(picture: Picture) -> Iterator[str]:
+def _streams(picture: ViewModel) -> Iterator[str]:
     # A suspended or not received stream stands among its bridge's troubles.
     known = {
         name
@@ -118,13 +118,13 @@ def _streams(picture: Picture) -> Iterator[str]:
         # one whose shard is away stands there already
         if each.is_failing and not each.is_away and each.name not in known
     ]
-    for stream in failing[:MOST_TOLD]:
+    for stream in failing[:MAX_NAMED]:
         yield f"{stream.name}: {', '.join(stream.marks)}"
-    if len(failing) > MOST_TOLD:
-        yield f"{len(failing) - MOST_TOLD} more streams need a look"
+    if len(failing) > MAX_NAMED:
+        yield f"{len(failing) - MAX_NAMED} more streams need a look"
 
 
-def _consumers(picture: Picture) -> Iterator[str]:
+def _consumers(picture: ViewModel) -> Iterator[str]:
     for consumer in picture.consumers:
         if consumer.state is State.SILENT:
             yield f"consumer {consumer.name} is silent for {figures.age(consumer.age_us)}"

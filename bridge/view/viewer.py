@@ -22,9 +22,9 @@ from bridge.view.facts import Followed
 from bridge.view.history import History
 from bridge.view.keyboard import pressed_keys
 from bridge.view.pages import FRAME_LINES, Shown, entry_of, page
-from bridge.view.picture import Picture, draw
 from bridge.view.plain import summary_lines
-from bridge.view.reader import AWAY, in_the_way, look_around, newest
+from bridge.view.reader import UNAVAILABLE, in_the_way, look_around, newest
+from bridge.view.view_model import ViewModel, draw
 
 PAINT_EVERY_S = 0.25
 LATE_S = 1.5  # a look that takes this much longer than usual: Redis does not answer
@@ -48,7 +48,7 @@ class View:
 
 async def show_live(
     view: View, console: Console, stop: asyncio.Event
-) -> Picture | Exception | None:
+) -> ViewModel | Exception | None:
     """The live view until `stop`, or until a person leaves, which sets it. Returns the last
     picture; before there is one, what was in the way of it.
     """
@@ -60,7 +60,7 @@ async def show_live(
     ):
         live.update(_Screen(session), refresh=True)
         async with asyncio.TaskGroup() as tasks:
-            looking = tasks.create_task(session.look_on())
+            looking = tasks.create_task(session.poll())
             while not (stop.is_set() or session.browse.is_leaving):
                 # The age of the picture is painted, too: so not only when there is news.
                 with contextlib.suppress(TimeoutError):
@@ -85,16 +85,16 @@ class _Session:
     def __init__(self, view: View) -> None:
         self.view = view
         self.browse = Browse()
-        self.picture: Picture | None = None
-        self.before: Picture | None = None  # to see what has changed
+        self.picture: ViewModel | None = None
+        self.before: ViewModel | None = None  # to see what has changed
         self.entries: Sequence[Followed] = ()  # of the stream that is looked into, newest first
         self.error: Exception | None = None  # of the last look
         self.news = asyncio.Event()
         self._history = History()
         self._answered_s = time.monotonic()
-        self._look_now = asyncio.Event()
+        self._poll_now = asyncio.Event()
 
-    async def look_on(self) -> None:
+    async def poll(self) -> None:
         """Look at Redis again and again."""
         while True:
             if not self.browse.is_paused:
@@ -102,8 +102,8 @@ class _Session:
                 self.news.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.view.every_s):
-                    await self._look_now.wait()
-            self._look_now.clear()
+                    await self._poll_now.wait()
+            self._poll_now.clear()
 
     def press(self, key: str, height: int) -> None:
         """A key was pressed."""
@@ -113,7 +113,7 @@ class _Session:
         if self.browse.stream != before.stream:
             self.entries = ()
         if self.browse.page is not before.page or before.is_paused:
-            self._look_now.set()
+            self._poll_now.set()
 
     def shown(self) -> Shown:
         """All that is painted."""
@@ -146,7 +146,7 @@ class _Session:
                 found = await newest(view.client, view.space, stream, MOST_ENTRIES)
                 if stream == self.browse.stream:
                     self.entries = found
-        except AWAY as error:
+        except UNAVAILABLE as error:
             self.error = error
             return
         self.before, self.picture = self.picture, draw(self._history)
@@ -155,14 +155,14 @@ class _Session:
 
 async def show_plain(
     view: View, say: Callable[[str], None], stop: asyncio.Event
-) -> Picture | Exception | None:
+) -> ViewModel | Exception | None:
     """A few lines each time, until `stop`. Returns what `show_live` does."""
     history = History()
-    seen: Picture | Exception | None = None
+    seen: ViewModel | Exception | None = None
     async for error in _looks(view, history, stop):
         if error is not None:
             say(in_the_way(error, f"Redis at {view.where}"))
-            seen = seen if isinstance(seen, Picture) else error
+            seen = seen if isinstance(seen, ViewModel) else error
             continue
         seen = draw(history)
         for line in summary_lines(seen):
@@ -170,7 +170,7 @@ async def show_plain(
     return seen
 
 
-async def picture_of(view: View) -> Picture:
+async def view_model_of(view: View) -> ViewModel:
     """Two looks `every_s` apart, for the rates. Raises what the Redis client raises."""
     history = History()
     history.add(await look_around(view.client, view.space))
@@ -187,7 +187,7 @@ async def _looks(
         try:
             history.add(await look_around(view.client, view.space, history.streams))
             yield None
-        except AWAY as error:
+        except UNAVAILABLE as error:
             yield error
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(view.every_s):

@@ -11,7 +11,7 @@ from bridge.contract.json_text import parsed
 from bridge.contract.moments import moment
 from bridge.contract.whole_number import whole_number
 from bridge.errors import ConfigError, Fatal
-from bridge.runtime.terminal import say, say_json
+from bridge.runtime.terminal import echo_json, say
 from consumers.commands.fetching import ConfigOption, StreamsOption, fetch, no_group
 from consumers.kit.api.results import is_entry_id
 from consumers.kit.handling.dead_letters import DeadLetters, StoredDeadLetter
@@ -58,7 +58,7 @@ def list_(
     found = fetch(config, read)
     for one in found:
         if as_json:
-            say_json(_plain(one))
+            echo_json(_plain(one))
         else:
             parts = (one.group, one.letter_id, one.stream, one.fields["entry_id"])
             sent_back = " (sent back)" if one.is_sent_back else ""
@@ -79,7 +79,7 @@ def show(group: GroupArgument, letter: str, config: ConfigOption = None) -> None
 
     for one in fetch(config, read):
         whole = _plain(one) | {"fields": _entry(one.fields["fields"])}
-        say_json(whole, indent=2)
+        echo_json(whole, indent=2)
 
 
 @deadletters.command()

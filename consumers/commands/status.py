@@ -14,7 +14,7 @@ from rich.text import Text
 from bridge.errors import ConfigError, Fatal
 from bridge.runtime.masking import masked_text
 from bridge.runtime.tables import Width, table
-from bridge.runtime.terminal import new_console, printable, say, say_json
+from bridge.runtime.terminal import echo_json, new_console, printable, say
 from consumers.commands.fetching import ConfigOption, StreamsOption, fetch, no_group
 from consumers.kit.lag import GroupLag, StreamLag, group_lags
 from consumers.kit.redis.keys import Keys
@@ -101,7 +101,7 @@ def show(
     """
     told = {str(shard): masked_text(why).removesuffix(".") for shard, why in sorted(away.items())}
     if as_json:
-        say_json({"groups": [one.as_dict() for one in found], "shards_away": told})
+        echo_json({"groups": [one.as_dict() for one in found], "shards_away": told})
         return
     for shard, why in told.items():
         lacks = "; nothing is known of workers" if shard == str(FIRST_SHARD) else ""

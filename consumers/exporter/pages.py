@@ -24,8 +24,8 @@ from consumers.kit.redis.registry import FIRST_SHARD
 
 _log = structlog.get_logger()
 
-AWAY = "redis_away"
-_AWAY = (RedisError, OSError, TimeoutError)
+UNAVAILABLE = "redis_away"
+_UNAVAILABLE = (RedisError, OSError, TimeoutError)
 _LARGEST = 2**63  # what no number of ours reaches; larger ones are no floats
 
 
@@ -41,7 +41,7 @@ class ExporterPages:
         self._reads = FreshReads(redis, replica)
         self._keys = keys
         self._per_stream = per_stream
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._handled = HandledSums()
         self._trouble = ""  # why Redis could not be read, the last time
 
@@ -51,21 +51,23 @@ class ExporterPages:
             return alive()
         look, trouble = await self._look()
         if path == READY:
-            return readiness([(AWAY, f"Redis cannot be read: {trouble}")] if look is None else [])
+            return readiness(
+                [(UNAVAILABLE, f"Redis cannot be read: {trouble}")] if look is None else []
+            )
         told = families(look, per_stream=self._per_stream)
         body = await asyncio.to_thread(exposition.render, told)
         return Page(HTTPStatus.OK, exposition.CONTENT_TYPE, body)
 
     async def _look(self) -> tuple[Look | None, str]:
         """What Redis has now; None, and why, where it cannot be read."""
-        async with self._turn:
+        async with self._lock:
             try:
                 groups, away = await self._reads.read_in_part(
                     lambda client, silent: group_lags(client, self._keys, away=silent)
                 )
                 memory = await self._memory(away)
                 bridges = {} if FIRST_SHARD in away else await self._bridges()
-            except _AWAY as error:
+            except _UNAVAILABLE as error:
                 self._tell(trouble := masked_text(str(error)) or type(error).__name__)
                 return None, trouble
             self._tell("")
@@ -113,7 +115,7 @@ class ExporterPages:
 async def _memory_of(shard: Redis) -> tuple[int, int] | Exception:
     try:
         told: Any = await shard.info("memory")
-    except _AWAY as error:
+    except _UNAVAILABLE as error:
         return error
     return told.get("used_memory", 0), told.get("maxmemory", 0)
 

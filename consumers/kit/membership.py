@@ -73,7 +73,7 @@ class Membership:
         return bool(self.alive) and min(self.alive) == self.worker
 
     @property
-    def knows_the_dead(self) -> bool:
+    def knows_dead_workers(self) -> bool:
         """Whether all workers that live have had the time to say so."""
         return self._steady_beats * self.beat_s * 1000 > self._lease_ms
 
@@ -104,12 +104,12 @@ class Membership:
         await self._write_status(status)
         added = await self._redis.hset(self._keys.groups, self.group, self._about_group)
         if not added and not self.beats:
-            self._log_going_on()
+            self._log_position_kept()
         # The script says that we were not in the list: all that others know of us may be wrong, and
         # so may be what Redis says about owners. Wait for a lease's time before taking streams.
         if is_new and self.beats:  # this worker was silent for long, or Redis was emptied
             self._steady_beats, self.may_take = 0, False
-        self.may_take |= self.knows_the_dead
+        self.may_take |= self.knows_dead_workers
         self._take_in(names)
         self.alive = tuple(alive)
         self.wanted = await self._wanted()
@@ -175,7 +175,7 @@ class Membership:
     def _status_field(self) -> str:
         return f"{self.group}/{self.worker}"
 
-    def _log_going_on(self) -> None:
+    def _log_position_kept(self) -> None:
         """Where to begin was meant for a new group; this one has been here before."""
         _log.info(
             "group_goes_on",

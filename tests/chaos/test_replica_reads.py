@@ -129,7 +129,7 @@ def test_read_has_all_that_the_primary_has_though_the_replica_lags(
 async def test_reads_go_to_a_replica_while_it_is_fresh_and_else_to_the_primary(
     servers: Watched | Cluster, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replica_module, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(replica_module, "CHECK_EVERY_S", 0.05)
     monkeypatch.setattr(replica_module, "REST_S", 0.05)
     [replica] = servers.replicas()
     url, key = with_tag(servers.url, servers.prefix), servers.prefix + STREAM

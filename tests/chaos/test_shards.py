@@ -30,14 +30,14 @@ RATE = 500
 AWAY_S = 60.0
 KEYS_AT_ONCE = 2
 SPACE = KeySpace("{bridge}:", 4)
-AWAY = 2  # the shard that it happens to
+UNAVAILABLE = 2  # the shard that it happens to
 
 
 @pytest.mark.timeout(LIMIT_S)
 async def test_nothing_is_lost_or_doubled_while_slots_move_to_a_node_that_is_added(
     tmp_path: Path,
 ) -> None:
-    with running_cluster(primaries=3, replicas=0, prefix=SPACE.prefix_of(AWAY)) as cluster:
+    with running_cluster(primaries=3, replicas=0, prefix=SPACE.prefix_of(UNAVAILABLE)) as cluster:
         async with running_on(cluster, tmp_path, QUICK, space=SPACE, markets=OF_FOUR_SHARDS) as run:
             added = await asyncio.to_thread(cluster.add_node)
             for _ in range(2):
@@ -51,7 +51,7 @@ async def test_nothing_is_lost_or_doubled_while_slots_move_to_a_node_that_is_add
 
 
 @pytest.mark.timeout(LIMIT_S)
-@pytest.mark.parametrize(("away", "bridges"), [(0, 2), (AWAY, 1)])
+@pytest.mark.parametrize(("away", "bridges"), [(0, 2), (UNAVAILABLE, 1)])
 async def test_streams_of_other_shards_go_on_while_a_node_is_away(
     away: int, bridges: int, tmp_path: Path
 ) -> None:

@@ -264,7 +264,7 @@ class SteppedBridge:
         assert self._folder is not None
         oldest, *following = list_segments(self._folder)
         if following:
-            while not self.ingest.give_way(following[0].start, 50):
+            while not self.ingest.skip_before(following[0].start, 50):
                 pass
             oldest.path.unlink()
 

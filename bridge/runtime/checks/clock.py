@@ -7,13 +7,13 @@ import httpx2
 from bridge.errors import ConfigError
 from bridge.runtime.checks.finding import Finding, Level
 from bridge.runtime.http_client import fetch, http_client
-from bridge.runtime.skew import SKEWED_MS, skew_words
+from bridge.runtime.skew import SKEWED_MS, describe_skew
 
 SUBJECT = "clock"
 PATH = "/api/v1/time"  # text: ms since 1970
 
 
-async def look_at_clock(rest_url: str, timeout_s: float) -> Finding:
+async def check_clock(rest_url: str, timeout_s: float) -> Finding:
     """One finding; an exchange out of reach is no failure."""
     try:
         async with http_client(rest_url, timeout_s) as client:
@@ -35,6 +35,6 @@ def judge_clock(offset_ms: float) -> Finding:
     return Finding(
         Level.WARNING,
         SUBJECT,
-        skew_words(offset_ms),
+        describe_skew(offset_ms),
         "set it right (NTP); signatures are made with the exchange's time until then",
     )

@@ -7,7 +7,7 @@ from bridge.runtime.checks.finding import Finding, Level
 from bridge.runtime.config import Journal
 
 
-def look_at_journal(settings: Journal) -> Finding:
+def check_journal(settings: Journal) -> Finding:
     """The folder, or the nearest one above it that exists."""
     if not settings.enabled:
         advice = "set journal.enabled, unless losing what Redis has not is no matter"

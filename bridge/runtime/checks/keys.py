@@ -19,7 +19,7 @@ from bridge.runtime.keys import PUBLIC_KEY, SECRET_KEY, AccountKey, load_key, re
 SUBJECT = "keys"
 
 
-def look_at_keys(
+def check_keys(
     config: Config, environ: Mapping[str, str], env_file: Path
 ) -> tuple[AccountKey | None, list[Finding]]:
     """The key pair, where there is a good one. Says which account by fingerprint, never a key."""
@@ -30,17 +30,17 @@ def look_at_keys(
         found, _, advice = str(error).partition(": ")
         return None, [
             Finding(Level.WRONG, SUBJECT, found, advice),
-            *_look_at_files(environ, env_file),
+            *_check_files(environ, env_file),
         ]
     if key is None:
         beside = "" if env_file.exists() else f" (there is no {env_file})"
         found = f"none set{beside}, none needed: only public streams"
     else:
         found = f"a pair that fits, account fingerprint {key.fingerprint}"
-    return key, [Finding(Level.OK, SUBJECT, found), *_look_at_files(environ, env_file)]
+    return key, [Finding(Level.OK, SUBJECT, found), *_check_files(environ, env_file)]
 
 
-async def ask_signed(
+async def request_signed(
     rest_url: str, path: str, headers: Mapping[str, str], timeout_s: float
 ) -> Finding:
     """Does the exchange accept the pair that this request is signed with?"""
@@ -52,25 +52,25 @@ async def ask_signed(
             found = f"the exchange refuses the pair ({error.response.status_code})"
             advice = "is the key still there, for this account, and is this machine's clock right?"
             return Finding(Level.PROBLEM, SUBJECT, found, advice)
-        return _not_asked(str(error.response.status_code))
+        return _not_checked(str(error.response.status_code))
     except (ConfigError, httpx2.HTTPError, BadBody) as error:
-        return _not_asked(str(error) or type(error).__name__)
+        return _not_checked(str(error) or type(error).__name__)
     return Finding(Level.OK, SUBJECT, "the exchange accepts a request signed with them")
 
 
-def _not_asked(reason: str) -> Finding:
+def _not_checked(reason: str) -> Finding:
     found = f"whether the exchange accepts them is not known: {reason}"
     return Finding(Level.NOT_CHECKED, SUBJECT, found)
 
 
-def _look_at_files(environ: Mapping[str, str], env_file: Path) -> list[Finding]:
+def _check_files(environ: Mapping[str, str], env_file: Path) -> list[Finding]:
     """Warnings where others can read what holds a secret."""
 
     def is_ours(name: str) -> bool:
         return name in (PUBLIC_KEY, SECRET_KEY) or is_setting(name)
 
     files = value_files(environ, env_file, is_ours)
-    return _look_at_file(env_file) + [
+    return _check_file(env_file) + [
         Finding(
             Level.WARNING,
             SUBJECT,
@@ -82,7 +82,7 @@ def _look_at_files(environ: Mapping[str, str], env_file: Path) -> list[Finding]:
     ]
 
 
-def _look_at_file(env_file: Path) -> list[Finding]:
+def _check_file(env_file: Path) -> list[Finding]:
     """A warning where others can read the file with the secret key."""
     try:
         rights = stat.S_IMODE(env_file.stat().st_mode)

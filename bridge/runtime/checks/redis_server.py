@@ -41,7 +41,7 @@ _QUESTIONS = {
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
-async def look_at_redis(
+async def check_redis(
     url: str,
     *,
     key_prefix: str,
@@ -66,20 +66,22 @@ async def look_at_redis(
         if refusal is not None:
             return [refusal, *judge_tls(url), _see_above()]
         info = await _info(client)
-        peer, role = await _peer(client), await _asked_role(client)
+        peer, role = await _peer(client), await _role(client)
         wrong = judge_kind(url, peer, info, role)
         if wrong is not None:
             return [wrong, *judge_tls(url), _see_above()]
         may_configure = not await _tried(client, "CONFIG", "GET", "appendonly")
         settings = [*judge_info(info, needed), *judge_durability(info, durability)] if info else []
         return [
-            Finding(Level.OK, SUBJECT, f"{masked_url(url)} answers: {kind_words(url, peer, info)}"),
+            Finding(
+                Level.OK, SUBJECT, f"{masked_url(url)} answers: {describe_server(url, peer, info)}"
+            ),
             *judge_tls(url),
             *(settings if may_configure else map(_without_config, settings)),
             *([] if info else [_no_info()]),
-            *(await _look_at_coverage(client) if is_shard else []),
-            *await _look_at_rights(client, key_prefix, durability),
-            await _look_at_groups(client, key_prefix),
+            *(await _check_coverage(client) if is_shard else []),
+            *await _check_rights(client, key_prefix, durability),
+            await _check_groups(client, key_prefix),
         ]
 
 
@@ -95,7 +97,7 @@ async def _peer(client: Redis) -> str:
     return str(Node(*where)) if where[0] else str(getattr(connection, "path", ""))
 
 
-async def _asked_role(client: Redis) -> Any:
+async def _role(client: Redis) -> Any:
     with contextlib.suppress(exceptions.RedisError, OSError):
         return await client.execute_command("ROLE")  # type: ignore[no-untyped-call]
     return None
@@ -123,7 +125,7 @@ def judge_kind(url: str, peer: str, info: Mapping[str, Any], role: Any) -> Findi
     return None
 
 
-def kind_words(url: str, peer: str, info: Mapping[str, Any]) -> str:
+def describe_server(url: str, peer: str, info: Mapping[str, Any]) -> str:
     """What answers there, for people."""
     parsed = parse_redis_url(url)
     if parsed.topology is Topology.SENTINEL:
@@ -251,7 +253,7 @@ def _memory(limit: int, needed: int) -> list[Finding]:
     return [Finding(Level.WARNING, "memory", found, "raise maxmemory or lower retention")]
 
 
-async def _look_at_coverage(client: Redis) -> list[Finding]:
+async def _check_coverage(client: Redis) -> list[Finding]:
     """Do the other nodes go on without one of them? Nothing where the server does not tell."""
     try:
         told = await client.config_get(_COVERAGE)
@@ -269,7 +271,7 @@ def judge_coverage(value: str) -> list[Finding]:
     return [Finding(Level.WARNING, "shards", found, advice)]
 
 
-async def _look_at_rights(client: Redis, key_prefix: str, durability: Durability) -> list[Finding]:
+async def _check_rights(client: Redis, key_prefix: str, durability: Durability) -> list[Finding]:
     stream = f"{key_prefix}bridge:check:{secrets.token_hex(8)}"
     hashed, text = f"{stream}:hash", f"{stream}:string"
     attempts: tuple[tuple[str, ...], ...] = (
@@ -303,7 +305,7 @@ async def _look_at_rights(client: Redis, key_prefix: str, durability: Durability
     return [_rights_problem(refused, rule)]
 
 
-async def _look_at_groups(client: Redis, key_prefix: str) -> Finding:
+async def _check_groups(client: Redis, key_prefix: str) -> Finding:
     """What the kit needs: groups, and one read over several streams."""
     one = f"{key_prefix}bridge:check:{secrets.token_hex(8)}"
     other = f"{key_prefix}bridge:check:{secrets.token_hex(8)}"

@@ -236,7 +236,7 @@ class BatchRunner:
             self._stats.count_failure()
             return Part([one.entry], (), one.failed)
         if one.undecodable is not None:
-            letters = self._letters(one.stream, [(one.entry, one.undecodable)])
+            letters = self._dead_letters(one.stream, [(one.entry, one.undecodable)])
             return Part([one.entry], letters, undecodable=1)
         return Part([one.entry], one.results.writes)
 
@@ -302,9 +302,9 @@ class BatchRunner:
 
     def _set_aside(self, stream: str) -> Sequence[Write]:
         """The dead letters of what could not be decoded, where the consumer asks for them."""
-        return self._letters(stream, self._dispatcher.undecodable)
+        return self._dead_letters(stream, self._dispatcher.undecodable)
 
-    def _letters(self, stream: str, bad: Sequence[tuple[Entry, BadEntry]]) -> Sequence[Write]:
+    def _dead_letters(self, stream: str, bad: Sequence[tuple[Entry, BadEntry]]) -> Sequence[Write]:
         if not self._sets_aside:
             return ()
         return [

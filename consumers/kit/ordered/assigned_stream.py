@@ -214,7 +214,7 @@ class AssignedStream:
         # no end have killed their workers, and handling it once more would kill this one.
         if is_unfinished(tries - 1, attempts) and makes_dead_letters(self._kind):
             self._send_alone(
-                entry, tries, [self._give_up(entry, tries - 1, NotFinished(tries - 1))]
+                entry, tries, [self._make_dead_letter(entry, tries - 1, NotFinished(tries - 1))]
             )
             return
         part = await self._run([entry])
@@ -223,7 +223,7 @@ class AssignedStream:
             return
         self.failures = tries - 1
         if tries >= attempts and makes_dead_letters(self._kind):
-            self._give_up(entry, tries, part.failed.reason)
+            self._make_dead_letter(entry, tries, part.failed.reason)
             self.failures += 1
             self._let_go()  # a new object at once, to go on behind the entry
         else:
@@ -324,7 +324,7 @@ class AssignedStream:
         # Where a dead letter itself was refused (`_dead` is set), it is tried again as it is.
         is_last = self._dead is None and flight.tries >= self._kind.attempts
         if is_last and makes_dead_letters(self._kind):
-            self._give_up(flight.alone, flight.tries, error)
+            self._make_dead_letter(flight.alone, flight.tries, error)
             self._pause()
             self._retry_at = 0.0
             return 0.0
@@ -429,7 +429,7 @@ class AssignedStream:
         self._let_go()
         self._send((), (write, letter.removal()))
 
-    def _give_up(self, entry: Entry, attempts: int, error: BaseException) -> Write:
+    def _make_dead_letter(self, entry: Entry, attempts: int, error: BaseException) -> Write:
         """The entry is a dead letter with the next commit of it."""
         write = self._letter(entry, attempts, error)
         self._dead = entry[0], write

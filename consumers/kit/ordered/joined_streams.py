@@ -22,7 +22,7 @@ from consumers.kit.ordered.lease import Commit, Lease, Move
 from consumers.kit.stats import Stats
 
 PREFIX = "joined."  # of the name under which their lease, state and results lie
-_LOOKS = 20  # while an entry waits: so exactly is it known for how long
+_SAMPLES = 20  # while an entry waits: so exactly is it known for how long
 
 
 class JoinedStreams(AssignedStream):
@@ -40,7 +40,7 @@ class JoinedStreams(AssignedStream):
         super().__init__(lease, spec, stats, worker, limits)
         self._cursors = dict(cursors)
         self._wait_s = spec.kind.join_wait_s
-        self._looks: deque[tuple[float, Mapping[str, str]]] = deque()
+        self._samples: deque[tuple[float, Mapping[str, str]]] = deque()
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -61,8 +61,8 @@ class JoinedStreams(AssignedStream):
 
     def batch(self, found: Mapping[str, Sequence[Entry]], size: int) -> Sequence[Entry]:
         now_s = time.monotonic()
-        if not self._looks or now_s >= self._looks[-1][0] + self._wait_s / _LOOKS:
-            self._looks.append((now_s, {stream: some[-1][0] for stream, some in found.items()}))
+        if not self._samples or now_s >= self._samples[-1][0] + self._wait_s / _SAMPLES:
+            self._samples.append((now_s, {stream: some[-1][0] for stream, some in found.items()}))
         ends = {s: found[s][-1][0] if s in found else at for s, at in self._cursors.items()}
         # A stream of which not all is read yet may have anything behind what was read; one that was
         # read to its end only what is later, and what is still under way to Redis.
@@ -88,10 +88,10 @@ class JoinedStreams(AssignedStream):
     def _waited(self, now_s: float) -> Mapping[str, str]:
         """By stream the last entry that was there already when `join_wait_s` began."""
         waited: Mapping[str, str] = {}
-        while self._looks and self._looks[0][0] <= now_s - self._wait_s:
-            waited = self._looks.popleft()[1]
+        while self._samples and self._samples[0][0] <= now_s - self._wait_s:
+            waited = self._samples.popleft()[1]
         if waited:
-            self._looks.appendleft((now_s - self._wait_s, waited))
+            self._samples.appendleft((now_s - self._wait_s, waited))
         return waited
 
     def _commit_of(self, entries: Sequence[Entry], writes: Sequence[Write]) -> Commit:

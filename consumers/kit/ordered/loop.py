@@ -88,7 +88,7 @@ class OrderedLoop:
         self._latest: AssignedStream | None = None  # whose consumer's line the status shows
         self._dead_letters_every_s = min(DEAD_LETTERS_EVERY_S, leases.lease_ms / 1000)
         self._dead_letters_at = 0.0
-        self._seen_beat = 0
+        self._last_beat = 0
         self._known: frozenset[str] = frozenset()
         self._units: Mapping[str, tuple[str, ...]] = {}
         self._prototype = spec.build()
@@ -146,9 +146,9 @@ class OrderedLoop:
 
     async def _round(self, stop: Stop) -> None:
         await self._commit(self._assigned.values())  # left from before an outage, or a probe
-        if self._seen_beat != self._membership.beats:
+        if self._last_beat != self._membership.beats:
             await self._rebalance()
-            self._seen_beat = self._membership.beats
+            self._last_beat = self._membership.beats
         for assigned in self._assigned.values():
             if assigned.needs_state:
                 await self._begin(assigned)
@@ -221,7 +221,7 @@ class OrderedLoop:
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
-            await self._give_back_what_is_no_stream(portion)
+            await self._release_non_stream(portion)
             return {}
         self._health.up(_CONNECTION)
         read = {self._keys.name(key): entries for key, entries in by_key.items()}
@@ -235,7 +235,7 @@ class OrderedLoop:
         if not found and full:
             await stop.wait(_UNRIPE_S)  # all that is there waits for earlier ones
         if reads_on and any(full.values()) and not stop.is_set:
-            await self._ask_ahead(at, found, size)
+            await self._prefetch(at, found, size)
         if self._kind.concurrency > 1 and not stop.is_set:
             found = await self._handle_at_once(found, full)
         handled = 0
@@ -257,7 +257,7 @@ class OrderedLoop:
             lambda client: read_behind(client, at, size, wait_ms)
         )
 
-    async def _ask_ahead(
+    async def _prefetch(
         self, at: Mapping[str, str], found: Mapping[AssignedStream, Sequence[Entry]], size: int
     ) -> None:
         """For what is behind these, where it is likely that they are handled whole, and soon."""
@@ -420,7 +420,7 @@ class OrderedLoop:
             return there == assigned.cursors
         return lease.position == assigned.position
 
-    async def _give_back_what_is_no_stream(self, portion: Sequence[AssignedStream]) -> None:
+    async def _release_non_stream(self, portion: Sequence[AssignedStream]) -> None:
         """One key of another kind fails the read of all: `_take` refuses it from now on."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for assigned in portion:
@@ -547,7 +547,7 @@ class OrderedLoop:
             _log.warning("stream_unusable", stream=name, error=why)
 
     def _start_of(self, stream: str) -> str:
-        is_new = self._seen_beat > 0 and stream not in self._known
+        is_new = self._last_beat > 0 and stream not in self._known
         return start_of(self._start, found_later=is_new)
 
     def _drop(self, assigned: AssignedStream) -> None:

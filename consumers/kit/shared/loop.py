@@ -50,7 +50,7 @@ _CONNECTION = "entries"
 CLAIM_EVERY_S = 2.0  # at the longest: no need to look more often than leases run out
 TIDY_EVERY_S = 60.0  # names of workers that are gone, and have left nothing
 RETRY_EVERY_S = 0.25  # a look at what is pending under our own name, while there may be any
-LOOK_AT_ALL_EVERY_S = 5.0  # also where none should be: two workers of one name, say
+CHECK_ALL_EVERY_S = 5.0  # also where none should be: two workers of one name, say
 FIRST_ENTRIES = 20  # over all streams, as long as a handler may turn out to be slow
 FAILING_MAX = 1000  # entries of a stream that failed here: then no new ones of it are taken
 _IDLE_S = 0.2  # until the next look for streams, where there are none
@@ -91,12 +91,12 @@ class SharedLoop:
         # Entries of a stream to take at most; 0 until the handler's pace is known.
         self._limit = consumer.batch_entries if settler.takes_lists else 0
         self._full: set[str] = set()  # streams of which too much waits for another attempt
-        self._retry_at = self._look_at_all_at = 0.0
+        self._retry_at = self._check_all_at = 0.0
         self._abandoned: deque[Abandoned] = deque()
         self._claim_every_s = min(CLAIM_EVERY_S, idle_ms / 1000)
         self._claim_at = self._dead_letters_at = 0.0
         self._tidy_at = time.monotonic() + TIDY_EVERY_S
-        self._seen_beat = 0
+        self._last_beat = 0
         self._must_join = False
         self._unusable: set[str] = set()
         self._entry_s = inf  # what handling one took, the last time
@@ -203,9 +203,9 @@ class SharedLoop:
 
     async def _do_what_is_due(self, stop: Stop) -> None:
         """Before anything new is read."""
-        if self._must_join or self._seen_beat != self._membership.beats:
+        if self._must_join or self._last_beat != self._membership.beats:
             await self._join(self._membership.streams_in(self._shard))
-            self._must_join, self._seen_beat = False, self._membership.beats
+            self._must_join, self._last_beat = False, self._membership.beats
         await self._try_again(stop)
         await self._handle_dead_letters(stop)
         await self._timers.run()
@@ -216,10 +216,10 @@ class SharedLoop:
         worker would be sooner with the next ones."""
         is_anything_due = (
             self._must_join
-            or self._seen_beat != self._membership.beats
+            or self._last_beat != self._membership.beats
             or self._settler.failing
             or self._abandoned
-            or not self._prefetch_at <= time.monotonic() < self._look_at_all_at
+            or not self._prefetch_at <= time.monotonic() < self._check_all_at
         )
         return not is_anything_due and _count(found) * self._entry_s < _QUICK_S
 
@@ -255,7 +255,7 @@ class SharedLoop:
             self._full.discard(stream)
         # A group that exists goes on where it is: `start` counts in new ones only. What this worker
         # remembers to be settled counts where Redis was emptied, and has forgotten it.
-        start = start_of(self._start, found_later=self._seen_beat > 0)
+        start = start_of(self._start, found_later=self._last_beat > 0)
         marks = self._settler.marks
         missing = {s: (start, marks.get(s, "")) for s in chosen if s not in self._reading}
         for stream, answer in (await self._group.join(missing)).items():
@@ -276,8 +276,8 @@ class SharedLoop:
     async def _try_again(self, stop: Stop) -> None:
         """What is pending under our own name, as far as its time has come."""
         now = time.monotonic()
-        if now >= self._look_at_all_at:
-            self._look_at_all_at = now + LOOK_AT_ALL_EVERY_S
+        if now >= self._check_all_at:
+            self._check_all_at = now + CHECK_ALL_EVERY_S
             self._settler.may_be_failing(*self._reading)
         failing = self._settler.failing
         if not failing or now < self._retry_at:
@@ -346,7 +346,7 @@ class SharedLoop:
             there, gone = await self._group.claim(stream, [one.entry_id], idle_ms)
             is_deadly = is_unfinished(one.deliveries, self._consumer.attempts)
             if there and is_deadly and self._settler.makes_dead_letters:
-                await self._settler.give_up_unfinished(stream, there[0], one.deliveries)
+                await self._settler.dead_letter_unfinished(stream, there[0], one.deliveries)
             else:
                 attempt = one.deliveries + 1
                 await self._settler.handle({stream: there}, stop, attempt=attempt, gone=gone)
@@ -363,7 +363,7 @@ class SharedLoop:
             # After a start, or an outage, a live worker may not have sent its heartbeat yet: what
             # it has in hand would be taken from it.
             may = self._membership.is_first or self._is_idle
-            if not may or not self._membership.knows_the_dead:
+            if not may or not self._membership.knows_dead_workers:
                 return
             if time.monotonic() < self._claim_at:
                 return

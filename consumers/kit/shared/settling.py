@@ -49,7 +49,7 @@ class Settler:
         self._attempts = consumer.attempts
         self._outcomes: dict[str, list[_Outcome]] = {}  # by stream, to be settled next
         self._plain: dict[str, list[str]] = {}  # IDs to be acknowledged, and no more
-        self._refused_letters: dict[tuple[str, str], Write] = {}  # by stream and entry ID
+        self._refused_dead_letters: dict[tuple[str, str], Write] = {}  # by stream and entry ID
         # Handled to their end here, and Redis was away when they were to be settled.
         self._unsettled: set[tuple[str, str]] = set()
         self._logged: set[str] = set()  # streams whose failure was logged in this batch
@@ -120,10 +120,10 @@ class Settler:
         self._add(stream, unit, [letter.entry], letter.attempts)
         await self._settle()
 
-    async def give_up_unfinished(self, stream: str, entry: Entry, deliveries: int) -> None:
+    async def dead_letter_unfinished(self, stream: str, entry: Entry, deliveries: int) -> None:
         """Make a dead letter of an entry that was begun `deliveries` times and never finished. It
         is not handed out again, for it kills its workers."""
-        write = self._refused_letters.pop((stream, entry[0]), None)
+        write = self._refused_dead_letters.pop((stream, entry[0]), None)
         write = write or self._dead(stream, entry, deliveries, NotFinished(deliveries))
         self._add(stream, Unit(UnitKind.ACK, [entry[0]], [write]), [entry], deliveries)
         await self._settle()
@@ -214,7 +214,7 @@ class Settler:
         if letters:
             # Not even a dead letter can be written: the entry stays pending, the letter as it was,
             # with the error of the handler and not that of the refusal.
-            self._refused_letters[stream, entries[0][0]] = letters[0]
+            self._refused_dead_letters[stream, entries[0][0]] = letters[0]
             self.may_be_failing(stream)
             failed.log(attempt, retry_delay_s(attempt))
         elif unit.kind is UnitKind.AGAIN:

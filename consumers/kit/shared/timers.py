@@ -41,7 +41,7 @@ class GroupTimers:
         self._membership = membership
         self._lease: Lease | None = None
         self._ticks: dict[str, int] = {}
-        self._seen_beat = 0
+        self._last_beat = 0
         self._unusable = ""  # why their keys cannot be used
         self._failures = 0  # in a row
         self._retry_at = 0.0
@@ -75,8 +75,8 @@ class GroupTimers:
         await self._leases.release(held)
 
     async def _is_ours(self) -> bool:
-        if self._lease is None and self._seen_beat != self._membership.beats:
-            self._seen_beat = self._membership.beats
+        if self._lease is None and self._last_beat != self._membership.beats:
+            self._last_beat = self._membership.beats
             try:
                 await self._take()
             except ResponseError as error:

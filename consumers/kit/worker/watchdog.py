@@ -19,7 +19,7 @@ from consumers.kit.stats import HandlerCall, Stats
 from consumers.kit.stop import Stop
 
 _log = structlog.get_logger()
-_LOOK_S = 0.1
+_CHECK_S = 0.1
 _CANCEL_S = 1.0  # what an async handler has, after its limit, to end once it is cancelled
 FAILED = 1
 _ASYNCIO = os.path.dirname(asyncio.__file__)
@@ -37,7 +37,7 @@ class _Unchanged:
         """Look at it; None is nothing to wait for."""
         self._looks = self._looks + 1 if now is not None and now is self._seen else 0
         self._seen = now
-        return self._looks * _LOOK_S
+        return self._looks * _CHECK_S
 
 
 class Watchdog:
@@ -71,11 +71,11 @@ class Watchdog:
         """Show the thread that the loop is alive, until told to stop."""
         while not stop.is_set:
             self._tick = object()
-            await stop.wait(_LOOK_S)
+            await stop.wait(_CHECK_S)
 
     def _watch(self) -> None:
         loop, call = _Unchanged(), _Unchanged()
-        while not self._over.wait(_LOOK_S):
+        while not self._over.wait(_CHECK_S):
             # Each call of a handler is an object of its own, so the same entry that is tried again
             # does not count as one long call.
             self.stalled_s = loop.for_s(self._tick)

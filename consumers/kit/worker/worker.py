@@ -95,7 +95,7 @@ async def run_worker(settings: Settings, config: Config, stop: Stop) -> None:
             await _Worker(settings, Keys(config.redis.keys), links).run(stop)
 
 
-class _Link(NamedTuple):
+class _ShardLink(NamedTuple):
     """A worker's connections to one shard: there is one, unless a Cluster has more."""
 
     url: str
@@ -113,10 +113,12 @@ class _Part(NamedTuple):
     heartbeat_thread: HeartbeatThread
 
 
-async def _linked(url: str, settings: Settings, config: Config, stack: AsyncExitStack) -> _Link:
+async def _linked(
+    url: str, settings: Settings, config: Config, stack: AsyncExitStack
+) -> _ShardLink:
     # A read blocks for a fraction of a second: well within two seconds less.
     limit_s = max(3.0, config.redis.command_timeout_s)
-    link = _Link(
+    link = _ShardLink(
         url,
         _client(url, settings, config, limit_s),
         _client(url, settings, config, limit_s),
@@ -146,7 +148,7 @@ class _Worker:
     holds up its own streams alone. Bounds on calls are of all of them together.
     """
 
-    def __init__(self, settings: Settings, keys: Keys, links: Sequence[_Link]) -> None:
+    def __init__(self, settings: Settings, keys: Keys, links: Sequence[_ShardLink]) -> None:
         kind = settings.consumer.kind
         self._settings = settings
         self._keys = keys
@@ -175,7 +177,7 @@ class _Worker:
         self._limits = Limits(kind) if len(links) > 1 else None
         self._parts = [self._part(shard, link) for shard, link in enumerate(links)]
 
-    def _part(self, shard: int, link: _Link) -> _Part:
+    def _part(self, shard: int, link: _ShardLink) -> _Part:
         settings = self._settings
         is_one = self._keys.space.shards == 1
         health = RedisHealth(link.url, None if is_one else shard)
@@ -193,7 +195,7 @@ class _Worker:
         return _Part(link.beats, health, loop, thread)
 
     def _shared_loop(
-        self, shard: int, link: _Link, keys: Keys, health: RedisHealth
+        self, shard: int, link: _ShardLink, keys: Keys, health: RedisHealth
     ) -> SharedLoop | OrderedLoop:
         settings, reader = self._settings, link.reader
         consumer = settings.consumer.build()
@@ -221,7 +223,7 @@ class _Worker:
         )
 
     def _ordered_loop(
-        self, shard: int, link: _Link, keys: Keys, health: RedisHealth
+        self, shard: int, link: _ShardLink, keys: Keys, health: RedisHealth
     ) -> SharedLoop | OrderedLoop:
         settings, reader = self._settings, link.reader
         return OrderedLoop(

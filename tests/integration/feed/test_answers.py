@@ -67,7 +67,7 @@ async def test_answer_says_nothing_of_what_was_asked_for_behind_its_question(
         session.remove([LIQUIDATIONS])
         await eventually_async(lambda: client.subscribed == [TRADES], "it is left")
         exchange.answers_pings = False
-        subject.connection.ask_for_answer()
+        subject.connection.request_answer()
         await eventually_async(lambda: client.unanswered, "it is asked")
         session.add([parse_stream(LIQUIDATIONS)])
 
@@ -112,7 +112,7 @@ async def test_answer_that_took_long_claims_nothing_behind_its_question(
         await eventually_async(lambda: subject.granted, "it is answered")
         client = exchange.clients[0]
         exchange.answers_pings = False
-        subject.connection.ask_for_answer()
+        subject.connection.request_answer()
         await eventually_async(lambda: client.unanswered, "it is asked")
         asked_us = clock()
         clock.ahead_us = 15_000_000  # so long the answer is under way
@@ -136,7 +136,7 @@ async def test_second_of_two_answers_that_were_asked_for_at_once_proves_nothing_
         await eventually_async(lambda: subject.granted, "it is answered")
         client = exchange.clients[0]
         exchange.answers_pings = False
-        subject.connection.ask_for_answer()
+        subject.connection.request_answer()
         await eventually_async(lambda: len(client.unanswered) >= 2, "both are asked for")
         known = len(answers(subject))
         client.send(client.unanswered[0], PONG)

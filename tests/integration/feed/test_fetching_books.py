@@ -16,7 +16,7 @@ from tests.support.scripted_exchange import ScriptedExchange, scripted_exchange
 BOOK, OTHER = "depth.SOL_USDC", "trade.SOL_USDC"
 PATH = "/api/v1/depth"
 UPDATES = count(9_000_000_000)
-AWAY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_book_is_not_asked_for_while_its_connection_is_away_and_then_it_is
 ) -> None:
     async with receiving_feed(exchange, SubscriptionPlan((BOOK,)), books) as subject:
         await wants_book(subject)
-        exchange.handshakes = [AWAY] * 1000
+        exchange.handshakes = [UNAVAILABLE] * 1000
         exchange.clients[0].cut()
         await is_not_asked_for(subject)
 

@@ -326,7 +326,7 @@ def test_append_without_memory_every_stream_says_so(server: redis.Redis) -> None
     finally:
         server.config_set("maxmemory", 0)
 
-    assert [meaning(answer) for answer in answers] == [Refusal.AWAY] * 2
+    assert [meaning(answer) for answer in answers] == [Refusal.UNAVAILABLE] * 2
     assert ids(server) == ["100-41"]
 
 

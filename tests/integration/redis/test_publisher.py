@@ -343,7 +343,7 @@ async def test_publisher_account_key_of_another_type_is_told_with_its_name(
 async def test_publisher_while_redis_is_away_logs_again_how_much_waits(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(publisher_module, "SAY_EVERY_S", 0.1)
+    monkeypatch.setattr(publisher_module, "LOG_EVERY_S", 0.1)
     server.kill()
     writer = SegmentWriter(tmp_path, 1_000_000)
     with capture_logs() as said:

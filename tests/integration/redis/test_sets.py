@@ -25,7 +25,7 @@ from bridge.redis.connection import ConnectionLost, Target
 from bridge.redis.connection import connect as connect_wire
 from bridge.runtime import replica as replica_module
 from bridge.runtime.checks.finding import Finding, Level
-from bridge.runtime.checks.redis_server import look_at_redis
+from bridge.runtime.checks.redis_server import check_redis
 from bridge.runtime.config import Durability
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import ServedElsewhere, connect, connect_blocking
@@ -280,7 +280,7 @@ async def checked(
     is_shard: bool = False,
 ) -> dict[str, Finding]:
     """By subject: all that is found."""
-    findings = await look_at_redis(
+    findings = await check_redis(
         url,
         key_prefix=key_prefix,
         connect_timeout_s=3,
@@ -294,12 +294,12 @@ async def checked(
 
 @pytest.mark.parametrize(
     ("page", "command", "pace"),
-    [("now", "xrevrange", "LOOK_S"), ("consumers", "evalsha", "GROUPS_S")],
+    [("now", "xrevrange", "POLL_S"), ("consumers", "evalsha", "GROUPS_S")],
 )
 async def test_a_replica_that_does_not_answer_is_no_shard_that_is_away(
     page: str, command: str, pace: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("LOOK_S", "GROUPS_S"):  # the other page would find it, too
+    for name in ("POLL_S", "GROUPS_S"):  # the other page would find it, too
         monkeypatch.setattr(watcher_module, name, 0.02 if name == pace else 60)
     space, (replica,) = KeySpace(f"{{{page}}}:", 2), watched.replicas()
     tags = [f"{page}.{shard}" for shard in range(2)]
@@ -327,7 +327,7 @@ async def test_a_replica_that_does_not_answer_is_no_shard_that_is_away(
 
         look = replica_module._Pair.look
         monkeypatch.setattr(replica_module._Pair, "look", look_until_fresh)
-        monkeypatch.setattr(replica_module, "LOOK_EVERY_S", 0)
+        monkeypatch.setattr(replica_module, "CHECK_EVERY_S", 0)
         watcher = Watcher(
             WatchedRedis(whole, space, "here", replica=part), hub := Hub(), NoLevers()
         )

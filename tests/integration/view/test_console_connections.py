@@ -37,7 +37,7 @@ async def _events(_: Request) -> Response:
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[uvicorn.Server]:
-    monkeypatch.setattr(connections, "LOOK_S", 0.05)
+    monkeypatch.setattr(connections, "POLL_S", 0.05)
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", 4)
     app = Starlette(
         routes=[Route("/", _short), Route("/long", _long), Route(EVENTS, _events)],
@@ -99,7 +99,7 @@ async def test_a_client_that_takes_no_answer_is_left(port: int, server: uvicorn.
 async def test_a_client_of_events_stays(port: int) -> None:
     async with _client(port) as (reader, writer):
         writer.write(ASK.replace(b"/", EVENTS.encode(), 1))
-        for _ in range(3 * connections.MOST_LOOKS):
+        for _ in range(3 * connections.MOST_POLLS):
             await reader.readuntil(b"data: 1")
 
 

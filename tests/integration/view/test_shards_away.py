@@ -22,9 +22,9 @@ from bridge.runtime.redis_client import connect
 from bridge.runtime.redis_shards import ShardedRedis
 from bridge.view import follow
 from bridge.view.history import History
-from bridge.view.picture import draw
 from bridge.view.reader import look, look_around
 from bridge.view.verdict import Level, judge
+from bridge.view.view_model import draw
 from tests.support.set_run import OF_FOUR_SHARDS
 
 SPACE = KeySpace("{b}:", 4)
@@ -108,7 +108,7 @@ async def test_without_another_shard_all_is_shown_but_its_streams(redis_url: str
     history.add(sample)
     picture = draw(history)
     assert [bridge.status.instance for bridge in picture.bridges] == ["a"]
-    assert {row.name: row.entries_words for row in picture.streams} == {
+    assert {row.name: row.entries_text for row in picture.streams} == {
         "trade.JUP_USDC": "1", "trade.ETH_USDC": "1", "trade.BONK_USDC": "?", "trade.SOL_USDC": "1",
     }  # fmt: skip
     reasons = [why for why in judge(picture).reasons if "shard" in why or "away" in why]
@@ -120,7 +120,7 @@ async def test_tap_follows_what_other_shards_have_and_the_one_that_comes_back_fr
     away: int, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "_REGISTRY_EVERY_S", 0.05)
-    monkeypatch.setattr(follow, "_AWAY_EVERY_S", 0.05)
+    monkeypatch.setattr(follow, "_UNAVAILABLE_EVERY_S", 0.05)
     monkeypatch.setattr(follow, "_RETRY_S", 0.05)
     told: list[str] = []
     given: dict[str, list[str]] = {name: [] for name in STREAMS}

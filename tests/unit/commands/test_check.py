@@ -6,7 +6,7 @@ from bridge.runtime.checks.finding import Finding, Level
 HERE = Finding(Level.OK, "redis", "answers")
 NO_DISK = Finding(Level.WARNING, "persistence", "off")
 MAY = Finding(Level.OK, "rights", "all")
-AWAY = Finding(Level.PROBLEM, "redis", "cannot be used")
+UNAVAILABLE = Finding(Level.PROBLEM, "redis", "cannot be used")
 NOT = Finding(Level.NOT_CHECKED, "settings", "see above")
 
 
@@ -21,7 +21,7 @@ def test_of_one_server_all_is_said_as_it_was_found() -> None:
 def test_of_several_shards_the_first_is_described_and_each_other_named_with_what_is_wrong() -> None:
     second = Finding(Level.OK, "redis", "answers at another node")
 
-    assert told([HERE, NO_DISK, MAY], [second, NO_DISK, MAY], [AWAY, NOT]) == [
+    assert told([HERE, NO_DISK, MAY], [second, NO_DISK, MAY], [UNAVAILABLE, NOT]) == [
         "ok redis, shard 0", "warning persistence", "ok rights", "ok redis, shard 1",
         "problem redis, shard 2", "not checked settings, shard 2",
     ]  # fmt: skip

@@ -8,8 +8,8 @@ from rich.console import Console
 from bridge.commands import status
 from bridge.view.facts import BridgeStatus, Sample, StreamFacts
 from bridge.view.history import History
-from bridge.view.picture import draw
 from bridge.view.verdict import judge
+from bridge.view.view_model import draw
 from consumers.commands import status as consumers_status
 from consumers.kit.lag import GroupLag, StreamLag, Worker
 

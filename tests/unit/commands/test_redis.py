@@ -51,7 +51,7 @@ def test_a_signal_stops_it_between_whichever_lines_it_comes(
     server = EmbeddedServer("redis://127.0.0.1:1/0", 1, joined=False, data_dir=tmp_path)
     monkeypatch.setattr(redis, "running_server", lambda _: contextlib.nullcontext(server))
     monkeypatch.setattr(redis, "has_ended", lambda _: False)
-    monkeypatch.setattr(redis, "_LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(redis, "_POLL_EVERY_S", 0.001)
     monkeypatch.setattr(redis, "setup_logs", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(typer.Exit) as ended, signal_after(lines, "_until_stopped"):

@@ -12,7 +12,7 @@ from bridge.console.now import SLOT_US, NowPage, away
 from bridge.console.privacy import public
 from bridge.view.facts import BridgeStatus, ConnectionStatus, Sample, StreamFacts, WorkerStatus
 from bridge.view.history import History
-from bridge.view.picture import Picture, draw
+from bridge.view.view_model import ViewModel, draw
 
 NOW_US = 1_700_000_000_000_000
 SECOND = 1_000_000
@@ -32,7 +32,7 @@ def facts(added: int, **last: str) -> StreamFacts:
     return StreamFacts(length=added, added=added, last_id=f"1-{added}", last=TRADE | last)
 
 
-def pictures(*samples: Sample) -> list[Picture]:
+def pictures(*samples: Sample) -> list[ViewModel]:
     history, drawn = History(), []
     for one in samples:
         history.add(one)

@@ -12,7 +12,7 @@ from bridge.console import server
 from bridge.console.guard import Guard
 from bridge.console.hub import Hub
 from bridge.console.levers import NoLevers
-from bridge.console.server import MOST_BODY, MOST_LETTERS, Site, application
+from bridge.console.server import MOST_BODY, MOST_DEAD_LETTERS, Site, application
 from bridge.console.watcher import Watched, Watcher
 from bridge.runtime.keyspace import KeySpace
 
@@ -78,7 +78,7 @@ async def test_a_change_that_is_too_long_or_does_not_say_is_not_read(length: str
 
 
 async def test_a_change_of_more_letters_than_a_page_shows_is_refused() -> None:
-    for count, status in ((MOST_LETTERS, 200), (MOST_LETTERS + 1, 400)):
+    for count, status in ((MOST_DEAD_LETTERS, 200), (MOST_DEAD_LETTERS + 1, 400)):
         body = json.dumps(CHANGE | {"letters": ["1-1"] * count}).encode()
         assert (await post(body))[0] == status
 

@@ -7,7 +7,7 @@ from bridge.contract.streams import Stream
 from bridge.core import content as content_module
 from bridge.core.content import Content
 from bridge.core.entries import Slot, content_entry, slot_of
-from bridge.core.peers import LAG_US, PATIENCE_US, TURN_US, Peers
+from bridge.core.peers import LAG_US, PATIENCE_US, PUBLISH_DELAY_US, Peers
 from tests.support.queues import (
     content,
     order_ids,
@@ -38,10 +38,10 @@ def test_content_message_that_a_peer_publishes_is_sent_later_and_only_if_it_is_n
     queue.put(order("missed", NOW_US + 1))
     queue.put(order("new", NOW_US + 9))
     queue.read_tail(tail("5-0"))
-    assert queue.take(NOW_US + TURN_US - 1, 100) is None
-    assert queue.due_us() == NOW_US + TURN_US
+    assert queue.take(NOW_US + PUBLISH_DELAY_US - 1, 100) is None
+    assert queue.due_us() == NOW_US + PUBLISH_DELAY_US
 
-    later_us = NOW_US + TURN_US + 1
+    later_us = NOW_US + PUBLISH_DELAY_US + 1
     assert queue.take(later_us, 100) is None
     assert queue.tail_wanted(later_us) is not None
     queue.read_tail(tail("6-0", ("6-0", fields(order("theirs", NOW_US)))))
@@ -58,7 +58,7 @@ def test_content_states_that_a_peer_publishes_are_judged_by_the_newest_hundred()
     queue.read_tail(tail("5-0"))
     assert queue.take(NOW_US, 100) is None
 
-    wanted = queue.tail_wanted(NOW_US + TURN_US)
+    wanted = queue.tail_wanted(NOW_US + PUBLISH_DELAY_US)
 
     assert wanted == (NOW_US // 1000 - 10_000, 100)
 
@@ -101,7 +101,7 @@ def test_content_of_another_shard_goes_out_last_without_the_first_and_its_outage
     assert [slot.entry.is_gap for slot in batch.slots] == [True, False]
     without_outage = content(TICKERS, peers=without_the_first_shard())
     without_outage.put(ticker(NOW_US))
-    assert without_outage.due_us() == NOW_US + LAG_US + TURN_US
+    assert without_outage.due_us() == NOW_US + LAG_US + PUBLISH_DELAY_US
 
 
 def with_outage(queue: Content) -> None:
@@ -143,7 +143,7 @@ def test_content_account_snapshot_is_written_by_the_bridge_that_publishes_alone(
     queue = following()
     queue.put(account_snapshot(NOW_US))
     queue.put(order("after", NOW_US + 1))
-    later_us = NOW_US + TURN_US + 1
+    later_us = NOW_US + PUBLISH_DELAY_US + 1
     queue.read_tail(tail("5-0"))
 
     assert [named["type"] for named in sent(queue, later_us)] == ["orderAccepted"]
@@ -155,7 +155,9 @@ def test_content_account_snapshot_behind_a_message_is_not_sent_in_its_batch() ->
     queue.put(account_snapshot(NOW_US + 1))
     queue.read_tail(tail("5-0"))
 
-    assert [named["type"] for named in sent(queue, NOW_US + TURN_US + 1)] == ["orderAccepted"]
+    assert [named["type"] for named in sent(queue, NOW_US + PUBLISH_DELAY_US + 1)] == [
+        "orderAccepted"
+    ]
 
 
 def test_content_account_snapshot_is_counted_as_one_when_written() -> None:

@@ -165,7 +165,7 @@ def test_core_unknown_events_of_many_or_long_names_are_bounded() -> None:
     counts = core.core.unknown_events.counts
     assert len(counts) == len(core.core.unknown_events.news) == UnknownEvents.MOST_NAMES + 1
     assert counts[UnknownEvents.OTHERS] == 21
-    assert max(map(len, counts)) <= UnknownEvents.NAME_LETTERS
+    assert max(map(len, counts)) <= UnknownEvents.MAX_NAME_CHARS
 
 
 def test_core_remembers_the_exchanges_time_of_each_streams_newest_message() -> None:
@@ -249,14 +249,14 @@ def test_core_detached_queue_takes_nothing_until_its_backfill_is_adopted() -> No
     core = subject()
     core.core.detach([TRADES])
     core.receive(trade(1))
-    assert core.core.is_away(TRADES)
+    assert core.core.is_detached(TRADES)
     assert not core.queue(TRADES).slots
 
     backfill = core.core.backfill([core.queue(TRADES)])
     core.core.adopt_back(backfill, core.position, NOW_US)
     core.receive(trade(2))
 
-    assert not core.core.is_away(TRADES)
+    assert not core.core.is_detached(TRADES)
     assert core.waiting(TRADES) == [("A", 2)]
 
 
@@ -283,7 +283,7 @@ def test_core_queue_released_by_a_backfill_takes_nothing_of_it() -> None:
 
     assert backfill.queues == {}
     core.core.adopt_back(backfill, core.position, NOW_US)
-    assert core.core.is_away(TRADES)
+    assert core.core.is_detached(TRADES)
 
 
 # ---- what cannot be told any more ----------------------------------------------------------------

@@ -6,9 +6,9 @@ from bridge.core.peers import (
     GONE_US,
     LAG_US,
     PATIENCE_US,
+    PUBLISH_DELAY_LAG_US,
+    PUBLISH_DELAY_US,
     STALE_POLL_US,
-    TURN_LAG_US,
-    TURN_US,
     OutageVerdict,
     Peers,
     PeerStatus,
@@ -98,7 +98,7 @@ def test_without_the_first_of_several_shards_the_others_wait_no_longer_than_for_
 
     assert peers.may_publish(other)
     assert not peers.may_publish(first)
-    assert peers.publish_delay_us(other) == LAG_US + TURN_US
+    assert peers.publish_delay_us(other) == LAG_US + PUBLISH_DELAY_US
     late_us = NOW_US + PATIENCE_US
     marks = [
         peers.may_mark_gap(stream, 5, NOW_US, waited_since_us=NOW_US, now_us=now_us)
@@ -136,8 +136,8 @@ def test_publish_delay_grows_with_the_peers_before_this_name_that_receive_the_st
     )
 
     assert peers.rank == 2
-    assert peers.publish_delay_us(ORDERS) == 2 * TURN_US
-    assert peers.publish_delay_us(TRADES) == TURN_US
+    assert peers.publish_delay_us(ORDERS) == 2 * PUBLISH_DELAY_US
+    assert peers.publish_delay_us(TRADES) == PUBLISH_DELAY_US
     assert peers.publish_delay_us("liquidation") == 0
 
 
@@ -156,7 +156,7 @@ def test_peer_without_a_new_status_for_seconds_is_gone_until_the_next_one() -> N
     assert (peers.rank, peers.publish_delay_us(ORDERS)) == (0, 0)
 
     poll(peers, status("a", 2, received={ORDERS: NOW_US}), now_us=NOW_US + GONE_US + 1)
-    assert (peers.rank, peers.publish_delay_us(ORDERS)) == (1, TURN_US)
+    assert (peers.rank, peers.publish_delay_us(ORDERS)) == (1, PUBLISH_DELAY_US)
 
 
 def test_peer_is_live_after_redis_was_away() -> None:
@@ -182,7 +182,9 @@ def test_peer_that_lags_by_seconds_loses_its_turn_first_and_then_does_not_receiv
             now_us=NOW_US + second * SECOND_US,
         )
         lag_us = second * SECOND_US
-        assert peers.publish_delay_us(ORDERS) == (0 if lag_us >= TURN_LAG_US else TURN_US)
+        assert peers.publish_delay_us(ORDERS) == (
+            0 if lag_us >= PUBLISH_DELAY_LAG_US else PUBLISH_DELAY_US
+        )
         assert peers.receives(ORDERS) is (lag_us < LAG_US)
         if second == 10:  # not its turn any more, but a mark still waits for it
             assert (peers.publish_delay_us(ORDERS), peers.receives(ORDERS)) == (0, True)
@@ -284,16 +286,18 @@ def test_of_two_bridges_with_the_same_outage_the_first_by_name_writes_it_first()
         is OutageVerdict.WAIT
     )
     for peers, other in ((first, "z"), (second, "a")):
-        poll(peers, status(other, beat=2), now_us=NOW_US + TURN_US)
+        poll(peers, status(other, beat=2), now_us=NOW_US + PUBLISH_DELAY_US)
     assert (
-        first.judge_outage(ORDERS, NOW_US, waited_since_us=NOW_US, now_us=NOW_US + TURN_US)
+        first.judge_outage(ORDERS, NOW_US, waited_since_us=NOW_US, now_us=NOW_US + PUBLISH_DELAY_US)
         is OutageVerdict.REAL
     )
     assert (
-        second.judge_outage(ORDERS, NOW_US, waited_since_us=NOW_US, now_us=NOW_US + TURN_US)
+        second.judge_outage(
+            ORDERS, NOW_US, waited_since_us=NOW_US, now_us=NOW_US + PUBLISH_DELAY_US
+        )
         is OutageVerdict.WAIT
     )
-    later_us = NOW_US + 2 * TURN_US
+    later_us = NOW_US + 2 * PUBLISH_DELAY_US
     assert (
         second.judge_outage(ORDERS, NOW_US, waited_since_us=NOW_US, now_us=later_us)
         is OutageVerdict.REAL
@@ -303,7 +307,7 @@ def test_of_two_bridges_with_the_same_outage_the_first_by_name_writes_it_first()
 def test_outage_waits_for_statuses_that_were_written_after_it_was_known() -> None:
     peers = with_other("z")
     poll(peers, status("z"), now_us=NOW_US + 1)
-    late_us = NOW_US + 2 * TURN_US
+    late_us = NOW_US + 2 * PUBLISH_DELAY_US
 
     poll(peers, status("z", beat=2), now_us=late_us)  # said behind the look before it
     assert (
@@ -342,13 +346,13 @@ def test_waits_are_counted_by_the_steady_clock_whatever_the_exchanges_says() -> 
 def test_peers_with_other_streams_do_not_delay_a_stream_nor_cover_its_outage() -> None:
     peers = with_other("a", received={TRADES: NOW_US})
 
-    assert (peers.publish_delay_us(TRADES), peers.publish_delay_us(ORDERS)) == (TURN_US, 0)
+    assert (peers.publish_delay_us(TRADES), peers.publish_delay_us(ORDERS)) == (PUBLISH_DELAY_US, 0)
     assert (peers.receives(TRADES), peers.receives(ORDERS)) == (True, False)
 
 
 # ---- streams that this bridge did not receive lately -------------------------------------------
 
-LAST_US = TURN_US + LAG_US  # the delay of the last of two bridges in a stream
+LAST_US = PUBLISH_DELAY_US + LAG_US  # the delay of the last of two bridges in a stream
 
 
 def test_bridge_that_starts_comes_last_in_streams_that_a_peer_receives() -> None:
@@ -420,7 +424,7 @@ def test_last_turn_is_behind_every_peer_that_may_hold_copies() -> None:
     peers = Peers()
     poll(peers, status("y"), status("z", received={ORDERS: NOW_US}), me=status("m"))
 
-    assert peers.publish_delay_us(ORDERS) == 2 * TURN_US + LAG_US
+    assert peers.publish_delay_us(ORDERS) == 2 * PUBLISH_DELAY_US + LAG_US
 
 
 # ---- streams with unsettled outages ------------------------------------------------------------
@@ -467,7 +471,7 @@ def test_own_status_from_before_coverage_ended_does_not_count_against_an_unsettl
 
 
 def test_outage_waits_for_a_peer_that_received_its_end_and_has_an_outage_of_its_own() -> None:
-    late_us = NOW_US + 3 * TURN_US
+    late_us = NOW_US + 3 * PUBLISH_DELAY_US
     verdicts = {}
     for peer_us in (NOW_US - 1, NOW_US):
         peers = with_unsettled(peer_us)

@@ -3,7 +3,7 @@
 from bridge.contract.causes import GapCause
 from bridge.core.entries import Op
 from bridge.core.peers import Peers
-from bridge.core.queue import OLDEST_LOOKED_AT, QueueState, Resume
+from bridge.core.queue import OLDEST_SCANNED, QueueState, Resume
 from bridge.core.sequenced import Sequenced
 from tests.support.queues import HOLD_US, sequenced
 from tests.support.slots import (
@@ -165,7 +165,7 @@ def test_sequenced_gap_without_place_is_made_anew_from_the_streams_end() -> None
 
 def test_sequenced_gap_after_a_noted_cause_has_that_cause() -> None:
     queue = sequenced(5, confirmed="9-40")
-    queue.note_cause(GapCause.CONNECTION_LOST)
+    queue.set_gap_cause(GapCause.CONNECTION_LOST)
     queue.put(trade(8))
     queue.take(NOW_US, 1)
     queue.settle(answer("ok", "9-50", "+"), NOW_US)
@@ -320,7 +320,7 @@ def test_sequenced_rows_of_history_in_front_hide_no_place_in_the_journal() -> No
     queue = Sequenced(TRADES, Peers(), Resume(), 0)
     waiting = trade(10_000, position=7)
     queue.put(waiting)
-    rows = [trade(number, position=99) for number in range(1, 2 * OLDEST_LOOKED_AT)]
+    rows = [trade(number, position=99) for number in range(1, 2 * OLDEST_SCANNED)]
 
     queue.put_recovered(rows, waiting)
 

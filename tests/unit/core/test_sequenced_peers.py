@@ -1,8 +1,8 @@
 """The queue of a sequenced stream beside other bridges: who is waited for, and for how long."""
 
 from bridge.contract.streams import parse_stream
-from bridge.core.peers import PATIENCE_US, TURN_US, Peers, PeerStatus
-from bridge.core.sequenced import ASK_EVERY_US, START_GRACE_US, Sequenced
+from bridge.core.peers import PATIENCE_US, PUBLISH_DELAY_US, Peers, PeerStatus
+from bridge.core.sequenced import PROBE_EVERY_US, START_GRACE_US, Sequenced
 from tests.support.queues import HOLD_US, poll, sequenced, status, without_the_first_shard
 from tests.support.slots import NOW_US, TRADES, answer, delta, places, trade
 
@@ -29,8 +29,8 @@ def test_sequenced_gap_that_no_peer_can_fill_is_marked_in_time() -> None:
 
 def test_sequenced_gap_that_a_peer_may_fill_is_asked_for_again_and_again() -> None:
     queue = refused(status("z", held={TRADES.name: 6}))
-    assert queue.take(NOW_US + ASK_EVERY_US - 1, 100) is None
-    assert queue.due_us() == NOW_US + ASK_EVERY_US
+    assert queue.take(NOW_US + PROBE_EVERY_US - 1, 100) is None
+    assert queue.due_us() == NOW_US + PROBE_EVERY_US
 
     assert places(queue.take(NOW_US + 2 * HOLD_US, 100)) == [("A", 8)]
     queue.settle(answer("ok", "9-80", "+"), NOW_US + 2 * HOLD_US)
@@ -74,9 +74,9 @@ def test_sequenced_start_beside_a_peer_waits_a_second() -> None:
     queue.settle(answer("empty", "0-0"), NOW_US)
 
     assert places(queue.take(NOW_US, 100)) == []
-    assert places(queue.take(NOW_US + ASK_EVERY_US, 100)) == [("A", 8)]
-    queue.settle(answer("empty", "0-0"), NOW_US + ASK_EVERY_US)
-    late_us = NOW_US + ASK_EVERY_US + START_GRACE_US
+    assert places(queue.take(NOW_US + PROBE_EVERY_US, 100)) == [("A", 8)]
+    queue.settle(answer("empty", "0-0"), NOW_US + PROBE_EVERY_US)
+    late_us = NOW_US + PROBE_EVERY_US + START_GRACE_US
     assert places(queue.take(late_us, 100))[0] == ("G", 7)
 
 
@@ -90,7 +90,7 @@ def test_sequenced_gap_before_the_first_poll_of_peers_is_not_marked() -> None:
     assert queue.take(NOW_US + HOLD_US, 100) is None
     assert queue.due_us() is None
     poll(peers)
-    later_us = NOW_US + HOLD_US + ASK_EVERY_US
+    later_us = NOW_US + HOLD_US + PROBE_EVERY_US
     assert queue.due_us() == later_us
     assert places(queue.take(later_us, 100))[0] == ("G", 7)
 
@@ -101,9 +101,9 @@ def test_sequenced_window_is_sent_in_this_bridges_turn() -> None:
     queue.put(delta(5, 8))
     queue.put(delta(9, 9, NOW_US + 5))
 
-    assert places(queue.take(NOW_US + TURN_US - 1, 100)) == []
-    assert queue.due_us() == NOW_US + TURN_US
-    assert places(queue.take(NOW_US + TURN_US, 100)) == [("A", 8)]
+    assert places(queue.take(NOW_US + PUBLISH_DELAY_US - 1, 100)) == []
+    assert queue.due_us() == NOW_US + PUBLISH_DELAY_US
+    assert places(queue.take(NOW_US + PUBLISH_DELAY_US, 100)) == [("A", 8)]
 
 
 def test_sequenced_window_before_the_first_poll_of_peers_is_not_sent() -> None:

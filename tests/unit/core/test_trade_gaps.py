@@ -166,7 +166,7 @@ def test_trade_gap_of_a_sparse_market_does_not_make_its_trade_wait() -> None:
 
 def test_trade_gap_of_a_sparse_market_after_a_lost_connection_is_asked_for() -> None:
     gaps = sparse_at(100)
-    gaps.note_cause(GapCause.CONNECTION_LOST)
+    gaps.set_gap_cause(GapCause.CONNECTION_LOST)
 
     assert gaps.receive(trade(110)) is True
 

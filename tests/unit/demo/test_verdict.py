@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bridge.view.facts import BridgeStatus, ConnectionStatus, StreamStatus, WorkerStatus
-from bridge.view.picture import BridgeRow, ConsumerRow, Picture, State, StreamRow
+from bridge.view.view_model import BridgeRow, ConsumerRow, State, StreamRow, ViewModel
 from demo.plan import CONSUMERS, NEVER_QUIET
 from demo.truth import Tally
 from demo.verdict import Run, failures, summary
@@ -27,19 +27,19 @@ def consumer(group: str, state: State = State.UP, **given: Any) -> ConsumerRow:
     return ConsumerRow(f"{group}/demo", status, state, 9_000_000)
 
 
-def picture(**given: Any) -> Picture:
+def picture(**given: Any) -> ViewModel:
     whole: dict[str, Any] = {
         "now_us": 0,
         "bridges": (BridgeRow(UP, State.UP, 0, ()),),
         "streams": tuple(stream(kind) for kind in NEVER_QUIET),
         "consumers": tuple(consumer(name) for name in CONSUMERS),
         "quarantined": 0,
-        "quarantine_words": "",
+        "newest_quarantined": "",
         "receive_ms": (0.8, 3.1),
         "curve": (),
         "unreadable": 0,
     }
-    return Picture(**(whole | given))
+    return ViewModel(**(whole | given))
 
 
 def test_a_run_in_which_all_spoke_has_no_failure() -> None:
@@ -61,7 +61,7 @@ def rest(name: str, *more: ConsumerRow) -> tuple[ConsumerRow, ...]:
         ({"bridges": (BridgeRow(UP, State.SILENT, 0, ()),)}, "the bridge was silent"),
         ({"bridges": (BridgeRow(UP, State.UP, 0, ("no exchange",)),)}, "no exchange"),
         (
-            {"quarantined": 2, "quarantine_words": "REFUSED x"},
+            {"quarantined": 2, "newest_quarantined": "REFUSED x"},
             "2 messages were refused: REFUSED x",
         ),
         ({"streams": others("trade")}, "nothing was published to any trade stream"),

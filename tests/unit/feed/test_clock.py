@@ -50,7 +50,7 @@ class RightRest:
 async def test_clock_asks_at_once_where_this_machines_clock_is_set(
     monkeypatch: pytest.MonkeyPatch, step_us: int
 ) -> None:
-    monkeypatch.setattr(clock_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(clock_module, "POLL_S", 0.01)
     monkeypatch.setattr(clock_module, "FIRST_EVERY_S", 3_600)
     off_us = 0
     subject = ExchangeClock(lambda: time.time_ns() // 1000 + off_us)

@@ -3,7 +3,7 @@
 import pytest
 from websockets.exceptions import InvalidProxy
 
-from bridge.feed.handshake import failed_words, handshake, proxy_words
+from bridge.feed.handshake import describe_failure, describe_proxy, handshake
 from bridge.runtime.config import Exchange
 
 
@@ -16,13 +16,13 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("url", ["wss://ws.backpack.exchange", "ws://127.0.0.1:8765", "wss://["])
 def test_without_a_proxy_nothing_is_said_of_one(url: str) -> None:
-    assert proxy_words(url) == ""
+    assert describe_proxy(url) == ""
 
 
 def test_the_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://me:secret@proxy:3128")
 
-    assert proxy_words("wss://ws.backpack.exchange") == (
+    assert describe_proxy("wss://ws.backpack.exchange") == (
         ", through the proxy proxy:3128 that the environment names"
     )
 
@@ -31,7 +31,7 @@ def test_an_address_that_is_asked_directly_has_no_proxy(monkeypatch: pytest.Monk
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("no_proxy", "backpack.exchange")
 
-    assert proxy_words("wss://ws.backpack.exchange") == ""
+    assert describe_proxy("wss://ws.backpack.exchange") == ""
 
 
 def test_a_proxy_without_a_scheme_is_one_of_http(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_a_proxy_without_a_scheme_is_one_of_http(monkeypatch: pytest.MonkeyPatch
     exchange = Exchange(ws_url="wss://ws.backpack.exchange")
 
     assert handshake(exchange).proxy == "http://me:secret@proxy:3128"
-    assert proxy_words(exchange.ws_url) == (
+    assert describe_proxy(exchange.ws_url) == (
         ", through the proxy proxy:3128 that the environment names"
     )
 
@@ -52,6 +52,6 @@ async def test_a_proxy_that_is_none_is_told_without_its_password(
     with pytest.raises(InvalidProxy) as caught:
         await handshake(Exchange(ws_url="wss://ws.backpack.exchange"))
 
-    assert failed_words(caught.value) == (
+    assert describe_failure(caught.value) == (
         "the environment names a proxy that is none: write http://host:port"
     )

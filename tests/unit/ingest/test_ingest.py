@@ -377,7 +377,7 @@ def test_ingest_journal_must_make_room_oldest_public_frames_are_marked_accounts_
     subject.log.flush()
     waiting = subject.waiting()
 
-    while not subject.ingest.give_way(subject.log.end, 100):
+    while not subject.ingest.skip_before(subject.log.end, 100):
         pass
 
     assert subject.told(ORDERS) == ["1"]

@@ -59,7 +59,7 @@ class Bridge:
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(self.log.end if self.settled is None else self.settled, TARGET)
 
-    def give_way(self, until: int, limit: int) -> bool:
+    def skip_before(self, until: int, limit: int) -> bool:
         for cursor in self.behind:
             if cursor.position < until:
                 self.found += [record for _, record in cursor.pass_over(until, limit)]
@@ -137,7 +137,7 @@ async def test_over_budget_the_oldest_goes_and_never_what_is_written_now(tmp_pat
 async def test_a_reader_behind_what_must_go_passes_over_it_and_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "GIVE_WAY_RECORDS", 3)
+    monkeypatch.setattr(maintenance, "SKIP_RECORDS", 3)
     bridge = Bridge(tmp_path, max_bytes=1)
     reader = bridge.log.cursor(0)
     bridge.behind = [reader]

@@ -11,7 +11,7 @@ from bridge.redis import outbox as outbox_module
 from bridge.redis.append import Retention
 from bridge.redis.durability import Durability
 from bridge.redis.outbox import (
-    LOOK_EVERY_US,
+    CHECK_EVERY_US,
     MOST_FORGOTTEN,
     RESUME_EVERY_US,
     Change,
@@ -283,11 +283,11 @@ def test_outbox_suspended_stream_is_tried_each_ten_seconds_and_resumes() -> None
     assert outbox.replies([WRONG_TYPE], NOW_US) is None
     outbox.changes()
 
-    probe = outbox.commands(NOW_US + LOOK_EVERY_US)
+    probe = outbox.commands(NOW_US + CHECK_EVERY_US)
     assert probe is not None
-    assert outbox.replies([WRONG_TYPE], NOW_US + LOOK_EVERY_US) is None
-    assert outbox.commands(NOW_US + 2 * LOOK_EVERY_US) is None
-    later_us = NOW_US + LOOK_EVERY_US + RESUME_EVERY_US
+    assert outbox.replies([WRONG_TYPE], NOW_US + CHECK_EVERY_US) is None
+    assert outbox.commands(NOW_US + 2 * CHECK_EVERY_US) is None
+    later_us = NOW_US + CHECK_EVERY_US + RESUME_EVERY_US
     assert outbox.commands(later_us) is not None
 
     assert markets(outbox.replies([[[b"ok", 0, b"0-0", b""]]], later_us)) == "A"
@@ -297,12 +297,12 @@ def test_outbox_suspended_stream_is_tried_each_ten_seconds_and_resumes() -> None
 def test_outbox_looks_at_many_streams_by_and_by_and_publishes_in_between(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outbox_module, "LOOK_STREAMS", 2)
+    monkeypatch.setattr(outbox_module, "CHECK_STREAMS", 2)
     owner = Owner("A", "B", "C")
     owner.put(5)
     outbox, _ = connected(owner)
     outbox.replies([[ok(5, 1)] * 3], NOW_US)
-    later_us = NOW_US + LOOK_EVERY_US
+    later_us = NOW_US + CHECK_EVERY_US
     is_there = [b"ok", 0, b"9-50", b""]
 
     looks = [markets(outbox.commands(later_us))]
@@ -314,7 +314,7 @@ def test_outbox_looks_at_many_streams_by_and_by_and_publishes_in_between(
 
     assert looks == ["AB", "C"]
     assert outbox.replies([[is_there]], later_us) is None
-    assert outbox.due_us() == later_us + LOOK_EVERY_US
+    assert outbox.due_us() == later_us + CHECK_EVERY_US
 
 
 def test_outbox_tail_that_another_server_has_ends_the_connection_and_suspends_no_stream() -> None:

@@ -37,7 +37,7 @@ from bridge.runtime.refusals import (
     ],
 )
 def test_meaning_server_cannot_write_is_away(error: str) -> None:
-    assert meaning(error) is Refusal.AWAY
+    assert meaning(error) is Refusal.UNAVAILABLE
     assert is_server_wide(error)
 
 
@@ -98,7 +98,7 @@ def test_meaning_script_unknown_is_no_script() -> None:
 )
 def test_meaning_another_server_is_to_be_asked_is_away(error: object) -> None:
     assert is_elsewhere(error)
-    assert meaning(error) is Refusal.AWAY
+    assert meaning(error) is Refusal.UNAVAILABLE
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_commands_of_the_append_script_are_named_where_it_is_refused_and_tried_b
     text = SCRIPT if isinstance(SCRIPT, str) else SCRIPT.decode()
     needed = sorted(set(re.findall(r"redis\.p?call\('([A-Z]+)'", text)) | {"XADD"})
     told = refusal_text("ERR The user executing the script can't run this command or subcommand")
-    tried = inspect.getsource(redis_server._look_at_rights)
+    tried = inspect.getsource(redis_server._check_rights)
 
     assert told.endswith(f"needs {', '.join(needed).lower()})")
     assert [name for name in needed if f'("{name}"' not in tried] == []

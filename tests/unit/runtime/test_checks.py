@@ -10,13 +10,13 @@ from bridge.runtime.checks.finding import Finding, Level, exit_code
 from bridge.runtime.checks.markets import judge_markets, judge_patterns
 from bridge.runtime.checks.memory import BYTES_PER_ENTRY, Need, memory_needs, total_bytes
 from bridge.runtime.checks.redis_server import (
+    describe_server,
     judge_coverage,
     judge_durability,
     judge_groups,
     judge_info,
     judge_kind,
     judge_tls,
-    kind_words,
 )
 from bridge.runtime.config import RETENTION_ENTRIES, Config, Durability
 from bridge.runtime.markets import Market
@@ -223,7 +223,7 @@ def test_a_cluster_whose_nodes_all_stop_with_one_is_warned_of() -> None:
 )
 def test_kind_of_server_is_told(url: str, info: dict[str, object], words: str) -> None:
     assert judge_kind(url, "n:1", info, ["master", 1, []]) is None
-    assert kind_words(url, "n:1", info) == words
+    assert describe_server(url, "n:1", info) == words
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.runtime.checks.clock import look_at_clock
+from bridge.runtime.checks.clock import check_clock
 from bridge.runtime.checks.finding import Finding, Level
 from bridge.runtime.checks.markets import fetch_markets
 from bridge.runtime.http_client import http_client
@@ -86,7 +86,7 @@ def test_check_tells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, {"ALL_PROXY": "garbage://host"})
 
     markets = asyncio.run(fetch_markets(URL, 1.0))
-    clock = asyncio.run(look_at_clock(URL, 1.0))
+    clock = asyncio.run(check_clock(URL, 1.0))
 
     assert markets == Finding(
         Level.WRONG,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from bridge.runtime.masking import hide
-from bridge.runtime.terminal import new_console, printable, say, say_json
+from bridge.runtime.terminal import echo_json, new_console, printable, say
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -51,7 +51,7 @@ def test_a_hidden_secret_is_in_no_line_and_leaves_json_its_names(
 ) -> None:
     hide(["error"])
     say("Redis refuses: error")
-    say_json({"error": ["an error", 1, None]})
+    echo_json({"error": ["an error", 1, None]})
     assert capsys.readouterr().out == 'Redis refuses: ***\n{"error": ["an ***", 1, null]}\n'
 
 

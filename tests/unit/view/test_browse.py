@@ -6,7 +6,7 @@ from bridge.core.counters import StreamCounters
 from bridge.view.browse import Browse, Key, Page, Sort, ordered, pressed, window
 from bridge.view.facts import StreamStatus
 from bridge.view.keyboard import keys_in
-from bridge.view.picture import StreamRow
+from bridge.view.view_model import StreamRow
 
 NAMES = ["trade.A", "trade.B", "depth.A", "depth.B"]
 

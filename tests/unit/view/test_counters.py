@@ -13,8 +13,8 @@ from bridge.view import facts
 from bridge.view.document import status_document
 from bridge.view.facts import BridgeStatus, Sample, StreamFacts, read_statuses
 from bridge.view.history import History
-from bridge.view.picture import Picture, draw
 from bridge.view.verdict import judge
+from bridge.view.view_model import ViewModel, draw
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 NOW_US = 1_700_000_000_000_000
@@ -38,7 +38,7 @@ def told(instance: str, core: Counters, stream: Counters) -> str:
     return json.dumps(facts | asdict(core))
 
 
-def picture(*texts: str) -> Picture:
+def picture(*texts: str) -> ViewModel:
     bridges, unreadable = read_statuses(BridgeStatus, dict(enumerate(texts)))  # type: ignore[arg-type]
     assert unreadable == 0
     history = History()

@@ -6,10 +6,10 @@ from bridge.contract.streams import parse_stream
 from bridge.runtime.share import Share
 from bridge.view.document import status_document
 from bridge.view.facts import BridgeStatus, Sample, ShareStatus, StreamFacts
-from bridge.view.fleet import missing, reasons, receivers, share_words
+from bridge.view.fleet import describe_share, missing, reasons, receivers
 from bridge.view.history import History
-from bridge.view.picture import draw
 from bridge.view.verdict import Level, judge
+from bridge.view.view_model import draw
 
 NOW_US = 1_700_000_000_000_000
 
@@ -35,9 +35,9 @@ def mine(member: str, members: str) -> tuple[str, ...]:
 def test_a_member_says_which_it_is_and_what_it_keeps_for_others() -> None:
     share = ShareStatus(members=("a", "b"), me="a")
 
-    assert share_words(share) == "member a of a, b"
+    assert describe_share(share) == "member a of a, b"
     kept = share.model_copy(update={"kept": 4, "kept_for": ("b",)})
-    assert share_words(kept) == "member a of a, b; keeps 4 streams for b"
+    assert describe_share(kept) == "member a of a, b; keeps 4 streams for b"
 
 
 def test_what_no_bridge_receives_is_told_with_its_member() -> None:

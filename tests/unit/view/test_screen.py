@@ -9,9 +9,9 @@ from rich.console import Console
 
 from bridge.view.facts import BridgeStatus, ConnectionStatus, StreamStatus, WorkerStatus
 from bridge.view.layout import fitting
-from bridge.view.picture import BridgeRow, ConsumerRow, Picture, State, StreamRow
 from bridge.view.plain import stream_lines, summary_lines
 from bridge.view.screen import screen, side_style
+from bridge.view.view_model import BridgeRow, ConsumerRow, State, StreamRow, ViewModel
 
 NOW_US = 1_700_000_000_000_000
 STATUS = BridgeStatus(
@@ -47,7 +47,7 @@ def stream(name: str, **given: Any) -> StreamRow:
     return StreamRow(name=name, **(whole | given))
 
 
-def picture(**given: Any) -> Picture:
+def picture(**given: Any) -> ViewModel:
     whole: dict[str, Any] = {
         "now_us": NOW_US,
         "bridges": (BridgeRow(STATUS, State.UP, NOW_US - 42_000_000, ()),),
@@ -59,15 +59,15 @@ def picture(**given: Any) -> Picture:
         ),
         "consumers": (ConsumerRow("book/w1", WORKER, State.UP, 0),),
         "quarantined": 0,
-        "quarantine_words": "",
+        "newest_quarantined": "",
         "receive_ms": (0.8, 3.1),
         "curve": (1.0, 2.0),
         "unreadable": 0,
     }
-    return Picture(**(whole | given))
+    return ViewModel(**(whole | given))
 
 
-def painted(shown: Picture, width: int, height: int, *footer: str) -> list[str]:
+def painted(shown: ViewModel, width: int, height: int, *footer: str) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, legacy_windows=False)
     console.print(screen(shown, width, height, "redis://r:6379/0", footer), end="")
     assert isinstance(console.file, io.StringIO)

@@ -6,9 +6,9 @@ import pytest
 
 from bridge.view.facts import BridgeStatus, ConnectionStatus, Sample, StreamFacts, WorkerStatus
 from bridge.view.history import History
-from bridge.view.picture import draw
-from bridge.view.reader import full_words
+from bridge.view.reader import memory_trouble
 from bridge.view.verdict import Level, Verdict, judge
+from bridge.view.view_model import draw
 
 NOW_US = 1_700_000_000_000_000
 CONNECTED = (ConnectionStatus(name="public-1", connected=True, wanted=1, confirmed=1),)
@@ -82,12 +82,16 @@ def test_another_shard_away_is_a_reason_once_whatever_it_has() -> None:
 
 def test_a_redis_that_is_full_is_the_cause_and_not_the_silence_that_follows() -> None:
     used = {"used_memory": 3 << 20, "maxmemory": 2 << 20, "maxmemory_policy": "noeviction"}
-    full = full_words(used)
+    full = memory_trouble(used)
     told = verdict(bridge(updated_us=NOW_US - 9_000_000), redis_full=full)
     assert (told.level, told.text, told.reasons[0]) == (Level.BAD, full, full)
     assert "3.0 of 2.0 MB" in full
-    assert full_words(used | {"maxmemory_policy": "allkeys-lru"}) == ""
-    assert full_words(used | {"maxmemory": 4 << 20}) == full_words(used | {"maxmemory": 0}) == ""
+    assert memory_trouble(used | {"maxmemory_policy": "allkeys-lru"}) == ""
+    assert (
+        memory_trouble(used | {"maxmemory": 4 << 20})
+        == memory_trouble(used | {"maxmemory": 0})
+        == ""
+    )
 
 
 def test_a_suspended_stream_is_told_once() -> None:

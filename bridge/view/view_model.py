@@ -12,6 +12,7 @@ from bridge.contract.identity import EntryId
 from bridge.contract.streams import BadStreamName, StreamType, parse_stream
 from bridge.contract.whole_number import whole_number
 from bridge.view import figures
+from bridge.view.describe import describe_entry
 from bridge.view.facts import (
     BridgeStatus,
     Sample,
@@ -19,10 +20,9 @@ from bridge.view.facts import (
     StreamStatus,
     WorkerStatus,
 )
-from bridge.view.fleet import receivers, share_words
+from bridge.view.fleet import describe_share, receivers
 from bridge.view.history import History
 from bridge.view.troubles import troubles
-from bridge.view.words import entry_words
 
 SILENT_US = 5_000_000  # a status older than this: its process is gone
 
@@ -55,7 +55,7 @@ class BridgeRow:
         """
         peers = self.status.peers
         if self.state is State.UP and self.status.share is not None:
-            return share_words(self.status.share)
+            return describe_share(self.status.share)
         if self.state is not State.UP or not peers:
             return ""
         return f"{self.status.rank + 1} of {len(peers) + 1}, beside {', '.join(peers)}"
@@ -80,12 +80,12 @@ class StreamRow:
     is_away: bool = False  # its shard does not answer: what is in it, is not known
 
     @property
-    def entries_words(self) -> str:
+    def entries_text(self) -> str:
         """How many entries it has had."""
         return "?" if self.is_away else figures.count(self.entries)
 
     @property
-    def age_words(self) -> str:
+    def age_text(self) -> str:
         """How old its newest entry is."""
         return "?" if self.is_away else figures.age(self.age_us)
 
@@ -111,7 +111,7 @@ class ConsumerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ViewModel:
     """All that a viewer shows. `receive_ms`: exchange to bridge, p50 and p99."""
 
     now_us: int
@@ -119,7 +119,7 @@ class Picture:
     streams: tuple[StreamRow, ...]
     consumers: tuple[ConsumerRow, ...]
     quarantined: int
-    quarantine_words: str
+    newest_quarantined: str
     receive_ms: tuple[float, float] | None
     curve: tuple[float, ...]
     unreadable: int
@@ -150,7 +150,7 @@ class Picture:
         return sum(bridge.status.pending for bridge in self.bridges if bridge.state is State.UP)
 
 
-def draw(history: History) -> Picture:
+def draw(history: History) -> ViewModel:
     """The picture of the newest look, with what only several looks can tell."""
     sample = history.latest
     rates = history.rates()
@@ -159,7 +159,7 @@ def draw(history: History) -> Picture:
     not_received = _not_received(sample)
     bridges = tuple(_bridge(status, sample.now_us) for status in sample.bridges)
     received_by = receivers([each.status for each in bridges if each.state is State.UP])
-    return Picture(
+    return ViewModel(
         now_us=sample.now_us,
         bridges=bridges,
         streams=tuple(
@@ -177,7 +177,7 @@ def draw(history: History) -> Picture:
         ),
         consumers=tuple(_consumer(status, sample.now_us) for status in sample.workers),
         quarantined=sample.quarantine.length,
-        quarantine_words=entry_words(sample.quarantine.last) if sample.quarantine.last else "",
+        newest_quarantined=describe_entry(sample.quarantine.last) if sample.quarantine.last else "",
         receive_ms=history.receive_ms(),
         curve=tuple(history.curve),
         unreadable=sample.unreadable,
@@ -231,7 +231,7 @@ def _stream(
         rate=rate,
         entries=facts.length if facts.added is None else facts.added,
         age_us=_age_us(facts, now_us),
-        words=entry_words(facts.last) if facts.last else "",
+        words=describe_entry(facts.last) if facts.last else "",
         status=status,
         marks=tuple(mark for mark, holds in marks.items() if holds),
         is_failing=bool(not_received or status.suspended or facts.is_away),

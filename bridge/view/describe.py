@@ -12,23 +12,23 @@ from bridge.contract.entry import BadEntry, decode
 from bridge.contract.moments import moment
 from bridge.runtime.terminal import bounded, printable
 
-_NOT_TOLD = {"type", "event_us", "engine_us", "received_us"}
-_MOST_WORDS = 2_000  # characters: what the exchange sends says less
+_LEFT_OUT = {"type", "event_us", "engine_us", "received_us"}
+_MAX_CHARS = 2_000  # characters: what the exchange sends says less
 _SIDES = {"Bid": "buy", "Ask": "sell"}
 
 
-def entry_words(fields: Mapping[str, str]) -> str:
+def describe_entry(fields: Mapping[str, str]) -> str:
     """A stored entry in words; one that is not of the contract as its plain fields."""
     try:
-        words = event_words(decode(fields))
+        words = describe_event(decode(fields))
     except BadEntry:
         words = plain_fields(fields)
-    return printable(bounded(words, _MOST_WORDS))
+    return printable(bounded(words, _MAX_CHARS))
 
 
-def event_words(event: ev.Event) -> str:
+def describe_event(event: ev.Event) -> str:
     """The event in words."""
-    return _WORDS.get(type(event), _fields)(event)
+    return _DESCRIPTIONS.get(type(event), _fields)(event)
 
 
 def plain_fields(fields: Mapping[str, str]) -> str:
@@ -44,7 +44,7 @@ def clock(moment_us: int) -> str:
 
 def _fields(event: ev.Event) -> str:
     """What a type without a sentence of its own says: all but times and what is empty."""
-    said = event.model_dump(exclude=_NOT_TOLD, exclude_none=True) | event.extra
+    said = event.model_dump(exclude=_LEFT_OUT, exclude_none=True) | event.extra
     return plain_fields({name: str(value) for name, value in said.items()})
 
 
@@ -198,7 +198,7 @@ def _percent(first: str | None, last: str) -> str:
         return "±?%"
 
 
-_WORDS: Mapping[type[ev.Event], Callable[[Any], str]] = {
+_DESCRIPTIONS: Mapping[type[ev.Event], Callable[[Any], str]] = {
     ev.Trade: _trade,
     ev.Depth: _depth,
     ev.DepthSnapshot: _depth_snapshot,

@@ -15,7 +15,7 @@ from bridge.view.facts import (
     read_statuses,
 )
 from bridge.view.history import History
-from bridge.view.picture import Picture, State, draw
+from bridge.view.view_model import State, ViewModel, draw
 
 NOW_US = 1_700_000_000_000_000
 SECOND = 1_000_000
@@ -27,7 +27,7 @@ def bridge(**given: Any) -> BridgeStatus:
     return BridgeStatus.model_validate(whole | given)
 
 
-def picture(*samples: Sample) -> Picture:
+def picture(*samples: Sample) -> ViewModel:
     history = History()
     for sample in samples:
         history.add(sample)
@@ -127,7 +127,7 @@ def test_the_newest_quarantined_message_is_told() -> None:
     last = {"type": "quarantined", "stream": "trade.A_B", "reason": "no price", "raw": "{}"}
     last |= {"received_us": "1"}
     seen = picture(Sample(NOW_US, quarantine=StreamFacts(length=2, last_id="1-0", last=last)))
-    assert (seen.quarantined, seen.quarantine_words) == (2, "REFUSED trade.A_B: no price")
+    assert (seen.quarantined, seen.newest_quarantined) == (2, "REFUSED trade.A_B: no price")
 
 
 def test_a_status_of_another_day_is_read_as_far_as_it_goes() -> None:

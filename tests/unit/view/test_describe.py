@@ -4,7 +4,7 @@ import pytest
 
 from bridge.contract.entry import MODEL_BY_TYPE, MODELS, field_names
 from bridge.contract.events import Event, Gap, OpenInterest
-from bridge.view.words import clock, entry_words, event_words
+from bridge.view.describe import clock, describe_entry, describe_event
 from consumers.kit.event_factory import EventFactory
 
 TIMES = {"event_us": "1700000000000300", "engine_us": "1700000000000100", "received_us": "1"}
@@ -145,26 +145,26 @@ def whole(fields: dict[str, str]) -> dict[str, str]:
     ],
 )
 def test_an_entry_is_told_in_words(fields: dict[str, str], words: str) -> None:
-    assert entry_words(whole(fields)) == words
+    assert describe_entry(whole(fields)) == words
 
 
 def test_a_gap_in_numbers_is_told_with_them() -> None:
     gap = Gap.model_validate(
         {"from": 5, "to": 9, "cause": "skipped", "recovered": True, "received_us": 1}
     )
-    assert event_words(gap) == "GAP: 5…9 missing (skipped), recovered"
+    assert describe_event(gap) == "GAP: 5…9 missing (skipped), recovered"
 
 
 def test_an_entry_of_another_day_is_told_as_it_stands() -> None:
-    assert entry_words({"type": "future", "field": "value"}) == "type=future field=value"
+    assert describe_entry({"type": "future", "field": "value"}) == "type=future field=value"
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_every_event_of_the_contract_has_words(model: type[Event]) -> None:
     event = EventFactory().event(model).event
 
-    assert event_words(event)
-    assert "None" not in event_words(event)
+    assert describe_event(event)
+    assert "None" not in describe_event(event)
 
 
 def test_an_event_without_a_sentence_of_its_own_is_told_by_its_fields() -> None:
@@ -173,7 +173,7 @@ def test_an_event_without_a_sentence_of_its_own_is_told_by_its_fields() -> None:
 
     event = New(type="openInterest", symbol="S_P", open_interest="5", event_us=1, received_us=2)
 
-    assert event_words(event) == "symbol=S_P open_interest=5"
+    assert describe_event(event) == "symbol=S_P open_interest=5"
 
 
 def test_a_moment_is_told_in_utc_to_the_millisecond() -> None:
@@ -190,7 +190,7 @@ def test_a_moment_is_told_in_utc_to_the_millisecond() -> None:
 )
 def test_words_are_one_printable_line(fields: dict[str, str]) -> None:
     stored = whole(fields) if "type" in fields else fields
-    assert entry_words(stored).isprintable()
+    assert describe_entry(stored).isprintable()
 
 
 @pytest.mark.parametrize("moment_us", [2**64 - 1, 253_402_300_800_000_000])
@@ -199,6 +199,6 @@ def test_a_moment_that_no_calendar_has_is_shown_as_it_is(moment_us: int) -> None
     gap = whole({"type": "gap", "symbol": "SOL_USDC", "recovered": "false"} | fields)
 
     assert clock(moment_us) == f"{moment_us} µs"
-    assert entry_words(gap) == (
+    assert describe_entry(gap) == (
         f"GAP: nothing received from {moment_us} µs to {moment_us} µs (stale)"
     )
