@@ -32,7 +32,7 @@ from typer.core import TyperCommand, TyperGroup
 from bridge import __version__
 from bridge.errors import BridgeError, ConfigError, Fatal
 from bridge.runtime.program_name import name_examples
-from bridge.runtime.terminal import ready_standard_files, say, telling_full_disks
+from bridge.runtime.terminal import echo, ready_standard_files, telling_full_disks
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -104,7 +104,7 @@ class CommandGroup(TyperGroup):
 def _report_error(error: BaseException) -> int:
     """The error as lines for a person; returns the exit code."""
     for line in str(error).splitlines():
-        say("error: " + line, to_stderr=True)
+        echo("error: " + line, to_stderr=True)
     return 2 if isinstance(error, ConfigError) else 1
 
 
@@ -124,7 +124,7 @@ def _load(name: str) -> Any:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say("backpack-bridge " + __version__)
+        echo("backpack-bridge " + __version__)
         raise typer.Exit
 
 

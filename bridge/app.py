@@ -349,7 +349,7 @@ class Bridge:
             for name, owner in self._feed.handed_over().items()
             if self._peers.member_receives(owner, name)
         ]
-        # While Redis is away nothing is known of the others: no stream is given up for that.
+        # While Redis is unavailable nothing is known of the others: no stream is given up for that.
         limit_s = None if self._shards.trouble else self._config.share.handover_s
         limit_us = None if limit_s is None else int(limit_s * 1e6)
         self._feed.hand_over(taken, limit_us, self._clock.now_us())

@@ -33,7 +33,7 @@ from bridge.runtime.config import Config, ConsumerGroup, load_config
 from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
 from bridge.runtime.program_name import name_examples
-from bridge.runtime.terminal import ready_standard_files, say, telling_full_disks
+from bridge.runtime.terminal import echo, ready_standard_files, telling_full_disks
 from bridge.runtime.time_range import HELP, point
 from consumers.commands import exporter, replay, status
 from consumers.commands.dead_letters import deadletters
@@ -77,7 +77,7 @@ class Commands(TyperGroup):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say("backpack-consumers " + __version__)
+        echo("backpack-consumers " + __version__)
         raise typer.Exit
 
 
@@ -113,10 +113,10 @@ def list_() -> None:
     for name in SAMPLES:
         kind = load(name)
         purpose = (kind.__doc__ or "").strip().splitlines()[0]
-        say(f"{name:<8} {kind.mode:<8} {' '.join(kind.streams)}")
-        say(f"         {purpose}")
+        echo(f"{name:<8} {kind.mode:<8} {' '.join(kind.streams)}")
+        echo(f"         {purpose}")
         for option, default in options_of(kind).items():
-            say(f"         --option {option}={default}")
+            echo(f"         --option {option}={default}")
 
 
 @cli.command()
@@ -219,7 +219,7 @@ def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
 
 def _report(error: BridgeError) -> int:
     for line in str(error).splitlines():
-        say("error: " + line, to_stderr=True)
+        echo("error: " + line, to_stderr=True)
     return 2 if isinstance(error, ConfigError) else 1
 
 

@@ -14,7 +14,7 @@ import typer
 
 from bridge.errors import BridgeError
 from bridge.runtime.logs import setup_logs
-from bridge.runtime.terminal import new_console, ready_standard_files, say
+from bridge.runtime.terminal import echo, new_console, ready_standard_files
 from demo.show import Wish, perform
 from demo.stage import Stage, Stopped
 
@@ -58,7 +58,7 @@ def demo(
     if folder is None and code != FAILED:
         shutil.rmtree(home, ignore_errors=True)
     elif code == FAILED:
-        say(f"Data and logs are kept in {home}", to_stderr=True)
+        echo(f"Data and logs are kept in {home}", to_stderr=True)
     raise typer.Exit(code)
 
 
@@ -98,7 +98,7 @@ def _home(folder: Path | None) -> Path:
             return folder.resolve()
     except OSError as error:
         where = folder or "a temporary folder"
-        say(
+        echo(
             f"error: {where} cannot be written ({error.strerror}): give another with "
             "--folder, or set TMPDIR",
             to_stderr=True,
@@ -107,9 +107,9 @@ def _home(folder: Path | None) -> Path:
 
 
 def _complain(wrong: list[str]) -> int:
-    say(to_stderr=True)
+    echo(to_stderr=True)
     for line in wrong:
-        say(f"FAILED: {line}", to_stderr=True)
+        echo(f"FAILED: {line}", to_stderr=True)
     return FAILED
 
 
@@ -129,7 +129,7 @@ def _leave_at_once(stages: list[Stage], terminal: list[Any] | None) -> None:
 
 
 def _say(line: str) -> None:
-    say(line)
+    echo(line)
     sys.stdout.flush()
 
 

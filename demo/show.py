@@ -47,21 +47,21 @@ async def perform(
     wish: Wish,
     console: Console,
     stop: asyncio.Event,
-    say: Callable[[str], None],
+    echo: Callable[[str], None],
     on_stage: Callable[[Stage], None],
 ) -> list[str]:
     """The whole demo. Returns what went wrong. Raises Fatal or Stopped while starting.
 
     `on_stage` gets the parts' owner as soon as there is one, for whoever must end them by force.
     """
-    say(f"Starting, each part its own process; data and logs in {wish.folder}")
-    async with staged(wish.folder, wish.rate, stop, say, on_stage) as stage:
+    echo(f"Starting, each part its own process; data and logs in {wish.folder}")
+    async with staged(wish.folder, wish.rate, stop, echo, on_stage) as stage:
         browser = Browser.open()
-        say(f"Look in with a browser: {browser.address}")
-        say("or from another terminal:")
+        echo(f"Look in with a browser: {browser.address}")
+        echo("or from another terminal:")
         ways = ways_to_look(stage.server, _bridge())
         for way in ways:
-            say(f"  {way}")
+            echo(f"  {way}")
         breaker = Breaker(stage)
         started_s = time.monotonic()
         is_over = asyncio.Event()
@@ -70,16 +70,16 @@ async def perform(
             tasks.create_task(browser.serve(url, breaker, is_over), name="console")
             breaking = tasks.create_task(breaker.run(stop), name="breaking")
             footer = looking(browser.address, ways)
-            dead = await _watch(stage, wish, console, stop, say, breaker, footer)
+            dead = await _watch(stage, wish, console, stop, echo, breaker, footer)
             await breaking
             is_over.set()
         run = Run(await _last_picture(stage), time.monotonic() - started_s, breaker.tally)
         wrong = [*dead, *failures(run)]
-        say("Stopping: consumers, bridge, simulator, Redis")
+        echo("Stopping: consumers, bridge, simulator, Redis")
     wrong += stage.bad_ends
-    say("")
+    echo("")
     for line in summary(run):
-        say(line)
+        echo(line)
     return wrong
 
 
@@ -88,7 +88,7 @@ async def _watch(
     wish: Wish,
     console: Console,
     stop: asyncio.Event,
-    say: Callable[[str], None],
+    echo: Callable[[str], None],
     breaker: Breaker,
     ways: Sequence[str],
 ) -> list[str]:
@@ -107,7 +107,7 @@ async def _watch(
         async with asyncio.TaskGroup() as tasks:
             guarding = tasks.create_task(_until_one_ends(stage, stop), name="guarding")
             telling = tasks.create_task(_tell(footer, breaker, ways, stage), name="telling")
-            await (show_live(view, console, stop) if live else show_plain(view, say, stop))
+            await (show_live(view, console, stop) if live else show_plain(view, echo, stop))
             telling.cancel()
     return guarding.result()
 

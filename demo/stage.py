@@ -25,7 +25,7 @@ from bridge.runtime.masking import masked_url
 from bridge.runtime.redis_client import connect
 from bridge.view.facts import Sample
 from bridge.view.history import History
-from bridge.view.reader import UNAVAILABLE, look
+from bridge.view.reader import UNAVAILABLE, read_everything
 from bridge.view.view_model import BridgeRow, State, draw
 from demo import plan
 from demo.process import Part
@@ -43,7 +43,7 @@ class Stopped(Exception):
 class Stage:
     """All parts of one demo. `url` and `client` are there once Redis is up."""
 
-    def __init__(self, folder: Path, stop: asyncio.Event, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, stop: asyncio.Event, echo: Callable[[str], None]) -> None:
         self.folder = folder
         self.parts: list[Part] = []
         self.bad_ends: list[str] = []  # of parts that did not stop well when told to
@@ -51,7 +51,7 @@ class Stage:
         self.client: Redis
         self.simulator = ""  # host:port
         self._stop = stop
-        self._say = say
+        self._say = echo
 
     def kill(self) -> None:
         """End every part at once; Redis goes with this process, by its own guard."""
@@ -147,14 +147,14 @@ async def staged(
     folder: Path,
     rate: float,
     stop: asyncio.Event,
-    say: Callable[[str], None],
+    echo: Callable[[str], None],
     on_stage: Callable[[Stage], None],
 ) -> AsyncIterator[Stage]:
     """Everything up; everything down at the end, in order, also when something fails on the way.
 
     Raises Fatal, which says what failed and where its log is, or Stopped.
     """
-    stage = Stage(folder, stop, say)
+    stage = Stage(folder, stop, echo)
     on_stage(stage)
     async with AsyncExitStack() as stack:
         settings = Embedded(data_dir=folder / "redis")
@@ -220,9 +220,9 @@ async def _consumers(stage: Stage, parts: list[Part]) -> None:
 
 
 async def _look(client: Redis) -> Sample:
-    """One look; nothing at all where Redis does not answer (the wait around it has an end)."""
+    """All of it; nothing where Redis does not answer (the caller's wait has an end)."""
     try:
-        return await look(client, KeySpace())
+        return await read_everything(client, KeySpace())
     except UNAVAILABLE:
         return Sample(now_us=0)
 

@@ -18,17 +18,22 @@ class Run:
     """What is known at the end: the last picture, if there was any, how long it ran, and what the
     exchange says of the trades."""
 
-    picture: ViewModel | None
+    view_model: ViewModel | None
     seconds: float
     tally: Tally = NOTHING
 
 
 def failures(run: Run) -> list[str]:
     """A sentence for each thing that is not as it should be; none where all is well."""
-    picture = run.picture
-    if picture is None:
+    view_model = run.view_model
+    if view_model is None:
         return ["Redis could not be read, so nothing is known of what was published"]
-    return [*_bridge(picture), *_streams(picture), *_consumers(picture), *_trades(run.tally)]
+    return [
+        *_bridge(view_model),
+        *_streams(view_model),
+        *_consumers(view_model),
+        *_trades(run.tally),
+    ]
 
 
 def _trades(tally: Tally) -> Iterator[str]:
@@ -36,29 +41,29 @@ def _trades(tally: Tally) -> Iterator[str]:
         yield f"the exchange says {tally.words()}"
 
 
-def _bridge(picture: ViewModel) -> Iterator[str]:
-    for bridge in picture.bridges:
+def _bridge(view_model: ViewModel) -> Iterator[str]:
+    for bridge in view_model.bridges:
         if bridge.state is not State.UP:
             yield f"the bridge was {bridge.state}"
         yield from bridge.troubles
-    if not picture.bridges:
+    if not view_model.bridges:
         yield "the bridge never said how it is"
-    if picture.quarantined:
-        yield f"{picture.quarantined} messages were refused: {picture.newest_quarantined}"
+    if view_model.quarantined:
+        yield f"{view_model.quarantined} messages were refused: {view_model.newest_quarantined}"
 
 
-def _streams(picture: ViewModel) -> Iterator[str]:
-    by_kind = _by_kind(picture.streams)
+def _streams(view_model: ViewModel) -> Iterator[str]:
+    by_kind = _by_kind(view_model.streams)
     for kind in NEVER_QUIET:
         if not sum(stream.entries for stream in by_kind.get(kind, ())):
             yield f"nothing was published to any {kind} stream"
-    for stream in picture.streams:
+    for stream in view_model.streams:
         if stream.is_failing:
             yield f"{stream.name}: {', '.join(stream.marks)}"
 
 
-def _consumers(picture: ViewModel) -> Iterator[str]:
-    by_group = {consumer.status.group: consumer for consumer in picture.consumers}
+def _consumers(view_model: ViewModel) -> Iterator[str]:
+    by_group = {consumer.status.group: consumer for consumer in view_model.consumers}
     for name in CONSUMERS:
         consumer = by_group.get(name)
         if consumer is None:
@@ -74,24 +79,24 @@ def _consumers(picture: ViewModel) -> Iterator[str]:
 
 def summary(run: Run) -> Iterator[str]:
     """Entries by type, rates, what each consumer made, latency."""
-    picture = run.picture
-    if picture is None:
+    view_model = run.view_model
+    if view_model is None:
         return
-    total = sum(stream.entries for stream in picture.streams)
+    total = sum(stream.entries for stream in view_model.streams)
     yield f"In {run.seconds:.0f} s: {total:,} entries, {_rate(total, run)} a second"
     yield ""
     yield f"  {'type':<24}{'streams':>8}{'entries':>10}{'per s':>9}{'gaps':>6}"
-    for kind, streams in _by_kind(picture.streams).items():
+    for kind, streams in _by_kind(view_model.streams).items():
         entries = sum(stream.entries for stream in streams)
         gaps = sum(stream.status.counters.gaps for stream in streams)
         yield f"  {kind:<24}{len(streams):>8}{entries:>10,}{_rate(entries, run):>9}{gaps:>6}"
     yield ""
-    yield f"  quarantined: {picture.quarantined}"
+    yield f"  quarantined: {view_model.quarantined}"
     yield f"  the exchange says {run.tally.words()}"
-    if picture.receive_ms is not None:
-        half, most = map(figures.milliseconds, picture.receive_ms)
+    if view_model.receive_ms is not None:
+        half, most = map(figures.milliseconds, view_model.receive_ms)
         yield f"  exchange → bridge: {half}, p99 {most}; from there to each consumer's done:"
-    for consumer in picture.consumers:
+    for consumer in view_model.consumers:
         yield f"  {consumer_line(consumer)}"
 
 

@@ -49,7 +49,7 @@ BOXES = (
 ARROWS = ((176, 226, 145), (416, 476, 145), (776, 830, 65), (776, 830, 155), (776, 830, 245))
 
 NOTES = (
-    (321, 262, "Redis away, bridge killed, a second bridge:"),
+    (321, 262, "Redis unavailable, bridge killed, a second bridge:"),
     (321, 278, "each message is there once, or a gap says so"),
     (626, 300, "key = the exchange's stream name; ID = its own numbers"),
 )

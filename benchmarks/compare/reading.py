@@ -55,7 +55,8 @@ def speed(reader: Reader, ground: Ground, count: int) -> Sample:
 
 
 def killed(reader: Reader, folder: Path, count: int, away_s: float | None) -> Arrived:
-    """What was handled of `count` messages where Redis is away for so long, or, with None, where
+    """What was handled of `count` messages where Redis is unavailable for so long, or, with None,
+    where
     the reader is killed again and again and comes back under its name.
     """
     redis, log = RedisProcess(folder), folder / "handled"

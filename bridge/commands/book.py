@@ -31,7 +31,7 @@ from bridge.journal.segments import Segment
 from bridge.protocol.envelope import Data, parse
 from bridge.protocol.rest import BadBody, depth_body
 from bridge.runtime.config import Config, load_config
-from bridge.runtime.terminal import echo_json, echo_labelled, say
+from bridge.runtime.terminal import echo, echo_json, echo_labelled
 from bridge.runtime.time_range import HELP, Point, point
 
 _SEQ_MAX = 2**64 - 1
@@ -216,7 +216,7 @@ def _show(market: str, book: BookAt, moment: Point) -> None:
             )
         )
     echo_labelled(rows)
-    say()
+    echo()
     _print_levels(book)
 
 
@@ -228,7 +228,7 @@ def _print_levels(book: BookAt) -> None:
     heads = ("quantity", "bid", "ask", "quantity")
     wide = [max(len(row[at]) for row in (heads, *cells)) for at in range(4)]
     for quantity, bid, ask, asked in (heads, *cells):
-        say(f"{quantity:>{wide[0]}}  {bid:>{wide[1]}}  {ask:>{wide[2]}}  {asked:>{wide[3]}}")
+        echo(f"{quantity:>{wide[0]}}  {bid:>{wide[1]}}  {ask:>{wide[2]}}  {asked:>{wide[3]}}")
 
 
 def _filled(side: tuple[tuple[str, str], ...], book: BookAt) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from bridge.runtime.masking import hide
 from bridge.runtime.redis_client import connect, masked_url, resolve_url
 from bridge.runtime.redis_url import replica_url
 from bridge.runtime.stopping import stopping
-from bridge.runtime.terminal import say
+from bridge.runtime.terminal import echo
 
 INTERRUPTED = 130
 LISTEN = "127.0.0.1:8088"
@@ -142,10 +142,10 @@ async def _console(
     )
     site = Site(watched, Guard(hosts_of(name, port, hosts), token))
     shown = f"[{name}]" if ":" in name else name
-    say(f"Console of {watched.where}: http://{shown}:{port}/")
+    echo(f"Console of {watched.where}: http://{shown}:{port}/")
     if not is_loopback(name):
-        say(f"Whoever reaches {shown}:{port} can look: put a proxy with a login before it.")
-    say("Ctrl-C ends it." + ("" if token else " Read-only: see --token-file."))
+        echo(f"Whoever reaches {shown}:{port} can look: put a proxy with a login before it.")
+    echo("Ctrl-C ends it." + ("" if token else " Read-only: see --token-file."))
     stop, signals = stopping()
     with contextlib.closing(listening):
         async with client, replica or contextlib.nullcontext():

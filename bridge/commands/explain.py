@@ -140,7 +140,7 @@ def _gap(life: Life) -> Iterator[str]:
         yield f"gap log {record.id}  {describe_entry(record.fields)}"
     for one in life.happenings:
         connection = f"connection {one.connection} " if one.connection else ""
-        yield f"{utc(one.received_us)}  {connection}{one.words}"
+        yield f"{utc(one.received_us)}  {connection}{one.text}"
 
 
 def _journal(life: Life) -> Iterator[str]:

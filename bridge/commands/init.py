@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bridge.runtime.starter_files import write_starter_files
-from bridge.runtime.terminal import say
+from bridge.runtime.terminal import echo
 
 
 def command(
@@ -27,8 +27,8 @@ def command(
         python -m bridge init my-bridge
     """
     for path in write_starter_files(folder):
-        say(f"wrote {path}")
-    say(
+        echo(f"wrote {path}")
+    echo(
         "Next: which streams and which Redis, in config.yaml; then `check`, then `run`, from there."
     )
-    say("Keys are needed for private streams only: copy .env.example to .env and put them in.")
+    echo("Keys are needed for private streams only: copy .env.example to .env and put them in.")

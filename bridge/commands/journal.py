@@ -11,7 +11,7 @@ import typer
 from bridge.commands.options import ConfigFile
 from bridge.journal.inspection import Damage, Summary, exported, summarise, utc
 from bridge.runtime.config import load_config
-from bridge.runtime.terminal import printable, say
+from bridge.runtime.terminal import echo, printable
 from bridge.runtime.time_range import HELP, span
 
 
@@ -59,12 +59,12 @@ def command(
     _print(summary)
     if task is Task.VERIFY:
         for sentence in summary.damage:
-            say("damage: " + sentence, to_stderr=True)
+            echo("damage: " + sentence, to_stderr=True)
         for sentence in summary.unwritten:
-            say("not written: " + sentence, to_stderr=True)
+            echo("not written: " + sentence, to_stderr=True)
         if summary.damage or summary.unwritten:
             raise typer.Exit(1)
-        say(
+        echo(
             "whole: every line is a record, no segment is missing in between, and all that was "
             "received could be written"
         )
@@ -76,7 +76,7 @@ def _export(folder: Path, from_us: int, to_us: int | None) -> None:
     for line in exported(folder, from_us, to_us, damage):
         typer.echo(printable(line.decode()) if is_seen else line)
     if damage.lines:
-        say(f"{damage.lines} damaged lines were left out: verify tells which", to_stderr=True)
+        echo(f"{damage.lines} damaged lines were left out: verify tells which", to_stderr=True)
 
 
 def span_us(since: str | None, until: str | None) -> tuple[int, int | None]:
@@ -87,15 +87,15 @@ def span_us(since: str | None, until: str | None) -> tuple[int, int | None]:
 
 def _print(summary: Summary) -> None:
     span = f"{utc(summary.first_us)} – {utc(summary.last_us)}" if summary.first_us else "empty"
-    say(f"segments  {summary.segments}")
-    say(f"on disk   {summary.disk_bytes:,} bytes for {summary.bytes:,} bytes of lines")
-    say(f"time      {span}")
+    echo(f"segments  {summary.segments}")
+    echo(f"on disk   {summary.disk_bytes:,} bytes for {summary.bytes:,} bytes of lines")
+    echo(f"time      {span}")
     if summary.settled is not None:
-        say(f"settled   up to offset {summary.settled:,}")
+        echo(f"settled   up to offset {summary.settled:,}")
     for sentence in summary.unwritten:
-        say(f"unwritten {sentence}")
+        echo(f"unwritten {sentence}")
     for title, counts in (("records", summary.records), ("streams", summary.streams)):
-        say()
-        say(title)
+        echo()
+        echo(title)
         for name, count in sorted(counts.items(), key=lambda each: (-each[1], each[0])):
-            say(f"{count:>12,}  {name}")
+            echo(f"{count:>12,}  {name}")

@@ -7,7 +7,7 @@ import typer
 from bridge.commands.options import ConfigFile
 from bridge.errors import ConfigError
 from bridge.runtime.config import load_config
-from bridge.runtime.terminal import say
+from bridge.runtime.terminal import echo
 from bridge.view.choose import is_pattern, mistake
 
 
@@ -38,4 +38,4 @@ def command(
     if any(mistakes):
         raise ConfigError("\n".join(filter(None, mistakes)))
     for name in streams:
-        say(keys.key(name))
+        echo(keys.key(name))

@@ -20,7 +20,7 @@ from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
 from bridge.runtime.masking import masked_url
 from bridge.runtime.server_process import PASSWORD
-from bridge.runtime.terminal import say
+from bridge.runtime.terminal import echo
 
 INTERRUPTED = 130
 _POLL_EVERY_S = 0.2
@@ -79,16 +79,16 @@ class _Stop:
 
 def _print_address(server: EmbeddedServer) -> None:
     if server.moved_from_port is not None:
-        say(f"Port {server.moved_from_port} is taken by another program.")
+        echo(f"Port {server.moved_from_port} is taken by another program.")
     state = "Already running, started by another process" if server.joined else "Running"
-    say(f"{state}: {masked_url(server.url)} (process {server.pid})")
-    say(f"Its password is in {server.data_dir / PASSWORD}, which you alone can read.")
+    echo(f"{state}: {masked_url(server.url)} (process {server.pid})")
+    echo(f"Its password is in {server.data_dir / PASSWORD}, which you alone can read.")
     if shutil.which("redis-cli"):
-        say(f"Look in: {server.redis_cli} XREVRANGE trade.SOL_USDC + - COUNT 1")
-    say(f"Publish to it: {server.joining} python -m bridge run")
-    say(f"Follow a stream: {server.joining} python -m bridge tap trade.SOL_USDC")
+        echo(f"Look in: {server.redis_cli} XREVRANGE trade.SOL_USDC + - COUNT 1")
+    echo(f"Publish to it: {server.joining} python -m bridge run")
+    echo(f"Follow a stream: {server.joining} python -m bridge tap trade.SOL_USDC")
     if not server.joined:
-        say("Ctrl-C stops it; its data stays.")
+        echo("Ctrl-C stops it; its data stays.")
 
 
 def _until_stopped(server: EmbeddedServer, stop: _Stop) -> None:
@@ -96,4 +96,4 @@ def _until_stopped(server: EmbeddedServer, stop: _Stop) -> None:
         if has_ended(server):
             raise Fatal("the embedded Redis ended by itself: look at server.log in its data folder")
         time.sleep(_POLL_EVERY_S)
-    say("Stopping; writing what is left.")
+    echo("Stopping; writing what is left.")

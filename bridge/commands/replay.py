@@ -25,7 +25,7 @@ from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
-from bridge.runtime.terminal import say
+from bridge.runtime.terminal import echo
 from bridge.runtime.time_range import HELP
 
 
@@ -60,11 +60,11 @@ def command(
     account = _account(loaded, path, streams)
     settle_collector()
     result = asyncio.run(replay(loaded, path, streams, factor, span, account))
-    say(f"replayed {result.frames:,} frames of {len(streams)} streams")
+    echo(f"replayed {result.frames:,} frames of {len(streams)} streams")
     if not result.frames:
-        say(f"no frame was received in that time: see journal info {path}", to_stderr=True)
+        echo(f"no frame was received in that time: see journal info {path}", to_stderr=True)
     for sentence in result.troubles:
-        say(f"error: {sentence}", to_stderr=True)
+        echo(f"error: {sentence}", to_stderr=True)
     if result.troubles:
         raise typer.Exit(1)
 

@@ -14,9 +14,9 @@ from bridge.runtime.keyspace import MAX_SHARDS, KeySpace
 from bridge.runtime.redis_client import connect
 from bridge.runtime.redis_trouble import unreadable
 from bridge.runtime.redis_url import is_cluster, with_tag
-from bridge.runtime.terminal import say
+from bridge.runtime.terminal import echo
 from bridge.view.history import History
-from bridge.view.reader import UNAVAILABLE, look
+from bridge.view.reader import UNAVAILABLE, read_everything
 from bridge.view.view_model import State, draw
 
 
@@ -50,7 +50,7 @@ def command(
     if before == loaded.redis.shards:
         raise ConfigError(f"redis.shards is {before} already: give it the new number first")
     try:
-        say(asyncio.run(_reshard(loaded, before, delete_old=delete_old)))
+        echo(asyncio.run(_reshard(loaded, before, delete_old=delete_old)))
     except UNAVAILABLE as error:
         raise unreadable(error, loaded.redis.url, "read or written") from None
 
@@ -76,10 +76,10 @@ async def _reshard(config: Config, before: int, *, delete_old: bool) -> str:
 
 async def _refuse_running(client: Redis, space: KeySpace) -> None:
     history = History()
-    history.add(await look(client, space))
-    picture = draw(history)
-    running = [each.status.instance for each in picture.bridges if each.state is State.UP]
-    running += [each.name for each in picture.consumers if each.state is State.UP]
+    history.add(await read_everything(client, space))
+    view_model = draw(history)
+    running = [each.status.instance for each in view_model.bridges if each.state is State.UP]
+    running += [each.name for each in view_model.consumers if each.state is State.UP]
     if running:
         raise Fatal(f"stop these first, they read or write what is to be copied: {running}")
 

@@ -25,7 +25,7 @@ from bridge.runtime.terminal import echo_json, new_console
 from bridge.view import figures
 from bridge.view.document import status_document
 from bridge.view.history import History
-from bridge.view.reader import UNAVAILABLE, look_around
+from bridge.view.reader import UNAVAILABLE, read_sample
 from bridge.view.verdict import Level, Verdict, judge, since
 from bridge.view.view_model import State, ViewModel, draw
 
@@ -69,58 +69,58 @@ def command(
     async def poll_once() -> ViewModel:
         async with client:
             history = History()
-            history.add(await look_around(client, loaded.redis.keys))
+            history.add(await read_sample(client, loaded.redis.keys))
             return draw(history)
 
     try:
-        picture = asyncio.run(poll_once())
+        view_model = asyncio.run(poll_once())
     except UNAVAILABLE as error:
         raise unreadable(error, url) from None
     if instance is None and (own or "instance" in loaded.model_fields_set):
         instance = loaded.instance
-    verdict = judge(picture, instance)
+    verdict = judge(view_model, instance)
     if as_json:
-        echo_json(status_document(picture, masked_url(url), verdict))
+        echo_json(status_document(view_model, masked_url(url), verdict))
     else:
-        show(picture, verdict, new_console(None if sys.stdout.isatty() else 160))
+        show(view_model, verdict, new_console(None if sys.stdout.isatty() else 160))
     if verdict.level is Level.BAD:
         raise Fatal(verdict.text)
 
 
-def show(picture: ViewModel, verdict: Verdict, console: Console) -> None:
+def show(view_model: ViewModel, verdict: Verdict, console: Console) -> None:
     """Print how it is. A bad verdict is not among it: it is the command's error, below."""
     if verdict.level is not Level.BAD:
-        console.print(Text(_well(picture), style="bold green"))
+        console.print(Text(_well(view_model), style="bold green"))
         for why in verdict.reasons:
             console.print(Text(f"  ! {why}", style="yellow"))
         console.print()
     for made in (_bridges, _connections, _streams, _consumers):
-        part = made(picture, console.width)
+        part = made(view_model, console.width)
         if part.row_count:
             console.print(part)
             console.print()
-    words = f", the newest: {picture.newest_quarantined}" if picture.quarantined else ""
-    if 0 not in picture.away:
-        console.print(Text(f"Quarantined messages: {figures.count(picture.quarantined)}{words}"))
-    if picture.unreadable:
+    text = f", the newest: {view_model.newest_quarantined}" if view_model.quarantined else ""
+    if 0 not in view_model.unavailable:
+        console.print(Text(f"Quarantined messages: {figures.count(view_model.quarantined)}{text}"))
+    if view_model.unreadable:
         console.print(
-            Text(f"Passed over: {picture.unreadable} unreadable statuses or stream names")
+            Text(f"Passed over: {view_model.unreadable} unreadable statuses or stream names")
         )
 
 
-def _well(picture: ViewModel) -> str:
+def _well(view_model: ViewModel) -> str:
     """That all is well, and what is worth a look all the same."""
-    up = sum(bridge.state is State.UP for bridge in picture.bridges)
+    up = sum(bridge.state is State.UP for bridge in view_model.bridges)
     parts = [
         f"healthy: {_several(up, 'bridge')} up",
-        _several(len(picture.streams), "stream"),
-        _several(picture.gaps, "gap"),
+        _several(len(view_model.streams), "stream"),
+        _several(view_model.gaps, "gap"),
     ]
-    silent = sum(consumer.state is not State.UP for consumer in picture.consumers)
+    silent = sum(consumer.state is not State.UP for consumer in view_model.consumers)
     if silent:
         parts.append(f"{_several(silent, 'consumer')} silent")
-    if picture.pending:
-        parts.append(f"{figures.count(picture.pending)} waiting for Redis")
+    if view_model.pending:
+        parts.append(f"{figures.count(view_model.pending)} waiting for Redis")
     return ", ".join(parts)
 
 
@@ -128,7 +128,7 @@ def _several(number: int, noun: str) -> str:
     return f"{figures.count(number)} {noun}" + ("" if number == 1 else "s")
 
 
-def _bridges(picture: ViewModel, room: int) -> Table:
+def _bridges(view_model: ViewModel, room: int) -> Table:
     columns = [
         ("bridge", Width.NAME), ("state", Width.NAME), ("turn", Width.WORDS),
         ("process", Width.WORDS), ("exchange", Width.WORDS), ("pending", Width.NUMBER),
@@ -137,25 +137,25 @@ def _bridges(picture: ViewModel, room: int) -> Table:
     rows = [
         (
             bridge.status.instance,
-            Text(since(bridge, picture.now_us), style=_COLOURS[bridge.state]),
+            Text(since(bridge, view_model.now_us), style=_COLOURS[bridge.state]),
             bridge.turn,
             f"{bridge.status.pid} on {bridge.status.host}",
             Text(bridge.status.exchange),
             figures.count(bridge.status.pending),
             Text("\n".join(bridge.troubles), style="red"),
         )
-        for bridge in picture.bridges
+        for bridge in view_model.bridges
     ]
     return table("Bridges", columns, rows, room=room, spare=("process", "exchange"))
 
 
-def _connections(picture: ViewModel, room: int) -> Table:
+def _connections(view_model: ViewModel, room: int) -> Table:
     columns = [
         ("bridge", Width.NAME), ("connection", Width.NAME), ("wanted", Width.NUMBER),
         ("received", Width.NUMBER), ("refused or stale", Width.WORDS), ("trouble", Width.WORDS),
     ]  # fmt: skip
     rows = []
-    for bridge in picture.bridges:
+    for bridge in view_model.bridges:
         if bridge.state is not State.UP:
             continue
         for connection in bridge.status.connections:
@@ -174,7 +174,7 @@ def _connections(picture: ViewModel, room: int) -> Table:
     return table("Connections", columns, rows, room=room, keep=("wanted", "received"))
 
 
-def _streams(picture: ViewModel, room: int) -> Table:
+def _streams(view_model: ViewModel, room: int) -> Table:
     shown = [each.name for each in fields(StreamCounters) if each.metadata.get("is_shown")]
     columns = [
         ("stream", Width.NAME), ("entries", Width.NUMBER),
@@ -182,7 +182,7 @@ def _streams(picture: ViewModel, room: int) -> Table:
         ("pending", Width.NUMBER), ("age", Width.NUMBER), ("look at", Width.WORDS),
     ]  # fmt: skip
     rows: list[Sequence[Cell]] = []
-    for stream in picture.streams:
+    for stream in view_model.streams:
         numbers = asdict(stream.status.counters)
         rows.append(
             (
@@ -202,14 +202,14 @@ def _counted(name: str, number: int) -> Text:
     return Text(figures.count(number), style="yellow" if name == "gaps" and number else "")
 
 
-def _consumers(picture: ViewModel, room: int) -> Table:
+def _consumers(view_model: ViewModel, room: int) -> Table:
     columns = [
         ("consumer", Width.NAME), ("state", Width.NAME), ("handled", Width.NUMBER),
         ("failed", Width.NUMBER), ("per s", Width.NUMBER), ("p50", Width.NUMBER),
         ("p99", Width.NUMBER), ("has made", Width.WORDS),
     ]  # fmt: skip
     rows = []
-    for consumer in picture.consumers:
+    for consumer in view_model.consumers:
         status = consumer.status
         age = figures.age(consumer.age_us)
         state = "up" if consumer.state is State.UP else f"silent for {age}"

@@ -24,7 +24,7 @@ from bridge.errors import ConfigError
 from bridge.runtime.config import Config, load_config
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect, resolve_url
-from bridge.runtime.terminal import new_console, printable, say
+from bridge.runtime.terminal import echo, new_console, printable
 from bridge.runtime.time_range import HELP, point
 from bridge.view.choose import is_text, mistake
 from bridge.view.describe import clock, describe_entry, plain_fields
@@ -173,4 +173,4 @@ def _time(entry: Followed) -> str:
 
 
 def _tell(line: str) -> None:
-    say(f"tap: {line}", to_stderr=True)
+    echo(f"tap: {line}", to_stderr=True)

@@ -16,7 +16,7 @@ from bridge.runtime.config import Config, load_config
 from bridge.runtime.redis_client import connect, masked_url, resolve_url
 from bridge.runtime.redis_trouble import unreadable
 from bridge.runtime.stopping import stopping
-from bridge.runtime.terminal import new_console, say
+from bridge.runtime.terminal import echo, new_console
 from bridge.view.plain import stream_lines, summary_lines
 from bridge.view.reader import UNAVAILABLE
 from bridge.view.view_model import ViewModel
@@ -103,13 +103,13 @@ async def _top(
 
 async def _once(view: View, url: str) -> None:
     try:
-        picture = await view_model_of(view)
+        view_model = await view_model_of(view)
     except UNAVAILABLE as error:
         raise unreadable(error, url) from None
-    for line in (*summary_lines(picture), *stream_lines(picture)):
+    for line in (*summary_lines(view_model), *stream_lines(view_model)):
         _print_line(line)
 
 
 def _print_line(line: str) -> None:
-    say(line)
+    echo(line)
     sys.stdout.flush()

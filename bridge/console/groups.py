@@ -29,7 +29,7 @@ class ConsumersPage:
         now_us: int,
         groups: Iterable[GroupLag],
         letters: Iterable[StoredDeadLetter],
-        away: Mapping[int, str] = MappingProxyType({}),
+        unavailable: Mapping[int, str] = MappingProxyType({}),
     ) -> dict[str, Any]:
         """The next look; returns what a client gets. `away`: shards that are not in it, and why."""
         shown = [one for group in groups if (one := self._shown(group)) is not None]
@@ -43,8 +43,10 @@ class ConsumersPage:
             "groups": shown,
             "letters": [letter(one) for one in letters],
             "can_change": self.can_change,
-            "away": [printable(masked_text(why)).removesuffix(".") for why in away.values()],
-            "knows_workers": FIRST_SHARD not in away,
+            "unavailable": [
+                printable(masked_text(why)).removesuffix(".") for why in unavailable.values()
+            ],
+            "knows_workers": FIRST_SHARD not in unavailable,
         }
         return self._now | {"points": [point]}
 

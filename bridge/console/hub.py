@@ -93,15 +93,15 @@ class Hub:
         if not clients:
             self._clients.pop(client.topic, None)
 
-    def tell(self, topic: str, message: Message) -> None:
+    def publish(self, topic: str, message: Message) -> None:
         """To every client of the topic."""
         for client in list(self._clients.get(topic, ())):
-            self._tell(client, message)
+            self._send(client, message)
 
-    def tell_all(self, message: Message) -> None:
+    def publish_all(self, message: Message) -> None:
         """To every client."""
         for client in list(self._each()):
-            self._tell(client, message)
+            self._send(client, message)
 
     def close(self) -> None:
         """Drop every client, and take no other."""
@@ -110,7 +110,7 @@ class Hub:
             client.drop()
             self.leave(client)
 
-    def _tell(self, client: Client, message: Message) -> None:
+    def _send(self, client: Client, message: Message) -> None:
         client.put(message)
         if client.is_dropped:
             self.leave(client)

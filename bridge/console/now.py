@@ -31,14 +31,14 @@ class NowPage:
     _curve: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=CURVE))
     _head: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, picture: ViewModel) -> dict[str, Any]:
+    def take(self, view_model: ViewModel) -> dict[str, Any]:
         """The next picture; returns what changed since the one before."""
-        rows = {stream.name: _row(stream, picture.now_us) for stream in picture.streams}
+        rows = {stream.name: _row(stream, view_model.now_us) for stream in view_model.streams}
         before, self._rows = self._rows, rows
-        if picture.rate is not None:
-            self._curve.append((picture.now_us, round(picture.rate, 1)))
-        self._spark(picture)
-        self._head = _about(picture)
+        if view_model.rate is not None:
+            self._curve.append((view_model.now_us, round(view_model.rate, 1)))
+        self._spark(view_model)
+        self._head = _about(view_model)
         return self._head | {
             "curve": [list(self._curve)[-1]] if self._curve else [],
             "rows": {name: row for name, row in rows.items() if row != before.get(name)},
@@ -56,57 +56,61 @@ class NowPage:
             "slot": self._slot,
         }
 
-    def _spark(self, picture: ViewModel) -> None:
+    def _spark(self, view_model: ViewModel) -> None:
         """A point for each slot that has begun since the last look, with the rate of now."""
-        slot = picture.now_us // SLOT_US
+        slot = view_model.now_us // SLOT_US
         missed = min(slot - self._slot, SLOTS) if self._slot else 1
         self._slot = slot
         if missed <= 0:
             return
         sparks = {}
-        for stream in picture.streams:
+        for stream in view_model.streams:
             values = self._sparks.get(stream.name) or deque(maxlen=SLOTS)
             values.extend([round(stream.rate or 0.0, 1)] * missed)
             sparks[stream.name] = values
         self._sparks = sparks
 
 
-def header(picture: ViewModel) -> dict[str, Any]:
+def header(view_model: ViewModel) -> dict[str, Any]:
     """What every page shows above: the verdict in one line."""
-    verdict = judge(picture)
-    return {"level": verdict.level.value, "text": _sentence(verdict.text), "now_us": picture.now_us}
+    verdict = judge(view_model)
+    return {
+        "level": verdict.level.value,
+        "text": _sentence(verdict.text),
+        "now_us": view_model.now_us,
+    }
 
 
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
-def away(sentence: str) -> dict[str, Any]:
+def unavailable(sentence: str) -> dict[str, Any]:
     """The same while Redis cannot be read."""
     return {"level": "bad", "text": sentence, "now_us": None}
 
 
-def _about(picture: ViewModel) -> dict[str, Any]:
-    verdict = judge(picture)
-    whole = sum((each.status.counters for each in picture.streams), StreamCounters())
-    half, most = picture.receive_ms or (None, None)
+def _about(view_model: ViewModel) -> dict[str, Any]:
+    verdict = judge(view_model)
+    whole = sum((each.status.counters for each in view_model.streams), StreamCounters())
+    half, most = view_model.receive_ms or (None, None)
     return {
-        "now_us": picture.now_us,
+        "now_us": view_model.now_us,
         "verdict": {
             "level": verdict.level.value,
             "text": _sentence(verdict.text),
             "reasons": list(verdict.reasons),
         },
-        "bridges": [_bridge(bridge) for bridge in picture.bridges],
-        "rate": picture.rate,
+        "bridges": [_bridge(bridge) for bridge in view_model.bridges],
+        "rate": view_model.rate,
         "p50_ms": half,
         "p99_ms": most,
-        "gaps": picture.gaps,
-        "recovered": picture.recovered,
+        "gaps": view_model.gaps,
+        "recovered": view_model.recovered,
         "overflowed": whole.overflowed,
-        "quarantined": picture.quarantined,
-        "newest_quarantined": picture.newest_quarantined,
-        "pending": picture.pending,
+        "quarantined": view_model.quarantined,
+        "newest_quarantined": view_model.newest_quarantined,
+        "pending": view_model.pending,
     }
 
 
@@ -133,4 +137,4 @@ def _row(stream: StreamRow, now_us: int) -> Row:
     at_us = None if stream.age_us is None else now_us - stream.age_us
     rate = None if stream.rate is None else round(stream.rate, 1)
     marks: Sequence[str] = stream.marks
-    return [rate, at_us, stream.entries, list(marks), stream.is_failing, stream.words]
+    return [rate, at_us, stream.entries, list(marks), stream.is_failing, stream.text]

@@ -40,7 +40,7 @@ class PastReader:
         self._lock = asyncio.Lock()
         self._waiting = 0
 
-    async def look(self, streams: Streams, at_ms: int) -> dict[str, Any]:
+    async def read(self, streams: Streams, at_ms: int) -> dict[str, Any]:
         """The market at that moment (of the exchange's clock), and how far back Redis reaches.
         Raises Busy, and what the Redis client raises.
         """
@@ -49,11 +49,11 @@ class PastReader:
         self._waiting += 1
         try:
             async with self._lock:
-                return await self._look(streams, at_ms)
+                return await self._read(streams, at_ms)
         finally:
             self._waiting -= 1
 
-    async def _look(self, streams: Streams, at_ms: int) -> dict[str, Any]:
+    async def _read(self, streams: Streams, at_ms: int) -> dict[str, Any]:
         last = f"{at_ms}-{_SEQ_MAX}"
         page = MarketPage()
         if streams.trade:

@@ -103,7 +103,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def application(site: Site, watcher: Watcher) -> ASGIApp:
     """The ASGI application, guarded."""
-    asked = _Asked(site, watcher)
+    api = _DataApi(site, watcher)
     page = _page_texts()
 
     async def show(request: Request) -> Response:
@@ -112,17 +112,17 @@ def application(site: Site, watcher: Watcher) -> ASGIApp:
     routes = [
         *(Route(path, show) for path in page),
         Route("/static/{name:path}", _static),
-        Route(EVENTS, asked.events),
-        Route("/api/past", asked.past),
-        Route("/api/letter", asked.letter),
-        Route("/api/letters", asked.change_dead_letters, methods=["POST"]),
-        Route("/api/levers/{name}", asked.pull, methods=["POST"]),
+        Route(EVENTS, api.events),
+        Route("/api/past", api.past),
+        Route("/api/letter", api.letter),
+        Route("/api/letters", api.change_dead_letters, methods=["POST"]),
+        Route("/api/levers/{name}", api.pull, methods=["POST"]),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _told})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _error_response})
     return _guarded(app, site.guard)
 
 
-class _Asked:
+class _DataApi:
     """What is answered with data."""
 
     def __init__(self, site: Site, watcher: Watcher) -> None:
@@ -134,9 +134,9 @@ class _Asked:
 
     async def events(self, request: Request) -> Response:
         """What a page shows, as server-sent events: all of it, then what is new."""
-        asked = request.query_params
+        params = request.query_params
         try:
-            topic = await self._watcher.topic(asked.get("page", "now"), asked.get("symbol", ""))
+            topic = await self._watcher.topic(params.get("page", "now"), params.get("symbol", ""))
         except NoSuchTopic as error:
             raise HTTPException(404, str(error)) from None
         except NotYetKnown as error:
@@ -145,12 +145,12 @@ class _Asked:
 
     async def past(self, request: Request) -> Response:
         """A market as it was at a moment: `symbol`, and `at`, in ms."""
-        asked = request.query_params
-        at = asked.get("at", "")
+        params = request.query_params
+        at = params.get("at", "")
         if not _MS.fullmatch(at):
             raise HTTPException(400, "give at: a time in ms, as 1795408304204")
         try:
-            told = await self._watcher.past(asked.get("symbol", ""), int(at))
+            told = await self._watcher.past(params.get("symbol", ""), int(at))
         except NoSuchTopic as error:
             raise HTTPException(404, str(error)) from None
         except (Busy, NotYetKnown) as error:
@@ -161,8 +161,8 @@ class _Asked:
 
     async def letter(self, request: Request) -> Response:
         """One dead letter's entry."""
-        asked = request.query_params
-        wanted = (asked.get("group", ""), asked.get("stream", ""), [asked.get("letter", "")])
+        params = request.query_params
+        wanted = (params.get("group", ""), params.get("stream", ""), [params.get("letter", "")])
         found = await self._found(*wanted)
         if not found:
             raise HTTPException(404, "this dead letter is not there any more")
@@ -177,9 +177,9 @@ class _Asked:
                 "action": "retry" | "drop" as action,
                 "group": str(group),
                 "stream": str(stream),
-                "letters": [_, *_] as letters,
-            } if len(letters) <= MOST_DEAD_LETTERS:
-                found = await self._found(group, stream, letters)
+                "letters": [_, *_] as dead_letters,
+            } if len(dead_letters) <= MOST_DEAD_LETTERS:
+                found = await self._found(group, stream, dead_letters)
             case _:
                 raise HTTPException(
                     400, "give action (retry or drop), group, stream, and letters: a list of IDs"
@@ -201,12 +201,12 @@ class _Asked:
             raise HTTPException(404, "there is no such thing to do here") from None
         return JSONResponse({"told": told})
 
-    async def _found(self, group: str, stream: str, letters: list[Any]) -> list[Any]:
-        if not all(isinstance(one, str) and is_entry_id(one) for one in letters):
+    async def _found(self, group: str, stream: str, dead_letters: list[Any]) -> list[Any]:
+        if not all(isinstance(one, str) and is_entry_id(one) for one in dead_letters):
             raise HTTPException(400, "a dead letter's ID is two numbers, as 1795408304204-0")
         try:
             async with self._lock:
-                return await self._watcher.letters(group, stream, letters)
+                return await self._watcher.dead_letters(group, stream, dead_letters)
         except UNAVAILABLE as error:
             raise HTTPException(503, in_the_way(error)) from None
 
@@ -297,7 +297,7 @@ def _page_texts() -> dict[str, str]:
     return texts
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return PlainTextResponse(error.detail, error.status_code)
 

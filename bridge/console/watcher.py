@@ -1,6 +1,6 @@
 """Reads Redis, once for all clients, and tells the hub what is new.
 
-Each page at its own pace; slower while no one looks. Redis away is told to every client
+Each page at its own pace; slower while no one looks. Redis unavailable is told to every client
 at once and tried again; so is what this user of Redis may not read. Writes nothing to Redis.
 """
 
@@ -31,7 +31,7 @@ from bridge.runtime.redis_trouble import reason
 from bridge.runtime.replica import FreshReads
 from bridge.view.facts import Sample
 from bridge.view.history import History
-from bridge.view.reader import UNAVAILABLE, in_the_way, look_around
+from bridge.view.reader import UNAVAILABLE, in_the_way, read_sample
 from bridge.view.view_model import ViewModel, draw
 
 POLL_S = 1.0
@@ -77,7 +77,7 @@ class Watcher:
         self._reads = FreshReads(watched.client, watched.replica)
         self._keys = Keys(watched.space)
         self._history = History()
-        self._head = now.away("Redis does not answer: not asked yet")
+        self._head = now.unavailable("Redis does not answer: not asked yet")
         self._sample = Sample(now_us=0)
         self._has_sample = asyncio.Event()
         self._view_model: ViewModel | None = None
@@ -117,11 +117,11 @@ class Watcher:
         return [_message(HEAD, self._head), _message("whole", self._whole(topic))]
 
     async def past(self, symbol: str, at_ms: int) -> dict[str, Any]:
-        """A market as it was then. Raises NoSuchTopic, NotYetKnown, Busy, AWAY."""
+        """A market as it was then. Raises NoSuchTopic, NotYetKnown, Busy, UNAVAILABLE."""
         streams = (await self._known_markets()).get(symbol)
         if streams is None:
             raise NoSuchTopic(f"no stream of market {symbol!r} is in Redis")
-        return await self._past.look(streams, at_ms)
+        return await self._past.read(streams, at_ms)
 
     async def _known_markets(self) -> Mapping[str, Streams]:
         """Which streams each market has. Right after the start, the first look is waited for."""
@@ -132,8 +132,10 @@ class Watcher:
             raise NotYetKnown("which markets there are is not known yet: try again") from None
         return markets(self._sample.streams)
 
-    async def letters(self, group: str, stream: str, ids: Sequence[str]) -> list[StoredDeadLetter]:
-        """These dead letters, as far as they are there and may be shown. Raises AWAY."""
+    async def dead_letters(
+        self, group: str, stream: str, ids: Sequence[str]
+    ) -> list[StoredDeadLetter]:
+        """Those of these dead letters that exist and may be shown. Raises UNAVAILABLE."""
         if not self._groups.shows(group, stream):
             return []
         key = self._keys.dead(stream, group)
@@ -162,10 +164,10 @@ class Watcher:
 
     def _publish_trouble(self, page: str, error: BaseException) -> None:
         if page == "now":
-            self._publish_head(now.away(in_the_way(error)))
+            self._publish_head(now.unavailable(in_the_way(error)))
         for topic in self._hub.topics:
             if topic.partition(":")[0] == page:
-                self._hub.tell(topic, _message("trouble", {"text": reason(error)}))
+                self._hub.publish(topic, _message("trouble", {"text": reason(error)}))
 
     async def _poll(self) -> None:
         sample, _ = await self._reads.read_in_part(self._take_sample)
@@ -174,18 +176,18 @@ class Watcher:
         self._history.add(self._sample)
         self._view_model = draw(self._history)
         self._publish_head(now.header(self._view_model))
-        self._hub.tell("now", _message("more", self._now.take(self._view_model)))
+        self._hub.publish("now", _message("more", self._now.take(self._view_model)))
         if (column := self._latency.take(self._sample)) is not None:
-            self._hub.tell("latency", _message("more", column))
+            self._hub.publish("latency", _message("more", column))
 
-    async def _take_sample(self, client: Redis, away: dict[int, str]) -> Sample:
-        sample = await look_around(client, self._watched.space, self._sample.streams)
-        away |= sample.away
+    async def _take_sample(self, client: Redis, unavailable: dict[int, str]) -> Sample:
+        sample = await read_sample(client, self._watched.space, self._sample.streams)
+        unavailable |= sample.unavailable
         return sample
 
     def _publish_head(self, head: dict[str, Any]) -> None:
         self._head = head | {"levers": self._levers.all, "state": self._levers.state}
-        self._hub.tell_all(_message(HEAD, self._head))
+        self._hub.publish_all(_message(HEAD, self._head))
 
     async def _read_gaps(self) -> None:
         key = self._watched.space.key(keys.GAPS)
@@ -200,18 +202,18 @@ class Watcher:
             new = self._gaps.take(newest)
         if not new:
             return
-        self._hub.tell("gaps", _message("more", {"records": new}))
+        self._hub.publish("gaps", _message("more", {"records": new}))
         for symbol, reader in self._markets.items():
             gaps = self._gaps.of(*reader.stream_names)
-            self._hub.tell(_MARKET + symbol, _message("more", {"gaps": gaps}))
+            self._hub.publish(_MARKET + symbol, _message("more", {"gaps": gaps}))
 
     async def _read_groups(self) -> None:
-        found, away = await self._reads.read_in_part(
-            lambda client, silent: group_lags(client, self._keys, away=silent)
+        found, unavailable = await self._reads.read_in_part(
+            lambda client, silent: group_lags(client, self._keys, unavailable=silent)
         )
-        letters = await self._newest_dead_letters(await self._reads.client(), found)
-        page = self._groups.take(self._sample.now_us, found, letters, away)
-        self._hub.tell("consumers", _message("more", page))
+        dead_letters = await self._newest_dead_letters(await self._reads.client(), found)
+        page = self._groups.take(self._sample.now_us, found, dead_letters, unavailable)
+        self._hub.publish("consumers", _message("more", page))
 
     async def _newest_dead_letters(
         self, client: Redis, groups: Iterable[GroupLag]
@@ -241,11 +243,13 @@ class Watcher:
                 reader = MarketReader(client, self._keys, there[symbol])
                 self._markets[symbol] = reader
                 await reader.begin()
-                self._hub.tell(_MARKET + symbol, _message("whole", self._whole(_MARKET + symbol)))
+                self._hub.publish(
+                    _MARKET + symbol, _message("whole", self._whole(_MARKET + symbol))
+                )
                 continue
             reader.use(client)
             if (new := await reader.read()) is not None:
-                self._hub.tell(_MARKET + symbol, _message("more", new))
+                self._hub.publish(_MARKET + symbol, _message("more", new))
 
     # What a client begins with --------------------------------------------------------------------
 

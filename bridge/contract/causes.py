@@ -52,7 +52,7 @@ CAUSES: Mapping[GapCause, CauseFacts] = {
         "sequenced streams say `skipped`"
     ),
     GapCause.OVERFLOW: CauseFacts(
-        "Redis was away for so long that the oldest waiting messages were dropped"
+        "Redis was unavailable for so long that the oldest waiting messages were dropped"
     ),
     GapCause.NOT_IN_JOURNAL: CauseFacts(
         "it was received while the journal could not be written; then the bridge was killed "

@@ -21,7 +21,7 @@ from bridge.contract.streams import Identity, Stream
 from bridge.core.connection_coverage import IN_FLIGHT_US
 from bridge.core.dedup import DedupWindow
 from bridge.core.entries import Answer, Entry, Slot, content_gap, slot_of
-from bridge.core.overflow import give_up
+from bridge.core.overflow import overflow_oldest
 from bridge.core.peers import OutageVerdict, Peers
 from bridge.core.queue import (
     IN_FLIGHT,
@@ -307,9 +307,8 @@ class Content(StreamQueue):
             self._lose(tail.last, tail.newest)
             return
         self.confirmed = tail.last
-        self._expected = (
-            None if self._reads_tail_first else tail.last
-        )  # more came while it was read
+        # What was queued during the read may be in the stream already: the tail is read again.
+        self._expected = None if self._reads_tail_first else tail.last
         self._tail_is_fresh = True
         self._stored = stored = tail.stored()
         if self._is_of_states:
@@ -410,12 +409,12 @@ class Content(StreamQueue):
     def drop_oldest(self, share: int) -> int:
         waiting = list(self.slots)
         keep, rest = waiting[: self.in_flight], waiting[self.in_flight :]
-        given_up = give_up(self.stream.symbol, rest, share)
-        if given_up is None:
+        overflowed = overflow_oldest(self.stream.symbol, rest, share)
+        if overflowed is None:
             return 0
-        self._replace([*keep, given_up.gap, *rest[given_up.slots :]])
-        self.counters.overflowed += given_up.messages
-        return given_up.freed
+        self._replace([*keep, overflowed.gap, *rest[overflowed.slots :]])
+        self.counters.overflowed += overflowed.messages
+        return overflowed.freed
 
     def _begin_again(self) -> None:
         self.confirmed, self.state = self.lost_last, QueueState.OPEN

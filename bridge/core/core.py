@@ -108,7 +108,7 @@ class Core:
         self._rest = RestRecovery(plan, self.queues, self._gaps)
         self.pending_requests = self._rest.pending
         # Looked into for each message, so not through their owners.
-        self._away, self._books = self.queues.away, self._rest.books
+        self._detached, self._books = self.queues.detached, self._rest.books
         self._trades = self._rest.trades
         for stream in streams:
             self.add(stream)
@@ -145,7 +145,7 @@ class Core:
 
     def is_detached(self, name: str) -> bool:
         """Does another core have the stream's queue?"""
-        return name in self._away
+        return name in self._detached
 
     # ---- what Redis has done -------------------------------------------------------------------
 
@@ -335,7 +335,7 @@ class Core:
         trades = self._trades.get(name)
         if trades is not None and not trades.gaps.goes_on(entry):
             self._rest.follow_trade(trades, slot)
-        if position >= queue.position and name not in self._away:
+        if position >= queue.position and name not in self._detached:
             queue.put(slot)
             self.table.ready[queue] = None
         if delta is not None and (
@@ -383,7 +383,7 @@ class Core:
     def _is_repeated(self, queue: StreamQueue, entry: Entry) -> bool:
         """Did it come over another connection already?"""
         if not self.coverage.ends_overlap(entry.received_us):
-            return queue.name not in self._away and queue.has_received(entry)
+            return queue.name not in self._detached and queue.has_received(entry)
         for each in self.queues.here():
             each.forget_received()
         return False
@@ -468,7 +468,7 @@ class Core:
     def _set_gap_cause(self, names: Iterable[str], cause: GapCause) -> None:
         for name in names:
             queue = self.queues.get(name)  # None: another core has it
-            if queue is not None and name not in self._away:
+            if queue is not None and name not in self._detached:
                 queue.set_gap_cause(cause)
             self._rest.set_gap_cause(name, cause)
 
@@ -517,7 +517,7 @@ class Core:
     def _caught_up(self, record: CaughtUp, when: When) -> None:
         """What follows is new: what is missing waits by the clock, and is asked for."""
         for queue in self._every_queue():
-            if queue.name not in self._away:
+            if queue.name not in self._detached:
                 queue.replayed()
         self._rest.caught_up(when.at_us, self._received(self._books))
 

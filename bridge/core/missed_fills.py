@@ -28,6 +28,6 @@ class MissedFills:
         span = self._spans.get(name)
         return None if span is None else FillsWanted(*span)
 
-    def told(self, name: str) -> None:
+    def fetched(self, name: str) -> None:
         """REST has told all."""
         self._spans.pop(name, None)

@@ -12,7 +12,7 @@ from bridge.contract.causes import GapCause
 from bridge.core.entries import Entry, Slot, content_gap, slot_of
 
 
-class GivenUp(NamedTuple):
+class Overflowed(NamedTuple):
     """The first `slots` of what waits go, `messages` of them the exchange's; `gap` takes their
     place.
     """
@@ -23,7 +23,7 @@ class GivenUp(NamedTuple):
     gap: Slot
 
 
-def give_up(symbol: str, waiting: Sequence[Slot], share: int) -> GivenUp | None:
+def overflow_oldest(symbol: str, waiting: Sequence[Slot], share: int) -> Overflowed | None:
     """The oldest `1/share`, or as many more as it takes to free anything; None: nothing would."""
     for count in range(max(1, len(waiting) // share), len(waiting) + 1):
         going = waiting[:count]
@@ -31,7 +31,7 @@ def give_up(symbol: str, waiting: Sequence[Slot], share: int) -> GivenUp | None:
         freed = sum(slot.size for slot in going) - gap.size
         if freed > 0:
             messages = sum(not slot.entry.is_gap for slot in going)
-            return GivenUp(count, messages, freed, gap)
+            return Overflowed(count, messages, freed, gap)
     return None
 
 

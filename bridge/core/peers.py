@@ -85,7 +85,8 @@ class OutageVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Peer:
-    """`since_us`: when this status was read first (the time while Redis was away does not count);
+    """`since_us`: when this status was read first (the time while Redis was unavailable does not
+    count);
     `after_us`: it was written after that.
     """
 
@@ -303,8 +304,8 @@ class Peers:
         before = known.status
         if (before.session, before.beat) != (status.session, status.beat):
             return _Peer(status, now_us, self._polled_us or 0)
-        # While Redis was away it could not write: its time begins anew. One that was gone before
-        # does not come back by that.
+        # While Redis was unavailable it could not write: its time begins anew. One that was gone
+        # before does not come back by that.
         begins_anew = not self._is_unbroken and status.instance in self.live
         return _Peer(before, now_us if begins_anew else known.since_us, known.after_us)
 

@@ -239,7 +239,7 @@ class StreamQueue(ABC):
 
     # ---- losses --------------------------------------------------------------------------------
 
-    def look(self, last: str, newest: Edge | None) -> None:
+    def check_end(self, last: str, newest: Edge | None) -> None:
         """The stream's last ID and newest entry were read: is what Redis acknowledged there?"""
         if not self.slots and is_before(last, self.confirmed):
             self._lose(last, newest)

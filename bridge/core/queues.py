@@ -15,25 +15,25 @@ class Queues(dict[str, StreamQueue]):
 
     def __init__(self, table: QueueTable) -> None:
         super().__init__()
-        self.away: set[str] = set()  # names of those that another core has
+        self.detached: set[str] = set()  # names of those that another core has
         self._table = table
 
     def detach(self, names: Collection[str]) -> list[StreamQueue]:
         """Until `take_back` these take nothing here."""
-        self.away.update(names)
+        self.detached.update(names)
         return [self[name] for name in names]
 
     def take_back(self, names: Iterable[str]) -> None:
         """They take what comes here again."""
-        self.away.difference_update(names)
+        self.detached.difference_update(names)
 
     def here(self) -> Iterator[StreamQueue]:
         """Those that no other core has."""
-        return (queue for name, queue in self.items() if name not in self.away)
+        return (queue for name, queue in self.items() if name not in self.detached)
 
     def takes(self, queue: StreamQueue, position: int) -> bool:
         """Is what the journal has there still to be put in, and here?"""
-        return queue.takes(position) and queue.name not in self.away
+        return queue.takes(position) and queue.name not in self.detached
 
     def put(self, queue: StreamQueue, slot: Slot) -> None:
         """Add what was received, unless the queue has it or another core has the queue."""

@@ -116,7 +116,7 @@ class RestRecovery:
         the streams that are `received`.
         """
         for name, (queue, gaps) in self.trades.items():
-            if name in self._queues.away:
+            if name in self._queues.detached:
                 continue
             gaps.wait_as_usual()
             queue.release()
@@ -230,7 +230,7 @@ class RestRecovery:
     def _take_fills(self, queue: StreamQueue, kind: BodyKind, body: bytes, when: When) -> None:
         """A page of the account's fills, or their end."""
         if kind is BodyKind.END:
-            self._fills.told(queue.name)
+            self._fills.fetched(queue.name)
             return
         fills = [
             slot_of(fill_from_history(event), when.position, when.at_us)

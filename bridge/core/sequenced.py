@@ -268,9 +268,8 @@ class Sequenced(StreamQueue):
             return now_us >= self._probe_at_us
         until_us = self._gap_wait.until_us if self._gap_wait else None
         if until_us is not None and now_us >= until_us:
-            self._gap_wait = _GapWait(
-                now_us + PROBE_EVERY_US
-            )  # until the others have been looked at
+            # No peer is known to be alive: one more poll of their statuses decides.
+            self._gap_wait = _GapWait(now_us + PROBE_EVERY_US)
         return False
 
     def _may_mark(self, now_us: int) -> bool:

@@ -136,7 +136,7 @@ class Connection:
     async def run(self) -> Ended:
         """From handshake to end."""
         settings = self._settings
-        await self._connector.handshakes.turn()
+        await self._connector.handshakes.acquire()
         try:
             async with handshake(settings) as socket:
                 await self._live(cast("MessageSocket", socket))
@@ -333,7 +333,7 @@ class Connection:
                 await self._has_to_send.wait()
 
     async def _send(self, socket: MessageSocket, request: Request) -> None:
-        await self._connector.requests.turn()
+        await self._connector.requests.acquire()
         request = self._conversation.narrowed(request, self._now_s())
         if request.streams:
             signature = self._signature() if request.private else None

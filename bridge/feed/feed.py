@@ -226,7 +226,7 @@ class Feed:
         while True:
             match await self._events.get():
                 case Granted(streams):
-                    self._fetch.want_account(streams)
+                    self._fetch.fetch_account(streams)
                 case Rejection(streams, code):
                     for name in streams:
                         self._rejected(name, code)

@@ -83,14 +83,14 @@ class Fetch:
         """Requests of other streams are passed over from now on."""
         self._streams = streams
 
-    def want_account(self, streams: Iterable[Stream]) -> None:
+    def fetch_account(self, streams: Iterable[Stream]) -> None:
         """A connection (re)subscribed to these: ask how the private ones of them stand. Books are
         asked for by the core, when it wants them.
         """
         for stream in streams:
             if stream.is_private and stream.spec.source(Recovery.SNAPSHOT) is not None:
                 self._account.add(stream.name)
-                self._want(stream)
+                self._request(stream)
 
     async def run(self) -> None:
         """Poll the sinks, and serve each stream that wants something."""
@@ -111,11 +111,11 @@ class Fetch:
         while True:
             for name in sink.requests():
                 if (stream := self._streams.get(name)) is not None:
-                    self._want(stream)
+                    self._request(stream)
             await sink.requested.wait()
             sink.requested.clear()
 
-    def _want(self, stream: Stream) -> None:
+    def _request(self, stream: Stream) -> None:
         if stream.name in self._again:
             self._again[stream.name].set()
         else:
@@ -203,7 +203,7 @@ class _OneStream:
                 joined = self._take(BodyKind.MAIN, body)
             except RestRefused as refused:
                 if refusals.are_final(refused):
-                    refusals.give_up(refused)
+                    refusals.exclude(refused)
                     return
                 await self._pause_or_again(refusals.take(refused))
                 self._again.clear()
@@ -234,7 +234,7 @@ class _OneStream:
                 reach = await self._page_back()
             except RestRefused as refused:
                 if refused.is_final:
-                    refusals.give_up(refused)
+                    refusals.exclude(refused)
                     self._take(BodyKind.END, NO_ROWS)
                     return
                 await asyncio.sleep(refusals.take(refused))
@@ -275,7 +275,7 @@ class _OneStream:
                 if not refused.is_final and refusals.count < MOST_FILLS_REFUSALS:
                     await asyncio.sleep(refusals.take(refused))
                     continue
-                refusals.give_up(refused)
+                refusals.exclude(refused)
             except (RestError, BadBody) as error:
                 log.warning("fills_failed", stream=self._name, reason=str(error))
                 await asyncio.sleep(self._backoff.next_s())
@@ -313,7 +313,7 @@ class _OneStream:
                 return True
             except RestRefused as refused:
                 if refusals.are_final(refused):
-                    refusals.give_up(refused)
+                    refusals.exclude(refused)
                     return True
                 await self._pause_or_again(refusals.take(refused))
                 if self._again.is_set():
@@ -379,6 +379,6 @@ class _Refusals:
         """Has the exchange itself refused often enough?"""
         return refused.is_final and self.count >= FINAL_AFTER
 
-    def give_up(self, refused: RestRefused) -> None:
+    def exclude(self, refused: RestRefused) -> None:
         """It is not asked again."""
         log.warning(self._event, stream=self._stream, reason=str(refused), again_s=None)

@@ -34,7 +34,7 @@ class RateLimiter:
         self._due_s = float("-inf")  # when the next one would be due at an even pace
         self._blocked_until_s = float("-inf")
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """Wait for this one's turn."""
         loop = asyncio.get_running_loop()
         due_s = self.take(loop.time())
@@ -113,7 +113,7 @@ class Gate:
         self._alarm: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def turn(self, urgency: Urgency, windows: Sequence[Window]) -> AsyncIterator[None]:
+    async def acquire(self, urgency: Urgency, windows: Sequence[Window]) -> AsyncIterator[None]:
         """Wait until this request may go; inside the block it is under way."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ticket = _Ticket(urgency, next(self._numbers), windows, turn)

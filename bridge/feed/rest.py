@@ -99,8 +99,8 @@ class Rest:
         wanted = dict(params or {})
         if fresh:
             wanted["_"] = f"{self._clock_ms()}-{next(self._nonces)}"
-        async with self._gate.turn(urgency, self._windows(path)):
-            return await self._ask(path, wanted, {})
+        async with self._gate.acquire(urgency, self._windows(path)):
+            return await self._request(path, wanted, {})
 
     async def get_signed(
         self, path: str, instruction: str, params: Mapping[str, str] | None = None
@@ -110,17 +110,19 @@ class Rest:
         if signer is None:
             raise RestRefused(f"{path} needs the account's keys", is_final=True)
         wanted = params or {}
-        async with self._gate.turn(Urgency.ACCOUNT, self._windows(path)):
+        async with self._gate.acquire(Urgency.ACCOUNT, self._windows(path)):
             headers = rest_headers(
                 signer.public_key, signer.sign, instruction, wanted, self._clock_ms(),
                 self._window_ms,
             )  # fmt: skip
-            return await self._ask(path, wanted, headers)
+            return await self._request(path, wanted, headers)
 
     def _windows(self, path: str) -> Sequence[Window]:
         return (self._all, self._historical) if path.startswith(HISTORICAL) else (self._all,)
 
-    async def _ask(self, path: str, params: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
+    async def _request(
+        self, path: str, params: Mapping[str, str], headers: Mapping[str, str]
+    ) -> bytes:
         self.counters.requests += 1
         try:
             return await self._answer(path, params, headers)

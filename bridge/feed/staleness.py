@@ -271,7 +271,7 @@ class StaleStreamMonitor:
     async def _rest_view(self, stream: Stream) -> object:
         """What REST says now of that which the stream tells the changes of."""
         if stream.spec.probe is Probe.LAST_TRADE:
-            await self._history.turn()
+            await self._history.acquire()
             params = {"symbol": stream.symbol, "limit": "1"}
             return await self._rest.get("/api/v1/trades", params, fresh=True)
         params = {"symbol": stream.symbol, "limit": "5"}

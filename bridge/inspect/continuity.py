@@ -62,7 +62,7 @@ class Tally:
     snapshots_compared: int = 0
     snapshots_wrong: list[str] = field(default_factory=list)
 
-    def note(self, entry_id: str, kind: str) -> None:
+    def add(self, entry_id: str, kind: str) -> None:
         """An entry was seen."""
         self.entries += 1
         self.by_type[kind] = self.by_type.get(kind, 0) + 1
@@ -101,7 +101,7 @@ class Continuity:
         tally, kind = self.tally, entry.type
         if not kind:
             raise BadEntry(f"{entry.id} has no type: another program wrote it")
-        tally.note(entry.id, kind)
+        tally.add(entry.id, kind)
         if place <= self._last:
             tally.disorder += 1
         self._last = place

@@ -54,7 +54,7 @@ class Happening(NamedTuple):
 
     received_us: int
     connection: int
-    words: str
+    text: str
 
 
 @dataclass(slots=True)
@@ -81,9 +81,9 @@ class Life:
     groups: list[GroupLife] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
-    def add_journal(self, words: str) -> None:
+    def add_journal(self, text: str) -> None:
         """A journal was read."""
-        self.journal = words
+        self.journal = text
 
     def add_settled(self, *, is_settled: bool) -> None:
         """Its checkpoint says so, or not yet."""
@@ -344,12 +344,12 @@ def _add_happenings(life: Life, segments: Sequence[Segment]) -> None:
                     )
                     life.add_rest_book(place)  # fmt: skip
             elif life.gap is not None and from_us - NEAR_US <= line.received_us <= to_us + NEAR_US:
-                words = _words(record, life.stream)
-                if words:
-                    life.happenings.append(Happening(line.received_us, line.number, words))
+                text = _describe(record, life.stream)
+                if text:
+                    life.happenings.append(Happening(line.received_us, line.number, text))
 
 
-def _words(record: Record | None, stream: str) -> str:
+def _describe(record: Record | None, stream: str) -> str:
     match record:
         case Opened(name=name, streams=streams) if stream in streams:
             return f"opened as {name}, to receive this stream"

@@ -18,7 +18,7 @@ from bridge.journal.segments import disk_bytes, list_segments, pack
 
 log = structlog.get_logger(__name__)
 
-FLUSH_EVERY_S = 0.05  # what a killed bridge may lose while Redis is away
+FLUSH_EVERY_S = 0.05  # what a killed bridge may lose while Redis is unavailable
 UPKEEP_EVERY_S = 1.0  # a checkpoint, and all that takes longer
 SKIP_RECORDS = 500  # passed over in one go: keeps the loop responsive
 ROLL_SHARE = 24  # of the age that records may reach, for how long a segment is written

@@ -58,4 +58,4 @@ class BridgePages:
 
 def _ready(told: Mapping[str, Any]) -> Page:
     wrong = troubles(BridgeStatus.model_validate(told))
-    return readiness([(each.reason.value, masked_text(each.words)) for each in wrong])
+    return readiness([(each.reason.value, masked_text(each.text)) for each in wrong])

@@ -24,7 +24,7 @@ def alive() -> Page:
 
 def readiness(reasons: Sequence[tuple[str, str]]) -> Page:
     """200 where there are none; else 503, with each reason's name and a sentence."""
-    told = [{"reason": reason, "words": words} for reason, words in reasons]
+    told = [{"reason": reason, "text": text} for reason, text in reasons]
     status = HTTPStatus.SERVICE_UNAVAILABLE if told else HTTPStatus.OK
     return _page(status, {"ready": not told, "reasons": told})
 

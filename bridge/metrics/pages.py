@@ -145,10 +145,10 @@ class _Clients:
 
 def _request(head: bytes) -> tuple[str, str]:
     """Method and path of a request, without the query; empty where it is none."""
-    words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+    text = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
+    if len(text) != 3 or not text[2].startswith("HTTP/1."):
         return "", ""
-    return words[0], words[1].partition("?")[0]
+    return text[0], text[1].partition("?")[0]
 
 
 def _reply(page: Page, *, has_body: bool) -> bytes:

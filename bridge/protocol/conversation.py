@@ -269,7 +269,7 @@ class Conversation:
             return request
         by_name = self._subscriptions.by_name
         still = tuple(name for name in request.streams if name in by_name)
-        self._subscriptions.asked(still, now_s)
+        self._subscriptions.requested(still, now_s)
         self._asked += [by_name[name].stream for name in still]
         return Request(still, request.private)
 

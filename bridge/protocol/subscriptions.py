@@ -50,7 +50,7 @@ class Subscription:
     received_s: float | None = None
     last_message_us: int | None = None
 
-    def ask(self, now_s: float) -> None:
+    def mark_sent(self, now_s: float) -> None:
         """A request for it went out."""
         self.asked_s = now_s
         if self.state is State.WANTED:
@@ -62,10 +62,10 @@ class Subscription:
         if self.state is State.CONFIRMED:
             return None
         before = self.state
-        self.turn(State.CONFIRMED)
+        self.set_state(State.CONFIRMED)
         return before
 
-    def turn(self, state: State, reason: str = "") -> None:
+    def set_state(self, state: State, reason: str = "") -> None:
         """It is in this state now, for that reason."""
         self.state, self.reason = state, reason
 
@@ -119,12 +119,12 @@ class Subscriptions:
             [each.stream for each in self.by_name.values() if each.state is State.WANTED]
         )
 
-    def asked(self, names: Iterable[str], now_s: float) -> None:
+    def requested(self, names: Iterable[str], now_s: float) -> None:
         """A request for these went out."""
         for name in names:
             subscription = self.by_name.get(name)
             if subscription is not None and subscription.state is not State.CONFIRMED:
-                subscription.ask(now_s)
+                subscription.mark_sent(now_s)
 
     def received(self, name: str, now_s: float, received_us: int) -> State | None:
         """A message of the stream came. Its state before, where that has changed."""
@@ -163,18 +163,18 @@ class Subscriptions:
         reason = REFUSALS.get(code, f"the exchange answered with error {code}")
         for name in names:
             if (subscription := self.by_name.get(name)) is not None:
-                subscription.turn(State.REJECTED, reason)
+                subscription.set_state(State.REJECTED, reason)
 
     def accepted(self, name: str) -> None:
         """The exchange was asked for this once more and said nothing against it."""
         subscription = self.by_name.get(name)
         if subscription is not None and subscription.state is State.REJECTED:
-            subscription.turn(State.PENDING)
+            subscription.set_state(State.PENDING)
 
     def stale(self, name: str, reason: str) -> None:
         """It should have brought messages, and has not."""
         if (subscription := self.by_name.get(name)) is not None:
-            subscription.turn(State.STALE, reason)
+            subscription.set_state(State.STALE, reason)
 
     def of(self, state: State) -> list[Subscription]:
         """Those in this state."""

@@ -1,7 +1,7 @@
 """Each second a bridge writes to Redis how it is and how far, and reads what the others wrote.
 
-Uses the ordinary Redis client: nothing here is on a message's way. Redis away is no news here, the
-publisher tells of it.
+Uses the ordinary Redis client: nothing here is on a message's way. Redis unavailable is no news
+here, the publisher tells of it.
 """
 
 import json
@@ -83,7 +83,7 @@ class Heartbeat:
         and what the Redis client raises.
         """
         pipeline = self._client.pipeline(transaction=False)
-        self._ask(pipeline)
+        self._queue_reads(pipeline)
         self._read(await pipeline.execute(raise_on_error=False))
         return self._peers.watermarks
 
@@ -109,7 +109,9 @@ class Heartbeat:
         return [name for name in streams if isinstance(name, str)]
 
     async def beat(self, **last: object) -> None:
-        """One beat; quiet when Redis is away. Raises NameTaken. `last` is added to the status."""
+        """One beat; quiet when Redis is unavailable. Raises NameTaken. `last` is added to the
+        status.
+        """
         # By the clock of Redis, which viewers compare it with: ours may be seconds off.
         redis_us = self._clock.now_us() + self._redis_ahead_us
         told = {**await self._reporter.status_in_steps(), "redis_us": redis_us, **last}
@@ -118,7 +120,8 @@ class Heartbeat:
         known = self._peers.watermarks
         marks = {name: us for name, us in progress.settled.items() if us > known.get(name, 0)}
         pipeline = self._client.pipeline(transaction=False)
-        self._ask(pipeline)  # before this bridge writes over what one of the same name wrote
+        # Before this bridge overwrites what another one of the same name wrote.
+        self._queue_reads(pipeline)
         mine = self._guard.next_status(
             received=progress.received,
             unsettled=progress.unsettled,
@@ -175,7 +178,7 @@ class Heartbeat:
             log.info("status_written_again")
         self._unwritten = unwritten
 
-    def _ask(self, pipeline: Any) -> None:
+    def _queue_reads(self, pipeline: Any) -> None:
         pipeline.time()
         pipeline.hgetall(self._prefix + keys.PEERS)
         pipeline.hgetall(self._prefix + keys.WATERMARKS)

@@ -277,7 +277,7 @@ class Outbox:
         for queue, info in zip(queues, replies, strict=True):
             if isinstance(info, list) or "no such key" in str(info):
                 end = tail_of(info)
-                queue.look(end.last, end.newest)
+                queue.check_end(end.last, end.newest)
                 self._report_loss(queue)
             elif is_server_wide(info):
                 raise Refused(f"Redis refused: {info}")

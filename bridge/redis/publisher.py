@@ -6,7 +6,8 @@ time-out object or timer for each. One timer looks after the connection: replies
 and entries that are due by time alone. It is set anew where something is due earlier, and where it
 rang too early: while all goes well, every few seconds.
 
-Redis away is no reason to stop: this connects again and again while the queues hold what comes.
+Redis unavailable is no reason to stop: this connects again and again while the queues hold what
+comes.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from bridge.runtime.refusals import Refused
 log = structlog.get_logger(__name__)
 
 SHORTEST_S = 0.02  # between two looks at what time alone makes due
-LOG_EVERY_S = 30.0  # while Redis is away: how much waits
+LOG_EVERY_S = 30.0  # while Redis is unavailable: how much waits
 
 
 class Recovery(Protocol):
@@ -57,7 +58,8 @@ class Recovery(Protocol):
 
 class Publisher:
     """One bridge's writer to one Redis, or to one `shard` of several: then no more than
-    `kept_bytes` of its streams wait in memory while its node is away, where the journal has them.
+    `kept_bytes` of its streams wait in memory while its node is unavailable, where the journal has
+    them.
     """
 
     def __init__(
@@ -286,6 +288,6 @@ class Publisher:
         """The streams of this shard, where they take too much memory: those of others need it."""
         if self._kept_bytes is None or self._table.pending_bytes() <= self._kept_bytes:
             return
-        left = self._recovery.suspend(list(self._table), f"its node is away: {reason}")
+        left = self._recovery.suspend(list(self._table), f"its node is unavailable: {reason}")
         if left:
             self._log.warning("shard_left_to_the_journal", streams=left, reason=reason)

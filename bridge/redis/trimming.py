@@ -56,7 +56,7 @@ class Trimming:
         self._patient = True
 
     async def run(self) -> None:
-        """Trim until cancelled; Redis away is the publisher's news."""
+        """Trim until cancelled; Redis unavailable is the publisher's news."""
         trim = self._client.register_script(SCRIPT)
         while True:
             try:

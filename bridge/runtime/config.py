@@ -198,7 +198,7 @@ class Durability(Section):
 
 
 class Publish(Section):
-    """How much is sent at once, held back, and kept while Redis is away."""
+    """How much is sent at once, held back, and kept while Redis is unavailable."""
 
     batch_entries: Annotated[int, Field(ge=1, le=10_000)] = 256
     linger_ms: Annotated[float, Field(ge=0, le=100)] = 0

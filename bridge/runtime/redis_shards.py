@@ -3,8 +3,8 @@
 Each shard has a client of its own, which follows the primary of its slot by itself. A command
 without a key goes to the first shard, a SCAN to that of its pattern's hash tag. A pipeline is
 split, sent to all its shards side by side, and its replies come in the order of its commands: where
-a shard's node is away, its commands alone have errors, which name the shard. A command's keys are
-all of one shard: over two of them, neither a script nor a read is possible.
+a shard's node is unavailable, its commands alone have errors, which name the shard. A command's
+keys are all of one shard: over two of them, neither a script nor a read is possible.
 """
 
 import asyncio

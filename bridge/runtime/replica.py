@@ -49,7 +49,7 @@ class _Pair:
     def client(self) -> Redis:
         return self._replica if self.is_fresh else self._primary
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Is the replica fresh? Not before a second look."""
         now_s = time.monotonic()
         if now_s < self._check_at_s:
@@ -99,7 +99,7 @@ class FreshReads:
             return self._primary
         async with asyncio.TaskGroup() as tasks:
             for pair in self._pairs:
-                tasks.create_task(pair.look())
+                tasks.create_task(pair.check())
         if not any(pair.is_fresh for pair in self._pairs):
             return self._primary
         if isinstance(self._primary, ShardedRedis):

@@ -68,7 +68,7 @@ def telling_full_disks() -> Iterator[None]:
         if None in whys:
             raise
         with contextlib.suppress(OSError):  # standard error may lead to the same disk
-            say(f"error: what is printed cannot be written: {whys.pop()}", to_stderr=True)
+            echo(f"error: what is printed cannot be written: {whys.pop()}", to_stderr=True)
         with contextlib.suppress(OSError):  # Python would try once more when it ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
@@ -88,7 +88,7 @@ def _no_room(error: BaseException) -> str | None:
     return None
 
 
-def say(line: str = "", *, to_stderr: bool = False) -> None:
+def echo(line: str = "", *, to_stderr: bool = False) -> None:
     """Print one line, without secrets."""
     typer.echo(masked_text(printable(bounded(line))), err=to_stderr)
 
@@ -104,12 +104,12 @@ def echo_labelled(rows: Iterable[tuple[str, str]]) -> None:
         head = f"{label:<{wide}}" if text else label
         indent = " " * (wide + len(text) - len(text.lstrip()))
         if width <= wide + _LEAST_TEXT:
-            say(head + text)
+            echo(head + text)
             continue
         for line in textwrap.wrap(
             head + text, width, subsequent_indent=indent, break_on_hyphens=False
         ) or [""]:
-            say(line)
+            echo(line)
 
 
 def echo_json(value: Any, indent: int | None = None) -> None:

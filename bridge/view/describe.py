@@ -20,10 +20,10 @@ _SIDES = {"Bid": "buy", "Ask": "sell"}
 def describe_entry(fields: Mapping[str, str]) -> str:
     """A stored entry in words; one that is not of the contract as its plain fields."""
     try:
-        words = describe_event(decode(fields))
+        text = describe_event(decode(fields))
     except BadEntry:
-        words = plain_fields(fields)
-    return printable(bounded(words, _MAX_CHARS))
+        text = plain_fields(fields)
+    return printable(bounded(text, _MAX_CHARS))
 
 
 def describe_event(event: ev.Event) -> str:
@@ -172,10 +172,10 @@ def _quarantined(event: ev.Quarantined) -> str:
 
 
 def _rows(noun: str, field: str) -> Callable[[Any], str]:
-    def words(event: Any) -> str:
+    def text(event: Any) -> str:
         return f"as it stands: {_count(getattr(event, field), noun)}"
 
-    return words
+    return text
 
 
 def _count(items: list[Any], noun: str) -> str:

@@ -23,7 +23,7 @@ _TEXTS: Schema = {"type": "array", "items": _TEXT}
 _BESIDE = {"streams", "counters"}  # of a status, what stands elsewhere in the document
 
 
-def status_document(picture: ViewModel, redis: str, verdict: Verdict) -> dict[str, Any]:
+def status_document(view_model: ViewModel, redis: str, verdict: Verdict) -> dict[str, Any]:
     """How everything is. `redis`: its URL, masked. `verdict` is empty where a bridge is healthy;
     `reasons` are what needs a look all the same.
     """
@@ -33,30 +33,30 @@ def status_document(picture: ViewModel, redis: str, verdict: Verdict) -> dict[st
         "verdict": "" if is_healthy else verdict.text,
         "reasons": list(verdict.reasons),
         "redis": redis,
-        "now_us": picture.now_us,
-        "quarantined": picture.quarantined,
-        "unreadable": picture.unreadable,
-        "shards_away": {str(shard): why for shard, why in picture.away.items()},
-        "gaps": picture.gaps,
-        "recovered": picture.recovered,
-        "pending": picture.pending,
+        "now_us": view_model.now_us,
+        "quarantined": view_model.quarantined,
+        "unreadable": view_model.unreadable,
+        "unavailable_shards": {str(shard): why for shard, why in view_model.unavailable.items()},
+        "gaps": view_model.gaps,
+        "recovered": view_model.recovered,
+        "pending": view_model.pending,
         "bridges": [
             bridge.status.model_dump(exclude=_BESIDE)
             | asdict(bridge.status.counters)
             | {"state": bridge.state.value, "since_us": bridge.since_us}
             | {"troubles": list(bridge.troubles)}
-            for bridge in picture.bridges
+            for bridge in view_model.bridges
         ],
         "streams": {
             stream.name: stream.status.model_dump(exclude=_BESIDE)
             | asdict(stream.status.counters)
             | {"entries": stream.entries, "age_us": stream.age_us, "marks": list(stream.marks)}
             | {"received_by": list(stream.received_by)}
-            for stream in picture.streams
+            for stream in view_model.streams
         },
         "consumers": [
             consumer.status.model_dump() | {"state": consumer.state.value}
-            for consumer in picture.consumers
+            for consumer in view_model.consumers
         ],
     }
 
@@ -86,7 +86,7 @@ def status_schema() -> Schema:
                 "now_us": _COUNT,
                 "quarantined": _COUNT,
                 "unreadable": _COUNT,
-                "shards_away": {"type": "object", "additionalProperties": _TEXT},
+                "unavailable_shards": {"type": "object", "additionalProperties": _TEXT},
                 "gaps": _COUNT,
                 "recovered": _COUNT,
                 "pending": _COUNT,

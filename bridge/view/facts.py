@@ -219,15 +219,15 @@ class Followed(NamedTuple):
 class StreamFacts:
     """One stream's key in Redis. `added` counts all entries ever; None on servers before 7.0.
 
-    `last` is the newest entry's fields, None where the stream is empty or absent. `is_away`: its
-    shard's node does not answer, and nothing of this is known.
+    `last` is the newest entry's fields, None where the stream is empty or absent.
+    `is_unavailable`: its shard's node does not answer, and nothing of this is known.
     """
 
     length: int = 0
     added: int | None = None
     last_id: str = "0-0"
     last: Mapping[str, str] | None = None
-    is_away: bool = False
+    is_unavailable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ class Sample:
     quarantine: StreamFacts = StreamFacts()
     unreadable: int = 0
     redis_full: str = ""  # why it refuses every write
-    away: Mapping[int, str] = field(default_factory=dict)
+    unavailable: Mapping[int, str] = field(default_factory=dict)
 
 
 def read_statuses(model: type[T], texts: Mapping[str, str]) -> tuple[tuple[T, ...], int]:

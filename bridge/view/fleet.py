@@ -31,8 +31,8 @@ def missing(statuses: Sequence[BridgeStatus]) -> str:
 
 def reasons(statuses: Sequence[BridgeStatus]) -> Iterator[str]:
     """A sentence for all that a person should look at, by the bridges that are up."""
-    if words := missing(statuses):
-        yield words
+    if text := missing(statuses):
+        yield text
     fleets: dict[tuple[str, ...], str] = {}
     for status in statuses:
         if status.share is not None:

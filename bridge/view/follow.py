@@ -52,18 +52,18 @@ class Follower:
         space: KeySpace,
         wanted: Sequence[str],
         start: str,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._client = client
         self._space = space
         self._wanted = wanted
         self._start = start
-        self._tell = tell
+        self._report = report
         self._after: dict[str, str] = {}  # stream → the last ID given out
         self._tasks = tasks
         self._reads: dict[int, asyncio.Task[list[Followed]]] = {}  # by shard, where there are more
-        self._away: set[int] = set()  # shards that do not answer
+        self._unavailable: set[int] = set()  # shards that do not answer
         self._told: set[str] = set()
         self._find_at_s = float("-inf")
         self._is_first = True
@@ -74,7 +74,7 @@ class Follower:
 
         Raises Fatal where Redis refuses us.
         """
-        away = False
+        unavailable = False
         while True:
             try:
                 await self._find_streams()
@@ -86,15 +86,15 @@ class Follower:
             except ResponseError as error:
                 raise Fatal(f"Redis refuses: {reason(error)}") from None
             except UNAVAILABLE as error:
-                if not away:
-                    self._tell(f"Redis does not answer ({reason(error)}): trying again")
-                away, batch = True, None
+                if not unavailable:
+                    self._report(f"Redis does not answer ({reason(error)}): trying again")
+                unavailable, batch = True, None
             if batch is None:
                 await asyncio.sleep(_RETRY_S)
                 continue
-            if away:
-                self._tell("Redis is back")
-                away = False
+            if unavailable:
+                self._report("Redis is back")
+                unavailable = False
             yield batch
 
     def stop(self) -> None:
@@ -109,8 +109,8 @@ class Follower:
         new = [name for name in chosen(self._wanted, registry) if name not in self._after]
         empty = await self._begin(new)
         self._is_first = False
-        self._unseen &= self._away
-        is_whole = 0 not in self._away
+        self._unseen &= self._unavailable
+        is_whole = 0 not in self._unavailable
         self._find_at_s = time.monotonic() + (
             _REGISTRY_EVERY_S if is_whole else _UNAVAILABLE_EVERY_S
         )
@@ -125,10 +125,10 @@ class Follower:
         except UNAVAILABLE as error:
             if self._space.shards == 1 or isinstance(error, ResponseError):
                 raise
-            self._is_away(0, reason(error))
+            self._report_unavailable(0, reason(error))
             found, silent = await streams_beside(self._client, self._space, {0})
             for shard, why in silent.items():
-                self._is_away(shard, f"shard {shard} does not answer: {reason(why)}")
+                self._report_unavailable(shard, f"shard {shard} does not answer: {reason(why)}")
             return found
         self._is_back(0)
         registry = list(filter(is_stream, names))
@@ -153,7 +153,7 @@ class Follower:
             if isinstance(newest, ResponseError):
                 raise newest
             if isinstance(newest, Exception):
-                self._is_away(shard, reason(newest))
+                self._report_unavailable(shard, reason(newest))
                 continue
             # What appears after the first look is new altogether, so it is given from its start.
             jump = (self._is_first or shard in self._unseen) and newest
@@ -199,32 +199,32 @@ class Follower:
         return [entry for shard in done for entry in self._reads.pop(shard).result()]
 
     async def _read_shard(self, shard: int, after: Mapping[str, str]) -> list[Followed]:
-        """One whose node is away is tried again; the others go on."""
+        """One whose node is unavailable is tried again; the others go on."""
         try:
             found = await self._read_of(shards_of(self._client)[shard], after)
         except ResponseError as error:
             raise Fatal(f"Redis refuses: {reason(error)}") from None
         except UNAVAILABLE as error:
-            self._is_away(shard, f"shard {shard} does not answer: {reason(error)}")
+            self._report_unavailable(shard, f"shard {shard} does not answer: {reason(error)}")
             await asyncio.sleep(_RETRY_S)
             return []
         self._is_back(shard)
         return found
 
-    def _is_away(self, shard: int, why: str) -> None:
+    def _report_unavailable(self, shard: int, why: str) -> None:
         if self._is_first:
             self._unseen.add(shard)
-        if shard not in self._away:
-            self._away.add(shard)
+        if shard not in self._unavailable:
+            self._unavailable.add(shard)
             told = why.removesuffix(".")
-            self._tell(f"{told}. Trying again; what the others have is followed")
+            self._report(f"{told}. Trying again; what the others have is followed")
 
     def _is_back(self, shard: int) -> None:
-        if shard in self._away:
-            self._away.remove(shard)
-            self._tell(f"shard {shard} is back")
+        if shard in self._unavailable:
+            self._unavailable.remove(shard)
+            self._report(f"shard {shard} is back")
 
     def _report_once(self, line: str) -> None:
         if line and line not in self._told:
             self._told.add(line)
-            self._tell(line)
+            self._report(line)

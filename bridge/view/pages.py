@@ -30,7 +30,7 @@ class Shown:
     answer; `age_s`: how old the picture is.
     """
 
-    picture: ViewModel | None
+    view_model: ViewModel | None
     before: ViewModel | None
     where: str
     browse: Browse
@@ -42,15 +42,15 @@ class Shown:
 def page(shown: Shown, width: int, height: int, footer: Sequence[str] = ()) -> RenderableType:
     """The page that is looked at, with a line about the picture itself above it."""
     head = _about(shown, width)
-    if shown.picture is None:
+    if shown.view_model is None:
         return head
     match shown.browse.page:
         case Page.STREAMS:
             body: RenderableType = screen(
-                shown.picture, width, height - 1, shown.where, footer, shown.browse, shown.before
+                shown.view_model, width, height - 1, shown.where, footer, shown.browse, shown.before
             )
         case Page.STREAM:
-            body = _stream(shown, shown.picture, width, height - 1)
+            body = _stream(shown, shown.view_model, width, height - 1)
         case Page.ENTRY:
             body = _entry(shown, width, height - 1)
         case Page.KEYS:
@@ -67,10 +67,10 @@ def _about(shown: Shown, width: int) -> Text:
     browse = shown.browse
     if shown.trouble and not browse.is_paused:
         age = figures.age(int(shown.age_s * 1e6))
-        what = "no picture yet" if shown.picture is None else f"this picture is {age} old"
+        what = "no picture yet" if shown.view_model is None else f"this picture is {age} old"
         said = f" Redis at {shown.where} does not answer: {what} ({shown.trouble})"
         return Text(clipped(said, width).ljust(width), style="bold white on red", no_wrap=True)
-    if shown.picture is None:
+    if shown.view_model is None:
         return Text(" looking …", style="dim")
     line = Text(" ", no_wrap=True, overflow="ellipsis")
     if browse.is_paused:
@@ -90,9 +90,9 @@ def _about(shown: Shown, width: int) -> Text:
 # ---- one stream ----------------------------------------------------------------------------------
 
 
-def _stream(shown: Shown, picture: ViewModel, width: int, height: int) -> RenderableType:
+def _stream(shown: Shown, view_model: ViewModel, width: int, height: int) -> RenderableType:
     name = shown.browse.stream
-    row = next((stream for stream in picture.streams if stream.name == name), None)
+    row = next((stream for stream in view_model.streams if stream.name == name), None)
     head = [Text(f" {name}", style="bold", no_wrap=True, overflow="ellipsis")]
     if row is not None:
         head += _standing(row, width)
@@ -132,12 +132,12 @@ def _not_zero(row: StreamRow) -> list[tuple[str, int]]:
 
 
 def _line(entry: Followed, width: int, *, is_marked: bool) -> Text:
-    words = describe_entry(entry.fields)
+    text = describe_entry(entry.fields)
     at = clock(EntryId.parse(entry.entry_id).ms * 1000)
     line = Text(" ", no_wrap=True)
     line.append(at + "  ", style="dim")
     line.append(
-        clipped(words, width - len(at) - 4), style=side_style(entry.fields.get("type"), words)
+        clipped(text, width - len(at) - 4), style=side_style(entry.fields.get("type"), text)
     )
     if is_marked:
         line.stylize("reverse")

@@ -7,27 +7,27 @@ from bridge.view.describe import clock
 from bridge.view.view_model import BridgeRow, ConsumerRow, State, ViewModel
 
 
-def summary_lines(picture: ViewModel) -> Iterator[str]:
+def summary_lines(view_model: ViewModel) -> Iterator[str]:
     """A few lines: the whole, what needs a look, and each consumer."""
-    yield f"{clock(picture.now_us)} {_totals(picture)}"
-    if picture.redis_full:
-        yield f"  ! {picture.redis_full}"
-    yield from (f"  ! {why}" for why in picture.away.values())
-    for bridge in picture.bridges:
+    yield f"{clock(view_model.now_us)} {_totals(view_model)}"
+    if view_model.redis_full:
+        yield f"  ! {view_model.redis_full}"
+    yield from (f"  ! {why}" for why in view_model.unavailable.values())
+    for bridge in view_model.bridges:
         if bridge.state is not State.STOPPED:
-            yield from _bridge(bridge, picture.now_us)
-    yield from (f"  ! {reason}" for reason in fleet.reasons(picture.living))
-    for stream in picture.streams:
+            yield from _bridge(bridge, view_model.now_us)
+    yield from (f"  ! {reason}" for reason in fleet.reasons(view_model.living))
+    for stream in view_model.streams:
         if stream.marks:
             yield f"  ! {stream.name}: {', '.join(stream.marks)}"
-    for consumer in picture.consumers:
+    for consumer in view_model.consumers:
         yield f"  {consumer_line(consumer)}"
 
 
-def stream_lines(picture: ViewModel) -> Iterator[str]:
+def stream_lines(view_model: ViewModel) -> Iterator[str]:
     """A line for each stream."""
-    width = max((len(stream.name) for stream in picture.streams), default=0)
-    for stream in picture.streams:
+    width = max((len(stream.name) for stream in view_model.streams), default=0)
+    for stream in view_model.streams:
         rate = (
             f"{figures.rate(stream.rate).replace('·', '0'):>7}/s "
             if stream.rate is not None
@@ -35,7 +35,7 @@ def stream_lines(picture: ViewModel) -> Iterator[str]:
         )
         yield (
             f"  {stream.name:<{width}} {rate}{stream.entries_text:>9} entries  "
-            f"{stream.age_text:>5}  {stream.words}"
+            f"{stream.age_text:>5}  {stream.text}"
         )
 
 
@@ -56,21 +56,21 @@ def consumer_line(consumer: ConsumerRow) -> str:
     )
 
 
-def _totals(picture: ViewModel) -> str:
-    parts = [f"{len(picture.streams)} streams"]
-    if picture.rate is not None:
-        parts.append(f"{picture.rate:,.0f} entries/s")
-    if picture.receive_ms is not None:
-        half, most = map(figures.milliseconds, picture.receive_ms)
+def _totals(view_model: ViewModel) -> str:
+    parts = [f"{len(view_model.streams)} streams"]
+    if view_model.rate is not None:
+        parts.append(f"{view_model.rate:,.0f} entries/s")
+    if view_model.receive_ms is not None:
+        half, most = map(figures.milliseconds, view_model.receive_ms)
         parts.append(f"exchange → bridge {half} p99 {most}")
-    parts.append(f"{picture.gaps} gaps")
-    if picture.recovered:
-        parts.append(f"{picture.recovered} gaps recovered")
-    parts.append(f"{picture.quarantined} quarantined")
-    if picture.unreadable:
-        parts.append(f"{picture.unreadable} unreadable")
-    if picture.pending:
-        parts.append(f"{picture.pending:,} waiting for Redis")
+    parts.append(f"{view_model.gaps} gaps")
+    if view_model.recovered:
+        parts.append(f"{view_model.recovered} gaps recovered")
+    parts.append(f"{view_model.quarantined} quarantined")
+    if view_model.unreadable:
+        parts.append(f"{view_model.unreadable} unreadable")
+    if view_model.pending:
+        parts.append(f"{view_model.pending:,} waiting for Redis")
     return ", ".join(parts)
 
 

@@ -1,8 +1,8 @@
 """One look at Redis: registry, statuses, and each stream's counters and newest entry.
 
 Reads in pipelines of bounded size and writes nothing. A stream that does not exist yet is no error,
-nor is one whose shard's node is away while the first shard's is there. Where the first one's is
-away, `look_around` has what the others tell.
+nor is one whose shard's node is unavailable while the first shard's is there. Where the first one's
+is away, `read_sample` has what the others tell.
 """
 
 import asyncio
@@ -41,22 +41,22 @@ def in_the_way(error: BaseException, where: str = "Redis") -> str:
     return f"{where} {'refuses us' if refuses else 'does not answer'}: {reason(error)}"
 
 
-async def look_around(client: Redis, space: KeySpace, known: Collection[str] = ()) -> Sample:
+async def read_sample(client: Redis, space: KeySpace, known: Collection[str] = ()) -> Sample:
     """`look`, or, of several shards, what the others have where the first one does not answer: no
     bridges and no workers, and of streams those that are `known`, else those that are found.
     """
     try:
-        return await look(client, space)
+        return await read_everything(client, space)
     except UNAVAILABLE as error:
         if space.shards == 1 or isinstance(error, ResponseError):
             raise
         sample = await _of_the_others(client, space, known, reason(error))
-        if len(sample.away) == space.shards:
+        if len(sample.unavailable) == space.shards:
             raise
         return sample
 
 
-async def look(client: Redis, space: KeySpace) -> Sample:
+async def read_everything(client: Redis, space: KeySpace) -> Sample:
     """Everything at once. `client` decodes responses. Raises what the Redis client raises."""
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
@@ -76,8 +76,8 @@ async def look(client: Redis, space: KeySpace) -> Sample:
     now_us = int(seconds) * 1_000_000 + int(micros)
     told_workers = await _by_redis_clock(client, space, told_workers, now_us)
     names = sorted(filter(is_stream, registry))
-    away: dict[int, str] = {}
-    streams = await _streams(client, space, [*names, keys.QUARANTINE], away)
+    unavailable: dict[int, str] = {}
+    streams = await _streams(client, space, [*names, keys.QUARANTINE], unavailable)
     return Sample(
         now_us=now_us,
         bridges=told_bridges,
@@ -86,14 +86,14 @@ async def look(client: Redis, space: KeySpace) -> Sample:
         streams=streams,
         unreadable=unread_bridges + unread_workers + len(registry) - len(names),
         redis_full=memory_trouble(memory, "Redis" if space.shards == 1 else "shard 0"),
-        away=away,
+        unavailable=unavailable,
     )
 
 
 async def _of_the_others(
     client: Redis, space: KeySpace, known: Collection[str], why: str
 ) -> Sample:
-    away = {0: why}
+    unavailable = {0: why}
     async with asyncio.TaskGroup() as tasks:
         asked = [tasks.create_task(_clock(one)) for one in shards_of(client)[1:]]
     now_us = 0
@@ -102,15 +102,16 @@ async def _of_the_others(
             case int(told_us):
                 now_us = max(now_us, told_us)
             case str(told):
-                away[shard] = f"shard {shard} does not answer: {told}"
+                unavailable[shard] = f"shard {shard} does not answer: {told}"
     names = list(known)
     if not names:
-        names, silent = await streams_beside(client, space, away)
-        away |= {n: f"shard {n} does not answer: {reason(why)}" for n, why in silent.items()}
-    asking = [name for name in names if space.shard_of(name) not in away]
-    streams = await _streams(client, space, asking, away)
-    absent = {name: StreamFacts(is_away=True) for name in names if name not in streams}
-    return Sample(now_us=now_us, streams=streams | absent, away=dict(sorted(away.items())))
+        names, silent = await streams_beside(client, space, unavailable)
+        unavailable |= {n: f"shard {n} does not answer: {reason(why)}" for n, why in silent.items()}
+    asking = [name for name in names if space.shard_of(name) not in unavailable]
+    streams = await _streams(client, space, asking, unavailable)
+    absent = {name: StreamFacts(is_unavailable=True) for name in names if name not in streams}
+    shards = dict(sorted(unavailable.items()))
+    return Sample(now_us=now_us, streams=streams | absent, unavailable=shards)
 
 
 async def _clock(shard: Redis) -> int | str:
@@ -149,7 +150,7 @@ async def newest(client: Redis, space: KeySpace, stream: str, count: int) -> lis
 
 
 async def _streams(
-    client: Redis, space: KeySpace, names: Sequence[str], away: dict[int, str]
+    client: Redis, space: KeySpace, names: Sequence[str], unavailable: dict[int, str]
 ) -> dict[str, StreamFacts]:
     """Of those whose shard does not answer, `away` gets to know why."""
     found: dict[str, StreamFacts] = {}
@@ -166,8 +167,8 @@ async def _streams(
                 and isinstance(info, UNAVAILABLE)
                 and not isinstance(info, ResponseError)
             ):
-                found[name] = StreamFacts(is_away=True)
-                away[space.shard_of(name)] = reason(info)
+                found[name] = StreamFacts(is_unavailable=True)
+                unavailable[space.shard_of(name)] = reason(info)
             else:
                 found[name] = _facts(info, newest)
     return found

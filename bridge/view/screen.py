@@ -28,7 +28,7 @@ _WIDE = 120
 
 
 def screen(
-    picture: ViewModel,
+    view_model: ViewModel,
     width: int,
     height: int,
     where: str,
@@ -41,41 +41,41 @@ def screen(
     one, to see what has changed.
     """
     head: list[RenderableType] = [
-        *(fitted(line, width) for line in _bridges(picture)),
-        _totals(picture, width, where),
+        *(fitted(line, width) for line in _bridges(view_model)),
+        _totals(view_model, width, where),
         Rule(style="dim"),
     ]
-    workers = picture.consumers[:_MOST_CONSUMERS]
-    unseen = len(picture.consumers) - len(workers)
+    workers = view_model.consumers[:_MOST_CONSUMERS]
+    unseen = len(view_model.consumers) - len(workers)
     known = _consumers(workers, width)
     told = Text(" consumers are not known without shard 0", style="dim")
-    tail: list[RenderableType] = [Rule(style="dim"), told if 0 in picture.away else known]
+    tail: list[RenderableType] = [Rule(style="dim"), told if 0 in view_model.unavailable else known]
     tail += [Text(f" … and {unseen} more consumers", style="dim")] if unseen else []
     tail_lines = len(tail) + len(workers)  # the table has a line of headings; without workers, one
     # Footer lines are there to be copied: they are broken at the edge, never cut.
     lines = [part for line in footer for part in wrap(line, width - 1, break_on_hyphens=False)]
     room = height - len(head) - 1 - tail_lines - len(lines)
-    body, used = _list(picture, max(_LEAST_STREAMS, room), width, browse, before)
+    body, used = _list(view_model, max(_LEAST_STREAMS, room), width, browse, before)
     blank: list[RenderableType] = [Text()] * max(0, room - used)
     bottom = [Text(line, style="dim", overflow="fold") for line in lines]
     return Group(*head, *body, *tail, *blank, *bottom)
 
 
 def _list(
-    picture: ViewModel, room: int, width: int, browse: Browse | None, before: ViewModel | None
+    view_model: ViewModel, room: int, width: int, browse: Browse | None, before: ViewModel | None
 ) -> tuple[list[RenderableType], int]:
     """The streams, and how many lines they take besides the headings."""
-    old = {stream.name: stream.words for stream in before.streams} if before is not None else {}
+    old = {stream.name: stream.text for stream in before.streams} if before is not None else {}
     changed = {
-        each.name for each in picture.streams if old.get(each.name, each.words) != each.words
+        each.name for each in view_model.streams if old.get(each.name, each.text) != each.text
     }
     if browse is None:
-        shown, rest = fitting(picture.streams, room)
+        shown, rest = fitting(view_model.streams, room)
         if rest:
-            shown, rest = fitting(picture.streams, max(_LEAST_STREAMS, room - 1))
+            shown, rest = fitting(view_model.streams, max(_LEAST_STREAMS, room - 1))
         more = [_rest(rest)] if rest else []
         return [_streams(shown, width, changed), *more], len(shown) + len(more)
-    streams = ordered(picture.streams, browse)
+    streams = ordered(view_model.streams, browse)
     is_long = len(streams) > room
     place = min(browse.place, max(0, len(streams) - 1))
     lines = window(place, len(streams), room - is_long)
@@ -107,29 +107,29 @@ def fitted(text: Text, width: int) -> Text:
     return text[: len(kept) - 1] + Text("…")
 
 
-def side_style(kind: str | None, words: str) -> str:
+def side_style(kind: str | None, text: str) -> str:
     """Green what was bought, red what was sold, yellow where something is missing."""
-    if kind in ("gap", "quarantined") or words.startswith("GAP"):
+    if kind in ("gap", "quarantined") or text.startswith("GAP"):
         return "bold yellow"
-    found = _SIDES.search(words)
+    found = _SIDES.search(text)
     return "" if found is None else "green" if found[0] in ("buy", "bid") else "red"
 
 
-def _bridges(picture: ViewModel) -> list[Text]:
-    full = [_trouble(picture.redis_full)] if picture.redis_full else []
-    full += [_trouble(why) for why in picture.away.values()]
-    if not picture.bridges and 0 in picture.away:
+def _bridges(view_model: ViewModel) -> list[Text]:
+    full = [_trouble(view_model.redis_full)] if view_model.redis_full else []
+    full += [_trouble(why) for why in view_model.unavailable.values()]
+    if not view_model.bridges and 0 in view_model.unavailable:
         return full
-    if not picture.bridges:
+    if not view_model.bridges:
         return [*full, Text(" ○ no bridge has been here yet", style="bold yellow")]
-    shown = _living_first(picture.bridges)[:_MOST_BRIDGES]
+    shown = _living_first(view_model.bridges)[:_MOST_BRIDGES]
     troubles = [
         _trouble(f"{bridge.status.instance}: {trouble}")
         for bridge in shown
         for trouble in bridge.troubles[:2]
     ]
-    troubles += [_trouble(reason) for reason in fleet.reasons(picture.living)]
-    return [*full, *(_bridge(bridge, picture.now_us) for bridge in shown), *troubles]
+    troubles += [_trouble(reason) for reason in fleet.reasons(view_model.living)]
+    return [*full, *(_bridge(bridge, view_model.now_us) for bridge in shown), *troubles]
 
 
 def _living_first(bridges: Sequence[BridgeRow]) -> list[BridgeRow]:
@@ -157,26 +157,28 @@ def _trouble(text: str) -> Text:
     return Text(f"   ! {text}", style="bold red", no_wrap=True, overflow="ellipsis")
 
 
-def _totals(picture: ViewModel, width: int, where: str) -> Text:
+def _totals(view_model: ViewModel, width: int, where: str) -> Text:
     line = Text(" ", no_wrap=True, overflow="ellipsis")
-    if picture.rate is not None:
-        line.append(figures.rate(picture.rate), style="bold cyan")
+    if view_model.rate is not None:
+        line.append(figures.rate(view_model.rate), style="bold cyan")
         line.append("/s ", style="cyan")
-        line.append(figures.curve(picture.curve, 24 if width >= _WIDE else 6) + "  ", style="cyan")
-    line.append(f"{len(picture.streams)} streams  ")
-    line.append_text(_counted(picture.gaps, "gap"))
-    if picture.recovered:
-        line.append(f"{picture.recovered} recovered  ")
-    line.append_text(_counted(picture.quarantined, "quarantined", plural=""))
-    if picture.receive_ms is not None:
-        half, most = map(figures.milliseconds, picture.receive_ms)
+        line.append(
+            figures.curve(view_model.curve, 24 if width >= _WIDE else 6) + "  ", style="cyan"
+        )
+    line.append(f"{len(view_model.streams)} streams  ")
+    line.append_text(_counted(view_model.gaps, "gap"))
+    if view_model.recovered:
+        line.append(f"{view_model.recovered} recovered  ")
+    line.append_text(_counted(view_model.quarantined, "quarantined", plural=""))
+    if view_model.receive_ms is not None:
+        half, most = map(figures.milliseconds, view_model.receive_ms)
         # Its spaces are no place to cut it: a name without its number says nothing.
         line.append(f"exchange → bridge\u00a0{half}")
         line.append(f" p99\u00a0{most}  ", style="dim")
-    if picture.unreadable:
-        line.append(f"{picture.unreadable} unreadable  ", style="bold yellow")
-    if picture.pending:
-        line.append(f"{figures.count(picture.pending)} waiting  ", style="yellow")
+    if view_model.unreadable:
+        line.append(f"{view_model.unreadable} unreadable  ", style="bold yellow")
+    if view_model.pending:
+        line.append(f"{figures.count(view_model.pending)} waiting  ", style="yellow")
     line.append(where, style="dim")
     return fitted(line, width)
 
@@ -227,9 +229,9 @@ def _streams(
         newest = Text()
         for mark in stream.marks:
             newest.append(f"{mark}  ", style="bold red" if stream.is_failing else "bold yellow")
-        words = Text(stream.words, style=side_style(None, stream.words))
-        words.stylize("bold" if stream.name in changed else "dim" if changed else "")
-        newest = fitted(newest + words, room)
+        text = Text(stream.text, style=side_style(None, stream.text))
+        text.stylize("bold" if stream.name in changed else "dim" if changed else "")
+        newest = fitted(newest + text, room)
         table.add_row(
             Text(stream.name, style=style),
             Text(figures.rate(stream.rate), style="cyan"),

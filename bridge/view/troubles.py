@@ -36,7 +36,7 @@ class Trouble(NamedTuple):
     """One of them, for programs and for people."""
 
     reason: Reason
-    words: str
+    text: str
 
 
 def troubles(status: BridgeStatus) -> Iterator[Trouble]:
@@ -48,8 +48,8 @@ def troubles(status: BridgeStatus) -> Iterator[Trouble]:
     yield from _not_written(status)
     for name, stream in status.streams.items():
         if stream.suspended:
-            words = f"{name} is suspended: {stream.suspended}"
-            yield Trouble(Reason.STREAM_SUSPENDED, words)
+            text = f"{name} is suspended: {stream.suspended}"
+            yield Trouble(Reason.STREAM_SUSPENDED, text)
 
 
 def _not_received(status: BridgeStatus) -> Iterator[Trouble]:
@@ -58,33 +58,33 @@ def _not_received(status: BridgeStatus) -> Iterator[Trouble]:
             continue
         if not connection.connected:
             why = connection.trouble or "waiting"
-            words = f"{connection.name} is not connected to the exchange: {why}"
-            yield Trouble(Reason.EXCHANGE_DISCONNECTED, words)
+            text = f"{connection.name} is not connected to the exchange: {why}"
+            yield Trouble(Reason.EXCHANGE_DISCONNECTED, text)
         elif connection.wanted and not (connection.answered or connection.confirmed):
-            words = f"{connection.name} is subscribing: the exchange has not answered yet"
-            yield Trouble(Reason.SUBSCRIBING, words)
+            text = f"{connection.name} is subscribing: the exchange has not answered yet"
+            yield Trouble(Reason.SUBSCRIBING, text)
     told = list(status.stream_troubles.items())
     for name, why in told[:MAX_NAMED]:
         yield Trouble(Reason.STREAM_NOT_RECEIVED, f"{name} is not received: {why}")
     if len(told) > MAX_NAMED:
-        words = f"{len(told) - MAX_NAMED} more streams are not received"
-        yield Trouble(Reason.STREAM_NOT_RECEIVED, words)
+        text = f"{len(told) - MAX_NAMED} more streams are not received"
+        yield Trouble(Reason.STREAM_NOT_RECEIVED, text)
 
 
 def _not_written(status: BridgeStatus) -> Iterator[Trouble]:
     yield from _not_published(status)
     if status.registry_trouble:
-        words = f"the registry cannot be written: {status.registry_trouble}"
-        yield Trouble(Reason.REGISTRY_UNWRITABLE, words)
+        text = f"the registry cannot be written: {status.registry_trouble}"
+        yield Trouble(Reason.REGISTRY_UNWRITABLE, text)
     if status.journal_trouble:
         yield Trouble(Reason.JOURNAL_BROKEN, f"the journal: {status.journal_trouble}")
     if status.behind_bytes:
-        words = f"catching up: {status.behind_bytes:,} bytes of the journal to publish"
-        yield Trouble(Reason.CATCHING_UP, words)
+        text = f"catching up: {status.behind_bytes:,} bytes of the journal to publish"
+        yield Trouble(Reason.CATCHING_UP, text)
     limit = status.buffer_bytes
     if limit and status.pending_bytes > limit // FULL_SHARE:
-        words = f"more than half of publish.buffer_bytes waits: {status.pending_bytes:,} bytes"
-        yield Trouble(Reason.BUFFER_FILLING, words)
+        text = f"more than half of publish.buffer_bytes waits: {status.pending_bytes:,} bytes"
+        yield Trouble(Reason.BUFFER_FILLING, text)
 
 
 def _not_published(status: BridgeStatus) -> Iterator[Trouble]:
@@ -94,8 +94,8 @@ def _not_published(status: BridgeStatus) -> Iterator[Trouble]:
         return
     for one in status.shards:
         if one.trouble:
-            words = f"shard {one.shard} at {one.node} waits, the others go on: {one.trouble}"
-            yield Trouble(Reason.SHARD_UNWRITABLE, words)
+            text = f"shard {one.shard} at {one.node} waits, the others go on: {one.trouble}"
+            yield Trouble(Reason.SHARD_UNWRITABLE, text)
 
 
 def is_published(status: BridgeStatus) -> bool:

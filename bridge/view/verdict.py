@@ -35,42 +35,42 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
-def judge(picture: ViewModel, instance: str | None = None) -> Verdict:
+def judge(view_model: ViewModel, instance: str | None = None) -> Verdict:
     """The verdict on this picture; on one bridge alone where its instance is given."""
     reasons = (
-        *([picture.redis_full] if picture.redis_full else ()),
-        *picture.away.values(),
-        *_bridges(picture),
-        *fleet.reasons(picture.living),
-        *_streams(picture),
-        *_consumers(picture),
+        *([view_model.redis_full] if view_model.redis_full else ()),
+        *view_model.unavailable.values(),
+        *_bridges(view_model),
+        *fleet.reasons(view_model.living),
+        *_streams(view_model),
+        *_consumers(view_model),
     )
-    bridges = [each for each in picture.bridges if instance in (None, each.status.instance)]
+    bridges = [each for each in view_model.bridges if instance in (None, each.status.instance)]
     if not any(bridge.is_healthy for bridge in bridges):
-        return Verdict(Level.BAD, _why_not(picture, bridges, instance), reasons)
-    if instance is None and (words := fleet.missing(picture.living)):
-        return Verdict(Level.BAD, words, reasons)
+        return Verdict(Level.BAD, _why_not(view_model, bridges, instance), reasons)
+    if instance is None and (text := fleet.missing(view_model.living)):
+        return Verdict(Level.BAD, text, reasons)
     if not reasons:
         return Verdict(Level.GOOD, "all is well")
     things = "one thing needs" if len(reasons) == 1 else f"{len(reasons)} things need"
     return Verdict(Level.LOOK, f"{things} a look", reasons)
 
 
-def _why_not(picture: ViewModel, bridges: Sequence[BridgeRow], instance: str | None) -> str:
+def _why_not(view_model: ViewModel, bridges: Sequence[BridgeRow], instance: str | None) -> str:
     """None of these bridges is healthy."""
-    if 0 in picture.away:
-        return f"{picture.away[0].removesuffix('.')}. {_what_is_left(picture)}"
+    if 0 in view_model.unavailable:
+        return f"{view_model.unavailable[0].removesuffix('.')}. {_what_is_left(view_model)}"
     for bridge in bridges:
         if bridge.state is State.UP:
             return f"bridge {bridge.status.instance} is up, but {bridge.troubles[0]}"
-    if picture.redis_full:
-        return picture.redis_full
-    told = [f"{each.status.instance} is {since(each, picture.now_us)}" for each in bridges]
+    if view_model.redis_full:
+        return view_model.redis_full
+    told = [f"{each.status.instance} is {since(each, view_model.now_us)}" for each in bridges]
     if instance is not None:
         return f"bridge {told[0]}" if told else f"bridge {instance} is not known here"
     if told:
         return f"no bridge is up: {'; '.join(told)}"
-    there = sum(stream.entries > 0 for stream in picture.streams)
+    there = sum(stream.entries > 0 for stream in view_model.streams)
     if there:
         return (
             f"no bridge publishes here; {there} streams are here, as a replay leaves them: "
@@ -79,21 +79,21 @@ def _why_not(picture: ViewModel, bridges: Sequence[BridgeRow], instance: str | N
     return NONE_YET
 
 
-def _what_is_left(picture: ViewModel) -> str:
+def _what_is_left(view_model: ViewModel) -> str:
     """Of a Cluster with several shards, without the first one."""
-    there = [stream.age_us for stream in picture.streams if not stream.is_away]
+    there = [stream.age_us for stream in view_model.streams if not stream.is_unavailable]
     newest_us = min((age for age in there if age is not None), default=None)
     told = f", the newest entry {figures.age(newest_us)} old" if newest_us is not None else ""
     streams = "1 stream" if len(there) == 1 else f"{len(there)} streams"
     return f"Bridges and consumers are not known without it; the other shards have {streams}{told}"
 
 
-def _bridges(picture: ViewModel) -> Iterator[str]:
-    is_any_up = any(bridge.state is State.UP for bridge in picture.bridges)
-    for bridge in picture.bridges:
+def _bridges(view_model: ViewModel) -> Iterator[str]:
+    is_any_up = any(bridge.state is State.UP for bridge in view_model.bridges)
+    for bridge in view_model.bridges:
         name = bridge.status.instance
         if bridge.state is State.SILENT or (bridge.state is State.STOPPED and not is_any_up):
-            yield f"bridge {name} is {since(bridge, picture.now_us)}"
+            yield f"bridge {name} is {since(bridge, view_model.now_us)}"
         for trouble in bridge.troubles:
             yield f"bridge {name}: {trouble}"
 
@@ -104,19 +104,19 @@ def since(bridge: BridgeRow, now_us: int) -> str:
     return f"stopped {age} ago" if bridge.state is State.STOPPED else f"{bridge.state} for {age}"
 
 
-def _streams(picture: ViewModel) -> Iterator[str]:
+def _streams(view_model: ViewModel) -> Iterator[str]:
     # A suspended or not received stream stands among its bridge's troubles.
     known = {
         name
-        for bridge in picture.bridges
+        for bridge in view_model.bridges
         for name in (*bridge.status.stream_troubles, *bridge.status.streams)
         if name in bridge.status.stream_troubles or bridge.status.streams[name].suspended
     }
     failing = [
         each
-        for each in picture.streams
-        # one whose shard is away stands there already
-        if each.is_failing and not each.is_away and each.name not in known
+        for each in view_model.streams
+        # one whose shard is unavailable stands there already
+        if each.is_failing and not each.is_unavailable and each.name not in known
     ]
     for stream in failing[:MAX_NAMED]:
         yield f"{stream.name}: {', '.join(stream.marks)}"
@@ -124,9 +124,9 @@ def _streams(picture: ViewModel) -> Iterator[str]:
         yield f"{len(failing) - MAX_NAMED} more streams need a look"
 
 
-def _consumers(picture: ViewModel) -> Iterator[str]:
-    for consumer in picture.consumers:
+def _consumers(view_model: ViewModel) -> Iterator[str]:
+    for consumer in view_model.consumers:
         if consumer.state is State.SILENT:
             yield f"consumer {consumer.name} is silent for {figures.age(consumer.age_us)}"
-    if picture.unreadable:
-        yield f"{picture.unreadable} statuses or stream names in Redis cannot be read"
+    if view_model.unreadable:
+        yield f"{view_model.unreadable} statuses or stream names in Redis cannot be read"

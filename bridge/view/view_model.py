@@ -72,22 +72,22 @@ class StreamRow:
     rate: float | None
     entries: int
     age_us: int | None
-    words: str
+    text: str
     status: StreamStatus
     marks: tuple[str, ...]
     is_failing: bool
     received_by: tuple[str, ...] = ()  # names of bridges
-    is_away: bool = False  # its shard does not answer: what is in it, is not known
+    is_unavailable: bool = False  # its shard does not answer: what is in it, is not known
 
     @property
     def entries_text(self) -> str:
         """How many entries it has had."""
-        return "?" if self.is_away else figures.count(self.entries)
+        return "?" if self.is_unavailable else figures.count(self.entries)
 
     @property
     def age_text(self) -> str:
         """How old its newest entry is."""
-        return "?" if self.is_away else figures.age(self.age_us)
+        return "?" if self.is_unavailable else figures.age(self.age_us)
 
     @property
     def kind(self) -> str:
@@ -124,7 +124,7 @@ class ViewModel:
     curve: tuple[float, ...]
     unreadable: int
     redis_full: str = ""  # why Redis refuses every write, so that statuses are old
-    away: Mapping[int, str] = field(default_factory=dict)  # shards that do not answer, and why
+    unavailable: Mapping[int, str] = field(default_factory=dict)  # shard → why it does not answer
 
     @property
     def living(self) -> tuple[BridgeStatus, ...]:
@@ -182,7 +182,7 @@ def draw(history: History) -> ViewModel:
         curve=tuple(history.curve),
         unreadable=sample.unreadable,
         redis_full=sample.redis_full,
-        away=sample.away,
+        unavailable=sample.unavailable,
     )
 
 
@@ -195,7 +195,7 @@ def _bridge(status: BridgeStatus, now_us: int) -> BridgeRow:
     if now_us - written_us > SILENT_US:
         return BridgeRow(status, State.SILENT, written_us, ())
     return BridgeRow(
-        status, State.UP, status.started_us, tuple(each.words for each in troubles(status))
+        status, State.UP, status.started_us, tuple(each.text for each in troubles(status))
     )
 
 
@@ -219,7 +219,7 @@ def _stream(
     counters = status.counters
     marks = {
         not_received: bool(not_received),
-        "its node is away": facts.is_away,
+        "its node is unavailable": facts.is_unavailable,
         f"suspended: {status.suspended}": bool(status.suspended),
         f"{counters.gaps} gap{'s' if counters.gaps > 1 else ''}": counters.gaps > 0,
         f"{counters.overflowed} overflowed": counters.overflowed > 0,
@@ -231,12 +231,12 @@ def _stream(
         rate=rate,
         entries=facts.length if facts.added is None else facts.added,
         age_us=_age_us(facts, now_us),
-        words=describe_entry(facts.last) if facts.last else "",
+        text=describe_entry(facts.last) if facts.last else "",
         status=status,
         marks=tuple(mark for mark, holds in marks.items() if holds),
-        is_failing=bool(not_received or status.suspended or facts.is_away),
+        is_failing=bool(not_received or status.suspended or facts.is_unavailable),
         received_by=received_by,
-        is_away=facts.is_away,
+        is_unavailable=facts.is_unavailable,
     )
 
 

@@ -1,6 +1,6 @@
 """Looking again and again, and showing it: on a terminal as a live view, elsewhere as plain lines.
 
-Redis away is shown and tried again. Who calls gives `stop`; of signals it knows only
+Redis unavailable is shown and tried again. Who calls gives `stop`; of signals it knows only
 that of a new window size.
 """
 
@@ -23,7 +23,7 @@ from bridge.view.history import History
 from bridge.view.keyboard import pressed_keys
 from bridge.view.pages import FRAME_LINES, Shown, entry_of, page
 from bridge.view.plain import summary_lines
-from bridge.view.reader import UNAVAILABLE, in_the_way, look_around, newest
+from bridge.view.reader import UNAVAILABLE, in_the_way, newest, read_sample
 from bridge.view.view_model import ViewModel, draw
 
 PAINT_EVERY_S = 0.25
@@ -76,7 +76,7 @@ async def show_live(
                 live.update(_Screen(session), refresh=True)
             looking.cancel()
     stop.set()
-    return session.picture or session.error
+    return session.view_model or session.error
 
 
 class _Session:
@@ -85,7 +85,7 @@ class _Session:
     def __init__(self, view: View) -> None:
         self.view = view
         self.browse = Browse()
-        self.picture: ViewModel | None = None
+        self.view_model: ViewModel | None = None
         self.before: ViewModel | None = None  # to see what has changed
         self.entries: Sequence[Followed] = ()  # of the stream that is looked into, newest first
         self.error: Exception | None = None  # of the last look
@@ -98,7 +98,7 @@ class _Session:
         """Look at Redis again and again."""
         while True:
             if not self.browse.is_paused:
-                await self._look()
+                await self._poll_once()
                 self.news.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.view.every_s):
@@ -120,14 +120,14 @@ class _Session:
         age_s = time.monotonic() - self._answered_s
         is_late = age_s > self.view.every_s + LATE_S and not self.browse.is_paused
         return Shown(
-            self.picture, self.before, self.view.where, self.browse, self.entries, age_s,
+            self.view_model, self.before, self.view.where, self.browse, self.entries, age_s,
             reason(self.error) if self.error else NOT_YET if is_late else "",
         )  # fmt: skip
 
     def _listed(self) -> Sequence[str]:
         match self.browse.page:
             case Page.STREAMS:
-                streams = self.picture.streams if self.picture is not None else ()
+                streams = self.view_model.streams if self.view_model is not None else ()
                 return [stream.name for stream in ordered(streams, self.browse)]
             case Page.STREAM:
                 return [entry.entry_id for entry in self.entries]
@@ -136,10 +136,10 @@ class _Session:
                 return list(chosen.fields) if chosen is not None else ()
         return ()
 
-    async def _look(self) -> None:
+    async def _poll_once(self) -> None:
         view = self.view
         try:
-            self._history.add(await look_around(view.client, view.space, self._history.streams))
+            self._history.add(await read_sample(view.client, view.space, self._history.streams))
             # Whoever has moved down a list, or into an entry, looks at what is there.
             if self.browse.page is Page.STREAM and (not self.entries or not self.browse.place):
                 stream = self.browse.stream
@@ -149,43 +149,43 @@ class _Session:
         except UNAVAILABLE as error:
             self.error = error
             return
-        self.before, self.picture = self.picture, draw(self._history)
+        self.before, self.view_model = self.view_model, draw(self._history)
         self.error, self._answered_s = None, time.monotonic()
 
 
 async def show_plain(
-    view: View, say: Callable[[str], None], stop: asyncio.Event
+    view: View, echo: Callable[[str], None], stop: asyncio.Event
 ) -> ViewModel | Exception | None:
     """A few lines each time, until `stop`. Returns what `show_live` does."""
     history = History()
     seen: ViewModel | Exception | None = None
-    async for error in _looks(view, history, stop):
+    async for error in _samples(view, history, stop):
         if error is not None:
-            say(in_the_way(error, f"Redis at {view.where}"))
+            echo(in_the_way(error, f"Redis at {view.where}"))
             seen = seen if isinstance(seen, ViewModel) else error
             continue
         seen = draw(history)
         for line in summary_lines(seen):
-            say(line)
+            echo(line)
     return seen
 
 
 async def view_model_of(view: View) -> ViewModel:
     """Two looks `every_s` apart, for the rates. Raises what the Redis client raises."""
     history = History()
-    history.add(await look_around(view.client, view.space))
+    history.add(await read_sample(view.client, view.space))
     await asyncio.sleep(view.every_s)
-    history.add(await look_around(view.client, view.space, history.streams))
+    history.add(await read_sample(view.client, view.space, history.streams))
     return draw(history)
 
 
-async def _looks(
+async def _samples(
     view: View, history: History, stop: asyncio.Event
 ) -> AsyncIterator[Exception | None]:
     """Look until told to stop; gives what is in the way, or nothing."""
     while not stop.is_set():
         try:
-            history.add(await look_around(view.client, view.space, history.streams))
+            history.add(await read_sample(view.client, view.space, history.streams))
             yield None
         except UNAVAILABLE as error:
             yield error

@@ -11,7 +11,7 @@ from bridge.contract.json_text import parsed
 from bridge.contract.moments import moment
 from bridge.contract.whole_number import whole_number
 from bridge.errors import ConfigError, Fatal
-from bridge.runtime.terminal import echo_json, say
+from bridge.runtime.terminal import echo, echo_json
 from consumers.commands.fetching import ConfigOption, StreamsOption, fetch, no_group
 from consumers.kit.api.results import is_entry_id
 from consumers.kit.handling.dead_letters import DeadLetters, StoredDeadLetter
@@ -63,9 +63,9 @@ def list_(
             parts = (one.group, one.letter_id, one.stream, one.fields["entry_id"])
             sent_back = " (sent back)" if one.is_sent_back else ""
             reason = one.fields["error"]
-            say(f"{' '.join(parts)} ×{one.fields['attempts']} {reason}{sent_back}")
+            echo(f"{' '.join(parts)} ×{one.fields['attempts']} {reason}{sent_back}")
     if not found and not as_json:
-        say("no dead letters", to_stderr=True)
+        echo("no dead letters", to_stderr=True)
 
 
 @deadletters.command()
@@ -102,7 +102,7 @@ def retry(
         found = await _found(redis, keys, group, streams, letters)
         return await DeadLetters(redis, keys, group).send_back(found)
 
-    say(f"{fetch(config, read)} sent back to {group}")
+    echo(f"{fetch(config, read)} sent back to {group}")
 
 
 @deadletters.command("drop")
@@ -120,7 +120,7 @@ def drop_(
         found = await _found(redis, keys, group, streams, letters, sent_back=True)
         return await DeadLetters(redis, keys, group).drop(found)
 
-    say(f"{fetch(config, read)} dropped")
+    echo(f"{fetch(config, read)} dropped")
 
 
 async def _found(

@@ -14,7 +14,7 @@ from bridge.runtime.collector import settle_collector
 from bridge.runtime.config import load_config
 from bridge.runtime.keys import secret_texts
 from bridge.runtime.logs import setup_logs
-from bridge.runtime.terminal import say
+from bridge.runtime.terminal import echo
 from bridge.runtime.time_range import HELP, span
 from consumers.commands.fetching import ConfigOption, StreamsOption, fetch, key_part
 from consumers.commands.signals import stop_on_signals
@@ -80,7 +80,7 @@ def command(
 
     settle_collector()
     handed, count = fetch(config, run)
-    say(f"{handed} entries of {count} streams, as {name}", to_stderr=True)
+    echo(f"{handed} entries of {count} streams, as {name}", to_stderr=True)
 
 
 def _setup_logs(config: Path | None) -> None:

@@ -15,7 +15,7 @@ def stop_on_signals(stop: Stop) -> None:
     loop = asyncio.get_running_loop()
     asked = False
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
+    def request_stop(_number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
             os._exit(INTERRUPTED)
@@ -24,4 +24,4 @@ def stop_on_signals(stop: Stop) -> None:
 
     # Not the loop's own handlers: a sync handler that hangs would keep those from running.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
+        signal.signal(number, request_stop)

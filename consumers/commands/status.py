@@ -14,7 +14,7 @@ from rich.text import Text
 from bridge.errors import ConfigError, Fatal
 from bridge.runtime.masking import masked_text
 from bridge.runtime.tables import Width, table
-from bridge.runtime.terminal import echo_json, new_console, printable, say
+from bridge.runtime.terminal import echo, echo_json, new_console, printable
 from consumers.commands.fetching import ConfigOption, StreamsOption, fetch, no_group
 from consumers.kit.lag import GroupLag, StreamLag, group_lags
 from consumers.kit.redis.keys import Keys
@@ -44,43 +44,43 @@ def command(
         python -m consumers status --json | jq '.groups[] | {group, lag, behind_s}'
     """
 
-    away: dict[int, str] = {}
+    unavailable: dict[int, str] = {}
 
     async def read(redis: Redis, keys: Keys) -> list[GroupLag]:
-        away.clear()
-        return await group_lags(redis, keys, None, tuple(streams or ("*",)), away)
+        unavailable.clear()
+        return await group_lags(redis, keys, None, tuple(streams or ("*",)), unavailable)
 
     console = new_console(None if sys.stdout.isatty() else 160)
-    is_away = False
+    is_unavailable = False
     while True:
         try:
             found = fetch(config, read)
         except Fatal as error:
             if not watch or isinstance(error, ConfigError):
                 raise
-            if not is_away:
-                say(f"{error}; looking again", to_stderr=True)
-            is_away = True
+            if not is_unavailable:
+                echo(f"{error}; looking again", to_stderr=True)
+            is_unavailable = True
         else:
-            is_away = False
+            is_unavailable = False
             if watch and console.is_terminal and not as_json:
                 console.clear()
-            chosen, none = _chosen(group, found, away, wait=watch)
-            show(chosen, away, console, as_json=as_json, none=none)
+            chosen, none = _chosen(group, found, unavailable, wait=watch)
+            show(chosen, unavailable, console, as_json=as_json, none=none)
         if not watch:
-            raise typer.Exit(1 if FIRST_SHARD in away else 0)
+            raise typer.Exit(1 if FIRST_SHARD in unavailable else 0)
         time.sleep(every)
 
 
 def _chosen(
-    group: str | None, found: Sequence[GroupLag], away: Collection[int], *, wait: bool
+    group: str | None, found: Sequence[GroupLag], unavailable: Collection[int], *, wait: bool
 ) -> tuple[Sequence[GroupLag], str]:
     """All groups, or the one that is asked for; and what to say where there is none. Raises
     ConfigError where others are there, unless it may still come (`wait`) or be in a shard that is
     away.
     """
     chosen = [one for one in found if group in (None, one.name)]
-    if group is None or chosen or away or not found:
+    if group is None or chosen or unavailable or not found:
         return chosen, _NONE_YET
     absent = no_group(group, [one.name for one in found])
     if not wait:
@@ -90,40 +90,43 @@ def _chosen(
 
 def show(
     found: Sequence[GroupLag],
-    away: Mapping[int, str],
+    unavailable: Mapping[int, str],
     console: Console,
     *,
     as_json: bool,
     none: str = _NONE_YET,
 ) -> None:
-    """Print how they are; `away`: shards that do not answer, and why; `none`: what is said where
-    there is no group to show, and no shard away.
+    """Print the groups. `unavailable`: shards that do not answer, and why. `none`: the line where
+    there is no group, and every shard answers.
     """
-    told = {str(shard): masked_text(why).removesuffix(".") for shard, why in sorted(away.items())}
+    reasons = {
+        str(shard): masked_text(why).removesuffix(".") for shard, why in sorted(unavailable.items())
+    }
     if as_json:
-        echo_json({"groups": [one.as_dict() for one in found], "shards_away": told})
+        echo_json({"groups": [one.as_dict() for one in found], "unavailable_shards": reasons})
         return
-    for shard, why in told.items():
+    for shard, why in reasons.items():
         lacks = "; nothing is known of workers" if shard == str(FIRST_SHARD) else ""
         line = f"{why}. Its streams are left out{lacks}"
         console.print(Text(printable(line), style="bold red"))
     if found:
-        console.print(_shown(found, away, console.width))
+        console.print(_shown(found, unavailable, console.width))
     else:
-        console.print(Text("no groups in the other shards" if away else printable(none)))
+        console.print(Text("no groups in the other shards" if unavailable else printable(none)))
 
 
-def _shown(found: Sequence[GroupLag], away: Collection[int], room: int) -> RenderableType:
-    parts = [part for one in found for part in (_head(one, away), _table(one, room))]
-    return Group(_verdict(found, away), Text(), *parts)
+def _shown(found: Sequence[GroupLag], unavailable: Collection[int], room: int) -> RenderableType:
+    parts = [part for one in found for part in (_head(one, unavailable), _table(one, room))]
+    return Group(_verdict(found, unavailable), Text(), *parts)
 
 
-def _verdict(found: Sequence[GroupLag], away: Collection[int]) -> Text:
+def _verdict(found: Sequence[GroupLag], unavailable: Collection[int]) -> Text:
     """How all groups are, in a line."""
     plain = [one.as_dict() for one in found]
-    idle = [one.name for one in found if _is_idle(one, away)]
+    idle = [one.name for one in found if _is_idle(one, unavailable)]
+    shards = f"{len(unavailable)} shard{'' if len(unavailable) == 1 else 's'} unavailable"
     troubles = [
-        f"{len(away)} shard{'' if len(away) == 1 else 's'} away" if away else "",
+        shards if unavailable else "",
         f"no worker of {', '.join(idle)}" if idle else "",
         *(
             f"{sum(one[name] for one in plain)} {words}"
@@ -140,20 +143,20 @@ def _verdict(found: Sequence[GroupLag], away: Collection[int]) -> Text:
     return Text(printable(f"{told}: {rest}"), style=style)
 
 
-def _is_idle(one: GroupLag, away: Collection[int]) -> bool:
+def _is_idle(one: GroupLag, unavailable: Collection[int]) -> bool:
     """Has a group of the kit no worker? Where workers are not known, it is not said."""
-    is_known = one.mode and FIRST_SHARD not in away
+    is_known = one.mode and FIRST_SHARD not in unavailable
     return bool(is_known) and not any(worker.is_alive for worker in one.workers)
 
 
-def _head(one: GroupLag, away: Collection[int]) -> Text:
+def _head(one: GroupLag, unavailable: Collection[int]) -> Text:
     plain = one.as_dict()
     alive = [worker for worker in one.workers if worker.is_alive]
     rate = sum(worker.rate for worker in alive)
     workers = f"{len(alive)} worker{'' if len(alive) == 1 else 's'}"
     words = [
         one.mode or "of another program",
-        workers if one.mode and FIRST_SHARD not in away else "",
+        workers if one.mode and FIRST_SHARD not in unavailable else "",
         f"{rate:.0f}/s" if alive else "",
         f"lag {plain['lag']}",
         f"behind {_seconds(plain['behind_s'])}" if plain["lag"] else "",
@@ -162,7 +165,7 @@ def _head(one: GroupLag, away: Collection[int]) -> Text:
         f"dead letters {plain['dead']}" if plain["dead"] else "",
         f"missed {plain['missed']}" if plain["missed"] else "",
     ]
-    trouble = _is_idle(one, away) or plain["dead"] or plain["missed"] or plain["undecodable"]
+    trouble = _is_idle(one, unavailable) or plain["dead"] or plain["missed"] or plain["undecodable"]
     return Text.assemble(
         (printable(one.name), "bold yellow" if trouble else "bold"),
         "  ",

@@ -71,7 +71,7 @@ CATALOGUE: Sequence[Metric] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """One look at Redis. `bridges`: name → when it wrote its last status, µs. `shards`: of several,
     which of them answered; without the first one nothing is known of bridges and workers.
     """
@@ -128,7 +128,7 @@ _NONE = Took([0] * (len(BOUNDS_US) + 1))
 _BOUNDS_S = tuple(bound / 1e6 for bound in BOUNDS_US)
 
 
-def families(look: Look | None, *, per_stream: bool) -> Iterator[Family]:
+def families(look: Snapshot | None, *, per_stream: bool) -> Iterator[Family]:
     """A family for each row that has something to tell. None: Redis could not be read."""
     yield Family(REDIS_UP, {(): float(look is not None)})
     if look is None:

@@ -17,14 +17,14 @@ from bridge.metrics.pages import Page
 from bridge.runtime.masking import masked_text
 from bridge.runtime.redis_shards import shards_of
 from bridge.runtime.replica import FreshReads
-from consumers.exporter.group_metrics import HandledSums, Look, families
+from consumers.exporter.group_metrics import HandledSums, Snapshot, families
 from consumers.kit.lag import group_lags
 from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.registry import FIRST_SHARD
 
 _log = structlog.get_logger()
 
-UNAVAILABLE = "redis_away"
+UNAVAILABLE = "redis_unavailable"
 _UNAVAILABLE = (RedisError, OSError, TimeoutError)
 _LARGEST = 2**63  # what no number of ours reaches; larger ones are no floats
 
@@ -49,7 +49,7 @@ class ExporterPages:
         """One of `paths`."""
         if path == ALIVE:
             return alive()
-        look, trouble = await self._look()
+        look, trouble = await self._read()
         if path == READY:
             return readiness(
                 [(UNAVAILABLE, f"Redis cannot be read: {trouble}")] if look is None else []
@@ -58,38 +58,40 @@ class ExporterPages:
         body = await asyncio.to_thread(exposition.render, told)
         return Page(HTTPStatus.OK, exposition.CONTENT_TYPE, body)
 
-    async def _look(self) -> tuple[Look | None, str]:
+    async def _read(self) -> tuple[Snapshot | None, str]:
         """What Redis has now; None, and why, where it cannot be read."""
         async with self._lock:
             try:
-                groups, away = await self._reads.read_in_part(
-                    lambda client, silent: group_lags(client, self._keys, away=silent)
+                groups, unavailable = await self._reads.read_in_part(
+                    lambda client, silent: group_lags(client, self._keys, unavailable=silent)
                 )
-                memory = await self._memory(away)
-                bridges = {} if FIRST_SHARD in away else await self._bridges()
+                memory = await self._memory(unavailable)
+                bridges = {} if FIRST_SHARD in unavailable else await self._bridges()
             except _UNAVAILABLE as error:
-                self._tell(trouble := masked_text(str(error)) or type(error).__name__)
+                self._log_availability(trouble := masked_text(str(error)) or type(error).__name__)
                 return None, trouble
-            self._tell("")
+            self._log_availability("")
         used, most = max(filter(None, memory.values()), key=_share)
-        answered = {n: told is not None and n not in away for n, told in memory.items()}
+        answered = {n: told is not None and n not in unavailable for n, told in memory.items()}
         shards = answered if len(answered) > 1 else {}
-        handled = self._handled.sums if FIRST_SHARD in away else self._handled.take(groups)
-        return Look(groups, bridges, used, most, handled, shards), ""
+        handled = self._handled.sums if FIRST_SHARD in unavailable else self._handled.take(groups)
+        return Snapshot(groups, bridges, used, most, handled, shards), ""
 
-    def _tell(self, trouble: str) -> None:
+    def _log_availability(self, trouble: str) -> None:
         """Log that Redis cannot be read, or can again: once each time."""
         if trouble and not self._trouble:
-            _log.warning("redis_away", error=trouble, then="trying again with the next scrape")
+            _log.warning(
+                "redis_unavailable", error=trouble, then="trying again with the next scrape"
+            )
         elif self._trouble and not trouble:
-            _log.info("redis_back")
+            _log.info("redis_connected")
         self._trouble = trouble
 
-    async def _memory(self, away: Collection[int]) -> Mapping[int, tuple[int, int] | None]:
+    async def _memory(self, unavailable: Collection[int]) -> Mapping[int, tuple[int, int] | None]:
         """Used and at most, of each shard; None of one that does not answer. Those that are `away`
         are not asked: each could keep the page waiting for another time-out.
         """
-        asked = {n: one for n, one in enumerate(shards_of(self._redis)) if n not in away}
+        asked = {n: one for n, one in enumerate(shards_of(self._redis)) if n not in unavailable}
         async with asyncio.TaskGroup() as tasks:
             asking = {n: tasks.create_task(_memory_of(one)) for n, one in asked.items()}
         found = {n: task.result() for n, task in asking.items()}

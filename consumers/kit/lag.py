@@ -114,14 +114,14 @@ async def group_lags(
     keys: Keys,
     group: str | None = None,
     patterns: Sequence[str] = ("*",),
-    away: dict[int, str] | None = None,
+    unavailable: dict[int, str] | None = None,
 ) -> list[GroupLag]:
     """All groups, or one, in the streams that fit, sorted by name. Streams of a shard that does not
     answer are left out, and workers where that is the first one, which alone knows them: `away`
     gets to know which shards, and why. Without `away` that is an error.
     """
-    known = await known_in(redis, keys, in_part=away is not None)
-    silent = dict(known.away)
+    known = await known_in(redis, keys, in_part=unavailable is not None)
+    silent = dict(known.unavailable)
     about = {name: _json(text) for name, text in known.groups.items()}
     # The kit's groups are listed also where they are in no stream yet; groups of other programs
     # are found in the streams.
@@ -133,7 +133,7 @@ async def group_lags(
         silent |= {
             keys.space.shard_of(stream): str(reply)
             for stream, reply in zip(streams, replies, strict=True)
-            if away is not None and keys.space.shards > 1 and isinstance(reply, LOST)
+            if unavailable is not None and keys.space.shards > 1 and isinstance(reply, LOST)
         }
         gone = [keys.space.shard_of(stream) in silent for stream in streams]
         checked([reply for reply, is_gone in zip(replies, gone, strict=True) if not is_gone])
@@ -144,8 +144,8 @@ async def group_lags(
                     by_group.setdefault(name, []).append(_stream_lag(stream, int(now), *facts))
                     found[name] = mode or found.get(name, "")
     workers = {} if FIRST_SHARD in silent else await _workers(redis, keys)
-    if away is not None:
-        away |= silent
+    if unavailable is not None:
+        unavailable |= silent
     return [
         GroupLag(
             name,

@@ -37,7 +37,7 @@ class RedisHealth:
     def up(self, connection: str) -> None:
         """A command of this connection went through."""
         if self._failures.pop(connection, 0) and not self._failures:
-            self._log.info("redis_back", redis=self._where)
+            self._log.info("redis_connected", redis=self._where)
 
     async def down(self, connection: str, error: RedisError, stop: Stop) -> None:
         """A command failed: log it once, and wait before the next attempt, at most a second.
@@ -54,7 +54,7 @@ class RedisHealth:
             raise ConfigError(f"the client cannot send what it was given: {error}") from error
         if not self._failures:
             self._log.warning(
-                "redis_away", redis=self._where, error=str(error), then="trying again"
+                "redis_unavailable", redis=self._where, error=str(error), then="trying again"
             )
         self._error = str(error) or type(error).__name__
         self._failures[connection] = failures = self._failures.get(connection, 0) + 1

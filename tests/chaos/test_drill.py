@@ -104,7 +104,7 @@ async def redis_down(one: Drill) -> None:
     await one.shows(one.bridge_pages, "backpack_redis_up", lambda n: n == 0)
     await one.shows(one.bridge_pages, "backpack_pending_entries", lambda n: n > 0)
     await one.shows(one.exporter_pages, "backpack_exporter_redis_up", lambda n: n == 0)
-    assert one.exporter_pages.reasons() == ["redis_away"]
+    assert one.exporter_pages.reasons() == ["redis_unavailable"]
     assert one.exporter_pages.is_alive()
     await nobody_reads(one)
     await one.fires("BackpackRedisUnwritable")

@@ -166,7 +166,7 @@ def test_an_entry_that_cannot_be_settled_while_a_slot_moves_is_no_dead_letter(
             # in ordered mode it is handled once, and its commit is tried again
             often = 5 if mode == "shared" else 1
             eventually(lambda: handled.read_text().count(second) >= often, "it was handled")
-            eventually(lambda: "redis_away" in worker.err, "it cannot be settled")
+            eventually(lambda: "redis_unavailable" in worker.err, "it cannot be settled")
             cluster.call_off(source, target)
             eventually(lambda: client.hget(made, "count") == "2", "the second is counted, once")
             assert not client.exists(keys.dead(name, mode))

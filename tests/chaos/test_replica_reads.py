@@ -189,7 +189,7 @@ def test_ordered_consumers_read_from_a_replica_and_go_on_without_it(
         _add(client, keys.stream(STREAM), 41, 20)
         eventually(lambda: client.hget(made, "count") == "60", "it goes on", 30)
         assert worker.stop() == 0
-        assert "redis_away" not in worker.err
+        assert "redis_unavailable" not in worker.err
     finally:
         replica.resume()
         if worker.process.poll() is None:

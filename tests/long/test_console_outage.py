@@ -1,4 +1,4 @@
-"""The console says at once when Redis is away, and when it is back."""
+"""The console says at once when Redis is unavailable, and when it is back."""
 
 from pathlib import Path
 
@@ -16,6 +16,6 @@ def test_redis_away_is_told_at_once_and_its_return_too(tmp_path: Path) -> None:
         heads = (value for name, value in events if name == "head")
         eventually(lambda: "No bridge" in next(heads)["text"], "Redis is read")
         server.kill()
-        eventually(lambda: "does not answer" in next(heads)["text"], "Redis is away")
+        eventually(lambda: "does not answer" in next(heads)["text"], "Redis is unavailable")
         server.start()
         eventually(lambda: "No bridge" in next(heads)["text"], "Redis is back")

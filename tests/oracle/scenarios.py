@@ -319,7 +319,7 @@ async def sparse(rig: Rig) -> None:
 
 
 async def full_disk_outage(rig: Rig) -> None:
-    """Redis is away, and the journal cannot be written: memory must last, and does not."""
+    """Redis is unavailable, and the journal cannot be written: memory must last, and does not."""
     await rig.begin()
     rig.limit_files(60_000)
     rig.server.stop()
@@ -332,7 +332,7 @@ async def full_disk_outage(rig: Rig) -> None:
 
 
 async def outage(rig: Rig) -> None:
-    """Redis is away for longer than memory lasts; then the journal is caught up with."""
+    """Redis is unavailable for longer than memory lasts; then the journal is caught up with."""
     await rig.begin()
     rig.server.stop()
     await rig.goes_on(6)
@@ -386,7 +386,7 @@ async def silent(rig: Rig) -> None:
 
 
 async def by_chance(rig: Rig) -> None:
-    """Faults, kills, Redis away and emptied, in any order."""
+    """Faults, kills, Redis unavailable and emptied, in any order."""
     chance = random.Random(rig.seed)
     await rig.begin(frames=60)
     rig.exchange.play_faults(random_script(rig.seed, 14, ["SOL_USDC", "BTC_USDC"]))
@@ -438,12 +438,12 @@ SCENARIOS: dict[str, Scenario] = {
         sections={"snapshots": {"depth_every_updates": 40, "depth_every_s": 2}},
     ),
     "outage": Scenario(
-        "Redis away for longer than memory lasts", outage, rate=700, streams=PUBLIC,
+        "Redis unavailable for longer than memory lasts", outage, rate=700, streams=PUBLIC,
         sections={"publish": {"buffer_bytes": 1024 * 1024}},
     ),
     "sparse": Scenario("trade ids that leave numbers out, and trades lost", sparse, streams=PUBLIC),
     "full-disk-outage": Scenario(
-        "Redis away and the journal not written", full_disk_outage, rate=500,
+        "Redis unavailable and the journal not written", full_disk_outage, rate=500,
         sections={"publish": {"buffer_bytes": 1024 * 1024}},
     ),
     "emptied": Scenario("Redis has lost entries", emptied),

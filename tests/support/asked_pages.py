@@ -39,7 +39,7 @@ class AskedPages:
 
     def words(self) -> str:
         """The same, for people."""
-        return "; ".join(each["words"] for each in self._ready()["reasons"])
+        return "; ".join(each["text"] for each in self._ready()["reasons"])
 
     def series(self) -> Mapping[str, float]:
         """Name with labels, as written → value."""

@@ -97,8 +97,8 @@ function streams(group) {
 
 function away() {
   const lacks = told.knows_workers ? "" : ", and workers are not known";
-  $("away").hidden = told.away.length === 0;
-  put($("away"), told.away.length ? `${told.away.join("; ")}. Streams there are left out${lacks}` : "");
+  $("unavailable").hidden = told.unavailable.length === 0;
+  put($("unavailable"), told.unavailable.length ? `${told.unavailable.join("; ")}. Streams there are left out${lacks}` : "");
 }
 
 function groups() {
@@ -110,7 +110,7 @@ function groups() {
   const places = new Map([...document.querySelectorAll("#groups .table")].map((one) => [one.ariaLabel, [one.scrollLeft, one.scrollTop]]));
   const before = new Map([...$("groups").children].map((one) => [one.dataset.group, one]));
   const cards = told.groups.map((one) => (one.group === focused && before.get(focused)) || card(one));
-  if (!cards.length && !told.away.length) cards.push(el("p", { class: "empty", text: "No group yet: python -m consumers run candles" }));
+  if (!cards.length && !told.unavailable.length) cards.push(el("p", { class: "empty", text: "No group yet: python -m consumers run candles" }));
   if (!focused) $("groups").replaceChildren(...cards);
   else cards.forEach((one, i) => {
     const there = $("groups").children[i];

@@ -63,7 +63,7 @@ function bridges(several) {
       ...one.connections.map((each) =>
         el("span", { class: `chip ${each.is_up ? "up" : "silent"}` },
           el("i", { class: "dot", "aria-hidden": "true" }),
-          el("span", { text: `${each.name}${each.is_up ? "" : " is away"}` }))),
+          el("span", { text: `${each.name}${each.is_up ? "" : " is unavailable"}` }))),
       el("span", { text: [one.turn, `process ${one.process}`, one.version && `version ${one.version}`].filter(Boolean).join(" · ") }))));
 }
 
@@ -166,7 +166,7 @@ const isHeld = () => document.querySelector("#streams:hover") || performance.now
 connect({
   head(told) {
     if (told.now_us !== null) return;
-    $("verdict").dataset.level = told.level; // Redis is away: what stood here is over
+    $("verdict").dataset.level = told.level; // Redis is unavailable: what stood here is over
     put($("verdict-text"), told.text);
     $("reasons").replaceChildren();
     delete $("reasons").dataset.shown;

@@ -173,10 +173,10 @@ class Reading(Generic[E]):
                 replies: Sequence[Any] = ()
                 if replica is not None and scan.is_begun:
                     with contextlib.suppress(*_NO_ANSWER):
-                        replies = _asked(replica, scan.commands())
+                        replies = _execute(replica, scan.commands())
                 if not scan.is_whole(replies):  # the primary has the last word
                     replica = replica if not scan.is_begun else None
-                    replies = _asked(primary, scan.commands())
+                    replies = _execute(primary, scan.commands())
                 yield from self._deliveries(scan.take(replies))
 
     async def __aiter__(self) -> AsyncGenerator[Delivery[E], None]:
@@ -198,10 +198,10 @@ class Reading(Generic[E]):
                     replies: Sequence[Any] = ()
                     if replica is not None and scan.is_begun:
                         with contextlib.suppress(*_NO_ANSWER):
-                            replies = await _asked_async(replica, scan.commands())
+                            replies = await _execute_async(replica, scan.commands())
                     if not scan.is_whole(replies):
                         replica = replica if not scan.is_begun else None
-                        replies = await _asked_async(primary, scan.commands())
+                        replies = await _execute_async(primary, scan.commands())
                     for delivery in self._deliveries(scan.take(replies)):
                         yield delivery
 
@@ -248,7 +248,7 @@ class Reading(Generic[E]):
             raise Transient(f"Redis at {masked_url(self._url)} does not answer: {error}") from error
 
 
-def _asked(client: Any, commands: Iterable[Command]) -> Sequence[Any]:
+def _execute(client: Any, commands: Iterable[Command]) -> Sequence[Any]:
     with client.pipeline(transaction=False) as pipeline:
         for command in commands:
             pipeline.execute_command(*command)
@@ -256,7 +256,7 @@ def _asked(client: Any, commands: Iterable[Command]) -> Sequence[Any]:
     return replies
 
 
-async def _asked_async(client: Any, commands: Iterable[Command]) -> Sequence[Any]:
+async def _execute_async(client: Any, commands: Iterable[Command]) -> Sequence[Any]:
     async with client.pipeline(transaction=False) as pipeline:
         for command in commands:
             pipeline.execute_command(*command)

@@ -61,7 +61,7 @@ class Known(NamedTuple):
 
     groups: Mapping[str, str]
     streams: Sequence[str]
-    away: Mapping[int, str]
+    unavailable: Mapping[int, str]
 
 
 async def known_in(redis: Redis, keys: Keys, *, in_part: bool) -> Known:
@@ -76,11 +76,11 @@ async def known_in(redis: Redis, keys: Keys, *, in_part: bool) -> Known:
         if not in_part or keys.space.shards == 1:
             raise
         streams, silent = await streams_beside(redis, keys.space, {FIRST_SHARD})
-        away = {n: f"shard {n} does not answer: {why}" for n, why in silent.items()}
-        if 1 + len(away) == keys.space.shards:
+        unavailable = {n: f"shard {n} does not answer: {why}" for n, why in silent.items()}
+        if 1 + len(unavailable) == keys.space.shards:
             raise
         names = await _groups_in(redis, keys, streams)
-        return Known(dict.fromkeys(names, "{}"), streams, {FIRST_SHARD: str(error), **away})
+        return Known(dict.fromkeys(names, "{}"), streams, {FIRST_SHARD: str(error), **unavailable})
 
 
 async def _groups_in(redis: Redis, keys: Keys, streams: Iterable[str]) -> Iterable[str]:

@@ -92,7 +92,7 @@ class Group:
         self, streams: Iterable[str], count: int, block_ms: int | None
     ) -> dict[str, list[Entry]]:
         """New entries by stream."""
-        await self._ask(streams, count, block_ms)
+        await self._send_read(streams, count, block_ms)
         return await self.take_prefetched()
 
     @property
@@ -102,7 +102,7 @@ class Group:
 
     async def prefetch(self, streams: Iterable[str], count: int) -> None:
         """Ask for new entries, for `take_prefetched`; they are pending from then on."""
-        await self._ask(streams, count, None)
+        await self._send_read(streams, count, None)
 
     async def take_prefetched(self) -> dict[str, list[Entry]]:
         """The entries that were asked for with `prefetch`, by stream."""
@@ -113,7 +113,7 @@ class Group:
         """Do not wait for them; they are pending all the same, or will be."""
         await self._prefetch.abandon()
 
-    async def _ask(self, streams: Iterable[str], count: int, block_ms: int | None) -> None:
+    async def _send_read(self, streams: Iterable[str], count: int, block_ms: int | None) -> None:
         keys = [self._keys.stream(name) for name in streams]
         wait = () if block_ms is None else ("BLOCK", block_ms)
         await self._prefetch.send(

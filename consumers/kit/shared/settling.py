@@ -50,7 +50,7 @@ class Settler:
         self._outcomes: dict[str, list[_Outcome]] = {}  # by stream, to be settled next
         self._plain: dict[str, list[str]] = {}  # IDs to be acknowledged, and no more
         self._refused_dead_letters: dict[tuple[str, str], Write] = {}  # by stream and entry ID
-        # Handled to their end here, and Redis was away when they were to be settled.
+        # Handled to their end here, and Redis was unavailable when they were to be settled.
         self._unsettled: set[tuple[str, str]] = set()
         self._logged: set[str] = set()  # streams whose failure was logged in this batch
         self._failing: dict[str, None] = {}
@@ -76,7 +76,7 @@ class Settler:
         self._unsettled = {one for one in self._unsettled if one[0] != stream}
 
     def is_unsettled(self, stream: str, entry_id: str) -> bool:
-        """Was it handled here, and Redis away when it was to be settled? That is no attempt."""
+        """Whether it was handled here, but could not be settled: that is no attempt."""
         return (stream, entry_id) in self._unsettled
 
     async def handle(

@@ -15,7 +15,7 @@ class Reason(StrEnum):
     """Why a worker does not do its work."""
 
     STARTING = "starting"
-    REDIS_AWAY = "redis_away"
+    REDIS_UNAVAILABLE = "redis_unavailable"
     NO_STREAMS = "no_streams"
     HANDLER_HANGS = "handler_hangs"
 
@@ -42,7 +42,7 @@ class WorkerPages:
         found: dict[Reason, str] = {}
         membership = self._membership
         if trouble := "; ".join(filter(None, (one.trouble for one in self._redis))):
-            found[Reason.REDIS_AWAY] = f"Redis is away: {masked_text(trouble)}"
+            found[Reason.REDIS_UNAVAILABLE] = f"Redis is unavailable: {masked_text(trouble)}"
         elif not membership.beats:
             found[Reason.STARTING] = "no heartbeat has reached Redis yet"
         elif not membership.streams:

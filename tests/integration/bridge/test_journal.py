@@ -157,7 +157,7 @@ async def test_a_bridge_killed_while_redis_is_away_loses_nothing_it_had_received
         async with running_bridge(tmp_path, exchange.ws_url, server.url, STREAMS) as bridge:
             await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades flow")
             server.kill()
-            await eventually_async(lambda: lost_redis(bridge.log()), "Redis is away")
+            await eventually_async(lambda: lost_redis(bridge.log()), "Redis is unavailable")
             size = journal_bytes(tmp_path)
             await eventually_async(
                 lambda: journal_bytes(tmp_path) > size + 100_000, "it goes on receiving"

@@ -173,16 +173,16 @@ def test_redis_down_at_start_is_logged_once_and_waited_for(tmp_path: Path) -> No
     server.port = free_port()
     with running_bench(tmp_path, server.url) as one:
         worker = one.start("tail")
-        one.until(lambda: "redis_away" in worker.err)
+        one.until(lambda: "redis_unavailable" in worker.err)
         began = time.monotonic()
         one.until(lambda: time.monotonic() - began > 1.5)  # several attempts later
-        assert worker.err.count("redis_away") == 1
+        assert worker.err.count("redis_unavailable") == 1
         server.start()
         try:
             one.register(STREAM)
             one.add(STREAM, trades(1, 5))
             one.until(lambda: worker.out.count("\n") == 5)
-            assert worker.err.count("redis_back") == 1
+            assert worker.err.count("redis_connected") == 1
             assert worker.stop() == 0
         finally:
             server.kill()
@@ -191,7 +191,7 @@ def test_redis_down_at_start_is_logged_once_and_waited_for(tmp_path: Path) -> No
 def test_redis_down_does_not_keep_ctrl_c_from_working(tmp_path: Path) -> None:
     with running_bench(tmp_path, f"redis://127.0.0.1:{free_port()}/0") as one:
         worker = one.start("candles")
-        one.until(lambda: "redis_away" in worker.err)
+        one.until(lambda: "redis_unavailable" in worker.err)
         assert worker.stop() == 0
         assert "Traceback" not in worker.err
 
@@ -206,7 +206,7 @@ def test_a_redis_outage_in_the_middle_loses_no_entry(tmp_path: Path) -> None:
         worker = one.start("tail")
         one.until(lambda: worker.out.count("\n") == 10)
         server.stop()
-        one.until(lambda: "redis_away" in worker.err)
+        one.until(lambda: "redis_unavailable" in worker.err)
         server.start()
         one.add(STREAM, trades(11, 20))
         # What was printed and not acknowledged before the outage is printed again after it.

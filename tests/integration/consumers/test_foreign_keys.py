@@ -45,7 +45,7 @@ def test_a_key_of_another_kind_beside_one_stream_holds_up_no_other(
     picky.await_group(STREAM, group, last_id(50))
     assert seen(picky, group) == Counter(range(1, 51))
     assert "group_gone" not in worker.err
-    assert "redis_away" not in worker.err
+    assert "redis_unavailable" not in worker.err
     assert worker.stop() == 0
 
 

@@ -253,7 +253,7 @@ def test_status_watch_reports_an_unavailable_redis_once_and_goes_on(tmp_path: Pa
         )
         try:
             assert watch.stdout is not None
-            assert watch.stdout.readline() == '{"groups": [], "shards_away": {}}\n'
+            assert watch.stdout.readline() == '{"groups": [], "unavailable_shards": {}}\n'
             server.stop()
             with socket.create_server(("127.0.0.1", server.port)) as nobody:
                 nobody.settimeout(LIMIT_S)
@@ -283,7 +283,7 @@ async def test_of_several_shards_one_that_does_not_answer_is_named_and_left_out(
 ) -> None:
     space = KeySpace("{b}:", 2)
     options = {"name": "test", "decode_responses": True}
-    away: dict[int, str] = {}
+    unavailable: dict[int, str] = {}
     async with (
         connect(redis_url, **options) as live,
         connect("redis://127.0.0.1:1/0", **options) as dead,
@@ -293,15 +293,15 @@ async def test_of_several_shards_one_that_does_not_answer_is_named_and_left_out(
             await live.xadd(space.key(name), {"a": "b"}, "5-1")
             await live.xgroup_create(space.key(name), "mine", id="0")
         sharded = ShardedRedis([live, dead], ["b.0", "b.1"])
-        [one] = await group_lags(sharded, Keys(space), away=away)
+        [one] = await group_lags(sharded, Keys(space), unavailable=unavailable)
 
     assert [each.stream for each in one.streams] == ["trade.JUP_USDC"]
-    status.show([one], away, Console(width=160), as_json=False)
+    status.show([one], unavailable, Console(width=160), as_json=False)
     first, *_ = capsys.readouterr().out.splitlines()
     assert first.startswith("shard 1 does not answer: Error 111 connecting to 127.0.0.1:1. ")
     assert first.endswith(". Its streams are left out")
-    status.show([one], away, Console(width=160), as_json=True)
-    assert list(json.loads(capsys.readouterr().out)["shards_away"]) == ["1"]
+    status.show([one], unavailable, Console(width=160), as_json=True)
+    assert list(json.loads(capsys.readouterr().out)["unavailable_shards"]) == ["1"]
 
 
 async def test_without_the_first_shard_groups_are_found_by_what_the_others_have(
@@ -310,7 +310,7 @@ async def test_without_the_first_shard_groups_are_found_by_what_the_others_have(
     space = KeySpace("{b}:", 2)
     keys, stream = Keys(space), "trade.ETH_USDC"  # of shard 1
     options = {"name": "test", "decode_responses": True}
-    away: dict[int, str] = {}
+    unavailable: dict[int, str] = {}
     async with (
         connect(redis_url, **options) as live,
         connect("redis://127.0.0.1:1/0", **options) as dead,
@@ -325,25 +325,25 @@ async def test_without_the_first_shard_groups_are_found_by_what_the_others_have(
         await live.hset(keys.settled(stream, "shared"), "base", 0)
         await live.xadd(keys.dead(stream, "shared"), {"a": "b"})
         sharded = ShardedRedis([dead, live], ["b.0", "b.1"])
-        found = await group_lags(sharded, keys, away=away)
+        found = await group_lags(sharded, keys, unavailable=unavailable)
         with pytest.raises(ConnectionError, match="shard 0 does not answer"):
             await group_lags(sharded, keys)
         nothing = ShardedRedis([dead, dead], ["b.0", "b.1"])
         with pytest.raises(ConnectionError, match="shard 0 does not answer"):
-            await group_lags(nothing, keys, away={})
+            await group_lags(nothing, keys, unavailable={})
 
     told = {one.name: (one.mode, one.streams[0].lag, one.as_dict()["dead"]) for one in found}
     assert told == {
         "ordered": ("ordered", 1, 0), "joined": ("joined", 0, 0), "shared": ("shared", 2, 1),
         "of others": ("", 2, 0),
     }  # fmt: skip
-    assert list(away) == [0]
-    status.show(found, away, Console(width=160), as_json=False)
+    assert list(unavailable) == [0]
+    status.show(found, unavailable, Console(width=160), as_json=False)
     first, verdict, *_ = capsys.readouterr().out.splitlines()
     assert first.startswith("shard 0 does not answer: Error 111 connecting to 127.0.0.1:1. ")
     assert first.endswith(". Its streams are left out; nothing is known of workers")
     assert verdict.startswith(
-        "1 shard away, 1 dead letters, 4 entries missed: 4 groups, lag 5, at most "
+        "1 shard unavailable, 1 dead letters, 4 entries missed: 4 groups, lag 5, at most "
     )
 
 

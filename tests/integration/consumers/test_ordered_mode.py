@@ -412,8 +412,8 @@ def test_a_redis_that_is_killed_and_comes_back_changes_no_result(tmp_path: Path)
         worker = one.start(*RUN, "--option", "slow_s=0.0005")
         one.until(lambda: one.redis.get(beside(STREAM, "sum")))
         server.kill()
-        one.until(lambda: "redis_away" in worker.err)
+        one.until(lambda: "redis_unavailable" in worker.err)
         server.start()
         assert_exact(one, STREAM, 2000)
-        assert worker.err.count("redis_away") == 1
-        assert worker.err.count("redis_back") == 1
+        assert worker.err.count("redis_unavailable") == 1
+        assert worker.err.count("redis_connected") == 1

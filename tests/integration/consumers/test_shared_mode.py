@@ -499,12 +499,12 @@ def test_a_redis_that_is_killed_and_comes_back_counts_nothing_twice(tmp_path: Pa
         results = f"consumers:{{{STREAM}}}:tallying"
         one.until(lambda: one.redis.hgetall(results))
         server.kill()
-        one.until(lambda: all("redis_away" in worker.err for worker in workers))
+        one.until(lambda: all("redis_unavailable" in worker.err for worker in workers))
         server.start()
         one.await_group(STREAM, "tallying", last_id(2000))
         one.until(lambda: one.redis.hget(results, "count") == "2000")
         assert one.redis.hget(results, "sum") == str(sum(range(1, 2001)))
-        one.until(lambda: all(worker.err.count("redis_back") == 1 for worker in workers))
+        one.until(lambda: all(worker.err.count("redis_connected") == 1 for worker in workers))
 
 
 def test_slow_handlers_share_a_backlog_from_the_first_batch_and_give_it_back_at_a_stop(

@@ -121,7 +121,7 @@ async def test_each_user_can_do_its_work(tmp_path: Path, server: RedisServer) ->
             log = bridge.log()
     assert "may not" not in log
     assert "NOPERM" not in log + worker.err + worker.out
-    assert "redis_away" not in worker.err
+    assert "redis_unavailable" not in worker.err
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ async def test_book_that_is_ahead_is_asked_for_again_as_soon_as_it_is_wanted_ane
 async def test_account_that_was_refused_is_had_once_it_is_not(refusal: bytes) -> None:
     with capture_logs() as said:
         async with fetching(RecordingSink(), NAMES, refused_at_first(b"[]", refusal)) as subject:
-            subject.fetch.want_account([parse_stream(ORDERS)])
+            subject.fetch.fetch_account([parse_stream(ORDERS)])
             await eventually_async(lambda: kinds(subject.sink, ORDERS), "it is had")
 
     assert kinds(subject.sink, ORDERS) == [BodyKind.MAIN]
@@ -206,7 +206,7 @@ async def test_account_that_was_refused_is_had_once_it_is_not(refusal: bytes) ->
 async def test_public_stream_that_was_subscribed_to_is_not_asked_for_as_an_account() -> None:
     with capture_logs() as said:
         async with fetching(RecordingSink(), NAMES, lambda _: EMPTY) as subject:
-            subject.fetch.want_account(map(parse_stream, NAMES))
+            subject.fetch.fetch_account(map(parse_stream, NAMES))
             await eventually_async(lambda: kinds(subject.sink, ORDERS), "the account is had")
             await is_idle(BOOK)
 
@@ -218,7 +218,7 @@ async def test_public_stream_that_was_subscribed_to_is_not_asked_for_as_an_accou
 @pytest.mark.parametrize("how", ["left", "lost"])
 async def test_account_that_no_connection_is_to_receive_is_not_asked_for_any_more(how: str) -> None:
     async with fetching(RecordingSink(), NAMES, lambda _: FORBIDDEN) as subject:
-        subject.fetch.want_account([parse_stream(ORDERS)])
+        subject.fetch.fetch_account([parse_stream(ORDERS)])
         await eventually_async(
             lambda: len(subject.server.asked) >= 3, "it is asked for again and again"
         )
@@ -250,7 +250,7 @@ async def test_account_is_read_again_where_an_update_came_in_between() -> None:
 
     sink = Updated()
     async with fetching(sink, NAMES, reply) as subject:
-        subject.fetch.want_account([parse_stream(ORDERS)])
+        subject.fetch.fetch_account([parse_stream(ORDERS)])
         await eventually_async(lambda: kinds(sink, ORDERS), "it is had")
 
         assert len(subject.server.asked) == 2
@@ -275,7 +275,7 @@ async def test_account_does_not_wait_for_ever_for_fills_that_are_refused() -> No
     async with fetching(RecordingSink(), NAMES, reply) as subject:
         with capture_logs() as said:
             subject.sink.want(ORDERS, FillsWanted(now_us(), now_us() + 10_000_000))
-            subject.fetch.want_account([parse_stream(ORDERS)])
+            subject.fetch.fetch_account([parse_stream(ORDERS)])
             await eventually_async(
                 lambda: BodyKind.MAIN in kinds(subject.sink, ORDERS), "how it stands is had"
             )

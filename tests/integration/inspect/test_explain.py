@@ -122,7 +122,7 @@ def test_a_gap_has_what_happened_to_the_connections_around_it(
     client: "redis.Redis", redis_url: str, journal: Path
 ) -> None:
     life = explain(redis_url, next(iter(marked(105, 106))), journal)
-    assert [one.words for one in life.happenings] == [
+    assert [one.text for one in life.happenings] == [
         "opened as public-1-a, to receive this stream",
         "opened as public-1-b, to receive this stream",
         "ended: connection lost",

@@ -164,7 +164,7 @@ async def test_without_redis_it_is_alive_says_why_it_is_not_ready_and_counts_not
 
         assert (await pages.page("/healthz")).status.value == 200
         assert ready.status.value == 503
-        assert json.loads(ready.body)["reasons"][0]["reason"] == "redis_away"
+        assert json.loads(ready.body)["reasons"][0]["reason"] == "redis_unavailable"
         assert await series(pages) == {"backpack_exporter_redis_up": 0}
 
 
@@ -231,5 +231,5 @@ async def test_a_command_that_the_user_may_not_run_is_named_on_the_page_and_in_t
                     assert said in ready.body.decode()
                 await redis.execute_command(*without(""))
                 assert (await pages.page("/readyz")).status.value == 200
-    assert [one["event"] for one in logs] == ["redis_away", "redis_back"]
+    assert [one["event"] for one in logs] == ["redis_unavailable", "redis_connected"]
     assert said in logs[0]["error"]

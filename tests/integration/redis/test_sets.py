@@ -318,15 +318,15 @@ async def test_a_replica_that_does_not_answer_is_no_shard_that_is_away(
         whole, part = ShardedRedis([owner, owner], tags), ShardedRedis([fresh, lost], tags)
         found: set[object] = set()
 
-        async def look_until_fresh(pair: Any) -> None:
+        async def check_until_fresh(pair: Any) -> None:
             """Once fresh, it is looked at no more: what comes after is met by who reads."""
             if not pair.is_fresh:
-                await look(pair)
+                await check(pair)
             if pair.is_fresh:
                 found.add(pair)
 
-        look = replica_module._Pair.look
-        monkeypatch.setattr(replica_module._Pair, "look", look_until_fresh)
+        check = replica_module._Pair.check
+        monkeypatch.setattr(replica_module._Pair, "check", check_until_fresh)
         monkeypatch.setattr(replica_module, "CHECK_EVERY_S", 0)
         watcher = Watcher(
             WatchedRedis(whole, space, "here", replica=part), hub := Hub(), NoLevers()

@@ -22,7 +22,7 @@ from bridge.runtime.redis_client import connect
 from bridge.runtime.redis_shards import ShardedRedis
 from bridge.view import follow
 from bridge.view.history import History
-from bridge.view.reader import look, look_around
+from bridge.view.reader import read_everything, read_sample
 from bridge.view.verdict import Level, judge
 from bridge.view.view_model import draw
 from tests.support.set_run import OF_FOUR_SHARDS
@@ -38,7 +38,7 @@ def client(url: str) -> Redis:
 
 
 @asynccontextmanager
-async def without(redis_url: str, *away: int) -> AsyncIterator[tuple[ShardedRedis, Redis]]:
+async def without(redis_url: str, *unavailable: int) -> AsyncIterator[tuple[ShardedRedis, Redis]]:
     """A client for which these shards do not answer; one for all of them."""
     async with client(redis_url) as whole:
         for name in STREAMS:
@@ -47,7 +47,7 @@ async def without(redis_url: str, *away: int) -> AsyncIterator[tuple[ShardedRedi
         # what else may lie there
         await whole.xadd(SPACE.prefix_of(1) + "consumers:trade.ETH_USDC:g:dead", FIELDS, "5-1")
         await whole.set(SPACE.prefix_of(1) + "trade.X_USDC", "no stream")
-        clients = [client(NOBODY if n in away else redis_url) for n in range(SPACE.shards)]
+        clients = [client(NOBODY if n in unavailable else redis_url) for n in range(SPACE.shards)]
         async with ShardedRedis(clients, [f"b.{n}" for n in range(SPACE.shards)]) as sharded:
             yield sharded, whole
 
@@ -57,15 +57,17 @@ async def test_without_the_first_shard_streams_of_the_others_are_shown_and_no_br
     known: list[str], redis_url: str
 ) -> None:
     async with without(redis_url, 0) as (sharded, _):
-        sample = await look_around(sharded, SPACE, known)
+        sample = await read_sample(sharded, SPACE, known)
 
-    there = {name for name, facts in sample.streams.items() if not facts.is_away}
+    there = {name for name, facts in sample.streams.items() if not facts.is_unavailable}
     assert there == set(STREAMS[1:])
     assert sample.streams["trade.ETH_USDC"].last_id == "5-1"
     assert set(sample.streams) - there == {*STREAMS[:1]} & {*known}
     assert sample.now_us > 1_000_000_000_000_000
-    assert list(sample.away) == [0]
-    assert sample.away[0].startswith("shard 0 does not answer: Error 111 connecting to 127.0.0.1:1")
+    assert list(sample.unavailable) == [0]
+    assert sample.unavailable[0].startswith(
+        "shard 0 does not answer: Error 111 connecting to 127.0.0.1:1"
+    )
     history = History()
     history.add(sample)
     verdict = judge(draw(history))
@@ -78,13 +80,13 @@ async def test_a_look_that_decides_something_does_not_make_do_without_the_first_
 ) -> None:
     async with without(redis_url, 0) as (sharded, _):
         with pytest.raises(RedisConnectionError, match=r"^shard 0 does not answer: "):
-            await look(sharded, SPACE)
+            await read_everything(sharded, SPACE)
 
 
 async def test_where_no_shard_answers_nothing_is_shown(redis_url: str) -> None:
     async with without(redis_url, 0, 1, 2, 3) as (sharded, _):
         with pytest.raises(RedisConnectionError, match=r"^shard 0 does not answer: "):
-            await look_around(sharded, SPACE)
+            await read_sample(sharded, SPACE)
 
 
 async def test_a_first_shard_that_is_full_is_told_since_statuses_are_there(redis_url: str) -> None:
@@ -92,7 +94,7 @@ async def test_a_first_shard_that_is_full_is_told_since_statuses_are_there(redis
         before = await whole.config_get("maxmemory")
         await whole.config_set("maxmemory", 1)
         try:
-            sample = await look(sharded, SPACE)
+            sample = await read_everything(sharded, SPACE)
         finally:
             await whole.config_set("maxmemory", before["maxmemory"] or "0")
 
@@ -102,30 +104,30 @@ async def test_a_first_shard_that_is_full_is_told_since_statuses_are_there(redis
 async def test_without_another_shard_all_is_shown_but_its_streams(redis_url: str) -> None:
     async with without(redis_url, 2) as (sharded, whole):
         await whole.hset(SPACE.key(keys.STATUS), "a", '{"instance": "a", "updated_us": 1}')
-        sample = await look_around(sharded, SPACE)
+        sample = await read_sample(sharded, SPACE)
 
     history = History()
     history.add(sample)
-    picture = draw(history)
-    assert [bridge.status.instance for bridge in picture.bridges] == ["a"]
-    assert {row.name: row.entries_text for row in picture.streams} == {
+    view_model = draw(history)
+    assert [bridge.status.instance for bridge in view_model.bridges] == ["a"]
+    assert {row.name: row.entries_text for row in view_model.streams} == {
         "trade.JUP_USDC": "1", "trade.ETH_USDC": "1", "trade.BONK_USDC": "?", "trade.SOL_USDC": "1",
     }  # fmt: skip
-    reasons = [why for why in judge(picture).reasons if "shard" in why or "away" in why]
+    reasons = [why for why in judge(view_model).reasons if "shard" in why or "unavailable" in why]
     assert [why.partition(": ")[0] for why in reasons] == ["shard 2 does not answer"]
 
 
-@pytest.mark.parametrize("away", [0, 2])
+@pytest.mark.parametrize("unavailable", [0, 2])
 async def test_tap_follows_what_other_shards_have_and_the_one_that_comes_back_from_there_on(
-    away: int, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    unavailable: int, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "_REGISTRY_EVERY_S", 0.05)
     monkeypatch.setattr(follow, "_UNAVAILABLE_EVERY_S", 0.05)
     monkeypatch.setattr(follow, "_RETRY_S", 0.05)
     told: list[str] = []
     given: dict[str, list[str]] = {name: [] for name in STREAMS}
-    others = {name for number, name in enumerate(STREAMS) if number != away}
-    async with without(redis_url, away) as (sharded, whole), asyncio.TaskGroup() as tasks:
+    others = {name for number, name in enumerate(STREAMS) if number != unavailable}
+    async with without(redis_url, unavailable) as (sharded, whole), asyncio.TaskGroup() as tasks:
         follower = follow.Follower(sharded, SPACE, ["trade.*"], "$", told.append, tasks)
 
         async def read() -> None:
@@ -138,20 +140,20 @@ async def test_tap_follows_what_other_shards_have_and_the_one_that_comes_back_fr
         async with asyncio.timeout(10):
             while not others <= {name for name, some in given.items() if some}:
                 await _add_to_all(whole, next(numbers))
-        dead, clients = sharded.shards[away], list(sharded.shards)
-        clients[away] = client(redis_url)
+        dead, clients = sharded.shards[unavailable], list(sharded.shards)
+        clients[unavailable] = client(redis_url)
         sharded.shards = clients
         back_from = next(numbers)
         async with asyncio.timeout(10):
-            while not given[STREAMS[away]]:
+            while not given[STREAMS[unavailable]]:
                 await _add_to_all(whole, next(numbers))
         reading.cancel()
         follower.stop()
         await dead.aclose()
 
-    assert int(given[STREAMS[away]][0].partition("-")[0]) > back_from
-    assert told[0].startswith(f"shard {away} does not answer: Error 111 connecting")
-    assert told[-1] == f"shard {away} is back"
+    assert int(given[STREAMS[unavailable]][0].partition("-")[0]) > back_from
+    assert told[0].startswith(f"shard {unavailable} does not answer: Error 111 connecting")
+    assert told[-1] == f"shard {unavailable} is back"
 
 
 async def _add_to_all(whole: Redis, number: int) -> None:
@@ -160,11 +162,11 @@ async def _add_to_all(whole: Redis, number: int) -> None:
     await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("away", [0, 2])
+@pytest.mark.parametrize("unavailable", [0, 2])
 async def test_the_consoles_page_of_consumers_has_what_other_shards_have_and_says_which_is_away(
-    away: int, redis_url: str
+    unavailable: int, redis_url: str
 ) -> None:
-    async with without(redis_url, away) as (sharded, whole):
+    async with without(redis_url, unavailable) as (sharded, whole):
         for name in STREAMS:
             await whole.xgroup_create(SPACE.key(name), "mine", id="0")
         watcher = Watcher(Watched(sharded, SPACE, "here"), hub := Hub(), NoLevers())
@@ -178,7 +180,9 @@ async def test_the_consoles_page_of_consumers_has_what_other_shards_have_and_say
     assert first.event == "more"
     told = json.loads(first.data)
     [group] = told["groups"]
-    others = {name for number, name in enumerate(STREAMS) if number != away}
+    others = {name for number, name in enumerate(STREAMS) if number != unavailable}
     assert {one["stream"] for one in group["streams"]} == others
-    assert [why.partition(":")[0] for why in told["away"]] == [f"shard {away} does not answer"]
-    assert told["knows_workers"] is (away != 0)
+    assert [why.partition(":")[0] for why in told["unavailable"]] == [
+        f"shard {unavailable} does not answer"
+    ]
+    assert told["knows_workers"] is (unavailable != 0)

@@ -20,8 +20,8 @@ def test_a_healthy_system_is_told_and_the_exit_code_is_0(
 ) -> None:
     done = run_bridge(tmp_path, redis_url, "status")
     assert (done.returncode, done.stderr) == (0, "")
-    for words in ("tokyo-1", "up for", "4711", "trade.SOL_USDC", "1 gap", "book/w1", "98.97/98.99"):
-        assert words in done.stdout
+    for text in ("tokyo-1", "up for", "4711", "trade.SOL_USDC", "1 gap", "book/w1", "98.97/98.99"):
+        assert text in done.stdout
     assert "Quarantined messages: 0" in done.stdout
 
 

@@ -78,10 +78,10 @@ def test_files_that_are_closed_do_not_change_how_a_command_ends(
 def test_with_files_closed_a_command_fails_and_says_why_where_it_can(
     tmp_path: Path, closed: str, told: bool
 ) -> None:
-    away = said(tmp_path, "redis://127.0.0.1:1", f"bridge status {closed}")
+    unavailable = said(tmp_path, "redis://127.0.0.1:1", f"bridge status {closed}")
 
-    assert (away.returncode, bool(away.stderr)) == (1, told)
-    assert b"Traceback" not in away.stderr
+    assert (unavailable.returncode, bool(unavailable.stderr)) == (1, told)
+    assert b"Traceback" not in unavailable.stderr
 
 
 def test_without_colours_and_in_twenty_columns_a_status_is_plain_text(

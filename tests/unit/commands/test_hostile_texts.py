@@ -43,11 +43,11 @@ def test_check_shows_what_was_found_with_escapes_and_without_secrets() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["init NAME", "status --config NAME", "journal info NAME", "tap trade.A --config NAME"]
+    "text", ["init NAME", "status --config NAME", "journal info NAME", "tap trade.A --config NAME"]
 )
-def test_a_path_that_no_system_takes_is_a_sentence(words: str) -> None:
+def test_a_path_that_no_system_takes_is_a_sentence(text: str) -> None:
     name = "9" * 5_000
-    said = CliRunner().invoke(app, words.replace("NAME", name).split())
+    said = CliRunner().invoke(app, text.replace("NAME", name).split())
     assert isinstance(said.exception, SystemExit)
     assert said.exit_code in (1, 2)
     assert said.output.startswith("error: ")

@@ -73,9 +73,9 @@ def test_status_keeps_names_and_numbers_whole_and_says_what_it_leaves_out() -> N
     history, console = History(), narrow()
     bridge = BridgeStatus.model_validate(BRIDGE)
     history.add(Sample(NOW_US, bridges=(bridge,), streams={STREAM: facts}))
-    picture = draw(history)
+    view_model = draw(history)
 
-    status.show(picture, judge(picture), console)
+    status.show(view_model, judge(view_model), console)
 
     assert printed(console) == STATUS
 

@@ -20,8 +20,8 @@ async def told(client: Client) -> list[str]:
 async def test_each_client_of_a_topic_gets_its_messages_and_no_others() -> None:
     hub = Hub()
     now, gaps = hub.join("now"), hub.join("gaps")
-    hub.tell("now", Message("more", "1"))
-    hub.tell_all(Message("head", "2"))
+    hub.publish("now", Message("more", "1"))
+    hub.publish_all(Message("head", "2"))
     seen = [await anext(now.messages()) for _ in range(2)]
     assert [message.data for message in seen] == ["1", "2"]
     assert (await anext(gaps.messages())).data == "2"
@@ -31,7 +31,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_slows_no_other() -> No
     hub = Hub()
     slow, quick = hub.join("now"), hub.join("now")
     for number in range(MOST_WAITING + 1):
-        hub.tell("now", Message("more", str(number)))
+        hub.publish("now", Message("more", str(number)))
         assert (await anext(quick.messages())).data == str(number)
     assert slow.is_dropped
     assert await told(slow) == []  # what waited is forgotten: it begins anew

@@ -8,7 +8,7 @@ from bridge.console.gaps import GapsPage
 from bridge.console.groups import ConsumersPage, with_dead_letters
 from bridge.console.kit import GroupLag, StoredDeadLetter, StreamLag, Worker
 from bridge.console.latency import COLUMN_US, LatencyPage
-from bridge.console.now import SLOT_US, NowPage, away
+from bridge.console.now import SLOT_US, NowPage, unavailable
 from bridge.console.privacy import public
 from bridge.view.facts import BridgeStatus, ConnectionStatus, Sample, StreamFacts, WorkerStatus
 from bridge.view.history import History
@@ -72,7 +72,7 @@ def test_now_tells_only_rows_that_changed_and_what_is_gone() -> None:
 def test_a_quiet_stream_is_not_told_again_each_second() -> None:
     looks = [sample(NOW_US + i * SECOND, trade__A_B=facts(7)) for i in range(3)]
     page = NowPage("redis://here")
-    told = [page.take(picture) for picture in pictures(*looks)]
+    told = [page.take(view_model) for view_model in pictures(*looks)]
     assert "trade.A_B" in told[1]["rows"]  # its rate is known now
     assert told[2]["rows"] == {}
 
@@ -80,18 +80,18 @@ def test_a_quiet_stream_is_not_told_again_each_second() -> None:
 def test_a_sparkline_has_a_point_for_each_slot_also_of_looks_that_came_late() -> None:
     looks = [sample(NOW_US + i * SLOT_US, trade__A_B=facts(7 + i)) for i in (0, 1, 4)]
     page = NowPage("redis://here")
-    for picture in pictures(*looks):
-        page.take(picture)
+    for view_model in pictures(*looks):
+        page.take(view_model)
     assert page.whole()["sparks"]["trade.A_B"] == [0.0, 0.5, 0.5, 0.5, 0.5]
 
 
 def test_the_whole_page_is_json_and_names_redis_and_verdict() -> None:
-    [picture] = pictures(sample(trade__A_B=facts(7)))
+    [view_model] = pictures(sample(trade__A_B=facts(7)))
     page = NowPage("redis://here")
-    page.take(picture)
+    page.take(view_model)
     whole = json.loads(json.dumps(page.whole()))
     assert (whole["redis"], whole["verdict"]["text"]) == ("redis://here", "All is well")
-    assert away("refused")["level"] == "bad"
+    assert unavailable("refused")["level"] == "bad"
 
 
 # Privacy

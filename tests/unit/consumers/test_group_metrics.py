@@ -5,7 +5,7 @@ from typing import Any
 
 from bridge.metrics.exposition import Metric
 from consumers.exporter import group_metrics
-from consumers.exporter.group_metrics import CATALOGUE, HandledSums, Look, families
+from consumers.exporter.group_metrics import CATALOGUE, HandledSums, Snapshot, families
 from consumers.kit.lag import GroupLag, StreamLag, Took, Worker
 from consumers.kit.stats import Identity, Stats
 
@@ -56,21 +56,21 @@ def of(*workers: tuple[str, int, Took]) -> list[GroupLag]:
     ])]  # fmt: skip
 
 
-def told(look: Look | None, per_stream: bool = False) -> dict[str, dict[Any, Any]]:
+def told(look: Snapshot | None, per_stream: bool = False) -> dict[str, dict[Any, Any]]:
     found = families(look, per_stream=per_stream)
     return {each.metric.name: dict(each.values) for each in found}
 
 
 def test_catalogue_has_every_family_once() -> None:
     rows = {each.name for each in vars(group_metrics).values() if isinstance(each, Metric)}
-    whole = told(Look(GROUPS, {"a": 1}, 1, 2, {"g": took(0)}, {0: True}), per_stream=True)
+    whole = told(Snapshot(GROUPS, {"a": 1}, 1, 2, {"g": took(0)}, {0: True}), per_stream=True)
 
     assert [each.name for each in CATALOGUE] == list(dict.fromkeys(each.name for each in CATALOGUE))
     assert rows == {each.name for each in CATALOGUE} == set(whole)
 
 
 def test_lag_is_added_and_age_is_the_greatest_of_a_groups_streams() -> None:
-    found = told(Look(GROUPS))
+    found = told(Snapshot(GROUPS))
 
     assert found["group_lag_entries"] == {("candles",): 7, ("others",): 0}
     assert found["group_behind_seconds"] == {("candles",): 1.5, ("others",): 0}
@@ -81,19 +81,19 @@ def test_lag_is_added_and_age_is_the_greatest_of_a_groups_streams() -> None:
 
 
 def test_a_worker_that_is_silent_counts_neither_as_alive_nor_with_its_rate() -> None:
-    found = told(Look(GROUPS))
+    found = told(Snapshot(GROUPS))
 
     assert found["group_workers"] == {("candles",): 1}, "and nothing of other programs' groups"
     assert found["group_handled_per_second"] == {("candles",): 20.0}
 
 
 def test_streams_of_an_ordered_group_are_counted_by_owner_and_named_where_blocked() -> None:
-    found = told(Look(GROUPS))
+    found = told(Snapshot(GROUPS))
 
     assert found["group_streams"] == {("candles", "owned"): 2, ("candles", "unowned"): 1}
     assert found["group_blocked"] == {("candles", "trade.C_D"): 1}
     assert "group_stream_lag_entries" not in found
-    by_stream = told(Look(GROUPS), per_stream=True)["group_stream_lag_entries"]
+    by_stream = told(Snapshot(GROUPS), per_stream=True)["group_stream_lag_entries"]
     assert by_stream["candles", "trade.A_B"] == 3
 
 
@@ -102,8 +102,8 @@ def test_without_redis_there_is_one_series_that_says_so() -> None:
 
 
 def test_a_limit_of_memory_appears_only_where_one_is_set() -> None:
-    assert "redis_memory_max_bytes" not in told(Look(memory_used=5))
-    assert told(Look(memory_used=5, memory_max=9))["redis_memory_max_bytes"] == {(): 9}
+    assert "redis_memory_max_bytes" not in told(Snapshot(memory_used=5))
+    assert told(Snapshot(memory_used=5, memory_max=9))["redis_memory_max_bytes"] == {(): 9}
 
 
 def test_how_long_a_group_took_is_added_up_over_workers_that_come_go_and_begin_anew() -> None:

@@ -18,7 +18,7 @@ async def test_an_outage_of_one_of_several_shards_is_said_once_with_its_number()
         health.up("settle")
 
     assert [(line["event"], line["shard"]) for line in lines] == [
-        ("redis_away", 2), ("redis_back", 2),
+        ("redis_unavailable", 2), ("redis_connected", 2),
     ]  # fmt: skip
     assert health.trouble == ""
 

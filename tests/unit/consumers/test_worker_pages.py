@@ -67,8 +67,8 @@ async def test_without_redis_it_is_not_ready_says_so_without_the_password_and_li
     await worker.redis.down("main", error, stop)
 
     told = (await worker.ask("/readyz"))[1]["reasons"]
-    assert [each["reason"] for each in told] == ["redis_away"]
-    assert "hunter2" not in told[0]["words"]
+    assert [each["reason"] for each in told] == ["redis_unavailable"]
+    assert "hunter2" not in told[0]["text"]
     assert await worker.ask("/healthz") == (200, {"alive": True})
     worker.redis.up("main")
     assert await worker.reasons() == []

@@ -372,7 +372,7 @@ def lose(queue: Content, last: str, kept: dict[str, str]) -> None:
     """Redis has lost all behind this entry."""
     queue.confirmed = f"{NOW_US // 1000 + 3_600_000}-0"
     queue.discard()
-    queue.look(last, edge(last, kept))
+    queue.check_end(last, edge(last, kept))
     assert (queue.state, queue.lost_last) == (QueueState.LOST, last)
 
 
@@ -527,7 +527,7 @@ def test_content_stream_refused_alone_and_rewound_writes_no_gap() -> None:
 def test_content_whole_stream_lost_is_backfilled_from_the_journals_oldest() -> None:
     queue = ready()
     queue.take(NOW_US, 100)
-    queue.look("0-0", None)
+    queue.check_end("0-0", None)
 
     queue.rewind(0, REPLAYED, NOW_US - 60_000_000)
     queue.put(order("a", NOW_US - 50_000_000))
@@ -542,6 +542,6 @@ def test_content_look_finds_no_loss_where_something_waits() -> None:
     queue = ready()
     queue.put(order("a"))
 
-    queue.look("0-0", None)
+    queue.check_end("0-0", None)
 
     assert not queue.is_lost  # its tail will tell

@@ -89,7 +89,7 @@ def test_overflow_of_events_and_outages_leaves_each_of_them_waiting_or_named(
 
 def test_overflow_of_a_gap_that_begins_with_the_stream_begins_with_it_too() -> None:
     queue = content(confirmed=f"{NOW_US // 1000}-0")
-    queue.look("0-0", None)
+    queue.check_end("0-0", None)
     queue.accept_loss()
     for second in range(20):
         queue.put(order(str(second), NOW_US + second * SECOND_US))

@@ -47,7 +47,7 @@ TABLE: dict[str, set[tuple[QueueState, QueueState]]] = {
     "no_reply": {(IN_FLIGHT, OPEN), (IN_FLIGHT, WAITING)},
     "fail": {(OPEN, SUSPENDED), (IN_FLIGHT, SUSPENDED), (WAITING, SUSPENDED)},
     "resume": {(SUSPENDED, OPEN)},
-    "look": {(OPEN, LOST)},
+    "check_end": {(OPEN, LOST)},
     "read_tail": {(OPEN, LOST)},
     "accept_loss": {(LOST, OPEN), (LOST, WAITING)},
     "rewind": {(SUSPENDED, OPEN), (LOST, OPEN), (LOST, WAITING)},
@@ -219,7 +219,7 @@ class SequencedMachine(Machine):
     def redis_loses_all_and_nothing_can_be_had_again(self) -> None:
         self.redis.flush()
         if self.batch is None:
-            self.do("look", lambda: self.queue.look("0-0", None))
+            self.do("check_end", lambda: self.queue.check_end("0-0", None))
             if self.queue.is_lost:
                 self.do("accept_loss", self.queue.accept_loss)
 
@@ -337,7 +337,7 @@ class ContentLosingMachine(ContentMachine):
     def redis_loses_all(self) -> None:
         if self.batch is None:
             self.redis.flush()
-            self.do("look", lambda: self.queue.look("0-0", None))
+            self.do("check_end", lambda: self.queue.check_end("0-0", None))
             if self.queue.is_lost:
                 self.do("accept_loss", self.queue.accept_loss)
 

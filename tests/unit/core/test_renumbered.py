@@ -95,7 +95,7 @@ def test_renumbered_backlog_with_one_absurd_number_loses_nothing_and_has_nothing
     core.publish()
 
     market.send(*range(FIRST + 10, FIRST + 100), ABSURD, *range(FIRST + 100, FIRST + 500))
-    core.now_us += 60 * SECOND_US  # Redis was away
+    core.now_us += 60 * SECOND_US  # Redis was unavailable
     settle_down(core)
 
     assert core.redis.numbers(name) == [

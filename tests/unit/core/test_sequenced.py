@@ -280,7 +280,7 @@ def test_sequenced_newest_entries_lost_for_good_become_a_gap_with_its_cause() ->
 
 def test_sequenced_loss_accepted_while_nothing_waits_is_the_cause_of_the_next_gap() -> None:
     queue = sequenced(confirmed="9-70")
-    queue.look("9-50", None)
+    queue.check_end("9-50", None)
     queue.accept_loss()
     queue.put(trade(8))
     queue.take(NOW_US, 100)
@@ -308,9 +308,9 @@ def test_sequenced_rewound_stream_goes_on_where_redis_is() -> None:
 def test_sequenced_loss_is_found_while_nothing_waits() -> None:
     queue = sequenced(confirmed="9-70")
 
-    queue.look("9-70", None)
+    queue.check_end("9-70", None)
     assert not queue.is_lost
-    queue.look("0-0", None)
+    queue.check_end("0-0", None)
 
     assert (queue.is_lost, queue.lost_last) == (True, "0-0")
 

@@ -17,7 +17,7 @@ UP = BridgeStatus(
 
 def stream(kind: str, entries: int = 10, **given: Any) -> StreamRow:
     whole: dict[str, Any] = {"marks": (), "is_failing": False} | given
-    row = {"rate": 1.0, "age_us": 0, "words": "", "status": StreamStatus()}
+    row = {"rate": 1.0, "age_us": 0, "text": "", "status": StreamStatus()}
     return StreamRow(name=f"{kind}.SOL_USDC", entries=entries, **(row | whole))
 
 
@@ -27,7 +27,7 @@ def consumer(group: str, state: State = State.UP, **given: Any) -> ConsumerRow:
     return ConsumerRow(f"{group}/demo", status, state, 9_000_000)
 
 
-def picture(**given: Any) -> ViewModel:
+def view_model(**given: Any) -> ViewModel:
     whole: dict[str, Any] = {
         "now_us": 0,
         "bridges": (BridgeRow(UP, State.UP, 0, ()),),
@@ -43,7 +43,7 @@ def picture(**given: Any) -> ViewModel:
 
 
 def test_a_run_in_which_all_spoke_has_no_failure() -> None:
-    assert failures(Run(picture(), 8.0)) == []
+    assert failures(Run(view_model(), 8.0)) == []
 
 
 def others(kind: str) -> tuple[StreamRow, ...]:
@@ -94,7 +94,7 @@ def rest(name: str, *more: ConsumerRow) -> tuple[ConsumerRow, ...]:
     ],
 )
 def test_what_is_not_as_it_should_be_is_a_sentence(given: dict[str, Any], failure: str) -> None:
-    assert failures(Run(picture(**given), 8.0)) == [failure]
+    assert failures(Run(view_model(**given), 8.0)) == [failure]
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_what_is_not_as_it_should_be_is_a_sentence(given: dict[str, Any], failur
     ],
 )
 def test_a_trade_that_is_lost_or_doubled_is_a_failure(tally: Tally, wrong: list[str]) -> None:
-    assert failures(Run(picture(), 8.0, tally)) == wrong
+    assert failures(Run(view_model(), 8.0, tally)) == wrong
 
 
 def test_the_summary_has_the_exchanges_word_on_the_trades() -> None:
     tally = Tally(judged=1200, recovered=3)
     assert "  the exchange says 1,200 trades: 0 lost, 0 doubled, 3 recovered" in summary(
-        Run(picture(), 8.0, tally)
+        Run(view_model(), 8.0, tally)
     )
 
 
@@ -130,7 +130,7 @@ def test_the_summary_adds_up_streams_of_a_type() -> None:
         stream("trade", 30),
         stream("trade", 10, status=StreamStatus.model_validate({"gaps": 2})),
     )
-    lines = list(summary(Run(picture(streams=streams), 8.0)))
+    lines = list(summary(Run(view_model(streams=streams), 8.0)))
     assert lines[0] == "In 8 s: 40 entries, 5.0 a second"
     assert "  trade                          2        40      5.0     2" in lines
     assert "  quarantined: 0" in lines

@@ -53,11 +53,11 @@ async def test_gate_lets_the_most_urgent_go_first() -> None:
     gate, window, gone = Gate(at_once=1), new_window(100, 60.0), []
 
     async def ask(name: str, urgency: Urgency) -> None:
-        async with gate.turn(urgency, [window]):
+        async with gate.acquire(urgency, [window]):
             gone.append(name)
             await asyncio.sleep(0)
 
-    async with asyncio.TaskGroup() as tasks, gate.turn(Urgency.OTHER, [window]):
+    async with asyncio.TaskGroup() as tasks, gate.acquire(Urgency.OTHER, [window]):
         for name, urgency in (
             ("markets", Urgency.OTHER),
             ("trades", Urgency.TRADES),
@@ -79,7 +79,7 @@ async def test_full_narrow_window_holds_up_no_other_request() -> None:
     began_s, times = loop.time(), {}
 
     async def ask(name: str, urgency: Urgency, windows: list[Window]) -> None:
-        async with gate.turn(urgency, windows):
+        async with gate.acquire(urgency, windows):
             times[name] = loop.time() - began_s
 
     async with asyncio.TaskGroup() as tasks:
@@ -92,12 +92,12 @@ async def test_full_narrow_window_holds_up_no_other_request() -> None:
 
 async def test_request_that_gives_up_waiting_leaves_no_trace() -> None:
     gate, window = Gate(at_once=1), new_window(100, 60.0)
-    async with gate.turn(Urgency.OTHER, [window]):
+    async with gate.acquire(Urgency.OTHER, [window]):
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01), gate.turn(Urgency.DEPTH, [window]):
+            async with asyncio.timeout(0.01), gate.acquire(Urgency.DEPTH, [window]):
                 raise AssertionError("it had no turn")
 
-    async with asyncio.timeout(1), gate.turn(Urgency.TRADES, [window]):
+    async with asyncio.timeout(1), gate.acquire(Urgency.TRADES, [window]):
         pass
 
 

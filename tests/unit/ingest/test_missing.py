@@ -323,7 +323,7 @@ def test_backfill_half_through_the_tail_when_the_disk_has_room_reads_each_once(
 
 
 def behind_and_broken(folder: Path, full_disk: FullDisk, **settings: int) -> IngestSubject:
-    """Redis is away, memory is full, much is in the journal; now the disk is full."""
+    """Redis is unavailable, memory is full, much is in the journal; now the disk is full."""
     subject = IngestSubject(folder, buffer_bytes=BUFFER_BYTES, **settings)
     subject.connect()
     subject.trades(3000)

@@ -109,7 +109,7 @@ async def test_reason_is_one_in_the_metric_and_named_by_readyz_and_no_other_is(
     code, body = await ready(**ILL[reason])
     assert (code, body["ready"]) == (503, False)
     assert [each["reason"] for each in body["reasons"]] == [reason.value]
-    assert body["reasons"][0]["words"]
+    assert body["reasons"][0]["text"]
 
 
 @pytest.mark.parametrize("more", [{"answered": True}, {"confirmed": 1}, {"wanted": 0}])
@@ -160,14 +160,14 @@ async def test_readyz_names_the_shard_and_its_node() -> None:
     _, body = await ready(**ILL[Reason.SHARD_UNWRITABLE])
 
     words = "shard 1 at b:6379 waits, the others go on: out"
-    assert body["reasons"] == [{"reason": "shard_unwritable", "words": words}]
+    assert body["reasons"] == [{"reason": "shard_unwritable", "text": words}]
 
 
 async def test_a_password_in_a_trouble_is_masked_in_readyz() -> None:
     _, body = await ready(redis_trouble="redis://bridge:hunter2@host refuses")
 
     assert "hunter2" not in json.dumps(body)
-    assert "***" in body["reasons"][0]["words"]
+    assert "***" in body["reasons"][0]["text"]
 
 
 def test_every_counter_of_streams_is_in_one_metric() -> None:

@@ -49,7 +49,7 @@ def test_long_request_is_cut_into_chunks() -> None:
 
 def asked() -> Subscriptions:
     subject = subscriptions()
-    subject.asked(NAMES, NOW_S)
+    subject.requested(NAMES, NOW_S)
     return subject
 
 
@@ -58,7 +58,7 @@ def test_stream_is_wanted_then_pending_then_confirmed_by_its_first_message() -> 
     trades = subject.by_name["trade.SOL_USDC"]
     assert trades.state is State.WANTED
 
-    subject.asked(NAMES, NOW_S)
+    subject.requested(NAMES, NOW_S)
     assert trades.state is State.PENDING
     assert subject.requests() == []
 
@@ -96,7 +96,7 @@ def test_unknown_stream_is_not_of_a_type_of_which_messages_come() -> None:
 def test_interval_of_which_messages_come_proves_no_other() -> None:
     names = ["kline.1m.SOL_USDC", "kline.1m.ETH_USDC", "kline.5m.SOL_USDC"]
     subject = Subscriptions(map(parse_stream, names))
-    subject.asked(names, NOW_S)
+    subject.requested(names, NOW_S)
     subject.received(names[0], NOW_S, NOW_US)
 
     assert subject.candidates(4006) == ["kline.5m.SOL_USDC"]

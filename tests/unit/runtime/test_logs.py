@@ -59,9 +59,9 @@ def test_auto_is_json_where_there_is_no_terminal_and_console_where_there_is() ->
 def test_console_without_a_terminal_has_no_colours() -> None:
     out = io.StringIO()
     setup_logs("info", "console", stream=out)
-    structlog.get_logger().warning("redis_away", for_s=3)
+    structlog.get_logger().warning("redis_unavailable", for_s=3)
     assert "\x1b[" not in out.getvalue()
-    assert "redis_away" in out.getvalue()
+    assert "redis_unavailable" in out.getvalue()
     assert "for_s=3" in out.getvalue()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from bridge.runtime.masking import hide
-from bridge.runtime.terminal import echo_json, new_console, printable, say
+from bridge.runtime.terminal import echo, echo_json, new_console, printable
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -42,7 +42,7 @@ def test_json_on_a_line_stays_the_same_json(value: object) -> None:
 
 
 def test_say_prints_one_line_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
-    say("cannot read redis://:pw@h\n\x1b[2Jerror: forged")
+    echo("cannot read redis://:pw@h\n\x1b[2Jerror: forged")
     assert capsys.readouterr().out == "cannot read redis://:***@h\\n\\u001b[2Jerror: forged\n"
 
 
@@ -50,7 +50,7 @@ def test_a_hidden_secret_is_in_no_line_and_leaves_json_its_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     hide(["error"])
-    say("Redis refuses: error")
+    echo("Redis refuses: error")
     echo_json({"error": ["an error", 1, None]})
     assert capsys.readouterr().out == 'Redis refuses: ***\n{"error": ["an ***", 1, null]}\n'
 

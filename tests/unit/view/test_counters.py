@@ -38,7 +38,7 @@ def told(instance: str, core: Counters, stream: Counters) -> str:
     return json.dumps(facts | asdict(core))
 
 
-def picture(*texts: str) -> ViewModel:
+def view_model(*texts: str) -> ViewModel:
     bridges, unreadable = read_statuses(BridgeStatus, dict(enumerate(texts)))  # type: ignore[arg-type]
     assert unreadable == 0
     history = History()
@@ -55,7 +55,7 @@ def test_added_counter_is_in_the_views_model_and_in_status_json(
     one = told("a", MoreOfCores(frames=5, made_up_too=7), MoreOfStreams(gaps=1, made_up=2))
     two = told("b", MoreOfCores(), MoreOfStreams(gaps=2, made_up=40))
 
-    seen = picture(one, two)
+    seen = view_model(one, two)
 
     assert seen.bridges[0].status.counters == MoreOfCores(frames=5, made_up_too=7)
     assert seen.streams[0].status.counters == MoreOfStreams(gaps=3, made_up=42)
@@ -73,7 +73,7 @@ def test_status_without_a_counter_or_with_an_unknown_one_is_read() -> None:
     del whole["streams"][TRADES]["published"]
     whole["streams"][TRADES]["of_a_later_version"] = 1
 
-    [stream] = picture(json.dumps(whole)).streams
+    [stream] = view_model(json.dumps(whole)).streams
 
     assert stream.status.counters == StreamCounters(late=3)
 

@@ -26,7 +26,7 @@ def whole(fields: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "text"),
     [
         (
             {"type": "trade", "symbol": "SOL_USDC", "price": "99.01", "quantity": "1.50"}
@@ -144,8 +144,8 @@ def whole(fields: dict[str, str]) -> dict[str, str]:
         ),
     ],
 )
-def test_an_entry_is_told_in_words(fields: dict[str, str], words: str) -> None:
-    assert describe_entry(whole(fields)) == words
+def test_an_entry_is_told_in_words(fields: dict[str, str], text: str) -> None:
+    assert describe_entry(whole(fields)) == text
 
 
 def test_a_gap_in_numbers_is_told_with_them() -> None:

@@ -90,17 +90,17 @@ def test_status_says_who_receives_each_stream_and_is_bad_where_no_bridge_does() 
     streams = {f"trade.{base}_USDC": StreamFacts(1, 1, "5-1") for base in ("SOL", "BTC", "ETH")}
     history = History()
     history.add(Sample(NOW_US, bridges, streams=streams))
-    picture = draw(history)
+    view_model = draw(history)
 
-    assert {row.name: row.received_by for row in picture.streams} == {
+    assert {row.name: row.received_by for row in view_model.streams} == {
         "trade.SOL_USDC": ("a1", "a2"),
         "trade.BTC_USDC": ("a1",),
         "trade.ETH_USDC": (),
     }
-    words = "trade.ETH_USDC is received by no bridge: it is for member b"
-    told = judge(picture)
-    assert (told.level, told.text) == (Level.BAD, words)
-    assert words in told.reasons
-    assert judge(picture, "a1").text != words  # this one does its part
-    document = status_document(picture, "here", told)
+    text = "trade.ETH_USDC is received by no bridge: it is for member b"
+    told = judge(view_model)
+    assert (told.level, told.text) == (Level.BAD, text)
+    assert text in told.reasons
+    assert judge(view_model, "a1").text != text  # this one does its part
+    document = status_document(view_model, "here", told)
     assert document["streams"]["trade.SOL_USDC"]["received_by"] == ["a1", "a2"]

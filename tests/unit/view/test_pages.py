@@ -12,14 +12,14 @@ from bridge.view.facts import Followed
 from bridge.view.pages import Shown, page
 from bridge.view.screen import clipped
 from tests.integration.view.conftest import TRADE
-from tests.unit.view.test_screen import picture, stream
+from tests.unit.view.test_screen import stream, view_model
 
 MANY = tuple(stream(f"trade.M{number:02}_USDC") for number in range(40))
 
 
 def painted(**given: Any) -> list[str]:
     whole: dict[str, Any] = {
-        "picture": picture(), "before": None, "where": "redis://r:6379/0", "browse": Browse(),
+        "view_model": view_model(), "before": None, "where": "redis://r:6379/0", "browse": Browse(),
         "entries": (), "age_s": 0.4, "trouble": "",
     }  # fmt: skip
     console = Console(file=io.StringIO(), width=80, height=24, legacy_windows=False)
@@ -30,7 +30,7 @@ def painted(**given: Any) -> list[str]:
 
 @pytest.mark.parametrize("place", [0, 20, 39])
 def test_a_long_list_is_scrolled_to_the_marked_stream_and_says_so(place: int) -> None:
-    lines = painted(picture=picture(streams=MANY), browse=Browse(place=place))
+    lines = painted(view_model=view_model(streams=MANY), browse=Browse(place=place))
     assert len(lines) <= 24
     assert any(line.startswith(f" trade.M{place:02}_USDC") for line in lines)
     assert any(re.fullmatch(r" \d+ to \d+ of 40 streams", one) for one in lines)
@@ -45,7 +45,7 @@ def test_the_head_says_at_once_that_redis_does_not_answer_and_how_old_the_pictur
     assert first == (" Redis at redis://r:6379/0 does not answer: this picture is 3.2s old …")
     assert (
         "no picture yet (Connection refused)"
-        in painted(trouble="Connection refused", picture=None)[0]
+        in painted(trouble="Connection refused", view_model=None)[0]
     )
     assert painted()[0] == " 0.4s old   ? keys"
 
@@ -91,6 +91,6 @@ def test_a_line_is_cut_between_words_only(width: int) -> None:
 
 def test_numbers_of_any_length_are_whole() -> None:
     wide = stream("trade.SOL_USDC", rate=1_234_567.0, entries=9_999_999)
-    text = "\n".join(painted(picture=picture(streams=(wide,))))
+    text = "\n".join(painted(view_model=view_model(streams=(wide,))))
     assert "1,234,567" in text
     assert "9,999,999" in text

@@ -39,7 +39,7 @@ def stream(name: str, **given: Any) -> StreamRow:
         "rate": 42.1,
         "entries": 1204,
         "age_us": 100_000,
-        "words": "sell 1.50 @ 99.01",
+        "text": "sell 1.50 @ 99.01",
         "status": StreamStatus(),
         "marks": (),
         "is_failing": False,
@@ -47,7 +47,7 @@ def stream(name: str, **given: Any) -> StreamRow:
     return StreamRow(name=name, **(whole | given))
 
 
-def picture(**given: Any) -> ViewModel:
+def view_model(**given: Any) -> ViewModel:
     whole: dict[str, Any] = {
         "now_us": NOW_US,
         "bridges": (BridgeRow(STATUS, State.UP, NOW_US - 42_000_000, ()),),
@@ -76,7 +76,7 @@ def painted(shown: ViewModel, width: int, height: int, *footer: str) -> list[str
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_the_view_tells_of_bridge_streams_and_consumers(width: int) -> None:
-    lines = painted(picture(), width, 14, "q leaves")
+    lines = painted(view_model(), width, 14, "q leaves")
     text = "\n".join(lines)
     assert lines[0].startswith(" ● bridge tokyo-1  up 42s   from wss://ws.backpack.exchange")
     assert lines[1].startswith(" 84.2/s ▅█  2 streams  2 gaps  0 quarantined  exchange → bridge")
@@ -90,8 +90,8 @@ def test_the_view_tells_of_bridge_streams_and_consumers(width: int) -> None:
 @pytest.mark.parametrize("height", [14, 24, 60])
 @pytest.mark.parametrize("count", [1, 50])
 def test_the_view_fills_its_window_and_never_more(width: int, height: int, count: int) -> None:
-    streams = tuple(stream(f"trade.M{n:02}_USDC", words="w" * 300) for n in range(count))
-    lines = painted(picture(streams=streams), width, height, "q leaves")
+    streams = tuple(stream(f"trade.M{n:02}_USDC", text="w" * 300) for n in range(count))
+    lines = painted(view_model(streams=streams), width, height, "q leaves")
     assert len(lines) == height
     assert max(map(len, lines)) <= width
     assert lines[-1] == "q leaves"
@@ -99,7 +99,7 @@ def test_the_view_fills_its_window_and_never_more(width: int, height: int, count
 
 def test_streams_that_do_not_fit_are_counted() -> None:
     streams = tuple(stream(f"trade.M{n:02}_USDC") for n in range(50))
-    lines = painted(picture(streams=streams), 80, 20)
+    lines = painted(view_model(streams=streams), 80, 20)
     shown = [line for line in lines if line.startswith(" trade.M")]
     [rest] = [line for line in lines if "more streams" in line]
     assert rest.startswith(f" … and {50 - len(shown)} more streams, ")
@@ -108,19 +108,19 @@ def test_streams_that_do_not_fit_are_counted() -> None:
 
 @pytest.mark.parametrize("width", range(60, 100))
 def test_a_figure_is_there_with_its_name_or_not_at_all(width: int) -> None:
-    line = painted(picture(), width, 14)[1].replace("\u00a0", " ")
+    line = painted(view_model(), width, 14)[1].replace("\u00a0", " ")
     assert not re.search(r"(bridge|p99) …", line), line
 
 
 def test_a_way_to_look_in_is_broken_at_the_edge_and_not_cut() -> None:
     way = "BRIDGE_REDIS__URL=redis://127.0.0.1:6379/0 .venv/bin/python -m bridge tap 'trade.*'"
-    lines = painted(picture(), 80, 24, way)
+    lines = painted(view_model(), 80, 24, way)
     assert " ".join(lines[-2:]) == way
     assert len(lines) == 24
 
 
 def test_a_long_path_in_the_footer_takes_the_lines_it_needs() -> None:
-    lines = painted(picture(), 80, 24, "logs in /" + "x" * 200)
+    lines = painted(view_model(), 80, 24, "logs in /" + "x" * 200)
     assert (len(lines), "".join(lines).count("x" * 70)) == (24, 2)
 
 
@@ -128,21 +128,21 @@ def test_silence_and_troubles_are_said() -> None:
     silent = BridgeRow(STATUS, State.SILENT, NOW_US - 90_000_000, ())
     ill = BridgeRow(STATUS, State.UP, NOW_US, ("public-1 is not connected to the exchange: x",))
     gone = ConsumerRow("book/w1", WORKER, State.SILENT, 9_000_000)
-    text = "\n".join(painted(picture(bridges=(silent, ill), consumers=(gone,)), 100, 24))
+    text = "\n".join(painted(view_model(bridges=(silent, ill), consumers=(gone,)), 100, 24))
     assert "● bridge tokyo-1  silent for 90s" in text
     assert "! tokyo-1: public-1 is not connected to the exchange: x" in text
     assert "silent for 9.0s" in text
 
 
 def test_an_empty_redis_is_told_as_such() -> None:
-    text = "\n".join(painted(picture(bridges=(), streams=(), consumers=()), 80, 14))
+    text = "\n".join(painted(view_model(bridges=(), streams=(), consumers=()), 80, 14))
     assert "no bridge has been here yet" in text
     assert "no consumer at work" in text
 
 
 def test_without_the_first_shard_the_view_says_so_and_not_that_nobody_is_there() -> None:
-    away = {0: "shard 0 does not answer: timed out"}
-    shown = picture(bridges=(), consumers=(), away=away)
+    unavailable = {0: "shard 0 does not answer: timed out"}
+    shown = view_model(bridges=(), consumers=(), unavailable=unavailable)
     text = "\n".join(painted(shown, 80, 24))
     assert "shard 0 does not answer: timed out" in text
     assert "trade.SOL_USDC" in text
@@ -153,7 +153,7 @@ def test_without_the_first_shard_the_view_says_so_and_not_that_nobody_is_there()
 
 
 @pytest.mark.parametrize(
-    ("kind", "words", "style"),
+    ("kind", "text", "style"),
     [
         ("trade", "buy 1.50 @ 99.01", "green"),
         ("trade", "sell 1.50 @ 99.01", "red"),
@@ -164,13 +164,13 @@ def test_without_the_first_shard_the_view_says_so_and_not_that_nobody_is_there()
         ("ticker", "98.5 -1.50% in 24 h, buyers", ""),
     ],
 )
-def test_sides_have_colours(kind: str | None, words: str, style: str) -> None:
-    assert side_style(kind, words) == style
+def test_sides_have_colours(kind: str | None, text: str, style: str) -> None:
+    assert side_style(kind, text) == style
 
 
 def test_what_changed_since_the_last_picture_stands_out() -> None:
-    was = picture(streams=(stream("trade.A_B"), stream("trade.C_D")))
-    now = picture(streams=(stream("trade.A_B"), stream("trade.C_D", words="buy 2 @ 3")))
+    was = view_model(streams=(stream("trade.A_B"), stream("trade.C_D")))
+    now = view_model(streams=(stream("trade.A_B"), stream("trade.C_D", text="buy 2 @ 3")))
     console = Console(file=io.StringIO(), width=80, height=24, legacy_windows=False)
     shown = console.render_lines(screen(now, 80, 24, "r", before=was))
     bold = {
@@ -182,12 +182,12 @@ def test_what_changed_since_the_last_picture_stands_out() -> None:
 
 
 def test_square_brackets_of_the_exchange_are_no_markup() -> None:
-    shown = picture(streams=(stream("trade.SOL_USDC", words="[red]x[/red] [/]"),))
+    shown = view_model(streams=(stream("trade.SOL_USDC", text="[red]x[/red] [/]"),))
     assert any("[red]x[/red] [/]" in line for line in painted(shown, 80, 14))
 
 
 def test_plain_lines_tell_the_same() -> None:
-    assert list(summary_lines(picture(quarantined=1))) == [
+    assert list(summary_lines(view_model(quarantined=1))) == [
         "22:13:20.000 2 streams, 84 entries/s, exchange → bridge 0.8ms p99 3.1ms, 2 gaps, "
         "1 quarantined, 7 waiting for Redis",
         "  ! depth.SOL_USDC: 2 gaps",
@@ -196,7 +196,9 @@ def test_plain_lines_tell_the_same() -> None:
 
 
 def test_plain_lines_of_streams_are_aligned() -> None:
-    shown = picture(streams=(stream("trade.A_B"), stream("ticker.LONG_B", rate=None, age_us=None)))
+    shown = view_model(
+        streams=(stream("trade.A_B"), stream("ticker.LONG_B", rate=None, age_us=None))
+    )
     assert list(stream_lines(shown)) == [
         "  trade.A_B        42.1/s     1,204 entries   0.1s  sell 1.50 @ 99.01",
         "  ticker.LONG_B     1,204 entries  never  sell 1.50 @ 99.01",

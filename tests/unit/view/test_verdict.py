@@ -64,9 +64,9 @@ def test_without_the_first_shard_it_is_bad_and_says_what_the_others_have(end: st
     newest = {"received_us": str(NOW_US - 2_000_000)}
     streams = {
         "trade.SOL_USDC": StreamFacts(1, 1, "5-1", newest),
-        "trade.JUP_USDC": StreamFacts(is_away=True),
+        "trade.JUP_USDC": StreamFacts(is_unavailable=True),
     }
-    told = verdict(streams=streams, away={0: f"shard 0 does not answer: timed out{end}"})
+    told = verdict(streams=streams, unavailable={0: f"shard 0 does not answer: timed out{end}"})
     assert (told.level, told.text) == (
         Level.BAD,
         "shard 0 does not answer: timed out. Bridges and consumers are not known without it; "
@@ -75,8 +75,8 @@ def test_without_the_first_shard_it_is_bad_and_says_what_the_others_have(end: st
 
 
 def test_another_shard_away_is_a_reason_once_whatever_it_has() -> None:
-    streams = {f"trade.{name}_USDC": StreamFacts(is_away=True) for name in ("SOL", "BTC")}
-    told = verdict(bridge(), streams=streams, away={3: "shard 3 does not answer: timed out"})
+    streams = {f"trade.{name}_USDC": StreamFacts(is_unavailable=True) for name in ("SOL", "BTC")}
+    told = verdict(bridge(), streams=streams, unavailable={3: "shard 3 does not answer: timed out"})
     assert (told.level, told.reasons) == (Level.LOOK, ("shard 3 does not answer: timed out",))
 
 

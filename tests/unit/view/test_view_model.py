@@ -27,7 +27,7 @@ def bridge(**given: Any) -> BridgeStatus:
     return BridgeStatus.model_validate(whole | given)
 
 
-def picture(*samples: Sample) -> ViewModel:
+def view_model(*samples: Sample) -> ViewModel:
     history = History()
     for sample in samples:
         history.add(sample)
@@ -39,17 +39,17 @@ def line(name: str, **counters: Any) -> dict[str, StreamStatus]:
 
 
 def test_a_bridge_with_fresh_words_and_connections_is_healthy() -> None:
-    [row] = picture(Sample(NOW_US, (bridge(started_us=NOW_US - SECOND),))).bridges
+    [row] = view_model(Sample(NOW_US, (bridge(started_us=NOW_US - SECOND),))).bridges
     assert (row.state, row.since_us, row.is_healthy) == (State.UP, NOW_US - SECOND, True)
 
 
 def test_a_bridge_that_says_nothing_for_five_seconds_is_silent() -> None:
-    [row] = picture(Sample(NOW_US, (bridge(updated_us=NOW_US - 5 * SECOND - 1),))).bridges
+    [row] = view_model(Sample(NOW_US, (bridge(updated_us=NOW_US - 5 * SECOND - 1),))).bridges
     assert (row.state, row.is_healthy) == (State.SILENT, False)
 
 
 def test_a_bridge_that_said_goodbye_is_stopped_and_not_in_trouble() -> None:
-    [row] = picture(Sample(NOW_US, (bridge(stopped_us=NOW_US - 9, connections=()),))).bridges
+    [row] = view_model(Sample(NOW_US, (bridge(stopped_us=NOW_US - 9, connections=()),))).bridges
     assert (row.state, row.since_us, row.is_healthy) == (State.STOPPED, NOW_US - 9, False)
 
 
@@ -57,7 +57,7 @@ def test_each_trouble_of_a_bridge_is_a_sentence() -> None:
     down = (ConnectionStatus(name="public-1", trouble="refused"),)
     streams = line("trade.A_B", suspended="WRONGTYPE")
     told = bridge(connections=down, redis_trouble="loading", streams=streams)
-    [row] = picture(Sample(NOW_US, (told,))).bridges
+    [row] = view_model(Sample(NOW_US, (told,))).bridges
     assert row.troubles == (
         "public-1 is not connected to the exchange: refused",
         "publishing waits: loading",
@@ -67,7 +67,7 @@ def test_each_trouble_of_a_bridge_is_a_sentence() -> None:
 
 def test_streams_stand_in_the_contracts_order_of_types() -> None:
     names = ("ticker.A_B", "trade.B_B", "account.orderUpdate", "odd", "trade.A_B", "depth.A_B")
-    rows = picture(Sample(NOW_US, streams=dict.fromkeys(names, StreamFacts()))).streams
+    rows = view_model(Sample(NOW_US, streams=dict.fromkeys(names, StreamFacts()))).streams
     assert [row.name for row in rows] == [
         "trade.A_B",
         "trade.B_B",
@@ -81,20 +81,20 @@ def test_streams_stand_in_the_contracts_order_of_types() -> None:
 def test_a_streams_age_is_since_its_newest_was_received() -> None:
     last = {"type": "gap", "cause": "x", "recovered": "false", "received_us": str(NOW_US - SECOND)}
     facts = StreamFacts(length=3, last_id="5-0", last=last)
-    [row] = picture(Sample(NOW_US, streams={"trade.A_B": facts})).streams
+    [row] = view_model(Sample(NOW_US, streams={"trade.A_B": facts})).streams
     assert (row.age_us, row.entries) == (SECOND, 3)
 
 
 def test_an_entry_without_time_of_receiving_has_the_age_of_its_id() -> None:
     facts = StreamFacts(added=9, last_id=f"{NOW_US // 1000 - 2000}-0", last={"type": "foreign"})
-    [row] = picture(Sample(NOW_US, streams={"trade.A_B": facts})).streams
-    assert (row.age_us, row.entries, row.words) == (2 * SECOND, 9, "type=foreign")
+    [row] = view_model(Sample(NOW_US, streams={"trade.A_B": facts})).streams
+    assert (row.age_us, row.entries, row.text) == (2 * SECOND, 9, "type=foreign")
 
 
 def test_counters_of_several_bridges_are_added_and_a_stopped_ones_waiting_is_not() -> None:
     one = bridge(streams=line("trade.A_B", gaps=1, pending=2))
     two = bridge(instance="c", stopped_us=NOW_US, streams=line("trade.A_B", gaps=3, pending=4))
-    [row] = picture(Sample(NOW_US, (one, two), streams={"trade.A_B": StreamFacts()})).streams
+    [row] = view_model(Sample(NOW_US, (one, two), streams={"trade.A_B": StreamFacts()})).streams
     assert (row.status.counters.gaps, row.status.pending) == (4, 2)
     assert row.marks == ("4 gaps",)
 
@@ -106,27 +106,27 @@ def test_a_stream_in_which_entries_wait_and_none_goes_out_is_held() -> None:
         told = bridge(updated_us=at_us, streams=streams)
         return Sample(at_us, (told,), streams={"trade.A_B": StreamFacts()})
 
-    assert picture(sample(0, "1-0"), sample(1, "1-0")).streams[0].marks == ("2 held",)
-    assert picture(sample(0, "1-0"), sample(1, "2-0")).streams[0].marks == ()
+    assert view_model(sample(0, "1-0"), sample(1, "1-0")).streams[0].marks == ("2 held",)
+    assert view_model(sample(0, "1-0"), sample(1, "2-0")).streams[0].marks == ()
 
 
 def test_what_the_exchange_refused_is_said_at_the_stream() -> None:
     refused = (ConnectionStatus(connected=True, refused={"trade.A_B": "4005 no such market"}),)
     told = bridge(connections=refused)
-    [row] = picture(Sample(NOW_US, (told,), streams={"trade.A_B": StreamFacts()})).streams
+    [row] = view_model(Sample(NOW_US, (told,), streams={"trade.A_B": StreamFacts()})).streams
     assert (row.marks, row.is_failing) == (("refused: 4005 no such market",), True)
 
 
 def test_a_worker_is_silent_after_five_seconds() -> None:
     worker = WorkerStatus(group="book", consumer="x", updated_us=NOW_US - 6 * SECOND)
-    [row] = picture(Sample(NOW_US, workers=(worker,))).consumers
+    [row] = view_model(Sample(NOW_US, workers=(worker,))).consumers
     assert (row.name, row.state, row.age_us) == ("book/x", State.SILENT, 6 * SECOND)
 
 
 def test_the_newest_quarantined_message_is_told() -> None:
     last = {"type": "quarantined", "stream": "trade.A_B", "reason": "no price", "raw": "{}"}
     last |= {"received_us": "1"}
-    seen = picture(Sample(NOW_US, quarantine=StreamFacts(length=2, last_id="1-0", last=last)))
+    seen = view_model(Sample(NOW_US, quarantine=StreamFacts(length=2, last_id="1-0", last=last)))
     assert (seen.quarantined, seen.newest_quarantined) == (2, "REFUSED trade.A_B: no price")
 
 
@@ -161,7 +161,7 @@ def test_a_worker_that_took_no_finite_time_is_passed_over() -> None:
 
 def test_bridges_that_publish_the_same_say_whose_turn_it_is() -> None:
     alone, second, gone = (
-        picture(Sample(NOW_US, (bridge(**facts),))).bridges[0].turn
+        view_model(Sample(NOW_US, (bridge(**facts),))).bridges[0].turn
         for facts in (
             {},
             {"rank": 1, "peers": ["a", "c"]},
@@ -182,11 +182,11 @@ def test_texts_of_a_status_can_do_nothing_to_a_terminal() -> None:
 
 def test_a_bridge_whose_own_clock_is_late_is_up_by_the_clock_of_redis() -> None:
     told = bridge(updated_us=NOW_US - 60 * SECOND, redis_us=NOW_US - SECOND)
-    [row] = picture(Sample(NOW_US, (told,))).bridges
+    [row] = view_model(Sample(NOW_US, (told,))).bridges
     assert row.state is State.UP
 
 
 def test_a_frozen_bridge_whose_own_clock_is_ahead_is_silent_by_the_clock_of_redis() -> None:
     told = bridge(updated_us=NOW_US + 60 * SECOND, redis_us=NOW_US - 6 * SECOND)
-    [row] = picture(Sample(NOW_US, (told,))).bridges
+    [row] = view_model(Sample(NOW_US, (told,))).bridges
     assert (row.state, row.since_us) == (State.SILENT, NOW_US - 6 * SECOND)
