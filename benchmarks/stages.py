@@ -27,6 +27,7 @@ from bridge.protocol.one_pass import read_usual
 from bridge.redis.append import Retention
 from bridge.redis.outbox import Outbox, OutboxSettings
 from bridge.runtime.clock import SystemClock
+from bridge.runtime.collector import settle_collector
 
 PLAN = CorePlan(hold_us=2_000_000, snapshots=SnapshotPlan(50_000))
 BATCH = 256
@@ -58,6 +59,7 @@ class Watch:
 
 def measure(workload: Workload, rounds: int) -> list[str]:
     """The table's lines; the best of so many rounds, since what disturbs only adds."""
+    settle_collector()  # as the bridge does
     runs = [_once(workload) for _ in range(rounds)]
     best = {name: min(run[name] for run in runs) for name in runs[0]}
     best["journal"] = best.pop("journaled") - best["received"]

@@ -220,8 +220,10 @@ class Ingest:
         self.core.unknown_events.news.clear()
 
     def may_close(self, connection: int) -> bool:
-        """Would the end of this connection leave no outage, as far as is known just now?"""
-        return self._cursor is not None or self.core.coverage.may_close(connection)
+        """Whether the end of this connection would leave no outage, as far as is known just now.
+        Behind, the core's coverage is of where it reads the log, so this cannot be known.
+        """
+        return self._cursor is None and self.core.coverage.may_close(connection)
 
     def requests(self) -> Sequence[str]:
         """Streams that newly want something of REST. While behind, what is missing may follow in

@@ -89,8 +89,8 @@ def _module(name: str) -> object:
     except SyntaxError as error:
         where = f"{error.filename}, line {error.lineno}"
         raise ConfigError(f"cannot import {name}: {error.msg} ({where})") from error
-    except ConfigError:
-        raise
+    except ConfigError as error:  # a decorator of the kit refuses what it was given
+        raise ConfigError(f"{error} ({source_line(error)})") from error
     except Exception as error:  # a module may do anything while it is imported
         what = f"{type(error).__name__}: {error}"
         raise ConfigError(f"cannot import {name}: {what} ({source_line(error)})") from error

@@ -252,3 +252,22 @@ class BadMode(Consumer):
 def test_load_refuses_what_is_not_a_consumer_with_the_reason(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(name)
+
+
+def test_load_says_where_a_decorator_was_given_what_it_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "seven_minutes.py"
+    module.write_text(
+        "from consumers import Consumer, every\n\n"
+        "class Mine(Consumer):\n"
+        '    streams = ("trade.*",)\n\n'
+        '    @every("7 minutes")\n'
+        "    def summary(self, tick): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(ConfigError, match=r"write 1s to 1d") as refused:
+        load("seven_minutes:Mine")
+
+    assert str(refused.value).endswith(f"({module}:6)")

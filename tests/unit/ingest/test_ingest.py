@@ -356,6 +356,26 @@ def test_ingest_behind_a_frames_stream_is_told(tmp_path: Path) -> None:
     assert subject.receive("rubbish", connection) is None
 
 
+def test_ingest_behind_lets_no_connection_close_until_the_core_has_read_that_another_covers_it(
+    tmp_path: Path,
+) -> None:
+    subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
+    old = subject.connect()
+    subject.trades(3000)
+    new = subject.connect()
+    for _ in range(3):
+        subject.now_us += SECOND_US
+        for connection in (old, new):
+            subject.tick(connection)
+            subject.ingest.take(Answered(subject.now_us, connection, subject.now_us))
+
+    assert not subject.ingest.is_live
+    assert not subject.ingest.may_close(old)
+    subject.come_to_rest()
+    assert subject.ingest.is_live
+    assert subject.ingest.may_close(old)
+
+
 def test_ingest_while_behind_memory_goes_on_being_bounded(tmp_path: Path) -> None:
     subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
     subject.connect()
