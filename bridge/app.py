@@ -336,8 +336,8 @@ class Bridge:
 
     def _do_without_others(self) -> None:
         """Of several shards, those that answer are not kept waiting for the first one for ever."""
-        before = self._peers.does_without
-        if self._peers.unread(self._clock.now_us()):
+        before = self._peers.ignores_peers
+        if self._peers.first_poll_failed(self._clock.now_us()):
             if not before:
                 log.warning("other_bridges_unknown", reason=self._shards.trouble)
             self._publisher.pump()

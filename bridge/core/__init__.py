@@ -1,1 +1,1 @@
-"""What becomes of what is received: pure, and the same live and in replay."""
+"""Turns received records into entries: pure, and the same live and in replay."""

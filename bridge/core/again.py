@@ -1,6 +1,4 @@
-"""Records that a journal has, applied to a core: in a replay, while catching up, in a backfill
-(pure).
-"""
+"""Apply journaled records to a core: in a replay, while catching up, in a backfill (pure)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,26 +8,24 @@ from bridge.protocol.rest import BadBody
 
 
 def apply_again(core: Core, record: Record | Frames, positions: Sequence[int], at_us: int) -> None:
-    """Apply what the journal has at these positions; it came at `at_us` by the steady clock."""
+    """Apply the records at these journal positions, as received at `at_us` by the steady clock."""
     if isinstance(record, Frames):
         core.apply_frames(record, positions, at_us)
         return
     try:
         core.apply(record, positions[0], at_us)
     except BadBody:
-        return  # it was refused when it came
+        return  # it was refused when it was received
 
 
 def read_at_once(
-    found: Iterable[tuple[int, Record]],
+    entries: Iterable[tuple[int, Record]],
 ) -> Iterator[tuple[Sequence[int], Record | Frames]]:
-    """What a journal has, each record with its position: frames that were read at once come
-    together, as they came.
-    """
+    """Records of a journal with their positions; frames that were read at once are one `Frames`."""
     first: Frame | None = None
     positions: list[int] = []
     bodies: list[bytes] = []
-    for position, record in found:
+    for position, record in entries:
         if type(record) is Frame:
             if first is None or record[:2] != first[:2]:
                 if first is not None:

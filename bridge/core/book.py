@@ -1,9 +1,9 @@
-"""The bridge's own order book of one depth stream, only to place snapshots exactly (pure).
+"""The bridge's own order book of one depth stream, used only to place snapshots exactly (pure).
 
-A REST snapshot trails or leads the socket by some updates, so it is never published as it arrives:
-it is joined with the deltas received and carried forward to the newest of them, P; the entry is the
-book at P. The recipe: drop deltas with `u <= lastUpdateId`, the first kept one must satisfy
-`U <= lastUpdateId + 1 <= u`, then each continues the last. Levels are compared as numbers: the
+A REST snapshot is some updates behind or ahead of the socket, so it is never published unchanged:
+it is joined with the received deltas and carried forward to the newest of them, P; the entry is the
+book at P. The rule: drop deltas with `u <= lastUpdateId`; the first kept one must satisfy
+`U <= lastUpdateId + 1 <= u`; then each continues the last. Levels are compared as numbers: the
 socket pads prices ("86700.0"), REST trims them ("86700").
 """
 
@@ -17,17 +17,17 @@ from bridge.core.numbering import Numbering, begins_anew
 from bridge.core.outcomes import Join
 
 MAX_WAITING_DELTAS = 20_000
-QUIET_US = 3_000_000  # no change for so long, and REST says the same: the book rests there
-PATIENCE_DELTAS = 500  # a body is ahead of the socket by a few updates, never by so many
+QUIET_US = 3_000_000  # no delta for so long, and the same REST body: the book is at rest
+PATIENCE_DELTAS = 500  # a body is ahead of the socket by a few updates, never by this many
 
 
 def price_key(price: str) -> str:
-    """One spelling for each number: `86700.0` and `86700` are one level."""
+    """The price in one spelling: `86700.0` and `86700` are the same level."""
     return price.rstrip("0").rstrip(".") if "." in price else price
 
 
 def is_zero(quantity: str) -> bool:
-    """Zero deletes a level; it is written padded (`0.00`)."""
+    """Whether the quantity is zero, which deletes a level; it is written padded (`0.00`)."""
     return not quantity.strip("0.")
 
 
@@ -54,7 +54,7 @@ class Sides:
     asks: dict[str, Level] = field(default_factory=dict)
 
     def apply(self, bids: Iterable[Level], asks: Iterable[Level]) -> None:
-        # `price_key` and `is_zero`, written out: they would be half of what a delta costs
+        # `price_key` and `is_zero` inlined: the calls would be half of the cost of a delta
         for side, levels in ((self.bids, bids), (self.asks, asks)):
             for level in levels:
                 price, quantity = level
@@ -72,12 +72,12 @@ class Sides:
 
 @dataclass(slots=True)
 class DepthBook:
-    """Deltas in, and the book when a snapshot has been joined. `number` is the newest delta's
-    update id; 0: none came yet.
+    """Follows deltas, and has the book once a snapshot is joined. `number`: the update id of the
+    newest delta; 0: none yet.
     """
 
-    every_updates: int  # a periodic snapshot each time the update id crosses a multiple; 0: off
-    every_ms: int = 0  # and each time the engine's time does; 0: off
+    every_updates: int  # a periodic snapshot at each multiple of the update id; 0: off
+    every_ms: int = 0  # a periodic snapshot at each multiple of the engine's time; 0: off
     levels_kept: int = 1000  # of each side, in a snapshot
     ms: int = 0  # the engine's time of the newest delta
     number: int = 0
@@ -85,25 +85,25 @@ class DepthBook:
     rest_update_id: int = 0
     _sides: Sides = field(default_factory=Sides)
     _waiting: deque[Delta] = field(default_factory=lambda: deque(maxlen=MAX_WAITING_DELTAS))
-    _early: list[tuple[int, Delta]] = field(default_factory=list)  # received when; out of order
+    _early: list[tuple[int, Delta]] = field(default_factory=list)  # time received, delta
     _passed_ahead: int = 0
     _ahead: tuple[int, Sequence[Level], Sequence[Level]] | None = None
     _ahead_since_us: int = 0
 
     def reset(self) -> None:
-        """A new subscription: nothing received before it can be relied on."""
+        """Forget all deltas: after a new subscription the earlier ones cannot be used."""
         self.number = self.ms = 0
         self._early.clear()
         self._forget()
 
     @property
     def has_early(self) -> bool:
-        """Does a delta wait for another connection to bring what is before it?"""
+        """Whether a delta waits for its predecessor from another connection."""
         return bool(self._early)
 
     def in_order(self, delta: Delta, at_us: int, patience_us: int) -> list[Delta]:
-        """The deltas to follow now: where a stream is received over several connections, what one
-        has missed comes from another, at most `patience_us` later.
+        """The deltas to follow now, in order: where several connections receive a stream, a delta
+        that one missed comes from another, at most `patience_us` later.
         """
         is_early = self.number and delta.first_update_id > self.number + 1
         if not is_early and not self._early:
@@ -121,9 +121,9 @@ class DepthBook:
         del self._early[:ready]
         return following
 
-    def goes_on(self, delta: Delta, ms: int) -> bool:
-        """Follow a delta that continues the known book where no snapshot is due, at once. False:
-        it is another, and nothing was done.
+    def try_follow(self, delta: Delta, ms: int) -> bool:
+        """Follow a delta that continues the known book and at which no snapshot is due. False: it
+        is not such a delta, and nothing was done.
         """
         first, last, bids, asks, _, _ = delta
         every = self.every_updates
@@ -140,12 +140,12 @@ class DepthBook:
         return True
 
     def follow(self, delta: Delta, ms: int) -> Join | None:
-        """Follow one delta of the engine's time `ms`. PLACED: a snapshot that was ahead of the
-        deltas has been reached.
+        """Follow one delta with the engine time `ms`. PLACED: it reached a snapshot that was ahead
+        of the deltas; TOO_OLD: that snapshot was never reached.
         """
         last = delta.last_update_id
         if last < self.number and begins_anew(last, ms, Numbering(self.number, self.ms)):
-            self.reset()  # by its old number it would never go on
+            self.reset()  # a renumbering: with the old number the book would never continue
         if self.number and not delta.first_update_id <= self.number + 1 <= delta.last_update_id:
             if delta.last_update_id <= self.number:
                 return None
@@ -163,7 +163,7 @@ class DepthBook:
         if self._passed_ahead < PATIENCE_DELTAS:
             return None
         self._ahead = None
-        return Join.TOO_OLD  # it was never true of this book: ask again
+        return Join.TOO_OLD  # it is not of this book: fetch again
 
     def join(
         self, update_id: int, bids: Sequence[Level], asks: Sequence[Level], at_us: int = 0
@@ -192,7 +192,7 @@ class DepthBook:
         return Join.PLACED
 
     def crosses(self, delta: Delta, ms: int) -> bool:
-        """Is a periodic snapshot due at this delta? Every bridge finds the same ones."""
+        """Whether a periodic snapshot is due at this delta; the same for every bridge."""
         is_due_by_time = self._is_due_by_time(ms)
         self.ms = max(self.ms, ms)
         if not self.joined:
@@ -207,7 +207,7 @@ class DepthBook:
         return bool(every and self.ms) and self.ms // every < max(self.ms, ms) // every
 
     def forget_rest_update_id(self) -> None:
-        """The snapshot that names it was made: the next ones are of the bridge's own book."""
+        """Clear it after the snapshot that names it: the next ones are of the bridge's own book."""
         self.rest_update_id = 0
 
     def levels(self) -> tuple[list[Level], list[Level]]:
@@ -231,7 +231,7 @@ class DepthBook:
 
 
 def price_order(level: Level) -> tuple[int, str]:
-    """What a price is compared by, as a number."""
+    """The sort key of a level: its price, compared as a number."""
     # Non-negative decimals in plain notation compare as (digits before the point, text).
     whole, _, fraction = level[0].partition(".")
     whole = whole.lstrip("0")

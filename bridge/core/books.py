@@ -1,8 +1,8 @@
-"""The books of all depth streams, and the snapshots that come of them (pure).
+"""The books of all depth streams, and the snapshots made of them (pure).
 
-A snapshot is placed behind the delta it is exact at: when REST's reply has been joined, at fixed
-update ids and times, and after a gap of Redis' or of the bridge's own making, for which the
-exchange need not be asked again.
+A snapshot is placed behind the delta at which it is exact: when a REST body has been joined, at
+fixed update ids and times, and after a gap that arose between the bridge and Redis, for which no
+REST request is needed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ from bridge.core.entries import Slot, slot_of, snapshot_entry
 from bridge.core.outcomes import Join
 from bridge.protocol.rest import depth_body
 
-TRIES = 3  # at later deltas, where others are ahead
+TRIES = 3  # at later deltas, where the stream is ahead of the snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPlan:
-    """When a whole book is written: each so many updates and ms (0: not), so many levels a side."""
+    """When a snapshot is written (each so many updates and ms; 0: not), and its levels a side."""
 
     every_updates: int
     every_ms: int = 0
@@ -30,50 +30,50 @@ class SnapshotPlan:
 
 @dataclass(slots=True)
 class _Book:
-    """One stream's book, and what is to be done about it."""
+    """One stream's book, and the state of its requests and snapshots."""
 
     book: DepthBook
     symbol: str
-    position: int = 0  # where the journal has the newest delta
-    is_requested: bool = False  # since it was last known
-    tries: int = 0  # at the next delta, as often as this: its last place was taken
+    position: int = 0  # the journal position of the newest delta
+    is_requested: bool = False  # since the book was last known
+    tries: int = 0  # how often a misplaced snapshot is still tried again, at the next deltas
 
     def begin_anew(self) -> None:
-        """The stream was not followed for a while."""
+        """Reset the book: the stream was not followed for a while."""
         self.book.reset()
         self.is_requested = False
 
     def request(self) -> bool:
-        """Is the book to be asked for: neither known nor asked for already? It is now."""
+        """Request the book. Returns False if it is known or requested already."""
         is_wanted = not (self.book.joined or self.is_requested)
         self.is_requested = self.is_requested or is_wanted
         return is_wanted
 
     def forget_request(self) -> None:
-        """What was asked for does not count any more."""
+        """Forget that the book was requested."""
         self.is_requested = False
 
     def retry(self, tries: int) -> None:
-        """A snapshot found no place: try again at the next delta, as often as this."""
+        """Try a misplaced snapshot again at the next deltas, so often at most."""
         self.tries = tries or self.tries
 
-    def goes_on(self, delta: Delta, ms: int, position: int) -> bool:
-        """Take a delta that continues a known book where no snapshot is due. False: it is another,
-        and nothing was done.
+    def try_follow(self, delta: Delta, ms: int, position: int) -> bool:
+        """Follow a delta that continues a known book and at which no snapshot is due. False: it is
+        not such a delta, and nothing was done.
         """
-        if self.tries or not self.book.goes_on(delta, ms):
+        if self.tries or not self.book.try_follow(delta, ms):
             return False
         self.position = position
         return True
 
     def take_tries(self, position: int) -> int:
-        """A delta comes, which the journal has there: how often a snapshot is still tried."""
+        """Note a delta's journal position. Returns and clears the tries left for a snapshot."""
         tries, self.tries, self.position = self.tries, 0, position
         return tries
 
 
 class When(NamedTuple):
-    """When something came, by the wall clock and the steady one, and where the journal has it."""
+    """When a record was received, by the wall clock and the steady one, and its position."""
 
     received_us: int
     at_us: int
@@ -83,7 +83,7 @@ class When(NamedTuple):
 class Books:
     """Depth streams by name. Methods return the snapshot that is to be put into the stream.
 
-    `requests` is where streams are put whose book is wanted of REST.
+    `requests`: streams whose book is to be fetched over REST are added here.
     """
 
     def __init__(self, plan: SnapshotPlan, requests: dict[str, None]) -> None:
@@ -106,27 +106,27 @@ class Books:
         self._books.pop(name, None)
 
     def reset(self, name: str) -> None:
-        """The stream was not followed for a while: its book begins anew."""
+        """Reset a stream's book: the stream was not followed for a while."""
         if (each := self._books.get(name)) is not None:
             each.begin_anew()
 
     def is_missing(self, name: str) -> bool:
-        """Is it a depth stream whose book is not known?"""
+        """Whether it is a depth stream whose book is not known."""
         each = self._books.get(name)
         return each is not None and not each.book.joined
 
     def request(self, name: str) -> None:
-        """Ask REST for the book, unless it is known or asked for already."""
+        """Request the book over REST, unless it is known or requested already."""
         if self._books[name].request():
             self._requests[name] = None
 
     def request_anew(self, name: str) -> None:
-        """Ask for the book unless it is known; a reply that was under way came late."""
+        """Request the book again unless it is known: an earlier reply would be too late."""
         self._books[name].forget_request()
         self.request(name)
 
     def take_body(self, name: str, text: bytes, when: When) -> tuple[Join, Slot | None]:
-        """REST's reply: placed exactly, or to be asked for again. Raises BadBody."""
+        """Take a REST body. Returns its join, and the snapshot if there is one. Raises BadBody."""
         body, each = depth_body(text), self._books[name]
         if each.book.joined:
             return Join.PLACED, None
@@ -141,17 +141,17 @@ class Books:
             return joined, slot
         return joined, None
 
-    def goes_on(self, name: str, delta: Delta, ms: int, position: int) -> bool:
-        """Take a delta that only continues its book, as nearly all, where no other connection may
-        bring what is missing before it. False: it is to be followed, and nothing was done.
+    def try_follow(self, name: str, delta: Delta, ms: int, position: int) -> bool:
+        """Follow a delta that only continues its book, the usual case on a single connection.
+        False: `follow` is needed, and nothing was done.
         """
-        return self._books[name].goes_on(delta, ms, position)
+        return self._books[name].try_follow(delta, ms, position)
 
     def follow(
         self, name: str, delta: Delta, slot: Slot, patience_us: int | None
     ) -> Sequence[Slot]:
-        """Follow a delta, which waits in this slot. `patience_us`: how long another connection may
-        take to bring what is missing before it; None: there is none.
+        """Follow a delta, whose entry is in this slot. `patience_us`: how long another connection
+        may take to bring a missing delta before it; None: there is no other.
         """
         each = self._books[name]
         if patience_us is None and not each.book.has_early:
@@ -167,13 +167,11 @@ class Books:
         return snapshots
 
     def retry(self, name: str, tries: int) -> None:
-        """A snapshot found no place: try again at the next delta, as often as this."""
+        """Try a misplaced snapshot again at the next deltas, so often at most."""
         self._books[name].retry(tries)
 
     def own_snapshot(self, name: str, when: When) -> Slot | None:
-        """The bridge's own book, behind its newest delta: where it is known, it is as good as
-        REST's.
-        """
+        """A snapshot of the bridge's own book, behind its newest delta; None: it is not known."""
         each = self._books[name]
         if not each.book.joined:
             return None
@@ -181,7 +179,7 @@ class Books:
         return _snapshot(each, each.book.ms, when, tries=TRIES)
 
     def position(self, name: str) -> int:
-        """Where the journal has the newest delta of the book."""
+        """The journal position of the newest delta of the book."""
         return self._books[name].position
 
     def _follow(self, name: str, each: _Book, delta: Delta, slot: Slot, ms: int) -> Slot | None:

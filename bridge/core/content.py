@@ -1,14 +1,14 @@
-"""The queue of a stream that is told by content: account events, liquidations, states (pure).
+"""The queue of a stream identified by content: account events, liquidations, states (pure).
 
 No number orders these messages, so each batch is appended only if the stream's last ID is still the
-one this queue reasoned on. Otherwise another program wrote (or a reply was lost): the queue reads
-the stream's tail, drops what is there already, told by content, and sends the rest.
+one this queue expects. Otherwise another program wrote (or a reply was lost): the queue reads the
+stream's tail, drops the entries that are there already, compared by content, and sends the rest.
 
-States (tickers, candles, prices) are ordered by update id or time: one that is not above the last
-is late and dropped, an equal one with other content is kept.
+States (tickers, candles, prices) are ordered by update id or time: one that is below the last is
+late and dropped, an equal one with other content is kept.
 
-Where another bridge publishes the stream (`Peers.publish_delay_us`), a message is this queue's to
-send only after a while, and if the tail still lacks it.
+Where another bridge publishes the stream first (`Peers.publish_delay_us`), this queue sends a
+message only after that delay, and only if the tail still lacks it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,30 +36,30 @@ from bridge.core.queue import (
 from bridge.core.states import NEW, NewestState, Rank, Samples
 from bridge.core.tail import NEWEST_STATES, NOTHING_STORED, TAIL_MS, Edge, Stored, Tail, TailWanted
 
-MAX_RECOVERED = 20_000  # keys of what came over REST lately
-FLOOR_US = 10_000_000  # two bridges receive one message no further apart
+MAX_RECOVERED = 20_000  # keys of entries recovered over REST lately
+FLOOR_US = 10_000_000  # two bridges receive the same message within this time
 
 
 @dataclass(frozen=True, slots=True)
 class _Backfill:
-    """While Redis' loss is made up for, what the stream kept: everything that was received before
-    `floor_us` is there, and nothing that was received after `there_until_us`.
+    """What the stream kept in a loss that is being backfilled: everything received before
+    `floor_us`, and nothing received after `stored_until_us`.
     """
 
     floor_us: int = 0
-    there_until_us: int = 0
+    stored_until_us: int = 0
 
 
 class Content(StreamQueue):
-    """`sample_us`: the period of a stream whose samples carry no time of the engine; 0: others."""
+    """The queue; `sample_us`: the sampling period of a stream without an engine time, else 0."""
 
     def __init__(self, stream: Stream, peers: Peers, resume: Resume, *, sample_us: int = 0) -> None:
         super().__init__(stream, peers, resume)
         self._is_of_states = stream.identity is Identity.STATES
         self._sample_us = sample_us
-        self._expected: str | None = None  # the last ID a batch reasons on; None: read the tail
-        self._reads_tail_first = False  # something waits that may be in the stream already
-        self._tail_is_fresh = False  # read since the last take
+        self._expected: str | None = None  # the stream's last ID; None: read the tail
+        self._reads_tail_first = False  # an entry may be in the stream already
+        self._tail_is_fresh = False  # the tail was read since the last take
         self._stored: Stored = NOTHING_STORED
         self._kept: Edge | None = None  # LOST: the last entry that Redis kept
         self._backfill: _Backfill | None = None
@@ -68,7 +68,7 @@ class Content(StreamQueue):
         self._window = DedupWindow()
         self._samples = Samples()
 
-    # ---- what comes in -------------------------------------------------------------------------
+    # ---- input ---------------------------------------------------------------------------------
 
     def has_received(self, entry: Entry) -> bool:
         if self._sample_us and entry.order:
@@ -81,13 +81,13 @@ class Content(StreamQueue):
         self._window.clear()
 
     def put(self, slot: Slot) -> None:
-        """Add what was received, unless it is a state that a newer one has overtaken."""
+        """Add an entry, unless it is a duplicate, or a state older than the newest one."""
         self.counters.received += 1
         entry = slot.entry
         is_replayed = slot.position < self.replay_until
         if is_replayed:
             slot.in_doubt = True
-        # Of states that come for the first time the order tells all, so nothing else is looked up.
+        # For states received for the first time their order is enough: no other lookup is needed.
         is_by_order = self._is_of_states and not (is_replayed or self._backfill or self._recovered)
         if not is_by_order and self._was_taken(slot):
             self.counters.duplicates += 1
@@ -109,12 +109,12 @@ class Content(StreamQueue):
             self.counters.duplicates += 1
 
     def _was_taken(self, slot: Slot) -> bool:
-        """Is it there already, as far as can be told without its order?"""
+        """Whether the entry is a duplicate, apart from its order among states."""
         entry = slot.entry
         return self._was_kept(entry) or entry.key in self._recovered or self._was_stored(slot)
 
     def put_recovered(self, slots: Sequence[Slot], before: Slot | None = None) -> None:
-        """Add what may have been missed, and may as well be in the stream already."""
+        """Add entries that may have been missed, or may be in the stream already."""
         known = {slot.entry.key for slot in self.slots}
         for slot in slots:
             key = slot.entry.key
@@ -130,7 +130,7 @@ class Content(StreamQueue):
             self._expected = None
 
     def set_gap_cause(self, cause: GapCause) -> None:
-        """No numbers tell what is missing: `put_outage` does."""
+        """Ignored: without numbers, `put_outage` marks what is missing."""
 
     def put_outage(
         self,
@@ -142,7 +142,7 @@ class Content(StreamQueue):
         position: int,
         at_us: int,
     ) -> None:
-        """Before the first that was received at `received_us` or later."""
+        """Insert a gap before the first entry received at `received_us` or later."""
         backfill = self._backfill
         if backfill is not None and received_us < backfill.floor_us:
             return
@@ -166,7 +166,7 @@ class Content(StreamQueue):
             index -= 1
         self._insert(index, (slot,))
 
-    # ---- what goes out -------------------------------------------------------------------------
+    # ---- output --------------------------------------------------------------------------------
 
     @property
     def may_read(self) -> bool:
@@ -203,7 +203,7 @@ class Content(StreamQueue):
         return Batch(self, slots, self._expected)
 
     def due_us(self) -> int | None:
-        """When the head is this queue's to send, where another bridge publishes the stream."""
+        """When the head's publish delay ends, where another bridge publishes the stream first."""
         delay_us = self._delay_us
         if not delay_us or not self._may_send() or self.slots[0].outage:
             return None
@@ -217,7 +217,7 @@ class Content(StreamQueue):
         return self._peers.publish_delay_us(self.name)
 
     def _sendable(self, now_us: int, limit: int, delay_us: int) -> Iterator[Slot]:
-        """From the head: what is ours to send, up to what must be thought about at the head."""
+        """Slots from the head on that may be sent, up to one that needs a decision at the head."""
         for number, slot in enumerate(islice(self.slots, limit)):
             is_early = delay_us and slot.at_us + delay_us > now_us
             if is_early or (number and self._must_be_head(slot, delay_us)):
@@ -227,13 +227,15 @@ class Content(StreamQueue):
     def _must_be_head(self, slot: Slot, delay_us: int) -> bool:
         if slot.outage is None:
             return bool(delay_us) and slot.entry.is_account_snapshot
-        # it says that nothing was received where another bridge may have received it
+        # an outage of this bridge: another bridge may have received those messages
         peers = self._peers
         is_alone = peers.is_known and not peers.live
         return not is_alone or peers.watermarks.get(self.name, 0) > slot.outage[0]
 
     def _waits_at_the_head(self, now_us: int, delay_us: int) -> bool:
-        """Settle what stands first and need not be written, since another bridge has it."""
+        """Drop outages and snapshots at the head that another bridge covers. Returns whether the
+        head must wait, or nothing is left.
+        """
         while self.slots and (outage := self.slots[0].outage):
             head = self.slots[0]
             match self._peers.judge_outage(
@@ -245,17 +247,18 @@ class Content(StreamQueue):
                     self._shorten_head(*outage)
                     return False
                 case OutageVerdict.COVERED:
-                    # what was asked for after it is there too, and would step back
+                    # Account snapshots fetched after the outage are covered too; writing them now
+                    # would step back.
                     snapshots = [each for each in self.slots if each.entry.is_account_snapshot]
                     self._drop([head, *snapshots])
-        # another bridge has asked for one, too, and has written it
+        # another bridge has fetched and written a snapshot of its own
         is_shared = delay_us and self._peers.is_known
         while is_shared and self.slots and self.slots[0].entry.is_account_snapshot:
             self._drop([self.slots[0]])
         return not self.slots
 
     def _shorten_head(self, from_us: int, to_us: int) -> None:
-        """Another bridge received a part of the interval."""
+        """Shorten an outage at the head by the part that another bridge has received."""
         known_us = self._peers.watermarks.get(self.name, 0)
         if known_us <= from_us:
             return
@@ -270,14 +273,14 @@ class Content(StreamQueue):
         )
 
     def _drop(self, slots: Sequence[Slot]) -> None:
-        gone = set(map(id, slots))
-        self.counters.duplicates += len(gone)
-        self._replace([slot for slot in self.slots if id(slot) not in gone])
+        dropped = set(map(id, slots))
+        self.counters.duplicates += len(dropped)
+        self._replace([slot for slot in self.slots if id(slot) not in dropped])
 
-    # ---- what Redis says -----------------------------------------------------------------------
+    # ---- replies of Redis ----------------------------------------------------------------------
 
     def no_reply(self) -> None:
-        """The tail will say what is there."""
+        """Read the tail next: it shows which entries were appended."""
         for slot in islice(self.slots, self.in_flight):
             slot.in_doubt = True
         self.in_flight = 0
@@ -290,7 +293,7 @@ class Content(StreamQueue):
         self._tail_is_fresh = False
         for slot in self._drop_head(answer.settled):
             if slot.entry.connection:
-                self.counters.published += 1  # a message of the exchange, as nearly all
+                self.counters.published += 1  # a message of the exchange, the usual case
             else:
                 self._count(slot)
         if answer.status == "foreign":
@@ -302,12 +305,12 @@ class Content(StreamQueue):
             self._expected = None if self._reads_tail_first else answer.last
 
     def read_tail(self, tail: Tail) -> None:
-        """Go on from what the stream really holds."""
+        """Continue from the stream's actual tail: drop the entries that it has."""
         if is_before(tail.last, self.confirmed):
             self._lose(tail.last, tail.newest)
             return
         self.confirmed = tail.last
-        # What was queued during the read may be in the stream already: the tail is read again.
+        # An entry queued during the read may be in the stream already: the tail is read again.
         self._expected = None if self._reads_tail_first else tail.last
         self._tail_is_fresh = True
         self._stored = stored = tail.stored()
@@ -331,29 +334,29 @@ class Content(StreamQueue):
             self.counters.published += 1
 
     def _is_ordered(self, entry: Entry) -> bool:
-        """Does its place among the others say whether it is wanted?"""
+        """Whether it is a state with a known order, by which late ones are dropped."""
         return self._is_of_states and entry.order != 0
 
     def _is_stored(self, entry: Entry) -> bool:
-        """Is it in the tail already, or a state that what is there has overtaken?"""
+        """Whether the entry, or a newer state, is in the tail already."""
         if self._is_ordered(entry):
             return self._stored.overtakes(entry)
         return self._stored.has(entry)
 
     def _was_stored(self, slot: Slot) -> bool:
-        """Was it in the tail that was read last? Another bridge may have written it long before it
-        came here. Of states the order tells, once they are received for the first time.
+        """Whether the entry was in the tail read last: another bridge may have written it long
+        before it was received here. For states received for the first time their order is used.
         """
         if self._is_of_states and not self._is_replayed(slot):
             return False
         return self._is_there(slot)
 
     def _is_there(self, slot: Slot) -> bool:
-        """Is it stored, or was it before retention took it?"""
+        """Whether the entry is stored, or was stored until retention removed it."""
         if self._is_stored(slot.entry):
             return True
-        # What was sent before went out in order. Another bridge may have written the first entry
-        # that is left, and not what waits here.
+        # This bridge sends in order, so an entry below the first one left was sent and trimmed. Not
+        # so with another bridge: it may have written that first entry, and not ours.
         return slot.in_doubt and not self._peers.live and self._stored.had(slot.entry)
 
     # ---- losses --------------------------------------------------------------------------------
@@ -363,8 +366,8 @@ class Content(StreamQueue):
         self._kept = newest
 
     @property
-    def there_until_us(self) -> int:
-        return self._backfill.there_until_us if self._backfill else 0
+    def stored_until_us(self) -> int:
+        return self._backfill.stored_until_us if self._backfill else 0
 
     def accept_loss(self) -> None:
         until_us = EntryId.parse(self.confirmed).ms * 1000 + 999
@@ -385,8 +388,8 @@ class Content(StreamQueue):
         self._expected = None
         if was_lost:
             kept = self._kept
-            # Without an entry of ours at the end nothing says up to when it is there: the last ID
-            # may be another program's.
+            # Without an entry of the contract at the end, what the stream kept is unknown: the last
+            # ID may be another program's.
             kept_us = kept.received_us if kept else 0
             self._begin_again()
             if kept_us < oldest_us:
@@ -422,8 +425,8 @@ class Content(StreamQueue):
         self._stored = NOTHING_STORED
 
     def _put_first_gap(self, until_us: int) -> None:
-        """Redis lost what it had acknowledged: from the last entry it kept until then; from the
-        stream's beginning where that is not known.
+        """Put a gap first for what Redis lost: from the last entry it kept until `until_us`; from
+        the stream's beginning where that is unknown.
         """
         last_us, kept = EntryId.parse(self.confirmed).ms * 1000, self._kept
         from_us = min(last_us, kept.moment_us, kept.received_us) if kept else None
@@ -448,11 +451,12 @@ class Content(StreamQueue):
         self._add(slot_of(entry, slot.position, slot.at_us))
 
     def _was_kept(self, entry: Entry) -> bool:
-        """While a loss is made up for: was it received long before the last that Redis kept?
+        """During the backfill of a loss: whether the entry was received well before the last one
+        that Redis kept.
 
-        IDs do not tell: they are raised to the stream's own time, and the exchange's may step back.
-        Nor does one clock alone: another bridge's may go wrong. The first that was not received
-        before ends it; from there on the tail tells.
+        IDs cannot show it: they are raised to the stream's own time, and the exchange's may step
+        back. Nor can one clock alone: another bridge's may be wrong. The first entry that was
+        received later ends this check; from there on the tail decides.
         """
         backfill = self._backfill
         if backfill is None or not backfill.floor_us:
@@ -465,9 +469,9 @@ class Content(StreamQueue):
     # ---- progress ------------------------------------------------------------------------------
 
     def settled_until_us(self, received_until_us: int) -> int | None:
-        """An engine time is never above the time a message was emitted."""
-        is_told = len(self.slots) <= OLDEST_SCANNED and not self.is_lost
-        if not is_told or any(slot.entry.is_gap for slot in self.slots):
+        """As in the base: an engine time is never above the time at which a message was sent."""
+        is_known = len(self.slots) <= OLDEST_SCANNED and not self.is_lost
+        if not is_known or any(slot.entry.is_gap for slot in self.slots):
             return None
         waiting = [slot.entry.ms * 1000 - IN_FLIGHT_US for slot in self.slots]
         return min([received_until_us, *waiting])

@@ -1,13 +1,14 @@
-"""What becomes of what is received (pure): records in, entries in their streams' queues.
+"""Turns received records into entries in the queues of their streams (pure).
 
-    frame → envelope → event → entry → queue          bad ones → quarantine
+    frame → envelope → event → entry → queue          invalid frames → quarantine
 
-`Core.apply(record, position, at_us)` is the only way in: frames, connections, REST bodies, marks of
-an earlier bridge. The same records give the same entries, live and in replay: a queue knows from a
-record's position in the journal whether it has taken it already, and whether Redis may have it.
+`Core.apply(record, position, at_us)` is the only input: frames, connections, REST bodies,
+watermarks of an earlier bridge. The same records give the same entries, live and in replay: from a
+record's position in the journal a queue knows whether it took the record already, and whether
+Redis may have it.
 
-What the core wants is polled: `requests()` and `wants()` say what to ask REST for, the `QueueTable`
-which queues have something to send. It knows neither sockets, files nor Redis.
+What the core needs is polled: `requests()` and `wants()` return what to fetch over REST, the
+`QueueTable` which queues have entries to send. The core uses no sockets, no files and no Redis.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -68,9 +69,9 @@ from bridge.protocol.envelope import Data, Malformed, Refusal, parse
 class Core:
     """The streams of one bridge, or some of them.
 
-    `takes_private`: whether private streams are among them; those of another core are passed over.
-    `gap_log_of`: a core that logs gaps already. Such a core is a backfill: it is given its queues,
-    makes no new ones, and what it refuses was quarantined when it came.
+    `takes_private`: whether private streams are among them; if not, their records are ignored.
+    `gap_log_of`: the core whose gap log is used. A core with one is a backfill: it receives its
+    queues, creates none, and does not quarantine: the first core did when the frame was received.
     """
 
     def __init__(
@@ -107,17 +108,17 @@ class Core:
         self._gaps = GapLog(self.gap_log, table, self.journaled, is_backfill=self._is_backfill)
         self._rest = RestRecovery(plan, self.queues, self._gaps)
         self.pending_requests = self._rest.pending
-        # Looked into for each message, so not through their owners.
+        # Read for each message: kept here to save the attribute lookups through their owners.
         self._detached, self._books = self.queues.detached, self._rest.books
         self._trades = self._rest.trades
         for stream in streams:
             self.add(stream)
 
-    # ---- the one way in ------------------------------------------------------------------------
+    # ---- input ---------------------------------------------------------------------------------
 
     def apply(self, record: Record, position: int, at_us: int) -> Applied:
-        """Take one record in, which the journal has at `position`; it came at `at_us` by the steady
-        clock. Raises BadBody where a REST body is something else.
+        """Apply one record, which has this position in the journal and was received at `at_us` by
+        the steady clock. Raises BadBody for an invalid REST body.
         """
         if type(record) is Frame:
             frames = Frames(record.received_us, record.connection, (record.body,))
@@ -129,34 +130,34 @@ class Core:
     # ---- what is polled ------------------------------------------------------------------------
 
     def requests(self) -> Sequence[str]:
-        """Streams that newly want something of REST; each is told once."""
+        """Streams with a new need for REST data; each is returned once."""
         return self._rest.requests()
 
     def wants(self, name: str, now_us: int) -> Wants | None:
-        """What a stream wants of REST now."""
+        """What is to be fetched over REST for a stream now."""
         wants = self._rest.wants(name, now_us)
         if isinstance(wants, BookWanted) and not self.coverage.is_wanted(name):
             return None
         return wants
 
     def sparse(self) -> list[str]:
-        """Trade streams whose numbers turned out not to be dense."""
+        """Trade streams whose trade IDs proved not to be dense."""
         return self._rest.sparse()
 
     def is_detached(self, name: str) -> bool:
-        """Does another core have the stream's queue?"""
+        """Whether another core has the stream's queue."""
         return name in self._detached
 
-    # ---- what Redis has done -------------------------------------------------------------------
+    # ---- replies of Redis ----------------------------------------------------------------------
 
     def redis_answered(self, queue: StreamQueue, now_us: int) -> None:
-        """Redis has settled or refused something of a queue: log gaps, place snapshots."""
+        """After Redis settled or refused entries of a queue: log gaps, place snapshots."""
         if not queue.has_news:
             return
         for written in queue.gaps_written():
             if queue.name in self.queues:
                 record = gap_log.of_gap(queue.stream, written.entry)
-                position = max(written.position, self.gap_log.position)  # it is of now
+                position = max(written.position, self.gap_log.position)  # it is new
                 self._gaps.log(record, position, now_us)
             self._rest.gap_marked(queue.name, written)
         self._rest.redis_answered(queue, now_us)
@@ -164,7 +165,7 @@ class Core:
     # ---- queues --------------------------------------------------------------------------------
 
     def add(self, stream: Stream) -> None:
-        """From now on there is a queue for this stream."""
+        """Create the stream's queue, if there is none."""
         if stream.name not in self.queues:
             self._adopt(self._new_queue(stream))
 
@@ -187,14 +188,14 @@ class Core:
         self._rest.add(queue)
 
     def detach(self, names: Collection[str]) -> list[StreamQueue]:
-        """Give these queues away: until `adopt_back` they take nothing from this core, which still
-        follows their books and connections.
+        """Detach these queues: until `adopt_back` they take nothing from this core, which still
+        follows their books and connections. Returns them.
         """
         return self.queues.detach(names)
 
     def backfill(self, queues: Iterable[StreamQueue], *, reads_gap_log: bool = False) -> "Core":
-        """A core for queues that were detached, which is to read the journal again; with the gap
-        log, for that too.
+        """A core that reads the journal again for detached queues; `reads_gap_log`: also for the
+        gap log.
         """
         core = Core((), self.plan, self.table, self.peers, self._resume, gap_log_of=self)
         for queue in queues:
@@ -204,17 +205,17 @@ class Core:
         return core
 
     def release(self, name: str) -> None:
-        """A backfill's queue needs another one."""
+        """Remove a queue from this backfill: it needs another one."""
         self.queues.pop(name, None)
         self._usual.remove(name)
         self._rest.remove(name)
 
     def adopt_back(self, backfill: "Core", position: int, now_us: int) -> None:
-        """A backfill has read all there is: its queues take what is applied here again, from
-        `position` on.
+        """Take back the queues of a finished backfill: from `position` on they take what is applied
+        here.
         """
         names = list(backfill.queues)
-        # Whether they are received now is told by other streams of the same connections.
+        # Other streams of the same connections show since when these are received.
         outages = backfill.coverage.settle_by(self.coverage, names)
         backfill._mark(outages, When(now_us, now_us, position))
         self.queues.take_back(names)
@@ -228,11 +229,11 @@ class Core:
         self._rest.request_books_anew(self._received(names))
 
     def restore_sparse(self, names: Iterable[str]) -> None:
-        """Trade streams whose numbers turned out not to be dense at an earlier time."""
+        """Mark trade streams whose trade IDs proved not to be dense earlier."""
         self._rest.mark_sparse(self._known(names))
 
     def wait_no_longer(self) -> None:
-        """There is no room for what waits for missing trades: it is marked."""
+        """Stop waiting for missing trades, for lack of memory: mark them as gaps."""
         self._rest.wait_no_longer()
 
     def _every_queue(self) -> list[StreamQueue]:
@@ -243,13 +244,15 @@ class Core:
         return [name for name in names if self._has_queue(name)]
 
     def _followed(self, names: Sequence[str]) -> Sequence[str]:
-        """The streams of a connection that tell what it receives: in a backfill all of them."""
+        """The streams that coverage follows on a connection: in a backfill all of them."""
         if not self._is_backfill:
             return self._known(names)
         return [name for name in names if not self._is_kept_out(name)]
 
     def _has_queue(self, name: str) -> bool:
-        """Make one where there is none: a journal may tell of streams that are wanted no more."""
+        """Whether the stream has a queue; creates one where needed, since a journal may contain
+        streams that are no longer configured.
+        """
         if name in self.queues:
             return True
         if self._is_backfill or self._is_kept_out(name):
@@ -264,7 +267,7 @@ class Core:
     def apply_frames(
         self, frames: Frames, positions: Sequence[int], at_us: int
     ) -> Sequence[Applied]:
-        """`apply` for each of these, of which the journal has each at its position."""
+        """`apply` for each frame, with its position in the journal."""
         received_us, connection, bodies = frames
         self.counters.frames += len(bodies)
         known = self.coverage.connection(connection)
@@ -282,7 +285,7 @@ class Core:
         return applied
 
     def _frame(self, record: Frame, position: int, at_us: int) -> Applied:
-        """What is not usual, or is to be refused."""
+        """Apply a frame that `read_usual` does not read, or that is invalid."""
         match parse(record.body):
             case Data() as data:
                 return self._data(data, record, position, at_us)
@@ -318,12 +321,12 @@ class Core:
         return name
 
     def _take(self, known: ConnectionCoverage, message: Message, position: int, at_us: int) -> bool:
-        """A message of the contract: into its queue, and what follows from it. False: it came over
-        another connection already.
+        """Put a message into its queue, and update coverage, trade gaps and the book. False: it is
+        a duplicate of one from another connection.
         """
         queue, entry, event_us, size, delta = message
         name, received_us, coverage = queue.name, entry.received_us, self.coverage
-        if coverage.overlaps or not known.goes_on(name, event_us, received_us):
+        if coverage.overlaps or not known.try_advance(name, event_us, received_us):
             found = coverage.received(known, name, event_us, received_us)
             if found is not NOTHING:
                 self._note(found, GapCause.STALE, When(received_us, at_us, position))
@@ -333,13 +336,13 @@ class Core:
         self.last_event_us[name] = event_us
         slot = Slot(entry, position, at_us, size)
         trades = self._trades.get(name)
-        if trades is not None and not trades.gaps.goes_on(entry):
+        if trades is not None and not trades.gaps.try_receive(entry):
             self._rest.follow_trade(trades, slot)
         if position >= queue.position and name not in self._detached:
             queue.put(slot)
             self.table.ready[queue] = None
         if delta is not None and (
-            coverage.overlaps or not self._books.goes_on(name, delta, entry.ms, position)
+            coverage.overlaps or not self._books.try_follow(name, delta, entry.ms, position)
         ):
             patience_us = self._patience_us(name) if coverage.overlaps else None
             for snapshot in self._books.follow(name, delta, slot, patience_us):
@@ -349,8 +352,8 @@ class Core:
     def _unexpected(
         self, name: str, record: Frame, position: int, at_us: int, *, is_left: bool
     ) -> None:
-        """A stream that this connection is not to receive; `is_left`: any more, and it was under
-        way.
+        """A message of a stream that this connection is not to receive; `is_left`: it was
+        unsubscribed, and the message was in flight.
         """
         if is_left or self._is_kept_out(name):
             self.counters.unwanted += 1
@@ -360,8 +363,8 @@ class Core:
     def _received_elsewhere(
         self, data: Data, known: ConnectionCoverage, record: Frame, position: int, at_us: int
     ) -> None:
-        """A stream whose queue another core has: in a backfill, messages of all streams tell what a
-        connection received.
+        """A message of a stream whose queue another core has: in a backfill, messages of all
+        streams count for the coverage of their connection.
         """
         name, received_us = data.stream, record.received_us
         stream = stream_named(name)
@@ -377,11 +380,11 @@ class Core:
             self._note(found, GapCause.STALE, When(received_us, at_us, position))
 
     def _is_kept_out(self, name: str) -> bool:
-        """Is it a private stream, of a journal that kept those, and this core takes none?"""
+        """Whether it is a private stream, and this core takes none; the journal may have some."""
         return is_private(name) and not self.takes_private
 
     def _is_repeated(self, queue: StreamQueue, entry: Entry) -> bool:
-        """Did it come over another connection already?"""
+        """Whether the entry was already received over another connection."""
         if not self.coverage.ends_overlap(entry.received_us):
             return queue.name not in self._detached and queue.has_received(entry)
         for each in self.queues.here():
@@ -389,14 +392,14 @@ class Core:
         return False
 
     def _patience_us(self, name: str) -> int:
-        """How long what one connection has missed may come over another."""
+        """How long to wait for another connection to bring what one has missed."""
         return self.plan.hold_us if self.coverage.receivers(name) > 1 else 0
 
     def _quarantine(
         self, stream: str, reason: str, record: Frame, position: int, at_us: int
     ) -> None:
         if self._is_backfill:
-            return  # it was put there when it came first
+            return  # it was put there when it was first received
         event = quarantined(stream, reason, record.body, record.received_us)
         entry = content_entry(event, record.received_us)
         self.queues.put(self.quarantine, slot_of(entry, position, at_us))
@@ -408,7 +411,7 @@ class Core:
         followed = self._followed(record.streams)
         for name in followed:
             if not self.coverage.receivers(name):
-                self._books.reset(name)  # nothing followed it
+                self._books.reset(name)  # no connection received its deltas
         self.coverage.opened(record.connection, followed)
 
     def _subscribed(self, record: Subscribed, when: When) -> None:
@@ -437,11 +440,11 @@ class Core:
 
     def _segment_state(self, record: SegmentState, when: When) -> None:
         for streams in record.connections.values():
-            self._followed(list(streams))  # those that are wanted no more have a queue too
+            self._followed(list(streams))  # makes queues for streams no longer configured, too
         self.coverage.restore(record.connections, record.coverage)
         if not record.coverage:
-            # The process that wrote it had not read the journal up to there: since when what no
-            # connection receives is not received, it did not know.
+            # The process that wrote it had not read the journal up to there, so it did not know
+            # since when the streams that no connection receives were not received.
             self.coverage.unknown(self.queues, 0, GapCause.NOT_IN_JOURNAL)
         self.restore_sparse(record.sparse)
 
@@ -450,7 +453,7 @@ class Core:
             queue.move_positions(record.by)
 
     def _answered(self, record: Answered, when: When) -> None:
-        """The exchange has what it was asked for: now books can be asked for."""
+        """The exchange has confirmed subscriptions: now their books can be requested."""
         excluded = record.excluded
         new = [name for name in self.coverage.unanswered(record.connection) if name not in excluded]
         self._mark(self.coverage.answered(record), when)
@@ -459,9 +462,9 @@ class Core:
                 self._books.request(name)
 
     def _note(self, found: Found, cause: GapCause, when: When) -> None:
-        """Mark outages, and remember why numbers may be missing next."""
+        """Mark outages, and keep the cause for numbers that are missing next."""
         self._mark(found.outages, when)
-        if not self._is_backfill:  # its streams may be received live
+        if not self._is_backfill:  # a backfill's streams may be received live
             self.peers.uncovered(found.uncovered)
         self._set_gap_cause(found.uncovered, cause)
 
@@ -490,8 +493,8 @@ class Core:
             self._rest.miss(queue, outage)
 
     def _missing(self, record: Missing, when: When) -> None:
-        """What was received of these streams cannot be told any more. Of what Redis has lost, it
-        has all that is older.
+        """Mark what was received of these streams and can no longer be read. After a loss, Redis
+        still has what was received until `stored_until_us`.
         """
         spans = record.spans
         if spans is None:
@@ -499,14 +502,14 @@ class Core:
         for name in self._known(spans):
             from_us, to_us = spans[name]
             self._set_gap_cause((name,), record.cause)
-            begin_us = max(from_us - IN_FLIGHT_US, self.queues[name].there_until_us)
+            begin_us = max(from_us - IN_FLIGHT_US, self.queues[name].stored_until_us)
             if begin_us < to_us:
-                # Where the queue begins may be among what is missing.
+                # The position where the queue begins may be in the missing part.
                 position = max(when.position, min(self.queues[name].position, record.end - 1))
                 moved = when._replace(received_us=to_us, position=position)
                 self._mark([Outage(name, begin_us, to_us, record.cause)], moved)
         if record.spans is None:
-            # Records of connections are missing as well: it may be a while until the next one.
+            # Records of connections are missing as well, so coverage is unknown until the next.
             self.coverage.unknown(self.queues, record.received_us, record.cause)
 
     # ---- REST, and the end of a replay ---------------------------------------------------------
@@ -515,14 +518,14 @@ class Core:
         return self._rest.take_body(record, when)
 
     def _caught_up(self, record: CaughtUp, when: When) -> None:
-        """What follows is new: what is missing waits by the clock, and is asked for."""
+        """End of the replay: missing messages now wait by the clock, and are requested."""
         for queue in self._every_queue():
             if queue.name not in self._detached:
                 queue.replayed()
         self._rest.caught_up(when.at_us, self._received(self._books))
 
     def _received(self, names: Iterable[str]) -> list[str]:
-        """Those that a connection receives."""
+        """Those of these streams that a connection receives."""
         return [name for name in names if self.coverage.receivers(name)]
 
     # ---- the gap log ---------------------------------------------------------------------------

@@ -1,25 +1,25 @@
 """From when until when each content stream was received, and the outages between (pure).
 
-Sequenced streams need none of this: their numbers show what is missing. Nothing numbers the
-messages of the others, so this module follows the connections and reasons about time. Its claims
-are conservative: an outage may be marked where nothing was missing, and is never left out.
+Sequenced streams do not need this: their numbers show what is missing. Messages of content streams
+have no numbers, so this module follows the connections and reasons about time. It is conservative:
+an outage may be marked although nothing was missing, and none is ever left out.
 
-What a connection covers. From the moment the exchange confirmed a subscription, up to the newest
-message on the connection or its last answer to a ping (where that took long: up to the ping), less
-one second: frames that are stuck in the network when a connection breaks are lost, and they belong
-to that second. A server may answer and deliver nothing. So where a periodic stream is on the
-connection, answers prove nothing and coverage begins at the first message after the confirmation.
+What a connection covers: from the moment the exchange confirmed a subscription, up to the newest
+message on the connection or its last answer to a ping (a slow answer: up to the ping), less one
+second: frames that are in flight when a connection breaks are lost, and they are of that second. A
+server may answer and deliver nothing. So on a connection with a periodic stream, answers prove
+nothing and coverage begins at the first message after the confirmation.
 
 Several connections may receive one stream. There is an outage only where none of them covers it:
 also where both were open, but the older one was dead and the newer one not confirmed yet.
 
-What is found out later. The exchange can drop one subscription of a healthy connection. Where the
-stream is monitored for staleness that would be noticed in time; if the connection breaks before,
-or another one received what this one did not, coverage ends at the stream's own last message. A
-whole connection can stall while pings are answered: on one with a periodic stream this is noticed
-at the first message after the stall, since ticks are missing.
+What shows later: the exchange can drop one subscription of a healthy connection. If the stream is
+monitored for staleness, this is detected in time; if the connection breaks before, or another one
+received messages that this one did not, coverage ends at the stream's own last message. A whole
+connection can stall while pings are answered: on one with a periodic stream this is detected at the
+first message after the stall, since ticks are missing.
 
-Times are µs by the exchange's clock, but for those named `received_us`.
+Times are µs by the exchange's clock, except those named `received_us` (our clock).
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -41,7 +41,7 @@ from bridge.core.records import Answered
 
 
 class Found(NamedTuple):
-    """What a call has shown: streams that no connection receives now, and outages of the past."""
+    """Findings of a call: streams that no connection receives now, and outages of the past."""
 
     uncovered: Sequence[str] = ()
     outages: Sequence[Outage] = ()
@@ -53,39 +53,39 @@ NOTHING = Found()
 class Coverage:
     """Follows the connections of one bridge by their numbers.
 
-    `overlaps`: whether a message may come that was received over another connection before.
+    `overlaps`: whether duplicates over a second connection are possible.
     """
 
     def __init__(self) -> None:
         self.overlaps = False
         self._open = OpenConnections()
-        self._is_doubled = False  # whether a stream is on two connections just now
-        self._doubled_received_us = 0  # when the last message came while one was
+        self._is_doubled = False  # whether a stream is on two connections now
+        self._doubled_received_us = 0  # when the last message was received while one was
         self._outages = Outages()
 
     # ---- connections -------------------------------------------------------------------------
 
     def opened(self, connection: int, streams: Iterable[str]) -> None:
-        """A connection was made, and is to receive these streams."""
+        """Add a connection that is to receive these streams."""
         self._open[connection] = ConnectionCoverage.of(streams)
         self._note_overlaps()
 
     def subscribed(self, connection: int, streams: Sequence[str]) -> Found:
-        """A connection is to receive these streams from now on, and no others."""
+        """Change the streams of a connection to these."""
         known = self._open.get(connection)
         if known is None:
             return NOTHING
         kept = set(streams)
-        gone = {
+        dropped = {
             name: self._open.received(known, name) for name in known.streams if name not in kept
         }
         known.subscribe(streams)
         self._note_overlaps()
-        return self._end(gone, GapCause.UNSUBSCRIBED)
+        return self._end(dropped, GapCause.UNSUBSCRIBED)
 
     def answered(self, answer: Answered) -> Sequence[Outage]:
-        """The exchange has answered on a connection: all subscriptions but the excluded are there,
-        and everything that it sent before has been received.
+        """Take an answer of the exchange: all subscriptions except the excluded are confirmed, and
+        everything that it sent before has been received.
         """
         known = self._open.get(answer.connection)
         if known is None:
@@ -98,7 +98,7 @@ class Coverage:
             if stream.since_us is None and name not in answer.excluded
         ]
         if known.has_periodic():
-            # A server can answer and be stuck: the next message proves it, `received` goes on.
+            # A server can answer and be stuck: only the next message is proof, see `received`.
             known.await_message(confirmed, answer.at_us, answer.received_us)
             return ()
         if not answer.is_inferred:
@@ -108,8 +108,8 @@ class Coverage:
         return self._begin(known, dict.fromkeys(confirmed, answer.at_us))
 
     def suspected(self, connection: int, name: str, last_us: int | None) -> Found:
-        """A stream that should have brought something has not, on a connection, since then (None:
-        since it was answered). It is not covered there until the next answer.
+        """Take a suspicion: a stream that should have sent something on a connection has not since
+        `last_us` (None: since its answer). It is not covered there until the next answer.
         """
         known = self._open.get(connection)
         if known is None:
@@ -120,7 +120,7 @@ class Coverage:
             return NOTHING
         ended: dict[str, Interval | None] = {}
         if stream.is_periodic and known.is_still_since(last_us or 0):
-            # A tick is missing and nothing else came: the whole connection is stuck.
+            # A tick is missing and nothing else was received: the whole connection is stuck.
             ended = {each: self._open.received(known, each) for each in known.streams}
         until_us = max(stream.since_us, last_us or 0)
         ended[name] = Interval(stream.since_us, until_us, until_us)
@@ -129,7 +129,7 @@ class Coverage:
         return self._end(ended, GapCause.STALE)
 
     def lost(self, connection: int, cause: GapCause) -> Found:
-        """A connection has ended."""
+        """Remove a connection that has ended."""
         known = self._open.pop(connection, None)
         if known is None:
             return NOTHING
@@ -137,10 +137,10 @@ class Coverage:
         outages: list[Outage] = []
         for name, stream in known.streams.items():
             if stream.since_us is None and known.newest_us and not self._open.receivers(name):
-                # It was never answered, so what it received began at an unknown moment.
+                # It was never confirmed, so the beginning of what it received is unknown.
                 self._outages.received_by(name, known.newest_us - IN_FLIGHT_US, cause)
             received = self._open.received(known, name)
-            # Where it missed something before, it is not its end that is the cause.
+            # Where it had missed messages before its end, the cause is that it was stale.
             is_whole = received == known.interval(name)
             outages += self._ended(name, received, cause if is_whole else GapCause.STALE)
         return Found([name for name in known.streams if not self._open.receivers(name)], outages)
@@ -148,16 +148,16 @@ class Coverage:
     def received(
         self, known: ConnectionCoverage, name: str, event_us: int, received_us: int
     ) -> Found:
-        """A message of a stream of this connection, with that time (0: none that can be believed).
-        Returns what it shows of the past: usually nothing.
+        """Take a message of a stream of this connection, with this time (0: none believable).
+        Returns what it reveals of the past: usually nothing.
         """
         stream = known.streams[name]
         found = NOTHING
         if event_us > known.newest_us + PAUSE_US and known.stood_still(event_us, received_us):
             found = self._restart_all(known, event_us)
         elif (
-            # Only another connection can have received what is missing here. The message before is
-            # looked at first: it is at hand, and nearly always too near for anything to be missing.
+            # Only another connection can have received what is missing here. The time of the last
+            # message is compared first: that is cheap and nearly always decides.
             self.overlaps
             and (last_us := stream.last_message_us) is not None
             and event_us > last_us + SKEW_US
@@ -171,8 +171,8 @@ class Coverage:
         return found
 
     def ends_overlap(self, received_us: int) -> bool:
-        """Whether no duplicates can come any more, by this message, which came while they could.
-        It is told by the times of receiving, so that replay tells the same.
+        """Whether duplicates are impossible from this message on; called while `overlaps`. Decided
+        by the times of receipt, so that a replay decides the same.
         """
         if self._is_doubled:
             self._doubled_received_us = received_us
@@ -181,8 +181,8 @@ class Coverage:
         return not self.overlaps
 
     def may_close(self, connection: int) -> bool:
-        """Whether the end of this connection would leave no outage: what it has covered, another
-        one covers on, and nothing can turn up that it has missed.
+        """Whether closing this connection would leave no outage: another one continues all that it
+        covers, and it cannot have missed anything.
         """
         known = self._open.get(connection)
         if known is None:
@@ -193,28 +193,27 @@ class Coverage:
         )
 
     def closing(self, connection: int) -> None:
-        """The connection is about to be closed: until its end it receives on."""
+        """Note that the connection is about to be closed; it still receives until then."""
         if known := self._open.get(connection):
             known.close_soon()
 
     def unknown(self, names: Iterable[str], since_us: int, cause: GapCause) -> None:
-        """What happened to connections until then is not known, nor what those that are open now
-        did not receive. So each of these streams that none of them receives counts as not received
-        from then on, until the next answer.
+        """Note that the history of the connections is unknown from `since_us` on. Each of these
+        streams that no connection receives counts as not received from then until the next answer.
         """
         for name in names:
             if not self._open.receivers(name):
                 self._outages.unknown(name, since_us, cause)
 
-    # ---- earlier bridges, other accounts -----------------------------------------------------
+    # ---- earlier bridges, other coverages ----------------------------------------------------
 
     def resume(self, marks: Mapping[str, int]) -> Sequence[Outage]:
-        """An earlier bridge has received each stream up to its mark."""
+        """Take the watermarks of an earlier bridge, which received each stream up to its mark."""
         return self._outages.resume(marks)
 
     def settle_by(self, other: "Coverage", names: Iterable[str]) -> Sequence[Outage]:
-        """Another account of the same connections knows since when these streams are received:
-        other streams, which this one does not follow, told it.
+        """Take from another coverage of the same connections since when these streams are received:
+        it follows more streams, which showed it.
         """
         outages: list[Outage] = []
         for name in names:
@@ -222,10 +221,10 @@ class Coverage:
                 outages += self._outages.begun(name, since_us[0])
         return outages
 
-    # ---- what is known -----------------------------------------------------------------------
+    # ---- queries -----------------------------------------------------------------------------
 
     def connection(self, number: int) -> ConnectionCoverage | None:
-        """An open connection."""
+        """The open connection with this number, or None."""
         return self._open.get(number)
 
     def open_connections(self) -> Sequence[int]:
@@ -252,39 +251,37 @@ class Coverage:
         return self._open.covered_names()
 
     def is_wanted(self, name: str) -> bool:
-        """Whether a connection is to receive the stream, answered or not."""
+        """Whether a connection is to receive the stream, confirmed or not."""
         return any(name in known.streams for known in self._open.values())
 
     def covered_until_us(self) -> dict[str, int]:
-        """Each stream that is received now, and up to when it has been without a break."""
+        """Each stream that is received now → up to when it was received without a break."""
         return self._open.covered_until_us(self._outages.until_us, is_certain=False)
 
     def certain_until_us(self) -> dict[str, int]:
-        """The same, as far as it would still be claimed if all connections broke now; and for
-        streams that no connection receives any more.
+        """The same, as far as it would hold if all connections broke now; also for streams that no
+        connection receives any more.
         """
         covered = self._open.covered_until_us(self._outages.until_us, is_certain=True)
         return self._outages.certain_until_us() | covered
 
     def first_us(self, name: str) -> int:
-        """Since when a stream is received of which nothing is known before; 0: there is no such
-        time.
-        """
+        """Since when a stream is received, if nothing before is known; else 0."""
         return self._outages.first_us(name) or 0
 
     def state(self) -> dict[str, object]:
-        """All of it as plain values. Keys are those of journals on disk (`ears`: connections)."""
+        """The state as plain values, with the journal's keys (`ears`: connections)."""
         connections = {str(number): known.state() for number, known in self._open.items()}
         return {"ears": connections, **self._outages.state()}
 
     def restore(
         self, connections: Mapping[int, Mapping[str, int]], known: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Begin with these connections open (number → stream → since when it is received, 0: not
-        answered yet) and with what `state` said; earlier versions said less. Raises ValueError,
-        TypeError or AttributeError where it is damaged.
+        """Restore these open connections (number → stream → since when it is received, 0: not
+        answered yet) and a `state`; that of earlier versions has less. Raises ValueError, TypeError
+        or AttributeError if it is damaged.
         """
-        # Behind damage the open connections are these: others have ended where it cannot be read.
+        # After damage only these connections are open: others ended in the unreadable part.
         self._open.clear()
         stored = known.get("ears", {})  # the journal's key, see `state`
         for number, streams in connections.items():
@@ -297,13 +294,13 @@ class Coverage:
 
     def _note_overlaps(self) -> None:
         self._is_doubled = self._open.have_overlaps()
-        # `ends_overlap` ends it a while later: a duplicate may be under way when one of two goes.
+        # `ends_overlap` ends it later: a duplicate may be in flight when one of two is closed.
         self.overlaps = self.overlaps or self._is_doubled
 
     def _proven_us(self, answer: Answered) -> int:
         """Up to when an answer proves that everything sent has been received."""
-        # Messages may lag behind the exchange's clock, which answers are given by: ticks of other
-        # connections tell by how much just now.
+        # Messages may lag behind the exchange's clock, by which answers are dated: ticks of other
+        # connections show by how much at present.
         times_us = [answer.at_us]
         if (tick_us := self._open.newest_tick_us(answer.received_us)) is not None:
             times_us.append(tick_us)
@@ -312,22 +309,22 @@ class Coverage:
         return min(times_us)
 
     def _restart_all(self, known: ConnectionCoverage, event_us: int) -> Found:
-        """The connection stood still until a message of that time: all streams begin anew."""
-        # Messages of several streams are not quite in order: this one's neighbours may be missing,
-        # and the tick before the stall need not have been the last that came.
+        """Restart the coverage of all streams: the connection stalled until `event_us`."""
+        # Messages of several streams are not strictly in order: some with about this time may be
+        # missing, and the tick before the stall need not have been the last message.
         last_us = (known.last_tick_us or 0) - JITTER_US
         return self._restart(known, dict.fromkeys(known.streams, event_us + JITTER_US), last_us)
 
     def _restart(
         self, known: ConnectionCoverage, since_us: Mapping[str, int], last_us: int
     ) -> Found:
-        """Nothing of these streams was received for a while, since `last_us` at the latest; now
-        they are covered from these times on.
+        """Restart the coverage of these streams from these times on: nothing of them was received
+        since `last_us` at the latest.
         """
         intervals = {name: each for name in since_us if (each := known.interval(name))}
         outages: list[Outage] = []
         for name, interval in intervals.items():
-            # Where something had been missed before, even the time until `last_us` is no claim.
+            # If a message was missed before, even the time until `last_us` is not covered.
             was_missing = self._open.missed_us(known, name) is not None
             until_us = interval.last_message_us if was_missing else last_us
             known.uncover([name])
@@ -337,7 +334,7 @@ class Coverage:
         return Found(uncovered, outages)
 
     def _begin(self, known: ConnectionCoverage, since_us: Mapping[str, int]) -> Sequence[Outage]:
-        """These streams are covered on a connection, each from then on."""
+        """Begin the coverage of these streams on a connection, each from its time on."""
         if not since_us:
             return ()
         answers = {number: other.answers for number, other in self._open.items()}
@@ -345,7 +342,7 @@ class Coverage:
         return [outage for name, us in since_us.items() for outage in self._outages.begun(name, us)]
 
     def _end(self, intervals: Mapping[str, Interval | None], cause: GapCause) -> Found:
-        """A connection does not receive these streams any more, and has received so much."""
+        """End these streams on a connection, which received these intervals of them."""
         outages = [
             outage
             for name, interval in intervals.items()
@@ -360,8 +357,8 @@ class Coverage:
 
 
 def _from_message_on(answered_us: Mapping[str, int], event_us: int) -> Mapping[str, int]:
-    """Since when streams are covered, by the first message after an answer."""
-    # Messages may lag behind the exchange's clock, so that coverage begins later than was answered;
-    # and the server may have been stuck since, so that it does not begin earlier than the message.
+    """Since when streams are covered, by the first message after their answer."""
+    # Messages may lag behind the exchange's clock, so coverage may begin later than the answer; and
+    # the server may have been stuck since, so it does not begin earlier than the message.
     least_us, most_us = event_us + JITTER_US, event_us + IN_FLIGHT_US
     return {name: min(max(us, least_us), most_us) for name, us in answered_us.items()}

@@ -1,4 +1,4 @@
-"""What tells a message received twice from two equal messages (pure)."""
+"""Distinguishes a message received twice from two equal messages (pure)."""
 
 from collections.abc import Hashable
 from itertools import takewhile
@@ -6,7 +6,7 @@ from itertools import takewhile
 
 class Occurrences:
     """How often each message was received on one connection. Equal messages on one connection are
-    separate messages of the exchange: the count is what tells them apart.
+    separate messages of the exchange: the count distinguishes them.
 
     They share an engine time, so only the last `LIMIT` messages are remembered.
     """
@@ -26,13 +26,13 @@ class Occurrences:
 
 
 class DedupWindow:
-    """The messages of one stream that were received lately, and over which connection: received
-    again over another one, a message is a duplicate.
+    """The recent messages of one stream and their connections: a message received again over
+    another connection is a duplicate.
 
-    A message without a time of its own may come again later and be meant: so only what was received
-    within `WITHIN_US` counts, which is longer than one connection may be behind another. Entries
-    that are too old are removed once a second, by the times of receiving. Where our clock is set in
-    between, messages with a time of the exchange's are told all the same.
+    A message without an exchange time may be sent again later on purpose: so only messages received
+    within `WITHIN_US` count, which is longer than one connection may lag behind another. Older ones
+    are removed once a second, by the times of receipt. Messages with an exchange time are
+    recognised even if our clock is set in between.
     """
 
     LIMIT = 8192
@@ -47,8 +47,8 @@ class DedupWindow:
     def is_duplicate(
         self, key: Hashable, connection: int, received_us: int, *, is_timed: bool = False
     ) -> bool:
-        """Whether it was received before over another connection. From now on it was received.
-        `is_timed`: a time of the exchange's is in its key.
+        """Whether the message was received before over another connection; it is recorded.
+        `is_timed`: its key contains an exchange time.
         """
         before = self._received.get(key)
         if (
@@ -58,11 +58,11 @@ class DedupWindow:
         ):
             return True
         if before is not None:
-            del self._received[key]  # its place is that of the last time
+            del self._received[key]  # to move it to the end
         self._received[key] = connection, received_us
         if len(self._received) > self.LIMIT:
             del self._received[next(iter(self._received))]
-        # The clock may be set back: the distance counts, so that the sweep does not stop then.
+        # The absolute difference, so that sweeps continue after our clock was set back.
         if abs(received_us - self._swept_us) >= self.SWEEP_US:
             self._sweep(received_us)
         return False
@@ -72,8 +72,8 @@ class DedupWindow:
         self._received.clear()
 
     def _sweep(self, now_us: int) -> None:
-        # After a long silence, or where the clock was set, what came before goes with the next
-        # sweep: copies of it may be under way.
+        # After a long silence, or if the clock was set, messages from before are removed by the
+        # next sweep only: duplicates of them may be in flight.
         now_us, self._swept_us = min(now_us, self._swept_us + 2 * self.SWEEP_US), now_us
         old = takewhile(lambda each: now_us - each[1][1] > self.WITHIN_US, self._received.items())
         for key in [key for key, _ in old]:

@@ -1,7 +1,7 @@
-"""One entry on its way to Redis, and what the append script needs to place it (pure).
+"""An entry to be written to Redis, with what the append script needs to place it (pure).
 
-An `Entry` is frozen once made. What changes while it waits (its place in the journal, how long it
-waits, whether a reply is missing) belongs to the `Slot` that its queue keeps for it.
+An `Entry` is immutable. What changes while it waits (its journal position, how long it waits,
+whether a reply is missing) is in the `Slot` that its queue keeps for it.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ from bridge.contract.stream_types import STREAM_SPECS
 from bridge.core.dedup import Occurrences
 from bridge.protocol.one_pass import is_usual
 
-# What a waiting entry takes in memory besides its values' letters, measured: within a fifth of it.
+# Measured memory of a waiting entry, in bytes, besides the text of its values; correct to a fifth.
 _SLOT_BYTES = 480
 _VALUE_BYTES = 40
 
 _GAP_NAMES = field_names(Gap)
-# Of entries whose key is not known. Where two have the same names, they have the same letters.
+# Models by field names, to work out a key later. Models with the same names give the same key.
 _MODELS = {field_names(spec.model): spec.model for spec in STREAM_SPECS.values() if is_usual(spec)}
 
 
@@ -37,27 +37,27 @@ class Op(StrEnum):
     """How the append script places an entry."""
 
     APPEND = "A"  # sequenced message
-    SNAPSHOT = "S"  # depth snapshot, directly at its number
+    SNAPSHOT = "S"  # depth snapshot, directly behind the delta with its number
     GAP = "G"  # gap or start of a sequenced stream
-    CONTENT = "C"  # told apart by content
+    CONTENT = "C"  # message identified by content
 
     __str__ = str.__str__
     __hash__ = str.__hash__
 
 
-# What is asked for each message. Python 3.11 looks a member up by a function, which takes ten times
-# as long as a name of a module.
+# Used for each message: Python 3.11 calls a function for a member of an Enum, which takes ten times
+# as long as reading a module's name.
 APPEND, CONTENT = Op.APPEND, Op.CONTENT
 
 
 class Entry(NamedTuple):
     """One entry.
 
-    `number` is the exchange's own (the sequence wanted, for CONTENT), `after` the number that must
-    be before it (APPEND), `expected` the last ID that was reasoned on (GAP). `ms` is the ID's time.
-    `known_key` is `key`, or None where it is worked out when it is asked for: of most states it
-    never is. `order` says which state is newer (0: cannot be told). `engine_us` is the exchange's
-    time of what came over `connection` (0: it had none).
+    `number`: the exchange's number (CONTENT: the sequence part of the ID). `after`: the number that
+    must be before it (APPEND). `expected`: the last ID that the stream must have (GAP). `ms`: the
+    time part of the ID. `known_key`: the key, or None if it is worked out on demand: for most
+    states it is never needed. `order`: which state is newer (0: unknown). `engine_us`: the engine's
+    time of a message received over `connection` (0: none).
     """
 
     op: Op
@@ -75,7 +75,7 @@ class Entry(NamedTuple):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Tells messages without numbers apart."""
+        """Identifies a message without a number."""
         if self.known_key is None:
             return usual_key(_MODELS[self.names], self.values)
         return self.known_key
@@ -86,7 +86,7 @@ class Entry(NamedTuple):
 
     @property
     def moment_us(self) -> int:
-        """CONTENT: the time it goes by, µs: the exchange's where that is believable."""
+        """CONTENT: its time in µs: the exchange's if that is believable, else that of receipt."""
         return self.ms * 1000 + self.number // 1000
 
     @property
@@ -95,38 +95,38 @@ class Entry(NamedTuple):
 
     @property
     def is_account_snapshot(self) -> bool:
-        """Where the account stands, from REST?"""
+        """Whether it is a snapshot of the account, from REST."""
         return self.values[0].endswith("_snapshot")
 
     def fields(self) -> dict[str, str]:
-        """By name, as Redis will hold them."""
+        """The fields by name, as Redis will store them."""
         return dict(zip(self.names, self.values, strict=True))
 
 
 class Wait(Enum):
-    """How long an entry waits for what must be before it, where no moment is given."""
+    """How long an entry waits for its predecessor, if no moment is given."""
 
     AS_QUEUE = "as its queue does"
     NO_LONGER = "no longer"
-    WHILE_REPLAYING = "until the journal is read"  # what recovers it may follow, however late
+    WHILE_REPLAYING = "until the journal is read"  # later records may recover what is missing
 
 
 class Slot:
     """An entry in its queue.
 
-    `position` is where the journal has the record it came from, `at_us` when it came by the steady
-    clock. `after`: as the entry's, or lower once it is known that the numbers between never were.
+    `position`: the journal position of its record; `at_us`: when that was received, by the steady
+    clock. `after`: as the entry's, or lower once the numbers between are known not to exist.
 
-    One is made for each message, so what hardly any needs stands in the class until it is set.
+    One is made for each message, so rarely used attributes are on the class until they are set.
     """
 
-    cause: GapCause | None = None  # why something may be missing before it, where that is known
+    cause: GapCause | None = None  # the cause of a gap before it, if known
     wait: Wait | int = Wait.AS_QUEUE  # a number: until then, µs
-    in_doubt = False  # it was sent, or may have been, and no reply came
+    in_doubt = False  # it was sent, or may have been, and there was no reply
     begins_numbering = False  # APPEND: the exchange's numbers begin anew with it
-    rests = False  # SNAPSHOT: nothing moves, it may bring its own gap or start
-    tries = 0  # SNAPSHOT: how often it is tried again at a later message
-    outage: tuple[int, int] | None = None  # it only says that this bridge received nothing then
+    rests = False  # SNAPSHOT: the book is at rest, so it may bring its own gap or start
+    tries = 0  # SNAPSHOT: how often it may be tried again at a later message
+    outage: tuple[int, int] | None = None  # a gap that is only an outage of this bridge: its times
 
     def __init__(self, entry: Entry, position: int, at_us: int, size: int) -> None:
         self.entry = entry
@@ -145,23 +145,23 @@ class Slot:
         self.wait = Wait.WHILE_REPLAYING
 
     def rest(self) -> None:
-        """SNAPSHOT: nothing moves at the exchange, so it may bring its own gap or start."""
+        """SNAPSHOT: the book is at rest at the exchange, so it may bring its own gap or start."""
         self.rests = True
 
     def try_again(self, tries: int) -> None:
-        """SNAPSHOT: where it finds no place, it is tried at so many later messages."""
+        """SNAPSHOT: if it is misplaced, try it again at so many later messages."""
         self.tries = tries
 
     def explain(self, cause: GapCause) -> None:
-        """If something is missing before it, that is why."""
+        """Set the cause of a gap before it."""
         self.cause = cause
 
     def follow(self, after: int) -> None:
-        """The numbers from `after` to this one never were, or are marked elsewhere."""
+        """Lower its predecessor: the numbers between never existed, or are marked elsewhere."""
         self.after = after
 
     def move_to(self, position: int) -> None:
-        """It is to be received again as long as what the journal has there is."""
+        """Set the journal position from which a restart has to read to get it again."""
         self.position = position
 
     def move_by(self, distance: int) -> None:
@@ -169,21 +169,21 @@ class Slot:
 
 
 def size_of(values: Sequence[str]) -> int:
-    """What a slot takes in memory with so many values, about, without their letters, in bytes."""
+    """Approximate memory of a slot with these values, in bytes, without the values' text."""
     return _SLOT_BYTES + _VALUE_BYTES * len(values)
 
 
-def slot_of(entry: Entry, position: int, at_us: int, letters: int | None = None) -> Slot:
-    """`letters`: how many bytes its values have, about, where that is known from its frame."""
+def slot_of(entry: Entry, position: int, at_us: int, text_bytes: int | None = None) -> Slot:
+    """`text_bytes`: the approximate size of its values, if known from its frame."""
     values = entry.values
-    if letters is None:
+    if text_bytes is None:
         text = "".join(values)
-        letters = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
-    return Slot(entry, position, at_us, size_of(values) + letters)
+        text_bytes = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+    return Slot(entry, position, at_us, size_of(values) + text_bytes)
 
 
 class Answer(NamedTuple):
-    """The append script's reply: how many were settled, the stream's last ID, a sign for each."""
+    """The append script's reply: settled entries, the stream's last ID, a sign for each entry."""
 
     status: str
     settled: int
@@ -194,7 +194,7 @@ class Answer(NamedTuple):
 def sequenced_entry(
     event: Trade | Depth, received_us: int, connection: int, event_us: int
 ) -> Entry:
-    """A trade or depth message in its place. `event_us`: `believable_us`. Raises BadIdentity."""
+    """The entry of a trade or depth message. `event_us`: `believable_us`. Raises BadIdentity."""
     number, after = place(event)
     names = field_names(type(event))
     ms = event_us // 1000
@@ -212,10 +212,11 @@ def content_entry(
     occurrences: Occurrences | None = None,
     event_us: int | None = None,
 ) -> Entry:
-    """A message without numbers; without a believable time of its own it takes `received_us`.
+    """The entry of a message without numbers; its time is `received_us` if its own is not
+    believable.
 
     `occurrences` counts equal messages of its connection: they are real, and all are kept.
-    `event_us`: `believable_us`, where it is known already.
+    `event_us`: `believable_us`, if it is known already.
     """
     if event_us is None:
         event_us = believable_us(event, received_us)
@@ -236,16 +237,16 @@ def content_entry(
 def message_entry(
     event: Event, received_us: int, connection: int, event_us: int, occurrences: Occurrences | None
 ) -> Entry:
-    """A message of either kind. Raises BadIdentity."""
+    """The entry of a message of either kind. Raises BadIdentity."""
     if type(event) is Depth or type(event) is Trade:
         return sequenced_entry(event, received_us, connection, event_us)
     return content_entry(event, received_us, connection, occurrences, event_us)
 
 
 def trade_from_history(event: Trade) -> Entry:
-    """A trade that was missed and fetched.
+    """The entry of a trade that was missed and fetched.
 
-    Its time may be long past and is used all the same: only one in the future could harm a stream.
+    Its time may be long past and is used nevertheless: only a future time could harm a stream.
     """
     number, after = place(event)
     ms = _past_us(event) // 1000
@@ -253,7 +254,7 @@ def trade_from_history(event: Trade) -> Entry:
 
 
 def fill_from_history(event: OrderUpdate) -> Entry:
-    """A fill that may have been missed, as `trade_from_history`."""
+    """The entry of a fill that may have been missed, with its time as in `trade_from_history`."""
     moment_us, values = _past_us(event) or event.received_us, encode(event)
     return Entry(
         Op.CONTENT,
@@ -268,13 +269,13 @@ def fill_from_history(event: OrderUpdate) -> Entry:
 
 
 def _past_us(event: Trade | OrderUpdate) -> int:
-    """The engine's time unless it is absurd: 0 then."""
+    """The engine's time, or 0 if it is in the future."""
     engine_us = event.engine_us or 0
     return engine_us if engine_us <= event.received_us + BELIEVABLE_US else 0
 
 
 def snapshot_entry(event: DepthSnapshot, ms: int) -> Entry:
-    """A depth snapshot behind the delta it follows; `ms` is that delta's engine time."""
+    """The entry of a depth snapshot; `ms`: the engine time of the delta that it follows."""
     return Entry(
         Op.SNAPSHOT,
         field_names(DepthSnapshot),
@@ -289,8 +290,8 @@ def snapshot_entry(event: DepthSnapshot, ms: int) -> Entry:
 def sequenced_gap(
     waiting: Slot, *, symbol: str, last: str, from_: int | None, cause: GapCause
 ) -> Entry:
-    """The gap (or start: `from_` None) that ends where `waiting` needs its predecessor; a snapshot
-    that rests needs its very number. `last` is the ID that was reasoned on.
+    """The gap (or start: `from_` None) that ends at the predecessor of `waiting`, or at the number
+    of a snapshot at rest. `last`: the last ID that the stream must have.
     """
     entry = waiting.entry
     to = waiting.after if entry.op is Op.APPEND else entry.number
@@ -311,7 +312,7 @@ def sequenced_gap(
 def content_gap(
     *, symbol: str, from_us: int | None, to_us: int, cause: GapCause, received_us: int
 ) -> Entry:
-    """Something may be missing between `from_us` (None: the stream's beginning) and `to_us`."""
+    """The gap between `from_us` (None: the stream's beginning) and `to_us`."""
     gap = Gap.model_validate(
         {
             "symbol": symbol or None,
@@ -335,5 +336,5 @@ def content_gap(
 
 
 def is_start(entry: Entry) -> bool:
-    """Does it only say that a sequenced stream begins here?"""
+    """Whether it only marks the beginning of a sequenced stream."""
     return entry.is_gap and entry.fields()["cause"] == GapCause.START

@@ -1,8 +1,8 @@
 """The gap log, `bridge:gaps`: one record for each gap in a stream, recovered or not (pure).
 
-A stream's beginning (the cause `start`) has none: nothing is known to be missing there.
-It is a stream told by content: the same gap logged again is one record. The journal has each record
-too, so that it can be backfilled.
+The beginning of a stream (cause `start`) has no record: nothing is known to be missing there. The
+gap log is a stream identified by content: the same gap logged again is one record. The journal has
+each record too, so that the gap log can be backfilled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,26 +22,26 @@ _OF_A_GAP = ("symbol", "from", "to", "from_us", "to_us", "cause", "received_us")
 
 
 class Journaled:
-    """Which records the journal has, and which it is to get."""
+    """Records of the gap log that the journal has, and those still to be journaled."""
 
     def __init__(self) -> None:
         self._keys: dict[tuple[object, ...], None] = {}
         self._new: list[Entry] = []
 
     def logged(self, record: Entry) -> None:
-        """This one is logged now, or was."""
+        """Note a logged record: it is to be journaled unless the journal has it."""
         if record.key not in self._keys:
             self._new.append(record)
             self.has(record)
 
     def has(self, record: Entry) -> None:
-        """The journal has this one."""
+        """Note that the journal has this record."""
         self._keys[record.key] = None
         if len(self._keys) > MAX_KEYS:
             del self._keys[next(iter(self._keys))]
 
     def take(self) -> Sequence[Entry]:
-        """Those that the journal is to get; told once."""
+        """Records to be journaled; each is returned once."""
         if not self._new:
             return ()
         taken, self._new = self._new, []
@@ -49,10 +49,10 @@ class Journaled:
 
 
 class GapLog:
-    """Where a core logs gaps: into the log's `queue`, each record once.
+    """Logs the gaps of a core into the `queue` of the gap log, each record once.
 
-    `is_backfill`: it tells of streams that are read again, which have no part in how far the queue
-    itself is read.
+    `is_backfill`: the core reads other streams again; their positions are unrelated to how far the
+    gap log's queue has been read.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class GapLog:
         self._is_backfill = is_backfill
 
     def log(self, record: Entry, position: int, at_us: int) -> None:
-        """The record may be there from an earlier process: it is told by content."""
+        """Log a record; one that an earlier process has written is recognised by its content."""
         if not self._is_backfill and not self.queue.takes(position):
-            return  # it was logged with what was settled then
+            return  # it was logged before, as the journal was read this far
         self.journaled.logged(record)
         slot = slot_of(record, max(position, self.queue.position), at_us)
         self.queue.put_recovered([slot])
@@ -74,7 +74,7 @@ class GapLog:
 
 
 def of_fields(fields: Mapping[str, str]) -> Entry | None:
-    """A record as the journal has it; None where it is of another contract."""
+    """A record from its journaled fields; None: it is of another contract."""
     try:
         record = decode(fields)
     except BadEntry:
@@ -83,7 +83,7 @@ def of_fields(fields: Mapping[str, str]) -> Entry | None:
 
 
 def of_gap(stream: Stream, gap: Entry) -> Entry:
-    """A gap that stands in a stream."""
+    """The record of a gap in a stream."""
     fields = gap.fields()
     facts: dict[str, object] = {name: fields[name] or None for name in _OF_A_GAP}
     how = stream.spec.follows_gap or None
@@ -91,7 +91,7 @@ def of_gap(stream: Stream, gap: Entry) -> Entry:
 
 
 def of_recovered(stream: Stream, recovered: Recovered, received_us: int) -> Entry:
-    """A gap of which nothing is missing any more."""
+    """The record of a gap that was fully recovered."""
     return _record(
         {
             "symbol": stream.symbol or None,
@@ -107,7 +107,7 @@ def of_recovered(stream: Stream, recovered: Recovered, received_us: int) -> Entr
 
 
 def of_unseen(stream: Stream, run: Run, received_us: int) -> Entry:
-    """Trades that turned out to be missing when it was too late for a gap at their place."""
+    """The record of trades found missing too late to write a gap at their place."""
     return _record(
         {
             "symbol": stream.symbol or None,

@@ -1,7 +1,7 @@
-"""How long messages take, in fixed buckets, by stage and type of stream (pure).
+"""The latency of messages, in fixed buckets, by stage and type of stream (pure).
 
-Plain lists of whole numbers: a histogram object of a library costs many times as much for each
-message. Times are µs.
+Plain lists of whole numbers: a library's histogram costs many times as much for each message.
+Times are µs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,21 +16,21 @@ APPENDED = "+"
 
 
 class Stage(StrEnum):
-    """A part of a message's way."""
+    """A stage on a message's way from the engine to Redis."""
 
     ENGINE_TO_RECEIVED = "engine_to_received"  # between two machines' clocks
     RECEIVED_TO_WRITTEN = "received_to_written"  # until Redis has acknowledged it
 
 
 class Latencies:
-    """Of one bridge, since its start."""
+    """The latencies of one bridge since its start."""
 
     def __init__(self) -> None:
         self._by_type: dict[str, tuple[Buckets, Buckets]] = {}
 
     def written(self, kind: str, slots: Sequence[Slot], signs: str, now_us: int) -> None:
-        """Redis has settled the first of these, as the signs say. What this bridge made itself, or
-        took from REST, was not received and does not count. `now_us` is the steady clock's.
+        """Count the slots that Redis settled: the first ones, one for each sign. Entries made by
+        the bridge or fetched over REST are left out. `now_us` is by the steady clock.
         """
         buckets = self._by_type.get(kind)
         if buckets is None:
@@ -48,7 +48,7 @@ class Latencies:
 
     @classmethod
     def total(cls, each: Iterable["Latencies"]) -> "Latencies":
-        """All of these together."""
+        """The sum of these latencies."""
         total = cls()
         for one in each:
             for kind, parts in one._by_type.items():
@@ -58,7 +58,7 @@ class Latencies:
         return total
 
     def as_dict(self) -> Mapping[str, Any]:
-        """Stage → type → counts by bucket, and the sum of all, for the status."""
+        """Stage → type → counts by bucket, and the sum of all times, for the status."""
         stages = (Stage.ENGINE_TO_RECEIVED, Stage.RECEIVED_TO_WRITTEN)
         return {
             stage.value: {

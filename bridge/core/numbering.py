@@ -1,15 +1,15 @@
-"""Numbers of the exchange that begin anew, told by their time (pure).
+"""Detects by their times that numbers of the exchange began anew: a renumbering (pure).
 
-After a relisting or a repair of the exchange's, a market's ids may go on far lower. By number alone
-such a message is old for ever; but an old message never has a newer time than those behind it.
-Clocks of the engine step back by milliseconds, and two connections bring messages out of order by
-as much as they lag: so a little is no proof.
+After a relisting or a repair at the exchange, a market's ids may continue far lower. By number
+alone such a message would be old for ever; but a truly old message never has a newer time than
+those after it. Clocks of the engine step back by milliseconds, and two connections deliver out of
+order by as much as they lag: so a small difference is no proof.
 """
 
 from typing import NamedTuple
 
-FAR = 1_000_000  # so far below, a message was not merely late
-LATER_MS = 1_000  # so much newer, its lower number was not merely a step of the clock
+FAR = 1_000_000  # a number so far below cannot be a late message
+LATER_MS = 1_000  # a time so much newer cannot be a step of the clock
 
 
 class Numbering(NamedTuple):
@@ -23,14 +23,14 @@ NONE_YET = Numbering(0, 0)
 
 
 def begins_anew(number: int, ms: int, newest: Numbering) -> bool:
-    """Does this message belong to another numbering than the newest one so far?"""
+    """Whether this message begins another numbering than that of the newest one."""
     if not number or number >= newest.number or not ms or not newest.ms or ms <= newest.ms:
         return False
     return newest.number - number > FAR or ms - newest.ms > LATER_MS
 
 
 def has_ended(number: int, ms: int, newest: Numbering) -> bool:
-    """Is this message of a numbering that was over before the newest one, which is far lower and
-    later? A little lower is no proof: what is missing before a message makes it look so.
+    """Whether this message is of a numbering that ended before the newest one, which is far lower
+    and later. A little lower is no proof: a missing message before this one has the same effect.
     """
     return number - newest.number > FAR and 0 < ms < newest.ms

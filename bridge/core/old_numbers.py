@@ -1,7 +1,7 @@
-"""Messages that are received again after the exchange's numbers began anew a little lower (pure).
+"""Messages received again after a renumbering that began only a little lower (pure).
 
-By number and time they look as if something were missing before them. So the stream itself is
-asked: it has them, from before it went on lower, or it has not.
+By number and time their predecessor seems to be missing. So the stream itself is read: if it has
+them, they are old.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ MESSAGES = ("trade", "depth")
 
 
 def may_be_old(head: Slot, end: EntryId) -> bool:
-    """May this message, which Redis has refused, be of numbers that ended before the stream's?"""
+    """Whether this refused message may be of a numbering older than that of the stream's end."""
     entry = head.entry
     return entry.op is Op.APPEND and entry.number > end.position and 0 < entry.ms <= end.ms
 
 
 def where_stored(head: Slot) -> Read:
-    """Where to read the stream for it, and for those behind it where retention has taken it. An ID
-    has a message's time or, where the engine's clock stepped back, a later one.
+    """The page to read for this message and those after it (retention may have removed it). An ID
+    has the message's time or, if the engine's clock stepped back, a later one.
     """
     return Read(f"{head.entry.ms}-0")
 
@@ -30,11 +30,11 @@ def where_stored(head: Slot) -> Read:
 def count_old(
     slots: Sequence[Slot], end: EntryId, page: Sequence[tuple[str, Mapping[str, str]]]
 ) -> int:
-    """How many of these, from the head on, the stream has gone past: up to the last that it has
-    though its numbers are lower now.
+    """How many of these slots, from the head on, are old: up to the last that the page has although
+    the stream's numbers are lower now.
     """
-    found = [edge(*entry) for entry in page if entry[1].get("type") in MESSAGES]
-    stored = {(each.id.position, each.moment_us // 1000) for each in found if each is not None}
+    edges = [edge(*entry) for entry in page if entry[1].get("type") in MESSAGES]
+    stored = {(each.id.position, each.moment_us // 1000) for each in edges if each is not None}
     old = [
         index
         for index, slot in enumerate(slots, 1)

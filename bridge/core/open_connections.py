@@ -1,6 +1,6 @@
-"""The open connections, and what each shows of the others (pure).
+"""The open connections, and what each reveals about the rest (pure).
 
-Times are µs by the exchange's clock, but for those named `received_us`.
+Times are µs by the exchange's clock, except those named `received_us` (our clock).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,12 @@ from bridge.core.connection_coverage import (
     certain_us,
 )
 
-LIVE_US = PERIOD_US + IN_FLIGHT_US  # a connection that ticked since tells how late messages are
+LIVE_US = PERIOD_US + IN_FLIGHT_US  # a tick within this time shows how much messages lag now
 
 
 class OpenConnections(dict[int, ConnectionCoverage]):
-    """Connections by number. A connection receives a stream where that is covered on it; one that
-    is asked about may have been removed from here already.
+    """Connections by number. A connection receives a stream if the stream is covered on it. A
+    connection passed as an argument may have been removed already.
     """
 
     def receivers(
@@ -55,21 +55,21 @@ class OpenConnections(dict[int, ConnectionCoverage]):
     def covered_until_us(
         self, from_us: Callable[[str], int | None], *, is_certain: bool
     ) -> dict[str, int]:
-        """Each stream that is received now, and up to when it was so without a break, by these
-        connections, and by those before them until `from_us`. `is_certain`: only what would still
-        be claimed if all of them broke now.
+        """Each stream that is received now → up to when it was received without a break: by earlier
+        connections until `from_us`, then by these. `is_certain`: only as far as it would hold if
+        all of them broke now.
         """
-        found: dict[str, list[Interval]] = {}
+        by_name: dict[str, list[Interval]] = {}
         for known in self.values():
             for name, interval in known.intervals():
-                found.setdefault(name, []).append(interval)
+                by_name.setdefault(name, []).append(interval)
         return {
             name: _reached_us(name, intervals, from_us(name), is_certain=is_certain)
-            for name, intervals in found.items()
+            for name, intervals in by_name.items()
         }
 
     def newest_tick_us(self, received_us: int) -> int | None:
-        """The newest message of connections whose ticks come just now; None where none do."""
+        """Time of the newest message on connections that receive ticks at present, or None."""
         newest_us = [
             known.newest_us
             for known in self.values()
@@ -79,8 +79,8 @@ class OpenConnections(dict[int, ConnectionCoverage]):
 
     def reached_us(self, number: int, known: ConnectionCoverage) -> int | None:
         """Up to when this connection has received everything, by the order of answers alone."""
-        # The first answer after another connection began may have been on its way already. The
-        # second was asked for after it, whatever the clocks say: both were receiving then.
+        # The first answer after another connection began may have been in flight already. The
+        # second was requested after that, whatever the clocks show: both were receiving then.
         begun_us = [
             max((stream.since_us or 0 for stream in other.streams.values()), default=0)
             for other in self.values()
@@ -89,8 +89,8 @@ class OpenConnections(dict[int, ConnectionCoverage]):
         return max(begun_us) + IN_FLIGHT_US if begun_us else None
 
     def missed_us(self, known: ConnectionCoverage, name: str) -> int | None:
-        """When another connection received something of this stream that this one has not; None:
-        never, as far as is known.
+        """Time of the first message of this stream that another connection received and this one
+        did not; None: none is known.
         """
         stream = known.streams[name]
         if stream.timing is None:
@@ -100,8 +100,8 @@ class OpenConnections(dict[int, ConnectionCoverage]):
         return min(missed_us, default=None)
 
     def has_lost(self, known: ConnectionCoverage, name: str, event_us: int) -> bool:
-        """Whether something that this connection has missed is older than a message of that time,
-        so that it cannot come any more.
+        """Whether this connection has missed a message that is so much older than `event_us` that
+        it cannot arrive any more.
         """
         timing, missed_us = known.streams[name].timing, self.missed_us(known, name)
         return (
@@ -109,23 +109,25 @@ class OpenConnections(dict[int, ConnectionCoverage]):
         )
 
     def received(self, known: ConnectionCoverage, name: str) -> Interval | None:
-        """What a connection has received of a stream, less what it has missed there."""
+        """The interval of a stream received on a connection; up to its last message there, if it
+        missed a later one.
+        """
         interval = known.interval(name)
         if interval is None:
             return None
         missed_us = self.missed_us(known, name)
-        # What another has received later than this connection claims to reach may still come.
+        # A message that another received after this interval may still arrive here.
         if missed_us is not None and missed_us <= interval.to_us:
             return interval.until(interval.last_message_us)
         return interval
 
     def cover_without(self, known: ConnectionCoverage, name: str, interval: Interval) -> bool:
-        """Whether the stream stays covered without this connection, which has received that much of
-        it, and nothing can turn up that it has missed.
+        """Whether the stream stays covered without this connection, which has received `interval`
+        of it, and cannot have missed anything.
         """
         missed_us = self.missed_us(known, name)
         if missed_us is not None and missed_us > interval.to_us:
-            return False  # that may come here yet, or be found missing
+            return False  # it may still arrive here, or prove to be missing
         return any(
             not other.is_closing and (other.streams[name].since_us or 0) <= interval.to_us
             for other in self.receivers(name, besides=known)

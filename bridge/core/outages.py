@@ -1,4 +1,4 @@
-"""What connections that have ended covered of each stream, and the outages between them (pure).
+"""What ended connections covered of each stream, and the outages between them (pure).
 
 Times are µs by the exchange's clock.
 """
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from bridge.contract.causes import GapCause
 from bridge.core.connection_coverage import IN_FLIGHT_US, Interval, certain_us, timing_of
 
-# How earlier versions' journals spell causes.
+# Causes as journals of earlier versions spell them.
 _RENAMED = {"silent": GapCause.STALE, "buffer full": GapCause.OVERFLOW}
 
 
@@ -23,73 +23,75 @@ class Outage(NamedTuple):
 
 
 class _Ended(NamedTuple):
-    """A stream was received until then, and why no longer."""
+    """Up to when a stream was received, and why no longer."""
 
     until_us: int
     cause: GapCause
 
 
 class Outages:
-    """Of each stream: up to when it was received, and the outages that this leaves."""
+    """Up to when each stream was received, and the outages."""
 
     def __init__(self) -> None:
         self._ended: dict[str, _Ended] = {}  # streams that no connection receives
-        # Up to here each stream was received without a break by connections that have ended, or its
-        # breaks have been returned as outages; `_last_message_us` of the part after the last break.
+        # Up to when each stream was received by connections that have ended; breaks before that
+        # have been returned as outages. `_last_message_us`: of the part after the last break.
         self._until_us: dict[str, int] = {}
         self._last_message_us: dict[str, int] = {}
-        # What was received further on, behind a break that a connection which is still open may
-        # have received.
+        # Later intervals, behind a break that a connection which is still open may have received.
         self._apart: dict[str, list[Interval]] = {}
-        # When each stream was received first, until an earlier bridge's watermarks come (None: the
-        # outage before it has been returned already).
+        # When each stream was first received, until an earlier bridge's watermarks arrive (None:
+        # the outage before it has been returned already).
         self._first_us: dict[str, int | None] = {}
 
     def until_us(self, name: str) -> int | None:
-        """Up to when a stream was received without a break, or its breaks have been returned."""
+        """Up to when a stream was received; breaks before that have been returned as outages."""
         return self._until_us.get(name)
 
     def first_us(self, name: str) -> int | None:
-        """When a stream was received first; None: what was before is known, or it never was."""
+        """When a stream was first received; None: the time before is known, or it never was."""
         return self._first_us.get(name)
 
     def certain_until_us(self) -> dict[str, int]:
-        """The same of each stream, less what its last connection may have missed at its end."""
+        """`until_us` of each stream, less what its last connection may have missed at its end."""
         return {
             name: certain_us(name, self._last_message_us.get(name), until_us)
             for name, until_us in self._until_us.items()
         }
 
     def received_by(self, name: str, at_us: int, cause: GapCause) -> None:
-        """A stream was received at that time by a connection that is gone, and it is not known
-        since when: nothing before that counts.
+        """Note that an ended connection received a stream at `at_us`; since when is unknown, so
+        nothing before counts.
         """
         if name not in self._ended:
             self._ended[name] = _Ended(at_us, cause)
             self._first_us.setdefault(name, at_us)
 
     def unknown(self, name: str, since_us: int, cause: GapCause) -> None:
-        """Whether a stream was received is not known from then on: an outage until it begins."""
+        """Note that it is unknown whether a stream was received from then on: an outage until it
+        begins.
+        """
         self._ended.setdefault(name, _Ended(since_us, cause))
 
     def begun(self, name: str, at_us: int) -> Sequence[Outage]:
-        """A connection receives the stream from then on. Returns the outage before it, if any."""
+        """Note that a connection receives the stream from then on. Returns the outage before it."""
         ended = self._ended.pop(name, None)
         if ended is None:
             self._first_us.setdefault(name, at_us)
             return ()
         self._first_us.setdefault(name, None)
         self._until_us[name] = at_us
-        # Where the exchange's clock is ahead of ours the outage would end before it begins. It is
-        # an outage all the same.
+        # If the exchange's clock is ahead of ours the outage would end before it begins; it is
+        # still an outage.
         from_us = ended.until_us if ended.until_us < at_us else at_us - IN_FLIGHT_US
         return [Outage(name, from_us, at_us, ended.cause)]
 
     def ended(
         self, name: str, received: Interval, open_since_us: Sequence[int], cause: GapCause
     ) -> Sequence[Outage]:
-        """A connection that received so much of a stream has ended; `open_since_us`: since when
-        each of the others receives it, in order. Returns the outages that are certain now.
+        """Note that a connection that received this interval of a stream has ended;
+        `open_since_us`: since when each open connection receives it, sorted. Returns the outages
+        that are certain now.
         """
         outages: list[Outage] = []
         first_open_us = open_since_us[0] if open_since_us else None
@@ -101,8 +103,8 @@ class Outages:
                 interval = apart.pop(0)
                 until_us = max(until_us, interval.to_us)
                 last_us = max(last_us or 0, interval.last_message_us)
-            # A connection that is open and began by now may have received what comes next. Whether
-            # it did shows when it ends: what is apart waits until then.
+            # An open connection that began by then may have received what comes next. That shows
+            # when it ends: later intervals are kept apart until then.
             if first_open_us is not None and first_open_us <= until_us:
                 break
             certain_until_us = certain_us(name, last_us, until_us)
@@ -120,8 +122,8 @@ class Outages:
         return outages
 
     def resume(self, marks: Mapping[str, int]) -> Sequence[Outage]:
-        """An earlier bridge has received each stream up to its mark. The marks may come late, when
-        streams are received already: they tell of the time before the first message then.
+        """Take the watermarks of an earlier bridge, which received each stream up to its mark. They
+        may arrive when streams are received already: then they show the outage before that.
         """
         outages = []
         for name, mark_us in marks.items():
@@ -136,7 +138,7 @@ class Outages:
         return outages
 
     def state(self) -> dict[str, object]:
-        """All of it as plain values, in the journal's words."""
+        """The state as plain values, with the journal's keys."""
         return {
             "since": {name: [each.until_us, each.cause] for name, each in self._ended.items()},
             "until": dict(self._until_us),
@@ -146,8 +148,8 @@ class Outages:
         }
 
     def restore(self, known: Mapping[str, Mapping[str, Any]], received: Iterable[str]) -> None:
-        """Begin with what `state` said, while these streams are received; earlier versions said
-        less. Raises ValueError.
+        """Restore a `state`, while these streams are received; that of earlier versions has less.
+        Raises ValueError.
         """
         for name, (until_us, cause) in known.get("since", {}).items():
             self._ended[name] = _Ended(until_us, _RENAMED.get(cause) or GapCause(cause))
@@ -157,7 +159,7 @@ class Outages:
         for name, intervals in known.get("apart", {}).items():
             self._apart[name] = [_interval(*each) for each in intervals]
         for name in received:
-            self._ended.pop(name, None)  # what was unknown is over
+            self._ended.pop(name, None)  # the unknown time has ended
 
 
 def _interval(from_us: int, to_us: int, last_message_us: int = 0) -> Interval:

@@ -1,4 +1,4 @@
-"""What can become of a REST body that the core is given (pure)."""
+"""The possible results of applying a REST body (pure)."""
 
 from enum import StrEnum
 
@@ -6,22 +6,22 @@ from bridge.protocol.envelope import Refusal
 
 
 class Join(StrEnum):
-    """What became of a body that says how a stream stands: a book, or the account."""
+    """The result of applying a snapshot: a book, or a body of the account."""
 
-    PLACED = "placed"  # the book is exact at its position; an account body is always taken
-    TOO_OLD = "too old"  # the deltas received begin after it: ask again
-    AHEAD = "ahead"  # it is ahead of the newest delta: placed when that one arrives
-    RESTS = "rests"  # the book is exact, though no delta has confirmed it: nothing changes
+    PLACED = "placed"  # the book is exact at its position; an account body is always placed
+    TOO_OLD = "too old"  # the received deltas begin after it: fetch again
+    AHEAD = "ahead"  # it is ahead of the newest delta: placed when its delta arrives
+    RESTS = "rests"  # the book is at rest: exact, though no delta has confirmed it
 
 
 class Reach(StrEnum):
-    """What became of a page of a trade stream's history."""
+    """The result of applying a page of a trade stream's history."""
 
-    DONE = "done"  # nothing is asked for any more
-    STALE = "stale"  # it does not yet show what was received: ask again
-    DEEPER = "deeper"  # what is missing is further back: ask for an older page
+    DONE = "done"  # no further page is needed
+    STALE = "stale"  # it does not yet have the trades received: fetch again
+    DEEPER = "deeper"  # the missing trades are further back: fetch an older page
 
 
-# What `apply` says of a record: the stream that a frame belongs to, or the error that it reports;
-# what became of a REST body; None where there is nothing to say.
+# What `apply` returns: the stream of a frame, or the error that it reports; the result of a REST
+# body; None for other records.
 Applied = str | Refusal | Join | Reach | None

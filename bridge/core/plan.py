@@ -1,4 +1,4 @@
-"""What a core is told at its start: how long it waits, and where its queues begin."""
+"""The parameters of a core: how long it waits, and where its queues begin (pure)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ RECOVER_US = 30_000_000
 
 @dataclass(frozen=True, slots=True)
 class CorePlan:
-    """How long a message waits for its predecessor (`hold_us`), or for what REST may recover
-    (`recover_us`), and when whole books are written.
+    """How long a message waits for its predecessor (`hold_us`), or for recovery over REST
+    (`recover_us`), and when depth snapshots are written.
     """
 
     hold_us: int
@@ -24,10 +24,10 @@ class CorePlan:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoints:
-    """Where queues begin: what the checkpoint of an earlier process says.
+    """Where queues begin, by the checkpoint of an earlier process.
 
-    Records before `position` are settled, for the streams of `apart` those before theirs;
-    `confirmed` has the last ID of each stream that Redis acknowledged. What the journal has before
+    Records before `position` are settled; for a stream in `apart`, those before its own position.
+    `confirmed`: the last ID of each stream that Redis acknowledged. Entries of records before
     `replay_until` may be in Redis already.
     """
 

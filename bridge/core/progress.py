@@ -1,4 +1,4 @@
-"""How far a bridge is with its streams, for the other bridges and for the one after it (pure)."""
+"""The progress of a bridge in its streams, for its peers and its next process (pure)."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from bridge.core.peers import BEHIND_US
 @dataclass(frozen=True, slots=True)
 class Progress:
     """`received`, `unsettled`, `held` and `oldest_us` of a `PeerStatus`; `settled`: up to when (µs,
-    the exchange's clock) everything of each stream that is told by content is in Redis.
+    the exchange's clock) everything of each content stream is in Redis.
     """
 
     received: Mapping[str, int] = field(default_factory=dict)
@@ -21,7 +21,7 @@ class Progress:
 
 
 def progress(cores: Iterable[Core], *, is_behind: bool) -> Progress:
-    """Of all cores of a bridge. One that still reads its journal does not know how far it is."""
+    """The progress of all cores of a bridge; `is_behind`: unknown, the journal is still read."""
     each = list(cores)
     held = _held(each)
     if is_behind:
@@ -30,23 +30,23 @@ def progress(cores: Iterable[Core], *, is_behind: bool) -> Progress:
     return Progress(received, unsettled, held, _oldest_us(each), _settled(each))
 
 
-def open_outages(cores: Iterable[Core], wanted: Collection[str]) -> list[str]:
-    """Streams of which another bridge may have what this one did not receive: their outage is not
-    settled, or not over yet, where this bridge is to receive them (`wanted`).
+def open_outages(cores: Iterable[Core], to_receive: Collection[str]) -> list[str]:
+    """Streams of which a peer may have what this bridge missed: their outage is not settled or, in
+    streams that this bridge is to receive (`to_receive`), not over.
     """
-    found = []
+    names = []
     for core in cores:
         received = core.coverage.names_received()
         for name, queue in core.queues.items():
-            is_missed = name in wanted and name not in received and core.peers.is_received(name)
+            is_missed = name in to_receive and name not in received and core.peers.is_received(name)
             if is_missed or queue.outage_until_us() is not None:
-                found.append(name)
-    return found
+                names.append(name)
+    return names
 
 
 def _received(cores: Iterable[Core]) -> tuple[dict[str, int], dict[str, int]]:
-    """Streams that are received, and up to when; and those in which an outage is not settled, and
-    since when they are received behind it.
+    """Stream → up to when it is received; and stream with an unsettled outage → since when it is
+    received after that.
     """
     received: dict[str, int] = {}
     unsettled: dict[str, int] = {}
@@ -62,7 +62,7 @@ def _received(cores: Iterable[Core]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _held(cores: Iterable[Core]) -> dict[str, int]:
-    """Sequenced streams that wait, and the number that they need."""
+    """Waiting sequenced stream → the number that its head needs before it."""
     return {
         name: after
         for core in cores
@@ -72,7 +72,7 @@ def _held(cores: Iterable[Core]) -> dict[str, int]:
 
 
 def _oldest_us(cores: Iterable[Core]) -> int:
-    """The exchange's time of the oldest sequenced message that is not settled, 0 for none."""
+    """The exchange's time of the oldest sequenced message that is not settled; 0: none."""
     oldest = []
     for core in cores:
         for name, queue in core.queues.items():
@@ -91,8 +91,8 @@ def _settled(cores: Iterable[Core]) -> dict[str, int]:
             if queue is None or core.is_detached(name):
                 continue
             until_us = queue.settled_until_us(received_us)
-            # Before it was received first nothing is complete; a mark there would make the next
-            # process mark the time until then as an outage.
+            # Nothing is complete before the stream was first received; a watermark there would make
+            # the next process mark the time until then as an outage.
             if until_us and until_us >= core.coverage.first_us(name):
                 settled[name] = until_us
     return settled

@@ -1,22 +1,22 @@
-"""What waits for one stream, and the one state that its queue is in (pure).
+"""The queue of one stream: entries that wait for Redis, and the queue's state (pure).
 
-    OPEN       what waits may be sent
-    IN_FLIGHT  the first `in_flight` entries were sent, and no reply came yet
-    WAITING    Redis refused the head: something must come before it, or be marked as missing
-    SUSPENDED  Redis refuses this stream alone (`reason`); the others go on
+    OPEN       entries may be sent
+    IN_FLIGHT  the first `in_flight` entries were sent, and no reply was received yet
+    WAITING    Redis refused the head: its predecessor must arrive, or be marked as missing
+    SUSPENDED  Redis refuses this stream alone (`reason`); other streams continue
     LOST       Redis has less than it acknowledged (`lost_last`, its last ID); nothing is sent
 
     OPEN       take → IN_FLIGHT        fail → SUSPENDED      Redis' last ID went back → LOST
-    WAITING    release, due → OPEN     take (to ask) → IN_FLIGHT     fail → SUSPENDED
+    WAITING    release, due → OPEN     take (a probe) → IN_FLIGHT    fail → SUSPENDED
     IN_FLIGHT  settled → OPEN          refused → WAITING, SUSPENDED or LOST
                no reply → OPEN, or WAITING where it waited before
     SUSPENDED  resume, rewind → OPEN
     LOST       accept_loss, rewind → OPEN, or WAITING where the stream begins anew
 
 There are two kinds of queue. `Sequenced` (trade, depth): the exchange numbers the messages without
-gaps, and Redis compares numbers. `Content` (all else): messages are told apart by what they say.
-They differ in what they take in, in what an answer of Redis means, and in how a gap is marked;
-everything else is here. Bytes are counted in `_add` and `_drop`, nowhere else.
+gaps, and Redis compares numbers. `Content` (all other streams): messages are identified by their
+content. They differ in how they take messages, in what a reply of Redis means, and in how a gap is
+marked; what they share is here. Bytes are counted in `_add` and `_drop`, nowhere else.
 """
 
 from abc import ABC, abstractmethod
@@ -36,7 +36,7 @@ from bridge.core.tail import Edge, Tail, TailWanted
 from bridge.core.unlogged import Read
 from bridge.runtime.keyspace import KeySpace
 
-OLDEST_SCANNED = 4096  # slots; a queue is nearly in the journal's order
+OLDEST_SCANNED = 4096  # slots scanned for the oldest; a queue is nearly in the journal's order
 
 StoredEntry = tuple[str, Mapping[str, str]]
 
@@ -51,14 +51,14 @@ class QueueState(Enum):
     LOST = "lost"
 
 
-# As `APPEND` in `entries`: looked at for each batch, and for each queue where memory is.
+# Module names, as `APPEND` in `entries`: compared for each batch, and for each queue in sums.
 OPEN, IN_FLIGHT, SUSPENDED = QueueState.OPEN, QueueState.IN_FLIGHT, QueueState.SUSPENDED
 
 
 class Batch(NamedTuple):
-    """What one call of the append script is to append, in order.
+    """The entries that one call of the append script is to append, in order.
 
-    `expected` is the last ID that a batch of CONTENT reasons on ('' for sequenced streams).
+    `expected`: the last ID that a CONTENT batch requires of the stream ('' for sequenced streams).
     """
 
     queue: "StreamQueue"
@@ -67,9 +67,8 @@ class Batch(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """Where a stream's queue begins: records before `position` are settled; what the journal has
-    before `replay_until` may be in Redis already; `confirmed` is the last ID that Redis
-    acknowledged.
+    """Where a stream's queue begins: records before `position` are settled; entries of records
+    before `replay_until` may be in Redis already; `confirmed`: the last ID that Redis acknowledged.
     """
 
     position: int = 0
@@ -78,12 +77,12 @@ class Resume(NamedTuple):
 
 
 class StreamQueue(ABC):
-    """One stream's queue towards Redis. Times are by the caller's steady clock, in µs."""
+    """The queue of entries of one stream for Redis. Times are µs by the caller's steady clock."""
 
     def __init__(self, stream: Stream, peers: Peers, resume: Resume) -> None:
         self.stream = stream
         self.name = stream.name
-        self.kind = "" if stream.is_own else stream.type.value  # of the exchange's streams
+        self.kind = "" if stream.is_own else stream.type.value  # streams of the exchange only
         self.slots: deque[Slot] = deque()
         self.bytes = 0
         self.counters = StreamCounters()
@@ -98,15 +97,15 @@ class StreamQueue(ABC):
         self._peers = peers
         self._gaps_written: list[Slot] = []
 
-    # ---- what comes in -------------------------------------------------------------------------
+    # ---- input ---------------------------------------------------------------------------------
 
     @abstractmethod
     def put(self, slot: Slot) -> None:
-        """Add what was received."""
+        """Add a received entry."""
 
     @abstractmethod
     def put_recovered(self, slots: Sequence[Slot], before: Slot | None = None) -> None:
-        """Add what was missing: directly before the slot that waits for it, or by content."""
+        """Add recovered entries: directly before the slot that waits for them, or by content."""
 
     @abstractmethod
     def put_outage(
@@ -119,98 +118,98 @@ class StreamQueue(ABC):
         position: int,
         at_us: int,
     ) -> None:
-        """Nothing was received from then until then (the exchange's time), and `received_us` (ours)
-        is when that ended. Where numbers tell of it, only the cause is of use.
+        """Mark that nothing was received between these times (of the exchange); `received_us`:
+        when it ended, by our clock. A sequenced queue uses the cause alone.
         """
 
     @abstractmethod
     def set_gap_cause(self, cause: GapCause) -> None:
-        """What is missing before the next message is missing for this reason. Where no numbers tell
-        of it, `put_outage` does.
+        """Set the cause of a gap before the next message. A queue without numbers ignores it: its
+        gaps are marked by `put_outage`.
         """
 
     @abstractmethod
     def has_received(self, entry: Entry) -> bool:
-        """Did the same message come already, over another connection? Notes that it has now."""
+        """Whether the same message was already received over another connection. Records it."""
 
     @abstractmethod
     def forget_received(self) -> None:
-        """Nothing can come over a second connection any more."""
+        """Forget received messages: no second connection can bring duplicates any more."""
 
     def takes(self, position: int) -> bool:
-        """Is what the journal has there still to be put in?"""
+        """Whether the record at this position of the journal is still to be put in."""
         return position >= self.position
 
     def begin_at(self, position: int) -> None:
-        """Records before that are in."""
+        """Set the position before which all records are in."""
         self.position = position
 
     def move_positions(self, by: int) -> None:
-        """The journal begins elsewhere: all positions move."""
+        """Shift all positions: the journal begins elsewhere."""
         self.position += by
         self.replay_until += by
         for slot in self.slots:
             slot.move_by(by)
 
     def release(self) -> None:
-        """Something has changed for what waits: ask Redis again."""
+        """End a wait for a predecessor: try the head again."""
 
     def unexplained_head(self) -> Slot | None:
-        """What Redis has refused though no number told of a gap before it."""
+        """The head that Redis refused although no number showed a gap before it, or None."""
         return None
 
     def count_repeated(self) -> None:
-        """A message came that had come over another connection."""
+        """Count a duplicate from another connection."""
         self.counters.repeated += 1
 
     def count_recovered(self) -> None:
-        """A gap was closed by what REST says."""
+        """Count a gap that was closed from REST."""
         self.counters.recovered += 1
 
     def count_gap(self, cause: str) -> None:
-        """A gap was written, or found when it was too late to stand at its place."""
+        """Count a gap that was written, or found too late to be written at its place."""
         self.counters.gaps += 1
         self.gap_causes[cause] += 1
 
-    # ---- what goes out -------------------------------------------------------------------------
+    # ---- output --------------------------------------------------------------------------------
 
     @abstractmethod
     def take(self, now_us: int, limit: int) -> Batch | None:
-        """What is to be sent next; it counts as in flight. None: nothing, now."""
+        """The next batch to send, which is then in flight; None: nothing to send now."""
 
     @abstractmethod
     def due_us(self) -> int | None:
-        """When a queue that waits wants to be taken from again; None: not by time alone."""
+        """When to call `take` again while the queue waits; None: time alone changes nothing."""
 
     @property
     def may_read(self) -> bool:
-        """May `tail_wanted` or `pages_wanted` want something?"""
+        """Whether `tail_wanted` or `pages_wanted` may return something."""
         return False
 
     def tail_wanted(self, now_us: int) -> TailWanted | None:
-        """What must be read of the stream's end before anything can be sent."""
+        """The part of the stream's tail to read before anything can be sent; None: no read."""
         return None
 
     def read_tail(self, tail: Tail) -> None:
-        """The stream's end, as `tail_wanted` asked for it."""
+        """Take the stream's tail, as `tail_wanted` requested it."""
 
     def pages_wanted(self) -> Sequence[Read]:
-        """Pages that must be read of the stream, to find gaps that are in no gap log yet."""
+        """Pages of the stream to read, to find gaps that are in no gap log yet."""
         return ()
 
     def read_pages(self, pages: Sequence[Sequence[StoredEntry]]) -> None:
-        """The pages, as `pages_wanted` asked for them."""
+        """Take the pages, as `pages_wanted` requested them."""
 
     @abstractmethod
     def settle(self, answer: Answer, now_us: int) -> None:
-        """What Redis said of the batch taken last."""
+        """Apply the reply of Redis to the batch taken last."""
 
     @abstractmethod
     def no_reply(self) -> None:
-        """No reply came: nothing is known of what is in flight."""
+        """Handle a missing reply: the entries in flight may be in Redis or not."""
 
     def fail(self, reason: str) -> None:
-        """Redis refuses this stream alone."""
+        """Suspend the queue: Redis refuses this stream alone."""
         self.in_flight = 0
         self.state, self.reason = QueueState.SUSPENDED, reason
 
@@ -221,94 +220,94 @@ class StreamQueue(ABC):
 
     @property
     def has_news(self) -> bool:
-        """Is there something for its owner to act on, since Redis answered?"""
+        """Whether a reply of Redis left something for the queue's owner to handle."""
         return bool(self._gaps_written)
 
     def gaps_written(self) -> Sequence[Slot]:
-        """Gaps that are in the stream since the last call, to be logged."""
+        """Gaps written to the stream since the last call, to be logged."""
         written, self._gaps_written = self._gaps_written, []
         return written
 
     def snapshot_due(self) -> bool:
-        """Did a gap make the readers' book void, so that a new snapshot is wanted? True once."""
+        """Whether a gap made the readers' book void, so that a snapshot is due. True once."""
         return False
 
     def snapshot_tries(self) -> int:
-        """A snapshot found no place: how often it may be tried again. Not 0 once."""
+        """How often a misplaced snapshot may be tried again; returned once, then 0."""
         return 0
 
     # ---- losses --------------------------------------------------------------------------------
 
     def check_end(self, last: str, newest: Edge | None) -> None:
-        """The stream's last ID and newest entry were read: is what Redis acknowledged there?"""
+        """Detect a loss from the stream's last ID and newest entry, as they were read."""
         if not self.slots and is_before(last, self.confirmed):
             self._lose(last, newest)
 
     @property
-    def there_until_us(self) -> int:
-        """While a loss is made up for: what was received until then (our clock) is there; 0 where
-        that is not known or numbers tell it.
+    def stored_until_us(self) -> int:
+        """During the backfill of a loss: messages received until then (our clock) are in Redis;
+        0 where that is unknown, or where numbers show it.
         """
         return 0
 
     @abstractmethod
     def accept_loss(self) -> None:
-        """What Redis lost cannot be had again: go on, and mark it."""
+        """Continue after a loss that cannot be backfilled, and mark it."""
 
     @abstractmethod
     def rewind(self, position: int, replay_until: int, oldest_us: int) -> None:
-        """What waits is received again, from the journal's `position` on: forget it here.
+        """Drop all entries: the journal will be read again from `position` on.
 
         After a loss, what is older than the journal's oldest record (`oldest_us`) is marked.
         """
 
     @abstractmethod
     def drop_oldest(self, share: int) -> int:
-        """Drop the oldest `1/share` of what waits, counted and marked. Returns bytes freed: 0
-        where nothing can go.
+        """Drop the oldest `1/share` of the entries, count and mark them. Returns bytes freed: 0
+        where nothing can be dropped.
         """
 
     def discard(self) -> None:
-        """Forget what waits: the journal has it. A loss or a suspension stands."""
+        """Drop all entries: the journal has them. A loss or a suspension stays."""
         self._clear()
 
     def drain(self) -> None:
-        """The bridge is stopping: wait for nothing any more."""
+        """Stop waiting for predecessors: the bridge is stopping."""
 
     def replayed(self) -> None:
-        """All that the journal has was received again: what follows is new."""
+        """End the replay: what is put from now on is new."""
 
     # ---- progress ------------------------------------------------------------------------------
 
     def oldest_position(self) -> int | None:
-        """Where the journal has the oldest record that is not settled; None where all is."""
+        """The journal position of the oldest record that is not settled; None: all are."""
         return min((slot.position for slot in islice(self.slots, OLDEST_SCANNED)), default=None)
 
     def waits_after(self) -> int | None:
-        """The number that the waiting message needs before it; None where nothing waits for one."""
+        """The number that the head needs before it; None: the head does not wait for one."""
         return None
 
     def oldest_waiting_us(self) -> int | None:
-        """The exchange's time of the oldest message whose number is not settled (0: not known);
-        None: there is none, or numbers tell nothing.
+        """The exchange's time of the oldest message that is not settled (0: unknown); None: there
+        is none, or the stream has no numbers to show it.
         """
         return None
 
     def settled_until_us(self, received_until_us: int) -> int | None:
-        """Up to when everything is in the stream, where everything was received until then; None:
-        not known, or numbers tell it better.
+        """Up to when the stream in Redis is complete, if everything was received until
+        `received_until_us`; None: unknown, or the stream is sequenced.
         """
         return None
 
     def outage_until_us(self) -> int | None:
-        """When the last interval ended that waits here, in which this bridge received nothing and
-        another may have; None: there is none.
+        """The end of the last queued outage, in which another bridge may have received messages;
+        None: there is none.
         """
         return None
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything of the stream was received, or is in Redis as far as is known."""
+        """Whether anything of the stream was received, or is known to be in Redis."""
         return bool(self.counters.received or self.slots) or self.confirmed != EMPTY
 
     @property
@@ -319,7 +318,7 @@ class StreamQueue(ABC):
     def is_lost(self) -> bool:
         return self.state is QueueState.LOST
 
-    # ---- for both kinds ------------------------------------------------------------------------
+    # ---- shared by both kinds ------------------------------------------------------------------
 
     def _add(self, slot: Slot) -> None:
         self.bytes += slot.size
@@ -340,15 +339,15 @@ class StreamQueue(ABC):
         return slot
 
     def _drop_head(self, count: int) -> list[Slot]:
-        """So many, from the head."""
+        """Remove `count` slots from the head, and return them."""
         take = self.slots.popleft
-        if count == 1:  # as nearly always where there are many streams
+        if count == 1:  # the usual case with many streams
             slot = take()
             self.bytes -= slot.size
             return [slot]
-        gone = [take() for _ in range(count)]
-        self.bytes -= sum([slot.size for slot in gone])
-        return gone
+        dropped = [take() for _ in range(count)]
+        self.bytes -= sum([slot.size for slot in dropped])
+        return dropped
 
     def _replace(self, kept: Iterable[Slot]) -> None:
         self.slots = deque(kept)
@@ -371,27 +370,27 @@ class StreamQueue(ABC):
         )
 
     def _is_replayed(self, slot: Slot) -> bool:
-        """May Redis have it from before?"""
+        """Whether Redis may have the entry from an earlier process."""
         return slot.position < self.replay_until
 
 
 def is_before(one: str, other: str) -> bool:
-    """Is an entry ID below another?"""
+    """Whether one entry ID is below another."""
     return one != other and EntryId.parse(one) < EntryId.parse(other)
 
 
 class Owner(Protocol):
-    """What has queues, and draws conclusions from what Redis answers."""
+    """The owner of queues, which handles the replies of Redis."""
 
     def redis_answered(self, queue: StreamQueue, now_us: int) -> None:
-        """Redis has settled or refused something of a queue."""
+        """Redis settled or refused entries of a queue."""
         ...
 
 
 class QueueTable:
-    """All queues of one bridge, each with its owner, and those that have something to send.
+    """All queues of one bridge, each with its owner.
 
-    The outbox takes from `ready` in the order in which messages came.
+    `ready`: the queues with something to send or to read, in the order in which they became so.
     """
 
     def __init__(self) -> None:
@@ -402,44 +401,46 @@ class QueueTable:
         return iter(list(self._owners))
 
     def add(self, queue: StreamQueue, owner: Owner) -> None:
-        """From now on it belongs to this owner."""
+        """Add a queue, or change its owner."""
         self._owners[queue] = owner
 
     def owner(self, queue: StreamQueue) -> Owner:
         return self._owners[queue]
 
     def mark_ready(self, queue: StreamQueue) -> None:
-        """It has something to send, or to ask."""
+        """Mark that a queue has something to send or to read."""
         self.ready[queue] = None
 
     def rest(self, queue: StreamQueue) -> None:
-        """It has nothing to send."""
+        """Mark that a queue has nothing to send."""
         self.ready.pop(queue, None)
 
     def put_last(self, queue: StreamQueue) -> None:
-        """Those that found no room this time come first the next time."""
+        """Move a ready queue to the end: queues that did not fit in this batch come first next."""
         if queue in self.ready:
             del self.ready[queue]
             self.ready[queue] = None
 
     def pending(self) -> int:
-        """Entries that wait for Redis, those of suspended streams left out."""
+        """Entries that wait for Redis, without those of suspended streams."""
         return sum(len(queue.slots) for queue in self._owners if not queue.is_suspended)
 
     def suspended_entries(self) -> int:
         return sum(len(queue.slots) for queue in self._owners if queue.is_suspended)
 
     def total_bytes(self) -> int:
-        """What all entries take in memory."""
+        """Memory of all entries, in bytes."""
         return sum([queue.bytes for queue in self._owners])
 
     def pending_bytes(self) -> int:
-        """What these take in memory; suspended streams are bounded apart."""
+        """Memory of the `pending` entries, in bytes; suspended streams have a limit of their
+        own.
+        """
         return sum(queue.bytes for queue in self._owners if not queue.is_suspended)
 
 
 class _ReadyByShard(dict[StreamQueue, None]):
-    """What is marked ready is so in the table of its shard."""
+    """Marks a queue ready in the table of its shard."""
 
     def __init__(self, table: "ShardedQueueTable") -> None:
         super().__init__()
@@ -450,7 +451,7 @@ class _ReadyByShard(dict[StreamQueue, None]):
 
 
 class ShardedQueueTable(QueueTable):
-    """The queues of several shards; `parts` are those of each, for an outbox each."""
+    """The queues of several shards; `parts`: the table of each shard, one for each outbox."""
 
     def __init__(self, space: KeySpace) -> None:
         super().__init__()
@@ -468,10 +469,10 @@ class ShardedQueueTable(QueueTable):
 
 
 def queue_table(space: KeySpace) -> QueueTable:
-    """The table for all queues of a bridge with these keys."""
+    """A table for all queues of a bridge with this key space."""
     return QueueTable() if space.shards == 1 else ShardedQueueTable(space)
 
 
 def parts_of(table: QueueTable) -> Sequence[QueueTable]:
-    """The table of each shard: itself, where there is one."""
+    """The table of each shard; with one shard, the table itself."""
     return table.parts if isinstance(table, ShardedQueueTable) else [table]

@@ -1,7 +1,7 @@
-"""The queues of one core (pure): what is put into them, and which of them another core fills.
+"""The queues of one core, and which of them are detached (pure).
 
-A queue knows from a record's position in the journal whether it has taken it already. One that was
-given away, to be backfilled, takes nothing here until it comes back.
+A queue knows from a record's position in the journal whether it took the record already. A queue
+that was detached for a backfill takes nothing here until it is taken back.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ from bridge.core.queue import QueueTable, StreamQueue
 
 
 class Queues(dict[str, StreamQueue]):
-    """By the stream's name. What is put into one makes it ready in the `table`."""
+    """Queues by stream name. A queue that takes an entry is marked ready in the `table`."""
 
     def __init__(self, table: QueueTable) -> None:
         super().__init__()
@@ -19,24 +19,24 @@ class Queues(dict[str, StreamQueue]):
         self._table = table
 
     def detach(self, names: Collection[str]) -> list[StreamQueue]:
-        """Until `take_back` these take nothing here."""
+        """Detach these queues: they take nothing here until `take_back`. Returns them."""
         self.detached.update(names)
         return [self[name] for name in names]
 
     def take_back(self, names: Iterable[str]) -> None:
-        """They take what comes here again."""
+        """Let detached queues take records here again."""
         self.detached.difference_update(names)
 
     def here(self) -> Iterator[StreamQueue]:
-        """Those that no other core has."""
+        """The queues that are not detached."""
         return (queue for name, queue in self.items() if name not in self.detached)
 
     def takes(self, queue: StreamQueue, position: int) -> bool:
-        """Is what the journal has there still to be put in, and here?"""
+        """Whether the record at this position is still to be put into this queue by this core."""
         return queue.takes(position) and queue.name not in self.detached
 
     def put(self, queue: StreamQueue, slot: Slot) -> None:
-        """Add what was received, unless the queue has it or another core has the queue."""
+        """Add a received entry, unless the queue took its record already or is detached."""
         if self.takes(queue, slot.position):
             queue.put(slot)
             self._table.mark_ready(queue)
@@ -44,6 +44,6 @@ class Queues(dict[str, StreamQueue]):
     def put_recovered(
         self, queue: StreamQueue, slots: Sequence[Slot], before: Slot | None = None
     ) -> None:
-        """Add what was missing: directly before the slot that waits for it, or by content."""
+        """Add recovered entries: directly before the slot that waits for them, or by content."""
         queue.put_recovered(slots, before)
         self._table.mark_ready(queue)

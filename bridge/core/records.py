@@ -1,9 +1,8 @@
-"""Everything that can happen to a bridge, as typed records (pure).
+"""The records: typed inputs of the core (pure).
 
-`Core.apply(record, …)` is the only way into the core. What is journaled is read back from the
-journal as the same record, so that live and replayed are one call. Times ending in `received_us`
-are this side's wall clock, µs since 1970, when the record came; `at_us`, `asked_us` and marks are
-by the exchange's clock.
+`Core.apply(record, …)` is the only input of the core. A journaled record is read back as the same
+record, so that live and replay use the same call. Times in µs since 1970: `received_us` is the time
+of receipt by our wall clock; `at_us`, `asked_us` and marks are by the exchange's clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,15 +13,15 @@ from bridge.contract.causes import GapCause
 
 
 class BodyKind(StrEnum):
-    """What a REST body is, beside the stream it is about; the journal's spelling."""
+    """The kind of a REST body about a stream; the journal's spelling."""
 
-    MAIN = ""  # the stream's own source: a book, a page of trades, where the account stands
+    MAIN = ""  # the stream's own source: a book, a page of trades, a snapshot of the account
     FILLS = "fills"  # a page of the account's fills
-    END = "end"  # history reaches no further, or all of it has been told
+    END = "end"  # history has no further page
 
 
 class Frame(NamedTuple):
-    """One message of the exchange, as it came."""
+    """One WebSocket message of the exchange, unchanged."""
 
     received_us: int
     connection: int
@@ -30,7 +29,7 @@ class Frame(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """Messages that were read at once on one connection; the journal has each as a `Frame`."""
+    """Frames that were read at once on one connection; the journal has each as a `Frame`."""
 
     received_us: int
     connection: int
@@ -55,12 +54,12 @@ class Subscribed(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """The exchange answered on a connection: it has all subscriptions but those of `excluded`,
-    which were asked for later.
+    """The exchange answered on a connection: it has all subscriptions except those in `excluded`,
+    which were requested later.
 
-    `at_us` is the exchange's time of the answer; `asked_us` its time of the question where the
-    answer took long (None: just before). `is_inferred`: no pong came, only enough time has passed
-    for the subscriptions to hold; nothing is proved of what was sent since.
+    `at_us`: the exchange's time of the answer; `asked_us`: of the ping, if the answer took long
+    (None: just before). `is_inferred`: there was no pong, only enough time has passed for the
+    subscriptions to be in effect; nothing is proved about messages sent since.
     """
 
     received_us: int
@@ -72,8 +71,8 @@ class Answered(NamedTuple):
 
 
 class Suspected(NamedTuple):
-    """A stream that should have brought something has not, on this connection, since `last_us`
-    (None: since it was answered). It counts as received again from the next answer on.
+    """A stream that should have sent something has not, on this connection, since `last_us` (None:
+    since its answer). It counts as received again from the next answer on.
     """
 
     received_us: int
@@ -83,9 +82,7 @@ class Suspected(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """A connection is about to be closed by us: no other may be closed because of it. Not
-    journaled.
-    """
+    """We are about to close a connection: no other may be closed because of it. Not journaled."""
 
     received_us: int
     connection: int
@@ -109,8 +106,8 @@ class RestBody(NamedTuple):
 
 
 class Watermarks(NamedTuple):
-    """An earlier bridge's marks: everything the exchange sent of each stream up to then (µs, the
-    exchange's clock) is in Redis.
+    """The watermarks of an earlier bridge: everything that the exchange sent of each stream up to
+    its mark (µs, the exchange's clock) is in Redis.
     """
 
     received_us: int
@@ -118,16 +115,16 @@ class Watermarks(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A process starts: the connections of the one before it are gone."""
+    """A process has started: the connections of the previous one have ended."""
 
     received_us: int
 
 
 class Missing(NamedTuple):
-    """What was received of these streams from then until then (µs, this side's clock) cannot be
-    told any more: it was dropped, or could not be written, or cannot be read. `spans` None: every
-    stream, from `from_us` until `received_us`. `end`: up to which position it was, where that is
-    known; a queue may begin in between. Not journaled.
+    """Records of these streams are missing from the journal: dropped, not written, or unreadable.
+    `spans`: stream → from when until when they were received (µs, our clock); None: every stream,
+    from `from_us` until `received_us`. `end`: the position up to which they were, if known; a queue
+    may begin in between. Not journaled.
     """
 
     received_us: int
@@ -145,9 +142,9 @@ class GapLogged(NamedTuple):
 
 
 class SegmentState(NamedTuple):
-    """What must be known to begin reading at a segment's first record: the open connections
-    (number → stream → since when it is received, 0: not answered yet), what coverage knows, and
-    the trade streams whose numbers are not dense.
+    """The state needed to begin reading at a segment's first record: the open connections (number →
+    stream → since when it is received, 0: not answered yet), the state of coverage, and the trade
+    streams whose trade IDs are not dense.
     """
 
     received_us: int
@@ -157,15 +154,13 @@ class SegmentState(NamedTuple):
 
 
 class CaughtUp(NamedTuple):
-    """The journal has been read to its end: what follows is new. Not journaled."""
+    """The journal has been read to its end: later records are new. Not journaled."""
 
     received_us: int
 
 
 class Rebased(NamedTuple):
-    """The journal could be opened at last: positions given so far move up by so much. Not
-    journaled.
-    """
+    """The journal was opened late: positions given so far are raised by `by`. Not journaled."""
 
     received_us: int
     by: int

@@ -1,12 +1,11 @@
-"""What the streams of one core want of the exchange's REST side, and what comes of it (pure).
+"""Recovery over REST: what the streams of one core need, and what is made of the bodies (pure).
 
-    depth streams    a book                              a snapshot, at its place among the deltas
-    trade streams    pages of history                    trades that were missing, or numbers that
-                                                         never were
-    the account's    fills of a time, and how it stands  fills that were missing, events
+    depth streams    a book                            a snapshot, placed among the deltas
+    trade streams    pages of history                  missing trades, or numbers found not to exist
+    account streams  fills of an interval, snapshots   missing fills, events
 
-`requests()` names streams that newly want something, `wants()` says what. Everything is decided by
-what came and when it came, so that a replay decides the same.
+`requests()` names streams with a new need, `wants()` returns the need. All decisions depend only on
+the records and their times of receipt, so that a replay decides the same.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,10 +31,10 @@ from bridge.protocol.rest import account_event, fills_page, trades_page
 
 
 class RestRecovery:
-    """Of the streams in `queues`. What ends a gap is logged in `gaps`."""
+    """The recovery of the streams in `queues`. The end of a gap is logged in `gaps`."""
 
     def __init__(self, plan: CorePlan, queues: Queues, gaps: GapLog) -> None:
-        self.pending: dict[str, None] = {}  # streams that newly want something
+        self.pending: dict[str, None] = {}  # streams with a new need
         self.books = Books(plan.snapshots, self.pending)
         self.trades: dict[str, TradeStream] = {}
         self._fills = MissedFills()
@@ -44,7 +43,7 @@ class RestRecovery:
         self._gaps = gaps
 
     def add(self, queue: StreamQueue) -> None:
-        """From now on what it misses is followed, where REST can tell of it."""
+        """Follow a queue's gaps, if they can be recovered over REST."""
         stream = queue.stream
         if stream.spec.source(Recovery.SNAPSHOT) and stream.identity is Identity.SEQUENCED:
             self.books.add(stream.name, stream.symbol)
@@ -58,13 +57,13 @@ class RestRecovery:
     # ---- what is polled ------------------------------------------------------------------------
 
     def requests(self) -> Sequence[str]:
-        """Streams that newly want something; each is told once."""
+        """Streams with a new need; each is returned once."""
         requests = list(self.pending)
         self.pending.clear()
         return requests
 
     def wants(self, name: str, now_us: int) -> Wants | None:
-        """What a stream wants now."""
+        """What is to be fetched for a stream now."""
         if (trades := self.trades.get(name)) is not None:
             back = trades.gaps.wanted(now_us)
             return None if back is None else TradesWanted(back)
@@ -73,47 +72,47 @@ class RestRecovery:
         return BookWanted() if self.books.is_missing(name) else None
 
     def sparse(self) -> list[str]:
-        """Trade streams whose numbers turned out not to be dense."""
+        """Trade streams whose trade IDs proved not to be dense."""
         return [name for name, trades in self.trades.items() if trades.gaps.is_sparse]
 
-    # ---- what happens to the streams -----------------------------------------------------------
+    # ---- events of the streams -----------------------------------------------------------------
 
     def follow_trade(self, trades: TradeStream, slot: Slot) -> None:
-        """A trade that does not simply follow on the one before."""
+        """Follow a trade that is not simply the successor of the one before."""
         queue, gaps = trades
         if gaps.receive(slot):
             if slot.position < queue.replay_until:
-                slot.wait_while_replaying()  # what recovers it may follow in the journal
+                slot.wait_while_replaying()  # later records of the journal may recover it
             self.pending[queue.name] = None
         if gaps.has_released():
             queue.release()
 
     def set_gap_cause(self, name: str, cause: GapCause) -> None:
-        """What is missing before the next trade is missing for this reason."""
+        """Set the cause of a gap before the next trade."""
         if (trades := self.trades.get(name)) is not None:
             trades.gaps.set_gap_cause(cause)
 
     def miss(self, queue: StreamQueue, outage: Outage) -> None:
-        """Fills may be missing of the time of this outage."""
+        """Note that fills may be missing in this outage."""
         if queue.stream.spec.source(Recovery.FILLS):
             self._fills.miss(queue.name, outage.from_us, outage.to_us)
             self.pending[queue.name] = None
 
     def mark_sparse(self, names: Iterable[str]) -> None:
-        """The numbers of these trade streams turned out not to be dense at an earlier time."""
+        """Mark trade streams whose trade IDs proved not to be dense earlier."""
         for name in names:
             if (trades := self.trades.get(name)) is not None:
                 trades.gaps.mark_sparse()
 
     def wait_no_longer(self) -> None:
-        """There is no room for what waits for missing trades: it is marked."""
+        """Stop waiting for missing trades, for lack of memory: mark them as gaps."""
         for queue, gaps in self.trades.values():
             gaps.wait_no_longer()
             queue.release()
 
     def caught_up(self, now_us: int, received: Iterable[str]) -> None:
-        """What follows is new: what is missing waits by the clock, and is asked for. Books are, of
-        the streams that are `received`.
+        """End of the replay: missing trades now wait by the clock, and are requested; so are fills,
+        and the books of the streams that are `received`.
         """
         for name, (queue, gaps) in self.trades.items():
             if name in self._queues.detached:
@@ -126,38 +125,38 @@ class RestRecovery:
         self.pending |= dict.fromkeys(self._fills)
 
     def request_books_anew(self, names: Iterable[str]) -> None:
-        """Ask for the books of these, unless they are known."""
+        """Request the books of these streams, unless they are known."""
         for name in names:
             if name in self.books:
                 self.books.request_anew(name)
 
     def take_over(self, other: "RestRecovery") -> None:
-        """What a backfill has come to know of its trade streams, and what it wants."""
+        """Take over a backfill's trade streams, and its requests."""
         self.trades |= other.trades
         self.pending |= dict.fromkeys(other.requests())
 
-    # ---- what Redis has done -------------------------------------------------------------------
+    # ---- replies of Redis ----------------------------------------------------------------------
 
     def gap_marked(self, name: str, gap: Slot) -> None:
-        """A gap stands in the stream now: nothing recovers what is before it."""
+        """Note that a gap was written: the trades before it cannot be recovered any more."""
         if (trades := self.trades.get(name)) is not None:
             trades.gaps.marked(gap.entry.number)
 
     def redis_answered(self, queue: StreamQueue, now_us: int) -> None:
-        """Redis has settled or refused something of a queue."""
+        """After Redis settled or refused entries of a queue."""
         if queue.name in self.books:
             self._place_own_snapshot(queue, now_us)
         elif (trades := self.trades.get(queue.name)) is not None:
             self._explain_refusal(trades, now_us)
 
     def _place_own_snapshot(self, queue: StreamQueue, now_us: int) -> None:
-        """After a gap, or where a snapshot found no place. (While the book is not known, it is
-        asked for already.)
+        """Put a snapshot of the bridge's own book, after a gap or a misplaced snapshot. (While the
+        book is not known, it is already requested.)
         """
         name = queue.name
         if tries := queue.snapshot_tries():
             self.books.retry(name, tries)
-        # In what is replayed the snapshots of that time follow.
+        # In a replay the snapshots of that time follow in the journal.
         is_new = self.books.position(name) >= queue.replay_until
         if queue.snapshot_due() and is_new:
             slot = self.books.own_snapshot(name, When(now_us, now_us, 0))
@@ -165,8 +164,8 @@ class RestRecovery:
                 self._queues.put(queue, slot)
 
     def _explain_refusal(self, trades: TradeStream, now_us: int) -> None:
-        """Redis may have refused a trade though no number told of a gap before it: where the queue
-        begins, say.
+        """Open a gap before a trade that Redis refused although no number showed one: where the
+        queue begins, for example.
         """
         queue, gaps = trades
         head = queue.unexplained_head()
@@ -177,10 +176,10 @@ class RestRecovery:
             queue.release()
             self.pending[queue.name] = None
 
-    # ---- what REST says ------------------------------------------------------------------------
+    # ---- REST bodies ---------------------------------------------------------------------------
 
     def take_body(self, record: RestBody, when: When) -> Join | Reach | None:
-        """A reply of REST. None: this core has no such stream. Raises BadBody."""
+        """Apply a REST body. None: this core has no such stream. Raises BadBody."""
         _, name, kind, body = record
         queue = self._queues.get(name)
         if queue is None:
@@ -201,7 +200,7 @@ class RestRecovery:
         return Join.PLACED
 
     def _history(self, trades: TradeStream, kind: BodyKind, body: bytes, when: When) -> Reach:
-        """A page of trades, or the end of history."""
+        """Apply a page of trades, or the end of history."""
         queue, gaps = trades
         if kind is BodyKind.END:
             reach, ended = Reach.DONE, gaps.end_of_history(when.at_us)
@@ -228,7 +227,7 @@ class RestRecovery:
             self._gaps.log(record, when.position, when.at_us)
 
     def _take_fills(self, queue: StreamQueue, kind: BodyKind, body: bytes, when: When) -> None:
-        """A page of the account's fills, or their end."""
+        """Apply a page of the account's fills, or their end."""
         if kind is BodyKind.END:
             self._fills.fetched(queue.name)
             return

@@ -1,9 +1,9 @@
-"""The queue of a sequenced stream (trade, depth): what an answer of Redis means (pure).
+"""The queue of a sequenced stream (trade, depth): what a reply of Redis means (pure).
 
-Redis decides what is already there. A message whose predecessor is missing is refused; the queue
-then waits, for a bounded time counted from when that message came, and after it writes a gap that
-names the missing numbers and goes on. It never passes a refused entry, and sending again is always
-harmless.
+Redis decides which entries it has already. It refuses a message whose predecessor is missing; the
+queue then waits for a bounded time, counted from the receipt of that message, then writes a gap
+that names the missing numbers, and continues. It never skips a refused entry, and sending an entry
+again is always harmless.
 """
 
 from collections.abc import Sequence
@@ -45,14 +45,14 @@ RENUMBER_AFTER_US = 5_000_000
 RENUMBER_MIN_MESSAGES = 3
 MAX_SUSPECTS = 50_000
 START_GRACE_US = 1_000_000  # for another bridge that received the stream's beginning earlier
-PROBE_EVERY_US = 100_000  # whether another bridge has brought what a waiting queue needs
-MOST_PASSED = 10_000  # entries that one that came late may be put before
+PROBE_EVERY_US = 100_000  # how often a waiting queue checks if another bridge wrote what it needs
+MOST_PASSED = 10_000  # entries in the queue that a late message may be put before
 
 
 @dataclass(frozen=True, slots=True)
 class _GapWait:
-    """What the head needs is missing; it is waited for until then. None: not by time alone, what
-    recovers it may follow in the journal.
+    """The head's predecessor is missing, and is waited for until `until_us`. None: no time limit,
+    the journal may still bring it.
     """
 
     until_us: int | None
@@ -60,46 +60,46 @@ class _GapWait:
 
 @dataclass(frozen=True, slots=True)
 class _Beginning:
-    """The stream, or a numbering, begins with the next message: that is to be said first."""
+    """The stream, or a numbering, begins with the next message: a start or gap is due before it."""
 
     cause: GapCause
 
     @property
     def is_stream(self) -> bool:
-        """Does the stream itself begin, so that another bridge may have older messages?"""
+        """Whether the stream itself begins, so that another bridge may have older messages."""
         return self.cause in (GapCause.START, GapCause.REDIS_LOST)
 
 
 class Sequenced(StreamQueue):
-    """`hold_us`: how long a message waits for its predecessor."""
+    """The queue; `hold_us`: how long a message waits for its predecessor."""
 
     def __init__(self, stream: Stream, peers: Peers, resume: Resume, hold_us: int) -> None:
         super().__init__(stream, peers, resume)
         self._hold_us = hold_us
-        self._newest_number = self._newest_ms = 0  # of what was put in last, while something waits
+        self._newest_number = self._newest_ms = 0  # of the newest entry in the queue
         self._gap_wait: _GapWait | None = None  # WAITING
         self._beginning: _Beginning | None = None  # WAITING
         self._waited_since_us: int | None = None  # for peers; a backlog with many gaps waits once
-        self._probe_at_us = 0  # WAITING: when to ask whether another bridge has brought it
+        self._probe_at_us = 0  # WAITING: when to send the head again, as a probe
         self._is_draining = False
         self._was_delayed = False  # another bridge published this stream, where bridges take turns
         self._cause: GapCause | None = None  # why something may be missing before the next message
         self._suspects: list[Slot] = []  # not newer by number, newer by time
-        self._behind_flight: list[Slot] = []  # put there, though they come before some of it
+        self._behind_flight: list[Slot] = []  # late ones that belong before entries in flight
         self._suspected_at = 0  # the stream's position when the first of them was refused
-        self._settled_number = 0  # of the last message that Redis took or had
+        self._settled_number = 0  # of the last message that Redis appended or had
         self._window = DedupWindow()
         self._is_book_void = False  # a gap was written, and no snapshot since
         self._unplaced: Slot | None = None
         self._tries = 0
         self._unlogged = UnloggedGaps()
-        self._probed_slot: Slot | None = None  # the stream was asked whether it has gone past this
-        self._is_looking = False  # it is asked just now
+        self._probed_slot: Slot | None = None  # the stream was read for this refused head
+        self._is_probing = False  # that read is under way
 
-    # ---- what comes in -------------------------------------------------------------------------
+    # ---- input ---------------------------------------------------------------------------------
 
     def has_received(self, entry: Entry) -> bool:
-        # numbers that begin anew have another time
+        # the time is in the key: after a renumbering the same numbers come with another time
         return self._window.is_duplicate(
             (entry.number, entry.after, entry.ms), entry.connection, entry.received_us
         )
@@ -120,10 +120,10 @@ class Sequenced(StreamQueue):
         position: int,
         at_us: int,
     ) -> None:
-        """Numbers tell what is missing: only the cause is noted, by `set_gap_cause`."""
+        """Ignored: numbers show what is missing, and `set_gap_cause` sets the cause."""
 
     def put(self, slot: Slot) -> None:
-        """Add what was received; out of order only where two connections receive the stream."""
+        """Add an entry; out of order only where two connections receive the stream."""
         entry = slot.entry
         self.counters.received += 1
         if slot.position < self.replay_until:
@@ -138,39 +138,39 @@ class Sequenced(StreamQueue):
             self._put_late(slot)
 
     def _put_late(self, slot: Slot) -> None:
-        """One whose number is not above the newest came late, or its numbering is another."""
+        """Add an entry whose number is not above the newest: late, or of another numbering."""
         entry, index = slot.entry, self._place_of(slot)
         newest = Numbering(self._newest_number, self._newest_ms)
         if begins_anew(entry.number, entry.ms, newest) and not self._is_missed_at(index, entry):
-            # It must not be put before what is older by the old numbers: Redis would take those as
-            # already there. Its answer will say that the stream is renumbered.
+            # It must not be put before entries with higher numbers of the old numbering: Redis
+            # would treat it as a duplicate. The reply will show that the stream is renumbered.
             slot.begins_numbering = True
             self._newest_number, self._newest_ms = entry.number, entry.ms
             self._add(slot)
             return
         if index < len(self.slots) and self.slots[index].begins_numbering:
-            # it is the first of them now
+            # it is the first of its numbering now
             slot.begins_numbering, self.slots[index].begins_numbering = True, False
         self._insert(index, (slot,))
         if index == self.in_flight:
-            self.release()  # perhaps it is what the queue waits for
+            self.release()  # it may be what the queue waits for
         if self.in_flight and _order(slot) < _order(self.slots[self.in_flight - 1]):
             self._behind_flight.append(slot)
 
     def _place_of(self, slot: Slot) -> int:
-        """Where it belongs: behind all that it does not come before, in its numbering."""
+        """The index where the slot belongs, by its order within its numbering."""
         index = len(self.slots)
         lowest = max(self.in_flight, index - MOST_PASSED)  # bounded work, whatever numbers come
         order = _order(slot)
         while index > lowest and order < _order(self.slots[index - 1]):
             index -= 1
             if self.slots[index].begins_numbering:
-                break  # what is before it has other numbers
+                break  # entries before it are of another numbering
         return index
 
     def _is_missed_at(self, index: int, entry: Entry) -> bool:
-        """Is its number missing between what is before and behind that place? Far below the newest
-        one it is none that came late.
+        """Whether its number is missing between the neighbours of that index. An entry far below
+        the newest number is not a late one.
         """
         if self._newest_number - entry.number > FAR:
             return False
@@ -183,8 +183,8 @@ class Sequenced(StreamQueue):
         return following is not None and before < entry.number <= following.after and before > 0
 
     def _put_before_unsettled(self) -> None:
-        """What came late while what it comes before was in flight goes before what was refused, or
-        got no reply: else that would wait for what is directly behind it.
+        """Put late entries before the unsettled ones that were in flight: else the head would wait
+        for an entry directly behind it.
         """
         late, self._behind_flight = self._behind_flight, []
         if not late:
@@ -196,47 +196,46 @@ class Sequenced(StreamQueue):
                 self._put_late(slot)
 
     def put_recovered(self, slots: Sequence[Slot], before: Slot | None = None) -> None:
-        """Directly before the slot that waits for them, in order of numbers.
+        """Insert directly before the slot that waits for them, in order of numbers.
 
-        They are to be received again as long as that one is: `oldest_position` does not look far
-        behind it.
+        They get its journal position at most, since `oldest_position` scans only the first slots.
         """
         oldest = self.oldest_position()
         for slot in slots:
             slot.move_to(slot.position if oldest is None else min(slot.position, oldest))
         index = self._index_of(before)
         if index is None:
-            index = self.in_flight  # it is settled: Redis tells each whether it is there already
+            index = self.in_flight  # `before` is settled: Redis answers for each if it has it
         self._insert(index, slots)
         self.release()
 
-    def _index_of(self, wanted: Slot | None) -> int | None:
-        if wanted is None:
+    def _index_of(self, sought: Slot | None) -> int | None:
+        if sought is None:
             return None
-        return next((index for index, slot in enumerate(self.slots) if slot is wanted), None)
+        return next((index for index, slot in enumerate(self.slots) if slot is sought), None)
 
     def release(self) -> None:
-        """Something has changed for what waits: ask Redis again."""
+        """End a wait for a predecessor: try the head again."""
         self._gap_wait = None
         if self.state is QueueState.WAITING and self._beginning is None:
             self.state = QueueState.OPEN
 
     def unexplained_head(self) -> Slot | None:
-        """What Redis has refused though no number told of a gap before it."""
+        """The head that Redis refused although no number showed a gap before it, or None."""
         if self._gap_wait is None or not self.slots or self.slots[0].wait is not Wait.AS_QUEUE:
             return None
         return self.slots[0]
 
-    # ---- what goes out -------------------------------------------------------------------------
+    # ---- output --------------------------------------------------------------------------------
 
     def take(self, now_us: int, limit: int) -> Batch | None:
         if not self.slots:
             return None
         if self.state is not OPEN:
             is_waiting = self.state is QueueState.WAITING
-            if not (is_waiting and self._goes_on(now_us)):
+            if not (is_waiting and self._may_take(now_us)):
                 return None
-        # one that waits asks with its head alone
+        # a waiting queue sends its head alone, as a probe
         count = limit if self._gap_wait is None and self._beginning is None else 1
         slots = list(islice(self.slots, count))
         if self.stream.window:
@@ -256,8 +255,8 @@ class Sequenced(StreamQueue):
         delay_us = self._delay_us
         return self.slots[0].at_us + delay_us if delay_us and not self.in_flight else None
 
-    def _goes_on(self, now_us: int) -> bool:
-        """WAITING: is it time to go on without what is missing, or to ask for it again?"""
+    def _may_take(self, now_us: int) -> bool:
+        """WAITING: whether to send: the gap or start is due now (put first here), or a probe is."""
         if self._may_mark(now_us):
             if self._gap_wait is not None:
                 self._write_gap()
@@ -273,7 +272,7 @@ class Sequenced(StreamQueue):
         return False
 
     def _may_mark(self, now_us: int) -> bool:
-        """Have all bridges had time to bring what is missing?"""
+        """Whether all bridges have had time to bring what is missing."""
         peers, wait, beginning = self._peers, self._gap_wait, self._beginning
         if wait is not None and (wait.until_us is None or now_us < wait.until_us):
             return False
@@ -295,7 +294,9 @@ class Sequenced(StreamQueue):
 
     @property
     def _delay_us(self) -> int:
-        """Windows of depth are cut differently for each bridge: they are published in turn."""
+        """The publish delay of a stream with update windows (depth): bridges receive different
+        windows, so they publish in turn.
+        """
         return self._peers.publish_delay_us(self.name) if self.stream.window else 0
 
     def _by_publish_delay(self, slots: list[Slot], now_us: int) -> list[Slot]:
@@ -309,10 +310,10 @@ class Sequenced(StreamQueue):
             return slots
         return list(takewhile(lambda slot: slot.at_us + delay_us <= now_us, slots))
 
-    # ---- what Redis says -----------------------------------------------------------------------
+    # ---- replies of Redis ----------------------------------------------------------------------
 
     def no_reply(self) -> None:
-        """Everything is sent again, and the script tells what is there."""
+        """Send everything again: the append script recognises duplicates."""
         for slot in islice(self.slots, self.in_flight):
             slot.in_doubt = True
         self.in_flight = 0
@@ -330,7 +331,7 @@ class Sequenced(StreamQueue):
 
     def _settle(self, answer: Answer, now_us: int) -> None:
         self.in_flight = 0
-        end: int | None = None  # the position that the stream has now, where it is asked for
+        end: int | None = None  # the stream's position now, parsed when first needed
         replayed_until = self._unlogged.replayed_until
         for sign, slot in zip(answer.signs, self._drop_head(len(answer.signs)), strict=True):
             if sign == "+" and slot.entry.op is APPEND and slot.position > replayed_until:
@@ -365,8 +366,8 @@ class Sequenced(StreamQueue):
         return QueueState.WAITING if is_waiting else OPEN
 
     def _refused(self, answer: Answer, *, is_head: bool) -> None:
-        """The order matters: a stream that is shorter than it was is lost, whatever else.
-        `is_head`: it was the head that Redis refused; nothing was put before it since.
+        """Handle a refusal. The order matters: a stream that is shorter than it was is LOST, with
+        any status. `is_head`: Redis refused the head; nothing was put before it since.
         """
         last = answer.last
         if answer.status == "foreign":
@@ -381,7 +382,7 @@ class Sequenced(StreamQueue):
         elif not is_head or self._drop_ended(EntryId.parse(last)):
             self.confirmed, self.state = last, self._at_rest()
         elif self._may_be_old(EntryId.parse(last)):
-            self._probed_slot, self._is_looking = self.slots[0], True
+            self._probed_slot, self._is_probing = self.slots[0], True
             self.confirmed, self._gap_wait = last, _GapWait(None)
             self.state = QueueState.WAITING
         else:
@@ -392,9 +393,9 @@ class Sequenced(StreamQueue):
         self.state = QueueState.WAITING
 
     def _has_ended(self, slot: Slot, end: EntryId) -> bool:
-        """Is it of a numbering that was over before the stream's newest entry, by which it is not
-        missing but old? Redis went on lower, and later, than it was already: another bridge has
-        begun the new numbering, or this one had, before what it receives again now.
+        """Whether the slot's numbering ended before the stream's newest entry: then the message is
+        old, not missing. The stream continued with lower numbers and later times: another bridge
+        began the new numbering, or this one did before its replay.
         """
         number, entry = end.position, slot.entry
         if entry.op is not Op.APPEND or entry.number <= number:
@@ -405,7 +406,7 @@ class Sequenced(StreamQueue):
         return self._unlogged.follows(slot) and has_ended(entry.number, entry.ms, newest)
 
     def _drop_ended(self, end: EntryId) -> bool:
-        """Drop what is of such a numbering, from the head on; was there any?"""
+        """Drop slots of an ended numbering from the head on. Returns whether there were any."""
         waiting = len(self.slots)
         while self.slots and self._has_ended(self.slots[0], end):
             self._drop_first()
@@ -413,19 +414,19 @@ class Sequenced(StreamQueue):
         return len(self.slots) < waiting
 
     def _may_be_old(self, end: EntryId) -> bool:
-        """Is the stream to be asked whether it has gone past the head already?"""
+        """Whether to read the stream, to see if it is past the head already."""
         head = self.slots[0]
         is_new = head is not self._probed_slot
         return is_new and self._unlogged.follows(head) and may_be_old(head, end)
 
     def _drop_old(self, page: Sequence[StoredEntry]) -> None:
-        """This is what the stream has where the head would be: drop what it has gone past."""
-        self._is_looking = False
+        """Drop the slots that the stream is past already, by the page where the head would be."""
+        self._is_probing = False
         if not self.slots or self.slots[0] is not self._probed_slot:
             self.release()
             return
-        looked_at = list(islice(self.slots, OLDEST_SCANNED))
-        count = count_old(looked_at, EntryId.parse(self.confirmed), page)
+        scanned = list(islice(self.slots, OLDEST_SCANNED))
+        count = count_old(scanned, EntryId.parse(self.confirmed), page)
         for _ in range(count):
             self._settled_number = self._drop_first().entry.number
         self.counters.duplicates += count
@@ -435,7 +436,7 @@ class Sequenced(StreamQueue):
             self._wait(self.confirmed)
 
     def _wait(self, last: str) -> None:
-        """The head's predecessor is missing."""
+        """Wait for the head's missing predecessor."""
         self.confirmed = last
         head = self.slots[0]
         until_us: int | None
@@ -460,12 +461,12 @@ class Sequenced(StreamQueue):
                 self.counters.snapshots += 1
                 self._is_book_void = False
             case _ if sign == "=":
-                self.counters.duplicates += 1  # another bridge's is there
+                self.counters.duplicates += 1  # another bridge wrote one
             case _ if not self._was_delayed:
                 self._unplaced = slot
 
     def _settle_gap(self, sign: str, slot: Slot) -> None:
-        # With no other bridge, a gap that was sent without a reply and has no place is there.
+        # With no other bridge, a gap that was sent without a reply and is refused now was written.
         is_ours = sign == "+" or (slot.in_doubt and not self._peers.live)
         if is_ours and not is_start(slot.entry):
             self.count_gap(slot.entry.fields()["cause"])
@@ -475,7 +476,7 @@ class Sequenced(StreamQueue):
             self._unlogged.settled(slot, slot.entry.ms)
 
     def _settle_message(self, sign: str, slot: Slot, end: int) -> None:
-        """`end`: the position that the stream has now."""
+        """Count a settled message; `end`: the stream's position now."""
         self._unlogged.settled(slot, slot.entry.ms or EntryId.parse(self.confirmed).ms)
         if sign == "+":
             self.counters.published += 1
@@ -491,18 +492,19 @@ class Sequenced(StreamQueue):
             self._settled_number = slot.entry.number
 
     def _is_below(self, slot: Slot, end: int) -> bool:
-        """Of a new numbering, as its queue found, though Redis says that its time is not newer?
-        The stream's time is raised where the exchange's steps back.
+        """Whether the message is of a new numbering, although Redis found its time not newer: the
+        time of stream IDs never steps back, while the exchange's may.
         """
         is_new = slot.begins_numbering or bool(self._suspects)
         return is_new and end - slot.entry.number > FAR and not self._is_replayed(slot)
 
     def _put_suspects_back(self, end: int, now_us: int) -> bool:
-        """Not newer by number, newer by time: a true duplicate never is. Numbers may begin anew.
+        """Put suspects back once a renumbering is certain: not newer by number but newer by time,
+        as a true duplicate never is. Returns whether they were.
 
-        Kept until a message is appended again (a false alarm), or until it has gone on long enough:
-        then the stream goes on with the new numbering, from the first of them. Where another bridge
-        has begun it, Redis tells which of them are there.
+        They are kept until a message is appended again (a false alarm), or until this has lasted
+        long enough: then the stream continues with the new numbering, from the first of them. Where
+        another bridge has begun it, Redis recognises the duplicates.
         """
         has_begun = end < self._suspected_at
         lasted = now_us - self._suspects[0].at_us >= RENUMBER_AFTER_US
@@ -512,15 +514,15 @@ class Sequenced(StreamQueue):
             self._beginning = _Beginning(GapCause.RENUMBERED)
         suspects, self._suspects = self._suspects, []
         for suspect in reversed(suspects):
-            suspect.begins_numbering = False  # from here on it is the stream's own numbering
+            suspect.begins_numbering = False  # from now on it is the stream's own numbering
             self._add_first(suspect)
         return True
 
     def _try_again(self, snapshot: Slot, answer: Answer) -> None:
-        """A snapshot found no place: the stream is elsewhere."""
+        """Handle a misplaced snapshot: the stream is at another position."""
         last = EntryId.parse(answer.last)
         if snapshot.rests and last.position < snapshot.entry.number:
-            # nothing moves and it is not reached: what leads up to it was missed
+            # the book is at rest and the stream is below it: deltas before it were missed
             is_beginning = answer.last == EMPTY
             snapshot.rests = False
             self._add_first(snapshot)
@@ -552,7 +554,7 @@ class Sequenced(StreamQueue):
     # ---- gaps ----------------------------------------------------------------------------------
 
     def _write_gap(self) -> None:
-        """The predecessor did not come in time: say what is missing and go on."""
+        """Put a gap before the head: its predecessor did not arrive in time."""
         self._gap_wait = None
         head = self.slots[0]
         missing_from = EntryId.parse(self.confirmed).position + 1
@@ -567,26 +569,26 @@ class Sequenced(StreamQueue):
             self._mark_before(first, from_=None, cause=cause, last=self.confirmed)
 
     def _mark_before(self, slot: Slot, *, from_: int | None, cause: GapCause, last: str) -> None:
-        """Put a gap (or a start) first, which ends where `slot` needs its predecessor."""
+        """Put a gap (or a start) first, which ends at the predecessor of `slot`."""
         gap = sequenced_gap(slot, symbol=self.stream.symbol, last=last, from_=from_, cause=cause)
         self._add_first(slot_of(gap, slot.position, slot.at_us))
 
     @property
     def may_read(self) -> bool:
-        return self._is_looking or self._unlogged.has_places
+        return self._is_probing or self._unlogged.has_places
 
     def pages_wanted(self) -> Sequence[Read]:
-        """Where the head would be that may be old; or a gap that an earlier process wrote, and was
-        killed before logging it.
+        """The page where a head that may be old would be; else pages that may have a gap which an
+        earlier process wrote and, being killed, did not log.
         """
         if self.is_suspended:
             return ()
-        if self._is_looking and self._probed_slot is not None:
+        if self._is_probing and self._probed_slot is not None:
             return [where_stored(self._probed_slot)]
         return self._unlogged.wanted()
 
     def read_pages(self, pages: Sequence[Sequence[StoredEntry]]) -> None:
-        if self._is_looking:
+        if self._is_probing:
             self._drop_old(pages[0])
             return
         self._gaps_written += self._unlogged.found(pages)
@@ -605,7 +607,7 @@ class Sequenced(StreamQueue):
             self._cause = GapCause.REDIS_LOST
 
     def rewind(self, position: int, replay_until: int, oldest_us: int) -> None:
-        """Numbers tell what cannot be had again: `oldest_us` is of no use here."""
+        """As in the base; `oldest_us` is not used: numbers show what is lost for good."""
         self._clear()
         self._gap_wait = self._beginning = None
         if self.is_lost:
@@ -616,16 +618,16 @@ class Sequenced(StreamQueue):
         self._suspects, self._settled_number = [], 0
         self._window.clear()
         self._unlogged.forget()
-        self._is_looking = False
+        self._is_probing = False
 
     def discard(self) -> None:
         super().discard()
         self._suspects = []
         self._gap_wait = None
-        self._is_looking = False
+        self._is_probing = False
 
     def drain(self) -> None:
-        """Wait for no predecessor any more: say what is missing now."""
+        """Stop waiting for predecessors: a gap is marked at once."""
         self._is_draining = True
         if self._gap_wait is not None:
             self._gap_wait = _GapWait(0)
@@ -634,9 +636,9 @@ class Sequenced(StreamQueue):
         self.replay_until = 0
 
     def drop_oldest(self, share: int) -> int:
-        """What is in flight stays: an answer about it is on its way. So does a gap at the head that
-        was sent and not answered: it may be there, and has to be logged. At least one message goes:
-        only then the numbers tell of it, and a book whose snapshot goes too begins anew.
+        """As in the base. Entries in flight stay: their reply is pending. So does a gap at the head
+        that was sent without a reply: it may be written, and has to be logged. At least one message
+        is dropped: only then numbers show the loss, and a book whose snapshot is dropped restarts.
         """
         waiting, kept = list(self.slots), self.in_flight
         while kept < len(waiting) and waiting[kept].entry.op is Op.GAP:
@@ -670,12 +672,12 @@ class Sequenced(StreamQueue):
         return self.slots[0].after if is_waiting and self.slots else None
 
     def oldest_waiting_us(self) -> int | None:
-        is_told = not (self.stream.window or self.is_suspended)
-        if not (is_told and self.slots) or self.waits_after() is not None:
+        is_counted = not (self.stream.window or self.is_suspended)
+        if not (is_counted and self.slots) or self.waits_after() is not None:
             return None
         return self.slots[0].entry.ms * 1000 or BEHIND_US
 
 
 def _order(slot: Slot) -> tuple[int, str]:
-    # at one number: the message (A), then a gap (G), then the snapshot (S)
+    # the order at the same number: the message (A), then a gap (G), then the snapshot (S)
     return slot.entry.number, slot.entry.op

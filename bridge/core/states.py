@@ -1,4 +1,4 @@
-"""Streams of states: which one is the newest, over one connection or several (pure)."""
+"""The newest state of a stream of states, over one connection or several (pure)."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -6,11 +6,11 @@ from enum import Enum
 from bridge.core.entries import Entry
 from bridge.core.numbering import NONE_YET, Numbering, begins_anew
 
-ABSURD_AFTER_US = 5_000_000  # late for so long, it must have been the newest that was absurd
+ABSURD_AFTER_US = 5_000_000  # if all states are late for so long, the newest one was absurd
 
 
 class Rank(Enum):
-    """Where a state stands among those before it."""
+    """The rank of a state among those before it."""
 
     NEW = "new"
     SAME = "same"  # it was there already
@@ -22,18 +22,18 @@ NEW = Rank.NEW  # as `APPEND` in `entries`
 
 @dataclass(slots=True)
 class NewestState:
-    """The newest state: its order and time, and what there is of this order."""
+    """The newest state: its order and time, and the keys of all states of this order."""
 
     newest: Numbering = NONE_YET
-    _first: Entry | None = None  # of this order; its key is wanted only where another has it too
-    _keys: frozenset[tuple[object, ...]] = frozenset()  # of the others
+    _first: Entry | None = None  # the first of this order; its key is worked out only if needed
+    _keys: frozenset[tuple[object, ...]] = frozenset()  # of further ones of this order
     _late_since_us: int = 0
     _late_until_us: int = 0
-    # From when to when (µs) states were dropped as late, and were not, as the last one has shown.
+    # Interval (µs) in which states were dropped as late by mistake, as the last one has shown.
     passed_over: tuple[int, int] | None = None
 
     def take(self, state: Entry) -> Rank:
-        """Another one came."""
+        """Take a state. Returns its rank."""
         number, self.passed_over = self.newest.number, None
         if state.order < number and not self._begins_anew(state):
             return Rank.LATE
@@ -50,14 +50,14 @@ class NewestState:
         return NEW
 
     def learn(self, stored: Numbering, keys: frozenset[tuple[object, ...]]) -> None:
-        """Redis has these at its newest."""
+        """Take the newest state in Redis, and the keys there."""
         newest = self.newest
         if stored.number > newest.number and not begins_anew(newest.number, newest.ms, stored):
             self.newest, self._first, self._keys = stored, None, keys
 
     def _begins_anew(self, state: Entry) -> bool:
-        """By its time where that tells. Otherwise the newest was absurd, or times began anew, where
-        all are late for so long.
+        """Whether a state of lower order begins anew: by its time, or because all states have been
+        late for so long that the newest was absurd, or times began anew.
         """
         if begins_anew(state.order, state.ms, self.newest):
             return True
@@ -72,16 +72,16 @@ class NewestState:
 
 @dataclass(slots=True)
 class Samples:
-    """Samples without an engine time: servers of the exchange take them at their own moments, so
-    over two connections the same one has two times. Follows one connection, by the time of its last
-    sample (µs).
+    """Recognises samples without an engine time: each server of the exchange takes them at its own
+    moments, so the same sample has different times over two connections. Follows one connection, by
+    the time of its last sample (µs).
     """
 
     connection: int = 0
     at_us: int = 0
 
     def has(self, sample: Entry, period_us: int) -> bool:
-        """Did another connection bring the sample of this moment already?"""
+        """Whether another connection already received the sample of this moment."""
         is_other = sample.connection != self.connection
         if is_other and 0 <= sample.order - self.at_us < period_us * 3 // 4:
             return True

@@ -1,4 +1,4 @@
-"""The end of a stream that is told by content, and what it says of what waits (pure)."""
+"""The tail of a stream identified by content, to recognise entries that it has (pure)."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,14 +10,14 @@ from bridge.contract.streams import Stream
 from bridge.core.entries import Entry
 from bridge.core.numbering import NONE_YET, Numbering, begins_anew
 
-TAIL_MS = 10_000  # how far before the oldest waiting message the tail is read
-NEWEST_STATES = 100  # entries that tell how far another bridge is with a stream of states
+TAIL_MS = 10_000  # how far before the oldest waiting message the tail begins
+NEWEST_STATES = 100  # entries read to find how far a peer is in a stream of states
 
 
 class Edge(NamedTuple):
-    """The first or the last entry that a stream keeps: its ID, when it was received, and the time
-    it goes by (µs). An ID never has less than that time: it is raised to the stream's own. A gap
-    counts as received when it begins; `written_us` is when it ended.
+    """The first or the last entry of a stream: its ID, its receipt, and its moment (µs; see
+    `Entry.moment_us`). An ID's time is never below the moment: it is raised to the stream's own. A
+    gap counts as received when it begins; `written_us`: when it ended.
     """
 
     id: EntryId
@@ -27,9 +27,7 @@ class Edge(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A stored entry, as far as it tells whether a message is there: its key, its order among
-    states, and the time it goes by (ms).
-    """
+    """What identifies a stored entry: its key, its order among states, and its time (ms)."""
 
     key: tuple[object, ...]
     order: int
@@ -37,8 +35,8 @@ class Known(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What a tail told: the keys of its entries, and of states their order too, the newest state
-    among them, and the first entry of a stream that once had older ones.
+    """A tail for look-ups: the keys of its entries, states with their order, the newest state, and
+    the stream's first entry if it once had older ones.
     """
 
     keys: frozenset[tuple[object, ...]]
@@ -47,10 +45,9 @@ class Stored(NamedTuple):
     first: Edge | None = None
 
     def overtakes(self, state: Entry) -> bool:
-        """Is this state there already, or a newer one?
+        """Whether this state or a newer one is stored.
 
-        Where the exchange's numbers began anew, those before are higher: only the state itself
-        tells that it is there.
+        After a renumbering older numbers are higher, so only the state itself counts.
         """
         if (state.order, state.key) in self.states:
             return True
@@ -59,11 +56,11 @@ class Stored(NamedTuple):
         return state.order < self.newest.number
 
     def has(self, event: Entry) -> bool:
-        """Is this event there, or was it before retention took it?
+        """Whether this event is stored, or was stored until retention removed it.
 
-        What was there before the first had a lower ID, so no higher time, and was received no
-        later. Either alone could be said of something new: times step back, the exchange's and
-        ours.
+        An entry before the first one had a lower ID, so no higher time, and was received no later.
+        Both are required: either alone may be true of a new event, since the exchange's times and
+        ours step back.
         """
         if event.key in self.keys:
             return True
@@ -75,8 +72,8 @@ class Stored(NamedTuple):
         )
 
     def had(self, event: Entry) -> bool:
-        """The same of an event that was sent before, by the bridge that wrote the first: where that
-        is a gap, it stands behind all that was received before it was written.
+        """The same for an event that was sent before, by the bridge that wrote the first entry: if
+        that is a gap, it is behind all events received before it was written.
         """
         first = self.first
         return (
@@ -90,8 +87,8 @@ NOTHING_STORED = Stored(frozenset(), frozenset(), NONE_YET)
 
 
 class Tail(NamedTuple):
-    """What the stream holds at its end: last ID (of all times), and the entries from a point on,
-    oldest first. `first`: its first entry, if there were older ones; `newest`: its last.
+    """The tail of a stream: its last ID (even of a deleted entry), and its entries from a point on,
+    oldest first. `first`: the stream's first entry, if there were older ones; `newest`: its last.
     """
 
     last: str
@@ -100,7 +97,7 @@ class Tail(NamedTuple):
     newest: Edge | None = None
 
     def stored(self) -> Stored:
-        """The same, for looking things up."""
+        """The same for look-ups."""
         newest = NONE_YET
         for each in self.known:
             if each.order > newest.number or begins_anew(each.order, each.ms, newest):
@@ -111,14 +108,14 @@ class Tail(NamedTuple):
 
 
 class TailWanted(NamedTuple):
-    """Which part of a stream's end must be read: from a time on, at most so many entries."""
+    """The part of a stream's tail to read: from a time on, at most so many entries."""
 
     from_ms: int
     at_most: int | None = None
 
 
 def identify(stream: Stream, fields: Mapping[str, str]) -> Known | None:
-    """An entry of a stream as `Known`; None where it is not of the contract."""
+    """An entry of a stream as `Known`; None: it is not of the contract."""
     try:
         event = decode_within(stream.spec, fields)
     except BadEntry:
@@ -128,7 +125,7 @@ def identify(stream: Stream, fields: Mapping[str, str]) -> Known | None:
 
 
 def edge(entry_id: str, fields: Mapping[str, str]) -> Edge | None:
-    """A stored entry as an edge; None where it is not of the contract."""
+    """A stored entry as an edge; None: it is not of the contract."""
     try:
         event = decode(fields)
     except BadEntry:

@@ -1,14 +1,14 @@
-"""What one trade stream misses, and what the exchange's history says of it (pure).
+"""The gaps of one trade stream, and their recovery from the exchange's history (pure).
 
-A trade whose number does not follow on the last one received shows a gap, and waits. History comes
-in pages, the newest first; each shows a run of trades without anything between them. So it tells
-which of the missing there are, and also which numbers there have never been: that is no gap. Where
-that happens again and again, the market's numbers are no longer taken to be dense (sparse): a trade
-then waits for what is left out before it at most each ten seconds. What was let pass in between is
-judged by the next page all the same, and one trade among it makes the market dense again.
+A trade whose number does not follow the last one received shows a gap, and waits. History comes in
+pages, the newest first; each has a run of trades without any other between them. So it shows which
+missing trades exist, and also which numbers never existed: those are no gap. If that happens
+repeatedly, the market's numbers are treated as sparse, not dense: then at most one trade in ten
+seconds waits for the numbers left out before it. The next page also checks the numbers skipped in
+between, and one trade among them makes the market dense again.
 
-Everything is decided by what came and when it came, so that a replay decides the same: a reply that
-came after the gap's time is not used.
+All decisions depend only on the records and their times of receipt, so that a replay decides the
+same: a reply after the gap's time limit is not used.
 """
 
 from collections import deque
@@ -24,18 +24,18 @@ from bridge.core.numbering import NONE_YET, Numbering, begins_anew
 from bridge.core.outcomes import Reach
 from bridge.core.queue import StreamQueue
 
-SPARSE_AFTER = 3  # gaps in a row with numbers that never were: they are not dense
+SPARSE_AFTER = 3  # successive gaps with numbers that never existed make the market sparse
 MAX_WAITING_BYTES = 16 * 1024 * 1024  # behind one gap
 SPARSE_EVERY_US = 10_000_000
 MAX_UNJUDGED = 10_000
-MAX_OPEN = 1_000  # gaps at a time; what is more is marked
+MAX_OPEN = 1_000  # gaps that wait at a time; further ones are marked
 
 
-_numbering = tuple.__new__  # `Numbering(…)` is a function in Python around it
+_numbering = tuple.__new__  # faster than `Numbering(…)`, which is a Python function around it
 
 
 class Run(NamedTuple):
-    """Numbers from `first` to `last`, both included; none where `first` is above `last`."""
+    """Numbers from `first` to `last`, both included; empty if `first` is above `last`."""
 
     first: int
     last: int
@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
 @dataclass(slots=True)
 class _OpenGap:
-    """Trades `first`…`last` were not received; `waiting` is the one behind them."""
+    """A gap: trades `first`…`last` were not received; `waiting` is the trade after them."""
 
     first: int
     last: int
@@ -54,10 +54,10 @@ class _OpenGap:
     until_us: int
     cause: GapCause
     waiting_bytes: int = 0
-    late: set[int] = field(default_factory=set)  # those that came by another way meanwhile
+    late: set[int] = field(default_factory=set)  # missing trades that were received late
 
     def close_up(self) -> bool:
-        """Shorten it by what has come; has everything?"""
+        """Shorten the gap by its late trades. Returns whether it is closed."""
         while self.first in self.late:
             self.first += 1
         return self.first > self.last
@@ -65,8 +65,8 @@ class _OpenGap:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """How a gap ended: the numbers of `run` are no longer missing. `rows` are trades to be put
-    directly before `waiting`; where there are none, the numbers never were.
+    """The end of a gap: the numbers of `run` are no longer missing. `rows`: trades to be put
+    directly before `waiting`; if there are none, the numbers never existed.
     """
 
     run: Run
@@ -76,7 +76,7 @@ class Recovered:
 
 
 class TradeGaps:
-    """Follows the numbers of one trade stream. `patience_us`: how long a gap may wait."""
+    """Follows the numbers of one trade stream. `patience_us`: how long a trade waits for a gap."""
 
     def __init__(self, patience_us: int) -> None:
         self.is_sparse = False
@@ -90,19 +90,19 @@ class TradeGaps:
         self._cause: GapCause | None = None
         self._sparse_in_a_row = 0
         self._rows: dict[int, Trade] = {}
-        self._runs: list[Run] = []  # what pages have shown without a break
+        self._runs: list[Run] = []  # numbers that pages have covered
 
     def mark_sparse(self) -> None:
-        """The numbers turned out not to be dense, at an earlier time."""
+        """Treat the numbers as sparse, as they proved to be earlier."""
         self.is_sparse = True
 
     def set_gap_cause(self, cause: GapCause) -> None:
-        """What is missing before the next trade is missing for this reason."""
+        """Set the cause of a gap before the next trade."""
         self._cause = cause
 
-    def goes_on(self, entry: Entry) -> bool:
-        """Take a trade that follows directly on the one before, as nearly all. False: it is to be
-        received, and nothing was noted.
+    def try_receive(self, entry: Entry) -> bool:
+        """Take a trade that directly follows the one before, the usual case. False: `receive` is
+        needed, and nothing was noted.
         """
         _, _, _, number, after, ms, _, _, _, _, _, _ = entry
         is_other = self._open or self._unjudged or self._cause or self._has_released
@@ -112,7 +112,7 @@ class TradeGaps:
         return True
 
     def receive(self, slot: Slot) -> bool:
-        """A trade came. True: there is a gap before it, and history should be asked."""
+        """Take a trade. True: there is a gap before it, and history should be fetched."""
         entry, at_us = slot.entry, slot.at_us
         if self._open:
             self._age(slot)
@@ -122,13 +122,13 @@ class TradeGaps:
             if is_missed or not begins_anew(entry.number, entry.ms, newest):
                 self._arrived_late(entry.number)
                 return False
-            # history shows the new numbers only: what is open is marked where it stands
+            # history has the new numbers only: open gaps are marked at their place
             self.wait_no_longer()
             newest = NONE_YET
         self._newest = Numbering(entry.number, entry.ms)
         cause, self._cause = self._cause, None
         if not newest.number or entry.after <= newest.number:
-            return self._asks_for_unjudged(at_us)
+            return self._is_check_due(at_us)
         if self.is_sparse and cause is None and at_us < self._retry_at_us:
             self._unjudged.append(Run(newest.number + 1, entry.after))
             slot.follow(newest.number)
@@ -140,7 +140,7 @@ class TradeGaps:
     def open_before(
         self, waiting: Slot, first: int, now_us: int, cause: GapCause | None = None
     ) -> bool:
-        """What is before `waiting` from `first` on is missing. True: history should be asked."""
+        """Open a gap from `first` up to `waiting`. True: history should be fetched."""
         if len(self._open) >= MAX_OPEN:
             return False
         until_us = max(waiting.at_us, now_us) + self._patience_us
@@ -152,34 +152,34 @@ class TradeGaps:
         return True
 
     def wait_as_usual(self) -> None:
-        """All that the journal has was received again: what is open waits by the clock."""
+        """End of the replay: trades behind open gaps wait by the clock."""
         for gap in self._open:
             gap.waiting.wait_until(gap.until_us)
 
     def wait_no_longer(self) -> None:
-        """There is no room for what waits: it is marked."""
+        """End all waits, for lack of memory: the gaps are marked."""
         for gap in self._open:
             gap.waiting.wait_no_longer()
             self._has_released = True
         self._open.clear()
 
     def has_released(self) -> bool:
-        """Does something wait no longer, so that its queue should ask again? Told once."""
+        """Whether a wait has ended, so that the queue should try its head again. True once."""
         has_released, self._has_released = self._has_released, False
         return has_released
 
     def wanted(self, now_us: int) -> int | None:
-        """How many of the newest trades history must show to reach the oldest gap; None: none."""
-        asked = [gap.first for gap in self._open if gap.until_us > now_us]
-        asked += [run.first for run in islice(self._unjudged, 1)]
-        return self._newest.number - min(asked) + 1 if asked else None
+        """How many of the newest trades history must return to reach the oldest gap, or None."""
+        firsts = [gap.first for gap in self._open if gap.until_us > now_us]
+        firsts += [run.first for run in islice(self._unjudged, 1)]
+        return self._newest.number - min(firsts) + 1 if firsts else None
 
     def marked(self, to: int) -> None:
-        """A gap was written up to there: what it names is not put in any more."""
+        """Note that a gap was written up to this number: its trades are not recovered any more."""
         self._open = deque(gap for gap in self._open if gap.last > to)
 
     def page(self, rows: Iterable[Trade], at_us: int) -> tuple[Reach, list[Recovered]]:
-        """A page of history, in any order."""
+        """Take a page of history, in any order. Returns its result and the gaps that ended."""
         self._take_page(rows)
         ended: list[Recovered] = []
         reach = Reach.DONE
@@ -197,24 +197,24 @@ class TradeGaps:
         return reach, ended
 
     def end_of_history(self, at_us: int) -> list[Recovered]:
-        """History reaches no further, or is refused: what it has shown is all there is."""
+        """Take the end of history (no further page, or refused). Returns the gaps that ended."""
         ended = []
         for gap in self._in_time(at_us):
             run = self._run_with(gap.waiting.entry.number)
             ended.append(self._end(gap, run.first if run else gap.last + 1, at_us))
-        self._unjudged.clear()  # it cannot be told any more
+        self._unjudged.clear()  # it cannot be checked any more
         self._forget_pages()
         return ended
 
     def unseen(self) -> Sequence[Run]:
-        """What was let pass, though history has trades there. Told once."""
+        """Skipped numbers that do have trades in history; returned once."""
         unseen, self._unseen = self._unseen, []
         return unseen
 
     # ---- inside --------------------------------------------------------------------------------
 
     def _age(self, slot: Slot) -> None:
-        """Another one waits behind what is open; what is over by time or size waits no longer."""
+        """Count a slot that waits behind the open gaps; end those beyond their time or size."""
         for gap in self._open:
             gap.waiting_bytes += slot.size
         while self._open and self._is_over(self._open[0], slot.at_us):
@@ -230,17 +230,18 @@ class TradeGaps:
     def _run_with(self, number: int) -> Run | None:
         return next((run for run in self._runs if run.has(number)), None)
 
-    def _asks_for_unjudged(self, now_us: int) -> bool:
+    def _is_check_due(self, now_us: int) -> bool:
+        """Whether skipped numbers are to be checked against history now."""
         if not self._unjudged or now_us < self._retry_at_us:
             return False
         self._retry_at_us = now_us + SPARSE_EVERY_US
         return True
 
     def _judge(self, reach: Reach) -> Reach:
-        """Of what was let pass: is there anything, after all?"""
-        let_pass = list(self._unjudged)
+        """Check the skipped numbers against the pages. Returns the result, with what is needed."""
+        skipped = list(self._unjudged)
         self._unjudged.clear()
-        for each in let_pass:
+        for each in skipped:
             run = self._run_with(each.last + 1)
             if run is None or run.first > each.first:
                 self._unjudged.append(each)
@@ -253,7 +254,7 @@ class TradeGaps:
         return reach
 
     def _end(self, gap: _OpenGap, known_from: int, at_us: int) -> Recovered:
-        """Put in what history has from `known_from` on; what is older stays missing."""
+        """End a gap with the trades of history from `known_from` on; older ones stay missing."""
         self._open.remove(gap)
         gap.waiting.wait_no_longer()
         first = max(gap.first, known_from)
@@ -308,7 +309,7 @@ class TradeGaps:
 
 
 class TradeStream(NamedTuple):
-    """A trade stream's queue, and what it misses."""
+    """A trade stream's queue and gaps."""
 
     queue: StreamQueue
     gaps: TradeGaps

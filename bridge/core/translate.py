@@ -1,4 +1,6 @@
-"""From a message of a stream to its validated event (pure). It never raises: a fault is a value."""
+"""Translates a stream's message into its validated event (pure). An invalid message is returned as
+`Rejected`, not raised.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +14,9 @@ from bridge.contract.fields import has_fraction
 from bridge.contract.streams import Stream
 from bridge.protocol.envelope import Data, payload_with_decimals_as_text
 
-MAX_RAW = 16_384  # bytes of a refused frame that are kept: Redis keeps thousands of them
+MAX_RAW = 16_384  # bytes kept of a quarantined frame: Redis keeps thousands of them
 MAX_NAME = 256
-_NAMED = ("e", "s", "E", "T")  # the exchange's letters of an unknown event's fields
+_NAMED = ("e", "s", "E", "T")  # the exchange's names of an unknown event's fields
 _RECEIVED = "received_us"
 
 _E = TypeVar("_E", bound=Event)
@@ -22,21 +24,21 @@ _E = TypeVar("_E", bound=Event)
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A message that is not of the contract, and why."""
+    """A message that is not of the contract, and the reason."""
 
     reason: str
 
 
 def translate(stream: Stream, data: Data, frame: str | bytes, received_us: int) -> Event | Rejected:
-    """Validate a stream's message, once. `frame` is its raw text."""
+    """Validate a stream's message. `frame`: its raw text."""
     return translate_by(stream.spec.model_of(data.payload.get("e")), data, frame, received_us)
 
 
 def translate_by(
     model: type[Event], data: Data, frame: str | bytes, received_us: int
 ) -> Event | Rejected:
-    """The same by a model. Fractions that are JSON numbers are read from the raw text: a float has
-    not the exchange's digits.
+    """The same with a given model. Fractions that are JSON numbers are read from the raw text: a
+    float does not keep the exchange's digits.
     """
     try:
         event = _validated(model, data.payload, received_us)
@@ -56,36 +58,35 @@ def _validated(model: type[_E], payload: Mapping[str, object], received_us: int)
     event: _E = model.__pydantic_validator__.validate_python(
         {**payload, _RECEIVED: received_us}, by_alias=True, by_name=False
     )
-    if _RECEIVED in payload:  # a field of the exchange's of that name is its own
+    if _RECEIVED in payload:  # a field of this name from the exchange is kept, too
         assert event.__pydantic_extra__ is not None
         event.__pydantic_extra__[_RECEIVED] = payload[_RECEIVED]
     return event
 
 
 def unread_event(stream: Stream, data: Data, frame: str | bytes, received_us: int) -> Event:
-    """A message of the account that is not of the contract: an account's event stands in its
-    stream, whatever it is. Its name, market and times are fields where they can be, and all else is
-    in `extra`.
+    """The event for an account message that is not of the contract: account messages are always
+    published. Its name, market and times are fields if they are valid; the rest is in `extra`.
     """
     payload = data.payload
     if has_fraction(payload):
         payload = payload_with_decimals_as_text(frame)
-    named = {letter: payload[letter] for letter in _NAMED if letter in payload}
+    named = {name: payload[name] for name in _NAMED if name in payload}
     event, refused = _unknown(named, received_us)
     if refused:
-        named = {letter: value for letter, value in named.items() if letter not in refused}
+        named = {name: value for name, value in named.items() if name not in refused}
         event, _ = _unknown(named, received_us)
     assert event is not None
     rest = {name: value for name, value in payload.items() if name not in named}
     event.__pydantic_extra__.update(rest)  # type: ignore[union-attr]  # a dict: extra is allowed
-    # What a reader finds in it: where it looks for the message, it must find the same key.
+    # Decoded from its encoding, so that it has the same key here as when it is read from Redis.
     return decode_within(
         stream.spec, dict(zip(field_names(UnknownEvent), encode(event), strict=True))
     )
 
 
 def _unknown(named: Mapping[str, object], received_us: int) -> tuple[UnknownEvent | None, set[str]]:
-    """The event, or the letters of those that cannot be its fields."""
+    """The event, or the names of the values that are invalid as its fields."""
     try:
         return _validated(UnknownEvent, named, received_us), set()
     except ValidationError as error:
@@ -93,7 +94,7 @@ def _unknown(named: Mapping[str, object], received_us: int) -> tuple[UnknownEven
 
 
 def quarantined(stream: str, reason: str, frame: bytes, received_us: int) -> Quarantined:
-    """A refused frame, of this stream where that is known, as it is put aside."""
+    """The quarantine event of a refused frame, of this stream if known."""
     escaped = frame[:MAX_RAW].decode(errors="backslashreplace")  # may be longer
     raw = escaped.encode()[:MAX_RAW].decode(errors="ignore")
     return Quarantined(stream=stream[:MAX_NAME], reason=reason, raw=raw, received_us=received_us)

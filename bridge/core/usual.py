@@ -1,8 +1,8 @@
-"""Usual messages as entries, straight from what `read_usual` gives (pure).
+"""The fast path: entries of usual messages directly from the values of `read_usual` (pure).
 
-The entry is the very one that `message_entry` makes of the message's event, without the event. What
-is unusual in any way (a time that cannot be believed, a number that cannot be right, a message in
-another type's stream) is left to that way, which judges.
+The entry equals that which `message_entry` makes of the message's event. Any unusual message (with
+a time that is not believable, an invalid number, or of another type than its stream) is left to
+that slower path, `judge`.
 """
 
 from collections.abc import Callable, Container
@@ -29,18 +29,18 @@ from bridge.core.translate import Rejected, translate, unread_event
 from bridge.protocol.envelope import Data
 from bridge.protocol.one_pass import Unusual, is_usual, read_usual
 
-_tuple = tuple.__new__  # a NamedTuple's own constructor is a function in Python around it
+_tuple = tuple.__new__  # faster than a NamedTuple's constructor, a Python function around it
 
 
 class Together(NamedTuple):
-    """What frames have in common that were read at once on one connection, which is to receive
-    these streams.
+    """What frames that were read at once on one connection have in common; `streams`: those that
+    the connection is to receive.
     """
 
     received_us: int
     connection: int
-    received: str  # as an entry has it
-    earliest_us: int  # the times of the exchange that are believed
+    received: str  # `received_us` as text
+    earliest_us: int  # the range of believable exchange times
     latest_us: int
     streams: Container[str]
 
@@ -51,13 +51,13 @@ class Together(NamedTuple):
         return _tuple(cls, (received_us, connection, received, earliest_us, latest_us, streams))
 
 
-# A message's values, its time and what it came with; None: its numbers cannot be right.
+# Makes an entry of a message's values, its time and its batch; None: its numbers are invalid.
 Maker = Callable[[tuple[Any, ...], int, Together], Entry | None]
 
 
 class Message(NamedTuple):
-    """A message of the contract on its way into its stream's queue. `event_us`: `believable_us`;
-    `size`: of its slot; `delta`: what it changes of a book.
+    """A valid message with its queue. `event_us`: `believable_us`; `size`: of its slot, in bytes;
+    `delta`: its change of the book.
     """
 
     queue: StreamQueue
@@ -70,7 +70,7 @@ class Message(NamedTuple):
 def judge(
     queue: StreamQueue, data: Data, frame: Frame, occurrences: Occurrences | None
 ) -> tuple[Event, Message] | Rejected:
-    """Any message of a stream, by its event; or why it is none."""
+    """Translate any message of a stream. Returns its event and message, or the rejection."""
     event = translate(queue.stream, data, frame.body, frame.received_us)
     if isinstance(event, Rejected):
         return event
@@ -83,7 +83,7 @@ def judge(
 def unread(
     queue: StreamQueue, data: Data, frame: Frame, occurrences: Occurrences | None
 ) -> Message:
-    """A message of the account that `judge` has rejected."""
+    """The message for an account message that `judge` has rejected."""
     event = unread_event(queue.stream, data, frame.body, frame.received_us)
     return _message(queue, event, frame, occurrences)
 
@@ -100,12 +100,12 @@ def _message(
 
 
 class _Route(NamedTuple):
-    """What is made of the messages of one stream."""
+    """How the messages of one stream are made into entries."""
 
     queue: StreamQueue
     kind: str
     make: Maker
-    size: int  # of a slot, without the letters of its values
+    size: int  # bytes of a slot, without the text of its values
     is_depth: bool
 
 
@@ -116,7 +116,7 @@ class UsualMessages:
         self._routes: dict[str, _Route] = {}
 
     def add(self, queue: StreamQueue) -> None:
-        """The messages of this stream go into this queue."""
+        """Read the messages of this queue's stream, if they can be read in one pass."""
         spec = queue.stream.spec
         if is_usual(spec):
             [kind] = spec.event_names
@@ -124,11 +124,11 @@ class UsualMessages:
             self._routes[queue.name] = _Route(queue, kind, _maker(spec), size, is_depth)
 
     def remove(self, name: str) -> None:
-        """This stream has no queue any more."""
+        """Do not read the messages of this stream any more."""
         self._routes.pop(name, None)
 
     def read(self, body: bytes, together: Together) -> Message | None:
-        """None: it is not usual; nothing is said of it."""
+        """The message of a frame; None: it is not a usual one, and may be valid or not."""
         try:
             _, (name, (_, values)) = read_usual(body)
         except Unusual:
@@ -156,7 +156,7 @@ def _maker(spec: StreamSpec) -> Maker:
 
 
 def _sequenced(spec: StreamSpec) -> Maker:
-    """`sequenced_entry` of a message's values."""
+    """A function like `sequenced_entry`, for a message's values."""
     names, encode = field_names(spec.model), encoder(spec.model)
     first_at, last_at = map(value_names(spec.model).index, NUMBERS[spec.model])
 
@@ -178,7 +178,7 @@ def _sequenced(spec: StreamSpec) -> Maker:
 
 
 def _state(spec: StreamSpec) -> Maker:
-    """`content_entry` of the values of a state."""
+    """A function like `content_entry`, for the values of a state."""
     names, encode = field_names(spec.model), encoder(spec.model)
     order_at: int | None = None
     if spec.ordering is Ordering.UPDATE_ID:
@@ -199,4 +199,4 @@ def _state(spec: StreamSpec) -> Maker:
     return make
 
 
-_DELTA = slice(2, 8)  # of the values of a change of the book: those of `Delta`
+_DELTA = slice(2, 8)  # the values of a depth message that are those of `Delta`

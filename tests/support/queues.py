@@ -57,8 +57,8 @@ def without_the_first_shard() -> Peers:
     """
     peers = Peers(KeySpace("{b}:", 4))
     peers.expect()
-    peers.unread(NOW_US - PATIENCE_US)
-    assert peers.unread(NOW_US)
+    peers.first_poll_failed(NOW_US - PATIENCE_US)
+    assert peers.first_poll_failed(NOW_US)
     return peers
 
 

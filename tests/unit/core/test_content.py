@@ -520,7 +520,7 @@ def test_content_stream_refused_alone_and_rewound_writes_no_gap() -> None:
     queue.rewind(0, REPLAYED, NOW_US)
     queue.put(order("a"))
 
-    assert (queue.state, queue.there_until_us) == (QueueState.OPEN, 0)
+    assert (queue.state, queue.stored_until_us) == (QueueState.OPEN, 0)
     assert [fields(slot)["type"] for slot in queue.slots] == ["orderAccepted"]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bridge.core.peers import (
-    GONE_US,
+    DEAD_AFTER_US,
     LAG_US,
     PATIENCE_US,
     PUBLISH_DELAY_LAG_US,
@@ -91,10 +91,10 @@ def test_without_the_first_of_several_shards_the_others_wait_no_longer_than_for_
     peers = Peers(KeySpace("{b}:", 4))
     peers.expect()
 
-    assert not peers.unread(NOW_US)
-    assert not peers.unread(NOW_US + PATIENCE_US - 1)
+    assert not peers.first_poll_failed(NOW_US)
+    assert not peers.first_poll_failed(NOW_US + PATIENCE_US - 1)
     assert not peers.may_publish(other)
-    assert peers.unread(NOW_US + PATIENCE_US)
+    assert peers.first_poll_failed(NOW_US + PATIENCE_US)
 
     assert peers.may_publish(other)
     assert not peers.may_publish(first)
@@ -114,15 +114,15 @@ def test_without_the_first_of_several_shards_the_others_wait_no_longer_than_for_
     poll(peers)
     assert peers.may_publish(first)
     assert peers.publish_delay_us(other) == 0
-    assert not peers.does_without
+    assert not peers.ignores_peers
 
 
 def test_one_redis_is_never_done_without() -> None:
     peers = Peers()
     peers.expect()
-    peers.unread(NOW_US)
+    peers.first_poll_failed(NOW_US)
 
-    assert not peers.unread(NOW_US + 10 * PATIENCE_US)
+    assert not peers.first_poll_failed(NOW_US + 10 * PATIENCE_US)
     assert not peers.may_publish(TRADES)
 
 
@@ -146,27 +146,27 @@ def test_peer_that_has_stopped_is_not_live() -> None:
 
 
 def test_peer_whose_last_status_is_old_at_the_first_poll_is_not_live() -> None:
-    assert not with_other("a", at_us=NOW_US - GONE_US).live
-    assert with_other("a", at_us=NOW_US - GONE_US + 1).live
+    assert not with_other("a", at_us=NOW_US - DEAD_AFTER_US).live
+    assert with_other("a", at_us=NOW_US - DEAD_AFTER_US + 1).live
 
 
 def test_peer_without_a_new_status_for_seconds_is_gone_until_the_next_one() -> None:
     peers = with_other("a", received={ORDERS: NOW_US})
-    poll(peers, status("a", received={ORDERS: NOW_US}), now_us=NOW_US + GONE_US)
+    poll(peers, status("a", received={ORDERS: NOW_US}), now_us=NOW_US + DEAD_AFTER_US)
     assert (peers.rank, peers.publish_delay_us(ORDERS)) == (0, 0)
 
-    poll(peers, status("a", 2, received={ORDERS: NOW_US}), now_us=NOW_US + GONE_US + 1)
+    poll(peers, status("a", 2, received={ORDERS: NOW_US}), now_us=NOW_US + DEAD_AFTER_US + 1)
     assert (peers.rank, peers.publish_delay_us(ORDERS)) == (1, PUBLISH_DELAY_US)
 
 
 def test_peer_is_live_after_redis_was_away() -> None:
     peers = with_other("a")
     peers.poll_failed()
-    later_us = NOW_US + 10 * GONE_US
+    later_us = NOW_US + 10 * DEAD_AFTER_US
 
     poll(peers, status("a"), now_us=later_us)
     assert peers.live
-    poll(peers, status("a"), now_us=later_us + GONE_US)
+    poll(peers, status("a"), now_us=later_us + DEAD_AFTER_US)
     assert not peers.live
 
 
@@ -415,7 +415,9 @@ def test_delay_ends_when_the_peer_is_gone() -> None:
     peers = with_other("z", received={ORDERS: NOW_US})
     peers.uncovered([ORDERS])
 
-    poll(peers, status("z", received={ORDERS: NOW_US}), me=status("m"), now_us=NOW_US + GONE_US)
+    poll(
+        peers, status("z", received={ORDERS: NOW_US}), me=status("m"), now_us=NOW_US + DEAD_AFTER_US
+    )
 
     assert peers.publish_delay_us(ORDERS) == 0
 
