@@ -1,1 +1,1 @@
-"""What we promise consumers (pure): stream names, events, entries, identity."""
+"""The contract with consumers (pure): stream names, events, entries, identity."""

@@ -1,4 +1,4 @@
-"""Why something may be missing in a stream: the closed list of causes of gaps (pure)."""
+"""The closed list of causes of gaps (pure)."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class GapCause(StrEnum):
-    """The field `cause` of `gap` and `gap_record` entries; `CAUSES` says what each means."""
+    """The field `cause` of `gap` and `gap_record` entries; `CAUSES` has the meaning of each."""
 
     START = "start"
     SKIPPED = "skipped"
@@ -22,12 +22,12 @@ class GapCause(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "GapCause | None":
-        """What earlier versions wrote in streams and journals."""
+        """Causes as earlier versions wrote them in streams and journals."""
         return {"silent": cls.STALE, "buffer full": cls.OVERFLOW}.get(str(value))
 
 
 class CauseFacts(NamedTuple):
-    """What docs say of a cause. `sequenced_only`: other streams never have it."""
+    """The meaning of a cause, for docs. `sequenced_only`: other streams never have it."""
 
     means: str
     sequenced_only: bool = False
@@ -49,7 +49,7 @@ CAUSES: Mapping[GapCause, CauseFacts] = {
     ),
     GapCause.NOT_RUNNING: CauseFacts(
         "between the last bridge's end and this one's first connection. Without a journal, "
-        "sequenced streams say `skipped`"
+        "sequenced streams have `skipped`"
     ),
     GapCause.OVERFLOW: CauseFacts(
         "Redis was unavailable for so long that the oldest waiting messages were dropped"
@@ -64,11 +64,11 @@ CAUSES: Mapping[GapCause, CauseFacts] = {
         "so far"
     ),
     GapCause.RENUMBERED: CauseFacts(
-        "the exchange's numbers began anew, lower; the stream goes on with the new ones. Of "
+        "the exchange's numbers began anew, lower; the stream continues with the new ones. Of "
         "states: what was dropped as late until that was known"
     ),
     GapCause.FOREIGN: CauseFacts(
-        "another program had written to the key; the stream goes on after that",
+        "another program had written to the key; the stream continues after that",
         sequenced_only=True,
     ),
 }

@@ -1,10 +1,9 @@
-"""From an event to the fields of a Redis entry, and back.
+"""Encodes an event as the fields of a Redis entry, and decodes it (pure).
 
-Flat fields, all fields of a type always written and always in the same order (Redis then stores the
-names once a node). Null is the empty string, booleans are `true`/`false`, book sides and rows are
-JSON arrays, `extra` comes last: JSON of the fields the contract does not name, empty when none.
-
-It knows the shape of an entry, not the Redis client.
+Fields are flat; all fields of a type are always written, in the same order (Redis then stores the
+names once for each node of the stream). Null is the empty string, booleans are `true`/`false`, book
+sides and rows are JSON arrays. `extra` is last: JSON of the fields that the contract does not name,
+empty if there are none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ UNKNOWN = "unknown_event"
 
 
 class BadEntry(ValueError):
-    """An entry that is not of this contract; the message says which field and why."""
+    """An entry that is not of this contract; the message names the field and the reason."""
 
 
 def encode(event: Event) -> list[str]:
@@ -42,8 +41,8 @@ def encode(event: Event) -> list[str]:
 
 
 def encoder(model: type[Event]) -> Encode:
-    """A function of the values of `value_names(model)`, of `received_us` as text, and of `extra` as
-    text, that returns what `encode` does.
+    """A function like `encode`, of the values of `value_names(model)`, `received_us` as text, and
+    `extra` as text.
     """
     return _FORMS[model].encode
 
@@ -54,10 +53,10 @@ def field_names(model: type[Event]) -> tuple[str, ...]:
 
 
 def decode(fields: Mapping[str, str]) -> Event:
-    """Read an entry (strings, as Redis returns them) back into its event, or raise BadEntry.
+    """Decode an entry (strings, as Redis returns them) into its event. Raises BadEntry.
 
-    Fields that this version of the contract does not know are kept in the event's `extra`. What an
-    earlier version kept there, and this one names, becomes its field.
+    Fields that this version of the contract does not know are kept in the event's `extra`. A value
+    that an earlier version kept in `extra`, and that this one names, becomes its field.
     """
     model = MODEL_BY_TYPE.get(fields.get("type", ""))
     if model is None:
@@ -68,9 +67,9 @@ def decode(fields: Mapping[str, str]) -> Event:
 def decode_within(spec: StreamSpec, fields: Mapping[str, str]) -> Event:
     """As `decode`, for an entry of a stream of this type that another version may have written.
 
-    Of the account's events one version knows some that another does not. They are read as what
-    this version would write: an `unknown_event`, or the event itself. One that is an
-    `unknown_event` though its name is known is read as such where it cannot be that event.
+    Versions know different account events. An entry is decoded as this version would write it: an
+    `unknown_event`, or the event itself. An `unknown_event` with a known name stays one if it is
+    invalid as that event.
     """
     name = fields.get("event" if fields.get("type") == UNKNOWN else "type")
     if not spec.is_private or not name or MODEL_BY_TYPE.get(name) in OWN_MODELS:
@@ -88,28 +87,28 @@ def decode_within(spec: StreamSpec, fields: Mapping[str, str]) -> Event:
 
 
 def decode_as(model: type[Event], fields: Mapping[str, str]) -> Event:
-    """Read an entry as an event of this model, or raise BadEntry."""
+    """Decode an entry as an event of this model. Raises BadEntry."""
     return _FORMS[model].read_usual([*fields], fields.values()) or _read_any(model, fields)
 
 
 def decode_flat_as(model: type[Event], flat: list[str]) -> Event:
-    """`decode_as`, of an entry as Redis sends it: each field's name followed by its value."""
+    """`decode_as` for an entry as Redis sends it: each field's name followed by its value."""
     names, values = flat[::2], flat[1::2]
     event = _FORMS[model].read_usual(names, values)
     return event or _read_any(model, dict(zip(names, values, strict=True)))
 
 
 def _read_any(model: type[Event], fields: Mapping[str, str]) -> Event:
-    """Read an entry of any form; what it says of one is what holds. Raises BadEntry."""
+    """Decode an entry of any form; its result is authoritative. Raises BadEntry."""
     form = _FORMS[model]
     try:
         data = _values(form, fields)
         extra = data.pop(EXTRA, None) or {}
         if not isinstance(extra, dict):
-            raise TypeError("extra is not a JSON object")  # noqa: TRY301 - told like the others
+            raise TypeError("extra is not a JSON object")  # noqa: TRY301 - handled below
         if extra:
             _move_named(form, extra, data)
-        # the bridge's own models have entry names for aliases, the exchange's have letters
+        # aliases are entry names in the bridge's own models, the exchange's letters in the rest
         event = model.__pydantic_validator__.validate_python(
             data, by_alias=model in OWN_MODELS, by_name=True
         )
@@ -123,8 +122,9 @@ def _read_any(model: type[Event], fields: Mapping[str, str]) -> Event:
 
 
 def _move_named(form: EntryForm, extra: dict[str, Any], data: dict[str, Any]) -> None:
-    """An earlier version did not name these fields, so that they stand in `extra` by their letters
-    and have no column. (A field of the exchange that is called as a column of ours has that too.)
+    """Move fields from `extra` that an earlier version did not name: they are in `extra` by their
+    letters and have no column. (With the column present, the letter is another field of the
+    exchange.)
     """
     for letter in extra.keys() & form.letters.keys():
         name = form.letters[letter]
@@ -133,14 +133,14 @@ def _move_named(form: EntryForm, extra: dict[str, Any], data: dict[str, Any]) ->
 
 
 def _values(form: EntryForm, fields: Mapping[str, str]) -> dict[str, Any]:
-    """An entry's fields as their model takes them: an empty one is none."""
+    """An entry's fields as input of their model: an empty one is None."""
     data: dict[str, Any] = dict(fields)
     for name in form.may_be_empty:
         if data.get(name) == "":
             data[name] = None
     for name in form.whole:
         if (text := data.get(name)) is not None and (number := whole_number(text)) is not None:
-            data[name] = number  # validates three times as fast as its digits
+            data[name] = number  # validated three times as fast as its digits
     for names, read in ((form.flags, FLAGS.__getitem__), (form.lists, parsed), ((EXTRA,), _extra)):
         for name in names:
             if (text := data.get(name)) is not None:
@@ -149,7 +149,7 @@ def _values(form: EntryForm, fields: Mapping[str, str]) -> dict[str, Any]:
 
 
 def complaint(error: ValidationError) -> str:
-    """What pydantic found, field by field, without the values themselves."""
+    """The errors that pydantic found, by field, without the values."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(
         f"{'.'.join(str(part) for part in fault['loc']) or 'message'}: {fault['msg']}"
@@ -158,7 +158,7 @@ def complaint(error: ValidationError) -> str:
 
 
 def _extra(text: str) -> Any:
-    """Fractions are the digits they are written with, as when the message was read."""
+    """The value of `extra`; fractions keep their digits, as when the message was read."""
     return parsed(text, parse_float=plain_decimal, parse_constant=str)
 
 

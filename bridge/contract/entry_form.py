@@ -1,9 +1,8 @@
-"""What a model's entries look like, and the two functions that are written out for it (pure).
+"""The form of a model's entries, and its two generated functions: encoder and decoder (pure).
 
-Each message is encoded, and each entry decoded by each of its consumers. To look up for each value
-how that is done would be a third of the work; so what makes an event's values into the texts of an
-entry, and what makes those of a usual entry into an event, is source that is compiled once, as
-dataclasses write `__init__`.
+Each message is encoded, and each entry is decoded by each of its consumers. Looking up for each
+value how to do that would be a third of the work; so the encoder, and the decoder of usual entries,
+are source code that is generated and compiled once, as dataclasses generate `__init__`.
 """
 
 import json
@@ -37,15 +36,16 @@ FLAGS = {"true": True, "false": False}
 
 compact = json.JSONEncoder(separators=(",", ":")).encode
 
-# An event's values but `received_us`, this and `extra` as text → the entry's values.
+# An event's values without `received_us`; `received_us` as text; `extra` as text → the entry's
+# values.
 Encode = Callable[[Sequence[Any], str, str], list[str]]
-# An entry's names and values → its event; None where the entry is unusual.
+# An entry's names and values → its event; None: the entry is unusual.
 ReadUsual = Callable[[list[str], Iterable[str]], Event | None]
 
 
 @dataclass(frozen=True, slots=True)
 class EntryForm:
-    """How the entries of a model are written and read. Names are those in entries."""
+    """How the entries of a model are encoded and decoded. Names are those in entries."""
 
     names: tuple[str, ...]  # in their order, `extra` last
     may_be_empty: tuple[str, ...]
@@ -53,7 +53,7 @@ class EntryForm:
     flags: tuple[str, ...]
     lists: tuple[str, ...]
     letters: Mapping[str, str]  # the exchange's letter of each field that it sends → its name
-    take: Callable[[Mapping[str, Any]], Sequence[Any]]  # an event's fields → what `encode` takes
+    take: Callable[[Mapping[str, Any]], Sequence[Any]]  # an event's fields → values for `encode`
     encode: Encode
     read_usual: ReadUsual
 
@@ -77,11 +77,11 @@ class EntryForm:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field of a model, and what stands for it in an entry."""
+    """A field of a model, and its column in an entry."""
 
     name: str
     column: str
-    kind: type | None  # the one class that its values have, if that is so
+    kind: type | None  # the class of its values, if there is only one
     is_optional: bool
     is_whole: bool
     is_flag: bool
@@ -108,7 +108,7 @@ class _Field:
 
 
 def value_names(model: type[Event]) -> tuple[str, ...]:
-    """A model's fields but the last, which is the bridge's own: when it received the message."""
+    """A model's fields without the last, `received_us`, which the bridge adds."""
     *names, last = model.model_fields
     assert last == _RECEIVED, f"{model.__name__} ends with {last}"
     return tuple(names)
@@ -174,7 +174,7 @@ def _text(value: Any) -> str:
 def _encoder(
     model: type[Event], fields: Sequence[_Field]
 ) -> tuple[Callable[[Mapping[str, Any]], Sequence[Any]], Encode]:
-    """What takes the values out of an event's fields, and what makes them into texts."""
+    """The functions that take the values out of an event's fields, and that encode them."""
     names = value_names(model)
     texts = [_text_of(field) for field in fields if field.name in names]
     encode = _compiled(
@@ -188,7 +188,7 @@ def _encoder(
 
 
 def _text_of(field: _Field) -> str:
-    """The expression for the text of a field's value. Of no one kind, its class is looked at."""
+    """The expression for the text of a field's value; without a single kind, by its class."""
     form = {
         str: "{0}",
         int: "str({0})",
@@ -205,12 +205,12 @@ def _text_of(field: _Field) -> str:
 
 
 def _usual_reader(model: type[Event], fields: Sequence[_Field]) -> ReadUsual:
-    """What reads a usual entry: all columns of its model in their order, nothing in `extra`, and
-    each value as an encoder writes it. Any other one is None, and left to `decode_as`, the one
-    judge: what is read here must be read there as the same event.
+    """The decoder of usual entries: all columns of the model in their order, `extra` empty, and
+    each value as an encoder writes it. For any other entry it returns None, and `_read_any`
+    decides: an entry decoded here must be decoded there as the same event.
 
-    The values are validated as a tuple by the very schemas of the model's fields. The event is put
-    together as pydantic does it, without another look at each field.
+    The values are validated as a tuple by the schemas of the model's fields. The event is made as
+    pydantic does it, without validating each field again.
     """
     validators = _schemas(model, fields)
     if validators is None:
@@ -219,7 +219,7 @@ def _usual_reader(model: type[Event], fields: Sequence[_Field]) -> ReadUsual:
     wholes = [field.name for field in fields if field.is_whole]
     digits = "".join(f"{{{name}}}" for name in wholes)
     short = " and ".join(f"_len({name}) <= {U64_DIGITS}" for name in wholes)
-    # Names of its own begin with an underscore, which no field's does.
+    # Helper names begin with an underscore, which no field's name does.
     source = (
         "def _made(_columns, _values):\n"
         " if _columns != _usual_columns: return None\n"
@@ -259,7 +259,7 @@ def _usual_reader(model: type[Event], fields: Sequence[_Field]) -> ReadUsual:
 
 
 def _value_of(field: _Field) -> str:
-    """The expression for what the field's schema validates."""
+    """The expression for the input of the field's schema."""
     name = field.name
     if field.is_levels:
         return name  # its schema reads JSON
@@ -271,7 +271,7 @@ def _value_of(field: _Field) -> str:
 
 
 def _schemas(model: type[Event], fields: Sequence[_Field]) -> list[CoreSchema] | None:
-    """A schema for each value; None where one of them is neither text nor number nor levels."""
+    """A schema for each value; None: one of them is neither text, number, flag nor levels."""
     if any(_is_odd(field) for field in fields):
         return None
     known = {name: field["schema"] for name, field in schemas_of(model).items()}
@@ -284,7 +284,7 @@ def _schemas(model: type[Event], fields: Sequence[_Field]) -> list[CoreSchema] |
 
 
 def _of_text(schema: Any) -> CoreSchema:
-    """The schema of a value that is text already: no digits need to be made of a number."""
+    """The schema of a value that is text already, without the step from a number to its digits."""
     match schema:
         case {"type": "default" | "nullable", "schema": inner}:
             return cast("CoreSchema", {**schema, "schema": _of_text(inner)})

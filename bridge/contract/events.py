@@ -1,13 +1,13 @@
-"""Every event of the contract, in two spellings: the exchange's letters in, our names out.
+"""Every event of the contract; each field has two names: the exchange's letter and ours (pure).
 
 One class serves both sides. A frame is validated by the exchange's letters (aliases), an entry read
-back from Redis by name (see `entry.py`); in code an event is made by name: `Trade(price="1.5", …)`.
+from Redis by our names (see `entry.py`); in code an event is made by name: `Trade(price="1.5", …)`.
 Events are frozen. Prices and quantities stay the exchange's own decimal strings, checked by pattern
-and bounded, never a float. Times carry their unit in the name. Fields that the exchange adds and
-that are not named here are kept (`extra`). A field's description stands in docs and schemas.
+and length, never floats. Names of times have their unit. Fields that the exchange adds and that are
+not named here are kept (`extra`). The descriptions of fields are used in docs and schemas.
 
-Source of each field, its type on the wire and what may be absent or null: the exchange's Streams
-documentation, corrected by captured frames where the two differ.
+The source of each field, its type on the wire and whether it may be absent or null: the exchange's
+Streams documentation, corrected by captured frames where the two differ.
 """
 
 from typing import Literal
@@ -50,7 +50,7 @@ from bridge.contract.own import (
     Quarantined,
 )
 
-__all__ = [  # beside the events defined here: whatever else the contract has of events
+__all__ = [  # besides the events defined here: other names of the contract about events
     "U64_MAX",
     "BalancesSnapshot",
     "DepthSnapshot",
@@ -83,8 +83,8 @@ CONTRACT_VERSION = 1
 class Trade(Event):
     """One trade. `trade_id` is sequential per symbol; `buyer_is_maker` true: the taker sold.
 
-    `source` is `rest` when the row was fetched from history: it then has neither order ids nor
-    microseconds.
+    `source` is `rest` if the trade was fetched from history: it then has no order ids, and its time
+    only milliseconds.
     """
 
     type: Literal["trade"] = Field(validation_alias="e", description=KIND)
@@ -147,7 +147,7 @@ class Depth(Event):
 
 
 class BookTicker(Event):
-    """Best prices and sizes; a side of an empty book is None."""
+    """Best prices and sizes; None for an empty side of the book."""
 
     type: Literal["bookTicker"] = Field(validation_alias="e", description=KIND)
     symbol: Text = Field(validation_alias="s", description=MARKET)
@@ -198,7 +198,7 @@ class Ticker(_RollingTicker):
 
 
 class ExternalTicker(_RollingTicker):
-    """The same, from an outside provider."""
+    """A rolling ticker from an outside provider."""
 
     type: Literal["externalTicker"] = Field(validation_alias="e", description=KIND)
 
@@ -346,11 +346,11 @@ OrderEvent = Literal[
 
 
 class OrderUpdate(Event):
-    """What happened to an order. Fill fields are set on `orderFill` only.
+    """A change of an order. Fill fields are set on `orderFill` only.
 
-    `source` is `rest` when it is a fill that was missed and fetched from history: it says nothing
-    of the order itself. `fee` may be negative (a rebate). `trigger_quantity` is a quantity or a
-    percentage (`80%`).
+    `source` is `rest` for a fill that was missed and fetched from history: it has no data of the
+    order itself. `fee` may be negative (a rebate). `trigger_quantity` is a quantity or a percentage
+    (`80%`).
     """
 
     type: OrderEvent = Field(validation_alias="e", description=KIND)
@@ -473,7 +473,7 @@ class OrderUpdate(Event):
 
 class PositionUpdate(Event):
     """A position. The frames that the exchange sends on subscription have no event name and
-    become type `position`: the position as it stands.
+    become type `position`: the current position.
 
     `net_quantity` is signed, negative when short.
     """
@@ -549,7 +549,7 @@ class BalanceUpdate(Event):
 
 
 class RfqUpdate(Event):
-    """What happened to a request for quote, or to a quote on it. Ids exceed 2^53."""
+    """A change of a request for quote, or of a quote on it. Ids exceed 2^53."""
 
     type: Literal[
         "rfqActive",
@@ -627,8 +627,8 @@ class RfqUpdate(Event):
 
 
 class UnknownEvent(Event):
-    """An event of the account that the contract does not name yet, or one of a name that it has and
-    of another form: all that it says is in `extra`, by the exchange's letters.
+    """An account event that the contract does not name yet, or one with a known name that is
+    invalid as such: its values are in `extra`, by the exchange's letters.
     """
 
     type: Literal["unknown_event"] = Field(

@@ -1,5 +1,5 @@
-"""What the events' fields are made of (pure): their types, the base of all events, and what the
-fields that stand in many of them mean.
+"""The types of the events' fields, the base of all events, and the meanings of common fields
+(pure).
 """
 
 from decimal import Decimal
@@ -20,7 +20,7 @@ U64_MAX = 2**64 - 1
 
 
 class WholeNumber:
-    """A whole number, or its digits as a string: the wire has been seen to use either.
+    """A whole number, or its digits as a string: both have been seen on the wire.
 
     Strict otherwise: neither `true` nor `1.0` is a whole number.
     """
@@ -44,7 +44,7 @@ class WholeNumber:
 
 
 def digits_of(value: object) -> object:
-    """A whole number as its digits; anything else as it is."""
+    """A whole number as its digits; any other value unchanged."""
     return str(value) if type(value) is int else value
 
 
@@ -53,9 +53,9 @@ _MAX_DIGITS = 64  # 28 decimals have been seen; nothing real is longer
 
 
 def plain_decimal(number: str) -> str:
-    """A JSON number with a fraction or an exponent as the contract holds it: its own digits,
-    without exponent (`3.4e-6`: `0.0000034`). One that would be longer than any real number stays as
-    it is written, and fits no decimal field.
+    """A JSON number with a fraction or an exponent in the contract's form: its own digits, without
+    exponent (`3.4e-6`: `0.0000034`). A number that would be unrealistically long is returned
+    unchanged, and is invalid in any decimal field.
     """
     mantissa, _, exponent = number.lower().partition("e")
     if not exponent or len(exponent) > _MAX_EXPONENT or len(mantissa) > _MAX_DIGITS:
@@ -81,7 +81,7 @@ Unsigned = Annotated[
 Signed = Annotated[
     str, StringConstraints(strict=True, max_length=_MAX_DIGITS, pattern=r"^-?[0-9]+(\.[0-9]+)?$")
 ]
-# Printed as JSON numbers by the documentation, or never captured: either form is taken.
+# JSON numbers in the exchange's documentation, or never captured: both forms are accepted.
 LooseSigned = Annotated[Signed, BeforeValidator(digits_of)]
 LooseUnsigned = Annotated[Unsigned, BeforeValidator(digits_of)]
 Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128)]
@@ -98,11 +98,11 @@ Levels = Annotated[list[Level], Field(max_length=20_000)]
 Rows = list[dict[str, Any]]
 
 
-# Fields that the bridge adds are read from the wire under no name that the exchange could send, so
-# that a field of the exchange's with the same name is kept as its own.
+# The alias of a field that the bridge adds has this prefix, which no name of the exchange has: so a
+# field of the exchange with the same name as ours is not mistaken for it.
 OURS = "bridge:"
 
-# What these fields mean wherever they stand.
+# The meanings of common fields.
 KIND = "what this entry is"
 MARKET = "the market, as the exchange spells it"
 SENT = "when the exchange's WebSocket server sent it, µs since 1970"
@@ -114,11 +114,11 @@ NEVER = "always empty"
 
 
 class Event(BaseModel):
-    """What every event has. Subclasses put their own fields between `symbol` and the times.
+    """The base of all events. Subclasses have their own fields between `symbol` and the times.
 
-    `received_us` is this side's wall clock when the frame was read, microseconds since 1970.
-    `event_us` is the exchange's `E` (when its WebSocket server emitted), `engine_us` its `T`
-    (matching engine); either is None where the type has none.
+    Times are µs since 1970. `received_us`: when the frame was read, by our wall clock. `event_us`:
+    the exchange's `E` (when its WebSocket server sent it). `engine_us`: its `T` (matching engine).
+    The last two are None if the type has none.
     """
 
     model_config = ConfigDict(
@@ -135,8 +135,8 @@ class Event(BaseModel):
 
 
 def schemas_of(model: type[Event]) -> dict[str, Any]:
-    """What pydantic made of each field of a model: `schema`, and `validation_alias` where there is
-    one. Models of events judge nothing but their fields.
+    """Pydantic's core schema of each field of a model: `schema`, and `validation_alias` if there is
+    one. Models of events validate nothing but their fields.
     """
     schema: Any = model.__pydantic_core_schema__
     assert (schema["type"], schema["schema"]["type"]) == ("model", "model-fields"), model

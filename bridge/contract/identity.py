@@ -1,13 +1,13 @@
-"""What an entry ID is made of, and what tells one message from another (pure).
+"""Entry IDs, and the identity of messages (pure).
 
     <engine time, ms>-<sequence>
 
-Sequenced streams (trade, depth): identity is the exchange's own number, carried in the sequence as
+Sequenced streams (trade, depth): identity is the exchange's own number, in the sequence as
 `position * 10 + slot`; slot 0 is the message, 1 a gap that ends at that position, 2 a depth
 snapshot at it. The ms part is only for reading by time. Other streams: the sequence is the
-microsecond within the millisecond times 1000, running on where that is not above the last one;
-identity is the content. The append script (`bridge/redis/append.lua`) decides what is already
-there.
+microsecond within the millisecond times 1000, or the next one after the last if that is not lower;
+identity is the content. The append script (`bridge/redis/append.lua`) decides which entries are
+duplicates.
 """
 
 import json
@@ -34,7 +34,7 @@ from bridge.contract.stream_types import STREAM_SPECS, Identity, Ordering
 
 SLOTS = 10
 POSITION_LIMIT = 9 * 10**14  # position * 10 must stay below 2^53: Lua's numbers are doubles
-BELIEVABLE_US = 3_600_000_000  # an engine time further than 1 h from receiving is not used
+BELIEVABLE_US = 3_600_000_000  # an engine time more than 1 h from the receipt is not used
 
 _ORDERED_BY_UPDATE_ID = frozenset(
     spec.model for spec in STREAM_SPECS.values() if spec.ordering is Ordering.UPDATE_ID
@@ -47,7 +47,7 @@ EMPTY = "0-0"  # the last ID of a stream that does not exist
 
 
 class EntryId(NamedTuple):
-    """A Redis entry ID as two numbers; compares as Redis compares."""
+    """A Redis entry ID as two numbers; ordered as in Redis."""
 
     ms: int
     seq: int
@@ -59,7 +59,7 @@ class EntryId(NamedTuple):
 
     @property
     def position(self) -> int:
-        """In sequenced streams: the exchange's number that this entry is at."""
+        """The exchange's number of an entry of a sequenced stream."""
         return self.seq // SLOTS
 
     def __str__(self) -> str:
@@ -67,17 +67,17 @@ class EntryId(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a message of a sequenced stream stands: its number, and the one that must be before."""
+    """The place of a message in a sequenced stream: its number, and that of its predecessor."""
 
     position: int
     after: int
 
 
 class BadIdentity(ValueError):
-    """The message's own numbers cannot be right; it goes to the quarantine."""
+    """The message's own numbers are invalid; it is quarantined."""
 
 
-# Which fields are a sequenced message's numbers: the first that it covers, and the last.
+# The fields of a sequenced message with the first and the last number that it covers.
 NUMBERS: Mapping[type[Event], tuple[str, str]] = {
     Trade: ("trade_id", "trade_id"),
     Depth: ("first_update_id", "last_update_id"),
@@ -85,7 +85,7 @@ NUMBERS: Mapping[type[Event], tuple[str, str]] = {
 
 
 def place(event: Trade | Depth) -> Place:
-    """Position and predecessor of a message of a sequenced stream, or BadIdentity."""
+    """Position and predecessor of a message of a sequenced stream. Raises BadIdentity."""
     if type(event) is Trade:
         number = first = event.trade_id
     else:
@@ -107,17 +107,17 @@ def _complaint(number: int, first: int) -> str:
 def believable_us(event: Event, received_us: int) -> int:
     """The exchange's time of the event, µs: engine time, else event time, else 0.
 
-    A time is used only when within an hour of when the frame was received (never of now, so that a
-    replay decides the same): one absurd time must not poison a stream's last ID.
+    A time is used only if it is within an hour of the frame's receipt (not of the present, so that
+    a replay decides the same): a single absurd time must not become a stream's last ID.
     """
     engine_us: int | None = event.__dict__.get("engine_us")
     if engine_us is not None and -BELIEVABLE_US <= engine_us - received_us <= BELIEVABLE_US:
-        return engine_us  # nearly always
+        return engine_us  # the usual case
     return first_believable_us(_other_times(event), received_us)
 
 
 def first_believable_us(times_us: Iterable[int | None], received_us: int) -> int:
-    """The first of these times that `believable_us` believes, else 0."""
+    """The first of these times within an hour of the receipt, else 0."""
     for moment_us in times_us:
         if moment_us is not None and abs(moment_us - received_us) <= BELIEVABLE_US:
             return moment_us
@@ -125,9 +125,9 @@ def first_believable_us(times_us: Iterable[int | None], received_us: int) -> int
 
 
 def moment_us(entry_id: str, engine_us: int | None) -> int:
-    """When a stored event happened, µs since 1970: by the engine, or by the entry's ID where the
-    engine says nothing, or what is not believable beside it. Another program's ID may be no time;
-    what is returned is one of the calendar.
+    """When a stored event happened, µs since 1970: the engine's time or, if that is missing or not
+    believable beside the entry's ID, the time of the ID. Another program's ID may be no time; the
+    result is at most `LAST_US`.
     """
     id_us = EntryId.parse(entry_id).ms * 1000
     if engine_us is not None and abs(engine_us - id_us) <= BELIEVABLE_US:
@@ -143,9 +143,9 @@ def _other_times(event: Event) -> tuple[int | None, ...]:
 
 
 def order_value(event: Event, event_us: int) -> int:
-    """What orders the states of one stream: update id, or `event_us` (`believable_us`).
+    """The order of a state in its stream: its update id, or `event_us` (`believable_us`).
 
-    0 where nothing can be trusted: such a state is neither late nor does it make others late.
+    0: unknown; such a state is never late, and makes no other state late.
     """
     if type(event) in _ORDERED_BY_UPDATE_ID:
         return event.update_id  # type: ignore[attr-defined, no-any-return]  # by its row
@@ -153,21 +153,21 @@ def order_value(event: Event, event_us: int) -> int:
 
 
 def event_key(event: Event, values: Sequence[str]) -> tuple[str, ...]:
-    """What tells a message without a number from the others of its stream.
+    """The key that identifies a message without a number in its stream.
 
-    `values` are the entry's (`entry.encode`); a stored entry's key is worked out the same way. A
-    fill is its trade: the same fill received and fetched over REST is one. An entry of the bridge's
-    own is its fields: an account snapshot is told also by when its source was received, a gap and
-    its record in the gap log not. What was not received is one interval, whatever tells of it: live
-    it may be another message, or another stream, than in the journal.
+    `values`: the entry's (`entry.encode`); the key of a stored entry is made the same way. A fill's
+    key is its trade: the same fill received and fetched over REST is one. The key of the bridge's
+    own entries is their fields: of an account snapshot with its time of receipt, of a gap and its
+    record in the gap log without. A gap is the same interval whatever message shows its end: live
+    that may be another message, or of another stream, than in the journal.
 
-    Any other message is all that the exchange said in it but when it sent it, and its `occurrence`.
+    The key of any other message is all its values except the time of sending, and its `occurrence`.
     It must not depend on which fields a version of the contract names: two bridges of two versions,
-    and a bridge after an upgrade, must see that a message is in the stream already. So a field
-    counts by its letter and its text, null and absent are one, a number is its digits. A value that
-    this version does not name counts without its name: in a message that is the exchange's letter,
-    in an entry of a later version it is that version's column. (What an earlier version did not
-    name is a field again once its entry is decoded.)
+    and a bridge after an upgrade, must recognise a message in the stream. So a field counts by its
+    letter and its text, null and absent are equal, a number counts as its digits. A value that this
+    version does not name counts without its name: in a message that is the exchange's letter, in an
+    entry of a later version that version's column. (A value that an earlier version did not name is
+    a field again once its entry is decoded.)
     """
     extra = event.__pydantic_extra__
     plan = _PLANS.get(event.__class__)
@@ -177,12 +177,12 @@ def event_key(event: Event, values: Sequence[str]) -> tuple[str, ...]:
 
 
 def usual_key(model: type[Event], values: Sequence[str]) -> tuple[str, ...]:
-    """`event_key` of an event of the exchange that has no fields but those of its model."""
+    """`event_key` of an exchange event that has only the fields of its model."""
     return _PLANS[model].whole_key(values)
 
 
 def repeated(key: tuple[str, ...], occurrence: int) -> tuple[str, ...]:
-    """The key of a message before which so many of equal content came on its connection."""
+    """The key of a message after so many of equal content on its connection."""
     return (*key, str(occurrence)) if occurrence else key
 
 
@@ -193,7 +193,7 @@ def _other_key(event: Event, values: Sequence[str], extra: Mapping[str, Any]) ->
         return tuple(values[:-4] if isinstance(event, Gap | GapRecord) else values)
     plan = _plan(event.__class__)
     unnamed = [text for value in extra.values() if (text := _text(value))]
-    # one part of the key, of a form that no occurrence has
+    # a JSON array, so that it cannot be confused with an occurrence
     more = (_compact(sorted(unnamed)),) if unnamed else ()
     place = plan.occurrence
     occurrence = (values[place],) if place is not None and values[place] else ()
@@ -203,11 +203,11 @@ def _other_key(event: Event, values: Sequence[str], extra: Mapping[str, Any]) ->
 class _Plan:
     """How the key of a model's events is made.
 
-    `take` gives the texts of the exchange's fields from an entry's values, ordered by the wire's
-    names.
+    `take` returns the texts of the exchange's fields from an entry's values, ordered by their names
+    on the wire.
     """
 
-    FORMS = 1024  # sets of present fields that are remembered; there are a few for each event name
+    FORMS = 1024  # cached sets of present fields; there are a few for each event name
 
     def __init__(self, model: type[Event]) -> None:
         fields = model.model_fields
@@ -223,7 +223,7 @@ class _Plan:
         self._forms: dict[tuple[bool, ...], tuple[str, Callable[..., tuple[str, ...]]]] = {}
 
     def whole_key(self, values: Sequence[str]) -> tuple[str, ...]:
-        """The key of an entry with these values, and no others."""
+        """The key of an entry with these values and an empty `extra`."""
         texts, place = self.take(values), self.occurrence
         key = self.key(texts) if "" in texts else (self.names, *texts)
         return (*key, values[place]) if place is not None and values[place] else key
@@ -246,7 +246,7 @@ _compact = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 def _text(value: object) -> str:
-    """A JSON value as an entry would hold it if it were a field."""
+    """A JSON value as the text of a field in an entry."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -284,5 +284,5 @@ _PLANS = {
 
 
 def content_seq(moment_us: int) -> int:
-    """The wanted sequence without a number: room for 1,000 entries in each microsecond."""
+    """The sequence of a message without a number: up to 1,000 entries in each microsecond."""
     return moment_us % 1000 * 1000

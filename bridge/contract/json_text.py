@@ -1,4 +1,4 @@
-"""JSON that others have written, with one kind of error (pure)."""
+"""Parsing of JSON from other programs, with a single kind of error (pure)."""
 
 import json
 from collections.abc import Callable
@@ -11,8 +11,8 @@ def parsed(
     parse_float: Callable[[str], Any] | None = None,
     parse_constant: Callable[[str], Any] | None = None,
 ) -> Any:
-    """What the text says, by the standard library's parser and its options. Raises ValueError,
-    where it is nested too deeply too.
+    """The value of the text, by the standard library's parser and its options. Raises ValueError,
+    also if it is nested too deeply.
     """
     try:
         return json.loads(text, parse_float=parse_float, parse_constant=parse_constant)

@@ -1,4 +1,4 @@
-"""The bridge's own entries (pure): snapshots, gaps, the gap log's records, refused messages."""
+"""The bridge's own entries (pure): snapshots, gaps, records of the gap log, refused messages."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -20,23 +20,23 @@ from bridge.contract.fields import (
     Whole,
 )
 
-# A cause of a later version is read as it is.
+# A cause of a later version is read as text.
 Cause = Annotated[GapCause | Text, Field(union_mode="left_to_right")]
 
 
 class Own(Event):
-    """An entry of the bridge's own: it never comes from the exchange's socket.
+    """An entry made by the bridge; never received from the exchange's socket.
 
-    A gap in a sequenced stream carries the times of the message it stands before; the other entries
-    have none of the exchange's.
+    A gap in a sequenced stream has the times of the message after it; the other entries have no
+    time of the exchange.
     """
 
 
 class DepthSnapshot(Own):
-    """Replace your book by this one: it is exact at `update_id`. Best price first on both sides.
+    """A whole book, exact at `update_id`: the reader replaces its book. Best price first.
 
     `rest_update_id` is the REST body's `lastUpdateId`, carried forward to `update_id` with the
-    deltas received; None when the snapshot is of the bridge's own book.
+    received deltas; None if the snapshot is of the bridge's own book.
     """
 
     type: Literal["depth_snapshot"] = Field(default="depth_snapshot", description=KIND)
@@ -63,7 +63,7 @@ class DepthSnapshot(Own):
 
 
 class OrdersSnapshot(Own):
-    """All open orders as they stand (of `symbol`, or of every market where it is None)."""
+    """All open orders at present (of `symbol`, or of every market if it is None)."""
 
     type: Literal["orders_snapshot"] = Field(default="orders_snapshot", description=KIND)
     symbol: Text | None = Field(
@@ -79,7 +79,7 @@ class OrdersSnapshot(Own):
 
 
 class PositionsSnapshot(Own):
-    """All open positions as they stand (of `symbol`, or of every market where it is None)."""
+    """All open positions at present (of `symbol`, or of every market if it is None)."""
 
     type: Literal["positions_snapshot"] = Field(default="positions_snapshot", description=KIND)
     symbol: Text | None = Field(
@@ -95,7 +95,7 @@ class PositionsSnapshot(Own):
 
 
 class BalancesSnapshot(Own):
-    """All balances as they stand."""
+    """All balances at present."""
 
     type: Literal["balances_snapshot"] = Field(default="balances_snapshot", description=KIND)
     symbol: Text | None = Field(default=None, description=NEVER)
@@ -109,10 +109,10 @@ class BalancesSnapshot(Own):
 
 
 class Gap(Own):
-    """Something may be missing here.
+    """Messages may be missing here.
 
     Sequenced streams: ids `from..to` are not in the stream (`from` is None at a stream's start).
-    Other streams: from `from_us` to `to_us` it was not received for sure.
+    Other streams: it is not certain that everything was received from `from_us` to `to_us`.
     """
 
     type: Literal["gap"] = Field(default="gap", description=KIND)
@@ -151,8 +151,8 @@ class Gap(Own):
 class GapRecord(Own):
     """A record of the gap log `bridge:gaps`: one gap in one stream, recovered or not.
 
-    Ids `from..to` in sequenced streams, times `from_us..to_us` in the others. `recovered` true:
-    nothing of it is missing in the stream. `how` says what recovered it, or makes up for it.
+    Ids `from..to` in sequenced streams, times `from_us..to_us` in other streams. `recovered` true:
+    nothing of it is missing in the stream. `how`: what recovered it, or what follows it instead.
     """
 
     type: Literal["gap_record"] = Field(default="gap_record", description=KIND)
@@ -185,7 +185,7 @@ class GapRecord(Own):
 
 
 class Quarantined(Own):
-    """A message that was refused: the reason, and the text as it came."""
+    """A refused message: the reason, and its unchanged text."""
 
     type: Literal["quarantined"] = Field(default="quarantined", description=KIND)
     symbol: Text | None = Field(default=None, description=NEVER)

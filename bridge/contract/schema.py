@@ -1,8 +1,8 @@
-"""The contract for machines (pure): JSON Schema of every entry, AsyncAPI of every stream.
+"""The machine-readable contract (pure): JSON Schema of every entry, AsyncAPI of every stream.
 
-Made from the models, so that they cannot differ. An entry is a set of flat strings, as Redis
-returns it; where a string holds JSON, `contentSchema` says what is in it. Writing the documents
-to files is `docs/generate.py`'s.
+It is made from the models, so that the two cannot differ. An entry is a set of flat strings, as
+Redis returns it; `contentSchema` describes a string that holds JSON. `docs/generate.py` writes the
+documents to files.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +69,7 @@ def entry_models() -> Sequence[type[Event]]:
 
 
 def entry_types(model: type[Event]) -> tuple[str, ...]:
-    """What the field `type` may say in entries of this model."""
+    """The values of the field `type` in entries of this model."""
     return tuple(get_args(model.model_fields["type"].annotation))
 
 
@@ -79,14 +79,14 @@ def may_be_empty(model: type[Event], attribute: str) -> bool:
 
 
 def wire_name(model: type[Event], attribute: str) -> str:
-    """The exchange's name of a field; empty where the bridge adds it."""
+    """The exchange's name of a field; empty if the bridge adds it."""
     alias = model.model_fields[attribute].validation_alias
     is_letter = isinstance(alias, str) and not alias.startswith(OURS)
     return cast("str", alias) if is_letter and model not in OWN_MODELS else ""
 
 
 def meaning(model: type[Event], attribute: str) -> str:
-    """What a field means in entries of this model."""
+    """The meaning of a field in entries of this model."""
     return EXTRA if attribute == "extra" else model.model_fields[attribute].description or ""
 
 
@@ -149,7 +149,7 @@ def asyncapi_document() -> Schema:
 
 
 def models_of(kind: StreamType) -> tuple[type[Event], ...]:
-    """What may stand in a stream of this type."""
+    """The models of the entries of a stream of this type."""
     return STREAM_SPECS[kind].models
 
 

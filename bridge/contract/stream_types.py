@@ -1,9 +1,9 @@
-"""The exchange's stream types, one row each (pure): all that differs from type to type.
+"""The exchange's stream types (pure): one row for each, with all that differs between types.
 
-What the rest of the bridge does with a type is worked out from its row: how its names are read,
-what its messages are validated by, how it is told that one is missing, what makes up for that, how
-long its streams are kept, what its schema says. A new stream type is a row here, a model in
-`events`, and where REST tells of it the reading of its body in `protocol.rest`.
+The rest of the bridge works by the row of a type: how its names are parsed, which model validates
+its messages, how a missing message is detected and recovered, how long its streams are kept, and
+its schema. A new stream type is a row here, a model in `events` and, if REST is a source of it, a
+parser of its body in `protocol.rest`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from bridge.contract import events
 from bridge.contract.events import Event
 
 SECOND_US = 1_000_000
-SKEW_US = 300_000  # a message's times over two connections are no further apart
+SKEW_US = 300_000  # the most by which a message's times over two connections differ
 
 
 class StreamType(StrEnum):
@@ -38,19 +38,19 @@ class StreamType(StrEnum):
     BALANCE_UPDATE = "account.balanceUpdate"
     RFQ_UPDATE = "account.rfqUpdate"
 
-    __hash__ = str.__hash__  # an enum's own is Python, and each message looks things up by it
+    __hash__ = str.__hash__  # Enum's is slow Python code, and each message is looked up by it
 
 
 class Identity(StrEnum):
-    """How a message of a stream is told from another one."""
+    """How messages of a stream are identified."""
 
     SEQUENCED = "sequenced"  # the exchange numbers them without gaps; Redis compares positions
-    EVENTS = "events"  # every one counts; told apart by content
-    STATES = "states"  # the newest counts; ordered by update id or time
+    EVENTS = "events"  # every message counts; identified by content
+    STATES = "states"  # the newest message counts; ordered by update id or time
 
 
 class Scope(StrEnum):
-    """What a stream of the type is about, and so what its name says."""
+    """What a stream of the type covers, which determines the form of its name."""
 
     MARKET = "market"  # one market: `trade.<symbol>`
     TICKER = "ticker"  # one stock, by its ticker: `stockPrice.<ticker>`
@@ -59,33 +59,33 @@ class Scope(StrEnum):
 
 
 class Qualifier(StrEnum):
-    """What a name may say between its type and its symbol."""
+    """The part of a name between its type and its symbol."""
 
     NONE = ""
     INTERVAL = "interval"  # always: `kline.1m.<symbol>`
-    WINDOW = "window"  # or nothing: `depth.200ms.<symbol>`, `depth.<symbol>`
+    WINDOW = "window"  # optional: `depth.200ms.<symbol>`, `depth.<symbol>`
 
 
 class Listing(StrEnum):
-    """Whether the exchange's list of markets tells that a stream's symbol has this type."""
+    """Which symbols in the exchange's list of markets have a stream of this type."""
 
-    ALL = "all"  # each listed market has it
-    DERIVATIVES = "derivatives"  # each listed market but those of spot
+    ALL = "all"  # each listed market
+    DERIVATIVES = "derivatives"  # each listed market except spot markets
     NONE = "none"  # symbols that the list does not have (RFQ only, tickers of stocks)
 
 
 class Staleness(StrEnum):
-    """How it is judged that a stream brings nothing though it should."""
+    """How it is decided that a stream is stale."""
 
     PERIOD = "period"  # it sends each `period_s`, even if nothing changes
-    BOOK = "book"  # by how long its market's book is ever still
-    TRADES = "trades"  # by how long its market is ever without a trade
-    CANDLE = "candle"  # a candle's last message always comes
-    CANNOT = "cannot"  # it sends when something happens: no silence proves anything
+    BOOK = "book"  # by the longest time for which its market's book did not change
+    TRADES = "trades"  # by the longest time without a trade in its market
+    CANDLE = "candle"  # a candle's last message is always sent
+    CANNOT = "cannot"  # never: it sends only when something happens, so silence proves nothing
 
 
 class Probe(StrEnum):
-    """What REST is asked for to learn whether a silent stream had something to send."""
+    """What is fetched over REST to check whether a silent stream had something to send."""
 
     LAST_TRADE = "last trade"
     UPDATE_ID = "update id"
@@ -93,7 +93,7 @@ class Probe(StrEnum):
 
 
 class Ordering(StrEnum):
-    """What orders the states of a stream: the larger is the newer."""
+    """The order of the states of a stream: a larger value is newer."""
 
     TIME = "time"  # engine time, else the time of sending
     UPDATE_ID = "update id"
@@ -101,19 +101,19 @@ class Ordering(StrEnum):
 
 
 class Recovery(StrEnum):
-    """How REST makes up for what was missed; spelled as in a gap record's `how`."""
+    """What REST offers after messages were missed; spelled as in a gap record's `how`."""
 
-    HISTORY = "history"  # the missing messages themselves, put in their places
-    FILLS = "fills"  # those of them that were fills
-    SNAPSHOT = "snapshot"  # how things stand now
+    HISTORY = "history"  # the missing messages, put in their places
+    FILLS = "fills"  # the missing messages that were fills
+    SNAPSHOT = "snapshot"  # the present state
 
 
 @dataclass(frozen=True, slots=True)
 class RestSource:
-    """What REST is asked for where a stream began or missed something.
+    """What is fetched over REST when a stream begins or has missed messages.
 
-    `instruction` is what a signed request names; empty: the endpoint is public. `snapshot` is the
-    entry that a body becomes (Recovery.SNAPSHOT).
+    `instruction`: the name in a signed request; empty: the endpoint is public. `snapshot`: the
+    model of the entry that is made of a body (Recovery.SNAPSHOT).
     """
 
     recovery: Recovery
@@ -126,12 +126,12 @@ class RestSource:
 class StreamSpec:
     """One stream type.
 
-    `means` is the sentence of schemas and docs. `default_form` is what a bridge without
-    configuration receives of it for its markets (`kline.1m`; empty: nothing). `retention_entries`
-    is how many entries a stream keeps by default, `bytes_per_entry` an estimate for one in a long
-    stream (stream-node-max-bytes 8192). `period_s`: it sends that often, even if nothing changes.
-    `has_engine_time` false: servers of the exchange take samples at their own moments, so over two
-    connections the same one has two times, up to `skew_us` apart. `rest` is in order of asking.
+    `means`: its description in schemas and docs. `default_form`: what a bridge without
+    configuration subscribes to for its markets (`kline.1m`; empty: nothing). `retention_entries`:
+    entries that a stream keeps by default; `bytes_per_entry`: an estimate for a long stream
+    (stream-node-max-bytes 8192). `period_s`: it sends that often, even if nothing changes.
+    `has_engine_time` false: servers of the exchange take samples at their own moments, so the same
+    sample has two times over two connections, up to `skew_us` apart. `rest`: in order of requests.
     """
 
     stream_type: StreamType
@@ -154,17 +154,17 @@ class StreamSpec:
 
     @cached_property
     def is_private(self) -> bool:
-        """Whether it belongs to an account, so that subscribing needs a signature."""
+        """Whether it is of an account: subscribing needs a signature."""
         return self.stream_type.startswith("account.")
 
     @cached_property
     def event_names(self) -> frozenset[str]:
-        """What messages of the type may say that they are (the wire's `e`)."""
+        """The event names of the type's messages (the wire's `e`)."""
         return frozenset(get_args(self.model.model_fields["type"].annotation))
 
     def model_of(self, event_name: object) -> type[Event]:
-        """What a message that says it is this is validated by. The account has events that come
-        with new features of the exchange: they stand in their stream, whatever they are.
+        """The model that validates a message with this event name. New features of the exchange
+        bring new account events: they are published as `UnknownEvent`.
         """
         is_name = isinstance(event_name, str)  # a JSON value of any other kind may be there
         if not (self.is_private and is_name) or event_name in self.event_names:
@@ -173,45 +173,45 @@ class StreamSpec:
 
     @cached_property
     def models(self) -> tuple[type[Event], ...]:
-        """What may stand in a stream of this type."""
+        """The models of the entries of a stream of this type."""
         unknown = (events.UnknownEvent,) if self.is_private else ()
         return (self.model, *unknown, *((self.snapshot,) if self.snapshot else ()), events.Gap)
 
     @cached_property
     def has_unscoped_name(self) -> bool:
-        """Whether its bare type is the name of a stream."""
+        """Whether the type alone is the name of a stream."""
         return self.scope in (Scope.ALL_OR_MARKET, Scope.ACCOUNT)
 
     @cached_property
     def proves_life(self) -> bool:
-        """Whether it sends each second, so that its connection is dead without it."""
+        """Whether it sends each second, so that its silence proves its connection dead."""
         return self.staleness is Staleness.PERIOD and self.period_s == 1
 
     @cached_property
     def is_regular(self) -> bool:
-        """Whether its messages come so surely that a lost one shows in its own silence: what a
-        broken connection received of it ends at its last message.
+        """Whether it sends so regularly that its silence shows a loss: a broken connection covered
+        it only up to its last message.
         """
         return self.identity is Identity.STATES and self.staleness is not Staleness.CANNOT
 
     @cached_property
     def sampled_every_us(self) -> int | None:
-        """How often samples without an engine time are taken; None: they are no such samples."""
+        """The period of samples without an engine time; None: its messages are no such samples."""
         return None if self.has_engine_time or not self.period_s else self.period_s * SECOND_US
 
     @cached_property
     def follows_gap(self) -> str:
-        """What makes up for a gap that stays one, as in a gap record's `how`; empty: nothing."""
+        """What follows a gap that is not recovered, as in a gap record's `how`; empty: nothing."""
         kinds = (source.recovery for source in self.rest)
         return ", ".join(kind for kind in kinds if kind is not Recovery.HISTORY)
 
     @cached_property
     def snapshot(self) -> type[Event] | None:
-        """The bridge's own entry that says how things stand in a stream of this type."""
+        """The model of the bridge's own snapshot entries in a stream of this type."""
         return next((source.snapshot for source in self.rest if source.snapshot), None)
 
     def source(self, recovery: Recovery) -> RestSource | None:
-        """Where REST has this; None: nowhere."""
+        """The REST source of this recovery, or None."""
         return next((source for source in self.rest if source.recovery is recovery), None)
 
 
@@ -404,7 +404,7 @@ STREAM_SPECS: Mapping[StreamType, StreamSpec] = {row.stream_type: row for row in
 
 @dataclass(frozen=True, slots=True)
 class OwnStream:
-    """A Redis Stream of the bridge's own: its name in settings, and what a stream type has."""
+    """A Redis Stream of the bridge's own; `name`: its name in settings."""
 
     name: str
     key: str

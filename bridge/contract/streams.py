@@ -1,8 +1,8 @@
-"""Names of the exchange's streams: what they are made of and which law of identity they follow.
+"""Names of the exchange's streams, and their parts (pure).
 
 A stream's name is also its Redis key (behind an optional prefix). Symbols contain dots, digits and
-lower case (`AAPL.US_USDC_PERP`, `kSHIB_USDC_PERP`), so a name is read from the left: type, then an
-interval or window where the type has one; the rest is the symbol.
+lower case (`AAPL.US_USDC_PERP`, `kSHIB_USDC_PERP`), so a name is parsed from the left: type, then
+an interval or window if the type has one; the rest is the symbol.
 """
 
 from collections.abc import Iterable
@@ -51,14 +51,14 @@ _NOT_IN_SYMBOLS = "*?[]{}/,;"
 
 
 class BadStreamName(ValueError):
-    """The name is not one the exchange could serve; the message says why and what is near."""
+    """The name cannot be a stream of the exchange; the message has the reason and the form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
     """One stream of the exchange.
 
-    `symbol` is empty where the stream covers all markets (or all assets); `interval` is set for
+    `symbol` is empty if the stream covers all markets (or all assets); `interval` is set for
     klines (`1m`), `window` for aggregated depth (`200ms`), both empty otherwise.
     """
 
@@ -86,19 +86,19 @@ class Stream:
         return STREAM_SPECS[self.type].identity
 
 
-# The bridge's own streams are told by content, as liquidations are.
+# The bridge's own streams are identified by content, as liquidations are.
 GAP_LOG = Stream(keys.GAPS, StreamType.LIQUIDATION)
 QUARANTINE = Stream(keys.QUARANTINE, StreamType.LIQUIDATION)
 
 
 def is_private(name: str) -> bool:
-    """Does the stream belong to an account, so that subscribing needs a signature?"""
+    """Whether the stream is of an account: subscribing needs a signature."""
     return name.startswith("account.")
 
 
 @lru_cache(maxsize=65_536)
 def parse_stream(name: str) -> Stream:
-    """Read a stream name as the exchange writes it, or raise BadStreamName."""
+    """Parse a stream name in the exchange's spelling. Raises BadStreamName."""
     kind, rest = _split_type(name)
     spec = STREAM_SPECS[kind]
     if not rest:
@@ -117,8 +117,8 @@ def parse_stream(name: str) -> Stream:
 
 
 def is_stream(name: str) -> bool:
-    """Whether the exchange could serve a stream of this name. Names that others have written are
-    used (in keys, in paths of files) only if so.
+    """Whether it is a valid stream name. Names from other programs are used (in keys, in paths of
+    files) only if so.
     """
     try:
         parse_stream(name)
@@ -128,7 +128,7 @@ def is_stream(name: str) -> bool:
 
 
 def is_symbol(text: str) -> bool:
-    """Whether a stream could be named for a market of this symbol."""
+    """Whether it is valid as a symbol in a stream name."""
     try:
         return parse_stream(f"{StreamType.TRADE.value}.{text}").symbol == text
     except BadStreamName:
@@ -179,7 +179,7 @@ def _list(names: Iterable[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def stream_named(name: str) -> Stream | None:
-    """The same for a name that a journal has; None where there is no such stream."""
+    """The stream of a name from a journal; None: the name is invalid."""
     try:
         return parse_stream(name)
     except BadStreamName:

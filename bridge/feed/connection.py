@@ -437,7 +437,7 @@ class Connection:
         """Ask for an answer now. False: none came, and no frame either. It goes past what else is
         to be sent, which may wait for its turn.
         """
-        frames, ping = self.frames, self._conversation.question(self._exchange.now_us())
+        frames, ping = self.frames, self._conversation.confirming_ping(self._exchange.now_us())
         try:
             async with asyncio.timeout(self._settings.ping_timeout_s):
                 pong = cast("asyncio.Future[float]", await socket.ping(ping.payload))

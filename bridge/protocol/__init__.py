@@ -1,1 +1,1 @@
-"""How Backpack talks (pure): envelope, subscriptions, signing, REST bodies."""
+"""The protocol of Backpack Exchange (pure): envelope, subscriptions, signing, REST bodies."""

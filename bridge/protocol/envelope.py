@@ -1,11 +1,11 @@
-"""Split a text frame into its envelope.
+"""Parses a text frame into its envelope (pure).
 
-Pure: no clock, no socket, no log. A bad frame comes back as a value, never as an exception: deep
-nesting, lone surrogates, NaN and invalid UTF-8 included.
+An invalid frame is returned as a value, never raised as an exception, even with deep nesting, lone
+surrogates, NaN or invalid UTF-8.
 
     {"stream": "<name subscribed>", "data": {...}}          Data
     {"id": null, "error": {"code": 4006, "message": "…"}}   Refusal
-    {"result": null, "id": 1}                               Ack (expected by some, never seen)
+    {"result": null, "id": 1}                               Ack (never seen from the exchange)
 """
 
 import json
@@ -39,23 +39,23 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """A success reply: the exchange sends none today; tolerated, never waited for."""
+    """A success reply: the exchange sends none; accepted, never waited for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Not a frame of this protocol, and why."""
+    """A frame that is not of this protocol, and the reason."""
 
     reason: str
 
 
 Envelope = Data | Refusal | Ack | Malformed
 
-_data = tuple.__new__  # `Data(…)` is a function in Python around it, once for each message
+_data = tuple.__new__  # faster than `Data(…)`, a Python function around it
 
 
 def parse(frame: str | bytes) -> Envelope:
-    """Read one frame. Never raises."""
+    """Parse one frame. Never raises."""
     try:
         message = from_json(frame, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
@@ -68,13 +68,13 @@ def parse(frame: str | bytes) -> Envelope:
     if type(stream) is str and type(data) is dict:
         return _data(Data, (stream, data))
     if type(stream) is str and is_private(stream):
-        return Data(stream, {"data": data})  # an account's message has its place in its stream
+        return Data(stream, {"data": data})  # account messages are always published
     return _other(message)
 
 
 def _hardly_json(frame: str | bytes) -> Data | None:
-    """A message of the account whose text JSON does not allow (half a surrogate pair, NaN, bytes
-    that are no UTF-8): it has its place in its stream all the same. None: it is none.
+    """An account message that is not strictly JSON (half a surrogate pair, NaN, invalid UTF-8):
+    account messages are always published. None: it is no account message.
     """
     if not ('"account.' in frame if isinstance(frame, str) else b'"account.' in frame):
         return None
@@ -89,7 +89,7 @@ def _hardly_json(frame: str | bytes) -> Data | None:
 
 
 def _loads(frame: str | bytes) -> Any:
-    """By the standard library, which takes more for JSON; fractions as their digits."""
+    """The value by the standard library, which accepts more; fractions keep their digits."""
     text = frame if isinstance(frame, str) else frame.decode(errors="replace")
     return json.loads(text, parse_float=plain_decimal, parse_constant=str)
 
@@ -108,11 +108,11 @@ def _other(message: object) -> Envelope:
 
 
 def payload_with_decimals_as_text(frame: str | bytes) -> dict[str, Any]:
-    """The payload again, with JSON fractions as the digits they were written with, as
-    `plain_decimal` has them: a float would round them, and may be no JSON again (1e999).
+    """The payload again, with JSON fractions as text by `plain_decimal`: a float would round them,
+    and may be invalid as JSON (1e999).
 
-    For types whose decimals may be JSON numbers, and for fields that are not named yet; only called
-    for a frame that `parse` has accepted as Data.
+    For types whose decimals may be JSON numbers, and for fields that are not named yet; only for a
+    frame that `parse` has accepted as Data.
     """
     payload: object = _loads(frame)["data"]
     return payload if isinstance(payload, dict) else {"data": payload}

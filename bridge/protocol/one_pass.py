@@ -1,12 +1,11 @@
-"""A usual message, read from its frame in one pass: envelope and data, validated (pure).
+"""Parses and validates a usual message from its frame in one pass (pure).
 
-Nearly every frame is a message of a public stream in the form that the exchange has always used.
-Such a frame is validated straight from its bytes, by the very schemas of its model's fields, and
-its values come as a tuple: neither a dict of what was parsed nor an event is made on the way.
+Nearly every frame is a message of a public stream in the exchange's usual form. Such a frame is
+validated directly from its bytes, by the schemas of its model's fields, and its values are returned
+as a tuple: no dict and no event are made.
 
-What is unusual in any way is refused here without a word and left to `parse` and `translate`, the
-one judge. So what this accepts must be accepted there too, with the same values; nothing is said of
-what this refuses.
+Any unusual frame is refused here and left to `parse` and `translate`, which decide. So a message
+accepted here must be accepted there too, with the same values; one refused here may be valid.
 """
 
 from collections.abc import Callable
@@ -19,22 +18,22 @@ from bridge.contract.events import Event
 from bridge.contract.fields import schemas_of
 from bridge.contract.stream_types import STREAM_SPECS, Identity, StreamSpec
 
-# (nothing, (the stream's name, (nothing, the values of `value_names`)))
+# (unused, (the stream's name, (unused, the values of `value_names`)))
 Usual = tuple[object, tuple[str, tuple[object, tuple[Any, ...]]]]
 
 Unusual = ValidationError  # what `read_usual` raises
 
 
 def is_usual(spec: StreamSpec) -> bool:
-    """Whether messages of this type are read in one pass: public ones of which many come."""
+    """Whether messages of this type are read in one pass: frequent public ones."""
     is_counted = spec.identity is Identity.EVENTS
     return not (spec.is_private or is_counted or spec.model.numbers_as_text)
 
 
 def _tuple_of(name: str, fields: dict[str, Any]) -> CoreSchema:
-    """An object with these fields and no others as (an empty dict, their values in order).
+    """The schema of an object with exactly these fields, as (an empty dict, their values in order).
 
-    That is what a dataclass gives to its `__post_init__`: the cheapest that pydantic can make.
+    These are the arguments of a dataclass' `__post_init__`: the cheapest result of pydantic.
     """
     return core_schema.dataclass_args_schema(
         name,
@@ -72,7 +71,7 @@ def _frame() -> CoreSchema:
     return _tuple_of("Frame", fields)
 
 
-# The stream's name and the values of a usual message. Raises `Unusual`.
+# Returns the stream's name and the values of a usual message. Raises `Unusual`.
 read_usual: Callable[[bytes], Usual] = SchemaValidator(
     _frame(), CoreConfig(cache_strings="keys")
 ).validate_json

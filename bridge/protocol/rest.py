@@ -1,8 +1,8 @@
-"""What the exchange's REST bodies mean (pure): depth, and the account as it stands.
+"""Parses the exchange's REST bodies (pure): depth, history, snapshots of the account.
 
 Rows of account snapshots use the contract's names (those of OrderUpdate, PositionUpdate and
-BalanceUpdate), so that a reader applies both alike. Fields of a row that have no name there keep
-the exchange's.
+BalanceUpdate), so that a reader applies both in the same way. Fields without a name there keep the
+exchange's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,11 +36,11 @@ from bridge.contract.streams import Stream
 from bridge.protocol.envelope import MAX_COMPLAINT
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MOST_ROWS = 10_000  # of a page of history; the exchange gives 1,000
+MOST_ROWS = 10_000  # of a page of history; the exchange sends 1,000
 
 
 class BadBody(ValueError):
-    """The body is not what this endpoint answers; the message says what it is instead."""
+    """The body is not a valid response of this endpoint; the message has the reason."""
 
 
 class DepthBody(BaseModel):
@@ -55,7 +55,7 @@ class DepthBody(BaseModel):
 
 
 def depth_body(text: bytes) -> DepthBody:
-    """Read a depth body, or BadBody."""
+    """Parse a depth body. Raises BadBody."""
     try:
         return DepthBody.model_validate_json(text)
     except ValidationError as error:
@@ -80,12 +80,12 @@ _TRADE_ROWS: TypeAdapter[list[TradeRow]] = TypeAdapter(
 
 
 def trades_page(symbol: str, text: bytes, received_us: int) -> list[Trade]:
-    """The trades of a page of history, or BadBody."""
+    """The trades of a page of history. Raises BadBody."""
     try:
         rows = _TRADE_ROWS.validate_json(text)
-        # 0 marked backstop fills once: without a number they have no place
+        # id 0 once marked backstop fills: without a number they have no place
         return [_trade(symbol, row, received_us) for row in rows if row.id]
-    except ValidationError as error:  # of a row, or of a time that no event can have
+    except ValidationError as error:  # an invalid row, or a time that no event can have
         raise BadBody(f"trades: {complaint(error)}") from None
 
 
@@ -105,7 +105,7 @@ def _trade(symbol: str, row: TradeRow, received_us: int) -> Trade:
 
 
 class FillRow(BaseModel):
-    """A row of `GET /wapi/v1/history/fills`; `timestamp` is UTC without saying so."""
+    """A row of `GET /wapi/v1/history/fills`; `timestamp` is UTC, without an offset."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -128,11 +128,11 @@ _FILL_ROWS: TypeAdapter[list[FillRow]] = TypeAdapter(
 
 
 def fills_page(text: bytes, received_us: int) -> list[OrderUpdate]:
-    """The fills of a page of history that a trade id tells from others, or BadBody."""
+    """The fills of a page of history that have a trade id. Raises BadBody."""
     try:
         rows = _FILL_ROWS.validate_json(text)
         return [_fill(row, received_us) for row in rows if row.trade_id is not None]
-    except ValidationError as error:  # of a row, or of a time that no event can have
+    except ValidationError as error:  # an invalid row, or a time that no event can have
         raise BadBody(f"fills: {complaint(error)}") from None
 
 
@@ -208,29 +208,29 @@ _BALANCES: TypeAdapter[dict[str, dict[str, Any]]] = TypeAdapter(dict[str, dict[s
 
 
 def orders_rows(text: bytes) -> list[dict[str, Any]]:
-    """`GET /api/v1/orders`: the open orders, or BadBody."""
+    """The open orders of `GET /api/v1/orders`. Raises BadBody."""
     return _renamed(_rows(text, "orders"), _ORDER_NAMES)
 
 
 def positions_rows(text: bytes) -> list[dict[str, Any]]:
-    """`GET /api/v1/position`: the open positions, or BadBody."""
+    """The open positions of `GET /api/v1/position`. Raises BadBody."""
     return _renamed(_rows(text, "positions"), _POSITION_NAMES)
 
 
 def balances_rows(text: bytes) -> list[dict[str, Any]]:
-    """`GET /api/v1/capital`: a map asset → available, locked, staked; as rows, or BadBody."""
+    """Rows of `GET /api/v1/capital`, a map asset → available, locked, staked. Raises BadBody."""
     try:
         balances = _BALANCES.validate_python(_json(text, "balances"))
     except ValidationError as error:
         raise BadBody(f"balances: {complaint(error)}") from None
     return [
-        {"asset": asset} | amounts | {"asset": asset}  # ours, whatever the amounts name so
+        {"asset": asset} | amounts | {"asset": asset}  # first, and not overwritten by the amounts
         for asset, amounts in sorted(balances.items())
     ]
 
 
 def account_event(stream: Stream, text: bytes, received_us: int) -> Event:
-    """The body of an account endpoint as the snapshot entry of its stream, or BadBody."""
+    """The snapshot event of a stream, from the body of an account endpoint. Raises BadBody."""
     snapshot = stream.spec.snapshot
     if snapshot is None or snapshot not in _ACCOUNT_ROWS:
         raise BadBody(f"{stream.name} has no snapshot over REST")
@@ -247,7 +247,7 @@ _ACCOUNT_ROWS: Mapping[type[Event], tuple[str, Callable[[bytes], list[dict[str, 
 
 
 def row_count(text: bytes) -> int:
-    """How many rows a page has, or BadBody."""
+    """How many rows a page has. Raises BadBody."""
     return len(_rows(text, "page"))
 
 
@@ -259,8 +259,8 @@ def _rows(text: bytes, what: str) -> list[dict[str, Any]]:
 
 
 def _json(text: bytes, what: str) -> Any:
-    """What a body says, or BadBody. Fractions that are JSON numbers are texts, in the exchange's
-    own digits: a float would round them, and may be no JSON again (1e999).
+    """The value of a body. Raises BadBody. Fractions that are JSON numbers become text, with the
+    exchange's own digits: a float would round them, and may be invalid as JSON (1e999).
     """
     try:
         value = from_json(text, allow_inf_nan=False)
@@ -274,6 +274,6 @@ def _renamed(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> list[d
 
 
 def best_prices(text: bytes) -> tuple[Level | None, Level | None]:
-    """The best bid and ask of a depth body, or BadBody."""
+    """The best bid and ask of a depth body. Raises BadBody."""
     body = depth_body(text)
     return (body.bids[-1] if body.bids else None, body.asks[0] if body.asks else None)

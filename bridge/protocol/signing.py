@@ -1,7 +1,8 @@
-"""What is signed for private streams and REST calls (pure: the key is `runtime.keys`').
+"""The signed texts of private subscriptions and REST calls (pure: the key is in `runtime.keys`).
 
-Ed25519 over ASCII. Stream names are not part of a subscription's signature; for REST the parameters
-are, in alphabetical order. Source: the exchange's documentation and official client.
+Ed25519 over ASCII. The signature of a subscription does not cover the stream names; that of a REST
+call covers the parameters, in alphabetical order. Source: the exchange's documentation and official
+client.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ Sign = Callable[[bytes], str]  # bytes to sign → base64 of the signature
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """The account's public key (base64), and what signs with its other half."""
+    """The account's public key (base64), and the function that signs with the private key."""
 
     public_key: str
     sign: Sign

@@ -1,9 +1,8 @@
-"""The subscriptions of one connection: requests, states, and what an error frame can mean (pure).
+"""The subscriptions of one connection: requests, states, candidates of an error frame (pure).
 
-There is no success reply: a stream counts as confirmed with its first message. Error frames carry
-no id and name no stream, so requests go out in an order that lets a refusal be told apart: one
-request for each stream type and window; a refusal then names the requests not yet confirmed. Where
-that leaves several, each is asked for alone.
+There is no success reply: a stream counts as confirmed with its first message. Error frames have no
+id and name no stream. So there is one request for each stream type and window; a refusal is then
+about a request that is not confirmed yet. If several are not, each is requested alone.
 """
 
 import json
@@ -23,24 +22,24 @@ REFUSALS: Mapping[int, str] = {
 
 
 class State(StrEnum):
-    """How a subscription is.
+    """The state of a subscription.
 
-    WANTED → PENDING (asked for) → CONFIRMED (a message came). An error frame makes it REJECTED,
-    which a message, or being asked for again without an error, ends. The staleness monitor makes
-    it STALE, which a message ends.
+    WANTED → PENDING (requested) → CONFIRMED (a message was received). An error frame makes it
+    REJECTED, until a message, or a new request without an error. The staleness monitor makes it
+    STALE, until a message.
     """
 
-    WANTED = "wanted"  # not asked for yet
-    PENDING = "pending"  # asked for, and nothing has come yet: a quiet stream may stay so for long
-    CONFIRMED = "confirmed"  # its messages come
-    REJECTED = "rejected"  # the exchange said no
-    STALE = "stale"  # it should bring messages, and does not
+    WANTED = "wanted"  # not requested yet
+    PENDING = "pending"  # requested, no message yet: a quiet stream may stay so for long
+    CONFIRMED = "confirmed"  # its messages are received
+    REJECTED = "rejected"  # the exchange refused it
+    STALE = "stale"  # it should send messages, and does not
 
 
 @dataclass(slots=True)
 class Subscription:
-    """One stream on one connection. `asked_s` and `received_s` are of the event loop's clock,
-    `last_message_us` of this side's wall clock; None: never.
+    """One stream on one connection. `asked_s` (when it was requested) and `received_s` are by the
+    event loop's clock, `last_message_us` by our wall clock; None: never.
     """
 
     stream: Stream
@@ -51,13 +50,13 @@ class Subscription:
     last_message_us: int | None = None
 
     def mark_sent(self, now_s: float) -> None:
-        """A request for it went out."""
+        """Note that it was requested."""
         self.asked_s = now_s
         if self.state is State.WANTED:
             self.state = State.PENDING
 
     def receive(self, now_s: float, received_us: int) -> State | None:
-        """A message of it came. Its state before, where that has changed."""
+        """Take a message. Returns the state before, if it has changed, else None."""
         self.received_s, self.last_message_us = now_s, received_us
         if self.state is State.CONFIRMED:
             return None
@@ -66,20 +65,20 @@ class Subscription:
         return before
 
     def set_state(self, state: State, reason: str = "") -> None:
-        """It is in this state now, for that reason."""
+        """Set its state and the reason."""
         self.state, self.reason = state, reason
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One message to the exchange. What it names shares a type, so a refusal concerns it all."""
+    """One message to the exchange. Its streams are of one type, so a refusal concerns them all."""
 
     streams: tuple[str, ...]
     private: bool
     method: str = "SUBSCRIBE"
 
     def chunks(self, size: int) -> "list[Request]":
-        """The same in messages of at most `size` names."""
+        """The request split into requests of at most `size` streams."""
         names = self.streams
         return [
             Request(names[start : start + size], self.private, self.method)
@@ -100,56 +99,56 @@ class Subscriptions:
         self.by_name = {stream.name: Subscription(stream) for stream in streams}
 
     def names(self) -> list[str]:
-        """All streams that are wanted on this connection."""
+        """The names of all streams of this connection."""
         return list(self.by_name)
 
     def add(self, streams: Iterable[Stream]) -> None:
-        """Want these, too."""
+        """Add streams, to be requested."""
         for stream in streams:
             self.by_name.setdefault(stream.name, Subscription(stream))
 
     def remove(self, names: Iterable[str]) -> list[Request]:
-        """Want these no more. Returns the requests that say so."""
-        gone = [self.by_name.pop(name).stream for name in list(names) if name in self.by_name]
-        return grouped(gone, "UNSUBSCRIBE")
+        """Remove streams. Returns the requests that unsubscribe from them."""
+        removed = [self.by_name.pop(name).stream for name in list(names) if name in self.by_name]
+        return grouped(removed, "UNSUBSCRIBE")
 
     def requests(self) -> list[Request]:
-        """The messages that ask for everything not asked for yet, public first."""
+        """Requests for all streams that were not requested yet, public ones first."""
         return grouped(
             [each.stream for each in self.by_name.values() if each.state is State.WANTED]
         )
 
     def requested(self, names: Iterable[str], now_s: float) -> None:
-        """A request for these went out."""
+        """Note that these streams were requested."""
         for name in names:
             subscription = self.by_name.get(name)
             if subscription is not None and subscription.state is not State.CONFIRMED:
                 subscription.mark_sent(now_s)
 
     def received(self, name: str, now_s: float, received_us: int) -> State | None:
-        """A message of the stream came. Its state before, where that has changed."""
+        """Take a message of a stream. Returns its state before, if it has changed, else None."""
         subscription = self.by_name.get(name)
         if subscription is None:
             return None
         return subscription.receive(now_s, received_us)
 
     def candidates(self, code: int) -> list[str]:
-        """An error frame came: the streams that it can be about."""
-        asked = [
+        """The streams that an error frame with this code may be about."""
+        requested = [
             each.stream
             for each in self.by_name.values()
             if each.state in (State.PENDING, State.STALE)
         ]
         if code == BAD_SIGNATURE:
-            return [stream.name for stream in asked if stream.is_private]
+            return [stream.name for stream in requested if stream.is_private]
         if code == UNKNOWN_WINDOW:
-            return [stream.name for stream in asked if stream.window]
+            return [stream.name for stream in requested if stream.window]
         proven = self._proven()
-        return [each.name for each in asked if (each.type, each.interval) not in proven]
+        return [each.name for each in requested if (each.type, each.interval) not in proven]
 
     def may_mean(self, name: str, code: int) -> bool:
-        """Can an error frame be about this stream, the only one that was asked for just now? What
-        its code means is not always known.
+        """Whether an error frame with this code, which may be an unknown one, can be about this
+        stream, the only one requested at present.
         """
         stream = self.by_name[name].stream
         if code == BAD_SIGNATURE:
@@ -159,29 +158,29 @@ class Subscriptions:
         return code != UNKNOWN_STREAM or (stream.type, stream.interval) not in self._proven()
 
     def reject(self, names: Iterable[str], code: int) -> None:
-        """The exchange said no to these."""
+        """Mark these streams as refused by the exchange."""
         reason = REFUSALS.get(code, f"the exchange answered with error {code}")
         for name in names:
             if (subscription := self.by_name.get(name)) is not None:
                 subscription.set_state(State.REJECTED, reason)
 
     def accepted(self, name: str) -> None:
-        """The exchange was asked for this once more and said nothing against it."""
+        """Note that a rejected stream was requested again without an error."""
         subscription = self.by_name.get(name)
         if subscription is not None and subscription.state is State.REJECTED:
             subscription.set_state(State.PENDING)
 
     def stale(self, name: str, reason: str) -> None:
-        """It should have brought messages, and has not."""
+        """Mark a stream as stale."""
         if (subscription := self.by_name.get(name)) is not None:
             subscription.set_state(State.STALE, reason)
 
     def of(self, state: State) -> list[Subscription]:
-        """Those in this state."""
+        """The subscriptions in this state."""
         return [each for each in self.by_name.values() if each.state is state]
 
     def _proven(self) -> set[tuple[StreamType, str]]:
-        """Types and intervals that the exchange has: something of the kind is received."""
+        """Types and intervals that the exchange has, since a stream of them is confirmed."""
         return {
             (each.stream.type, each.stream.interval)
             for each in self.by_name.values()
@@ -190,7 +189,7 @@ class Subscriptions:
 
 
 def grouped(streams: Iterable[Stream], method: str = "SUBSCRIBE") -> list[Request]:
-    """One request for each type and window, public first."""
+    """One request for each type and window, public ones first."""
     groups: dict[tuple[bool, str], list[str]] = {}
     for stream in sorted(streams, key=lambda stream: stream.is_private):
         kind = f"{stream.type}.{stream.window}"

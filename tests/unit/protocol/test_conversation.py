@@ -113,7 +113,7 @@ def test_pong_grants_what_was_asked_for_before_its_ping() -> None:
 
 def test_pong_says_nothing_of_what_was_asked_for_behind_its_ping() -> None:
     subject = Subject([TRADES]).begin()
-    ping = subject.conversation.question(EXCHANGE_US)
+    ping = subject.conversation.confirming_ping(EXCHANGE_US)
     subject.subscriptions.add([parse_stream(LIQUIDATIONS)])
     subject.conversation.subscribe_all()
     subject.send()
@@ -125,8 +125,8 @@ def test_pong_says_nothing_of_what_was_asked_for_behind_its_ping() -> None:
 
 def test_pong_answers_the_pings_before_it_and_only_the_first_answer_is_news() -> None:
     subject = Subject().begin()
-    subject.conversation.question(EXCHANGE_US)
-    latest = subject.conversation.question(EXCHANGE_US + 5)
+    subject.conversation.confirming_ping(EXCHANGE_US)
+    latest = subject.conversation.confirming_ping(EXCHANGE_US + 5)
 
     assert subject.pong(latest) == [Answer((), EXCHANGE_US), Answer((), None)]
     assert subject.pong(latest) == []
@@ -171,7 +171,7 @@ def test_error_right_behind_a_pong_counts_before_it() -> None:
 
 def test_pong_that_grants_nothing_new_counts_at_once() -> None:
     subject = Subject().begin()
-    ping = subject.conversation.question(EXCHANGE_US)
+    ping = subject.conversation.confirming_ping(EXCHANGE_US)
     subject.conversation.pong(ping.payload, subject.now_s)
 
     assert subject.conversation.events() == [Answer((), EXCHANGE_US)]
@@ -200,7 +200,7 @@ def test_missing_pong_is_told_once_until_one_comes() -> None:
     assert subject.conversation.lives_without_pong(1, 2)
     assert subject.conversation.events() == [PongMissing()]
 
-    subject.pong(subject.conversation.question(EXCHANGE_US))
+    subject.pong(subject.conversation.confirming_ping(EXCHANGE_US))
     assert subject.conversation.lives_without_pong(2, 3)
     assert subject.conversation.events() == [PongMissing()]
     assert not subject.conversation.lives_without_pong(3, 3)
@@ -218,7 +218,7 @@ def test_ping_that_is_not_answered_while_nothing_comes_grants_nothing() -> None:
 
 def test_ping_that_was_given_up_is_not_answered_by_its_pong() -> None:
     subject = Subject().begin()
-    ping = subject.conversation.question(EXCHANGE_US)
+    ping = subject.conversation.confirming_ping(EXCHANGE_US)
     subject.conversation.give_up(ping)
 
     assert subject.pong(ping) == []
@@ -251,7 +251,7 @@ def test_suspected_stream_counts_from_the_next_answer_behind_a_request_for_it() 
     subject.conversation.suspect(TRADES)
     subject.conversation.suspect("gone")
     assert subject.conversation.events() == [Suspicion(TRADES, EXCHANGE_US)]
-    assert subject.pong(subject.conversation.question(EXCHANGE_US)) == [
+    assert subject.pong(subject.conversation.confirming_ping(EXCHANGE_US)) == [
         Answer((TRADES,), EXCHANGE_US)
     ]
     subject.conversation.subscribe_again([TRADES, "gone"])
@@ -277,7 +277,7 @@ def test_error_that_can_mean_only_one_stream_rejects_it() -> None:
         Rejection((LIQUIDATIONS,), 4006, "Invalid stream", (LIQUIDATIONS,)),
     ]
     assert subject.state(LIQUIDATIONS) is State.REJECTED
-    assert subject.pong(subject.conversation.question(EXCHANGE_US)) == [
+    assert subject.pong(subject.conversation.confirming_ping(EXCHANGE_US)) == [
         Answer((LIQUIDATIONS,), EXCHANGE_US)
     ]
 
