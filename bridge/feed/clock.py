@@ -1,8 +1,8 @@
-"""The exchange's clock, as far as this side can know it.
+"""Estimates the exchange's clock.
 
-Asked for over REST and told by the answer that came quickest of late. Signatures are made with it,
-and what is said about times of the exchange; frames keep the time of this machine. A wall clock
-that is wrong is reported, not put right: that is the system's business.
+It is requested over REST; the fastest of the recent responses counts. Signatures use it, and
+records with times of the exchange; frames have the time of this machine. A wrong wall clock is
+reported, not corrected.
 """
 
 import asyncio
@@ -20,25 +20,25 @@ log = structlog.get_logger(__name__)
 
 PATH = "/api/v1/time"  # text: ms since 1970
 EVERY_S = 60.0
-FIRST_EVERY_S = 2.0  # until there are enough to choose from
-POLL_S = 1.0  # whether this machine's clock was set
-SET_US = 500_000  # by so much
+FIRST_EVERY_S = 2.0  # until KEPT samples are known
+POLL_S = 1.0  # how often to check whether this machine's clock was set
+SET_US = 500_000  # the least change of this machine's clock that is noticed
 KEPT = 5
 MOST_DIGITS = 13  # until the year 2286
 
 
 @dataclass(frozen=True, slots=True)
 class ClockSample:
-    """How far the exchange's clock is ahead of this machine's, and how wrong that may be."""
+    """How far the exchange's clock is ahead of this machine's, and the possible error."""
 
     offset_us: int
     unsure_us: int
 
 
 class ExchangeClock:
-    """`now_us()` is the exchange's time; this machine's where nothing is known yet.
+    """The exchange's clock; this machine's until the first sample.
 
-    `learned` is set whenever the exchange has been asked.
+    `learned` is set after each sample.
     """
 
     def __init__(self, clock_us: Callable[[], int]) -> None:
@@ -58,11 +58,11 @@ class ExchangeClock:
         return self.now_us() // 1000
 
     def suspect(self) -> None:
-        """Something speaks against what is known: ask now."""
+        """Measure now, since the known offset may be wrong."""
         self._measure_now.set()
 
     async def run(self, rest: Rest) -> None:
-        """Ask again and again, until cancelled."""
+        """Measure repeatedly, until cancelled."""
         while True:
             with suppress(RestError, ValueError):
                 self.learn(await self._measure(rest))
@@ -71,8 +71,8 @@ class ExchangeClock:
             await self._pause(pause_s)
 
     async def _pause(self, pause_s: float) -> None:
-        """So long at most: until something speaks against what is known, or this machine's clock is
-        set. With an offset from before that, signatures are refused and the clock is called wrong.
+        """Pause, at most until `suspect` is called or this machine's clock is set: an offset from
+        before that would make signatures invalid and the clock seem wrong.
         """
         loop = asyncio.get_running_loop()
         until_s, ahead_us = loop.time() + pause_s, self._ahead_us(loop)
@@ -84,25 +84,27 @@ class ExchangeClock:
                     await self._measure_now.wait()
 
     def _ahead_us(self, loop: asyncio.AbstractEventLoop) -> int:
-        """This machine's clock, of the one that no one can set."""
+        """How far this machine's wall clock is ahead of the loop's steady clock."""
         return self._clock_us() - int(loop.time() * 1e6)
 
     async def _measure(self, rest: Rest) -> ClockSample:
         loop = asyncio.get_running_loop()
         before_s = loop.time()
         body = await rest.get(PATH, fresh=True)
-        # How long it took is by the loop's clock: the wall clock may have been set meanwhile, and
-        # the offset is from what it says now.
+        # The duration is by the loop's clock, since the wall clock may have been set meanwhile; the
+        # offset is from the wall clock's present time.
         half_us = int((loop.time() - before_s) * 1e6) // 2
         after_us = self._clock_us()
         if len(body.strip()) > MOST_DIGITS:
             raise ValueError("the reply is no time")
-        # the answer is cut to the millisecond: half of one more on average
+        # the response is truncated to the millisecond: half of one is added, the mean error
         exchange_us = int(body) * 1000 + 500
         return ClockSample(exchange_us - (after_us - half_us), half_us)
 
     def learn(self, sample: ClockSample) -> None:
-        """Take the surest of the last few; what contradicts them came after a clock was set."""
+        """Take a sample; of the last few the most certain counts. A sample that contradicts them
+        shows that a clock was set: they are dropped.
+        """
         best = min(self._samples, key=lambda each: each.unsure_us, default=sample)
         if abs(sample.offset_us - best.offset_us) > sample.unsure_us + best.unsure_us + 50_000:
             self._samples.clear()

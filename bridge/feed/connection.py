@@ -1,12 +1,12 @@
-"""The I/O shell of one WebSocket to the exchange, from its handshake to its end.
+"""The I/O of one WebSocket to the exchange, from its handshake to its end.
 
-Reading never waits for anything but the socket: each frame goes to the sink at once, and Redis is
-not asked here. What is said about subscriptions, and what the exchange's answers mean, is the
-`Conversation`'s to decide; this sends what it says, and makes records of what follows.
+Reading waits only for the socket: each frame goes to the sink at once, without a request to Redis.
+The `Conversation` decides about subscriptions, and what the exchange's answers mean; this module
+sends its requests and pings, and makes records of its events.
 
-Pings from the exchange are answered by the library. Ours are sent when nothing has come for a
-while: a socket that neither brings a frame nor answers is dead, one that brings frames lives,
-whether it answers or not.
+The library answers pings of the exchange. Ours are sent when nothing was received for a while: a
+socket that receives neither a frame nor a pong is dead; one that receives frames is alive, with
+pongs or without.
 """
 
 import asyncio
@@ -62,20 +62,20 @@ from bridge.runtime.config import Exchange
 
 log = structlog.get_logger(__name__)
 
-CHECKS_PER_INTERVAL = 4  # how often it is looked whether frames come
-RUBBISH_IN_A_ROW = 1000  # a connection that brings nothing else is given up
+CHECKS_PER_INTERVAL = 4  # checks for frames in a ping interval
+MOST_INVALID = 1000  # a connection with so many invalid frames and no valid one is given up
 MOST_AT_ONCE = 128  # frames of one read that are taken together
-MOST_UNSENT = 1024 * 1024  # bytes that the exchange does not read: of pongs to its pings, above all
+MOST_UNSENT = 1024 * 1024  # bytes that the exchange does not read: mostly pongs to its pings
 MAX_NAMED = 20  # names in one line of the log
 PROOF_S = 3.0  # between two answers on a quiet connection without a stream that ticks each second
-PROOF_PAUSE_S = 0.2  # between two that are asked for, since a replacement waits for them
+PROOF_PAUSE_S = 0.2  # between two requested answers, while a replacement waits for them
 
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """What all connections to one exchange are made with, and the limits that they share.
+    """The shared settings, limits and counters of all connections to one exchange.
 
-    `events` has what the exchange granted and rejected on any of them.
+    `events`: what the exchange granted and rejected on any connection.
     """
 
     settings: Exchange
@@ -86,14 +86,14 @@ class Connector:
     handshakes: RateLimiter
     requests: RateLimiter
     events: "asyncio.Queue[Granted | Rejection]"
-    ends: Counter[EndCause] = field(default_factory=Counter)  # connections, by why they ended
+    ends: Counter[EndCause] = field(default_factory=Counter)  # ended connections by cause
 
 
 class Connection:
     """One socket and the streams it is to receive. `run` it once.
 
-    `changed` is set when it is connected, when it has ended, and when a subscription or the
-    exchange's answer to it is another.
+    `changed` is set when it is connected, when it has ended, and when the state of a subscription
+    changes.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class Connection:
         self.subscriptions = Subscriptions(streams)
         self.is_connected = False
         self.was_connected = False
-        self.lived_s = 0.0  # from its handshake to its end, once that has come
+        self.lived_s = 0.0  # from its handshake to its end; 0 before the end
         self.frames = 0
-        self.received_us = 0  # the last frame, by our wall clock
-        self.signed_offset_us = 0  # of the exchange's clock, as known when a request was signed
+        self.received_us = 0  # when the last frame was received, by our wall clock
+        self.signed_offset_us = 0  # the exchange clock's offset when a request was last signed
         self._connector = connector
         self._settings = connector.settings
         self._clock_us = connector.clock_us
@@ -116,25 +116,25 @@ class Connection:
         self._sink: Sink = connector.sinks.of(is_private=is_private)
         self._conversation = Conversation(self.subscriptions, self._settings.ping_timeout_s)
         self._has_to_send = asyncio.Event()
-        self._number = 0  # in the records; given when it is connected
+        self._number = 0  # in the records; set when it is connected
         self._now_s: Callable[[], float] = asyncio.get_running_loop().time
-        self._rubbish = 0
+        self._invalid = 0
         self._socket: MessageSocket | None = None  # while it is connected
-        self._verdict = ""  # why we ended it ourselves
-        self._proof_requested_s = float("-inf")  # when it was asked last whether it may be closed
+        self._verdict = ""  # why this side ended it
+        self._proof_requested_s = float("-inf")  # when `may_close` last requested an answer
 
     @property
     def good_frames(self) -> int:
         """Frames that belonged to a stream."""
-        return self.frames - self._rubbish
+        return self.frames - self._invalid
 
     @property
     def answered_s(self) -> float | None:
-        """When all that was asked for at first was answered, by the loop's clock; None: not yet."""
+        """When the first requests were all answered, by the loop's clock; None: not yet."""
         return self._conversation.answered_s
 
     async def run(self) -> Ended:
-        """From handshake to end."""
+        """Connect and receive until the end. Returns how it ended."""
         settings = self._settings
         await self._connector.handshakes.acquire()
         try:
@@ -162,7 +162,7 @@ class Connection:
         return EndCause.CLOSED if is_closed else EndCause.BROKEN
 
     def add(self, streams: Iterable[Stream]) -> None:
-        """Receive these, too."""
+        """Receive these streams, too."""
         self.subscriptions.add(streams)
         if self.is_connected:
             self._take(self._subscribed())
@@ -170,7 +170,7 @@ class Connection:
             self._report()
 
     def remove(self, names: Iterable[str]) -> None:
-        """Receive these no more."""
+        """Stop receiving these streams."""
         if not self.is_connected:
             self.subscriptions.remove(names)
             return
@@ -179,37 +179,37 @@ class Connection:
         self._report()
 
     def subscribe_again(self, names: Iterable[str]) -> None:
-        """Subscribe to these once more, as `Conversation.subscribe_again` says."""
+        """Subscribe to these streams again, see `Conversation.subscribe_again`."""
         if self.is_connected:
             self._conversation.subscribe_again(names)
             self._report()
 
     def suspect(self, name: str) -> None:
-        """This stream should have brought a message, as `Conversation.suspect` says."""
+        """Suspect this stream, see `Conversation.suspect`."""
         if self.is_connected:
             self._conversation.suspect(name)
             self._report()
 
     def request_answer(self) -> None:
-        """Have the exchange answer: what it was asked for counts as received."""
+        """Request an answer, see `Conversation.request_answer`."""
         if self.is_connected:
             self._conversation.request_answer()
             self._report()
 
     def may_close(self) -> bool:
-        """Is all of this received elsewhere, so that its end leaves no outage? If that is not known
-        yet, the exchange is asked for an answer, which may prove it.
+        """Whether all its streams are received on other connections, so that its end leaves no
+        outage. If that is not known yet, an answer is requested, which may prove it.
         """
         if not self.is_connected or self._sink.may_close(self._number):
             return True
         now_s = self._now_s()
-        if now_s - self._proof_requested_s >= PROOF_PAUSE_S:  # each answer has this asked again
+        if now_s - self._proof_requested_s >= PROOF_PAUSE_S:  # this is called after each answer
             self._proof_requested_s = now_s
             self.request_answer()
         return False
 
     async def close(self) -> None:
-        """Another connection receives all of this: end it."""
+        """Close it: another connection receives all its streams."""
         if (socket := self._socket) is None:
             return
         self._take(Closing(self._clock_us(), self._number))
@@ -217,11 +217,11 @@ class Connection:
             self._verdict = "replaced"
             await socket.close()
 
-    # ---- what the socket hands over ------------------------------------------------------------
+    # ---- input from the socket -----------------------------------------------------------------
 
     def messages(self, bodies: Sequence[bytes]) -> None:
-        """Frames: into the sink, and what they mean here. No more at once than Redis is to wait
-        for.
+        """Pass frames to the sink, and update the subscriptions; at most MOST_AT_ONCE together, so
+        that publishing is not delayed by a long read.
         """
         if len(bodies) > MOST_AT_ONCE:
             for start in range(0, len(bodies), MOST_AT_ONCE):
@@ -238,33 +238,33 @@ class Connection:
                     self._conversation.state_changed(each, before)
                     self._report()
             else:
-                self._took_no_message(each, applied.count(each), now_s)
+                self._count_invalid(each, applied.count(each), now_s)
 
     def pong(self, payload: bytes) -> None:
-        """The exchange has read a ping."""
+        """Take a pong."""
         self._conversation.pong(payload, self._now_s())
         self._report()
 
     def flush(self) -> None:
-        """All that was read at once is in the sink. An exchange that asks and never reads the
-        answers is given up: they would be kept without a bound.
+        """Flush the sink after one read. An exchange that sends pings and never reads the pongs is
+        given up: they would be buffered without a bound.
         """
         self._sink.flush()
         socket = self._socket
         if socket is not None and socket.transport.get_write_buffer_size() > MOST_UNSENT:
-            self._end("it reads nothing of what it is sent")
+            self._end("the exchange does not read what it is sent")
 
-    def _took_no_message(self, applied: Applied, count: int, now_s: float) -> None:
-        """So many error frames that say the same, or frames that mean nothing."""
-        self._rubbish += count
+    def _count_invalid(self, applied: Applied, count: int, now_s: float) -> None:
+        """Handle `count` equal error frames, or invalid frames."""
+        self._invalid += count
         if isinstance(applied, Refusal):
             for _ in range(count):
                 self._conversation.refused(applied, now_s)
             self._report()
-        elif self._rubbish >= RUBBISH_IN_A_ROW and self.good_frames == 0:
-            self._end("it brings nothing but rubbish")
+        elif self._invalid >= MOST_INVALID and self.good_frames == 0:
+            self._end("it sends only invalid frames")
 
-    # ---- its life ------------------------------------------------------------------------------
+    # ---- life cycle ----------------------------------------------------------------------------
 
     async def _live(self, socket: MessageSocket) -> None:
         names = self.subscriptions.names()
@@ -286,7 +286,7 @@ class Connection:
             self._take(Lost(self._clock_us(), self._number, GapCause.CONNECTION_LOST))
 
     async def _work(self, socket: MessageSocket) -> None:
-        """Raises ConnectionClosed when it has ended."""
+        """Work until the connection ends. Raises ConnectionClosed."""
         async with asyncio.TaskGroup() as tasks:
             companions = [
                 tasks.create_task(self._converse(socket), name=f"{self.name}-conversation"),
@@ -301,33 +301,33 @@ class Connection:
         raise socket.close_exc
 
     def _end(self, verdict: str) -> None:
-        """Give the connection up; `listen` ends by that."""
+        """Give the connection up; that ends `listen`."""
         self._verdict = self._verdict or verdict
         if self._socket is not None:
             self._socket.abort()
 
-    # ---- what is said on it --------------------------------------------------------------------
+    # ---- output --------------------------------------------------------------------------------
 
     async def _converse(self, socket: MessageSocket) -> None:
-        """Send what the conversation has to send."""
+        """Send the requests and pings of the conversation."""
         conversation = self._conversation
         with suppress(ConnectionClosed):
             while True:
-                self._has_to_send.clear()  # before it is asked: what comes meanwhile counts
+                self._has_to_send.clear()  # before `to_send`, so that no later event is lost
                 outgoing = conversation.to_send(self._now_s(), self.frames, self._exchange.now_us())
                 self._log_events()
                 match outgoing:
                     case Request() as request:
                         await self._send(socket, request)
                     case Ping() as ping:
-                        with suppress(TimeoutError):  # its time-out is the conversation's as well
+                        with suppress(TimeoutError):  # the conversation has the same timeout
                             async with asyncio.timeout(self._settings.ping_timeout_s):
                                 await socket.ping(ping.payload)
                     case None:
                         await self._until(conversation.due_s)
 
     async def _until(self, due_s: float | None) -> None:
-        """Until there is something to send, or until then."""
+        """Wait until there is something to send, or until `due_s`."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(due_s):
                 await self._has_to_send.wait()
@@ -350,7 +350,7 @@ class Connection:
         return subscribe_signature(signer.public_key, signer.sign, exchange_us // 1000, window_ms)
 
     def _report(self) -> None:
-        """Something was told to the conversation: take what follows, and look what to send."""
+        """After input to the conversation: handle its events, and have its output sent."""
         self._log_events()
         self._has_to_send.set()
 
@@ -363,8 +363,8 @@ class Connection:
 
     def _log_event(self, event: Event) -> None:
         match event:
-            case Answer(excluded, asked_us):
-                self._take(self._answered(excluded, asked_us))
+            case Answer(excluded, pinged_us):
+                self._take(self._answered(excluded, pinged_us))
             case Suspicion(stream, last_us):
                 ahead_us = self._exchange.now_us() - self._clock_us()
                 last_us = None if last_us is None else last_us + ahead_us
@@ -397,27 +397,27 @@ class Connection:
     # ---- records -------------------------------------------------------------------------------
 
     def _take(self, record: Record) -> None:
-        """A record that is no frame: published at once."""
+        """Pass a record other than a frame to the sink, and flush it."""
         self._sink.take(record)
         self._sink.flush()
 
     def _subscribed(self) -> Subscribed:
         return Subscribed(self._clock_us(), self._number, self.subscriptions.names())
 
-    def _answered(self, excluded: tuple[str, ...], asked_us: int | None) -> Answered:
+    def _answered(self, excluded: tuple[str, ...], pinged_us: int | None) -> Answered:
         return Answered(
             self._clock_us(),
             self._number,
             self._exchange.now_us(),
             excluded,
-            asked_us,
-            is_inferred=asked_us is None,
+            pinged_us,
+            is_inferred=pinged_us is None,
         )
 
-    # ---- is it alive? --------------------------------------------------------------------------
+    # ---- liveness ------------------------------------------------------------------------------
 
     async def _check_liveness(self, socket: MessageSocket) -> None:
-        """Nothing came for an interval: ask. Nothing came for the time-out either: it is dead."""
+        """After a ping interval without a frame, send a ping; without an answer, end it."""
         settings = self._settings
         check_s = min(settings.ping_interval_s, self._proof_every_s()) / CHECKS_PER_INTERVAL
         quiet_checks = 0
@@ -434,8 +434,8 @@ class Connection:
                 quiet_checks = 0
 
     async def _proves_alive(self, socket: MessageSocket) -> bool:
-        """Ask for an answer now. False: none came, and no frame either. It goes past what else is
-        to be sent, which may wait for its turn.
+        """Send a ping at once, ahead of waiting requests. False: there was neither a pong nor a
+        frame in time.
         """
         frames, ping = self.frames, self._conversation.confirming_ping(self._exchange.now_us())
         try:
@@ -450,6 +450,6 @@ class Connection:
         return True
 
     def _proof_every_s(self) -> float:
-        """Where no stream ticks each second, answers are the only proof that nothing was missed."""
+        """How often an answer must prove coverage: never with a stream that ticks each second."""
         streams = (each.stream for each in self.subscriptions.by_name.values())
         return float("inf") if any(each.spec.proves_life for each in streams) else PROOF_S

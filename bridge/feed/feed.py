@@ -1,7 +1,7 @@
-"""The whole of receiving: sessions over the streams, and REST for what sockets do not tell.
+"""The feed: receives all streams of one bridge, over sessions and REST.
 
-Which streams there are may change while it runs: by the configuration, by the exchange's list of
-markets, by a refusal.
+The streams may change while it runs: by the configuration, the exchange's list of markets, or a
+refusal.
 """
 
 import asyncio
@@ -58,9 +58,7 @@ class Feed:
         clock_us: Callable[[], int],
         chance: random.Random,
     ) -> None:
-        """`clock_us` is this side's wall clock. Raises ConfigError where the environment names a
-        proxy that is none.
-        """
+        """`clock_us`: our wall clock. Raises ConfigError if the environment's proxy is invalid."""
         signer = Signer(key.public_key_b64, key.sign) if key else None
         self._plan = plan
         self._chance = chance
@@ -95,13 +93,13 @@ class Feed:
         self._troubles: Mapping[str, str] = {}
         self._recalled: Mapping[str, Stream] = {}
         self._handover = Handover()
-        # streams that other members of the fleet are to receive, and which of them
+        # stream that another member of the fleet is to receive → that member
         self.elsewhere: Mapping[str, str] = others(plan.share, plan.whole({}))
         self.streams: Mapping[str, Stream] = plan.streams({})
         self._receive(self.streams)
 
     async def run(self) -> None:
-        """Receive until cancelled. What only helps with that may fail, and is begun again."""
+        """Receive until cancelled. A helper task that fails is restarted."""
         async with self._rest, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._pool.run(), name="sessions")
             for name, work in (
@@ -117,26 +115,26 @@ class Feed:
                 tasks.create_task(supervised(name, work, backoff), name=name)
 
     def want(self, plan: SubscriptionPlan, keep_from_us: int | None = None) -> None:
-        """Receive these from now on. What another member of the fleet is to receive instead, is
-        kept from then on (by a steady clock) until it is handed over; None: it is left at once.
+        """Change to the streams of this plan. Streams of another member of the fleet are kept from
+        `keep_from_us` on (by a steady clock) until they are handed over; None: dropped at once.
         """
         self._plan = replace(plan, refused=self._plan.refused)
         self._keep({} if keep_from_us is None else self.streams, keep_from_us or 0)
 
     def keep(self, names: Iterable[str], now_us: int) -> None:
-        """An earlier process of this bridge received these. Those that are another member's now are
-        received until they are handed over.
+        """Keep streams that an earlier process of this bridge received and that are another
+        member's now, until they are handed over.
         """
         whole = self._whole()
         before = {name: whole[name] for name in names if name in whole}
         self._keep({**before, **self.streams}, now_us)
 
     def handed_over(self) -> Mapping[str, str]:
-        """Streams that are kept, and the member that is to receive them."""
+        """Each kept stream → the member that is to receive it."""
         return others(self._plan.share, self._handover.streams)
 
     def hand_over(self, taken: Iterable[str], limit_us: int | None, now_us: int) -> None:
-        """Give up what has been taken over, and what has waited for that for too long."""
+        """Drop streams that were taken over, and those that waited for it for too long."""
         taken = list(taken)
         owners = self.handed_over()
         late = [name for name in self._handover.overdue(limit_us, now_us) if name not in taken]
@@ -163,43 +161,43 @@ class Feed:
         self._apply_plan()
 
     def recall(self, streams: Mapping[str, Stream]) -> None:
-        """An earlier bridge received these: until a list of markets was read, they are what is
-        known of the patterns that they fit.
+        """Until the list of markets is read, expand patterns by these streams, which an earlier
+        bridge received.
         """
         self._recalled = streams
         if not self._instruments.markets:
             self._apply_plan()
 
     def listed(self) -> Mapping[str, Stream]:
-        """Those that should bring messages, by the exchange's list; none before it was read."""
+        """Streams that should have messages, by the exchange's list; none before it is read."""
         if not self._instruments.markets:
             return {}
         return {name: stream for name, stream in self.streams.items() if name not in self._troubles}
 
     def status(self) -> list[Mapping[str, Any]]:
-        """Each session, as `python -m bridge status` shows it."""
+        """The status of each session."""
         return [session.status() for session in self._pool]
 
     @property
     def rest_counters(self) -> RestCounters:
-        """What was asked for over REST."""
+        """Counts of the REST requests."""
         return self._rest.counters
 
     @property
     def ends(self) -> Mapping[EndCause, int]:
-        """How often a connection ended, by why."""
+        """Ended connections by cause."""
         return {cause: self._connector.ends[cause] for cause in EndCause}
 
     def troubles(self) -> Mapping[str, str]:
-        """Streams that bring nothing and should, or cannot, and why; and patterns of which nothing
-        is known yet.
+        """Streams without messages, which should have some or cannot, and patterns that are not
+        expanded yet; each with the reason.
         """
         markets, why = self._instruments.markets, self._instruments.trouble
         unknown = self._plan.unknown(markets, why)
         return {**self._staleness.stale(), **self._refused(), **self._troubles, **unknown}
 
     def _refused(self) -> Mapping[str, str]:
-        """What is refused and not received in another form either."""
+        """Streams that are refused, and not received in another form."""
         refused = {name: why for session in self._pool for name, why in session.refused().items()}
         return {
             name: reason
@@ -207,7 +205,7 @@ class Feed:
             if all(other in refused for other in other_forms(name, self.streams))
         }
 
-    # ---- what changes --------------------------------------------------------------------------
+    # ---- changes -------------------------------------------------------------------------------
 
     async def _follow_instruments(self) -> None:
         while True:
@@ -216,7 +214,7 @@ class Feed:
             self._apply_plan()
 
     async def _follow_clock(self) -> None:
-        """What was refused for its signature is signed anew, if the clock was at fault."""
+        """After each sample of the clock: sign requests again that were refused for it."""
         while True:
             await self.clock.learned.wait()
             self.clock.learned.clear()
@@ -232,7 +230,7 @@ class Feed:
                         self._rejected(name, code)
 
     def _rejected(self, name: str, code: int) -> None:
-        """Signatures depend on clocks; liquidations have two names."""
+        """Handle a rejection: the clock may be wrong, or liquidations need the other name."""
         if code == BAD_SIGNATURE:
             self.clock.suspect()
         elif code == UNKNOWN_STREAM and parse_stream(name).type is StreamType.LIQUIDATION:
@@ -259,10 +257,10 @@ class Feed:
         self._staleness.exclude(self._troubles)
 
     def _whole(self) -> dict[str, Stream]:
-        """All that the fleet is to receive, as far as that is known."""
+        """All streams that the fleet is to receive, as far as known."""
         markets = self._instruments.markets
         whole = self._plan.whole(markets)
-        if not markets:  # what patterns stand for is not known just now: keep what is there
+        if not markets:  # patterns cannot be expanded now: keep the present streams
             whole |= self._fitting({**self._recalled, **self.streams})
         return whole
 

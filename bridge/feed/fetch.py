@@ -1,17 +1,17 @@
-"""All that REST is asked for: books, missing trades and fills, and how the account stands.
+"""Fetches over REST: books, missing trades and fills, and snapshots of the account.
 
-What a stream wants is the sink's to say, and is asked for until it wants it no more. Each stream is
-served by one task at a time. Bodies go to the sink as they come, which says what became of them.
+The sink reports what a stream needs; it is fetched until the stream needs it no more. Each stream
+is served by one task at a time. Bodies go unchanged to the sink, which returns their result.
 
-Trades: history cannot be asked by id or time, only by how far back from the newest: so page by page
-until it reaches what is missing. Trades go on meanwhile and push the pages back, hence pages
-overlap. A CDN may show an older history than what was received: then it is asked again.
+Trades: history has no access by id or time, only by the offset from the newest trade: so pages are
+fetched until one reaches the missing trades. New trades shift the pages meanwhile, so pages
+overlap. A CDN may return an older history than was received: then it is fetched again.
 
-Fills: they are asked for from a little before the account was received last until a little after
-it was received again, the oldest first. The core finds those that the stream has, by trade id.
+Fills: they are fetched from a little before the end of the account's coverage to a little after it
+was received again, the oldest first. The core recognises those that the stream has, by trade id.
 
-A refusal (4xx) may be of what stands before the exchange and be over soon, or of the exchange for a
-reason that passes (a clock, rights of a key). Only the exchange's own, again and again, is final.
+A refusal (4xx) may be that of a CDN or firewall and end soon, or that of the exchange for a reason
+that passes (a clock, rights of a key). Only repeated refusals of the exchange itself are final.
 """
 
 import asyncio
@@ -38,27 +38,27 @@ log = structlog.get_logger(__name__)
 
 BACKOFF_S = (0.25, 10.0)
 REFUSED_BACKOFF_S = (2.0, 300.0)
-FINAL_AFTER = 8  # refusals of the exchange's own: with the pauses between them, some minutes
-MOST_FILLS_REFUSALS = 5  # how the account stands waits for them
-# A reply that says the same after so long: nothing moves, and the book rests there.
-# (The core takes it for that after 3 s, by when the bodies were received.)
+FINAL_AFTER = 8  # refusals of the exchange itself: with the pauses between them, some minutes
+MOST_FILLS_REFUSALS = 5  # the snapshot of the account waits for the fills
+# An equal body after so long shows that the book is at rest. (The core decides so after 3 s, by the
+# times of receipt of the bodies.)
 QUIET_S = 3.1
-CONCURRENT_TRIES = 5  # account bodies read again while updates come in between
+CONCURRENT_TRIES = 5  # requests for one account body while updates are received in between
 
 DEPTH = "/api/v1/depth"
 HISTORY = "/api/v1/trades/history"
 FILLS = ("/wapi/v1/history/fills", "fillHistoryQueryAll")  # path and instruction
-DEEPEST = 10_000  # offset + limit may not be more
+DEEPEST = 10_000  # the most that offset + limit may be
 PAGE, SMALL_PAGE = 1_000, 100
-OVERLAP = 20  # rows that two neighbouring pages share, and what may be traded while one is asked
-# The exchange's clocks differ from each other; and from ours, as long as its own is not known: then
-# by as much as a signature may be off.
+OVERLAP = 20  # rows that neighbouring pages share, for trades that are made between two requests
+# The exchange's clocks differ from each other; and from ours, until its clock is known: then by as
+# much as a signature may be off.
 MARGIN_US = 5_000_000
 NO_ROWS = b"[]"
 
 
 class Fetch:
-    """Fetches what is wanted of REST. `run` until cancelled."""
+    """Fetches what streams need over REST. `run` until cancelled."""
 
     def __init__(
         self,
@@ -76,16 +76,16 @@ class Fetch:
         self._chance = chance
         self._streams: Mapping[str, Stream] = {}
         self._queue: asyncio.Queue[Stream] = asyncio.Queue()  # bounded by the number of streams
-        self._account: set[str] = set()  # private streams of which it is wanted how they stand
-        self._again: dict[str, asyncio.Event] = {}  # of those that are served: wanted once more
+        self._account: set[str] = set()  # private streams that need a snapshot
+        self._again: dict[str, asyncio.Event] = {}  # stream being served → set on a new request
 
     def follow(self, streams: Mapping[str, Stream]) -> None:
-        """Requests of other streams are passed over from now on."""
+        """Ignore requests of other streams than these from now on."""
         self._streams = streams
 
     def fetch_account(self, streams: Iterable[Stream]) -> None:
-        """A connection (re)subscribed to these: ask how the private ones of them stand. Books are
-        asked for by the core, when it wants them.
+        """Fetch snapshots of the private ones of these streams, after a connection subscribed to
+        them. (The core requests books itself.)
         """
         for stream in streams:
             if stream.is_private and stream.spec.source(Recovery.SNAPSHOT) is not None:
@@ -93,9 +93,9 @@ class Fetch:
                 self._request(stream)
 
     async def run(self) -> None:
-        """Poll the sinks, and serve each stream that wants something."""
+        """Poll the sinks, and serve each stream with a need."""
         self._queue = asyncio.Queue()
-        for name in self._again:  # begun again after a failure: all that was under way as well
+        for name in self._again:  # after a restart: streams that were being served
             self._queue.put_nowait(parse_stream(name))
         sinks = {id(sink): sink for sink in map(self._sink_of, (True, False))}
         async with asyncio.TaskGroup() as tasks:
@@ -129,7 +129,7 @@ class Fetch:
         return Backoff(*BACKOFF_S, self._chance)
 
     async def _serve(self, stream: Stream) -> None:
-        """All that one stream wants, until it is not wanted once more meanwhile."""
+        """Serve one stream, again while there are new requests meanwhile."""
         again = self._again[stream.name]
         again.set()
         while again.is_set():
@@ -138,7 +138,7 @@ class Fetch:
         del self._again[stream.name]
 
     async def _serve_once(self, stream: Stream, again: asyncio.Event) -> None:
-        """What was missed comes before how the account stands."""
+        """Serve one stream once: recovery first, then the snapshot of the account."""
         one = _OneStream(
             stream,
             self._sink_of(stream.is_private),
@@ -156,16 +156,16 @@ class Fetch:
             await one.fetch_fills()
         if stream.name in self._account:
             self._account.discard(stream.name)
-            is_had = False
+            is_done = False
             try:
-                is_had = await one.fetch_account()
+                is_done = await one.fetch_account()
             finally:
-                if not is_had:
-                    self._account.add(stream.name)  # it is wanted still
+                if not is_done:
+                    self._account.add(stream.name)  # it is still needed
 
 
 class _OneStream:
-    """Serves one stream once. `again` is set when it wants something anew meanwhile."""
+    """Serves one stream once. `again` is set by a new request meanwhile."""
 
     def __init__(
         self,
@@ -191,9 +191,9 @@ class _OneStream:
     # ---- books ---------------------------------------------------------------------------------
 
     async def fetch_book(self) -> None:
-        """Ask until the book is known, or no connection is to receive it: the next one has it asked
-        for anew. Where it is ahead of what was received, that may come yet; where nothing moves, a
-        second reply that says the same settles it, so neither may be that of a cache.
+        """Fetch the book until it is known, or no connection is to receive the stream (the next one
+        requests it anew). If the body is ahead of the deltas, wait for them; if the book is at
+        rest, a second equal body decides, so neither may be from a cache.
         """
         refusals = _Refusals("snapshot_refused", self._name, self._late_backoff)
         params = {"symbol": self._stream.symbol, "limit": str(self._depth_levels)}
@@ -212,7 +212,7 @@ class _OneStream:
                 log.warning("snapshot_failed", stream=self._name, reason=str(error))
                 joined = Join.TOO_OLD
             if joined is None:
-                return  # it is in the journal, and applied when its turn comes
+                return  # it is journaled, and applied in its turn
             if joined is Join.AHEAD:
                 await self._pause_or_again(QUIET_S)
                 self._again.clear()
@@ -226,7 +226,7 @@ class _OneStream:
     # ---- trades --------------------------------------------------------------------------------
 
     async def fetch_trades(self) -> None:
-        """Ask until nothing is missing, or what is missing is waited for no longer."""
+        """Fetch history until no trade is missing, or the stream waits no longer for any."""
         refusals = _Refusals("history_refused", self._name, self._backoff)
         while isinstance(self._sink.wants(self._name), TradesWanted):
             reach: Applied
@@ -243,12 +243,12 @@ class _OneStream:
                 log.warning("history_failed", stream=self._name, reason=str(error))
                 reach = Reach.STALE
             if reach is None:
-                return  # it is in the journal, and applied when its turn comes
+                return  # it is journaled, and applied in its turn
             if reach is Reach.STALE:
                 await asyncio.sleep(self._backoff.next_s())
 
     async def _page_back(self) -> Applied:
-        """Page by page, from the newest trade back to what is missing."""
+        """Fetch pages from the newest trade back to the oldest missing one. Returns the result."""
         offset = 0
         while isinstance(wanted := self._sink.wants(self._name), TradesWanted):
             limit = SMALL_PAGE if offset + SMALL_PAGE - OVERLAP > wanted.back else PAGE
@@ -266,7 +266,7 @@ class _OneStream:
     # ---- fills ---------------------------------------------------------------------------------
 
     async def fetch_fills(self) -> None:
-        """Ask until all is had; where it stays refused the stream goes on without."""
+        """Fetch the missing fills; after too many refusals the stream continues without them."""
         refusals = _Refusals("fills_refused", self._name, self._late_backoff)
         while isinstance(wanted := self._sink.wants(self._name), FillsWanted):
             try:
@@ -281,10 +281,10 @@ class _OneStream:
                 await asyncio.sleep(self._backoff.next_s())
                 continue
             if self._take(BodyKind.END, NO_ROWS) is None:
-                return  # it is in the journal, and applied when its turn comes
+                return  # it is journaled, and applied in its turn
 
     async def _page_fills(self, wanted: FillsWanted) -> None:
-        """Page by page. What is later was received, and that says more than history does."""
+        """Fetch the pages of an interval. Later fills were received, with more fields."""
         first_ms = max(0, wanted.from_us - MARGIN_US) // 1000
         last_ms = (wanted.to_us + MARGIN_US) // 1000
         params = {"from": str(first_ms), "to": str(last_ms), "sortDirection": "Asc"}
@@ -293,7 +293,7 @@ class _OneStream:
         for offset in range(0, DEEPEST, PAGE):
             page = params | {"limit": str(PAGE), "offset": str(offset)}
             body = await self._rest.get_signed(*FILLS, page)
-            rows = row_count(body)  # before it is taken: the journal keeps it unread
+            rows = row_count(body)  # first, since it may raise: the journal stores any body
             self._take(BodyKind.FILLS, body)
             if rows < PAGE:
                 return
@@ -302,9 +302,9 @@ class _OneStream:
     # ---- the account ---------------------------------------------------------------------------
 
     async def fetch_account(self) -> bool:
-        """Ask how the account stands until it is had, or refused for good: the stream then goes on
-        without; or until no connection is to receive it: the next one has it asked for anew. False:
-        it was refused, and something is wanted anew meanwhile.
+        """Fetch a snapshot of the account until there is one, or it is refused finally (the stream
+        continues without), or no connection is to receive the stream (the next one requests it
+        anew). False: it was refused, and there is a new request meanwhile.
         """
         refusals = _Refusals("snapshot_refused", self._name, self._late_backoff)
         while self._sink.is_wanted(self._name):
@@ -325,10 +325,12 @@ class _OneStream:
         return True
 
     async def _account_body(self) -> bytes:
-        """A body read while an update came in may be older than it: read again then."""
+        """A body for the snapshot. One during which an update was received may be older than the
+        update: it is fetched again.
+        """
         stream = self._stream
         source = stream.spec.source(Recovery.SNAPSHOT)
-        assert source is not None  # nothing else is asked for
+        assert source is not None  # `Fetch.fetch_account` takes no other streams
         scope = {"symbol": stream.symbol} if stream.symbol else {}
         body = b""
         for _ in range(CONCURRENT_TRIES):
@@ -341,22 +343,22 @@ class _OneStream:
     # ---- inside --------------------------------------------------------------------------------
 
     def _take(self, kind: BodyKind, body: bytes) -> Applied:
-        """What became of a body. Raises BadBody."""
+        """Pass a body to the sink. Returns its result. Raises BadBody."""
         try:
             return self._sink.take(RestBody(self._clock_us(), self._name, kind, body))
         finally:
             self._sink.flush()
 
     async def _pause_or_again(self, limit_s: float) -> None:
-        """For so long, or until something is wanted anew."""
+        """Pause for so long, or until a new request."""
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._again.wait()
 
 
 class _Refusals:
-    """What to do about refusals of one request: the first is logged, and it is sent again later and
-    later. `event` is what the log calls them.
+    """The refusals of one request: the first is logged, and pauses between repetitions grow.
+    `event`: their name in the log.
     """
 
     def __init__(self, event: str, stream: str, backoff: Backoff) -> None:
@@ -366,7 +368,7 @@ class _Refusals:
         self._backoff = backoff
 
     def take(self, refused: RestRefused) -> float:
-        """Returns after how many seconds to ask again."""
+        """Count a refusal. Returns the pause before the next request, in seconds."""
         self.count += 1
         pause_s = self._backoff.next_s()
         if self.count == 1:
@@ -376,9 +378,9 @@ class _Refusals:
         return pause_s
 
     def are_final(self, refused: RestRefused) -> bool:
-        """Has the exchange itself refused often enough?"""
+        """Whether the exchange itself has refused often enough to give up."""
         return refused.is_final and self.count >= FINAL_AFTER
 
     def exclude(self, refused: RestRefused) -> None:
-        """It is not asked again."""
+        """Log that the request is not repeated."""
         log.warning(self._event, stream=self._stream, reason=str(refused), again_s=None)

@@ -1,4 +1,4 @@
-"""Opening a WebSocket to the exchange, and what can come of it instead."""
+"""Opens a WebSocket to the exchange, and describes failures to do so."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from bridge.runtime.config import Exchange
 CLOSE_TIMEOUT_S = 1.0
 PORTS = {"ws": 80, "wss": 443}
 
-# The last three: a redirect to an address that is none, and a SOCKS proxy without its library.
+# The last three: a redirect to an invalid address, and a SOCKS proxy without its library.
 NO_CONNECTION = (
     WebSocketException, OSError, TimeoutError, ValueError, OverflowError, ImportError,
 )  # fmt: skip
@@ -26,9 +26,9 @@ NO_CONNECTION = (
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a connection ended, or why there was none.
+    """How a connection ended, or why it could not be made.
 
-    `is_closed`: the exchange said goodbye. `retry_after_s`: it asked not to be called before then.
+    `is_closed`: the exchange sent a Close frame. `retry_after_s`: the pause that it requested.
     """
 
     reason: str
@@ -38,20 +38,20 @@ class Ended:
 
 
 class _Handshake(connect):
-    """Follows no redirect to another host or port, or away from TLS: subscriptions to private
-    streams would be signed there (the library follows up to ten, wherever they lead).
+    """Follows no redirect to another host, port or scheme: private subscriptions would be signed
+    there (the library follows up to ten redirects to any address).
     """
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """The address to go on with, or what to raise."""
+        """The address to continue with, or the exception to raise."""
         following = super().process_redirect(exc)
         if isinstance(following, str) and _origin(following) != _origin(self.uri):
             return exc
         return following
 
     async def __aexit__(self, *raised: Any) -> None:
-        """Close it. What the library does where asyncio before 3.11.4 cannot end a TLS transport
-        that was closed twice is no fault of the connection, which has ended.
+        """Close it. The AttributeError of asyncio before 3.11.4 for a TLS transport that is closed
+        twice is ignored: the connection has ended.
         """
         try:
             await super().__aexit__(*raised)
@@ -61,15 +61,15 @@ class _Handshake(connect):
 
 
 def handshake(settings: Exchange) -> connect:
-    """A connection as a context manager, which gives a MessageSocket. Raises InvalidStatus where
-    the exchange refuses it, and what NO_CONNECTION names.
+    """A connection as a context manager with a MessageSocket. Raises InvalidStatus if the exchange
+    refuses it, and the exceptions in NO_CONNECTION.
     """
     return _Handshake(
         settings.ws_url,
         create_connection=MessageSocket,
         compression="deflate" if settings.compression else None,
         open_timeout=settings.open_timeout_s,
-        ping_interval=None,  # the connection's own pings tell more
+        ping_interval=None,  # `Connection` sends its own pings
         close_timeout=CLOSE_TIMEOUT_S,
         max_size=settings.max_frame_bytes,
         proxy=_proxy(settings.ws_url),
@@ -77,7 +77,7 @@ def handshake(settings: Exchange) -> connect:
 
 
 def refused_handshake(error: InvalidStatus, url: str) -> Ended:
-    """What an HTTP answer without an upgrade means."""
+    """The `Ended` for an HTTP response without an upgrade."""
     response = error.response
     reason = f"refused with HTTP {response.status_code}"
     if response.status_code < 400 and (location := response.headers.get("Location", "")):
@@ -90,8 +90,8 @@ def refused_handshake(error: InvalidStatus, url: str) -> Ended:
 
 
 def describe_proxy(url: str) -> str:
-    """Which proxy of the environment a connection to this address goes through, in words without
-    its password; empty where it goes through none.
+    """A text with the proxy of the environment for this address, without its password; empty: no
+    proxy.
     """
     try:
         proxy = _proxy(url)
@@ -102,16 +102,16 @@ def describe_proxy(url: str) -> str:
 
 
 def describe_failure(error: Exception) -> str:
-    """Why there is no connection. The library's words for a proxy that is none repeat it, and its
-    password.
+    """Why there is no connection. The library's text for an invalid proxy has its password, so it
+    is replaced.
     """
     if isinstance(error, InvalidProxy):
-        return "the environment names a proxy that is none: write http://host:port"
+        return "the environment names an invalid proxy: write http://host:port"
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def _proxy(url: str) -> str | None:
-    """What the environment names, as REST takes it: without a scheme it is HTTP."""
+    """The proxy of the environment; as for REST, HTTP is the default scheme."""
     proxy = get_proxy(parse_uri(url))
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 

@@ -1,7 +1,7 @@
-"""Follows the exchange's list of markets: what is listed, what is not any more.
+"""Follows the exchange's list of markets.
 
-A market counts as gone only when it is missing twice in a row: a list may be cut short, and leaving
-a stream makes an outage.
+A market is removed only when it is missing twice in succession: a list may be incomplete, and to
+unsubscribe from a stream makes an outage.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ MISSING_TWICE = 2
 
 
 class Instruments:
-    """`markets` is empty until the list was read, `trouble` says why it could not be the last time;
-    `changed` is set when they have changed.
+    """`markets` is empty until the list is read; `trouble`: why the last request failed; `changed`
+    is set when the markets have changed.
     """
 
     def __init__(self, every_s: float, backoff: Backoff) -> None:
@@ -31,13 +31,13 @@ class Instruments:
         self._missing: dict[str, int] = {}
 
     async def run(self, rest: Rest) -> None:
-        """Read it again and again, until cancelled."""
+        """Read the list repeatedly, until cancelled."""
         while True:
             pause_s = await self._read(rest)
             await asyncio.sleep(pause_s)
 
     async def _read(self, rest: Rest) -> float:
-        """Returns when to read it again."""
+        """Read the list. Returns the pause before the next request, in seconds."""
         try:
             listed = read_markets(await rest.get(PATH, fresh=True))
         except (RestError, ValueError) as error:
@@ -51,7 +51,7 @@ class Instruments:
         return self._every_s
 
     def take(self, listed: Markets) -> None:
-        """A list has come."""
+        """Take a list."""
         kept: dict[str, Market] = dict(listed)
         for symbol, market in self.markets.items():
             if symbol in listed:

@@ -1,8 +1,8 @@
-"""How often the exchange may be called, and which request goes first.
+"""Limits how often the exchange is called, and orders requests.
 
-Three things decide when something may be sent: a rate limiter for what goes over sockets, a window
-of so many REST requests in any span of time, and a gate that lets requests pass in order of
-urgency. Times are the event loop's, in seconds.
+There are three parts: a rate limiter for sockets, a window that limits the REST requests in any
+span of time, and a gate that admits requests in order of urgency. Times are seconds by the event
+loop's clock.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from itertools import count
 
 from bridge.runtime.backoff import Backoff
 
-AT_ONCE = 8  # requests under way
+AT_ONCE = 8  # concurrent requests
 
 
 class RateLimiter:
-    """A few at once, then at an even pace, in order of asking, for all connections together:
-    however many of them break at the same time, the exchange is not hammered.
+    """Admits a burst, then an even rate, first come, first served, for all connections together: so
+    the exchange is not overloaded when many of them break at once.
 
-    `await turn()` before each; `hold` when the exchange said that it is too often.
+    `await acquire()` before each call; `hold` when the exchange reports too many.
     """
 
     def __init__(self, per_second: float, burst: int) -> None:
@@ -43,20 +43,20 @@ class RateLimiter:
             await asyncio.sleep(self._blocked_until_s - loop.time())
 
     def take(self, now_s: float) -> float:
-        """When the one that asks now may go."""
+        """Reserve a turn. Returns its time."""
         begin_s = max(now_s, self._blocked_until_s)
         due_s = max(self._due_s, begin_s - (self._burst - 1) * self._interval_s)
         self._due_s = due_s + self._interval_s
         return max(begin_s, due_s)
 
     def hold(self, until_s: float) -> None:
-        """None goes before then, and after that at an even pace."""
+        """Admit no call before then, and after that at an even rate."""
         self._blocked_until_s = max(self._blocked_until_s, until_s)
         self._due_s = max(self._due_s, self._blocked_until_s)
 
 
 class Urgency(IntEnum):
-    """Which request goes first where many wait."""
+    """The order of waiting requests."""
 
     ACCOUNT = 0
     DEPTH = 1
@@ -65,9 +65,9 @@ class Urgency(IntEnum):
 
 
 class Window:
-    """At most `limit` requests in any `window_s` seconds, however the exchange counts.
+    """At most `limit` requests in any `window_s` seconds.
 
-    `busy`: for how long it is closed where the exchange does not say.
+    `busy`: how long it is closed if the exchange gives no time.
     """
 
     def __init__(self, limit: int, window_s: float, busy: Backoff) -> None:
@@ -76,19 +76,19 @@ class Window:
         self._taken: deque[float] = deque(maxlen=limit)
         self._limit = limit
         self._closed_until_s = 0.0
-        self.closed_at_s = -1.0  # when the exchange last said that it was too often
+        self.closed_at_s = -1.0  # when the exchange last reported too many requests
 
     def free_at_s(self) -> float:
-        """When the next request may go."""
+        """When the next request may be sent."""
         full = len(self._taken) == self._limit
         return max(self._closed_until_s, self._taken[0] + self._window_s if full else 0.0)
 
     def take(self, now_s: float) -> None:
-        """A request goes now."""
+        """Count a request that is sent now."""
         self._taken.append(now_s)
 
     def close(self, now_s: float, until_s: float) -> None:
-        """The exchange said that it was too often: nothing goes before then."""
+        """Admit no request before `until_s`: the exchange reported too many."""
         self.closed_at_s = now_s
         self._closed_until_s = max(self._closed_until_s, until_s)
 
@@ -102,8 +102,8 @@ class _Ticket:
 
 
 class Gate:
-    """Where every request waits for its turn: in order of urgency, each when all of its windows
-    have room. One that waits for the narrow window of historical data holds up none behind it.
+    """Admits requests in order of urgency, each when all of its windows have room. A request that
+    waits for the small window of historical data does not delay those behind it.
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
@@ -114,7 +114,7 @@ class Gate:
 
     @asynccontextmanager
     async def acquire(self, urgency: Urgency, windows: Sequence[Window]) -> AsyncIterator[None]:
-        """Wait until this request may go; inside the block it is under way."""
+        """Wait until this request is admitted; it ends with the block."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ticket = _Ticket(urgency, next(self._numbers), windows, turn)
         insort(self._waiting, ticket)
@@ -130,7 +130,7 @@ class Gate:
             self._admit()
 
     def _admit(self) -> None:
-        """Let those pass whose turn it is, and look again when the next one's comes."""
+        """Admit the requests that are due, and set a timer for the next one."""
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         if self._alarm is not None:
@@ -139,7 +139,7 @@ class Gate:
         next_s = float("inf")
         for ticket in list(self._waiting):
             if not self._free:
-                return  # the next one that ends admits again
+                return  # the next request that ends calls this again
             due_s = max(window.free_at_s() for window in ticket.windows)
             if due_s > now_s:
                 next_s = min(next_s, due_s)
@@ -154,13 +154,13 @@ class Gate:
 
 
 def retry_after_s(value: str) -> float | None:
-    """What a Retry-After header asks for: seconds, or a date, which is compared with this machine's
-    wall clock. None where it says nothing that can be used.
+    """The pause that a Retry-After header requests, in seconds; a date is compared with this
+    machine's wall clock. None: it is missing or invalid.
     """
     value = value.strip()
     if value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
-    with suppress(ValueError, OverflowError):  # the latter: a year or an offset of twenty digits
+    with suppress(ValueError, OverflowError):  # OverflowError: a year or offset of twenty digits
         until = parsedate_to_datetime(value)
         if until.tzinfo is not None:
             return max(0.0, (until - datetime.now(UTC)).total_seconds())

@@ -1,7 +1,7 @@
-"""Which streams are to be received now (pure): names, what patterns stand for, and substitutes.
+"""Which streams are to be received now (pure): names, expanded patterns, and substitutes.
 
 The exchange's documents name the stream of liquidations in two ways, one for all markets and one
-for each; whichever is refused is subscribed to in the other form.
+for each market; if one form is refused, the other is subscribed to.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,7 @@ ALL_LIQUIDATIONS = StreamType.LIQUIDATION.value
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionPlan:
-    """What the configuration asks for, what was refused of it, and which share of it is this
-    bridge's; without one, all.
-    """
+    """The configured names and patterns, the refused ones, and this bridge's share; None: all."""
 
     names: tuple[str, ...]
     patterns: tuple[Pattern, ...] = ()
@@ -27,34 +25,34 @@ class SubscriptionPlan:
     share: Share | None = None
 
     def streams(self, markets: Markets) -> dict[str, Stream]:
-        """Those that this bridge is to receive, by name, in order."""
+        """The streams that this bridge is to receive, by name, in order."""
         return {name: one for name, one in self.whole(markets).items() if self.is_mine(one)}
 
     def is_mine(self, stream: Stream) -> bool:
         return self.share is None or self.share.is_mine(stream)
 
     def whole(self, markets: Markets) -> dict[str, Stream]:
-        """All that the fleet is to receive."""
+        """All streams that the fleet is to receive."""
         streams = [parse_stream(name) for name in self.names]
         streams += [each for pattern in self.patterns for each in pattern.streams(markets)]
         streams += self._substitutes(markets)
         return {stream.name: stream for stream in streams}
 
     def troubles(self, markets: Markets) -> Mapping[str, str]:
-        """Named streams that will bring nothing, as far as the list tells, and why."""
+        """Configured names that will have no messages by the list of markets → the reason."""
         if not markets:
             return {}
         named = [stream for stream in map(parse_stream, self.names) if self.is_mine(stream)]
-        found = {stream.name: unlisted(stream, markets) for stream in named}
-        return {name: why for name, why in found.items() if why}
+        reasons = {stream.name: unlisted(stream, markets) for stream in named}
+        return {name: why for name, why in reasons.items() if why}
 
     def unknown(self, markets: Markets, why: str) -> Mapping[str, str]:
-        """Patterns of which no more is received than an earlier bridge did, since no list was read
-        yet; `why` as the last try said.
+        """Patterns that are not expanded yet, since no list of markets was read → the reason;
+        `why`: that of the last failed request.
         """
         if markets:
             return {}
-        reason = f"what is listed now is not known yet: {why or 'the list of markets is awaited'}"
+        reason = f"the listed markets are not known yet: {why or 'the list of markets is awaited'}"
         return {pattern.name: reason for pattern in self.patterns}
 
     def _substitutes(self, markets: Markets) -> Iterable[Stream]:
@@ -71,7 +69,7 @@ class SubscriptionPlan:
 
 
 def other_forms(name: str, names: Iterable[str]) -> Iterable[str]:
-    """Those of the names that bring what this one would, if it were not refused."""
+    """Those of the names that have the messages of this refused one."""
     if name == ALL_LIQUIDATIONS:
         return [other for other in names if other.startswith(f"{ALL_LIQUIDATIONS}.")]
     is_one = name.startswith(f"{ALL_LIQUIDATIONS}.")

@@ -1,7 +1,7 @@
-"""All sessions of a feed: which of them receives which streams, while streams come and go.
+"""All sessions of a feed, and which streams each receives.
 
-Public streams are spread over so many sessions, private ones have their own; each may have siblings
-that receive the same. The streams of one market stay together: they tick together.
+Public streams are spread over a number of sessions, private ones have their own; each session may
+have siblings that receive the same streams. The streams of one market share a session.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from bridge.feed.connection import Connector
 from bridge.feed.session import Session
 from bridge.protocol.subscriptions import BAD_SIGNATURE, REFUSALS, State
 
-OTHER_CLOCK_US = 500_000  # an offset that explains why a signature was refused
-SIBLING_SUFFIXES = "abc"  # of siblings
+OTHER_CLOCK_US = 500_000  # the least change of the offset that explains a refused signature
+SIBLING_SUFFIXES = "abc"  # suffixes of the names of siblings
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class _Group:
 
 
 class SessionPool:
-    """Iterates over the sessions there are. `run` it once, `receive` at any time."""
+    """Iterates over its sessions. `run` it once, `receive` at any time."""
 
     def __init__(self, connector: Connector, chance: random.Random) -> None:
         self._connector = connector
@@ -45,7 +45,7 @@ class SessionPool:
         return (session for group in self._groups for session in group.sessions)
 
     def siblings(self, session: Session) -> list[Session]:
-        """The other sessions that receive the same streams."""
+        """Further sessions that receive the same streams."""
         return [
             each
             for group in self._groups
@@ -55,7 +55,7 @@ class SessionPool:
         ]
 
     async def run(self) -> None:
-        """Run all sessions until cancelled, those that come later too."""
+        """Run all sessions until cancelled, including later ones."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 new, self._new = self._new, []
@@ -88,8 +88,8 @@ class SessionPool:
                     session.add(added[id(group)])
 
     def sign_again(self, offset_us: int) -> None:
-        """Ask again for what was refused for a signature that was made with another offset of the
-        exchange's clock.
+        """Subscribe again to streams whose signature was refused, if it was made with another
+        offset of the exchange's clock.
         """
         for session in self:
             connection = session.connection
@@ -102,13 +102,13 @@ class SessionPool:
                 connection.subscribe_again(refused)
 
     def _leave(self, streams: Mapping[str, Stream]) -> None:
-        """Leave what is not among these."""
+        """Remove the streams that are not among these."""
         for group in self._groups:
-            gone = [name for name in group.streams if name not in streams]
-            for name in gone:
+            dropped = [name for name in group.streams if name not in streams]
+            for name in dropped:
                 del group.streams[name]
-            for session in group.sessions if gone else ():
-                session.remove(gone)
+            for session in group.sessions if dropped else ():
+                session.remove(dropped)
 
     def _group_for(self, stream: Stream) -> _Group:
         alike = [group for group in self._groups if group.is_private == stream.is_private]
@@ -130,7 +130,7 @@ class SessionPool:
     def _begin(self, group: _Group) -> None:
         count = self._connector.settings.connections_per_stream
         names = (
-            [f"{group.name}-{letter}" for letter in SIBLING_SUFFIXES[:count]]
+            [f"{group.name}-{suffix}" for suffix in SIBLING_SUFFIXES[:count]]
             if count > 1
             else [group.name]
         )

@@ -1,11 +1,11 @@
-"""The exchange over REST. One client for everything the bridge asks, within one budget.
+"""The client of the exchange's REST API, one for all requests of a bridge, within one budget.
 
-One call, one answer. What goes wrong is raised as RestError, whose class says what to do: all of
-it is worth asking again but RestRefused. After HTTP 429 the budget itself is closed for as long as
-the exchange says, or for longer and longer: the next requests wait there.
+A failure is raised as RestError; the request may be repeated, except after RestRefused. After HTTP
+429 the budget is closed for as long as the exchange requests, or for growing pauses: further
+requests wait.
 
-Bodies come as they are. A CDN stands before the exchange and may answer with something older than
-the socket: `fresh` goes past it.
+Bodies are returned unchanged. A CDN in front of the exchange may answer with an older body than the
+socket: `fresh` bypasses its cache.
 """
 
 import asyncio
@@ -24,26 +24,26 @@ from bridge.protocol.signing import Signer, rest_headers
 from bridge.runtime.backoff import Backoff
 from bridge.runtime.http_client import BadBody, http_client, read_body
 
-# The exchange allows 2,000 a minute, and 30 of historical data; less is used, for it may count
-# some that others of this account or address have sent.
+# The exchange allows 2,000 requests a minute, and 30 for historical data; fewer are used, since it
+# may count those of other programs with this account or address.
 A_MINUTE_S = 60.0
 REQUESTS_A_MINUTE = 1_800
 HISTORICAL_A_MINUTE = 27
 HISTORICAL = ("/api/v1/klines", "/api/v1/trades", "/wapi/v1/history/")
 BUSY_BACKOFF_S = (1.0, 60.0)
-LONGEST_PAUSE_S = 300.0  # whatever Retry-After says
+LONGEST_PAUSE_S = 300.0  # limits Retry-After
 MAX_SHOWN = 160
 
 
 class RestError(Transient):
-    """No usable answer; asking again may help."""
+    """No usable response; repeating the request may help."""
 
 
 class RestRefused(RestError):
-    """No (4xx): asking the same again soon does not help.
+    """A refusal (4xx): repeating the request soon does not help.
 
-    `is_final`: the exchange itself has understood and will not. Another no may be that of a CDN or
-    a firewall before it, or of rights and clocks, and may pass.
+    `is_final`: the exchange itself understood and refused it (400). Any other refusal may be that
+    of a CDN or firewall, or be due to rights or clocks, and may pass.
     """
 
     def __init__(self, reason: str, *, is_final: bool) -> None:
@@ -52,7 +52,7 @@ class RestRefused(RestError):
 
 
 class Rest:
-    """The exchange's REST side. Use as an async context manager."""
+    """The REST client. Use as an async context manager."""
 
     def __init__(
         self,
@@ -64,8 +64,8 @@ class Rest:
         chance: random.Random,
         signer: Signer | None = None,
     ) -> None:
-        """`clock_ms` is the exchange's clock, which signatures need. Raises ConfigError where the
-        environment names a proxy that is none.
+        """`clock_ms`: the exchange's clock, for signatures. Raises ConfigError if the environment
+        has an invalid proxy.
         """
         self.counters = RestCounters()
         self._base_url = base_url
@@ -95,27 +95,29 @@ class Rest:
         urgency: Urgency = Urgency.OTHER,
         fresh: bool = False,
     ) -> bytes:
-        """The body of a public endpoint; `fresh`: from the exchange itself, past any cache."""
-        wanted = dict(params or {})
+        """The body of a public endpoint; `fresh`: bypass any cache. Raises RestError."""
+        query = dict(params or {})
         if fresh:
-            wanted["_"] = f"{self._clock_ms()}-{next(self._nonces)}"
+            query["_"] = f"{self._clock_ms()}-{next(self._nonces)}"
         async with self._gate.acquire(urgency, self._windows(path)):
-            return await self._request(path, wanted, {})
+            return await self._request(path, query, {})
 
     async def get_signed(
         self, path: str, instruction: str, params: Mapping[str, str] | None = None
     ) -> bytes:
-        """The body of an endpoint of the account. Signed when its turn has come."""
+        """The body of an endpoint of the account. It is signed directly before it is sent. Raises
+        RestError.
+        """
         signer = self._signer
         if signer is None:
             raise RestRefused(f"{path} needs the account's keys", is_final=True)
-        wanted = params or {}
+        query = params or {}
         async with self._gate.acquire(Urgency.ACCOUNT, self._windows(path)):
             headers = rest_headers(
-                signer.public_key, signer.sign, instruction, wanted, self._clock_ms(),
+                signer.public_key, signer.sign, instruction, query, self._clock_ms(),
                 self._window_ms,
             )  # fmt: skip
-            return await self._request(path, wanted, headers)
+            return await self._request(path, query, headers)
 
     def _windows(self, path: str) -> Sequence[Window]:
         return (self._all, self._historical) if path.startswith(HISTORICAL) else (self._all,)
@@ -136,11 +138,11 @@ class Rest:
     async def _answer(
         self, path: str, params: Mapping[str, str], headers: Mapping[str, str]
     ) -> bytes:
-        asked_s = asyncio.get_running_loop().time()
+        sent_s = asyncio.get_running_loop().time()
         client = self._client
         try:
             async with (
-                asyncio.timeout(self._timeout_s),  # a body that trickles in has an end, too
+                asyncio.timeout(self._timeout_s),  # limits the whole body, not each read
                 client.stream("GET", path, params=dict(params), headers=dict(headers)) as answer,
             ):
                 body = await read_body(answer)
@@ -156,33 +158,33 @@ class Rest:
             for window in self._windows(path):
                 window.busy.reset()
             return body
-        said = f"GET {path}: HTTP {answer.status_code} {_shown(body)}".rstrip()
+        reason = f"GET {path}: HTTP {answer.status_code} {_shown(body)}".rstrip()
         if answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
-            raise RestError(f"{said} (next try in {self._pause(path, answer, asked_s):.0f} s)")
+            raise RestError(f"{reason} (next try in {self._pause(path, answer, sent_s):.0f} s)")
         if answer.is_client_error and answer.status_code not in (408, 425):
             is_final = answer.status_code == httpx2.codes.BAD_REQUEST
-            raise RestRefused(said, is_final=is_final)
-        raise RestError(said)
+            raise RestRefused(reason, is_final=is_final)
+        raise RestError(reason)
 
     async def _read_certificates_again(self, used: httpx2.AsyncClient) -> None:
-        """A client reads them once, and the files may be others by now."""
+        """Replace the client: it reads certificates once, and their files may have changed."""
         if self._client is used:
-            # Where they cannot be read just now, the next failure tries again.
+            # If they cannot be read now, the next failure tries again.
             with suppress(ConfigError):
                 self._client = http_client(self._base_url, self._timeout_s)
                 await used.aclose()
 
-    def _pause(self, path: str, answer: httpx2.Response, asked_s: float) -> float:
-        """Too often: close the narrowest budget that this request counts for. Returns for how
-        long.
+    def _pause(self, path: str, answer: httpx2.Response, sent_s: float) -> float:
+        """Close the smallest window of a request that was refused with 429. Returns for how long,
+        in seconds.
 
-        Of several requests that were under way at once, only the first refusal tells something new.
+        Of several concurrent requests, only the first refusal increases the pause.
         """
         self.counters.too_often += 1
         window = self._windows(path)[-1]
         now_s = asyncio.get_running_loop().time()
         pause_s = retry_after_s(answer.headers.get("Retry-After", ""))
-        if pause_s is None and asked_s <= window.closed_at_s:
+        if pause_s is None and sent_s <= window.closed_at_s:
             return max(0.0, window.free_at_s() - now_s)
         if pause_s is None:
             pause_s = window.busy.next_s()

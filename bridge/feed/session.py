@@ -1,9 +1,8 @@
-"""Keeps one group of streams received: one connection after another, two while one replaces the
-other.
+"""Keeps one group of streams received: successive connections, two while one replaces the first.
 
-A connection that ends is made again, later and later while nothing good comes of it. One that is
-old, or that does not bring what it should, is replaced without a break: the new one is connected,
-subscribed and brings messages before the old one is closed.
+A connection that ends is made again, with growing pauses while connections fail. One that is old or
+stale is replaced without an outage: the new one is connected, subscribed and receives messages
+before the old one is closed.
 """
 
 import asyncio
@@ -24,16 +23,16 @@ from bridge.runtime.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
-# A connection was a good one if it brought so many frames and lived for so long, lest an exchange
-# that greets and hangs up is called without a pause; or if it was answered and lived for longer.
+# A connection was good if it received so many frames and lived for so long (so that an exchange
+# that closes after a greeting is not called without a pause), or was answered and lived longer.
 GOOD_FRAMES = 10
 GOOD_LIFE_S = 5.0
 GOOD_QUIET_LIFE_S = 60.0
-LONGEST_RETRY_AFTER_S = 600.0  # whatever the exchange asks for
-OVERLAP_S = 1.2  # both receive for so long, which is more than messages may be under way
-TAKE_OVER_S = 15.0  # a replacement that does not receive all by then takes over all the same
-LONGEST_OVERLAP_S = 60.0  # so long it is waited for proof that the old one's end is no outage
-LATELY_S = 60.0  # what the old one has received so lately, the new one must receive first
+LONGEST_RETRY_AFTER_S = 600.0  # limits Retry-After
+OVERLAP_S = 1.2  # the least time for which both receive: longer than messages are in flight
+TAKE_OVER_S = 15.0  # after this a replacement takes over even if some streams have no message
+LONGEST_OVERLAP_S = 60.0  # the longest wait for proof that closing the old one makes no outage
+LATELY_S = 60.0  # the new one must have messages of streams that the old one received so lately
 POLL_S = 0.2
 
 
@@ -50,12 +49,12 @@ class _Run:
         return self.task.result() if self.task.done() else None
 
     def postpone(self, due_s: float) -> None:
-        """Replace it at another time."""
+        """Set another time for its replacement."""
         self.due_s = due_s
 
 
 class Session:
-    """One group of streams. `run` it until cancelled; it ends by itself after `close`."""
+    """One group of streams. `run` it until cancelled; it ends after `close`."""
 
     def __init__(
         self, name: str, streams: Iterable[Stream], connector: Connector, chance: random.Random
@@ -70,14 +69,14 @@ class Session:
         self._backoff = Backoff(settings.reconnect_initial_s, settings.reconnect_max_s, chance)
         self._changed = asyncio.Event()
         self._runs: list[_Run] = []  # the last one is the newest
-        self._replacement = ""  # why one is wanted
+        self._replacement = ""  # why a replacement is due
         self._is_closing = False
 
     async def run(self) -> None:
-        """Connect, receive, connect again."""
+        """Connect, receive, and connect again."""
         async with asyncio.TaskGroup() as tasks:
             run = self._begin(tasks)
-            while not self._is_closing:  # looks before it waits: the last wait may have been short
+            while not self._is_closing:  # checks before it waits: no change may be missed
                 if run.task.done():
                     await self._pause_after(run)
                     run = self._begin(tasks)
@@ -92,7 +91,7 @@ class Session:
 
     @property
     def connection(self) -> Connection | None:
-        """The connection that counts: the old one while another replaces it."""
+        """The current connection: the old one while another replaces it."""
         return self._runs[0].connection if self._runs else None
 
     @property
@@ -100,36 +99,36 @@ class Session:
         return any(run.connection.is_connected for run in self._runs)
 
     def add(self, streams: Iterable[Stream]) -> None:
-        """Receive these, too."""
+        """Receive these streams, too."""
         new = [stream for stream in streams if stream.name not in self.streams]
         self.streams |= {stream.name: stream for stream in new}
         for run in self._runs:
             run.connection.add(new)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Receive these no more."""
-        gone = [name for name in names if self.streams.pop(name, None)]
+        """Stop receiving these streams."""
+        removed = [name for name in names if self.streams.pop(name, None)]
         for run in self._runs:
-            run.connection.remove(gone)
+            run.connection.remove(removed)
 
     def replace(self, reason: str) -> None:
-        """Replace the connection, without a break."""
+        """Replace the connection, without an outage."""
         self._replacement = self._replacement or reason
         self._changed.set()
 
     def close(self) -> None:
-        """Nothing is to be received here any more."""
+        """End the session."""
         self._is_closing = True
         self._changed.set()
 
     def refused(self) -> Mapping[str, str]:
-        """Streams that the exchange would not give, and why."""
+        """Streams that the exchange refuses → the reason."""
         connection = self.connection
         rejected = connection.subscriptions.of(State.REJECTED) if connection else ()
         return {each.stream.name: each.reason for each in rejected}
 
     def status(self) -> Mapping[str, Any]:
-        """As `python -m bridge status` shows it."""
+        """The session's part of the bridge's status."""
         connection = self.connection
         subscriptions = connection.subscriptions if connection else None
         by_state = {state: subscriptions.of(state) if subscriptions else [] for state in State}
@@ -158,7 +157,7 @@ class Session:
         return run
 
     def _due_s(self) -> float:
-        """Connections of one age are not all replaced at once."""
+        """When to replace a new connection; random, so that not all are replaced at once."""
         age_s = self._connector.settings.max_connection_age_s
         if age_s is None:
             return float("inf")
@@ -170,15 +169,15 @@ class Session:
         return bool(self._replacement) and run.connection.is_connected
 
     async def _news(self, limit_s: float) -> None:
-        """Wait for a change that was not looked at yet; look at it before waiting again."""
+        """Wait for the next change; the caller checks the state before it waits again."""
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s if limit_s != float("inf") else None):
                 await self._changed.wait()
         self._changed.clear()
 
     async def _pause_after(self, run: _Run) -> None:
-        """After a goodbye of the exchange on a good connection none; else longer and longer until
-        one was good.
+        """Pause after a connection has ended: not at all if it was good and the exchange closed it;
+        else with growing pauses until one was good.
         """
         ended = run.ended
         assert ended is not None
@@ -205,7 +204,7 @@ class Session:
             await self._news(left_s)
 
     async def _replace(self, tasks: asyncio.TaskGroup, old: _Run) -> _Run:
-        """Make before break. Returns the connection that goes on."""
+        """Connect a replacement before closing the old one. Returns the run that continues."""
         reason, self._replacement = self._replacement, ""
         log.info("feed_replacing", connection=self.name, reason=reason)
         new = self._begin(tasks)
@@ -231,7 +230,7 @@ class Session:
         return new
 
     async def _not_replaced(self, old: _Run, new: _Run, ended: Ended) -> _Run:
-        """The old one goes on, and it is tried again later."""
+        """Continue with the old connection, and try again later."""
         await new.connection.close()
         await asyncio.wait([new.task])
         delay_s = max(self._backoff.next_s(), min(ended.retry_after_s or 0, LONGEST_RETRY_AFTER_S))
@@ -248,14 +247,14 @@ def _now_s() -> float:
 
 
 def _was_good(connection: Connection) -> bool:
-    """Of one that has ended: is it no failure that it has?"""
+    """Whether an ended connection was good, see GOOD_FRAMES."""
     is_busy = connection.good_frames >= GOOD_FRAMES and connection.lived_s >= GOOD_LIFE_S
     was_answered = connection.answered_s is not None
     return is_busy or (was_answered and connection.lived_s >= GOOD_QUIET_LIFE_S)
 
 
 def _has_taken_over(old: Connection, new: Connection) -> bool:
-    """Is all that the old one received lately received on the new one, and for long enough?"""
+    """Whether the new connection receives all that the old one received lately, for long enough."""
     if new.answered_s is None:
         return False
     now_s = _now_s()
@@ -272,7 +271,9 @@ def _has_taken_over(old: Connection, new: Connection) -> bool:
 
 
 def _refusal(old: Connection, new: Connection) -> Ended | None:
-    """Does the exchange refuse on the new one what it grants on the old one?"""
+    """The end of a new connection on which the exchange refuses a stream that it grants on the old
+    one; None: it does not.
+    """
     granted = old.subscriptions.by_name
     refused = [
         each
@@ -281,5 +282,5 @@ def _refusal(old: Connection, new: Connection) -> Ended | None:
     ]
     if not refused:
         return None
-    why = f"{refused[0].stream.name} is refused on it: {refused[0].reason}"
+    why = f"{refused[0].stream.name} is refused on the new one: {refused[0].reason}"
     return Ended(why, EndCause.REFUSED)

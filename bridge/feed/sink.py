@@ -1,4 +1,4 @@
-"""Where everything goes that the feed receives, and what the feed asks about it."""
+"""The interface of the feed to the ingest: it takes records, and returns what to fetch."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,56 +10,56 @@ from bridge.core.wants import Wants
 
 
 class Sink(Protocol):
-    """Takes records in the order of receiving. Nothing here waits or does I/O for long."""
+    """Takes records in the order of receipt. No method waits or does long I/O."""
 
-    requested: asyncio.Event  # set when `requests` has new ones; cleared by who polls
+    requested: asyncio.Event  # set when `requests` has new ones; the poller clears it
 
     def new_connection(self) -> int:
         """A number for a connection, never used before in this sink."""
         ...
 
     def take(self, record: Record) -> Applied:
-        """A REST body: what became of it, or None where it is kept and applied later. Raises
-        BadBody where it is something else.
+        """Take a record. Returns the result of a REST body, or None if it is stored and applied
+        later. Raises BadBody for an invalid REST body.
         """
         ...
 
     def take_frames(
         self, received_us: int, connection: int, bodies: Sequence[bytes]
     ) -> Sequence[Applied]:
-        """Frames that were read at once on one connection. Of each the stream it belongs to, the
-        error it reports, or None.
+        """Take frames that were read at once on one connection. Returns for each its stream, the
+        error that it reports, or None.
         """
         ...
 
     def flush(self) -> None:
-        """All that was read at once has been taken: publish it now."""
+        """Publish now: everything that was read at once has been taken."""
         ...
 
     def may_close(self, connection: int) -> bool:
-        """Is all of this connection received elsewhere, so that closing it leaves no outage?"""
+        """Whether closing this connection leaves no outage: other ones receive all its streams."""
         ...
 
     def requests(self) -> Sequence[str]:
-        """Streams that newly want something of REST. Polled: each is told once."""
+        """Streams with a new need for REST data; each is returned once."""
         ...
 
     def wants(self, name: str) -> Wants | None:
-        """What a stream wants of REST now; None: nothing."""
+        """What is to be fetched over REST for a stream now; None: nothing."""
         ...
 
     def is_wanted(self, name: str) -> bool:
-        """Is a connection to receive this stream?"""
+        """Whether a connection is to receive this stream."""
         ...
 
     def received(self, name: str) -> int:
-        """Messages of a stream, ever."""
+        """The number of messages of a stream received so far."""
         ...
 
 
 class Sinks(Protocol):
-    """Private connections may have a sink of their own, whose records no journal keeps."""
+    """The sinks. Private connections may have their own, whose records are not journaled."""
 
     def of(self, *, is_private: bool) -> Sink:
-        """The sink of private connections, or of all others."""
+        """The sink of private connections, or of public ones."""
         ...

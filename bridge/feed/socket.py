@@ -1,12 +1,12 @@
-"""A WebSocket that hands over each message the moment it is read.
+"""A WebSocket that passes on each message as soon as it is read.
 
-The library reads frames in general: fragments, masks, compression, control frames. Nearly all that
-the exchange sends is one kind, a whole uncompressed text frame, and cutting those out of what was
-read costs a tenth of it. Everything else is given to the library a whole frame at a time, so that
-it keeps its handshake, pings, compression, closing and complaints.
+The library's parser handles all frames: fragments, masks, compression, control frames. But nearly
+all frames of the exchange are whole, uncompressed text frames, and extracting those here costs a
+tenth. All other frames are passed to the library, a whole frame at a time, so that its handshake,
+pings, compression, closing and errors work as usual.
 
-There is no queue: while a message is being handled nothing is read, and the operating system holds
-the exchange back.
+There is no queue: while a message is being handled nothing is read, and TCP flow control slows the
+exchange down.
 """
 
 import sys
@@ -24,31 +24,31 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 WHOLE_TEXT = 0x81  # a text frame, the last of its message, not compressed
-HEAD = 2  # bytes: kind and length, or how many bytes of length follow
+HEAD = 2  # bytes: kind, and the length or the size of the length that follows
 LENGTH_2, MASKED = 126, 128
-SHORT_HEAD = Struct("!BBH")  # kind, length, and two bytes that are the length where it is longer
-MAX_HEAD = 65_536  # of the answer to the handshake, as the library has it
+SHORT_HEAD = Struct("!BBH")  # kind, length, and the two-byte length (if the second byte is 126)
+MAX_HEAD = 65_536  # bytes of the handshake's response, as in the library
 MESSAGES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
 class Receiver(Protocol):
-    """What a socket hands over, in the order in which it was sent."""
+    """Takes what a socket receives, in the order in which it was sent."""
 
     def messages(self, bodies: Sequence[bytes]) -> None:
-        """Whole messages that were read at once."""
+        """Take whole messages that were read at once."""
         ...
 
     def pong(self, payload: bytes) -> None:
-        """The exchange has read the ping of this payload, and all that was sent before it."""
+        """Take a pong: the exchange has read the ping of this payload, and everything before it."""
         ...
 
     def flush(self) -> None:
-        """All that was read at once has been handed over."""
+        """Everything that was read at once has been passed on."""
         ...
 
 
 class MessageSocket(ClientConnection):
-    """Use as `connect(…, create_connection=MessageSocket)`, then `listen`."""
+    """The socket. Use as `connect(…, create_connection=MessageSocket)`, then `listen`."""
 
     def __init__(self, protocol: ClientProtocol, **options: Any) -> None:
         super().__init__(protocol, **options)
@@ -56,26 +56,26 @@ class MessageSocket(ClientConnection):
         self._receiver: Receiver | None = None
         self._unread = b""
         self._fragments = bytearray()
-        self._is_framing = False  # whether frames are cut here: after the handshake, until the end
+        self._is_framing = False  # frames are extracted here: after the handshake, until the end
         self._has_ended = False
         self._fault: Exception | None = None
         self._giving_up: TimerHandle | None = None
 
     async def listen(self, receiver: Receiver) -> None:
-        """Hand over all that comes until the connection ends. Raises ConnectionClosed, or whatever
-        `receiver` raised.
+        """Pass everything received to `receiver` until the connection ends. Raises
+        ConnectionClosed, or what `receiver` raised.
         """
         self._receiver = receiver
-        self.data_received(b"")  # what came before there was a receiver
+        self.data_received(b"")  # data from before there was a receiver
         try:
-            await self.recv()  # no message ever gets there, only the end
+            await self.recv()  # messages do not get there, so it only returns at the end
         finally:
             self._receiver = _Closing()
             if self._fault is not None:
                 raise self._fault
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the exchange, in any portions."""
+        """Take bytes of the exchange, in any portions."""
         data = self._unread + data if self._unread else data
         self._unread = b""
         if self.response is None:
@@ -92,32 +92,32 @@ class MessageSocket(ClientConnection):
             except Exception as fault:  # noqa: BLE001 - the event loop would only log it
                 self._fault = fault
                 self.abort()
-            if self.state is not State.OPEN:  # nothing more can be received: do not wait for it
+            if self.state is not State.OPEN:  # nothing more can be received: do not wait
                 self._is_framing = False
-                self.transport.close()  # over TLS it waits for the exchange to close, too
+                self.transport.close()  # over TLS it waits for the exchange to close: so a timer
                 self._giving_up = self.loop.call_later(self.close_timeout or 0, self.abort)
 
     def abort(self) -> None:
-        """End at once; nothing happens where it has ended."""
-        # Over TLS asyncio before 3.11.4 raises where a transport was closed twice.
+        """End at once; no effect if it has ended."""
+        # Over TLS asyncio before 3.11.4 raises if a transport was closed twice.
         with suppress(AttributeError):
             self.transport.abort()
 
     def eof_received(self) -> None:
-        """The exchange sends no more; what it sent before may still be unread here."""
+        """The exchange will send no more; earlier data may still be unread."""
         self._has_ended = True
         super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end. What was read and not used goes with it.
+        """The end: drop unused data.
 
-        The library keeps the exception that ended it, whose traceback keeps the frames of its
-        parser, and those the data: megabytes of a message that was too big, in a circle of
-        references that is only found by a full garbage collection.
+        The library keeps the exception that ended it, with the traceback, the frames of its parser
+        and their data: megabytes of a message that was too big, in a reference cycle that only a
+        full garbage collection finds.
         """
         super().connection_lost(exc)
         if self._giving_up is not None:
-            self._giving_up.cancel()  # it would hold all of this until then
+            self._giving_up.cancel()  # the timer refers to this socket
         self._unread = b""
         self._fragments = bytearray()
         _forget_frames(self.protocol.parser_exc)
@@ -125,7 +125,7 @@ class MessageSocket(ClientConnection):
         self.protocol.reader.discard()
 
     def process_event(self, event: Request | Response | Frame) -> None:
-        """What the library made of what it was given."""
+        """Take an event of the library's parser."""
         if not isinstance(event, Frame):
             super().process_event(event)
             return
@@ -140,7 +140,7 @@ class MessageSocket(ClientConnection):
             self._receiver.messages([whole])
 
     def _shake_hands(self, data: bytes) -> bytes:
-        """Give the library its answer to the handshake. Returns what follows it."""
+        """Pass the handshake's response to the library. Returns the data after it."""
         head, end, rest = data.partition(b"\r\n\r\n")
         if not end and len(head) < MAX_HEAD:
             self._unread = data
@@ -150,9 +150,9 @@ class MessageSocket(ClientConnection):
         return rest
 
     def _cut(self, data: bytes, receiver: Receiver) -> None:
-        """Hand over whole messages, give other frames to the library, keep what is not whole."""
+        """Pass on whole messages, pass other frames to the library, keep an incomplete frame."""
         if self._has_ended:
-            return  # the library takes nothing behind an end, and has nothing to answer to
+            return  # the library accepts no data after EOF
         place, end = 0, len(data)
         while True:
             if self.state is State.OPEN and not self._fragments:
@@ -166,7 +166,7 @@ class MessageSocket(ClientConnection):
                 length = int.from_bytes(data[place + HEAD : body], "big")
             following = body + length
             if length > self._limit or data[place + 1] >= MASKED or self.state is not State.OPEN:
-                super().data_received(data[place:])  # which refuses it, or is closing already
+                super().data_received(data[place:])  # it refuses the frame, or is closing
                 return
             if following > end:
                 break
@@ -178,8 +178,8 @@ class MessageSocket(ClientConnection):
         self._unread = data[place:]
 
     def _cut_texts(self, data: bytes, place: int, receiver: Receiver) -> int:
-        """Hand over what is nearly all there is: whole texts whose length has at most two bytes.
-        Returns where another frame begins, or one that is not whole.
+        """Pass on whole text frames with a length of at most two bytes, the usual case. Returns the
+        index of the first other or incomplete frame.
         """
         texts: list[bytes] = []
         end, limit = len(data), self._limit
@@ -201,8 +201,8 @@ class MessageSocket(ClientConnection):
 
 
 def _forget_frames(error: BaseException | None) -> None:
-    """Let go of what the frames of the parser's exception hold, and of those before it. (Not for an
-    exception that is being raised: that would end the coroutines it passes through.)
+    """Clear the frames of the parser's exception and of its causes. (Not for an exception that is
+    being raised: that would end the coroutines it passes through.)
     """
     while error is not None:
         clear_frames(error.__traceback__)
@@ -211,13 +211,13 @@ def _forget_frames(error: BaseException | None) -> None:
 
 
 class _Closing:
-    """Receives nothing any more."""
+    """A receiver that ignores everything, for after the end."""
 
     def messages(self, bodies: Sequence[bytes]) -> None:
-        """They come too late."""
+        """Ignore them."""
 
     def pong(self, payload: bytes) -> None:
-        """It comes too late."""
+        """Ignore it."""
 
     def flush(self) -> None:
-        """There is nothing."""
+        """Do nothing."""

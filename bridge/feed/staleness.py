@@ -1,12 +1,12 @@
-"""Finds streams that should bring messages and do not, and has their connection replaced.
+"""Finds stale streams, which should have messages and do not, and has their connection replaced.
 
-Each subscription is judged by what that kind of stream does. Before a verdict it is probed: where
-only the exchange can tell whether there was something to send, REST is asked twice. What has no
-news there is quiet, not stale, and is probed again after twice the time.
+Each subscription is judged by its type of stream. Before a verdict it is probed: if its silence
+alone proves nothing, REST is polled twice. A stream without a change there is quiet, not stale, and
+is probed again after twice the time.
 
-To subscribe once more on the same connection is harmless and often the cure. But it hides what was
-missed until then, unless numbers tell or the stream is suspected first: only then it comes before a
-verdict.
+To subscribe again on the same connection is harmless and often helps. But it hides what was missed
+until then, unless numbers show it or the stream is suspected first: so only in these cases it is
+done before a verdict.
 
 All waits are by the event loop's clock.
 """
@@ -30,45 +30,45 @@ from bridge.protocol.subscriptions import State, Subscription
 
 log = structlog.get_logger(__name__)
 
-CHECKS_PER_LIMIT = 30  # in the shortest limit
-LATE_SHARE = 30  # of the shortest limit: REST may be so much quicker than the socket
-LONGEST_FACTOR = 64  # how much longer a quiet stream's limit becomes at most
+CHECKS_PER_LIMIT = 30  # checks in the shortest limit
+LATE_SHARE = 30  # REST may be ahead of the socket by the shortest limit divided by this
+LONGEST_FACTOR = 64  # the greatest factor of a quiet stream's limit
 REPLACE_FIRST_S, REPLACE_LAST_S = 60.0, 3_600.0
-# History is asked for within a budget that recovery needs more; probing has a part of that.
+# Probes of history have only a part of the budget, which recovery needs more.
 PROBES_A_SECOND, PROBES_AT_ONCE = 0.1, 3
 
 
 @dataclass(slots=True)
 class _Watched:
-    """What is known of a stream in a session, over all its connections."""
+    """The state of a stream in a session, over all its connections."""
 
     connection: Connection
-    received_s: float | None = None  # its newest message when it was looked at last
+    received_s: float | None = None  # its newest message at the last check
     quiet: QuietTime = field(default_factory=QuietTime)
     probed_s: float = float("-inf")
     factor: int = 1
     is_probing: bool = False
-    seen: tuple[float | None, object] | None = None  # its newest message, and what REST said then
-    stale: str = ""  # why, while it is
-    attempts: int = 0  # to get it back, since it became stale or refused
+    seen: tuple[float | None, object] | None = None  # its newest message, and REST's value then
+    stale: str = ""  # the reason, while it is stale
+    attempts: int = 0  # to recover it, since it became stale or refused
     next_attempt_s: float | None = None
 
     def put_off(self, now_s: float, first_s: float) -> None:
-        """The next attempt to get it back is later and later."""
+        """Delay the next attempt to recover it, with growing pauses."""
         self.next_attempt_s = now_s + min(first_s * 2**self.attempts, REPLACE_LAST_S)
         self.attempts = min(self.attempts + 1, 10)
 
     def is_due(self, now_s: float) -> bool:
-        """May another attempt be made?"""
+        """Whether another attempt may be made."""
         return self.next_attempt_s is None or now_s >= self.next_attempt_s
 
     def is_well(self) -> None:
-        """The next attempt is a first one."""
+        """Reset the attempts."""
         self.attempts, self.next_attempt_s = 0, None
 
     def check(self, connection: Connection, received_s: float | None) -> bool:
-        """Has a message come since the last look? Learns the stream's own quiet times by the way,
-        but not from one that we may have ended.
+        """Whether a message was received since the last check. Also learns the stream's own quiet
+        times, except from one that our attempts may have ended.
         """
         before_s = self.received_s
         if self.connection is not connection:
@@ -84,15 +84,17 @@ class _Watched:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """`reason` is empty where the stream is only quiet; `is_final`: no connection is of help."""
+    """The result of a probe. `reason`: empty if the stream is only quiet; `is_final`: another
+    connection does not help.
+    """
 
     reason: str = ""
     is_final: bool = False
 
 
 class StaleStreamMonitor:
-    """Watches all subscriptions of all sessions; `run` until cancelled. `stale_s` is the shortest
-    limit; None: nothing is watched.
+    """Monitors all subscriptions of all sessions; `run` until cancelled. `stale_s`: the shortest
+    limit; None: nothing is monitored.
     """
 
     def __init__(self, pool: SessionPool, rest: Rest, stale_s: float | None) -> None:
@@ -105,11 +107,11 @@ class StaleStreamMonitor:
         self._history = RateLimiter(PROBES_A_SECOND, PROBES_AT_ONCE)
 
     def exclude(self, streams: Mapping[str, str]) -> None:
-        """These cannot bring messages, whatever is done."""
+        """Do not monitor these streams: they cannot have messages."""
         self._excluded = streams
 
     def stale(self) -> Mapping[str, str]:
-        """Streams that are stale on every connection that should bring them, and why."""
+        """Streams that are stale in every session that has them → the reason."""
         reasons: dict[str, list[str]] = {}
         for session in self._pool:
             for name in session.streams:
@@ -118,7 +120,7 @@ class StaleStreamMonitor:
         return {name: each[0] for name, each in reasons.items() if all(each)}
 
     async def run(self) -> None:
-        """Look again and again."""
+        """Check repeatedly, until cancelled."""
         if not self._is_on:
             return
         async with asyncio.TaskGroup() as tasks:
@@ -131,7 +133,7 @@ class StaleStreamMonitor:
                         self._check(session, connection, connection.answered_s, tasks)
 
     def _forget_left(self) -> None:
-        """What is known of streams that were left goes with them."""
+        """Forget streams that are no longer in a session."""
         here = {(session.name, name) for session in self._pool for name in session.streams}
         for key in self._watched.keys() - here:
             del self._watched[key]
@@ -173,7 +175,7 @@ class StaleStreamMonitor:
                 )
 
     def _retry_refused(self, connection: Connection, name: str, watched: _Watched) -> None:
-        """What was refused once need not be for ever: ask again, later and later."""
+        """Subscribe again to a refused stream, with growing pauses."""
         now_s = _now_s()
         if not watched.is_due(now_s):
             return
@@ -192,7 +194,7 @@ class StaleStreamMonitor:
             return False
         if watched.stale:
             watched.stale = ""
-            connection.request_answer()  # from then on it counts as received
+            connection.request_answer()  # from its answer on it counts as received
             name = subscription.stream.name
             log.info("stream_received_again", stream=name, connection=session.name)
         return True
@@ -247,20 +249,20 @@ class StaleStreamMonitor:
         await asyncio.sleep(limits.back_within_s)
         after = None if is_certain else await self._rest_view(stream)
         await asyncio.sleep(self._stale_s / LATE_SHARE)
-        said = f"no message for {quiet_s:.0f} s"
+        reason = f"no message for {quiet_s:.0f} s"
         if is_certain:
-            return _Verdict(f"{said}, and it is periodic")
+            return _Verdict(f"{reason}, and it is periodic")
         if sibling := self._received_over(session, stream, _or_never(received_s), limits):
-            return _Verdict(f"{said}, and received over {sibling}")
+            return _Verdict(f"{reason}, and received over {sibling}")
         seen, watched.seen = watched.seen, (received_s, after)
         if before != after or (seen and seen[0] == received_s and seen[1] != before):
-            return _Verdict(f"{said}, and REST has news of it")
+            return _Verdict(f"{reason}, and REST has news of it")
         return _Verdict()
 
     def _received_over(
         self, session: Session, stream: Stream, received_s: float, limits: StaleLimits
     ) -> str:
-        """The name of a sibling that has brought messages of the stream since; empty: none."""
+        """The name of a sibling that has received messages of the stream since; empty: none."""
         for sibling in self._pool.siblings(session):
             connection = sibling.connection
             other = connection.subscriptions.by_name.get(stream.name) if connection else None
@@ -269,7 +271,7 @@ class StaleStreamMonitor:
         return ""
 
     async def _rest_view(self, stream: Stream) -> object:
-        """What REST says now of that which the stream tells the changes of."""
+        """The present value over REST of what the stream sends changes of."""
         if stream.spec.probe is Probe.LAST_TRADE:
             await self._history.acquire()
             params = {"symbol": stream.symbol, "limit": "1"}

@@ -53,5 +53,5 @@ async def test_a_proxy_that_is_none_is_told_without_its_password(
         await handshake(Exchange(ws_url="wss://ws.backpack.exchange"))
 
     assert describe_failure(caught.value) == (
-        "the environment names a proxy that is none: write http://host:port"
+        "the environment names an invalid proxy: write http://host:port"
     )
