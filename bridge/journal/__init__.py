@@ -1,1 +1,1 @@
-"""Everything that happened, on disk: one log, a cursor that reads it again, a checkpoint."""
+"""The journal: all records on disk in one log, a cursor that reads them, a checkpoint."""

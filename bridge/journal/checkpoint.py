@@ -1,8 +1,9 @@
-"""Up to where Redis has everything: a small file beside the segments, written aside and renamed.
+"""The checkpoint: the offset up to which Redis has everything. A small file beside the segments,
+written under another name and renamed.
 
-Too old is harmless, what is there already is told by the append script. Missing or unreadable means
-to begin at the journal's oldest record, and to mark what is older; and one that cannot be true is
-not believed (`believed`).
+One that is too old is harmless: the append script recognises duplicates. If it is missing or
+unreadable, the journal is read from its oldest record, and what is older is marked as missing. One
+that contradicts the journal is not used (`believed`).
 """
 
 import json
@@ -19,18 +20,17 @@ from bridge.runtime.bounded_file import read_ours
 
 NAME = "checkpoint.json"
 MAX_OTHERS = 16
-MAX_OFFSET = 10**16  # as many digits as a line of the journal may say
+MAX_OFFSET = 10**16  # the most digits that a line of the journal may have for a number
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`offset`: all records before it are settled, but for those of `suspended` streams, which have
-    their own.
+    """`offset`: all records before it are settled, except those of `suspended` streams, which have
+    their own offsets.
 
-    `target` names the Redis and prefix it speaks of (empty: nothing was published), `confirmed` is
-    the last ID of each stream that it acknowledged. `others`: from which offset on those that were
-    published to before, the last one last, may lack something. `end`: how long the journal was (0:
-    an earlier version did not say).
+    `target`: the Redis and prefix (empty: nothing was published). `confirmed`: the last ID of each
+    stream that this Redis acknowledged. `others`: earlier targets, the latest last → the offset
+    from which on they may lack records. `end`: the journal's end (0: of an earlier version).
     """
 
     offset: int = 0
@@ -41,9 +41,9 @@ class Checkpoint:
     end: int = 0
 
     def turned_to(self, target: str) -> "Checkpoint":
-        """The same for another Redis or prefix. One that is known goes on where it was; a new one
-        begins with what the one before it lacks, for it may be the same by another name: what it
-        has already is told by identity.
+        """The checkpoint for another Redis or prefix. A known target continues from its offset; a
+        new one begins where the one before it may lack records, since it may be the same Redis by
+        another name: duplicates are recognised by identity.
         """
         if target == self.target:
             return self
@@ -51,18 +51,18 @@ class Checkpoint:
         others = {name: at for name, at in self.others.items() if name != self.target}
         if self.target:
             others[self.target] = needed
-        begun = others.pop(target, needed)
+        offset = others.pop(target, needed)
         return Checkpoint(
-            begun, target, others=dict(list(others.items())[-MAX_OTHERS:]), end=self.end
+            offset, target, others=dict(list(others.items())[-MAX_OTHERS:]), end=self.end
         )
 
     def needed_from(self) -> int:
-        """The first record that the target may lack."""
+        """The offset of the first record that the target may lack."""
         return min([self.offset, *self.suspended.values()])
 
     def believed(self, end: int) -> "Checkpoint | None":
-        """It, where all it says can be true of a journal that ends there; None where an offset lies
-        beyond that. What it says of other targets alone is left out in that case.
+        """This checkpoint if it is consistent with a journal that ends at `end`; None if an offset
+        of its own is beyond that. Other targets with an offset beyond it are left out.
         """
         if any(offset > end for offset in (self.offset, *self.suspended.values())):
             return None
@@ -71,7 +71,7 @@ class Checkpoint:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
-    """The checkpoint in this folder; None where there is none that can be read and makes sense."""
+    """The checkpoint in this folder; None: it is missing, unreadable or inconsistent."""
     try:
         facts = parsed(read_ours(folder / NAME))
         if "crc" in facts and facts["crc"] != _checksum(facts):
@@ -97,11 +97,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def write_aside(path: Path, facts: Mapping[str, object]) -> None:
-    """Replace a small file of facts, whole or not at all. Raises OSError."""
+    """Replace a small JSON file atomically. Raises OSError."""
     aside = path.with_name(f"{path.name}.new")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(json.dumps(facts))  # json.dump is not written in C
+        file.write(json.dumps(facts))  # json.dump is slower: it is not in C
         file.flush()
         os.fsync(file.fileno())  # else a power loss may leave an empty file under its name
     aside.replace(path)
@@ -119,6 +119,6 @@ def _offsets(facts: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _checksum(facts: Mapping[str, Any]) -> str:
-    """Of what the file says, but for the checksum itself."""
-    said = {name: value for name, value in facts.items() if name != "crc"}
-    return f"{crc32(json.dumps(said, sort_keys=True).encode()):08x}"
+    """The checksum of the file's facts without the checksum itself."""
+    checked = {name: value for name, value in facts.items() if name != "crc"}
+    return f"{crc32(json.dumps(checked, sort_keys=True).encode()):08x}"

@@ -1,24 +1,24 @@
-"""One record of the core as one line of the journal, and back (pure).
+"""Encodes a record of the core as one line of the journal, and decodes it (pure).
 
     <checksum> <received_us> <kind> <connection> <body>
 
-    F  a frame, as it came             O  connection opened: {"name", "streams"}
-    B  a frame that does not fit       C  it is to receive other streams: {"streams"}
-       on a line, as base64            A  answered at <the exchange's time, µs>, but not about
-                                          <stream> <stream>…; until=<µs>: asked then, long before
-                                          (0: no answer came, only time has passed)
+    F  a frame, unchanged              O  connection opened: {"name", "streams"}
+    B  a frame that contains a line    C  its streams change: {"streams"}
+       feed, as base64                 A  answered at <the exchange's time, µs>, except about
+                                          <stream> <stream>…; until=<µs>: the time of its ping, if
+                                          long before (0: no pong, only time has passed)
                                        D  a stream is suspected on it: {"stream", "since_us"}
                                        L  connection lost: {"cause"}
-    R  a REST body: <stream>[/<what>]  H  watermarks of an earlier bridge: {stream: µs}
-    P  a process started               S  a segment's first line: what is known where it begins
+    R  a REST body: <stream>[/<kind>]  H  watermarks of an earlier bridge: {stream: µs}
+    P  a process started               S  a segment's first line: the state where it begins
     G  a record of the gap log: the fields of its entry
-    N  received, and not in the journal: [<cause>] {stream: [from_us, to_us]}, of the times when the
-       frames came; the stream * is every stream. Its connection is the position where the log had
-       been written to when that began
+    N  records missing in the journal: [<cause>] {stream: [from_us, to_us]}, the times of receipt of
+       the frames; the stream * is every stream. In place of the connection: the position up to
+       which the log was written when the loss began
 
-The checksum is the CRC-32 of what follows it, as eight hexadecimal digits. Lines of earlier
-versions have none and are read all the same. A line that cannot be read is damage: it is never
-taken for another record, whichever byte of it was changed.
+The checksum is the CRC-32 of the rest of the line, as eight hexadecimal digits. Lines of earlier
+versions have none and are read, too. A line that cannot be read is damage: it is never mistaken for
+another record, whichever byte of it was changed.
 """
 
 import base64
@@ -47,15 +47,15 @@ from bridge.core.records import (
     Watermarks,
 )
 
-_tuple = tuple.__new__  # a NamedTuple's own constructor is a function in Python around it
+_tuple = tuple.__new__  # faster than a NamedTuple's constructor, a Python function around it
 
-PRIVATE_STREAM = b'"stream":"account.'  # in a frame of one, as the exchange writes it
+PRIVATE_STREAM = b'"stream":"account.'  # in a private frame, as the exchange writes it
 CHECKSUM_BYTES = 9  # eight digits and a space
 MAX_DIGITS = 16  # µs since 1970 until the year 2286
 UNTIL = "until="
 EVERY_STREAM = "*"
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
-# What earlier versions called a cause; with one that is not known a connection ends all the same.
+# Causes as earlier versions spelled them; an unknown cause is read as `connection lost`.
 _OLD_CAUSES = {"silent": GapCause.STALE, "buffer full": GapCause.OVERFLOW}
 _NAMES = {
     "F": "frame", "B": "binary", "O": "opened", "C": "subscribed", "A": "answered",
@@ -68,13 +68,13 @@ _NAMES = {
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """The line of a frame, with its end."""
+    """The line of a frame, with its line feed."""
     [line] = encode_frames(frame.received_us, frame.connection, [frame.body])
     return line
 
 
 def encode_frames(received_us: int, connection: int, bodies: Iterable[bytes]) -> list[bytes]:
-    """The lines of frames that came together on one connection, with their ends."""
+    """The lines of frames that were read at once on one connection, with their line feeds."""
     head = b"%d F %d " % (received_us, connection)
     checked = crc32(head)
     return [
@@ -91,8 +91,8 @@ def _encode_binary(received_us: int, connection: int, body: bytes) -> bytes:
 
 
 def encode(record: Record, *, number: int | None = None) -> bytes:
-    """The line of a record, with its end; empty for those that are not journaled. `number` stands
-    in the place of the connection.
+    """The line of a record, with its line feed; empty if it is not journaled. `number`: written in
+    place of the connection.
     """
     if isinstance(record, Frame):
         return encode_frame(record)
@@ -107,16 +107,14 @@ def encode(record: Record, *, number: int | None = None) -> bytes:
 
 
 def verified(line: bytes) -> bytes | None:
-    """What follows the checksum of a line (without its end); None where there is none, or another
-    than it should be.
-    """
+    """The part of a line (without its line feed) after a valid checksum; else None."""
     rest = line[CHECKSUM_BYTES:]
     return rest if line[:CHECKSUM_BYTES] == b"%08x " % crc32(rest) else None
 
 
 def payload_of(line: bytes, *, is_checked: bool) -> bytes | None:
-    """What `decode_payload` reads of a line (without its end); None where it is damaged. Where
-    `is_checked`, a line of an earlier version is damage, too.
+    """The part of a line (without its line feed) for `decode_payload`; None: the line is damaged.
+    If `is_checked`, a line without a checksum is damage, too.
     """
     payload = verified(line)
     if payload is None and not is_checked and _is_old(line):
@@ -125,7 +123,7 @@ def payload_of(line: bytes, *, is_checked: bool) -> bytes | None:
 
 
 def decode(line: bytes) -> Record | None:
-    """The record of a line (without its end), with a checksum or of an earlier version; None where
+    """The record of a line (without its line feed), with a checksum or of an earlier version; None:
     it cannot be read.
     """
     payload = payload_of(line, is_checked=False)
@@ -133,15 +131,15 @@ def decode(line: bytes) -> Record | None:
 
 
 def frame_of(line: bytes) -> Frame | None:
-    """The frame of a line (without its end) that has a checksum: nearly all lines, so in one step.
-    None where it is something else, or damaged.
+    """The frame of a line (without its line feed) that has a checksum, the usual case in one step.
+    None: it is another line, or damaged.
     """
     rest = line[CHECKSUM_BYTES:]
     parts = rest.split(b" ", 3)
     if len(parts) != 4 or parts[1] != b"F" or line[:CHECKSUM_BYTES] != b"%08x " % crc32(rest):
         return None
     received_us, _, number, body = parts
-    # `_is_number` of both
+    # `_is_number` of both, inlined
     if not (received_us.isdigit() and number.isdigit()):
         return None
     if len(received_us) > MAX_DIGITS or len(number) > MAX_DIGITS:
@@ -150,7 +148,7 @@ def frame_of(line: bytes) -> Frame | None:
 
 
 def decode_payload(rest: bytes) -> Record | None:
-    """The record of a line that has no checksum, or whose checksum has been compared."""
+    """The record of a payload, see `payload_of`; None: it cannot be read."""
     parts = rest.split(b" ", 3)
     if len(parts) != 4 or not (_is_number(parts[0]) and _is_number(parts[2])):
         return None
@@ -167,22 +165,24 @@ def decode_payload(rest: bytes) -> Record | None:
 
 
 def number_of(rest: bytes) -> int:
-    """What stands in the place of the connection, in a line that could be decoded."""
+    """The number in place of the connection, in a valid payload."""
     return int(rest.split(b" ", 3)[2])
 
 
 def letter_of(line: bytes) -> bytes:
-    """The kind of a line that `encode` has made."""
+    """The letter of the kind of a line made by `encode`."""
     return line[CHECKSUM_BYTES:].split(b" ", 2)[1]
 
 
 def name_of(letter: str) -> str:
-    """What a kind of line is called in exports and summaries."""
+    """The name of a kind of line in exports and summaries."""
     return _NAMES[letter]
 
 
 def _is_old(line: bytes) -> bool:
-    """Does it begin with a time, all of it? Else the end of another line might be taken for one."""
+    """Whether a line begins with a whole time, as in earlier versions; else the end of another line
+    might be mistaken for one.
+    """
     return line[:MAX_DIGITS].isdigit() and line[MAX_DIGITS : MAX_DIGITS + 1] == b" "
 
 
@@ -206,12 +206,12 @@ def _subscribed(record: Subscribed) -> tuple[bytes, bytes]:
 
 
 def _answered(record: Answered) -> tuple[bytes, bytes]:
-    words = [str(record.at_us), *record.excluded]
+    parts = [str(record.at_us), *record.excluded]
     if record.is_inferred:
-        words.append(f"{UNTIL}0")
+        parts.append(f"{UNTIL}0")
     elif record.asked_us is not None:
-        words.append(f"{UNTIL}{record.asked_us}")
-    return b"A", " ".join(words).encode(errors="surrogatepass")
+        parts.append(f"{UNTIL}{record.asked_us}")
+    return b"A", " ".join(parts).encode(errors="surrogatepass")
 
 
 def _suspected(record: Suspected) -> tuple[bytes, bytes]:
@@ -224,7 +224,7 @@ def _lost(record: Lost) -> tuple[bytes, bytes]:
 
 def _rest_body(record: RestBody) -> tuple[bytes, bytes]:
     about = f"{record.stream}/{record.kind}" if record.kind else record.stream
-    text = record.body.replace(b"\n", b" ")  # JSON has line feeds between its parts only
+    text = record.body.replace(b"\n", b" ")  # in JSON line feeds are only white space
     return b"R", about.encode(errors="surrogatepass") + b" " + text
 
 
@@ -272,7 +272,7 @@ _ENCODERS: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
 }
 
 
-# ---- bodies: to a record; each may raise what DAMAGE names ---------------------------------------
+# ---- bodies: to a record; each may raise the exceptions in DAMAGE --------------------------------
 
 
 def _read_binary(received_us: int, number: int, body: bytes) -> Record:
@@ -292,13 +292,13 @@ def _read_subscribed(received_us: int, number: int, body: bytes) -> Record:
 
 
 def _read_answered(received_us: int, number: int, body: bytes) -> Record:
-    # the earliest versions did not say when
-    at_us, *words = body.decode(errors="surrogatepass").split(" ") if body else [str(received_us)]
+    # the earliest versions wrote no time
+    at_us, *parts = body.decode(errors="surrogatepass").split(" ") if body else [str(received_us)]
     asked_us = None
-    for word in words:
-        if word.startswith(UNTIL):
-            asked_us = int(word.removeprefix(UNTIL))
-    excluded = tuple(word for word in words if not word.startswith(UNTIL))
+    for part in parts:
+        if part.startswith(UNTIL):
+            asked_us = int(part.removeprefix(UNTIL))
+    excluded = tuple(part for part in parts if not part.startswith(UNTIL))
     is_inferred = asked_us == 0
     return Answered(
         received_us, number, int(at_us), excluded, None if is_inferred else asked_us, is_inferred
@@ -348,9 +348,9 @@ def _read_state(received_us: int, _: int, body: bytes) -> Record:
 
 
 def _read_missing(received_us: int, _: int, body: bytes) -> Record:
-    told, brace, _rest = body.partition(b"{")
-    cause = _cause(told.decode().rstrip()) if told else GapCause.NOT_IN_JOURNAL
-    facts = _object(body[len(told) :] if brace else b"")
+    head, brace, _rest = body.partition(b"{")
+    cause = _cause(head.decode().rstrip()) if head else GapCause.NOT_IN_JOURNAL
+    facts = _object(body[len(head) :] if brace else b"")
     spans = {name: (int(from_us), int(to_us)) for name, (from_us, to_us) in facts.items()}
     if EVERY_STREAM in spans:
         return Missing(received_us, cause, None, spans[EVERY_STREAM][0])
@@ -392,10 +392,10 @@ def _name(name: Any) -> str:
     return name
 
 
-def _cause(told: str) -> GapCause:
-    if told in _OLD_CAUSES:
-        return _OLD_CAUSES[told]
+def _cause(text: str) -> GapCause:
+    if text in _OLD_CAUSES:
+        return _OLD_CAUSES[text]
     try:
-        return GapCause(told)
+        return GapCause(text)
     except ValueError:
         return GapCause.CONNECTION_LOST

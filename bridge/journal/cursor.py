@@ -1,8 +1,8 @@
-"""Reads a log from any position to its end, where it is live.
+"""Reads a log from any position to its end, and continues with new records.
 
-Where records cannot be read (damage, files that were pruned or have vanished, what was dropped from
-the tail) it yields one `Missing` in their place. It never yields a line whose checksum is wrong; in
-a segment whose lines have checksums, none without.
+For records that cannot be read (damage, files that were pruned or removed, lines dropped from the
+tail) it yields one `Missing` in their place. It never yields a line with a wrong checksum nor, in a
+segment whose lines have checksums, one without.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ Found = list[tuple[int, Record]]
 
 
 class Source(Protocol):
-    """What a cursor reads: files up to `written`, and behind them the tail's lines in memory, the
-    first of which is at `tail_start`. What lies between the two was dropped, as `missed` says.
+    """The source of a cursor: files up to `written`, then the tail's lines in memory, the first of
+    them at `tail_start`. Lines between the two were dropped, see `missed`.
     """
 
     end: int
@@ -47,19 +47,18 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Unread:
-    """From this position on records could not be read, which has not been told yet."""
+    """Records from this position on could not be read, and this is not reported yet."""
 
     position: int
-    is_jump: bool  # there is no file with them: perhaps the next one says why
+    is_jump: bool  # no file has them: the next segment may begin with a `Missing` for them
 
 
 class Cursor:
-    """`position`: of the record that is read next. `damaged`: lines and files that could not be
-    read. `missed`: what the log has dropped before it was read here.
+    """`position`: of the record that is read next. `damaged`: the number of unreadable lines and
+    files. `missed`: records that the log dropped before they were read here.
 
-    A `SegmentState` is yielded where it can be used: as the first record (or behind a `Missing`
-    that is), and behind a `Missing` that concerns every stream. It is all that is known of
-    connections then.
+    A `SegmentState` is yielded if it is of use: as the first record (or after a first `Missing`),
+    and after a `Missing` of every stream: then it is all that is known of connections.
     """
 
     def __init__(self, source: Source, position: int, since_us: int = 0) -> None:
@@ -67,11 +66,11 @@ class Cursor:
         self.damaged = 0
         self.missed = Missed()
         self._log = source
-        self._last_us = since_us  # when the last record came that was read
+        self._last_us = since_us  # when the last record read was received
         self._reader: SegmentReader | None = None
         self._segment_end: int | None = None  # None: it is still being written
         self._lines: list[bytes] = []  # read from the file, the next one last
-        self._rest = b""  # the beginning of the line behind them
+        self._rest = b""  # the incomplete line after them
         self._is_checked = False  # this segment's lines have checksums
         self._tail_index, self._tail_edition = 0, -1
         self._is_fresh = True
@@ -84,20 +83,20 @@ class Cursor:
 
     @property
     def at_end(self) -> bool:
-        """Has everything been yielded?"""
-        owes = self._unread or self.missed or self._passed_from is not None
-        return self.position >= self._log.end and not owes
+        """Whether everything has been yielded."""
+        is_pending = self._unread or self.missed or self._passed_from is not None
+        return self.position >= self._log.end and not is_pending
 
     @property
     def yielded_to(self) -> int:
-        """All before this position has been yielded, what is missing included. A checkpoint must
-        not be further.
+        """The position before which everything has been yielded, `Missing` records included. A
+        checkpoint must not be beyond it.
         """
-        owed = (self._unread.position if self._unread else None, self._passed_from)
-        return min([self.position, *(position for position in owed if position is not None)])
+        pending = (self._unread.position if self._unread else None, self._passed_from)
+        return min([self.position, *(position for position in pending if position is not None)])
 
     def read(self, limit: int) -> Found:
-        """The next records, each with its position: about `limit`. None at the end."""
+        """The next records with their positions: about `limit`; empty at the end."""
         self._log.flush()
         found: Found = []
         self._report_passed(found)
@@ -112,9 +111,9 @@ class Cursor:
         return found
 
     def pass_over(self, until: int, limit: int) -> Found:
-        """Make room: go on to `until`, looking at no more than `limit` records. Public frames are
-        passed over, which one `Missing` tells in the end, or before the next `read`; the rest is
-        yielded. It is done once `position` is `until`.
+        """Skip ahead to `until` to make room, at most `limit` records in one call. Public frames
+        are skipped, and reported by one `Missing` at the end or before the next `read`; other
+        records are returned. It is complete when `position` has reached `until`.
         """
         self._log.flush()
         found: Found = []
@@ -139,7 +138,7 @@ class Cursor:
     # ---- lines ---------------------------------------------------------------------------------
 
     def _next_line(self, found: Found) -> bytes | None:
-        """The line at `position`, which may have moved on to it; None at the end."""
+        """The line at `position`, which may advance to the next readable one; None at the end."""
         while not self._lines:
             if self.position >= self._log.written:
                 return self._next_of_tail(found)
@@ -150,13 +149,13 @@ class Cursor:
         source = self._log
         if self.position < source.tail_start:
             if source.missed:
-                told = source.missed.record(source.now_us(), GapCause.OVERFLOW)
-                self._report_missing(found, self.position, told, source.tail_start)
+                missing = source.missed.record(source.now_us(), GapCause.OVERFLOW)
+                self._report_missing(found, self.position, missing, source.tail_start)
             self.position = source.tail_start
             self._tail_edition = -1
         if self.missed:
-            told = self.missed.record(source.now_us(), GapCause.OVERFLOW)
-            self._report(found, self.position, told)
+            missing = self.missed.record(source.now_us(), GapCause.OVERFLOW)
+            self._report(found, self.position, missing)
             self.missed.clear()
         if self._tail_edition != source.tail_edition:
             self._find_in_tail()
@@ -174,9 +173,9 @@ class Cursor:
             self._tail_index += 1
 
     def _read_file(self) -> None:
-        """Get lines, or go on to where there may be some."""
+        """Read lines, or advance to where there may be some."""
         if self._reader is not None and self._reader.place != self.position + len(self._rest):
-            self.close()  # what it read last was in the tail, and is in a file by now
+            self.close()  # the last lines read were in the tail, and are in a file by now
         reader = self._reader or self._open()
         if reader is None:
             return
@@ -191,15 +190,13 @@ class Cursor:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._lines = lines[::-1]
-        if (
-            len(self._rest) > MAX_LINE
-        ):  # so no line is whole; all of it would be copied at each read
+        if len(self._rest) > MAX_LINE:  # damage: and all of it would be copied at each read
             self._cannot_read(reader.segment, DamagedSegment("a line has no end"))
             self._rest = b""
             self._leave(end)
 
     def _open(self) -> SegmentReader | None:
-        """Open the segment that `position` is in; where there is none, go on at the next."""
+        """Open the segment with `position`; if there is none, advance to the next one."""
         segments = self._log.segments()
         here = [segment for segment in segments if segment.start <= self.position]
         following = [segment.start for segment in segments if segment.start > self.position]
@@ -217,7 +214,7 @@ class Cursor:
         return None
 
     def _end_of(self, reader: SegmentReader) -> int:
-        """Up to where this segment's file counts: what is behind is the rest of a failed write."""
+        """The end of this segment: bytes after it are the rest of a failed write."""
         start = reader.segment.start
         if start == self._log.segment_start:
             return self._log.written
@@ -227,7 +224,7 @@ class Cursor:
         return self._segment_end
 
     def _leave(self, end: int) -> None:
-        """The file has no more than was read; the segment ends there."""
+        """Leave a file that has been read to its end; the segment ends at `end`."""
         if self._rest:
             self.damaged += 1
             self._report_unknown(self.position, is_jump=False)
@@ -254,14 +251,14 @@ class Cursor:
     # ---- records -------------------------------------------------------------------------------
 
     def _take(self, line: bytes, found: Found) -> None:
-        """Yield what the line at `position` says, if anything, and go on behind it."""
+        """Yield the record of the line at `position`, if any, and advance."""
         position = self.position
         self.position += len(line) + 1
         if self._unread is None and (frame := codec.frame_of(line)) is not None:
             self._is_checked = True
             self._last_us = frame.received_us
             self._is_fresh = False
-            found.append((position, frame))  # `_tell`, for nearly all lines
+            found.append((position, frame))  # `_report` inlined, for nearly all lines
             return
         payload = codec.payload_of(line, is_checked=self._is_checked)
         self._is_checked = self._is_checked or payload not in (None, line)
@@ -276,7 +273,7 @@ class Cursor:
 
     def _take_state(self, position: int, record: SegmentState, found: Found) -> None:
         if self._unread is not None:
-            self._state = position, record  # what is missing is told first
+            self._state = position, record  # the `Missing` goes first
         else:
             if self._is_fresh:
                 self._report(found, position, record)
@@ -290,7 +287,7 @@ class Cursor:
             and isinstance(record, Missing)
             and codec.number_of(payload) == unread.position
         ):
-            # The log itself has left this out, and says which streams it was.
+            # The log itself dropped these records, and this line has their streams.
             self._unread = None
             is_of_use = self._is_fresh or record.spans is None
             state, self._state = self._state if is_of_use else None, None
@@ -303,7 +300,7 @@ class Cursor:
                 self._report_missing(found, position, record, self.position)
             else:
                 self._report(found, position, record)
-        if not isinstance(record, Missing):  # what the log left out was written late
+        if not isinstance(record, Missing):  # a `Missing` was written later than what it reports
             self._last_us = record.received_us
 
     def _report(self, found: Found, position: int, record: Record) -> None:
@@ -311,11 +308,11 @@ class Cursor:
         self._is_fresh = False
 
     def _report_missing(self, found: Found, position: int, missing: Missing, end: int) -> None:
-        """What is missing is of positions before `end`."""
+        """Yield a `Missing` of records at positions before `end`."""
         self._report(found, position, missing._replace(end=end))
 
     def _report_unread(self, found: Found, until_us: int, end: int) -> None:
-        """What could not be read may concern every stream; what is known behind it follows."""
+        """Yield a `Missing` of every stream for unreadable records, and the state after them."""
         if self._unread is None:
             return
         position, self._unread = self._unread.position, None
@@ -330,7 +327,7 @@ class Cursor:
         self._log.check()
 
     def _pass(self, position: int, found: Found) -> None:
-        """Leave out a public frame."""
+        """Skip the record yielded last, if it is a public frame."""
         record = found[-1][1]
         if not isinstance(record, Frame) or codec.PRIVATE_STREAM in record.body:
             return
@@ -348,7 +345,7 @@ class Cursor:
             return
         log.error("journal_overflow", frames=self._passed_frames)
         until_us = max(to_us for _, to_us in self._passed.spans.values())
-        told = self._passed.record(until_us, GapCause.OVERFLOW)
-        self._report_missing(found, self._passed_from, told, self._passed_until)
+        missing = self._passed.record(until_us, GapCause.OVERFLOW)
+        self._report_missing(found, self._passed_from, missing, self._passed_until)
         self._passed.clear()
         self._passed_from, self._passed_frames = None, 0

@@ -1,4 +1,4 @@
-"""Looks into a journal that nothing need be writing: what is in it, is it whole, as NDJSON.
+"""Reads a journal's files without a bridge: summary, verification, records, export as NDJSON.
 
 A path is a journal's folder or one segment's file. The bridge that writes it may be running.
 """
@@ -32,35 +32,35 @@ from bridge.journal.segments import (
     list_segments,
 )
 
-FLUSHED_S = 0.2  # longer than a bridge holds back what it writes (maintenance.FLUSH_EVERY_S)
+FLUSHED_S = 0.2  # longer than a bridge takes to flush (maintenance.FLUSH_EVERY_S)
 READ_BYTES = 1024 * 1024
 STEP_RECORDS = 500
-NO_FRAME = b"\n"  # a mark that is in no line
+NO_FRAME = b"\n"  # a mark that no line contains, so that no frame is chosen
 _FRAME = codec.name_of("F")
-_FRAME_AT = slice(25, 28)  # where a frame's line says so: behind checksum and time
+_FRAME_AT = slice(25, 28)  # the place of the kind in a frame's line: after checksum and time
 
 
-_tuple = tuple.__new__  # `Line(…)` is a function in Python around it, once for each record
+_tuple = tuple.__new__  # faster than `Line(…)`, a Python function around it
 
 
 class Line(NamedTuple):
-    """A line of a journal, from `position` to `end`. `record` None: it cannot be read, and what
-    follows says nothing.
+    """A line of a journal, from `position` to `end`. `record` None: it cannot be read, and further
+    fields have no meaning.
     """
 
     position: int
     end: int
     received_us: int = 0
     kind: str = ""
-    number: int = 0  # the connection's, 0 where none is meant
+    number: int = 0  # the connection's; 0: none
     body: bytes = b""
     record: Record | None = None
 
 
 @dataclass(slots=True)
 class Summary:
-    """What a journal holds. `damage`: one sentence for each thing that is not as it should be;
-    `unwritten`: one for each time of which something could not be written.
+    """The summary of a journal. `damage`: a sentence for each fault; `unwritten`: a text for each
+    interval with records that could not be written.
     """
 
     segments: int = 0
@@ -77,7 +77,7 @@ class Summary:
 
 @dataclass(slots=True)
 class Damage:
-    """How many lines and files could not be read."""
+    """The number of lines and files that could not be read."""
 
     lines: int = 0
 
@@ -86,27 +86,27 @@ class Damage:
 
 
 def segments_of(path: Path) -> list[Segment]:
-    """The segments at a path, oldest first. Raises ConfigError where there are none, or where they
-    may not be read.
+    """The segments at a path, oldest first. Raises ConfigError if there are none, or if they may
+    not be read.
     """
     try:
         if path.is_dir():
-            os.listdir(path)  # a folder that may not be read would look empty
-            found = list_segments(path)
+            os.listdir(path)  # raises if it may not be read: `glob` would return nothing
+            segments = list_segments(path)
         elif path.name.endswith((PLAIN, PACKED)) and path.is_file():
             digits = path.name.partition(".")[0]
             is_offset = digits.isascii() and digits.isdecimal()
-            found = [Segment(int(digits) if is_offset else 0, path)]
+            segments = [Segment(int(digits) if is_offset else 0, path)]
         else:
-            found = []
+            segments = []
     except OSError as error:
         raise _unreadable(path, error) from None
-    if not found:
+    if not segments:
         raise ConfigError(
             f"{path} holds no journal: give a journal's folder (journal.dir), or one of its files "
             f"(…{PLAIN} or …{PACKED})"
         )
-    return found
+    return segments
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigError:
@@ -117,19 +117,19 @@ def _unreadable(path: Path, error: OSError) -> ConfigError:
 
 
 def segments_between(path: Path, from_us: int, to_us: int) -> list[Segment]:
-    """Those that may have what was received in that time. Raises as `segments_of`."""
+    """The segments that may have records received in this interval. Raises as `segments_of`."""
     segments = segments_of(path)
-    begun_us = [next((line.received_us for line in lines_of(each)), 0) for each in segments]
-    ended_us = [*begun_us[1:], to_us]
+    begins_us = [next((line.received_us for line in lines_of(each)), 0) for each in segments]
+    ends_us = [*begins_us[1:], to_us]
     return [
         segment
-        for segment, first_us, last_us in zip(segments, begun_us, ended_us, strict=True)
+        for segment, first_us, last_us in zip(segments, begins_us, ends_us, strict=True)
         if first_us <= to_us and last_us >= from_us
     ]
 
 
 def lines_of(segment: Segment, mark: bytes = b"") -> Iterator[Line]:
-    """Every whole line, but for frames without `mark` in them; nothing where the file is gone."""
+    """Every whole line, except frames that do not contain `mark`; none if the file was removed."""
     is_checked = False
     for position, line in _raw_lines(segment):
         if mark not in line and line[_FRAME_AT] == b" F ":
@@ -142,8 +142,8 @@ def lines_of(segment: Segment, mark: bytes = b"") -> Iterator[Line]:
             yield Line(position, end)
             continue
         if isinstance(record, Frame) and line[_FRAME_AT] == b" F ":
-            at_us, connection, said = record
-            yield _tuple(Line, (position, end, at_us, _FRAME, connection, said, record))
+            at_us, connection, frame = record
+            yield _tuple(Line, (position, end, at_us, _FRAME, connection, frame, record))
             continue
         _, letter, number, body = payload.split(b" ", 3)
         kind = codec.name_of(letter.decode())
@@ -153,13 +153,15 @@ def lines_of(segment: Segment, mark: bytes = b"") -> Iterator[Line]:
 
 
 def _line_end(segment: Segment, place: int, line: bytes) -> int:
-    """The place behind a whole line; behind none where a compressed segment is damaged."""
+    """The position after a whole line; that of the damage for the empty last line of a compressed
+    segment, see `_raw_lines`.
+    """
     return place + len(line) + 1 if line or not segment.is_packed else place
 
 
 def _raw_lines(segment: Segment) -> Iterator[tuple[int, bytes]]:
-    """Where each whole line begins, and what it is. A compressed segment that is damaged ends with
-    an empty line, which is no record; so does one in which a line has no end, at any length.
+    """The position and text of each whole line. A damaged compressed segment ends with an empty
+    line, which is no record; so does a segment with a line that is too long.
     """
     place, rest = segment.start, b""
     try:
@@ -189,7 +191,7 @@ def _raw_lines(segment: Segment) -> Iterator[tuple[int, bytes]]:
 
 
 class _Files:
-    """Segments as a cursor reads them, with no tail behind them."""
+    """Segments as the source of a cursor, without a tail."""
 
     def __init__(self, segments: list[Segment]) -> None:
         self.tail: list[bytes] = []
@@ -204,13 +206,13 @@ class _Files:
         return self._segments
 
     def flush(self) -> None:
-        """Nothing is written."""
+        """Do nothing."""
 
     def check(self) -> bool:
         return True
 
     def now_us(self) -> int:
-        return 0  # what is missing in the end is missing until the last record
+        return 0  # so that a loss at the end lasts until the last record
 
 
 def _end_of(segment: Segment) -> int:
@@ -219,14 +221,14 @@ def _end_of(segment: Segment) -> int:
 
 
 def _is_cut(segment: Segment) -> bool:
-    """Is it damaged, so that where it ends is not known? Nothing behind it tells so."""
+    """Whether the last segment is damaged, so that its end is unknown; no later one shows it."""
     if not segment.is_packed:
-        return False  # it is written to, or ends with what was written last
+        return False  # it is being written, or it is the last one written
     ends = deque(_raw_lines(segment), maxlen=1)
     return any(not line for _, line in ends)
 
 
-_record_of = itemgetter(1)  # of a position and its record
+_record_of = itemgetter(1)  # the record of a pair with its position
 
 
 def records(
@@ -235,12 +237,12 @@ def records(
     to_us: int | None = None,
     damage: Damage | None = None,
 ) -> Iterator[Record]:
-    """The records at a path, in order; frames only from `from_us` until `to_us` (received time).
-    Where something cannot be read, a `Missing` stands in its place.
+    """The records at a path, in order; frames only from `from_us` until `to_us` (time of receipt).
+    A `Missing` replaces damaged records.
 
-    What is not a frame is kept whatever its time, up to the last record before `to_us`: it tells
-    of the connections. Times need not rise, a clock may have been set. Raises ConfigError where
-    something cannot be read.
+    Other records than frames are included from any time, up to the last record before `to_us`: they
+    describe the connections. Times need not rise: a clock may have been set. Raises ConfigError if
+    a file may not be read.
     """
     segments = segments_of(path)
     end = None if to_us is None else _end_before(segments, to_us)
@@ -263,21 +265,21 @@ def records(
 
 
 def _end_before(segments: list[Segment], to_us: int) -> int:
-    """The position behind the beginning of the last record that was received before then."""
+    """The position just after the start of the last record received before `to_us`."""
     times = ((line.position, line.received_us) for each in segments for line in lines_of(each))
     return max((position + 1 for position, us in times if us and us < to_us), default=0)
 
 
-# ---- is it whole -------------------------------------------------------------------------------
+# ---- verification ------------------------------------------------------------------------------
 
 
 def summarise(path: Path) -> Summary:
-    """Read everything once. The bridge that writes it may be running: segments may be compressed,
-    or the oldest removed, while they are read.
+    """Read everything once, and return a summary. The bridge that writes it may be running: it may
+    compress segments, or remove the oldest, while they are read.
     """
     summary = Summary()
     is_folder = path.is_dir()
-    checkpoint = read_checkpoint(path) if is_folder else None  # first: what follows is later
+    checkpoint = read_checkpoint(path) if is_folder else None  # first: segments may only be newer
     if is_folder and checkpoint is None and (path / CHECKPOINT).exists():
         summary.damage.append(f"{CHECKPOINT} cannot be read, or makes no sense")
     segments = segments_of(path)
@@ -286,25 +288,25 @@ def summarise(path: Path) -> Summary:
     for segment in segments:
         size = _disk_bytes(segment)
         if size is None:
-            expected = None  # it has just made room
+            expected = None  # it has just been pruned
             continue
         expected = end = _summarise_segment(segment, expected, summary)
         if end == segment.start and _disk_bytes(segment) is None:
-            expected = None  # it went between the two looks
+            expected = None  # it was pruned while it was read
             continue
         summary.segments += 1
         summary.disk_bytes += size
         summary.bytes += end - segment.start
     if checkpoint is not None:
         summary.settled = checkpoint.offset
-        said = max(checkpoint.offset, checkpoint.end)
-        if said > end and said > _end_soon(path):
-            summary.damage.append(f"the checkpoint says {said}, beyond the journal's end {end}")
+        needed = max(checkpoint.offset, checkpoint.end)
+        if needed > end and needed > _end_soon(path):
+            summary.damage.append(f"the checkpoint has {needed}, beyond the journal's end {end}")
     return summary
 
 
 def _disk_bytes(segment: Segment) -> int | None:
-    """What it takes, compressed meanwhile or not; None where it is gone."""
+    """Its size on the disk, compressed meanwhile or not; None: it was removed."""
     for path in (segment.path, segment.path.with_name(segment.path.name + ".zst")):
         try:
             return path.stat().st_size
@@ -316,13 +318,13 @@ def _disk_bytes(segment: Segment) -> int | None:
 
 
 def _end_soon(folder: Path) -> int:
-    """Where the journal ends once a running bridge has handed over what it has in hand."""
+    """The journal's end after a running bridge has flushed."""
     time.sleep(FLUSHED_S)
     return _end_of(list_segments(folder)[-1])
 
 
 def _summarise_segment(segment: Segment, expected: int | None, summary: Summary) -> int:
-    """Count what is in it. Returns where it ends."""
+    """Count the segment's lines. Returns its end."""
     name, end = segment.path.name, segment.start
     is_apart = expected not in (None, segment.start)
     for line in lines_of(segment):
@@ -330,7 +332,7 @@ def _summarise_segment(segment: Segment, expected: int | None, summary: Summary)
         if line.record is None:
             summary.damage.append(f"{name}: no record at offset {line.position}")
             continue
-        # The log leaves out what it could not write, and says so behind the segment's head.
+        # The log reports records that it could not write in a line after the segment's head.
         if is_apart and line.kind != "state":
             is_apart = False
             if not (isinstance(line.record, Missing) and line.number == expected):
@@ -352,7 +354,7 @@ def _count(line: Line, summary: Summary) -> None:
     if isinstance(line.record, Missing):
         summary.unwritten.append(_unwritten(line.record))
     elif line.kind == "frame":
-        # the exchange writes the stream's name last
+        # in a frame the exchange writes the stream's name last
         name = line.body.rpartition(b'"stream":"')[2].partition(b'"')[0]
         summary.streams[name.decode(errors="replace")] += 1
 
@@ -372,8 +374,8 @@ def _unwritten(record: Missing) -> str:
 def exported(
     path: Path, from_us: int = 0, to_us: int | None = None, damage: Damage | None = None
 ) -> Iterator[bytes]:
-    """The lines at a path as NDJSON, chosen as `records` does; lines that cannot be read are left
-    out and counted.
+    """The lines at a path as NDJSON, chosen as in `records`; unreadable lines are left out and
+    counted.
     """
     segments = segments_of(path)
     end = None if to_us is None else _end_before(segments, to_us)
@@ -392,9 +394,7 @@ def exported(
 
 
 def export_line(line: Line) -> bytes:
-    """A line as one line of JSON, in UTF-8: a body that is JSON as it was written, any other as a
-    text.
-    """
+    """A line as one line of JSON, in UTF-8: a JSON body unchanged, any other one as a string."""
     facts: dict[str, Any] = {
         "received_us": line.received_us,
         "kind": line.kind,
@@ -412,7 +412,7 @@ def _as_json(body: bytes) -> str:
         parsed(text, parse_constant=_refuse)
     except ValueError:
         return json.dumps(text, ensure_ascii=False)
-    return text.replace("\r", " ").replace("\n", " ")  # between its parts: inside, JSON has none
+    return text.replace("\r", " ").replace("\n", " ")  # in JSON they are only white space
 
 
 def _refuse(constant: str) -> None:
@@ -420,6 +420,6 @@ def _refuse(constant: str) -> None:
 
 
 def utc(moment_us: int) -> str:
-    """A time for people; what cannot be one, as it is."""
-    found = moment(moment_us)
-    return f"{moment_us} µs" if found is None else found.isoformat(timespec="milliseconds")
+    """A moment as an ISO 8601 text; one outside the calendar in µs."""
+    when = moment(moment_us)
+    return f"{moment_us} µs" if when is None else when.isoformat(timespec="milliseconds")

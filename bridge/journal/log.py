@@ -1,13 +1,13 @@
-"""The log of everything that happened: append never fails, a cursor reads it again.
+"""The log of all records: append never fails, a cursor reads it.
 
-What is appended waits in memory until `flush` hands it to the operating system. Where that fails
-(disk full, folder removed or read-only) the log is *broken*: what waits is its tail, positions go
-on as if it were written, and `recover` tries again. A tail that grows too long loses the oldest
-public frames first, account frames after that, what happened to connections last. The first line
-that can be written after a loss says what is missing.
+Appended lines wait in memory until `flush` writes them to the file. If that fails (disk full,
+folder removed or read-only) the log is *broken*: the unwritten lines are its tail, positions
+continue as if they were written, and `recover` tries again. A tail that grows too long loses the
+oldest public frames first, then account frames, and records of connections last. The first line
+that can be written after a loss is a `Missing`.
 
-A position that was given may turn out lower than where the record stands, never higher: reading
-from it finds the record.
+The position returned for a record may be lower than its final one, never higher: reading from it
+finds the record.
 
     open      ── flush fails, files vanish ──▶  broken
     unopened  ── open_late ──────────────────▶  broken
@@ -36,32 +36,31 @@ from bridge.protocol.envelope import Data, parse
 log = structlog.get_logger(__name__)
 
 MAX_UNWRITTEN = 1_000
-DROP_SHARE = 10  # of the tail's limit, dropped at once: each time costs a look at its beginning
+DROP_SHARE = 10  # the tail's limit divided by this is dropped at once: each time costs a scan
 _FRAMES = (b"F", b"B")
 _REFETCHED = (b"R", b"A")
 
 
 @dataclass(slots=True)
 class Loss:
-    """Frames that were received and are not in the journal: how many, from when to when (µs)."""
+    """Frames that were received and are not in the journal: their number and times (µs)."""
 
     frames: int = 0
     first_us: int = 0
     last_us: int = 0
 
     def add(self, received_us: int) -> None:
-        """One more."""
+        """Count a frame."""
         self.frames += 1
         self.first_us = self.first_us or received_us
         self.last_us = max(self.last_us, received_us)
 
 
 class Log:
-    """Where records go and are read again. Without a writer it could not be opened yet.
+    """The log. Without a writer it is not opened yet.
 
-    `tail_limit_bytes`: how much may wait in memory while it cannot be written, as encoded.
-    `clock_us` is the wall clock. `syncs_each_flush`: what was flushed survives a power loss
-    (`fsync: batch`).
+    `tail_limit_bytes`: the limit of encoded lines in memory while it cannot be written. `clock_us`:
+    the wall clock. `syncs_each_flush`: flushed lines survive a power loss (`fsync: batch`).
     """
 
     def __init__(
@@ -74,21 +73,21 @@ class Log:
         trouble: str = "",
     ) -> None:
         self.end = writer.end if writer is not None else 0  # the position of the next record
-        self.trouble = trouble  # why nothing can be written just now
+        self.trouble = trouble  # why nothing can be written now
         self.is_broken = writer is None
         self.loss = Loss()
-        # From where to where something is missing, of what was given positions and dropped since.
+        # Ranges of positions whose records were dropped.
         self.unwritten_spans: deque[tuple[int, int]] = deque(maxlen=MAX_UNWRITTEN)
         self.tail: list[bytes] = []  # the lines that are not written; the newest ends at `end`
         self.tail_start = self.end
         self.tail_edition = 0  # changes when lines leave the tail
-        self.missed = Missed()  # what is dropped, or gone, and no line says so yet
+        self.missed = Missed()  # dropped or removed records that no line reports yet
         self._writer = writer
         self._clock_us = clock_us
         self._tail_limit_bytes = tail_limit_bytes
         self._syncs_each_flush = syncs_each_flush
         self._has_vanished = False
-        self._state: SegmentState | None = None  # what was known when it broke
+        self._state: SegmentState | None = None  # the state when it broke
         self._written = self.end
         self._cursors: WeakSet[Cursor] = WeakSet()
         if writer is None:
@@ -97,7 +96,7 @@ class Log:
     # ---- writing -------------------------------------------------------------------------------
 
     def append(self, record: Record) -> int:
-        """Add a record. Returns its position, or that of the next where it is not journaled."""
+        """Add a record. Returns its position, or that of the next one if it is not journaled."""
         position = self.end
         if line := codec.encode(record):
             self.tail.append(line)
@@ -107,14 +106,14 @@ class Log:
     def append_frames(
         self, received_us: int, connection: int, bodies: Sequence[bytes]
     ) -> Sequence[int]:
-        """Add frames that came together on one connection. Returns the position of each."""
+        """Add frames that were read at once on one connection. Returns the position of each."""
         lines = codec.encode_frames(received_us, connection, bodies)
         self.tail += lines
         *positions, self.end = accumulate(map(len, lines), initial=self.end)
         return positions
 
     def flush(self) -> None:
-        """Hand what waits to the operating system, before anything of it is published."""
+        """Write the tail to the file, before anything of it is published."""
         if not self.tail:
             return
         writer = self._writer
@@ -131,8 +130,8 @@ class Log:
             self._sync_or_fail()
 
     def sync(self) -> None:
-        """Make what was flushed survive a power loss. Raises OSError. May run beside `flush` in
-        another thread.
+        """Make flushed lines survive a power loss. Raises OSError. May run in another thread during
+        `flush`.
         """
         if self._writer is not None and not self.is_broken:
             self._writer.sync()
@@ -144,8 +143,8 @@ class Log:
             self.fail(error)
 
     def roll(self, state: SegmentState) -> None:
-        """Begin a new segment, which `state` is the head of. Raises OSError where it cannot be
-        made: then the present one goes on.
+        """Begin a new segment with `state` as its head. Raises OSError if it cannot be made: then
+        the present one continues.
         """
         self.flush()
         writer = self._writer
@@ -156,7 +155,7 @@ class Log:
         self.flush()
 
     def close(self) -> None:
-        """Write what is left and close the files. What cannot be written is lost."""
+        """Write the tail and close the files. Lines that cannot be written are lost."""
         self.flush()
         for line in self.tail:
             if _is_frame(line):
@@ -167,15 +166,15 @@ class Log:
     # ---- failure and recovery ------------------------------------------------------------------
 
     def fail(self, error: OSError) -> None:
-        """It cannot be written: go on in memory until `recover`."""
-        told = error.strerror or str(error)
-        log.error("journal_failed", reason=told)
-        self.trouble = f"cannot write the journal: {told}"
+        """Mark it as broken: continue in memory until `recover`."""
+        reason = error.strerror or str(error)
+        log.error("journal_failed", reason=reason)
+        self.trouble = f"cannot write the journal: {reason}"
         self.is_broken = True
         self._bound_tail()
 
     def check(self) -> bool:
-        """Are the files still where a reader looks for them? Writing does not tell."""
+        """Whether the files are still in their folder: writing to removed files does not fail."""
         self.flush()
         if self._writer is not None and not self.is_broken and not self._writer.is_in_place():
             log.error("journal_vanished", segment=self._writer.start)
@@ -185,20 +184,20 @@ class Log:
         return not self._has_vanished
 
     def lacks(self, spans: Mapping[str, tuple[int, int]]) -> None:
-        """What came of these streams from then until then was in files that are gone: to be told
-        when it can be written again.
+        """Note that records of these streams and intervals were in files that were removed; a line
+        reports them when it can be written again.
         """
         for name, (from_us, to_us) in spans.items():
             self.missed.add(name, from_us, to_us)
 
     def keep_state(self, state: SegmentState) -> None:
-        """It is broken: this is for the head of a segment that begins behind a loss, since what
-        waits follows it. The first counts.
+        """Keep the state at which it broke, for the head of the segment after a loss: the tail
+        follows it. Only the first one is kept.
         """
         self._state = self._state or state
 
     def recover(self, state: SegmentState | None) -> bool:
-        """Try whether it can be written again; what waits is written then. `state` is kept as in
+        """Try to write the tail. Returns whether it is open again. `state` is kept as in
         `keep_state`.
         """
         if not self.is_broken:
@@ -220,8 +219,8 @@ class Log:
         return not self.is_broken
 
     def open_late(self, writer: SegmentWriter, checkpoint: Checkpoint | None = None) -> int:
-        """The journal could be opened at last, and is written with the next `recover`. Returns by
-        how much all positions given so far move up.
+        """Take the writer of a journal that was opened late; the next `recover` writes the tail.
+        Returns by how much all positions given so far are raised.
         """
         by = max(writer.end, checkpoint.end if checkpoint is not None else 0)
         self._writer, self._written = writer, writer.end
@@ -237,9 +236,9 @@ class Log:
         return by
 
     def trusted(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
-        """The checkpoint at the start of a process, where it can be true. Where the journal has
-        been longer than it is, what is gone is told to cursors, now and ever after, and positions
-        go on behind it. Call it before anything is appended.
+        """The checkpoint if it is consistent, at the start of a process, before anything is
+        appended. If the journal was longer than it is now, the missing end is reported to cursors,
+        and positions continue after it.
         """
         if checkpoint is None:
             return None
@@ -247,7 +246,7 @@ class Log:
             self.end = self.tail_start = checkpoint.end
             self.is_broken = True
             self._end_is_gone()
-            self.recover(None)  # which connections there were at the end is not known
+            self.recover(None)  # the connections at the end are unknown
         return checkpoint.believed(self.end)
 
     def _end_is_gone(self) -> None:
@@ -255,7 +254,7 @@ class Log:
         self.missed.add(None, self._last_written_us(), self._clock_us())
 
     def _last_written_us(self) -> int:
-        """When the last record came that can be read from the files, µs; 0: there is none."""
+        """When the last readable record in the files was received, µs; 0: there is none."""
         cursor = Cursor(self, self.start_before(self._written))
         last_us = 0
         while cursor.position < self._written and (found := cursor.read(1_000)):
@@ -268,7 +267,7 @@ class Log:
         return last_us
 
     def _recover(self, writer: SegmentWriter) -> None:
-        """Write the tail: behind what is written or, after a loss, in a segment of its own. Raises
+        """Write the tail: after the written lines or, after a loss, in a new segment. Raises
         OSError and Fatal.
         """
         writer.restore()
@@ -277,8 +276,8 @@ class Log:
             writer.write(self.tail)
             self._tail_is_written()
             return
-        # Behind a loss the segment begins where the head just fits before the tail. What is left of
-        # the tail may move up for that, never down: positions that were given must find it.
+        # After a loss the segment begins where the head just fits before the tail. The tail may be
+        # raised for that, never lowered: positions that were given must find its records.
         head = b"".join(self._head())
         floor = writer.start if is_new else self._written
         moved = max(0, floor + len(head) - self.tail_start)
@@ -288,16 +287,16 @@ class Log:
         for cursor in self._cursors:
             if cursor.position >= self.tail_start:
                 cursor.position += moved
-            else:  # it reads what the head says is missing
+            else:  # so that it reads the head, which reports the loss
                 cursor.position = min(cursor.position, self._written)
-        if self.tail_start > self._written:  # the head stands where dropped records had positions
+        if self.tail_start > self._written:  # the head is at positions of dropped records
             self.unwritten_spans.append((self._written, self.tail_start))
         self.end += moved
         self.missed.clear()
         self._tail_is_written()
 
     def _head(self) -> list[bytes]:
-        """The lines before the tail in a segment of its own: not later than what follows them."""
+        """The lines before the tail in a new segment; their times are not later than the tail's."""
         head = []
         if self._state is not None:
             times = [self._state.received_us, *map(_received_us, self.tail[:1])]
@@ -305,8 +304,8 @@ class Log:
                 times.append(since_us)
             head.append(codec.encode(self._state._replace(received_us=min(times))))
         if self.missed:
-            told = self.missed.record(self._clock_us(), GapCause.NOT_IN_JOURNAL)
-            head.append(codec.encode(told, number=self._written))
+            missing = self.missed.record(self._clock_us(), GapCause.NOT_IN_JOURNAL)
+            head.append(codec.encode(missing, number=self._written))
         return head
 
     def _tail_is_written(self) -> None:
@@ -318,50 +317,50 @@ class Log:
 
     @property
     def tail_bytes(self) -> int:
-        """How much waits in memory, as encoded."""
+        """Size of the encoded lines in memory."""
         return self.end - self.tail_start
 
     def _bound_tail(self) -> None:
         if (over := self.tail_bytes - self._tail_limit_bytes) <= 0:
             return
         over += self._tail_limit_bytes // DROP_SHARE
-        if not self.missed:  # said once for each failure; `loss` counts
+        if not self.missed:  # logged once for each failure; `loss` counts
             log.error("journal_tail_overflow", limit_bytes=self._tail_limit_bytes)
-        for is_going in (_is_public, _is_frame, _is_refetched, _is_any):
-            going = self._oldest(is_going, over)
-            over -= sum(len(self.tail[index]) for index in going)
-            self._drop(going)
+        for is_kind in (_is_public, _is_frame, _is_refetched, _is_any):
+            indices = self._oldest(is_kind, over)
+            over -= sum(len(self.tail[index]) for index in indices)
+            self._drop(indices)
             if over <= 0:
                 return
 
-    def _oldest(self, is_going: Callable[[bytes], bool], count: int) -> list[int]:
-        """Where the oldest lines of a kind stand, of so many bytes."""
-        found = []
+    def _oldest(self, is_kind: Callable[[bytes], bool], count: int) -> list[int]:
+        """The indices of the oldest lines of a kind, of `count` bytes in all."""
+        indices = []
         for index, line in enumerate(self.tail):
             if count <= 0:
                 break
-            if is_going(line):
-                found.append(index)
+            if is_kind(line):
+                indices.append(index)
                 count -= len(line)
-        return found
+        return indices
 
-    def _drop(self, going: Sequence[int]) -> None:
-        """Drop these lines; what is before them moves up."""
-        about = {index: _about(self.tail[index]) for index in going}
+    def _drop(self, indices: Sequence[int]) -> None:
+        """Drop the lines at these indices; positions of earlier lines are raised."""
+        about = {index: _about(self.tail[index]) for index in indices}
         for cursor in self._cursors:
             self._move(cursor, about)
         for stream, received_us in filter(None, about.values()):
             self.missed.add(stream, received_us, received_us)
-        for index in going:
+        for index in indices:
             if _is_frame(self.tail[index]):
                 self.loss.add(_received_us(self.tail[index]))
-        self.tail_start += sum(len(self.tail[index]) for index in going)
+        self.tail_start += sum(len(self.tail[index]) for index in indices)
         self.tail = [line for index, line in enumerate(self.tail) if index not in about]
         self.tail_edition += 1
 
     def _move(self, cursor: Cursor, about: Mapping[int, tuple[str | None, int] | None]) -> None:
-        """A cursor in the tail stays before the same record, and owes what it had not read. One
-        before the tail reads of it in `missed`.
+        """Keep a cursor in the tail before the same record, and note dropped records that it had
+        not read. A cursor before the tail will read them from `Log.missed`.
         """
         if cursor.position < self.tail_start or cursor.position == self._written:
             return
@@ -369,70 +368,70 @@ class Log:
         while place < cursor.position:
             place += len(self.tail[following])
             following += 1
-        for index, told in about.items():
+        for index, loss in about.items():
             if index >= following:
                 cursor.position += len(self.tail[index])
-                if told is not None:
-                    cursor.missed.add(told[0], told[1], told[1])
+                if loss is not None:
+                    cursor.missed.add(loss[0], loss[1], loss[1])
 
     # ---- reading -------------------------------------------------------------------------------
 
     def cursor(self, position: int, since_us: int = 0) -> Cursor:
-        """Reads from there on; all that came before `since_us` (µs) is known to its owner."""
+        """A cursor from `position` on; its owner knows all that was received before `since_us`."""
         cursor = Cursor(self, position, since_us)
         self._cursors.add(cursor)
         return cursor
 
     def has(self, position: int) -> bool:
-        """Is the record at a position in the files?"""
+        """Whether the record at a position is in the files."""
         return position < self._written and not any(
             a <= position < b for a, b in self.unwritten_spans
         )
 
     @property
     def written(self) -> int:
-        """Up to where files can be read."""
+        """The position up to which the files are written."""
         return self._written
 
     @property
     def segment_start(self) -> int:
-        """Where the segment begins that is written now; -1: none is."""
+        """The start of the segment that is being written; -1: none is."""
         return self._writer.start if self._writer is not None else -1
 
     @property
     def is_open(self) -> bool:
-        """Are there files, be they writable just now or not?"""
+        """Whether the files are open, writable or not."""
         return self._writer is not None
 
     @property
     def is_full(self) -> bool:
-        """Has the segment that is written reached its size?"""
+        """Whether the segment that is being written has reached its size."""
         return self._writer is not None and self._writer.is_full
 
     def now_us(self) -> int:
-        """This side's wall clock, µs."""
+        """Our wall clock, µs."""
         return self._clock_us()
 
     def segments(self) -> list[Segment]:
-        """The files there are, the oldest first."""
+        """The segments, the oldest first."""
         return list_segments(self._writer.folder) if self._writer is not None else []
 
     def starts(self) -> list[int]:
-        """Where each segment begins, the oldest first."""
+        """The start of each segment, the oldest first."""
         return [segment.start for segment in self.segments()]
 
     def oldest(self) -> int:
-        """The position of the oldest record there is, or of the next where there is none."""
+        """The position of the oldest record, or of the next one if there is none."""
         return next(iter(self.starts()), self.tail_start)
 
     def start_before(self, position: int) -> int:
-        """Where to begin in order to read what is at a position, with all that must be known: at
-        the head of its segment. The position itself, where that is gone: the cursor tells it then.
+        """Where to begin in order to read from a position with the state before it: at the head of
+        its segment. If that was removed, the position itself: the cursor reports it then.
         """
         return max((start for start in self.starts() if start <= position), default=position)
 
     def time_at(self, position: int) -> int:
-        """When the first record from there on came, µs; 0: there is none."""
+        """When the first record from a position on was received, µs; 0: there is none."""
         for _, record in Cursor(self, position).read(100):
             if not isinstance(record, Missing):
                 return record.received_us
@@ -440,7 +439,7 @@ class Log:
 
 
 class NullLog:
-    """A log that keeps nothing: all that is read from it is its end."""
+    """A log that stores nothing, for a bridge without a journal."""
 
     end = written = tail_bytes = 0
     trouble = ""
@@ -451,48 +450,48 @@ class NullLog:
         self.unwritten_spans: deque[tuple[int, int]] = deque()
 
     def append(self, record: Record) -> int:
-        """Keep nothing."""
+        """Store nothing."""
         return self.end
 
     def append_frames(
         self, received_us: int, connection: int, bodies: Sequence[bytes]
     ) -> Sequence[int]:
-        """Keep nothing."""
+        """Store nothing."""
         return [self.end] * len(bodies)
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Do nothing."""
 
     def sync(self) -> None:
-        """Nothing is written."""
+        """Do nothing."""
 
     def roll(self, state: SegmentState) -> None:
-        """There are no segments."""
+        """Do nothing."""
 
     def keep_state(self, state: SegmentState) -> None:
-        """It is never broken."""
+        """Do nothing: it is never broken."""
 
     def recover(self, state: SegmentState) -> bool:
-        """It is never broken."""
+        """Return False: it is never broken."""
         return False
 
     def check(self) -> bool:
-        """There are no files that could be gone."""
+        """Return True: there are no files to miss."""
         return True
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
     def has(self, position: int) -> bool:
-        """There are no files."""
+        """Return False: there are no files."""
         return False
 
     def cursor(self, position: int, since_us: int = 0) -> "NullCursor":
-        """One that is at the end."""
+        """A cursor at the end."""
         return NullCursor()
 
     def starts(self) -> list[int]:
-        """There are no segments."""
+        """Return an empty list: there are no segments."""
         return []
 
     def oldest(self) -> int:
@@ -504,22 +503,22 @@ class NullLog:
         return self.end
 
     def time_at(self, position: int) -> int:
-        """There is no record."""
+        """Return 0: there is no record."""
         return 0
 
 
 class NullCursor:
-    """Reads a log that keeps nothing."""
+    """The cursor of a `NullLog`, always at the end."""
 
     position = yielded_to = damaged = 0
     at_end = True
 
     def read(self, limit: int) -> list[tuple[int, Record]]:
-        """Nothing."""
+        """Return nothing."""
         return []
 
     def pass_over(self, until: int, limit: int) -> list[tuple[int, Record]]:
-        """Nothing."""
+        """Return nothing."""
         return []
 
 
@@ -527,7 +526,7 @@ class NullCursor:
 
 
 def _is_public(line: bytes) -> bool:
-    """Is it a frame of a public stream?"""
+    """Whether the line is a frame of a public stream."""
     return codec.letter_of(line) == b"F" and codec.PRIVATE_STREAM not in line
 
 
@@ -548,8 +547,8 @@ def _received_us(line: bytes) -> int:
 
 
 def _about(line: bytes) -> tuple[str | None, int] | None:
-    """Of which stream something is missing without this line (None: perhaps of every stream), and
-    when that came; None where nothing is.
+    """The stream that misses something without this line (None: any stream), and the line's time of
+    receipt (µs); None: nothing is missed.
     """
     record = codec.decode(line[:-1])
     assert record is not None, "the log has encoded it"
@@ -558,5 +557,6 @@ def _about(line: bytes) -> tuple[str | None, int] | None:
         return (envelope.stream, record.received_us) if isinstance(envelope, Data) else None
     if isinstance(record, Suspected):
         return record.stream, record.received_us
-    # Replies are asked for again and answers come again: without them less is claimed, not more.
+    # REST bodies are fetched again and answers are sent again: without them coverage is shorter,
+    # never longer.
     return None if _is_refetched(line) else (None, record.received_us)

@@ -1,4 +1,4 @@
-"""Looks after a journal while it is written: syncing, segments, checkpoints, room, recovery."""
+"""The upkeep of a journal: syncing, segments, checkpoints, pruning, recovery."""
 
 import asyncio
 from collections.abc import Mapping
@@ -18,41 +18,43 @@ from bridge.journal.segments import disk_bytes, list_segments, pack
 
 log = structlog.get_logger(__name__)
 
-FLUSH_EVERY_S = 0.05  # what a killed bridge may lose while Redis is unavailable
-UPKEEP_EVERY_S = 1.0  # a checkpoint, and all that takes longer
-SKIP_RECORDS = 500  # passed over in one go: keeps the loop responsive
-ROLL_SHARE = 24  # of the age that records may reach, for how long a segment is written
+FLUSH_EVERY_S = 0.05  # the time of records that a killed bridge may lose while Redis is unavailable
+UPKEEP_EVERY_S = 1.0  # checkpoints, and everything that takes longer
+SKIP_RECORDS = 500  # records skipped in one call: keeps the event loop responsive
+ROLL_SHARE = 24  # a segment is written for the maximal age of records divided by this
 
 
 class Ingest(Protocol):
-    """What a journal's upkeep has to know of those who write and read it."""
+    """The interface of a journal's upkeep to the ingest, which writes and reads it."""
 
     def checkpoint(self) -> Checkpoint:
-        """Up to where everything is settled."""
+        """The position up to which everything is settled."""
 
     def skip_before(self, until: int, limit: int) -> bool:
-        """The journal must make room: who has not read up to there yet passes over it, at most so
-        many records. True: what is before is not needed.
+        """Skip ahead to `until`, at most so many records, since the journal is to be pruned up to
+        there. True: no record before it is needed.
         """
 
     def state(self) -> SegmentState:
-        """What must be known to begin reading at the log's end."""
+        """The state needed to begin reading at the log's end."""
 
     def waiting(self) -> Mapping[str, tuple[int, int]]:
-        """The streams of which something waits for Redis, and when that was received (µs)."""
+        """Each stream with entries that wait for Redis → when they were received (from, to; µs)."""
 
     def rebased(self, by: int, checkpoint: Checkpoint | None) -> None:
-        """All positions given so far move up by so much; an earlier process has left this."""
+        """The journal was opened late: raise all positions by `by`; `checkpoint`: of an earlier
+        process.
+        """
 
 
 class Maintenance:
-    """One journal's. `run` goes on until cancelled. `trouble`: why it is not synced, tidied, or its
-    checkpoint not written. `disk_bytes` and `checkpoint_us` are as of the last second's upkeep.
+    """The upkeep of one journal. `run` until cancelled. `trouble`: why the last upkeep failed.
+    `disk_bytes` and `checkpoint_us` are of the last upkeep.
     """
 
     def __init__(self, journal: Log, settings: JournalSettings, ingest: Ingest) -> None:
         self.trouble = ""
-        self.disk_bytes = 0  # what the segments take
+        self.disk_bytes = 0  # size of the segments
         self.checkpoint_us = 0  # when the last checkpoint was written; 0: none yet
         self._log = journal
         self._settings = settings
@@ -60,9 +62,7 @@ class Maintenance:
         self._begun = (-1, 0)  # the segment that is written: where it begins, and when
 
     async def run(self) -> None:
-        """What was received is soon with the operating system; once a second, the rest, which may
-        take its time.
-        """
+        """Flush often, so that records soon reach the operating system; do upkeep once a second."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._flush(), name="journal-flush")
             tasks.create_task(self._keep(), name="journal-upkeep")
@@ -79,7 +79,7 @@ class Maintenance:
         self._recover()
         if self._log.is_open:
             self._log.flush()
-            with suppress(OSError):  # the next process goes on from an older one
+            with suppress(OSError):  # then the next process continues from an older one
                 self._write_checkpoint()
         self._log.close()
 
@@ -97,8 +97,8 @@ class Maintenance:
         try:
             by, checkpoint = open_late(self._log, self._settings)
         except (OSError, Fatal) as error:
-            told = error.strerror if isinstance(error, OSError) else str(error)
-            self._log.trouble = f"cannot open the journal: {told or error}"
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._log.trouble = f"cannot open the journal: {reason or error}"
         else:
             self._ingest.rebased(by, checkpoint)
 
@@ -114,10 +114,10 @@ class Maintenance:
         self.trouble = trouble
 
     async def _tidy(self) -> str:
-        """Everything but opening it. Returns what went wrong."""
+        """All upkeep but opening. Returns the error, or an empty text."""
         try:
             if not self._log.is_broken and not self._log.check():
-                self._log.lacks(self._ingest.waiting())  # it was in those files
+                self._log.lacks(self._ingest.waiting())  # their records were in the removed files
             await self._make_room()
             self._recover()
             self._roll()
@@ -130,14 +130,14 @@ class Maintenance:
         return ""
 
     def _write_checkpoint(self) -> None:
-        # The end is said even where the tail is not written: if this process is killed now, the
-        # next one finds its journal shorter than that, and knows that something is missing.
+        # The end includes the tail even if that is not written: if this process is killed now, the
+        # next one finds the journal shorter, and knows that records are missing.
         checkpoint = self._ingest.checkpoint()
         write_checkpoint(self._settings.folder, replace(checkpoint, end=self._log.end))
         self.checkpoint_us = self._log.now_us()
 
     def _roll(self) -> None:
-        """What is in one segment goes together, so it must not be written for too long."""
+        """Begin a new segment if this one is full or old: a segment is pruned as a whole."""
         start, now_us = self._log.segment_start, self._log.now_us()
         if start != self._begun[0]:
             begun_us = self._log.time_at(start)
@@ -147,14 +147,14 @@ class Maintenance:
             self._log.roll(self._ingest.state())
 
     def _pack_closed(self) -> int:
-        """Compress what is closed. Returns what all takes on the disk."""
+        """Compress closed segments. Returns the size of all segments on the disk."""
         for segment in list_segments(self._settings.folder)[:-1]:
             if not segment.is_packed:
                 pack(segment)
         return disk_bytes(self._settings.folder)
 
     async def _make_room(self) -> None:
-        """Over budget or age: the oldest segments go, never the one that is written."""
+        """Remove the oldest segments beyond budget or age, never the one being written."""
         settings = self._settings
         for oldest, following in pairwise(list_segments(settings.folder)):
             over = disk_bytes(settings.folder) > settings.max_bytes

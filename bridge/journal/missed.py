@@ -1,11 +1,11 @@
-"""What is missing, gathered until it can be told as one record (pure)."""
+"""Collects missing records until they are reported as one `Missing` (pure)."""
 
 from bridge.contract.causes import GapCause
 from bridge.core.records import Missing
 
 
 class Missed:
-    """What is missing of which streams, from when to when (µs, this side's clock)."""
+    """Missing records by stream: from when to when they were received (µs, our clock)."""
 
     def __init__(self) -> None:
         self.spans: dict[str, tuple[int, int]] = {}
@@ -15,14 +15,14 @@ class Missed:
         return bool(self.spans) or self.every_us is not None
 
     def add(self, stream: str | None, from_us: int, to_us: int) -> None:
-        """Something of this stream; None: it may concern every stream."""
+        """Add a missing interval of this stream; None: of any stream."""
         if stream is None:
             self.every_us = _widened(self.every_us, from_us, to_us)
         else:
             self.spans[stream] = _widened(self.spans.get(stream), from_us, to_us)
 
     def record(self, received_us: int, cause: GapCause) -> Missing:
-        """All of it, as one record."""
+        """All intervals as one record."""
         if self.every_us is None:
             return Missing(received_us, cause, dict(self.spans))
         from_us, to_us = self.every_us
@@ -31,12 +31,12 @@ class Missed:
         return Missing(max(received_us, to_us), cause, None, from_us)
 
     def since_us(self) -> int | None:
-        """When the first of it came."""
+        """When the first missing record was received; None: nothing is missing."""
         spans = [*self.spans.values(), *([self.every_us] if self.every_us else [])]
         return min((from_us for from_us, _ in spans), default=None)
 
     def clear(self) -> None:
-        """It has been told."""
+        """Forget the intervals: they were reported."""
         self.spans, self.every_us = {}, None
 
 

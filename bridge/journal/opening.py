@@ -14,14 +14,13 @@ from bridge.journal.segments import SegmentWriter
 
 log = structlog.get_logger(__name__)
 
-OTHERS = 0o007  # of a folder's mode
+OTHERS = 0o007  # the bits of a folder's mode for other users
 
 
 @dataclass(frozen=True, slots=True)
 class JournalSettings:
-    """Where a journal is, whose, what it may take of the disk and of memory, and for how long.
-
-    `tail_limit_bytes`: of memory, while it cannot be written.
+    """The settings of a journal. `max_bytes` and `max_age_s` limit its files; `tail_limit_bytes`:
+    the memory for records while it cannot be written.
     """
 
     folder: Path
@@ -36,8 +35,8 @@ class JournalSettings:
 def open_log(
     settings: JournalSettings, clock_us: Callable[[], int]
 ) -> tuple[Log, Checkpoint | None]:
-    """The log, and the checkpoint to go on from. Where the folder cannot be used the log keeps its
-    tail in memory, and `open_late` tries again. Raises JournalInUse.
+    """Open the log. Returns it, and the checkpoint to continue from. If the folder cannot be used,
+    the log keeps its tail in memory, and `open_late` tries again. Raises JournalInUse.
     """
     writer, trouble = None, ""
     try:
@@ -56,8 +55,8 @@ def open_log(
 
 
 def open_late(opened: Log, settings: JournalSettings) -> tuple[int, Checkpoint | None]:
-    """Try again to open it. Returns by how much all positions move up, and the checkpoint. Raises
-    OSError and Fatal where it still cannot be opened.
+    """Try again to open it. Returns by how much all positions are raised, and the checkpoint.
+    Raises OSError or Fatal if it cannot be opened.
     """
     writer = open_writer(settings)
     checkpoint = read_checkpoint(settings.folder)
@@ -66,7 +65,7 @@ def open_late(opened: Log, settings: JournalSettings) -> tuple[int, Checkpoint |
 
 
 def open_writer(settings: JournalSettings) -> SegmentWriter:
-    """Its files, for this process alone. Raises OSError and JournalInUse."""
+    """Open the journal's files for this process alone. Raises OSError and JournalInUse."""
     writer = SegmentWriter(
         settings.folder, settings.segment_bytes, settings.owner, syncs=settings.fsync != "off"
     )

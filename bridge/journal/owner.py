@@ -1,7 +1,7 @@
-"""Whose journal a folder holds: one exchange's and one account's.
+"""The owner of a journal: one exchange and one account.
 
-Frames of another exchange must never be published as this one's. A journal of another owner is set
-aside, whole, in a folder beside the segments; `replay` reads it from there.
+Frames of another exchange must never be published as this one's. A journal of another owner is
+moved as a whole to a folder beside the segments; `replay` can read it there.
 """
 
 from dataclasses import asdict, dataclass
@@ -24,18 +24,18 @@ class Owner:
     account: str = ""
 
     def may_follow(self, other: "Owner") -> bool:
-        """May this owner's frames be appended to that owner's journal?"""
+        """Whether this owner's frames may be appended to a journal of `other`."""
         accounts = {self.account, other.account} - {""}
         return self.exchange == other.exchange and len(accounts) <= 1
 
 
 def claim(folder: Path, owner: Owner) -> Path | None:
-    """Make the folder this owner's. Returns where another's journal was set aside, if there was
-    one. Raises OSError. The caller holds the folder's lock.
+    """Make the folder this owner's. Returns the folder to which another owner's journal was moved,
+    or None. Raises OSError. The caller holds the folder's lock.
     """
     before = read_owner(folder)
     aside = None
-    if _is_senseless(folder) or (before is not None and not owner.may_follow(before)):
+    if _is_unreadable(folder) or (before is not None and not owner.may_follow(before)):
         aside = _set_aside(folder)
     account = owner.account or (before.account if before and aside is None else "")
     now = Owner(owner.exchange, account)
@@ -45,7 +45,7 @@ def claim(folder: Path, owner: Owner) -> Path | None:
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """Whose journal the folder holds; None where it does not say so."""
+    """The owner of the journal in the folder; None: unknown."""
     try:
         facts = parsed(read_ours(folder / NAME))
         return Owner(str(facts["exchange"]), str(facts["account"]))
@@ -53,8 +53,8 @@ def read_owner(folder: Path) -> Owner | None:
         return None
 
 
-def _is_senseless(folder: Path) -> bool:
-    """Is there a file that says whose it is, which cannot be read? Raises OSError."""
+def _is_unreadable(folder: Path) -> bool:
+    """Whether there is an owner file that cannot be parsed. Raises OSError."""
     try:
         read_ours(folder / NAME)
     except FileNotFoundError:

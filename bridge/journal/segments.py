@@ -1,12 +1,11 @@
-"""The journal on disk: append-only segments of lines, named by the offset they begin at.
+"""The journal's files: append-only segments of lines, named by their start offset.
 
     00000000000000000000.journal        closed ones become …journal.zst
 
 An offset counts bytes from the journal's first record, over all segments, as if none had been
-compressed or removed; a segment that begins behind the end of the one before it says that something
-is missing in between. Files and folder are private (0600, 0700). A last line torn by a crash is cut
-off when the journal is opened. Compressed segments carry zstd's own checksum. What a line means is
-`codec`'s.
+compressed or removed; between a segment and a start beyond its end, records are missing. Files and
+folder are private (0600, 0700). An incomplete last line after a crash is cut off when the journal
+is opened. Compressed segments have zstd's own checksum. `codec` defines the lines.
 """
 
 import fcntl
@@ -28,7 +27,7 @@ from bridge.journal.zstd import zstd
 PLAIN, PACKED = ".journal", ".journal.zst"
 LOCK = "lock"
 READ_BYTES = 1024 * 1024
-MAX_LINE = 64 * 1024 * 1024  # bytes; the longest there are hold a REST body of 16 MB
+MAX_LINE = 64 * 1024 * 1024  # bytes; the longest real lines have a REST body of 16 MB
 PACKED_PIECE_BYTES = 16 * 1024  # decompressed at once
 PACKING: Mapping[int, int] = {
     zstd.CompressionParameter.compression_level: 3,
@@ -37,7 +36,7 @@ PACKING: Mapping[int, int] = {
 
 
 class WriteFailed(OSError):
-    """The disk is full, or fails: `lines` were not written."""
+    """A write failed, for example on a full disk: `lines` were not written."""
 
     def __init__(self, error: OSError, lines: list[bytes]) -> None:
         super().__init__(error.errno, error.strerror or str(error))
@@ -71,25 +70,25 @@ def list_segments(folder: Path) -> list[Segment]:
         digits, _, ending = path.name.partition(".")
         is_named_so = digits.isascii() and digits.isdecimal() and f".{ending}" in (PLAIN, PACKED)
         if not is_named_so or int(digits) > MAX_OFFSET:
-            continue  # no journal comes so far: what follows would be in no checkpoint
-        if path.is_file():  # a pipe would be waited for without an end
+            continue  # no journal is so long: no checkpoint could have an offset in it
+        if path.is_file():  # opening a named pipe would block
             found.setdefault(int(digits), Segment(int(digits), path))
     return [found[start] for start in sorted(found)]
 
 
 class SegmentReader:
-    """The bytes of one segment, in steps, from an offset on.
+    """Reads the bytes of one segment from an offset on.
 
-    It stays readable when the segment is compressed or removed meanwhile. Raises OSError where it
-    cannot be opened, DamagedSegment where it is compressed and damaged.
+    It continues when the segment is compressed or removed meanwhile. Raises OSError if the segment
+    cannot be opened, DamagedSegment if it is compressed and damaged.
     """
 
     def __init__(self, segment: Segment, offset: int) -> None:
         self.segment, self._file, is_packed = _open_raw(segment)
-        finalize(self, self._file.close)  # readers are dropped in the middle of a file
+        finalize(self, self._file.close)  # a reader may be dropped without `close`
         self.place = segment.start  # the offset of what is read next
         self._inflate = zstd.ZstdDecompressor() if is_packed else None
-        self._ahead = BytesIO()  # decompressed, and not all handed out
+        self._ahead = BytesIO()  # decompressed, and not all returned yet
         try:
             self._skip_to(offset)
         except DamagedSegment:
@@ -97,7 +96,7 @@ class SegmentReader:
             raise
 
     def read(self, count: int) -> bytes:
-        """At most so many bytes, more than 0; nothing at the end of what there is just now."""
+        """At most so many bytes (`count` is above 0); empty at the present end."""
         if self._inflate is None:
             data = self._file.read(count)
         else:
@@ -119,7 +118,9 @@ class SegmentReader:
             pass
 
     def _decompress(self) -> bool:
-        """A piece more; False at the end. Raises DamagedSegment: also where the file ends early."""
+        """Decompress another piece; False at the end. Raises DamagedSegment, also if the file ends
+        early.
+        """
         assert self._inflate is not None
         if self._inflate.eof:
             return False
@@ -134,7 +135,7 @@ class SegmentReader:
 
 
 def _open_raw(segment: Segment) -> tuple[Segment, BinaryIO, bool]:
-    """The segment's file as it is, or the packed one it has become meanwhile."""
+    """The segment's file, or the compressed one that has replaced it meanwhile."""
     try:
         return segment, segment.path.open("rb"), segment.is_packed
     except FileNotFoundError:
@@ -143,13 +144,12 @@ def _open_raw(segment: Segment) -> tuple[Segment, BinaryIO, bool]:
 
 
 class SegmentWriter:
-    """Appends lines. One process at a time.
+    """Appends lines; only one process at a time.
 
-    `set_aside` is where the journal of another owner went that was in the folder, if any. With
-    `syncs`, `sync` is called now and then, and segments that ended before wait for it.
+    `set_aside`: the folder to which another owner's journal was moved, if there was one. With
+    `syncs`, `sync` is called from time to time, and ended segments stay open until then.
 
-    `Log` uses `write`, `begin` and `restore`; `append`, `flush`, `roll` and `head` are of the
-    callers before it.
+    `Log` uses `write`, `begin` and `restore`; older callers use `append`, `flush`, `roll`, `head`.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class SegmentWriter:
         self._ended: list[int] = []  # segments that are full, and not synced yet
         self._has_new_name = True
         self._owner = owner
-        self._is_torn = False  # a part of a write that failed is still in the file
+        self._is_torn = False  # a part of a failed write is still in the file
         self._lock = self._take_folder()
         try:
             self.set_aside = claim(folder, owner) if owner is not None else None
@@ -177,18 +177,18 @@ class SegmentWriter:
         except OSError:
             os.close(self._lock)
             raise
-        self.written = self.end  # up to here the operating system has it
+        self.written = self.end  # the offset up to which the operating system has the lines
 
     def append(self, line: bytes) -> int:
-        """Add a line (with its end). Returns its offset. Nothing is written before `flush`."""
+        """Add a line (with its line feed). Returns its offset. `flush` writes it."""
         offset = self.end
         self._buffer.append(line)
         self.end += len(line)
         return offset
 
     def flush(self) -> None:
-        """Hand everything to the operating system. Raises WriteFailed, which has the lines that
-        could not be written: they are the caller's then.
+        """Write all added lines. Raises WriteFailed with the lines that could not be written: they
+        are no longer kept here.
         """
         if not self._buffer:
             return
@@ -198,12 +198,12 @@ class SegmentWriter:
         except OSError as error:
             raise WriteFailed(error, lines) from error
         if self.is_full:
-            with suppress(OSError):  # what was given is written; `roll` by the keeper tells why
+            with suppress(OSError):  # the lines are written; a later `roll` raises the reason
                 self.roll()
 
     def write(self, lines: Sequence[bytes]) -> None:
-        """Hand whole lines to the operating system. Raises OSError: then none of them is written,
-        and what got into the file all the same is cut off before the next.
+        """Write whole lines. Raises OSError: then none of them is written; a part that is in the
+        file is cut off before the next write.
         """
         data = b"".join(lines)
         try:
@@ -218,8 +218,8 @@ class SegmentWriter:
         self.end = self.written
 
     def begin(self, start: int) -> None:
-        """Begin a new segment at this offset, at the end or behind it: then what is in between is
-        missing. One that holds nothing yet is removed. Raises OSError.
+        """Begin a new segment at this offset, the end or beyond it (then records in between are
+        missing). An empty present segment is removed. Raises OSError.
         """
         if start == self._start:
             return
@@ -239,17 +239,17 @@ class SegmentWriter:
 
     @property
     def start(self) -> int:
-        """Where the segment begins that is written now."""
+        """The start of the segment that is being written."""
         return self._start
 
     @property
     def is_full(self) -> bool:
-        """Has the segment outgrown its size, since no new one could be made?"""
+        """Whether the segment has reached its size."""
         return self.written - self._start >= self._segment_bytes
 
     def sync(self) -> None:
-        """Make what was flushed survive a power loss. Raises OSError. May run beside `flush` in
-        another thread.
+        """Make written lines survive a power loss. Raises OSError. May run in another thread during
+        `write`.
         """
         ended, self._ended = self._ended, []
         has_new_name, self._has_new_name = self._has_new_name, False
@@ -268,18 +268,18 @@ class SegmentWriter:
             sync_folder(self.folder)
 
     def close(self) -> None:
-        """Close the files and leave the folder to others."""
+        """Close the files and release the folder's lock."""
         for file in (*self._ended, self._file, self._lock):
             os.close(file)
 
     def is_in_place(self) -> bool:
-        """Is what is written where a reader would look for it, and all of it?"""
+        """Whether the file is in the folder, with all that was written."""
         if not _is_same(self._path(self._start), self._file):
             return False
         return os.fstat(self._file).st_size >= self.written - self._start
 
     def restore(self) -> None:
-        """The files may have been removed: go on in a new one then. Raises OSError."""
+        """If the files were removed, continue in a new one. Raises OSError."""
         if self.is_in_place():
             return
         if not _is_same(self.folder / LOCK, self._lock):
@@ -310,10 +310,10 @@ class SegmentWriter:
             self.append(self.head())
 
     def _take_back(self) -> None:
-        """A write failed half-way: cut the file where the last whole flush ended."""
+        """After a failed write: cut the file at the end of the last whole write."""
         self.end = self.written
         self._is_torn = True
-        with suppress(OSError):  # then before the next write
+        with suppress(OSError):  # it is tried again before the next write
             self._cut_torn()
 
     def _cut_torn(self) -> None:
@@ -325,7 +325,7 @@ class SegmentWriter:
         return self.folder / f"{start:020d}{PLAIN}"
 
     def _open(self, start: int) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK  # which only pipes heed
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK  # the last for pipes
         return os.open(self._path(start), flags, 0o600)
 
     def _take_folder(self) -> int:
@@ -342,7 +342,7 @@ class SegmentWriter:
         return lock
 
     def _heal(self) -> tuple[int, int]:
-        """Where the newest segment begins and the journal ends; a torn last line is cut off."""
+        """The newest segment's start and the journal's end; an incomplete last line is cut off."""
         segments = list_segments(self.folder)
         if not segments:
             return 0, 0
@@ -365,7 +365,7 @@ def _is_same(path: Path, file: int) -> bool:
 
 
 def _readable_bytes(packed: Segment) -> int:
-    """How much of a compressed segment can be read: all of it, or up to where it is damaged."""
+    """How many bytes of a compressed segment can be read: all, or those before damage."""
     with closing(SegmentReader(packed, packed.start)) as reader:
         with suppress(DamagedSegment):
             while reader.read(READ_BYTES):
@@ -380,15 +380,15 @@ def _whole_lines(path: Path, length: int) -> int:
         while place > 0:
             step = min(READ_BYTES, place)
             file.seek(place - step)
-            found = file.read(step).rfind(b"\n")
-            if found >= 0:
-                return place - step + found + 1
+            index = file.read(step).rfind(b"\n")
+            if index >= 0:
+                return place - step + index + 1
             place -= step
     return 0
 
 
 def pack(segment: Segment) -> Segment:
-    """Compress a closed segment beside it, then remove the plain one. Raises OSError."""
+    """Compress a closed segment, then remove the plain file. Raises OSError."""
     packed = segment.path.with_name(segment.path.name + ".zst")
     aside = packed.with_name(packed.name + ".new")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -398,7 +398,7 @@ def pack(segment: Segment) -> Segment:
         target.flush()
         os.fsync(target.fileno())
     written = segment.path.stat()
-    os.utime(aside, ns=(written.st_atime_ns, written.st_mtime_ns))  # its age stays what it is
+    os.utime(aside, ns=(written.st_atime_ns, written.st_mtime_ns))  # keep its age
     aside.replace(packed)
     sync_folder(packed.parent)
     segment.path.unlink()
@@ -406,7 +406,7 @@ def pack(segment: Segment) -> Segment:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power loss. Raises OSError."""
+    """Make new file names in a folder survive a power loss. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -415,7 +415,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def disk_bytes(folder: Path) -> int:
-    """What the segments take on the disk."""
+    """The size of the segments on the disk."""
     total = 0
     for segment in list_segments(folder):
         try:

@@ -1,4 +1,4 @@
-"""zstd: Python's own from 3.14 on, before that its backport."""
+"""The zstd module: Python's own from 3.14 on, before that its backport."""
 
 import sys
 
