@@ -1,1 +1,1 @@
-"""The way to Redis: publishing, statuses of bridges, the registry of streams, trimming."""
+"""Everything with Redis: publishing, statuses of bridges, the registry of streams, trimming."""

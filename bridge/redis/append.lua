@@ -1,4 +1,4 @@
--- Compare, then append: one call carries entries of one stream or of several, and decides in Redis,
+-- Compare and append: one call carries entries of one stream or of several, and decides in Redis,
 -- atomically, which of them are new. Sending anything again is harmless. Runs on Redis 6.2 and later
 -- and on Valkey.
 --
@@ -7,24 +7,25 @@
 --          then for each stream: max_entries ('' = no limit), max_age_ms ('' = no limit), how many
 --          arguments its entries are, and for each entry: op, expected, position, ms, then either
 --          the number of its shape and its values, or 0, how many arguments follow, and names and
---          values in turn: cheaper where a stream has one entry only
+--          values in turn: cheaper if a stream has only one entry
 --   op 'A' sequenced message: expected = its predecessor's position
---      'S' depth snapshot: directly at its position, or not at all
---      'G' gap, start, renumbering: expected = the last ID that was reasoned on
---      'C' told by content: expected = the last ID on the first of a batch, '' on the others;
---          position = the wanted sequence
+--      'S' depth snapshot: directly behind the delta with its position, or not at all
+--      'G' gap, start, renumbering: expected = the last ID that the stream must have
+--      'C' identified by content: expected = the last ID that the stream must have on the first
+--          entry of a batch, '' on further ones; position = the sequence of its ID, if free
 -- Returns for each stream {status, entries settled, last ID, one sign for each settled entry}, or the
--- error with which Redis refuses this stream. Where no entries are given, the ID is the newest one's
--- that is left: the last ID is that or a higher one
---   '+' appended  '=' position is not newer  '!' the same, but its time is newer than anything here
---       (of a snapshot: another one stands there or behind)
---   '~' the stream has moved on: not placed
--- status 'mixed': another program's entry is the newest of a sequenced stream, so no position tells
+-- error with which Redis refuses this stream. If no entries are given, the ID is that of the newest
+-- entry: the last ID is that or a higher one
+--   '+' appended  '=' position is not newer  '!' the same, but its time is newer than any in the stream
+--       ('=' of a snapshot: another one is at its position or behind)
+--   '~' the stream is past its place: not written
+-- status 'mixed': another program's entry is the newest of a sequenced stream: its position means
+-- nothing
 
--- Nearly every call is one entry of one stream, so what is set up anew for each call is kept small.
+-- Nearly every call has one entry of one stream, so the setup of each call is kept small.
 
--- A shape is XADD's arguments with room for the values: names come once a call, not once an entry.
--- Before the fields stand the key, MAXLEN ~ and its number where there is one, and the ID.
+-- A shape is XADD's arguments with room for the values: names are sent once a call, not once an entry.
+-- Before the fields are the key, MAXLEN ~ and its number if there is one, and the ID.
 local shapes, first = {}, 2
 for number = 1, tonumber(ARGV[1]) do
   local shape = { false, 'MAXLEN', '~', false, false, fields = tonumber(ARGV[first]) }
@@ -35,20 +36,20 @@ for number = 1, tonumber(ARGV[1]) do
   first = first + shape.fields + 1
 end
 
--- The stream at hand.
+-- The current stream.
 local k, max_entries
 local last, M, S -- its last ID, and that one's time and sequence
-local newest -- its newest entry that is left
-local sure -- is `last` what Redis has as last-generated-id, or only the newest entry's ID?
-local mixed -- is the newest entry another program's? nil: not looked at yet
-local added -- by this call
+local newest -- its newest entry (not deleted)
+local sure -- whether `last` is the last-generated-id, or only the newest entry's ID
+local mixed -- whether the newest entry is another program's; nil: not checked yet
+local added -- whether this call has appended to it
 
 local function set_end(id, entry)
   local ms, seq = string.match(id, '(%d+)-(%d+)')
   last, M, S, newest, mixed = id, tonumber(ms), tonumber(seq), entry, nil
 end
 
--- Exactly, at three times the cost: last-generated-id survives trimming and XDEL.
+-- The exact last ID, at three times the cost: last-generated-id survives trimming and XDEL.
 local function read_end()
   local id, entry = '0-0', false
   if redis.call('EXISTS', k) == 1 then
@@ -66,7 +67,7 @@ local function position_of(entry) return math.floor(string.match(entry[1], '-(%d
 
 -- A plain XADD of another program makes an ID that may look like one of ours, up to a later position:
 -- `XADD *` counts the sequence up while the last time is ahead of Redis' clock. So the entry itself
--- is looked at. Where it was deleted, only a sequence tells that we never write.
+-- is checked. If it was deleted, only a sequence that we never write shows another program.
 local function is_ours(entry)
   if entry[2][1] ~= 'type' then return false end
   local slot, kind = string.match(entry[1], '-(%d+)') % 10, entry[2][2]
@@ -84,13 +85,13 @@ local function is_mixed()
   return mixed
 end
 
--- Places an entry: its sign. Nothing, and a status: the stream's call ends before it. Nothing at all:
--- Redis has had a higher ID than the one believed to be the last.
+-- Places an entry, and returns its sign. nil and a status: the stream's call ends before it. nil
+-- alone: Redis has a higher last ID than the newest entry's.
 local function place(op, exp, pos, ms, shape, before)
   local at, seq = math.floor(S / 10), pos * 10
   if op == 'A' then
     if last == '0-0' then return nil, 'empty' end
-    if is_mixed() then -- rare: where our own newest entry stands behind those of the other
+    if is_mixed() then -- rare: the position of our own newest entry, before the other program's
       at = -1
       for _, entry in ipairs(redis.call('XREVRANGE', k, '+', '-', 'COUNT', 1000)) do
         if is_ours(entry) then at = position_of(entry) break end
@@ -110,7 +111,7 @@ local function place(op, exp, pos, ms, shape, before)
     seq = seq + 1
   else
     if last == '0-0' or at ~= pos or S % 10 > 1 or is_mixed() then
-      -- rare: another bridge was first with the same snapshot, or has placed a later one
+      -- rare: another bridge wrote the same snapshot first, or a later one
       for _, entry in ipairs(redis.call('XREVRANGE', k, '+', '-', 'COUNT', 500)) do
         if entry[2][2] == 'depth_snapshot' then return position_of(entry) >= pos and '=' or '~' end
         if entry[2][2] == 'gap' then break end
@@ -123,7 +124,7 @@ local function place(op, exp, pos, ms, shape, before)
   if ms < M then ms = M end
   if ms == M and seq <= S then ms = M + 1 end
   local id, call, reply = string.format('%.0f-%.0f', ms, seq), sure and redis.call or redis.pcall
-  local is_limit = max_entries ~= '' and not added -- once a call bounds it as well
+  local is_limit = max_entries ~= '' and not added -- once in a call is enough
   if shape then
     local from = is_limit and 1 or 4
     shape[4] = max_entries
@@ -138,17 +139,17 @@ local function place(op, exp, pos, ms, shape, before)
       reply = call('XADD', k, id, unpack(ARGV, from, to))
     end
   end
-  if type(reply) == 'table' then return nil end -- an error; where `sure`, it is raised
+  if type(reply) == 'table' then return nil end -- an error; if `sure`, it was raised
   last, M, S, sure, mixed, added = id, ms, seq, true, false, true
   return '+'
 end
 
--- The entries that are the arguments from i to stop.
+-- Appends the entries in the arguments from i to stop.
 --
--- The newest entry's ID is the last one but where entries behind it were deleted. Redis refuses an ID
--- that is not above the last: so what is placed by the newest entry is placed rightly, and whatever
--- else would be answered by it is looked at exactly first. A gap and a snapshot are rare, and say
--- something of what is before them: exactly, too.
+-- The newest entry's ID is the last ID, unless entries behind it were deleted. Redis refuses an ID
+-- that is not above the last: so an entry appended by the newest entry's ID is correct, and before any
+-- other answer the exact last ID is read. A gap and a snapshot are rare and depend on what is before
+-- them: the exact last ID is read, too.
 local function append(i, stop, max_age_ms)
   local entry = redis.call('XREVRANGE', k, '+', '-', 'COUNT', 1)[1]
   sure, added = false, false
@@ -159,9 +160,9 @@ local function append(i, stop, max_age_ms)
     local shape = shapes[tonumber(ARGV[i + 4])]
     local sign, why
     if not sure and (op == 'G' or op == 'S') then read_end() end
-    -- Lua's numbers are doubles: beyond 2^53 neighbours become equal. We never write such an ID.
+    -- Lua's numbers are floating-point: beyond 2^53 neighbours are equal. We never write such an ID.
     if M < 2 ^ 53 and S < 2 ^ 53 then sign, why = place(op, exp, pos, ms, shape, i + 4) end
-    if not sure then -- nothing is placed yet
+    if not sure then -- nothing was appended yet
       read_end()
       if M < 2 ^ 53 and S < 2 ^ 53 then sign, why = place(op, exp, pos, ms, shape, i + 4) end
     end

@@ -1,4 +1,4 @@
-"""The append script: packing calls of it, reading its answers (pure, but for loading the file)."""
+"""Packs calls of the append script, and reads its replies (pure, except for loading the file)."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ _OWN = {own.key: own.name for own in OWN_STREAMS}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of a stream is kept, as the append script takes it (empty: no limit)."""
+    """A stream's retention, as arguments of the append script (empty: no limit)."""
 
     max_entries: str = ""
     max_age_ms: str = ""
@@ -38,24 +38,24 @@ UNLIMITED = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much is kept of each stream, by its type or, of the bridge's own, by name.
+    """The retention of each stream, by its type or, for the bridge's own streams, by name.
 
-    Streams of the exchange are not limited where trimming waits for slow groups: it is not the
-    append script's task then.
+    If trimming waits for slow groups, the append script does not limit streams of the exchange:
+    `Trimming` does.
     """
 
     by_type: Mapping[str, Limits] = field(default_factory=dict)
     waits_for_groups: bool = False
 
     def of(self, stream: Stream) -> Limits:
-        """What the append script trims to."""
+        """The limits for the append script."""
         own = _OWN.get(stream.name)
         if self.waits_for_groups and own is None:
             return UNLIMITED
         return self.kept(stream)
 
     def kept(self, stream: Stream) -> Limits:
-        """What is kept, whether the script trims or not."""
+        """The limits of a stream, whether the script trims or not."""
         return self.by_type.get(_OWN.get(stream.name, stream.type.value), UNLIMITED)
 
 
@@ -65,7 +65,7 @@ def pack(*arguments: bytes | str | int) -> bytes:
 
 
 class Part(NamedTuple):
-    """What one call of the append script does to one stream."""
+    """The part of one stream in a call of the append script."""
 
     key: bytes
     limits: Limits
@@ -84,7 +84,7 @@ def pack_append(parts: Sequence[Part]) -> bytes:
         else:
             _put_together(entries, batch, shapes)
         entries[first - 1] = str(len(entries) - first)
-    # of several, there are too many sets to remember
+    # heads of several streams are not cached: there are too many sets
     head = _head if len(parts) == 1 else _head.__wrapped__
     count, packed = head(tuple([part.key for part in parts]), *shapes)
     return b"*%d%b%b\r\n" % (count + len(entries), packed, _packed(entries))
@@ -95,35 +95,35 @@ def _put_together(entries: list[str], batch: Batch, shapes: dict[tuple[str, ...]
     shape, names_before = "", None
     expected = batch.expected
     for slot in batch.slots:
-        op, names, values, number, _, ms, _, _, _, wanted, _, _ = slot.entry
+        op, names, values, number, _, ms, _, _, _, required, _, _ = slot.entry
         if names is not names_before:
             shape, names_before = shapes.setdefault(names, str(len(shapes) + 1)), names
         if op is APPEND:
-            wanted = str(slot.after)
+            required = str(slot.after)
         elif op is CONTENT:
-            # only the first of a batch can tell that another program wrote meanwhile
-            wanted, expected = expected, ""
-        entries += (op, wanted, str(number), str(ms), shape)
+            # only the first of a batch is compared: later ones would not match their own batch
+            required, expected = expected, ""
+        entries += (op, required, str(number), str(ms), shape)
         entries += values
 
 
 def _put_alone(entries: list[str], batch: Batch) -> None:
     """One entry: how many arguments its fields are, and names and values in turn."""
     slot = batch.slots[0]
-    op, names, values, number, _, ms, _, _, _, wanted, _, _ = slot.entry
+    op, names, values, number, _, ms, _, _, _, required, _, _ = slot.entry
     if op is APPEND:
-        wanted = str(slot.after)
+        required = str(slot.after)
     elif op is CONTENT:
-        wanted = batch.expected
+        required = batch.expected
     fields = [""] * (2 * len(names))
     fields[::2], fields[1::2] = names, values
-    entries += (op, wanted, str(number), str(ms), "0", str(len(fields)))
+    entries += (op, required, str(number), str(ms), "0", str(len(fields)))
     entries += fields
 
 
 @lru_cache(maxsize=8_192)  # a stream has one, or a few
 def _head(keys: tuple[bytes, ...], *shapes: tuple[str, ...]) -> tuple[int, bytes]:
-    """How many arguments stand before the entries, and these."""
+    """The number of arguments before the entries, and these."""
     head: list[bytes | str | int] = [b"EVALSHA", SHA, len(keys), *keys, len(shapes)]
     for names in shapes:
         head += (len(names), *names)
@@ -131,12 +131,12 @@ def _head(keys: tuple[bytes, ...], *shapes: tuple[str, ...]) -> tuple[int, bytes
 
 
 def _without_count(packed: bytes) -> bytes:
-    """A packed command as `_packed` has one: without its first line, and its last line end."""
+    """A packed command in the form of `_packed`: without its first line and last line end."""
     return packed[packed.index(b"\r\n") : -2]
 
 
 class _Lengths(dict[int, str]):
-    """What stands between an argument and one behind it of so many bytes."""
+    """Argument length → the text between the previous argument and that argument."""
 
     def __missing__(self, length: int) -> str:
         return f"\r\n${length}\r\n"
@@ -146,10 +146,10 @@ _BETWEEN = _Lengths({length: f"\r\n${length}\r\n" for length in range(1_000)})
 
 
 def _packed(arguments: Sequence[str]) -> bytes:
-    """Arguments of a command in the Redis protocol, each behind a line end.
+    """Arguments of a command in the Redis protocol, each after a line end.
 
-    Put together by slices: it is the half of what publishing a message costs, and hiredis takes
-    half as long again.
+    Assembled by slices, for speed: it is half of the cost of publishing a message, and hiredis
+    takes half as long again.
     """
     pieces = [""] * (2 * len(arguments))
     pieces[::2] = map(_BETWEEN.__getitem__, map(len, arguments))
@@ -161,20 +161,20 @@ def _packed(arguments: Sequence[str]) -> bytes:
 
 
 def pack_probe(keys: Sequence[bytes]) -> bytes:
-    """One EVALSHA without entries: does Redis refuse one of these streams, or has it lost its end?
-    The answers' last ID is that of the newest entry.
+    """One EVALSHA without entries, to check whether Redis refuses one of these streams or has lost
+    its end. The last ID in an answer is that of the newest entry.
     """
     return _pack((b"EVALSHA", SHA, len(keys), *keys, 0, *(b"", b"", 0) * len(keys)))
 
 
 def _spelled_out(argument: str) -> bytes:
-    """With half a surrogate pair, which JSON can say and UTF-8 cannot, as text."""
+    """The argument in UTF-8; half a surrogate pair, possible in JSON only, becomes an escape."""
     return argument.encode(errors="backslashreplace")
 
 
 def read_answers(reply: Reply, count: int) -> Sequence[Answer | hiredis.ReplyError]:
-    """The script's reply as it is meant, for each of so many streams: an answer, or the error with
-    which Redis refuses it. An error reply is every stream's.
+    """The script's reply for each of `count` streams: an answer, or the error with which Redis
+    refuses it. An error reply counts for every stream.
     """
     if isinstance(reply, hiredis.ReplyError):
         return [reply] * count

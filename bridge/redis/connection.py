@@ -1,8 +1,8 @@
-"""One connection to Redis for the hot path: packed commands out, replies in order back.
+"""A connection to Redis for the hot path: sends packed commands, receives replies in order.
 
-The redis client's asyncio pipeline costs ten times this much per command; everything that is not
-hot (status, checks, consumers) uses that client. There are no retries here: a connection in doubt
-is closed, and the append script settles what was applied.
+The redis client's asyncio pipeline costs ten times this much per command; everything else (status,
+checks, consumers) uses that client. There are no retries here: a connection in an unknown state is
+closed, and the append script recognises what was already applied.
 """
 
 import asyncio
@@ -24,25 +24,25 @@ from bridge.runtime.redis_url import Node
 
 
 class ConnectionLost(Transient):
-    """The connection is gone or in doubt; nothing is known of what was not answered."""
+    """The connection is lost or in an unknown state; unanswered requests may have been applied."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where and as whom to connect, read from a Redis URL by the redis client's own parser."""
+    """Where to connect, and as which user; parsed from a Redis URL by the redis client."""
 
-    node: Node  # of one server
+    node: Node  # with a single server
     path: str
     db: int
     username: str
     password: str
-    tls: ConnectionPool | None  # makes contexts: at each connect, of the files as they are then
-    finder: PrimaryFinder | None  # of the primary, where Sentinels or a Cluster know it
-    name: str  # of a set of servers, whoever is its primary
+    tls: ConnectionPool | None  # makes a TLS context at each connect, from the present files
+    finder: PrimaryFinder | None  # finds the primary by Sentinels or a Cluster
+    name: str  # of a set of servers, independent of the present primary
 
     @classmethod
     def from_url(cls, url: str, connect_timeout_s: float = 3) -> "Target":
-        """Raises ConfigError for a URL that cannot be used."""
+        """The target of a URL. Raises ConfigError for a URL that cannot be used."""
         parsed = parsed_url(url)
         try:
             pool = ConnectionPool.from_url(parsed.plain)
@@ -64,7 +64,7 @@ class Target:
 
     @property
     def address(self) -> str:
-        """Where it is, without who connects: of a set its name, not the primary of the moment."""
+        """The address without credentials; of a set its name, not the present primary."""
         return self.name or f"{self.path or self.node}/{self.db}"
 
     def __repr__(self) -> str:  # never the password
@@ -72,48 +72,48 @@ class Target:
 
 
 class Receiver(Protocol):
-    """What replies go to."""
+    """Takes the replies of a connection."""
 
     def replied(self, replies: Sequence[Reply]) -> None:
-        """All replies of the request have come."""
+        """Take all replies of the request."""
         ...
 
     def lost(self, reason: str) -> None:
-        """The connection is gone; no reply comes any more."""
+        """The connection is lost; there will be no more replies."""
         ...
 
 
 class RedisConnection(asyncio.Protocol):
-    """Sends packed commands and hands their replies to its receiver. One request at a time.
+    """Sends packed commands and passes their replies to its receiver. One request at a time.
 
-    Replies are handed over from within the transport's own callback: no task, no future and no
-    further turn of the event loop lie between a reply and what it means.
+    Replies are passed on within the transport's own callback, without a task, a future or another
+    turn of the event loop.
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address  # of the server it leads to
+        self.address = address  # of the connected server
         self._receiver: Receiver | None = None
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
         self._replies: list[Reply] = []
-        self._wanted = 0
+        self._expected = 0
         self._lost = ""
         self._waiter: asyncio.Future[None] | None = None  # of `call`, before there is a receiver
 
     def attach(self, receiver: Receiver) -> None:
-        """From now on replies go there."""
+        """Pass replies to this receiver from now on."""
         self._receiver = receiver
         if self._lost:
             receiver.lost(self._lost)
 
     def send(self, packed: bytes, replies: int) -> None:
-        """Send a request that gets so many replies."""
-        self._wanted = replies
+        """Send a request that has so many replies."""
+        self._expected = replies
         if self._transport is not None and not self._lost:
             self._transport.write(packed)
 
     async def call(self, packed: bytes, replies: int) -> Sequence[Reply]:
-        """Send, and wait for the replies: for the greeting. Raises ConnectionLost."""
+        """Send a request and wait for its replies, before `attach`. Raises ConnectionLost."""
         self._waiter = asyncio.get_running_loop().create_future()
         self.send(packed, replies)
         if self._lost:
@@ -126,7 +126,7 @@ class RedisConnection(asyncio.Protocol):
         return answer
 
     def close(self) -> None:
-        """Close at once; what was not answered is unknown."""
+        """Close at once; unanswered requests may have been applied."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -142,13 +142,13 @@ class RedisConnection(asyncio.Protocol):
             self._end(f"connection to Redis lost: {error}")
             self.close()
             return
-        if self._replies and len(self._replies) >= self._wanted:
+        if self._replies and len(self._replies) >= self._expected:
             self._hand_over()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # A server that has no room for one more client says so unasked, and closes.
-        said = next((reply for reply in self._replies if isinstance(reply, hiredis.ReplyError)), "")
-        self._end(f"connection to Redis lost: {said or exc or 'closed by the server'}")
+        # A server with too many clients sends an error without a request, and closes.
+        errors = (reply for reply in self._replies if isinstance(reply, hiredis.ReplyError))
+        self._end(f"connection to Redis lost: {next(errors, '') or exc or 'closed by the server'}")
 
     def _hand_over(self) -> None:
         if self._receiver is not None:
@@ -168,8 +168,8 @@ class RedisConnection(asyncio.Protocol):
 
 
 async def connect(target: Target, timeout_s: float) -> RedisConnection:
-    """Connect to the primary, authenticate, choose the database. Raises ConnectionLost, which says
-    what Redis said.
+    """Connect to the primary, authenticate, select the database. Raises ConnectionLost, with the
+    error of Redis.
     """
     if target.finder is None:
         return await _connect(target, target.node, timeout_s)
@@ -190,7 +190,7 @@ async def _connect(target: Target, node: Node, timeout_s: float) -> RedisConnect
         raise ConnectionLost(f"no connection to Redis within {timeout_s:g} s") from None
     except OSError as error:
         raise ConnectionLost(f"cannot connect to Redis: {error}") from None
-    except UnicodeError:  # a Sentinel's or a node's name, which cannot even be asked for
+    except UnicodeError:  # an invalid host name from a Sentinel or a Cluster
         raise ConnectionLost(f"cannot connect to Redis: {node.host!r} is no host's name") from None
     else:
         ready, connection = connection, None
@@ -228,14 +228,14 @@ async def _greet(connection: RedisConnection, target: Target, node: Node) -> Non
     _refuse_wrong_kind(target, node, info, role)
     for reply in replies:
         if isinstance(reply, hiredis.ReplyError):
-            # a server without AUTH repeats its arguments
+            # the error of a server without AUTH contains the arguments
             text = masked_text(str(reply), [target.password])
             raise ConnectionLost(f"Redis refused: {text}")
 
 
 def _refuse_wrong_kind(target: Target, node: Node, info: Reply, role: Reply) -> None:
-    """A server that takes no writes, or not ours. One that refuses INFO or ROLE, or does not know
-    them, shows it by what it answers to a write.
+    """Raise ConnectionLost for a server that accepts no writes, or not ours. If it refuses INFO or
+    ROLE, its reply to a write will show it.
     """
     mode = (
         b"".join(re.findall(rb"(?:redis|server)_mode:(\w+)", info)[:1]) if _is_text(info) else b""

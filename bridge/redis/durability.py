@@ -1,10 +1,9 @@
 """When an entry counts as published: in the memory of the primary, on a replica, or on its disk
 (pure).
 
-Asked with WAIT and WAITAOF, which speak of the writes of the *connection they are sent on*. An
-entry that was appended before, over another connection or by another bridge, is none of those; so
-each question is preceded by a small write, behind which in the order of replication everything lies
-that the replies before it told of.
+Checked by WAIT and WAITAOF, which cover the writes of the *connection they are sent on*. An entry
+that was appended over another connection or by another bridge is not covered; so a small write goes
+before each of them: in the order of replication, everything in earlier replies is before it.
 """
 
 from dataclasses import dataclass
@@ -21,29 +20,30 @@ Level = Literal["memory", "replica", "fsynced"]
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """What counts as published. `replicas` is for level `replica`; `timeout_s` for one question."""
+    """What counts as published. `replicas`: for level `replica`; `timeout_s`: of one WAIT."""
 
     level: Level = "memory"
     replicas: int = 1
     timeout_s: float = 1.0
 
     @property
-    def is_asked(self) -> bool:
+    def is_waited_for(self) -> bool:
+        """Whether WAIT or WAITAOF is needed."""
         return self.level != "memory"
 
     def write(self, prefix: str) -> bytes:
-        """The small write before a question."""
+        """The small write before WAIT or WAITAOF."""
         return pack("SET", prefix + keys.DURABLE, self.level)
 
-    def question(self) -> bytes:
-        """WAIT or WAITAOF."""
+    def wait(self) -> bytes:
+        """The packed WAIT or WAITAOF."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
         if self.level == "replica":
             return pack("WAIT", self.replicas, timeout_ms)
         return pack("WAITAOF", 1, 0, timeout_ms)
 
     def missing(self, reply: Reply) -> str:
-        """What is not reached, in words; empty where it is. Raises Refused on an error reply."""
+        """Why the level is not reached; empty: it is. Raises Refused on an error reply."""
         if isinstance(reply, hiredis.ReplyError):
             raise Refused(f"publish.durability.level is {self.level}: {_refusal(str(reply))}")
         if self.level == "replica" and isinstance(reply, int):

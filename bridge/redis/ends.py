@@ -1,4 +1,4 @@
-"""What Redis says of a stream's ends: its last ID, its first and last entry, its newest entries."""
+"""Reads replies about a stream's ends: its last ID, first and last entry, newest entries (pure)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +11,9 @@ from bridge.redis.append import UNLIMITED, Limits, Reply
 
 
 def tail_of(info: Reply, known: Sequence[Known] = (), limits: Limits = UNLIMITED) -> Tail:
-    """The end of a stream of which XINFO STREAM says this; an error reply: there is none.
+    """The tail of a stream from the reply of XINFO STREAM; an error reply: there is no stream.
 
-    `known` is what was read of its entries, `limits` what it keeps.
+    `known`: its newest entries; `limits`: its retention.
     """
     if not isinstance(info, list):
         return Tail(EMPTY, known)
@@ -26,14 +26,14 @@ def tail_of(info: Reply, known: Sequence[Known] = (), limits: Limits = UNLIMITED
 
 def _edge(entry: Reply) -> Edge | None:
     if entry is None:
-        return None  # emptied
+        return None  # the stream is empty
     [(entry_id, fields)] = decoded([entry])
     return edge(entry_id, fields)
 
 
 def _was_trimmed(facts: dict[bytes, Any], first: Edge, limits: Limits) -> bool:
-    """Did the stream have older entries? Before Redis 7 nothing says so: there it counts as trimmed
-    when it is as long, or as old, as it may be. The newest entry may be another program's.
+    """Whether the stream had older entries. Before Redis 7 this is unknown: it counts as trimmed if
+    it is as long, or as old, as its limits. The newest entry may be another program's.
     """
     length = facts[b"length"]
     if (added := facts.get(b"entries-added")) is not None:
@@ -45,7 +45,7 @@ def _was_trimmed(facts: dict[bytes, Any], first: Edge, limits: Limits) -> bool:
 
 
 def refusal(info: Reply, entries: Reply) -> str | None:
-    """Why a tail could not be read; a stream that does not exist is an empty one."""
+    """Why a tail could not be read, or None; a stream that does not exist is empty."""
     if isinstance(entries, hiredis.ReplyError):
         return str(entries)
     if isinstance(info, hiredis.ReplyError) and "no such key" not in str(info):
@@ -54,7 +54,7 @@ def refusal(info: Reply, entries: Reply) -> str | None:
 
 
 def decoded(entries: Reply) -> list[tuple[str, dict[str, str]]]:
-    """Entries as Redis hands them out, with IDs and fields as text."""
+    """Entries in a reply, with IDs and fields as text."""
     assert isinstance(entries, list)
     return [
         (

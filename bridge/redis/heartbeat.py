@@ -1,7 +1,7 @@
-"""Each second a bridge writes to Redis how it is and how far, and reads what the others wrote.
+"""The heartbeat: each second a bridge writes its status and progress to Redis, and reads its peers.
 
-Uses the ordinary Redis client: nothing here is on a message's way. Redis unavailable is no news
-here, the publisher tells of it.
+Uses the ordinary Redis client: this is not on the hot path. That Redis is unavailable is not logged
+here; the publisher logs it.
 """
 
 import json
@@ -28,19 +28,19 @@ from bridge.runtime.refusals import Refusal, meaning
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 1.0
-REGISTER_EVERY_BEATS = 10  # where no stream has come or gone
-_OURS = 3  # behind the three questions of a beat: the replies to what we write
-# No exchange's time is further ahead of Redis' clock. A mark beyond that was made by a clock gone
-# wrong: believed, it would hide every outage until then.
+REGISTER_EVERY_BEATS = 10  # if no stream was added or removed
+_OURS = 3  # replies to our writes begin after those to the three reads of a beat
+# The most that an exchange's time is ahead of Redis' clock. A watermark beyond that is from a wrong
+# clock: if it were used, it would hide every outage until then.
 AHEAD_US = 60_000_000
 _MOST_DIGITS = 19
 
 
 class Reporter(Protocol):
-    """What a bridge says of itself."""
+    """The interface to the bridge whose heartbeat it is."""
 
     async def status_in_steps(self) -> Mapping[str, Any]:
-        """Of many streams it takes long: messages have their turns meanwhile."""
+        """The status; with many streams it takes long, so it lets messages be handled meanwhile."""
         ...
 
     def progress(self) -> Progress: ...
@@ -50,7 +50,7 @@ class Reporter(Protocol):
         ...
 
     def member(self) -> str:
-        """Which member of a fleet it is; empty where it receives all streams."""
+        """Its name as a fleet member; empty: it receives all streams."""
         ...
 
     def elsewhere(self) -> Collection[str]:
@@ -59,7 +59,7 @@ class Reporter(Protocol):
 
 
 class Heartbeat:
-    """One bridge's status, watermarks and registry, its status for peers, and theirs for it."""
+    """Writes one bridge's status, watermarks, registry and peer status, and reads its peers'."""
 
     def __init__(
         self, client: Redis, space: KeySpace, reporter: Reporter, me: PeerStatus, peers: Peers,
@@ -75,12 +75,12 @@ class Heartbeat:
         self._clock = clock
         self._guard = InstanceGuard(me)
         self._has_complained = False
-        self._unwritten = ""  # why something of ours cannot be written, as it was said
+        self._unwritten = ""  # why our writes fail, as logged
         self._redis_ahead_us = 0  # of our steady clock, as of the last answer
 
     async def begin(self) -> Mapping[str, int]:
-        """The first poll; returns the watermarks that an earlier bridge left. Raises NameTaken,
-        and what the Redis client raises.
+        """Poll for the first time. Returns the watermarks of earlier bridges. Raises NameTaken, and
+        what the Redis client raises.
         """
         pipeline = self._client.pipeline(transaction=False)
         self._queue_reads(pipeline)
@@ -88,39 +88,39 @@ class Heartbeat:
         return self._peers.watermarks
 
     async def registered(self) -> Mapping[str, Stream]:
-        """What earlier bridges received to the last. Raises what the Redis client raises."""
+        """Streams that earlier bridges received last. Raises what the Redis client raises."""
         pipeline = self._client.pipeline(transaction=False)
         pipeline.hgetall(self._prefix + keys.STREAMS)
         [reply] = await pipeline.execute(raise_on_error=False)
         return read_registry(_as_text(self._hash(reply)))
 
     async def streams_before(self) -> Collection[str]:
-        """What an earlier process of this bridge received, by its last status; its status for peers
-        says after a clean stop that nothing is received. Raises what the Redis client raises.
+        """Streams that an earlier process of this bridge received, by its last status (its peer
+        status has none after a clean stop). Raises what the Redis client raises.
         """
         pipeline = self._client.pipeline(transaction=False)
         pipeline.hgetall(self._prefix + keys.STATUS)  # a bridge has no right to HGET
         [reply] = await pipeline.execute(raise_on_error=False)
-        told = _as_text(self._hash(reply)).get(self._guard.me.instance, "{}")
+        status = _as_text(self._hash(reply)).get(self._guard.me.instance, "{}")
         try:
-            streams = parsed(told)["streams"]
+            streams = parsed(status)["streams"]
         except (ValueError, KeyError, TypeError):  # none, or another program's
             return []
         return [name for name in streams if isinstance(name, str)]
 
     async def beat(self, **last: object) -> None:
-        """One beat; quiet when Redis is unavailable. Raises NameTaken. `last` is added to the
-        status.
+        """Write and read once; nothing is raised if Redis is unavailable. `last` is added to the
+        status. Raises NameTaken.
         """
         # By the clock of Redis, which viewers compare it with: ours may be seconds off.
         redis_us = self._clock.now_us() + self._redis_ahead_us
-        told = {**await self._reporter.status_in_steps(), "redis_us": redis_us, **last}
-        status = json.dumps(told, separators=(",", ":"))
+        facts = {**await self._reporter.status_in_steps(), "redis_us": redis_us, **last}
+        status = json.dumps(facts, separators=(",", ":"))
         progress = self._reporter.progress()
         known = self._peers.watermarks
         marks = {name: us for name, us in progress.settled.items() if us > known.get(name, 0)}
         pipeline = self._client.pipeline(transaction=False)
-        # Before this bridge overwrites what another one of the same name wrote.
+        # Read first, before this bridge overwrites the status of another one with the same name.
         self._queue_reads(pipeline)
         mine = self._guard.next_status(
             received=progress.received,
@@ -144,9 +144,9 @@ class Heartbeat:
             self._peers.poll_failed()
 
     def _registry(self) -> Mapping[str, str]:
-        """What is received now, and, once, what is not any more: its entries stay. What was handed
-        over to another member is that one's to tell of. Nothing where all is as it was; but now and
-        then all the same, for Redis may have lost it.
+        """Registry lines: of the streams received now and, once, of those not received any more
+        (their entries stay), except streams that another member writes. Empty without a change, but
+        from time to time written again, since Redis may have lost them.
         """
         streams = self._reporter.streams()
         self._beats += 1
@@ -165,8 +165,8 @@ class Heartbeat:
         }
 
     def _log_unwritten(self, replies: Sequence[Any]) -> None:
-        """Say it once while it lasts: publishing goes on, and nothing in Redis tells of it. Raises
-        what Redis says where it takes no writes: then the others' silence says nothing either.
+        """Log refused writes, once while it lasts: publishing continues, and no status in Redis
+        shows it. Raises the error if Redis accepts no writes: then peers cannot write either.
         """
         refused = [reply for reply in replies if isinstance(reply, RedisError)]
         if refused and meaning(refused[0]) is Refusal.UNAVAILABLE:
@@ -184,10 +184,10 @@ class Heartbeat:
         pipeline.hgetall(self._prefix + keys.WATERMARKS)
 
     def _read(self, replies: Iterable[Any]) -> None:
-        moment, told, marks, *_ = replies
+        moment, peers, marks, *_ = replies
         redis_us = self._redis_us(moment)
         self._redis_ahead_us = redis_us - self._clock.now_us()
-        statuses = [one for text in self._hash(told).values() if (one := _status(text))]
+        statuses = [one for text in self._hash(peers).values() if (one := _status(text))]
         self._guard.check(statuses, redis_us)
         watermarks = _watermarks(_as_text(self._hash(marks)), redis_us)
         self._peers.update(
@@ -196,13 +196,13 @@ class Heartbeat:
 
     def _redis_us(self, reply: Any) -> int:
         if isinstance(reply, ResponseError) and meaning(reply) is Refusal.NOT_ALLOWED:
-            return self._clock.wall_us()  # worse only at the first poll, and where clocks differ
+            return self._clock.wall_us()  # matters only at the first poll, if the clocks differ
         if isinstance(reply, RedisError):
             raise reply
         return int(reply[0]) * 1_000_000 + int(reply[1])
 
     def _hash(self, reply: Any) -> Mapping[bytes | str, bytes | str]:
-        """What is kept there, where it can be read: a key gone wrong must not stop publishing."""
+        """The hash of a reply; empty if it cannot be read: a wrong key must not stop publishing."""
         if isinstance(reply, ResponseError):
             if not self._has_complained:
                 log.warning("other_bridges_unreadable", reason=str(reply))
@@ -221,7 +221,7 @@ def _status(text: bytes | str) -> PeerStatus | None:
 
 
 def _watermarks(texts: Mapping[str, str], redis_us: int) -> dict[str, int]:
-    """Those that can be true; another program may have written anything there."""
+    """The plausible watermarks; another program may have written anything there."""
     marks = {
         name: us
         for name, text in texts.items()
@@ -231,7 +231,7 @@ def _watermarks(texts: Mapping[str, str], redis_us: int) -> dict[str, int]:
 
 
 def _as_text(mapping: Mapping[bytes | str, bytes | str]) -> dict[str, str]:
-    """What is not UTF-8 cannot be ours, and is passed over."""
+    """A hash as text, without pairs that are not UTF-8: no bridge wrote them."""
     texts = {}
     for pair in mapping.items():
         try:

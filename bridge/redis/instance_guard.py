@@ -1,8 +1,8 @@
-"""One name, one bridge: notices another process that runs under the same instance name (pure).
+"""Detects another process that runs under the same instance name (pure).
 
-A bridge that was killed leaves its last status behind, and a Redis that went back shows old ones.
-So only a status that goes on changing, in the place of this bridge's own, is another bridge. Of two
-bridges under one name the later one ends.
+A killed bridge leaves its last status in Redis, and a restored Redis has old ones. So only a status
+that keeps changing, in place of this bridge's own, shows another bridge. Of two bridges with the
+same name the later one ends.
 """
 
 from collections.abc import Iterable
@@ -24,8 +24,8 @@ class InstanceGuard:
         self._redis_us = 0
 
     def check(self, statuses: Iterable[PeerStatus], redis_us: int) -> None:
-        """The statuses under all names, read at `redis_us`, before our next one is written. Raises
-        NameTaken.
+        """Check the statuses of all bridges, read at `redis_us`, before our next one is written.
+        Raises NameTaken.
         """
         self._redis_us = redis_us
         if not self.me.started_us:
@@ -34,7 +34,7 @@ class InstanceGuard:
         if other is None or other.session == self.me.session or other.stopped:
             return
         before, self._other = self._other, other
-        # It was written again after ours had replaced it: the process behind it is alive.
+        # It was written again after ours had replaced it: its process is alive.
         is_alive = before and before.session == other.session and before.beat != other.beat
         if is_alive and _order(other) < _order(self.me):
             raise NameTaken(
@@ -50,5 +50,5 @@ class InstanceGuard:
 
 
 def _order(status: PeerStatus) -> tuple[int, str]:
-    # Two that started in the same microsecond are told apart by the session: only one may end.
+    # The session decides between two that started in the same microsecond: only one may end.
     return status.started_us, status.session

@@ -1,15 +1,15 @@
-"""The conversation with Redis, without I/O: what to send, and what the replies mean (pure).
+"""The publishing protocol with Redis, without I/O: what to send, and what replies mean (pure).
 
-    connected()                a connection is there: the conversation begins anew
+    connected()                a connection was made: the conversation begins anew
     commands(now) → Request    what to send now; None: nothing, or a reply is awaited
-    replies(now, …)            what came back for it
-    disconnected()             no reply will come: everything in flight is in doubt
-    due_us()                   when `commands` should be asked again, whatever happens
-    changes()                  streams that Redis has lost, suspended or takes again
+    replies(now, …)            the replies to it
+    disconnected()             there will be no reply: everything in flight is in doubt
+    due_us()                   when `commands` should be called again in any case
+    changes()                  streams that Redis has lost, suspended or resumed
 
-One request is on its way at a time, and batches grow only while Redis answers the last one; no
-timer here delays a message. A reply that never comes is neither success nor failure: the append
-script (or the stream's tail) settles it. The order of a round is one generator, `_converse`.
+One request is in flight at a time, and batches grow only while Redis answers the last one; no timer
+here delays a message. A missing reply is neither success nor failure: the append script (or the
+stream's tail) shows what was applied. The order of a round is one generator, `_converse`.
 """
 
 from collections.abc import Generator, Iterable, Sequence
@@ -45,12 +45,12 @@ from bridge.redis.ends import decoded, refusal, tail_of
 from bridge.redis.registry import check_claim, pack_claim, pack_registration
 from bridge.runtime.refusals import Refusal, Refused, is_server_wide, meaning, refusal_text
 
-MAX_FLUSH_ENTRIES = 4_000  # in one write; bounds what one reply can leave in doubt
-TAIL_PAGE = 1_000  # entries of a tail read at once: others are served in between
-CHECK_EVERY_US = 5_000_000  # the last IDs of all streams: streams at rest show no loss otherwise
-CHECK_STREAMS = 100  # at once: what is received meanwhile is published in between
+MAX_FLUSH_ENTRIES = 4_000  # in one write; limits what a missing reply leaves in doubt
+TAIL_PAGE = 1_000  # entries of a tail read at once: other streams are served in between
+CHECK_EVERY_US = 5_000_000  # a check of all last IDs: streams at rest show no loss otherwise
+CHECK_STREAMS = 100  # at once: new messages are published in between
 RESUME_EVERY_US = 10_000_000  # how often a suspended stream is tried again
-MOST_FORGOTTEN = 3  # a server is restarted, or its scripts flushed, now and then
+MOST_FORGOTTEN = 3  # a server restart or SCRIPT FLUSH makes Redis forget the script once
 _FORGETFUL = (
     "Redis does not know the script that it was given just now (NOSCRIPT), again and again: does a "
     "proxy send what one connection says to several servers?"
@@ -59,7 +59,7 @@ _FORGETFUL = (
 
 @dataclass(frozen=True, slots=True)
 class OutboxSettings:
-    """What the conversation needs of the configuration."""
+    """The settings of an outbox."""
 
     key_prefix: str  # of the shard
     batch_entries: int
@@ -70,9 +70,9 @@ class OutboxSettings:
 
 
 class Request(NamedTuple):
-    """Packed commands, how many replies they get, and within how many seconds.
+    """Packed commands, the number of replies, and their time limit in seconds.
 
-    `publishes`: it appends entries, so what they came from must be in the journal first.
+    `publishes`: it appends entries, so their records must be flushed to the journal first.
     """
 
     packed: bytes
@@ -82,11 +82,11 @@ class Request(NamedTuple):
 
 
 class Change(Enum):
-    """What has become of a stream in Redis."""
+    """A change of a stream in Redis."""
 
     LOST = "lost"  # Redis has less than it acknowledged
     SUSPENDED = "suspended"  # Redis refuses this stream alone
-    RESUMED = "resumed"  # it takes it again
+    RESUMED = "resumed"  # Redis accepts it again
 
 
 _HELD_BACK = (QueueState.LOST, QueueState.SUSPENDED)
@@ -97,15 +97,15 @@ Step = Generator[Request, Sequence[Reply], None]
 
 
 class Outbox:
-    """All queues of one bridge towards one Redis."""
+    """Publishes the queues of one bridge to one Redis."""
 
     def __init__(
         self, table: QueueTable, peers: Peers, settings: OutboxSettings, retention: Retention
     ) -> None:
-        # Empty while Redis takes what is published; to accept a connection is not enough.
+        # Empty while Redis accepts entries; an accepted connection is not enough.
         self.trouble = "not connected yet"
         self.registry_trouble = ""
-        self.not_durable = ""  # what `publish.durability` lacks; kept until Redis says otherwise
+        self.not_durable = ""  # why `publish.durability` is not reached; until it is
         self.newest_us = 0  # when Redis last acknowledged something
         self.counters = OutboxCounters()
         self.latencies = Latencies()
@@ -121,34 +121,34 @@ class Outbox:
         self._to_check: list[StreamQueue] = []
         self._conversation: Conversation | None = None
         self._awaits_replies = False
-        self._is_one_by_one = False  # the next batches: a call of several streams was refused
+        self._is_one_by_one = False  # one stream in each call: a call of several was refused
         self._changes: list[tuple[Change, StreamQueue]] = []
 
-    # ---- what the publisher asks and says -----------------------------------------------------
+    # ---- interface of the publisher ------------------------------------------------------------
 
     def connected(self, now_us: int) -> None:
-        """A connection is there: greet, then publish."""
+        """Begin on a new connection: greet, then publish."""
         self._now_us = self._check_at_us = self._resume_at_us = now_us
         self._peers.resumed(now_us, self._settings.shard)
         self._awaits_replies = False
         self._conversation = self._converse()
 
     def commands(self, now_us: int) -> Request | None:
-        """What is to be sent now. Raises Refused where this connection is of no use, and Fatal
-        where the prefix is another account's.
+        """What to send now. Raises Refused if this connection cannot be used, and Fatal if the
+        prefix is another account's.
         """
         if self._awaits_replies or self._conversation is None:
             return None
-        return self._go_on((), now_us)
+        return self._continue((), now_us)
 
     def replies(self, replies: Sequence[Reply], now_us: int) -> Request | None:
-        """What came back for the last request. Returns and raises what `commands` does."""
+        """Take the replies to the last request. Returns and raises as `commands`."""
         self._awaits_replies = False
         self.round_trips.add(now_us - self._now_us)  # since the request was made
-        return self._go_on(replies, now_us)
+        return self._continue(replies, now_us)
 
     def disconnected(self, reason: str) -> None:
-        """The connection is gone; what is in flight may have arrived, or not."""
+        """End the conversation: entries in flight may have been applied, or not."""
         self._conversation = None
         self._awaits_replies = False
         self.trouble = reason
@@ -157,22 +157,22 @@ class Outbox:
             queue.no_reply()
 
     def due_us(self) -> int:
-        """When there may be something to send without anything having come."""
-        look_at_us = 0 if self._to_check else self._check_at_us
+        """When there may be something to send without a new message or reply."""
+        check_at_us = 0 if self._to_check else self._check_at_us
         if not (ready := self._table.ready):
-            return look_at_us
+            return check_at_us
         dues = [due for queue in ready if (due := queue.due_us()) is not None]
-        return min([look_at_us, *dues])
+        return min([check_at_us, *dues])
 
     def changes(self) -> list[tuple[Change, StreamQueue]]:
-        """What has become of streams since the last call."""
+        """Changes of streams since the last call."""
         if not self._changes:
             return []
         changes, self._changes = self._changes, []
         return changes
 
     def retain(self, retention: Retention) -> None:
-        """Another configuration of what is kept."""
+        """Change the retention."""
         self._retention = retention
         self._where.clear()
 
@@ -180,10 +180,10 @@ class Outbox:
     def is_connected(self) -> bool:
         return self._conversation is not None
 
-    def _go_on(self, replies: Sequence[Reply], now_us: int) -> Request | None:
+    def _continue(self, replies: Sequence[Reply], now_us: int) -> Request | None:
         assert self._conversation is not None
         self._now_us = now_us
-        # A generator that has not begun takes no value, which is when there are no replies either.
+        # A generator that has not begun takes no value; then there are no replies either.
         request = self._conversation.send(replies) if replies else next(self._conversation)
         self._awaits_replies = request is not None
         return request
@@ -191,9 +191,9 @@ class Outbox:
     # ---- the conversation ----------------------------------------------------------------------
 
     def _converse(self) -> Conversation:
-        """One connection's life."""
+        """The conversation on one connection."""
         yield from self._greet()
-        forgotten = 0  # how often the script was, without an answer of it in between
+        forgotten = 0  # how often in succession Redis did not know the script
         while True:
             if self._now_us >= self._check_at_us:
                 self._check_at_us = self._now_us + CHECK_EVERY_US
@@ -213,7 +213,7 @@ class Outbox:
             calls = self._calls(batches)
             replies = yield self._publication(calls)
             answers = self._answers(calls, replies)
-            if self._settings.durability.is_asked and not _all_refused(answers):
+            if self._settings.durability.is_waited_for and not _all_refused(answers):
                 yield from self._await_durability()
             forgotten = forgotten + 1 if self._settle(batches, answers) else 0
             if forgotten > MOST_FORGOTTEN:
@@ -225,7 +225,7 @@ class Outbox:
         """Load the script, register the streams, claim the prefix for the account."""
         yield from self._load_script()
         yield from self._register()
-        if self._settings.durability.is_asked:
+        if self._settings.durability.is_waited_for:
             yield from self._await_durability()
         prefix, owner = self._settings.key_prefix, self._settings.account_fingerprint
         if owner:
@@ -237,12 +237,12 @@ class Outbox:
         _refuse_errors((yield self._request(pack("SCRIPT", "LOAD", SCRIPT), 1)))
 
     def _register(self) -> Step:
-        """Say which streams there are; one without a message may be a mistyped name. A key gone
-        wrong must not stop publishing.
+        """Write the registry, without streams that never had a message: their names may be wrong. A
+        wrong key must not stop publishing.
         """
         known = (queue for queue in self._table if queue.has_begun)
         streams = [queue.stream for queue in known if not queue.stream.is_own]
-        if not streams or self._settings.shard:  # the heartbeat tells of the others' streams
+        if not streams or self._settings.shard:  # the heartbeat registers those of other shards
             return
         prefix = self._settings.key_prefix
         [reply] = yield self._request(pack_registration(prefix, streams), 1)
@@ -251,15 +251,15 @@ class Outbox:
         self.registry_trouble = f"{prefix}{keys.STREAMS}: {reply}" if is_error(reply) else ""
 
     def _check_ends(self) -> Step:
-        """Has Redis still what it acknowledged? Of as many streams as go together."""
-        looked_at = self._to_check[:CHECK_STREAMS]
+        """Check whether Redis has what it acknowledged, for the next CHECK_STREAMS streams."""
+        part = self._to_check[:CHECK_STREAMS]
         del self._to_check[:CHECK_STREAMS]
-        queues = [queue for queue in looked_at if _rests(queue)]
+        queues = [queue for queue in part if _rests(queue)]
         if not queues:
             return
         [reply] = yield self._request(pack_probe([self._key(queue) for queue in queues]), 1)
         if is_error(reply) and meaning(reply) is Refusal.NO_SCRIPT:
-            yield from self._load_script()  # the next look is soon enough
+            yield from self._load_script()  # the next check is soon enough
             return
         answers = read_answers(reply, len(queues))
         doubtful = [
@@ -271,7 +271,7 @@ class Outbox:
             yield from self._check_exactly(doubtful)
 
     def _check_exactly(self, queues: Sequence[StreamQueue]) -> Step:
-        """The newest entry may be gone where the last ID is not."""
+        """Check by XINFO: the newest entry may be deleted while the last ID is unchanged."""
         packed = b"".join(pack("XINFO", "STREAM", self._key(queue)) for queue in queues)
         replies = yield self._request(packed, len(queues))
         for queue, info in zip(queues, replies, strict=True):
@@ -283,7 +283,7 @@ class Outbox:
                 raise Refused(f"Redis refused: {info}")
 
     def _try_suspended(self) -> Step:
-        """Does Redis take streams again that it refused?"""
+        """Probe suspended streams, and resume those that Redis accepts again."""
         queues = [queue for queue in self._table if queue.is_suspended]
         if not queues or self._now_us < self._resume_at_us:
             return
@@ -298,19 +298,17 @@ class Outbox:
                 self._changes.append((Change.RESUMED, queue))
 
     def _read_pages(self) -> Step:
-        """Queues that receive again what an earlier process published learn of gaps in the stream
-        that no gap log may have.
-        """
-        while asking := [
+        """Read pages for queues in replay, which look for gaps that may be in no gap log."""
+        while reading := [
             (queue, wanted) for queue in self._table.ready if (wanted := queue.pages_wanted())
         ]:
             packed = [
                 pack("XRANGE", self._key(queue), page.from_id, "+", "COUNT", page.limit)
-                for queue, wanted in asking
+                for queue, wanted in reading
                 for page in wanted
             ]
             replies = iter((yield self._request(b"".join(packed), len(packed))))
-            for queue, wanted in asking:
+            for queue, wanted in reading:
                 pages = list(islice(replies, len(wanted)))
                 if (error := next(filter(is_error, pages), None)) is not None:
                     self._suspend(queue, str(error))
@@ -319,20 +317,20 @@ class Outbox:
                 self._table.owner(queue).redis_answered(queue, self._now_us)
 
     def _read_tails(self) -> Step:
-        """Queues in doubt learn what their stream holds."""
-        asking = [
+        """Read tails for queues that do not know what their stream has."""
+        reading = [
             (queue, wanted)
             for queue in self._table.ready
             if (wanted := queue.tail_wanted(self._now_us)) is not None
         ]
-        if not asking:
+        if not reading:
             return
         packed = b"".join(
             pack("XINFO", "STREAM", self._key(queue)) + self._pack_tail(queue, "+", wanted)
-            for queue, wanted in asking
+            for queue, wanted in reading
         )
-        replies = yield self._request(packed, 2 * len(asking))
-        for (queue, wanted), info, page in zip(asking, replies[::2], replies[1::2], strict=True):
+        replies = yield self._request(packed, 2 * len(reading))
+        for (queue, wanted), info, page in zip(reading, replies[::2], replies[1::2], strict=True):
             reason = refusal(info, page)
             if reason is not None:
                 self._suspend(queue, reason)
@@ -346,11 +344,11 @@ class Outbox:
     def _whole_tail(
         self, queue: StreamQueue, wanted: TailWanted, page: Reply, known: list[Known]
     ) -> Step:
-        """Collect every entry that is wanted, newest first; `page` has the newest."""
+        """Collect all entries of the tail, newest first; `page` has the newest."""
         while True:
             entries = decoded(page)
-            found = (identify(queue.stream, fields) for _, fields in entries)
-            known += [told for told in found if told is not None]
+            identified = (identify(queue.stream, fields) for _, fields in entries)
+            known += [one for one in identified if one is not None]
             enough = wanted.at_most is not None and len(known) >= wanted.at_most
             if enough or len(entries) < TAIL_PAGE:
                 return
@@ -359,7 +357,7 @@ class Outbox:
             [page] = replies
 
     def _take(self) -> list[Batch]:
-        """What may be sent now, of as many streams as fit into one write."""
+        """The batches to send now, of as many streams as fit into one write."""
         table, now_us, limit = self._table, self._now_us, self._settings.batch_entries
         batches: list[Batch] = []
         total = 0
@@ -377,7 +375,9 @@ class Outbox:
         return batches
 
     def _calls(self, batches: list[Batch]) -> list[list[Batch]]:
-        """What goes together into a call of the script, during which Redis serves no other."""
+        """The batches grouped into calls of the script; a call is limited, since Redis serves no
+        other client meanwhile.
+        """
         if len(batches) == 1:
             return [batches]
         limit = 1 if self._is_one_by_one else self._settings.batch_entries
@@ -402,15 +402,15 @@ class Outbox:
         return Request(b"".join(packed), len(calls), limit_s, publishes=True)
 
     def _find(self, queue: StreamQueue) -> tuple[bytes, Limits]:
-        """A stream's key and how much of it is kept, remembered."""
+        """A stream's key and limits, cached."""
         where = self._where[queue.name] = self._key(queue), self._retention.of(queue.stream)
         return where
 
     def _answers(
         self, calls: Sequence[Sequence[Batch]], replies: Sequence[Reply]
     ) -> list[ScriptAnswer]:
-        """What the script says of each batch. None: a call was refused, and which of its streams is
-        to blame (the user may lack a key, say) is known when each is sent alone.
+        """The script's answer to each batch. None: a call of several streams was refused for one of
+        them (missing rights, for example); sending each alone will show which.
         """
         self.counters.batches += len(calls)
         self._is_one_by_one = False
@@ -424,7 +424,7 @@ class Outbox:
         return answers
 
     def _settle(self, batches: Sequence[Batch], answers: Sequence[ScriptAnswer]) -> bool:
-        """Every answer is heeded, whatever another one says. True: Redis does not know the script.
+        """Apply every answer, whatever an earlier one is. True: Redis does not know the script.
         Raises Refused.
         """
         misses_script, trouble = False, ""
@@ -468,18 +468,18 @@ class Outbox:
         table.owner(queue).redis_answered(queue, now_us)
 
     def _await_durability(self) -> Step:
-        """Ask until what was sent before is as durable as wanted: it counts as published then."""
+        """Wait until everything sent before has the configured durability: then it is published."""
         durability, settings = self._durability, self._settings
         limit_s = settings.command_timeout_s + durability.timeout_s
-        question = durability.question()
+        wait = durability.wait()
         write = durability.write(settings.key_prefix)
-        written, reply = yield Request(write + question, 2, limit_s)
-        # Without the write the question is of nothing, and answered at once.
+        written, reply = yield Request(write + wait, 2, limit_s)
+        # Without a write on this connection, WAIT covers nothing and returns at once.
         _refuse_errors([written])
         while missing := durability.missing(reply):
             self.not_durable = missing
             self.trouble = f"waiting for durability: {missing}"
-            [reply] = yield Request(question, 1, limit_s)
+            [reply] = yield Request(wait, 1, limit_s)
         self.trouble = self.not_durable = ""
 
     # ---- inside --------------------------------------------------------------------------------
@@ -499,13 +499,13 @@ class Outbox:
         return pack("XREVRANGE", self._key(queue), newest, wanted.from_ms, "COUNT", count)
 
     def _report_loss(self, queue: StreamQueue) -> None:
-        """Where one stream is shorter than it was, others may be: they are all looked at."""
+        """Report a lost stream, and check all streams: more of them may be shorter, too."""
         if queue.is_lost:
             self._changes.append((Change.LOST, queue))
             self._check_at_us = self._now_us
 
     def _suspend(self, queue: StreamQueue, reason: str) -> None:
-        """Redis would not read. Raises Refused where it reads nothing now."""
+        """Suspend a stream that could not be read. Raises Refused if Redis reads no stream now."""
         if is_server_wide(reason):
             raise Refused(f"Redis refused: {refusal_text(reason)}")
         queue.fail(reason)
@@ -513,7 +513,7 @@ class Outbox:
 
 
 def _rests(queue: StreamQueue) -> bool:
-    """Is it one that shows no loss by what is sent?"""
+    """Whether the stream is at rest, so that no batch would show a loss."""
     is_there = queue.confirmed != EMPTY and not queue.slots
     return is_there and not (queue.is_lost or queue.is_suspended)
 

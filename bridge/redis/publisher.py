@@ -1,13 +1,12 @@
-"""Drives the outbox over one connection: writes what it wants sent, hands it what comes back.
+"""Drives the outbox over one connection: sends its requests, and passes it the replies.
 
 `pump` runs in the callbacks of the two sockets: when frames of the exchange have been taken, and
-when Redis has replied. So a single message costs two turns of the event loop, and there is no task,
-time-out object or timer for each. One timer looks after the connection: replies that do not come,
-and entries that are due by time alone. It is set anew where something is due earlier, and where it
-rang too early: while all goes well, every few seconds.
+when Redis has replied. So a message costs two turns of the event loop, without a task, a timeout
+object or a timer of its own. One timer per connection is for missing replies, and for entries that
+are due by time alone. It is set again if something is due earlier, and when it fired too early:
+normally every few seconds.
 
-Redis unavailable is no reason to stop: this connects again and again while the queues hold what
-comes.
+If Redis is unavailable, this reconnects repeatedly while the queues keep new entries.
 """
 
 import asyncio
@@ -28,38 +27,37 @@ from bridge.runtime.refusals import Refused
 
 log = structlog.get_logger(__name__)
 
-SHORTEST_S = 0.02  # between two looks at what time alone makes due
-LOG_EVERY_S = 30.0  # while Redis is unavailable: how much waits
+SHORTEST_S = 0.02  # between two checks for entries that are due by time alone
+LOG_EVERY_S = 30.0  # while Redis is unavailable
 
 
 class Recovery(Protocol):
-    """What keeps the journal: it is flushed before anything is published, and makes up for what
+    """The interface to the ingest: the journal is flushed before publishing, and recovers what
     Redis has lost.
     """
 
     def before_publishing(self) -> None:
-        """What is published next must be with the operating system."""
+        """Flush the journal: the records of what is published next must be in it."""
         ...
 
     def redis_changed(self, change: Change, queue: StreamQueue) -> None:
-        """Redis has lost entries of a stream, suspended it, or takes it again."""
+        """Handle a change of a stream in Redis."""
         ...
 
     def behind_bytes(self) -> int:
-        """How much of the journal is not in the queues yet."""
+        """How many bytes of the journal are not in the queues yet."""
         ...
 
     def suspend(self, queues: Sequence[StreamQueue], reason: str) -> int:
-        """Suspend those of these queues whose streams the journal has, for this reason, until Redis
-        takes them again. Returns how many.
+        """Suspend those of these queues whose streams the journal has, until Redis accepts them
+        again. Returns how many.
         """
         ...
 
 
 class Publisher:
-    """One bridge's writer to one Redis, or to one `shard` of several: then no more than
-    `kept_bytes` of its streams wait in memory while its node is unavailable, where the journal has
-    them.
+    """One bridge's writer to one Redis, or to one `shard` of several: then at most `kept_bytes` of
+    its streams stay in memory while its node is unavailable, if the journal has them.
     """
 
     def __init__(
@@ -86,13 +84,13 @@ class Publisher:
         self._backoff = backoff
         self._connection: RedisConnection | None = None
         self._address = target.address
-        self._deadline_s = float("inf")  # of the request on its way, by the loop's clock
-        self._loop: asyncio.AbstractEventLoop  # that it runs in
+        self._deadline_s = float("inf")  # of the request in flight, by the loop's clock
+        self._loop: asyncio.AbstractEventLoop  # set by `run`
         self._timer: asyncio.TimerHandle | None = None
-        self._rings_s = float("inf")  # the timer does
+        self._rings_s = float("inf")  # when the timer fires
         self._fatal: Fatal | None = None
-        self._ended = asyncio.Event()  # the connection has
-        self._woken = asyncio.Event()  # it has, or the timer rings
+        self._ended = asyncio.Event()  # the connection has ended
+        self._woken = asyncio.Event()  # the connection has ended, or the timer has fired
         self._progress = asyncio.Event()
         self._logged_s = float("-inf")
         self._logged = ""
@@ -115,23 +113,23 @@ class Publisher:
 
     @property
     def address(self) -> str:
-        """Of the server that it is connected to, or was last; before, what the URL names."""
+        """The address of the present or last server; before the first connection, of the URL."""
         return self._address
 
     def pump(self) -> None:
-        """Send what waits, unless a reply is awaited: then that does."""
+        """Send waiting entries, unless a reply is awaited: then its arrival does."""
         if self._connection is not None and self._deadline_s == float("inf"):
             self._step(())
 
     async def progress(self, limit_s: float) -> None:
-        """Wait until Redis has answered something, at most so long."""
+        """Wait for the next reply of Redis, at most so long."""
         self._progress.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._progress.wait()
 
     async def drain(self, limit_s: float | None) -> None:
-        """Wait until nothing waits for Redis any more, at most so long."""
+        """Wait until no entry waits for Redis, at most so long."""
         for queue in self._table:
             queue.drain()
         self.pump()
@@ -158,7 +156,7 @@ class Publisher:
     # ---- inside --------------------------------------------------------------------------------
 
     async def _live(self, connection: RedisConnection) -> None:
-        """From the connection's first request to its end."""
+        """Publish over a connection until its end."""
         self._ended.clear()
         self._woken.clear()
         self._connection, self._address = connection, connection.address
@@ -179,7 +177,7 @@ class Publisher:
                 self._outbox.disconnected("stopped")
 
     def _check(self) -> None:
-        """Miss replies, and send what time alone makes due."""
+        """Give up on a missing reply, or send entries that are due by time alone."""
         if self._connection is None:
             return
         if self._deadline_s == float("inf"):
@@ -194,7 +192,7 @@ class Publisher:
         self._woken.set()
 
     def _ring_at(self, at_s: float) -> None:
-        """At that time of the loop's clock at the latest."""
+        """Have the timer fire at `at_s` of the loop's clock at the latest."""
         if at_s < self._rings_s:
             self._set_timer(at_s)
 
@@ -209,14 +207,14 @@ class Publisher:
         self._ring_at(self._loop.time() + left_s)
 
     def _log_registry(self) -> None:
-        """Say it once while it lasts: publishing goes on all the same."""
+        """Log a trouble with the registry, once while it lasts; publishing continues."""
         trouble = self._outbox.registry_trouble
         if trouble:
             self._log.warning("registry_unwritable", reason=trouble)
         self._logged_registry = trouble
 
     def _log_durability(self) -> None:
-        """It is not as durable as wanted, or it is again: while it is not, nothing is published."""
+        """Log whether the durability is reached: while it is not, nothing is published."""
         missing = self._outbox.not_durable
         if missing:
             self._log.warning("not_durable", reason=missing, pending=self._table.pending())
@@ -225,7 +223,7 @@ class Publisher:
         self._logged_not_durable = bool(missing)
 
     def _step(self, replies: Sequence[Reply]) -> None:
-        """One exchange with the outbox."""
+        """Pass replies to the outbox, and send its next request."""
         outbox, now_us = self._outbox, self._clock.now_us()
         try:
             request = outbox.replies(replies, now_us) if replies else outbox.commands(now_us)
@@ -248,7 +246,9 @@ class Publisher:
             self._give_up(str(fatal))
 
     def _works_again(self) -> None:
-        """Redis took what was sent, or nothing waits for it: that it let us in proves nothing."""
+        """Log that Redis works again: it accepted entries, or none wait. An accepted connection
+        alone proves nothing.
+        """
         self._backoff.reset()
         self._log.info("redis_connected", target=self.address, pending=self._table.pending())
         self._logged = ""
@@ -262,14 +262,14 @@ class Publisher:
         self._connection.send(request.packed, request.replies)
 
     def _give_up(self, reason: str) -> None:
-        """Close the connection: a late reply would come out of step."""
+        """Close the connection: a late reply would be mistaken for that of another request."""
         connection = self._connection
         self.lost(reason)
         if connection is not None:
             connection.close()
 
     def _log_unavailable(self, reason: str) -> None:
-        """Say it once, and again and again while it lasts: status cannot tell of it meanwhile."""
+        """Log the reason, repeatedly while it lasts: the status in Redis cannot show it."""
         self._outbox.disconnected(reason)
         now_s = self._loop.time()
         if reason != self._logged or now_s - self._logged_s >= LOG_EVERY_S:
@@ -285,7 +285,7 @@ class Publisher:
         self._leave_to_the_log(reason)
 
     def _leave_to_the_log(self, reason: str) -> None:
-        """The streams of this shard, where they take too much memory: those of others need it."""
+        """Suspend this shard's streams if they use too much memory: other shards need it."""
         if self._kept_bytes is None or self._table.pending_bytes() <= self._kept_bytes:
             return
         left = self._recovery.suspend(list(self._table), f"its node is unavailable: {reason}")

@@ -1,11 +1,11 @@
-"""What the bridge tells about itself in Redis besides the streams: names, owner, status.
+"""The bridge's keys in Redis besides the streams: registry, account, status.
 
 bridge:streams   hash  stream name → {"type", "identity", "symbol", "private", "key"} as JSON; with
                        "retired_us" where the stream is not received any more
 bridge:account   string: fingerprint of the public key whose private streams are published here
 bridge:status    hash  instance → its status as JSON, each second
-bridge:peers     hash  instance → how far it is, for other bridges, as JSON, each second
-bridge:watermarks hash stream → µs: everything the exchange sent up to here is in the stream
+bridge:peers     hash  instance → its progress for its peers, as JSON, each second
+bridge:watermarks hash stream → µs: everything that the exchange sent until then is in the stream
 """
 
 import json
@@ -24,8 +24,8 @@ class OtherAccount(Fatal):
 
 
 def describe(stream: Stream, key: str, retired_us: int | None = None) -> str:
-    """A stream's line in the registry, with its key in Redis; `retired_us`: since when it is not
-    received any more.
+    """A stream's line in the registry, with its key in Redis; `retired_us`: when its receipt
+    ended.
     """
     facts: dict[str, object] = {
         "type": stream.type.value,
@@ -40,7 +40,7 @@ def describe(stream: Stream, key: str, retired_us: int | None = None) -> str:
 
 
 def described_at(line: str, key: str) -> str:
-    """A line of the registry for another key; as it is, where no bridge wrote it."""
+    """A line of the registry for another key; unchanged if no bridge wrote it."""
     try:
         facts = parsed(line)
     except ValueError:
@@ -51,9 +51,7 @@ def described_at(line: str, key: str) -> str:
 
 
 def read_registry(lines: Mapping[str, str]) -> dict[str, Stream]:
-    """The streams that were received to the last, by name; what no bridge wrote is
-    passed over.
-    """
+    """The streams that were received last, by name; lines that no bridge wrote are ignored."""
     streams: dict[str, Stream] = {}
     for name, line in lines.items():
         with suppress(BadStreamName, ValueError):
@@ -64,7 +62,7 @@ def read_registry(lines: Mapping[str, str]) -> dict[str, Stream]:
 
 
 def pack_registration(prefix: str, streams: Iterable[Stream]) -> bytes:
-    """Put these streams into the registry (one command)."""
+    """One command that puts these streams into the registry."""
     fields = [
         part for stream in streams for part in (stream.name, describe(stream, prefix + stream.name))
     ]
@@ -72,13 +70,13 @@ def pack_registration(prefix: str, streams: Iterable[Stream]) -> bytes:
 
 
 def pack_claim(prefix: str, fingerprint: str) -> bytes:
-    """Claim the prefix for an account, and read whose it is (two commands)."""
+    """Two commands that claim the prefix for an account, and read its owner."""
     key = prefix + keys.ACCOUNT
     return pack("SET", key, fingerprint, "NX") + pack("GET", key)
 
 
 def check_claim(replies: Sequence[Reply], prefix: str, fingerprint: str) -> None:
-    """Refuse to publish over another account's private streams."""
+    """Check the replies to `pack_claim`. Raises OtherAccount if another account has the prefix."""
     owner = replies[1]
     if isinstance(owner, bytes) and owner.decode() != fingerprint:
         raise OtherAccount(

@@ -1,9 +1,9 @@
-"""Another number of shards: every key is copied to where it belongs then, whole.
+"""Copies every key to its shard for another number of shards.
 
-Streams with their IDs, their groups and what is pending in them; what consumers keep beside them;
-all else of the bridge. Nothing may run meanwhile. A key that is there already is replaced, unless
-it is a stream with entries that the old one lacks: so an attempt that broke off is made again, and
-what a bridge has published since is not lost. The old keys stay until they are deleted.
+Streams are copied with their IDs, groups and pending entries; so are the keys of consumers beside
+them, and all further keys of the bridge. No program may run meanwhile. An existing key is replaced,
+unless it is a stream with entries that the old one lacks: so an interrupted attempt can be
+repeated, and what a bridge has published since is not lost. The old keys stay until `delete_old`.
 """
 
 import re
@@ -28,7 +28,7 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A key that belongs elsewhere."""
+    """A key that is to be copied to another shard."""
 
     name: str
     old: str
@@ -36,7 +36,7 @@ class Move:
 
 
 class Resharding:
-    """From one number of shards to another. The clients decode no responses."""
+    """Moves keys from one number of shards to another. The clients must not decode responses."""
 
     def __init__(self, old: Redis, old_space: KeySpace, new: Redis, new_space: KeySpace) -> None:
         self._old = old
@@ -45,7 +45,7 @@ class Resharding:
         self._new_space = new_space
 
     async def plan(self) -> Sequence[Move]:
-        """All keys that belong elsewhere. Raises Fatal where one has no place."""
+        """All keys that have to move. Raises Fatal if one has no single shard."""
         names = [name async for name in self._names()]
         before = _joined_places(names, self._old_space)
         after = _joined_places(names, self._new_space)
@@ -55,14 +55,14 @@ class Resharding:
             if (joined := _joined_of(name)) is not None:
                 old = self._old_space.prefix_of(before[joined]) + name
                 new = self._new_space.prefix_of(after[joined]) + name
-            # what was left where an earlier number had it is no more in use
+            # a key that an earlier resharding left at its old place is not in use
             if old == key != new:
                 moves.append(Move(name, key, new))
         return moves
 
     async def copy(self, moves: Iterable[Move]) -> int:
-        """Copy the keys; nothing is changed where one must not be replaced. Returns how many.
-        Raises Fatal, which says which.
+        """Copy the keys. Returns how many. Raises Fatal, before any change, if one must not be
+        replaced.
         """
         chosen = list(moves)
         for move in chosen:
@@ -72,8 +72,8 @@ class Resharding:
         return len(chosen)
 
     async def delete_old(self, moves: Iterable[Move]) -> int:
-        """Delete the old keys whose copies are there. Returns how many. Raises Fatal where one is
-        not.
+        """Delete the old keys. Returns how many. Raises Fatal, before any change, if a copy is
+        missing or incomplete.
         """
         chosen = list(moves)
         for move in chosen:
@@ -86,7 +86,7 @@ class Resharding:
         return len(chosen)
 
     async def _names(self) -> AsyncIterator[tuple[str, str]]:
-        """All names under the old prefixes, each with its key."""
+        """All names under the old prefixes with their keys."""
         space = self._old_space
         for shard in range(space.shards):
             prefix = space.prefix_of(shard)
@@ -111,7 +111,7 @@ class Resharding:
         packed: Any = await self._old.dump(move.old)
         left_ms: Any = await self._old.pttl(move.old)
         if packed is None:
-            return  # it has run out meanwhile
+            return  # it has expired meanwhile
         await self._new.restore(move.new, max(0, left_ms), packed, replace=True)
 
     async def _copy_registry(self, move: Move) -> None:
@@ -120,7 +120,7 @@ class Resharding:
         await self._new.hset(move.new, mapping=moved)
 
     def _described_anew(self, name: bytes, line: bytes) -> bytes:
-        """A line of the registry; as it is, where no bridge wrote it."""
+        """A line of the registry for the new key; unchanged if no bridge wrote it."""
         try:
             return described_at(line.decode(), self._new_space.key(name.decode())).encode()
         except UnicodeDecodeError:
@@ -128,7 +128,7 @@ class Resharding:
 
 
 def _joined_of(name: str) -> tuple[str, str] | None:
-    """The key of joined streams, and their group, that a name is of."""
+    """The joined streams' key and group of a name; None: it is another kind of name."""
     stream = stream_beside(name)
     if not stream.startswith(_JOINED):
         return None
@@ -136,7 +136,7 @@ def _joined_of(name: str) -> tuple[str, str] | None:
 
 
 def _joined_places(names: Iterable[tuple[str, str]], space: KeySpace) -> dict[tuple[str, str], int]:
-    """Where what joined streams have in common belongs: to their shard."""
+    """The shard of the common keys of joined streams: that of the streams."""
     joined: set[tuple[str, str]] = set()
     positions: dict[str, set[str]] = {}  # group → streams that it has a place in
     for name, _ in names:
@@ -160,12 +160,12 @@ def _joined_place(joined: str, group: str, streams: Iterable[str], space: KeySpa
 
 
 async def _last_id(client: Redis, key: str) -> str:
-    """Of a stream; of any other key, or none, that of an empty one."""
+    """The last ID of a stream; that of an empty one for a missing key or one of another type."""
     try:
-        told: Any = await client.xinfo_stream(key)
+        info: Any = await client.xinfo_stream(key)
     except ResponseError as error:
         if "no such key" in str(error) or str(error).startswith("WRONGTYPE"):
             return EMPTY
-        raise  # not known: taken for empty, more would be deleted than was copied
-    last = told["last-generated-id"]
+        raise  # unknown: if it counted as empty, more would be deleted than was copied
+    last = info["last-generated-id"]
     return last.decode() if isinstance(last, bytes) else str(last)

@@ -1,7 +1,7 @@
-"""All shards of one bridge's Redis: an outbox, a connection and a publisher each.
+"""All shards of one bridge's Redis, each with an outbox, a connection and a publisher.
 
-Each goes at its own pace. Where the node of one is away, its streams wait, and no other does. One
-shard, which is the default, is a publisher alone: nothing stands before it.
+Shards are independent: if the node of one is unavailable, only its streams wait. With one shard,
+the default, its publisher is used directly.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ BACKOFF_S = (0.1, 2.0)  # between two attempts to connect
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One of them."""
+    """One shard."""
 
     outbox: Outbox
     publisher: Publisher
@@ -39,7 +39,7 @@ class Shard:
 
 
 class Publishers:
-    """The publishers of several shards, as one."""
+    """The publishers of several shards, with the interface of one."""
 
     def __init__(self, each: Sequence[Publisher]) -> None:
         self._each = each
@@ -51,12 +51,12 @@ class Publishers:
                 tasks.create_task(publisher.run())
 
     def pump(self) -> None:
-        """Send what waits to each that awaits no reply."""
+        """Send waiting entries over each publisher that awaits no reply."""
         for publisher in self._each:
             publisher.pump()
 
     async def progress(self, limit_s: float) -> None:
-        """Wait until one of them has answered something, at most so long."""
+        """Wait for the next reply of any shard, at most so long."""
         async with asyncio.TaskGroup() as tasks:
             waiting = [tasks.create_task(one.progress(limit_s)) for one in self._each]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -64,14 +64,14 @@ class Publishers:
                 one.cancel()
 
     async def drain(self, limit_s: float | None) -> None:
-        """Wait until nothing waits for any of them, at most so long."""
+        """Wait until no entry waits for any shard, at most so long."""
         async with asyncio.TaskGroup() as tasks:
             for publisher in self._each:
                 tasks.create_task(publisher.drain(limit_s))
 
 
 class Shards:
-    """What is told of all of them, and what they are told."""
+    """All shards: their common settings and status."""
 
     def __init__(self, each: Sequence[Shard]) -> None:
         self._each = each
@@ -81,13 +81,13 @@ class Shards:
         )
 
     def retain(self, retention: Retention) -> None:
-        """Another configuration of what is kept."""
+        """Change the retention."""
         for shard in self._each:
             shard.outbox.retain(retention)
 
     @property
     def trouble(self) -> str:
-        """Why something is not published now; which shard and which node, where there are more."""
+        """Why something is not published now, with shard and node if there are several."""
         if len(self._each) == 1:
             return self._each[0].outbox.trouble
         return "; ".join(
@@ -97,7 +97,7 @@ class Shards:
         )
 
     def status(self) -> Mapping[str, Any]:
-        """Their part of a bridge's status."""
+        """The shards' part of a bridge's status."""
         outboxes = [shard.outbox for shard in self._each]
         counters: OutboxCounters = reduce(add, (outbox.counters for outbox in outboxes))
         return {
@@ -136,8 +136,8 @@ def new_shards(
     chance: random.Random,
     buffer_bytes: int,
 ) -> Shards:
-    """A shard for each part of the table; `buffer_bytes` is what may wait in memory for all of
-    them. Raises ConfigError for a URL that cannot be used.
+    """A shard for each part of the table; `buffer_bytes`: the memory for entries of all shards.
+    Raises ConfigError for a URL that cannot be used.
     """
     each = []
     tables = parts_of(table)
@@ -154,7 +154,7 @@ def new_shards(
             clock=clock,
             backoff=Backoff(*BACKOFF_S, chance),
             shard=None if is_one else number,
-            # All but one may be away: what waits for them leaves half of the memory to that one.
+            # All nodes but one may be unavailable: their entries leave half of the memory to it.
             kept_bytes=None if is_one else buffer_bytes // (2 * len(tables)),
         )
         each.append(Shard(outbox, publisher, part))

@@ -1,6 +1,6 @@
--- Trim a stream to what it keeps, but leave what named groups have not settled yet.
+-- Trim a stream to its retention, but leave entries that the given groups have not settled yet.
 -- KEYS: stream    ARGV: max_entries ('' = no limit), max_age_ms ('' = no limit), most at once, groups
--- Returns {1 where there is more to trim, the group that keeps entries from going (or '')}
+-- Returns {1 if there is more to trim, the group that delays trimming (or '')}
 local k, most = KEYS[1], tonumber(ARGV[3])
 local length = redis.call('XLEN', k)
 if length == 0 then return { 0, '' } end

@@ -1,8 +1,8 @@
-"""Trimming that waits for slow readers, where the configuration names groups to wait for.
+"""Trimming that waits for slow groups, if the configuration names any.
 
-Then the append script trims nothing; this does, each second, down to what retention keeps or to
-what the slowest of these groups has not settled, whichever is more. Until Redis uses more memory
-than it may: then retention alone counts, and it is said.
+Then the append script does not trim; this does, each second: it keeps what retention keeps and what
+the slowest of these groups has not settled. If Redis uses more memory than the limit, retention
+alone counts, and this is logged.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ log = structlog.get_logger(__name__)
 
 SCRIPT = files("bridge.redis").joinpath("trim.lua").read_text("utf-8")
 EVERY_S = 1.0
-AT_ONCE = 1000  # entries looked at in one call: Redis serves others in between
+AT_ONCE = 1000  # entries read in one call: Redis serves other clients in between
 CALLS_A_ROUND = 50
 
 
 class Reporter(Protocol):
-    """What a bridge says of its streams; both may change while it runs."""
+    """The interface to the bridge; both values may change while it runs."""
 
     def streams(self) -> Mapping[str, Stream]: ...
 
@@ -35,7 +35,7 @@ class Reporter(Protocol):
 
 
 class Trimming:
-    """One bridge's streams in one shard, as it reports them. `client` is the shard's."""
+    """Trims one bridge's streams in one shard. `client`: that of the shard."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Trimming:
         self._patient = True
 
     async def run(self) -> None:
-        """Trim until cancelled; Redis unavailable is the publisher's news."""
+        """Trim until cancelled. The publisher logs when Redis is unavailable."""
         trim = self._client.register_script(SCRIPT)
         while True:
             try:
@@ -69,7 +69,7 @@ class Trimming:
             await asyncio.sleep(EVERY_S)
 
     async def _waited_for(self) -> Sequence[str]:
-        """The groups, while there is memory for their unread entries."""
+        """The groups to wait for; none while Redis uses too much memory."""
         used = int((await self._client.info("memory"))["used_memory"])
         patient = used <= self._until_bytes
         if patient != self._patient:
