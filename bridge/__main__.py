@@ -1,17 +1,17 @@
-"""The door: commands, exit codes, and the one place where an error becomes a line for a person.
+"""The command line: commands, exit codes, and error messages.
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 130 interrupted. Commands live in
-`bridge.commands`, one module each with a function `command`, imported only when called for.
-This file is written so that an old Python can read it far enough to say that it is too old.
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 130 interrupted. Commands are in
+`bridge.commands`, one module each with a function `command`, imported only when called.
+The syntax of this file lets an old Python run it far enough to report that it is too old.
 """
 
 import signal
 import sys
 
-# Until the imports are done Ctrl-C ends the process as it ends any other: no traceback.
+# Until the imports are done Ctrl-C ends the process without a traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-# A hangup asks these two to read the configuration again: it waits until they can.
+# SIGHUP makes these two reload the configuration: it is blocked until they can.
 if sys.argv[1:2] in (["run"], ["record"]) and hasattr(signal, "pthread_sigmask"):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
@@ -37,31 +37,31 @@ from bridge.runtime.terminal import echo, ready_standard_files, telling_full_dis
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# name and line of help; the module is bridge.commands.<name>
+# name and help text; the module is bridge.commands.<name>
 COMMANDS = {
     "demo": "See it all work on this machine, with a simulated exchange.",
     "init": "Write config.yaml and .env.example to begin with.",
-    "check": "Look at configuration, keys, streams and Redis; say what is wrong and what to do.",
+    "check": "Check configuration, keys, streams and Redis; report faults and what to do.",
     "run": "Hold the connections to the exchange and publish to Redis Streams.",
-    "status": "Say how bridges, streams and consumers are, from Redis alone.",
+    "status": "Show the status of bridges, streams and consumers, from Redis alone.",
     "top": "Watch streams, rates, last values and consumers, live.",
     "console": "Show a running system in a browser.",
     "tap": "Follow streams, one readable line an entry.",
-    "explain": "Tell one entry's whole life: how it came, where it is, who has it.",
-    "audit": "Certify a stream: dense, whole, its gaps told; Redis, journal, archive.",
+    "explain": "Show one entry's whole life: its frame, place and gaps, and each group's work.",
+    "audit": "Certify a stream: dense, complete, its gaps listed; Redis, journal, archive.",
     "book": "Show a market's order book as it was at any time, exactly.",
     "key": "Print a stream's key in Redis, for redis-cli and programs in other languages.",
     "reshard": "Copy all keys of a Cluster to another number of shards.",
     "record": "Receive and write the journal only.",
     "replay": "Publish a journal again, without the exchange.",
-    "journal": "Look into a journal: info, verify, export.",
+    "journal": "Inspect a journal: info, verify, export.",
     "contract": "Print what is in Redis, as JSON Schema or AsyncAPI.",
     "redis": "Run the embedded Redis server in the foreground.",
 }
 
 
 class LazyCommand(TyperCommand):
-    """A line in the list of commands, which becomes the command when it is called."""
+    """An entry in the list of commands; the command is loaded when it is called."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         assert self.name is not None
@@ -71,7 +71,7 @@ class LazyCommand(TyperCommand):
 
 
 class CommandGroup(TyperGroup):
-    """Finds commands by name, and turns what goes wrong in them into exit codes."""
+    """Finds commands by name, and turns their exceptions into exit codes."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -87,7 +87,7 @@ class CommandGroup(TyperGroup):
             return super().invoke(ctx)
         except BridgeError as error:
             raise typer.Exit(_report_error(error)) from None
-        except BaseExceptionGroup as several:  # a TaskGroup's way of failing
+        except BaseExceptionGroup as several:  # raised by a TaskGroup
             ours, others = several.split(BridgeError)
             if ours is None or others is not None:
                 raise
@@ -95,14 +95,14 @@ class CommandGroup(TyperGroup):
         except OSError as error:
             if error.filename is None:
                 raise
-            # A path that the user gave cannot be used, for a reason that no command foresaw.
+            # A path from the user that cannot be used; the command does not handle the reason.
             raise typer.Exit(_report_error(Fatal(f"{error.filename}: {error.strerror}"))) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 
 
 def _report_error(error: BaseException) -> int:
-    """The error as lines for a person; returns the exit code."""
+    """Print the error. Returns the exit code."""
     for line in str(error).splitlines():
         echo("error: " + line, to_stderr=True)
     return 2 if isinstance(error, ConfigError) else 1
@@ -122,8 +122,8 @@ def _load(name: str) -> Any:
     return typer.main.get_command(single)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         echo("backpack-bridge " + __version__)
         raise typer.Exit
 
@@ -145,12 +145,12 @@ def _bridge(
 ) -> None:
     """Backpack Exchange to Redis Streams: receives, validates, publishes every message.
 
-    Configuration is config.yaml; `COMMAND --help` tells about each command.
+    Configuration is config.yaml; `COMMAND --help` describes each command.
     """
 
 
 def main() -> None:
-    """Run the command line; ends the process with its exit code."""
+    """Run the command line, and end the process with its exit code."""
     ready_standard_files()
     with telling_full_disks():
         app()

@@ -1,7 +1,7 @@
-"""The wiring: builds the parts, runs them in one TaskGroup, owns the order of stopping.
+"""The application: builds the parts of a bridge, runs them in a TaskGroup, and stops them in order.
 
-Stopping: receive no more; publish what was received, within a deadline; write the journal and a
-last status; go.
+Stopping: end receiving; publish what was received, within a deadline; write the journal and a last
+status; exit.
 """
 
 import asyncio
@@ -47,16 +47,16 @@ from bridge.runtime.redis_client import connect, urls_of_shards
 
 log = structlog.get_logger(__name__)
 
-BEGIN_AGAIN_S = 0.5  # while Redis does not say what others have received
-FORGET_EVERY_S = 0.2  # a recorder has no use for what waits to be published
+BEGIN_AGAIN_S = 0.5  # between two attempts at the first poll of the peers
+FORGET_EVERY_S = 0.2  # how often a recorder empties the queues
 MOST_NAMED = 100  # streams in one part of the status
-STREAMS_PER_STEP = 50  # of the status, where it is made in steps
-CATCH_UP_RECORDS = 500  # read from the journal in one go: keeps the loop responsive
-WAIT_S = 0.01  # between two looks whether Redis has taken what was read
+STREAMS_PER_STEP = 50  # of a status that is made in steps
+CATCH_UP_RECORDS = 500  # read from the journal in one step: keeps the event loop responsive
+WAIT_S = 0.01  # between two checks whether the queues have room for more of the journal
 
 
 def retention_of(config: Config) -> Retention:
-    """What the configuration keeps of each stream."""
+    """The configured retention of each stream."""
     names = [*(kind.value for kind in StreamType), *(own.name for own in OWN_STREAMS)]
     return Retention(
         {name: _limits(config, name) for name in names}, bool(config.slow_groups.wait_for)
@@ -72,19 +72,19 @@ def _limits(config: Config, name: str) -> Limits:
 
 
 def outbox_settings(config: Config, account: str) -> OutboxSettings:
-    """What the configuration says of publishing. `account`: whose private streams they are."""
-    wanted = config.publish.durability
+    """The configured settings of publishing. `account`: fingerprint of the account's key."""
+    durability = config.publish.durability
     return OutboxSettings(
         key_prefix=config.redis.key_prefix,
         batch_entries=config.publish.batch_entries,
         command_timeout_s=config.redis.command_timeout_s,
         account_fingerprint=account,
-        durability=Durability(wanted.level, wanted.replicas, wanted.timeout_s),
+        durability=Durability(durability.level, durability.replicas, durability.timeout_s),
     )
 
 
 class Bridge:
-    """One bridge, built from a configuration and run until told to stop."""
+    """One bridge, built from a configuration and run until it is stopped."""
 
     def __init__(self, config: Config, key: AccountKey | None, redis_url: str) -> None:
         self._config = config
@@ -115,7 +115,9 @@ class Bridge:
         self._feed = self._receiver.new_feed(self._publisher)
 
     def reload(self, config: Config) -> None:
-        """Another configuration: its streams from now on. Raises ConfigError where it cannot be."""
+        """Change to another configuration's streams and retention. Raises ConfigError if it cannot
+        be used.
+        """
         self._config = self._receiver.reload(config, self._feed)
         self._retention = retention_of(self._config)
         self._shards.retain(self._retention)
@@ -136,42 +138,42 @@ class Bridge:
         log.info("bridge_stopped", left=left, left_to_the_journal=waiting - left)
         return left
 
-    # ---- what it says of itself ----------------------------------------------------------------
+    # ---- status --------------------------------------------------------------------------------
 
     def streams(self) -> Mapping[str, Stream]:
-        """Those that it receives, without names that the exchange has neither listed nor sent."""
-        begun = {queue.name: queue.stream for queue in self._table if queue.has_begun}
+        """The streams that it receives, except names that the exchange neither lists nor sends."""
+        sent = {queue.name: queue.stream for queue in self._table if queue.has_begun}
         listed = self._feed.listed()
         return {
             name: stream
             for name, stream in self._feed.streams.items()
-            if name in listed or name in begun
+            if name in listed or name in sent
         }
 
     def member(self) -> str:
-        """Which member of a fleet it is; empty where it receives all streams."""
+        """Its name as a fleet member; empty: it receives all streams."""
         share = self._config.share.value
         return share.me if share else ""
 
     def elsewhere(self) -> Mapping[str, str]:
-        """Streams that other members of the fleet are to receive, and which of them."""
+        """Stream that another member of the fleet is to receive → that member."""
         return self._feed.elsewhere
 
     def retention(self) -> Retention:
-        """How much is kept of each stream."""
+        """The retention of each stream."""
         return self._retention
 
     def progress(self) -> Progress:
-        """How far it is with them."""
+        """The progress of all streams."""
         cores = [ingest.core for ingest in self._ingests.all]
         return progress(cores, is_behind=not self._ingests.public.is_live)
 
     def status(self) -> Mapping[str, Any]:
-        """How this bridge is: what `python -m bridge status` and `top` show."""
+        """The status of this bridge, as `python -m bridge status` and `top` show it."""
         return {**self._own_status(), "streams": self._streams_status(self._table, self._sparse())}
 
     async def status_in_steps(self) -> Mapping[str, Any]:
-        """The same, for who asks at any time: messages have their turns between its parts."""
+        """The same, made in steps, so that messages are handled in between."""
         streams: dict[str, Any] = {}
         queues, sparse = list(self._table), self._sparse()
         for begin in range(0, len(queues), STREAMS_PER_STEP):
@@ -180,7 +182,7 @@ class Bridge:
         return {**self._own_status(), "streams": streams}
 
     def _own_status(self) -> dict[str, Any]:
-        """All but the streams."""
+        """The status without the streams."""
         cores = [ingest.core for ingest in self._ingests.all]
         maintenance = self._receiver.maintenance
         return {
@@ -206,7 +208,7 @@ class Bridge:
             "ends": self._feed.ends,
             "unknown_events": {
                 name: count
-                for core in cores  # of which one has the account's streams
+                for core in cores  # only one of them has the account's streams
                 for name, count in core.unknown_events.counts.items()
             },
             "share": self._share_status(),
@@ -219,8 +221,8 @@ class Bridge:
         }
 
     def _share_status(self) -> Mapping[str, Any] | None:
-        """Of a fleet: what this bridge keeps for others until they have it, and what no bridge that
-        it knows of receives; some of them by name.
+        """The status in a fleet: streams that this bridge keeps for other members, and streams that
+        no known bridge receives, at most MOST_NAMED by name. None: without a fleet.
         """
         share = self._config.share.value
         if share is None:
@@ -263,7 +265,7 @@ class Bridge:
         }
 
     def _is_shown(self, queue: StreamQueue) -> bool:
-        """All but the queues of streams that were left, once they are empty."""
+        """Whether a queue is in the status: not if its stream was unsubscribed and it is empty."""
         return queue.stream.is_own or queue.name in self._feed.streams or bool(queue.slots)
 
     def _journal_trouble(self) -> str:
@@ -297,7 +299,7 @@ class Bridge:
                 task.cancel()
 
     async def _catch_up(self) -> None:
-        """Read the journal whenever there is something left of it."""
+        """Read the journal whenever the ingest is behind or backfills."""
         ingest = self._ingests.public
         while True:
             await ingest.to_read.wait()
@@ -313,7 +315,7 @@ class Bridge:
             await Trimming(client, self._space, self, groups, until_bytes, shard).run()
 
     async def _beat(self, heartbeat: Heartbeat, stop: asyncio.Event) -> None:
-        """First learn what other and earlier bridges have received, then beat."""
+        """Read what peers and earlier bridges have received, then beat each second."""
         while True:
             try:
                 watermarks = await heartbeat.begin()
@@ -321,21 +323,21 @@ class Bridge:
                 before = await heartbeat.streams_before() if self.member() else ()
                 break
             except (RedisError, OSError, TimeoutError):
-                self._do_without_others()
+                self._first_poll_failed()
                 await asyncio.sleep(BEGIN_AGAIN_S)
         self._resume(watermarks)
-        if not stop.is_set():  # else the feed is over
+        if not stop.is_set():  # else the feed has ended
             self._feed.recall(known)
             self._feed.keep(before, self._clock.now_us())
         while True:
             await heartbeat.beat()
             if not stop.is_set():
                 self._hand_over()
-            self._publisher.pump()  # what waited for the others may go now
+            self._publisher.pump()  # entries that waited for peers may be due now
             await asyncio.sleep(INTERVAL_S)
 
-    def _do_without_others(self) -> None:
-        """Of several shards, those that answer are not kept waiting for the first one for ever."""
+    def _first_poll_failed(self) -> None:
+        """Note it, so that streams on available shards do not wait for the first shard for ever."""
         before = self._peers.ignores_peers
         if self._peers.first_poll_failed(self._clock.now_us()):
             if not before:
@@ -343,19 +345,19 @@ class Bridge:
             self._publisher.pump()
 
     def _hand_over(self) -> None:
-        """Give up what other members of the fleet have taken over."""
+        """Drop streams that other members of the fleet have taken over."""
         taken = [
             name
             for name, owner in self._feed.handed_over().items()
             if self._peers.member_receives(owner, name)
         ]
-        # While Redis is unavailable nothing is known of the others: no stream is given up for that.
+        # While Redis is unavailable nothing is known of peers: then there is no time limit.
         limit_s = None if self._shards.trouble else self._config.share.handover_s
         limit_us = None if limit_s is None else int(limit_s * 1e6)
         self._feed.hand_over(taken, limit_us, self._clock.now_us())
 
     def _resume(self, watermarks: Mapping[str, int]) -> None:
-        """An earlier bridge's marks, each to the way in that has the stream."""
+        """Pass an earlier bridge's watermarks to the ingests, each to that of its stream."""
         wall_us = self._clock.wall_us()
         for ingest in self._ingests.all:
             marks = {
@@ -379,7 +381,7 @@ class Bridge:
             yield Heartbeat(client, self._space, self, me, self._peers, self._clock)
 
     def _client(self, purpose: str, url: str) -> Redis:
-        """The ordinary client, for what is not on a message's way; close it."""
+        """An ordinary client, for requests off the hot path; the caller closes it."""
         config = self._config
         return connect(
             url,
@@ -390,7 +392,7 @@ class Bridge:
 
 
 def target_of(config: Config, url: str) -> str:
-    """What a checkpoint speaks of: the same, however it is written."""
+    """The target of checkpoints: Redis and prefix, independent of the URL's spelling."""
     where = str(config.embedded.data_dir)
     if not config.redis.is_embedded:
         where = Target.from_url(url, config.redis.connect_timeout_s).address
@@ -399,10 +401,10 @@ def target_of(config: Config, url: str) -> str:
 
 
 class Recorder:
-    """Receives and journals; publishes nothing."""
+    """Receives and journals, without publishing."""
 
     def __init__(self, config: Config, key: AccountKey | None) -> None:
-        """Raises ConfigError where the journal cannot be written."""
+        """Raises ConfigError if the journal cannot be written."""
         # a recording is kept; only `journal.max_bytes` limits it
         self._receiver = Receiver(config, key, "", max_age_s=float("inf"))
         maintenance, journal = self._receiver.maintenance, self._receiver.log
@@ -415,11 +417,11 @@ class Recorder:
         self._feed = self._receiver.new_feed(None)
 
     def reload(self, config: Config) -> None:
-        """Another configuration: its streams from now on. Raises ConfigError where it cannot be."""
+        """Change to another configuration's streams. Raises ConfigError if it cannot be used."""
         self._receiver.reload(config, self._feed)
 
     async def run(self, stop: asyncio.Event) -> Loss:
-        """Record until `stop`. Returns what was received and is not in the journal."""
+        """Record until `stop`. Returns the frames that were received and are not in the journal."""
         log.info("recording", dir=str(self._dir), streams=len(self._feed.streams))
         async with asyncio.TaskGroup() as tasks:
             running = [
@@ -439,7 +441,7 @@ class Recorder:
         return journal.loss
 
     async def _forget(self) -> None:
-        """Nothing is published, so nothing need wait, nor be read from the journal."""
+        """Empty the queues repeatedly, since nothing is published."""
         table = self._receiver.table
         while True:
             self._receiver.ingests.public.step(CATCH_UP_RECORDS)

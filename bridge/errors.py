@@ -1,16 +1,16 @@
-"""What can go wrong, sorted by what to do about it.
+"""The exceptions, by what to do about them.
 
     BridgeError
     ├── Transient     trying again may help: a connection, a server that is loading
-    └── Fatal         a person must act: configuration, keys, rights
+    └── Fatal         the user must act: configuration, keys, rights
         └── ConfigError
 
-Messages say what, where and what to do next, and never carry a secret or a private payload.
+Messages name the fault, its place and what to do, and never contain a secret or a private payload.
 """
 
 
 class BridgeError(Exception):
-    """Root of everything this project raises on purpose."""
+    """The base of all exceptions of this project."""
 
 
 class Transient(BridgeError):
@@ -18,8 +18,8 @@ class Transient(BridgeError):
 
 
 class Fatal(BridgeError):
-    """A person must act; trying again cannot help."""
+    """The user must act; trying again cannot help."""
 
 
 class ConfigError(Fatal):
-    """Configuration, environment or command line is wrong: exit code 2."""
+    """The configuration, environment or command line is invalid: exit code 2."""

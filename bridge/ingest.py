@@ -1,15 +1,15 @@
-"""The log, then the core: everything that is received goes through here, and stays within bounds.
+"""The ingest: passes every received record to the log, then to the core, and bounds memory.
 
-    live       what comes is appended to the log and applied to the core at once
-    behind     it is appended only; `step` reads it from the log when there is room
+    live       a record is appended to the log and applied to the core at once
+    behind     it is only appended; `step` reads it from the log when there is room
 
-An ingest is behind at the start (what an earlier process left is read first) and when more waits
-for Redis than memory may hold. Streams of which Redis has lost entries, and those that it refuses
-alone, are backfilled: their queues are moved to a core of their own, which reads the log from where
-they need it, and moved back when it is at the end.
+An ingest is behind at the start (records of an earlier process are read first) and when more
+entries wait for Redis than memory may hold. Streams of which Redis has lost entries, and suspended
+ones when they resume, are backfilled: their queues are moved to a core of their own, which reads
+the log from where they need it, and moved back when it has reached the end.
 
-What no log keeps (`journal.private: false`, the journal switched off) has a log that keeps nothing:
-it is never behind, and too much of it loses its oldest.
+Without a journal (for private streams: `journal.private: false`) the log stores nothing: the ingest
+is never behind, and drops the oldest entries on overflow.
 """
 
 import asyncio
@@ -50,19 +50,20 @@ from bridge.runtime.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-BOUND_SHARE = 256  # of the memory: when so much has come, what waits is looked at again
-DROP_SHARE = 10  # an overflow takes a tenth of the largest queue at a time
-SUSPENDED_SHARE = 16  # of the memory, for each stream that Redis refuses alone and no log keeps
-BACKFILL_SHARE = 8  # of the memory, for the streams that are backfilled
-LOW_SHARE = 2  # reading the log goes on while less than 1/2 of the memory waits
-OCCURRENCES_BYTES = 1024 * 1024  # read before what is settled, to count equal messages
+# Divisors of the memory (`buffer_bytes`), except DROP_SHARE.
+BOUND_SHARE = 256  # frames received between two checks of the bounds
+DROP_SHARE = 10  # an overflow drops this part of the largest queue at a time
+SUSPENDED_SHARE = 16  # the limit of each suspended stream that is not in the journal
+BACKFILL_SHARE = 8  # the limit of the streams that are backfilled
+LOW_SHARE = 2  # the log is read while fewer bytes wait
+OCCURRENCES_BYTES = 1024 * 1024  # read before the first unsettled record, to count equal messages
 
 _OF_CONNECTIONS = (Opened, Subscribed, Answered, Suspected, Lost)
 
 
 class _Connections:
-    """Connections as the feed knows them now: since when each stream is received (0: not answered
-    yet). The core's own knowledge is of where it reads.
+    """The feed's present connections: number → stream → since when it is received (0: not answered
+    yet). The core's coverage is that of its position in the log.
     """
 
     def __init__(self) -> None:
@@ -87,18 +88,18 @@ class _Connections:
             case Started():
                 self.open.clear()
 
-    def want(self, name: str) -> bool:
-        """Is one of them to receive this stream?"""
+    def has(self, name: str) -> bool:
+        """Whether one of them is to receive this stream."""
         return any(name in streams for streams in self.open.values())
 
 
 @dataclass(slots=True)
 class _Backfill:
-    """Queues that read the log again, in a core of their own."""
+    """Queues that are backfilled from the log, in a core of their own."""
 
     core: Core
     cursor: Cursor
-    gap_log: StreamQueue | None  # where it is backfilled too
+    gap_log: StreamQueue | None  # if it is backfilled, too
 
     def has(self, queue: StreamQueue) -> bool:
         return queue is self.gap_log or queue.name in self.core.queues
@@ -108,11 +109,11 @@ class _Backfill:
 
 
 class Ingest:
-    """One way in. `requested` is set when there are new `requests`, `to_read` while there is
-    something for `step` to do.
+    """The ingest of some connections. `requested` is set when there are new `requests`, `to_read`
+    while there is something for `step` to do.
 
-    `buffer_bytes` is how much may wait for Redis in memory, of all ways in together. `target` names
-    the Redis and prefix that is published to, for checkpoints; empty: nothing is.
+    `buffer_bytes`: the memory for entries that wait for Redis, of all ingests together. `target`:
+    the Redis and prefix that is published to, for checkpoints; empty: none.
     """
 
     def __init__(
@@ -133,26 +134,26 @@ class Ingest:
         self._buffer_bytes = buffer_bytes
         self._clock = clock
         self._target = target
-        self._others: Mapping[str, int] = {}  # what other targets need, from which position on
-        self._kept: Checkpoint | None = None  # nothing is published: it stays as it is
+        self._others: Mapping[str, int] = {}  # other target → the position that it needs
+        self._kept: Checkpoint | None = None  # without publishing it is not changed
         self._connections = _Connections()
         self._numbers = itertools.count(1)
         self._cursor: Cursor | NullCursor | None = None  # None: live
         self._backfill: _Backfill | None = None
-        self._awaiting: dict[StreamQueue, int] = {}  # a backfill, from that position on
-        self._suspended: dict[StreamQueue, int] = {}  # detached; needed from that position on
-        self._received_bytes = 0  # in frames, since what waits was looked at
+        self._awaiting: dict[StreamQueue, int] = {}  # queue that awaits a backfill → from where
+        self._suspended: dict[StreamQueue, int] = {}  # suspended, detached queue → from where
+        self._received_bytes = 0  # in frames, since the bounds were last checked
         self._left_out = False
 
-    # ---- what the feed says and asks -----------------------------------------------------------
+    # ---- interface of the feed -----------------------------------------------------------------
 
     def new_connection(self) -> int:
         """A number for a connection, never used before by this process."""
         return next(self._numbers)
 
     def take(self, record: Record) -> Applied:
-        """Log a record, and apply it unless behind. Raises BadBody where a REST body is something
-        else. Behind, a frame's stream is told all the same.
+        """Log a record, and apply it unless behind. Returns the result; behind, only the stream or
+        the refusal of a frame. Raises BadBody for an invalid REST body.
         """
         if isinstance(record, Frame):
             [applied] = self.take_frames(record.received_us, record.connection, [record.body])
@@ -170,13 +171,13 @@ class Ingest:
     def take_frames(
         self, received_us: int, connection: int, bodies: Sequence[bytes]
     ) -> Sequence[Applied]:
-        """What `take` does, for frames that were read at once on one connection."""
+        """`take` for frames that were read at once on one connection."""
         if not self.core.takes_private and any(map(_is_private, bodies)):
             return self._take_public(received_us, connection, bodies)
         self._received_bytes += sum(map(len, bodies))
         if self._received_bytes * BOUND_SHARE >= self._buffer_bytes:
             self._received_bytes = 0
-            self.bound()  # before they are logged: what is behind the end is read from the log
+            self.bound()  # before they are logged: a new cursor begins at the log's end
         positions = self.log.append_frames(received_us, connection, bodies)
         if self._cursor is not None:
             return [_stream_of(body) for body in bodies]
@@ -188,7 +189,7 @@ class Ingest:
     def _take_public(
         self, received_us: int, connection: int, bodies: Sequence[bytes]
     ) -> Sequence[Applied]:
-        """Private messages where none are to come, and the log is to have none, are left out."""
+        """`take_frames` without private messages, which this ingest must not have or log."""
         private = [_is_private(body) for body in bodies]
         public = [body for body, is_out in zip(bodies, private, strict=True) if not is_out]
         self.core.counters.unwanted += sum(private)
@@ -199,40 +200,38 @@ class Ingest:
         return [None if is_out else next(applied) for is_out in private]
 
     def _report_news(self) -> None:
-        """What the core has come to want, and events of names that are not known."""
+        """Report new requests of the core, and log unknown events."""
         if self.core.pending_requests:
             self.requested.set()
         if self.core.unknown_events.news:
             self._log_unknown_events()
 
     def _keep_state(self) -> None:
-        """What is known of connections changes now: where the log cannot be written, the segment
-        that will begin with what waits has to begin with what was known before it.
+        """Before a record of connections: if the log cannot be written, keep the present state for
+        the head of the segment that will begin with the tail.
         """
-        self.log.flush()  # so that it is known whether it can
+        self.log.flush()  # to see whether it can be written
         if self.log.is_broken:
             self.log.keep_state(self.state())
 
     def _log_unknown_events(self) -> None:
-        """Each name once: the exchange has something new. Nothing else of the event is logged."""
+        """Log each unknown event name once, and nothing else of the event."""
         for name in self.core.unknown_events.news:
             log.warning("unknown_event", name=name)
         self.core.unknown_events.news.clear()
 
     def may_close(self, connection: int) -> bool:
-        """Whether the end of this connection would leave no outage, as far as is known just now.
-        Behind, the core's coverage is of where it reads the log, so this cannot be known.
+        """Whether closing this connection leaves no outage, as far as known. False if behind: the
+        core's coverage is of where it reads the log.
         """
         return self._cursor is None and self.core.coverage.may_close(connection)
 
     def requests(self) -> Sequence[str]:
-        """Streams that newly want something of REST. While behind, what is missing may follow in
-        the log.
-        """
+        """Streams with a new need for REST data; none while behind: the log may recover it."""
         return self.core.requests() if self.is_live else ()
 
     def wants(self, name: str) -> Wants | None:
-        """What a stream wants of REST now."""
+        """What is to be fetched over REST for a stream now."""
         if not self.is_live:
             return None
         wants = self.core.wants(name, self._clock.now_us())
@@ -241,19 +240,19 @@ class Ingest:
         return wants
 
     def is_wanted(self, name: str) -> bool:
-        """Is a connection to receive this stream, as the feed knows them now?"""
-        return self._connections.want(name)
+        """Whether one of the feed's present connections is to receive this stream."""
+        return self._connections.has(name)
 
     def received(self, name: str) -> int:
-        """How many messages of a stream came, ever."""
+        """The number of messages of a stream received so far."""
         queue = self.core.queues.get(name)
         return queue.counters.received if queue is not None else 0
 
     # ---- the log -------------------------------------------------------------------------------
 
     def begin(self, checkpoint: Checkpoint | None) -> None:
-        """A process starts, over a core that begins where the checkpoint says. What an earlier one
-        left in the log is read first.
+        """Begin a process, with a core that begins at the checkpoint. Unsettled records of an
+        earlier process are read first.
         """
         self.take(Started(self._clock.wall_us()))
         if checkpoint is not None:
@@ -261,14 +260,13 @@ class Ingest:
             self._kept = None if self._target else checkpoint
         if isinstance(self.log, NullLog):
             return  # there is nothing to read: it is live from the start
-        # Without one nothing is settled, what is not in the journal any more neither: the cursor
-        # says so.
-        begun = checkpoint.needed_from() if checkpoint is not None else 0
-        self._read_from(begun if self._target else self.log.end)
+        # Without a checkpoint nothing is settled, not even pruned records: the cursor reports them.
+        first = checkpoint.needed_from() if checkpoint is not None else 0
+        self._read_from(first if self._target else self.log.end)
 
     def _read_from(self, position: int) -> None:
-        """Early enough that equal messages of what was settled last are counted, and from the head
-        of a segment, where connections are known.
+        """Read the log from before `position`: early enough to count equal messages, and from the
+        head of a segment, which has the connections.
         """
         oldest = self.log.oldest()
         early = max(oldest, position - OCCURRENCES_BYTES) if position >= oldest else position
@@ -276,8 +274,8 @@ class Ingest:
         self.to_read.set()
 
     def rebased(self, by: int, checkpoint: Checkpoint | None) -> None:
-        """The journal could be opened at last, so that all positions move up. What an earlier
-        process has left in it was passed by what has been published since.
+        """Raise all positions by `by`: the journal was opened late. Unsettled records of an earlier
+        process are not published: newer ones were, since.
         """
         self.core.apply(Rebased(self._clock.wall_us(), by), self.log.end, self._clock.now_us())
         if checkpoint is not None:
@@ -288,7 +286,7 @@ class Ingest:
         return self._cursor is None
 
     def behind_bytes(self) -> int:
-        """How much of the log is not in the queues yet."""
+        """How many bytes of the log are not in the queues yet."""
         return 0 if self._cursor is None else self.log.end - self._cursor.position
 
     @property
@@ -298,7 +296,7 @@ class Ingest:
         return sum(cursor.damaged for cursor in cursors if cursor is not None)
 
     def step(self, limit: int) -> bool:
-        """Read up to `limit` records of the log; False where there is nothing to do just now."""
+        """Read about `limit` records of the log; False: there is nothing to do now."""
         if self._cursor is not None:
             return self._catch_up(self._cursor, limit)
         if self._backfill is None and self._awaiting:
@@ -323,7 +321,9 @@ class Ingest:
         return True
 
     def _apply_all(self, core: Core, found: Iterable[tuple[int, Record]]) -> None:
-        """What was read: it came when it says, by the steady clock, and never later than now."""
+        """Apply records of the log, with their times of receipt by the steady clock, never later
+        than now.
+        """
         now_us = self._clock.now_us()
         shift_us = now_us - self._clock.wall_us()
         for positions, record in read_at_once(found):
@@ -331,8 +331,8 @@ class Ingest:
             apply_again(core, record, positions, at_us)
 
     def skip_before(self, until: int, limit: int) -> bool:
-        """The log must make room: what stands before `until` and is not read yet is passed over,
-        but for the account's. Looks at no more than `limit` records; False: there are more.
+        """Skip unread records before `until`, except the account's, so that the log can be pruned.
+        Reads at most `limit` records; False: there are more.
         """
         done = True
         for core, cursor in self._cursors():
@@ -342,30 +342,30 @@ class Ingest:
         return done
 
     def _cursors(self) -> list[tuple[Core, Cursor | NullCursor]]:
-        found: list[tuple[Core, Cursor | NullCursor]] = []
+        cursors: list[tuple[Core, Cursor | NullCursor]] = []
         if self._backfill is not None:
-            found.append((self._backfill.core, self._backfill.cursor))
+            cursors.append((self._backfill.core, self._backfill.cursor))
         if self._cursor is not None:
-            found.append((self.core, self._cursor))
-        return found
+            cursors.append((self.core, self._cursor))
+        return cursors
 
     def log_gaps(self) -> None:
-        """What the gap log is to have, the log has first."""
+        """Append new records of the gap log to the log, before they are published."""
         for record in self.core.journaled.take():
             self.log.append(GapLogged(self._clock.wall_us(), record.fields()))
 
     def state(self) -> SegmentState:
-        """What the head of a new segment says: what must be known to begin reading there."""
+        """The head of a new segment: the state needed to begin reading there."""
         coverage = self.core.coverage.state() if self.is_live else {}
         connections = {
             number: dict(streams) for number, streams in self._connections.open.items()
-        }  # as they are now: it may be written later
+        }  # a copy: it may be written later
         return SegmentState(self._clock.wall_us(), connections, coverage, self.core.sparse())
 
-    # ---- what Redis does -----------------------------------------------------------------------
+    # ---- changes in Redis ----------------------------------------------------------------------
 
     def redis_changed(self, change: Change, queue: StreamQueue) -> None:
-        """Redis has lost entries of one of our streams, suspended it, or takes it again."""
+        """Handle a change of one of its streams in Redis."""
         match change:
             case Change.LOST:
                 self._lost(queue)
@@ -381,7 +381,7 @@ class Ingest:
         self.to_read.set()
 
     def _lost(self, queue: StreamQueue) -> None:
-        """What the log has is backfilled; the rest is marked."""
+        """After a loss: backfill from the log; without one, mark the loss."""
         is_kept = self._is_kept(queue)
         log.error(
             "redis_lost_entries",
@@ -391,7 +391,7 @@ class Ingest:
             journal=is_kept,
         )
         if is_kept:
-            if queue is not self.core.gap_log:  # that one takes what is logged meanwhile, too
+            if queue is not self.core.gap_log:  # the gap log still takes new records
                 self._set_apart(queue)
             self._suspended.pop(queue, None)
             self._await_backfill(queue, self.log.oldest())
@@ -400,14 +400,14 @@ class Ingest:
             self._table.mark_ready(queue)
 
     def _suspend(self, queue: StreamQueue) -> None:
-        """The log keeps what comes, so that memory need not."""
+        """Leave a suspended stream to the log, to free its memory."""
         log.error("stream_suspended", stream=queue.name, reason=queue.reason)
         if self._may_leave(queue):
             self._leave(queue)
 
     def suspend(self, queues: Iterable[StreamQueue], reason: str) -> int:
-        """Suspend those of these queues that wait and that the log has, until Redis takes them
-        again. Returns how many.
+        """Suspend those of these queues that have entries and that the log has, until Redis accepts
+        them again. Returns how many.
         """
         leaving = [
             queue
@@ -429,20 +429,20 @@ class Ingest:
         queue.discard()
 
     def _is_kept(self, queue: StreamQueue) -> bool:
-        """Can what came of the stream be read from the log again?"""
+        """Whether the stream's records can be read from the log again."""
         is_logged = queue.name in self.core.queues or queue is self.core.gap_log
         return isinstance(self.log, Log) and is_logged
 
     def _set_apart(self, queue: StreamQueue) -> None:
-        """It takes nothing from now on, until a backfill has it."""
+        """Detach the queue until a backfill takes it over."""
         self.core.detach([queue.name])
         if self._backfill is not None:
             self._backfill.core.release(queue.name)
 
     def _begin_backfill(self) -> None:
-        """For all queues that await it, from the first position that one of them needs."""
+        """Begin a backfill of all queues that await one, from the first position that they need."""
         awaiting, self._awaiting = self._awaiting, {}
-        self.log_gaps()  # what waits in a gap log that is rewound is read again, too
+        self.log_gaps()  # first, since a gap log that is rewound reads its records again
         self.log.flush()
         oldest, end = self.log.oldest(), self.log.end
         oldest_us = self.log.time_at(oldest) or self._clock.wall_us()
@@ -477,10 +477,10 @@ class Ingest:
     # ---- bounds --------------------------------------------------------------------------------
 
     def bound(self) -> None:
-        """More waits than memory may hold: leave it to the log, or drop the oldest."""
+        """Check the bounds: if memory is exceeded, read from the log later, or drop the oldest."""
         suspended_bytes = self._buffer_bytes // SUSPENDED_SHARE
         if self._table.total_bytes() <= suspended_bytes:
-            return  # so no bound is passed, whatever queue it is in
+            return  # then no bound can be exceeded
         for queue in self._own_queues():
             while queue.is_suspended and queue.bytes > suspended_bytes:
                 if queue.drop_oldest(DROP_SHARE) <= 0:
@@ -493,15 +493,15 @@ class Ingest:
         self.leave_to_the_log()
 
     def leave_to_the_log(self) -> None:
-        """What comes from now on is read from the log, when there is room."""
+        """Become behind: new records are read from the log when there is room."""
         self.log.flush()
         self._cursor = self.log.cursor(self.log.end)
         self.to_read.set()
         log.warning("journal_takes_over", pending_bytes=self._table.pending_bytes())
 
     def _overflow(self, limit_bytes: int) -> None:
-        """The oldest of the largest queue go first, public ones before account's; whatever goes is
-        counted and marked. A queue that has nothing to give leaves it to the next.
+        """Drop the oldest entries of the largest queue, public streams first; they are counted and
+        marked. A queue that can drop nothing is skipped.
         """
         while self._table.pending_bytes() > limit_bytes:
             queues = [each for each in self._own_queues() if each.slots and not each.is_suspended]
@@ -510,7 +510,7 @@ class Ingest:
                 return
 
     def has(self, queue: StreamQueue) -> bool:
-        """Is it one of ours?"""
+        """Whether the queue belongs to this ingest."""
         return queue in self._own_queues()
 
     def _own_queues(self) -> list[StreamQueue]:
@@ -519,7 +519,7 @@ class Ingest:
     # ---- checkpoints ---------------------------------------------------------------------------
 
     def checkpoint(self) -> Checkpoint:
-        """Up to where everything is settled, for the next start."""
+        """The checkpoint for the next process."""
         if self._kept is not None and self._kept.target:
             return self._kept
         queues = self._own_queues()
@@ -535,13 +535,13 @@ class Ingest:
         )
 
     def _is_apart(self, queue: StreamQueue) -> bool:
-        """Does it hold the checkpoint of no other?"""
+        """Whether the queue has a position of its own in the checkpoint."""
         is_backfilled = self._backfill is not None and self._backfill.has(queue)
         is_detached = self.core.is_detached(queue.name) or queue in self._awaiting
         return is_detached or is_backfilled or queue.is_suspended
 
     def _settled(self, queue: StreamQueue) -> int:
-        """From which position on a queue would have to be read if memory were lost now."""
+        """The position from which a queue would have to be read again after a crash now."""
         for apart in (self._awaiting, self._suspended):
             if queue in apart:
                 return apart[queue]
@@ -552,7 +552,7 @@ class Ingest:
         return position if oldest is None else min(oldest, position)
 
     def waiting(self) -> Mapping[str, tuple[int, int]]:
-        """The streams of which something waits for Redis, and from when to when it was received."""
+        """Each stream with entries that wait for Redis → when they were received (from, to; µs)."""
         return {
             name: (min(times_us), max(times_us))
             for name, queue in self.core.queues.items()
@@ -560,14 +560,14 @@ class Ingest:
         }
 
     def unwritten(self) -> int:
-        """How many entries wait for Redis that the log does not have on disk."""
+        """How many entries wait for Redis without being in the log's files."""
         return sum(
             not self.log.has(slot.position) for queue in self._own_queues() for slot in queue.slots
         )
 
 
 def _is_private(body: bytes) -> bool:
-    """Is it a message of a private stream? What cannot be read and names one counts as such."""
+    """Whether it is a message of a private stream; a malformed one that names one counts, too."""
     names_one = b"account." in body
     if not (names_one or b"\\u" in body):  # an escape may hide the name
         return False
@@ -591,7 +591,7 @@ def _stream_of(body: bytes) -> str | Refusal | None:
 
 
 class Ingests:
-    """All ways in of one bridge: one, or one more for private streams that no journal keeps."""
+    """All ingests of one bridge: one, and a second for private streams without a journal."""
 
     def __init__(self, public: Ingest, private: Ingest) -> None:
         self.public = public
@@ -602,7 +602,7 @@ class Ingests:
         return self.private if is_private else self.public
 
     def before_publishing(self) -> None:
-        """What is published next is with the operating system."""
+        """Flush the log: the records of what is published next must be in it."""
         for ingest in self.all:
             ingest.log_gaps()
         self.public.log.flush()

@@ -1,4 +1,4 @@
-"""What a bridge and a recorder share: the journal, the ways in, and the feed."""
+"""The common part of a bridge and a recorder: the journal, the ingests, and the feed."""
 
 import random
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ from bridge.runtime.keyspace import KeySpace
 
 log = structlog.get_logger(__name__)
 
-FLUSH_AFTER = 128  # frames of one read: Redis works on them while more are taken
-TAIL_SHARE = 4  # of the memory, for what the journal cannot write
+FLUSH_AFTER = 128  # frames of one read after which they are published, before more are taken
+TAIL_SHARE = 4  # the memory divided by this limits what the journal cannot write
 
 
 def core_plan(config: Config) -> CorePlan:
-    """What the configuration says of waiting and snapshots."""
+    """The configured waits and snapshots."""
     snapshots = config.snapshots
     return CorePlan(
         hold_us=int(config.publish.hold_s * 1e6),
@@ -49,12 +49,12 @@ def core_plan(config: Config) -> CorePlan:
 
 
 def subscription_plan(config: Config) -> SubscriptionPlan:
-    """What the configuration says of streams."""
+    """The configured streams."""
     return SubscriptionPlan(config.stream_names, config.stream_patterns, share=config.share.value)
 
 
 class Entrance:
-    """A way in as the feed knows it: records go to the ingest, and on to Redis at once."""
+    """The feed's `Sink`: passes records to the ingest, and publishes them at once."""
 
     def __init__(self, ingest: Ingest, publisher: Publisher | Publishers | None) -> None:
         self.requested = ingest.requested
@@ -110,9 +110,9 @@ class Entrances:
 
 
 class Receiver:
-    """`target` names the Redis and prefix that is published to; empty: nothing is. `max_age_s`:
-    how old the journal's records may become, instead of what the configuration says. Raises
-    JournalInUse, and ConfigError where private streams have no key.
+    """The journal, the ingests and the feed. `target`: the Redis and prefix that is published to;
+    empty: none. `max_age_s`: replaces the configured age of the journal's records. Raises
+    JournalInUse, and ConfigError if private streams have no key.
     """
 
     def __init__(
@@ -127,12 +127,12 @@ class Receiver:
         self._config = config
         self._key = key
         self._target = target
-        self._names_streams = "streams" in config.model_fields_set  # not received by default
+        self._names_streams = "streams" in config.model_fields_set  # else the default streams
         self.chance = random.Random()
         private = any(map(is_private, config.my_stream_names))
         self.account = key.fingerprint if key and private else ""
         self.clock = SystemClock()
-        # nothing waits for the shards of a Redis that is not published to
+        # without publishing there are no shards
         space = config.redis.keys if target else KeySpace()
         self.table = queue_table(space)
         self.peers = Peers(space)
@@ -146,7 +146,7 @@ class Receiver:
         )
 
     def new_feed(self, publisher: Publisher | Publishers | None) -> Feed:
-        """What receives, into the ways in that there are."""
+        """A feed into the ingests."""
         config = self._config
         return Feed(
             subscription_plan(config),
@@ -159,20 +159,20 @@ class Receiver:
         )
 
     def reload(self, config: Config, feed: Feed) -> Config:
-        """Another configuration: its streams from now on. Returns it, less what needs a restart.
-        Raises ConfigError where it cannot be.
+        """Change to another configuration's streams. Returns the configuration, without changes
+        that need a restart. Raises ConfigError if it cannot be used.
         """
         if not self.account and any(map(is_private, config.my_stream_names)):
             raise ConfigError("the first account.* stream needs a restart, which sets up the keys")
         if self._names_streams and "streams" not in config.model_fields_set:
             raise ConfigError(
-                "it names no streams any more: is the file away, empty, or half written?"
+                "it names no streams any more: is the file missing, empty, or half written?"
             )
         if waiting := config.needs_restart(self._config):
             log.warning("config_needs_restart", settings=list(waiting))
         changed = list(config.takes_effect(self._config))
         self._config = self._config.reloaded(config)
-        # a recorder knows no other member, so it hands nothing over
+        # a recorder has no peers, so it hands nothing over
         feed.want(subscription_plan(config), self.clock.now_us() if self._target else None)
         log.info("config_reloaded", changed=changed, streams=len(feed.streams))
         return self._config
@@ -180,12 +180,12 @@ class Receiver:
     # ---- the journal ---------------------------------------------------------------------------
 
     def _open_log(self) -> tuple[Log | NullLog, Checkpoint | None]:
-        """Where it cannot be opened, publishing goes on without; it is tried again later."""
+        """Open the journal. If that fails, publishing continues without; it is retried later."""
         if self.journal is None:
             return NullLog(), None
         opened, checkpoint = open_log(self.journal, self.clock.wall_us)
         if checkpoint is None or not self._target:
-            return opened, checkpoint  # a recorder leaves it as it is
+            return opened, checkpoint  # a recorder does not change it
         if checkpoint.target not in ("", self._target):
             log.warning("journal_other_redis", journal_is_of=checkpoint.target, now=self._target)
         return opened, checkpoint.turned_to(self._target)
@@ -204,7 +204,7 @@ class Receiver:
             self._config.publish.buffer_bytes // TAIL_SHARE,
         )
 
-    # ---- the ways in ---------------------------------------------------------------------------
+    # ---- the ingests ---------------------------------------------------------------------------
 
     def _new_ingests(self, checkpoint: Checkpoint | None) -> Ingests:
         streams = [parse_stream(name) for name in self._config.my_stream_names]
@@ -246,7 +246,7 @@ class Receiver:
         )
 
     def _resume(self, checkpoint: Checkpoint | None) -> ResumePoints:
-        """What is not settled is read again; nothing of it where nothing is published."""
+        """Where the queues begin: unsettled records are read again, unless nothing is published."""
         end = self.log.end
         if not self._target:
             return ResumePoints(end, end)

@@ -135,11 +135,11 @@ class Depth(Event):
     )
     bids: Levels = Field(
         validation_alias="b",
-        description="JSON array of changed [price, quantity]: absolute; zero takes the level away",
+        description="JSON array of changed [price, quantity]: absolute; zero deletes the level",
     )
     asks: Levels = Field(
         validation_alias="a",
-        description="JSON array of changed [price, quantity]: absolute; zero takes the level away",
+        description="JSON array of changed [price, quantity]: absolute; zero deletes the level",
     )
     event_us: Whole = Field(validation_alias="E", description=SENT)
     engine_us: Whole = Field(validation_alias="T", description=MATCHED)
@@ -299,7 +299,7 @@ class StockPrice(Event):
     ask: LooseUnsigned | None = Field(default=None, description="ask price")
     mid: LooseUnsigned | None = Field(default=None, description="mid price")
     session: Text | None = Field(
-        default=None, description="the stock market's session, in the provider's words"
+        default=None, description="the stock market's session, as the provider spells it"
     )
     source_ms: Whole = Field(
         validation_alias="timestamp", description="the provider's time of the quote, ms since 1970"
@@ -324,7 +324,7 @@ class StockIndicativeQuote(Event):
         validation_alias="estimatedAsk", default=None, description="estimated ask price"
     )
     session: Text | None = Field(
-        default=None, description="the stock market's session, in the provider's words"
+        default=None, description="the stock market's session, as the provider spells it"
     )
     source_ms: Whole = Field(
         validation_alias="timestamp", description="the provider's time of the quote, ms since 1970"
@@ -365,7 +365,7 @@ class OrderUpdate(Event):
         validation_alias="f", default=None, description="`GTC`, `IOC` or `FOK`"
     )
     status: Text | None = Field(
-        validation_alias="X", description="status after this event, in the exchange's words"
+        validation_alias="X", description="status after this event, as the exchange spells it"
     )
     price: Unsigned | None = Field(
         validation_alias="p", default=None, description="limit price; empty on market orders"
@@ -590,7 +590,7 @@ class RfqUpdate(Event):
         validation_alias="p", default=None, description="price, where one is known"
     )
     status: Text = Field(
-        validation_alias="X", description="status after this event, in the exchange's words"
+        validation_alias="X", description="status after this event, as the exchange spells it"
     )
     submission_ms: Whole | None = Field(
         validation_alias="w", default=None, description="end of the time for quotes, ms since 1970"

@@ -189,12 +189,10 @@ class Quarantined(Own):
 
     type: Literal["quarantined"] = Field(default="quarantined", description=KIND)
     symbol: Text | None = Field(default=None, description=NEVER)
-    stream: str | None = Field(
-        default=None, description="the stream's name, where the message told it"
-    )
-    reason: str = Field(description="what is wrong with it, by the fields of the wire")
+    stream: str | None = Field(default=None, description="the stream's name, if the message has it")
+    reason: str = Field(description="why it was refused, by the fields of the wire")
     raw: str | None = Field(
-        default=None, description="the message as it came, its first 16,384 bytes"
+        default=None, description="the unchanged message, its first 16,384 bytes"
     )
     occurrence: Whole | None = Field(default=None, description=OCCURRENCE)
     event_us: Whole | None = Field(default=None, description=NEVER)
@@ -204,10 +202,10 @@ class Quarantined(Own):
 
 OWN_MEANINGS: Mapping[type[Event], str] = {
     DepthSnapshot: "The whole book: replace yours by it.",
-    OrdersSnapshot: "All open orders as they stand: replace yours by them.",
-    PositionsSnapshot: "All open positions as they stand: replace yours by them.",
-    BalancesSnapshot: "All balances as they stand: replace yours by them.",
-    Gap: "Something may be missing here.",
+    OrdersSnapshot: "All open orders at present: replace yours by them.",
+    PositionsSnapshot: "All open positions at present: replace yours by them.",
+    BalancesSnapshot: "All balances at present: replace yours by them.",
+    Gap: "Messages may be missing here.",
     GapRecord: "A gap in a stream, recovered or not.",
-    Quarantined: "A message that was refused, and why.",
+    Quarantined: "A message that was refused, and the reason.",
 }

@@ -132,7 +132,7 @@ def asyncapi_document() -> Schema:
             "version": str(CONTRACT_VERSION),
             "description": "Backpack Exchange's streams as Redis Streams. An address is a Redis "
             "key, behind redis.key_prefix where one is set; a message's payload is the fields of "
-            "one stream entry. docs/contract.md says what entry IDs mean.",
+            "one stream entry. docs/contract.md describes entry IDs.",
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",

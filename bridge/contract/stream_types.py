@@ -269,7 +269,7 @@ _ROWS = (
     StreamSpec(
         StreamType.KLINE,
         events.Kline,
-        "A candle as it stands, at most once a second; a last one when it closes.",
+        "The present state of a candle, at most once a second; a last one when it closes.",
         Identity.STATES,
         qualifier=Qualifier.INTERVAL,
         default_form="kline.1m",
@@ -316,7 +316,7 @@ _ROWS = (
     StreamSpec(
         StreamType.EXTERNAL_TICKER,
         events.ExternalTicker,
-        "The last 24 hours as an outside provider has them.",
+        "The last 24 hours by an outside provider.",
         Identity.STATES,
         listing=Listing.NONE,
         retention_entries=20_000,
@@ -349,7 +349,7 @@ _ROWS = (
     StreamSpec(
         StreamType.ORDER_UPDATE,
         events.OrderUpdate,
-        "What happened to an order of the account; `type` says what.",
+        "A change of an order of the account; `type` names the change.",
         Identity.EVENTS,
         scope=Scope.ALL_OR_MARKET,
         retention_entries=100_000,
@@ -362,7 +362,7 @@ _ROWS = (
     StreamSpec(
         StreamType.POSITION_UPDATE,
         events.PositionUpdate,
-        "A position of the account. `position` is how it stands on subscribing.",
+        "A position of the account. `position` is its state on subscribing.",
         Identity.EVENTS,
         scope=Scope.ALL_OR_MARKET,
         retention_entries=100_000,
@@ -390,7 +390,7 @@ _ROWS = (
     StreamSpec(
         StreamType.RFQ_UPDATE,
         events.RfqUpdate,
-        "What happened to a request for quote, or to a quote on it.",
+        "A change of a request for quote, or of a quote on it.",
         Identity.EVENTS,
         scope=Scope.ALL_OR_MARKET,
         listing=Listing.NONE,

@@ -101,7 +101,7 @@ def _put_together(entries: list[str], batch: Batch, shapes: dict[tuple[str, ...]
         if op is APPEND:
             required = str(slot.after)
         elif op is CONTENT:
-            # only the first of a batch is compared: later ones would not match their own batch
+            # only the first of a batch is compared: after it the last ID is that of this batch
             required, expected = expected, ""
         entries += (op, required, str(number), str(ms), shape)
         entries += values

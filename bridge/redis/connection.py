@@ -147,8 +147,8 @@ class RedisConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # A server with too many clients sends an error without a request, and closes.
-        errors = (reply for reply in self._replies if isinstance(reply, hiredis.ReplyError))
-        self._end(f"connection to Redis lost: {next(errors, '') or exc or 'closed by the server'}")
+        refusal = next((one for one in self._replies if isinstance(one, hiredis.ReplyError)), "")
+        self._end(f"connection to Redis lost: {refusal or exc or 'closed by the server'}")
 
     def _hand_over(self) -> None:
         if self._receiver is not None:

@@ -52,8 +52,8 @@ CHECK_STREAMS = 100  # at once: new messages are published in between
 RESUME_EVERY_US = 10_000_000  # how often a suspended stream is tried again
 MOST_FORGOTTEN = 3  # a server restart or SCRIPT FLUSH makes Redis forget the script once
 _FORGETFUL = (
-    "Redis does not know the script that it was given just now (NOSCRIPT), again and again: does a "
-    "proxy send what one connection says to several servers?"
+    "Redis repeatedly does not know the script that was just loaded (NOSCRIPT): does a proxy "
+    "spread the commands of one connection over several servers?"
 )
 
 
