@@ -320,13 +320,13 @@ class Ingest:
             log.info("journal_caught_up", damaged_lines=cursor.damaged)
         return True
 
-    def _apply_all(self, core: Core, found: Iterable[tuple[int, Record]]) -> None:
+    def _apply_all(self, core: Core, records: Iterable[tuple[int, Record]]) -> None:
         """Apply records of the log, with their times of receipt by the steady clock, never later
         than now.
         """
         now_us = self._clock.now_us()
         shift_us = now_us - self._clock.wall_us()
-        for positions, record in read_at_once(found):
+        for positions, record in read_at_once(records):
             at_us = min(record.received_us + shift_us, now_us)
             apply_again(core, record, positions, at_us)
 

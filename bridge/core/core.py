@@ -30,7 +30,7 @@ from bridge.core.books import When
 from bridge.core.connection_coverage import IN_FLIGHT_US, ConnectionCoverage
 from bridge.core.content import Content
 from bridge.core.counters import CoreCounters, UnknownEvents
-from bridge.core.coverage import NOTHING, Coverage, Found
+from bridge.core.coverage import NOTHING, Coverage, Findings
 from bridge.core.entries import Entry, Slot, content_entry, slot_of
 from bridge.core.gap_log import GapLog
 from bridge.core.outages import Outage
@@ -327,9 +327,9 @@ class Core:
         queue, entry, event_us, size, delta = message
         name, received_us, coverage = queue.name, entry.received_us, self.coverage
         if coverage.overlaps or not known.try_advance(name, event_us, received_us):
-            found = coverage.received(known, name, event_us, received_us)
-            if found is not NOTHING:
-                self._note(found, GapCause.STALE, When(received_us, at_us, position))
+            findings = coverage.received(known, name, event_us, received_us)
+            if findings is not NOTHING:
+                self._note(findings, GapCause.STALE, When(received_us, at_us, position))
             if coverage.overlaps and self._is_repeated(queue, entry):
                 queue.count_repeated()
                 return False
@@ -376,8 +376,8 @@ class Core:
             event = unread_event(stream, data, record.body, received_us)
         if not isinstance(event, Rejected):
             event_us = believable_us(event, received_us)
-            found = self.coverage.received(known, name, event_us, received_us)
-            self._note(found, GapCause.STALE, When(received_us, at_us, position))
+            findings = self.coverage.received(known, name, event_us, received_us)
+            self._note(findings, GapCause.STALE, When(received_us, at_us, position))
 
     def _is_kept_out(self, name: str) -> bool:
         """Whether it is a private stream, and this core takes none; the journal may have some."""
@@ -415,14 +415,14 @@ class Core:
         self.coverage.opened(record.connection, followed)
 
     def _subscribed(self, record: Subscribed, when: When) -> None:
-        found = self.coverage.subscribed(record.connection, self._followed(record.streams))
-        self._note(found, GapCause.UNSUBSCRIBED, when)
-        for name in found.uncovered:
+        findings = self.coverage.subscribed(record.connection, self._followed(record.streams))
+        self._note(findings, GapCause.UNSUBSCRIBED, when)
+        for name in findings.uncovered:
             self._books.reset(name)
 
     def _suspected(self, record: Suspected, when: When) -> None:
-        found = self.coverage.suspected(record.connection, record.stream, record.last_us)
-        self._note(found, GapCause.STALE, when)
+        findings = self.coverage.suspected(record.connection, record.stream, record.last_us)
+        self._note(findings, GapCause.STALE, when)
 
     def _lost(self, record: Lost, when: When) -> None:
         self._note(self.coverage.lost(record.connection, record.cause), record.cause, when)
@@ -435,8 +435,8 @@ class Core:
 
     def _started(self, record: Started, when: When) -> None:
         for connection in self.coverage.open_connections():
-            found = self.coverage.lost(connection, GapCause.NOT_RUNNING)
-            self._note(found, GapCause.NOT_RUNNING, when)
+            findings = self.coverage.lost(connection, GapCause.NOT_RUNNING)
+            self._note(findings, GapCause.NOT_RUNNING, when)
 
     def _segment_state(self, record: SegmentState, when: When) -> None:
         for streams in record.connections.values():
@@ -461,12 +461,12 @@ class Core:
             if name in self._books:
                 self._books.request(name)
 
-    def _note(self, found: Found, cause: GapCause, when: When) -> None:
+    def _note(self, findings: Findings, cause: GapCause, when: When) -> None:
         """Mark outages, and keep the cause for numbers that are missing next."""
-        self._mark(found.outages, when)
+        self._mark(findings.outages, when)
         if not self._is_backfill:  # a backfill's streams may be received live
-            self.peers.uncovered(found.uncovered)
-        self._set_gap_cause(found.uncovered, cause)
+            self.peers.uncovered(findings.uncovered)
+        self._set_gap_cause(findings.uncovered, cause)
 
     def _set_gap_cause(self, names: Iterable[str], cause: GapCause) -> None:
         for name in names:

@@ -40,14 +40,14 @@ from bridge.core.outages import Outage, Outages
 from bridge.core.records import Answered
 
 
-class Found(NamedTuple):
+class Findings(NamedTuple):
     """Findings of a call: streams that no connection receives now, and outages of the past."""
 
     uncovered: Sequence[str] = ()
     outages: Sequence[Outage] = ()
 
 
-NOTHING = Found()
+NOTHING = Findings()
 
 
 class Coverage:
@@ -70,7 +70,7 @@ class Coverage:
         self._open[connection] = ConnectionCoverage.of(streams)
         self._note_overlaps()
 
-    def subscribed(self, connection: int, streams: Sequence[str]) -> Found:
+    def subscribed(self, connection: int, streams: Sequence[str]) -> Findings:
         """Change the streams of a connection to these."""
         known = self._open.get(connection)
         if known is None:
@@ -107,7 +107,7 @@ class Coverage:
             known.prove(reached_us)
         return self._begin(known, dict.fromkeys(confirmed, answer.at_us))
 
-    def suspected(self, connection: int, name: str, last_us: int | None) -> Found:
+    def suspected(self, connection: int, name: str, last_us: int | None) -> Findings:
         """Take a suspicion: a stream that should have sent something on a connection has not since
         `last_us` (None: since its answer). It is not covered there until the next answer.
         """
@@ -128,7 +128,7 @@ class Coverage:
         known.uncover(ended)
         return self._end(ended, GapCause.STALE)
 
-    def lost(self, connection: int, cause: GapCause) -> Found:
+    def lost(self, connection: int, cause: GapCause) -> Findings:
         """Remove a connection that has ended."""
         known = self._open.pop(connection, None)
         if known is None:
@@ -143,18 +143,18 @@ class Coverage:
             # Where it had missed messages before its end, the cause is that it was stale.
             is_whole = received == known.interval(name)
             outages += self._ended(name, received, cause if is_whole else GapCause.STALE)
-        return Found([name for name in known.streams if not self._open.receivers(name)], outages)
+        return Findings([name for name in known.streams if not self._open.receivers(name)], outages)
 
     def received(
         self, known: ConnectionCoverage, name: str, event_us: int, received_us: int
-    ) -> Found:
+    ) -> Findings:
         """Take a message of a stream of this connection, with this time (0: none believable).
         Returns what it reveals of the past: usually nothing.
         """
         stream = known.streams[name]
-        found = NOTHING
+        findings = NOTHING
         if event_us > known.newest_us + PAUSE_US and known.stood_still(event_us, received_us):
-            found = self._restart_all(known, event_us)
+            findings = self._restart_all(known, event_us)
         elif (
             # Only another connection can have received what is missing here. The time of the last
             # message is compared first: that is cheap and nearly always decides.
@@ -163,12 +163,12 @@ class Coverage:
             and event_us > last_us + SKEW_US
             and self._open.has_lost(known, name, event_us)
         ):
-            found = self._restart(known, {name: event_us}, event_us)
+            findings = self._restart(known, {name: event_us}, event_us)
         if known.unproven and event_us > known.newest_us:
             began = self._begin(known, _from_message_on(known.take_unproven(), event_us))
-            found = Found(found.uncovered, [*found.outages, *began])
+            findings = Findings(findings.uncovered, [*findings.outages, *began])
         known.advance(name, event_us, received_us)
-        return found
+        return findings
 
     def ends_overlap(self, received_us: int) -> bool:
         """Whether duplicates are impossible from this message on; called while `overlaps`. Decided
@@ -304,11 +304,11 @@ class Coverage:
         times_us = [answer.at_us]
         if (tick_us := self._open.newest_tick_us(answer.received_us)) is not None:
             times_us.append(tick_us)
-        if answer.asked_us is not None:
-            times_us.append(answer.asked_us)
+        if answer.pinged_us is not None:
+            times_us.append(answer.pinged_us)
         return min(times_us)
 
-    def _restart_all(self, known: ConnectionCoverage, event_us: int) -> Found:
+    def _restart_all(self, known: ConnectionCoverage, event_us: int) -> Findings:
         """Restart the coverage of all streams: the connection stalled until `event_us`."""
         # Messages of several streams are not strictly in order: some with about this time may be
         # missing, and the tick before the stall need not have been the last message.
@@ -317,7 +317,7 @@ class Coverage:
 
     def _restart(
         self, known: ConnectionCoverage, since_us: Mapping[str, int], last_us: int
-    ) -> Found:
+    ) -> Findings:
         """Restart the coverage of these streams from these times on: nothing of them was received
         since `last_us` at the latest.
         """
@@ -331,7 +331,7 @@ class Coverage:
             outages += self._ended(name, interval.until(until_us), GapCause.STALE)
         outages += self._begin(known, {name: since_us[name] for name in intervals})
         uncovered = [name for name in intervals if not self._open.receivers(name, besides=known)]
-        return Found(uncovered, outages)
+        return Findings(uncovered, outages)
 
     def _begin(self, known: ConnectionCoverage, since_us: Mapping[str, int]) -> Sequence[Outage]:
         """Begin the coverage of these streams on a connection, each from its time on."""
@@ -341,14 +341,14 @@ class Coverage:
         known.begin(since_us, answers)
         return [outage for name, us in since_us.items() for outage in self._outages.begun(name, us)]
 
-    def _end(self, intervals: Mapping[str, Interval | None], cause: GapCause) -> Found:
+    def _end(self, intervals: Mapping[str, Interval | None], cause: GapCause) -> Findings:
         """End these streams on a connection, which received these intervals of them."""
         outages = [
             outage
             for name, interval in intervals.items()
             for outage in self._ended(name, interval, cause)
         ]
-        return Found([name for name in intervals if not self._open.receivers(name)], outages)
+        return Findings([name for name in intervals if not self._open.receivers(name)], outages)
 
     def _ended(self, name: str, received: Interval | None, cause: GapCause) -> Sequence[Outage]:
         if received is None:

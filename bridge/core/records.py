@@ -2,7 +2,7 @@
 
 `Core.apply(record, …)` is the only input of the core. A journaled record is read back as the same
 record, so that live and replay use the same call. Times in µs since 1970: `received_us` is the time
-of receipt by our wall clock; `at_us`, `asked_us` and marks are by the exchange's clock.
+of receipt by our wall clock; `at_us`, `pinged_us` and marks are by the exchange's clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ class Answered(NamedTuple):
     """The exchange answered on a connection: it has all subscriptions except those in `excluded`,
     which were requested later.
 
-    `at_us`: the exchange's time of the answer; `asked_us`: of the ping, if the answer took long
+    `at_us`: the exchange's time of the answer; `pinged_us`: of the ping, if the answer took long
     (None: just before). `is_inferred`: there was no pong, only enough time has passed for the
     subscriptions to be in effect; nothing is proved about messages sent since.
     """
@@ -66,7 +66,7 @@ class Answered(NamedTuple):
     connection: int
     at_us: int
     excluded: Sequence[str] = ()
-    asked_us: int | None = None
+    pinged_us: int | None = None
     is_inferred: bool = False
 
 

@@ -585,13 +585,13 @@ class Sequenced(StreamQueue):
             return ()
         if self._is_probing and self._probed_slot is not None:
             return [where_stored(self._probed_slot)]
-        return self._unlogged.wanted()
+        return self._unlogged.reads()
 
     def read_pages(self, pages: Sequence[Sequence[StoredEntry]]) -> None:
         if self._is_probing:
             self._drop_old(pages[0])
             return
-        self._gaps_written += self._unlogged.found(pages)
+        self._gaps_written += self._unlogged.take_pages(pages)
 
     # ---- losses --------------------------------------------------------------------------------
 

@@ -80,12 +80,12 @@ class UnloggedGaps:
         """Whether there are places to read."""
         return bool(self._places)
 
-    def wanted(self) -> Sequence[Read]:
+    def reads(self) -> Sequence[Read]:
         """The pages to read next."""
         return [Read(place.from_id) for place in islice(self._places, AT_ONCE)]
 
-    def found(self, pages: Sequence[Sequence[tuple[str, Mapping[str, str]]]]) -> list[Slot]:
-        """The gaps in the pages that were read for `wanted`."""
+    def take_pages(self, pages: Sequence[Sequence[tuple[str, Mapping[str, str]]]]) -> list[Slot]:
+        """Take the pages for `reads`. Returns the gaps in them."""
         gaps = []
         # There are fewer places than pages if `forget` was called since.
         places = [self._places.popleft() for _ in pages if self._places]

@@ -250,8 +250,8 @@ class _OneStream:
     async def _page_back(self) -> Applied:
         """Fetch pages from the newest trade back to the oldest missing one. Returns the result."""
         offset = 0
-        while isinstance(wanted := self._sink.wants(self._name), TradesWanted):
-            limit = SMALL_PAGE if offset + SMALL_PAGE - OVERLAP > wanted.back else PAGE
+        while isinstance(need := self._sink.wants(self._name), TradesWanted):
+            limit = SMALL_PAGE if offset + SMALL_PAGE - OVERLAP > need.back else PAGE
             limit = min(limit, DEEPEST - offset)
             if limit <= OVERLAP:
                 return self._take(BodyKind.END, NO_ROWS)
@@ -268,9 +268,9 @@ class _OneStream:
     async def fetch_fills(self) -> None:
         """Fetch the missing fills; after too many refusals the stream continues without them."""
         refusals = _Refusals("fills_refused", self._name, self._late_backoff)
-        while isinstance(wanted := self._sink.wants(self._name), FillsWanted):
+        while isinstance(need := self._sink.wants(self._name), FillsWanted):
             try:
-                await self._page_fills(wanted)
+                await self._page_fills(need)
             except RestRefused as refused:
                 if not refused.is_final and refusals.count < MOST_FILLS_REFUSALS:
                     await asyncio.sleep(refusals.take(refused))
@@ -283,10 +283,10 @@ class _OneStream:
             if self._take(BodyKind.END, NO_ROWS) is None:
                 return  # it is journaled, and applied in its turn
 
-    async def _page_fills(self, wanted: FillsWanted) -> None:
+    async def _page_fills(self, need: FillsWanted) -> None:
         """Fetch the pages of an interval. Later fills were received, with more fields."""
-        first_ms = max(0, wanted.from_us - MARGIN_US) // 1000
-        last_ms = (wanted.to_us + MARGIN_US) // 1000
+        first_ms = max(0, need.from_us - MARGIN_US) // 1000
+        last_ms = (need.to_us + MARGIN_US) // 1000
         params = {"from": str(first_ms), "to": str(last_ms), "sortDirection": "Asc"}
         if self._stream.symbol:
             params["symbol"] = self._stream.symbol

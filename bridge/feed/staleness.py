@@ -163,7 +163,7 @@ class StaleStreamMonitor:
             if limits is None:
                 continue
             since_s = max(
-                _or_never(subscription.received_s), _or_never(subscription.asked_s), answered_s,
+                _or_never(subscription.received_s), _or_never(subscription.requested_s), answered_s,
                 watched.probed_s,
             )  # fmt: skip
             is_late = now_s - since_s >= limits.suspect_s * watched.factor
@@ -237,7 +237,7 @@ class StaleStreamMonitor:
         limits: StaleLimits,
     ) -> _Verdict:
         stream, received_s = subscription.stream, subscription.received_s
-        since_s = max(_or_never(received_s), _or_never(subscription.asked_s))
+        since_s = max(_or_never(received_s), _or_never(subscription.requested_s))
         quiet_s = _now_s() - since_s
         is_certain = limits.certain_s is not None and quiet_s >= limits.certain_s
         before = None if is_certain else await self._rest_view(stream)

@@ -209,8 +209,8 @@ def _answered(record: Answered) -> tuple[bytes, bytes]:
     parts = [str(record.at_us), *record.excluded]
     if record.is_inferred:
         parts.append(f"{UNTIL}0")
-    elif record.asked_us is not None:
-        parts.append(f"{UNTIL}{record.asked_us}")
+    elif record.pinged_us is not None:
+        parts.append(f"{UNTIL}{record.pinged_us}")
     return b"A", " ".join(parts).encode(errors="surrogatepass")
 
 
@@ -294,14 +294,14 @@ def _read_subscribed(received_us: int, number: int, body: bytes) -> Record:
 def _read_answered(received_us: int, number: int, body: bytes) -> Record:
     # the earliest versions wrote no time
     at_us, *parts = body.decode(errors="surrogatepass").split(" ") if body else [str(received_us)]
-    asked_us = None
+    pinged_us = None
     for part in parts:
         if part.startswith(UNTIL):
-            asked_us = int(part.removeprefix(UNTIL))
+            pinged_us = int(part.removeprefix(UNTIL))
     excluded = tuple(part for part in parts if not part.startswith(UNTIL))
-    is_inferred = asked_us == 0
+    is_inferred = pinged_us == 0
     return Answered(
-        received_us, number, int(at_us), excluded, None if is_inferred else asked_us, is_inferred
+        received_us, number, int(at_us), excluded, None if is_inferred else pinged_us, is_inferred
     )
 
 

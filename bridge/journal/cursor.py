@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 1024 * 1024
 
-Found = list[tuple[int, Record]]
+Records = list[tuple[int, Record]]
 
 
 class Source(Protocol):
@@ -95,39 +95,39 @@ class Cursor:
         pending = (self._unread.position if self._unread else None, self._passed_from)
         return min([self.position, *(position for position in pending if position is not None)])
 
-    def read(self, limit: int) -> Found:
+    def read(self, limit: int) -> Records:
         """The next records with their positions: about `limit`; empty at the end."""
         self._log.flush()
-        found: Found = []
-        self._report_passed(found)
+        records: Records = []
+        self._report_passed(records)
         seen = 0
-        while seen < limit or not found:
-            line = self._next_line(found)
+        while seen < limit or not records:
+            line = self._next_line(records)
             if line is None:
-                self._report_unread(found, self._log.now_us(), self.position)
+                self._report_unread(records, self._log.now_us(), self.position)
                 break
-            self._take(line, found)
+            self._take(line, records)
             seen += 1
-        return found
+        return records
 
-    def pass_over(self, until: int, limit: int) -> Found:
+    def pass_over(self, until: int, limit: int) -> Records:
         """Skip ahead to `until` to make room, at most `limit` records in one call. Public frames
         are skipped, and reported by one `Missing` at the end or before the next `read`; other
         records are returned. It is complete when `position` has reached `until`.
         """
         self._log.flush()
-        found: Found = []
+        records: Records = []
         for _ in range(limit):
-            line = self._next_line(found) if self.position < until else None
+            line = self._next_line(records) if self.position < until else None
             if line is None:
                 break
             position = self.position
-            self._take(line, found)
-            if found and found[-1][0] == position:
-                self._pass(position, found)
+            self._take(line, records)
+            if records and records[-1][0] == position:
+                self._pass(position, records)
         if self.position >= until:
-            self._report_passed(found)
-        return found
+            self._report_passed(records)
+        return records
 
     def close(self) -> None:
         """Close the file that is being read."""
@@ -137,25 +137,25 @@ class Cursor:
 
     # ---- lines ---------------------------------------------------------------------------------
 
-    def _next_line(self, found: Found) -> bytes | None:
+    def _next_line(self, records: Records) -> bytes | None:
         """The line at `position`, which may advance to the next readable one; None at the end."""
         while not self._lines:
             if self.position >= self._log.written:
-                return self._next_of_tail(found)
+                return self._next_of_tail(records)
             self._read_file()
         return self._lines.pop()
 
-    def _next_of_tail(self, found: Found) -> bytes | None:
+    def _next_of_tail(self, records: Records) -> bytes | None:
         source = self._log
         if self.position < source.tail_start:
             if source.missed:
                 missing = source.missed.record(source.now_us(), GapCause.OVERFLOW)
-                self._report_missing(found, self.position, missing, source.tail_start)
+                self._report_missing(records, self.position, missing, source.tail_start)
             self.position = source.tail_start
             self._tail_edition = -1
         if self.missed:
             missing = self.missed.record(source.now_us(), GapCause.OVERFLOW)
-            self._report(found, self.position, missing)
+            self._report(records, self.position, missing)
             self.missed.clear()
         if self._tail_edition != source.tail_edition:
             self._find_in_tail()
@@ -250,7 +250,7 @@ class Cursor:
 
     # ---- records -------------------------------------------------------------------------------
 
-    def _take(self, line: bytes, found: Found) -> None:
+    def _take(self, line: bytes, records: Records) -> None:
         """Yield the record of the line at `position`, if any, and advance."""
         position = self.position
         self.position += len(line) + 1
@@ -258,7 +258,7 @@ class Cursor:
             self._is_checked = True
             self._last_us = frame.received_us
             self._is_fresh = False
-            found.append((position, frame))  # `_report` inlined, for nearly all lines
+            records.append((position, frame))  # `_report` inlined, for nearly all lines
             return
         payload = codec.payload_of(line, is_checked=self._is_checked)
         self._is_checked = self._is_checked or payload not in (None, line)
@@ -267,19 +267,19 @@ class Cursor:
             self.damaged += 1
             self._report_unknown(position, is_jump=False)
         elif isinstance(record, SegmentState):
-            self._take_state(position, record, found)
+            self._take_state(position, record, records)
         else:
-            self._take_record(position, payload, record, found)
+            self._take_record(position, payload, record, records)
 
-    def _take_state(self, position: int, record: SegmentState, found: Found) -> None:
+    def _take_state(self, position: int, record: SegmentState, records: Records) -> None:
         if self._unread is not None:
             self._state = position, record  # the `Missing` goes first
         else:
             if self._is_fresh:
-                self._report(found, position, record)
+                self._report(records, position, record)
             self._last_us = record.received_us
 
-    def _take_record(self, position: int, payload: bytes, record: Record, found: Found) -> None:
+    def _take_record(self, position: int, payload: bytes, record: Record, records: Records) -> None:
         unread = self._unread
         if (
             unread is not None
@@ -291,27 +291,27 @@ class Cursor:
             self._unread = None
             is_of_use = self._is_fresh or record.spans is None
             state, self._state = self._state if is_of_use else None, None
-            self._report_missing(found, position, record, self.position)
+            self._report_missing(records, position, record, self.position)
             if state is not None:
-                self._report(found, *state)
+                self._report(records, *state)
         else:
-            self._report_unread(found, record.received_us, position)
+            self._report_unread(records, record.received_us, position)
             if isinstance(record, Missing):
-                self._report_missing(found, position, record, self.position)
+                self._report_missing(records, position, record, self.position)
             else:
-                self._report(found, position, record)
+                self._report(records, position, record)
         if not isinstance(record, Missing):  # a `Missing` was written later than what it reports
             self._last_us = record.received_us
 
-    def _report(self, found: Found, position: int, record: Record) -> None:
-        found.append((position, record))
+    def _report(self, records: Records, position: int, record: Record) -> None:
+        records.append((position, record))
         self._is_fresh = False
 
-    def _report_missing(self, found: Found, position: int, missing: Missing, end: int) -> None:
+    def _report_missing(self, records: Records, position: int, missing: Missing, end: int) -> None:
         """Yield a `Missing` of records at positions before `end`."""
-        self._report(found, position, missing._replace(end=end))
+        self._report(records, position, missing._replace(end=end))
 
-    def _report_unread(self, found: Found, until_us: int, end: int) -> None:
+    def _report_unread(self, records: Records, until_us: int, end: int) -> None:
         """Yield a `Missing` of every stream for unreadable records, and the state after them."""
         if self._unread is None:
             return
@@ -320,18 +320,18 @@ class Cursor:
         missing = Missing(
             max(until_us, self._last_us), GapCause.NOT_IN_JOURNAL, None, self._last_us
         )
-        self._report_missing(found, position, missing, end)
+        self._report_missing(records, position, missing, end)
         if self._state is not None:
-            self._report(found, *self._state)
+            self._report(records, *self._state)
         self._state = None
         self._log.check()
 
-    def _pass(self, position: int, found: Found) -> None:
+    def _pass(self, position: int, records: Records) -> None:
         """Skip the record yielded last, if it is a public frame."""
-        record = found[-1][1]
+        record = records[-1][1]
         if not isinstance(record, Frame) or codec.PRIVATE_STREAM in record.body:
             return
-        found.pop()
+        records.pop()
         envelope = parse(record.body)
         if isinstance(envelope, Data):
             self._passed.add(envelope.stream, record.received_us, record.received_us)
@@ -340,12 +340,12 @@ class Cursor:
                 self._passed_from = position
             self._passed_until = self.position
 
-    def _report_passed(self, found: Found) -> None:
+    def _report_passed(self, records: Records) -> None:
         if self._passed_from is None:
             return
         log.error("journal_overflow", frames=self._passed_frames)
         until_us = max(to_us for _, to_us in self._passed.spans.values())
         missing = self._passed.record(until_us, GapCause.OVERFLOW)
-        self._report_missing(found, self._passed_from, missing, self._passed_until)
+        self._report_missing(records, self._passed_from, missing, self._passed_until)
         self._passed.clear()
         self._passed_from, self._passed_frames = None, 0

@@ -249,11 +249,11 @@ def records(
     files = _Files(segments)
     cursor = Cursor(files, segments[0].start)
     is_all = from_us <= 0 and to_us is None
-    while found := cursor.read(STEP_RECORDS):
+    while batch := cursor.read(STEP_RECORDS):
         if is_all:
-            yield from map(_record_of, found)
+            yield from map(_record_of, batch)
             continue
-        for position, record in found:
+        for position, record in batch:
             if end is not None and position >= end:
                 break
             is_late = to_us is not None and record.received_us >= to_us

@@ -180,7 +180,7 @@ class Log:
             log.error("journal_vanished", segment=self._writer.start)
             self._has_vanished = True
             self.unwritten_spans.append((0, self._written))
-            self.fail(FileNotFoundError(errno.ENOENT, "its files are gone"))
+            self.fail(FileNotFoundError(errno.ENOENT, "its files were removed"))
         return not self._has_vanished
 
     def lacks(self, spans: Mapping[str, tuple[int, int]]) -> None:
@@ -257,10 +257,10 @@ class Log:
         """When the last readable record in the files was received, µs; 0: there is none."""
         cursor = Cursor(self, self.start_before(self._written))
         last_us = 0
-        while cursor.position < self._written and (found := cursor.read(1_000)):
+        while cursor.position < self._written and (batch := cursor.read(1_000)):
             times = [
                 record.received_us
-                for position, record in found
+                for position, record in batch
                 if position < self._written and not isinstance(record, Missing)
             ]
             last_us = max([last_us, *times])

@@ -65,15 +65,15 @@ class Segment:
 
 def list_segments(folder: Path) -> list[Segment]:
     """The segments in a folder, oldest first. The packed copy of a plain one is left out."""
-    found: dict[int, Segment] = {}
+    by_start: dict[int, Segment] = {}
     for path in sorted(folder.glob("*.journal*")):
         digits, _, ending = path.name.partition(".")
         is_named_so = digits.isascii() and digits.isdecimal() and f".{ending}" in (PLAIN, PACKED)
         if not is_named_so or int(digits) > MAX_OFFSET:
             continue  # no journal is so long: no checkpoint could have an offset in it
         if path.is_file():  # opening a named pipe would block
-            found.setdefault(int(digits), Segment(int(digits), path))
-    return [found[start] for start in sorted(found)]
+            by_start.setdefault(int(digits), Segment(int(digits), path))
+    return [by_start[start] for start in sorted(by_start)]
 
 
 class SegmentReader:

@@ -38,20 +38,20 @@ class State(StrEnum):
 
 @dataclass(slots=True)
 class Subscription:
-    """One stream on one connection. `asked_s` (when it was requested) and `received_s` are by the
-    event loop's clock, `last_message_us` by our wall clock; None: never.
+    """One stream on one connection. Times of the last request, the last message by the event loop's
+    clock, and the last message by our wall clock; None: never.
     """
 
     stream: Stream
     state: State = State.WANTED
     reason: str = ""  # why it is rejected or stale
-    asked_s: float | None = None
+    requested_s: float | None = None
     received_s: float | None = None
     last_message_us: int | None = None
 
     def mark_sent(self, now_s: float) -> None:
         """Note that it was requested."""
-        self.asked_s = now_s
+        self.requested_s = now_s
         if self.state is State.WANTED:
             self.state = State.PENDING
 

@@ -300,16 +300,16 @@ class Outbox:
     def _read_pages(self) -> Step:
         """Read pages for queues in replay, which look for gaps that may be in no gap log."""
         while reading := [
-            (queue, wanted) for queue in self._table.ready if (wanted := queue.pages_wanted())
+            (queue, reads) for queue in self._table.ready if (reads := queue.pages_wanted())
         ]:
             packed = [
                 pack("XRANGE", self._key(queue), page.from_id, "+", "COUNT", page.limit)
-                for queue, wanted in reading
-                for page in wanted
+                for queue, reads in reading
+                for page in reads
             ]
             replies = iter((yield self._request(b"".join(packed), len(packed))))
-            for queue, wanted in reading:
-                pages = list(islice(replies, len(wanted)))
+            for queue, reads in reading:
+                pages = list(islice(replies, len(reads)))
                 if (error := next(filter(is_error, pages), None)) is not None:
                     self._suspend(queue, str(error))
                     continue
@@ -319,40 +319,40 @@ class Outbox:
     def _read_tails(self) -> Step:
         """Read tails for queues that do not know what their stream has."""
         reading = [
-            (queue, wanted)
+            (queue, tail)
             for queue in self._table.ready
-            if (wanted := queue.tail_wanted(self._now_us)) is not None
+            if (tail := queue.tail_wanted(self._now_us)) is not None
         ]
         if not reading:
             return
         packed = b"".join(
-            pack("XINFO", "STREAM", self._key(queue)) + self._pack_tail(queue, "+", wanted)
-            for queue, wanted in reading
+            pack("XINFO", "STREAM", self._key(queue)) + self._pack_tail(queue, "+", tail)
+            for queue, tail in reading
         )
         replies = yield self._request(packed, 2 * len(reading))
-        for (queue, wanted), info, page in zip(reading, replies[::2], replies[1::2], strict=True):
+        for (queue, tail), info, page in zip(reading, replies[::2], replies[1::2], strict=True):
             reason = refusal(info, page)
             if reason is not None:
                 self._suspend(queue, reason)
                 continue
             known: list[Known] = []
-            yield from self._whole_tail(queue, wanted, page, known)
+            yield from self._whole_tail(queue, tail, page, known)
             queue.read_tail(tail_of(info, known[::-1], self._find(queue)[1]))
             self._report_loss(queue)
             self._table.owner(queue).redis_answered(queue, self._now_us)
 
     def _whole_tail(
-        self, queue: StreamQueue, wanted: TailWanted, page: Reply, known: list[Known]
+        self, queue: StreamQueue, tail: TailWanted, page: Reply, known: list[Known]
     ) -> Step:
         """Collect all entries of the tail, newest first; `page` has the newest."""
         while True:
             entries = decoded(page)
             identified = (identify(queue.stream, fields) for _, fields in entries)
             known += [one for one in identified if one is not None]
-            enough = wanted.at_most is not None and len(known) >= wanted.at_most
+            enough = tail.at_most is not None and len(known) >= tail.at_most
             if enough or len(entries) < TAIL_PAGE:
                 return
-            replies = yield self._request(self._pack_tail(queue, f"({entries[-1][0]}", wanted), 1)
+            replies = yield self._request(self._pack_tail(queue, f"({entries[-1][0]}", tail), 1)
             _refuse_errors(replies)
             [page] = replies
 
@@ -494,9 +494,9 @@ class Outbox:
     def _key(self, queue: StreamQueue) -> bytes:
         return (self._settings.key_prefix + queue.name).encode()
 
-    def _pack_tail(self, queue: StreamQueue, newest: str, wanted: TailWanted) -> bytes:
-        count = min(wanted.at_most or TAIL_PAGE, TAIL_PAGE)
-        return pack("XREVRANGE", self._key(queue), newest, wanted.from_ms, "COUNT", count)
+    def _pack_tail(self, queue: StreamQueue, newest: str, tail: TailWanted) -> bytes:
+        count = min(tail.at_most or TAIL_PAGE, TAIL_PAGE)
+        return pack("XREVRANGE", self._key(queue), newest, tail.from_ms, "COUNT", count)
 
     def _report_loss(self, queue: StreamQueue) -> None:
         """Report a lost stream, and check all streams: more of them may be shorter, too."""

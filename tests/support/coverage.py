@@ -33,9 +33,9 @@ class Subject(Coverage):
         asked_s: float | None = None,
         is_inferred: bool = False,
     ) -> list[Outage]:
-        asked_us = None if asked_s is None else at(asked_s)
+        pinged_us = None if asked_s is None else at(asked_s)
         us = at(seconds)
-        record = Answered(us, connection, us, excluded or (), asked_us, is_inferred)
+        record = Answered(us, connection, us, excluded or (), pinged_us, is_inferred)
         return list(self.answered(record))
 
     def cover(self, connection: int, seconds: float) -> list[Outage]:

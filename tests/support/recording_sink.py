@@ -172,7 +172,7 @@ class RecordingSink:
             if not self.open[answer.connection][name]:
                 self._proved_us[name] = answer.at_us
             elif not answer.is_inferred:
-                self._proved_us[name] = answer.asked_us or answer.at_us
+                self._proved_us[name] = answer.pinged_us or answer.at_us
             self.open[answer.connection][name] = True
 
     def _uncover(self, number: int, names: Sequence[str], cause: GapCause) -> None:

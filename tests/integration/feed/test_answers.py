@@ -114,7 +114,7 @@ async def test_answer_that_took_long_claims_nothing_behind_its_question(
         exchange.answers_pings = False
         subject.connection.request_answer()
         await eventually_async(lambda: client.unanswered, "it is asked")
-        asked_us = clock()
+        pinged_us = clock()
         clock.ahead_us = 15_000_000  # so long the answer is under way
         client.send(client.unanswered[0], PONG)
         await eventually_async(lambda: len(answers(subject)) == 2, "the answer is there")
@@ -122,10 +122,10 @@ async def test_answer_that_took_long_claims_nothing_behind_its_question(
         client.cut()
         await eventually_async(lambda: subject.sink.causes(LIQUIDATIONS), "the outage is over")
 
-        assert answers(subject)[1].asked_us is not None
-        assert answers(subject)[1].asked_us <= asked_us < answers(subject)[1].at_us - 14_000_000
+        assert answers(subject)[1].pinged_us is not None
+        assert answers(subject)[1].pinged_us <= pinged_us < answers(subject)[1].at_us - 14_000_000
         [outage] = subject.sink.outages[LIQUIDATIONS]
-        assert outage.from_us <= asked_us
+        assert outage.from_us <= pinged_us
 
 
 async def test_second_of_two_answers_that_were_asked_for_at_once_proves_nothing_new(

@@ -416,7 +416,7 @@ async def test_quiet_connection_that_answers_lives(exchange: ScriptedExchange) -
         first_us = subject.sink.kept(Answered)[0].at_us
 
         await eventually_async(
-            lambda: (subject.sink.kept(Answered)[-1].asked_us or 0) > first_us,
+            lambda: (subject.sink.kept(Answered)[-1].pinged_us or 0) > first_us,
             "its answers prove that nothing was missed",
         )
         assert exchange.open == [client]

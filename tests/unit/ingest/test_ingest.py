@@ -151,10 +151,10 @@ def test_ingest_late_answer_means_the_same_when_it_is_read_again(
 ) -> None:
     subject = IngestSubject(tmp_path)
     number = subject.connect_to([ORDERS])
-    asked_us = NOW_US + int(asked_s * 1e6) if asked_s else asked_s  # 0: no answer came
+    pinged_us = NOW_US + int(asked_s * 1e6) if asked_s else asked_s  # 0: no answer came
     subject.now_us = NOW_US + 20 * SECOND_US
     subject.ingest.take(
-        Answered(subject.now_us, number, subject.now_us, ("account.rfqUpdate",), asked_us)
+        Answered(subject.now_us, number, subject.now_us, ("account.rfqUpdate",), pinged_us)
     )
     subject.lose(number)
     subject.now_us = NOW_US + 30 * SECOND_US
