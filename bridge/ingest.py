@@ -392,7 +392,7 @@ class Ingest:
         )
         if is_kept:
             if queue is not self.core.gap_log:  # the gap log still takes new records
-                self._set_apart(queue)
+                self._detach(queue)
             self._suspended.pop(queue, None)
             self._await_backfill(queue, self.log.oldest())
         else:
@@ -402,30 +402,32 @@ class Ingest:
     def _suspend(self, queue: StreamQueue) -> None:
         """Leave a suspended stream to the log, to free its memory."""
         log.error("stream_suspended", stream=queue.name, reason=queue.reason)
-        if self._may_leave(queue):
-            self._leave(queue)
+        if self._is_backfillable(queue):
+            self._detach_suspended(queue)
 
     def suspend(self, queues: Iterable[StreamQueue], reason: str) -> int:
         """Suspend those of these queues that have entries and that the log has, until Redis accepts
         them again. Returns how many.
         """
-        leaving = [
+        chosen = [
             queue
             for queue in queues
-            if queue.slots and self._may_leave(queue) and not (queue.is_lost or queue.is_suspended)
+            if queue.slots
+            and self._is_backfillable(queue)
+            and not (queue.is_lost or queue.is_suspended)
         ]
-        for queue in leaving:
+        for queue in chosen:
             queue.fail(reason)
-            self._leave(queue)
-        return len(leaving)
+            self._detach_suspended(queue)
+        return len(chosen)
 
-    def _may_leave(self, queue: StreamQueue) -> bool:
+    def _is_backfillable(self, queue: StreamQueue) -> bool:
         return self._is_kept(queue) and queue is not self.core.gap_log
 
-    def _leave(self, queue: StreamQueue) -> None:
+    def _detach_suspended(self, queue: StreamQueue) -> None:
         position = self._awaiting.pop(queue, None)
         self._suspended[queue] = self._settled(queue) if position is None else position
-        self._set_apart(queue)
+        self._detach(queue)
         queue.discard()
 
     def _is_kept(self, queue: StreamQueue) -> bool:
@@ -433,7 +435,7 @@ class Ingest:
         is_logged = queue.name in self.core.queues or queue is self.core.gap_log
         return isinstance(self.log, Log) and is_logged
 
-    def _set_apart(self, queue: StreamQueue) -> None:
+    def _detach(self, queue: StreamQueue) -> None:
         """Detach the queue until a backfill takes it over."""
         self.core.detach([queue.name])
         if self._backfill is not None:
@@ -490,9 +492,9 @@ class Ingest:
         if isinstance(self.log, NullLog):
             self._overflow(self._buffer_bytes)
             return
-        self.leave_to_the_log()
+        self.fall_behind()
 
-    def leave_to_the_log(self) -> None:
+    def fall_behind(self) -> None:
         """Become behind: new records are read from the log when there is room."""
         self.log.flush()
         self._cursor = self.log.cursor(self.log.end)

@@ -132,7 +132,7 @@ def _letters(model: type[Event]) -> dict[str, str]:
 
 
 def _kind(annotation: Any) -> tuple[type | None, bool]:
-    """The one class that a field's values have, if that is so, and whether they may be None."""
+    """The class of a field's values, None if there are several, and whether they may be None."""
     parts = get_args(annotation) if type(None) in get_args(annotation) else (annotation,)
     classes = {_class_of(part) for part in parts if part is not type(None)}
     return classes.pop() if len(classes) == 1 else None, type(None) in parts

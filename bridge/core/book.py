@@ -173,13 +173,14 @@ class DepthBook:
             return Join.PLACED
         before, self._ahead = self._ahead, None
         if not self._waiting or update_id > self._waiting[-1].last_update_id:
+            # Ahead of the deltas: wait for them, unless the book is at rest and none will come.
             if before is None or before[0] != update_id:
                 self._ahead_since_us = at_us
             elif at_us - self._ahead_since_us >= QUIET_US:
                 return self._rest(update_id, bids, asks)
             self._ahead, self._passed_ahead = (update_id, bids, asks), 0
             return Join.AHEAD
-        if self._waiting[0].first_update_id > update_id + 1:
+        if self._waiting[0].first_update_id > update_id + 1:  # deltas in between are missing
             return Join.TOO_OLD
         self._sides = Sides()
         self._sides.apply(bids, asks)

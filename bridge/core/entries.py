@@ -121,7 +121,7 @@ class Slot:
     """
 
     cause: GapCause | None = None  # the cause of a gap before it, if known
-    wait: Wait | int = Wait.AS_QUEUE  # a number: until then, µs
+    wait: Wait | int = Wait.AS_QUEUE  # a number: until that time, µs
     in_doubt = False  # it was sent, or may have been, and there was no reply
     begins_numbering = False  # APPEND: the exchange's numbers begin anew with it
     rests = False  # SNAPSHOT: the book is at rest, so it may bring its own gap or start

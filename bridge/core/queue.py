@@ -411,7 +411,7 @@ class QueueTable:
         """Mark that a queue has something to send or to read."""
         self.ready[queue] = None
 
-    def rest(self, queue: StreamQueue) -> None:
+    def mark_idle(self, queue: StreamQueue) -> None:
         """Mark that a queue has nothing to send."""
         self.ready.pop(queue, None)
 

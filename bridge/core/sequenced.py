@@ -84,7 +84,7 @@ class Sequenced(StreamQueue):
         self._is_draining = False
         self._was_delayed = False  # another bridge published this stream, where bridges take turns
         self._cause: GapCause | None = None  # why something may be missing before the next message
-        self._suspects: list[Slot] = []  # not newer by number, newer by time
+        self._suspects: list[Slot] = []  # messages that are not newer by number, but newer by time
         self._behind_flight: list[Slot] = []  # late ones that belong before entries in flight
         self._suspected_at = 0  # the stream's position when the first of them was refused
         self._settled_number = 0  # of the last message that Redis appended or had
@@ -335,7 +335,7 @@ class Sequenced(StreamQueue):
         replayed_until = self._unlogged.replayed_until
         for sign, slot in zip(answer.signs, self._drop_head(len(answer.signs)), strict=True):
             if sign == "+" and slot.entry.op is APPEND and slot.position > replayed_until:
-                self.counters.published += 1  # nearly always
+                self.counters.published += 1  # the usual case
                 self._settled_number = slot.entry.number
                 if self._suspects:
                     self._suspects.clear()
@@ -370,13 +370,13 @@ class Sequenced(StreamQueue):
         any status. `is_head`: Redis refused the head; nothing was put before it since.
         """
         last = answer.last
-        if answer.status == "foreign":
+        if answer.status == "foreign":  # the last ID is beyond 2^53: Lua is not exact there
             self._foreign(last)
         elif is_before(last, self.confirmed):
             self._lose(last, None)
-        elif answer.status == "empty":
+        elif answer.status == "empty":  # there is no stream yet: it begins with a start
             self._begin(GapCause.START)
-        elif answer.status == "mixed":
+        elif answer.status == "mixed":  # another program's entry is the newest
             self._begin(GapCause.FOREIGN)
             self.confirmed = last
         elif not is_head or self._drop_ended(EntryId.parse(last)):

@@ -91,7 +91,7 @@ def unread(
 def _message(
     queue: StreamQueue, event: Event, frame: Frame, occurrences: Occurrences | None
 ) -> Message:
-    """Raises BadIdentity."""
+    """The message of an event. Raises BadIdentity."""
     received_us, connection, body = frame
     event_us = believable_us(event, received_us)
     entry = message_entry(event, received_us, connection, event_us, occurrences)

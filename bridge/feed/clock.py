@@ -54,7 +54,7 @@ class ExchangeClock:
         return self._clock_us() + (self.offset_us or 0)
 
     def now_ms(self) -> int:
-        """The same in ms."""
+        """The exchange's time, ms since 1970."""
         return self.now_us() // 1000
 
     def suspect(self) -> None:

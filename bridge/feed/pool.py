@@ -66,7 +66,7 @@ class SessionPool:
 
     def receive(self, streams: Mapping[str, Stream]) -> None:
         """Receive these streams and no others."""
-        self._leave(streams)
+        self._keep_only(streams)
         received = {name for group in self._groups for name in group.streams}
         added: dict[int, list[Stream]] = {}
         for stream in sorted(
@@ -101,7 +101,7 @@ class SessionPool:
                 ]
                 connection.subscribe_again(refused)
 
-    def _leave(self, streams: Mapping[str, Stream]) -> None:
+    def _keep_only(self, streams: Mapping[str, Stream]) -> None:
         """Remove the streams that are not among these."""
         for group in self._groups:
             dropped = [name for name in group.streams if name not in streams]

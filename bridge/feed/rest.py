@@ -161,6 +161,7 @@ class Rest:
         reason = f"GET {path}: HTTP {answer.status_code} {_shown(body)}".rstrip()
         if answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
             raise RestError(f"{reason} (next try in {self._pause(path, answer, sent_s):.0f} s)")
+        # 408 (timeout) and 425 (too early) may succeed when repeated.
         if answer.is_client_error and answer.status_code not in (408, 425):
             is_final = answer.status_code == httpx2.codes.BAD_REQUEST
             raise RestRefused(reason, is_final=is_final)

@@ -186,14 +186,14 @@ class Cursor:
             self._cannot_read(reader.segment, error)
             data = b""
         if not data:
-            self._leave(end)
+            self._leave_file(end)
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._lines = lines[::-1]
         if len(self._rest) > MAX_LINE:  # damage: and all of it would be copied at each read
             self._cannot_read(reader.segment, DamagedSegment("a line has no end"))
             self._rest = b""
-            self._leave(end)
+            self._leave_file(end)
 
     def _open(self) -> SegmentReader | None:
         """Open the segment with `position`; if there is none, advance to the next one."""
@@ -223,7 +223,7 @@ class Cursor:
             self._segment_end = min([*following, self._log.written])
         return self._segment_end
 
-    def _leave(self, end: int) -> None:
+    def _leave_file(self, end: int) -> None:
         """Leave a file that has been read to its end; the segment ends at `end`."""
         if self._rest:
             self.damaged += 1

@@ -18,7 +18,7 @@ NAME = "owner.json"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """`exchange`: the WebSocket URL; `account`: the key's fingerprint, empty without one."""
+    """The owner. `exchange`: its WebSocket URL; `account`: the key's fingerprint, empty: no key."""
 
     exchange: str
     account: str = ""

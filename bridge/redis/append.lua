@@ -102,7 +102,7 @@ local function place(op, exp, pos, ms, shape, before)
     if tonumber(exp) > at then return nil, 'gap' end
   elseif op == 'C' then
     if exp ~= '' and exp ~= last then return nil, 'moved' end
-    if ms < M or (ms == M and pos <= S) then
+    if ms < M or (ms == M and pos <= S) then -- identity is the content: any higher ID will do
       ms, pos = M, S + 1
     end
     seq = pos
@@ -121,6 +121,7 @@ local function place(op, exp, pos, ms, shape, before)
     seq = seq + 2
   end
 
+  -- IDs must rise: the time is raised, since the sequence is the identity.
   if ms < M then ms = M end
   if ms == M and seq <= S then ms = M + 1 end
   local id, call, reply = string.format('%.0f-%.0f', ms, seq), sure and redis.call or redis.pcall

@@ -91,7 +91,7 @@ def pack_append(parts: Sequence[Part]) -> bytes:
 
 
 def _put_together(entries: list[str], batch: Batch, shapes: dict[tuple[str, ...], str]) -> None:
-    """Several entries: each has the number of its shape, and its values."""
+    """Add several entries: each has the number of its shape, and its values."""
     shape, names_before = "", None
     expected = batch.expected
     for slot in batch.slots:
@@ -108,7 +108,7 @@ def _put_together(entries: list[str], batch: Batch, shapes: dict[tuple[str, ...]
 
 
 def _put_alone(entries: list[str], batch: Batch) -> None:
-    """One entry: how many arguments its fields are, and names and values in turn."""
+    """Add a single entry: the number of arguments of its fields, then names and values in turn."""
     slot = batch.slots[0]
     op, names, values, number, _, ms, _, _, _, required, _, _ = slot.entry
     if op is APPEND:

@@ -46,7 +46,7 @@ class Reporter(Protocol):
     def progress(self) -> Progress: ...
 
     def streams(self) -> Mapping[str, Stream]:
-        """Those that it receives."""
+        """The streams that it receives."""
         ...
 
     def member(self) -> str:

@@ -371,7 +371,7 @@ class Outbox:
                         table.put_last(each.queue)
                     break
             elif not queue.slots:
-                table.rest(queue)
+                table.mark_idle(queue)
         return batches
 
     def _calls(self, batches: list[Batch]) -> list[list[Batch]]:
@@ -464,7 +464,7 @@ class Outbox:
             if queue.is_suspended:
                 self._changes.append((Change.SUSPENDED, queue))
         if not (queue.slots or queue.may_read):
-            table.rest(queue)
+            table.mark_idle(queue)
         table.owner(queue).redis_answered(queue, now_us)
 
     def _await_durability(self) -> Step:

@@ -282,9 +282,9 @@ class Publisher:
             )
             self._logged_s = now_s
         self._logged = reason
-        self._leave_to_the_log(reason)
+        self._suspend_over_limit(reason)
 
-    def _leave_to_the_log(self, reason: str) -> None:
+    def _suspend_over_limit(self, reason: str) -> None:
         """Suspend this shard's streams if they use too much memory: other shards need it."""
         if self._kept_bytes is None or self._table.pending_bytes() <= self._kept_bytes:
             return

@@ -270,7 +270,7 @@ class SteppedBridge:
 
     def take_over(self) -> None:
         """Memory is full: from here on the journal remembers."""
-        self.ingest.leave_to_the_log()
+        self.ingest.fall_behind()
 
     def has_unseen_loss(self, name: str) -> bool:
         """Has Redis less of a stream than it acknowledged, and the bridge has not looked yet?"""
