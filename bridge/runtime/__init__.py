@@ -1,1 +1,1 @@
-"""Being a process: configuration, keys, logs, status, the embedded server."""
+"""Process runtime: configuration, keys, logs, Redis clients, the embedded server."""

@@ -1,4 +1,4 @@
-"""Where to listen, as people write it: `127.0.0.1:9464`, `[::1]:9464`, `localhost:0`."""
+"""Addresses to listen on: `127.0.0.1:9464`, `[::1]:9464`, `localhost:0`."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError, with a sentence."""
+        """Parse `host:port`. Raises ValueError with a sentence for the user."""
         found = _WRITTEN.fullmatch(text)
         if found is None or int(found["port"]) > 65_535 or not _can_be_resolved(found["host"]):
             raise ValueError(MUST)
@@ -30,7 +30,7 @@ class Address:
 
 
 def _can_be_resolved(host: str | None) -> bool:
-    """Not so `a..b`: asking for it would raise."""
+    """Whether the name can be looked up; `a..b` raises in the resolver."""
     try:
         (host or "").encode("idna")
     except UnicodeError:

@@ -1,10 +1,10 @@
-"""How long to wait before trying again: doubling, capped, with jitter (pure)."""
+"""Retry delays: exponential, capped, with jitter (pure)."""
 
 import random
 
 
 class Backoff:
-    """Delays in seconds. Reset only after something good really came, not after a mere connect."""
+    """Delays in seconds. Reset it only after data has arrived, not after a mere connect."""
 
     def __init__(self, initial_s: float, max_s: float, chance: random.Random) -> None:
         self._initial_s = initial_s
@@ -13,11 +13,11 @@ class Backoff:
         self._failures = 0
 
     def next_s(self) -> float:
-        """The next delay: between half of and the whole of the doubled time."""
+        """The next delay: the doubled time, multiplied by a random factor from 0.5 to 1."""
         whole_s = min(self._max_s, self._initial_s * float(2 ** min(self._failures, 30)))
         self._failures += 1
         return whole_s * self._chance.uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        """Something good came: the next failure begins small again."""
+        """Data has arrived: the next failure starts at the initial delay."""
         self._failures = 0

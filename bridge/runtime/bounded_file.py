@@ -1,4 +1,4 @@
-"""Files that a user names, read up to a bound: one may be a device that has no end."""
+"""Bounded reads of files named by a user: one may be a device without an end."""
 
 import errno
 import os
@@ -7,13 +7,13 @@ import stat
 from pathlib import Path
 
 MOST_SETTINGS = 1_000_000  # bytes of a file of settings
-PIPE_S = 3.0  # `--config <(…)`: what writes into it may begin a moment later
+PIPE_S = 3.0  # `--config <(…)`: its writer may start a moment later
 MOST_OF_OURS = 64_000_000  # some hundred bytes for each stream
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:
-    """All of the file, or of what a pipe brings. Raises OSError where it cannot be read, has more
-    than that, or is a pipe that brings nothing for seconds: nobody may ever write into it.
+    """All bytes of the file or pipe. Raises OSError where it cannot be read, has more than
+    `most_bytes`, or is a pipe without data for `PIPE_S`, since it may never have a writer.
     """
     with open(path, "rb", opener=_without_waiting) as stream:
         is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
@@ -43,8 +43,8 @@ def _from_pipe(descriptor: int, most_bytes: int) -> bytes:
 
 
 def read_ours(path: Path) -> bytes:
-    """All of a file that only this program writes. Raises OSError as above, and where something
-    else stands in its place: a pipe would be waited for without an end.
+    """All bytes of a file that only this program writes. Raises OSError as `read_bounded` does,
+    and for anything but a regular file: a pipe could block without end.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is no file", str(path))

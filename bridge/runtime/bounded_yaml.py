@@ -1,7 +1,7 @@
-"""YAML of others, with one kind of error, and with work in proportion to its text.
+"""YAML written by users, with one kind of error and work in proportion to its length.
 
-PyYAML raises whatever Python does where a value is none of its kind (`2026-02-30`, `!!int x`), and
-unfolds aliases and merges of each other without a bound. Knows no setting.
+PyYAML raises any Python error where a value does not match its type (`2026-02-30`, `!!int x`), and
+expands nested aliases and merges without a bound. Knows no setting.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
-MOST_VALUES = 200_000  # of a document, each as often as aliases name it
+MOST_VALUES = 200_000  # of a document with all its aliases expanded
 MOST_SIGNS = 100  # of a number: `1:59:59:…` takes quadratic time
 _KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -20,10 +20,10 @@ _BAD = (ArithmeticError, AttributeError, LookupError, ValueError)  # what constr
 
 
 class BoundedLoader(yaml.SafeLoader):
-    """A safe loader that raises YAMLError, and RecursionError where all is nested too deeply."""
+    """A safe loader that raises YAMLError, and RecursionError for too deep nesting."""
 
     def get_single_node(self) -> yaml.Node | None:
-        """The document; None where there is none."""
+        """The root node of the document, or None for an empty one."""
         try:
             node: yaml.Node | None = super().get_single_node()
         except _BAD:
@@ -37,7 +37,7 @@ class BoundedLoader(yaml.SafeLoader):
         node: yaml.Node,
         deep: bool = False,  # noqa: FBT001, FBT002 - PyYAML calls it so
     ) -> Any:
-        """The value that a node stands for."""
+        """The Python value of a node. Raises ConstructorError."""
         if node.tag in _NUMBERS and len(node.value) > MOST_SIGNS:
             raise _error(f"found a number of more than {MOST_SIGNS} signs", node)
         try:
@@ -52,12 +52,12 @@ class BoundedLoader(yaml.SafeLoader):
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """How many values it is where each alias is what it names. Raises ConstructorError, also where
-    a key is no text.
+    """The number of values with aliases expanded. Raises ConstructorError, also for a key that
+    is no text.
     """
     known = sizes.get(id(node))
     if known is None:
-        sizes[id(node)] = 0  # until it is known
+        sizes[id(node)] = 0  # marks a node in progress, so that a cycle is noticed
         known = 1 + sum(_size(each, sizes) for each in _below(node))
         sizes[id(node)] = known
     if not known:

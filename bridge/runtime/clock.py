@@ -1,4 +1,4 @@
-"""This side's two clocks: one that says what time it is, one that no one can set."""
+"""This machine's clocks: the wall clock, and a steady one that cannot be set."""
 
 import time
 from typing import Protocol
@@ -8,16 +8,16 @@ class Clock(Protocol):
     """Times in µs."""
 
     def wall_us(self) -> int:
-        """Since 1970, as the machine says just now: to stamp what comes."""
+        """Wall-clock time since 1970; may step. For receive times."""
         ...
 
     def now_us(self) -> int:
-        """Steady: about since 1970, but it never steps: for everything that waits."""
+        """Steady time, about since 1970; never steps. For timeouts and delays."""
         ...
 
 
 class SystemClock:
-    """The machine's. The steady clock begins with the wall clock and goes on by itself."""
+    """The machine's clocks. The steady clock starts at the wall clock's time and runs by itself."""
 
     def __init__(self) -> None:
         self._offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000

@@ -1,19 +1,20 @@
 """The garbage collector, set for a process that makes and drops objects all the time.
 
-Nearly everything that a message makes goes by its reference count. By default the collector looks
-for circles after each 700 objects more, and now and then through all there are: a tenth of the
-processor time at full load (measured). What the start has made stays for good, so it is not looked
-at again; and the rest less often. Circles (a closed connection with its exception, say) still go.
+Reference counts free nearly everything that a message creates. By default the collector searches
+for cycles after each 700 new objects, and now and then through all objects: a tenth of the
+processor time at full load (measured). What exists after the start is permanent and excluded from
+collection; the rest is collected less often. Cycles (a closed connection with its exception, say)
+are still freed.
 """
 
 import gc
 
-YOUNG = 20_000  # objects more than at the last look
-MIDDLE, OLD = 20, 50  # looks at the younger generation before one at the next
+YOUNG = 20_000  # new objects before a collection
+MIDDLE, OLD = 20, 50  # collections of the younger generation before one of the next
 
 
 def settle_collector() -> None:
-    """Call once, when everything that stays has been made."""
+    """Call once, after all permanent objects have been created."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, OLD)

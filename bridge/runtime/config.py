@@ -1,8 +1,8 @@
-"""What can be configured, with each default in this one place.
+"""The configuration model, with each default in this one place.
 
-The model is frozen and complete: with a Config, no other source is needed. Where values come
-from (file, `.env`, environment) is the business of `config_sources`, how mistakes are told of
-`config_errors`. Keys of the account are no configuration and live in `keys`.
+The model is frozen and complete: with a Config, no other source is needed. `config_sources` reads
+the values (file, `.env`, environment), `config_errors` words the mistakes. The account's keys are
+not part of it; see `keys`.
 """
 
 import os
@@ -56,7 +56,7 @@ def _exchange_url(*schemes: str) -> AfterValidator:
             )
         if _is_real(url) and urlsplit(url).scheme != schemes[0]:
             raise ValueError(
-                f"must be {schemes[0]}://… for the real exchange: in the clear, anybody on the way "
+                f"must be {schemes[0]}://… for the real exchange: in the clear, others on the way "
                 "can read the account and change prices"
             )
         return url.rstrip("/")
@@ -76,10 +76,10 @@ def _is_plain_url(url: str, schemes: Collection[str]) -> bool:
 
 
 def _is_host(host: str) -> bool:
-    """Is it one that can be asked for? Raises ValueError for some that are none."""
+    """Whether the host can be resolved. Raises ValueError for some that cannot."""
     if ":" in host or re.fullmatch(r"v[0-9a-f]+\..*", host) or re.fullmatch(r"[0-9.]+", host):
         ip_address(host.partition("%")[0])
-    host.encode("idna")  # a..b could not even be asked for
+    host.encode("idna")  # raises for a..b, which cannot be resolved
     return host.isascii() and host != ""
 
 
@@ -174,11 +174,11 @@ class Redis(Section):
 
     @property
     def keys(self) -> KeySpace:
-        """Under which keys everything is there."""
+        """The names of all keys under this prefix and shard count."""
         return KeySpace(self.key_prefix, self.shards)
 
     def at(self, changes: Mapping[str, str]) -> "Redis":
-        """The same with another `url`, or another `key_prefix`, which another URL may need. Raises
+        """A copy with another `url`, or another `key_prefix`, which another URL may need. Raises
         ValidationError.
         """
         changed = {**self.model_dump(), **changes}
@@ -190,7 +190,7 @@ class Redis(Section):
 
 
 class Durability(Section):
-    """What counts as published: in the primary's memory, on so many replicas, or on its disk."""
+    """When an entry counts as published: in the primary's memory, on replicas, or on its disk."""
 
     level: Annotated[Literal["memory", "replica", "fsynced"], BeforeValidator(_lower)] = "memory"
     replicas: Annotated[int, Field(ge=1, le=16)] = 1
@@ -198,7 +198,7 @@ class Durability(Section):
 
 
 class Publish(Section):
-    """How much is sent at once, held back, and kept while Redis is unavailable."""
+    """Batch size, hold times, and the buffer while Redis is unavailable."""
 
     batch_entries: Annotated[int, Field(ge=1, le=10_000)] = 256
     linger_ms: Annotated[float, Field(ge=0, le=100)] = 0
@@ -222,7 +222,7 @@ class Snapshots(Section):
 
 
 class Keep(Section):
-    """What a stream keeps: the newest entries, those younger than an age, or both; null is off."""
+    """Retention of a stream: a number of entries, an age, or both; null is off."""
 
     max_entries: PositiveInt | None = None
     max_age_s: PositiveInt | None = None
@@ -241,16 +241,16 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
-_Wanted = Annotated[str, Field(min_length=1, max_length=128)]
+_Text = Annotated[str, Field(min_length=1, max_length=128)]
 GROUP_NAME = r"^[A-Za-z0-9._-]{1,128}$"
 
 
 class ConsumerGroup(Section):
-    """How the workers of one consumer group run; what is left out is as the consumer has it."""
+    """How one consumer group's workers run; an omitted setting keeps the consumer's own default."""
 
-    streams: Annotated[tuple[_Wanted, ...], Field(min_length=1)] | None = None
+    streams: Annotated[tuple[_Text, ...], Field(min_length=1)] | None = None
     options: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default_factory=dict)
-    start: _Wanted | None = None  # where a new group begins
+    start: _Text | None = None  # where a new group begins
     lease_s: Annotated[float, Field(ge=0.2, le=600)] | None = None
     attempts: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     on_failure: Literal["dead_letter", "block"] | None = None
@@ -263,7 +263,7 @@ class ConsumerGroup(Section):
     join_wait_s: Annotated[float, Field(ge=0, le=60)] | None = None
 
     def settings(self) -> dict[str, Any]:
-        """Those of the consumer's class that are given, by name."""
+        """The given settings that are attributes of the consumer's class, by name."""
         apart = {"streams", "options", "start", "lease_s"}
         return self.model_dump(exclude=apart, exclude_none=True)
 
@@ -275,7 +275,7 @@ RETENTION_ENTRIES: Mapping[str, int] = {
 
 
 def _over_retention_defaults(given: object) -> object:
-    """Each type's given values over that type's defaults."""
+    """Given values laid over the defaults of each stream type."""
     if not isinstance(given, Mapping):
         return given
     for name in given:
@@ -300,7 +300,7 @@ _Folder = Annotated[Path, AfterValidator(_possible_path)]
 
 
 class Journal(Section):
-    """What was received, on disk: for a Redis that is away, a killed bridge, recording, replay."""
+    """Received frames on disk: for Redis outages, crashes, recording and replay."""
 
     enabled: bool = True
     dir: _Folder = Path("data/journal")
@@ -312,7 +312,7 @@ class Journal(Section):
 
 
 class Embedded(Section):
-    """The server this project can start by itself, where there is no other."""
+    """The Redis server that this project can start by itself."""
 
     data_dir: _Folder = Path("data/redis")
     port: Annotated[int, Field(ge=0, le=65_535)] = 6379
@@ -325,19 +325,19 @@ def _written_address(text: str) -> str:
 
 
 class Metrics(Section):
-    """Pages for monitors and supervisors: /metrics, /healthz, /readyz. Without a password."""
+    """Pages for monitors and supervisors: /metrics, /healthz, /readyz. No authentication."""
 
     listen: Annotated[str, AfterValidator(_written_address)] | None = None
     per_stream: bool = False
 
     @property
     def address(self) -> Address | None:
-        """Where to listen; None: nowhere."""
+        """Where to listen; None: not at all."""
         return Address.parse(self.listen) if self.listen is not None else None
 
 
 class Log(Section):
-    """What is logged, and in which form; auto is console on a terminal, json elsewhere."""
+    """Level and form of log lines; auto is console on a terminal, json elsewhere."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     format: Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)] = "auto"
@@ -414,17 +414,17 @@ class Config(Section):
 
     @property
     def stream_names(self) -> tuple[str, ...]:
-        """Full names of all streams that are named, in the order written, each once."""
+        """Full names of all streams listed by name, in the order written, without duplicates."""
         return tuple(name for name in self._stream_items() if not is_pattern(name))
 
     @property
     def stream_patterns(self) -> tuple[Pattern, ...]:
-        """Patterns; which streams they stand for is the exchange's list of markets."""
+        """The patterns; the exchange's list of markets decides which streams they match."""
         return tuple(parse_pattern(name) for name in self._stream_items() if is_pattern(name))
 
     @property
     def my_stream_names(self) -> tuple[str, ...]:
-        """Those of the names that this bridge is to receive, where a fleet shares them."""
+        """The named streams that this bridge receives, where a fleet shares them."""
         share = self.share.value
         if share is None:
             return self.stream_names
@@ -447,8 +447,8 @@ class Config(Section):
         return plain
 
     def reloaded(self, new: "Config") -> "Config":
-        """This one, with what of `new` takes effect at once. Depth's retention waits for the next
-        start where it fits the new snapshots only.
+        """This configuration with the settings of `new` that take effect at once. Depth's retention
+        waits for the next start where it fits the new snapshot settings only.
         """
         retention = dict(new.retention)
         if any(_flaws_of_snapshots(self.snapshots, retention["depth"])):
@@ -458,7 +458,7 @@ class Config(Section):
         )
 
     def takes_effect(self, old: "Config") -> tuple[str, ...]:
-        """Settings that differ and take effect at once."""
+        """Changed settings that take effect at once."""
         new = old.reloaded(self)
         kept = (
             f"retention.{kind}"
@@ -469,7 +469,7 @@ class Config(Section):
         return (*lists, *kept)
 
     def needs_restart(self, old: "Config") -> tuple[str, ...]:
-        """Settings that differ and take effect at the next start only."""
+        """Changed settings that take effect at the next start only."""
         live = ("streams", "share", "retention", "consumers")  # the last is not the bridge's own
         is_depth_kept = old.reloaded(self).retention != self.retention
         return (("retention.depth",) if is_depth_kept else ()) + tuple(
@@ -521,9 +521,8 @@ def load_config(
 ) -> Config:
     """The configuration: environment over `.env` over the file over the defaults.
 
-    Without a path, `config.yaml` is read where it is there; `BRIDGE_…_FILE` names a file with the
-    value. Raises ConfigError with one sentence,
-    on a line of its own, for each mistake.
+    Without a path, `config.yaml` is read where it exists; `BRIDGE_…_FILE` names a file with the
+    value. Raises ConfigError with one line for each mistake.
     """
     chosen = Path(DEFAULT_FILE if path is None else path)
     origins = Origins(str(chosen))

@@ -1,6 +1,6 @@
-"""Telling what is wrong with a configuration: where, what, and the nearest right name.
+"""Words configuration mistakes: the place, the mistake, and the nearest valid name.
 
-Takes pydantic's list of errors and the places the values came from; gives sentences for people.
+Takes pydantic's list of errors and the places of the values; returns sentences for people.
 Never shows a value, since a value may be a secret.
 """
 
@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from bridge.runtime.nearest import did_you_mean, nearest
 
 Path = tuple[str | int, ...]
-Shape = dict[str, Any]  # names of settings; a group is a Shape again, a leaf is None
+Shape = dict[str, Any]  # names of settings; a group is a nested Shape, a leaf is None
 ANY = "*"  # in a shape: any name, which the user chooses
 
-MAX_NAMED = 20  # of mistakes: nobody reads more at once
+MAX_NAMED = 20  # mistakes that are listed
 _SECRET_NAMES = ("public_key", "secret_key")
 _UNION_TAGS = ("name", "group")
 
@@ -32,13 +32,13 @@ class Origins:
         self.places[path] = f"{self.file} line {line}"
 
     def set_variable(self, path: Path, place: str) -> None:
-        """A variable replaces what the file said at this path and below it."""
+        """Record a variable; it replaces the places at and below this path."""
         for below in [each for each in self.places if each[: len(path)] == path]:
             del self.places[below]
         self.places[path] = place
 
     def of(self, path: Path) -> str:
-        """The place of the value, or of the closest group around it."""
+        """The place of the value, or of the closest enclosing group."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
@@ -54,13 +54,13 @@ def dotted(path: Path) -> str:
 
 
 def below(shape: Shape, name: str | int) -> Shape | None:
-    """What is below a name; raises KeyError where there is no such name."""
+    """The shape under a name; raises KeyError for an unknown name."""
     found: Shape | None = shape[ANY if ANY in shape else str(name)]
     return found
 
 
 def leaves(shape: Shape, above: Path = ()) -> Iterator[Path]:
-    """Paths of all settings that are no group."""
+    """Paths of all settings that are not groups."""
     for name, group in shape.items():
         if group is None:
             yield (*above, name)
@@ -69,8 +69,8 @@ def leaves(shape: Shape, above: Path = ()) -> Iterator[Path]:
 
 
 def leaves_for(path: Path, shape: Shape) -> Iterator[Path]:
-    """Paths of all settings that may be meant by a path that is none: what the user names freely is
-    named as there, and what lies below other free names is left out.
+    """Paths of all settings that a wrong path may mean: free names of the user are taken from the
+    path, and settings under other free names are left out.
     """
     for leaf in leaves(shape):
         at = leaf.index(ANY) if ANY in leaf else len(leaf)
@@ -81,10 +81,10 @@ def leaves_for(path: Path, shape: Shape) -> Iterator[Path]:
 
 
 def sentences(error: ValidationError, origins: Origins, shape: Shape) -> list[str]:
-    """One sentence for each mistake: place, setting, what is wrong, what would be right. Of many
-    the first ones, and how many more there are.
+    """One sentence for each mistake: place, setting, mistake, advice. Of many mistakes the first
+    ones, and the number of the rest.
     """
-    told = []
+    lines = []
     mistakes = error.errors(include_url=False, include_input=False)
     for each in mistakes[:MAX_NAMED]:
         path = _without_tags(each["loc"])
@@ -92,10 +92,10 @@ def sentences(error: ValidationError, origins: Origins, shape: Shape) -> list[st
             what = unknown_setting(path, shape)
         else:
             what = f"{dotted(path)} {_predicate(each)}".lstrip()
-        told.append(f"{origins.of(path)}: {what}")
+        lines.append(f"{origins.of(path)}: {what}")
     if len(mistakes) > MAX_NAMED:
-        told.append(f"and {len(mistakes) - MAX_NAMED:,} more mistakes in {origins.file}")
-    return list(dict.fromkeys(told))
+        lines.append(f"and {len(mistakes) - MAX_NAMED:,} more mistakes in {origins.file}")
+    return list(dict.fromkeys(lines))
 
 
 def unknown_setting(path: Path, shape: Shape) -> str:
@@ -114,7 +114,7 @@ def _hint(path: Path, name: str, shape: Shape) -> str:
     beside = nearest(name, _siblings(path, shape), limit=1)
     if beside:
         return f"; did you mean {dotted((*path[:-1], beside[0]))}?"
-    # Not those beside it: what they share with it would make any two of them look alike.
+    # Siblings are left out: their common prefix would make any two of them look alike.
     return did_you_mean(dotted(path), (dotted(leaf) for leaf in known if leaf[:-1] != path[:-1]))
 
 
@@ -128,7 +128,7 @@ def _siblings(path: Path, shape: Shape) -> list[str]:
 
 
 def _without_tags(loc: Path) -> Path:
-    """A stream item's path carries the tag of the kind it was read as; people do not write it."""
+    """The path without the union tag that pydantic puts into a stream item's location."""
     if len(loc) > 2 and loc[0] == "streams" and loc[2] in _UNION_TAGS:
         return (*loc[:2], *loc[3:])
     return loc

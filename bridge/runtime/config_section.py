@@ -1,4 +1,4 @@
-"""What all sections of the configuration have in common."""
+"""The base of all sections of the configuration."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ MOST = 1_000_000_000_000_000  # a double, as Lua has them, is exact up to nine t
 
 
 class Section(BaseModel):
-    """Frozen; refuses unknown names and numbers beyond all use; an error never shows the value."""
+    """Frozen; refuses unknown names and out-of-range numbers; errors never show the value."""
 
     model_config = ConfigDict(
         frozen=True,

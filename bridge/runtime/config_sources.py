@@ -1,7 +1,7 @@
-"""Where configuration is written: a YAML file and variables that begin with BRIDGE_.
+"""Reads configuration from a YAML file and from variables that begin with BRIDGE_.
 
-Both become a tree of plain values, and every value's place is noted, so that a mistake can be told
-with file and line. Knows the names of the settings only as a tree given to it, and judges no value.
+Both become a tree of plain values, and the place of each value is recorded, so that a mistake can
+be reported with file and line. Gets the names of the settings as a tree and judges no value.
 """
 
 from collections.abc import Mapping
@@ -28,12 +28,12 @@ from bridge.runtime.nearest import nearest
 
 PREFIX = "BRIDGE_"
 BETWEEN = "__"
-MOST_VARIABLES = 2_000  # each is laid over all before it
+MOST_VARIABLES = 2_000  # each is merged into the tree of those before it
 Tree = dict[str, object]
 
 
 def merged(base: Mapping[str, object], over: Mapping[str, object]) -> Tree:
-    """`over` laid on `base`, group by group; anything but a group is replaced whole."""
+    """`over` merged into `base`, group by group; any other value is replaced whole."""
     result = dict(base)
     for key, value in over.items():
         there = result.get(key)
@@ -45,7 +45,7 @@ def merged(base: Mapping[str, object], over: Mapping[str, object]) -> Tree:
 
 
 def read_yaml(path: FilePath, origins: Origins) -> Tree:
-    """The file as a tree; notes the line of every value. Raises ConfigError."""
+    """The file as a tree; records the line of each value. Raises ConfigError."""
     text = _read_text(path)
     try:
         loader = BoundedLoader(text)
@@ -55,7 +55,7 @@ def read_yaml(path: FilePath, origins: Origins) -> Tree:
         _note_lines(node, (), origins, set())
         tree = loader.construct_document(node)
         if tree is None:
-            return {}  # `---` and comments
+            return {}  # only `---` and comments
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_mistake(path, error)) from None
     except RecursionError:
@@ -81,7 +81,7 @@ def _read_text(path: FilePath) -> str:
 
 
 def _yaml_mistake(path: FilePath, error: yaml.YAMLError) -> str:
-    """Place and problem; never the line itself, which may hold a password."""
+    """The message: place and problem, never the line itself, which may hold a password."""
     mark = getattr(error, "problem_mark", None)
     where = f"{path} line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
     problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"
@@ -107,14 +107,14 @@ def _note_lines(node: yaml.Node, path: Path, origins: Origins, seen: set[int]) -
 
 
 def is_setting(name: str) -> bool:
-    """Whether a variable of that name is for the configuration, whatever it sets."""
+    """Whether a variable's name begins with the prefix, in any case."""
     return name.upper().startswith(PREFIX)
 
 
 def variables_tree(variables: Mapping[str, Variable], shape: Shape, origins: Origins) -> Tree:
-    """All BRIDGE_ variables as a tree, upper and lower case being the same.
+    """All BRIDGE_ variables as a tree; names are case-insensitive.
 
-    Raises ConfigError, one line for each variable that names no setting; of many the first ones.
+    Raises ConfigError, one line for each variable that is not a setting; of many the first ones.
     """
     if len(variables) > MOST_VARIABLES:
         raise ConfigError(
@@ -145,7 +145,7 @@ def _path_of(name: str, shape: Shape) -> Path | None:
     here: Shape | None = shape
     path: Path = ()
     for part in name[len(PREFIX) :].split(BETWEEN):
-        is_free = here is not None and ANY in here  # a group's name, in small letters
+        is_free = here is not None and ANY in here  # a group's name, in lower case
         known = (
             {part.upper(): part.lower()} if is_free else {one.upper(): one for one in here or ()}
         )
@@ -158,7 +158,7 @@ def _path_of(name: str, shape: Shape) -> Path | None:
 
 
 def _unknown_variable(variable: Variable, shape: Shape) -> str:
-    # compared without prefix and group, which would make any two names look alike
+    # Compared without prefix and group, which would make any two names look alike.
     written = variable.name[len(PREFIX) :].upper()
     group, _, name = written.rpartition(BETWEEN)
     path = tuple(part.lower() for part in written.split(BETWEEN))
@@ -175,7 +175,7 @@ def _group(name: str) -> str:
 
 
 def _value(variable: Variable, path: Path, shape: Shape) -> object:
-    """Lists and whole groups are written as JSON; `null` switches a limit off."""
+    """The variable's value: JSON for a list or a whole group, None for `null` (limit off)."""
     text = variable.value.strip()
     is_group = _at(path, shape) is not None
     if text == "null":

@@ -1,6 +1,6 @@
-"""Which streams are wanted: names, patterns, or groups meaning every type times every market.
+"""Stream selection: names, patterns, or groups meaning every type times every market.
 
-Asks the contract whether a name can exist; cannot know whether the exchange has such a market.
+Checks names with the contract; whether the exchange has such a market is not known here.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from bridge.runtime.patterns import is_pattern, parse_pattern
 
 SPOT = ("BTC_USDC", "ETH_USDC", "SOL_USDC")
 PERP = ("BTC_USDC_PERP", "SOL_USDC_PERP")
-MOST_OF_A_GROUP = 100_000  # streams; of two hundred markets and all types there are some 4,000
+MOST_OF_A_GROUP = 100_000  # streams; two hundred markets and all types make some 4,000
 
 
 def checked_stream(name: str) -> str:
-    """The name or pattern as it is, if the exchange could serve it; else ValueError with the
-    nearest name.
+    """The name or pattern, if the exchange could serve it. Raises ValueError with the nearest
+    valid name.
     """
     try:
         if is_pattern(name):
@@ -70,14 +70,14 @@ StreamItem = Annotated[
 
 
 def at_least_one(items: tuple[StreamItem, ...]) -> tuple[StreamItem, ...]:
-    """Refuse an empty list; a length limit would also count items that are wrong as missing."""
+    """Refuse an empty list; pydantic's length limit would also count invalid items as missing."""
     if not items:
         raise ValueError("is empty: name at least one, such as trade.SOL_USDC")
     return items
 
 
 def default_streams() -> tuple[StreamItem, ...]:
-    """What is received where nothing is configured: of each type its default form."""
+    """The streams of an empty configuration: the default form of each type."""
 
     def forms(listing: Listing) -> tuple[str, ...]:
         rows = (row for row in STREAM_SPECS.values() if row.listing is listing)

@@ -1,11 +1,11 @@
-"""A Redis server of our own, for machines that have none: start it, join it, find it.
+"""The embedded Redis server, for machines that have none: start it, join it, find it.
 
 One server for each data folder. A lock file in the folder is held by the server process itself (it
 inherits the locked descriptor), so the lock is free exactly when no server uses the folder, however
 the last one ended. The process that gets the lock starts a server and writes `embedded.json`; every
-other joins the one that runs. Only the starter stops it.
+other process joins the running server. Only the starter stops it.
 
-How the process is guarded and what it is told is `server_process`'s. Knows nothing of streams.
+`server_process` launches, configures and guards the process. Knows nothing of streams.
 """
 
 import asyncio
@@ -57,8 +57,8 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """A running server. `joined` is whether someone else started it (and will stop it). `url` has
-    its password.
+    """A running server. `joined`: another process started it and will stop it. `url` contains its
+    password.
     """
 
     url: str
@@ -69,13 +69,13 @@ class EmbeddedServer:
 
     @property
     def joining(self) -> str:
-        """What a shell puts before a command of ours that is to use this server."""
+        """The shell variables before a command of this project that is to use this server."""
         folder = shlex.quote(str(self.data_dir))
         return f"BRIDGE_REDIS__URL=embedded BRIDGE_EMBEDDED__DATA_DIR={folder}"
 
     @property
     def redis_cli(self) -> str:
-        """How a shell calls redis-cli for this server, the password not on the command line."""
+        """The shell command for redis-cli on this server, without the password in its arguments."""
         file = shlex.quote(str(self.data_dir / PASSWORD))
         return f"REDISCLI_AUTH=$(cat {file}) redis-cli -p {urlsplit(self.url).port}"
 
@@ -87,8 +87,8 @@ class _Started:
 
 
 def find_embedded(data_dir: Path) -> str:
-    """The URL of the server that runs on this folder, with its password. ConfigError where none
-    does, or where it is another user's.
+    """The URL of the server that runs on this folder, with its password. Raises ConfigError where
+    none runs, or where it belongs to another user.
     """
     state = _running(data_dir)
     if state is None:
@@ -101,7 +101,7 @@ def find_embedded(data_dir: Path) -> str:
 
 @contextlib.asynccontextmanager
 async def embedded_server(settings: Embedded) -> AsyncIterator[EmbeddedServer]:
-    """Start or join the server; at the end stop it, if it was started here.
+    """Start or join the server; stop it at the end if it was started here.
 
     Raises ConfigError for a folder that cannot be used, Fatal where no server can be started.
     """
@@ -110,13 +110,13 @@ async def embedded_server(settings: Embedded) -> AsyncIterator[EmbeddedServer]:
         try:
             yield server
         finally:
-            # a thread cannot be cancelled: the server is stopped even if this wait is
+            # A thread cannot be cancelled: the server is stopped even if this wait is cancelled.
             await asyncio.shield(asyncio.to_thread(stack.close))
 
 
 @contextlib.contextmanager
 def running_server(settings: Embedded) -> Iterator[EmbeddedServer]:
-    """The same without a loop."""
+    """`embedded_server` without an event loop."""
     folder = _usable_folder(settings.data_dir)
     started_or_joined = _start_or_join(folder, settings)
     if isinstance(started_or_joined, EmbeddedServer):
@@ -129,7 +129,7 @@ def running_server(settings: Embedded) -> Iterator[EmbeddedServer]:
 
 
 def has_ended(server: EmbeddedServer) -> bool:
-    """Whether the server is gone, by itself or by someone else's hand."""
+    """Whether the server has ended, by itself or stopped by another process."""
     return not _is_held(server.data_dir)
 
 
@@ -149,13 +149,13 @@ def _usable_folder(folder: Path) -> Path:
 
 
 def _refuse_anothers(folder: Path) -> None:
-    """Whoever owns the folder can put a link or a server of his own where ours are to be."""
+    """Raises ConfigError: the owner of the folder could place a link or a server of their own."""
     if folder.stat().st_uid != os.geteuid():
         raise ConfigError(_ANOTHERS.format(folder))
 
 
 def _close_to_others(folder: Path) -> None:
-    """So can whoever may write to it."""
+    """Remove write access of group and others: a writer could replace files as an owner could."""
     rights = stat.S_IMODE(folder.stat().st_mode)
     if rights & 0o022:
         folder.chmod(rights & ~0o022)
@@ -163,7 +163,7 @@ def _close_to_others(folder: Path) -> None:
 
 
 def _start_or_join(folder: Path, settings: Embedded) -> _Started | EmbeddedServer:
-    """The process that locks starts it; the others wait until that server answers, or is gone."""
+    """Start the server with the lock; without it wait until the running server answers or ends."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         with (folder / _LOCK).open("ab") as lock:
@@ -180,13 +180,13 @@ def _start_or_join(folder: Path, settings: Embedded) -> _Started | EmbeddedServe
 
 
 def _start(folder: Path, settings: Embedded, lock: int) -> _Started:
-    """The server on the port that is wanted, or on a free one where that is taken."""
+    """Start on the configured port, or on a free one where that is taken."""
     (folder / _STATE).unlink(missing_ok=True)
     port = settings.port if settings.port and is_free(settings.port) else free_port()
     for _ in range(PORTS_TRIED - 1):
         try:
             return _start_on(port, folder, settings, lock)
-        except PortTaken:  # by a program that came between the look and the server's start
+        except PortTaken:  # another program took it between `is_free` and the server's start
             port = free_port()
     return _start_on(port, folder, settings, lock)
 
@@ -217,7 +217,7 @@ def _stop(started: _Started) -> None:
 
 
 def _running(folder: Path) -> dict[str, Any] | None:
-    """The state of a server that holds the lock and answers."""
+    """The state of the server that holds the lock and answers, or None."""
     if not _is_held(folder):
         return None
     _refuse_anothers(folder)
@@ -226,7 +226,7 @@ def _running(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_held(folder: Path) -> bool:
-    """Whether a server uses the folder. Takes and gives back the lock; starters try again."""
+    """Whether a server uses the folder. Takes the lock for a moment; starters retry."""
     try:
         with (folder / _LOCK).open("rb") as lock:
             return not _locked(lock.fileno())
@@ -253,7 +253,7 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _has_starter(state: dict[str, Any]) -> bool:
-    """Whether its starter lives; else the guard is about to stop it, and it is no one to join."""
+    """Whether the starter is alive; else its guard is about to stop the server: do not join it."""
     try:
         os.kill(int(state["starter"]), 0)
     except ProcessLookupError:

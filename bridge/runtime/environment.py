@@ -1,10 +1,9 @@
-"""Variables given from outside: the process environment over a `.env` file, or files of their own.
+"""Outside variables: the process environment over a `.env` file, or one file for each variable.
 
-An empty value counts as not set, so that `.env.example` can be copied as it is and compose files
+An empty value counts as not set, so that `.env.example` can be copied unchanged and compose files
 can pass variables through. `<NAME>_FILE` names a file that holds the value of NAME, as Docker,
-Kubernetes and systemd hand over secrets. Only files of variables that are asked for are read: a
-process need not have the right to read the others. Knows no variable by name and never shows a
-value.
+Kubernetes and systemd pass secrets. Only files of requested variables are read: a process need not
+have access to the rest. Knows no variable by name and never shows a value.
 """
 
 import io
@@ -22,12 +21,12 @@ from bridge.runtime.bounded_file import MOST_SETTINGS, read_bounded
 FILE = "_FILE"
 MOST_BYTES = 64 * 1024  # of a file with one value
 
-Wanted = Callable[[str], bool]  # by name
+NameFilter = Callable[[str], bool]  # of variables
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One variable, and where it was found."""
+    """One variable and its source."""
 
     name: str
     value: str = field(repr=False)
@@ -35,17 +34,17 @@ class Variable:
 
 
 def read_variables(
-    environ: Mapping[str, str], env_file: str | Path | None, wanted: Wanted
+    environ: Mapping[str, str], env_file: str | Path | None, accepts: NameFilter
 ) -> dict[str, Variable]:
-    """The variables that are `wanted`, by name; the environment wins over the file, variable by
-    variable, and what `<NAME>_FILE` names is read.
+    """The variables whose names `accepts` accepts, by name; the environment wins over the file,
+    variable by variable, and files named by `<NAME>_FILE` are read.
 
     Raises ConfigError where a file cannot be read or is empty, and where both NAME and NAME_FILE
     are set.
     """
     given = _given(environ, env_file)
-    files = _files(given, wanted)
-    found = {name: one for name, one in given.items() if wanted(name) and name not in files}
+    files = _files(given, accepts)
+    found = {name: one for name, one in given.items() if accepts(name) and name not in files}
     for pointer, name in files.items():
         for other in found.values():
             if other.name.upper() == name.upper():
@@ -60,20 +59,20 @@ def read_variables(
 
 
 def value_files(
-    environ: Mapping[str, str], env_file: str | Path | None, wanted: Wanted
+    environ: Mapping[str, str], env_file: str | Path | None, accepts: NameFilter
 ) -> dict[str, Path]:
-    """`<NAME>_FILE` → the file that it names, of the variables that are `wanted`."""
+    """Maps `<NAME>_FILE` to the file that it names, for the variables that `accepts` accepts."""
     given = _given(environ, env_file)
-    return {pointer: Path(given[pointer].value) for pointer in _files(given, wanted)}
+    return {pointer: Path(given[pointer].value) for pointer in _files(given, accepts)}
 
 
-def read_value(path: Path, asked_by: str) -> str:
-    """What the file holds, without the line's end that editors and `echo` leave behind it.
-    `asked_by` is what names the file. Raises ConfigError.
+def read_value(path: Path, source: str) -> str:
+    """The file's content without trailing line ends, which editors and `echo` append. `source`
+    names the variable in messages. Raises ConfigError.
     """
-    what = f"{asked_by} names {path}, which"
+    what = f"{source} names {path}, which"
     try:
-        # A pipe or a device could be read once or without end, and opening one may wait.
+        # A pipe could be read only once, a device without end, and opening one may block.
         if not stat.S_ISREG(path.stat().st_mode):
             raise ConfigError(f"{what} is no file: write the value into a file of its own")
         with path.open("rb") as stream:
@@ -93,8 +92,8 @@ def read_value(path: Path, asked_by: str) -> str:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """Whether other users of this machine may read or change the file. Under /run/secrets they may
-    by Docker's default, which is of no account in a container.
+    """Whether other users of this machine may read or change the file. False under /run/secrets:
+    Docker's default mode is open, which does not matter within a container.
     """
     if os.name != "posix" or path.is_relative_to("/run/secrets"):
         return False
@@ -105,7 +104,7 @@ def is_open_to_others(path: Path) -> bool:
 
 
 def _given(environ: Mapping[str, str], env_file: str | Path | None) -> dict[str, Variable]:
-    """All variables as they were written."""
+    """All variables with a value, unfiltered."""
     found = {
         name: Variable(name, value, str(env_file))
         for name, value in _read_file(env_file).items()
@@ -117,12 +116,12 @@ def _given(environ: Mapping[str, str], env_file: str | Path | None) -> dict[str,
     return found
 
 
-def _files(given: Mapping[str, Variable], wanted: Wanted) -> dict[str, str]:
-    """`<NAME>_FILE` → NAME."""
+def _files(given: Mapping[str, Variable], accepts: NameFilter) -> dict[str, str]:
+    """Maps `<NAME>_FILE` to NAME."""
     return {
         pointer: pointer[: -len(FILE)]
         for pointer in given
-        if pointer.upper().endswith(FILE) and wanted(pointer[: -len(FILE)])
+        if pointer.upper().endswith(FILE) and accepts(pointer[: -len(FILE)])
     }
 
 
@@ -130,7 +129,7 @@ def _read_file(env_file: str | Path | None) -> dict[str, str | None]:
     if env_file is None or not Path(env_file).exists():
         return {}
     try:
-        # read here: dotenv passes over a folder of that name; interpolate: `$` is a `$`
+        # Read here, since dotenv ignores a folder of that name. No interpolation: `$` is literal.
         text = read_bounded(Path(env_file), MOST_SETTINGS).decode("utf-8-sig")
         return dotenv_values(stream=io.StringIO(text), interpolate=False)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The client for REST, and its bodies: bounded while they are unpacked, since a few thousand bytes
-can stand for a thousand million.
+"""The REST client, and reading of bodies: bounded during decompression, since a few thousand bytes
+may expand to a thousand million.
 
-What the client takes from the environment, proxies and certificates, may be wrong: that is told by
-the variable's name, and never by its value, which may hold a password.
+Proxies and certificates from the environment may be wrong: a message names the variable, never its
+value, which may hold a password.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ CERTIFICATES = "SSL_CERT_FILE"
 
 
 def http_client(base_url: str, timeout_s: float) -> httpx2.AsyncClient:
-    """A client, which the caller closes. Raises ConfigError."""
+    """A new client, which the caller closes. Raises ConfigError."""
     _refuse_bad_proxies()
     try:
         _refuse_endless_certificates()
@@ -34,8 +34,8 @@ def http_client(base_url: str, timeout_s: float) -> httpx2.AsyncClient:
             base_url=base_url,
             headers={"Accept-Encoding": ACCEPTED},
             timeout=timeout_s,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is kept
-            verify=not base_url.startswith("http:"),  # certificates take 50 ms to read
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # keeps none
+            verify=not base_url.startswith("http:"),  # reading certificates takes 50 ms
         )
     except OSError as error:
         raise ConfigError(
@@ -45,16 +45,16 @@ def http_client(base_url: str, timeout_s: float) -> httpx2.AsyncClient:
 
 
 async def read_body(answer: httpx2.Response) -> bytes:
-    """The body of a streamed answer, unpacked. Raises BadBody, without holding more than MAX_BODY,
-    and httpx2' own errors of the connection.
+    """The decompressed body of a streamed answer. Raises BadBody, without holding more than
+    MAX_BODY bytes, and httpx2's own connection errors.
     """
     encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in (ACCEPTED, "identity"):
-        raise BadBody(f"the body is packed as {encoding[:40]!r}, which was not asked for")
+        raise BadBody(f"the body is packed as {encoding[:40]!r}, which was not requested")
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == ACCEPTED else None
     body = bytearray()
     async for part in answer.aiter_raw():
-        if unpacking and unpacking.eof:  # zlib would keep it all, and copy that at each part
+        if unpacking and unpacking.eof:  # zlib would store the rest and copy it at each part
             raise BadBody("more follows the end of what was packed")
         body += _unpacked(unpacking, part, MAX_BODY + 1 - len(body)) if unpacking else part
         if len(body) > MAX_BODY:
@@ -70,8 +70,8 @@ async def fetch(
     timeout_s: float,
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The body of one GET, all of it within the time. Raises httpx2.HTTPError, which no good status
-    is too, and BadBody.
+    """The body of one GET, within the time limit in total. Raises httpx2.HTTPError, also for a
+    status that is no success, and BadBody.
     """
     try:
         async with (
@@ -85,7 +85,7 @@ async def fetch(
 
 
 class BadBody(ValueError):
-    """An answer's body is not one that could be used."""
+    """A body that cannot be used."""
 
 
 def _unpacked(unpacking: "zlib._Decompress", part: bytes, at_most: int) -> bytes:
@@ -98,7 +98,7 @@ def _unpacked(unpacking: "zlib._Decompress", part: bytes, at_most: int) -> bytes
 def _refuse_bad_proxies() -> None:
     proxies = getproxies()
     if "*" in [host.strip() for host in proxies.get("no", "").split(",")]:
-        return  # NO_PROXY=*: none of them is used
+        return  # NO_PROXY=* turns off all proxies
     for scheme in PROXIED:
         if url := proxies.get(scheme):
             flaw = _flaw(url if "://" in url else f"http://{url}")
@@ -109,7 +109,7 @@ def _refuse_bad_proxies() -> None:
 
 
 def _refuse_endless_certificates() -> None:
-    """Raises OSError. OpenSSL would wait for a pipe, and read a device, without an end."""
+    """Raises OSError: OpenSSL would block on a pipe and read a device without end."""
     path = os.environ.get(CERTIFICATES)
     if path and not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "it is no file", path)
@@ -130,7 +130,9 @@ def _flaw(url: str) -> str:
 
 
 def _place(scheme: str, url: str) -> str:
-    """The variable that says so, in whichever case it is written."""
-    wanted = f"{scheme}_proxy"
-    names = [name for name, value in os.environ.items() if name.lower() == wanted and value == url]
+    """The variable that holds this proxy, in its own upper or lower case."""
+    variable = f"{scheme}_proxy"
+    names = [
+        name for name, value in os.environ.items() if name.lower() == variable and value == url
+    ]
     return f"{names[0]} in the environment" if names else f"the system's {scheme} proxy"

@@ -1,8 +1,8 @@
-"""The account's key pair: PUBLIC_KEY and SECRET_KEY, from the environment, `.env`, or files that
-PUBLIC_KEY_FILE and SECRET_KEY_FILE name.
+"""The account's key pair: PUBLIC_KEY and SECRET_KEY, from the environment, `.env`, or the files
+named by PUBLIC_KEY_FILE and SECRET_KEY_FILE.
 
-Refuses what would only fail later, at the exchange, with a bare "Invalid signature". Knows Ed25519
-and base64; knows nothing of what is signed. No message and no repr shows the secret.
+Refuses keys that the exchange would reject later with a bare "Invalid signature". Knows Ed25519 and
+base64, not what is signed. No message and no repr shows the secret.
 """
 
 import base64
@@ -24,12 +24,12 @@ PUBLIC_KEY = "PUBLIC_KEY"
 SECRET_KEY = "SECRET_KEY"
 _PAIR = (PUBLIC_KEY, SECRET_KEY)
 
-# Of the two pairs printed in the exchange's Python guide: all the world can sign with them.
+# Of the two pairs printed in the exchange's Python guide: they are public.
 _DEMO_FINGERPRINTS = frozenset({"a0db34e5b14d51e1", "d37ee8bb8a95a97d"})
 
 
 class AccountKey:
-    """An account's key pair. Shows its public half only, and cannot be pickled."""
+    """An account's key pair. Its repr shows a fingerprint only, and it cannot be pickled."""
 
     __slots__ = ("_private", "fingerprint", "public_key_b64")
 
@@ -73,14 +73,14 @@ def load_key(
     key = _paired(public, secret)
     if exchange_is_real and key.fingerprint in _DEMO_FINGERPRINTS:
         raise ConfigError(
-            "PUBLIC_KEY and SECRET_KEY are a demo pair printed in the exchange's guide, known to "
-            "everyone: create your own API key at the exchange"
+            "PUBLIC_KEY and SECRET_KEY are a demo pair printed in the exchange's guide, publicly "
+            "known: create your own API key at the exchange"
         )
     return key
 
 
 def require_key(key: AccountKey | None, stream_names: Iterable[str]) -> None:
-    """Refuse private streams without a key."""
+    """Raises ConfigError where there are private streams and no key."""
     private = [name for name in stream_names if is_private(name)]
     if private and key is None:
         raise ConfigError(
@@ -93,12 +93,12 @@ def require_key(key: AccountKey | None, stream_names: Iterable[str]) -> None:
 def secret_texts(
     redis_url: str, environ: Mapping[str, str] = os.environ, env_file: str | Path | None = ".env"
 ) -> tuple[str, ...]:
-    """What is to be masked in logs: the secret key as written, and the Redis password. Empty where
-    there is neither.
+    """The texts to mask in logs: the secret key as written, and the passwords of the Redis URL;
+    may be empty.
     """
     try:
         secret = read_variables(environ, env_file, (SECRET_KEY,).__contains__).get(SECRET_KEY)
-    except ConfigError:  # what cannot be read cannot be shown; `load_key` tells of it
+    except ConfigError:  # an unreadable secret cannot be shown; `load_key` reports it
         secret = None
     return (*((secret.value,) if secret else ()), *passwords_in(redis_url))
 

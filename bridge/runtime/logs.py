@@ -1,6 +1,6 @@
-"""Logging, set up once: fixed event names with fields, to stderr, for people or for machines.
+"""Sets up logging once: fixed event names with fields, to stderr, for people or for machines.
 
-Libraries' own loggers come the same way, from WARNING up. Secrets are masked in whatever passes, as
+Libraries' own loggers use the same handler, from WARNING up. Secrets are masked in every line as
 the last resort; the first is not to log them. Knows no event by name.
 """
 
@@ -24,10 +24,10 @@ MAX_TEXT = 16_384  # characters of one value in a line
 
 
 class Redaction:
-    """A structlog processor that masks given secrets and passwords in URLs, at any depth, and cuts
-    what is very long.
+    """A structlog processor that masks given secrets and passwords in URLs, at any depth, and
+    truncates long values.
 
-    A password may be an everyday word: level, time and the event's fixed name stay as they are.
+    A password may be a common word: level, time and the fixed event name are never masked.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -102,8 +102,8 @@ def setup_logs(
 
 
 def _escaped(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """What others have said breaks no line and does nothing to a terminal. A traceback is indented,
-    so that no line of it looks like one of ours.
+    """Escapes control characters, so that outside text cannot break a line or affect the terminal.
+    A traceback is indented, so that no line of it looks like a log line.
     """
     shown = {key: printable(v) if isinstance(v, str) else v for key, v in event.items()}
     for name in ("exception", "stack"):

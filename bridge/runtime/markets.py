@@ -1,4 +1,4 @@
-"""The exchange's list of markets, and which streams each has (pure)."""
+"""The exchange's list of markets, and which stream types each market has (pure)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from bridge.contract.streams import Stream, is_symbol
 from bridge.runtime.nearest import nearest
 
 PATH = "/api/v1/markets"
-MOST = 2_000  # the exchange lists some two hundred; each is looked at for each pattern
+MOST = 2_000  # the exchange lists some two hundred; each pattern is tested against each market
 
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """What the list says of a market, as far as it matters here."""
+    """One market of the list, with the fields that are used here."""
 
     symbol: str
     kind: str = ""
@@ -25,7 +25,7 @@ class Market:
         return self.book_state == "Closed"
 
     def has(self, kind: StreamType) -> bool:
-        """Is there such a stream of this market?"""
+        """Whether this market has streams of the type."""
         return self.kind != "SPOT" or STREAM_SPECS[kind].listing is not Listing.DERIVATIVES
 
 
@@ -33,8 +33,8 @@ Markets = Mapping[str, Market]
 
 
 def read_markets(body: bytes) -> dict[str, Market]:
-    """The markets by symbol, without those whose streams could not be named. Raises ValueError
-    where the body is no such list, or empty.
+    """The markets by symbol, without those whose symbols are invalid. Raises ValueError where the
+    body is not a list of markets, or is empty.
     """
     listing = parsed(body)
     if not isinstance(listing, list) or not listing:
@@ -49,13 +49,13 @@ def read_markets(body: bytes) -> dict[str, Market]:
 
 
 def is_listed_type(stream: Stream) -> bool:
-    """Does the list tell whether this stream's market exists?"""
+    """Whether the list can confirm that this stream's market exists."""
     is_unlisted = stream.spec.listing is Listing.NONE or stream.symbol.endswith("_RFQ")
     return bool(stream.symbol) and not is_unlisted
 
 
 def unlisted(stream: Stream, markets: Markets) -> str:
-    """Why this stream will bring nothing, as far as the list tells; empty where it should."""
+    """Why the list says that this stream will be silent; empty where it will not."""
     if not is_listed_type(stream):
         return ""
     market = markets.get(stream.symbol)

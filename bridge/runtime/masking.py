@@ -1,8 +1,8 @@
-"""Hiding secrets in text that people will read. Knows nothing of where the text goes.
+"""Hides secrets in text for people. Knows nothing of the text's use.
 
 Masking must not depend on the secret being well-formed: a password with a raw `@` or `/` in it is
 exactly the one that ends up in an error message. So these are patterns over text, not a URL parser.
-The text may be anybody's: each pattern's work is bounded at each place, so that masking takes time
+The text may be hostile: each pattern's work is bounded at each position, so that masking takes time
 in proportion to the text's length.
 """
 
@@ -18,21 +18,21 @@ _known: set[str] = set()  # secrets of this process
 
 _QUERY_PASSWORD = re.compile(r"([?&][^=&?#\s]*password=)[^&#\s]*", re.IGNORECASE)
 _URL_IN_TEXT = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[^\s'\"<>]+", re.IGNORECASE)
-# a server without AUTH repeats what it was given, and HELLO can carry the same
+# A server without AUTH repeats its arguments in the error, and so does HELLO.
 _LOGIN_REPEATED = re.compile(
     r"(unknown command\W{1,9}(?:auth|hello)\W[^:]{0,200}:).*", re.IGNORECASE
 )
 
 
 def hide(secrets: Iterable[str]) -> None:
-    """From now on `masked_text` masks these too, wherever in this process it is called."""
+    """Make `masked_text` mask these secrets too, in all of this process."""
     _known.update(filter(None, secrets))
 
 
 def masked_url(url: str) -> str:
-    """The URL with its password replaced: before the last `@`, and in `…password=` parameters. One
-    word before the `@` is as likely a password, written without its colon, as a user's name; so is
-    all that stands there where no scheme does (`redis:/:password@host`).
+    """The URL with its password replaced: before the last `@`, and in `…password=` parameters. A
+    single word before the `@` may be a password without its colon, so it is masked; so is all text
+    before the `@` where there is no `://` (`redis:/:password@host`).
     """
     scheme, mark, rest = _QUERY_PASSWORD.sub(rf"\g<1>{MASK}", url).partition("://")
     if not mark:
@@ -49,8 +49,8 @@ def masked_url(url: str) -> str:
 
 
 def passwords_in(url: str) -> tuple[str, ...]:
-    """What must not be shown of a valid URL: its passwords, as written and as meant. Without any,
-    the user's name may be one.
+    """The passwords of a valid URL, as written and decoded. Without any, the user's name is
+    returned, since it may be one.
     """
     parts = split_url(url)
     given = [value for name, value in parse_qsl(parts.query) if name.lower().endswith("password")]
@@ -59,8 +59,8 @@ def passwords_in(url: str) -> tuple[str, ...]:
 
 
 def masked_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without the given secrets and those that were hidden, without passwords of URLs that
-    stand in it, and without a login that Redis repeats.
+    """The text with these masked: the given secrets, those given to `hide`, passwords in URLs, and
+    a login that Redis repeats.
     """
     for secret in sorted(_known.union(filter(None, secrets)), key=len, reverse=True):
         text = text.replace(secret, MASK)

@@ -1,6 +1,7 @@
-"""Patterns for streams: `trade.*_PERP` is one stream for each market that fits (pure).
+"""Patterns for streams: `trade.*_PERP` is one stream for each matching market (pure).
 
-A pattern stands for what the exchange lists now: `*` is any part of a symbol, `?` one character.
+A pattern covers the markets that the exchange lists now: `*` is any part of a symbol, `?` one
+character.
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ SIGNS = "*?"
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """`head` is what stands before the symbol (`kline.1m.`), `symbol` the pattern itself."""
+    """`head` is the part before the symbol (`kline.1m.`), `symbol` the pattern itself."""
 
     name: str
     head: str
@@ -23,23 +24,23 @@ class Pattern:
     type: StreamType
 
     def fits(self, stream: Stream) -> bool:
-        """Could it stand for this stream?"""
+        """Whether the pattern matches this stream."""
         return fnmatchcase(stream.symbol, self.symbol) and stream.name == self.head + stream.symbol
 
     def streams(self, markets: Markets) -> Iterable[Stream]:
-        """One stream for each open market that fits and has it."""
+        """One stream for each matching open market that has the type."""
         for symbol, market in markets.items():
             if fnmatchcase(symbol, self.symbol) and market.has(self.type) and not market.is_closed:
                 yield parse_stream(self.head + symbol)
 
 
 def is_pattern(name: str) -> bool:
-    """Is it a pattern, not the name of one stream?"""
+    """Whether a configured name is a pattern, not the name of one stream."""
     return any(sign in name for sign in SIGNS)
 
 
 def parse_pattern(name: str) -> Pattern:
-    """Read a pattern, or BadStreamName where no list of markets could ever fill it."""
+    """Parse a pattern. Raises BadStreamName where no list of markets could match it."""
     stand_in = name.replace("*", "X").replace("?", "X")
     only_market = f"{name!r}: only the market may be a pattern, as in trade.*_PERP"
     try:

@@ -1,9 +1,10 @@
-"""Who is the primary now, or a replica of it: asked of Sentinels, or of the nodes of a Cluster,
-before each connect.
+"""Finds the current primary, or a replica of it, before each connect: queries Sentinels, or the
+nodes of a Cluster.
 
-The search is a generator without I/O; a few lines around it ask, with or without a loop. Whoever is
-named must say so itself (`ROLE`): what Sentinels and nodes know may be old. No redirect of a
-Cluster is ever followed: a connection that meets one is closed, and the next one asks anew.
+The search is a generator without I/O; the methods around it send the queries, with or without an
+event loop. A server found this way must confirm its role itself (`ROLE`): the knowledge of
+Sentinels and nodes may be old. No redirect of a Cluster is followed: a connection that receives one
+is closed, and the next connect searches again.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -19,23 +20,23 @@ from redis.retry import Retry as BlockingRetry
 
 from bridge.runtime.redis_url import Node, RedisUrl, Topology, slot_of
 
-ACTIVE_REPLICA = "active-replica"  # the role of a server that takes writes beside another one
+ACTIVE_REPLICA = "active-replica"  # the role of a server that takes writes along with another one
 ACTIVE_ACTIVE = "active-active replication: two servers may give the same ID to two entries"
 
 _Search = Generator[Node, object, Node]
 
 
 class PrimaryFinder:
-    """Finds the primary of one set of servers, or a replica to read from, again and again.
+    """Finds the primary of one set of servers, or a replica to read from; reusable.
 
-    Raises what the Redis client raises for an option that it does not take. `connect_timeout_s` is
-    for each that is asked.
+    Raises the Redis client's own errors for an option that it does not accept. `connect_timeout_s`
+    is for each server that is queried.
     """
 
     def __init__(self, url: RedisUrl, connect_timeout_s: float) -> None:
         self._url = url
-        self._nodes = list(url.nodes)  # in the order in which they are asked
-        self._turn = 0  # of replicas
+        self._nodes = list(url.nodes)  # in the order of the queries
+        self._turn = 0  # round robin over replicas
         options: dict[str, Any] = {
             "protocol": 2,
             "socket_connect_timeout": connect_timeout_s,
@@ -49,11 +50,11 @@ class PrimaryFinder:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """Of the connections to those who are asked, as the Redis client calls them."""
+        """Options of the connections to queried servers, by the Redis client's names."""
         return dict(self._pool.connection_kwargs)
 
     async def find(self) -> Node:
-        """The primary's address. Raises the Redis client's ConnectionError, which says why not."""
+        """The primary's address. Raises the Redis client's ConnectionError with the reasons."""
         search, reply = self._search(), None
         while True:
             try:
@@ -64,7 +65,7 @@ class PrimaryFinder:
             connection: Any = self._pool.connection_class(**options)
             try:
                 await connection.connect()
-                await connection.send_command(*self._question())
+                await connection.send_command(*self._query())
                 reply = await connection.read_response()
             except (RedisError, OSError, TimeoutError) as error:
                 reply = error
@@ -72,7 +73,7 @@ class PrimaryFinder:
                 await connection.disconnect(nowait=True)
 
     def find_blocking(self) -> Node:
-        """The same without a loop."""
+        """`find` without an event loop."""
         search, reply = self._search(), None
         while True:
             try:
@@ -83,7 +84,7 @@ class PrimaryFinder:
             connection: Any = self._blocking_pool.connection_class(**options)
             try:
                 connection.connect()
-                connection.send_command(*self._question())
+                connection.send_command(*self._query())
                 reply = connection.read_response()
             except (RedisError, OSError, TimeoutError) as error:
                 reply = error
@@ -91,8 +92,8 @@ class PrimaryFinder:
                 connection.disconnect()
 
     def check_role(self, node: Node, reply: object) -> None:
-        """What the server that was found says to `ROLE`. Raises ConnectionError where it is not
-        what was looked for: a primary, or a replica that follows one.
+        """Check the found server's reply to `ROLE`. Raises ConnectionError where it is not of the
+        role searched for: a primary, or a replica that follows one.
         """
         role = role_in(reply)
         if self._url.is_of_replica:
@@ -101,15 +102,15 @@ class PrimaryFinder:
             return
         if role not in ("", "master"):
             raise RedisConnectionError(
-                f"{node} was named as the primary of {self._url.name} and says it is a {role}"
+                f"{node} was named as the primary of {self._url.name} and its role is {role}"
             )
 
     @property
     def needs_readonly(self) -> bool:
-        """Must a connection say that it only reads? A Cluster's replica serves no other."""
+        """Whether a connection must send READONLY: a Cluster's replica refuses reads without it."""
         return self._url.is_of_replica and self._url.topology is Topology.CLUSTER
 
-    def _question(self) -> tuple[str, ...]:
+    def _query(self) -> tuple[str, ...]:
         if self._url.topology is Topology.CLUSTER:
             return "CLUSTER", "SLOTS"
         if self._url.is_of_replica:
@@ -117,31 +118,29 @@ class PrimaryFinder:
         return "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service
 
     def _search(self) -> _Search:
-        """Gives whom to ask, takes the reply or the error, returns the primary."""
+        """Yield each server to query, receive its reply or error, return the found server."""
         read = self._named if self._url.topology is Topology.SENTINEL else self._owner
         reasons: list[str] = []
         for node in list(self._nodes):
             reply = yield node
             found = reply if isinstance(reply, Exception) else read(node, reply)
-            # In turn: if what this one knows is old, the next search begins with another.
+            # Round robin: if this server's knowledge is old, the next search begins with another.
             self._nodes.remove(node)
             self._nodes.append(node)
             if isinstance(found, Node):
                 return found
             reasons.append(f"{node}: {found}")
-        wanted = "replica" if self._url.is_of_replica else "primary"
-        raise RedisConnectionError(
-            f"no {wanted} of {self._url.name} is known ({'; '.join(reasons)})"
-        )
+        kind = "replica" if self._url.is_of_replica else "primary"
+        raise RedisConnectionError(f"no {kind} of {self._url.name} is known ({'; '.join(reasons)})")
 
     def _named(self, _: Node, reply: Any) -> Node | str:
-        """What a Sentinel says."""
+        """The primary or replica that a Sentinel's reply names, or why there is none."""
         if self._url.is_of_replica:
             facts = [
                 dict(zip(map(_text, one[::2]), map(_text, one[1::2]), strict=True))
                 for one in reply or ()
             ]
-            # with no other flag beside it, such as `s_down` or `disconnected`
+            # With no other flag, such as `s_down` or `disconnected`.
             usable = [one for one in facts if one["flags"] == "slave"]
             return self._one_of([Node(one["ip"], int(one["port"])) for one in usable])
         if not reply:
@@ -150,53 +149,53 @@ class PrimaryFinder:
         return Node(_text(host), int(port))
 
     def _one_of(self, replicas: Sequence[Node]) -> Node | str:
-        """In turn: if one is of no use, the next search finds another."""
+        """The next replica, round robin: if one does not work, the next search returns another."""
         if not replicas:
             return "it knows no replica that is up"
         self._turn += 1
         return replicas[self._turn % len(replicas)]
 
-    def _owner(self, asked: Node, reply: Any) -> Node | str:
-        """Who has the slot, as a node says; from now on the other nodes are known, too."""
+    def _owner(self, queried: Node, reply: Any) -> Node | str:
+        """The owner of the slot by CLUSTER SLOTS, or why there is none; records all other nodes."""
         ranges = [(int(one[0]), int(one[1]), one[2:]) for one in reply]
-        known = [_endpoint(one, asked) for _, _, servers in ranges for one in servers]
+        known = [_endpoint(one, queried) for _, _, servers in ranges for one in servers]
         kept = [node for node in self._nodes if node in known or node in self._url.nodes]
         self._nodes = list(dict.fromkeys([*kept, *known]))
         slot = slot_of(self._url.tag)
         for first, last, servers in ranges:
             if first <= slot <= last and self._url.is_of_replica:
-                return self._one_of([_endpoint(one, asked) for one in servers[1:]])
+                return self._one_of([_endpoint(one, queried) for one in servers[1:]])
             if first <= slot <= last:
-                return _endpoint(servers[0], asked)
+                return _endpoint(servers[0], queried)
         return f"slot {slot} has no owner"
 
 
 def role_in(reply: object) -> str:
-    """`master`, `slave`, `sentinel` or ACTIVE_REPLICA, from the reply to ROLE; empty where it was
-    refused, or is not known to the server.
+    """`master`, `slave`, `sentinel` or ACTIVE_REPLICA, from the reply to ROLE; empty where the
+    server refused the command or does not know it.
     """
     return _text(reply[0]) if isinstance(reply, list) and reply else ""
 
 
 def follows(reply: object) -> bool:
-    """Is it the reply to ROLE of a replica whose link to its primary is up?"""
+    """Whether this reply to ROLE is of a replica whose link to its primary is up."""
     return role_in(reply) == "slave" and isinstance(reply, list) and _text(reply[3]) == "connected"
 
 
 def offset_in(reply: object) -> int:
-    """How far a primary or a replica is in the writes of its set, from the reply to ROLE."""
+    """The replication offset of a primary or a replica, from the reply to ROLE."""
     assert isinstance(reply, list)
     return int(reply[1] if role_in(reply) == "master" else reply[4])
 
 
-def _endpoint(server: Sequence[Any], asked: Node) -> Node:
-    # A node that does not know its own address says none, or "?": that of whom we asked.
+def _endpoint(server: Sequence[Any], queried: Node) -> Node:
+    # A node without a known address of its own returns none, or "?": its host is the queried one.
     host = _text(server[0] or b"")
-    return Node(asked.host if host in ("", "?") else host, int(server[1]))
+    return Node(queried.host if host in ("", "?") else host, int(server[1]))
 
 
-def _text(told: object) -> str:
-    return told.decode(errors="replace") if isinstance(told, bytes) else str(told)
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _node(found: StopIteration) -> Node:

@@ -1,8 +1,8 @@
-"""Connections to Redis, made the one right way for this project.
+"""Connections to Redis, with the settings that this project needs.
 
 The client's own retries are off: redis-py 8 repeats whole pipelines after a lost reply, up to ten
-times, without an error, and what was sent twice is there twice. Who needs a retry decides it,
-knowing what was sent. Every wait has an end that the caller names. A task that is cancelled ends.
+times, without an error, and entries sent twice are stored twice. The caller decides about retries,
+since it knows what was sent. Every wait has a timeout set by the caller. Cancelled tasks end.
 """
 
 import asyncio
@@ -54,11 +54,11 @@ __all__ = [
 
 Client = TypeVar("Client", Redis, redis.Redis)
 
-# Any program may write bytes that are no UTF-8. They are read as `\\xff`, which no contract knows:
-# an error would be that of the whole reply, and of each one after it.
+# Any program may write bytes that are not UTF-8. They are read as `\\xff`, which no contract knows:
+# a decoding error would fail the whole reply, and each later reply with those bytes.
 _NOT_UTF8 = "backslashreplace"
 _MOST_CERTIFICATES = 10_000_000  # bytes of a file of certificates
-# Of the client's options those that a text can say, and that are not ours to choose.
+# The client's options that can be given as text and that this project does not set itself.
 _IN_URLS = OUR_OPTIONS | {
     "client_name", "db", "health_check_interval", "lib_name", "lib_version",
     "password", "retry_on_timeout", "socket_connect_timeout", "socket_keepalive",
@@ -67,12 +67,12 @@ _IN_URLS = OUR_OPTIONS | {
 
 
 class ServedElsewhere(RedisConnectionError):
-    """This server is not, or not now, the one to be asked; the connection is closed."""
+    """Another server must be used, now or at all; the connection is closed."""
 
 
 def resolve_url(config: Config) -> str:
-    """The URL to connect to; for `embedded`, that of the running server, or ConfigError. That of a
-    Cluster says with `hash_tag=` and `shards=` which slots the keys are in.
+    """The URL to connect to; for `embedded`, that of the running server. A Cluster's URL gets the
+    slots of its keys in `hash_tag=` and `shards=`. Raises ConfigError.
     """
     if config.redis.is_embedded:
         return find_embedded(config.embedded.data_dir)
@@ -80,7 +80,7 @@ def resolve_url(config: Config) -> str:
 
 
 def parsed_url(url: str) -> RedisUrl:
-    """The URL, taken apart; its passwords are masked from now on. Raises ConfigError."""
+    """The parsed URL; its passwords are masked from now on. Raises ConfigError."""
     hide(passwords_in(url))
     try:
         parsed = parse_redis_url(url)
@@ -93,21 +93,21 @@ def parsed_url(url: str) -> RedisUrl:
 
 
 def unusable(url: str) -> ConfigError:
-    """The Redis client does not take the URL."""
-    return ConfigError(
-        f"redis.url {masked_url(url)} cannot be used: look at what stands after the ?"
-    )
+    """The error for a URL that the Redis client does not accept."""
+    return ConfigError(f"redis.url {masked_url(url)} cannot be used: check the options after the ?")
 
 
 def finder_of(
     url: RedisUrl, options: Mapping[str, Any], connect_timeout_s: float
 ) -> PrimaryFinder | None:
-    """Who finds the primary; None where the URL is its address. Raises ConfigError for a
-    certificate's file that cannot be read. `options`: the client's, for a connection.
+    """The finder of the primary; None where the URL is its address. Raises ConfigError for a
+    certificate file that cannot be read. `options`: the client's, for a connection.
     """
     finder = None
     if url.topology is Topology.CLUSTER and not url.tag:
-        raise ConfigError("redis.url is of a Cluster: which of its nodes, a key_prefix must say")
+        raise ConfigError(
+            "redis.url is of a Cluster: redis.key_prefix must select one of its nodes"
+        )
     if url.topology is not Topology.SERVER:
         finder = PrimaryFinder(url, connect_timeout_s)
         options = {**finder.options, **options}
@@ -131,8 +131,8 @@ def connect(
     command_timeout_s: float | None = 10,
     max_connections: int = 8,
 ) -> Redis:
-    """A client that has not connected yet; close it with `aclose()`. Of the URL of several shards,
-    a client of each, behind one (`redis_shards`).
+    """A client that has not connected yet; close it with `aclose()`. For a URL of several shards,
+    one client of each, behind one (`redis_shards`).
 
     `name` is what CLIENT LIST shows, without spaces. `command_timeout_s` ends every command, a
     blocking read included: block for at least two seconds less, or give None.
@@ -150,7 +150,7 @@ def connect(
 
 
 def urls_of_shards(url: str) -> list[str]:
-    """The URL of each shard alone, or the URL itself. Raises ConfigError."""
+    """One URL for each shard, or the URL itself. Raises ConfigError."""
     parsed_url(url)
     return shard_urls(url)
 
@@ -166,13 +166,13 @@ def _connect(url: str, name: str, options: Mapping[str, Any]) -> Redis:
     pool.connection_class = type(
         plain.__name__,
         (_FollowsPrimary, _HeedsCancellation, _Named, _PacksInC, plain),
-        {"finder": finder, "pool": pool, "wanted_name": name},
+        {"finder": finder, "pool": pool, "connection_name": name},
     )
     return client
 
 
 class _Client(Redis):
-    """Says which key has the wrong kind: Redis does not, unless it is asked in a pipeline."""
+    """Adds the command and its key to a WRONGTYPE error, which Redis and the client leave out."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
@@ -182,7 +182,7 @@ class _Client(Redis):
 
 
 class _BlockingClient(redis.Redis):
-    """The same without a loop."""
+    """`_Client` without an event loop."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
@@ -192,18 +192,18 @@ class _BlockingClient(redis.Redis):
 
 
 def _naming_key(error: ResponseError, command: Sequence[Any]) -> ResponseError:
-    """The same error, which names the command and its key where that is of the wrong kind."""
+    """The same error; a WRONGTYPE error gets the command and its key."""
     if str(error).startswith("WRONGTYPE") and len(command) > 1:
         error.args = (f"{error} ({command[0]} {command[1]})",)
     return error
 
 
 class _FollowsPrimary:
-    """A connection that goes to the primary of the moment, and no further than it is one.
+    """A connection to the current primary.
 
-    Where another server is to be asked (this one is a replica now, or the slot has moved), it is
-    closed, with all of its pool: what is connected next, finds the new primary, or a name's new
-    address.
+    On an error that refers to another server (this one is a replica now, or the slot has moved) it
+    is closed, with all of its pool: the next connect finds the new primary, or resolves the host
+    name again.
     """
 
     finder: PrimaryFinder | None
@@ -214,7 +214,7 @@ class _FollowsPrimary:
         if self.is_connected:  # type: ignore[attr-defined]
             return
         if isinstance(self, SSLConnection):
-            self.ssl_context.context = None  # the files of certificates may be others by now
+            self.ssl_context.context = None  # certificate files may have been replaced
         if self.finder is None:
             await connection.connect_check_health(*arguments, **options)
             return
@@ -234,7 +234,7 @@ class _FollowsPrimary:
         connection: Any = super()
         reply: Any = None
         await self.send_command("ROLE", check_health=False)  # type: ignore[attr-defined]
-        with contextlib.suppress(ResponseError):  # refused or not known: what is written shows it
+        with contextlib.suppress(ResponseError):  # ROLE refused or unknown: a write will show it
             reply = await connection.read_response(disable_decoding=True)
         finder.check_role(node, reply)
 
@@ -252,7 +252,7 @@ class _FollowsPrimary:
 
 
 class _FollowsPrimaryBlocking:
-    """The same without a loop."""
+    """`_FollowsPrimary` without an event loop."""
 
     finder: PrimaryFinder | None
     pool: Any
@@ -298,44 +298,44 @@ def _served_elsewhere(error: ResponseError, finder: PrimaryFinder | None) -> Ser
 
 
 class _Named:
-    """A connection with a name, where the user may give it one: it is good without."""
+    """A connection that sets its client name, and works without where the user may not set one."""
 
-    wanted_name: str
+    connection_name: str
     client_name: str | None
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - the client's own signature
         connection: Any = super()
-        self.client_name = None  # the client's own way fails where the name is refused
+        self.client_name = None  # the client's own handshake fails where SETNAME is refused
         await connection.on_connect_check_health(check_health)
-        await connection.send_command("CLIENT", "SETNAME", self.wanted_name, check_health=False)
+        await connection.send_command("CLIENT", "SETNAME", self.connection_name, check_health=False)
         with contextlib.suppress(ResponseError):
             await connection.read_response()
 
 
 class _NamedBlocking:
-    """The same without a loop."""
+    """`_Named` without an event loop."""
 
-    wanted_name: str
+    connection_name: str
     client_name: str | None
 
     def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - the client's own signature
         connection: Any = super()
         self.client_name = None
         connection.on_connect_check_health(check_health)
-        connection.send_command("CLIENT", "SETNAME", self.wanted_name, check_health=False)
+        connection.send_command("CLIENT", "SETNAME", self.connection_name, check_health=False)
         with contextlib.suppress(ResponseError):
             connection.read_response()
 
 
 class _PacksInC:
-    """A connection that packs its commands with hiredis, as the blocking client does by itself: in
-    Python, to acknowledge five hundred entries takes ten times as long.
+    """A connection that packs its commands with hiredis, as the blocking client does by default:
+    packing in Python makes acknowledging five hundred entries ten times as slow.
     """
 
     def pack_command(self, *args: Any) -> list[bytes]:
         name, *arguments = args
         if isinstance(name, str):
-            # "XINFO STREAM" is two words to Redis; what hiredis cannot pack, the library tries
+            # "XINFO STREAM" is two arguments to Redis; redis-py packs what hiredis cannot.
             with contextlib.suppress(TypeError):
                 return [hiredis.pack_command((*name.split(), *arguments))]
         connection: Any = super()
@@ -346,9 +346,9 @@ class _PacksInC:
 class _HeedsCancellation:
     """A connection that does not swallow a cancellation while sending.
 
-    The client sends within `asyncio.wait_for`, which on Python 3.11 returns, and forgets that the
-    task was cancelled, where the sending ends in the same turn of the loop. A task that lives in
-    the client would then go on for ever, and so would a caller that waits for its end.
+    The client sends within `asyncio.wait_for`, which on Python 3.11 loses the cancellation where
+    the send completes in the same iteration of the loop. A cancelled task would then run for ever,
+    and its canceller would wait for ever.
     """
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - the client's own signature
@@ -357,12 +357,12 @@ class _HeedsCancellation:
         connection: Any = super()
         await connection.send_packed_command(command, check_health)
         if task and task.cancelling() > before:
-            await connection.disconnect(nowait=True)  # its reply would come out of step
+            await connection.disconnect(nowait=True)  # its reply would be read as the next one's
             raise asyncio.CancelledError
 
 
 def connect_blocking(url: str, *, name: str, command_timeout_s: float = 10) -> redis.Redis:
-    """The same for code without a loop, texts decoded; close it with `close()`."""
+    """`connect` for code without an event loop, responses decoded; close it with `close()`."""
     clients = [_connect_blocking(one, name, command_timeout_s) for one in urls_of_shards(url)]
     return clients[0] if len(clients) == 1 else ShardedBlockingRedis(clients, _tags(url))
 
@@ -382,7 +382,7 @@ def _connect_blocking(url: str, name: str, command_timeout_s: float) -> redis.Re
     pool.connection_class = type(
         plain.__name__,
         (_FollowsPrimaryBlocking, _NamedBlocking, plain),
-        {"finder": finder, "pool": pool, "wanted_name": name},
+        {"finder": finder, "pool": pool, "connection_name": name},
     )
     return client
 
@@ -399,7 +399,7 @@ def _made(
             **options,
             **({"socket_keepalive": True} if parsed.nodes else {}),
         )
-        # a wrong option shows here, before any use
+        # An invalid option raises here, before any use.
         client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
         kwargs = client.connection_pool.connection_kwargs
         return client, finder_of(parsed, kwargs, options["socket_connect_timeout"])

@@ -1,10 +1,10 @@
 """A client of several shards of a Cluster: each command goes to the shard of its key.
 
-Each shard has a client of its own, which follows the primary of its slot by itself. A command
-without a key goes to the first shard, a SCAN to that of its pattern's hash tag. A pipeline is
-split, sent to all its shards side by side, and its replies come in the order of its commands: where
-a shard's node is unavailable, its commands alone have errors, which name the shard. A command's
-keys are all of one shard: over two of them, neither a script nor a read is possible.
+Each shard has its own client, which follows the primary of its slot by itself. A command without a
+key goes to the first shard, a SCAN to that of its pattern's hash tag. A pipeline is split, sent to
+all its shards concurrently, and its replies are in the order of its commands: where a shard's node
+is unavailable, only its commands have errors, which name the shard. All keys of one command must be
+of one shard: Redis runs neither a script nor a read over two slots.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ _Command = tuple[Sequence[Any], Mapping[str, Any]]
 
 
 def key_of(command: Sequence[Any]) -> str:
-    """The first key of a command, as the Redis client is given it, or the pattern of a SCAN; of one
-    without a key, anything.
+    """The first key of a command, as given to the Redis client, or the pattern of a SCAN; any text
+    for a command without a key.
     """
     name = _text(command[0]).upper()
     word, place = name.split(" ")[0], 1
@@ -51,7 +51,7 @@ def _text(part: Any) -> str:
 
 
 class _Router:
-    """Which shard a command is for."""
+    """Maps a command to its shard, by the hash tag of its key."""
 
     def __init__(self, tags: Sequence[str]) -> None:
         self._shards = {tag: shard for shard, tag in enumerate(tags)}
@@ -60,15 +60,15 @@ class _Router:
         return self._shards.get(tag_of(key_of(command)), 0)
 
     def by_shard(self, commands: Iterable[_Command]) -> dict[int, list[tuple[int, _Command]]]:
-        """The commands of a pipeline, each with its place."""
-        found: dict[int, list[tuple[int, _Command]]] = {}
+        """The commands of a pipeline by shard, each with its index in the pipeline."""
+        groups: dict[int, list[tuple[int, _Command]]] = {}
         for place, command in enumerate(commands):
-            found.setdefault(self.shard_of(command[0]), []).append((place, command))
-        return found
+            groups.setdefault(self.shard_of(command[0]), []).append((place, command))
+        return groups
 
 
 def _of_shard(error: BaseException, shard: int) -> BaseException:
-    """The same error, which says of which shard it is; refusals of a command go by its key."""
+    """The same error; a connection's error gets the shard, a refusal already names its key."""
     if isinstance(error, RedisConnectionError | RedisTimeoutError):
         error.args = (f"shard {shard} does not answer: {error}",)
     return error
@@ -90,7 +90,7 @@ def _raise_first(replies: Iterable[Any]) -> None:
 
 
 class ShardedRedis(Redis):
-    """`shards`: the clients, by their numbers, for what is asked of each: a read that blocks."""
+    """`shards`: the clients, by number, for blocking reads, which need one of each shard."""
 
     def __init__(self, shards: Sequence[Redis], tags: Sequence[str]) -> None:
         super().__init__(connection_pool=shards[0].connection_pool)
@@ -99,7 +99,7 @@ class ShardedRedis(Redis):
         self._router = _Router(tags)
 
     def with_shards(self, shards: Sequence[Redis]) -> "ShardedRedis":
-        """The same keys, asked of other clients, which are not this one's to close."""
+        """The same keys through other clients, which this one does not close."""
         return ShardedRedis(shards, self._tags)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -128,8 +128,8 @@ class _ShardedPipeline(Pipeline):
         parts = self._router.by_shard(commands)
         replies: list[Any] = [None] * len(commands)
         async with asyncio.TaskGroup() as tasks:
-            found = [tasks.create_task(self._part(*one)) for one in parts.items()]
-        for part, some in zip(parts.values(), found, strict=True):
+            running = [tasks.create_task(self._part(*one)) for one in parts.items()]
+        for part, some in zip(parts.values(), running, strict=True):
             for (place, _), reply in zip(part, some.result(), strict=True):
                 replies[place] = reply
         if raise_on_error:
@@ -147,7 +147,7 @@ class _ShardedPipeline(Pipeline):
 
 
 class ShardedBlockingRedis(redis.Redis):
-    """The same without a loop; one shard is asked after the other."""
+    """`ShardedRedis` without an event loop; it sends to one shard after the other."""
 
     def __init__(self, shards: Sequence[redis.Redis], tags: Sequence[str]) -> None:
         super().__init__(connection_pool=shards[0].connection_pool)
@@ -198,5 +198,5 @@ class _ShardedBlockingPipeline(BlockingPipeline):
 
 
 def shards_of(client: Redis) -> Sequence[Redis]:
-    """The clients of all shards: one, where the client has no shards."""
+    """The clients of all shards; the client itself where it has no shards."""
     return client.shards if isinstance(client, ShardedRedis) else [client]

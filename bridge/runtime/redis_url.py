@@ -1,13 +1,13 @@
-"""Redis URLs of every kind, and what each part means (pure).
+"""Parses Redis URLs of every kind (pure).
 
     redis://[user:password@]host:6379/0                            one server; rediss: over TLS
     unix:///run/redis.sock?db=0                                    one server, by its socket
-    redis+sentinel://[user:password@]s1:26379,s2:26379/mymaster/0  the primary that Sentinels name
+    redis+sentinel://[user:password@]s1:26379,s2:26379/mymaster/0  the primary, found by Sentinels
     redis+cluster://[user:password@]n1:6379,n2:6379/0              a Cluster, by its hash tags
 
-User and password are for Redis. Sentinels get none, but for `sentinel_username=` and
-`sentinel_password=` behind the `?`; they are asked over TLS where Redis is (`rediss+sentinel`),
-unless `sentinel_tls=` says otherwise. All else behind the `?` is the Redis client's.
+User and password are for Redis. Sentinels get none, except `sentinel_username=` and
+`sentinel_password=` after the `?`; they are queried over TLS where Redis is (`rediss+sentinel`),
+unless `sentinel_tls=` sets it. All other options after the `?` are the Redis client's.
 """
 
 import binascii
@@ -21,20 +21,20 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from bridge.runtime.urls import split_url
 
 SLOTS = 16_384
-LOGIN_ADVICE = (  # where Redis asks for a login, or for another one
+LOGIN_ADVICE = (  # where Redis requires a login, or a different one
     "put user and password into redis.url (BRIDGE_REDIS__URL in .env): "
     "redis://<user>:<password>@<host>:<port>/0"
 )
-_TAG = "hash_tag"  # of ours: which slot of a Cluster; made of `redis.key_prefix`
-_SHARDS = "shards"  # of ours: how many slots, each with its number behind the tag
-_READS = "reads"  # of ours: `replica`, for one that is read from
+_TAG = "hash_tag"  # own option: selects the slot of a Cluster; made of `redis.key_prefix`
+_SHARDS = "shards"  # own option: the number of slots, each with its number after the tag
+_READS = "reads"  # own option: `replica` for a connection that only reads
 OUR_OPTIONS = frozenset(
     [_TAG, _SHARDS, _READS, "sentinel_username", "sentinel_password", "sentinel_tls"]
 )
 
 
 class Topology(Enum):
-    """Who says which server takes writes."""
+    """How the server that takes writes is found."""
 
     SERVER = "one server, or an address that follows the primary by itself"
     SENTINEL = "Sentinels"
@@ -51,7 +51,7 @@ _PORTS = {Topology.SERVER: 6379, Topology.SENTINEL: 26_379, Topology.CLUSTER: 63
 
 
 class Node(NamedTuple):
-    """Where a server, a Sentinel or a node of a Cluster listens."""
+    """Address of a server, a Sentinel or a node of a Cluster."""
 
     host: str
     port: int
@@ -62,10 +62,10 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """One URL, taken apart.
+    """A parsed URL.
 
-    `plain` is a URL for the Redis client, with the first of the nodes as its host; of Sentinels and
-    Clusters only who connects, and how, counts in it. `asking` is the same for asking who is the
+    `plain` is a URL for the Redis client, with the first node as its host; for Sentinels and
+    Clusters only its login and options are used. `asking` is the URL for the queries about the
     primary. `nodes` is empty for a socket's path.
     """
 
@@ -74,14 +74,14 @@ class RedisUrl:
     nodes: tuple[Node, ...]
     asking: str = ""
     db: int = 0
-    service: str = ""  # what Sentinels call the set of servers
-    tag: str = ""  # whose slot of a Cluster
-    shards: int = 1  # of a Cluster: more have a slot each
-    is_of_replica: bool = False  # one is looked for, to read from; else the primary
+    service: str = ""  # the Sentinels' name of the set of servers
+    tag: str = ""  # the hash tag whose slot of a Cluster is used
+    shards: int = 1  # of a Cluster; each has its own slot
+    is_of_replica: bool = False  # a replica to read from, instead of the primary
 
     @property
     def name(self) -> str:
-        """What is behind the URL, whoever is its primary now; empty for one server."""
+        """Name of the set of servers, independent of the current primary; empty for one server."""
         if self.topology is Topology.SENTINEL:
             return f"sentinel {self.service}/{self.db}"
         if self.topology is Topology.SERVER:
@@ -89,12 +89,12 @@ class RedisUrl:
         in_shards = f" in {self.shards} shards" if self.shards > 1 else ""
         return f"cluster {{{self.tag}}}{in_shards}"
 
-    def __repr__(self) -> str:  # never the password
+    def __repr__(self) -> str:  # without the password
         return f"RedisUrl({self.name or ','.join(map(str, self.nodes))})"
 
 
 def parse_redis_url(url: str) -> RedisUrl:
-    """Take a URL apart. Raises ValueError, which says what is wrong without the URL itself."""
+    """Parse a URL. Raises ValueError with the mistake, without the URL itself."""
     if not url.isprintable():
         raise ValueError("has a character that is not printed: write it as its code, such as %0A")
     parts = split_url(url)
@@ -133,8 +133,8 @@ def parse_redis_url(url: str) -> RedisUrl:
 
 
 def with_tag(url: str, prefix: str, shards: int = 1) -> str:
-    """The URL; of a Cluster, with the hash tag of this key prefix, whose slot is looked for, or
-    whose slots of so many shards are.
+    """The URL; of a Cluster, with the hash tag of this key prefix and the number of shards, which
+    select its slots.
     """
     if not is_cluster(url):
         return url
@@ -145,17 +145,17 @@ def with_tag(url: str, prefix: str, shards: int = 1) -> str:
 
 
 def replica_url(url: str) -> str:
-    """The URL of a replica of the same, where Sentinels or a Cluster know some."""
+    """The URL of a replica of the same set, for Sentinels or a Cluster."""
     return f"{url}{'&' if '?' in url else '?'}{urlencode({_READS: 'replica'})}"
 
 
 def has_replicas(url: str) -> bool:
-    """Does it name those who know of replicas?"""
+    """Whether the URL is of Sentinels or a Cluster, which know replicas."""
     return split_url(url).scheme.partition("+")[2] in ("sentinel", "cluster")
 
 
 def shard_urls(url: str) -> list[str]:
-    """The URL of each shard alone; the URL itself, where there is one."""
+    """One URL for each shard; the URL itself, where there is one shard."""
     parts = split_url(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if not is_cluster(url) or (shards := _shards(options.pop(_SHARDS, "1"))) == 1:
@@ -168,37 +168,37 @@ def shard_urls(url: str) -> list[str]:
 
 
 def of_shard(tag: str, shard: int) -> str:
-    """The hash tag of one shard of many. Numbers that differ in their last digit alone lie a
-    quarter of all slots apart, or many quarters: so are shards spread over nodes.
+    """The hash tag of one shard of many. CRC16 places tags that differ in the last digit only at
+    multiples of a quarter of all slots, so shards are spread over the nodes.
     """
     return f"{tag}.{shard}"
 
 
 def is_cluster(url: str) -> bool:
-    """Is it the URL of a Cluster?"""
+    """Whether the URL is of a Cluster."""
     return split_url(url).scheme in ("redis+cluster", "rediss+cluster")
 
 
 def tag_of(key: str) -> str:
-    """The part of a key that decides about its slot: what stands in its first braces, if anything
-    does. Empty: the whole key decides.
+    """The part of a key that decides its slot: the text in its first braces. Empty: the whole key
+    decides.
     """
     found = re.search(r"\{([^}]*)\}", key)
     return found[1] if found else ""
 
 
 def tagged(prefix: str) -> str:
-    """The prefix with a hash tag: `{bridge}:` for none, `{mine}:` for `mine:`."""
+    """The prefix with a hash tag: `{bridge}:` for an empty prefix, `{mine}:` for `mine:`."""
     return prefix if tag_of(prefix) else f"{{{prefix.rstrip(':') or 'bridge'}}}:"
 
 
 def slot_of(tag: str) -> int:
-    """The slot of a Cluster in which all keys with this hash tag lie."""
+    """The Cluster slot of all keys with this hash tag."""
     return crc16(tag) % SLOTS
 
 
 def crc16(text: str) -> int:
-    """CRC16 as a Cluster makes it (XMODEM)."""
+    """CRC16 as Redis Cluster computes it (XMODEM)."""
     return binascii.crc_hqx(text.encode(), 0)
 
 
@@ -213,7 +213,7 @@ def _node(text: str, port: int) -> Node:
     try:
         parts = urlsplit(f"//{text}")
         host = unquote(parts.hostname or "")
-        host.encode("idna")  # a..b could not even be asked for
+        host.encode("idna")  # raises for a..b, which cannot be resolved
         number = port if parts.port is None else parts.port
     except ValueError:
         raise ValueError(_KINDS) from None
@@ -227,7 +227,7 @@ def _no_path(path: str) -> bool:
 
 
 def _path(topology: Topology, path: str) -> tuple[str, int]:
-    """The name of the set, and the number of the database."""
+    """The name of the set, and the number of the database, from the URL's path."""
     parts: Sequence[str] = [unquote(part) for part in path.split("/")[1:]]
     if topology is Topology.CLUSTER:
         if parts not in ([], [""], ["0"]):

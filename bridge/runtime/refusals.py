@@ -1,4 +1,4 @@
-"""What an error reply of Redis means: for the server, for the user, or for one key (pure)."""
+"""Classifies error replies of Redis: about the server, the user, or one key (pure)."""
 
 import re
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from bridge.errors import Transient
 
 
 class Refused(Transient):
-    """Redis takes no writes now; trying again may help."""
+    """Redis takes no writes now; a retry may succeed."""
 
 
 class Refusal(Enum):
-    """Whom an error reply is about."""
+    """The scope of an error reply."""
 
     UNAVAILABLE = "Redis as a whole cannot take writes now"
     NO_SCRIPT = "it does not know the script (any more)"
@@ -22,23 +22,24 @@ class Refusal(Enum):
     THIS_KEY = "this key alone"
 
 
-# Codes of error replies, as Redis 6.2 to 8 and Valkey spell them. A script repeats the error of its
-# command behind words of its own.
+# Codes of error replies, as Redis 6.2 to 8 and Valkey write them. A script repeats its command's
+# error after text of its own.
 _UNAVAILABLE = re.compile(
     r"\b(?:LOADING|OOM|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOAUTH|WRONGPASS"
     r"|NOREPLICAS|UNKILLABLE|MOVED|ASK)\b"
-    # of all clients at once, and of proxies and hosted servers
+    # Of all clients at once, and of proxies and hosted servers:
     r"|max number of clients|upstream failure|no upstream host"
     r"|max (?:daily|commands|requests)[\w ]{0,30} exceeded"
 )
-# What an error begins with, or the command's within a script's, where this server is not, or not
-# now, the one to be asked: it has become a replica, or the slot of the key moves or has moved.
-# A read that waits is ended by "UNBLOCKED force unblock" then, for its key's sake in other words.
+# Codes of replies that refer to another server, now or at all, at the start of the error or of the
+# command's error within a script's: the server has become a replica, or the slot moves or has
+# moved. Redis then ends a blocking read with "UNBLOCKED force unblock"; where the key itself ends
+# the read, the text after UNBLOCKED differs.
 _ELSEWHERE = re.compile(
     r"(?:^|-)(?:READONLY|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|LOADING)\b"
     r"|^UNBLOCKED force unblock"
 )
-# A command that the user may not run, or that was renamed away: by itself, or in the script.
+# A command that the user may not run, or that was renamed: directly, or in a script.
 _NOT_ALLOWED = re.compile(
     r"permissions to run|can't run this command|unknown command|unknown subcommand"
     r"|unknown redis command|unknown valkey command"
@@ -48,7 +49,7 @@ _NOT_ALLOWED = re.compile(
 
 
 def meaning(error: object) -> Refusal:
-    """Whom an error reply, or its text, is about."""
+    """The scope of an error reply, or of its text."""
     text = spelt(error)
     if "NOSCRIPT" in text:
         return Refusal.NO_SCRIPT
@@ -60,8 +61,8 @@ def meaning(error: object) -> Refusal:
 
 
 def refusal_text(error: object) -> str:
-    """The reply, and what it leaves out: Redis 6.2 and 7.0 do not name the command that the user
-    may not run where it stands in a script, and none names there one that it does not have.
+    """The reply with details that Redis leaves out: 6.2 and 7.0 do not name a command in a script
+    that the user may not run, and no version names one in a script that the server lacks.
     """
     text = str(error)
     if "can't run this command" in text or "command called from script" in text:
@@ -72,8 +73,8 @@ def refusal_text(error: object) -> str:
 
 
 def raise_not_allowed(replies: Iterable[object]) -> None:
-    """Raise the first of these replies that says that the user lacks a command. Where errors are
-    looked at one by one, it would look like many streams that are not there.
+    """Raise the first reply that refuses a command to the user. A caller that handles errors one by
+    one would take it for many missing streams.
     """
     for reply in replies:
         if isinstance(reply, ResponseError) and meaning(reply) is Refusal.NOT_ALLOWED:
@@ -81,21 +82,21 @@ def raise_not_allowed(replies: Iterable[object]) -> None:
 
 
 def is_server_wide(error: object) -> bool:
-    """Is every stream refused alike, so that trying again later is all that helps?"""
+    """Whether every stream is refused alike, so that only a later retry helps."""
     return meaning(error) in (Refusal.UNAVAILABLE, Refusal.NOT_ALLOWED)
 
 
 def is_of_a_key(error: object) -> bool:
-    """Is it an error reply about the key at hand alone, so that all others can be gone on with?"""
+    """Whether this error reply concerns one key only, so that other keys can be processed."""
     return isinstance(error, ResponseError) and meaning(error) is Refusal.THIS_KEY
 
 
 def is_elsewhere(error: object) -> bool:
-    """Is another server the one to be asked, or this one later: is the connection of no use?"""
+    """Whether another server, or this one later, must be used; the connection is then useless."""
     return _ELSEWHERE.search(spelt(error)) is not None
 
 
 def spelt(error: object) -> str:
-    """The error as the server wrote it: the Redis client takes off a code that it knows."""
+    """The error as the server wrote it: the Redis client strips codes that it knows."""
     code = getattr(error, "status_code", None)
     return f"{code} {error}" if code else str(error)

@@ -1,4 +1,4 @@
-"""One secret by its name: from the environment, or the file that `<NAME>_FILE` names."""
+"""Reads one secret by its name: from the environment, or from the file named by `<NAME>_FILE`."""
 
 import os
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from bridge.runtime.masking import hide
 
 
 def secret(name: str, environ: Mapping[str, str] = os.environ) -> str:
-    """The value of NAME, or what the file holds that NAME_FILE names; empty where neither is set.
-    From then on it is masked in what this process logs and prints. Raises ConfigError.
+    """The value of NAME, or the content of the file named by NAME_FILE; empty where neither is set.
+    It is masked in all later logs and output of this process. Raises ConfigError.
     """
     variable = read_variables(environ, None, (name,).__contains__).get(name)
     if variable is None:

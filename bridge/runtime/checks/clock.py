@@ -1,4 +1,4 @@
-"""Whether this machine's clock agrees with the exchange's: signatures and gap times rest on it."""
+"""Whether this machine's clock agrees with the exchange's, for signatures and gap times."""
 
 import time
 
@@ -14,14 +14,14 @@ PATH = "/api/v1/time"  # text: ms since 1970
 
 
 async def check_clock(rest_url: str, timeout_s: float) -> Finding:
-    """One finding; an exchange out of reach is no failure."""
+    """Compare the clocks; an unreachable exchange gives NOT_CHECKED."""
     try:
         async with http_client(rest_url, timeout_s) as client:
-            await fetch(client, PATH, timeout_s)  # opens the connection, which takes its time
+            await fetch(client, PATH, timeout_s)  # connects, so that the timed request does not
             before_ms = time.time() * 1000
-            told = await fetch(client, f"{PATH}?_={before_ms}", timeout_s)
+            body = await fetch(client, f"{PATH}?_={before_ms}", timeout_s)
             after_ms = time.time() * 1000
-            exchange_ms = float(told)
+            exchange_ms = float(body)
     except (ConfigError, httpx2.HTTPError, ValueError) as error:
         reason = str(error) or type(error).__name__
         return Finding(Level.NOT_CHECKED, SUBJECT, f"the exchange's time is not known: {reason}")

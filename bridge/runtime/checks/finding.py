@@ -1,4 +1,4 @@
-"""What a check found, and what to do about it. Knows no check."""
+"""A check's result and its advice. Knows no check."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad it is; the two kinds of problem differ in who can solve them."""
+    """Severity; PROBLEM and WRONG differ in who can solve them."""
 
     OK = "ok"
     WARNING = "warning"
     NOT_CHECKED = "not checked"
-    PROBLEM = "problem"  # something out there refuses
-    WRONG = "wrong"  # something is written wrongly in the configuration
+    PROBLEM = "problem"  # an outside system refuses
+    WRONG = "wrong"  # the configuration holds a mistake
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`subject` was looked at, `found` is what is so, `advice` what to do about it."""
+    """The result of one check: `found` about `subject`, and what to do about it."""
 
     level: Level
     subject: str
@@ -26,7 +26,7 @@ class Finding:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """2 where configuration is wrong, 1 where something refuses, else 0."""
+    """Exit status: 2 for wrong configuration, 1 for a problem outside, else 0."""
     levels = {finding.level for finding in findings}
     if Level.WRONG in levels:
         return 2

@@ -1,4 +1,4 @@
-"""Can the journal be written where it is meant to be? Writes nothing but a folder of its own."""
+"""Whether the journal folder can be written. Leaves nothing behind."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from bridge.runtime.config import Journal
 
 
 def check_journal(settings: Journal) -> Finding:
-    """The folder, or the nearest one above it that exists."""
+    """Check the folder, or the nearest existing one above it."""
     if not settings.enabled:
         advice = "set journal.enabled, unless losing what Redis has not is no matter"
         return Finding(Level.WARNING, "journal", "off", advice)
@@ -21,13 +21,13 @@ def check_journal(settings: Journal) -> Finding:
     return Finding(
         Level.PROBLEM,
         "journal",
-        f"{nearest} {why}: the bridge would go on without a journal",
+        f"{nearest} {why}: the bridge would continue without a journal",
         "give journal.dir a folder that this user may write",
     )
 
 
 def _takes_files(folder: Path) -> bool:
-    """Rights do not tell everything (root, and file systems that are read-only): try."""
+    """Create and delete a file: permission bits do not cover root and read-only file systems."""
     probe = folder / f".bridge-check-{os.getpid()}"
     try:
         probe.touch(exist_ok=False)

@@ -1,4 +1,4 @@
-"""Whether the account's keys are right, are there where they are needed, and are accepted."""
+"""Whether the account's keys are well-formed, present where needed, and accepted."""
 
 import os
 import stat
@@ -22,7 +22,7 @@ SUBJECT = "keys"
 def check_keys(
     config: Config, environ: Mapping[str, str], env_file: Path
 ) -> tuple[AccountKey | None, list[Finding]]:
-    """The key pair, where there is a good one. Says which account by fingerprint, never a key."""
+    """The valid key pair or None, and the findings, which show its fingerprint, never a key."""
     try:
         key = load_key(environ, env_file, exchange_is_real=config.exchange.is_real)
         require_key(key, config.my_stream_names)
@@ -43,7 +43,7 @@ def check_keys(
 async def request_signed(
     rest_url: str, path: str, headers: Mapping[str, str], timeout_s: float
 ) -> Finding:
-    """Does the exchange accept the pair that this request is signed with?"""
+    """Send a signed request and report whether the exchange accepts the key pair."""
     try:
         async with http_client(rest_url, timeout_s) as client:
             await fetch(client, path, timeout_s, headers)
@@ -64,7 +64,7 @@ def _not_checked(reason: str) -> Finding:
 
 
 def _check_files(environ: Mapping[str, str], env_file: Path) -> list[Finding]:
-    """Warnings where others can read what holds a secret."""
+    """Warnings about files with secrets that other users can read or change."""
 
     def is_ours(name: str) -> bool:
         return name in (PUBLIC_KEY, SECRET_KEY) or is_setting(name)
@@ -83,7 +83,7 @@ def _check_files(environ: Mapping[str, str], env_file: Path) -> list[Finding]:
 
 
 def _check_file(env_file: Path) -> list[Finding]:
-    """A warning where others can read the file with the secret key."""
+    """A warning where other users can read the `.env` file and it holds the secret key."""
     try:
         rights = stat.S_IMODE(env_file.stat().st_mode)
         secret = SECRET_KEY.encode() in read_bounded(env_file, MOST_SETTINGS)

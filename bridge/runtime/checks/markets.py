@@ -1,7 +1,7 @@
 """Whether the configured markets exist.
 
-The exchange answers a subscription to a mistyped symbol with silence, so names are compared with
-its list of markets. Not all names are in that list; those are not called wrong.
+The exchange does not answer a subscription to a mistyped symbol, so names are compared with its
+list of markets. A name of a kind that is not in the list is reported as not checked.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ SUBJECT = "markets"
 
 
 async def fetch_markets(rest_url: str, timeout_s: float) -> Markets | Finding:
-    """The exchange's list, or why it could not be had; out of reach is no failure."""
+    """The exchange's list, or a finding with the reason why it could not be read."""
     try:
         async with http_client(rest_url, timeout_s) as client:
             return read_markets(await fetch(client, PATH, timeout_s))
@@ -38,7 +38,7 @@ async def fetch_markets(rest_url: str, timeout_s: float) -> Markets | Finding:
 
 
 def judge_markets(streams: Iterable[Stream], markets: Markets) -> list[Finding]:
-    """One finding for each name that is not listed or not trading, and one for all others."""
+    """One finding for each unlisted or closed market, and one for all the listed ones."""
     listed, unlisted = _by_listing(streams)
     findings = [finding for symbol in listed for finding in _judge(symbol, listed[symbol], markets)]
     wrong = {finding.found.split()[0] for finding in findings if finding.level is Level.WRONG}
@@ -52,7 +52,7 @@ def judge_markets(streams: Iterable[Stream], markets: Markets) -> list[Finding]:
 
 
 def judge_patterns(patterns: Iterable[Pattern], markets: Markets) -> list[Finding]:
-    """What each pattern stands for today."""
+    """How many markets each pattern matches now."""
     findings = []
     for pattern in patterns:
         count = len(list(pattern.streams(markets)))

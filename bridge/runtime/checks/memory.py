@@ -1,4 +1,4 @@
-"""How much memory Redis will need, from what is kept. An estimate, not a limit."""
+"""Estimates how much memory Redis needs, from the retention. An estimate, not a limit."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,14 +13,14 @@ BYTES_PER_ENTRY: Mapping[str, int] = {
     **{kind.value: spec.bytes_per_entry for kind, spec in STREAM_SPECS.items()},
     **{own.name: own.bytes_per_entry for own in OWN_STREAMS},
 }
-STREAM_FLOOR_BYTES = 5 * 1024  # a stream's first node is allocated whole
+STREAM_FLOOR_BYTES = 5 * 1024  # Redis allocates a stream's first node whole
 _WITH_BOOKS = {kind for kind, spec in STREAM_SPECS.items() if spec.snapshot is DepthSnapshot}
 SNAPSHOT_LEVEL_BYTES = 26  # a level of a depth_snapshot, written as JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What all streams of one type take; `total_bytes` is None where nothing limits them."""
+    """Memory of all streams of one type; `total_bytes` is None where retention sets no maximum."""
 
     kind: str
     streams: int
@@ -30,14 +30,14 @@ class Need:
 
 
 def memory_needs(config: Config, names: Iterable[str]) -> list[Need]:
-    """One line for each type in use, then the bridge's own."""
+    """One `Need` for each stream type in use, then those of the bridge's own streams."""
     counts = Counter(parse_stream(name).type.value for name in names)
     counts |= Counter(own.name for own in OWN_STREAMS)
     return [_need(kind, count, config) for kind, count in counts.items()]
 
 
 def total_bytes(needs: list[Need]) -> int:
-    """Of those that have a limit."""
+    """Sum over the types that have a limit, in bytes."""
     return sum(need.total_bytes or 0 for need in needs)
 
 

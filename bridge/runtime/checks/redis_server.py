@@ -1,7 +1,7 @@
-"""Whether Redis is there, is safe to keep streams in, and lets us do what a bridge does.
+"""Whether Redis is reachable, keeps streams safely, and allows the commands a bridge sends.
 
-Writes only to throwaway keys `<prefix>bridge:check:…`, and deletes them. Judges settings from INFO,
-which hosted servers give where they refuse CONFIG.
+Writes only to temporary keys `<prefix>bridge:check:…` and deletes them. Reads settings from INFO,
+which hosted servers allow where they refuse CONFIG.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ async def check_redis(
     is_shard: bool = False,
 ) -> list[Finding]:
     """All findings about the server; `needed` is the memory that retention allows, in bytes.
-    `is_shard`: it is one of several.
+    `is_shard`: the server is one of several shards.
     """
     client = connect(
         url,
@@ -90,7 +90,7 @@ def _see_above() -> Finding:
 
 
 async def _peer(client: Redis) -> str:
-    """Whom the client is connected to."""
+    """The address that the client is connected to: `host:port` or a socket path."""
     connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
     await client.connection_pool.release(connection)
     where = (getattr(connection, "host", ""), getattr(connection, "port", 0))
@@ -104,7 +104,7 @@ async def _role(client: Redis) -> Any:
 
 
 def judge_kind(url: str, peer: str, info: Mapping[str, Any], role: Any) -> Finding | None:
-    """Why streams cannot be kept at what answers there, if so. `role` is the reply to ROLE."""
+    """A problem where this kind of server cannot keep streams. `role` is the reply to ROLE."""
     topology = parse_redis_url(url).topology
     mode = info.get("redis_mode", "")
     if mode == "sentinel" or (role and role[0] == "sentinel"):
@@ -126,7 +126,7 @@ def judge_kind(url: str, peer: str, info: Mapping[str, Any], role: Any) -> Findi
 
 
 def describe_server(url: str, peer: str, info: Mapping[str, Any]) -> str:
-    """What answers there, for people."""
+    """Kind and address of the server, for people."""
     parsed = parse_redis_url(url)
     if parsed.topology is Topology.SENTINEL:
         return f"{peer} is the primary of {parsed.service}, as Sentinels say"
@@ -137,7 +137,7 @@ def describe_server(url: str, peer: str, info: Mapping[str, Any]) -> str:
 
 
 def _without_config(finding: Finding) -> Finding:
-    """The same, where CONFIG is refused: by a service with settings of its own, or by rights."""
+    """Changes advice with CONFIG SET where CONFIG is refused by a service or by access rights."""
     if "CONFIG SET" not in finding.advice:
         return finding
     advice = "set it where this server is configured: this user, or service, has no CONFIG"
@@ -145,7 +145,7 @@ def _without_config(finding: Finding) -> Finding:
 
 
 async def _refusal(client: Redis, url: str) -> Finding | None:
-    """Why nothing more can be asked, if so."""
+    """The finding that ends the checks, where the server cannot be used."""
     where = masked_url(url)
     try:
         await client.ping()
@@ -154,8 +154,8 @@ async def _refusal(client: Redis, url: str) -> Finding | None:
     except exceptions.AuthenticationError as error:
         return _problem(f"{where} refuses the login: {masked_text(str(error))}", LOGIN_ADVICE)
     except (exceptions.RedisError, OSError) as error:
-        said = masked_text(str(error)) or type(error).__name__
-        return _problem(f"{where} cannot be used: {said}", connect_advice(said, url))
+        reason = masked_text(str(error)) or type(error).__name__
+        return _problem(f"{where} cannot be used: {reason}", connect_advice(reason, url))
     return None
 
 
@@ -172,10 +172,10 @@ def _no_info() -> Finding:
 
 
 def judge_tls(url: str) -> list[Finding]:
-    """A warning where the URL turns off what TLS is for."""
-    asked = {name: value.lower() for name, value in parse_qsl(split_url(url).query)}
-    unverified = asked.get("ssl_cert_reqs") in ("none", "optional")
-    unnamed = asked.get("ssl_check_hostname") in ("false", "no", "0", "f", "n")
+    """A warning where the URL turns off verification of the server's certificate."""
+    options = {name: value.lower() for name, value in parse_qsl(split_url(url).query)}
+    unverified = options.get("ssl_cert_reqs") in ("none", "optional")
+    unnamed = options.get("ssl_check_hostname") in ("false", "no", "0", "f", "n")
     if not (unverified or unnamed):
         return []
     found = "redis.url turns off the verification of the server's certificate"
@@ -193,14 +193,17 @@ def judge_info(info: Mapping[str, Any], needed: int) -> list[Finding]:
     ]
 
 
-def judge_durability(info: Mapping[str, Any], wanted: Durability) -> list[Finding]:
-    """Whether the server can do what `publish.durability` asks of it."""
-    if wanted.level == "replica":
-        there = int(info.get("connected_slaves", 0))
-        if there < wanted.replicas:
-            found = f"{there} of {wanted.replicas} replicas are there: nothing would be published"
+def judge_durability(info: Mapping[str, Any], durability: Durability) -> list[Finding]:
+    """Whether the server supports the configured `publish.durability`."""
+    if durability.level == "replica":
+        connected = int(info.get("connected_slaves", 0))
+        if connected < durability.replicas:
+            found = (
+                f"{connected} of {durability.replicas} replicas are there: "
+                "nothing would be published"
+            )
             return [_problem(found, "connect replicas, or choose memory", "durability")]
-    if wanted.level == "fsynced":
+    if durability.level == "fsynced":
         numbers = [int(part) for part in str(info.get("redis_version", "")).split(".")[:2] if part]
         if numbers < [7, 2]:
             advice = "use Redis 7.2 or newer, or Valkey, or choose replica or memory"
@@ -208,7 +211,7 @@ def judge_durability(info: Mapping[str, Any], wanted: Durability) -> list[Findin
         if not info.get("aof_enabled"):
             found = "fsynced needs the append-only file, which is off"
             return [_problem(found, "redis-cli CONFIG SET appendonly yes", "durability")]
-    return [Finding(Level.OK, "durability", f"published means: {MEANING[wanted.level]}")]
+    return [Finding(Level.OK, "durability", f"published means: {MEANING[durability.level]}")]
 
 
 def _version(info: Mapping[str, Any]) -> Finding:
@@ -217,7 +220,7 @@ def _version(info: Mapping[str, Any]) -> Finding:
     name = f"Valkey {own}" if own else f"Redis {redis_version}"
     numbers = tuple(int(part) for part in redis_version.split(".")[:2] if part.isdecimal())
     if len(numbers) < 2:
-        return Finding(Level.NOT_CHECKED, "version", "the server does not tell it")
+        return Finding(Level.NOT_CHECKED, "version", "the server does not report it")
     if numbers < OLDEST_VERSION:
         return _problem(f"{name} is too old", "use Redis 6.2 or newer, or Valkey", "version")
     return Finding(Level.OK, "version", name)
@@ -238,7 +241,7 @@ def _eviction(policy: str) -> Finding:
     if policy == "noeviction" or policy.startswith("volatile-"):
         return Finding(Level.OK, "eviction", f"{policy}: streams are never evicted")
     if not policy:
-        return Finding(Level.NOT_CHECKED, "eviction", "the server does not tell its policy")
+        return Finding(Level.NOT_CHECKED, "eviction", "the server does not report its policy")
     return _problem(
         f"{policy} deletes whole streams when memory is short",
         "redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf",
@@ -254,19 +257,19 @@ def _memory(limit: int, needed: int) -> list[Finding]:
 
 
 async def _check_coverage(client: Redis) -> list[Finding]:
-    """Do the other nodes go on without one of them? Nothing where the server does not tell."""
+    """A warning where one failed node stops the Cluster; empty where CONFIG GET is refused."""
     try:
-        told = await client.config_get(_COVERAGE)
+        settings = await client.config_get(_COVERAGE)
     except (exceptions.RedisError, OSError):
         return []
-    return judge_coverage(told.get(_COVERAGE) or "")
+    return judge_coverage(settings.get(_COVERAGE) or "")
 
 
 def judge_coverage(value: str) -> list[Finding]:
-    """A warning where one node away stops all shards."""
+    """A warning where one unavailable node stops all shards."""
     if value != "yes":
         return []
-    found = f"{_COVERAGE} is yes: with one node away, all shards refuse everything"
+    found = f"{_COVERAGE} is yes: with one node unavailable, all shards refuse everything"
     advice = f"redis-cli CONFIG SET {_COVERAGE} no, and the same in redis.conf, on each node"
     return [Finding(Level.WARNING, "shards", found, advice)]
 
@@ -306,7 +309,7 @@ async def _check_rights(client: Redis, key_prefix: str, durability: Durability) 
 
 
 async def _check_groups(client: Redis, key_prefix: str) -> Finding:
-    """What the kit needs: groups, and one read over several streams."""
+    """Whether the commands of consumers work: groups, and one read over several streams."""
     one = f"{key_prefix}bridge:check:{secrets.token_hex(8)}"
     other = f"{key_prefix}bridge:check:{secrets.token_hex(8)}"
     attempts = (
@@ -327,7 +330,7 @@ async def _check_groups(client: Redis, key_prefix: str) -> Finding:
 
 
 def judge_groups(refused: Mapping[str, str]) -> Finding:
-    """What it means for consumers that these commands are refused, each with its reason."""
+    """What the refused commands mean for consumers; `refused` maps each to its reason."""
     subject = "consumers"
     if not refused:
         return Finding(Level.OK, subject, "groups, and reads over several streams, are allowed")
@@ -342,7 +345,7 @@ def judge_groups(refused: Mapping[str, str]) -> Finding:
 
 
 async def _tried(client: Redis, command: str, *arguments: str) -> str:
-    """Why the server refuses the command; empty where it does not."""
+    """The server's reason for refusing the command; empty where it accepts."""
     try:
         await client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
     except (exceptions.RedisError, OSError) as error:

@@ -124,7 +124,7 @@ async def test_packed_body_is_unpacked() -> None:
         (b"x" * 10_001, "identity", "larger than 10000 bytes"),
         (gzip.compress(bytes(50_000_000)), "gzip", "larger than 10000 bytes"),
         (gzip.compress(b"a body")[:-9], "gzip", "ends before"),
-        (zstd.compress(bytes(1_000_000)), "zstd", "packed as 'zstd', which was not asked for"),
+        (zstd.compress(bytes(1_000_000)), "zstd", "packed as 'zstd', which was not requested"),
         (b"x", "br", "packed as 'br'"),
         (b"x", "gzip, gzip", "packed as 'gzip, gzip'"),
     ],

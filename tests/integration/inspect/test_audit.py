@@ -137,7 +137,7 @@ def test_what_is_missing_without_a_gap_is_a_problem_in_each_source(
     )
     assert certificate.problems == [
         "redis: numbers are missing without a gap at 1 place: 103",
-        "journal: 2 messages were received, are not in Redis, and no gap says so: 103 "
+        "journal: 2 messages were received, are not in Redis, and no gap has them: 103 "
         "(00000000000000000000.journal at 998), 103 (00000000000000000000.journal at 1209)",
         f"archive: 0 entries only in Redis, 1 only in the archive, 0 differ: {trade_id(103)}",
     ]
@@ -151,7 +151,7 @@ def test_a_message_that_says_something_else_is_a_problem(
         redis_url, journal_of(tmp_path, range(101, 111)), archive_of(tmp_path, WHOLE)
     )
     first, second = certificate.problems
-    assert first.startswith("journal: 2 messages say something else in Redis: 110 ")
+    assert first.startswith("journal: 2 messages differ in Redis: 110 ")
     assert second == (
         f"archive: 0 entries only in Redis, 0 only in the archive, 1 differ: {trade_id(110)}"
     )
@@ -215,10 +215,10 @@ archive   archive, up to 1788367440900-1100
 gap log   1 gap: connection lost, 2 numbers, missing
 journal   journal
           20 messages of this range, 7 of them further copies; 7 are in Redis as they were received
-          4 stand inside a gap: they were received, and given up
+          4 are inside a gap: received, then given up
 compared  archive and Redis: 8 entries are the same in both
 WRONG     redis: numbers are missing without a gap at 1 place: 103
-WRONG     journal: 2 messages were received, are not in Redis, and no gap says so: 103 \
+WRONG     journal: 2 messages were received, are not in Redis, and no gap has them: 103 \
 (00000000000000000000.journal at 998), 103 (00000000000000000000.journal at 1209)
 WRONG     archive: 0 entries only in Redis, 1 only in the archive, 0 differ: 1788367440200-1030
 """

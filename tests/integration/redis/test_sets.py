@@ -101,18 +101,18 @@ async def test_a_sentinel_that_names_a_replica_is_not_believed(watched: Watched)
     async with _lying_sentinel(replica.port) as liar:
         host = f"127.0.0.1:{watched.sentinels[0].port}"
         target = Target.from_url(f"redis+sentinel://{liar},{host}/{SERVICE}/0")
-        with pytest.raises(ConnectionLost, match=r"named as the primary .* says it is a slave"):
+        with pytest.raises(ConnectionLost, match=r"named as the primary .* its role is slave"):
             await connect_wire(target, 3)
         connection = await connect_wire(target, 3)  # the other one is asked now
         assert connection.address == f"127.0.0.1:{watched.owner().port}/0"
         connection.close()
         url = f"redis+sentinel://{liar}/{SERVICE}/0"
         async with connect(url, name="x") as client:
-            with pytest.raises(exceptions.ConnectionError, match="says it is a slave"):
+            with pytest.raises(exceptions.ConnectionError, match="its role is slave"):
                 await client.get("key")
         with (
             connect_blocking(url, name="x") as blocking,
-            pytest.raises(exceptions.ConnectionError, match="says it is a slave"),
+            pytest.raises(exceptions.ConnectionError, match="its role is slave"),
         ):
             await asyncio.to_thread(blocking.get, "key")
 
@@ -243,7 +243,7 @@ async def test_check_names_what_it_talks_to_and_advises_what_can_be_done(
         node.config_set("cluster-require-full-coverage", "yes")
         one_of_many = await checked(tagged_url, cluster.prefix, is_shard=True)
         node.config_set("cluster-require-full-coverage", "no")
-    assert "with one node away, all shards refuse everything" in one_of_many["shards"].found
+    assert "with one node unavailable, all shards refuse everything" in one_of_many["shards"].found
     assert (await checked(watched.sentinels[0].url))["redis"].advice == (
         f"redis.url: redis+sentinel://127.0.0.1:{watched.sentinels[0].port}/{SERVICE}/0"
     )

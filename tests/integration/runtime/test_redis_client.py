@@ -143,7 +143,7 @@ def test_an_option_that_is_none_of_a_users_is_told_without_the_password(option: 
     with pytest.raises(ConfigError) as caught:
         connect(f"redis://u:hunter2@h:1/0?{option}", name="x")
     assert str(caught.value) == (
-        f"redis.url redis://u:***@h:1/0?{option} cannot be used: look at what stands after the ?"
+        f"redis.url redis://u:***@h:1/0?{option} cannot be used: check the options after the ?"
     )
 
 

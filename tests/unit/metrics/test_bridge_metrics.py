@@ -159,7 +159,7 @@ def test_of_several_shards_the_one_that_is_away_is_told_and_redis_is_down_when_a
 async def test_readyz_names_the_shard_and_its_node() -> None:
     _, body = await ready(**ILL[Reason.SHARD_UNWRITABLE])
 
-    words = "shard 1 at b:6379 waits, the others go on: out"
+    words = "shard 1 at b:6379 waits, the other shards continue: out"
     assert body["reasons"] == [{"reason": "shard_unwritable", "text": words}]
 
 

@@ -37,7 +37,7 @@ _AUTHORITY = "name the authority behind its certificate: rediss://…?ssl_ca_cer
         (
             "redis+sentinel://h:1/main/0",
             "no primary of main is known (h:1: refused)",
-            "look at what each of them said, and at redis.url; a bridge waits for it",
+            "look at what each server replied, and at redis.url; a bridge waits for it",
         ),
     ],
 )
@@ -59,7 +59,7 @@ def test_nodes_none_of_which_is_the_primary_are_to_be_looked_at() -> None:
     assert str(unreadable(error, "redis+sentinel://h:1/main/0", "read or written")) == (
         "Redis at redis+sentinel://h:1/main/0 cannot be read or written: "
         "no primary of main is known (h:1: refused): "
-        "look at what each of them said, and at redis.url; a bridge waits for it"
+        "look at what each server replied, and at redis.url; a bridge waits for it"
     )
 
 

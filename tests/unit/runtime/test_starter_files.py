@@ -19,7 +19,7 @@ def test_the_files_say_the_defaults(tmp_path: Path) -> None:
 def test_a_file_that_is_there_stays_and_nothing_is_written(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
 
-    with pytest.raises(Fatal, match=f"{name} is there already, and nothing was written"):
+    with pytest.raises(Fatal, match=f"{name} exists already, and nothing was written"):
         write_starter_files(tmp_path)
 
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
@@ -28,7 +28,7 @@ def test_a_file_that_is_there_stays_and_nothing_is_written(tmp_path: Path, name:
 def test_a_link_that_leads_nowhere_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(Fatal, match="there already"):
+    with pytest.raises(Fatal, match="exists already"):
         write_starter_files(tmp_path)
 
     assert not (tmp_path / "elsewhere").exists()
