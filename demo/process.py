@@ -112,7 +112,7 @@ class Part:
     def last_words(self) -> str:
         """The last line it said."""
         lines = [line.strip() for line in self.said().splitlines() if line.strip()]
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "it logged nothing"
 
     def _hang_up(self) -> None:
         assert self._guard.stdin is not None

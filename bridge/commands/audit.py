@@ -41,7 +41,7 @@ def command(
     Compares what Redis has with what the journal has received and, with --archive, with what the
     archive keeps, entry by entry. Reads only; the bridge may be running.
 
-    Exit status: 0 nothing is missing without a gap that says so; 1 something is, or two of them
+    Exit status: 0 nothing is missing outside of its gaps; 1 something is, or two of them
     differ.
 
     Examples:

@@ -1,8 +1,8 @@
-"""One stream as the sample consumer `archive` keeps it in Parquet files, as the entries they were.
+"""One stream in the Parquet files of the sample consumer `archive`, as the original entries.
 
     <folder>/stream=trade.SOL_USDC/day=2026-09-02/after-1788367440000-10.parquet
 
-A file is named by the entry it comes after, and its footer says which one is its last.
+A file is named by the entry that precedes its first, and its footer holds the ID of its last.
 """
 
 import json
@@ -31,7 +31,7 @@ class _File(NamedTuple):
 
 
 class ArchiveStream:
-    """One stream's files. Raises ConfigError where there are none, or where they cannot be read."""
+    """One stream's files. Raises ConfigError where there are none or they cannot be read."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class ArchiveStream:
 
     @property
     def last_id(self) -> EntryId:
-        """Of the newest entry."""
+        """ID of the newest entry."""
         return self._files[-1].last
 
     def forwards(self, first: EntryId, last: EntryId) -> Iterator[Stored]:
@@ -53,7 +53,7 @@ class ArchiveStream:
                         yield entry
 
     def backwards(self, last: EntryId) -> Iterator[Stored]:
-        """The entries up to this one, newest first."""
+        """The entries up to an ID, newest first."""
         for file in reversed(self._files):
             if file.after < last:
                 for place, entry in reversed(list(self._read(file.path))):
@@ -81,7 +81,7 @@ class ArchiveStream:
             raise _unreadable(path, error) from None
 
     def _read(self, path: Path) -> Iterator[tuple[EntryId, Stored]]:
-        """Each entry with its place. Columns may have any type, or be missing."""
+        """Each entry with its ID. Columns may have any type, or be missing. Raises ConfigError."""
         try:
             yield from self._entries(path)
         except (*_BAD, self._arrow.ArrowException) as error:
@@ -95,7 +95,7 @@ class ArchiveStream:
             field: _texts(field[0], table, field[1])
             for field in {field for plan in plans.values() for field in plan.columns}
         }
-        # A whole row at once: value by value it would take three times as long.
+        # Whole rows at once: value by value takes three times as long.
         rows = {
             kind: list(zip(*(texts[field] for field in plan.columns), strict=True))
             for kind, plan in plans.items()
@@ -109,10 +109,10 @@ class ArchiveStream:
 
 
 class _Plan(NamedTuple):
-    """How an entry of one type is made of a row."""
+    """How a row becomes an entry of one type."""
 
     names: tuple[str, ...]
-    columns: Sequence[tuple[str, str]]  # the entry's name of a field, and the column's
+    columns: Sequence[tuple[str, str]]  # names of the entry's field and of the column
 
 
 @cache
@@ -131,8 +131,8 @@ def _column(name: str) -> str:
 
 
 def _texts(field: str, table: Any, name: str) -> Sequence[str]:
-    """A column as an entry has it: times in the field's unit, sides of a book as JSON; empty where
-    there is nothing.
+    """A column as the entry's field has it: times in the field's unit, sides of a book as JSON;
+    empty for nulls and missing columns.
     """
     if name not in table.column_names:
         return [""] * len(table)
@@ -165,7 +165,7 @@ def _utc(us: int) -> str:
     return str(us) if found is None else found.isoformat().removesuffix("+00:00")
 
 
-# Fields that are times, by how their names end; the column's ends in `_at`, and has µs.
+# Suffixes of fields that are times; the column's name ends in `_at`, its unit is µs.
 _ENDS = ("_us", "_ms", "_utc")
 _TEXT_OF_US: Mapping[str, Callable[[int], str]] = {"ms": lambda us: str(us // 1000), "utc": _utc}
 
@@ -177,8 +177,8 @@ def _text(value: Any) -> str:
 
 
 def _with_extra(plan: _Plan, values: list[str]) -> Sequence[str]:
-    """What did not fit its column stands in `extra`, by the field's name in the model. Raises
-    TypeError or ValueError where that is no object.
+    """Puts the values of `extra` back that did not fit their columns; `extra` names them by the
+    model's field. Raises TypeError or ValueError where `extra` is no JSON object.
     """
     extra = parsed(values[-1])
     if not isinstance(extra, dict):
@@ -199,7 +199,7 @@ def _unreadable(path: Path, error: Exception) -> ConfigError:
 
 
 def _library(name: str) -> Any:
-    """pyarrow is an extra: who has no archive does not need it."""
+    """Import a module of pyarrow, which is an extra. Raises ConfigError where it is missing."""
     try:
         return import_module(name)
     except ImportError:

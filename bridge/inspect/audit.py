@@ -1,4 +1,4 @@
-"""Reads a stream wherever it is kept, and certifies it: one pass over each, in little memory."""
+"""Reads a stream from each source and certifies it: one pass over each, in little memory."""
 
 import sys
 from array import array
@@ -34,19 +34,19 @@ _US_DIGITS = 16  # of a time in µs since 1970, until the year 2286
 
 
 class Follower:
-    """One source's entries: their continuity, and the hash of what the messages say."""
+    """One source's entries: their continuity, and a hash of the messages' content."""
 
-    def __init__(self, stream: Stream, told: Iterable[Run]) -> None:
-        self._continuity = Continuity(stream, told)
+    def __init__(self, stream: Stream, reported: Iterable[Run]) -> None:
+        self._continuity = Continuity(stream, reported)
         self._is_sequenced = stream.spec.identity is Identity.SEQUENCED
-        self._digests = array("Q")  # the digests of all messages
+        self._digests = array("Q")  # one for each message
 
     @property
     def tally(self) -> Tally:
         return self._continuity.tally
 
     def add(self, entry: Stored, place: EntryId) -> int | None:
-        """The next entry, and its ID. Returns the digest of a message, None where it is none."""
+        """Check the next entry. Returns the digest of a message; None for any other entry."""
         try:
             is_message = self._continuity.add(entry, place)
         except BadEntry:
@@ -54,22 +54,22 @@ class Follower:
             return None
         if not is_message:
             return None
-        said = digest(entry.names, entry.values)
-        self._digests.append(said)
-        return said
+        content = digest(entry.names, entry.values)
+        self._digests.append(content)
+        return content
 
     def content(self) -> str:
-        """SHA-256 over all messages, in the order of their numbers; where they have none, of their
-        digests: their order differs between sources. To be asked once.
+        """SHA-256 over the digests of all messages, in the order of their numbers, or sorted where
+        they have no numbers, since their order differs between sources. Call it once.
         """
-        said = self._digests if self._is_sequenced else array("Q", sorted(self._digests))
+        digests = self._digests if self._is_sequenced else array("Q", sorted(self._digests))
         if sys.byteorder == "little":
-            said.byteswap()
-        return sha256(said).hexdigest()
+            digests.byteswap()
+        return sha256(digests).hexdigest()
 
 
 class Audit:
-    """Of one stream, between two entry IDs: `first` included, `until` left out (None: the end)."""
+    """An audit of one stream from `first` to before `until` (None: to the end)."""
 
     def __init__(
         self, client: Any, space: KeySpace, stream: Stream, first: EntryId, until: EntryId | None
@@ -87,15 +87,15 @@ class Audit:
         self.certificate = Certificate(stream.name)
 
     def redis_and_archive(self, where: str, archive: Path | None) -> None:
-        """Certify what Redis has, and the archive beside it. Raises ConfigError where there is no
-        archive, and what the client raises.
+        """Certify the stream in Redis, and in the archive if given. Raises ConfigError where there
+        is no archive, and the Redis client's errors.
         """
-        told = list(self._gap_log())
+        reported = list(self._gap_log())
         stream = RedisStream(self._client, self._space, self._stream.name)
         about = stream.about()
-        if about is not None:  # what comes while it is read is not looked at
+        if about is not None:  # entries added during the audit are not read
             self._last = min(self._last, EntryId.parse(about.last_id))
-        in_redis, in_archive = Follower(self._stream, told), Follower(self._stream, told)
+        in_redis, in_archive = Follower(self._stream, reported), Follower(self._stream, reported)
         kept = None if archive is None else ArchiveStream(archive, self._stream.name)
         first = str(self._first) if self._first > (0, 0) else FIRST
         of_redis = stream.forwards(first, str(self._last)) if about is not None else iter(())
@@ -110,18 +110,18 @@ class Audit:
             self._add("archive", f"{archive}, up to {kept.last_id}", in_archive)
 
     def journal(self, path: Path) -> None:
-        """Compare with what a journal has received. Raises ConfigError where there is none."""
+        """Compare with the frames of a journal. Raises ConfigError where there is none."""
         check = JournalCheck(str(path))
         first_us, last_us = int(self._first_received or 0), int(self._last_received or 0)
         segments = segments_between(path, first_us - AROUND_US, last_us + AROUND_US)
         tally = self._redis_tally()
-        wanted = Compared(
+        compared = Compared(
             self._stream,
             joined(gap.run for gap in tally.gaps if gap.run is not None),
             [gap.span_us for gap in tally.gaps if gap.span_us is not None],
             last_us,
         )
-        compare(wanted, self._index, segments, check)
+        compare(compared, self._index, segments, check)
         self.certificate.add_journal(check)
 
     def _redis_tally(self) -> Tally:
@@ -137,14 +137,14 @@ class Audit:
         self.certificate.sources.append(Source(name, where, tally, follower.content()))
 
     def _take(self, entry: Stored, place: EntryId, follower: Follower) -> int | None:
-        said = follower.add(entry, place)
-        if said is not None:
-            self._index.add(entry, place, said)
+        content = follower.add(entry, place)
+        if content is not None:
+            self._index.add(entry, place, content)
             received = entry.text("received_us")
-            if len(received) == _US_DIGITS and received.isdecimal():  # their texts have their order
+            if len(received) == _US_DIGITS and received.isdecimal():  # so they sort as texts
                 self._first_received = self._first_received or received
                 self._last_received = max(self._last_received, received)
-        return said
+        return content
 
     def _both(
         self,
@@ -153,7 +153,7 @@ class Audit:
         in_redis: Follower,
         in_archive: Follower,
     ) -> None:
-        """Both in the order of the IDs, side by side."""
+        """Read both sources in the order of their IDs, and compare equal IDs."""
         check = ArchiveCheck()
         self.certificate.add_archive(check)
         of_archive = archive.forwards(self._first, self._last)
@@ -162,25 +162,25 @@ class Audit:
         while one is not None or other is not None:
             redis_id = EntryId.parse(one.id) if one is not None else _LAST
             archive_id = EntryId.parse(other.id) if other is not None else _LAST
-            if one is not None and not one.names:  # trimmed away while it was read
+            if one is not None and not one.names:  # trimmed while it was read
                 in_redis.add(one, redis_id)
                 redis_begun, one = False, next(of_redis, None)
                 continue
-            said = other_said = None
+            content = other_content = None
             if one is not None and redis_id <= archive_id:
-                said = self._take(one, redis_id, in_redis)
+                content = self._take(one, redis_id, in_redis)
                 redis_begun = True
                 if redis_id < archive_id and archive_begun and other is not None:
                     check.only_redis += 1
                     check.different(one.id)
             if other is not None and archive_id <= redis_id:
-                other_said = in_archive.add(other, archive_id)
+                other_content = in_archive.add(other, archive_id)
                 archive_begun = True
                 if archive_id < redis_id and redis_begun and one is not None:
                     check.only_archive += 1
                     check.different(other.id)
             if one is not None and other is not None and redis_id == archive_id:
-                is_same = said == other_said and (said is not None or _is_same(one, other))
+                is_same = content == other_content and (content is not None or _is_same(one, other))
                 _count_compared(check, one.id, is_same=is_same)
             if redis_id <= archive_id:
                 one = next(of_redis, None)
@@ -188,7 +188,7 @@ class Audit:
                 other = next(of_archive, None)
 
     def _gap_log(self) -> Iterator[Run]:
-        """Sum up what it tells of the stream; gives the numbers that it tells of."""
+        """The numbers that the gap log names for the stream; sums up its records of the range."""
         found: dict[tuple[str, str, bool], Recovered] = {}
         for record in RedisStream(self._client, self._space, keys.GAPS).forwards():
             if record.text("stream") != self._stream.name:

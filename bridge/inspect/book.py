@@ -1,8 +1,8 @@
-"""The book of a depth stream, made of its entries as a reader makes it (pure).
+"""The book of a depth stream, built from its entries as a reader builds it (pure).
 
 A change applies where `first_update_id <= position + 1 <= last_update_id`. After a gap the book is
-not known until the next snapshot, which replaces it. Here it is also compared with that snapshot:
-what the changes have made of the book must be what the snapshot says of it.
+unknown until the next snapshot, which replaces it. The book is also compared with that snapshot:
+the changes must have produced the same book.
 """
 
 from collections.abc import Sequence
@@ -12,31 +12,31 @@ from bridge.contract.events import Level
 from bridge.core.book import Sides, price_key, price_order
 from bridge.inspect.stored import Stored
 
-Bound = tuple[int, str]  # a price, as `price_order` has it
+Bound = tuple[int, str]  # a price, as `price_order` returns it
 
 
 class Book:
-    """Follows the entries of one depth stream. `position`: the update id it is exact at; None: not
-    known.
+    """The book of one depth stream. `position`: its last update ID; None while the book is
+    unknown.
     """
 
     def __init__(self) -> None:
         self.position: int | None = None
-        self.entry_id = ""  # of the last entry that has made it
-        self.snapshot_id = ""  # of the snapshot that it began with
+        self.entry_id = ""  # the last entry applied
+        self.snapshot_id = ""  # the snapshot it starts from
         self._sides = Sides()
-        # Levels beyond these prices may be missing: the snapshot had no more (None: it had all).
+        # Levels beyond these prices may be missing: the snapshot ended there (None: it had all).
         self._lowest_bid: Bound | None = None
         self._highest_ask: Bound | None = None
 
     def forget(self) -> None:
-        """Something is missing."""
+        """Discard the book, since entries are missing."""
         self.position = None
         self._sides = Sides()
 
     def apply(self, change: Stored) -> bool:
-        """Take a change in, where the book is known. False: it does not continue the book, which is
-        not known from here on.
+        """Apply a change, where the book is known. Returns False, and discards the book, where the
+        change does not continue it.
         """
         if self.position is None:
             return True
@@ -52,7 +52,7 @@ class Book:
         return True
 
     def replace(self, snapshot: Stored) -> bool:
-        """The book is this snapshot. False: the changes before it have made another book."""
+        """Replace the book by a snapshot. Returns False if the changes have made another book."""
         bids, asks = snapshot.levels("bids"), snapshot.levels("asks")
         position = snapshot.number("update_id")
         agrees = self.position != position or self._agrees(bids, asks)
@@ -68,15 +68,15 @@ class Book:
         return bids[:count], asks[:count]
 
     def certain(self) -> tuple[int, int]:
-        """How many of the bids and asks, from the best on, are certain: beyond the last level of
-        the snapshot there may be others that have not changed since.
+        """How many bids and asks, from the best on, are certain: beyond the snapshot's last level
+        there may be levels that have not changed since.
         """
         bids, asks = self._sides.best_first()
         return len(_down_to(bids, self._lowest_bid)), len(_up_to(asks, self._highest_ask))
 
     @classmethod
     def begun(cls, snapshot: Sides, now: Sides) -> "Book":
-        """A book that began with one and has become the other."""
+        """A book that started with `snapshot` and is `now` after the changes."""
         book = cls()
         bids, asks = snapshot.best_first()
         book._sides = now
@@ -108,5 +108,5 @@ def _up_to(levels: Sequence[Any], ceiling: Bound | None) -> list[Level]:
 
 
 def _plain(level: Any) -> Level:
-    """Each number in one spelling: REST and socket pad them differently."""
+    """A level with normalised numbers: REST and WebSocket pad them differently."""
     return price_key(level[0]), price_key(level[1])

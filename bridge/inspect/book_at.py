@@ -1,7 +1,7 @@
-"""The book of a market at a moment, exactly, or why it cannot be known.
+"""The exact book of a market at a moment, or why it cannot be known.
 
-Going back from the moment, the entries up to the newest snapshot are enough: what follows on it
-makes the book. A gap that is met first says that the book is not known.
+Backwards from the moment, the entries up to the newest snapshot are enough: snapshot and changes
+make the book. If a gap comes first, the book is unknown.
 """
 
 from collections.abc import Iterable
@@ -20,11 +20,11 @@ from bridge.inspect.book import Book
 from bridge.inspect.stored import Stored
 from bridge.protocol.rest import DepthBody
 
-PATIENCE_US = 2_000_000  # in which another connection brings what one has missed
+PATIENCE_US = 2_000_000  # for another connection to deliver what one has missed
 
 
 class From(StrEnum):
-    """What keeps the entries."""
+    """The source of the entries."""
 
     REDIS = "redis"
     JOURNAL = "journal"
@@ -33,9 +33,9 @@ class From(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BookAt:
-    """The book, or why it is not known. `at_id` is the last entry that has made it, `snapshot_id`
-    the snapshot it begins with. `certain`: how many bids and asks, from the best on, are certain;
-    beyond them there may be levels that have not changed since the snapshot.
+    """The book, or why it is not known. `at_id`: the last entry applied; `snapshot_id`: the
+    snapshot it starts from. `certain`: how many bids and asks, from the best on, are certain;
+    beyond them levels may be missing that have not changed since the snapshot.
     """
 
     stream: str
@@ -55,8 +55,8 @@ class BookAt:
 
 
 def depth_streams(market: str) -> list[Stream]:
-    """The streams that may have the book of a market, the exact one first; or the stream itself
-    that is named. Raises ConfigError where there can be none.
+    """The streams with the book of a market, the exact one first; or the one stream that is named.
+    Raises ConfigError for an invalid name.
     """
     names = [market] if market.startswith(f"{StreamType.DEPTH}.") else [
         f"{StreamType.DEPTH}.{market}",
@@ -69,7 +69,7 @@ def depth_streams(market: str) -> list[Stream]:
 
 
 def book_of(stream: Stream, source: From, newest_first: Iterable[Stored], count: int) -> BookAt:
-    """The book that entries make, from the newest of the time on backwards."""
+    """The book made of entries, given from the newest one backwards."""
     entries: list[Stored] = []
     for entry in newest_first:
         if entry.type == "gap":
@@ -96,7 +96,7 @@ def _behind_gap(gap: Stored, since: list[Stored]) -> str:
 
 
 def before_gap(book: BookAt, following: Stored | None) -> BookAt:
-    """The same, where what follows is no gap: what it names may have come before the moment."""
+    """The book; not known if a gap follows, whose missing updates may precede the moment."""
     if not book.is_known or following is None or following.type != "gap":
         return book
     first, last = following.text("from"), following.text("to")
@@ -110,8 +110,8 @@ def before_gap(book: BookAt, following: Stored | None) -> BookAt:
 
 
 class JournalBook:
-    """Makes the book of what a journal has received: changes, and the REST replies that they are
-    joined with, until a moment. `until_ms`: of the engine.
+    """Builds the book up to a moment from a journal's changes and the REST replies joined with
+    them. `until_ms`: the moment, in the engine's time.
     """
 
     def __init__(self, stream: Stream, until_ms: int) -> None:
@@ -121,15 +121,15 @@ class JournalBook:
         self._book = DepthBook(0, levels_kept=1_000_000)
         self._snapshot = Sides()
         self._bodies: dict[int, Sides] = {}
-        self._held: list[tuple[DepthBody, int]] = []  # received while changes wait for others
-        self._receivers: set[int] = set()  # connections that are to receive the stream
+        self._held: list[tuple[DepthBody, int]] = []  # while early changes wait for a hole to fill
+        self._receivers: set[int] = set()  # connections subscribed to the stream
         self._at_ms = 0
         self._is_before_gap = False
         self._why = f"the journal has no book of {stream.name} before it"
 
     def happened(self, record: Record) -> None:
-        """Something happened to a connection: as in the core, a book is not known once more where
-        none received it.
+        """Apply a connection's record: as in the core, the book is discarded when a connection
+        starts to receive the stream and none did before.
         """
         name = self._stream.name
         if isinstance(record, Started):
@@ -158,7 +158,7 @@ class JournalBook:
         self._held.clear()
 
     def change(self, change: Depth, received_us: int) -> None:
-        """A change was received."""
+        """Apply a received change."""
         for one in self._book.in_order(Delta.of(change), received_us, PATIENCE_US):
             ms = first_believable_us((one.engine_us, one.event_us), received_us) // 1000
             if ms > self._until_ms:
@@ -167,7 +167,7 @@ class JournalBook:
                 return
             was_known, was_at = self._book.joined, self._book.number
             self._book.follow(one, ms)
-            self._book.crosses(one, ms)  # notes the time, which tells numbers that begin anew
+            self._book.crosses(one, ms)  # records the time, which reveals a restart of the numbers
             self._at_ms = max(self._at_ms, ms)
             if was_known and not self._book.joined:
                 self._why = _why_void(was_at, one)
@@ -176,8 +176,8 @@ class JournalBook:
             self._join_held()
 
     def body(self, body: DepthBody, received_us: int) -> None:
-        """REST replied with a whole book. Behind a break it comes while the first changes still
-        wait for what another connection may bring: it is joined with them once they count.
+        """Apply a REST reply with a whole book. After a break it arrives while the first changes
+        still wait for another connection's: it is joined once these are applied.
         """
         if received_us // 1000 > self._until_ms:
             return
@@ -199,7 +199,7 @@ class JournalBook:
         self._report_join()
 
     def result(self, count: int) -> BookAt:
-        """The book at the moment."""
+        """The book at the moment, with `count` levels a side."""
         if not self._book.joined or self._is_before_gap:
             return BookAt(self._stream.name, From.JOURNAL, unknown=self._why)
         bids, asks = self._book.levels()
@@ -223,7 +223,7 @@ class JournalBook:
             self._bodies.clear()
 
     def _end(self, following: Delta) -> None:
-        """What follows comes after the moment."""
+        """Stop at the first change after the moment; updates may be missing before it."""
         self.is_over = True
         number = self._book.number
         if self._book.joined and following.first_update_id > number + 1:
@@ -235,7 +235,7 @@ class JournalBook:
 
 
 def _why_void(number: int, delta: Delta) -> str:
-    """Why the book that was known up to update `number` is not known behind this change."""
+    """Why the book that was known up to update `number` is unknown after this change."""
     if delta.last_update_id < number:
         what = f"the numbers began anew with update {delta.first_update_id}"
     else:

@@ -1,4 +1,4 @@
-"""What an audit has found of a stream, source by source, and what is wrong with it (pure)."""
+"""The result of an audit of one stream, source by source, and its problems (pure)."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,13 +8,13 @@ from typing import Any
 from bridge.inspect.continuity import Break, Marked, Run, Tally
 
 MAX_NAMED = 5
-MOST_KEPT = 1000  # that are named one by one in JSON
+MOST_KEPT = 1000  # listed in JSON
 
 
 @dataclass(slots=True)
 class Source:
-    """One place that keeps entries of the stream. `content`: SHA-256 over what its messages say, in
-    their order.
+    """One place that keeps entries of the stream. `content`: SHA-256 over the content of its
+    messages, in their order.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Source:
 
 @dataclass(slots=True)
 class Recovered:
-    """What the gap log tells of gaps by one cause, ended in one way."""
+    """Gaps in the gap log with one cause and one way of ending."""
 
     cause: str
     how: str
@@ -36,12 +36,12 @@ class Recovered:
 
 @dataclass(slots=True)
 class JournalCheck:
-    """What a journal has of the same time, compared with Redis.
+    """A journal's messages of the same time, compared with Redis.
 
-    `copies` were received before over another connection. `fetched`: Redis has them from the
-    exchange's history, which came first. `missing`: received, in the range, not in Redis, and no
-    gap names them. `in_gaps`: the same, but a gap does. `overtaken`: states that Redis need not
-    have. `elsewhere`: messages in Redis that the journal has not.
+    `copies`: received before on another connection. `fetched`: Redis has the copy from the
+    exchange's history, which came first. `missing`: received, within the range, not in Redis, and
+    in no gap. `in_gaps`: the same, but in a gap. `overtaken`: states that Redis need not have.
+    `elsewhere`: messages in Redis that the journal does not have.
     """
 
     where: str
@@ -60,16 +60,16 @@ class JournalCheck:
     elsewhere: int = 0
 
     def add_damaged(self, lines: int) -> None:
-        """So many lines more cannot be read."""
+        """Count further unreadable lines."""
         self.damaged += lines
 
     def add_elsewhere(self, messages: int) -> None:
-        """So many messages in Redis were not found here."""
+        """Set the number of messages in Redis that the journal does not have."""
         self.elsewhere = messages
 
     def add(self, other: "JournalCheck", *, seen_before: int) -> None:
-        """What was found in a later part of the journal. Of its messages so many are further
-        copies, since they were found in this part already.
+        """Add the result of a later part of the journal. `seen_before` of its messages count as
+        copies, since the earlier part had them already.
         """
         for name, number in asdict(other).items():
             if isinstance(number, int):
@@ -91,15 +91,15 @@ class ArchiveCheck:
     first_different: list[str] = field(default_factory=list)
 
     def different(self, entry_id: str) -> None:
-        """One more that is not the same in both."""
+        """Record an entry that differs."""
         if len(self.first_different) < MOST_KEPT:
             self.first_different.append(entry_id)
 
 
 @dataclass(slots=True)
 class Certificate:
-    """All that was found. `problems`: what is wrong, a sentence each; none: the stream is whole but
-    for what its gaps say.
+    """The result of an audit. `problems`: a sentence each; without any, the stream is complete
+    except for its gaps.
     """
 
     stream: str
@@ -110,11 +110,11 @@ class Certificate:
     notes: list[str] = field(default_factory=list)
 
     def add_journal(self, check: JournalCheck) -> None:
-        """A journal was compared."""
+        """Set the result of the comparison with a journal."""
         self.journal = check
 
     def add_archive(self, check: ArchiveCheck) -> None:
-        """An archive is compared."""
+        """Set the result of the comparison with an archive."""
         self.archive = check
 
     @property
@@ -129,14 +129,14 @@ class Certificate:
         return found
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
-        told: dict[str, Any] = {"whole": not self.problems, "problems": self.problems}
-        told |= asdict(self)
-        for plain, source in zip(told["sources"], self.sources, strict=True):
+        """The certificate as plain values, for JSON."""
+        document: dict[str, Any] = {"whole": not self.problems, "problems": self.problems}
+        document |= asdict(self)
+        for plain, source in zip(document["sources"], self.sources, strict=True):
             tally = source.tally
             plain["tally"]["gaps"] = [_named(gap) for gap in tally.gaps]
             plain["tally"]["first_breaks"] = [_named(one) for one in tally.first_breaks]
-        return told
+        return document
 
 
 def _named(one: Marked | Break) -> dict[str, Any]:
@@ -165,12 +165,12 @@ def _of_source(source: Source) -> Iterator[str]:
 def _of_journal(check: JournalCheck) -> Iterator[str]:
     if check.missing:
         yield (
-            f"journal: {check.missing} messages were received, are not in Redis, and no gap says "
-            f"so: {', '.join(check.first_missing[:MAX_NAMED])}"
+            f"journal: {check.missing} messages were received, are not in Redis, and no gap "
+            f"has them: {', '.join(check.first_missing[:MAX_NAMED])}"
         )
     if check.other:
         yield (
-            f"journal: {check.other} messages say something else in Redis: "
+            f"journal: {check.other} messages differ in Redis: "
             f"{', '.join(check.first_other[:MAX_NAMED])}"
         )
 
@@ -188,11 +188,11 @@ def _run(run: Run) -> str:
     return str(run.first) if run.first == run.last else f"{run.first}…{run.last}"
 
 
-# ---- words ---------------------------------------------------------------------------------------
+# ---- text ----------------------------------------------------------------------------------------
 
 
 def lines(certificate: Certificate) -> Iterator[tuple[str, str]]:
-    """The certificate for people: labels, and a sentence each."""
+    """The certificate for people: a label and a sentence for each line."""
     for source in certificate.sources:
         yield from _source(source)
     for one in certificate.recovered:
@@ -211,7 +211,7 @@ def lines(certificate: Certificate) -> Iterator[tuple[str, str]]:
     for problem in problems:
         yield "WRONG", problem
     if not problems:
-        yield "whole", "nothing is missing without a gap that says so"
+        yield "whole", "nothing is missing outside of its gaps"
 
 
 def _source(source: Source) -> Iterator[tuple[str, str]]:
@@ -230,7 +230,7 @@ def _source(source: Source) -> Iterator[tuple[str, str]]:
     if tally.undecodable:
         yield "", f"{tally.undecodable:,} entries are not of the contract: another program's"
     if tally.told:
-        yield "", f"{tally.told:,} numbers are left out that the gap log tells of"
+        yield "", f"{tally.told:,} missing numbers are named by the gap log"
     if snapshots := tally.by_type.get("depth_snapshot"):
         yield (
             "",
@@ -268,7 +268,7 @@ def _journal(check: JournalCheck) -> Iterator[tuple[str, str]]:
     if check.fetched:
         yield "", f"{check.fetched:,} are there as the exchange's history has them"
     if check.in_gaps:
-        yield "", f"{check.in_gaps:,} stand inside a gap: they were received, and given up"
+        yield "", f"{check.in_gaps:,} are inside a gap: received, then given up"
     if check.overtaken:
         yield (
             "",

@@ -1,7 +1,7 @@
-"""Compares what a journal has received with what Redis has, message by message.
+"""Compares the messages of a journal with those in Redis.
 
-A long journal takes two processes: each reads half of it, against an index of its own, and what
-they have found is put together. More would take more memory than the audit may.
+A long journal is read by two processes, each with half of it and its own index, and the results are
+merged. More processes would exceed the memory that an audit may use.
 """
 
 import os
@@ -24,14 +24,14 @@ from bridge.inspect.journal_stream import JournalStream, Received
 from bridge.journal.segments import Segment
 from bridge.runtime.collector import settle_collector
 
-LONG_BYTES = 32 * 2**20  # of lines: from there on a second process is worth its start
+LONG_BYTES = 32 * 2**20  # of lines: from here on a second process saves time
 
 Index = SequencedIndex | ContentIndex
 
 
 class Compared(NamedTuple):
-    """What is compared: the stream; the numbers, and the spans of time, that its gaps name; when
-    its last message in Redis was received.
+    """Parameters of the comparison: the stream; the numbers and the spans of time in its gaps; the
+    receive time of its last message in Redis.
     """
 
     stream: Stream
@@ -45,15 +45,15 @@ class Compared(NamedTuple):
 
 
 def compare(
-    wanted: Compared, index: Index, segments: Sequence[Segment], check: JournalCheck
+    compared: Compared, index: Index, segments: Sequence[Segment], check: JournalCheck
 ) -> None:
-    """Fill the check. Raises ConfigError where a file cannot be read."""
+    """Fill `check`. Raises ConfigError where a file cannot be read."""
     middle = len(segments) // 2
-    # Equal messages without numbers are counted over a whole connection: they are read in one go.
+    # Without numbers, equal messages are counted over a whole connection: one process reads all.
     if isinstance(index, SequencedIndex) and _is_long(segments) and (os.cpu_count() or 1) > 1:
-        _compare_in_two(wanted, index, segments[:middle], segments[middle:], check)
+        _compare_in_two(compared, index, segments[:middle], segments[middle:], check)
     else:
-        _compare_all(wanted, index, segments, check)
+        _compare_all(compared, index, segments, check)
     check.add_elsewhere(index.unseen())
 
 
@@ -62,74 +62,74 @@ def _is_long(segments: Sequence[Segment]) -> bool:
 
 
 def _compare_in_two(
-    wanted: Compared,
+    compared: Compared,
     index: SequencedIndex,
     first: Sequence[Segment],
     second: Sequence[Segment],
     check: JournalCheck,
 ) -> None:
-    pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_leave_signals)
+    pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_ignore_interrupt)
     with pool:
-        # As bytes, now: the pool hands over later, when this one has marked what it has seen.
-        given = pickle.dumps((wanted, index, second, JournalCheck(check.where)))
-        found = pool.submit(_compared_apart, given)
-        del given
-        _compare_all(wanted, index, first, check)
+        # Pickled now: the pool would do it later, when this process has already set marks.
+        pickled = pickle.dumps((compared, index, second, JournalCheck(check.where)))
+        future = pool.submit(_compared_apart, pickled)
+        del pickled
+        _compare_all(compared, index, first, check)
         try:
-            other, marks = found.result()
-        except (BrokenProcessPool, OSError):  # there may be no second process here
-            _compare_all(wanted, index, second, check)
+            other, marks = future.result()
+        except (BrokenProcessPool, OSError):  # no second process is possible here
+            _compare_all(compared, index, second, check)
         else:
             check.add(other, seen_before=index.add_marks(marks))
 
 
-def _leave_signals() -> None:
-    """Ctrl-C is for the process that was started; this one ends with it."""
+def _ignore_interrupt() -> None:
+    """Ignore Ctrl-C in the second process: the first one handles it and ends this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _compared_apart(given: bytes) -> tuple[JournalCheck, Sequence[bytes]]:
-    """In the second process."""
-    wanted, index, segments, check = pickle.loads(given)
+def _compared_apart(pickled: bytes) -> tuple[JournalCheck, Sequence[bytes]]:
+    """Runs in the second process; returns the check and the marks of its index."""
+    compared, index, segments, check = pickle.loads(pickled)
     settle_collector()
-    _compare_all(wanted, index, segments, check)
+    _compare_all(compared, index, segments, check)
     return check, index.marks()
 
 
 def _compare_all(
-    wanted: Compared, index: Index, segments: Sequence[Segment], check: JournalCheck
+    compared: Compared, index: Index, segments: Sequence[Segment], check: JournalCheck
 ) -> None:
-    stream = JournalStream(wanted.stream, segments)
-    one = _Comparison(wanted, index, check)
+    stream = JournalStream(compared.stream, segments)
+    one = _Comparison(compared, index, check)
     for received in stream.received():
-        # Without numbers, what came after the last message may not be in Redis yet.
-        if wanted.is_sequenced or received.place.received_us <= wanted.last_us:
+        # Without numbers, messages after the last one in Redis may not have been published yet.
+        if compared.is_sequenced or received.place.received_us <= compared.last_us:
             one.take(received)
     check.add_damaged(stream.damaged)
 
 
 class _Comparison:
-    """What a journal has received, message by message, against what Redis has."""
+    """Compares received messages, one by one, with the index of those in Redis."""
 
-    def __init__(self, wanted: Compared, index: Index, check: JournalCheck) -> None:
-        self._stream, self._runs, self._spans, _ = wanted
+    def __init__(self, compared: Compared, index: Index, check: JournalCheck) -> None:
+        self._stream, self._runs, self._spans, _ = compared
         self._index = index
         self._check = check
-        self._is_sequenced = wanted.is_sequenced
+        self._is_sequenced = compared.is_sequenced
 
     def take(self, received: Received) -> None:
-        """The next one."""
+        """Compare the next message and count the result."""
         entry, check = received.entry, self._check
         if entry is None:
             check.refused += 1
             return
         match = self._index.find(entry)
         if not received.place.connection and match is not Match.SAME:
-            return  # of a page of history only what it brought into the stream is of interest
+            return  # a page of history counts only where it has filled the stream
         if match is Match.NONE:
             if self._index.covers(entry):
                 check.messages += 1
-                self._not_there(entry, received)
+                self._count_missing(entry, received)
             return
         check.messages += 1
         match match:
@@ -143,11 +143,11 @@ class _Comparison:
             case _:
                 check.same += 1
 
-    def _not_there(self, entry: Entry, received: Received) -> None:
+    def _count_missing(self, entry: Entry, received: Received) -> None:
         check = self._check
         if self._is_in_gap(entry):
             check.in_gaps += 1
-        elif self._need_not_be():
+        elif self._may_be_absent():
             check.overtaken += 1
         else:
             check.missing += 1
@@ -160,9 +160,9 @@ class _Comparison:
         moment_us = entry.moment_us
         return any(from_us <= moment_us <= to_us for from_us, to_us in self._spans)
 
-    def _need_not_be(self) -> bool:
-        """Of states the newest counts; a window of depth may be cut in another way by another
-        connection, and the chain of the changes tells whether all is covered.
+    def _may_be_absent(self) -> bool:
+        """Whether Redis may lack the message: of states only the newest is published, and depth
+        windows are cut differently by each connection, while the chain of changes proves coverage.
         """
         is_state = self._stream.spec.identity is Identity.STATES
         return is_state or self._stream.type is StreamType.DEPTH

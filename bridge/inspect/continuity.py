@@ -1,5 +1,5 @@
-"""Does a stream hold together: numbers without a break, a whole book, and gaps where something is
-missing (pure). Entries come in the order of their IDs.
+"""Checks the continuity of a stream: dense numbers, a consistent book, and gap entries where
+messages are missing (pure). Entries must come in the order of their IDs.
 """
 
 from bisect import bisect_right
@@ -14,7 +14,7 @@ from bridge.contract.streams import Stream
 from bridge.inspect.book import Book
 from bridge.inspect.stored import OWN_TYPES, Stored
 
-MOST_KEPT = 1000  # breaks that are named one by one
+MOST_KEPT = 1000  # breaks that are listed
 
 
 class Run(NamedTuple):
@@ -25,15 +25,15 @@ class Run(NamedTuple):
 
 
 class Break(NamedTuple):
-    """Numbers that are missing before the entry `entry_id`, with no gap that says so."""
+    """Numbers missing before the entry `entry_id`, without a gap entry."""
 
     entry_id: str
     run: Run
 
 
 class Marked(NamedTuple):
-    """A gap entry. `run`: what it names in a sequenced stream; `span_us`: in the others (a start
-    that is not known is 0)."""
+    """A gap entry. `run`: its numbers in a sequenced stream; `span_us`: its time in other streams
+    (an unknown start is 0)."""
 
     entry_id: str
     cause: str
@@ -43,34 +43,34 @@ class Marked(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """What was seen of a stream."""
+    """Counts over the entries of a stream."""
 
     entries: int = 0
     messages: int = 0
     by_type: dict[str, int] = field(default_factory=dict)
     first_id: str = ""
     last_id: str = ""
-    first_number: int | None = None  # sequenced streams: of the first message
+    first_number: int | None = None  # of the first message, in sequenced streams
     last_number: int | None = None
     gaps: list[Marked] = field(default_factory=list)
     breaks: int = 0
     first_breaks: list[Break] = field(default_factory=list)
-    told: int = 0  # numbers that are not there, without a gap entry, that the gap log tells of
-    disorder: int = 0  # IDs that do not rise
+    told: int = 0  # missing numbers without a gap entry that the gap log names
+    disorder: int = 0  # IDs that do not increase
     undecodable: int = 0  # entries that are not of the contract
-    overtaken: int = 0  # times that the stream was trimmed past the place that was read
+    overtaken: int = 0  # times that trimming passed the reading position
     snapshots_compared: int = 0
     snapshots_wrong: list[str] = field(default_factory=list)
 
     def add(self, entry_id: str, kind: str) -> None:
-        """An entry was seen."""
+        """Count an entry."""
         self.entries += 1
         self.by_type[kind] = self.by_type.get(kind, 0) + 1
         self.first_id = self.first_id or entry_id
         self.last_id = entry_id
 
     def add_message(self, number: int | None) -> None:
-        """It was a message; of this number, if it has one."""
+        """Count a message, with its number if it has one."""
         self.messages += 1
         if number is not None:
             if self.first_number is None:
@@ -79,8 +79,8 @@ class Tally:
 
 
 class Continuity:
-    """Follows the entries of one stream. `told`: the numbers of which the gap log says that they
-    are missing, or that there are none: no gap need stand where they are left out.
+    """Checks the entries of one stream. `told`: numbers that the gap log reports as missing or
+    never assigned: they need no gap entry.
     """
 
     def __init__(self, stream: Stream, told: Iterable[Run] = ()) -> None:
@@ -92,8 +92,8 @@ class Continuity:
         self._last = EntryId(-1, -1)
 
     def add(self, entry: Stored, place: EntryId) -> bool:
-        """The next entry, and its ID: is it a message? Raises BadEntry where it is none of the
-        contract.
+        """Check the next entry, by its ID. Returns whether it is a message. Raises BadEntry where
+        it is not of the contract.
         """
         if not entry.names:
             self._begin_anew()
@@ -118,7 +118,7 @@ class Continuity:
         return False
 
     def _begin_anew(self) -> None:
-        """What follows here was trimmed away while it was read."""
+        """Start again after a part that was trimmed while it was read."""
         self.tally.overtaken += 1
         self._position = None
         if self._book is not None:
@@ -157,7 +157,7 @@ class Continuity:
             self._book.forget()
 
     def _left_out(self, before: str, run: Run) -> None:
-        """These numbers are not there, and no gap entry says so."""
+        """Count missing numbers: as a break, unless the gap log names them."""
         at = bisect_right(self._told, run.first, key=lambda told: told.first) - 1
         if at >= 0 and run.last <= self._told[at].last:
             self.tally.told += run.last - run.first + 1
@@ -168,7 +168,7 @@ class Continuity:
 
 
 def joined(runs: Iterable[Run]) -> list[Run]:
-    """The same numbers in as few runs as there can be, lowest first."""
+    """The same numbers in as few runs as possible, lowest first."""
     found: list[Run] = []
     for run in sorted(runs):
         if found and run.first <= found[-1].last + 1:

@@ -1,4 +1,4 @@
-"""What consumer groups have done with one entry, as far as Redis keeps it. It only reads.
+"""What consumer groups have done with one entry, as far as Redis keeps it. Read-only.
 
 The names of the kit's keys are those of docs/contract.md ("The consumer kit's keys").
 """
@@ -17,16 +17,16 @@ from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_url import tag_of
 
 _PAGE = 500
-_MOST_FIELDS = 1000  # of a result hash that is looked into
-_KIT = frozenset({"position", "lease", "state", "settled", "dead", "again"})  # no results
+_MOST_FIELDS = 1000  # of a result hash that is searched
+_KIT = frozenset({"position", "lease", "state", "settled", "dead", "again"})  # not results
 
 
 class Progress(StrEnum):
-    """How far a group is with an entry."""
+    """The state of an entry in a group."""
 
     AHEAD = "not delivered yet"
-    IN_HAND = "in hand"  # ordered: the owner tries it
-    PENDING = "pending"  # shared: delivered, and not acknowledged
+    IN_HAND = "in hand"  # ordered mode: the owner is trying it
+    PENDING = "pending"  # shared mode: delivered, not acknowledged
     DEAD = "dead letter"
     SENT_BACK = "dead letter, sent back"
     SETTLED = "settled"
@@ -45,10 +45,10 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class GroupLife:
-    """One group. `mode`: ordered, shared, or empty for groups of other programs. `worker`: who has
-    it in hand, or owns the stream; `deliveries` 0: not counted any more, or, while it is pending,
-    given back by that worker before it was begun. `missed`: how many entries
-    of this stream were trimmed away before the group had read them. `results`: a sentence each.
+    """One group. `mode`: ordered, shared, or empty for groups of other programs. `worker` has the
+    entry in hand, or owns the stream; `deliveries` 0: no longer counted, or, while pending,
+    returned by that worker before it started. `missed`: entries of this stream that were trimmed
+    before the group had read them. `results`: a sentence each.
     """
 
     group: str
@@ -64,7 +64,7 @@ class GroupLife:
 
 
 class Groups:
-    """The groups of one stream, by its name."""
+    """The consumer groups of one stream."""
 
     def __init__(self, client: "redis.Redis", space: KeySpace, stream: str) -> None:
         self._client: Any = client
@@ -73,7 +73,7 @@ class Groups:
         self._key = space.key(stream)
 
     def lives(self, entry_id: str, number: int | None) -> list[GroupLife]:
-        """What each group has done with this entry; `number` is the exchange's, in sequenced
+        """What each group has done with this entry; `number` is the exchange's, of sequenced
         streams.
         """
         try:
@@ -87,20 +87,20 @@ class Groups:
         found = {}
         for name, text in self._client.hgetall(self._space.key("consumers:groups")).items():
             try:
-                told = parsed(text)
+                facts = parsed(text)
             except ValueError:
                 continue
-            found[name] = str(told.get("mode", "")) if isinstance(told, dict) else ""
+            found[name] = str(facts.get("mode", "")) if isinstance(facts, dict) else ""
         return found
 
     def _life(
-        self, told: Mapping[str, Any], mode: str, entry_id: str, number: int | None
+        self, info: Mapping[str, Any], mode: str, entry_id: str, number: int | None
     ) -> GroupLife:
-        group = told["name"]
+        group = info["name"]
         place = self._client.hgetall(self._beside(group, "position"))
         settled = self._client.hgetall(self._beside(group, "settled"))
         owner = (self._client.get(self._beside(group, "lease")) or "").split("/")[0]
-        position = _entry_id(place.get("id", "")) or told["last-delivered-id"]
+        position = _entry_id(place.get("id", "")) or info["last-delivered-id"]
         pending = self._client.xpending_range(self._key, group, entry_id, entry_id, 1)
         again, dead = self._letter(group, "again", entry_id), self._letter(group, "dead", entry_id)
         worker, deliveries, idle_ms = owner, 0, None
@@ -147,7 +147,7 @@ class Groups:
             last = f"({page[-1][0]}"
 
     def _results(self, group: str, entry_id: str, number: int | None) -> Iterator[str]:
-        """What beside the stream tells that the entry is in it."""
+        """Sentences on result keys beside the stream that name the entry or include its number."""
         main = self._beside(group, "").removesuffix(":")
         found = self._client.scan_iter(match=_literal(main) + "*", count=_PAGE)
         for key in sorted(one for one in found if one == main or one.startswith(main + ":")):
@@ -181,16 +181,16 @@ def _in_hash(
 
 
 def _entry_id(text: str) -> str:
-    """The text, where it is an entry's ID; else nothing."""
+    """The text if it is an entry ID, else an empty text."""
     ms, _, seq = text.partition("-")
     return "" if None in (whole_number(ms), whole_number(seq)) else text
 
 
 def _count(fields: Mapping[str, str], name: str) -> int:
-    """A counter; 0 where there is none, or where another program has written something else."""
+    """A counter; 0 where it is missing or no whole number."""
     return whole_number(fields.get(name, "")) or 0
 
 
 def _literal(text: str) -> str:
-    """As a part of a glob pattern that fits nothing else."""
-    return "".join(f"\\{sign}" if sign in "*?[]\\" else sign for sign in text)
+    """The text as a glob pattern that matches only itself."""
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in text)

@@ -1,7 +1,7 @@
-"""What a journal has of one stream: each message as it came, and from where.
+"""The messages that a journal has of one stream, and where each was received.
 
-Reads files only; the bridge that writes them may be running. What a frame has, and what the
-exchange's history says in a REST body, is read as the core reads it.
+Reads files only; the bridge that writes them may be running. Frames, and the exchange's history in
+REST bodies, are decoded by the core's own functions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,11 +21,11 @@ from bridge.journal.segments import Segment
 from bridge.protocol.envelope import Data, parse
 from bridge.protocol.rest import BadBody, fills_page, trades_page
 
-_tuple = tuple.__new__  # `Place(…)` is a function in Python around it, once for each message
+_tuple = tuple.__new__  # faster than `Place(…)`, which is a Python function, for each message
 
 
 class Origin(StrEnum):
-    """How it came."""
+    """How a message was received."""
 
     FRAME = "frame"
     REST = "rest"
@@ -33,7 +33,7 @@ class Origin(StrEnum):
 
 class Place(NamedTuple):
     """Where a journal has a record. `offset` counts bytes of lines in the segment, `position` in
-    the whole journal. `connection` 0: none, it is a REST body.
+    the whole journal. `connection` 0: a REST body.
     """
 
     segment: str
@@ -46,7 +46,7 @@ class Place(NamedTuple):
 
 
 class Received(NamedTuple):
-    """One message of the stream; `entry` as the core would make it, None where it was refused for
+    """One message of the stream; `entry` as the core makes it, or None where it was refused for
     `fault`.
     """
 
@@ -57,7 +57,7 @@ class Received(NamedTuple):
 
 
 class JournalStream:
-    """One stream in some segments, oldest first."""
+    """One stream in a list of segments, oldest first."""
 
     def __init__(self, stream: Stream, segments: Iterable[Segment]) -> None:
         self.damaged = 0
@@ -69,7 +69,7 @@ class JournalStream:
         self._occurrences: dict[int, Occurrences] = {}
 
     def received(self, mark: bytes = b"") -> Iterator[Received]:
-        """Every message, in the order of receiving. `mark`: only frames with these bytes in them.
+        """Every message, in the order received. `mark`: only frames that contain these bytes.
         Raises ConfigError where a file cannot be read.
         """
         name = b'"%b"' % self._stream.name.encode()
@@ -117,7 +117,7 @@ class JournalStream:
             return Received(place, frame.body, None, str(error))
 
     def _entry(self, event: Event, frame: Frame) -> Entry:
-        occurrences = None  # as in the core: of states no one counts
+        occurrences = None  # as in the core: states are not counted
         if self._stream.spec.identity is Identity.EVENTS:
             occurrences = self._occurrences.setdefault(frame.connection, Occurrences())
         event_us = believable_us(event, frame.received_us)
@@ -133,12 +133,12 @@ class JournalStream:
             body.received_us,
             Origin.REST,
         )
-        for entry in _told(self._stream, body):
+        for entry in _messages_of(self._stream, body):
             yield Received(place, body.body, entry)
 
 
-def _told(stream: Stream, body: RestBody) -> list[Entry]:
-    """The messages that a REST body tells of."""
+def _messages_of(stream: Stream, body: RestBody) -> list[Entry]:
+    """The messages in a REST body."""
     try:
         if stream.type is StreamType.TRADE and body.kind is BodyKind.MAIN:
             trades = trades_page(stream.symbol, body.body, body.received_us)
@@ -146,5 +146,5 @@ def _told(stream: Stream, body: RestBody) -> list[Entry]:
         if body.kind is BodyKind.FILLS:
             return [fill_from_history(fill) for fill in fills_page(body.body, body.received_us)]
     except (BadBody, BadIdentity):
-        pass  # it was refused when it came
+        pass  # the bridge refused it, too
     return []

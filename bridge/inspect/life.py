@@ -1,6 +1,6 @@
-"""One entry's whole life: how it came, where it stands, what is missing before it, who has it.
+"""The life of one entry: its frames, its place in Redis, gaps before it, and its consumers.
 
-Reads Redis and a journal, and changes neither. What is not recorded anywhere is said, too.
+Reads Redis and a journal, and changes neither. Also lists what is recorded nowhere.
 """
 
 import re
@@ -27,13 +27,13 @@ from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.terminal import bounded
 
 _ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
-AROUND_US = 120_000_000  # a copy over another connection comes within a minute
+AROUND_US = 120_000_000  # another connection's copy arrives within a minute
 NEAR_US = 5_000_000
 
 
 class Query(NamedTuple):
-    """What is asked for. `number`: the exchange's, in sequenced streams; `entry_id` None: it is
-    found by its number.
+    """The entry to explain. `number`: the exchange's, in sequenced streams; `entry_id` None: find
+    the entry by its number.
     """
 
     stream: Stream
@@ -42,7 +42,7 @@ class Query(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """The message as it once came. `is_stored`: the entry was made of this one."""
+    """One received copy of the message. `is_stored`: the entry was made of this copy."""
 
     place: Place
     body: str
@@ -50,7 +50,7 @@ class Copy(NamedTuple):
 
 
 class Happening(NamedTuple):
-    """What happened to a connection, or to the journal, near a gap."""
+    """An event of a connection or of the journal near a gap."""
 
     received_us: int
     connection: int
@@ -59,8 +59,8 @@ class Happening(NamedTuple):
 
 @dataclass(slots=True)
 class Life:
-    """All that is known. `where`: a sentence on where it stands in Redis; `unknown`: what cannot be
-    told, a sentence each.
+    """All that is known. `where`: a sentence on its place in Redis; `unknown`: what cannot be
+    known, a sentence each.
     """
 
     stream: str
@@ -70,7 +70,7 @@ class Life:
     entry: Stored | None = None
     before: Stored | None = None
     after: Stored | None = None
-    gap: Stored | None = None  # that names it as missing, or that it is
+    gap: Stored | None = None  # the gap that names it as missing, or the entry itself
     gap_records: list[Stored] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     refused: list[Received] = field(default_factory=list)
@@ -82,20 +82,20 @@ class Life:
     unknown: list[str] = field(default_factory=list)
 
     def add_journal(self, text: str) -> None:
-        """A journal was read."""
+        """Set which journal was read."""
         self.journal = text
 
     def add_settled(self, *, is_settled: bool) -> None:
-        """Its checkpoint says so, or not yet."""
+        """Set whether the journal's checkpoint covers it."""
         self.is_settled = is_settled
 
     def add_rest_book(self, place: Place) -> None:
-        """It has the REST reply that the snapshot was made of."""
+        """Set the place of the REST reply that the snapshot was made of."""
         self.rest_book = place
 
 
 def wanted(stream: Stream, text: str) -> Query:
-    """Read what a person asks for: an entry ID, or the exchange's number. Raises ConfigError."""
+    """Parse an entry ID, or the exchange's number. Raises ConfigError."""
     is_sequenced = stream.spec.identity is Identity.SEQUENCED
     found = _ID.fullmatch(text)
     if found is None or max(first := int(found[1]), second := int(found[2] or 0)) >= 2**64:
@@ -114,33 +114,33 @@ def wanted(stream: Stream, text: str) -> Query:
 # ---- Redis ---------------------------------------------------------------------------------------
 
 
-def in_redis(client: Any, space: KeySpace, asked: Query) -> Life:
-    """What Redis tells. Raises what its client raises."""
-    stream = RedisStream(client, space, asked.stream.name)
+def in_redis(client: Any, space: KeySpace, query: Query) -> Life:
+    """What Redis knows of the entry. Raises the Redis client's errors."""
+    stream = RedisStream(client, space, query.stream.name)
     about = stream.about()
     if about is None:
-        found = _Standing("there is no such stream in Redis")
+        found = _Position("there is no such stream in Redis")
     else:
-        found = _find(stream, about, asked)
-    gap = _gap_of(found, asked)
-    entry_id = found.entry.id if found.entry is not None else str(asked.entry_id or "")
+        found = _find(stream, about, query)
+    gap = _gap_of(found, query)
+    entry_id = found.entry.id if found.entry is not None else str(query.entry_id or "")
     groups = Groups(client, space, stream.name)
     return Life(
         stream.name,
         entry_id,
-        asked.number,
+        query.number,
         found.where,
         found.entry,
         found.before,
         found.after,
         gap,
-        list(_gap_records(client, space, stream.name, asked.number, gap)),
-        groups=groups.lives(entry_id, asked.number) if entry_id else [],
+        list(_gap_records(client, space, stream.name, query.number, gap)),
+        groups=groups.lives(entry_id, query.number) if entry_id else [],
     )
 
 
-class _Standing(NamedTuple):
-    """Where an entry stands in its stream."""
+class _Position(NamedTuple):
+    """The place of an entry in its stream, with its neighbours."""
 
     where: str
     entry: Stored | None = None
@@ -148,22 +148,22 @@ class _Standing(NamedTuple):
     after: Stored | None = None
 
 
-def _find(stream: RedisStream, about: About, asked: Query) -> _Standing:
+def _find(stream: RedisStream, about: About, query: Query) -> _Position:
     if about.oldest is None or about.newest is None:
-        return _Standing("the stream is empty")
-    if asked.entry_id is not None:
-        entry, anchor = stream.entry(str(asked.entry_id)), str(asked.entry_id)
+        return _Position("the stream is empty")
+    if query.entry_id is not None:
+        entry, anchor = stream.entry(str(query.entry_id)), str(query.entry_id)
     else:
-        assert asked.number is not None, "without an ID there is a number"
-        entry, anchor = _by_number(stream, about, asked.number)
+        assert query.number is not None, "without an ID there is a number"
+        entry, anchor = _by_number(stream, about, query.number)
     if entry is not None:
         anchor = entry.id
-    found = _Standing("", entry, stream.last_before(anchor), stream.next_after(anchor))
+    found = _Position("", entry, stream.last_before(anchor), stream.next_after(anchor))
     return found._replace(where=_where(about, anchor, found))
 
 
 def _by_number(stream: RedisStream, about: About, number: int) -> tuple[Stored | None, str]:
-    """The entry that has this number, or an ID between the two that it would stand between."""
+    """The entry with this number, or else an ID between its would-be neighbours."""
     low, high = EntryId.parse(about.oldest or "").ms, EntryId.parse(about.newest or "").ms + 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -179,12 +179,12 @@ def _by_number(stream: RedisStream, about: About, number: int) -> tuple[Stored |
         if entry.is_message and (first or 0) <= number <= place.position:
             return entry, entry.id
         if place.position > number or (place.position == number and not entry.is_message):
-            break  # it, a gap perhaps, stands behind the place
+            break  # an entry after the place, perhaps a gap
         anchor = f"{place.ms}-{place.seq + 1}"
     return None, anchor
 
 
-def _where(about: About, anchor: str, found: _Standing) -> str:
+def _where(about: About, anchor: str, found: _Position) -> str:
     if found.entry is not None:
         return f"in Redis, among {about.length:,} entries from {about.oldest} to {about.newest}"
     if found.before is None:
@@ -197,33 +197,33 @@ def _where(about: About, anchor: str, found: _Standing) -> str:
     return "not in Redis, which keeps entries before and behind its place"
 
 
-def _gap_of(found: _Standing, asked: Query) -> Stored | None:
-    """The gap entry that it is, or that says it is missing."""
+def _gap_of(found: _Position, query: Query) -> Stored | None:
+    """The gap entry that it is, or that names it as missing."""
     if found.entry is not None:
         return found.entry if found.entry.type == "gap" else None
     for near in (found.after, found.before):
-        if near is not None and near.type == "gap" and _covers(near, asked):
+        if near is not None and near.type == "gap" and _covers(near, query):
             return near
     return None
 
 
-def _covers(gap: Stored, asked: Query) -> bool:
-    if asked.number is not None:
+def _covers(gap: Stored, query: Query) -> bool:
+    if query.number is not None:
         first, last = gap.number("from"), gap.number("to")
-        return first is not None and last is not None and first <= asked.number <= last
+        return first is not None and last is not None and first <= query.number <= last
     from_us, to_us = gap.number("from_us") or 0, gap.number("to_us")
-    assert asked.entry_id is not None, "without a number there is an ID"
+    assert query.entry_id is not None, "without a number there is an ID"
     return (
         to_us is not None
-        and from_us <= asked.entry_id.ms * 1000 + 999
-        and (asked.entry_id.ms * 1000 <= to_us)
+        and from_us <= query.entry_id.ms * 1000 + 999
+        and (query.entry_id.ms * 1000 <= to_us)
     )
 
 
 def _gap_records(
     client: Any, space: KeySpace, stream: str, number: int | None, gap: Stored | None
 ) -> Iterator[Stored]:
-    """The records of the gap log that tell of it, or of the gap that it stands in."""
+    """The records of the gap log about it, or about the gap that covers it."""
     if gap is None and number is None:
         return
     for record in RedisStream(client, space, keys.GAPS).forwards():
@@ -248,14 +248,14 @@ def _is_of(record: Stored, gap: Stored) -> bool:
 # ---- the journal ---------------------------------------------------------------------------------
 
 
-def add_journal(life: Life, asked: Query, path: Path) -> None:
-    """Look for the message in a journal. Raises ConfigError where there is none to read."""
-    around = _around_us(life, asked)
+def add_journal(life: Life, query: Query, path: Path) -> None:
+    """Search a journal for the message. Raises ConfigError where it cannot be read."""
+    around = _around_us(life, query)
     segments = segments_between(path, *around)
     life.add_journal(f"{path}: {len(segments)} of its segments, of that time, read")
-    fits = _fits(life, asked)
-    stream = JournalStream(asked.stream, segments)
-    for received in stream.received(_mark(life, asked)):
+    fits = _fits(life, query)
+    stream = JournalStream(query.stream, segments)
+    for received in stream.received(_mark(life, query)):
         if received.entry is None:
             if abs(received.place.received_us - sum(around) // 2) <= NEAR_US:
                 life.refused.append(received)
@@ -271,15 +271,15 @@ def add_journal(life: Life, asked: Query, path: Path) -> None:
         life.unknown.append(f"{stream.damaged:,} lines of the journal cannot be read")
 
 
-def _around_us(life: Life, asked: Query) -> tuple[int, int]:
-    """When it was received, about."""
+def _around_us(life: Life, query: Query) -> tuple[int, int]:
+    """The range of times in which it was received, µs."""
     moments = [
         us
         for entry in (life.entry, *((life.before, life.after) if life.entry is None else ()))
         if entry is not None and (us := entry.number("received_us")) is not None
     ]
-    if asked.entry_id is not None and (life.entry is None or not moments):
-        moments.append(asked.entry_id.ms * 1000)
+    if query.entry_id is not None and (life.entry is None or not moments):
+        moments.append(query.entry_id.ms * 1000)
     if not moments:
         return 0, 2**62
     if life.gap is not None and life.before is not None:
@@ -287,21 +287,21 @@ def _around_us(life: Life, asked: Query) -> tuple[int, int]:
     return min(moments) - AROUND_US, max(moments) + AROUND_US
 
 
-def _mark(life: Life, asked: Query) -> bytes:
-    """What stands in every frame of the message."""
-    if asked.number is not None:
+def _mark(life: Life, query: Query) -> bytes:
+    """Bytes that every frame of the message contains."""
+    if query.number is not None:
         last = life.entry.number("last_update_id") if life.entry is not None else None
-        return str(last or asked.number).encode()
+        return str(last or query.number).encode()
     for name in ("engine_us", "event_us"):
         if life.entry is not None and (text := life.entry.text(name)):
             return text.encode()
     return b""
 
 
-def _fits(life: Life, asked: Query) -> Callable[[Received], bool]:
-    """Whether a message is the one that is meant."""
-    if asked.number is not None:
-        number = EntryId.parse(life.entry.id).position if life.entry is not None else asked.number
+def _fits(life: Life, query: Query) -> Callable[[Received], bool]:
+    """A test whether a received message is the one searched for."""
+    if query.number is not None:
+        number = EntryId.parse(life.entry.id).position if life.entry is not None else query.number
         return lambda one: one.entry is not None and one.entry.number == number
     if life.entry is not None:
         try:
@@ -309,8 +309,8 @@ def _fits(life: Life, asked: Query) -> Callable[[Received], bool]:
         except BadEntry:
             return lambda _: False
         return lambda one: one.entry is not None and one.entry.key == key
-    assert asked.entry_id is not None, "without a number there is an ID"
-    ms, seq = asked.entry_id
+    assert query.entry_id is not None, "without a number there is an ID"
+    ms, seq = query.entry_id
     return lambda one: (
         one.entry is not None and one.entry.ms == ms and seq - 1000 < one.entry.number <= seq
     )
@@ -323,7 +323,7 @@ def _is_made_of(stored: Stored | None, received: Received) -> bool:
 
 
 def _add_happenings(life: Life, segments: Sequence[Segment]) -> None:
-    """What happened near a gap; the REST body that a snapshot was made of."""
+    """Add events near a gap, and the REST body that a snapshot was made of."""
     about = life.entry or life.gap
     assert about is not None, "there is an entry, or a gap"
     to_us = about.number("to_us") or about.number("received_us") or 0
@@ -364,11 +364,11 @@ def _describe(record: Record | None, stream: str) -> str:
     return ""
 
 
-# ---- what cannot be told -------------------------------------------------------------------------
+# ---- what cannot be known ------------------------------------------------------------------------
 
 
-def add_unknown(life: Life, asked: Query) -> None:
-    """Say what nothing has recorded."""
+def add_unknown(life: Life, query: Query) -> None:
+    """Add sentences on what is recorded nowhere."""
     if life.entry is not None:
         life.unknown.append(
             "when it came into Redis: Redis does not keep that. Not before the bridge received it"

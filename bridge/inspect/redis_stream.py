@@ -1,4 +1,4 @@
-"""One stream as Redis keeps it, read page by page and never changed."""
+"""One stream in Redis, read page by page and never changed."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ from bridge.runtime.redis_trouble import unreadable
 
 PAGE_ENTRIES = 1000
 FIRST, LAST = "-", "+"
-_LOWEST, _HIGHEST = "0-0", f"{2**64 - 1}-{2**64 - 1}"  # nothing is beyond: Redis calls it an error
+_LOWEST, _HIGHEST = "0-0", f"{2**64 - 1}-{2**64 - 1}"  # `(` beyond these is an error in Redis
 
-_tuple = tuple.__new__  # `Stored(…)` is a function in Python around it, once for each entry
+_tuple = tuple.__new__  # faster than `Stored(…)`, which is a Python function, for each entry
 
 
 class About(NamedTuple):
-    """A stream's key: how many entries it has, and ever had (None: this server does not count)."""
+    """A stream's key. `added`: entries ever added; None: this server does not count them."""
 
     length: int
     added: int | None
@@ -34,12 +34,12 @@ class About(NamedTuple):
 
 @contextlib.contextmanager
 def reading_redis(config: Config) -> Iterator["redis.Redis"]:
-    """A client of the configured Redis. What it raises becomes one sentence (Fatal)."""
+    """A client of the configured Redis, whose errors become a Fatal with one sentence."""
     url = resolve_url(config)
     try:
         with connect_blocking(url, name="bridge:inspect") as client:
-            client.set_response_callback("XRANGE", _as_it_is)
-            client.set_response_callback("XREVRANGE", _as_it_is)
+            client.set_response_callback("XRANGE", _unchanged)
+            client.set_response_callback("XREVRANGE", _unchanged)
             yield client
     except (redis.RedisError, OSError, TimeoutError) as error:
         raise unreadable(error, url) from None
@@ -50,12 +50,12 @@ def reading_redis(config: Config) -> Iterator["redis.Redis"]:
         ) from None
 
 
-def _as_it_is(reply: Any, **_: Any) -> Any:
+def _unchanged(reply: Any, **_: Any) -> Any:
     return reply
 
 
 class RedisStream:
-    """A stream by its name, without the prefix."""
+    """A stream, by its name without the prefix."""
 
     def __init__(self, client: "redis.Redis", space: KeySpace, name: str) -> None:
         self._client: Any = client
@@ -64,41 +64,41 @@ class RedisStream:
         self.key = space.key(name)
 
     def about(self) -> About | None:
-        """None where there is no such stream."""
+        """The stream's key, or None where it does not exist."""
         try:
-            told: Any = self._client.xinfo_stream(self.key)
+            info: Any = self._client.xinfo_stream(self.key)
         except redis.ResponseError as error:
             if "no such key" in str(error):
                 return None
             raise
-        oldest, newest = told["first-entry"], told["last-entry"]
+        oldest, newest = info["first-entry"], info["last-entry"]
         return About(
-            told["length"],
-            told.get("entries-added"),
-            told["last-generated-id"],
+            info["length"],
+            info.get("entries-added"),
+            info["last-generated-id"],
             oldest[0] if oldest else None,
             newest[0] if newest else None,
         )
 
-    def entry(self, wanted: str) -> Stored | None:
-        """The entry of this ID."""
-        return next(iter(self._page("XRANGE", wanted, wanted, 1)), None)
+    def entry(self, entry_id: str) -> Stored | None:
+        """The entry with this ID, or None."""
+        return next(iter(self._page("XRANGE", entry_id, entry_id, 1)), None)
 
     def next_after(self, known: str) -> Stored | None:
-        """The first entry behind an ID."""
+        """The first entry after an ID, or None."""
         if known == _HIGHEST:
             return None
         return next(iter(self._page("XRANGE", f"({known}", LAST, 1)), None)
 
     def last_before(self, known: str) -> Stored | None:
-        """The last entry before an ID."""
+        """The last entry before an ID, or None."""
         if known == _LOWEST:
             return None
         return next(iter(self._page("XREVRANGE", f"({known}", FIRST, 1)), None)
 
     def forwards(self, first: str = FIRST, last: str = LAST) -> Iterator[Stored]:
-        """The entries of a range, oldest first; a bound may be left out by `(` before it. Where the
-        stream is trimmed past the place that is read, an entry without fields stands there.
+        """The entries of a range, oldest first; `(` before a bound excludes it. Where trimming has
+        passed the reading position, an entry without fields is yielded.
         """
         while page := self._page("XRANGE", first, last, PAGE_ENTRIES):
             yield from page
@@ -122,7 +122,7 @@ class RedisStream:
         names, found = self._names, []
         for entry_id, flat in reply:
             if (of_this := tuple(flat[0::2])) != names:
-                names = of_this  # entries share it: its texts are hashed once
+                names = of_this  # shared by entries, so that its hash is cached
             found.append(_tuple(Stored, (entry_id, names, flat[1::2])))
         self._names = names
         return found

@@ -1,4 +1,4 @@
-"""An entry as it is kept, whatever keeps it (pure)."""
+"""One entry, independent of what stores it (pure)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -18,11 +18,11 @@ OWN_TYPES = frozenset(
 )
 _OF_A_FILL = ("type", "symbol", "trade_id", "order_id")
 _SIDE = TypeAdapter(list[Level])
-_RECEIVED_ANEW = ("event_us", "received_us")  # differ between two copies of one message
+_RECEIVED_ANEW = ("event_us", "received_us")  # differ between copies of one message
 
 
 class Stored(NamedTuple):
-    """One entry: its ID, and its fields as names and texts, in the order they are kept in."""
+    """One entry: its ID, and the names and values of its fields, in stored order."""
 
     id: str
     names: tuple[str, ...]
@@ -34,7 +34,7 @@ class Stored(NamedTuple):
 
     @property
     def is_message(self) -> bool:
-        """Is it what the exchange sent, and not an entry of the bridge's own?"""
+        """Whether it is the exchange's message, not an entry of the bridge's own."""
         return self.type not in OWN_TYPES
 
     @property
@@ -42,16 +42,16 @@ class Stored(NamedTuple):
         return dict(zip(self.names, self.values, strict=False))
 
     def text(self, name: str) -> str:
-        """A field's text; empty where there is none."""
+        """A field's value; empty where it is missing."""
         at = places(self.names).get(name, -1)
         return self.values[at] if 0 <= at < len(self.values) else ""
 
     def number(self, name: str) -> int | None:
-        """A field that is a whole number; None where it is none."""
+        """A field as a whole number; None where it is not one."""
         return whole_number(self.text(name))
 
     def levels(self, name: str) -> list[Level]:
-        """A book's side. Raises BadEntry where it is none."""
+        """A side of the book. Raises BadEntry where the field is not one."""
         text = self.text(name)
         if text == "[]":
             return []
@@ -63,27 +63,29 @@ class Stored(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def places(names: tuple[str, ...]) -> Mapping[str, int]:
-    """Where each field stands."""
+    """The index of each field."""
     return {name: at for at, name in enumerate(names)}
 
 
 @lru_cache(maxsize=1024)
-def _said(names: tuple[str, ...]) -> Callable[[Sequence[str]], Iterable[str]]:
-    """What gives the texts that say something."""
-    said = [at for at, name in enumerate(names) if name not in _RECEIVED_ANEW]
-    return itemgetter(*said) if len(said) > 1 else lambda values: [values[at] for at in said]
+def _content(names: tuple[str, ...]) -> Callable[[Sequence[str]], Iterable[str]]:
+    """A function that selects the values that are equal in all copies of a message."""
+    indexes = [at for at, name in enumerate(names) if name not in _RECEIVED_ANEW]
+    return (
+        itemgetter(*indexes) if len(indexes) > 1 else lambda values: [values[at] for at in indexes]
+    )
 
 
 def digest(names: tuple[str, ...], values: Sequence[str]) -> int:
-    """64 bits of what the entry says. When it was sent and received is left out: a second copy of
-    the message differs in that.
+    """A 64-bit digest of the entry's content, without send and receive times, in which copies of a
+    message differ.
     """
-    return _digest("\x1f".join(_said(names)(values)))
+    return _digest("\x1f".join(_content(names)(values)))
 
 
 def identity(names: tuple[str, ...], values: Sequence[str]) -> int:
-    """The same of what tells the message from others: a fill is its trade and its order, received
-    or fetched.
+    """As `digest`, over what identifies the message: a fill by its trade and order, whether
+    received or fetched.
     """
     if values[0] == "orderFill":
         at = places(names)
@@ -93,13 +95,13 @@ def identity(names: tuple[str, ...], values: Sequence[str]) -> int:
     return digest(names, values)
 
 
-def _digest(said: str) -> int:
-    bits = blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8, usedforsecurity=False)
+def _digest(text: str) -> int:
+    bits = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, usedforsecurity=False)
     return int.from_bytes(bits.digest())
 
 
 def entry_id(text: str) -> EntryId:
-    """An entry ID, or BadEntry."""
+    """Parse an entry ID. Raises BadEntry."""
     try:
         return EntryId.parse(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a person looks at in the live view, and what each key does to that (pure)."""
+"""The state of the interactive view, and the effect of each key on it (pure)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,16 +8,16 @@ from bridge.view.view_model import StreamRow
 
 
 class Page(StrEnum):
-    """What is shown."""
+    """The page that is shown."""
 
     STREAMS = "streams"
-    STREAM = "stream"  # one, with its newest entries
-    ENTRY = "entry"  # one, with all its fields
+    STREAM = "stream"  # one stream, with its newest entries
+    ENTRY = "entry"  # one entry, with all its fields
     KEYS = "keys"
 
 
 class Sort(StrEnum):
-    """What the streams are ordered by; `type` is the order of the contract."""
+    """The order of the streams; `type` is the order of the contract."""
 
     TYPE = "type"
     NAME = "name"
@@ -28,7 +28,7 @@ class Sort(StrEnum):
 
 
 class Key(StrEnum):
-    """Keys that are no letters, as the keyboard gives them."""
+    """Keys that are no characters, by the keyboard's names."""
 
     UP = "up"
     DOWN = "down"
@@ -45,10 +45,10 @@ KEYS = (
     ("↑ ↓  k j", "one line up or down"),
     ("PgUp PgDn", "a page up or down; Home, End: to the first, the last"),
     ("Enter", "look into the stream, or the entry, that is marked"),
-    ("Esc  ←", "back; takes a search away"),
+    ("Esc  ←", "back; clears a search"),
     ("s  S", "sort by " + ", ".join(Sort) + "; S: back"),
-    ("/", "search: only streams with these letters in the name; Enter ends"),
-    ("Space  p", "pause: what is shown stays as it is; again: go on"),
+    ("/", "search: only streams with these characters in the name; Enter ends"),
+    ("Space  p", "pause: keep what is shown; again: continue"),
     ("?", "these keys"),
     ("q  Ctrl-C", "leave"),
 )
@@ -56,8 +56,8 @@ KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class Browse:
-    """Where a person is. `place` counts lines of the page's list, and `stream` and `entry_id` name
-    what was chosen on the way.
+    """The user's position. `place`: line in the page's list; `stream` and `entry_id`: what was
+    chosen on the way.
     """
 
     page: Page = Page.STREAMS
@@ -72,8 +72,8 @@ class Browse:
 
 
 def pressed(browse: Browse, key: str, listed: Sequence[str], page_lines: int) -> Browse:
-    """What is looked at after a key. `listed`: names of the streams, or IDs of the entries, in the
-    order they are shown in; `page_lines`: how many fit.
+    """The state after a key. `listed`: the names of the streams, or the IDs of the entries, in the
+    order shown; `page_lines`: how many fit.
     """
     if browse.is_searching:
         return _searched(browse, key)
@@ -102,9 +102,9 @@ def pressed(browse: Browse, key: str, listed: Sequence[str], page_lines: int) ->
 
 
 def ordered(streams: Sequence[StreamRow], browse: Browse) -> list[StreamRow]:
-    """The streams that the search leaves, in the order chosen."""
-    wanted = browse.search.lower()
-    left = [stream for stream in streams if wanted in stream.name.lower()]
+    """The streams that match the search, in the chosen order."""
+    needle = browse.search.lower()
+    left = [stream for stream in streams if needle in stream.name.lower()]
     match browse.sort:
         case Sort.TYPE:
             return left
@@ -124,7 +124,7 @@ def ordered(streams: Sequence[StreamRow], browse: Browse) -> list[StreamRow]:
 
 
 def window(place: int, count: int, room: int) -> range:
-    """Which lines of a list are shown, so that the one at `place` is among them."""
+    """The lines of a list to show, which include `place`."""
     if count <= room:
         return range(count)
     first = max(0, min(place - room // 2, count - room))

@@ -1,4 +1,4 @@
-"""Which streams are meant by what a person typed: names, or patterns with `*` (pure)."""
+"""Resolves what a user typed to streams: names, or patterns with `*` (pure)."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -9,28 +9,28 @@ from bridge.runtime.nearest import nearest
 OWN = ("bridge:", "consumers:")  # keys that no exchange stream can have
 
 
-def is_pattern(wanted: str) -> bool:
-    """Whether it is a pattern and not a name; no stream's name has these characters."""
-    return any(character in wanted for character in "*?[")
+def is_pattern(text: str) -> bool:
+    """Whether the text is a pattern; no stream's name has these characters."""
+    return any(character in text for character in "*?[")
 
 
-def chosen(wanted: Sequence[str], registry: Iterable[str]) -> list[str]:
-    """Names as typed, in any case; patterns as what they match in the registry. Each once."""
+def chosen(requested: Sequence[str], registry: Iterable[str]) -> list[str]:
+    """The names as typed, and the matches of patterns in the registry, without duplicates."""
     names: dict[str, None] = {}
     known = sorted(registry)
-    for one in wanted:
+    for one in requested:
         hits = [name for name in known if fnmatchcase(name, one)] if is_pattern(one) else [one]
         names |= dict.fromkeys(hits)
     return list(names)
 
 
 def is_text(name: str) -> bool:
-    """Whether it can be sent to Redis; bytes of the command line may be no UTF-8."""
-    return not any("\ud800" <= sign <= "\udfff" for sign in name)
+    """Whether the name can be encoded; bytes of the command line may be no UTF-8."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def mistake(name: str, registry: Iterable[str]) -> str:
-    """Why this name can never be a stream, with the nearest that is; empty where it can."""
+    """Why this name can never be a stream, with the nearest valid one; empty where it can."""
     if not is_text(name):
         return f"{name!r} is no UTF-8 text: no stream is called so"
     if is_pattern(name) or name.startswith(OWN):
@@ -44,7 +44,7 @@ def mistake(name: str, registry: Iterable[str]) -> str:
 
 
 def absence(name: str, registry: Iterable[str]) -> str:
-    """What to say of a stream or pattern that has nothing yet."""
+    """A message for a stream or pattern without entries yet; empty for a pattern with matches."""
     known = list(registry)
     if is_pattern(name):
         if any(fnmatchcase(one, name) for one in known):

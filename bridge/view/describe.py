@@ -1,6 +1,6 @@
-"""An entry in words for people, the most telling first, on one line (pure).
+"""Describes an entry for people on one line, the most important facts first (pure).
 
-For eyes only: nothing parses this. Prices and quantities stay the exchange's own strings.
+For display only: nothing parses this. Prices and quantities stay the exchange's own strings.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ from bridge.contract.moments import moment
 from bridge.runtime.terminal import bounded, printable
 
 _LEFT_OUT = {"type", "event_us", "engine_us", "received_us"}
-_MAX_CHARS = 2_000  # characters: what the exchange sends says less
+_MAX_CHARS = 2_000  # more than any real message needs
 _SIDES = {"Bid": "buy", "Ask": "sell"}
 
 
 def describe_entry(fields: Mapping[str, str]) -> str:
-    """A stored entry in words; one that is not of the contract as its plain fields."""
+    """A stored entry as text; one that is not of the contract as its plain fields."""
     try:
         text = describe_event(decode(fields))
     except BadEntry:
@@ -27,7 +27,7 @@ def describe_entry(fields: Mapping[str, str]) -> str:
 
 
 def describe_event(event: ev.Event) -> str:
-    """The event in words."""
+    """The event as text."""
     return _DESCRIPTIONS.get(type(event), _fields)(event)
 
 
@@ -37,15 +37,15 @@ def plain_fields(fields: Mapping[str, str]) -> str:
 
 
 def clock(moment_us: int) -> str:
-    """A moment as UTC time of day, to the millisecond; what cannot be one, as it is."""
+    """A time as UTC time of day, to the millisecond; one out of range as its number of µs."""
     found = moment(moment_us)
     return f"{moment_us} µs" if found is None else found.strftime("%H:%M:%S.%f")[:-3]
 
 
 def _fields(event: ev.Event) -> str:
-    """What a type without a sentence of its own says: all but times and what is empty."""
-    said = event.model_dump(exclude=_LEFT_OUT, exclude_none=True) | event.extra
-    return plain_fields({name: str(value) for name, value in said.items()})
+    """A type without a sentence of its own: all fields but times and empty ones."""
+    values = event.model_dump(exclude=_LEFT_OUT, exclude_none=True) | event.extra
+    return plain_fields({name: str(value) for name, value in values.items()})
 
 
 def _trade(event: ev.Trade) -> str:

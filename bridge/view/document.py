@@ -1,6 +1,6 @@
-"""What `status --json` prints: one object for programs, and its schema (pure).
+"""The object that `status --json` prints, and its schema (pure).
 
-Fields may be added in later versions; those there are keep their names and meanings.
+Fields may be added in later versions; existing ones keep their names and meanings.
 """
 
 from dataclasses import asdict
@@ -20,12 +20,12 @@ _STATE: Schema = {"enum": [state.value for state in State]}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _TEXT: Schema = {"type": "string"}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}
-_BESIDE = {"streams", "counters"}  # of a status, what stands elsewhere in the document
+_BESIDE = {"streams", "counters"}  # parts of a status that are elsewhere in the document
 
 
 def status_document(view_model: ViewModel, redis: str, verdict: Verdict) -> dict[str, Any]:
-    """How everything is. `redis`: its URL, masked. `verdict` is empty where a bridge is healthy;
-    `reasons` are what needs a look all the same.
+    """The document. `redis`: its URL, masked. `verdict` is empty where a bridge is healthy;
+    `reasons` may list minor problems even then.
     """
     is_healthy = verdict.level is not Level.BAD
     return {
@@ -62,7 +62,7 @@ def status_document(view_model: ViewModel, redis: str, verdict: Verdict) -> dict
 
 
 def status_schema() -> Schema:
-    """JSON Schema of that object. Times are microseconds since 1970, by the clock that
+    """JSON Schema of the document. Times are microseconds since 1970, by the clock that
     docs/operations.md names.
     """
     bridge = _part(BridgeStatus, CoreCounters, state=_STATE, since_us=_COUNT, troubles=_TEXTS)
@@ -99,7 +99,7 @@ def status_schema() -> Schema:
 
 
 def _part(model: type[BaseModel], counters: type[Any] | None = None, **more: Schema) -> Schema:
-    """A status with its counters beside its own fields; all are always there."""
+    """Schema of a status, with its counters among its own fields; all are required."""
     fields = {
         name: _field(_annotated(field).json_schema(mode="serialization"))
         for name, field in model.model_fields.items()
@@ -116,7 +116,7 @@ def _annotated(field: FieldInfo) -> TypeAdapter[Any]:
 
 
 def _field(schema: Schema) -> Schema:
-    """A field's schema. One that refers to a model is written out, without titles."""
+    """A field's schema without titles, with references to models expanded."""
     definitions = schema.get("$defs", {})
 
     def resolved(value: Any) -> Any:

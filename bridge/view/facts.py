@@ -1,8 +1,8 @@
 """What can be read from Redis about a running system, as frozen values (pure).
 
-Statuses are JSON that bridges and workers write; they are checked here once, and nothing in their
-texts can do anything to a terminal. Whatever is missing has a default, so that a viewer can look at
-an older or newer bridge.
+Statuses are JSON written by bridges and workers; they are validated once here, and control
+characters in their texts are escaped. Missing fields have defaults, so that a viewer can read an
+older or newer bridge.
 """
 
 from collections.abc import Mapping
@@ -28,8 +28,8 @@ from bridge.core.counters import (
 )
 from bridge.runtime.terminal import printable
 
-LARGEST = 2**63  # what no number of ours reaches; larger ones cannot be reckoned with as floats
-Int = Annotated[int, Strict()]  # no text that could be read as one
+LARGEST = 2**63  # above all our numbers; larger ones lose precision as floats
+Int = Annotated[int, Strict()]  # not a text that could be parsed as one
 
 
 class _Status(BaseModel):
@@ -37,11 +37,11 @@ class _Status(BaseModel):
 
 
 class ConnectionStatus(_Status):
-    """One socket to the exchange. `refused` and `stale` are stream → why."""
+    """One WebSocket connection. `refused` and `stale` map streams to reasons."""
 
     name: str = ""
     connected: bool = False
-    answered: bool = True  # bridges that do not say count as answered
+    answered: bool = True  # the default is for bridges that do not report it
     trouble: str = ""
     attempts: Int = 0
     received_us: Int = 0
@@ -55,19 +55,19 @@ class ConnectionStatus(_Status):
 _adapters: dict[type[Counters], TypeAdapter[Any]] = {}
 
 
-def _with_counters(told: Any, counters: type[Counters]) -> Any:
-    """A status has its counters beside the rest; here they are one value."""
-    if not isinstance(told, dict) or "counters" in told:
-        return told
+def _with_counters(status: Any, counters: type[Counters]) -> Any:
+    """The status with its counters gathered in one value."""
+    if not isinstance(status, dict) or "counters" in status:
+        return status
     names = {each.name for each in fields(counters)}
-    numbers = {name: number for name, number in told.items() if name in names}
+    numbers = {name: number for name, number in status.items() if name in names}
     if not all(isinstance(number, int) for number in numbers.values()):
         raise ValueError("a counter that is no whole number")
-    return told | {"counters": _adapter(counters).validate_python(numbers)}
+    return status | {"counters": _adapter(counters).validate_python(numbers)}
 
 
 def _adapter(counters: type[Counters]) -> TypeAdapter[Any]:
-    """Made once: that takes half a millisecond, and each stream's counters need it."""
+    """The adapter, cached: creating one takes half a millisecond, and each stream needs it."""
     found = _adapters.get(counters)
     if found is None:
         found = _adapters[counters] = TypeAdapter(counters)
@@ -75,14 +75,14 @@ def _adapter(counters: type[Counters]) -> TypeAdapter[Any]:
 
 
 class Buckets(_Status):
-    """How often it took how long, by the bounds of `core.latency`, and the sum of all, in µs."""
+    """A latency histogram with the bounds of `core.latency`, and the sum, in µs."""
 
     counts: tuple[Int, ...] = ()
     sum_us: Int = 0
 
 
 class StreamStatus(_Status):
-    """One stream, as one bridge counts it since its start. `gap_causes`: `gaps`, by cause."""
+    """One stream, as one bridge counts it since its start. `gap_causes`: gaps by cause."""
 
     counters: InstanceOf[StreamCounters] = StreamCounters()
     gap_causes: dict[str, Int] = {}
@@ -94,13 +94,13 @@ class StreamStatus(_Status):
 
     @model_validator(mode="before")
     @classmethod
-    def _gather(cls, told: Any) -> Any:
-        return _with_counters(told, StreamCounters)
+    def _gather(cls, status: Any) -> Any:
+        return _with_counters(status, StreamCounters)
 
 
 class ShardStatus(_Status):
-    """One shard of several: the server that it is on, or was last, and why nothing is published
-    there; empty where it is.
+    """One shard of several: its server, or the last one, and why nothing is published there; empty
+    where it is.
     """
 
     shard: Int
@@ -110,9 +110,9 @@ class ShardStatus(_Status):
 
 
 class ShareStatus(_Status):
-    """Of a bridge that shares the streams with others: which member it is; how many streams it
-    keeps until other members have them, and which; how many streams of others no bridge
-    receives that it knows of, and some of them with the member.
+    """A bridge in a fleet: its member; how many streams it keeps until other members receive them,
+    and for which members; how many streams of other members no known bridge receives, and
+    some of them with their member.
     """
 
     members: tuple[str, ...] = ()
@@ -124,10 +124,10 @@ class ShareStatus(_Status):
 
 
 class BridgeStatus(_Status):
-    """One bridge's last status; `stopped_us` is set by the very last. `redis_us` is when it was
-    written by the clock of Redis, 0 by bridges that did not say; the other times are the bridge's.
-    `latencies` is stage → type; `round_trips` has the bounds of `core.round_trips`; `ends` counts
-    connections to the exchange by why they ended.
+    """One bridge's last status; `stopped_us` is set by the final one. `redis_us` is its write time
+    by the clock of Redis, 0 from bridges that do not report it; other times are the bridge's.
+    `latencies`: stage → type; `round_trips` has the bounds of `core.round_trips`; `ends` counts
+    closed connections to the exchange by reason.
     """
 
     instance: str
@@ -170,13 +170,13 @@ class BridgeStatus(_Status):
 
     @model_validator(mode="before")
     @classmethod
-    def _gather(cls, told: Any) -> Any:
-        return _with_counters(told, CoreCounters)
+    def _gather(cls, status: Any) -> Any:
+        return _with_counters(status, CoreCounters)
 
 
 class Latency(_Status):
-    """Milliseconds from when the bridge received a message until the consumer was done; None before
-    the first."""
+    """Milliseconds from the bridge's receipt of a message to the end of the consumer's handling;
+    None before the first."""
 
     p50: float | None = None
     p99: float | None = None
@@ -184,7 +184,7 @@ class Latency(_Status):
 
 class WorkerStatus(_Status):
     """One consumer process's last status. `made` is for people; `patterns` are the streams that it
-    reads; `latencies` are those of `latency_ms`, since its start.
+    reads; `latencies` has the values behind `latency_ms`, since its start.
     """
 
     group: str
@@ -208,7 +208,7 @@ T = TypeVar("T", bound=_Status)
 
 
 class Followed(NamedTuple):
-    """One entry: the stream's name (without prefix), the entry's ID, its fields."""
+    """One entry: the stream's name without the prefix, the entry's ID, and its fields."""
 
     stream: str
     entry_id: str
@@ -220,7 +220,7 @@ class StreamFacts:
     """One stream's key in Redis. `added` counts all entries ever; None on servers before 7.0.
 
     `last` is the newest entry's fields, None where the stream is empty or absent.
-    `is_unavailable`: its shard's node does not answer, and nothing of this is known.
+    `is_unavailable`: its shard's node does not answer, and the other fields are unknown.
     """
 
     length: int = 0
@@ -232,9 +232,9 @@ class StreamFacts:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Everything read in one look. `now_us` is the Redis server's clock; `unreadable` counts what
-    is no status, and names in the registry that are no streams. `away`: of several shards those
-    that do not answer, and why; without the first, nothing is known of bridges and workers.
+    """All facts of one poll. `now_us` is the Redis server's clock; `unreadable` counts invalid
+    statuses and stream names. `unavailable`: the shards that do not answer, and why; without the
+    first shard, bridges and workers are unknown.
     """
 
     now_us: int
@@ -248,7 +248,7 @@ class Sample:
 
 
 def read_statuses(model: type[T], texts: Mapping[str, str]) -> tuple[tuple[T, ...], int]:
-    """The statuses in order of their names, and how many could not be read."""
+    """The statuses in the order of their names, and how many could not be read."""
     found: list[T] = []
     for _, text in sorted(texts.items()):
         try:
@@ -259,8 +259,8 @@ def read_statuses(model: type[T], texts: Mapping[str, str]) -> tuple[tuple[T, ..
 
 
 def _believed(value: Any) -> Any:
-    """JSON, with all its texts as they may be shown. Raises ValueError where a number is too large
-    to be one of ours.
+    """JSON with its texts escaped for display. Raises ValueError where a number is larger than any
+    of ours.
     """
     match value:
         case str():
@@ -269,6 +269,6 @@ def _believed(value: Any) -> Any:
             return [_believed(each) for each in value]
         case dict():
             return {printable(name): _believed(each) for name, each in value.items()}
-        case int() | float() if not abs(value) < LARGEST:  # nor is NaN
+        case int() | float() if not abs(value) < LARGEST:  # also true for NaN
             raise ValueError("a number beyond all that is counted")
     return value

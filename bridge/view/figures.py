@@ -1,4 +1,4 @@
-"""Numbers as people read them: rates, counts, ages, milliseconds, curves (pure)."""
+"""Numbers formatted for people: rates, counts, ages, milliseconds, curves (pure)."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def rate(per_second: float | None) -> str:
-    """`0.3`, `42.1`, `1,204`; empty where not known."""
+    """`0.3`, `42.1`, `1,204`; empty where unknown."""
     if per_second is None:
         return ""
     if per_second == 0:
@@ -15,7 +15,7 @@ def rate(per_second: float | None) -> str:
 
 
 def count(number: int) -> str:
-    """`1,204`, and from ten millions on `12.3M`."""
+    """`1,204`, and from ten million on `12.3M`."""
     return f"{number:,}" if number < 10_000_000 else f"{number / 1e6:,.1f}M"
 
 
@@ -42,7 +42,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def curve(values: Sequence[float], width: int) -> str:
-    """The newest values as a line of bars, the highest one full."""
+    """The newest values as a line of bars, scaled to the highest one."""
     newest = values[-width:] if width > 0 else []
     highest = max(newest, default=0.0)
     if highest <= 0:

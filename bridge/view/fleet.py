@@ -1,4 +1,4 @@
-"""Bridges that share the streams: which of these no bridge receives, or too many do (pure)."""
+"""Bridges that share the streams: streams that none of them receives, or several do (pure)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,14 +9,14 @@ from bridge.view.facts import BridgeStatus, ShareStatus
 
 def describe_share(share: ShareStatus) -> str:
     """`member b of a, b, c; keeps 4 streams for c`."""
-    told = f"member {share.me} of {', '.join(share.members)}"
+    text = f"member {share.me} of {', '.join(share.members)}"
     if share.kept:
-        told += f"; keeps {_streams(share.kept)} for {', '.join(share.kept_for)}"
-    return told
+        text += f"; keeps {_streams(share.kept)} for {', '.join(share.kept_for)}"
+    return text
 
 
 def missing(statuses: Sequence[BridgeStatus]) -> str:
-    """Which streams no bridge receives though the fleet should, by those that are up; or empty."""
+    """A sentence on the streams that no bridge of the fleet receives, or an empty text."""
     shares = [status.share for status in statuses if status.share is not None]
     total = max((share.unreceived for share in shares), default=0)
     if not total:
@@ -30,7 +30,7 @@ def missing(statuses: Sequence[BridgeStatus]) -> str:
 
 
 def reasons(statuses: Sequence[BridgeStatus]) -> Iterator[str]:
-    """A sentence for all that a person should look at, by the bridges that are up."""
+    """A sentence for each problem of the fleet, by the statuses of bridges that are up."""
     if text := missing(statuses):
         yield text
     fleets: dict[tuple[str, ...], str] = {}
@@ -38,19 +38,21 @@ def reasons(statuses: Sequence[BridgeStatus]) -> Iterator[str]:
         if status.share is not None:
             fleets.setdefault(status.share.members, status.instance)
     if len(fleets) > 1:
-        told = "; ".join(f"{name} has {', '.join(members)}" for members, name in fleets.items())
-        yield f"bridges do not agree on who shares the streams: {told}"
-    doubled = {name: members for name, members in _claims(statuses).items() if len(members) > 1}
-    if doubled:
-        first = min(doubled)
+        memberships = "; ".join(
+            f"{name} has {', '.join(members)}" for members, name in fleets.items()
+        )
+        yield f"bridges do not agree on who shares the streams: {memberships}"
+    duplicated = {name: members for name, members in _claims(statuses).items() if len(members) > 1}
+    if duplicated:
+        first = min(duplicated)
         yield (
-            f"{_streams(len(doubled))}, such as {first}, are received by several members: "
-            + ", ".join(sorted(doubled[first]))
+            f"{_streams(len(duplicated))}, such as {first}, are received by several members: "
+            + ", ".join(sorted(duplicated[first]))
         )
 
 
 def receivers(statuses: Sequence[BridgeStatus]) -> dict[str, list[str]]:
-    """Stream → the bridges that receive it."""
+    """Maps each stream to the bridges that receive it."""
     found: dict[str, list[str]] = {}
     for status in statuses:
         for name in status.streams:
@@ -59,7 +61,7 @@ def receivers(statuses: Sequence[BridgeStatus]) -> dict[str, list[str]]:
 
 
 def _claims(statuses: Sequence[BridgeStatus]) -> dict[str, set[str]]:
-    """Stream → the members that count it as theirs; not those that keep it for another."""
+    """Maps each stream to the members that own it by their share, without those that keep it."""
     claims: dict[str, set[str]] = {}
     for status in statuses:
         if status.share is None or status.share.me not in status.share.members:

@@ -1,9 +1,9 @@
-"""Following streams as they grow: XREAD without a group, from any place, through Redis outages.
+"""Follows growing streams: XREAD without a group, from any position, through Redis outages.
 
 Nothing is acknowledged and no other reader is disturbed. A stream that appears later, or a new
-match of a pattern, is followed from its first entry. Reading goes on behind the last entry given
-out. Of several shards, those that answer are followed while others do not; the registry is in the
-first one, so without it the others are looked through for streams.
+match of a pattern, is followed from its first entry. Reading resumes after the last entry returned.
+With several shards, those that answer are followed while others do not; the registry is in the
+first shard, so without it the remaining shards are scanned for streams.
 """
 
 import asyncio
@@ -32,18 +32,16 @@ from bridge.view.choose import absence, chosen, is_pattern
 from bridge.view.facts import Followed
 from bridge.view.reader import UNAVAILABLE
 
-BLOCK_MS = 1000  # well under the socket's time-out
+BLOCK_MS = 1000  # well under the socket's timeout
 _BATCH = 200
 _REGISTRY_EVERY_S = 2.0
-_UNAVAILABLE_EVERY_S = (
-    20.0  # the same while it does not answer: each time may last until a time-out
-)
+_UNAVAILABLE_EVERY_S = 20.0  # while the registry's shard is down: each attempt may time out
 _RETRY_S = 1.0
 
 
 class Follower:
-    """Follows names and patterns. `start` is the ID to begin after, or `$`: only what comes. `tell`
-    gets what a person should know, a line each; `tasks` are where the reads of several shards are.
+    """Follows names and patterns. `start` is the ID to begin after, or `$`: only new entries.
+    `report` gets messages for the user, a line each; `tasks` runs the reads of several shards.
     """
 
     def __init__(
@@ -60,19 +58,19 @@ class Follower:
         self._wanted = wanted
         self._start = start
         self._report = report
-        self._after: dict[str, str] = {}  # stream → the last ID given out
+        self._after: dict[str, str] = {}  # stream → the last ID returned
         self._tasks = tasks
         self._reads: dict[int, asyncio.Task[list[Followed]]] = {}  # by shard, where there are more
         self._unavailable: set[int] = set()  # shards that do not answer
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._find_at_s = float("-inf")
         self._is_first = True
-        self._unseen: set[int] = set()  # shards that have not answered since the first look
+        self._unseen: set[int] = set()  # shards that have not answered since the first poll
 
     async def entries(self) -> AsyncIterator[list[Followed]]:
         """Batches of entries in order of their IDs, without an end; a batch may be empty.
 
-        Raises Fatal where Redis refuses us.
+        Raises Fatal where Redis refuses a command or the login.
         """
         unavailable = False
         while True:
@@ -98,7 +96,7 @@ class Follower:
             yield batch
 
     def stop(self) -> None:
-        """No read waits any more."""
+        """Cancel the reads that are waiting."""
         for read in self._reads.values():
             read.cancel()
 
@@ -119,7 +117,7 @@ class Follower:
                 self._report_once(absence(one, registry))
 
     async def _registry(self) -> list[str]:
-        """The streams that there are; without the first shard, those of the others."""
+        """The streams in the registry; without the first shard, those found in the rest."""
         try:
             names: Any = await self._client.hkeys(self._space.key(keys.STREAMS))
         except UNAVAILABLE as error:
@@ -137,8 +135,8 @@ class Follower:
         return registry
 
     async def _begin(self, names: Sequence[str]) -> set[str]:
-        """Find where to begin in each; returns those that do not exist. One whose shard does not
-        answer waits for the next look.
+        """Set where to begin in each stream; returns those that do not exist. One whose shard does
+        not answer is left for the next poll.
         """
         pipeline = self._client.pipeline(transaction=False)
         for name in names:
@@ -155,7 +153,7 @@ class Follower:
             if isinstance(newest, Exception):
                 self._report_unavailable(shard, reason(newest))
                 continue
-            # What appears after the first look is new altogether, so it is given from its start.
+            # A stream that appears after the first poll is new, so it is read from its start.
             jump = (self._is_first or shard in self._unseen) and newest
             if self._start == NEW:
                 self._after[name] = newest[0][0] if jump else BEGINNING
@@ -172,7 +170,7 @@ class Follower:
         if self._space.shards == 1:
             found = await self._read_of(self._client, self._after)
         else:
-            found = await self._read_side_by_side()
+            found = await self._read_shards()
         for entry in found:
             self._after[entry.stream] = entry.entry_id
         return sorted(found, key=lambda entry: EntryId.parse(entry.entry_id))
@@ -186,8 +184,8 @@ class Follower:
             for entry_id, fields in entries
         ]
 
-    async def _read_side_by_side(self) -> list[Followed]:
-        """A read waits in each shard; what the first of them finds. The others wait on."""
+    async def _read_shards(self) -> list[Followed]:
+        """Results of the first shards to answer a blocking read; reads of the rest keep waiting."""
         after: dict[int, dict[str, str]] = {}
         for name, last in self._after.items():
             after.setdefault(self._space.shard_of(name), {})[name] = last
@@ -199,7 +197,7 @@ class Follower:
         return [entry for shard in done for entry in self._reads.pop(shard).result()]
 
     async def _read_shard(self, shard: int, after: Mapping[str, str]) -> list[Followed]:
-        """One whose node is unavailable is tried again; the others go on."""
+        """One shard's entries. Empty, after a pause, where its node is unavailable."""
         try:
             found = await self._read_of(shards_of(self._client)[shard], after)
         except ResponseError as error:
@@ -216,8 +214,8 @@ class Follower:
             self._unseen.add(shard)
         if shard not in self._unavailable:
             self._unavailable.add(shard)
-            told = why.removesuffix(".")
-            self._report(f"{told}. Trying again; what the others have is followed")
+            text = why.removesuffix(".")
+            self._report(f"{text}. Trying again; the other shards are still followed")
 
     def _is_back(self, shard: int) -> None:
         if shard in self._unavailable:
@@ -225,6 +223,6 @@ class Follower:
             self._report(f"shard {shard} is back")
 
     def _report_once(self, line: str) -> None:
-        if line and line not in self._told:
-            self._told.add(line)
+        if line and line not in self._reported:
+            self._reported.add(line)
             self._report(line)

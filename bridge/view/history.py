@@ -1,7 +1,7 @@
-"""Several looks in a row: rates, and how long the exchange's messages take to the bridge (pure).
+"""Several polls in a row: rates, and the latency from exchange to bridge (pure).
 
-Rates run over a short window, so that they neither jump nor lag. A counter that went back (another
-Redis, a flush) begins anew.
+Rates cover a short window, so that they neither jump nor lag. A counter that decreased (another
+Redis, a flush) starts again.
 """
 
 from collections import deque
@@ -13,12 +13,12 @@ from bridge.view.facts import Sample, StreamFacts
 WINDOW_US = 5_000_000
 _LATENCIES_KEPT = 2000
 _CURVE_KEPT = 60
-WARM_UP_US = 3_000_000  # what a bridge receives in its first seconds waits for its start
+WARM_UP_US = 3_000_000  # messages of a bridge's first seconds are delayed by its start
 _MEASURED = ("trade", "bookTicker", "depth", "orderFill", "orderAccepted", "orderCancelled")
 
 
 class History:
-    """The looks of the last seconds, oldest first."""
+    """The polls of the last seconds, oldest first."""
 
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque()
@@ -26,7 +26,7 @@ class History:
         self._curve: deque[float] = deque(maxlen=_CURVE_KEPT)
 
     def add(self, sample: Sample) -> None:
-        """Take the next look in."""
+        """Add the next poll."""
         before = self.streams
         starts_us = [each.started_us for each in sample.bridges]
         self._latencies_us.extend(_new_latencies(before, sample.streams, starts_us))
@@ -40,17 +40,17 @@ class History:
 
     @property
     def latest(self) -> Sample:
-        """The newest look."""
+        """The newest poll."""
         return self._samples[-1]
 
     @property
     def streams(self) -> Mapping[str, StreamFacts]:
-        """Those of the newest look; none before the first."""
+        """The streams of the newest poll; none before the first."""
         return self._samples[-1].streams if self._samples else {}
 
     @property
     def earlier(self) -> Sample | None:
-        """The oldest look of the window, where there are two."""
+        """The oldest poll of the window; None before there are two."""
         return self._samples[0] if len(self._samples) > 1 else None
 
     @property
@@ -59,13 +59,13 @@ class History:
         return list(self._curve)
 
     def rates(self) -> dict[str, float]:
-        """Stream → entries per second; empty before the second look."""
+        """Stream → entries per second; empty before the second poll."""
         return _rates(self._samples)
 
     def receive_ms(self) -> tuple[float, float] | None:
-        """Exchange's engine to bridge, p50 and p99, ms; None where nothing could be measured.
+        """Latency from the exchange's engine to the bridge, p50 and p99, ms; None without a value.
 
-        Taken between two machines' clocks, so it may even be negative.
+        It spans the clocks of two machines, so it may be negative.
         """
         ordered = sorted(self._latencies_us)
         if not ordered:
@@ -88,7 +88,7 @@ def _rates(samples: deque[Sample]) -> dict[str, float]:
 
 
 def _since_reset(samples: deque[Sample], name: str) -> Sample:
-    """The oldest look since which the stream's counter only grew."""
+    """The oldest poll since which the stream's counter has only grown."""
     first = samples[0]
     for before, after in zip(samples, list(samples)[1:], strict=False):
         if _count(after, name) < _count(before, name):
@@ -97,7 +97,7 @@ def _since_reset(samples: deque[Sample], name: str) -> Sample:
 
 
 def _count(sample: Sample, name: str) -> int:
-    """Entries ever added, as Redis counts them, or as the bridges do where it does not."""
+    """Entries ever added, as Redis counts them, or as the bridges do where Redis does not."""
     facts = sample.streams.get(name, StreamFacts())
     if facts.added is not None:
         return facts.added
@@ -108,16 +108,16 @@ def _count(sample: Sample, name: str) -> int:
 def _new_latencies(
     before: Mapping[str, StreamFacts], now: Mapping[str, StreamFacts], starts_us: Sequence[int]
 ) -> list[int]:
-    """Engine to bridge of the newest entries that were not there before; but for what was received
-    while a bridge had just started."""
+    """Engine to bridge, µs, of newest entries that have changed; without those received while a
+    bridge had just started."""
     return [
         received_us - engine_us
         for name, facts in now.items()
         if (last := facts.last) is not None
         and facts.last_id != before.get(name, StreamFacts()).last_id
         and last.get("type") in _MEASURED
-        and not name.startswith(("depth.200ms", "depth.600ms", "depth.1000ms"))  # held by design
-        and last.get("source") != "rest"  # fetched later, not sent at that time
+        and not name.startswith(("depth.200ms", "depth.600ms", "depth.1000ms"))  # delayed by design
+        and last.get("source") != "rest"  # fetched later
         and (engine_us := whole_number(last.get("engine_us", ""))) is not None
         and (received_us := whole_number(last.get("received_us", ""))) is not None
         and not any(0 <= received_us - start < WARM_UP_US for start in starts_us)

@@ -1,5 +1,5 @@
-"""The keyboard of a viewer: keys by name, one after the other. Restores the terminal however the
-block ends.
+"""The keyboard of a viewer: keys by name. Restores the terminal when the block ends, however it
+ends.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from bridge.view.browse import Key
 
-MOST_KEYS = 1024  # that were pressed and not looked at
+MOST_KEYS = 1024  # that wait to be handled
 _ESCAPE = "\x1b"
 _SEQUENCES = {
     "[A": Key.UP, "OA": Key.UP, "[B": Key.DOWN, "OB": Key.DOWN,
@@ -27,8 +27,8 @@ _SINGLE = {"\r": Key.ENTER, "\n": Key.ENTER, "\x7f": Key.BACKSPACE, "\b": Key.BA
 
 @contextlib.contextmanager
 def pressed_keys(news: asyncio.Event) -> Iterator[deque[str]]:
-    """Keys as they are pressed, with `news` set at each. None where stdin is no terminal of this
-    job.
+    """The queue of pressed keys, with `news` set at each. Empty where stdin is not the terminal of
+    this job.
     """
     keys: deque[str] = deque(maxlen=MOST_KEYS)
     if not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
@@ -52,7 +52,7 @@ def pressed_keys(news: asyncio.Event) -> Iterator[deque[str]]:
 
 
 def keys_in(text: str) -> Iterator[str]:
-    """What was pressed, from what a terminal sends; sequences without a meaning are left out."""
+    """The keys in a terminal's input; unknown escape sequences are left out."""
     while text:
         if text[0] != _ESCAPE:
             yield _SINGLE.get(text[0], text[0])
@@ -66,10 +66,10 @@ def keys_in(text: str) -> Iterator[str]:
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """The sequence behind an escape, and what follows it."""
+    """The sequence after an escape, and the rest."""
     if text[:1] not in ("[", "O"):
         return "", text
-    for at, sign in enumerate(text[1:], 1):
-        if sign.isalpha() or sign == "~":
+    for at, char in enumerate(text[1:], 1):
+        if char.isalpha() or char == "~":
             return text[: at + 1], text[at + 1 :]
     return text, ""

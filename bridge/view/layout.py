@@ -1,6 +1,6 @@
-"""Which streams are shown when not all of them fit (pure).
+"""Selects the streams to show where not all fit (pure).
 
-The choice rests on names and troubles alone, never on rates, so that lines do not jump.
+The selection depends on names and troubles alone, never on rates, so that lines do not jump.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from bridge.view.view_model import StreamRow
 def fitting(streams: Sequence[StreamRow], room: int) -> tuple[list[StreamRow], list[StreamRow]]:
     """The streams to show, in their order, and the rest.
 
-    Up to a third of the room is for those with something to look at; then comes one of each type,
-    then the second of each.
+    Up to a third of the room is for streams with marks; then comes one of each type, then a second
+    of each.
     """
     if len(streams) <= room:
         return list(streams), []
     marked = [stream for stream in streams if stream.marks][: room // 3]
-    wanted = dict.fromkeys(stream.name for stream in [*marked, *_one_of_each(streams)])
-    chosen = set(list(wanted)[: max(0, room)])
+    ranked = dict.fromkeys(stream.name for stream in [*marked, *_one_of_each(streams)])
+    chosen = set(list(ranked)[: max(0, room)])
     shown = [stream for stream in streams if stream.name in chosen]
     return shown, [stream for stream in streams if stream.name not in chosen]
 

@@ -1,6 +1,6 @@
 """The pages of the live view, laid out for a terminal of a given size, with Rich (pure).
 
-From 80 × 24 up. Nothing is cut without `…`, and a number is shown whole or not at all.
+For 80 × 24 and larger. Cut text ends in `…`, and a number is shown whole or not at all.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,13 +21,13 @@ from bridge.view.facts import Followed
 from bridge.view.screen import clipped, screen, side_style
 from bridge.view.view_model import StreamRow, ViewModel
 
-FRAME_LINES = 8  # of a screen, around its list
+FRAME_LINES = 8  # lines of a screen around its list
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """All that is painted. `before` is the picture before this one. `trouble`: why Redis does not
-    answer; `age_s`: how old the picture is.
+    """All that is painted. `before` is the previous view model. `trouble`: why Redis does not
+    answer; `age_s`: the age of the view model.
     """
 
     view_model: ViewModel | None
@@ -40,7 +40,7 @@ class Shown:
 
 
 def page(shown: Shown, width: int, height: int, footer: Sequence[str] = ()) -> RenderableType:
-    """The page that is looked at, with a line about the picture itself above it."""
+    """The current page, under a line with the view model's age."""
     head = _about(shown, width)
     if shown.view_model is None:
         return head
@@ -59,7 +59,7 @@ def page(shown: Shown, width: int, height: int, footer: Sequence[str] = ()) -> R
 
 
 def entry_of(entries: Iterable[Followed], entry_id: str) -> Followed | None:
-    """The one of this ID."""
+    """The entry with this ID, or None."""
     return next((entry for entry in entries if entry.entry_id == entry_id), None)
 
 
@@ -68,8 +68,8 @@ def _about(shown: Shown, width: int) -> Text:
     if shown.trouble and not browse.is_paused:
         age = figures.age(int(shown.age_s * 1e6))
         what = "no picture yet" if shown.view_model is None else f"this picture is {age} old"
-        said = f" Redis at {shown.where} does not answer: {what} ({shown.trouble})"
-        return Text(clipped(said, width).ljust(width), style="bold white on red", no_wrap=True)
+        text = f" Redis at {shown.where} does not answer: {what} ({shown.trouble})"
+        return Text(clipped(text, width).ljust(width), style="bold white on red", no_wrap=True)
     if shown.view_model is None:
         return Text(" looking …", style="dim")
     line = Text(" ", no_wrap=True, overflow="ellipsis")
@@ -95,7 +95,7 @@ def _stream(shown: Shown, view_model: ViewModel, width: int, height: int) -> Ren
     row = next((stream for stream in view_model.streams if stream.name == name), None)
     head = [Text(f" {name}", style="bold", no_wrap=True, overflow="ellipsis")]
     if row is not None:
-        head += _standing(row, width)
+        head += _summary(row, width)
     if shown.browse.place:
         head.append(Text(" held here: Home follows the newest again", style="yellow"))
     room = max(1, height - len(head) - 1)
@@ -106,7 +106,7 @@ def _stream(shown: Shown, view_model: ViewModel, width: int, height: int) -> Ren
     return Group(*head, Rule(style="dim"), *found)
 
 
-def _standing(row: StreamRow, width: int) -> list[Text]:
+def _summary(row: StreamRow, width: int) -> list[Text]:
     counters = row.status.counters
     facts = [
         f"{figures.rate(row.rate)}/s".replace("·", "0"),
@@ -122,13 +122,13 @@ def _standing(row: StreamRow, width: int) -> list[Text]:
 
 def _not_zero(row: StreamRow) -> list[tuple[str, int]]:
     counters = row.status.counters
-    told = {
+    counts = {
         "recovered": counters.recovered,
         "late": counters.late,
         "repeated": counters.repeated,
         "overflowed": counters.overflowed,
     }
-    return [(name, number) for name, number in told.items() if number]
+    return [(name, number) for name, number in counts.items() if number]
 
 
 def _line(entry: Followed, width: int, *, is_marked: bool) -> Text:

@@ -1,4 +1,4 @@
-"""The same picture as plain lines, for logs, pipes and whatever is no terminal (pure)."""
+"""The view model as plain lines, for logs and pipes (pure)."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from bridge.view.view_model import BridgeRow, ConsumerRow, State, ViewModel
 
 
 def summary_lines(view_model: ViewModel) -> Iterator[str]:
-    """A few lines: the whole, what needs a look, and each consumer."""
+    """A few lines: the totals, the problems, and each consumer."""
     yield f"{clock(view_model.now_us)} {_totals(view_model)}"
     if view_model.redis_full:
         yield f"  ! {view_model.redis_full}"
@@ -40,7 +40,7 @@ def stream_lines(view_model: ViewModel) -> Iterator[str]:
 
 
 def consumer_line(consumer: ConsumerRow) -> str:
-    """What a consumer has handled, how fast, and what it made of it."""
+    """A consumer's handled entries, latency and results."""
     status = consumer.status
     latency = ""
     if status.latency_ms.p50 is not None:

@@ -1,8 +1,8 @@
-"""One look at Redis: registry, statuses, and each stream's counters and newest entry.
+"""One poll of Redis: registry, statuses, and each stream's counters and newest entry.
 
 Reads in pipelines of bounded size and writes nothing. A stream that does not exist yet is no error,
-nor is one whose shard's node is unavailable while the first shard's is there. Where the first one's
-is away, `read_sample` has what the others tell.
+nor is one whose shard's node is unavailable while the first shard answers. Without the first shard,
+`read_sample` returns what the remaining shards have.
 """
 
 import asyncio
@@ -31,33 +31,33 @@ from bridge.view.facts import (
 )
 
 UNAVAILABLE = (RedisError, OSError, TimeoutError)  # what every use of the client may raise
-GONE_US = 10_000_000  # how long a worker may be silent before its group counts it out, about
-_CHUNK = 256  # streams asked for in one pipeline
+DEAD_US = 10_000_000  # about the silence after which a group counts a worker as dead
+_CHUNK = 256  # streams in one pipeline
 
 
 def in_the_way(error: BaseException, where: str = "Redis") -> str:
-    """The same as a sentence: one that refuses us does answer, and trying again does not help."""
+    """The error as a sentence: a Redis that refuses access does answer, and retries do not help."""
     refuses = isinstance(error, AuthenticationError) or meaning(error) is Refusal.NOT_ALLOWED
     return f"{where} {'refuses us' if refuses else 'does not answer'}: {reason(error)}"
 
 
 async def read_sample(client: Redis, space: KeySpace, known: Collection[str] = ()) -> Sample:
-    """`look`, or, of several shards, what the others have where the first one does not answer: no
-    bridges and no workers, and of streams those that are `known`, else those that are found.
+    """`read_everything`, or, without the first of several shards, what the remaining ones have: no
+    bridges and no workers, and the `known` streams, else those found by a scan.
     """
     try:
         return await read_everything(client, space)
     except UNAVAILABLE as error:
         if space.shards == 1 or isinstance(error, ResponseError):
             raise
-        sample = await _of_the_others(client, space, known, reason(error))
+        sample = await _without_first_shard(client, space, known, reason(error))
         if len(sample.unavailable) == space.shards:
             raise
         return sample
 
 
 async def read_everything(client: Redis, space: KeySpace) -> Sample:
-    """Everything at once. `client` decodes responses. Raises what the Redis client raises."""
+    """One poll. `client` decodes responses. Raises the Redis client's errors."""
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
     hashes = [space.key(key) for key in (keys.STREAMS, keys.STATUS, keys.CONSUMERS_STATUS)]
@@ -70,18 +70,18 @@ async def read_everything(client: Redis, space: KeySpace) -> Sample:
         if isinstance(reply, Exception):
             raise reply
     (seconds, micros), registry, bridges, workers = replies
-    memory = await _memory(client)  # of several shards, the first: statuses are there
-    told_bridges, unread_bridges = read_statuses(BridgeStatus, bridges)
-    told_workers, unread_workers = read_statuses(WorkerStatus, workers)
+    memory = await _memory(client)  # of several shards, the first, which has the statuses
+    read_bridges, unread_bridges = read_statuses(BridgeStatus, bridges)
+    read_workers, unread_workers = read_statuses(WorkerStatus, workers)
     now_us = int(seconds) * 1_000_000 + int(micros)
-    told_workers = await _by_redis_clock(client, space, told_workers, now_us)
+    read_workers = await _by_redis_clock(client, space, read_workers, now_us)
     names = sorted(filter(is_stream, registry))
     unavailable: dict[int, str] = {}
     streams = await _streams(client, space, [*names, keys.QUARANTINE], unavailable)
     return Sample(
         now_us=now_us,
-        bridges=told_bridges,
-        workers=told_workers,
+        bridges=read_bridges,
+        workers=read_workers,
         quarantine=streams.pop(keys.QUARANTINE),
         streams=streams,
         unreadable=unread_bridges + unread_workers + len(registry) - len(names),
@@ -90,32 +90,32 @@ async def read_everything(client: Redis, space: KeySpace) -> Sample:
     )
 
 
-async def _of_the_others(
+async def _without_first_shard(
     client: Redis, space: KeySpace, known: Collection[str], why: str
 ) -> Sample:
     unavailable = {0: why}
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(_clock(one)) for one in shards_of(client)[1:]]
+        clocks = [tasks.create_task(_clock(one)) for one in shards_of(client)[1:]]
     now_us = 0
-    for shard, task in enumerate(asked, 1):
+    for shard, task in enumerate(clocks, 1):
         match task.result():
-            case int(told_us):
-                now_us = max(now_us, told_us)
-            case str(told):
-                unavailable[shard] = f"shard {shard} does not answer: {told}"
+            case int(shard_us):
+                now_us = max(now_us, shard_us)
+            case str(text):
+                unavailable[shard] = f"shard {shard} does not answer: {text}"
     names = list(known)
     if not names:
         names, silent = await streams_beside(client, space, unavailable)
         unavailable |= {n: f"shard {n} does not answer: {reason(why)}" for n, why in silent.items()}
-    asking = [name for name in names if space.shard_of(name) not in unavailable]
-    streams = await _streams(client, space, asking, unavailable)
+    reachable = [name for name in names if space.shard_of(name) not in unavailable]
+    streams = await _streams(client, space, reachable, unavailable)
     absent = {name: StreamFacts(is_unavailable=True) for name in names if name not in streams}
     shards = dict(sorted(unavailable.items()))
     return Sample(now_us=now_us, streams=streams | absent, unavailable=shards)
 
 
 async def _clock(shard: Redis) -> int | str:
-    """Its time, µs, or why it tells none."""
+    """The shard's time, µs, or why it does not answer."""
     try:
         seconds, micros = await shard.time()
     except UNAVAILABLE as error:
@@ -124,16 +124,16 @@ async def _clock(shard: Redis) -> int | str:
 
 
 async def _memory(client: Redis) -> Mapping[str, Any]:
-    """What Redis uses; nothing where this user may not ask."""
+    """Memory figures of Redis; empty where this user may not run INFO."""
     try:
-        told: Any = await client.info("memory")
+        info: Any = await client.info("memory")
     except ResponseError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return info if isinstance(info, dict) else {}
 
 
 def memory_trouble(memory: Mapping[str, Any], what: str = "Redis") -> str:
-    """Why Redis, or what of it, refuses every write, statuses too; empty where it does not."""
+    """Why `what` refuses every write, statuses included; empty where it does not."""
     used, most = memory.get("used_memory", 0), memory.get("maxmemory", 0)
     if not most or used < most or memory.get("maxmemory_policy") != "noeviction":
         return ""
@@ -144,7 +144,7 @@ def memory_trouble(memory: Mapping[str, Any], what: str = "Redis") -> str:
 
 
 async def newest(client: Redis, space: KeySpace, stream: str, count: int) -> list[Followed]:
-    """The newest entries of a stream, the newest first. Raises what the Redis client raises."""
+    """The newest entries of a stream, newest first. Raises the Redis client's errors."""
     found: Any = await client.xrevrange(space.key(stream), count=count)
     return [Followed(stream, entry_id, fields) for entry_id, fields in found]
 
@@ -152,7 +152,7 @@ async def newest(client: Redis, space: KeySpace, stream: str, count: int) -> lis
 async def _streams(
     client: Redis, space: KeySpace, names: Sequence[str], unavailable: dict[int, str]
 ) -> dict[str, StreamFacts]:
-    """Of those whose shard does not answer, `away` gets to know why."""
+    """Facts of each stream; adds the reason to `unavailable` for a shard that does not answer."""
     found: dict[str, StreamFacts] = {}
     for part in _chunks(names):
         pipeline = client.pipeline(transaction=False)
@@ -177,8 +177,8 @@ async def _streams(
 async def _by_redis_clock(
     client: Redis, space: KeySpace, workers: Sequence[WorkerStatus], now_us: int
 ) -> tuple[WorkerStatus, ...]:
-    """The same, each with the time of its last heartbeat as Redis has it: a worker's own clock may
-    be wrong. One that has none any more has been silent for longer than its group waits.
+    """The workers, each with its last heartbeat by the clock of Redis: a worker's own clock may be
+    wrong. A worker without one has been silent for longer than its group waits.
     """
     groups = sorted({worker.group for worker in workers})
     pipeline = client.pipeline(transaction=False)
@@ -191,14 +191,14 @@ async def _by_redis_clock(
         for group, members in zip(groups, replies, strict=True)
         if not isinstance(members, Exception)
         for name, ms in members
-        if isfinite(ms)  # another program has written something else
+        if isfinite(ms)  # not if another program wrote it
     }
-    gone_us = now_us - GONE_US
+    dead_us = now_us - DEAD_US
     return tuple(
         worker.model_copy(
             update={
                 "redis_us": beats.get(
-                    (worker.group, worker.consumer), min(worker.updated_us, gone_us)
+                    (worker.group, worker.consumer), min(worker.updated_us, dead_us)
                 )
             }
         )

@@ -1,7 +1,7 @@
-"""The live view: a picture laid out for a terminal of a given size, with Rich (pure).
+"""The live view for a terminal of a given size, with Rich (pure).
 
-From 80 columns up. What does not fit is told as a number, never cut off silently: streams, and
-consumers where there are very many.
+For 80 columns and more. Streams and consumers that do not fit are given as a number, never left out
+silently.
 """
 
 import re
@@ -36,9 +36,9 @@ def screen(
     browse: Browse | None = None,
     before: ViewModel | None = None,
 ) -> RenderableType:
-    """The whole view. `where` names the Redis; `footer` are lines for the bottom. Where a person
-    browses, all streams are in the list, a part of it shown; `before` is the picture before this
-    one, to see what has changed.
+    """The whole view. `where` names the Redis; `footer` are lines for the bottom. With `browse`,
+    the list covers all streams and shows a part of it; `before` is the previous view model, to
+    highlight changes.
     """
     head: list[RenderableType] = [
         *(fitted(line, width) for line in _bridges(view_model)),
@@ -48,11 +48,14 @@ def screen(
     workers = view_model.consumers[:_MOST_CONSUMERS]
     unseen = len(view_model.consumers) - len(workers)
     known = _consumers(workers, width)
-    told = Text(" consumers are not known without shard 0", style="dim")
-    tail: list[RenderableType] = [Rule(style="dim"), told if 0 in view_model.unavailable else known]
+    unknown = Text(" consumers are not known without shard 0", style="dim")
+    tail: list[RenderableType] = [
+        Rule(style="dim"),
+        unknown if 0 in view_model.unavailable else known,
+    ]
     tail += [Text(f" … and {unseen} more consumers", style="dim")] if unseen else []
     tail_lines = len(tail) + len(workers)  # the table has a line of headings; without workers, one
-    # Footer lines are there to be copied: they are broken at the edge, never cut.
+    # Footer lines are there to be copied: they are wrapped at the edge, never cut.
     lines = [part for line in footer for part in wrap(line, width - 1, break_on_hyphens=False)]
     room = height - len(head) - 1 - tail_lines - len(lines)
     body, used = _list(view_model, max(_LEAST_STREAMS, room), width, browse, before)
@@ -64,7 +67,7 @@ def screen(
 def _list(
     view_model: ViewModel, room: int, width: int, browse: Browse | None, before: ViewModel | None
 ) -> tuple[list[RenderableType], int]:
-    """The streams, and how many lines they take besides the headings."""
+    """The streams, and how many lines they take without the headings."""
     old = {stream.name: stream.text for stream in before.streams} if before is not None else {}
     changed = {
         each.name for each in view_model.streams if old.get(each.name, each.text) != each.text
@@ -89,18 +92,18 @@ def _list(
 
 
 def clipped(text: str, width: int) -> str:
-    """As much of a line as fits, cut between two words, with `…` where something is left out: so a
-    number is there whole or not at all.
+    """As much of a line as fits, cut between words, with `…` where text is left out: so a number is
+    shown whole or not at all.
     """
     if cell_len(text) <= width:
         return text
-    ends = [at for at, sign in enumerate(text) if sign == " " and text[:at].strip()]
+    ends = [at for at, char in enumerate(text) if char == " " and text[:at].strip()]
     fits = [at for at in ends if cell_len(text[:at]) + 2 <= width]
     return f"{text[: fits[-1]].rstrip()} …" if fits else "…"
 
 
 def fitted(text: Text, width: int) -> Text:
-    """The same of a text with styles."""
+    """As `clipped`, for a text with styles."""
     kept = clipped(text.plain, width)
     if kept == text.plain:
         return text
@@ -108,7 +111,7 @@ def fitted(text: Text, width: int) -> Text:
 
 
 def side_style(kind: str | None, text: str) -> str:
-    """Green what was bought, red what was sold, yellow where something is missing."""
+    """Green for bought, red for sold, yellow for missing or refused."""
     if kind in ("gap", "quarantined") or text.startswith("GAP"):
         return "bold yellow"
     found = _SIDES.search(text)
@@ -172,7 +175,7 @@ def _totals(view_model: ViewModel, width: int, where: str) -> Text:
     line.append_text(_counted(view_model.quarantined, "quarantined", plural=""))
     if view_model.receive_ms is not None:
         half, most = map(figures.milliseconds, view_model.receive_ms)
-        # Its spaces are no place to cut it: a name without its number says nothing.
+        # Non-breaking spaces: a name must not be cut from its number.
         line.append(f"exchange → bridge\u00a0{half}")
         line.append(f" p99\u00a0{most}  ", style="dim")
     if view_model.unreadable:
@@ -189,7 +192,7 @@ def _counted(number: int, noun: str, plural: str = "s") -> Text:
 
 
 def _table(*columns: tuple[str, str, int | None], width: int) -> Table:
-    """Columns as heading, `left` or `right`, and width; the one without takes what is left."""
+    """Columns as heading, `left` or `right`, and width; None takes the remaining width."""
     table = Table(box=None, width=width, padding=(0, 1), pad_edge=True, header_style="dim")
     for heading, side, size in columns:
         table.add_column(
@@ -254,10 +257,10 @@ def _consumers(workers: Sequence[ConsumerRow], width: int) -> Table | Text:
         return Text(" no consumer at work: python -m consumers run candles", style="dim")
     longest = max(len(worker.name) for worker in workers)
     least = (6, 9, 6, 6)
-    told = [[len(str(cell)) for cell in _consumer(worker)[1:5]] for worker in workers]
+    lengths = [[len(str(cell)) for cell in _consumer(worker)[1:5]] for worker in workers]
     sizes = [
         min(max(longest, 8), 20 if width < _WIDE else 32),
-        *(max(low, *some) for low, *some in zip(least, *told, strict=True)),
+        *(max(low, *some) for low, *some in zip(least, *lengths, strict=True)),
     ]
     table = _table(
         ("consumer", "left", sizes[0]),

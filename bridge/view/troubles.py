@@ -1,6 +1,6 @@
-"""What is wrong with a bridge, by its own status: reasons of a closed list, in words too (pure).
+"""Problems of a bridge by its own status: reasons of a closed list, with a text each (pure).
 
-The one place where that is judged: `status`, `top`, `/readyz` and `backpack_unhealthy` agree.
+The one place that judges them: `status`, `top`, `/readyz` and `backpack_unhealthy` agree.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from typing import NamedTuple
 from bridge.runtime.skew import SKEWED_MS, describe_skew
 from bridge.view.facts import BridgeStatus, ConnectionStatus
 
-COPIES = ("a", "b", "c")  # how connections of the same streams are told apart
+COPIES = ("a", "b", "c")  # suffixes of connections that receive the same streams
 SKEWED_US = SKEWED_MS * 1000
-MAX_NAMED = 5  # streams that are named one by one
-FULL_SHARE = 2  # of `publish.buffer_bytes`: half of it waits
+MAX_NAMED = 5  # streams that are listed
+FULL_SHARE = 2  # divisor of `publish.buffer_bytes`: trouble from half full on
 
 
 class Reason(StrEnum):
-    """Why a bridge is not well."""
+    """Why a bridge is not healthy."""
 
     EXCHANGE_DISCONNECTED = "exchange_disconnected"
     SUBSCRIBING = "subscribing"
@@ -33,14 +33,14 @@ class Reason(StrEnum):
 
 
 class Trouble(NamedTuple):
-    """One of them, for programs and for people."""
+    """One problem, for programs and for people."""
 
     reason: Reason
     text: str
 
 
 def troubles(status: BridgeStatus) -> Iterator[Trouble]:
-    """All that is wrong, the exchange's side first; nothing where the bridge is well."""
+    """All problems, the exchange's side first; none for a healthy bridge."""
     yield from _not_received(status)
     offset_us = status.clock_offset_us
     if offset_us is not None and abs(offset_us) >= SKEWED_US:
@@ -63,11 +63,11 @@ def _not_received(status: BridgeStatus) -> Iterator[Trouble]:
         elif connection.wanted and not (connection.answered or connection.confirmed):
             text = f"{connection.name} is subscribing: the exchange has not answered yet"
             yield Trouble(Reason.SUBSCRIBING, text)
-    told = list(status.stream_troubles.items())
-    for name, why in told[:MAX_NAMED]:
+    streams = list(status.stream_troubles.items())
+    for name, why in streams[:MAX_NAMED]:
         yield Trouble(Reason.STREAM_NOT_RECEIVED, f"{name} is not received: {why}")
-    if len(told) > MAX_NAMED:
-        text = f"{len(told) - MAX_NAMED} more streams are not received"
+    if len(streams) > MAX_NAMED:
+        text = f"{len(streams) - MAX_NAMED} more streams are not received"
         yield Trouble(Reason.STREAM_NOT_RECEIVED, text)
 
 
@@ -88,23 +88,25 @@ def _not_written(status: BridgeStatus) -> Iterator[Trouble]:
 
 
 def _not_published(status: BridgeStatus) -> Iterator[Trouble]:
-    """Nothing is; or, of several shards, to some of them alone."""
+    """The trouble where nothing is published, or one for each shard without publishing."""
     if not is_published(status):
         yield Trouble(Reason.REDIS_UNWRITABLE, f"publishing waits: {status.redis_trouble}")
         return
     for one in status.shards:
         if one.trouble:
-            text = f"shard {one.shard} at {one.node} waits, the others go on: {one.trouble}"
+            text = (
+                f"shard {one.shard} at {one.node} waits, the other shards continue: {one.trouble}"
+            )
             yield Trouble(Reason.SHARD_UNWRITABLE, text)
 
 
 def is_published(status: BridgeStatus) -> bool:
-    """Does Redis take anything: one shard of several, at least?"""
+    """Whether at least one shard accepts writes."""
     return not status.redis_trouble or any(not one.trouble for one in status.shards)
 
 
 def _is_covered(connection: ConnectionStatus, status: BridgeStatus) -> bool:
-    """Does another connection receive the same streams just now?"""
+    """Whether another connected connection receives the same streams."""
     name, _, letter = connection.name.rpartition("-")
     return letter in COPIES and any(
         other.connected and other is not connection and other.name.rpartition("-")[0] == name

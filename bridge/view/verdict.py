@@ -1,8 +1,7 @@
-"""Whether all is well, in one line, and if not, why (pure).
+"""Judges whether the system is healthy, in one line, and if not, why (pure).
 
-The one place where that is judged: console and `status` agree. It judges the picture of one look.
-What counts since a bridge began (gaps, refused messages) is told beside the verdict and does not
-change it: those are over.
+The one place that judges it: console and `status` agree. It uses one poll. Counts since a bridge's
+start (gaps, refused messages) are shown with the verdict and do not change it: they are past.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,8 @@ NONE_YET = "no bridge has been here: start one with `python -m bridge run`"
 
 
 class Level(StrEnum):
-    """GOOD: nothing to do; LOOK: something needs a look; BAD: no bridge is healthy, or of a fleet
-    a part is received by none.
+    """GOOD: nothing to do; LOOK: something needs attention; BAD: no bridge is healthy, or no
+    bridge of a fleet receives some of the streams.
     """
 
     GOOD = "good"
@@ -36,7 +35,7 @@ class Verdict:
 
 
 def judge(view_model: ViewModel, instance: str | None = None) -> Verdict:
-    """The verdict on this picture; on one bridge alone where its instance is given."""
+    """The verdict on a view model, or on one bridge alone where its instance is given."""
     reasons = (
         *([view_model.redis_full] if view_model.redis_full else ()),
         *view_model.unavailable.values(),
@@ -57,7 +56,7 @@ def judge(view_model: ViewModel, instance: str | None = None) -> Verdict:
 
 
 def _why_not(view_model: ViewModel, bridges: Sequence[BridgeRow], instance: str | None) -> str:
-    """None of these bridges is healthy."""
+    """Why none of these bridges is healthy."""
     if 0 in view_model.unavailable:
         return f"{view_model.unavailable[0].removesuffix('.')}. {_what_is_left(view_model)}"
     for bridge in bridges:
@@ -65,27 +64,29 @@ def _why_not(view_model: ViewModel, bridges: Sequence[BridgeRow], instance: str 
             return f"bridge {bridge.status.instance} is up, but {bridge.troubles[0]}"
     if view_model.redis_full:
         return view_model.redis_full
-    told = [f"{each.status.instance} is {since(each, view_model.now_us)}" for each in bridges]
+    states = [f"{each.status.instance} is {since(each, view_model.now_us)}" for each in bridges]
     if instance is not None:
-        return f"bridge {told[0]}" if told else f"bridge {instance} is not known here"
-    if told:
-        return f"no bridge is up: {'; '.join(told)}"
-    there = sum(stream.entries > 0 for stream in view_model.streams)
-    if there:
+        return f"bridge {states[0]}" if states else f"bridge {instance} is not known here"
+    if states:
+        return f"no bridge is up: {'; '.join(states)}"
+    filled = sum(stream.entries > 0 for stream in view_model.streams)
+    if filled:
         return (
-            f"no bridge publishes here; {there} streams are here, as a replay leaves them: "
+            f"no bridge publishes here; {filled} streams are here, as a replay leaves them: "
             "start a bridge with `python -m bridge run`"
         )
     return NONE_YET
 
 
 def _what_is_left(view_model: ViewModel) -> str:
-    """Of a Cluster with several shards, without the first one."""
-    there = [stream.age_us for stream in view_model.streams if not stream.is_unavailable]
-    newest_us = min((age for age in there if age is not None), default=None)
-    told = f", the newest entry {figures.age(newest_us)} old" if newest_us is not None else ""
-    streams = "1 stream" if len(there) == 1 else f"{len(there)} streams"
-    return f"Bridges and consumers are not known without it; the other shards have {streams}{told}"
+    """A sentence on a Cluster without its first shard: what the remaining shards have."""
+    reachable = [stream.age_us for stream in view_model.streams if not stream.is_unavailable]
+    newest_us = min((age for age in reachable if age is not None), default=None)
+    newest = f", the newest entry {figures.age(newest_us)} old" if newest_us is not None else ""
+    streams = "1 stream" if len(reachable) == 1 else f"{len(reachable)} streams"
+    return (
+        f"Bridges and consumers are not known without it; the other shards have {streams}{newest}"
+    )
 
 
 def _bridges(view_model: ViewModel) -> Iterator[str]:
@@ -99,13 +100,13 @@ def _bridges(view_model: ViewModel) -> Iterator[str]:
 
 
 def since(bridge: BridgeRow, now_us: int) -> str:
-    """Its state, and for how long."""
+    """The bridge's state, with its duration."""
     age = figures.age(now_us - bridge.since_us)
     return f"stopped {age} ago" if bridge.state is State.STOPPED else f"{bridge.state} for {age}"
 
 
 def _streams(view_model: ViewModel) -> Iterator[str]:
-    # A suspended or not received stream stands among its bridge's troubles.
+    # A suspended or not received stream is already among its bridge's troubles.
     known = {
         name
         for bridge in view_model.bridges
@@ -115,7 +116,7 @@ def _streams(view_model: ViewModel) -> Iterator[str]:
     failing = [
         each
         for each in view_model.streams
-        # one whose shard is unavailable stands there already
+        # A stream of an unavailable shard is already reported with the shard.
         if each.is_failing and not each.is_unavailable and each.name not in known
     ]
     for stream in failing[:MAX_NAMED]:

@@ -1,6 +1,6 @@
-"""From looks to what a viewer shows: bridges, streams, consumers, and how they are (pure).
+"""Turns polls into what a viewer shows: bridges, streams, consumers, and their states (pure).
 
-Judges what is alive, silent, held or in trouble. Knows neither Redis nor the terminal.
+Judges which are up, silent, held or in trouble. Knows neither Redis nor the terminal.
 """
 
 from collections import Counter
@@ -24,11 +24,11 @@ from bridge.view.fleet import describe_share, receivers
 from bridge.view.history import History
 from bridge.view.troubles import troubles
 
-SILENT_US = 5_000_000  # a status older than this: its process is gone
+SILENT_US = 5_000_000  # age of the last status from which a process is silent
 
 
 class State(StrEnum):
-    """How a process is, by its last status."""
+    """The state of a process, by its last status."""
 
     UP = "up"
     STOPPED = "stopped"
@@ -37,7 +37,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BridgeRow:
-    """One bridge. `since_us`: start while up, last word otherwise. `troubles`: a sentence each."""
+    """One bridge. `since_us`: its start while up, else its last status. `troubles`: sentences."""
 
     status: BridgeStatus
     state: State
@@ -50,8 +50,8 @@ class BridgeRow:
 
     @property
     def turn(self) -> str:
-        """Whose turn it is, where several publish the same: `2 of 2, beside a`; alone: empty. In a
-        fleet that shares the streams: which member it is.
+        """The bridge's rank where several publish the same streams: `2 of 2, beside a`; empty for a
+        single bridge. In a fleet that shares the streams: its member.
         """
         peers = self.status.peers
         if self.state is State.UP and self.status.share is not None:
@@ -63,9 +63,9 @@ class BridgeRow:
 
 @dataclass(frozen=True, slots=True)
 class StreamRow:
-    """One stream. `rate` None: not known yet. `age_us` None: never an entry. `words`: the newest.
+    """One stream. `rate` None: unknown yet. `age_us` None: no entry. `text`: the newest entry.
 
-    `marks` says in a word or two each what a person should look at.
+    `marks` are short texts about its problems.
     """
 
     name: str
@@ -77,21 +77,21 @@ class StreamRow:
     marks: tuple[str, ...]
     is_failing: bool
     received_by: tuple[str, ...] = ()  # names of bridges
-    is_unavailable: bool = False  # its shard does not answer: what is in it, is not known
+    is_unavailable: bool = False  # its shard does not answer: its entries are unknown
 
     @property
     def entries_text(self) -> str:
-        """How many entries it has had."""
+        """The number of entries ever added, formatted."""
         return "?" if self.is_unavailable else figures.count(self.entries)
 
     @property
     def age_text(self) -> str:
-        """How old its newest entry is."""
+        """The age of its newest entry, formatted."""
         return "?" if self.is_unavailable else figures.age(self.age_us)
 
     @property
     def kind(self) -> str:
-        """The stream's type, as configuration groups them: with its window or interval."""
+        """The stream's type as written in configuration, with its window or interval."""
         try:
             stream = parse_stream(self.name)
         except BadStreamName:
@@ -102,7 +102,7 @@ class StreamRow:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerRow:
-    """One worker process, `name` as `<group>/<consumer>`."""
+    """One worker process; `name` is `<group>/<consumer>`."""
 
     name: str
     status: WorkerStatus
@@ -112,7 +112,7 @@ class ConsumerRow:
 
 @dataclass(frozen=True, slots=True)
 class ViewModel:
-    """All that a viewer shows. `receive_ms`: exchange to bridge, p50 and p99."""
+    """All that a viewer shows. `receive_ms`: latency from exchange to bridge, p50 and p99."""
 
     now_us: int
     bridges: tuple[BridgeRow, ...]
@@ -123,7 +123,7 @@ class ViewModel:
     receive_ms: tuple[float, float] | None
     curve: tuple[float, ...]
     unreadable: int
-    redis_full: str = ""  # why Redis refuses every write, so that statuses are old
+    redis_full: str = ""  # why Redis refuses every write, so that statuses are outdated
     unavailable: Mapping[int, str] = field(default_factory=dict)  # shard → why it does not answer
 
     @property
@@ -133,7 +133,7 @@ class ViewModel:
 
     @property
     def rate(self) -> float | None:
-        """Entries per second of all streams; None before the second look."""
+        """Entries per second of all streams; None before the second poll."""
         known = [stream.rate for stream in self.streams if stream.rate is not None]
         return sum(known) if known else None
 
@@ -151,7 +151,7 @@ class ViewModel:
 
 
 def draw(history: History) -> ViewModel:
-    """The picture of the newest look, with what only several looks can tell."""
+    """The view model of the newest poll, with what takes several polls to compute."""
     sample = history.latest
     rates = history.rates()
     counted = _counted(sample)
@@ -189,8 +189,8 @@ def draw(history: History) -> ViewModel:
 def _bridge(status: BridgeStatus, now_us: int) -> BridgeRow:
     if status.stopped_us is not None:
         return BridgeRow(status, State.STOPPED, status.stopped_us, ())
-    # Both by the clock of Redis: by its own, a bridge whose clock is late would seem to be gone,
-    # and a frozen one whose clock is ahead would seem to be up.
+    # Both times are by the clock of Redis: by their own, a bridge with a slow clock would seem
+    # silent, and a frozen one with a fast clock would seem up.
     written_us = status.redis_us or status.updated_us
     if now_us - written_us > SILENT_US:
         return BridgeRow(status, State.SILENT, written_us, ())
@@ -250,7 +250,7 @@ def _age_us(facts: StreamFacts, now_us: int) -> int | None:
 
 
 def _counted(sample: Sample) -> dict[str, StreamStatus]:
-    """Each stream's counters, over all bridges that are there."""
+    """Each stream's counters, summed over all bridges."""
     whole: dict[str, StreamStatus] = {}
     for bridge in sample.bridges:
         is_up = _bridge(bridge, sample.now_us).state is State.UP
@@ -273,7 +273,7 @@ def _added(one: StreamStatus, other: StreamStatus) -> StreamStatus:
 
 
 def _held(earlier: Sample | None, now: Sample) -> set[str]:
-    """Streams in which entries wait and none went out between two statuses of their bridge."""
+    """Streams with waiting entries, of which none was published between two statuses."""
     if earlier is None:
         return set()
     before = {bridge.instance: bridge for bridge in earlier.bridges}
@@ -290,7 +290,7 @@ def _held(earlier: Sample | None, now: Sample) -> set[str]:
 
 
 def _not_received(sample: Sample) -> Mapping[str, str]:
-    """Streams that the bridges that are up do not receive, and why."""
+    """Streams that running bridges do not receive, and why."""
     found: dict[str, str] = {}
     for bridge in sample.bridges:
         if _bridge(bridge, sample.now_us).state is not State.UP:
@@ -305,7 +305,7 @@ _KINDS = {kind: number for number, kind in enumerate(StreamType)}
 
 
 def _order(name: str) -> tuple[int, str, str, str]:
-    """By type as the contract lists them, then window or interval, then market."""
+    """Sort key: type in the contract's order, then window or interval, then market."""
     try:
         stream = parse_stream(name)
     except BadStreamName:

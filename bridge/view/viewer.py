@@ -1,7 +1,7 @@
-"""Looking again and again, and showing it: on a terminal as a live view, elsewhere as plain lines.
+"""Polls Redis and shows the result: on a terminal as a live view, elsewhere as plain lines.
 
-Redis unavailable is shown and tried again. Who calls gives `stop`; of signals it knows only
-that of a new window size.
+A failed poll is shown and repeated. The caller gives `stop`; the only signal handled here is that
+of a new window size.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from bridge.view.reader import UNAVAILABLE, in_the_way, newest, read_sample
 from bridge.view.view_model import ViewModel, draw
 
 PAINT_EVERY_S = 0.25
-LATE_S = 1.5  # a look that takes this much longer than usual: Redis does not answer
+LATE_S = 1.5  # a poll that takes this much longer than usual: Redis does not answer
 MOST_ENTRIES = 200
 NOT_YET = "it has not answered until now"
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What to look at, how often, and what to say beside it. `where` names the Redis, masked.
-    `footer` is read at each painting: its owner may change it. `keys` are those beside q.
+    """What to poll, how often, and what to add. `where` names the Redis, masked. `footer` is read
+    at each painting, so its owner may change it. `keys` are handled besides q.
     """
 
     client: Redis
@@ -49,8 +49,8 @@ class View:
 async def show_live(
     view: View, console: Console, stop: asyncio.Event
 ) -> ViewModel | Exception | None:
-    """The live view until `stop`, or until a person leaves, which sets it. Returns the last
-    picture; before there is one, what was in the way of it.
+    """The live view until `stop`, which is also set when the user quits. Returns the last view
+    model; without one, the error that prevented it.
     """
     session = _Session(view)
     with (
@@ -60,9 +60,9 @@ async def show_live(
     ):
         live.update(_Screen(session), refresh=True)
         async with asyncio.TaskGroup() as tasks:
-            looking = tasks.create_task(session.poll())
+            polling = tasks.create_task(session.poll())
             while not (stop.is_set() or session.browse.is_leaving):
-                # The age of the picture is painted, too: so not only when there is news.
+                # Also without news, since the age of the view model is painted, too.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PAINT_EVERY_S):
                         await session.news.wait()
@@ -74,28 +74,28 @@ async def show_live(
                     else:
                         session.press(key, console.size.height)
                 live.update(_Screen(session), refresh=True)
-            looking.cancel()
+            polling.cancel()
     stop.set()
     return session.view_model or session.error
 
 
 class _Session:
-    """What a person at the live view looks at, and what was read for it."""
+    """What the user of the live view has selected, and the data read for it."""
 
     def __init__(self, view: View) -> None:
         self.view = view
         self.browse = Browse()
         self.view_model: ViewModel | None = None
-        self.before: ViewModel | None = None  # to see what has changed
-        self.entries: Sequence[Followed] = ()  # of the stream that is looked into, newest first
-        self.error: Exception | None = None  # of the last look
+        self.before: ViewModel | None = None  # the previous one, to highlight changes
+        self.entries: Sequence[Followed] = ()  # of the selected stream, newest first
+        self.error: Exception | None = None  # of the last poll
         self.news = asyncio.Event()
         self._history = History()
         self._answered_s = time.monotonic()
         self._poll_now = asyncio.Event()
 
     async def poll(self) -> None:
-        """Look at Redis again and again."""
+        """Poll Redis without end."""
         while True:
             if not self.browse.is_paused:
                 await self._poll_once()
@@ -106,7 +106,7 @@ class _Session:
             self._poll_now.clear()
 
     def press(self, key: str, height: int) -> None:
-        """A key was pressed."""
+        """Handle a pressed key."""
         before = self.browse
         page_lines = max(1, height - FRAME_LINES)
         self.browse = pressed(before, key, self._listed(), page_lines)
@@ -116,7 +116,7 @@ class _Session:
             self._poll_now.set()
 
     def shown(self) -> Shown:
-        """All that is painted."""
+        """All that is to be painted."""
         age_s = time.monotonic() - self._answered_s
         is_late = age_s > self.view.every_s + LATE_S and not self.browse.is_paused
         return Shown(
@@ -140,7 +140,7 @@ class _Session:
         view = self.view
         try:
             self._history.add(await read_sample(view.client, view.space, self._history.streams))
-            # Whoever has moved down a list, or into an entry, looks at what is there.
+            # The list is kept while the user has moved down in it or reads an entry.
             if self.browse.page is Page.STREAM and (not self.entries or not self.browse.place):
                 stream = self.browse.stream
                 found = await newest(view.client, view.space, stream, MOST_ENTRIES)
@@ -156,7 +156,7 @@ class _Session:
 async def show_plain(
     view: View, echo: Callable[[str], None], stop: asyncio.Event
 ) -> ViewModel | Exception | None:
-    """A few lines each time, until `stop`. Returns what `show_live` does."""
+    """Print a few lines at each poll, until `stop`. Returns as `show_live`."""
     history = History()
     seen: ViewModel | Exception | None = None
     async for error in _samples(view, history, stop):
@@ -171,7 +171,7 @@ async def show_plain(
 
 
 async def view_model_of(view: View) -> ViewModel:
-    """Two looks `every_s` apart, for the rates. Raises what the Redis client raises."""
+    """Two polls `every_s` apart, for the rates. Raises the Redis client's errors."""
     history = History()
     history.add(await read_sample(view.client, view.space))
     await asyncio.sleep(view.every_s)
@@ -182,7 +182,7 @@ async def view_model_of(view: View) -> ViewModel:
 async def _samples(
     view: View, history: History, stop: asyncio.Event
 ) -> AsyncIterator[Exception | None]:
-    """Look until told to stop; gives what is in the way, or nothing."""
+    """Poll until `stop`; yields the error of each poll, or None."""
     while not stop.is_set():
         try:
             history.add(await read_sample(view.client, view.space, history.streams))
@@ -196,7 +196,7 @@ async def _samples(
 
 @dataclass(frozen=True, slots=True)
 class _Screen:
-    """Laid out anew each time it is painted, so that it always fits the terminal."""
+    """A renderable that is laid out at each painting, so that it always fits the terminal."""
 
     session: _Session
 
@@ -207,7 +207,7 @@ class _Screen:
 
 @contextlib.contextmanager
 def _on_resize(refresh: Callable[[], None]) -> Iterator[None]:
-    """Paint anew when the terminal changes its size."""
+    """Repaint when the terminal changes its size."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGWINCH, refresh)
     try:
