@@ -1,1 +1,1 @@
-"""One file for each command of the door."""
+"""The commands of `python -m bridge`, one module each."""

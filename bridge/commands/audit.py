@@ -1,4 +1,4 @@
-"""`python -m bridge audit STREAM`: a certificate of what a stream has, wherever it is kept."""
+"""`python -m bridge audit STREAM`: certifies a stream's entries wherever they are kept."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,13 +36,12 @@ def command(
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Certify a stream: which entries, numbers dense from where to where, the book whole, each gap.
+    """Certify a stream: its entries, the range of dense numbers, a whole book, each gap.
 
-    Compares what Redis has with what the journal has received and, with --archive, with what the
-    archive keeps, entry by entry. Reads only; the bridge may be running.
+    Compares Redis with what the journal has received and, with --archive, with the archive, entry
+    by entry. Reads only; the bridge may be running.
 
-    Exit status: 0 nothing is missing outside of its gaps; 1 something is, or two of them
-    differ.
+    Exit status: 0 nothing is missing outside of its gaps; 1 something is, or two sources differ.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`python -m bridge book MARKET --at TIME`: the order book as it was, exactly."""
+"""`python -m bridge book MARKET --at TIME`: the exact order book at a time."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -56,10 +56,10 @@ def command(
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Show the order book of a market as it was at any time, to the change; or now.
+    """Show the order book of a market at any time, exact to the change; or now.
 
-    With an entry's ID the book is exact behind that entry. Where it cannot be known (a gap, before
-    the first snapshot) it says why. Reads only; the bridge may be running.
+    With an entry's ID the book is exact after that entry. Where it cannot be known (a gap, before
+    the first snapshot) the reason is printed. Reads only; the bridge may be running.
 
     Exit status: 0 the book is known; 1 it is not, or Redis is out of reach.
 
@@ -72,19 +72,19 @@ def command(
     loaded = load_config(config)
     moment = point(at, datetime.now(UTC), "--at")
     found: BookAt | None = None
-    told = []
+    reasons = []
     for one in [source] if source is not None else _sources(loaded, journal, archive):
-        found = _look(loaded, one, depth_streams(market), moment, levels, journal, archive)
+        found = _book_from(loaded, one, depth_streams(market), moment, levels, journal, archive)
         if found.is_known:
             break
-        told.append(found.unknown)
-    assert found is not None, "there is always one to look at"
+        reasons.append(found.unknown)
+    assert found is not None, "there is always one source"
     if as_json:
-        echo_json(asdict(found) | {"known": found.is_known, "tried": told})
+        echo_json(asdict(found) | {"known": found.is_known, "tried": reasons})
     elif found.is_known:
         _show(market, found, moment)
     if not found.is_known:
-        raise Fatal("\n".join(f"the book cannot be known: {why}" for why in told))
+        raise Fatal("\n".join(f"the book cannot be known: {why}" for why in reasons))
 
 
 def _sources(config: Config, journal: Path | None, archive: Path | None) -> Iterator[From]:
@@ -95,7 +95,7 @@ def _sources(config: Config, journal: Path | None, archive: Path | None) -> Iter
         yield From.ARCHIVE
 
 
-def _look(
+def _book_from(
     config: Config,
     source: From,
     streams: list[Stream],
@@ -118,7 +118,7 @@ def _look(
 
 def _from_redis(config: Config, streams: list[Stream], last: EntryId, count: int) -> BookAt:
     with reading_redis(config) as client:
-        unknown: BookAt | None = None  # of the first stream there is: the exact one's reason counts
+        unknown: BookAt | None = None  # of the first stream found: the exact one's reason counts
         for stream in streams:
             kept = RedisStream(client, config.redis.keys, stream.name)
             if kept.about() is None:
@@ -176,11 +176,11 @@ def _body(book: JournalBook, record: RestBody) -> None:
     try:
         book.body(depth_body(record.body), record.received_us)
     except BadBody:
-        return  # it was refused when it came
+        return  # the bridge refused it, too
 
 
 def _since_last_body(path: Path, stream: Stream, until_us: int) -> list[Segment]:
-    """The segments from the one before the last REST reply on, which the book begins with."""
+    """The segments from the one before the last REST reply on, which the book starts from."""
     segments = segments_between(path, 0, until_us + _HOUR_US)
     for at in range(len(segments) - 1, -1, -1):
         for line in lines_of(segments[at], NO_FRAME):
@@ -191,7 +191,7 @@ def _since_last_body(path: Path, stream: Stream, until_us: int) -> list[Segment]
     return segments
 
 
-# ---- words ---------------------------------------------------------------------------------------
+# ---- text ----------------------------------------------------------------------------------------
 
 
 def _show(market: str, book: BookAt, moment: Point) -> None:
@@ -203,7 +203,7 @@ def _show(market: str, book: BookAt, moment: Point) -> None:
         ("from", book.source + (f", snapshot {book.snapshot_id}" if book.snapshot_id else "")),
     ]
     if moment.first.seq:
-        rows.append(("at", f"behind entry {book.at_id}"))
+        rows.append(("at", f"after entry {book.at_id}"))
     else:
         rows.append(("at", f"{utc(moment.us)[:-3]} UTC, {before_s:,.3f} s after its last change"))
     certain_bids, certain_asks = book.certain
@@ -211,7 +211,7 @@ def _show(market: str, book: BookAt, moment: Point) -> None:
         rows.append(
             (
                 "certain",
-                f"the best {certain_bids} bids and {certain_asks} asks; behind them there may be "
+                f"the best {certain_bids} bids and {certain_asks} asks; beyond them there may be "
                 "levels that have not changed since the snapshot",
             )
         )
@@ -227,8 +227,10 @@ def _print_levels(book: BookAt) -> None:
     ]
     heads = ("quantity", "bid", "ask", "quantity")
     wide = [max(len(row[at]) for row in (heads, *cells)) for at in range(4)]
-    for quantity, bid, ask, asked in (heads, *cells):
-        echo(f"{quantity:>{wide[0]}}  {bid:>{wide[1]}}  {ask:>{wide[2]}}  {asked:>{wide[3]}}")
+    for quantity, bid, ask, ask_quantity in (heads, *cells):
+        echo(
+            f"{quantity:>{wide[0]}}  {bid:>{wide[1]}}  {ask:>{wide[2]}}  {ask_quantity:>{wide[3]}}"
+        )
 
 
 def _filled(side: tuple[tuple[str, str], ...], book: BookAt) -> list[tuple[str, str]]:

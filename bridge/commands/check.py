@@ -1,6 +1,6 @@
-"""`python -m bridge check`: everything that can be known before running, and what it means.
+"""`python -m bridge check`: checks what can be checked before a run, and prints advice.
 
-Gathers findings and prints them; what is right or wrong is decided in `runtime.checks`.
+Collects findings and prints them; `runtime.checks` judges what is right or wrong.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from bridge.runtime.share import Share
 from bridge.runtime.terminal import new_console, printable
 
 ENV_FILE = Path(".env")
-SIGNED = ("/api/v1/capital", "balanceQuery")  # every account has it
+SIGNED = ("/api/v1/capital", "balanceQuery")  # a request that every account may send
 WINDOW_MS = 60_000
 _COLOURS = {
     Level.OK: "green",
@@ -58,11 +58,11 @@ def command(
 ) -> None:
     """Look at configuration, keys, streams and Redis; say what is wrong and what to do.
 
-    Changes nothing: to try its rights in Redis it writes throwaway keys `bridge:check:…` and
-    deletes them. What is out of reach is marked "not checked". Secrets are masked in all it prints.
+    Changes nothing: to test its rights in Redis it writes temporary keys `bridge:check:…` and
+    deletes them. Unreachable services are marked "not checked". Secrets are masked in all output.
 
-    Exit status: 0 fine or warnings only, 1 something refuses (Redis, rights), 2 configuration
-    wrong.
+    Exit status: 0 fine or warnings only, 1 an outside system refuses (Redis, rights), 2 wrong
+    configuration.
 
     Examples:
 
@@ -93,7 +93,7 @@ def command(
         _memory_table(memory_needs(loaded, names)),
     ):
         title, table.title = table.title, None
-        console.print(Text(str(title), style="italic"), soft_wrap=True)  # a table wraps its own
+        console.print(Text(str(title), style="italic"), soft_wrap=True)  # a table would wrap it
         console.print(table)
         console.print()
     if show:
@@ -115,7 +115,7 @@ def _sources(config: Path | None) -> str:
 
 
 async def _check_services(config: Config, key: AccountKey | None) -> tuple[list[Finding], Markets]:
-    """All findings about what is out there, and the markets (none where they are not known)."""
+    """Findings about exchange and Redis, and the markets (empty where the list is unknown)."""
     exchange = config.exchange
     at = (exchange.rest_url, exchange.open_timeout_s)
     async with asyncio.TaskGroup() as tasks:
@@ -137,7 +137,7 @@ async def _check_services(config: Config, key: AccountKey | None) -> tuple[list[
 
 
 async def _try_key(key: AccountKey, rest_url: str, timeout_s: float) -> Finding:
-    """One signed request, which reads and changes nothing."""
+    """Send one signed request, which only reads."""
     path, instruction = SIGNED
     now_ms = time.time_ns() // 1_000_000
     headers = rest_headers(key.public_key_b64, key.sign, instruction, {}, now_ms, WINDOW_MS)
@@ -152,7 +152,7 @@ async def _check_redis(config: Config) -> list[Finding]:
     needed = total_bytes(memory_needs(config, config.stream_names))
     urls = urls_of_shards(url)
     async with asyncio.TaskGroup() as tasks:
-        looks = [
+        checks = [
             tasks.create_task(
                 check_redis(
                     one,
@@ -166,20 +166,20 @@ async def _check_redis(config: Config) -> list[Finding]:
             )
             for shard, one in enumerate(urls)
         ]
-    return list(each_once([look.result() for look in looks]))
+    return list(each_once([check.result() for check in checks]))
 
 
 def each_once(found: Sequence[Sequence[Finding]]) -> Iterator[Finding]:
-    """All that is found of the first shard; of the others, which nodes they are, and what is wrong
-    there and not at the first. Of several, each is named.
+    """All findings of the first shard; of each further shard its server and the problems that the
+    first one does not have. With several shards, subjects name the shard.
     """
-    told: list[Finding] = []
+    reported: list[Finding] = []
     for number, findings in enumerate(found):
         for place, finding in enumerate(findings):
-            is_told = finding in told or (number and place and finding.level is Level.OK)
-            if is_told:
+            is_known = finding in reported or (number and place and finding.level is Level.OK)
+            if is_known:
                 continue
-            told.append(finding)
+            reported.append(finding)
             is_named = len(found) > 1 and (number or not place)
             subject = f"{finding.subject}, shard {number}" if is_named else finding.subject
             yield replace(finding, subject=subject)

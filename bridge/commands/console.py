@@ -1,6 +1,6 @@
-"""`python -m bridge console`: pages in a browser that show a running system, from Redis alone.
+"""`python -m bridge console`: browser pages that show a running system, from Redis alone.
 
-Knows the process: options, token, signals. What is read and shown is `bridge.console`'s.
+Handles options, token and signals. `bridge.console` reads the data and makes the pages.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from bridge.runtime.terminal import echo
 INTERRUPTED = 130
 LISTEN = "127.0.0.1:8088"
 TOKEN = "CONSOLE_TOKEN"
-LEAST_TOKEN = 16  # letters
-_COMMAND_TIMEOUT_S = 3.0  # a page says after so long that Redis does not answer
+LEAST_TOKEN = 16  # characters
+_COMMAND_TIMEOUT_S = 3.0  # after it a page reports that Redis does not answer
 
 
 def command(
@@ -41,13 +41,13 @@ def command(
     ] = LISTEN,
     host: Annotated[
         list[str] | None,
-        typer.Option(help="Another name that browsers call it by, as behind a proxy."),
+        typer.Option(help="Another host name that browsers may use, as behind a proxy."),
     ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
-            help=f"File with a token (or {TOKEN}, or {TOKEN}_FILE, in the environment): who gives "
-            "it may send dead letters back, or drop them. Else the console is read-only."
+            help=f"File with a token (or {TOKEN}, or {TOKEN}_FILE, in the environment), which "
+            "allows to send dead letters back, or to drop them. Else the console is read-only."
         ),
     ] = None,
     private: Annotated[
@@ -57,10 +57,10 @@ def command(
 ) -> None:
     """Show a running system in a browser: now, markets, consumers, gaps, latency.
 
-    Reads Redis alone, so it works on any running system, and on none. Nothing that the pages need
-    comes from elsewhere.
+    Reads Redis alone, so it works on any running system, and on none. The pages load nothing from
+    other servers.
 
-    Ctrl-C ends it. Exit status: 0 stopped by SIGTERM, 1 failed, 2 wrong usage, 130 after Ctrl-C.
+    Ctrl-C stops it. Exit status: 0 stopped by SIGTERM, 1 failed, 2 wrong usage, 130 after Ctrl-C.
 
     Examples:
 
@@ -75,7 +75,7 @@ def command(
 
 
 def parse_listen(text: str) -> tuple[str, int]:
-    """`127.0.0.1:8088`, `[::1]:8088`, `8088`. Raises ConfigError."""
+    """Parse `127.0.0.1:8088`, `[::1]:8088` or `8088`. Raises ConfigError."""
     try:
         place = Address.parse(text if ":" in text else f"127.0.0.1:{text}")
     except ValueError:
@@ -86,7 +86,7 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 def read_token(path: Path | None) -> str:
-    """The token of the file, else of the environment, else none. Raises ConfigError."""
+    """The token from the file, else from the environment, else empty. Raises ConfigError."""
     if path is None:
         variable = read_variables(os.environ, ".env", (TOKEN,).__contains__).get(TOKEN)
         token, where = (variable.value, TOKEN) if variable else ("", "")
@@ -94,7 +94,7 @@ def read_token(path: Path | None) -> str:
         token, where = read_value(path, "--token-file").strip(), str(path)
     if where and not (len(token) >= LEAST_TOKEN and token.isascii() and token.isprintable()):
         raise ConfigError(
-            f"the token of {where} must be {LEAST_TOKEN} plain letters or more, as "
+            f"the token of {where} must be {LEAST_TOKEN} plain characters or more, as "
             "`openssl rand -hex 16` makes them"
         )
     hide([token])

@@ -1,4 +1,4 @@
-"""`python -m bridge contract`: what is in Redis, for machines."""
+"""`python -m bridge contract`: the contract as JSON documents."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -12,7 +12,7 @@ from bridge.view.document import status_schema
 
 
 class Form(StrEnum):
-    """How the contract can be written."""
+    """The formats of the contract."""
 
     JSON_SCHEMA = "json-schema"
     ASYNCAPI = "asyncapi"
@@ -35,9 +35,9 @@ def command(
         ),
     ] = Form.JSON_SCHEMA,
 ) -> None:
-    """Print the contract of this version: what entries of the streams look like.
+    """Print the contract of this version: the entries of the streams.
 
-    The same documents as `docs/contract/` has. Needs neither configuration nor Redis.
+    The same documents as in `docs/contract/`. Needs neither configuration nor Redis.
 
     Examples:
 

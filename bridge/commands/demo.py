@@ -1,6 +1,6 @@
-"""`python -m bridge demo`: hands over to the package `demo`, which comes beside this one.
+"""`python -m bridge demo`: runs the package `demo`, which is installed along with this one.
 
-It is imported when it is called for: it builds on the bridge, and nothing of the bridge on it.
+It is imported only for this command: the demo depends on the bridge, never the bridge on the demo.
 """
 
 from importlib.util import find_spec

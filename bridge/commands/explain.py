@@ -1,6 +1,6 @@
-"""`python -m bridge explain STREAM ID`: one entry's whole life, in words or as JSON.
+"""`python -m bridge explain STREAM ID`: the life of one entry, as text or as JSON.
 
-Knows how it is told; what is known is gathered in `inspect.life`.
+Formats the output; `inspect.life` collects the facts.
 """
 
 from collections.abc import Iterator
@@ -35,12 +35,12 @@ def command(
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Tell one entry's whole life: the frame as it came, its place, gaps, and each group's work.
+    """Explain one entry: the frame as received, its place, gaps, and the work of each group.
 
-    Reads Redis and the journal, and changes neither; the bridge may be running. What nothing has
-    recorded is said, too.
+    Reads Redis and the journal, and changes neither; the bridge may be running. Also lists what is
+    recorded nowhere.
 
-    Exit status: 0 it is in the stream, or a gap says why not; 1 nothing knows of it.
+    Exit status: 0 it is in the stream, or a gap covers it; 1 nothing is known of it.
 
     Examples:
 
@@ -49,18 +49,18 @@ def command(
         python -m bridge explain account.orderUpdate 1788368290063-153000 --json
     """
     loaded = load_config(config)
-    asked = wanted(stream_of(stream), entry)
+    query = wanted(stream_of(stream), entry)
     with reading_redis(loaded) as client:
-        life = in_redis(client, loaded.redis.keys, asked)
+        life = in_redis(client, loaded.redis.keys, query)
     folder = journal or loaded.journal.dir
     if journal is not None or folder.is_dir():
         try:
-            add_journal(life, asked, folder)
+            add_journal(life, query, folder)
         except ConfigError as error:
             if journal is not None:
                 raise
             life.unknown.append(f"what the journal says: {error}")
-    add_unknown(life, asked)
+    add_unknown(life, query)
     if as_json:
         echo_json(_plain(life))
     else:
@@ -70,7 +70,7 @@ def command(
 
 
 def stream_of(name: str) -> Stream:
-    """The stream of this name. Raises ConfigError where there can be none."""
+    """Parse a stream's name. Raises ConfigError."""
     try:
         return parse_stream(name)
     except BadStreamName as error:
@@ -78,20 +78,20 @@ def stream_of(name: str) -> Stream:
 
 
 def utc(us: int | None) -> str:
-    """A moment for people, to the microsecond; what cannot be one, as it is."""
+    """A time for people, to the microsecond; one out of range as its number of µs."""
     if us is None:
-        return "not said"
+        return "not known"
     found = moment(us)
     return f"{us} µs" if found is None else found.strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
-# ---- words ---------------------------------------------------------------------------------------
+# ---- text ----------------------------------------------------------------------------------------
 
 
 def _lines(life: Life) -> Iterator[tuple[str, str]]:
     number = f"  number {life.number}" if life.number is not None else ""
     yield f"{life.stream}{'  ' + life.entry_id if life.entry_id else ''}{number}", ""
-    yield from _labelled("in Redis", _standing(life))
+    yield from _labelled("in Redis", _place(life))
     if life.entry is not None:
         yield from _labelled("times", _times(life.entry))
     yield from _labelled("gap", _gap(life))
@@ -109,7 +109,7 @@ def _labelled(label: str, lines: Iterator[str]) -> Iterator[tuple[str, str]]:
         label = ""
 
 
-def _standing(life: Life) -> Iterator[str]:
+def _place(life: Life) -> Iterator[str]:
     if life.entry is not None:
         yield f"{life.entry.type}: {describe_entry(life.entry.fields)}"
     yield life.where
@@ -147,11 +147,11 @@ def _journal(life: Life) -> Iterator[str]:
     if life.journal:
         yield life.journal
     if len(life.copies) > 1:
-        yield f"it came {len(life.copies)} times: the others are duplicates"
+        yield f"it was received {len(life.copies)} times: one is used, the rest are duplicates"
     for copy in life.copies:
         made = ", which the entry was made of" if copy.is_stored else ""
         if life.entry is not None and not life.entry.is_message:
-            made = ", the message that it stands at"
+            made = ", the message at its position"
         yield f"{utc(copy.place.received_us)}  {_origin(copy.place)}{made}"
         yield f"  {_at(copy.place)}"
         yield f"  {copy.body}"

@@ -1,4 +1,4 @@
-"""`python -m bridge init`: a folder to begin with."""
+"""`python -m bridge init`: writes the starter files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ def command(
 ) -> None:
     """Write config.yaml, with every setting and its default, and .env.example for keys.
 
-    Overwrites nothing: where one of the two is there already, it writes neither and says so.
+    Overwrites nothing: where one of the two exists already, it writes neither and reports it.
 
     Exit status: 0 written, 1 not.
 

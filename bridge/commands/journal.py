@@ -1,4 +1,4 @@
-"""`python -m bridge journal info|verify|export`: look into a journal, running or not."""
+"""`python -m bridge journal info|verify|export`: inspects a journal, in use or not."""
 
 import sys
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ class Task(StrEnum):
 
 def command(
     task: Annotated[
-        Task, typer.Argument(help="info: what it holds; verify: is it whole; export: as NDJSON.")
+        Task, typer.Argument(help="info: its content; verify: check it; export: as NDJSON.")
     ],
     path: Annotated[
         Path | None,
@@ -40,9 +40,9 @@ def command(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Look into a journal. Nothing is changed; the bridge that writes it may be running.
+    """Inspect a journal. Nothing is changed; the bridge that writes it may be running.
 
-    The files are plain lines, so `less`, `grep` and `zstd -dc` do as well. Exit code 1: verify
+    The files are plain lines, so `less`, `grep` and `zstd -dc` work as well. Exit status 1: verify
     found damage, or a time when the journal could not be written.
 
     Examples:
@@ -72,11 +72,11 @@ def command(
 
 def _export(folder: Path, from_us: int, to_us: int | None) -> None:
     damage = Damage()
-    is_seen = sys.stdout.isatty()  # a program gets the bodies as they were written
+    is_seen = sys.stdout.isatty()  # a program gets the bodies unchanged
     for line in exported(folder, from_us, to_us, damage):
         typer.echo(printable(line.decode()) if is_seen else line)
     if damage.lines:
-        echo(f"{damage.lines} damaged lines were left out: verify tells which", to_stderr=True)
+        echo(f"{damage.lines} damaged lines were left out: verify lists them", to_stderr=True)
 
 
 def span_us(since: str | None, until: str | None) -> tuple[int, int | None]:

@@ -1,4 +1,4 @@
-"""`python -m bridge key STREAM`: under which key a stream is in Redis."""
+"""`python -m bridge key STREAM`: the Redis key of a stream."""
 
 from typing import Annotated
 
@@ -17,13 +17,13 @@ def command(
     ],
     config: ConfigFile = None,
 ) -> None:
-    """Print each stream's key in Redis, a line each: its name behind `redis.key_prefix`; of a
-    Cluster with several shards, behind that of its shard.
+    """Print each stream's key in Redis, a line each: its name after `redis.key_prefix`; in a
+    Cluster with several shards, after the prefix of its shard.
 
-    Asks no server: the key is the same whether the stream is there or not. The bridge's own keys,
-    such as bridge:gaps, are told, too.
+    Contacts no server: the key is the same whether or not the stream exists. The bridge's own
+    streams, such as bridge:gaps, are accepted, too.
 
-    Exit status: 0 done, 2 what was given can be no stream.
+    Exit status: 0 done, 2 an argument cannot be a stream.
 
     Examples:
 

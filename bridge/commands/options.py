@@ -1,4 +1,4 @@
-"""Options that several commands have: one name, one meaning, one sentence of help."""
+"""Options that several commands share, each with one meaning and one help text."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 ConfigFile = Annotated[
-    Path | None, typer.Option(help="Configuration file; config.yaml where it is there.")
+    Path | None, typer.Option(help="Configuration file; config.yaml where it exists.")
 ]
 JournalPath = Annotated[
     Path | None,

@@ -1,4 +1,4 @@
-"""`python -m bridge record`: receive and journal, publish nothing. No Redis is needed."""
+"""`python -m bridge record`: receives and journals, publishes nothing. Needs no Redis."""
 
 import asyncio
 import signal
@@ -22,11 +22,11 @@ from bridge.runtime.logs import setup_logs
 def command(
     config: ConfigFile = None,
 ) -> None:
-    """Receive and write the journal only; `replay` publishes it later, anywhere.
+    """Receive and write the journal only; `replay` can publish it later, anywhere.
 
-    What goes into the journal is configured under `journal` and `streams`. Ctrl-C stops it.
+    `journal` and `streams` configure what is written. Ctrl-C stops it.
 
-    Exit codes: 0 stopped by SIGTERM, 1 something received is not in the journal (the disk was full,
+    Exit status: 0 stopped by SIGTERM, 1 something received is not in the journal (a full disk,
     say), 2 configuration wrong, 130 interrupted.
 
     Examples:

@@ -1,6 +1,6 @@
 """`python -m bridge redis`: the embedded server in the foreground, until Ctrl-C.
 
-Knows how to say where the server is; starting and stopping are `runtime.embedded`'s.
+Prints the server's address; `runtime.embedded` starts and stops it.
 """
 
 import os
@@ -54,7 +54,7 @@ def command(
     )
     stop = _Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop.heed)
+        signal.signal(number, stop.on_signal)
     with running_server(settings) as server:
         _print_address(server)
         if not server.joined:
@@ -63,17 +63,17 @@ def command(
 
 
 class _Stop:
-    """By which signal this process was asked to stop; 0: by none.
+    """The signal that stopped this process; 0: none yet.
 
-    Nothing with a lock: a signal may come while this very thread holds it, and would wait for ever.
+    No lock is used: a signal handler runs in this very thread and would wait for it for ever.
     """
 
     def __init__(self) -> None:
         self.by = 0
 
-    def heed(self, number: int, _frame: object) -> None:
+    def on_signal(self, number: int, _frame: object) -> None:
         if self.by:
-            os._exit(INTERRUPTED)  # asked twice: leave at once; the guard still stops the server
+            os._exit(INTERRUPTED)  # second signal: exit at once; the guard still stops the server
         self.by = number
 
 
@@ -84,7 +84,7 @@ def _print_address(server: EmbeddedServer) -> None:
     echo(f"{state}: {masked_url(server.url)} (process {server.pid})")
     echo(f"Its password is in {server.data_dir / PASSWORD}, which you alone can read.")
     if shutil.which("redis-cli"):
-        echo(f"Look in: {server.redis_cli} XREVRANGE trade.SOL_USDC + - COUNT 1")
+        echo(f"Read an entry: {server.redis_cli} XREVRANGE trade.SOL_USDC + - COUNT 1")
     echo(f"Publish to it: {server.joining} python -m bridge run")
     echo(f"Follow a stream: {server.joining} python -m bridge tap trade.SOL_USDC")
     if not server.joined:

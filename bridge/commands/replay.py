@@ -1,7 +1,7 @@
-"""`python -m bridge replay PATH`: publish a journal again, without the exchange.
+"""`python -m bridge replay PATH`: publishes a journal again, without the exchange.
 
-The journal's own times are the clock, so what was held, marked or placed live is decided the same:
-from one journal into an empty Redis come exactly the entries of live publishing, IDs included.
+The journal's own times are the clock, so all decisions (hold, mark, entry ID) are those of live
+publishing: one journal into an empty Redis gives exactly the same entries, IDs included.
 """
 
 import asyncio
@@ -42,11 +42,11 @@ def command(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Publish a journal into Redis, as it was received, without asking the exchange.
+    """Publish a journal into Redis, as it was received, without contacting the exchange.
 
-    Where to is redis.url and redis.key_prefix: give another of either to keep a replay apart from
-    the live streams. From one journal into an empty Redis come exactly the entries that live
-    publishing gave, IDs included; into streams that go on, what is there already stays.
+    The target is redis.url and redis.key_prefix: set another value of either to keep a replay apart
+    from the live streams. One journal into an empty Redis gives exactly the entries of live
+    publishing, IDs included; in existing streams the present entries stay.
 
     Examples:
 
@@ -70,7 +70,7 @@ def command(
 
 
 def _factor(speed: str) -> float | None:
-    """How many times faster; None: as fast as Redis takes it."""
+    """The speed as a factor; None: as fast as Redis accepts entries. Raises ConfigError."""
     if speed == "max":
         return None
     try:
@@ -83,18 +83,18 @@ def _factor(speed: str) -> float | None:
 
 
 def _streams(path: Path) -> list[Stream]:
-    """Every stream that the journal's connections were opened for, as far as they can be read."""
+    """All streams that the journal's connections received, without unreadable names."""
     found: dict[str, Stream] = {}
     for segment in segments_of(path):
         for line in lines_of(segment, NO_FRAME):
             for name in _names(line.record):
-                with suppress(BadStreamName):  # what comes of it goes to the quarantine, as live
+                with suppress(BadStreamName):  # its frames go to the quarantine, as in live mode
                     found[name] = found.get(name) or parse_stream(name)
     return list(found.values())
 
 
 def _names(record: Record | None) -> Iterable[str]:
-    """The streams that a record about connections names."""
+    """The streams named by a connection's record."""
     match record:
         case Opened(streams=streams) | Subscribed(streams=streams):
             return streams
@@ -105,8 +105,8 @@ def _names(record: Record | None) -> Iterable[str]:
 
 
 def _account(config: Config, path: Path, streams: Iterable[Stream]) -> str:
-    """Whose private streams they are; empty where there are none. Raises ConfigError where frames
-    of one exchange would be published as another's, or private ones without an account.
+    """The account of the private streams; empty without any. Raises ConfigError where frames of one
+    exchange would be published as another's, or private ones without an account.
     """
     owner = read_owner(path if path.is_dir() else path.parent)
     exchange = config.exchange.ws_url

@@ -1,6 +1,6 @@
-"""A journal applied to a core and published, its own times being the clock.
+"""Applies a journal to a core and publishes it, with the journal's own times as the clock.
 
-What was held, marked or placed live is decided the same. The exchange is not asked.
+All decisions are those of live publishing. The exchange is not contacted.
 """
 
 import asyncio
@@ -39,22 +39,22 @@ from bridge.runtime.refusals import is_server_wide
 
 log = structlog.get_logger(__name__)
 
-# The position of what is published; 0: of what is not. Before the first frame chosen there are
-# connections and replies only: known, and not published.
+# The position of published records; others have 0. Before the first chosen frame come only records
+# of connections and replies: they are applied, and not published.
 CHOSEN = 1
-CHUNK = 500  # records between two looks at how much waits for Redis
+CHUNK = 500  # records between two checks of the queues' size
 WAIT_S = 1.0
 LOG_EVERY_S = 5.0
 
 
 class JournalClock:
-    """The time of the record that was applied last, µs."""
+    """The time of the last applied record, µs."""
 
     def __init__(self) -> None:
         self._now_us = 0
 
     def advance(self, us: int) -> None:
-        """A record came then; clocks of the time may have been set back, this one never is."""
+        """Set the time of the next record; never backwards, even where the journal's times do."""
         self._now_us = max(self._now_us, us)
 
     def wall_us(self) -> int:
@@ -65,13 +65,13 @@ class JournalClock:
 
 
 class NoRecovery:
-    """Nothing can be read again for a stream alone: what Redis loses meanwhile is marked."""
+    """No recovery of single streams: entries that Redis loses meanwhile are marked as gaps."""
 
     def __init__(self, table: QueueTable) -> None:
         self._table = table
 
     def before_publishing(self) -> None:
-        """It is in the journal that is replayed."""
+        """Nothing to do: the frames are in the journal that is replayed."""
 
     def redis_changed(self, change: Change, queue: StreamQueue) -> None:
         if change is Change.LOST:
@@ -84,19 +84,19 @@ class NoRecovery:
         return 0
 
     def suspend(self, queues: Sequence[StreamQueue], reason: str) -> int:
-        return 0  # it is read no further while too much waits
+        return 0  # nothing to suspend: reading pauses while too much waits
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How many frames were replayed, and what is not in Redis, one sentence each."""
+    """The number of replayed frames, and what is not in Redis, one sentence each."""
 
     frames: int
     troubles: Sequence[str]
 
 
 class Replay:
-    """One journal into one Redis. `account`: whose private streams they are."""
+    """Replays one journal into one Redis. `account`: the owner of private streams."""
 
     def __init__(self, config: Config, streams: Sequence[Stream], account: str) -> None:
         self._buffer_bytes = config.publish.buffer_bytes
@@ -123,24 +123,24 @@ class Replay:
         )
         self._publisher = self._shards.publisher
 
-    async def run(self, found: Iterable[Record], from_us: int, factor: float | None) -> None:
-        """Apply all records and publish what comes of them. `factor`: how many times faster than
-        they came; None: as fast as Redis takes it. Frames count from `from_us` on.
+    async def run(self, recorded: Iterable[Record], from_us: int, factor: float | None) -> None:
+        """Apply all records and publish the resulting entries. `factor`: the speed-up; None: as
+        fast as Redis accepts them. Frames count from `from_us` on.
         """
         over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(self._publisher.run())
-            telling = tasks.create_task(self._log_waiting())
+            log_task = tasks.create_task(self._log_waiting())
             registering = tasks.create_task(self._keep_registry(over))
-            await self._apply_all(found, from_us, factor)
+            await self._apply_all(recorded, from_us, factor)
             await self._publisher.drain(None)
             over.set()
             await registering
             publishing.cancel()
-            telling.cancel()
+            log_task.cancel()
 
     def troubles(self) -> list[str]:
-        """What is not in Redis as it should be."""
+        """Sentences on what is missing in Redis."""
         queues = list(self._table)
         found = [
             f"{queue.name} could not be written: {queue.reason}"
@@ -156,8 +156,8 @@ class Replay:
         return [*found, *filter(None, [self._registry_trouble])]
 
     async def _keep_registry(self, over: asyncio.Event) -> None:
-        """List the streams as they come to be in Redis, those of all shards, in the first one: a
-        live bridge does so with its heartbeat.
+        """Add streams to the registry, in the first shard, once they are in Redis; a live bridge
+        does it with its heartbeat.
         """
         first, *_ = urls_of_shards(self._url)
         async with connect(
@@ -175,7 +175,7 @@ class Replay:
                         await (asyncio.sleep(WAIT_S) if is_last else over.wait())
 
     async def _register(self, client: Redis) -> bool:
-        """Whether there is nothing to try again."""
+        """Register new streams. Returns whether no retry is needed."""
         space = self._redis.keys
         lines: dict[Any, Any] = {
             queue.name: describe(queue.stream, space.key(queue.name))
@@ -188,19 +188,21 @@ class Replay:
                 await client.hset(space.key(keys.STREAMS), mapping=new)
         except (RedisError, OSError, TimeoutError) as error:
             self._registry_trouble = f"streams could not be listed: {error}"
-            # a key of another kind must not stop a replay
+            # A key of a wrong type must not stop a replay.
             return isinstance(error, ResponseError) and not is_server_wide(error)
         self._registered.update(new)
         self._registry_trouble = ""
         return True
 
-    async def _apply_all(self, found: Iterable[Record], from_us: int, factor: float | None) -> None:
+    async def _apply_all(
+        self, recorded: Iterable[Record], from_us: int, factor: float | None
+    ) -> None:
         begun_s, first_us = time.monotonic(), 0
         taken = 0
         placed = (
-            ((CHOSEN if each.received_us >= from_us else 0, each) for each in found)
+            ((CHOSEN if each.received_us >= from_us else 0, each) for each in recorded)
             if from_us > 0
-            else zip(repeat(CHOSEN), found)
+            else zip(repeat(CHOSEN), recorded)
         )
         for positions, record in read_at_once(placed):
             first_us = first_us or record.received_us
@@ -219,8 +221,8 @@ class Replay:
                 await self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
-        """Return once there is room, or where nothing but time lets go what waits: the journal's
-        clock stands meanwhile.
+        """Return once there is room, or where only the advance of the journal's clock can release
+        waiting entries, since that clock is stopped meanwhile.
         """
         self._bound_suspended()
         while self._table.pending_bytes() > self._buffer_bytes // LOW_SHARE:
@@ -242,12 +244,12 @@ class Replay:
                     break
 
     def _only_time_helps(self) -> bool:
-        """Does all that waits need something before it, until after the record applied last?"""
+        """Whether all waiting entries are due after the last applied record's time."""
         waiting = [queue for queue in self._table if queue.slots and not queue.is_suspended]
         return all((queue.due_us() or 0) > self._clock.now_us() for queue in waiting)
 
     async def _log_waiting(self) -> None:
-        """Redis may be away for long: say now and again that nothing goes on without it."""
+        """Log periodically while Redis is unavailable, since the replay then stalls."""
         while True:
             await asyncio.sleep(LOG_EVERY_S)
             if trouble := self._shards.trouble:
@@ -262,9 +264,9 @@ async def replay(
     span: tuple[int, int | None],
     account: str,
 ) -> Result:
-    """Publish what the journal at a path has. `factor`: how many times faster than it came, None:
-    as fast as Redis takes it; `span`: frames from when until when, in µs; `account`: whose private
-    streams they are. Raises ConfigError, and OtherAccount in a group.
+    """Publish the journal at a path. `factor`: the speed-up, None: as fast as Redis accepts
+    entries; `span`: range of the frames, µs; `account`: the owner of private streams. Raises
+    ConfigError, and OtherAccount in a group.
     """
     damage = Damage()
     one = Replay(config, streams, account)

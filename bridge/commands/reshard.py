@@ -1,4 +1,4 @@
-"""`python -m bridge reshard --from N`: another number of shards of a Cluster."""
+"""`python -m bridge reshard --from N`: changes the number of shards of a Cluster."""
 
 import asyncio
 from typing import Annotated
@@ -31,13 +31,13 @@ def command(
     ] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Copy every key to where it belongs with the number of shards that `redis.shards` says now.
+    """Copy every key to its shard under the number of shards in `redis.shards`.
 
-    Stop all bridges and consumers before: nothing is copied while one runs. Streams keep their
-    entries and IDs, groups their place and what is pending, consumers their results. The old keys
-    stay, and can be read, until they are deleted. Broken off, it can be begun again.
+    Stop all bridges and consumers first: nothing is copied while one runs. Streams keep their
+    entries and IDs, groups their position and pending entries, consumers their results. The old
+    keys remain readable until they are deleted. After an interruption it can be repeated.
 
-    Exit status: 0 done, 1 refused, or Redis does not answer, 2 the configuration is wrong.
+    Exit status: 0 done, 1 refused, or Redis does not answer, 2 configuration wrong.
 
     Examples:
 
@@ -61,15 +61,15 @@ async def _reshard(config: Config, before: int, *, delete_old: bool) -> str:
     async with (
         _client(config, old_space) as old,
         _client(config, new_space) as new,
-        _client(config, old_space, decode=True) as looking,
-        _client(config, new_space, decode=True) as looking_anew,
+        _client(config, old_space, decode=True) as old_view,
+        _client(config, new_space, decode=True) as new_view,
     ):
         resharding = Resharding(old, old_space, new, new_space)
         moves = await resharding.plan()
         if delete_old:
             return f"{await resharding.delete_old(moves)} old keys deleted"
-        await _refuse_running(looking, old_space)
-        await _refuse_running(looking_anew, new_space)
+        await _refuse_running(old_view, old_space)
+        await _refuse_running(new_view, new_space)
         count = await resharding.copy(moves)
     return f"{count} keys copied from {before} to {new_space.shards} shards; the old ones are there"
 
@@ -90,5 +90,5 @@ def _client(config: Config, space: KeySpace, *, decode: bool = False) -> Redis:
         name="bridge:reshard",
         decode_responses=decode,
         connect_timeout_s=config.redis.connect_timeout_s,
-        command_timeout_s=None,  # a large stream takes its time
+        command_timeout_s=None,  # a large stream is slow
     )

@@ -1,6 +1,6 @@
-"""`python -m bridge run`: receive and publish, until told to stop.
+"""`python -m bridge run`: receives and publishes, until stopped.
 
-Knows the process: configuration, keys, log, signals. What is done is `bridge.app`'s.
+Handles configuration, keys, log and signals. `bridge.app` does the work.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ def command(
 ) -> None:
     """Hold the connections to the exchange and publish every message to Redis Streams.
 
-    If Redis or the exchange is away, at the start or later, that is logged and tried again. Ctrl-C
-    or SIGTERM writes what was received, then stops; a second one exits at once. SIGHUP reads the
-    configuration again: streams come and go without dropping a connection.
+    If Redis or the exchange is unavailable, at the start or later, that is logged and retried.
+    Ctrl-C or SIGTERM writes what was received, then stops; a second one exits at once. SIGHUP reads
+    the configuration again: streams change without dropping a connection.
 
-    Exit codes: 0 stopped by SIGTERM, 1 something was left unwritten, 2 configuration wrong,
+    Exit status: 0 stopped by SIGTERM, 1 something was left unwritten, 2 configuration wrong,
     130 interrupted.
 
     Examples:
@@ -82,13 +82,13 @@ async def _run(config: Config, key: AccountKey | None, path: Path | None) -> int
 
 
 def reload_on_hangup(process: Bridge | Recorder, path: Path | None) -> None:
-    """From now on SIGHUP has the configuration read again: one that came before, too."""
+    """Reload the configuration at SIGHUP from now on, and at once for one received before."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload, process, path)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
 
 def reload(process: Bridge | Recorder, path: Path | None) -> None:
-    """Read the configuration again; one that is wrong is refused, and the old one goes on."""
+    """Reload the configuration; an invalid one is refused and the current one stays in effect."""
     try:
         process.reload(load_config(path))
     except ConfigError as error:
@@ -96,9 +96,9 @@ def reload(process: Bridge | Recorder, path: Path | None) -> None:
 
 
 def heed(number: int, signals: list[int], stop: asyncio.Event) -> None:
-    """A signal came: stop cleanly; at the second one leave at once."""
+    """Handle a signal: the first one stops cleanly, the second one exits at once."""
     signals.append(number)
     if len(signals) > 1:
-        os._exit(INTERRUPTED)  # asked twice: leave at once, whatever is unwritten
+        os._exit(INTERRUPTED)  # at once, whatever is unwritten
     log.info("bridge_stopping", signal=signal.Signals(number).name)
     stop.set()

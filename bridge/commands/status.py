@@ -1,6 +1,6 @@
-"""`python -m bridge status`: one look at Redis, and how the system is.
+"""`python -m bridge status`: polls Redis once and prints the system's state.
 
-Reads and prints; what is alive, gone or in trouble is judged in `view.view_model`.
+Reads and prints; `view.view_model` judges what is up, silent or in trouble.
 """
 
 import asyncio
@@ -45,10 +45,10 @@ def command(
         ),
     ] = False,
 ) -> None:
-    """Say from Redis alone how bridges, streams and consumers are.
+    """Show the state of bridges, streams and consumers, from Redis alone.
 
     Exit status: 0 a bridge is up and healthy (connected to the exchange, nothing refused by Redis);
-    1 none is, or Redis is out of reach. Where `instance` is set, that bridge is meant.
+    1 none is, or Redis is unreachable. Where `instance` is set, only that bridge counts.
 
     Examples:
 
@@ -88,7 +88,7 @@ def command(
 
 
 def show(view_model: ViewModel, verdict: Verdict, console: Console) -> None:
-    """Print how it is. A bad verdict is not among it: it is the command's error, below."""
+    """Print the state. A bad verdict is not included: it becomes the command's error message."""
     if verdict.level is not Level.BAD:
         console.print(Text(_well(view_model), style="bold green"))
         for why in verdict.reasons:
@@ -109,7 +109,7 @@ def show(view_model: ViewModel, verdict: Verdict, console: Console) -> None:
 
 
 def _well(view_model: ViewModel) -> str:
-    """That all is well, and what is worth a look all the same."""
+    """The line for a healthy system, with its numbers."""
     up = sum(bridge.state is State.UP for bridge in view_model.bridges)
     parts = [
         f"healthy: {_several(up, 'bridge')} up",

@@ -1,6 +1,6 @@
-"""`python -m bridge tap STREAM…`: follow streams, one line an entry.
+"""`python -m bridge tap STREAM…`: follows streams, one line for each entry.
 
-Knows the process: options, how a line looks, when to end. Reading is `view.follow`'s.
+Handles options, the format of a line, and the end. `view.follow` reads.
 """
 
 import asyncio
@@ -52,16 +52,16 @@ def command(
         bool, typer.Option("--json", help="One JSON object a line: stream, id, fields.")
     ] = False,
     fields: Annotated[
-        bool, typer.Option("--fields", help="Every field as it is stored, instead of words.")
+        bool, typer.Option("--fields", help="Every field as stored, instead of a description.")
     ] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Follow streams readably: time (UTC), stream, and what happened.
+    """Follow streams in readable form: time (UTC), stream, and what happened.
 
     Reads without a consumer group, so it disturbs no other reader. It waits for streams that do not
-    exist yet, and follows new ones that match a pattern. What is not an entry goes to stderr.
+    exist yet, and follows new matches of a pattern. Anything but entries goes to stderr.
 
-    Ctrl-C leaves with exit status 130; `--count` reached, or the reader of a pipe gone, with 0.
+    Ctrl-C exits with status 130; after `--count`, or when a pipe's reader closes, it is 0.
 
     Examples:
 
@@ -73,13 +73,13 @@ def command(
     loaded = load_config(config)
     start = point(begin, datetime.now(UTC), "--from").after
     line = _as_json if as_json else _as_fields if fields else _described
-    # Leave at once: nothing is held, and what was shown is flushed. Cancelling a read of the redis
-    # client instead is lost now and then.
+    # Exit at once: nothing is held, and all output is flushed. Cancelling a read of the Redis
+    # client is sometimes lost.
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     try:
         asyncio.run(_follow(loaded, streams, start, _printer(line, plain=as_json), count))
     except* BrokenPipeError:
-        # The reader has gone: nothing to say, and nothing left to flush at exit.
+        # The pipe's reader has closed it: no message, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -101,7 +101,7 @@ async def _follow(
     async with client:
         await _refuse_impossible(client, config.redis.keys, streams)
         async with asyncio.TaskGroup() as tasks:
-            follower = Follower(client, config.redis.keys, streams, start, _tell, tasks)
+            follower = Follower(client, config.redis.keys, streams, start, _report, tasks)
             async for batch in follower.entries():
                 show(batch[:left])
                 left -= len(batch)
@@ -111,10 +111,10 @@ async def _follow(
 
 
 async def _refuse_impossible(client: Redis, space: KeySpace, streams: list[str]) -> None:
-    """A name that can never be a stream is a mistake, unless there is such a key after all."""
+    """Raises ConfigError for a name that cannot be a stream, unless such a key exists."""
     registry: Any = ()
     present: set[str] = set()
-    with contextlib.suppress(*UNAVAILABLE):  # the follower says so, and waits
+    with contextlib.suppress(*UNAVAILABLE):  # the follower reports it, and waits
         registry = await client.hkeys(space.key(keys.STREAMS))
         for name in streams:
             if is_text(name) and await client.type(space.key(name)) == "stream":
@@ -164,13 +164,13 @@ def _coloured(entry: Followed, line: str) -> Text:
 
 
 def _time(entry: Followed) -> str:
-    """When it happened at the exchange; else when it was received; else the ID's time."""
+    """The exchange's time of the event; else its receive time; else the ID's time."""
     for name in ("engine_us", "event_us", "received_us"):
         text = entry.fields.get(name, "")
-        if text.isdecimal() and len(text) <= 16:  # an absurd time is no time of day
+        if text.isdecimal() and len(text) <= 16:  # more digits are no time
             return clock(int(text))
     return clock(EntryId.parse(entry.entry_id).ms * 1000)
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     echo(f"tap: {line}", to_stderr=True)

@@ -1,6 +1,6 @@
 """`python -m bridge top`: the live view of a running system, from Redis alone.
 
-Knows the process: options, terminal or not, signals. Reading and showing are `view.viewer`'s.
+Handles options, terminal and signals. `view.viewer` reads and shows.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ def command(
         typer.Option(
             min=0.1,
             metavar="S",
-            help=f"Seconds between two looks. [default: {LIVE_EVERY_S:g} on a terminal, "
+            help=f"Seconds between two polls. [default: {LIVE_EVERY_S:g} on a terminal, "
             f"{PLAIN_EVERY_S:g} elsewhere]",
         ),
     ] = None,
@@ -50,12 +50,12 @@ def command(
     """Watch streams, rates, last values, consumers and latency, live.
 
     Works on any running system from Redis alone. Without a terminal it prints plain lines. "p50"
-    and "p99" of a consumer: from when the bridge received a message until the consumer was done.
+    and "p99" of a consumer: from the bridge's receipt of a message until the consumer was done.
 
-    Arrows, PgUp and PgDn scroll, Enter looks into a stream and an entry, `s` sorts, `/` searches,
-    space pauses, `?` shows all keys. The line above turns red when Redis does not answer.
+    Arrows, PgUp and PgDn scroll, Enter opens a stream and an entry, `s` sorts, `/` searches, space
+    pauses, `?` shows all keys. The line above turns red when Redis does not answer.
 
-    q or Ctrl-C leaves. Exit status: 0, 130 after Ctrl-C; 1 when Redis was never reached.
+    q or Ctrl-C quits. Exit status: 0, 130 after Ctrl-C; 1 when Redis was never reached.
 
     Examples:
 

@@ -1,1 +1,1 @@
-"""What a monitor or a supervisor asks a process over HTTP: metrics, and whether it is well."""
+"""Metrics and health checks of a process over HTTP, for monitors and supervisors."""

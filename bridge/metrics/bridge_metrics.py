@@ -1,7 +1,7 @@
-"""What a bridge tells a monitor, by its own status: the catalogue, and what each row says (pure).
+"""A bridge's metrics, made from its own status: the catalogue and the values (pure).
 
-Counters by type of stream: 550 streams with ten counters each would be 5,500 series. By stream only
-what is wrong, where something is; all of it where `metrics.per_stream` asks for it.
+Counters are by stream type: 550 streams with ten counters each would be 5,500 series. By stream
+there are only problems, where they exist; with `metrics.per_stream` everything.
 """
 
 from collections import Counter
@@ -133,7 +133,7 @@ CATALOGUE: Sequence[Metric] = (
     SHARE_KEPT, SHARE_UNRECEIVED,
 )  # fmt: skip
 
-# Each counter of a stream, in the one metric that has it; a test fails where one is missing.
+# Each counter of a stream, and its one metric; a test fails where one is missing.
 OF_ENTRIES = ("received", "published", "duplicates", "repeated", "late", "overflowed")
 ALONE: Mapping[str, Metric] = {
     "gaps": GAPS,
@@ -145,7 +145,7 @@ OWN = "bridge"  # the type of the bridge's own streams, in labels
 
 
 def families(status: BridgeStatus, *, per_stream: bool) -> Iterator[Family]:
-    """A family for each row of the catalogue that has something to tell."""
+    """One family for each row of the catalogue that has values."""
     yield Family(BUILD, {(status.version, str(status.contract)): 1})
     yield _one(STARTED, status.started_us / US)
     reasons = {trouble.reason for trouble in troubles(status)}
@@ -195,7 +195,7 @@ def _by_type(streams: Mapping[str, StreamStatus]) -> Iterator[Family]:
 
 
 def _gaps_by_cause(streams: Iterable[StreamStatus]) -> Values:
-    """Each cause from the beginning, so that the first gap is an increase too."""
+    """Gaps by cause, all causes from the start, so that the first gap shows as an increase."""
     sums = sum((Counter(each.gap_causes) for each in streams), Counter[str]())
     return {(cause.value,): sums[cause.value] for cause in GapCause if cause is not GapCause.START}
 
@@ -269,13 +269,13 @@ def _published(status: BridgeStatus) -> Iterator[Family]:
 
 
 def _without(counters: OutboxCounters | RestCounters, *names: str) -> Values:
-    """The others of these counters, by name."""
+    """The remaining counters, by name."""
     return {(name,): number for name, number in asdict(counters).items() if name not in names}
 
 
 def _journal(status: BridgeStatus) -> Iterator[Family]:
     if not status.journal_max_bytes:
-        return  # there is none
+        return  # no journal
     yield _one(JOURNAL_UP, float(not status.journal_trouble))
     yield _one(JOURNAL_BYTES, status.journal_bytes)
     yield _one(JOURNAL_MAX, status.journal_max_bytes)
@@ -297,7 +297,7 @@ def _beside(status: BridgeStatus) -> Iterator[Family]:
 
 
 def _rest(counters: RestCounters) -> Values:
-    """Each request once."""
+    """Requests by outcome, each counted once."""
     bad = counters.failed + counters.refused
     return {
         ("answered",): counters.requests - bad,

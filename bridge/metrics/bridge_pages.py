@@ -1,7 +1,7 @@
 """The pages of a bridge: `/metrics`, `/healthz`, `/readyz`.
 
-They speak of this process alone, from its own memory: they are true while Redis, the exchange, or
-both are away. Nothing here is on a message's way; the loop is asked for the numbers in steps, and
+They describe this process alone, from its own memory, so they work while Redis, the exchange, or
+both are unavailable. They do not delay messages: the status is collected in steps on the loop, and
 the rest is done in a thread.
 """
 
@@ -20,17 +20,15 @@ from bridge.view.troubles import troubles
 
 
 class Reporter(Protocol):
-    """What a bridge says of itself."""
+    """Provides a bridge's own status."""
 
     async def status_in_steps(self) -> Mapping[str, Any]:
-        """Its status, made while others have their turns."""
+        """The status, collected in steps with other tasks running in between."""
         ...
 
 
 class BridgePages:
-    """Made when they are asked for. Of several who ask at once, one waits for the other: no more
-    than one page is in the making.
-    """
+    """Makes pages on request, one at a time: concurrent requests wait for each other."""
 
     paths: Sequence[str] = (METRICS, ALIVE, READY)
 
@@ -43,19 +41,19 @@ class BridgePages:
         if path == ALIVE:
             return alive()
         async with self._lock:
-            told = await self._reporter.status_in_steps()
+            status = await self._reporter.status_in_steps()
             make = self._metrics if path == METRICS else _ready
-            return await asyncio.to_thread(make, told)
+            return await asyncio.to_thread(make, status)
 
-    def _metrics(self, told: Mapping[str, Any]) -> Page:
+    def _metrics(self, status: Mapping[str, Any]) -> Page:
         if not exposition.is_installed():
             body = exposition.MISSING.encode() + b"\n"
             return Page(HTTPStatus.NOT_IMPLEMENTED, TEXT, body)
-        status = BridgeStatus.model_validate(told)
-        body = exposition.render(families(status, per_stream=self._per_stream))
+        parsed = BridgeStatus.model_validate(status)
+        body = exposition.render(families(parsed, per_stream=self._per_stream))
         return Page(HTTPStatus.OK, exposition.CONTENT_TYPE, body)
 
 
-def _ready(told: Mapping[str, Any]) -> Page:
-    wrong = troubles(BridgeStatus.model_validate(told))
+def _ready(status: Mapping[str, Any]) -> Page:
+    wrong = troubles(BridgeStatus.model_validate(status))
     return readiness([(each.reason.value, masked_text(each.text)) for each in wrong])

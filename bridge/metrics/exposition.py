@@ -1,8 +1,7 @@
-"""Metrics as values, and as the text that Prometheus reads.
+"""Metrics as values, and rendered as text for Prometheus.
 
-The only module that knows the client library, which is an extra: what has metrics to tell gives
-families, and nothing else of the project depends on it. Make the text in a thread: 2,000 series
-take 15 ms, a stall for whatever else the loop does.
+The only module that uses the client library, which is an extra: other modules only create
+families. Render in a thread: 2,000 series take 15 ms, which would stall the loop.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,9 +22,9 @@ MISSING = (
 
 
 class Kind(StrEnum):
-    """What a number means to who reads it."""
+    """The type of a metric."""
 
-    COUNTER = "counter"  # only grows, but for a restart; its name ends in _total
+    COUNTER = "counter"  # only grows, except at a restart; its name ends in _total
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
 
@@ -45,8 +44,8 @@ class Metric:
 
 
 class Histogram(NamedTuple):
-    """Upper bounds in s, how many lie under each and over the one before it (and one more: beyond
-    all), and the sum of all.
+    """Upper bounds in s, the count of each bucket (not cumulative, the last one unbounded), and the
+    sum of all values.
     """
 
     bounds_s: Sequence[float]
@@ -54,24 +53,24 @@ class Histogram(NamedTuple):
     sum_s: float
 
 
-Values = Mapping[Any, float | Histogram]  # by the values of the labels, a tuple of texts
+Values = Mapping[Any, float | Histogram]  # keys: tuples of label values
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric and its values, by those of its labels; () where it has none."""
+    """A metric and its values by label values; () where it has no labels."""
 
     metric: Metric
     values: Values = field(default_factory=dict)
 
 
 def is_installed() -> bool:
-    """Is the client library there?"""
+    """Whether the client library is installed."""
     return find_spec("prometheus_client") is not None
 
 
 def render(families: Iterable[Family]) -> bytes:
-    """The page: the families, and what the process itself uses."""
+    """The page: the families, and the metrics of the process itself."""
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
@@ -81,33 +80,33 @@ def render(families: Iterable[Family]) -> bytes:
 
 
 class _Collector:
-    """What the library asks for its values at each scrape."""
+    """A collector for the client library, which calls it at each scrape."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = families
 
     def collect(self) -> "Iterator[metrics_core.Metric]":
-        """All of them."""
+        """All families."""
         return map(_family, self._families)
 
 
 def _family(family: Family) -> "metrics_core.Metric":
-    """As the library has it."""
+    """The family as the client library's type."""
     from prometheus_client import metrics_core
 
     metric, values = family.metric, family.values
-    name, told, labels = metric.full_name, metric.help, metric.labels
+    name, text, labels = metric.full_name, metric.help, metric.labels
     if metric.kind is Kind.HISTOGRAM:
-        histogram = metrics_core.HistogramMetricFamily(name, told, labels=labels)
+        histogram = metrics_core.HistogramMetricFamily(name, text, labels=labels)
         for of, value in values.items():
             assert isinstance(value, Histogram)
             histogram.add_metric(of, list(_cumulated(value)), value.sum_s)
         return histogram
     made: metrics_core.CounterMetricFamily | metrics_core.GaugeMetricFamily
     if metric.kind is Kind.COUNTER:
-        made = metrics_core.CounterMetricFamily(name, told, labels=labels)
+        made = metrics_core.CounterMetricFamily(name, text, labels=labels)
     else:
-        made = metrics_core.GaugeMetricFamily(name, told, labels=labels)
+        made = metrics_core.GaugeMetricFamily(name, text, labels=labels)
     for of, value in values.items():
         assert not isinstance(value, Histogram)
         made.add_metric(of, value)

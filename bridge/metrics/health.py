@@ -1,7 +1,7 @@
-"""What `/healthz` and `/readyz` say, of whichever process.
+"""The replies of `/healthz` and `/readyz`, for every kind of process.
 
-`/healthz`: the event loop turns. It must not depend on Redis or the exchange: a process that waits
-for them rightly would be restarted, and each restart of a bridge is a gap. `/readyz`: the process
+`/healthz`: the event loop runs. It must not depend on Redis or the exchange: a process that rightly
+waits for them would be restarted, and each restart of a bridge is a gap. `/readyz`: the process
 does its work, or why it does not.
 """
 
@@ -18,15 +18,15 @@ READY = "/readyz"
 
 
 def alive() -> Page:
-    """This was answered, so the loop turns."""
+    """200: a reply proves that the loop runs."""
     return _page(HTTPStatus.OK, {"alive": True})
 
 
 def readiness(reasons: Sequence[tuple[str, str]]) -> Page:
-    """200 where there are none; else 503, with each reason's name and a sentence."""
-    told = [{"reason": reason, "text": text} for reason, text in reasons]
-    status = HTTPStatus.SERVICE_UNAVAILABLE if told else HTTPStatus.OK
-    return _page(status, {"ready": not told, "reasons": told})
+    """200 without reasons; else 503, with each reason's name and a sentence."""
+    listed = [{"reason": reason, "text": text} for reason, text in reasons]
+    status = HTTPStatus.SERVICE_UNAVAILABLE if listed else HTTPStatus.OK
+    return _page(status, {"ready": not listed, "reasons": listed})
 
 
 def _page(status: HTTPStatus, value: Any) -> Page:

@@ -1,7 +1,7 @@
 """A few pages over HTTP, read-only, for monitors and supervisors on this machine or network.
 
-The smallest server that is sound: GET and HEAD of exact paths, one request a connection, and a
-bound on everything that a client can make it keep. It knows nothing of what the pages say.
+A minimal server: GET and HEAD of exact paths, one request for each connection, and a bound on all
+resources that a client can occupy. It knows nothing of the pages' content.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ log = structlog.get_logger(__name__)
 
 MAX_HEAD = 8 * 1024  # of a request, in bytes
 MOST_CLIENTS = 32  # at a time
-REQUEST_S = 5.0  # for a client to say what it wants
-PAGE_S = 20.0  # for a page to be made
-REPLY_S = 10.0  # for a client to take it
+REQUEST_S = 5.0  # for a client to send its request
+PAGE_S = 20.0  # to make a page
+REPLY_S = 10.0  # for a client to receive it
 AGAIN_S = 5.0  # between two attempts to listen
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
-GONE = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+DISCONNECTED = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 
 class Page(NamedTuple):
@@ -36,23 +36,23 @@ class Page(NamedTuple):
 
 
 class Pages(Protocol):
-    """What there is to read."""
+    """The pages to serve."""
 
     @property
     def paths(self) -> Sequence[str]:
-        """All of them."""
+        """The paths of all pages."""
         ...
 
     async def page(self, path: str) -> Page:
-        """One of `paths`, as it is now."""
+        """The current page of one of `paths`."""
         ...
 
 
 async def serve(address: Address, pages: Pages) -> None:
-    """Serve them until cancelled. Where the address is taken, or is none of this machine, that is
-    logged once and tried again: a process is of use without its pages.
+    """Serve the pages until cancelled. Where the address is taken, or not of this machine, that is
+    logged once and retried: the process is useful without its pages.
     """
-    said = ""
+    logged = ""
     while True:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -60,14 +60,14 @@ async def serve(address: Address, pages: Pages) -> None:
         except* OSError as group:
             error = group.exceptions[0]
             reason = f"cannot listen on {address}: {getattr(error, 'strerror', '') or error}"
-            if reason != said:
+            if reason != logged:
                 log.warning("metrics_not_served", reason=reason, again_s=AGAIN_S)
-            said = reason
+            logged = reason
         await asyncio.sleep(AGAIN_S)
 
 
 async def _serve(address: Address, clients: "_Clients") -> None:
-    """Until cancelled. Raises OSError where it cannot listen."""
+    """Serve until cancelled. Raises OSError where it cannot listen."""
     server = await asyncio.start_server(
         clients.connected, address.host, address.port, limit=MAX_HEAD
     )
@@ -76,34 +76,34 @@ async def _serve(address: Address, clients: "_Clients") -> None:
         log.info("metrics_served", address=str(Address(host, port)), paths=list(clients.paths))
         await asyncio.Event().wait()
     finally:
-        server.close()  # `serve_forever` would also wait for clients that say nothing
+        server.close()  # `serve_forever` would also wait for silent clients
 
 
 class _Clients:
-    """Each in a task of the group."""
+    """Serves each client in a task of the group."""
 
     def __init__(self, pages: Pages, tasks: asyncio.TaskGroup) -> None:
         self.paths = pages.paths
         self._pages = pages
         self._tasks = tasks
-        self._there: set[asyncio.StreamWriter] = set()
-        self._silent: dict[asyncio.StreamWriter, None] = {}  # who has not asked yet, by arrival
+        self._connected: set[asyncio.StreamWriter] = set()
+        self._silent: dict[asyncio.StreamWriter, None] = {}  # without a request yet, by arrival
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Somebody has come. Where there is no room, who has said nothing for longest makes way;
-        else idle clients could keep a supervisor from asking, who takes that for a failure.
+        """Accept a client. At the limit the longest silent one is dropped; else idle clients could
+        lock out a supervisor, which would take that for a failure.
         """
-        if len(self._there) >= MOST_CLIENTS and self._silent:
-            self._leave(next(iter(self._silent)))
-        if len(self._there) < MOST_CLIENTS:
-            self._there.add(writer)
+        if len(self._connected) >= MOST_CLIENTS and self._silent:
+            self._drop(next(iter(self._silent)))
+        if len(self._connected) < MOST_CLIENTS:
+            self._connected.add(writer)
             self._silent[writer] = None
             self._tasks.create_task(self._serve(reader, writer))
         else:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its request to its end."""
+        """Serve one connection, from its request to its end."""
         try:
             async with asyncio.timeout(REQUEST_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -115,13 +115,13 @@ class _Clients:
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
-        except GONE:
-            pass  # a client that went away, is too slow, or speaks no HTTP
+        except DISCONNECTED:
+            pass  # the client disconnected, is too slow, or does not speak HTTP
         finally:
-            self._leave(writer)
+            self._drop(writer)
 
-    def _leave(self, writer: asyncio.StreamWriter) -> None:
-        self._there.discard(writer)
+    def _drop(self, writer: asyncio.StreamWriter) -> None:
+        self._connected.discard(writer)
         self._silent.pop(writer, None)
         writer.transport.abort()
 
@@ -129,22 +129,22 @@ class _Clients:
         if method not in ("GET", "HEAD"):
             return Page(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"only GET and HEAD\n")
         if path not in self.paths:
-            there = " ".join(self.paths).encode()
-            return Page(HTTPStatus.NOT_FOUND, TEXT, b"there is: " + there + b"\n")
+            paths = " ".join(self.paths).encode()
+            return Page(HTTPStatus.NOT_FOUND, TEXT, b"available: " + paths + b"\n")
         try:
             async with asyncio.timeout(PAGE_S):
                 return await self._pages.page(path)
         except TimeoutError:
-            told = f"not made within {PAGE_S:g} s\n".encode()
-            return Page(HTTPStatus.SERVICE_UNAVAILABLE, TEXT, told)
-        except Exception as error:  # noqa: BLE001 - whatever it is: the process goes on without it
-            # No traceback: its text may hold what came from an account.
+            body = f"not made within {PAGE_S:g} s\n".encode()
+            return Page(HTTPStatus.SERVICE_UNAVAILABLE, TEXT, body)
+        except Exception as error:  # noqa: BLE001 - any error: the process continues
+            # No traceback: its text may hold data of the account.
             log.warning("page_failed", path=path, error=type(error).__name__)
             return Page(HTTPStatus.INTERNAL_SERVER_ERROR, TEXT, b"failed: see the log\n")
 
 
 def _request(head: bytes) -> tuple[str, str]:
-    """Method and path of a request, without the query; empty where it is none."""
+    """Method and path of a request, without the query; empty where it is invalid."""
     text = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
     if len(text) != 3 or not text[2].startswith("HTTP/1."):
         return "", ""

@@ -402,7 +402,7 @@ def test_frames_that_are_hardly_json_are_exported_too(tmp_path: Path) -> None:
     done = run_bridge(tmp_path, "journal", "export", str(tmp_path), PYTHONIOENCODING="ascii")
 
     assert done.returncode == 0
-    assert done.stderr == "1 damaged lines were left out: verify tells which\n"
+    assert done.stderr == "1 damaged lines were left out: verify lists them\n"
     first, second = done.stdout.splitlines()
     assert json.loads(first)["body"] == nested
     assert second.endswith(f'"body":{half}}}')

@@ -39,7 +39,7 @@ times      2026-09-02 16:44:00.100000  happened, in the exchange's engine
            2026-09-02 16:44:00.100300  sent by the exchange, +0.300 ms
            2026-09-02 16:44:00.100900  received by the bridge, +0.600 ms
 journal    journal: 2 of its segments, of that time, read
-           it came 2 times: the others are duplicates
+           it was received 2 times: one is used, the rest are duplicates
            2026-09-02 16:44:00.100900  received over connection 1 public-1-a, which the entry was made of
              00000000000000000237.journal at 0 (offset 237 of the journal)
              {BODY}

@@ -67,7 +67,7 @@ def test_a_file_of_certificates_that_is_missing_is_told_in_a_sentence(
 
 def test_a_cluster_of_which_no_slot_is_said_is_refused() -> None:
     for make in (Target.from_url, partial(connect, name="x"), partial(connect_blocking, name="x")):
-        with pytest.raises(ConfigError, match="which of its nodes, a key_prefix must say"):
+        with pytest.raises(ConfigError, match="key_prefix must select one of its nodes"):
             make("redis+cluster://n1:7000,n2/0")
 
 

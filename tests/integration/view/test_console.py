@@ -417,7 +417,7 @@ def test_what_this_user_may_not_read_is_told_on_its_page_and_the_others_go_on(
         ),
         (["--redis", "redis://:geheim@/x"], "--redis redis://:***@/x: write redis://host:port/db"),
         (["--token-file", "none"], "--token-file names none, which cannot be read: No such file"),
-        (["--token-file", "short"], "the token of short must be 16 plain letters or more"),
+        (["--token-file", "short"], "the token of short must be 16 plain characters or more"),
     ],
 )
 def test_wrong_usage_is_a_sentence(
