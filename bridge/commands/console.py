@@ -144,7 +144,7 @@ async def _console(
     shown = f"[{name}]" if ":" in name else name
     echo(f"Console of {watched.where}: http://{shown}:{port}/")
     if not is_loopback(name):
-        echo(f"Whoever reaches {shown}:{port} can look: put a proxy with a login before it.")
+        echo(f"Any client of {shown}:{port} can read it: put a proxy with a login before it.")
     echo("Ctrl-C ends it." + ("" if token else " Read-only: see --token-file."))
     stop, signals = stopping()
     with contextlib.closing(listening):

@@ -1,7 +1,7 @@
-"""Connections of a console: not too many, and none that only keeps its place.
+"""Connections of a console: a limited number, and no idle ones.
 
-uvicorn waits without an end for a client that says nothing, or half a request, or that takes no
-answer; some hundreds of them would use up what a process may open, and nobody else would get in.
+uvicorn waits without end for a client that sends nothing, or half a request, or does not read its
+answer; some hundreds of them would use up the process's file descriptors and lock out all others.
 """
 
 import asyncio
@@ -9,21 +9,21 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_CONNECTIONS = 128  # who comes then is turned away
-POLL_S = 5.0  # for a client to say what it wants
-MOST_POLLS = 6  # at one request: for an answer to be made and taken; events have their own bound
+MOST_CONNECTIONS = 128  # further ones are refused
+POLL_S = 5.0  # for a client to send its request
+MOST_POLLS = 6  # with the same request: to make and deliver an answer; events have their own limit
 EVENTS = "/events"
 
 
 class Connection(H11Protocol):
-    """One client's."""
+    """One client's connection, polled for progress."""
 
     _timer: asyncio.TimerHandle | None = None
-    _seen: Any = None  # the request that was in hand when it was looked at last
-    _idle_polls = 0  # in a row at which nothing else was
+    _seen: Any = None  # the request at the last poll
+    _idle_polls = 0  # consecutive polls with the same request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Somebody has come."""
+        """Accept the connection, or abort it above the limit."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
@@ -31,7 +31,7 @@ class Connection(H11Protocol):
             self._timer = self.loop.call_later(POLL_S, self._poll)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """The connection has ended: stop polling."""
         super().connection_lost(exc)
         if self._timer is not None:
             self._timer.cancel()
@@ -40,7 +40,7 @@ class Connection(H11Protocol):
         self._idle_polls = self._idle_polls + 1 if self.cycle is self._seen else 1
         self._seen = self.cycle
         if self._has_waited_enough():
-            self.transport.abort()  # what was not taken goes with it
+            self.transport.abort()  # discards unsent data
         else:
             self._timer = self.loop.call_later(POLL_S, self._poll)
 

@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 @dataclass(slots=True)
 class GapsPage:
-    """The newest records of the gap log; of the account's streams only where it shows them."""
+    """The newest records of the gap log; those of the account's streams only if allowed."""
 
     shows_private: bool = False
     last_id: str = "-"
@@ -24,7 +24,7 @@ class GapsPage:
     _records: deque[Record] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def take(self, entries: Iterable[tuple[str, Mapping[str, str]]]) -> list[Record]:
-        """Entries of the log, in order; returns those to be shown."""
+        """Add entries of the log, in order; returns the records to be shown."""
         new: list[Record] = []
         for entry_id, fields in entries:
             self.last_id = entry_id
@@ -35,7 +35,7 @@ class GapsPage:
         return new
 
     def whole(self) -> dict[str, Any]:
-        """All that there is to show."""
+        """The whole page, for a new client."""
         return {"records": list(self._records), "unreadable": self.unreadable, "kept": KEPT}
 
     def of(self, *streams: str) -> list[Record]:
@@ -57,7 +57,7 @@ class GapsPage:
 
 
 def gap_record(entry_id: str, event: GapRecord) -> Record:
-    """A record as the page has it. `missing` counts numbers: None where the exchange has none."""
+    """A record for the page. `missing` counts numbers: None in streams without numbers."""
     at_us = event.received_us
     end_us = at_us if event.to_us is None else event.to_us
     missing = None

@@ -11,13 +11,13 @@ from bridge.contract.streams import is_private
 from bridge.runtime.masking import masked_text
 from bridge.runtime.terminal import printable
 
-KEPT = 300  # points of a group's lag, one a look
+KEPT = 300  # points of a group's lag, one for each poll
 MOST_DEAD_LETTERS = 200  # dead letters shown, the newest
 
 
 @dataclass(slots=True)
 class ConsumersPage:
-    """The newest look at all groups, and how far behind each was before."""
+    """The newest poll of all groups, and the history of their lag."""
 
     can_change: bool = False
     shows_private: bool = False
@@ -31,7 +31,7 @@ class ConsumersPage:
         letters: Iterable[StoredDeadLetter],
         unavailable: Mapping[int, str] = MappingProxyType({}),
     ) -> dict[str, Any]:
-        """The next look; returns what a client gets. `away`: shards that are not in it, and why."""
+        """Add a poll; returns the update for clients. `unavailable`: missing shards, and why."""
         shown = [one for group in groups if (one := self._shown(group)) is not None]
         point = {
             "at_us": now_us,
@@ -51,17 +51,17 @@ class ConsumersPage:
         return self._now | {"points": [point]}
 
     def whole(self) -> dict[str, Any]:
-        """All that there is to show."""
+        """The whole page, for a new client."""
         return self._now | {"points": list(self._lags)}
 
     def shows(self, group: str, stream: str) -> bool:
-        """Whether that stream of that group is on the page."""
+        """Whether this stream of the group is on the page."""
         groups = self._now.get("groups", ())
         streams = [each for one in groups if one["group"] == group for each in one["streams"]]
         return any(each["stream"] == stream for each in streams)
 
     def _shown(self, group: GroupLag) -> dict[str, Any] | None:
-        """A group as it is shown; None where it reads nothing but the account's streams."""
+        """A group as shown; None where it reads only the account's streams, which are hidden."""
         streams = [s for s in group.streams if self.shows_private or not is_private(s.stream)]
         if group.streams and not streams:
             return None
@@ -77,7 +77,7 @@ class ConsumersPage:
 def with_dead_letters(
     groups: Iterable[GroupLag], *, shows_private: bool
 ) -> Mapping[str, Sequence[str]]:
-    """Group → its streams that have dead letters."""
+    """Maps each group to its streams with dead letters."""
     found = {
         group.name: [
             one.stream
@@ -90,10 +90,10 @@ def with_dead_letters(
 
 
 def letter(one: StoredDeadLetter) -> dict[str, Any]:
-    """A dead letter as it is shown; a field that it lacks is empty."""
+    """A dead letter as shown; missing fields are empty."""
     names = ("error", "at", "worker", "attempts")
-    told = {name: printable(one.fields.get(name, "")) for name in names}
-    return told | {
+    shown = {name: printable(one.fields.get(name, "")) for name in names}
+    return shown | {
         "group": one.group,
         "stream": one.stream,
         "letter": one.letter_id,

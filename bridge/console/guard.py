@@ -1,8 +1,8 @@
-"""Which requests are answered at all, and who may change something (pure).
+"""Decides which requests are answered, and which may change something (pure).
 
-A console on the loopback is reached by every page that a browser has open. So the Host must be one
-of ours (else another site's name could be pointed here), and so must the Origin be where there is
-one; what changes something needs an Origin and the token.
+Every page that is open in a browser can reach a console on the loopback. So the Host must be one of
+ours (else another site's name could resolve to this address), and so must the Origin where it is
+given; a request that changes something needs an Origin and the token.
 """
 
 import hmac
@@ -28,7 +28,7 @@ HEADERS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A status, and the sentence that goes with it."""
+    """The status and text of a refusing answer."""
 
     status: int
     text: str
@@ -36,22 +36,22 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """`hosts`: every spelling of host:port that is ours. `token`: empty where the console is
-    read-only."""
+    """`hosts`: all accepted spellings of host:port. `token`: empty for a read-only
+    console."""
 
     hosts: frozenset[str]
     token: str = field(default="", repr=False)
 
     def refusal(self, method: str, headers: Mapping[str, str]) -> Refusal | None:
-        """Why this request is not answered; None where it is. `headers` by lower-case name."""
+        """Why this request is refused; None where it is accepted. `headers` by lower-case name."""
         host = headers.get("host", "").lower()
         if host not in self.hosts:
             return Refusal(421, f"this console is not {host or 'nameless'}: see `--host`")
         origin = headers.get("origin", "").lower()
         if origin and origin.partition("://")[2] not in self.hosts:
-            return Refusal(403, f"pages of {origin} may not ask this console")
+            return Refusal(403, f"pages of {origin} may not use this console")
         if headers.get("sec-fetch-site", "") == "cross-site" and not _is_navigation(headers):
-            return Refusal(403, "pages of other sites may not ask this console")
+            return Refusal(403, "pages of other sites may not use this console")
         if method in ("GET", "HEAD"):
             return None
         if not origin:
@@ -68,8 +68,8 @@ class Guard:
 
 
 def hosts_of(host: str, port: int, more: Iterable[str] = ()) -> frozenset[str]:
-    """What a browser may call a console that listens there; `more` are names of a proxy or of this
-    machine, with or without a port."""
+    """The accepted values of Host for a console that listens there; `more`: names of a proxy or of
+    this machine, with or without a port."""
     named = f"[{host}]" if ":" in host else host
     names = {named.lower(), *_LOOPBACK} if is_loopback(host) else {named.lower()}
     ours = {f"{name}:{port}" for name in names}
@@ -79,10 +79,10 @@ def hosts_of(host: str, port: int, more: Iterable[str] = ()) -> frozenset[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it."""
+    """Whether only this machine can connect to the address."""
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def _is_navigation(headers: Mapping[str, str]) -> bool:
-    """A link on another site to a page of ours; it shows the page, and reads nothing."""
+    """Whether the request follows a link on another site; it shows a page and reads no data."""
     return headers.get("sec-fetch-mode", "") == "navigate"

@@ -1,8 +1,8 @@
-"""Who is looking, and how each gets what is new: bounded, and no client slows another.
+"""Delivers updates to clients: bounded, and no client slows another.
 
-A topic is what one page shows. Its messages are made once, and put into the queue of each client of
-that topic. A client whose queue is full is dropped: a browser connects again by itself, and begins
-with the whole picture. Knows neither HTTP nor Redis.
+A topic is the content of one page. Its messages are created once and put into the queue of each of
+its clients. A client whose queue is full is dropped: a browser reconnects by itself and starts with
+the whole page. Knows neither HTTP nor Redis.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 MOST_CLIENTS = 64
 MOST_TOPICS = 24
 MOST_WAITING = 16  # messages for a client that does not read
-HEAD = "head"  # the event that clients of every topic get
+HEAD = "head"  # the event sent to clients of every topic
 
 
 class TooMany(Exception):
-    """There is no room for another client, or for another topic; the message says which."""
+    """The limit of clients or topics is reached; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class Message:
     data: str
 
     def encoded(self) -> bytes:
-        """As it goes over the wire."""
+        """The message in the wire format of server-sent events."""
         return f"event: {self.event}\ndata: {self.data}\n\n".encode()
 
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """One that looks at a topic. `is_dropped`: it was too slow, or the hub is closing."""
+    """One client of a topic. `is_dropped`: it was too slow, or the hub is closing."""
 
     topic: str
     is_dropped: bool = False
@@ -42,27 +42,27 @@ class Client:
     )
 
     def put(self, message: Message) -> None:
-        """Hand it over; drops the client where too much waits for it already."""
+        """Queue a message; drops the client where its queue is full."""
         try:
             self._waiting.put_nowait(message)
         except asyncio.QueueFull:
             self.drop()
 
     def drop(self) -> None:
-        """Its messages end; what waits for it is forgotten."""
+        """End its messages; queued ones are discarded."""
         self.is_dropped = True
         while not self._waiting.empty():
             self._waiting.get_nowait()
         self._waiting.put_nowait(None)
 
     async def messages(self) -> AsyncIterator[Message]:
-        """What is new, until the client is dropped."""
+        """Queued messages, until the client is dropped."""
         while (message := await self._waiting.get()) is not None:
             yield message
 
 
 class Hub:
-    """All clients, by topic."""
+    """All clients by topic."""
 
     def __init__(self) -> None:
         self._clients: dict[str, set[Client]] = {}
@@ -70,41 +70,41 @@ class Hub:
 
     @property
     def topics(self) -> frozenset[str]:
-        """The topics that someone looks at now."""
+        """The topics that have clients now."""
         return frozenset(self._clients)
 
     def __len__(self) -> int:
         return sum(len(clients) for clients in self._clients.values())
 
     def join(self, topic: str) -> Client:
-        """A new client of the topic. Raises TooMany."""
+        """Add a client of the topic. Raises TooMany."""
         if self._is_closed or len(self) >= MOST_CLIENTS:
             raise TooMany(f"{MOST_CLIENTS} pages are open already: close one")
         if topic not in self._clients and len(self._clients) >= MOST_TOPICS:
-            raise TooMany("too many different markets are looked at already: close one")
+            raise TooMany("too many different markets are open already: close one")
         client = Client(topic)
         self._clients.setdefault(topic, set()).add(client)
         return client
 
     def leave(self, client: Client) -> None:
-        """It is gone; its topic, too, if it was the last."""
+        """Remove a client, and its topic if it was the last."""
         clients = self._clients.get(client.topic, set())
         clients.discard(client)
         if not clients:
             self._clients.pop(client.topic, None)
 
     def publish(self, topic: str, message: Message) -> None:
-        """To every client of the topic."""
+        """Send a message to every client of the topic."""
         for client in list(self._clients.get(topic, ())):
             self._send(client, message)
 
     def publish_all(self, message: Message) -> None:
-        """To every client."""
+        """Send a message to every client."""
         for client in list(self._each()):
             self._send(client, message)
 
     def close(self) -> None:
-        """Drop every client, and take no other."""
+        """Drop every client, and accept no more."""
         self._is_closed = True
         for client in list(self._each()):
             client.drop()

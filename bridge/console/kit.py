@@ -1,7 +1,6 @@
-"""The console's one way into the consumers' kit: what groups, dead letters and books are is known
-there, and not twice.
+"""The console's only import of the consumers' kit, which defines groups, dead letters and books.
 
-No other module of the bridge imports `consumers`; an import rule says so.
+No other module of the bridge imports `consumers`; an import rule enforces it.
 """
 
 from consumers.kit.api.results import is_entry_id

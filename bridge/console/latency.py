@@ -1,8 +1,8 @@
-"""The page Latency: how long messages take on each part of their way, over time (pure).
+"""The page Latency: how long messages take in each stage, over time (pure).
 
-From the exchange's engine to the bridge and from there into Redis, as the bridges count it; from
-the bridge to a consumer's being done, as its workers count it, all groups together, and as each
-group's slowest worker says. A column of a heat map is two seconds.
+From the exchange's engine to the bridge and from there into Redis, as counted by the bridges; from
+the bridge to the end of a consumer's handling, as counted by its workers, for all groups together
+and for the slowest worker of each group. A column of a heat map is two seconds.
 """
 
 from collections import deque
@@ -18,13 +18,13 @@ from bridge.view.view_model import SILENT_US
 
 COLUMN_US = 2_000_000
 COLUMNS = 150
-BOUNDS_MS = tuple(bound / 1000 for bound in BOUNDS_US)  # the last row has what is above them all
-_FIGURES_OF = 30  # columns, the newest: what the figures beside a heat map are of
+BOUNDS_MS = tuple(bound / 1000 for bound in BOUNDS_US)  # one more row is for values above them
+_FIGURES_OF = 30  # newest columns, from which the figures beside a heat map are computed
 _NONE = [0] * (len(BOUNDS_US) + 1)
 _SHARES: Mapping[str, float] = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 Counts = list[int]  # by bucket
-Process = tuple[str, int]  # a bridge's or worker's name and start: its counts begin with it
+Process = tuple[str, int]  # name and start of a bridge or worker, whose counts begin at its start
 HANDLED = "received_to_handled"
 PARTS = (*(stage.value for stage in Stage), HANDLED)
 
@@ -39,7 +39,7 @@ class LatencyPage:
     _slot: int = 0
 
     def take(self, sample: Sample) -> dict[str, Any] | None:
-        """The next look; returns what a client gets where a column has become full."""
+        """Add a poll; returns the update for clients when a column is complete."""
         self._count(sample)
         slot = sample.now_us // COLUMN_US
         if slot == self._slot:
@@ -52,7 +52,7 @@ class LatencyPage:
         return {"column": column, "figures": self._figures()}
 
     def whole(self) -> dict[str, Any]:
-        """All that there is to show."""
+        """The whole page, for a new client."""
         return {
             "bounds_ms": BOUNDS_MS,
             "columns": list(self._columns),
@@ -60,8 +60,8 @@ class LatencyPage:
         }
 
     def _count(self, sample: Sample) -> None:
-        """Add what processes have counted since the last look; of one that is seen first, nothing:
-        when that was is not known."""
+        """Add what processes have counted since the last poll; nothing for a new process, whose
+        counts may be older."""
         now: dict[Process, Mapping[str, Counts]] = {
             (one.instance, one.started_us): _counts(one) for one in sample.bridges
         }
@@ -83,7 +83,7 @@ class LatencyPage:
 
 
 def _counts(status: BridgeStatus) -> Mapping[str, Counts]:
-    """By stage, of all types."""
+    """Counts by stage, over all stream types."""
     found = {}
     for stage in Stage:
         whole = _NONE
@@ -94,15 +94,15 @@ def _counts(status: BridgeStatus) -> Mapping[str, Counts]:
 
 
 def _added(whole: Counts, buckets: Buckets) -> Counts:
-    """Together; a process of another version with other buckets counts as nothing."""
+    """The sum; other buckets, of a process of another version, are ignored."""
     if len(buckets.counts) != len(_NONE):
         return whole
     return list(map(add, whole, buckets.counts))
 
 
 def _figures(counts: Sequence[int]) -> dict[str, Any]:
-    """Within how many ms half, nine of ten and 99 of 100 were: bounds of buckets. None where that
-    is above the last bound, or nothing was counted."""
+    """Upper bounds in ms of half, nine of ten and 99 of 100 values, by bucket. None where that is
+    above the last bound, or nothing was counted."""
     total, seen = sum(counts), 0
     reached: dict[str, float | None] = dict.fromkeys(_SHARES)
     for bound, count in zip(BOUNDS_MS, counts, strict=False):
@@ -114,7 +114,7 @@ def _figures(counts: Sequence[int]) -> dict[str, Any]:
 
 
 def handled_by_group(workers: Iterable[WorkerStatus], now_us: int) -> dict[str, list[float]]:
-    """Group → p50 and p99 of its slowest worker that is alive, ms, as the workers say."""
+    """Group → p50 and p99 of its slowest live worker, ms, from the workers' statuses."""
     found: dict[str, list[float]] = {}
     for worker in workers:
         half, most = worker.latency_ms.p50, worker.latency_ms.p99

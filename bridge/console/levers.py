@@ -1,12 +1,12 @@
-"""What the owner of a system under view may let a visitor do to it: the demo's way of breaking
-things. A console of a real system has none."""
+"""Actions that a visitor may trigger in a system under view: the demo's faults. A console of a
+real system has none."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 
 class Lever(NamedTuple):
-    """One thing to do: its name, what its button says, and what it does and for how long."""
+    """One action: its name, its button's label, and its effect and duration."""
 
     name: str
     label: str
@@ -14,7 +14,7 @@ class Lever(NamedTuple):
 
 
 class Levers(Protocol):
-    """All of them. `state` is one line: what is broken now, and what became of it."""
+    """All actions. `state` is one line: the current fault, and the result of the last one."""
 
     @property
     def all(self) -> Sequence[Lever]: ...
@@ -23,12 +23,12 @@ class Levers(Protocol):
     def state(self) -> str: ...
 
     async def pull(self, name: str) -> str:
-        """Do it; returns a sentence for who did. Raises KeyError where there is none."""
+        """Trigger an action; returns a sentence for the user. Raises KeyError if unknown."""
         ...
 
 
 class NoLevers:
-    """None at all."""
+    """No actions."""
 
     all: Sequence[Lever] = ()
     state = ""

@@ -1,8 +1,8 @@
 """The page Market: one market's book, its trades, best prices and candles (pure).
 
-The book is made of the depth stream by the reader's rule, from the newest snapshot on; after a gap
-it is not known until the next. Candles are the ones that the consumer `candles` has made, where it
-has, else the exchange's own.
+The book is built from the depth stream by the reader's rule, from the newest snapshot; after a gap
+it is unknown until the next one. Candles are those of the consumer `candles`, where it runs, else
+the exchange's own.
 """
 
 from collections import deque
@@ -18,15 +18,15 @@ from bridge.contract.events import BookTicker, Depth, DepthSnapshot, Event, Gap,
 from bridge.contract.identity import EntryId
 from bridge.contract.streams import KLINE_INTERVALS, StreamType, parse_stream
 
-LEVELS = 100  # of each side
+LEVELS = 100  # on each side
 TRADES = 60
 CANDLES = 240
-_SNAPSHOT_SLOT = 2  # of an entry ID's sequence, see `contract.identity`
+_SNAPSHOT_SLOT = 2  # last digit of an entry ID's sequence, see `contract.identity`
 _DEPTHS = ("", "200ms.", "600ms.", "1000ms.")
 
 
 class Entry(NamedTuple):
-    """An entry of a stream: its ID, and its fields."""
+    """An entry of a stream: its ID and its fields."""
 
     entry_id: str
     fields: Mapping[str, str]
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """The streams of one market that are there; empty where none is."""
+    """The existing streams of one market; empty where there is none."""
 
     depth: str = ""
     trade: str = ""
@@ -43,7 +43,7 @@ class Streams:
 
 
 def markets(registry: Iterable[str]) -> dict[str, Streams]:
-    """Symbol → what is there of it, of markets that have a book, trades or best prices."""
+    """Symbol → its streams, for markets that have a book, trades or best prices."""
     names = frozenset(registry)
     symbols = {
         stream.symbol
@@ -76,7 +76,7 @@ def is_snapshot(entry_id: str) -> bool:
 
 @dataclass(slots=True)
 class MarketPage:
-    """One market, as its streams say."""
+    """One market, built from its streams."""
 
     _book: OrderBook = field(default_factory=OrderBook)
     _book_us: int | None = None
@@ -84,7 +84,7 @@ class MarketPage:
     _best: dict[str, Any] = field(default_factory=dict)
 
     def take_depth(self, entries: Iterable[Entry]) -> bool:
-        """Entries of the depth stream, in order. Returns whether there were any."""
+        """Apply entries of the depth stream, in order. Returns whether there were any."""
         seen = False
         for entry in entries:
             seen = True
@@ -100,13 +100,13 @@ class MarketPage:
         return seen
 
     def take_trades(self, entries: Iterable[Entry]) -> list[dict[str, Any]]:
-        """Entries of the trade stream, in order; returns the new lines of the tape."""
+        """Add entries of the trade stream, in order; returns the new lines of the tape."""
         new = [line for entry in entries if (line := _tape_line(entry)) is not None]
         self._trades.extend(new)
         return new
 
     def take_ticker(self, entry: Entry) -> None:
-        """The newest entry of the best prices."""
+        """Set the newest entry of the best prices."""
         ticker = _event(entry)
         if isinstance(ticker, BookTicker):
             self._best = {
@@ -116,7 +116,7 @@ class MarketPage:
             }
 
     def book(self) -> dict[str, Any]:
-        """The book as it stands: levels of both sides, best first."""
+        """The current book: levels of both sides, best first."""
         position = self._book.position
         return {
             "known": position is not None,
@@ -127,7 +127,7 @@ class MarketPage:
         }
 
     def best(self) -> dict[str, Any]:
-        """Best prices: of their own stream, else of the book."""
+        """Best prices, from their own stream, else from the book."""
         if self._best or self._book.position is None:
             return self._best
         bid, ask = self._book.best()
@@ -140,7 +140,7 @@ class MarketPage:
 
 def candles_of(closed: Iterable[Mapping[str, str]], current: Mapping[str, str]) -> list[list[Any]]:
     """Candles as `[start ms, open, high, low, close, volume, is complete]` in order of their start.
-    Entries of the consumer `candles`, amended ones after those that they amend, or klines.
+    From entries of the consumer `candles`, amended ones after the originals, or from klines.
     """
     found: dict[int, list[Any]] = {}
     for fields in (*closed, current):
@@ -158,7 +158,7 @@ def _candle(fields: Mapping[str, str]) -> list[Any] | None:
     except (KeyError, ValueError):
         return None
     if not all(map(isfinite, (*prices, volume))):
-        return None  # JSON has no word for it
+        return None  # not representable in JSON
     return [int(start.timestamp() * 1000), *prices, volume, fields.get("complete") != "false"]
 
 

@@ -1,7 +1,7 @@
-"""Reads the streams of one market from Redis, from where it has come to (for `market`).
+"""Reads the streams of one market from Redis incrementally (for `market`).
 
-The book begins at the newest snapshot: the stream is searched backwards for it, a page at a time,
-as far as retention can have left it.
+The book starts from the newest snapshot: the stream is searched backwards for it, page by page, as
+far as retention may have kept it.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ from bridge.contract.identity import EntryId
 from bridge.contract.streams import KLINE_INTERVALS
 
 _PAGE = 1000
-_MOST_PAGES = 120  # back to the newest snapshot
+_MOST_PAGES = 120  # searched for the newest snapshot
 _CANDLES_EVERY = 4  # reads
 _CONSUMER = "candles"
 
 
 async def oldest_ms(client: Redis, keys: Keys, streams: Streams) -> int | None:
-    """When Redis' oldest entry of the market is of; None: it has none."""
+    """Time of the market's oldest entry in Redis, ms; None without entries."""
     name = streams.depth or streams.trade or streams.ticker
     oldest: Any = await client.xrange(keys.stream(name), count=1)
     return EntryId.parse(oldest[0][0]).ms if oldest else None
@@ -51,16 +51,16 @@ class MarketReader:
         self._since_ms: int | None = None
 
     def use(self, client: Redis) -> None:
-        """From now on read with this one."""
+        """Read with this client from now on."""
         self._client = client
 
     @property
     def stream_names(self) -> list[str]:
-        """The streams whose gaps are gaps of this page."""
+        """The streams whose gaps are shown on this page."""
         return [name for name in (self._streams.trade, self._streams.depth) if name]
 
     def whole(self) -> dict[str, Any]:
-        """All that there is to show."""
+        """The whole page, for a new client."""
         return {
             "streams": self.stream_names,
             "since_ms": self._since_ms,
@@ -72,7 +72,7 @@ class MarketReader:
         }
 
     async def begin(self) -> None:
-        """Read up to now. Raises what the Redis client raises."""
+        """Read up to now. Raises the Redis client's errors."""
         if self._streams.depth:
             await self._find_snapshot()
             while await self._read_depth():
@@ -87,7 +87,7 @@ class MarketReader:
         self.has_begun = True
 
     async def read(self) -> dict[str, Any] | None:
-        """Read on. Returns what is new for those who look; None where nothing is."""
+        """Read new entries. Returns the update for clients; None where nothing is new."""
         if not self.has_begun:
             await self.begin()
             return None
@@ -114,7 +114,7 @@ class MarketReader:
             page: Any = await self._client.xrevrange(key, before, count=_PAGE)
             for entry_id, _ in page:
                 if is_snapshot(entry_id):
-                    self._depth_after = entry_id  # with it, as the range begins there
+                    self._depth_after = entry_id  # inclusive: the range starts with it
                     return
             if len(page) < _PAGE:
                 break
@@ -144,7 +144,7 @@ class MarketReader:
     async def _new_candles(self) -> dict[str, Any]:
         before = {interval: some[-2:] for interval, some in self._candles.items()}
         await self._read_candles()
-        # A client has all but the newest two, and what it has too is replaced.
+        # Clients have all but the newest two, and replace those they have.
         after = {interval: some[-2:] for interval, some in self._candles.items()}
         if after == before:
             return {}
@@ -156,7 +156,7 @@ class MarketReader:
         self._candles = made or await self._klines()
 
     async def _made_candles(self) -> dict[str, list[list[Any]]]:
-        """By interval, what the consumer `candles` has made of this market's trades."""
+        """By interval, the candles that the consumer `candles` made of this market's trades."""
         if not self._streams.trade:
             return {}
         pipeline = self._client.pipeline(transaction=False)
@@ -175,7 +175,7 @@ class MarketReader:
         return found
 
     async def _klines(self) -> dict[str, list[list[Any]]]:
-        """By interval, the exchange's own candles: of each, the last entry counts."""
+        """By interval, the exchange's own candles; the last entry of each candle counts."""
         found: dict[str, list[list[Any]]] = {}
         for interval, stream in self._streams.klines.items():
             newest: Any = await self._client.xrevrange(self._keys.stream(stream), count=_PAGE)

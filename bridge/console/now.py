@@ -1,7 +1,7 @@
 """The page Now: the verdict, the bridges, and every stream with its rate (pure).
 
-A client gets the whole once (`whole`), then what changed (`take`). Ages are told as the moment
-they count from, so that a quiet stream is not sent again each second.
+A client gets the whole page once (`whole`), then the changes (`take`). Ages are sent as the moment
+that they count from, so that a quiet stream is not sent again each second.
 """
 
 from collections import deque
@@ -15,14 +15,14 @@ from bridge.view.view_model import BridgeRow, State, StreamRow, ViewModel
 
 SLOT_US = 2_000_000  # a point of a sparkline
 SLOTS = 60
-CURVE = 300  # points of the rate of all streams, one a look
+CURVE = 300  # points of the total rate, one for each poll
 
-Row = list[Any]  # rate, moment of the newest entry, entries, marks, is failing, words
+Row = list[Any]  # rate, moment of the newest entry, entries, marks, is failing, text
 
 
 @dataclass(slots=True)
 class NowPage:
-    """What was shown last, and the rates of the last two minutes."""
+    """The state shown last, and the rates of the last two minutes."""
 
     redis: str
     _rows: dict[str, Row] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class NowPage:
     _head: dict[str, Any] = field(default_factory=dict)
 
     def take(self, view_model: ViewModel) -> dict[str, Any]:
-        """The next picture; returns what changed since the one before."""
+        """Set the next view model; returns the changes since the previous one."""
         rows = {stream.name: _row(stream, view_model.now_us) for stream in view_model.streams}
         before, self._rows = self._rows, rows
         if view_model.rate is not None:
@@ -47,7 +47,7 @@ class NowPage:
         }
 
     def whole(self) -> dict[str, Any]:
-        """All that there is to show."""
+        """The whole page, for a new client."""
         return self._head | {
             "redis": self.redis,
             "curve": list(self._curve),
@@ -57,7 +57,7 @@ class NowPage:
         }
 
     def _spark(self, view_model: ViewModel) -> None:
-        """A point for each slot that has begun since the last look, with the rate of now."""
+        """Add a point with the current rate for each slot since the last poll."""
         slot = view_model.now_us // SLOT_US
         missed = min(slot - self._slot, SLOTS) if self._slot else 1
         self._slot = slot
@@ -72,7 +72,7 @@ class NowPage:
 
 
 def header(view_model: ViewModel) -> dict[str, Any]:
-    """What every page shows above: the verdict in one line."""
+    """The header of every page: the verdict in one line."""
     verdict = judge(view_model)
     return {
         "level": verdict.level.value,
@@ -86,7 +86,7 @@ def _sentence(text: str) -> str:
 
 
 def unavailable(sentence: str) -> dict[str, Any]:
-    """The same while Redis cannot be read."""
+    """The header while Redis cannot be read."""
     return {"level": "bad", "text": sentence, "now_us": None}
 
 

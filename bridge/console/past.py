@@ -1,8 +1,8 @@
-"""One market as it was at an earlier moment, from what Redis keeps of it.
+"""One market at an earlier moment, from the entries that Redis keeps.
 
-The book is what `bridge book --at` makes: the newest snapshot before the moment and the changes
-behind it, or why it is not known. A look costs a bounded number of entries, and one is taken at a
-time, however many pages ask.
+The book is that of `bridge book --at`: the newest snapshot before the moment and the changes after
+it, or why it is not known. A request reads a bounded number of entries, and only one runs at a
+time, however many pages request it.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from bridge.contract.streams import parse_stream
 from bridge.inspect.book_at import BookAt, From, before_gap, book_of
 from bridge.inspect.stored import Stored
 
-MOST_ENTRIES = 60_000  # back to a snapshot: `snapshots.depth_every_updates` is less
+MOST_ENTRIES = 60_000  # read back to a snapshot: `snapshots.depth_every_updates` is less
 MOST_WAITING = 8
 _PAGE = 1000
 _SEQ_MAX = 2**64 - 1
-_ENDS = ("gap", "depth_snapshot")  # the entries that a book is not searched beyond
+_ENDS = ("gap", "depth_snapshot")  # the search for a book stops at these
 
 
 class Busy(Exception):
-    """Too many want to look at earlier moments; the message says so."""
+    """Too many requests for earlier moments wait; the message says so."""
 
 
 class PastReader:
-    """Looks at earlier moments of any market, one after the other."""
+    """Reads earlier moments of any market, one request after the other."""
 
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client
@@ -41,11 +41,11 @@ class PastReader:
         self._waiting = 0
 
     async def read(self, streams: Streams, at_ms: int) -> dict[str, Any]:
-        """The market at that moment (of the exchange's clock), and how far back Redis reaches.
-        Raises Busy, and what the Redis client raises.
+        """The market at that moment (of the exchange's clock), and the time of its oldest entry.
+        Raises Busy, and the Redis client's errors.
         """
         if self._waiting >= MOST_WAITING:
-            raise Busy(f"{MOST_WAITING} others look at earlier moments: try again")
+            raise Busy(f"{MOST_WAITING} requests for earlier moments are waiting: try again")
         self._waiting += 1
         try:
             async with self._lock:
@@ -81,10 +81,10 @@ class PastReader:
         stream = parse_stream(name)
         entries = await self._back_to_snapshot(name, last)
         if entries and len(entries) >= MOST_ENTRIES and entries[-1].type not in _ENDS:
-            why = f"the {MOST_ENTRIES:,} entries before it have no snapshot: `bridge book` goes on"
+            why = f"the {MOST_ENTRIES:,} entries before it have no snapshot: use `bridge book`"
             return BookAt(name, From.REDIS, unknown=why)
         try:
-            # In a thread: tens of thousands of changes take longer than other pages may wait.
+            # In a thread: tens of thousands of changes would block other pages for too long.
             book = await asyncio.to_thread(book_of, stream, From.REDIS, entries, LEVELS)
         except BadEntry as error:
             return BookAt(name, From.REDIS, unknown=f"another program's entry: {error}")
@@ -92,9 +92,7 @@ class PastReader:
         return before_gap(book, _stored(*following[0]) if following else None)
 
     async def _back_to_snapshot(self, name: str, last: str) -> list[Stored]:
-        """Entries up to `last`, newest first, to the first snapshot or gap, or as many as may be
-        read.
-        """
+        """Entries up to `last`, newest first, to the first snapshot or gap, or up to the limit."""
         found: list[Stored] = []
         while len(found) < MOST_ENTRIES:
             page = await self._newest(name, last, _PAGE)
@@ -113,10 +111,10 @@ def _stored(entry_id: str, fields: Mapping[str, str]) -> Stored:
 
 
 def _shown(book: BookAt) -> dict[str, Any]:
-    """As the page has a book. `certain`: see `BookAt`."""
-    told = asdict(book)
+    """A book for the page. `certain`: see `BookAt`."""
+    plain = asdict(book)
     return {
         "known": book.is_known,
         "why": book.unknown,
         "at_us": book.at_ms * 1000 or None,
-    } | {name: told[name] for name in ("update_id", "bids", "asks", "certain")}
+    } | {name: plain[name] for name in ("update_id", "bids", "asks", "certain")}

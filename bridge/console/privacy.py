@@ -1,4 +1,4 @@
-"""What belongs to an account is left out, unless it was asked for (pure)."""
+"""Removes the account's data, unless it is to be shown (pure)."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,7 +12,7 @@ _ACCOUNT = tuple(kind.value for kind, spec in STREAM_SPECS.items() if spec.scope
 
 
 def public(sample: Sample) -> Sample:
-    """The look without private streams, and without what workers have made of them."""
+    """The sample without private streams, and without the results that workers made of them."""
     refused = sample.quarantine.last
     is_hidden = refused is not None and not _is_public(refused.get("stream", ""))
     return replace(
@@ -30,7 +30,7 @@ def public(sample: Sample) -> Sample:
 
 
 def is_all_private(patterns: Iterable[str]) -> bool:
-    """Whether a worker with these patterns can read nothing but the account's streams."""
+    """Whether a worker with these patterns can read only the account's streams."""
     several = list(patterns)
     return bool(several) and all(is_private(pattern) for pattern in several)
 
@@ -42,5 +42,5 @@ def _worker(status: WorkerStatus) -> WorkerStatus:
 
 
 def _is_public(name: str) -> bool:
-    """A refused frame whose stream is not known may be the account's."""
+    """Whether a stream is public; a refused frame without a known stream may be private."""
     return bool(name) and not is_private(name)

@@ -1,4 +1,4 @@
-"""The HTTP of the console: pages, files, events, and the few requests that change something."""
+"""The console's HTTP: pages, files, events, and the few requests that change something."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ from bridge.contract.whole_number import whole_number
 from bridge.errors import Fatal
 from bridge.view.reader import UNAVAILABLE, in_the_way
 
-SLOW_S = 15.0  # a client that takes nothing for so long is let go
+SLOW_S = 15.0  # a client that reads nothing for so long is disconnected
 MOST_BODY = 16_384
 MOST_DEAD_LETTERS = 200
 _MS = re.compile(r"[0-9]{1,15}")
@@ -48,7 +48,7 @@ _TITLES = {
 
 @dataclass(slots=True)
 class Site:
-    """One console: what it watches, who may ask, and what a visitor may do."""
+    """One console: the system it watches, its access rules, and the actions it offers."""
 
     watched: Watched
     guard: Guard
@@ -56,7 +56,7 @@ class Site:
     hub: Hub = field(default_factory=Hub)
 
     async def serve(self, listening: socket.socket, stop: asyncio.Event) -> None:
-        """Answer on this socket until `stop`. Ends with no client left."""
+        """Serve on this socket until `stop`. No client is left at its end."""
         watcher = Watcher(self.watched, self.hub, self.levers)
         config = uvicorn.Config(
             application(self, watcher),
@@ -81,7 +81,7 @@ class Site:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the command, which knows what they mean."""
+    """Leaves signals to the command, which handles them."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -89,16 +89,14 @@ class _Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises Fatal where the address cannot be had."""
+    """A listening socket. Raises Fatal where the address cannot be used."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
         return socket.create_server(address, family=family)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise Fatal(
-            f"{host}:{port} cannot be listened on ({why}): give another by --listen"
-        ) from None
+        raise Fatal(f"cannot listen on {host}:{port} ({why}): give another by --listen") from None
 
 
 def application(site: Site, watcher: Watcher) -> ASGIApp:
@@ -123,17 +121,17 @@ def application(site: Site, watcher: Watcher) -> ASGIApp:
 
 
 class _DataApi:
-    """What is answered with data."""
+    """Answers requests for data."""
 
     def __init__(self, site: Site, watcher: Watcher) -> None:
         self._site = site
         self._watcher = watcher
-        # Of all visitors one at a time: many at once would take the connections to Redis that the
-        # pages are read over.
+        # One request at a time: many at once would occupy the Redis connections that the pages are
+        # read with.
         self._lock = asyncio.Lock()
 
     async def events(self, request: Request) -> Response:
-        """What a page shows, as server-sent events: all of it, then what is new."""
+        """A page's content as server-sent events: all of it, then the changes."""
         params = request.query_params
         try:
             topic = await self._watcher.topic(params.get("page", "now"), params.get("symbol", ""))
@@ -144,31 +142,31 @@ class _DataApi:
         return _Events(self._site, self._watcher, topic)
 
     async def past(self, request: Request) -> Response:
-        """A market as it was at a moment: `symbol`, and `at`, in ms."""
+        """A market at an earlier moment: parameters `symbol`, and `at`, in ms."""
         params = request.query_params
         at = params.get("at", "")
         if not _MS.fullmatch(at):
             raise HTTPException(400, "give at: a time in ms, as 1795408304204")
         try:
-            told = await self._watcher.past(params.get("symbol", ""), int(at))
+            market = await self._watcher.past(params.get("symbol", ""), int(at))
         except NoSuchTopic as error:
             raise HTTPException(404, str(error)) from None
         except (Busy, NotYetKnown) as error:
             raise HTTPException(503, str(error)) from None
         except UNAVAILABLE as error:
             raise HTTPException(503, in_the_way(error)) from None
-        return JSONResponse(told, headers={"cache-control": "no-store"})
+        return JSONResponse(market, headers={"cache-control": "no-store"})
 
     async def letter(self, request: Request) -> Response:
-        """One dead letter's entry."""
+        """The entry of one dead letter."""
         params = request.query_params
-        wanted = (params.get("group", ""), params.get("stream", ""), [params.get("letter", "")])
-        found = await self._found(*wanted)
+        requested = (params.get("group", ""), params.get("stream", ""), [params.get("letter", "")])
+        found = await self._found(*requested)
         if not found:
-            raise HTTPException(404, "this dead letter is not there any more")
+            raise HTTPException(404, "this dead letter does not exist any more")
         with contextlib.suppress(ValueError):
             return JSONResponse(parsed(found[0].fields.get("fields", "")))
-        raise HTTPException(404, "this dead letter has no entry that can be read")
+        raise HTTPException(404, "the entry of this dead letter cannot be read")
 
     async def change_dead_letters(self, request: Request) -> Response:
         """Send dead letters back to their group, or drop them."""
@@ -194,12 +192,12 @@ class _DataApi:
         return JSONResponse({"done": done})
 
     async def pull(self, request: Request) -> Response:
-        """Pull a lever."""
+        """Trigger an action."""
         try:
-            told = await self._site.levers.pull(request.path_params["name"])
+            sentence = await self._site.levers.pull(request.path_params["name"])
         except KeyError:
-            raise HTTPException(404, "there is no such thing to do here") from None
-        return JSONResponse({"told": told})
+            raise HTTPException(404, "there is no such action") from None
+        return JSONResponse({"told": sentence})
 
     async def _found(self, group: str, stream: str, dead_letters: list[Any]) -> list[Any]:
         if not all(isinstance(one, str) and is_entry_id(one) for one in dead_letters):
@@ -212,7 +210,7 @@ class _DataApi:
 
 
 class _Events(StreamingResponse):
-    """The events of a topic, for as long as the client reads them."""
+    """The events of a topic, as long as the client reads them."""
 
     def __init__(self, site: Site, watcher: Watcher, topic: str) -> None:
         self._hub = site.hub
@@ -235,7 +233,7 @@ class _Events(StreamingResponse):
         try:
             await super().__call__(scope, receive, in_time)
         except* (TimeoutError, ClientDisconnect):
-            pass  # it does not read: its connection is closed
+            pass  # the client does not read: its connection is closed
         finally:
             self._hub.leave(client)
 
@@ -270,7 +268,7 @@ async def _static(request: Request) -> Response:
 
 
 def _static_files() -> Mapping[str, bytes]:
-    """Every file that a browser may have, by its path; nothing else is ever opened."""
+    """All files for browsers, by path; no other file is ever opened."""
     if not _STATIC:
         root = files("bridge.console").joinpath("static")
         for place in (root, root.joinpath("uplot")):
@@ -285,7 +283,7 @@ _STATIC: dict[str, bytes] = {}
 
 
 def _page_texts() -> dict[str, str]:
-    """Path → page. `/` is the first."""
+    """Path → page; `/` is the first page."""
     root = files("bridge.console").joinpath("static")
     shell = Template(root.joinpath("shell.html").read_text("utf-8"))
     texts = {}
@@ -303,7 +301,7 @@ async def _error_response(request: Request, error: Exception) -> Response:
 
 
 def _guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
-    """Every request through the guard, its headers on every answer."""
+    """Checks every request with the guard, and adds its headers to every answer."""
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -1,7 +1,7 @@
-"""Reads Redis, once for all clients, and tells the hub what is new.
+"""Reads Redis, once for all clients, and publishes updates to the hub.
 
-Each page at its own pace; slower while no one looks. Redis unavailable is told to every client
-at once and tried again; so is what this user of Redis may not read. Writes nothing to Redis.
+Each page has its own interval, which is longer without clients. An unavailable Redis is reported to
+every client at once and retried; so is a refusal of access rights. Writes nothing to Redis.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ from bridge.view.view_model import ViewModel, draw
 POLL_S = 1.0
 GROUPS_S = 2.0
 MARKET_S = 0.25
-IDLE_FACTOR = 3  # slower while no one looks
-FIRST_POLL_S = 1.5  # to be waited for: a page asks again after two seconds
+IDLE_FACTOR = 3  # slower without clients
+FIRST_POLL_S = 1.5  # wait for the first poll: a page tries again after two seconds
 _RETRY_S = 1.0
 _MARKET = "market:"
 
@@ -46,7 +46,7 @@ PAGES = ("now", "market", "consumers", "gaps", "latency")
 
 
 class NoSuchTopic(Exception):
-    """There is nothing of this name to look at; the message says what."""
+    """No page or market has this name; the message says which."""
 
 
 class NotYetKnown(Exception):
@@ -55,8 +55,8 @@ class NotYetKnown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Which Redis, and what of it. `where` names it, masked; `replica` is read from while it is
-    fresh, where there is one.
+    """The Redis to show, and what to show of it. `where` names it, masked; `replica`, if any, is
+    read while it is fresh.
     """
 
     client: Redis
@@ -68,7 +68,7 @@ class Watched:
 
 
 class Watcher:
-    """All pages of one Redis, kept up to date while `run` runs."""
+    """All pages of one Redis, updated while `run` runs."""
 
     def __init__(self, watched: Watched, hub: Hub, levers: Levers) -> None:
         self._watched = watched
@@ -77,7 +77,7 @@ class Watcher:
         self._reads = FreshReads(watched.client, watched.replica)
         self._keys = Keys(watched.space)
         self._history = History()
-        self._head = now.unavailable("Redis does not answer: not asked yet")
+        self._head = now.unavailable("Redis does not answer: not polled yet")
         self._sample = Sample(now_us=0)
         self._has_sample = asyncio.Event()
         self._view_model: ViewModel | None = None
@@ -89,9 +89,9 @@ class Watcher:
         self._past = PastReader(watched.client, self._keys)
 
     async def run(self) -> NoReturn:
-        """Until cancelled."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat("now", POLL_S, self._poll), name="look")
+            tasks.create_task(self._repeat("now", POLL_S, self._poll), name="poll")
             tasks.create_task(self._repeat("gaps", POLL_S, self._read_gaps), name="gaps")
             tasks.create_task(self._repeat("consumers", GROUPS_S, self._read_groups), name="groups")
             tasks.create_task(self._repeat("market", MARKET_S, self._read_markets), name="markets")
@@ -103,28 +103,28 @@ class Watcher:
             raise NoSuchTopic(f"there is no page {page!r}: there are {', '.join(PAGES)}")
         if page != "market":
             return page
-        there = await self._known_markets()
-        if not there:
+        known = await self._known_markets()
+        if not known:
             raise NoSuchTopic("no market has anything in Redis yet")
         if not symbol:
-            symbol = max(there, key=self._rate_of)
-        if symbol not in there:
+            symbol = max(known, key=self._rate_of)
+        if symbol not in known:
             raise NoSuchTopic(f"no stream of market {symbol!r} is in Redis")
         return _MARKET + symbol
 
     def first(self, topic: str) -> list[Message]:
-        """What a new client of the topic begins with."""
+        """The first messages for a new client of the topic."""
         return [_message(HEAD, self._head), _message("whole", self._whole(topic))]
 
     async def past(self, symbol: str, at_ms: int) -> dict[str, Any]:
-        """A market as it was then. Raises NoSuchTopic, NotYetKnown, Busy, UNAVAILABLE."""
+        """A market at that moment. Raises NoSuchTopic, NotYetKnown, Busy, UNAVAILABLE."""
         streams = (await self._known_markets()).get(symbol)
         if streams is None:
             raise NoSuchTopic(f"no stream of market {symbol!r} is in Redis")
         return await self._past.read(streams, at_ms)
 
     async def _known_markets(self) -> Mapping[str, Streams]:
-        """Which streams each market has. Right after the start, the first look is waited for."""
+        """The streams of each market. Waits for the first poll after the start."""
         try:
             async with asyncio.timeout(FIRST_POLL_S):
                 await self._has_sample.wait()
@@ -148,16 +148,16 @@ class Watcher:
             for entry_id, fields in entries
         ]
 
-    # What is read, page by page -------------------------------------------------------------------
+    # Reading, page by page ------------------------------------------------------------------------
 
     async def _repeat(self, page: str, every_s: float, read: Callable[[], Awaitable[None]]) -> None:
-        """Read again and again; what is in the way is told to those who look at that page."""
+        """Read periodically; an error is published to the clients of that page."""
         while True:
             pause_s = every_s if len(self._hub) else every_s * IDLE_FACTOR
             try:
                 await read()
             except UNAVAILABLE as error:
-                self._reads.rest()  # if it was a replica, the primary is next
+                self._reads.rest()  # if it was a replica, the primary is read next
                 self._publish_trouble(page, error)
                 pause_s = max(every_s, _RETRY_S)
             await asyncio.sleep(pause_s)
@@ -218,8 +218,8 @@ class Watcher:
     async def _newest_dead_letters(
         self, client: Redis, groups: Iterable[GroupLag]
     ) -> list[StoredDeadLetter]:
-        there = with_dead_letters(groups, shows_private=self._watched.shows_private)
-        places = [(group, stream) for group, streams in there.items() for stream in streams]
+        streams_of = with_dead_letters(groups, shows_private=self._watched.shows_private)
+        places = [(group, stream) for group, streams in streams_of.items() for stream in streams]
         pipeline = client.pipeline(transaction=False)
         for group, stream in places:
             pipeline.xrevrange(self._keys.dead(stream, group), count=MOST_DEAD_LETTERS)
@@ -232,15 +232,15 @@ class Watcher:
         return found[:MOST_DEAD_LETTERS]
 
     async def _read_markets(self) -> None:
-        """The markets that someone looks at; the others are forgotten."""
+        """Read the markets that have clients; drop the rest."""
         watched = {t.removeprefix(_MARKET) for t in self._hub.topics if t.startswith(_MARKET)}
         self._markets = {s: reader for s, reader in self._markets.items() if s in watched}
-        there = markets(self._sample.streams)
+        known = markets(self._sample.streams)
         client = await self._reads.client()
-        for symbol in watched & there.keys():
+        for symbol in watched & known.keys():
             reader = self._markets.get(symbol)
             if reader is None:
-                reader = MarketReader(client, self._keys, there[symbol])
+                reader = MarketReader(client, self._keys, known[symbol])
                 self._markets[symbol] = reader
                 await reader.begin()
                 self._hub.publish(
@@ -251,7 +251,7 @@ class Watcher:
             if (new := await reader.read()) is not None:
                 self._hub.publish(_MARKET + symbol, _message("more", new))
 
-    # What a client begins with --------------------------------------------------------------------
+    # The first messages of a client ---------------------------------------------------------------
 
     def _whole(self, topic: str) -> Mapping[str, Any]:
         match topic:
@@ -274,7 +274,7 @@ class Watcher:
     def _rate_of(self, symbol: str) -> float:
         rates = self._history.rates()
         found = markets(self._sample.streams)[symbol]
-        # A market with both a book and trades says more than a busier one without.
+        # A market with both a book and trades is preferred to a busier one without.
         whole = 1e9 if found.depth and found.trade else 0.0
         return whole + rates.get(found.trade, 0.0) + rates.get(found.depth, 0.0)
 

@@ -1,4 +1,4 @@
-// The page Consumers: groups, how far behind they are, and their dead letters.
+// The page Consumers: groups, their lag, and their dead letters.
 
 import { $, age, axis, chart, clock, colour, connect, count, el, plural, post, put, timeAxis, toast } from "./core.js";
 
@@ -8,7 +8,7 @@ const SIGNS = { exact: "", counted: "~", at_most: "≤" };
 let points = [];
 let names = [];
 let measure = 0;
-let told = {};
+let model = {};
 
 const tone = (name) => COLOURS[names.indexOf(name) % COLOURS.length];
 const seconds = (value) => age(value * 1e6);
@@ -54,12 +54,12 @@ const opened = new Set();
 
 function card(group) {
   const alive = group.workers.filter((worker) => worker.is_alive);
-  const isServed = alive.length > 0 || !told.knows_workers;
+  const isServed = alive.length > 0 || !model.knows_workers;
   const isWell = !group.mode || (isServed && !group.dead && !group.missed);
   const figures = [
     ["lag", count(group.lag)], ["behind", seconds(group.behind_s)], ["pending", count(group.pending)],
     ["dead letters", count(group.dead)], ["missed", count(group.missed)], ["retried", count(group.retried)],
-    ["per s", alive.reduce((sum, worker) => sum + worker.rate, 0).toFixed(1)], ["workers", told.knows_workers ? String(alive.length) : "?"],
+    ["per s", alive.reduce((sum, worker) => sum + worker.rate, 0).toFixed(1)], ["workers", model.knows_workers ? String(alive.length) : "?"],
   ];
   const details = el("details", { ontoggle: (event) => {
     if (event.target.open) opened.add(group.group);
@@ -95,26 +95,26 @@ function streams(group) {
         el("td", { class: "num", text: one.dead || "" }))))));
 }
 
-function away() {
-  const lacks = told.knows_workers ? "" : ", and workers are not known";
-  $("unavailable").hidden = told.unavailable.length === 0;
-  put($("unavailable"), told.unavailable.length ? `${told.unavailable.join("; ")}. Streams there are left out${lacks}` : "");
+function showUnavailable() {
+  const lacks = model.knows_workers ? "" : ", and workers are not known";
+  $("unavailable").hidden = model.unavailable.length === 0;
+  put($("unavailable"), model.unavailable.length ? `${model.unavailable.join("; ")}. Their streams are left out${lacks}` : "");
 }
 
 function groups() {
-  // Nothing is taken from under the keyboard, nor from under what someone marks to copy it: such a
-  // card waits for its next turn. What was scrolled stays where it is.
+  // A card with keyboard focus or selected text is not replaced now, but at a later update.
+  // Scroll positions are kept.
   const chosen = getSelection();
   const marked = chosen.isCollapsed ? null : chosen.anchorNode?.parentElement;
   const focused = (document.activeElement?.closest("#groups .card") ?? marked?.closest("#groups .card"))?.dataset.group;
   const places = new Map([...document.querySelectorAll("#groups .table")].map((one) => [one.ariaLabel, [one.scrollLeft, one.scrollTop]]));
   const before = new Map([...$("groups").children].map((one) => [one.dataset.group, one]));
-  const cards = told.groups.map((one) => (one.group === focused && before.get(focused)) || card(one));
-  if (!cards.length && !told.unavailable.length) cards.push(el("p", { class: "empty", text: "No group yet: python -m consumers run candles" }));
+  const cards = model.groups.map((one) => (one.group === focused && before.get(focused)) || card(one));
+  if (!cards.length && !model.unavailable.length) cards.push(el("p", { class: "empty", text: "No group yet: python -m consumers run candles" }));
   if (!focused) $("groups").replaceChildren(...cards);
   else cards.forEach((one, i) => {
-    const there = $("groups").children[i];
-    if (there && there !== one && there.dataset.group !== focused) there.replaceWith(one);
+    const present = $("groups").children[i];
+    if (present && present !== one && present.dataset.group !== focused) present.replaceWith(one);
   });
   for (const one of document.querySelectorAll("#groups .table")) one.scrollTo(...(places.get(one.ariaLabel) ?? [0, 0]));
 }
@@ -126,9 +126,9 @@ async function change(action, letter, question) {
   const { group, stream } = letter;
   const answer = await post("/api/letters", { action, group, stream, letters: [letter.letter] });
   if (!answer) return;
-  const words = action === "retry" ? "sent back to its group" : "dropped";
-  toast(answer.done ? `Dead letter ${words}` : "It is not there any more");
-  told.letters = told.letters.filter((one) => one !== letter);
+  const result = action === "retry" ? "sent back to its group" : "dropped";
+  toast(answer.done ? `Dead letter ${result}` : "It does not exist any more");
+  model.letters = model.letters.filter((one) => one !== letter);
   letters();
 }
 
@@ -138,8 +138,8 @@ async function unfold(letter, place, button) {
     button.setAttribute("aria-expanded", "false");
     return;
   }
-  const asked = new URLSearchParams({ group: letter.group, stream: letter.stream, letter: letter.letter });
-  const answer = await fetch(`/api/letter?${asked}`);
+  const params = new URLSearchParams({ group: letter.group, stream: letter.stream, letter: letter.letter });
+  const answer = await fetch(`/api/letter?${params}`);
   place.replaceChildren(el("pre", { text: answer.ok ? JSON.stringify(await answer.json(), null, 1) : await answer.text() }));
   button.setAttribute("aria-expanded", "true");
 }
@@ -147,13 +147,13 @@ async function unfold(letter, place, button) {
 let shown = "";
 
 function letters() {
-  const now = JSON.stringify(told.letters.map((one) => one.letter + one.group));
-  put($("letter-count"), told.letters.length ? String(told.letters.length) : "");
-  $("no-letters").hidden = told.letters.length > 0;
-  $("letters-table").hidden = told.letters.length === 0;
+  const now = JSON.stringify(model.letters.map((one) => one.letter + one.group));
+  put($("letter-count"), model.letters.length ? String(model.letters.length) : "");
+  $("no-letters").hidden = model.letters.length > 0;
+  $("letters-table").hidden = model.letters.length === 0;
   if (now === shown) return;
   shown = now;
-  $("letters").replaceChildren(...told.letters.map((one) => {
+  $("letters").replaceChildren(...model.letters.map((one) => {
     const place = el("div");
     const what = `${one.group}, ${one.stream}, ${one.entry}`;
     const entry = el("button", { class: "link", type: "button", text: `entry ${one.entry}`, "aria-expanded": "false", onclick: (event) => unfold(one, place, event.currentTarget) });
@@ -163,7 +163,7 @@ function letters() {
       el("td", { class: "stream", text: one.stream }),
       el("td", { class: "reason" }, el("div", { text: one.error }), el("div", { class: "note", text: [one.at, one.worker && `by ${one.worker}`].filter(Boolean).join(" ") }), entry, place),
       el("td", { class: "num attempts", text: one.attempts }),
-      el("td", { class: "deeds" }, el("div", { class: "row" }, ...(told.can_change ? [
+      el("td", { class: "deeds" }, el("div", { class: "row" }, ...(model.can_change ? [
         el("button", { type: "button", text: "Retry", "aria-label": `Retry ${what}`, onclick: () => change("retry", one) }),
         el("button", { type: "button", text: "Drop", "aria-label": `Drop ${what}`, onclick: () => change("drop", one, `Drop this dead letter for good?\n${what}`) }),
       ] : [el("span", { class: "note", text: "read-only" })]))));
@@ -171,13 +171,13 @@ function letters() {
 }
 
 function take(next) {
-  told = next;
-  if (!told.groups) return;
-  away();
+  model = next;
+  if (!model.groups) return;
+  showUnavailable();
   groups();
   letters();
   drawLag();
-  const worst = told.groups.map((one) => `${one.group} ${seconds(one.behind_s)}`).join(", ");
+  const worst = model.groups.map((one) => `${one.group} ${seconds(one.behind_s)}`).join(", ");
   $("lag").setAttribute("aria-label", `Lag of each group over the last minutes; now behind: ${worst}`);
 }
 

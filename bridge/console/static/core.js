@@ -1,8 +1,8 @@
-// What every page has: events from the server, the header, the theme, figures as people read them.
+// Shared by all pages: events from the server, the header, the theme, number formats.
 
 export const $ = (id) => document.getElementById(id);
 
-// An element with text and children; nothing here ever reads markup out of a text.
+// An element with text and children; text is never parsed as markup.
 export function el(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -15,14 +15,14 @@ export function el(name, attributes = {}, ...children) {
   return made;
 }
 
-// Writes only what differs, so that a page at rest costs nothing.
+// Writes only a changed text, so that an idle page costs nothing.
 export function put(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
 export const isStill = matchMedia("(prefers-reduced-motion: reduce)");
 
-// Figures: as `bridge/view/figures.py` writes them ------------------------------------------------
+// Number formats: the same as in `bridge/view/figures.py` -----------------------------------------
 
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
@@ -55,14 +55,14 @@ export function ms(value) {
 
 export function clock(us, withDay = false) {
   const date = new Date(us / 1000);
-  if (Number.isNaN(date.getTime())) return `${us} µs`; // no calendar has it
+  if (Number.isNaN(date.getTime())) return `${us} µs`; // out of range for a date
   const text = date.toISOString();
   return withDay ? text.slice(0, 19).replace("T", " ") : text.slice(11, 19);
 }
 
 export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 
-// Colours: those of the stylesheet, for canvases ----------------------------------------------
+// Colours of the stylesheet, for canvases ------------------------------------------------------
 
 let colours = {};
 
@@ -84,7 +84,7 @@ export function faded(name, part) {
 
 const redraws = new Set();
 
-// `draw` runs again when colours or sizes change.
+// Runs `draw` again when colours or sizes change.
 export function redrawn(draw) {
   redraws.add(draw);
 }
@@ -102,21 +102,21 @@ export const nowUs = () => Date.now() * 1000 + offsetUs;
 
 // Events ------------------------------------------------------------------------------------------
 
-let heardAt = 0;
+let lastEventAt = 0;
 let levelOf = "none";
 let source = null;
 
-// `page` has `whole`, called with all that there is, and `more`, with what is new. `address` gives
-// the parameters to ask with, anew at each connection.
+// `page` has `whole`, called with the whole page, and `more`, called with each update. `address`
+// returns the parameters of the request, at each connection.
 export function connect(page, address = () => ({})) {
   const open = () => {
     source?.close();
-    const asked = new URLSearchParams({ page: document.documentElement.dataset.page, ...address() });
-    source = new EventSource(`/events?${asked}`);
+    const params = new URLSearchParams({ page: document.documentElement.dataset.page, ...address() });
+    source = new EventSource(`/events?${params}`);
     source.addEventListener("head", (event) => {
-      const told = JSON.parse(event.data);
-      head(told);
-      page.head?.(told);
+      const data = JSON.parse(event.data);
+      head(data);
+      page.head?.(data);
     });
     for (const name of ["whole", "more"]) {
       source.addEventListener(name, (event) => {
@@ -126,15 +126,15 @@ export function connect(page, address = () => ({})) {
     }
     source.addEventListener("trouble", (event) => trouble(JSON.parse(event.data).text));
     source.addEventListener("error", () => {
-      // A browser tries again by itself, but not after an answer that is no stream of events.
-      if (source.readyState === EventSource.CLOSED) explain(asked);
+      // A browser reconnects by itself, but not after an answer that is no event stream.
+      if (source.readyState === EventSource.CLOSED) explain(params);
     });
   };
-  const explain = async (asked) => {
+  const explain = async (params) => {
     try {
-      const answer = await fetch(`/events?${asked}`, { signal: AbortSignal.timeout(2000) });
+      const answer = await fetch(`/events?${params}`, { signal: AbortSignal.timeout(2000) });
       if (!answer.ok) trouble(await answer.text());
-    } catch { /* the header says that the console does not answer */ }
+    } catch { /* the header reports that the console does not answer */ }
     setTimeout(open, 2000);
   };
   document.addEventListener("visibilitychange", () => {
@@ -150,25 +150,25 @@ function trouble(text) {
   put($("trouble"), text && `This page cannot be read from Redis: ${text}`);
 }
 
-function head(told) {
-  heardAt = performance.now();
-  if (told.now_us) offsetUs = told.now_us - Date.now() * 1000;
-  levelOf = told.level;
-  $("state").dataset.level = told.level;
-  put($("state-text"), told.text);
+function head(data) {
+  lastEventAt = performance.now();
+  if (data.now_us) offsetUs = data.now_us - Date.now() * 1000;
+  levelOf = data.level;
+  $("state").dataset.level = data.level;
+  put($("state-text"), data.text);
   put($("state-age"), "");
-  levers(told.levers, told.state);
+  levers(data.levers, data.state);
 }
 
 setInterval(() => {
-  const seconds = heardAt ? (performance.now() - heardAt) / 1000 : 0;
+  const seconds = lastEventAt ? (performance.now() - lastEventAt) / 1000 : 0;
   if (seconds < 4) return;
   $("state").dataset.level = "bad";
   put($("state-text"), "The console does not answer");
   put($("state-age"), `picture ${age(seconds * 1e6)} old`);
 }, 1000);
 
-// Levers: the demo's way of breaking things --------------------------------------------------------
+// Levers: the demo's faults ------------------------------------------------------------------------
 
 function levers(all, state) {
   const here = $("levers");
@@ -188,18 +188,18 @@ async function pull(name) {
   if (answer) toast(answer.told);
 }
 
-// What changes something ---------------------------------------------------------------------------
+// Requests that change something -------------------------------------------------------------------
 
 const TOKEN = "token";
 
-// The demo's address carries its token behind the #, which no browser sends anywhere.
+// The demo's URL carries its token after the #, which browsers never send.
 if (location.hash.startsWith("#token=")) {
   sessionStorage.setItem(TOKEN, decodeURIComponent(location.hash.slice(7)));
   history.replaceState(null, "", location.pathname + location.search);
 }
 
-// Sends JSON with the token, asks for the token where it is missing or wrong. Null: it did not work,
-// and why was said.
+// Sends JSON with the token; prompts for the token where it is missing or wrong. Null: it failed,
+// and the reason was shown.
 export async function post(path, body) {
   const token = sessionStorage.getItem(TOKEN) ?? (await askToken());
   if (!token) return null;
@@ -259,7 +259,7 @@ function theme(chosen) {
 $("theme").addEventListener("click", () => {
   const now = document.documentElement.dataset.theme ?? "auto";
   const next = THEMES[(THEMES.indexOf(now) + 1) % THEMES.length];
-  try { localStorage.setItem("theme", next); } catch { /* storage is off: for this page only */ }
+  try { localStorage.setItem("theme", next); } catch { /* storage is disabled: this page only */ }
   theme(next);
 });
 put($("theme"), `Theme: ${document.documentElement.dataset.theme ?? "auto"}`);
@@ -275,7 +275,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Buttons of which one is pressed -------------------------------------------------------------------
+// Groups of buttons, one of them pressed -----------------------------------------------------------
 
 export function segments(here, choices, chosen, choose) {
   here.replaceChildren(
@@ -300,7 +300,7 @@ const resized = new ResizeObserver((entries) => {
   for (const { target } of entries) target.redraw?.();
 });
 
-// Calls `draw(width, height)` now, on each change of size, and when colours change.
+// Calls `draw(width, height)` now, at each change of size, and when colours change.
 export function sized(here, draw) {
   here.redraw = () => {
     const { clientWidth: width, clientHeight: height } = here;
@@ -311,7 +311,7 @@ export function sized(here, draw) {
   return here.redraw;
 }
 
-// A canvas as large as its place, sharp on every screen; `paint(context, width, height)`.
+// A canvas that fills its place, sharp on every screen; `paint(context, width, height)`.
 export function canvas(here, paint) {
   const surface = el("canvas", { "aria-hidden": "true" });
   here.append(surface);
@@ -328,8 +328,8 @@ export function canvas(here, paint) {
   });
 }
 
-// A chart over time or price by uPlot, made anew when colours change. `options()` gives what differs
-// from chart to chart.
+// A chart over time or price by uPlot, created again when colours change. `options()` returns the
+// settings of this chart.
 export function chart(here, options) {
   let plot = null;
   let data = null;
@@ -346,21 +346,21 @@ export function chart(here, options) {
     );
   };
   let size = "";
-  let look = "";
+  let drawnColours = "";
   sized(here, (width, height) => {
     const now = `${width}×${height}`;
-    const seen = colour("text") + colour("panel");
-    if (plot && now !== size && seen === look) plot.setSize({ width, height });
-    else if (!plot || seen !== look) make(width, height);
+    const tones = colour("text") + colour("panel");
+    if (plot && now !== size && tones === drawnColours) plot.setSize({ width, height });
+    else if (!plot || tones !== drawnColours) make(width, height);
     size = now;
-    look = seen;
+    drawnColours = tones;
   });
   return {
     set(next) {
       data = next;
       plot?.setData(next);
     },
-    // The same, where the options are others now.
+    // As `set`, with new options.
     remake(next) {
       data = next;
       if (plot) make(here.clientWidth, here.clientHeight);

@@ -13,7 +13,7 @@ let kind = "all";
 
 const fits = (record) => span === 0 || record.at_us > nowUs() - span * 1e6;
 
-// Of more streams than there is room for, those with the newest gaps.
+// Of too many streams, those with the newest gaps.
 function lanesOf(shown) {
   const by = new Map();
   for (const record of shown) by.set(record.stream, [...(by.get(record.stream) ?? []), record]);
@@ -98,8 +98,8 @@ function show() {
 function causes(shown) {
   const by = {};
   for (const { cause } of shown) by[cause] = (by[cause] ?? 0) + 1;
-  const told = Object.entries(by).sort(([, a], [, b]) => b - a).map(([cause, number]) => `${cause} ${count(number)}`);
-  return `Causes: ${told.join(", ")}.`;
+  const parts = Object.entries(by).sort(([, a], [, b]) => b - a).map(([cause, number]) => `${cause} ${count(number)}`);
+  return `Causes: ${parts.join(", ")}.`;
 }
 
 function row(one) {
@@ -124,7 +124,7 @@ for (const button of $("kinds").children) {
 }
 
 connect({
-  whole(told) { records = told.records; show(); },
-  more(told) { records = [...records, ...told.records].slice(-2000); show(); },
+  whole(data) { records = data.records; show(); },
+  more(data) { records = [...records, ...data.records].slice(-2000); show(); },
 });
-setInterval(draw, 5000); // time goes on
+setInterval(draw, 5000); // moves the time axis

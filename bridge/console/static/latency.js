@@ -1,4 +1,4 @@
-// The page Latency: heat maps of the parts of a message's way, and bands of the last, by group.
+// The page Latency: heat maps of the stages of a message, and bands of the last stage, by group.
 
 import { $, axis, canvas, chart, clock, colour, connect, el, faded, ms, put, timeAxis } from "./core.js";
 
@@ -64,16 +64,16 @@ function heat(stage, place) {
 const STAGES = { engine_to_received: "received", received_to_written: "written", received_to_handled: "handled" };
 const maps = Object.entries(STAGES).map(([stage, place]) => heat(stage, place));
 
-function figures(told) {
-  for (const [stage, found] of Object.entries(told)) {
+function figures(byStage) {
+  for (const [stage, values] of Object.entries(byStage)) {
     const place = STAGES[stage];
     const here = $(`${place}-figures`);
     const within = (value) => (value === null ? "–" : `≤ ${label(value)}`);
-    const text = ["p50", "p90", "p99"].map((name) => `${name} ${within(found[name])}`);
+    const text = ["p50", "p90", "p99"].map((name) => `${name} ${within(values[name])}`);
     if (here.dataset.shown === text.join()) continue;
     here.dataset.shown = text.join();
-    here.replaceChildren(...["p50", "p90", "p99"].map((name) => el("b", {}, el("span", { text: `${name} ` }), within(found[name]))));
-    $(place).setAttribute("aria-label", `Heat map of the last five minutes; in the last minute ${text.join(", ")}, of ${found.count} messages`);
+    here.replaceChildren(...["p50", "p90", "p99"].map((name) => el("b", {}, el("span", { text: `${name} ` }), within(values[name]))));
+    $(place).setAttribute("aria-label", `Heat map of the last five minutes; in the last minute ${text.join(", ")}, of ${values.count} messages`);
   }
 }
 
@@ -115,9 +115,9 @@ function drawBands() {
     bands.remake(data);
   } else bands.set(data);
   const newest = columns.at(-1)?.handled ?? {};
-  const told = names.map((name) => `${name} p50 ${ms(newest[name]?.[0])}, p99 ${ms(newest[name]?.[1])}`);
+  const labels = names.map((name) => `${name} p50 ${ms(newest[name]?.[0])}, p99 ${ms(newest[name]?.[1])}`);
   for (const here of document.querySelectorAll("[data-group]")) put(here, `${ms(newest[here.dataset.group]?.[0])}`);
-  $("groups").setAttribute("aria-label", `Latency of each group over the last five minutes; now ${told.join("; ") || "nothing"}`);
+  $("groups").setAttribute("aria-label", `Latency of each group over the last five minutes; now ${labels.join("; ") || "nothing"}`);
 }
 
 function show() {
@@ -126,6 +126,6 @@ function show() {
 }
 
 connect({
-  whole(told) { ({ columns, bounds_ms: bounds } = told); figures(told.figures); show(); },
-  more(told) { columns = [...columns, told.column].slice(-COLUMNS); figures(told.figures); show(); },
+  whole(data) { ({ columns, bounds_ms: bounds } = data); figures(data.figures); show(); },
+  more(data) { columns = [...columns, data.column].slice(-COLUMNS); figures(data.figures); show(); },
 });

@@ -3,8 +3,8 @@
 import { $, age, axis, chart, clock, colour, connect, count, el, faded, isStill, nowUs, put, segments, sized, timeAxis } from "./core.js";
 
 const TAPE = 60;
-const MOST_DIGITS = 20; // behind a price's point, where it is drawn
-const SHOWN = 120; // candles, where there is room
+const MOST_DIGITS = 20; // after a price's decimal point, as drawn
+const SHOWN = 120; // candles, at most
 
 let symbol = new URLSearchParams(location.search).get("symbol") ?? "";
 let shownSymbol = "";
@@ -13,7 +13,7 @@ let interval = "";
 let gaps = [];
 let book = null;
 let trades = [];
-let sinceMs = null; // when Redis' oldest entry is of
+let sinceMs = null; // time of the oldest entry in Redis
 let momentMs = Number(new URLSearchParams(location.search).get("at")) || null; // null: live
 
 // Candles -------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ function drawGaps(plot) {
   pen.restore();
 }
 
-// Where the book that is shown stands.
+// A line at the moment of the shown book.
 function drawMoment(plot) {
   if (!momentMs) return;
   const { ctx: pen, bbox } = plot;
@@ -76,7 +76,7 @@ function drawCandles(plot) {
     const body = [middle - wide / 2, top, wide, Math.max(line, bottom - top)];
     if (complete[i]) pen.fillRect(...body);
     else {
-      // Trades may be missing in it: hollow.
+      // Hollow: trades may be missing in it.
       pen.fillStyle = colour("panel");
       pen.fillRect(...body);
       pen.lineWidth = line;
@@ -97,7 +97,7 @@ const candleChart = chart($("candles"), () => ({
   hooks: { drawAxes: [drawGaps], draw: [drawCandles, drawMoment] },
 }));
 
-// Only the prices count, not the volumes beside them; below them is room for these.
+// The range of prices, without the volumes; there is room below for these.
 function priceRange(plot) {
   const [, , high, low] = plot.data;
   if (!high?.length) return [0, 1];
@@ -106,14 +106,14 @@ function priceRange(plot) {
   return [bottom - room * 3.4, top + room];
 }
 
-// As many digits as the market's own prices have.
+// As many digits as the market's own prices.
 let digits = 2;
 const decimals = (value) => value.toFixed(digits);
 
 function showCandles() {
   const there = Object.keys(candles);
   if (!there.includes(interval)) {
-    // The longest that already makes a picture, else the one with the most candles.
+    // The longest interval with enough candles, else the one with the most.
     const rich = there.filter((name) => candles[name].length >= 30);
     interval = rich.at(-1) ?? there.toSorted((a, b) => candles[b].length - candles[a].length)[0] ?? "";
     segments($("intervals"), there.map((name) => [name, name]), interval, (chosen) => {
@@ -152,7 +152,7 @@ function sums(levels) {
 }
 
 let drawnAt = 0;
-let rows = 14; // of each side that have room
+let rows = 14; // rows that fit on each side
 
 sized($("bids").closest(".ladder"), (_, height) => {
   const each = $("bids").rows[0]?.clientHeight || 22;
@@ -162,7 +162,7 @@ sized($("bids").closest(".ladder"), (_, height) => {
 
 function showBook() {
   const isKnown = Boolean(book?.known);
-  const why = book?.why ?? "it waits for the next snapshot of the stream";
+  const why = book?.why ?? "waiting for the next snapshot of the stream";
   put($("depth-note"), !book || isKnown ? "" : `not known: ${why}`);
   const bids = sums(book?.bids ?? []);
   const asks = sums(book?.asks ?? []);
@@ -217,7 +217,7 @@ function showBest(best) {
 
 function tapeRow(one) {
   if (one.gap) {
-    const what = one.gap === "start" ? "here the stream begins" : `gap: ${one.count || "?"} missing (${one.gap})`;
+    const what = one.gap === "start" ? "the stream begins here" : `gap: ${one.count || "?"} missing (${one.gap})`;
     return el("tr", { class: "gap" }, el("td", { class: "mono", text: clock(one.at_us) }), el("td", { colspan: 3, text: what }));
   }
   return el("tr", { class: one.recovered && "recovered", title: one.recovered && "recovered from the exchange's history" },
@@ -249,53 +249,53 @@ function showSymbols(all) {
 }
 
 const reopen = connect({
-  whole(told) {
-    symbol = told.symbol;
-    showSymbols(told.symbols);
+  whole(data) {
+    symbol = data.symbol;
+    showSymbols(data.symbols);
     document.title = `${symbol} · backpack-bridge`;
-    if (told.is_loading) return;
-    ({ candles, gaps } = told);
-    sinceMs = told.since_ms;
+    if (data.is_loading) return;
+    ({ candles, gaps } = data);
+    sinceMs = data.since_ms;
     if (shownSymbol !== symbol) interval = "";
     shownSymbol = symbol;
-    showBest(told.best);
-    showSource(told.candles_source);
+    showBest(data.best);
+    showSource(data.candles_source);
     showCandles();
-    if (momentMs) look();
+    if (momentMs) readPast();
     else {
-      book = told.book;
+      book = data.book;
       showBook();
-      showAllTrades(told.trades);
+      showAllTrades(data.trades);
     }
     showMoment();
   },
-  more(told) {
-    if (!momentMs) showNew(told);
-    if (told.gaps) gaps = told.gaps;
-    if (told.candles) {
-      for (const [name, newest] of Object.entries(told.candles)) {
+  more(data) {
+    if (!momentMs) showNew(data);
+    if (data.gaps) gaps = data.gaps;
+    if (data.candles) {
+      for (const [name, newest] of Object.entries(data.candles)) {
         const kept = (candles[name] ?? []).filter(([start]) => start < newest[0][0]);
         candles[name] = [...kept, ...newest].slice(-240);
       }
-      showSource(told.candles_source);
+      showSource(data.candles_source);
     }
-    if (told.candles || told.gaps) showCandles();
+    if (data.candles || data.gaps) showCandles();
   },
 }, () => (symbol ? { symbol } : {}));
 
-function showNew(told) {
-  if (told.best) showBest(told.best);
-  if (told.book) {
-    book = told.book;
+function showNew(data) {
+  if (data.best) showBest(data.best);
+  if (data.book) {
+    book = data.book;
     showBook();
   }
-  if (told.trades) showTrades(told.trades);
+  if (data.trades) showTrades(data.trades);
 }
 
 function showSource(source) {
-  const words = { candles: "by the consumer candles", exchange: "the exchange's own: the consumer candles is not here" };
+  const sources = { candles: "by the consumer candles", exchange: "the exchange's own: the consumer candles does not run" };
   const isThere = Object.values(candles).some((some) => some.length > 0);
-  put($("candles-source"), (isThere && words[source]) || "no candles here: python -m consumers run candles");
+  put($("candles-source"), (isThere && sources[source]) || "no candles here: python -m consumers run candles");
 }
 
 $("symbol").addEventListener("change", () => {
@@ -304,34 +304,34 @@ $("symbol").addEventListener("change", () => {
   reopen();
 });
 
-// The book as it was -----------------------------------------------------------------------------------
+// The book at an earlier moment ------------------------------------------------------------------------
 
 const time = $("time");
-let isLooking = false;
+let isReading = false;
 
-// One question at a time: while the slider is dragged, only where it is when the answer comes counts.
-async function look() {
-  if (isLooking) return;
-  isLooking = true;
-  const asked = [momentMs, symbol];
+// One request at a time: while the slider is dragged, only its position after the answer counts.
+async function readPast() {
+  if (isReading) return;
+  isReading = true;
+  const requested = [momentMs, symbol];
   try {
     const answer = await fetch(`/api/past?${new URLSearchParams({ symbol, at: String(momentMs) })}`);
     if (!answer.ok) throw new Error(await answer.text());
-    const told = await answer.json();
-    if (momentMs) showPast(told);
+    const data = await answer.json();
+    if (momentMs) showPast(data);
   } catch (error) {
     if (momentMs) unknown(`it cannot be read: ${error.message}`);
   }
-  isLooking = false;
-  if (momentMs && (momentMs !== asked[0] || symbol !== asked[1])) look();
+  isReading = false;
+  if (momentMs && (momentMs !== requested[0] || symbol !== requested[1])) readPast();
 }
 
-function showPast(told) {
-  sinceMs = told.since_ms ?? sinceMs;
-  book = told.book;
-  showBest(told.best);
+function showPast(data) {
+  sinceMs = data.since_ms ?? sinceMs;
+  book = data.book;
+  showBest(data.best);
   showBook();
-  showAllTrades(told.trades);
+  showAllTrades(data.trades);
   showMoment();
 }
 
@@ -341,13 +341,13 @@ function unknown(why) {
   showAllTrades([]);
 }
 
-// `ms` null: back to what is now, which is told anew from the beginning.
+// `ms` null: back to live, with the whole page sent again.
 function goTo(ms) {
   const wasLive = !momentMs;
   momentMs = ms;
   showMoment();
   candleChart.plot?.redraw();
-  if (ms) look();
+  if (ms) readPast();
   else if (!wasLive) reopen();
 }
 
@@ -359,19 +359,19 @@ function showMoment() {
   time.value = seconds(momentMs || now);
   time.disabled = !sinceMs;
   const quiet = !momentMs && book?.at_us && nowUs() - book.at_us > 10e6;
-  const words = momentMs
+  const text = momentMs
     ? `${clock(momentMs * 1000, true)} UTC, ${age((now - momentMs) * 1000)} ago`
     : quiet ? `last change ${age(nowUs() - book.at_us)} ago` : "";
-  put($("time-text"), words);
-  time.setAttribute("aria-valuetext", momentMs ? words : `live${words && ", "}${words}`);
+  put($("time-text"), text);
+  time.setAttribute("aria-valuetext", momentMs ? text : `live${text && ", "}${text}`);
   $("live").setAttribute("aria-pressed", String(!momentMs));
   put($("live"), momentMs ? "Back to live" : "Live");
 }
 
 const moved = () => goTo(Number(time.value) >= Number(time.max) ? null : Number(time.value) * 1000);
 const keepAddress = () => {
-  const asked = new URLSearchParams(momentMs ? { symbol, at: String(momentMs) } : { symbol });
-  history.replaceState(null, "", `?${asked}`);
+  const params = new URLSearchParams(momentMs ? { symbol, at: String(momentMs) } : { symbol });
+  history.replaceState(null, "", `?${params}`);
 };
 
 const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -60, PageUp: 60 };

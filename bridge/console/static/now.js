@@ -5,7 +5,7 @@ import { $, age, chart, colour, connect, count, el, faded, ms, nowUs, put, rate 
 const SVG = "http://www.w3.org/2000/svg";
 const SLOTS = 60;
 
-const streams = new Map(); // name → what is known of it, and its row
+const streams = new Map(); // name → its data and its row
 let sort = { by: "name", down: false };
 let curve = [];
 let slot = 0; // two seconds, by the server's time: a point of a sparkline
@@ -28,26 +28,26 @@ function drawCurve(points) {
 
 // Verdict and figures -------------------------------------------------------------------------------
 
-function about(told) {
-  $("verdict").dataset.level = told.verdict.level;
-  put($("verdict-text"), told.verdict.text);
-  const reasons = told.verdict.reasons;
+function about(data) {
+  $("verdict").dataset.level = data.verdict.level;
+  put($("verdict-text"), data.verdict.text);
+  const reasons = data.verdict.reasons;
   if ($("reasons").dataset.shown !== JSON.stringify(reasons)) {
     $("reasons").dataset.shown = JSON.stringify(reasons);
     $("reasons").replaceChildren(...reasons.map((text) => el("li", { text })));
   }
-  put($("rate"), told.rate === null ? "–" : rate(told.rate).replace("·", "0"));
-  put($("p50"), ms(told.p50_ms));
-  put($("p99"), told.p99_ms === null ? "" : `99 of 100 within ${ms(told.p99_ms)}`);
-  put($("gaps"), count(told.gaps));
-  put($("recovered"), told.recovered ? `and ${count(told.recovered)} recovered` : "none was to be recovered");
-  put($("quarantined"), count(told.quarantined));
-  put($("quarantine-words"), told.quarantine_words || "in bridge:quarantine");
-  put($("pending"), count(told.pending));
-  for (const name of ["gaps", "quarantined"]) $(name).classList.toggle("look", told[name] > 0);
-  // Some are always under way; what a second brings, and more, is held up.
-  $("pending").classList.toggle("look", told.pending > Math.max(100, told.rate ?? 0));
-  bridges(told.bridges);
+  put($("rate"), data.rate === null ? "–" : rate(data.rate).replace("·", "0"));
+  put($("p50"), ms(data.p50_ms));
+  put($("p99"), data.p99_ms === null ? "" : `99 of 100 within ${ms(data.p99_ms)}`);
+  put($("gaps"), count(data.gaps));
+  put($("recovered"), data.recovered ? `and ${count(data.recovered)} recovered` : "none recovered");
+  put($("quarantined"), count(data.quarantined));
+  put($("quarantine-words"), data.quarantine_words || "in bridge:quarantine");
+  put($("pending"), count(data.pending));
+  for (const name of ["gaps", "quarantined"]) $(name).classList.toggle("look", data[name] > 0);
+  // Some entries are always in transit; as many as a second brings, or more, are held up.
+  $("pending").classList.toggle("look", data.pending > Math.max(100, data.rate ?? 0));
+  bridges(data.bridges);
 }
 
 function bridges(several) {
@@ -87,16 +87,16 @@ function newStream(name) {
   svg.append(path);
   const cells = { rate: el("td", { class: "num" }), age: el("td", { class: "num" }), entries: el("td", { class: "num" }) };
   const marks = el("span", { class: "marks" });
-  const near = el("span", { class: "marks near" }); // the same, where there is no room for words
+  const near = el("span", { class: "marks near" }); // the same marks, for narrow screens
   const newest = el("span");
-  const words = el("td", { class: "words" }, marks, newest);
+  const textCell = el("td", { class: "words" }, marks, newest);
   const row = el("tr", { "data-name": name },
-    el("th", { scope: "row", title: name }, name, near), el("td", { class: "spark" }, svg), cells.rate, cells.age, cells.entries, words);
+    el("th", { scope: "row", title: name }, name, near), el("td", { class: "spark" }, svg), cells.rate, cells.age, cells.entries, textCell);
   seen.observe(row);
-  return { name, row, cells, marks, near, newest, words, path, spark: [], rate: null, at: null, entries: 0, text: name.toLowerCase() };
+  return { name, row, cells, marks, near, newest, textCell, path, spark: [], rate: null, at: null, entries: 0, text: name.toLowerCase() };
 }
 
-function change(name, [perSecond, at, entries, marks, isFailing, words]) {
+function change(name, [perSecond, at, entries, marks, isFailing, text]) {
   let stream = streams.get(name);
   if (!stream) {
     stream = newStream(name);
@@ -106,8 +106,8 @@ function change(name, [perSecond, at, entries, marks, isFailing, words]) {
   put(stream.cells.rate, rate(perSecond));
   put(stream.cells.entries, count(entries));
   for (const place of [stream.marks, stream.near]) put(place, marks.join(", "));
-  put(stream.newest, words);
-  stream.words.title = words;
+  put(stream.newest, text);
+  stream.textCell.title = text;
   stream.text = `${name} ${marks.join(" ")}`.toLowerCase();
   stream.row.className = isFailing ? "failing" : marks.length ? "looked" : "";
 }
@@ -164,41 +164,41 @@ $("search").addEventListener("keydown", (event) => {
 const isHeld = () => document.querySelector("#streams:hover") || performance.now() - sortedAt < 2000;
 
 connect({
-  head(told) {
-    if (told.now_us !== null) return;
-    $("verdict").dataset.level = told.level; // Redis is unavailable: what stood here is over
-    put($("verdict-text"), told.text);
+  head(data) {
+    if (data.now_us !== null) return;
+    $("verdict").dataset.level = data.level; // Redis is unavailable: the verdict is outdated
+    put($("verdict-text"), data.text);
     $("reasons").replaceChildren();
     delete $("reasons").dataset.shown;
   },
-  whole(told) {
+  whole(data) {
     streams.clear();
     curve = [];
-    for (const [name, row] of Object.entries(told.rows)) change(name, row);
-    for (const [name, values] of Object.entries(told.sparks)) {
+    for (const [name, row] of Object.entries(data.rows)) change(name, row);
+    for (const [name, values] of Object.entries(data.sparks)) {
       const stream = streams.get(name);
       if (stream) stream.spark = values;
     }
-    drawCurve(told.curve);
-    if (told.verdict) about(told);
-    put($("redis"), told.redis);
-    slot = told.slot;
+    drawCurve(data.curve);
+    if (data.verdict) about(data);
+    put($("redis"), data.redis);
+    slot = data.slot;
     arrange();
   },
-  more(told) {
+  more(data) {
     const before = streams.size;
-    for (const [name, row] of Object.entries(told.rows)) change(name, row);
-    for (const name of told.gone) streams.delete(name);
-    for (let missed = Math.min(told.slot - slot, SLOTS); missed > 0; missed -= 1) {
+    for (const [name, row] of Object.entries(data.rows)) change(name, row);
+    for (const name of data.gone) streams.delete(name);
+    for (let missed = Math.min(data.slot - slot, SLOTS); missed > 0; missed -= 1) {
       for (const stream of streams.values()) {
         stream.spark.push(stream.rate ?? 0);
         if (stream.spark.length > SLOTS) stream.spark.shift();
       }
     }
-    slot = told.slot;
+    slot = data.slot;
     for (const stream of streams.values()) if (stream.isSeen) paint(stream);
-    drawCurve(told.curve);
-    about(told);
-    if (before !== streams.size || told.gone.length || (sort.by !== "name" && !isHeld())) arrange();
+    drawCurve(data.curve);
+    about(data);
+    if (before !== streams.size || data.gone.length || (sort.by !== "name" && !isHeld())) arrange();
   },
 });

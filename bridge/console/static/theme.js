@@ -1,6 +1,6 @@
-// Before anything is drawn: the theme that was chosen here, else that of the system.
+// Before anything is drawn: set the theme chosen here, else the system's.
 (() => {
   let chosen = null;
-  try { chosen = localStorage.getItem("theme"); } catch { /* storage is off: the system's */ }
+  try { chosen = localStorage.getItem("theme"); } catch { /* storage is disabled: the system's */ }
   if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
 })();

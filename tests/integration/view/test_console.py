@@ -452,7 +452,7 @@ def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path, console: Site, redis
     done = run_bridge(tmp_path, redis_url, "console", "--listen", f"127.0.0.1:{port}")
     assert (done.returncode, done.stderr) == (
         1,
-        f"error: 127.0.0.1:{port} cannot be listened on (Address already in use): give another by "
+        f"error: cannot listen on 127.0.0.1:{port} (Address already in use): give another by "
         "--listen\n",
     )
 
