@@ -1,1 +1,1 @@
-"""Measures the bridge beside other ways of doing the same work: `make bench`."""
+"""Measures the bridge against other ways of doing the same work: `make bench`."""

@@ -35,7 +35,7 @@ Results = Mapping[Row, list[Sample] | str]
 
 def main() -> int:
     """Measure and print. Returns the exit code."""
-    if sys.argv[1:]:  # everything is said by the environment
+    if sys.argv[1:]:  # options are environment variables
         print(__doc__)
         return 0 if sys.argv[1] in ("-h", "--help") else 2
     begun_s = time.monotonic()
@@ -66,8 +66,8 @@ def main() -> int:
 
 
 def measure(rows: Sequence[Row], ground: Ground) -> Results:
-    """Round by round, each row once a round. A row that cannot be measured here is said and not
-    tried again; one that fails is left out of that round.
+    """Run the rounds, each row once a round. A row that cannot be measured here is reported and not
+    retried; one that fails is left out of that round.
     """
     results: dict[Row, list[Sample] | str] = {each: [] for each in rows}
     for number in range(ROUNDS):
@@ -95,7 +95,7 @@ def measure(rows: Sequence[Row], ground: Ground) -> Results:
 
 
 def _table(rows: Sequence[Row], results: Results) -> list[str]:
-    """Medians, with the first row as the measure of the others."""
+    """A table of medians; the ratios are relative to the first row."""
     lines: list[str] = []
     first: Sample | None = None
     for each in rows:
@@ -123,7 +123,7 @@ def _table(rows: Sequence[Row], results: Results) -> list[str]:
 
 
 def _ratio(cpu_us: float, first_us: float) -> str:
-    """Empty where the first used less than one tick of the system's clock."""
+    """The ratio; empty where the first row used less than one clock tick."""
     return f"{cpu_us / first_us:.2f}" if first_us else ""
 
 

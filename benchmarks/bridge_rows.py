@@ -1,4 +1,4 @@
-"""Our bridge end to end: load generator → bridge process → acknowledged by Redis."""
+"""The bridge end to end: load generator → bridge process → acknowledged by Redis."""
 
 import contextlib
 import threading
@@ -19,7 +19,7 @@ from bridge.runtime.redis_client import connect_blocking
 from bridge.runtime.redis_url import with_tag
 
 LINK_S = 20.0  # for a replica to connect
-ASK_EVERY_S = 1.0
+SCRAPE_EVERY_S = 1.0
 
 
 @row("saturated", "bridge, journal on (fsync: interval)")
@@ -57,32 +57,32 @@ def without_journal(ground: Ground) -> Sample:
     return _bridge(ground, journal={"enabled": False})
 
 
-@row("saturated", "bridge, metrics on, asked each second")
-@row("paced", "bridge, metrics on, asked each second")
+@row("saturated", "bridge, metrics on, scraped each second")
+@row("paced", "bridge, metrics on, scraped each second")
 def with_metrics(ground: Ground) -> Sample:
     port = free_port()
-    with _asked_each_second(f"http://127.0.0.1:{port}/metrics") as was_asked:
-        # The first page loads the library: once in the bridge's life, so before the clock runs.
+    with _scraped_each_second(f"http://127.0.0.1:{port}/metrics") as was_scraped:
+        # The first page loads the library, once in the bridge's life: before the clock starts.
         return _bridge(
-            ground, ready=lambda: was_asked.wait(LINK_S), metrics={"listen": f"127.0.0.1:{port}"}
+            ground, ready=lambda: was_scraped.wait(LINK_S), metrics={"listen": f"127.0.0.1:{port}"}
         )
 
 
 @contextlib.contextmanager
-def _asked_each_second(url: str) -> Iterator[threading.Event]:
-    """As a Prometheus would, only more often; the event is set when the first page came."""
-    stop, was_asked = threading.Event(), threading.Event()
+def _scraped_each_second(url: str) -> Iterator[threading.Event]:
+    """Scrape like a Prometheus, only more often; the event is set after the first page."""
+    stop, was_scraped = threading.Event(), threading.Event()
 
-    def ask() -> None:
-        while not stop.wait(ASK_EVERY_S):
-            with contextlib.suppress(OSError):  # it is not there yet, or not any more
+    def scrape() -> None:
+        while not stop.wait(SCRAPE_EVERY_S):
+            with contextlib.suppress(OSError):  # the bridge is not up yet, or has ended
                 urllib.request.urlopen(url, timeout=5).read()
-                was_asked.set()
+                was_scraped.set()
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=scrape)
     thread.start()
     try:
-        yield was_asked
+        yield was_scraped
     finally:
         stop.set()
         thread.join()
@@ -146,11 +146,11 @@ def _bridge(
     ready: Callable[[], object] = lambda: None,
     **sections: dict[str, Any],
 ) -> Sample:
-    """One run; `sections` over the shipped configuration, `options` to the load generator. `client`
-    and `space`: where the streams are, if not in the ground's Redis. `ready` returns when nothing
-    more is waited for.
+    """One run; `sections` overrides the shipped configuration, `options` are for the load
+    generator. `client` and `space`: where the streams are, if not in the ground's Redis. `ready`
+    returns when the measurement may begin.
     """
-    with ground.exchange(*options) as exchange, client or ground.redis() as looking:
+    with ground.exchange(*options) as exchange, client or ground.redis() as client_in_use:
         config: dict[str, dict[str, Any] | list[str]] = {
             "exchange": {"ws_url": exchange.ws_url, "rest_url": exchange.rest_url},
             "redis": {"url": ground.redis_url},
@@ -163,4 +163,4 @@ def _bridge(
         with ground.program("-m", "bridge", "run") as process:
             exchange.wait_until_subscribed()
             ready()
-            return ground.published(process, exchange, looking, space)
+            return ground.published(process, exchange, client_in_use, space)

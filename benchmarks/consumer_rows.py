@@ -1,4 +1,4 @@
-"""From Redis to a handler: the kit beside a bare loop of the redis client, which decodes nothing.
+"""From Redis to a handler: the kit against a bare loop of redis-py, which decodes nothing.
 
 python -m benchmarks.consumer_rows bare|shared|batches|ordered REDIS_URL MESSAGES
 """
@@ -26,9 +26,9 @@ from consumers.kit.stop import Stop
 from consumers.kit.worker.worker import Settings, run_worker
 
 STREAM = "trade.SOL_USDC"
-COUNT = 500  # what the kit reads at a time, too
+COUNT = 500  # entries of a read, as in the kit
 LIMIT_S = 60
-TIMES = 4  # as many messages as elsewhere: these are read quickly
+TIMES = 4  # times the usual messages, since these are read quickly
 
 
 @row("consumers", "loop, redis-py XREADGROUP and XACK, nothing decoded")
@@ -56,7 +56,7 @@ def _read(ground: Ground, how: str) -> Sample:
     with ground.redis() as client:
         client.hset("bridge:streams", STREAM, "{}")
         random = Random(1)
-        # more than is counted: the clock stops when the first of those is handed out
+        # More than are counted: the clock stops at the first of the additional ones.
         for first in range(0, messages + COUNT, COUNT):
             with client.pipeline(transaction=False) as pipeline:
                 for number in range(first, first + COUNT):
@@ -67,10 +67,10 @@ def _read(ground: Ground, how: str) -> Sample:
     arguments = ("-m", "benchmarks.consumer_rows", how, ground.redis_url, str(messages))
     with ground.program(*arguments) as process:
         process.wait(LIMIT_S)
-        said = (ground.folder / "program.log").read_text()
+        output = (ground.folder / "program.log").read_text()
     if process.returncode:
-        raise Broken(said[-500:])
-    figures = json.loads(said.splitlines()[-1])
+        raise Broken(output[-500:])
+    figures = json.loads(output.splitlines()[-1])
     return Sample(
         per_second=messages / figures["seconds"],
         cpu_us=figures["cpu_s"] / messages * 1e6,
@@ -98,8 +98,8 @@ def trade(number: int, random: Random) -> dict[Any, Any]:
 
 
 class _Clock:
-    """From the first message's arrival to that of the first which is not counted: those before it
-    are read, handled and, but for what is under way just then, acknowledged.
+    """Measures from the arrival of the first message to that of the first not counted: those before
+    it are read, handled and, except those in progress, acknowledged.
     """
 
     def __init__(self, messages: int) -> None:
@@ -109,7 +109,7 @@ class _Clock:
         self._ended = (0.0, 0.0)
 
     def note(self, messages: int) -> bool:
-        """So many more arrived. Is it over?"""
+        """Count arrived messages. Returns whether the measurement is over."""
         if not self._seen:
             self._begun = (time.monotonic(), time.process_time())
         self._seen += messages

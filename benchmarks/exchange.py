@@ -2,10 +2,10 @@
 
     python -m benchmarks.exchange WORKLOAD [--deflate] [--times PATH]
 
-Plain blocking sockets and frames that were framed beforehand, so that sending costs next to
-nothing. Says `ready PORT`, then `subscribed`; a line `go RATE` on its input (0: as fast as the
-socket takes it) makes it send everything; then it says `sent SECONDS CPU_SECONDS`. With `--times`
-it leaves there when it sent each frame (doubles, seconds of the monotonic clock).
+Plain blocking sockets and prepared frames, so that sending costs next to nothing. Prints `ready
+PORT`, then `subscribed`; a line `go RATE` on its input (0: as fast as the socket accepts it) makes
+it send everything; then it prints `sent SECONDS CPU_SECONDS`. With `--times` it writes the send
+time of each frame to a file (float64, seconds of the monotonic clock).
 """
 
 import base64
@@ -25,7 +25,7 @@ from benchmarks.workload import Workload, load
 
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, CLOSE, PING, PONG, COMPRESSED = 1, 8, 9, 10, 0x40
-QUIET_S = 0.3  # so long after the last request a client has subscribed
+QUIET_S = 0.3  # so long after its last request a client counts as subscribed
 CHUNK_FRAMES = 200
 
 
@@ -35,22 +35,22 @@ def main() -> None:
     workload = load(Path(path))
     framed = list(_framed(workload.frames, deflate="--deflate" in options))
     listener = socket.create_server(("127.0.0.1", 0))
-    _say(f"ready {listener.getsockname()[1]}")
+    _print(f"ready {listener.getsockname()[1]}")
     exchange = Exchange(workload, deflate="--deflate" in options)
     threading.Thread(target=exchange.serve, args=(listener,), daemon=True).start()
     exchange.subscribed.wait()
-    _say("subscribed")
+    _print("subscribed")
     _, rate = sys.stdin.readline().split()
     cpu_s, begun_s = time.process_time(), time.monotonic()
     times = _send(exchange.client, framed, float(rate))
     if "--times" in options:
         Path(options[options.index("--times") + 1]).write_bytes(times.tobytes())
-    _say(f"sent {time.monotonic() - begun_s:.3f} {time.process_time() - cpu_s:.3f}")
+    _print(f"sent {time.monotonic() - begun_s:.3f} {time.process_time() - cpu_s:.3f}")
     sys.stdin.read()
 
 
 class Exchange:
-    """One WebSocket client, and markets and books for whoever asks over REST."""
+    """Serves one WebSocket client, and markets and books over REST."""
 
     def __init__(self, workload: Workload, *, deflate: bool) -> None:
         self.subscribed = threading.Event()
@@ -60,7 +60,7 @@ class Exchange:
         self._deflate = deflate
 
     def serve(self, listener: socket.socket) -> None:
-        """Take connections for ever, a thread each."""
+        """Accept connections for ever, each in a thread."""
         while True:
             connection, _ = listener.accept()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -76,10 +76,10 @@ class Exchange:
                 self._answer(connection, target)
 
     def _answer(self, connection: socket.socket, target: str) -> None:
-        asked = urlsplit(target)
-        symbol = parse_qs(asked.query).get("symbol", [""])[0]
+        url = urlsplit(target)
+        symbol = parse_qs(url.query).get("symbol", [""])[0]
         bodies = {"/api/v1/markets": self._markets, "/api/v1/depth": self._books.get(symbol, "{}")}
-        body = bodies.get(asked.path, "[]").encode()
+        body = bodies.get(url.path, "[]").encode()
         connection.sendall(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
@@ -108,7 +108,7 @@ class Exchange:
 
 
 def _framed(frames: Sequence[bytes], *, deflate: bool) -> Iterator[bytes]:
-    """WebSocket frames, compressed in the context of the ones before where asked for."""
+    """WebSocket frames, optionally compressed with a shared context."""
     if not deflate:
         yield from (_frame(TEXT, frame) for frame in frames)
         return
@@ -119,7 +119,7 @@ def _framed(frames: Sequence[bytes], *, deflate: bool) -> Iterator[bytes]:
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
-    """A server's frame: whole, not masked."""
+    """A server's frame: final, not masked."""
     length = len(payload)
     if length < 126:
         return bytes([0x80 | opcode, length]) + payload
@@ -129,7 +129,7 @@ def _frame(opcode: int, payload: bytes) -> bytes:
 
 
 def _client_frames(connection: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """A client's frames: masked, short enough for one read each."""
+    """A client's frames: masked, each short enough for one read."""
     with connection.makefile("rb") as file:
         while head := file.read(2):
             length = head[1] & 0x7F
@@ -154,8 +154,8 @@ def _read_request(connection: socket.socket) -> tuple[str, dict[str, str]] | Non
 
 
 def _send(client: socket.socket, framed: Sequence[bytes], rate: float) -> "array[float]":
-    """As fast as it goes in large pieces, or each frame by itself at its moment. Returns when each
-    was sent, where they went by themselves.
+    """Send as fast as possible in large pieces, or each frame at its time. Returns the send times,
+    empty in the first case.
     """
     times = array("d")
     if not rate:
@@ -172,7 +172,7 @@ def _send(client: socket.socket, framed: Sequence[bytes], rate: float) -> "array
     return times
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 

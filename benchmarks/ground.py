@@ -1,7 +1,7 @@
-"""What rows stand on: a private Redis, the workload, and the processes of one measurement.
+"""The environment of a row: a private Redis, the workload, and the processes under test.
 
-A row that reads what the exchange sends starts its program against an `Exchange` and calls
-`measured`; one that only talks to Redis uses `redis` and `redis_s`.
+A row that receives the exchange's messages starts its program against an `Exchange` and calls
+`measured`; one that only uses Redis calls `redis` and `redis_s`.
 """
 
 import contextlib
@@ -28,18 +28,18 @@ from bridge.runtime.server_binary import find_server_binary
 
 ROOT = Path(__file__).resolve().parents[1]
 START_LIMIT_S = 20.0
-LOOK_EVERY_S = 0.02
+POLL_EVERY_S = 0.02
 STALL_S = 60.0
 
 
 class Broken(Exception):
-    """A measurement that did not come to its end, and what its process said last."""
+    """A measurement that did not finish, with the last output of its process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """One run's: everything a row needs. `rate` 0 means as fast as it goes; `is_read`: somebody
-    waits for a stream's entries in Redis, and notes when they come.
+    """All that a row of one run needs. `rate` 0 means as fast as possible; `is_read`: a reader
+    waits for a stream's entries in Redis and records when they arrive.
     """
 
     folder: Path
@@ -60,7 +60,7 @@ class Ground:
 
     @contextlib.contextmanager
     def exchange(self, *options: str) -> Iterator["Exchange"]:
-        """The load generator, listening."""
+        """The load generator, ready for connections."""
         command = [sys.executable, "-m", "benchmarks.exchange", str(self.workload_path), *options]
         if self.is_read:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class Ground:
         python: str = sys.executable,
         **variables: str,
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A Python program of ours (`-m module …`), its output in `program.log`."""
+        """Run a Python program (`-m module …`), with its output in `program.log`."""
         where = folder or self.folder
         where.mkdir(parents=True, exist_ok=True)
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **variables}
@@ -107,7 +107,7 @@ class Ground:
         client: Redis,
         space: KeySpace = PLAIN,
     ) -> Sample:
-        """What `process` spends on all messages of the exchange, until Redis has them."""
+        """The cost of `process` for all messages of the exchange, until Redis has them."""
         messages = len(self.workload.frames)
 
         def go() -> None:
@@ -121,8 +121,8 @@ class Ground:
     def read(
         self, process: subprocess.Popen[bytes], exchange: "Exchange", stream: str, key: str
     ) -> Sample:
-        """The same, until somebody who waits for it has read all of one stream, which `process`
-        writes under `key`; and how long each message took.
+        """As `published`, until a waiting reader has all of one stream, which `process` writes
+        under `key`; with the latency of each message.
         """
         messages, count = len(self.workload.frames), self.workload.counts[stream]
         with self._reader(key, count) as reader:
@@ -148,7 +148,7 @@ class Ground:
                 process.kill()
 
     def _latencies_ms(self, stream: str) -> tuple[float, ...]:
-        """Median, 99 and 99.9 percent, of what came after the first tenth."""
+        """Latency percentiles 50, 99 and 99.9, without the first tenth of the messages."""
         sent, read = array("d"), array("d")
         sent.frombytes(self._sent_times.read_bytes())
         read.frombytes(self._read_times.read_bytes())
@@ -175,7 +175,7 @@ class Ground:
         is_done: Callable[[], object],
         messages: int,
     ) -> Sample:
-        """What `process` spends from `begin()` until `is_done()`, for each of so many messages."""
+        """The cost of `process` from `begin()` until `is_done()`, divided by `messages`."""
         cpu, server = cpu_s(process.pid), self.redis_s()
         begun_s = time.monotonic()
         begin()
@@ -189,39 +189,39 @@ class Ground:
         )
 
     def redis_s(self) -> float:
-        """What its servers have spent so far."""
+        """Processor time of the Redis servers so far, in seconds."""
         return sum(map(cpu_s, self.redis_pids))
 
     def wait_for(
         self, fact: Callable[[], object], process: subprocess.Popen[bytes], limit_s: float
     ) -> None:
-        """Look until `fact()` is true; Broken where the process ends or the time is over."""
+        """Poll until `fact()` is true. Raises Broken where the process ends or time runs out."""
         ends_s = time.monotonic() + limit_s
         while not fact():
             if process.poll() is not None or time.monotonic() > ends_s:
                 log = self.folder / "program.log"
-                said = log.read_text()[-500:] if log.exists() else ""
-                raise Broken(f"not done (exit code {process.poll()}): {said}")
-            time.sleep(LOOK_EVERY_S)
+                output = log.read_text()[-500:] if log.exists() else ""
+                raise Broken(f"not done (exit code {process.poll()}): {output}")
+            time.sleep(POLL_EVERY_S)
 
     def all_published(self, client: Redis, space: KeySpace = PLAIN) -> Callable[[], bool]:
-        """Does Redis hold as many entries of each stream as there are messages?"""
+        """A test whether Redis has as many entries of each stream as there are messages."""
         counts: Mapping[str, int] = self.workload.counts
 
-        def look() -> bool:
+        def is_complete() -> bool:
             pipeline = client.pipeline(transaction=False)
             for stream in counts:
                 pipeline.xlen(space.key(stream))
             lengths: Sequence[Any] = pipeline.execute()
             return all(
-                there >= wanted for there, wanted in zip(lengths, counts.values(), strict=True)
+                length >= count for length, count in zip(lengths, counts.values(), strict=True)
             )
 
-        return look
+        return is_complete
 
 
 class Exchange:
-    """The load generator as its driver sees it."""
+    """The load generator, as seen by its driver."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -230,7 +230,7 @@ class Exchange:
         self.rest_url = f"http://127.0.0.1:{self.port}"
 
     def wait_until_subscribed(self) -> None:
-        """Broken where nobody has, in time."""
+        """Wait for a subscription. Raises Broken where none comes in time."""
         alarm = threading.Timer(START_LIMIT_S, self._process.kill)
         alarm.start()
         try:
@@ -239,13 +239,13 @@ class Exchange:
             alarm.cancel()
 
     def go(self, rate: float) -> None:
-        """Begin to send everything."""
+        """Start sending everything."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"go {rate}\n")
         self._process.stdin.flush()
 
     def sent(self) -> tuple[float, float]:
-        """How long sending took, and what it cost, in seconds."""
+        """Wait until everything is sent. Returns the time and the processor time, in seconds."""
         seconds, cpu = self._line("sent")
         return float(seconds), float(cpu)
 
@@ -253,7 +253,7 @@ class Exchange:
         assert self._process.stdout is not None
         first, *rest = self._process.stdout.readline().split() or [""]
         if first != word:
-            raise Broken(f"the load generator said {first!r} instead of {word!r}")
+            raise Broken(f"the load generator printed {first!r} instead of {word!r}")
         return rest
 
 
@@ -281,7 +281,7 @@ def redis_server(folder: Path, *more: str) -> Iterator[tuple[int, int]]:
 
 
 def free_port() -> int:
-    """One that no one listens on just now."""
+    """A port on which no program listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -290,7 +290,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def redis_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, Sequence[int]]]:
-    """A Cluster whose nodes share the slots evenly: its URL, and their process ids."""
+    """A Cluster whose nodes share the slots evenly: its URL, and the nodes' process ids."""
     with contextlib.ExitStack() as stack:
         buses = [free_port() for _ in range(nodes)]
         started = []
@@ -309,14 +309,14 @@ def redis_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, Sequence[int]
         while not all(_is_whole(client, nodes) for client in clients):
             if time.monotonic() > ends_s:
                 raise Broken("the nodes of the Cluster did not find each other")
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_EVERY_S)
         hosts = ",".join(f"127.0.0.1:{port}" for port, _ in started)
         yield f"redis+cluster://{hosts}/0", [pid for _, pid in started]
 
 
 def _is_whole(client: Redis, nodes: int) -> bool:
-    told: bytes = client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
-    lines = told.split()
+    info: bytes = client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
+    lines = info.split()
     return b"cluster_state:ok" in lines and b"cluster_known_nodes:%d" % nodes in lines
 
 
@@ -330,4 +330,4 @@ def _await_answer(port: int) -> None:
             except NoAnswer:
                 if time.monotonic() > ends_s:
                     raise
-                time.sleep(LOOK_EVERY_S)
+                time.sleep(POLL_EVERY_S)

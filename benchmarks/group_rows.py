@@ -1,10 +1,10 @@
-"""From a Cluster of two nodes to the workers of one group: what an entry costs, the more there are.
+"""From a Cluster of two nodes to the workers of one group: the cost of an entry by their number.
 
 python -m benchmarks.group_rows NAME      a worker; Redis by variables, as for every command
 
-A worker says `ready`, begins when it is sent a line, ends when its input does, and then says what
-it has handled and when. Cores are what limits the rate of many workers; that an entry costs as much
-with many as with one is what lets more cores handle more.
+A worker prints `ready`, starts at a line of input, ends when its input does, and then prints what
+it has handled and when. The cores limit the rate of many workers; a constant cost for each entry
+shows that more cores handle more.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from typing import Any, cast
 from redis import Redis
 
 from benchmarks.consumer_rows import COUNT, trade
-from benchmarks.ground import LOOK_EVERY_S, ROOT, STALL_S, Broken, Ground, redis_cluster
+from benchmarks.ground import POLL_EVERY_S, ROOT, STALL_S, Broken, Ground, redis_cluster
 from benchmarks.measure import Sample, cpu_s, rss_mb
 from benchmarks.rows import row
 from bridge.contract.events import Trade
@@ -39,7 +39,7 @@ from consumers.kit.worker.worker import Settings, run_worker
 NODES = 2
 SPACE = KeySpace("{bench}:", 16)
 STREAMS = [f"trade.M{number}_USDC" for number in range(32)]
-TIMES = 16  # as many messages as elsewhere: many read them together
+TIMES = 16  # times the usual messages, since many workers share them
 GROUP = "together"
 
 
@@ -77,10 +77,10 @@ def _workers(ground: Ground, count: int) -> Sample:
         memory = median(rss_mb(worker.pid) for worker in workers)
         for worker in workers:
             _input(worker).close()
-        told = [json.loads(_output(worker).read().splitlines()[-1]) for worker in workers]
-    if sum(each["handled"] for each in told) != messages:
-        raise Broken(f"{messages} entries, of which were handled: {told}")
-    busy = [each for each in told if each["handled"]]
+        reports = [json.loads(_output(worker).read().splitlines()[-1]) for worker in workers]
+    if sum(each["handled"] for each in reports) != messages:
+        raise Broken(f"{messages} entries, of which were handled: {reports}")
+    busy = [each for each in reports if each["handled"]]
     seconds = max(each["last_s"] for each in busy) - min(each["first_s"] for each in busy)
     cpu = sum(each["cpu_s"] for each in busy)
     return Sample(messages / seconds, cpu / messages * 1e6, redis_s / messages * 1e6, memory)
@@ -131,14 +131,14 @@ def _output(worker: "subprocess.Popen[str]") -> Any:
 
 
 def _is_through(client: Redis) -> bool:
-    """Is every entry of every stream acknowledged?"""
+    """Whether every entry of every stream is acknowledged."""
     with client.pipeline(transaction=False) as pipeline:
         for stream in STREAMS:
             pipeline.xinfo_groups(SPACE.key(stream))
-        told: Sequence[Any] = pipeline.execute(raise_on_error=False)
+        replies: Sequence[Any] = pipeline.execute(raise_on_error=False)
     return all(
         isinstance(groups, list) and [(each["lag"], each["pending"]) for each in groups] == [(0, 0)]
-        for groups in told
+        for groups in replies
     )
 
 
@@ -147,14 +147,14 @@ def _wait(is_done: Callable[[], bool], workers: "Sequence[subprocess.Popen[str]]
     while not is_done():
         if time.monotonic() > ends_s or any(worker.poll() is not None for worker in workers):
             raise Broken("the workers have not handled everything")
-        time.sleep(5 * LOOK_EVERY_S)
+        time.sleep(5 * POLL_EVERY_S)
 
 
 # ---- a worker ------------------------------------------------------------------------------------
 
 
 class _Clock:
-    """From the first entries to the last ones, without the start before and the wait behind."""
+    """Measures from the first entries to the last, without the start and the final wait."""
 
     def __init__(self) -> None:
         self.handled = 0
@@ -182,7 +182,7 @@ async def _work(name: str, clock: _Clock) -> None:
         ConsumerSpec(counting), group=GROUP, name=name, patterns=counting.streams, start="0-0"
     )
     stop = Stop()
-    asyncio.get_running_loop().add_reader(sys.stdin, stop.set)  # readable once it is closed
+    asyncio.get_running_loop().add_reader(sys.stdin, stop.set)  # readable at its end
     await run_worker(settings, load_config(None), stop)
 
 

@@ -1,6 +1,6 @@
-"""What is read again: a journal replayed into an empty Redis, and a stream audited.
+"""Rows for stored data: a journal replayed into an empty Redis, and a stream audited.
 
-Each with the start of its program, so over more messages than elsewhere.
+Each includes the start of its program, so it uses more messages than other rows.
 """
 
 import os
@@ -12,11 +12,11 @@ from dataclasses import replace
 import yaml
 
 from benchmarks.ground import ROOT, Broken, Ground
-from benchmarks.measure import Sample, memory_looks
+from benchmarks.measure import Sample, memory_samples
 from benchmarks.rows import row
 from benchmarks.workload import Workload, make
 
-TIMES = 20  # as many messages as elsewhere
+TIMES = 20  # times the usual messages
 KEPT = 100_000_000  # entries: all of them
 LIMIT_S = 60
 
@@ -43,7 +43,7 @@ def _count(ground: Ground) -> int:
 
 
 def _recorded(ground: Ground, workload: Workload) -> Ground:
-    """A ground where Redis and a journal have these messages, in its folder."""
+    """A ground whose Redis and journal have these messages."""
     ground.folder.mkdir(parents=True, exist_ok=True)
     own = replace(ground, workload=workload, workload_path=ground.folder / "workload")
     workload.save(own.workload_path)
@@ -65,24 +65,24 @@ def _recorded(ground: Ground, workload: Workload) -> Ground:
 
 
 def _spent(ground: Ground, *command: str) -> Sample:
-    """What a command of the bridge spends for each message, from its start to its end."""
+    """The cost of a command of the bridge for each message, from its start to its end."""
     messages = len(ground.workload.frames)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     server, begun_s = ground.redis_s(), time.monotonic()
-    with (ground.folder / "command.log").open("w+") as said:
+    with (ground.folder / "command.log").open("w+") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "bridge", *command],
-            cwd=ground.folder, env=environment, stdout=said, stderr=said,
+            cwd=ground.folder, env=environment, stdout=output, stderr=output,
         )  # fmt: skip
-        with memory_looks(process.pid) as looks:
+        with memory_samples(process.pid) as samples:
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.monotonic() - begun_s
         if status:
-            said.seek(0)
-            raise Broken(said.read()[-500:])
+            output.seek(0)
+            raise Broken(output.read()[-500:])
     return Sample(
         per_second=messages / seconds,
         cpu_us=(usage.ru_utime + usage.ru_stime) / messages * 1e6,
         redis_us=(ground.redis_s() - server) / messages * 1e6,
-        rss_mb=max(looks),
+        rss_mb=max(samples),
     )

@@ -1,5 +1,5 @@
-"""The least that any program on asyncio spends: it receives, writes to a journal, writes to Redis,
-and reads the reply. Nothing is decoded, checked or known. What a bridge needs more is its own.
+"""The minimal cost of a program on asyncio: it receives, writes to a journal, writes to Redis, and
+reads the reply. Nothing is decoded or validated. The bridge's further cost is its own work.
 
 python -m benchmarks.least_rows WS_HOST:PORT REDIS_PORT JOURNAL STREAM...
 """
@@ -37,7 +37,7 @@ def least(ground: Ground) -> Sample:
 
 
 class Writer(asyncio.Protocol):
-    """Sends what waits when the reply to what was sent before has come."""
+    """Sends waiting commands once the previous ones have been answered."""
 
     def __init__(self) -> None:
         self.waiting: list[bytes] = []
@@ -56,7 +56,7 @@ class Writer(asyncio.Protocol):
         self.pump()
 
     def pump(self) -> None:
-        """Send, unless a reply is awaited."""
+        """Send, unless a reply is outstanding."""
         if self.waiting and not self._unanswered:
             waiting, self.waiting = self.waiting, []
             self._unanswered = len(waiting)
@@ -64,7 +64,7 @@ class Writer(asyncio.Protocol):
 
 
 class Reader(asyncio.Protocol):
-    """Cuts out the frames, journals them, hands them on."""
+    """Extracts the frames, journals them, passes them on."""
 
     def __init__(self, writer: Writer, journal: int) -> None:
         self.is_over = asyncio.Event()
@@ -98,22 +98,24 @@ class Reader(asyncio.Protocol):
         self._rest = data[at:]
 
 
-def packed(*words: bytes) -> bytes:
-    """A command as Redis reads it."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(one), one) for one in words)
+def packed(*arguments: bytes) -> bytes:
+    """A command in the Redis protocol."""
+    return b"*%d\r\n" % len(arguments) + b"".join(
+        b"$%d\r\n%b\r\n" % (len(one), one) for one in arguments
+    )
 
 
 def subscribed(address: str, streams: Sequence[str]) -> socket.socket:
-    """A socket on which these streams come."""
+    """A socket that is subscribed to these streams."""
     host, _, port = address.partition(":")
     connection = socket.create_connection((host, int(port)))
     connection.sendall(UPGRADE)
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
         answer += connection.recv(1)
-    asked = json.dumps({"method": "SUBSCRIBE", "params": list(streams)}).encode()
-    head = bytes([TEXT, MASKED | LENGTH_16]) + len(asked).to_bytes(2, "big")
-    connection.sendall(head + bytes(4) + asked)  # masked by zeros
+    request = json.dumps({"method": "SUBSCRIBE", "params": list(streams)}).encode()
+    head = bytes([TEXT, MASKED | LENGTH_16]) + len(request).to_bytes(2, "big")
+    connection.sendall(head + bytes(4) + request)  # masked by zeros
     connection.settimeout(0)
     return connection
 

@@ -1,4 +1,4 @@
-"""What people write instead of a bridge: the same frames, the same socket library, redis-py.
+"""Hand-written alternatives to a bridge: the same frames, the same socket library, redis-py.
 
 python -m benchmarks.loop_rows naive|pipelined WS_URL REDIS_URL STREAM...
 """
@@ -43,7 +43,7 @@ def _loop(ground: Ground, name: str) -> Sample:
 
 
 async def naive(socket: ClientConnection, redis: Redis) -> None:
-    """Each message by itself."""
+    """One XADD for each message."""
     async for frame in socket:
         message = json.loads(frame)
         await redis.xadd(
@@ -52,7 +52,7 @@ async def naive(socket: ClientConnection, redis: Redis) -> None:
 
 
 async def pipelined(socket: ClientConnection, redis: Redis) -> None:
-    """What has come goes out together, and grows while Redis is answering: as the bridge does."""
+    """Pipelines waiting messages; more collect while Redis answers, as in the bridge."""
     waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(10_000)
 
     async def write() -> None:

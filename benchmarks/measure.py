@@ -1,4 +1,4 @@
-"""What a row is measured by: processor time and memory, as the operating system counts them."""
+"""Measurements: processor time and memory, as the operating system counts them."""
 
 import os
 import subprocess
@@ -8,19 +8,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-LOOK_EVERY_S = 0.5
+POLL_EVERY_S = 0.5
 
 
 class Skipped(Exception):
-    """This row cannot be measured here, and why."""
+    """A row that cannot be measured here; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement. `cpu_us`: user and system time a message, of the process under test;
-    `redis_us` of the Redis server; `rss_mb` of the process, None where it is a tool's.
-    `latencies_ms`: from the exchange's socket until a reader of Redis has it, where that is looked
-    at: the median, and what 99 and 99.9 of a hundred do not exceed.
+    """One measurement. `cpu_us`: user and system time for each message, of the process under test;
+    `redis_us` of the Redis server; `rss_mb` of the process, None for a tool. `latencies_ms`: from
+    the exchange's socket to a reader of Redis, where measured: percentiles 50, 99 and 99.9.
     """
 
     per_second: float
@@ -40,34 +39,34 @@ def cpu_s(pid: int) -> float:
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory now."""
+    """Resident memory now, in MB."""
     return int(_ps(pid, "rss")) / 1024
 
 
 @contextmanager
-def memory_looks(pid: int) -> Iterator[list[float]]:
-    """Resident memory at several moments of what happens meanwhile. (`ru_maxrss` of a child begins
-    with what its parent had.)
+def memory_samples(pid: int) -> Iterator[list[float]]:
+    """Samples of the resident memory during the block, in MB. (`ru_maxrss` of a child starts with
+    its parent's.)
     """
-    looks, is_over = [rss_mb(pid)], threading.Event()
+    samples, is_over = [rss_mb(pid)], threading.Event()
 
-    def look() -> None:
-        while not is_over.wait(LOOK_EVERY_S):
-            with suppress(subprocess.CalledProcessError):  # it is over
-                looks.append(rss_mb(pid))
+    def sample() -> None:
+        while not is_over.wait(POLL_EVERY_S):
+            with suppress(subprocess.CalledProcessError):  # the process has ended
+                samples.append(rss_mb(pid))
 
-    looking = threading.Thread(target=look)
-    looking.start()
+    sampling = threading.Thread(target=sample)
+    sampling.start()
     try:
-        yield looks
+        yield samples
     finally:
         is_over.set()
-        looking.join()
+        sampling.join()
 
 
 def _ps(pid: int, what: str) -> str:
-    asked = ["ps", "-o", f"{what}=", "-p", str(pid)]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    command = ["ps", "-o", f"{what}=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _clock_s(text: str) -> float:

@@ -1,9 +1,9 @@
-"""Waits for the entries of one stream and notes when each can be read: a process of its own.
+"""Waits for the entries of one stream and records when each can be read, in its own process.
 
     python -m benchmarks.reader PORT STREAM COUNT PATH
 
-A blocking socket and XREAD BLOCK, so that what it adds is one wake-up. Says `ready` once it waits,
-and ends when so many messages have come, their times in the file (doubles, seconds of the monotonic
+A blocking socket and XREAD BLOCK, so that it adds one wake-up only. Prints `ready` before it waits,
+and ends after COUNT messages, with their times in the file (float64, seconds of the monotonic
 clock, which all processes share).
 """
 
@@ -16,18 +16,18 @@ from typing import Any
 
 import hiredis
 
-OWN = (b"gap", b"depth_snapshot")  # entries of the bridge that no message was
+OWN = (b"gap", b"depth_snapshot")  # entries of the bridge without a message
 
 
 def main() -> None:
-    """Read until all have come."""
+    """Read until all messages have arrived."""
     port, stream, count, path = sys.argv[1:]
-    times, wanted, last = array("d"), int(count), b"0-0"
+    times, total, last = array("d"), int(count), b"0-0"
     replies = hiredis.Reader()
     with socket.create_connection(("127.0.0.1", int(port))) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         print("ready", flush=True)
-        while len(times) < wanted:
+        while len(times) < total:
             command = ("XREAD", "BLOCK", "0", "STREAMS", stream, last)
             connection.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
             while (reply := replies.gets()) is False:
@@ -36,7 +36,7 @@ def main() -> None:
             [[_, entries]] = _checked(reply)
             times.extend(now_s for _, fields in entries if fields[1] not in OWN)
             last = entries[-1][0]
-    Path(path).write_bytes(times[:wanted].tobytes())
+    Path(path).write_bytes(times[:total].tobytes())
 
 
 def _checked(reply: Any) -> Any:

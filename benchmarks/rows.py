@@ -4,8 +4,8 @@
     def shared(ground: Ground) -> Sample: ...
 
 It is called once a round, after FLUSHALL, and returns a Sample, or raises Skipped with the reason.
-Rows of one table are measured one after the other within each round; the first of a table is what
-the others are compared with. A module with rows is named in MODULES.
+Rows of one table are measured one after the other within each round; the first of a table is the
+reference of the others. A module with rows is named in MODULES.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""Where a message's time goes inside the bridge, station by station, in one process.
+"""The time of a message inside the bridge, stage by stage, in one process.
 
-No socket and no Redis: what is missing to the end-to-end figure is the socket library and the loop.
+Without socket and Redis: the rest of the end-to-end figure is the socket library and the loop.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ from bridge.runtime.collector import settle_collector
 
 PLAN = CorePlan(hold_us=2_000_000, snapshots=SnapshotPlan(50_000))
 BATCH = 256
-AHEAD_BYTES = 1 << 30  # more than the workload: nothing is given up, no segment ends
+AHEAD_BYTES = 1 << 30  # more than the workload: nothing is dropped, no segment ends
 CONNECTION = 1
 STATIONS = (
     "validate envelope and message",
@@ -72,7 +72,7 @@ def measure(workload: Workload, rounds: int) -> list[str]:
 
 
 def _once(workload: Workload) -> Mapping[str, float]:
-    """Batch by batch, as in the running bridge: what was published does not stay in memory."""
+    """Run batch by batch, as in the running bridge, so that published entries leave memory."""
     frames = workload.frames
     watch = Watch(len(frames))
     now_us = time.time_ns() // 1000
@@ -100,7 +100,7 @@ def _once(workload: Workload) -> Mapping[str, float]:
 
 
 class _Subject:
-    """One way in, and the outbox behind it."""
+    """One ingest with its outbox."""
 
     def __init__(self, workload: Workload, journal: Log | NullLog) -> None:
         self._table, peers = QueueTable(), Peers()
@@ -123,7 +123,7 @@ class _Subject:
         self._ingest.take_frames(now_us, CONNECTION, frames)
 
     def publish(self, now_us: int, watch: Watch) -> None:
-        """Everything that waits; each batch is answered as appended."""
+        """Publish everything that waits; each batch is answered as appended."""
         with watch.timing("pack the append calls"):
             request = self._outbox.commands(now_us)
         self._queues = {queue.name: queue for queue in self._table}
@@ -149,7 +149,7 @@ class _Subject:
 
 
 def _commands(packed: bytes) -> Iterator[list[bytes]]:
-    """What was packed in the Redis protocol."""
+    """The commands in a packed request of the Redis protocol."""
     reader = hiredis.Reader()
     reader.feed(packed)
     while isinstance(command := reader.gets(), list):

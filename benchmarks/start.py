@@ -1,8 +1,8 @@
-"""How long a bridge takes from its command to the first entry in Redis, with many streams.
+"""Time of a bridge from its command to the first entry in Redis, with many streams.
 
-The exchange sends as soon as it is subscribed, so what is measured is the program's start, the
-handshake, the subscriptions, and the first batch. (The exchange takes it as subscribed when nothing
-more has been asked for a while: that is in it, too.)
+The exchange sends as soon as it is subscribed, so this measures the program's start, the handshake,
+the subscriptions, and the first batch. (It also includes the quiet time after which the exchange
+takes the subscription as complete.)
 """
 
 import statistics

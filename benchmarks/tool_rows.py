@@ -1,4 +1,4 @@
-"""redis-benchmark at the bridge's depth: what a client written in C spends, without an exchange."""
+"""redis-benchmark at the bridge's pipeline depth: the cost of a C client, without an exchange."""
 
 import os
 import shutil

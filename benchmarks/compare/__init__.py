@@ -1,1 +1,1 @@
-"""The bridge and the kit beside what others use for the same: `make compare`."""
+"""The bridge and the kit against other tools: `make compare`."""

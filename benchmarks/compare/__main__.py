@@ -1,9 +1,9 @@
-"""`make compare`: every peer in one run. Prints tables, and writes docs/compare.md and its picture.
+"""`make compare`: every peer in one run. Prints tables, writes docs/compare.md and its picture.
 
 COMPARE_ONLY=bridge      only peers whose name contains this; writes no files
 COMPARE_MESSAGES=10000   trades a measurement of speed
-COMPARE_RATE=300         frames a second where something goes wrong, a half of them trades
-COMPARE_LONG=1           Redis is killed for 300 s, too
+COMPARE_RATE=300         frames a second during faults, half of them trades
+COMPARE_LONG=1           also a Redis outage of 300 s
 """
 
 import os
@@ -47,7 +47,7 @@ if os.environ.get("COMPARE_LONG"):
     FAULTS["Redis killed for 300 s"] = (scene.redis_killed(300), 60)
 INTRODUCTION = """
 The same trades and the same Redis for all, each program as its own docs advise. Figures of one run
-belong together; those of two runs do not. **Bold** is the best of a column, whoever has it. A new
+belong together; those of two runs do not. **Bold** is the best value of a column. A new
 peer is a small program and a row in `benchmarks/compare/peers.py`.
 
 ![CPU a message, and what was lost](pictures/compare.svg)
@@ -65,11 +65,11 @@ started again at once. What is behind it:
 
 - Trades are what serves the bridge best: it fetches what it missed from the exchange's history.
   Changes of books cannot be fetched; those it marks (see [what is guaranteed](guarantees.md)).
-- redis-py tries nothing again where it is made by `from_url`, as in two of the loops: where a reply
-  is lost they are told "not written" of what Redis has, and go on. `Redis(host=…)` tries ten times:
-  it outlasts a short outage, and what it is not told of, it writes twice.
+- redis-py retries nothing where it is made by `from_url`, as in two of the loops: after a lost
+  reply they report "not written" for entries that Redis has, and continue. `Redis(host=…)` retries
+  ten times: it outlasts a short outage, and writes twice what it got no reply for.
 - cryptofeed 2.x and the bus of nautilus_trader 1.221 end their writer at the first error of Redis,
-  and the process goes on without it."""
+  and the process continues without it."""
 READING = """One worker under one name, a millisecond a message where something is killed. Who is
 killed is started again at once; *lost* was never handled within the time given, *twice* was
 handled more than once. The kit acknowledges in batches, so a kill has the last one handled again;
@@ -82,7 +82,7 @@ READ_FAULTS: dict[str, float | None] = {
 
 def main() -> int:
     """Measure, print, write. Returns the exit code."""
-    if sys.argv[1:]:  # everything is said by the environment
+    if sys.argv[1:]:  # options are environment variables
         print(__doc__)
         return 0 if sys.argv[1] in ("-h", "--help") else 2
     begun = time.monotonic()
@@ -100,7 +100,7 @@ def main() -> int:
 
 
 def measured_writers(folder: Path) -> list[Line]:
-    """Every writer's speed, one after the other, and then what arrives, all at once."""
+    """Each writer's speed, one after the other, and then the faults, all writers at once."""
     chosen = [each for each in WRITERS if ONLY in each.name]
     able = [each for each in chosen if why_not(each) is None]
     lines = {each.name: _line(each, "bridge") for each in chosen}
@@ -134,21 +134,21 @@ def measured_writers(folder: Path) -> list[Line]:
 
 
 def measured_readers(folder: Path) -> list[Line]:
-    """Every reader's speed, and what is handled, one after the other."""
+    """Each reader's speed and faults, one after the other."""
     chosen = [each for each in READERS if ONLY in each.name]
     lines = []
     with redis_server(folder) as (port, pid):
-        workload = make(1)  # readers have messages of their own
+        workload = make(1)  # readers create their own messages
         for number, each in enumerate(chosen):
             line = _line(each, "kit")
             if why_not(each) is None:
                 _progress(each.name)
                 ground = Ground(folder / f"read-{number}", workload, folder, port, [pid])
                 line = replace(line, fast=_try(_read, each, ground))
-                for fault, away_s in READ_FAULTS.items():
+                for fault, outage_s in READ_FAULTS.items():
                     _progress(f"{each.name}: {fault}")
-                    own = folder / f"read-{number}-{away_s}"
-                    handled = _killed(each, own, away_s)
+                    own = folder / f"read-{number}-{outage_s}"
+                    handled = _killed(each, own, outage_s)
                     line = replace(line, arrived={**line.arrived, fault: handled})
             lines.append(line)
     return lines
@@ -158,9 +158,9 @@ def _read(reader: Reader, ground: Ground) -> Sample:
     return reading.speed(reader, ground, READ_COUNT)
 
 
-def _killed(reader: Reader, folder: Path, away_s: float | None) -> Arrived | str:
+def _killed(reader: Reader, folder: Path, outage_s: float | None) -> Arrived | str:
     try:
-        return reading.killed(reader, folder, READ_COUNT, away_s)
+        return reading.killed(reader, folder, READ_COUNT, outage_s)
     except Broken as error:
         return f"failed: {_short(error)}"
 
@@ -173,15 +173,15 @@ def _try(measure: Callable[[Peer, Ground], Sample], peer: Peer, ground: Ground) 
 
 
 def _short(error: Exception) -> str:
-    """One line that fits a table; all of it goes to the terminal."""
+    """The last line, shortened for a table; the whole text goes to stderr."""
     print(error, file=sys.stderr)
     return (str(error).splitlines() or [repr(error)])[-1][:80].replace("|", " ")
 
 
 def _line(peer: Writer | Reader, ours: str) -> Line:
     reason = why_not(peer)
-    said = "" if reason is None else f"not run: {reason}"
-    return Line(title(peer), peer.note, peer.name.startswith(ours), said, said, {})
+    status = "" if reason is None else f"not run: {reason}"
+    return Line(title(peer), peer.note, peer.name.startswith(ours), status, status, {})
 
 
 def _document(writers: Sequence[Line], readers: Sequence[Line], made: str) -> Iterator[str]:
@@ -201,8 +201,8 @@ def _document(writers: Sequence[Line], readers: Sequence[Line], made: str) -> It
     yield f"\n{READING}\n"
     yield "## Who is who\n"
     for line in (*writers, *readers):
-        said = f"- **{line.title}**: {line.note}."
-        yield textwrap.fill(said, 100, subsequent_indent="  ", break_on_hyphens=False)
+        text = f"- **{line.title}**: {line.note}."
+        yield textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _machine(folder: Path) -> str:

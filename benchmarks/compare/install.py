@@ -1,7 +1,7 @@
-"""Makes the peers' environment: `python -m benchmarks.compare.install .venv-compare LOCK`.
+"""Creates the peers' environment: `python -m benchmarks.compare.install .venv-compare LOCK`.
 
-All that is locked, with its hashes; where that fails, each package by itself, so that one that
-cannot be had here costs only the peers that need it.
+Installs everything locked, with hashes; where that fails, each package by itself, so that an
+unavailable one affects only the peers that need it.
 """
 
 import subprocess

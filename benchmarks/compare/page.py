@@ -1,4 +1,4 @@
-"""What a run found, as tables and a picture. Pure."""
+"""The results of a run as tables and a picture. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Cells = tuple[tuple[float | None, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One peer. A string in place of a figure says why there is none; `arrived` by fault."""
+    """The results of one peer. A string in place of a figure is the reason; `arrived` by fault."""
 
     title: str
     note: str
@@ -27,7 +27,7 @@ class Line:
 
 
 def speed_table(lines: Sequence[Line], rate: float) -> Iterator[str]:
-    """Rate, cost, and how long a message takes."""
+    """The table of rates, costs and latencies."""
     yield (
         f"| | messages/s | CPU µs/message | Redis CPU µs/message | memory, MB | CPU µs/message at "
         f"{rate:g}/s | p50 ms | p99 ms |"
@@ -38,14 +38,14 @@ def speed_table(lines: Sequence[Line], rate: float) -> Iterator[str]:
 
 
 def read_table(lines: Sequence[Line]) -> Iterator[str]:
-    """Rate and cost of readers."""
+    """The table of the readers' rates and costs."""
     yield "| | messages/s | CPU µs/message | Redis CPU µs/message | memory, MB |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     yield from _rows(lines, [_fast(line.fast) for line in lines])
 
 
 def fault_table(lines: Sequence[Line], faults: Sequence[str]) -> Iterator[str]:
-    """What arrived."""
+    """The table of what arrived, by fault."""
     yield f"| | {' | '.join(faults)} |"
     yield f"| --- |{' ---: |' * len(faults)}"
     for line in lines:
@@ -54,7 +54,7 @@ def fault_table(lines: Sequence[Line], faults: Sequence[str]) -> Iterator[str]:
 
 
 def picture(lines: Sequence[Line], heading: str) -> str:
-    """CPU a message and what was lost, as bars: less is better in both."""
+    """CPU a message and lost trades as bars; lower is better in both."""
     samples = [line for line in lines if isinstance(line.fast, Sample)]
     costs = [(line, line.fast.cpu_us) for line in samples if isinstance(line.fast, Sample)]
     lost = [(line, float(_lost(line))) for line in lines if line.arrived]
@@ -94,7 +94,7 @@ def _lost(line: Line) -> int:
 
 
 def _rows(lines: Sequence[Line], rows: Sequence[Cells]) -> Iterator[str]:
-    """The best of each column is bold: the most of the first, the least of the others."""
+    """Rows with the best of each column in bold: the first's highest, all others' lowest value."""
     best: list[float | None] = []
     for number, column in enumerate(zip(*rows, strict=True)):
         values = [value for value, _ in column if value is not None]
@@ -125,10 +125,10 @@ def _arrived(arrived: Arrived | str) -> str:
     if isinstance(arrived, str):
         return arrived
     if arrived.lost:
-        said = [f"{arrived.lost:,} of {arrived.sent:,} lost"]
-        said += [f"{arrived.marked:,} marked"] if arrived.marked else []
+        parts = [f"{arrived.lost:,} of {arrived.sent:,} lost"]
+        parts += [f"{arrived.marked:,} marked"] if arrived.marked else []
     else:
-        said = [f"all but {arrived.marked:,} marked" if arrived.marked else "all"]
+        parts = [f"all but {arrived.marked:,} marked" if arrived.marked else "all"]
     if arrived.doubled:
-        said.append(f"{arrived.doubled:,} twice")
-    return ", ".join(said)
+        parts.append(f"{arrived.doubled:,} twice")
+    return ", ".join(parts)

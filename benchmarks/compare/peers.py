@@ -1,6 +1,6 @@
-"""The register: who writes to Redis Streams, who reads from them, and how each is started.
+"""The register of writers to Redis Streams and readers from them, with their commands.
 
-A new one is a small program in `programs/` and a row here.
+A new peer is a small program in `programs/` and a row here.
 """
 
 import json
@@ -17,7 +17,7 @@ from benchmarks.ground import ROOT
 
 PYTHON = ROOT / ".venv-compare/bin/python"
 PROGRAMS = "benchmarks.compare.programs."
-ASK_VERSIONS = """
+VERSIONS_PROGRAM = """
 import json, sys
 from importlib import metadata
 def version(name):
@@ -31,7 +31,7 @@ print(json.dumps({name: version(name) for name in sys.argv[1:]}))
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a writer finds everything; its configuration goes to `folder`."""
+    """The addresses for a writer; its configuration is written to `folder`."""
 
     folder: Path
     ws_url: str
@@ -42,9 +42,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """From the exchange to Redis. `key` is a market's stream (`{}` the market, with `joint` for its
-    underscores), `trade_id` finds the exchange's number in an entry. `package`: what has to be
-    installed for it, None for ours.
+    """From the exchange to Redis. `key` is a market's stream (`{}` is the market, with `joint` for
+    its underscores), `trade_id` extracts the exchange's number from an entry. `package`: the
+    package that it requires, None for ours.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Writer:
         return self.key.format(market.replace("_", self.joint))
 
     def command(self, place: Place) -> list[str]:
-        """What is started in `place.folder`."""
+        """The command to start in `place.folder`; for the bridge, also writes its configuration."""
         if self.package is not None:
             urls = (place.ws_url, place.rest_url, place.redis_url)
             return [str(PYTHON), "-m", *self.arguments, *urls, *place.markets]
@@ -75,7 +75,7 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """From Redis to a handler. `program` None: it cannot be run, as `note` says."""
+    """From Redis to a handler. `program` None: it cannot be run, for the reason in `note`."""
 
     name: str
     package: str | None
@@ -133,18 +133,18 @@ READERS = (
 
 @cache
 def versions() -> Mapping[str, str | None]:
-    """Of every package that a peer needs, in the peers' environment."""
+    """Versions of the peers' packages in the peers' environment; None where missing."""
     names = sorted({each.package for each in (*WRITERS, *READERS) if each.package})
     if not PYTHON.exists():
         return dict.fromkeys(names)
-    command = [str(PYTHON), "-c", ASK_VERSIONS, *names]
-    asked = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, str | None] = json.loads(asked.stdout)
-    return found
+    command = [str(PYTHON), "-c", VERSIONS_PROGRAM, *names]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True)
+    versions_found: dict[str, str | None] = json.loads(printed.stdout)
+    return versions_found
 
 
 def why_not(peer: Writer | Reader) -> str | None:
-    """Why it cannot be run here; None where it can."""
+    """Why the peer cannot be run here; None where it can."""
     if isinstance(peer, Reader) and peer.program is None:
         return peer.note
     if peer.package is not None and versions()[peer.package] is None:
@@ -153,6 +153,6 @@ def why_not(peer: Writer | Reader) -> str | None:
 
 
 def title(peer: Writer | Reader) -> str:
-    """Its name and version."""
+    """The peer's name and version."""
     version = versions().get(peer.package or "")
     return f"{peer.name} ({peer.package} {version})" if version else peer.name

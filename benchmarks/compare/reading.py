@@ -1,4 +1,4 @@
-"""From Redis to a handler: how fast, and what was handled when a reader or Redis is killed."""
+"""From Redis to a handler: the speed, and what is handled when a reader or Redis is killed."""
 
 import json
 import time
@@ -23,7 +23,7 @@ SETTLE_S = 12.0
 
 
 def fill(client: Redis, count: int) -> None:
-    """So many trades, and what the kit asks for first."""
+    """Write `count` trades, and the registry that the kit reads first."""
     random = Random(1)
     client.hset("bridge:streams", STREAM, "{}")
     for first in range(0, count, PIECE):
@@ -35,10 +35,10 @@ def fill(client: Redis, count: int) -> None:
 
 
 def speed(reader: Reader, ground: Ground, count: int) -> Sample:
-    """From the first message handled to the last of `count`."""
+    """Measure from the first message handled to the last of `count`."""
     with ground.redis() as client:
         client.flushall()
-        fill(client, count + PIECE)  # the clock stops when the first of these is handed out
+        fill(client, count + PIECE)  # the clock stops at the first of the additional ones
     python, *arguments = reader.command(ground.redis_url, count, "")
     server = ground.redis_s()
     with ground.program(*arguments, python=python) as process:
@@ -54,10 +54,9 @@ def speed(reader: Reader, ground: Ground, count: int) -> Sample:
     )
 
 
-def killed(reader: Reader, folder: Path, count: int, away_s: float | None) -> Arrived:
-    """What was handled of `count` messages where Redis is unavailable for so long, or, with None,
-    where
-    the reader is killed again and again and comes back under its name.
+def killed(reader: Reader, folder: Path, count: int, outage_s: float | None) -> Arrived:
+    """What was handled of `count` messages during an outage of Redis, or, with None, where the
+    reader is killed repeatedly and restarted under its name.
     """
     redis, log = RedisProcess(folder), folder / "handled"
     redis.start()
@@ -66,12 +65,12 @@ def killed(reader: Reader, folder: Path, count: int, away_s: float | None) -> Ar
     command = reader.command(f"redis://127.0.0.1:{redis.port}/0", count, str(log))
     process = start(command, folder)
     try:
-        for number in range(1 if away_s is not None else KILLS):
+        for number in range(1 if outage_s is not None else KILLS):
             if not wait_for(_has(log, (number + 1) * count // (KILLS + 2))):
                 raise Broken((folder / "program.log").read_text()[-500:])
-            if away_s is not None:
+            if outage_s is not None:
                 redis.kill()
-                time.sleep(away_s)
+                time.sleep(outage_s)
                 redis.start()
             else:
                 process.kill()

@@ -1,5 +1,5 @@
-"""Where things go wrong: one simulator, one Redis, every writer at once, so that all of them see
-the same messages and the same fault. The simulator's trades are the truth.
+"""Faults: one simulator, one Redis, all writers at once, so that all of them get the same messages
+and the same fault. The simulator's trades are the reference.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ from bridge.runtime.server_binary import find_server_binary
 
 MARKETS = ("SOL_USDC", "BTC_USDC")
 START_S = 40.0
-LOOK_EVERY_S = 0.2
+POLL_EVERY_S = 0.2
 KILLS, REPLIES, HIDDEN_S = 3, 20, 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """What became of `sent` trades. `marked`: not in Redis, and an entry says which; `lost`: not
-    in Redis, and nothing says so; `doubled`: entries more than one of a trade.
+    """The fate of `sent` trades. `marked`: not in Redis, but in a gap entry; `lost`: not in Redis
+    and in no gap; `doubled`: surplus entries of the same trades.
     """
 
     sent: int
@@ -45,22 +45,22 @@ class Arrived:
 
 
 def judge(sent: Sequence[int], entries: Sequence[Mapping[str, str]], writer: Writer) -> Arrived:
-    """Compare the numbers that the exchange gave with what is in a stream. Pure."""
-    there: Counter[int] = Counter()
+    """Compare the exchange's trade numbers with a stream's entries. Pure."""
+    counts: Counter[int] = Counter()
     marked: set[int] = set()
     for entry in entries:
         if entry.get("type") == "gap":
-            if entry["from"]:  # else it says where the stream begins
+            if entry["from"]:  # empty at the start of the stream
                 marked.update(range(int(entry["from"]), int(entry["to"]) + 1))
         elif (number := writer.trade_id(entry)) is not None:
-            there[int(number)] += 1
-    missing = {each for each in sent if not there[each]}
-    doubled = sum(there[each] - 1 for each in sent if there[each])
+            counts[int(number)] += 1
+    missing = {each for each in sent if not counts[each]}
+    doubled = sum(counts[each] - 1 for each in sent if counts[each])
     return Arrived(len(sent), len(missing - marked), len(missing & marked), doubled)
 
 
 class RedisProcess:
-    """A server that keeps what it has taken, on a port of its own, to be killed."""
+    """A server with an append-only file, on its own port, which can be killed."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -90,8 +90,8 @@ class RedisProcess:
 
 
 class Proxy:
-    """Between a writer and Redis: `lose_reply` cuts the connection in place of the next answer,
-    after Redis did what it was asked.
+    """A proxy between a writer and Redis: `lose_reply` closes the connection instead of forwarding
+    the next reply, after Redis has executed the request.
     """
 
     def __init__(self, port: int) -> None:
@@ -146,7 +146,7 @@ def _close(*sockets: socket.socket) -> None:
 
 @dataclass
 class Scene:
-    """All that runs."""
+    """All parts of one run."""
 
     folder: Path
     url: str  # the simulator's
@@ -167,15 +167,15 @@ class Scene:
         return [fields for _, fields in found]
 
     def newest(self) -> dict[str, int]:
-        """The last number that each market gave a trade."""
+        """The last trade number of each market."""
         return {market: self._trades(market)[-1] for market in MARKETS}
 
     def silent(self, after: Mapping[str, int]) -> list[Writer]:
-        """Who has not brought something newer than this to each stream."""
+        """The writers that have not written a newer trade to each stream."""
         return [writer for writer in self.writers if not self._has_newer(writer, after)]
 
     def verdict(self, begin: Mapping[str, int], end: Mapping[str, int]) -> dict[str, Arrived]:
-        """Of what was traded after `begin` and until `end`."""
+        """The fate of the trades after `begin` and up to `end`, by writer."""
         verdicts = {}
         for writer in self.writers:
             parts = [
@@ -251,8 +251,8 @@ def play(
     rate: float,
     settle_s: float,
 ) -> dict[str, Arrived]:
-    """One fault, and what arrived at each writer's stream, by name. Who misses something has
-    `settle_s` after it to make up for it. Who wrote nothing before it is left out.
+    """Play one fault; returns what arrived in each writer's streams, by name. A writer has
+    `settle_s` after it to recover missing trades. One that wrote nothing before it is left out.
     """
     with _scene(writers, folder, rate) as scene:
         wait_for(partial(_all_write, scene, dict.fromkeys(MARKETS, 0)))
@@ -300,7 +300,7 @@ def _scene(writers: Sequence[Writer], folder: Path, rate: float) -> Iterator[Sce
 
 
 def start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
-    """A peer's process, its output in `program.log`."""
+    """Start a peer's process, with its output in `program.log`."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     with (folder / "program.log").open("ab") as log:
@@ -310,10 +310,10 @@ def start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for(fact: Callable[[], bool], limit_s: float = START_S) -> bool:
-    """Wait until it is so. Returns False where the time is over before."""
+    """Wait until `fact()` is true. Returns False after the time limit."""
     ends_s = time.monotonic() + limit_s
     while not fact():
         if time.monotonic() > ends_s:
             return False
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_EVERY_S)
     return True

@@ -1,6 +1,6 @@
-"""What a reader's program notes: when it saw its messages, and which.
+"""Records of a reader's program: when it saw its messages, and which.
 
-The standard library only, since it runs in the peers' environment.
+Uses the standard library only, since it runs in the peers' environment.
 """
 
 import json
@@ -10,12 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-WORK_S = 0.001  # of a message, where readers are killed: so that they are killed at work
+WORK_S = 0.001  # of a message, where readers are killed: so that a kill hits a busy reader
 
 
 class Seen:
     """`note` each message as it is handled. The clock runs from the first to the one after `count`;
-    `log` (a path, or "") gets each ID, so that it is known which were handled by whom.
+    `log` (a path, or "") gets each ID, to determine which were handled.
     """
 
     def __init__(self, count: int, log: str) -> None:
@@ -25,7 +25,7 @@ class Seen:
         self._begun = (0.0, 0.0)
 
     def note(self, entry: str) -> None:
-        """One more was handled. Prints the figures at the last that is counted."""
+        """Count a handled message. Prints the figures after the last one counted."""
         if self._log is not None:
             time.sleep(WORK_S)
             os.write(self._log, f"{entry}\n".encode())

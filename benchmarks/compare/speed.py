@@ -1,4 +1,4 @@
-"""How fast, and at what cost: one writer at a time, the same messages to each."""
+"""Speed and cost: one writer at a time, with the same messages."""
 
 import contextlib
 import subprocess
@@ -12,30 +12,30 @@ from benchmarks.ground import Broken, Exchange, Ground
 from benchmarks.measure import Sample
 from benchmarks.workload import MARKETS
 
-STILL_S = 5.0  # who brings nothing for so long, has ended
+STILL_S = 5.0  # without a new entry for so long, a writer is taken as ended
 
 
 def saturated(writer: Writer, ground: Ground) -> Sample:
-    """Everything at once, until Redis has it all. Broken where it never has."""
+    """Send everything at once; measured until Redis has it all. Raises Broken if it never has."""
     with _writing(writer, ground) as (process, exchange, client):
-        wanted = len(ground.workload.frames)
+        total = len(ground.workload.frames)
         seen, at_s = 0, time.monotonic()
 
         def is_done() -> bool:
             nonlocal seen, at_s
-            there = _written(writer, client)
-            if there != seen:
-                seen, at_s = there, time.monotonic()
+            written = _written(writer, client)
+            if written != seen:
+                seen, at_s = written, time.monotonic()
             elif time.monotonic() - at_s > STILL_S:
-                raise Broken(f"{there:,} of {wanted:,} arrived")
-            return there >= wanted
+                raise Broken(f"{written:,} of {total:,} arrived")
+            return written >= total
 
-        return ground.measured(process, lambda: exchange.go(0), is_done, wanted)
+        return ground.measured(process, lambda: exchange.go(0), is_done, total)
 
 
 def paced(writer: Writer, ground: Ground) -> Sample:
-    """Singly, and how long until somebody who waits has read each message of one stream. Broken
-    where not all came.
+    """Send at a rate, and measure until a waiting reader has each message of one stream. Raises
+    Broken where not all arrive.
     """
     stream = max(ground.workload.counts, key=lambda each: ground.workload.counts[each])
     with _writing(writer, ground) as (process, exchange, _):

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 
 async def main(ws_url: str, rest_url: str, redis_url: str, *markets: str) -> None:
-    """Watch for ever; an error is told, and the loop goes on."""
+    """Watch trades for ever; an error is printed, and the loop continues."""
     exchange = ccxt.pro.backpack({"enableRateLimit": False, "newUpdates": True})
     exchange.urls["api"] |= dict.fromkeys(("public", "private"), rest_url)
     exchange.urls["api"]["ws"] = dict.fromkeys(("public", "private"), ws_url)

@@ -1,5 +1,5 @@
-"""cryptofeed with its `TradeStream` behind, as its demos have it. It has no Backpack, so this adds
-the feed: the subscription, and a `Trade` of each message.
+"""cryptofeed with its backend `TradeStream`, as in its demos. It has no Backpack, so this adds the
+feed: the subscription, and a `Trade` for each message.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from yapic import json
 
 
 class Backpack(Feed):
-    """Trades only."""
+    """A feed of trades only."""
 
     id = "BACKPACK"
     rest_endpoints: ClassVar = [RestEndpoint("", routes=Routes(""))]
@@ -28,7 +28,7 @@ class Backpack(Feed):
     async def _ws_authentication(
         self, address: str, options: dict[str, Any]
     ) -> tuple[str, dict[str, Any]]:
-        """It takes wss:// only, and the exchange of this run has no TLS."""
+        """Use ws://: cryptofeed requires wss://, and the exchange of this run has no TLS."""
         return address.replace("wss://", "ws://"), options
 
     async def subscribe(self, connection: AsyncConnection) -> None:
@@ -59,7 +59,7 @@ def main(ws_url: str, _rest_url: str, redis_url: str, *markets: str) -> None:
     redis = urlsplit(redis_url)
     stream = TradeStream(host=redis.hostname, port=redis.port)
     handler = FeedHandler()
-    # `run` asks for the current loop, and the uvloop that it chose makes none by itself any more
+    # `run` needs a current loop, and uvloop does not create one any more.
     asyncio.set_event_loop(asyncio.new_event_loop())
     handler.add_feed(Backpack(symbols=list(names), channels=[TRADES], callbacks={TRADES: stream}))
     handler.run()

@@ -1,5 +1,5 @@
-"""What people write by hand: websockets and redis-py as they come. It connects again after an
-error, tells what it could not write, and goes on.
+"""Hand-written loops: websockets and redis-py with their defaults. They reconnect after an error,
+print what they could not write, and continue.
 
     python -m benchmarks.compare.programs.loops HOW WS_URL REST_URL REDIS_URL MARKET…
 
@@ -21,7 +21,7 @@ BATCH = 256
 
 
 async def awaited(socket: ClientConnection, redis: Redis, prefix: str = "awaited:") -> None:
-    """Each message by itself."""
+    """One XADD for each message."""
     async for frame in socket:
         message = json.loads(frame)
         try:
@@ -31,12 +31,12 @@ async def awaited(socket: ClientConnection, redis: Redis, prefix: str = "awaited
 
 
 async def retried(socket: ClientConnection, redis: Redis) -> None:
-    """The same, of a client that tries again by itself."""
+    """As `awaited`, with a client that retries by itself."""
     await awaited(socket, redis, "retried:")
 
 
 async def pipelined(socket: ClientConnection, redis: Redis) -> None:
-    """What has come goes out together, and grows while Redis is answering."""
+    """Pipelines waiting messages; more collect while Redis answers."""
     waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(10_000)
 
     async def write() -> None:
@@ -61,18 +61,18 @@ async def pipelined(socket: ClientConnection, redis: Redis) -> None:
 
 
 def fields(data: dict[str, Any]) -> dict[Any, Any]:
-    """What Redis takes."""
+    """The fields as Redis accepts them."""
     return {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in data.items()
     }
 
 
 async def main(how: str, ws_url: str, _rest_url: str, redis_url: str, *markets: str) -> None:
-    """Connect again and again."""
+    """Connect and pump, again after each error."""
     pump = {"awaited": awaited, "retried": retried, "pipelined": pipelined}[how]
     streams = [f"trade.{market}" for market in markets]
     url = urlsplit(redis_url)
-    # redis-py tries again ten times where it is given a host, and not at all where an URL
+    # redis-py retries ten times where it is given a host, and not at all for a URL.
     if how == "retried":
         client = Redis(host=url.hostname or "", port=url.port or 6379)
     else:

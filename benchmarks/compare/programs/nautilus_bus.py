@@ -1,5 +1,5 @@
-"""nautilus_trader's message bus with Redis behind: what is published on it, goes to a stream a
-topic. It has no Backpack, so the messages come from websockets and go on as they are.
+"""nautilus_trader's message bus with its Redis backend, which writes each topic to a stream. It has
+no Backpack, so the messages come from websockets and are passed on unchanged.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from nautilus_trader.core import nautilus_pyo3
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-BUFFER_MS = 10  # the least that its docs recommend
+BUFFER_MS = 10  # the lowest value that its docs recommend
 
 
 async def main(ws_url: str, _rest_url: str, redis_url: str, *markets: str) -> None:

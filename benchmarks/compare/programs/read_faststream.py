@@ -1,4 +1,4 @@
-"""FastStream's subscriber of a stream, with a group, as its docs have it."""
+"""FastStream's stream subscriber with a group, as in its docs."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""Our kit, shared mode: typed events, acknowledged in batches."""
+"""The kit in shared mode: typed events, acknowledged in batches."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""redis-py's XREADGROUP and XACK, as its guide has it: what is new, acknowledged once handled."""
+"""redis-py's XREADGROUP and XACK, as in its guide: new entries, acknowledged once handled."""
 
 import asyncio
 import sys
