@@ -1,4 +1,4 @@
-"""The door: options, signals, exit codes (0 all worked, 1 something failed, 130 interrupted)."""
+"""The command line: options, signals, exit codes (0 worked, 1 failed, 130 interrupted)."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from demo.show import Wish, perform
 from demo.stage import Stage, Stopped
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-_LEAVE_SCREEN = "\x1b[?1049l\x1b[?25h"  # out of the alternate screen, cursor visible
+_LEAVE_SCREEN = "\x1b[?1049l\x1b[?25h"  # leaves the alternate screen, shows the cursor
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -39,13 +39,13 @@ def demo(
         typer.Option(help="Where data and logs go, and stay; else a temporary folder."),
     ] = None,
 ) -> None:
-    """See the whole way work: Redis, a simulated exchange, the bridge, and four consumers.
+    """Run the whole system: Redis, a simulated exchange, the bridge, and four consumers.
 
-    Each is its own process on this machine; nothing reaches the real exchange, and no account is
+    Each is its own process on this machine; nothing contacts the real exchange, and no account is
     needed. On a terminal it shows `python -m bridge top`, elsewhere plain lines.
 
-    q or Ctrl-C stops everything; a second Ctrl-C leaves at once. Exit status: 0 all worked, 1
-    something failed (it says what, and keeps the logs), 130 after Ctrl-C.
+    q or Ctrl-C stops everything; a second Ctrl-C exits at once. Exit status: 0 all worked, 1
+    something failed (the reason is printed, and the logs are kept), 130 after Ctrl-C.
     """
     ready_standard_files()
     home = _home(folder)
@@ -68,7 +68,7 @@ async def _run(wish: Wish) -> int:
     stages: list[Stage] = []
     terminal = _terminal()
 
-    def heed(number: int) -> None:
+    def on_signal(number: int) -> None:
         signals.append(number)
         if len(signals) > 1:
             _leave_at_once(stages, terminal)
@@ -76,7 +76,7 @@ async def _run(wish: Wish) -> int:
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, heed, number)
+        loop.add_signal_handler(number, on_signal, number)
     try:
         wrong = await perform(wish, new_console(), stop, _say, stages.append)
     except Stopped:
@@ -89,7 +89,7 @@ async def _run(wish: Wish) -> int:
 
 
 def _home(folder: Path | None) -> Path:
-    """The folder of this run, there and writable. Ends the process with a sentence otherwise."""
+    """The folder of this run, writable. Ends the process with an error message otherwise."""
     try:
         if folder is None:
             return Path(tempfile.mkdtemp(prefix="backpack-demo-"))
@@ -118,7 +118,7 @@ def _terminal() -> list[Any] | None:
 
 
 def _leave_at_once(stages: list[Stage], terminal: list[Any] | None) -> None:
-    """Asked twice: end the parts by force, give the terminal back, go. Redis follows by itself."""
+    """End the parts by force, restore the terminal, and exit. Redis follows by its own guard."""
     for stage in stages:
         stage.kill()
     if sys.stdout.isatty():

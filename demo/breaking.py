@@ -1,7 +1,7 @@
-"""Breaking things on purpose: keys of the terminal and buttons of the console, and beside them what
-the simulated exchange says became of it.
+"""Injects faults: by keys of the terminal and buttons of the console, with a comparison of Redis
+with the simulated exchange's trades.
 
-Each break mends itself after some seconds, and at the end all are waited for.
+Each fault ends after some seconds, and the demo waits for all at its end.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ FRAMES = 20
 _TRUTH_EVERY_S = 2.0
 _PAGE = 1000  # rows of history, entries of a stream
 _CONSUMER = "candles"
-_OVER = ""  # in the place of a lever's name: no more is broken
+_OVER = ""  # in place of a lever's name: no more faults
 
 LEVERS = (
     Lever(
@@ -48,12 +48,12 @@ KEYS_LINE = "break: d drops frames, b kills the bridge, r freezes Redis, c stops
 
 
 class Breaker:
-    """Breaks and mends parts of one demo; `run` does both."""
+    """Starts and ends the faults of one demo, in `run`."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._wanted: asyncio.Queue[str] = asyncio.Queue()
-        self._at_work: dict[str, str] = {}  # lever → what it is doing
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._at_work: dict[str, str] = {}  # lever → its current action
         self._is_over = False
         self._truth = {symbol: MarketTruth() for symbol in plan.MARKETS}
         self._after = dict.fromkeys(plan.MARKETS, "-")
@@ -66,45 +66,45 @@ class Breaker:
 
     @property
     def all(self) -> Sequence[Lever]:
-        """What can be broken."""
+        """The faults that can be injected."""
         return LEVERS
 
     @property
     def state(self) -> str:
-        """What is broken now, and what the exchange says became of all trades."""
+        """The current faults, and the state of all trades by the exchange's record."""
         now = "; ".join(self._at_work.values())
-        return f"{now or 'nothing is broken'} · the exchange says {self.tally.words()}"
+        return f"{now or 'nothing is broken'} · the exchange says {self.tally.text()}"
 
     @property
     def tally(self) -> Tally:
-        """Of all markets."""
+        """The tally of all markets."""
         return sum((truth.tally for truth in self._truth.values()), Tally())
 
     async def pull(self, name: str) -> str:
-        """Break it; returns a sentence. Raises KeyError where there is nothing of that name."""
+        """Inject a fault; returns a sentence. Raises KeyError for an unknown name."""
         lever = {one.name: one for one in LEVERS}[name]
-        self.want(name)
+        self.request(name)
         return f"{lever.label}: {lever.hint}"
 
-    def want(self, name: str) -> None:
-        """Break it as soon as may be, unless it is broken already."""
+    def request(self, name: str) -> None:
+        """Queue a fault, unless it is active already."""
         if name not in self._at_work and not self._is_over:
             self._at_work[name] = ""
-            self._wanted.put_nowait(name)
+            self._queue.put_nowait(name)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Break what is wanted until `stop`, and end with everything mended."""
+        """Inject queued faults until `stop`; returns when all have ended."""
         async with asyncio.TaskGroup() as tasks:
-            truth = tasks.create_task(self._ask_for_truth(), name="truth")
+            truth = tasks.create_task(self._poll_trades(), name="truth")
             tasks.create_task(self._break_all(), name="breaking")
             await stop.wait()
             self._is_over = True
-            self._wanted.put_nowait(_OVER)
+            self._queue.put_nowait(_OVER)
             truth.cancel()
 
     async def _break_all(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            while (name := await self._wanted.get()) != _OVER:
+            while (name := await self._queue.get()) != _OVER:
                 tasks.create_task(self._break(name), name=name)
 
     async def _break(self, name: str) -> None:
@@ -151,7 +151,7 @@ class Breaker:
         self._at_work["consumer"] = f"the consumer {_CONSUMER} starts again"
         await self._stage.until_consumer_works(_CONSUMER)
 
-    async def _ask_for_truth(self) -> None:
+    async def _poll_trades(self) -> None:
         async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
             while True:
                 for symbol, truth in self._truth.items():

@@ -1,5 +1,5 @@
-"""The demo's console: the same pages as `python -m bridge console`, with the buttons that break
-something. It lives in the demo's own process, since only that may break the demo's parts.
+"""The demo's console: the pages of `python -m bridge console`, with buttons for faults. It runs in
+the demo's own process, since only that can control the demo's parts.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from bridge.runtime.redis_client import connect
 
 HOST = "127.0.0.1"
 PORT = 8088
-_PATIENCE_S = 2.0  # for an answer of Redis: a frozen one is told of after so long
+_PATIENCE_S = 2.0  # for an answer of Redis: then it is reported as frozen
 
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """Where the console answers. `address` carries the token behind the #, for this browser only:
-    no server gets it, and it is worth nothing when the demo is over."""
+    """The console's address. It carries the token behind the #, for this browser only: no server
+    receives it, and it is useless after the demo."""
 
     listening: socket.socket
     token: str
 
     @classmethod
     def open(cls) -> "Browser":
-        """On the usual port, else on a free one. Raises Fatal."""
+        """Listen on the usual port, else on a free one. Raises Fatal."""
         try:
             listening = listen(HOST, PORT)
         except Fatal:
@@ -49,7 +49,7 @@ class Browser:
         return f"http://{HOST}:{self.port}/#token={self.token}"
 
     async def serve(self, url: str, levers: Levers, stop: asyncio.Event) -> None:
-        """Answer until `stop`."""
+        """Serve until `stop`."""
         client = connect(
             url, name="demo:console", decode_responses=True, command_timeout_s=_PATIENCE_S
         )

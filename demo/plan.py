@@ -1,4 +1,4 @@
-"""What the demo runs: markets, streams, the bridge's configuration, each part's command (pure)."""
+"""The demo's plan: markets, streams, the bridge's configuration, each part's command (pure)."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from bridge.runtime.embedded import EmbeddedServer
 INSTANCE = "demo"
 CONSUMERS = ("candles", "book", "orders", "tail")
 
-_MODULE = ("-P", "-m")  # not from the current folder, which may hold a package of such a name
+_MODULE = ("-P", "-m")  # not from the current folder, which may hold a package of the same name
 
 _SPOT = ("SOL_USDC", "BTC_USDC", "ETH_USDC")
 _PERP = ("SOL_USDC_PERP", "BTC_USDC_PERP")
@@ -32,11 +32,11 @@ _ONCE = (
     "account.balanceUpdate",
     "account.rfqUpdate",
 )
-# Streams that send each second at least, so that a demo of seconds must have received them.
+# Streams with a message each second at least, so that even a short demo must receive them.
 NEVER_QUIET = ("trade", "depth", "bookTicker", "ticker", "markPrice", "kline.1s")
 
-# The first pair printed in the exchange's Python guide: known to the world, accepted by the
-# simulator, refused by the bridge for the real exchange.
+# The first pair printed in the exchange's Python guide: publicly known, accepted by the simulator,
+# refused by the bridge for the real exchange.
 _DEMO_KEYS = {
     "PUBLIC_KEY": "zDIJj9qneWIY0IYZ5aXoHcNMCm+XDhVcTssiT0HyY0A=",
     "SECRET_KEY": "4odxgSUxFrC/zsKWZF4OQwYAgnNu9hnWH3NxWfLAPz4=",
@@ -45,7 +45,7 @@ _DEMO_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the parts find each other."""
+    """The addresses by which the parts connect."""
 
     redis_folder: Path  # of the embedded server, which all parts join
     simulator: str  # host:port
@@ -71,7 +71,7 @@ def configuration(at: Addresses) -> str:
 
 
 def simulator_command(python: str, rate: float) -> list[str]:
-    """The exchange on a free port."""
+    """The simulator's command, on a free port."""
     return [python, *_MODULE, "simulator", "--port", "0", "--rate", f"{rate:g}"]
 
 
@@ -80,17 +80,15 @@ def bridge_command(python: str, config: Path) -> list[str]:
 
 
 def consumer_command(python: str, config: Path, name: str) -> list[str]:
-    """A worker of the sample consumer `name`, called like its group."""
-    told = ["--config", str(config), "--name", "demo"]
+    """The command of a worker of the sample consumer `name`, in a group of that name."""
+    options = ["--config", str(config), "--name", "demo"]
     if name == "candles":
-        told += ["-o", "intervals=1m,1s"]  # a picture of candles within seconds
-    return [python, *_MODULE, "consumers", "run", name, *told]
+        options += ["-o", "intervals=1m,1s"]  # for candles within seconds
+    return [python, *_MODULE, "consumers", "run", name, *options]
 
 
 def environment(given: Mapping[str, str], root: Path, *, with_keys: bool) -> dict[str, str]:
-    """A child's environment: nothing of a real bridge reaches it, settings and keys left out, and
-    no proxy.
-    """
+    """A child's environment, without settings and keys of a real bridge, and without proxies."""
     kept = {
         name: value
         for name, value in given.items()
@@ -104,7 +102,7 @@ def environment(given: Mapping[str, str], root: Path, *, with_keys: bool) -> dic
 
 
 def ways_to_look(server: EmbeddedServer, bridge: str) -> Sequence[str]:
-    """Lines that can be copied to another terminal; `bridge` is how the bridge's commands begin."""
+    """Lines to copy into another terminal; `bridge` is the prefix of the bridge's commands."""
     lines = [f"export {server.joining}", f"{bridge} tap 'trade.*'"]
     if shutil.which("redis-cli"):
         lines.append(f"{server.redis_cli} XREVRANGE trade.SOL_USDC + - COUNT 1")

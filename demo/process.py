@@ -1,9 +1,9 @@
 """One part of the demo as a guarded process: it never outlives the demo.
 
-Between the demo and the part stands a guard, a few lines of shell that wait on a pipe. Closing the
-pipe is how the demo stops a part, and a demo that dies in any way, kill -9 included, closes it too:
-the guard tells the part to stop (SIGTERM), and ends it by force if it does not. Each part lives in
-a session of its own, so that Ctrl-C reaches the demo alone, which then stops all in order.
+Between the demo and the part runs a guard, a few lines of shell that wait on a pipe. The demo stops
+a part by closing the pipe, and if the demo dies in any way, kill -9 included, the pipe closes too:
+the guard sends SIGTERM to the part, and kills it if it does not end. Each part has a session of its
+own, so that Ctrl-C reaches the demo alone, which then stops all in order.
 
 Knows nothing of what the parts do.
 """
@@ -17,12 +17,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PATIENCE_S = 10  # between being told to stop and being ended by force
+PATIENCE_S = 10  # between SIGTERM and SIGKILL
 _POLL_S = 0.02
 
 # $0 is a label, $1 the patience, the rest the command. Descriptor 3 is the pipe: the reader wakes
-# when its other end is closed. At the end the guard clears its group, reader and sleep included,
-# and reaps them: when the guard is gone, so is its group.
+# when its other end is closed. At the end the guard terminates its group, reader and sleep
+# included, and reaps them: when the guard has ended, so has its group.
 _GUARD = """
 exec 3<&0
 patience=$1
@@ -48,7 +48,7 @@ exit $code
 
 
 class Part:
-    """A running part: `name`, its process group `pid`, and where it logs."""
+    """A running part: `name`, its process group `pid`, and its log file."""
 
     def __init__(self, name: str, log: Path, guard: subprocess.Popen[bytes]) -> None:
         self.name = name
@@ -65,13 +65,13 @@ class Part:
         folder: Path,
         environment: Mapping[str, str],
     ) -> "Part":
-        """Start it in `folder`, everything it says going to `log`."""
-        with log.open("wb") as said:
+        """Start the part in `folder`, with all output in `log`."""
+        with log.open("wb") as output:
             guard = subprocess.Popen(
                 ["/bin/sh", "-c", _GUARD, f"demo-{name}", str(PATIENCE_S), *command],
                 stdin=subprocess.PIPE,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 cwd=folder,
                 env=dict(environment),
                 start_new_session=True,
@@ -85,11 +85,11 @@ class Part:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; 128 + n when signal n ended it, as shells say."""
+        """None while it runs; 128 + n when signal n ended it, as in shells."""
         return self._guard.poll()
 
     async def stop(self) -> int:
-        """Ask it to stop, wait for its end, and return its exit code."""
+        """Stop the part, wait for its end, and return its exit code."""
         self._hang_up()
         deadline = time.monotonic() + PATIENCE_S + 2
         while self.exit_code is None:
@@ -100,18 +100,18 @@ class Part:
         return self._guard.wait()
 
     def kill(self) -> None:
-        """End it at once, its guard too."""
+        """Kill the part and its guard."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._hang_up()
 
-    def said(self) -> str:
-        """Everything it has said so far."""
+    def output(self) -> str:
+        """All output so far."""
         return self.log.read_text("utf-8", errors="replace") if self.log.exists() else ""
 
-    def last_words(self) -> str:
-        """The last line it said."""
-        lines = [line.strip() for line in self.said().splitlines() if line.strip()]
+    def last_line(self) -> str:
+        """The last line of output."""
+        lines = [line.strip() for line in self.output().splitlines() if line.strip()]
         return lines[-1] if lines else "it logged nothing"
 
     def _hang_up(self) -> None:

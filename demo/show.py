@@ -1,6 +1,6 @@
-"""From the first part to the closing lines: put on, watch, judge, take off.
+"""Runs a demo: start the parts, watch, judge, stop the parts.
 
-Returns failures as sentences; exit codes and signals are the door's.
+Returns failures as sentences; `__main__` handles exit codes and signals.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ from demo.verdict import Run, failures, summary
 
 LIVE_EVERY_S = 0.5
 PLAIN_EVERY_S = 5.0
-_LOOK_AT_PARTS_EVERY_S = 0.2
-_LAST_LOOK_S = 0.3
-_LAST_LOOK_LIMIT_S = 5.0
+_POLL_PARTS_EVERY_S = 0.2
+_LAST_POLL_S = 0.3
+_LAST_POLL_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is wanted: how long (None: until told to stop), how much, and where it is kept."""
+    """Options: duration (None: until stopped), frame rate, and folder."""
 
     seconds: float | None
     rate: float
@@ -50,14 +50,14 @@ async def perform(
     echo: Callable[[str], None],
     on_stage: Callable[[Stage], None],
 ) -> list[str]:
-    """The whole demo. Returns what went wrong. Raises Fatal or Stopped while starting.
+    """Run the whole demo. Returns the failures. Raises Fatal or Stopped while starting.
 
-    `on_stage` gets the parts' owner as soon as there is one, for whoever must end them by force.
+    `on_stage` gets the owner of the parts as soon as it exists, so that they can be killed.
     """
     echo(f"Starting, each part its own process; data and logs in {wish.folder}")
     async with staged(wish.folder, wish.rate, stop, echo, on_stage) as stage:
         browser = Browser.open()
-        echo(f"Look in with a browser: {browser.address}")
+        echo(f"Open in a browser: {browser.address}")
         echo("or from another terminal:")
         ways = ways_to_look(stage.server, _bridge())
         for way in ways:
@@ -92,7 +92,7 @@ async def _watch(
     breaker: Breaker,
     ways: Sequence[str],
 ) -> list[str]:
-    """Show it until the time is over, someone stops it, or a part ends. Returns which ended."""
+    """Show the view until the time is over, `stop`, or the end of a part. Returns which ended."""
     live = console.is_terminal
     footer: list[str] = []
     view = View(
@@ -101,23 +101,27 @@ async def _watch(
         masked_url(stage.server.url),
         LIVE_EVERY_S if live else PLAIN_EVERY_S,
         footer,
-        {key: partial(breaker.want, name) for key, name in KEYS.items()},
+        {key: partial(breaker.request, name) for key, name in KEYS.items()},
     )
     with _after(wish.seconds, stop):
         async with asyncio.TaskGroup() as tasks:
             guarding = tasks.create_task(_until_one_ends(stage, stop), name="guarding")
-            telling = tasks.create_task(_tell(footer, breaker, ways, stage), name="telling")
+            updating = tasks.create_task(
+                _update_footer(footer, breaker, ways, stage), name="updating"
+            )
             await (show_live(view, console, stop) if live else show_plain(view, echo, stop))
-            telling.cancel()
+            updating.cancel()
     return guarding.result()
 
 
 def looking(address: str, ways: Sequence[str]) -> Sequence[str]:
-    """How to look in, from a browser and from a terminal."""
+    """Lines on how to watch, from a browser and from a terminal."""
     return (f" in a browser: {address}", *(f" {way}" for way in ways))
 
 
-async def _tell(footer: list[str], breaker: Breaker, ways: Sequence[str], stage: Stage) -> None:
+async def _update_footer(
+    footer: list[str], breaker: Breaker, ways: Sequence[str], stage: Stage
+) -> None:
     """Keep the lines at the bottom of the view up to date."""
     while True:
         footer[:] = bottom(breaker.state, ways, stage.folder)
@@ -125,8 +129,8 @@ async def _tell(footer: list[str], breaker: Breaker, ways: Sequence[str], stage:
 
 
 def bottom(state: str, ways: Sequence[str], folder: Path) -> Sequence[str]:
-    """The lines below the live view: what is broken and what became of it, which keys break what,
-    where else to look.
+    """The lines below the live view: faults and their results, the keys for faults, and other ways
+    to watch.
     """
     return (f" {state}", f" {KEYS_LINE} · q stops all", *ways, f" logs in {folder}")
 
@@ -137,16 +141,16 @@ async def _until_one_ends(stage: Stage, stop: asyncio.Event) -> list[str]:
             stop.set()
             return dead
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_AT_PARTS_EVERY_S):
+            async with asyncio.timeout(_POLL_PARTS_EVERY_S):
                 await stop.wait()
     return []
 
 
 async def _last_picture(stage: Stage) -> ViewModel | None:
-    """How it stands at the end, while everything still lives."""
-    view = View(stage.client, KeySpace(), stage.server.url, _LAST_LOOK_S)
+    """The view model at the end, while all parts still run."""
+    view = View(stage.client, KeySpace(), stage.server.url, _LAST_POLL_S)
     with contextlib.suppress(*UNAVAILABLE):
-        async with asyncio.timeout(_LAST_LOOK_LIMIT_S):
+        async with asyncio.timeout(_LAST_POLL_LIMIT_S):
             return await view_model_of(view)
     return None
 
@@ -165,7 +169,7 @@ def _after(seconds: float | None, stop: asyncio.Event) -> Iterator[None]:
 
 
 def _bridge() -> str:
-    """How to call the bridge's commands from here: as it was called, or by this Python."""
+    """The prefix of the bridge's commands: as it was called, or with this Python."""
     called = Path(sys.argv[0])
     if called.name == "backpack-bridge":
         on_path = shutil.which(called.name)
@@ -175,6 +179,6 @@ def _bridge() -> str:
 
 
 def _from_here(program: Path) -> str:
-    """Its path, short where it lies below this folder."""
+    """The program's path, relative where it is below this folder."""
     here = os.path.relpath(program)
     return str(program) if here.startswith("..") else here

@@ -1,7 +1,7 @@
-"""Puts the parts on, in order, each waited for by facts; takes them off in the opposite order.
+"""Starts the parts in order, each after a check of the one before; stops them in reverse order.
 
 Redis, simulator, bridge, consumers; backwards at the end. Every wait has a deadline and ends early
-when a part dies or when told to stop. Knows the terminal only as `say`.
+when a part dies or on a stop. Output goes to `echo`.
 """
 
 import asyncio
@@ -37,16 +37,16 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 class Stopped(Exception):
-    """Told to stop while still starting."""
+    """A stop was requested while still starting."""
 
 
 class Stage:
-    """All parts of one demo. `url` and `client` are there once Redis is up."""
+    """All parts of one demo. `server` and `client` exist once Redis is up."""
 
     def __init__(self, folder: Path, stop: asyncio.Event, echo: Callable[[str], None]) -> None:
         self.folder = folder
         self.parts: list[Part] = []
-        self.bad_ends: list[str] = []  # of parts that did not stop well when told to
+        self.bad_ends: list[str] = []  # parts that failed to stop cleanly
         self.server: EmbeddedServer
         self.client: Redis
         self.simulator = ""  # host:port
@@ -54,11 +54,11 @@ class Stage:
         self._say = echo
 
     def kill(self) -> None:
-        """End every part at once; Redis goes with this process, by its own guard."""
+        """Kill every part; Redis ends with this process, by its own guard."""
         for part in self.parts:
             part.kill()
         if hasattr(self, "server"):
-            self.thaw_redis()  # a frozen one would not go
+            self.thaw_redis()  # a frozen one would not end
 
     @property
     def config(self) -> Path:
@@ -66,56 +66,58 @@ class Stage:
         return self.folder / "config.yaml"
 
     def take_out(self, name: str) -> Part:
-        """A part that is to end on purpose: its end is no failure, and it is its taker's now."""
+        """Remove a part that ends on purpose, so that its end is no failure; the caller owns it."""
         [part] = [part for part in self.parts if part.name == name]
         self.parts.remove(part)
         return part
 
     async def until_bridge_is_well(self, since_us: int) -> None:
-        """Wait until a bridge started after this moment is up and healthy; see `_mended`."""
-        await self._mended(
+        """Wait until a bridge started after this moment is up and healthy; see `_recovered`."""
+        await self._recovered(
             lambda sample: any(
                 row.is_healthy and row.since_us > since_us for row in _bridges(sample)
             )
         )
 
     async def until_consumer_works(self, group: str) -> None:
-        """Wait until a worker of this group has handled something; see `_mended`."""
-        await self._mended(
+        """Wait until a worker of this group has handled something; see `_recovered`."""
+        await self._recovered(
             lambda sample: any(one.group == group and one.handled for one in sample.workers)
         )
 
-    async def _mended(self, fact: Callable[[Sample], bool]) -> None:
-        """Wait for a fact; not for ever, nor where a part has ended: the guard tells of that."""
+    async def _recovered(self, fact: Callable[[Sample], bool]) -> None:
+        """Wait for a fact, up to a deadline or the end of a part, which another task reports."""
         deadline_s = time.monotonic() + UP_S
         while time.monotonic() < deadline_s and not self.ended():
-            if fact(await _look(self.client)):
+            if fact(await _poll(self.client)):
                 return
             await asyncio.sleep(_POLL_S)
 
     def freeze_redis(self) -> None:
-        """From now on it answers nothing, and its connections stay open."""
+        """Suspend the server: it answers nothing, and its connections stay open."""
         os.kill(self.server.pid, signal.SIGSTOP)
 
     def thaw_redis(self) -> None:
-        """It goes on, if it was frozen."""
+        """Resume the server, if it was frozen."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.server.pid, signal.SIGCONT)
 
     def ended(self) -> list[str]:
         """A sentence for each part that has ended by itself."""
-        told = [
-            f"{part.name} ended by itself (exit code {part.exit_code}): {part.last_words()} "
+        sentences = [
+            f"{part.name} ended by itself (exit code {part.exit_code}): {part.last_line()} "
             f"(log: {part.log})"
             for part in self.parts
             if part.exit_code is not None
         ]
         if has_ended(self.server):
-            told.insert(0, f"Redis ended by itself (log: {self.folder / 'redis' / 'server.log'})")
-        return told
+            sentences.insert(
+                0, f"Redis ended by itself (log: {self.folder / 'redis' / 'server.log'})"
+            )
+        return sentences
 
     async def until(self, what: str, log: Path, fact: Callable[[], Awaitable[bool]]) -> None:
-        """Wait for a fact. Raises Fatal when it does not come, Stopped when told to stop."""
+        """Wait for a fact. Raises Fatal when it does not become true, Stopped on a stop."""
         deadline = time.monotonic() + UP_S
         while not await fact():
             if self._stop.is_set():
@@ -150,9 +152,9 @@ async def staged(
     echo: Callable[[str], None],
     on_stage: Callable[[Stage], None],
 ) -> AsyncIterator[Stage]:
-    """Everything up; everything down at the end, in order, also when something fails on the way.
+    """Start everything; at the end stop everything in order, also after a failure.
 
-    Raises Fatal, which says what failed and where its log is, or Stopped.
+    Raises Fatal, with the failure and its log file, or Stopped.
     """
     stage = Stage(folder, stop, echo)
     on_stage(stage)
@@ -160,8 +162,8 @@ async def staged(
         settings = Embedded(data_dir=folder / "redis")
         stage.server = await stack.enter_async_context(embedded_server(settings))
         moved = stage.server.moved_from_port
-        told = f" (port {moved} is taken)" if moved else ""
-        stage.up("redis", masked_url(stage.server.url) + told, stage.server.pid)
+        note = f" (port {moved} is taken)" if moved else ""
+        stage.up("redis", masked_url(stage.server.url) + note, stage.server.pid)
         stage.client = connect(stage.server.url, name="demo", decode_responses=True)
         await stack.enter_async_context(stage.client)
         stack.push_async_callback(_take_off, stage)
@@ -174,7 +176,7 @@ async def _put_on(stage: Stage, rate: float) -> None:
     config = stage.config
     addresses = plan.Addresses(stage.server.data_dir, stage.simulator)
     config.write_text(plan.configuration(addresses), "utf-8")
-    # Together, so that consumers are there when the first entries are; each waits for its own.
+    # Together, so that consumers are up for the first entries; each has its own wait.
     bridge = stage.begin("bridge", plan.bridge_command(sys.executable, config), with_keys=True)
     consumers = [
         stage.begin(name, plan.consumer_command(sys.executable, config, name))
@@ -187,11 +189,11 @@ async def _put_on(stage: Stage, rate: float) -> None:
 async def _simulator(stage: Stage, rate: float) -> str:
     part = stage.begin("simulator", plan.simulator_command(sys.executable, rate))
 
-    async def says_its_address() -> bool:
-        return _ADDRESS.search(part.said()) is not None
+    async def has_address() -> bool:
+        return _ADDRESS.search(part.output()) is not None
 
-    await stage.until("the simulator", part.log, says_its_address)
-    found = _ADDRESS.search(part.said())
+    await stage.until("the simulator", part.log, has_address)
+    found = _ADDRESS.search(part.output())
     assert found is not None
     stage.up("simulator", f"ws://{found.group(1)}", part.pid)
     return found.group(1)
@@ -199,12 +201,12 @@ async def _simulator(stage: Stage, rate: float) -> str:
 
 async def _bridge(stage: Stage, part: Part) -> None:
     async def is_publishing() -> bool:
-        sample = await _look(stage.client)
+        sample = await _poll(stage.client)
         published = any(facts.length for facts in sample.streams.values())
         return published and any(row.is_healthy for row in _bridges(sample))
 
     await stage.until("the bridge", part.log, is_publishing)
-    count = len((await _look(stage.client)).streams)
+    count = len((await _poll(stage.client)).streams)
     stage.up("bridge", f"{count} streams into Redis", part.pid)
 
 
@@ -212,15 +214,15 @@ async def _consumers(stage: Stage, parts: list[Part]) -> None:
     for part in parts:
 
         async def is_at_work(group: str = part.name) -> bool:
-            sample = await _look(stage.client)
+            sample = await _poll(stage.client)
             return any(worker.group == group and worker.handled for worker in sample.workers)
 
         await stage.until(f"the consumer {part.name}", part.log, is_at_work)
         stage.up(part.name, f"log {part.log.name}" if part.name == "tail" else "consumer", part.pid)
 
 
-async def _look(client: Redis) -> Sample:
-    """All of it; nothing where Redis does not answer (the caller's wait has an end)."""
+async def _poll(client: Redis) -> Sample:
+    """A sample; an empty one where Redis does not answer (the caller's wait has a deadline)."""
     try:
         return await read_everything(client, KeySpace())
     except UNAVAILABLE:
@@ -234,7 +236,7 @@ def _bridges(sample: Sample) -> tuple[BridgeRow, ...]:
 
 
 async def _take_off(stage: Stage) -> None:
-    """Consumers together, then the bridge, then the simulator; each told once and waited for."""
+    """Stop the consumers together, then the bridge, then the simulator."""
     consumers = [part for part in stage.parts if part.name in plan.CONSUMERS]
     others = [part for part in reversed(stage.parts) if part not in consumers]
     for several in (consumers, *([part] for part in others)):
@@ -247,5 +249,5 @@ async def _take_off(stage: Stage) -> None:
 async def _stop(stage: Stage, part: Part) -> None:
     code = await part.stop()
     if code:
-        words = f"did not stop well (exit code {code}): {part.last_words()} (log: {part.log})"
-        stage.bad_ends.append(f"{part.name} {words}")
+        reason = f"did not stop well (exit code {code}): {part.last_line()} (log: {part.log})"
+        stage.bad_ends.append(f"{part.name} {reason}")

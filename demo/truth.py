@@ -1,7 +1,7 @@
-"""What the simulated exchange says it has traded, beside what is in Redis (pure).
+"""Compares the simulated exchange's trades with those in Redis (pure).
 
-The exchange numbers the trades of a market one by one. A number that it has and Redis has not,
-though Redis is further on, is lost; unless a `gap` entry there names it as missing. One that stands
+The exchange numbers the trades of a market without holes. A number of the exchange that Redis lacks
+although it has newer ones is lost, unless a `gap` entry names it as missing. A number that occurs
 twice is doubled.
 """
 
@@ -15,7 +15,7 @@ Deal = tuple[Decimal, Decimal]  # price and quantity: the two sides pad them dif
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Trades so far. `marked` are missing, and a gap says so; `recovered` came from history."""
+    """Trades so far. `marked` are missing and in a gap; `recovered` came from history."""
 
     judged: int = 0
     lost: int = 0
@@ -32,8 +32,8 @@ class Tally:
             self.marked + other.marked,
         )
 
-    def words(self) -> str:
-        """In one line."""
+    def text(self) -> str:
+        """The tally as one line."""
         marked = f", {self.marked} marked as missing" if self.marked else ""
         return (
             f"{self.judged:,} trades: {self.lost} lost, {self.doubled} doubled, "
@@ -46,10 +46,10 @@ NOTHING = Tally()
 
 @dataclass(slots=True)
 class MarketTruth:
-    """One market. Judged is what Redis has gone past: nothing can be added there any more."""
+    """One market. Trades older than Redis' newest are judged: nothing is added there any more."""
 
     tally: Tally = NOTHING
-    known_to: int = 0  # the newest trade that the exchange has told of
+    known_to: int = 0  # the newest trade read from the exchange
     _traded: dict[int, Deal] = field(default_factory=dict)
     _stored: dict[int, Deal] = field(default_factory=dict)
     _times: Counter[int] = field(default_factory=Counter)
@@ -58,7 +58,7 @@ class MarketTruth:
     _judged_to: int = 0
 
     def traded(self, rows: Iterable[tuple[int, str, str]]) -> None:
-        """What the exchange says, oldest first: number, price, quantity."""
+        """Add the exchange's trades, oldest first: number, price, quantity."""
         for number, price, quantity in rows:
             self.known_to = max(self.known_to, number)
             self._traded[number] = _deal(price, quantity)

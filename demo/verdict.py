@@ -38,7 +38,7 @@ def failures(run: Run) -> list[str]:
 
 def _trades(tally: Tally) -> Iterator[str]:
     if tally.lost or tally.doubled:
-        yield f"the exchange says {tally.words()}"
+        yield f"the exchange says {tally.text()}"
 
 
 def _bridge(view_model: ViewModel) -> Iterator[str]:
@@ -92,7 +92,7 @@ def summary(run: Run) -> Iterator[str]:
         yield f"  {kind:<24}{len(streams):>8}{entries:>10,}{_rate(entries, run):>9}{gaps:>6}"
     yield ""
     yield f"  quarantined: {view_model.quarantined}"
-    yield f"  the exchange says {run.tally.words()}"
+    yield f"  the exchange says {run.tally.text()}"
     if view_model.receive_ms is not None:
         half, most = map(figures.milliseconds, view_model.receive_ms)
         yield f"  exchange → bridge: {half}, p99 {most}; from there to each consumer's done:"

@@ -62,7 +62,7 @@ def test_judging_goes_on_where_it_stopped() -> None:
 
 
 def test_the_tally_is_one_line() -> None:
-    assert (NOTHING + Tally(1200, 0, 0, 3, 1)).words() == (
+    assert (NOTHING + Tally(1200, 0, 0, 3, 1)).text() == (
         "1,200 trades: 0 lost, 0 doubled, 3 recovered, 1 marked as missing"
     )
-    assert NOTHING.words() == "0 trades: 0 lost, 0 doubled, 0 recovered"
+    assert NOTHING.text() == "0 trades: 0 lost, 0 doubled, 0 recovered"
