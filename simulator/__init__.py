@@ -1,3 +1,3 @@
-"""A Backpack Exchange on your desk: its WebSocket and REST protocol, a made or recorded market."""
+"""A local Backpack Exchange: its WebSocket and REST protocol, a generated or recorded market."""
 
-__version__ = "0.1.0"  # that of the whole; told here, since the simulator imports nothing of it
+__version__ = "0.1.0"  # of the whole project; repeated, since the simulator imports nothing of it

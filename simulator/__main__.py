@@ -1,10 +1,10 @@
-"""The door: options, signals, exit codes (0 done, 1 failed, 2 usage, 130 interrupted)."""
+"""The command line: options, signals, exit codes (0 done, 1 failed, 2 usage, 130 interrupted)."""
 
 from __future__ import annotations
 
 import signal
 
-# Until the imports are done Ctrl-C ends the process as it ends any other: no traceback.
+# During the imports Ctrl-C ends the process by the default signal handling: no traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -41,12 +41,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 
 def main() -> None:
-    """The entry of `python -m simulator` and of the `backpack-simulator` script."""
+    """Entry point of `python -m simulator` and of the script `backpack-simulator`."""
     app()
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo("backpack-simulator " + __version__)
         raise typer.Exit
 
@@ -125,13 +125,13 @@ def simulator(
         ),
     ] = False,
 ) -> None:
-    """A Backpack Exchange on your desk: its WebSocket and REST protocol on one port.
+    """A local Backpack Exchange: its WebSocket and REST protocol on one port.
 
-    The market is made up, the same for the same --seed, --start and options; or recorded, with
+    The market is generated, the same for the same --seed, --start and options; or recorded, with
     --play. Point any client of the exchange to the printed address: WebSocket at ws://HOST:PORT,
-    REST at http://HOST:PORT. Beside the exchange's own endpoints, /simulator/book,
-    /simulator/account and /simulator/stats tell what the simulator thinks, and /simulator/faults
-    takes orders for what is to go wrong.
+    REST at http://HOST:PORT. In addition to the exchange's own endpoints, /simulator/book,
+    /simulator/account and /simulator/stats report the simulator's state, and /simulator/faults
+    accepts faults to inject.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     recorded = None if play is None else _recording(play, play_lines)
@@ -163,19 +163,19 @@ def simulator(
 
 
 async def _run(settings: Settings, for_seconds: float | None) -> int:
-    """Serve until a signal or the end of the time; the exit code."""
+    """Serve until a signal or the end of the time; returns the exit code."""
     stop = asyncio.Event()
     codes: list[int] = []
 
-    def asked(code: int) -> None:
+    def stop_with(code: int) -> None:
         codes.append(code)
         stop.set()
 
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, asked, 0)
-    loop.add_signal_handler(signal.SIGINT, asked, INTERRUPTED)
+    loop.add_signal_handler(signal.SIGTERM, stop_with, 0)
+    loop.add_signal_handler(signal.SIGINT, stop_with, INTERRUPTED)
     if for_seconds is not None:
-        loop.call_later(for_seconds, asked, 0)
+        loop.call_later(for_seconds, stop_with, 0)
     await serve(settings, stop, _announce)
     return codes[0]
 
@@ -185,7 +185,7 @@ def _announce(address: str) -> None:
 
 
 def _fail(reason: str, host: str, port: int, ledger: Path | None, error: OSError) -> NoReturn:
-    """One line about what could not be opened."""
+    """Exit with one line about what could not be opened."""
     what = f"ledger {ledger}" if error.filename is not None else f"{host}:{port}"
     typer.echo(f"simulator: cannot open {what}: {reason}", err=True)
     sys.exit(FAILED)

@@ -1,7 +1,7 @@
-"""One account: what it owns, its open orders, positions and past fills. Pure arithmetic, exact.
+"""One account: its assets, open orders, positions and past fills. Pure arithmetic, exact.
 
-What is locked is always what its open spot orders need; nothing is counted twice. Refuses to know
-books, matching and messages: `accounts` acts, this remembers.
+The locked amount is always what the open spot orders need; nothing is counted twice. Knows no
+books, matching or messages: `accounts` acts, this module keeps the state.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class FillRow(NamedTuple):
 
 @dataclass(slots=True)
 class OpenRfq:
-    """A request of the account for a quote, held as an order that never reaches a book."""
+    """The account's request for a quote, held as an order that never reaches a book."""
 
     rfq_id: int
     symbol: str
@@ -78,9 +78,7 @@ class Position:
         return exact(self.quantity, self.listing.quantity_places)
 
     def add(self, signed: int, price: Decimal) -> Decimal:
-        """Trade a signed quantity that does not turn the position round. Returns the PnL it
-        realised.
-        """
+        """Trade a signed quantity that does not flip the position. Returns the realised PnL."""
         amount = exact(signed, self.listing.quantity_places)
         if self.quantity == 0 or (self.quantity > 0) == (signed > 0):
             total = self.size + amount
@@ -116,7 +114,7 @@ class Position:
 
 
 class Account:
-    """Everything the exchange knows of one key."""
+    """The exchange's state for one key."""
 
     def __init__(self, key: str, listings: list[Listing]) -> None:
         self.key = key
@@ -124,24 +122,24 @@ class Account:
         self.orders: dict[str, Order] = {}
         self.positions: dict[str, Position] = {}
         self.fills: list[FillRow] = []
-        self.placed: deque[Order] = deque(maxlen=ORDERS_KEPT)  # all, the oldest first
+        self.placed: deque[Order] = deque(maxlen=ORDERS_KEPT)  # all orders, oldest first
         self.rfqs: dict[int, OpenRfq] = {}
-        self.told: dict[str, Balance] = {}
+        self.emitted: dict[str, Balance] = {}
         for item in listings:
             self.funds[item.quote] = QUOTE_FUNDS
         for item in listings:
             self.fund(item)
 
     def fund(self, item: Listing) -> None:
-        """Own something of what is traded in a market. Nobody is told."""
+        """Credit the assets of a market. Sends no event."""
         self.funds.setdefault(item.quote, QUOTE_FUNDS)
         if item.market_type is MarketType.SPOT:
             price = exact(item.opening_price, item.price_places)
             self.funds.setdefault(item.base, Decimal(int(BASE_FUNDS_WORTH / price) + 1))
-        self.told.update(self.balances())
+        self.emitted.update(self.balances())
 
     def balances(self) -> dict[str, Balance]:
-        """What is available and what open orders lock, for each asset."""
+        """The available and the locked amount of each asset."""
         locked = dict.fromkeys(self.funds, ZERO)
         for order in self.orders.values():
             asset, amount = lock(order)
@@ -153,8 +151,8 @@ class Account:
         }
 
     def affords(self, order: Order, limit: int) -> bool:
-        """Whether a spot order can be paid for, at worst at a limit price. Perpetuals are always
-        margined.
+        """Whether a spot order can be paid for, at worst at a limit price. True for perpetuals,
+        which are always margined.
         """
         listing = order.listing
         if listing.market_type is not MarketType.SPOT:
@@ -166,7 +164,7 @@ class Account:
         return quantity * exact(limit, listing.price_places) <= balances[listing.quote].available
 
     def exposure(self, listing: Listing) -> int:
-        """The largest position that open orders could lead to, in steps."""
+        """The largest position that the open orders could lead to, in steps."""
         held = self.positions[listing.symbol].quantity if listing.symbol in self.positions else 0
         buys = sells = 0
         for order in self.orders.values():
@@ -179,8 +177,8 @@ class Account:
         return max(abs(held + buys), abs(held - sells))
 
     def pay(self, order: Order, price: int, quantity: int, *, maker: bool) -> tuple[Decimal, str]:
-        """Move a spot fill's money. Returns fee and its asset: bought base pays in base, all else
-        in quote.
+        """Transfer the money of a spot fill. Returns fee and its asset: base for a buy, else
+        quote.
         """
         listing = order.listing
         amount = exact(quantity, listing.quantity_places)
@@ -198,7 +196,7 @@ class Account:
 
 
 def lock(order: Order) -> tuple[str, Decimal]:
-    """The asset and the amount that an open order locks."""
+    """The asset and amount that an open order locks."""
     listing = order.listing
     if listing.market_type is not MarketType.SPOT or order.price is None or is_pending(order):
         return listing.quote, ZERO
@@ -209,5 +207,5 @@ def lock(order: Order) -> tuple[str, Decimal]:
 
 
 def is_pending(order: Order) -> bool:
-    """Whether an order still waits for its trigger."""
+    """Whether an order waits for its trigger."""
     return order.status is Status.TRIGGER_PENDING

@@ -1,7 +1,7 @@
-"""What REST replies say of an account: the exchange's shapes, made from its state. Pure.
+"""REST bodies about an account: the exchange's formats, made from its state. Pure.
 
-REST trims decimals, writes `Limit` where the WebSocket writes `LIMIT`, and gives times once as
-milliseconds, once as text without a zone.
+REST trims decimals, writes `Limit` where the WebSocket writes `LIMIT`, and gives times partly in
+milliseconds, partly as text without a zone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def order(source: Order) -> Body:
 
 
 def past_order(source: Order) -> Body:
-    """An order of the history: here the time has no zone."""
+    """An order of the history; its time has no zone."""
     view = source.view()
     return {
         **_order(view),
@@ -148,7 +148,7 @@ def summary(account: Account) -> Body:
 def collateral(
     account: Account, prices: Mapping[str, Decimal], positions: Iterable[PositionView]
 ) -> Body:
-    """What the account owns as margin, at these prices of its assets, and what its positions need.
+    """The account's assets as margin, at these prices, and what its positions require.
 
     Nothing is borrowed or lent here.
     """
@@ -196,7 +196,7 @@ def _collateral(asset: str, available: Decimal, locked: Decimal, price: Decimal)
 
 
 def fill(row: FillRow) -> Body:
-    """One past fill: here the client id is a string and the time has no zone."""
+    """One past fill; its client id is a string and its time has no zone."""
     return {
         "clientId": None if row.client_id is None else str(row.client_id),
         "fee": row.fee,
@@ -214,7 +214,7 @@ def fill(row: FillRow) -> Body:
 
 
 def rfq(source: OpenRfq) -> Body:
-    """An open request of the account for a quote, and the best quote that it has got."""
+    """An open request of the account for a quote, and the best quote so far."""
     terms, rfq_id = source.terms, str(source.rfq_id)
     quotes = []
     if source.quote_id is not None:

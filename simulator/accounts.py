@@ -1,8 +1,8 @@
-"""The desk: places, matches, cancels and triggers account orders, and tells their owners.
+"""Places, matches, cancels and triggers account orders, and emits their events.
 
-Each thing done to an account is written to the tape: the order update first, then the balances that
-changed, then the position. Pure. Refuses to know why an order is placed (`trader`) and how messages
-look (`frames`).
+Each action on an account is written to the tape: the order update first, then the changed balances,
+then the position. Pure. Knows neither why an order is placed (`trader`) nor the format of messages
+(`frames`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FIRST_POSITION_ID = 5_411_399_049
 
 
 class Accounts:
-    """All accounts and the one place where they meet the markets."""
+    """All accounts, and their interaction with the markets."""
 
     def __init__(self, markets: Mapping[str, Market], keys: Iterable[str]) -> None:
         self.markets = markets
@@ -36,13 +36,13 @@ class Accounts:
     # Markets --------------------------------------------------------------------------------------
 
     def list_market(self, item: Listing) -> None:
-        """A market is new: everybody has something to trade with."""
+        """A market was listed: credit its assets to every account."""
         self._pending[item.symbol] = []
         for account in self.by_key.values():
             account.fund(item)
 
     def delist_market(self, tape: Tape, symbol: str) -> None:
-        """A market is no more: cancel its orders, settle its positions at the mark."""
+        """A market was delisted: cancel its orders, settle its positions at the mark price."""
         for account in self.by_key.values():
             for order in list(account.orders.values()):
                 if order.listing.symbol == symbol:
@@ -51,36 +51,36 @@ class Accounts:
             if held is not None:
                 mark = self._mark(held.listing)
                 account.funds[held.listing.quote] += held.add(-held.quantity, mark)
-                self._tell_position(tape, account, "positionClosed", held)
+                self._emit_position(tape, account, "positionClosed", held)
                 del account.positions[symbol]
-                self._tell_balances(tape, account)
+                self._emit_balances(tape, account)
         self._pending[symbol] = []
 
     # Orders ---------------------------------------------------------------------------------------
 
     def place(self, tape: Tape, order: Order) -> None:
-        """A new order: refused, matched, rested or stored until its trigger."""
+        """Process a new order: refuse, match, rest, or store it until its trigger."""
         order.created_us = tape.engine_us
         self.by_key[order.account].placed.append(order)
         if order.is_conditional:
             order.status = Status.TRIGGER_PENDING
             self.by_key[order.account].orders[order.order_id] = order
             self._pending[order.listing.symbol].append(order)
-            self._tell(tape, "triggerPlaced", order)
+            self._emit(tape, "triggerPlaced", order)
             return
         self._execute(tape, order)
 
     def cancel(self, tape: Tape, order: Order) -> None:
-        """The owner takes an open order back."""
+        """Cancel an open order for its owner."""
         self._remove(tape, order)
         order.status = Status.CANCELLED
-        self._tell(tape, "orderCancelled", order)
-        self._tell_balances(tape, self.by_key[order.account])
+        self._emit(tape, "orderCancelled", order)
+        self._emit_balances(tape, self.by_key[order.account])
 
     def settle(
         self, tape: Tape, market: Market, matches: list[Execution], taker: Order | None = None
     ) -> None:
-        """Give everyone concerned what a take brought, then pull the triggers it reached."""
+        """Settle the matches of a taker for all parties, then fire the triggers it reached."""
         for match in matches:
             if taker is not None:
                 taker.fill(match.price, match.quantity)
@@ -91,7 +91,7 @@ class Accounts:
             self._pull_triggers(tape, market)
 
     def _execute(self, tape: Tape, order: Order) -> None:
-        """An order reaches the matching engine."""
+        """Process an order in the matching engine."""
         account = self.by_key[order.account]
         market = self.markets[order.listing.symbol]
         limit = self._limit(market, order)
@@ -101,7 +101,7 @@ class Accounts:
             return
         order.status = Status.NEW
         account.orders[order.order_id] = order
-        self._tell(tape, "orderAccepted", order)
+        self._emit(tape, "orderAccepted", order)
         matches = market.take(tape, order.side, order.remaining, limit, order.order_id)
         resting = (
             order.quantity > sum(match.quantity for match in matches)
@@ -109,26 +109,26 @@ class Accounts:
             and order.time_in_force is TimeInForce.GTC
         )
         if not resting:
-            # It leaves the open orders here, so that nothing is locked for it while its fills are
-            # told.
+            # It leaves the open orders here, so that nothing is locked for it in the events of its
+            # fills.
             account.orders.pop(order.order_id)
         self.settle(tape, market, matches, taker=order)
         if resting:
             market.rest(tape, order)
-            self._tell_balances(tape, account)
+            self._emit_balances(tape, account)
         elif order.remaining:
             in_time = "ImmediateOrCancel" if order.price is not None else "InsufficientLiquidity"
             self._expire(tape, order, in_time)
 
     def _limit(self, market: Market, order: Order) -> int:
-        """The worst price an order accepts; a market order goes three levels deep at most."""
+        """The worst price an order accepts; a market order takes three levels at most."""
         if order.price is not None:
             return order.price
         facing = market.book.ladder(order.side.other)
         return facing.at_depth(2) if facing.prices else market.last_price
 
     def _refusal(self, account: Account, market: Market, order: Order, limit: int) -> str | None:
-        """Why the engine will not take an order, in the exchange's words for expiry reasons."""
+        """Why the engine refuses an order, as the exchange's expiry reason; None if it accepts."""
         crosses = not market.fits(order.side, limit)
         if order.post_only and crosses:
             return "PostOnlyTaker"
@@ -156,11 +156,11 @@ class Accounts:
     def _expire(self, tape: Tape, order: Order, reason: str) -> None:
         order.status, order.expiry_reason = Status.EXPIRED, reason
         self.by_key[order.account].orders.pop(order.order_id, None)
-        self._tell(tape, "orderExpired", order, reason=reason)
-        self._tell_balances(tape, self.by_key[order.account])
+        self._emit(tape, "orderExpired", order, reason=reason)
+        self._emit_balances(tape, self.by_key[order.account])
 
     def _remove(self, tape: Tape, order: Order) -> None:
-        """Take an order out of the open ones, wherever it waits."""
+        """Remove an order from the open ones, in whatever state."""
         del self.by_key[order.account].orders[order.order_id]
         if is_pending(order):
             self._pending[order.listing.symbol].remove(order)
@@ -170,7 +170,7 @@ class Accounts:
     # Triggers -------------------------------------------------------------------------------------
 
     def _pull_triggers(self, tape: Tape, market: Market) -> None:
-        """Fire the conditional orders that the last price has reached."""
+        """Execute the conditional orders that the last price has triggered."""
         pending = self._pending[market.listing.symbol]
         for order in [item for item in pending if _reached(item, market.last_price)]:
             if order not in pending:
@@ -179,7 +179,7 @@ class Accounts:
             self.by_key[order.account].orders.pop(order.order_id)
             if order.reduce_only and not self._reducible(order):
                 order.status = Status.TRIGGER_FAILED
-                self._tell(tape, "triggerFailed", order)
+                self._emit(tape, "triggerFailed", order)
             else:
                 self._execute(tape, order)
 
@@ -193,7 +193,7 @@ class Accounts:
     # Fills ----------------------------------------------------------------------------------------
 
     def _settle_one(self, tape: Tape, order: Order, match: Execution, *, maker: bool) -> None:
-        """One side of one match: order, money, position, history."""
+        """Settle one side of a match: order, money, position, history."""
         account = self.by_key[order.account]
         listing = order.listing
         if maker and not order.remaining:
@@ -213,16 +213,16 @@ class Accounts:
             asset,
             maker,
         )
-        self._tell(tape, "orderFill", order, fill=fill)
+        self._emit(tape, "orderFill", order, fill=fill)
         account.fills.append(_row(tape, order, listing.symbol, fill))
         if not is_spot:
             self._move_position(tape, account, order, match, fee)
-        self._tell_balances(tape, account)
+        self._emit_balances(tape, account)
         if not is_spot:
             self._trim_reduce_only(tape, account, order)
 
     def settle_rfq(self, tape: Tape, terms: Order, trade_id: int) -> None:
-        """An RFQ was filled: move its money and remember it. The account pays as a taker."""
+        """Settle a filled RFQ: transfer its money and record it. The account pays as a taker."""
         account, listing = self.by_key[terms.account], terms.listing
         assert terms.price is not None
         fee, asset = account.pay(terms, terms.price, terms.quantity, maker=False)
@@ -230,12 +230,12 @@ class Accounts:
         quantity = padded(terms.quantity, listing.quantity_places)
         fill = Fill(trade_id, price, quantity, plain(fee), asset, maker=False)
         account.fills.append(_row(tape, terms, f"{listing.symbol}_RFQ", fill))
-        self._tell_balances(tape, account)
+        self._emit_balances(tape, account)
 
     def _move_position(
         self, tape: Tape, account: Account, order: Order, match: Execution, fee: Decimal
     ) -> None:
-        """A perpetual fill: close what it closes, open what is left over."""
+        """Apply a perpetual fill to a position: close what it closes, open the remainder."""
         listing = order.listing
         signed = match.quantity if order.side is Side.BID else -match.quantity
         price = exact(match.price, listing.price_places)
@@ -248,7 +248,7 @@ class Accounts:
             name = "positionAdjusted" if held.quantity else "positionClosed"
             if not held.quantity:
                 del account.positions[listing.symbol]
-            self._tell_position(tape, account, name, held)
+            self._emit_position(tape, account, name, held)
         if not signed:
             return
         name = "positionAdjusted"
@@ -259,10 +259,10 @@ class Accounts:
             name = "positionOpened"
         held.add(signed, price)
         held.fees += fee
-        self._tell_position(tape, account, name, held)
+        self._emit_position(tape, account, name, held)
 
     def _trim_reduce_only(self, tape: Tape, account: Account, cause: Order) -> None:
-        """Lower the resting reduce-only orders that could now close more than there is."""
+        """Reduce the resting reduce-only orders that exceed the position."""
         listing = cause.listing
         for order in list(account.orders.values()):
             if order.listing is not listing or not order.reduce_only or is_pending(order):
@@ -271,19 +271,19 @@ class Accounts:
                 continue
             if left:
                 self.markets[listing.symbol].lower(tape, order, order.executed + left)
-                self._tell(tape, "orderModified", order)
+                self._emit(tape, "orderModified", order)
             else:
                 self._remove(tape, order)
                 self._expire(tape, order, "ReduceOnlyNotReduced")
 
-    # Telling --------------------------------------------------------------------------------------
+    # Events ---------------------------------------------------------------------------------------
 
     def position_views(self, key: str) -> list[PositionView]:
-        """The open positions as a new subscriber is told of them."""
+        """The open positions, for a new subscriber."""
         account = self.by_key[key]
         return [self._position_view(account, held) for held in account.positions.values()]
 
-    def _tell(
+    def _emit(
         self,
         tape: Tape,
         name: str,
@@ -306,12 +306,12 @@ class Accounts:
             )
         )
 
-    def _tell_balances(self, tape: Tape, account: Account) -> None:
-        """One message for each asset whose figures differ from the last ones told."""
+    def _emit_balances(self, tape: Tape, account: Account) -> None:
+        """Emit one event for each asset whose figures differ from those emitted last."""
         for asset, balance in account.balances().items():
-            if account.told.get(asset) == balance:
+            if account.emitted.get(asset) == balance:
                 continue
-            account.told[asset] = balance
+            account.emitted[asset] = balance
             tape.write(
                 BalanceUpdate(
                     ("account.balanceUpdate",),
@@ -325,7 +325,7 @@ class Accounts:
                 )
             )
 
-    def _tell_position(self, tape: Tape, account: Account, name: str, held: Position) -> None:
+    def _emit_position(self, tape: Tape, account: Account, name: str, held: Position) -> None:
         stream = "account.positionUpdate"
         tape.write(
             PositionUpdate(
@@ -342,7 +342,7 @@ class Accounts:
         return held.view(self._mark(held.listing), account.exposure(held.listing))
 
     def _mark(self, listing: Listing) -> Decimal:
-        """The mark price, or the last one where none has been told yet."""
+        """The mark price, or the last one before any mark price was emitted."""
         mark = self.marks.get(listing.symbol)
         last = self.markets[listing.symbol].last_price
         return Decimal(mark) if mark else exact(last, listing.price_places)

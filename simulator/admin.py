@@ -1,7 +1,7 @@
-"""What the simulator tells of itself and is told under `/simulator/`: no part of the exchange, made
-for tests and curiosity.
+"""The simulator's own endpoints under `/simulator/`, for tests and inspection; not part of the
+exchange.
 
-Refuses to know how any of it comes about.
+Calls other parts and implements none of their functions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simulator.hub import Hub
 from simulator.rest import reply
 
 _TRADES = 10_000  # of a market, the newest
-_DIGITS = 20  # a longer number is none of ours
+_DIGITS = 20  # no number of the simulator is longer
 
 
 class AdminServer:
@@ -50,10 +50,10 @@ class AdminServer:
             web.delete("/simulator/faults/{number}", self._end),
         ]
 
-    # Telling --------------------------------------------------------------------------------------
+    # Reports --------------------------------------------------------------------------------------
 
     async def _book(self, request: web.Request) -> web.Response:
-        """The whole book of a market and the update id it stands at."""
+        """The whole book of a market and its current update id."""
         market = self._engine.markets.get(request.query.get("symbol", ""))
         if market is None:
             return reply({"message": "no such market"}, status=404)
@@ -64,7 +64,7 @@ class AdminServer:
         )
 
     async def _trades(self, request: web.Request) -> web.Response:
-        """What a market traded after the trade `after`, oldest first; no rate limit holds."""
+        """The market's trades after the trade `after`, oldest first; not rate-limited."""
         market = self._engine.markets.get(request.query.get("symbol", ""))
         after = request.query.get("after", "0")
         if market is None or not (after.isascii() and after.isdigit() and len(after) < _DIGITS):
@@ -91,7 +91,7 @@ class AdminServer:
         )
 
     async def _stats(self, request: web.Request) -> web.Response:
-        """What was put out so far, by stream, and who listens."""
+        """Counts of emitted events by stream, and the number of clients."""
         body: dict[str, Any] = {
             "engine_us": self._engine.clock_us,
             "core_events": self._engine.core_events,
@@ -103,7 +103,7 @@ class AdminServer:
         return reply(body)
 
     async def _connections(self, request: web.Request) -> web.Response:
-        """Who is connected, by number, and what each is subscribed to."""
+        """The connections, by number, with their subscriptions."""
         clients = sorted(self._hub.clients, key=lambda client: client.number)
         return reply(
             [
@@ -120,7 +120,7 @@ class AdminServer:
     # Faults ---------------------------------------------------------------------------------------
 
     async def _faults(self, request: web.Request) -> web.Response:
-        """The faults at work and those not long over."""
+        """The active faults and those that ended recently."""
         return reply([fault.body() for fault in self._director.known()])
 
     async def _fault(self, request: web.Request) -> web.Response:
@@ -128,7 +128,7 @@ class AdminServer:
         return _no_such_fault(request) if fault is None else reply(fault.body())
 
     async def _begin(self, request: web.Request) -> web.Response:
-        """Begin one fault, or several at once; all or, where one is wrong, none."""
+        """Start one fault, or several at once; all, or none where one is invalid."""
         try:
             source = reading.parsed(await request.read())
             sources = source if isinstance(source, list) else [source]
@@ -141,7 +141,7 @@ class AdminServer:
         return reply(begun if isinstance(source, list) else begun[0])
 
     async def _schedule(self, request: web.Request) -> web.Response:
-        """Play a script, its times counted from now."""
+        """Run a script of faults, its times counted from now."""
         try:
             script = reading.script((await request.read()).decode(), "the script")
         except UnicodeDecodeError:

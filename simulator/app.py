@@ -1,7 +1,7 @@
-"""The wiring: builds engine, hub and servers from settings, serves on one port, and stops when
-told.
+"""The wiring: builds engine, hub and servers from settings, serves on one port, and stops on
+request.
 
-Knows every part and none of their business. Signals and exit codes are the door's (`__main__`).
+Connects all parts and implements none. `__main__` handles signals and exit codes.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ POSITION_STREAM = "account.positionUpdate"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run is asked to be; engine time starts when this is made.
+    """Settings of a run; engine time starts when this is created.
 
-    `recorded` replaces the generated market; `speed` None means as fast as it goes.
+    `recorded` replaces the generated market; `speed` None means as fast as possible.
     """
 
     plan: Plan
@@ -115,7 +115,7 @@ def _application(
 
 
 def _opening(engine: Engine) -> Callable[[Topic], Iterable[PositionUpdate]]:
-    """What a new subscriber is told at once: the open positions, and nothing elsewhere."""
+    """The events for a new subscriber: the open positions; none for other streams."""
 
     def opening(topic: Topic) -> Iterable[PositionUpdate]:
         if topic.account is None or not topic.stream.startswith(POSITION_STREAM):

@@ -1,7 +1,7 @@
-"""The order book of one market: how much rests at which price. Pure; prices in ticks, quantities in
+"""The order book of one market: the quantity at each price. Pure; prices in ticks, quantities in
 steps.
 
-Refuses to know who owns what rests there, and what a trade is.
+Knows neither the owners of resting orders nor trades.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Side(StrEnum):
-    """The exchange's words for the two sides of a book."""
+    """The exchange's names of the two sides of a book."""
 
     BID = "Bid"
     ASK = "Ask"
@@ -23,7 +23,7 @@ class Side(StrEnum):
 
 
 class Change(NamedTuple):
-    """The new absolute quantity at one level; zero means the level is gone."""
+    """The new absolute quantity at one level; zero removes the level."""
 
     side: Side
     price: int
@@ -65,7 +65,7 @@ class Ladder:
 
 
 class Top(NamedTuple):
-    """Best price and size of both sides; a side that is empty has None twice."""
+    """Best price and size of both sides; None twice for an empty side."""
 
     bid: int | None
     bid_quantity: int | None

@@ -1,8 +1,6 @@
-"""Candles of all sixteen intervals, and the rolling day, made of a market's trades and nothing
-else.
+"""Candles of all sixteen intervals, and the rolling day, made of a market's trades alone.
 
-Pure: a trade comes in with its own millisecond; nobody asks a clock. Prices in ticks, quantities in
-steps.
+Pure: each trade has its own time in ms; no clock is read. Prices in ticks, quantities in steps.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def candle_start(interval: str, at_ms: int) -> int:
-    """The start of the candle that holds a moment."""
+    """The start of the candle that contains a moment."""
     length = FIXED_MS.get(interval)
     if length is None:
         moment = EPOCH + timedelta(milliseconds=at_ms)
@@ -53,7 +51,7 @@ def candle_start(interval: str, at_ms: int) -> int:
 
 
 def candle_end(interval: str, start_ms: int) -> int:
-    """The end of the candle that starts there: the start of the next."""
+    """The end of the candle that starts at `start_ms`: the start of the next one."""
     length = FIXED_MS.get(interval)
     if length is None:
         return candle_start(interval, start_ms + 32 * DAY_MS)
@@ -61,13 +59,13 @@ def candle_end(interval: str, start_ms: int) -> int:
 
 
 def moment_text(at_ms: int, separator: str) -> str:
-    """A whole second as the exchange writes it: UTC, no zone, no fraction."""
+    """A whole second in the exchange's format: UTC, no zone, no fraction."""
     return (EPOCH + timedelta(milliseconds=at_ms)).strftime(f"%Y-%m-%d{separator}%H:%M:%S")
 
 
 @dataclass(slots=True)
 class Candle:
-    """What was traded between two moments. A candle exists only once something was."""
+    """The trades between two moments. A candle exists only with at least one trade."""
 
     open: int
     high: int
@@ -133,7 +131,7 @@ class Candles:
         return total
 
     def _start(self, interval: str, at_ms: int) -> int:
-        """The candle's start, remembered: most trades fall into the candle of the one before."""
+        """The candle's start, cached: most trades fall into the same candle as the one before."""
         start, end = self._current[interval]
         if not start <= at_ms < end:
             start = candle_start(interval, at_ms)
@@ -142,7 +140,7 @@ class Candles:
 
 
 class PricedCandles(NamedTuple):
-    """Candles and the places of the prices and quantities that they count."""
+    """Candles, with the decimal places of their prices and quantities."""
 
     candles: Candles
     price_places: int

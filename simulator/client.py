@@ -1,6 +1,6 @@
-"""The sending side of one connection: what waits for it, and how its line is at the moment.
+"""The sending side of one connection: its queue of frames, and the state of its line.
 
-Refuses to know sockets (`server`) and why a line is bad (`faults`).
+Knows neither sockets (`server`) nor why a line is impaired (`faults`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 
 class Binary(bytes):
-    """A frame that goes out as a binary one; all others are text."""
+    """A frame sent as a binary one; all others are text."""
 
 
 class Line(NamedTuple):
-    """How the line to a client is.
+    """The state of the line to a client.
 
-    A silent one carries nothing in either direction, and nobody notices; without `pongs` the
+    A silent line carries nothing in either direction, without any error; without `pongs` the
     exchange answers no Ping.
     """
 
@@ -31,7 +31,7 @@ GOOD_LINE = Line()
 
 
 class How(StrEnum):
-    """How a connection ends: with a Close frame, with a plain end, with a reset, or unsaid."""
+    """How a connection ends: with a Close frame, a plain end, a reset, or silently."""
 
     CLOSE = "close"
     EOF = "eof"
@@ -40,7 +40,7 @@ class How(StrEnum):
 
 
 class Ending(NamedTuple):
-    """The end of a connection; code and reason are those of the Close frame."""
+    """The end of a connection; code and reason are for the Close frame."""
 
     how: How
     code: int = 1001
@@ -48,7 +48,7 @@ class Ending(NamedTuple):
 
 
 class Client:
-    """One connection: frames wait here until its writer takes them."""
+    """One connection, with the frames that its writer has not taken yet."""
 
     def __init__(self, limit_frames: int, limit_bytes: int) -> None:
         self._limit_frames = limit_frames
@@ -56,8 +56,8 @@ class Client:
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self.number = 0
-        self.gone = False
-        self.forgotten: set[str] = set()  # streams that the exchange has forgotten unasked
+        self.has_ended = False
+        self.forgotten: set[str] = set()  # subscriptions dropped by a fault
         self.line = GOOD_LINE
         self.ending: Ending | None = None
         self.waiting = asyncio.Event()
@@ -66,7 +66,7 @@ class Client:
         self.sent = 0
 
     def push(self, frame: bytes) -> None:
-        """Queue a frame, or give the client up when its queue is full."""
+        """Queue a frame, or drop the client when its queue is full."""
         if self.too_slow.is_set():
             return
         self._queue.append(frame)
@@ -77,7 +77,7 @@ class Client:
         self.waiting.set()
 
     def pop(self) -> bytes | None:
-        """The next frame to write, or None when there is none now."""
+        """The next frame to write, or None."""
         if not self._queue:
             self.waiting.clear()
             return None
@@ -88,11 +88,11 @@ class Client:
 
     @property
     def queued(self) -> int:
-        """How many frames wait."""
+        """The number of queued frames."""
         return len(self._queue)
 
     def end(self, ending: Ending) -> None:
-        """End the connection, once."""
+        """End the connection; only the first call has an effect."""
         if self.ending is None:
             self.ending = ending
             self.must_end.set()

@@ -1,7 +1,7 @@
-"""The unknown many who trade in a market: they move levels, cross the spread, and follow a
-wandering fair price.
+"""The anonymous traders of a market: they change levels, cross the spread, and follow a wandering
+fair price.
 
-Decides with a seeded generator only; the market does. Knows nothing of accounts, clocks or streams.
+All randomness comes from a seeded generator. Knows nothing of accounts, clocks or streams.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ THIN_LEVELS = 3
 
 
 class Crowd:
-    """Everybody in one market whom we do not know."""
+    """All anonymous traders of one market."""
 
     def __init__(self, market: Market, draw: random.Random) -> None:
         self.market = market
@@ -37,11 +37,11 @@ class Crowd:
 
     @property
     def fair_price(self) -> float:
-        """What the crowd thinks the thing is worth, in ticks."""
+        """The crowd's valuation of the market, in ticks."""
         return self._fair
 
     def stir(self, tape: Tape) -> list[Execution]:
-        """One thing happens. Returns the matches, so that account orders hit by them can be
+        """Perform one action. Returns the matches, so that account orders hit by them can be
         settled.
         """
         self._wander()
@@ -60,7 +60,7 @@ class Crowd:
         return []
 
     def trade(self, tape: Tape, side: Side) -> list[Execution]:
-        """Somebody takes from the book: usually less than the best level, at times a few levels."""
+        """Take from the book: usually less than the best level, at times a few levels."""
         facing = self.market.book.ladder(side.other)
         if len(facing.prices) <= self._least_levels:
             self.market.change(tape, self._new_level(side.other))
@@ -69,7 +69,7 @@ class Crowd:
         return self.market.take(tape, side, self._size(4), deepest, self.market.new_order_id())
 
     def fidget(self, tape: Tape) -> None:
-        """Change a level far from the touch: one depth update and nothing else, always."""
+        """Change a level far from the touch: always exactly one depth update."""
         side = self.any_side()
         ladder = self.market.book.ladder(side)
         if len(ladder.prices) < 2:
@@ -79,7 +79,7 @@ class Crowd:
         self.market.change(tape, [Change(side, price, self._size(1))])
 
     def _opening(self) -> list[Change]:
-        """The levels that are there when the market is first looked at."""
+        """The initial levels of the book."""
         middle, gap = self._listing.opening_price, self._listing.gap
         changes: list[Change] = []
         for side, sign in ((Side.BID, -1), (Side.ASK, 1)):
@@ -91,13 +91,13 @@ class Crowd:
         return changes
 
     def _wander(self) -> None:
-        """The fair price walks at random and is drawn back to where it began."""
+        """Move the fair price at random; it is drawn back to its start."""
         opening = self._listing.opening_price
         step = self._draw.gauss(0, 0.2 * self._listing.gap) - 0.0005 * (self._fair - opening)
         self._fair = max(2.0, min(self._fair + step, self._listing.highest_price - 1))
 
     def _taking_side(self) -> Side:
-        """Buy when the book stands below the fair price, sell when above, both often enough."""
+        """Mostly buy when the book is below the fair price, sell when above."""
         top = self.market.book.top()
         bid, ask = top.bid or self._fair, top.ask or self._fair
         lean = (self._fair - (bid + ask) / 2) / (10 * self._listing.gap)
@@ -105,7 +105,7 @@ class Crowd:
         return Side.BID if self._draw.random() < wish else Side.ASK
 
     def any_side(self) -> Side:
-        """Either side, by chance."""
+        """A random side."""
         return Side.BID if self._draw.random() < 0.5 else Side.ASK
 
     def _size(self, divisor: int) -> int:
@@ -113,29 +113,29 @@ class Crowd:
         return 1 + int(self._draw.expovariate(1 / mean))
 
     def _move_several(self, tape: Tape) -> None:
-        """Two or three levels in one update, none of them twice."""
+        """Change two or three different levels in one update."""
         side = self.any_side()
         found = [self._near_changes(side) for _ in range(self._draw.randrange(2, 4))]
         changes = {change.price: change for changes in found for change in changes}
         self.market.change(tape, list(changes.values()))
 
     def _near_changes(self, side: Side) -> list[Change]:
-        """Add a level, or change or remove one; the count of levels stays near the usual."""
+        """Add, change or remove a level; the number of levels stays near the usual."""
         ladder = self.market.book.ladder(side)
         count = len(ladder.prices)
         if count <= self._least_levels or self._draw.random() < 0.35:
             return self._new_level(side)
         price = ladder.at_depth(int(self._draw.expovariate(1 / 4)))
         crowding = 0.5 * count / (self._usual_levels + 1)
-        gone = self._off_fair(side, price) or self._draw.random() < crowding
-        return [Change(side, price, 0 if gone else self._size(1))]
+        is_removed = self._off_fair(side, price) or self._draw.random() < crowding
+        return [Change(side, price, 0 if is_removed else self._size(1))]
 
     def _off_fair(self, side: Side, price: int) -> bool:
-        """Whether a resting price is worse for its owner than the fair one: nobody leaves it."""
+        """Whether a resting price is worse for its owner than the fair one: it is withdrawn."""
         return price > self._fair if side is Side.BID else price < self._fair
 
     def _new_level(self, side: Side) -> list[Change]:
-        """A level at a fitting price; the best one renewed where the wished price does not fit."""
+        """A level at a valid price; where the drawn price is invalid, the best level is renewed."""
         price = self._candidate(side)
         best = self.market.book.ladder(side).best
         if self.market.fits(side, price):
@@ -143,7 +143,7 @@ class Crowd:
         return [] if best is None else [Change(side, best, self._size(1))]
 
     def _candidate(self, side: Side) -> int:
-        """Mostly behind the touch; before it the more willingly, the wider the spread is."""
+        """A price, mostly behind the touch; more often inside a wide spread."""
         book = self.market.book
         best, facing = book.ladder(side).best, book.ladder(side.other).best
         sign = -1 if side is Side.BID else 1

@@ -1,4 +1,4 @@
-"""Whole numbers of ticks and steps, written as the exchange writes decimals.
+"""Whole numbers of ticks and steps, formatted as the exchange's decimals.
 
 The model counts in whole ticks and steps, so it never rounds. Knows nothing of markets or frames.
 """
@@ -9,7 +9,7 @@ from decimal import Decimal
 
 
 def padded(units: int, places: int) -> str:
-    """12300 units of two places as "123.00": how the WebSocket writes prices and quantities."""
+    """12300 units of two places as "123.00": the WebSocket's format of prices and quantities."""
     if places == 0:
         return str(units)
     sign = "-" if units < 0 else ""
@@ -18,17 +18,17 @@ def padded(units: int, places: int) -> str:
 
 
 def trimmed(units: int, places: int) -> str:
-    """12300 units of two places as "123": how REST and the ticker write them."""
+    """12300 units of two places as "123": the format of REST and the ticker."""
     return without_zeros(padded(units, places))
 
 
 def without_zeros(text: str) -> str:
-    """Drop the zeros behind the last digit that counts."""
+    """Remove trailing zeros of the fraction."""
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def exact(units: int, places: int) -> Decimal:
-    """The same number as a Decimal."""
+    """The number as a Decimal."""
     return Decimal(units).scaleb(-places)
 
 

@@ -1,8 +1,8 @@
-"""The whole exchange on one virtual schedule: what happens, and at which engine microsecond.
+"""The whole exchange on one virtual schedule: the events, each at its engine microsecond.
 
-`advance(until_us)` plays everything due until then and yields each step's events. All of it depends
-on the seed, the start and the options alone, never on who listens or how fast it is asked. Pure: no
-clock, no I/O.
+`advance(until_us)` plays everything due until then and yields each step's events. The result
+depends on the seed, the start and the options alone, never on subscribers or on the pace of calls.
+Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from simulator.trader import Trader
 from simulator.windows import WINDOWS_MS
 
 SECOND_US = 1_000_000
-# Phases inside the second. A candle's last running frame goes out before its close and its final
-# one half a second after it, so that the candles of an interval never interleave.
+# Phases inside the second. The last update of a running candle is emitted before its close and the
+# final one half a second after it, so that the candles of an interval never interleave.
 MARK_PRICE_PHASE_US = 846_000
 TICKER_PHASE_US = 87_000
 KLINE_PHASE_US = 750_000
@@ -38,16 +38,14 @@ LIQUIDATION_EVERY_US = 8 * SECOND_US
 TRADER_ACTIONS_PER_SECOND = 4.0
 LARGEST_TRADER_SHARE = 0.25
 FRAMES_PER_STEP = 2.0
-# No step writes more core events than this; near a limited run's end only single ones are made.
+# Most core events of one step; near the end of a limited run, steps emit single ones only.
 LARGEST_STEP = 60
 AFTER_THE_LAST_US = SECOND_US + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything a run depends on. `rate` is core events a second; `events` ends it after that
-    many.
-    """
+    """All inputs of a run. `rate` is core events a second; `events` ends it after that many."""
 
     listings: tuple[Listing, ...]
     seed: int
@@ -58,7 +56,7 @@ class Plan:
 
 
 class Engine:
-    """The exchange behind the servers."""
+    """The exchange without its servers."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -75,9 +73,9 @@ class Engine:
         self._trader_share = _trader_share(plan.rate)
         self.stopped_us: int | None = None
         self.skew_us = 0
-        self._gone_events = 0  # those of markets that are no more
+        self._removed_events = 0  # of delisted markets
         self._rate = plan.rate
-        self._stepping = 0  # which chain of steps goes on
+        self._stepping = 0  # the number of the active chain of steps
         self._count = 0
         self._queue: list[tuple[int, int, Callable[[int], None]]] = []
         self._schedule()
@@ -85,18 +83,18 @@ class Engine:
     @property
     def core_events(self) -> int:
         """Trades, realtime depth and bookTickers so far."""
-        return self._gone_events + sum(market.core_events for market in self.markets.values())
+        return self._removed_events + sum(market.core_events for market in self.markets.values())
 
     @property
     def next_us(self) -> int | None:
-        """When the next thing happens; None when nothing will any more."""
+        """The time of the next event; None when there is none left."""
         if not self._queue:
             return None
         return self._queue[0][0]
 
     @property
     def clock_us(self) -> int:
-        """The exchange's clock at what was played last: off by `skew_us`."""
+        """The exchange's clock at the event played last; differs from engine time by `skew_us`."""
         return self.played_us + self.skew_us
 
     def advance(self, until_us: int) -> Iterator[list[Event]]:
@@ -111,11 +109,11 @@ class Engine:
             act(at_us)
             yield self._tape.take()
 
-    # What can be ordered --------------------------------------------------------------------------
+    # Orders of faults -----------------------------------------------------------------------------
 
     def skip(self, kind: str, symbol: str, ids: int) -> tuple[int, int] | None:
-        """Let the trade or update ids of a market jump. Returns the first and the last id that will
-        never be, or None where the market is no more.
+        """Skip trade or update ids of a market. Returns the first and the last skipped id, or None
+        where the market is delisted.
         """
         market = self.markets.get(symbol)
         if market is None:
@@ -127,7 +125,7 @@ class Engine:
         return market.update_id - ids + 1, market.update_id
 
     def set_rate(self, rate: float) -> None:
-        """Make so many core events a second from now on; 0 makes none."""
+        """Set the rate of core events a second; 0 stops them."""
         self._rate = rate
         self._trader_share = _trader_share(rate)
         self._stepping += 1
@@ -135,12 +133,12 @@ class Engine:
             self._at(self.played_us + 1, self._stepper())
 
     def set_skew(self, skew_us: int) -> None:
-        """Let the exchange's clock be off by so much from now on."""
+        """Set the offset of the exchange's clock."""
         self.skew_us = skew_us
         self._tape.reset()
 
     def list_market(self, item: Listing) -> None:
-        """A new market opens."""
+        """Open a new market."""
         draw = random.Random(f"{self.plan.seed} {item.symbol} {self.played_us}")
         market = self.markets[item.symbol] = Market(item, draw)
         self._crowds[item.symbol] = Crowd(market, draw)
@@ -148,20 +146,20 @@ class Engine:
         self.accounts.list_market(item)
         self.statistics.list_market(item.symbol)
         if len(self._order) == 1:
-            self.set_rate(self._rate)  # nothing could happen until now
+            self.set_rate(self._rate)  # without a market nothing was scheduled
 
     def delist_market(self, symbol: str) -> None:
-        """A market closes: open orders in it are cancelled, positions are settled, and it is no
-        more.
+        """Close a market: open orders in it are cancelled, positions are settled, and it is
+        removed.
         """
         self._tape.begin(self.clock_us)
         self.accounts.delist_market(self._tape, symbol)
-        told = self._tape.take()
-        self._at(self.played_us, lambda at_us: self._tape.events.extend(told))
+        taken = self._tape.take()
+        self._at(self.played_us, lambda at_us: self._tape.events.extend(taken))
         self.statistics.delist_market(symbol)
         for trader in self._traders:
             trader.delist_market(self.markets[symbol])
-        self._gone_events += self.markets[symbol].core_events
+        self._removed_events += self.markets[symbol].core_events
         del self.markets[symbol], self._crowds[symbol]
         self._order.remove(symbol)
 
@@ -172,17 +170,17 @@ class Engine:
         if self.plan.rate > 0 and self.markets:
             self._at(start, self._stepper())
         for phase, act in (
-            (TICKER_PHASE_US, self._tell_tickers),
-            (MARK_PRICE_PHASE_US, self._tell_mark_prices),
-            (KLINE_PHASE_US, self._tell_klines),
+            (TICKER_PHASE_US, self._emit_tickers),
+            (MARK_PRICE_PHASE_US, self._emit_mark_prices),
+            (KLINE_PHASE_US, self._emit_klines),
             (KLINE_FINAL_PHASE_US, self._close_klines),
-            (STOCK_PHASE_US, self._tell_stocks),
+            (STOCK_PHASE_US, self._emit_stocks),
         ):
             self._every(_first_after(start, SECOND_US, phase), SECOND_US, act)
         for window_ms in WINDOWS_MS:
             every_us = window_ms * 1000
             self._every(_first_after(start, every_us, 0), every_us, self._cutter(window_ms))
-        self._every(start + FIRST_OPEN_INTEREST_US, OPEN_INTEREST_EVERY_US, self._tell_interest)
+        self._every(start + FIRST_OPEN_INTEREST_US, OPEN_INTEREST_EVERY_US, self._emit_interest)
         self._every(start + LIQUIDATION_EVERY_US, LIQUIDATION_EVERY_US, self._liquidate)
 
     def _at(self, at_us: int, act: Callable[[int], None]) -> None:
@@ -204,10 +202,10 @@ class Engine:
 
         return cut
 
-    # What happens ---------------------------------------------------------------------------------
+    # Steps ----------------------------------------------------------------------------------------
 
     def _stepper(self) -> Callable[[int], None]:
-        """A chain of steps that ends when another rate is ordered."""
+        """A chain of steps that ends when another rate is set."""
         chain = self._stepping
 
         def step(at_us: int) -> None:
@@ -217,8 +215,8 @@ class Engine:
         return step
 
     def _step(self, at_us: int) -> int | None:
-        """One thing happens in one market. Returns the pause that keeps the rate, in µs, or None
-        when it was the last.
+        """Perform one action in one market. Returns the pause that keeps the rate, in µs, or None
+        after the last one.
         """
         before = self.core_events
         left = None if self.plan.events is None else self.plan.events - before
@@ -238,14 +236,12 @@ class Engine:
         return 1 + int(pause_us)
 
     def _any_crowd(self) -> Crowd:
-        """The first markets listed are the busiest."""
+        """A random market's crowd; the first markets listed are the busiest."""
         place = int(len(self._order) * self._draw.random() ** 1.5)
         return self._crowds[self._order[place]]
 
     def _liquidate(self, at_us: int) -> None:
-        """Somebody's perpetual position is sold or bought back at market: a trade like any other,
-        and a notice.
-        """
+        """Liquidate an anonymous perpetual position at market: a trade, and a liquidation event."""
         perps = [
             crowd
             for crowd in self._crowds.values()
@@ -273,37 +269,37 @@ class Engine:
         )
 
     def _limited(self) -> bool:
-        """Whether the end of a limited run is near, where only `_step` may make core events."""
+        """Whether the end of a limited run is near, where only `_step` may emit core events."""
         limit = self.plan.events
         return limit is not None and limit - self.core_events <= LARGEST_STEP
 
-    def _tell_tickers(self, at_us: int) -> None:
-        self.statistics.tell_tickers(self._tape)
+    def _emit_tickers(self, at_us: int) -> None:
+        self.statistics.emit_tickers(self._tape)
 
-    def _tell_mark_prices(self, at_us: int) -> None:
-        self.statistics.tell_mark_prices(self._tape)
+    def _emit_mark_prices(self, at_us: int) -> None:
+        self.statistics.emit_mark_prices(self._tape)
         self.accounts.marks.update(self.statistics.marks)
 
-    def _tell_klines(self, at_us: int) -> None:
-        self.statistics.tell_klines(self._tape)
+    def _emit_klines(self, at_us: int) -> None:
+        self.statistics.emit_klines(self._tape)
 
     def _close_klines(self, at_us: int) -> None:
         closed_us = self._tape.engine_us - KLINE_FINAL_PHASE_US
         self.statistics.close_klines(self._tape, closed_us - closed_us % SECOND_US)
 
-    def _tell_interest(self, at_us: int) -> None:
+    def _emit_interest(self, at_us: int) -> None:
         self.statistics.tell_open_interest(self._tape)
 
-    def _tell_stocks(self, at_us: int) -> None:
-        self._stocks.tell(self._tape)
+    def _emit_stocks(self, at_us: int) -> None:
+        self._stocks.emit(self._tape)
 
 
 def _trader_share(rate: float) -> float:
-    """How often a step is an account's doing: a few times a second, whatever the rate."""
+    """The share of steps done by accounts: a few a second, whatever the rate."""
     steps_per_second = rate / FRAMES_PER_STEP
     return min(LARGEST_TRADER_SHARE, TRADER_ACTIONS_PER_SECOND / max(steps_per_second, 1e-9))
 
 
 def _first_after(start_us: int, every_us: int, phase_us: int) -> int:
-    """The first moment after the start that lies at a phase of a period."""
+    """The first moment after the start at this phase of a period."""
     return start_us + every_us - (start_us - phase_us) % every_us

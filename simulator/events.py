@@ -1,8 +1,8 @@
-"""What happens in the simulated exchange, one frozen type for each kind of message.
+"""The events of the simulated exchange, one frozen type for each kind of message.
 
-Values are already the exchange's (decimal strings, microseconds); how they are spelled on the wire
-is `frames`' business. `streams` names every stream the event belongs to; `account` is the owner's
-key on private events.
+Values are already the exchange's (decimal strings, microseconds); `frames` writes them to the wire
+format. `streams` names every stream the event belongs to; `account` is the owner's key on private
+events.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class BookTicker(NamedTuple):
 
 
 class Ticker(NamedTuple):
-    """A rolling day. `name` is the event's: `ticker`, or `externalTicker` for a provider's data."""
+    """A rolling day. `name`: `ticker`, or `externalTicker` for a provider's data."""
 
     streams: tuple[str, ...]
     event_us: int
@@ -67,7 +67,7 @@ class Ticker(NamedTuple):
 
 
 class Kline(NamedTuple):
-    """One candle; open, high, low, close and volume are None where nothing was traded."""
+    """One candle; open, high, low, close and volume are None without trades."""
 
     streams: tuple[str, ...]
     event_us: int
@@ -137,7 +137,7 @@ class StockIndicativeQuote(NamedTuple):
 
 
 class OrderUpdate(NamedTuple):
-    """`order` as it stood after the event; `fill` on orderFill, `reason` on orderExpired."""
+    """`order` as of after the event; `fill` on orderFill, `reason` on orderExpired."""
 
     streams: tuple[str, ...]
     account: str
@@ -150,7 +150,7 @@ class OrderUpdate(NamedTuple):
 
 
 class PositionUpdate(NamedTuple):
-    """`name` is None on the frames sent at subscription."""
+    """`name` is None in the frames sent at subscription."""
 
     streams: tuple[str, ...]
     account: str
@@ -172,9 +172,7 @@ class BalanceUpdate(NamedTuple):
 
 
 class RfqUpdate(NamedTuple):
-    """`fields` are the further members of the message by their letters: they differ from event to
-    event.
-    """
+    """`fields` holds further members by their wire names, which differ from event to event."""
 
     streams: tuple[str, ...]
     account: str

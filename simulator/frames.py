@@ -1,7 +1,7 @@
-"""Events as the bytes that the exchange sends: the one place that knows the letters.
+"""Renders events as the exchange's frames: the one place that knows the wire names.
 
-`data` comes first; keys are sorted, capitals first, except in klines, which have an order of their
-own; no spaces. Pure. Refuses to know who gets a frame.
+`data` comes first; keys are sorted, capitals first, except in klines, which have their own order;
+no spaces. Pure. Knows no receivers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def render(event: events.Event, stream: str) -> bytes:
 
 
 def error(code: int, message: str) -> bytes:
-    """An error frame. It never repeats the request's id."""
+    """An error frame. It does not contain the request's id."""
     return _write({"id": None, "error": {"code": code, "message": message}}).encode()
 
 
@@ -248,7 +248,7 @@ def _rfq_update(event: events.RfqUpdate) -> Data:
 
 
 def _present(data: Data) -> Data:
-    """Without the members that this message does not have."""
+    """The members without those that this message lacks."""
     return {key: value for key, value in data.items() if value is not None}
 
 

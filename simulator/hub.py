@@ -1,8 +1,8 @@
-"""Who hears what: takes events, renders those that somebody wants, and sends each on its way.
+"""Subscriptions: takes events, renders those with subscribers, and queues the frames.
 
-A client that reads too slowly fills its own bounded queue and is marked for dropping; nobody else
-waits for it. Refuses to know sockets (`server`), time (`player`) and what befalls a frame on its
-way (`faults.road`): the wall clock is an argument.
+A client that reads too slowly fills its own bounded queue and is marked for dropping; no other one
+is delayed. Knows neither sockets (`server`), nor time (`player`), nor what faults do to a frame
+(`faults.road`): the wall clock is an argument.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PRIVATE = (OrderUpdate, BalanceUpdate, PositionUpdate, RfqUpdate)
 
 
 class Hub:
-    """All subscriptions of all clients, and the way from an event to their queues."""
+    """All subscriptions of all clients, and the delivery of events to their queues."""
 
     def __init__(self, wall_us: Callable[[], int], ledger: Ledger | None = None) -> None:
         self._wall_us = wall_us
@@ -41,17 +41,17 @@ class Hub:
     # Clients --------------------------------------------------------------------------------------
 
     def enter(self, client: Client) -> None:
-        """A new connection. It gets the next number."""
+        """Register a new connection. It gets the next number."""
         self._entered += 1
         client.number = self._entered
         self.clients.add(client)
         self._note_now({"connection": client.number, "state": "opened"})
 
     def leave(self, client: Client, how: str = "ended") -> None:
-        """A connection is over; saying so again does nothing."""
-        if client.gone:
+        """Remove a connection; repeated calls have no effect."""
+        if client.has_ended:
             return
-        client.gone = True
+        client.has_ended = True
         self.clients.discard(client)
         for listeners in self._listeners.values():
             listeners.discard(client)
@@ -73,22 +73,22 @@ class Hub:
             self._note_now({"connection": client.number, "unsubscribed": topic.stream})
 
     def forget(self, client: Client, fits: Callable[[str], bool]) -> None:
-        """Serve a client's subscriptions no longer, until it subscribes anew."""
+        """Stop serving a client's subscriptions, until it subscribes again."""
         for topic in [topic for topic in self.topics(client) if fits(topic.stream)]:
             self.unsubscribe(client, topic)
             client.forgotten.add(topic.stream)
 
     def topics(self, client: Client) -> list[Topic]:
-        """What a client is subscribed to."""
+        """The topics that a client is subscribed to."""
         return [topic for topic, listeners in self._listeners.items() if client in listeners]
 
-    def note(self, at_us: int, said: Mapping[str, Any]) -> None:
-        """Write a line beside the frames into the ledger. `at_us` is engine time."""
-        self._note_now({"engine_us": at_us, **said})
+    def note(self, at_us: int, fields: Mapping[str, Any]) -> None:
+        """Write a line other than a frame into the ledger. `at_us` is engine time."""
+        self._note_now({"engine_us": at_us, **fields})
 
-    def _note_now(self, said: Mapping[str, Any]) -> None:
+    def _note_now(self, fields: Mapping[str, Any]) -> None:
         if self._ledger is not None:
-            self._ledger.note(self._wall_us(), said)
+            self._ledger.note(self._wall_us(), fields)
 
     def _note_late(self, connection: int, stream: str, frame: bytes) -> None:
         self._note_now({"late": {"connection": connection, "stream": stream, **identity(frame)}})
@@ -96,9 +96,7 @@ class Hub:
     # Frames ---------------------------------------------------------------------------------------
 
     def put(self, event: Event) -> None:
-        """Send an event to whoever is subscribed to one of its streams, and record it if it is
-        kept.
-        """
+        """Send an event to the subscribers of its streams, and record it if it is kept."""
         account = event.account if isinstance(event, PRIVATE) else None
         for stream in event.streams:
             self.counts[stream] += 1
@@ -108,13 +106,13 @@ class Hub:
                 self._send(listeners or frozenset(), stream, frames.render(event, stream), account)
 
     def put_to(self, client: Client, event: Event, stream: str) -> None:
-        """Send an event to one client only: what stands at the moment of its subscription."""
+        """Send an event to one client only: the state at the time of its subscription."""
         account = event.account if isinstance(event, PRIVATE) else None
         self._send({client}, stream, frames.render(event, stream), account)
 
     def put_recorded(self, stream: str | None, frame: bytes) -> None:
-        """Send a recorded frame as it is: to its stream's subscribers, or to everyone if it has
-        none.
+        """Send a recorded frame unchanged: to its stream's subscribers, or to every client if it
+        has none.
         """
         if stream is None:
             self._send(self.clients, "", frame, None)
@@ -137,7 +135,7 @@ class Hub:
             self._ledger.record(self._wall_us(), way, frame, account)
 
     def _is_kept(self, topic: Topic) -> bool:
-        """Whether the ledger wants this stream although nobody listens now."""
+        """Whether the ledger keeps this stream even without subscribers."""
         if self._ledger is None:
             return False
         if topic in self._ever:
@@ -149,7 +147,7 @@ class Hub:
 
 
 def always_recorded(stream: str) -> bool:
-    """Trades, realtime depth, and the account streams that carry all markets."""
+    """Whether a stream is always recorded: trades, realtime depth, account streams."""
     kind, _, rest = stream.partition(".")
     if kind == "account":
         return "." not in rest

@@ -1,9 +1,9 @@
-"""The ledger: one JSON line for each frame put out, so that a test can say what was really sent, to
-whom, and what was withheld; and one for each thing else that happened (connections, subscriptions,
+"""The ledger: one JSON line for each emitted frame, so that a test can determine what was really
+sent, to whom, and what was withheld; and one for each other event (connections, subscriptions,
 faults, REST).
 
-Bytes of frames go in as they are. Lines are gathered and written every so often; the last line of a
-clean stop says so. Refuses to choose what is recorded: the hub does.
+Frames are stored byte for byte. Lines are buffered and written periodically; the last line marks a
+clean stop. `hub` chooses what is recorded.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ BY_FAULTS = ("kept_from", "later", "by")
 
 
 class Ledger:
-    """An open ledger file. `flush` writes what was gathered, `close` ends it."""
+    """An open ledger file. `flush` writes the buffered lines, `close` ends it."""
 
     def __init__(self, path: Path, *, seed: int, start_us: int, markets: Sequence[str]) -> None:
-        """Start the file anew with its header. Raises OSError when it cannot be written."""
+        """Create the file with its header. Raises OSError when it cannot be written."""
         self._file: BinaryIO = path.open("wb")
         self._lines: list[bytes] = []
         header = {"seed": seed, "start_us": start_us, "markets": list(markets)}
@@ -30,7 +30,7 @@ class Ledger:
         self._file.flush()
 
     def record(self, at_us: int, way: Way, frame: bytes, account: str | None = None) -> None:
-        """One frame and what became of it. `account` tells two accounts' frames apart."""
+        """Record a frame and its delivery. `account` distinguishes frames of two accounts."""
         owner = b'"account":"%b",' % account.encode() if account else b""
         touched = b""
         if way.by:
@@ -42,9 +42,9 @@ class Ledger:
             % (at_us, len(way.to), _written(way.to), touched, owner, frame)
         )
 
-    def note(self, at_us: int, said: Mapping[str, Any]) -> None:
-        """Something that is no frame."""
-        self._lines.append(_written({"at_us": at_us, **said}) + b"\n")
+    def note(self, at_us: int, fields: Mapping[str, Any]) -> None:
+        """Record an event other than a frame."""
+        self._lines.append(_written({"at_us": at_us, **fields}) + b"\n")
 
     def flush(self) -> None:
         if self._lines:
@@ -53,7 +53,7 @@ class Ledger:
             self._file.flush()
 
     def close(self) -> None:
-        """Write what is left and the line that says the stop was clean."""
+        """Write the buffered lines and the line that marks a clean stop."""
         self.flush()
         self._file.write(b'{"end":true}\n')
         self._file.close()

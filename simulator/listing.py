@@ -1,7 +1,7 @@
-"""Which markets there are, and the fixed facts of each: tick, step, first numbers, opening price.
+"""The markets and their fixed properties: tick, step, first numbers, opening price.
 
-Knows nothing of books or time. Any symbol of the exchange's form can be listed: the well-known ones
-have real-looking facts, the others get plausible ones derived from their name.
+Knows nothing of books or time. Any symbol of the exchange's form can be listed: well-known ones
+have realistic properties, the rest get plausible ones derived from their name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MMF_FUNCTION = {"base": "0.0125", "factor": "0.0000765", "type": "sqrt"}
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The fixed facts of one market. Prices are in ticks, quantities in steps."""
+    """The fixed properties of one market. Prices are in ticks, quantities in steps."""
 
     symbol: str
     base: str
@@ -45,14 +45,14 @@ class Listing:
 
     @property
     def highest_price(self) -> int:
-        """The highest price an order may have: below one for a prediction, free elsewhere."""
+        """The highest price of an order: below one on prediction markets, unlimited elsewhere."""
         if self.market_type is MarketType.PREDICTION:
             return int(10**self.price_places) - 1
         return self.opening_price * 100
 
     @property
     def gap(self) -> int:
-        """How many ticks usually lie between two levels of the book."""
+        """The usual distance between two levels of the book, in ticks."""
         return max(1, self.opening_price // 20_000)
 
 
@@ -87,13 +87,13 @@ _KNOWN = {
 
 
 def type_of(symbol: str) -> str:
-    """The market type that a symbol says; requests for quotes have symbols of their own."""
+    """The market type of a symbol; requests for quotes have symbols of their own."""
     suffix = symbol.rpartition("_")[2]
     return suffix if suffix in ("PERP", "PREDICTION", "RFQ") else "SPOT"
 
 
 def listing(symbol: str) -> Listing:
-    """The listing of a symbol. Raises ValueError for a name no market could have."""
+    """The listing of a symbol. Raises ValueError for an invalid symbol."""
     found = FORM.fullmatch(symbol)
     if found is None:
         raise ValueError(f"{symbol!r} is not a market symbol (like SOL_USDC or SOL_USDC_PERP)")
@@ -105,7 +105,7 @@ def listing(symbol: str) -> Listing:
 
 
 def _derived(symbol: str, market_type: MarketType) -> tuple[int, int, int, int, int, int]:
-    """Plausible facts for a market we know nothing of: always the same for the same name."""
+    """Plausible properties of an unknown market: always the same for the same name."""
     number = zlib.crc32(symbol.encode())
     first_update_id = 10_000_000 + number % 3_000_000_000
     first_trade_id = 10_000 + number % 90_000_000

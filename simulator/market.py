@@ -1,9 +1,9 @@
-"""One market: its book, its numbering, and what trading does to both. Pure.
+"""One market: its book, its numbering, and the effects of trading. Pure.
 
 Every change of the book gets the next update id and is written to the tape as a depth event,
 together with the bookTicker when the touch changed; every match is a trade with the next trade id,
-followed by the depth change it causes. The book is never crossed. Refuses to know who trades and
-why: see `crowd` and `desk`.
+followed by the depth change it causes. The book is never crossed. Knows neither who trades nor why:
+see `crowd` and `accounts`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BEFORE_DEPTH_SHARE = 0.85
 
 
 class Execution(NamedTuple):
-    """One match. `maker` is the account order that was hit, or None for somebody unknown."""
+    """One match. `maker` is the account order that was hit, or None for an anonymous one."""
 
     trade_id: int
     price: int
@@ -46,7 +46,7 @@ class TradeRow(NamedTuple):
 
 
 class Market:
-    """The state of one market at the engine time played so far."""
+    """The state of one market at the current engine time."""
 
     def __init__(self, listing: Listing, draw: random.Random) -> None:
         self.listing = listing
@@ -67,13 +67,13 @@ class Market:
         self._top_streams = (f"bookTicker.{listing.symbol}",)
 
     def open_with(self, changes: Sequence[Change]) -> None:
-        """Fill the book before anything is told: the state the first update builds on."""
+        """Fill the book silently: the state before the first update."""
         for change in changes:
             self.book.put(change)
         self._top = self.book.top()
 
     def owned(self, side: Side, price: int) -> int:
-        """How much of a level belongs to account orders."""
+        """The quantity of a level that belongs to account orders."""
         orders = self._owned.get((side, price))
         return sum(order.remaining for order in orders) if orders else 0
 
@@ -87,7 +87,7 @@ class Market:
         return price < facing if side is Side.BID else price > facing
 
     def change(self, tape: Tape, changes: Sequence[Change]) -> None:
-        """Set levels to new quantities as one update; what accounts own there stays."""
+        """Set levels to new quantities in one update; the accounts' part stays."""
         asks: list[tuple[str, str]] = []
         bids: list[tuple[str, str]] = []
         listing = self.listing
@@ -96,7 +96,7 @@ class Market:
             self.book.ladder(side).put(price, kept)
             row = (padded(price, listing.price_places), padded(kept, listing.quantity_places))
             (bids if side is Side.BID else asks).append(row)
-        self._tell(tape, asks, bids)
+        self._emit(tape, asks, bids)
 
     def take(
         self, tape: Tape, side: Side, quantity: int, limit: int | None, taker_id: str
@@ -108,14 +108,14 @@ class Market:
             if limit is not None and (price > limit if side is Side.BID else price < limit):
                 break
             maker = self._first_owner(side.other, price)
-            there = maker.remaining if maker else facing.quantities[price]
-            matched = min(quantity, there)
+            present = maker.remaining if maker else facing.quantities[price]
+            matched = min(quantity, present)
             done.append(self._match(tape, side, price, matched, maker, taker_id))
             quantity -= matched
         return done
 
     def available(self, side: Side, limit: int | None) -> int:
-        """How much a taker of `side` could get within the limit."""
+        """The quantity that a taker of `side` could get within the limit."""
         facing = self.book.ladder(side.other)
         return sum(
             quantity
@@ -129,28 +129,28 @@ class Market:
         assert price is not None
         assert self.fits(order.side, price)
         self._owned.setdefault((order.side, price), []).append(order)
-        there = self.book.ladder(order.side).quantities.get(price, 0)
-        self.change(tape, [Change(order.side, price, there + order.remaining)])
+        present = self.book.ladder(order.side).quantities.get(price, 0)
+        self.change(tape, [Change(order.side, price, present + order.remaining)])
 
     def withdraw(self, tape: Tape, order: Order) -> None:
         """Take an account's order out of the book."""
         price = order.price
         assert price is not None
-        there = self.book.ladder(order.side).quantities[price]
+        present = self.book.ladder(order.side).quantities[price]
         self._disown(order)
-        self.change(tape, [Change(order.side, price, there - order.remaining)])
+        self.change(tape, [Change(order.side, price, present - order.remaining)])
 
     def lower(self, tape: Tape, order: Order, quantity: int) -> None:
-        """Lower the quantity of a resting order."""
+        """Reduce the quantity of a resting order."""
         assert order.price is not None
         assert order.executed < quantity < order.quantity
-        there = self.book.ladder(order.side).quantities[order.price]
+        present = self.book.ladder(order.side).quantities[order.price]
         less = order.quantity - quantity
         order.quantity = quantity
-        self.change(tape, [Change(order.side, order.price, there - less)])
+        self.change(tape, [Change(order.side, order.price, present - less)])
 
     def new_order_id(self) -> str:
-        """Order ids are not in the order of time: the exchange stopped that in June 2025."""
+        """A new order id. They are not ordered by time: the exchange stopped that in June 2025."""
         return str(self._draw.randrange(52_000_000_000, 67_000_000_000))
 
     def _match(
@@ -168,22 +168,22 @@ class Market:
         self.trades.append(TradeRow(self.trade_id, at_ms, price, quantity, buyer_is_maker))
         self.candles.add(at_ms, price, quantity)
         self.last_price = price
-        self._tell_trade(tape, self.trades[-1], maker, taker_id)
-        there = self.book.ladder(side.other).quantities[price]
+        self._emit_trade(tape, self.trades[-1], maker, taker_id)
+        present = self.book.ladder(side.other).quantities[price]
         if maker is not None:
             maker.fill(price, quantity)
             if not maker.remaining:
                 self._disown(maker)
-        self.change(tape, [Change(side.other, price, there - quantity)])
+        self.change(tape, [Change(side.other, price, present - quantity)])
         return Execution(self.trade_id, price, quantity, maker)
 
-    def _tell_trade(self, tape: Tape, row: TradeRow, maker: Order | None, taker_id: str) -> None:
+    def _emit_trade(self, tape: Tape, row: TradeRow, maker: Order | None, taker_id: str) -> None:
         maker_id = maker.order_id if maker else self.new_order_id()
         buyer, seller = (maker_id, taker_id) if row.buyer_is_maker else (taker_id, maker_id)
         trade = Trade(
             self._trade_streams,
             tape.stamp(),
-            row.at_ms * 1000,  # trade times are whole milliseconds, as REST shows them
+            row.at_ms * 1000,  # trade times are whole milliseconds, as in REST
             self.listing.symbol,
             padded(row.price, self.listing.price_places),
             padded(row.quantity, self.listing.quantity_places),
@@ -195,8 +195,8 @@ class Market:
         tape.write(trade)
         self.core_events += 1
 
-    def _tell(self, tape: Tape, asks: list[tuple[str, str]], bids: list[tuple[str, str]]) -> None:
-        """Number the change just made and write it down, with the touch if that changed."""
+    def _emit(self, tape: Tape, asks: list[tuple[str, str]], bids: list[tuple[str, str]]) -> None:
+        """Number the last change and emit it, with the touch if that changed."""
         self.update_id += 1
         self.updated_us = tape.engine_us
         self.windows.note(tape.engine_us, self.update_id, asks, bids)
@@ -205,7 +205,7 @@ class Market:
         self._top = top
         touch_first = touched and self._draw.random() < BEFORE_DEPTH_SHARE
         if touch_first:
-            self._tell_top(tape, top)
+            self._emit_top(tape, top)
         depth = Depth(
             self._depth_streams,
             tape.stamp(),
@@ -219,9 +219,9 @@ class Market:
         tape.write(depth)
         self.core_events += 1
         if touched and not touch_first:
-            self._tell_top(tape, top)
+            self._emit_top(tape, top)
 
-    def _tell_top(self, tape: Tape, top: Top) -> None:
+    def _emit_top(self, tape: Tape, top: Top) -> None:
         places, steps = self.listing.price_places, self.listing.quantity_places
         ticker = BookTicker(
             self._top_streams,

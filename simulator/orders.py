@@ -1,7 +1,5 @@
-"""Orders, fills and positions: the mutable order of the model, and the frozen views that messages
-carry.
-
-Refuses to know how an order came to be or what it does to balances.
+"""Orders, fills and positions: the mutable order of the model, and the frozen views in messages.
+Knows neither why an order was placed nor its effect on balances.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ class TimeInForce(StrEnum):
 
 
 class OrderView(NamedTuple):
-    """An order as messages show it: decimal strings, absent members None. Q is `quote_quantity`."""
+    """An order in messages: decimal strings, absent members None. Q is `quote_quantity`."""
 
     order_id: str
     symbol: str
@@ -67,7 +65,7 @@ class Fill(NamedTuple):
 
 
 class PositionView(NamedTuple):
-    """A position as messages show it: decimal strings, signed quantity."""
+    """A position in messages: decimal strings, signed quantity."""
 
     symbol: str
     position_id: int
@@ -119,7 +117,7 @@ class Order:
         self.status = Status.PARTIALLY_FILLED if self.remaining else Status.FILLED
 
     def view(self) -> OrderView:
-        """The order as it stands now, in the exchange's strings."""
+        """The order's current state, in the exchange's strings."""
         places, steps = self.listing.price_places, self.listing.quantity_places
         pending = self.status in (Status.TRIGGER_PENDING, Status.TRIGGER_FAILED)
         view = OrderView(

@@ -1,8 +1,6 @@
-"""Serves recorded frames instead of a generated market: the same bytes, at the pace of their own
-event times.
-
-Playing begins when somebody has subscribed and has finished subscribing, so that no frame goes to
-nobody. Refuses to judge what it plays: a line is sent as it was captured.
+"""Serves recorded frames instead of a generated market: the same bytes, paced by their event times.
+Playback begins when subscriptions have been made and no more arrive, so that no frame is sent
+without a receiver. Recorded lines are sent unchanged, valid or not.
 """
 
 from __future__ import annotations
@@ -19,15 +17,14 @@ from simulator.listing import Listing, listing
 
 SETTLE_S = 0.2
 _MOST_BYTES = 1_000_000_000  # of a file: a device has no end
-# A file may hold captures of different years one after the other; no silence is played longer than
-# this.
+# A file may hold captures of different years one after the other; a longer silence is cut to this.
 LONGEST_SILENCE_US = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """One line: its bytes, its stream (None for errors, which everyone hears), and its event time
-    if it has one.
+    """One line: its bytes, its stream (None for errors, which every client receives), and its
+    event time if it has one.
     """
 
     frame: bytes
@@ -37,7 +34,7 @@ class RecordedFrame:
 
 
 def read_bounded(path: Path) -> bytes:
-    """All of a file that a user names. Raises OSError where it cannot be read, or has no end."""
+    """All bytes of a file. Raises OSError where it cannot be read, or is too large."""
     with path.open("rb") as stream:
         content = stream.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
@@ -46,9 +43,9 @@ def read_bounded(path: Path) -> bytes:
 
 
 def load(path: Path, first: int = 1, last: int | None = None) -> list[RecordedFrame]:
-    """The frames of a JSON-lines file, of lines `first` to `last` counted from 1, both included.
+    """The frames of a JSON-lines file, lines `first` to `last` counted from 1, both included.
 
-    Raises OSError when it cannot be read and ValueError when a line is no frame.
+    Raises OSError when it cannot be read and ValueError when a line is not a frame.
     """
     chosen: list[RecordedFrame] = []
     for number, line in enumerate(read_bounded(path).splitlines(), start=1):
@@ -62,7 +59,7 @@ def load(path: Path, first: int = 1, last: int | None = None) -> list[RecordedFr
 
 
 def listings(recorded: list[RecordedFrame]) -> tuple[Listing, ...]:
-    """The markets that a recording speaks of."""
+    """The markets that occur in a recording."""
     symbols = dict.fromkeys(item.symbol for item in recorded if item.symbol is not None)
     known: list[Listing] = []
     for symbol in symbols:
@@ -74,7 +71,7 @@ def listings(recorded: list[RecordedFrame]) -> tuple[Listing, ...]:
 
 
 async def play_back(recorded: list[RecordedFrame], hub: Hub, speed: float | None) -> None:
-    """Play the frames once. `speed` multiplies the pace; None plays as fast as it goes."""
+    """Play the frames once. `speed` multiplies the pace; None plays as fast as possible."""
     await _until_settled(hub)
     due_s = time.monotonic()
     previous_us: int | None = None

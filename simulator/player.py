@@ -1,8 +1,8 @@
-"""Plays the engine's virtual schedule out against the real clock, with the faults in their places
+"""Plays the engine's virtual schedule against the real clock, with the faults at their times
 between the events.
 
-Behind schedule it catches up without skipping, in short slices so that sockets stay served. Refuses
-to know what is played and who hears it.
+Behind schedule it catches up without skipping, in short slices so that sockets stay served. Knows
+neither the content of events nor their receivers.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from simulator.engine import Engine
 from simulator.faults.director import Director
 from simulator.hub import Hub
 
-# Events that lie this close together are put out in one go; a slice of catching up takes no longer
-# either.
+# Events within this time are emitted together; it is also the limit of one slice of catching up.
 LONGEST_PAUSE_S = 0.005
 LONGEST_SLICE_S = 0.005
 
 
 async def play(engine: Engine | None, hub: Hub, director: Director, begun_s: float) -> None:
-    """Put out every event at its time, and begin and end every fault at its, until cancelled.
+    """Emit every event at its time, and begin and end every fault at its time, until cancelled.
 
-    `begun_s` is the monotonic time at which the engine's start lies. Without an engine only the
-    faults are played.
+    `begun_s` is the monotonic time of the engine's start. Without an engine only the faults are
+    played.
     """
     start_us = director.now_us
     while True:
@@ -34,7 +33,7 @@ async def play(engine: Engine | None, hub: Hub, director: Director, begun_s: flo
 
 
 def _catch_up(engine: Engine | None, hub: Hub, director: Director, due_us: int) -> bool:
-    """Do what is due, for a slice of time; whether some of it is left."""
+    """Do what is due, for a slice of time. Returns whether more is due."""
     slice_ends_s = time.monotonic() + LONGEST_SLICE_S
     while time.monotonic() < slice_ends_s:
         if not play_next(engine, hub, director, due_us):
@@ -43,8 +42,8 @@ def _catch_up(engine: Engine | None, hub: Hub, director: Director, due_us: int) 
 
 
 def play_next(engine: Engine | None, hub: Hub, director: Director, due_us: int) -> bool:
-    """Do the next thing that is due, a fault before an event of the same moment; whether there was
-    one. Knows no clock.
+    """Do the next due action, a fault before an event of the same moment. Returns whether there was
+    one. Reads no clock.
     """
     step_us = engine.next_us if engine is not None else None
     fault_us = director.next_us

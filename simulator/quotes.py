@@ -1,4 +1,4 @@
-"""Quotes of stocks, as a provider sends them: `stockPrice` and `stockIndicativeQuote`.
+"""Stock quotes as a provider sends them: `stockPrice` and `stockIndicativeQuote`.
 
 Pure. These are not markets of the exchange: no book, no trades, long key names, times in
 milliseconds.
@@ -19,14 +19,14 @@ SOURCE_DELAY_MS = 40
 
 
 class Stocks:
-    """The quoted stocks and where their prices stand."""
+    """The quoted stocks and their current prices."""
 
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw
         self._middle = dict(STOCKS)
 
-    def tell(self, tape: Tape) -> None:
-        """Once a second: each stock's quote and its indicative quote."""
+    def emit(self, tape: Tape) -> None:
+        """Emit each stock's quote and indicative quote; called once a second."""
         source_ms = tape.engine_us // 1000 - SOURCE_DELAY_MS
         for ticker in self._middle:
             self._middle[ticker] += self._draw.randrange(-6, 7)

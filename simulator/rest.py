@@ -1,7 +1,7 @@
-"""The REST side: parameters, signatures, errors, and the exchange's answers about the market played
-so far.
+"""The REST side: parameters, signatures, errors, and replies about the market at the current engine
+time.
 
-Refuses to know how a body is made (`rest_bodies`, `account_bodies`) and how a market moves.
+Knows neither how a body is made (`rest_bodies`, `account_bodies`) nor how a market moves.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class RestError(Exception):
-    """A request that gets an error reply. `code` None means the plain text of a parameter that was
-    not understood.
+    """A request that gets an error reply. `code` None: a plain-text error about an invalid
+    parameter.
     """
 
     def __init__(self, status: int, code: str | None, message: str) -> None:
@@ -120,7 +120,7 @@ class RestServer:
         return web.Response(text="pong")
 
     async def _time(self, request: web.Request) -> web.Response:
-        """The clock that signatures are judged by: the real one, whatever the market's time."""
+        """The clock that signatures are checked against: the real one, not the market's time."""
         return web.Response(text=str(self._clock_ms()))
 
     async def _all_markets(self, request: web.Request) -> web.Response:
@@ -172,7 +172,7 @@ class RestServer:
         )
 
     def _candles(self, market: Market, price_type: str | None) -> PricedCandles:
-        """Of trades, or of the mark or index prices, which nobody trades at."""
+        """Candles of trades, or of the mark or index prices, which have no trades."""
         listing = market.listing
         if price_type in (None, "Last"):
             return PricedCandles(market.candles, listing.price_places, listing.quantity_places)
@@ -196,7 +196,7 @@ class RestServer:
         return self._of_symbol(request, rest_bodies.open_interest(self._engine.statistics, now_ms))
 
     async def _funding_rates(self, request: web.Request) -> web.Response:
-        """What was paid since the market began, the newest first."""
+        """Funding paid since the market began, newest first."""
         symbol = self._market(request).listing.symbol
         paid = [*reversed(self._engine.statistics.funding_paid.get(symbol, ()))]
         return _page(request, rest_bodies.funding_rates(symbol, paid), DEEPEST_HISTORY)
@@ -206,7 +206,7 @@ class RestServer:
     def _signed(
         self, instruction: str, handler: Callable[[web.Request, Account], web.Response]
     ) -> Handler:
-        """Let only requests through that an accepted key signed."""
+        """A handler that accepts only requests signed with an accepted key."""
 
         async def checked(request: web.Request) -> web.Response:
             key = request.headers.get("X-API-Key", "")
@@ -259,7 +259,7 @@ class RestServer:
         return reply(account_bodies.capital(account))
 
     def _collateral(self, request: web.Request, account: Account) -> web.Response:
-        """At the last prices of the assets' spot markets."""
+        """The collateral, at the last prices of the assets' spot markets."""
         spots = [
             market
             for market in self._engine.markets.values()
@@ -277,7 +277,7 @@ class RestServer:
         return reply(_matching(request, bodies, "symbol", "rfqId", "clientId", "side"))
 
     def _fills(self, request: web.Request, account: Account) -> web.Response:
-        """Past fills by page, the newest first. Nobody was liquidated: all are the user's."""
+        """Past fills by page, newest first. None are liquidations: all are the user's."""
         first_ms, last_ms = _number(request, "from", 0), _number(request, "to", 2**62)
         if _choice(request, "fillType", FILL_TYPES) not in (None, "User"):
             return _page(request, [])
@@ -287,13 +287,13 @@ class RestServer:
         return _page(request, _sorted(request, _matching(request, bodies, "symbol", "orderId")))
 
     def _past_orders(self, request: web.Request, account: Account) -> web.Response:
-        """All that were placed by page, the newest first, those that are open too."""
+        """All placed orders by page, newest first, open ones included."""
         bodies = [account_bodies.past_order(order) for order in account.placed]
-        wanted = request.query.get("orderId")
-        found = [body for body in bodies if wanted in (None, body["id"])]
+        order_id = request.query.get("orderId")
+        found = [body for body in bodies if order_id in (None, body["id"])]
         return _page(request, _sorted(request, _matching(request, found, "symbol")))
 
-    # Means ----------------------------------------------------------------------------------------
+    # Helpers --------------------------------------------------------------------------------------
 
     def _listings(self) -> list[Listing]:
         return [market.listing for market in self._engine.markets.values()]
@@ -306,7 +306,7 @@ class RestServer:
         return market
 
     def _of_symbol(self, request: web.Request, bodies: list[dict[str, Any]]) -> web.Response:
-        """All bodies, or those of the one symbol asked for."""
+        """All bodies, or those of the requested symbol."""
         symbol = request.query.get("symbol")
         if symbol is None:
             return reply(bodies)
@@ -315,7 +315,7 @@ class RestServer:
 
 
 def seen(request: web.Request, market: Market) -> Market:
-    """The market as it is, or as a cache in front of the exchange still has it."""
+    """The current market, or the older one in the cache of a fault."""
     cached: Mapping[str, Market] = request.get("cached", {})
     return cached.get(market.listing.symbol, market)
 
@@ -323,26 +323,26 @@ def seen(request: web.Request, market: Market) -> Market:
 def _matching(
     request: web.Request, bodies: list[dict[str, Any]], *members: str
 ) -> list[dict[str, Any]]:
-    """Those of the market types asked for that have each of these members as it was asked for."""
-    asked = {name: request.query[name] for name in members if name in request.query}
+    """Bodies of the requested market types that match each of these members in the query."""
+    filters = {name: request.query[name] for name in members if name in request.query}
     return [
         body
         for body in _of_types(request, bodies)
-        if all(str(body[name]) == value for name, value in asked.items())
+        if all(str(body[name]) == value for name, value in filters.items())
     ]
 
 
 def _of_types(request: web.Request, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of the market types asked for; all where none is named."""
-    wanted = request.query.getall("marketType", [])
-    for name in wanted:
+    """Bodies of the requested market types; all without a request."""
+    requested = request.query.getall("marketType", [])
+    for name in requested:
         if name not in MARKET_TYPES:
             raise _unparsed("marketType", name)
-    return [body for body in bodies if not wanted or type_of(body["symbol"]) in wanted]
+    return [body for body in bodies if not requested or type_of(body["symbol"]) in requested]
 
 
 def _sorted(request: web.Request, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is given the oldest first, in the direction asked for: the newest first, usually."""
+    """Bodies, given oldest first, in the requested direction; newest first by default."""
     is_rising = _choice(request, "sortDirection", SORT_DIRECTIONS) == "Asc"
     return bodies if is_rising else bodies[::-1]
 
@@ -350,7 +350,7 @@ def _sorted(request: web.Request, bodies: list[dict[str, Any]]) -> list[dict[str
 def _page(
     request: web.Request, bodies: list[dict[str, Any]], largest: int = LARGEST_LIMIT
 ) -> web.Response:
-    """The page asked for; its place is told in headers."""
+    """The requested page; headers give its position."""
     limit, offset = _limit(request, largest), _number(request, "offset", 0)
     headers = {
         "X-PAGE-COUNT": str(-(-len(bodies) // limit)),
@@ -381,7 +381,7 @@ def _text(request: web.Request, name: str) -> str:
 
 
 def _number(request: web.Request, name: str, default: int | None) -> int:
-    """A whole number; required when there is no default."""
+    """A whole number of the query; required without a default."""
     if name not in request.query and default is not None:
         return default
     text = _text(request, name)
@@ -391,7 +391,7 @@ def _number(request: web.Request, name: str, default: int | None) -> int:
 
 
 def _choice(request: web.Request, name: str, choices: Collection[str]) -> str | None:
-    """One of some words; None where it was not given."""
+    """One of the choices, from the query; None where it is not given."""
     text = request.query.get(name)
     if text is not None and text not in choices:
         raise _unparsed(name, text)

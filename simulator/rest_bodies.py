@@ -1,4 +1,4 @@
-"""What REST replies say of markets: the exchange's shapes, made from their state. Pure.
+"""REST bodies about markets: the exchange's formats, made from their state. Pure.
 
 REST trims decimals, and mixes units as the exchange does.
 """
@@ -87,7 +87,7 @@ def market(item: Listing) -> Body:
 
 
 def depth(source: Market, limit: int, started_us: int) -> Body:
-    """The book as it stands: best bids last, best asks first, the update id as a string."""
+    """The current book: best bids last, best asks first, the update id as a string."""
     bids = source.book.bids.rows()[-limit:]
     asks = source.book.asks.rows()[:limit]
     return {
@@ -128,8 +128,8 @@ def _trade(item: Listing, row: TradeRow) -> Body:
 def klines(
     source: PricedCandles, interval: str, *, start_ms: int, end_ms: int, now_ms: int
 ) -> list[Body]:
-    """The closed candles from the one that holds `start_ms`, oldest first; the running one is left
-    out.
+    """The closed candles from the one that contains `start_ms`, oldest first, without the running
+    one.
     """
     found: list[Body] = []
     start = candle_start(interval, start_ms)
@@ -144,7 +144,7 @@ def klines(
 
 def _kline(source: PricedCandles, candle: Candle | None, start_ms: int, end_ms: int) -> Body:
     places, steps = source.price_places, source.quantity_places
-    # A price that was looked at is no trade: such a candle has no volume.
+    # Polled prices are no trades: such a candle has no volume.
     trades = 0 if candle is None or not candle.volume else candle.trades
     return {
         "close": None if candle is None else trimmed(candle.close, places),
@@ -160,7 +160,7 @@ def _kline(source: PricedCandles, candle: Candle | None, start_ms: int, end_ms: 
 
 
 def ticker(source: Market, now_ms: int) -> Body:
-    """The rolling day; here the count of trades is a string."""
+    """The rolling day; the count of trades is a string here."""
     first, last, high, low, volume, quote_volume, count = day_figures(source, now_ms)
     change = float(last) - float(first)
     return {
@@ -198,7 +198,7 @@ def open_interest(statistics: Statistics, now_ms: int) -> list[Body]:
 
 
 def funding_rates(symbol: str, rates: Iterable[FundingRate]) -> list[Body]:
-    """What was paid at the end of each interval, in the order given; times without a zone."""
+    """Funding paid at the end of each interval, in the given order; times without a zone."""
     return [
         {
             "fundingRate": rate.rate,
@@ -210,7 +210,7 @@ def funding_rates(symbol: str, rates: Iterable[FundingRate]) -> list[Body]:
 
 
 def assets(listings: Iterable[Listing]) -> list[Body]:
-    """Everything that is traded or paid with."""
+    """All assets that are traded or paid with."""
     spots = [item for item in listings if item.market_type is MarketType.SPOT]
     names = dict.fromkeys(name for item in spots for name in (item.base, item.quote))
     return [
@@ -237,7 +237,7 @@ def assets(listings: Iterable[Listing]) -> list[Body]:
 
 
 def securities(listings: Iterable[Listing]) -> list[Body]:
-    """The stocks of the markets, each with the sessions that it trades in."""
+    """The stocks of the markets, each with its trading sessions."""
     stocks = dict.fromkeys(item.base for item in listings if item.rwa_type == "STOCK")
     return [
         {"asset": name, "cusip": None, "name": name, "sessions": list(SESSIONS)} for name in stocks

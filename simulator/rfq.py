@@ -1,8 +1,8 @@
-"""Requests for quotes, seen from both sides by turns: the account asks for one, then quotes for
-somebody else.
+"""Requests for quotes, alternately from both sides: the account requests one, then quotes for
+another party.
 
-Each conversation runs through a script of the exchange's events and, when filled, moves the
-account's money. Pure. Refuses to know books: an RFQ trades outside of them.
+Each conversation follows a script of the exchange's events and, when filled, transfers the
+account's money. Pure. Knows no books: RFQs trade outside of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FILLED = frozenset({"rfqFilled"})
 OPENED = frozenset({"rfqAccepted", "rfqRefreshed"})
 
 Fields = dict[str, str | int]
-# An event's name, which further members it has, and the state it leaves.
+# An event's name, its further members, and the state after it.
 Line = tuple[str, str, str]
 
 TERMS = "CSq"
@@ -63,7 +63,7 @@ CONVERSATIONS = (
 
 
 class RfqTalk:
-    """The RFQ conversations of one account, told one event at a time."""
+    """The RFQ conversations of one account, one event at a time."""
 
     def __init__(self, key: str, accounts: Accounts, draw: random.Random) -> None:
         self._key = key
@@ -74,28 +74,28 @@ class RfqTalk:
         self._rfq_id = FIRST_RFQ_ID + draw.randrange(1_000_000) * 2**20
         self._lines = self._all_lines()
 
-    def go_on(self, tape: Tape) -> None:
-        """Tell the next event."""
+    def advance(self, tape: Tape) -> None:
+        """Emit the next event."""
         if self._spots:
             next(self._lines)(tape)
 
     def delist_market(self, market: Market) -> None:
-        """A market is no more: ask for no more quotes in it."""
+        """Stop requesting quotes in a delisted market."""
         if market in self._spots:
             self._spots.remove(market)
 
-    def _all_lines(self) -> Iterator[_Telling]:
-        """Every kind of conversation in turn, forever."""
+    def _all_lines(self) -> Iterator[_Step]:
+        """Events of every kind of conversation in turn, without end."""
         while True:
             for conversation in CONVERSATIONS:
                 market = self._draw.choice(self._spots)
                 self._rfq_id += self._draw.randrange(1, 2**20)
                 order = self._terms(market)
                 for line in conversation:
-                    yield _Telling(self._accounts, self._rfq_id, order, line)
+                    yield _Step(self._accounts, self._rfq_id, order, line)
 
     def _terms(self, market: Market) -> Order:
-        """What is asked for, held as an order that never reaches a book."""
+        """The requested terms, held as an order that never reaches a book."""
         side = Side.BID if self._draw.random() < 0.5 else Side.ASK
         return Order(
             order_id=str(self._rfq_id),
@@ -108,8 +108,8 @@ class RfqTalk:
         )
 
 
-class _Telling:
-    """One event of one conversation, ready to be told."""
+class _Step:
+    """One event of one conversation, ready to be emitted."""
 
     def __init__(self, accounts: Accounts, rfq_id: int, order: Order, line: Line) -> None:
         self._accounts = accounts
@@ -140,7 +140,7 @@ class _Telling:
             self._accounts.settle_rfq(tape, order, self._rfq_id)
 
     def _remember(self, symbol: str, now_ms: int) -> None:
-        """Keep what the account asks for among its open requests, until it is settled."""
+        """Keep the account's request among its open ones, until it is settled."""
         rfqs = self._accounts.by_key[self._order.account].rfqs
         if self._name in OPENED:
             rfqs[self._rfq_id] = OpenRfq(

@@ -1,10 +1,10 @@
-"""The WebSocket side: one task group for each connection, carrying words between a socket and a
-session.
+"""The WebSocket side: one task group for each connection, which passes messages between a socket
+and a session.
 
-Pings every minute and closes connections that answer nothing for two; closes a client that reads
-too slowly. Asks the director whether a handshake or a subscription fails, and ends or silences a
-connection when its client says so. Refuses to know markets: what a new subscriber must be told at
-once comes from the `opening` function.
+Pings every minute and closes connections without a Pong for two; closes a client that reads too
+slowly. The director decides whether a handshake or a subscription fails; the client's state ends or
+silences a connection. Knows no markets: the `opening` function gives the events for a new
+subscriber.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from simulator.faults.director import Director
 from simulator.faults.running import Running
 from simulator.hub import Hub
 from simulator.session import Session, Topic, stream_error
-from simulator.transport import LOOK_EVERY_S, abort, until_gone
+from simulator.transport import POLL_EVERY_S, abort, until_disconnected
 
 log = logging.getLogger("simulator")
 CLOSE_LIMIT_S = 0.5
@@ -34,10 +34,10 @@ ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """What is borne with from a client, by the exchange's rule and by ours.
+    """The limits of a client, by the exchange's rule and by our own.
 
-    The exchange sends a Ping a minute and a Close after two without a Pong. That a client may lag
-    behind by so many frames or bytes, and is closed beyond that, is our own rule: it has none.
+    The exchange sends a Ping a minute and a Close after two without a Pong. The limit of queued
+    frames and bytes, beyond which a client is closed, is our own: the exchange has none.
     """
 
     ping_every_s: float = 60.0
@@ -89,14 +89,14 @@ class SocketServer:
         return socket
 
     async def close(self) -> None:
-        """Say Close to everyone, as the exchange does before a pod stops."""
+        """Send Close to every client, as the exchange does before a pod stops."""
         self._stopping = True
         async with asyncio.TaskGroup() as group:
             for socket in list(self._sockets):
                 group.create_task(_close(socket, WSCloseCode.GOING_AWAY, b"shutting down"))
 
     async def _refuse(self, request: web.Request, fault: Running) -> web.Response:
-        """Let a handshake fail as ordered."""
+        """Fail a handshake as the fault commands."""
         command = fault.command
         assert isinstance(command, Refuse)
         if command.how is Refusal.STATUS:
@@ -105,7 +105,7 @@ class SocketServer:
                 headers["Retry-After"] = str(command.retry_after_s)
             return web.Response(status=command.status, text="refused", headers=headers)
         if command.how is Refusal.HANG:
-            await until_gone(request, lambda: self._stopping or fault.is_called_off)
+            await until_disconnected(request, lambda: self._stopping or fault.is_called_off)
         abort(request, reset=True)
         return web.Response(status=503)
 
@@ -155,7 +155,7 @@ class SocketServer:
                 self._answer(session, client, message.data)
         if message.type is WSMsgType.CLOSE and not _is_silent(client):
             await socket.close(drain=False)
-        await until_gone(request, lambda: self._stopping or not _is_silent(client))
+        await until_disconnected(request, lambda: self._stopping or not _is_silent(client))
 
     def _refusal(self, stream: str) -> bytes | None:
         return self._director.rejection(stream) or stream_error(stream)
@@ -163,7 +163,7 @@ class SocketServer:
     def _answer(self, session: Session, client: Client, text: str | bytes) -> None:
         session.forget(client.forgotten)
         client.forgotten.clear()
-        answer = session.hear(text, self._director.clock_ms())
+        answer = session.receive(text, self._director.clock_ms())
         for topic in answer.stopped:
             self._hub.unsubscribe(client, topic)
         for topic in answer.started:
@@ -179,13 +179,13 @@ class SocketServer:
 
 @dataclass(slots=True)
 class _LastPong:
-    """When the client last answered a Ping."""
+    """The time of the client's last Pong."""
 
     pong_s: float
 
 
 async def _write(socket: web.WebSocketResponse, client: Client) -> None:
-    """Send what is queued, as fast as the client reads and its line carries."""
+    """Send queued frames, as fast as the client reads and its line allows."""
     try:
         while True:
             await client.waiting.wait()
@@ -196,17 +196,17 @@ async def _write(socket: web.WebSocketResponse, client: Client) -> None:
                 await socket.send_frame(frame, kind)
                 await _carry(client, len(frame))
     except ConnectionError:
-        return  # the reader sees the end of the connection too, and ends the conversation
+        return  # the reader notices the end of the connection too, and ends the session
 
 
 async def _carry(client: Client, size: int) -> None:
-    """Wait as long as a slow line takes for so many bytes, or until it is slow no more."""
+    """Wait for the time a slow line needs for these bytes, or until it is slow no more."""
     begun_s = time.monotonic()
     while (speed := client.line.bytes_per_s) is not None:
         left_s = size / speed - (time.monotonic() - begun_s)
         if left_s <= 0:
             return
-        await asyncio.sleep(min(left_s, LOOK_EVERY_S))
+        await asyncio.sleep(min(left_s, POLL_EVERY_S))
 
 
 async def _keep_alive(
@@ -231,7 +231,7 @@ async def _drop_when_slow(socket: web.WebSocketResponse, client: Client) -> None
 
 
 def _is_silent(client: Client) -> bool:
-    """Whether nothing may be seen or heard of this connection."""
+    """Whether this connection carries nothing in either direction."""
     ending: Ending | None = client.ending
     return client.line.silent or (ending is not None and ending.how is How.SILENT)
 

@@ -1,8 +1,8 @@
-"""One client's conversation: what it asks, what it is subscribed to, and what it is answered. Pure.
+"""One client's session: its requests, its subscriptions, and the answers. Pure.
 
-Success is silence. An unknown symbol is silence too; an unknown kind of stream, a bad window or a
-bad signature is an error frame, and the conversation goes on. Refuses to know sockets, clocks and
-who sends the data.
+A success has no answer. Neither has an unknown symbol; an unknown kind of stream, an invalid window
+or a bad signature gets an error frame, and the session continues. Knows neither sockets nor clocks
+nor the source of data.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WINDOW_NAMES = frozenset(f"{ms}ms" for ms in WINDOWS_MS)
 
 
 class Topic(NamedTuple):
-    """A stream as one client may hear it: private ones belong to an account."""
+    """A stream as subscribed by one client: private ones belong to an account."""
 
     stream: str
     account: str | None = None
@@ -49,7 +49,7 @@ class Topic(NamedTuple):
 
 @dataclass(slots=True)
 class Answer:
-    """What a request leads to: error frames to send, topics to start and to stop."""
+    """The result of a request: error frames to send, topics to start and to stop."""
 
     errors: list[bytes] = field(default_factory=list)
     started: list[Topic] = field(default_factory=list)
@@ -57,24 +57,24 @@ class Answer:
 
 
 class Session:
-    """The state of one conversation."""
+    """The state of one session."""
 
     def __init__(
         self,
         accepted_keys: Collection[str],
         refusal: Callable[[str], bytes | None] | None = None,
     ) -> None:
-        """`refusal` gives the error frame that a stream's name deserves, or None."""
+        """`refusal` returns the error frame for a stream's name, or None."""
         self._accepted_keys = accepted_keys
         self._refusal = refusal or stream_error
         self.topics: set[Topic] = set()
 
     def forget(self, streams: Collection[str]) -> None:
-        """These are not subscribed to any more; the client is not told."""
+        """Remove these subscriptions without a message to the client."""
         self.topics = {topic for topic in self.topics if topic.stream not in streams}
 
-    def hear(self, text: str | bytes, now_ms: int) -> Answer:
-        """Take one message of the client."""
+    def receive(self, text: str | bytes, now_ms: int) -> Answer:
+        """Process one message of the client."""
         request = _parsed(text)
         if request is None:
             return Answer(errors=[PARSE_ERROR])
@@ -105,7 +105,7 @@ class Session:
         return answer
 
     def _unsubscribe(self, names: list[str]) -> Answer:
-        """No signature is asked for here, not for private streams either."""
+        """Unsubscribe; needs no signature, not even for private streams."""
         stopped = [topic for topic in self.topics if topic.stream in names]
         self.topics.difference_update(stopped)
         return Answer(stopped=stopped)
@@ -120,12 +120,12 @@ class Session:
 
 
 def windowed(stream: str) -> bool:
-    """Whether a depth stream's name says a window, good or bad."""
+    """Whether a depth stream's name contains a window, valid or not."""
     return WINDOW_FORM.fullmatch(stream.split(".", 2)[1]) is not None
 
 
 def stream_error(name: str) -> bytes | None:
-    """The error frame a stream's name deserves, or None: also for a symbol that does not exist."""
+    """The error frame for a stream's name, or None; also None for an unknown symbol."""
     kind, _, rest = name.partition(".")
     if kind == "depth":
         window = rest.partition(".")[0]
@@ -139,7 +139,7 @@ def stream_error(name: str) -> bytes | None:
 
 
 def _parsed(text: str | bytes) -> dict[str, Any] | None:
-    """The request, or None when it is not JSON, not ours, or of another shape."""
+    """The request, or None when it is not JSON, or of another shape."""
     try:
         request = json.loads(text)
     except (ValueError, RecursionError):

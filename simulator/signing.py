@@ -1,7 +1,6 @@
 """Signed requests: rebuild the string a client signed and verify it with Ed25519.
 
-Pure: the server's clock comes in. Refuses to know which keys exist: the caller says which it
-accepts. Never holds a secret.
+Pure: the server's clock is an argument. The caller chooses the accepted keys. Never holds a secret.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 LONGEST_WINDOW_MS = 60_000
-# Both public keys of the public Python guide: known to the world, accepted so that its programs run
-# as they are.
+# Both public keys of the exchange's Python guide: publicly known, accepted so that its programs run
+# unchanged.
 DEMO_KEYS = (
     "zDIJj9qneWIY0IYZ5aXoHcNMCm+XDhVcTssiT0HyY0A=",
     "5+yQgwU0ZdJ/9s+GXfuPFfo7yQQpl9CgvQedJXne30o=",
@@ -25,15 +24,15 @@ DEMO_KEYS = (
 def signed_text(
     instruction: str, timestamp: str, window: str, params: Mapping[str, str] | None = None
 ) -> str:
-    """What a client signs: the instruction, its parameters in alphabetical order, timestamp and
-    window.
+    """The text that a client signs: the instruction, its parameters in alphabetical order,
+    timestamp and window.
     """
     middle = "".join(f"&{name}={value}" for name, value in sorted((params or {}).items()))
     return f"instruction={instruction}{middle}&timestamp={timestamp}&window={window}"
 
 
 def is_public_key(text: str) -> bool:
-    """Whether a text is the base64 form of a verifying key."""
+    """Whether a text is the base64 form of a public key."""
     return len(_decoded(text)) == 32
 
 
@@ -45,8 +44,8 @@ def accepts(
     now_ms: int,
     params: Mapping[str, str] | None = None,
 ) -> bool:
-    """Whether `[key, signature, timestamp, window]` is four strings that an accepted key signed in
-    time.
+    """Whether `[key, signature, timestamp, window]` is four strings with a valid signature of an
+    accepted key, within its window.
     """
     match signature:
         case [str(key), str(signed), str(timestamp), str(window)]:

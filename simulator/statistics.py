@@ -1,6 +1,4 @@
-"""What the exchange tells about its markets by the clock: tickers, mark prices, candles, open
-interest.
-
+"""Periodic events about markets: tickers, mark prices, candles, open interest.
 Pure: called at the right engine times by `engine`, it reads the markets and writes to the tape.
 Changes no market.
 """
@@ -29,7 +27,7 @@ from simulator.market import Market
 from simulator.tape import Tape
 
 HOUR_MS = 3_600_000
-# Mark prices have two places more than the market's tick, index prices four, funding rates eight.
+# Decimal places: mark prices two more than the market's tick, index prices four, funding eight.
 MARK_PLACES = 2
 INDEX_PLACES = 4
 FUNDING_PLACES = 8
@@ -39,14 +37,14 @@ RATES_KEPT = 10_000
 
 
 class FundingRate(NamedTuple):
-    """What was paid at the end of an interval."""
+    """The funding paid at the end of an interval."""
 
     end_ms: int
     rate: str
 
 
 class Statistics:
-    """The regular announcements of all markets, and the marks they are made of."""
+    """The periodic events of all markets, and the mark prices behind them."""
 
     def __init__(
         self, markets: Mapping[str, Market], crowds: Mapping[str, Crowd], draw: random.Random
@@ -67,7 +65,7 @@ class Statistics:
             self.list_market(name)
 
     def list_market(self, name: str) -> None:
-        """A market is new: begin to mark it, if it is one of those."""
+        """Start marking a new market, if its type has mark prices."""
         listing = self._markets[name].listing
         if listing.has_mark_price:
             self._marked.append(name)
@@ -77,7 +75,7 @@ class Statistics:
             self._mark(name)
 
     def delist_market(self, name: str) -> None:
-        """A market is no more."""
+        """Stop marking a delisted market."""
         if name in self._marked:
             self._marked.remove(name)
         for figures in (
@@ -86,9 +84,9 @@ class Statistics:
         ):  # fmt: skip
             figures.pop(name, None)
 
-    def tell_tickers(self, tape: Tape) -> None:
-        """Every second, changed or not. externalTicker carries the same figures as if from a
-        provider.
+    def emit_tickers(self, tape: Tape) -> None:
+        """Emit the tickers; called each second. externalTicker carries the same figures, as if
+        from a provider.
         """
         now_ms = tape.engine_us // 1000
         for name, market in self._markets.items():
@@ -96,8 +94,8 @@ class Statistics:
             for kind in ("ticker", "externalTicker"):
                 tape.write(Ticker((f"{kind}.{name}",), tape.stamp(), kind, name, *figures))
 
-    def tell_mark_prices(self, tape: Tape) -> None:
-        """Every second at the same millisecond for all markets that have one."""
+    def emit_mark_prices(self, tape: Tape) -> None:
+        """Emit the mark prices of all markets at the same millisecond; called each second."""
         now_ms = tape.engine_us // 1000
         next_funding_ms = self.next_funding_ms(now_ms)
         self._pay_funding(next_funding_ms)
@@ -127,8 +125,8 @@ class Statistics:
                 )
             )
 
-    def tell_klines(self, tape: Tape) -> None:
-        """The running candles that changed since the last time."""
+    def emit_klines(self, tape: Tape) -> None:
+        """Emit the running candles that changed since the last call."""
         now_ms = tape.engine_us // 1000
         for market in self._markets.values():
             for interval, start_ms in market.candles.changed():
@@ -136,7 +134,7 @@ class Statistics:
                     tape.write(self._kline(tape, market, interval, start_ms, closed=False))
 
     def close_klines(self, tape: Tape, closed_us: int) -> None:
-        """The final frames of the candles that ended at a full second, with or without trades."""
+        """Emit the final frames of the candles that ended at a full second, even without trades."""
         closed_ms = closed_us // 1000
         ended = [
             (interval, candle_start(interval, closed_ms - 1))
@@ -148,14 +146,14 @@ class Statistics:
                 tape.write(self._kline(tape, market, interval, start_ms, closed=True))
 
     def marked_candles(self, name: str, *, index: bool) -> PricedCandles:
-        """Candles of the mark or index prices of a market; empty where it has none."""
+        """Candles of a market's mark or index prices; empty where it has none."""
         places = self._markets[name].listing.price_places
         candles = self._index_candles if index else self._mark_candles
         more = INDEX_PLACES if index else MARK_PLACES
         return PricedCandles(candles.get(name, Candles()), places + more, 0)
 
     def _pay_funding(self, next_funding_ms: int) -> None:
-        """At the first mark of an interval, the last rate of the one before is what is paid."""
+        """Record the funding of the last interval at the first mark of the next one."""
         if next_funding_ms == self._next_funding_ms:
             return
         for name, rate in self.funding.items():
@@ -170,7 +168,7 @@ class Statistics:
         return trimmed(self.interest[name], self._markets[name].listing.quantity_places)
 
     def _mark(self, name: str, at_ms: int | None = None) -> None:
-        """Mark and index wander closely around what the crowd thinks the thing is worth."""
+        """Move mark and index price at random, close to the crowd's fair price."""
         listing = self._markets[name].listing
         fair = self._crowds[name].fair_price
         places = listing.price_places + MARK_PLACES

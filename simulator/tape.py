@@ -1,8 +1,8 @@
 """The tape on which one engine step writes its events, with both of the exchange's clocks.
 
-`engine_us` is the moment of the step; each event gets a later `event_us`, as if a WebSocket server
-had put it out. Pure: time comes in, the delay is drawn from the seeded generator. Refuses to know
-what the events mean.
+`engine_us` is the time of the step; each event gets a later `event_us`, as if emitted by a
+WebSocket server. Pure: time is an argument, the delay is drawn from the seeded generator. Knows no
+event's meaning.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ USUAL_EXTRA_US = 250.0
 
 
 class Tape:
-    """Events of the step that is being played, in the order of their emission."""
+    """The events of the current step, in the order of their emission."""
 
     __slots__ = ("_draw", "engine_us", "event_us", "events")
 
@@ -28,13 +28,13 @@ class Tape:
         self.events: list[Event] = []
 
     def begin(self, at_us: int) -> None:
-        """Start a step at an engine time; emission never goes back."""
+        """Start a step at an engine time; emission times never decrease."""
         self.engine_us = at_us
         delay_us = LEAST_DELAY_US + int(self._draw.expovariate(1 / USUAL_EXTRA_US))
         self.event_us = max(self.event_us, at_us + delay_us)
 
     def reset(self) -> None:
-        """The clocks were put to another time: what comes may lie before what was."""
+        """Reset the clocks: later events may have earlier times."""
         self.event_us = 0
 
     def stamp(self) -> int:

@@ -1,7 +1,7 @@
-"""The model trader of one account: every kind of order the exchange knows, again and again.
+"""The model trader of one account: uses every kind of order of the exchange.
 
-Actions are dealt from a shuffled deck, so that each occurs regularly and none in a fixed order.
-Decides only; `accounts` does. Pure.
+Actions are drawn from a shuffled deck, so that each occurs regularly and in no fixed order. Decides
+only; `accounts` executes. Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIRST_CLIENT_ID = 1_000_000
 
 
 class Trader:
-    """Trades for one account. `act` does the next thing; what cannot be done now is left out."""
+    """Trades for one account. `act` does the next action; one that is impossible now is skipped."""
 
     def __init__(self, key: str, accounts: Accounts, draw: random.Random) -> None:
         self.key = key
@@ -38,7 +38,7 @@ class Trader:
         self._deck: list[Callable[[Tape], None]] = []
 
     def act(self, tape: Tape) -> None:
-        """Deal and do the next action."""
+        """Draw and do the next action."""
         if not self._tradable:
             return
         if not self._deck:
@@ -49,7 +49,7 @@ class Trader:
         self._deck.pop()(tape)
 
     def delist_market(self, market: Market) -> None:
-        """A market is no more: trade there no longer."""
+        """Stop trading in a delisted market."""
         for markets in (self._spots, self._perps, self._tradable):
             if market in markets:
                 markets.remove(market)
@@ -61,7 +61,7 @@ class Trader:
             *[self._rest_behind] * 3,
             *[self._cancel] * 4,
             *[self._take] * 3,
-            *[self._talk.go_on] * 5,
+            *[self._talk.advance] * 5,
             *[self._stop] * 2,
             *[self._reduce] * 2,
             self._take_more_than_there_is,
@@ -76,7 +76,7 @@ class Trader:
     # Actions --------------------------------------------------------------------------------------
 
     def _rest_at_touch(self, tape: Tape) -> None:
-        """Where takers will hit it soon, mostly in several fills."""
+        """Rest an order at the touch, where takers will hit it soon, mostly in several fills."""
         market, side = self._any_market(), self._any_side()
         price = market.book.ladder(side).best
         if price is not None:
@@ -89,7 +89,7 @@ class Trader:
             self._place(tape, market, side, price=ladder.at_depth(self._draw.randrange(2, 12)))
 
     def _cancel(self, tape: Tape) -> None:
-        """Mostly the oldest open order."""
+        """Cancel an open order, mostly the oldest."""
         orders = list(self._account.orders.values())
         if orders:
             place = int(len(orders) * self._draw.random() ** 3)
@@ -122,17 +122,17 @@ class Trader:
             self._place(tape, market, side, price=facing, post_only=True)
 
     def _stop(self, tape: Tape) -> None:
-        """A conditional market order that the next moves of the price will probably reach."""
+        """A conditional market order that the price will probably reach soon."""
         self._place_trigger(tape, self._any_market(), reduce_only=False)
 
     def _failing_stop(self, tape: Tape) -> None:
-        """A reduce-only stop without a position to reduce: when its trigger comes, it fails."""
+        """A reduce-only stop without a position to reduce: it fails when triggered."""
         flat = [m for m in self._perps if m.listing.symbol not in self._account.positions]
         if flat:
             self._place_trigger(tape, self._draw.choice(flat), reduce_only=True)
 
     def _reduce(self, tape: Tape) -> None:
-        """Rest a reduce-only order for a whole position, then sell part of it: the engine lowers
+        """Rest a reduce-only order for a whole position, then sell part of it: the engine reduces
         the order.
         """
         for symbol, held in self._account.positions.items():
@@ -150,7 +150,7 @@ class Trader:
             return
 
     def _close(self, tape: Tape) -> None:
-        """Take the whole of the oldest position back."""
+        """Close the oldest position completely."""
         for symbol, held in self._account.positions.items():
             side = Side.ASK if held.quantity > 0 else Side.BID
             market = self._accounts.markets[symbol]
@@ -164,7 +164,7 @@ class Trader:
             )
             return
 
-    # Means ----------------------------------------------------------------------------------------
+    # Helpers --------------------------------------------------------------------------------------
 
     def _place(
         self,
@@ -217,7 +217,7 @@ class Trader:
         )
 
     def _next_client_id(self) -> int | None:
-        """Some clients number their orders, some do not: here every third has no number."""
+        """The next client order id; None for every third order, as some clients set none."""
         self._client_id += 1
         return self._client_id if self._client_id % 3 else None
 

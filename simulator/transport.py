@@ -1,5 +1,5 @@
-"""Below the protocol: whether a client still holds its side of a connection, and ending ours
-without a word.
+"""Below the protocol: whether a client is still connected, and ending a connection without a
+message.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-LOOK_EVERY_S = 0.05
+POLL_EVERY_S = 0.05
 NO_LINGER = struct.pack("ii", 1, 0)  # closing such a socket sends a reset
 
 
-async def until_gone(request: web.Request, is_over: Callable[[], bool]) -> None:
-    """Wait, saying nothing, until the client has gone or it is over."""
+async def until_disconnected(request: web.Request, is_over: Callable[[], bool]) -> None:
+    """Wait silently until the client has disconnected or `is_over()`."""
     while True:
         transport = request.transport
         if transport is None or transport.is_closing() or is_over():
             return
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_EVERY_S)
 
 
 def abort(request: web.Request, *, reset: bool) -> None:

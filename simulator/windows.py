@@ -1,7 +1,7 @@
-"""The 200, 600 and 1000 ms depth streams: a market's updates gathered between fixed moments.
+"""The 200, 600 and 1000 ms depth streams: a market's updates, collected in fixed windows.
 
-A window carries the last quantity of every level touched in it and the ids it covers, so `U`
-follows the last `u`. Cut once for each market, so every subscriber sees the same windows. Pure.
+A window has the last quantity of every level changed in it and the ids it covers, so `U` follows
+the last `u`. Cut once for each market, so every subscriber gets the same windows. Pure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Windows:
         self._streams = {ms: (f"depth.{ms}ms.{listing.symbol}",) for ms in WINDOWS_MS}
 
     def note(self, engine_us: int, update_id: int, asks: Levels, bids: Levels) -> None:
-        """Take one update into every window."""
+        """Add one update to every window."""
         for window_ms, window in self._open.items():
             if window is None:
                 window = self._open[window_ms] = _Open(first_id=update_id)
@@ -44,7 +44,7 @@ class Windows:
             window.bids.update(bids)
 
     def cut(self, window_ms: int, event_us: int) -> Depth | None:
-        """Close a window: its event, or None when nothing changed in it."""
+        """Close a window: its event, or None without changes."""
         window = self._open[window_ms]
         if window is None:
             return None

@@ -1,1 +1,1 @@
-"""Faults on command: what can go wrong at the exchange and on the way to its clients."""
+"""Injected faults of the exchange and of the network to its clients."""

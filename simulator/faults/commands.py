@@ -1,7 +1,7 @@
-"""What can be ordered: one frozen model for each fault, checked once, at the border. Pure.
+"""The commands for faults: one frozen model for each, validated once. Pure.
 
-A command is a JSON object whose `fault` names it. `reading` turns one into a model or into a
-sentence about what is wrong with it.
+A command is a JSON object whose `fault` names it. `reading` turns it into a model or into a
+sentence about its mistake.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from simulator.client import How
 
-OPEN = "open"  # the connections that are there when the fault begins
+OPEN = "open"  # the connections that exist when the fault begins
 
 Connection = Annotated[int, Field(ge=1)] | Literal["open"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -24,7 +24,7 @@ Status = Annotated[int, Field(ge=300, le=599)]
 
 
 class Command(BaseModel):
-    """Any fault."""
+    """Base of all faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -32,15 +32,15 @@ class Command(BaseModel):
 
 
 class Lasting(Command):
-    """A fault that lasts: so long, or until it is ended."""
+    """A fault with a duration; it lasts that long, or until it is ended."""
 
     for_s: Seconds | None = None
 
 
 class OnFrames(Lasting):
-    """Touches frames of streams (a name or a pattern like `trade.*`) on their way to connections.
+    """Affects frames of streams (a name or a pattern like `trade.*`) on their way to connections.
 
-    `share` of them by chance, `count` of them at most.
+    `share` of them at random, `count` of them at most.
     """
 
     stream: Pattern
@@ -50,13 +50,13 @@ class OnFrames(Lasting):
 
 
 class Drop(OnFrames):
-    """Frames get lost on the way to a connection."""
+    """Frames are lost on the way to a connection."""
 
     fault: Literal["drop"]
 
 
 class Hide(OnFrames):
-    """Frames reach nobody on any connection, though what they tell has happened."""
+    """Frames are sent to no connection, though their events have happened."""
 
     fault: Literal["hide"]
     connection: None = None
@@ -70,14 +70,14 @@ class Duplicate(OnFrames):
 
 
 class Delay(OnFrames):
-    """Frames arrive later, those after them perhaps before them."""
+    """Frames arrive later, possibly after those that follow them."""
 
     fault: Literal["delay"]
     delay_s: Seconds
 
 
 class Reorder(OnFrames):
-    """A frame is overtaken by the next `by` of its stream; after `within_s` it waits no longer."""
+    """A frame is sent after the next `by` frames of its stream, or after `within_s` at latest."""
 
     fault: Literal["reorder"]
     by: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -85,7 +85,7 @@ class Reorder(OnFrames):
 
 
 class Form(StrEnum):
-    """What arrives instead of a frame."""
+    """What is sent instead of a frame."""
 
     GARBAGE = "garbage"
     BINARY = "binary"
@@ -96,7 +96,7 @@ class Form(StrEnum):
 
 
 class Corrupt(OnFrames):
-    """Something else arrives instead of a frame."""
+    """Something else is sent instead of a frame."""
 
     fault: Literal["corrupt"]
     form: Annotated[Form, Field(strict=False)] = Form.GARBAGE
@@ -104,14 +104,14 @@ class Corrupt(OnFrames):
 
 
 class Then(StrEnum):
-    """What becomes of the frames of a stall when it ends."""
+    """What happens to the frames of a stall when it ends."""
 
     LOST = "lost"
     LATE = "late"
 
 
 class Stall(Lasting):
-    """Nothing comes any more and nothing errors: on one stream, or on a whole connection.
+    """Frames stop without an error: on one stream, or on a whole connection.
 
     On a whole connection (no `stream`) Pings are not answered either, unless `pongs` is true.
     """
@@ -124,14 +124,14 @@ class Stall(Lasting):
 
 
 class NoPongs(Lasting):
-    """Pings of the client are not answered; all else goes on."""
+    """The client's Pings are not answered; everything else works."""
 
     fault: Literal["no_pongs"]
     connection: Connection | None = None
 
 
 class SlowNetwork(Lasting):
-    """A connection carries no more than so many bytes a second."""
+    """A connection carries at most this number of bytes a second."""
 
     fault: Literal["slow_network"]
     connection: Connection | None = None
@@ -149,7 +149,7 @@ class Close(Command):
 
 
 class ErrorFrame(Command):
-    """An error frame that nobody asked for."""
+    """An error frame without a request."""
 
     fault: Literal["error"]
     connection: Connection = "open"
@@ -158,7 +158,7 @@ class ErrorFrame(Command):
 
 
 class Forget(Command):
-    """The exchange forgets subscriptions and does not say so."""
+    """The exchange drops subscriptions without notice."""
 
     fault: Literal["forget"]
     stream: Pattern
@@ -166,7 +166,7 @@ class Forget(Command):
 
 
 class Refusal(StrEnum):
-    """How a handshake fails: with a status, with a reset, or by never being answered."""
+    """How a handshake fails: with a status, with a reset, or without an answer."""
 
     STATUS = "status"
     RESET = "reset"
@@ -184,7 +184,7 @@ class Refuse(Lasting):
 
 
 class Reject(Lasting):
-    """Subscriptions get an error frame."""
+    """Subscriptions are answered by an error frame."""
 
     fault: Literal["reject"]
     stream: Pattern
@@ -194,7 +194,7 @@ class Reject(Lasting):
 
 
 class Ignore(Lasting):
-    """Subscriptions are taken without a word, and nothing ever comes."""
+    """Subscriptions are accepted silently, and no data follows."""
 
     fault: Literal["ignore"]
     stream: Pattern
@@ -202,7 +202,7 @@ class Ignore(Lasting):
 
 
 class Skip(Lasting):
-    """The market's numbering jumps: ids that never were. Again each `every_s`, if given."""
+    """The market skips ids. Repeated each `every_s`, if given."""
 
     fault: Literal["skip"]
     stream: Annotated[str, StringConstraints(pattern=r"^(trade|depth)\.[A-Za-z0-9._]+$")]
@@ -218,28 +218,28 @@ class List(Command):
 
 
 class Delist(Command):
-    """A market is no more."""
+    """A market is delisted."""
 
     fault: Literal["delist"]
     symbol: str
 
 
 class Burst(Lasting):
-    """The market makes so many core frames a second."""
+    """The market emits this number of core frames a second."""
 
     fault: Literal["burst"]
     rate: Annotated[float, Field(gt=0, le=1_000_000)]
 
 
 class ClockSkew(Lasting):
-    """The exchange's clock is off by so many milliseconds: its time endpoint, E and T."""
+    """The exchange's clock is off by this number of ms: its time endpoint, E and T."""
 
     fault: Literal["clock_skew"]
     ms: Annotated[int, Field(ge=-(10**12), le=10**12)]
 
 
 class OnRest(Lasting):
-    """Touches REST requests whose path fits; `share` of them by chance, `count` at most."""
+    """Affects REST requests with a matching path; `share` of them at random, `count` at most."""
 
     path: Pattern = "*"
     share: Share = 1.0
@@ -272,7 +272,7 @@ class RestStale(OnRest):
 
 
 class Broken(StrEnum):
-    """What comes instead of a REST reply."""
+    """What is sent instead of a REST reply."""
 
     HTML = "html"
     TRUNCATED = "truncated"
@@ -284,7 +284,7 @@ class Broken(StrEnum):
 
 
 class RestBroken(OnRest):
-    """REST says 200, and the body is not what it should be; or no reply comes."""
+    """REST replies with status 200 and an invalid body, or with nothing."""
 
     fault: Literal["rest_broken"]
     form: Annotated[Broken, Field(strict=False)] = Broken.HTML

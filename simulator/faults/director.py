@@ -1,8 +1,8 @@
-"""When faults begin and end, and who carries them out: the road, the hub, the engine, or whoever
-asks here (handshakes, subscriptions, REST).
+"""Begins and ends faults, and applies them: to the road, the hub, the engine, or on request of
+other parts (handshakes, subscriptions, REST).
 
-All by engine time, which comes in: the same script and seed do the same at the same moments of the
-market. Every beginning and end is told to `note`, for the ledger. Refuses to know sockets.
+All by engine time, which is an argument: the same script and seed do the same at the same moments
+of the market. Each beginning and end is passed to `note`, for the ledger. Knows no sockets.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Kind = TypeVar("Kind", bound=Command)
 
 
 class Director:
-    """Begins and ends faults. `until` keeps it going."""
+    """Begins and ends faults. `until` advances its time."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class Director:
         self.schedule(script)
 
     def note_book(self, symbol: str) -> None:
-        """Write the book of a market into the ledger: what the changes that follow build on."""
+        """Write the book of a market into the ledger, as the base of the changes that follow."""
         market = self._engine.markets[symbol]
         body = rest_bodies.depth(market, 2**31, self.now_us)
         self._hub.note(self.now_us, {"book": symbol, "u": market.update_id, **body})
 
     @property
     def next_us(self) -> int | None:
-        """When the next thing happens here or on the road."""
+        """The time of the next action here or on the road."""
         times = [self._queue[0][0]] if self._queue else []
         if (road_us := self._hub.road.next_us) is not None:
             times.append(road_us)
@@ -80,18 +80,18 @@ class Director:
         self.end_spent()
 
     def end_spent(self) -> None:
-        """End the faults that have touched all they may."""
+        """End the faults that have reached their `count`."""
         for fault in [fault for fault in self._running if fault.spent]:
             self.end(fault)
 
     def schedule(self, script: Iterable[Scheduled]) -> None:
-        """Begin these faults at their times, counted from now."""
+        """Schedule these faults, at times counted from now."""
         for scheduled in script:
             at_us = self.now_us + int(scheduled.at_s * SECOND_US)
             self._at(at_us, self._beginner(scheduled.command))
 
     def begin(self, command: Command) -> Running:
-        """Begin a fault now. Raises BadCommand where it cannot be done."""
+        """Begin a fault now. Raises BadCommand where it is not possible."""
         self.check(command)
         self._begun += 1
         number = self._begun
@@ -114,7 +114,7 @@ class Director:
         return fault
 
     def end(self, fault: Running) -> None:
-        """End a fault; nothing happens where it has ended already."""
+        """End a fault; no effect where it has ended already."""
         if fault.ended_us is not None:
             return
         fault.ended_us = self.now_us
@@ -128,30 +128,30 @@ class Director:
             self.end(fault)
 
     def find(self, number: int) -> Running | None:
-        """A fault by its number, at work or not long over."""
+        """A fault by its number, active or recently ended; else None."""
         known = [*self._past, *self._running]
         return next((fault for fault in known if fault.number == number), None)
 
     def known(self) -> list[Running]:
-        """All faults at work, and those over not long ago, in the order of their beginning."""
+        """All active and recently ended faults, in the order of their beginning."""
         return sorted([*self._past, *self._running], key=lambda fault: fault.number)
 
-    # Whoever asks ---------------------------------------------------------------------------------
+    # Requests of other parts ----------------------------------------------------------------------
 
     def welcome(self, client: Client) -> None:
-        """A connection is new: tell it how its line is."""
+        """Set the line of a new connection."""
         client.line = self._line(client)
 
     def clock_ms(self) -> int:
-        """The exchange's clock: the real one, and what a fault puts it off by."""
+        """The exchange's clock: the real one with the offset of a fault."""
         return time.time_ns() // 1_000_000 + self._engine.skew_us // 1000
 
     def refusal(self) -> Running | None:
-        """The fault that refuses this handshake, if one does."""
+        """The fault that refuses this handshake, or None."""
         return self._striking(order.Refuse, lambda fault: True)
 
     def rejection(self, stream: str) -> bytes | None:
-        """The error frame that a fault has for a subscription."""
+        """The error frame by which a fault rejects a subscription, or None."""
         fault = self._striking(order.Reject, lambda fault: fault.fits(stream))
         if fault is None:
             return None
@@ -160,11 +160,11 @@ class Director:
         return frames.error(command.code, command.message or _MESSAGES.get(command.code, "Error"))
 
     def ignores(self, stream: str) -> bool:
-        """Whether a fault takes this subscription and never serves it."""
+        """Whether a fault accepts this subscription and never serves it."""
         return self._striking(order.Ignore, lambda fault: fault.fits(stream)) is not None
 
     def on_rest(self, kind: type[Kind], path: str) -> Running | None:
-        """The fault of a kind that touches this REST request, if one does."""
+        """The fault of a kind that affects this REST request, or None."""
         return self._striking(kind, lambda fault: fault.fits(path))
 
     def _striking(self, kind: type[Command], fits: Callable[[Running], bool]) -> Running | None:
@@ -173,7 +173,7 @@ class Director:
                 return fault
         return None
 
-    # How each begins and ends ---------------------------------------------------------------------
+    # Beginning and end of each kind ---------------------------------------------------------------
 
     def _start(self, fault: Running) -> None:
         match fault.command:
@@ -216,7 +216,7 @@ class Director:
         self._hub.road.ended(fault)
 
     def _arrange(self) -> None:
-        """Tell the road and the lines which faults there are now."""
+        """Pass the active faults to the road and the lines."""
         self._hub.road.faults = [x for x in self._running if isinstance(x.command, ON_THE_ROAD)]
         for client in self._hub.clients:
             client.line = self._line(client)
@@ -236,7 +236,7 @@ class Director:
         return line
 
     def _skip(self, fault: Running) -> None:
-        """Let the numbering jump, now and each time again."""
+        """Skip ids, now and periodically."""
         command = fault.command
         assert isinstance(command, order.Skip)
         if fault.ended_us is not None:
@@ -252,10 +252,10 @@ class Director:
         if command.every_s:
             self._at(self.now_us + int(command.every_s * SECOND_US), lambda: self._skip(fault))
 
-    # Means ----------------------------------------------------------------------------------------
+    # Helpers --------------------------------------------------------------------------------------
 
     def check(self, command: Command) -> None:
-        """Raise BadCommand where a command cannot be carried out here and now."""
+        """Raise BadCommand where a command cannot be carried out now."""
         if not isinstance(command, ON_THE_MARKET):
             return
         if self._is_recording:

@@ -1,7 +1,7 @@
-"""What stands in front of REST: the exchange's budget of requests, and the faults ordered for it.
+"""The middleware of REST: the exchange's request budget, and the injected faults.
 
-Each request is in the ledger with its status and what touched it. Refuses to know what an endpoint
-says.
+Each request is in the ledger with its status and the faults that affected it. Knows no endpoint's
+content.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from simulator.faults.running import Running
 from simulator.hub import Hub
 from simulator.market import Market
 from simulator.rest import reply
-from simulator.transport import abort, until_gone
+from simulator.transport import abort, until_disconnected
 
 EXCHANGE = ("/api/", "/wapi/")
 HISTORICAL = ("/api/v1/klines", "/api/v1/trades", "/api/v1/trades/history")
@@ -47,8 +47,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many requests the exchange takes within any minute from one account (or, unsigned, from
-    one address), and how many of them for historical data: candles and trades.
+    """The number of requests accepted a minute from one account (or, unsigned, from one address),
+    and the number of those for historical data: candles and trades.
     """
 
     per_minute: int = PER_MINUTE
@@ -63,7 +63,7 @@ class RestFaults:
         self._hub = hub
         self._director = director
         self._budget = budget
-        self._asked: dict[tuple[str, str], deque[float]] = {}
+        self._times: dict[tuple[str, str], deque[float]] = {}
         self._cached: dict[int, tuple[int, dict[str, Market]]] = {}
         self.statuses: Counter[int] = Counter()
 
@@ -95,7 +95,7 @@ class RestFaults:
     async def _failing(
         self, request: web.Request, handler: Handler, by: list[int]
     ) -> web.StreamResponse:
-        """The reply as faults let it be."""
+        """The reply, altered by active faults."""
         if status := self._director.on_rest(RestStatus, request.path):
             by.append(status.number)
             assert isinstance(status.command, RestStatus)
@@ -112,7 +112,7 @@ class RestFaults:
     # Budget ---------------------------------------------------------------------------------------
 
     def _is_within_budget(self, request: web.Request) -> bool:
-        """Count a request; a refused one counts too."""
+        """Count a request and return whether it is accepted; a refused one counts too."""
         whose = request.headers.get("X-API-Key") or request.remote or ""
         fits = self._count(whose, "all", self._budget.per_minute)
         if request.path in HISTORICAL:
@@ -121,11 +121,11 @@ class RestFaults:
 
     def _count(self, whose: str, kind: str, limit: int) -> bool:
         now_s = time.monotonic()
-        asked = self._asked.setdefault((whose, kind), deque(maxlen=limit + 1))
-        while asked and asked[0] <= now_s - MINUTE_S:
-            asked.popleft()
-        asked.append(now_s)
-        return len(asked) <= limit
+        times = self._times.setdefault((whose, kind), deque(maxlen=limit + 1))
+        while times and times[0] <= now_s - MINUTE_S:
+            times.popleft()
+        times.append(now_s)
+        return len(times) <= limit
 
     # Staleness ------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class RestFaults:
         return self._director.on_rest(RestStale, request.path)
 
     def _cache(self, fault: Running) -> dict[str, Market]:
-        """The markets as they were when the cache was filled last."""
+        """The markets at the time the cache was last filled."""
         assert isinstance(fault.command, RestStale)
         filled_us, markets = self._cached.get(fault.number, (0, {}))
         if not markets or self._director.now_us - filled_us > fault.command.age_s * SECOND_US:
@@ -165,7 +165,7 @@ def _error(status: int) -> web.Response:
 
 
 def _refused(command: RestStatus) -> web.Response:
-    """An error as ordered."""
+    """The error reply of a command."""
     status = command.status
     match command.body:
         case "json":
@@ -185,7 +185,7 @@ def _refused(command: RestStatus) -> web.Response:
 async def _broken(
     request: web.Request, response: web.StreamResponse, fault: Running
 ) -> web.StreamResponse:
-    """What comes instead of a good reply."""
+    """What is sent instead of a good reply."""
     assert isinstance(fault.command, RestBroken)
     body = response.body if isinstance(response, web.Response) else b""
     whole = body if isinstance(body, bytes) else b""
@@ -202,7 +202,7 @@ async def _broken(
             text = b"[" * 100_000 + b"]" * 100_000
         case Broken.HANG | Broken.RESET as form:
             if form is Broken.HANG:
-                await until_gone(request, lambda: fault.is_called_off)
+                await until_disconnected(request, lambda: fault.is_called_off)
             abort(request, reset=True)
             return web.Response(status=500)
     return web.Response(body=text, content_type="application/json")

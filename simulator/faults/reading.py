@@ -1,4 +1,4 @@
-"""From JSON to commands, and from what is wrong in it to a sentence: what, where, what to do. Pure.
+"""Parses commands from JSON; a mistake becomes a sentence: what, where, what to do. Pure.
 
 A script has one command a line, each with `at_s`, counted from the start.
 """
@@ -23,11 +23,11 @@ WILD = "*?["
 
 
 class BadCommand(ValueError):
-    """A command that cannot be understood; its text says what, where and what to do."""
+    """An invalid command; its text says what, where and what to do."""
 
 
 class Scheduled(NamedTuple):
-    """A command of a script and when it begins, in seconds from the start."""
+    """A command of a script and its time, in seconds from the start."""
 
     at_s: float
     command: Command
@@ -50,7 +50,7 @@ def script(text: str, name: str) -> list[Scheduled]:
 
 
 def command(source: object) -> Command:
-    """A command from what its JSON says. Raises BadCommand."""
+    """A command from its parsed JSON. Raises BadCommand."""
     if not isinstance(source, dict):
         raise BadCommand('a command is an object like {"fault":"drop","stream":"trade.SOL_USDC"}')
     name = source.get("fault")
@@ -93,7 +93,7 @@ def _no_such_fault(name: object) -> str:
 
 
 def _sentence(kind: type[Command], error: ValidationError) -> str:
-    """The first thing wrong, in words."""
+    """The first mistake, as a sentence."""
     first = error.errors(include_url=False)[0]
     setting = str(first["loc"][0]) if first["loc"] else "the command"
     match first["type"]:
@@ -105,12 +105,12 @@ def _sentence(kind: type[Command], error: ValidationError) -> str:
             hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(known)}"
             return f'has no setting "{setting}"; {hint}'
         case _:
-            said = first["msg"]
-            return f'"{setting}" is {first["input"]!r}: {said[0].lower()}{said[1:]}'
+            message = first["msg"]
+            return f'"{setting}" is {first["input"]!r}: {message[0].lower()}{message[1:]}'
 
 
 def _check_stream(made: Command) -> None:
-    """A stream whose kind does not exist would never be touched: say so."""
+    """Raises BadCommand for an unknown kind of stream, which would never match."""
     stream = getattr(made, "stream", None)
     if stream is None:
         return
@@ -124,8 +124,8 @@ def _check_stream(made: Command) -> None:
         raise BadCommand(f'{made.fault}: "stream" is {stream!r}: no such kind of stream; {hint}')
     if any(sign in rest for sign in WILD) or stream_error(stream) is None:
         return
-    there = {"account": ACCOUNT_TYPES, "kline": INTERVALS}.get(kind, ("200ms", "600ms", "1000ms"))
+    parts = {"account": ACCOUNT_TYPES, "kline": INTERVALS}.get(kind, ("200ms", "600ms", "1000ms"))
     raise BadCommand(
         f'{made.fault}: "stream" is {stream!r}: no such stream; '
-        f"after {kind}. comes one of: {', '.join(sorted(there))}"
+        f"after {kind}. comes one of: {', '.join(sorted(parts))}"
     )

@@ -1,7 +1,7 @@
-"""The way of a frame from the exchange to its connections, and what befalls it there. Pure.
+"""The path of a frame from the exchange to its connections, with the faults on it. Pure.
 
-At most one fault touches a frame on a connection: the one that began first. Without faults, all go
-straight on. Refuses to know streams' meanings, sockets and how faults begin and end.
+At most one fault affects a frame on a connection: the one that began first. Without faults, frames
+pass directly. Knows neither the meaning of streams, nor sockets, nor how faults begin and end.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SECOND_US = 1_000_000
 
 @dataclass(slots=True)
 class Way:
-    """What became of one frame: the connections it went to (each time it did), those it was kept
-    from, those that get it later, and the faults that did it.
+    """The result for one frame: the connections it was sent to (once for each copy), those it was
+    withheld from, those that get it later, and the faults involved.
     """
 
     to: list[int] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Way:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A frame held back for one client; `to_pass` others of its stream must pass it first."""
+    """A frame held for one client until `to_pass` more frames of its stream have passed it."""
 
     client: Client
     stream: str
@@ -47,7 +47,7 @@ class _Waiting:
 
 
 class Road:
-    """Carries frames. `faults` are those at work on it, the oldest first."""
+    """Carries frames. `faults` are the active ones, oldest first."""
 
     def __init__(self, on_late: Callable[[int, str, bytes], None] = lambda *_: None) -> None:
         self.faults: list[Running] = []
@@ -59,22 +59,22 @@ class Road:
 
     @property
     def is_touched(self) -> bool:
-        """Whether a frame may fare otherwise than straight on."""
+        """Whether a frame may be affected by a fault."""
         return bool(self.faults or self._held)
 
     @property
     def next_us(self) -> int | None:
-        """When the next frame that waits is due."""
+        """When the next held frame is due."""
         return self._due[0][0] if self._due else None
 
     def until(self, now_us: int) -> None:
-        """Let everything go on that is due."""
+        """Release every frame that is due."""
         self.now_us = max(self.now_us, now_us)
         while self._due and self._due[0][0] <= now_us:
             self._release(heapq.heappop(self._due)[2])
 
     def carry(self, stream: str, frame: bytes, clients: Iterable[Client]) -> Way:
-        """Send a frame on its way to these clients."""
+        """Send a frame to these clients, subject to faults."""
         way = Way()
         found = [fault for fault in self.faults if fault.fits(stream) and not fault.spent]
         listeners = sorted(clients, key=lambda client: client.number)
@@ -90,13 +90,13 @@ class Road:
         return way
 
     def ended(self, fault: Running) -> None:
-        """A fault is over: what it held back for its whole time goes on now."""
+        """Release what an ended fault has held for its whole duration."""
         for waiting in list(self._held):
             if waiting.fault == fault.number and not waiting.to_pass:
                 self._release(waiting)
 
     def _hiding(self, found: list[Running]) -> Running | None:
-        """Hiding is decided once for all connections."""
+        """The fault that hides a frame, decided once for all connections; or None."""
         hiding = (fault for fault in found if isinstance(fault.command, Hide))
         return next((fault for fault in hiding if fault.strikes()), None)
 
@@ -105,7 +105,7 @@ class Road:
             if isinstance(fault.command, Hide) or not fault.reaches(client.number):
                 continue
             if isinstance(fault.command, Reorder) and self._waits(fault, client, stream):
-                continue  # one at a time: the next ones are to overtake it
+                continue  # one frame at a time: the next ones are to overtake it
             if fault.strikes():
                 return fault
         return None
@@ -148,7 +148,7 @@ class Road:
         heapq.heappush(self._due, (due_us, self._count, waiting))
 
     def _pass(self, client: Client, stream: str) -> None:
-        """A frame has passed: those it has overtaken come nearer to their turn."""
+        """Count a passed frame for the held frames of its stream."""
         for waiting in list(self._held):
             if waiting.client is client and waiting.stream == stream and waiting.to_pass:
                 waiting.to_pass -= 1
@@ -158,14 +158,14 @@ class Road:
     def _release(self, waiting: _Waiting) -> None:
         if waiting in self._held:
             self._held.remove(waiting)
-        if not waiting.released and not waiting.client.gone:
+        if not waiting.released and not waiting.client.has_ended:
             waiting.client.push(waiting.frame)
             self._on_late(waiting.client.number, waiting.stream, waiting.frame)
         waiting.released = True
 
 
 def garbled(frame: bytes, command: Corrupt) -> bytes:
-    """What arrives instead of a frame."""
+    """What is sent instead of a frame."""
     match command.form:
         case Form.GARBAGE:
             return b"\x1b[31m <<" + frame[::-1]
@@ -183,7 +183,7 @@ def garbled(frame: bytes, command: Corrupt) -> bytes:
 
 
 def identity(frame: bytes) -> dict[str, Any]:
-    """What tells one frame of a stream from another: its number, if it has one, and its time."""
+    """What identifies a frame within its stream: its number, if it has one, and its time."""
     data = json.loads(frame).get("data", {})
     number = data.get("t") if "t" in data else data.get("u")
     return {"id": number, "event_us": data.get("E")}

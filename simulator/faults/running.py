@@ -1,4 +1,4 @@
-"""A fault that has begun: whom it reaches, how much is left, and what it has touched. Pure."""
+"""An active fault: its scope, its remaining count, and what it has affected. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from simulator.faults.commands import OPEN, Command
 
-NAMED_IDS = 1000  # so many ids of a stream are named one by one; beyond, first and last tell
+NAMED_IDS = 1000  # ids of a stream that are listed; beyond, only the first and last are given
 
 
 @dataclass(slots=True)
 class Touched:
-    """What a fault did to one stream: how many frames, their ids (trade or update ids) where they
-    have any, and between which event times.
+    """What a fault did to one stream: the number of frames, their ids (trade or update ids) where
+    they have any, and the range of their event times.
     """
 
     frames: int = 0
@@ -46,21 +46,21 @@ class Touched:
 
 @dataclass(slots=True)
 class Running:
-    """One fault at work. Times are engine time."""
+    """One active fault. Times are engine time."""
 
     number: int
     command: Command
     chance: random.Random
     began_us: int
     until_us: int | None
-    open: frozenset[int] = frozenset()  # the connections there were when it began
+    open: frozenset[int] = frozenset()  # the connections that existed when it began
     ended_us: int | None = None
     touched: int = 0
     streams: dict[str, Touched] = field(default_factory=dict)
     _fits: dict[str, bool] = field(default_factory=dict)
 
     def fits(self, name: str) -> bool:
-        """Whether a stream's name (or a path) is one of its own."""
+        """Whether a stream's name (or a path) matches."""
         known = self._fits.get(name)
         if known is None:
             own = self.command
@@ -69,14 +69,14 @@ class Running:
         return known
 
     def reaches(self, connection: int) -> bool:
-        """Whether a connection is one of those it was ordered for."""
-        wanted = getattr(self.command, "connection", None)
-        if wanted == OPEN:
+        """Whether it applies to a connection."""
+        chosen = getattr(self.command, "connection", None)
+        if chosen == OPEN:
             return connection in self.open
-        return wanted is None or wanted == connection
+        return chosen is None or chosen == connection
 
     def strikes(self) -> bool:
-        """Whether it touches this one, by chance and by what is left; counts it if so."""
+        """Whether it affects this frame or request, by chance and count; counts it if so."""
         if self.spent:
             return False
         share = getattr(self.command, "share", 1.0)
@@ -87,14 +87,12 @@ class Running:
 
     @property
     def spent(self) -> bool:
-        """Whether it has touched as many as it may, or has ended."""
+        """Whether it has reached its `count`, or has ended."""
         return self.ended_us is not None or self._is_exhausted
 
     @property
     def is_called_off(self) -> bool:
-        """Whether it has ended for another reason than that it touched all it may: what still
-        hangs because of it may go on.
-        """
+        """Whether it has ended before it reached its `count`: it may release what it holds."""
         return self.ended_us is not None and not self._is_exhausted
 
     @property
@@ -103,13 +101,13 @@ class Running:
         return count is not None and self.touched >= count
 
     def note(self, stream: str, frame: bytes) -> None:
-        """Remember a frame that was touched."""
+        """Record an affected frame."""
         if stream not in self.streams:
             self.streams[stream] = Touched()
         self.streams[stream].add(frame)
 
     def body(self) -> dict[str, Any]:
-        """All of it, for the admin endpoint and the ledger."""
+        """The fault as JSON, for the admin endpoint and the ledger."""
         return {
             "number": self.number,
             "command": self.command.model_dump(exclude_unset=True, mode="json"),

@@ -123,7 +123,7 @@ def test_nothing_is_kept_for_a_client_that_has_gone() -> None:
     road, listener = Road(), client()
     road.faults = [running(fault="delay", delay_s=1)]
     sent(road, 3, listener)
-    listener.gone = True
+    listener.has_ended = True
     road.until(10**9)
     assert taken(listener) == []
 

@@ -28,20 +28,20 @@ def session() -> Session:
 
 
 def test_success_is_silence(session: Session) -> None:
-    answer = session.hear(request("SUBSCRIBE", "trade.SOL_USDC", "depth.SOL_USDC", id=7), NOW_MS)
+    answer = session.receive(request("SUBSCRIBE", "trade.SOL_USDC", "depth.SOL_USDC", id=7), NOW_MS)
     assert answer.errors == []
     assert answer.started == [Topic("trade.SOL_USDC"), Topic("depth.SOL_USDC")]
 
 
 def test_subscribing_again_starts_nothing_again(session: Session) -> None:
-    session.hear(request("SUBSCRIBE", "trade.SOL_USDC"), NOW_MS)
-    answer = session.hear(request("SUBSCRIBE", "trade.SOL_USDC", "trade.SOL_USDC"), NOW_MS)
+    session.receive(request("SUBSCRIBE", "trade.SOL_USDC"), NOW_MS)
+    answer = session.receive(request("SUBSCRIBE", "trade.SOL_USDC", "trade.SOL_USDC"), NOW_MS)
     assert (answer.errors, answer.started) == ([], [])
 
 
 def test_unsubscribing_stops_what_was_started_and_only_that(session: Session) -> None:
-    session.hear(request("SUBSCRIBE", "trade.SOL_USDC"), NOW_MS)
-    answer = session.hear(request("UNSUBSCRIBE", "trade.SOL_USDC", "trade.BTC_USDC"), NOW_MS)
+    session.receive(request("SUBSCRIBE", "trade.SOL_USDC"), NOW_MS)
+    answer = session.receive(request("UNSUBSCRIBE", "trade.SOL_USDC", "trade.BTC_USDC"), NOW_MS)
     assert (answer.errors, answer.stopped) == ([], [Topic("trade.SOL_USDC")])
     assert session.topics == set()
 
@@ -63,20 +63,20 @@ def test_unsubscribing_stops_what_was_started_and_only_that(session: Session) ->
     ],
 )
 def test_a_known_kind_of_stream_is_never_an_error(session: Session, name: str) -> None:
-    assert session.hear(request("SUBSCRIBE", name), NOW_MS).errors == []
+    assert session.receive(request("SUBSCRIBE", name), NOW_MS).errors == []
 
 
 @pytest.mark.parametrize(
     "name", ["trades.SOL_USDC", "SOL_USDC@trade", "", "kline.7m.SOL_USDC", "kline.SOL_USDC"]
 )
 def test_an_unknown_kind_of_stream_is_error_4006(session: Session, name: str) -> None:
-    answer = session.hear(request("SUBSCRIBE", name, "trade.SOL_USDC", id=3), NOW_MS)
+    answer = session.receive(request("SUBSCRIBE", name, "trade.SOL_USDC", id=3), NOW_MS)
     assert answer.errors == [INVALID_STREAM]
     assert answer.started == [Topic("trade.SOL_USDC")]
 
 
 def test_a_depth_window_that_does_not_exist_is_error_4008(session: Session) -> None:
-    answer = session.hear(request("SUBSCRIBE", "depth.100ms.SOL_USDC"), NOW_MS)
+    answer = session.receive(request("SUBSCRIBE", "depth.100ms.SOL_USDC"), NOW_MS)
     assert (answer.errors, answer.started) == ([INVALID_WINDOW], [])
 
 
@@ -97,7 +97,7 @@ def test_a_depth_window_that_does_not_exist_is_error_4008(session: Session) -> N
     ],
 )
 def test_what_is_not_a_request_is_error_4002(session: Session, text: str | bytes) -> None:
-    assert session.hear(text, NOW_MS).errors == [PARSE_ERROR]
+    assert session.receive(text, NOW_MS).errors == [PARSE_ERROR]
 
 
 def test_a_signed_request_starts_private_streams_of_the_signer(session: Session) -> None:
@@ -108,7 +108,7 @@ def test_a_signed_request_starts_private_streams_of_the_signer(session: Session)
         "trade.SOL_USDC",
         signature=[KEY, GOLDEN, "1614550000000", "5000"],
     )
-    answer = session.hear(text, NOW_MS)
+    answer = session.receive(text, NOW_MS)
     assert answer.errors == []
     assert answer.started == [
         Topic("account.orderUpdate", KEY),
@@ -118,7 +118,7 @@ def test_a_signed_request_starts_private_streams_of_the_signer(session: Session)
 
 
 def test_without_a_good_signature_private_streams_are_error_4003(session: Session) -> None:
-    answer = session.hear(request("SUBSCRIBE", "account.orderUpdate", "trade.SOL_USDC"), NOW_MS)
+    answer = session.receive(request("SUBSCRIBE", "account.orderUpdate", "trade.SOL_USDC"), NOW_MS)
     assert answer.errors == [INVALID_SIGNATURE]
     assert answer.started == [Topic("trade.SOL_USDC")]
 
@@ -126,7 +126,7 @@ def test_without_a_good_signature_private_streams_are_error_4003(session: Sessio
 def test_a_private_stream_that_does_not_exist_is_error_4006(session: Session) -> None:
     signature = [KEY, GOLDEN, "1614550000000", "5000"]
     text = request("SUBSCRIBE", "account.order", signature=signature)
-    assert session.hear(text, NOW_MS).errors == [INVALID_STREAM]
+    assert session.receive(text, NOW_MS).errors == [INVALID_STREAM]
 
 
 @pytest.mark.parametrize("kind", StreamType)
@@ -137,6 +137,6 @@ def test_every_stream_type_of_the_bridge_exists(kind: StreamType) -> None:
 
 def test_private_streams_are_left_without_a_signature(session: Session) -> None:
     signature = [KEY, GOLDEN, "1614550000000", "5000"]
-    session.hear(request("SUBSCRIBE", "account.orderUpdate", signature=signature), NOW_MS)
-    answer = session.hear(request("UNSUBSCRIBE", "account.orderUpdate"), NOW_MS)
+    session.receive(request("SUBSCRIBE", "account.orderUpdate", signature=signature), NOW_MS)
+    answer = session.receive(request("UNSUBSCRIBE", "account.orderUpdate"), NOW_MS)
     assert answer.stopped == [Topic("account.orderUpdate", KEY)]
