@@ -1,9 +1,9 @@
-"""Makes the Grafana dashboard: one row a question, from the table below.
+"""Generates the Grafana dashboard from the table below: one row for each question.
 
     python -m deploy.dashboard            write deploy/grafana/backpack.json
     python -m deploy.dashboard --check    write nothing; exit status 1 where it is out of date
 
-A test has Prometheus parse every expression and finds each of its series in real scrapes.
+A test parses every expression with Prometheus and finds each of its series in real scrapes.
 """
 
 import json
@@ -21,7 +21,7 @@ QUANTILES = ("0.5", "0.99")
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture. `queries`: expression → legend."""
+    """One panel. `queries`: expression → legend."""
 
     title: str
     queries: Mapping[str, str]
@@ -186,7 +186,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
 
 
 def expressions() -> list[str]:
-    """Every query of the dashboard, with Grafana's variable put in."""
+    """Every query of the dashboard, with a value for Grafana's variable."""
     return [
         query.replace("$__rate_interval", "5m")
         for panels in ROWS.values()
@@ -196,7 +196,7 @@ def expressions() -> list[str]:
 
 
 def dashboard() -> dict[str, Any]:
-    """As Grafana imports it."""
+    """The dashboard in Grafana's import format."""
     return {
         "title": "backpack-bridge",
         "uid": "backpack-bridge",
@@ -259,7 +259,7 @@ def text() -> str:
 
 
 def main() -> int:
-    """The command line."""
+    """Write or check the file. Returns the exit status."""
     if "--check" not in sys.argv[1:]:
         FILE.write_text(text(), "utf-8")
         return 0

@@ -1,7 +1,7 @@
 #!/bin/sh
 # cluster.sh HOST:PORT…: make a Cluster of these servers, half of them replicas. If they are one
-# already, introduce them to each other: when all containers were started anew, their addresses have
-# changed, and none would find the others.
+# already, send CLUSTER MEET: after a restart of all containers their addresses have changed, and they
+# would not find each other.
 set -eu
 addresses=
 for node in "$@"; do
@@ -15,6 +15,6 @@ if redis-cli -h "$host" -p "$port" cluster info | grep -q cluster_slots_assigned
         redis-cli -h "$host" -p "$port" cluster meet "${node%:*}" "${node##*:}"
     done
 else
-    # shellcheck disable=SC2086 # each is a word of its own
+    # shellcheck disable=SC2086 # each address is a separate argument
     redis-cli --cluster create $addresses --cluster-replicas 1 --cluster-yes
 fi

@@ -1,6 +1,6 @@
 #!/bin/sh
-# sentinel.sh NAME PRIMARY_HOST PRIMARY_PORT PORT: one of three Sentinels. What it learns it writes into
-# its configuration file, so that is made at the first start only.
+# sentinel.sh NAME PRIMARY_HOST PRIMARY_PORT PORT: one of three Sentinels. It stores its state in its
+# configuration file, so that file is created at the first start only.
 set -eu
 file=${DATA:-/data}/sentinel.conf
 if [ ! -f "$file" ]; then
