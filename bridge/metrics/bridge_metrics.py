@@ -23,33 +23,34 @@ BOUNDS_S = tuple(bound / US for bound in BOUNDS_US)
 BUILD = Metric("build_info", Kind.GAUGE, "1, with the versions.", ("version", "contract"))
 STARTED = Metric("start_timestamp_seconds", Kind.GAUGE, "When the bridge started.")
 UNHEALTHY = Metric(
-    "unhealthy", Kind.GAUGE, "1: the bridge is not well for this reason.", ("reason",)
+    "unhealthy", Kind.GAUGE, "1: the bridge is unhealthy for this reason.", ("reason",)
 )
 FRAMES = Metric("frames_total", Kind.COUNTER, "Messages received over all connections.")
 CONNECTED = Metric("connection_up", Kind.GAUGE, "1: connected to the exchange.", ("connection",))
 ATTEMPTS = Metric(
-    "connection_attempts_total", Kind.COUNTER, "Connections tried, the first too.", ("connection",)
+    "connection_attempts_total",
+    Kind.COUNTER,
+    "Connection attempts, including the first.",
+    ("connection",),
 )
 ENDS = Metric(
-    "connections_ended_total", Kind.COUNTER, "Connections that ended, or failed, by why.",
+    "connections_ended_total", Kind.COUNTER, "Connections that ended or failed, by cause.",
     ("cause",),
 )  # fmt: skip
 LAST_FRAME = Metric(
-    "last_frame_timestamp_seconds", Kind.GAUGE, "When the last frame came.", ("connection",)
+    "last_frame_timestamp_seconds", Kind.GAUGE, "When the last frame was received.", ("connection",)
 )
-ENTRIES = Metric(
-    "entries_total", Kind.COUNTER, "Messages by what became of them.", ("type", "result")
-)
+ENTRIES = Metric("entries_total", Kind.COUNTER, "Messages by result.", ("type", "result"))
 GAPS = Metric(
-    "gaps_total", Kind.COUNTER, "Gap entries written, but for a stream's start.", ("type",)
+    "gaps_total", Kind.COUNTER, "Gap entries written, except those of a stream's start.", ("type",)
 )
 GAPS_BY_CAUSE = Metric(
-    "gaps_by_cause_total", Kind.COUNTER, "The same gaps by their cause, of all types.", ("cause",)
+    "gaps_by_cause_total", Kind.COUNTER, "The same gaps by cause, over all types.", ("cause",)
 )
 RECOVERED = Metric("recovered_total", Kind.COUNTER, "Gaps closed over REST.", ("type",))
 SNAPSHOTS = Metric("snapshots_total", Kind.COUNTER, "Book and account snapshots.", ("type",))
 MISPLACED = Metric(
-    "misplaced_snapshots_total", Kind.COUNTER, "Book snapshots that were tried again.", ("type",)
+    "misplaced_snapshots_total", Kind.COUNTER, "Book snapshots that were retried.", ("type",)
 )
 QUARANTINED = Metric("quarantined_total", Kind.COUNTER, "Messages refused.")
 UNKNOWN_FIELDS = Metric(
@@ -58,16 +59,21 @@ UNKNOWN_FIELDS = Metric(
 UNKNOWN_EVENTS = Metric(
     "unknown_events_total", Kind.COUNTER, "Account events that the contract does not name."
 )
-UNWANTED = Metric("unwanted_total", Kind.COUNTER, "Messages of streams that were left.")
+UNWANTED = Metric(
+    "unwanted_total", Kind.COUNTER, "Messages of streams that are no longer subscribed."
+)
 STREAMS = Metric("streams", Kind.GAUGE, "Streams by state; one may be in several.", ("state",))
 LAST_EVENT = Metric(
-    "last_event_timestamp_seconds", Kind.GAUGE, "The newest message, by the exchange.", ("type",)
+    "last_event_timestamp_seconds", Kind.GAUGE, "Exchange time of the newest message.", ("type",)
 )
 STREAM_TROUBLE = Metric(
-    "stream_trouble", Kind.GAUGE, "1: not received, or suspended. Only where it is.", ("stream",)
+    "stream_trouble", Kind.GAUGE, "1: not received, or suspended. Absent otherwise.", ("stream",)
 )
 STREAM_PENDING = Metric(
-    "stream_pending_entries", Kind.GAUGE, "Entries that wait. Only where some do.", ("stream",)
+    "stream_pending_entries",
+    Kind.GAUGE,
+    "Waiting entries. Absent where there are none.",
+    ("stream",),
 )
 STREAM_LAST_EVENT = Metric(
     "stream_last_event_timestamp_seconds", Kind.GAUGE, "With metrics.per_stream.", ("stream",)
@@ -76,51 +82,53 @@ STREAM_ENTRIES = Metric(
     "stream_entries_total", Kind.COUNTER, "With metrics.per_stream.", ("stream", "result")
 )
 PENDING = Metric("pending_entries", Kind.GAUGE, "Entries that wait for Redis.")
-PENDING_BYTES = Metric("pending_bytes", Kind.GAUGE, "What these take in memory.")
-BUFFER_BYTES = Metric("buffer_bytes", Kind.GAUGE, "What they may take: publish.buffer_bytes.")
+PENDING_BYTES = Metric("pending_bytes", Kind.GAUGE, "Memory of the pending entries.")
+BUFFER_BYTES = Metric("buffer_bytes", Kind.GAUGE, "Limit of that memory: publish.buffer_bytes.")
 REDIS_UP = Metric(
-    "redis_up", Kind.GAUGE, "1: Redis takes what is published; of several shards one, at least."
+    "redis_up", Kind.GAUGE, "1: Redis accepts writes, on at least one of several shards."
 )
 SHARD_UP = Metric(
     "redis_shard_up",
     Kind.GAUGE,
-    "1: what is published goes to this shard. Only where there are several.",
+    "1: this shard accepts writes. Only with several shards.",
     ("shard",),
 )
 ACKNOWLEDGED = Metric(
-    "redis_acknowledged_timestamp_seconds", Kind.GAUGE, "When Redis last settled something."
+    "redis_acknowledged_timestamp_seconds", Kind.GAUGE, "When Redis last acknowledged an entry."
 )
 BATCHES = Metric("batches_total", Kind.COUNTER, "Calls of the append script.")
-REDIS_ERRORS = Metric("redis_errors_total", Kind.COUNTER, "What went wrong with Redis.", ("kind",))
+REDIS_ERRORS = Metric("redis_errors_total", Kind.COUNTER, "Errors of Redis, by kind.", ("kind",))
 ROUND_TRIP = Metric(
     "redis_round_trip_seconds", Kind.HISTOGRAM, "From a request to Redis to its reply."
 )
 LATENCY = Metric(
-    "latency_seconds", Kind.HISTOGRAM, "How long messages took, by stage.", ("stage", "type")
+    "latency_seconds", Kind.HISTOGRAM, "Latency of messages, by stage.", ("stage", "type")
 )
-JOURNAL_UP = Metric("journal_up", Kind.GAUGE, "1: the journal is written.")
-JOURNAL_BYTES = Metric("journal_bytes", Kind.GAUGE, "What the journal takes on the disk.")
-JOURNAL_MAX = Metric("journal_max_bytes", Kind.GAUGE, "What it may take.")
+JOURNAL_UP = Metric("journal_up", Kind.GAUGE, "1: the journal can be written.")
+JOURNAL_BYTES = Metric("journal_bytes", Kind.GAUGE, "Size of the journal on disk.")
+JOURNAL_MAX = Metric("journal_max_bytes", Kind.GAUGE, "Limit of that size.")
 JOURNAL_BEHIND = Metric(
-    "journal_behind_bytes", Kind.GAUGE, "How much of it is not in the queues yet."
+    "journal_behind_bytes", Kind.GAUGE, "Bytes of the journal not read into the queues yet."
 )
 CHECKPOINT = Metric(
     "journal_checkpoint_timestamp_seconds", Kind.GAUGE, "When the last checkpoint was written."
 )
 REST_REQUESTS = Metric(
-    "rest_requests_total", Kind.COUNTER, "What REST was asked for, by how it ended.", ("result",)
+    "rest_requests_total", Kind.COUNTER, "REST requests, by result.", ("result",)
 )
 CLOCK_OFFSET = Metric(
     "clock_offset_seconds", Kind.GAUGE, "How far the exchange's clock is ahead of this machine's."
 )
 PEERS = Metric("peers", Kind.GAUGE, "Other live bridges on the same streams.")
-RANK = Metric("rank", Kind.GAUGE, "Live bridges that come before this one.")
+RANK = Metric("rank", Kind.GAUGE, "Number of live bridges ranked before this one.")
 OPEN_OUTAGES = Metric("open_outages", Kind.GAUGE, "Streams whose last outage is not settled.")
 SHARE_KEPT = Metric(
     "share_kept_streams", Kind.GAUGE, "Streams kept for another member. Only in a fleet."
 )
 SHARE_UNRECEIVED = Metric(
-    "share_unreceived_streams", Kind.GAUGE, "Of other members, received by none. Only in a fleet."
+    "share_unreceived_streams",
+    Kind.GAUGE,
+    "Streams of other members that none receives. Only in a fleet.",
 )
 
 CATALOGUE: Sequence[Metric] = (
