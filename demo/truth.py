@@ -64,7 +64,7 @@ class MarketTruth:
             self._traded[number] = _deal(price, quantity)
 
     def stored(self, entries: Iterable[Mapping[str, str]]) -> None:
-        """The next entries of the market's trade stream."""
+        """Add the next entries of the market's trade stream."""
         for fields in entries:
             if fields.get("type") == "gap" and fields.get("from"):
                 self._missing.update(range(int(fields["from"]), int(fields["to"]) + 1))
@@ -77,7 +77,7 @@ class MarketTruth:
                     self.tally += Tally(recovered=1)
 
     def judge(self) -> None:
-        """Add to the tally what both sides have gone past."""
+        """Add the trades to the tally that both sides have passed."""
         if self._first is None or not self._traded:
             return
         newest = min(max(self._stored, default=0), max(self._traded))

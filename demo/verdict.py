@@ -1,6 +1,6 @@
 """Whether a demo worked, and its closing lines (pure).
 
-What is judged is the last picture of the running system and what became of each part.
+Judges the last view model of the running system and the end of each part.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,7 @@ from demo.truth import NOTHING, Tally
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is known at the end: the last picture, if there was any, how long it ran, and what the
-    exchange says of the trades."""
+    """The final state: the last view model, if any, the duration, and the tally of the trades."""
 
     view_model: ViewModel | None
     seconds: float
@@ -24,7 +23,7 @@ class Run:
 
 
 def failures(run: Run) -> list[str]:
-    """A sentence for each thing that is not as it should be; none where all is well."""
+    """A sentence for each failure; none where all is well."""
     view_model = run.view_model
     if view_model is None:
         return ["Redis could not be read, so nothing is known of what was published"]
@@ -47,7 +46,7 @@ def _bridge(view_model: ViewModel) -> Iterator[str]:
             yield f"the bridge was {bridge.state}"
         yield from bridge.troubles
     if not view_model.bridges:
-        yield "the bridge never said how it is"
+        yield "the bridge never reported its status"
     if view_model.quarantined:
         yield f"{view_model.quarantined} messages were refused: {view_model.newest_quarantined}"
 
@@ -67,7 +66,7 @@ def _consumers(view_model: ViewModel) -> Iterator[str]:
     for name in CONSUMERS:
         consumer = by_group.get(name)
         if consumer is None:
-            yield f"the consumer {name} never said how it is"
+            yield f"the consumer {name} never reported its status"
         elif consumer.state is State.SILENT:
             yield f"the consumer {name} fell silent"
         elif not consumer.status.handled:

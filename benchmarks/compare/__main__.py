@@ -55,25 +55,25 @@ peer is a small program and a row in `benchmarks/compare/peers.py`.
 """
 SPEED = f"""{MESSAGES:,} trades of five markets as fast as the socket takes them, and
 {PACED_MESSAGES:,} sent singly. The rate is until Redis has all; CPU is the process' own; p50 and
-p99 are from the exchange's socket until a reader that waits in Redis has a message. The bridge
+p99 are from the exchange's socket until a waiting reader of Redis has a message. The bridge
 validates, keeps a journal and gives each entry the exchange's identity; the loops do none of
 that."""
 ARRIVED = """All writers run at once against one simulator and one Redis (AOF), behind a proxy
-each, so all meet the same fault. The simulator's trades are the truth: *lost* is neither in Redis
-nor named by a `gap`, *marked* is named by one, *twice* has more than one entry. A killed process is
-started again at once. What is behind it:
+each, so all get the same fault. The simulator's trades are the reference: *lost* is neither in
+Redis nor in a `gap`, *marked* is in a gap, *twice* has more than one entry. A killed process is
+restarted at once. The reasons:
 
-- Trades are what serves the bridge best: it fetches what it missed from the exchange's history.
-  Changes of books cannot be fetched; those it marks (see [what is guaranteed](guarantees.md)).
+- Trades suit the bridge best: it fetches missed ones from the exchange's history. Changes of books
+  cannot be fetched; the bridge marks them (see [what is guaranteed](guarantees.md)).
 - redis-py retries nothing where it is made by `from_url`, as in two of the loops: after a lost
   reply they report "not written" for entries that Redis has, and continue. `Redis(host=…)` retries
   ten times: it outlasts a short outage, and writes twice what it got no reply for.
 - cryptofeed 2.x and the bus of nautilus_trader 1.221 end their writer at the first error of Redis,
   and the process continues without it."""
-READING = """One worker under one name, a millisecond a message where something is killed. Who is
-killed is started again at once; *lost* was never handled within the time given, *twice* was
-handled more than once. The kit acknowledges in batches, so a kill has the last one handled again;
-FastStream acknowledges each message by itself. The loop of redis-py reads only what is new."""
+READING = """One worker under one name; with a fault, each message takes a millisecond. A killed
+worker is restarted at once; *lost* was not handled within the time limit, *twice* was handled more
+than once. The kit acknowledges in batches, so after a kill the last one is handled again;
+FastStream acknowledges each message by itself. The loop of redis-py reads only new entries."""
 READ_FAULTS: dict[str, float | None] = {
     "Redis killed for 3 s": 3.0,
     f"process killed {reading.KILLS} times": None,

@@ -57,7 +57,7 @@ def rest(name: str, *more: ConsumerRow) -> tuple[ConsumerRow, ...]:
 @pytest.mark.parametrize(
     ("given", "failure"),
     [
-        ({"bridges": ()}, "the bridge never said how it is"),
+        ({"bridges": ()}, "the bridge never reported its status"),
         ({"bridges": (BridgeRow(UP, State.SILENT, 0, ()),)}, "the bridge was silent"),
         ({"bridges": (BridgeRow(UP, State.UP, 0, ("no exchange",)),)}, "no exchange"),
         (
@@ -78,7 +78,7 @@ def rest(name: str, *more: ConsumerRow) -> tuple[ConsumerRow, ...]:
             },
             "trade.SOL_USDC: suspended: full",
         ),
-        ({"consumers": rest("book")}, "the consumer book never said how it is"),
+        ({"consumers": rest("book")}, "the consumer book never reported its status"),
         (
             {"consumers": rest("book", consumer("book", State.SILENT))},
             "the consumer book fell silent",
