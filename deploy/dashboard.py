@@ -138,7 +138,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
             },
         ),
         Panel(
-            "Redis said no, or nothing",
+            "Redis errors and timeouts",
             {"sum by (kind) (increase(backpack_redis_errors_total[$__rate_interval]))": "{{kind}}"},
         ),
     ),

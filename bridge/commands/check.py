@@ -56,7 +56,7 @@ def command(
         bool, typer.Option("--show", help="Also print the whole configuration in effect.")
     ] = False,
 ) -> None:
-    """Look at configuration, keys, streams and Redis; say what is wrong and what to do.
+    """Check configuration, keys, streams and Redis; report problems, each with advice.
 
     Changes nothing: to test its rights in Redis it writes temporary keys `bridge:check:…` and
     deletes them. Unreachable services are marked "not checked". Secrets are masked in all output.

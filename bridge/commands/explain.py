@@ -59,7 +59,7 @@ def command(
         except ConfigError as error:
             if journal is not None:
                 raise
-            life.unknown.append(f"what the journal says: {error}")
+            life.unknown.append(f"what the journal has: {error}")
     add_unknown(life, query)
     if as_json:
         echo_json(_plain(life))

@@ -8,7 +8,7 @@ import typer
 
 from bridge.app import Recorder
 from bridge.commands.options import ConfigFile
-from bridge.commands.run import INTERRUPTED, heed, reload_on_hangup
+from bridge.commands.run import INTERRUPTED, on_signal, reload_on_hangup
 from bridge.errors import Fatal
 from bridge.journal.inspection import utc
 from bridge.journal.log import Loss
@@ -45,7 +45,7 @@ def command(
         signals: list[int] = []
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, heed, number, signals, stop)
+            loop.add_signal_handler(number, on_signal, number, signals, stop)
         reload_on_hangup(recorder, config)
         if (loss := await recorder.run(stop)).frames:
             raise Fatal(_describe_loss(loss, loaded.journal.dir))

@@ -94,6 +94,6 @@ def _print_address(server: EmbeddedServer) -> None:
 def _until_stopped(server: EmbeddedServer, stop: _Stop) -> None:
     while not stop.by:
         if has_ended(server):
-            raise Fatal("the embedded Redis ended by itself: look at server.log in its data folder")
+            raise Fatal("the embedded Redis ended by itself: see server.log in its data folder")
         time.sleep(_POLL_EVERY_S)
     echo("Stopping; writing what is left.")

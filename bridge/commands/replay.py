@@ -120,7 +120,7 @@ def _account(config: Config, path: Path, streams: Iterable[Stream]) -> str:
         return ""
     if owner is None or not owner.account:
         raise ConfigError(
-            f"{path} has private streams, and no {OWNER} beside it says whose: copy it there from "
-            "the folder that the journal was written in"
+            f"{path} has private streams, and no {OWNER} beside it names the account: copy it "
+            "there from the folder that the journal was written in"
         )
     return owner.account

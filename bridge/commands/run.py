@@ -60,7 +60,7 @@ async def _run(config: Config, key: AccountKey | None, path: Path | None) -> int
     signals: list[int] = []
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, heed, number, signals, stop)
+        loop.add_signal_handler(number, on_signal, number, signals, stop)
     async with AsyncExitStack() as stack:
         url = with_tag(config.redis.url, config.redis.key_prefix, config.redis.shards)
         if config.redis.is_embedded:
@@ -95,7 +95,7 @@ def reload(process: Bridge | Recorder, path: Path | None) -> None:
         log.warning("config_refused", reason=str(error))
 
 
-def heed(number: int, signals: list[int], stop: asyncio.Event) -> None:
+def on_signal(number: int, signals: list[int], stop: asyncio.Event) -> None:
     """Handle a signal: the first one stops cleanly, the second one exits at once."""
     signals.append(number)
     if len(signals) > 1:

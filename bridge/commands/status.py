@@ -130,9 +130,9 @@ def _several(number: int, noun: str) -> str:
 
 def _bridges(view_model: ViewModel, room: int) -> Table:
     columns = [
-        ("bridge", Width.NAME), ("state", Width.NAME), ("turn", Width.WORDS),
-        ("process", Width.WORDS), ("exchange", Width.WORDS), ("pending", Width.NUMBER),
-        ("trouble", Width.WORDS),
+        ("bridge", Width.NAME), ("state", Width.NAME), ("turn", Width.TEXT),
+        ("process", Width.TEXT), ("exchange", Width.TEXT), ("pending", Width.NUMBER),
+        ("trouble", Width.TEXT),
     ]  # fmt: skip
     rows = [
         (
@@ -152,7 +152,7 @@ def _bridges(view_model: ViewModel, room: int) -> Table:
 def _connections(view_model: ViewModel, room: int) -> Table:
     columns = [
         ("bridge", Width.NAME), ("connection", Width.NAME), ("wanted", Width.NUMBER),
-        ("received", Width.NUMBER), ("refused or stale", Width.WORDS), ("trouble", Width.WORDS),
+        ("received", Width.NUMBER), ("refused or stale", Width.TEXT), ("trouble", Width.TEXT),
     ]  # fmt: skip
     rows = []
     for bridge in view_model.bridges:
@@ -179,7 +179,7 @@ def _streams(view_model: ViewModel, room: int) -> Table:
     columns = [
         ("stream", Width.NAME), ("entries", Width.NUMBER),
         *((name, Width.NUMBER) for name in shown),
-        ("pending", Width.NUMBER), ("age", Width.NUMBER), ("look at", Width.WORDS),
+        ("pending", Width.NUMBER), ("age", Width.NUMBER), ("look at", Width.TEXT),
     ]  # fmt: skip
     rows: list[Sequence[Cell]] = []
     for stream in view_model.streams:
@@ -206,7 +206,7 @@ def _consumers(view_model: ViewModel, room: int) -> Table:
     columns = [
         ("consumer", Width.NAME), ("state", Width.NAME), ("handled", Width.NUMBER),
         ("failed", Width.NUMBER), ("per s", Width.NUMBER), ("p50", Width.NUMBER),
-        ("p99", Width.NUMBER), ("has made", Width.WORDS),
+        ("p99", Width.NUMBER), ("has made", Width.TEXT),
     ]  # fmt: skip
     rows = []
     for consumer in view_model.consumers:

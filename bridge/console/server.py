@@ -30,7 +30,7 @@ from bridge.console.watcher import PAGES, NoSuchTopic, NotYetKnown, Watched, Wat
 from bridge.contract.json_text import parsed
 from bridge.contract.whole_number import whole_number
 from bridge.errors import Fatal
-from bridge.view.reader import UNAVAILABLE, in_the_way
+from bridge.view.reader import UNAVAILABLE, failure_sentence
 
 SLOW_S = 15.0  # a client that reads nothing for so long is disconnected
 MOST_BODY = 16_384
@@ -154,7 +154,7 @@ class _DataApi:
         except (Busy, NotYetKnown) as error:
             raise HTTPException(503, str(error)) from None
         except UNAVAILABLE as error:
-            raise HTTPException(503, in_the_way(error)) from None
+            raise HTTPException(503, failure_sentence(error)) from None
         return JSONResponse(market, headers={"cache-control": "no-store"})
 
     async def letter(self, request: Request) -> Response:
@@ -188,7 +188,7 @@ class _DataApi:
             async with self._lock:
                 done = await (stored.send_back(found) if action == "retry" else stored.drop(found))
         except UNAVAILABLE as error:
-            raise HTTPException(503, in_the_way(error)) from None
+            raise HTTPException(503, failure_sentence(error)) from None
         return JSONResponse({"done": done})
 
     async def pull(self, request: Request) -> Response:
@@ -206,7 +206,7 @@ class _DataApi:
             async with self._lock:
                 return await self._watcher.dead_letters(group, stream, dead_letters)
         except UNAVAILABLE as error:
-            raise HTTPException(503, in_the_way(error)) from None
+            raise HTTPException(503, failure_sentence(error)) from None
 
 
 class _Events(StreamingResponse):

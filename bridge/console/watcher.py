@@ -31,7 +31,7 @@ from bridge.runtime.redis_trouble import reason
 from bridge.runtime.replica import FreshReads
 from bridge.view.facts import Sample
 from bridge.view.history import History
-from bridge.view.reader import UNAVAILABLE, in_the_way, read_sample
+from bridge.view.reader import UNAVAILABLE, failure_sentence, read_sample
 from bridge.view.view_model import ViewModel, draw
 
 POLL_S = 1.0
@@ -164,7 +164,7 @@ class Watcher:
 
     def _publish_trouble(self, page: str, error: BaseException) -> None:
         if page == "now":
-            self._publish_head(now.unavailable(in_the_way(error)))
+            self._publish_head(now.unavailable(failure_sentence(error)))
         for topic in self._hub.topics:
             if topic.partition(":")[0] == page:
                 self._hub.publish(topic, _message("trouble", {"text": reason(error)}))

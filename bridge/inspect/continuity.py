@@ -79,13 +79,13 @@ class Tally:
 
 
 class Continuity:
-    """Checks the entries of one stream. `told`: numbers that the gap log reports as missing or
+    """Checks the entries of one stream. `reported`: numbers that the gap log reports as missing or
     never assigned: they need no gap entry.
     """
 
-    def __init__(self, stream: Stream, told: Iterable[Run] = ()) -> None:
+    def __init__(self, stream: Stream, reported: Iterable[Run] = ()) -> None:
         self.tally = Tally()
-        self._told = joined(told)
+        self._reported = joined(reported)
         self._is_sequenced = stream.spec.identity is Identity.SEQUENCED
         self._book = Book() if stream.type is StreamType.DEPTH else None
         self._position: int | None = None
@@ -158,8 +158,8 @@ class Continuity:
 
     def _left_out(self, before: str, run: Run) -> None:
         """Count missing numbers: as a break, unless the gap log names them."""
-        at = bisect_right(self._told, run.first, key=lambda told: told.first) - 1
-        if at >= 0 and run.last <= self._told[at].last:
+        at = bisect_right(self._reported, run.first, key=lambda known: known.first) - 1
+        if at >= 0 and run.last <= self._reported[at].last:
             self.tally.told += run.last - run.first + 1
             return
         self.tally.breaks += 1

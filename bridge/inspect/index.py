@@ -19,7 +19,7 @@ class Match(Enum):
     SAME = "there"
     AGAIN = "there, and found before"
     FETCHED = "there, as the exchange's history has it"
-    OTHER = "there, and says something else"
+    OTHER = "there, with other content"
     NONE = "not there"
 
 

@@ -36,9 +36,9 @@ def merged(base: Mapping[str, object], over: Mapping[str, object]) -> Tree:
     """`over` merged into `base`, group by group; any other value is replaced whole."""
     result = dict(base)
     for key, value in over.items():
-        there = result.get(key)
-        if isinstance(there, Mapping) and isinstance(value, Mapping):
-            result[key] = merged(there, value)
+        present = result.get(key)
+        if isinstance(present, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(present, value)
         else:
             result[key] = value
     return result

@@ -174,7 +174,7 @@ def _start_or_join(folder: Path, settings: Embedded) -> _Started | EmbeddedServe
             return EmbeddedServer(state["url"], state["pid"], joined=True, data_dir=folder)
         time.sleep(POLL_S)
     raise Fatal(
-        f"a server holds {folder} but does not answer: look at {folder / LOG}, stop that process "
+        f"a server holds {folder} but does not answer: see {folder / LOG}, stop that process "
         "and start again"
     )
 

@@ -36,8 +36,8 @@ class Variable:
 def read_variables(
     environ: Mapping[str, str], env_file: str | Path | None, accepts: NameFilter
 ) -> dict[str, Variable]:
-    """The variables whose names `accepts` accepts, by name; the environment wins over the file,
-    variable by variable, and files named by `<NAME>_FILE` are read.
+    """The variables selected by `accepts`, by name; the environment wins over the file, variable by
+    variable, and files named by `<NAME>_FILE` are read.
 
     Raises ConfigError where a file cannot be read or is empty, and where both NAME and NAME_FILE
     are set.
@@ -61,14 +61,14 @@ def read_variables(
 def value_files(
     environ: Mapping[str, str], env_file: str | Path | None, accepts: NameFilter
 ) -> dict[str, Path]:
-    """Maps `<NAME>_FILE` to the file that it names, for the variables that `accepts` accepts."""
+    """Maps `<NAME>_FILE` to the file that it names, for the variables selected by `accepts`."""
     given = _given(environ, env_file)
     return {pointer: Path(given[pointer].value) for pointer in _files(given, accepts)}
 
 
 def read_value(path: Path, source: str) -> str:
-    """The file's content without trailing line ends, which editors and `echo` append. `source`
-    names the variable in messages. Raises ConfigError.
+    """The file's content without trailing line ends, which editors and `echo` append. `source` is
+    the variable or option that names the file, for messages. Raises ConfigError.
     """
     what = f"{source} names {path}, which"
     try:

@@ -18,7 +18,7 @@ _known: set[str] = set()  # secrets of this process
 
 _QUERY_PASSWORD = re.compile(r"([?&][^=&?#\s]*password=)[^&#\s]*", re.IGNORECASE)
 _URL_IN_TEXT = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[^\s'\"<>]+", re.IGNORECASE)
-# A server without AUTH repeats its arguments in the error, and so does HELLO.
+# A server that does not know AUTH or HELLO repeats their arguments, passwords too, in its error.
 _LOGIN_REPEATED = re.compile(
     r"(unknown command\W{1,9}(?:auth|hello)\W[^:]{0,200}:).*", re.IGNORECASE
 )

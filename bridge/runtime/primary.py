@@ -42,9 +42,9 @@ class PrimaryFinder:
             "socket_connect_timeout": connect_timeout_s,
             "socket_timeout": connect_timeout_s,
         }
-        self._pool = ConnectionPool.from_url(url.asking, retry=Retry(NoBackoff(), 0), **options)
+        self._pool = ConnectionPool.from_url(url.query_url, retry=Retry(NoBackoff(), 0), **options)
         self._blocking_pool = redis.ConnectionPool.from_url(
-            url.asking, retry=BlockingRetry(NoBackoff(), 0), **options
+            url.query_url, retry=BlockingRetry(NoBackoff(), 0), **options
         )
         self._pool.make_connection()  # type: ignore[no-untyped-call]
 

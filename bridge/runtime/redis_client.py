@@ -172,7 +172,7 @@ def _connect(url: str, name: str, options: Mapping[str, Any]) -> Redis:
 
 
 class _Client(Redis):
-    """Adds the command and its key to a WRONGTYPE error, which Redis and the client leave out."""
+    """Adds command and key to a WRONGTYPE error, as redis-py itself does only in pipelines."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         try:

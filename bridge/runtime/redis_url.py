@@ -65,14 +65,14 @@ class RedisUrl:
     """A parsed URL.
 
     `plain` is a URL for the Redis client, with the first node as its host; for Sentinels and
-    Clusters only its login and options are used. `asking` is the URL for the queries about the
+    Clusters only its login and options are used. `query_url` is the URL for the queries about the
     primary. `nodes` is empty for a socket's path.
     """
 
     topology: Topology
     plain: str
     nodes: tuple[Node, ...]
-    asking: str = ""
+    query_url: str = ""
     db: int = 0
     service: str = ""  # the Sentinels' name of the set of servers
     tag: str = ""  # the hash tag whose slot of a Cluster is used
@@ -118,18 +118,20 @@ def parse_redis_url(url: str) -> RedisUrl:
     tls = [pair for pair in rest if pair[0].startswith("ssl_")]
     others = [pair for pair in rest if pair not in tls]
     plain = _plain(f"{userinfo}{at}", nodes[0], database, others, tls if is_tls else None)
-    asking = plain
+    query_url = plain
     if topology is Topology.SENTINEL:
         login = _login(ours.get("sentinel_username", ""), ours.get("sentinel_password", ""))
-        asks_by_tls = _flag("sentinel_tls", ours.get("sentinel_tls", str(is_tls)))
-        asking = _plain(login, nodes[0], 0, [], tls if asks_by_tls else None)
-        if tls and not (is_tls or asks_by_tls):
+        queries_by_tls = _flag("sentinel_tls", ours.get("sentinel_tls", str(is_tls)))
+        query_url = _plain(login, nodes[0], 0, [], tls if queries_by_tls else None)
+        if tls and not (is_tls or queries_by_tls):
             raise ValueError(f"has {tls[0][0]} and no TLS: write rediss+sentinel")
     elif tls and not is_tls:
         raise ValueError(f"has {tls[0][0]} and no TLS: write rediss+cluster")
     tag, shards = ours.get(_TAG, ""), _shards(ours.get(_SHARDS, "1"))
     is_of_replica = ours.get(_READS) == "replica"
-    return RedisUrl(topology, plain, nodes, asking, database, service, tag, shards, is_of_replica)
+    return RedisUrl(
+        topology, plain, nodes, query_url, database, service, tag, shards, is_of_replica
+    )
 
 
 def with_tag(url: str, prefix: str, shards: int = 1) -> str:
@@ -235,7 +237,7 @@ def _path(topology: Topology, path: str) -> tuple[str, int]:
         return "", 0
     if not parts or not parts[0] or len(parts) > 2:
         raise ValueError(
-            "must say which set the Sentinels watch: redis+sentinel://host:26379/mymaster/0"
+            "must name the set that the Sentinels watch: redis+sentinel://host:26379/mymaster/0"
         )
     return parts[0], _database(parts[1] if len(parts) == 2 else "")
 
@@ -264,7 +266,7 @@ def _login(username: str, password: str) -> str:
 
 def _shards(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d?", text):
-        raise ValueError("has a number of shards that is none: redis.shards says how many")
+        raise ValueError("has an invalid number of shards: set redis.shards")
     return int(text)
 
 

@@ -199,5 +199,5 @@ def free_port() -> int:
 
 def _log_tail(folder: Path) -> str:
     lines = (folder / LOG).read_text("utf-8", errors="replace").split("\n")
-    telling = [line.strip() for line in lines if line.strip()]
-    return telling[-1] if telling else "it logged nothing"
+    nonempty = [line.strip() for line in lines if line.strip()]
+    return nonempty[-1] if nonempty else "it logged nothing"

@@ -12,7 +12,7 @@ from rich.text import Text
 
 Cell = Text | str
 _NOTHING = frozenset({"", "0", "–"})
-_LEAST_WORDS = 12  # least width of a column of text that is wider
+_LEAST_TEXT = 12  # least width of a column of text that is wider
 _BETWEEN = 3  # two columns: a blank each, and the line
 _AROUND = 2
 
@@ -22,7 +22,7 @@ class Width(Enum):
 
     NAME = "stays on one line; the last that is broken"
     NUMBER = "stays whole, on the right"
-    WORDS = "is broken into lines"
+    TEXT = "is broken into lines"
 
 
 def table(
@@ -55,7 +55,7 @@ def table(
     made = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     for at in shown:
         heading, width = columns[at]
-        is_broken = width is Width.WORDS or (is_narrow and width is Width.NAME)
+        is_broken = width is Width.TEXT or (is_narrow and width is Width.NAME)
         made.add_column(
             heading,
             justify="right" if width is Width.NUMBER else "left",
@@ -75,7 +75,7 @@ def _least(column: tuple[str, Width], cells: Iterable[Cell]) -> int:
     """The column's least width."""
     heading, width = column
     widest = max((cell_len(line) for cell in cells for line in _plain(cell).split("\n")), default=0)
-    least = min(widest, _LEAST_WORDS) if width is Width.WORDS else widest
+    least = min(widest, _LEAST_TEXT) if width is Width.TEXT else widest
     return max(cell_len(heading), least)
 
 

@@ -173,7 +173,7 @@ def _quarantined(event: ev.Quarantined) -> str:
 
 def _rows(noun: str, field: str) -> Callable[[Any], str]:
     def text(event: Any) -> str:
-        return f"as it stands: {_count(getattr(event, field), noun)}"
+        return f"currently {_count(getattr(event, field), noun)}"
 
     return text
 

@@ -35,7 +35,7 @@ DEAD_US = 10_000_000  # about the silence after which a group counts a worker as
 _CHUNK = 256  # streams in one pipeline
 
 
-def in_the_way(error: BaseException, where: str = "Redis") -> str:
+def failure_sentence(error: BaseException, where: str = "Redis") -> str:
     """The error as a sentence: a Redis that refuses access does answer, and retries do not help."""
     refuses = isinstance(error, AuthenticationError) or meaning(error) is Refusal.NOT_ALLOWED
     return f"{where} {'refuses us' if refuses else 'does not answer'}: {reason(error)}"

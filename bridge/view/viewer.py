@@ -23,7 +23,7 @@ from bridge.view.history import History
 from bridge.view.keyboard import pressed_keys
 from bridge.view.pages import FRAME_LINES, Shown, entry_of, page
 from bridge.view.plain import summary_lines
-from bridge.view.reader import UNAVAILABLE, in_the_way, newest, read_sample
+from bridge.view.reader import UNAVAILABLE, failure_sentence, newest, read_sample
 from bridge.view.view_model import ViewModel, draw
 
 PAINT_EVERY_S = 0.25
@@ -161,7 +161,7 @@ async def show_plain(
     seen: ViewModel | Exception | None = None
     async for error in _samples(view, history, stop):
         if error is not None:
-            echo(in_the_way(error, f"Redis at {view.where}"))
+            echo(failure_sentence(error, f"Redis at {view.where}"))
             seen = seen if isinstance(seen, ViewModel) else error
             continue
         seen = draw(history)

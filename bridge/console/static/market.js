@@ -111,12 +111,12 @@ let digits = 2;
 const decimals = (value) => value.toFixed(digits);
 
 function showCandles() {
-  const there = Object.keys(candles);
-  if (!there.includes(interval)) {
+  const present = Object.keys(candles);
+  if (!present.includes(interval)) {
     // The longest interval with enough candles, else the one with the most.
-    const rich = there.filter((name) => candles[name].length >= 30);
-    interval = rich.at(-1) ?? there.toSorted((a, b) => candles[b].length - candles[a].length)[0] ?? "";
-    segments($("intervals"), there.map((name) => [name, name]), interval, (chosen) => {
+    const rich = present.filter((name) => candles[name].length >= 30);
+    interval = rich.at(-1) ?? present.toSorted((a, b) => candles[b].length - candles[a].length)[0] ?? "";
+    segments($("intervals"), present.map((name) => [name, name]), interval, (chosen) => {
       interval = chosen;
       showCandles();
     });

@@ -129,7 +129,7 @@ def describe_server(url: str, peer: str, info: Mapping[str, Any]) -> str:
     """Kind and address of the server, for people."""
     parsed = parse_redis_url(url)
     if parsed.topology is Topology.SENTINEL:
-        return f"{peer} is the primary of {parsed.service}, as Sentinels say"
+        return f"{peer} is the primary of {parsed.service}, by the Sentinels"
     if parsed.topology is Topology.CLUSTER:
         return f"{peer} has the slot of {{{parsed.tag}}} in this Cluster"
     replicas = int(info.get("connected_slaves", 0))
@@ -167,7 +167,7 @@ async def _info(client: Redis) -> dict[str, Any]:
 
 
 def _no_info() -> Finding:
-    advice = "allow INFO, or look yourself: version 6.2 or newer, AOF on, policy noeviction"
+    advice = "allow INFO, or check yourself: version 6.2 or newer, AOF on, policy noeviction"
     return Finding(Level.NOT_CHECKED, "redis settings", "the server did not answer INFO", advice)
 
 

@@ -290,7 +290,7 @@ def test_private_streams_of_nobody_known_are_refused(server: RedisServer, tmp_pa
     code, _, told = replay(tmp_path, server)
 
     assert code == 2
-    assert "no owner.json beside it says whose" in told
+    assert "no owner.json beside it names the account" in told
 
 
 def test_another_exchanges_journal_must_be_asked_for(server: RedisServer, tmp_path: Path) -> None:

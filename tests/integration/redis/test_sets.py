@@ -231,7 +231,7 @@ async def test_check_names_what_it_talks_to_and_advises_what_can_be_done(
     watched: Watched, cluster: Cluster
 ) -> None:
     through_sentinels = await checked(watched.url)
-    assert through_sentinels["redis"].found.endswith("is the primary of mymaster, as Sentinels say")
+    assert through_sentinels["redis"].found.endswith("is the primary of mymaster, by the Sentinels")
     assert through_sentinels["consumers"].level is Level.OK
     tagged_url = with_tag(cluster.url, cluster.prefix)
     tagged = await checked(tagged_url, cluster.prefix)

@@ -386,7 +386,7 @@ def test_a_server_that_ends_by_itself_is_told(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 1
-    assert "error: the embedded Redis ended by itself: look at server.log" in err
+    assert "error: the embedded Redis ended by itself: see server.log" in err
     assert "Traceback" not in err
 
 

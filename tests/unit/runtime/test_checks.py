@@ -213,7 +213,7 @@ def test_a_cluster_whose_nodes_all_stop_with_one_is_warned_of() -> None:
     [
         ("redis://h", {"redis_mode": "standalone"}, "one server"),
         ("redis://h", {"connected_slaves": 2}, "one server, with 2 replicas"),
-        ("redis+sentinel://s/main", {}, "n:1 is the primary of main, as Sentinels say"),
+        ("redis+sentinel://s/main", {}, "n:1 is the primary of main, by the Sentinels"),
         (
             "redis+cluster://n?hash_tag=a",
             {"redis_mode": "cluster"},

@@ -131,7 +131,7 @@ def test_the_token_of_the_console_comes_from_a_file_and_must_be_long_enough(
     assert read_token(None) == "0123456789abcdef"
 
     written(tmp_path, b"short\n")
-    with pytest.raises(ConfigError, match="the token of CONSOLE_TOKEN must be 16 plain letters"):
+    with pytest.raises(ConfigError, match="the token of CONSOLE_TOKEN must be 16 plain characters"):
         read_token(None)
 
 

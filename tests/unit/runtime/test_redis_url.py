@@ -34,11 +34,14 @@ def test_url_of_sentinels_has_hosts_name_of_the_set_and_database() -> None:
 def test_url_of_sentinels_has_their_login_and_whether_tls_is_for_them_alone() -> None:
     url = "rediss+sentinel://s1/set?sentinel_username=u&sentinel_password=p%26w"
     parsed = parse_redis_url(url)
-    assert (parsed.plain, parsed.asking) == ("rediss://s1:26379/0", "rediss://u:p%26w@s1:26379/0")
-    assert parse_redis_url(url + "&sentinel_tls=false").asking == "redis://u:p%26w@s1:26379/0"
+    assert (parsed.plain, parsed.query_url) == (
+        "rediss://s1:26379/0",
+        "rediss://u:p%26w@s1:26379/0",
+    )
+    assert parse_redis_url(url + "&sentinel_tls=false").query_url == "redis://u:p%26w@s1:26379/0"
     theirs = parse_redis_url("redis+sentinel://u:p@s1/set?sentinel_tls=true&ssl_ca_certs=ca.pem")
     assert theirs.plain == "redis://u:p@s1:26379/0"
-    assert theirs.asking == "rediss://s1:26379/0?ssl_ca_certs=ca.pem"
+    assert theirs.query_url == "rediss://s1:26379/0?ssl_ca_certs=ca.pem"
 
 
 def test_url_of_a_cluster_has_nodes_and_the_tag_that_is_looked_for() -> None:
@@ -72,8 +75,8 @@ def test_url_of_one_server_stays_as_it_is(url: str) -> None:
         ("redis://h:0/0", "must be"),
         ("redis://h/zero", "must be"),
         ("redis://[::1/0", "must be"),
-        ("redis+sentinel://s1,s2/", "must say which set the Sentinels watch"),
-        ("redis+sentinel://s1/set/0/1", "must say which set the Sentinels watch"),
+        ("redis+sentinel://s1,s2/", "must name the set that the Sentinels watch"),
+        ("redis+sentinel://s1/set/0/1", "must name the set that the Sentinels watch"),
         ("redis+sentinel://s1,/set", "must be"),
         ("redis+sentinel://s1/set?sentinel_tls=maybe", "sentinel_tls that is neither"),
         ("redis+cluster://n1/1", "a Cluster has database 0 only"),

@@ -9,7 +9,7 @@ from bridge.runtime.tables import Width, table
 
 COLUMNS = [
     ("stream", Width.NAME), ("entries", Width.NUMBER), ("published", Width.NUMBER),
-    ("late", Width.NUMBER), ("age", Width.NUMBER), ("look at", Width.WORDS),
+    ("late", Width.NUMBER), ("age", Width.NUMBER), ("look at", Width.TEXT),
 ]  # fmt: skip
 ROWS = [
     ["stockIndicativeQuote.NVDA", "1,234,567", "1,234,560", "0", "0.1s", "12 gaps, 3 overflowed"],

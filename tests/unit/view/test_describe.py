@@ -126,9 +126,9 @@ def whole(fields: dict[str, str]) -> dict[str, str]:
             | {"quantity": "2", "status": "New"},
             "S_RFQ rfq active buy 2",
         ),
-        ({"type": "orders_snapshot", "orders": "[{}]"}, "as it stands: 1 open order"),
-        ({"type": "positions_snapshot", "positions": "[]"}, "as it stands: 0 positions"),
-        ({"type": "balances_snapshot", "balances": "[{},{}]"}, "as it stands: 2 balances"),
+        ({"type": "orders_snapshot", "orders": "[{}]"}, "currently 1 open order"),
+        ({"type": "positions_snapshot", "positions": "[]"}, "currently 0 positions"),
+        ({"type": "balances_snapshot", "balances": "[{},{}]"}, "currently 2 balances"),
         (
             {"type": "gap", "to_us": "1700000000250000", "cause": "disconnected"}
             | {"from_us": "1699999999000000", "recovered": "false"},
