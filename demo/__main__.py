@@ -78,7 +78,7 @@ async def _run(wish: Wish) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        wrong = await perform(wish, new_console(), stop, _say, stages.append)
+        wrong = await perform(wish, new_console(), stop, _print, stages.append)
     except Stopped:
         wrong = []
     except BridgeError as error:
@@ -128,7 +128,7 @@ def _leave_at_once(stages: list[Stage], terminal: list[Any] | None) -> None:
     os._exit(INTERRUPTED)
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     echo(line)
     sys.stdout.flush()
 

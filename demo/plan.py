@@ -101,7 +101,7 @@ def environment(given: Mapping[str, str], root: Path, *, with_keys: bool) -> dic
     return kept | (_DEMO_KEYS if with_keys else {})
 
 
-def ways_to_look(server: EmbeddedServer, bridge: str) -> Sequence[str]:
+def watch_commands(server: EmbeddedServer, bridge: str) -> Sequence[str]:
     """Lines to copy into another terminal; `bridge` is the prefix of the bridge's commands."""
     lines = [f"export {server.joining}", f"{bridge} tap 'trade.*'"]
     if shutil.which("redis-cli"):

@@ -23,7 +23,7 @@ from bridge.view.view_model import ViewModel
 from bridge.view.viewer import View, show_live, show_plain, view_model_of
 from demo.breaking import KEYS, KEYS_LINE, Breaker
 from demo.browser import Browser
-from demo.plan import ways_to_look
+from demo.plan import watch_commands
 from demo.stage import Stage, staged
 from demo.verdict import Run, failures, summary
 
@@ -59,7 +59,7 @@ async def perform(
         browser = Browser.open()
         echo(f"Open in a browser: {browser.address}")
         echo("or from another terminal:")
-        ways = ways_to_look(stage.server, _bridge())
+        ways = watch_commands(stage.server, _bridge())
         for way in ways:
             echo(f"  {way}")
         breaker = Breaker(stage)
@@ -69,7 +69,7 @@ async def perform(
             url = stage.server.url
             tasks.create_task(browser.serve(url, breaker, is_over), name="console")
             breaking = tasks.create_task(breaker.run(stop), name="breaking")
-            footer = looking(browser.address, ways)
+            footer = watch_lines(browser.address, ways)
             dead = await _watch(stage, wish, console, stop, echo, breaker, footer)
             await breaking
             is_over.set()
@@ -114,7 +114,7 @@ async def _watch(
     return guarding.result()
 
 
-def looking(address: str, ways: Sequence[str]) -> Sequence[str]:
+def watch_lines(address: str, ways: Sequence[str]) -> Sequence[str]:
     """Lines on how to watch, from a browser and from a terminal."""
     return (f" in a browser: {address}", *(f" {way}" for way in ways))
 

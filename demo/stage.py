@@ -51,7 +51,7 @@ class Stage:
         self.client: Redis
         self.simulator = ""  # host:port
         self._stop = stop
-        self._say = echo
+        self._echo = echo
 
     def kill(self) -> None:
         """Kill every part; Redis ends with this process, by its own guard."""
@@ -141,7 +141,7 @@ class Stage:
         return part
 
     def up(self, name: str, detail: str, pid: int) -> None:
-        self._say(f"  {name:<10} {detail}  (process {pid})")
+        self._echo(f"  {name:<10} {detail}  (process {pid})")
 
 
 @asynccontextmanager

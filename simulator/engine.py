@@ -288,7 +288,7 @@ class Engine:
         self.statistics.close_klines(self._tape, closed_us - closed_us % SECOND_US)
 
     def _emit_interest(self, at_us: int) -> None:
-        self.statistics.tell_open_interest(self._tape)
+        self.statistics.emit_open_interest(self._tape)
 
     def _emit_stocks(self, at_us: int) -> None:
         self._stocks.emit(self._tape)

@@ -123,7 +123,7 @@ class _Step:
         stream = "account.rfqUpdate"
         now_ms = tape.engine_us // 1000
         values = self._values(now_ms)
-        fields = {letter: values[letter] for letter in self._members}
+        fields = {member: values[member] for member in self._members}
         fields |= {"R": self._rfq_id, "X": self._state, "s": symbol}
         tape.write(
             RfqUpdate(

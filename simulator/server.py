@@ -118,13 +118,13 @@ class SocketServer:
                 group.create_task(_write(socket, client)),
                 group.create_task(_keep_alive(socket, client, last, self._patience)),
                 group.create_task(_drop_when_slow(socket, client)),
-                group.create_task(self._end_when_told(request, socket, client)),
+                group.create_task(self._end_on_command(request, socket, client)),
             ]
             await self._read(request, socket, client, last)
             for companion in companions:
                 companion.cancel()
 
-    async def _end_when_told(
+    async def _end_on_command(
         self, request: web.Request, socket: web.WebSocketResponse, client: Client
     ) -> None:
         await client.must_end.wait()

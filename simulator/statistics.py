@@ -115,7 +115,7 @@ class Statistics:
                 )
             )
 
-    def tell_open_interest(self, tape: Tape) -> None:
+    def emit_open_interest(self, tape: Tape) -> None:
         for name in self._marked:
             typical = self._markets[name].listing.typical_quantity
             self.interest[name] += self._draw.randrange(-typical, typical + 1)

@@ -15,7 +15,7 @@ from bridge.contract.streams import BadStreamName, Stream, parse_stream
 from bridge.errors import ConfigError
 from bridge.inspect.groups import GroupLife, Progress
 from bridge.inspect.journal_stream import Place
-from bridge.inspect.life import Life, add_journal, add_unknown, in_redis, wanted
+from bridge.inspect.life import Life, add_journal, add_unknown, in_redis, parse_query
 from bridge.inspect.redis_stream import reading_redis
 from bridge.inspect.stored import Stored
 from bridge.runtime.config import load_config
@@ -49,7 +49,7 @@ def command(
         python -m bridge explain account.orderUpdate 1788368290063-153000 --json
     """
     loaded = load_config(config)
-    query = wanted(stream_of(stream), entry)
+    query = parse_query(stream_of(stream), entry)
     with reading_redis(loaded) as client:
         life = in_redis(client, loaded.redis.keys, query)
     folder = journal or loaded.journal.dir

@@ -94,7 +94,7 @@ class Life:
         self.rest_book = place
 
 
-def wanted(stream: Stream, text: str) -> Query:
+def parse_query(stream: Stream, text: str) -> Query:
     """Parse an entry ID, or the exchange's number. Raises ConfigError."""
     is_sequenced = stream.spec.identity is Identity.SEQUENCED
     found = _ID.fullmatch(text)

@@ -38,8 +38,8 @@ def key_of(command: Sequence[Any]) -> str:
     if word in _BEHIND_COUNT:
         place = 3 if _text(command[2]) != "0" else len(command)
     elif word in _BEHIND_WORD:
-        words = (_text(part).upper() for part in command)
-        found = (number for number, one in enumerate(words, 1) if one == _BEHIND_WORD[word])
+        parts = (_text(part).upper() for part in command)
+        found = (number for number, one in enumerate(parts, 1) if one == _BEHIND_WORD[word])
         place = next(found, len(command))
     elif name in ("XINFO", "XGROUP"):
         place = 2

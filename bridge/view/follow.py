@@ -48,14 +48,14 @@ class Follower:
         self,
         client: Redis,
         space: KeySpace,
-        wanted: Sequence[str],
+        requested: Sequence[str],
         start: str,
         report: Callable[[str], None],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._client = client
         self._space = space
-        self._wanted = wanted
+        self._requested = requested
         self._start = start
         self._report = report
         self._after: dict[str, str] = {}  # stream → the last ID returned
@@ -104,7 +104,7 @@ class Follower:
         if time.monotonic() < self._find_at_s:
             return
         registry = await self._registry()
-        new = [name for name in chosen(self._wanted, registry) if name not in self._after]
+        new = [name for name in chosen(self._requested, registry) if name not in self._after]
         empty = await self._begin(new)
         self._is_first = False
         self._unseen &= self._unavailable
@@ -112,7 +112,7 @@ class Follower:
         self._find_at_s = time.monotonic() + (
             _REGISTRY_EVERY_S if is_whole else _UNAVAILABLE_EVERY_S
         )
-        for one in self._wanted if is_whole else ():
+        for one in self._requested if is_whole else ():
             if is_pattern(one) or one in empty:
                 self._report_once(absence(one, registry))
 

@@ -148,11 +148,11 @@ def _bridge(bridge: BridgeRow, now_us: int) -> Text:
     line.append(f"bridge {status.instance}", style="bold")
     line.append(f"  {word}", style=_STATE_STYLE[bridge.state])
     confirmed = sum(connection.confirmed for connection in status.connections)
-    wanted = sum(connection.wanted for connection in status.connections)
+    requested = sum(connection.wanted for connection in status.connections)
     if bridge.turn:
         line.append(f"   {bridge.turn}")
     line.append(f"   from {status.exchange}", style="dim")
-    line.append(f"   {confirmed} of {wanted} streams received", style="dim")
+    line.append(f"   {confirmed} of {requested} streams received", style="dim")
     return line
 
 

@@ -107,8 +107,8 @@ def is_published(status: BridgeStatus) -> bool:
 
 def _is_covered(connection: ConnectionStatus, status: BridgeStatus) -> bool:
     """Whether another connected connection receives the same streams."""
-    name, _, letter = connection.name.rpartition("-")
-    return letter in COPIES and any(
+    name, _, suffix = connection.name.rpartition("-")
+    return suffix in COPIES and any(
         other.connected and other is not connection and other.name.rpartition("-")[0] == name
         for other in status.connections
     )

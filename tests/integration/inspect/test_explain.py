@@ -12,7 +12,7 @@ from bridge.contract.streams import parse_stream
 from bridge.core.records import BodyKind, RestBody
 from bridge.inspect.groups import Progress
 from bridge.inspect.journal_stream import Origin
-from bridge.inspect.life import Life, add_journal, in_redis, wanted
+from bridge.inspect.life import Life, add_journal, in_redis, parse_query
 from bridge.inspect.redis_stream import reading_redis
 from bridge.runtime.config import Config
 from bridge.runtime.keyspace import KeySpace
@@ -68,7 +68,7 @@ def journal(tmp_path: Path) -> Path:
 
 def explain(redis_url: str, asked: str, journal: Path | None = None, stream: str = STREAM) -> Life:
     config = Config.model_validate({"redis": {"url": redis_url}})
-    question = wanted(parse_stream(stream), asked)
+    question = parse_query(parse_stream(stream), asked)
     with reading_redis(config) as one:
         life = in_redis(one, KeySpace(), question)
     if journal is not None:

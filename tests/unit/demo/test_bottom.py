@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from demo.breaking import KEYS, LEVERS
-from demo.show import bottom, looking
+from demo.show import bottom, watch_lines
 
 
 def test_below_the_view_are_the_state_the_keys_the_consoles_address_and_the_logs() -> None:
-    ways = looking("http://127.0.0.1:8088/#token=x", ["export A=b", "python -m bridge tap x"])
+    ways = watch_lines("http://127.0.0.1:8088/#token=x", ["export A=b", "python -m bridge tap x"])
     assert bottom("nothing is broken · 0 lost", ways, Path("/here")) == (
         " nothing is broken · 0 lost",
         " break: d drops frames, b kills the bridge, r freezes Redis, c stops a consumer"

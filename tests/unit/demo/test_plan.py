@@ -65,7 +65,7 @@ def test_redis_cli_is_named_only_where_it_is(
         (tmp_path / "redis-cli").write_text("#!/bin/sh\n")
         (tmp_path / "redis-cli").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    lines = plan.ways_to_look(SERVER, "python -m bridge")
+    lines = plan.watch_commands(SERVER, "python -m bridge")
     assert lines[:2] == [
         "export BRIDGE_REDIS__URL=embedded BRIDGE_EMBEDDED__DATA_DIR=/here/redis",
         "python -m bridge tap 'trade.*'",
