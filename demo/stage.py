@@ -249,5 +249,5 @@ async def _take_off(stage: Stage) -> None:
 async def _stop(stage: Stage, part: Part) -> None:
     code = await part.stop()
     if code:
-        reason = f"did not stop well (exit code {code}): {part.last_line()} (log: {part.log})"
+        reason = f"did not stop cleanly (exit code {code}): {part.last_line()} (log: {part.log})"
         stage.bad_ends.append(f"{part.name} {reason}")

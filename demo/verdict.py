@@ -94,7 +94,7 @@ def summary(run: Run) -> Iterator[str]:
     yield f"  the exchange says {run.tally.text()}"
     if view_model.receive_ms is not None:
         half, most = map(figures.milliseconds, view_model.receive_ms)
-        yield f"  exchange → bridge: {half}, p99 {most}; from there to each consumer's done:"
+        yield f"  exchange → bridge: {half}, p99 {most}; from there until each consumer is done:"
     for consumer in view_model.consumers:
         yield f"  {consumer_line(consumer)}"
 

@@ -274,7 +274,6 @@ async def replay(
     troubles = one.troubles()
     if damage.lines:
         troubles.append(
-            f"{damage.lines:,} damaged lines were passed over: python -m bridge journal verify "
-            f"{path}"
+            f"{damage.lines:,} damaged lines were skipped: python -m bridge journal verify {path}"
         )
     return Result(one.core.counters.frames, troubles)

@@ -103,9 +103,7 @@ def show(view_model: ViewModel, verdict: Verdict, console: Console) -> None:
     if 0 not in view_model.unavailable:
         console.print(Text(f"Quarantined messages: {figures.count(view_model.quarantined)}{text}"))
     if view_model.unreadable:
-        console.print(
-            Text(f"Passed over: {view_model.unreadable} unreadable statuses or stream names")
-        )
+        console.print(Text(f"Skipped: {view_model.unreadable} unreadable statuses or stream names"))
 
 
 def _well(view_model: ViewModel) -> str:

@@ -44,7 +44,7 @@ class Key(StrEnum):
 KEYS = (
     ("↑ ↓  k j", "one line up or down"),
     ("PgUp PgDn", "a page up or down; Home, End: to the first, the last"),
-    ("Enter", "look into the stream, or the entry, that is marked"),
+    ("Enter", "open the marked stream or entry"),
     ("Esc  ←", "back; clears a search"),
     ("s  S", "sort by " + ", ".join(Sort) + "; S: back"),
     ("/", "search: only streams with these characters in the name; Enter ends"),

@@ -32,7 +32,7 @@ def is_text(name: str) -> bool:
 def mistake(name: str, registry: Iterable[str]) -> str:
     """Why this name can never be a stream, with the nearest valid one; empty where it can."""
     if not is_text(name):
-        return f"{name!r} is no UTF-8 text: no stream is called so"
+        return f"{name!r} is no UTF-8 text: no stream has this name"
     if is_pattern(name) or name.startswith(OWN):
         return ""
     try:
@@ -49,7 +49,7 @@ def absence(name: str, registry: Iterable[str]) -> str:
     if is_pattern(name):
         if any(fnmatchcase(one, name) for one in known):
             return ""
-        have = f"; there are {len(known)} others" if known else "; there are none at all"
+        have = f"; there are {len(known)} other streams" if known else "; there are none at all"
         return f"no stream matches {name!r} yet{have}: waiting"
     if name in known or name.startswith(OWN):
         return f"{name} has no entry yet: waiting"
@@ -59,4 +59,4 @@ def absence(name: str, registry: Iterable[str]) -> str:
 
 def _near(name: str, registry: Iterable[str]) -> str:
     hits = nearest(name, registry)
-    return f"near are {', '.join(hits)}" if hits else ""
+    return f"similar: {', '.join(hits)}" if hits else ""

@@ -59,7 +59,7 @@ def _depth(event: ev.Depth) -> str:
     if not changes:
         return f"{counted} changed"
     side, price, quantity = changes[0]
-    first = f"{side} {price} gone" if _is_zero(quantity) else f"{side} {price} × {quantity}"
+    first = f"{side} {price} removed" if _is_zero(quantity) else f"{side} {price} × {quantity}"
     return first + (f" … ({counted})" if len(changes) > 1 else "")
 
 

@@ -131,7 +131,7 @@ class Follower:
         self._is_back(0)
         registry = list(filter(is_stream, names))
         for refused in set(names) - set(registry):
-            self._report_once(f"the registry has {refused!r}, which is no stream: passed over")
+            self._report_once(f"the registry has {refused!r}, which is no stream: skipped")
         return registry
 
     async def _begin(self, names: Sequence[str]) -> set[str]:

@@ -124,7 +124,7 @@ def _bridges(view_model: ViewModel) -> list[Text]:
     if not view_model.bridges and 0 in view_model.unavailable:
         return full
     if not view_model.bridges:
-        return [*full, Text(" ○ no bridge has been here yet", style="bold yellow")]
+        return [*full, Text(" ○ no bridge has run here yet", style="bold yellow")]
     shown = _living_first(view_model.bridges)[:_MOST_BRIDGES]
     troubles = [
         _trouble(f"{bridge.status.instance}: {trouble}")

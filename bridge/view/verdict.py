@@ -12,7 +12,7 @@ from bridge.view import figures, fleet
 from bridge.view.troubles import MAX_NAMED
 from bridge.view.view_model import BridgeRow, State, ViewModel
 
-NONE_YET = "no bridge has been here: start one with `python -m bridge run`"
+NONE_YET = "no bridge has run here: start one with `python -m bridge run`"
 
 
 class Level(StrEnum):

@@ -51,7 +51,7 @@ def test_ctrl_c_stops_all_in_order_within_seconds(tmp_path: Path) -> None:
         assert demo.until_ended() == 130, demo.said()
         assert not any(map(is_alive, pids.values())), "parts outlived the demo"
         assert "Stopping: consumers, bridge, simulator, Redis" in demo.said()
-        assert "did not stop well" not in demo.said()
+        assert "did not stop cleanly" not in demo.said()
         # In order: the bridge lost neither Redis nor the exchange, and no consumer lost Redis.
         bridge_log = (demo.folder / "bridge.log").read_text()
         assert '"bridge_stopped"' in bridge_log

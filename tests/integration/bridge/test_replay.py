@@ -241,7 +241,7 @@ def test_what_is_damaged_is_passed_over_and_told(server: RedisServer, tmp_path: 
 
     assert (code, said) == (1, "replayed 3 frames of 1 streams\n")
     assert told == (
-        f"error: 7 damaged lines were passed over: python -m bridge journal verify {tmp_path}\n"
+        f"error: 7 damaged lines were skipped: python -m bridge journal verify {tmp_path}\n"
     )
     assert numbers(server) == [0, 1, 2]
 

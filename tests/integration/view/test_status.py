@@ -61,9 +61,7 @@ def test_the_quarantine_is_counted_and_its_newest_told(
 def test_an_empty_redis_has_no_bridge(bus: Bus, redis_url: str, tmp_path: Path) -> None:
     done = run_bridge(tmp_path, redis_url, "status")
     assert (done.returncode, done.stdout) == (1, "Quarantined messages: 0\n")
-    assert done.stderr == (
-        "error: no bridge has been here: start one with `python -m bridge run`\n"
-    )
+    assert done.stderr == ("error: no bridge has run here: start one with `python -m bridge run`\n")
 
 
 def test_a_silent_and_a_stopped_bridge_are_no_living_one(
@@ -96,7 +94,7 @@ def test_one_healthy_bridge_of_two_is_enough(bus: Bus, redis_url: str, tmp_path:
 
 def test_a_prefix_separates_two_systems(full_bus: Bus, redis_url: str, tmp_path: Path) -> None:
     done = run_bridge(tmp_path, redis_url, "status", BRIDGE_REDIS__KEY_PREFIX="other:")
-    assert "no bridge has been here" in done.stderr
+    assert "no bridge has run here" in done.stderr
 
 
 def test_an_unreachable_redis_is_one_line_with_its_password_masked(tmp_path: Path) -> None:
@@ -130,7 +128,7 @@ def test_names_in_the_registry_that_are_no_streams_are_counted_and_passed_over(
     told = json.loads(run_bridge(tmp_path, redis_url, "status", "--json").stdout)
     assert sorted(told["streams"]) == ["depth.SOL_USDC", "trade.SOL_USDC"]
     assert told["unreadable"] == 2
-    assert "Passed over: 2 unreadable" in run_bridge(tmp_path, redis_url, "status").stdout
+    assert "Skipped: 2 unreadable" in run_bridge(tmp_path, redis_url, "status").stdout
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_a_stream_that_is_not_there_yet_is_waited_for_and_given_whole(
     process = start_bridge(tmp_path, redis_url, "tap", "trade.SOL_USDT", "--count", "1")
     assert process.stderr is not None
     assert process.stderr.readline() == (
-        "tap: no bridge publishes trade.SOL_USDT yet: waiting (near are trade.SOL_USDC)\n"
+        "tap: no bridge publishes trade.SOL_USDT yet: waiting (similar: trade.SOL_USDC)\n"
     )
     bus.trade("trade.SOL_USDT", "5-0")
     out, _ = process.communicate(timeout=LIMIT_S)
@@ -101,13 +101,13 @@ def test_a_name_that_can_be_no_stream_is_refused_with_the_nearest(
 ) -> None:
     done = run_bridge(tmp_path, redis_url, "tap", "trad.SOL_USDC")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: 'trad.SOL_USDC' is not a stream; near are trade.SOL_USDC")
+    assert done.stderr.startswith("error: 'trad.SOL_USDC' is not a stream; similar: trade.SOL_USDC")
 
 
 def test_a_pattern_of_bytes_that_are_no_text_is_refused(redis_url: str, tmp_path: Path) -> None:
     done = run_bridge(tmp_path, redis_url, "tap", os.fsdecode(b"trade.\xff*"))
     assert done.returncode == 2
-    assert done.stderr == "error: 'trade.\\udcff*' is no UTF-8 text: no stream is called so\n"
+    assert done.stderr == "error: 'trade.\\udcff*' is no UTF-8 text: no stream has this name\n"
 
 
 def test_any_stream_in_redis_may_be_followed(bus: Bus, redis_url: str, tmp_path: Path) -> None:
@@ -220,6 +220,4 @@ def test_a_name_in_the_registry_that_is_no_stream_is_told_and_passed_over(
     arguments = ("trade.*", "--from", "beginning", "--count", "1")
     done = run_bridge(tmp_path, redis_url, "tap", *arguments)
     assert done.stdout.split()[1] == "trade.SOL_USDC"
-    assert done.stderr == (
-        "tap: the registry has 'trade./../../T', which is no stream: passed over\n"
-    )
+    assert done.stderr == ("tap: the registry has 'trade./../../T', which is no stream: skipped\n")

@@ -23,7 +23,7 @@ def test_what_could_be_a_stream_is_no_mistake(name: str) -> None:
 
 def test_a_misspelt_name_is_told_with_the_nearest() -> None:
     told = mistake("trad.SOL_USDC", REGISTRY)
-    assert told.startswith("'trad.SOL_USDC' is not a stream; near are trade.SOL_USDC")
+    assert told.startswith("'trad.SOL_USDC' is not a stream; similar: trade.SOL_USDC")
 
 
 def test_an_odd_name_is_told_with_the_types_where_nothing_is_near() -> None:
@@ -32,7 +32,7 @@ def test_an_odd_name_is_told_with_the_types_where_nothing_is_near() -> None:
 
 def test_an_absent_stream_is_waited_for_with_the_nearest_named() -> None:
     told = absence("trade.SOL_USDT", REGISTRY)
-    assert told.startswith("no bridge publishes trade.SOL_USDT yet: waiting (near are trade.SOL_U")
+    assert told.startswith("no bridge publishes trade.SOL_USDT yet: waiting (similar: trade.SOL_U")
 
 
 def test_a_registered_stream_without_entries_is_waited_for() -> None:
@@ -42,7 +42,7 @@ def test_a_registered_stream_without_entries_is_waited_for() -> None:
 @pytest.mark.parametrize(
     ("registry", "told"),
     [
-        (REGISTRY, "no stream matches 'ticker.*' yet; there are 3 others: waiting"),
+        (REGISTRY, "no stream matches 'ticker.*' yet; there are 3 other streams: waiting"),
         ((), "no stream matches 'ticker.*' yet; there are none at all: waiting"),
     ],
 )
@@ -56,4 +56,4 @@ def test_nothing_is_said_of_a_pattern_with_a_match() -> None:
 
 @pytest.mark.parametrize("name", ["trade.\udcff*", "bridge:\udcff", "trade.\udcff"])
 def test_bytes_that_are_no_text_are_told(name: str) -> None:
-    assert mistake(name, REGISTRY) == f"{name!r} is no UTF-8 text: no stream is called so"
+    assert mistake(name, REGISTRY) == f"{name!r} is no UTF-8 text: no stream has this name"

@@ -41,7 +41,7 @@ def whole(fields: dict[str, str]) -> dict[str, str]:
         (
             {"type": "depth", "symbol": "SOL_USDC", "first_update_id": "1", "last_update_id": "2"}
             | {"bids": '[["99.00","0.00"]]', "asks": '[["99.02","4"]]'},
-            "bid 99.00 gone … (1 bid, 1 ask)",
+            "bid 99.00 removed … (1 bid, 1 ask)",
         ),
         (
             {"type": "depth", "symbol": "SOL_USDC", "first_update_id": "1", "last_update_id": "2"}

@@ -136,7 +136,7 @@ def test_silence_and_troubles_are_said() -> None:
 
 def test_an_empty_redis_is_told_as_such() -> None:
     text = "\n".join(painted(view_model(bridges=(), streams=(), consumers=()), 80, 14))
-    assert "no bridge has been here yet" in text
+    assert "no bridge has run here yet" in text
     assert "no consumer at work" in text
 
 
@@ -147,7 +147,7 @@ def test_without_the_first_shard_the_view_says_so_and_not_that_nobody_is_there()
     assert "shard 0 does not answer: timed out" in text
     assert "trade.SOL_USDC" in text
     assert "consumers are not known without shard 0" in text
-    assert "no bridge has been here" not in text
+    assert "no bridge has run here" not in text
     assert "no consumer at work" not in text
     assert "  ! shard 0 does not answer: timed out" in list(summary_lines(shown))
 
@@ -158,7 +158,7 @@ def test_without_the_first_shard_the_view_says_so_and_not_that_nobody_is_there()
         ("trade", "buy 1.50 @ 99.01", "green"),
         ("trade", "sell 1.50 @ 99.01", "red"),
         ("depth", "bid 99.00 × 3", "green"),
-        ("depth", "ask 99.00 gone", "red"),
+        ("depth", "ask 99.00 removed", "red"),
         ("gap", "what is sold and bid", "bold yellow"),
         (None, "GAP: 5…9 missing (skipped)", "bold yellow"),
         ("ticker", "98.5 -1.50% in 24 h, buyers", ""),

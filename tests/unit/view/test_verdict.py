@@ -33,7 +33,7 @@ def test_a_healthy_bridge_and_living_consumers_are_well() -> None:
 def test_no_bridge_is_bad_and_says_how_to_start_one() -> None:
     told = verdict()
     assert told.level is Level.BAD
-    assert told.text == "no bridge has been here: start one with `python -m bridge run`"
+    assert told.text == "no bridge has run here: start one with `python -m bridge run`"
 
 
 def test_a_silent_bridge_is_bad_alone_and_needs_a_look_beside_another() -> None:
