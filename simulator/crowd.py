@@ -131,7 +131,7 @@ class Crowd:
         return [Change(side, price, 0 if is_removed else self._size(1))]
 
     def _off_fair(self, side: Side, price: int) -> bool:
-        """Whether a resting price is worse for its owner than the fair one: it is withdrawn."""
+        """Whether a resting price is worse for its owner than the fair one, so it is withdrawn."""
         return price > self._fair if side is Side.BID else price < self._fair
 
     def _new_level(self, side: Side) -> list[Change]:
@@ -143,7 +143,7 @@ class Crowd:
         return [] if best is None else [Change(side, best, self._size(1))]
 
     def _candidate(self, side: Side) -> int:
-        """A price, mostly behind the touch; more often inside a wide spread."""
+        """A price: mostly behind the touch, but mostly inside a wide spread."""
         book = self.market.book
         best, facing = book.ladder(side).best, book.ladder(side.other).best
         sign = -1 if side is Side.BID else 1

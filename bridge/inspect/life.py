@@ -164,6 +164,7 @@ def _find(stream: RedisStream, about: About, query: Query) -> _Position:
 
 def _by_number(stream: RedisStream, about: About, number: int) -> tuple[Stored | None, str]:
     """The entry with this number, or else an ID between its would-be neighbours."""
+    # Bisects the ms of the IDs, since numbers rise with them; then scans from the ms found.
     low, high = EntryId.parse(about.oldest or "").ms, EntryId.parse(about.newest or "").ms + 1
     while high - low > 1:
         middle = (low + high) // 2

@@ -100,7 +100,7 @@ class PrimaryFinder:
             if not follows(reply):
                 raise RedisConnectionError(f"{node} is no replica that follows its primary")
             return
-        if role not in ("", "master"):
+        if role not in ("", "master"):  # "": ROLE was refused; a write will show READONLY
             raise RedisConnectionError(
                 f"{node} was named as the primary of {self._url.name} and its role is {role}"
             )
