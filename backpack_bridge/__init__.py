@@ -1,11 +1,11 @@
-"""What you import: consumers of your own, reading for research, and every event of the contract.
+"""The public package: consumers of your own, reading for research, every event of the contract.
 
     from backpack_bridge import Consumer, Delivery, Results, Trade, consumes, read
 
-The public names are those of `consumers`, where each one is described; `backpack_bridge.testing`
-tests a consumer without a server. `python -m backpack_bridge` is the command `backpack-bridge`.
+It re-exports the public names of `consumers`; `backpack_bridge.testing` tests a consumer without a
+server. `python -m backpack_bridge` is the command `backpack-bridge`.
 The packages `bridge` and `consumers` beside this one hold the code. Their names are common: where
-a folder of yours has one of them and is found first, an import from here says so.
+a folder of yours with one of these names is found first, an import from here raises ImportError.
 """
 
 from importlib import import_module
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: `python -m backpack_bridge` needs none."""
+    """Import a public name on first use: `python -m backpack_bridge` needs none."""
     if name == "__all__" or not name.startswith("_"):
         import_module("backpack_bridge.shadows").check_shadows()
         ours = import_module("consumers")
         if name in ("__all__", *ours.__all__):
-            found: object = getattr(ours, name)
-            globals()[name] = found  # the next use does not come here
-            return found
+            value: object = getattr(ours, name)
+            globals()[name] = value  # later uses bypass this function
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """All public names, also those that have not been used yet."""
+    """All public names, including those not imported yet."""
     return sorted({*globals(), *import_module("consumers").__all__})

@@ -1,4 +1,4 @@
-"""Says so where another package has the name of one of ours, instead of failing somewhere in it."""
+"""Detects another package that shadows `bridge` or `consumers`, before an import from it fails."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,7 +7,7 @@ _HERE = Path(__file__).resolve().parents[1]
 
 
 def check_shadows() -> None:
-    """Raise ImportError where another `bridge` or `consumers` is found before ours."""
+    """Raise ImportError if another `bridge` or `consumers` comes first in the import path."""
     for name in ("bridge", "consumers"):
         spec = find_spec(name)
         found = Path(spec.origin).resolve() if spec and spec.origin else None

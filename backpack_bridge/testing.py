@@ -1,4 +1,4 @@
-"""For the tests of your own consumers; described in `consumers.testing`, where it lives."""
+"""Tools to test your own consumers: the public names of `consumers.testing`."""
 
 from backpack_bridge.shadows import check_shadows
 

@@ -1,16 +1,16 @@
-"""Consumers: workers that read the exchange's streams from Redis, and the kit to write your own.
+"""Consumers: workers that process the exchange's streams in Redis, and the kit to write your own.
 
     from backpack_bridge import Consumer, Delivery, Results, Trade, consumes, read
 
-The package `backpack_bridge` passes these names on and is the one to import from, since a user's
-own folder may be called `consumers`. Everything a consumer needs is a name of this package: what to
-subclass (`Consumer`, `consumes`, `every`), what handlers get (`Delivery`, `Tick`, the events) and
-give (`Results`, `State`), reading for research (`read`), and effects that happen once (`Once`,
+Import these names from `backpack_bridge`, which re-exports them: a user's own folder may be called
+`consumers`. The package exports everything that a consumer needs: base class and decorators
+(`Consumer`, `consumes`, `every`), arguments of handlers (`Delivery`, `Tick`, the events), outputs
+(`Results`, `State`), reading for research (`read`), and effects that happen once (`Once`,
 `put_once`).
-`consumers.testing` tests a consumer without a server; `consumers.handlers` are samples to run and
-to copy from. What lies in `consumers.kit` is the inside and may change without notice.
+`consumers.testing` tests a consumer without a server; `consumers.handlers` has samples to run and
+to copy. `consumers.kit` is private and may change without notice.
 
-A worker knows Redis and the contract of the streams, never the exchange.
+A worker connects to Redis only, never to the exchange.
 """
 
 from importlib import import_module
@@ -117,7 +117,7 @@ __all__ = [
     "secret",
 ]
 
-# Where each name lives, for the import on first use. All other names are events of the contract.
+# The module that defines each name, for the import on first use. All other names are event classes.
 _MODULES = {
     "bridge.contract.identity": ("EntryId",),
     "bridge.contract.streams": ("KLINE_INTERVALS", "StreamType"),
@@ -139,7 +139,7 @@ _EVENTS = "bridge.contract.events"
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used.
+    """Import a public name on first use. Raises AttributeError for any other name.
 
     `python -m consumers` imports this package before it can install its signal handlers, so the
     package itself must import neither the kit nor the redis client (together some 0.3 s).
@@ -147,11 +147,11 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'consumers' has no attribute {name!r}")
     module = next((module for module, names in _MODULES.items() if name in names), _EVENTS)
-    found: object = getattr(import_module(module), name)
-    globals()[name] = found  # the next use does not come here
-    return found
+    value: object = getattr(import_module(module), name)
+    globals()[name] = value  # later uses bypass this function
+    return value
 
 
 def __dir__() -> list[str]:
-    """All public names, also those that have not been used yet."""
+    """All public names, including those not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,7 +1,7 @@
-"""An order book made of what a depth stream says (pure): for samples and for consumers of your own.
+"""An order book built from a depth stream (pure): for samples and for consumers of your own.
 
-The reader's rule: a delta applies where `first_update_id <= position + 1 <= last_update_id`. After
-a gap, or at the start, the book is not known until the next `depth_snapshot`, which replaces it.
+The rule: a delta applies if `first_update_id <= position + 1 <= last_update_id`. After a gap, and
+at the start, the book is unknown until the next `depth_snapshot`, which replaces it.
 Prices are compared as numbers, since the exchange pads them differently on WebSocket and REST.
 """
 
@@ -15,12 +15,12 @@ Best = tuple[Level | None, Level | None]  # bid and ask; None where a side is em
 
 
 class Side:
-    """Levels by price. The best price is known without looking at all of them, mostly."""
+    """Levels by price. The best price is cached; it is searched for only after its removal."""
 
     def __init__(self, *, highest_first: bool) -> None:
         self._sign = 1 if highest_first else -1
         self.levels: dict[Decimal, Level] = {}
-        self._best: Decimal | None = None  # None: to be looked for
+        self._best: Decimal | None = None  # None: not known, to be searched for
 
     def put(self, price: Decimal, level: Level) -> None:
         self.levels[price] = level
@@ -28,7 +28,7 @@ class Side:
             self._best = price
 
     def apply(self, changes: Iterable[Level]) -> None:
-        """New quantities by price; zero takes the level away, however it is padded."""
+        """Set new quantities by price; zero, however padded, removes the level."""
         for level in changes:
             price = Decimal(level[0])
             if Decimal(level[1]):
@@ -55,7 +55,7 @@ class Side:
 
 
 class OrderBook:
-    """Both sides. `position` is the update id it is exact at; None: not known."""
+    """Both sides. `position` is the update ID at which the book is exact; None: unknown."""
 
     def __init__(self) -> None:
         self.position: int | None = None
@@ -63,17 +63,17 @@ class OrderBook:
         self.asks = Side(highest_first=False)
 
     def replace(self, snapshot: DepthSnapshot) -> None:
-        """The book is this one."""
+        """Replace the whole book."""
         self.position = snapshot.update_id
         self.bids.replace(snapshot.bids)
         self.asks.replace(snapshot.asks)
 
     def apply(self, depth: Depth) -> bool:
-        """Take a delta in. False where it changed nothing: not known, or from before."""
+        """Apply a delta. False if it changed nothing: the book is unknown, or the delta is old."""
         if self.position is None or depth.last_update_id <= self.position:
             return False
         if depth.first_update_id > self.position + 1:
-            self.forget()  # no gap entry says so: our place in the stream was trimmed away
+            self.forget()  # a hole without a gap entry: entries were trimmed before they were read
             return False
         self.bids.apply(depth.bids)
         self.asks.apply(depth.asks)
@@ -81,7 +81,7 @@ class OrderBook:
         return True
 
     def forget(self) -> None:
-        """Something is missing: no price here can be trusted."""
+        """Empty the book and mark it as unknown: updates are missing."""
         self.position = None
         self.bids.replace(())
         self.asks.replace(())

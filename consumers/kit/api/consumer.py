@@ -1,4 +1,4 @@
-"""What a consumer is: a small class with a name, its streams, and handlers of events.
+"""The base class of a consumer: a name, its streams, and handlers of events.
 
     class LastPrice(Consumer):
         name = "last-price"
@@ -8,9 +8,9 @@
             print(delivery.event.symbol, delivery.event.price)
 
 A handler is called `on_` and the event's class in snake case (`on_trade`, `on_depth_snapshot`,
-`on_gap`); `on_event` gets what has no handler of its own. `on_batch` stands alone and gets a list:
-all that was read of one stream at a time, in order. Handlers may be sync or async; a sync one holds
-up its whole worker while it runs. Knows neither Redis nor where entries come from.
+`on_gap`); `on_event` gets events that have no handler of their own. `on_batch` excludes all other
+handlers and gets a list: the entries of one read of one stream, in order. Handlers may be sync or
+async; a sync handler blocks its whole worker while it runs. Independent of Redis.
 """
 
 import inspect
@@ -34,7 +34,7 @@ OnUndecodable = Literal["skip", "dead_letter"]
 
 
 class Delivery(NamedTuple, Generic[E]):
-    """One entry, handed to a handler: the stream's name, the entry's ID, the validated event."""
+    """One entry passed to a handler: the stream's name, the entry ID, the validated event."""
 
     stream: str
     entry_id: str
@@ -42,16 +42,16 @@ class Delivery(NamedTuple, Generic[E]):
 
     @property
     def moment_us(self) -> int:
-        """When it happened, µs since 1970, always of the calendar: by the exchange's engine, and by
-        the entry's ID where the engine says nothing, or what cannot be (hours beside the ID).
+        """Time of the event, µs since 1970, always a valid date: the exchange's engine time, or the
+        time in the entry ID where engine time is missing or impossible (hours off the ID).
         """
         return moment_us(self.entry_id, getattr(self.event, "engine_us", None))
 
 
 class Missed(NamedTuple):
-    """Entries of a stream that were trimmed away, or deleted, before the group could read them.
+    """Entries of a stream that were trimmed or deleted before the group could read them.
 
-    `entries` is how many. They lay before `before_id`, the last entry settled when it was noticed.
+    `entries` is their number. They were before `before_id`, the last entry settled at detection.
     """
 
     stream: str
@@ -62,110 +62,110 @@ class Missed(NamedTuple):
 class StopWorker(Exception):
     """Raise it in a handler to end this worker cleanly.
 
-    The entry in hand counts as not handled, in ordered mode its whole batch.
+    The current entry counts as not handled; in ordered mode so does its whole batch.
     """
 
 
 class Consumer:
-    """Subclass this. Options of the command line arrive as string arguments of `__init__`.
+    """Subclass this. Options of the command line are passed to `__init__` as strings.
 
     `shared`: any worker of the group takes any entry, one object serves all streams; an entry may
-    come twice after a crash. `ordered`: each stream is handled by one worker at a time, in order,
-    by an object of its own; its `state` and what `write` gives are saved together with the
-    position, all or nothing, so that a takeover goes on exactly. `joined`: the same for several
-    streams with one object and one state, their entries in the order of the exchange's time.
+    be delivered twice after a crash. `ordered`: each stream is handled by one worker at a time, in
+    order, by an object of its own; its `state` and the results of `write` are saved together with
+    the position, all or nothing, so that a takeover continues exactly there. `joined`: the same for
+    several streams with one object and one state, their entries ordered by the exchange's time.
     """
 
     name: ClassVar[str]
     streams: ClassVar[tuple[str, ...]]
     mode: ClassVar[Mode] = "shared"
-    attempts: ClassVar[int] = 10  # at an entry that fails; the pauses between grow to half a minute
-    # After the last attempt the entry becomes a dead letter, or is tried again for ever. None: a
-    # dead letter in shared mode; in ordered mode its stream waits, since order may matter more.
+    attempts: ClassVar[int] = 10  # per failing entry; the pauses between them grow to 30 s
+    # After the last attempt "dead_letter" makes the entry a dead letter; "block" retries it without
+    # end. None: dead letter in shared mode; block in ordered mode, since order may matter more.
     on_failure: ClassVar[OnFailure | None] = None
-    # An entry that is not of the contract reaches no handler. It is counted and skipped, or becomes
-    # a dead letter as well: one of a newer bridge, say, to be sent back to a newer consumer.
+    # An entry that does not fit the contract reaches no handler. It is counted and skipped, or also
+    # becomes a dead letter: one of a newer bridge, say, to be sent back to a newer consumer.
     on_undecodable: ClassVar[OnUndecodable] = "skip"
     time_limit_s: ClassVar[float] = 30  # for one call of a handler
-    batch_entries: ClassVar[int] = 500  # at most so many entries of a stream at a time
-    batch_wait_s: ClassVar[float] = 0  # so long a stream rests between reads: batches grow
-    concurrency: ClassVar[int] = 1  # calls of async handlers at once, in each worker
-    rate_limit: ClassVar[float | None] = None  # calls of handlers a second, in each worker
+    batch_entries: ClassVar[int] = 500  # maximum entries per read of a stream
+    batch_wait_s: ClassVar[float] = 0  # pause between reads of a stream: makes batches larger
+    concurrency: ClassVar[int] = 1  # concurrent calls of async handlers, per worker
+    rate_limit: ClassVar[float | None] = None  # handler calls per second, per worker
 
     # Joined only: how long an entry waits for earlier ones of other streams, s.
     join_wait_s: ClassVar[float] = 0.25
 
-    resources: Any = None  # what `lifespan` has yielded
+    resources: Any = None  # the value yielded by `lifespan`
     stream: str  # ordered: the one stream of this object; joined: its key of `joined_by`
-    token: int  # not in shared mode: the fencing token, larger with each new owner of the stream
-    state: State  # not in shared mode: saved with the position, there again after a takeover
+    token: int  # ordered, joined: the fencing token, larger with each new owner of the stream
+    state: State  # ordered, joined: saved with the position, restored after a takeover
 
     async def lifespan(self) -> AsyncIterator[Any]:
-        """Open what handlers need, yield it once, and close it behind the `yield`.
+        """Open what handlers need, yield it once, and close it after the `yield`.
 
-        Entered once for each worker, before its first entry, on an object of its own; every object
-        of this consumer then has as `resources` what was yielded. Left after the last entry is
-        settled, however the worker ends, unless it is killed. Takes `time_limit_s` at most each
-        way. What it raises before the `yield` ends the worker with status 1.
+        Entered once per worker, before its first entry, on a separate object; the yielded value is
+        the `resources` of every object of this consumer. Exited after the last entry is settled,
+        however the worker ends, unless it is killed. Enter and exit may take `time_limit_s` each.
+        An exception before the `yield` ends the worker with status 1.
         """
         yield None
 
     def filter(self, stream: str, fields: Mapping[str, str]) -> bool:
-        """Whether this entry is wanted, by its fields as they are in Redis, all text. Called before
-        an entry is decoded, which costs most of the kit's time for one. An entry that is not wanted
-        counts as handled."""
+        """Whether to deliver this entry, given its fields as stored in Redis, all text. Called
+        before the entry is decoded, which is most of the kit's cost per entry. An entry that is
+        filtered out counts as handled."""
         return True
 
     def key(self, delivery: Delivery[Any]) -> Hashable:
-        """With `concurrency`: calls for events of the same key come one after another, in their
-        order. None, the default, stands in ordered mode for the stream; in shared mode there is no
-        order then."""
+        """With `concurrency`: calls for events of the same key are made one after another, in
+        order. None, the default, means one key per stream in ordered mode, and no order in shared
+        mode."""
         return None
 
     def joined_by(self, stream: str) -> str:
-        """Joined only: which streams belong together, as a key of letters, digits, `_`, `-` and
-        dots. All streams with one key have one object and one state, in one worker at a time."""
+        """Joined only: the join key of a stream, made of letters, digits, `_`, `-` and dots. All
+        streams with the same key share one object and one state, in one worker at a time."""
         return "all"
 
     def on_missed(self, missed: Missed) -> Any:
-        """Called, sync or async, when entries were gone before they could be read; the kit has
-        logged it. What this raises is logged and not tried again."""
+        """Called, sync or async, when entries were removed before they could be read; the kit has
+        logged it. An exception from this hook is logged and the call is not retried."""
 
     def load(self) -> Any:
         """Ordered only: called, sync or async, once `stream` and `state` are set. The next `write`
-        has to give everything anew, for Redis may have been emptied."""
+        must write all results again, since Redis may have been emptied."""
 
     def write(self, results: Results) -> Any:
-        """Ordered only: put what the batch has changed into `results`. Called, sync or async, once
-        for each batch, before it is committed; state and results then count together with it, or
-        not at all."""
+        """Ordered only: add the changes of the batch to `results`. Called, sync or async, once
+        per batch, before the commit; state, results and position are committed together or not at
+        all."""
 
     def due(self, *, stopping: bool) -> Any:
-        """Ordered only: whether (True or False) `write` is to be called although nothing has come.
+        """Ordered only: whether (True or False) to call `write` although no entry has arrived.
 
-        Called, sync or async, between reads, and once more before a clean end, then with
+        Called, sync or async, between reads, and once before a clean end, then with
         `stopping=True`.
         """
         return False
 
     def made(self) -> str:
-        """One short line for people about what this consumer has made; empty for none. Shown as
-        `made` in the worker's status, which all who use this Redis may read: nothing of an account
-        belongs into it."""
+        """One short line for people about the results of this consumer; empty for none. Shown as
+        `made` in the worker's status, which every user of this Redis can read: no account data
+        belongs in it."""
         return ""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSpec:
-    """A consumer class with the options its objects are made with."""
+    """A consumer class with the options for its objects."""
 
     kind: type[Consumer]
     options: Mapping[str, str] = field(default_factory=dict)
-    resources: Any = None  # for the objects that are made
+    resources: Any = None  # the value yielded by `lifespan`, passed to each object
 
     def build(self) -> Consumer:
-        """A new object. Raises ConfigError for options that the consumer does not take, and for
-        handlers and settings with which it could not work."""
+        """Return a new object. Raises ConfigError for unknown options, and for invalid handlers and
+        settings."""
         known = options_of(self.kind)
         for name in self.options:
             if name not in known:
@@ -178,13 +178,13 @@ class ConsumerSpec:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.kind.name}: {error}") from error
         except BridgeError:
-            raise  # its own sentence
+            raise  # its message is clear by itself
         except Exception as error:  # code of the consumer, which may raise anything
             what = f"{type(error).__name__}: {error}"
             raise ConfigError(f"{self.kind.name}: its __init__ failed: {what}") from error
         if not isinstance(made, self.kind):
             raise ConfigError(f"{self.kind.name}: its __new__ gives a {type(made).__name__}")
-        # The kit reads settings before there is an object, and of several objects of a consumer.
+        # The kit reads settings from the class: before an object exists, and for several objects.
         for setting in SETTINGS & vars(made).keys():
             raise ConfigError(
                 f"{self.kind.name}: {setting} is set in __init__: it is a setting of the class"
@@ -203,7 +203,7 @@ SETTINGS = frozenset(
 
 
 def joined_by(consumer: Consumer, stream: str) -> str:
-    """The key of a stream in joined mode. Raises ConfigError where it can be no part of a key."""
+    """The join key of a stream. Raises ConfigError if it is not valid as a part of a Redis key."""
     try:
         key: object = consumer.joined_by(stream)
     except Exception as error:  # code of the consumer, which may raise anything
@@ -218,7 +218,7 @@ def joined_by(consumer: Consumer, stream: str) -> str:
 
 
 def makes_dead_letters(kind: type[Consumer]) -> bool:
-    """Whether an entry becomes a dead letter when it has failed often enough."""
+    """Whether an entry becomes a dead letter after its last attempt."""
     return kind.on_failure == "dead_letter" or (kind.on_failure is None and kind.mode == "shared")
 
 

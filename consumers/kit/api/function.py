@@ -1,4 +1,4 @@
-"""A consumer that is a plain function: `@consumes` makes the class of it that the kit runs."""
+"""A consumer written as a plain function: `@consumes` turns it into the class that the kit runs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from consumers.kit.api.routes import BATCH, CATCH_ALL, name_of, wants_list
 def consumes(
     *streams: str, name: str = "", mode: Mode = "shared", **settings: Any
 ) -> Callable[[Callable[..., Any]], type[Consumer]]:
-    """Make a consumer of a function, sync or async; its annotation says what it gets.
+    """Make a consumer of a function, sync or async; its annotation selects the events it gets.
 
         @consumes("bookTicker.*")
         def spread(delivery: Delivery[BookTicker]) -> None: ...
@@ -25,7 +25,7 @@ def consumes(
     `store.on_batch(…)`.
     """
 
-    if not all(isinstance(one, str) for one in streams):  # `@consumes` without its parentheses
+    if not all(isinstance(one, str) for one in streams):  # `@consumes` without parentheses
         raise ConfigError(f'@consumes({name_of(streams[0])}): write @consumes("trade.*")')
 
     def make(function: Callable[..., Any]) -> type[Consumer]:
@@ -43,7 +43,7 @@ def consumes(
         for setting in settings:
             if setting.startswith("_") or not hasattr(Consumer, setting):
                 raise ConfigError(f"@consumes of {called}: there is no {setting!r}")
-        # Without a self, as the function itself.
+        # Hooks have no `self`, like the function itself.
         plain = {one: staticmethod(given) for one, given in settings.items() if callable(given)}
         handler = BATCH if wants_list(function) else CATCH_ALL
         return type(

@@ -1,8 +1,8 @@
-"""What a consumer leaves in Redis: results, and in ordered mode its state (pure).
+"""What a consumer writes to Redis: results, and in ordered mode its state (pure).
 
-They go to Redis in the one script that also acknowledges the entries or moves the position, so that
-they count once, wholly or not at all. Every key lies beside the stream, in its slot. Knows what is
-to be written, not how.
+One script writes them and also acknowledges the entries or moves the position, so that they are
+applied once, all or nothing. Every key is in the stream's hash slot. This module collects the
+writes; the scripts apply them.
 """
 
 import json
@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from bridge.contract.json_text import parsed
 
-# Lua's unpack() has room for some 8,000 values; a command is split well below.
+# Lua's unpack() fails above some 8,000 values; commands are split well below that.
 _ARGUMENTS_AT_ONCE = 1000
 _FIELDS_MOST = 1000  # of an entry, which cannot be split
 
 
 class Write(NamedTuple):
-    """One Redis command on a key beside the stream; `part` is the key's last part."""
+    """One Redis command on a key of the group and stream; `part` is the key's last part."""
 
     command: str
     part: str
@@ -26,14 +26,14 @@ class Write(NamedTuple):
 
 
 class State(MutableMapping[str, Any]):
-    """A dict of JSON values that is saved with the position: only what changed is sent.
+    """A dict of JSON values that is saved with the position: only changed fields are sent.
 
-    Assign to change: a value that is altered in place is not noticed.
+    Assign to change a field: a value that is mutated in place is not saved.
     """
 
     def __init__(self, saved: Mapping[str, str] | None = None) -> None:
-        self._saved: dict[str, str] = dict(saved or {})  # as Redis has it
-        self._sent: dict[str, str | None] = {}  # on its way there; None: to be deleted
+        self._saved: dict[str, str] = dict(saved or {})  # as stored in Redis
+        self._sent: dict[str, str | None] = {}  # sent and not confirmed; None: to be deleted
         self._values: dict[str, Any] = {k: parsed(v) for k, v in self._saved.items()}
         self._changed: dict[str, None] = {}
 
@@ -55,7 +55,7 @@ class State(MutableMapping[str, Any]):
         return len(self._values)
 
     def confirm(self) -> None:
-        """Redis has what `take_writes` gave last."""
+        """Record that Redis has applied the last `take_writes`."""
         for field, text in self._sent.items():
             if text is None:
                 self._saved.pop(field, None)
@@ -64,33 +64,34 @@ class State(MutableMapping[str, Any]):
         self._sent = {}
 
     def discard(self) -> None:
-        """What `take_writes` gave last does not get to Redis."""
+        """Drop the last `take_writes`, which Redis has not applied."""
         self._sent = {}
 
     def saved_writes(self, part: str) -> list[Write]:
-        """The commands that put back what Redis had, where it has lost it."""
+        """The commands that restore the confirmed state after Redis has lost it."""
         return _split("HSET", part, _flat(self._saved))
 
     def take_writes(self, part: str) -> list[Write]:
-        """The commands that save what changed since the last call."""
+        """The commands that save the changes since the last call. Raises TypeError for a field that
+        is not text or a value that is not JSON."""
         for field in self._changed:
             if type(field) is not str:
                 raise TypeError(f"a field of state is a {type(field).__name__}: write text")
             _text(field)
         changed, self._changed = self._changed, {}
-        gone = [field for field in changed if field not in self._values]
+        deleted = [field for field in changed if field not in self._values]
         kept = {f: _compact(self._values[f]) for f in changed if f in self._values}
-        self._sent = {**dict.fromkeys(gone), **kept}
-        return [*_split("HDEL", part, gone), *_split("HSET", part, _flat(kept))]
+        self._sent = {**dict.fromkeys(deleted), **kept}
+        return [*_split("HDEL", part, deleted), *_split("HSET", part, _flat(kept))]
 
 
 RESERVED = frozenset({"lease", "position", "state", "settled", "dead", "again", "ticks"})
 
 
 class Results:
-    """What is to be written, in order. An empty `part` is the consumer's main key.
+    """The writes to Redis, in order. An empty `part` is the consumer's main key.
 
-    `part` names the key `consumers:{<stream>}:<group>:<part>`; some names are the kit's own.
+    `part` names the key `consumers:{<stream>}:<group>:<part>`; the names in RESERVED are refused.
     Ordered: the writes of a batch. Shared: those of one entry, or of one list of `on_batch`.
     """
 
@@ -113,7 +114,7 @@ class Results:
         self.writes += _split("HDEL", part, [_text(field) for field in fields])
 
     def replace_hash(self, part: str, fields: Mapping[str, str]) -> None:
-        """The hash is these fields and no others."""
+        """Replace the hash: afterwards it has these fields and no others."""
         self.delete(part)
         self.hset(part, fields)
 
@@ -121,15 +122,16 @@ class Results:
         self._add("INCRBY", part, _whole(by))
 
     def hincrby(self, part: str, field: str, by: int) -> None:
-        """Whole numbers only: of a fraction, add up the smallest unit, or keep a state."""
+        """Integers only: for fractions, count the smallest unit, or keep the sum in `state`."""
         self._add("HINCRBY", part, field, _whole(by))
 
     def xadd(
         self, part: str, entry_id: str, fields: Mapping[str, str], *, keep_entries: int
     ) -> None:
-        """Append to a derived stream. With the source's entry ID it is there once, however often
-        it is made: what is not newer than the last entry is left out. In shared mode entries are
-        not handled in their order: only `*`, an ID by Redis' clock, leaves none out."""
+        """Append to a derived stream. With the source's entry ID an entry is appended once, however
+        often it is sent: IDs not above the last one are skipped. In shared mode entries are not
+        handled in order: only `*`, an ID by Redis' clock, skips none. Raises ValueError, TypeError
+        for arguments that Redis would refuse."""
         if entry_id != "*" and not self._in_order:
             raise ValueError(f"xadd to {part!r}: in shared mode the ID must be '*'")
         if not fields:
@@ -157,12 +159,12 @@ class Results:
 
 
 def is_entry_id(text: str) -> bool:
-    """Two numbers below 2^64, not both 0: the IDs that XADD takes."""
-    found = re.fullmatch(r"([0-9]{1,20})-([0-9]{1,20})", text)
-    return found is not None and 0 < max(int(found[1]), int(found[2])) < 2**64
+    """Whether the text is an ID that XADD accepts: two numbers below 2^64, not both 0."""
+    match = re.fullmatch(r"([0-9]{1,20})-([0-9]{1,20})", text)
+    return match is not None and 0 < max(int(match[1]), int(match[2])) < 2**64
 
 
-_LARGEST = 10**15  # what may be added at a time: Redis counts to some 9 * 10**18
+_LARGEST = 10**15  # bound of one increment: Redis integers end at some 9 * 10**18
 
 
 def _whole(number: int) -> str:
@@ -174,20 +176,20 @@ def _whole(number: int) -> str:
 
 
 def _text(value: object) -> str:
-    """What Redis takes; a number that is exactly one text is taken too. Raises TypeError and
-    ValueError, here, where it is the handler's failure: later it would be the connection's."""
+    """The value as text for Redis; an int is converted. Raises TypeError and ValueError here, as
+    the handler's failure: raised by the client later, it would be the connection's."""
     if type(value) is int:
         return str(value)
     if type(value) is not str:
         raise TypeError(f"{type(value).__name__} where Redis needs text: write str(…)")
     if not value.isascii():
-        value.encode()  # half of a surrogate pair is no UTF-8: UnicodeEncodeError, a ValueError
+        value.encode()  # a lone surrogate is not UTF-8: UnicodeEncodeError, a ValueError
     return value
 
 
 def packed(writes: Sequence[Write], index: MutableMapping[str, int], first: int) -> list[str | int]:
-    """The arguments that the scripts read (`writes.lua`). `index` gains the parts that are new,
-    numbered from `first` on in the order of the script's keys."""
+    """The script arguments for `writes.lua`. Effect: adds new parts to `index`, numbered from
+    `first` in the order of the script's keys."""
     arguments: list[str | int] = [len(writes)]
     for write in writes:
         at = index.setdefault(write.part, first + len(index))
@@ -196,7 +198,7 @@ def packed(writes: Sequence[Write], index: MutableMapping[str, int], first: int)
 
 
 def _split(command: str, part: str, arguments: Sequence[str]) -> list[Write]:
-    # An even number: fields stay with their values.
+    # The size is even, so that a field and its value stay in one command.
     return [
         Write(command, part, tuple(arguments[i : i + _ARGUMENTS_AT_ONCE]))
         for i in range(0, len(arguments), _ARGUMENTS_AT_ONCE)

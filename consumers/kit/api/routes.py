@@ -1,8 +1,8 @@
-"""Which method of a consumer gets which event: by the handler's name, and by its annotation (pure).
+"""Routing of events to a consumer's methods, by the handler's name and its annotation (pure).
 
-`on_trade` gets trades. `on_event`, `on_batch` and functions get what the annotation of their first
-parameter names: `Delivery[Trade]`, `Delivery[Trade | Gap]`, `list[Delivery[Trade]]`; without an
-event in it, all. A second parameter, whatever its name, asks for the `Results`.
+`on_trade` gets trades. `on_event`, `on_batch` and functions get the events named in the annotation
+of their first parameter: `Delivery[Trade]`, `Delivery[Trade | Gap]`, `list[Delivery[Trade]]`; all
+events if it names none. A second parameter, whatever its name, receives the `Results`.
 """
 
 import functools
@@ -24,7 +24,7 @@ NOT_HANDLERS = frozenset({"on_missed", "on_failure", "on_undecodable"})  # a hoo
 
 
 class _Hook(NamedTuple):
-    """How the kit calls a method that is no handler: parameters by place, by name, as written."""
+    """How the kit calls a hook: positional parameters, keyword parameters, expected signature."""
 
     by_place: int
     by_name: tuple[str, ...]
@@ -48,7 +48,7 @@ _PLAIN = {
     "key": "it is called for each entry",
     "joined_by": "it says which streams belong together",
 }
-_OPTIONAL = ("filter", "key")  # None: there is none
+_OPTIONAL = ("filter", "key")  # may be None
 _TIMER = _Hook(1, (), "one parameter, the tick, or two, the tick and the results")
 _HANDLER = "one parameter, the delivery, or two, the delivery and the results"
 _BY_PLACE = (
@@ -59,7 +59,8 @@ _BY_PLACE = (
 
 
 def handlers_of(kind: type[Any]) -> Mapping[type[Event], str]:
-    """The method for each event class. Raises ConfigError for one that fits no event."""
+    """The method name for each event class. Raises ConfigError for a handler of no event, or if
+    there is no handler."""
     by_method = {_method(model): model for model in MODELS}
     present = [name for name in dir(kind) if name.startswith("on_") and name not in NOT_HANDLERS]
     for name in present:
@@ -76,25 +77,25 @@ def handlers_of(kind: type[Any]) -> Mapping[type[Event], str]:
                 "order, so it stands alone"
             )
         return dict.fromkeys(events_wanted(getattr(kind, BATCH)), BATCH)
-    found = {model: name for name, model in by_method.items() if name in present}
+    handlers = {model: name for name, model in by_method.items() if name in present}
     if CATCH_ALL in present:
-        found = dict.fromkeys(events_wanted(getattr(kind, CATCH_ALL)), CATCH_ALL) | found
-    return found
+        handlers = dict.fromkeys(events_wanted(getattr(kind, CATCH_ALL)), CATCH_ALL) | handlers
+    return handlers
 
 
 def takes_results(handler: Callable[..., Any]) -> bool:
-    """Whether a bound handler has a parameter after the delivery; one by keyword is none."""
+    """Whether a bound handler has a second positional parameter, for the results."""
     return sum(one.kind in _BY_PLACE for one in _parameters(handler)) > 1
 
 
 def name_of(function: object) -> str:
-    """As it is written; of an object that can be called, its class'."""
+    """The qualified name of a function, for messages; else a repr of at most 100 characters."""
     plain = _plain(function)
     return getattr(plain, "__qualname__", "") or repr(plain)[:100]
 
 
 def _plain(function: object) -> Any:
-    """The function that runs: inside partials, and of an object that can be called its method."""
+    """The underlying function: unwraps partials, and takes `__call__` of a callable object."""
     while isinstance(function, functools.partial):
         function = function.func
     if isinstance(function, type) or not callable(function) or inspect.isroutine(function):
@@ -103,8 +104,8 @@ def _plain(function: object) -> Any:
 
 
 def check_calls(consumer: object) -> None:
-    """Raises ConfigError for a handler or hook of this object that cannot be called as the kit
-    does it, or whose call would run nothing."""
+    """Raise ConfigError for a handler or hook of this object that does not accept the kit's
+    arguments, or whose call would run nothing (a generator)."""
     where = type(consumer).__name__
     timers = timers_of(type(consumer))
     for name in sorted({*handlers_of(type(consumer)).values(), *_HOOKS, *timers}):
@@ -141,7 +142,7 @@ def _check_signature(where: str, call: Callable[..., Any], hook: "_Hook | None")
 
 
 def check_concurrency(consumer: object, concurrency: int) -> None:
-    """Raises ConfigError where calls cannot run at once: plain functions, and lists."""
+    """Raise ConfigError if `concurrency` is not 1 and a handler is sync or takes a list."""
     names = set(handlers_of(type(consumer)).values())
     if concurrency == 1:
         return
@@ -156,13 +157,14 @@ def check_concurrency(consumer: object, concurrency: int) -> None:
 
 
 def wants_list(function: Callable[..., Any]) -> bool:
-    """Whether its annotation asks for a batch: `list[Delivery[…]]`."""
+    """Whether the annotation of its first parameter is a batch: `list[Delivery[…]]`."""
     annotation = _annotation(function)
     return annotation is list or get_origin(annotation) in (list, Sequence)
 
 
 def events_wanted(function: Callable[..., Any]) -> Sequence[type[Event]]:
-    """The event classes that the annotation of its first parameter names; none named: all."""
+    """The event classes named in the annotation of its first parameter; all if it names none.
+    Raises ConfigError for an annotation that cannot be read."""
     named = _events_in(_annotation(function))
     if not named or Event in named:
         return MODELS
@@ -172,7 +174,7 @@ def events_wanted(function: Callable[..., Any]) -> Sequence[type[Event]]:
 def _parameters(function: Callable[..., Any]) -> Sequence[inspect.Parameter]:
     try:
         return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError) as error:  # no function, or one in C that does not say
+    except (TypeError, ValueError) as error:  # no function, or one in C without a signature
         raise ConfigError(f"{name_of(function)} cannot be a handler: {error}") from None
 
 
@@ -180,8 +182,8 @@ def _annotation(function: Callable[..., Any]) -> Any:
     parameters = [one.name for one in _parameters(function) if one.name != "self"]
     if not parameters:
         raise ConfigError(f"{name_of(function)} needs a parameter: the delivery")
-    # Annotations may be text (`from __future__ import annotations`): they are evaluated here, and
-    # all names in them must be there at run time.
+    # Annotations may be text (`from __future__ import annotations`): they are evaluated here, so
+    # all names in them must exist at run time.
     try:
         return get_type_hints(_plain(function)).get(parameters[0])
     except Exception as error:  # noqa: BLE001 - its text may be any expression
@@ -193,7 +195,7 @@ def _annotation(function: Callable[..., Any]) -> Any:
 
 
 def _events_in(annotation: Any) -> list[type[Event]]:
-    """All event classes inside, however deep: in list[…], Delivery[…], A | B."""
+    """All event classes in an annotation, at any depth: in list[…], Delivery[…], A | B."""
     if isinstance(annotation, type) and issubclass(annotation, Event):
         return [annotation]
     if get_origin(annotation) in (Union, types.UnionType) or get_args(annotation):

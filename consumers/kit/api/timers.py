@@ -1,4 +1,4 @@
-"""Timers: methods that are called at full minutes, hours, …, though no entry comes (pure)."""
+"""Timers: methods called at full minutes, hours, …, whether or not entries arrive (pure)."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ _MARK = "_every_ms"
 
 
 class Tick(NamedTuple):
-    """When a timer was due, µs since 1970 by Redis' clock, and of which stream it is: in shared
-    mode of none, in joined mode of those of a key."""
+    """The due time of a timer, µs since 1970 by Redis' clock, and its stream: empty in shared mode,
+    the join key in joined mode."""
 
     stream: str
     at_us: int
@@ -29,11 +29,11 @@ def every(interval: str | float) -> Callable[[F], F]:
         @every("1m")
         def summary(self, tick: Tick, results: Results) -> None: ...
 
-    Once a group in shared mode, once a stream in ordered mode, once a key in joined mode; there
-    with `state`, behind all entries that were to be read by then. What it writes counts once, and
-    the time of the last one is kept in Redis. Of times that have passed meanwhile, since no worker
-    was running say, only the last one is made up for. Sync or async, within `time_limit_s`; where
-    one fails it is tried again, with growing pauses. Raises ConfigError for another interval.
+    Called once per group in shared mode, per stream in ordered mode, per key in joined mode; in the
+    latter two with `state`, after all entries that were readable by then. Its writes are applied
+    once, and the last due time is kept in Redis. After missed due times (no worker was running,
+    say) the timer is called only for the last one. Sync or async, within `time_limit_s`; a failed
+    call is retried, with growing pauses. Raises ConfigError for another interval.
     """
     interval_ms = _milliseconds(interval)
 
@@ -45,27 +45,27 @@ def every(interval: str | float) -> Callable[[F], F]:
 
 
 def timers_of(kind: type[Any]) -> Mapping[str, int]:
-    """By the name of each timer of a consumer, its interval in ms."""
-    found = {name: getattr(getattr(kind, name, None), _MARK, None) for name in dir(kind)}
-    return {name: interval_ms for name, interval_ms in found.items() if interval_ms is not None}
+    """The timers of a consumer: method name → interval, ms."""
+    marks = {name: getattr(getattr(kind, name, None), _MARK, None) for name in dir(kind)}
+    return {name: interval_ms for name, interval_ms in marks.items() if interval_ms is not None}
 
 
 def tick_ms(now_ms: int, interval_ms: int) -> int:
-    """The last time, ms, at which a timer was due."""
+    """The last due time of a timer up to `now_ms`, ms."""
     return now_ms // interval_ms * interval_ms
 
 
 def last_tick_ms(saved_ms: int | None, now_ms: int) -> int | None:
-    """When a timer was due for the last time, ms, as Redis has it; None where that is not known. A
-    time to come is none of ours: the timer would be silent until then.
+    """The last due time as saved in Redis, ms; None where it is unknown. A time more than a day
+    ahead counts as unknown, since the timer would not run until then.
     """
     return saved_ms if saved_ms is not None and saved_ms <= now_ms + _DAY_MS else None
 
 
 def _milliseconds(interval: str | float) -> int:
-    found = re.fullmatch(r"([0-9]{1,6})([smhd])", interval) if isinstance(interval, str) else None
-    if found:
-        milliseconds = int(found[1]) * _UNITS_MS[found[2]]
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", interval) if isinstance(interval, str) else None
+    if match:
+        milliseconds = int(match[1]) * _UNITS_MS[match[2]]
     elif _is_number(interval) and _LEAST_MS <= interval * 1000 <= _MOST_MS:
         milliseconds = round(interval * 1000)
     else:

@@ -1,9 +1,9 @@
-"""Effect-once for files: a file is there wholly or not at all, and is made once.
+"""Exactly-once files: a file is complete or absent, and is created once.
 
-The recipe: name a file by the entry ID that it comes after (the last one of the file before it),
-and write it with `put_once`. Of two workers that have come to the same place, one writes its file,
-and for the other `put_once` returns False; a worker that died half-way leaves nothing that counts.
-How far the files go is decided by what is in them, so redelivered entries are known by their IDs.
+The recipe: name a file by the entry ID that it follows (the last one of the file before it), and
+write it with `put_once`. Of two workers at the same position, one creates the file, and for the
+other `put_once` returns False; a worker that dies while writing leaves no visible file.
+The contents of the files define the progress, so redelivered entries are recognised by their IDs.
 """
 
 import contextlib
@@ -12,24 +12,24 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-_HALF = ".half-"  # a file that is being written; one that stays has a writer that died
+_HALF = ".half-"  # a file that is being written; one that remains has a dead writer
 
 
 def put_once(path: Path, write: Callable[[Path], None], *, private: bool = False) -> bool:
-    """Make a file with `write`, to which a path is given; False where `path` is there already.
+    """Create a file with `write`, which gets a temporary path. False if `path` exists already.
 
-    When this returns, the file is on disk, also across a power failure. `private`: other users can
-    read neither it nor the folders that are new for it; `write` finds an empty file to write into.
+    When this returns, the file is on disk and survives a power failure. `private`: other users can
+    read neither it nor the folders created for it; `write` then gets an existing, empty file.
     """
     _make(path.parent, 0o700 if private else 0o777)
     half = path.with_name(f"{_HALF}{path.name}.{secrets.token_hex(4)}")
     try:
         if private:
-            half.touch(mode=0o600, exist_ok=False)  # before there is anything in it
+            half.touch(mode=0o600, exist_ok=False)  # before it has content
         write(half)
         _sync(half)
         try:
-            os.link(half, path)  # unlike a rename, this never replaces
+            os.link(half, path)  # unlike rename, link never replaces an existing file
         except FileExistsError:
             return False
     finally:
@@ -39,9 +39,9 @@ def put_once(path: Path, write: Callable[[Path], None], *, private: bool = False
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what dead writers have left half-written below a folder.
+    """Remove the unfinished files of dead writers below a folder.
 
-    A live writer whose unfinished file is removed fails: only the owner of a folder may do this.
+    A live writer whose unfinished file is removed fails: only the owner of a folder may call this.
     """
     for half in folder.rglob(f"{_HALF}*"):
         with contextlib.suppress(FileNotFoundError):
@@ -49,11 +49,11 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def _make(folder: Path, mode: int) -> None:
-    """A folder, and those above it: each that is new has this mode, and is on disk in the one that
-    holds it."""
+    """Create a folder and its missing parents with this mode, each one synced to disk in its
+    parent."""
     new = [one for one in (folder, *folder.parents) if not one.exists()]
     for one in reversed(new):
-        one.mkdir(mode, exist_ok=True)  # not `parents`: those would have the mode of the umask
+        one.mkdir(mode, exist_ok=True)  # not `parents=True`: it ignores `mode` for the parents
         _sync(one.parent)
 
 
