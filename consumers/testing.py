@@ -1,14 +1,14 @@
-"""For the tests of your own consumers: given these events, expect these results. No server needed.
+"""Tools to test your own consumers: given these events, expect these results. Needs no server.
 
     def test_the_high_of_a_minute_is_its_highest_price() -> None:
         trades, trial = EventFactory("SOL_USDC"), Trial(Candles, "trade.SOL_USDC", intervals="1m")
         trial.deliver(trades.trade("98.96"), trades.trade("99.10"), trades.trade("98.70"))
         assert trial.hash("1m")["high"] == "99.10"
 
-An `EventFactory` makes a stream's entries, numbered and timed as the bridge would. A `Trial` is a
-worker with one stream in hand and a Redis inside the test (the extra `testing`): entries go through
-the kit's own runner, and results and positions through its own scripts. `take_over` and
-`crash_after` are what a dying worker does to a consumer.
+An `EventFactory` makes a stream's entries, with IDs and times like the bridge's. A `Trial` is a
+worker with one stream and an in-process Redis (the extra `testing`): entries go through the kit's
+own runner, and results and positions through its own scripts. `take_over` and `crash_after`
+simulate the death of a worker.
 """
 
 import asyncio
@@ -39,19 +39,19 @@ from consumers.kit.stats import Stats
 
 __all__ = ["EventFactory", "StreamEntry", "Trial"]
 
-_LEASE_MS = 3_600_000  # a trial has all the time it wants
+_LEASE_MS = 3_600_000  # longer than any trial: the lease never expires
 
 
 class Trial:
-    """Streams in the hands of one worker of a consumer. Options as on the command line.
+    """One worker of a consumer, with its streams. Options as on the command line.
 
-    Of several streams each event goes to that of its symbol (and type); a joined consumer gets them
-    in the order of their times, a shared one as they are given. What it has written lies beside
-    the first stream, or under the key of joined ones.
+    With several streams each event goes to the stream of its symbol (and type); a joined consumer
+    gets events in the order of their times, a shared one in the given order. Results are stored
+    under the first stream, or under the join key.
 
-    A batch that fails is tried again with the next call, as a worker would do it: in ordered mode
-    by a new object, made from what is in Redis. Use it in plain tests; where a loop runs already,
-    `await` what ends in `_async`.
+    A failed batch is retried by the next call, as a worker would do it: in ordered mode by a new
+    object, made from the state in Redis. Use it in plain tests; in a running event loop, `await`
+    the methods that end in `_async`.
     """
 
     def __init__(self, kind: type[Consumer], *streams: str, **options: str) -> None:
@@ -60,7 +60,7 @@ class Trial:
         if not streams or (len(streams) > 1 and kind.mode == "ordered"):
             raise ConfigError("a Trial needs a stream, and of an ordered consumer no second one")
         self.streams = streams
-        self.stream = streams[0]  # beside which state and results lie
+        self.stream = streams[0]  # its keys hold state and results
         self.redis = fake.FakeRedis(**shape)
         self._is_ordered = kind.mode != "shared"
         self._is_joined = kind.mode == "joined"
@@ -75,8 +75,8 @@ class Trial:
         self._lease: Lease | None = None
         self._position = BEGINNING
         self._runner: BatchRunner | None = None
-        self._is_used = False  # the consumer object: the next runner needs a new one
-        self._waiting: list[JoinedEntry] = []  # delivered, and not handled well yet
+        self._is_used = False  # whether a runner has used the consumer object
+        self._waiting: list[JoinedEntry] = []  # given to `deliver`, and not handled yet
         self._cursors: dict[str, str] = {}  # of joined streams
         self._ticks: dict[str, int] = {}
         self.consumer = self._spec.build()
@@ -89,32 +89,32 @@ class Trial:
             self.redis.xgroup_create(self._keys.stream(stream), kind.name, BEGINNING, mkstream=True)
 
     def deliver(self, *given: StreamEntry, at_once: int | None = None) -> None:
-        """Append these entries and hand them over: in one batch, or in batches of `at_once`.
+        """Append these entries and deliver them: in one batch, or in batches of `at_once`.
 
-        Raises what a handler raises: then nothing of that batch is in Redis, and it is handed over
-        again with the next call. AssertionError where Redis refuses the results.
+        Raises the handler's exception: then nothing of that batch is in Redis, and the next call
+        delivers it again. Raises AssertionError if Redis refuses the results.
         """
         _run(self.deliver_async(*given, at_once=at_once))
 
     def idle(self, *, stopping: bool = False) -> None:
-        """No entry comes: what is `due` is written. With `stopping`, the worker ends cleanly."""
+        """Simulate an idle worker: `write` if `due`. With `stopping`, the worker ends cleanly."""
         _run(self.idle_async(stopping=stopping))
 
     def tick(self, at: str) -> None:
-        """It is `at` (ISO text, UTC): every timer that was due since its last time is called once,
-        as a worker that has read all entries does it; also one that was never due before."""
+        """Set the time to `at` (ISO text, UTC): every timer that has become due since its last call
+        is called once, as by a worker that has read all entries; so is one never called before."""
         _run(self.tick_async(at))
 
     def take_over(self) -> None:
-        """The worker is gone; another one goes on from what is in Redis."""
+        """Let another worker take over from the state in Redis."""
         _run(self.take_over_async())
 
     def crash_after(self, *given: StreamEntry) -> None:
-        """The worker handles these and dies before that counts; another one gets them again."""
+        """Handle these entries, then die before the commit: another worker gets them again."""
         _run(self.crash_after_async(*given))
 
     async def deliver_async(self, *given: StreamEntry, at_once: int | None = None) -> None:
-        """`deliver`, on a loop."""
+        """`deliver`, in an event loop."""
         self._append(given)
         runner = await self._begin()
         while self._waiting:
@@ -124,7 +124,7 @@ class Trial:
             del self._waiting[: len(part.entries)]
 
     async def idle_async(self, *, stopping: bool = False) -> None:
-        """`idle`, on a loop."""
+        """`idle`, in an event loop."""
         runner = await self._begin()
         try:
             is_due = await runner.is_due(self.stream, stopping=stopping)
@@ -134,7 +134,7 @@ class Trial:
             await self._commit(await self._handle(runner, ()))
 
     async def tick_async(self, at: str) -> None:
-        """`tick`, on a loop."""
+        """`tick`, in an event loop."""
         runner = await self._begin()
         now_ms = int(datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp() * 1000)
         for name, interval_ms in timers_of(type(self.consumer)).items():
@@ -148,7 +148,7 @@ class Trial:
             self._ticks[name] = at_ms
 
     async def take_over_async(self) -> None:
-        """`take_over`, on a loop."""
+        """`take_over`, in an event loop."""
         if self._lease is not None:
             await self._leases.release([self._lease])
         self._workers += 1
@@ -157,28 +157,28 @@ class Trial:
         await self._begin()
 
     async def crash_after_async(self, *given: StreamEntry) -> None:
-        """`crash_after`, on a loop."""
+        """`crash_after`, in an event loop."""
         self._append(given)
         await self._handle(await self._begin(), self._batch(len(self._waiting)))
         await self.take_over_async()
         await self.deliver_async()
 
     def hash(self, part: str = "") -> dict[str, str]:
-        """A hash among the results."""
+        """The fields of a result hash."""
         return cast("dict[str, str]", self.redis.hgetall(self.key(part)))
 
     def entries(self, part: str) -> list[tuple[str, dict[str, str]]]:
-        """A derived stream among the results: IDs and fields."""
+        """The entries of a derived stream: IDs and fields."""
         return cast("list[tuple[str, dict[str, str]]]", self.redis.xrange(self.key(part)))
 
     def key(self, part: str = "", stream: str = "") -> str:
-        """The key of a result in `redis`, for what the other methods do not show; `stream` is
-        another than the first one, or `timers` for what those of a shared consumer have written."""
+        """The key of a result in `redis`, for types without a method here; `stream` names another
+        stream than the first, or is `timers` for results of a shared consumer's timers."""
         return self._keys.beside(stream or self.stream, self._name, part)
 
     @property
     def consumer_stream(self) -> str:
-        """What an object of the consumer has as `stream`."""
+        """The attribute `stream` of a consumer object; empty in shared mode."""
         return self.stream.removeprefix(PREFIX) if self._is_ordered else ""
 
     def _append(self, given: Sequence[StreamEntry]) -> None:
@@ -195,21 +195,23 @@ class Trial:
             return self.streams[0]
         kind, symbol = getattr(event, "type", ""), getattr(event, "symbol", "")
         of_symbol = [one for one in self.streams if one.endswith(f".{symbol}")]
-        found = [one for one in of_symbol if one.startswith(f"{kind}.")] or of_symbol
-        if len(found) != 1:
-            raise ValueError(f"{kind} of {symbol!r}: of which stream of this trial?")
-        return found[0]
+        streams = [one for one in of_symbol if one.startswith(f"{kind}.")] or of_symbol
+        if len(streams) != 1:
+            raise ValueError(
+                f"{kind} of {symbol!r} fits {len(streams)} streams of this trial: it must fit one"
+            )
+        return streams[0]
 
     def _batch(self, entries: int) -> Sequence[Entry]:
-        """The next ones that are handed over together: in shared mode of one stream."""
+        """The next entries that are delivered together: in shared mode those of one stream."""
         batch = self._waiting[:entries]
         if self._is_ordered:
             return batch
         return list(takewhile(lambda one: one.stream == batch[0].stream, batch))
 
     async def _begin(self) -> BatchRunner:
-        """The runner in use, or a new one: in ordered mode of an object that owns the stream and
-        has what was saved with the position."""
+        """The runner in use, or a new one: in ordered mode with an object that owns the stream and
+        has the state saved with the position."""
         if self._runner is not None:
             return self._runner
         if self._is_used:
@@ -257,7 +259,7 @@ class Trial:
             self._runner.state.confirm()
 
     async def _settle(self, part: Part) -> str:
-        """Shared: acknowledge. Returns why Redis refuses it; empty where it does not."""
+        """Shared: acknowledge. Returns the reason of a refusal by Redis; empty if there is none."""
         if not part.entries:
             return await self._settle_tick(part)
         stream = stream_of(part.entries[0], self.stream)
@@ -267,7 +269,7 @@ class Trial:
         return "".join(str(answer) for answer in settled.answers if answer != 1)
 
     async def _settle_tick(self, part: Part) -> str:
-        """Shared: what a timer writes lies under a lease of its own."""
+        """Shared: commit a timer's writes, under the timers' own lease. Returns as `_settle`."""
         if not part.writes:
             return ""
         lease = await self._leases.acquire(TIMERS, BEGINNING, is_stream=False)
@@ -279,7 +281,7 @@ class Trial:
         return "" if is_ok else str(answer)
 
     async def _move(self, part: Part) -> str:
-        """Ordered: commit. Returns why Redis refuses it; empty where it does not."""
+        """Ordered: commit. Returns the reason of a refusal by Redis; empty if there is none."""
         assert self._lease is not None
         position = part.entries[-1][0] if part.entries else self._position
         moved = {stream_of(entry, self.stream): entry[0] for entry in part.entries}
@@ -295,13 +297,13 @@ class Trial:
         return ""
 
     def _failure(self, failed: HandlerFailed) -> BaseException:
-        """What the consumer's code raised, to be raised from here."""
+        """The exception of the consumer's code, for the caller to raise."""
         self._let_go()
         return failed.reason
 
     def _let_go(self) -> None:
-        """Ordered: the object may be half-way through a batch; the next one is made from what is in
-        Redis. In shared mode a worker keeps its one object."""
+        """Ordered: drop the object, which may be half-way through a batch; the next one is made
+        from the state in Redis. In shared mode a worker keeps its one object."""
         if self._is_ordered:
             self._runner = None
 

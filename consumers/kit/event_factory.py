@@ -1,4 +1,4 @@
-"""Makes a stream's entries for tests: numbered and timed as the bridge would write them (pure)."""
+"""Makes a stream's entries for tests, with IDs and times as the bridge would write them (pure)."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ Levels = Sequence[tuple[str, str]]
 
 _START = "2026-09-02T16:44:00"  # a whole minute
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_STEP_S = 0.25  # from one event to the next, where nothing else is given
+_STEP_S = 0.25  # default time from one event to the next
 _TRANSIT_US = 90_000  # from the engine to the bridge
 
 # The last digit of an ID in a sequenced stream: the bridge's slots for an exchange's own entry, a
@@ -21,17 +21,17 @@ _EVENT_SLOT, _GAP_SLOT, _SNAPSHOT_SLOT = 0, 1, 2
 
 
 class StreamEntry(NamedTuple):
-    """An entry as it would stand in the stream."""
+    """An entry as the bridge would write it to the stream."""
 
     entry_id: str
     event: Event
 
 
 class EventFactory:
-    """Makes the entries of one market's streams: each call is what happens next.
+    """Makes the entries of one market's streams: each call returns the next one.
 
-    Ids count up as the exchange's do, separately for trades and for the book. `after_s` is how many
-    seconds after the last event it happens; times start at `start` (ISO text, UTC).
+    IDs increase like the exchange's, separately for trades and for the book. `after_s` is the time
+    since the last event, s; times start at `start` (ISO text, UTC).
     """
 
     def __init__(self, symbol: str = "SOL_USDC", *, start: str = _START, first: int = 1) -> None:
@@ -43,7 +43,7 @@ class EventFactory:
         self._last = EntryId(0, 0)
 
     def trade(self, price: str, quantity: str = "1", *, after_s: float = _STEP_S) -> StreamEntry:
-        """The next trade. For fields that are not named here: `entry.event.model_copy`."""
+        """The next trade. To set other fields, use `entry.event.model_copy`."""
         self.trade_id += 1
         event = self.event(
             Trade,
@@ -58,7 +58,7 @@ class EventFactory:
     def depth(
         self, bids: Levels = (), asks: Levels = (), *, updates: int = 1, after_s: float = _STEP_S
     ) -> StreamEntry:
-        """The next change of the book, of so many update ids."""
+        """The next delta of the book, which covers `updates` update IDs."""
         first, self.update_id = self.update_id + 1, self.update_id + updates
         event = self.event(
             Depth,
@@ -71,7 +71,7 @@ class EventFactory:
         return self._numbered(event, self.update_id, _EVENT_SLOT)
 
     def snapshot(self, bids: Levels = (), asks: Levels = ()) -> StreamEntry:
-        """The whole book, exact at the last update id."""
+        """A snapshot of the book at the last update ID."""
         event = self.event(
             DepthSnapshot,
             after_s=0,
@@ -84,7 +84,7 @@ class EventFactory:
     def book_ticker(
         self, bid: tuple[str, str], ask: tuple[str, str], *, after_s: float = 0
     ) -> StreamEntry:
-        """Best prices and quantities at the last update id."""
+        """Best prices and quantities at the last update ID."""
         return self.event(
             BookTicker,
             after_s=after_s,
@@ -96,17 +96,17 @@ class EventFactory:
         )
 
     def trades_missing(self, count: int, *, recovered: bool = False) -> StreamEntry:
-        """A gap in the trades: so many ids are not in the stream."""
+        """A gap in the trades: `count` trade IDs are not in the stream."""
         first, self.trade_id = self.trade_id + 1, self.trade_id + count
         return self._gap(first, self.trade_id, recovered=recovered)
 
     def updates_missing(self, count: int) -> StreamEntry:
-        """A gap in the book's updates."""
+        """A gap in the book's updates: `count` update IDs are not in the stream."""
         first, self.update_id = self.update_id + 1, self.update_id + count
         return self._gap(first, self.update_id, recovered=False)
 
     def event(self, kind: type[Event], *, after_s: float = _STEP_S, **fields: Any) -> StreamEntry:
-        """Any event of a stream without numbers: what is not given is made up, so that it is valid.
+        """Any event of a stream without sequence numbers; missing fields get valid plain values.
 
         Raises TypeError for a field that the event does not have.
         """
@@ -131,12 +131,12 @@ class EventFactory:
         return StreamEntry(str(self._next_id()), event)
 
     def _next_id(self) -> EntryId:
-        """By the time; larger than the last one also where no time has passed."""
-        wanted = EntryId(self.now_us // 1000, content_seq(self.now_us))
-        if wanted <= self._last:
-            wanted = EntryId(self._last.ms, self._last.seq + 1)
-        self._last = wanted
-        return wanted
+        """An ID by the current time; always larger than the last one."""
+        entry_id = EntryId(self.now_us // 1000, content_seq(self.now_us))
+        if entry_id <= self._last:
+            entry_id = EntryId(self._last.ms, self._last.seq + 1)
+        self._last = entry_id
+        return entry_id
 
     def _gap(self, first: int, last: int, *, recovered: bool) -> StreamEntry:
         fields = {"from_": first, "to": last, "cause": "skipped", "recovered": recovered}
@@ -151,12 +151,12 @@ def _moment(moment_us: int) -> datetime:
 
 
 def _plain_value(annotation: Any) -> Any:
-    """A value of the type, as plain as can be."""
+    """A plain valid value of the type: zero, False, an empty list, None, "1"."""
     plain: dict[Any, Any] = {int: 0, bool: False, list: []}
     origin = getattr(annotation, "__origin__", annotation)
     choices = getattr(annotation, "__args__", ())
     if origin in plain:
         return plain[origin]
-    if choices and isinstance(choices[0], str):  # a Literal of some words
+    if choices and isinstance(choices[0], str):  # a Literal of strings
         return choices[0]
     return None if type(None) in choices else "1"

@@ -1,7 +1,7 @@
-"""The lag of groups: entries and seconds behind, what is pending, dead or missed, and the owners.
+"""The lag of groups: entries and seconds behind; pending, dead and missed entries; owners.
 
-Worked out in Redis, stream by stream, from IDs and counters (`lag.lua`). Reads, and writes
-nothing. Groups of other programs are there too, with what Redis itself knows of them.
+Computed in Redis, stream by stream, from IDs and counters (`lag.lua`). Read-only. Groups of other
+programs are included, with the data that Redis itself keeps.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,18 +22,18 @@ from consumers.kit.redis.scripts import Call, checked, script
 
 Whole = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 
-COUNTED_UP_TO = 1000  # unread entries that are counted one by one
-SILENT_S = 5.0  # a worker that has not written its status for so long is gone
+COUNTED_UP_TO = 1000  # up to this many unread entries are counted one by one
+SILENT_S = 5.0  # a worker without a heartbeat for longer counts as dead
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLag:
-    """A group in one stream.
+    """The lag of a group in one stream.
 
-    `lag` is the number of unread entries, and `precision` says how well it is known: `exact`,
-    `counted` (from counters: entries deleted in between are in it), `at_most`. `behind_s` is the
-    age of the first unread entry by its ID, `oldest_pending_s` that of the oldest entry handed out
-    and not settled.
+    `lag` is the number of unread entries, and `precision` its accuracy: `exact`, `counted` (from
+    counters: includes entries deleted in between), `at_most`. `behind_s` is the age of the first
+    unread entry by its ID, `oldest_pending_s` that of the oldest delivered entry that is not
+    settled.
     """
 
     stream: str
@@ -51,8 +51,8 @@ class StreamLag:
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """How many entries were handled in how long since the bridge received them, by the buckets of
-    `bridge.contract.latency`, since the worker's start; and the sum of all.
+    """Latencies from receipt by the bridge to the end of handling, since the worker's start: counts
+    of entries by the buckets of `bridge.contract.latency`, and their sum.
     """
 
     counts: Sequence[int] = ()
@@ -64,7 +64,7 @@ _NOTHING = Took()
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What a worker status of itself in its last status."""
+    """A worker as described by its last status."""
 
     name: str
     silent_s: float
@@ -85,7 +85,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class GroupLag:
-    """A group: its by_group and its workers. `mode` is empty for groups of other programs."""
+    """A group: its streams and its workers. `mode` is empty for groups of other programs."""
 
     name: str
     mode: str
@@ -93,7 +93,7 @@ class GroupLag:
     workers: Sequence[Worker] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The group with its totals, for JSON."""
         return {
             "group": self.name,
             "mode": self.mode,
@@ -116,9 +116,11 @@ async def group_lags(
     patterns: Sequence[str] = ("*",),
     unavailable: dict[int, str] | None = None,
 ) -> list[GroupLag]:
-    """All groups, or one, in the streams that fit, sorted by name. Streams of a shard that does not
-    answer are left out, and workers where that is the first one, which alone knows them: `away`
-    gets to know which shards, and why. Without `away` that is an error.
+    """All groups, or one, in the streams that match, sorted by name.
+
+    With `unavailable`, streams of a shard that does not answer are left out (and all workers if it
+    is the first shard, which alone has them), and the dict gets shard → reason. Without it, raises
+    what Redis raises.
     """
     known = await known_in(redis, keys, in_part=unavailable is not None)
     silent = dict(known.unavailable)
@@ -126,7 +128,7 @@ async def group_lags(
     # The kit's groups are listed also where they are in no stream yet; groups of other programs
     # are found in the streams.
     by_group: dict[str, list[StreamLag]] = {name: [] for name in about}
-    found: dict[str, str] = {}
+    modes: dict[str, str] = {}
     for streams in chunks(choose(known.streams, patterns)):
         calls = [_call(keys, stream, list(about)) for stream in streams]
         replies = await script("lag").run(redis, calls)
@@ -135,21 +137,21 @@ async def group_lags(
             for stream, reply in zip(streams, replies, strict=True)
             if unavailable is not None and keys.space.shards > 1 and isinstance(reply, LOST)
         }
-        gone = [keys.space.shard_of(stream) in silent for stream in streams]
-        checked([reply for reply, is_gone in zip(replies, gone, strict=True) if not is_gone])
-        for stream, reply, is_gone in zip(streams, replies, gone, strict=True):
-            if reply is not None and not is_gone:
+        lost = [keys.space.shard_of(stream) in silent for stream in streams]
+        checked([reply for reply, is_lost in zip(replies, lost, strict=True) if not is_lost])
+        for stream, reply, is_lost in zip(streams, replies, lost, strict=True):
+            if reply is not None and not is_lost:
                 _, _, now, *groups = reply
                 for name, *facts, mode in groups:
                     by_group.setdefault(name, []).append(_stream_lag(stream, int(now), *facts))
-                    found[name] = mode or found.get(name, "")
+                    modes[name] = mode or modes.get(name, "")
     workers = {} if FIRST_SHARD in silent else await _workers(redis, keys)
     if unavailable is not None:
         unavailable |= silent
     return [
         GroupLag(
             name,
-            str(about.get(name, {}).get("mode", "")) or found.get(name, ""),
+            str(about.get(name, {}).get("mode", "")) or modes.get(name, ""),
             here,
             workers.get(name, ()),
         )
@@ -206,8 +208,8 @@ def _age_s(now_ms: int, entry_id: str) -> float:
 
 
 class _Status(BaseModel):
-    """A worker's status, as far as it counts here. Another program may have written anything: no
-    text is read as a number, nor what is larger than a float can be reckoned with.
+    """The fields of a worker's status that are used here. Another program may have written
+    anything: text is not accepted as a number, nor are infinities.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -227,7 +229,7 @@ class _Status(BaseModel):
 
 
 class _Latencies(BaseModel):
-    """How long it took, as a worker tells it."""
+    """The latencies in a worker's status."""
 
     counts: tuple[Whole, ...]
     sum_us: Annotated[int, Strict(), Field(gt=-(2**63), lt=2**63)]  # of two machines' clocks
@@ -241,7 +243,7 @@ def _status(text: bytes | str) -> _Status | None:
 
 
 def _json(text: bytes | str) -> dict[str, Any]:
-    """What another program wrote there instead is nothing."""
+    """The JSON object; empty if the text is anything else, written by another program."""
     try:
         value = parsed(text)
     except ValueError:
@@ -253,13 +255,13 @@ async def _workers(redis: Redis, keys: Keys) -> dict[str, list[Worker]]:
     seconds, micros = await redis.time()
     now_us = seconds * 1_000_000 + micros
     texts = (await redis.hgetall(keys.status)).values()
-    # what another program wrote is passed over
+    # statuses written by other programs are skipped
     known = [status for text in texts if (status := _status(text)) is not None]
     beats = await _beats(redis, keys, {status.group for status in known})
-    found: dict[str, list[Worker]] = {}
+    by_group: dict[str, list[Worker]] = {}
     for status in known:
         beat_us = beats.get((status.group, status.consumer))
-        found.setdefault(status.group, []).append(
+        by_group.setdefault(status.group, []).append(
             Worker(
                 name=status.consumer,
                 silent_s=_silent_s(now_us, beat_us, status.updated_us),
@@ -274,13 +276,13 @@ async def _workers(redis: Redis, keys: Keys) -> dict[str, list[Worker]]:
                 took=_took(status.latencies),
             )
         )
-    return {group: sorted(some, key=lambda one: one.name) for group, some in found.items()}
+    return {group: sorted(some, key=lambda one: one.name) for group, some in by_group.items()}
 
 
-def _took(told: Any) -> Took:
-    """Nothing where a worker of an earlier version, or with other buckets, tells of it."""
+def _took(reported: Any) -> Took:
+    """The latencies of a status; empty if it has none, or has other buckets (other versions)."""
     try:
-        latencies = _Latencies.model_validate(told)
+        latencies = _Latencies.model_validate(reported)
     except ValidationError:
         return _NOTHING
     if len(latencies.counts) != len(BOUNDS_US) + 1:
@@ -289,8 +291,8 @@ def _took(told: Any) -> Took:
 
 
 async def _beats(redis: Redis, keys: Keys, groups: Collection[str]) -> dict[tuple[str, str], int]:
-    """Group and worker → the time of its last heartbeat by the clock of Redis, µs. A worker's own
-    clock may be wrong.
+    """(Group, worker) → time of its last heartbeat, µs since 1970 by Redis' clock, as a worker's
+    own clock may be wrong.
     """
     async with redis.pipeline(transaction=False) as pipeline:
         for group in groups:
@@ -302,12 +304,13 @@ async def _beats(redis: Redis, keys: Keys, groups: Collection[str]) -> dict[tupl
         for group, members in zip(groups, replies, strict=True)
         if not isinstance(members, Exception)
         for name, ms in members
-        if isfinite(ms)  # another program has written something else
+        if isfinite(ms)  # another program may have written an infinite score
     }
 
 
 def _silent_s(now_us: int, beat_us: int | None, updated_us: int) -> float:
-    """A worker without a heartbeat was counted out by its group: it is silent, whatever it says."""
+    """Time since the last heartbeat, s. A worker that its group has removed has no heartbeat: it
+    counts as silent, whatever its status says."""
     if beat_us is not None:
         return max(0.0, (now_us - beat_us) / 1_000_000)
     return max(2 * SILENT_S, (now_us - updated_us) / 1_000_000)

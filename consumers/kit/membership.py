@@ -1,7 +1,7 @@
-"""A worker's membership in its group: which streams there are, and which workers are alive.
+"""A worker's membership in its group: the registered streams and the live workers.
 
-Refreshed with each heartbeat, over a connection of its own, so that it goes on while handlers wait.
-Touches no entry and no lease.
+Refreshed with each heartbeat, over a connection of its own, so that it continues while handlers
+wait. Does not access entries or leases.
 """
 
 import json
@@ -22,11 +22,11 @@ from consumers.kit.redis.scripts import Call, script
 _log = structlog.get_logger()
 
 TIDY_BEATS = 60
-STATUS_KEPT_S = 3600  # the last status of a worker that is gone
+STATUS_KEPT_S = 3600  # how long the last status of a dead worker is kept
 
 
 class Membership:
-    """The facts as of the last heartbeat."""
+    """The state of the group as of the last heartbeat."""
 
     def __init__(
         self,
@@ -47,20 +47,22 @@ class Membership:
         self._about_group = json.dumps({"mode": mode, "streams": list(patterns)})
         self._lease_ms = lease_ms
         self._registered: list[str] = []
-        self._missing: set[str] = set()  # of these, in the registry no more
+        self._missing: set[str] = set()  # of these, missing from the registry at the last beat
         self._refused: set[str] = set()
         self._logged_registered: int | None = None  # how many there were when none fitted
         self._name_guard = NameGuard()
-        self._steady_beats = 0  # since Redis was last away, or emptied
-        self._ahead_ms: float | None = None  # the server's clock, of the monotonic one
+        self._steady_beats = 0  # since Redis was last unavailable, or emptied
+        self._ahead_ms: float | None = None  # the server's clock minus the monotonic one
         self.beat_s = beat_s
         self.group = group
         self.worker = worker
         self.streams: tuple[str, ...] = ()
         self.alive: tuple[str, ...] = ()
-        self.wanted: Mapping[str, frozenset[str]] = {}  # by live worker, the streams it is to read
-        self.beats = 0  # how often all this was refreshed
-        self.may_take = True  # streams without an owner; not while their owners may still say so
+        self.wanted: Mapping[str, frozenset[str]] = {}  # live worker → streams it is to read
+        self.beats = 0  # number of completed heartbeats
+        # Whether free streams may be acquired. False after Redis was emptied, or this worker was
+        # silent, until live owners have had the time to restore their leases.
+        self.may_take = True
 
     @property
     def now_ms(self) -> int | None:
@@ -69,17 +71,17 @@ class Membership:
 
     @property
     def is_first(self) -> bool:
-        """Whether this worker does what one of the group should do."""
+        """Whether this worker does the tasks that one worker does for the group."""
         return bool(self.alive) and min(self.alive) == self.worker
 
     @property
     def knows_dead_workers(self) -> bool:
-        """Whether all workers that live have had the time to say so."""
+        """Whether all live workers have had the time for a heartbeat, so others are dead."""
         return self._steady_beats * self.beat_s * 1000 > self._lease_ms
 
     @property
     def shards(self) -> int:
-        """Over how many the streams are spread."""
+        """The number of shards that hold the streams."""
         return self._keys.space.shards
 
     def shard_of(self, stream: str) -> int:
@@ -93,8 +95,8 @@ class Membership:
         return tuple(name for name in self.streams if self.shard_of(name) == shard)
 
     async def beat(self, status: str) -> None:
-        """Say that this worker is alive, write its status (JSON), and refresh the facts. Raises
-        what Redis raises; ConfigError where the group is of consumers of another mode."""
+        """Send a heartbeat, write this worker's status (JSON), and refresh the state. Raises what
+        Redis raises; ConfigError if the group's consumers have another mode."""
         if not self.beats:
             await self._refuse_another_mode()
         is_new, alive, now_ms = await script("heartbeat").run_one(self._redis, self.alive_call())
@@ -105,8 +107,9 @@ class Membership:
         added = await self._redis.hset(self._keys.groups, self.group, self._about_group)
         if not added and not self.beats:
             self._log_position_kept()
-        # The script says that we were not in the list: all that others know of us may be wrong, and
-        # so may be what Redis says about owners. Wait for a lease's time before taking streams.
+        # `is_new`: this worker was not in the group's list, so the others counted it as dead, or
+        # Redis was emptied and its owners may be outdated. Wait for the duration of a lease before
+        # taking streams.
         if is_new and self.beats:  # this worker was silent for long, or Redis was emptied
             self._steady_beats, self.may_take = 0, False
         self.may_take |= self.knows_dead_workers
@@ -115,39 +118,40 @@ class Membership:
         self.wanted = await self._wanted()
         if self.is_first and self.beats % TIDY_BEATS == 0:
             await self._forget_the_dead()
-        # Last: the loops watch this number, and when it changes, the facts above are fresh.
+        # Last: the loops watch this number; when it changes, the state above is fresh.
         self.beats += 1
         self._steady_beats += 1
         self._log_if_empty()
 
     def _take_in(self, names: Sequence[str]) -> None:
-        """What the registry names now. Where Redis has lost it, the bridges write it again, each
-        its own part: so a stream is gone once it is missing twice, and not while owners may still
-        put back what was lost.
+        """Update the streams from the registry. After Redis has lost it, the bridges rewrite it,
+        each its own part: so a stream counts as removed once it is missing twice, and not while
+        `may_take` is False.
         """
-        if not names:  # it is lost as a whole
+        if not names:  # the whole registry is lost
             return
         missing = set(self._registered).difference(names)
-        gone = missing & self._missing if self.may_take else set()
-        self._missing = missing - gone
+        removed = missing & self._missing if self.may_take else set()
+        self._missing = missing - removed
         self._registered = [*names, *sorted(self._missing)]
         self.streams = choose(self._registered, self._patterns)
 
     def alive_call(self) -> Call:
-        """Of the script that says that this worker is alive."""
+        """The call of `heartbeat.lua` for this worker."""
         return Call([self._keys.workers(self.group)], (self.worker, self._lease_ms))
 
     def missed_beat(self) -> None:
-        """Redis did not answer: other workers may be alive and unable to say so."""
+        """Record that Redis did not answer: live workers may have been unable to send a beat."""
         self._steady_beats = 0
 
     async def leave(self) -> None:
-        """Clean stop: gone from the list of workers and from the status."""
+        """Clean stop: remove this worker from the list of workers and from the status."""
         await self._redis.zrem(self._keys.workers(self.group), self.worker)
         await self._redis.hdel(self._keys.status, self._status_field)
 
     async def _refuse_another_mode(self) -> None:
-        """One mode does not know what another has handled: the results of both would count."""
+        """Raise ConfigError if the group has another mode: each mode has its own progress, so
+        entries would be handled twice."""
         text: Any = await self._redis.hget(self._keys.groups, self.group)
         theirs = _mode_of(text)
         if theirs not in ("", self._mode):
@@ -157,12 +161,12 @@ class Membership:
             )
 
     async def _write_status(self, status: str) -> None:
-        """And notice who else writes it."""
+        """Write this worker's status. Effect: logs another process that uses the same name."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hget(self._keys.status, self._status_field)
             pipeline.hset(self._keys.status, self._status_field, status)
             before, _ = await pipeline.execute()
-        if (other := self._name_guard.found(before, status)) is not None:
+        if (other := self._name_guard.detect(before, status)) is not None:
             _log.warning(
                 "worker_name_taken",
                 group=self.group,
@@ -176,7 +180,7 @@ class Membership:
         return f"{self.group}/{self.worker}"
 
     def _log_position_kept(self) -> None:
-        """Where to begin was meant for a new group; this one has been here before."""
+        """Log that `--from` has no effect, since the group exists already."""
         _log.info(
             "group_goes_on",
             group=self.group,
@@ -185,17 +189,18 @@ class Membership:
         )
 
     def _log_refused(self, names: Sequence[str]) -> None:
-        """Each once."""
+        """Log each refused name once."""
         for name in names:
             if name not in self._refused:
                 _log.warning("stream_name_refused", name=name)
         self._refused.update(names)
 
     async def _wanted(self) -> Mapping[str, frozenset[str]]:
-        """Workers of a group may be started with different patterns: as each says in its status."""
+        """Live worker → streams that match the patterns in its status: workers of a group may have
+        different patterns."""
         fields = [f"{self.group}/{worker}" for worker in self.alive]
         texts: Any = await self._redis.hmget(self._keys.status, fields) if fields else []
-        # One that has not said it yet is taken to want what this worker wants.
+        # A worker without a status yet is assumed to have the patterns of this one.
         patterns = [_patterns(text) or tuple(self._patterns) for text in texts]
         chosen = {some: frozenset(choose(self._registered, some)) for some in set(patterns)}
         return {one: chosen[some] for one, some in zip(self.alive, patterns, strict=True)}
@@ -214,7 +219,7 @@ class Membership:
         )
 
     async def _forget_the_dead(self) -> None:
-        """A killed worker leaves its last status behind: delete it when it is old."""
+        """Delete old statuses of this group's dead workers: a killed worker leaves its last one."""
         seconds, _ = await self._redis.time()
         statuses: Any = await self._redis.hgetall(self._keys.status)
         for field, text in statuses.items():
@@ -224,31 +229,31 @@ class Membership:
 
 
 class NameGuard:
-    """Notices another process that runs under this worker's name (pure).
+    """Detects another process that runs under this worker's name (pure).
 
-    One that was killed leaves its last status behind. So only a status that was written again after
-    ours had replaced it is one of a process that runs.
+    A killed process leaves its last status behind. So only a status that is written again, after
+    ours has replaced it, belongs to a live process.
     """
 
     def __init__(self) -> None:
         self._ours = ""  # the status that was written last
-        self._found: dict[_Process, int] = {}  # when each wrote the status that stood there
-        self._told: set[_Process] = set()
+        self._first_us: dict[_Process, int] = {}  # process → time of its first status seen, µs
+        self._reported: set[_Process] = set()
 
-    def found(self, before: str | None, ours: str) -> str | None:
-        """Who it is, the first time that it shows. `before` is the status that ours is about to
-        replace; both are JSON.
+    def detect(self, before: str | None, ours: str) -> str | None:
+        """A description of the other process, once for each; None if there is no new one. `before`
+        is the status that `ours` is about to replace; both are JSON.
         """
         is_own = before is None or before == self._ours
         self._ours = ours
-        if is_own or (told := _process(before)) is None:
+        if is_own or (writer := _process(before)) is None:
             return None
-        other, updated_us = told
+        other, updated_us = writer
         mine = _process(ours)
-        last_us = self._found.setdefault(other, updated_us)
-        if updated_us <= last_us or other in self._told or (mine and other == mine[0]):
+        first_us = self._first_us.setdefault(other, updated_us)
+        if updated_us <= first_us or other in self._reported or (mine and other == mine[0]):
             return None
-        self._told.add(other)
+        self._reported.add(other)
         return f"process {other.pid} on {other.host}"
 
 
@@ -259,21 +264,21 @@ class _Process(NamedTuple):
 
 
 def _process(status: str | None) -> tuple[_Process, int] | None:
-    """Whose status it is, and when it was written; None where another program wrote it."""
+    """The process that wrote a status, and when, µs; None if another program wrote it."""
     try:
-        told = parsed(status or "{}")
-        who = _Process(str(told["host"]), int(told["pid"]), int(told["started_us"]))
-        return who, int(told["updated_us"])
-    except (ValueError, TypeError, KeyError, OverflowError):  # the last one: of 1e999
+        about = parsed(status or "{}")
+        process = _Process(str(about["host"]), int(about["pid"]), int(about["started_us"]))
+        return process, int(about["updated_us"])
+    except (ValueError, TypeError, KeyError, OverflowError):  # OverflowError: int() of 1e999
         return None
 
 
 def _patterns(text: str | None) -> tuple[str, ...]:
     try:
-        found = parsed(text or "{}")["patterns"]
+        patterns = parsed(text or "{}")["patterns"]
     except (ValueError, TypeError, KeyError):
-        return ()  # of an older version, or another program
-    return tuple(map(str, found)) if isinstance(found, list) else ()
+        return ()  # written by an older version, or by another program
+    return tuple(map(str, patterns)) if isinstance(patterns, list) else ()
 
 
 def _is_old(text: str, now_s: int) -> bool:
@@ -285,7 +290,7 @@ def _is_old(text: str, now_s: int) -> bool:
 
 
 def _mode_of(text: str | None) -> str:
-    """Of a group, as a worker of it has written it; empty where none has, or another program."""
+    """The mode of a group, as written by one of its workers; empty if missing or invalid."""
     try:
         about = parsed(text or "{}")
     except ValueError:

@@ -1,6 +1,6 @@
-"""Decisions of the kit, as functions of facts (pure): shares, limits, delays.
+"""Decisions of the kit as pure functions: shares, limits, delays.
 
-Knows no clock, no Redis and no random source of its own.
+The callers pass in times, data from Redis, and the random source.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,42 +13,43 @@ from bridge.runtime.time_range import BEGINNING, NEW
 T = TypeVar("T")
 
 STREAMS_AT_ONCE = 100  # each wake-up of a blocked read registers every key again: O(streams)
-BATCHES_AT_ONCE = 4  # full ones, over all streams of one read: bounds memory, and others' wait
+BATCHES_AT_ONCE = 4  # full batches over all streams of one read: bounds memory and delay
 _BATCH_MIN = 10
-_WORTH_A_READ = 4  # so many times more entries pay for one more read in each round
+_WORTH_A_READ = 4  # an extra read per round pays off if batches grow by this factor
 _BLOCK_MS = 200
 
 
 def start_of(start: str, *, found_later: bool) -> str:
-    """Where a group begins in a stream: all of a stream that appears while running is new."""
+    """The start position of a group in a stream. `new` means the beginning for a stream that
+    appears while the worker runs."""
     return BEGINNING if found_later and start == NEW else start
 
 
 def batch_size(streams: int, largest: int) -> int:
-    """COUNT for one read over so many streams; Redis applies it to each of them."""
+    """COUNT for one read of `streams` streams; Redis applies it to each stream."""
     return min(largest, max(_BATCH_MIN, BATCHES_AT_ONCE * largest // max(1, streams)))
 
 
 def next_limit(largest: int, most: int, took_s: float) -> int:
-    """How many entries of a stream to take next, when up to `most` of each have taken so long.
+    """How many entries of a stream to read next, after up to `most` per stream took `took_s`.
 
-    What this worker has read is pending under its name, so other workers cannot take it: a slow
-    handler gets a second's worth.
+    Entries that this worker has read are pending under its name, so other workers cannot take them:
+    a slow handler gets as many as it handles in a second.
     """
     return max(1, min(largest, int(most / max(took_s, 0.001))))
 
 
 def chunks(streams: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Streams in portions that one blocking call may carry."""
+    """Streams in portions for one blocking call each."""
     for i in range(0, len(streams), STREAMS_AT_ONCE):
         yield streams[i : i + STREAMS_AT_ONCE]
 
 
 def portions(streams: Sequence[T], hot: Collection[T], largest: int) -> list[Sequence[T]]:
-    """Streams as they are read in turn, a portion at a time.
+    """Streams in the portions in which they are read.
 
-    `hot` ones had more entries than were read of them: where quiet streams would leave them a small
-    share of a batch, they come first, in a portion of their own.
+    `hot` streams had more entries than one read returned. They are read first, in a portion of
+    their own, if a common portion would make their batches much smaller.
     """
     apart = [stream for stream in streams if stream in hot]
     together = batch_size(min(len(streams), STREAMS_AT_ONCE), largest)
@@ -58,10 +59,10 @@ def portions(streams: Sequence[T], hot: Collection[T], largest: int) -> list[Seq
 
 
 def fair_share(streams: int, alive: Collection[str], worker: str, turn: int = 0) -> int:
-    """How many streams this worker should own; over all workers the shares add up to all.
+    """How many streams this worker should own; the shares of all workers add up to `streams`.
 
-    A worker that is not counted as alive (yet) is counted with the others. What is left over goes
-    to the first by name; with another `turn` (of several shards, each has its own) to others.
+    This worker counts even if it is not in `alive` yet. The remainder goes to the first workers by
+    name; `turn` rotates that order (each shard has its own turn).
     """
     names = sorted({*alive, worker})
     whole, rest = divmod(streams, len(names))
@@ -71,9 +72,9 @@ def fair_share(streams: int, alive: Collection[str], worker: str, turn: int = 0)
 def shares(
     streams: Sequence[str], wanted: Mapping[str, Collection[str]], worker: str, turn: int = 0
 ) -> list[tuple[Sequence[str], int]]:
-    """The streams that a worker wants, by who else wants them, and how many of each such part it
-    should own. `wanted`: by worker, all that it wants. Where all count with the same facts, the
-    shares of a part add up to the part, so that every stream has a worker that reads it."""
+    """Streams grouped by the set of workers that read them, and the share of this worker in each
+    group. `wanted`: worker → its streams. If all workers compute with the same data, the shares of
+    a group add up to its size, so that every stream gets an owner."""
     parts: dict[tuple[str, ...], list[str]] = {}
     for stream in streams:
         wanting = tuple(sorted(one for one, theirs in wanted.items() if stream in theirs))
@@ -83,7 +84,7 @@ def shares(
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What to change about ownership now. `take` is in the order to try, up to `room` of them."""
+    """Changes of ownership. `take` lists candidates in order; at most `room` may be acquired."""
 
     release: tuple[str, ...]
     take: tuple[str, ...]
@@ -91,7 +92,8 @@ class Moves:
 
 
 def moves(assigned: Collection[str], chosen: Collection[str], share: int, random: Random) -> Moves:
-    """Give back what is not wanted or too much; try for what is missing, in random order."""
+    """Release streams that are not chosen or exceed the share; acquire missing ones, in random
+    order."""
     unwanted = [stream for stream in assigned if stream not in chosen]
     kept = [stream for stream in assigned if stream in chosen]
     surplus = kept[share:]
@@ -102,23 +104,24 @@ def moves(assigned: Collection[str], chosen: Collection[str], share: int, random
 
 
 def block_ms(portions: int) -> int:
-    """How long one of so many reads in turn may block; a stop waits for it. Never 0: for ever."""
+    """How long one of `portions` reads may block, ms, as a stop waits for it. Never 0, which Redis
+    takes as without limit."""
     return max(1, _BLOCK_MS // max(1, portions))
 
 
 def retry_delay_s(failures: int) -> float:
-    """How long to wait after the n-th failure in a row: 0.25, 0.5, 1 … 30 s."""
+    """The pause after the n-th failure in a row, s: 0.25, 0.5, 1 … 30."""
     return float(min(30.0, 0.125 * 2 ** min(failures, 10)))
 
 
 def is_due(deliveries: int, idle_ms: int) -> bool:
-    """Whether it is time to hand out a pending entry again."""
+    """Whether it is time to deliver a pending entry again."""
     return idle_ms >= retry_delay_s(deliveries) * 1000
 
 
 def is_unfinished(deliveries: int, attempts: int) -> bool:
-    """Whether an entry that was handed out so often without an end kills the workers that take it.
+    """Whether an entry with this many unfinished deliveries counts as one that kills its workers.
 
-    The first two may have been with others in one batch: it takes a third to know.
+    The first two deliveries may have been in a batch with other entries, so it takes a third.
     """
     return deliveries >= max(attempts, 3)

@@ -1,6 +1,7 @@
-"""Whether Redis answers: outages are waited out and logged here.
+"""Availability of Redis: logs outages and waits before the next attempt.
 
-A worker has several connections, and an outage meets them all: it is logged once, and its end once.
+A worker has several connections, which an outage affects together: its start and its end are
+logged once each.
 """
 
 import structlog
@@ -18,38 +19,38 @@ _LONGEST_WAIT_S = 1.0
 
 
 class RedisHealth:
-    """What the last command of each connection met; of one shard, where there are several."""
+    """The outcome of the last command on each connection to Redis, or to one shard of it."""
 
     def __init__(self, url: str, shard: int | None = None) -> None:
         self._where = masked_url(url)
         self._shard = shard
         self._log = _log if shard is None else _log.bind(shard=shard)
-        self._failures: dict[str, int] = {}  # in a row, by connection; no entry where it works
+        self._failures: dict[str, int] = {}  # connection → failures in a row; only failing ones
         self._error = ""  # the last one
 
     @property
     def trouble(self) -> str:
-        """Why a connection does not work; empty where all do."""
+        """The error of a failing connection; empty if all work."""
         if not self._failures:
             return ""
         return self._error if self._shard is None else f"shard {self._shard}: {self._error}"
 
     def up(self, connection: str) -> None:
-        """A command of this connection went through."""
+        """Record that a command on this connection succeeded."""
         if self._failures.pop(connection, 0) and not self._failures:
             self._log.info("redis_connected", redis=self._where)
 
     async def down(self, connection: str, error: RedisError, stop: Stop) -> None:
-        """A command failed: log it once, and wait before the next attempt, at most a second.
+        """Record that a command failed: log it once, and wait, at most 1 s or until `stop`.
 
-        Raises ConfigError where trying again cannot help: a wrong password, a command that this
-        user may not run, or the server does not have.
+        Raises ConfigError if a retry cannot help: a wrong password, or a command that this user may
+        not run or that the server does not have.
         """
         is_denied = isinstance(error, NoPermissionError) or meaning(error) is Refusal.NOT_ALLOWED
         if is_denied or isinstance(error, AuthenticationError):
             advice = f": {LOGIN_ADVICE}" if isinstance(error, AuthenticationError) else ""
-            said = str(error).rstrip(".")
-            raise ConfigError(f"Redis at {self._where} refuses us: {said}{advice}") from error
+            reason = str(error).rstrip(".")
+            raise ConfigError(f"Redis at {self._where} refuses us: {reason}{advice}") from error
         if isinstance(error, DataError):
             raise ConfigError(f"the client cannot send what it was given: {error}") from error
         if not self._failures:

@@ -1,10 +1,10 @@
-"""Handing a time range of streams to a consumer once more, without touching its live group.
+"""Delivers a time range of streams to a consumer again, without affecting its live group.
 
-The consumer works under a group name of its own: results lie under that name, exactly as a worker
-would leave them, and are of this replay alone. What a worker keeps besides (position, state, lease,
-group) is gone in the end. All streams are taken at once and held until then, so that a second
-replay of that name spoils nothing; one is read after the other, each in order. A handler that fails
-ends it.
+The consumer runs under a group name of its own: results are written under that name, as a worker
+would write them, and belong to this replay alone. The other keys of a worker (position, state,
+lease, group) are deleted at the end. The leases of all streams are held until then, so that a
+second replay of that name cannot interfere; streams are read one after another, each in order. A
+failure of a handler ends the replay.
 """
 
 import time
@@ -32,11 +32,11 @@ from consumers.kit.stop import Stop
 
 _log = structlog.get_logger()
 _LEASE_MS = 60_000
-_RENEW_S = 20.0  # a page has the rest of the minute
+_RENEW_S = 20.0  # leaves 40 s of the lease for handling a page
 
 
 class Replay:
-    """One consumer, one range, any number of streams."""
+    """A replay of one range of any number of streams to one consumer."""
 
     def __init__(
         self, spec: ConsumerSpec, redis: Redis, keys: Keys, group: str, worker: str, stats: Stats
@@ -51,8 +51,8 @@ class Replay:
         self._held_at_s = time.monotonic()
 
     async def run(self, streams: Sequence[str], start: str, end: str, stop: Stop) -> int:
-        """Replay the range from `start` to `end`, as XRANGE writes them. Returns how many entries
-        were handed over. Raises Fatal where a handler fails."""
+        """Replay the range from `start` to `end`, in XRANGE notation. Returns the number of
+        delivered entries. Raises Fatal if a handler fails, or a stream cannot be used."""
         try:
             for stream in streams:
                 if await self._is_usable(stream):
@@ -72,7 +72,7 @@ class Replay:
         self._held.append(lease)
 
     async def _delete_what_is_left(self) -> None:
-        """Results of an earlier replay, and its position and state if it was killed."""
+        """Delete the results of an earlier replay, and its position and state if it was killed."""
         left = {
             key
             for pattern in self._keys.all_beside(self._group)
@@ -90,7 +90,7 @@ class Replay:
         for lease in self._held:
             if stop.is_set:
                 break
-            # As a worker does: in ordered mode an object for each stream, in shared mode one.
+            # As in a worker: one object per stream in ordered mode, one object in shared mode.
             if runner is None or self._spec.kind.mode == "ordered":
                 runner = await self._runner(lease)
             scan = RangeScan(lease.stream, self._keys, start, end)
@@ -128,10 +128,10 @@ class Replay:
         return handed
 
     async def _commit_part(self, lease: Lease, position: str, part: Part) -> str:
-        """Returns the new position. Raises HandlerFailed where the part failed."""
+        """Commit a part. Returns the new position. Raises HandlerFailed if the part has failed."""
         if part.failed is not None:
             raise part.failed
-        # In shared mode too: one position for each stream is enough here, without a pending list.
+        # Also in shared mode: one reader per stream needs a position, but no pending entries list.
         after = part.entries[-1][0] if part.entries else position
         await self._commit(Commit(lease, position, after, len(part.entries), part.writes))
         return after
@@ -150,8 +150,8 @@ class Replay:
             return [entry_of(*one) for one in scan.take(replies)]
 
     async def _hold(self) -> None:
-        """Renew the leases of all streams, also of those that wait and those that are done: a
-        commit renews only its own."""
+        """Renew the leases of all streams every 20 s: a commit renews only its own lease. Raises
+        Fatal if one is lost."""
         if time.monotonic() - self._held_at_s >= _RENEW_S:
             lost = await self._leases.renew(self._redis, self._held)
             if lost:
@@ -159,7 +159,8 @@ class Replay:
             self._held_at_s = time.monotonic()
 
     async def _is_usable(self, stream: str) -> bool:
-        """Raises Fatal where the group is there, and was not made by this kit."""
+        """Whether the key is a stream or missing. Raises Fatal if the stream has a group of this
+        name that was not made by a replay."""
         key = self._keys.stream(stream)
         kind: Any = await self._redis.type(key)
         if kind not in ("stream", "none"):
@@ -171,13 +172,13 @@ class Replay:
         if is_there and not await self._redis.exists(position):
             raise Fatal(f"{stream} has a group {self._group} already: give another --group")
         if kind == "stream":
-            # Nobody's group: it tells whether this user may destroy ours at the end.
+            # Destroying a group that does not exist checks this user's permission for `_clear`.
             await self._redis.xgroup_destroy(key, f"{self._group}:")
         return True
 
     async def _clear(self) -> None:
-        """Delete everything but the results; nothing where another replay has taken over."""
-        # The scripts fence commits by the token; deleting is not fenced, so it needs this look.
+        """Delete all keys except the results; none of a stream that another replay has taken."""
+        # Scripts fence commits by the token; deletes are not fenced, so the leases are checked.
         lost = await self._leases.renew(self._redis, self._held)
         for stream in [lease.stream for lease in self._held if lease not in lost]:
             await self._redis.delete(
@@ -196,7 +197,7 @@ def _fatal(failed: HandlerFailed) -> Fatal:
 
 @contextmanager
 def _warnings_logged() -> Iterator[None]:
-    """What the scan warns of is a line in the log here."""
+    """Log the warnings of a scan."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TrimmedAway)
         yield

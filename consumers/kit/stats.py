@@ -1,6 +1,6 @@
-"""What a worker has done, in numbers, what it has in hand, and its status as JSON (pure).
+"""A worker's counters, its current handler calls, and its status as JSON (pure).
 
-The clock is handed in; nothing here knows Redis.
+The clock is a parameter.
 """
 
 import json
@@ -23,7 +23,7 @@ class _Stream:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who the worker is, as its status says."""
+    """The identity of a worker, as written in its status."""
 
     group: str
     consumer: str
@@ -35,7 +35,7 @@ class Identity:
 
 
 class HandlerCall(Protocol):
-    """A call of a handler, an object of its own: for which entry."""
+    """A call of a handler: a distinct object per call, with the entry it handles."""
 
     @property
     def stream(self) -> str: ...
@@ -45,7 +45,7 @@ class HandlerCall(Protocol):
 
 @dataclass(slots=True, eq=False)
 class InHand:
-    """A call that may have to be awaited, and what it has still to do then."""
+    """A call in progress, and its awaitable if it is async."""
 
     stream: str
     entry_id: str
@@ -53,82 +53,81 @@ class InHand:
 
 
 class Stats:
-    """Counts of one worker. `now_us` is its clock: µs since 1970. Latencies are measured of what
-    the bridge received from `warm_us` on: what came before waited for the worker to start.
+    """The counters of one worker. `now_us` is its clock: µs since 1970. Latencies are measured for
+    events received by the bridge from `warm_us` on: earlier ones waited for the worker's start.
     """
 
     def __init__(self, now_us: Callable[[], int], warm_us: int = 0) -> None:
         self._in_hand: dict[InHand, None] = {}
-        # A call that has not returned yet, of which there is one at most.
+        # The sync call in progress; there is at most one.
         self.running: HandlerCall | None = None
         self.handled = 0  # entries settled or committed
         self._now_us = now_us
         self._warm_us = warm_us
-        self._failed = 0  # attempts of a handler
-        self._retried = 0  # entries handed out again
+        self._failed = 0  # failed attempts of a handler
+        self._retried = 0  # entries delivered again
         self._dead = 0  # dead letters made
-        self._missed = 0  # entries that were gone before they could be read
+        self._missed = 0  # entries removed before they could be read
         self._late = 0  # entries that another worker had settled meanwhile
-        self._undecodable = 0  # entries settled or committed that no handler could be given
-        self._undecodable_in: set[str] = set()  # streams with any
+        self._undecodable = 0  # entries settled or committed that could not be decoded
+        self._undecodable_in: set[str] = set()  # streams with undecodable entries
         self._streams: dict[str, _Stream] = {}
         self._batch_received_us: deque[int] = deque(maxlen=_LATENCIES_KEPT)
         self._latencies_us: deque[int] = deque(maxlen=_LATENCIES_KEPT)
-        self._took = [0] * (len(BOUNDS_US) + 1)  # the same since the start, by bucket
+        self._took = [0] * (len(BOUNDS_US) + 1)  # latencies since the start, by bucket
         self._took_us = 0
         self._last_report: tuple[int, int] | None = None  # when, and `handled` then
 
     @property
     def in_hand(self) -> HandlerCall | None:
-        """The call that began first, of those that are not over; another thread may ask."""
-        # A copy: the loop changes it meanwhile. What is awaited began before what is running.
+        """The oldest call in progress; may be called from another thread."""
+        # A copy, since the loop changes the dict meanwhile. Awaited calls began before `running`.
         return next(iter(list(self._in_hand)), self.running)
 
     def begin(self, stream: str, entry_id: str) -> "InHand":
-        """A handler has this entry in hand."""
+        """Record that a handler starts with this entry."""
         call = InHand(stream, entry_id)
         self._in_hand[call] = None
         return call
 
     def end(self, call: "InHand") -> None:
-        """It is over."""
+        """Record that the call has ended."""
         self._in_hand.pop(call, None)
 
     def received(self, received_us: object) -> None:
-        """An entry was handled that the bridge had received at that time. A handler may have done
-        anything to the event."""
+        """Record when the bridge received a handled event, µs since 1970. Other types are ignored,
+        as a handler may have changed the event."""
         if type(received_us) is int and received_us >= self._warm_us:
             self._batch_received_us.append(received_us)
 
     def count_failure(self) -> None:
-        """An attempt failed."""
+        """Count a failed attempt."""
         self._failed += 1
 
     def count_retries(self, entries: int) -> None:
-        """So many entries are handed out once more."""
+        """Count entries that are delivered again."""
         self._retried += entries
 
     def count_dead_letter(self, entries: int = 1) -> None:
-        """So many entries become dead letters."""
+        """Count entries that become dead letters."""
         self._dead += entries
 
     def count_missed(self, entries: int) -> None:
-        """So many entries were gone before they could be read."""
+        """Count entries that were removed before they could be read."""
         self._missed += entries
 
     def count_late(self, entries: int) -> None:
-        """So many entries had been settled by another worker when this one came to it."""
+        """Count entries that another worker had settled before this one could."""
         self._late += entries
 
     def is_first_undecodable(self, stream: str) -> bool:
-        """Whether no entry of this stream was met before that could not be decoded."""
+        """Whether this is the first undecodable entry of the stream. Effect: remembers it."""
         is_first = stream not in self._undecodable_in
         self._undecodable_in.add(stream)
         return is_first
 
     def done(self, stream: str, entries: int, last_id: str, undecodable: int = 0) -> None:
-        """A batch is settled or committed; so many of its entries could not be decoded, and count
-        apart from those that were handled."""
+        """Record a settled or committed batch; `undecodable` entries do not count as handled."""
         self.handled += entries - undecodable
         self._undecodable += undecodable
         one = self._streams.setdefault(stream, _Stream())
@@ -143,11 +142,11 @@ class Stats:
         self._batch_received_us.clear()
 
     def forget(self, stream: str) -> None:
-        """Leave the stream out of the status: another worker has it now."""
+        """Remove the stream from the status: another worker owns it now."""
         self._streams.pop(stream, None)
 
     def report(self, identity: Identity, made: str) -> str:
-        """The worker's status as JSON; the rate, in entries a second, is since the last report."""
+        """The worker's status as JSON; `rate` is in entries per second since the last report."""
         now_us = self._now_us()
         status: dict[str, Any] = {
             "group": identity.group,

@@ -1,11 +1,11 @@
-"""The wish that a worker end: set once, awaited by all its parts."""
+"""The stop signal of a worker: set once, awaited by all its parts."""
 
 import asyncio
 import contextlib
 
 
 class Stop:
-    """Handed to whatever runs until it is told to stop."""
+    """A stop signal, passed to all code that runs until a stop."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -15,14 +15,14 @@ class Stop:
         return self._event.is_set()
 
     def set(self) -> None:
-        """Ask for the end. Only the first call has an effect."""
+        """Request the stop. Only the first call has an effect."""
         self._event.set()
 
     async def awaited(self) -> None:
-        """Return when told to stop."""
+        """Return when the stop is set."""
         await self._event.wait()
 
     async def wait(self, seconds: float) -> None:
-        """Sleep that long, or until told to stop."""
+        """Sleep for `seconds`, or until the stop is set."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)

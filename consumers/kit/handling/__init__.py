@@ -1,1 +1,1 @@
-"""From entries to the handlers of one consumer, and what came of them."""
+"""Calls the handlers of one consumer with entries, and collects the outcome."""

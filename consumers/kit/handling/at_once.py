@@ -1,7 +1,7 @@
-"""Calls of async handlers at once, up to a bound; those of one key one after another.
+"""Concurrent calls of async handlers, up to a bound; calls of one key run one after another.
 
-Entries begin in their order, so that those that were handed over are always the first ones. Knows
-nothing of what becomes of the outcome.
+Calls start in the order of the entries, so that the delivered entries are always a prefix. The
+caller settles or commits the outcome.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from consumers.kit.handling.yielding import Pace
 
 @dataclass(slots=True, eq=False)
 class Ran:
-    """An entry that was handed over, and what came of it."""
+    """A delivered entry and its outcome."""
 
     stream: str
     entry: Entry
@@ -33,12 +33,12 @@ class Ran:
 
 
 def has_key(consumer: Consumer) -> bool:
-    """Whether calls for different events of one stream may run at once in ordered mode."""
+    """Whether the consumer defines `key`: then calls within one stream may run concurrently."""
     return type(consumer).key is not Consumer.key
 
 
 class AtOnce:
-    """One consumer object's calls."""
+    """The concurrent calls of one consumer object."""
 
     def __init__(self, consumer: Consumer, dispatcher: Dispatcher, limits: Limits) -> None:
         self._consumer = consumer
@@ -50,10 +50,10 @@ class AtOnce:
     async def run(
         self, items: Sequence[tuple[str, Entry]], ran: list[Ran], pace: Pace, *, all_or_none: bool
     ) -> None:
-        """Hand over entries, each with its stream; not all where it takes long, or where one fails
-        and they count together.
+        """Deliver entries, each with its stream; stop early when `pace` ends, and with
+        `all_or_none` at the first failure.
 
-        Effect: appends to `ran`. Raises StopWorker when all that had begun are over; or the
+        Effect: appends to `ran`. Raises StopWorker after all started calls have ended, or the
         cancellation of this task.
         """
         window = asyncio.Semaphore(self._limits.concurrency)
@@ -82,17 +82,17 @@ class AtOnce:
         if stopped:
             raise stopped[0]
         for one in ran:
-            if not one.is_over:  # a group of tasks is content with one that was cancelled within
+            if not one.is_over:  # a TaskGroup ignores a task that was cancelled from inside
                 stream = stream_of(one.entry, one.stream)
                 one.failed, one.is_over = cancelled_within(stream, one.entry[0]), True
 
     def _prepared(self, one: Ran) -> tuple[Handler, Delivery[Event], Hashable] | None:
-        """Decode it; None where there is nothing to call."""
+        """Decode the entry: handler, delivery and key; None if there is no handler to call."""
         self._dispatcher.undecodable = []
         try:
-            found = self._dispatcher.decoded(one.stream, one.entry)
-            if found is not None:
-                handler, delivery = found
+            decoded = self._dispatcher.decoded(one.stream, one.entry)
+            if decoded is not None:
+                handler, delivery = decoded
                 return handler, delivery, self._key(delivery)
         except HandlerFailed as failed:
             one.failed = failed

@@ -1,10 +1,10 @@
-"""The one way from entries to results: hand a batch to a consumer, collect what it writes.
+"""The only path from entries to results: deliver a batch to a consumer, collect its writes.
 
-Whatever feeds a consumer runs its batches here: the loops of both modes, dead letters that were
-sent back, `replay`, and `Trial` of the test harness. They differ in what they do with the outcome:
-settle it (shared mode), commit it (ordered mode, replay), or raise it (tests).
+All callers run their batches here: the loops of both modes, dead letters that were sent back,
+`replay`, and `Trial` of the test harness. They differ in the use of the outcome: settle it (shared
+mode), commit it (ordered mode, replay), or raise it (tests).
 
-Knows nothing of Redis, groups and leases.
+Independent of Redis, groups and leases.
 """
 
 import asyncio
@@ -28,13 +28,14 @@ from consumers.kit.handling.limits import Limits
 from consumers.kit.handling.yielding import Pace
 from consumers.kit.stats import InHand, Stats
 
-TICKS_PART = "ticks"  # of the key that holds when each timer was due for the last time, ms
-_LONGEST_LINE = 200  # of what it says about itself: all of its status, each second
+TICKS_PART = "ticks"  # of the key that holds the last due time of each timer, ms
+_LONGEST_LINE = 200  # characters of `made`, which is part of the status written each second
 STATE_PART = "state"  # of the key that holds an ordered consumer's state
 
 
 def made_line(consumer: Consumer) -> str:
-    """What it says about itself for people; where that fails, how. Never raises."""
+    """The consumer's `made` line; if it fails, the type of the error. Raises no failure of the
+    consumer."""
     try:
         return str(consumer.made())[:_LONGEST_LINE]
     except BaseException as error:
@@ -49,13 +50,13 @@ async def _in_turn(call: Awaitable[None], slots: asyncio.Semaphore) -> None:
 
 
 def tick_write(name: str, at_ms: int) -> Write:
-    """The command that keeps when a timer was due for the last time."""
+    """The command that saves the last due time of a timer."""
     return Write("HSET", TICKS_PART, (name, str(at_ms)))
 
 
 class Part(NamedTuple):
-    """Entries that succeed or fail together, and what came of them: writes, or a failure. So many
-    of them were `undecodable`, and no handler was given them."""
+    """Entries that succeed or fail together, and their outcome: writes, or a failure. `undecodable`
+    of them could not be decoded and reached no handler."""
 
     entries: Sequence[Entry]
     writes: Sequence[Write] = ()
@@ -64,10 +65,10 @@ class Part(NamedTuple):
 
 
 class BatchRunner:
-    """One consumer object and its batches.
+    """Runs the batches of one consumer object.
 
-    In ordered mode a failure may leave the object half-way through a batch of which nothing will be
-    in Redis: its owner throws this runner away then, and opens a new one from what Redis has.
+    In ordered mode a failure may leave the object half-way through a batch that is not committed:
+    the caller then discards this runner, and opens a new one from the state in Redis.
     """
 
     def __init__(
@@ -78,7 +79,8 @@ class BatchRunner:
         worker: str = "",
         limits: Limits | None = None,
     ) -> None:
-        # Shared with other objects of the worker; one alone has no second call in `run_apart`.
+        # Limits are shared with other objects of the worker. A single object makes no concurrent
+        # calls in `run_apart`, so it needs no slots there.
         self._slots = None if limits is None else limits.slots
         self._limits = limits or Limits(type(consumer))
         self._consumer = consumer
@@ -87,9 +89,9 @@ class BatchRunner:
         self._dispatcher = Dispatcher(consumer, stats)
         self._at_once = AtOnce(consumer, self._dispatcher, self._limits)
         self._in_order = consumer.mode != "shared"
-        self._has_ids = consumer.mode == "ordered"  # those of several streams do not rise
+        self._has_ids = consumer.mode == "ordered"  # IDs of joined streams are not monotonic
         self._stats = stats
-        # An empty state is falsy: `or` would put another object in the place of the consumer's.
+        # An empty state is falsy: `or` would replace the consumer's own object.
         self.state = State() if state is None else state
 
     @classmethod
@@ -103,8 +105,8 @@ class BatchRunner:
         worker: str = "",
         limits: Limits | None = None,
     ) -> "BatchRunner":
-        """Give a new object one stream to itself (ordered mode), with the fencing token, and the
-        state that belongs to the position. Raises HandlerFailed where its `load` fails."""
+        """Assign a stream to a new object (ordered mode), with the fencing token and the state
+        saved with the position. Raises HandlerFailed if its `load` fails."""
         consumer.stream, consumer.token, consumer.state = stream, token, state
         runner = cls(consumer, stats, state, worker, limits)
         with runner._hook(stream, "load") as call:
@@ -113,12 +115,12 @@ class BatchRunner:
 
     @property
     def calls_at_once(self) -> bool:
-        """Whether entries are to be handed over by `run_at_once`."""
+        """Whether calls run concurrently: entries are then delivered by `run_at_once`."""
         return self._limits.concurrency > 1
 
     @property
     def takes_lists(self) -> bool:
-        """Whether the consumer has `on_batch`, and gets all entries of a batch at once."""
+        """Whether the consumer has `on_batch`, which gets all entries of a batch in one call."""
         return self._dispatcher.takes_lists
 
     def made(self) -> str:
@@ -134,15 +136,15 @@ class BatchRunner:
         *,
         one_by_one: bool = False,
     ) -> int:
-        """Hand over entries that succeed or fail each for itself (a list handler's: together).
+        """Deliver entries that succeed or fail independently (for a list handler: together).
 
-        Effect: appends to `parts` what came of them, neighbours that left nothing to write as one
-        part. `one_by_one`: lists too are split, to find the entry that fails. Returns how many were
-        handed over: not all where it takes long. Raises StopWorker, or the cancellation of this
-        task; `parts` then has what was handled before, and the entries in hand are in no part.
+        Effect: appends the outcomes to `parts`; adjacent entries without writes form one part.
+        `one_by_one`: split lists too, to find the entry that fails. Returns the number of delivered
+        entries: fewer than given when `pace` ends. Raises StopWorker, or the cancellation of this
+        task; `parts` then has the entries handled before, without the current ones.
         """
         results: Results | None = None
-        done = noted = 0  # entries[noted:done] went well, and are in no part yet
+        done = noted = 0  # entries[noted:done] succeeded, and are in no part yet
         try:
             for portion in self._portions(entries, one_by_one=one_by_one):
                 failed: HandlerFailed | None = None
@@ -172,12 +174,12 @@ class BatchRunner:
         return done
 
     async def run_together(self, stream: str, entries: Sequence[Entry], pace: Pace) -> Part:
-        """Hand over entries whose results count together or not at all; none: only what there is
-        to write.
+        """Deliver entries whose results are applied together or not at all. Without entries: only
+        collect the writes of `write` and of the state.
 
-        Returns a part with the entries that were handed over, not all where it takes long, and in
-        ordered mode the writes of `write` and of the state; or all entries and the failure, with
-        which it ends. Raises StopWorker: then nothing of the batch counts.
+        Returns a part with the delivered entries (fewer than given when `pace` ends), their writes,
+        and in ordered mode those of `write` and of the state; or all entries and the failure.
+        Raises StopWorker: then nothing of the batch is to be applied.
         """
         results = Results(in_order=self._has_ids)
         done = undecodable = 0
@@ -188,11 +190,11 @@ class BatchRunner:
                 if self._limits.rate is not None:
                     await self._limits.may_call()
                 if (rest := self._dispatcher.hand(stream, portion, results)) is not None:
-                    # Of the calls that all streams of this worker may have at once.
+                    # The slots limit concurrent calls over all streams of this worker.
                     async with self._limits.slots:
                         await rest
-                if found := self._dispatcher.undecodable:
-                    undecodable += len(found)
+                if bad := self._dispatcher.undecodable:
+                    undecodable += len(bad)
                     results.writes += self._set_aside(stream)
                 done += len(portion)
                 if (now := time.monotonic()) > pace.next_at and await pace.keep(now):
@@ -206,8 +208,8 @@ class BatchRunner:
     async def run_at_once(
         self, items: Sequence[tuple[str, Entry]], parts: list[tuple[str, Part]], pace: Pace
     ) -> int:
-        """`run_apart` for entries of any streams, with calls at once; each is a part of its own,
-        with its stream. Returns how many were handed over."""
+        """`run_apart` for entries of any streams, with concurrent calls; each entry is a part of
+        its own, with its stream. Returns the number of delivered entries."""
         ran: list[Ran] = []
         try:
             await self._at_once.run(items, ran, pace, all_or_none=False)
@@ -218,7 +220,7 @@ class BatchRunner:
     async def _run_keyed(
         self, stream: str, entries: Sequence[Entry], results: Results, pace: Pace
     ) -> Part:
-        """`run_together` with calls at once: results in the order of the entries."""
+        """`run_together` with concurrent calls: results in the order of the entries."""
         ran: list[Ran] = []
         items = [(stream, entry) for entry in entries]
         await self._at_once.run(items, ran, pace, all_or_none=True)
@@ -236,12 +238,12 @@ class BatchRunner:
             self._stats.count_failure()
             return Part([one.entry], (), one.failed)
         if one.undecodable is not None:
-            letters = self._dead_letters(one.stream, [(one.entry, one.undecodable)])
-            return Part([one.entry], letters, undecodable=1)
+            writes = self._dead_letters(one.stream, [(one.entry, one.undecodable)])
+            return Part([one.entry], writes, undecodable=1)
         return Part([one.entry], one.results.writes)
 
     async def run_dead_letter(self, stream: str, entry: Entry) -> Part:
-        """Hand over one that was sent back. Where it still cannot be decoded it has failed."""
+        """Deliver a dead letter that was sent back. If it still cannot be decoded, it fails."""
         part = await self.run_together(stream, [entry], Pace())
         if not part.undecodable:
             return part
@@ -250,7 +252,7 @@ class BatchRunner:
         return Part([entry], (), failed)
 
     async def is_due(self, stream: str, *, stopping: bool) -> bool:
-        """Whether an ordered consumer wants to write although nothing has come. Raises
+        """Whether `due` of an ordered consumer requests a `write` without entries. Raises
         HandlerFailed."""
         if not self._in_order:
             return False
@@ -263,8 +265,8 @@ class BatchRunner:
             raise
 
     async def run_tick(self, name: str, tick: Tick) -> Part:
-        """Call a timer; what it writes is a part without entries, with the time in it. Raises
-        StopWorker."""
+        """Call a timer. Returns a part without entries: its writes and its due time, or its
+        failure. Raises StopWorker."""
         results = Results(in_order=False)
         timer = getattr(self._consumer, name)
         try:
@@ -280,7 +282,7 @@ class BatchRunner:
         return Part((), (*writes, tick_write(name, tick.at_us // 1000)))
 
     async def report_missed(self, missed: Missed) -> None:
-        """Tell the consumer that entries were gone unread. Raises StopWorker."""
+        """Log missed entries and call the consumer's `on_missed`. Raises StopWorker."""
         await self._dispatcher.report_missed(missed)
 
     def _portions(
@@ -291,8 +293,8 @@ class BatchRunner:
         return [(entry,) for entry in entries]
 
     def _split(self, stream: str, part: Part) -> Sequence[Part]:
-        """What could be handed over, and what could not be decoded, as parts of their own: so that
-        the one does not fail with the other."""
+        """Split off undecodable entries as a part of their own, so that they do not fail together
+        with the delivered ones."""
         if not self._dispatcher.undecodable:
             return [part]
         bad = [entry for entry, _ in self._dispatcher.undecodable]
@@ -301,7 +303,7 @@ class BatchRunner:
         return [part._replace(entries=rest), apart] if rest else [apart]
 
     def _set_aside(self, stream: str) -> Sequence[Write]:
-        """The dead letters of what could not be decoded, where the consumer asks for them."""
+        """The dead letters of undecodable entries, if `on_undecodable` is "dead_letter"."""
         return self._dead_letters(stream, self._dispatcher.undecodable)
 
     def _dead_letters(self, stream: str, bad: Sequence[tuple[Entry, BadEntry]]) -> Sequence[Write]:
@@ -317,19 +319,19 @@ class BatchRunner:
     ) -> Sequence[Write]:
         if not self._in_order:
             return results.writes
-        # Any entry of the batch may be at fault, so all of them count as such.
+        # Any entry of the batch may have caused a failure of `write`, so all are reported.
         last_id = entries[-1][0] if entries else "write"
         with self._hook(stream, last_id, max(1, len(entries))) as call:
             written = self._consumer.write(results)
             await finished(written, self._consumer.time_limit_s, call)
-            # Of another object nothing would be saved.
+            # A replaced state object would not be saved.
             if getattr(self._consumer, "state", self.state) is not self.state:
                 raise TypeError("state is another object: change its fields, self.state[…] = …")
             return (*results.writes, *self.state.take_writes(STATE_PART))
 
     @contextmanager
     def _hook(self, stream: str, what: str, entries: int = 1) -> Iterator[InHand]:
-        """A hook has this in hand; what it raises is HandlerFailed."""
+        """Register a hook's call in the stats; convert its exception to HandlerFailed."""
         call = self._stats.begin(stream, what)
         try:
             yield call

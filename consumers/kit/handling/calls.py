@@ -1,4 +1,4 @@
-"""Calling a consumer's own code: what it returns is awaited, and has a limit of time."""
+"""Calls of a consumer's own code: awaitables are awaited within a time limit."""
 
 import asyncio
 import inspect
@@ -10,8 +10,8 @@ from consumers.kit.stats import InHand
 
 
 async def within_limit(waiting: Awaitable[Any], limit_s: float, call: InHand) -> Any:
-    """What it gives. Cancels it at its limit; one that goes on all the same is seen by the
-    watchdog, which finds it in `call`. Raises TookTooLong, and what it raises."""
+    """Await and return the result. Cancels it after `limit_s`; if it ignores the cancellation, the
+    watchdog reports it by `call.awaited`. Raises TookTooLong, and the awaitable's exception."""
     call.awaited = waiting
     try:
         async with asyncio.timeout(limit_s) as limit:
@@ -25,7 +25,7 @@ async def within_limit(waiting: Awaitable[Any], limit_s: float, call: InHand) ->
 
 
 async def finished(returned: Any, limit_s: float, call: InHand) -> Any:
-    """What a hook has returned; where that is still to be awaited, what it gives."""
+    """The result of a hook, awaited if necessary. Raises as `within_limit` and `check_returned`."""
     if inspect.isawaitable(returned):
         returned = await within_limit(returned, limit_s, call)
     check_returned(returned)
@@ -33,14 +33,14 @@ async def finished(returned: Any, limit_s: float, call: InHand) -> Any:
 
 
 def check_returned(returned: Any) -> None:
-    """Raises TypeError for a generator, of which nothing has run: the call did nothing."""
+    """Raise TypeError for a generator: its body has not run, so the call did nothing."""
     if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
         raise TypeError("it gave a generator, of which nothing has run: return nothing")
 
 
 def ends_more(error: BaseException) -> bool:
-    """Whether this is to end the process. All else that a handler raises is its failure: libraries
-    have errors of their own that are no `Exception` (a panic in Rust).
+    """Whether this exception must end the process. Any other one is a failure of the handler, since
+    some libraries raise errors that are no `Exception` (a panic in Rust).
     """
     if isinstance(error, BaseExceptionGroup):
         return any(map(ends_more, error.exceptions))
@@ -48,14 +48,14 @@ def ends_more(error: BaseException) -> bool:
 
 
 def is_consumers(error: BaseException) -> bool:
-    """Whether this is a failure of the consumer, and not the end of this worker's task."""
+    """Whether this is a failure of the consumer, not a cancellation of this worker's task."""
     if ends_more(error):
         return False
     task = asyncio.current_task()
     if isinstance(error, GeneratorExit):
-        return task is not None  # else this coroutine is closed, which no task is running
-    # A cancellation may be of this task, or of something that the consumer awaits. Only in the
-    # first case does the task itself count one.
+        return task is not None  # without a task, this coroutine itself is being closed
+    # The cancellation may be of this task, or of something that the consumer awaits. Only in the
+    # first case is `task.cancelling()` above zero.
     if not isinstance(error, asyncio.CancelledError):
         return True
     return task is not None and not task.cancelling()

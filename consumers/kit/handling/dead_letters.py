@@ -1,9 +1,9 @@
-"""Dead letters: entries that could not be handled, kept beside their stream with the reason.
+"""Dead letters: entries that could not be handled, kept in Redis with the reason.
 
-One lies in `consumers:{<stream>}:<group>:dead` with all that is needed to look at it and to handle
-it again, even where the stream itself has been trimmed meanwhile. `retry` moves it to `…:again`; a
-worker takes it from there, which makes it dead once more until it was handled well: so a handler
-that kills its worker gets it once for each time it is sent back, and not for ever.
+A dead letter is an entry of `consumers:{<stream>}:<group>:dead` with all data to inspect it and to
+handle it again, even after its source entry was trimmed. `retry` moves it to `…:again`; a worker
+takes it from there, which moves it back to `dead` until it is handled successfully. So a handler
+that kills its worker gets it once per `retry`, and not without end.
 """
 
 import json
@@ -25,33 +25,33 @@ from consumers.kit.redis.scripts import Call, checked, script
 
 _log = structlog.get_logger()
 _lines, _refused_lines = LogBudget(), LogBudget()  # of this process
-KEPT = 10_000  # dead letters of a stream and group: the oldest go first
-DEAD_PART = "dead"  # of the key they lie in
-_MOST_FIELDS = 100  # of what may be one of ours: it has seven
-PAGE = 100  # read at a time; of those that were sent back, taken by a worker at a time
+KEPT = 10_000  # dead letters of a stream and group; the oldest are dropped first
+DEAD_PART = "dead"  # last part of the key of the dead letters
+_MOST_FIELDS = 100  # an entry with more is not a dead letter of the kit, which has seven
+PAGE = 100  # dead letters per read, and sent-back ones that a worker takes at a time
 
 
 class DeadLetter(NamedTuple):
-    """One that a worker has taken to handle it again: its entry, and the attempts at that entry,
-    the one that begins included."""
+    """A dead letter that a worker has taken to handle it again: its entry, and the number of
+    attempts, the current one included."""
 
     letter_id: str
     entry: Entry
     attempts: int
 
     def removal(self) -> Write:
-        """The command that deletes it, to be applied with the results of handling it."""
+        """The command that deletes the dead letter, to be applied with the handler's results."""
         return Write("XDEL", DEAD_PART, (self.letter_id,))
 
 
 class StoredDeadLetter(NamedTuple):
-    """One as it lies in Redis: where, and its fields as they were written."""
+    """A dead letter as stored in Redis: group, stream, ID, and its fields as written."""
 
     group: str
     stream: str
     letter_id: str
     fields: dict[str, str]
-    is_sent_back: bool = False  # and no worker has taken it yet
+    is_sent_back: bool = False  # sent back, and not taken by a worker yet
 
 
 def dead_letter(
@@ -62,8 +62,8 @@ def dead_letter(
     error: BaseException,
     worker: str,
 ) -> Write:
-    """The command that puts an entry among the dead letters of its stream; it is logged, of many
-    in a stream the first few and then how many were left out."""
+    """The command that adds an entry to the dead letters of its stream. Effect: logs it; of many in
+    a stream, the first few and then the number left out."""
     entry_id = entry[0]
     besides = _lines.take(stream)
     if besides is not None:
@@ -81,7 +81,7 @@ def dead_letter(
     return Write("XADD", DEAD_PART, ("MAXLEN", "~", str(KEPT), "*", *flat))
 
 
-# As they are shown where another program has written something else.
+# Defaults for fields that are missing because another program wrote the entry.
 _NO_FIELDS = dict.fromkeys(("entry_id", "error", "at", "worker"), "") | {
     "attempts": "0",
     "fields": "{}",
@@ -89,7 +89,7 @@ _NO_FIELDS = dict.fromkeys(("entry_id", "error", "at", "worker"), "") | {
 
 
 def _attempts(fields: Mapping[str, str]) -> int | None:
-    """How often its entry was tried; None where this is no dead letter of ours."""
+    """The number of attempts at the entry; None if the fields are not a dead letter of the kit."""
     attempts = whole_number(fields.get("attempts", ""), 9)
     if attempts is None:
         return None
@@ -104,14 +104,14 @@ def _attempts(fields: Mapping[str, str]) -> int | None:
 
 
 def _of_streams(streams: Iterable[str], replies: Iterable[Any]) -> dict[str, Any]:
-    """The reply of each; a key of another kind, which another program has written, holds no dead
-    letters. Raises what else Redis refuses.
+    """Stream → reply, without streams whose key has another type (written by another program).
+    Raises any other error among the replies.
     """
-    found = {
+    by_stream = {
         stream: one for stream, one in zip(streams, replies, strict=True) if not is_of_a_key(one)
     }
-    checked(list(found.values()))
-    return found
+    checked(list(by_stream.values()))
+    return by_stream
 
 
 class DeadLetters:
@@ -121,25 +121,25 @@ class DeadLetters:
         self._redis = redis
         self._keys = keys
         self._group = group
-        self._unusable: set[str] = set()  # streams: what would be sent back there is none of ours
+        self._unusable: set[str] = set()  # streams whose `…:again` key has another type
 
     async def find(
         self, streams: Sequence[str], letter_id: str | None = None
     ) -> list[StoredDeadLetter]:
-        """All, or those with this ID, oldest first within each stream."""
+        """The dead letters of these streams, or those with this ID, oldest first per stream."""
         keys = {stream: self._keys.dead(stream, self._group) for stream in streams}
         return await self._find(keys, letter_id, is_sent_back=False)
 
     async def find_sent_back(
         self, streams: Sequence[str], letter_id: str | None = None
     ) -> list[StoredDeadLetter]:
-        """The same of those that were sent back and that no worker has taken yet."""
+        """The same for dead letters that were sent back and that no worker has taken yet."""
         keys = {stream: self._keys.again(stream, self._group) for stream in streams}
         return await self._find(keys, letter_id, is_sent_back=True)
 
     async def send_back(self, found: Iterable[StoredDeadLetter]) -> int:
-        """Give them to the group's workers, who handle each once more. Returns how many were still
-        there."""
+        """Send dead letters back to the group's workers, which handle each once more. Returns how
+        many still existed."""
         calls = [
             Call(
                 (self._keys.dead(one.stream, one.group), self._keys.again(one.stream, one.group)),
@@ -150,7 +150,7 @@ class DeadLetters:
         return sum(checked(await script("send_back").run(self._redis, calls)))
 
     async def drop(self, found: Iterable[StoredDeadLetter]) -> int:
-        """Delete them for good. Returns how many were still there."""
+        """Delete dead letters for good. Returns how many still existed."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for one in found:
                 key = self._keys.again if one.is_sent_back else self._keys.dead
@@ -158,34 +158,34 @@ class DeadLetters:
             return sum(await pipeline.execute())
 
     async def sent_back(self, streams: Sequence[str]) -> dict[str, list[ParsedEntry]]:
-        """Those that wait for a worker, by stream: their own IDs and fields, a page of each."""
+        """Dead letters that were sent back: stream → IDs and fields, one page per stream."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for stream in streams:
                 pipeline.xrange(self._keys.again(stream, self._group), count=PAGE)
             replies = await pipeline.execute(raise_on_error=False)
-        found = _of_streams(streams, replies)
-        for stream in found.keys() ^ streams:
+        by_stream = _of_streams(streams, replies)
+        for stream in by_stream.keys() ^ streams:
             self._report_unusable(stream)
-        return {stream: some for stream, some in found.items() if some}
+        return {stream: some for stream, some in by_stream.items() if some}
 
     async def take(
         self, stream: str, waiting: ParsedEntry, worker: str, owner: tuple[str, int] | None = None
     ) -> DeadLetter | None:
-        """Take one that was sent back, to handle it once. None where another worker has it.
+        """Take a dead letter that was sent back, to handle it once. None if another worker has it.
 
-        `owner`: who must own the stream, and its fencing token, in ordered mode; None is returned
-        where it is owned no more.
+        `owner`: in ordered mode, the worker that must own the stream, and its fencing token; the
+        result is None if it no longer owns the stream.
         """
         letter_id, fields = waiting
         attempts = _attempts(fields)
-        if attempts is None:  # of another program: it would be met again and again
+        if attempts is None:  # written by another program: kept, it would be read again and again
             if (besides := _refused_lines.take(stream)) is not None:
-                told = {"stream": stream, "letter": letter_id, "then": "deleted", **besides}
-                _log.warning("dead_letter_refused", **told)
+                fields_of_line = {"stream": stream, "letter": letter_id, "then": "deleted"}
+                _log.warning("dead_letter_refused", **fields_of_line, **besides)
             await self._redis.xdel(self._keys.again(stream, self._group), letter_id)
             return None
-        # Until it was handled well it is dead again, with the reason that holds if this worker
-        # dies with it.
+        # Taking it makes it a dead letter again at once. Its reason is written for the case that
+        # this worker dies before the handler has succeeded.
         unfinished = NotFinished(attempts + 1)
         call = Call(
             (
@@ -206,20 +206,20 @@ class DeadLetters:
     async def _find(
         self, keys: Mapping[str, str], letter_id: str | None, *, is_sent_back: bool
     ) -> list[StoredDeadLetter]:
-        found: list[StoredDeadLetter] = []
+        dead_letters: list[StoredDeadLetter] = []
         for stream in await self._streams_with_some(keys):
             after = letter_id or "-"
             while True:
                 last = letter_id or "+"
                 page: Any = await self._redis.xrange(keys[stream], after, last, count=PAGE)
-                found += [
+                dead_letters += [
                     StoredDeadLetter(self._group, stream, one, _NO_FIELDS | fields, is_sent_back)
                     for one, fields in page
                 ]
                 if letter_id or len(page) < PAGE:
                     break
                 after = f"({page[-1][0]}"
-        return found
+        return dead_letters
 
     async def _streams_with_some(self, keys: Mapping[str, str]) -> list[str]:
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -229,7 +229,7 @@ class DeadLetters:
         return [stream for stream, number in _of_streams(keys, replies).items() if number]
 
     def _report_unusable(self, stream: str) -> None:
-        """Once."""
+        """Log it once per stream."""
         if stream not in self._unusable:
             self._unusable.add(stream)
             key = self._keys.again(stream, self._group)

@@ -1,8 +1,8 @@
-"""From an entry's fields to the right handler of a consumer, and the count of what passed.
+"""Decodes an entry, calls the right handler of a consumer, and counts.
 
-An entry that no handler wants is not even decoded. One that is not of the contract (written by
-another program, or by a newer bridge) reaches no handler: it is logged once for each stream, and
-left in `undecodable` for the runner of batches.
+An entry without a handler is not decoded. An entry that does not fit the contract (written by
+another program, or by a newer bridge) reaches no handler: it is logged once per stream, and left in
+`undecodable` for the batch runner.
 """
 
 import inspect
@@ -25,15 +25,15 @@ from consumers.kit.handling.calls import (
     within_limit,
 )
 from consumers.kit.handling.entry import Entry, fields_of, stream_of
-from consumers.kit.handling.failure import HandlerFailed, is_stdout_gone
+from consumers.kit.handling.failure import HandlerFailed, is_stdout_closed
 from consumers.kit.stats import InHand, Stats
 
 _log = structlog.get_logger()
-_tuple = tuple.__new__  # a NamedTuple's own constructor is a function in Python around it
+_tuple = tuple.__new__  # faster: a NamedTuple's own constructor is a Python function
 
 
 class Dispatcher:
-    """Hands entries to one consumer object."""
+    """Delivers entries to one consumer object."""
 
     def __init__(self, consumer: Consumer, stats: Stats) -> None:
         names = handlers_of(type(consumer))
@@ -42,7 +42,7 @@ class Dispatcher:
         self.takes_results = any(handler.takes_results for handler in self._handlers.values())
         self._consumer = consumer
         self._limit_s = consumer.time_limit_s
-        self.undecodable: list[tuple[Entry, BadEntry]] = []  # of what was handed over last
+        self.undecodable: list[tuple[Entry, BadEntry]] = []  # of the last call
         self._stats = stats
         is_filtered = type(consumer).filter is not Consumer.filter
         self._filter = consumer.filter if is_filtered else None
@@ -50,39 +50,40 @@ class Dispatcher:
     def hand(
         self, stream: str, entries: Sequence[Entry], results: Results | None = None
     ) -> Awaitable[None] | None:
-        """Decode entries and call the handler: with all as one list where it takes lists, else the
-        one entry there is.
+        """Decode entries and call the handler: a list handler with all of them in one list, any
+        other with the only entry given.
 
-        Returns what an async handler has still to do, to be awaited, or None. (Not a coroutine
-        itself: for a sync handler, one more await for each entry costs more than the rest of this.)
-        Raises HandlerFailed, or the handler's StopWorker; so does what is returned.
+        Returns an awaitable for an async handler, else None. (Not a coroutine itself: for a sync
+        handler one more await per entry costs more than the rest of this.) This call and the
+        awaitable raise HandlerFailed, or the handler's StopWorker.
         """
         if self.undecodable:
             self.undecodable = []
         if not self.takes_lists:
-            found = self.decoded(stream, entries[0])
-            return None if found is None else self.call(found[0], (found[1],), results)
+            decoded = self.decoded(stream, entries[0])
+            return None if decoded is None else self.call(decoded[0], (decoded[1],), results)
         deliveries: list[Delivery[Event]] = []
         handler = None
         for entry in entries:
-            found = self.decoded(stream, entry)
-            if found is not None:
-                handler, delivery = found
+            decoded = self.decoded(stream, entry)
+            if decoded is not None:
+                handler, delivery = decoded
                 deliveries.append(delivery)
         return None if handler is None else self.call(handler, deliveries, results)
 
     def decoded(self, stream: str, entry: Entry) -> "tuple[Handler, Delivery[Event]] | None":
-        """The event of an entry, and who wants it. None where no handler does; one that cannot be
-        decoded is then in `undecodable`. Raises HandlerFailed where the consumer's filter fails."""
+        """The handler of an entry, and its decoded delivery. None if no handler gets it. Effect:
+        adds an undecodable entry to `undecodable`. Raises HandlerFailed if `filter` fails."""
         entry_id, flat = entry
         if type(entry) is not tuple:
             stream = stream_of(entry, stream)
-        # The bridge writes the type first and once; of any other entry the last one holds.
+        # The bridge writes the type once, as the first field. In any other entry the last field
+        # named `type` counts.
         is_usual = flat and flat[0] == "type" and "type" not in flat[2::2]
         model = MODEL_BY_TYPE.get(flat[1] if is_usual else fields_of(entry).get("type", ""))
         handler = self._handlers.get(model) if model else None
         if model is not None and handler is None:
-            return None  # known, and not wanted: decoding it would be for nothing
+            return None  # a known type without a handler: decoding would be wasted
         if model is not None and self._filter is not None and not self._passes(stream, entry):
             return None
         try:
@@ -96,7 +97,7 @@ class Dispatcher:
     def call(
         self, handler: "Handler", deliveries: Sequence[Delivery[Event]], results: Results | None
     ) -> Awaitable[None] | None:
-        """Call the handler; returns and raises what `hand` does."""
+        """Call the handler; returns and raises as `hand`."""
         what = deliveries if self.takes_lists else deliveries[0]
         self._stats.running = deliveries[0]
         try:
@@ -106,11 +107,11 @@ class Dispatcher:
         except StopWorker:
             raise
         except BaseException as error:
-            # A sync handler may raise anything, CancelledError of a loop of its own included:
-            # it is this entry's failure, and must not end the worker.
+            # A sync handler may raise anything, CancelledError of an event loop of its own
+            # included: that is a failure of this entry, and must not end the worker.
             if ends_more(error):
                 raise
-            if is_stdout_gone(error):
+            if is_stdout_closed(error):
                 raise StopWorker from None
             raise _failed(deliveries) from error
         finally:
@@ -122,8 +123,8 @@ class Dispatcher:
         return None
 
     async def report_missed(self, missed: Missed) -> None:
-        """Log that entries were gone unread, and call the consumer's `on_missed`. What that raises
-        is logged and not tried again; StopWorker comes out."""
+        """Log missed entries and call the consumer's `on_missed`, whose failure is logged and not
+        retried. Raises StopWorker."""
         _log.warning(
             "entries_missed", stream=missed.stream, entries=missed.entries, before=missed.before_id
         )
@@ -151,7 +152,7 @@ class Dispatcher:
         except BaseException as error:
             if not is_consumers(error):
                 raise
-            if is_stdout_gone(error):
+            if is_stdout_closed(error):
                 raise StopWorker from None
             raise _failed(deliveries) from error
         finally:
@@ -167,17 +168,17 @@ class Dispatcher:
         fields = fields_of(entry)
         try:
             passes = self._filter(stream, fields)
-            if passes is None:  # else a forgotten `return` would pass over all there is, in silence
+            if passes is None:  # a forgotten `return` would silently skip all entries
                 raise TypeError("filter gave None: return True or False")  # noqa: TRY301
             return bool(passes)
         except StopWorker:
             raise
         except Exception as error:
-            # It reads fields that an entry of another program may not have: that is no failure.
+            # `filter` may read fields that another program's entry lacks: that is no failure.
             try:
                 decode(fields)
             except BadEntry:
-                return True  # decoded once more, and told
+                return True  # the caller decodes it again and reports it as undecodable
             raise HandlerFailed(stream, entry[0]) from error
 
     def _note_undecodable(self, stream: str, entry: Entry, error: BadEntry) -> None:
@@ -193,7 +194,7 @@ def _failed(deliveries: Sequence[Delivery[Event]]) -> HandlerFailed:
 
 
 class Handler:
-    """A bound method, and whether it asks for results."""
+    """A bound method, and whether it takes results."""
 
     __slots__ = ("call", "takes_results")
 

@@ -6,8 +6,8 @@ from typing import Any
 Entry = tuple[str, list[str]]
 """An entry as Redis sends it: its ID, and its fields, each name followed by its value.
 
-No dict is made of them: most entries are never asked for a field by its name, and to make one costs
-a fifth of what a worker does for an entry.
+The fields stay a flat list: most entries need no lookup by name, and making a dict costs a fifth of
+a worker's time per entry.
 """
 
 ParsedEntry = tuple[str, dict[str, str]]
@@ -15,7 +15,7 @@ ParsedEntry = tuple[str, dict[str, str]]
 
 
 class JoinedEntry(tuple[str, list[str]]):
-    """An entry that says of which stream it is: those of several are handed over together."""
+    """An entry with the name of its stream, for batches over several streams."""
 
     stream: str
 
@@ -28,21 +28,21 @@ class JoinedEntry(tuple[str, list[str]]):
 
 
 def entry_of(entry_id: str, fields: Mapping[str, str]) -> Entry:
-    """An entry of which the fields are known by name."""
+    """An entry made from its fields by name."""
     return entry_id, [text for pair in fields.items() for text in pair]
 
 
 def fields_of(entry: Entry) -> dict[str, str]:
-    """An entry's fields by name; of a name that is there twice, the last value."""
+    """An entry's fields by name; of a repeated name, the last value."""
     texts = iter(entry[1])
     return dict(zip(texts, texts, strict=True))
 
 
 def stream_of(entry: Entry, stream: str) -> str:
-    """The stream of an entry among those of `stream`, which may be the name of several."""
+    """The stream of an entry; `stream` itself unless that is the name of joined streams."""
     return entry.stream if isinstance(entry, JoinedEntry) else stream
 
 
 def entries_by_key(reply: Any) -> dict[str, list[Entry]]:
-    """The reply to XREAD or XREADGROUP, of protocol 2: the entries of each key that has some."""
+    """A RESP2 reply to XREAD or XREADGROUP as key → entries, for keys that have entries."""
     return {key: [(one, flat) for one, flat in entries] for key, entries in reply or ()}

@@ -1,7 +1,7 @@
-"""What can go wrong with an entry, and what may be said about it (pure but for its log line).
+"""Failures of entries, and their texts for logs and dead letters (pure except for logging).
 
-Of a private stream only the error's type is given, in logs and dead letters alike: the text of an
-error may quote the entry.
+For a private stream only the error's type is written, in logs and dead letters alike: the text of
+an error may quote the entry.
 """
 
 import os
@@ -22,10 +22,10 @@ _KIT = os.path.join(os.path.dirname(consumers.kit.__file__), "")
 
 
 class HandlerFailed(Exception):
-    """A consumer's own code failed; what it raised is chained as `__cause__`.
+    """A consumer's own code failed; its exception is chained as `__cause__`.
 
-    `entry_id` is the entry it failed on (of a list: the first), `entries` how many it may have
-    been: 1 where the entry is known.
+    `entry_id` is the entry it failed on (of a list: the first), `entries` the number of entries
+    that may be the cause: 1 if the entry is known.
     """
 
     def __init__(self, stream: str, entry_id: str, entries: int = 1) -> None:
@@ -36,12 +36,12 @@ class HandlerFailed(Exception):
 
     @property
     def reason(self) -> BaseException:
-        """What the consumer's code raised."""
+        """The exception of the consumer's code."""
         return self.__cause__ or self
 
     def log(self, failures: int, retry_s: float) -> None:
-        """Write one line: the `failures`-th in a row, the next attempt in `retry_s` seconds. Of a
-        stream that fails all the time the first few, and then how many were left out."""
+        """Log the failure, the `failures`-th in a row, with the next attempt in `retry_s` seconds.
+        Of a stream that fails constantly, the first few lines, and then the number left out."""
         besides = _lines.take(self.stream)
         if besides is None:
             return
@@ -59,7 +59,7 @@ class HandlerFailed(Exception):
 
 
 class CancelledWithin(Exception):
-    """A handler has cancelled the task in which it runs."""
+    """A handler has cancelled the task that runs it."""
 
 
 def cancelled_within(stream: str, entry_id: str, entries: int = 1) -> HandlerFailed:
@@ -74,44 +74,44 @@ class TookTooLong(Exception):
 
 
 class NotFinished(Exception):
-    """Stands for an error where there is none: a worker ended, or hung, with the entry in hand."""
+    """The reason of a failure without an exception: a worker ended or hung during the handling."""
 
     def __init__(self, times: int) -> None:
         super().__init__(f"begun {times} times and never finished: a worker ended or hung with it")
 
 
 class ResultsRefused(Exception):
-    """Redis did not take what a handler wrote: a key of another kind, or no number in it."""
+    """Redis refused a handler's writes: a key has another type, or its value is no number."""
 
 
-def is_stdout_gone(error: BaseException) -> bool:
-    """Whether this came of printing to a pipe that nobody reads any more (`… | head`). Effect: what
-    is printed from then on, at the process' end say, goes nowhere instead of failing."""
+def is_stdout_closed(error: BaseException) -> bool:
+    """Whether the error came from printing to a closed pipe (`… | head`). Effect: then redirects
+    stdout to the null device, so that later output, such as the flush at exit, cannot fail."""
     if not isinstance(error, BrokenPipeError):
         return False
     try:
         descriptor = sys.stdout.fileno()
-        look = select.poll()
-        look.register(descriptor, 0)
-        is_gone = any(found & (select.POLLERR | select.POLLHUP) for _, found in look.poll(0))
-        if is_gone:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        is_closed = any(flags & (select.POLLERR | select.POLLHUP) for _, flags in poll.poll(0))
+        if is_closed:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            os.close(null)
     except (OSError, ValueError, AttributeError):
-        return False  # no descriptor: not a pipe of ours
-    return is_gone
+        return False  # stdout has no descriptor, so the error came from another pipe
+    return is_closed
 
 
 def error_text(stream: str, error: BaseException) -> str:
-    """`ValueError: not a number`, at most 500 characters; of a private stream the type alone."""
+    """`ValueError: not a number`, at most 500 characters; for a private stream the type alone."""
     name = type(error).__name__
-    return name if is_private(stream) else f"{name}: {_said(error)}"[:_LONGEST_ERROR]
+    return name if is_private(stream) else f"{name}: {_message(error)}"[:_LONGEST_ERROR]
 
 
 def source_line(error: BaseException) -> str:
-    """File and line that raised it, as `file:line`; empty where it was not raised by Python. Where
-    the kit refuses what it was given, the line that gave it.
+    """`file:line` of the code that raised the error; empty if it has no traceback. If the kit
+    raised it, the consumer's line that called the kit.
     """
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
@@ -121,8 +121,8 @@ def source_line(error: BaseException) -> str:
     return _as_utf8(f"{last.filename}:{last.lineno}")
 
 
-def _said(error: BaseException) -> str:
-    """Its text, whatever a consumer's own class of errors makes of it."""
+def _message(error: BaseException) -> str:
+    """The text of the error, or a placeholder if its `__str__` fails."""
     try:
         return _as_utf8(str(error))
     except Exception as second:  # noqa: BLE001 - code of the consumer, which may raise anything
@@ -130,5 +130,5 @@ def _said(error: BaseException) -> str:
 
 
 def _as_utf8(text: str) -> str:
-    """Half of a surrogate pair is a character in Python, and can be sent to nobody: escaped."""
+    """The text with lone surrogates escaped, which Python allows and UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()

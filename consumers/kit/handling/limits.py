@@ -1,6 +1,6 @@
-"""Bounds on the calls of one worker's handlers: how many at once, and how many a second.
+"""Limits on one worker's handler calls: concurrency, and calls per second.
 
-One object for all streams of a worker.
+All streams of a worker share one object.
 """
 
 import asyncio
@@ -10,8 +10,7 @@ from consumers.kit.api.consumer import Consumer
 
 
 class RateLimit:
-    """Calls so far apart that there are `per_s` a second; after a rest some at once, a tenth of a
-    second's."""
+    """Spaces calls evenly at `per_s` per second; after an idle time it allows a burst of 0.1 s."""
 
     def __init__(self, per_s: float) -> None:
         self._each_s = 1 / per_s
@@ -19,14 +18,14 @@ class RateLimit:
         self._next_s = 0.0  # when the next call is due, by monotonic()
 
     def reserve(self, now_s: float) -> float:
-        """Take the next place. Returns how long to wait for it, s."""
+        """Reserve the next call. Returns the time to wait for it, s."""
         at_s = max(self._next_s, now_s - self._burst_s)
         self._next_s = at_s + self._each_s
         return max(0.0, at_s - now_s)
 
 
 class Limits:
-    """Of a consumer's class."""
+    """The limits that a consumer's class sets."""
 
     def __init__(self, kind: type[Consumer]) -> None:
         self.rate = None if kind.rate_limit is None else RateLimit(kind.rate_limit)

@@ -1,13 +1,13 @@
-"""Log lines that may come with each entry: the first few of a stream, then a count.
+"""Limits log lines that may occur for every entry: the first few of a stream, then a count.
 
-A handler that fails at every entry would else write a line for each attempt at each of them.
+Without it, a handler that always fails would log a line per attempt and entry.
 """
 
 import time
 from dataclasses import dataclass
 
-MOST = 5  # lines of a stream
-PER_S = 10.0
+MOST = 5  # lines per stream and window
+PER_S = 10.0  # length of the window, s
 
 
 @dataclass(slots=True)
@@ -18,14 +18,14 @@ class _Window:
 
 
 class LogBudget:
-    """Of one log event."""
+    """The budget of one log event."""
 
     def __init__(self) -> None:
         self._windows: dict[str, _Window] = {}
 
     def take(self, stream: str, now_s: float | None = None) -> dict[str, int] | None:
-        """None where a line is left out; else what it is to say besides: how many were, since the
-        last one."""
+        """None if the line is to be left out; else extra fields for it: the number of lines left
+        out since the last one, if any."""
         now_s = time.monotonic() if now_s is None else now_s
         window = self._windows.setdefault(stream, _Window(now_s))
         if now_s - window.began_s >= PER_S:

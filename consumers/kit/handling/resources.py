@@ -1,4 +1,4 @@
-"""A consumer's `lifespan`: entered before the first entry, left after the last one."""
+"""A consumer's `lifespan`: entered before the first entry, exited after the last one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,9 +18,9 @@ _log = structlog.get_logger()
 
 @asynccontextmanager
 async def with_resources(spec: ConsumerSpec) -> AsyncIterator[ConsumerSpec]:
-    """The same consumer, whose objects have what its `lifespan` yields.
+    """Yield the spec with the resources that its `lifespan` yields.
 
-    Raises Fatal where it cannot be entered. What it raises on leaving is logged.
+    Raises Fatal if the lifespan cannot be entered. Its exceptions on exit are logged.
     """
     name, limit_s = spec.kind.name, spec.kind.time_limit_s
     try:
@@ -28,34 +28,34 @@ async def with_resources(spec: ConsumerSpec) -> AsyncIterator[ConsumerSpec]:
         async with asyncio.timeout(limit_s):
             resources = await lifespan.__aenter__()
     except BridgeError:
-        raise  # its own sentence
+        raise  # its message is clear by itself
     except BaseException as error:
         if not is_consumers(error):
             raise
         raise Fatal(
-            f"{name}: its lifespan failed before the first entry: {_told(error)}"
+            f"{name}: its lifespan failed before the first entry: {_described(error)}"
         ) from error
     try:
         yield replace(spec, resources=resources)
     finally:
-        # The end of the worker is no failure of theirs: they are left without it.
+        # The exit gets no exception: the worker's own error is no failure of the resources.
         try:
             async with asyncio.timeout(limit_s):
                 await lifespan.__aexit__(None, None, None)
         except BaseException as error:
             if not is_consumers(error):
                 raise
-            _log.warning("lifespan_failed", consumer=name, error=_told(error))
+            _log.warning("lifespan_failed", consumer=name, error=_described(error))
 
 
 def _as_context(made: Any) -> AbstractAsyncContextManager[Any]:
-    """An async generator, or a context manager made of one by hand."""
+    """The lifespan as an async context manager: it may be one already, or an async generator."""
     if hasattr(made, "__aenter__"):
         context: AbstractAsyncContextManager[Any] = made
         return context
     return asynccontextmanager(lambda: made)()
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     at = source_line(error)
     return error_text("", error) + (f" ({at})" if at else "")

@@ -1,7 +1,7 @@
-"""How long calls that never yield may go on: turns for other tasks, and an end.
+"""Pacing of calls that never yield: turns for other tasks, and a maximum duration.
 
-Handlers may be plain functions, which hold up the event loop while they run. Between two of them
-the runner of batches looks here.
+Handlers may be plain functions, which block the event loop while they run. The batch runner checks
+the pace between two calls.
 """
 
 import asyncio
@@ -10,17 +10,17 @@ import time
 from consumers.kit.stop import Stop
 
 YIELD_EVERY_S = 0.05
-RUN_S = 1.0  # then what is done is settled or committed, so that a slow batch does not wait whole
+RUN_S = 1.0  # maximum run; then the handled part of a slow batch is settled or committed
 _TURNS = 10
-_SHARE = 20  # of the time without a turn that is slept, so that replies can arrive: 1/20
+_SHARE = 20  # 1/20 of the time without a turn is slept, so that replies can arrive
 _LONGEST_S = 0.05
 
 
 async def yield_to_loop(without_s: float) -> None:
     """Give other tasks some turns, after `without_s` seconds in which they had none.
 
-    A heartbeat needs some twenty turns, with replies of Redis in between; turns alone are over
-    before a reply is there. So after a long time without any, this sleeps for a part of it.
+    A heartbeat needs some twenty turns, with replies of Redis in between; turns alone pass before a
+    reply arrives. So after a long time without turns this sleeps for a fraction of that time.
     """
     if without_s > 2 * YIELD_EVERY_S:
         await asyncio.sleep(min(_LONGEST_S, without_s / _SHARE))
@@ -29,8 +29,8 @@ async def yield_to_loop(without_s: float) -> None:
 
 
 class Pace:
-    """Measures one run of calls: from its making until `is_over`, with turns in between. A stop
-    ends it, too, where one is given."""
+    """Measures one run of calls: from construction until `is_over`, with turns in between. It also
+    ends when `stop` is set."""
 
     __slots__ = ("_ends_at", "_stop", "_yielded_at", "is_over", "next_at")
 
@@ -43,7 +43,8 @@ class Pace:
         self.is_over = False
 
     async def keep(self, now: float) -> bool:
-        """Yield if it is time to; whether the run is to end. Call it once `next_at` has passed."""
+        """Yield to other tasks, unless the run has to end. Returns whether it has to. Call it after
+        `next_at`."""
         if now > self._ends_at or (self._stop is not None and self._stop.is_set):
             self.is_over = True
             return True

@@ -1,10 +1,10 @@
-"""A stream assigned to this worker: its lease, its position, and the consumer that reads it.
+"""A stream assigned to this worker: its lease, its position, and its consumer object.
 
-Turns a batch of entries into one commit. Nothing of a batch is in Redis before the commit is: after
-any doubt the consumer object is thrown away, and a new one goes on from what Redis has.
+Turns a batch of entries into one commit. Nothing of a batch is in Redis before its commit: after
+any doubt the consumer object is discarded, and a new one continues from the state in Redis.
 
-Where an entry may fail or kill its worker, entries go one by one, each begun with a mark in Redis:
-so attempts are counted over all workers that had the stream.
+If an entry may fail or kill its worker, entries are handled one by one, after a mark in Redis per
+attempt: so attempts are counted over all workers that had the stream.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ from consumers.kit.stats import Stats
 
 
 class Phase(Enum):
-    """Where an assigned stream is.
+    """The phase of an assigned stream, and its transitions.
 
     PAUSED      no consumer object, until the pause after a failure is over
                 → READING (`begin`), IN_FLIGHT (`probe`)
     READING     a consumer object, waiting for entries
                 → IN_FLIGHT (a batch is handled, or `probe`), PAUSED (it failed)
-    IN_FLIGHT   a commit is made, and Redis has not confirmed it: no entry is handled meanwhile
+    IN_FLIGHT   a commit that Redis has not confirmed yet: no entry is handled meanwhile
                 → READING (`committed`), PAUSED (`refused`, or `committed` without an object)
     """
 
@@ -51,15 +51,15 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
-    """A commit on its way, and what it is about, in case Redis refuses it: a batch (neither), an
-    entry that was handled alone, or a dead letter that was sent back."""
+    """An unconfirmed commit, and its origin, in case Redis refuses it: an entry that was handled
+    alone, a dead letter that was sent back, a timer, or else a batch."""
 
     commit: Commit
-    undecodable: int = 0  # of its entries: these count apart
+    undecodable: int = 0  # undecodable entries, which are counted separately
     alone: Entry | None = None
-    tries: int = 0  # at the entry that was handled alone
-    letter: DeadLetter | None = None
-    tick: tuple[str, int] | None = None  # a timer, and when it was due, ms
+    tries: int = 0  # attempts at the entry that was handled alone
+    dead_letter: DeadLetter | None = None
+    tick: tuple[str, int] | None = None  # a timer, and its due time, ms
 
 
 class AssignedStream:
@@ -76,7 +76,7 @@ class AssignedStream:
         self.lease = lease
         self.position = lease.position
         self.failures = 0  # in a row
-        self.ran_s = 0.0  # how long the last batch was in hand
+        self.ran_s = 0.0  # duration of the last batch, s
         self._spec = spec
         self._kind = spec.kind
         self._stats = stats
@@ -86,13 +86,15 @@ class AssignedStream:
         self._runner: BatchRunner | None = None
         self._in_flight: _InFlight | None = None
         self._retry_at = 0.0
-        # Entries before the one that failed: they went well once, and may go together again.
+        # Number of entries before a failed one: they succeeded once, so they form a batch again.
         self._before_failed = 0
-        # A crash may have been the work of any entry that its owner can have had in hand.
+        # Number of entries to handle one by one. After a crash, any entry of the previous owner's
+        # batch may have caused it.
         self._one_by_one = self._kind.batch_entries if lease.after_a_crash else 0
         self._timers = timers_of(self._kind)
         self._ticks: dict[str, int] = {}
-        self._dead: tuple[str, Write] | None = None  # the entry to be a dead letter next, by ID
+        # ID of the entry that becomes a dead letter with its next commit, and the write for it.
+        self._dead: tuple[str, Write] | None = None
 
     @property
     def stream(self) -> str:
@@ -106,12 +108,12 @@ class AssignedStream:
 
     @property
     def commit(self) -> Commit | None:
-        """What is made and not confirmed."""
+        """The commit that is not confirmed yet, if any."""
         return self._in_flight.commit if self._in_flight else None
 
     @property
     def needs_state(self) -> bool:
-        """Whether it is time to make a consumer object (`begin`)."""
+        """Whether a consumer object is missing and the pause is over: time for `begin`."""
         return self._runner is None and time.monotonic() >= self._retry_at
 
     @property
@@ -121,7 +123,7 @@ class AssignedStream:
 
     @property
     def goes_one_by_one(self) -> bool:
-        """Whether the next entry goes alone, marked before (`handle_alone`)."""
+        """Whether the next entry is to be handled alone, after a mark (`handle_alone`)."""
         return self._one_by_one > 0 and not self._before_failed
 
     @property
@@ -131,16 +133,16 @@ class AssignedStream:
 
     @property
     def cursors(self) -> Mapping[str, str]:
-        """Up to where each of them was handled."""
+        """Stream → position up to which it was handled."""
         return {self.stream: self.position}
 
     @property
     def object_stream(self) -> str:
-        """What the consumer's objects have as `stream`."""
+        """The attribute `stream` of the consumer object."""
         return self.stream
 
     def batch(self, found: Mapping[str, Sequence[Entry]], size: int) -> Sequence[Entry]:
-        """What to handle of the entries that were read, of which `size` were asked for at most."""
+        """The entries to handle now, of those read with COUNT `size`."""
         return found.get(self.stream, ())
 
     def made(self) -> str:
@@ -148,11 +150,11 @@ class AssignedStream:
         return self._runner.made() if self._runner else ""
 
     async def begin(self, saved: Mapping[str, str], ticks: Mapping[str, int] | None = None) -> None:
-        """Make the consumer object, with the state that belongs to the position, and when its
-        timers were due for the last time. Where that fails, the stream is paused."""
+        """Make the consumer object, with the state saved with the position and the last due times
+        of its timers. If that fails, pauses the stream."""
         try:
             self._state = State(saved)
-        except ValueError as error:  # another program has written to it
+        except ValueError as error:  # no JSON: another program has written to the state
             self.begin_failed(error)
             return
         self._ticks = dict(ticks or {})
@@ -171,17 +173,17 @@ class AssignedStream:
             failed.log(self.failures, self._pause())
 
     def begin_failed(self, error: Exception) -> None:
-        """What is saved beside the stream cannot be used: the stream is paused."""
+        """Pause the stream: its saved state cannot be used."""
         failed = HandlerFailed(self.stream, "state")
         failed.__cause__ = error
         failed.log(self.failures + 1, self._pause())
 
     async def handle(self, entries: Sequence[Entry]) -> None:
-        """Handle a batch, or its beginning; what comes of it is in flight. No entries: what there
-        is to write.
+        """Handle a batch, or its beginning, and put its commit in flight. Without entries, only
+        the consumer's writes.
 
-        Raises StopWorker: then nothing of it counts. A handler that fails pauses the stream:
-        nothing is skipped.
+        Raises StopWorker: then nothing is committed. A handler that fails pauses the stream, and
+        no entry is skipped.
         """
         if self._before_failed:
             entries = entries[: self._before_failed]
@@ -192,26 +194,26 @@ class AssignedStream:
         self._take_failed(entries, part.failed)
 
     def _take_failed(self, entries: Sequence[Entry], error: HandlerFailed) -> None:
-        # Where the entry is known, those before it may go together, and only it goes alone. It is
-        # not where `write` has failed, which is of all that were handled.
-        places = [(stream_of(entry, self.stream), entry[0]) for entry in entries]
+        # If the failed entry is known, those before it form a batch again, and only it is handled
+        # alone. It is unknown if `write` has failed, which covers all handled entries.
+        ids = [(stream_of(entry, self.stream), entry[0]) for entry in entries]
         failed = error.stream, error.entry_id
-        is_known = error.entries == 1 and len(entries) > 1 and failed in places
-        self._before_failed = places.index(failed) if is_known else 0
+        is_known = error.entries == 1 and len(entries) > 1 and failed in ids
+        self._before_failed = ids.index(failed) if is_known else 0
         self._one_by_one = max(self._one_by_one, 1 if is_known else len(entries))
         error.log(self.failures + 1, self._pause())
 
     async def handle_alone(self, entry: Entry, tries: int) -> None:
-        """Handle one entry that was begun `tries` times by now, this one included."""
-        # It had its last attempt before: the commit that moves behind it carries the dead letter.
+        """Handle one entry, which was begun `tries` times, the current attempt included."""
+        # Its last attempt has failed: the commit that moves past it carries its dead letter.
         if self._dead is not None and self._dead[0] == entry[0]:
             self._send_alone(entry, tries, [self._dead[1]])
             return
         if tries > 1:
             self._stats.count_retries(1)
         attempts = self._kind.attempts
-        # The mark in Redis counts attempts that began, this one included: those before it that had
-        # no end have killed their workers, and handling it once more would kill this one.
+        # The mark in Redis counts started attempts, the current one included: earlier attempts that
+        # never ended have killed their workers, and another one would kill this worker.
         if is_unfinished(tries - 1, attempts) and makes_dead_letters(self._kind):
             self._send_alone(
                 entry, tries, [self._make_dead_letter(entry, tries - 1, NotFinished(tries - 1))]
@@ -225,23 +227,23 @@ class AssignedStream:
         if tries >= attempts and makes_dead_letters(self._kind):
             self._make_dead_letter(entry, tries, part.failed.reason)
             self.failures += 1
-            self._let_go()  # a new object at once, to go on behind the entry
+            self._let_go()  # a new object at once, to continue after the entry
         else:
             part.failed.log(tries, self._pause())
 
     async def handle_dead_letter(self, letter: DeadLetter) -> None:
-        """One that was sent back: handled once, out of order; the position stays."""
+        """Handle a dead letter that was sent back, once and out of order; the position stays."""
         assert self._runner is not None
         running = self._runner.run_dead_letter(self.stream, letter.entry)
         part = await self._or_let_go(running, letter.entry[0])
         if part.failed is None:
-            self._send((), (*part.writes, letter.removal()), letter=letter)
+            self._send((), (*part.writes, letter.removal()), dead_letter=letter)
         else:
             self._keep_dead_letter(letter, part.failed.reason)
 
     async def write_if_due(self, *, stopping: bool = False) -> None:
-        """What the consumer has to write although nothing has come, if anything, is in flight."""
-        # A second commit would overtake the first, whose answer decides about the object.
+        """Call `write` without entries if `due` requests it, and put the commit in flight."""
+        # Not while a commit is in flight: its answer decides whether the object stays valid.
         if self._runner is None or self.phase is Phase.IN_FLIGHT:
             return
         try:
@@ -253,11 +255,11 @@ class AssignedStream:
             await self.handle(())
 
     async def run_timer(self, now_ms: int, *, is_caught_up: bool) -> bool:
-        """Whether a timer was due; then what comes of it is in flight, or the stream is paused.
-        Raises StopWorker.
+        """Run one timer that is due. Returns whether there was one: then its commit is in flight,
+        or the stream is paused. Raises StopWorker.
 
-        It waits for the entries that were there before: `is_caught_up` says that there are no more
-        to read, and an entry of its time that all before it are handled.
+        A timer waits for all entries up to its due time: it runs if `is_caught_up` (no more entries
+        to read), or if the position has reached its due time.
         """
         if self.phase is not Phase.READING or self._runner is None:
             return False
@@ -265,7 +267,7 @@ class AssignedStream:
         for name, interval_ms in self._timers.items():
             at_ms = tick_ms(now_ms, interval_ms)
             last_ms = last_tick_ms(self._ticks.get(name), now_ms)
-            if last_ms is None:  # from here on
+            if last_ms is None:  # first use: the timer runs from the next due time on
                 part = Part((), [tick_write(name, at_ms)])
             elif at_ms > last_ms and at_ms <= read_ms:
                 tick = Tick(self.object_stream, at_ms * 1000)
@@ -281,14 +283,13 @@ class AssignedStream:
         return False
 
     def probe(self) -> None:
-        """It is in doubt whether the lease still stands: put a commit of nothing in flight, which
-        Redis confirms or refuses."""
+        """Put an empty commit in flight, which Redis confirms or refuses: the lease may be lost."""
         if self._in_flight is None:
             self._in_flight = _InFlight(self._commit_of((), ()))
 
     async def committed(self, missed: int) -> None:
-        """Redis has confirmed what was in flight; `missed` entries were gone unread before it.
-        Raises StopWorker."""
+        """Record that Redis has confirmed the commit; `missed` entries were removed before they
+        could be read. Raises StopWorker."""
         assert self._in_flight is not None
         commit, undecodable = self._in_flight.commit, self._in_flight.undecodable
         if self._in_flight.tick is not None:
@@ -297,7 +298,7 @@ class AssignedStream:
         self._in_flight = None
         self._move(commit)
         self._state.confirm()
-        # A commit without entries (a probe, `due`, a dead letter) says nothing about the next one.
+        # A commit without entries (a probe, `due`, a dead letter) does not end a failure.
         if commit.handled:
             self._count(commit.handled, undecodable)
         if missed:
@@ -309,19 +310,20 @@ class AssignedStream:
         self.position = commit.position
 
     def refused(self, why: str) -> float:
-        """Redis does not take the results: a failure like a handler's. Returns the pause, s."""
+        """Record that Redis has refused the results: a failure like a handler's. Returns the pause,
+        s."""
         flight = self._in_flight
         assert flight is not None
         error = ResultsRefused(why)
-        if flight.letter is not None:
-            self._keep_dead_letter(flight.letter, error)
+        if flight.dead_letter is not None:
+            self._keep_dead_letter(flight.dead_letter, error)
             return 0.0
-        # One entry of a batch has made the result that Redis refuses; one by one shows which.
+        # One entry of the batch has made the refused result: handled one by one, it is found.
         if flight.alone is None:
             self._one_by_one = max(self._one_by_one, flight.commit.handled)
             return self._pause()
         self.failures = flight.tries - 1
-        # Where a dead letter itself was refused (`_dead` is set), it is tried again as it is.
+        # If the dead letter itself was refused (`_dead` is set), the same one is sent again.
         is_last = self._dead is None and flight.tries >= self._kind.attempts
         if is_last and makes_dead_letters(self._kind):
             self._make_dead_letter(flight.alone, flight.tries, error)
@@ -331,22 +333,22 @@ class AssignedStream:
         return self._pause()
 
     def send_again(self, lease: Lease) -> Commit:
-        """Redis has forgotten all: the same commit under a new lease, with the whole state."""
+        """After Redis was emptied: the same commit under a new lease, with the whole state."""
         assert self._in_flight is not None
         commit = self._in_flight.commit
         self.lease = lease
-        # First the state as it was confirmed, then what this commit changes in it.
+        # First the confirmed state, then the changes of this commit.
         writes = (*self._state.saved_writes(STATE_PART), *commit.writes)
         commit = commit._replace(lease=lease, writes=writes)
         self._in_flight = replace(self._in_flight, commit=commit)
         return commit
 
     def begin_anew(self) -> None:
-        """Redis was emptied: results are gone, too; an object made anew writes all of them."""
+        """Discard the consumer object after Redis was emptied: a new one writes all results."""
         self._runner = None
 
     def caught_up(self) -> None:
-        """There was nothing more to read: no entry behind here was ever handed to a worker."""
+        """Record that the stream is read to its end: no worker has ever had a later entry."""
         self._one_by_one = 0
 
     async def _run(self, entries: Sequence[Entry]) -> Part:
@@ -372,14 +374,14 @@ class AssignedStream:
     async def _in_its_own_task(
         self, running: Coroutine[Any, Any, Part], what: str, entries: int
     ) -> Part:
-        """Where calls run at once, one that cancels its own task has failed like another, and does
-        not end the worker."""
+        """Run concurrent calls in a task of their own: a call that cancels its task then counts as
+        a failure, and does not end the worker."""
         stopped: list[StopWorker] = []
 
         async def run() -> Part:
             try:
                 return await running
-            except StopWorker as stop:  # a group of tasks would wrap it
+            except StopWorker as stop:  # a TaskGroup would wrap it
                 stopped.append(stop)
                 return Part(())
 
@@ -396,11 +398,11 @@ class AssignedStream:
         self,
         entries: Sequence[Entry],
         writes: Sequence[Write],
-        letter: DeadLetter | None = None,
+        dead_letter: DeadLetter | None = None,
         undecodable: int = 0,
     ) -> None:
         commit = self._commit_of(entries, writes)
-        self._in_flight = _InFlight(commit, undecodable, letter=letter)
+        self._in_flight = _InFlight(commit, undecodable, dead_letter=dead_letter)
 
     def _send_alone(
         self, entry: Entry, tries: int, writes: Sequence[Write], undecodable: int = 0
@@ -424,13 +426,13 @@ class AssignedStream:
             self._one_by_one = max(0, self._one_by_one - handled)
 
     def _keep_dead_letter(self, letter: DeadLetter, error: BaseException) -> None:
-        """It stays dead, with the new reason."""
+        """Put a commit in flight that replaces the dead letter, with the new error."""
         write = self._letter(letter.entry, letter.attempts, error)
         self._let_go()
         self._send((), (write, letter.removal()))
 
     def _make_dead_letter(self, entry: Entry, attempts: int, error: BaseException) -> Write:
-        """The entry is a dead letter with the next commit of it."""
+        """Make the entry a dead letter, to be written with its next commit."""
         write = self._letter(entry, attempts, error)
         self._dead = entry[0], write
         return write
@@ -440,7 +442,8 @@ class AssignedStream:
         return dead_letter(self.stream, entry, attempts=attempts, error=error, worker=self._worker)
 
     def _pause(self) -> float:
-        """Let go of the object for some seconds; it is made anew from what Redis has."""
+        """Discard the object, and pause the stream. Returns the pause, s, after which a new object
+        is made from the state in Redis."""
         self.failures += 1
         delay_s = retry_delay_s(self.failures)
         self._let_go()
@@ -448,7 +451,7 @@ class AssignedStream:
         return delay_s
 
     def _let_go(self) -> None:
-        """Of the object and of what is in flight: of all that is not in Redis."""
+        """Discard the object and the unconfirmed commit: everything that is not in Redis."""
         self._runner = self._in_flight = None
         self._retry_at = 0.0
         self._state.discard()

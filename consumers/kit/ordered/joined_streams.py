@@ -1,9 +1,9 @@
 """Several streams assigned to this worker together: one lease, one state, entries merged by time.
 
-Within each stream the order is that of the stream. Across streams it is that of the times in the
-entries' IDs, which are the exchange's, in ms; within a millisecond it is that of `engine_us`. An
-entry is handled once no earlier one of another stream can come any more: each has one that is
-later, or the entry has waited for `join_wait_s`. What comes later than that is handled as it comes.
+Within a stream the order is that of the stream. Across streams entries are ordered by the times in
+their IDs, which are the exchange's, in ms; within a millisecond by `engine_us`. An entry is handled
+once every other stream has a later entry, or once it has waited for `join_wait_s`. An entry that
+arrives too late for its place is handled on arrival.
 """
 
 import time
@@ -21,12 +21,12 @@ from consumers.kit.ordered.assigned_stream import AssignedStream
 from consumers.kit.ordered.lease import Commit, Lease, Move
 from consumers.kit.stats import Stats
 
-PREFIX = "joined."  # of the name under which their lease, state and results lie
-_SAMPLES = 20  # while an entry waits: so exactly is it known for how long
+PREFIX = "joined."  # of the name in the keys of their lease, state and results
+_SAMPLES = 20  # samples per `join_wait_s`: the resolution of the time that an entry has waited
 
 
 class JoinedStreams(AssignedStream):
-    """The streams of one key of `joined_by`. `cursors` has a position for each of them."""
+    """The streams of one key of `joined_by`. `cursors` has a position per stream."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class JoinedStreams(AssignedStream):
 
     @property
     def goes_one_by_one(self) -> bool:
-        """Never: there are no dead letters, so it need not be known which entry kills a worker."""
+        """Always False: joined mode has no dead letters, so a deadly entry need not be found."""
         return False
 
     def batch(self, found: Mapping[str, Sequence[Entry]], size: int) -> Sequence[Entry]:
@@ -64,8 +64,8 @@ class JoinedStreams(AssignedStream):
         if not self._samples or now_s >= self._samples[-1][0] + self._wait_s / _SAMPLES:
             self._samples.append((now_s, {stream: some[-1][0] for stream, some in found.items()}))
         ends = {s: found[s][-1][0] if s in found else at for s, at in self._cursors.items()}
-        # A stream of which not all is read yet may have anything behind what was read; one that was
-        # read to its end only what is later, and what is still under way to Redis.
+        # A stream not read to its end may continue with any time after its last read entry. One
+        # read to its end gets only later entries, and those still on their way to Redis.
         read_up_to = min(
             (_ms(ends[stream]) for stream, some in found.items() if len(some) >= size),
             default=None,
@@ -86,7 +86,7 @@ class JoinedStreams(AssignedStream):
         return list(takewhile(is_ripe, merged))
 
     def _waited(self, now_s: float) -> Mapping[str, str]:
-        """By stream the last entry that was there already when `join_wait_s` began."""
+        """Stream → ID of its last entry that has waited for `join_wait_s`."""
         waited: Mapping[str, str] = {}
         while self._samples and self._samples[0][0] <= now_s - self._wait_s:
             waited = self._samples.popleft()[1]
@@ -101,7 +101,7 @@ class JoinedStreams(AssignedStream):
             before = moves.get(entry.stream)
             handled = before.handled if before else 0
             moves[entry.stream] = Move(entry.stream, entry[0], handled + 1)
-        if not moves:  # nothing was handled, and there is something to write
+        if not moves:  # a commit without entries: the script needs at least one move
             stream, at = next(iter(self._cursors.items()))
             moves[stream] = Move(stream, at, 0)
         last_id = entries[-1][0] if entries else self.position
@@ -128,6 +128,6 @@ def _pair(entry_id: str) -> tuple[int, int]:
 
 
 def merge_time(entry: JoinedEntry) -> tuple[int, int, str]:
-    """By which entries of several streams are put in order."""
+    """The sort key for entries of several streams."""
     engine_us = whole_number(fields_of(entry).get("engine_us", "")) or 0
     return _ms(entry[0]), engine_us, entry.stream

@@ -1,10 +1,10 @@
-"""The loop of ordered mode: each stream assigned to one worker, in order, exactly.
+"""The loop of ordered mode: each stream assigned to one worker, in order, exactly once.
 
-Read by position (XREAD needs no pending lists), handle, commit: results, state and position move in
-one fenced script. Live workers share the streams evenly. What Redis answered to a commit decides;
-where it did not answer, the same commit is sent again: it is applied once or refused.
+Read by position (XREAD needs no pending lists), handle, commit: results, state and position are
+written by one fenced script. Live workers share the streams evenly. If Redis does not answer a
+commit, the same commit is sent again: it is applied once or refused.
 
-Under a flood, and where handlers are quick, the next batch is read while one is handled.
+Under high load, and with fast handlers, the next batch is read while one is handled.
 """
 
 import asyncio
@@ -46,13 +46,15 @@ _CONNECTION = "entries"
 
 DEAD_LETTERS_EVERY_S = 2.0  # at the longest: with short leases as often as they run out
 COMMIT_ENTRIES = 500  # commits are sent together once so many entries are handled
-_UNRIPE_S = 0.02  # until the next look, where entries wait for earlier ones of other streams
-_IDLE_S = 0.2  # until the next look for streams, where none are assigned
-_QUICK_S = 0.5  # a batch that takes less is handled whole, so that it is known what comes next
+_UNRIPE_S = 0.02  # pause between reads while all entries wait for earlier ones of other streams
+_IDLE_S = 0.2  # pause between rounds while no stream is assigned
+# A batch that takes less is always handled whole (below RUN_S), so that the position after it is
+# known, from which to read ahead.
+_QUICK_S = 0.5
 
 
 class OrderedLoop:
-    """One worker's streams, in one shard where there are several."""
+    """One worker's assigned streams, of one shard."""
 
     def __init__(
         self,
@@ -93,19 +95,19 @@ class OrderedLoop:
         self._units: Mapping[str, tuple[str, ...]] = {}
         self._prototype = spec.build()
         self._has_timers = bool(timers_of(spec.kind))
-        # A timer runs once all of its time is read, and joined streams are merged by what is there:
-        # both would have to know how far behind a replica is.
+        # Timers and the merge of joined streams depend on all entries up to now having been read: a
+        # replica may lag by an unknown time.
         may_be_behind = spec.kind.mode == "ordered" and not self._has_timers
         self._reads = FreshReads(redis, replica if may_be_behind else None)
-        # Not where a timer has to know when it was read, or several tasks handle what was read.
+        # Not with timers, which depend on the time of the read, nor with concurrent handling.
         self._may_read_ahead = may_be_behind and replica is None and spec.kind.concurrency == 1
         self._ahead = ReadAhead(redis)
         self._unusable: set[str] = set()
         self._is_idle = True  # the last round found nothing
-        self._hot: set[AssignedStream] = set()  # they had more than the last round read of them
+        self._hot: set[AssignedStream] = set()  # had more entries than the last round read
 
     def made(self) -> str:
-        """The consumer's own line for people, of the stream that was handled last."""
+        """The consumer's `made` line for the stream that was handled last."""
         return self._latest.made() if self._latest else ""
 
     async def keep(self, redis: Redis) -> None:
@@ -118,12 +120,12 @@ class OrderedLoop:
                 assigned.probe()
 
     def renewals(self) -> list[Call]:
-        """The calls of `renew.lua` that hold all leases; another thread may ask for them."""
+        """The calls of `renew.lua` for all leases; may be called from another thread."""
         mine = list(self._assigned.values())  # in one step: no other thread runs in between
         return self._leases.renewals([assigned.lease for assigned in mine])
 
     async def run(self, stop: Stop) -> None:
-        """Until told to stop; the batch in hand is finished and committed. Raises ConfigError where
+        """Run until `stop`; the current batch is finished and committed. Raises ConfigError if
         Redis refuses this worker."""
         while not stop.is_set:
             try:
@@ -131,12 +133,12 @@ class OrderedLoop:
             except StopWorker:
                 stop.set()
             except RedisError as error:
-                # What is in flight stays so: sent again, Redis applies it once or refuses it.
+                # Commits stay in flight: sent again, they are applied once or refused.
                 await self._ahead.drop(for_s=PAUSE_S)
                 await self._health.down(_CONNECTION, error, stop)
 
     async def leave(self) -> None:
-        """Clean stop: what is made is committed, and every lease released."""
+        """Clean stop: commit what is in flight or due, and release every lease."""
         await self._ahead.drop()
         await self._commit(self._assigned.values())
         await self._write_what_is_due(stopping=True)
@@ -154,9 +156,9 @@ class OrderedLoop:
                 await self._begin(assigned)
         await self._handle_dead_letters()
         reading = [assigned for assigned in self._assigned.values() if assigned.is_reading]
-        # A batch that takes long delays the streams behind it: in a fixed order, always the same.
+        # A slow batch delays the streams after it; a fixed order would always delay the same ones.
         self._random.shuffle(reading)
-        if not reading:  # none is known yet, say: no reason to rest for `batch_wait_s`
+        if not reading:  # e.g. no stream is registered yet: no reason to wait for `batch_wait_s`
             await stop.wait(_IDLE_S)
             return
         in_turn = portions(reading, self._hot, self._kind.batch_entries)
@@ -165,8 +167,8 @@ class OrderedLoop:
         for portion in in_turn:
             if stop.is_set:
                 break
-            # To wait for a quiet portion would hold up one that has entries: only a round after
-            # one that found nothing waits, and only until something is found.
+            # A blocking read of a quiet portion would delay the busy ones: with several portions,
+            # reads block only after an empty round, and only until entries are found.
             may_wait = len(in_turn) == 1 or (self._is_idle and not any_found)
             wait_ms = block_ms(len(in_turn)) if may_wait else None
             reads_on = len(in_turn) == 1
@@ -185,16 +187,18 @@ class OrderedLoop:
         except ResponseError as error:
             if not is_of_a_key(error):
                 raise
-            assigned.begin_failed(error)  # another program has written there: no other stream waits
+            # A key of another type, written by another program: only this stream is paused.
+            assigned.begin_failed(error)
             return
         await assigned.begin(state, ticks)
 
     async def _run_timers(
         self, portion: Sequence[AssignedStream], left: Collection[AssignedStream], now_ms: int
     ) -> None:
-        """Timers that were due by then. `left`: streams that may have older entries to read."""
+        """Run the timers that were due by `now_ms`. `left`: streams that may have older entries to
+        read."""
         for assigned in portion:
-            # Each in a commit of its own; one that fails pauses the stream.
+            # Each timer has a commit of its own; one that fails pauses the stream.
             while await assigned.run_timer(now_ms, is_caught_up=assigned not in left):
                 await self._commit([assigned])
 
@@ -206,16 +210,16 @@ class OrderedLoop:
         *,
         reads_on: bool,
     ) -> dict[AssignedStream, bool]:
-        """Read, handle, commit. Waits so long for entries; None: not at all. `reads_on`: the same
-        streams are read next. Returns the streams that had some, and whether as many as were asked
-        for."""
+        """Read, handle, commit. The read blocks for `wait_ms`; None: not at all. `reads_on`: the
+        same streams are read next. Returns the streams that had entries, each with whether a read
+        was full (had COUNT entries)."""
         at = {
             self._keys.stream(stream): position
             for assigned in portion
             for stream, position in assigned.cursors.items()
         }
         size = batch_size(len(at), self._kind.batch_entries)
-        now_ms = self._membership.now_ms  # before the read: what it finds is all of that time
+        now_ms = self._membership.now_ms  # before the read: it returns all entries up to then
         try:
             by_key = await self._entries(at, size, wait_ms)
         except ResponseError as error:
@@ -233,7 +237,7 @@ class OrderedLoop:
         found = {assigned: assigned.batch(_of(read, assigned), size) for assigned in full}
         found = {assigned: entries for assigned, entries in found.items() if entries}
         if not found and full:
-            await stop.wait(_UNRIPE_S)  # all that is there waits for earlier ones
+            await stop.wait(_UNRIPE_S)  # all entries wait for earlier ones of other streams
         if reads_on and any(full.values()) and not stop.is_set:
             await self._prefetch(at, found, size)
         if self._kind.concurrency > 1 and not stop.is_set:
@@ -241,7 +245,7 @@ class OrderedLoop:
         handled = 0
         for assigned, entries in found.items():
             if stop.is_set:
-                break  # what is read and not handled is not lost: the position has not moved
+                break  # entries that are not handled are not lost: the position has not moved
             handled += await self._handle(assigned, entries, is_all=not full[assigned])
             if handled >= COMMIT_ENTRIES:
                 await self._commit(portion)
@@ -260,14 +264,14 @@ class OrderedLoop:
     async def _prefetch(
         self, at: Mapping[str, str], found: Mapping[AssignedStream, Sequence[Entry]], size: int
     ) -> None:
-        """For what is behind these, where it is likely that they are handled whole, and soon."""
+        """Read ahead after these entries, if they will probably be handled whole, and soon."""
         is_slow = any(one.goes_one_by_one or one.ran_s > _QUICK_S for one in found)
         if self._may_read_ahead and not is_slow:
             ends = {self._keys.stream(one.stream): some[-1][0] for one, some in found.items()}
-            await self._ahead.ask({**at, **ends}, size)
+            await self._ahead.send({**at, **ends}, size)
 
     async def _write_what_is_due(self, *, stopping: bool = False) -> None:
-        """What consumers have to write although nothing has come for them."""
+        """Call `write` of consumers that are `due` without entries, and commit."""
         for assigned in self._assigned.values():
             await assigned.write_if_due(stopping=stopping)
         await self._commit(self._assigned.values())
@@ -282,7 +286,8 @@ class OrderedLoop:
             last_id = entries[-1][0]
             entries = await self._handle_one_by_one(assigned, entries)
             if not entries:
-                # All there was is committed: later entries cannot have killed an owner before.
+                # The stream was read to its end and committed: no previous owner can have had a
+                # later entry.
                 if is_all and assigned.position == last_id:
                     assigned.caught_up()
                 return 0
@@ -294,14 +299,15 @@ class OrderedLoop:
         found: Mapping[AssignedStream, Sequence[Entry]],
         full: Mapping[AssignedStream, bool],
     ) -> dict[AssignedStream, Sequence[Entry]]:
-        """Batches of several streams at once. Returns those of which entries go one by one."""
+        """Handle batches of several streams concurrently. Returns the batches to handle one by
+        one."""
         one_by_one = {one: some for one, some in found.items() if one.goes_one_by_one}
         stopped: list[StopWorker] = []
 
         async def handle(assigned: AssignedStream, entries: Sequence[Entry]) -> None:
             try:
                 await self._handle(assigned, entries, is_all=not full[assigned])
-            except StopWorker as stop:  # not before the others are over
+            except StopWorker as stop:  # raised after the other streams' batches have ended
                 stopped.append(stop)
 
         async with asyncio.TaskGroup() as tasks:
@@ -315,16 +321,16 @@ class OrderedLoop:
     async def _handle_one_by_one(
         self, assigned: AssignedStream, entries: Sequence[Entry]
     ) -> Sequence[Entry]:
-        """Each entry with a commit of its own, as long as need be. Returns those that may go
-        together again."""
+        """Handle each entry with a commit of its own, as long as necessary. Returns the entries
+        that may form a batch again."""
         began = time.monotonic()
         for done, entry in enumerate(entries):
             if not assigned.goes_one_by_one:
                 return entries[done:]
             if time.monotonic() - began > RUN_S:
                 return ()  # the rest is read again
-            # The mark is there before the handler runs: if that kills this worker, the next owner
-            # finds the mark, and goes on counting.
+            # The mark is written before the handler runs: if the handler kills this worker, the
+            # next owner finds the mark, and continues the count.
             try:
                 tries = await self._leases.begin_attempt(assigned.lease, entry[0])
             except ResponseError as error:
@@ -342,13 +348,13 @@ class OrderedLoop:
         return ()
 
     async def _handle_dead_letters(self) -> None:
-        """Those that were sent back."""
+        """Handle dead letters that were sent back."""
         if time.monotonic() < self._dead_letters_at:
             return
         self._dead_letters_at = time.monotonic() + self._dead_letters_every_s
         found = await self._dead_letters.sent_back(list(self._assigned))
         if any(len(waiting) >= PAGE for waiting in found.values()):
-            self._dead_letters_at = 0.0  # there are more: on with the next round
+            self._dead_letters_at = 0.0  # there may be more: continue in the next round
         for stream, waiting in found.items():
             for one in waiting:
                 assigned = self._assigned.get(stream)
@@ -362,7 +368,8 @@ class OrderedLoop:
                     await self._commit([assigned])
 
     async def _commit(self, of: Iterable[AssignedStream]) -> None:
-        """Send what is in flight and apply each answer. Raises what is the server's own trouble."""
+        """Send commits in flight and apply each answer. Raises errors that concern the whole
+        server."""
         waiting = [assigned for assigned in of if assigned.phase is Phase.IN_FLIGHT]
         commits = [assigned.commit for assigned in waiting if assigned.commit is not None]
         answers = await self._leases.commit(commits)
@@ -374,13 +381,13 @@ class OrderedLoop:
             answer = await self._commit_again(assigned)
         if isinstance(answer, Answer):
             if answer.status is CommitStatus.OK:
-                if answer.missed:  # all that is gone: what was read ahead of it counts as missed
+                if answer.missed:  # entries read ahead may be among those counted as missed
                     await self._ahead.drop()
                 await assigned.committed(answer.missed)
             else:
                 self._drop(assigned)
-                # A plain handler holds up the heartbeat: one below its limit of time may go on for
-                # longer than the lease.
+                # A sync handler blocks the heartbeat: a call within its time limit may take longer
+                # than the lease.
                 if assigned.ran_s * 1000 > self._leases.lease_ms:
                     self._leases.outlast(min(assigned.ran_s, self._kind.time_limit_s))
                 _log.info(
@@ -399,9 +406,9 @@ class OrderedLoop:
             )
 
     async def _commit_again(self, assigned: AssignedStream) -> Answer | Exception:
-        """Redis was emptied: put back position and state, unless another worker was quicker."""
-        # `acquire` begins at our position where Redis has none. Another position there is of an
-        # owner that was quicker, and it wins.
+        """After Redis was emptied: restore position and state, unless another worker was faster."""
+        # `acquire` sets our position if Redis has none. Another position was written by an owner
+        # that was faster, which then keeps the stream.
         is_joined = isinstance(assigned, JoinedStreams)
         lease = await self._leases.acquire(
             assigned.stream, assigned.position, is_stream=not is_joined
@@ -421,7 +428,8 @@ class OrderedLoop:
         return lease.position == assigned.position
 
     async def _release_non_stream(self, portion: Sequence[AssignedStream]) -> None:
-        """One key of another kind fails the read of all: `_take` refuses it from now on."""
+        """Release streams whose key has another type: one such key fails the read of all streams.
+        `_take` refuses it from then on."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for assigned in portion:
                 for stream in assigned.streams:
@@ -441,9 +449,9 @@ class OrderedLoop:
             one: self._units_of(some.intersection(streams))
             for one, some in membership.wanted.items()
         }
-        # Every worker counts the same streams and workers, so that the shares add up without any
-        # agreement: those of streams that the same workers want. Streams are released before others
-        # are taken: so they are free at once for the workers that have too few.
+        # Every worker computes the shares from the same streams and workers, so that they add up
+        # without communication. Streams are released before others are acquired, so that they are
+        # free at once for workers with too few.
         plans = [
             moves([one for one in self._assigned if one in part], part, share, self._random)
             for part, share in shares(tuple(self._units), wanted, membership.worker, self._shard)
@@ -451,7 +459,7 @@ class OrderedLoop:
         unwanted = [
             name
             for name, assigned in self._assigned.items()
-            # One more stream belongs to those that are joined: they are taken again, with it.
+            # Joined streams whose set has changed are released, and acquired again as a new set.
             if self._units.get(name) != assigned.streams
         ]
         surplus = [stream for plan in plans for stream in plan.release if stream not in unwanted]
@@ -460,8 +468,8 @@ class OrderedLoop:
         for assigned in released:
             self._drop(assigned)
             _log.info("stream_released", stream=assigned.stream)
-        # Redis may have been emptied: until their owners had the time to put back positions, a
-        # stream without an owner is not free.
+        # After Redis was emptied, a stream without an owner is not free until its owner has had the
+        # time to restore its position.
         if membership.may_take:
             for plan in plans:
                 room = plan.room
@@ -471,22 +479,25 @@ class OrderedLoop:
             self._known |= frozenset(streams)
 
     def _refuse_split_units(self) -> None:
-        """Streams that are joined are committed by one script, which reaches one shard."""
+        """Raise ConfigError if joined streams are in several shards: one script commits them, and a
+        script runs in one shard."""
         membership = self._membership
         if self._kind.mode == "ordered" or membership.shards == 1:
             return
         for name, streams in self._units_of(membership.streams).items():
             shards = {membership.shard_of(stream): stream for stream in streams}
             if len(shards) > 1:
-                told = ", ".join(f"{one} in shard {shard}" for shard, one in sorted(shards.items()))
+                where = ", ".join(
+                    f"{one} in shard {shard}" for shard, one in sorted(shards.items())
+                )
                 raise ConfigError(
                     f"{self._kind.__name__} joins as {name.removeprefix(PREFIX)!r} streams of "
-                    f"several shards ({told}). A shard has whole pairs, SOL_USDC with "
+                    f"several shards ({where}). A shard has whole pairs, SOL_USDC with "
                     "SOL_USDC_PERP: let joined_by return the pair, or choose redis.shards: 1"
                 )
 
     def _units_of(self, streams: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """What is assigned as a whole: each stream, or those that are joined."""
+        """The units of assignment, by name: single streams, or joined streams."""
         if self._kind.mode == "ordered":
             return {stream: (stream,) for stream in streams}
         units: dict[str, tuple[str, ...]] = {}
@@ -500,7 +511,7 @@ class OrderedLoop:
             assigned = await self._acquire(name)
         except CommandRefused:
             raise
-        except ResponseError as error:  # not a stream, for one
+        except ResponseError as error:  # such as WRONGTYPE: the key is no stream
             self._report_unusable(name, str(error))
             return False
         if assigned is None:
@@ -532,8 +543,8 @@ class OrderedLoop:
         return JoinedStreams(lease, cursors, *common)
 
     async def _is_usable(self, lease: Lease, positions: Iterable[str]) -> bool:
-        """Whether Redis can read from there. One position that another program has written would
-        fail the read of all streams."""
+        """Whether all positions are valid entry IDs. An invalid one, written by another program,
+        would fail the read of all streams: then releases the lease."""
         bad = [one for one in positions if one != BEGINNING and not is_entry_id(one)]
         if bad:
             await self._leases.release([lease])
@@ -541,7 +552,7 @@ class OrderedLoop:
         return not bad
 
     def _report_unusable(self, name: str, why: str) -> None:
-        """Once."""
+        """Log it once per name."""
         if name not in self._unusable:
             self._unusable.add(name)
             _log.warning("stream_unusable", stream=name, error=why)
@@ -562,11 +573,13 @@ def _of(
 
 
 def _is_read_up(read: Mapping[str, Sequence[Entry]], assigned: AssignedStream) -> bool:
-    """Whether all that was read is handled: some may wait, or fail, or have taken too long."""
+    """Whether all entries that were read are handled; some may wait, have failed, or have exceeded
+    the run time."""
     ends = {stream: entries[-1][0] for stream, entries in _of(read, assigned).items()}
     return ends.items() <= assigned.cursors.items()
 
 
 def _is_servers(error: Exception) -> bool:
-    """Whether all is refused: writes now, or a command; not this write alone."""
+    """Whether the error concerns the whole server, not this commit alone: no answer, no writes now,
+    or a refused command."""
     return isinstance(error, RedisConnectionError) or is_server_wide(error)

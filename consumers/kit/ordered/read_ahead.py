@@ -1,8 +1,8 @@
-"""What streams have behind a position; of busy ones it is asked for before the batch before it is
-handled, so that Redis works meanwhile.
+"""Reads of streams after a position; for busy streams the next read is sent before the current
+batch is handled, so that Redis works in the meantime.
 
-To read changes nothing in Redis. What was asked for is of use only where each position is, by the
-time it is wanted, the one from which it was asked for; else it is thrown away.
+XREAD changes nothing in Redis, so a reply that is not needed is discarded: it is used only if every
+position is still the one from which it was read.
 """
 
 import time
@@ -15,14 +15,14 @@ from consumers.kit.handling.entry import Entry, entries_by_key
 from consumers.kit.redis.prefetch import PAUSE_S, Prefetch
 
 Found = Mapping[str, Sequence[Entry]]
-"""Entries by key, of keys that have some."""
+"""Key → entries, for keys that have entries."""
 
 
 async def read_behind(
     redis: Redis, positions: Mapping[str, str], count: int, block_ms: int | None
 ) -> Found:
-    """At most `count` entries of each stream behind its position; keys of Redis. Waits so long for
-    the first; None: not at all. Raises what the Redis client raises.
+    """At most `count` entries per stream after its position (Redis key → ID). Blocks for `block_ms`
+    until the first one; None: not at all. Raises what the Redis client raises.
     """
     reading = Prefetch(redis)
     await reading.send(*_command(positions, count, block_ms))
@@ -30,39 +30,37 @@ async def read_behind(
 
 
 class ReadAhead:
-    """At most one read at a time."""
+    """Sends a read ahead of its use; at most one at a time."""
 
     def __init__(self, redis: Redis) -> None:
         self._prefetch = Prefetch(redis)
-        self._asked: tuple[Mapping[str, str], int] = ({}, 0)
+        self._request: tuple[Mapping[str, str], int] = ({}, 0)
         self._paused_until_s = 0.0
 
-    async def ask(self, positions: Mapping[str, str], count: int) -> None:
-        """Ask for `count` entries of each stream behind its position; keys of Redis. Never raises:
-        without a connection for it, nothing is read ahead for a while.
+    async def send(self, positions: Mapping[str, str], count: int) -> None:
+        """Send a read of `count` entries per stream after its position (Redis key → ID). Never
+        raises: after a failure, nothing is read ahead for PAUSE_S.
         """
         if time.monotonic() < self._paused_until_s:
             return
-        self._asked = positions, count
+        self._request = positions, count
         try:
             await self._prefetch.send(*_command(positions, count, None))
         except RedisError:
             self._paused_until_s = time.monotonic() + PAUSE_S
 
     async def take(self, positions: Mapping[str, str], count: int) -> Found:
-        """What was found; nothing where something else was asked for. Never raises."""
+        """The entries that were read; none if the request was another one. Never raises."""
         if not self._prefetch.is_sent:
             return {}
         try:
             reply = await self._prefetch.receive()
-        except RedisError:  # an outage may be over by now; if not, the next command meets it
+        except RedisError:  # an outage may be over by now; if not, the next command fails
             return {}
-        return entries_by_key(reply) if self._asked == (positions, count) else {}
+        return entries_by_key(reply) if self._request == (positions, count) else {}
 
     async def drop(self, *, for_s: float = 0) -> None:
-        """Do not wait for a reply any more. Where there was one to come, nothing is read ahead for
-        so long.
-        """
+        """Discard the reply, if a read was sent; then nothing is read ahead for `for_s` seconds."""
         if self._prefetch.is_sent:
             self._paused_until_s = time.monotonic() + for_s
             await self._prefetch.abandon()

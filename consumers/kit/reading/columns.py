@@ -1,10 +1,10 @@
-"""Entries as the rows of a table: which columns a stream has, and what stands in them (pure).
+"""Entries as rows of a table: the columns of a stream and their values (pure).
 
 For data frames and Parquet files alike. Columns follow from the contract's models, so a stream's
-table has the same columns whatever happens to be in it. Times are ready to be used as such: a field
-in µs, in ms or in UTC text becomes a column that ends in `_at`, in µs. Decimals stay the exchange's
-own strings. What does not fit its column (a time beyond the year 9999, a number beyond 63 bits) is
-null there and stands in `extra` instead: nothing is lost.
+table has the same columns whatever its content. A time field in µs, in ms or in UTC text becomes a
+column that ends in `_at`, in µs. Decimals stay the exchange's own strings. A value that does not
+fit its column (a time after the year 9999, a number above 63 bits) is null there and moves to
+`extra`: nothing is lost.
 """
 
 import json
@@ -25,7 +25,7 @@ from bridge.contract.streams import BadStreamName, parse_stream
 
 
 class ColumnKind(StrEnum):
-    """What a column holds."""
+    """The type of a column's values."""
 
     TEXT = "text"
     DECIMAL = "decimal"  # the exchange's own string
@@ -37,7 +37,7 @@ class ColumnKind(StrEnum):
 
 
 class Column(NamedTuple):
-    """A column; `field` is the event's own name of it."""
+    """A column; `field` is the name of the event's field."""
 
     name: str
     kind: ColumnKind
@@ -58,7 +58,7 @@ _OF_EACH_ROW = (Column(ENTRY_ID, ColumnKind.TEXT, ""), Column(TIME, ColumnKind.M
 
 
 def models_of(stream: str) -> tuple[type[Event], ...]:
-    """What may stand in a stream of this name, the exchange's events first."""
+    """The event classes that a stream of this name may contain, the exchange's events first."""
     try:
         kind = parse_stream(stream).type
     except BadStreamName:
@@ -67,25 +67,25 @@ def models_of(stream: str) -> tuple[type[Event], ...]:
 
 
 def columns_of(stream: str) -> tuple[Column, ...]:
-    """The columns of a stream's table, whatever happens to be in it: ID, its time, all fields of
-    its events, `extra` last."""
+    """The columns of a stream's table, whatever its content: ID, its time, all fields of its
+    events, `extra` last."""
     return columns_of_models(models_of(stream))
 
 
 @cache
 def columns_of_models(models: Sequence[type[Event]]) -> tuple[Column, ...]:
     """The columns of a table of these events: ID, its time, all fields, `extra` last."""
-    found = {column.name: column for column in _OF_EACH_ROW}
+    by_name = {column.name: column for column in _OF_EACH_ROW}
     for model in models:
         for column in _columns(model):
-            found.setdefault(column.name, column)
+            by_name.setdefault(column.name, column)
     # As in an entry: the three times and `extra` come last.
-    times = [found.pop(name) for name in _TIMES if name in found]
-    return (*found.values(), *times, Column(EXTRA, ColumnKind.JSON, ""))
+    times = [by_name.pop(name) for name in _TIMES if name in by_name]
+    return (*by_name.values(), *times, Column(EXTRA, ColumnKind.JSON, ""))
 
 
 def row_of(columns: Sequence[Column], entry_id: str, event: Event) -> tuple[Any, ...]:
-    """The values of one entry, None where it has none: texts, ints, bools, lists of pairs, JSON."""
+    """The values of one entry by column: str, int, bool, list of pairs or JSON; None for null."""
     fields = event.__dict__
     extra = {name: value for name, value in fields.items() if name not in _covered(columns)}
     extra |= event.extra
@@ -134,7 +134,7 @@ def _kind(annotation: Any) -> ColumnKind:
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """A type with all it is made of, constraints included."""
+    """A type and all its parts, constraints included."""
     yield annotation
     if get_origin(annotation) in (Annotated, Union, UnionType):
         for part in get_args(annotation):
@@ -142,7 +142,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def _fitted(column: Column, value: Any) -> Any:
-    """The value as it stands in the column; None where it does not fit."""
+    """The value as stored in the column; None if it does not fit."""
     if column.kind is ColumnKind.WHOLE:
         return value if value <= _WHOLE_MAX else None
     if column.kind is ColumnKind.MOMENT:

@@ -1,7 +1,7 @@
-"""Rows of entries as a pandas or a Polars frame. Neither library is needed for anything else here.
+"""Rows of entries as a pandas or a Polars frame. Only this module needs these libraries.
 
-Times are datetimes in UTC, whole numbers and flags know null, and decimals stay the exchange's own
-strings unless something else is asked for.
+Times are UTC datetimes, integers and booleans are nullable, and decimals stay the exchange's own
+strings unless `decimals` selects another type.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +13,7 @@ from bridge.errors import ConfigError
 from consumers.kit.reading.columns import Column, ColumnKind
 
 Decimals = Literal["text", "float", "decimal"]
-"""How decimals come: the exchange's own strings; floats, to draw and to count with; exact ones."""
+"""The type of decimals: the exchange's own strings; floats, for plots; exact `Decimal`s."""
 
 _READ: dict[Decimals, Callable[[str], Any]] = {"text": str, "float": float, "decimal": Decimal}
 
@@ -21,7 +21,7 @@ _READ: dict[Decimals, Callable[[str], Any]] = {"text": str, "float": float, "dec
 def pandas_frame(
     columns: Sequence[Column], rows: Iterable[Sequence[Any]], decimals: Decimals
 ) -> Any:
-    """A `pandas.DataFrame`."""
+    """The rows as a `pandas.DataFrame`. Raises ConfigError if pandas is not installed."""
     pandas = _library("pandas")
     by_name = _by_name(columns, rows, decimals)
     dtypes = {
@@ -45,7 +45,7 @@ def pandas_frame(
 def polars_frame(
     columns: Sequence[Column], rows: Iterable[Sequence[Any]], decimals: Decimals
 ) -> Any:
-    """A `polars.DataFrame`."""
+    """The rows as a `polars.DataFrame`. Raises ConfigError if Polars is not installed."""
     polars = _library("polars")
     by_name = _by_name(columns, rows, decimals)
 
@@ -71,15 +71,16 @@ def polars_frame(
 def _by_name(
     columns: Sequence[Column], rows: Iterable[Sequence[Any]], decimals: Decimals
 ) -> dict[str, list[Any]]:
-    """Column by column, lists of values ready for a frame."""
+    """Column name → list of values, converted for a frame. Raises ConfigError for another
+    `decimals`."""
     if decimals not in _READ:
         raise ConfigError(f"decimals={decimals!r}: write text, float or decimal")
-    found: dict[str, list[Any]] = {column.name: [] for column in columns}
-    fill = [_filler(column, found[column.name], decimals) for column in columns]
+    values: dict[str, list[Any]] = {column.name: [] for column in columns}
+    fill = [_filler(column, values[column.name], decimals) for column in columns]
     for one in rows:
         for put, value in zip(fill, one, strict=True):
             put(value)
-    return found
+    return values
 
 
 def _filler(column: Column, into: list[Any], decimals: Decimals) -> Callable[[Any], None]:

@@ -1,8 +1,8 @@
-"""A scan of a range of a stream, page by page (pure: gives the commands, takes the replies).
+"""A scan of a range of a stream, page by page (pure: returns commands, takes their replies).
 
-The end is fixed by the first reply, so that the scan of a growing stream ends. It warns of what the
-stream no longer keeps: what was asked for and is gone, and what is trimmed away before the scan
-comes to it.
+The first reply fixes the end, so that the scan of a growing stream ends. The scan warns about
+requested entries that were trimmed before it began, and about entries trimmed before it reaches
+them.
 """
 
 import warnings
@@ -26,11 +26,11 @@ FIRST, LAST = "-", "+"
 
 
 class TrimmedAway(UserWarning):
-    """Entries that were asked for are not kept any more."""
+    """Requested entries were trimmed from the stream."""
 
 
 class RangeScan:
-    """From `start` (an ID, or `-`) to `end` (an ID that is left out, or `+`)."""
+    """A scan from `start` (an ID, or `-`) to `end` (`(` and an excluded ID, or `+`)."""
 
     def __init__(self, stream: str, keys: Keys, start: str, end: str) -> None:
         self.is_done = False
@@ -45,27 +45,28 @@ class RangeScan:
         """The commands of the next round trip; their replies are for `take`."""
         if not self._is_begun:
             return (("XINFO STREAM", self._key), ("HKEYS", self._registry))
-        # The oldest entry is asked for after the page: what is trimmed meanwhile shows.
+        # The oldest entry is read after the page, to detect entries trimmed in between.
         return (
             ("XRANGE", self._key, self._next, self._end, "COUNT", PAGE_ENTRIES),
             ("XRANGE", self._key, FIRST, LAST, "COUNT", 1),
         )
 
     def is_whole(self, replies: Sequence[Any]) -> bool:
-        """Are these, of a replica, what the primary would answer? Not the first, which say where
-        the stream ends, nor a page that is not full: the replica may not have what follows. What it
-        has of a stream begins where the primary's does, and has no holes.
+        """Whether these replies of a replica equal those of the primary. The first replies do not
+        count, as they fix the stream's end, nor does a page that is not full: the replica may lag.
+        A replica's copy of a stream begins at the same entry and has no holes.
         """
         page = replies[0] if replies else None
         return self._is_begun and isinstance(page, list) and len(page) == PAGE_ENTRIES
 
     @property
     def is_begun(self) -> bool:
-        """Is it known where the scan ends?"""
+        """Whether the first replies were taken, which fix the end of the scan."""
         return self._is_begun
 
     def take(self, replies: Sequence[Any]) -> Sequence[ParsedEntry]:
-        """The entries in the replies. Raises ConfigError where there is no such stream."""
+        """The entries in the replies. Raises ConfigError if the stream is not in the registry, and
+        Redis errors among the replies."""
         if not self._is_begun:
             self._begin(*replies)
             return ()
@@ -73,8 +74,8 @@ class RangeScan:
             if isinstance(reply, Exception):
                 raise reply
         page: list[ParsedEntry] = replies[0]
-        # From the second page on: if the oldest entry is behind our place, the stream was trimmed
-        # past it, and what was between is missing from this scan.
+        # From the second page on: an oldest entry beyond our position means that the stream was
+        # trimmed past it, and the entries in between are missing from this scan.
         if self._next.startswith("("):
             self._warn_if_overtaken(replies[1])
         if page:
@@ -95,7 +96,7 @@ class RangeScan:
                 )
                 raise ConfigError(f"there is no stream {self._stream}{hint}")
             return
-        if isinstance(about, Exception):  # what the registry says is of no use here
+        if isinstance(about, Exception):  # the registry does not matter here
             raise about
         if self._end == LAST:
             self._end = about["last-generated-id"]
@@ -117,5 +118,5 @@ class RangeScan:
 
 
 def _is_whole(about: Mapping[str, Any]) -> bool:
-    """Whether no entry was ever removed. Redis before 7.0 does not count them: then, unknown."""
+    """Whether no entry was ever removed. Redis before 7.0 lacks the counter: then False."""
     return bool(about.get("entries-added") == about["length"])

@@ -1,4 +1,4 @@
-"""Research: what a stream holds between two times or IDs, as typed deliveries, straight from Redis.
+"""Research: the entries of a stream between two times or IDs, as typed deliveries, from Redis.
 
     from consumers import read
 
@@ -7,9 +7,9 @@
 
     frame = read("trade.SOL_USDC", "2026-09-02T16:00", "2026-09-02T17:00").to_pandas()
 
-In a handler it reads from the worker's own Redis. It touches no group and no live worker. Iterate
-with `for` in a script or a notebook, with `async for` where a loop runs and must not wait. It reads
-page by page, so a range may be larger than memory; only a frame holds all of it.
+In a handler it reads from the worker's own Redis. It affects no group and no live worker. Iterate
+with `for` in a script or a notebook, with `async for` in an event loop, which must not be blocked.
+It reads page by page, so a range may be larger than memory; only a frame holds the whole range.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _workers_own: ContextVar[Config | None] = ContextVar("workers_own", default=None
 
 
 class NotUnderstood(UserWarning):
-    """An entry is not of the contract, and was passed over."""
+    """An entry does not fit the contract, and was skipped."""
 
 
 @overload
@@ -86,16 +86,16 @@ def read(
     key_prefix: str | None = None,
     config: str | Path | None = None,
 ) -> "Reading[Any]":
-    """The entries of a stream from `start` up to, and without, `end`.
+    """The entries of a stream from `start` (included) to `end` (excluded).
 
-    A bound is an entry ID, a time (ISO text, UTC where it names no zone, or a datetime with its
-    zone), how long ago (`"2h"`, or a timedelta), `"beginning"` or `"new"`. None: from the stream's
-    beginning, to its end.
-    `of` keeps the events of one class. Which Redis: as for everything here (`config.yaml`,
-    `BRIDGE_REDIS__URL`), or `url` and `key_prefix`.
+    A bound is an entry ID, a time (ISO text, UTC if it names no zone, or a datetime with its zone),
+    an age (`"2h"`, or a timedelta), `"beginning"` or `"new"`. None: from the stream's beginning, to
+    its end.
+    `of` keeps the events of one class. The Redis server is that of the configuration
+    (`config.yaml`, `BRIDGE_REDIS__URL`), unless `url` and `key_prefix` are given.
 
-    Nothing is read before the first iteration, and each one reads anew. Raises ConfigError for a
-    bound or a stream that cannot be, Transient where Redis does not answer.
+    Nothing is read before the first iteration; each iteration reads again. Raises ConfigError for
+    an invalid bound or an unknown stream, Transient if Redis does not answer.
     """
     settings = _settings(config, url, key_prefix)
     where = resolve_url(settings)
@@ -113,7 +113,7 @@ def read(
 
 @contextlib.contextmanager
 def reading_from(config: Config) -> Iterator[None]:
-    """Within it, and in the tasks begun there, `read` reads from this configuration's Redis."""
+    """Make `read` use this configuration's Redis, in the block and in tasks started there."""
     before = _workers_own.set(config)
     try:
         yield
@@ -139,7 +139,7 @@ def _settings(config: str | Path | None, url: str | None, key_prefix: str | None
 
 
 class Reading(Generic[E]):
-    """A range of a stream, to iterate as often as you like."""
+    """A range of a stream, which can be iterated several times."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class Reading(Generic[E]):
         self._of = of
         self._url = url
         self._keys = keys
-        self._replica = replica  # URL of one that is read from as far as it goes
+        self._replica = replica  # URL of a replica, used while its pages are full
 
     def __iter__(self) -> Iterator[Delivery[E]]:
         scan = RangeScan(self.stream, self._keys, self._start, self._end)
@@ -174,7 +174,7 @@ class Reading(Generic[E]):
                 if replica is not None and scan.is_begun:
                     with contextlib.suppress(*_NO_ANSWER):
                         replies = _execute(replica, scan.commands())
-                if not scan.is_whole(replies):  # the primary has the last word
+                if not scan.is_whole(replies):  # the replica lags or does not answer
                     replica = replica if not scan.is_begun else None
                     replies = _execute(primary, scan.commands())
                 yield from self._deliveries(scan.take(replies))
@@ -206,14 +206,14 @@ class Reading(Generic[E]):
                         yield delivery
 
     def to_pandas(self, decimals: frames.Decimals = "text") -> Any:
-        """All of it as a pandas DataFrame; one row an entry, times in UTC.
+        """The range as a pandas DataFrame; one row per entry, times in UTC.
 
         `decimals`: "text" as the exchange wrote them, "float", or "decimal" for exact arithmetic.
         """
         return frames.pandas_frame(self._columns(), self._rows(), decimals)
 
     def to_polars(self, decimals: frames.Decimals = "text") -> Any:
-        """The same as a Polars DataFrame."""
+        """The range as a Polars DataFrame; see `to_pandas`."""
         return frames.polars_frame(self._columns(), self._rows(), decimals)
 
     def _columns(self) -> tuple[columns.Column, ...]:
@@ -239,7 +239,7 @@ class Reading(Generic[E]):
 
     @contextlib.contextmanager
     def _client_errors(self) -> Iterator[None]:
-        """Turn what the client raises into this project's errors."""
+        """Convert the Redis client's errors to ConfigError and Transient."""
         try:
             yield
         except (ResponseError, AuthenticationError) as error:

@@ -1,1 +1,1 @@
-"""What the kit keeps in Redis: key names, the registry of streams, Lua scripts."""
+"""The kit's data in Redis: key names, the registry of streams, Lua scripts."""

@@ -1,9 +1,10 @@
 """Names of the keys in Redis that the kit reads and writes (pure).
 
-What a script touches beside a stream carries the stream's full key in braces, so that both live in
-one slot of a Cluster: `consumers:{trade.SOL_USDC}:candles:lease`. Where the prefix has braces of
-its own, all keys live in its slot, and there are no others: `{mine}:consumers:trade.SOL_USDC:…`. Of
-several shards each has a prefix of its own, and what is beside a stream has that of the stream.
+A group's keys for a stream contain the stream's full key in braces as a hash tag, so that a script
+can use both in one Cluster slot: `consumers:{trade.SOL_USDC}:candles:lease`. If the key prefix has
+a hash tag itself, all keys are in its slot, without further braces:
+`{mine}:consumers:trade.SOL_USDC:…`. With several shards each shard has a prefix of its own, and a
+group's keys have the prefix of their stream.
 """
 
 import re
@@ -15,17 +16,17 @@ from bridge.runtime.redis_url import tag_of
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """All key names of one bridge's Redis."""
+    """The key names in one bridge's Redis."""
 
     space: KeySpace = PLAIN
 
     def of(self, shard: int) -> "Keys":
-        """Those of one shard: every name is taken to be in it."""
+        """The key names in one shard: every stream is assumed to be there."""
         return Keys(self.space.of(shard))
 
     @property
     def registry(self) -> str:
-        """Hash of the bridge: stream name → JSON about it."""
+        """Hash written by the bridge: stream name → JSON about it."""
         return self.space.key("bridge:streams")
 
     @property
@@ -47,14 +48,15 @@ class Keys:
         return self.space.key(name)
 
     def beside(self, stream: str, group: str, part: str = "") -> str:
-        """A key of a group that lives in the stream's slot."""
+        """A key of a group for a stream, in the stream's slot."""
         prefix = self.space.prefix_of(self.space.shard_of(stream))
         named = stream if tag_of(prefix) else f"{{{prefix}{stream}}}"
         whole = f"{prefix}consumers:{named}:{group}"
         return f"{whole}:{part}" if part else whole
 
     def all_beside(self, group: str) -> list[str]:
-        """Patterns for SCAN, one a shard: a group's keys, and those of names that begin so."""
+        """Patterns for SCAN, one per shard: the keys of all groups whose name begins with
+        `group`."""
         prefixes = [self.space.prefix_of(shard) for shard in range(self.space.shards)]
         named = "*" if tag_of(prefixes[0]) else "{*}"
         return [f"{_literal(one)}consumers:{named}:{_literal(group)}*" for one in prefixes]
@@ -64,11 +66,11 @@ class Keys:
         return self.beside(stream, group, "lease")
 
     def position(self, stream: str, group: str) -> str:
-        """Hash: how far an ordered group has come."""
+        """Hash: the progress of an ordered group."""
         return self.beside(stream, group, "position")
 
     def settled(self, stream: str, group: str) -> str:
-        """Hash: how far a shared group has settled everything."""
+        """Hash: the position up to which a shared group has settled all entries."""
         return self.beside(stream, group, "settled")
 
     def dead(self, stream: str, group: str) -> str:
@@ -85,5 +87,5 @@ class Keys:
 
 
 def _literal(text: str) -> str:
-    """As a part of a glob pattern that fits nothing else."""
+    """The text escaped for a glob pattern, so that it matches only itself."""
     return re.sub(r"[*?\[\]\\]", r"\\\g<0>", text)

@@ -1,7 +1,7 @@
-"""Which streams there are, which of them a consumer wants, and which groups there are.
+"""The registered streams, the streams that a consumer reads, and the groups.
 
-The bridge's registry is the only source: a stream that is not in it does not exist for the kit,
-one that is may still be without entries. Who only looks makes do without it.
+The bridge's registry is the only source: a stream that is not in it does not exist for the kit; a
+registered stream may be empty. Only the read-only `known_in` can work without the registry.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,46 +18,44 @@ from bridge.runtime.refusals import raise_not_allowed
 from bridge.runtime.stream_search import streams_beside
 from consumers.kit.redis.keys import Keys
 
-FIRST_SHARD = 0  # it alone has the registry, and what workers tell of themselves
-LOST = (RedisConnectionError, RedisTimeoutError, OSError)  # no answer, whatever it would have been
+FIRST_SHARD = 0  # the only shard with the registry and the workers' statuses
+LOST = (RedisConnectionError, RedisTimeoutError, OSError)  # errors that mean: no answer
 
 
 def choose(names: Iterable[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    """The names that fit one of the patterns (`trade.*`), sorted."""
+    """The names that match one of the patterns (`trade.*`), sorted."""
     return tuple(sorted(n for n in names if any(fnmatchcase(n, p) for p in patterns)))
 
 
 def near_misses(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """What may have been meant by patterns that fit nothing: streams, or all of a type."""
+    """Suggestions for patterns that match nothing: a stream, or all streams of a type."""
     of_types = {f"{name.partition('.')[0]}.*" for name in names}
     known = sorted(of_types) + sorted(names)
     return [near for pattern in patterns for near in nearest(pattern, known, limit=1)]
 
 
 class Registered(NamedTuple):
-    """The streams of the registry, and names in it that can be no stream: not to be used."""
+    """The streams of the registry, and its names that are not valid stream names."""
 
     streams: list[str]
     refused: list[str]
 
 
 async def registered(redis: Redis, keys: Keys) -> Registered:
-    """What is in the registry. A name may come to stand in a key, or in a path of a file."""
-    found = Registered([], [])
+    """The names in the registry. They are checked, since names become parts of keys and paths."""
+    names = Registered([], [])
     for name in cast("list[str]", await redis.hkeys(keys.registry)):
-        (found.streams if is_stream(name) else found.refused).append(name)
-    return found
+        (names.streams if is_stream(name) else names.refused).append(name)
+    return names
 
 
 async def stream_names(redis: Redis, keys: Keys) -> list[str]:
-    """All streams of the registry."""
+    """All valid stream names of the registry."""
     return (await registered(redis, keys)).streams
 
 
 class Known(NamedTuple):
-    """Streams, and groups with what is known of each (JSON); `away`: shards that do not answer, and
-    why.
-    """
+    """Group → JSON about it; streams; `unavailable`: shard that does not answer → reason."""
 
     groups: Mapping[str, str]
     streams: Sequence[str]
@@ -65,8 +63,8 @@ class Known(NamedTuple):
 
 
 async def known_in(redis: Redis, keys: Keys, *, in_part: bool) -> Known:
-    """What there is, as the first shard tells. Of several shards, and `in_part`, what is found in
-    the others where the first one does not answer: nothing is known of their groups but the names.
+    """The groups and streams, from the first shard. With `in_part` and several shards, if the first
+    one does not answer, those found in the other shards: of their groups only the names are known.
     Raises what Redis raises.
     """
     try:
@@ -84,14 +82,15 @@ async def known_in(redis: Redis, keys: Keys, *, in_part: bool) -> Known:
 
 
 async def _groups_in(redis: Redis, keys: Keys, streams: Iterable[str]) -> Iterable[str]:
-    """Those that Redis knows in these streams: each group of the kit is one in its streams."""
+    """The names of the Redis consumer groups of these streams: each group of the kit has one in
+    each of its streams."""
     async with redis.pipeline(transaction=False) as pipeline:
         for stream in streams:
             pipeline.xinfo_groups(keys.stream(stream))
         replies = await pipeline.execute(raise_on_error=False)
     raise_not_allowed(replies)
-    told = (reply for reply in replies if not isinstance(reply, Exception))
-    return sorted({one["name"] for groups in told for one in groups})
+    answered = (reply for reply in replies if not isinstance(reply, Exception))
+    return sorted({one["name"] for groups in answered for one in groups})
 
 
 async def group_names(redis: Redis, keys: Keys) -> list[str]:

@@ -1,7 +1,7 @@
-"""Running the kit's Lua scripts: many calls in one round trip, by hash.
+"""Running the kit's Lua scripts: many calls in one round trip, by hash (EVALSHA).
 
-A server that does not have a script (restarted, flushed) gets its text with the next call. Knows
-nothing of what the scripts do.
+If a server does not have a script (after a restart or flush), the call is repeated with the
+script's text (EVAL).
 """
 
 import hashlib
@@ -20,8 +20,8 @@ _COMMAND = re.compile(r"redis\.p?call\('([A-Z]+)'")
 
 
 class CommandRefused(NoPermissionError):
-    """This user may not run a command of a script, or this server does not have it: no stream is to
-    blame, and trying again does not help.
+    """The user may not run a command of a script, or the server does not have the command: a
+    failure of no single stream, and a retry does not help.
     """
 
 
@@ -33,14 +33,14 @@ class Call(NamedTuple):
 
 
 class Script:
-    """A script of this package, `<name>.lua`; a line `--include x` in it stands for `x.lua`."""
+    """A script of this package, `<name>.lua`; a line `--include x` inserts `x.lua`."""
 
     def __init__(self, name: str) -> None:
         self.text = _text(name)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, redis: Redis, calls: Sequence[Call]) -> list[Any]:
-        """One reply for each call; what the script refuses is an exception among the replies."""
+        """One reply per call; an error of the script is an exception among the replies."""
         if not calls:
             return []
         replies = await self._send(redis, "EVALSHA", self.sha, calls)
@@ -53,15 +53,15 @@ class Script:
         return [self._named(reply) for reply in replies]
 
     async def run_one(self, redis: Redis, call: Call) -> Any:
-        """The reply of a single call. Raises what the script refuses."""
+        """The reply of a single call. Raises the script's error."""
         [reply] = await self.run(redis, [call])
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     def _named(self, reply: Any) -> Any:
-        """The reply; of a refused command with what it leaves out: which one it is, servers before
-        Redis 7.2 do not say of one in a script.
+        """The reply. The error of a refused command becomes CommandRefused, with the script's
+        commands: before 7.2, Redis does not name a refused command of a script.
         """
         if not isinstance(reply, ResponseError) or meaning(reply) is not Refusal.NOT_ALLOWED:
             return reply
@@ -81,12 +81,12 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """The script, read once."""
+    """The script of this name, read from its file once."""
     return Script(name)
 
 
 def checked(replies: list[Any]) -> list[Any]:
-    """The replies, if none of them is an error."""
+    """The replies. Raises the first error among them."""
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
@@ -95,4 +95,4 @@ def checked(replies: list[Any]) -> list[Any]:
 
 def _text(name: str) -> str:
     text = files("consumers.kit.redis").joinpath(f"{name}.lua").read_text("utf-8")
-    return re.sub(r"^--include (\w+)$", lambda found: _text(found[1]), text, flags=re.MULTILINE)
+    return re.sub(r"^--include (\w+)$", lambda match: _text(match[1]), text, flags=re.MULTILINE)

@@ -1,7 +1,7 @@
 """A consumer group as Redis keeps it: join, read, settle, take over, leave (shared mode).
 
-Only Redis commands; when to do what is decided in `loop`. A read that waits is never cancelled:
-entries that Redis had handed out by then would stay pending under this worker's name.
+Only Redis commands; `loop` decides when to use them. A blocking read is never cancelled: entries
+that Redis had delivered by then would stay pending under this worker's name.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,19 +16,19 @@ from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.prefetch import Prefetch
 from consumers.kit.redis.scripts import Call, checked, script
 
-PAGE = 100  # pending entries looked at, and claimed, at a time
+PAGE = 100  # pending entries that are read, and claimed, at a time
 
 
 class UnitKind(StrEnum):
-    """What happened to the entries of a unit; the words of `settle.lua`."""
+    """What happened to the entries of a unit; the values are those of `settle.lua`."""
 
     ACK = "ack"  # handled, or made dead letters
-    GONE = "gone"  # trimmed away before they were handled
-    AGAIN = "again"  # a dead letter that was sent back was handled: it is dead no more
+    GONE = "gone"  # trimmed before they were handled
+    AGAIN = "again"  # a dead letter that was sent back was handled
 
 
 class Unit(NamedTuple):
-    """Entries that are settled together, and what is written with them."""
+    """Entries that are settled together, and their writes."""
 
     kind: UnitKind
     ids: Sequence[str]
@@ -36,9 +36,9 @@ class Unit(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """Redis' answer for a stream: up to where all is settled, how many entries were missed, and for
-    each unit 1 (settled by this call), 0 (another worker had settled it), or why its results are
-    refused."""
+    """Redis' answer for a stream: `mark`, up to which all entries are settled; the number of missed
+    entries; and per unit 1 (settled by this call), 0 (another worker had settled it), or the reason
+    why its results are refused."""
 
     mark: str | None
     missed: int
@@ -46,7 +46,7 @@ class Settled(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """A pending entry: how often it was handed out, and when for the last time."""
+    """A pending entry: its number of deliveries, and the time since the last one, ms."""
 
     entry_id: str
     deliveries: int
@@ -54,14 +54,14 @@ class Pending(NamedTuple):
 
 
 class Abandoned(NamedTuple):
-    """A consumer that is gone and has left entries pending in a stream."""
+    """A dead consumer with pending entries in a stream."""
 
     stream: str
     consumer: str
 
 
 class Group:
-    """One consumer of one group, over any number of streams."""
+    """One consumer of one Redis consumer group, for any number of streams."""
 
     def __init__(self, redis: Redis, keys: Keys, group: str, consumer: str) -> None:
         self._redis = redis
@@ -75,9 +75,9 @@ class Group:
     ) -> dict[str, int | Exception | None]:
         """Create the group in each stream where it is missing; see `join.lua`.
 
-        `starts`: by stream, where to begin, and what this worker remembers to be settled (empty:
-        nothing). Returns by stream 1 for created, 0 for there already, None for no such stream, or
-        the error of Redis.
+        `starts`: stream → start position, and the mark up to which this worker knows all entries to
+        be settled (empty: none). Returns stream → 1 (created), 0 (exists already), None (no such
+        stream), or the error of Redis.
         """
         calls = [
             Call(
@@ -91,26 +91,27 @@ class Group:
     async def read(
         self, streams: Iterable[str], count: int, block_ms: int | None
     ) -> dict[str, list[Entry]]:
-        """New entries by stream."""
+        """New entries by stream, at most `count` of each. Blocks for `block_ms`; None: not at
+        all."""
         await self._send_read(streams, count, block_ms)
         return await self.take_prefetched()
 
     @property
     def is_prefetching(self) -> bool:
-        """Whether a read is under way whose entries have not been taken yet."""
+        """Whether a read was sent whose entries have not been taken yet."""
         return self._prefetch.is_sent
 
     async def prefetch(self, streams: Iterable[str], count: int) -> None:
-        """Ask for new entries, for `take_prefetched`; they are pending from then on."""
+        """Send a read of new entries, for `take_prefetched`; they are pending from then on."""
         await self._send_read(streams, count, None)
 
     async def take_prefetched(self) -> dict[str, list[Entry]]:
-        """The entries that were asked for with `prefetch`, by stream."""
-        found = entries_by_key(await self._prefetch.receive())
-        return {self._keys.name(key): entries for key, entries in found.items()}
+        """The entries of the last `prefetch`, by stream."""
+        by_key = entries_by_key(await self._prefetch.receive())
+        return {self._keys.name(key): entries for key, entries in by_key.items()}
 
     async def abandon_prefetched(self) -> None:
-        """Do not wait for them; they are pending all the same, or will be."""
+        """Discard the reply of the last `prefetch`; its entries are pending nevertheless."""
         await self._prefetch.abandon()
 
     async def _send_read(self, streams: Iterable[str], count: int, block_ms: int | None) -> None:
@@ -122,19 +123,20 @@ class Group:
         )  # fmt: skip
 
     async def settle(self, units: Mapping[str, Sequence[Unit]]) -> dict[str, Settled]:
-        """Acknowledge and apply, one call for each stream. Raises what Redis refuses as a whole."""
-        wanted = {stream: some for stream, some in units.items() if some}
-        calls = [self._settle_call(stream, some) for stream, some in wanted.items()]
+        """Acknowledge entries and apply their writes, one call per stream. Raises an error of a
+        whole call."""
+        to_settle = {stream: some for stream, some in units.items() if some}
+        calls = [self._settle_call(stream, some) for stream, some in to_settle.items()]
         replies = checked(await script("settle").run(self._redis, calls))
         return {
             stream: Settled(mark, int(missed), answers)
-            for stream, (mark, missed, *answers) in zip(wanted, replies, strict=True)
+            for stream, (mark, missed, *answers) in zip(to_settle, replies, strict=True)
         }
 
     async def pending(
         self, streams: Sequence[str], consumer: str, idle_ms: int = 0, after: str = "-"
     ) -> dict[str, list[Pending]]:
-        """The first pending entries of a consumer, at most a page for each stream."""
+        """The first pending entries of a consumer by stream, at most PAGE of each."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for stream in streams:
                 pipeline.xpending_range(
@@ -156,9 +158,9 @@ class Group:
         }
 
     async def abandoned(self, streams: Sequence[str], alive: Iterable[str]) -> list[Abandoned]:
-        """What consumers that are not alive have left, by stream."""
-        # A stream that has vanished, or lost its group, answers with an error: nothing is abandoned
-        # there, and the read that follows finds out about it.
+        """Dead consumers with pending entries, by stream."""
+        # A deleted stream, or one without its group, is answered with an error: nothing is
+        # abandoned there, and the following read reports it.
         living = {*alive, self.consumer}
         async with self._redis.pipeline(transaction=False) as pipeline:
             for stream in streams:
@@ -172,10 +174,11 @@ class Group:
             if one["name"] not in living
         ]
 
-    async def remove_gone_consumers(
+    async def remove_dead_consumers(
         self, streams: Sequence[str], alive: Iterable[str], idle_ms: int
     ) -> None:
-        """Remove the names of consumers that are gone and have nothing pending."""
+        """Remove the names of dead consumers without pending entries that are idle for longer than
+        `idle_ms`."""
         living = {*alive, self.consumer}
         async with self._redis.pipeline(transaction=False) as pipeline:
             for stream in streams:
@@ -183,34 +186,35 @@ class Group:
             replies = await pipeline.execute(raise_on_error=False)
         for stream, reply in zip(streams, replies, strict=True):
             for one in reply if isinstance(reply, list) else ():
-                # `leave` looks at `pending` once more, in a script: by then it may have some.
+                # `leave` checks `pending` again, in a script: it may have changed since.
                 if one["name"] not in living and not one["pending"] and one["idle"] > idle_ms:
                     await self.leave([stream], one["name"])
 
     async def claim(
         self, stream: str, ids: Sequence[str], idle_ms: int, deliveries: int | None = None
     ) -> tuple[list[Entry], list[str]]:
-        """Have entries handed out to this worker (once more), if idle for `idle_ms`. It counts as
-        one more delivery, or they count as delivered so often.
+        """Claim entries that are idle for `idle_ms`. Each gets one more delivery, or its count is
+        set to `deliveries`.
 
-        Returns those that are there, and the IDs of those that were trimmed away. The others were
+        Returns the claimed entries, and the IDs of those that were trimmed. The remaining ones were
         claimed by another worker meanwhile.
         """
         key = self._keys.stream(stream)
         claimed: Any = await self._redis.xclaim(
             key, self._group, self.consumer, idle_ms, list(ids), retrycount=deliveries
         )
-        # An entry that was trimmed comes as nil before Redis 7.0; later versions leave it out.
-        there = [entry_of(one, fields) for one, fields in claimed if one is not None]
-        found = {entry_id for entry_id, _ in there}
-        return there, await self._trimmed(key, [one for one in ids if one not in found])
+        # A trimmed entry is nil in replies before Redis 7.0; later versions leave it out.
+        entries = [entry_of(one, fields) for one, fields in claimed if one is not None]
+        claimed_ids = {entry_id for entry_id, _ in entries}
+        return entries, await self._trimmed(key, [one for one in ids if one not in claimed_ids])
 
     async def give_back(
         self, stream: str, ids: Sequence[str], deliveries: int, idle_ms: int
     ) -> None:
-        """Let others claim entries of this worker at once: as if they had been idle for so long,
-        and handed out so often."""
-        # JUSTID counts no delivery. The name stays this worker's until another one claims them.
+        """Let other workers claim entries of this worker at once, by setting their idle time, ms,
+        and their number of deliveries."""
+        # JUSTID counts no delivery. They stay pending under this name until another worker claims
+        # them.
         await self._redis.xclaim(
             self._keys.stream(stream),
             self._group,
@@ -223,13 +227,13 @@ class Group:
         )
 
     async def leave(self, streams: Iterable[str], consumer: str | None = None) -> None:
-        """Remove the consumer's name where it has nothing pending."""
+        """Remove the consumer's name from the groups in which it has nothing pending."""
         name = consumer or self.consumer
         calls = [Call([self._keys.stream(stream)], (self._group, name)) for stream in streams]
         await script("leave").run(self._redis, calls)
 
     def _settle_call(self, stream: str, units: Sequence[Unit]) -> Call:
-        # KEYS[1] to KEYS[3] are the stream's own: those of the results are counted from 4 on.
+        # KEYS[1] to KEYS[3] are the fixed keys below: the keys of the results start at 4.
         index: dict[str, int] = {}
         arguments: list[str | int] = [self._group]
         for unit in units:
@@ -246,5 +250,5 @@ class Group:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for entry_id in ids:
                 pipeline.xrange(key, entry_id, entry_id)
-            found = await pipeline.execute()
-        return [entry_id for entry_id, entries in zip(ids, found, strict=True) if not entries]
+            replies = await pipeline.execute()
+        return [entry_id for entry_id, entries in zip(ids, replies, strict=True) if not entries]

@@ -1,13 +1,13 @@
 """The loop of shared mode: any worker of the group takes any entry, at least once.
 
-In this order: what is pending under this worker's own name (from before a crash, or to be tried
-again), what workers that are gone have left, then new entries. Settled once for each stream and
-batch, after the handlers have returned. A group or a stream that vanished is created again, after
-the last entry up to which all was settled.
+In this order: entries pending under this worker's own name (from before a crash, or to be retried),
+entries of dead workers, then new entries. They are settled once per stream and batch, after the
+handlers have returned. A group or stream that was deleted is created again, starting after the last
+entry up to which all were settled.
 
-Under a flood, and where handlers are quick, the next batch is read while one is handled (prefetch):
-one, never more, and only where nothing else is due. Prefetched entries are pending already; a look
-at what is pending would find them and hand them out twice, so there is none meanwhile.
+Under high load, and with fast handlers, the next batch is read while one is handled (prefetch): one
+batch at most, and only if nothing else is due. Prefetched entries are pending already: pending
+entries are not read meanwhile, as those would be delivered twice.
 """
 
 import time
@@ -47,19 +47,19 @@ from consumers.kit.stop import Stop
 _log = structlog.get_logger()
 _CONNECTION = "entries"
 
-CLAIM_EVERY_S = 2.0  # at the longest: no need to look more often than leases run out
-TIDY_EVERY_S = 60.0  # names of workers that are gone, and have left nothing
-RETRY_EVERY_S = 0.25  # a look at what is pending under our own name, while there may be any
-CHECK_ALL_EVERY_S = 5.0  # also where none should be: two workers of one name, say
-FIRST_ENTRIES = 20  # over all streams, as long as a handler may turn out to be slow
-FAILING_MAX = 1000  # entries of a stream that failed here: then no new ones of it are taken
-_IDLE_S = 0.2  # until the next look for streams, where there are none
-_QUICK_S = 0.1  # a batch that took no longer: other workers would not have been sooner with it
+CLAIM_EVERY_S = 2.0  # upper bound; more often than leases expire is useless
+TIDY_EVERY_S = 60.0  # removal of names of dead workers that have nothing pending
+RETRY_EVERY_S = 0.25  # reads of our pending entries, while there may be any
+CHECK_ALL_EVERY_S = 5.0  # reads of pending entries of all streams: two workers may share a name
+FIRST_ENTRIES = 20  # over all streams, until the handler's speed is known
+FAILING_MAX = 1000  # failed entries of a stream; from then on no new ones of it are read
+_IDLE_S = 0.2  # pause between rounds while there are no streams
+_QUICK_S = 0.1  # a batch this fast is prefetched: other workers would not be sooner
 _KEY_TROUBLE = ("NOGROUP", "WRONGTYPE", "UNBLOCKED")
 
 
 class SharedLoop:
-    """One worker's share in its group's work, in one shard where there are several."""
+    """One worker's share in its group's work, in one shard."""
 
     def __init__(
         self,
@@ -88,9 +88,9 @@ class SharedLoop:
         self._start = start
         self._idle_ms = idle_ms
         self._reading: dict[str, None] = {}  # streams that have the group
-        # Entries of a stream to take at most; 0 until the handler's pace is known.
+        # Maximum entries to read of a stream; 0 until the handler's speed is known.
         self._limit = consumer.batch_entries if settler.takes_lists else 0
-        self._full: set[str] = set()  # streams of which too much waits for another attempt
+        self._full: set[str] = set()  # streams with FAILING_MAX entries that wait for a retry
         self._retry_at = self._check_all_at = 0.0
         self._abandoned: deque[Abandoned] = deque()
         self._claim_every_s = min(CLAIM_EVERY_S, idle_ms / 1000)
@@ -99,35 +99,36 @@ class SharedLoop:
         self._last_beat = 0
         self._must_join = False
         self._unusable: set[str] = set()
-        self._entry_s = inf  # what handling one took, the last time
-        self._prefetch_size = 0  # entries of each stream that were asked for, at most
-        self._prefetch_at = 0.0  # not before
+        self._entry_s = inf  # time per entry in the last batch
+        self._prefetch_size = 0  # COUNT of the prefetch
+        self._prefetch_at = 0.0  # no prefetch before, by monotonic()
         self._is_idle = False
-        self._hot: set[str] = set()  # streams that had more than the last round read of them
+        self._hot: set[str] = set()  # streams that had more entries than the last round read
 
     def made(self) -> str:
-        """The consumer's own line for people."""
+        """The consumer's `made` line."""
         return made_line(self._consumer)
 
     async def keep(self, redis: Redis) -> None:
-        """Called with each heartbeat: hold the lease of the timers, if it is here. One that is lost
-        shows with the next commit."""
+        """Called with each heartbeat: renew the lease of the timers, if this worker has it. A lost
+        lease is detected by the next commit."""
         await self._leases.renew(redis, self._timers.held)
 
     def renewals(self) -> list[Call]:
-        """The calls of `renew.lua` that do so; another thread may ask for them."""
+        """The calls of `renew.lua` for that lease; may be called from another thread."""
         return self._leases.renewals(self._timers.held)
 
     async def run(self, stop: Stop) -> None:
-        """Until told to stop; the entry in hand is finished and settled, the rest of the batch, and
-        one that is prefetched, given back. Raises ConfigError where Redis refuses this worker."""
-        # What is prefetched is pending under our name: left behind, it would have to wait for the
-        # lease to run out. So it is taken, to be given back.
+        """Run until `stop`; the current entry is finished and settled, the rest of the batch and
+        prefetched entries are given back. Raises ConfigError if Redis refuses this worker."""
+        # Prefetched entries are pending under our name: left behind, they would have to wait for
+        # the lease to expire. So they are received, to be given back.
         while not stop.is_set or self._group.is_prefetching:
             try:
                 await self._round(stop)
             except StopWorker:
-                # The handler wants the end at once: what is prefetched is left to other workers.
+                # The handler requests the end at once: prefetched entries are left pending, for
+                # other workers to claim.
                 stop.set()
                 await self._drop_prefetched()
             except ResponseError as error:
@@ -136,28 +137,28 @@ class SharedLoop:
                     self._settler.may_be_failing(*self._reading)
                     await self._health.down(_CONNECTION, error, stop)
                     continue
-                # A group, a stream or all of Redis' content is gone: `_join` finds out which.
+                # A group, a stream or all of Redis was deleted: `_join` creates missing groups.
                 _log.warning("group_gone", group=self._membership.group, error=str(error))
                 self._reading.clear()
                 self._must_join = True
             except RedisError as error:
                 await self._drop_prefetched()
-                # What was handed out while the reply got lost is pending under our name.
+                # Entries of a lost reply are pending under our name.
                 self._settler.may_be_failing(*self._reading)
                 await self._health.down(_CONNECTION, error, stop)
 
     async def leave(self) -> None:
-        """Clean stop: remove this worker's name where nothing is pending under it."""
+        """Clean stop: remove this worker's name from groups in which it has nothing pending."""
         await self._timers.leave()
         await self._group.leave(self._reading)
 
     async def _round(self, stop: Stop) -> None:
         if not self._group.is_prefetching:
             await self._do_what_is_due(stop)
-        # Of a stream with very many entries that fail, no new ones are taken: they would fail, too,
-        # and the look at what is pending would take ever longer.
+        # Of a stream with very many failing entries no new ones are read: they would probably fail,
+        # too, and reads of pending entries would take ever longer.
         open_streams = [stream for stream in self._reading if stream not in self._full]
-        if not open_streams:  # none is known yet, say: no reason to rest for `batch_wait_s`
+        if not open_streams:  # e.g. none is registered yet: no reason to wait for `batch_wait_s`
             self._is_idle = True
             await stop.wait(_IDLE_S)
             return
@@ -167,8 +168,8 @@ class SharedLoop:
         for streams in in_turn:
             if stop.is_set and not self._group.is_prefetching:
                 return
-            # To wait for a quiet portion would hold up one that has entries: only a round after
-            # one that found nothing waits, and only until something is found.
+            # A blocking read of a quiet portion would delay the busy ones: with several portions,
+            # reads block only after an empty round, and only until entries are found.
             may_wait = len(in_turn) == 1 or (self._is_idle and not any_found)
             wait_ms = block_ms(len(in_turn)) if may_wait else None
             found, size = await self._next(streams, wait_ms, stop)
@@ -188,12 +189,12 @@ class SharedLoop:
     async def _next(
         self, streams: Sequence[str], wait_ms: int | None, stop: Stop
     ) -> tuple[Mapping[str, Sequence[Entry]], int]:
-        """New entries by stream, and how many of each were asked for at most. Waits so long for
-        them; None: not at all."""
+        """New entries by stream, and the COUNT of the read. Blocks for `wait_ms`; None: not at
+        all."""
         if self._group.is_prefetching:
             try:
                 return await self._group.take_prefetched(), self._prefetch_size
-            except RedisError:  # an outage may be over by now; if not, the next command meets it
+            except RedisError:  # an outage may be over by now; if not, the next command fails
                 if stop.is_set:
                     raise
                 self._settler.may_be_failing(*streams)
@@ -202,7 +203,7 @@ class SharedLoop:
         return await self._group.read(streams, size, wait_ms), size
 
     async def _do_what_is_due(self, stop: Stop) -> None:
-        """Before anything new is read."""
+        """Do all tasks that come before new entries, as far as they are due."""
         if self._must_join or self._last_beat != self._membership.beats:
             await self._join(self._membership.streams_in(self._shard))
             self._must_join, self._last_beat = False, self._membership.beats
@@ -212,8 +213,8 @@ class SharedLoop:
         await self._work_for_the_group(stop)
 
     def _may_prefetch(self, found: Mapping[str, Sequence[Entry]]) -> bool:
-        """Whether nothing else is due, and these entries will be handled so soon that no other
-        worker would be sooner with the next ones."""
+        """Whether nothing else is due, and these entries will be handled so fast that no other
+        worker would handle the next ones earlier."""
         is_anything_due = (
             self._must_join
             or self._last_beat != self._membership.beats
@@ -224,16 +225,16 @@ class SharedLoop:
         return not is_anything_due and _count(found) * self._entry_s < _QUICK_S
 
     async def _prefetch(self, streams: Sequence[str], size: int) -> None:
-        """Never raises: without a connection for it, nothing is prefetched for a while."""
+        """Send a prefetch. Never raises: after a failure, nothing is prefetched for PAUSE_S."""
         self._prefetch_size = size
         try:
             await self._group.prefetch(streams, size)
         except RedisError:
             self._prefetch_at = time.monotonic() + PAUSE_S
-            self._settler.may_be_failing(*streams)  # it may have been sent all the same
+            self._settler.may_be_failing(*streams)  # the command may have reached Redis
 
     async def _drop_prefetched(self) -> None:
-        """What is prefetched stays pending under our name, to be tried again."""
+        """Discard a prefetch; its entries stay pending under our name, to be retried."""
         if self._group.is_prefetching:
             self._prefetch_at = time.monotonic() + PAUSE_S
             await self._group.abandon_prefetched()
@@ -243,18 +244,18 @@ class SharedLoop:
         await self._settler.handle(found, stop)
         took_s = time.monotonic() - began
         self._entry_s = took_s / _count(found)
-        if not self._settler.takes_lists:  # short lists make a handler of lists no faster
+        if not self._settler.takes_lists:  # shorter lists do not make a list handler faster
             most = max(map(len, found.values()))
             self._limit = next_limit(self._consumer.batch_entries, most, took_s)
 
     async def _join(self, chosen: Sequence[str]) -> None:
-        """Read all chosen streams that are there, and no others."""
+        """Read all chosen streams that exist, and no others."""
         for stream in [s for s in self._reading if s not in chosen]:
             del self._reading[stream]
             self._settler.is_not_failing(stream)
             self._full.discard(stream)
-        # A group that exists goes on where it is: `start` counts in new ones only. What this worker
-        # remembers to be settled counts where Redis was emptied, and has forgotten it.
+        # An existing group continues at its position: `start` applies only to a new one. This
+        # worker's marks apply after Redis was emptied.
         start = start_of(self._start, found_later=self._last_beat > 0)
         marks = self._settler.marks
         missing = {s: (start, marks.get(s, "")) for s in chosen if s not in self._reading}
@@ -274,7 +275,7 @@ class SharedLoop:
             _log.warning("stream_unusable", stream=stream, error=str(refusal))
 
     async def _try_again(self, stop: Stop) -> None:
-        """What is pending under our own name, as far as its time has come."""
+        """Retry entries pending under our own name whose pause is over."""
         now = time.monotonic()
         if now >= self._check_all_at:
             self._check_all_at = now + CHECK_ALL_EVERY_S
@@ -283,8 +284,8 @@ class SharedLoop:
         if not failing or now < self._retry_at:
             return
         for streams in chunks([stream for stream in failing if stream in self._reading]):
-            found = await self._group.pending(streams, self._group.consumer)
-            for stream, first_page in found.items():
+            by_stream = await self._group.pending(streams, self._group.consumer)
+            for stream, first_page in by_stream.items():
                 await self._try_stream_again(stream, first_page, stop)
         self._retry_at = time.monotonic() + RETRY_EVERY_S
 
@@ -294,7 +295,7 @@ class SharedLoop:
         pending = await self._all_pending(stream, first_page)
         if not pending:
             self._settler.is_not_failing(stream)
-        # Counted are entries that failed here; those in the hands of other workers are not.
+        # Counts entries that failed here, not those pending under other workers' names.
         if len(pending) >= FAILING_MAX:
             self._full.add(stream)
         else:
@@ -307,61 +308,67 @@ class SharedLoop:
             await self._hand_out_again(stream, due, 0, stop)
 
     async def _settle_again(self, stream: str, handled: Sequence[Pending], stop: Stop) -> None:
-        """What Redis could not settle is handled again; that it was away is no attempt of theirs,
-        or a long outage would make dead letters of good entries."""
+        """Handle entries again that could not be settled. The deliveries are not counted: otherwise
+        a long outage of Redis would make dead letters of good entries."""
         for deliveries in sorted({one.deliveries for one in handled}):
             if stop.is_set:
                 return
             ids = [one.entry_id for one in handled if one.deliveries == deliveries]
-            there, gone = await self._group.claim(stream, ids, 0, deliveries)
-            await self._settler.handle({stream: there}, stop, attempt=max(1, deliveries), gone=gone)
+            entries, trimmed = await self._group.claim(stream, ids, 0, deliveries)
+            await self._settler.handle(
+                {stream: entries}, stop, attempt=max(1, deliveries), trimmed=trimmed
+            )
 
     async def _all_pending(self, stream: str, page: Sequence[Pending]) -> Sequence[Pending]:
         pending = list(page)
         while len(page) == PAGE and len(pending) < FAILING_MAX:
             after = f"({page[-1].entry_id}"
-            found = await self._group.pending([stream], self._group.consumer, after=after)
-            page = found[stream]
+            by_stream = await self._group.pending([stream], self._group.consumer, after=after)
+            page = by_stream[stream]
             pending += page
         return pending
 
     async def _hand_out_again(
         self, stream: str, due: Sequence[Pending], idle_ms: int, stop: Stop
     ) -> None:
-        """Once more together; from then on each alone, so that the delivery count that Redis keeps
-        for each entry shows which one kills its workers."""
+        """Deliver pending entries again: the second time together, from then on each alone, so that
+        the delivery count in Redis shows which entry kills its workers."""
         # XCLAIM takes only entries that were idle for `idle_ms`, and resets their idle time: of two
         # workers that claim the same ones at once, the second gets nothing.
-        for deliveries in (0, 1):  # none: given back by a worker that had not begun them
+        for deliveries in (0, 1):  # 0: given back by a worker that had not begun them
             together = [one.entry_id for one in due if one.deliveries == deliveries]
             if together and not stop.is_set:
-                there, gone = await self._group.claim(stream, together, idle_ms)
+                entries, trimmed = await self._group.claim(stream, together, idle_ms)
                 attempt = deliveries + 1
-                await self._settler.handle({stream: there}, stop, attempt=attempt, gone=gone)
+                await self._settler.handle(
+                    {stream: entries}, stop, attempt=attempt, trimmed=trimmed
+                )
         for one in due:
             if one.deliveries <= 1:
                 continue
             if stop.is_set:
                 return
-            there, gone = await self._group.claim(stream, [one.entry_id], idle_ms)
+            entries, trimmed = await self._group.claim(stream, [one.entry_id], idle_ms)
             is_deadly = is_unfinished(one.deliveries, self._consumer.attempts)
-            if there and is_deadly and self._settler.makes_dead_letters:
-                await self._settler.dead_letter_unfinished(stream, there[0], one.deliveries)
+            if entries and is_deadly and self._settler.makes_dead_letters:
+                await self._settler.dead_letter_unfinished(stream, entries[0], one.deliveries)
             else:
                 attempt = one.deliveries + 1
-                await self._settler.handle({stream: there}, stop, attempt=attempt, gone=gone)
+                await self._settler.handle(
+                    {stream: entries}, stop, attempt=attempt, trimmed=trimmed
+                )
 
     async def _work_for_the_group(self, stop: Stop) -> None:
-        """What one worker does for all: a step at a time, so that new entries do not wait. Not only
-        the first worker but any idle one may, for the first may have its hands full."""
+        """Do tasks of the whole group, a step at a time, so that new entries do not wait. Removing
+        names is for the first worker; idle workers may claim, too, as the first one may be busy."""
         if self._membership.is_first and time.monotonic() >= self._tidy_at:
             self._tidy_at = time.monotonic() + TIDY_EVERY_S
-            await self._group.remove_gone_consumers(
+            await self._group.remove_dead_consumers(
                 list(self._reading), self._membership.alive, self._idle_ms
             )
         if not self._abandoned:
-            # After a start, or an outage, a live worker may not have sent its heartbeat yet: what
-            # it has in hand would be taken from it.
+            # After a start, or an outage, a live worker may not have sent its heartbeat yet: its
+            # current entries would be taken from it.
             may = self._membership.is_first or self._is_idle
             if not may or not self._membership.knows_dead_workers:
                 return
@@ -376,7 +383,8 @@ class SharedLoop:
                 await self._take_over(left, stop)
 
     async def _handle_dead_letters(self, stop: Stop) -> None:
-        """Those that were sent back: a page at a time, so that new entries do not wait."""
+        """Handle dead letters that were sent back, a page at a time, so that new entries do not
+        wait."""
         now = time.monotonic()
         if now < self._dead_letters_at or not (self._membership.is_first or self._is_idle):
             return
@@ -398,9 +406,9 @@ class SharedLoop:
         if pending:
             _log.info("claimed", stream=left.stream, consumer=left.consumer, entries=len(pending))
             await self._hand_out_again(left.stream, pending, self._idle_ms, stop)
-            self._abandoned.append(left)  # its turn comes again, after the others'
+            self._abandoned.append(left)  # again, after the other abandoned ones
         else:
-            # Nothing pending is left: a name in the group for nothing would be looked at for ever.
+            # Nothing is pending under this name any more: remove it.
             await self._group.leave([left.stream], left.consumer)
 
 

@@ -1,8 +1,8 @@
-"""What shared mode does with entries once it has them: run the consumer, and settle the outcome.
+"""Handling of entries in shared mode: run the consumer, and settle the outcome.
 
-An entry that fails stays pending, to be tried again, until it has had its attempts; then it becomes
-a dead letter. Everything is settled by one script for each stream (`settle.lua`), also when the
-worker is told to stop in the middle: then the entry in hand is finished, and the rest given back.
+An entry that fails stays pending, to be retried, until it has had its attempts; then it becomes a
+dead letter. One script per stream settles everything (`settle.lua`), also when a stop comes in the
+middle: then the current entry is finished, and the rest is given back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,16 +23,16 @@ from consumers.kit.stop import Stop
 
 
 class _Outcome(NamedTuple):
-    """A unit to be settled, and what is needed if Redis refuses its results."""
+    """A unit to be settled, and the data needed if Redis refuses its results."""
 
     unit: Unit
-    entries: Sequence[Entry]  # none where there is nothing to refuse
+    entries: Sequence[Entry]  # empty for a unit without writes, which cannot be refused
     attempt: int
-    undecodable: int = 0  # of the unit's entries: these count apart
+    undecodable: int = 0  # undecodable entries of the unit, which are counted separately
 
 
 class Settler:
-    """The entries in one worker's hands."""
+    """Handles and settles the entries of one worker."""
 
     def __init__(
         self,
@@ -48,14 +48,14 @@ class Settler:
         self._idle_ms = idle_ms
         self._attempts = consumer.attempts
         self._outcomes: dict[str, list[_Outcome]] = {}  # by stream, to be settled next
-        self._plain: dict[str, list[str]] = {}  # IDs to be acknowledged, and no more
+        self._plain: dict[str, list[str]] = {}  # stream → IDs to be acknowledged without writes
         self._refused_dead_letters: dict[tuple[str, str], Write] = {}  # by stream and entry ID
-        # Handled to their end here, and Redis was unavailable when they were to be settled.
+        # Entries that were handled here and not settled, as Redis was unavailable.
         self._unsettled: set[tuple[str, str]] = set()
         self._logged: set[str] = set()  # streams whose failure was logged in this batch
         self._failing: dict[str, None] = {}
         self.makes_dead_letters = makes_dead_letters(type(consumer))
-        self.marks: dict[str, str] = {}  # stream → up to where all is settled
+        self.marks: dict[str, str] = {}  # stream → ID up to which all entries are settled
 
     @property
     def takes_lists(self) -> bool:
@@ -67,16 +67,16 @@ class Settler:
         return tuple(self._failing)
 
     def may_be_failing(self, *streams: str) -> None:
-        """Entries of these streams may be pending here, to be tried again."""
+        """Record that entries of these streams may be pending here, to be retried."""
         self._failing.update(dict.fromkeys(streams))
 
     def is_not_failing(self, stream: str) -> None:
-        """No entry of this stream is pending, or none that concerns this worker."""
+        """Record that no entry of this stream is pending here."""
         self._failing.pop(stream, None)
         self._unsettled = {one for one in self._unsettled if one[0] != stream}
 
     def is_unsettled(self, stream: str, entry_id: str) -> bool:
-        """Whether it was handled here, but could not be settled: that is no attempt."""
+        """Whether the entry was handled here, but not settled: a retry is then no new attempt."""
         return (stream, entry_id) in self._unsettled
 
     async def handle(
@@ -85,13 +85,13 @@ class Settler:
         stop: Stop,
         *,
         attempt: int = 1,
-        gone: Sequence[str] = (),
+        trimmed: Sequence[str] = (),
     ) -> None:
         """Run the consumer with these entries by stream, for the `attempt`-th time, and settle.
 
-        `gone` are IDs of the one stream that were trimmed away before they were handled. Raises
-        StopWorker, and what Redis raises; what was handled until then is settled all the same. What
-        is not begun when `stop` comes is given back.
+        `trimmed` are IDs of the only stream that were trimmed before they were handled. Raises
+        StopWorker, and what Redis raises; entries handled until then are settled nevertheless.
+        Entries that are not begun when `stop` is set are given back.
         """
         self._logged.clear()
         # `attempt` is Redis' delivery count, so attempts add up over restarts and over workers.
@@ -99,9 +99,9 @@ class Settler:
             self._stats.count_retries(sum(map(len, found.values())))
         pace = Pace(stop)
         try:
-            if gone:
+            if trimmed:
                 [stream] = found
-                self._add(stream, Unit(UnitKind.GONE, gone))
+                self._add(stream, Unit(UnitKind.GONE, trimmed))
             if self._runner.calls_at_once:
                 await self._run_at_once(found, attempt, stop)
                 return
@@ -111,7 +111,7 @@ class Settler:
             await self._settle()
 
     async def handle_dead_letter(self, stream: str, letter: DeadLetter) -> None:
-        """One that was sent back, once: if it fails it is a dead letter again."""
+        """Handle a dead letter that was sent back, once: if it fails it is a dead letter again."""
         part = await self._runner.run_dead_letter(stream, letter.entry)
         writes = part.writes
         if part.failed is not None:
@@ -122,7 +122,7 @@ class Settler:
 
     async def dead_letter_unfinished(self, stream: str, entry: Entry, deliveries: int) -> None:
         """Make a dead letter of an entry that was begun `deliveries` times and never finished. It
-        is not handed out again, for it kills its workers."""
+        is not delivered again, since it kills its workers."""
         write = self._refused_dead_letters.pop((stream, entry[0]), None)
         write = write or self._dead(stream, entry, deliveries, NotFinished(deliveries))
         self._add(stream, Unit(UnitKind.ACK, [entry[0]], [write]), [entry], deliveries)
@@ -131,8 +131,8 @@ class Settler:
     async def _run(
         self, stream: str, entries: Sequence[Entry], attempt: int, pace: Pace, stop: Stop
     ) -> Pace:
-        """All entries of a stream, settled in between where it takes long. Returns the pace to go
-        on with."""
+        """Handle all entries of a stream; settle in between when `pace` ends. Returns the pace for
+        the next stream."""
         while entries:
             if stop.is_set:
                 ids = [entry_id for entry_id, _ in entries]
@@ -141,13 +141,13 @@ class Settler:
             parts: list[Part] = []
             done = 0
             try:
-                # A list that failed does not say which of its entries it was: again one by one.
+                # The failed entry of a list is unknown, so retries are one by one.
                 done = await self._runner.run_apart(
                     stream, entries, parts, pace, one_by_one=attempt > 1
                 )
             finally:
-                # Also when the handler or the worker ends in the middle: what was handled before is
-                # settled, or it would be handled again for nothing.
+                # Also after an exception in the middle: entries handled before it are settled,
+                # otherwise they would be handled again.
                 for part in parts:
                     self._take(stream, part, attempt)
             entries = entries[done:]
@@ -159,7 +159,7 @@ class Settler:
     async def _run_at_once(
         self, found: Mapping[str, Sequence[Entry]], attempt: int, stop: Stop
     ) -> None:
-        """`_run` for all streams together: a call may be for any of them."""
+        """`_run` with concurrent calls, for all streams together."""
         waiting = [(stream, entry) for stream, entries in found.items() for entry in entries]
         while waiting:
             if stop.is_set:
@@ -179,7 +179,7 @@ class Settler:
                 await self._settle()
 
     def _take(self, stream: str, part: Part, attempt: int) -> None:
-        """Note what is to be settled of a part."""
+        """Add the outcome of a part to those to be settled."""
         if part.failed is not None:
             self._take_failed(stream, part.entries, attempt, part.failed)
         elif part.writes or part.undecodable:
@@ -200,21 +200,21 @@ class Settler:
             self._add(stream, Unit(UnitKind.ACK, [entries[0][0]], [write]), entries, attempt)
             return
         self.may_be_failing(stream)
-        if stream not in self._logged:  # one line a batch, however many fail
+        if stream not in self._logged:  # one line per stream and batch
             self._logged.add(stream)
             failed.log(attempt, retry_delay_s(attempt))
 
     def _take_refused(self, stream: str, outcome: _Outcome, why: str) -> None:
-        """Redis does not take the results: a failure like a handler's."""
+        """Handle a refusal of the results by Redis: a failure like a handler's."""
         unit, entries, attempt, _ = outcome
         failed = HandlerFailed(stream, entries[0][0], len(entries))
         failed.__cause__ = ResultsRefused(why)
         self._stats.count_failure()
-        letters = [write for write in unit.writes if write.part == DEAD_PART]
-        if letters:
-            # Not even a dead letter can be written: the entry stays pending, the letter as it was,
-            # with the error of the handler and not that of the refusal.
-            self._refused_dead_letters[stream, entries[0][0]] = letters[0]
+        dead_letters = [write for write in unit.writes if write.part == DEAD_PART]
+        if dead_letters:
+            # Even a dead letter cannot be written: the entry stays pending, and the dead letter is
+            # kept unchanged, with the error of the handler instead of the refusal.
+            self._refused_dead_letters[stream, entries[0][0]] = dead_letters[0]
             self.may_be_failing(stream)
             failed.log(attempt, retry_delay_s(attempt))
         elif unit.kind is UnitKind.AGAIN:
@@ -241,18 +241,18 @@ class Settler:
         self._outcomes.setdefault(stream, []).append(outcome)
 
     async def _settle(self) -> None:
-        # Taken out before the call: if its reply is lost, the entries stay pending and are tried
-        # again, and a second settling of those that were settled changes nothing.
+        # Cleared before the call: if its reply is lost, the entries stay pending and are retried,
+        # and settling an entry twice changes nothing.
         for stream, ids in self._plain.items():
             self._add(stream, Unit(UnitKind.ACK, ids))
         outcomes, self._outcomes, self._plain = self._outcomes, {}, {}
         units = {stream: [one.unit for one in some] for stream, some in outcomes.items()}
-        taken = {
+        ids_sent = {
             (stream, one) for stream, some in units.items() for unit in some for one in unit.ids
         }
-        self._unsettled |= taken
+        self._unsettled |= ids_sent
         answers = await self._group.settle(units)
-        self._unsettled -= taken
+        self._unsettled -= ids_sent
         for stream, settled in answers.items():
             await self._apply_answers(stream, outcomes[stream], settled)
 

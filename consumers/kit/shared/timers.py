@@ -1,7 +1,7 @@
-"""Timers of a shared consumer: one worker of the group runs them, as long as it holds their lease.
+"""Timers of a shared consumer: one worker of the group runs them, while it holds their lease.
 
-What a timer writes, and when it was due, is committed in one step with the fencing token of that
-lease: a worker that was thought dead and comes back late changes nothing.
+A timer's writes and its due time are committed in one step with the fencing token of that lease: a
+worker that was counted as dead and resumes late changes nothing.
 """
 
 import time
@@ -20,11 +20,11 @@ from consumers.kit.ordered.lease import Answer, Commit, CommitStatus, Lease, Lea
 from consumers.kit.policy import retry_delay_s
 
 _log = structlog.get_logger()
-NAME = "timers"  # under which their lease and results lie, as under that of a stream
+NAME = "timers"  # used like a stream's name in the keys of their lease and results
 
 
 class GroupTimers:
-    """One worker's part in them."""
+    """The timers of a group, in one worker."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class GroupTimers:
         membership: Membership,
         shard: int = 0,
     ) -> None:
-        # They are the group's, not each shard's: the first one has them.
+        # Timers belong to the group, not to each shard: they are kept in the first shard.
         self._timers = {} if shard else timers_of(type(consumer))
         self._runner = runner
         self._leases = leases
@@ -42,17 +42,17 @@ class GroupTimers:
         self._lease: Lease | None = None
         self._ticks: dict[str, int] = {}
         self._last_beat = 0
-        self._unusable = ""  # why their keys cannot be used
+        self._unusable = ""  # the reason why their keys cannot be used
         self._failures = 0  # in a row
         self._retry_at = 0.0
 
     @property
     def held(self) -> Sequence[Lease]:
-        """The lease, where this worker has it."""
+        """The lease, if this worker has it."""
         return [self._lease] if self._lease else []
 
     async def run(self) -> None:
-        """What is due now. Raises StopWorker."""
+        """Run the timers that are due, if this worker has the lease. Raises StopWorker."""
         now_ms = self._membership.now_ms
         if not self._timers or now_ms is None or not await self._is_ours():
             return
@@ -61,7 +61,7 @@ class GroupTimers:
         for name, interval_ms in self._timers.items():
             at_ms = tick_ms(now_ms, interval_ms)
             last_ms = last_tick_ms(self._ticks.get(name), now_ms)
-            if last_ms is None:  # from here on
+            if last_ms is None:  # first use: the timer runs from the next due time on
                 await self._commit(name, at_ms, Part((), [tick_write(name, at_ms)]))
             elif at_ms > last_ms:
                 part = await self._runner.run_tick(name, Tick("", at_ms * 1000))
@@ -70,7 +70,7 @@ class GroupTimers:
                 return
 
     async def leave(self) -> None:
-        """Let another worker have them."""
+        """Release the lease, so that another worker can run the timers."""
         held, self._lease = self.held, None
         await self._leases.release(held)
 
@@ -91,7 +91,7 @@ class GroupTimers:
             self._ticks = await self._leases.ticks(NAME)
 
     async def _report_unusable(self, error: ResponseError) -> None:
-        """Another program has written to their keys: entries are handled without them."""
+        """Log once that the timers' keys have another type: entries are handled without timers."""
         await self.leave()
         if self._unusable != str(error):
             self._unusable = str(error)
@@ -104,7 +104,8 @@ class GroupTimers:
             self._retry_at = time.monotonic() + delay_s
             part.failed.log(self._failures, delay_s)
             return
-        lease, self._lease = self._lease, None  # where the answer is lost: taken again, and read
+        # If the answer is lost, the lease is acquired again, and the due times are read again.
+        lease, self._lease = self._lease, None
         assert lease is not None
         commit = Commit(lease, lease.position, lease.position, 0, part.writes)
         [answer] = await self._leases.commit([commit])

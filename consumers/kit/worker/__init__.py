@@ -1,1 +1,1 @@
-"""A worker as a process: what it runs, and what it knows of Redis and its group."""
+"""A worker process: its parts, health pages, heartbeats, and loading of its consumer."""

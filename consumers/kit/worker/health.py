@@ -1,4 +1,4 @@
-"""The pages of a worker for its supervisor: `/healthz` and `/readyz`, from this process alone."""
+"""A worker's pages for its supervisor, `/healthz` and `/readyz`, from the state of this process."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -12,7 +12,7 @@ from consumers.kit.worker.watchdog import Watchdog
 
 
 class Reason(StrEnum):
-    """Why a worker does not do its work."""
+    """The reason why a worker is not ready."""
 
     STARTING = "starting"
     REDIS_UNAVAILABLE = "redis_unavailable"
@@ -21,8 +21,8 @@ class Reason(StrEnum):
 
 
 class WorkerPages:
-    """What is wrong as of the last heartbeat. A sync handler that hangs stops the loop: then there
-    is no answer at all.
+    """The health pages, as of the last heartbeat. A sync handler that hangs blocks the event loop:
+    then requests get no answer.
     """
 
     paths: Sequence[str] = (ALIVE, READY)
@@ -35,18 +35,18 @@ class WorkerPages:
         self._watchdog = watchdog
 
     async def page(self, path: str) -> Page:
-        """One of `paths`."""
+        """The page at one of `paths`."""
         return alive() if path == ALIVE else readiness(self._reasons())
 
     def _reasons(self) -> list[tuple[str, str]]:
-        found: dict[Reason, str] = {}
+        texts: dict[Reason, str] = {}
         membership = self._membership
         if trouble := "; ".join(filter(None, (one.trouble for one in self._redis))):
-            found[Reason.REDIS_UNAVAILABLE] = f"Redis is unavailable: {masked_text(trouble)}"
+            texts[Reason.REDIS_UNAVAILABLE] = f"Redis is unavailable: {masked_text(trouble)}"
         elif not membership.beats:
-            found[Reason.STARTING] = "no heartbeat has reached Redis yet"
+            texts[Reason.STARTING] = "no heartbeat has reached Redis yet"
         elif not membership.streams:
-            found[Reason.NO_STREAMS] = "no stream in the registry fits this worker's patterns"
+            texts[Reason.NO_STREAMS] = "no stream in the registry fits this worker's patterns"
         if self._watchdog.hangs:
-            found[Reason.HANDLER_HANGS] = "a handler is beyond its time limit"
-        return [(reason.value, words) for reason, words in found.items()]
+            texts[Reason.HANDLER_HANGS] = "a handler is beyond its time limit"
+        return [(reason.value, text) for reason, text in texts.items()]

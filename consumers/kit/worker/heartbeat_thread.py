@@ -1,9 +1,9 @@
-"""Heartbeats while a plain handler holds up the event loop, from a thread with its own connection.
+"""Heartbeats while a sync handler blocks the event loop, from a thread with its own connection.
 
 Without them a call longer than the lease would lose its entries, or its stream, to another worker,
-and that one again: the same call would go round, and in the end count as one that kills its
-workers. A call that is over its time limit hangs, and gets no more of them; nor does one whose C
-code lets no other thread run.
+and so on: the same call would move from worker to worker, and finally count as one that kills its
+workers. A call beyond its time limit counts as hanging, and gets no more heartbeats. C code that
+holds the interpreter lock blocks this thread, too.
 """
 
 import threading
@@ -20,8 +20,8 @@ from consumers.kit.worker.watchdog import Watchdog
 
 
 class HeartbeatThread:
-    """Enter it on the loop's thread. Of several shards each has one; the first one's tells that the
-    worker is alive.
+    """Enter it on the event loop's thread. Each shard has its own thread, which renews leases; the
+    first shard's also sends the worker's heartbeat.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class HeartbeatThread:
             with self._client.pipeline(transaction=False) as pipeline:
                 for what, (keys, arguments) in calls:
                     pipeline.eval(what.text, len(keys), *keys, *map(str, arguments))
-                # What is refused (a lease that another worker has) shows when the call is over: by
-                # the answer to its commit.
+                # A refusal (another worker has the lease) is detected after the call, by the answer
+                # to its commit.
                 pipeline.execute(raise_on_error=False)
         except RedisError:
-            return  # away: the loop finds out, and says so
+            return  # Redis is unavailable: the event loop logs it after the call

@@ -1,6 +1,6 @@
-"""Finding a consumer by what was typed: a sample's name, or `my_package.my_module:MyConsumer`.
+"""Loads a consumer class by name: a sample's name, or `my_package.my_module:MyConsumer`.
 
-Imports the module that is asked for; runs nothing.
+Imports the named module and checks the class; runs nothing.
 """
 
 import sys
@@ -25,17 +25,17 @@ SAMPLES = {
     "alerts": "consumers.handlers.alerts:Alerts",
 }
 _MODES = ("shared", "ordered", "joined")
-_MOST_ENTRIES = 10_000  # of some streams at a time: what a worker holds in memory
+_MOST_ENTRIES = 10_000  # per stream and read: bounds a worker's memory
 _LONGEST_WAIT_S = 60
 _MOST_ATTEMPTS = 1_000_000
 _LONGEST_LIMIT_S = 86_400
 _MOST_AT_ONCE = 1000
-_LEAST_RATE = 0.1  # a stop waits for the next call
-_MISSPELT = 0.8  # so like a setting that it is meant as one: `attempt`, `batch_entires`
+_LEAST_RATE = 0.1  # calls per second; a stop waits for the next call
+_MISSPELT = 0.8  # similarity from which a name counts as a misspelt setting: `attempt`
 
 
 def load(name: str) -> type[Consumer]:
-    """The consumer's class. Raises ConfigError with what is wrong."""
+    """The consumer's class. Raises ConfigError if it cannot be imported, or is not valid."""
     where = SAMPLES.get(name, name)
     module_name, colon, class_name = where.partition(":")
     if not colon:
@@ -54,8 +54,8 @@ def load(name: str) -> type[Consumer]:
 
 
 def configured(kind: type[Consumer], group: str, given: Mapping[str, Any]) -> type[Consumer]:
-    """The same consumer with other settings, which config.yaml has for its group. Raises
-    ConfigError where they do not go together."""
+    """The consumer with the settings of config.yaml for its group. Raises ConfigError for invalid
+    settings."""
     if not given:
         return kind
     members = {"__doc__": kind.__doc__, "__module__": kind.__module__, **given}
@@ -68,14 +68,14 @@ def configured(kind: type[Consumer], group: str, given: Mapping[str, Any]) -> ty
 
 
 def options(pairs: Iterable[str]) -> dict[str, str]:
-    """`intervals=1m,5m` → name and value."""
-    found: dict[str, str] = {}
+    """Name → value, from texts such as `intervals=1m,5m`. Raises ConfigError for another form."""
+    values: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals):
             raise ConfigError(f"--option {pair!r}: write name=value")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _module(name: str) -> object:
@@ -120,7 +120,7 @@ def _check(kind: type[Consumer]) -> None:
 
 
 def _check_names(kind: type[Consumer]) -> None:
-    """An attribute of the class that is nearly a setting is one, misspelt."""
+    """Raise ConfigError for an attribute whose name is nearly that of a setting."""
     known = dir(Consumer) + list(SETTINGS)
     for base in kind.__mro__[: kind.__mro__.index(Consumer)]:
         for name, value in vars(base).items():

@@ -1,7 +1,7 @@
-"""A worker: one consumer, its loop, its surroundings, from the first connection to a clean leave.
+"""A worker: one consumer and its loops, from the first connection to a clean stop.
 
-Only puts the parts together and owns the order of stopping. Each blocking reader has a connection
-of its own; the client never retries by itself.
+Only assembles the parts and defines the order of shutdown. Each blocking reader has a connection of
+its own; the client never retries by itself.
 """
 
 import asyncio
@@ -56,17 +56,17 @@ _log = structlog.get_logger()
 _CONNECTION = "heartbeats"
 
 DEFAULT_LEASE_S = 10.0
-WARM_UP_US = 3_000_000  # what is received meanwhile waits for the start, and is no latency
+WARM_UP_US = 3_000_000  # events received earlier waited for the start: not counted as latency
 
 
 def default_name() -> str:
-    """`<host>-<pid>`: unlike those of the other workers on this and other machines."""
+    """`<host>-<pid>`: unique among workers on this and other machines."""
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to run a consumer. `start` is where a new group begins, as Redis writes it."""
+    """How to run a consumer. `start`: ID after which a new group begins, or `$`."""
 
     consumer: ConsumerSpec
     group: str
@@ -74,7 +74,7 @@ class Settings:
     patterns: tuple[str, ...]
     start: str
     lease_s: float = DEFAULT_LEASE_S
-    health: Address | None = None  # where its pages are served; None: nowhere
+    health: Address | None = None  # address of the health pages; None: not served
 
     @property
     def lease_ms(self) -> int:
@@ -82,10 +82,11 @@ class Settings:
 
 
 async def run_worker(settings: Settings, config: Config, stop: Stop) -> None:
-    """Run until `stop`; Redis may come and go. Raises ConfigError for what a person must solve."""
+    """Run until `stop`, through outages of Redis. Raises ConfigError for a wrong consumer or
+    configuration, Fatal if `lifespan` fails."""
     spec = settings.consumer
     handlers_of(spec.kind)
-    spec.build()  # what is wrong with handlers and options is said before Redis is needed
+    spec.build()  # errors of handlers and options are raised before Redis is needed
     url = resolve_url(config)
     with reading_from(config):
         async with AsyncExitStack() as stack:
@@ -96,16 +97,16 @@ async def run_worker(settings: Settings, config: Config, stop: Stop) -> None:
 
 
 class _ShardLink(NamedTuple):
-    """A worker's connections to one shard: there is one, unless a Cluster has more."""
+    """A worker's connections to one shard; without a Cluster there is one shard."""
 
     url: str
     reader: Redis
     beats: Redis
-    replica: Redis | None  # that entries are read from, in ordered mode
+    replica: Redis | None  # entries are read from it in ordered mode
 
 
 class _Part(NamedTuple):
-    """What of a worker is at work in one shard."""
+    """The parts of a worker for one shard."""
 
     beats: Redis
     health: RedisHealth
@@ -116,7 +117,7 @@ class _Part(NamedTuple):
 async def _linked(
     url: str, settings: Settings, config: Config, stack: AsyncExitStack
 ) -> _ShardLink:
-    # A read blocks for a fraction of a second: well within two seconds less.
+    # A blocking read takes a fraction of a second, well below this limit.
     limit_s = max(3.0, config.redis.command_timeout_s)
     link = _ShardLink(
         url,
@@ -144,8 +145,8 @@ def _client(url: str, settings: Settings, config: Config, limit_s: float) -> Red
 
 
 class _Worker:
-    """In each shard it has a loop, with handlers' objects of its own, so that a node that is away
-    holds up its own streams alone. Bounds on calls are of all of them together.
+    """The assembled worker. Each shard has a loop with consumer objects of its own, so that an
+    unavailable node delays only its own streams. Limits on calls apply to all shards together.
     """
 
     def __init__(self, settings: Settings, keys: Keys, links: Sequence[_ShardLink]) -> None:
@@ -244,15 +245,15 @@ class _Worker:
 
     def _leases(self, reader: Redis, keys: Keys) -> Leases:
         settings = self._settings
-        # Two processes of one name are two owners.
+        # The nonce makes processes of the same name different owners.
         owner = f"{settings.name}/{secrets.token_hex(4)}"
         return Leases(reader, keys, settings.group, owner, settings.lease_ms)
 
     async def run(self, stop: Stop) -> None:
         who = self._identity
         _log.info("worker_started", group=who.group, consumer=who.consumer, mode=who.mode)
-        # What is in hand may take long to finish: until then heartbeats go on, or other workers
-        # would take it.
+        # Current entries may take long to finish: until then heartbeats continue, otherwise other
+        # workers would take them.
         over = Stop()
         with self._watchdog, ExitStack() as threads:
             for part in self._parts:
@@ -264,8 +265,8 @@ class _Worker:
                 for part in others:
                     tasks.create_task(self._hold_leases(part, stop, over))
                 pages = tasks.create_task(self._serve_pages())
-                # The part that ends first, by itself or by an error, ends all: a cancellation alone
-                # may be lost in the redis client (Python 3.11).
+                # The first part that ends, with or without an error, stops all others by `stop` and
+                # `over`: a cancellation alone may be lost in the redis client (Python 3.11).
                 try:
                     await self._run_loops(stop)
                 finally:
@@ -276,7 +277,7 @@ class _Worker:
         _log.info("worker_stopped", consumer=who.consumer, handled=self._stats.handled)
 
     async def _run_loops(self, stop: Stop) -> None:
-        """Those of all shards, side by side."""
+        """Run the loops of all shards concurrently."""
         first, *others = self._parts
         if not others:
             await self._run_loop(first, stop)
@@ -293,17 +294,17 @@ class _Worker:
         await self._leave(part.loop.leave())
 
     async def _serve_pages(self) -> None:
-        """For a supervisor, where they are wanted."""
+        """Serve the health pages, if an address is set."""
         if (address := self._settings.health) is not None:
             healths = [part.health for part in self._parts]
             await serve(address, WorkerPages(self._membership, healths, self._watchdog))
 
     async def _send_heartbeats(self, part: _Part, stop: Stop, over: Stop) -> None:
-        """Hold the leases of the first shard and refresh the membership, until `over`."""
+        """Renew the leases of the first shard and refresh the membership, until `over`."""
         try:
             while not over.is_set:
                 try:
-                    # Leases first: a loop that sees the new beat may count on those it has.
+                    # Leases first: a loop that sees the new beat may rely on its leases.
                     await part.loop.keep(part.beats)
                     made = next(filter(None, (one.loop.made() for one in self._parts)), "")
                     await self._membership.beat(self._stats.report(self._identity, made))
@@ -317,7 +318,7 @@ class _Worker:
             stop.set()
 
     async def _hold_leases(self, part: _Part, stop: Stop, over: Stop) -> None:
-        """Hold the leases of another shard, until `over`."""
+        """Renew the leases of another shard, until `over`."""
         try:
             while not over.is_set:
                 try:
@@ -334,7 +335,7 @@ class _Worker:
         try:
             await leaving
         except RedisError as error:
-            # Leases run out by themselves, pending entries are claimed: nothing is lost.
+            # Leases expire and pending entries are claimed by other workers: nothing is lost.
             _log.warning("left_without_redis", error=str(error))
 
 

@@ -196,16 +196,16 @@ async def test_what_is_read_ahead_is_of_use_where_the_positions_came_true(client
     ahead = ReadAhead(client)
     assert not await ahead.take({STREAM: "0-0"}, 2)
 
-    await ahead.ask({STREAM: "5-0"}, 2)
+    await ahead.send({STREAM: "5-0"}, 2)
     assert await ahead.take({STREAM: "5-0"}, 2) == {
         STREAM: [("6-0", ["a", "b"]), ("7-0", ["a", "b"])]
     }
-    await ahead.ask({STREAM: "5-0"}, 2)
+    await ahead.send({STREAM: "5-0"}, 2)
     assert not await ahead.take({STREAM: "0-0"}, 2), "the position has not moved"
     assert not await ahead.take({STREAM: "5-0"}, 2), "it is gone"
-    await ahead.ask({STREAM: "5-0"}, 2)
+    await ahead.send({STREAM: "5-0"}, 2)
     assert not await ahead.take({STREAM: "5-0"}, 1), "not as many are wanted"
-    await ahead.ask({STREAM: "7-0"}, 2)
+    await ahead.send({STREAM: "7-0"}, 2)
     assert not await ahead.take({STREAM: "7-0"}, 2), "there is nothing"
 
 
@@ -215,19 +215,19 @@ async def test_a_read_ahead_whose_connection_broke_meanwhile_is_none() -> None:
             await client.xadd(STREAM, {"a": "b"}, id="5-0")
             ahead = ReadAhead(client)
             server.pause()
-            await ahead.ask({STREAM: "0-0"}, 2)
+            await ahead.send({STREAM: "0-0"}, 2)
             server.kill()
             assert not await ahead.take({STREAM: "0-0"}, 2), "the outage may be over"
 
             server.start()
-            await ahead.ask({STREAM: "0-0"}, 2)
+            await ahead.send({STREAM: "0-0"}, 2)
             assert not await ahead.take({STREAM: "0-0"}, 2), "nothing is there any more"
 
 
 async def test_a_read_ahead_that_is_dropped_is_not_waited_for(client: Redis) -> None:
     await client.xadd(STREAM, {"a": "b"}, id="5-0")
     ahead = ReadAhead(client)
-    await ahead.ask({STREAM: "0-0"}, 2)
+    await ahead.send({STREAM: "0-0"}, 2)
     await ahead.drop()
 
     assert not await ahead.take({STREAM: "0-0"}, 2)

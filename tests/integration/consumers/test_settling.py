@@ -282,9 +282,9 @@ async def test_names_of_gone_consumers_are_removed_if_nothing_is_pending(client:
     async def names() -> set[str]:
         return {one["name"] for one in await client.xinfo_consumers(STREAM, "tally")}
 
-    await a.remove_gone_consumers([STREAM], ["alive"], idle_ms=60_000)
+    await a.remove_dead_consumers([STREAM], ["alive"], idle_ms=60_000)
     assert await names() == {"idle", "alive", "holder"}  # it may have come just now
-    await a.remove_gone_consumers([STREAM], ["alive"], idle_ms=-1)
+    await a.remove_dead_consumers([STREAM], ["alive"], idle_ms=-1)
     assert await names() == {"alive", "holder"}
 
 

@@ -203,9 +203,9 @@ def test_what_cannot_be_joined_is_refused_with_the_reason() -> None:
         load(f"{__name__}:Setting")
 
 
-def test_a_trial_asks_of_which_stream_an_event_is() -> None:
+def test_a_trial_refuses_an_event_that_fits_none_of_its_streams() -> None:
     trial = Trial(Both, A, B)
-    with pytest.raises(ValueError, match="trade of 'X': of which stream"):
+    with pytest.raises(ValueError, match="trade of 'X' fits 0 streams of this trial"):
         trial.deliver(market("X").trade("1"))
 
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from consumers import Consumer, Delivery, StopWorker, Trade
 from consumers.kit.handling.batch import BatchRunner
 from consumers.kit.handling.entry import entry_of
-from consumers.kit.handling.failure import HandlerFailed, is_stdout_gone
+from consumers.kit.handling.failure import HandlerFailed, is_stdout_closed
 from consumers.kit.handling.log_budget import MOST, PER_S, LogBudget
 from consumers.kit.handling.yielding import Pace
 from tests.support.consumer_batches import stats
@@ -31,14 +31,16 @@ def test_a_broken_pipe_is_stdouts_only_where_nobody_reads_that_any_more(
     read_end, write_end = os.pipe()
     with os.fdopen(write_end, "w") as out:
         monkeypatch.setattr(sys, "stdout", out)
-        assert not is_stdout_gone(BrokenPipeError())  # another pipe, or a socket, of the handler's
+        assert not is_stdout_closed(
+            BrokenPipeError()
+        )  # another pipe, or a socket, of the handler's
         os.close(read_end)
-        assert not is_stdout_gone(ValueError())
-        assert is_stdout_gone(BrokenPipeError())
+        assert not is_stdout_closed(ValueError())
+        assert is_stdout_closed(BrokenPipeError())
         print("goes nowhere", file=out, flush=True)
     with (tmp_path / "out").open("w") as file:
         monkeypatch.setattr(sys, "stdout", file)
-        assert not is_stdout_gone(BrokenPipeError())
+        assert not is_stdout_closed(BrokenPipeError())
 
 
 class Printing(Consumer):

@@ -14,12 +14,12 @@ def status(pid: int, updated_us: int, started_us: int = 1) -> str:
 
 def test_a_status_that_is_written_again_is_that_of_another_process_told_once() -> None:
     guard = NameGuard()
-    assert guard.found(status(7, 10), status(1, 11)) is None
-    assert guard.found(status(1, 11), status(1, 12)) is None  # the other one is slower
-    assert guard.found(status(7, 13), status(1, 14)) == "process 7 on h"
-    assert guard.found(status(7, 15), status(1, 16)) is None
-    assert guard.found(status(8, 15), status(1, 17)) is None
-    assert guard.found(status(8, 18), status(1, 19)) == "process 8 on h"
+    assert guard.detect(status(7, 10), status(1, 11)) is None
+    assert guard.detect(status(1, 11), status(1, 12)) is None  # the other one is slower
+    assert guard.detect(status(7, 13), status(1, 14)) == "process 7 on h"
+    assert guard.detect(status(7, 15), status(1, 16)) is None
+    assert guard.detect(status(8, 15), status(1, 17)) is None
+    assert guard.detect(status(8, 18), status(1, 19)) == "process 8 on h"
 
 
 def test_what_a_killed_worker_a_backup_or_another_program_left_is_nobody() -> None:
@@ -34,5 +34,5 @@ def test_what_a_killed_worker_a_backup_or_another_program_left_is_nobody() -> No
         "[1]",
         ABSURD,
     ):
-        assert guard.found(before, status(1, 11)) is None
-    assert guard.found(status(1, 10), status(1, 12)) is None  # our own, of a moment ago
+        assert guard.detect(before, status(1, 11)) is None
+    assert guard.detect(status(1, 10), status(1, 12)) is None  # our own, of a moment ago
