@@ -1,9 +1,9 @@
-"""Draws the last minutes of a market: price, volume, and where something may be missing.
+"""Draws the last minutes of a market: price, volume, and gaps.
 
     python examples/chart.py SOL_USDC --minutes 15 --out chart.png
 
 Needs the extras `pandas` and `chart`. The lines between the `# %%` marks are also cells of a
-notebook: editors that know them run one at a time.
+notebook: some editors run one cell at a time.
 """
 
 # %% What to draw
@@ -13,23 +13,23 @@ from typing import Any
 
 import matplotlib as mpl
 
-mpl.use("Agg")  # to a file; a notebook brings its own
+mpl.use("Agg")  # renders to a file; leave this out in a notebook
 from matplotlib import pyplot as plt
 
 from backpack_bridge import Gap, Trade, read
 
-BARS = 90  # of volume, over the whole width
+BARS = 90  # number of volume bars over the whole width
 
 
-# %% Read a stretch of the stream into a frame: one line
+# %% Read a range of the stream into a frame: one line
 def trades_of(symbol: str, minutes: float) -> Any:
-    """The trades as a frame; decimals as floats are good enough to draw."""
+    """The trades as a frame, with decimals as floats, which are exact enough for a chart."""
     return read(f"trade.{symbol}", timedelta(minutes=minutes), of=Trade).to_pandas("float")
 
 
 # %% Draw it
 def draw(symbol: str, trades: Any, gaps: Any) -> Any:
-    """Price above, volume below, a line over both where a gap is."""
+    """A figure with price above and volume below; a line across both marks a gap."""
     figure, (above, below) = plt.subplots(
         2, sharex=True, figsize=(11, 6), height_ratios=(3, 1), layout="constrained"
     )
@@ -58,17 +58,17 @@ def draw(symbol: str, trades: Any, gaps: Any) -> Any:
 
 # %% From the command line
 def main() -> None:
-    """Draw what the arguments say."""
-    asked = argparse.ArgumentParser(description="Draw the last minutes of a market's trades.")
-    asked.add_argument("symbol", nargs="?", default="SOL_USDC")
-    asked.add_argument("--minutes", type=float, default=15)
-    asked.add_argument("--out", default="chart.png")
-    wish = asked.parse_args()
-    trades = trades_of(wish.symbol, wish.minutes)
+    """Draw the market given on the command line to a file."""
+    parser = argparse.ArgumentParser(description="Draw the last minutes of a market's trades.")
+    parser.add_argument("symbol", nargs="?", default="SOL_USDC")
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--out", default="chart.png")
+    args = parser.parse_args()
+    trades = trades_of(args.symbol, args.minutes)
     if trades.empty:
-        asked.exit(1, f"no trade of {wish.symbol} in the last {wish.minutes:g} minutes\n")
-    gaps = read(f"trade.{wish.symbol}", timedelta(minutes=wish.minutes), of=Gap).to_pandas()
-    draw(wish.symbol, trades, gaps).savefig(wish.out, dpi=120)
+        parser.exit(1, f"no trade of {args.symbol} in the last {args.minutes:g} minutes\n")
+    gaps = read(f"trade.{args.symbol}", timedelta(minutes=args.minutes), of=Gap).to_pandas()
+    draw(args.symbol, trades, gaps).savefig(args.out, dpi=120)
 
 
 if __name__ == "__main__":

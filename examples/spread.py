@@ -1,12 +1,12 @@
-"""Recipe: two markets with one state: what the perpetual costs more than the spot market.
+"""Recipe: two markets with one state: the premium of the perpetual over the spot market.
 
     python -m consumers run examples.spread:Spread
     redis-cli HGETALL 'consumers:{joined.SOL}:spread'
     redis-cli XREVRANGE 'consumers:{joined.SOL}:spread:values' + - COUNT 3
 
-`joined` hands over the entries of both streams in the order of the exchange's time, to one object
-with one state. So each value is made of the two prices that held at that moment, whichever stream
-was read first; and it stays so when workers are killed, or share many such pairs.
+`joined` delivers the entries of both streams in the order of the exchange's time, to one object
+with one state. So each value is made of the two prices that were valid at that moment, whichever
+stream was read first, also when workers are killed, or share many such pairs.
 """
 
 from decimal import Decimal
@@ -17,18 +17,18 @@ _PERPETUAL = "_USDC_PERP"
 
 
 class Spread(Consumer):
-    """The middle of a perpetual's best prices, less that of its spot market."""
+    """The mid price of a perpetual minus that of its spot market."""
 
     name = "spread"
     mode = "joined"
     streams = ("bookTicker.*_USDC", "bookTicker.*_USDC_PERP")
 
     def joined_by(self, stream: str) -> str:
-        """One state for each asset: SOL for SOL_USDC and SOL_USDC_PERP."""
+        """The asset, for one state per asset: SOL for SOL_USDC and SOL_USDC_PERP."""
         return stream.removeprefix("bookTicker.").removesuffix("_PERP").removesuffix("_USDC")
 
     def on_book_ticker(self, delivery: Delivery[BookTicker], results: Results) -> None:
-        """Keep this market's price; with both there is a value."""
+        """Keep this market's mid price; write the spread once both prices are known."""
         ticker = delivery.event
         leg = "perpetual" if ticker.symbol.endswith(_PERPETUAL) else "spot"
         if not ticker.bid_price or not ticker.ask_price:
@@ -41,5 +41,5 @@ class Spread(Consumer):
             results.xadd("values", "*", value, keep_entries=10_000)
 
     def on_gap(self, delivery: Delivery[Gap]) -> None:
-        """What the price is behind a gap is not known until the next one comes."""
+        """Forget the market's price, which is unknown after a gap until the next ticker."""
         self.state.pop("perpetual" if delivery.stream.endswith(_PERPETUAL) else "spot", None)

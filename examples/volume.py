@@ -2,10 +2,10 @@
 
     python -m consumers run examples.volume:Volume --option database=volume.db
 
-The entry's ID is stored in the same transaction as the result (`Once`), so a worker that
-is killed between the database and Redis counts nothing twice. Instead of a file of SQLite,
-`database` may be an address of PostgreSQL (needs psycopg), best given as VOLUME_DATABASE, where no
-list of processes shows it: `postgresql://user:password@localhost/market`.
+The entry ID is stored in the same transaction as the result (`Once`), so a worker that is killed
+between the commits to the database and to Redis counts nothing twice. Instead of an SQLite file,
+`database` may be a PostgreSQL URL (needs psycopg), `postgresql://user:password@localhost/market`:
+set it as VOLUME_DATABASE, so that no process list shows it.
 """
 
 import os
@@ -19,7 +19,7 @@ from backpack_bridge import ConfigError, Consumer, Delivery, EntryId, Once, Trad
 
 _EXACT = Context(prec=400)  # the default context would round sums beyond 28 digits
 
-# Sums as text: not every database has exact decimals, and this worker alone writes its rows.
+# Sums are stored as text: not every database has exact decimals. Only one worker writes a row.
 _TABLE = """
 CREATE TABLE IF NOT EXISTS volume (
     symbol TEXT NOT NULL, minute_ms BIGINT NOT NULL, trades BIGINT NOT NULL, volume TEXT NOT NULL,
@@ -41,16 +41,16 @@ class Volume(Consumer):
         self._where = os.environ.get("VOLUME_DATABASE", database)
 
     def load(self) -> None:
-        """Each stream has an object of its own, and that a connection of its own."""
+        """Open this object's connection (one object per stream), and create the tables."""
         self._driver, self._database = _connect(self._where)
-        weakref.finalize(self, self._database.close)  # once the stream is another worker's
+        weakref.finalize(self, self._database.close)  # when another worker gets the stream
         self._once = Once(self.name, self._driver)
         with self._transaction():
             self._once.create(self._database)
             self._execute(_TABLE)
 
     def on_batch(self, batch: list[Delivery[Trade]]) -> None:
-        """One transaction: the marks of these entries, and what they add up to."""
+        """Write the marks of these entries and their sums in one transaction."""
         with self._transaction():
             minutes: dict[tuple[str, int], list[str]] = defaultdict(list)
             for delivery in batch:
@@ -72,15 +72,15 @@ class Volume(Consumer):
         return self._database.execute(sql.replace("?", sign), parameters)
 
     def _transaction(self) -> Any:
-        """As a `with`: committed at its end, rolled back by an exception."""
+        """A context manager: commits at its end, rolls back on an exception."""
         return self._database if self._driver is sqlite3 else self._database.transaction()
 
 
 def _connect(where: str) -> tuple[Any, Any]:
-    """The driver and an open connection."""
+    """The driver and an open connection. Raises ConfigError for an invalid PostgreSQL URL."""
     if not where.startswith(("postgres://", "postgresql://")):
-        database = sqlite3.connect(where, timeout=20)  # s, while another worker writes
-        database.execute("PRAGMA journal_mode = WAL")  # readers do not wait, writers less
+        database = sqlite3.connect(where, timeout=20)  # s to wait while another worker writes
+        database.execute("PRAGMA journal_mode = WAL")  # readers do not wait for writers
         return sqlite3, database
     try:
         import psycopg

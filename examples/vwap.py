@@ -3,9 +3,9 @@
     python -m consumers run examples.vwap:Vwap
     redis-cli XREVRANGE 'consumers:{trade.SOL_USDC}:vwap:minutes' + - COUNT 3
 
-A minute is written when it is over, though no trade comes any more: the timer does it, behind all
-trades that had come by then. A trade that comes later belongs to its own minute all the same: that
-is written again, with a `revision` one higher.
+A timer writes a minute when it is over, even if no trade follows, after all trades received by
+then. A late trade still counts in its own minute: that is written again, with a `revision` one
+higher.
 """
 
 from decimal import Context, Decimal
@@ -15,20 +15,20 @@ from backpack_bridge import Consumer, Delivery, EntryId, Results, Tick, Trade, e
 
 _EXACT = Context(prec=400)  # the default context would round sums beyond 28 digits
 _MINUTE_MS = 60_000
-_KEPT = 10  # minutes that a late trade may still change
+_KEPT = 10  # last minutes, which a late trade can still change
 
 Minute = dict[str, Any]  # turnover, volume, trades, revision, is_written
 
 
 class Vwap(Consumer):
-    """Turnover by volume of each minute; the times are the exchange's."""
+    """Turnover divided by volume for each minute of the exchange's time."""
 
     name = "vwap"
     mode = "ordered"
     streams = ("trade.*",)
 
     def on_trade(self, delivery: Delivery[Trade]) -> None:
-        """Add it to its minute."""
+        """Add the trade to its minute."""
         trade = delivery.event
         at_ms = EntryId.parse(delivery.entry_id).ms
         minute = str(at_ms // _MINUTE_MS * _MINUTE_MS)
@@ -46,7 +46,7 @@ class Vwap(Consumer):
 
     @every("1m")
     def write_minutes(self, tick: Tick, results: Results) -> None:
-        """All minutes that are over and not written, or not as they are now."""
+        """Write all minutes that are over and have changed since they were last written."""
         for minute, held in sorted(self.state.items()):
             ends_us = (int(minute) + _MINUTE_MS) * 1000
             if ends_us <= tick.at_us and not held["is_written"]:
