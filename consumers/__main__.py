@@ -6,7 +6,7 @@ interrupted a second time.
 
 import signal
 
-# Until the imports are done Ctrl-C ends the process as it ends any other: no traceback.
+# During the imports Ctrl-C ends the process without a traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 from backpack_bridge.shadows import check_shadows
 
 try:
-    check_shadows()  # `python -m` looks into the current folder first
+    check_shadows()  # `python -m` puts the current folder first in the import path
 except ImportError as error:
     sys.exit(f"error: {error}")
 
@@ -49,7 +49,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
 
 
 class Commands(TyperGroup):
-    """Turns what goes wrong in a command into one line and an exit code."""
+    """Turns errors of commands into one line and an exit code."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         if info_name:
@@ -61,7 +61,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except BridgeError as error:
             raise typer.Exit(_report(error)) from None
-        except BaseExceptionGroup as group:  # a TaskGroup's way of failing
+        except BaseExceptionGroup as group:  # raised by a TaskGroup
             ours, others = group.split(BridgeError)
             if ours is None or others is not None:
                 raise
@@ -69,14 +69,14 @@ class Commands(TyperGroup):
         except OSError as error:
             if error.filename is None:
                 raise
-            # A path that the user gave cannot be used, for a reason that no command foresaw.
+            # A path given by the user cannot be used, for a reason that no command handles.
             raise typer.Exit(_report(Fatal(f"{error.filename}: {error.strerror}"))) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         echo("backpack-consumers " + __version__)
         raise typer.Exit
 
@@ -171,9 +171,9 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run one worker until Ctrl-C, which finishes what is in hand; a second ends it at once.
+    """Run one worker until Ctrl-C, which finishes current entries; a second one ends it at once.
 
-    Start as many as you like, here or elsewhere. For example:
+    Start any number of workers, on any machines. For example:
 
         python -m consumers run tail --streams 'trade.*' --from new
 
@@ -198,11 +198,11 @@ def run(
     settle_collector()
     try:
         asyncio.run(_until_stopped(settings, settings_read))
-    except asyncio.CancelledError:  # nothing of ours cancels it: a signal sets `stop`
+    except asyncio.CancelledError:  # the kit never cancels this task: a signal sets `stop`
         raise Fatal(f"{named}: code of the consumer has cancelled its worker's task") from None
     except SystemExit:
-        said = "code of the consumer has called sys.exit: raise StopWorker to end a worker cleanly"
-        _report(Fatal(f"{named}: {said}"))
+        text = "code of the consumer has called sys.exit: raise StopWorker to end a worker cleanly"
+        _report(Fatal(f"{named}: {text}"))
         raise
 
 

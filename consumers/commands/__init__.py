@@ -1,1 +1,1 @@
-"""The commands of `python -m consumers`, a file for each."""
+"""The commands of `python -m consumers`, one file per command."""

@@ -1,4 +1,4 @@
-"""`python -m consumers deadletters`: look at dead letters, send them back, or drop them."""
+"""`python -m consumers deadletters`: show dead letters, send them back, or drop them."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from consumers.kit.redis.registry import choose, group_names, stream_names
 
 deadletters = typer.Typer(
     no_args_is_help=True,
-    help="Entries that a group could not handle: each with its reason, kept beside its stream.",
+    help="Entries that a group could not handle, kept in Redis with the reason.",
 )
 
 GroupArgument = Annotated[str, typer.Argument(help="The consumer group.")]
@@ -35,15 +35,15 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """One line a dead letter: group, letter ID, stream, entry ID, attempts, error.
+    """Print a line per dead letter: group, letter ID, stream, entry ID, attempts, error.
 
-    Those that were sent back are among them until a worker has taken them.
+    Includes those that were sent back, until a worker takes them.
     """
 
     async def read(redis: Redis, keys: Keys) -> list[StoredDeadLetter]:
         there = await group_names(redis, keys)
         chosen = choose(await stream_names(redis, keys), streams or ("*",))
-        found = [
+        dead_letters = [
             one
             for name in ([group] if group else there)
             for one in (
@@ -51,12 +51,12 @@ def list_(
                 *await DeadLetters(redis, keys, name).find_sent_back(chosen),
             )
         ]
-        if group and not found:
+        if group and not dead_letters:
             _need_group(group, there)
-        return found
+        return dead_letters
 
-    found = fetch(config, read)
-    for one in found:
+    dead_letters = fetch(config, read)
+    for one in dead_letters:
         if as_json:
             echo_json(_plain(one))
         else:
@@ -64,18 +64,18 @@ def list_(
             sent_back = " (sent back)" if one.is_sent_back else ""
             reason = one.fields["error"]
             echo(f"{' '.join(parts)} ×{one.fields['attempts']} {reason}{sent_back}")
-    if not found and not as_json:
+    if not dead_letters and not as_json:
         echo("no dead letters", to_stderr=True)
 
 
 @deadletters.command()
 def show(group: GroupArgument, letter: str, config: ConfigOption = None) -> None:
-    """Everything about one, its entry's fields included (those of a private stream, too)."""
+    """Show all data of a dead letter, with its entry's fields (also of a private stream)."""
 
     _need_ids([letter])
 
     async def read(redis: Redis, keys: Keys) -> list[StoredDeadLetter]:
-        return await _found(redis, keys, group, None, [letter])
+        return await _stored(redis, keys, group, None, [letter])
 
     for one in fetch(config, read):
         whole = _plain(one) | {"fields": _entry(one.fields["fields"])}
@@ -90,17 +90,17 @@ def retry(
     streams: StreamsOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Send them back: the group's workers handle each once more, after what has come since.
+    """Send dead letters back: the group's workers handle each once more, out of order.
 
-    One that fails again is a dead letter again. For example, when the handler is corrected:
+    One that fails becomes a dead letter again. For example, after a correction of the handler:
 
         python -m consumers deadletters retry archive --all
     """
     _need_some(letters, every=every)
 
     async def read(redis: Redis, keys: Keys) -> int:
-        found = await _found(redis, keys, group, streams, letters)
-        return await DeadLetters(redis, keys, group).send_back(found)
+        dead_letters = await _stored(redis, keys, group, streams, letters)
+        return await DeadLetters(redis, keys, group).send_back(dead_letters)
 
     echo(f"{fetch(config, read)} sent back to {group}")
 
@@ -113,17 +113,17 @@ def drop_(
     streams: StreamsOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Delete them for good, those that were sent back and not taken yet among them."""
+    """Delete dead letters for good, also those that were sent back and not taken yet."""
     _need_some(letters, every=every)
 
     async def read(redis: Redis, keys: Keys) -> int:
-        found = await _found(redis, keys, group, streams, letters, sent_back=True)
-        return await DeadLetters(redis, keys, group).drop(found)
+        dead_letters = await _stored(redis, keys, group, streams, letters, sent_back=True)
+        return await DeadLetters(redis, keys, group).drop(dead_letters)
 
     echo(f"{fetch(config, read)} dropped")
 
 
-async def _found(
+async def _stored(
     redis: Redis,
     keys: Keys,
     group: str,
@@ -134,18 +134,18 @@ async def _found(
 ) -> list[StoredDeadLetter]:
     streams = choose(await stream_names(redis, keys), patterns or ("*",))
     stored = DeadLetters(redis, keys, group)
-    found: list[StoredDeadLetter] = []
-    wanted: Sequence[str | None] = letters or [None]
-    for letter in wanted:
+    dead_letters: list[StoredDeadLetter] = []
+    requested: Sequence[str | None] = letters or [None]
+    for letter in requested:
         here = await stored.find(streams, letter)
         if sent_back:
             here += await stored.find_sent_back(streams, letter)
         if not here:
             _need_group(group, await group_names(redis, keys))
         if letter and not here:
-            raise Fatal(f"{group} has no dead letter {letter}: look at `deadletters list`")
-        found += here
-    return found
+            raise Fatal(f"{group} has no dead letter {letter}: `deadletters list` shows all")
+        dead_letters += here
+    return dead_letters
 
 
 def _need_some(letters: Sequence[str] | None, *, every: bool) -> None:
@@ -161,7 +161,8 @@ def _need_ids(letters: Sequence[str]) -> None:
 
 
 def _need_group(group: str, there: Sequence[str]) -> None:
-    """Of one that was taken out of the registry letters may lie there: called where none do."""
+    """Raise ConfigError for an unknown group. Called only if it has no dead letters, since those of
+    a group without a registry entry can still be read."""
     if there and group not in there:
         raise no_group(group, there)
 
@@ -171,7 +172,7 @@ def _number(text: str) -> int:
 
 
 def _entry(text: str) -> Any:
-    """The entry's fields; as text where another program has written something else."""
+    """The entry's fields; the plain text if it is no JSON, written by another program."""
     try:
         return parsed(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`python -m consumers exporter`: what Redis tells of groups, for Prometheus."""
+"""`python -m consumers exporter`: metrics of groups from Redis, for Prometheus."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -24,13 +24,13 @@ from consumers.kit.redis.keys import Keys
 from consumers.kit.stop import Stop
 
 DEFAULT = "127.0.0.1:9465"
-LONGEST_S = 4.0  # Prometheus waits for ten seconds: of several shards one may hang
+LONGEST_S = 4.0  # limit of a command; Prometheus waits for 10 s, and one of several shards may hang
 
 
 def command(
     listen: Annotated[str, typer.Option(help="host:port to serve the pages at.")] = DEFAULT,
     per_stream: Annotated[
-        bool, typer.Option("--per-stream", help="Lag of each group in each stream, too.")
+        bool, typer.Option("--per-stream", help="Also the lag of each group in each stream.")
     ] = False,
     config: ConfigOption = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""One fetch from Redis, for the commands that look and then leave."""
+"""A single fetch from Redis, for commands that show data and end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,7 +30,7 @@ StreamsOption = Annotated[
 
 
 def fetch(config: Path | None, read: Callable[[Redis, Keys], Awaitable[T]]) -> T:
-    """What `read` returns, over a client of its own. Raises Fatal where Redis cannot be read."""
+    """Run `read` with a new client, and return its result. Raises Fatal if Redis cannot be read."""
     loaded = load_config(config)
     url = resolve_url(loaded)
     client = connect(
@@ -52,14 +52,14 @@ def fetch(config: Path | None, read: Callable[[Redis, Keys], Awaitable[T]]) -> T
 
 
 def no_group(name: str, there: Sequence[str]) -> ConfigError:
-    """The error that no group has this name; `there`: those that are there, at least one."""
+    """The error for an unknown group; `there`: the existing groups, at least one."""
     more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
-    told = f"{', '.join(there[:_MOST_NAMED])}{more}"
-    return ConfigError(f"there is no group {name!r}, there are {told}{did_you_mean(name, there)}")
+    names = f"{', '.join(there[:_MOST_NAMED])}{more}"
+    return ConfigError(f"there is no group {name!r}, there are {names}{did_you_mean(name, there)}")
 
 
 def address(text: str, option: str) -> Address:
-    """Where to listen. Raises ConfigError where that is not said."""
+    """The address to listen at. Raises ConfigError for an invalid one."""
     try:
         return Address.parse(text)
     except ValueError as error:
@@ -67,7 +67,7 @@ def address(text: str, option: str) -> Address:
 
 
 def key_part(text: str, option: str) -> str:
-    """The text, if it can be part of a key. Raises ConfigError else."""
+    """The text. Raises ConfigError if it cannot be part of a Redis key."""
     if not text.isprintable() or any(c in " {}/:" for c in text):
-        raise ConfigError(f"{option} {text!r}: no spaces, colons, slashes or braces, please")
+        raise ConfigError(f"{option} {text!r}: write no spaces, colons, slashes or braces")
     return text

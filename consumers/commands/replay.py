@@ -1,4 +1,4 @@
-"""`python -m consumers replay`: a time range to a handler, once more."""
+"""`python -m consumers replay`: deliver a time range to a consumer again."""
 
 import os
 import secrets
@@ -33,12 +33,12 @@ def command(
         str,
         typer.Argument(help="A sample's name (see `list`), or my_package.my_module:MyConsumer."),
     ],
-    start: Annotated[str, typer.Option("--from", help=f"From there on: {HELP}.")],
+    start: Annotated[str, typer.Option("--from", help=f"Begin of the range: {HELP}.")],
     end: Annotated[
-        str | None, typer.Option("--to", help="Until there. Else: what is there now.")
+        str | None, typer.Option("--to", help="End of the range, excluded (else the last entry).")
     ] = None,
     group: Annotated[
-        str | None, typer.Option(help="The name its results lie under (else <name>-replay).")
+        str | None, typer.Option(help="The group name for its results (else <name>-replay).")
     ] = None,
     streams: StreamsOption = None,
     option: Annotated[
@@ -47,10 +47,10 @@ def command(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Hand what lies between two times to a consumer again; its live group notices nothing.
+    """Deliver the entries between two times to a consumer again; its live group is not affected.
 
-    Results go under another group's name, where those of an earlier replay are deleted first;
-    whatever else the handler does, it does again. For example:
+    Results are written under another group name, after those of an earlier replay are deleted; all
+    other effects of the handler happen again. For example:
 
         python -m consumers replay candles --from 2026-09-02T16:00 --to 2026-09-02T18:00
     """
@@ -74,8 +74,8 @@ def command(
         chosen = choose(await stream_names(redis, keys), tuple(streams or kind.streams))
         stats = Stats(lambda: int(datetime.now(UTC).timestamp() * 1_000_000))
         worker = f"replay-{os.getpid()}/{secrets.token_hex(4)}"
-        async with with_resources(spec) as with_them:
-            replay = Replay(with_them, redis, keys, name, worker, stats)
+        async with with_resources(spec) as ready_spec:
+            replay = Replay(ready_spec, redis, keys, name, worker, stats)
             return await replay.run(chosen, first, last, stop), len(chosen)
 
     settle_collector()

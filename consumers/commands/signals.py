@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks to stop, the second leaves at once."""
+"""Ctrl-C and SIGTERM: the first signal requests a stop, the second ends the process at once."""
 
 import asyncio
 import os
@@ -11,17 +11,17 @@ INTERRUPTED = 130
 
 
 def stop_on_signals(stop: Stop) -> None:
-    """Call it on the loop."""
+    """Install the signal handlers. Call it on the event loop."""
     loop = asyncio.get_running_loop()
-    asked = False
+    is_requested = False
 
     def request_stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal is_requested
+        if is_requested:
             os._exit(INTERRUPTED)
-        asked = True
+        is_requested = True
         loop.call_soon_threadsafe(stop.set)
 
-    # Not the loop's own handlers: a sync handler that hangs would keep those from running.
+    # Not the event loop's own handlers: a sync handler that hangs would keep them from running.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, request_stop)

@@ -1,4 +1,4 @@
-"""`python -m consumers status`: how far groups are, as a table or as JSON."""
+"""`python -m consumers status`: lag and workers of groups, as a table or as JSON."""
 
 import sys
 import time
@@ -28,16 +28,16 @@ def command(
     group: Annotated[str | None, typer.Option(help="This group only.")] = None,
     streams: StreamsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two polls.")] = 1.0,
     config: ConfigOption = None,
 ) -> None:
-    """Say how far every group is: lag in entries and seconds, pending, dead letters, owners.
+    """Show the progress of every group: lag in entries and seconds, pending, dead letters, owners.
 
-    A `~` before a number: from counters; `≤`: at most that. `behind` is the age of the oldest entry
-    not read, by its ID. Of a Cluster with several shards, those that do not answer are named, and
-    what the others have is shown; without shard 0 nothing is known of workers, and the exit status
-    is 1. Of a group that is not there it is 2. For example:
+    A `~` before a number: from counters; `≤`: an upper bound. `behind` is the age of the oldest
+    unread entry, by its ID. Of a Cluster with several shards, those that do not answer are named,
+    and the data of the other shards is shown; without shard 0 workers are unknown, and the exit
+    status is 1. For an unknown group it is 2. For example:
 
         python -m consumers status --watch
 
@@ -54,18 +54,18 @@ def command(
     is_unavailable = False
     while True:
         try:
-            found = fetch(config, read)
+            groups = fetch(config, read)
         except Fatal as error:
             if not watch or isinstance(error, ConfigError):
                 raise
             if not is_unavailable:
-                echo(f"{error}; looking again", to_stderr=True)
+                echo(f"{error}; trying again", to_stderr=True)
             is_unavailable = True
         else:
             is_unavailable = False
             if watch and console.is_terminal and not as_json:
                 console.clear()
-            chosen, none = _chosen(group, found, unavailable, wait=watch)
+            chosen, none = _chosen(group, groups, unavailable, wait=watch)
             show(chosen, unavailable, console, as_json=as_json, none=none)
         if not watch:
             raise typer.Exit(1 if FIRST_SHARD in unavailable else 0)
@@ -75,9 +75,8 @@ def command(
 def _chosen(
     group: str | None, found: Sequence[GroupLag], unavailable: Collection[int], *, wait: bool
 ) -> tuple[Sequence[GroupLag], str]:
-    """All groups, or the one that is asked for; and what to say where there is none. Raises
-    ConfigError where others are there, unless it may still come (`wait`) or be in a shard that is
-    away.
+    """All groups, or the requested one; and the line to print if there is none. Raises ConfigError
+    if only other groups exist, unless it may still appear (`wait`) or be in an unavailable shard.
     """
     chosen = [one for one in found if group in (None, one.name)]
     if group is None or chosen or unavailable or not found:
@@ -96,7 +95,7 @@ def show(
     as_json: bool,
     none: str = _NONE_YET,
 ) -> None:
-    """Print the groups. `unavailable`: shards that do not answer, and why. `none`: the line where
+    """Print the groups. `unavailable`: shard that does not answer → reason. `none`: the line if
     there is no group, and every shard answers.
     """
     reasons = {
@@ -121,7 +120,7 @@ def _shown(found: Sequence[GroupLag], unavailable: Collection[int], room: int) -
 
 
 def _verdict(found: Sequence[GroupLag], unavailable: Collection[int]) -> Text:
-    """How all groups are, in a line."""
+    """A line with the state of all groups: their troubles, lag and delay."""
     plain = [one.as_dict() for one in found]
     idle = [one.name for one in found if _is_idle(one, unavailable)]
     shards = f"{len(unavailable)} shard{'' if len(unavailable) == 1 else 's'} unavailable"
@@ -129,22 +128,22 @@ def _verdict(found: Sequence[GroupLag], unavailable: Collection[int]) -> Text:
         shards if unavailable else "",
         f"no worker of {', '.join(idle)}" if idle else "",
         *(
-            f"{sum(one[name] for one in plain)} {words}"
-            for name, words in (("dead", "dead letters"), ("missed", "entries missed"))
+            f"{sum(one[name] for one in plain)} {label}"
+            for name, label in (("dead", "dead letters"), ("missed", "entries missed"))
             if any(one[name] for one in plain)
         ),
     ]
     behind_s = max(one["behind_s"] for one in plain)
     lag = sum(one["lag"] for one in plain)
-    told = ", ".join(filter(None, troubles)) or "all well"
+    verdict = ", ".join(filter(None, troubles)) or "all well"
     groups = "1 group" if len(found) == 1 else f"{len(found)} groups"
     rest = f"{groups}, lag {lag}, at most {_seconds(behind_s)} behind"
     style = "bold yellow" if any(troubles) else "bold green"
-    return Text(printable(f"{told}: {rest}"), style=style)
+    return Text(printable(f"{verdict}: {rest}"), style=style)
 
 
 def _is_idle(one: GroupLag, unavailable: Collection[int]) -> bool:
-    """Has a group of the kit no worker? Where workers are not known, it is not said."""
+    """Whether a group of the kit has no live worker; False if workers are unknown."""
     is_known = one.mode and FIRST_SHARD not in unavailable
     return bool(is_known) and not any(worker.is_alive for worker in one.workers)
 
@@ -154,7 +153,7 @@ def _head(one: GroupLag, unavailable: Collection[int]) -> Text:
     alive = [worker for worker in one.workers if worker.is_alive]
     rate = sum(worker.rate for worker in alive)
     workers = f"{len(alive)} worker{'' if len(alive) == 1 else 's'}"
-    words = [
+    parts = [
         one.mode or "of another program",
         workers if one.mode and FIRST_SHARD not in unavailable else "",
         f"{rate:.0f}/s" if alive else "",
@@ -169,7 +168,7 @@ def _head(one: GroupLag, unavailable: Collection[int]) -> Text:
     return Text.assemble(
         (printable(one.name), "bold yellow" if trouble else "bold"),
         "  ",
-        "  ".join(printable(word) for word in words if word),
+        "  ".join(printable(part) for part in parts if part),
     )
 
 

@@ -1,1 +1,1 @@
-"""What Redis alone tells a monitor: groups, workers, bridges, memory. One process for all."""
+"""Metrics read from Redis alone: groups, workers, bridges, memory. One process for all."""

@@ -1,7 +1,7 @@
-"""The exporter's catalogue, and what each row says of one look at Redis (pure).
+"""The exporter's catalogue of metrics, and their values in one snapshot of Redis (pure).
 
-Sums and maxima by group: a hundred streams in ten groups would be ten thousand series. By stream
-only what is blocked; the rest where it is asked for.
+Sums and maxima per group: per stream, a hundred streams in ten groups would make thousands of
+series. Per stream only blocked ones; lag per stream only with `--per-stream`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ SHARD_UP = Metric(
     ("shard",),
 )  # fmt: skip
 MEMORY_USED = Metric(
-    "redis_memory_used_bytes", Kind.GAUGE, "What Redis uses; of several shards the fullest node."
+    "redis_memory_used_bytes", Kind.GAUGE, "Memory of Redis; of several shards the fullest node."
 )
 MEMORY_MAX = Metric("redis_memory_max_bytes", Kind.GAUGE, "maxmemory, where it is set.")
 LAST_STATUS = Metric(
@@ -34,20 +34,22 @@ BEHIND = Metric(
     "group_behind_seconds", Kind.GAUGE, "Age of the oldest entry not read yet.", ("group",)
 )
 PENDING = Metric(
-    "group_pending_entries", Kind.GAUGE, "Entries handed out and not settled.", ("group",)
+    "group_pending_entries", Kind.GAUGE, "Entries delivered and not settled.", ("group",)
 )
 OLDEST = Metric(
-    "group_oldest_pending_seconds", Kind.GAUGE, "Age of the oldest of them.", ("group",)
+    "group_oldest_pending_seconds", Kind.GAUGE, "Age of the oldest pending entry.", ("group",)
 )
 DEAD = Metric("group_dead_letters", Kind.GAUGE, "Dead letters that wait for a person.", ("group",))
 MISSED = Metric(
-    "group_missed_total", Kind.COUNTER, "Entries trimmed away before they were read.", ("group",)
+    "group_missed_total", Kind.COUNTER, "Entries trimmed before they were read.", ("group",)
 )
 WORKERS = Metric("group_workers", Kind.GAUGE, "Workers that are alive.", ("group",))
-RATE = Metric("group_handled_per_second", Kind.GAUGE, "What these handle together.", ("group",))
+RATE = Metric(
+    "group_handled_per_second", Kind.GAUGE, "Entries per second of all live workers.", ("group",)
+)
 HANDLED = Metric(
     "group_handled_seconds", Kind.HISTOGRAM,
-    "From a message's being received by the bridge to its being handled, since the exporter began.",
+    "From receipt of a message by the bridge to its being handled, since the exporter started.",
     ("group",),
 )  # fmt: skip
 OWNED = Metric(
@@ -72,8 +74,9 @@ CATALOGUE: Sequence[Metric] = (
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One look at Redis. `bridges`: name → when it wrote its last status, µs. `shards`: of several,
-    which of them answered; without the first one nothing is known of bridges and workers.
+    """One snapshot of Redis. `bridges`: name → time of its last status, µs since 1970. `shards`:
+    shard → whether it answered, if there are several; without the first one bridges and workers are
+    unknown.
     """
 
     groups: Sequence[GroupLag] = ()
@@ -89,33 +92,36 @@ class Snapshot:
 
 
 class HandledSums:
-    """How long groups took, added up over their workers, whichever come and go: a worker's own
-    counts begin anew with it, and end with it.
+    """Latencies of groups, summed over their workers across restarts: a worker's own counts start
+    at zero with it, and end with it.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, Took] = {}
-        self._known: dict[tuple[str, str, int], Took] | None = None  # None: before the first look
+        self._known: dict[tuple[str, str, int], Took] | None = (
+            None  # None: before the first snapshot
+        )
 
     def take(self, groups: Iterable[GroupLag]) -> Mapping[str, Took]:
-        """The next look. What was counted before the first one is left out."""
+        """Add the increase since the last snapshot; the first one only sets the base. Returns the
+        sums."""
         now = {
             (group.name, worker.name, worker.started_us): worker.took
             for group in groups
             for worker in group.workers
             if worker.took.counts
         }
-        for who, took in now.items():
-            before = _NONE if self._known is None else self._known.get(who, _NONE)
+        for worker, took in now.items():
+            before = _NONE if self._known is None else self._known.get(worker, _NONE)
             new = took if self._known is not None else _NONE
             counts = [a - b for a, b in zip(new.counts, before.counts, strict=True)]
-            self._add(who[0], Took(counts, new.sum_us - before.sum_us))
+            self._add(worker[0], Took(counts, new.sum_us - before.sum_us))
         self._known = now
         return self.sums
 
     @property
     def sums(self) -> Mapping[str, Took]:
-        """As of the last look."""
+        """Group → latencies, as of the last snapshot."""
         return dict(self._sums)
 
     def _add(self, group: str, new: Took) -> None:
@@ -128,27 +134,27 @@ _NONE = Took([0] * (len(BOUNDS_US) + 1))
 _BOUNDS_S = tuple(bound / 1e6 for bound in BOUNDS_US)
 
 
-def families(look: Snapshot | None, *, per_stream: bool) -> Iterator[Family]:
-    """A family for each row that has something to tell. None: Redis could not be read."""
-    yield Family(REDIS_UP, {(): float(look is not None)})
-    if look is None:
+def families(snapshot: Snapshot | None, *, per_stream: bool) -> Iterator[Family]:
+    """The metric families with values. `snapshot` is None if Redis could not be read."""
+    yield Family(REDIS_UP, {(): float(snapshot is not None)})
+    if snapshot is None:
         return
-    yield Family(SHARD_UP, {(str(shard),): float(up) for shard, up in look.shards.items()})
-    yield Family(MEMORY_USED, {(): look.memory_used})
-    if look.memory_max:
-        yield Family(MEMORY_MAX, {(): look.memory_max})
-    yield Family(LAST_STATUS, {(name,): us / 1e6 for name, us in look.bridges.items()})
-    yield from _groups(look.groups)
-    if look.knows_workers:
-        yield from _workers(look.groups)
+    yield Family(SHARD_UP, {(str(shard),): float(up) for shard, up in snapshot.shards.items()})
+    yield Family(MEMORY_USED, {(): snapshot.memory_used})
+    if snapshot.memory_max:
+        yield Family(MEMORY_MAX, {(): snapshot.memory_max})
+    yield Family(LAST_STATUS, {(name,): us / 1e6 for name, us in snapshot.bridges.items()})
+    yield from _groups(snapshot.groups)
+    if snapshot.knows_workers:
+        yield from _workers(snapshot.groups)
     yield Family(
         HANDLED,
         {
             (group,): Histogram(_BOUNDS_S, took.counts, took.sum_us / 1e6)
-            for group, took in look.handled.items()
+            for group, took in snapshot.handled.items()
         },
     )
-    yield from _by_stream(look.groups, per_stream=per_stream)
+    yield from _by_stream(snapshot.groups, per_stream=per_stream)
 
 
 def _groups(groups: Sequence[GroupLag]) -> Iterator[Family]:
@@ -156,7 +162,7 @@ def _groups(groups: Sequence[GroupLag]) -> Iterator[Family]:
     yield _each(BEHIND, groups, lambda one: _most(each.behind_s for each in one.streams))
     yield _each(PENDING, groups, lambda one: sum(each.pending for each in one.streams))
     yield _each(OLDEST, groups, lambda one: _most(each.oldest_pending_s for each in one.streams))
-    ours = [one for one in groups if one.mode]  # of other programs nothing more is known
+    ours = [one for one in groups if one.mode]  # groups of other programs have no such data
     yield _each(DEAD, ours, lambda one: sum(each.dead for each in one.streams))
     yield _each(MISSED, ours, lambda one: sum(each.missed for each in one.streams))
     ordered = [one for one in ours if one.mode == "ordered"]

@@ -1,4 +1,4 @@
-"""The exporter's pages: Redis is read when they are asked for, and at no other time."""
+"""The exporter's pages: Redis is read on each request, and at no other time."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -26,11 +26,11 @@ _log = structlog.get_logger()
 
 UNAVAILABLE = "redis_unavailable"
 _UNAVAILABLE = (RedisError, OSError, TimeoutError)
-_LARGEST = 2**63  # what no number of ours reaches; larger ones are no floats
+_LARGEST = 2**63  # above any valid time, and still convertible to float
 
 
 class ExporterPages:
-    """Over one client, which they share: who asks at the same time waits for the other."""
+    """The pages, over one shared Redis client: concurrent requests wait for each other."""
 
     paths: Sequence[str] = (METRICS, ALIVE, READY)
 
@@ -43,23 +43,23 @@ class ExporterPages:
         self._per_stream = per_stream
         self._lock = asyncio.Lock()
         self._handled = HandledSums()
-        self._trouble = ""  # why Redis could not be read, the last time
+        self._trouble = ""  # the error of the last read of Redis; empty if it succeeded
 
     async def page(self, path: str) -> Page:
-        """One of `paths`."""
+        """The page at one of `paths`."""
         if path == ALIVE:
             return alive()
-        look, trouble = await self._read()
+        snapshot, trouble = await self._read()
         if path == READY:
             return readiness(
-                [(UNAVAILABLE, f"Redis cannot be read: {trouble}")] if look is None else []
+                [(UNAVAILABLE, f"Redis cannot be read: {trouble}")] if snapshot is None else []
             )
-        told = families(look, per_stream=self._per_stream)
-        body = await asyncio.to_thread(exposition.render, told)
+        metrics = families(snapshot, per_stream=self._per_stream)
+        body = await asyncio.to_thread(exposition.render, metrics)
         return Page(HTTPStatus.OK, exposition.CONTENT_TYPE, body)
 
     async def _read(self) -> tuple[Snapshot | None, str]:
-        """What Redis has now; None, and why, where it cannot be read."""
+        """A snapshot of Redis; None and the error if it cannot be read."""
         async with self._lock:
             try:
                 groups, unavailable = await self._reads.read_in_part(
@@ -72,13 +72,13 @@ class ExporterPages:
                 return None, trouble
             self._log_availability("")
         used, most = max(filter(None, memory.values()), key=_share)
-        answered = {n: told is not None and n not in unavailable for n, told in memory.items()}
+        answered = {n: one is not None and n not in unavailable for n, one in memory.items()}
         shards = answered if len(answered) > 1 else {}
         handled = self._handled.sums if FIRST_SHARD in unavailable else self._handled.take(groups)
         return Snapshot(groups, bridges, used, most, handled, shards), ""
 
     def _log_availability(self, trouble: str) -> None:
-        """Log that Redis cannot be read, or can again: once each time."""
+        """Log once when Redis becomes unreadable, and once when it is readable again."""
         if trouble and not self._trouble:
             _log.warning(
                 "redis_unavailable", error=trouble, then="trying again with the next scrape"
@@ -88,26 +88,26 @@ class ExporterPages:
         self._trouble = trouble
 
     async def _memory(self, unavailable: Collection[int]) -> Mapping[int, tuple[int, int] | None]:
-        """Used and at most, of each shard; None of one that does not answer. Those that are `away`
-        are not asked: each could keep the page waiting for another time-out.
+        """Shard → memory used and maxmemory, bytes; None if it does not answer. `unavailable`
+        shards are not queried: each could delay the page by another timeout.
         """
-        asked = {n: one for n, one in enumerate(shards_of(self._redis)) if n not in unavailable}
+        queried = {n: one for n, one in enumerate(shards_of(self._redis)) if n not in unavailable}
         async with asyncio.TaskGroup() as tasks:
-            asking = {n: tasks.create_task(_memory_of(one)) for n, one in asked.items()}
-        found = {n: task.result() for n, task in asking.items()}
-        told = {n: one for n, one in found.items() if not isinstance(one, Exception)}
-        for error in found.values():
-            if isinstance(error, Exception) and not told:
+            queries = {n: tasks.create_task(_memory_of(one)) for n, one in queried.items()}
+        results = {n: task.result() for n, task in queries.items()}
+        answers = {n: one for n, one in results.items() if not isinstance(one, Exception)}
+        for error in results.values():
+            if isinstance(error, Exception) and not answers:
                 raise error
-        return {n: told.get(n) for n in range(len(shards_of(self._redis)))}
+        return {n: answers.get(n) for n in range(len(shards_of(self._redis)))}
 
     async def _bridges(self) -> Mapping[str, int]:
-        """Those that were not stopped."""
+        """Bridge → time of its last status, µs, of bridges that were not stopped cleanly."""
         texts: Any = await self._redis.hgetall(self._keys.space.key(bridge_keys.STATUS))
-        told = {name: _status(text) for name, text in texts.items()}
+        statuses = {name: _status(text) for name, text in texts.items()}
         return {
             name: at_us
-            for name, status in told.items()
+            for name, status in statuses.items()
             if not status.get("stopped_us")
             and isinstance(at_us := status.get("redis_us"), int)
             and 0 < at_us < _LARGEST
@@ -116,14 +116,15 @@ class ExporterPages:
 
 async def _memory_of(shard: Redis) -> tuple[int, int] | Exception:
     try:
-        told: Any = await shard.info("memory")
+        info: Any = await shard.info("memory")
     except _UNAVAILABLE as error:
         return error
-    return told.get("used_memory", 0), told.get("maxmemory", 0)
+    return info.get("used_memory", 0), info.get("maxmemory", 0)
 
 
 def _share(memory: tuple[int, int]) -> tuple[float, int]:
-    """How full it is; where nothing limits it, how large."""
+    """The sort key of the fullest shard: the used share of maxmemory (0 if unlimited), then bytes
+    used."""
     used, most = memory
     return (used / most if most else 0.0, used)
 

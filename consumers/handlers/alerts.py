@@ -2,15 +2,15 @@
 
     ALERTS_WEBHOOK_URL=https://hooks.example.com/… python -m consumers run alerts --from new
 
-An effect outside Redis that cannot be made once: the webhook may have got an alert although its
-answer was lost. So each alert is sent at least once, always under the same `Idempotency-Key`
-(stream and entry ID), by which the receiver can drop a second one. Every attempt has a time limit.
-A failure is tried again, a few times at once and then by the kit with growing pauses; the stream
-waits, so alerts come in order, and late ones say when it happened. Other streams go on.
+An effect outside Redis that cannot be exactly once: the webhook may have received an alert although
+its response was lost. So each alert is sent at least once, always with the same `Idempotency-Key`
+(stream and entry ID), by which the receiver can drop duplicates. Every attempt has a time limit.
+A failure is retried, a few times at once and then by the kit with growing pauses; the stream waits,
+so alerts arrive in order, and `happened_at` has the time of the event. Other streams continue.
 
-A move is measured against the lowest and the highest price of the window in hand, which begins anew
-when it is over, and with each alert. The address is a secret: it comes from the environment, or
-from the file that ALERTS_WEBHOOK_URL_FILE names, and is in no log and in no error.
+A move is measured against the lowest and the highest price of the current window; a new window
+begins after its end, and after each alert. The address is a secret: it comes from the environment,
+or from the file that ALERTS_WEBHOOK_URL_FILE names, and is in no log and in no error.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 
 URL, TOKEN = "ALERTS_WEBHOOK_URL", "ALERTS_WEBHOOK_TOKEN"
 
-ATTEMPTS = 3  # at once; then the kit's own, with growing pauses
+ATTEMPTS = 3  # per delivery of an entry; then the kit retries, with growing pauses
 _PAUSE_S = 0.2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -38,19 +38,19 @@ Alert = dict[str, str]
 
 
 class NotDelivered(Exception):
-    """The webhook did not take an alert; says why, not where."""
+    """The webhook did not accept an alert; the text has the reason, not the address."""
 
 
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-    except ValueError:  # a bracket without its other
+    except ValueError:  # an unmatched bracket
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 class Webhook:
-    """Where alerts go: POST, JSON. Anything but 2xx counts as not taken; redirects are none."""
+    """Sends alerts by POST as JSON. Any status but 2xx is a failure, redirects included."""
 
     def __init__(self, url: str, token: str, timeout_s: float) -> None:
         if not _is_address(url):
@@ -62,7 +62,7 @@ class Webhook:
         self._timeout_s = timeout_s
 
     async def send(self, key: str, alert: Alert) -> int:
-        """Returns after how many attempts it was taken. Raises NotDelivered."""
+        """Send an alert. Returns the number of attempts. Raises NotDelivered after the last one."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 await self._post(key, alert)
@@ -77,13 +77,13 @@ class Webhook:
     async def _post(self, key: str, alert: Alert) -> None:
         headers = {**self._headers, "Idempotency-Key": key}
         try:
-            # Around everything: a server that sends a byte now and then hangs as well.
+            # A limit for the whole request: a server may send a byte now and then without end.
             async with (
                 asyncio.timeout(self._timeout_s),
                 httpx2.AsyncClient(verify=_tls()) as client,
                 client.stream("POST", self._url, json=alert, headers=headers) as answer,
             ):
-                pass  # of what it says only the status is read: the rest may have no end
+                pass  # only the status is read: the body may be endless
         except (TimeoutError, httpx2.TimeoutException):
             raise NotDelivered(f"no answer within {self._timeout_s:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:  # their texts may quote the address
@@ -94,7 +94,7 @@ class Webhook:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Read once: the certificates take 50 ms, in which nothing else would be handled."""
+    """The TLS context, made once: loading the certificates blocks the event loop for 50 ms."""
     return httpx2.create_ssl_context()
 
 
@@ -126,14 +126,14 @@ class Alerts(Consumer):
         else:
             since, change = (low, rise) if rise >= -fall else (high, fall)
             alert = {"percent": f"{change:.2f}", "from_price": since, "price": trade.price}
-            words = f"{trade.symbol} {change:+.2f} % within {self._window_us / 1e6:g} s"
-            await self._send(delivery, "price_move", f"{words}: {since} → {trade.price}", **alert)
+            move = f"{trade.symbol} {change:+.2f} % within {self._window_us / 1e6:g} s"
+            await self._send(delivery, "price_move", f"{move}: {since} → {trade.price}", **alert)
             begun_us, low, high = moment_us, trade.price, trade.price
         if self.state.get("window") != [begun_us, low, high]:
             self.state["window"] = [begun_us, low, high]
 
     async def on_gap(self, delivery: Delivery[Gap]) -> None:
-        """What was recovered is not missing, and before a stream's start nothing was promised."""
+        """Alert, except for recovered gaps, and for the gap before the start of a stream."""
         gap = delivery.event
         if not gap.recovered and gap.cause != "start":
             what = f"{delivery.stream}: {_missing(gap)} ({gap.cause})"
@@ -167,7 +167,7 @@ def _missing(gap: Gap) -> str:
 
 
 def _percent(since: str, price: Decimal) -> Decimal:
-    """The change in percent; 0 where there was no price to speak of."""
+    """The change in percent; 0 if the earlier price is zero."""
     before = Decimal(since)
     return (price - before) / before * 100 if before else Decimal(0)
 
@@ -176,7 +176,7 @@ def _iso(moment_us: int) -> str:
     try:
         moment = _EPOCH + timedelta(microseconds=moment_us)
     except OverflowError:
-        return f"{moment_us} µs"  # of a gap that another program has written
+        return f"{moment_us} µs"  # an invalid time, in a gap entry written by another program
     return moment.isoformat(timespec="milliseconds")
 
 

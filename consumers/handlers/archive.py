@@ -1,19 +1,19 @@
-"""Sample: keep every entry for good, in Parquet files by stream and day, each exactly once.
+"""Sample: keep every entry permanently, in Parquet files by stream and day, each exactly once.
 
     archive/stream=trade.SOL_USDC/day=2026-09-02/after-1788367440000-10.parquet
 
-A result outside Redis cannot be part of the kit's commit. So the files themselves say how far they
-go: each is named by the entry it comes after, is put there wholly or not at all, and only if there
-is none yet (`put_once`). Between two files rows wait in `state`, saved with the position.
-A worker that takes over reads both, and leaves out what the files already have. If its predecessor
-was killed before a file was written, nothing is lost; if after it, nothing is doubled; of two
-workers at once, one writes the file.
+A result outside Redis cannot be part of the kit's commit. So the files themselves are the record of
+progress: each is named by the entry it follows, and is created whole, and only if it does not exist
+yet (`put_once`). Between two files rows wait in `state`, saved with the position.
+A worker that takes over reads both, and skips rows that are in a file. If its predecessor was
+killed before a file was written, nothing is lost; if after it, nothing is duplicated; of two
+concurrent workers, one writes the file.
 
 Files of `account.*` can be read by the worker's user only, unless `account=shared`.
 
 Ordered, since a stream's files follow one another. Times are UTC, decimals stay the exchange's own
-strings. Any tool that knows Parquet reads it, DuckDB, pandas and Polars for three. Several workers
-share the streams; give them the same folder.
+strings. Any Parquet tool reads the files, such as DuckDB, pandas and Polars. Several workers share
+the streams; give them the same folder.
 """
 
 import re
@@ -40,7 +40,7 @@ from consumers import (
     row_of,
 )
 
-Row = Sequence[Any]  # of `columns.row`: the entry ID and its time, µs, come first
+Row = Sequence[Any]  # as `row_of` returns it: the entry ID and its time, µs, come first
 
 _LAST = b"last_entry_id"  # in a file's footer
 _NO_ENTRY = "0-0"  # comes before every entry
@@ -55,11 +55,11 @@ class Files:
         self._private = private
         self.columns = columns_of(stream)
         self._schema = _schema(self.columns)
-        folder.mkdir(parents=True, exist_ok=True)  # of public streams as well: by the umask
+        folder.mkdir(parents=True, exist_ok=True)  # not private: it holds public streams, too
         remove_unfinished(self._folder)
 
     def last_id(self) -> str:
-        """The last entry that is in a file."""
+        """The ID of the last entry in the files; `0-0` if there is no file."""
         newest = max(self._folder.glob("day=*/after-*.parquet"), key=_after, default=None)
         if newest is None:
             return _NO_ENTRY
@@ -67,7 +67,7 @@ class Files:
         return str(footer[_LAST].decode())
 
     def put(self, after: str, rows: Sequence[Row]) -> bool:
-        """A file of one day's rows; False where another file comes after the same entry."""
+        """Write one day's rows to a file; False if a file after the same entry exists."""
         last = rows[-1][0]
         path = self._folder / f"day={_day(rows[0])}" / f"after-{after}.parquet"
         table = self._table(rows).replace_schema_metadata({_LAST: last.encode()})
@@ -113,12 +113,13 @@ class Archive(Consumer):
         self._shares_account = account == "shared"
         self._folder = Path(folder)
         self._waiting: list[Row] = []
-        self._since_s = 0.0  # when the first of them came
+        self._since_s = 0.0  # when the first waiting row arrived, by monotonic()
         self._ends = False
         _library("pyarrow")
 
     def load(self) -> None:
-        """What is in files, and what waits for its file; the files win."""
+        """Restore the last ID from the files, and the waiting rows from the state, without those
+        that are in a file."""
         is_private = self.stream.startswith("account.") and not self._shares_account
         self._files = Files(self._folder, self.stream, private=is_private)
         self._last = self._files.last_id()
@@ -131,7 +132,7 @@ class Archive(Consumer):
         self._forget_what_is_in_files()
 
     def on_batch(self, batch: list[Delivery[Event]]) -> None:
-        """Rows wait in the state, a field for each batch."""
+        """Add the batch to the waiting rows, as one field of the state."""
         columns = self._files.columns
         rows = [row_of(columns, entry_id, event) for _, entry_id, event in batch]
         new = [one for one in rows if EntryId.parse(one[0]) > EntryId.parse(self._last)]
@@ -143,12 +144,13 @@ class Archive(Consumer):
         self.state[new[0][0]] = {"columns": [column.name for column in columns], "rows": new}
 
     def due(self, *, stopping: bool) -> bool:
-        """Rows do not wait for ever where nothing comes, and not at all at the end."""
+        """Whether waiting rows are old enough for a file, or the worker stops."""
         self._ends = stopping
         return bool(self._waiting) and (stopping or self._is_time())
 
     def write(self, results: Results) -> None:
-        """The rows that wait become files; with the commit of this, they wait no more."""
+        """Write waiting rows to files, if there are enough or they are old; the commit then removes
+        them from the state."""
         if self._ends or self._is_time():
             self._make_files()
 
@@ -165,7 +167,7 @@ class Archive(Consumer):
             rows = next(list(of_a_day) for _, of_a_day in groupby(self._waiting, _day))
             if self._files.put(after, rows):
                 self._last = rows[-1][0]
-            else:  # another worker was here: it, or we, have slept through a lease
+            else:  # another worker wrote the file: one of us was suspended beyond its lease
                 self._last = self._files.last_id()
             if self._last == after:
                 raise RuntimeError(f"a file after {after} is there, and no entry in it is newer")
@@ -205,7 +207,7 @@ def _schema(columns: Sequence[Column]) -> Any:
 
 
 def _library(name: str) -> Any:
-    """pyarrow is an extra: who does not archive does not need it."""
+    """Import a module of pyarrow, an extra. Raises ConfigError if it is not installed."""
     try:
         return import_module(name)
     except ImportError:

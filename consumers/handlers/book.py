@@ -1,14 +1,13 @@
-"""Sample: the order book of each market, rebuilt from what the stream says, and checked.
+"""Sample: the order book of each market, rebuilt from its depth stream, and checked.
 
-Three results: the best prices and the top levels in a Redis hash, the top levels each time they
-changed in a derived stream (`…:book:top`, at most one entry a batch, under the ID of the entry that
-changed them), and whether all this is right. For that it reads the market's `bookTicker` stream,
-where there is one, now and then: at the same update id both must say the same best prices. Between
-two streams there is no order, so each side waits for the other. What differs is counted in the
-hash and logged.
+Three results: the best prices and the top levels in a Redis hash; changes of the top levels in a
+derived stream (`…:book:top`, at most one entry per batch, under the ID of the entry that changed
+them); and a check. For the check it reads the market's `bookTicker` stream, if there is one, at
+intervals: at the same update ID both must have the same best prices. Two streams have no common
+order, so each side waits for the other. Differences are counted in the hash and logged.
 
-Ordered, because a book is made of every change in its order (the rule: ``OrderBook``):
-one worker has the stream, and its `state`, all levels, moves with the position.
+Ordered, because a book is made of every change in order (the rule: `OrderBook`): one worker has the
+stream, and its `state`, all levels, is saved with the position.
 """
 
 import json
@@ -42,12 +41,12 @@ from consumers import (
 _log = structlog.get_logger()
 
 TOPS_KEPT = 10_000  # entries of the derived stream
-_REMEMBERED = 200  # update ids that can still be compared: a sample, so that it costs little
-_NO_LEVELS = ("about", "check", "top")  # in the state, beside all levels
+_REMEMBERED = 200  # last update IDs that can be compared: a sample, to keep the cost low
+_NO_LEVELS = ("about", "check", "top")  # fields of the state that are no levels
 
 
 class Difference(NamedTuple):
-    """What the book and the ticker say of one update id."""
+    """The best prices of the book and of the ticker at one update ID, which differ."""
 
     update_id: int
     book: Best
@@ -55,46 +54,47 @@ class Difference(NamedTuple):
 
 
 class Check:
-    """Best prices by update id, to be compared with what `bookTicker` says of the same one."""
+    """The book's best prices by update ID, to be compared with `bookTicker` at the same ID."""
 
     def __init__(self, checked: int = 0, differing: int = 0) -> None:
         self.checked = checked
         self.differing = differing
-        self._noted: OrderedDict[int, tuple[int, Best]] = OrderedDict()  # update id → ms, prices
+        self._noted: OrderedDict[int, tuple[int, Best]] = OrderedDict()  # update ID → ms, prices
         self._newest = -1
-        self._next = EntryId(0, 0)  # the ticker's entry to go on with
+        self._next = EntryId(0, 0)  # the ticker's entry to continue with
 
-    def words(self) -> str:
-        """For people: how often the two were compared, and if that was not well."""
+    def summary(self) -> str:
+        """For people: the number of comparisons, and of differences if there are any."""
         if self.differing:
             return f", {self.differing} of {self.checked} checks DIFFER"
         return f", checked {self.checked} times" if self.checked else ""
 
     def note(self, update_id: int, entry_id: str, best: Best) -> None:
-        """The book's best prices after this update."""
+        """Remember the book's best prices after an update."""
         self._noted[update_id] = EntryId.parse(entry_id).ms, best
         self._newest = update_id
         if len(self._noted) > _REMEMBERED:
             self._noted.popitem(last=False)
 
     def seen(self, entry_id: str) -> None:
-        """The ticker's next entry is the one to go on with."""
+        """Record the ticker's entry as read: `start` continues after it."""
         ms, seq = EntryId.parse(entry_id)
         self._next = EntryId(ms, seq + 1)
 
     def start(self) -> str:
-        """The ticker's first entry that may be of use; empty where nothing is noted."""
+        """The ID from which to read the ticker; empty if there is nothing to compare."""
         if not self._noted:
             return ""
         oldest_ms, _ = next(iter(self._noted.values()))
         return str(max(self._next, EntryId(oldest_ms, 0)))
 
     def is_ahead(self, ticker: BookTicker) -> bool:
-        """Whether the ticker has come to where the book has not: to be asked again later."""
+        """Whether the ticker is ahead of the book: to be read again later."""
         return ticker.update_id > self._newest
 
     def compare(self, ticker: BookTicker) -> Difference | None:
-        """What differs, where both know this update id."""
+        """Compare best prices at the ticker's update ID. Returns the difference; None if they are
+        equal, or the book has not noted this ID."""
         noted = self._noted.get(ticker.update_id)
         if noted is None:
             return None
@@ -132,12 +132,12 @@ class Book(Consumer):
         self._entry_id = ""
         self._changed: dict[str, None] = {}  # prices whose state is to be saved, as `b98.96`
         self._replaced = False
-        self._top = ""  # the top levels as the derived stream has them
+        self._top = ""  # the top levels last written to the derived stream, JSON
         self._check = Check()
         self._check_at = 0.0
 
     def load(self) -> None:
-        """The levels as another worker has left them."""
+        """Restore book and checks from the state."""
         saved = dict(self.state)
         about = saved.pop("about", None)
         if about is not None:
@@ -171,7 +171,7 @@ class Book(Consumer):
         self._entry_id = delivery.entry_id
 
     def write(self, results: Results) -> None:
-        """Once a batch: what people read, and the levels that changed."""
+        """Write the results, and the changed levels to the state, once per batch."""
         self._save_levels()
         self.state["about"] = [self._symbol, self._book.position, self._engine_us]
         bids, asks = self._book.bids.top(self._levels), self._book.asks.top(self._levels)
@@ -198,7 +198,7 @@ class Book(Consumer):
         if self._book.position is None:
             return f"{self._symbol or self.stream} not known, waiting for a snapshot"
         bid, ask = (level[0] if level else "-" for level in self._book.best())
-        return f"{self._symbol} {bid}/{ask}{self._check.words()}"
+        return f"{self._symbol} {bid}/{ask}{self._check.summary()}"
 
     def _note(self, delivery: Delivery[Depth] | Delivery[DepthSnapshot]) -> None:
         self._symbol = delivery.event.symbol
@@ -208,7 +208,7 @@ class Book(Consumer):
             self._check.note(self._book.position, delivery.entry_id, self._book.best())
 
     async def _compare(self) -> None:
-        """With the tickers that came since the last time; no ticker, no check."""
+        """Compare the book with the tickers since the last check; nothing if there are none."""
         start = self._check.start()
         if not start:
             return
@@ -223,7 +223,7 @@ class Book(Consumer):
                     if difference is not None:
                         _log.warning("book_differs", stream=self.stream, **difference._asdict())
         except BridgeError:
-            return  # the bridge does not write that stream, or Redis does not answer now
+            return  # the stream does not exist, or Redis does not answer now
         self.state["check"] = [self._check.checked, self._check.differing]
 
     def _save_levels(self) -> None:
@@ -250,7 +250,7 @@ def _fields(side: str, levels: Iterable[Level]) -> list[str]:
 
 
 def _plain(price: Decimal) -> str:
-    """One spelling for one number: `98.960` and `98.96` are the same level."""
+    """The price without trailing zeros: `98.960` and `98.96` are the same level."""
     text = f"{price:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -260,7 +260,7 @@ def _level(price: str | None, quantity: str | None) -> Level | None:
 
 
 def _same(one: Level | None, other: Level | None) -> bool:
-    """As numbers: the two are padded differently."""
+    """Whether two levels are equal as numbers: they may be padded differently."""
     if one is None or other is None:
         return one is other
     return all(Decimal(a) == Decimal(b) for a, b in zip(one, other, strict=True))

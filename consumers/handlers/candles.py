@@ -1,11 +1,11 @@
 """Sample: candles (OHLCV) made of trades, equal to the exchange's own klines.
 
-A candle holds the trades with `start <= engine time < end`, in the order of their ids. It closes
-with the first trade of a later candle, and then goes into a derived stream, under the ID of the
-entry that closed it: made twice, it is there once. A late trade for a closed candle amends it: the
-stream gets it again with the next `revision`; one between them for which there is no candle yet
-makes it. The last five closed ones can be amended; what comes later still is counted in `too_late`,
-and in no candle. Where trades may be missing (a gap, the very first candle) `complete` is false.
+A candle holds the trades with `start <= engine time < end`, in the order of their IDs. It closes
+with the first trade of a later candle, and is then appended to a derived stream, under the ID of
+the entry that closed it, so that a second append is ignored. A late trade for a closed candle
+amends it: the stream gets it again with the next `revision`; a late trade without a candle makes
+one. The last five closed candles can be amended; trades for older ones are counted in `too_late`,
+and in no candle. If trades may be missing (a gap, the very first candle) `complete` is false.
 
 Ordered: open and close depend on the order. Sums are exact: decimals, never floats.
 """
@@ -28,7 +28,7 @@ CLOSED_KEPT = 10_000  # entries of the derived stream
 
 
 def bounds(interval: str, moment_us: int) -> tuple[int, int]:
-    """Start and end, µs, of the candle that holds a moment."""
+    """Start and end, µs since 1970, of the candle that contains a moment."""
     if interval.endswith("month"):
         moment = _EPOCH + timedelta(microseconds=moment_us)
         start = datetime(moment.year, moment.month, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ def bounds(interval: str, moment_us: int) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class Candle:
-    """What was traded from `start_us` until before `end_us`; prices as the exchange wrote them."""
+    """The trades in `start_us <= time < end_us`; prices as the exchange wrote them."""
 
     start_us: int
     end_us: int
@@ -84,7 +84,7 @@ class Candle:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A candle that closed, or was amended after that, and the entry that did it."""
+    """A candle that was closed or amended, and the ID of the entry that did it."""
 
     entry_id: str
     interval: str
@@ -97,11 +97,11 @@ class CandleFold:
     def __init__(self, interval: str) -> None:
         self.interval = interval
         self.candles: dict[int, Candle] = {}  # by start, in that order; the newest is the last
-        self.gap = True  # trades may be missing between the last one seen and the next
-        self.too_late = 0  # trades whose candle was not kept any more
+        self.gap = True  # trades may be missing between the last one and the next
+        self.too_late = 0  # trades whose candle is not kept any more
 
     def add(self, trade: Trade, moment_us: int, entry_id: str) -> Iterator[Closed]:
-        """Count a trade in; what it closes or amends."""
+        """Add a trade. Yields the candles that it closes or amends."""
         newest = self.newest
         if newest is None or moment_us >= newest.end_us:
             if newest is not None:
@@ -127,13 +127,13 @@ class CandleFold:
         return next(reversed(self.candles.values())) if self.candles else None
 
     def _late(self, trade: Trade, moment_us: int) -> Candle | None:
-        """The closed candle it belongs to, made now where it is the first of its span."""
+        """The closed candle of a late trade, created if it is missing; None if it is too old."""
         start_us, _ = span = bounds(self.interval, moment_us)
         if start_us in self.candles or start_us < next(iter(self.candles)):
             return self.candles.get(start_us)
         starts = list(self.candles)
         at = bisect(starts, start_us)
-        # a gap that lay across the span is in the candles on both its sides
+        # a gap across this span makes the candles on both sides of it incomplete
         complete = any(self.candles[start].complete for start in starts[at - 1 : at + 1])
         candle = Candle.first(trade, span, complete=complete)
         self._keep(candle)
@@ -165,7 +165,7 @@ class Candles(Consumer):
         self._closed: list[Closed] = []
 
     def load(self) -> None:
-        """Go on where another worker stopped."""
+        """Restore the candles from the state."""
         self._symbol, self._last_trade_id = self.state.get("about", ("", None))
         for fold in self._folds:
             saved = self.state.get(fold.interval)
@@ -176,7 +176,7 @@ class Candles(Consumer):
     def on_trade(self, delivery: Delivery[Trade]) -> None:
         trade = delivery.event
         if self._last_trade_id is not None and trade.trade_id != self._last_trade_id + 1:
-            self._mark_gap()  # without a gap entry: our place in the stream was trimmed away
+            self._mark_gap()  # a hole without a gap entry: entries were trimmed before being read
         self._symbol, self._last_trade_id = trade.symbol, trade.trade_id
         for fold in self._folds:
             self._closed += fold.add(trade, delivery.moment_us, delivery.entry_id)
@@ -187,7 +187,7 @@ class Candles(Consumer):
             self._mark_gap()
 
     def write(self, results: Results) -> None:
-        """Once a batch: closed candles into the derived streams, the current ones into hashes."""
+        """Write closed candles to the derived streams, current ones to hashes, once per batch."""
         for closed in self._closed:
             fields = self._fields(closed.interval, closed.candle, closed=True)
             part = f"{closed.interval}:closed"
@@ -243,7 +243,7 @@ _COPIED = (
 
 
 def _utc(moment_us: int) -> str:
-    """As the exchange's klines spell it: `2026-09-02T16:44:00`."""
+    """The time in the format of the exchange's klines: `2026-09-02T16:44:00`."""
     return (_EPOCH + timedelta(microseconds=moment_us)).strftime("%Y-%m-%dT%H:%M:%S")
 
 

@@ -1,11 +1,11 @@
-"""Sample: the account as it stands: open orders, positions, balances.
+"""Sample: the current state of the account: open orders, positions, balances.
 
 Made of snapshots and updates; each private stream carries one of the three. A snapshot (the bridge
-asks for one each time it subscribes) replaces everything, of one market or of all; an update
-changes one row. Updates are absolute, so the same one twice changes nothing. An order is open until
-its status says otherwise, and never again after that; a position until its quantity is zero.
+requests one each time it subscribes) replaces all rows, of one market or of all; an update changes
+one row. Updates are absolute, so a duplicate changes nothing. An order is open until its status
+ends it, and stays closed after that; a position is open until its quantity is zero.
 
-Ordered: an order's events must be taken in their order.
+Ordered: an order's events must be handled in order.
 """
 
 import json
@@ -27,7 +27,7 @@ from consumers import (
     UnknownEvent,
 )
 
-# A status that the exchange comes to say besides is of an order that may be open: it has its row.
+# Any other status, also one that the exchange may add, counts as open: the order keeps its row.
 _ENDED = frozenset({"Filled", "Cancelled", "Expired", "TriggerFailed"})
 _ENDS = frozenset({"orderCancelled", "orderExpired", "triggerFailed"})
 _NOT_OF_A_ROW = {"type", "occurrence", "source", "event_us", "received_us", "extra"}
@@ -37,21 +37,21 @@ Row = dict[str, Any]
 
 
 def order_row(event: OrderUpdate) -> Row | None:
-    """The order as it stands, or None when it is no longer open."""
+    """The row of an order; None if it is no longer open."""
     if event.status in _ENDED or event.type in _ENDS:
         return None
     return _row(event, _NOT_OF_A_ROW | _OF_ONE_FILL)
 
 
 def position_row(event: PositionUpdate) -> Row | None:
-    """The position as it stands, or None when it is closed."""
+    """The row of a position; None if it is closed."""
     if event.type == "positionClosed" or is_zero(event.net_quantity):
         return None
     return _row(event, _NOT_OF_A_ROW)
 
 
 def balance_row(event: BalanceUpdate) -> Row:
-    """The balance as it stands; an asset of which nothing is left stays, with zeros."""
+    """The row of a balance; an empty balance keeps its row, with zeros."""
     return _row(event, _NOT_OF_A_ROW | {"symbol"})
 
 
@@ -73,10 +73,10 @@ class Orders(Consumer):
     def __init__(self) -> None:
         self._changed: dict[str, None] = {}
         self._all_changed = False
-        self._sure = False  # a snapshot was seen, and no gap since
+        self._sure = False  # whether there was a snapshot, and no gap since
 
     def load(self) -> None:
-        """The rows are the state itself: field by field, by their key."""
+        """Restore `sure`; the rows are the state itself, one field per row, by their key."""
         self._sure = bool(self.state.get(_SURE, False))
         self._all_changed = True
 
@@ -91,7 +91,7 @@ class Orders(Consumer):
 
     def on_order_update(self, delivery: Delivery[OrderUpdate]) -> None:
         if delivery.event.source == "rest":
-            return  # a fill of the past: how the order stands, the snapshot behind it says
+            return  # a backfilled fill: the snapshot after it has the order's current state
         order_id, row = delivery.event.order_id, order_row(delivery.event)
         closed = self._closed()
         if row is None and order_id not in closed:
@@ -105,16 +105,16 @@ class Orders(Consumer):
         self._put(delivery.event.asset, balance_row(delivery.event))
 
     def on_gap(self, delivery: Delivery[Gap]) -> None:
-        """Something may be missing until the next snapshot, which the bridge asks for at once."""
+        """Mark the state as unsure until the next snapshot, which the bridge requests at once."""
         if not delivery.event.recovered:
             self._sure = False
 
     def on_unknown_event(self, delivery: Delivery[UnknownEvent]) -> None:
-        """What became of an order or a balance by it cannot be read."""
+        """Mark the state as unsure: the effect of an unknown event cannot be read."""
         self._sure = False
 
     def write(self, results: Results) -> None:
-        """Once a batch: the rows that changed."""
+        """Write the changed rows, once per batch."""
         self.state[_SURE] = self._sure
         part = _part(self.stream)
         if self._all_changed:
@@ -144,7 +144,7 @@ class Orders(Consumer):
         symbol: str | None,
         is_there: Callable[[Row], bool],
     ) -> None:
-        """The snapshot's rows instead of ours: all, or those of its one market."""
+        """Replace our rows by the snapshot's: all, or those of its market."""
         for key, row in self._rows().items():
             if symbol is None or row.get("symbol") == symbol:
                 del self.state[key]
@@ -154,7 +154,7 @@ class Orders(Consumer):
             key = str(row[key_field])
             if is_there(row) and key not in closed:
                 self.state[key] = row
-        # rows are the exchange's own: what one without its key is about, is not known
+        # rows have the exchange's own format: one without its key field cannot be assigned
         self._all_changed, self._sure = True, len(named) == len(rows)
 
     def _closed(self) -> list[str]:
@@ -165,9 +165,9 @@ class Orders(Consumer):
         return {key: row for key, row in self.state.items() if key not in (_SURE, _CLOSED)}
 
 
-# No order, market or asset is called that.
+# Not valid as a name of an order, market or asset.
 _SURE, _CLOSED = "(sure)", "(closed)"
-_CLOSED_KEPT = 500  # a REST snapshot may be a moment older than updates that came before it
+_CLOSED_KEPT = 500  # a REST snapshot may be slightly older than updates received before it
 
 
 def _is_open_row(row: Row) -> bool:
@@ -179,7 +179,7 @@ def _is_held_row(row: Row) -> bool:
 
 
 def _part(stream: str) -> str:
-    """`open`, `positions` or `balances`: what the stream is about."""
+    """The result part of a stream: `open`, `positions` or `balances`."""
     kind = stream.split(".")[1]
     return {"orderUpdate": "open", "positionUpdate": "positions"}.get(kind, "balances")
 

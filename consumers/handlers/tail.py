@@ -1,9 +1,9 @@
-"""Sample: print what comes, one line an entry.
+"""Sample: print each entry as one line.
 
 The simplest shared consumer: one handler for every event. Several `tail` workers of one group share
-the lines between them; give each its own `--group` to see everything in each. Lines end up in logs
-of containers and in the worker's status: of `account.*` they have the type alone, the first with
-`-o account=shown` all.
+the lines; give each its own `--group` to see all entries in each. Lines end up in container logs
+and in the worker's status: for `account.*` they show only the type; with `-o account=shown` the
+printed lines show all fields.
 """
 
 import os
@@ -31,13 +31,14 @@ class Tail(Consumer):
     def on_event(self, delivery: Delivery[Event]) -> None:
         brief, whole = head(delivery), line(delivery)
         is_private = delivery.stream.startswith("account.")
-        self._last = brief if is_private else whole  # others read it, in the worker's status
+        self._last = brief if is_private else whole  # part of the status, which others can read
         shown = brief if is_private and not self._shows_account else whole
         try:
             sys.stdout.write(shown + "\n")
-            sys.stdout.flush()  # one by one: the reader of a pipe wants it now
+            sys.stdout.flush()  # a pipe is buffered otherwise: its reader would get lines late
         except BrokenPipeError:
-            # The reader has left (`… | head`). Python would complain once more when it ends.
+            # The reader has closed the pipe (`… | head`). The null device prevents another error
+            # when Python flushes stdout at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise StopWorker from None
 
@@ -46,7 +47,7 @@ class Tail(Consumer):
 
 
 def head(delivery: Delivery[Event]) -> str:
-    """`12:34:56.789 account.orderUpdate orderFill`: nothing of what it says; times are UTC."""
+    """`12:34:56.789 account.orderUpdate orderFill`: no fields; the time is UTC."""
     event = delivery.event
     return printable(f"{_time(delivery)} {delivery.stream} {event.type}")
 

@@ -77,11 +77,11 @@ from consumers import Consumer
 from consumers.kit.ordered.read_ahead import ReadAhead
 
 control = redis.Redis.from_url(os.environ["BRIDGE_REDIS__URL"], decode_responses=True)
-ask, asked = ReadAhead.ask, []
+send, requested = ReadAhead.send, []
 
 async def note(ahead, positions, count):
-    asked.append(positions)
-    await ask(ahead, positions, count)
+    requested.append(positions)
+    await send(ahead, positions, count)
 
 class Trimmed(Consumer):
     name = "quick"
@@ -91,13 +91,13 @@ class Trimmed(Consumer):
     has_trimmed = False
 
     def __init__(self):
-        ReadAhead.ask = note
+        ReadAhead.send = note
 
     def on_trade(self, delivery, results):
         results.hincrby("", str(delivery.event.trade_id), 1)
-        if asked and not Trimmed.has_trimmed:
+        if requested and not Trimmed.has_trimmed:
             Trimmed.has_trimmed = True
-            [position] = asked[-1].values()
+            [position] = requested[-1].values()
             ms = int(position.partition("-")[0])
             control.xtrim(delivery.stream, minid=f"{ms + 101}-0", approximate=False)
 

@@ -244,12 +244,12 @@ def test_book_check_compares_numbers_at_the_same_update_id_only() -> None:
     assert check.compare(ticker(11, ("1", "1"), ("2", "2"))) is None  # nobody can say
     assert check.compare(ticker(12, None, ("99", "3"))) is None
     assert (check.checked, check.differing) == (2, 0)
-    assert check.words() == ", checked 2 times"
+    assert check.summary() == ", checked 2 times"
     assert check.compare(ticker(12, ("98.9", "1"), ("99", "3"))) == Difference(
         12, (None, ("99.0", "3")), (("98.9", "1"), ("99", "3"))
     )
     assert (check.checked, check.differing) == (3, 1)
-    assert check.words() == ", 1 of 3 checks DIFFER"
+    assert check.summary() == ", 1 of 3 checks DIFFER"
 
 
 def test_book_check_waits_for_the_book_and_goes_on_where_it_was() -> None:
