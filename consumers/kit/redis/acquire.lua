@@ -1,8 +1,8 @@
--- Become the owner of a stream, if no other worker is. Every owner gets a larger fencing token; the first
--- one is the server's time, so that tokens go on growing where Redis was emptied.
--- KEYS: lease, position, stream (or the position once more, where it is of no single stream)
--- ARGV: worker, lease_ms, group, where to begin ('0-0', '$' or an ID; used where no position is)
--- Returns nil, or {token, position, 1 where the owner before did not let go by itself}
+-- Acquire the lease of a stream, if no other worker has it. Every owner gets a larger fencing token; the
+-- first one is the server's time, so that tokens keep growing after Redis was emptied.
+-- KEYS: lease, position, stream (or the position again, if the lease is not of a single stream)
+-- ARGV: worker, lease_ms, group, start ('0-0', '$' or an ID; used if there is no position)
+-- Returns nil, or {token, position, 1 if the previous owner did not release its lease}
 --include stream
 --include position
 local holder = redis.call('GET', KEYS[1])
@@ -22,10 +22,10 @@ if not redis.call('HGET', KEYS[2], 'token') then
   redis.call('HSET', KEYS[2], 'token', t[1] .. string.format('%03d', math.floor(t[2] / 1000)))
 end
 redis.call('HINCRBY', KEYS[2], 'token', 1)
-local token = redis.call('HGET', KEYS[2], 'token') -- as text: beyond 2^53 Lua's numbers skip some
+local token = redis.call('HGET', KEYS[2], 'token') -- as text: Lua numbers are not exact above 2^53
 redis.call('HSET', KEYS[2], 'owner', ARGV[1], 'commits', 0)
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. token, 'PX', ARGV[2])
 if is_stream then
-  redis.pcall('XGROUP', 'CREATE', KEYS[3], ARGV[3], at) -- there already, or no stream yet: both are fine
+  redis.pcall('XGROUP', 'CREATE', KEYS[3], ARGV[3], at) -- may exist, or have no stream yet
 end
 return { token, at, before and 1 or 0 }

@@ -1,18 +1,18 @@
--- A batch counts here, wholly or not at all: results, state and position move together, and only for
--- the owner with the newest fencing token.
+-- Commit a batch, all or nothing: results, state and position change together, and only for the owner
+-- with the newest fencing token.
 -- KEYS: lease, position, stream, then the keys of the results
 -- ARGV: worker, token, lease_ms, group, expected position, new position, entries handled,
 --       number of the owner's commits before this one, number of writes, writes...
--- Returns {'ok', entries missed}; {'lost'} where Redis has forgotten everything; {'stale'} where the
--- stream is not ours
+-- Returns {'ok', entries missed}; {'lost'} if Redis was emptied; {'stale'} if the worker does not own
+-- the stream, or the commit was applied before
 --include writes
 --include stream
 --include position
 local is = redis.call('HMGET', KEYS[2], 'owner', 'token', 'id', 'read', 'commits')
 if not is[2] then return { 'lost' } end
--- Not the lease decides but who took the last token: a lease that ran out is still ours while no
--- other worker has taken one since. The name is compared too: in an emptied Redis tokens may begin
--- again. Commits are counted, since not every one moves the position: sent again, it is not applied
+-- The holder of the last token is the owner, not the lease: an expired lease is still valid while no
+-- other worker has taken a token since. The name is compared, too: after Redis was emptied, tokens may
+-- repeat. The count of commits prevents that a commit without a move is applied twice when it is sent
 -- again.
 if is[1] ~= ARGV[1] or is[2] ~= ARGV[2] or is[3] ~= ARGV[5] or is[5] ~= ARGV[8] then
   return { 'stale' }

@@ -1,10 +1,10 @@
--- Joined mode: a batch over several streams counts here, wholly or not at all. As `commit.lua`, with
--- the positions of all streams in one step.
+-- Joined mode: commit a batch over several streams, all or nothing. As `commit.lua`, with the positions
+-- of all streams in one step.
 -- KEYS: lease, unit, then for each stream: its key, its position; then the keys of the results
 -- ARGV: worker, token, lease_ms, group, number of the owner's commits before this one, number of
 --       streams, for each its new position and entries handled; number of writes, writes...
--- Returns {'ok', entries missed}; {'lost'} where Redis has forgotten everything; {'stale'} where the
--- unit is not ours
+-- Returns {'ok', entries missed}; {'lost'} if Redis was emptied; {'stale'} if the worker does not own
+-- the unit, or the commit was applied before
 --include writes
 --include stream
 --include position

@@ -1,8 +1,8 @@
--- Create a group in a stream, if it is not there: after the last entry that it has settled, where
--- that is known, else at the start it is given.
+-- Create a group in a stream, if it is missing: after the last entry that it has settled, if that is
+-- known, else at the given start.
 -- KEYS: stream, settled
--- ARGV: group, start ('0-0', '$' or an ID), what the worker remembers to be settled ('' for nothing)
--- Returns 0 where it was there, 1 where it is new, nil where there is no such stream
+-- ARGV: group, start ('0-0', '$' or an ID), mark up to which the worker knows all to be settled ('': none)
+-- Returns 0 if the group exists, 1 if it was created, nil if there is no such stream
 --include stream
 local s = about(KEYS[1])
 if not s then
@@ -22,7 +22,7 @@ local bad = future_error(s, at, 'set the field id of ' .. KEYS[2] .. ' back')
 if bad then return bad end
 local r = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], at)
 if type(r) == 'table' and r.err then return r end
--- From here on is counted what comes; without a base, from where the group has caught up.
+-- Entries are counted from this position on; without a base, from where the group has caught up.
 if at == '$' then at = s.newest end
 local base = index_of(KEYS[1], s, at, 10000)
 redis.call('HDEL', KEYS[2], 'base', 'acked', 'skipped')

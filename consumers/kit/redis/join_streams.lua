@@ -1,8 +1,7 @@
--- Joined mode: the positions in all streams of a unit that this worker owns; where there is none yet,
--- a new one.
+-- Joined mode: the positions in all streams of a unit that this worker owns; creates missing ones.
 -- KEYS: unit, then for each stream: its key, its position
--- ARGV: worker, token, group, then for each stream where to begin ('0-0', '$' or an ID)
--- Returns the positions, or nil where the unit is not ours any more
+-- ARGV: worker, token, group, then for each stream its start ('0-0', '$' or an ID)
+-- Returns the positions, or nil if the worker no longer owns the unit
 --include stream
 --include position
 local is = redis.call('HMGET', KEYS[1], 'owner', 'token')
@@ -17,7 +16,7 @@ for i = 2, #KEYS, 2 do
   local at = begin_at(KEYS[i], KEYS[i + 1], s, ARGV[3 + i / 2])
   local bad = position_error(s, KEYS[i + 1], at)
   if bad then return bad end
-  redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[3], at) -- there already, or no stream yet
+  redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[3], at) -- fails if it exists, or without a stream
   found[#found + 1] = at
 end
 return found

@@ -1,10 +1,10 @@
--- How far the groups of a stream have come. Redis' own `lag` is nothing, or wrong, right after trims
--- and deletes: what is unread is counted where it is little, and worked out from counters elsewhere.
+-- The progress of a stream's groups. Redis' own `lag` is null or wrong after trims and deletes: unread
+-- entries are counted if they are few, and computed from counters otherwise.
 -- KEYS: stream, then for each group known to the kit: position, settled, lease, dead
--- ARGV: up to how many to count, then the names of these groups
--- Returns nil where there is no stream, else {added (or ''), newest ID, now in ms, groups...}, each
--- {name, position, unread, how sure (exact, counted, at_most), first unread ID, pending, oldest
---  pending ID, owner, dead letters, missed, blocked at, mode as far as what lies beside tells it}
+-- ARGV: maximum number to count, then the names of these groups
+-- Returns nil if there is no stream, else {added (or ''), newest ID, now in ms, groups...}, each
+-- {name, position, unread, precision (exact, counted, at_most), first unread ID, pending, oldest
+--  pending ID, owner, dead letters, missed, blocked at, mode as far as the group's keys show it}
 --include stream
 local key, most = KEYS[1], tonumber(ARGV[1])
 local s = about(key)
@@ -16,12 +16,12 @@ for i = 2, #ARGV do
   known[ARGV[i]] = { position = KEYS[at], settled = KEYS[at + 1], lease = KEYS[at + 2], dead = KEYS[at + 3] }
 end
 
--- Of a key of another kind, which another program has written, nothing.
+-- The fields of a hash; empty for a key of another type, written by another program.
 local function fields_of(...)
   local r = redis.pcall('HMGET', ...)
   if not r.err then return r end
   if string.find(tostring(r.err), 'WRONGTYPE', 1, true) then return {} end
-  return redis.call('HMGET', ...) -- raises: a right is missing
+  return redis.call('HMGET', ...) -- raises: a permission is missing
 end
 
 local function unread(position, index, lag)
@@ -50,7 +50,7 @@ for _, g in ipairs(redis.call('XINFO', 'GROUPS', key)) do
     local p = fields_of(mine.position, 'id', 'read', 'missed', 'trying', 'tries', 'token')
     local c = fields_of(mine.settled, 'base', 'acked', 'skipped', 'missed')
     if p[1] then
-      mode = p[6] and 'ordered' or 'joined' -- joined streams have one token, that of all of them
+      mode = p[6] and 'ordered' or 'joined' -- joined streams have a common token in another key
       position, index, missed = p[1], count_of(p[2]), count_of(p[3]) or 0
       if p[4] and (count_of(p[5]) or 0) > 1 then blocked = p[4] end
     elseif c[1] then
@@ -62,7 +62,7 @@ for _, g in ipairs(redis.call('XINFO', 'GROUPS', key)) do
     owner = redis.pcall('GET', mine.lease) or ''
     if type(owner) == 'table' then owner = '' end
     dead = redis.pcall('XLEN', mine.dead)
-    if type(dead) == 'table' then dead = 0 end -- a key of another kind
+    if type(dead) == 'table' then dead = 0 end -- a key of another type
   end
   local count, sure, first = unread(position, index, one.lag)
   local oldest = redis.call('XPENDING', key, one.name)[2] or ''

@@ -1,5 +1,5 @@
 -- Remove a consumer from a group, if it has nothing pending: XGROUP DELCONSUMER alone would drop its
--- pending entries.    KEYS[1] stream    ARGV: group, consumer    Returns 1 when it is gone
+-- pending entries.    KEYS[1] stream    ARGV: group, consumer    Returns 1 if it was removed
 local summary = redis.pcall('XPENDING', KEYS[1], ARGV[1])
 if summary.err then return 0 end
 for _, one in ipairs(summary[4] or {}) do

@@ -1,12 +1,11 @@
--- Shared mode: entries are settled here. What came of them counts only if it is this call that
--- acknowledges them: a second call, of a worker that was suspended or has lost the reply, changes
--- nothing.
+-- Shared mode: settle entries. Their results are applied only if this call acknowledges them: a second
+-- call, by a worker that was suspended or has lost the reply, changes nothing.
 -- KEYS: stream, settled, dead, then the keys of the results
 -- ARGV: group, then for each unit: kind, number of IDs, IDs..., number of writes, writes...
 --   kind 'ack'   entries that were handled, or became dead letters
---        'gone'  the same, but they were trimmed away before they were handled
---        'again' a dead letter that was sent back: it is dead no more
--- Returns {settled up to (an ID, or false), missed now, then for each unit 1, 0 or why it is refused}
+--        'gone'  entries that were trimmed before they were handled
+--        'again' a dead letter that was sent back and has been handled
+-- Returns {settled up to (an ID, or false), missed now, then for each unit 1, 0 or the reason of a refusal}
 --include writes
 --include stream
 local stream, group = KEYS[1], ARGV[1]
@@ -18,7 +17,7 @@ end
 
 local function take(kind, from, to, writes)
   if kind == 'again' then return redis.call('XDEL', KEYS[3], ARGV[from]) end
-  if writes > 0 and to > from then -- of a list with results, all or nothing
+  if writes > 0 and to > from then -- a list with results: all or nothing
     for i = from, to do
       if not is_pending(ARGV[i]) then return 0 end
     end
@@ -49,7 +48,7 @@ while i <= #ARGV do
   i = after
 end
 
--- How far all is settled: where the group begins again if it vanishes.
+-- The mark up to which all entries are settled: a deleted group is created again from there.
 local p = redis.pcall('XPENDING', stream, group)
 local s = about(stream)
 if p.err or not s then return answers end
@@ -66,7 +65,7 @@ if pending > 0 then
     mark = string.format('%.0f-18446744073709551615', math.max(0, tonumber(ms) - 1))
     if tonumber(ms) == 0 then mark = '0-0' end
   else
-    -- beyond 2^53 Lua's numbers skip some: rather a little again than one left out
+    -- Lua numbers are not exact above 2^53: a lower mark repeats some entries, and skips none
     mark = ms .. '-' .. (tonumber(seq) < 2 ^ 53 and string.format('%.0f', tonumber(seq) - 1) or '0')
   end
 end
@@ -74,14 +73,14 @@ local counts = redis.call('HMGET', KEYS[2], 'base', 'acked', 'skipped', 'id', 'c
 redis.call('HSET', KEYS[2], 'id', mark)
 answers[1] = mark
 
--- What was added up to `delivered`, and never was handed out, was trimmed or deleted before. To
--- count takes as long as to read two hundred entries: at once where what was settled last is
--- trimmed, else once a second.
+-- Entries added up to `delivered` that were never delivered had been trimmed or deleted. Counting them
+-- takes as long as reading two hundred entries: done at once if the last settled entry is trimmed, else
+-- once a second.
 local second = redis.call('TIME')[1]
 local is_due = delivered == s.newest or counts[5] ~= second
   or not string.match(counts[4] or '0-0', '^%d+-%d+$')
   or counts[4] and s.first and is_less(counts[4], s.first)
--- Where one of the counts is none, all begin anew, as without a base.
+-- If one of the counts is no number, all start again, as without a base.
 local before, skipped = count_of(counts[2] or '0'), count_of(counts[3] or '0')
 local base = before and skipped and count_of(counts[1])
 local missed = gone

@@ -1,5 +1,5 @@
--- What a stream says of itself, for the scripts that count what a reader has missed.
--- IDs compare by number: as text, '9-0' would come after '10-0'.
+-- Data about a stream, for the scripts that count missed entries.
+-- IDs are compared as numbers: as text, '9-0' would come after '10-0'.
 local function is_less(a, b)
   local am, as = string.match(a, '^(%d+)-(%d+)$')
   local bm, bs = string.match(b, '^(%d+)-(%d+)$')
@@ -7,9 +7,9 @@ local function is_less(a, b)
   return #as < #bs or (#as == #bs and as < bs)
 end
 
--- A place more than a day ahead of the server's clock and of all that the stream has: another program
--- has written it. A reader would wait there, without a word. nil where it is none; `mend` says how to
--- set it back.
+-- The error for a position more than a day ahead of the server's clock and above the stream's last ID,
+-- written by another program: a reader would silently wait there. nil for any other position. `mend` is
+-- the instruction how to set it back.
 local function future_error(s, id, mend)
   local ms = tonumber(string.match(id, '^(%d+)-%d+$'))
   if not ms or ms <= redis.call('TIME')[1] * 1000 + 86400000 then return nil end
@@ -17,8 +17,8 @@ local function future_error(s, id, mend)
   return redis.error_reply('ERR nothing is read behind ' .. id .. ', a time to come: ' .. mend)
 end
 
--- What is counted beside a stream: another program may have written anything there, which must not
--- end a script half-way.
+-- A counter as a number; nil if another program has written anything else, which must not abort a script
+-- half-way.
 local function count_of(text)
   return text and string.match(text, '^%d+$') and #text < 16 and tonumber(text) or nil
 end
@@ -27,15 +27,16 @@ local function add_to(key, field, number)
   if number > 0 then redis.pcall('HINCRBY', key, field, string.format('%.0f', number)) end
 end
 
--- nil where there is no stream. `added` is nil before Redis 7.0, `first` where nothing is left.
+-- XINFO STREAM as a table; nil if there is no stream. `added` is nil before Redis 7.0, `first` in an
+-- empty stream.
 local function about(key)
   local x = redis.pcall('XINFO', 'STREAM', key)
   if x.err then
-    local why = tostring(x.err) -- a test's server in memory has an object of its own there
+    local why = tostring(x.err) -- the in-memory server of tests returns an object of its own here
     if string.find(why, 'no such key', 1, true) or string.find(why, 'WRONGTYPE', 1, true) then
       return nil
     end
-    redis.call('XINFO', 'STREAM', key) -- raises: a right is missing, which is no news of the stream
+    redis.call('XINFO', 'STREAM', key) -- raises: a permission is missing, whatever the stream is
   end
   local s = {}
   for i = 1, #x, 2 do
@@ -47,8 +48,8 @@ local function about(key)
   return s
 end
 
--- How many entries were ever added up to `id`, itself included; nil where that cannot be known, or
--- only by counting more than `most` entries.
+-- The number of entries ever added up to `id`, included; nil if it cannot be determined, or only by
+-- counting more than `most` entries.
 local function index_of(key, s, id, most)
   if not s.added or is_less(s.newest, id) then return nil end
   if id == s.newest then return s.added end

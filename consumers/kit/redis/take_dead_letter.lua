@@ -1,8 +1,8 @@
--- A dead letter that was sent back is about to be handled: it is dead again, with one attempt more,
--- until that has gone well. So a handler that kills its worker gets it once for each time it is sent.
+-- Take a dead letter that was sent back, to handle it: it becomes a dead letter again, with one more
+-- attempt, until the handler succeeds. So a handler that kills its worker gets it once per retry.
 -- KEYS: again, dead, position    ARGV: letter ID, error, worker, owner and token ('' in shared mode)
--- Of another program's letter a field may be there twice: as for all who read it, the last one counts.
--- Returns its new ID and its fields, or nil where another worker has it (or the stream)
+-- If a field is repeated (written by another program), the last one counts, as for all readers.
+-- Returns its new ID and its fields, or nil if another worker has it (or the stream)
 if ARGV[4] ~= '' then
   local is = redis.call('HMGET', KEYS[3], 'owner', 'token')
   if is[1] ~= ARGV[4] or is[2] ~= ARGV[5] then return nil end
@@ -24,7 +24,7 @@ for i = 1, #found[2], 2 do
 end
 local id = redis.pcall('XADD', KEYS[2], '*', unpack(fields))
 if type(id) == 'table' then
-  local is_full = string.find(id.err, 'exhausted', 1, true) -- its last ID is the last there can be
+  local is_full = string.find(id.err, 'exhausted', 1, true) -- its last ID is the largest possible one
   if is_full then return nil end
   return id
 end

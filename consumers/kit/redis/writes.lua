@@ -1,11 +1,11 @@
--- Applying results, for the scripts that say when they count. A write is: command, index in KEYS,
--- number of arguments, arguments...
+-- Checking and applying results, for the scripts that settle or commit. A write is: command, index in
+-- KEYS, number of arguments, arguments...
 local KIND = {
   SET = false, DEL = false, INCRBY = 'string', HSET = 'hash', HDEL = 'hash', HINCRBY = 'hash',
   XADD = 'stream', XDEL = 'stream',
 }
 
--- As Redis writes it: it counts with no other ('007', '-0').
+-- Whether the text is an integer in the form of Redis, which increments no other ('007', '-0').
 local function is_number(text, digits)
   return #text <= digits + 1 and (text == '0' or string.match(text, '^-?[1-9]%d*$'))
 end
@@ -19,9 +19,9 @@ local function is_id(text)
   return ms and is_below_2_64(ms) and is_below_2_64(seq) and not string.match(text, '^0+%-0+$')
 end
 
--- Whether the arguments of a command, ARGV[i] to ARGV[i + n - 1], are such as Redis takes.
+-- Whether Redis accepts the arguments of a command, ARGV[i] to ARGV[i + n - 1].
 local function is_well_formed(command, i, n)
-  if n > 7000 then return false end -- unpack() has room for some 8,000
+  if n > 7000 then return false end -- unpack() fails above some 8,000 values
   if command == 'SET' or command == 'INCRBY' then
     return n == 1 and (command == 'SET' or is_number(ARGV[i], 15))
   elseif command == 'DEL' then
@@ -37,7 +37,7 @@ local function is_well_formed(command, i, n)
   return KIND[command] and n >= 1
 end
 
--- A stream whose last ID is the last there can be takes no entry with an ID by the clock.
+-- Whether the last ID of a stream is the largest possible one: then XADD with '*' fails.
 local function is_full(key)
   local x = redis.call('XINFO', 'STREAM', key)
   for i = 1, #x, 2 do
@@ -45,9 +45,9 @@ local function is_full(key)
   end
 end
 
--- Nothing is rolled back in a script: what could be refused half-way is checked before, and what
--- the writes before it will have changed by then is taken into account.
--- Returns why one of `n` writes from ARGV[i] on would be refused (nil: none), and where they end.
+-- Redis does not roll back a script, so all writes are checked before the first one is applied, with
+-- the effects of earlier writes taken into account.
+-- Returns the reason why one of `n` writes from ARGV[i] on would be refused (nil: none), and their end.
 local function refusal(i, n)
   local why, kinds, values = nil, {}, {}
   for _ = 1, n do
@@ -92,7 +92,7 @@ local function apply(i, n)
     local last = i + 2 + tonumber(ARGV[i + 2])
     local command, key = ARGV[i], KEYS[tonumber(ARGV[i + 1])]
     if command == 'XADD' then
-      -- with the source's ID: what is not newer is there already
+      -- with the source's ID: an entry that is not newer was appended before
       local r = redis.pcall('XADD', key, unpack(ARGV, i + 3, last))
       if type(r) == 'table' and r.err and not string.find(r.err, 'equal or smaller', 1, true) then
         error(r.err)
