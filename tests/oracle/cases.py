@@ -1,4 +1,4 @@
-"""A recorded case: journals, how they are replayed, and the entries that came of it.
+"""A recorded case: journals, how they are replayed, and the resulting entries.
 
 A case is one file, `NAME.tar.zst`:
 
@@ -7,8 +7,8 @@ A case is one file, `NAME.tar.zst`:
     expected/all.jsonl     what the replay `all` made in an empty Redis: [stream, ID, fields]
     expected/all~1.jsonl   streams that it made otherwise when entries reached Redis sooner or later
 
-What a replay makes of a stream may depend on how much waits for Redis at a time, which is no fact
-of the journal: either is right then.
+The entries of a stream may depend on how much is waiting for Redis at a time, which does not follow
+from the journal: then each recorded variant is correct.
 """
 
 import io
@@ -32,7 +32,7 @@ Steps = Sequence[Sequence[str]]  # of one replay: a journal's name and options, 
 
 @dataclass(frozen=True)
 class Case:
-    """`settings` is the replay's config.yaml, `replays` what is done with an empty Redis each."""
+    """`settings` is the replay's config.yaml; each of `replays` starts with an empty Redis."""
 
     name: str
     about: str
@@ -47,7 +47,7 @@ def find(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
 
 
 def unpack(packed: Path, folder: Path) -> Case:
-    """Lay a case out in an empty folder."""
+    """Unpack a case into an empty folder."""
     plain = zstd.decompress(packed.read_bytes())
     with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
         if hasattr(tarfile, "data_filter"):  # from 3.11.4 on
@@ -58,7 +58,7 @@ def unpack(packed: Path, folder: Path) -> Case:
 
 
 def pack(folder: Path, packed: Path) -> None:
-    """Make one file of a case; the same folder makes the same bytes."""
+    """Pack a case into one file; the same folder gives the same bytes."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
         for path in _files(folder):
@@ -92,13 +92,13 @@ def write_case(folder: Path, case: Case) -> None:
 
 
 def read_expected(folder: Path, replay: str) -> list[list[Entry]]:
-    """What a replay made when it was recorded: of every stream, then of some streams otherwise."""
+    """The recorded entries of a replay: of all streams, then the variants of some streams."""
     main = folder / "expected" / f"{replay}.jsonl"
     return [_read(path) for path in (main, *_otherwise(folder, replay))]
 
 
 def write_expected(folder: Path, replay: str, entries: Sequence[Sequence[Entry]]) -> None:
-    """The same, to be read again."""
+    """Write the entries and variants for `read_expected`."""
     (folder / "expected").mkdir(exist_ok=True)
     for number, each in enumerate(entries):
         lines = [json.dumps(entry, separators=(",", ":")) + "\n" for entry in each]

@@ -1,4 +1,4 @@
-"""Compare what a checkout's replay makes of recorded journals with what was made of them before.
+"""Compare the entries that a checkout replays from recorded journals with the recorded entries.
 
     python -m tests.oracle compare                            # this checkout, the cases beside it
     python -m tests.oracle compare --data /tmp/oracle kills   # cases of a folder, by name
@@ -7,8 +7,8 @@
 Entries, their IDs, fields and order must be the same in each stream. First differences are shown,
 and a line for each replay; exit code 1 where there are any.
 
-`RENAMED` says which words of the contract were renamed since the recording, `EXPLAINED` which
-differences are meant. A stream that was recorded in several variants (`cases`) may be any of them.
+`RENAMED` lists names of the contract that changed since the recording, `EXPLAINED` the intended
+differences. A stream that was recorded in several variants (`cases`) may equal any of them.
 """
 
 import json
@@ -31,7 +31,7 @@ VALUES = {"types": "type", "causes": "cause", "hows": "how"}  # whose values wer
 
 @dataclass(frozen=True)
 class Renamed:
-    """Words of the contract, as recorded → as they are now."""
+    """Names of the contract: as recorded → as they are now."""
 
     fields: Mapping[str, str] = field(default_factory=dict)
     streams: Mapping[str, str] = field(default_factory=dict)  # names of keys
@@ -40,8 +40,8 @@ class Renamed:
     hows: Mapping[str, str] = field(default_factory=dict)  # in bridge:gaps
 
     def as_in(self, entries: Sequence[Entry]) -> "Renamed":
-        """Of the words, those whose new form is among these entries: the code that made them may
-        be older than a word.
+        """The renamings whose new name is among these entries: the code that made them may be older
+        than a renaming.
         """
         found = Renamed(
             fields={name: "" for _, _, fields in entries for name in fields},
@@ -51,14 +51,14 @@ class Renamed:
                 for table, name in VALUES.items()
             },
         )
-        words = {
+        in_use = {
             table: {old: new for old, new in renamed.items() if new in getattr(found, table)}
             for table, renamed in vars(self).items()
         }
-        return Renamed(**words)
+        return Renamed(**in_use)
 
     def entry(self, entry: Entry) -> Entry:
-        """An entry as it would be recorded now."""
+        """The entry with the current names."""
         stream, entry_id, recorded = entry
         values = {name: getattr(self, table) for table, name in VALUES.items()}
         now = {
@@ -74,15 +74,15 @@ RENAMED = Renamed(
 )
 
 
-# A gap gets there when Redis has answered, whichever stream's answer comes first: IDs and order are
-# of the run. What is said of each gap is of the journal.
+# A gap is appended when Redis has answered, in the order of the answers of several streams: IDs and
+# order depend on the run, the fields of each gap on the journal.
 UNORDERED = frozenset(["bridge:gaps"])
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A difference that is meant, and why. `cases` begin so; `fits` gets the stream, the entry as
-    recorded and the entry as it is now (None: there is none).
+    """An intended difference, and the reason. `cases`: prefixes of case names; `fits` gets the
+    stream, the recorded entry and the current entry (None: there is none).
     """
 
     why: str
@@ -91,17 +91,17 @@ class Explained:
 
 
 def is_outage(entry: Stored | None) -> bool:
-    """Does an entry say from when to when nothing was received?"""
+    """Whether an entry is a gap with the times of an outage."""
     return entry is not None and entry[1].get("type") == "gap" and bool(entry[1].get("from_us"))
 
 
 def is_renumbering(entry: Stored | None) -> bool:
-    """Does an entry say that the exchange's numbers begin anew?"""
+    """Whether an entry is a gap because the exchange's numbers restarted."""
     return entry is not None and entry[1].get("cause") == "renumbered"
 
 
 def has_more_fields(entry: Stored | None, now: Stored | None) -> bool:
-    """Is it the same entry but for fields that had no name then?"""
+    """Whether the entries are equal except for fields that were unnamed when recorded."""
     if entry is None or now is None:
         return False
     more = now[1].keys() - entry[1].keys()
@@ -111,7 +111,7 @@ def has_more_fields(entry: Stored | None, now: Stored | None) -> bool:
 
 
 def has_fractions_as_text(entry: Stored | None, now: Stored | None) -> bool:
-    """Is it the same entry but for numbers in `extra`, which are strings now?"""
+    """Whether the entries are equal except for numbers in `extra`, which are strings now."""
     if entry is None or now is None:
         return False
     others = [{k: v for k, v in each[1].items() if k != "extra"} for each in (entry, now)]
@@ -124,7 +124,7 @@ def has_fractions_as_text(entry: Stored | None, now: Stored | None) -> bool:
 
 
 def keeps_less_of_it(entry: Stored | None, now: Stored | None) -> bool:
-    """Is it the same refused message, of which less is kept?"""
+    """Whether the entries are the same refused message, of which less is kept now."""
     if entry is None or now is None:
         return False
     kept = now[1].get("raw", "")
@@ -154,12 +154,12 @@ EXPLAINED: Sequence[Explained] = (
         ),
     ),
     Explained(
-        "numbers that begin anew are told by their time: nothing is dropped as late or doubled",
+        "restarted numbers are recognised by their time: nothing is dropped as late or duplicate",
         ("renumbered",),
         lambda _, recorded, found: recorded is None and found is not None,
     ),
     Explained(
-        "the gap at which numbers begin anew stands before the first of them",
+        "the gap at a restart of the numbers is before the first of them",
         ("renumbered",),
         lambda _, recorded, found: found is None and is_renumbering(recorded),
     ),
@@ -173,7 +173,7 @@ EXPLAINED: Sequence[Explained] = (
 
 @dataclass(frozen=True)
 class Difference:
-    """One place of a stream: what was expected, and what is there (None: nothing)."""
+    """A difference in a stream: the expected entry, and the found one (None: there is none)."""
 
     stream: str
     expected: Stored | None
@@ -184,28 +184,28 @@ class Difference:
             return f"{self.stream} {_shown(self.found)} was not there"
         if self.found is None:
             return f"{self.stream} {_shown(self.expected)} is missing"
-        words = [] if self.expected[0] == self.found[0] else [f"the ID is {self.found[0]}"]
+        parts = [] if self.expected[0] == self.found[0] else [f"the ID is {self.found[0]}"]
         before, now = self.expected[1], self.found[1]
-        words += [
+        parts += [
             f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
             for name in {**before, **now}
             if before.get(name) != now.get(name)
         ]
-        if not words:
-            words = [f"fields are in another order: {', '.join(now)}"]
-        return f"{self.stream} {self.expected[0]}: {'; '.join(words)}"
+        if not parts:
+            parts = [f"fields are in another order: {', '.join(now)}"]
+        return f"{self.stream} {self.expected[0]}: {'; '.join(parts)}"
 
 
 def _shown(entry: Stored | None) -> str:
     entry_id, fields = entry or ("", {})
-    told = ("type", "trade_id", "last_update_id", "from", "to", "from_us", "to_us", "cause",
-            "event_us", "reason")  # fmt: skip
-    return f"{entry_id} ({', '.join(f'{k}={fields[k]}' for k in told if fields.get(k))})"
+    shown = ("type", "trade_id", "last_update_id", "from", "to", "from_us", "to_us", "cause",
+             "event_us", "reason")  # fmt: skip
+    return f"{entry_id} ({', '.join(f'{k}={fields[k]}' for k in shown if fields.get(k))})"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One replay of one case. `explained`: how often which explanation was needed."""
+    """The result of one replay of one case. `explained`: explanation → number of differences."""
 
     replay: str
     entries: int
@@ -226,13 +226,13 @@ def run(cases: Sequence[Path], code: Path, jobs: int, shown: int) -> int:
             for verdict in verdicts:
                 total += 1
                 different += not verdict.is_same
-                print("\n".join(told(packed, verdict, shown)), flush=True)
+                print("\n".join(verdict_lines(packed, verdict, shown)), flush=True)
     print(f"{total - different} of {total} replays are the same")
     return 1 if different else 0
 
 
-def told(packed: Path, verdict: Verdict, shown: int) -> Iterator[str]:
-    """A verdict in lines."""
+def verdict_lines(packed: Path, verdict: Verdict, shown: int) -> Iterator[str]:
+    """The lines to print for a verdict."""
     name = f"{packed.name.partition('.')[0]} {verdict.replay}"
     if verdict.failure:
         yield f"FAILED     {name}: {verdict.failure}"
@@ -269,7 +269,7 @@ def judge(
     recorded: Sequence[Sequence[Entry]],
     found: Sequence[Entry] | ReplayFailed,
 ) -> Verdict:
-    """Which differences there are, and which of them are explained."""
+    """The verdict: differences, and how many of them are explained."""
     if isinstance(found, ReplayFailed):
         return Verdict(replayed, 0, (), {}, str(found))
     renamed = RENAMED.as_in(found)
@@ -292,7 +292,7 @@ def _fits(explained: Explained, case: str, difference: Difference) -> bool:
 
 
 def differences(expected: Sequence[Sequence[Entry]], found: Sequence[Entry]) -> list[Difference]:
-    """What differs, stream by stream, in order: from whichever of the recorded is nearest."""
+    """The differences from the nearest recorded variant, stream by stream, in order."""
     variants, now = [by_stream(each) for each in expected], by_stream(found)
     differences: list[Difference] = []
     for stream in sorted({*variants[0], *now}):
@@ -305,8 +305,8 @@ def differences(expected: Sequence[Sequence[Entry]], found: Sequence[Entry]) -> 
 def _in_stream(
     stream: str, before: Sequence[Stored], now: Sequence[Stored]
 ) -> Iterator[Difference]:
-    """Entries are matched by ID: one that was put in or left out is one difference, and no more.
-    Those that are left are matched by content.
+    """The differences in one stream. Entries are matched by ID, so that an added or missing entry
+    is a single difference; the remaining ones are matched by content.
     """
     old, new = dict(before), dict(now)
     elsewhere: dict[str, list[Stored]] = {}
@@ -335,7 +335,8 @@ def _parsed(entry_id: str) -> tuple[int, int]:
 
 
 def by_stream(entries: Sequence[Entry]) -> dict[str, list[Stored]]:
-    """In Redis' order. Those without an order that counts get IDs that do not depend on it."""
+    """Stream → entries in Redis' order. In streams without a fixed order (UNORDERED), entries are
+    sorted and get IDs made from their content."""
     found: dict[str, list[Stored]] = {}
     for stream, entry_id, fields in entries:
         found.setdefault(stream, []).append((entry_id, fields))

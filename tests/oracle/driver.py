@@ -1,10 +1,10 @@
 """Run several commands of the bridge in one process, each in a Redis of its own (a script).
 
 Starting Python takes longer than most replays here. Takes [[Redis URL, arguments], ...] as JSON on
-stdin, and prints [[exit code, what was said on stderr], ...] as JSON.
+stdin, and prints [[exit code, stderr], ...] as JSON.
 
-ORACLE_CHUNK, where a case is recorded: how many records are read between two looks at Redis. What
-it changes is no fact of the journal.
+ORACLE_CHUNK, set when a case is recorded: how many records are read between two polls of Redis. Any
+difference that it causes does not follow from the journal.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from bridge.__main__ import main
 
 
 def run(redis_url: str, arguments: list[str]) -> tuple[int, str]:
-    """One command; what it raises is told as a shell would see it."""
+    """Run one command. Returns its exit code (3 for an exception) and its stderr."""
     os.environ["BRIDGE_REDIS__URL"] = redis_url
     sys.argv = ["bridge", *arguments]
-    said = io.StringIO()
+    stderr = io.StringIO()
     code: object = 0
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
         try:
             main()
         except SystemExit as end:
@@ -32,7 +32,7 @@ def run(redis_url: str, arguments: list[str]) -> tuple[int, str]:
         except Exception:  # noqa: BLE001
             traceback.print_exc()
             code = 3
-    return code if isinstance(code, int) else 3, said.getvalue()
+    return code if isinstance(code, int) else 3, stderr.getvalue()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Journals that no exchange would give: recorded ones, with lines lost, doubled, moved and changed.
+"""Corrupted journals: recorded ones, with lines lost, duplicated, moved and changed.
 
     python -m tests.oracle mutate --data /tmp/oracle --into /tmp/oracle-mutated --seeds 1-3
 
-The same seed makes the same journal. Numbers leave some out, go back, or are absurd; times too;
-fields come that are not known; records of connections are missing.
+The same seed makes the same journal. Numbers and times skip, step back, or are absurd; unknown
+fields are added; records of connections are missing.
 """
 
 import json
@@ -39,7 +39,7 @@ def _mutated(lines: Sequence[bytes], chance: Chance) -> list[bytes]:
         share = SHARE if kind == b"F" else OTHER_SHARE
         for name, change in (OF_FRAMES if kind == b"F" else OF_OTHERS).items():
             if kind == b"O" and name in LAST:
-                continue  # too much would be of streams that nobody subscribed to
+                continue  # too many frames would be of streams without a subscription
             if chance.random() < share:
                 line = change(line, chance)
                 if name in LAST:
@@ -65,13 +65,13 @@ def _garbage(line: bytes, chance: Chance) -> bytes:
 
 
 def _elsewhere(line: bytes, chance: Chance) -> bytes:
-    """It came on another connection, perhaps one that nobody opened."""
+    """The line on another connection, perhaps one that was never opened."""
     at, kind, _, body = line.split(b" ", 3)
     return b" ".join((at, kind, str(chance.randrange(4)).encode(), body))
 
 
 def _at_another_time(line: bytes, chance: Chance) -> bytes:
-    """Our clock was set."""
+    """The line at another time, as if our clock had been set."""
     at, rest = line.split(b" ", 1)
     return b"%d %b" % (int(at) + chance.choice((-5_000_000, 700_000, 3_000_000, 12_000_000)), rest)
 
@@ -116,7 +116,7 @@ def _time(data: Data, chance: Chance) -> None:
 
 
 def _same_time(data: Data, chance: Chance) -> None:
-    """The engine's times are of milliseconds: many messages have the same."""
+    """Round the engine time down to a second: many messages then have the same time."""
     if isinstance(data.get("T"), int):
         data["T"] -= data["T"] % 1_000_000
 

@@ -5,7 +5,7 @@
     python -m tests.oracle expect --only all,all-b,all-a-b kills  # what is in the repository
     python -m tests.oracle expect --code ../base --data /tmp/oracle # the expected entries anew
 
-Recorded anew, a journal is another one: times are real. So what is recorded is kept.
+A new recording gives another journal, since times are real. So recorded journals are kept.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ from tests.support.simulator_process import RunningSimulator, running_simulator_
 OF_REPLAY = ("publish", "snapshots", "retention")  # sections that decide what a replay makes
 JOURNAL = Path("data") / "journal"
 PART = (0.3, 0.75)  # of the frames: what is replayed with --from and --to
-# How a replay is varied, to see what of its result is no fact of the journal
+# Variations of a replay, to detect results that do not follow from the journal
 VARIED: Sequence[Mapping[str, str]] = (
     {}, {}, {"ORACLE_CHUNK": "1"}, {"ORACLE_CHUNK": "20"}, {"ORACLE_CHUNK": "100000"},
 )  # fmt: skip
@@ -49,8 +49,8 @@ SPEED = "20"  # of the replay that is paced
 
 
 def record(names: Sequence[str], seeds: Sequence[int], faster: int, into: Path, code: Path) -> None:
-    """Record these scenarios (none named: all) with each seed, the exchange so many times faster
-    than each scenario asks for.
+    """Record these scenarios (none named: all) with each seed, with the exchange `faster` times the
+    rate of the scenario.
     """
     into.mkdir(parents=True, exist_ok=True)
     for name in names or SCENARIOS:
@@ -72,7 +72,7 @@ def _record_into(case: str, scenario: Scenario, seed: int, packed: Path, code: P
 
 
 def expect(cases: Sequence[Path], code: Path, jobs: int, only: Sequence[str] = ()) -> None:
-    """Make these cases' expected entries anew; `only`: these replays, and no others."""
+    """Record the cases' expected entries again; `only`: these replays, and no others."""
     with ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(lambda packed: _expect(packed, code, only), cases):
             pass
@@ -86,7 +86,7 @@ def _expect(packed: Path, code: Path, only: Sequence[str]) -> None:
 
 
 def expect_in(folder: Path, code: Path) -> None:
-    """The same for a case that is laid out. What is not the same each time is an error."""
+    """Record the expected entries of an unpacked case, with variants that differ between runs."""
     case = read_case(folder)
     with running_redis() as server:
         main, *others = [replay(case, folder, code, server, **each) for each in VARIED]
@@ -99,7 +99,7 @@ def expect_in(folder: Path, code: Path) -> None:
             ]
         variants = list(varied(results))
         if name == "paced" and variants[1:]:
-            unsteady.append(name)  # it would be another one on a slower machine
+            unsteady.append(name)  # the result depends on the machine's speed
             continue
         write_expected(folder, name, variants)
         if variants[1:]:
@@ -110,7 +110,7 @@ def expect_in(folder: Path, code: Path) -> None:
 
 
 def varied(results: Sequence[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
-    """The first result, and of each other one the streams that no result before had so."""
+    """The first result, and of each other one the streams that differ from all results before."""
     known: list[dict[str, object]] = []
     for result in results:
         streams = by_stream(result)
@@ -131,7 +131,7 @@ def _succeeded(result: list[Entry] | ReplayFailed) -> list[Entry]:
 
 
 def mutate_all(cases: Sequence[Path], seeds: Sequence[int], into: Path, code: Path) -> None:
-    """Make cases of changed journals out of these."""
+    """Make cases with mutated journals from these."""
     into.mkdir(parents=True, exist_ok=True)
     for packed in cases:
         for seed in seeds:
@@ -146,7 +146,7 @@ def mutate_all(cases: Sequence[Path], seeds: Sequence[int], into: Path, code: Pa
 
 
 def _begin_anew(folder: Path, code: Path, only: Sequence[str] = ()) -> None:
-    """The replays that are made of a case now, and their entries."""
+    """Replace the replays of a case by the current ones, and record their entries."""
     shutil.rmtree(folder / "expected")
     journals = sorted(path.name for path in (folder / "journals").iterdir())
     every = replays_of(folder, journals)
@@ -181,7 +181,7 @@ def _rig(
 
 
 def _lay_out(name: str, scenario: Scenario, run: Path, folder: Path, ws_url: str) -> None:
-    """Journals and case.json, in the form of `cases`."""
+    """Write journals and case.json in the format of `cases`."""
     journals = sorted(path.name for path in run.iterdir())
     for journal in journals:
         shutil.copytree(run / journal / JOURNAL, folder / "journals" / journal)
@@ -209,7 +209,7 @@ def replays_of(folder: Path, journals: Sequence[str]) -> dict[str, Steps]:
 
 
 def _moments(journal: Path) -> tuple[str, str]:
-    """Where the part begins and ends, in µs."""
+    """Begin and end of the part, µs since 1970."""
     times = sorted(each.received_us for each in records(journal) if isinstance(each, Frame))
     begin, end = (times[int(len(times) * share)] for share in PART)
     return str(begin), str(end)

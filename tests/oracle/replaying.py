@@ -1,4 +1,4 @@
-"""Replay a case's journals with a checkout's code into an empty Redis, and read it all back."""
+"""Replay a case's journals with a checkout's code into an empty Redis, and read the entries."""
 
 import json
 import os
@@ -16,19 +16,19 @@ from tests.support.redis_server import RedisServer
 HERE = Path(__file__).resolve().parents[2]  # this checkout
 DRIVER = Path(__file__).resolve().parent / "driver.py"
 LIMIT_S = 120.0
-CODES = (0, 1)  # 1: something was damaged, and all else is published
+CODES = (0, 1)  # 1: some records were damaged, and the rest is published
 PAGE = 5_000
 
 
 class ReplayFailed(Exception):
-    """The command did not get through; the message is what it said."""
+    """The command failed; the message is its stderr."""
 
 
 def replay(
     case: Case, folder: Path, code: Path, server: RedisServer, **variables: str
 ) -> dict[str, list[Entry] | ReplayFailed]:
-    """What each replay of a case makes in an empty Redis, by name. `folder`: where the case was
-    laid out; `code`: the checkout whose bridge replays; `variables`: of the environment.
+    """Replay name → entries in Redis, or its failure. `folder`: of the unpacked case; `code`: the
+    checkout whose bridge replays; `variables`: of the environment.
     """
     (folder / "config.yaml").write_text(json.dumps(_settings(case.settings, code)))
     with server.client() as client:
@@ -41,19 +41,19 @@ def replay(
     ]
     ends = _run(code, folder, [command for _, command in commands], variables)
     failed = {
-        name: ReplayFailed(f"exit {exit_code}: {said[-2000:]}")
-        for (name, _), (exit_code, said) in zip(commands, ends, strict=True)
-        if exit_code not in CODES or "Traceback" in said
+        name: ReplayFailed(f"exit {exit_code}: {stderr[-2000:]}")
+        for (name, _), (exit_code, stderr) in zip(commands, ends, strict=True)
+        if exit_code not in CODES or "Traceback" in stderr
     }
     return {name: failed.get(name) or _read(urls[name]) for name in case.replays}
 
 
 def _settings(recorded: Mapping[str, Any], code: Path) -> dict[str, Any]:
-    """The settings of a case, in the words of the checkout that replays."""
-    words = (code / "config.yaml").read_text()
+    """The settings of a case, with the names of the checkout that replays."""
+    shipped = (code / "config.yaml").read_text()
     settings = json.loads(json.dumps(recorded))
     publish = settings.get("publish", {})
-    if "repair_s" in publish and "recover_s" in words:
+    if "repair_s" in publish and "recover_s" in shipped:
         publish["recover_s"] = publish.pop("repair_s")
     return dict(settings)
 
@@ -96,7 +96,7 @@ def python_of(code: Path) -> str:
 def _run(
     code: Path, folder: Path, commands: Sequence[object], variables: Mapping[str, str]
 ) -> list[tuple[int, str]]:
-    """Exit codes, and what was said."""
+    """Run the commands in one process. Returns exit code and stderr of each."""
     done = subprocess.run(
         [python_of(code), "-P", str(DRIVER)],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""What is recorded: a bridge in front of a simulator, and what happens to both meanwhile."""
+"""The recorded scenarios: a bridge in front of a simulator, and the faults of both."""
 
 import asyncio
 import random
@@ -89,7 +89,7 @@ class Rig:
         return bridge
 
     async def receives(self, name: str = "a", frames: int = 100) -> None:
-        """Wait until a bridge has received so many frames, if Redis is there to tell."""
+        """Wait until a bridge has received `count` frames; needs an available Redis."""
         bridge = self.bridges[name]
         await eventually_async(
             lambda: bridge.status().get("frames", 0) >= frames, f"{name} receives", RECEIVES_S
@@ -374,7 +374,7 @@ async def two_bridges(rig: Rig) -> None:
 
 
 async def silent(rig: Rig) -> None:
-    """Streams and connections that say nothing for longer than they may."""
+    """Streams and connections that are silent for longer than the limit."""
     await rig.begin()
     rig.exchange.fault("forget", stream="bookTicker.SOL_USDC")
     rig.exchange.fault("forget", stream="depth.BTC_USDC")

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The little that a process needs; nothing of this machine's BRIDGE_ variables or keys."""
+    """A minimal environment, without this machine's BRIDGE_ variables and keys."""
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -20,7 +20,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run_bridge(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run to the end in `folder`, and return what it said."""
+    """Run to the end in `folder`; returns exit code and output."""
     return warm.run(
         [sys.executable, "-m", "bridge", *arguments],
         cwd=folder,

@@ -36,7 +36,7 @@ ACCOUNT_STREAMS = (
 
 
 class BridgeRun:
-    """One running bridge: its log so far, its status, its stopping."""
+    """One running bridge: its log, its status, its stop."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], log: Path, redis_url: str, instance: str
@@ -47,7 +47,7 @@ class BridgeRun:
         self._client = redis.Redis.from_url(redis_url, decode_responses=True)
 
     def look_at(self, redis_url: str) -> None:
-        """The bridge's status is to be found there from now on."""
+        """Read the bridge's status from this Redis from now on."""
         self.close()
         self._client = redis.Redis.from_url(redis_url, decode_responses=True)
 
@@ -63,12 +63,12 @@ class BridgeRun:
         return status if status.get("pid") == self.process.pid else {}
 
     def is_confirmed(self, count: int) -> bool:
-        """Has a message of so many streams come, over all connections?"""
+        """Whether `count` streams have received a message, over all connections."""
         connections = self.status().get("connections", [])
         return sum(each["confirmed"] for each in connections) >= count
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop and wait for it; returns the exit code."""
+        """Request a stop and wait for it; returns the exit code."""
         self.process.send_signal(how)
         await eventually_async(
             lambda: self.process.poll() is not None, "the bridge has stopped", STOP_LIMIT_S
@@ -119,7 +119,7 @@ async def running_bridge(
             stdout=output,
             stderr=output,
         )
-    # where the bridge goes by a proxy on this very loop, we must not
+    # the bridge may connect through a proxy on this event loop: the blocking client here must not
     run = BridgeRun(process, log, look_url or redis_url, instance)
     try:
         yield run
@@ -134,5 +134,5 @@ async def running_bridge(
 
 
 def entries(client: redis.Redis, stream: str) -> list[tuple[str, dict[str, str]]]:
-    """Everything a stream holds."""
+    """All entries of a stream."""
     return cast("list[tuple[str, dict[str, str]]]", client.xrange(stream))

@@ -1,8 +1,8 @@
-"""Several bridges in one process and in made-up time, over one real Redis.
+"""Several bridges in one process and in simulated time, over one real Redis.
 
-What is real: each bridge (`SteppedBridge`: ingest, journal, core, outbox) and what the bridges tell
-one another. What is made up: the exchange, the clock, the sockets (messages that are not read yet),
-and whatever goes wrong. One seed makes one run.
+Real: each bridge (`SteppedBridge`: ingest, journal, core, outbox) and the data that bridges
+exchange. Simulated: the exchange, the clock, the sockets (queues of unread messages), and all
+faults. One seed makes one run.
 """
 
 import json
@@ -42,7 +42,7 @@ def frame(template: str, stream: str, now_us: int, **data: object) -> str:
 
 @dataclass
 class Member:
-    """One of the bridges. `inbox`: what its socket has not been read of."""
+    """One of the bridges. `inbox`: messages that it has not read from its socket yet."""
 
     name: str
     bridge: SteppedBridge
@@ -56,7 +56,7 @@ class Member:
 
 
 class Model:
-    """The run. `made`: all that the exchange sent, `received`: what a bridge has read."""
+    """The run. `made`: all messages of the exchange, `received`: those that a bridge has read."""
 
     def __init__(self, url: str, chance: Random, names: str = "ab") -> None:
         self.chance = chance
@@ -100,7 +100,7 @@ class Model:
     # ---- the exchange --------------------------------------------------------------------------
 
     def send(self, loss: float = 0.0) -> None:
-        """One message, to every bridge that receives but those that miss it (trades only)."""
+        """Send one message to every receiving bridge; trades are lost with probability `loss`."""
         self.clock.us += self.chance.choice((0, 200, 3_000, 40_000, 300_000))
         now_us = self.now_us
         stream = self.chance.choice(STREAMS)
@@ -125,13 +125,13 @@ class Model:
         member.connection = member.bridge.connect()
 
     def cut(self, member: Member) -> None:
-        """Its connection breaks; what was under way is lost."""
+        """Break a member's connection; unread messages are lost."""
         member.receives = False
         member.inbox.clear()
         member.bridge.lose(member.connection)
 
     def restart(self, member: Member) -> None:
-        """Killed, and started again: from its last checkpoint, and with what its journal has."""
+        """Kill and restart a member, from its last checkpoint and its journal."""
         member.inbox.clear()
         member.bridge.kill()
         member.bridge.start()
@@ -142,25 +142,25 @@ class Model:
     # ---- the bridges ---------------------------------------------------------------------------
 
     def beat_all(self) -> None:
-        """Those that are not stalled say how far they are, and read what the others said."""
+        """All members that are not stalled publish their status, and read their peers'."""
         for member in self.members:
             if member.stalled:
                 continue
             member.beat += 1
             bridge = member.bridge
             is_behind = not bridge.ingest.is_live
-            told = progress([bridge.core], is_behind=is_behind)
+            current = progress([bridge.core], is_behind=is_behind)
             member.status = PeerStatus(
                 instance=member.name,
                 session=str(member.session),
                 beat=member.beat,
                 at_us=self.now_us,
-                oldest_us=told.oldest_us,
-                held=told.held,
-                received=told.received,
-                unsettled=told.unsettled,
+                oldest_us=current.oldest_us,
+                held=current.held,
+                received=current.received,
+                unsettled=current.unsettled,
             )
-            for name, us in told.settled.items():
+            for name, us in current.settled.items():
                 self.watermarks[name] = max(us, self.watermarks.get(name, 0))
             bridge.peers.update(
                 member.status,
@@ -171,7 +171,7 @@ class Model:
             )
 
     def work(self, lost_replies: float = 0.0) -> None:
-        """Every bridge that is not stalled reads its socket and publishes what it may."""
+        """Every bridge that is not stalled reads its socket and publishes."""
         order = self.members[:]
         self.chance.shuffle(order)
         for member in order:
@@ -194,7 +194,7 @@ class Model:
         raise AssertionError("a bridge does not come to rest")
 
     def come_to_rest(self) -> None:
-        """Everything goes well for forty seconds; the exchange goes on answering."""
+        """Run for forty seconds without faults; the exchange continues to answer."""
         for member in self.members:
             member.stalled = False
             if not member.receives:
@@ -208,7 +208,7 @@ class Model:
             self.beat_all()
 
     def is_well(self, member: Member) -> bool:
-        """Does it receive all, has nothing of it to settle, and do the others know it is there?"""
+        """Whether a member receives, has no open outage, and all its peers see it as live."""
         is_known = all(
             member.name in other.bridge.peers.live for other in self.members if other is not member
         )
@@ -223,7 +223,7 @@ class Model:
         return list(entries)
 
     def faults(self) -> Iterator[str]:
-        """The laws that hold whatever goes wrong."""
+        """Violations of the laws that hold under all faults."""
         for stream in STREAMS:
             ids = [tuple(map(int, each.split("-"))) for each, _ in self.stored(stream)]
             if ids != sorted(set(ids)):

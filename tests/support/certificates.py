@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1, and the authority that vouches for it, known to nobody."""
+"""A certificate for 127.0.0.1, and its own untrusted certificate authority."""
 
 import ssl
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Certificates:
-    """`server`: what a server needs; `authority`: what a client must trust, a PEM file."""
+    """`server`: the TLS context of a server; `authority`: PEM file that a client must trust."""
 
     server: ssl.SSLContext
     authority: Path
 
 
 def new_certificates(folder: Path) -> Certificates:
-    """Files in this folder, good for a day."""
+    """Create the files in this folder, valid for a day."""
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root_name, name = _name("a test's authority"), _name("127.0.0.1")
     root_id = x509.SubjectKeyIdentifier.from_public_key(root_key.public_key())

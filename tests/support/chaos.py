@@ -1,8 +1,8 @@
-"""A run with random faults: an exchange, a Redis, a bridge that is started again whenever it was
-killed, and beside it a loop that people write.
+"""A run with random faults: an exchange, a Redis, a bridge that is restarted after each kill, and
+for comparison a naive loop.
 
-The oracle is the simulator's ledger. `CHAOS_SEED` repeats a run's chances, `CHAOS_RATE` sets how
-much is received.
+The oracle is the simulator's ledger. `CHAOS_SEED` repeats a run's random choices, `CHAOS_RATE` sets
+the message rate.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ MEMORY_LIMIT_BYTES = 400 * 1024 * 1024
 
 
 class Chaos:
-    """One run, while it goes on."""
+    """One run in progress."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Chaos:
         )
 
     async def a_moment(self, longest_s: float = 1.0) -> None:
-        """A random while, in which the bridge's memory is looked at."""
+        """Wait for a random time, and measure the bridge's memory meanwhile."""
         ends_s = time.monotonic() + self.chance.uniform(0.05, longest_s)
         while time.monotonic() < ends_s:
             self._look_at_memory()
@@ -114,7 +114,7 @@ class Chaos:
             await eventually_async(lambda: bridge.status().get("frames"), "the bridge receives", 60)
 
     async def empty_redis(self) -> None:
-        """And wait until the bridge has noticed: it looks every few seconds."""
+        """The same, and wait until the bridge has noticed: it polls every few seconds."""
         before = self._bridge_log().count("redis_lost_entries")
         with self.server.client() as client:
             client.flushall()
@@ -182,7 +182,7 @@ class Chaos:
         try:
             status = Path(f"/proc/{self.bridge.process.pid}/statm").read_text()
         except OSError:
-            return  # not Linux, or just gone
+            return  # not Linux, or the process has just ended
         self.peak_bytes = max(self.peak_bytes, int(status.split()[1]) * 4096)
 
 
@@ -200,9 +200,9 @@ async def chaos(
     redis_url: str = "",
     loop_url: str = "",
 ) -> AsyncIterator[tuple[Chaos, RunningSimulator]]:
-    """A run that has begun; whoever uses it calls `finish` and then asks for the verdict.
+    """A run that has begun; the caller calls `finish` and then requests the verdict.
 
-    `redis_url`, `loop_url`: the bridge's and the loop's way to the server, if not straight.
+    `redis_url`, `loop_url`: addresses of the server for the bridge and the loop, if not direct.
     """
     options = ("--rate", str(rate), "--accept-key", DEMO_KEYS["PUBLIC_KEY"])  # one account only
     async with running_simulator(*options, ledger=folder / "ledger.jsonl") as exchange:
@@ -217,7 +217,7 @@ async def chaos(
 def compare(
     server: RedisServer, exchange: RunningSimulator, begun_us: int, what: str
 ) -> tuple[tally.Tally, tally.Tally]:
-    """The bridge beside the loop; a row for the table."""
+    """The tallies of bridge and loop. Effect: writes a row for the table."""
     assert exchange.ledger is not None
     made = tally.made_since(exchange.ledger, begun_us)
     with server.client(decode_responses=True) as client:

@@ -1,4 +1,4 @@
-"""Commands of ours as real processes, on literal keys: start them, read what they say, wait."""
+"""The project's commands as real processes, with literal keys: start, read output, wait."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ LIMIT_S = 60.0
 
 
 def environment(redis_url: str, **more: str) -> dict[str, str]:
-    """This process's, with a Redis to look at; no bridge configured, no terminal's size."""
+    """This process's environment with a Redis URL, without bridge settings and terminal size."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -35,7 +35,7 @@ def run_bridge(
 
 
 def start_bridge(folder: Path, redis_url: str, *arguments: str) -> subprocess.Popen[str]:
-    """The same, running; its output is read from pipes."""
+    """Start `python -m bridge ARGUMENTS`; its output is read from pipes."""
     return warm.Process(
         [sys.executable, "-m", "bridge", *arguments],
         cwd=folder,

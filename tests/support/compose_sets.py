@@ -1,6 +1,6 @@
-"""The sets of Redis servers of the compose file, their commands run by hand on this machine.
+"""The sets of Redis servers of the compose file, run as processes on this machine.
 
-Each container's command is as in the file, with names, ports and folders of the test's own.
+Each container's command is as in the file, with names, ports and folders of the test.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from tests.support.redis_server import PORTS, free_port
 
 PORT, SENTINEL_PORT = "6379", "26379"
 SCRIPTS = "/etc/redis-start"
-BUS_ABOVE = 10_000  # a node's bus listens so far above its port
+BUS_ABOVE = 10_000  # offset of a node's bus port
 
 needs_redis = pytest.mark.skipif(
     not (shutil.which("redis-server") and shutil.which("redis-cli")),
@@ -36,7 +36,7 @@ def variables(profile: str) -> dict[str, str]:
 
 
 class Containers:
-    """Those of one profile that run servers, as processes; `stop` and `start` keep their data."""
+    """The containers of one profile, as processes; `stop` and `start` keep their data."""
 
     def __init__(self, profile: str, folder: Path) -> None:
         self._given = variables(profile)
@@ -51,7 +51,7 @@ class Containers:
         self.take_ports()
 
     def take_ports(self) -> None:
-        """Other ones, as containers get other addresses."""
+        """Choose new ports, as containers get other addresses."""
         self.ports = {name: _free_node_port() for name in self._services}
 
     def names(self, kind: str) -> list[str]:
@@ -67,16 +67,16 @@ class Containers:
         for name in names:
             data = self._folder / name
             data.mkdir(exist_ok=True)
-            with (data / "said.txt").open("ab") as said:
+            with (data / "output.txt").open("ab") as output:
                 self._processes[name] = subprocess.Popen(
-                    self._command(name), cwd=data, env=self._environment(data), stdout=said,
-                    stderr=said,
+                    self._command(name), cwd=data, env=self._environment(data), stdout=output,
+                    stderr=output,
                 )  # fmt: skip
         for name in names:
             eventually(lambda name=name: self._answers(name), f"{name} answers")  # type: ignore[misc]
 
     def run(self, name: str) -> None:
-        """One that does its work and ends."""
+        """Run a container that does its work and ends."""
         data = self._folder / name
         data.mkdir(exist_ok=True)
         done = subprocess.run(
@@ -107,10 +107,10 @@ class Containers:
         return False
 
     def _may_stop(self, name: str) -> bool:
-        """A server that writes its first append-only file refuses SIGTERM, and forgets it."""
+        """Whether a server accepts SIGTERM: it ignores it while it writes its first AOF."""
         with self.client(name) as client, contextlib.suppress(redis.RedisError):
-            told: Any = client.info("persistence")
-            return not told.get("aof_rewrite_in_progress")
+            info: Any = client.info("persistence")
+            return not info.get("aof_rewrite_in_progress")
         return True
 
     def _environment(self, data: Path) -> Mapping[str, str]:
@@ -119,13 +119,13 @@ class Containers:
     def _command(self, name: str) -> Sequence[str]:
         written = self._services[name]["command"]
         port = str(self.ports[name])
-        words = [self._here(word, port) for word in written]
-        if "start.sh" in words[1]:
-            words += ["--port", port, "--bind", "127.0.0.1", "--cluster-node-timeout", "5000"]
-        return words
+        command = [self._here(part, port) for part in written]
+        if "start.sh" in command[1]:
+            command += ["--port", port, "--bind", "127.0.0.1", "--cluster-node-timeout", "5000"]
+        return command
 
     def _here(self, word: str, port: str = "") -> str:
-        """With this machine's address and ports in the places of the containers'."""
+        """The word with this machine's address and ports instead of the containers'."""
         word = word.replace(SCRIPTS, str(ROOT / "deploy" / "redis"))
         for name in sorted(self.ports, key=len, reverse=True):
             for between in (":", " "):
@@ -140,7 +140,7 @@ class Containers:
 
 
 def _free_node_port() -> int:
-    """One whose bus has a free port, too, which no connection gets by chance."""
+    """A free port whose bus port is free, too, and outside the range of ephemeral ports."""
     while True:
         port = free_port()
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""Commands of `python -m consumers`: as processes, and inside the test's own.
+"""Commands of `python -m consumers`: as processes, and in the test's own process.
 
-Inside it (`run_here`) only those that fetch from Redis and set up no logs: it is the cheaper way.
-How a process ends, and what it says then, needs one.
+The latter (`run_here`) is cheaper, and only for commands that fetch from Redis and set up no logs.
+Tests of a process' end and output need a process.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def consumers(folder: Path, *arguments: str, **environment: str) -> CompletedPro
 
 
 def run_here(folder: Path, url: str, *arguments: str) -> CompletedProcess[str]:
-    """Run it in that folder, against that Redis; its exit code and what it printed."""
+    """Run a command in that folder, against that Redis; returns exit code and output."""
     with contextlib.chdir(folder):
         done = CliRunner().invoke(cli, arguments, env={"BRIDGE_REDIS__URL": url, "COLUMNS": "200"})
     if done.exception is not None and not isinstance(done.exception, SystemExit):

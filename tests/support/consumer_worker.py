@@ -1,4 +1,4 @@
-"""Real worker processes, and the Redis they read, for tests that start, stop and kill them."""
+"""Real worker processes and their Redis, for tests that start, stop and kill workers."""
 
 import json
 import os
@@ -86,7 +86,7 @@ class Bench:
         return worker
 
     def register(self, *streams: str) -> None:
-        """As the bridge does for each stream it publishes."""
+        """Add streams to the registry, as the bridge does for each stream it publishes."""
         for stream in streams:
             about = {"type": stream, "identity": "sequenced", "symbol": "", "private": False}
             self.redis.hset("bridge:streams", stream, json.dumps(about))
@@ -99,7 +99,7 @@ class Bench:
             pipeline.execute()
 
     def group(self, stream: str, name: str) -> dict[str, Any]:
-        """What XINFO GROUPS says of it; empty where there is none."""
+        """The group's fields of XINFO GROUPS; empty if there is no such group."""
         if not self.redis.exists(stream):
             return {}
         for one in self.redis.xinfo_groups(stream):
@@ -116,12 +116,12 @@ class Bench:
         self.until(lambda: self.caught_up(stream, group, last_id))
 
     def until(self, fact: Callable[[], object]) -> None:
-        """Wait for a fact; where it never comes, show what the workers have said."""
+        """Wait for a fact; if it does not become true in time, fail with the workers' stderr."""
         try:
             eventually(fact, "what the test waits for", limit_s=LIMIT_S)
         except AssertionError as error:
-            said = "\n".join(f"{worker.name}: {worker.err}" for worker in self.workers)
-            raise AssertionError(f"{error}\n{said}") from None
+            logs = "\n".join(f"{worker.name}: {worker.err}" for worker in self.workers)
+            raise AssertionError(f"{error}\n{logs}") from None
 
     def status(self, group: str, worker: Worker) -> dict[str, Any]:
         text: Any = self.redis.hget("consumers:status", f"{group}/{worker.name}")

@@ -1,4 +1,4 @@
-"""A core with its table, frames and records in, and a Redis in memory that its queues go to."""
+"""A core with its queues, fed with frames and records, in front of an in-memory Redis."""
 
 import json
 from collections.abc import Sequence
@@ -110,11 +110,11 @@ class CoreSubject:
         return self.core.queues[name]
 
     def waiting(self, name: str) -> list[tuple[str, int]]:
-        """What waits: operation and number of each."""
+        """The slots in a queue: operation and number of each."""
         return [(str(slot.entry.op), slot.entry.number) for slot in self.queue(name).slots]
 
     def named(self, name: str) -> list[dict[str, str]]:
-        """The fields of what waits."""
+        """The fields of the slots in a queue."""
         return [fields(slot) for slot in self.queue(name).slots]
 
     def logged(self) -> list[dict[str, str]]:

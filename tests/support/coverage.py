@@ -1,4 +1,4 @@
-"""Coverage told in seconds after a moment."""
+"""Coverage with times in seconds after a fixed moment."""
 
 import json
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The demo as a real process, for tests that watch it, stop it and kill it.
 
-The pids it prints are process groups of its parts; a part is gone when its group is.
+The pids it prints are process groups of its parts; a part has ended when its group has.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _PID = re.compile(r"^  (\w+) .*\(process (\d+)\)$", re.MULTILINE)
 
 
 class Demo:
-    """One demo: its process, what it said, and the process groups it told of."""
+    """One demo: its process, its output, and the process groups that it prints."""
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self.process = process
@@ -58,17 +58,19 @@ class Demo:
         return self.pids()
 
     def until_ended(self) -> int:
-        """Its exit status. Fails with all that it said where it does not end."""
+        """Wait for its end; returns the exit status. Fails with its output after WHOLE_S."""
         try:
             return self.process.wait(WHOLE_S)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it runs after {WHOLE_S:g} s:\n{self.said()}") from None
 
     def nothing_left(self, pids: dict[str, int]) -> None:
-        eventually(lambda: not any(map(is_alive, pids.values())), f"all of {pids} are gone", STOP_S)
+        eventually(
+            lambda: not any(map(is_alive, pids.values())), f"all of {pids} have ended", STOP_S
+        )
 
     def ends_because_of(self, part: str, pids: dict[str, int]) -> None:
-        """A part has died: the demo ends, names it with its log, and leaves nothing running."""
+        """Assert that the demo ends after a part died, names it, and leaves nothing running."""
         assert self.until_ended() == 1, self.said()
         self.nothing_left(pids)
         named = rf"^FAILED: {part} ended by itself .*\(log: \S+\)$"
@@ -78,10 +80,10 @@ class Demo:
 
 
 def is_alive(pid: int) -> bool:
-    """Is there such a process (redis), or anyone in such a process group (the other parts)?"""
-    for ask in (os.kill, os.killpg):
+    """Whether the process (redis), or a process in the process group (other parts), exists."""
+    for send_signal in (os.kill, os.killpg):
         try:
-            ask(pid, 0)
+            send_signal(pid, 0)
         except ProcessLookupError:
             continue
         return True
@@ -115,7 +117,7 @@ def running_demo(tmp_path: Path, *arguments: str, **more: str) -> Iterator[Demo]
 
 @contextmanager
 def taken(port: int) -> Iterator[None]:
-    """The port is taken: by us as soon as no other program, a demo of another test, say, has it."""
+    """Keep the port occupied: by this test as soon as no other program has it."""
     is_over = threading.Event()
     with socket.socket() as holder, ThreadPoolExecutor(1) as pool:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

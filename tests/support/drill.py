@@ -1,5 +1,5 @@
-"""A bridge, an exporter and (where it is here) a real Prometheus with the shipped rules; and what
-each of them says when something is broken.
+"""A bridge, an exporter and (if installed) a real Prometheus with the shipped rules, and their
+reports of faults.
 """
 
 import json
@@ -38,12 +38,12 @@ QUICK = {
     "handshakes_per_s": 20,
     "silence_s": 3,
 }
-# The shipped rules as they are, but that nobody waits for minutes here.
+# The shipped rules, with waiting times shortened from minutes to seconds.
 SHORTER = ((r"for: \w+", "for: 1s"), (r"> (30|60)$", "> 5"))
 
 
 class Monitor:
-    """A real Prometheus; where it is not here, every alert counts as seen."""
+    """A real Prometheus; if it is not installed, alerts are not checked."""
 
     def __init__(self, url: str = "") -> None:
         self._url = url
@@ -59,21 +59,21 @@ class Monitor:
             return False  # it is starting
 
     def firing(self) -> set[str]:
-        told = plain_http.get(f"{self._url}/api/v1/alerts").json()
-        found: list[dict[str, Any]] = told["data"]["alerts"]
-        return {each["labels"]["alertname"] for each in found if each["state"] == "firing"}
+        reply = plain_http.get(f"{self._url}/api/v1/alerts").json()
+        alerts: list[dict[str, Any]] = reply["data"]["alerts"]
+        return {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
 
     def values(self, expression: str) -> list[Any]:
-        """What an expression gives now."""
-        asked = plain_http.get(f"{self._url}/api/v1/query", params={"query": expression})
-        assert asked.status_code == 200, asked.text
-        found: list[Any] = asked.json()["data"]["result"]
-        return found
+        """The current result of a query expression."""
+        reply = plain_http.get(f"{self._url}/api/v1/query", params={"query": expression})
+        assert reply.status_code == 200, reply.text
+        result: list[Any] = reply.json()["data"]["result"]
+        return result
 
 
 @dataclass
 class Drill:
-    """All of it, running and well. `bridge_pages` and so on are the pages of each process."""
+    """All processes, running and healthy. `bridge_pages`, `exporter_pages`: their HTTP pages."""
 
     folder: Path
     server: RedisServer
@@ -85,11 +85,11 @@ class Drill:
     console: Site
 
     def status(self, *arguments: str) -> str:
-        """What `python -m bridge status` says."""
+        """The output of `python -m bridge status`."""
         return self._said(run_bridge(self.folder, "status", *arguments, **self.variables()))
 
     def consumers(self, *arguments: str) -> str:
-        """What `python -m consumers …` says."""
+        """The output of `python -m consumers …`."""
         command = [sys.executable, "-m", "consumers", *arguments]
         variables = environment(**self.variables())
         return self._said(warm.run(command, cwd=self.folder, env=variables, text=True, timeout=60))
@@ -134,7 +134,7 @@ class Drill:
         await eventually_async(
             lambda: reason in self.bridge_pages.reasons(), f"/readyz names {reason}", LIMIT_S
         )
-        # What it says first may be another sentence: how the old connection ended, say.
+        # The first text may be another one, such as the end of the old connection.
         await eventually_async(
             lambda: re.search(words, self.bridge_pages.words()), f"/readyz says {words}", LIMIT_S
         )
@@ -143,17 +143,17 @@ class Drill:
         assert series[f'backpack_unhealthy{{reason="{reason}"}}'] == 1
 
     def top(self) -> str:
-        """What `python -m bridge top` says of it all, once."""
+        """The output of `python -m bridge top --once`."""
         return self._said(run_bridge(self.folder, "top", "--once", **self.variables()))
 
     def seen_in_console(self) -> str:
-        """What every page of the console says above, and the reasons on its first page."""
+        """The head line of the console's pages, and the reasons on its first page."""
         head, whole = self.console.beginning(page="now")
         verdict = whole["verdict"] if whole else {"reasons": []}
         return "\n".join([head["text"], *verdict["reasons"]])
 
     async def viewers_say(self, words: str, *arguments: str) -> None:
-        """Wait until `status`, `top` and the console name it, in the same words."""
+        """Wait until `status`, `top` and the console show the same text."""
         for who, says in (
             ("status", lambda: self.status(*arguments)),
             ("top", self.top),
@@ -171,8 +171,8 @@ class Drill:
 
 @asynccontextmanager
 async def drill(folder: Path, *, clock_off_ms: int = 0) -> AsyncIterator[Drill]:
-    """Everything but workers, which each drill starts for itself. Well, unless the clock is off
-    from the beginning.
+    """All processes except workers, which each drill starts itself. Healthy, unless the clock is
+    off from the beginning.
     """
     async with AsyncExitStack() as stack:
         server = stack.enter_context(running_redis(appendonly=True))
@@ -227,7 +227,7 @@ def start_exporter(folder: Path, server: RedisServer, log: Path) -> "subprocess.
 
 
 async def _monitor(folder: Path, stack: AsyncExitStack, bridge: str, exporter: str) -> Monitor:
-    """A Prometheus that asks both each second, with the rules as shipped, made shorter."""
+    """A Prometheus that scrapes both each second, with the shipped rules, made faster."""
     binary = shutil.which("prometheus")
     if binary is None:
         return Monitor()

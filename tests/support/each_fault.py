@@ -1,9 +1,9 @@
-"""One fault of the exchange after the other, in front of a bridge: what becomes of the very frames
-that it touched, what is said, and that nothing else is disturbed.
+"""One fault of the exchange after another, in front of a bridge: the fate of the touched frames,
+the reported causes, and no effect on other streams.
 
-Each check prints how long it took until all was well again, by fault; docs/operations.md tells what
-to expect with the settings as shipped (here they are quicker). `tests/chaos` has all faults, and
-`tests/long/test_faults.py` one of each kind.
+Each check prints the time to recovery by fault; docs/operations.md has the times for the shipped
+settings (here they are shorter). `tests/chaos` has all faults, and `tests/long/test_faults.py` one
+of each kind.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ CONNECTIONS: Mapping[str, tuple[Sequence[Command], frozenset[str]]] = {
     "a flood": ([{"fault": "burst", "rate": 4000, "for_s": 0.5}], NOTHING),
 }
 
-STALE = "stale"  # what a cache would say: the bridge asks past it
+STALE = "stale"  # an old reply, as of a cache: the bridge bypasses caches
 
 # What REST may suffer while a trade and a change of a book are missing: both are recovered all the
 # same, without a gap between the trades.
@@ -188,14 +188,14 @@ async def is_calm(one: Stage) -> None:
 
 
 async def says(one: Stage, before: Mapping[str, int], expected: frozenset[str]) -> None:
-    """Wait until one of these causes stands in a ticker's stream, behind so many entries."""
+    """Wait until the ticker's stream has a gap with one of these causes, after `before` entries."""
     await eventually_async(
         lambda: causes(stored(one, TICKER)[before[TICKER] :]) & expected, f"{TICKER} says so", 60
     )
 
 
 async def all_speak(one: Stage, names: Sequence[str] = NAMES) -> None:
-    """Wait until each of these public streams says something new."""
+    """Wait until each of these public streams has a new entry."""
     public = [name for name in names if not name.startswith("account.")]
     before = {name: one.client.xlen(name) for name in public}
     for name in public:

@@ -1,7 +1,7 @@
-"""The bridge as a version before this one would be: its contract does not name some fields yet.
+"""The bridge like an earlier version: its contract does not name some fields yet.
 
-Run as a program it is `python -m bridge`, of that version. What it does not name stands in `extra`
-of its entries, by the exchange's letters.
+Run as a program it is `python -m bridge`, of that version. Its entries have unnamed fields in
+`extra`, under the exchange's one-letter keys.
 """
 
 import runpy

@@ -6,36 +6,36 @@ from collections.abc import Awaitable, Callable
 
 LIMIT_S = 40.0  # a machine may be busy: only what fails takes so long
 STEP_S = 0.02
-REST = 3  # a fact that is dear to find out is asked for less often: this many times what it costs
+REST = 3  # the pause between polls is at least this multiple of a poll's duration
 
 
 def eventually(fact: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
-    """Return as soon as `fact()` is true; fail, saying `what`, if it is not within the limit."""
+    """Return as soon as `fact()` is true; fail with `what` if it is not true in `limit_s`."""
     deadline_s = time.monotonic() + limit_s
     while True:
-        asked_s = time.monotonic()
+        polled_s = time.monotonic()
         if fact():
             return
-        time.sleep(_pause_s(asked_s, deadline_s, what, limit_s))
+        time.sleep(_pause_s(polled_s, deadline_s, what, limit_s))
 
 
 async def eventually_async(
     fact: Callable[[], object | Awaitable[object]], what: str, limit_s: float = LIMIT_S
 ) -> None:
-    """The same on a loop; the fact may be awaitable."""
+    """`eventually` in an event loop; the fact may be awaitable."""
     deadline_s = time.monotonic() + limit_s
     while True:
-        asked_s = time.monotonic()
+        polled_s = time.monotonic()
         result = fact()
         if isinstance(result, Awaitable):
             result = await result
         if result:
             return
-        await asyncio.sleep(_pause_s(asked_s, deadline_s, what, limit_s))
+        await asyncio.sleep(_pause_s(polled_s, deadline_s, what, limit_s))
 
 
-def _pause_s(asked_s: float, deadline_s: float, what: str, limit_s: float) -> float:
+def _pause_s(polled_s: float, deadline_s: float, what: str, limit_s: float) -> float:
     now_s = time.monotonic()
     if now_s > deadline_s:
         raise AssertionError(f"not within {limit_s:g} s: {what}")
-    return max(STEP_S, min(REST * (now_s - asked_s), 1.0))
+    return max(STEP_S, min(REST * (now_s - polled_s), 1.0))

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 from tests.support.exchange_ledger import Line
 
 FOR_EVER_US = 2**62
-# What was sent so shortly before a connection's end may be lost with it: nobody can tell.
+# Frames sent so shortly before a connection's end may be lost with it: this cannot be known.
 LOST_WITH_THE_END_US = 1_500_000
 # What lies in a queue for longer: while the network is slow or stands still, or a flood comes.
 LONG_QUEUES = ("slow_network", "stall", "burst")
 LONG_QUEUE_US = 10_000_000
 QUEUE_US = 100_000  # what a busy bridge has not read yet of one connection when it reads another
-# While one of these lasts, questions stay unanswered, wait behind what is queued, or wait until
-# each stream that may be meant has been asked for alone (some sixteen, half a second apart).
+# During one of these, requests stay unanswered, wait behind queued frames, or wait until each
+# stream in question was requested alone (some sixteen, half a second apart).
 WITHOUT_ANSWERS = (*LONG_QUEUES, "no_pongs", "error", "reject")
-# A question is given up after `ping_timeout_s` (4 s in these runs), and the next one waits for it.
+# A request is given up after `ping_timeout_s` (4 s in these runs), and the next one waits for it.
 ANSWER_US = 2 * 4_000_000
 OVER = ("ended", "close", "eof", "reset", "silent")
 
@@ -40,7 +40,7 @@ class Connections:
         self._subscribed: dict[tuple[int, str], list[Stretch]] = {}
         self._stalls: list[tuple[Stretch, Mapping[str, Any]]] = []
         self._queues: list[tuple[Stretch, Mapping[str, Any]]] = []
-        self._silences: list[tuple[Stretch, Mapping[str, Any]]] = []  # no answers to questions
+        self._silences: list[tuple[Stretch, Mapping[str, Any]]] = []  # no answers to requests
         began: dict[int, int] = {}
         for note in notes:
             at_us = note.get("at_us", 0)
@@ -108,8 +108,8 @@ class Connections:
         return self._received(stream, lambda connection: self._stalls_of(connection, stream))
 
     def provable(self, stream: str) -> list[Stretch]:
-        """The same, less what a bridge cannot know: while a connection does not answer questions,
-        and until one that was asked then is given up and the next is answered.
+        """`covered` without the stretches that a bridge cannot prove: while a connection does not
+        answer requests, and until such a request is given up and the next one is answered.
         """
         return self._received(
             stream,

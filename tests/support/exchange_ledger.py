@@ -1,4 +1,4 @@
-"""The simulator's ledger, read in pieces: of a long one only what is asked for is in memory."""
+"""The simulator's ledger, read in pieces: of a long one only the requested part is in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def symbol_of(stream: str) -> str:
 
 
 class Line(NamedTuple):
-    """One frame the exchange made, and what became of it on its way to connections."""
+    """One frame of the exchange, and its delivery to connections."""
 
     at_us: int
     to: list[int]
@@ -54,7 +54,7 @@ class ExchangeLedger:
             yield Line(line["at_us"], line["to"], touched, line["frame"]["data"])
 
     def skipped(self, stream: str) -> set[int]:
-        """Ids that never were: the market's numbering jumped over them."""
+        """IDs that the market's numbering has skipped."""
         whole = f"{stream.split('.')[0]}.{symbol_of(stream)}"
         jumps = [note for note in self.notes if note.get("skipped") == whole]
         return {number for note in jumps for number in range(note["from"], note["to"] + 1)}

@@ -37,7 +37,7 @@ class IngestSubject(SteppedBridge):
         self.read_journal()
 
     def begin_again(self, *, with_checkpoint: bool = True) -> None:
-        """Killed, and another process begins and reads what the journal has."""
+        """Kill it and start another process, which reads the journal."""
         if with_checkpoint:
             self.save_checkpoint()
         self.kill()
@@ -76,21 +76,21 @@ class IngestSubject(SteppedBridge):
         return [slot.entry.number for slot in self.queue(name).slots]
 
     def named(self, name: str = ORDERS) -> list[dict[str, str]]:
-        """The fields of what waits."""
+        """The fields of the slots in a queue."""
         return [slot.entry.fields() for slot in self.queue(name).slots]
 
     def told(self, name: str = ORDERS) -> list[str]:
-        """What waits of the orders, say: ids, and gaps by their cause."""
+        """The entries in a queue: order IDs, and gaps by their cause."""
         return [entry.get("order_id") or entry.get("cause") or entry["type"]
                 for entry in self.named(name)]  # fmt: skip
 
     def stored(self, name: str = ORDERS) -> list[str]:
-        """The same of what is in Redis."""
+        """The entries in Redis, in the same form."""
         return [entry.get("order_id") or entry.get("cause") or entry["type"]
                 for entry in self.server.entries(name)]  # fmt: skip
 
     def outages(self, name: str = ORDERS) -> list[tuple[int, int]]:
-        """From when to when something may be missing, of the gaps that wait."""
+        """Begin and end, µs, of the gaps in a queue."""
         return sorted(
             (int(entry["from_us"]), int(entry["to_us"]))
             for entry in self.named(name)
@@ -106,7 +106,7 @@ class IngestSubject(SteppedBridge):
         ]
 
     def journaled(self) -> bytes:
-        """All that is in the journal's files."""
+        """The content of all files of the journal."""
         assert self._folder is not None
         return b"".join(path.read_bytes() for path in sorted(self._folder.glob("*.journal")))
 

@@ -76,7 +76,7 @@ def frame(number: int, stream: str = TRADES) -> Frame:
 
 
 def read_all(cursor: Cursor) -> list[Record]:
-    """All there is to the end."""
+    """All records up to the end."""
     records: list[Record] = []
     while found := cursor.read(100):
         records += [record for _, record in found]
@@ -84,8 +84,8 @@ def read_all(cursor: Cursor) -> list[Record]:
 
 
 def told(records: list[Record]) -> list[int | str]:
-    """Frames by their numbers, what is missing by its streams (* for every stream), the rest by its
-    name.
+    """Short forms of records: a frame's number, the streams of a Missing (* for all), else the
+    type's name.
     """
     return [_told(record) for record in records]
 

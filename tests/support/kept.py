@@ -1,4 +1,4 @@
-"""What a bridge leaves behind, written out: entries in a Redis, records in a journal."""
+"""Literal data of a bridge: entries in a Redis, records in a journal."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

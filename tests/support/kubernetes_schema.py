@@ -4,8 +4,8 @@ Python client, whose classes are generated from the API's own description:
     pip install kubernetes==33.1.0
     python -m tests.support.kubernetes_schema > tests/integration/deploy/kubernetes.schema.json
 
-The client is no dependency of ours: what it says of a few objects changes seldom. Fields that the
-API does not know are refused, as `kubectl --validate=strict` does.
+The client is no dependency of the project, since these objects seldom change. Unknown fields are
+refused, as by `kubectl --validate=strict`.
 """
 
 import inspect
@@ -33,7 +33,7 @@ _PLAIN: dict[str, dict[str, Any]] = {
 
 
 def schema(models: Any, version: str) -> dict[str, Any]:
-    """Of all KINDS, one of which an object must be."""
+    """The schema of all KINDS, one of which an object must match."""
     definitions: dict[str, Any] = {}
     for kind in KINDS:
         _define(kind, models, definitions)
@@ -79,7 +79,7 @@ def _of(kind: str, models: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _required(model: Any) -> set[str]:
-    """What its constructor sets even where it is not given, and so refuses."""
+    """The fields that its constructor sets always: required, as None is refused."""
     lines = inspect.getsource(model.__init__).splitlines()
     always = {
         found[1] for line in lines if (found := re.match(r" {8}self\.([a-z]\w*) = \1$", line))

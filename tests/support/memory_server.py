@@ -1,4 +1,4 @@
-"""A Redis in memory for what an outbox sends, packed as it sends it: for tests without a socket.
+"""An in-memory Redis for the packed commands of an outbox: for tests without a socket.
 
 Appending decides as `bridge/redis/append.lua` does (`tests/integration/redis/test_append_script.py`
 compares the two). Nothing is trimmed.
@@ -16,7 +16,7 @@ Reply = object
 Stored = tuple[EntryId, list[bytes]]  # names and values in turn
 
 NONE = EntryId(0, 0)
-REACH = 1_000  # entries among which the script looks for the newest of ours
+REACH = 1_000  # entries among which the script searches the newest one of the bridge
 SLOT_OF = {b"trade": 0, b"depth": 0, b"gap": 1, b"depth_snapshot": 2}
 
 
@@ -38,7 +38,7 @@ class Stream:
         return "+"
 
     def is_mixed(self) -> bool:
-        """Is the newest entry another program's?"""
+        """Whether the newest entry was written by another program."""
         if self.entries and self.entries[-1][0] == self.last:
             return not _is_ours(self.entries[-1])
         return self.last != NONE and (self.last.seq == 0 or self.last.seq % 10 > 2)
@@ -84,11 +84,11 @@ class MemoryServer:
         return str(stream.last if stream else NONE)
 
     def entries(self, name: str) -> list[dict[str, str]]:
-        """What a stream holds."""
+        """The entries of a stream."""
         return [fields for _, fields in decoded([_shown(each) for each in self._stored(name)])]
 
     def numbers(self, name: str) -> list[str]:
-        """A sequenced stream at a glance: its numbers, and its gaps with their cause."""
+        """Short forms of a sequenced stream's entries: numbers, and gaps with their cause."""
         found = []
         for (entry_id, _), fields in zip(self._stored(name), self.entries(name), strict=True):
             match fields.get("type"):
@@ -209,7 +209,7 @@ def _append_to(
             status = sign
             break
         signs += sign
-    # Without entries the script has looked at the newest one only.
+    # Without entries the script has read only the newest one.
     last = stream.last if argv or not stream.entries else stream.entries[-1][0]
     return [status.encode(), len(signs), str(last).encode(), signs.encode()]
 
@@ -217,8 +217,8 @@ def _append_to(
 def _place_by_newest(
     stream: Stream, op: bytes, expected: str, number: int, ms: int, fields: list[bytes]
 ) -> str:
-    """What the script tries first: to place a message by the newest entry that is left. Empty where
-    that is not possible, or Redis has had a higher ID.
+    """The script's first attempt: place a message after the newest remaining entry. Empty if that
+    is not possible, or if Redis has had a higher ID.
     """
     if not stream.entries or op in (b"G", b"S"):
         return ""
@@ -235,7 +235,7 @@ def _place_by_newest(
 def _place(
     stream: Stream, op: bytes, expected: str, number: int, ms: int, fields: list[bytes]
 ) -> str:
-    """A sign, or the status with which the script ends there."""
+    """The sign of an entry, or the status with which the script stops."""
     last = stream.last
     match op:
         case b"A" if last == NONE:

@@ -1,9 +1,9 @@
-"""The program that people write instead of a bridge; it reconnects, and it does no more than that.
+"""A simple loop in place of a bridge, for comparison; it reconnects, and does no more than that.
 
     python naive_loop.py WS_URL REDIS_URL STREAM...
 
-Not made to look bad: redis-py as it comes, one `xadd` awaited for each message, an error is told
-and the loop goes on.
+Not made to look bad: plain redis-py, one awaited `xadd` per message; an error is printed, and the
+loop continues.
 """
 
 import asyncio

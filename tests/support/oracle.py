@@ -1,5 +1,5 @@
-"""What Redis must hold after a run, told from the simulator's ledger: nothing is lost unmarked,
-nothing is there twice, all is in order.
+"""The expected content of Redis after a run, from the simulator's ledger: nothing is lost without a
+gap, no duplicates, everything in order.
 """
 
 import json
@@ -21,9 +21,9 @@ AT = "at_us"  # beside a frame's data: when it went out, by the wall clock
 
 
 def verdict(server: RedisServer, exchange: RunningSimulator, begun_us: int) -> list[str]:
-    """What is wrong with what Redis holds: one sentence each, at most a few for each stream.
+    """The faults in Redis: one sentence each, at most three per stream.
 
-    What streams without numbers said before `begun_us`, when the first bridge began, is not judged.
+    Events of streams without numbers before `begun_us`, the start of the first bridge, are ignored.
     """
     assert exchange.ledger is not None
     made: dict[str, list[dict[str, Any]]] = {}
@@ -43,7 +43,7 @@ def verdict(server: RedisServer, exchange: RunningSimulator, begun_us: int) -> l
 
 
 def gaps(server: RedisServer) -> list[str]:
-    """Every gap that Redis holds but the streams' starts, in words."""
+    """Every gap in Redis except at the streams' starts, as text."""
     with server.client(decode_responses=True) as client:
         return [
             f"{stream} {entry_id}: {fields}"
@@ -54,8 +54,8 @@ def gaps(server: RedisServer) -> list[str]:
 
 
 def not_published(server: RedisServer, journal: Path) -> list[str]:
-    """Trades and book changes that the journal holds and Redis does not, by stream, in words: a gap
-    excuses what nobody received, and no message that was.
+    """Trades and book changes in the journal and not in Redis, by stream, as text: a gap may cover
+    messages that were not received, but none that was.
     """
     received: dict[str, set[int]] = {}
     for record in records(journal):
@@ -104,7 +104,7 @@ def _sequenced_faults(
             yield f"{entry_id} is {first}, after {position}"
         position = number
         if fields.get("source") == "rest":
-            continue  # fetched from history, which tells less
+            continue  # fetched from history, which has fewer fields
         data = {letter: value for letter, value in by_number[number].items() if letter != AT}
         if fault := truth.fault(stream, data, fields):
             yield fault
@@ -113,14 +113,14 @@ def _sequenced_faults(
 def _by_content_faults(
     stream: str, made: Sequence[Mapping[str, Any]], stored: Sequence[truth.Entry]
 ) -> Iterator[str]:
-    """Every event is there once, or inside an interval that says that nothing was received.
+    """Every event is stored once, or is inside the interval of a gap.
 
-    An interval begins and ends in the exchange's time, or in ours where the exchange has said
-    nothing. They are one, but in a simulator that is starved of processor time: it stamps messages
-    with a time long past. So a message is inside by its stamp or by when it went out.
+    An interval begins and ends in the exchange's time, or in ours if the exchange was silent. Both
+    agree, except in a simulator that is starved of processor time and stamps messages late. So a
+    message is inside by its stamp or by its time of sending.
     """
     there: dict[int, int] = {}
-    fetched = set()  # fills from the exchange's history tell no time of sending
+    fetched = set()  # fills from the exchange's history have no time of sending
     outages = []
     for _, fields in stored:
         if fields["type"] == "gap":

@@ -1,4 +1,4 @@
-"""Order faults of a running simulator, and ask what it has put out."""
+"""Order faults of a running simulator, and query its statistics."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ async def end(exchange: RunningSimulator, number: int) -> None:
 
 
 async def stats(exchange: RunningSimulator) -> dict[str, Any]:
-    """What the simulator counts."""
+    """The simulator's counters."""
     async with plain_http.client(exchange.rest_url) as client:
         return dict((await client.get("/simulator/stats")).json())
 
 
 async def ticked(exchange: RunningSimulator, stream: str, count: int) -> None:
-    """Wait until the exchange has put out so many frames more of a stream."""
+    """Wait until the exchange has sent `count` more frames of a stream."""
     before = (await stats(exchange))["streams"].get(stream, 0)
 
     async def is_past() -> bool:

@@ -1,8 +1,7 @@
-"""Was the bridge ever blind without saying so? What Redis holds against what the exchange's ledger
-says: one sentence for each flaw.
+"""Compares Redis with the exchange's ledger, to find outages without a gap: one sentence per flaw.
 
-Nothing is asked of the bridge but its entries. `Judge.flaws` is the verdict; `dead_s` is how long,
-at worst, a stream stayed without anything new though the exchange had something for it.
+Uses no data of the bridge but its entries. `Judge.flaws` is the verdict; `dead_s` is the longest
+time for which a stream got nothing new although the exchange had messages for it.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from tests.support.over_marking import Marking, sent
 
 SEQUENCED = ("trade.", "depth.")
 TICKS = ("ticker.", "markPrice.")  # these may be doubted when they are late, and rightly so
-EVENTS = ("account.", "liquidation")  # of the others, an older one after a newer one is dropped
+EVENTS = ("account.", "liquidation")  # in other streams, older messages after newer are dropped
 PAGE = 2000
 EDGE_US = 500_000
-# How long a stream that the exchange forgot may stay dead, with `silence_s: 9`: a tick is looked
-# into after 3 s and held for silent after another 3; a book within 27 s and two looks at REST; a
+# How long a stream that the exchange forgot may stay dead, with `silence_s: 9`: a tick is probed
+# after 3 s and counts as stale after another 3; a book within 27 s and two polls of REST; a
 # trade stream after ten times its longest silence, and stalls here last 4 s. To that comes what
 # else is wrong at the time: no handshake, no REST for some seconds.
 DEAD_LIMIT_S = {"ticker": 30.0, "markPrice": 30.0, "bookTicker": 60.0, "depth": 60.0, "trade": 90.0}
-MOST_FLAWS = 5  # for each stream: more say nothing more
+MOST_FLAWS = 5  # reported per stream
 
 Entry = tuple[str, Mapping[str, str]]
 Side = dict[str, str]
@@ -49,7 +48,7 @@ def entries(client: redis.Redis, stream: str) -> Iterator[Entry]:
 
 
 class Judge:
-    """Judges one run. Events after `until_us` (the exchange's event time) are not asked for, and
+    """Judges one run. Events after `until_us` (the exchange's event time) are not required, and
     gaps that begin later are not judged.
     """
 
@@ -205,7 +204,7 @@ class Judge:
                 there[event_us] += fills.get((line.data["s"], trade), 0)
             if there[event_us] > 1:
                 yield f"{event_us} is there {there[event_us]} times: {line.data}"
-            # An exchange that is behind its schedule puts an event out later than it says.
+            # An exchange that is behind its schedule sends an event later than its stamp.
             if not there[event_us] and not any(
                 a <= line.at_us and event_us <= b for a, b, _ in outages
             ):
@@ -247,7 +246,7 @@ class Judge:
     # Dead subscriptions ---------------------------------------------------------------------------
 
     def _dead(self, stream: str, made: Mapping[int, Line], live: set[int]) -> Iterator[str]:
-        """Stretches in which the exchange had something to tell and nothing came for too long."""
+        """Stretches in which the exchange had messages, and none was stored for too long."""
         since_us: int | None = None
         for key in sorted(made):
             event_us = made[key].data["E"]
@@ -319,7 +318,7 @@ def _any_between(sorted_us: Sequence[int], from_us: int, to_us: int) -> bool:
 
 
 def _between(made: Mapping[int, Line], first: int, last: int) -> Iterator[tuple[int, Line]]:
-    """The frames that tell something of these numbers (aggregated ones tell of several)."""
+    """The frames that contain these numbers (aggregated frames contain several)."""
     return (
         (number, line)
         for number, line in made.items()

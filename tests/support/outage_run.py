@@ -90,7 +90,7 @@ class Stage:
                 )
 
     async def verdict(self) -> Verdict:
-        """Let all be well again, end it all, and judge."""
+        """Wait for recovery, end all processes, and judge."""
         until_us = await self._recovered()
         ended_us = _engine_us(self.exchange)
         self.exchange.stop()
@@ -103,12 +103,12 @@ class Stage:
         return Verdict(flaws, judge, begun, self.bridge.log(), ended_us)
 
     async def _recovered(self) -> int:
-        """End all faults and let the market calm down, so that whoever fell behind can catch up.
+        """End all faults and slow the market down, so that the bridge can catch up.
 
-        Returns an event time up to which all has been received, or said to be missing, once every
-        stream lives again and every book is known again. The end of the exchange takes all
-        connections away, and each covers what it had proved, less what may have been on its way: so
-        the end makes gaps of its own, which lie behind what the bridge claimed before.
+        Returns an event time up to which all messages are received or marked as missing, once every
+        stream is live and every book is known again. The end of the exchange closes all
+        connections, and each covers only what it had proved: so the end makes further gaps, which
+        begin after the bridge's last claim.
         """
         plain_http.delete(f"{self.exchange.rest_url}/simulator/faults").raise_for_status()
         self.exchange.fault("burst", rate=CALM_RATE)
@@ -208,7 +208,7 @@ def _has_arrived(client: redis.Redis, stream: str, until_us: int) -> bool:
 
 
 def _is_claimed(client: redis.Redis, stream: str, until_us: int) -> bool:
-    """Whether the bridge says that all is there up to then, whatever ends now."""
+    """Whether the bridge's watermark claims the stream as complete up to then."""
     claimed: Any = client.hget("bridge:watermarks", stream)
     return int(claimed or 0) >= until_us
 

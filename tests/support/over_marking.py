@@ -1,7 +1,7 @@
-"""How much of a gap in a stream without numbers was received all the same.
+"""How much of a gap in a stream without numbers was received nevertheless.
 
-A gap may be longer than what was missed, as docs/contract.md says, and by no more: this is what is
-left of it when all that the bridge cannot know is taken away.
+docs/contract.md limits by how much a gap may be longer than the outage: this computes the received
+part of a gap without the stretches that the bridge cannot prove.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tests.support.exchange_coverage import Connections, Stretch
 from tests.support.exchange_ledger import Line
 
-# In these a gap begins at the last message: what has a rhythm and was silent may be forgotten.
+# In these a gap begins at the last message: a silent periodic stream may have been forgotten.
 RHYTHMIC = ("ticker.", "markPrice.", "bookTicker.", "kline.", "openInterest.")
 SECOND_US = 1_000_000
 # A connection counts as receiving from its answer, and from the first message behind that: where
@@ -22,7 +22,7 @@ SECOND_US = 1_000_000
 # have been under way at its end is no part of the ledger's stretches.
 BEGIN_US = 2 * SECOND_US
 # On an account's connection nothing ticks: up to its last answer it is known to have received, less
-# what may have been under way, and it is asked each three seconds.
+# what may have been under way, and it is pinged each three seconds.
 QUIET_US = 4 * SECOND_US
 # Whatever goes wrong at the same time, the exchange answers once the faults that keep it from that
 # (4 s at most in these runs) and two questions (4 s each) are over.
@@ -30,8 +30,8 @@ MOST_US = 12 * SECOND_US
 
 
 class Sent(NamedTuple):
-    """A stream's frames in order: the time each tells, and when it was made; and when those were
-    made that went to somebody untouched.
+    """A stream's frames in order: event time and time of sending, and the times of sending of those
+    that reached a connection untouched.
     """
 
     event_us: Sequence[int]
@@ -44,7 +44,8 @@ class Sent(NamedTuple):
         return event_us + (self.made_us[place] - self.event_us[place] if place >= 0 else 0)
 
     def between(self, from_us: int, to_us: int) -> tuple[int, int]:
-        """When the first was told after a moment, and the last until another; or nothing."""
+        """Times of the first untouched frame after `from_us` and the last up to `to_us`, µs; zeros
+        if there is none."""
         first, beyond = bisect_right(self.told_us, from_us), bisect_right(self.told_us, to_us)
         return (self.told_us[first], self.told_us[beyond - 1]) if beyond > first else (0, 0)
 
@@ -66,7 +67,7 @@ def limit_us(stream: str) -> int:
 
 
 class Marking:
-    """What gaps of one stream may say."""
+    """Checks the gaps of one stream."""
 
     def __init__(self, stream: str, connections: Connections, told: Sent) -> None:
         limit = limit_us(stream)

@@ -18,7 +18,7 @@ STREAMS: Sequence[object] = (
     "markPrice.SOL_USDC_PERP",
     *ACCOUNT_STREAMS,
 )
-SHOWN_US = 2_000_000  # after a freeze: by then a status tells what it did to the connections
+SHOWN_US = 2_000_000  # after a freeze: by then the status shows its effect on the connections
 TICKING = 6  # so many of these streams bring a message soon
 KEEP_ALL = {
     kind: {"max_entries": 2_000_000}
@@ -27,8 +27,8 @@ KEEP_ALL = {
 
 
 class Pair:
-    """The two, as far as they run. `urls` says by which address each sees Redis, if not plainly;
-    `programs` what each runs, if not the bridge as it is.
+    """The running ones of two bridges. `urls`: name → Redis address, if not direct; `programs`:
+    name → program, if not this version of the bridge.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Pair:
         self._streams = streams
         self._programs = programs
         self._stack = AsyncExitStack()
-        self._thawed_us: dict[str, int] = {}  # when one that was frozen went on
+        self._thawed_us: dict[str, int] = {}  # when a frozen one continued
 
     async def start(self, name: str) -> BridgeRun:
         """Start one and wait until it receives what is periodic."""
@@ -104,7 +104,7 @@ class Pair:
         return status.get("rank", -1), status.get("peers", [])
 
     def stream_status(self, name: str, stream: str) -> dict[str, Any]:
-        """How one of them counts a stream."""
+        """A stream's counters in the status of one bridge."""
         status: dict[str, Any] = self.bridges[name].status()["streams"][stream]
         return status
 
@@ -119,7 +119,7 @@ class Pair:
             )
 
     async def finish(self) -> None:
-        """The exchange ends, and all that was received gets into Redis."""
+        """End the exchange, and wait until all received messages are in Redis."""
         self.exchange.stop()
         for bridge in self.bridges.values():
             if bridge.process.poll() is None:

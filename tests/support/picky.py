@@ -11,7 +11,7 @@ from tests.support.consumer_worker import Bench
 
 STREAM = "trade.SOL_USDC"
 
-# Number 7 fails, kills, hangs or dawdles, as the key "how" says, until there is no such key.
+# Number 7 fails, kills, hangs or is slow, according to the key "how", until that key is deleted.
 PICKY = """
 import asyncio, os, signal, sys, time
 import redis

@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a server on loopback that can lose what it is told to lose.
+"""A TCP proxy between a client and a server on loopback that can lose replies and connections.
 
 `lose_reply()` lets the next request through and cuts the connection instead of handing the answer
 back: the client cannot know what was applied. `cut()` ends all connections at once, `cut_one()` the
@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-REPLIES_IN_TURN = 25  # beyond those of connecting, of looking around, and of the first batches
+REPLIES_IN_TURN = 25  # more than those of connecting, of the first reads and the first batches
 
 
 class Proxy:

@@ -149,7 +149,7 @@ class Rig:
         self.publisher.pump()
 
     def take(self, frame: str, received_us: int | None = None) -> None:
-        """The same, without publishing it at once."""
+        """Receive a frame without publishing it at once."""
         at_us = received_us or self.clock.wall_us()
         self.ingest.take(Frame(at_us, self.connection, frame.encode()))
 

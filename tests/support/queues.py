@@ -1,4 +1,4 @@
-"""Queues for tests, and the other bridges that they know of."""
+"""Queues for tests, and their peers."""
 
 from bridge.contract.causes import GapCause
 from bridge.contract.stream_types import STREAM_SPECS
@@ -45,15 +45,15 @@ def status(instance: str, beat: int = 1, **facts: object) -> PeerStatus:
 
 
 def poll(peers: Peers, *others: PeerStatus, stream: Stream = TRADES, **marks: int) -> Peers:
-    """We are `m`, and receive the stream; these are the others."""
+    """The peers of bridge `m`, which receives the stream; `others` are their statuses."""
     me = status("m", received={stream.name: NOW_US})
     peers.update(me, [me, *others], marks, redis_us=NOW_US, now_us=NOW_US)
     return peers
 
 
 def without_the_first_shard() -> Peers:
-    """Of four shards the first one, where others would tell of themselves, is away for so long that
-    the others go on without.
+    """Peers in four shards, of which the first one, with all statuses, is unavailable for so long
+    that bridges continue without it.
     """
     peers = Peers(KeySpace("{b}:", 4))
     peers.expect()
@@ -65,7 +65,7 @@ def without_the_first_shard() -> Peers:
 def tail(last: str, *entries: tuple[str, dict[str, str]]) -> Tail:
     """A stream's end as the outbox reads it."""
     known = (identify(_stream_of(named), named) for _, named in entries)
-    return Tail(last, [told for told in known if told is not None])
+    return Tail(last, [one for one in known if one is not None])
 
 
 def _stream_of(named: dict[str, str]) -> Stream:
@@ -75,7 +75,7 @@ def _stream_of(named: dict[str, str]) -> Stream:
 
 
 def sent(queue: Content, now_us: int = NOW_US) -> list[dict[str, str]]:
-    """What the queue sends now."""
+    """The entries that the queue sends now."""
     batch = queue.take(now_us, 100)
     return [fields(slot) for slot in batch.slots] if batch is not None else []
 
@@ -85,7 +85,7 @@ def order_ids(queue: Content, now_us: int = NOW_US) -> list[str]:
 
 
 def put_outage(queue: Content, from_us: int, to_us: int) -> None:
-    """Nothing was received between."""
+    """Add an outage to the queue: nothing was received between these times."""
     queue.put_outage(
         from_us=from_us,
         to_us=to_us,

@@ -1,8 +1,7 @@
-"""A script of faults by chance, always the same for the same seed: all that the exchange can do to
-somebody who listens.
+"""A script of random faults, the same for the same seed: all that the exchange can do to a client.
 
-Single frames are touched only where numbers tell (trades, depth), and so are single streams that
-are silent for a while only: nothing tells that one ticker less has come.
+Single frames, and single streams for a short time, are hit only in numbered streams (trades,
+depth): in others a lost message cannot be detected.
 """
 
 from __future__ import annotations
@@ -111,7 +110,7 @@ def _half_open(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
 
 
 def _stuck(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
-    """Questions are answered, and nothing public comes, for so long that ticks are missing."""
+    """Pings are answered, and no public message comes, for so long that ticks are missing."""
     stall: Command = {"fault": "stall", "stream": "[!a]*", "connection": "open", "then": "lost"}
     return [{**stall, "for_s": chance.uniform(4.5, 8.0)}]
 
@@ -138,7 +137,7 @@ def _error(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
     return [{"fault": "error", "code": chance.choice((4001, 4005, 4007))}]
 
 
-# Subscriptions that die and do not say so ---------------------------------------------------------
+# Subscriptions that die without notice ------------------------------------------------------------
 
 
 def _forgotten(chance: random.Random, symbols: Sequence[str]) -> list[Command]:

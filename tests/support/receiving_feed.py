@@ -24,7 +24,7 @@ class Subject:
     rest: Server
 
     def asks_for(self, stream: str) -> bool:
-        """Is something of the stream asked for, or to be asked for again, over REST?"""
+        """Whether a REST request for the stream is in progress, or waits for a retry."""
         return any(task.get_name() == f"fetch-{stream}" for task in asyncio.all_tasks())
 
     def asked(self, path: str) -> list[str]:
@@ -39,7 +39,7 @@ async def receiving_feed(
     answer: Callable[[str], bytes],
     **settings: object,
 ) -> AsyncIterator[Subject]:
-    """Runs until the block ends. `answer(request line)`: what REST says, raw bytes."""
+    """Run a feed until the block ends. `answer(request line)`: the REST reply, raw bytes."""
 
     def reply(number: int) -> bytes:
         return answer(server.asked[number - 1])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.oracle.cases import SUFFIX, find
-from tests.oracle.compare import check, told
+from tests.oracle.compare import check, verdict_lines
 from tests.oracle.replaying import HERE
 
 _SHOWN = 5  # differences of a replay
@@ -20,6 +20,6 @@ def in_thirds(number: int) -> pytest.MarkDecorator:
 
 
 def differences(packed: Path) -> str:
-    """Of what replaying a case gives now, and gave when it was recorded; empty for none."""
+    """The differences between a case's replay now and its recorded entries; empty for none."""
     different = [verdict for verdict in check(packed, HERE) if not verdict.is_same]
-    return "\n".join(line for each in different for line in told(packed, each, _SHOWN))
+    return "\n".join(line for each in different for line in verdict_lines(packed, each, _SHOWN))

@@ -35,8 +35,8 @@ class Outage(NamedTuple):
 
 
 class RecordingSink:
-    """`sink.want(name, …)` has the feed ask REST for something; `outcomes[name]` says what becomes
-    of its bodies (else they settle it). Is a `Sinks` too: all connections share it.
+    """`sink.want(name, …)` makes the feed send a REST request; `outcomes[name]` are the outcomes of
+    its bodies (else they settle it). Is a `Sinks`, too: all connections share it.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class RecordingSink:
         self.outages: dict[str, list[Outage]] = {}
         self.wanted: dict[str, Wants] = {}
         self.outcomes: dict[str, Iterator[Applied]] = {}
-        self.open: dict[int, dict[str, bool]] = {}  # connections: is the stream answered?
+        self.open: dict[int, dict[str, bool]] = {}  # connection → stream → whether it is answered
         self.closing: set[int] = set()
         self._requests: list[str] = []
         self._connections = 0
@@ -59,7 +59,7 @@ class RecordingSink:
     def of(self, *, is_private: bool) -> "RecordingSink":
         return self
 
-    # ---- what tests ask ------------------------------------------------------------------------
+    # ---- for tests -----------------------------------------------------------------------------
 
     def kept(self, kind: type[R]) -> list[R]:
         """The records of one kind, in order."""
@@ -78,7 +78,7 @@ class RecordingSink:
         return [outage.cause for outage in self.outages.get(name, ())]
 
     def want(self, name: str, wanted: Wants) -> None:
-        """Something of this stream is to be asked for over REST."""
+        """Request data of this stream over REST."""
         self.wanted[name] = wanted
         self._requests.append(name)
         self.requested.set()
@@ -191,7 +191,7 @@ class RecordingSink:
         return applied
 
     def _settled(self, record: RestBody) -> Applied:
-        """Raises BadBody where it is not what was asked for."""
+        """Raise BadBody if the body does not fit the request."""
         stream = parse_stream(record.stream)
         match self.wanted.get(record.stream):
             case TradesWanted():

@@ -31,8 +31,8 @@ PORTS = range(10_000, 32_000)  # below those that connections get by themselves
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on now, and nobody gets by chance while the
-    server of a test is away.
+    """A free TCP port of the loopback, below the range of ephemeral ports: no connection gets it
+    while the server of a test is stopped.
     """
     while True:
         port = random.SystemRandom().choice(PORTS)
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 def _server_program() -> Path:
-    """The one that the project itself would start, or that TESTS_SERVER names."""
+    """The server binary that the project itself would start, or that TESTS_SERVER names."""
     named = os.environ.get("TESTS_SERVER")
     return Path(named) if named else find_server_binary()
 
@@ -71,7 +71,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """With the password, where there is one."""
+        """The URL, with the password if there is one."""
         userinfo = f":{self.password}@" if self.password else ""
         return f"redis://{userinfo}127.0.0.1:{self.port}/0"
 
@@ -142,7 +142,7 @@ class RedisServer:
             with self.client() as client, contextlib.suppress(redis.RedisError):
                 client.ping()
                 return
-            time.sleep(0.01)  # between two questions, not instead of one
+            time.sleep(0.01)  # between two polls, not instead of one
         raise RuntimeError((self.folder / "server.log").read_text()[-2000:])
 
     def _end(self, how: signal.Signals) -> None:
@@ -162,7 +162,7 @@ def running_redis(
     options: tuple[str, ...] = (),
     binary: Path | None = None,
 ) -> Iterator[RedisServer]:
-    """A server of one test's own, gone at the end whatever the test did to it."""
+    """A server for one test, ended and removed after it, whatever its state."""
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
     server = RedisServer(
         folder, password=password, appendonly=appendonly, options=options, binary=binary
@@ -184,7 +184,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """The session's server, emptied, and left by those whom earlier tests left connected."""
+    """The URL of the session's server, emptied, without connections of earlier tests."""
     with redis_server.client() as client:
         client.client_kill_filter(_type="normal", skipme=True)
         client.flushall()

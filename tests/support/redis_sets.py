@@ -1,7 +1,7 @@
 """Several real servers that know each other: replicas under Sentinels, and a small Cluster.
 
-The test server's binary can be all of them, so nothing is needed that pip does not bring. Every
-process is one test's own and gone at its end, whatever the test did to it.
+The test server's binary can run all of them, so nothing beyond pip packages is needed. Every
+process belongs to one test and is ended after it, whatever its state.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from tests.support.redis_server import RedisServer, free_port
 SERVICE = "mymaster"
 DOWN_AFTER_MS = 500
 NODE_TIMEOUT_MS = 1000
-MANUAL_FAILOVER_S = 6.0  # a replica gives up after five, and has to be asked anew
+MANUAL_FAILOVER_S = 6.0  # a replica gives up after 5 s, and then needs a new command
 
 
 class _Sentinel(RedisServer):
@@ -68,13 +68,13 @@ class Watched:
         raise AssertionError("no Sentinel answers")
 
     def replicas(self) -> list[RedisServer]:
-        """The others, whether they run or not."""
+        """The servers except the primary, whether they run or not."""
         owner = self.owner()
         return [one for one in self.servers if one is not owner]
 
     def fail_over(self) -> None:
-        """As an operator does; returns when another server is the primary, and the one before a
-        replica: that takes Sentinels eight seconds more.
+        """Order a fail-over; returns when another server is the primary, and the previous one a
+        replica, which takes Sentinels eight seconds more.
         """
         before = self.owner()
         eventually(self._asks_for_another, "a Sentinel begins the fail-over")
@@ -87,7 +87,7 @@ class Watched:
         return False  # it does not know yet how its replicas are
 
     def await_other_than(self, before: RedisServer) -> None:
-        """Wait until another server is the primary and says so, and the one before does not."""
+        """Wait until another server reports the role of primary, and the previous one does not."""
         eventually(
             lambda: (now := self.owner()) is not before and _role(now) == "master",
             "another server is the primary",
@@ -95,7 +95,7 @@ class Watched:
         eventually(lambda: _role(before) != "master", "the one before is none")
 
     def follows(self) -> bool:
-        """Do all replicas follow the primary?"""
+        """Whether all replicas follow the primary."""
         return all(map(_follows, self.replicas()))
 
     def is_whole(self) -> bool:
@@ -103,16 +103,16 @@ class Watched:
         for sentinel in self.sentinels:
             with sentinel.client() as client:
                 reply: Any = client.execute_command("SENTINEL", "MASTER", SERVICE)  # type: ignore[no-untyped-call]
-                told = dict(zip(reply[::2], reply[1::2], strict=True))
-            if int(told["num-slaves"]) < len(self.servers) - 1:
+                facts = dict(zip(reply[::2], reply[1::2], strict=True))
+            if int(facts["num-slaves"]) < len(self.servers) - 1:
                 return False
-            if int(told["num-other-sentinels"]) < len(self.sentinels) - 1:
+            if int(facts["num-other-sentinels"]) < len(self.sentinels) - 1:
                 return False
         return True
 
 
 class Cluster:
-    """A small Cluster; `prefix` is the key prefix whose slot the tests look at."""
+    """A small Cluster; `prefix` is the key prefix whose slot the tests use."""
 
     def __init__(
         self, servers: list[RedisServer], prefix: str, start: Callable[[], RedisServer]
@@ -124,12 +124,12 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """With the first two nodes only: the others are learned."""
+        """The URL with the first two nodes only: clients discover the rest."""
         hosts = ",".join(f"127.0.0.1:{one.port}" for one in self.servers[:2])
         return f"redis+cluster://{hosts}/0"
 
     def owner(self, slot: int | None = None) -> RedisServer:
-        """The node that has the slot (of the prefix), as the first node that answers says."""
+        """The owner of the slot (of the prefix), according to the first node that answers."""
         wanted = self.slot if slot is None else slot
         for server in self.servers:
             with server.client() as client, contextlib.suppress(redis.RedisError):
@@ -168,7 +168,7 @@ class Cluster:
         self.await_other_than(before)
 
     def await_other_than(self, before: RedisServer) -> None:
-        """Wait until another node owns the slot and says so, and the one before does not."""
+        """Wait until another node reports that it owns the slot, and the previous one does not."""
         eventually(
             lambda: (now := self.owner()) is not before and _role(now) == "master",
             "another node owns the slot",
@@ -226,7 +226,7 @@ class Cluster:
                 _cluster(one, "SETSLOT", self.slot, "NODE", owner)
 
     def follows(self) -> bool:
-        """Do the replicas of the slot's owner follow it?"""
+        """Whether the replicas of the slot's owner follow it."""
         return all(map(_follows, self.replicas()))
 
     def is_whole(self) -> bool:
@@ -265,7 +265,7 @@ def running_watched(replicas: int = 2, sentinels: int = 3) -> Iterator[Watched]:
             for n in range(sentinels)
         ]
         for watcher in watchers:
-            with watcher.client() as client:  # the usual ten seconds between two looks are long
+            with watcher.client() as client:  # the default of ten seconds between two polls is long
                 client.execute_command("SENTINEL", "DEBUG", "info-period", 200)  # type: ignore[no-untyped-call]
         watched = Watched(servers, watchers)
         eventually(watched.is_whole, "Sentinels and servers know each other")
@@ -326,7 +326,7 @@ def _node(folder: Path) -> RedisServer:
             *("--cluster-enabled", "yes", "--cluster-port", str(bus)),
             *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
             *("--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"),
-            # one node away is no reason for the others to stop
+            # the other nodes continue when one node is down
             *("--cluster-require-full-coverage", "no"),
         ),
     )

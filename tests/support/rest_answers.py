@@ -1,4 +1,4 @@
-"""A REST server that answers whatever a test tells it to, down to single bytes."""
+"""A REST server with scripted replies, down to single bytes."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ Reply = Callable[[int], bytes]
 
 @dataclass
 class Server:
-    """Answers the n-th request with `reply(n)`, raw bytes; remembers what was asked."""
+    """Answers the n-th request with `reply(n)`, raw bytes; keeps the requests."""
 
     reply: Reply
     url: str = ""

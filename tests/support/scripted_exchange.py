@@ -1,4 +1,4 @@
-"""An exchange that does on the wire whatever a test tells it to, down to single bytes.
+"""An exchange with scripted behaviour on the wire, down to single bytes.
 
 Built on plain sockets, so that it can break every rule of WebSocket. `handshakes` holds raw HTTP
 answers for the next connections, before any is let in; `answers_pings` may be switched off at any
@@ -38,7 +38,7 @@ class Client:
 
     writer: asyncio.StreamWriter
     requests: list[dict[str, object]] = field(default_factory=list)
-    pings: list[float] = field(default_factory=list)  # when it asked, by the loop's clock
+    pings: list[float] = field(default_factory=list)  # times of pings, by the loop's clock
     unanswered: list[bytes] = field(default_factory=list)  # pings that got no pong
     is_gone: bool = False
     answers_goodbye: bool = True
@@ -46,7 +46,7 @@ class Client:
 
     @property
     def subscribed(self) -> list[str]:
-        """All that was asked for, in order, without what was left since."""
+        """The subscribed streams, in order, without those unsubscribed since."""
         names: list[str] = []
         for request in self.requests:
             params = [str(name) for name in request["params"]]  # type: ignore[attr-defined]
@@ -67,21 +67,21 @@ class Client:
         self.raw(frame(CLOSE, struct.pack(">H", code) + b"shutting down"))
 
     def cut(self) -> None:
-        """Without a word, of TLS neither."""
+        """Abort the connection, without Close and without TLS shutdown."""
         self.writer.transport.abort()
 
     def hang_up(self) -> None:
-        """No more is said, and no goodbye; over TLS that it is the end is."""
+        """End the connection without a Close frame; over TLS with its shutdown."""
         self.writer.close()
 
     def turn_deaf(self) -> None:
-        """Take nothing from the socket any more, not even that the other side is done with it."""
+        """Stop reading from the socket, so that the client's end is not noticed either."""
         self.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
 
 @dataclass
 class ScriptedExchange:
-    """What it is told to be; `greet(client, names)` runs with each subscription."""
+    """The scripted behaviour; `greet(client, names)` runs with each subscription."""
 
     port: int = 0
     scheme: str = "ws"
@@ -152,7 +152,7 @@ class ScriptedExchange:
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
-    """What kind it is, what it says, and whether that is compressed."""
+    """Read one frame. Returns its opcode, its body, and whether that is compressed."""
     first, second = await reader.readexactly(2)
     size = second & 0x7F
     if size == 126:

@@ -1,7 +1,7 @@
 """A bridge, consumers of both modes and dead letters on a set of servers, and the verdict.
 
 The exchange's ledger is the truth for the streams, and the streams are that for the consumers:
-nothing lost, nothing doubled, in order, and each entry counted once.
+nothing lost, no duplicates, in order, and each entry counted once.
 """
 
 import asyncio
@@ -105,7 +105,7 @@ class SetRun:
         return connect_blocking(self.url, name="judge")
 
     def length(self, streams: Sequence[str]) -> int:
-        """Entries in these streams; -1 while nobody can tell."""
+        """Number of entries in these streams; -1 while Redis does not answer."""
         try:
             with self.client() as client:
                 return sum(client.xlen(self.space.key(name)) for name in streams)  # type: ignore[misc]
@@ -133,8 +133,8 @@ class SetRun:
             assert await bridge.stop() == 0, bridge.log()[-2000:]
 
     async def flaws(self, *, had_stopped: bool = False) -> list[str]:
-        """End the market, let everybody catch up, and judge. `had_stopped`: for a while no bridge
-        ran, so that not all that was sent came, and gaps may say so.
+        """End the market, wait until all have caught up, and judge. `had_stopped`: for a time no
+        bridge ran, so that messages are missing, and gaps may mark them.
         """
         self.exchange.stop()
         sent = truth.sent_by_stream(truth.read_ledger(self.ledger))
@@ -191,7 +191,7 @@ class SetRun:
         return []
 
     def _consumers(self) -> list[str]:
-        """Where what consumers made is not what the streams say."""
+        """Differences between the consumers' results and the streams."""
         found: list[str] = []
         if not self.workers:
             return found
@@ -308,7 +308,7 @@ def _entries(client: redis.Redis, key: str) -> list[truth.Entry]:
 
 
 def _breaks(entries: list[truth.Entry]) -> list[str]:
-    """Where a number is missing without a gap that says so, or is there twice."""
+    """Numbers that are missing without a gap, or duplicated."""
     found, position = [], -1
     for entry_id, fields in entries:
         if fields["type"] == "depth_snapshot" or (fields["type"] == "gap" and not fields["from"]):

@@ -76,8 +76,8 @@ class RunningSimulator:
         return reply.json()
 
     def stop(self) -> int:
-        """Ask it to stop, wait for it, and return its exit code. Its port is taken until the end:
-        a bridge that goes on connecting must not find the simulator of another test.
+        """Request a stop, wait for it, and return its exit code. Its port stays occupied until the
+        end: a bridge that keeps connecting must not reach the simulator of another test.
         """
         if self.process.poll() is None:
             self.process.terminate()
@@ -145,9 +145,7 @@ async def running_simulator(
 
 
 def _address(process: subprocess.Popen[str], limit_s: float, log_path: Path) -> str:
-    """Wait for the first line; a process that ends or says nothing in time is an error with its
-    log.
-    """
+    """Wait for the first line; fail with the log if the process ends, or prints nothing in time."""
     assert process.stdout is not None
     alarm = threading.Timer(limit_s, process.kill)
     alarm.start()

@@ -72,7 +72,7 @@ def order(
 
 
 def fill(trade_id: int, engine_us: int = NOW_US, *, source: str | None = None) -> Slot:
-    """A fill; `source` "rest": as history tells it."""
+    """A fill; `source` "rest": as read from history."""
     event = OrderUpdate.model_validate(
         {"e": "orderFill", "s": "SOL_USDC", "i": "9", "S": "Bid", "o": "LIMIT", "X": "Filled",
          "t": trade_id, "L": "98.97", "l": "1", "m": False, "n": "0.1", "N": "USDC",

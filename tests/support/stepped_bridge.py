@@ -40,7 +40,7 @@ MOST_REQUESTS = 10_000
 
 
 class SteppedClock:
-    """Goes as a test says, both clocks alike. Times in µs."""
+    """A clock that the test sets, for both steady and wall time. Times in µs."""
 
     def __init__(self, now_us: int) -> None:
         self.us = now_us
@@ -133,7 +133,7 @@ class SteppedBridge:
         self.clock.us = us
 
     def start(self) -> None:
-        """A process begins: it goes on from the last checkpoint."""
+        """Start a process, which continues from the last checkpoint."""
         self.table, self.peers = QueueTable(), Peers()
         if self._has_peers:
             self.peers.expect()
@@ -146,7 +146,7 @@ class SteppedBridge:
                 self._writer, tail_limit_bytes=self._tail_bytes, clock_us=self.clock.wall_us
             )
             if self._checkpoint is not None:
-                kept = self._checkpoint  # a recorder leaves it as it is
+                kept = self._checkpoint  # a recorder keeps it unchanged
                 checkpoint = self.log.trusted(kept.turned_to(self.target) if self.target else kept)
         self._open_ways_in(checkpoint)
 
@@ -205,7 +205,7 @@ class SteppedBridge:
         )
 
     def kill(self) -> None:
-        """It dies: what the system did not have of the journal yet is gone."""
+        """Kill the process: journal data that was not written to the system yet is lost."""
         if self._writer is not None:
             self._writer.close()
 
@@ -273,7 +273,7 @@ class SteppedBridge:
         self.ingest.fall_behind()
 
     def has_unseen_loss(self, name: str) -> bool:
-        """Has Redis less of a stream than it acknowledged, and the bridge has not looked yet?"""
+        """Whether Redis has lost acknowledged entries of a stream, not noticed by the bridge."""
         [info] = self._wire.call(pack("XINFO", "STREAM", name), 1)
         return EntryId.parse(tail_of(info).last) < EntryId.parse(self.queue(name).confirmed)
 

@@ -245,7 +245,7 @@ class Storm:
             one.worker.signal(signal.SIGCONT)
 
     def _wake_all(self) -> None:
-        """Wait until each has slept as long as it should: entries still flow meanwhile."""
+        """Wait until each has been suspended for its time, while entries still flow."""
         while self._suspended:
             self._wake(time.monotonic())
             time.sleep(0.05)
@@ -260,7 +260,7 @@ def through_a_storm(
     *,
     act_every_s: float = ACT_EVERY_S,
 ) -> Truth:
-    """Let it rage, wait until all is handled, stop everybody; what had been published."""
+    """Run the storm, wait until all is handled, stop all workers. Returns what was published."""
     truth = Truth()
     bench.register(*truth.entries)
     storm = Storm(bench, consumer, seed, act_every_s)
@@ -354,7 +354,7 @@ def _candles(entries: Sequence[tuple[str, Fields]]) -> list[Figures]:
                 prices[-1],
                 sum((Decimal(one["quantity"]) for one in trades), Decimal(0)),
                 len(trades),
-                "true" if found else "false",  # what was before the first one, nobody knows
+                "true" if found else "false",  # entries before the first one are unknown
             )
         )
     return found

@@ -1,5 +1,5 @@
-"""What became of one market's trades and book changes in a chaos run, at the bridge and at a loop
-that people write: rows for the table in docs/guarantees.md.
+"""The fate of one market's trades and book changes in a chaos run, with the bridge and with a naive
+loop: rows for the table in docs/guarantees.md.
 
     python -m tests.support.tally FOLDER      the table of the rows that runs have left in a folder
 """
@@ -27,8 +27,8 @@ OURS = {"trade": "trade_id", "depth": "last_update_id"}
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Of `made` messages so many are not there, are there twice, or are in the wrong place.
-    `marked` of the missing lie within a gap that says so.
+    """Of `made` messages, the numbers of missing, duplicated and misplaced ones. `marked`: missing
+    ones inside a gap.
     """
 
     made: int = 0
@@ -39,7 +39,7 @@ class Tally:
 
     @property
     def lost(self) -> int:
-        """Missing, and nothing says so."""
+        """Number of missing messages outside all gaps."""
         return self.missing - self.marked
 
     def __add__(self, other: "Tally") -> "Tally":

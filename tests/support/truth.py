@@ -1,7 +1,7 @@
-"""What an exchange frame must look like in Redis, said without the project's own models.
+"""The expected entry of an exchange frame in Redis, without use of the project's own models.
 
-A second spelling of the contract, on purpose: letters of the wire → names of the entry. `compare`
-takes the simulator's ledger and what Redis holds, and says in words where they differ.
+A second spelling of the contract, on purpose: one-letter keys → names of the entry. `compare`
+takes the simulator's ledger and the entries in Redis, and describes the differences.
 """
 
 import json
@@ -136,7 +136,7 @@ def messages(entries: Iterable[Entry]) -> list[Mapping[str, str]]:
 
 
 def compare(stream: str, sent: Sequence[Mapping[str, Any]], entries: Iterable[Entry]) -> list[str]:
-    """Every frame's data, in order, against every entry: the differences in words, at most five."""
+    """The differences between all frames' data and all entries, in order; at most five texts."""
     stored = messages(entries)
     faults = [
         found

@@ -51,10 +51,10 @@ def serve(asked: socket.socket) -> dict[str, Any]:
     while True:
         message, files, _, _ = socket.recv_fds(asked, REQUEST_BYTES, 3)
         if not message:
-            os._exit(0)  # who asked is gone
+            os._exit(0)  # the requester has ended
         answer, told = os.pipe()
         between = os.fork()
-        if between == 0:  # once it has ended, its child is that of who asked
+        if between == 0:  # after its end, its child belongs to the requester
             between = os.getpid()
             if os.fork():
                 os._exit(0)
@@ -131,7 +131,7 @@ def run(module: str) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     except (OSError, ValueError):
-        sys.exit(code)  # Python says so
+        sys.exit(code)  # Python reports it
     os._exit(code)
 
 

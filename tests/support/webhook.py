@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback that takes alerts, and fails as it is told to."""
+"""A real HTTP server on the loopback that receives alerts, and fails as scripted."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ class Received(NamedTuple):
 
 class WebhookServer:
     """`then` lists what to do with the next requests: a status, `hang`, `drip`, `endless`, or
-    `drop`; 200 where nothing is said."""
+    `drop`; 200 by default."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -39,7 +39,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that gave up are what is tested."""
+        """Ignore errors: clients that give up are part of the tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -68,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Suppress the request log."""
 
 
 @contextmanager
