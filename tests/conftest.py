@@ -98,7 +98,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of tests are kept to the end: not to look at them for garbage saves a tenth."""
+    """Exclude the collected tests, kept to the end, from garbage collection: saves a tenth."""
     gc.enable()
     gc.collect()
     gc.freeze()

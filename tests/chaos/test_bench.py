@@ -1,4 +1,4 @@
-"""All of `python -m benchmarks` comes to figures, or says why not, on a small workload."""
+"""`python -m benchmarks` prints figures or a reason for each row, on a small workload."""
 
 import os
 import re

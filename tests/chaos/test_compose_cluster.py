@@ -33,7 +33,7 @@ def test_nodes_are_a_cluster_and_find_each_other_at_other_addresses(tmp_path: Pa
 
 
 def _is_ok(them: Containers, name: str, names: Sequence[str]) -> bool:
-    """It has the others at their addresses of now: right after a start it believes the old ones,
+    """It has its peers at their current addresses: right after a start it uses the old ones,
     until these have not answered for long enough.
     """
     with them.client(name) as client:

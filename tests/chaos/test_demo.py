@@ -71,7 +71,7 @@ def test_redis_that_dies_ends_the_demo_and_is_named_with_its_log(tmp_path: Path)
 
 
 def test_the_chart_example_draws_what_a_demo_has_published(tmp_path: Path) -> None:
-    """As docs/samples.md says: beside a running demo, with the address that it prints."""
+    """As in docs/samples.md: with a running demo, and the address that it prints."""
     chart = [sys.executable, "examples/chart.py", "SOL_USDC", "--out", str(tmp_path / "chart.png")]
     with running_demo(tmp_path) as demo:
         demo.until_up()

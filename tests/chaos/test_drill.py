@@ -117,7 +117,7 @@ async def redis_down(one: Drill) -> None:
 
 
 async def nobody_reads(one: Drill) -> None:
-    """All viewers say that it is Redis that does not answer."""
+    """All viewers report that Redis does not answer."""
     assert "cannot be read" in one.status()
     assert "cannot be read" in one.top()
     await eventually_async(

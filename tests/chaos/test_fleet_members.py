@@ -1,4 +1,4 @@
-"""Bridges that share the streams: each stream is received once, and one that goes is told of."""
+"""Bridges that share the streams: each stream is received once; a stopped member is reported."""
 
 from pathlib import Path
 

@@ -37,7 +37,7 @@ def test_spreads_are_those_of_the_truth_in_a_storm_of_kills_and_stops(
                 case "kill":
                     workers[victim].kill()
                     workers[victim] = start()
-                case "suspend":  # until the others have counted it out
+                case "suspend":  # until its peers count it as dead
                     workers[victim].signal(signal.SIGSTOP)
                     one.until(lambda: not is_counted(workers[victim]))  # noqa: B023
                     pairs.add(30)

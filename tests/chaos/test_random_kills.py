@@ -119,5 +119,5 @@ async def test_replies_that_are_lost_again_and_again(server: RedisServer, tmp_pa
     assert not_published(server, tmp_path / JOURNAL) == []
     assert gaps(server) == []
     assert (ours.lost, ours.duplicated, ours.disordered) == (0, 0, 0)
-    # the loop was told of errors for messages that are there: it loses none by not sending again
+    # the loop got errors for messages that are stored: it loses none by not sending them again
     assert theirs.made == ours.made

@@ -49,7 +49,7 @@ KEYS_AT_ONCE = 2
 
 
 async def _crash_with_loss(run: SetRun) -> None:
-    """The primary acknowledges what no replica gets, and is gone; later it comes back, empty."""
+    """The primary acknowledges entries that no replica gets, and dies; later it restarts, empty."""
     owner, replicas = run.servers.owner(), run.servers.replicas()
     await asyncio.to_thread(lose_what_comes, owner, replicas)
     await run.grows(200)
@@ -188,7 +188,7 @@ def _consumers(folder: Path, url: str, *arguments: str) -> subprocess.CompletedP
 
 
 def _look_in(run: SetRun, folder: Path) -> None:
-    """Every command that looks finds what is there."""
+    """Every read-only command shows the existing data."""
     url = run.servers.url
     status = run_bridge(folder, url, "status", "--json")
     assert len(json.loads(status.stdout)["streams"]) == len(run.streams), status.stderr

@@ -1,4 +1,4 @@
-"""Reads from replicas, behind Sentinels and in a Cluster: none is behind what was asked for."""
+"""Reads from replicas, under Sentinels and in a Cluster: no read returns stale data."""
 
 import asyncio
 import contextlib
@@ -212,7 +212,7 @@ def test_ordered_consumers_with_timers_read_from_the_primary(
         _add(client, keys.stream(STREAM), 1, 20)
         made = keys.beside(STREAM, "ticking")
         eventually(lambda: client.hget(made, "count") == "20", "all is counted", 30)
-        # a replica is fresh after two looks, a second apart
+        # a replica counts as fresh after two polls, a second apart
         eventually(
             lambda: _calls(servers.owner(), "xread") > asked[0] + 30, "the primary is read", 60
         )

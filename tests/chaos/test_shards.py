@@ -1,4 +1,4 @@
-"""Many shards of a Cluster: slots that move, a node that is away, one that is added.
+"""Many shards of a Cluster: moving slots, an unavailable node, an added node.
 
 A bridge, consumers of both modes and dead letters run meanwhile; the exchange's ledger judges.
 """
@@ -115,7 +115,7 @@ async def test_bridges_that_start_while_the_first_shard_is_away_publish_to_the_o
 
 
 def _is_at_all(cluster: Cluster, name: str) -> bool:
-    """Does a client of this name work at every node?"""
+    """Whether a client of this name is connected to every node."""
     for server in cluster.servers:
         with server.client() as client:
             if name not in {each["name"] for each in client.client_list()}:

@@ -1,4 +1,4 @@
-"""Many shards of a Cluster, and the node of one away: its streams wait, the others go on."""
+"""Many shards of a Cluster, one node unavailable: its streams wait, all others continue."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Consumers of a Cluster with several shards, and the node of one away."""
+"""Consumers of a Cluster with several shards, one node unavailable."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

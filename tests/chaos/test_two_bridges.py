@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(900)
 SEED = int(os.environ.get("CHAOS_SEED", time.time_ns() % 1_000_000))
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))
 RATE = int(os.environ.get("CHAOS_RATE", "5000"))
-# A bridge at rest takes 60 MB; what waits for Redis is bounded apart, and never was so much here.
+# An idle bridge takes 60 MB; the queues for Redis have a bound of their own, never reached here.
 MEMORY_LIMIT_BYTES = 400 * 1024 * 1024
 
 

@@ -44,7 +44,7 @@ GAP = {
 
 
 class Shown:
-    """A console, the Redis that it shows, and a browser that looks at it."""
+    """A console, the Redis that it shows, and a browser with its pages."""
 
     def __init__(self, site: Site, server: RedisServer, bus: Bus, page: Page) -> None:
         self.site = site
@@ -286,7 +286,7 @@ def test_a_dead_letter_is_retried_with_the_token_only(shown: Shown) -> None:
     page.run("document.querySelector('#ask-token .primary').click()")
     key = f"consumers:{{{STREAM}}}:{GROUP}:again"
     eventually(lambda: shown.bus.client.xlen(key) == 1, "the letter is sent back")
-    page.said.clear()  # the browser tells of the 401
+    page.said.clear()  # the browser reports the 401
 
 
 def test_the_theme_that_was_chosen_is_kept(shown: Shown) -> None:

@@ -1,4 +1,4 @@
-"""What the console costs the machine while someone looks, in processor time of its own."""
+"""The processor time of the console while a client is connected."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The console says at once when Redis is unavailable, and when it is back."""
+"""The console shows at once when Redis is unavailable, and when it is available again."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The demo shows everything; however it ends, it says what failed, and never leaves an orphan."""
+"""The demo shows everything; whatever ends it, it names the failure and leaves no orphan."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def test_a_killed_demo_leaves_no_orphan(tmp_path: Path) -> None:
         demo.process.kill()
         demo.process.wait()
         demo.nothing_left(pids)
-        # Told to stop, not just ended by force: the bridge wrote its last words.
+        # Stopped cleanly, not killed: the bridge wrote its last log line.
         assert '"bridge_stopped"' in (demo.folder / "bridge.log").read_text()
 
 

@@ -1,6 +1,6 @@
 """What systemd and Kubernetes would start, started by hand: it runs, answers its probes, stops.
 
-Paths, ports and `%` are replaced by the test's own; all else is as in the files.
+Paths, ports and `%` are replaced by the test's own; the rest is as in the files.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from tests.support.simulator_process import RunningSimulator, running_simulator
 
 MODULES = {"backpack-bridge": "bridge", "backpack-consumers": "consumers"}
 WORKLOADS = of_kind(written(), "StatefulSet", "Deployment")
-PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1  # what MemoryDenyWriteExecute=yes asks of the kernel
+PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1  # the effect of MemoryDenyWriteExecute=yes in the kernel
 
 
 def deny_write_execute() -> None:

@@ -55,7 +55,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 def run(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], dict[str, str]]]:
-    """Runs every command; what each says, by its words."""
+    """Runs every command; the output of each, by its command line."""
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text(f"redis: {{url: '{redis_url}'}}\nstreams: [trade.A, depth.A]\n")
     before = signal.getsignal(signal.SIGINT)

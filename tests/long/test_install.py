@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 OFFLINE = {
     "PIP_NO_INDEX": "1",
     "PIP_NO_DEPS": "1",
-    "PIP_NO_BUILD_ISOLATION": "0",  # pip's way to say that it is off
+    "PIP_NO_BUILD_ISOLATION": "0",  # pip's value for "off"
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
 }
 
@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> str:
 
 
 def run(commands: str, folder: Path, path: str, **variables: str) -> str:
-    """What the commands say, all of which succeed."""
+    """The output of the commands, all of which must succeed."""
     done = subprocess.run(
         ["sh", "-e", "-c", commands], cwd=folder, capture_output=True, text=True, timeout=240,
         env={"PATH": path, "HOME": os.environ["HOME"], **OFFLINE, **variables},

@@ -43,7 +43,7 @@ async def differences(client: redis.Redis, ledger: Path, bridge: BridgeRun) -> l
             for stream, frames in sent.items()
         )
 
-    with suppress(AssertionError):  # the comparison says what is missing
+    with suppress(AssertionError):  # the comparison reports missing entries
         await eventually_async(counts_agree, "all is in Redis", 10)
     now_us = time.time_ns() // 1000
     await eventually_async(lambda: bridge.status()["updated_us"] > now_us, "a new status", 10)

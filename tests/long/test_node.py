@@ -102,7 +102,7 @@ def node(folder: Path, bench: Bench) -> Iterator[NodeWorkers]:
 
 
 def entries(first: int, last: int) -> dict[str, Fields]:
-    """Trades; every hundredth of them is missing, and a gap says so."""
+    """Trades; every hundredth one is missing and marked by a gap."""
     found = {}
     for n in range(first, last + 1):
         at_us = START_US + n * 1000

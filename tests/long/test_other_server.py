@@ -12,7 +12,7 @@ import pytest
 from bridge.runtime.server_binary import bundled_server_binary, find_server_binary
 
 ROOT = Path(__file__).parents[2]
-# Those that read what a server says, and those that break one.
+# Tests that read a server's texts, and tests that break a server.
 TESTS = (
     "tests/integration/redis",
     "tests/integration/consumers/test_rights.py",

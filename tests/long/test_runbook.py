@@ -37,7 +37,7 @@ def run(one: Drill, command: str) -> "subprocess.CompletedProcess[str]":
         whole = [sys.executable, *words[1:]]
         return warm.run(whole, cwd=folder, env=variables, text=True, timeout=60)
     if words[0] == "redis-cli" and shutil.which("redis-cli") is None:
-        with one.server.client() as client:  # the same words, to the same server
+        with one.server.client() as client:  # the same commands, on the same server
             told = client.execute_command(*words[1:])
         return subprocess.CompletedProcess(words, 0, str(told), "")
     if words[0] == "redis-cli":

@@ -81,7 +81,7 @@ class Service:
         return self.process.wait(seconds(self._service["stop_grace_period"]))
 
     def is_healthy(self) -> bool:
-        """What the image's check says."""
+        """The output of the image's check."""
         port = self._hosts[":9464"].removeprefix(":")
         command = [part.replace("9464", port) for part in healthcheck()]
         return subprocess.run(command, capture_output=True, timeout=LIMIT_S).returncode == 0

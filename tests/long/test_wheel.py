@@ -128,7 +128,7 @@ def test_consumers_beside_a_bridge_of_the_user_end_in_one_sentence(
 def test_the_scripts_of_the_wheel_work_beside_a_package_of_the_user(
     tmp_path: Path, python: Path, name: str
 ) -> None:
-    """They look into the current folder once their own packages are imported."""
+    """They search the current folder only after their own packages are imported."""
     own_package(tmp_path, name)
     (tmp_path / "mine.py").write_text(CONSUMER)
 

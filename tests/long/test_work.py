@@ -50,7 +50,7 @@ LIMITS = {
 
 
 class Counting:
-    """Counts what `sys.setprofile` tells of this thread."""
+    """Counts the calls that `sys.setprofile` reports for this thread."""
 
     def __init__(self) -> None:
         self.own_calls = self.c_calls = 0

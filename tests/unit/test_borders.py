@@ -164,7 +164,7 @@ def test_core_any_frames_are_entries_or_in_the_quarantine_and_what_follows_is_pu
     ("words", "homes"),
     [
         ("json.loads(", {"bridge/contract/json_text.py", "bridge/protocol/envelope.py"}),
-        # what is of the calendar already; all else goes through `moments.moment`
+        # already valid dates; everything else goes through `moments.moment`
         ("fromtimestamp(", {"consumers/handlers/archive.py", "consumers/handlers/tail.py"}),
         # with a bound of their own: a file's or a line's digits, a header, a name of a stream
         (

@@ -1,4 +1,4 @@
-"""What `make compare` says of its peers: the register, the judgement, the tables, the picture."""
+"""The output of `make compare` about other tools: register, judgement, tables, picture."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Connections that end, are refused, or come late: what the streams say of it."""
+"""Connections that end, are refused, or open late: the resulting gaps in the streams."""
 
 import asyncio
 import json
@@ -130,7 +130,7 @@ async def test_a_restarted_bridge_marks_what_it_could_not_receive(
 
 
 async def is_the_exchanges_book(exchange: RunningSimulator, client: redis.Redis) -> bool:
-    """Does the book rebuilt from Redis equal the exchange's, at some moment of both?"""
+    """Whether the book rebuilt from Redis equals the exchange's at a common update ID."""
     for _ in range(200):
         truth_now = await told(exchange, "book", symbol="SOL_USDC_PERP")
         position, sides = book_at(entries(client, DEPTH))
@@ -160,7 +160,7 @@ async def passed(exchange: RunningSimulator, more: dict[str, int]) -> None:
 
 
 async def told(exchange: RunningSimulator, path: str, **params: str) -> dict[str, Any]:
-    """What the simulator says of itself."""
+    """The simulator's statistics."""
     async with plain_http.client(exchange.rest_url) as client:
         answer = await client.get(f"/simulator/{path}", params=params)
     return dict(answer.json())

@@ -1,4 +1,4 @@
-"""A bridge that must end, ends, and one that is started again with fewer streams goes on."""
+"""A bridge ends on a fatal error; a bridge restarted with fewer streams continues."""
 
 import asyncio
 from collections.abc import Iterator

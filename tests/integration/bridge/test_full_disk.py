@@ -1,4 +1,4 @@
-"""A journal that cannot be written any more: publishing goes on, an alarm says so, and it recovers.
+"""A journal that cannot be written any more: publishing continues, an alarm is raised, it recovers.
 
 The limit on the size of a file that the process may write makes its writes fail as a full disk
 does, for real.

@@ -263,7 +263,7 @@ def everything(server: RedisServer, prefix: str = "") -> dict[str, list[Any]]:
 
 
 def differences(live: dict[str, list[Any]], again: dict[str, list[Any]]) -> list[str]:
-    """Where two sets of streams differ first, in words."""
+    """The first difference of two sets of streams, as text."""
     found = []
     for stream in live.keys() | again.keys():
         one, other = live.get(stream, []), again.get(stream, [])
@@ -352,7 +352,7 @@ async def test_a_replay_that_waits_for_redis_says_so_again_and_again(tmp_path: P
 
 
 def _until_waits(log: IO[str]) -> Iterator[str]:
-    """Lines up to the second one that tells of waiting."""
+    """Lines up to the second one that reports waiting."""
     waits = 0
     for line in log:
         yield line

@@ -1,4 +1,4 @@
-"""A replay of a journal that is odd, damaged, somebody else's, or larger than memory may be."""
+"""Replay of a journal that is odd, damaged, of another bridge, or larger than the memory limit."""
 
 import json
 from collections.abc import Iterable, Iterator

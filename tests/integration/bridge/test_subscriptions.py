@@ -44,7 +44,7 @@ def streams_of(bridge: BridgeRun) -> Mapping[str, Any]:
 
 
 def holds_hangups(pid: int) -> bool:
-    """Is SIGHUP blocked, or caught?"""
+    """Whether SIGHUP is blocked or caught."""
     status = Path(f"/proc/{pid}/status").read_text()
     masks = [line for line in status.splitlines() if line.startswith(("SigBlk", "SigCgt"))]
     return any(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1 for line in masks)

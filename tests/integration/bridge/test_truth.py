@@ -46,7 +46,7 @@ def is_complete(client: redis.Redis, sent: Mapping[str, Sequence[Any]]) -> bool:
 
 
 async def finished(exchange: RunningSimulator) -> None:
-    """Wait until the exchange has put out everything it was told to."""
+    """Wait until the exchange has sent everything that was ordered."""
     async with plain_http.client(exchange.rest_url) as client:
 
         async def is_finished() -> bool:

@@ -81,7 +81,7 @@ async def told(exchange: RunningSimulator, path: str, **params: str) -> Any:
 
 
 def has_caught_up(client: redis.Redis, stream: str, group: str) -> bool:
-    """Is the group at the stream's last entry?"""
+    """Whether the group has reached the stream's last entry."""
     last = cast("Any", client.xinfo_stream(stream))["last-generated-id"]
     groups = cast("Any", client.xinfo_groups(stream))
     return any(each["name"] == group and each["last-delivered-id"] == last for each in groups)
@@ -157,7 +157,7 @@ async def test_what_the_consumers_made_is_what_the_exchange_says(
 
 
 async def assert_pages_tell_it(pages: AskedPages, client: redis.Redis) -> None:
-    """How much was published of each stream; and that the exchange is gone by now."""
+    """Number of published entries by stream, once the exchange has ended."""
     await eventually_async(
         lambda: set(pages.reasons()) == {"exchange_disconnected"}, "the exchange is missed"
     )

@@ -48,7 +48,7 @@ def test_an_alert_is_posted_as_json_with_its_key(webhook: WebhookServer) -> None
 
 
 def test_webhook_whose_answer_has_no_end_has_taken_the_alert(webhook: WebhookServer) -> None:
-    """Its status says so; the rest would fill the memory for as long as the limit is."""
+    """Only the status is read: an endless body would fill the memory until the time limit."""
     webhook.then.append("endless")
     move()
     assert len(webhook.received) == 1
@@ -83,7 +83,7 @@ def test_webhook_that_keeps_failing_is_an_error_without_the_address(
     webhook.always = trouble
     with pytest.raises(NotDelivered, match=said) as told:
         move("0.5" if trouble in HANGS else "5")
-    # The server may look at a request when its sender has given up already.
+    # The server may read a request after its sender has given up.
     eventually(lambda: len(webhook.received) == 3, "it has had three requests")
     error: BaseException | None = told.value
     while error is not None:
@@ -102,7 +102,7 @@ def test_webhook_that_does_not_exist_is_an_error_without_the_address(
 def test_a_worker_waits_for_its_webhook_loses_no_alert_and_shows_no_secret(
     bench: Bench, webhook: WebhookServer
 ) -> None:
-    """While the webhook fails, the stream waits in its place; others go on."""
+    """While the webhook fails, the stream waits at its position; all other streams continue."""
     other = "trade.BTC_USDC"
     bench.register(TRADES, other)
     entries = {

@@ -1,4 +1,4 @@
-"""What another program has written to the kit's keys: told, and nothing else waits for it."""
+"""Data of another program in the kit's keys is logged, and delays no other stream."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Joined mode and timers with real workers: values as the truth has them, whoever is killed."""
+"""Joined mode and timers with real workers: correct values, whichever worker is killed."""
 
 import time
 

@@ -257,7 +257,7 @@ def test_status_watch_reports_an_unavailable_redis_once_and_goes_on(tmp_path: Pa
             server.stop()
             with socket.create_server(("127.0.0.1", server.port)) as nobody:
                 nobody.settimeout(LIMIT_S)
-                for _ in range(3):  # looks, each over a connection of its own
+                for _ in range(3):  # polls, each over a connection of its own
                     nobody.accept()[0].close()
             server.start()
             with server.client() as client:

@@ -1,4 +1,4 @@
-"""Ordered mode with real workers: order and exact results, whoever is killed, stopped or added."""
+"""Ordered mode with real workers: order and exact results under kills, stops and new workers."""
 
 import json
 import signal
@@ -111,7 +111,7 @@ def assert_exact(bench: Bench, stream: str, last: int) -> None:
 
 
 def owners(bench: Bench, of: Iterable[str]) -> dict[str, int]:
-    """How many streams each worker owns; under the empty name, those nobody does."""
+    """Number of streams by owner; under the empty name, those without an owner."""
     counts: dict[str, int] = {}
     for stream in of:
         name = bench.owner(stream, "summing")
@@ -280,7 +280,7 @@ def test_an_emptied_redis_gets_position_and_state_back(summing: Bench) -> None:
     summing.redis.flushall()
     summing.until(lambda: summing.status("summing", worker))
     first_us = summing.status("summing", worker)["updated_us"]
-    # a whole look at the empty registry, before the bridge has written it again
+    # a complete read of the empty registry, before the bridge has written it again
     summing.until(lambda: summing.status("summing", worker)["updated_us"] > first_us)
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 15))
@@ -307,7 +307,8 @@ def test_an_emptied_redis_gets_every_owners_state_back(summing: Bench, start: st
         summing.await_group(stream, "summing", last_id(10))
     before = [summing.owner(stream, "summing") for stream in names]
 
-    summing.redis.flushall()  # whoever beats first sees nobody else, and streams without an owner
+    # the first worker with a heartbeat sees no other worker, and streams without an owner
+    summing.redis.flushall()
     for stream in names:
         summing.until(lambda: summing.redis.hget(beside(stream, "state"), "sum"))  # noqa: B023
     assert [summing.owner(stream, "summing") for stream in names] == before

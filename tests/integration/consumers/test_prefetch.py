@@ -69,7 +69,7 @@ class InOrder(Consumer):
         results.hincrby("", str(number), 1)
 """
 
-# What is behind its position is gone once it is read ahead.
+# Entries after its position are trimmed once they are read ahead.
 TRIMMED = """
 import os
 import redis

@@ -1,4 +1,4 @@
-"""A time range to a handler once more, while the live group goes on undisturbed."""
+"""Replay of a time range to a handler, while the live group continues undisturbed."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""The rights of `deploy/redis/users.acl` are enough for a consumer; without, it says so."""
+"""The rights of `deploy/redis/users.acl` suffice for a consumer; a missing one is reported."""
 
 import re
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_a_worker_whose_script_may_not_run_a_command_names_it_and_ends(
         worker = one.start(f"outside:{name}", *RUN)
         assert worker.wait() == 2
         said = worker.err.strip().splitlines()[-1]
-        # A server before Redis 7.2 does not name it: then the kit says what its script needs.
+        # A server before Redis 7.2 does not name it: then the kit lists the script's commands.
         assert command in said.partition("refuses us: ")[2]
 
 

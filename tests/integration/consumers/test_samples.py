@@ -183,7 +183,7 @@ def book_ticker(update_id: int, bid: str, ask: str) -> Fields:
 
 
 def test_the_book_checks_itself_against_the_ticker_and_says_what_differs(bench: Bench) -> None:
-    """The ticker's stream may come later, and may run ahead; each of its entries is asked once."""
+    """The ticker's stream may lag or be ahead of the book; each of its entries is read once."""
     bench.register(DEPTH)
     run = ("book", "--option", "check_s=1")
     worker = bench.start(*run)

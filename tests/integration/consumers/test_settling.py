@@ -213,7 +213,7 @@ async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Red
     assert letter is not None
     assert (letter.entry, letter.attempts) == (("5-0", []), 4)
     assert await letters.take(STREAM, ("1-0", fields), "b") is None
-    [(_, dead)] = await client.xrange(f"{BESIDE}:dead")  # until that has gone well
+    [(_, dead)] = await client.xrange(f"{BESIDE}:dead")  # until the handler has succeeded
     assert dead["error"].startswith("NotFinished: begun 4 times")
 
     unit = Unit(UnitKind.AGAIN, [letter.letter_id], count())

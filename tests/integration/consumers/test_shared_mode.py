@@ -254,10 +254,10 @@ def test_a_live_but_slow_workers_entries_are_not_taken_from_it(counting: Bench) 
     counting.add(STREAM, trades(1, 10))
     counting.start("waiting:Waiting", "--lease", "0.4", name="slow")
     counting.until(lambda: counting.redis.exists("in hand"))
-    other = counting.start(*RUN, name="a")  # the first by name looks for what is abandoned
+    other = counting.start(*RUN, name="a")  # the first worker by name claims abandoned entries
     counting.until(lambda: counting.status("counting", other))
     since_us = counting.status("counting", other)["started_us"]
-    # ten leases later, several looks
+    # ten leases later, after several polls
     counting.until(lambda: counting.status("counting", other)["updated_us"] - since_us > 4_000_000)
     assert seen(counting) == Counter()
     counting.redis.set("go on", "1")

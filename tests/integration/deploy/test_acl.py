@@ -1,4 +1,4 @@
-"""The users of `deploy/redis/users.acl`: each can do its work, and nothing of the others'."""
+"""The users of `deploy/redis/users.acl`: each can do its own work, and nothing else."""
 
 import json
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
-    """Redis with the file as it is: before Redis 8.8 it may have no comments."""
+    """Redis with the shipped file, which has no comments: Redis refuses them before 8.8."""
     with running_redis(password="CHANGE-admin", options=("--aclfile", str(FILE))) as started:
         yield started
 

@@ -1,4 +1,4 @@
-"""The consumer printed in the README, saved and started as the README says."""
+"""The consumer printed in the README, saved and started by its instructions."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""The systemd units as systemd reads them: with their drop-ins, and what `%` stands for."""
+"""The systemd units as systemd reads them: with drop-ins and expanded `%` specifiers."""
 
 import shlex
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ from tests.support.scripted_exchange import PONG, Client, ScriptedExchange, scri
 TRADES, LIQUIDATIONS = "trade.BTC_USDC_PERP", "liquidation"
 NAMES = [TRADES, LIQUIDATIONS]
 UNKNOWN = '{"id":null,"error":{"code":4006,"message":"Invalid stream"}}'
-PATIENT = {"ping_interval_s": 20, "ping_timeout_s": 20}  # nothing asks by itself
+PATIENT = {"ping_interval_s": 20, "ping_timeout_s": 20}  # no periodic requests
 
 
 def trade(number: int) -> str:
@@ -85,7 +85,7 @@ async def test_answer_says_nothing_of_what_was_asked_for_behind_its_question(
 
 
 class Clock:
-    """Goes on by itself, and further where a test says so."""
+    """A clock that runs by itself, and that a test can move on."""
 
     def __init__(self) -> None:
         self.ahead_us = 0
@@ -131,7 +131,8 @@ async def test_answer_that_took_long_claims_nothing_behind_its_question(
 async def test_second_of_two_answers_that_were_asked_for_at_once_proves_nothing_new(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.feed.connection.PROOF_S", 0.2)  # by itself it asks so soon, too
+    # periodic requests have the same interval
+    monkeypatch.setattr("bridge.feed.connection.PROOF_S", 0.2)
     async with receiving_sessions(exchange.url, [LIQUIDATIONS], **PATIENT) as subject:
         await eventually_async(lambda: subject.granted, "it is answered")
         client = exchange.clients[0]

@@ -1,4 +1,4 @@
-"""Whatever exchange and network do to a connection: its session goes on, and outages are known."""
+"""Faults of exchange and network on a connection: its session continues, and outages are known."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the sink wants is asked for over REST until it has it; a refusal is logged once."""
+"""REST requests of the sink are repeated until they succeed; a refusal is logged once."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A book is asked for while a connection is to receive it, past any cache, and not any longer."""
+"""A book is requested, past any cache, only while a connection is to receive its stream."""
 
 from collections.abc import AsyncIterator
 from itertools import count, repeat

@@ -143,7 +143,7 @@ async def test_body_that_is_no_use_is_refused_without_being_held(
         tracemalloc.stop()
         assert peak < 5_000_000
         listed = await fetch_markets(server.url, 5)
-        assert isinstance(listed, Finding)  # of `check`, which asks by itself
+        assert isinstance(listed, Finding)  # of `check`, which sends a request of its own
         assert re.search(said, listed.found)
 
 

@@ -22,7 +22,7 @@ LIMIT = 70_000
 
 
 class Exchange:
-    """A server that answers the handshake and then writes what the test tells it to."""
+    """A server that answers the handshake and then writes scripted bytes."""
 
     def __init__(self, head: bytes = b"", extension: bytes = b"") -> None:
         self.port = 0
@@ -59,7 +59,7 @@ class Exchange:
             await asyncio.sleep(0)
 
     def cut_softly(self) -> None:
-        """End without a word, as a load balancer does."""
+        """End without a Close frame, as a load balancer does."""
         assert self._writer is not None
         self._writer.close()
 
@@ -218,11 +218,11 @@ async def test_compressed_and_uncompressed_messages_keep_their_order() -> None:
 @pytest.mark.parametrize(
     ("wrong", "code"),
     [
-        ([frame(b"z" * (LIMIT + 1))[:20]], 1009),  # said in its head already
+        ([frame(b"z" * (LIMIT + 1))[:20]], 1009),  # known from its header
         ([b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"], 1002),  # masked: a client's
         ([b"\x01\x03Hel", HELLO], 1002),  # a message inside a message
         ([b"\x80\x02lo"], 1002),  # the rest of no message
-        ([b"\xc1\x02xx"], 1002),  # compressed, which nobody agreed on
+        ([b"\xc1\x02xx"], 1002),  # compressed without negotiation
     ],
     ids=["too long", "masked", "inside another", "no beginning", "compressed"],
 )

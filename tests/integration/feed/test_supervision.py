@@ -1,4 +1,4 @@
-"""What only helps with receiving may fail in any way: receiving goes on, and the helper is back."""
+"""Failures of the feed's helper tasks: receiving continues, and the helper is restarted."""
 
 import asyncio
 import random

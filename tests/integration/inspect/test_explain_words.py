@@ -1,4 +1,4 @@
-"""What `bridge explain` says of one entry, word by word, and the same as JSON."""
+"""The exact output of `bridge explain` for one entry, as text and as JSON."""
 
 import json
 import re

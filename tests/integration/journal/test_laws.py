@@ -68,8 +68,8 @@ class Day(RuleBasedStateMachine):
         self.was_killed_without_journal = False
         self.is_known = True  # no bridge was killed that could not journal what it logged
         self.has_lost_gaps = False  # the gap log: its records are in the journal
-        self.is_ours = True  # nobody else wrote to the streams
-        self.is_pruned = False  # what Redis has lost, or had not got yet, may be gone: then marked
+        self.is_ours = True  # no other program wrote to the streams
+        self.is_pruned = False  # entries not in Redis may be missing: then marked
         self.disk: pytest.MonkeyPatch | None = None  # it is full
         self.unsafe: Counter[tuple[str, int]] = Counter()  # orders received while it was
 
@@ -202,13 +202,13 @@ class Day(RuleBasedStateMachine):
         left = dict(self.client.xrange(ORDERS))
         self.trimmed |= {key: e for key, e in entries.items() if key not in left}
         if not any("type" in entry for entry in left.values()):
-            # only another program's are left: nothing tells what was there
+            # only another program's entries are left: the position is unknown
             self.unsafe.update(event_of(e) for e in self.trimmed.values() if is_order(e))
 
     @rule(key=st.sampled_from([TRADES, ORDERS]))
     def someone_else_writes(self, key: str) -> None:
         if self.bridge.has_unseen_loss(key):
-            return  # nobody could tell any more that something was lost
+            return  # the loss could not be detected any more
         self.client.xadd(key, {"by": "hand"})
         self.is_ours = False
 
@@ -402,7 +402,7 @@ def event_of(entry: Mapping[str, str]) -> tuple[str, int]:
 
 
 def covers(told: Sequence[str], gap: Sequence[str]) -> bool:
-    """Is a gap in a stream without numbers part of one that the gap log has?"""
+    """Whether a gap in a stream without numbers is part of one in the gap log."""
     if gap[1] or told[1] or told[0] != gap[0]:
         return False
     return int(told[3] or 0) <= int(gap[3] or 0) and int(gap[4]) <= int(told[4])

@@ -129,7 +129,7 @@ async def test_without_the_first_shard_nothing_is_said_of_workers_and_nothing_co
     workers = [each.get('backpack_group_workers{group="mine"}') for each in told]
     assert workers == [0, None, 0]
     dead_letters = [each.get('backpack_group_dead_letters{group="mine"}') for each in told]
-    assert dead_letters == [0, 0, 0]  # the group is the kit's, as what lies beside its stream tells
+    assert dead_letters == [0, 0, 0]  # its keys show that the group is one of the kit
     handled = [each.get('backpack_group_handled_seconds_count{group="mine"}') for each in told]
     assert handled == [0, 0, 0]
     assert ready.status.value == 200

@@ -1,4 +1,4 @@
-"""Pages over a real socket: what a client may ask, and that none can hold up the others."""
+"""Pages over a real socket: accepted requests; no client can delay another."""
 
 import asyncio
 import socket
@@ -192,7 +192,7 @@ async def test_address_that_is_taken_is_said_once_and_served_when_it_is_free(
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(serve(Address("127.0.0.1", port), Numbered()))
             await eventually_async(lambda: said, "it says so")
-            await asyncio.sleep(0.1)  # several attempts, and nothing more is said
+            await asyncio.sleep(0.1)  # several attempts, and no further log line
             assert [each["event"] for each in said] == ["metrics_not_served"]
             assert "in use" in said[0]["reason"]
             taken.close()

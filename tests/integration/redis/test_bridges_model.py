@@ -48,7 +48,7 @@ def go_wrong(model: Model, fault: str, member: Member) -> None:
 
 @pytest.mark.parametrize(("loss", "faults"), [(0.02, ("cut",)), (0.0, ("stall", "cut"))])
 @examples(3)
-@example(seed=367)  # one is cut just when another has told nothing yet of what it receives again
+@example(seed=367)  # one is cut before another one has reported that it receives again
 @given(seed=seeds)
 def test_two_bridges_one_of_them_well_all_received_is_there_once_and_no_gap(
     url: str, loss: float, faults: tuple[str, ...], seed: int

@@ -22,7 +22,7 @@ from tests.support.simulator_process import running_simulator
 
 ON_A_REPLICA = Durability("replica", 1, timeout_s=0.1)
 ON_DISK = Durability("fsynced", timeout_s=5)
-EACH_SECOND = ("--appendfsync", "everysec")  # else nothing is ever said to be on disk
+EACH_SECOND = ("--appendfsync", "everysec")  # otherwise nothing is ever reported as on disk
 LIMIT_S = 60.0
 ONE_MARKET = ("--rate", "300", "--market", "SOL_USDC")
 

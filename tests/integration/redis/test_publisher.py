@@ -379,7 +379,7 @@ async def test_publisher_server_that_repeats_the_password_has_it_masked() -> Non
 
 
 def receive_orders(rig: Rig, begun_us: int, numbers: range) -> None:
-    """As a journal tells them again: with the times they were received at first."""
+    """Trades as replayed from a journal: with the times of their first receipt."""
     for number in numbers:
         rig.order(number, begun_us + number)
     rig.publisher.pump()

@@ -79,7 +79,7 @@ async def test_publisher_follows_its_slot_through_a_move_and_a_fail_over(cluster
         rig.trades(100)
         await rig.settled()
         source, target = await asyncio.to_thread(cluster.begin_move)
-        rig.trades(100)  # half of the keys are there, half not: "ASK" and "TRYAGAIN"
+        rig.trades(100)  # half of the keys have moved: "ASK" and "TRYAGAIN"
         while await asyncio.to_thread(cluster.move_keys, source, target, 1):
             rig.trades(10)
         await asyncio.to_thread(cluster.end_move, source, target)
@@ -103,7 +103,7 @@ async def test_a_sentinel_that_names_a_replica_is_not_believed(watched: Watched)
         target = Target.from_url(f"redis+sentinel://{liar},{host}/{SERVICE}/0")
         with pytest.raises(ConnectionLost, match=r"named as the primary .* its role is slave"):
             await connect_wire(target, 3)
-        connection = await connect_wire(target, 3)  # the other one is asked now
+        connection = await connect_wire(target, 3)  # requests go to the other node now
         assert connection.address == f"127.0.0.1:{watched.owner().port}/0"
         connection.close()
         url = f"redis+sentinel://{liar}/{SERVICE}/0"

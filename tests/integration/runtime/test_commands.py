@@ -49,7 +49,7 @@ def markets_listed(status: int = 200, body: object = LISTED) -> Iterator[str]:
             self.wfile.write(text)
 
         def log_message(self, *_: object) -> None:
-            """A test says nothing on its own."""
+            """A stand-in that prints nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -70,7 +70,7 @@ def rest_url() -> Iterator[str]:
 def check(
     folder: Path, redis: str, rest: str, *arguments: str, **variables: str
 ) -> tuple[int, str]:
-    """Exit code of `check`, and all it said on one line."""
+    """Exit code of `check`, and its output on one line."""
     done = run_bridge(
         folder,
         "check",

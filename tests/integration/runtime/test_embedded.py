@@ -81,7 +81,7 @@ def _asked(*command: str) -> list[int]:
 
 @contextlib.contextmanager
 def guard_asleep(server: int) -> Iterator[None]:
-    """The guard of this server does not notice anything for a while; the server goes on."""
+    """Suspend the guard of this server in the block; the server continues."""
     (shell,) = _asked("ps", "-o", "ppid=", "-p", str(server))
     (reader,) = set(_asked("pgrep", "-P", str(shell))) - {server}
     os.kill(reader, signal.SIGSTOP)

@@ -184,7 +184,7 @@ async def test_a_task_that_is_cancelled_while_it_sends_ends(redis_url: str) -> N
 
 @contextlib.asynccontextmanager
 async def server_over_tls(context: ssl.SSLContext) -> AsyncIterator[int]:
-    """Its port. It says OK to each command."""
+    """The port of a server that replies OK to each command."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):

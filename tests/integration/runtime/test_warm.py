@@ -39,7 +39,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> typ
 
 
 def facts(folder: Path, process: type, **options: object) -> tuple[int, str, str, int]:
-    """What a process says of itself, and its exit code."""
+    """The output of a process about itself, and its exit code."""
     variables = environment(SOME="thing")
     (folder / "facts.py").write_text(FACTS)
     with process(

@@ -49,7 +49,7 @@ async def until_closed(listener: Listener) -> ConnectionClosed:
 
 
 async def until_silent(listener: Listener, for_s: float) -> None:
-    """Hear all that comes until nothing has come for so long."""
+    """Receive all frames until none has arrived for so long."""
     with contextlib.suppress(TimeoutError):
         while True:
             await asyncio.wait_for(listener.socket.recv(), for_s)

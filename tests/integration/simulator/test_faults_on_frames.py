@@ -1,4 +1,4 @@
-"""Faults on frames: what an independent client hears, and what the ledger says of it."""
+"""Faults on frames: the frames that an independent client receives, and the ledger's notes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def listener(sim: RunningSimulator) -> AsyncIterator[Listener]:
 
 
 async def heard_past(listener: Listener, number: int) -> list[int]:
-    """All update ids heard so far, until one beyond the last."""
+    """All update IDs received, until one above the last."""
     await listener.until(lambda frame: frame["data"].get("u", 0) > number)
     frames = [json.loads(text) for text in listener.raw]
     return [frame["data"]["u"] for frame in frames if frame["stream"] == DEPTH]

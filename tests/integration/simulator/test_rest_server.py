@@ -24,7 +24,7 @@ def sim() -> Iterator[RunningSimulator]:
 
 @pytest.fixture(scope="module")
 def finished() -> Iterator[RunningSimulator]:
-    """A market that has stopped moving: what is asked twice is the same twice."""
+    """A market that has stopped moving: repeated requests get equal replies."""
     arguments = ["--rate", "2000", "--seed", "2", "--events", "8000", "--start", str(START_US)]
     with running_simulator_sync(*arguments) as running:
         deadline_s = time.monotonic() + 30

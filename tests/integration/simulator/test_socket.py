@@ -1,4 +1,4 @@
-"""The WebSocket protocol, heard by an independent client over a real socket."""
+"""The WebSocket protocol, tested by an independent client over a real socket."""
 
 from __future__ import annotations
 

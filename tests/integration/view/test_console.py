@@ -1,4 +1,4 @@
-"""`python -m bridge console` as a real process: asked over HTTP, over a real Redis."""
+"""`python -m bridge console` as a real process: HTTP requests, with a real Redis."""
 
 import contextlib
 import json
@@ -192,7 +192,7 @@ def test_statuses_of_another_program_are_passed_over(console: Site, bus: Bus) ->
 
 
 def test_private_streams_are_not_shown(console: Site, bus: Bus) -> None:
-    fresh = "trade.BTC_USDC"  # of no other test: the look that has it is of this one's Redis
+    fresh = "trade.BTC_USDC"  # unique to this test: a view model with it is of this test's Redis
     bus.register("account.orderUpdate", fresh)
     bus.trade(fresh, "1700000000000-10")
     bus.client.xadd("account.orderUpdate", {"type": "orderFill", "symbol": "SECRET"})

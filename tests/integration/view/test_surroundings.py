@@ -15,7 +15,7 @@ from tests.support.command import LIMIT_S, ROOT, environment
 def said(
     folder: Path, redis_url: str, shell: str, **variables: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """What a command says, in bytes; `bridge` and `consumers` stand for the programs."""
+    """The output of a command, as bytes; `bridge` and `consumers` name the programs."""
     for program in ("bridge", "consumers"):
         shell = shell.replace(f"{program} ", f"{sys.executable} -m {program} ", 1)
     surroundings = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}

@@ -178,7 +178,7 @@ def test_keys_pause_the_view_and_look_into_a_stream_and_an_entry(
         terminal.until("PAUSED, 0.")
         full_bus.trade("trade.SOL_USDC", "1700000000000-90", trade_id="9", quantity="77")
         painted = ""
-        while not re.search(r"PAUSED, [1-9]", painted):  # ten looks later
+        while not re.search(r"PAUSED, [1-9]", painted):  # ten polls later
             painted += terminal.until("s ago")
         assert "sell 77" not in painted
         terminal.press(b" ")
@@ -249,6 +249,6 @@ def test_the_view_follows_the_size_of_its_terminal(
     with on_terminal(tmp_path, redis_url, "--every", "60") as terminal:
         terminal.until("q leaves")
         painted = ""
-        while "─" * 150 not in painted:  # long before the next look
+        while "─" * 150 not in painted:  # long before the next poll
             terminal.resize(150, 40)
             painted = terminal.until("q leaves")

@@ -1,4 +1,4 @@
-"""What journals, the exchange and Redis say is shown without effect on a terminal."""
+"""Texts from journals, the exchange and Redis are shown without effect on a terminal."""
 
 import io
 import os
@@ -51,7 +51,7 @@ def test_a_path_that_no_system_takes_is_a_sentence(text: str) -> None:
     assert isinstance(said.exception, SystemExit)
     assert said.exit_code in (1, 2)
     assert said.output.startswith("error: ")
-    # Python 3.14 says of such a path that there is nothing, as of any other.
+    # Python 3.14 reports such a path as missing, like any other.
     assert "File name too long" in said.output or "holds no journal" in said.output
 
 

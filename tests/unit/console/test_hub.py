@@ -1,4 +1,4 @@
-"""Clients of the console: bounded in number, and in what waits for each."""
+"""Clients of the console: bounded in number, and in the size of their queues."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the pages show, from literal looks, entries and groups."""
+"""The content of the pages, from literal view models, entries and groups."""
 
 import json
 from typing import Any
@@ -223,7 +223,7 @@ def test_a_dead_letter_of_another_hand_cannot_do_anything_to_a_page() -> None:
 
 
 def counting(at_us: int, received: list[int], started_us: int = 1) -> Sample:
-    """A look at a bridge that has counted so many in each of the first buckets."""
+    """A view model of a bridge with these counts in the first buckets."""
     counts = received + [0] * (len(latency.BOUNDS_MS) + 1 - len(received))
     status = {"instance": "b", "updated_us": at_us, "started_us": started_us}
     latencies = {"engine_to_received": {"trade": {"counts": counts}, "depth": {"counts": counts}}}

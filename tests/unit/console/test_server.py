@@ -1,4 +1,4 @@
-"""What the console's server answers, asked as a server asks an application: no socket, no Redis."""
+"""The replies of the console's ASGI application, called directly: no socket, no Redis."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ def scope(method: str, path: str, **headers: str) -> dict[str, Any]:
 
 
 async def post(body: bytes, **headers: str) -> tuple[int, str]:
-    """A change of dead letters: status, and what is said."""
+    """Request a change of dead letters; returns status and text."""
     told: list[Message] = []
     asked = {"content-type": "application/json", "content-length": str(len(body))} | {
         name.replace("_", "-"): text for name, text in headers.items()
@@ -66,7 +66,7 @@ async def test_a_letter_with_an_id_that_no_entry_has_is_refused(letter: str) -> 
 
 
 async def test_a_change_is_json_and_says_so() -> None:
-    """A form of another site can send other kinds without being asked for leave."""
+    """A form of another site can send other content types without a CORS preflight."""
     body = json.dumps(CHANGE).encode()
     assert (await post(body, content_type="text/plain"))[0] == 415
     assert (await post(b"not json"))[0] == 400

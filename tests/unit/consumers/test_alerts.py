@@ -1,4 +1,4 @@
-"""The alerts sample: what is worth an alert, and what it says. Where it goes is another test's."""
+"""The alerts sample: conditions and texts of alerts. Another test covers the webhook."""
 
 from typing import Any
 

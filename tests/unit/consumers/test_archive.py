@@ -1,4 +1,4 @@
-"""The archive sample: files and what waits for them together hold every entry exactly once."""
+"""The archive sample: files and waiting rows together hold every entry exactly once."""
 
 import os
 import stat

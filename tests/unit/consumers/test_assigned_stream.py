@@ -14,7 +14,7 @@ from consumers.kit.stats import Stats
 
 
 class Slow(Consumer):
-    """Writes when told that it is time."""
+    """Is due when the test sets it."""
 
     name = "slow"
     streams = ("trade.*",)

@@ -241,7 +241,7 @@ def test_book_check_compares_numbers_at_the_same_update_id_only() -> None:
     check.note(10, "5-100", (("98.90", "1"), ("99.0", "3")))
     check.note(12, "6-120", (None, ("99.0", "3")))
     assert check.compare(ticker(10, ("98.9", "1.00"), ("99", "3"))) is None
-    assert check.compare(ticker(11, ("1", "1"), ("2", "2"))) is None  # nobody can say
+    assert check.compare(ticker(11, ("1", "1"), ("2", "2"))) is None  # not comparable
     assert check.compare(ticker(12, None, ("99", "3"))) is None
     assert (check.checked, check.differing) == (2, 0)
     assert check.summary() == ", checked 2 times"

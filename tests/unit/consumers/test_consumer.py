@@ -1,4 +1,4 @@
-"""Writing a consumer: handlers by name, options, and the mistakes that are told at start."""
+"""Writing a consumer: handlers by name, options, and mistakes reported at the start."""
 
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""What the exporter says of one look at Redis, from literal groups."""
+"""The exporter's metrics for one snapshot of Redis, from literal groups."""
 
 import json
 from typing import Any

@@ -20,7 +20,7 @@ consumers:
 
 
 class Plain(Consumer):
-    """Says what it is for."""
+    """The purpose of the consumer."""
 
     name = "plain"
     streams = ("trade.*",)

@@ -1,4 +1,4 @@
-"""Several streams with one state: the order of their entries, and what waits for what."""
+"""Several streams with one state: the order of their entries, and which entries wait."""
 
 from collections.abc import Sequence
 from random import Random

@@ -1,4 +1,4 @@
-"""Lines of a stream that fails all the time, and a pipe that nobody reads."""
+"""Log lines of a stream that always fails, and a closed pipe."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Two workers under one name: each finds the other, and nobody who is gone."""
+"""Two workers under one name: each detects the other, and no dead one."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a worker says of a Redis that does not answer."""
+"""A worker's log lines for a Redis that does not answer."""
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs

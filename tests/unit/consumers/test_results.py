@@ -41,7 +41,7 @@ def test_state_read_back_from_its_writes_is_the_same(steps: list[Any]) -> None:
             state.pop(field, None)
         elif what == "lose":
             redis = applied({}, state.saved_writes("state"))
-        elif what == "fail":  # what was made is thrown away, and made anew of what Redis has
+        elif what == "fail":  # a new object is made from the state in Redis
             state.take_writes("state")
             state.discard()
             assert applied({}, state.saved_writes("state")) == redis

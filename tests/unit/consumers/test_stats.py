@@ -1,4 +1,4 @@
-"""What a worker's status says."""
+"""The fields of a worker's status."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The tail sample's lines, and what it says of the account."""
+"""The tail sample's lines, and what they show of the account."""
 
 import pytest
 

@@ -192,7 +192,7 @@ class Once(Count):
 
     def on_trade(self, delivery: Delivery[Trade]) -> None:
         super().on_trade(delivery)
-        self.step = 100  # in the object alone, which a worker throws away
+        self.step = 100  # only in the object, which a worker discards
         if type(self).failures:
             type(self).failures -= 1
             raise OSError("not now")

@@ -1,4 +1,4 @@
-"""What a worker tells its supervisor: alive whatever is away, ready only while it does its work."""
+"""A worker's health pages: alive in all outages, ready only while it does its work."""
 
 import json
 from dataclasses import dataclass, field

@@ -29,7 +29,7 @@ def entry_of(frame: str) -> dict[str, str]:
 
 
 def changed(frame: str, **changes: object) -> str:
-    """The frame with some of its data changed; `...` takes a field away."""
+    """The frame with some of its data changed; `...` removes a field."""
     message = json.loads(frame)
     for name, value in changes.items():
         if value is ...:

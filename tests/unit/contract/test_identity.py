@@ -1,4 +1,4 @@
-"""What an entry ID is made of, and what tells messages apart."""
+"""The parts of an entry ID, and the identity of messages."""
 
 import pytest
 from hypothesis import given

@@ -108,7 +108,7 @@ def values_of(model: type[Event], name: str) -> st.SearchStrategy[Any]:
 
 @cache
 def events_hint(model: type[Event], name: str) -> Any:
-    """The kind of a field: a type, the words it may be, `decimal`, `id` or `text`."""
+    """The kind of a field: a type, its allowed values, `decimal`, `id` or `text`."""
     schema = model.model_json_schema(by_alias=False)["properties"][name]
     kinds = schema.get("anyOf", [schema])
     first = next(kind for kind in kinds if kind.get("type") != "null")

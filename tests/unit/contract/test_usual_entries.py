@@ -23,7 +23,7 @@ from bridge.contract.events import Event, Trade
 from tests.support.examples import examples
 
 FORMS = {model: EntryForm.of(model) for model in MODELS}
-# Rows are read by the standard library alone; a gap's cause may be a word of a later version.
+# Rows are read by the standard library alone; a gap's cause may be one of a later version.
 WITHOUT = {"OrdersSnapshot", "PositionsSnapshot", "BalancesSnapshot", "Gap", "GapRecord"}
 TYPES = [name for name, model in MODEL_BY_TYPE.items() if model.__name__ not in WITHOUT]
 

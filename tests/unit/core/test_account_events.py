@@ -26,7 +26,7 @@ def frame(stream: str, data: object) -> str:
 
 
 def received(stream: str, data: object) -> list[dict[str, str]]:
-    """What waits for the stream after this message, which is put aside as well."""
+    """The entries queued for the stream after this message, which is quarantined as well."""
     core = CoreSubject(stream)
     assert core.receive(frame(stream, data)) == stream
     assert len(core.quarantined()) == 1

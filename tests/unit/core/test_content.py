@@ -1,4 +1,4 @@
-"""The queue of a stream told by content: nothing is sent before the stream's tail is known."""
+"""The queue of a stream identified by content: nothing is sent before the tail is known."""
 
 from bridge.contract.causes import GapCause
 from bridge.contract.streams import Stream, StreamType
@@ -544,4 +544,4 @@ def test_content_look_finds_no_loss_where_something_waits() -> None:
 
     queue.check_end("0-0", None)
 
-    assert not queue.is_lost  # its tail will tell
+    assert not queue.is_lost  # to be found in its tail

@@ -1,4 +1,4 @@
-"""The queue of a stream told by content beside other bridges, and what REST recovers of it."""
+"""The queue of a stream identified by content with peers, and its recovery over REST."""
 
 import pytest
 

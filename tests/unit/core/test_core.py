@@ -286,7 +286,7 @@ def test_core_queue_released_by_a_backfill_takes_nothing_of_it() -> None:
     assert core.core.is_detached(TRADES)
 
 
-# ---- what cannot be told any more ----------------------------------------------------------------
+# ---- losses that cannot be located ---------------------------------------------------------------
 
 
 def test_core_missing_records_of_one_stream_are_marked_in_it() -> None:

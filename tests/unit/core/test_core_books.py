@@ -1,4 +1,4 @@
-"""Depth streams in a core: when a book is asked for, and where its snapshot is placed."""
+"""Depth streams in a core: when a book is requested, and where its snapshot is placed."""
 
 from bridge.core.book import QUIET_US
 from bridge.core.entries import Op
@@ -40,7 +40,7 @@ def with_book(connections: int = 1) -> CoreSubject:
 
 
 def settled(core: CoreSubject, last: str, signs: str) -> None:
-    """What Redis said of all that waited."""
+    """Redis' answers for all queued entries."""
     queue = core.queue(DEPTHS)
     queue.take(core.now_us, 100)
     queue.settle(answer("ok", last, signs), core.now_us)
@@ -273,7 +273,7 @@ def test_core_book_waits_for_a_delta_that_another_connection_may_have_received()
     core.receive(depth(11), connection=2)
     core.receive(depth(13))
 
-    assert core.requests == [DEPTHS]  # its answer asked, no gap did
+    assert core.requests == [DEPTHS]  # requested by its answer, not by a gap
     assert core.core.wants(DEPTHS, NOW_US) is None
 
 

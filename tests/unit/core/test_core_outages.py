@@ -1,4 +1,4 @@
-"""Outages in a core: which streams are marked, from when to when, and what REST is asked for."""
+"""Outages in a core: the marked streams, the interval, and the REST requests."""
 
 from bridge.contract.causes import GapCause
 from bridge.core.outcomes import Join

@@ -181,7 +181,7 @@ def test_answer_proves_no_more_than_the_messages_of_connections_that_tick() -> N
 def test_two_answers_after_another_connection_began_prove_an_overlap_whatever_clocks_say() -> None:
     coverage = subject()
     coverage.cover(2, 50)
-    coverage.answer(1, 1)  # perhaps asked for before
+    coverage.answer(1, 1)  # perhaps requested before
     assert not coverage.may_close(1)
     coverage.answer(1, 2)
 
@@ -463,7 +463,7 @@ def test_monitored_stream_is_certain_only_until_its_last_message_when_a_connecti
     coverage.opened(1, names)
     coverage.answer(1, 0)
     coverage.message(1, 3, "bookTicker.SOL_USDC")
-    coverage.message(1, 8)  # others go on
+    coverage.message(1, 8)  # other streams continue
 
     for each in (restored(coverage), coverage):
         each.lose(1)

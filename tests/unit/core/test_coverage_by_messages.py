@@ -15,7 +15,7 @@ STALE, LOST = GapCause.STALE, GapCause.CONNECTION_LOST
 
 
 class Speaking(Subject):
-    """A monitored stream, a periodic one, and one of which nothing can be said."""
+    """A monitored stream, a periodic one, and one without any expectation."""
 
     streams = (BOOK, TICKER, ORDERS)
 

@@ -1,4 +1,4 @@
-"""What a slot says of its memory, against what Python says."""
+"""The memory that a slot reports, compared with Python's figures."""
 
 import json
 import sys

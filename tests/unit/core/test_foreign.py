@@ -1,4 +1,4 @@
-"""Entries of another program in a sequenced stream: told by the entry, whatever their ID says."""
+"""Entries of another program in a sequenced stream: detected by content, whatever their ID."""
 
 from itertools import pairwise
 

@@ -42,4 +42,4 @@ def test_field_with_the_name_of_a_column_of_ours_stands_in_extra(stream: str) ->
     known = identify(parse_stream(stream), found)
     [slot] = more.queue(stream).slots
     assert known is not None
-    assert slot.entry.key in {known.key, ()}  # (): told by its number
+    assert slot.entry.key in {known.key, ()}  # (): identified by its number

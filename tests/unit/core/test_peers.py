@@ -309,7 +309,7 @@ def test_outage_waits_for_statuses_that_were_written_after_it_was_known() -> Non
     poll(peers, status("z"), now_us=NOW_US + 1)
     late_us = NOW_US + 2 * PUBLISH_DELAY_US
 
-    poll(peers, status("z", beat=2), now_us=late_us)  # said behind the look before it
+    poll(peers, status("z", beat=2), now_us=late_us)  # published after the poll before it
     assert (
         peers.judge_outage(ORDERS, NOW_US + 2, waited_since_us=NOW_US + 2, now_us=late_us)
         is OutageVerdict.WAIT
@@ -387,7 +387,7 @@ def test_status_that_was_made_before_coverage_ended_does_not_end_the_delay(
     has_failed: bool,
 ) -> None:
     peers = with_other("z", received={ORDERS: NOW_US})
-    peers.uncovered([ORDERS])  # while a status that says it is received is under way
+    peers.uncovered([ORDERS])  # while a status that reports it as received is under way
     if has_failed:
         peers.poll_failed()
     else:

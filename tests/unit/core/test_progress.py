@@ -1,4 +1,4 @@
-"""How far a bridge is, as it tells the others."""
+"""The progress of a bridge, as it reports to its peers."""
 
 from bridge.core.peers import BEHIND_US, PeerStatus
 from bridge.core.progress import open_outages, progress
@@ -25,7 +25,7 @@ def test_progress_without_anything_waiting_is_up_to_the_last_answer() -> None:
 
     assert found.received == {TRADES: NOW_US, ORDERS: NOW_US}
     assert (found.held, found.oldest_us) == ({}, 0)
-    assert set(found.settled) == {ORDERS}  # numbers tell of trades
+    assert set(found.settled) == {ORDERS}  # trades are known by their numbers
 
 
 def test_progress_has_the_oldest_waiting_message_and_the_number_that_is_waited_for() -> None:
@@ -81,7 +81,7 @@ def test_what_no_other_bridge_receives_is_not_open_for_that() -> None:
 
 
 def test_progress_of_a_stream_is_not_settled_before_it_was_received_first() -> None:
-    """What waits may be a second older than the watermark, and so is the claim's limit."""
+    """A queued entry may be a second older than the watermark, and so is the claim's limit."""
     core = subject()
     core.receive(order_accepted(NOW_US + SECOND_US // 2))
 
@@ -96,6 +96,6 @@ def order_accepted(at_us: int) -> str:
 
 
 def told(instance: str, **facts: object) -> PeerStatus:
-    """What a bridge tells the others."""
+    """The progress that a bridge reports to its peers."""
     known = {"instance": instance, "session": instance, "beat": 1, "at_us": NOW_US, **facts}
     return PeerStatus.model_validate(known)

@@ -34,7 +34,7 @@ from tests.support.slots import NOW_US, ORDERS, TRADES, order, trade
 OPEN, IN_FLIGHT, WAITING, SUSPENDED, LOST = QueueState
 FIRST = 100
 
-# The table of the module's docstring: by what a queue was asked, from which state to which.
+# The table of the module's docstring: call of a queue, state before, state after.
 TABLE: dict[str, set[tuple[QueueState, QueueState]]] = {
     "take": {(OPEN, IN_FLIGHT), (WAITING, IN_FLIGHT)},
     "put": {(WAITING, OPEN)},  # what it waits for came: released
@@ -70,7 +70,7 @@ class Machine(RuleBasedStateMachine):
         self.batch: Batch | None = None
 
     def do(self, what: str, call: Callable[[], object]) -> object:
-        """Ask the queue something; its change of state is in the table."""
+        """Call the queue; its change of state must be in the table."""
         before = self.queue.state
         result = call()
         after = self.queue.state

@@ -42,7 +42,7 @@ class Market:
             self.send_at(0, number)
 
     def send_at(self, ahead_us: int, number: int) -> None:
-        """A message whose time is ahead of the others'."""
+        """A message whose time is ahead of all other messages."""
         self.core.now_us += self._step_us
         frame = self._frame(number, at_us=self.core.now_us + ahead_us)
         self.sent.append((self.core.now_us, frame))
@@ -240,7 +240,7 @@ def test_renumbered_stream_received_again_when_retention_took_some_has_nothing_t
 def test_renumbered_or_not_what_is_missing_behind_a_time_that_was_ahead_is_marked(
     is_redis_there: bool,
 ) -> None:
-    """One message had a time of an hour from now: what follows looks older than the stream."""
+    """One message had a time an hour ahead: all following messages seem older than the stream."""
     core = CoreSubject(DEPTHS)
     market = Market(core, depth_frame, 500_000)
     market.send(FIRST)
@@ -300,7 +300,7 @@ def test_renumbered_by_another_bridge_first_is_not_renumbered_again() -> None:
 
 
 def test_renumbered_by_another_bridge_drops_what_waits_of_the_old_numbers() -> None:
-    """It was away while the other one went on, and comes back with old messages."""
+    """It was suspended while its peer continued, and resumes with old messages."""
     redis = MemoryServer()
     first, second = (CoreSubject(DEPTHS, redis=redis) for _ in range(2))
     markets = [Market(first, depth_frame, 200_000), Market(second, depth_frame, 200_000)]

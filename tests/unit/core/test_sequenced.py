@@ -316,7 +316,7 @@ def test_sequenced_loss_is_found_while_nothing_waits() -> None:
 
 
 def test_sequenced_rows_of_history_in_front_hide_no_place_in_the_journal() -> None:
-    """What waits behind them is not settled: the checkpoint must not pass it."""
+    """Entries queued after them are not settled: the checkpoint must not pass them."""
     queue = Sequenced(TRADES, Peers(), Resume(), 0)
     waiting = trade(10_000, position=7)
     queue.put(waiting)

@@ -147,7 +147,7 @@ def test_trade_gap_is_closed_by_trades_that_come_late() -> None:
 
 
 def sparse_at(number: int) -> TradeGaps:
-    """A market that leaves out numbers again and again, up to this one; it was just asked for."""
+    """A market that skips numbers repeatedly, up to this one; history was just requested."""
     gaps, _ = received(number - 40)
     for there in (number - 30, number - 20, number - 10, number):
         gaps.receive(trade(there))
@@ -261,7 +261,7 @@ def test_numbers_let_pass_are_judged_by_the_rows_of_history_however_many_they_ar
     gaps = TradeGaps(PATIENCE_US)
     gaps.mark_sparse()
     gaps.receive(trade(5))
-    gaps.receive(trade(7))  # asks history
+    gaps.receive(trade(7))  # requests history
     gaps.page(rows([7, 5]), NOW_US)
     gaps.receive(trade(8 * 10**14))  # let pass for a while
 

@@ -31,7 +31,7 @@ EMPTY_JSON = ("null", "true", "-0", "1.0", "1e3", "NaN", "[]", "{}", '""')
 
 
 def read_both_ways(frame: bytes, received_us: int) -> tuple[Message | None, Message | None]:
-    """The message in one pass, and as it is judged; None: unusual, or refused."""
+    """The message from the fast path, and from the full one; None: unusual, or refused."""
     queue = Content(parse_stream(json.loads(frame)["stream"]), Peers(), Resume())
     usual = UsualMessages()
     usual.add(queue)

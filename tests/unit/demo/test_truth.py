@@ -1,4 +1,4 @@
-"""The exchange's word beside what is in Redis: lost, doubled, recovered, marked."""
+"""The exchange's ledger compared with Redis: lost, duplicated, recovered, marked."""
 
 from demo.truth import NOTHING, MarketTruth, Tally
 

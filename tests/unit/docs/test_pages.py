@@ -111,7 +111,7 @@ def test_config_yaml_names_every_type_of_retention() -> None:
 
 
 def test_the_guide_names_the_fields_of_each_type_that_it_lists_whole() -> None:
-    """A row with `…` lists a part, one with words besides is about several types."""
+    """A row with `…` lists a part of the names, a row with other text covers several types."""
     text = (ROOT / "docs" / "guide.md").read_text("utf-8")
     table = text.partition("\n## What is in Redis\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| .*? \| `(\w+)` \| `([a-z_ ]+)` \|", table, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What docs/samples.md and docs/guide.md print of samples, run as it is printed."""
+"""The samples' output printed in docs/samples.md and docs/guide.md, checked by running them."""
 
 import re
 from importlib import import_module

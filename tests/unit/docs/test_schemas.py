@@ -1,4 +1,4 @@
-"""The schemas say what the bridge writes: real frames, through its own translation, are valid."""
+"""The schemas fit the bridge's output: real frames, translated by the bridge, are valid."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -69,7 +69,7 @@ def translated(frame: str) -> Event:
 
 
 def faults(fields: Mapping[str, str]) -> list[str]:
-    """Everything the document says against an entry, what is inside its JSON strings included."""
+    """All violations of the document in an entry, including those inside its JSON strings."""
     document = entries_document()
     found = [error.message for error in Draft202012Validator(document).iter_errors(fields)]
     [model] = [m for m in entry_models() if fields["type"] in _types(m)]

@@ -1,4 +1,4 @@
-"""What is said of a connection to the exchange that did not come about."""
+"""The messages for a failed handshake with the exchange."""
 
 import pytest
 from websockets.exceptions import InvalidProxy

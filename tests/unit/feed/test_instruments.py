@@ -16,7 +16,7 @@ def instruments() -> Instruments:
 
 
 def changed(subject: Instruments, listed: Markets) -> bool:
-    """Does this list change what is listed?"""
+    """Whether this list changes the listed instruments."""
     subject.changed.clear()
     subject.take(listed)
     return subject.changed.is_set()

@@ -21,7 +21,7 @@ LOST = "redis lost entries"
 
 
 def lose(subject: IngestSubject, *names: str) -> None:
-    """Redis loses these, and the bridge notices with the next look."""
+    """Redis loses these, and the bridge notices it with the next poll."""
     for name in names:
         subject.server.delete(name)
     subject.publish(500)
@@ -136,7 +136,7 @@ def test_backfill_gap_read_again_is_one_record_of_the_gap_log(tmp_path: Path) ->
 def test_backfill_that_ends_before_a_tick_marks_what_no_connection_received(
     tmp_path: Path,
 ) -> None:
-    """That the connection receives again is told by another stream, which is not backfilled."""
+    """Another stream, which is not backfilled, proves that the connection receives again."""
     subject = IngestSubject(tmp_path)
     first = subject.connect()
     subject.tick(first)

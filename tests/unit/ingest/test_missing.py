@@ -1,4 +1,4 @@
-"""What was received and never got into the journal: it says so, and what Redis lacks is marked."""
+"""Messages that never got into the journal: it records that, and missing ones are marked."""
 
 from pathlib import Path
 
@@ -336,7 +336,7 @@ def behind_and_broken(folder: Path, full_disk: FullDisk, **settings: int) -> Ing
 
 
 def come_to_rest_later(subject: IngestSubject) -> None:
-    """When no gap waits any more for what REST might say."""
+    """The time at which no gap waits for REST any more."""
     for _ in range(3):
         subject.come_to_rest()
         subject.now_us += 31 * SECOND_US
@@ -463,7 +463,7 @@ def test_missing_checkpoint_among_it_and_the_connection_pruned_is_marked(
 
 
 def is_marked(at_us: int, entries: list[dict[str, str]]) -> bool:
-    """Is that time within a gap?"""
+    """Whether that time is within a gap."""
     return any(
         int(entry["from_us"] or 0) <= at_us <= int(entry["to_us"])
         for entry in entries
@@ -503,7 +503,7 @@ def test_missing_nothing_pruned_and_no_checkpoint_marks_nothing(tmp_path: Path) 
 def test_missing_connections_of_the_end_that_is_gone_are_an_outage_until_the_next(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
-    """The segment that says so is all that is left, and the process that wrote it had none."""
+    """Only the segment that records it is left, and the process that wrote it had none."""
     subject = IngestSubject(tmp_path, names=QUIET)
     full_disk.begin()
     subject.connect()
@@ -528,7 +528,7 @@ def test_missing_connections_of_the_end_that_is_gone_are_an_outage_until_the_nex
 def test_missing_connection_lost_while_behind_is_an_outage_from_the_next_segment_on(
     tmp_path: Path,
 ) -> None:
-    """The head of that segment cannot say since when, and what is before it is settled."""
+    """The head of that segment has no begin time, and all before it is settled."""
     subject = IngestSubject(tmp_path, names=QUIET)
     connection = subject.connect()
     order_at(subject, 1, 5, connection)

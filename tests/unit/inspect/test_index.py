@@ -1,4 +1,4 @@
-"""Which messages a stream has, found by what they say."""
+"""The messages of a stream, indexed by their content."""
 
 from bridge.contract.identity import EntryId
 from bridge.core.entries import Entry, Op

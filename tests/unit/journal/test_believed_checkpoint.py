@@ -1,4 +1,4 @@
-"""A checkpoint is believed only where all it says can be true."""
+"""A checkpoint is used only if all its values are plausible."""
 
 import json
 from pathlib import Path

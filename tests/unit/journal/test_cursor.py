@@ -1,4 +1,4 @@
-"""A cursor never yields what is damaged, and tells what it could not read."""
+"""A cursor never yields damaged records, and reports what it could not read."""
 
 import os
 from collections.abc import Callable, Sequence

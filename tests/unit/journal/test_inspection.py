@@ -1,4 +1,4 @@
-"""Looking into a journal that a bridge may be writing, and that may be damaged."""
+"""Reading a journal that a bridge may be writing, and that may be damaged."""
 
 import json
 import os
@@ -238,7 +238,7 @@ def test_every_flipped_byte_is_found(packed: bool, tmp_path: Path) -> None:
         changed[place] ^= 0x01
         path.write_bytes(changed)
         summary = summarise(tmp_path)
-        # zstd's header says how much memory it may take: more is no damage
+        # zstd's header has the memory it needs: too much is no damage
         assert summary.damage or (packed and place < 9 and summary.records == right), place
 
 

@@ -1,4 +1,4 @@
-"""Append never fails: what cannot be written waits, within a limit, and what is dropped is told."""
+"""Append never fails: unwritten records wait, within a limit, and dropped ones are reported."""
 
 import os
 import shutil
@@ -271,7 +271,7 @@ def test_a_segment_after_a_loss_that_cannot_be_made_is_tried_again(
 def test_the_head_of_a_segment_after_a_loss_is_what_was_known_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits in the tail happened after that."""
+    """The records in the tail are later than that."""
     subject = LogSubject(tmp_path, tail_limit_bytes=2_000)
     subject.written(1)
     fill_disk(monkeypatch)
@@ -400,7 +400,7 @@ def test_a_journal_shorter_than_its_checkpoint_says_tells_that_its_end_is_gone(
 def test_a_checkpoint_beyond_the_end_is_not_believed(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """Of an earlier version, which did not say how long the journal was."""
+    """A checkpoint of an earlier version, without the length of the journal."""
     subject = LogSubject(tmp_path)
     subject.written(3)
 

@@ -164,7 +164,7 @@ class LogAndCursors(RuleBasedStateMachine):
     @precondition(lambda self: len(list_segments(self.folder)) > 1)
     @rule(data=st.data())
     def remove_one(self, data: st.DataObject) -> None:
-        """Pruned, or removed by somebody: any but the one that is written."""
+        """Remove any segment but the current one, as by pruning or by another program."""
         data.draw(st.sampled_from(list_segments(self.folder)[:-1])).path.unlink()
 
     @precondition(lambda self: len(list_segments(self.folder)) > 1)

@@ -398,7 +398,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def after_power_loss(disk: Disk, bridge: Bridge) -> list[int | str]:
-    """Close as a dead machine does, start again, and say what is read again."""
+    """Close as after a crash of the machine, start again, and return the records read."""
     bridge.log._writer.close()  # type: ignore[union-attr]
     disk.lose_power(bridge.settings.folder)
     again = Bridge(bridge.settings.folder)

@@ -1,4 +1,4 @@
-"""Opening a journal: whose it is, whether others can look into it, whether it can be used."""
+"""Opening a journal: owner, permissions, usability."""
 
 from pathlib import Path
 

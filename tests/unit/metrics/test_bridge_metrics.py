@@ -1,4 +1,4 @@
-"""What `/metrics` and `/readyz` of a bridge say, from literal statuses."""
+"""The pages `/metrics` and `/readyz` of a bridge, from literal statuses."""
 
 import json
 from dataclasses import fields
@@ -68,7 +68,7 @@ def test_a_bridge_of_a_fleet_counts_what_it_keeps_and_what_none_receives() -> No
 
 
 class Reporting:
-    """A bridge that says this of itself."""
+    """A bridge with this status."""
 
     def __init__(self, **given: Any) -> None:
         self._given = given
@@ -78,7 +78,7 @@ class Reporting:
 
 
 class Mute:
-    """A bridge that cannot say how it is."""
+    """A bridge whose status cannot be read."""
 
     async def status_in_steps(self) -> dict[str, Any]:
         raise AssertionError("whether it is alive depends on this")

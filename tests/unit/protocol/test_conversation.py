@@ -38,7 +38,7 @@ class Subject:
         self.now_s = 100.0
         self.frames = 0
         self.pings: list[Ping] = []
-        self._requests: list[tuple[str, ...]] = []  # sent, and not told yet
+        self._requests: list[tuple[str, ...]] = []  # sent, and not reported yet
 
     def send(self) -> list[tuple[str, ...]]:
         """Send all there is to send now. Returns the streams of each request."""
@@ -74,7 +74,7 @@ class Subject:
         return self.conversation.events()
 
     def begin(self) -> "Subject":
-        """Everything was asked for and answered."""
+        """All requests were sent and answered."""
         self.conversation.subscribe_all()
         self.send()
         self.pong()
@@ -315,7 +315,7 @@ def test_rejected_stream_that_brings_a_message_counts_from_the_next_answer() -> 
 def test_error_that_can_mean_several_has_each_asked_for_alone() -> None:
     subject = Subject().begin()
     assert subject.refuse(STRANGE) == [STRANGE]
-    assert subject.refuse(STRANGE) == []  # said once
+    assert subject.refuse(STRANGE) == []  # reported once
     assert subject.send() == []
     subject.pong()
 
@@ -365,7 +365,9 @@ def test_stream_whose_messages_come_meanwhile_is_not_asked_for_alone() -> None:
     subject.conversation.unsubscribe([LIQUIDATIONS])
     subject.send()
 
-    assert subject.later(SETTLE_S) == [(LIQUIDATIONS,)]  # it is left, and nothing is asked for
+    assert subject.later(SETTLE_S) == [
+        (LIQUIDATIONS,)
+    ]  # it is unsubscribed, and nothing is requested
 
 
 def test_other_requests_go_before_the_candidates_that_are_left() -> None:

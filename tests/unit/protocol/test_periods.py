@@ -66,7 +66,7 @@ def test_nothing_is_learned_from_a_quiet_time_that_subscribing_again_has_ended()
     quiet.received(1, 32)
     assert quiet.longest_s == 0
 
-    quiet.received(32, 33)  # it goes on by itself
+    quiet.received(32, 33)  # it continues by itself
     assert quiet.longest_s == 1
 
     quiet.received(33, 38)

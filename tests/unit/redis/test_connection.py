@@ -1,4 +1,4 @@
-"""The connection of the hot path: what it says of its end."""
+"""The connection of the hot path: the reported reasons of its end."""
 
 import pytest
 

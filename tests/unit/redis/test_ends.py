@@ -1,4 +1,4 @@
-"""What a stream once had: told by Redis 7, and before it by what retention keeps."""
+"""Whether a stream once had entries: known in Redis 7, and before by the retained ones."""
 
 import hiredis
 import pytest

@@ -29,7 +29,7 @@ NO_COMMAND = hiredis.ReplyError("NOPERM this user has no permissions to run the 
 
 
 class Owner:
-    """Has the queues of these markets; notes what it is told."""
+    """An owner with the queues of these markets, which records its calls."""
 
     def __init__(self, *markets: str) -> None:
         self.table = QueueTable()
@@ -142,7 +142,7 @@ def test_outbox_counts_how_long_each_request_was_on_its_way() -> None:
     before = outbox.round_trips.as_dict()["counts"]
     owner.put(1)
     assert outbox.commands(NOW_US) is not None
-    assert outbox.commands(NOW_US + 300) is None  # asked meanwhile: its reply is awaited
+    assert outbox.commands(NOW_US + 300) is None  # requested meanwhile: its reply is awaited
     outbox.replies([[b"ok", 1, b"1-10", b"+"]], NOW_US + 400)
     after = outbox.round_trips.as_dict()["counts"]
     assert [now - then for now, then in zip(after, before, strict=True)] == [0, 0, 1, *[0] * 10]

@@ -1,4 +1,4 @@
-"""What the registry says of streams, read again by the next bridge; whose account it is."""
+"""The registry's data about streams, read by the next bridge; the owner of the account."""
 
 import pytest
 

@@ -5,7 +5,7 @@ from bridge.redis.shards import Publishers
 
 
 class Pumped:
-    """Counts how often it was told to send."""
+    """Counts calls of its send method."""
 
     def __init__(self) -> None:
         self.times = 0

@@ -1,4 +1,4 @@
-"""Configuration: the right defaults, the order of sources, and mistakes told in sentences."""
+"""Configuration: defaults, the order of sources, and messages for mistakes."""
 
 import time
 from pathlib import Path

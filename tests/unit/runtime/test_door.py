@@ -1,4 +1,4 @@
-"""The door: an old Python is told in one line, and commands are found without being imported."""
+"""The entry point: an old Python gets one line, and commands are listed without their import."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""The client for REST: what the environment says wrongly is told by the variable's name."""
+"""The client for REST: a wrong environment variable is reported by its name."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The account's key pair: what is refused and how it is told, and that the secret never shows."""
+"""The account's key pair: refusals and their messages; the secret is never shown."""
 
 import base64
 import copy

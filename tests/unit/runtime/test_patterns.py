@@ -1,4 +1,4 @@
-"""Patterns stand for what the exchange lists."""
+"""Patterns are expanded to the instruments that the exchange lists."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Where Redis cannot be read, a person is told why, and what to do about it."""
+"""If Redis cannot be read, the message has the reason and the remedy."""
 
 import pytest
 from redis.exceptions import AuthenticationError, ResponseError, TimeoutError

@@ -1,4 +1,4 @@
-"""Which replica is fresh enough to be read from, by what it says of itself."""
+"""Which replica is fresh enough to be read from, by its own data."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How a place in a stream is written, and which entry ID it stands for."""
+"""The notations of a position in a stream, and their entry IDs."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

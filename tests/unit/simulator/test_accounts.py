@@ -1,4 +1,4 @@
-"""The account adds up: open orders, balances and positions are what its messages say they are."""
+"""The account is consistent: open orders, balances and positions agree with its messages."""
 
 from __future__ import annotations
 

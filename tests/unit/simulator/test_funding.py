@@ -1,4 +1,4 @@
-"""What was paid at each hour, for those who ask later."""
+"""The funding paid at each hour, for later requests."""
 
 from simulator.engine import Engine
 from tests.support.simulator_runs import plan, run

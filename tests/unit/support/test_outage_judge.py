@@ -281,5 +281,7 @@ def test_a_state_in_the_queue_of_a_slow_connection_may_be_overtaken_on_a_newer_o
 
     assert connections.may_be_overtaken(TICKER, sent(10.5, [1]))
     assert not connections.may_be_overtaken(TICKER, sent(9, [1]))  # before it was slow
-    assert not connections.may_be_overtaken(TICKER, sent(10.5, []))  # to nobody
-    assert not connections.may_be_overtaken(TRADES, sent(10.5, [1]))  # nobody else receives it
+    assert not connections.may_be_overtaken(TICKER, sent(10.5, []))  # to no connection
+    assert not connections.may_be_overtaken(
+        TRADES, sent(10.5, [1])
+    )  # no other connection receives it

@@ -1,4 +1,4 @@
-"""Which streams are meant by what was typed, and what is said of those that are not there."""
+"""The streams that typed patterns select, and the messages for unknown ones."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Entries in words, from literal stored fields."""
+"""Descriptions of entries, from literal stored fields."""
 
 import pytest
 

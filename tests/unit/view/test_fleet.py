@@ -1,4 +1,4 @@
-"""What is said of a fleet: who is which member, what no bridge receives, and who disagrees."""
+"""The status of a fleet: members, streams that no bridge receives, and disagreements."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Rates and latency from several looks at literal counters."""
+"""Rates and latency from several polls of literal counters."""
 
 import pytest
 
