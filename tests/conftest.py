@@ -58,8 +58,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 gc.disable()  # until all is collected, of which nothing goes: it takes a quarter of the time
 
-# A loaded machine is slow, not wrong: no deadlines. The same examples each time: what is red once
-# stays red. `thorough` looks for new ones. A property whose examples are dear names its own count
+# A loaded machine is slow, not wrong: no deadlines. The same examples each time: a failing test
+# keeps failing. `thorough` generates new ones. A property with costly examples sets its own count
 # by tests.support.examples, which these profiles scale.
 _quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile(

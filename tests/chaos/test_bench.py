@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_every_row_and_the_start_come_to_figures_or_say_why_not() -> None:
+def test_every_row_and_the_start_come_to_figures_or_a_reason() -> None:
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks"],
         cwd=ROOT,

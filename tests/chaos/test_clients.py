@@ -1,7 +1,7 @@
-"""Other people's clients of the exchange run against the simulator; only the URLs differ.
+"""Third-party clients of the exchange run against the simulator; only the URLs differ.
 
-They live in an environment of their own, made on demand from requirements/clients.txt, since they
-ask for other packages than the bridge.
+They are installed in an environment of their own, made on demand from requirements/clients.txt,
+since they require other packages than the bridge.
 """
 
 import fcntl
@@ -123,6 +123,6 @@ def test_backpack_exchange_sdk_reads_markets_and_the_account(
     assert found["mark_price"][0]["symbol"] == "SOL_USDC_PERP"
     assert found["account"].keys() >= {"futuresMakerFee", "leverageLimit", "limitOrders"}
     assert float(found["collateral"]["netEquity"]) > 0
-    assert {row["symbol"].count("_") for row in found["history"]} == {1}  # SPOT was asked for
+    assert {row["symbol"].count("_") for row in found["history"]} == {1}  # SPOT was requested
     assert found["fills"]
     assert found["liquidated"] == []

@@ -16,11 +16,11 @@ import pytest
 
 from deploy.dashboard import expressions
 from tests.support import plain_http
-from tests.support.asked_pages import AskedPages, serves
 from tests.support.bridge_run import BridgeRun
 from tests.support.consumer_worker import Worker
 from tests.support.drill import LIMIT_S, Drill, a_bridge, drill
 from tests.support.eventually import eventually_async
+from tests.support.process_pages import ProcessPages, serves
 
 pytest.importorskip("prometheus_client", reason="the extra `metrics`")
 pytestmark = pytest.mark.timeout(400)
@@ -220,7 +220,7 @@ async def consumer_dead_and_poison_entry(one: Drill) -> None:
         took = 'backpack_group_handled_seconds_count{group="picky"}'
         await one.shows(one.exporter_pages, took, lambda n: n > 0)
         await eventually_async(lambda: serves(worker.err), "the worker serves its pages", LIMIT_S)
-        pages = AskedPages(worker.err)
+        pages = ProcessPages(worker.err)
         await eventually_async(pages.is_ready, "the worker is ready", LIMIT_S)
         worker.kill()
         await one.shows(one.exporter_pages, alive, lambda n: n == 0)
@@ -291,7 +291,7 @@ async def second_bridge_frozen(one: Drill) -> None:
     status_of_b = 'backpack_bridge_last_status_timestamp_seconds{bridge="b"}'
     async with a_bridge(one.folder, one.exchange, one.server, "b") as other:
         await eventually_async(lambda: serves(other.log()), "b serves its pages", LIMIT_S)
-        pages = AskedPages(other.log())
+        pages = ProcessPages(other.log())
         await eventually_async(pages.is_ready, "b is ready", LIMIT_S)
         await one.shows(one.bridge_pages, "backpack_peers", lambda n: n == 1)
         other.process.send_signal(signal.SIGSTOP)
@@ -350,11 +350,11 @@ async def test_clock_that_is_off_is_named_by_all_until_who_starts_finds_it_right
         end_faults(one)
         async with a_bridge(tmp_path, one.exchange, one.server, "a") as bridge:
             await eventually_async(
-                lambda: AskedPages(bridge.log()).address != one.bridge_pages.address,
+                lambda: ProcessPages(bridge.log()).address != one.bridge_pages.address,
                 "it serves",
                 LIMIT_S,
             )
-            pages = AskedPages(bridge.log())
+            pages = ProcessPages(bridge.log())
             await eventually_async(pages.is_ready, "it is ready", LIMIT_S)
             assert pages.series()[unhealthy("clock_skewed")] == 0
             await eventually_async(lambda: '"healthy": true' in one.status("--json"), "status", 60)

@@ -43,7 +43,7 @@ async def test_each_frame_fault_is_recovered_or_marked_and_touches_no_other(one:
 
 
 @pytest.mark.timeout(LIMIT_S)
-async def test_each_connection_fault_heals_and_is_said(one: Stage) -> None:
+async def test_each_connection_fault_heals_and_is_reported(one: Stage) -> None:
     await assert_connections_recover_and_say_so(one, CONNECTIONS)
 
 
@@ -53,7 +53,7 @@ async def test_each_rest_fault_only_delays_recovery(one: Stage) -> None:
 
 
 @pytest.mark.timeout(LIMIT_S)
-async def test_a_subscription_that_dies_is_found_and_said(one: Stage) -> None:
+async def test_a_subscription_that_dies_is_found_and_reported(one: Stage) -> None:
     public = next(
         each["number"] for each in one.exchange.connections() if TICKER in each["streams"]
     )

@@ -1,5 +1,5 @@
-"""A fleet that changes: a new member takes its share without a gap, a member keeps what it gives
-away over its own restart too, and one that goes is told of.
+"""A fleet that changes: a new member takes its share without a gap, a member keeps streams until
+they are taken over, also over its own restart, and a stopped member is reported.
 """
 
 import time
@@ -27,7 +27,7 @@ def server() -> Iterator[RedisServer]:
         yield running_server
 
 
-async def test_a_new_member_takes_its_share_without_a_gap_and_one_that_goes_is_told_of(
+async def test_a_new_member_takes_its_share_without_a_gap_and_one_that_goes_is_reported(
     server: RedisServer, tmp_path: Path
 ) -> None:
     new = shares(FOUR)["d"]
@@ -92,7 +92,7 @@ async def test_a_member_keeps_over_its_restart_what_another_is_to_receive_until_
     assert in_streams(theirs) == of_the_restart
 
 
-async def test_nothing_is_given_up_while_redis_is_away_and_in_the_end_what_nobody_takes(
+async def test_nothing_is_given_up_while_redis_is_unavailable_and_in_the_end_what_no_member_takes(
     server: RedisServer, tmp_path: Path
 ) -> None:
     theirs = shares(("a", "b"))["b"]
@@ -114,7 +114,7 @@ async def test_nothing_is_given_up_while_redis_is_away_and_in_the_end_what_nobod
         )
 
 
-async def test_a_member_that_is_taken_out_leaves_no_gap_as_the_operations_page_says(
+async def test_a_member_that_is_taken_out_leaves_no_gap_by_the_operations_page(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with fleet_of(("a", "b"), tmp_path, server) as fleet:

@@ -107,7 +107,7 @@ async def test_whole_books_of_the_second_are_not_written_twice(
     assert len(at) == len(set(at))
 
 
-async def test_an_update_of_one_after_the_other_as_the_operations_page_says_leaves_no_gap(
+async def test_an_update_of_one_after_the_other_by_the_operations_page_leaves_no_gap(
     server: RedisServer, tmp_path: Path
 ) -> None:
     def told(name: str) -> tuple[str, list[object]]:

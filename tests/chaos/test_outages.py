@@ -1,6 +1,6 @@
-"""Ten minutes of an exchange that does all it can to mislead: nothing is missing unsaid, and
-nothing is said to be missing that is not. (`tests/integration/bridge/test_outages.py` has a few
-seconds of it: where the exchange and the bridge cannot keep up, it cannot be judged.)
+"""Ten minutes of random faults of the exchange: nothing is missing without a gap, and no gap covers
+what was received. (`tests/integration/bridge/test_outages.py` has a few seconds of it: if exchange
+or bridge cannot keep up, it cannot be judged.)
 
 `CHAOS_SEED` repeats a run; `OUTAGES_S` and `OUTAGES_RATE` make it longer or faster.
 """
@@ -27,7 +27,7 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.mark.timeout(600 + 20 * FOR_S)
-async def test_whatever_the_exchange_does_nothing_is_missing_unsaid(
+async def test_whatever_the_exchange_does_nothing_is_missing_without_a_gap(
     server: RedisServer, tmp_path: Path
 ) -> None:
     print(f"CHAOS_SEED={SEED} OUTAGES_S={FOR_S:g} OUTAGES_RATE={RATE}")
@@ -40,7 +40,7 @@ async def test_whatever_the_exchange_does_nothing_is_missing_unsaid(
 
 
 @pytest.mark.timeout(600 + 20 * FOR_S)
-async def test_where_nothing_goes_wrong_nothing_is_said_to_be_missing(
+async def test_where_nothing_goes_wrong_nothing_is_reported_missing(
     server: RedisServer, tmp_path: Path
 ) -> None:
     verdict = await run(tmp_path, server, seed=SEED, for_s=FOR_S / 10, rate=RATE, with_faults=False)

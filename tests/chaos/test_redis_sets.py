@@ -85,7 +85,7 @@ def _await_replicas(servers: Watched | Cluster) -> None:
 
 @pytest.mark.timeout(LIMIT_S)
 @pytest.mark.parametrize(("kind", "bridges"), [("sentinels", 1), ("cluster", 1), ("cluster", 2)])
-async def test_nothing_is_lost_or_doubled_whatever_becomes_of_the_primary(
+async def test_nothing_is_lost_or_duplicated_whatever_becomes_of_the_primary(
     kind: str, bridges: int, tmp_path: Path
 ) -> None:
     opened = running_watched() if kind == "sentinels" else running_cluster()
@@ -100,7 +100,7 @@ async def test_nothing_is_lost_or_doubled_whatever_becomes_of_the_primary(
 
 
 @pytest.mark.timeout(LIMIT_S)
-async def test_nothing_is_lost_or_doubled_while_the_slot_moves(tmp_path: Path) -> None:
+async def test_nothing_is_lost_or_duplicated_while_the_slot_moves(tmp_path: Path) -> None:
     with running_cluster() as cluster:
         async with running_on(cluster, tmp_path, QUICK) as run:
             for _ in range(2):

@@ -166,7 +166,7 @@ async def test_reads_go_to_a_replica_while_it_is_fresh_and_else_to_the_primary(
         assert _calls(replica, "xrange") == before + 1
 
 
-def test_ordered_consumers_read_from_a_replica_and_go_on_without_it(
+def test_ordered_consumers_read_from_a_replica_and_continue_without_it(
     servers: Watched | Cluster, client: redis.Redis, tmp_path: Path
 ) -> None:
     (tmp_path / "kinds.py").write_text(COUNTING)
@@ -228,7 +228,7 @@ def test_ordered_consumers_with_timers_read_from_the_primary(
     [["-m", "bridge", "console"], ["-m", "consumers", "exporter"]],
     ids=["console", "exporter"],
 )
-def test_console_and_exporter_read_groups_from_a_replica_and_go_on_without_it(
+def test_console_and_exporter_read_groups_from_a_replica_and_continue_without_it(
     command: list[str], servers: Watched | Cluster, client: redis.Redis, tmp_path: Path
 ) -> None:
     [replica] = servers.replicas()

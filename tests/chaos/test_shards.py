@@ -34,7 +34,7 @@ UNAVAILABLE = 2  # the shard that it happens to
 
 
 @pytest.mark.timeout(LIMIT_S)
-async def test_nothing_is_lost_or_doubled_while_slots_move_to_a_node_that_is_added(
+async def test_nothing_is_lost_or_duplicated_while_slots_move_to_a_node_that_is_added(
     tmp_path: Path,
 ) -> None:
     with running_cluster(primaries=3, replicas=0, prefix=SPACE.prefix_of(UNAVAILABLE)) as cluster:
@@ -52,7 +52,7 @@ async def test_nothing_is_lost_or_doubled_while_slots_move_to_a_node_that_is_add
 
 @pytest.mark.timeout(LIMIT_S)
 @pytest.mark.parametrize(("away", "bridges"), [(0, 2), (UNAVAILABLE, 1)])
-async def test_streams_of_other_shards_go_on_while_a_node_is_away(
+async def test_streams_of_other_shards_continue_while_a_node_is_unavailable(
     away: int, bridges: int, tmp_path: Path
 ) -> None:
     with running_cluster(primaries=4, replicas=0, prefix=SPACE.prefix_of(away)) as cluster:
@@ -71,7 +71,7 @@ async def test_streams_of_other_shards_go_on_while_a_node_is_away(
 
 
 @pytest.mark.timeout(LIMIT_S)
-async def test_bridges_that_start_while_the_first_shard_is_away_publish_to_the_others(
+async def test_bridges_that_start_while_the_first_shard_is_unavailable_publish_to_the_others(
     tmp_path: Path,
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"
@@ -124,7 +124,7 @@ def _is_at_all(cluster: Cluster, name: str) -> bool:
 
 
 @pytest.mark.timeout(LIMIT_S)
-async def test_another_number_of_shards_loses_and_doubles_nothing(tmp_path: Path) -> None:
+async def test_another_number_of_shards_loses_and_duplicates_nothing(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     listed = [word for name in OF_FOUR_SHARDS for word in ("--market", name)]
     with running_cluster(primaries=4, replicas=0) as cluster:

@@ -35,7 +35,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.parametrize("away", [0, 2])
-async def test_a_shard_whose_node_is_away_waits_in_the_journal_and_the_others_go_on(
+async def test_a_shard_whose_node_is_unavailable_waits_in_the_journal_and_the_others_continue(
     away: int, cluster: Cluster, tmp_path: Path
 ) -> None:
     space = KeySpace(f"{{away{away}}}:", 4)  # nothing of another test is there
@@ -92,7 +92,7 @@ def _trades(cluster: Cluster, space: KeySpace) -> list[list[int]]:
         ]
 
 
-async def test_resharding_copies_whole_streams_and_refuses_what_has_gone_on_since(
+async def test_resharding_copies_whole_streams_and_refuses_those_that_have_changed_since(
     cluster: Cluster,
 ) -> None:
     before, after = KeySpace("{re}:", 1), KeySpace("{re}:", 4)

@@ -87,7 +87,7 @@ def _counts(client: redis.Redis, group: str, streams: Sequence[str]) -> Mapping[
 
 
 @pytest.mark.parametrize("away", [0, 3])
-def test_consumers_of_other_shards_go_on_while_a_node_is_away(
+def test_consumers_of_other_shards_continue_while_a_node_is_unavailable(
     away: int, cluster: Cluster, client: redis.Redis, tmp_path: Path
 ) -> None:
     (tmp_path / "kinds.py").write_text(CONSUMERS)

@@ -52,7 +52,7 @@ def test_the_stations_of_a_message_come_to_figures() -> None:
     assert len(re.findall(r"^\| [a-z, ]+ \| -?\d+\.\d \|$", printed, re.MULTILINE)) == 6
 
 
-def test_a_row_that_cannot_be_measured_says_why() -> None:
+def test_a_row_that_cannot_be_measured_states_the_reason() -> None:
     without_tools = Path(sys.executable).parent.as_posix()
 
     printed = bench(BENCH_ONLY="redis-benchmark", PATH=without_tools)
@@ -60,7 +60,7 @@ def test_a_row_that_cannot_be_measured_says_why() -> None:
     assert "| skipped: neither redis-benchmark nor valkey-benchmark is on the PATH" in printed
 
 
-def test_the_workload_is_the_same_for_whoever_loads_it(tmp_path: Path) -> None:
+def test_the_workload_is_the_same_for_whichever_program_loads_it(tmp_path: Path) -> None:
     made = make(500)
     made.save(tmp_path / "workload")
 

@@ -112,7 +112,7 @@ def test_axe_finds_nothing_serious(shown: Shown, axe: str, name: str, scheme: st
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 2560])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_no_wider_than_its_window_and_says_no_error(
+def test_a_page_is_no_wider_than_its_window_and_states_no_error(
     shown: Shown, name: str, width: int
 ) -> None:
     shown.page.size(width, 900)
@@ -249,7 +249,7 @@ def test_the_slider_goes_through_the_book_by_keyboard_and_back_to_live(shown: Sh
     assert page.run("location.search") == "?symbol=SOL_USDC"
 
 
-def test_the_slider_that_is_dragged_asks_for_one_moment_at_a_time(shown: Shown) -> None:
+def test_the_slider_that_is_dragged_requests_one_moment_at_a_time(shown: Shown) -> None:
     page = shown.open("market?symbol=SOL_USDC&at=1700000000000")
     page.until("document.querySelector('#bids td')")
     drag = """new Promise((done) => {
@@ -299,7 +299,7 @@ def test_the_theme_that_was_chosen_is_kept(shown: Shown) -> None:
     assert page.run("localStorage.getItem('theme')") == "auto"
 
 
-def test_streams_with_the_same_beginning_are_told_apart_and_their_marks_are_there_on_a_phone(
+def test_streams_with_the_same_beginning_are_distinguished_and_their_marks_are_there_on_a_phone(
     shown: Shown,
 ) -> None:
     shown.bus.register("bookTicker.BTC_USDC", "bookTicker.BTC_USDC_PERP")
@@ -311,7 +311,7 @@ def test_streams_with_the_same_beginning_are_told_apart_and_their_marks_are_ther
     assert page.run(f"{name}.scrollWidth <= {name}.clientWidth")
 
 
-def test_gaps_are_chosen_by_outcome_and_the_page_says_where_not_all_streams_are_drawn(
+def test_gaps_are_chosen_by_outcome_and_the_page_states_where_not_all_streams_are_drawn(
     shown: Shown,
 ) -> None:
     now_us = str(shown.bus.now_us())
@@ -355,7 +355,7 @@ def test_texts_and_times_of_another_program_break_no_page(shown: Shown) -> None:
             assert page.said == [], (name, width)
 
 
-def test_redis_away_is_red_at_once_and_all_is_shown_again_after(shown: Shown) -> None:
+def test_redis_unavailable_is_red_at_once_and_all_is_shown_again_after(shown: Shown) -> None:
     shown.bus.client.delete("bridge:status")
     shown.bus.bridge()
     page = shown.open("")
@@ -370,7 +370,7 @@ def test_redis_away_is_red_at_once_and_all_is_shown_again_after(shown: Shown) ->
     page.until(f"!{state}.startsWith('Redis does not answer')")
 
 
-def test_a_console_that_is_gone_is_told_by_the_page_itself(tmp_path: Path, shown: Shown) -> None:
+def test_a_stopped_console_is_reported_by_the_page_itself(tmp_path: Path, shown: Shown) -> None:
     with running_console(tmp_path, shown.server.url) as gone:
         shown.page.open(gone.url)
         shown.page.until("document.getElementById('state').dataset.level !== 'none'")

@@ -7,7 +7,7 @@ from tests.support.eventually import eventually
 from tests.support.redis_server import running_redis
 
 
-def test_redis_away_is_told_at_once_and_its_return_too(tmp_path: Path) -> None:
+def test_redis_unavailable_is_reported_at_once_and_its_return_too(tmp_path: Path) -> None:
     with (
         running_redis() as server,
         running_console(tmp_path, server.url) as console,

@@ -28,7 +28,7 @@ async def test_faulty_frames_are_recovered_or_marked_and_touch_no_other(one: Sta
     )
 
 
-async def test_faulty_connections_heal_and_the_cause_is_said(one: Stage) -> None:
+async def test_faulty_connections_heal_and_the_cause_is_reported(one: Stage) -> None:
     await assert_connections_recover_and_say_so(one, ("reset", "an error frame"))
 
 

@@ -1,5 +1,5 @@
-"""Commands that look into Redis, where another program has written something else at every key of
-ours: they show what can be shown, in bounds and with escapes, or say in a sentence what is wrong.
+"""Commands that read Redis, where another program has written other data to every key of the
+bridge: they show valid data, in bounds and with escapes, or report the fault in a sentence.
 """
 
 import json
@@ -75,7 +75,7 @@ def run(
     signal.signal(signal.SIGINT, before)
 
 
-def test_commands_on_keys_of_another_kind_say_it_in_sentences(
+def test_commands_on_keys_of_another_kind_state_it_in_sentences(
     client: redis.Redis, run: Callable[[], dict[str, str]]
 ) -> None:
     for key in (*HASHES, *STREAMS, "bridge:account", "consumers:workers:candles"):

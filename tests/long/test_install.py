@@ -1,7 +1,7 @@
 """The commands of README.md and docs/guide.md that install, run as they are printed.
 
-Nothing is fetched: pip is told by its variables to build with, and to be content with, the packages
-of this environment.
+Nothing is fetched: pip's variables make it build with, and accept, the packages of this
+environment.
 """
 
 import os

@@ -208,7 +208,7 @@ def test_node_counts_a_stream_that_vanished_and_was_filled_again_once(
     until_counted(bench, node, 200)
 
 
-def test_node_goes_on_after_what_was_counted_when_the_group_was_destroyed(
+def test_node_continues_after_what_was_counted_when_the_group_was_destroyed(
     bench: Bench, node: NodeWorkers
 ) -> None:
     bench.register(TRADES)

@@ -1,5 +1,5 @@
-"""Where a machine brings a server of its own, all other tests use that one. One without has the
-server of the wheel, which is another program: other words, other times.
+"""If a machine has an installed server, all other tests use that one. A machine without uses the
+server of the wheel, which is another program, with other texts and timing.
 """
 
 import os
@@ -27,7 +27,7 @@ LIMIT_S = 400.0
 
 
 @pytest.mark.timeout(LIMIT_S + 20)
-def test_what_is_said_of_redis_is_said_with_the_server_of_the_wheel_too() -> None:
+def test_what_is_reported_of_redis_is_reported_with_the_server_of_the_wheel_too() -> None:
     bundled = bundled_server_binary()
     if bundled is None or find_server_binary() == bundled:
         pytest.skip("there is one server only")

@@ -60,7 +60,7 @@ def test_the_runbook_has_commands_for_every_alert() -> None:
 MAY_BE_EMPTY = ("deadletters list", "quarantine", "bridge:gaps")
 
 
-async def test_every_command_of_the_runbook_runs_and_says_something(tmp_path: Path) -> None:
+async def test_every_command_of_the_runbook_runs_and_states_something(tmp_path: Path) -> None:
     async with drill(tmp_path) as one:
         for command in commands():
             program = shlex.split(command)[0]

@@ -186,7 +186,7 @@ def test_redis_keeps_what_it_was_given_and_evicts_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["bridge", "candles"])
-def test_service_without_redis_says_so_and_is_not_healthy(name: str, folder: Path) -> None:
+def test_service_without_redis_reports_it_and_is_not_healthy(name: str, folder: Path) -> None:
     hosts = {"redis://redis:6379/0": f"redis://127.0.0.1:{free_port()}/0"}
     service = Service(name, folder, hosts)
     with ExitStack() as stack:

@@ -1,5 +1,5 @@
-"""A version that names one more field of some messages takes over from, and works beside, one that
-does not: what tells a message from another one must not depend on that.
+"""A version that names one more field of some messages takes over from, and runs in parallel with,
+one that does not: the identity of messages must not depend on that.
 """
 
 import time

@@ -139,7 +139,7 @@ def test_the_scripts_of_the_wheel_work_beside_a_package_of_the_user(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_each_script_says_its_own_name_and_version(
+def test_each_script_states_its_own_name_and_version(
     tmp_path: Path, python: Path, script: str
 ) -> None:
     done = run(tmp_path, [python.with_name(script), "--version"])

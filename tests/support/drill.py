@@ -18,10 +18,10 @@ import httpx2
 
 from tests.integration.view.test_console import Site, running_console
 from tests.support import plain_http, warm
-from tests.support.asked_pages import AskedPages, serves
 from tests.support.bridge_process import environment, run_bridge
 from tests.support.bridge_run import BridgeRun, running_bridge
 from tests.support.eventually import eventually_async
+from tests.support.process_pages import ProcessPages, serves
 from tests.support.redis_server import RedisServer, free_port, running_redis
 from tests.support.simulator_process import RunningSimulator, running_simulator
 
@@ -79,8 +79,8 @@ class Drill:
     server: RedisServer
     exchange: RunningSimulator
     bridge: BridgeRun
-    bridge_pages: AskedPages
-    exporter_pages: AskedPages
+    bridge_pages: ProcessPages
+    exporter_pages: ProcessPages
     monitor: Monitor
     console: Site
 
@@ -97,7 +97,7 @@ class Drill:
     def variables(self) -> dict[str, str]:
         return {"BRIDGE_REDIS__URL": self.server.url, "COLUMNS": "200"}
 
-    async def shows(self, pages: AskedPages, series: str, is_so: Callable[[float], bool]) -> None:
+    async def shows(self, pages: ProcessPages, series: str, is_so: Callable[[float], bool]) -> None:
         """Wait until a series of a page has such a value."""
 
         def is_shown() -> bool:
@@ -136,7 +136,9 @@ class Drill:
         )
         # The first text may be another one, such as the end of the old connection.
         await eventually_async(
-            lambda: re.search(words, self.bridge_pages.words()), f"/readyz says {words}", LIMIT_S
+            lambda: re.search(words, self.bridge_pages.reason_texts()),
+            f"/readyz says {words}",
+            LIMIT_S,
         )
         assert self.bridge_pages.is_alive()
         series = self.bridge_pages.series()
@@ -186,7 +188,7 @@ async def drill(folder: Path, *, clock_off_ms: int = 0) -> AsyncIterator[Drill]:
         stack.callback(_end, start_exporter(folder, server, log))
         await eventually_async(lambda: serves(log.read_text()), "the exporter serves", LIMIT_S)
         await eventually_async(lambda: serves(bridge.log()), "the bridge serves", LIMIT_S)
-        pages = AskedPages(bridge.log()), AskedPages(log.read_text())
+        pages = ProcessPages(bridge.log()), ProcessPages(log.read_text())
         console = stack.enter_context(running_console(folder, server.url))
         monitor = await _monitor(folder, stack, *(each.address for each in pages))
         one = Drill(folder, server, exchange, bridge, *pages, monitor, console)

@@ -167,8 +167,8 @@ def flowing(bench: Bench, truth: Truth, rate: int, seed: int) -> Iterator[None]:
 class Suspension:
     """A worker that is suspended for longer than its lease.
 
-    With `asked`, a file, the worker suspends itself amid its next batch and takes the file away:
-    its time begins then.
+    With `asked`, a file, the worker suspends itself within its next batch and removes the file: its
+    time begins then.
     """
 
     worker: Worker

@@ -1,9 +1,9 @@
 """Start `python -m MODULE` without waiting for its imports, which are most of a start's work.
 
-A server of this test process has imported everything and forks. The process is a child of ours and
-real in all that tests look at. `TESTS_START=cold` starts each one anew instead, as in
-tests/chaos; so is what cannot be forked: another system than Linux, files to pass on, another
-encoding.
+A server process of the tests has imported everything and forks. The new process is a child of the
+test process, and equals a normal one in all that tests check. `TESTS_START=cold` starts each one
+without forking, as in tests/chaos; so do processes that cannot be forked: on systems other than
+Linux, with files to pass on, or with another encoding.
 """
 
 import atexit
@@ -67,7 +67,7 @@ class Process(subprocess.Popen[Any]):
             os.environ.get("TESTS_START") != "cold"
             and command[:2] == [sys.executable, "-m"]
             and settings <= TAKEN_ON
-            and Path(self._folder or ".").is_dir()  # Popen itself says what is wrong with it
+            and Path(self._folder or ".").is_dir()  # Popen itself reports the error
         )
 
     def _variables(self) -> Mapping[str, str]:

@@ -1,8 +1,8 @@
 """Forks `python -m MODULE` processes that need not import anything: run by `tests.support.warm`.
 
-Asked over a socket, one JSON message and three files (stdin, stdout, stderr) a request, it answers
-with the new process's id. Each process is the child of whoever asked, with an environment, folder,
-group and standard files of its own, and runs the module as `python -m` does.
+A request over a socket, one JSON message and three files (stdin, stdout, stderr), is answered with
+the new process's id. Each process is the child of the requester, with an environment, folder, group
+and standard files of its own, and runs the module as `python -m` does.
 """
 
 import atexit

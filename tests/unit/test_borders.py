@@ -1,8 +1,7 @@
-"""Whatever comes from outside, a border gives a value or the one error that it names.
+"""For any external input, a border function returns a value or raises the one error it documents.
 
-Each border is tried with rubbish, with JSON that nobody would write, and with real messages in
-which something is changed: bytes that are no UTF-8, deep nesting, numbers of 5,000 digits, absurd
-times.
+Each border is tested with garbage, with absurd JSON, and with modified real messages: bytes that
+are no UTF-8, deep nesting, numbers of 5,000 digits, absurd times.
 """
 
 import contextlib

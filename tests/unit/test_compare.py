@@ -34,7 +34,7 @@ def test_every_package_of_the_lock_has_hashes_and_comes_from_no_named_index() ->
     assert "index-url" not in "".join(line for line in text.splitlines() if line[:1] != "#")
 
 
-def test_a_peer_that_is_not_installed_is_not_run_and_it_is_said_why(
+def test_a_peer_that_is_not_installed_is_not_run_and_the_reason_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(peers, "versions", lambda: dict.fromkeys(["redis"]))
@@ -43,7 +43,7 @@ def test_a_peer_that_is_not_installed_is_not_run_and_it_is_said_why(
     assert peers.why_not(BRIDGE) is None
 
 
-def test_a_trade_is_there_marked_lost_or_doubled() -> None:
+def test_a_trade_is_there_marked_lost_or_duplicated() -> None:
     entries = [
         {"type": "gap", "from": "", "to": "3"},
         *({"type": "trade", "trade_id": number} for number in ("4", "5", "5")),

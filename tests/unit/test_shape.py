@@ -37,7 +37,9 @@ def test_bridge_has_no_module_over_seven_hundred_lines(bridge: Shape) -> None:
 
 
 @pytest.mark.parametrize("room", HARD_ROOMS)
-def test_rooms_of_hard_logic_say_why_in_comments(room: str, rooms: dict[str, Shape]) -> None:
+def test_rooms_of_hard_logic_state_the_reason_in_comments(
+    room: str, rooms: dict[str, Shape]
+) -> None:
     assert rooms[room].comment_percent >= 2
 
 

@@ -10,7 +10,7 @@ from tests.support.redis_server import running_redis
 
 
 @pytest.mark.timeout(240)
-async def test_a_few_kills_of_redis_and_bridge_lose_nothing_unmarked_and_double_nothing(
+async def test_a_few_kills_of_redis_and_bridge_lose_nothing_unmarked_and_duplicate_nothing(
     tmp_path: Path,
 ) -> None:
     with running_redis(appendonly=True) as server:

@@ -46,7 +46,7 @@ def from_history(client: redis.Redis) -> list[dict[str, str]]:
     return [f for f in own(client, PERP_STREAMS[0], "trade") if f["source"] == "rest"]
 
 
-async def test_an_exchange_that_is_away_at_the_start_is_waited_for(
+async def test_an_exchange_that_is_unavailable_at_the_start_is_waited_for(
     tmp_path: Path, redis_url: str
 ) -> None:
     port = free_port()

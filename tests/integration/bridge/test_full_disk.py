@@ -36,7 +36,7 @@ def limit(pid: int, size: int) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("fsync", ["interval", "batch"])
-async def test_publishing_goes_on_without_the_net_and_the_net_comes_back(
+async def test_publishing_continues_without_the_net_and_the_net_returns(
     fsync: str, server: RedisServer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"
@@ -71,7 +71,7 @@ async def test_publishing_goes_on_without_the_net_and_the_net_comes_back(
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("is_recovered", [False, True])
-async def test_recorder_disk_full_keeps_what_comes_and_tells_what_it_could_not_write(
+async def test_recorder_disk_full_keeps_what_comes_and_shows_what_it_could_not_write(
     is_recovered: bool, tmp_path: Path
 ) -> None:
     async with (

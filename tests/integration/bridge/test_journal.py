@@ -149,7 +149,7 @@ def after(log: str) -> str:
     return log[log.rfind("journal_takes_over") :]
 
 
-async def test_a_bridge_killed_while_redis_is_away_loses_nothing_it_had_received(
+async def test_a_bridge_killed_while_redis_is_unavailable_loses_nothing_it_had_received(
     server: RedisServer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"
@@ -326,7 +326,7 @@ async def test_a_recording_needs_no_redis_and_replays_whole(
     assert "depth_snapshot" in kinds
 
 
-async def test_a_replay_that_waits_for_redis_says_so_again_and_again(tmp_path: Path) -> None:
+async def test_a_replay_that_waits_for_redis_reports_it_repeatedly(tmp_path: Path) -> None:
     (tmp_path / "00000000000000000000.journal").write_text(
         '1790915531026001 O 1 {"name":"public-1","streams":["trade.BTC_USDC_PERP"]}\n'
         f"1790915531026999 F 1 {frames.TRADE}\n"
@@ -408,7 +408,7 @@ def test_frames_that_are_hardly_json_are_exported_too(tmp_path: Path) -> None:
     assert second.endswith(f'"body":{half}}}')
 
 
-def test_time_that_is_not_in_a_journal_is_told(tmp_path: Path) -> None:
+def test_time_that_is_not_in_a_journal_is_reported(tmp_path: Path) -> None:
     (tmp_path / "00000000000000000000.journal").write_text(
         "1790915531026000 P 0 \n"
         '1790915591026000 N 0 {"account.orderUpdate":[1790915551026000,1790915571026000],'
@@ -440,7 +440,9 @@ def test_time_that_is_not_in_a_journal_is_told(tmp_path: Path) -> None:
         (("replay", "data", "--from", "2026-10-03", "--to", "2026-10-02"), "is not before"),
     ],
 )
-def test_mistakes_are_told_in_a_line(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_a_line(
+    arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
     answer = run_bridge(tmp_path, *arguments)
 
     assert answer.returncode == 2

@@ -1,5 +1,5 @@
-"""A few seconds of an exchange that does all it can to mislead: nothing is missing unsaid, and
-nothing is said to be missing that is not. `tests/long` has half a minute, `make chaos` ten.
+"""A few seconds of random faults of the exchange: nothing is missing without a gap, and no gap
+covers what was received. `tests/long` has half a minute, `make chaos` ten minutes.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.redis_server import running_redis
 
 
 @pytest.mark.timeout(180)
-async def test_random_faults_leave_nothing_missing_unsaid(tmp_path: Path) -> None:
+async def test_random_faults_leave_nothing_missing_without_a_gap(tmp_path: Path) -> None:
     with running_redis() as server:
         verdict = await run(tmp_path, server, seed=1, for_s=6, rate=500)
     print(verdict.summary())
@@ -22,7 +22,7 @@ async def test_random_faults_leave_nothing_missing_unsaid(tmp_path: Path) -> Non
 
 @pytest.mark.long
 @pytest.mark.timeout(180)
-async def test_replaced_and_doubled_connections_make_no_gap(tmp_path: Path) -> None:
+async def test_replaced_and_duplicated_connections_make_no_gap(tmp_path: Path) -> None:
     with running_redis() as server:
         verdict = await run(
             tmp_path,

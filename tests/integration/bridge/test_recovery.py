@@ -44,7 +44,7 @@ def asked(folder: Path) -> int:
     return sum(segment.read_bytes().count(f" R 0 {QUIET} ".encode()) for segment in segments)
 
 
-async def test_replay_recovers_the_same_and_asks_for_nothing(
+async def test_replay_recovers_the_same_and_requests_nothing(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -154,7 +154,7 @@ async def test_fills_that_were_missed_come_from_history_once(
     assert "orders_snapshot" in types[fetched_at[-1] :]
 
 
-async def test_one_deleted_key_is_filled_again_while_the_others_go_on(
+async def test_one_deleted_key_is_filled_again_while_the_others_continue(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -239,7 +239,7 @@ def test_a_replay_from_then_until_then_publishes_nothing_else(
     assert client.xlen(ORDERS) == 1
 
 
-def test_a_replay_that_could_not_write_a_stream_says_so(tmp_path: Path, redis_url: str) -> None:
+def test_a_replay_that_could_not_write_a_stream_reports_it(tmp_path: Path, redis_url: str) -> None:
     client = client_of(redis_url)
     client.set("trade.BTC_USDC_PERP", "somebody else's")
     folder = journal_of(tmp_path / "journal")

@@ -112,7 +112,7 @@ async def test_bridge_key_of_another_kind_with_a_journal_leaves_it_there_and_exi
 # ---- all streams alike ---------------------------------------------------------------------------
 
 
-async def test_bridge_user_without_evalsha_for_a_while_loses_nothing_and_says_it(
+async def test_bridge_user_without_evalsha_for_a_while_loses_nothing_and_reports_it(
     server: RedisServer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"

@@ -96,7 +96,7 @@ def test_streams_are_listed_whenever_their_first_message_comes(
         assert set(client.hkeys("bridge:streams")) == {TRADES, TICKERS}  # type: ignore[arg-type]
 
 
-def test_a_registry_that_is_none_is_told_and_ends_no_replay(
+def test_a_registry_that_is_none_is_reported_and_ends_no_replay(
     server: RedisServer, tmp_path: Path
 ) -> None:
     with server.client() as client:
@@ -137,7 +137,9 @@ def test_a_clock_that_was_set_for_a_moment_does_not_end_the_replay(
     assert gaps(server) == ["start", "skipped"]
 
 
-def test_a_time_in_which_nothing_was_received_is_told(server: RedisServer, tmp_path: Path) -> None:
+def test_a_time_in_which_nothing_was_received_is_reported(
+    server: RedisServer, tmp_path: Path
+) -> None:
     journal(tmp_path, opened(TRADES), trades(range(3)))
 
     code, said, told = replay(tmp_path, server, "--to", "2020-01-01")
@@ -147,7 +149,7 @@ def test_a_time_in_which_nothing_was_received_is_told(server: RedisServer, tmp_p
 
 
 @pytest.mark.parametrize("arguments", [("--from", "²"), ("--from", "2026-10-03", "--to", "1e9")])
-def test_times_that_are_none_are_told_in_a_line(
+def test_times_that_are_none_are_reported_in_a_line(
     arguments: tuple[str, ...], server: RedisServer, tmp_path: Path
 ) -> None:
     journal(tmp_path, opened(TRADES), trades(range(3)))
@@ -158,7 +160,7 @@ def test_times_that_are_none_are_told_in_a_line(
     assert "write beginning, new, a time such as" in told
 
 
-def test_more_behind_a_gap_than_memory_may_hold_is_marked_and_goes_on(
+def test_more_behind_a_gap_than_memory_may_hold_is_marked_and_continues(
     server: RedisServer, tmp_path: Path
 ) -> None:
     journal(tmp_path, opened(TRADES), trades([0, *range(2, 3000)]))
@@ -203,7 +205,7 @@ def test_a_book_held_for_what_is_missing_does_not_stop_the_replay(
     assert len(stored(server, "depth.SOL_USDC")) == 2 + 2999
 
 
-def test_a_stream_that_cannot_be_written_is_bounded_and_told(
+def test_a_stream_that_cannot_be_written_is_bounded_and_reported(
     server: RedisServer, tmp_path: Path
 ) -> None:
     journal(tmp_path, opened(TRADES, TICKERS), trades(range(3000)), _tickers(10))
@@ -225,7 +227,7 @@ def _tickers(count: int) -> str:
     )
 
 
-def test_what_is_damaged_is_passed_over_and_told(server: RedisServer, tmp_path: Path) -> None:
+def test_what_is_damaged_is_passed_over_and_reported(server: RedisServer, tmp_path: Path) -> None:
     damaged = (
         f'{NOW_US} S 0 {{"connections":["1"]}}\n',
         f"{NOW_US} O 1 rubbish\n",
@@ -246,7 +248,7 @@ def test_what_is_damaged_is_passed_over_and_told(server: RedisServer, tmp_path: 
     assert numbers(server) == [0, 1, 2]
 
 
-def test_streams_that_came_later_are_counted_and_begin_where_it_was_asked(
+def test_streams_that_came_later_are_counted_and_begin_where_it_was_requested(
     server: RedisServer, tmp_path: Path
 ) -> None:
     changed = json.dumps({"streams": [TICKERS, TRADES]})
@@ -284,7 +286,9 @@ def test_private_streams_go_into_their_own_accounts_prefix_only(
         assert client.get("apart:bridge:account") == "mine"
 
 
-def test_private_streams_of_nobody_known_are_refused(server: RedisServer, tmp_path: Path) -> None:
+def test_private_streams_of_an_unknown_account_are_refused(
+    server: RedisServer, tmp_path: Path
+) -> None:
     order_journal(tmp_path)
 
     code, _, told = replay(tmp_path, server)
@@ -293,7 +297,7 @@ def test_private_streams_of_nobody_known_are_refused(server: RedisServer, tmp_pa
     assert "no owner.json beside it names the account" in told
 
 
-def test_another_exchanges_journal_must_be_asked_for(server: RedisServer, tmp_path: Path) -> None:
+def test_another_exchanges_journal_must_be_requested(server: RedisServer, tmp_path: Path) -> None:
     owner = {"exchange": "ws://127.0.0.1:8765", "account": ""}
     journal(tmp_path, opened(TRADES), trades(range(3)), owner=owner)
 

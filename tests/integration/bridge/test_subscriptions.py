@@ -119,7 +119,7 @@ async def test_a_restart_while_the_list_cannot_be_read_receives_what_was_receive
             )
 
 
-async def test_whatever_is_answered_for_the_list_of_markets_the_bridge_goes_on(
+async def test_whatever_is_answered_for_the_list_of_markets_the_bridge_continues(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -190,7 +190,7 @@ async def test_a_hangup_while_the_bridge_starts_waits_for_it(
         await grows(client_of(redis_url), f"trade.{MARKET}")
 
 
-async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_goes_on(
+async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_continues(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -234,7 +234,7 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_goes_on(
         assert "Traceback" not in bridge.log()
 
 
-async def test_a_mistyped_market_is_said_with_the_right_one_and_is_no_health(
+async def test_a_mistyped_market_is_reported_with_the_right_one_and_is_no_health(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -403,7 +403,7 @@ async def test_a_skewed_clock_is_reported_and_signatures_hold(
             )
 
 
-async def test_an_account_that_is_refused_for_a_while_is_marked_and_comes_back_by_itself(
+async def test_an_account_that_is_refused_for_a_while_is_marked_and_returns_by_itself(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)

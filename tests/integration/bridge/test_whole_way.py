@@ -1,7 +1,7 @@
 """Exchange → bridge → Redis → consumers, each its own process, at 2,000 messages a second.
 
-What the consumers have made is compared with what the exchange itself says: its books, its candles,
-its account. `WHOLE_WAY_S` makes the run longer (default: a few seconds).
+The consumers' results are compared with the exchange's own books, candles and account.
+`WHOLE_WAY_S` makes the run longer (default: a few seconds).
 """
 
 import json
@@ -19,7 +19,6 @@ import pytest
 import redis
 
 from tests.support import plain_http, truth, warm
-from tests.support.asked_pages import AskedPages
 from tests.support.bridge_run import (
     ACCOUNT_STREAMS,
     DEMO_KEYS,
@@ -28,6 +27,7 @@ from tests.support.bridge_run import (
     running_bridge,
 )
 from tests.support.eventually import eventually_async
+from tests.support.process_pages import ProcessPages
 from tests.support.redis_server import free_port
 from tests.support.simulator_process import RunningSimulator, running_simulator
 
@@ -111,7 +111,7 @@ async def all_through(client: redis.Redis, sent: Mapping[str, Sequence[Any]]) ->
 
 
 @pytest.mark.timeout(TIMEOUT_S)
-async def test_what_the_consumers_made_is_what_the_exchange_says(
+async def test_what_the_consumers_made_is_what_the_exchange_states(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = redis.Redis.from_url(redis_url, decode_responses=True)
@@ -139,7 +139,7 @@ async def test_what_the_consumers_made_is_what_the_exchange_says(
                 account = await told(exchange, "/simulator/account", key=DEMO_KEYS["PUBLIC_KEY"])
             sent = truth.sent_by_stream(truth.read_ledger(ledger))
             await all_through(client, sent)
-        await assert_pages_tell_it(AskedPages(bridge.log()), client)
+        await assert_pages_show_it(ProcessPages(bridge.log()), client)
         assert await bridge.stop() == 0
 
     faults = [
@@ -156,7 +156,7 @@ async def test_what_the_consumers_made_is_what_the_exchange_says(
     assert_account_is(client, account)
 
 
-async def assert_pages_tell_it(pages: AskedPages, client: redis.Redis) -> None:
+async def assert_pages_show_it(pages: ProcessPages, client: redis.Redis) -> None:
     """Number of published entries by stream, once the exchange has ended."""
     await eventually_async(
         lambda: set(pages.reasons()) == {"exchange_disconnected"}, "the exchange is missed"

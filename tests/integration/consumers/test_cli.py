@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from bridge import __version__
-from tests.support.asked_pages import AskedPages
 from tests.support.consumer_commands import consumers
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import ROOT, Bench
 from tests.support.consumer_worker import bench as running_bench
+from tests.support.process_pages import ProcessPages
 from tests.support.redis_server import RedisServer, free_port, running_redis
 
 STREAM = "trade.SOL_USDC"
@@ -152,7 +152,7 @@ def test_patterns_that_fit_no_stream_are_logged_with_the_nearest(bench: Bench) -
     assert worker.stop() == 0
 
 
-def test_a_group_that_is_there_is_said_to_go_on_whatever_from_says(bench: Bench) -> None:
+def test_a_group_that_is_there_continues_whatever_from_is(bench: Bench) -> None:
     bench.register(STREAM)
     bench.add(STREAM, trades(1, 3))
     first = bench.start("tail", "--from", "beginning")
@@ -250,7 +250,7 @@ def test_sigterm_commits_the_batch_and_releases_the_lease(bench: Bench) -> None:
     assert bench.owner(STREAM, "candles") == ""
 
 
-def test_the_status_is_written_each_second_while_idle_and_a_supervisor_is_told(
+def test_the_status_is_written_each_second_while_idle_and_a_supervisor_is_notified(
     bench: Bench,
 ) -> None:
     bench.register(STREAM)
@@ -259,6 +259,6 @@ def test_the_status_is_written_each_second_while_idle_and_a_supervisor_is_told(
     first = bench.status("candles", worker)["updated_us"]
     bench.until(lambda: bench.status("candles", worker)["updated_us"] > first)
     assert isinstance(bench.redis, redis.Redis)
-    pages = AskedPages(worker.err)
+    pages = ProcessPages(worker.err)
     bench.until(pages.is_ready)
     assert pages.is_alive()

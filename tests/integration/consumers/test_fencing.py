@@ -80,7 +80,7 @@ async def test_one_key_of_another_kind_holds_up_no_other_stream(client: Redis) -
 
 
 @pytest.mark.parametrize("before", [2**53, 2**53 + 1, 2**62])
-async def test_a_token_that_another_program_has_made_huge_is_held_as_it_is(
+async def test_a_token_that_another_program_has_made_huge_is_held_unchanged(
     client: Redis, before: int
 ) -> None:
     a = leases(client, "a/1")
@@ -197,7 +197,7 @@ async def test_a_commit_that_does_not_move_the_position_is_applied_once(client: 
     assert await client.hgetall(BESIDE) == {"n": "1"}
 
 
-async def test_tokens_go_on_growing_in_an_emptied_redis(client: Redis) -> None:
+async def test_tokens_continue_growing_in_an_emptied_redis(client: Redis) -> None:
     a, b = leases(client, "a/1"), leases(client, "b/2")
     old = await acquired(a)
     await client.flushall()

@@ -50,7 +50,7 @@ def test_a_key_of_another_kind_beside_one_stream_holds_up_no_other(
 
 
 @pytest.mark.parametrize("place", ["the group", "what is settled", "position", "joined position"])
-def test_a_place_in_the_far_future_is_told_and_read_once_it_is_set_back(
+def test_a_place_in_the_far_future_is_reported_and_read_once_it_is_set_back(
     picky: Bench, place: str
 ) -> None:
     stream, to_come = "trade.BAD_USDC", "99999999999999-0"
@@ -111,7 +111,7 @@ def test_a_key_of_another_kind_where_timers_are_kept_holds_up_no_entry(
     assert worker.stop() == 0
 
 
-def test_a_name_in_the_registry_that_is_no_stream_is_told_once_and_passed_over(
+def test_a_name_in_the_registry_that_is_no_stream_is_reported_once_and_passed_over(
     bench: Bench,
 ) -> None:
     hostile = "a/../../T"

@@ -127,7 +127,9 @@ def test_a_timer_of_a_shared_group_runs_once_for_each_second_over_three_workers(
 
 
 @pytest.mark.parametrize("name", ["Writes", "Cancels"])
-def test_joined_streams_whose_consumer_fails_are_paused_and_go_on(bench: Bench, name: str) -> None:
+def test_joined_streams_whose_consumer_fails_are_paused_and_continue(
+    bench: Bench, name: str
+) -> None:
     (bench.folder / "outside.py").write_text(FAILING)
     for stream in ("trade.A_USDC", "trade.B_USDC"):
         bench.register(stream)

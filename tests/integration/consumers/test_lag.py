@@ -194,7 +194,7 @@ def test_status_shows_owners_and_groups_of_other_programs(filled: Bench) -> None
     assert lags(filled, "node")[STREAM]["lag"] == 10
 
 
-def test_status_without_groups_says_what_to_run(bench: Bench) -> None:
+def test_status_without_groups_names_the_command_to_run(bench: Bench) -> None:
     said = run_here(bench.folder, bench.url, "status")
     assert "no groups yet" in said.stdout
 
@@ -236,7 +236,7 @@ def test_status_watch_waits_for_a_group_that_is_not_there(bench: Bench) -> None:
         watch.communicate()
 
 
-def test_status_watch_reports_an_unavailable_redis_once_and_goes_on(tmp_path: Path) -> None:
+def test_status_watch_reports_an_unavailable_redis_once_and_continues(tmp_path: Path) -> None:
     told = tmp_path / "told"
     with running_redis() as server, told.open("wb") as err:
         watch = warm.Process(
@@ -379,7 +379,7 @@ async def test_counters_that_another_program_has_written_count_nothing(
     assert [(one.lag, one.missed) for one in group.streams] == [(1, 0)]
 
 
-async def test_groups_that_may_not_be_asked_for_are_not_taken_for_absent(redis_url: str) -> None:
+async def test_groups_that_may_not_be_requested_are_not_taken_for_absent(redis_url: str) -> None:
     async with connect(redis_url, name="test", decode_responses=True) as redis:
         await redis.xgroup_create("trade.SOL_USDC", "mine", mkstream=True)
         await redis.execute_command(*without("xinfo|groups"))

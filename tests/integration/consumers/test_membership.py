@@ -53,7 +53,7 @@ async def test_stream_whose_bridge_registers_later_in_an_emptied_redis_is_kept(
         assert worker.streams == BOTH
 
 
-async def test_stream_that_nobody_registers_again_in_an_emptied_redis_is_gone_after_a_lease(
+async def test_stream_that_is_not_registered_again_in_an_emptied_redis_is_removed_after_a_lease(
     client: Redis, worker: Membership
 ) -> None:
     await client.flushall()
@@ -80,7 +80,7 @@ async def test_registry_that_was_lost_alone_and_is_written_in_two_parts_loses_no
     assert worker.streams == BOTH
 
 
-async def test_stream_that_is_taken_from_the_registry_is_gone_at_the_second_look(
+async def test_stream_that_is_taken_from_the_registry_is_removed_at_the_second_poll(
     client: Redis, worker: Membership
 ) -> None:
     await client.hdel("bridge:streams", SOL)

@@ -225,7 +225,7 @@ def test_an_owner_stopped_for_longer_than_its_lease_commits_nothing_more(summing
     assert_exact(summing, STREAM, 1500)
 
 
-def test_an_owner_suspended_beyond_its_lease_goes_on_if_no_other_took_it(summing: Bench) -> None:
+def test_an_owner_suspended_beyond_its_lease_continues_if_no_other_took_it(summing: Bench) -> None:
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 500))
     only = summing.start(*RUN, "--option", "slow_s=0.001")
@@ -402,7 +402,7 @@ def test_one_ordered_worker_reads_hundreds_of_streams(summing: Bench) -> None:
         assert_exact(summing, stream, 5)
 
 
-def test_a_redis_that_is_killed_and_comes_back_changes_no_result(tmp_path: Path) -> None:
+def test_a_redis_that_is_killed_and_returns_changes_no_result(tmp_path: Path) -> None:
     with (
         running_redis(appendonly=True) as server,
         running_bench(tmp_path, server.url) as one,

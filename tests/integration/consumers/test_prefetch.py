@@ -312,7 +312,7 @@ def test_entries_that_are_read_ahead_go_to_the_next_owner_of_the_stream(quick: B
     assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
 
 
-def test_entries_that_are_told_as_missed_are_not_handled_after_all(quick: Bench) -> None:
+def test_entries_that_are_reported_as_missed_are_not_handled_after_all(quick: Bench) -> None:
     quick.start("outside:Trimmed", "--lease", "5")
     quick.until(lambda: quick.redis.get("missed"))
     missed = int(quick.redis.get("missed") or 0)  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ def test_read_gives_all_of_a_stream_over_many_pages_in_order(client: redis.Redis
     assert found[0].event.price == "1.50"
 
 
-def test_read_goes_on_after_a_page_that_is_exactly_full(client: redis.Redis) -> None:
+def test_read_continues_after_a_page_that_is_exactly_full(client: redis.Redis) -> None:
     add(client, seconds_of_trades(2 * PAGE_ENTRIES))
     assert len(list(read(TRADES))) == 2 * PAGE_ENTRIES
 
@@ -176,7 +176,9 @@ def test_read_warns_of_entries_that_are_not_kept(client: redis.Redis) -> None:
         assert numbers() == [7, 8, 9, 10]
 
 
-def test_a_stream_that_was_never_trimmed_may_begin_later_than_asked(client: redis.Redis) -> None:
+def test_a_stream_that_was_never_trimmed_may_begin_later_than_requested(
+    client: redis.Redis,
+) -> None:
     add(client, seconds_of_trades(2))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -165,7 +165,7 @@ def test_replay_refuses_the_name_of_a_live_group(filled: Bench) -> None:
     assert "a live group's name" in done.stderr
 
 
-async def test_replay_refuses_a_second_one_of_the_same_name_and_the_first_goes_on(
+async def test_replay_refuses_a_second_one_of_the_same_name_and_the_first_continues(
     filled: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("consumers.kit.replay._RENEW_S", 0)

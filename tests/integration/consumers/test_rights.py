@@ -106,7 +106,7 @@ def test_a_worker_whose_script_may_not_run_a_command_names_it_and_ends(
 
 
 @pytest.mark.parametrize("name", ["Picky", "Ordered"])
-def test_a_worker_whose_rights_are_taken_away_says_so_and_ends(tmp_path: Path, name: str) -> None:
+def test_a_worker_whose_rights_are_revoked_reports_it_and_ends(tmp_path: Path, name: str) -> None:
     with running_redis() as server, running_bench(tmp_path, server.url) as one:
         (one.folder / "outside.py").write_text(PICKY)
         one.register(STREAM)

@@ -182,7 +182,7 @@ def book_ticker(update_id: int, bid: str, ask: str) -> Fields:
     }
 
 
-def test_the_book_checks_itself_against_the_ticker_and_says_what_differs(bench: Bench) -> None:
+def test_the_book_checks_itself_against_the_ticker_and_states_what_differs(bench: Bench) -> None:
     """The ticker's stream may lag or be ahead of the book; each of its entries is read once."""
     bench.register(DEPTH)
     run = ("book", "--option", "check_s=1")

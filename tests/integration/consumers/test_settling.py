@@ -223,7 +223,9 @@ async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Red
     assert await client.xlen(f"{BESIDE}:dead") == 0
 
 
-async def test_a_letter_with_a_field_twice_is_taken_as_it_is_read(client: Redis) -> None:
+async def test_a_dead_letter_with_a_repeated_field_is_taken_with_its_last_value(
+    client: Redis,
+) -> None:
     letters = DeadLetters(client, Keys(), "tally")
     fields = ("attempts", "many", "entry_id", "5-0", "fields", "{}", "attempts", "3")
     await client.execute_command("XADD", f"{BESIDE}:again", "*", *fields)
@@ -234,7 +236,7 @@ async def test_a_letter_with_a_field_twice_is_taken_as_it_is_read(client: Redis)
     assert await client.xlen(f"{BESIDE}:again") == 0
 
 
-async def test_a_letter_with_more_fields_than_a_script_can_move_holds_up_nobody(
+async def test_a_dead_letter_with_more_fields_than_a_script_can_move_delays_no_worker(
     client: Redis,
 ) -> None:
     letters = DeadLetters(client, Keys(), "tally")
@@ -258,7 +260,7 @@ async def test_a_letter_waits_while_the_ids_of_the_dead_ones_are_used_up(client:
     assert await client.xlen(f"{BESIDE}:again") == 1
 
 
-async def test_letters_of_one_stream_are_found_where_anothers_key_is_no_stream(
+async def test_dead_letters_of_one_stream_are_found_where_anothers_key_is_no_stream(
     client: Redis,
 ) -> None:
     letters = DeadLetters(client, Keys(), "tally")
@@ -271,7 +273,7 @@ async def test_letters_of_one_stream_are_found_where_anothers_key_is_no_stream(
     assert [one.stream for one in await letters.find_sent_back(both)] == ["trade.X"]
 
 
-async def test_names_of_gone_consumers_are_removed_if_nothing_is_pending(client: Redis) -> None:
+async def test_names_of_dead_consumers_are_removed_if_nothing_is_pending(client: Redis) -> None:
     await fill(client, "5-0")
     a = group(client, "a")
     await join(a)
@@ -371,7 +373,7 @@ async def test_entries_handed_out_and_trimmed_are_counted_as_missed(client: Redi
     assert settled.missed == 2
 
 
-async def test_what_is_settled_as_gone_is_missed_where_it_was_never_claimed(client: Redis) -> None:
+async def test_entries_settled_as_trimmed_are_missed_if_never_claimed(client: Redis) -> None:
     await fill(client, "1-0", "2-0")
     a = group(client, "a")
     await join(a)

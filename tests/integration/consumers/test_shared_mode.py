@@ -153,7 +153,7 @@ def test_entries_pending_under_a_workers_own_name_come_first(counting: Bench) ->
     assert seen(counting) == Counter([1, 2, 3, 4, 5])
 
 
-def test_two_workers_of_one_name_say_so_and_one_that_comes_after_a_kill_does_not(
+def test_two_workers_of_one_name_report_it_and_one_that_comes_after_a_kill_does_not(
     counting: Bench,
 ) -> None:
     counting.register(STREAM)
@@ -204,7 +204,7 @@ def test_entries_of_a_dead_worker_are_claimed_and_its_name_removed(counting: Ben
     )
 
 
-def test_pending_entries_that_were_trimmed_away_are_settled(counting: Bench) -> None:
+def test_pending_entries_that_were_trimmed_are_settled(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 20))
     counting.redis.xgroup_create(STREAM, "counting", "0")
@@ -265,7 +265,7 @@ def test_a_live_but_slow_workers_entries_are_not_taken_from_it(counting: Bench) 
     assert seen(counting) == Counter(range(1, 11))
 
 
-def test_a_deleted_stream_comes_back_and_goes_on_after_the_last_entry(counting: Bench) -> None:
+def test_a_deleted_stream_returns_and_continues_after_the_last_entry(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 10))
     counting.start(*RUN)
@@ -487,7 +487,7 @@ class Tallying(Consumer):
 """
 
 
-def test_a_redis_that_is_killed_and_comes_back_counts_nothing_twice(tmp_path: Path) -> None:
+def test_a_redis_that_is_killed_and_returns_counts_nothing_twice(tmp_path: Path) -> None:
     with (
         running_redis(appendonly=True) as server,
         running_bench(tmp_path, server.url) as one,

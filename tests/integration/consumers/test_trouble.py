@@ -246,7 +246,7 @@ def test_a_state_that_is_no_json_is_a_failure_like_another(picky: Bench) -> None
     ],
 )
 @pytest.mark.parametrize(("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")])
-def test_failure_that_cannot_be_sent_as_it_is_is_a_failure_of_its_entry(
+def test_failure_whose_text_cannot_be_sent_is_a_failure_of_its_entry(
     picky: Bench, name: str, group: str, how: str, error: str
 ) -> None:
     picky.redis.set("how", how)
@@ -363,7 +363,7 @@ def test_a_call_that_cancels_its_own_task_has_failed_and_ends_no_worker(picky: B
         ("AsideOrdered", "aside-ordered", True),
     ],
 )
-def test_entry_that_cannot_be_decoded_is_counted_apart_shown_and_set_aside_where_asked(
+def test_entry_that_cannot_be_decoded_is_counted_apart_shown_and_set_aside_where_requested(
     picky: Bench, name: str, group: str, *, is_set_aside: bool
 ) -> None:
     picky.add(STREAM, {last_id(51): trade(51, START_US) | {"price": "x"}, **trades(52, 60)})

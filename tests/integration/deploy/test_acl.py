@@ -134,7 +134,7 @@ def test_no_user_can_do_what_is_anothers(server: RedisServer, user: str, words: 
     assert "no permissions" in str(told), told
 
 
-def test_without_a_password_nobody_comes_in(server: RedisServer) -> None:
+def test_without_a_password_no_client_is_accepted(server: RedisServer) -> None:
     with server.client() as admin:
         users = admin.acl_list()
     assert not [user for user in users if " nopass " in user]

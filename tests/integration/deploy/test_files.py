@@ -73,7 +73,7 @@ def test_secrets_and_ballast_are_not_sent_to_the_builder(name: str) -> None:
     assert not is_sent(name)
 
 
-def test_the_image_runs_as_nobody_in_particular_and_in_exec_form() -> None:
+def test_the_image_runs_as_an_unprivileged_user_and_in_exec_form() -> None:
     assert lines("USER") == ["10001", "10001"]
     for line in (*lines("ENTRYPOINT"), *lines("CMD"), *lines(r" +CMD")):
         assert json.loads(line)
@@ -141,7 +141,7 @@ def test_what_is_published_is_for_this_machine_only() -> None:
     assert ports == {"prometheus": ["127.0.0.1:9090:9090"], "grafana": ["127.0.0.1:3000:3000"]}
 
 
-def test_redis_is_published_where_that_is_asked_for_and_to_this_machine_only() -> None:
+def test_redis_is_published_where_that_is_requested_and_to_this_machine_only() -> None:
     written = yaml.safe_load((ROOT / "deploy/redis-port.yml").read_text("utf-8"))
     assert interpolated(written, {}) == {"services": {"redis": {"ports": ["127.0.0.1:6379:6379"]}}}
 
@@ -193,7 +193,7 @@ def test_a_folder_is_mounted_as_configuration_so_that_a_replaced_file_is_seen(
     assert "ln -s config/config.yaml config.yaml" in lines("RUN")
 
 
-def test_a_key_in_a_file_reaches_the_bridge_alone_and_where_the_variable_says() -> None:
+def test_a_key_in_a_file_reaches_the_bridge_alone_at_the_path_of_the_variable() -> None:
     written = yaml.safe_load((ROOT / "deploy/secrets.yml").read_text("utf-8"))
     secrets = interpolated(written, {})["secrets"]
     [(name, given)] = written["services"].items()
@@ -208,7 +208,7 @@ def test_a_key_in_a_file_reaches_the_bridge_alone_and_where_the_variable_says() 
     assert "secrets/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
 
 
-def test_a_set_of_servers_runs_only_where_it_is_asked_for() -> None:
+def test_a_set_of_servers_runs_only_where_it_is_requested() -> None:
     for profile in ("sentinel", "cluster"):
         file = dotenv_values(ROOT / "deploy" / f"{profile}.env")
         variables = {name: value or "" for name, value in file.items()}
@@ -226,14 +226,14 @@ def test_a_set_of_servers_runs_only_where_it_is_asked_for() -> None:
             assert told == variables["REDIS_URL"]
 
 
-def test_what_watches_runs_only_where_it_is_asked_for() -> None:
+def test_what_watches_runs_only_where_it_is_requested() -> None:
     profiles = {name: one.get("profiles") for name, one in services().items()}
 
     watching = ("exporter", "prometheus", "grafana")
     assert {profiles[name] == ["observability"] for name in watching} == {True}
 
 
-def test_prometheus_asks_where_bridge_and_exporter_listen() -> None:
+def test_prometheus_scrapes_where_bridge_and_exporter_listen() -> None:
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))
     jobs = {
         job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]

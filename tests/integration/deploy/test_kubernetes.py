@@ -132,7 +132,7 @@ def test_kubernetes_puts_no_variables_of_its_own_beside_ours(workload: Object) -
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=named(WORKLOADS))
-def test_probes_ask_pages_that_there_are_at_the_port_that_is_listened_at(workload: Object) -> None:
+def test_probes_request_existing_pages_at_the_listening_port(workload: Object) -> None:
     [container] = pod_of(workload)["containers"]
     [port] = container["ports"]
     listening = [*variables(container).values(), *container["args"]]

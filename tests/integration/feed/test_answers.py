@@ -59,7 +59,7 @@ async def begun(exchange: ScriptedExchange, subject: Subject) -> Client:
     return client
 
 
-async def test_answer_says_nothing_of_what_was_asked_for_behind_its_question(
+async def test_answer_proves_nothing_of_what_was_requested_behind_its_question(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
@@ -128,7 +128,7 @@ async def test_answer_that_took_long_claims_nothing_behind_its_question(
         assert outage.from_us <= pinged_us
 
 
-async def test_second_of_two_answers_that_were_asked_for_at_once_proves_nothing_new(
+async def test_second_of_two_answers_that_were_requested_at_once_proves_nothing_new(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # periodic requests have the same interval
@@ -266,7 +266,7 @@ async def test_late_error_is_not_about_what_was_granted_before(
         assert receivers(subject, LIQUIDATIONS) == 1
 
 
-async def test_error_that_cannot_be_about_the_stream_asked_for_alone_refuses_nothing(
+async def test_error_that_cannot_be_about_the_stream_requested_alone_refuses_nothing(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
@@ -284,7 +284,7 @@ async def test_error_that_cannot_be_about_the_stream_asked_for_alone_refuses_not
         assert state(subject, LIQUIDATIONS) is State.PENDING
 
 
-async def test_new_stream_does_not_wait_until_each_candidate_was_asked_for_alone(
+async def test_new_stream_does_not_wait_until_each_candidate_was_requested_alone(
     exchange: ScriptedExchange,
 ) -> None:
     quiet = [f"stockPrice.{ticker}" for ticker in "ABCD"]
@@ -301,7 +301,7 @@ async def test_new_stream_does_not_wait_until_each_candidate_was_asked_for_alone
         assert sorted(asked) == [[LIQUIDATIONS], *([name] for name in quiet)]
 
 
-async def test_error_of_an_unknown_code_refuses_no_stream_that_was_not_asked_for_alone(
+async def test_error_of_an_unknown_code_refuses_no_stream_that_was_not_requested_alone(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:

@@ -90,7 +90,7 @@ async def test_session_tries_a_port_that_refuses_until_it_opens() -> None:
         ("ws://127.0.0.1:1", "Connect call failed"),
     ],
 )
-async def test_session_tells_why_a_name_or_port_leads_nowhere(url: str, reason: str) -> None:
+async def test_session_states_why_a_name_or_port_leads_nowhere(url: str, reason: str) -> None:
     async with receiving_sessions(url, NAMES) as subject:
         await eventually_async(lambda: reason in subject.session.trouble, "the reason is told")
         assert not subject.session.is_connected
@@ -149,7 +149,7 @@ async def test_redirect_to_another_path_of_the_same_host_is_followed(
         assert len(exchange.attempts) == 2
 
 
-async def test_no_session_connects_while_one_is_told_to_wait(
+async def test_no_session_connects_while_one_has_to_wait(
     exchange: ScriptedExchange,
 ) -> None:
     refusal = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -348,7 +348,7 @@ async def test_session_is_back_at_once_after_a_goodbye_to_the_old_one_and_its_re
         await client_of(exchange, 3)
 
 
-async def test_connection_that_waits_to_be_closed_is_not_asked_for_answers_without_a_pause(
+async def test_connection_that_waits_to_be_closed_is_not_probed_without_a_pause(
     exchange: ScriptedExchange,
 ) -> None:
     def tick() -> str:
@@ -548,7 +548,7 @@ async def test_storm_of_resets_does_not_hammer_the_exchange(
     assert took_s >= (20 - 8) / 10 * 0.8
 
 
-async def test_refused_stream_is_reported_and_the_rest_goes_on(
+async def test_refused_stream_is_reported_and_the_rest_continues(
     exchange: ScriptedExchange,
 ) -> None:
     refused = "stockPrice.NVDA"

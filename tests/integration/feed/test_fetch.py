@@ -87,7 +87,7 @@ async def test_trades_that_the_exchange_itself_refuses_are_at_their_end_at_once(
     assert kinds(subject.sink, TRADES) == [BodyKind.END]
 
 
-async def test_trades_are_asked_for_page_by_page_with_an_overlap_until_they_are_had() -> None:
+async def test_trades_are_requested_page_by_page_with_an_overlap_until_they_are_had() -> None:
     sink = RecordingSink()
     sink.outcomes[TRADES] = chain([Reach.DEEPER, Reach.DEEPER], repeat(Reach.DONE))
     async with fetching(sink, NAMES, lambda _: EMPTY) as subject:
@@ -101,7 +101,7 @@ async def test_trades_are_asked_for_page_by_page_with_an_overlap_until_they_are_
     assert pages == [("0", "1000"), ("980", "1000"), ("1960", "1000")]
 
 
-async def test_trades_not_far_back_are_asked_for_with_a_small_page() -> None:
+async def test_trades_not_far_back_are_requested_with_a_small_page() -> None:
     async with fetching(RecordingSink(), NAMES, lambda _: EMPTY) as subject:
         subject.sink.want(TRADES, TradesWanted(back=50))
         await is_had(subject, TRADES)
@@ -121,7 +121,7 @@ async def test_trades_deeper_than_history_reaches_are_at_their_end() -> None:
     assert deepest == 10_000
 
 
-async def test_history_that_does_not_show_what_was_received_yet_is_asked_again() -> None:
+async def test_history_that_does_not_show_what_was_received_yet_is_requested_again() -> None:
     sink = RecordingSink()
     sink.outcomes[TRADES] = repeat(Reach.STALE)
     async with fetching(sink, NAMES, lambda _: EMPTY) as subject:
@@ -143,7 +143,7 @@ async def test_book_that_was_refused_is_had_once_it_is_not(refusal: bytes) -> No
     assert len(told(said, "snapshot_refused")) == 1
 
 
-async def test_book_that_is_no_book_is_asked_for_again() -> None:
+async def test_book_that_is_no_book_is_requested_again() -> None:
     def reply(number: int) -> bytes:
         return EMPTY if number == 1 else http("200 OK", BODY)
 
@@ -176,7 +176,7 @@ async def test_book_that_the_exchange_itself_refuses_again_and_again_is_given_up
         assert len(told(said, "snapshot_refused")) == 2
 
 
-async def test_book_that_is_ahead_is_asked_for_again_as_soon_as_it_is_wanted_anew(
+async def test_book_that_is_ahead_is_requested_again_as_soon_as_it_is_wanted_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fetch_module, "QUIET_S", 300)  # where nothing moves
@@ -203,7 +203,7 @@ async def test_account_that_was_refused_is_had_once_it_is_not(refusal: bytes) ->
     assert len(told(said, "snapshot_refused")) == 1
 
 
-async def test_public_stream_that_was_subscribed_to_is_not_asked_for_as_an_account() -> None:
+async def test_public_stream_that_was_subscribed_to_is_not_requested_as_an_account() -> None:
     with capture_logs() as said:
         async with fetching(RecordingSink(), NAMES, lambda _: EMPTY) as subject:
             subject.fetch.fetch_account(map(parse_stream, NAMES))
@@ -216,7 +216,7 @@ async def test_public_stream_that_was_subscribed_to_is_not_asked_for_as_an_accou
 
 
 @pytest.mark.parametrize("how", ["left", "lost"])
-async def test_account_that_no_connection_is_to_receive_is_not_asked_for_any_more(how: str) -> None:
+async def test_account_that_no_connection_is_to_receive_is_not_requested_any_more(how: str) -> None:
     async with fetching(RecordingSink(), NAMES, lambda _: FORBIDDEN) as subject:
         subject.fetch.fetch_account([parse_stream(ORDERS)])
         await eventually_async(
@@ -256,7 +256,7 @@ async def test_account_is_read_again_where_an_update_came_in_between() -> None:
         assert len(subject.server.asked) == 2
 
 
-async def test_fills_are_asked_for_beyond_what_a_clock_that_is_behind_says() -> None:
+async def test_fills_are_requested_beyond_the_time_of_a_clock_that_is_behind() -> None:
     from_us, to_us = now_us(), now_us() + 10_000_000
     async with fetching(RecordingSink(), NAMES, lambda _: EMPTY) as subject:
         subject.sink.want(ORDERS, FillsWanted(from_us, to_us))

@@ -50,7 +50,7 @@ async def is_not_asked_for(subject: Subject) -> None:
     await eventually_async(lambda: not subject.asks_for(BOOK), "nothing is asked any more")
 
 
-async def test_book_of_a_stream_that_was_left_is_not_asked_for_any_more(
+async def test_book_of_a_stream_that_was_left_is_not_requested_any_more(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_feed(exchange, SubscriptionPlan((BOOK, OTHER)), books) as subject:
@@ -61,7 +61,7 @@ async def test_book_of_a_stream_that_was_left_is_not_asked_for_any_more(
         assert BOOK in subject.sink.wanted
 
 
-async def test_book_is_not_asked_for_while_its_connection_is_away_and_then_it_is(
+async def test_book_is_not_requested_while_its_connection_is_unavailable_and_then_it_is(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_feed(exchange, SubscriptionPlan((BOOK,)), books) as subject:
@@ -77,7 +77,7 @@ async def test_book_is_not_asked_for_while_its_connection_is_away_and_then_it_is
         await eventually_async(lambda: BOOK not in subject.sink.wanted, "its book is known")
 
 
-async def test_book_of_a_stream_that_is_not_planned_is_not_asked_for(
+async def test_book_of_a_stream_that_is_not_planned_is_not_requested(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_feed(exchange, SubscriptionPlan((OTHER,)), books) as subject:
@@ -89,7 +89,7 @@ async def test_book_of_a_stream_that_is_not_planned_is_not_asked_for(
         assert subject.asked(PATH) == []
 
 
-async def test_book_is_asked_for_past_any_cache(exchange: ScriptedExchange) -> None:
+async def test_book_is_requested_past_any_cache(exchange: ScriptedExchange) -> None:
     async with receiving_feed(exchange, SubscriptionPlan((BOOK,)), books) as subject:
         await wants_book(subject)
         asked = subject.asked(PATH)

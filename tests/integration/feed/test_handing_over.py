@@ -48,7 +48,7 @@ async def test_what_is_another_members_is_kept_until_that_has_it(feed: Feed) -> 
     assert set(feed.handed_over()) == set(rest)
 
 
-async def test_what_no_member_takes_over_is_given_up_in_the_end_and_told(feed: Feed) -> None:
+async def test_what_no_member_takes_over_is_given_up_in_the_end_and_reported(feed: Feed) -> None:
     feed.want(plan("a", "b"), keep_from_us=100)
     feed.hand_over([], None, 100 + LIMIT_US)
     assert set(feed.streams) == set(NAMES)

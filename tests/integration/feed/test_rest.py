@@ -22,7 +22,7 @@ from tests.support.eventually import eventually_async
 from tests.support.rest_answers import answering, http
 
 
-async def test_body_comes_as_it_is() -> None:
+async def test_body_comes_unchanged() -> None:
     async with answering(lambda _: http("200 OK", b"1788285151083")) as (rest, _):
         assert await rest.get("/api/v1/time") == b"1788285151083"
 
@@ -37,7 +37,7 @@ async def test_fresh_request_differs_from_every_other() -> None:
     assert first != second
 
 
-async def test_http_429_closes_the_budget_for_as_long_as_the_exchange_says() -> None:
+async def test_http_429_closes_the_budget_for_as_long_as_the_exchange_states() -> None:
     def reply(number: int) -> bytes:
         if number == 1:
             return http("429 Too Many Requests", b"slow down", "Retry-After: 1")
@@ -163,7 +163,7 @@ async def test_body_that_is_no_use_is_refused_without_being_held(
         (http("200 OK", b"rubbish", "Content-Encoding: gzip"), RestError, "cannot be unpacked"),
     ],
 )
-async def test_error_says_what_went_wrong_and_whether_to_ask_again(
+async def test_error_states_what_went_wrong_and_whether_to_retry(
     answer: bytes, error: type[RestError], said: str
 ) -> None:
     async with answering(lambda _: answer) as (rest, _):
@@ -175,7 +175,7 @@ async def test_error_says_what_went_wrong_and_whether_to_ask_again(
     )
 
 
-async def test_server_that_is_away_is_an_error_worth_asking_again() -> None:
+async def test_server_that_is_unavailable_is_an_error_worth_retrying() -> None:
     async with answering(lambda _: b"") as (_, server):
         url = server.url
     rest = Rest(url, timeout_s=1, window_ms=5000, clock_ms=lambda: 1, chance=random.Random(1))

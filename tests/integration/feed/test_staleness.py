@@ -86,7 +86,7 @@ async def test_book_that_rests_is_probed_later_and_is_not_stale(
         assert len(exchange.clients) == 1
 
 
-async def test_refused_stream_is_asked_for_again_until_it_is_granted(
+async def test_refused_stream_is_requested_again_until_it_is_granted(
     exchange: ScriptedExchange,
 ) -> None:
     def refuse(client: Client, names: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ from tests.support.scripted_exchange import scripted_exchange
 STREAM = "depth.SOL_USDC"
 
 
-async def test_helper_that_fails_is_begun_again_and_receiving_goes_on(
+async def test_helper_that_fails_is_begun_again_and_receiving_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The loop's and the wall clock, of which each of them reads one, fail once in each."""
@@ -92,7 +92,7 @@ class Stumbling(RecordingSink):
         return applied
 
 
-async def test_fetch_whose_sink_fails_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fetch_whose_sink_fails_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch_module, "BACKOFF_S", (0.01, 0.1))
     body = b'{"asks":[],"bids":[],"lastUpdateId":"1","timestamp":1788367430246081}'
     sink = Stumbling()

@@ -46,7 +46,7 @@ async def test_patterns_are_a_trouble_until_a_list_of_markets_was_read(
         assert subject.feed.troubles() == {}
 
 
-async def test_pattern_stands_for_what_an_earlier_bridge_received_until_a_list_was_read(
+async def test_pattern_means_what_an_earlier_bridge_received_until_a_list_was_read(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.feed.feed.MARKETS_BACKOFF_S", (0.01, 0.05))

@@ -83,7 +83,7 @@ def test_a_whole_stream_is_the_same_in_redis_journal_and_archive(
     assert certificate.sources[0].content == certificate.sources[1].content
 
 
-def test_states_that_say_the_same_one_after_the_other_are_each_found(
+def test_equal_states_one_after_the_other_are_each_found(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     name, seconds = "ticker.SOL_USDC", range(1_788_368_290, 1_788_368_295)
@@ -143,7 +143,7 @@ def test_what_is_missing_without_a_gap_is_a_problem_in_each_source(
     ]
 
 
-def test_a_message_that_says_something_else_is_a_problem(
+def test_a_message_with_other_content_is_a_problem(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     write_stream(client, WHOLE | {trade_id(110): trades([110])[trade_id(110)] | {"price": "1"}})
@@ -184,7 +184,7 @@ def test_only_the_time_that_both_have_is_compared(
     assert certificate.archive.compared == 4
 
 
-def test_a_recovered_gap_is_told_with_how(client: "redis.Redis", redis_url: str) -> None:
+def test_a_recovered_gap_is_reported_with_how(client: "redis.Redis", redis_url: str) -> None:
     write_stream(client, trades([101, 102, 105]))
     record = {
         "type": "gap_record", "symbol": "SOL_USDC", "stream": STREAM, "from": "103", "to": "104",
@@ -228,7 +228,7 @@ GAP_RECORD = {
 }  # fmt: skip
 
 
-def test_the_certificate_is_told_in_words_as_json_and_of_a_part(
+def test_the_certificate_is_shown_as_text_as_json_and_of_a_part(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     write_stream(client, {one: WHOLE[one] for one in WHOLE if one != trade_id(103)})
@@ -266,7 +266,7 @@ def test_of_nothing_nothing_can_be_certified(client: "redis.Redis", redis_url: s
     ]
 
 
-def test_the_command_says_what_is_wrong_and_exits_with_1(
+def test_the_command_states_what_is_wrong_and_exits_with_1(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     write_stream(client, trades([101, 102, 105]))

@@ -88,7 +88,7 @@ def test_the_moment_of_a_change_is_the_first_that_has_it_in_each_source(
         assert (told["source"], told["update_id"], told["bids"]) == (source, update, bids)
 
 
-def test_as_many_levels_are_told_as_were_asked_for_the_best_first(
+def test_as_many_levels_are_reported_as_were_requested_the_best_first(
     redis_url: str, tmp_path: Path
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
@@ -126,7 +126,7 @@ def test_where_no_stream_has_the_book_the_reason_is_that_of_the_exact_one(
     )
 
 
-def test_before_the_first_snapshot_a_sentence_says_so(redis_url: str, tmp_path: Path) -> None:
+def test_before_the_first_snapshot_a_sentence_reports_it(redis_url: str, tmp_path: Path) -> None:
     with redis.Redis.from_url(redis_url) as client:
         write_stream(client, ENTRIES, STREAM)
     done = run_bridge(tmp_path, redis_url, "book", "SOL_USDC", "--at", "2026-09-01")

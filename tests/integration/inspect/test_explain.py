@@ -110,7 +110,7 @@ def test_a_number_leads_to_its_entry_or_to_the_gap_that_names_it(
 
 
 @pytest.mark.parametrize(("number", "said"), [("7", "older than"), ("2000", "newer than")])
-def test_a_number_that_is_not_there_is_told_from_one_that_is_missing(
+def test_a_number_that_is_not_there_is_distinguished_from_one_that_is_missing(
     client: "redis.Redis", redis_url: str, number: str, said: str
 ) -> None:
     life = explain(redis_url, number)
@@ -161,7 +161,7 @@ def test_a_snapshot_has_the_rest_reply_that_it_was_made_of(
     assert "2026-09-02 16:43:59.998000  the REST reply that the snapshot was made of" in said
 
 
-def test_each_group_says_how_far_it_is_with_the_entry(
+def test_each_group_states_how_far_it_is_with_the_entry(
     client: "redis.Redis", redis_url: str
 ) -> None:
     beside = f"consumers:{{{STREAM}}}"
@@ -203,7 +203,7 @@ def test_an_ordered_group_is_judged_by_its_own_position(
     assert (trying.progress, trying.deliveries) == (Progress.IN_HAND, 3)
 
 
-def test_the_command_tells_it_in_words_and_as_json(
+def test_the_command_shows_it_as_text_and_as_json(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
     asked = ("explain", STREAM, "105", "--journal", str(journal))
@@ -216,7 +216,7 @@ def test_the_command_tells_it_in_words_and_as_json(
 
 
 @pytest.mark.parametrize("asked", ["0-0", f"{2**64 - 1}-{2**64 - 1}"])
-def test_an_id_at_the_end_of_all_ids_is_told_as_any_other(
+def test_an_id_at_the_end_of_all_ids_is_explained_like_any_other(
     client: "redis.Redis", redis_url: str, asked: str
 ) -> None:
     life = explain(redis_url, asked)

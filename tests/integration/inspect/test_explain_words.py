@@ -90,7 +90,7 @@ def explained(folder: Path, redis_url: str, asked: str, *more: str) -> str:
     return done.stdout
 
 
-def test_an_entrys_whole_life_is_told_in_words(
+def test_an_entrys_whole_life_is_described_as_text(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
     write_checkpoint(journal, Checkpoint(offset=300))
@@ -100,7 +100,7 @@ def test_an_entrys_whole_life_is_told_in_words(
     assert "by the journal's checkpoint Redis has it" in explained(tmp_path, redis_url, "102")
 
 
-def test_a_trade_from_history_says_so_with_the_reply_and_a_dead_letter_with_its_reason(
+def test_a_trade_from_history_reports_it_with_the_reply_and_a_dead_letter_with_its_reason(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
     letter: Any = {"entry_id": trade_id(104), "attempts": "5", "error": "ValueError: no"}
@@ -123,7 +123,7 @@ def test_an_entry_that_a_worker_has_given_back_was_not_begun(
     assert "group      sums (shared): given back by w1, not begun; pending\n" in said
 
 
-def test_json_has_all_that_the_words_have(
+def test_json_has_all_that_the_text_has(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
     write_checkpoint(journal, Checkpoint(offset=500))

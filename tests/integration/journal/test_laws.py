@@ -416,7 +416,7 @@ def laws(redis_url: str) -> type[Day]:
 
 
 @pytest.mark.timeout(240)  # thousands of steps, each with a few round trips, on a busy machine
-def test_whatever_happens_nothing_is_twice_nor_missing_unsaid(laws: type[Day]) -> None:
+def test_whatever_happens_nothing_is_twice_nor_missing_without_a_gap(laws: type[Day]) -> None:
     run_state_machine_as_test(laws, settings=examples(12, stateful_step_count=40))
 
 
@@ -503,8 +503,8 @@ def test_saved_before_retention_took_orders(laws: type[Day]) -> None:
 
 
 def test_killed_with_a_full_disk_then_twice_without_a_flush_and_pruned(laws: type[Day]) -> None:
-    """The end of the journal is gone, and the connections before it are in no segment any more: of
-    the time from the first kill to the next process that is left nothing is known.
+    """The end of the journal is lost, and the connections before it are in no segment any more: the
+    time from the first kill to the next recorded process is unknown.
     """
     day = laws()
     day.begin()

@@ -1,7 +1,7 @@
-"""Recorded journals give the very entries that they gave when they were recorded, IDs included.
+"""Recorded journals give the same entries as when they were recorded, IDs included.
 
-`python -m tests.oracle --help` says how journals are recorded and compared by hand; tests/long and
-tests/chaos have two thirds of them.
+`python -m tests.oracle --help` explains how journals are recorded and compared by hand; tests/long
+and tests/chaos have two thirds of them.
 """
 
 from pathlib import Path

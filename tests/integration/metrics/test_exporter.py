@@ -17,11 +17,11 @@ from bridge.runtime.redis_shards import ShardedRedis
 from consumers.exporter.pages import ExporterPages
 from consumers.kit.redis.keys import Keys
 from tests.support import warm
-from tests.support.asked_pages import AskedPages, serves
 from tests.support.command import environment
 from tests.support.consumer_commands import run_here
 from tests.support.eventually import eventually_async
 from tests.support.limited_user import as_limited, without
+from tests.support.process_pages import ProcessPages, serves
 
 STREAM = "trade.SOL_USDC"
 
@@ -76,7 +76,7 @@ async def test_page_has_groups_workers_bridges_and_memory_whatever_others_have_w
     assert ready.status.value == 200
 
 
-async def test_of_several_shards_one_that_does_not_answer_is_told_and_the_others_count(
+async def test_of_several_shards_one_that_does_not_answer_is_reported_and_the_others_count(
     redis_url: str,
 ) -> None:
     space = KeySpace("{b}:", 2)
@@ -100,7 +100,7 @@ async def test_of_several_shards_one_that_does_not_answer_is_told_and_the_others
     assert min(each["backpack_redis_memory_used_bytes"] for each in told) > 0
 
 
-async def test_without_the_first_shard_nothing_is_said_of_workers_and_nothing_counted_twice(
+async def test_without_the_first_shard_nothing_is_reported_of_workers_and_nothing_counted_twice(
     redis_url: str,
 ) -> None:
     space = KeySpace("{b}:", 2)
@@ -156,7 +156,9 @@ async def test_a_shard_that_hangs_is_waited_for_once(redis_url: str) -> None:
     assert found["backpack_exporter_redis_up"] == 1
 
 
-async def test_without_redis_it_is_alive_says_why_it_is_not_ready_and_counts_nothing() -> None:
+async def test_without_redis_it_is_alive_states_the_reason_it_is_not_ready_and_counts_nothing() -> (
+    None
+):
     async with client("redis://127.0.0.1:1/0") as redis:
         pages = ExporterPages(redis, Keys(), per_stream=False)
 
@@ -185,7 +187,7 @@ async def test_the_command_serves_them_until_it_is_stopped(
         )  # fmt: skip
     try:
         await eventually_async(lambda: serves(log.read_text()), "it serves")
-        pages = AskedPages(log.read_text())
+        pages = ProcessPages(log.read_text())
         found = pages.series()
         assert pages.is_alive()
         assert pages.is_ready()
@@ -197,7 +199,7 @@ async def test_the_command_serves_them_until_it_is_stopped(
     assert found.get(by_stream) == (1 if more else None)
 
 
-def test_without_its_extra_the_command_says_what_to_install(
+def test_without_its_extra_the_command_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str
 ) -> None:
     monkeypatch.setattr(exposition, "find_spec", lambda _: None)

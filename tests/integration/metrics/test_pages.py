@@ -74,7 +74,7 @@ def get(path: str, method: str = "GET") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
-async def test_a_page_is_told_its_head_has_no_body_and_the_query_is_left_out() -> None:
+async def test_a_page_is_served_its_head_has_no_body_and_the_query_is_ignored() -> None:
     async with served() as port:
         head, _, body = (await ask(port, get("/one?x=1"))).partition(b"\r\n\r\n")
         only_head = await ask(port, get("/one", "HEAD"))
@@ -105,7 +105,7 @@ async def test_request_that_is_too_long_is_cut_off() -> None:
         assert (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
 
 
-async def test_client_that_says_nothing_is_left_and_holds_up_none(
+async def test_client_that_sends_nothing_is_left_and_holds_up_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pages, "REQUEST_S", 0.1)
@@ -134,7 +134,7 @@ async def test_more_clients_than_the_bound_are_turned_away_and_served_when_there
             await end(writer)
 
 
-async def test_clients_that_say_nothing_make_way_for_one_who_asks() -> None:
+async def test_clients_that_send_nothing_make_way_for_one_with_a_request() -> None:
     """Or some idle ones would have a supervisor restart a bridge that is well."""
     async with served() as port:
         waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CLIENTS)]
@@ -145,7 +145,7 @@ async def test_clients_that_say_nothing_make_way_for_one_who_asks() -> None:
             await end(writer)
 
 
-async def test_page_that_is_not_made_in_time_is_said_to_be_missing(
+async def test_page_that_is_not_made_in_time_is_reported_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pages, "PAGE_S", 0.05)
@@ -181,7 +181,7 @@ async def test_clients_that_wait_do_not_hold_up_the_end() -> None:
     await end(writer)
 
 
-async def test_address_that_is_taken_is_said_once_and_served_when_it_is_free(
+async def test_address_that_is_taken_is_reported_once_and_served_when_it_is_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pages, "AGAIN_S", 0.02)

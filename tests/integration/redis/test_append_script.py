@@ -136,14 +136,14 @@ def test_append_without_believable_time_takes_the_streams_time(server: redis.Red
     assert call(server, ("A", 4, 5, 0, "type", "trade")) == ["ok", 1, "100-50", "+"]
 
 
-def test_append_lower_number_with_a_newer_time_is_told_apart(server: redis.Redis) -> None:
+def test_append_lower_number_with_a_newer_time_is_distinguished(server: redis.Redis) -> None:
     started(server)
     call(server, ("A", 4, 5, 101, "type", "trade"))
 
     assert call(server, ("A", 0, 1, 999, "type", "trade")) == ["ok", 1, "101-50", "!"]
 
 
-def test_append_renumbered_stream_goes_on_under_rising_ids(server: redis.Redis) -> None:
+def test_append_renumbered_stream_continues_under_rising_ids(server: redis.Redis) -> None:
     started(server, after=1000)
     call(server, ("A", 1000, 1001, 101, "type", "trade"))
 
@@ -166,7 +166,7 @@ def test_snapshot_is_placed_at_its_position_or_not_at_all(server: redis.Redis) -
     assert call(server, ("S", "", 6, 102, *book)) == ["ok", 1, "102-70", "~"]
 
 
-def test_snapshot_placed_by_another_bridge_there_or_later_is_told_apart(
+def test_snapshot_placed_by_another_bridge_there_or_later_is_distinguished(
     server: redis.Redis,
 ) -> None:
     started(server)
@@ -312,7 +312,7 @@ def test_append_to_several_streams_each_has_its_answer_and_its_refusal(
     assert ids(server) == ["100-41", "101-50"]
 
 
-def test_append_without_memory_every_stream_says_so(server: redis.Redis) -> None:
+def test_append_without_memory_every_stream_reports_it(server: redis.Redis) -> None:
     started(server)
     server.config_set("maxmemory", 1)
     try:
@@ -390,7 +390,7 @@ messages = st.lists(st.sets(st.integers(1, 40)), min_size=1, max_size=3)
 
 @examples(10)
 @given(messages, st.randoms(use_true_random=False))
-def test_append_several_bridges_with_losses_stream_is_complete_or_says_where_it_is_not(
+def test_append_several_bridges_with_losses_stream_is_complete_or_states_where_it_is_not(
     server: redis.Redis, wire: RedisSocket, received: list[set[int]], chance: Any
 ) -> None:
     """Laws: IDs rise, nothing twice, all that any bridge received behind the start is there in

@@ -76,7 +76,7 @@ async def test_replica_level_frozen_replica_counts_nothing_as_published(
     assert logs[0]["pending"] == 10
 
 
-async def test_replica_level_is_reached_again_after_a_lost_connection_says_so_once(
+async def test_replica_level_is_reached_again_after_a_lost_connection_reports_it_once(
     primary: RedisServer,
 ) -> None:
     with replica_of(primary) as replica, capture_logs() as logs:
@@ -119,7 +119,9 @@ async def test_replica_level_primary_killed_the_replica_has_what_counts_as_publi
         assert last_id(replica) >= published
 
 
-async def test_replica_level_without_a_replica_says_that_none_has_it(primary: RedisServer) -> None:
+async def test_replica_level_without_a_replica_states_that_none_has_it(
+    primary: RedisServer,
+) -> None:
     async with running(Rig(primary.url, durability=ON_A_REPLICA)) as rig:
         rig.trades(1)
         await eventually_async(lambda: "0 of 1 replicas have it" in rig.trouble, "trouble is said")
@@ -138,7 +140,9 @@ async def test_fsynced_level_killed_server_has_all_after_its_restart() -> None:
         assert trade_ids(server) == all_trades(20)
 
 
-async def test_fsynced_level_without_append_only_file_says_what_to_do(primary: RedisServer) -> None:
+async def test_fsynced_level_without_append_only_file_states_the_remedy(
+    primary: RedisServer,
+) -> None:
     async with running(Rig(primary.url, durability=ON_DISK)) as rig:
         await eventually_async(
             lambda: "publish.durability.level is fsynced" in rig.trouble,
@@ -158,7 +162,7 @@ async def test_fsynced_level_without_append_only_file_says_what_to_do(primary: R
         ("ERR WAIT cannot be used with replica instances.", "this is a replica"),
     ],
 )  # fmt: skip
-def test_durability_refused_question_is_told_with_what_to_do(error: str, said: str) -> None:
+def test_durability_refused_question_is_reported_with_what_to_do(error: str, said: str) -> None:
     with pytest.raises(Refused, match=said):
         ON_DISK.missing(hiredis.ReplyError(error))
 

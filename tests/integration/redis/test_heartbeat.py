@@ -56,7 +56,7 @@ class Reporter:
 
 
 @pytest.mark.parametrize("shift_s", [-5, 5, -86_400])
-async def test_a_status_says_when_it_was_written_by_the_clock_of_redis(
+async def test_a_status_states_when_it_was_written_by_the_clock_of_redis(
     redis_url: str, shift_s: int
 ) -> None:
     async with connect(redis_url, name="test", decode_responses=True) as client:
@@ -113,7 +113,7 @@ async def test_a_watermark_more_than_a_minute_ahead_of_redis_is_not_believed(
         assert peers.watermarks["trade.B"] == now_us  # the absurd one is written over
 
 
-async def test_a_status_that_cannot_be_written_is_said_once_and_its_end_too(
+async def test_a_status_that_cannot_be_written_is_reported_once_and_its_end_too(
     redis_url: str,
 ) -> None:
     async with connect(redis_url, name="test", decode_responses=True) as client:

@@ -52,7 +52,7 @@ async def test_publisher_received_messages_are_in_redis_in_order(server: RedisSe
     assert order_ids(server) == [str(number) for number in range(100)]
 
 
-async def test_publisher_redis_away_at_the_start_connects_once_it_is_there(
+async def test_publisher_redis_unavailable_at_the_start_connects_once_it_is_there(
     server: RedisServer,
 ) -> None:
     server.kill()
@@ -100,7 +100,7 @@ async def test_publisher_replies_lost_entries_are_there_once(server: RedisServer
     assert order_ids(server) == [str(1 + 100 * turn) for turn in range(1, 11)]
 
 
-async def test_publisher_frozen_redis_gives_up_the_connection_and_goes_on_later(
+async def test_publisher_frozen_redis_gives_up_the_connection_and_continues_later(
     server: RedisServer,
 ) -> None:
     async with running(Rig(server.url, timeout_s=0.3)) as rig:
@@ -223,7 +223,7 @@ async def test_drain_redis_away_ends_at_its_deadline(server: RedisServer) -> Non
         assert rig.pending == 7
 
 
-async def test_publisher_password_is_used_and_a_wrong_one_is_told_without_it() -> None:
+async def test_publisher_password_is_used_and_a_wrong_one_is_reported_without_it() -> None:
     with running_redis(password="hush") as guarded:
         async with running(Rig(guarded.url)) as rig:
             rig.trades(3)
@@ -237,7 +237,7 @@ async def test_publisher_password_is_used_and_a_wrong_one_is_told_without_it() -
         assert "hush" not in repr(Target.from_url(guarded.url))
 
 
-async def test_publisher_login_refused_for_a_while_goes_on_later() -> None:
+async def test_publisher_login_refused_for_a_while_continues_later() -> None:
     with running_redis(password="hush") as guarded, guarded.client() as client:
         async with running(Rig(guarded.url)) as rig:
             rig.trades(10)
@@ -252,7 +252,7 @@ async def test_publisher_login_refused_for_a_while_goes_on_later() -> None:
         assert trade_ids(guarded) == all_trades(210)
 
 
-async def test_publisher_redis_loading_its_data_goes_on_later() -> None:
+async def test_publisher_redis_loading_its_data_continues_later() -> None:
     slow = (
         "--key-load-delay",
         "50000",  # µs: it would load for a quarter of a minute, and serves clients at each key
@@ -312,7 +312,7 @@ async def test_publisher_without_a_stream_registers_nothing_and_connects(
     assert trade_ids(server) == all_trades(3)
 
 
-async def test_publisher_registry_key_of_another_type_is_told_once_and_publishing_goes_on(
+async def test_publisher_registry_key_of_another_type_is_reported_once_and_publishing_continues(
     server: RedisServer,
 ) -> None:
     with server.client() as client, capture_logs() as said:
@@ -329,7 +329,7 @@ async def test_publisher_registry_key_of_another_type_is_told_once_and_publishin
     assert [line["reason"][:25] for line in told] == ["bridge:streams: WRONGTYPE"]
 
 
-async def test_publisher_account_key_of_another_type_is_told_with_its_name(
+async def test_publisher_account_key_of_another_type_is_reported_with_its_name(
     server: RedisServer,
 ) -> None:
     with server.client() as client:
@@ -340,7 +340,7 @@ async def test_publisher_account_key_of_another_type_is_told_with_its_name(
             )
 
 
-async def test_publisher_while_redis_is_away_logs_again_how_much_waits(
+async def test_publisher_while_redis_is_unavailable_logs_again_how_much_waits(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(publisher_module, "LOG_EVERY_S", 0.1)
@@ -410,7 +410,7 @@ async def test_outbox_received_again_after_trimming_writes_nothing_after_deletio
 
 
 @pytest.mark.parametrize("command", ["evalsha", "xadd", "xrevrange", "script|load", "hset"])
-async def test_publisher_command_not_allowed_suspends_no_stream_and_goes_on_once_it_is(
+async def test_publisher_command_not_allowed_suspends_no_stream_and_continues_once_it_is(
     server: RedisServer, command: str
 ) -> None:
     with server.client() as client:
@@ -432,7 +432,7 @@ async def test_publisher_command_not_allowed_suspends_no_stream_and_goes_on_once
     assert trade_ids(server) == all_trades(110)
 
 
-async def test_publisher_refused_on_each_connection_says_it_once_and_waits_longer(
+async def test_publisher_refused_on_each_connection_reports_it_once_and_waits_longer(
     server: RedisServer,
 ) -> None:
     with server.client() as client:

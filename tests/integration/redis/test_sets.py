@@ -129,7 +129,7 @@ async def _lying_sentinel(port: int) -> AsyncIterator[str]:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_a_server_of_active_active_replication_is_refused_in_words() -> None:
+async def test_a_server_of_active_active_replication_is_refused_with_a_reason() -> None:
     async def be_one_of_two(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"ROLE\r\n")
         writer.write(b"+PONG\r\n$0\r\n\r\n*1\r\n$14\r\nactive-replica\r\n")
@@ -157,7 +157,7 @@ async def test_nodes_of_a_cluster_are_learned_from_the_one_that_is_named(cluster
     connection.close()
 
 
-async def test_a_server_of_another_kind_is_refused_in_words(
+async def test_a_server_of_another_kind_is_refused_with_a_reason(
     watched: Watched, cluster: Cluster
 ) -> None:
     sentinel, node = watched.sentinels[0], cluster.servers[0]
@@ -296,7 +296,7 @@ async def checked(
     ("page", "command", "pace"),
     [("now", "xrevrange", "POLL_S"), ("consumers", "evalsha", "GROUPS_S")],
 )
-async def test_a_replica_that_does_not_answer_is_no_shard_that_is_away(
+async def test_a_replica_that_does_not_answer_is_no_shard_that_is_unavailable(
     page: str, command: str, pace: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("POLL_S", "GROUPS_S"):  # the other page would find it, too

@@ -91,7 +91,7 @@ async def test_trimming_of_a_shard_leaves_the_streams_of_others(client: Redis) -
     assert await client.xlen(key) == 5000
 
 
-async def test_trimming_without_the_group_keeps_what_retention_says(client: Redis) -> None:
+async def test_trimming_without_the_group_keeps_what_retention_states(client: Redis) -> None:
     await client.xgroup_create(STREAM, "other", "0")
     async with trimming(client, "archive"):
         await eventually_async(at_most(client, 600), "trimmed to about 500")

@@ -405,7 +405,7 @@ def test_usage_that_is_wrong(tmp_path: Path, arguments: list[str], told: str) ->
     assert "Traceback" not in done.stderr
 
 
-def test_key_is_that_of_the_streams_shard_and_asks_no_server(tmp_path: Path) -> None:
+def test_key_is_that_of_the_streams_shard_and_needs_no_request(tmp_path: Path) -> None:
     variables = {"BRIDGE_REDIS__URL": "redis+cluster://127.0.0.1:1", "BRIDGE_REDIS__SHARDS": "4"}
     done = run_bridge(tmp_path, "key", "trade.SOL_USDC", "bridge:gaps", **variables)
     assert (done.returncode, done.stdout) == (

@@ -117,7 +117,7 @@ async def test_what_was_written_is_there_at_the_next_start(tmp_path: Path) -> No
             assert reader.xrange("trade.SOL_USDC") == [("1-1", {"price": "1"})]
 
 
-async def test_at_the_end_the_process_is_gone(tmp_path: Path) -> None:
+async def test_at_the_end_the_process_has_ended(tmp_path: Path) -> None:
     async with embedded_server(settings(tmp_path)) as server:
         assert is_running(server.pid)
         assert not has_ended(server)
@@ -161,7 +161,7 @@ def test_its_password_stays_unless_others_could_read_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_the_server_of_another_user_is_told(tmp_path: Path) -> None:
+def test_the_server_of_another_user_is_reported(tmp_path: Path) -> None:
     with running_server(settings(tmp_path)) as server:
         (server.data_dir / "embedded.json").chmod(0)
         with pytest.raises(ConfigError, match="belongs to another user"):
@@ -186,7 +186,7 @@ def test_a_folder_of_another_user_is_refused_before_anything_in_it_is_opened(
     assert victim.read_text() == "mine"
 
 
-def test_a_folder_of_another_user_is_not_believed_to_tell_where_a_server_is(
+def test_a_folder_of_another_user_is_not_believed_to_show_where_a_server_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_server(settings(tmp_path)) as server:
@@ -242,7 +242,7 @@ async def test_of_many_at_once_one_starts_and_all_have_the_same(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("made", [False, True])
-def test_where_none_runs_the_finder_says_how_to_start_one(tmp_path: Path, made: bool) -> None:
+def test_where_none_runs_the_finder_states_how_to_start_one(tmp_path: Path, made: bool) -> None:
     if made:
         with running_server(settings(tmp_path)):
             pass
@@ -282,7 +282,7 @@ def test_a_port_that_is_taken_after_it_was_looked_at_is_left_to_its_owner(
                 assert asked.ping()
 
 
-def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with (
         pytest.raises(ConfigError, match=r"data cannot be written \(File exists\): set BRIDGE_EMB"),
@@ -292,13 +292,13 @@ def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes into read-only folders")
-def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o500)
     with pytest.raises(ConfigError, match="Permission denied"), running_server(settings(tmp_path)):
         pass
 
 
-def test_data_that_cannot_be_read_is_told_with_the_servers_own_words(tmp_path: Path) -> None:
+def test_data_that_cannot_be_read_is_reported_with_the_servers_own_text(tmp_path: Path) -> None:
     with running_server(settings(tmp_path)):
         pass
     for manifest in (tmp_path / "data" / "appendonlydir").glob("*.manifest"):
@@ -381,7 +381,7 @@ def test_ctrl_c_twice_leaves_at_once_and_still_no_orphan(tmp_path: Path) -> None
         until(lambda: not is_running(pid), "the server ended after its starter")
 
 
-def test_a_server_that_ends_by_itself_is_told(tmp_path: Path) -> None:
+def test_a_server_that_ends_by_itself_is_reported(tmp_path: Path) -> None:
     with foreground(tmp_path, "--port", "0") as (process, _url, pid):
         os.kill(pid, signal.SIGKILL)
         _, err = process.communicate(timeout=60)
@@ -390,7 +390,7 @@ def test_a_server_that_ends_by_itself_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_the_command_joins_and_says_so(tmp_path: Path) -> None:
+def test_the_command_joins_and_reports_it(tmp_path: Path) -> None:
     with foreground(tmp_path, "--port", "0") as (_process, url, _pid):
         with start_bridge(tmp_path, "redis", "--data-dir", "data") as second:
             out, err = second.communicate(timeout=60)
@@ -398,7 +398,7 @@ def test_the_command_joins_and_says_so(tmp_path: Path) -> None:
         assert f"Already running, started by another process: {masked_url(url)}" in out
 
 
-def test_the_command_says_that_it_moved_from_a_taken_port(tmp_path: Path) -> None:
+def test_the_command_states_that_it_moved_from_a_taken_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as foreign:
         taken = foreign.getsockname()[1]
         with foreground(tmp_path, "--port", str(taken)) as (process, url, _pid):
@@ -408,7 +408,7 @@ def test_the_command_says_that_it_moved_from_a_taken_port(tmp_path: Path) -> Non
     assert f"Port {taken} is taken by another program." in out
 
 
-def test_the_port_asked_for_is_used(tmp_path: Path) -> None:
+def test_the_port_requested_is_used(tmp_path: Path) -> None:
     port = free_port()
     with running_server(settings(tmp_path, port)) as server:
         assert urlsplit(server.url).port == port

@@ -44,7 +44,7 @@ async def test_a_user_who_may_not_give_a_name_is_served_without(redis_url: str, 
     assert named == ["bridge:test" if rule == "+@all" else ""]
 
 
-async def test_a_server_away_is_told_at_once_not_after_retries() -> None:
+async def test_an_unavailable_server_is_reported_at_once_not_after_retries() -> None:
     async with connect(f"redis://127.0.0.1:{free_port()}/0", name="x") as client:
         async with asyncio.timeout(20):  # ten retries of the client's own take longer
             with pytest.raises(exceptions.ConnectionError):
@@ -53,7 +53,7 @@ async def test_a_server_away_is_told_at_once_not_after_retries() -> None:
 
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
 @pytest.mark.parametrize("scheme", ["rediss://h/0", "rediss+sentinel://h/main"])
-def test_a_file_of_certificates_that_is_missing_is_told_in_a_sentence(
+def test_a_file_of_certificates_that_is_missing_is_reported_in_a_sentence(
     option: str, scheme: str, tmp_path: Path
 ) -> None:
     url = f"{scheme}?{option}={tmp_path}/none.pem"
@@ -65,7 +65,7 @@ def test_a_file_of_certificates_that_is_missing_is_told_in_a_sentence(
         )
 
 
-def test_a_cluster_of_which_no_slot_is_said_is_refused() -> None:
+def test_a_cluster_of_which_no_slot_is_reported_is_refused() -> None:
     for make in (Target.from_url, partial(connect, name="x"), partial(connect_blocking, name="x")):
         with pytest.raises(ConfigError, match="key_prefix must select one of its nodes"):
             make("redis+cluster://n1:7000,n2/0")
@@ -108,7 +108,7 @@ async def test_a_lost_reply_is_an_error_and_nothing_is_sent_twice(
         assert asked.xlen("stream") == 100
 
 
-async def test_a_silent_server_is_told_when_the_time_is_up() -> None:
+async def test_a_silent_server_is_reported_when_the_time_is_up() -> None:
     with running_redis() as server:
         async with connect(server.url, name="x", command_timeout_s=0.2) as client:
             await client.ping()
@@ -139,7 +139,7 @@ async def test_a_unix_socket_is_as_good(tmp_path: Path) -> None:
         "socket_keepalive_options=x", "retry=", "max_connections=1",
     ],
 )  # fmt: skip
-def test_an_option_that_is_none_of_a_users_is_told_without_the_password(option: str) -> None:
+def test_an_option_that_is_none_of_a_users_is_reported_without_the_password(option: str) -> None:
     with pytest.raises(ConfigError) as caught:
         connect(f"redis://u:hunter2@h:1/0?{option}", name="x")
     assert str(caught.value) == (

@@ -25,7 +25,7 @@ def test_with_appendonly_a_restart_keeps_what_was_written() -> None:
         assert client.get("key") == "value"
 
 
-def test_with_a_password_nobody_else_comes_in() -> None:
+def test_with_a_password_no_other_client_is_accepted() -> None:
     with (
         running_redis(password="let-me-in") as server,
         redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as stranger,

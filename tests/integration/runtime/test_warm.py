@@ -66,7 +66,7 @@ def test_forked_process_is_as_a_started_one(options: dict[str, object], tmp_path
     assert cold[0] == 3
 
 
-def test_traceback_of_a_module_that_fails_is_told(kind: type, tmp_path: Path) -> None:
+def test_traceback_of_a_module_that_fails_is_reported(kind: type, tmp_path: Path) -> None:
     (tmp_path / "fails.py").write_text("raise ValueError('it fails')\n")
     with kind(
         [sys.executable, "-m", "fails"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE
@@ -99,7 +99,7 @@ def test_at_its_end_threads_and_exit_functions_have_run(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has none")
-def test_output_that_cannot_be_written_at_the_end_is_told(kind: type, tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_at_the_end_is_reported(kind: type, tmp_path: Path) -> None:
     (tmp_path / "prints.py").write_text("print('something')\n")
     buffered = {name: each for name, each in environment().items() if name != "PYTHONUNBUFFERED"}
     with (

@@ -78,14 +78,14 @@ def test_a_ledger_that_cannot_be_written_is_exit_code_1_and_one_line(tmp_path: P
     assert done.stderr.count("\n") == 1
 
 
-def test_it_stops_by_itself_after_the_time_asked_for() -> None:
+def test_it_stops_by_itself_after_the_time_requested() -> None:
     done = simulator("--for", "0.2")
     assert done.returncode == 0
     assert done.stdout.startswith("simulator listening on ws://127.0.0.1:")
     assert done.stdout.count("\n") == 1
 
 
-def test_any_symbol_and_any_key_can_be_asked_for() -> None:
+def test_any_symbol_and_any_key_can_be_requested() -> None:
     key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
     with running_simulator_sync("--market", "ODD_USDC_PERP", "--accept-key", key) as sim:
         markets = plain_http.get(f"{sim.rest_url}/api/v1/markets").json()
@@ -98,7 +98,7 @@ def test_the_version_is_that_of_the_bridge() -> None:
     assert simulator("--version").stdout == f"backpack-simulator {__version__}\n"
 
 
-def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:
+def test_without_its_extra_it_names_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "aiohttp.py").write_text("raise ModuleNotFoundError(\"No module named 'aiohttp'\")")
     done = subprocess.run(
         [sys.executable, "-m", "simulator", "--help"],

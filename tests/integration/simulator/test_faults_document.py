@@ -1,5 +1,5 @@
-"""Every fault that the document shows can be ordered as it stands there; all that there are, are
-shown; what is wrong is said."""
+"""Every fault in the document can be ordered as printed; the document has all faults; mistakes are
+reported."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ async def test_only_the_connection_that_was_named_is_closed(
 
 
 @pytest.mark.parametrize("fault", ["close", "stall"])
-async def test_a_half_open_connection_says_nothing_and_answers_nothing(
+async def test_a_half_open_connection_sends_nothing_and_answers_nothing(
     fault: str, sim: RunningSimulator, listener: Listener
 ) -> None:
     settings = {"how": "silent"} if fault == "close" else {}
@@ -108,7 +108,7 @@ async def test_a_stalled_connection_may_still_answer_pings(
     await listener.next()
 
 
-async def test_without_pongs_data_goes_on(sim: RunningSimulator, listener: Listener) -> None:
+async def test_without_pongs_data_continues(sim: RunningSimulator, listener: Listener) -> None:
     number = sim.fault("no_pongs")
     pong = await listener.socket.ping()
     for _ in range(20):
@@ -140,7 +140,7 @@ async def test_an_error_frame_comes_unasked(sim: RunningSimulator, listener: Lis
     assert error == {"id": None, "error": {"code": 4007, "message": "Odd"}}
 
 
-async def test_a_forgotten_subscription_lives_again_when_it_is_asked_for_again(
+async def test_a_forgotten_subscription_lives_again_when_it_is_requested_again(
     sim: RunningSimulator, listener: Listener
 ) -> None:
     await listener.subscribe("trade.SOL_USDC")
@@ -182,7 +182,7 @@ async def test_a_handshake_is_never_answered(sim: RunningSimulator) -> None:
     ("code", "message"),
     [(4006, "Invalid stream"), (4008, "Invalid depth window"), (4002, "Parse error")],
 )
-async def test_a_subscription_is_rejected_and_the_rest_goes_on(
+async def test_a_subscription_is_rejected_and_the_rest_continues(
     code: int, message: str, sim: RunningSimulator, listener: Listener
 ) -> None:
     sim.fault("reject", stream="trade.*", code=code, count=1)

@@ -170,7 +170,7 @@ async def test_a_binary_frame_is_a_whole_one(sim: RunningSimulator, listener: Li
 
 
 @pytest.mark.parametrize("then", ["lost", "late"])
-async def test_a_stalled_stream_is_silent_while_the_others_go_on(
+async def test_a_stalled_stream_is_silent_while_the_others_continue(
     then: str, sim: RunningSimulator, listener: Listener
 ) -> None:
     await listener.subscribe(DEPTH, TRADES)
@@ -186,7 +186,7 @@ async def test_a_stalled_stream_is_silent_while_the_others_go_on(
     assert holes(heard) == (kept["ids"] if then == "lost" else [])
 
 
-async def test_the_ledger_says_what_was_withheld_from_whom_and_by_what(tmp_path: Path) -> None:
+async def test_the_ledger_states_what_was_withheld_from_whom_and_by_what(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     with running_simulator_sync("--rate", "300", "--market", "SOL_USDC", ledger=ledger) as sim:
         async with listening(sim.ws_url) as listener:

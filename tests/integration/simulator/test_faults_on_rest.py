@@ -91,7 +91,7 @@ async def test_rest_is_slow(sim: RunningSimulator, client: httpx2.AsyncClient) -
     assert time.monotonic() - begun_s >= 0.4
 
 
-async def test_a_stale_depth_is_from_the_cache_unless_a_nonce_asks_past_it(
+async def test_a_stale_depth_is_from_the_cache_unless_a_nonce_bypasses_it(
     sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     sim.fault("rest_stale", path="/api/v1/*")

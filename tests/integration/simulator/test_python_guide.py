@@ -1,8 +1,8 @@
 """The three programs of the exchange's public Python guide run against the simulator.
 
-They stand here as a newcomer would type them: indentation restored and the signed string mended,
-nothing else changed but the URL. The private one is also run as it was printed, with the string
-that a web page had damaged: that one is refused.
+They are here as a newcomer would type them: with indentation and the signed string corrected, and
+otherwise only the URL changed. The private one is also run as printed, with the signed string that
+a web page had damaged: that one is refused.
 """
 
 from __future__ import annotations

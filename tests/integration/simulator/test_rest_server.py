@@ -84,7 +84,7 @@ async def test_a_wrong_request_is_refused_in_the_exchange_s_form(
     assert (reply.status_code, reply.headers["content-type"].split(";")[0]) == (status, kind)
 
 
-async def test_an_unknown_symbol_has_its_own_words(client: httpx2.AsyncClient) -> None:
+async def test_an_unknown_symbol_has_its_own_error_text(client: httpx2.AsyncClient) -> None:
     reply = await client.get("/api/v1/trades?symbol=NO_SUCH")
     assert reply.text == '{"code":"INVALID_CLIENT_REQUEST","message":"Invalid market symbol"}'
 
@@ -169,7 +169,7 @@ async def test_a_signature_over_other_parameters_is_refused(client: httpx2.Async
     assert other.text == '{"code":"INVALID_SIGNATURE","message":"Invalid signature"}'
 
 
-async def test_rest_is_never_behind_the_frames_heard(sim: RunningSimulator) -> None:
+async def test_rest_is_never_behind_the_frames_received(sim: RunningSimulator) -> None:
     async with (
         listening(sim.ws_url) as listener,
         plain_http.client(sim.rest_url) as client,
@@ -188,7 +188,7 @@ async def test_the_book_of_the_simulator_is_the_whole_depth(quiet: httpx2.AsyncC
     assert (book["asks"], book["bids"]) == (depth["asks"], depth["bids"])
 
 
-async def test_the_simulator_tells_what_was_traded_after_a_trade_oldest_first(
+async def test_the_simulator_shows_what_was_traded_after_a_trade_oldest_first(
     quiet: httpx2.AsyncClient,
 ) -> None:
     newest = (await quiet.get("/api/v1/trades?symbol=SOL_USDC&limit=3")).json()
@@ -218,7 +218,7 @@ async def test_assets_and_securities_are_those_of_the_markets(quiet: httpx2.Asyn
     ("/wapi/v1/history/orders", "orderHistoryQueryAll"),
     ("/wapi/v1/history/fills", "fillHistoryQueryAll"),
 ])  # fmt: skip
-async def test_rows_of_an_account_are_those_of_the_market_type_asked_for(
+async def test_rows_of_an_account_are_those_of_the_market_type_requested(
     quiet: httpx2.AsyncClient, path: str, instruction: str
 ) -> None:
     rows: dict[str, list[str]] = {}
@@ -234,7 +234,7 @@ async def test_rows_of_an_account_are_those_of_the_market_type_asked_for(
     assert 0 < len(everything) <= sum(map(len, rows.values()))
 
 
-async def test_past_orders_say_how_they_ended(quiet: httpx2.AsyncClient) -> None:
+async def test_past_orders_state_how_they_ended(quiet: httpx2.AsyncClient) -> None:
     path, instruction = "/wapi/v1/history/orders", "orderHistoryQueryAll"
     orders = (await get_signed(quiet, path, instruction, limit="1000")).json()
     oldest = (await get_signed(quiet, path, instruction, sortDirection="Asc", limit="1")).json()

@@ -151,7 +151,7 @@ async def test_private_streams_agree_with_the_signed_endpoints(sim: RunningSimul
         assert balance["a"] in capital
 
 
-async def test_open_positions_are_told_at_subscription_without_an_event_name(
+async def test_open_positions_are_reported_at_subscription_without_an_event_name(
     sim: RunningSimulator,
 ) -> None:
     async with listening(sim.ws_url) as listener:
@@ -188,7 +188,7 @@ async def test_a_client_s_ping_is_answered(sim: RunningSimulator) -> None:
 
 
 @pytest.mark.parametrize(("asked", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-async def test_a_stop_says_close_and_ends(asked: signal.Signals, code: int) -> None:
+async def test_a_stop_sends_close_and_ends(asked: signal.Signals, code: int) -> None:
     with running_simulator_sync("--rate", "500") as sim:
         async with listening(sim.ws_url) as listener:
             await listener.subscribe("depth.SOL_USDC")
@@ -234,7 +234,7 @@ async def test_a_client_is_pinged_and_one_that_never_pongs_is_closed() -> None:
         assert b"\x88\x09\x03\xe9no pong" in seen
 
 
-async def test_a_slow_client_is_closed_and_the_others_go_on() -> None:
+async def test_a_slow_client_is_closed_and_the_others_continue() -> None:
     async with (
         InProcess(Patience(queue_frames=500), rate=20_000) as address,
         listening(f"ws://{address}") as quick,

@@ -48,7 +48,7 @@ class Site:
 
     @contextmanager
     def events(self, **asked: str) -> Iterator[Iterator[tuple[str, Any]]]:
-        """The events of a page, as name and value. Asks again as the page does, while Redis has not
+        """The events of a page, as name and value. Reconnects as the page does, while Redis has not
         been read.
         """
         with contextlib.ExitStack() as stack:
@@ -313,13 +313,13 @@ def test_a_dead_letter_is_shown_sent_back_and_dropped(console: Site, bus: Bus) -
         ["drop"],
     ],
 )
-def test_a_change_that_says_nonsense_is_a_sentence(console: Site, wrong: object) -> None:
+def test_a_change_with_nonsense_gets_an_error_message(console: Site, wrong: object) -> None:
     answer = console.post("api/letters", wrong)
     assert answer.status_code == 400
     assert "ID" in answer.text
 
 
-def test_many_who_ask_for_a_dead_letter_at_once_all_get_it(console: Site, bus: Bus) -> None:
+def test_many_who_request_a_dead_letter_at_once_all_get_it(console: Site, bus: Bus) -> None:
     bus.register(STREAM)
     letter = dead_letter(bus.client, STREAM)
     path = f"api/letter?group={GROUP}&stream={STREAM}&letter={letter}"
@@ -359,7 +359,7 @@ def test_without_a_token_the_console_is_read_only(tmp_path: Path, bus: Bus, redi
     assert set(bus.client.keys()) == before, "it writes nothing"
 
 
-def test_options_say_which_redis_which_names_and_that_the_account_is_shown(
+def test_options_state_which_redis_which_names_and_that_the_account_is_shown(
     tmp_path: Path, bus: Bus, redis_url: str
 ) -> None:
     bus.register("account.orderUpdate", STREAM)
@@ -374,7 +374,7 @@ def test_options_say_which_redis_which_names_and_that_the_account_is_shown(
         assert console.get("", host="other.example").status_code == 421
 
 
-def test_without_redis_the_pages_say_so_and_never_its_password(tmp_path: Path) -> None:
+def test_without_redis_the_pages_report_it_and_never_its_password(tmp_path: Path) -> None:
     with running_console(tmp_path, "redis://:hush-hush@127.0.0.1:1/0") as console:
         eventually(
             lambda: console.first("head", page="now")["text"].startswith(
@@ -392,7 +392,7 @@ def test_without_redis_the_pages_say_so_and_never_its_password(tmp_path: Path) -
     assert "hush" not in json.dumps(told)
 
 
-def test_what_this_user_may_not_read_is_told_on_its_page_and_the_others_go_on(
+def test_what_this_user_may_not_read_is_reported_on_its_page_and_the_others_continue(
     tmp_path: Path, bus: Bus, redis_server: RedisServer
 ) -> None:
     bus.register(STREAM)

@@ -82,7 +82,7 @@ async def _end(reader: asyncio.StreamReader) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", ASK[:20], ASK, ASK + ASK[:20]])
-async def test_a_client_that_says_nothing_more_is_left(port: int, said: bytes) -> None:
+async def test_a_client_that_sends_nothing_more_is_left(port: int, said: bytes) -> None:
     async with _client(port) as (reader, writer):
         writer.write(said)
         await _end(reader)

@@ -75,7 +75,7 @@ async def test_without_the_first_shard_streams_of_the_others_are_shown_and_no_br
     assert "; the other shards have 3 streams, the newest entry" in verdict.text
 
 
-async def test_a_look_that_decides_something_does_not_make_do_without_the_first_shard(
+async def test_a_read_for_a_decision_fails_without_the_first_shard(
     redis_url: str,
 ) -> None:
     async with without(redis_url, 0) as (sharded, _):
@@ -89,7 +89,9 @@ async def test_where_no_shard_answers_nothing_is_shown(redis_url: str) -> None:
             await read_sample(sharded, SPACE)
 
 
-async def test_a_first_shard_that_is_full_is_told_since_statuses_are_there(redis_url: str) -> None:
+async def test_a_first_shard_that_is_full_is_reported_since_statuses_are_there(
+    redis_url: str,
+) -> None:
     async with without(redis_url) as (sharded, whole):
         before = await whole.config_get("maxmemory")
         await whole.config_set("maxmemory", 1)
@@ -118,7 +120,7 @@ async def test_without_another_shard_all_is_shown_but_its_streams(redis_url: str
 
 
 @pytest.mark.parametrize("unavailable", [0, 2])
-async def test_tap_follows_what_other_shards_have_and_the_one_that_comes_back_from_there_on(
+async def test_tap_follows_what_other_shards_have_and_the_one_that_returns_from_there_on(
     unavailable: int, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "_REGISTRY_EVERY_S", 0.05)
@@ -163,7 +165,7 @@ async def _add_to_all(whole: Redis, number: int) -> None:
 
 
 @pytest.mark.parametrize("unavailable", [0, 2])
-async def test_the_consoles_page_of_consumers_has_what_other_shards_have_and_says_which_is_away(
+async def test_the_consoles_page_of_consumers_has_what_other_shards_have_and_shows_the_lost_one(
     unavailable: int, redis_url: str
 ) -> None:
     async with without(redis_url, unavailable) as (sharded, whole):

@@ -15,7 +15,7 @@ from tests.support.consumer_commands import run_here
 from tests.support.limited_user import as_limited, without
 
 
-def test_a_healthy_system_is_told_and_the_exit_code_is_0(
+def test_a_healthy_system_is_reported_and_the_exit_code_is_0(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     done = run_bridge(tmp_path, redis_url, "status")
@@ -48,7 +48,7 @@ def closed_everywhere(schema: Any) -> Any:
     return closed | {"additionalProperties": False} if "required" in closed else closed
 
 
-def test_the_quarantine_is_counted_and_its_newest_told(
+def test_the_quarantine_is_counted_and_its_newest_reported(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     names = ("symbol", "occurrence", "event_us", "engine_us", "extra")
@@ -181,7 +181,7 @@ def test_no_command_shows_a_password_with_or_without_its_colon(tmp_path: Path, u
 
 
 @pytest.mark.parametrize(("ahead_s", "beat_s", "state"), [(3600, 60, "silent"), (-3600, -60, "up")])
-def test_a_worker_is_judged_by_the_clock_of_redis_whatever_its_own_says(
+def test_a_worker_is_judged_by_the_clock_of_redis_whatever_its_own_shows(
     full_bus: Bus, redis_url: str, tmp_path: Path, ahead_s: int, beat_s: int, state: str
 ) -> None:
     full_bus.worker(updated_us=full_bus.now_us() + ahead_s * 1_000_000)

@@ -75,7 +75,7 @@ def test_files_that_are_closed_do_not_change_how_a_command_ends(
         ),
     ],
 )
-def test_with_files_closed_a_command_fails_and_says_why_where_it_can(
+def test_with_files_closed_a_command_fails_and_states_the_reason_where_it_can(
     tmp_path: Path, closed: str, told: bool
 ) -> None:
     unavailable = said(tmp_path, "redis://127.0.0.1:1", f"bridge status {closed}")

@@ -19,7 +19,7 @@ FIRST = "22:13:20.000 trade.SOL_USDC  sell 1.50 @ 99.01"
 SECOND = "22:13:20.000 trade.SOL_USDC  sell 2.5 @ 99.01"
 
 
-def test_entries_are_told_in_words(full_bus: Bus, redis_url: str, tmp_path: Path) -> None:
+def test_entries_are_described_as_text(full_bus: Bus, redis_url: str, tmp_path: Path) -> None:
     begin = ("--from", "beginning", "--count", "2")
     done = run_bridge(tmp_path, redis_url, "tap", "trade.SOL_USDC", *begin)
     assert (done.returncode, done.stderr) == (0, "")
@@ -43,7 +43,7 @@ def test_json_is_one_object_a_line(full_bus: Bus, redis_url: str, tmp_path: Path
     ]
 
 
-def test_fields_are_told_as_stored(full_bus: Bus, redis_url: str, tmp_path: Path) -> None:
+def test_fields_are_reported_as_stored(full_bus: Bus, redis_url: str, tmp_path: Path) -> None:
     arguments = ("trade.SOL_USDC", "--from", "beginning", "--count", "1", "--fields")
     [line] = run_bridge(tmp_path, redis_url, "tap", *arguments).stdout.splitlines()
     assert line.startswith("22:13:20.000 trade.SOL_USDC  1700000000000-70 type=trade symbol=SOL")
@@ -143,7 +143,9 @@ def test_ctrl_c_leaves_with_130(full_bus: Bus, redis_url: str, tmp_path: Path) -
     assert (process.returncode, errors) == (130, "")
 
 
-def test_a_reader_that_goes_away_is_no_error(bus: Bus, redis_url: str, tmp_path: Path) -> None:
+def test_a_reader_that_closes_its_pipe_is_no_error(
+    bus: Bus, redis_url: str, tmp_path: Path
+) -> None:
     for number in range(1, 3000):
         bus.trade("trade.SOL_USDC", f"{number}-0")
     tap = f"{sys.executable} -m bridge tap trade.SOL_USDC --from beginning"
@@ -160,7 +162,7 @@ def test_a_reader_that_goes_away_is_no_error(bus: Bus, redis_url: str, tmp_path:
     assert done.stdout.splitlines() == [FIRST]
 
 
-def test_a_redis_that_goes_away_and_comes_back_costs_nothing(tmp_path: Path) -> None:
+def test_an_outage_of_redis_loses_nothing(tmp_path: Path) -> None:
     with running_redis(appendonly=True) as server:
         with server.client() as client:
             Bus(client).trade("trade.SOL_USDC", "5-0")
@@ -211,7 +213,7 @@ def test_what_stands_in_an_entry_does_nothing_to_a_terminal(
     assert r"X\r\n22:13:20.000 trade.FORGED  buy\u001b]0;X\u0007\u009b2J[red]" in line
 
 
-def test_a_name_in_the_registry_that_is_no_stream_is_told_and_passed_over(
+def test_a_name_in_the_registry_that_is_no_stream_is_reported_and_passed_over(
     bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     bus.register("trade./../../T", "trade.SOL_USDC")

@@ -116,7 +116,7 @@ def test_lines_that_cannot_be_written_are_no_trouble_of_redis(
     )
 
 
-def test_plain_lines_come_again_and_again_for_as_long_as_asked(
+def test_plain_lines_come_again_and_again_for_as_long_as_requested(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     done = run_bridge(tmp_path, redis_url, "top", "--every", "0.2", "--for", "1")
@@ -133,7 +133,7 @@ def test_ctrl_c_leaves_with_130(full_bus: Bus, redis_url: str, tmp_path: Path) -
     assert (process.returncode, errors) == (130, "")
 
 
-def test_an_unreachable_redis_is_said_and_never_reached_is_a_failure(tmp_path: Path) -> None:
+def test_an_unreachable_redis_is_reported_and_never_reached_is_a_failure(tmp_path: Path) -> None:
     done = run_bridge(tmp_path, "redis://127.0.0.1:1/0", "top", "--every", "0.2", "--for", "0.5")
     assert done.returncode == 1
     assert done.stdout.startswith("Redis at redis://127.0.0.1:1/0 does not answer: ")
@@ -159,7 +159,7 @@ def test_on_a_terminal_the_view_lives_and_gives_the_terminal_back(
         assert termios.tcgetattr(terminal.master)[3] == before[3]
 
 
-def test_leaving_where_redis_was_never_reached_says_what_to_do(tmp_path: Path) -> None:
+def test_leaving_where_redis_was_never_reached_states_the_remedy(tmp_path: Path) -> None:
     with on_terminal(tmp_path, "redis://127.0.0.1:1/0", "--every", "0.1") as terminal:
         terminal.until("does not answer")
         terminal.press(b"q")
@@ -167,7 +167,7 @@ def test_leaving_where_redis_was_never_reached_says_what_to_do(tmp_path: Path) -
         assert terminal.process.wait(LIMIT_S) == 1
 
 
-def test_keys_pause_the_view_and_look_into_a_stream_and_an_entry(
+def test_keys_pause_the_view_and_read_a_stream_and_an_entry(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     with on_terminal(tmp_path, redis_url, "--every", "0.1") as terminal:

@@ -14,7 +14,7 @@ def told(*found: list[Finding]) -> list[str]:
     return [f"{one.level} {one.subject}" for one in each_once(found)]
 
 
-def test_of_one_server_all_is_said_as_it_was_found() -> None:
+def test_of_one_server_all_is_reported_as_it_was_found() -> None:
     assert told([HERE, NO_DISK, MAY]) == ["ok redis", "warning persistence", "ok rights"]
 
 

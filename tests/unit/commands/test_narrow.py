@@ -67,7 +67,7 @@ def printed(console: Console) -> str:
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
 
 
-def test_status_keeps_names_and_numbers_whole_and_says_what_it_leaves_out() -> None:
+def test_status_keeps_names_and_numbers_whole_and_states_what_it_leaves_out() -> None:
     last = {"type": "ticker", "received_us": str(NOW_US)}
     facts = StreamFacts(length=9, added=1_234_567, last_id="1-1", last=last)
     history, console = History(), narrow()

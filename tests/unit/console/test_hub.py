@@ -51,7 +51,7 @@ async def test_there_is_an_end_to_clients_and_to_topics() -> None:
         hub.join("market:one-more")
 
 
-async def test_a_topic_is_watched_as_long_as_someone_looks() -> None:
+async def test_a_topic_is_watched_as_long_as_it_has_clients() -> None:
     hub = Hub()
     one, other = hub.join("market:SOL_USDC"), hub.join("market:SOL_USDC")
     hub.leave(one)

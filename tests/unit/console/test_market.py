@@ -87,7 +87,7 @@ def test_the_tape_shows_trades_what_was_recovered_and_gaps_in_their_place() -> N
     assert market.tape() == lines
 
 
-def test_best_prices_are_the_books_where_no_stream_tells_them() -> None:
+def test_best_prices_are_the_books_where_no_stream_shows_them() -> None:
     market = page()
     assert market.best() == {}
     market.take_depth([snapshot(5, '[["98","1"]]', '[["99","3"]]')])
@@ -95,7 +95,7 @@ def test_best_prices_are_the_books_where_no_stream_tells_them() -> None:
 
 
 @pytest.mark.parametrize(("entry_id", "is_one"), [("1-52", True), ("1-50", False), ("1-51", False)])
-def test_a_snapshot_is_told_by_its_entry_id(entry_id: str, *, is_one: bool) -> None:
+def test_a_snapshot_is_recognised_by_its_entry_id(entry_id: str, *, is_one: bool) -> None:
     assert is_snapshot(entry_id) is is_one
 
 

@@ -52,7 +52,7 @@ def record(entry: int, stream: str = "trade.SOL_USDC", **given: str) -> tuple[st
 # Now
 
 
-def test_now_tells_only_rows_that_changed_and_what_is_gone() -> None:
+def test_now_shows_only_changed_and_removed_rows() -> None:
     first, second = pictures(
         sample(trade__A_B=facts(10), trade__C_D=facts(1), trade__E_F=facts(1)),
         sample(NOW_US + SECOND, trade__A_B=facts(12), trade__C_D=facts(1)),
@@ -69,7 +69,7 @@ def test_now_tells_only_rows_that_changed_and_what_is_gone() -> None:
     assert told["gone"] == ["trade.E_F"]
 
 
-def test_a_quiet_stream_is_not_told_again_each_second() -> None:
+def test_a_quiet_stream_is_not_reported_again_each_second() -> None:
     looks = [sample(NOW_US + i * SECOND, trade__A_B=facts(7)) for i in range(3)]
     page = NowPage("redis://here")
     told = [page.take(view_model) for view_model in pictures(*looks)]
@@ -77,7 +77,7 @@ def test_a_quiet_stream_is_not_told_again_each_second() -> None:
     assert told[2]["rows"] == {}
 
 
-def test_a_sparkline_has_a_point_for_each_slot_also_of_looks_that_came_late() -> None:
+def test_a_sparkline_has_a_point_for_each_slot_also_of_late_polls() -> None:
     looks = [sample(NOW_US + i * SLOT_US, trade__A_B=facts(7 + i)) for i in (0, 1, 4)]
     page = NowPage("redis://here")
     for view_model in pictures(*looks):
@@ -140,19 +140,19 @@ def test_a_refused_message_of_an_unknown_stream_may_be_the_accounts() -> None:
 # Gaps
 
 
-def test_a_record_of_numbers_tells_how_many_and_whether_they_are_there() -> None:
+def test_a_record_of_numbers_shows_how_many_and_whether_they_are_there() -> None:
     [told] = GapsPage().take([record(1)])
     assert (told["missing"], told["recovered"], told["cause"]) == (4, True, "skipped")
     assert told["from_us"] == told["to_us"] == NOW_US
 
 
-def test_a_record_of_times_tells_when() -> None:
+def test_a_record_of_times_shows_when() -> None:
     given = {"from": "", "to": "", "from_us": str(NOW_US - 9), "to_us": str(NOW_US - 2)}
     [told] = GapsPage().take([record(1, "ticker.A_B", recovered="false", how="", **given)])
     assert (told["missing"], told["from_us"], told["to_us"]) == (None, NOW_US - 9, NOW_US - 2)
 
 
-def test_records_of_the_account_are_shown_only_where_asked_for_and_others_are_counted() -> None:
+def test_records_of_the_account_are_shown_only_where_requested_and_others_are_counted() -> None:
     entries = [record(1, "account.orderUpdate"), ("2-0", {"type": "gap_record"}), record(3)]
     page, private = GapsPage(), GapsPage(shows_private=True)
     assert [one["id"] for one in page.take(entries)] == ["3-0"]
@@ -200,7 +200,7 @@ def test_dead_letters_are_looked_for_where_there_are_some_and_may_be_shown() -> 
     }
 
 
-def test_a_dead_letter_may_be_asked_for_where_its_stream_is_on_the_page() -> None:
+def test_a_dead_letter_may_be_requested_where_its_stream_is_on_the_page() -> None:
     groups = [group("g", lag("trade.A_B"), lag("account.orderUpdate")), group("h", lag("depth.A"))]
     public_page, private_page = ConsumersPage(), ConsumersPage(shows_private=True)
     for page in (public_page, private_page):

@@ -55,7 +55,7 @@ async def post(body: bytes, **headers: str) -> tuple[int, str]:
     return told[0]["status"], b"".join(one.get("body", b"") for one in told[1:]).decode()
 
 
-async def test_a_change_of_letters_that_are_not_there_changes_none() -> None:
+async def test_a_change_of_missing_dead_letters_changes_none() -> None:
     assert await post(json.dumps(CHANGE).encode()) == (200, '{"done":0}')
 
 
@@ -65,7 +65,7 @@ async def test_a_letter_with_an_id_that_no_entry_has_is_refused(letter: str) -> 
     assert await post(body) == (400, "a dead letter's ID is two numbers, as 1795408304204-0")
 
 
-async def test_a_change_is_json_and_says_so() -> None:
+async def test_a_change_is_json_and_reports_it() -> None:
     """A form of another site can send other content types without a CORS preflight."""
     body = json.dumps(CHANGE).encode()
     assert (await post(body, content_type="text/plain"))[0] == 415
@@ -73,11 +73,11 @@ async def test_a_change_is_json_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("length", [str(MOST_BODY + 1), "", "many"])
-async def test_a_change_that_is_too_long_or_does_not_say_is_not_read(length: str) -> None:
+async def test_a_change_that_is_too_long_or_of_unknown_length_is_not_read(length: str) -> None:
     assert (await post(b"{}", content_length=length))[0] == 413
 
 
-async def test_a_change_of_more_letters_than_a_page_shows_is_refused() -> None:
+async def test_a_change_of_more_dead_letters_than_a_page_shows_is_refused() -> None:
     for count, status in ((MOST_DEAD_LETTERS, 200), (MOST_DEAD_LETTERS + 1, 400)):
         body = json.dumps(CHANGE | {"letters": ["1-1"] * count}).encode()
         assert (await post(body))[0] == status

@@ -108,7 +108,7 @@ def test_archive_has_each_row_once_when_a_worker_dies_between_file_and_commit(
     assert archived(tmp_path) == ids(given)
 
 
-def test_archive_of_two_workers_at_once_goes_on_after_the_file_of_the_first(
+def test_archive_of_two_workers_at_once_continues_after_the_file_of_the_first(
     tmp_path: Path,
 ) -> None:
     factory = EventFactory()

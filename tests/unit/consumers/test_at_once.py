@@ -98,7 +98,7 @@ async def test_a_batch_with_a_call_that_cancels_its_own_task_has_failed() -> Non
     assert str(part.failed.reason) == "code of the consumer has cancelled the task of its call"
 
 
-async def test_calls_at_once_are_as_many_as_concurrency_says() -> None:
+async def test_concurrent_calls_are_limited_by_concurrency() -> None:
     consumer = Slow()
     parts = await run(consumer, *range(1, 9))
     assert consumer.most == 3
@@ -252,7 +252,7 @@ def returns_nothing(stream: str, fields: Mapping[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("how", "reason"), [(raises, KeyError), (returns_nothing, TypeError)])
-async def test_a_filter_that_says_nothing_of_a_good_entry_is_its_failure(
+async def test_a_filter_that_returns_none_of_a_good_entry_is_its_failure(
     how: Callable[[str, Mapping[str, str]], object], reason: type[Exception]
 ) -> None:
     kind = type("Failing", (Filtered,), {"filter": staticmethod(how)})

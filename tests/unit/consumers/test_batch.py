@@ -204,7 +204,7 @@ async def test_a_slow_batch_together_ends_early_after_an_entry() -> None:
     assert part.writes[-1].arguments == ("sum", "6")
 
 
-async def test_nothing_to_handle_still_asks_an_ordered_consumer_to_write() -> None:
+async def test_nothing_to_handle_still_requests_an_ordered_consumer_to_write() -> None:
     class Writing(Summing):
         def write(self, results: Results) -> None:
             results.set("", "written")
@@ -265,7 +265,7 @@ async def test_an_async_load_that_fails_is_a_failure_of_the_handler() -> None:
         await BatchRunner.open(kind(), STREAM, 1, State(), stats())
 
 
-async def test_a_made_that_raises_is_said_and_raises_no_further() -> None:
+async def test_a_made_that_raises_is_reported_and_raises_no_further() -> None:
     class Textless(Odd):
         def made(self) -> str:
             raise KeyError("nothing yet")
@@ -312,7 +312,7 @@ async def test_what_cannot_be_decoded_is_set_aside_apart_from_what_is_handled(
     assert '{"type":"of a newer bridge"}' in letter.arguments
 
 
-async def test_what_cannot_be_decoded_leaves_nothing_where_it_is_not_asked_for() -> None:
+async def test_what_cannot_be_decoded_leaves_nothing_where_it_is_not_requested() -> None:
     parts: list[Part] = []
     await BatchRunner(Odd(), stats()).run_apart(
         STREAM, [*trades(2), BAD, *trades(4)], parts, Pace()

@@ -252,7 +252,7 @@ def test_book_check_compares_numbers_at_the_same_update_id_only() -> None:
     assert check.summary() == ", 1 of 3 checks DIFFER"
 
 
-def test_book_check_waits_for_the_book_and_goes_on_where_it_was() -> None:
+def test_book_check_waits_for_the_book_and_continues_where_it_was() -> None:
     check = Check()
     assert check.start() == ""
     check.note(10, "5-100", (None, None))

@@ -349,7 +349,7 @@ def test_candle_has_a_trade_at_its_entrys_time_where_that_of_the_engine_cannot_b
     assert (current["start_utc"], current["trades"]) == ("2026-09-02T16:44:00", "3")
 
 
-def test_candles_go_on_where_an_entrys_id_is_no_time() -> None:
+def test_candles_continue_where_an_entrys_id_is_no_time() -> None:
     candles = consumer(intervals="1m,1month")
     feed(candles, [at(1, 0), ("18446744073709551615-20", at(2, 0)[1])])
 

@@ -111,7 +111,7 @@ def test_an_object_that_is_called_and_a_partial_are_handlers_with_a_name_given()
     assert ConsumerSpec(consumes("trade.*", name="a", concurrency=2)(Called())).build()
 
 
-def test_consumes_without_its_parentheses_says_how_it_is_written() -> None:
+def test_consumes_without_its_parentheses_states_how_it_is_written() -> None:
     def volume(delivery: Delivery[Trade]) -> None: ...
 
     with pytest.raises(ConfigError, match=r'volume\): write @consumes\("trade\.\*"\)$'):
@@ -146,7 +146,7 @@ def test_a_new_that_gives_something_else_is_refused() -> None:
         ConsumerSpec(kind).build()
 
 
-def test_a_key_of_joined_streams_that_cannot_be_told_is_a_sentence() -> None:
+def test_a_joined_by_that_fails_raises_a_config_error_with_its_name() -> None:
     class Pairs(Plain):
         mode = "joined"
 
@@ -198,7 +198,7 @@ class Own(Plain):
         ("Stream", r"Stream\.stream is no setting .*; did you mean streams\?"),
     ],
 )
-def test_misspelt_setting_is_refused_with_the_right_word(name: str, message: str) -> None:
+def test_misspelt_setting_is_refused_with_the_right_name(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(f"{__name__}:{name}")
 

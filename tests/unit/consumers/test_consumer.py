@@ -58,7 +58,7 @@ async def test_an_async_handler_is_awaited() -> None:
         ("ordered", "dead_letter", True),
     ],
 )
-def test_an_entry_that_fails_becomes_a_dead_letter_by_mode_unless_on_failure_says_otherwise(
+def test_an_entry_that_fails_becomes_a_dead_letter_by_mode_unless_on_failure_states_otherwise(
     mode: Any, on_failure: Any, *, expected: bool
 ) -> None:
     kind = type("Kind", (Seen,), {"mode": mode, "on_failure": on_failure})

@@ -76,7 +76,7 @@ def test_every_field_of_the_contract_has_a_column(model: type[Event]) -> None:
     assert set(model.model_fields) <= covered
 
 
-def test_each_row_says_what_its_entry_says() -> None:
+def test_each_row_shows_the_fields_of_its_entry() -> None:
     found = as_dicts(trade(1, START_US, "98.960"), gap(9, first=2))
     assert found[0]["entry_id"] == "1788367440000-10"
     assert found[0]["time"] == START_US

@@ -97,7 +97,7 @@ def test_streams_of_an_ordered_group_are_counted_by_owner_and_named_where_blocke
     assert by_stream["candles", "trade.A_B"] == 3
 
 
-def test_without_redis_there_is_one_series_that_says_so() -> None:
+def test_without_redis_there_is_one_series_that_reports_it() -> None:
     assert told(None) == {"exporter_redis_up": {(): 0}}
 
 

@@ -209,7 +209,7 @@ def test_a_trial_refuses_an_event_that_fits_none_of_its_streams() -> None:
         trial.deliver(market("X").trade("1"))
 
 
-def test_on_event_of_a_joined_consumer_says_which_stream() -> None:
+def test_on_event_of_a_joined_consumer_shows_which_stream() -> None:
     class Streams(Both):
         def on_event(self, delivery: Delivery[Event]) -> None:
             self.state["last"] = delivery.stream

@@ -13,6 +13,6 @@ def test_a_worker_without_a_status_for_five_seconds_is_not_alive() -> None:
     assert [worker(silent_s).is_alive for silent_s in (0.0, 5.0, 5.1)] == [True, True, False]
 
 
-def test_retries_of_a_worker_that_is_gone_are_counted() -> None:
+def test_retries_of_a_dead_worker_are_counted() -> None:
     group = GroupLag("tally", "shared", workers=[worker(1.0), worker(60.0)])
     assert group.as_dict()["retried"] == 4

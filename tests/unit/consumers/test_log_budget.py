@@ -25,7 +25,7 @@ def test_the_first_lines_of_a_stream_are_written_and_the_others_counted() -> Non
     assert budget.take("a", 100.0 + PER_S) == {}
 
 
-def test_a_broken_pipe_is_stdouts_only_where_nobody_reads_that_any_more(
+def test_a_broken_pipe_is_stdouts_only_if_stdout_has_no_reader(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     read_end, write_end = os.pipe()
@@ -58,7 +58,7 @@ class PrintingAsync(Consumer):
 
 
 @pytest.mark.parametrize("consumer", [Printing(), PrintingAsync()])
-async def test_a_handler_whose_reader_has_gone_ends_its_worker(
+async def test_a_handler_that_prints_to_a_closed_pipe_ends_its_worker(
     monkeypatch: pytest.MonkeyPatch, consumer: Consumer
 ) -> None:
     read_end, write_end = os.pipe()

@@ -12,7 +12,7 @@ def status(pid: int, updated_us: int, started_us: int = 1) -> str:
     return json.dumps(told)
 
 
-def test_a_status_that_is_written_again_is_that_of_another_process_told_once() -> None:
+def test_a_status_that_is_written_again_is_that_of_another_process_reported_once() -> None:
     guard = NameGuard()
     assert guard.detect(status(7, 10), status(1, 11)) is None
     assert guard.detect(status(1, 11), status(1, 12)) is None  # the other one is slower
@@ -22,7 +22,7 @@ def test_a_status_that_is_written_again_is_that_of_another_process_told_once() -
     assert guard.detect(status(8, 18), status(1, 19)) == "process 8 on h"
 
 
-def test_what_a_killed_worker_a_backup_or_another_program_left_is_nobody() -> None:
+def test_a_status_of_a_killed_worker_a_backup_or_another_program_is_no_live_process() -> None:
     guard = NameGuard()
     for before in (
         None,

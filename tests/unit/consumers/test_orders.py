@@ -97,7 +97,7 @@ def test_an_accepted_order_is_open_until_it_is_filled() -> None:
     assert redis.take(orders).rows("open") == {}
 
 
-def test_cancelled_and_expired_orders_are_gone_and_triggers_wait() -> None:
+def test_cancelled_and_expired_orders_are_removed_and_triggers_wait() -> None:
     orders = consumer(ORDERS)
     for order_id in ("7", "8", "9"):
         feed(orders, order_update("orderAccepted", order_id, "New"))
@@ -229,7 +229,7 @@ def test_an_order_of_an_unknown_status_has_its_row(status: str, is_open: bool) -
     assert ("8" in redis.take(orders).rows("open")) is is_open
 
 
-def test_a_takeover_goes_on_with_the_rows_that_were_saved() -> None:
+def test_a_takeover_continues_with_the_rows_that_were_saved() -> None:
     first, redis = consumer(ORDERS), Redis()
     feed(first, orders_snapshot([]), order_update("orderAccepted", "7", "New"))
     redis.take(first)

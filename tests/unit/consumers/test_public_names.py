@@ -29,7 +29,7 @@ def test_every_event_of_the_contract_is_a_public_name() -> None:
     assert models - set(consumers.__all__) == set()
 
 
-def test_every_public_class_and_function_says_what_it_is_for() -> None:
+def test_every_public_class_and_function_states_what_it_is_for() -> None:
     constants = {"KLINE_INTERVALS", "Best", "Level"}
     named = [name for name in consumers.__all__ if name not in constants]
     assert [name for name in named if not (getattr(consumers, name).__doc__ or "").strip()] == []

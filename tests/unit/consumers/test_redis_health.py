@@ -7,7 +7,7 @@ from consumers.kit.redis_health import RedisHealth
 from consumers.kit.stop import Stop
 
 
-async def test_an_outage_of_one_of_several_shards_is_said_once_with_its_number() -> None:
+async def test_an_outage_of_one_of_several_shards_is_reported_once_with_its_number() -> None:
     health, over = RedisHealth("redis://h/0", 2), Stop()
     over.set()
     with capture_logs() as lines:

@@ -56,7 +56,7 @@ def test_annotations_may_name_several_events_or_none() -> None:
     assert set(handlers_of(all_events)) == set(handlers_of(everything))
 
 
-async def test_a_list_in_the_annotation_asks_for_batches() -> None:
+async def test_a_list_in_the_annotation_requests_batches() -> None:
     seen: list[Any] = []
 
     @consumes("trade.*")
@@ -126,7 +126,7 @@ def test_consumes_refuses_an_unknown_setting() -> None:
         def store(batch: list[Delivery[Trade]]) -> None: ...
 
 
-def test_consumes_over_a_class_says_how_a_class_names_its_streams() -> None:
+def test_consumes_over_a_class_states_how_a_class_names_its_streams() -> None:
     with pytest.raises(ConfigError, match=r"is a class: .* write streams = \('trade\.\*',\) in it"):
 
         @consumes("trade.*")

@@ -37,7 +37,7 @@ ORDER = delivery(order_update("orderFill", "4711", "Filled"), stream="account.or
 
 
 @pytest.mark.parametrize(("account", "is_shown"), [("hidden", False), ("shown", True)])
-def test_tail_says_of_the_account_only_that_something_came_unless_told_to_show_it(
+def test_tail_shows_only_the_type_of_account_events_unless_configured(
     capsys: pytest.CaptureFixture[str], account: str, is_shown: bool
 ) -> None:
     tail = Tail(account)
@@ -49,7 +49,7 @@ def test_tail_says_of_the_account_only_that_something_came_unless_told_to_show_i
     assert tail.made() == brief
 
 
-def test_tail_says_the_last_line_of_a_public_stream_in_its_status() -> None:
+def test_tail_shows_the_last_line_of_a_public_stream_in_its_status() -> None:
     tail = Tail()
     tail.on_event(delivery(trade(100, START_US)))
     assert tail.made().startswith("16:44:00.000 trade.SOL_USDC trade price=98.96")

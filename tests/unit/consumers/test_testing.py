@@ -68,7 +68,7 @@ def test_trial_passes_options_as_the_command_line_does() -> None:
     assert trial.hash() == {"count": "5"}
 
 
-def test_trial_take_over_goes_on_from_what_is_in_redis() -> None:
+def test_trial_take_over_continues_from_what_is_in_redis() -> None:
     factory, trial = EventFactory(), Trial(Count, TRADES)
     trial.deliver(factory.trade("1"), factory.trade("2"))
     before = trial.consumer

@@ -56,11 +56,13 @@ async def test_a_worker_that_reads_its_streams_is_ready() -> None:
         (membership(), "no_streams"),
     ],
 )
-async def test_a_worker_that_has_nothing_to_read_yet_says_why(its: Membership, reason: str) -> None:
+async def test_a_worker_that_has_nothing_to_read_yet_states_the_reason(
+    its: Membership, reason: str
+) -> None:
     assert await Worker(membership=its).reasons() == [reason]
 
 
-async def test_without_redis_it_is_not_ready_says_so_without_the_password_and_lives() -> None:
+async def test_without_redis_it_is_not_ready_reports_it_without_the_password_and_lives() -> None:
     worker, stop = Worker(), Stop()
     stop.set()
     error = RedisConnectionError("redis://u:hunter2@here refuses")

@@ -424,7 +424,7 @@ def test_extra_is_json_that_holds_the_digits_of_a_fraction(number: str, stored: 
 
 
 @pytest.mark.parametrize("number", ["1e9999999999", "1" * 70 + ".5", "1e-999", "9.9e64"])
-def test_an_absurd_number_stays_as_it_is_written(number: str) -> None:
+def test_an_absurd_number_stays_as_written(number: str) -> None:
     assert plain_decimal(number) == number
 
 
@@ -443,7 +443,7 @@ def test_an_rfq_with_a_resting_order_has_its_fields() -> None:
 
 
 @pytest.mark.parametrize("stream", ["orderUpdate", "positionUpdate", "balanceUpdate", "rfqUpdate"])
-def test_an_account_event_of_an_unknown_name_is_an_entry_with_all_it_says(stream: str) -> None:
+def test_an_account_event_of_an_unknown_name_is_an_entry_with_all_its_fields(stream: str) -> None:
     data = {"e": "somethingNew", "s": "X", "i": "9", "q": "1", "type": "t", "E": 1, "T": 2}
 
     entry = entry_of(json.dumps({"stream": f"account.{stream}", "data": data}))

@@ -94,7 +94,7 @@ def test_what_the_bridge_fills_itself_has_a_name_that_the_exchange_cannot_send(
     assert filled == {name: OURS + name for name in filled}
 
 
-def test_every_model_of_a_stream_type_is_told_by_its_entry_type() -> None:
+def test_every_model_of_a_stream_type_is_recognised_by_its_entry_type() -> None:
     models = set(MODEL_BY_TYPE.values())
     assert {spec.model for spec in STREAM_SPECS.values()} < models
     assert {spec.snapshot for spec in STREAM_SPECS.values() if spec.snapshot} < models

@@ -124,7 +124,7 @@ def test_book_snapshot_has_so_many_of_the_best_levels() -> None:
     assert book.levels() == ([("9", "1"), ("8", "1")], [("10", "1"), ("11", "1")])
 
 
-def test_book_without_deltas_rests_where_a_second_body_says_the_same() -> None:
+def test_book_without_deltas_rests_where_a_second_body_is_equal() -> None:
     book = DepthBook(0)
 
     assert book.join(9, [("98", "1")], [], NOW_US) is Join.AHEAD
@@ -136,7 +136,7 @@ def test_book_without_deltas_rests_where_a_second_body_says_the_same() -> None:
     assert book.levels() == ([("98", "1")], [("99", "1")])
 
 
-def test_book_whose_second_body_says_otherwise_does_not_rest() -> None:
+def test_book_whose_second_body_differs_does_not_rest() -> None:
     book = DepthBook(0)
     book.join(9, [], [], NOW_US)
 
@@ -210,7 +210,7 @@ def test_book_is_the_exchanges_wherever_the_body_was_taken(
     assert {(price_key(price), quantity) for price, quantity in book.levels()[0]} == live
 
 
-def test_book_body_that_deltas_never_reach_is_asked_for_again() -> None:
+def test_book_body_that_deltas_never_reach_is_requested_again() -> None:
     book = DepthBook(0)
     book.follow(delta(1, 1), MS)
     book.join(1_000_000, [], [])

@@ -89,7 +89,7 @@ def test_content_batch_without_reply_is_judged_by_the_tail() -> None:
     assert queue.take(NOW_US, 100) is None
 
 
-def test_content_message_received_again_after_the_tail_was_read_is_told_by_it() -> None:
+def test_content_message_received_again_after_the_tail_was_read_is_recognised_by_it() -> None:
     queue = content(replay_until=REPLAYED)
     queue.put(order("a"))
     queue.read_tail(tail("9-0", ("8-0", fields(order("a"))), ("9-0", fields(order("b")))))
@@ -273,7 +273,7 @@ def test_content_equal_states_are_one_and_another_of_the_same_time_is_kept() -> 
     assert (len(queue.slots), queue.counters.duplicates) == (2, 1)
 
 
-def test_content_states_after_a_restart_go_on_above_the_newest_stored() -> None:
+def test_content_states_after_a_restart_continue_above_the_newest_stored() -> None:
     queue = content(TICKERS)
     for second in (1, 2, 3):
         queue.put(ticker(NOW_US + second))
@@ -500,7 +500,7 @@ def test_content_gap_that_the_tail_has_is_not_written_again_whenever_it_was_rece
     assert [fields(slot)["to_us"] for slot in queue.gaps_written()] == [str(NOW_US + 8)]
 
 
-def test_content_gap_that_the_tail_had_before_it_was_told_is_not_written_again() -> None:
+def test_content_gap_that_the_tail_had_before_it_was_reported_is_not_written_again() -> None:
     other = content()
     put_outage(other, NOW_US + 1, NOW_US + 8)
     queue = content(replay_until=REPLAYED)
@@ -538,7 +538,7 @@ def test_content_whole_stream_lost_is_backfilled_from_the_journals_oldest() -> N
     assert event["order_id"] == "a"
 
 
-def test_content_look_finds_no_loss_where_something_waits() -> None:
+def test_content_poll_finds_no_loss_where_something_waits() -> None:
     queue = ready()
     queue.put(order("a"))
 

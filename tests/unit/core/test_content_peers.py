@@ -63,7 +63,7 @@ def test_content_states_that_a_peer_publishes_are_judged_by_the_newest_hundred()
     assert wanted == (NOW_US // 1000 - 10_000, 100)
 
 
-def test_content_messages_are_sent_at_once_when_the_peer_has_gone() -> None:
+def test_content_messages_are_sent_at_once_when_the_peer_is_dead() -> None:
     peers = beside("a")
     queue = content(peers=peers)
     queue.put(order())
@@ -205,7 +205,7 @@ def test_content_fill_of_history_that_waits_already_is_not_put_in_again() -> Non
     assert len(queue.slots) == 1
 
 
-def test_content_fill_of_history_told_twice_is_put_in_once() -> None:
+def test_content_fill_of_history_reported_twice_is_put_in_once() -> None:
     queue = content()
     queue.put_recovered([fill(1, source="rest")])
 
@@ -214,7 +214,7 @@ def test_content_fill_of_history_told_twice_is_put_in_once() -> None:
     assert len(queue.slots) == 1
 
 
-def test_content_fill_received_after_history_told_it_is_a_duplicate() -> None:
+def test_content_fill_received_after_history_reported_it_is_a_duplicate() -> None:
     queue = content()
     queue.put_recovered([fill(1, source="rest")])
 

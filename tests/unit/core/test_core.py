@@ -145,7 +145,7 @@ def test_core_unknown_fields_are_counted() -> None:
     assert core.core.counters.unknown_fields == 1
 
 
-def test_core_unknown_events_are_counted_by_name_and_told_once() -> None:
+def test_core_unknown_events_are_counted_by_name_and_reported_once() -> None:
     core = subject()
 
     for name in ("orderSplit", "orderMerged", "orderSplit"):
@@ -352,7 +352,7 @@ def test_core_missing_records_before_the_head_of_a_segment_are_over_with_its_con
     ]
 
 
-def test_core_restores_what_the_head_of_a_segment_says() -> None:
+def test_core_restores_what_the_head_of_a_segment_states() -> None:
     core = CoreSubject(TRADES, connections=0)
 
     core.apply(SegmentState(NOW_US, {4: {TRADES: NOW_US}}, {}, [TRADES]))
@@ -362,7 +362,7 @@ def test_core_restores_what_the_head_of_a_segment_says() -> None:
 
 
 @pytest.mark.parametrize("name", [TRADES, DEPTHS, TICKERS])
-def test_core_does_not_ask_rest_for_a_stream_without_connections(name: str) -> None:
+def test_core_sends_no_rest_request_for_a_stream_without_connections(name: str) -> None:
     core = CoreSubject(name, connections=0)
 
     assert core.core.wants(name, NOW_US) is None

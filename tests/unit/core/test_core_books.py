@@ -50,7 +50,7 @@ def settled(core: CoreSubject, last: str, signs: str) -> None:
 # ---- asking --------------------------------------------------------------------------------------
 
 
-def test_core_first_delta_asks_for_the_book_once() -> None:
+def test_core_first_delta_requests_the_book_once() -> None:
     core = subject()
 
     core.receive(depth(10))
@@ -64,7 +64,7 @@ def test_core_known_book_is_not_wanted() -> None:
     assert with_book().core.wants(DEPTHS, NOW_US) is None
 
 
-def test_core_gap_in_the_deltas_asks_for_the_book_again() -> None:
+def test_core_gap_in_the_deltas_requests_the_book_again() -> None:
     core = with_book()
 
     core.receive(depth(15))
@@ -72,7 +72,7 @@ def test_core_gap_in_the_deltas_asks_for_the_book_again() -> None:
     assert core.requests == [DEPTHS, DEPTHS]
 
 
-def test_core_new_connection_asks_for_the_book_with_its_first_delta() -> None:
+def test_core_new_connection_requests_the_book_with_its_first_delta() -> None:
     core = subject()
     core.receive(depth(10))
 
@@ -82,7 +82,7 @@ def test_core_new_connection_asks_for_the_book_with_its_first_delta() -> None:
     assert core.requests == [DEPTHS, DEPTHS]
 
 
-def test_core_stream_subscribed_again_asks_for_the_book_with_its_answer() -> None:
+def test_core_stream_subscribed_again_requests_the_book_with_its_answer() -> None:
     core = with_book()
     core.answer(1)
     core.subscribe(1, TRADES, TICKERS)
@@ -93,7 +93,7 @@ def test_core_stream_subscribed_again_asks_for_the_book_with_its_answer() -> Non
     assert core.requests == [DEPTHS, DEPTHS]
 
 
-def test_core_answered_subscription_asks_for_the_book_though_nothing_moves() -> None:
+def test_core_answered_subscription_requests_the_book_though_nothing_moves() -> None:
     core = subject()
 
     core.answer(1)
@@ -101,7 +101,7 @@ def test_core_answered_subscription_asks_for_the_book_though_nothing_moves() -> 
     assert core.requests == [DEPTHS]
 
 
-def test_core_book_whose_body_came_too_late_is_asked_for_again_when_the_journal_is_read() -> None:
+def test_core_book_whose_body_came_too_late_is_requested_again_when_the_journal_is_read() -> None:
     core = subject()
     core.answer(1)
     core.tick(1, NOW_US)
@@ -308,7 +308,7 @@ def test_core_delta_that_waits_for_another_connection_waits_no_longer_than_the_o
     assert core.core._books.position(DEPTHS) == core.position - 1
 
 
-def test_core_book_of_a_backfilled_stream_is_asked_for_anew_when_it_is_adopted() -> None:
+def test_core_book_of_a_backfilled_stream_is_requested_anew_when_it_is_adopted() -> None:
     core = with_book()
     core.answer(1)
     core.core.detach([DEPTHS])

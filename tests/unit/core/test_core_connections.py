@@ -102,7 +102,7 @@ def test_core_sample_that_another_server_took_a_moment_later_is_repeated() -> No
     assert core.queue(TICKERS).counters.repeated == 4  # and the first tick of all
 
 
-def test_core_sample_goes_on_over_the_connection_that_is_left() -> None:
+def test_core_sample_continues_over_the_connection_that_is_left() -> None:
     core = subject()
     core.tick(1, NOW_US)
     core.tick(2, NOW_US + 400_000)
@@ -179,7 +179,7 @@ def test_core_remembers_for_a_minute_what_two_connections_receive_always() -> No
     assert remembered(core)[TRADES] == 61
 
 
-def test_core_tells_repeated_messages_of_a_second_replacement_like_those_of_the_first() -> None:
+def test_core_shows_repeated_messages_of_a_second_replacement_like_those_of_the_first() -> None:
     core = subject(connections=1)
     rotate(core, 1, 2)
     core.now_us = NOW_US + 1_800_000_000

@@ -22,7 +22,7 @@ ACCOUNT_BODY = (
 )
 
 
-def test_core_outage_is_marked_in_streams_told_by_content_only() -> None:
+def test_core_outage_is_marked_in_streams_recognised_by_content_only() -> None:
     core = CoreSubject(*NAMES)
     core.receive(trade(1, NOW_US + 25_000))
     core.now_us = NOW_US + 10 * SECOND_US
@@ -165,7 +165,7 @@ def test_core_outage_of_orders_is_looked_up_in_the_history_of_fills() -> None:
     assert (fill["engine_us"], fill["status"]) == ("1790910730500000", "")
 
 
-def test_core_outage_of_orders_since_nobody_knows_when_asks_for_the_fills_of_a_day() -> None:
+def test_core_outage_of_orders_of_unknown_begin_requests_the_fills_of_a_day() -> None:
     core = CoreSubject(*NAMES, connections=0)
     core.apply(SegmentState(NOW_US, {}, {}, []))
 
@@ -188,7 +188,7 @@ def test_core_fills_of_a_detached_queue_are_not_put_in() -> None:
     assert not core.queue(ORDERS).slots
 
 
-def test_core_outages_of_orders_are_asked_for_again_when_the_journal_is_read() -> None:
+def test_core_outages_of_orders_are_requested_again_when_the_journal_is_read() -> None:
     core = CoreSubject(*NAMES)
     core.answer(1, NOW_US - 60 * SECOND_US)
     core.tick(1, NOW_US - 60 * SECOND_US)
@@ -235,7 +235,7 @@ def test_core_content_gap_that_was_written_is_logged() -> None:
     assert sorted(record["stream"] for record in records) == [ORDERS, TICKERS]
 
 
-def test_core_backfill_tells_outages_as_the_live_core_does_by_streams_that_it_has_not() -> None:
+def test_core_backfill_shows_outages_as_the_live_core_does_by_streams_that_it_has_not() -> None:
     """Ticks of another stream end an outage, and show a stall."""
     core = CoreSubject(TICKERS, ORDERS)
     core.core.detach([ORDERS])
@@ -261,7 +261,7 @@ def test_core_backfill_tells_outages_as_the_live_core_does_by_streams_that_it_ha
     assert not backfill.quarantined()
 
 
-def test_core_loses_connections_of_which_a_segment_tells_streams_that_it_has_no_queue_for() -> None:
+def test_core_loses_connections_of_which_a_segment_shows_streams_that_it_has_no_queue_for() -> None:
     core = CoreSubject(TICKERS, ORDERS)
     core.core.detach([ORDERS])
     backfill = core.core.backfill([core.queue(ORDERS)])
@@ -273,7 +273,7 @@ def test_core_loses_connections_of_which_a_segment_tells_streams_that_it_has_no_
     assert backfill.coverage.open_connections() == []
 
 
-def test_core_has_a_queue_for_a_stream_of_which_only_a_segments_state_tells() -> None:
+def test_core_has_a_queue_for_a_stream_of_which_only_a_segments_state_shows() -> None:
     core = CoreSubject(connections=0)
 
     core.apply(SegmentState(NOW_US, {7: {TICKERS: NOW_US, "no stream": NOW_US}}, {}, []))

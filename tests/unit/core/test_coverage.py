@@ -45,7 +45,7 @@ def test_quiet_connection_covers_until_a_second_before_its_last_answer() -> None
     assert coverage.cover(2, 70) == outage(59, 70)
 
 
-def test_answer_that_took_long_covers_only_until_it_was_asked_for() -> None:
+def test_answer_that_took_long_covers_only_until_it_was_requested() -> None:
     coverage = subject()
     coverage.answer(1, 60, asked_s=45)
     coverage.lose(1)
@@ -178,7 +178,9 @@ def test_answer_proves_no_more_than_the_messages_of_connections_that_tick() -> N
     assert coverage.cover(3, 110) == outage(89, 110)
 
 
-def test_two_answers_after_another_connection_began_prove_an_overlap_whatever_clocks_say() -> None:
+def test_two_answers_after_another_connection_began_prove_an_overlap_whatever_clocks_state() -> (
+    None
+):
     coverage = subject()
     coverage.cover(2, 50)
     coverage.answer(1, 1)  # perhaps requested before
@@ -266,7 +268,7 @@ def test_outage_begins_at_the_mark_of_an_earlier_bridge() -> None:
     assert coverage.cover(1, 5) == outage(0, 5, GapCause.NOT_RUNNING)
 
 
-def test_mark_that_comes_late_tells_of_the_time_before_the_first_connection() -> None:
+def test_mark_that_comes_late_shows_the_time_before_the_first_connection() -> None:
     coverage = Subject()
     coverage.cover(1, 5)
     coverage.message(1, 6)
@@ -276,7 +278,7 @@ def test_mark_that_comes_late_tells_of_the_time_before_the_first_connection() ->
     assert list(coverage.resume({ORDERS: NOW_US})) == outage(0, 5, GapCause.NOT_RUNNING)
 
 
-def test_outage_that_the_journal_has_told_is_not_told_again_by_a_mark() -> None:
+def test_outage_that_the_journal_has_reported_is_not_reported_again_by_a_mark() -> None:
     coverage = subject()
     coverage.lost(1, GapCause.NOT_RUNNING)
     assert coverage.cover(2, 9) == outage(0, 9, GapCause.NOT_RUNNING)
@@ -416,7 +418,7 @@ def test_stream_that_was_added_is_covered_from_its_own_answer() -> None:
     assert coverage.covered_until_us() == {ORDERS: at(3)}
 
 
-def test_answer_does_not_confirm_streams_that_were_asked_for_later() -> None:
+def test_answer_does_not_confirm_streams_that_were_requested_later() -> None:
     coverage = subject()
     coverage.opened(2, [ORDERS, "liquidation"])
     coverage.answer(2, 3, [ORDERS])

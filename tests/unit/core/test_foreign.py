@@ -12,7 +12,7 @@ from tests.support.slots import answer, fields, places
 MS = NOW_US // 1000
 
 
-def test_foreign_entry_with_a_clock_id_is_marked_and_the_stream_goes_on() -> None:
+def test_foreign_entry_with_a_clock_id_is_marked_and_the_stream_continues() -> None:
     queue = sequenced(8, confirmed="9-70")
     queue.take(NOW_US, 100)
 
@@ -35,7 +35,7 @@ def test_foreign_entry_in_an_unknown_stream_is_marked_and_names_no_numbers() -> 
     assert (named["cause"], named["from"]) == ("foreign", "")
 
 
-def test_foreign_entry_does_not_make_later_numbers_look_old() -> None:
+def test_foreign_entry_does_not_make_later_numbers_count_as_old() -> None:
     """What is acknowledged beside it is no measure of what Redis has."""
     queue = sequenced(8, confirmed="9-70")
     queue.take(NOW_US, 100)
@@ -95,7 +95,7 @@ def test_foreign_entries_between_two_bridges_leave_each_trade_once_and_in_order(
     assert numbers == list(range(100, 180))
 
 
-def test_foreign_entries_with_fields_like_ours_are_told_by_their_place() -> None:
+def test_foreign_entries_with_fields_like_ours_are_recognised_by_their_place() -> None:
     core = CoreSubject(TRADES)
     for number in range(100, 140):
         core.now_us += 100_000
@@ -108,7 +108,7 @@ def test_foreign_entries_with_fields_like_ours_are_told_by_their_place() -> None
     assert set(map(int, ours)) >= set(range(100, 140))
 
 
-def test_foreign_entry_that_was_deleted_is_told_by_its_sequence() -> None:
+def test_foreign_entry_that_was_deleted_is_recognised_by_its_sequence() -> None:
     core = CoreSubject(TRADES)
     core.receive(trade(100))
     core.publish()

@@ -112,7 +112,7 @@ def test_overflow_gives_up_nothing_where_nothing_would_be_freed() -> None:
 # ---- sequenced streams ---------------------------------------------------------------------------
 
 
-def test_overflow_of_a_snapshot_takes_a_message_with_it_so_that_numbers_tell() -> None:
+def test_overflow_of_a_snapshot_takes_a_message_with_it_so_that_numbers_show() -> None:
     queue = sequenced(confirmed="9-50")
     queue.put(snapshot(5))
     assert queue.drop_oldest(SHARE) == 0

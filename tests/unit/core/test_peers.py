@@ -59,7 +59,7 @@ def test_bridge_alone_waits_for_no_other() -> None:
     )
 
 
-def test_a_member_receives_what_its_bridge_says_without_an_open_outage() -> None:
+def test_a_member_receives_what_its_bridge_states_without_an_open_outage() -> None:
     peers = Peers()
     poll(
         peers,
@@ -150,7 +150,7 @@ def test_peer_whose_last_status_is_old_at_the_first_poll_is_not_live() -> None:
     assert with_other("a", at_us=NOW_US - DEAD_AFTER_US + 1).live
 
 
-def test_peer_without_a_new_status_for_seconds_is_gone_until_the_next_one() -> None:
+def test_peer_without_a_new_status_for_seconds_is_dead_until_the_next_one() -> None:
     peers = with_other("a", received={ORDERS: NOW_US})
     poll(peers, status("a", received={ORDERS: NOW_US}), now_us=NOW_US + DEAD_AFTER_US)
     assert (peers.rank, peers.publish_delay_us(ORDERS)) == (0, 0)
@@ -159,7 +159,7 @@ def test_peer_without_a_new_status_for_seconds_is_gone_until_the_next_one() -> N
     assert (peers.rank, peers.publish_delay_us(ORDERS)) == (1, PUBLISH_DELAY_US)
 
 
-def test_peer_is_live_after_redis_was_away() -> None:
+def test_peer_is_live_after_redis_was_unavailable() -> None:
     peers = with_other("a")
     peers.poll_failed()
     later_us = NOW_US + 10 * DEAD_AFTER_US
@@ -326,7 +326,7 @@ def test_outage_waits_for_statuses_that_were_written_after_it_was_known() -> Non
     )
 
 
-def test_waits_are_counted_by_the_steady_clock_whatever_the_exchanges_says() -> None:
+def test_waits_are_counted_by_the_steady_clock_whatever_the_exchanges_shows() -> None:
     peers = with_other("z", received={ORDERS: NOW_US})
     waited_us = PATIENCE_US // 2
 
@@ -411,7 +411,7 @@ def test_delay_lasts_until_the_outage_is_settled() -> None:
     assert peers.publish_delay_us(ORDERS) == 0
 
 
-def test_delay_ends_when_the_peer_is_gone() -> None:
+def test_delay_ends_when_the_peer_is_dead() -> None:
     peers = with_other("z", received={ORDERS: NOW_US})
     peers.uncovered([ORDERS])
 

@@ -14,7 +14,7 @@ def subject() -> CoreSubject:
     return core
 
 
-def test_progress_of_a_bridge_that_reads_its_journal_says_only_what_it_waits_for() -> None:
+def test_progress_of_a_bridge_that_reads_its_journal_states_only_what_it_waits_for() -> None:
     found = progress([subject().core], is_behind=True)
 
     assert (found.oldest_us, found.received, found.settled) == (BEHIND_US, {}, {})

@@ -158,7 +158,7 @@ def test_renumbered_absurd_number_alone_in_redis_does_not_stop_the_stream() -> N
 
 @pytest.mark.parametrize(("name", "frame"), [(DEPTHS, depth_frame), (TRADES, trade_frame)])
 @pytest.mark.parametrize("first", [1, 5_000])
-def test_renumbered_while_redis_is_away_goes_on_behind_one_gap(
+def test_renumbered_while_redis_is_unavailable_continues_behind_one_gap(
     name: str, frame: Callable[..., str], first: int
 ) -> None:
     core = CoreSubject(name)
@@ -341,7 +341,7 @@ def test_renumbered_gap_waits_for_three_messages_and_five_seconds() -> None:
 # ---- states --------------------------------------------------------------------------------------
 
 
-def test_renumbered_states_are_told_by_their_time_and_none_is_dropped() -> None:
+def test_renumbered_states_are_recognised_by_their_time_and_none_is_dropped() -> None:
     core = CoreSubject(BOOK_TICKERS)
     for number in (*range(FIRST, FIRST + 20), *range(1, 60)):
         core.now_us += 100_000
@@ -353,7 +353,7 @@ def test_renumbered_states_are_told_by_their_time_and_none_is_dropped() -> None:
     assert core.queue(BOOK_TICKERS).counters.late == 0
 
 
-def test_renumbered_states_that_times_do_not_tell_are_late_for_five_seconds_and_named() -> None:
+def test_renumbered_states_that_times_do_not_show_are_late_for_five_seconds_and_named() -> None:
     """They begin a little lower, and their time is no later for a while."""
     core = CoreSubject(BOOK_TICKERS)
     core.receive(book_ticker(FIRST, NOW_US + 3_000_000_000))  # the engine's clock was ahead

@@ -291,7 +291,7 @@ def test_sequenced_loss_accepted_while_nothing_waits_is_the_cause_of_the_next_ga
     assert fields(batch.slots[0])["cause"] == "redis lost entries"  # type: ignore[union-attr]
 
 
-def test_sequenced_rewound_stream_goes_on_where_redis_is() -> None:
+def test_sequenced_rewound_stream_continues_where_redis_is() -> None:
     queue = sequenced(8, confirmed="9-70")
     queue.take(NOW_US, 100)
     queue.settle(answer("gap", "9-50"), NOW_US)
@@ -331,7 +331,7 @@ def test_sequenced_rows_of_history_in_front_hide_no_place_in_the_journal() -> No
 # ---- other programs, other numbers -------------------------------------------------------------
 
 
-def test_sequenced_id_beyond_two_to_the_fifty_three_suspends_and_says_what_to_do() -> None:
+def test_sequenced_id_beyond_two_to_the_fifty_three_suspends_and_states_the_remedy() -> None:
     queue = sequenced(8)
     queue.take(NOW_US, 100)
 
@@ -358,7 +358,7 @@ def test_sequenced_numbers_that_begin_anew_are_believed_after_five_seconds() -> 
     assert (start.entry.expected, fields(start)["cause"]) == ("9-1000000", "renumbered")
 
 
-def test_sequenced_single_message_appended_in_between_proves_that_numbers_go_on() -> None:
+def test_sequenced_single_message_appended_in_between_proves_that_numbers_continue() -> None:
     queue = sequenced(confirmed="9-1000000")
     for number, second, sign in ((1, 0, "!"), (100_001, 3, "+"), (2, 4, "!"), (3, 6, "!")):
         queue.put(trade(number, NOW_US + second * SECOND_US))
@@ -444,7 +444,7 @@ def test_sequenced_missing_number_of_a_later_time_came_late_and_goes_to_its_plac
     assert [slot.begins_numbering for slot in queue.slots] == [False] * 4 + [True]
 
 
-def test_sequenced_missing_number_before_the_head_is_told_by_what_redis_has() -> None:
+def test_sequenced_missing_number_before_the_head_is_recognised_by_what_redis_has() -> None:
     queue = sequenced(8, confirmed="9-50")
 
     queue.put(trade(7, NOW_US + 2 * SECOND_US))

@@ -16,7 +16,7 @@ def refused(*others: PeerStatus) -> Sequenced:
     return queue
 
 
-def test_sequenced_waiting_queue_says_which_number_it_needs() -> None:
+def test_sequenced_waiting_queue_shows_which_number_it_needs() -> None:
     assert sequenced(8).waits_after() is None
     assert refused().waits_after() == 7
 
@@ -27,7 +27,7 @@ def test_sequenced_gap_that_no_peer_can_fill_is_marked_in_time() -> None:
     assert places(queue.take(NOW_US + HOLD_US, 100))[0] == ("G", 7)
 
 
-def test_sequenced_gap_that_a_peer_may_fill_is_asked_for_again_and_again() -> None:
+def test_sequenced_gap_that_a_peer_may_fill_is_requested_again_and_again() -> None:
     queue = refused(status("z", held={TRADES.name: 6}))
     assert queue.take(NOW_US + PROBE_EVERY_US - 1, 100) is None
     assert queue.due_us() == NOW_US + PROBE_EVERY_US
@@ -140,7 +140,7 @@ def test_sequenced_window_taken_over_from_a_peer_wants_a_whole_book() -> None:
     assert queue.snapshot_due()
 
 
-def test_sequenced_oldest_waiting_time_is_told_unless_the_queue_waits_for_a_number() -> None:
+def test_sequenced_oldest_waiting_time_is_reported_unless_the_queue_waits_for_a_number() -> None:
     queue = sequenced()
     assert queue.oldest_waiting_us() is None
     queue.put(trade(8, NOW_US - 5))

@@ -24,7 +24,7 @@ def test_sequenced_snapshot_whose_place_has_another_makes_no_book_void() -> None
     assert queue.snapshot_tries() == 0
 
 
-def test_sequenced_snapshot_without_place_is_counted_and_its_tries_told_once() -> None:
+def test_sequenced_snapshot_without_place_is_counted_and_its_tries_reported_once() -> None:
     queue = sequenced(stream=DEPTH)
     misplaced = snapshot(5)
     misplaced.try_again(3)

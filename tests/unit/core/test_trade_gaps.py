@@ -46,7 +46,7 @@ def test_trade_gaps_see_none_before_the_first_trade() -> None:
     assert gaps.receive(trade(99)) is False
 
 
-def test_trade_gap_is_asked_for_and_its_trade_waits() -> None:
+def test_trade_gap_is_requested_and_its_trade_waits() -> None:
     gaps, slots = received(5, 9)
 
     assert gaps.wanted(NOW_US) == 4
@@ -74,7 +74,7 @@ def test_trade_gap_numbers_that_history_does_not_have_never_were() -> None:
     assert slots[9].after == 7
 
 
-def test_trade_gap_is_asked_again_where_history_does_not_show_what_was_received() -> None:
+def test_trade_gap_is_requested_again_where_history_does_not_show_what_was_received() -> None:
     gaps, _ = received(5, 9)
 
     assert gaps.page(rows([8, 7, 6, 5]), NOW_US) == (Reach.STALE, [])
@@ -164,14 +164,14 @@ def test_trade_gap_of_a_sparse_market_does_not_make_its_trade_wait() -> None:
     assert (following.after, following.wait) == (100, Wait.AS_QUEUE)
 
 
-def test_trade_gap_of_a_sparse_market_after_a_lost_connection_is_asked_for() -> None:
+def test_trade_gap_of_a_sparse_market_after_a_lost_connection_is_requested() -> None:
     gaps = sparse_at(100)
     gaps.set_gap_cause(GapCause.CONNECTION_LOST)
 
     assert gaps.receive(trade(110)) is True
 
 
-def test_trade_gap_of_a_sparse_market_is_asked_for_each_ten_seconds() -> None:
+def test_trade_gap_of_a_sparse_market_is_requested_each_ten_seconds() -> None:
     gaps = sparse_at(100)
     later_us = NOW_US + SPARSE_EVERY_US
 
@@ -181,7 +181,7 @@ def test_trade_gap_of_a_sparse_market_is_asked_for_each_ten_seconds() -> None:
     assert not gaps.is_sparse
 
 
-def test_trade_gap_that_was_let_pass_is_told_where_a_page_shows_trades_in_it() -> None:
+def test_trade_gap_that_was_let_pass_is_reported_where_a_page_shows_trades_in_it() -> None:
     gaps = sparse_at(100)
     gaps.receive(trade(104))
     gaps.receive(trade(110))
@@ -210,7 +210,7 @@ def test_trade_gap_that_history_fills_makes_the_market_dense() -> None:
     assert not gaps.is_sparse
 
 
-def test_trade_gap_that_was_written_is_not_asked_for() -> None:
+def test_trade_gap_that_was_written_is_not_requested() -> None:
     gaps, _ = received(5, 9)
 
     gaps.marked(8)
@@ -218,7 +218,7 @@ def test_trade_gap_that_was_written_is_not_asked_for() -> None:
     assert gaps.wanted(NOW_US) is None
 
 
-def test_trade_gap_found_by_redis_is_asked_for() -> None:
+def test_trade_gap_found_by_redis_is_requested() -> None:
     gaps, slots = received(9)
 
     assert gaps.open_before(slots[9], 6, NOW_US + SECOND_US)

@@ -19,7 +19,7 @@ def test_below_the_view_are_the_state_the_keys_the_consoles_address_and_the_logs
     )
 
 
-def test_each_key_breaks_what_the_line_says_and_every_lever_has_one() -> None:
+def test_each_key_breaks_what_the_line_states_and_every_lever_has_one() -> None:
     labels = {one.name: one.label for one in LEVERS}
     assert {key: labels[name] for key, name in KEYS.items()} == {
         "d": "Drop frames", "b": "Kill the bridge", "r": "Freeze Redis", "c": "Stop a consumer",

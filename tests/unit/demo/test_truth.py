@@ -26,7 +26,7 @@ def test_trades_that_are_there_once_are_well_however_prices_are_padded() -> None
     assert tally([3, 4, 5], entry(3), entry(4), entry(5)) == Tally(judged=3)
 
 
-def test_a_trade_that_redis_has_gone_past_is_lost() -> None:
+def test_a_trade_that_redis_has_passed_is_lost() -> None:
     assert tally([3, 4, 5], entry(3), entry(5)) == Tally(judged=3, lost=1)
 
 
@@ -47,11 +47,11 @@ def test_a_gap_marks_what_is_missing_and_history_recovers() -> None:
     assert told == Tally(judged=4, recovered=1, marked=1)
 
 
-def test_a_trade_that_stands_twice_is_doubled() -> None:
+def test_a_trade_that_stands_twice_is_duplicated() -> None:
     assert tally([3, 4], entry(3), entry(4), entry(4)) == Tally(judged=2, doubled=1)
 
 
-def test_judging_goes_on_where_it_stopped() -> None:
+def test_judging_continues_where_it_stopped() -> None:
     truth = MarketTruth()
     for number in range(3, 9):
         truth.traded([(number, "99.1", "1.5")])

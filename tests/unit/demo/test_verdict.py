@@ -108,11 +108,11 @@ def test_what_is_not_as_it_should_be_is_a_sentence(given: dict[str, Any], failur
         ),
     ],
 )
-def test_a_trade_that_is_lost_or_doubled_is_a_failure(tally: Tally, wrong: list[str]) -> None:
+def test_a_trade_that_is_lost_or_duplicated_is_a_failure(tally: Tally, wrong: list[str]) -> None:
     assert failures(Run(view_model(), 8.0, tally)) == wrong
 
 
-def test_the_summary_has_the_exchanges_word_on_the_trades() -> None:
+def test_the_summary_compares_the_trades_with_the_exchanges_ledger() -> None:
     tally = Tally(judged=1200, recovered=3)
     assert "  the exchange says 1,200 trades: 0 lost, 0 doubled, 3 recovered" in summary(
         Run(view_model(), 8.0, tally)

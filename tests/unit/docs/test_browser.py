@@ -10,7 +10,7 @@ from docs import browser
 
 
 @pytest.mark.parametrize("half_written", ["", "\n", "4x"])
-def test_a_port_that_is_half_written_is_asked_for_again(
+def test_a_port_that_is_half_written_is_requested_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half_written: str
 ) -> None:
     monkeypatch.setattr(browser, "START_S", 0.2)

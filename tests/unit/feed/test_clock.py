@@ -47,7 +47,7 @@ class RightRest:
 
 
 @pytest.mark.parametrize("step_us", [3_600_000_000, -3_600_000_000, 5_000_000])
-async def test_clock_asks_at_once_where_this_machines_clock_is_set(
+async def test_clock_requests_at_once_where_this_machines_clock_is_set(
     monkeypatch: pytest.MonkeyPatch, step_us: int
 ) -> None:
     monkeypatch.setattr(clock_module, "POLL_S", 0.01)

@@ -15,7 +15,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("url", ["wss://ws.backpack.exchange", "ws://127.0.0.1:8765", "wss://["])
-def test_without_a_proxy_nothing_is_said_of_one(url: str) -> None:
+def test_without_a_proxy_nothing_is_reported_of_one(url: str) -> None:
     assert describe_proxy(url) == ""
 
 
@@ -27,7 +27,9 @@ def test_the_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_an_address_that_is_asked_directly_has_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_requested_directly_has_no_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("no_proxy", "backpack.exchange")
 
@@ -44,7 +46,7 @@ def test_a_proxy_without_a_scheme_is_one_of_http(monkeypatch: pytest.MonkeyPatch
     )
 
 
-async def test_a_proxy_that_is_none_is_told_without_its_password(
+async def test_a_proxy_that_is_none_is_reported_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("https_proxy", "quic://me:secret@proxy")

@@ -22,7 +22,7 @@ def changed(subject: Instruments, listed: Markets) -> bool:
     return subject.changed.is_set()
 
 
-def test_market_is_gone_when_it_is_missing_twice() -> None:
+def test_market_is_removed_when_it_is_missing_twice() -> None:
     subject = instruments()
 
     assert changed(subject, MARKETS)
@@ -32,7 +32,7 @@ def test_market_is_gone_when_it_is_missing_twice() -> None:
     assert list(subject.markets) == ["SOL_USDC"]
 
 
-def test_market_that_is_back_was_never_gone() -> None:
+def test_market_that_is_listed_again_was_never_removed() -> None:
     subject = instruments()
     for listed in (MARKETS, {"SOL_USDC": SOL}, MARKETS, {"SOL_USDC": SOL}):
         subject.take(listed)

@@ -48,7 +48,7 @@ def test_backfill_lost_stream_is_read_again_alone(tmp_path: Path) -> None:
     assert subject.queue(ORDERS).counters.published == published
 
 
-def test_backfill_meanwhile_other_streams_go_on(tmp_path: Path) -> None:
+def test_backfill_meanwhile_other_streams_continue(tmp_path: Path) -> None:
     subject = subject_with_trades(tmp_path)
     lose(subject, TRADES)
 
@@ -558,7 +558,7 @@ def test_gap_log_of_private_streams_that_no_journal_keeps_is_not_journaled(
     assert ORDERS.encode() not in subject.journaled()
 
 
-def test_backfill_connection_lost_in_the_journal_behind_a_second_loss_goes_on(
+def test_backfill_connection_lost_in_the_journal_behind_a_second_loss_continues(
     tmp_path: Path,
 ) -> None:
     """The stream that was lost again is another backfill's by then."""

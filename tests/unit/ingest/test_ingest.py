@@ -87,7 +87,7 @@ def test_ingest_segment_state_has_the_open_connections(tmp_path: Path) -> None:
     assert state.connections == {number: dict.fromkeys(NAMES, NOW_US)}
 
 
-def test_ingest_broken_log_goes_on_publishing_and_is_written_once_there_is_room(
+def test_ingest_broken_log_continues_publishing_and_is_written_once_there_is_room(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
     subject = IngestSubject(tmp_path)
@@ -347,7 +347,7 @@ def test_ingest_memory_full_at_any_frame_keeps_that_frame(tmp_path: Path, count:
     assert subject.trade_ids() == numbers(0, count)
 
 
-def test_ingest_behind_a_frames_stream_is_told(tmp_path: Path) -> None:
+def test_ingest_behind_a_frames_stream_is_reported(tmp_path: Path) -> None:
     subject = IngestSubject(tmp_path)
     connection = subject.connect()
     subject.take_over()

@@ -202,7 +202,7 @@ def test_missing_in_a_recording_is_a_gap_when_it_is_replayed(
 
 
 @pytest.mark.parametrize("marks", [{}, {ORDERS: NOW_US + 10**9}])
-def test_missing_is_marked_in_a_backfill_whatever_the_watermarks_say(
+def test_missing_is_marked_in_a_backfill_whatever_the_watermarks_state(
     marks: dict[str, int], tmp_path: Path, full_disk: FullDisk
 ) -> None:
     """They are of what Redis has lost."""
@@ -395,7 +395,7 @@ def test_behind_and_broken_for_a_while_all_that_the_tail_held_is_there_in_order(
     assert subject.trade_ids() == numbers(0, 3052)
 
 
-def test_backfill_that_cannot_go_on_holds_no_more_than_its_share(
+def test_backfill_that_cannot_continue_holds_no_more_than_its_share(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
     subject = IngestSubject(tmp_path, buffer_bytes=BUFFER_BYTES, tail_bytes=BUFFER_BYTES // 4)
@@ -500,7 +500,7 @@ def test_missing_nothing_pruned_and_no_checkpoint_marks_nothing(tmp_path: Path) 
     assert subject.told() == ["1"]
 
 
-def test_missing_connections_of_the_end_that_is_gone_are_an_outage_until_the_next(
+def test_missing_connections_of_the_lost_end_are_an_outage_until_the_next(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
     """Only the segment that records it is left, and the process that wrote it had none."""

@@ -173,11 +173,11 @@ class Day:
 _NOT_CONTENT = ("received_us", "event_us")
 
 
-def test_outage_told_by_a_backfill_is_not_told_again_by_the_journal_after_a_kill(
+def test_outage_reported_by_a_backfill_is_not_reported_again_by_the_journal_after_a_kill(
     tmp_path: Path,
 ) -> None:
-    """Its end is told by a stream that is not backfilled, when the backfill is adopted; after the
-    kill by that stream's message in the journal.
+    """A stream that is not backfilled proves its end when the backfill is adopted; after the kill,
+    that stream's message in the journal does.
     """
     redis = MemoryServer()
     bridge = SteppedBridge(tmp_path, redis, [TICKERS, ORDERS])

@@ -82,7 +82,7 @@ def test_a_folder_without_the_stream_is_refused_with_what_to_give(tmp_path: Path
         ArchiveStream(tmp_path, "trade.SOL_USDC")
 
 
-def test_a_file_that_is_no_parquet_is_told_by_its_name(tmp_path: Path) -> None:
+def test_a_file_that_is_no_parquet_is_reported_by_its_name(tmp_path: Path) -> None:
     day = tmp_path / "stream=trade.SOL_USDC" / "day=2026-09-02"
     day.mkdir(parents=True)
     (day / "after-0-0.parquet").write_text("no")

@@ -71,7 +71,9 @@ def test_a_level_below_the_snapshots_last_is_not_certain() -> None:
         (SNAPSHOT | change(12, "1", "1"), "the changes do not follow on before"),
     ],
 )
-def test_where_the_book_cannot_be_known_a_sentence_says_why(entries: Entries, why: str) -> None:
+def test_where_the_book_cannot_be_known_a_sentence_states_the_reason(
+    entries: Entries, why: str
+) -> None:
     found = at(entries)
     assert not found.is_known
     assert why.replace("\\\\", "") in found.unknown
@@ -164,8 +166,8 @@ def test_the_journals_book_is_known_again_behind_a_break_and_a_rest_reply(until_
 
 @pytest.mark.parametrize("is_replaced", [False, True])
 def test_the_journals_book_begins_anew_where_no_connection_received_it(is_replaced: bool) -> None:
-    """The reply may come before the first change. Where one connection takes over from another,
-    the book goes on.
+    """The reply may arrive before the first change. If one connection takes over from another, the
+    book continues.
     """
     book = JournalBook(STREAM, MS + 99_000)
     names, later_us = [STREAM.name], START_US + 1_000_000
@@ -211,7 +213,7 @@ def test_the_journals_book_knows_which_connections_receive_it(
     assert book.result(9).is_known == is_known
 
 
-def test_the_journals_book_goes_on_with_numbers_that_began_anew() -> None:
+def test_the_journals_book_continues_with_numbers_that_began_anew() -> None:
     book = JournalBook(STREAM, MS + 99_000)
     for one in (received(1000, 1000, START_US), received(1001, 1001, START_US + 1000)):
         book.change(one, one.received_us)

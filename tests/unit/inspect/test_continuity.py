@@ -53,7 +53,7 @@ def test_a_gap_that_begins_too_late_leaves_a_break() -> None:
     assert [one.run for one in found.first_breaks] == [Run(102, 103)]
 
 
-def test_numbers_that_the_gap_log_tells_of_are_no_break() -> None:
+def test_numbers_that_the_gap_log_shows_are_no_break() -> None:
     told = (Run(90, 102), Run(103, 104), Run(300, 301))
     found = tally("trade.SOL_USDC", trades([101, 105, 107]), told)
     assert (found.told, [one.run for one in found.first_breaks]) == (3, [Run(106, 106)])
@@ -118,7 +118,7 @@ def test_an_id_that_does_not_rise_is_counted() -> None:
     assert continuity.tally.disorder == 1
 
 
-def test_the_book_tells_how_many_of_its_levels_are_certain() -> None:
+def test_the_book_shows_how_many_of_its_levels_are_certain() -> None:
     book = Book()
     first, second = stored(
         snapshot(1, [("98.9", "2"), ("98.8", "1")]) | change(2, 2, [("98.5", "3")])

@@ -80,5 +80,5 @@ def test_only_what_lies_within_the_journal_is_believed(
     assert checkpoint.believed(900) == expected
 
 
-def test_turned_to_another_redis_it_still_says_how_long_the_journal_was() -> None:
+def test_turned_to_another_redis_it_still_states_how_long_the_journal_was() -> None:
     assert WHOLE.turned_to("c") == Checkpoint(5, "c", others={"a": 300, "b": 5}, end=1_000)

@@ -14,7 +14,7 @@ from bridge.journal.checkpoint import (
 CONFIRMED = {"trade.SOL_USDC": "9-990"}
 
 
-def test_the_same_redis_goes_on_as_it_was() -> None:
+def test_the_same_redis_continues_as_it_was() -> None:
     checkpoint = Checkpoint(900, "a", CONFIRMED, {"trade.SOL_USDC": 700}, {"b": 3})
 
     assert checkpoint.turned_to("a") is checkpoint
@@ -26,7 +26,7 @@ def test_a_new_one_begins_with_all_that_the_one_before_lacks() -> None:
     assert checkpoint.turned_to("b") == Checkpoint(700, "b", others={"a": 700})
 
 
-def test_a_known_one_goes_on_where_it_was() -> None:
+def test_a_known_one_continues_where_it_was() -> None:
     checkpoint = Checkpoint(900, "b", CONFIRMED, others={"a": 300})
 
     assert checkpoint.turned_to("a") == Checkpoint(300, "a", others={"b": 900})

@@ -188,7 +188,7 @@ def test_a_byte_changed_anywhere_nothing_wrong_is_yielded(
     ],
     ids=["halved", "zeros inside", "zeros", "empty", "second half", "a piece cut out"],
 )
-def test_damaged_segments_yield_nothing_wrong_and_what_is_gone_is_told(
+def test_damaged_segments_yield_nothing_wrong_and_losses_are_reported(
     spoil: Callable[[bytes], bytes], packed: bool, tmp_path: Path
 ) -> None:
     subject = journal(tmp_path, packed=packed)
@@ -213,7 +213,7 @@ def test_a_compressed_segment_cut_at_any_byte_is_read_as_far_as_it_goes(
     is_true_and_covers(subject.all_from(0))
 
 
-def test_removed_segments_are_told_with_the_times_around_them_and_the_state_behind(
+def test_removed_segments_are_reported_with_the_times_around_them_and_the_state_behind(
     tmp_path: Path,
 ) -> None:
     subject = journal(tmp_path)
@@ -237,7 +237,7 @@ def test_removed_segments_are_told_with_the_times_around_them_and_the_state_behi
     assert [line["event"] for line in logs] == ["journal_unreadable"]
 
 
-def test_damage_up_to_the_end_is_told_until_now(tmp_path: Path) -> None:
+def test_damage_up_to_the_end_is_reported_until_now(tmp_path: Path) -> None:
     subject = LogSubject(tmp_path)
     positions = subject.written(5)
     change(list_segments(tmp_path)[0].path, lambda content: content[: positions[3] + 10])
@@ -251,7 +251,7 @@ def test_damage_up_to_the_end_is_told_until_now(tmp_path: Path) -> None:
     assert told(read_all(cursor)) == [5]
 
 
-def test_the_journals_oldest_is_gone_it_is_told_since_what_the_reader_knows(
+def test_a_removed_oldest_segment_is_reported_since_what_the_reader_knows(
     tmp_path: Path,
 ) -> None:
     subject = journal(tmp_path)
@@ -310,7 +310,7 @@ def test_a_line_that_goes_on_and_on_is_damage_and_not_read_to_its_end(
     assert "a line has no end" in [one.get("reason") for one in logs]
 
 
-def test_a_file_that_goes_between_two_looks_is_missing(
+def test_a_file_removed_between_two_reads_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = journal(tmp_path)
@@ -331,7 +331,7 @@ def old(number: int) -> bytes:
     return b"%d F %d %b\n" % (received_us, connection, body)
 
 
-def test_a_journal_of_an_earlier_version_goes_on_in_the_same_segment(tmp_path: Path) -> None:
+def test_a_journal_of_an_earlier_version_continues_in_the_same_segment(tmp_path: Path) -> None:
     (tmp_path / f"{0:020d}.journal").write_bytes(old(0) + old(1))
     subject = LogSubject(tmp_path)
     subject.count = 2
@@ -390,7 +390,7 @@ def test_pass_over_yields_account_events_and_one_record_for_the_rest(tmp_path: P
     assert told(read_all(cursor)) == [40]
 
 
-def test_what_was_passed_over_is_told_before_reading_goes_on(tmp_path: Path) -> None:
+def test_what_was_passed_over_is_reported_before_reading_continues(tmp_path: Path) -> None:
     subject = mixed(tmp_path)
     cursor = subject.log.cursor(0)
     cursor.pass_over(subject.log.end, 3)
@@ -402,7 +402,7 @@ def test_what_was_passed_over_is_told_before_reading_goes_on(tmp_path: Path) -> 
     assert told([record for _, record in found]) == [f"-{TRADES}", 2, 3]
 
 
-def test_what_is_pruned_while_it_is_read_is_told(tmp_path: Path) -> None:
+def test_what_is_pruned_while_it_is_read_is_reported(tmp_path: Path) -> None:
     subject = journal(tmp_path)
     cursor = subject.log.cursor(0)
     assert told([record for _, record in cursor.read(4)]) == [0, 1, 2, 3]
@@ -415,7 +415,7 @@ def test_what_is_pruned_while_it_is_read_is_told(tmp_path: Path) -> None:
     assert without_end(found[0]) == Missing(NOW_US + 12, GapCause.NOT_IN_JOURNAL, None, NOW_US + 3)
 
 
-def test_no_step_reads_more_than_it_was_asked_for(
+def test_no_step_reads_more_than_it_was_requested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path)

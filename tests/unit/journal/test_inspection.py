@@ -142,7 +142,7 @@ def test_frames_before_the_beginning_are_left_out_and_connections_are_not(tmp_pa
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_replay_is_told_of_what_cannot_be_read(packed: bool, tmp_path: Path) -> None:
+def test_a_replay_is_reported_what_cannot_be_read(packed: bool, tmp_path: Path) -> None:
     first, second, third, _ = journal(
         tmp_path, [OPENED, frame(1)], [frame(2), frame(3)], [frame(4)], [frame(5)]
     )
@@ -159,7 +159,7 @@ def test_a_replay_is_told_of_what_cannot_be_read(packed: bool, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kept", [0, 20])
-def test_a_replay_is_told_of_damage_that_nothing_stands_behind(kept: int, tmp_path: Path) -> None:
+def test_a_replay_is_reported_damage_that_nothing_stands_behind(kept: int, tmp_path: Path) -> None:
     _, last = journal(tmp_path, [OPENED, frame(1)], [frame(2), frame(3)])
     path = pack(last).path
     path.write_bytes(path.read_bytes()[:kept] if kept else b"\0" * 99)
@@ -292,7 +292,7 @@ def test_a_segment_missing_in_between_is_damage(tmp_path: Path) -> None:
     assert "the one before it ends at" in sentence
 
 
-def test_what_could_not_be_written_is_told_and_no_damage(
+def test_what_could_not_be_written_is_reported_and_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=2_000)
@@ -310,7 +310,7 @@ def test_what_could_not_be_written_is_told_and_no_damage(
     assert sentence.endswith(ORDERS)
 
 
-def test_what_is_unwritten_of_perhaps_every_stream_says_so(tmp_path: Path) -> None:
+def test_what_is_unwritten_of_perhaps_every_stream_reports_it(tmp_path: Path) -> None:
     journal(
         tmp_path,
         [
@@ -400,7 +400,7 @@ def test_a_last_line_that_is_being_written_is_no_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
-def test_what_only_another_user_may_read_is_told(
+def test_what_only_another_user_may_read_is_reported(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal(tmp_path, [OPENED])
@@ -422,7 +422,7 @@ def test_a_folder_without_a_journal_is_refused(tmp_path: Path) -> None:
         segments_of(tmp_path)
 
 
-def test_a_file_that_only_looks_like_a_segment_is_passed_over(tmp_path: Path) -> None:
+def test_a_file_with_the_name_of_a_segment_only_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "²².journal").write_bytes(codec.encode(frame(20)))
     journal(tmp_path, [OPENED])
 

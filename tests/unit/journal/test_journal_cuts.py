@@ -1,5 +1,5 @@
-"""A journal cut at every byte of its end, as a crash or a power loss may leave it: what was whole
-is read, and the journal goes on.
+"""A journal cut at every byte of its end, as a crash or a power loss may leave it: whole records
+are read, and the journal continues.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ def whole_frames(length: int) -> list[int | str]:
 
 
 @pytest.mark.parametrize("length", range(len(WHOLE) - 200, len(WHOLE) + 1))
-def test_cut_anywhere_all_whole_frames_are_read_and_the_journal_goes_on(
+def test_cut_anywhere_all_whole_frames_are_read_and_the_journal_continues(
     length: int, tmp_path: Path
 ) -> None:
     (tmp_path / f"{0:020d}.journal").write_bytes(WHOLE[:length])

@@ -81,7 +81,7 @@ def test_disk_full_then_room_nothing_is_lost_and_positions_stay(
     assert subject.log.loss.frames == 0
 
 
-def test_a_long_tail_loses_the_oldest_public_frames_and_one_record_tells_it(
+def test_a_long_tail_loses_the_oldest_public_frames_and_one_record_shows_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=4_000)
@@ -107,7 +107,7 @@ def test_a_long_tail_loses_the_oldest_public_frames_and_one_record_tells_it(
     assert subject.log.unwritten_spans[-1][0] > written[0]
 
 
-def test_the_record_says_of_which_streams_and_when_what_is_missing_came(
+def test_the_record_states_of_which_streams_and_when_what_is_missing_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=2_000)
@@ -186,7 +186,7 @@ def test_a_tail_that_lost_something_is_read_in_memory_too(
     assert reader.at_end
 
 
-def test_a_reader_in_the_tail_is_told_only_of_what_it_had_not_read(
+def test_a_reader_in_the_tail_gets_a_record_only_of_what_it_had_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=3_000)
@@ -209,7 +209,9 @@ def test_a_reader_in_the_tail_is_told_only_of_what_it_had_not_read(
     assert told(read_all(reader)) == [130]
 
 
-def test_twice_broken_each_loss_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_twice_broken_each_loss_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=2_000)
     subject.written(1)
     for stream in (TRADES, TICKERS):
@@ -292,7 +294,7 @@ def test_the_head_of_a_segment_after_a_loss_is_what_was_known_before(
 # ---- files that vanish ---------------------------------------------------------------------------
 
 
-def test_a_removed_folder_is_noticed_and_a_new_one_goes_on(tmp_path: Path) -> None:
+def test_a_removed_folder_is_noticed_and_a_new_one_continues(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     subject = LogSubject(folder)
     subject.written(3)
@@ -351,7 +353,7 @@ def test_what_came_before_the_journal_could_be_opened_is_in_it(tmp_path: Path) -
     assert told(read_all(reader)) == [11]
 
 
-def test_what_was_dropped_before_it_could_be_opened_is_told(tmp_path: Path) -> None:
+def test_what_was_dropped_before_it_could_be_opened_is_reported(tmp_path: Path) -> None:
     earlier = LogSubject(tmp_path)
     earlier.written(3)
     earlier.log.close()
@@ -369,7 +371,7 @@ def test_what_was_dropped_before_it_could_be_opened_is_told(tmp_path: Path) -> N
     assert told(read_all(reader)) == [f"-{TRADES}", "SegmentState", *found[4:]]
 
 
-def test_a_journal_shorter_than_its_checkpoint_says_tells_that_its_end_is_gone(
+def test_a_journal_shorter_than_in_its_checkpoint_has_lost_its_end(
     tmp_path: Path,
 ) -> None:
     first = LogSubject(tmp_path)

@@ -190,8 +190,8 @@ class LogAndCursors(RuleBasedStateMachine):
 
     @rule(is_checkpointed=st.booleans())
     def kill_and_start(self, is_checkpointed: bool) -> None:
-        """With a checkpoint of this moment the next process knows that the tail is gone; without,
-        nothing says so, and it is excused.
+        """With a checkpoint of this moment the next process knows that the tail is lost; without,
+        the loss cannot be known, and is excused.
         """
         checkpoint = Checkpoint(0, "redis", end=self.log.end) if is_checkpointed else None
         is_gone = not list_segments(self.folder)

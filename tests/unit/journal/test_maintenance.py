@@ -1,5 +1,5 @@
-"""Disk budget, age, segments that are written for too long, files that somebody removes, a journal
-that cannot be opened yet, and what a power loss takes.
+"""Disk budget, age, segments that are written for too long, files removed by another program, a
+journal that cannot be opened yet, and the effect of a power loss.
 """
 
 import asyncio
@@ -214,7 +214,7 @@ async def test_a_full_segment_ends_and_is_compressed(tmp_path: Path) -> None:
     assert isinstance(bridge.all_from(second.start)[0], SegmentState)
 
 
-async def test_no_new_segment_can_be_made_the_old_one_goes_on_and_it_is_told(
+async def test_no_new_segment_can_be_made_the_old_one_continues_and_it_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bridge = Bridge(tmp_path, segment_bytes=1_000)
@@ -276,7 +276,7 @@ async def test_killed_while_the_disk_is_full_the_next_process_knows_that_somethi
     assert found[2].from_us == NOW_US + 1
 
 
-async def test_the_folder_is_removed_it_is_told_and_a_new_one_is_made(tmp_path: Path) -> None:
+async def test_the_folder_is_removed_it_is_reported_and_a_new_one_is_made(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     bridge = Bridge(folder)
     bridge.receives(1, ORDERS)
@@ -436,7 +436,7 @@ async def test_interval_loses_the_last_second_and_off_what_the_system_had_not_wr
     assert after_power_loss(disk, bridge) == (list(range(50)) if is_kept else [])
 
 
-async def test_a_sync_that_fails_is_told_and_repeated(
+async def test_a_sync_that_fails_is_reported_and_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bridge = Bridge(tmp_path, fsync="interval")

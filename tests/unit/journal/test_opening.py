@@ -17,7 +17,7 @@ def settings_of(folder: Path, exchange: str = "ws://127.0.0.1:8765") -> JournalS
 
 
 @pytest.mark.parametrize(("mode", "is_told"), [(0o755, True), (0o750, False), (0o700, False)])
-def test_a_folder_that_others_can_look_into_is_told(
+def test_a_folder_that_others_can_read_is_reported(
     mode: int, is_told: bool, tmp_path: Path
 ) -> None:
     tmp_path.chmod(mode)

@@ -25,7 +25,7 @@ def lines(folder: Path) -> list[bytes]:
     return b"".join(SegmentReader(each, each.start).read(1000) for each in segments).splitlines()
 
 
-def test_the_same_owner_goes_on(tmp_path: Path) -> None:
+def test_the_same_owner_continues(tmp_path: Path) -> None:
     assert write(tmp_path, REAL, b"one") is None
     assert write(tmp_path, REAL, b"two") is None
 
@@ -59,7 +59,7 @@ def test_public_streams_alone_are_anybodys(tmp_path: Path) -> None:
     assert write(tmp_path, Owner(REAL.exchange, "yours"), b"yours") is not None
 
 
-def test_a_journal_of_which_nobody_can_read_whose_it_is_is_set_aside(tmp_path: Path) -> None:
+def test_a_journal_whose_owner_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
     write(tmp_path, DESK, b"made")
     (tmp_path / "owner.json").write_text("")
 

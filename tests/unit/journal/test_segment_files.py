@@ -43,7 +43,7 @@ def content_of(reader: SegmentReader) -> bytes:
     return b"".join(pieces)
 
 
-def test_segments_go_on_counting(tmp_path: Path) -> None:
+def test_segments_continue_counting(tmp_path: Path) -> None:
     written(tmp_path, ALL[:80], ALL[80:])
 
     assert [segment.start for segment in list_segments(tmp_path)] == [0, 80]
@@ -137,7 +137,7 @@ def test_a_compressed_segment_cut_anywhere_is_damaged(tmp_path: Path) -> None:
             content_of(SegmentReader(packed, 0))
 
 
-def test_cut_at_any_byte_every_whole_line_is_kept_and_writing_goes_on(tmp_path: Path) -> None:
+def test_cut_at_any_byte_every_whole_line_is_kept_and_writing_continues(tmp_path: Path) -> None:
     for length in range(len(ALL) + 1):
         (tmp_path / f"{0:020d}.journal").write_bytes(ALL[:length])
 

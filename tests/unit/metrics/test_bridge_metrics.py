@@ -142,7 +142,7 @@ async def test_bridge_that_is_well_is_ready_and_unhealthy_for_no_reason() -> Non
         (("timed out", "timed out"), 0.0, "redis_unwritable"),
     ],
 )
-def test_of_several_shards_the_one_that_is_away_is_told_and_redis_is_down_when_all_are(
+def test_of_several_shards_the_one_that_is_unavailable_is_reported_and_redis_is_down_when_all_are(
     troubles: tuple[str, str], redis_up: float, reason: str | None
 ) -> None:
     shards = [{"shard": n, "node": "a:1", "trouble": one} for n, one in enumerate(troubles)]
@@ -280,7 +280,7 @@ def test_page_has_cumulated_buckets_in_seconds_and_is_what_a_parser_of_prometheu
     assert "process_cpu_seconds" in read
 
 
-async def test_without_the_extra_metrics_says_what_to_install_and_the_others_answer(
+async def test_without_the_extra_metrics_names_what_to_install_and_the_others_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exposition, "find_spec", lambda _: None)

@@ -107,6 +107,8 @@ def test_labels_have_the_names_that_expressions_of_users_have() -> None:
     assert {each.metric.name: each.metric.labels for each in found if each.metric.labels} == LABELS
 
 
-def test_a_journal_that_cannot_be_written_is_down_and_one_that_is_not_there_is_not_told() -> None:
+def test_a_journal_that_cannot_be_written_is_down_and_one_that_is_not_there_is_not_reported() -> (
+    None
+):
     assert told(journal_trouble="No space left")["journal_up"] == 0
     assert "journal_up" not in told(journal_max_bytes=0, journal_trouble="")

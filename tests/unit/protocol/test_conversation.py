@@ -88,7 +88,7 @@ def granted(*names: str) -> Granted:
     return Granted(tuple(parse_stream(name) for name in names))
 
 
-def test_conversation_asks_for_everything_and_then_pings() -> None:
+def test_conversation_requests_everything_and_then_pings() -> None:
     subject = Subject()
     subject.conversation.subscribe_all()
 
@@ -99,7 +99,7 @@ def test_conversation_asks_for_everything_and_then_pings() -> None:
     assert subject.conversation.answered_s is None
 
 
-def test_pong_grants_what_was_asked_for_before_its_ping() -> None:
+def test_pong_grants_what_was_requested_before_its_ping() -> None:
     subject = Subject()
     subject.conversation.subscribe_all()
     subject.send()
@@ -111,7 +111,7 @@ def test_pong_grants_what_was_asked_for_before_its_ping() -> None:
     assert subject.send() == []
 
 
-def test_pong_says_nothing_of_what_was_asked_for_behind_its_ping() -> None:
+def test_pong_proves_nothing_of_what_was_requested_behind_its_ping() -> None:
     subject = Subject([TRADES]).begin()
     ping = subject.conversation.confirming_ping(EXCHANGE_US)
     subject.subscriptions.add([parse_stream(LIQUIDATIONS)])
@@ -194,7 +194,7 @@ def test_ping_whose_pong_is_held_does_not_time_out() -> None:
     ]
 
 
-def test_missing_pong_is_told_once_until_one_comes() -> None:
+def test_missing_pong_is_reported_once_until_one_comes() -> None:
     subject = Subject().begin()
     assert subject.conversation.lives_without_pong(0, 1)
     assert subject.conversation.lives_without_pong(1, 2)
@@ -224,7 +224,7 @@ def test_ping_that_was_given_up_is_not_answered_by_its_pong() -> None:
     assert subject.pong(ping) == []
 
 
-def test_stream_that_was_left_before_its_request_had_its_turn_is_not_asked_for() -> None:
+def test_stream_that_was_left_before_its_request_had_its_turn_is_not_requested() -> None:
     subject = Subject()
     subject.conversation.subscribe_all()
     request = subject.conversation.to_send(subject.now_s, 0, EXCHANGE_US)
@@ -259,7 +259,7 @@ def test_suspected_stream_counts_from_the_next_answer_behind_a_request_for_it() 
     assert subject.pong() == [Answer((), EXCHANGE_US), granted(TRADES)]
 
 
-def test_first_message_of_a_stream_is_told() -> None:
+def test_first_message_of_a_stream_is_reported() -> None:
     subject = Subject().begin()
     subject.receive(TRADES)
     subject.receive(TRADES)
@@ -312,7 +312,7 @@ def test_rejected_stream_that_brings_a_message_counts_from_the_next_answer() -> 
     assert subject.pong() == [Answer((), EXCHANGE_US), granted()]
 
 
-def test_error_that_can_mean_several_has_each_asked_for_alone() -> None:
+def test_error_that_can_mean_several_has_each_requested_alone() -> None:
     subject = Subject().begin()
     assert subject.refuse(STRANGE) == [STRANGE]
     assert subject.refuse(STRANGE) == []  # reported once
@@ -331,7 +331,7 @@ def test_error_that_can_mean_several_has_each_asked_for_alone() -> None:
     assert subject.state(TRADES) is State.PENDING
 
 
-def test_stream_asked_for_alone_is_settled_though_no_pong_comes() -> None:
+def test_stream_requested_alone_is_settled_though_no_pong_comes() -> None:
     subject = Subject([LIQUIDATIONS]).begin()
     subject.refuse(STRANGE)
     subject.send()
@@ -344,7 +344,7 @@ def test_stream_asked_for_alone_is_settled_though_no_pong_comes() -> None:
     assert len(subject.pings) == pings + 1  # the next question
 
 
-def test_error_that_cannot_be_about_the_stream_asked_for_alone_rejects_nothing() -> None:
+def test_error_that_cannot_be_about_the_stream_requested_alone_rejects_nothing() -> None:
     subject = Subject([LIQUIDATIONS]).begin()
     subject.refuse(STRANGE)
     subject.send()
@@ -356,7 +356,7 @@ def test_error_that_cannot_be_about_the_stream_asked_for_alone_rejects_nothing()
     assert subject.state(LIQUIDATIONS) is State.PENDING
 
 
-def test_stream_whose_messages_come_meanwhile_is_not_asked_for_alone() -> None:
+def test_stream_whose_messages_come_meanwhile_is_not_requested_alone() -> None:
     subject = Subject().begin()
     subject.refuse(STRANGE)
     subject.send()
@@ -386,7 +386,7 @@ def test_other_requests_go_before_the_candidates_that_are_left() -> None:
     assert subject.later(SETTLE_S) == [("stockPrice.B",)]
 
 
-def test_rejected_stream_that_is_asked_for_again_without_an_error_is_pending() -> None:
+def test_rejected_stream_that_is_requested_again_without_an_error_is_pending() -> None:
     subject = Subject().begin()
     subject.receive(TRADES)
     subject.refuse(UNKNOWN)

@@ -42,12 +42,12 @@ def test_rows_of_the_account_take_the_contracts_names_and_keep_the_rest() -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b"not found", b"[]", b'{"asks":[]}', b"\xff"])
-def test_a_body_that_is_something_else_is_refused_in_words(body: bytes) -> None:
+def test_a_body_that_is_something_else_is_refused_with_a_reason(body: bytes) -> None:
     with pytest.raises(BadBody, match="depth"):
         depth_body(body)
 
 
-def test_text_where_json_is_expected_is_refused_in_words() -> None:
+def test_text_where_json_is_expected_is_refused_with_a_reason() -> None:
     for read in (orders_rows, positions_rows, balances_rows):
         with pytest.raises(BadBody):
             read(b"upstream timeout")
@@ -85,7 +85,7 @@ def test_a_page_of_fills_with_a_time_that_no_event_can_have_is_refused(moment: s
         fills_page(f"[{FILL % moment}]".encode(), 1)
 
 
-def test_a_page_of_more_rows_than_any_is_asked_for_is_refused() -> None:
+def test_a_page_of_more_rows_than_any_is_requested_is_refused() -> None:
     page = f"[{','.join([TRADE % 1] * 10_001)}]".encode()
 
     with pytest.raises(BadBody, match="at most 10000 items"):

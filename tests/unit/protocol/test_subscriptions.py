@@ -81,7 +81,7 @@ def test_bad_window_concerns_the_streams_with_a_window() -> None:
     assert asked().candidates(4008) == ["depth.200ms.SOL_USDC"]
 
 
-def test_stream_that_was_not_asked_for_cannot_be_refused() -> None:
+def test_stream_that_was_not_requested_cannot_be_refused() -> None:
     assert subscriptions().candidates(4006) == []
 
 

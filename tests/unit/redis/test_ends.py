@@ -34,7 +34,7 @@ def info(length: int, added: int | None = None) -> list[object]:
         (5, None, Limits(max_age_ms="9000"), True),
     ],
 )
-def test_tail_of_a_stream_tells_its_first_entry_where_it_had_older_ones(
+def test_tail_of_a_stream_shows_its_first_entry_where_it_had_older_ones(
     length: int, added: int | None, limits: Limits, had_older: bool
 ) -> None:
     told = tail_of(info(length, added), (), limits)
@@ -44,7 +44,9 @@ def test_tail_of_a_stream_tells_its_first_entry_where_it_had_older_ones(
     assert (str(told.newest.id), told.newest.received_us) == (told.last, NOW_US + 9_000_000)
 
 
-def test_tail_of_a_trimmed_stream_tells_its_first_entry_whoever_wrote_the_newest() -> None:
+def test_tail_of_a_trimmed_stream_shows_its_first_entry_whichever_program_wrote_the_newest() -> (
+    None
+):
     facts = [*info(5, 6)[:-1], [b"%d-0" % (MS + 9000), [b"hello", b"world"]]]
 
     told = tail_of(facts)

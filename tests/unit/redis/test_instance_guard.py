@@ -22,7 +22,7 @@ def test_later_of_two_processes_under_one_name_ends() -> None:
         guard.check([status("theirs", 2)], NOW_US + 1)
 
 
-def test_earlier_of_two_processes_under_one_name_goes_on() -> None:
+def test_earlier_of_two_processes_under_one_name_continues() -> None:
     guard = InstanceGuard(PeerStatus(instance="a", session="mine"))
     guard.check([], NOW_US)
 
@@ -61,7 +61,7 @@ def test_own_statuses_are_numbered_and_carry_the_time_of_redis() -> None:
     assert (second.oldest_us, second.at_us, second.started_us) == (6, NOW_US, NOW_US)
 
 
-def test_process_that_said_it_stopped_is_no_other_bridge() -> None:
+def test_process_that_reported_it_stopped_is_no_other_bridge() -> None:
     guard = InstanceGuard(PeerStatus(instance="a", session="mine"))
 
     for beat in range(3):

@@ -67,8 +67,8 @@ def connected(owner: Owner, batch_entries: int = 100) -> tuple[Outbox, Request |
 
 
 def markets(request: Request | None) -> str:
-    """The markets whose streams a request publishes to, by their first letters; a space between
-    two calls of the script.
+    """The markets whose streams a request publishes to, by their initials; a space separates two
+    calls of the script.
     """
     assert request is not None
     reader, keys = hiredis.Reader(encoding="utf-8"), []
@@ -148,7 +148,7 @@ def test_outbox_counts_how_long_each_request_was_on_its_way() -> None:
     assert [now - then for now, then in zip(after, before, strict=True)] == [0, 0, 1, *[0] * 10]
 
 
-def test_outbox_without_connection_says_nothing() -> None:
+def test_outbox_without_connection_reports_nothing() -> None:
     owner = Owner("A")
     owner.put(1)
     outbox, _ = connected(owner)
@@ -160,7 +160,7 @@ def test_outbox_without_connection_says_nothing() -> None:
     assert owner.queues["A"].state is QueueState.OPEN
 
 
-def test_outbox_every_reply_is_heeded_whatever_another_one_says() -> None:
+def test_outbox_every_reply_is_heeded_whatever_another_one_states() -> None:
     owner = Owner("A", "B", "C")
     owner.put(1)
     outbox, _ = connected(owner)
@@ -177,7 +177,7 @@ def test_outbox_every_reply_is_heeded_whatever_another_one_says() -> None:
     assert (owner.answered, outbox.newest_us) == (["A", "C"], NOW_US)
 
 
-def test_outbox_command_refused_for_all_streams_is_redis_away_and_keeps_what_waits() -> None:
+def test_outbox_command_refused_for_all_streams_is_redis_unavailable_and_keeps_what_waits() -> None:
     """A user that loses EVALSHA: no stream is suspended, nothing is given up."""
     owner = Owner("A", "B")
     owner.put(1, 2)
@@ -203,7 +203,7 @@ def test_outbox_script_that_redis_forgot_is_loaded_again_and_all_is_sent_again()
     assert markets(outbox.replies([b"sha"], NOW_US)) == "A"
 
 
-def test_outbox_script_that_redis_never_knows_is_redis_away() -> None:
+def test_outbox_script_that_redis_never_knows_is_redis_unavailable() -> None:
     owner = Owner("A")
     owner.put(1)
     outbox, _ = connected(owner)
@@ -256,7 +256,7 @@ def test_outbox_registry_of_another_kind_does_not_stop_publishing() -> None:
     assert outbox.registry_trouble.startswith("bridge:streams: WRONGTYPE")
 
 
-def test_outbox_loss_of_one_stream_makes_it_look_at_all_of_them() -> None:
+def test_outbox_loss_of_one_stream_makes_it_read_all_of_them() -> None:
     owner = Owner("A", "B")
     owner.put(5)
     outbox, _ = connected(owner)
@@ -294,7 +294,7 @@ def test_outbox_suspended_stream_is_tried_each_ten_seconds_and_resumes() -> None
     assert outbox.changes() == [(Change.RESUMED, owner.queues["A"])]
 
 
-def test_outbox_looks_at_many_streams_by_and_by_and_publishes_in_between(
+def test_outbox_reads_many_streams_by_and_by_and_publishes_in_between(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outbox_module, "CHECK_STREAMS", 2)
@@ -336,7 +336,7 @@ def test_outbox_tail_that_another_server_has_ends_the_connection_and_suspends_no
 
 
 @pytest.mark.parametrize("written", [b"OK", hiredis.ReplyError("MOVED 3821 10.0.0.1:6379")])
-def test_outbox_durability_is_asked_behind_a_write_of_its_own_in_the_same_slot(
+def test_outbox_durability_is_requested_behind_a_write_of_its_own_in_the_same_slot(
     written: object,
 ) -> None:
     settings = OutboxSettings("{b.2}:", 100, 1.0, durability=Durability("replica"), shard=2)

@@ -36,7 +36,7 @@ from bridge.runtime.refusals import (
         "ERR max requests limit exceeded",
     ],
 )
-def test_meaning_server_cannot_write_is_away(error: str) -> None:
+def test_meaning_server_cannot_write_is_unavailable(error: str) -> None:
     assert meaning(error) is Refusal.UNAVAILABLE
     assert is_server_wide(error)
 
@@ -96,7 +96,7 @@ def test_meaning_script_unknown_is_no_script() -> None:
         exceptions.ReadOnlyError("You can't write", status_code="READONLY"),
     ],
 )
-def test_meaning_another_server_is_to_be_asked_is_away(error: object) -> None:
+def test_meaning_redirect_to_another_server_is_unavailable(error: object) -> None:
     assert is_elsewhere(error)
     assert meaning(error) is Refusal.UNAVAILABLE
 

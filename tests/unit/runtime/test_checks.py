@@ -194,7 +194,7 @@ def test_durability_is_judged_by_what_the_server_can(
         ),
     ],
 )
-def test_kind_of_server_that_keeps_no_streams_is_told_with_the_right_url(
+def test_kind_of_server_that_keeps_no_streams_is_reported_with_the_right_url(
     url: str, info: dict[str, object], role: object, found: str, advice: str
 ) -> None:
     finding = judge_kind(url, "10.0.0.1:26379", info, role)
@@ -221,7 +221,7 @@ def test_a_cluster_whose_nodes_all_stop_with_one_is_warned_of() -> None:
         ),
     ],
 )
-def test_kind_of_server_is_told(url: str, info: dict[str, object], words: str) -> None:
+def test_kind_of_server_is_reported(url: str, info: dict[str, object], words: str) -> None:
     assert judge_kind(url, "n:1", info, ["master", 1, []]) is None
     assert describe_server(url, "n:1", info) == words
 
@@ -247,14 +247,14 @@ def test_kind_of_server_is_told(url: str, info: dict[str, object], words: str) -
         ),
     ],
 )
-def test_groups_refused_say_what_consumers_lack(
+def test_groups_refused_state_what_consumers_lack(
     refused: dict[str, str], level: str, told: str
 ) -> None:
     finding = judge_groups(refused)
     assert (finding.level.value, finding.advice) == (level, told)
 
 
-def test_what_is_not_ok_says_what_to_do() -> None:
+def test_what_is_not_ok_states_the_remedy() -> None:
     worst: dict[str, object] = {
         "redis_version": "5.0.0",
         "aof_enabled": 0,

@@ -10,7 +10,7 @@ HOUR_NS = 3_600_000_000_000
 
 
 @pytest.mark.parametrize("step_ns", [HOUR_NS, -HOUR_NS, -90_000_000_000, 5_000_000_000])
-def test_the_steady_clock_goes_on_where_the_wall_clock_is_set(
+def test_the_steady_clock_continues_where_the_wall_clock_is_set(
     monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
     clock = SystemClock()

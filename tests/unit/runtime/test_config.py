@@ -36,7 +36,7 @@ def refusal(text: str, tmp_path: Path, **environ: str) -> str:
     return str(caught.value).replace(str(tmp_path) + "/", "")
 
 
-def test_the_shipped_file_says_exactly_the_defaults() -> None:
+def test_the_shipped_file_states_exactly_the_defaults() -> None:
     assert load_config(ROOT / "config.yaml", env_file=None, environ={}) == Config()
 
 
@@ -45,7 +45,7 @@ def test_the_shipped_file_names_every_setting_but_the_host_name() -> None:
     assert [path for path in leaves(config_shape()) if f"{path[-1]}:" not in text] == []
 
 
-def test_the_example_of_env_loads_as_it_is() -> None:
+def test_the_example_of_env_loads_unchanged() -> None:
     assert load_config(None, ROOT / ".env.example", {}) == Config()
 
 
@@ -63,7 +63,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
     assert load_config(None, ".env", {}) == Config()
 
 
-def test_a_file_asked_for_must_be_there() -> None:
+def test_a_file_requested_must_be_there() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist: give another file"):
         load_config("nowhere.yaml", None, {})
 
@@ -283,7 +283,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("text", REFUSALS)
-def test_a_mistake_is_told_with_its_place_and_the_right_name(text: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_with_its_place_and_the_right_name(text: str, tmp_path: Path) -> None:
     assert refusal(text, tmp_path) == REFUSALS[text]
 
 
@@ -343,13 +343,13 @@ VARIABLE_REFUSALS = {
 
 
 @pytest.mark.parametrize(("name", "value"), VARIABLE_REFUSALS)
-def test_a_mistaken_variable_is_told_with_the_right_name(name: str, value: str) -> None:
+def test_a_mistaken_variable_is_reported_with_the_right_name(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, None, {name: value})
     assert str(caught.value) == VARIABLE_REFUSALS[(name, value)]
 
 
-def test_a_misspelt_variable_in_the_env_file_is_told_with_the_file(tmp_path: Path) -> None:
+def test_a_misspelt_variable_in_the_env_file_is_reported_with_the_file(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("BRIDGE_LOG_LEVEL=info\n")
     with pytest.raises(ConfigError, match=r"\.env is not a setting; did you mean BRIDGE_LOG__LEV"):
@@ -361,7 +361,7 @@ def test_foreign_variables_pass() -> None:
     assert load_config(None, None, foreign) == Config()
 
 
-def test_all_mistakes_are_told_at_once_each_on_its_line(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_each_on_its_line(tmp_path: Path) -> None:
     told = refusal("redis: {ulr: x}\nlog: {level: loud}\nstreams: []", tmp_path).splitlines()
     assert [line.split(":")[0] for line in told] == [
         "config.yaml line 3",
@@ -371,20 +371,20 @@ def test_all_mistakes_are_told_at_once_each_on_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: \x07"])
-def test_a_file_that_is_no_text_is_told(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_text_is_reported(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"not UTF-8 text|not valid YAML"):
         load_config(file, None, {})
 
 
-def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_config(tmp_path, None, {})
 
 
 @pytest.mark.parametrize("bad", [".env", "utf16"])
-def test_an_env_file_that_cannot_be_read_is_told(bad: str, tmp_path: Path) -> None:
+def test_an_env_file_that_cannot_be_read_is_reported(bad: str, tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     if bad == "utf16":
         env_file.write_bytes("A=ü".encode("utf-16"))
@@ -423,7 +423,9 @@ NO_VALUES = {
 
 
 @pytest.mark.parametrize("text", NO_VALUES, ids=lambda text: text[:40])
-def test_a_value_that_yaml_cannot_make_is_told_with_its_place(text: str, tmp_path: Path) -> None:
+def test_a_value_that_yaml_cannot_make_is_reported_with_its_place(
+    text: str, tmp_path: Path
+) -> None:
     begun_s = time.monotonic()
     told = refusal(text, tmp_path)
     assert told.startswith("config.yaml line 1, column ")
@@ -445,13 +447,15 @@ def test_aliases_and_merges_of_some_groups_are_taken(tmp_path: Path) -> None:
     assert load(text, tmp_path).consumers["b"].attempts == 3
 
 
-def test_of_many_mistakes_the_first_are_told_and_how_many_more_there_are(tmp_path: Path) -> None:
+def test_of_many_mistakes_the_first_are_reported_and_how_many_more_there_are(
+    tmp_path: Path,
+) -> None:
     told = refusal("\n".join(f"k{n}: 1" for n in range(5_000)), tmp_path).splitlines()
     assert told[0] == "config.yaml line 1: k0 is not a setting"
     assert told[20:] == ["and 4,980 more mistakes in config.yaml"]
 
 
-def test_more_variables_than_anybody_sets_are_refused_at_once() -> None:
+def test_more_variables_than_plausible_are_refused_at_once() -> None:
     environ = {f"BRIDGE_CONSUMERS__G{n}__ATTEMPTS": "3" for n in range(30_000)}
     begun_s = time.monotonic()
     with pytest.raises(ConfigError) as caught:
@@ -463,13 +467,13 @@ def test_more_variables_than_anybody_sets_are_refused_at_once() -> None:
     assert time.monotonic() - begun_s < 5
 
 
-def test_of_many_unknown_variables_the_first_are_told() -> None:
+def test_of_many_unknown_variables_the_first_are_reported() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, None, {f"BRIDGE_X{n}": "3" for n in range(1_000)})
     assert len(str(caught.value).splitlines()) == 20
 
 
-def test_a_group_of_more_streams_than_anybody_has_is_refused(tmp_path: Path) -> None:
+def test_a_group_of_more_streams_than_plausible_is_refused(tmp_path: Path) -> None:
     markets = ", ".join(f"A{n}" for n in range(25_001))
     told = refusal(
         f"streams: [{{types: [trade, depth, ticker, bookTicker], markets: [{markets}]}}]", tmp_path
@@ -552,7 +556,7 @@ def test_the_real_exchange_in_the_clear_is_refused(scheme: str) -> None:
         "x" * 64,
     ],
 )
-def test_an_address_that_nobody_could_call_is_refused(rest: str) -> None:
+def test_an_address_that_cannot_be_called_is_refused(rest: str) -> None:
     for setting, scheme in (("ws_url", "wss"), ("rest_url", "https")):
         with pytest.raises(ValidationError, match=f"such as {scheme}://host or"):
             Exchange.model_validate({setting: f"{scheme}://{rest}"})
@@ -594,7 +598,7 @@ def test_several_shards_are_of_a_cluster_only(tmp_path: Path) -> None:
     assert "redis.shards" in refusal("redis: {url: 'redis+cluster://h', shards: 65}", tmp_path)
 
 
-def test_replicas_are_read_from_where_somebody_knows_them(tmp_path: Path) -> None:
+def test_replicas_are_read_from_where_they_can_be_found(tmp_path: Path) -> None:
     for url in ("redis+sentinel://h/mymaster/0", "redis+cluster://h"):
         assert Redis(url=url, read_from="replica").read_from == "replica"
         assert Redis(url=url, read_from="replica").at({"url": "redis://h"}).read_from == "primary"
@@ -617,7 +621,7 @@ def test_a_wrong_url_with_a_password_is_refused_without_showing_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize("host", ["a..b", "a%2e%2eb", ".", "x" * 64])
-def test_a_redis_whose_name_cannot_be_asked_for_is_refused(host: str, tmp_path: Path) -> None:
+def test_a_redis_whose_name_cannot_be_resolved_is_refused(host: str, tmp_path: Path) -> None:
     told = refusal(f"redis:\n  url: redis://{host}:6379/0\n", tmp_path)
     assert told.startswith("config.yaml line 2: redis.url must be redis://host:port/db")
 

@@ -15,7 +15,7 @@ def test_an_old_python_can_read_the_door(path: Path) -> None:
     ast.parse(path.read_text("utf-8"), feature_version=(3, 7))
 
 
-def test_an_old_python_is_told_in_one_line() -> None:
+def test_an_old_python_is_reported_in_one_line() -> None:
     pretend = (
         "import sys, runpy; sys.version_info = (3, 9, 2, 'final', 0); runpy.run_module('bridge')"
     )

@@ -44,7 +44,7 @@ def test_the_account_key_comes_from_files_without_their_line_ends(tmp_path: Path
     assert secret_texts("", environ, None) == (SECRET,)
 
 
-def test_a_setting_comes_from_a_file_and_is_told_as_of_the_file(tmp_path: Path) -> None:
+def test_a_setting_comes_from_a_file_and_is_reported_as_of_the_file(tmp_path: Path) -> None:
     url = written(tmp_path, b"redis://:hush@h:1/0\n")
     misspelt = {"BRIDGE_REDIS__ULR_FILE": str(url)}
 
@@ -105,7 +105,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     assert of("a\0b") == "cannot be read: no file can be called so"
 
 
-def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
+def test_only_what_is_requested_is_read(tmp_path: Path) -> None:
     """A consumer has no right to the account's key, nor need for it."""
     environ = {"SECRET_KEY_FILE": str(tmp_path / "none"), "SSL_CERT_FILE": str(tmp_path / "none")}
 

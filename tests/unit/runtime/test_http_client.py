@@ -44,7 +44,7 @@ def only(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), REFUSALS)
-def test_a_variable_that_is_wrong_is_told_by_its_name_and_not_its_value(
+def test_a_variable_that_is_wrong_is_reported_by_its_name_and_not_its_value(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(monkeypatch, {name: value})
@@ -82,7 +82,7 @@ def test_what_can_be_used_is_used(
     asyncio.run(http_client(URL, 1.0).aclose())
 
 
-def test_check_tells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_shows_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, {"ALL_PROXY": "garbage://host"})
 
     markets = asyncio.run(fetch_markets(URL, 1.0))

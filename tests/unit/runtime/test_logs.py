@@ -105,7 +105,7 @@ def test_no_secret_in_any_corner_of_an_event(form: str) -> None:
     assert "RuntimeError" in out.getvalue()
 
 
-def test_a_password_that_is_an_everyday_word_leaves_fixed_names_alone() -> None:
+def test_a_password_that_is_a_common_word_leaves_fixed_names_unmasked() -> None:
     out = io.StringIO()
     setup_logs("info", "json", secrets=["redis", "info"], stream=out)
     structlog.get_logger().info("redis_unavailable", reason="unknown command, args: 'redis'")

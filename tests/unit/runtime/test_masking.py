@@ -81,7 +81,7 @@ def test_the_passwords_of_a_url_as_written_and_as_meant(url: str, passwords: obj
         "ERR unknown command `auth`, with args beginning with: `hush`, ",
     ],
 )
-def test_a_login_that_redis_repeats_is_not_told(told: str) -> None:
+def test_a_login_that_redis_repeats_is_not_reported(told: str) -> None:
     assert masked_text(f"cannot be read: {told}").endswith("with args beginning with: ***")
 
 
@@ -103,5 +103,5 @@ def test_a_hidden_secret_is_masked_in_every_text_the_longest_first() -> None:
     ],
     ids=lambda text: text[:12],
 )
-def test_a_text_that_nobody_would_write_is_masked_in_proportion_to_its_length(text: str) -> None:
+def test_a_text_of_absurd_length_is_masked_in_proportion_to_its_length(text: str) -> None:
     assert ":pw" not in masked_text(f"{text} redis://:pw@h")

@@ -45,7 +45,7 @@ def test_the_advice_fits_why_redis_cannot_be_reached(url: str, said: str, advice
     assert connect_advice(said, url) == advice
 
 
-def test_a_server_that_is_not_there_is_told_with_what_to_do() -> None:
+def test_a_server_that_is_not_there_is_reported_with_what_to_do() -> None:
     error = RedisConnectionError("Error 111 connecting to h:6379. Connection refused.")
     assert str(unreadable(error, "redis://:hush@h:6379/0")) == (
         "Redis at redis://:***@h:6379/0 cannot be read: "
@@ -76,5 +76,5 @@ def test_nodes_none_of_which_is_the_primary_are_to_be_looked_at() -> None:
         ),
     ],
 )
-def test_nobody_is_told_to_start_a_server_that_runs(error: Exception, told: str) -> None:
+def test_no_advice_to_start_a_server_that_runs(error: Exception, told: str) -> None:
     assert str(unreadable(error, "redis://h/0")) == f"Redis at redis://h/0 cannot be read: {told}"

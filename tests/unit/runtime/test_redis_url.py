@@ -63,7 +63,7 @@ def test_url_of_several_shards_is_one_for_each() -> None:
 
 
 @pytest.mark.parametrize("url", ["redis://u:p@h:1/3?a=b", "rediss://h", "unix:///run/r.sock?db=1"])
-def test_url_of_one_server_stays_as_it_is(url: str) -> None:
+def test_url_of_one_server_stays_unchanged(url: str) -> None:
     assert parse_redis_url(url).plain == url == with_tag(url, "{tag}")
 
 
@@ -84,7 +84,7 @@ def test_url_of_one_server_stays_as_it_is(url: str) -> None:
         ("redis+cluster://n1?ssl_ca_certs=/ca.pem", "no TLS: write rediss.cluster"),
     ],
 )
-def test_url_that_cannot_be_is_refused_in_words(url: str, why: str) -> None:
+def test_url_that_cannot_be_is_refused_with_a_reason(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_redis_url(url)
 

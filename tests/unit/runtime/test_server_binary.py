@@ -44,7 +44,7 @@ def test_a_server_that_is_too_old_is_passed_over(
     assert find_server_binary().parent != tmp_path
 
 
-def test_without_any_the_sentence_says_what_to_install(
+def test_without_any_the_sentence_names_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

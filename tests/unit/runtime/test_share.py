@@ -60,7 +60,7 @@ def test_streams_of_a_market_stay_together_and_those_of_the_account_are_the_firs
     assert {share.owner(stream) for stream in PRIVATE} == {"a"}
 
 
-def test_others_are_told_with_their_member() -> None:
+def test_others_are_reported_with_their_member() -> None:
     share = Share(("a", "b"), "a")
     told = others(share, STREAMS)
 

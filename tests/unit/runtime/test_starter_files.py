@@ -9,7 +9,7 @@ from bridge.runtime.config import load_config
 from bridge.runtime.starter_files import write_starter_files
 
 
-def test_the_files_say_the_defaults(tmp_path: Path) -> None:
+def test_the_files_state_the_defaults(tmp_path: Path) -> None:
     config, _ = write_starter_files(tmp_path / "new" / "folder")
 
     assert load_config(config, None, {}) == load_config(None, None, {})
@@ -34,7 +34,7 @@ def test_a_link_that_leads_nowhere_is_not_written_through(tmp_path: Path) -> Non
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
 
     with pytest.raises(Fatal, match="taken cannot be written: "):

@@ -41,7 +41,7 @@ def test_json_on_a_line_stays_the_same_json(value: object) -> None:
     assert json.loads(printable(json.dumps(value, ensure_ascii=False))) == value
 
 
-def test_say_prints_one_line_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_echo_prints_one_line_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     echo("cannot read redis://:pw@h\n\x1b[2Jerror: forged")
     assert capsys.readouterr().out == "cannot read redis://:***@h\\n\\u001b[2Jerror: forged\n"
 

@@ -35,7 +35,7 @@ NOW_US = 1_788_367_440_000_000
         ("1960-01-01", "0-0"),
     ],
 )
-def test_point_reads_a_word_an_id_a_time_or_how_long_ago(
+def test_point_reads_a_keyword_an_id_a_time_or_an_age(
     bound: str | datetime | timedelta, entry_id: str
 ) -> None:
     assert point(bound, NOW).id == entry_id

@@ -119,7 +119,7 @@ def test_a_frame_goes_only_where_the_fault_does_not_reach() -> None:
     assert (way.to, way.kept_from, way.by) == ([1], [2], [1])
 
 
-def test_nothing_is_kept_for_a_client_that_has_gone() -> None:
+def test_nothing_is_kept_for_a_disconnected_client() -> None:
     road, listener = Road(), client()
     road.faults = [running(fault="delay", delay_s=1)]
     sent(road, 3, listener)
@@ -128,7 +128,7 @@ def test_nothing_is_kept_for_a_client_that_has_gone() -> None:
     assert taken(listener) == []
 
 
-def test_a_binary_frame_says_so() -> None:
+def test_a_binary_frame_reports_it() -> None:
     road, listener = Road(), client()
     road.faults = [running(fault="corrupt", form="binary")]
     sent(road, 1, listener)
@@ -192,7 +192,7 @@ def test_the_same_seed_does_the_same_to_the_same_frames(seed: int, tmp_path: Pat
     assert slow != played(tmp_path, seed + 100, asked_every_us=250_000)
 
 
-def test_faults_leave_the_market_as_it_is(tmp_path: Path) -> None:
+def test_faults_leave_the_market_unchanged(tmp_path: Path) -> None:
     """But for those that move it: the same seed makes the same trades, whatever gets lost."""
     found = []
     for fault in ("drop", "hide", "duplicate"):

@@ -210,7 +210,7 @@ def test_nothing_comes_after_the_final_frame_of_a_candle() -> None:
 
 @law
 @given(seeds)
-def test_the_same_seed_makes_the_same_frames_however_it_is_asked(seed: int) -> None:
+def test_the_same_seed_makes_the_same_frames_however_it_is_requested(seed: int) -> None:
     one = Engine(plan(seed, rate=300))
     other = Engine(plan(seed, rate=300))
     frames_of_one = [frames.render(x, x.streams[0]) for x in run(one, 3)]

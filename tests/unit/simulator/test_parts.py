@@ -26,7 +26,7 @@ from tests.support.simulator_runs import plan, run
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(0, 8))
-def test_decimals_say_the_same_number_in_every_spelling(units: int, places: int) -> None:
+def test_decimals_state_the_same_number_in_every_spelling(units: int, places: int) -> None:
     value = exact(units, places)
     assert Decimal(padded(units, places)) == value
     assert Decimal(trimmed(units, places)) == value
@@ -39,7 +39,7 @@ def test_padded_keeps_zeros_and_trimmed_drops_them() -> None:
     assert (padded(12, 0), trimmed(100, 0)) == ("12", "100")
 
 
-def test_a_symbol_tells_its_market() -> None:
+def test_a_symbol_names_its_market() -> None:
     stock = listing("AAPL.US_USDC_PERP")
     assert (stock.base, stock.quote, stock.market_type) == ("AAPL.US", "USDC", MarketType.PERP)
     assert stock.rwa_type == "STOCK"
@@ -75,7 +75,7 @@ def test_weeks_start_on_monday_and_months_on_the_first() -> None:
 EVENT = OpenInterest(("openInterest.SOL_USDC_PERP",), 5, "SOL_USDC_PERP", "1")
 
 
-def test_the_hub_sends_to_subscribers_only_and_stops_when_told() -> None:
+def test_the_hub_sends_to_subscribers_only_and_stops_on_request() -> None:
     hub, listener, other = Hub(lambda: 0), Client(10, 1000), Client(10, 1000)
     topic = Topic("openInterest.SOL_USDC_PERP")
     hub.subscribe(listener, topic)

@@ -75,7 +75,7 @@ def test_what_has_a_rhythm_may_be_marked_from_its_last_message_on() -> None:
     assert received_s(TICKER, 40, 61, ticks(10, 20, 30, 40, 50, 55)) == 5
 
 
-def test_an_exchange_that_is_behind_its_schedule_said_the_last_message_later() -> None:
+def test_an_exchange_that_is_behind_its_schedule_sent_the_last_message_later() -> None:
     assert received_s(ORDERS, 50, 61, ticks(49, behind_s=8)) == 0.5
 
 

@@ -31,21 +31,21 @@ def test_a_missing_entry_is_one_difference_whatever_follows() -> None:
     ]
 
 
-def test_an_entry_too_many_is_told() -> None:
+def test_an_entry_too_many_is_reported() -> None:
     assert told([ONE], ONE, TWO) == ["trade.SOL_USDC 2-20 (type=trade, trade_id=2) was not there"]
 
 
-def test_another_id_is_told_as_that() -> None:
+def test_another_id_is_reported_as_that() -> None:
     assert told([ONE], (TRADES, "1-11", ONE[2])) == ["trade.SOL_USDC 1-10: the ID is 1-11"]
 
 
-def test_another_field_is_told_with_both_values() -> None:
+def test_another_field_is_reported_with_both_values() -> None:
     other = entry("1-10", trade_id="7")
 
     assert told([ONE], other) == ["trade.SOL_USDC 1-10: trade_id was '1', is '7'"]
 
 
-def test_fields_in_another_order_are_told() -> None:
+def test_fields_in_another_order_are_reported() -> None:
     other = (TRADES, "1-10", dict(reversed(ONE[2].items())))
 
     assert told([ONE], other) == [
@@ -53,7 +53,7 @@ def test_fields_in_another_order_are_told() -> None:
     ]
 
 
-def test_a_stream_too_many_is_told() -> None:
+def test_a_stream_too_many_is_reported() -> None:
     assert told([], entry("1-1", "depth.X")) == ["depth.X 1-1 (type=trade) was not there"]
 
 
@@ -69,7 +69,7 @@ def test_the_order_of_the_gap_log_does_not_count_and_its_content_does() -> None:
     assert len(told([a, b], a)) == 1
 
 
-def test_a_renamed_word_is_expected_where_the_code_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renamed_field_is_expected_where_the_code_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     renamed = Renamed(
         fields={"twin": "occurrence"}, streams={GAPS: "gaps"}, types={"gap": "hole"},
         causes={"silent": "stale"},

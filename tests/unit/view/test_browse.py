@@ -39,7 +39,7 @@ def test_keys_move_within_the_list(keys: tuple[str, ...], place: int) -> None:
     assert after(*keys).place == place
 
 
-def test_enter_looks_into_a_stream_and_an_entry_and_escape_leads_back() -> None:
+def test_enter_reads_a_stream_and_an_entry_and_escape_leads_back() -> None:
     stream = after(Key.DOWN, Key.ENTER)
     assert (stream.page, stream.stream, stream.place) == (Page.STREAM, "trade.B", 0)
     entry = after(Key.DOWN, Key.ENTER, browse=stream, listed=["9-0", "8-0"])
@@ -49,14 +49,14 @@ def test_enter_looks_into_a_stream_and_an_entry_and_escape_leads_back() -> None:
     assert (back.page, back.stream, back.entry_id) == (Page.STREAMS, "", "")
 
 
-def test_keys_are_told_and_the_page_before_comes_back() -> None:
+def test_keys_are_reported_and_the_page_before_returns() -> None:
     stream = after(Key.ENTER)
     assert after("?", browse=stream).page is Page.KEYS
     assert after("?", "?", browse=stream).page is Page.STREAM
     assert after("?", "?").page is Page.STREAMS
 
 
-def test_letters_of_a_search_are_no_commands() -> None:
+def test_characters_of_a_search_are_no_commands() -> None:
     found = after("/", "s", "q", "x", Key.BACKSPACE)
     assert (found.search, found.is_searching, found.is_leaving) == ("sq", True, False)
     ended = after(Key.ENTER, browse=found)

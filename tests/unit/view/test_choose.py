@@ -21,12 +21,12 @@ def test_what_could_be_a_stream_is_no_mistake(name: str) -> None:
     assert mistake(name, REGISTRY) == ""
 
 
-def test_a_misspelt_name_is_told_with_the_nearest() -> None:
+def test_a_misspelt_name_is_reported_with_the_nearest() -> None:
     told = mistake("trad.SOL_USDC", REGISTRY)
     assert told.startswith("'trad.SOL_USDC' is not a stream; similar: trade.SOL_USDC")
 
 
-def test_an_odd_name_is_told_with_the_types_where_nothing_is_near() -> None:
+def test_an_odd_name_is_reported_with_the_types_where_nothing_is_near() -> None:
     assert "types are trade, depth" in mistake("xyz", ())
 
 
@@ -50,7 +50,7 @@ def test_a_pattern_without_a_match_is_waited_for(registry: tuple[str, ...], told
     assert absence("ticker.*", registry) == told
 
 
-def test_nothing_is_said_of_a_pattern_with_a_match() -> None:
+def test_nothing_is_reported_of_a_pattern_with_a_match() -> None:
     assert absence("trade.*", REGISTRY) == ""
 
 

@@ -144,30 +144,30 @@ def whole(fields: dict[str, str]) -> dict[str, str]:
         ),
     ],
 )
-def test_an_entry_is_told_in_words(fields: dict[str, str], text: str) -> None:
+def test_an_entry_is_described_as_text(fields: dict[str, str], text: str) -> None:
     assert describe_entry(whole(fields)) == text
 
 
-def test_a_gap_in_numbers_is_told_with_them() -> None:
+def test_a_gap_in_numbers_is_reported_with_them() -> None:
     gap = Gap.model_validate(
         {"from": 5, "to": 9, "cause": "skipped", "recovered": True, "received_us": 1}
     )
     assert describe_event(gap) == "GAP: 5…9 missing (skipped), recovered"
 
 
-def test_an_entry_of_another_day_is_told_as_it_stands() -> None:
+def test_an_entry_of_another_day_is_shown_as_stored() -> None:
     assert describe_entry({"type": "future", "field": "value"}) == "type=future field=value"
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-def test_every_event_of_the_contract_has_words(model: type[Event]) -> None:
+def test_every_event_of_the_contract_has_a_description(model: type[Event]) -> None:
     event = EventFactory().event(model).event
 
     assert describe_event(event)
     assert "None" not in describe_event(event)
 
 
-def test_an_event_without_a_sentence_of_its_own_is_told_by_its_fields() -> None:
+def test_an_event_without_a_sentence_of_its_own_is_described_by_its_fields() -> None:
     class New(OpenInterest):
         pass
 
@@ -176,7 +176,7 @@ def test_an_event_without_a_sentence_of_its_own_is_told_by_its_fields() -> None:
     assert describe_event(event) == "symbol=S_P open_interest=5"
 
 
-def test_a_moment_is_told_in_utc_to_the_millisecond() -> None:
+def test_a_moment_is_shown_in_utc_to_the_millisecond() -> None:
     assert clock(1_700_000_000_123_999) == "22:13:20.123"
 
 
@@ -188,13 +188,13 @@ def test_a_moment_is_told_in_utc_to_the_millisecond() -> None:
         {"of another": "program\n\x1b[2J"},
     ],
 )
-def test_words_are_one_printable_line(fields: dict[str, str]) -> None:
+def test_descriptions_are_one_printable_line(fields: dict[str, str]) -> None:
     stored = whole(fields) if "type" in fields else fields
     assert describe_entry(stored).isprintable()
 
 
 @pytest.mark.parametrize("moment_us", [2**64 - 1, 253_402_300_800_000_000])
-def test_a_moment_that_no_calendar_has_is_shown_as_it_is(moment_us: int) -> None:
+def test_a_moment_that_no_calendar_has_is_shown_unchanged(moment_us: int) -> None:
     fields = {"from_us": str(moment_us), "to_us": str(moment_us), "cause": "stale"}
     gap = whole({"type": "gap", "symbol": "SOL_USDC", "recovered": "false"} | fields)
 

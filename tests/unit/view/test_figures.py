@@ -35,7 +35,7 @@ def test_a_latency_is_short(value: float | None, text: str) -> None:
     assert figures.milliseconds(value) == text
 
 
-def test_large_counts_are_told_in_millions() -> None:
+def test_large_counts_are_shown_in_millions() -> None:
     assert (figures.count(1204), figures.count(12_345_678)) == ("1,204", "12.3M")
 
 

@@ -32,7 +32,7 @@ def mine(member: str, members: str) -> tuple[str, ...]:
     )
 
 
-def test_a_member_says_which_it_is_and_what_it_keeps_for_others() -> None:
+def test_a_member_shows_which_it_is_and_what_it_keeps_for_others() -> None:
     share = ShareStatus(members=("a", "b"), me="a")
 
     assert describe_share(share) == "member a of a, b"
@@ -40,7 +40,7 @@ def test_a_member_says_which_it_is_and_what_it_keeps_for_others() -> None:
     assert describe_share(kept) == "member a of a, b; keeps 4 streams for b"
 
 
-def test_what_no_bridge_receives_is_told_with_its_member() -> None:
+def test_what_no_bridge_receives_is_reported_with_its_member() -> None:
     one = bridge("a", "abc", unreceived=1, unreceived_streams={"trade.X_USDC": "b"})
     many = bridge(
         "c", "abc", unreceived=7, unreceived_streams={"trade.Y_USDC": "b", "trade.X_USDC": "b"}
@@ -65,7 +65,7 @@ def test_two_bridges_of_one_member_and_one_that_keeps_are_no_reason() -> None:
     assert receivers(statuses)[all_of_b[0]] == ["a2", "b"]
 
 
-def test_bridges_of_different_fleets_are_told_and_what_several_receive_by_that() -> None:
+def test_bridges_of_different_fleets_are_reported_and_what_several_receive_by_that() -> None:
     alone = bridge("a", "a", streams=mine("a", "a"))
     one_of_two = bridge("b", "ab", streams=mine("b", "ab"))
     told = list(reasons([alone, one_of_two]))
@@ -75,7 +75,7 @@ def test_bridges_of_different_fleets_are_told_and_what_several_receive_by_that()
     assert told[1] == f"{count} streams, such as {first}, are received by several members: a, b"
 
 
-def test_status_says_who_receives_each_stream_and_is_bad_where_no_bridge_does() -> None:
+def test_status_shows_who_receives_each_stream_and_is_bad_where_no_bridge_does() -> None:
     connected = [{"name": "public-1", "connected": True, "wanted": 1, "confirmed": 1}]
     here: dict[str, Any] = {"updated_us": NOW_US, "connections": connected}
     unreceived = {"unreceived": 1, "unreceived_streams": {"trade.ETH_USDC": "b"}}

@@ -25,7 +25,7 @@ def received(second: int, last_id: str, latency_us: int, **more: str) -> Sample:
     return Sample(second * SECOND, streams={"trade.A_B": StreamFacts(last_id=last_id, last=last)})
 
 
-def test_one_look_gives_no_rate() -> None:
+def test_one_poll_gives_no_rate() -> None:
     made = history(counted(1, 10))
     assert (made.rates(), made.curve, made.earlier) == ({}, [], None)
 
@@ -39,7 +39,7 @@ def test_a_rate_forgets_what_was_before_the_window() -> None:
     assert made.rates() == {"trade.A_B": 0.0}
 
 
-def test_the_window_stays_full_when_looks_are_far_apart() -> None:
+def test_the_window_stays_full_when_polls_are_far_apart() -> None:
     assert history(counted(0, 0), counted(60, 600)).rates() == {"trade.A_B": 10.0}
 
 

@@ -29,18 +29,18 @@ def painted(**given: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("place", [0, 20, 39])
-def test_a_long_list_is_scrolled_to_the_marked_stream_and_says_so(place: int) -> None:
+def test_a_long_list_is_scrolled_to_the_marked_stream_and_reports_it(place: int) -> None:
     lines = painted(view_model=view_model(streams=MANY), browse=Browse(place=place))
     assert len(lines) <= 24
     assert any(line.startswith(f" trade.M{place:02}_USDC") for line in lines)
     assert any(re.fullmatch(r" \d+ to \d+ of 40 streams", one) for one in lines)
 
 
-def test_a_search_without_a_result_says_so() -> None:
+def test_a_search_without_a_result_reports_it() -> None:
     assert " no stream has 'xyz' in its name" in painted(browse=Browse(search="xyz"))
 
 
-def test_the_head_says_at_once_that_redis_does_not_answer_and_how_old_the_picture_is() -> None:
+def test_the_head_states_at_once_that_redis_does_not_answer_and_how_old_the_picture_is() -> None:
     first = painted(trouble="Connection refused", age_s=3.2)[0]
     assert first == (" Redis at redis://r:6379/0 does not answer: this picture is 3.2s old …")
     assert (
@@ -50,7 +50,7 @@ def test_the_head_says_at_once_that_redis_does_not_answer_and_how_old_the_pictur
     assert painted()[0] == " 0.4s old   ? keys"
 
 
-def test_a_paused_view_says_so_and_turns_not_red() -> None:
+def test_a_paused_view_reports_it_and_turns_not_red() -> None:
     first = painted(browse=Browse(is_paused=True), trouble="late", age_s=12)[0]
     assert first.startswith(" PAUSED, 12s ago")
 

@@ -75,7 +75,7 @@ def painted(shown: ViewModel, width: int, height: int, *footer: str) -> list[str
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_the_view_tells_of_bridge_streams_and_consumers(width: int) -> None:
+def test_the_view_shows_bridge_streams_and_consumers(width: int) -> None:
     lines = painted(view_model(), width, 14, "q leaves")
     text = "\n".join(lines)
     assert lines[0].startswith(" ● bridge tokyo-1  up 42s   from wss://ws.backpack.exchange")
@@ -112,7 +112,7 @@ def test_a_figure_is_there_with_its_name_or_not_at_all(width: int) -> None:
     assert not re.search(r"(bridge|p99) …", line), line
 
 
-def test_a_way_to_look_in_is_broken_at_the_edge_and_not_cut() -> None:
+def test_a_command_to_open_the_view_is_wrapped_at_the_edge_and_not_cut() -> None:
     way = "BRIDGE_REDIS__URL=redis://127.0.0.1:6379/0 .venv/bin/python -m bridge tap 'trade.*'"
     lines = painted(view_model(), 80, 24, way)
     assert " ".join(lines[-2:]) == way
@@ -124,7 +124,7 @@ def test_a_long_path_in_the_footer_takes_the_lines_it_needs() -> None:
     assert (len(lines), "".join(lines).count("x" * 70)) == (24, 2)
 
 
-def test_silence_and_troubles_are_said() -> None:
+def test_silence_and_troubles_are_reported() -> None:
     silent = BridgeRow(STATUS, State.SILENT, NOW_US - 90_000_000, ())
     ill = BridgeRow(STATUS, State.UP, NOW_US, ("public-1 is not connected to the exchange: x",))
     gone = ConsumerRow("book/w1", WORKER, State.SILENT, 9_000_000)
@@ -134,13 +134,13 @@ def test_silence_and_troubles_are_said() -> None:
     assert "silent for 9.0s" in text
 
 
-def test_an_empty_redis_is_told_as_such() -> None:
+def test_an_empty_redis_is_reported_as_such() -> None:
     text = "\n".join(painted(view_model(bridges=(), streams=(), consumers=()), 80, 14))
     assert "no bridge has run here yet" in text
     assert "no consumer at work" in text
 
 
-def test_without_the_first_shard_the_view_says_so_and_not_that_nobody_is_there() -> None:
+def test_without_the_first_shard_the_view_reports_it_and_not_that_there_are_none() -> None:
     unavailable = {0: "shard 0 does not answer: timed out"}
     shown = view_model(bridges=(), consumers=(), unavailable=unavailable)
     text = "\n".join(painted(shown, 80, 24))
@@ -186,7 +186,7 @@ def test_square_brackets_of_the_exchange_are_no_markup() -> None:
     assert any("[red]x[/red] [/]" in line for line in painted(shown, 80, 14))
 
 
-def test_plain_lines_tell_the_same() -> None:
+def test_plain_lines_show_the_same() -> None:
     assert list(summary_lines(view_model(quarantined=1))) == [
         "22:13:20.000 2 streams, 84 entries/s, exchange → bridge 0.8ms p99 3.1ms, 2 gaps, "
         "1 quarantined, 7 waiting for Redis",

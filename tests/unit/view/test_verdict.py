@@ -30,13 +30,13 @@ def test_a_healthy_bridge_and_living_consumers_are_well() -> None:
     assert verdict(bridge(), workers=(worker,)) == Verdict(Level.GOOD, "all is well")
 
 
-def test_no_bridge_is_bad_and_says_how_to_start_one() -> None:
+def test_no_bridge_is_bad_and_states_how_to_start_one() -> None:
     told = verdict()
     assert told.level is Level.BAD
     assert told.text == "no bridge has run here: start one with `python -m bridge run`"
 
 
-def test_a_silent_bridge_is_bad_alone_and_needs_a_look_beside_another() -> None:
+def test_a_silent_bridge_is_bad_alone_and_a_warning_beside_another() -> None:
     silent = bridge("b", updated_us=NOW_US - 9_000_000)
     assert verdict(silent).level is Level.BAD
     told = verdict(bridge(), silent)
@@ -50,7 +50,7 @@ def test_a_bridge_that_was_stopped_is_a_reason_only_where_no_other_is_up() -> No
     assert verdict(stopped).reasons == ("bridge b is stopped 60s ago",)
 
 
-def test_a_bridge_in_trouble_is_bad_and_says_why() -> None:
+def test_a_bridge_in_trouble_is_bad_and_states_the_reason() -> None:
     told = verdict(bridge(redis_trouble="out of memory"))
     assert (told.level, told.text) == (
         Level.BAD,
@@ -60,7 +60,7 @@ def test_a_bridge_in_trouble_is_bad_and_says_why() -> None:
 
 
 @pytest.mark.parametrize("end", ["", "."])
-def test_without_the_first_shard_it_is_bad_and_says_what_the_others_have(end: str) -> None:
+def test_without_the_first_shard_it_is_bad_and_states_what_the_others_have(end: str) -> None:
     newest = {"received_us": str(NOW_US - 2_000_000)}
     streams = {
         "trade.SOL_USDC": StreamFacts(1, 1, "5-1", newest),
@@ -74,7 +74,7 @@ def test_without_the_first_shard_it_is_bad_and_says_what_the_others_have(end: st
     )
 
 
-def test_another_shard_away_is_a_reason_once_whatever_it_has() -> None:
+def test_another_shard_unavailable_is_a_reason_once_whatever_it_has() -> None:
     streams = {f"trade.{name}_USDC": StreamFacts(is_unavailable=True) for name in ("SOL", "BTC")}
     told = verdict(bridge(), streams=streams, unavailable={3: "shard 3 does not answer: timed out"})
     assert (told.level, told.reasons) == (Level.LOOK, ("shard 3 does not answer: timed out",))
@@ -94,7 +94,7 @@ def test_a_redis_that_is_full_is_the_cause_and_not_the_silence_that_follows() ->
     )
 
 
-def test_a_suspended_stream_is_told_once() -> None:
+def test_a_suspended_stream_is_reported_once() -> None:
     told = verdict(
         bridge(streams={"trade.A_B": {"suspended": "WRONGTYPE"}}),
         streams={"trade.A_B": StreamFacts()},
@@ -112,6 +112,6 @@ def test_refused_streams_are_named_up_to_five() -> None:
     assert len(told.reasons) == 6
 
 
-def test_a_silent_consumer_needs_a_look() -> None:
+def test_a_silent_consumer_is_a_warning() -> None:
     worker = WorkerStatus(group="g", consumer="w", updated_us=NOW_US - 12_000_000)
     assert verdict(bridge(), workers=(worker,)).reasons == ("consumer g/w is silent for 12s",)

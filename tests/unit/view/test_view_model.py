@@ -38,17 +38,17 @@ def line(name: str, **counters: Any) -> dict[str, StreamStatus]:
     return {name: StreamStatus.model_validate(counters)}
 
 
-def test_a_bridge_with_fresh_words_and_connections_is_healthy() -> None:
+def test_a_bridge_with_a_fresh_status_and_connections_is_healthy() -> None:
     [row] = view_model(Sample(NOW_US, (bridge(started_us=NOW_US - SECOND),))).bridges
     assert (row.state, row.since_us, row.is_healthy) == (State.UP, NOW_US - SECOND, True)
 
 
-def test_a_bridge_that_says_nothing_for_five_seconds_is_silent() -> None:
+def test_a_bridge_that_reports_nothing_for_five_seconds_is_silent() -> None:
     [row] = view_model(Sample(NOW_US, (bridge(updated_us=NOW_US - 5 * SECOND - 1),))).bridges
     assert (row.state, row.is_healthy) == (State.SILENT, False)
 
 
-def test_a_bridge_that_said_goodbye_is_stopped_and_not_in_trouble() -> None:
+def test_a_bridge_that_reported_its_stop_is_stopped_and_not_in_trouble() -> None:
     [row] = view_model(Sample(NOW_US, (bridge(stopped_us=NOW_US - 9, connections=()),))).bridges
     assert (row.state, row.since_us, row.is_healthy) == (State.STOPPED, NOW_US - 9, False)
 
@@ -110,7 +110,7 @@ def test_a_stream_in_which_entries_wait_and_none_goes_out_is_held() -> None:
     assert view_model(sample(0, "1-0"), sample(1, "2-0")).streams[0].marks == ()
 
 
-def test_what_the_exchange_refused_is_said_at_the_stream() -> None:
+def test_what_the_exchange_refused_is_reported_at_the_stream() -> None:
     refused = (ConnectionStatus(connected=True, refused={"trade.A_B": "4005 no such market"}),)
     told = bridge(connections=refused)
     [row] = view_model(Sample(NOW_US, (told,), streams={"trade.A_B": StreamFacts()})).streams
@@ -123,7 +123,7 @@ def test_a_worker_is_silent_after_five_seconds() -> None:
     assert (row.name, row.state, row.age_us) == ("book/x", State.SILENT, 6 * SECOND)
 
 
-def test_the_newest_quarantined_message_is_told() -> None:
+def test_the_newest_quarantined_message_is_reported() -> None:
     last = {"type": "quarantined", "stream": "trade.A_B", "reason": "no price", "raw": "{}"}
     last |= {"received_us": "1"}
     seen = view_model(Sample(NOW_US, quarantine=StreamFacts(length=2, last_id="1-0", last=last)))
@@ -159,7 +159,7 @@ def test_a_worker_that_took_no_finite_time_is_passed_over() -> None:
     assert read_statuses(WorkerStatus, {"a": text % "1e999", "b": text % '"1e999"'}) == ((), 2)
 
 
-def test_bridges_that_publish_the_same_say_whose_turn_it_is() -> None:
+def test_bridges_that_publish_the_same_state_whose_turn_it_is() -> None:
     alone, second, gone = (
         view_model(Sample(NOW_US, (bridge(**facts),))).bridges[0].turn
         for facts in (

@@ -1,4 +1,4 @@
-"""What a process says at its pages for monitors and supervisors, once its log has their address."""
+"""The pages of a process for monitors and supervisors, at the address in its log."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from tests.support import plain_http
 SERVED = re.compile(r'"address": "([^"]+)"[^\n]*"metrics_served"')
 
 
-class AskedPages:
+class ProcessPages:
     """The pages of the process that wrote this log."""
 
     def __init__(self, log: str) -> None:
-        found = SERVED.findall(log)
-        assert found, "no address in the log"
-        self.address: str = found[-1]
+        addresses = SERVED.findall(log)
+        assert addresses, "no address in the log"
+        self.address: str = addresses[-1]
         self._url = f"http://{self.address}"
 
     def get(self, path: str, timeout_s: float = 20) -> httpx2.Response:
@@ -34,15 +34,15 @@ class AskedPages:
             return False
 
     def reasons(self) -> list[str]:
-        """Why it is not ready."""
+        """The reasons why it is not ready, by name."""
         return [each["reason"] for each in self._ready()["reasons"]]
 
-    def words(self) -> str:
-        """The same, for people."""
+    def reason_texts(self) -> str:
+        """The texts of the reasons, for people."""
         return "; ".join(each["text"] for each in self._ready()["reasons"])
 
     def series(self) -> Mapping[str, float]:
-        """Name with labels, as written → value."""
+        """Series of /metrics: name with labels, as written → value."""
         lines = self.get("/metrics").text.splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
@@ -52,5 +52,5 @@ class AskedPages:
 
 
 def serves(log: str) -> bool:
-    """Does it serve them yet?"""
+    """Whether the process serves its pages, according to its log."""
     return SERVED.search(log) is not None
