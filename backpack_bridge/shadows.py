@@ -10,9 +10,9 @@ def check_shadows() -> None:
     """Raise ImportError if another `bridge` or `consumers` comes first in the import path."""
     for name in ("bridge", "consumers"):
         spec = find_spec(name)
-        found = Path(spec.origin).resolve() if spec and spec.origin else None
-        if found != _HERE / name / "__init__.py":
+        path = Path(spec.origin).resolve() if spec and spec.origin else None
+        if path != _HERE / name / "__init__.py":
             raise ImportError(
-                f"backpack-bridge has a package {name!r}, and {found or 'another one'} is found in "
+                f"backpack-bridge has a package {name!r}, and {path or 'another one'} is found in "
                 "its place: give yours another name"
             )

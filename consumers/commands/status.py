@@ -73,22 +73,22 @@ def command(
 
 
 def _chosen(
-    group: str | None, found: Sequence[GroupLag], unavailable: Collection[int], *, wait: bool
+    group: str | None, groups: Sequence[GroupLag], unavailable: Collection[int], *, wait: bool
 ) -> tuple[Sequence[GroupLag], str]:
     """All groups, or the requested one; and the line to print if there is none. Raises ConfigError
     if only other groups exist, unless it may still appear (`wait`) or be in an unavailable shard.
     """
-    chosen = [one for one in found if group in (None, one.name)]
-    if group is None or chosen or unavailable or not found:
+    chosen = [one for one in groups if group in (None, one.name)]
+    if group is None or chosen or unavailable or not groups:
         return chosen, _NONE_YET
-    absent = no_group(group, [one.name for one in found])
+    absent = no_group(group, [one.name for one in groups])
     if not wait:
         raise absent
     return chosen, str(absent)
 
 
 def show(
-    found: Sequence[GroupLag],
+    groups: Sequence[GroupLag],
     unavailable: Mapping[int, str],
     console: Console,
     *,
@@ -102,27 +102,27 @@ def show(
         str(shard): masked_text(why).removesuffix(".") for shard, why in sorted(unavailable.items())
     }
     if as_json:
-        echo_json({"groups": [one.as_dict() for one in found], "unavailable_shards": reasons})
+        echo_json({"groups": [one.as_dict() for one in groups], "unavailable_shards": reasons})
         return
     for shard, why in reasons.items():
         lacks = "; nothing is known of workers" if shard == str(FIRST_SHARD) else ""
         line = f"{why}. Its streams are left out{lacks}"
         console.print(Text(printable(line), style="bold red"))
-    if found:
-        console.print(_shown(found, unavailable, console.width))
+    if groups:
+        console.print(_shown(groups, unavailable, console.width))
     else:
         console.print(Text("no groups in the other shards" if unavailable else printable(none)))
 
 
-def _shown(found: Sequence[GroupLag], unavailable: Collection[int], room: int) -> RenderableType:
-    parts = [part for one in found for part in (_head(one, unavailable), _table(one, room))]
-    return Group(_verdict(found, unavailable), Text(), *parts)
+def _shown(groups: Sequence[GroupLag], unavailable: Collection[int], room: int) -> RenderableType:
+    parts = [part for one in groups for part in (_head(one, unavailable), _table(one, room))]
+    return Group(_verdict(groups, unavailable), Text(), *parts)
 
 
-def _verdict(found: Sequence[GroupLag], unavailable: Collection[int]) -> Text:
+def _verdict(groups: Sequence[GroupLag], unavailable: Collection[int]) -> Text:
     """A line with the state of all groups: their troubles, lag and delay."""
-    plain = [one.as_dict() for one in found]
-    idle = [one.name for one in found if _is_idle(one, unavailable)]
+    plain = [one.as_dict() for one in groups]
+    idle = [one.name for one in groups if _is_idle(one, unavailable)]
     shards = f"{len(unavailable)} shard{'' if len(unavailable) == 1 else 's'} unavailable"
     troubles = [
         shards if unavailable else "",
@@ -136,8 +136,8 @@ def _verdict(found: Sequence[GroupLag], unavailable: Collection[int]) -> Text:
     behind_s = max(one["behind_s"] for one in plain)
     lag = sum(one["lag"] for one in plain)
     verdict = ", ".join(filter(None, troubles)) or "all well"
-    groups = "1 group" if len(found) == 1 else f"{len(found)} groups"
-    rest = f"{groups}, lag {lag}, at most {_seconds(behind_s)} behind"
+    count = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+    rest = f"{count}, lag {lag}, at most {_seconds(behind_s)} behind"
     style = "bold yellow" if any(troubles) else "bold green"
     return Text(printable(f"{verdict}: {rest}"), style=style)
 

@@ -58,7 +58,8 @@ class Membership:
         self.worker = worker
         self.streams: tuple[str, ...] = ()
         self.alive: tuple[str, ...] = ()
-        self.wanted: Mapping[str, frozenset[str]] = {}  # live worker → streams it is to read
+        # Live worker → the streams that match its patterns.
+        self.streams_by_worker: Mapping[str, frozenset[str]] = {}
         self.beats = 0  # number of completed heartbeats
         # Whether free streams may be acquired. False after Redis was emptied, or this worker was
         # silent, until live owners have had the time to restore their leases.
@@ -115,7 +116,7 @@ class Membership:
         self.may_take |= self.knows_dead_workers
         self._take_in(names)
         self.alive = tuple(alive)
-        self.wanted = await self._wanted()
+        self.streams_by_worker = await self._read_patterns()
         if self.is_first and self.beats % TIDY_BEATS == 0:
             await self._forget_the_dead()
         # Last: the loops watch this number; when it changes, the state above is fresh.
@@ -195,7 +196,7 @@ class Membership:
                 _log.warning("stream_name_refused", name=name)
         self._refused.update(names)
 
-    async def _wanted(self) -> Mapping[str, frozenset[str]]:
+    async def _read_patterns(self) -> Mapping[str, frozenset[str]]:
         """Live worker → streams that match the patterns in its status: workers of a group may have
         different patterns."""
         fields = [f"{self.group}/{worker}" for worker in self.alive]

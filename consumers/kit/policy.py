@@ -70,16 +70,21 @@ def fair_share(streams: int, alive: Collection[str], worker: str, turn: int = 0)
 
 
 def shares(
-    streams: Sequence[str], wanted: Mapping[str, Collection[str]], worker: str, turn: int = 0
+    streams: Sequence[str],
+    streams_by_worker: Mapping[str, Collection[str]],
+    worker: str,
+    turn: int = 0,
 ) -> list[tuple[Sequence[str], int]]:
     """Streams grouped by the set of workers that read them, and the share of this worker in each
-    group. `wanted`: worker → its streams. If all workers compute with the same data, the shares of
-    a group add up to its size, so that every stream gets an owner."""
+    group. If all workers compute with the same data, the shares of a group add up to its size, so
+    that every stream gets an owner."""
     parts: dict[tuple[str, ...], list[str]] = {}
     for stream in streams:
-        wanting = tuple(sorted(one for one, theirs in wanted.items() if stream in theirs))
-        parts.setdefault(wanting, []).append(stream)
-    return [(part, fair_share(len(part), wanting, worker, turn)) for wanting, part in parts.items()]
+        readers = tuple(
+            sorted(one for one, theirs in streams_by_worker.items() if stream in theirs)
+        )
+        parts.setdefault(readers, []).append(stream)
+    return [(part, fair_share(len(part), readers, worker, turn)) for readers, part in parts.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +103,9 @@ def moves(assigned: Collection[str], chosen: Collection[str], share: int, random
     kept = [stream for stream in assigned if stream in chosen]
     surplus = kept[share:]
     room = max(0, share - len(kept))
-    wanted = [stream for stream in chosen if stream not in assigned] if room else []
-    random.shuffle(wanted)
-    return Moves((*unwanted, *surplus), tuple(wanted), room)
+    missing = [stream for stream in chosen if stream not in assigned] if room else []
+    random.shuffle(missing)
+    return Moves((*unwanted, *surplus), tuple(missing), room)
 
 
 def block_ms(portions: int) -> int:

@@ -107,13 +107,13 @@ def assert_files_are_the_stream(bench: Bench, folder: Path, stream: str) -> None
     """Every entry is there once, on its day, with its values; and nothing half-written is left."""
     kept: Any = bench.redis.xrange(stream)
     expected = {at: (fields["type"], fields.get("price")) for at, fields in kept}
-    found: dict[str, tuple[str, str | None]] = {}
+    rows: dict[str, tuple[str, str | None]] = {}
     times = Counter[str]()
     for path in files(folder / f"stream={stream}"):
         for row in parquet.ParquetFile(path).read().to_pylist():
             times[row["entry_id"]] += 1
-            found[row["entry_id"]] = (row["type"], row["price"])
+            rows[row["entry_id"]] = (row["type"], row["price"])
             assert path.parent.name == f"day={row['time']:%Y-%m-%d}"
     assert [at for at, count in times.items() if count > 1] == []
-    assert found == expected
+    assert rows == expected
     assert [path.name for path in folder.rglob(".half-*")] == []

@@ -46,8 +46,8 @@ class Subject(Coverage):
     def message(
         self, connection: int, seconds: float, name: str = ORDERS, *, late_s: float = 0.0
     ) -> list[Outage]:
-        found = self.received(self.known(connection), name, at(seconds), at(seconds + late_s))
-        return list(found.outages)
+        result = self.received(self.known(connection), name, at(seconds), at(seconds + late_s))
+        return list(result.outages)
 
     def lose(self, connection: int) -> list[Outage]:
         return list(self.lost(connection, GapCause.CONNECTION_LOST).outages)

@@ -129,27 +129,27 @@ def newest(one: Stage, stream: str) -> Stored:
     return list(reversed(page))
 
 
-def causes(found: Stored) -> set[str]:
-    return {fields["cause"] for _, fields in found if fields["type"] == "gap"} - {"start"}
+def causes(stored_entries: Stored) -> set[str]:
+    return {fields["cause"] for _, fields in stored_entries if fields["type"] == "gap"} - {"start"}
 
 
 def touched(one: Stage) -> dict[int, dict[str, list[int]]]:
     """What each fault has touched, by its number: stream → trade or update ids."""
-    found: dict[int, dict[str, list[int]]] = {}
+    ids_by_fault: dict[int, dict[str, list[int]]] = {}
     for line in whole_lines(one.ledger):
         if '"state":"ended"' in line and "fault" in (note := json.loads(line)):
             fault = note["fault"]
-            found[fault["number"]] = {
+            ids_by_fault[fault["number"]] = {
                 stream: each.get("ids", []) for stream, each in fault["streams"].items()
             }
-    return found
+    return ids_by_fault
 
 
-def fate(found: Stored, number: int) -> str:
+def fate(stored_entries: Stored, number: int) -> str:
     """What became of a trade, or of a change of a book."""
     there = [
         fields
-        for _, fields in found
+        for _, fields in stored_entries
         if fields["type"] in ("trade", "depth")
         and int(fields.get("first_update_id") or fields["trade_id"])
         <= number
@@ -161,7 +161,7 @@ def fate(found: Stored, number: int) -> str:
         return FETCHED if there[0].get("source") == "rest" else THERE
     is_marked = any(
         fields["from"] and int(fields["from"]) <= number <= int(fields["to"])
-        for _, fields in found
+        for _, fields in stored_entries
         if fields["type"] == "gap"
     )
     return MARKED if is_marked else "missing"
@@ -281,12 +281,12 @@ async def assert_rest_faults_only_delay_recovery(one: Stage, faults: Iterable[st
         for stream, number in outages:
             await is_over(one, number)
             hidden = one.exchange.fault_state(number)["streams"][stream]["ids"][0]
-            wanted = FETCHED if stream == TRADE else MARKED
+            expected = FETCHED if stream == TRADE else MARKED
             await eventually_async(
-                lambda stream=stream, hidden=hidden, wanted=wanted: (
-                    fate(newest(one, stream), hidden) == wanted
+                lambda stream=stream, hidden=hidden, expected=expected: (
+                    fate(newest(one, stream), hidden) == expected
                 ),
-                f"{hidden} of {stream} is {wanted} ({what})",
+                f"{hidden} of {stream} is {expected} ({what})",
                 60,
             )
         await one.is_whole()

@@ -119,15 +119,15 @@ class Connections:
         )
 
     def _received(self, stream: str, outages_of: Callable[[int], list[Stretch]]) -> list[Stretch]:
-        found: list[Stretch] = []
+        received: list[Stretch] = []
         for (connection, name), stretches in self._subscribed.items():
             if name != stream:
                 continue
             for stretch in stretches:
                 certain_us = self.end_of(connection) - LOST_WITH_THE_END_US
                 whole = Stretch(stretch.from_us, min(stretch.to_us, certain_us))
-                found += _without(whole, outages_of(connection))
-        return _joined(found)
+                received += _without(whole, outages_of(connection))
+        return _joined(received)
 
     def _unanswered(self, connection: int) -> list[Stretch]:
         return [
@@ -147,9 +147,9 @@ class Connections:
 
     def _reaches(self, command: Mapping[str, Any], stretch: Stretch, connection: int) -> bool:
         """Whether a fault that lasted so long is one of this connection."""
-        wanted = command.get("connection")
+        requested = command.get("connection")
         is_there = self._opened[connection] <= stretch.from_us <= self.end_of(connection)
-        return wanted is None or wanted == connection or (wanted == "open" and is_there)
+        return requested is None or requested == connection or (requested == "open" and is_there)
 
     def _connection(self, number: int, at_us: int, note: Mapping[str, Any]) -> None:
         if note.get("state") == "opened":
@@ -171,23 +171,23 @@ def covers(stretches: list[Stretch], from_us: int, to_us: int) -> bool:
 
 
 def _without(whole: Stretch, outages: Iterable[Stretch]) -> list[Stretch]:
-    found, from_us = [], whole.from_us
+    rest, from_us = [], whole.from_us
     for outage in outages:
         if outage.to_us <= from_us or outage.from_us >= whole.to_us:
             continue
         if outage.from_us > from_us:
-            found.append(Stretch(from_us, outage.from_us))
+            rest.append(Stretch(from_us, outage.from_us))
         from_us = max(from_us, outage.to_us)
     if from_us < whole.to_us:
-        found.append(Stretch(from_us, whole.to_us))
-    return found
+        rest.append(Stretch(from_us, whole.to_us))
+    return rest
 
 
 def _joined(stretches: Iterable[Stretch]) -> list[Stretch]:
-    found: list[Stretch] = []
+    joined: list[Stretch] = []
     for stretch in sorted(stretches):
-        if found and stretch.from_us <= found[-1].to_us:
-            found[-1] = Stretch(found[-1].from_us, max(found[-1].to_us, stretch.to_us))
+        if joined and stretch.from_us <= joined[-1].to_us:
+            joined[-1] = Stretch(joined[-1].from_us, max(joined[-1].to_us, stretch.to_us))
         else:
-            found.append(stretch)
-    return found
+            joined.append(stretch)
+    return joined

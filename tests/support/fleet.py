@@ -30,10 +30,10 @@ STREAMS = [f"{kind}.{market}" for market in MARKETS for kind in TYPES] + list(AC
 
 def shares(members: Sequence[str]) -> dict[str, set[str]]:
     """Member → its streams."""
-    found: dict[str, set[str]] = {member: set() for member in members}
+    by_member: dict[str, set[str]] = {member: set() for member in members}
     for name in STREAMS:
-        found[Share(tuple(members), members[0]).owner(parse_stream(name))].add(name)
-    return found
+        by_member[Share(tuple(members), members[0]).owner(parse_stream(name))].add(name)
+    return by_member
 
 
 class Fleet:
@@ -82,8 +82,8 @@ class Fleet:
         """Each stream is received by its member alone, and all know it."""
 
         def holds() -> bool:
-            told = [self.bridges[name].status() for name in members]
-            return all(one and _is_at_rest(one["share"], members) for one in told) and (
+            statuses = [self.bridges[name].status() for name in members]
+            return all(one and _is_at_rest(one["share"], members) for one in statuses) and (
                 self.subscribed() == Counter(STREAMS)
             )
 

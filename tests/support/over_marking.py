@@ -69,10 +69,10 @@ def limit_us(stream: str) -> int:
 class Marking:
     """Checks the gaps of one stream."""
 
-    def __init__(self, stream: str, connections: Connections, told: Sent) -> None:
+    def __init__(self, stream: str, connections: Connections, sent: Sent) -> None:
         limit = limit_us(stream)
         self._stream = stream
-        self._told = told
+        self._sent = sent
         self._limits = (
             (connections.provable(stream), limit),
             (connections.covered(stream), limit + MOST_US),
@@ -83,16 +83,16 @@ class Marking:
 
         Its end may be the time of an event, or of an answer, which is never behind.
         """
-        from_us = self._told.at_us(from_us)
+        from_us = self._sent.at_us(from_us)
         for stretches, most_us in self._limits:
-            received_us = longest_us(self._stream, from_us, to_us, stretches, self._told)
+            received_us = longest_us(self._stream, from_us, to_us, stretches, self._sent)
             if received_us > most_us:
                 return received_us
         return 0
 
 
 def longest_us(
-    stream: str, from_us: int, to_us: int, stretches: Iterable[Stretch], told: Sent
+    stream: str, from_us: int, to_us: int, stretches: Iterable[Stretch], sent: Sent
 ) -> int:
     """The longest of the stretches inside a gap; of what has a rhythm only from the first message
     behind the gap's beginning to the last.
@@ -101,6 +101,6 @@ def longest_us(
     for stretch in stretches:
         begin_us, end_us = max(stretch.from_us, from_us), min(stretch.to_us, to_us)
         if end_us > begin_us and stream.startswith(RHYTHMIC):
-            begin_us, end_us = told.between(begin_us, end_us)
+            begin_us, end_us = sent.between(begin_us, end_us)
         longest = max(longest, end_us - begin_us)
     return longest

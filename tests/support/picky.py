@@ -185,7 +185,7 @@ def seen(bench: Bench, group: str) -> Counter[int]:
     return Counter({int(number): int(times) for number, times in found.items()})
 
 
-def letters(bench: Bench, group: str, stream: str = STREAM) -> list[dict[str, str]]:
+def dead_letters(bench: Bench, group: str, stream: str = STREAM) -> list[dict[str, str]]:
     return [fields for _, fields in bench.redis.xrange(f"consumers:{{{stream}}}:{group}:dead")]  # type: ignore[union-attr, misc]
 
 

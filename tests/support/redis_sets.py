@@ -130,12 +130,12 @@ class Cluster:
 
     def owner(self, slot: int | None = None) -> RedisServer:
         """The owner of the slot (of the prefix), according to the first node that answers."""
-        wanted = self.slot if slot is None else slot
+        slot_number = self.slot if slot is None else slot
         for server in self.servers:
             with server.client() as client, contextlib.suppress(redis.RedisError):
                 ranges: Any = client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
                 for first, last, primary, *_ in _ranges(ranges):
-                    if first <= wanted <= last:
+                    if first <= slot_number <= last:
                         return _of_port(self.servers, primary)
         raise AssertionError("no node answers")
 

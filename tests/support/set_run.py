@@ -206,7 +206,7 @@ class SetRun:
                     if made != wanted:
                         found.append(f"{group} of {name} has {made}, the stream {wanted}")
                 if name.startswith("trade."):
-                    found += _letters(client, keys, name, entries)
+                    found += _dead_letter_faults(client, keys, name, entries)
         return found
 
     def _key(self, name: str) -> str:
@@ -321,16 +321,22 @@ def _breaks(entries: list[truth.Entry]) -> list[str]:
     return found
 
 
-def _letters(client: redis.Redis, keys: Keys, name: str, entries: list[truth.Entry]) -> list[str]:
-    letters = [fields["entry_id"] for _, fields in _entries(client, keys.dead(name, "failing"))]
+def _dead_letter_faults(
+    client: redis.Redis, keys: Keys, name: str, entries: list[truth.Entry]
+) -> list[str]:
+    dead_letters = [
+        fields["entry_id"] for _, fields in _entries(client, keys.dead(name, "failing"))
+    ]
     wanted = [
         one
         for one, fields in entries
         if fields["type"] == "trade" and int(fields["trade_id"]) % BAD_EVERY == 0
     ]
     group: Any = client.xpending(keys.stream(name), "failing")
-    if sorted(letters) != sorted(wanted) or group["pending"]:
-        return [f"{name} has {len(letters)} dead letters, {len(wanted)} trades were bad: {group}"]
+    if sorted(dead_letters) != sorted(wanted) or group["pending"]:
+        return [
+            f"{name} has {len(dead_letters)} dead letters, {len(wanted)} trades were bad: {group}"
+        ]
     return []
 
 

@@ -62,13 +62,13 @@ class RedisSocket:
 
     def call(self, packed: bytes, replies: int) -> list[object]:
         self._socket.sendall(packed)
-        found: list[object] = []
-        while len(found) < replies:
+        replies_read: list[object] = []
+        while len(replies_read) < replies:
             if (reply := self._reader.gets()) is not False:
-                found.append(reply)
+                replies_read.append(reply)
             else:
                 self._reader.feed(self._socket.recv(65_536))
-        return found
+        return replies_read
 
     def close(self) -> None:
         self._socket.close()

@@ -109,8 +109,8 @@ def text(value: object) -> str:
 
 def expected_fields(stream: str, data: Mapping[str, Any]) -> dict[str, str]:
     """The fields that a frame's data must have become; those not named here must be empty."""
-    letters = LETTERS[kind(stream)]
-    fields = {letters[letter]: text(value) for letter, value in data.items()}
+    names = LETTERS[kind(stream)]
+    fields = {names[letter]: text(value) for letter, value in data.items()}
     if kind(stream) == "account.positionUpdate" and "type" not in fields:
         fields["type"] = "position"
     return fields
@@ -118,12 +118,12 @@ def expected_fields(stream: str, data: Mapping[str, Any]) -> dict[str, str]:
 
 def fault(stream: str, data: Mapping[str, Any], entry: Mapping[str, str]) -> str:
     """How an entry differs from the frame it should be; empty where it does not."""
-    wanted = expected_fields(stream, data)
-    for name, value in wanted.items():
+    expected = expected_fields(stream, data)
+    for name, value in expected.items():
         if entry.get(name) != value:
             return f"{stream}: {name} is {entry.get(name)!r}, the frame says {value!r}: {data}"
     for name, value in entry.items():
-        if name not in wanted and name not in _ADDED and value != "":
+        if name not in expected and name not in _ADDED and value != "":
             return f"{stream}: {name} is {value!r}, the frame has no such field: {data}"
     if entry.get("extra"):
         return f"{stream}: extra {entry['extra']} of {data}"

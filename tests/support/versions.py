@@ -18,7 +18,7 @@ ENOUGH = {"bookTicker.SOL_USDC": 50, "account.orderUpdate": 5, "account.balanceU
 
 def written(server: RedisServer) -> dict[str, tuple[int, int]]:
     """How many messages of these streams each version wrote: the earlier one, the shipped one."""
-    found = {}
+    counts = {}
     with server.client(decode_responses=True) as client:
         for stream in (*ENOUGH, "liquidation"):
             extras = [
@@ -26,8 +26,8 @@ def written(server: RedisServer) -> dict[str, tuple[int, int]]:
                 for _, fields in entries(client, stream)
                 if fields["type"] != "gap" and not fields["type"].endswith("_snapshot")
             ]
-            found[stream] = sum(extras), len(extras) - sum(extras)
-    return found
+            counts[stream] = sum(extras), len(extras) - sum(extras)
+    return counts
 
 
 async def publishes(server: RedisServer, version: int, *, liquidations: int = 0) -> None:

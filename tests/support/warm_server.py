@@ -52,7 +52,7 @@ def serve(asked: socket.socket) -> dict[str, Any]:
         message, files, _, _ = socket.recv_fds(asked, REQUEST_BYTES, 3)
         if not message:
             os._exit(0)  # the requester has ended
-        answer, told = os.pipe()
+        answer, pipe_end = os.pipe()
         between = os.fork()
         if between == 0:  # after its end, its child belongs to the requester
             between = os.getpid()
@@ -61,10 +61,10 @@ def serve(asked: socket.socket) -> dict[str, Any]:
             while os.getppid() == between:
                 time.sleep(0.0005)
             become(request := json.loads(message), files)
-            os.write(told, str(os.getpid()).encode())
+            os.write(pipe_end, str(os.getpid()).encode())
             os.closerange(3, 256)
             return dict(request)
-        for each in (told, *files):
+        for each in (pipe_end, *files):
             os.close(each)
         os.waitpid(between, 0)
         asked.send(os.read(answer, 32))

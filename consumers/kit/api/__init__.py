@@ -1,1 +1,1 @@
-"""What a consumer is made of: the class to subclass, its handlers, its results and state."""
+"""The parts of a consumer: the class to subclass, its handlers, its results and state."""

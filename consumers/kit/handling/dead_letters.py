@@ -137,7 +137,7 @@ class DeadLetters:
         keys = {stream: self._keys.again(stream, self._group) for stream in streams}
         return await self._find(keys, letter_id, is_sent_back=True)
 
-    async def send_back(self, found: Iterable[StoredDeadLetter]) -> int:
+    async def send_back(self, dead_letters: Iterable[StoredDeadLetter]) -> int:
         """Send dead letters back to the group's workers, which handle each once more. Returns how
         many still existed."""
         calls = [
@@ -145,14 +145,14 @@ class DeadLetters:
                 (self._keys.dead(one.stream, one.group), self._keys.again(one.stream, one.group)),
                 (one.letter_id,),
             )
-            for one in found
+            for one in dead_letters
         ]
         return sum(checked(await script("send_back").run(self._redis, calls)))
 
-    async def drop(self, found: Iterable[StoredDeadLetter]) -> int:
+    async def drop(self, dead_letters: Iterable[StoredDeadLetter]) -> int:
         """Delete dead letters for good. Returns how many still existed."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for one in found:
+            for one in dead_letters:
                 key = self._keys.again if one.is_sent_back else self._keys.dead
                 pipeline.xdel(key(one.stream, one.group), one.letter_id)
             return sum(await pipeline.execute())

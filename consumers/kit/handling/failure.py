@@ -126,7 +126,7 @@ def _message(error: BaseException) -> str:
     try:
         return _as_utf8(str(error))
     except Exception as second:  # noqa: BLE001 - code of the consumer, which may raise anything
-        return f"(its text cannot be had: {type(second).__name__})"
+        return f"(its text is not available: {type(second).__name__})"
 
 
 def _as_utf8(text: str) -> str:

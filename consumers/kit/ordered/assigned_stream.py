@@ -141,9 +141,9 @@ class AssignedStream:
         """The attribute `stream` of the consumer object."""
         return self.stream
 
-    def batch(self, found: Mapping[str, Sequence[Entry]], size: int) -> Sequence[Entry]:
+    def batch(self, by_stream: Mapping[str, Sequence[Entry]], size: int) -> Sequence[Entry]:
         """The entries to handle now, of those read with COUNT `size`."""
-        return found.get(self.stream, ())
+        return by_stream.get(self.stream, ())
 
     def made(self) -> str:
         """The consumer's own line for people."""

@@ -59,21 +59,26 @@ class JoinedStreams(AssignedStream):
         """Always False: joined mode has no dead letters, so a deadly entry need not be found."""
         return False
 
-    def batch(self, found: Mapping[str, Sequence[Entry]], size: int) -> Sequence[Entry]:
+    def batch(self, by_stream: Mapping[str, Sequence[Entry]], size: int) -> Sequence[Entry]:
         now_s = time.monotonic()
         if not self._samples or now_s >= self._samples[-1][0] + self._wait_s / _SAMPLES:
-            self._samples.append((now_s, {stream: some[-1][0] for stream, some in found.items()}))
-        ends = {s: found[s][-1][0] if s in found else at for s, at in self._cursors.items()}
+            self._samples.append(
+                (now_s, {stream: some[-1][0] for stream, some in by_stream.items()})
+            )
+        ends = {s: by_stream[s][-1][0] if s in by_stream else at for s, at in self._cursors.items()}
         # A stream not read to its end may continue with any time after its last read entry. One
         # read to its end gets only later entries, and those still on their way to Redis.
         read_up_to = min(
-            (_ms(ends[stream]) for stream, some in found.items() if len(some) >= size),
+            (_ms(ends[stream]) for stream, some in by_stream.items() if len(some) >= size),
             default=None,
         )
         settled_ms = min(map(_ms, ends.values()))
         waited = self._waited(now_s)
         merged = merge(
-            *([JoinedEntry.of(stream, entry) for entry in some] for stream, some in found.items()),
+            *(
+                [JoinedEntry.of(stream, entry) for entry in some]
+                for stream, some in by_stream.items()
+            ),
             key=merge_time,
         )
 

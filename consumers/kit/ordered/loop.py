@@ -45,7 +45,7 @@ _log = structlog.get_logger()
 _CONNECTION = "entries"
 
 DEAD_LETTERS_EVERY_S = 2.0  # at the longest: with short leases as often as they run out
-COMMIT_ENTRIES = 500  # commits are sent together once so many entries are handled
+COMMIT_ENTRIES = 500  # handled entries after which commits are sent together
 _UNRIPE_S = 0.02  # pause between reads while all entries wait for earlier ones of other streams
 _IDLE_S = 0.2  # pause between rounds while no stream is assigned
 # A batch that takes less is always handled whole (below RUN_S), so that the position after it is
@@ -172,9 +172,9 @@ class OrderedLoop:
             may_wait = len(in_turn) == 1 or (self._is_idle and not any_found)
             wait_ms = block_ms(len(in_turn)) if may_wait else None
             reads_on = len(in_turn) == 1
-            found = await self._read(portion, wait_ms, stop, reads_on=reads_on)
-            any_found |= bool(found)
-            now_hot.update(assigned for assigned, is_full in found.items() if is_full)
+            was_full = await self._read(portion, wait_ms, stop, reads_on=reads_on)
+            any_found |= bool(was_full)
+            now_hot.update(assigned for assigned, is_full in was_full.items() if is_full)
         self._is_idle, self._hot = not any_found, now_hot
         await self._write_what_is_due()
         if self._kind.batch_wait_s and not now_hot:
@@ -234,16 +234,16 @@ class OrderedLoop:
             for assigned in portion
             if not read.keys().isdisjoint(assigned.streams)
         }
-        found = {assigned: assigned.batch(_of(read, assigned), size) for assigned in full}
-        found = {assigned: entries for assigned, entries in found.items() if entries}
-        if not found and full:
+        batches = {assigned: assigned.batch(_of(read, assigned), size) for assigned in full}
+        batches = {assigned: entries for assigned, entries in batches.items() if entries}
+        if not batches and full:
             await stop.wait(_UNRIPE_S)  # all entries wait for earlier ones of other streams
         if reads_on and any(full.values()) and not stop.is_set:
-            await self._prefetch(at, found, size)
+            await self._prefetch(at, batches, size)
         if self._kind.concurrency > 1 and not stop.is_set:
-            found = await self._handle_at_once(found, full)
+            batches = await self._handle_at_once(batches, full)
         handled = 0
-        for assigned, entries in found.items():
+        for assigned, entries in batches.items():
             if stop.is_set:
                 break  # entries that are not handled are not lost: the position has not moved
             handled += await self._handle(assigned, entries, is_all=not full[assigned])
@@ -262,12 +262,12 @@ class OrderedLoop:
         )
 
     async def _prefetch(
-        self, at: Mapping[str, str], found: Mapping[AssignedStream, Sequence[Entry]], size: int
+        self, at: Mapping[str, str], batches: Mapping[AssignedStream, Sequence[Entry]], size: int
     ) -> None:
         """Read ahead after these entries, if they will probably be handled whole, and soon."""
-        is_slow = any(one.goes_one_by_one or one.ran_s > _QUICK_S for one in found)
+        is_slow = any(one.goes_one_by_one or one.ran_s > _QUICK_S for one in batches)
         if self._may_read_ahead and not is_slow:
-            ends = {self._keys.stream(one.stream): some[-1][0] for one, some in found.items()}
+            ends = {self._keys.stream(one.stream): some[-1][0] for one, some in batches.items()}
             await self._ahead.send({**at, **ends}, size)
 
     async def _write_what_is_due(self, *, stopping: bool = False) -> None:
@@ -296,12 +296,12 @@ class OrderedLoop:
 
     async def _handle_at_once(
         self,
-        found: Mapping[AssignedStream, Sequence[Entry]],
+        batches: Mapping[AssignedStream, Sequence[Entry]],
         full: Mapping[AssignedStream, bool],
     ) -> dict[AssignedStream, Sequence[Entry]]:
         """Handle batches of several streams concurrently. Returns the batches to handle one by
         one."""
-        one_by_one = {one: some for one, some in found.items() if one.goes_one_by_one}
+        one_by_one = {one: some for one, some in batches.items() if one.goes_one_by_one}
         stopped: list[StopWorker] = []
 
         async def handle(assigned: AssignedStream, entries: Sequence[Entry]) -> None:
@@ -311,7 +311,7 @@ class OrderedLoop:
                 stopped.append(stop)
 
         async with asyncio.TaskGroup() as tasks:
-            for assigned, entries in found.items():
+            for assigned, entries in batches.items():
                 if assigned not in one_by_one:
                     tasks.create_task(handle(assigned, entries))
         if stopped:
@@ -352,10 +352,10 @@ class OrderedLoop:
         if time.monotonic() < self._dead_letters_at:
             return
         self._dead_letters_at = time.monotonic() + self._dead_letters_every_s
-        found = await self._dead_letters.sent_back(list(self._assigned))
-        if any(len(waiting) >= PAGE for waiting in found.values()):
+        by_stream = await self._dead_letters.sent_back(list(self._assigned))
+        if any(len(waiting) >= PAGE for waiting in by_stream.values()):
             self._dead_letters_at = 0.0  # there may be more: continue in the next round
-        for stream, waiting in found.items():
+        for stream, waiting in by_stream.items():
             for one in waiting:
                 assigned = self._assigned.get(stream)
                 if assigned is None or assigned.phase is not Phase.READING:
@@ -445,16 +445,18 @@ class OrderedLoop:
         self._refuse_split_units()
         streams = membership.streams_in(self._shard)
         self._units = self._units_of(streams)
-        wanted = {
+        units_by_worker = {
             one: self._units_of(some.intersection(streams))
-            for one, some in membership.wanted.items()
+            for one, some in membership.streams_by_worker.items()
         }
         # Every worker computes the shares from the same streams and workers, so that they add up
         # without communication. Streams are released before others are acquired, so that they are
         # free at once for workers with too few.
         plans = [
             moves([one for one in self._assigned if one in part], part, share, self._random)
-            for part, share in shares(tuple(self._units), wanted, membership.worker, self._shard)
+            for part, share in shares(
+                tuple(self._units), units_by_worker, membership.worker, self._shard
+            )
         ]
         unwanted = [
             name

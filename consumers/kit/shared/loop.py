@@ -172,16 +172,16 @@ class SharedLoop:
             # reads block only after an empty round, and only until entries are found.
             may_wait = len(in_turn) == 1 or (self._is_idle and not any_found)
             wait_ms = block_ms(len(in_turn)) if may_wait else None
-            found, size = await self._next(streams, wait_ms, stop)
+            by_stream, size = await self._next(streams, wait_ms, stop)
             self._health.up(_CONNECTION)
-            full = {stream for stream, entries in found.items() if len(entries) >= size}
+            full = {stream for stream, entries in by_stream.items() if len(entries) >= size}
             now_hot |= full
-            any_found |= bool(found)
+            any_found |= bool(by_stream)
             # With several portions the next read is of other streams: nothing to prefetch.
-            if full and len(in_turn) == 1 and not stop.is_set and self._may_prefetch(found):
+            if full and len(in_turn) == 1 and not stop.is_set and self._may_prefetch(by_stream):
                 await self._prefetch(streams, size)
-            if found:
-                await self._handle(found, stop)
+            if by_stream:
+                await self._handle(by_stream, stop)
         self._is_idle, self._hot = not any_found, now_hot
         if self._consumer.batch_wait_s and not now_hot:
             await stop.wait(self._consumer.batch_wait_s)
@@ -212,7 +212,7 @@ class SharedLoop:
         await self._timers.run()
         await self._work_for_the_group(stop)
 
-    def _may_prefetch(self, found: Mapping[str, Sequence[Entry]]) -> bool:
+    def _may_prefetch(self, by_stream: Mapping[str, Sequence[Entry]]) -> bool:
         """Whether nothing else is due, and these entries will be handled so fast that no other
         worker would handle the next ones earlier."""
         is_anything_due = (
@@ -222,7 +222,7 @@ class SharedLoop:
             or self._abandoned
             or not self._prefetch_at <= time.monotonic() < self._check_all_at
         )
-        return not is_anything_due and _count(found) * self._entry_s < _QUICK_S
+        return not is_anything_due and _count(by_stream) * self._entry_s < _QUICK_S
 
     async def _prefetch(self, streams: Sequence[str], size: int) -> None:
         """Send a prefetch. Never raises: after a failure, nothing is prefetched for PAUSE_S."""
@@ -239,13 +239,13 @@ class SharedLoop:
             self._prefetch_at = time.monotonic() + PAUSE_S
             await self._group.abandon_prefetched()
 
-    async def _handle(self, found: Mapping[str, Sequence[Entry]], stop: Stop) -> None:
+    async def _handle(self, by_stream: Mapping[str, Sequence[Entry]], stop: Stop) -> None:
         began = time.monotonic()
-        await self._settler.handle(found, stop)
+        await self._settler.handle(by_stream, stop)
         took_s = time.monotonic() - began
-        self._entry_s = took_s / _count(found)
+        self._entry_s = took_s / _count(by_stream)
         if not self._settler.takes_lists:  # shorter lists do not make a list handler faster
-            most = max(map(len, found.values()))
+            most = max(map(len, by_stream.values()))
             self._limit = next_limit(self._consumer.batch_entries, most, took_s)
 
     async def _join(self, chosen: Sequence[str]) -> None:
@@ -388,10 +388,10 @@ class SharedLoop:
         now = time.monotonic()
         if now < self._dead_letters_at or not (self._membership.is_first or self._is_idle):
             return
-        found = await self._dead_letters.sent_back(list(self._reading))
-        are_all = all(len(waiting) < LETTERS_PAGE for waiting in found.values())
+        by_stream = await self._dead_letters.sent_back(list(self._reading))
+        are_all = all(len(waiting) < LETTERS_PAGE for waiting in by_stream.values())
         self._dead_letters_at = now + self._claim_every_s if are_all else now
-        for stream, waiting in found.items():
+        for stream, waiting in by_stream.items():
             for one in waiting:
                 if stop.is_set:
                     return
@@ -412,5 +412,5 @@ class SharedLoop:
             await self._group.leave([left.stream], left.consumer)
 
 
-def _count(found: Mapping[str, Sequence[Entry]]) -> int:
-    return sum(map(len, found.values()))
+def _count(by_stream: Mapping[str, Sequence[Entry]]) -> int:
+    return sum(map(len, by_stream.values()))

@@ -81,7 +81,7 @@ class Settler:
 
     async def handle(
         self,
-        found: Mapping[str, Sequence[Entry]],
+        by_stream: Mapping[str, Sequence[Entry]],
         stop: Stop,
         *,
         attempt: int = 1,
@@ -96,16 +96,16 @@ class Settler:
         self._logged.clear()
         # `attempt` is Redis' delivery count, so attempts add up over restarts and over workers.
         if attempt > 1:
-            self._stats.count_retries(sum(map(len, found.values())))
+            self._stats.count_retries(sum(map(len, by_stream.values())))
         pace = Pace(stop)
         try:
             if trimmed:
-                [stream] = found
+                [stream] = by_stream
                 self._add(stream, Unit(UnitKind.GONE, trimmed))
             if self._runner.calls_at_once:
-                await self._run_at_once(found, attempt, stop)
+                await self._run_at_once(by_stream, attempt, stop)
                 return
-            for stream, entries in found.items():
+            for stream, entries in by_stream.items():
                 pace = await self._run(stream, entries, attempt, pace, stop)
         finally:
             await self._settle()
@@ -157,10 +157,10 @@ class Settler:
         return pace
 
     async def _run_at_once(
-        self, found: Mapping[str, Sequence[Entry]], attempt: int, stop: Stop
+        self, by_stream: Mapping[str, Sequence[Entry]], attempt: int, stop: Stop
     ) -> None:
         """`_run` with concurrent calls, for all streams together."""
-        waiting = [(stream, entry) for stream, entries in found.items() for entry in entries]
+        waiting = [(stream, entry) for stream, entries in by_stream.items() for entry in entries]
         while waiting:
             if stop.is_set:
                 for stream in dict.fromkeys(stream for stream, _ in waiting):

@@ -13,8 +13,8 @@ from tests.support.picky import (
     PICKY,
     RUN,
     STREAM,
+    dead_letters,
     last_id,
-    letters,
     seen,
     trades,
 )
@@ -48,7 +48,7 @@ def test_a_consumer_works_with_these_rights(tmp_path: Path, name: str, group: st
         one.redis.execute_command("ACL", "SETUSER", "consumer", "on", ">secret", *rights(group))
         one.url = server.url.replace("redis://", "redis://consumer:secret@")
         worker = one.start(f"outside:{name}", *RUN)
-        one.until(lambda: letters(one, group))
+        one.until(lambda: dead_letters(one, group))
         one.await_group(STREAM, group, last_id(50))
         assert seen(one, group) == ALL_BUT_SEVEN
         one.redis.delete("how")

@@ -208,11 +208,11 @@ async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Red
     fields = {"entry_id": "5-0", "attempts": "3", "error": "ValueError: 5", "fields": "{}"}
     await client.xadd(f"{BESIDE}:again", fields, id="1-0")
 
-    letters = DeadLetters(client, Keys(), "tally")
-    letter = await letters.take(STREAM, ("1-0", fields), "a")
+    dead_letters = DeadLetters(client, Keys(), "tally")
+    letter = await dead_letters.take(STREAM, ("1-0", fields), "a")
     assert letter is not None
     assert (letter.entry, letter.attempts) == (("5-0", []), 4)
-    assert await letters.take(STREAM, ("1-0", fields), "b") is None
+    assert await dead_letters.take(STREAM, ("1-0", fields), "b") is None
     [(_, dead)] = await client.xrange(f"{BESIDE}:dead")  # until the handler has succeeded
     assert dead["error"].startswith("NotFinished: begun 4 times")
 
@@ -226,11 +226,11 @@ async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Red
 async def test_a_dead_letter_with_a_repeated_field_is_taken_with_its_last_value(
     client: Redis,
 ) -> None:
-    letters = DeadLetters(client, Keys(), "tally")
+    dead_letters = DeadLetters(client, Keys(), "tally")
     fields = ("attempts", "many", "entry_id", "5-0", "fields", "{}", "attempts", "3")
     await client.execute_command("XADD", f"{BESIDE}:again", "*", *fields)
-    [waiting] = (await letters.sent_back([STREAM]))[STREAM]
-    taken = await letters.take(STREAM, waiting, "w")
+    [waiting] = (await dead_letters.sent_back([STREAM]))[STREAM]
+    taken = await dead_letters.take(STREAM, waiting, "w")
     assert taken is not None
     assert (taken.entry, taken.attempts) == (("5-0", []), 4)
     assert await client.xlen(f"{BESIDE}:again") == 0
@@ -239,38 +239,38 @@ async def test_a_dead_letter_with_a_repeated_field_is_taken_with_its_last_value(
 async def test_a_dead_letter_with_more_fields_than_a_script_can_move_delays_no_worker(
     client: Redis,
 ) -> None:
-    letters = DeadLetters(client, Keys(), "tally")
+    dead_letters = DeadLetters(client, Keys(), "tally")
     many = {f"field-{n}": "x" for n in range(9000)}
     fields = {"attempts": "1", "entry_id": "5-0", "fields": "{}", **many}
     await client.xadd(f"{BESIDE}:again", fields)  # type: ignore[arg-type]
     await client.xadd(f"{BESIDE}:dead", fields)  # type: ignore[arg-type]
-    [waiting] = (await letters.sent_back([STREAM]))[STREAM]
-    assert await letters.take(STREAM, waiting, "w") is None
+    [waiting] = (await dead_letters.sent_back([STREAM]))[STREAM]
+    assert await dead_letters.take(STREAM, waiting, "w") is None
     assert await client.xlen(f"{BESIDE}:again") == 0
-    found = await letters.find([STREAM])
-    assert (await letters.send_back(found), await letters.drop(found)) == (0, 1)
+    found = await dead_letters.find([STREAM])
+    assert (await dead_letters.send_back(found), await dead_letters.drop(found)) == (0, 1)
 
 
 async def test_a_letter_waits_while_the_ids_of_the_dead_ones_are_used_up(client: Redis) -> None:
-    letters = DeadLetters(client, Keys(), "tally")
+    dead_letters = DeadLetters(client, Keys(), "tally")
     await client.xadd(f"{BESIDE}:dead", {"a": "b"}, id=f"{2**64 - 1}-{2**64 - 1}")
     await client.xadd(f"{BESIDE}:again", {"attempts": "1", "entry_id": "5-0", "fields": "{}"})
-    [waiting] = (await letters.sent_back([STREAM]))[STREAM]
-    assert await letters.take(STREAM, waiting, "w") is None
+    [waiting] = (await dead_letters.sent_back([STREAM]))[STREAM]
+    assert await dead_letters.take(STREAM, waiting, "w") is None
     assert await client.xlen(f"{BESIDE}:again") == 1
 
 
 async def test_dead_letters_of_one_stream_are_found_where_anothers_key_is_no_stream(
     client: Redis,
 ) -> None:
-    letters = DeadLetters(client, Keys(), "tally")
+    dead_letters = DeadLetters(client, Keys(), "tally")
     for part in ("again", "dead"):
         await client.rpush(f"{BESIDE}:{part}", "x")
         await client.xadd(f"consumers:{{trade.X}}:tally:{part}", {"a": "b"})
     both = [STREAM, "trade.X"]
-    assert list(await letters.sent_back(both)) == ["trade.X"]
-    assert [one.stream for one in await letters.find(both)] == ["trade.X"]
-    assert [one.stream for one in await letters.find_sent_back(both)] == ["trade.X"]
+    assert list(await dead_letters.sent_back(both)) == ["trade.X"]
+    assert [one.stream for one in await dead_letters.find(both)] == ["trade.X"]
+    assert [one.stream for one in await dead_letters.find_sent_back(both)] == ["trade.X"]
 
 
 async def test_names_of_dead_consumers_are_removed_if_nothing_is_pending(client: Redis) -> None:

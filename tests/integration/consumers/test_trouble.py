@@ -16,9 +16,9 @@ from tests.support.picky import (
     BOTH_MODES,
     RUN,
     STREAM,
+    dead_letters,
     deadletters,
     last_id,
-    letters,
     seen,
     trades,
 )
@@ -50,7 +50,7 @@ def test_dead_letters_of_a_group_that_is_registered_no_more_are_shown_and_droppe
     assert last_id(7) in deadletters(picky, "list", "--group", "gone").stdout
     assert deadletters(picky, "show", "gone", "5-1").returncode == 0
     assert deadletters(picky, "drop", "gone", "--all").returncode == 0
-    assert letters(picky, "gone") == []
+    assert dead_letters(picky, "gone") == []
 
 
 @BOTH_MODES
@@ -61,7 +61,7 @@ def test_an_entry_that_always_fails_becomes_a_dead_letter_and_can_be_sent_back(
     worker = picky.start(f"outside:{name}", *RUN)
     picky.await_group(STREAM, group, last_id(50))
     assert seen(picky, group) == ALL_BUT_SEVEN
-    [letter] = letters(picky, group)
+    [letter] = dead_letters(picky, group)
     assert (letter["stream"], letter["entry_id"]) == (STREAM, last_id(7))
     assert letter["error"] == "ValueError: seven is not to my taste"
     assert letter["attempts"] == "3"
@@ -82,14 +82,14 @@ def test_an_entry_that_always_fails_becomes_a_dead_letter_and_can_be_sent_back(
     # It is dead from the moment it is taken, as "NotFinished": the handler has failed after that.
     picky.until(
         lambda: (
-            [(one["attempts"], one["error"].split(":")[0]) for one in letters(picky, group)]
+            [(one["attempts"], one["error"].split(":")[0]) for one in dead_letters(picky, group)]
             == [("4", "ValueError")]
         )
     )
     picky.redis.delete("how")
     assert deadletters(picky, "retry", group, "--all").stdout == f"1 sent back to {group}\n"
     picky.until(lambda: seen(picky, group) == Counter(range(1, 51)))
-    assert letters(picky, group) == []
+    assert dead_letters(picky, group) == []
     assert picky.redis.xlen(f"consumers:{{{STREAM}}}:{group}:again") == 0
 
 
@@ -105,7 +105,7 @@ def test_an_entry_that_kills_its_worker_becomes_a_dead_letter_alone(
             assert len(picky.workers) < 12
         worker.process.poll()
     assert seen(picky, group) == ALL_BUT_SEVEN
-    [letter] = letters(picky, group)
+    [letter] = dead_letters(picky, group)
     assert letter["entry_id"] == last_id(7)
     assert letter["error"].startswith("NotFinished: begun ")
 
@@ -117,7 +117,7 @@ def test_an_entry_that_kills_its_worker_becomes_a_dead_letter_alone(
     picky.await_group(STREAM, group, last_id(60))
     picky.until(lambda: picky.status(group, again).get("handled") == 10)
     assert again.process.poll() is None
-    [once_more] = letters(picky, group)
+    [once_more] = dead_letters(picky, group)
     assert int(once_more["attempts"]) == int(letter["attempts"]) + 1
 
 
@@ -126,7 +126,7 @@ def test_an_entry_that_kills_behind_slow_ones_costs_no_more_workers(picky: Bench
     picky.start("outside:Ordered", *RUN).wait()
     slow = ("--option", "slow_s=0.25")  # three of them are a second's work
     worker = picky.start("outside:Ordered", *RUN, *slow)
-    while not letters(picky, "ordered"):
+    while not dead_letters(picky, "ordered"):
         if worker.process.poll() is not None:
             worker = picky.start("outside:Ordered", *RUN, *slow)
             assert len(picky.workers) < 12
@@ -137,7 +137,7 @@ def test_on_failure_block_tries_a_shared_entry_for_ever(picky: Bench) -> None:
     picky.redis.set("how", "fail")
     picky.start("outside:Blocking", *RUN)
     picky.until(lambda: int(picky.redis.get("begun") or 0) > 4)  # type: ignore[arg-type]
-    assert letters(picky, "blocking") == []
+    assert dead_letters(picky, "blocking") == []
     picky.redis.delete("how")
     picky.await_group(STREAM, "blocking", last_id(50))
     assert seen(picky, "blocking") == Counter(range(1, 51))
@@ -154,16 +154,16 @@ def test_an_entry_stays_pending_while_its_dead_letter_cannot_be_written(
     picky.until(lambda: worker.err.count("a result key is a string") >= 2)
     assert worker.process.poll() is None
     picky.redis.delete(dead)
-    picky.until(lambda: letters(picky, group))
+    picky.until(lambda: dead_letters(picky, group))
     picky.await_group(STREAM, group, last_id(50))
     assert seen(picky, group) == ALL_BUT_SEVEN
-    assert letters(picky, group)[0]["error"] == "ValueError: seven is not to my taste"
+    assert dead_letters(picky, group)[0]["error"] == "ValueError: seven is not to my taste"
 
 
 def test_a_dead_letter_sent_back_is_listed_until_a_worker_has_taken_it(picky: Bench) -> None:
     picky.redis.set("how", "fail")
     worker = picky.start("outside:Picky", *RUN)
-    picky.until(lambda: letters(picky, "picky"))
+    picky.until(lambda: dead_letters(picky, "picky"))
     assert worker.stop() == 0
     assert deadletters(picky, "retry", "picky", "--all").returncode == 0
     assert deadletters(picky, "list").stdout.endswith(
@@ -200,7 +200,7 @@ def test_dead_letters_sent_back_are_all_listed_dropped_and_handled_at_once(
     picky.start(f"outside:{name}", "--lease", "300")  # a page each lease would take too long
     picky.until(lambda: picky.redis.xlen(f"consumers:{{{STREAM}}}:{group}:again") == 0)
     picky.until(lambda: seen(picky, group) == Counter([*range(1, 51), *range(1001, 2307)]))
-    assert letters(picky, group) == []
+    assert dead_letters(picky, group) == []
 
 
 @pytest.mark.parametrize(
@@ -214,17 +214,17 @@ def test_results_that_redis_refuses_are_a_failure_like_another(
     picky.start(f"outside:{name}", *RUN)
     picky.await_group(STREAM, group, last_id(50))
     assert seen(picky, group) == ALL_BUT_SEVEN
-    [letter] = letters(picky, group)
+    [letter] = dead_letters(picky, group)
     assert letter["error"].startswith("ResultsRefused: ")
     assert "WRONGTYPE" in letter["error"]
 
     assert deadletters(picky, "retry", group, "--all").returncode == 0
-    picky.until(lambda: [one["attempts"] for one in letters(picky, group)] == ["4"])
-    picky.until(lambda: letters(picky, group)[0]["error"].startswith("ResultsRefused: "))
+    picky.until(lambda: [one["attempts"] for one in dead_letters(picky, group)] == ["4"])
+    picky.until(lambda: dead_letters(picky, group)[0]["error"].startswith("ResultsRefused: "))
     picky.redis.delete("how")
     assert deadletters(picky, "retry", group, "--all").returncode == 0
     picky.until(lambda: seen(picky, group) == Counter(range(1, 51)))
-    assert letters(picky, group) == []
+    assert dead_letters(picky, group) == []
 
 
 def test_a_state_that_is_no_json_is_a_failure_like_another(picky: Bench) -> None:
@@ -232,7 +232,7 @@ def test_a_state_that_is_no_json_is_a_failure_like_another(picky: Bench) -> None
     picky.start("outside:NoJson", *RUN)
     picky.await_group(STREAM, "no-json", last_id(50))
     assert seen(picky, "no-json") == ALL_BUT_SEVEN
-    [letter] = letters(picky, "no-json")
+    [letter] = dead_letters(picky, "no-json")
     assert letter["error"].startswith("TypeError: ")
 
 
@@ -242,7 +242,7 @@ def test_a_state_that_is_no_json_is_a_failure_like_another(picky: Bench) -> None
         ("surrogate in a result", "UnicodeEncodeError: 'utf-8' codec can't encode character"),
         ("surrogate in a part", "UnicodeEncodeError: 'utf-8' codec can't encode character"),
         ("surrogate in the error", r"ValueError: \ud83d"),
-        ("error without text", "Textless: (its text cannot be had: KeyError)"),
+        ("error without text", "Textless: (its text is not available: KeyError)"),
     ],
 )
 @pytest.mark.parametrize(("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")])
@@ -253,7 +253,7 @@ def test_failure_whose_text_cannot_be_sent_is_a_failure_of_its_entry(
     worker = picky.start(f"outside:{name}", *RUN)
     picky.await_group(STREAM, group, last_id(50))
     assert seen(picky, group) == ALL_BUT_SEVEN
-    [letter] = letters(picky, group)
+    [letter] = dead_letters(picky, group)
     assert letter["error"].startswith(error)
     assert letter["attempts"] == "3"
     assert worker.stop() == 0
@@ -287,7 +287,7 @@ def test_an_async_handler_that_is_cancelled_at_its_limit_or_within_has_failed(
     picky.start(f"outside:{name}", *RUN)
     picky.await_group(STREAM, group, last_id(50))
     assert seen(picky, group) == ALL_BUT_SEVEN
-    [letter] = letters(picky, group)
+    [letter] = dead_letters(picky, group)
     assert letter["error"] == error
 
 
@@ -339,14 +339,14 @@ def test_a_call_that_cancels_its_own_task_has_failed_and_ends_no_worker(picky: B
     picky.redis.set("how", "cancel itself")
     worker = picky.start("outside:OrderedAtOnce", *RUN)
     picky.await_group(STREAM, group, last_id(50))
-    assert [(one["entry_id"], one["attempts"]) for one in letters(picky, group)] == [
+    assert [(one["entry_id"], one["attempts"]) for one in dead_letters(picky, group)] == [
         (last_id(7), "2")
     ]
     assert "CancelledWithin: code of the consumer has cancelled the task of its call" in worker.err
     assert seen(picky, group) == ALL_BUT_SEVEN
 
     assert deadletters(picky, "retry", group, "--all").returncode == 0  # it is dead again
-    picky.until(lambda: [one["attempts"] for one in letters(picky, group)] == ["3"])
+    picky.until(lambda: [one["attempts"] for one in dead_letters(picky, group)] == ["3"])
     picky.redis.delete("how")
     picky.until(lambda: deadletters(picky, "retry", group, "--all").returncode == 0)
     picky.until(lambda: seen(picky, group) == Counter(range(1, 51)))
@@ -374,12 +374,12 @@ def test_entry_that_cannot_be_decoded_is_counted_apart_shown_and_set_aside_where
     assert picky.status(group, worker)["handled"] == 59
     shown = run_here(picky.folder, picky.url, "status").stdout
     assert "not decoded 1" in shown
-    found = letters(picky, group)
+    found = dead_letters(picky, group)
     assert [one["entry_id"] for one in found] == ([last_id(51)] if is_set_aside else [])
     if is_set_aside:  # sent back, it stays one
         assert found[0]["error"].startswith("BadEntry: ")
         assert deadletters(picky, "retry", group, "--all").returncode == 0
-        picky.until(lambda: [one["attempts"] for one in letters(picky, group)] == ["2"])
+        picky.until(lambda: [one["attempts"] for one in dead_letters(picky, group)] == ["2"])
 
 
 def test_a_private_entry_that_fails_shows_no_content_in_log_and_error(picky: Bench) -> None:
@@ -388,7 +388,7 @@ def test_a_private_entry_that_fails_shows_no_content_in_log_and_error(picky: Ben
     picky.add(stream, {"5-0": balance_update("USDC", "123456.789", "0")})
     worker = picky.start("outside:Private", *RUN)
     picky.await_group(stream, "private", "5-0")
-    [letter] = letters(picky, "private", stream)
+    [letter] = dead_letters(picky, "private", stream)
     assert letter["error"] == "ValueError"
     assert "123456.789" not in worker.err
     assert "123456.789" not in deadletters(picky, "list").stdout
@@ -397,12 +397,12 @@ def test_a_private_entry_that_fails_shows_no_content_in_log_and_error(picky: Ben
 def test_dead_letters_are_dropped_by_id_or_all(picky: Bench) -> None:
     picky.redis.set("how", "fail")
     picky.start("outside:Picky", *RUN)
-    picky.until(lambda: letters(picky, "picky"))
+    picky.until(lambda: dead_letters(picky, "picky"))
     found: Any = json.loads(deadletters(picky, "list", "--json").stdout)
     assert deadletters(picky, "drop", "picky").returncode == 2  # neither IDs nor --all
     assert deadletters(picky, "drop", "picky", "1-1").returncode == 1
     assert deadletters(picky, "drop", "picky", found["letter"]).stdout == "1 dropped\n"
-    assert letters(picky, "picky") == []
+    assert dead_letters(picky, "picky") == []
     assert "no dead letters" in deadletters(picky, "list").stderr
 
 

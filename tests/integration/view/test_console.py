@@ -281,11 +281,11 @@ def test_a_dead_letter_is_shown_sent_back_and_dropped(console: Site, bus: Bus) -
     bus.register(STREAM)
     letter = dead_letter(bus.client, STREAM)
 
-    def letters() -> list[str]:
+    def dead_letters() -> list[str]:
         told = console.first("whole", page="consumers").get("letters", [])
         return [one["letter"] for one in told]
 
-    eventually(lambda: letters() == [letter], "the dead letter is shown")
+    eventually(lambda: dead_letters() == [letter], "the dead letter is shown")
     asked = f"group={GROUP}&stream={STREAM}&letter={letter}"
     assert console.get(f"api/letter?{asked}").json() == {"price": "99.01"}
 
