@@ -81,11 +81,11 @@ def test_webhook_that_keeps_failing_is_an_error_without_the_address(
     webhook: WebhookServer, trouble: int | str, said: str
 ) -> None:
     webhook.always = trouble
-    with pytest.raises(NotDelivered, match=said) as told:
+    with pytest.raises(NotDelivered, match=said) as caught:
         move("0.5" if trouble in HANGS else "5")
     # The server may read a request after its sender has given up.
     eventually(lambda: len(webhook.received) == 3, "it has had three requests")
-    error: BaseException | None = told.value
+    error: BaseException | None = caught.value
     while error is not None:
         assert SECRET not in f"{error} {error!r}"
         error = None if error.__suppress_context__ else error.__context__
@@ -125,7 +125,7 @@ def test_a_worker_waits_for_its_webhook_loses_no_alert_and_shows_no_secret(
         "SOL_USDC +1.92 % within 60 s: 104 → 106",
         "trade.SOL_USDC: 4 to 9 are missing (skipped)",
     ]
-    said = worker.err + worker.out + str(bench.redis.hgetall("consumers:status"))
-    assert "alert_sent" in said
+    output = worker.err + worker.out + str(bench.redis.hgetall("consumers:status"))
+    assert "alert_sent" in output
     for secret in (SECRET, TOKEN):
-        assert secret not in said
+        assert secret not in output

@@ -81,11 +81,11 @@ def test_version(tmp_path: Path) -> None:
 def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(
     tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
-    told = consumers(tmp_path, *arguments)
-    assert told.returncode == 2
-    assert sentence in told.stderr
-    assert told.stderr.startswith("error: ")
-    assert "Traceback" not in told.stderr
+    done = consumers(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_typo_in_an_option_is_a_usage_error(tmp_path: Path) -> None:
@@ -93,20 +93,20 @@ def test_a_typo_in_an_option_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_run_without_an_embedded_redis_is_an_error_with_the_reason(tmp_path: Path) -> None:
-    told = consumers(tmp_path, "run", "tail", BRIDGE_REDIS__URL="embedded")
-    assert told.returncode == 2
-    assert "no embedded Redis runs" in told.stderr
+    done = consumers(tmp_path, "run", "tail", BRIDGE_REDIS__URL="embedded")
+    assert done.returncode == 2
+    assert "no embedded Redis runs" in done.stderr
 
 
 def test_a_wrong_password_ends_run_with_one_error(tmp_path: Path) -> None:
     with running_redis(password="right") as server:
         url = server.url.replace("right", "wrong-secret")
-        told = consumers(tmp_path, "run", "tail", BRIDGE_REDIS__URL=url)
-    assert told.returncode == 2
-    assert "refuses us" in told.stderr
-    assert "put user and password into redis.url" in told.stderr
-    assert "Traceback" not in told.stderr
-    assert "wrong-secret" not in told.stderr
+        done = consumers(tmp_path, "run", "tail", BRIDGE_REDIS__URL=url)
+    assert done.returncode == 2
+    assert "refuses us" in done.stderr
+    assert "put user and password into redis.url" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "wrong-secret" not in done.stderr
 
 
 def test_tail_prints_one_line_an_entry_into_a_pipe(bench: Bench) -> None:

@@ -67,15 +67,15 @@ def test_a_place_in_the_far_future_is_reported_and_read_once_it_is_set_back(
     worker = picky.start(f"outside:{name}", *RUN)
 
     picky.until(lambda: "stream_unusable" in worker.err)
-    [told] = [line for line in worker.err.splitlines() if "stream_unusable" in line]
-    assert f"nothing is read behind {to_come}, a time to come" in told
+    [reported] = [line for line in worker.err.splitlines() if "stream_unusable" in line]
+    assert f"nothing is read behind {to_come}, a time to come" in reported
     if name != "Joined":  # its streams are of one unit
         picky.await_group(STREAM, name.lower(), last_id(50))
     if place == "the group":
-        assert "XGROUP SETID" in told
+        assert "XGROUP SETID" in reported
         picky.redis.xgroup_setid(stream, "picky", "0-0")
     else:
-        assert f"set the field id of {key} back" in told
+        assert f"set the field id of {key} back" in reported
         picky.redis.hset(key, "id", "0-0")
     for each in (STREAM, stream):
         picky.await_group(each, name.lower(), last_id(50))

@@ -177,8 +177,8 @@ def test_status_shows_pending_dead_letters_and_workers(filled: Bench) -> None:
     assert lag["oldest_pending_s"] == pytest.approx(age_s, abs=30)
     worker = filled.start("outside:Shared")
     filled.until(lambda: filled.status("shared", worker))
-    said = run_here(filled.folder, filled.url, "status", "--json")
-    [one] = json.loads(said.stdout)["groups"]
+    done = run_here(filled.folder, filled.url, "status", "--json")
+    [one] = json.loads(done.stdout)["groups"]
     assert (one["group"], one["mode"], one["dead"]) == ("shared", "shared", 1)
     assert [w["name"] for w in one["workers"]] == [worker.name]
     shown = run_here(filled.folder, filled.url, "status").stdout
@@ -195,20 +195,20 @@ def test_status_shows_owners_and_groups_of_other_programs(filled: Bench) -> None
 
 
 def test_status_without_groups_names_the_command_to_run(bench: Bench) -> None:
-    said = run_here(bench.folder, bench.url, "status")
-    assert "no groups yet" in said.stdout
+    done = run_here(bench.folder, bench.url, "status")
+    assert "no groups yet" in done.stdout
 
 
 def test_status_of_a_group_that_is_not_there_names_those_that_are(bench: Bench) -> None:
     bench.redis.hset("consumers:groups", mapping={"candles": '{"mode": "ordered"}', "tail": "{}"})
     for more in ([], ["--json"]):
-        said = run_here(bench.folder, bench.url, "status", "--group", "candels", *more)
-        assert (said.returncode, said.stdout) == (2, "")
-        assert said.stderr == (
+        done = run_here(bench.folder, bench.url, "status", "--group", "candels", *more)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
             "error: there is no group 'candels', there are candles, tail; did you mean candles?\n"
         )
-    said = run_here(bench.folder, bench.url, "status", "--group", "tail")
-    assert (said.returncode, "candles" in said.stdout) == (0, False)
+    done = run_here(bench.folder, bench.url, "status", "--group", "tail")
+    assert (done.returncode, "candles" in done.stdout) == (0, False)
 
 
 def test_status_watch_waits_for_a_group_that_is_not_there(bench: Bench) -> None:
@@ -237,8 +237,8 @@ def test_status_watch_waits_for_a_group_that_is_not_there(bench: Bench) -> None:
 
 
 def test_status_watch_reports_an_unavailable_redis_once_and_continues(tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    with running_redis() as server, told.open("wb") as err:
+    stderr_file = tmp_path / "told"
+    with running_redis() as server, stderr_file.open("wb") as err:
         watch = warm.Process(
             [sys.executable, "-m", "consumers", "status", "--watch", "--json", "--every", "0.2"],
             cwd=tmp_path,
@@ -263,19 +263,21 @@ def test_status_watch_reports_an_unavailable_redis_once_and_continues(tmp_path: 
             with server.client() as client:
                 client.hset("consumers:groups", "back", '{"mode": "shared"}')
             assert any('"back"' in line for line in watch.stdout)
-            assert told.read_text().count("cannot be read") == 1
+            assert stderr_file.read_text().count("cannot be read") == 1
             server.stop()
-            eventually(lambda: told.read_text().count("cannot be read") == 2, "the next outage")
+            eventually(
+                lambda: stderr_file.read_text().count("cannot be read") == 2, "the next outage"
+            )
         finally:
             watch.kill()
             watch.communicate()
-    assert "Traceback" not in told.read_text()
+    assert "Traceback" not in stderr_file.read_text()
 
 
 def test_status_without_watch_fails_when_redis_is_unavailable(tmp_path: Path) -> None:
-    said = run_here(tmp_path, f"redis://127.0.0.1:{free_port()}/0", "status")
-    assert said.returncode == 1
-    assert "cannot be read" in said.stderr
+    done = run_here(tmp_path, f"redis://127.0.0.1:{free_port()}/0", "status")
+    assert done.returncode == 1
+    assert "cannot be read" in done.stderr
 
 
 async def test_of_several_shards_one_that_does_not_answer_is_named_and_left_out(
@@ -332,8 +334,8 @@ async def test_without_the_first_shard_groups_are_found_by_what_the_others_have(
         with pytest.raises(ConnectionError, match="shard 0 does not answer"):
             await group_lags(nothing, keys, unavailable={})
 
-    told = {one.name: (one.mode, one.streams[0].lag, one.as_dict()["dead"]) for one in found}
-    assert told == {
+    reported = {one.name: (one.mode, one.streams[0].lag, one.as_dict()["dead"]) for one in found}
+    assert reported == {
         "ordered": ("ordered", 1, 0), "joined": ("joined", 0, 0), "shared": ("shared", 2, 1),
         "of others": ("", 2, 0),
     }  # fmt: skip

@@ -84,8 +84,8 @@ async def test_read_believes_whole_pages_of_a_replica_and_the_primary_for_the_re
         )
         assert [one.entry_id for one in reading] == list(entries)
         assert [one.entry_id async for one in reading] == list(entries)
-        asked = other.info("commandstats")["cmdstat_xrange"]["calls"]
-    assert asked >= 4  # two pages, twice
+        requested = other.info("commandstats")["cmdstat_xrange"]["calls"]
+    assert requested >= 4  # two pages, twice
     assert [one.entry_id for one in reading] == list(entries)  # nor does it need to be there
 
 
@@ -241,6 +241,6 @@ def test_read_takes_another_address_and_prefix(client: redis.Redis, redis_url: s
 
 def test_read_fails_without_the_password_when_redis_is_unavailable(client: redis.Redis) -> None:
     url = f"redis://:hidden@127.0.0.1:{free_port()}/0"
-    with pytest.raises(Transient, match=r"redis://:\*\*\*@127") as told:
+    with pytest.raises(Transient, match=r"redis://:\*\*\*@127") as caught:
         list(read(TRADES, url=url))
-    assert "hidden" not in str(told.value)
+    assert "hidden" not in str(caught.value)

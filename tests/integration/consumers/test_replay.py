@@ -243,11 +243,11 @@ def test_replay_killed_just_now_counts_as_running_and_then_begins_anew(
 
 def test_replay_results_are_of_the_last_one_alone(filled: Bench) -> None:
     (filled.folder / "outside.py").write_text(LISTING)
-    gone = "trade.GONE_USDC"
-    filled.register(gone)
+    removed = "trade.GONE_USDC"
+    filled.register(removed)
     beside = f"consumers:{{{STREAM}}}:"
     others = {f"{beside}again1", f"{beside}again[1]-too:out", f"{beside}again[1]:dead"}
-    for key in (*others, f"{beside}again[1]:old:part", f"consumers:{{{gone}}}:again[1]"):
+    for key in (*others, f"{beside}again[1]:old:part", f"consumers:{{{removed}}}:again[1]"):
         filled.redis.set(key, "a")
     named = ("outside:Listing", "--group", "again[1]")
     assert replay(filled, *named, "--from", last_id(1001)).returncode == 0

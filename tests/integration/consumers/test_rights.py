@@ -76,11 +76,11 @@ def test_a_replay_that_may_not_clear_up_makes_nothing(tmp_path: Path) -> None:
         rules = [rule.replace("+xgroup|destroy ", "") for rule in rules]
         one.redis.execute_command("ACL", "SETUSER", "consumer", "on", ">secret", *rules)
         url = server.url.replace("redis://", "redis://consumer:secret@")
-        told = consumers(
+        done = consumers(
             one.folder, "replay", "outside:Picky", "--from", "0", BRIDGE_REDIS__URL=url
         )
-        assert told.returncode == 1
-        assert "'xgroup|destroy'" in told.stderr
+        assert done.returncode == 1
+        assert "'xgroup|destroy'" in done.stderr
         assert one.redis.xinfo_groups(STREAM) == []
         assert one.redis.keys("consumers:*") == []
 
@@ -100,9 +100,9 @@ def test_a_worker_whose_script_may_not_run_a_command_names_it_and_ends(
         one.url = server.url.replace("redis://", "redis://consumer:secret@")
         worker = one.start(f"outside:{name}", *RUN)
         assert worker.wait() == 2
-        said = worker.err.strip().splitlines()[-1]
+        output = worker.err.strip().splitlines()[-1]
         # A server before Redis 7.2 does not name it: then the kit lists the script's commands.
-        assert command in said.partition("refuses us: ")[2]
+        assert command in output.partition("refuses us: ")[2]
 
 
 @pytest.mark.parametrize("name", ["Picky", "Ordered"])

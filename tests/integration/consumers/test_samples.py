@@ -220,10 +220,10 @@ def test_the_book_checks_itself_against_the_ticker_and_states_what_differs(bench
 
     bench.until(lambda: checked("4"))
     assert bench.redis.hmget(key, "checked", "differing") == ["4", "1"]
-    [said] = [line for line in worker.err.splitlines() if "book_differs" in line]
-    told = json.loads(said)
-    assert told["update_id"] == 19
-    assert (told["book"][0], told["ticker"][0]) == (["19", "5"], ["77.0", "5.00"])
+    [line] = [line for line in worker.err.splitlines() if "book_differs" in line]
+    reported = json.loads(line)
+    assert reported["update_id"] == 19
+    assert (reported["book"][0], reported["ticker"][0]) == (["19", "5"], ["77.0", "5.00"])
 
 
 PEEK = """

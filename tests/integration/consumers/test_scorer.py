@@ -27,10 +27,10 @@ class Service:
         self._are_20 = asyncio.Event()
 
     async def score(self, request: web.Request) -> web.Response:
-        asked = await request.json()
+        requested = await request.json()
         self.running += 1
         self.most = max(self.most, self.running)
-        self.asked[asked["symbol"]].append(asked["price"])
+        self.asked[requested["symbol"]].append(requested["price"])
         if self.running == 20:
             self._are_20.set()
         await self._are_20.wait()
@@ -38,7 +38,7 @@ class Service:
         self._left -= 1
         if not self._left:
             self._stop.set()
-        return web.json_response({"score": asked["price"]})
+        return web.json_response({"score": requested["price"]})
 
 
 async def test_scorer_makes_20_calls_at_once_and_keeps_each_markets_order(redis_url: str) -> None:

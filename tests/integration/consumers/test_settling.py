@@ -366,9 +366,9 @@ async def test_entries_handed_out_and_trimmed_are_counted_as_missed(client: Redi
     await join(a)
     await a.read([STREAM], 10, None)
     await client.xtrim(STREAM, maxlen=0, approximate=False)
-    there, gone = await a.claim(STREAM, ["1-0", "2-0"], 0)
+    there, removed = await a.claim(STREAM, ["1-0", "2-0"], 0)
     assert there == []
-    settled = await settle(a, Unit(UnitKind.GONE, gone))
+    settled = await settle(a, Unit(UnitKind.GONE, removed))
     # Servers from 7.0 on take trimmed entries out of the pending list when they are claimed.
     assert settled.missed == 2
 

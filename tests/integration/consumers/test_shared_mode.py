@@ -170,8 +170,8 @@ def test_two_workers_of_one_name_report_it_and_one_that_comes_after_a_kill_does_
     assert "worker_name_taken" not in first.err
     second = counting.start(*RUN, name=killed.name)
     for worker, other in ((first, second), (second, first)):
-        told = f'"by": "process {other.process.pid} on '
-        counting.until(lambda: told in worker.err)  # noqa: B023
+        reported = f'"by": "process {other.process.pid} on '
+        counting.until(lambda: reported in worker.err)  # noqa: B023
 
 
 def test_entries_whose_reply_was_lost_with_the_connection_are_read_again(counting: Bench) -> None:

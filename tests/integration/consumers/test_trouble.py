@@ -33,9 +33,9 @@ def test_dead_letters_of_a_group_that_is_not_there_are_refused_with_those_that_a
     bench: Bench, command: list[str]
 ) -> None:
     bench.redis.hset("consumers:groups", "picky", "{}")
-    said = deadletters(bench, *command)
-    assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == (
+    done = deadletters(bench, *command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
         "error: there is no group 'pick', there are picky; did you mean picky?\n"
     )
 

@@ -145,9 +145,9 @@ def test_alerts_refuse_a_bad_address_without_showing_it(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("ALERTS_WEBHOOK_URL", url)
-    with pytest.raises(ConfigError, match="ALERTS_WEBHOOK_URL: write") as told:
+    with pytest.raises(ConfigError, match="ALERTS_WEBHOOK_URL: write") as caught:
         Trial(alerts.Alerts, TRADES)
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(caught.value)
 
 
 @given(st.lists(st.tuples(st.integers(90, 110), st.integers(1, 40)), max_size=25))

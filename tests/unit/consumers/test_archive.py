@@ -183,18 +183,18 @@ def test_archive_files_together_are_the_stream_after_any_crashes_and_takeovers(
     after_s: float,
 ) -> None:
     folder = tmp_path_factory.mktemp("archive")
-    factory, one, told = EventFactory(), trial(folder, rows=str(rows)), list[str]()
+    factory, one, reported = EventFactory(), trial(folder, rows=str(rows)), list[str]()
     for act, count in acts:
         if act in ("deliver", "crash"):
             given = trades(factory, count, after_s=after_s)
-            told += ids(given)
+            reported += ids(given)
             (one.deliver if act == "deliver" else one.crash_after)(*given)
         elif act == "take_over":
             one.take_over()
         else:
             one.idle(stopping=act == "stop")
     one.idle(stopping=True)
-    assert archived(folder) == told
+    assert archived(folder) == reported
 
 
 def test_put_once_writes_a_file_once_and_wholly(tmp_path: Path) -> None:

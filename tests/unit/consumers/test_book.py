@@ -230,10 +230,10 @@ def ticker(update_id: int, bid: tuple[str, str] | None, ask: tuple[str, str] | N
     factory = EventFactory()
     factory.update_id = update_id
     made = factory.book_ticker(bid or ("1", "1"), ask or ("1", "1")).event
-    gone = {} if bid else {"bid_price": None, "bid_quantity": None}
-    gone |= {} if ask else {"ask_price": None, "ask_quantity": None}
+    removed = {} if bid else {"bid_price": None, "bid_quantity": None}
+    removed |= {} if ask else {"ask_price": None, "ask_quantity": None}
     assert isinstance(made, BookTicker)
-    return made.model_copy(update=gone)
+    return made.model_copy(update=removed)
 
 
 def test_book_check_compares_numbers_at_the_same_update_id_only() -> None:

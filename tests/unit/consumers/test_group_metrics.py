@@ -44,8 +44,8 @@ def took(*latencies_us: int) -> Took:
     for us in latencies_us:
         stats.received(10**9 - us)
     stats.done("trade.A_B", len(latencies_us), "1-0")
-    told = json.loads(stats.report(Identity("g", "w", "shared", 1, "h", 1), ""))["latencies"]
-    return Took(told["counts"], told["sum_us"])
+    reported = json.loads(stats.report(Identity("g", "w", "shared", 1, "h", 1), ""))["latencies"]
+    return Took(reported["counts"], reported["sum_us"])
 
 
 def of(*workers: tuple[str, int, Took]) -> list[GroupLag]:

@@ -8,8 +8,8 @@ ABSURD = '{"host": "h", "pid": 1e999, "started_us": 1, "updated_us": 2}'
 
 
 def status(pid: int, updated_us: int, started_us: int = 1) -> str:
-    told = {"host": "h", "pid": pid, "started_us": started_us, "updated_us": updated_us}
-    return json.dumps(told)
+    reported = {"host": "h", "pid": pid, "started_us": started_us, "updated_us": updated_us}
+    return json.dumps(reported)
 
 
 def test_a_status_that_is_written_again_is_that_of_another_process_reported_once() -> None:

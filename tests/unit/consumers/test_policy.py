@@ -65,13 +65,13 @@ def test_shares_of_workers_that_want_different_streams_give_each_stream_one_owne
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)), st.integers(0, 31))
 def test_moves_end_at_the_share(assigned: set[int], chosen: set[int], share: int) -> None:
-    mine, wanted = [f"s{n}" for n in assigned], [f"s{n}" for n in chosen]
-    plan = moves(mine, wanted, share, Random(1))
+    mine, expected = [f"s{n}" for n in assigned], [f"s{n}" for n in chosen]
+    plan = moves(mine, expected, share, Random(1))
     kept = set(mine) - set(plan.release)
-    assert kept <= set(wanted)
+    assert kept <= set(expected)
     assert len(kept) <= share
     assert len(kept) + plan.room == share
-    assert set(plan.take) == (set(wanted) - set(mine) if plan.room else set())
+    assert set(plan.take) == (set(expected) - set(mine) if plan.room else set())
 
 
 def test_moves_release_no_stream_that_may_be_kept() -> None:

@@ -24,9 +24,9 @@ def test_a_command_refused_in_a_script_is_named_with_those_that_the_script_needs
 
 
 def test_a_command_that_redis_names_itself_is_not_named_again() -> None:
-    said = "ACL failure in script: User x has no permissions to run the 'xack' command"
+    output = "ACL failure in script: User x has no permissions to run the 'xack' command"
 
-    assert str(script("settle")._named(NoPermissionError(said))) == said
+    assert str(script("settle")._named(NoPermissionError(output))) == output
 
 
 @pytest.mark.parametrize("said", ["WRONGTYPE Operation against a key", "OOM command not allowed"])

@@ -63,9 +63,9 @@ def test_a_timer_that_cannot_be_called_is_refused() -> None:
     def yields(self: object, tick: Tick) -> Any:
         yield
 
-    for method, said in ((without, "one parameter, the tick"), (yields, "has a yield in it")):
+    for method, output in ((without, "one parameter, the tick"), (yields, "has a yield in it")):
         kind = type("K", (Counting,), {"tell": every("1m")(method)})
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=output):
             ConsumerSpec(kind).build()
 
 

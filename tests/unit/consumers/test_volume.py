@@ -42,7 +42,7 @@ def test_volume_stores_entries_once_when_a_worker_dies_before_its_commit(tmp_pat
 @pytest.mark.parametrize("password", ["hid%zz", "hid%de"])
 def test_volume_refuses_a_bad_address_without_its_password(password: str) -> None:
     trial = Trial(Volume, TRADES, database=f"postgresql://me:{password}@127.0.0.1:5432/x")
-    with pytest.raises(ConfigError, match="not a valid address") as told:
+    with pytest.raises(ConfigError, match="not a valid address") as caught:
         trial.deliver(EventFactory().trade("1"))
-    assert "hid" not in str(told.value)
-    assert told.value.__suppress_context__
+    assert "hid" not in str(caught.value)
+    assert caught.value.__suppress_context__

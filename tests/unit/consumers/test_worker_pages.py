@@ -39,10 +39,10 @@ class Worker:
         return page.status.value, json.loads(page.body)
 
     async def reasons(self) -> list[str]:
-        code, told = await self.ask("/readyz")
-        assert code == (503 if told["reasons"] else 200)
-        assert told["ready"] is not bool(told["reasons"])
-        return [each["reason"] for each in told["reasons"]]
+        code, reported = await self.ask("/readyz")
+        assert code == (503 if reported["reasons"] else 200)
+        assert reported["ready"] is not bool(reported["reasons"])
+        return [each["reason"] for each in reported["reasons"]]
 
 
 async def test_a_worker_that_reads_its_streams_is_ready() -> None:
@@ -68,9 +68,9 @@ async def test_without_redis_it_is_not_ready_reports_it_without_the_password_and
     error = RedisConnectionError("redis://u:hunter2@here refuses")
     await worker.redis.down("main", error, stop)
 
-    told = (await worker.ask("/readyz"))[1]["reasons"]
-    assert [each["reason"] for each in told] == ["redis_unavailable"]
-    assert "hunter2" not in told[0]["text"]
+    reported = (await worker.ask("/readyz"))[1]["reasons"]
+    assert [each["reason"] for each in reported] == ["redis_unavailable"]
+    assert "hunter2" not in reported[0]["text"]
     assert await worker.ask("/healthz") == (200, {"alive": True})
     worker.redis.up("main")
     assert await worker.reasons() == []
