@@ -2,9 +2,9 @@
 
 A case is one file, `NAME.tar.zst`:
 
-    case.json              what was recorded, the settings of the replay, the replays
+    case.json              the scenario, the settings of the replay, the replays
     journals/a/...         a journal's folder as the bridge left it
-    expected/all.jsonl     what the replay `all` made in an empty Redis: [stream, ID, fields]
+    expected/all.jsonl     the entries of the replay `all` in an empty Redis: [stream, ID, fields]
     expected/all~1.jsonl   streams that it made otherwise when entries reached Redis sooner or later
 
 The entries of a stream may depend on how much is waiting for Redis at a time, which does not follow

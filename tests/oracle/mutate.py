@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 SHARE = 0.01  # of the frames, for each change
-OTHER_SHARE = 0.03  # of what is not a frame
+OTHER_SHARE = 0.03  # of all other records
 SEGMENT = "00000000000000000000.journal"
 
 LAST = ("dropped", "garbage", "doubled")  # nothing can be done with it afterwards

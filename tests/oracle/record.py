@@ -2,8 +2,8 @@
 
     python -m tests.oracle record --into /tmp/oracle --seeds 1-3 kills faults
     python -m tests.oracle record --into /tmp/oracle --faster 8   # every scenario once
-    python -m tests.oracle expect --only all,all-b,all-a-b kills  # what is in the repository
-    python -m tests.oracle expect --code ../base --data /tmp/oracle # the expected entries anew
+    python -m tests.oracle expect --only all,all-b,all-a-b kills  # the cases of the repository
+    python -m tests.oracle expect --code ../base --data /tmp/oracle # new expected entries
 
 A new recording gives another journal, since times are real. So recorded journals are kept.
 """
@@ -38,9 +38,9 @@ from tests.support.bridge_run import DEMO_KEYS
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.simulator_process import RunningSimulator, running_simulator_sync
 
-OF_REPLAY = ("publish", "snapshots", "retention")  # sections that decide what a replay makes
+OF_REPLAY = ("publish", "snapshots", "retention")  # sections that determine a replay's entries
 JOURNAL = Path("data") / "journal"
-PART = (0.3, 0.75)  # of the frames: what is replayed with --from and --to
+PART = (0.3, 0.75)  # of the frames: the part replayed with --from and --to
 # Variations of a replay, to detect results that do not follow from the journal
 VARIED: Sequence[Mapping[str, str]] = (
     {}, {}, {"ORACLE_CHUNK": "1"}, {"ORACLE_CHUNK": "20"}, {"ORACLE_CHUNK": "100000"},

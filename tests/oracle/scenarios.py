@@ -100,7 +100,7 @@ class Rig:
         await self.receives(name, frames)
 
     async def goes_on(self, seconds: float) -> None:
-        """Let it all run; what is recorded is real time's."""
+        """Let all processes run; recordings are in real time."""
         await asyncio.sleep(seconds)
 
     async def kill(self, name: str = "a") -> None:
@@ -200,7 +200,7 @@ async def misheard(rig: Rig) -> None:
 
 
 async def clocks(rig: Rig) -> None:
-    """The exchange's clock is off: a little, an hour, beyond what can be believed."""
+    """The exchange's clock is off: a little, an hour, more than plausible."""
     await rig.begin(frames=60)
     for ms in (-3_000, 400, 3_600_000, -3_600_000, 10**12, -(10**12)):
         rig.exchange.fault("clock_skew", ms=ms, for_s=0.8)
@@ -245,7 +245,7 @@ async def full_disk_killed(rig: Rig) -> None:
 
 
 async def renumbered(rig: Rig) -> None:
-    """The exchange begins its numbers anew: once while it is received, once while it is not."""
+    """The exchange restarts its numbers: once while it is received, once while it is not."""
     await rig.begin(frames=200)
     port = int(rig.exchange.ws_url.rpartition(":")[2])
     rig.exchange.stop()

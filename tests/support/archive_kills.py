@@ -90,7 +90,7 @@ def _sleep_through_the_lease(bench: Bench, sleeper: Worker, other: Worker) -> No
 
 
 def finish(bench: Bench) -> None:
-    """A last worker comes to the end of all streams, and leaves."""
+    """Start a last worker, wait until it has read all streams, and stop it."""
     last = bench.start(*RUN)
     bench.until(lambda: bench.status("archive", last))  # it has begun
     for stream in STREAMS:

@@ -19,7 +19,7 @@ from tests.support.eventually import eventually_async
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_LIMIT_S = 30.0
-REPAIR_S = 30.0  # what cannot be recovered holds no test up for longer
+REPAIR_S = 30.0  # upper bound for a gap that cannot be recovered
 LOG_SHOWN = 6_000  # characters of it, where a test fails
 
 # A key pair printed in the exchange's public guide: the simulator accepts it.
@@ -91,7 +91,7 @@ async def running_bridge(
 ) -> AsyncIterator[BridgeRun]:
     """`python -m bridge run` (or `record`) with this configuration, until the block ends.
 
-    `program`: what Python runs, where it is another version.
+    `program`: arguments of Python, for another version.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {

@@ -216,7 +216,7 @@ class Model:
         core = member.bridge.core
         return is_known and is_receiving and not open_outages([core], core.queues)
 
-    # ---- what must hold ------------------------------------------------------------------------
+    # ---- the laws -------------------------------------------------------------------------------
 
     def stored(self, stream: str) -> list[tuple[str, dict[str, str]]]:
         entries: Any = self.client.xrange(stream)

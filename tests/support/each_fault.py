@@ -31,7 +31,7 @@ BY_CONTENT = tuple(name for name in NAMES if not name.startswith(("trade.", "dep
 Command = dict[str, Any]
 Stored = list[tuple[str, dict[str, str]]]
 
-# What single frames may suffer, and what becomes of a trade and of a change of a book.
+# Faults of single frames, and the resulting fate of a trade and of a change of a book.
 THERE, FETCHED, MARKED = "there", "fetched from history", "in a gap"
 FRAMES: Mapping[str, tuple[Command, str, str]] = {
     "dropped": ({"fault": "drop", "count": 3}, FETCHED, MARKED),
@@ -124,7 +124,7 @@ def stored(one: Stage, stream: str) -> Stored:
 
 
 def newest(one: Stage, stream: str) -> Stored:
-    """A stream's end, in order: enough for what has just happened."""
+    """The newest entries of a stream, in order: enough for the last fault."""
     page: Any = one.client.xrevrange(stream, count=LATELY)
     return list(reversed(page))
 
@@ -146,7 +146,7 @@ def touched(one: Stage) -> dict[int, dict[str, list[int]]]:
 
 
 def fate(stored_entries: Stored, number: int) -> str:
-    """What became of a trade, or of a change of a book."""
+    """The fate of a trade, or of a change of a book."""
     there = [
         fields
         for _, fields in stored_entries
@@ -222,7 +222,7 @@ async def assert_frames_are_recovered_or_marked(one: Stage, faults: Iterable[str
         found = stored(one, stream)
         outcomes[what, stream] = {fate(found, each) for each in ids[number][stream]}
     for what, (_, of_trade, of_change) in chosen.items():
-        # a late trade may have been fetched before it came: it is there, once
+        # a late trade may have been fetched before it arrived: it is stored once
         allowed = {of_trade, FETCHED} if of_trade is THERE else {of_trade}
         assert outcomes[what, TRADE] <= allowed, (what, outcomes[what, TRADE])
         assert outcomes[what, DEPTH] == {of_change}, (what, outcomes[what, DEPTH])
@@ -237,7 +237,7 @@ async def assert_frames_are_recovered_or_marked(one: Stage, faults: Iterable[str
 
 
 async def assert_connections_recover_and_say_so(one: Stage, faults: Iterable[str]) -> None:
-    """Each of these `CONNECTIONS`: the cause stands in the streams that have no numbers."""
+    """Each of these `CONNECTIONS`: streams without numbers get a gap with the expected cause."""
     for what in faults:
         commands, expected = CONNECTIONS[what]
         await is_calm(one)
@@ -260,7 +260,7 @@ async def assert_connections_recover_and_say_so(one: Stage, faults: Iterable[str
             if name.startswith("trade."):
                 assert causes(new[name]) == NOTHING, (what, name)
             elif name.startswith("depth."):
-                # a replacement may show what is missing before the old one is given up
+                # a replacement may reveal a hole before the old connection is given up
                 may_skip = SKIPPED if expected >= SILENT else NOTHING
                 assert causes(new[name]) <= expected | may_skip, (what, name)
     verdict = await one.verdict()

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-LIMIT_S = 40.0  # a machine may be busy: only what fails takes so long
+LIMIT_S = 40.0  # a machine may be busy: only failures take so long
 STEP_S = 0.02
 REST = 3  # the pause between polls is at least this multiple of a poll's duration
 

@@ -12,10 +12,10 @@ from tests.support.exchange_ledger import Line
 FOR_EVER_US = 2**62
 # Frames sent so shortly before a connection's end may be lost with it: this cannot be known.
 LOST_WITH_THE_END_US = 1_500_000
-# What lies in a queue for longer: while the network is slow or stands still, or a flood comes.
+# Faults that fill queues for longer: a slow network, a stall, a burst of messages.
 LONG_QUEUES = ("slow_network", "stall", "burst")
 LONG_QUEUE_US = 10_000_000
-QUEUE_US = 100_000  # what a busy bridge has not read yet of one connection when it reads another
+QUEUE_US = 100_000  # unread data of one connection while a busy bridge reads another
 # During one of these, requests stay unanswered, wait behind queued frames, or wait until each
 # stream in question was requested alone (some sixteen, half a second apart).
 WITHOUT_ANSWERS = (*LONG_QUEUES, "no_pongs", "error", "reject")
@@ -66,7 +66,7 @@ class Connections:
         return self._ended.get(connection, FOR_EVER_US)
 
     def may_be_lost(self, connection: int, at_us: int) -> bool:
-        """Whether what was sent then on a connection may have got lost with its end."""
+        """Whether a frame sent then on a connection may have been lost with its end."""
         end_us = self.end_of(connection)
         if end_us - at_us < LOST_WITH_THE_END_US:
             return True
@@ -141,12 +141,12 @@ class Connections:
         for stretch, command in self._stalls:
             reached = self._reaches(command, stretch, connection)
             if reached and fnmatchcase(stream, command.get("stream", "*")):
-                # what was sent just before may have been under way: a bridge does not claim it
+                # frames sent just before may have been under way: a bridge does not claim them
                 stalls.append(Stretch(stretch.from_us - LOST_WITH_THE_END_US, stretch.to_us))
         return sorted(stalls)
 
     def _reaches(self, command: Mapping[str, Any], stretch: Stretch, connection: int) -> bool:
-        """Whether a fault that lasted so long is one of this connection."""
+        """Whether a fault in this stretch affects this connection."""
         requested = command.get("connection")
         is_there = self._opened[connection] <= stretch.from_us <= self.end_of(connection)
         return requested is None or requested == connection or (requested == "open" and is_there)

@@ -95,7 +95,7 @@ class Fleet:
                 assert told["streams"][name]["received_by"] == [member]
 
     async def is_sent(self, count: int = 10) -> None:
-        """The exchange sends so many more messages, whatever becomes of them."""
+        """Wait until the exchange has sent `count` more messages, received or not."""
         ledger = self._folder / "ledger.jsonl"
         before = len(ledger.read_bytes().splitlines())
         await eventually_async(

@@ -42,7 +42,7 @@ class LogSubject:
         return NOW_US + self.count
 
     def frames(self, count: int = 1, stream: str = TRADES) -> list[int]:
-        """Add so many; returns their positions."""
+        """Add `count` frames; returns their positions."""
         positions = []
         for _ in range(count):
             positions.append(self.log.append(frame(self.count, stream)))

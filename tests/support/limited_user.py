@@ -2,7 +2,7 @@
 
 
 def without(command: str) -> tuple[str, ...]:
-    """The command that makes the user, or changes what the user lacks; empty: nothing."""
+    """The command that creates or changes the user, without this right; empty: with all rights."""
     lacks = [f"-{command}"] if command else []
     return ("ACL", "SETUSER", "limited", "reset", "on", ">hush-hush", "~*", "+@all", *lacks)
 

@@ -173,7 +173,7 @@ _COMMANDS: Mapping[bytes, Callable[[MemoryServer, Sequence[bytes]], Reply]] = {
 
 
 def append(streams: Sequence[Stream], argv: Sequence[bytes]) -> list[Reply]:
-    """The append script's answers to these arguments, and what it does."""
+    """The append script's answers to these arguments. Effect: appends to the streams."""
     shapes, place = [], 1
     for _ in range(int(argv[0])):
         count = int(argv[place])

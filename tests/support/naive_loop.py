@@ -20,7 +20,7 @@ PREFIX = "loop:"
 
 
 async def pump(socket: ClientConnection, redis: Redis, streams: list[str]) -> None:
-    """Write each message as it comes."""
+    """Write each message on arrival."""
     await socket.send(json.dumps({"method": "SUBSCRIBE", "params": streams}))
     print("subscribed", flush=True)
     async for text in socket:

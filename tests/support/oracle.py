@@ -133,7 +133,7 @@ def _by_content_faults(
     for data in made:
         event_us = data["E"]
         if "e" not in data:
-            continue  # a position as it stands, sent on subscribing
+            continue  # the current position, sent on subscribing
         if there.get(event_us, 0) > 1:
             yield f"{event_us} is there {there[event_us]} times: {data}"
         missing = event_us not in there and (data.get("t"), data.get("i")) not in fetched

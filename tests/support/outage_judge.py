@@ -79,7 +79,7 @@ class Judge:
     # Sequenced streams ----------------------------------------------------------------------------
 
     def _sequenced(self, stream: str) -> Iterator[str]:
-        """Each number is there once and in order, or in a gap; a gap names what is missing."""
+        """Flaws: numbers not stored once and in order, not in a gap, or in a gap though stored."""
         made = {_number(stream, line.data): line for line in self._ledger.frames(stream)}
         skipped = self._ledger.skipped(stream)
         live: set[int] = set()
@@ -198,7 +198,7 @@ class Judge:
         for line in self._ledger.frames(stream):
             event_us = line.data["E"]
             if "e" not in line.data or not self._since_us <= event_us <= self.until_us:
-                continue  # (without e: a position as it stands, sent on subscribing)
+                continue  # (without e: the current position, sent on subscribing)
             made[event_us] = line
             if (trade := line.data.get("t")) is not None:
                 there[event_us] += fills.get((line.data["s"], trade), 0)

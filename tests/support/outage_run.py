@@ -1,6 +1,6 @@
 """One run: an exchange that does all it can to mislead, a bridge that receives it, and the verdict.
 
-The exchange's ledger is the truth; see `outage_judge` for what is judged.
+The exchange's ledger is the truth; `outage_judge` has the criteria.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CALM_RATE = 100
 
 @dataclass(slots=True)
 class Verdict:
-    """What came of a run: its flaws, and what happened in it."""
+    """The result of a run: its flaws, and its events."""
 
     flaws: list[str]
     judge: Judge
@@ -173,7 +173,7 @@ async def run(
     with_faults: bool = True,
     **exchange_settings: object,
 ) -> Verdict:
-    """Let them go for so long, with faults by chance, and judge."""
+    """Run for this time with random faults, and judge."""
     async with stage(folder, server, seed=seed, rate=rate, **exchange_settings) as one:
         if with_faults:
             one.exchange.play_faults(random_script(seed, for_s, MARKETS))

@@ -19,7 +19,7 @@ STREAMS: Sequence[object] = (
     *ACCOUNT_STREAMS,
 )
 SHOWN_US = 2_000_000  # after a freeze: by then the status shows its effect on the connections
-TICKING = 6  # so many of these streams bring a message soon
+TICKING = 6  # number of these streams that soon have a message
 KEEP_ALL = {
     kind: {"max_entries": 2_000_000}
     for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
@@ -52,7 +52,7 @@ class Pair:
         self._thawed_us: dict[str, int] = {}  # when a frozen one continued
 
     async def start(self, name: str) -> BridgeRun:
-        """Start one and wait until it receives what is periodic."""
+        """Start one bridge and wait until it receives the periodic streams."""
         bridge = await self._stack.enter_async_context(
             running_bridge(
                 self._folder / name,

@@ -19,7 +19,7 @@ MEAN_PAUSE_S = 1.2
 
 
 def random_script(seed: int, for_s: float, symbols: Sequence[str]) -> str:
-    """A script that begins its last fault within so many seconds."""
+    """A script whose last fault begins within `for_s` seconds."""
     chance = random.Random(seed)
     lines: list[Command] = []
     at_s = FIRST_S
@@ -106,7 +106,7 @@ def _half_open(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
     if chance.random() < 0.5:
         return [{"fault": "close", "how": "silent"}]
     stall: Command = {"fault": "stall", "connection": "open", "then": "late"}
-    return [{**stall, "for_s": chance.uniform(0.5, 4.0)}]  # a network that comes back
+    return [{**stall, "for_s": chance.uniform(0.5, 4.0)}]  # a network that recovers
 
 
 def _stuck(chance: random.Random, symbols: Sequence[str]) -> list[Command]:

@@ -17,7 +17,7 @@ from tests.support.scripted_exchange import ScriptedExchange
 
 @dataclass
 class Subject:
-    """The feed, what it has received, and the REST server's side."""
+    """The feed, its recording sink, and the REST server."""
 
     feed: Feed
     sink: RecordingSink

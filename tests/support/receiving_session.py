@@ -35,7 +35,7 @@ def now_us() -> int:
 
 @dataclass
 class Subject:
-    """Sessions over one sink, and what was granted and rejected."""
+    """Sessions with one sink, and their granted and rejected streams."""
 
     sink: RecordingSink
     connector: Connector

@@ -103,7 +103,7 @@ class RedisServer:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL: what was not written is lost."""
+        """SIGKILL: data that was not written is lost."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:

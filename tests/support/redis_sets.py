@@ -26,7 +26,7 @@ MANUAL_FAILOVER_S = 6.0  # a replica gives up after 5 s, and then needs a new co
 
 
 class _Sentinel(RedisServer):
-    """A Sentinel keeps what it knows in its configuration file, and must be given one."""
+    """A Sentinel, with the configuration file in which it keeps its state."""
 
     def __init__(self, folder: Path, watched: int, quorum: int) -> None:
         super().__init__(folder)
@@ -310,7 +310,7 @@ def running_cluster(
 
 
 def lose_what_comes(owner: RedisServer, replicas: Sequence[RedisServer]) -> None:
-    """From now on replicas get nothing of what the owner acknowledges: a crash loses it."""
+    """Stop replication: writes that the owner acknowledges from now on are lost in a crash."""
     for replica in replicas:
         replica.pause()
     with owner.client() as client:

@@ -19,7 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 PUBLIC_KEY = "zDIJj9qneWIY0IYZ5aXoHcNMCm+XDhVcTssiT0HyY0A="
 SECRET_KEY = "4odxgSUxFrC/zsKWZF4OQwYAgnNu9hnWH3NxWfLAPz4="
-LIMIT_S = 40.0  # what a market brings by chance, on a machine that may be busy
+LIMIT_S = 40.0  # for random market events, on a machine that may be busy
 
 
 class Listener:

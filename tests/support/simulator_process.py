@@ -56,7 +56,7 @@ class RunningSimulator:
         assert reply.status_code == 200, reply.text
 
     def end_fault(self, number: int) -> dict[str, Any]:
-        """End a fault; returns all that is known of it: what it touched, and when."""
+        """End a fault; returns its data: touched frames, and times."""
         ended: dict[str, Any] = self._ask("DELETE", f"/simulator/faults/{number}")
         return ended
 

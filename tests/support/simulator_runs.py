@@ -24,6 +24,6 @@ def plan(
 
 
 def run(engine: Engine, seconds: float) -> list[Event]:
-    """All events of so many further seconds of engine time, in the order of their emission."""
+    """All events of the next `seconds` of engine time, in the order of their emission."""
     until_us = engine.played_us + int(seconds * 1_000_000)
     return [event for step in engine.advance(until_us) for event in step]

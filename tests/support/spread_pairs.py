@@ -26,7 +26,7 @@ def ticker(symbol: str, number: int, bid: Decimal, engine_us: int) -> Fields:
 
 
 class Pairs:
-    """Prices of the two markets of each asset, at random, and what the spreads are."""
+    """Random prices of the two markets of each asset, and the correct spreads."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench

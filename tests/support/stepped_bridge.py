@@ -53,7 +53,7 @@ class SteppedClock:
 
 
 class RedisSocket:
-    """Sends what an outbox wants sent and reads the replies, blocking."""
+    """Sends an outbox's requests and reads the replies, blocking."""
 
     def __init__(self, client: redis.Redis) -> None:
         options = client.connection_pool.connection_kwargs
@@ -214,7 +214,7 @@ class SteppedBridge:
         self.kill()
         self._wire.close()
 
-    # ---- what it receives ----------------------------------------------------------------------
+    # ---- received messages ---------------------------------------------------------------------
 
     def connect(self) -> int:
         """A connection is made and answered."""
@@ -344,7 +344,7 @@ class SteppedBridge:
                 self.has_accepted_loss |= self.log.is_broken
             self._ingests.redis_changed(change, queue)
 
-    # ---- what there is -------------------------------------------------------------------------
+    # ---- queues and streams --------------------------------------------------------------------
 
     def queue(self, name: str) -> StreamQueue:
         """A stream's, or one of the bridge's own."""

@@ -125,7 +125,7 @@ def market(stream: str, seed: int) -> Iterator[tuple[str, Fields]]:
     while True:
         number += 1
         at_us = START_US + number * STEP_US
-        if chance.random() < 0.01:  # a gap, and the book anew
+        if chance.random() < 0.01:  # a gap, and a new snapshot of the book
             yield entry_id(at_us, number, 1), gap(number, first=number)
             snapshot = depth_snapshot(number, [("90", "3")], [("95", "4")], at_us)
             yield entry_id(at_us, number, 2), snapshot
@@ -183,7 +183,7 @@ class Suspension:
 
 
 class Storm:
-    """The workers, and what is done to them."""
+    """The workers, and the kills, suspensions and starts."""
 
     def __init__(self, bench: Bench, consumer: str, seed: int, act_every_s: float) -> None:
         self._bench = bench

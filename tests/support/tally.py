@@ -55,7 +55,7 @@ def _numbers(tally: Tally) -> Sequence[int]:
 def of_numbers(
     made: Sequence[int], stored: Sequence[int], gaps: Iterable[tuple[int, int]] = ()
 ) -> Tally:
-    """Compare what was made with what is stored, in its order."""
+    """Compare the sent messages with the stored ones, in order."""
     times = Counter(stored)
     missing = [number for number in made if number not in times]
     spans = list(gaps)

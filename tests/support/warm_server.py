@@ -27,13 +27,13 @@ IMPORTED_LATE = (
     "httpcore2",
     "truststore",
 )  # by httpx2, at its first use
-SEARCHED_LAST = sys.path[1:]  # behind the folder of a process: what is installed
+SEARCHED_LAST = sys.path[1:]  # installed packages, after the folder of a process
 LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")  # where none is given, Python sets the second
 COERCED = {name: value for name, value in os.environ.items() if name == "LC_CTYPE"}
 
 
 def import_all() -> None:
-    """Import what the processes will want; doors (`__main__`) and missing extras are left out."""
+    """Import all modules of the processes, except `__main__` modules and missing extras."""
     for package in PACKAGES:
         found = importlib.import_module(package)
         for module in pkgutil.walk_packages(found.__path__, f"{package}."):

@@ -1,4 +1,4 @@
-"""A consumer that has something to write although nothing comes."""
+"""A consumer whose `write` is due without entries."""
 
 import pytest
 from redis.asyncio import Redis

@@ -1,4 +1,4 @@
-"""Calls at once: how many, in which order those of a key, and what is left when one fails."""
+"""Concurrent calls: their number, the order per key, and the rest after a failure."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping

@@ -1,4 +1,4 @@
-"""The runner of batches: what succeeds or fails together, and what is left to write."""
+"""The batch runner: entries that succeed or fail together, and their writes."""
 
 import asyncio
 import time
@@ -63,7 +63,7 @@ def _nothing_runs() -> Any:
 
 
 class Lazy(Consumer):
-    """A handler that gives what would have to be run."""
+    """A handler that returns a generator."""
 
     name = "lazy"
     streams = ("trade.*",)
@@ -215,7 +215,7 @@ async def test_nothing_to_handle_still_requests_an_ordered_consumer_to_write() -
 
 
 class AsyncHooks(Summing):
-    """Its hooks are async; `wrong` is what `write` does."""
+    """A consumer with async hooks; `wrong` is the fault of `write`."""
 
     wrong = ""
     time_limit_s = 0.05

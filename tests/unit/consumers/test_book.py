@@ -1,4 +1,4 @@
-"""The book sample: the reader's rule of a depth stream, and what it keeps between batches."""
+"""The book sample: the rule of a depth stream, and the state kept between batches."""
 
 from decimal import Decimal
 from typing import Any

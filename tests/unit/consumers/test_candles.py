@@ -1,4 +1,4 @@
-"""The candles sample: which trades a candle holds, when it closes, what it admits not to know."""
+"""The candles sample: the trades of a candle, its close, and incomplete candles."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -32,7 +32,7 @@ def consumer(saved: dict[str, str] | None = None, intervals: str = "1m") -> Cand
 
 
 def at(number: int, after_us: int, price: str = "98.96", quantity: str = "1.5") -> Entry:
-    """A trade so long after a whole minute."""
+    """A trade, `after_us` after a whole minute."""
     return entry_id(START_US + after_us, number), trade(
         number, START_US + after_us, price, quantity
     )
@@ -155,7 +155,7 @@ def test_a_late_trade_amends_the_closed_candle_it_belongs_to() -> None:
 
 
 def late(number: int, minute: int, newest: int, price: str = "1.00") -> Entry:
-    """A trade of a minute that comes while a later one is the newest."""
+    """A trade of a minute that arrives while a later one is the newest."""
     fields = trade(number, START_US + minute * MINUTE_US, price)
     return entry_id(START_US + newest * MINUTE_US, number), fields
 

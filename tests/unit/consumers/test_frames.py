@@ -1,4 +1,4 @@
-"""Entries as tables: which columns, which values, and what becomes of what does not fit."""
+"""Entries as tables: columns, values, and values that do not fit."""
 
 import json
 from datetime import UTC, datetime

@@ -23,7 +23,7 @@ A, B, C = "trade.A", "trade.B", "trade.C"
 
 
 class Both(Consumer):
-    """Writes down what it gets, in order."""
+    """Records its deliveries, in order."""
 
     name = "both"
     mode = "joined"

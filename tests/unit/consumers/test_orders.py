@@ -1,4 +1,4 @@
-"""The orders sample: the account as it stands, from snapshots and updates."""
+"""The orders sample: the current account, from snapshots and updates."""
 
 import json
 from typing import Any

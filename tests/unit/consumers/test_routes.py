@@ -1,4 +1,4 @@
-"""Which handler gets which event: annotations, batches, plain functions, and what is refused."""
+"""Routing of events to handlers: annotations, batches, plain functions, refusals."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The tail sample's lines, and what they show of the account."""
+"""The tail sample's lines, for public and for account streams."""
 
 import pytest
 

@@ -40,7 +40,7 @@ class Count(Consumer):
 
 
 class Received(Consumer):
-    """Shared, async: remembers what it was given."""
+    """Shared, async: remembers its deliveries."""
 
     name = "received"
     streams = ("trade.*",)

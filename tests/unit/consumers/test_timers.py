@@ -1,4 +1,4 @@
-"""Timers: when they are due, in the order of what, and that each time counts once."""
+"""Timers: due times, their order among entries, and that each due time counts once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
