@@ -96,7 +96,7 @@ def test_batch_wait_s_lets_lists_grow_but_delays_no_first_read(storing: Bench) -
     (storing.folder / "outside.py").write_text(source)
     storing.redis.set("cured", "1")
     worker = storing.start("outside:storing")
-    # Full batches do not wait, nor does what is left at the end of them; nor the first read.
+    # Full batches do not wait, nor does the rest after them, nor the first read.
     storing.await_group(STREAM, "storing", last_id(500))
     storing.add(STREAM, trades(501, 510))
     assert worker.stop() == 0  # waiting, it receives the wish to stop

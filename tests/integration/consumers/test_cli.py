@@ -162,7 +162,7 @@ def test_a_group_that_is_there_continues_whatever_from_is(bench: Bench) -> None:
 
     second = bench.start("tail", "--from", "new")
 
-    bench.until(lambda: second.out.count("\n") == 2)  # what came meanwhile
+    bench.until(lambda: second.out.count("\n") == 2)  # entries that arrived meanwhile
     bench.until(lambda: "group_goes_on" in second.err)
     assert "take another --group" in second.err
     assert "group_goes_on" not in first.err

@@ -1,4 +1,4 @@
-"""The scripts of ordered mode on a real Redis: who may commit, and what Redis then holds."""
+"""The scripts of ordered mode on a real Redis: fencing of commits, and their effects."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any

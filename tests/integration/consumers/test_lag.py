@@ -1,4 +1,4 @@
-"""How groups stand, right after trims and deletes too, and what was missed."""
+"""The lag of groups, also just after trims and deletes, and missed entries."""
 
 import asyncio
 import json

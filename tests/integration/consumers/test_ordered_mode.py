@@ -15,7 +15,7 @@ from tests.support.redis_server import running_redis
 
 pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
 
-# Sums what it reads, and writes down each batch: any entry twice, left out or out of order shows.
+# Sums entries, and records each batch: shows duplicates, holes and a wrong order.
 SUMMING = """
 import ctypes, time
 from consumers import Consumer, StopWorker

@@ -105,7 +105,7 @@ class Trimmed(Consumer):
         control.incrby("missed", missed.entries)
 """
 
-# Cuts the connection of a read that Redis holds back: what was lost is lost while it handles.
+# Cuts the connection of a read that Redis holds back: the reply is lost during the handling.
 CUT = """
 import os, time
 import redis

@@ -150,7 +150,7 @@ def test_read_needs_no_more_memory_for_a_longer_range(client: redis.Redis) -> No
             tracemalloc.stop()
 
     add(client, seconds_of_trades(8 * PAGE_ENTRIES))
-    peak(PAGE_ENTRIES)  # what is made once
+    peak(PAGE_ENTRIES)  # caches, filled once
     assert peak(8 * PAGE_ENTRIES) < 2 * peak(2 * PAGE_ENTRIES)
 
 

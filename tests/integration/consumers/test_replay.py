@@ -66,7 +66,7 @@ class Listing(Consumer):
 
 @dataclass
 class Gate:
-    """A place where a handler waits."""
+    """A gate at which a handler waits."""
 
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     opened: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,4 +1,4 @@
-"""The samples as a user runs them: what they leave in Redis, and through a takeover."""
+"""The samples as a user runs them: their results in Redis, also after a takeover."""
 
 import json
 import signal
@@ -243,7 +243,7 @@ class Peek(Consumer):
 
 
 def test_a_handler_reads_other_streams_from_its_workers_own_redis(bench: Bench) -> None:
-    """Also where the worker's configuration is not the one that lies about."""
+    """Also if the worker's configuration is not the one in the current folder."""
     (bench.folder / "peek.py").write_text(PEEK)
     (bench.folder / "other.yaml").write_text("redis: {key_prefix: 'replay:'}")
     for stream in (TRADES, "bookTicker.SOL_USDC"):

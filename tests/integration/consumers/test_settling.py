@@ -1,4 +1,4 @@
-"""The scripts of shared mode on a real Redis: what counts once, and where a lost group begins."""
+"""The scripts of shared mode on a real Redis: results applied once, restart of a lost group."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -358,7 +358,7 @@ def test_a_stopping_worker_keeps_the_entry_in_hand_for_longer_than_a_lease(
     worker = counting.start(*run)
     counting.until(lambda: counting.redis.exists("held"))
     worker.signal(signal.SIGINT)
-    other = counting.start(*run, name="a")  # would take over what seems left
+    other = counting.start(*run, name="a")  # would take over entries that seem abandoned
 
     def beats_for_three_leases() -> bool:
         status = counting.status("counting", other)

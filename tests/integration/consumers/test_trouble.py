@@ -1,5 +1,5 @@
-"""Poison, slow, hanging and killing handlers, in both modes: what becomes of the entry, and of the
-others."""
+"""Failing, slow, hanging and killing handlers, in both modes: the fate of the entry, and of all
+other entries."""
 
 import json
 import signal
