@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bridge.contract.json_text import parsed
 from bridge.contract.latency import BOUNDS_US
@@ -119,8 +120,8 @@ async def group_lags(
     """All groups, or one, in the streams that match, sorted by name.
 
     With `unavailable`, streams of a shard that does not answer are left out (and all workers if it
-    is the first shard, which alone has them), and the dict gets shard → reason. Without it, raises
-    what Redis raises.
+    is the first shard, which alone has them), and the dict gets shard → reason. Raises what Redis
+    raises: without `unavailable`, or if no shard answers.
     """
     known = await known_in(redis, keys, in_part=unavailable is not None)
     silent = dict(known.unavailable)
@@ -145,6 +146,8 @@ async def group_lags(
                 for name, *facts, mode in groups:
                     by_group.setdefault(name, []).append(_stream_lag(stream, int(now), *facts))
                     modes[name] = mode or modes.get(name, "")
+    if len(silent) == keys.space.shards:  # all of them since the registry was read
+        raise RedisConnectionError(next(iter(silent.values())))
     workers = {} if FIRST_SHARD in silent else await _workers(redis, keys)
     if unavailable is not None:
         unavailable |= silent

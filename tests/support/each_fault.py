@@ -35,7 +35,7 @@ Stored = list[tuple[str, dict[str, str]]]
 THERE, FETCHED, MARKED = "there", "fetched from history", "in a gap"
 FRAMES: Mapping[str, tuple[Command, str, str]] = {
     "dropped": ({"fault": "drop", "count": 3}, FETCHED, MARKED),
-    "hidden from everybody": ({"fault": "hide", "count": 3}, FETCHED, MARKED),
+    "hidden from all clients": ({"fault": "hide", "count": 3}, FETCHED, MARKED),
     "duplicated": ({"fault": "duplicate", "count": 3, "times": 2}, THERE, THERE),
     "late": ({"fault": "delay", "count": 3, "delay_s": 0.3}, THERE, THERE),
     "too late": ({"fault": "delay", "count": 1, "delay_s": 4.0}, FETCHED, MARKED),

@@ -43,7 +43,7 @@ from consumers.handlers.book import Book
 from consumers.handlers.candles import Candles
 
 def suspend_where_asked():
-    # Between what a batch has handled and what it writes: whoever goes on from here is late.
+    # Between what a batch has handled and what it writes: a worker that resumes here is late.
     asked = f"suspend-{os.getpid()}"
     if os.path.exists(asked):
         os.unlink(asked)

@@ -4,7 +4,7 @@ import { $, canvas, clock, colour, connect, count, el, nowUs, plural, put, segme
 
 const SPANS = [[900, "15 min"], [3600, "1 h"], [21600, "6 h"], [86400, "1 day"], [604800, "7 days"], [0, "all"]];
 const AXIS = 24;
-const MOST_LANES = 40;
+const MOST_STREAMS = 40;
 const MOST_ROWS = 300;
 
 let records = [];
@@ -14,20 +14,20 @@ let kind = "all";
 const fits = (record) => span === 0 || record.at_us > nowUs() - span * 1e6;
 
 // Of too many streams, those with the newest gaps.
-function lanesOf(shown) {
+function streamsOf(shown) {
   const by = new Map();
   for (const record of shown) by.set(record.stream, [...(by.get(record.stream) ?? []), record]);
   const newest = (several) => several[several.length - 1].at_us;
-  const drawn = [...by.entries()].sort(([, a], [, b]) => newest(b) - newest(a)).slice(0, MOST_LANES);
-  return { of: by.size, lanes: drawn.sort(([a], [b]) => a.localeCompare(b)) };
+  const drawn = [...by.entries()].sort(([, a], [, b]) => newest(b) - newest(a)).slice(0, MOST_STREAMS);
+  return { of: by.size, streams: drawn.sort(([a], [b]) => a.localeCompare(b)) };
 }
 
-const laneOf = (lanes) => (lanes > 20 ? 17 : 26);
+const heightOf = (streams) => (streams > 20 ? 17 : 26);
 
-const draw = canvas($("lanes"), (pen, width, height) => {
+const draw = canvas($("timeline"), (pen, width, height) => {
   const shown = records.filter(fits);
-  const { lanes } = lanesOf(shown);
-  const left = Math.min(width * 0.35, Math.max(60, ...lanes.map(([name]) => pen.measureText(name).width + 18)));
+  const { streams } = streamsOf(shown);
+  const left = Math.min(width * 0.35, Math.max(60, ...streams.map(([name]) => pen.measureText(name).width + 18)));
   const end = nowUs();
   const start = span ? end - span * 1e6 : Math.min(...shown.map((one) => one.from_us), end - 60e6);
   const x = (us) => left + (Math.max(0, us - start) / (end - start)) * (width - left - 8);
@@ -44,14 +44,14 @@ const draw = canvas($("lanes"), (pen, width, height) => {
     pen.textAlign = i === ticks ? "right" : "center";
     pen.fillText(i === ticks ? "now" : end - start > 86400e6 ? clock(us, true).slice(5, 16) : clock(us).slice(0, 5), x(us), height - AXIS / 2);
   }
-  if (!lanes.length) {
+  if (!streams.length) {
     pen.textAlign = "center";
     pen.fillText("No gap in this time.", (left + width) / 2, (height - AXIS) / 2);
     return;
   }
-  const lane = laneOf(lanes.length);
-  lanes.forEach(([name, several], row) => {
-    const y = row * lane + lane / 2 + 4;
+  const line = heightOf(streams.length);
+  streams.forEach(([name, several], row) => {
+    const y = row * line + line / 2 + 4;
     pen.textAlign = "right";
     pen.fillStyle = colour("text");
     pen.fillText(name, left - 10, y, left - 14);
@@ -80,16 +80,16 @@ const draw = canvas($("lanes"), (pen, width, height) => {
 
 function show() {
   const shown = records.filter(fits);
-  const { of, lanes: drawn } = lanesOf(shown);
-  const lanes = Math.max(3, drawn.length);
-  $("lanes").style.height = `${lanes * laneOf(lanes) + AXIS + 8}px`;
+  const { of, streams: drawn } = streamsOf(shown);
+  const lines = Math.max(3, drawn.length);
+  $("timeline").style.height = `${lines * heightOf(lines) + AXIS + 8}px`;
   draw();
   const missing = shown.filter((one) => !one.recovered).length;
   const text = shown.length
     ? `${plural(shown.length, "gap")}: ${count(missing)} missing, ${count(shown.length - missing)} recovered. ${causes(shown)}${of > drawn.length ? ` Drawn: the ${drawn.length} of ${of} streams with the newest.` : ""}`
     : "No gap in this time.";
   put($("gap-summary"), text);
-  $("lanes").setAttribute("aria-label", `Gaps over time, a line for each stream. ${text}`);
+  $("timeline").setAttribute("aria-label", `Gaps over time, a line for each stream. ${text}`);
   const rows = shown.filter((one) => kind === "all" || one.recovered === (kind === "recovered")).reverse();
   put($("gap-count"), rows.length > MOST_ROWS ? `the newest ${MOST_ROWS} of ${count(rows.length)}` : count(rows.length));
   $("gap-rows").replaceChildren(...rows.slice(0, MOST_ROWS).map(row));

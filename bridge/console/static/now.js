@@ -42,7 +42,7 @@ function about(data) {
   put($("gaps"), count(data.gaps));
   put($("recovered"), data.recovered ? `and ${count(data.recovered)} recovered` : "none recovered");
   put($("quarantined"), count(data.quarantined));
-  put($("quarantine-words"), data.quarantine_words || "in bridge:quarantine");
+  put($("quarantine-words"), data.newest_quarantined || "in bridge:quarantine");
   put($("pending"), count(data.pending));
   for (const name of ["gaps", "quarantined"]) $(name).classList.toggle("look", data[name] > 0);
   // Some entries are always in transit; as many as a second brings, or more, are held up.

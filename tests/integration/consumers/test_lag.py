@@ -18,9 +18,10 @@ from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect
 from bridge.runtime.redis_shards import ShardedRedis
 from consumers.commands import status
+from consumers.kit import lag
 from consumers.kit.lag import group_lags
 from consumers.kit.redis.keys import Keys
-from consumers.kit.redis.registry import _groups_in
+from consumers.kit.redis.registry import Known, _groups_in, known_in
 from tests.support import warm
 from tests.support.consumer_commands import run_here
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
@@ -255,10 +256,10 @@ def test_status_watch_reports_an_unavailable_redis_once_and_continues(tmp_path: 
             assert watch.stdout is not None
             assert watch.stdout.readline() == '{"groups": [], "unavailable_shards": {}}\n'
             server.stop()
-            with socket.create_server(("127.0.0.1", server.port)) as nobody:
-                nobody.settimeout(LIMIT_S)
+            with socket.create_server(("127.0.0.1", server.port)) as silent:
+                silent.settimeout(LIMIT_S)
                 for _ in range(3):  # polls, each over a connection of its own
-                    nobody.accept()[0].close()
+                    silent.accept()[0].close()
             server.start()
             with server.client() as client:
                 client.hset("consumers:groups", "back", '{"mode": "shared"}')
@@ -304,6 +305,29 @@ async def test_of_several_shards_one_that_does_not_answer_is_named_and_left_out(
     assert first.endswith(". Its streams are left out")
     status.show([one], unavailable, Console(width=160), as_json=True)
     assert list(json.loads(capsys.readouterr().out)["unavailable_shards"]) == ["1"]
+
+
+async def test_lags_without_any_shard_raise_although_the_registry_was_read_before(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = KeySpace("{b}:", 2)
+    options = {"name": "test", "decode_responses": True}
+    async with (
+        connect(redis_url, **options) as live,
+        connect("redis://127.0.0.1:1/0", **options) as dead,
+    ):
+        for name in ("trade.JUP_USDC", "trade.ETH_USDC"):  # of shard 0, and of shard 1
+            await live.hset(space.key("bridge:streams"), name, "{}")
+        before = ShardedRedis([live, dead], ["b.0", "b.1"])
+
+        async def read_before(_: object, keys: Keys, *, in_part: bool) -> Known:
+            return await known_in(before, keys, in_part=in_part)
+
+        monkeypatch.setattr(lag, "known_in", read_before)
+        after = ShardedRedis([dead, dead], ["b.0", "b.1"])
+
+        with pytest.raises(ConnectionError, match="Error 111"):
+            await group_lags(after, Keys(space), unavailable={})
 
 
 async def test_without_the_first_shard_groups_are_found_by_what_the_others_have(

@@ -55,8 +55,8 @@ async def test_helper_that_fails_is_begun_again_and_receiving_continues(
 
     monkeypatch.setattr(asyncio, "sleep", sleeps)
     async with scripted_exchange() as exchange:
-        nobody = f"http://127.0.0.1:{free_port()}"
-        settings = {"ws_url": exchange.url, "rest_url": nobody, "silence_s": 1, **QUICK}
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        settings = {"ws_url": exchange.url, "rest_url": nowhere, "silence_s": 1, **QUICK}
         feed = Feed(
             SubscriptionPlan((STREAM,)),
             Exchange.model_validate(settings),

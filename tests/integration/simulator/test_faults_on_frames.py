@@ -34,7 +34,7 @@ async def listener(sim: RunningSimulator) -> AsyncIterator[Listener]:
     plain_http.delete(f"{sim.rest_url}/simulator/faults")
 
 
-async def heard_past(listener: Listener, number: int) -> list[int]:
+async def received_past(listener: Listener, number: int) -> list[int]:
     """All update IDs received, until one above the last."""
     await listener.until(lambda frame: frame["data"].get("u", 0) > number)
     frames = [json.loads(text) for text in listener.raw]
@@ -50,7 +50,7 @@ async def touched(sim: RunningSimulator, number: int, frames: int) -> dict[str, 
     return stream
 
 
-def holes(ids: list[int]) -> list[int]:
+def missing_ids(ids: list[int]) -> list[int]:
     return sorted(set(range(ids[0], ids[-1] + 1)) - set(ids))
 
 
@@ -60,7 +60,7 @@ async def test_dropped_frames_do_not_arrive_and_are_named(
     await listener.subscribe(DEPTH)
     await listener.next()
     lost = await touched(sim, sim.fault("drop", stream=DEPTH, count=3), 3)
-    assert holes(await heard_past(listener, lost["last"])) == lost["ids"]
+    assert missing_ids(await received_past(listener, lost["last"])) == lost["ids"]
     assert (lost["frames"], lost["last"] - lost["first"]) == (3, 2)
 
 
@@ -74,16 +74,16 @@ async def test_a_drop_on_one_connection_leaves_the_other_whole(
         await other.next()
         first = sim.connections()[0]["number"]
         lost = await touched(sim, sim.fault("drop", stream=DEPTH, connection=first, count=5), 5)
-        assert holes(await heard_past(listener, lost["last"])) == lost["ids"]
-        assert holes(await heard_past(other, lost["last"])) == []
+        assert missing_ids(await received_past(listener, lost["last"])) == lost["ids"]
+        assert missing_ids(await received_past(other, lost["last"])) == []
 
 
 async def test_by_chance_only_a_share_is_touched(sim: RunningSimulator, listener: Listener) -> None:
     await listener.subscribe(DEPTH)
     await listener.next()
     lost = await touched(sim, sim.fault("drop", stream=DEPTH, share=0.3, count=20), 20)
-    heard = await heard_past(listener, lost["last"])
-    assert holes(heard) == lost["ids"]
+    received = await received_past(listener, lost["last"])
+    assert missing_ids(received) == lost["ids"]
     assert lost["last"] - lost["first"] > 25
 
 
@@ -96,9 +96,9 @@ async def test_hidden_trades_are_in_history_and_skipped_ones_are_not(
     while ids[-1] <= hidden[-1]:
         ids.append((await listener.until_stream(TRADES))["t"])
     sim.fault("skip", stream=TRADES, ids=4)
-    while len(holes(ids)) == len(hidden):
+    while len(missing_ids(ids)) == len(hidden):
         ids.append((await listener.until_stream(TRADES))["t"])
-    skipped = sorted(set(holes(ids)) - set(hidden))
+    skipped = sorted(set(missing_ids(ids)) - set(hidden))
     async with plain_http.client(sim.rest_url) as client:
         rows = (await client.get("/api/v1/trades/history?symbol=SOL_USDC&limit=1000")).json()
     known = {row["id"] for row in rows}
@@ -111,9 +111,9 @@ async def test_duplicates_arrive_twice(sim: RunningSimulator, listener: Listener
     await listener.subscribe(DEPTH)
     await listener.next()
     doubled = await touched(sim, sim.fault("duplicate", stream=DEPTH, count=2), 2)
-    heard = await heard_past(listener, doubled["last"])
-    assert holes(heard) == []
-    assert [u for u in heard if heard.count(u) == 2] == sorted(doubled["ids"] * 2)
+    received = await received_past(listener, doubled["last"])
+    assert missing_ids(received) == []
+    assert [u for u in received if received.count(u) == 2] == sorted(doubled["ids"] * 2)
 
 
 async def test_a_reordered_frame_comes_after_the_next_ones(
@@ -123,9 +123,9 @@ async def test_a_reordered_frame_comes_after_the_next_ones(
     await listener.next()
     number = sim.fault("reorder", stream=DEPTH, by=2, count=1, within_s=30)
     late = (await touched(sim, number, 1))["first"]
-    heard = await heard_past(listener, late + 3)
-    place = heard.index(late)
-    assert heard[place - 3 : place + 2] == [late - 1, late + 1, late + 2, late, late + 3]
+    received = await received_past(listener, late + 3)
+    place = received.index(late)
+    assert received[place - 3 : place + 2] == [late - 1, late + 1, late + 2, late, late + 3]
 
 
 async def test_a_delayed_frame_comes_late(sim: RunningSimulator, listener: Listener) -> None:
@@ -134,9 +134,9 @@ async def test_a_delayed_frame_comes_late(sim: RunningSimulator, listener: Liste
     number = sim.fault("delay", stream=DEPTH, delay_s=0.1, count=1)
     late = (await touched(sim, number, 1))["first"]
     await listener.until(lambda frame: frame["data"].get("u") == late)
-    heard = await heard_past(listener, late)
-    assert holes(sorted(heard)) == []
-    assert heard[heard.index(late) - 1] > late + 1
+    received = await received_past(listener, late)
+    assert missing_ids(sorted(received)) == []
+    assert received[received.index(late) - 1] > late + 1
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ async def test_a_stalled_stream_is_silent_while_the_others_continue(
     during = [json.loads(text) for text in listener.raw]
     streams = {frame["stream"] for frame in during if frame["data"]["T"] > began_us + 5_000}
     kept = sim.end_fault(number)["streams"][DEPTH]
-    heard = await heard_past(listener, kept["last"])
+    received = await received_past(listener, kept["last"])
     assert streams == {TRADES}
-    assert holes(heard) == (kept["ids"] if then == "lost" else [])
+    assert missing_ids(received) == (kept["ids"] if then == "lost" else [])
 
 
 async def test_the_ledger_states_what_was_withheld_from_whom_and_by_what(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ async def test_the_ledger_states_what_was_withheld_from_whom_and_by_what(tmp_pat
             ]
             late = (await touched(sim, numbers[2], 2))["last"]
             await listener.until(lambda frame: frame["data"].get("u") == late)
-            heard = await heard_past(listener, late + 10)
+            received = await received_past(listener, late + 10)
     lines = [json.loads(line) for line in ledger.read_bytes().splitlines()]
     known = [line for line in lines if "by" in line and "frame" in line]
     dropped, doubled, delayed = ([x for x in known if x["by"] == [n]] for n in numbers)
@@ -207,7 +207,7 @@ async def test_the_ledger_states_what_was_withheld_from_whom_and_by_what(tmp_pat
     assert [(x["to"], x["sent"]) for x in doubled] == [([1, 1], 2)] * 2
     assert [(x["to"], x["later"]) for x in delayed] == [([], [1])] * 2
     ids = {x["frame"]["data"]["u"] for x in dropped}
-    assert set(holes(sorted(heard))) == ids
+    assert set(missing_ids(sorted(received))) == ids
     assert [x["late"]["id"] for x in lines if "late" in x] == [
         x["frame"]["data"]["u"] for x in delayed
     ]

@@ -176,9 +176,9 @@ async def test_rest_is_never_behind_the_frames_received(sim: RunningSimulator) -
     ):
         await listener.subscribe("trade.SOL_USDC")
         for _ in range(5):
-            heard = await listener.until_stream("trade.SOL_USDC")
+            received = await listener.until_stream("trade.SOL_USDC")
             newest = (await client.get("/api/v1/trades?symbol=SOL_USDC&limit=1")).json()[0]
-            assert newest["id"] >= heard["t"]
+            assert newest["id"] >= received["t"]
 
 
 async def test_the_book_of_the_simulator_is_the_whole_depth(quiet: httpx2.AsyncClient) -> None:

@@ -114,13 +114,13 @@ async def test_a_book_built_by_the_recipe_equals_the_exchange_s(sim: RunningSimu
         await listener.until_stream("depth.SOL_USDC")
         query = {"symbol": "SOL_USDC", "limit": "1000"}
         first = (await client.get("/api/v1/depth", params=query)).json()
-        heard = [await listener.until_stream("depth.SOL_USDC") for _ in range(50)]
+        received = [await listener.until_stream("depth.SOL_USDC") for _ in range(50)]
         second = (await client.get("/api/v1/depth", params=query)).json()
         at_id, end_id = int(first["lastUpdateId"]), int(second["lastUpdateId"])
-        while heard[-1]["u"] < end_id:
-            heard.append(await listener.until_stream("depth.SOL_USDC"))
+        while received[-1]["u"] < end_id:
+            received.append(await listener.until_stream("depth.SOL_USDC"))
         book = {side: dict(_decimals(first[side])) for side in ("asks", "bids")}
-        for event in heard:
+        for event in received:
             if not at_id < event["u"] <= end_id:
                 continue
             assert event["U"] == at_id + 1

@@ -29,7 +29,7 @@ from tests.support.set_run import OF_FOUR_SHARDS
 
 SPACE = KeySpace("{b}:", 4)
 STREAMS = [f"trade.{market}" for market in OF_FOUR_SHARDS]  # of shards 0, 1, 2, 3
-NOBODY = "redis://127.0.0.1:1/0"
+NOWHERE = "redis://127.0.0.1:1/0"
 FIELDS: dict[str | bytes, str | bytes] = {"type": "trade"}
 
 
@@ -47,7 +47,7 @@ async def without(redis_url: str, *unavailable: int) -> AsyncIterator[tuple[Shar
         # what else may lie there
         await whole.xadd(SPACE.prefix_of(1) + "consumers:trade.ETH_USDC:g:dead", FIELDS, "5-1")
         await whole.set(SPACE.prefix_of(1) + "trade.X_USDC", "no stream")
-        clients = [client(NOBODY if n in unavailable else redis_url) for n in range(SPACE.shards)]
+        clients = [client(NOWHERE if n in unavailable else redis_url) for n in range(SPACE.shards)]
         async with ShardedRedis(clients, [f"b.{n}" for n in range(SPACE.shards)]) as sharded:
             yield sharded, whole
 

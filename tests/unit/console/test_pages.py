@@ -1,7 +1,11 @@
 """The content of the pages, from literal view models, entries and groups."""
 
 import json
+import re
+from importlib.resources import files
 from typing import Any
+
+import pytest
 
 from bridge.console import latency
 from bridge.console.gaps import GapsPage
@@ -32,7 +36,7 @@ def facts(added: int, **last: str) -> StreamFacts:
     return StreamFacts(length=added, added=added, last_id=f"1-{added}", last=TRADE | last)
 
 
-def pictures(*samples: Sample) -> list[ViewModel]:
+def view_models(*samples: Sample) -> list[ViewModel]:
     history, drawn = History(), []
     for one in samples:
         history.add(one)
@@ -53,7 +57,7 @@ def record(entry: int, stream: str = "trade.SOL_USDC", **given: str) -> tuple[st
 
 
 def test_now_shows_only_changed_and_removed_rows() -> None:
-    first, second = pictures(
+    first, second = view_models(
         sample(trade__A_B=facts(10), trade__C_D=facts(1), trade__E_F=facts(1)),
         sample(NOW_US + SECOND, trade__A_B=facts(12), trade__C_D=facts(1)),
     )
@@ -72,7 +76,7 @@ def test_now_shows_only_changed_and_removed_rows() -> None:
 def test_a_quiet_stream_is_not_reported_again_each_second() -> None:
     looks = [sample(NOW_US + i * SECOND, trade__A_B=facts(7)) for i in range(3)]
     page = NowPage("redis://here")
-    told = [page.take(view_model) for view_model in pictures(*looks)]
+    told = [page.take(view_model) for view_model in view_models(*looks)]
     assert "trade.A_B" in told[1]["rows"]  # its rate is known now
     assert told[2]["rows"] == {}
 
@@ -80,13 +84,13 @@ def test_a_quiet_stream_is_not_reported_again_each_second() -> None:
 def test_a_sparkline_has_a_point_for_each_slot_also_of_late_polls() -> None:
     looks = [sample(NOW_US + i * SLOT_US, trade__A_B=facts(7 + i)) for i in (0, 1, 4)]
     page = NowPage("redis://here")
-    for view_model in pictures(*looks):
+    for view_model in view_models(*looks):
         page.take(view_model)
     assert page.whole()["sparks"]["trade.A_B"] == [0.0, 0.5, 0.5, 0.5, 0.5]
 
 
 def test_the_whole_page_is_json_and_names_redis_and_verdict() -> None:
-    [view_model] = pictures(sample(trade__A_B=facts(7)))
+    [view_model] = view_models(sample(trade__A_B=facts(7)))
     page = NowPage("redis://here")
     page.take(view_model)
     whole = json.loads(json.dumps(page.whole()))
@@ -287,3 +291,18 @@ def test_a_group_is_as_slow_as_its_slowest_living_worker() -> None:
 
     workers = [one("a", 2.0), one("b", 3.0), one("c", None), one("gone", 99.0, NOW_US - 9 * SECOND)]
     assert latency.handled_by_group(workers, NOW_US) == {"g": [3.0, 30.0]}
+
+
+@pytest.mark.parametrize(("script", "object_name"), [("now", "data"), ("consumers", "model")])
+def test_page_script_reads_only_fields_that_the_server_sends(script: str, object_name: str) -> None:
+    text = (files("bridge.console") / "static" / f"{script}.js").read_text("utf-8")
+    read = set(re.findall(rf"\b{object_name}\.(\w+)", text))
+    [drawn] = view_models(sample(trade__A_B=facts(10)))
+    now, consumers = NowPage("redis://here"), ConsumersPage()
+    sent = {
+        "now": {*now.take(drawn), *now.whole(), *unavailable("Redis does not answer")},
+        "consumers": {*consumers.take(NOW_US, [], []), *consumers.whole()},
+    }
+
+    assert read
+    assert read <= sent[script]
