@@ -188,14 +188,14 @@ class Content(StreamQueue):
     def take(self, now_us: int, limit: int) -> Batch | None:
         if self._expected is None or not self._may_send():
             return None
-        delay_us = self._delay_us
+        delay_us = self._peers.publish_delay_us(self.name)
         if delay_us and not self._tail_is_fresh:
             return None
         self._tail_is_fresh = False
-        if self._waits_at_the_head(now_us, delay_us):
+        if (delay_us or self.slots[0].outage) and self._waits_at_the_head(now_us, delay_us):
             return None
         slots = list(islice(self.slots, limit))
-        if delay_us or [slot for slot in slots if slot.outage]:
+        if delay_us or (len(slots) > 1 and [slot for slot in slots if slot.outage]):
             slots = list(self._sendable(now_us, limit, delay_us))
         if not slots:
             return None

@@ -327,7 +327,8 @@ class Sequenced(StreamQueue):
 
     def settle(self, answer: Answer, now_us: int) -> None:
         self._settle(answer, now_us)
-        self._put_before_unsettled()
+        if self._behind_flight:
+            self._put_before_unsettled()
 
     def _settle(self, answer: Answer, now_us: int) -> None:
         self.in_flight = 0
@@ -354,7 +355,7 @@ class Sequenced(StreamQueue):
         if answer.status == "ok":
             self.confirmed = answer.last
             self._gap_wait = None
-            self.state = self._at_rest()
+            self.state = OPEN if self._beginning is None else QueueState.WAITING
             if not self.slots:
                 self._waited_since_us = None
             return

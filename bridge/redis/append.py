@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
+from operator import getitem
 from typing import NamedTuple, cast
 
 import hiredis
 
 from bridge.contract.stream_types import OWN_STREAMS
 from bridge.contract.streams import Stream
-from bridge.core.entries import APPEND, CONTENT, Answer
+from bridge.core.entries import APPEND, CONTENT, Answer, Op
 from bridge.core.queue import Batch
 
 Reply = object  # bytes, int, list, None or hiredis.ReplyError
@@ -24,6 +26,10 @@ SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
 
 _OWN = {own.key: own.name for own in OWN_STREAMS}
 
+OF_PART = 3  # arguments of a stream before its entries: two limits, how many arguments follow
+OF_ENTRY = 6  # arguments of a single entry before its fields
+MOST_LENGTHS = 1_000  # longer ones are not remembered
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -31,6 +37,9 @@ class Limits:
 
     max_entries: str = ""
     max_age_ms: str = ""
+    alone: dict[tuple[str, ...], "_Alone"] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # a cache, by the names of an entry's fields
 
 
 UNLIMITED = Limits()
@@ -64,34 +73,41 @@ def pack(*arguments: bytes | str | int) -> bytes:
     return _pack(arguments)
 
 
-class Part(NamedTuple):
-    """The part of one stream in a call of the append script."""
-
-    key: bytes
-    limits: Limits
-    batch: Batch
+# The part of one stream in a call of the append script: its key, its retention, the entries.
+Part = tuple[bytes, Limits, Batch]
 
 
 def pack_append(parts: Sequence[Part]) -> bytes:
     """One EVALSHA that appends to several streams, trimming each to its limits."""
+    packed, text = _put(parts)
+    if text.isascii():
+        return b"".join((packed, text.encode(), b"\r\n"))
+    # Lengths are counted in bytes: the same again, with one character for each byte.
+    packed, text = _put([(key, limits, _spelled_out(batch)) for key, limits, batch in parts])
+    return b"".join((packed, text.encode("latin-1"), b"\r\n"))
+
+
+def _put(parts: Sequence[Part]) -> tuple[bytes, str]:
+    """The head of the call, up to its keys and shapes, and the text of its entries."""
     shapes: dict[tuple[str, ...], str] = {}
-    entries: list[str] = []
+    pieces: list[str] = []
+    arguments = 0
     for _, limits, batch in parts:
-        entries += (limits.max_entries, limits.max_age_ms, "")
-        first = len(entries)
-        if len(batch.slots) == 1:
-            _put_alone(entries, batch)
-        else:
-            _put_together(entries, batch, shapes)
-        entries[first - 1] = str(len(entries) - first)
+        put = _put_alone if len(batch.slots) == 1 else _put_together
+        arguments += put(pieces, limits, batch, shapes)
     # heads of several streams are not cached: there are too many sets
     head = _head if len(parts) == 1 else _head.__wrapped__
-    count, packed = head(tuple([part.key for part in parts]), *shapes)
-    return b"*%d%b%b\r\n" % (count + len(entries), packed, _packed(entries))
+    count, packed = head(tuple([key for key, _, _ in parts]), *shapes)
+    return b"*%d%b" % (count + arguments, packed), "".join(pieces)
 
 
-def _put_together(entries: list[str], batch: Batch, shapes: dict[tuple[str, ...], str]) -> None:
-    """Add several entries: each has the number of its shape, and its values."""
+def _put_together(
+    pieces: list[str], limits: Limits, batch: Batch, shapes: dict[tuple[str, ...], str]
+) -> int:
+    """Add several entries: each has the number of its shape, and its values. Returns the number of
+    arguments.
+    """
+    arguments = [limits.max_entries, limits.max_age_ms, ""]
     shape, names_before = "", None
     expected = batch.expected
     for slot in batch.slots:
@@ -103,22 +119,97 @@ def _put_together(entries: list[str], batch: Batch, shapes: dict[tuple[str, ...]
         elif op is CONTENT:
             # only the first of a batch is compared: after it the last ID is that of this batch
             required, expected = expected, ""
-        entries += (op, required, str(number), str(ms), shape)
-        entries += values
+        arguments += (op, required, str(number), str(ms), shape)
+        arguments += values
+    arguments[OF_PART - 1] = str(len(arguments) - OF_PART)
+    framed = [""] * (2 * len(arguments))
+    framed[::2] = map(_BETWEEN.__getitem__, map(len, arguments))
+    framed[1::2] = arguments
+    pieces += framed
+    return len(arguments)
 
 
-def _put_alone(entries: list[str], batch: Batch) -> None:
-    """Add a single entry: the number of arguments of its fields, then names and values in turn."""
+def _put_alone(pieces: list[str], limits: Limits, batch: Batch, _: object) -> int:
+    """Add a single entry: the number of arguments of its fields, then names and values in turn.
+    Everything that is constant for its shape is cached as text. Returns the number of arguments.
+    """
     slot = batch.slots[0]
     op, names, values, number, _, ms, _, _, _, required, _, _ = slot.entry
     if op is APPEND:
         required = str(slot.after)
     elif op is CONTENT:
         required = batch.expected
-    fields = [""] * (2 * len(names))
-    fields[::2], fields[1::2] = names, values
-    entries += (op, required, str(number), str(ms), "0", str(len(fields)))
-    entries += fields
+    known = limits.alone.get(names)
+    if known is None or known.op is not op:
+        known = limits.alone[names] = _Alone.of(limits, op, names)
+    number_text, ms_text = str(number), str(ms)
+    pieces += (
+        known.before, _BETWEEN[len(required)], required, _BETWEEN[len(number_text)], number_text,
+        _BETWEEN[len(ms_text)], ms_text, known.behind,
+    )  # fmt: skip
+    framed = [""] * (2 * len(values))
+    framed[::2] = map(getitem, known.names, map(len, values))
+    framed[1::2] = values
+    pieces += framed
+    return known.arguments
+
+
+class _Lengths(dict[int, str]):
+    """Length of an argument → the text between the argument before and this one, with constant
+    arguments in between.
+    """
+
+    def __init__(self, constants: str = "") -> None:
+        super().__init__()
+        self._constants = constants
+
+    def __missing__(self, length: int) -> str:
+        between = f"{self._constants}\r\n${length}\r\n"
+        if length < MOST_LENGTHS:
+            self[length] = between
+        return between
+
+
+_BETWEEN = _Lengths()
+
+
+class _Alone(NamedTuple):
+    """The constant text of a call with a single entry, by retention and shape: `before` its place
+    (the required ID, number and time), `behind` that, and between its values. `arguments`: their
+    number.
+    """
+
+    op: Op
+    before: str
+    behind: str
+    names: Sequence[_Lengths]
+    arguments: int
+
+    @classmethod
+    def of(cls, limits: Limits, op: Op, names: Sequence[str]) -> "_Alone":
+        fields = 2 * len(names)
+        entry = OF_ENTRY + fields
+        before = _framed(limits.max_entries, limits.max_age_ms, str(entry), op)
+        lengths = [_Lengths(_framed(name)) for name in names]
+        return cls(op, before, _framed("0", str(fields)), lengths, OF_PART + entry)
+
+
+def _framed(*arguments: str) -> str:
+    """ASCII arguments in the Redis protocol, each after a line end."""
+    return "".join([f"\r\n${len(argument)}\r\n{argument}" for argument in arguments])
+
+
+def _spelled_out(batch: Batch) -> Batch:
+    """The batch with one character for each UTF-8 byte of its values; half a surrogate pair, possible
+    in JSON only, becomes an escape.
+    """
+    slots = []
+    for slot in batch.slots:
+        values = [value.encode(errors="backslashreplace") for value in slot.entry.values]
+        spelled_out = copy(slot)
+        spelled_out.entry = slot.entry._replace(values=[each.decode("latin-1") for each in values])
+        slots.append(spelled_out)
+    return batch._replace(slots=slots)
 
 
 @lru_cache(maxsize=8_192)  # a stream has one, or a few
@@ -135,41 +226,11 @@ def _without_count(packed: bytes) -> bytes:
     return packed[packed.index(b"\r\n") : -2]
 
 
-class _Lengths(dict[int, str]):
-    """Argument length → the text between the previous argument and that argument."""
-
-    def __missing__(self, length: int) -> str:
-        return f"\r\n${length}\r\n"
-
-
-_BETWEEN = _Lengths({length: f"\r\n${length}\r\n" for length in range(1_000)})
-
-
-def _packed(arguments: Sequence[str]) -> bytes:
-    """Arguments of a command in the Redis protocol, each after a line end.
-
-    Assembled by slices, for speed: it is half of the cost of publishing a message, and hiredis
-    takes half as long again.
-    """
-    pieces = [""] * (2 * len(arguments))
-    pieces[::2] = map(_BETWEEN.__getitem__, map(len, arguments))
-    pieces[1::2] = arguments
-    text = "".join(pieces)
-    if text.isascii():
-        return text.encode()
-    return _without_count(_pack((*map(_spelled_out, arguments),)))
-
-
 def pack_probe(keys: Sequence[bytes]) -> bytes:
     """One EVALSHA without entries, to check whether Redis refuses one of these streams or has lost
     its end. The last ID in an answer is that of the newest entry.
     """
     return _pack((b"EVALSHA", SHA, len(keys), *keys, 0, *(b"", b"", 0) * len(keys)))
-
-
-def _spelled_out(argument: str) -> bytes:
-    """The argument in UTF-8; half a surrogate pair, possible in JSON only, becomes an escape."""
-    return argument.encode(errors="backslashreplace")
 
 
 def read_answers(reply: Reply, count: int) -> Sequence[Answer | hiredis.ReplyError]:

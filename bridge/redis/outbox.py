@@ -26,7 +26,7 @@ from bridge.core.counters import OutboxCounters
 from bridge.core.entries import Answer
 from bridge.core.latency import Latencies
 from bridge.core.peers import Peers
-from bridge.core.queue import Batch, QueueState, QueueTable, StreamQueue, is_before
+from bridge.core.queue import OPEN, Batch, QueueState, QueueTable, StreamQueue, is_before
 from bridge.core.round_trips import RoundTrips
 from bridge.core.tail import Known, TailWanted, identify
 from bridge.redis.append import (
@@ -393,10 +393,10 @@ class Outbox:
     def _publication(self, calls: Sequence[Sequence[Batch]]) -> Request:
         packed = []
         for call in calls:
-            parts = []
+            parts: list[Part] = []
             for batch in call:
                 where = self._where.get(batch.queue.name) or self._find(batch.queue)
-                parts.append(Part(*where, batch))
+                parts.append((*where, batch))
             packed.append(pack_append(parts))
         limit_s = self._settings.command_timeout_s
         return Request(b"".join(packed), len(calls), limit_s, publishes=True)
@@ -459,13 +459,14 @@ class Outbox:
         if queue.kind:
             self.latencies.written(queue.kind, batch.slots, answer.signs, now_us)
         queue.settle(answer, now_us)
-        if queue.state in _HELD_BACK:
+        if queue.state is not OPEN and queue.state in _HELD_BACK:
             self._report_loss(queue)
             if queue.is_suspended:
                 self._changes.append((Change.SUSPENDED, queue))
         if not (queue.slots or queue.may_read):
             table.mark_idle(queue)
-        table.owner(queue).redis_answered(queue, now_us)
+        if queue.has_news:
+            table.owner(queue).redis_answered(queue, now_us)
 
     def _await_durability(self) -> Step:
         """Wait until everything sent before has the configured durability: then it is published."""

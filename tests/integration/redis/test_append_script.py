@@ -15,7 +15,7 @@ from bridge.core.entries import Answer, Slot, sequenced_entry, slot_of
 from bridge.core.peers import Peers
 from bridge.core.queue import Resume
 from bridge.core.sequenced import Sequenced
-from bridge.redis.append import SCRIPT, UNLIMITED, Part, pack, pack_append, read_answers
+from bridge.redis.append import SCRIPT, UNLIMITED, pack, pack_append, read_answers
 from bridge.runtime.refusals import Refusal, meaning
 from tests.support.examples import examples
 from tests.support.memory_server import MemoryServer
@@ -370,7 +370,7 @@ def publish(wire: RedisSocket, queue: Sequenced, now_us: int) -> None:
         batch = queue.take(now_us, 7)
         if batch is None:
             return
-        [reply] = wire.call(pack_append([Part(KEY.encode(), UNLIMITED, batch)]), 1)
+        [reply] = wire.call(pack_append([(KEY.encode(), UNLIMITED, batch)]), 1)
         [answer] = read_answers(reply, 1)
         assert isinstance(answer, Answer), answer
         queue.settle(answer, now_us)

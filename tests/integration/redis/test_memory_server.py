@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bridge.contract.causes import GapCause
 from bridge.core.entries import Slot, sequenced_gap, slot_of
 from bridge.core.queue import Batch
-from bridge.redis.append import SCRIPT, UNLIMITED, Part, pack, pack_append
+from bridge.redis.append import SCRIPT, UNLIMITED, pack, pack_append
 from tests.support.examples import examples
 from tests.support.memory_server import MemoryServer
 from tests.support.queues import content, sequenced
@@ -61,7 +61,7 @@ class Pair:
         self.socket.close()
 
     def append(self, batch: Batch) -> None:
-        packed = pack_append([Part(KEY.encode(), UNLIMITED, batch)])
+        packed = pack_append([(KEY.encode(), UNLIMITED, batch)])
         assert self.memory.call(packed, 1) == self.socket.call(packed, 1)
 
     def add_foreign(self, count: int, fields: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ from bridge.core.peers import Peers
 from bridge.core.queue import Batch, QueueState, Resume, StreamQueue
 from bridge.core.sequenced import Sequenced
 from bridge.core.tail import Tail, edge, identify
-from bridge.redis.append import UNLIMITED, Part, pack, pack_append, read_answers
+from bridge.redis.append import UNLIMITED, pack, pack_append, read_answers
 from bridge.redis.ends import decoded
 from tests.support.examples import examples
 from tests.support.memory_server import MemoryServer
@@ -107,7 +107,7 @@ class Machine(RuleBasedStateMachine):
         self.settle(self.append(self.batch))
 
     def append(self, batch: Batch) -> Answer:
-        packed = pack_append([Part(self.queue.name.encode(), UNLIMITED, batch)])
+        packed = pack_append([(self.queue.name.encode(), UNLIMITED, batch)])
         [answer] = read_answers(self.redis.call(packed, 1)[0], 1)
         assert isinstance(answer, Answer)
         return answer

@@ -10,7 +10,6 @@ from bridge.redis.append import (
     SHA,
     UNLIMITED,
     Limits,
-    Part,
     Retention,
     pack_append,
     pack_probe,
@@ -25,7 +24,7 @@ def slot(**values: str) -> Slot:
 
 
 def packed(*slots: Slot, key: bytes = b"k", limits: Limits = UNLIMITED) -> bytes:
-    return pack_append([Part(key, limits, Batch(sequenced(), slots))])
+    return pack_append([(key, limits, Batch(sequenced(), slots))])
 
 
 def read(command: bytes) -> list[str]:
@@ -72,7 +71,7 @@ def test_append_call_has_the_expected_id_on_the_first_content_entry_only() -> No
     entry = Entry(Op.CONTENT, ("type",), ["x"], 7, 0, 9, 0)
     slots = [slot_of(entry, 0, 0), slot_of(entry, 0, 0)]
 
-    command = pack_append([Part(b"k", UNLIMITED, Batch(content(), slots, "5-1"))])
+    command = pack_append([(b"k", UNLIMITED, Batch(content(), slots, "5-1"))])
 
     assert read(command)[10:] == ["C", "5-1", "7", "9", "1", "x", "C", "", "7", "9", "1", "x"]
 
@@ -101,7 +100,7 @@ def test_append_call_of_several_streams_has_their_shapes_once() -> None:
 
     command = pack_append(
         [
-            Part(key, limits, batch)
+            (key, limits, batch)
             for key, limits, batch in zip(
                 (b"k", b"l", b"m"), (UNLIMITED, UNLIMITED, Limits("9")), batches, strict=True
             )
