@@ -37,7 +37,7 @@ class Limits:
 
     max_entries: str = ""
     max_age_ms: str = ""
-    alone: dict[tuple[str, ...], "_Alone"] = field(
+    single_entries: dict[tuple[str, ...], "_SingleEntry"] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )  # a cache, by the names of an entry's fields
 
@@ -93,7 +93,7 @@ def _put(parts: Sequence[Part]) -> tuple[bytes, str]:
     pieces: list[str] = []
     arguments = 0
     for _, limits, batch in parts:
-        put = _put_alone if len(batch.slots) == 1 else _put_together
+        put = _put_single if len(batch.slots) == 1 else _put_together
         arguments += put(pieces, limits, batch, shapes)
     # heads of several streams are not cached: there are too many sets
     head = _head if len(parts) == 1 else _head.__wrapped__
@@ -129,7 +129,7 @@ def _put_together(
     return len(arguments)
 
 
-def _put_alone(pieces: list[str], limits: Limits, batch: Batch, _: object) -> int:
+def _put_single(pieces: list[str], limits: Limits, batch: Batch, _: object) -> int:
     """Add a single entry: the number of arguments of its fields, then names and values in turn.
     Everything that is constant for its shape is cached as text. Returns the number of arguments.
     """
@@ -139,9 +139,9 @@ def _put_alone(pieces: list[str], limits: Limits, batch: Batch, _: object) -> in
         required = str(slot.after)
     elif op is CONTENT:
         required = batch.expected
-    known = limits.alone.get(names)
+    known = limits.single_entries.get(names)
     if known is None or known.op is not op:
-        known = limits.alone[names] = _Alone.of(limits, op, names)
+        known = limits.single_entries[names] = _SingleEntry.of(limits, op, names)
     number_text, ms_text = str(number), str(ms)
     pieces += (
         known.before, _BETWEEN[len(required)], required, _BETWEEN[len(number_text)], number_text,
@@ -173,7 +173,7 @@ class _Lengths(dict[int, str]):
 _BETWEEN = _Lengths()
 
 
-class _Alone(NamedTuple):
+class _SingleEntry(NamedTuple):
     """The constant text of a call with a single entry, by retention and shape: `before` its place
     (the required ID, number and time), `behind` that, and between its values. `arguments`: their
     number.
@@ -186,7 +186,7 @@ class _Alone(NamedTuple):
     arguments: int
 
     @classmethod
-    def of(cls, limits: Limits, op: Op, names: Sequence[str]) -> "_Alone":
+    def of(cls, limits: Limits, op: Op, names: Sequence[str]) -> "_SingleEntry":
         fields = 2 * len(names)
         entry = OF_ENTRY + fields
         before = _framed(limits.max_entries, limits.max_age_ms, str(entry), op)
@@ -200,8 +200,8 @@ def _framed(*arguments: str) -> str:
 
 
 def _spelled_out(batch: Batch) -> Batch:
-    """The batch with one character for each UTF-8 byte of its values; half a surrogate pair, possible
-    in JSON only, becomes an escape.
+    """The batch with one character for each UTF-8 byte of its values; half a surrogate pair, which
+    is possible in JSON only, becomes an escape.
     """
     slots = []
     for slot in batch.slots:
@@ -222,7 +222,7 @@ def _head(keys: tuple[bytes, ...], *shapes: tuple[str, ...]) -> tuple[int, bytes
 
 
 def _without_count(packed: bytes) -> bytes:
-    """A packed command in the form of `_packed`: without its first line and last line end."""
+    """A packed command as `pack_append` joins it: without its first line and last line end."""
     return packed[packed.index(b"\r\n") : -2]
 
 
