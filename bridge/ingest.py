@@ -51,7 +51,7 @@ from bridge.runtime.clock import Clock
 log = structlog.get_logger(__name__)
 
 # Divisors of the memory (`buffer_bytes`), except DROP_SHARE.
-BOUND_SHARE = 256  # frames received between two checks of the bounds
+BOUND_SHARE = 256  # bytes of frames received between two checks of the bounds
 DROP_SHARE = 10  # an overflow drops this part of the largest queue at a time
 SUSPENDED_SHARE = 16  # the limit of each suspended stream that is not in the journal
 BACKFILL_SHARE = 8  # the limit of the streams that are backfilled

@@ -355,6 +355,7 @@ class Sequenced(StreamQueue):
         if answer.status == "ok":
             self.confirmed = answer.last
             self._gap_wait = None
+            # `_at_rest` without a gap wait, inline for speed: each batch comes by here
             self.state = OPEN if self._beginning is None else QueueState.WAITING
             if not self.slots:
                 self._waited_since_us = None

@@ -28,7 +28,7 @@ _OWN = {own.key: own.name for own in OWN_STREAMS}
 
 OF_PART = 3  # arguments of a stream before its entries: two limits, how many arguments follow
 OF_ENTRY = 6  # arguments of a single entry before its fields
-MOST_LENGTHS = 1_000  # longer ones are not remembered
+MOST_LENGTHS = 1_000  # texts for longer arguments are not cached
 
 
 @dataclass(frozen=True, slots=True)
