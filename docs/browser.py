@@ -28,14 +28,14 @@ def find() -> str | None:
 
 
 class Failed(Exception):
-    """The browser did not do what it was asked; the message says what it answered."""
+    """A command of the protocol failed; the message is the browser's answer."""
 
 
 class Page:
-    """One tab. `said` are errors of its scripts and what it refused to load, oldest first."""
+    """One tab. `errors`: of its scripts, and of what it refused to load, oldest first."""
 
     def __init__(self, connection: ClientConnection) -> None:
-        self.said: list[str] = []
+        self.errors: list[str] = []
         self._connection = connection
         self._numbers = itertools.count(1)
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -46,12 +46,12 @@ class Page:
         number = next(self._numbers)
         self._connection.send(json.dumps({"id": number, "method": method, "params": given}))
         while True:
-            told = json.loads(self._connection.recv(ANSWER_S))
-            self._note(told)
-            if told.get("id") == number:
-                if "error" in told:
-                    raise Failed(f"{method}: {told['error']['message']}")
-                result: dict[str, Any] = told["result"]
+            message = json.loads(self._connection.recv(ANSWER_S))
+            self._note(message)
+            if message.get("id") == number:
+                if "error" in message:
+                    raise Failed(f"{method}: {message['error']['message']}")
+                result: dict[str, Any] = message["result"]
                 return result
 
     def open(self, url: str) -> None:
@@ -67,8 +67,8 @@ class Page:
             "Runtime.evaluate", expression=source, awaitPromise=True, returnByValue=True
         )
         if "exceptionDetails" in answer:
-            told = answer["exceptionDetails"]
-            raise Failed(told.get("exception", {}).get("description", told["text"]))
+            details = answer["exceptionDetails"]
+            raise Failed(details.get("exception", {}).get("description", details["text"]))
         return answer["result"].get("value")
 
     def until(self, fact: str, limit_s: float = 30.0) -> None:
@@ -76,8 +76,8 @@ class Page:
         deadline_s = time.monotonic() + limit_s
         while not self.run(f"Boolean({fact})"):
             if time.monotonic() > deadline_s:
-                raise Failed(f"not within {limit_s:g} s: {fact}; it said {self.said}")
-            time.sleep(0.05)  # between two questions, not instead of one
+                raise Failed(f"not within {limit_s:g} s: {fact}; errors: {self.errors}")
+            time.sleep(0.05)  # between two polls
 
     def size(self, width: int, height: int, scale: float = 1) -> None:
         """The window's size in CSS pixels, and how many dots one has."""
@@ -91,8 +91,8 @@ class Page:
 
     def prefers(self, **features: str) -> None:
         """Media features, `prefers_color_scheme="dark"` say."""
-        told = [{"name": n.replace("_", "-"), "value": v} for n, v in features.items()]
-        self.ask("Emulation.setEmulatedMedia", features=told)
+        values = [{"name": n.replace("_", "-"), "value": v} for n, v in features.items()]
+        self.ask("Emulation.setEmulatedMedia", features=values)
 
     def press(self, key: str) -> None:
         """One key, with its text where it is a character."""
@@ -103,18 +103,18 @@ class Page:
         self.ask("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def picture(self, path: Path) -> None:
-        """What is to be seen, as PNG."""
+        """Write a screenshot as PNG."""
         path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"]))
 
-    def _note(self, told: dict[str, Any]) -> None:
-        given = told.get("params", {})
-        match told.get("method"):
+    def _note(self, message: dict[str, Any]) -> None:
+        given = message.get("params", {})
+        match message.get("method"):
             case "Runtime.exceptionThrown":
                 details = given["exceptionDetails"]
-                self.said.append(details.get("exception", {}).get("description", details["text"]))
+                self.errors.append(details.get("exception", {}).get("description", details["text"]))
             case "Log.entryAdded" if given["entry"]["level"] == "error":
                 entry = given["entry"]
-                self.said.append(f"{entry['text']} {entry.get('url', '')}")
+                self.errors.append(f"{entry['text']} {entry.get('url', '')}")
 
 
 @contextlib.contextmanager
@@ -163,11 +163,11 @@ def _address(folder: Path, process: subprocess.Popen[bytes]) -> str:
     import httpx2
 
     deadline_s = time.monotonic() + START_S
-    told = folder / "DevToolsActivePort"
+    port_file = folder / "DevToolsActivePort"
     while time.monotonic() < deadline_s and process.poll() is None:
         with contextlib.suppress(OSError, ValueError, LookupError, httpx2.HTTPError, StopIteration):
-            port = int(told.read_text().splitlines()[0])
+            port = int(port_file.read_text().splitlines()[0])
             tabs = httpx2.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
             return next(str(t["webSocketDebuggerUrl"]) for t in tabs if t["type"] == "page")
-        time.sleep(0.05)  # between two questions, not instead of one
+        time.sleep(0.05)  # between two polls
     raise Failed("the browser did not start")

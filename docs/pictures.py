@@ -51,12 +51,12 @@ SHOTS = (
 def running_demo(folder: Path) -> Iterator[str]:
     """A demo; its console's address with the token."""
     log = folder / "demo.txt"
-    with log.open("wb") as said:
+    with log.open("wb") as output:
         demo = subprocess.Popen(
             [sys.executable, "-m", "demo", "--folder", str(folder / "demo"), "--rate", "150"],
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
         )
     try:
         deadline_s = time.monotonic() + START_S
@@ -84,7 +84,7 @@ def take(page: Page, address: str) -> None:
         page.prefers(prefers_color_scheme=shot.theme)
         then = f"&at={time.time_ns() // 1_000_000 - shot.ago_ms}" if shot.ago_ms else ""
         page.open(base + shot.path + then)
-        time.sleep(6)  # a few looks
+        time.sleep(6)  # a few polls
         page.run("document.getElementById('levers').remove()" if shot.name == "phone" else "0")
         path = FOLDER / f"console-{shot.name}.png"
         page.picture(path)

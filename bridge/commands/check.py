@@ -200,7 +200,7 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _findings_table(findings: list[Finding]) -> Table:
-    table = _table("Check", "", "looked at", "found", "what to do")
+    table = _table("Check", "", "checked", "found", "what to do")
     for finding in findings:
         word = Level.PROBLEM if finding.level is Level.WRONG else finding.level
         cells = (finding.subject, finding.found, finding.advice)

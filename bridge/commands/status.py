@@ -177,7 +177,7 @@ def _streams(view_model: ViewModel, room: int) -> Table:
     columns = [
         ("stream", Width.NAME), ("entries", Width.NUMBER),
         *((name, Width.NUMBER) for name in shown),
-        ("pending", Width.NUMBER), ("age", Width.NUMBER), ("look at", Width.TEXT),
+        ("pending", Width.NUMBER), ("age", Width.NUMBER), ("marks", Width.TEXT),
     ]  # fmt: skip
     rows: list[Sequence[Cell]] = []
     for stream in view_model.streams:

@@ -42,7 +42,7 @@ class NowPage:
         return self._head | {
             "curve": [list(self._curve)[-1]] if self._curve else [],
             "rows": {name: row for name, row in rows.items() if row != before.get(name)},
-            "gone": [name for name in before if name not in rows],
+            "removed": [name for name in before if name not in rows],
             "slot": self._slot,
         }
 

@@ -197,7 +197,7 @@ class _DataApi:
             sentence = await self._site.levers.pull(request.path_params["name"])
         except KeyError:
             raise HTTPException(404, "there is no such action") from None
-        return JSONResponse({"told": sentence})
+        return JSONResponse({"text": sentence})
 
     async def _found(self, group: str, stream: str, dead_letters: list[Any]) -> list[Any]:
         if not all(isinstance(one, str) and is_entry_id(one) for one in dead_letters):

@@ -229,8 +229,8 @@ def _source(source: Source) -> Iterator[tuple[str, str]]:
         yield "", f"numbers {tally.first_number} to {tally.last_number}: {state}{gaps}"
     if tally.undecodable:
         yield "", f"{tally.undecodable:,} entries are not of the contract: another program's"
-    if tally.told:
-        yield "", f"{tally.told:,} missing numbers are named by the gap log"
+    if tally.logged:
+        yield "", f"{tally.logged:,} missing numbers are named by the gap log"
     if snapshots := tally.by_type.get("depth_snapshot"):
         yield (
             "",

@@ -55,7 +55,7 @@ class Tally:
     gaps: list[Marked] = field(default_factory=list)
     breaks: int = 0
     first_breaks: list[Break] = field(default_factory=list)
-    told: int = 0  # missing numbers without a gap entry that the gap log names
+    logged: int = 0  # missing numbers without a gap entry that the gap log names
     disorder: int = 0  # IDs that do not increase
     undecodable: int = 0  # entries that are not of the contract
     overtaken: int = 0  # times that trimming passed the reading position
@@ -160,7 +160,7 @@ class Continuity:
         """Count missing numbers: as a break, unless the gap log names them."""
         at = bisect_right(self._reported, run.first, key=lambda known: known.first) - 1
         if at >= 0 and run.last <= self._reported[at].last:
-            self.tally.told += run.last - run.first + 1
+            self.tally.logged += run.last - run.first + 1
             return
         self.tally.breaks += 1
         if len(self.tally.first_breaks) < MOST_KEPT:

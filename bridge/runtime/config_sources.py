@@ -85,7 +85,7 @@ def _yaml_mistake(path: FilePath, error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     where = f"{path} line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
     problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"
-    return f"{where}: this is not valid YAML ({problem}): look at indentation, colons and quotes"
+    return f"{where}: this is not valid YAML ({problem}): check indentation, colons and quotes"
 
 
 def _note_lines(node: yaml.Node, path: Path, origins: Origins, seen: set[int]) -> None:

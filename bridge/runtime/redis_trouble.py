@@ -53,4 +53,4 @@ def connect_advice(text: str, url: str) -> str:
     for part, right in _OTHER_KINDS.items():
         if part in text:
             return right.format(parsed.nodes[0])
-    return "look at what each server replied, and at redis.url; a bridge waits for it"
+    return "check what each server replied, and redis.url; a bridge waits for it"

@@ -24,7 +24,7 @@ class Sort(StrEnum):
     RATE = "rate"
     ENTRIES = "entries"
     AGE = "age"
-    LOOK_AT = "look at"
+    MARKS = "marks"
 
 
 class Key(StrEnum):
@@ -119,7 +119,7 @@ def ordered(streams: Sequence[StreamRow], browse: Browse) -> list[StreamRow]:
             return sorted(
                 left, key=lambda stream: -(never if stream.age_us is None else stream.age_us)
             )
-        case Sort.LOOK_AT:
+        case Sort.MARKS:
             return sorted(left, key=lambda stream: (not stream.is_failing, not stream.marks))
 
 

@@ -71,7 +71,7 @@ def _about(shown: Shown, width: int) -> Text:
         text = f" Redis at {shown.where} does not answer: {what} ({shown.trouble})"
         return Text(clipped(text, width).ljust(width), style="bold white on red", no_wrap=True)
     if shown.view_model is None:
-        return Text(" looking …", style="dim")
+        return Text(" loading …", style="dim")
     line = Text(" ", no_wrap=True, overflow="ellipsis")
     if browse.is_paused:
         age = figures.age(int(shown.age_s * 1e6))

@@ -16,12 +16,12 @@ NONE_YET = "no bridge has run here: start one with `python -m bridge run`"
 
 
 class Level(StrEnum):
-    """GOOD: nothing to do; LOOK: something needs attention; BAD: no bridge is healthy, or no
+    """GOOD: nothing to do; WARNING: something needs attention; BAD: no bridge is healthy, or no
     bridge of a fleet receives some of the streams.
     """
 
     GOOD = "good"
-    LOOK = "look"
+    WARNING = "warning"
     BAD = "bad"
 
 
@@ -52,7 +52,7 @@ def judge(view_model: ViewModel, instance: str | None = None) -> Verdict:
     if not reasons:
         return Verdict(Level.GOOD, "all is well")
     things = "one thing needs" if len(reasons) == 1 else f"{len(reasons)} things need"
-    return Verdict(Level.LOOK, f"{things} a look", reasons)
+    return Verdict(Level.WARNING, f"{things} attention", reasons)
 
 
 def _why_not(view_model: ViewModel, bridges: Sequence[BridgeRow], instance: str | None) -> str:
@@ -122,7 +122,7 @@ def _streams(view_model: ViewModel) -> Iterator[str]:
     for stream in failing[:MAX_NAMED]:
         yield f"{stream.name}: {', '.join(stream.marks)}"
     if len(failing) > MAX_NAMED:
-        yield f"{len(failing) - MAX_NAMED} more streams need a look"
+        yield f"{len(failing) - MAX_NAMED} more streams need attention"
 
 
 def _consumers(view_model: ViewModel) -> Iterator[str]:

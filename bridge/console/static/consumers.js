@@ -67,7 +67,7 @@ function card(group) {
   } }, el("summary", { text: `${plural(group.streams.length, "stream")}: owners, positions` }), streams(group));
   details.open = opened.has(group.group);
   return el("article", { class: "card", "data-group": group.group },
-    el("header", { class: isWell ? "up" : isServed ? "look" : "silent", "data-level": isWell ? "good" : isServed ? "look" : "bad" },
+    el("header", { class: isWell ? "up" : isServed ? "warning" : "silent", "data-level": isWell ? "good" : isServed ? "warning" : "bad" },
       el("i", { class: "dot", "aria-hidden": "true" }),
       el("span", { text: group.group }),
       el("span", { class: "note", text: group.mode || "of another program" })),
@@ -84,7 +84,7 @@ function streams(group) {
   return el("div", { class: "table", tabindex: "0", role: "region", "aria-label": `Streams of ${group.group}` },
     el("table", {},
       el("thead", {}, el("tr", {}, ...head.map((text, i) => el("th", { scope: "col", class: i > 2 && "num", text })))),
-      el("tbody", {}, ...group.streams.map((one) => el("tr", { class: one.blocked_at && "looked" },
+      el("tbody", {}, ...group.streams.map((one) => el("tr", { class: one.blocked_at && "marked" },
         el("th", { scope: "row", text: one.stream }),
         el("td", { text: one.owner || "–" }),
         el("td", { class: "mono", text: one.position + (one.blocked_at ? " blocked" : "") }),

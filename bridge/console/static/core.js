@@ -185,7 +185,7 @@ function levers(all, state) {
 
 async function pull(name) {
   const answer = await post(`/api/levers/${encodeURIComponent(name)}`, {});
-  if (answer) toast(answer.told);
+  if (answer) toast(answer.text);
 }
 
 // Requests that change something -------------------------------------------------------------------

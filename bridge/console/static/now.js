@@ -44,9 +44,9 @@ function about(data) {
   put($("quarantined"), count(data.quarantined));
   put($("quarantine-words"), data.newest_quarantined || "in bridge:quarantine");
   put($("pending"), count(data.pending));
-  for (const name of ["gaps", "quarantined"]) $(name).classList.toggle("look", data[name] > 0);
+  for (const name of ["gaps", "quarantined"]) $(name).classList.toggle("warning", data[name] > 0);
   // Some entries are always in transit; as many as a second brings, or more, are held up.
-  $("pending").classList.toggle("look", data.pending > Math.max(100, data.rate ?? 0));
+  $("pending").classList.toggle("warning", data.pending > Math.max(100, data.rate ?? 0));
   bridges(data.bridges);
 }
 
@@ -109,7 +109,7 @@ function change(name, [perSecond, at, entries, marks, isFailing, text]) {
   put(stream.newest, text);
   stream.textCell.title = text;
   stream.text = `${name} ${marks.join(" ")}`.toLowerCase();
-  stream.row.className = isFailing ? "failing" : marks.length ? "looked" : "";
+  stream.row.className = isFailing ? "failing" : marks.length ? "marked" : "";
 }
 
 function paint(stream) {
@@ -188,7 +188,7 @@ connect({
   more(data) {
     const before = streams.size;
     for (const [name, row] of Object.entries(data.rows)) change(name, row);
-    for (const name of data.gone) streams.delete(name);
+    for (const name of data.removed) streams.delete(name);
     for (let missed = Math.min(data.slot - slot, SLOTS); missed > 0; missed -= 1) {
       for (const stream of streams.values()) {
         stream.spark.push(stream.rate ?? 0);
@@ -199,6 +199,6 @@ connect({
     for (const stream of streams.values()) if (stream.isSeen) paint(stream);
     drawCurve(data.curve);
     about(data);
-    if (before !== streams.size || data.gone.length || (sort.by !== "name" && !isHeld())) arrange();
+    if (before !== streams.size || data.removed.length || (sort.by !== "name" && !isHeld())) arrange();
   },
 });

@@ -78,7 +78,7 @@ def _judge(symbol: str, types: set[StreamType], markets: Markets) -> Iterator[Fi
     market = markets.get(symbol)
     if market is None:
         near = nearest(symbol, markets)
-        advice = f"did you mean {' or '.join(near)}?" if near else "look at the exchange's markets"
+        advice = f"did you mean {' or '.join(near)}?" if near else "check the exchange's markets"
         yield Finding(Level.WRONG, SUBJECT, f"{symbol} is not listed by the exchange", advice)
         return
     if market.is_closed:

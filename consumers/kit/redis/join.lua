@@ -11,10 +11,10 @@ if not s then
   return redis.error_reply('WRONGTYPE the key is a ' .. kind .. ', not a stream')
 end
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  local told = {}
-  for i = 1, #group, 2 do told[group[i]] = group[i + 1] end
-  if told.name == ARGV[1] then
-    return future_error(s, told['last-delivered-id'], 'set the group back (XGROUP SETID)') or 0
+  local info = {}
+  for i = 1, #group, 2 do info[group[i]] = group[i + 1] end
+  if info.name == ARGV[1] then
+    return future_error(s, info['last-delivered-id'], 'set the group back (XGROUP SETID)') or 0
   end
 end
 local at = redis.call('HGET', KEYS[2], 'id') or (ARGV[3] ~= '' and ARGV[3]) or ARGV[2]

@@ -10,18 +10,18 @@ UNAVAILABLE = Finding(Level.PROBLEM, "redis", "cannot be used")
 NOT = Finding(Level.NOT_CHECKED, "settings", "see above")
 
 
-def told(*found: list[Finding]) -> list[str]:
+def summaries(*found: list[Finding]) -> list[str]:
     return [f"{one.level} {one.subject}" for one in each_once(found)]
 
 
 def test_of_one_server_all_is_reported_as_it_was_found() -> None:
-    assert told([HERE, NO_DISK, MAY]) == ["ok redis", "warning persistence", "ok rights"]
+    assert summaries([HERE, NO_DISK, MAY]) == ["ok redis", "warning persistence", "ok rights"]
 
 
 def test_of_several_shards_the_first_is_described_and_each_other_named_with_what_is_wrong() -> None:
     second = Finding(Level.OK, "redis", "answers at another node")
 
-    assert told([HERE, NO_DISK, MAY], [second, NO_DISK, MAY], [UNAVAILABLE, NOT]) == [
+    assert summaries([HERE, NO_DISK, MAY], [second, NO_DISK, MAY], [UNAVAILABLE, NOT]) == [
         "ok redis, shard 0", "warning persistence", "ok rights", "ok redis, shard 1",
         "problem redis, shard 2", "not checked settings, shard 2",
     ]  # fmt: skip

@@ -47,12 +47,12 @@ def test_check_shows_what_was_found_with_escapes_and_without_secrets() -> None:
 )
 def test_a_path_that_no_system_takes_is_a_sentence(text: str) -> None:
     name = "9" * 5_000
-    said = CliRunner().invoke(app, text.replace("NAME", name).split())
-    assert isinstance(said.exception, SystemExit)
-    assert said.exit_code in (1, 2)
-    assert said.output.startswith("error: ")
+    result = CliRunner().invoke(app, text.replace("NAME", name).split())
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code in (1, 2)
+    assert result.output.startswith("error: ")
     # Python 3.14 reports such a path as missing, like any other.
-    assert "File name too long" in said.output or "holds no journal" in said.output
+    assert "File name too long" in result.output or "holds no journal" in result.output
 
 
 def test_a_pipe_into_which_nothing_is_written_is_no_configuration(
@@ -61,21 +61,21 @@ def test_a_pipe_into_which_nothing_is_written_is_no_configuration(
     monkeypatch.setattr(bounded_file, "PIPE_S", 0.05)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    said = CliRunner().invoke(app, ["status", "--config", str(pipe)])
-    assert said.exit_code == 2
-    assert "it is a pipe that brings nothing for 0.05 s" in said.output
+    result = CliRunner().invoke(app, ["status", "--config", str(pipe)])
+    assert result.exit_code == 2
+    assert "it is a pipe that brings nothing for 0.05 s" in result.output
 
 
 def test_a_pipe_is_a_configuration_as_any_file(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["/bin/sh", "-c", f"echo 'instance: [1]' > {pipe}"]):
-        said = CliRunner().invoke(app, ["status", "--config", str(pipe)])
-    assert said.exit_code == 2
-    assert "instance" in said.output
+        result = CliRunner().invoke(app, ["status", "--config", str(pipe)])
+    assert result.exit_code == 2
+    assert "instance" in result.output
 
 
 def test_a_device_without_an_end_is_no_configuration() -> None:
-    said = CliRunner().invoke(app, ["status", "--config", "/dev/zero"])
-    assert said.exit_code == 2
-    assert "/dev/zero cannot be read: it has more than 1,000,000 bytes" in said.output
+    result = CliRunner().invoke(app, ["status", "--config", "/dev/zero"])
+    assert result.exit_code == 2
+    assert "/dev/zero cannot be read: it has more than 1,000,000 bytes" in result.output

@@ -39,7 +39,7 @@ Connections
  tokyo-1   public-1          1          1
 
 Streams
- stream                        entries   gaps   pending    age   look at
+ stream                        entries   gaps   pending    age   marks
 ─────────────────────────────────────────────────────────────────────────
  {STREAM}   1,234,567     12     3,456   0.0s   12 gaps
 left out, for want of room: published, late, recovered

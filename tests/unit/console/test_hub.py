@@ -13,7 +13,7 @@ from bridge.console.hub import (
 )
 
 
-async def told(client: Client) -> list[str]:
+async def received(client: Client) -> list[str]:
     return [message.data async for message in client.messages()]
 
 
@@ -34,7 +34,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_slows_no_other() -> No
         hub.publish("now", Message("more", str(number)))
         assert (await anext(quick.messages())).data == str(number)
     assert slow.is_dropped
-    assert await told(slow) == []  # what waited is forgotten: it begins anew
+    assert await received(slow) == []  # what waited is forgotten: it begins anew
     assert len(hub) == 1
 
 
@@ -65,7 +65,7 @@ async def test_closing_ends_every_client() -> None:
     hub = Hub()
     client = hub.join("now")
     hub.close()
-    assert await told(client) == []
+    assert await received(client) == []
     with pytest.raises(TooMany):
         hub.join("now")
 

@@ -64,27 +64,27 @@ def test_now_shows_only_changed_and_removed_rows() -> None:
     page = NowPage("redis://here")
     page.take(first)
     page.take(second)
-    told = page.take(second)
-    assert told["rows"] == {}
+    sent = page.take(second)
+    assert sent["rows"] == {}
     again = NowPage("redis://here")
     again.take(first)
-    told = again.take(second)
-    assert told["rows"]["trade.A_B"][:3] == [2.0, NOW_US, 12]
-    assert told["gone"] == ["trade.E_F"]
+    sent = again.take(second)
+    assert sent["rows"]["trade.A_B"][:3] == [2.0, NOW_US, 12]
+    assert sent["removed"] == ["trade.E_F"]
 
 
 def test_a_quiet_stream_is_not_reported_again_each_second() -> None:
-    looks = [sample(NOW_US + i * SECOND, trade__A_B=facts(7)) for i in range(3)]
+    samples = [sample(NOW_US + i * SECOND, trade__A_B=facts(7)) for i in range(3)]
     page = NowPage("redis://here")
-    told = [page.take(view_model) for view_model in view_models(*looks)]
-    assert "trade.A_B" in told[1]["rows"]  # its rate is known now
-    assert told[2]["rows"] == {}
+    sent = [page.take(view_model) for view_model in view_models(*samples)]
+    assert "trade.A_B" in sent[1]["rows"]  # its rate is known now
+    assert sent[2]["rows"] == {}
 
 
 def test_a_sparkline_has_a_point_for_each_slot_also_of_late_polls() -> None:
-    looks = [sample(NOW_US + i * SLOT_US, trade__A_B=facts(7 + i)) for i in (0, 1, 4)]
+    samples = [sample(NOW_US + i * SLOT_US, trade__A_B=facts(7 + i)) for i in (0, 1, 4)]
     page = NowPage("redis://here")
-    for view_model in view_models(*looks):
+    for view_model in view_models(*samples):
         page.take(view_model)
     assert page.whole()["sparks"]["trade.A_B"] == [0.0, 0.5, 0.5, 0.5, 0.5]
 
@@ -106,7 +106,7 @@ def worker(group: str, *patterns: str, made: str = "3 positions") -> WorkerStatu
 
 
 def test_what_belongs_to_the_account_is_left_out() -> None:
-    looked = Sample(
+    taken = Sample(
         NOW_US,
         bridges=(
             BridgeStatus.model_validate(
@@ -127,7 +127,7 @@ def test_what_belongs_to_the_account_is_left_out() -> None:
             length=1, last={"stream": "account.orderUpdate", "reason": "secret"}
         ),
     )
-    shown = public(looked)
+    shown = public(taken)
     assert list(shown.streams) == ["trade.A_B"]
     assert list(shown.bridges[0].streams) == ["trade.A_B"]
     assert {one.group: one.made for one in shown.workers} == {"tail": "", "candles": "3 positions"}
@@ -135,25 +135,25 @@ def test_what_belongs_to_the_account_is_left_out() -> None:
 
 
 def test_a_refused_message_of_an_unknown_stream_may_be_the_accounts() -> None:
-    looked = Sample(
+    taken = Sample(
         NOW_US, quarantine=StreamFacts(length=1, last={"stream": "", "reason": "no JSON"})
     )
-    assert public(looked).quarantine.last is None
+    assert public(taken).quarantine.last is None
 
 
 # Gaps
 
 
 def test_a_record_of_numbers_shows_how_many_and_whether_they_are_there() -> None:
-    [told] = GapsPage().take([record(1)])
-    assert (told["missing"], told["recovered"], told["cause"]) == (4, True, "skipped")
-    assert told["from_us"] == told["to_us"] == NOW_US
+    [row] = GapsPage().take([record(1)])
+    assert (row["missing"], row["recovered"], row["cause"]) == (4, True, "skipped")
+    assert row["from_us"] == row["to_us"] == NOW_US
 
 
 def test_a_record_of_times_shows_when() -> None:
     given = {"from": "", "to": "", "from_us": str(NOW_US - 9), "to_us": str(NOW_US - 2)}
-    [told] = GapsPage().take([record(1, "ticker.A_B", recovered="false", how="", **given)])
-    assert (told["missing"], told["from_us"], told["to_us"]) == (None, NOW_US - 9, NOW_US - 2)
+    [row] = GapsPage().take([record(1, "ticker.A_B", recovered="false", how="", **given)])
+    assert (row["missing"], row["from_us"], row["to_us"]) == (None, NOW_US - 9, NOW_US - 2)
 
 
 def test_records_of_the_account_are_shown_only_where_requested_and_others_are_counted() -> None:
@@ -187,11 +187,11 @@ def test_a_group_shows_its_lag_over_time_and_the_account_is_left_out() -> None:
         group("tail", lag("account.orderUpdate", lag=90), lag("trade.A_B")),
     ]
     page = ConsumersPage()
-    told = page.take(NOW_US, groups, [])
-    assert {one["group"]: one["lag"] for one in told["groups"]} == {"candles": 4, "tail": 2}
-    assert told["points"][0]["groups"]["candles"] == [4.0, 4]
-    assert told["groups"][0]["workers"][0]["is_alive"]
-    assert page.whole()["points"] == told["points"]
+    sent = page.take(NOW_US, groups, [])
+    assert {one["group"]: one["lag"] for one in sent["groups"]} == {"candles": 4, "tail": 2}
+    assert sent["points"][0]["groups"]["candles"] == [4.0, 4]
+    assert sent["groups"][0]["workers"][0]["is_alive"]
+    assert page.whole()["points"] == sent["points"]
 
 
 def test_dead_letters_are_looked_for_where_there_are_some_and_may_be_shown() -> None:
@@ -218,9 +218,9 @@ def test_a_dead_letter_may_be_requested_where_its_stream_is_on_the_page() -> Non
 
 def test_a_dead_letter_of_another_hand_cannot_do_anything_to_a_page() -> None:
     stored = StoredDeadLetter("g", "trade.A_B", "1700000000000-0", {"error": "no\x1b[31m\nway"})
-    [told] = ConsumersPage().take(NOW_US, [], [stored])["letters"]
-    assert told["error"] == r"no\u001b[31m\nway"
-    assert (told["attempts"], told["since_us"]) == ("", NOW_US)
+    [row] = ConsumersPage().take(NOW_US, [], [stored])["letters"]
+    assert row["error"] == r"no\u001b[31m\nway"
+    assert (row["attempts"], row["since_us"]) == ("", NOW_US)
 
 
 # Latency
@@ -238,36 +238,36 @@ def test_a_column_is_what_bridges_have_counted_since_the_one_before() -> None:
     page = LatencyPage()
     page.take(counting(NOW_US, [5, 5]))  # of how long ago these are is not known
     assert page.take(counting(NOW_US + 1, [5, 7])) is None  # the column is not full yet
-    told = page.take(counting(NOW_US + COLUMN_US, [6, 7]))
-    assert told is not None
-    assert told["column"]["engine_to_received"][:3] == [2, 4, 0]
-    assert sum(told["column"]["received_to_written"]) == 0
-    assert told["figures"]["engine_to_received"] == {"p50": 2.5, "p90": 2.5, "p99": 2.5, "count": 6}
+    sent = page.take(counting(NOW_US + COLUMN_US, [6, 7]))
+    assert sent is not None
+    assert sent["column"]["engine_to_received"][:3] == [2, 4, 0]
+    assert sum(sent["column"]["received_to_written"]) == 0
+    assert sent["figures"]["engine_to_received"] == {"p50": 2.5, "p90": 2.5, "p99": 2.5, "count": 6}
 
 
 def test_what_workers_have_counted_since_is_the_last_part_of_the_way() -> None:
-    def look(at_us: int, *workers: tuple[str, int]) -> Sample:
-        told = []
+    def workers_at(at_us: int, *workers: tuple[str, int]) -> Sample:
+        statuses = []
         for name, handled in workers:
             counts = [handled] + [0] * len(latency.BOUNDS_MS)
             status = {"group": "g", "consumer": name, "updated_us": at_us, "started_us": 1}
-            told.append(WorkerStatus.model_validate(status | {"latencies": {"counts": counts}}))
-        return Sample(at_us, workers=tuple(told))
+            statuses.append(WorkerStatus.model_validate(status | {"latencies": {"counts": counts}}))
+        return Sample(at_us, workers=tuple(statuses))
 
     page = LatencyPage()
-    page.take(look(NOW_US, ("a", 5)))
-    told = page.take(look(NOW_US + COLUMN_US, ("a", 8), ("b", 90)))  # of b only what follows
-    assert told is not None
-    assert told["column"]["received_to_handled"][0] == 3
-    assert told["figures"]["received_to_handled"]["p50"] == 1.0
+    page.take(workers_at(NOW_US, ("a", 5)))
+    sent = page.take(workers_at(NOW_US + COLUMN_US, ("a", 8), ("b", 90)))  # of b only what follows
+    assert sent is not None
+    assert sent["column"]["received_to_handled"][0] == 3
+    assert sent["figures"]["received_to_handled"]["p50"] == 1.0
 
 
 def test_a_bridge_that_was_started_anew_begins_anew() -> None:
     page = LatencyPage()
     page.take(counting(NOW_US, [9, 9]))
-    told = page.take(counting(NOW_US + COLUMN_US, [1, 0], started_us=2))
-    assert told is not None
-    assert sum(told["column"]["engine_to_received"]) == 0
+    sent = page.take(counting(NOW_US + COLUMN_US, [1, 0], started_us=2))
+    assert sent is not None
+    assert sum(sent["column"]["engine_to_received"]) == 0
 
 
 def test_what_is_above_all_bounds_has_no_figure_and_other_buckets_are_passed_over() -> None:

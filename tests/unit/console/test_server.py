@@ -21,7 +21,7 @@ CHANGE = {"action": "drop", "group": "g", "stream": "trade.A_B", "letters": ["1-
 
 
 def console(hub: Hub) -> ASGIApp:
-    """One that has not looked at its Redis."""
+    """A console that has not polled its Redis."""
     client = Redis.from_url("redis://127.0.0.1:1/0")
     watched = Watched(client, KeySpace(), "redis://here", can_change=True)
     site = Site(watched, Guard(frozenset({HOST}), TOKEN), hub=hub)
@@ -40,8 +40,8 @@ def scope(method: str, path: str, **headers: str) -> dict[str, Any]:
 
 async def post(body: bytes, **headers: str) -> tuple[int, str]:
     """Request a change of dead letters; returns status and text."""
-    told: list[Message] = []
-    asked = {"content-type": "application/json", "content-length": str(len(body))} | {
+    messages: list[Message] = []
+    all_headers = {"content-type": "application/json", "content-length": str(len(body))} | {
         name.replace("_", "-"): text for name, text in headers.items()
     }
 
@@ -49,10 +49,10 @@ async def post(body: bytes, **headers: str) -> tuple[int, str]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Message) -> None:
-        told.append(message)
+        messages.append(message)
 
-    await console(Hub())(scope("POST", "/api/letters", **asked), receive, send)
-    return told[0]["status"], b"".join(one.get("body", b"") for one in told[1:]).decode()
+    await console(Hub())(scope("POST", "/api/letters", **all_headers), receive, send)
+    return messages[0]["status"], b"".join(one.get("body", b"") for one in messages[1:]).decode()
 
 
 async def test_a_change_of_missing_dead_letters_changes_none() -> None:
@@ -97,6 +97,6 @@ async def test_a_client_that_takes_no_event_is_let_go(
         await asyncio.Event().wait()
 
     async with asyncio.timeout(5):
-        asked = scope("GET", "/events") | {"asgi": {"version": "3.0", "spec_version": version}}
-        await console(hub)(asked, receive, send)
+        request = scope("GET", "/events") | {"asgi": {"version": "3.0", "spec_version": version}}
+        await console(hub)(request, receive, send)
     assert len(hub) == 0

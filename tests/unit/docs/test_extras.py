@@ -26,8 +26,8 @@ def named() -> dict[str, set[str]]:
 def test_every_extra_that_is_named_exists() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     known = set(project["optional-dependencies"])
-    told = named()
+    result = named()
 
-    assert "demo" in told["README.md"]
-    assert "archive" in told["docs/guide.md"]
-    assert {file: extras - known for file, extras in told.items() if extras - known} == {}
+    assert "demo" in result["README.md"]
+    assert "archive" in result["docs/guide.md"]
+    assert {file: extras - known for file, extras in result.items() if extras - known} == {}

@@ -276,9 +276,9 @@ REFUSALS = {
     "log: {}\nlog: {}": "config.yaml line 2: log is written twice",
     "- a": "config.yaml must be settings by name, such as `redis:` and below it `url: …`",
     "redis:\n  url: [": "config.yaml line 2, column 9: this is not valid YAML (expected the node "
-    "content, but found '<stream end>'): look at indentation, colons and quotes",
+    "content, but found '<stream end>'): check indentation, colons and quotes",
     "redis:\n\turl: x": "config.yaml line 2, column 1: this is not valid YAML (found character "
-    "'\\t' that cannot start any token): look at indentation, colons and quotes",
+    "'\\t' that cannot start any token): check indentation, colons and quotes",
 }
 
 
@@ -362,8 +362,8 @@ def test_foreign_variables_pass() -> None:
 
 
 def test_all_mistakes_are_reported_at_once_each_on_its_line(tmp_path: Path) -> None:
-    told = refusal("redis: {ulr: x}\nlog: {level: loud}\nstreams: []", tmp_path).splitlines()
-    assert [line.split(":")[0] for line in told] == [
+    message = refusal("redis: {ulr: x}\nlog: {level: loud}\nstreams: []", tmp_path).splitlines()
+    assert [line.split(":")[0] for line in message] == [
         "config.yaml line 3",
         "config.yaml line 1",
         "config.yaml line 2",
@@ -427,9 +427,9 @@ def test_a_value_that_yaml_cannot_make_is_reported_with_its_place(
     text: str, tmp_path: Path
 ) -> None:
     begun_s = time.monotonic()
-    told = refusal(text, tmp_path)
-    assert told.startswith("config.yaml line 1, column ")
-    assert f"this is not valid YAML (found {NO_VALUES[text]})" in told
+    message = refusal(text, tmp_path)
+    assert message.startswith("config.yaml line 1, column ")
+    assert f"this is not valid YAML (found {NO_VALUES[text]})" in message
     assert time.monotonic() - begun_s < 5
 
 
@@ -438,8 +438,8 @@ def test_aliases_that_unfold_each_other_are_refused_beyond_a_number(
     rows: str, tmp_path: Path
 ) -> None:
     lines = [rows.format(n=n, below=", ".join([f"*a{n - 1}"] * 9)) for n in range(1, 13)]
-    told = refusal("\n".join(["a0: &a0 {k: 1}", *lines]), tmp_path)
-    assert "(found more than 200,000 values, each alias being what it names)" in told
+    message = refusal("\n".join(["a0: &a0 {k: 1}", *lines]), tmp_path)
+    assert "(found more than 200,000 values, each alias being what it names)" in message
 
 
 def test_aliases_and_merges_of_some_groups_are_taken(tmp_path: Path) -> None:
@@ -450,9 +450,9 @@ def test_aliases_and_merges_of_some_groups_are_taken(tmp_path: Path) -> None:
 def test_of_many_mistakes_the_first_are_reported_and_how_many_more_there_are(
     tmp_path: Path,
 ) -> None:
-    told = refusal("\n".join(f"k{n}: 1" for n in range(5_000)), tmp_path).splitlines()
-    assert told[0] == "config.yaml line 1: k0 is not a setting"
-    assert told[20:] == ["and 4,980 more mistakes in config.yaml"]
+    message = refusal("\n".join(f"k{n}: 1" for n in range(5_000)), tmp_path).splitlines()
+    assert message[0] == "config.yaml line 1: k0 is not a setting"
+    assert message[20:] == ["and 4,980 more mistakes in config.yaml"]
 
 
 def test_more_variables_than_plausible_are_refused_at_once() -> None:
@@ -475,10 +475,10 @@ def test_of_many_unknown_variables_the_first_are_reported() -> None:
 
 def test_a_group_of_more_streams_than_plausible_is_refused(tmp_path: Path) -> None:
     markets = ", ".join(f"A{n}" for n in range(25_001))
-    told = refusal(
+    message = refusal(
         f"streams: [{{types: [trade, depth, ticker, bookTicker], markets: [{markets}]}}]", tmp_path
     )
-    assert told == (
+    assert message == (
         "config.yaml line 1: streams[0] means 100,004 streams, and at most 100,000 are taken"
     )
 
@@ -569,8 +569,8 @@ def test_an_address_of_any_other_form_is_taken(rest: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["{", "}", "{}", "a{b}c{d}:", "a}b{:"])
 def test_key_prefix_with_braces_that_are_no_tag_is_refused(prefix: str, tmp_path: Path) -> None:
-    told = refusal(f"redis:\n  key_prefix: '{prefix}'\n", tmp_path)
-    assert told.startswith("config.yaml line 2: redis.key_prefix m")
+    message = refusal(f"redis:\n  key_prefix: '{prefix}'\n", tmp_path)
+    assert message.startswith("config.yaml line 2: redis.key_prefix m")
 
 
 @pytest.mark.parametrize(
@@ -591,8 +591,8 @@ def test_key_prefix_of_a_cluster_has_one_hash_tag(url: str, given: str, effectiv
 def test_several_shards_are_of_a_cluster_only(tmp_path: Path) -> None:
     assert Redis(url="redis+cluster://h", shards=4).keys == KeySpace("{bridge}:", 4)
     for url in ("redis://h/0", "redis+sentinel://h/mymaster/0", "embedded"):
-        told = refusal(f"redis:\n  url: {url}\n  shards: 2\n", tmp_path)
-        assert told == (
+        message = refusal(f"redis:\n  url: {url}\n  shards: 2\n", tmp_path)
+        assert message == (
             "config.yaml line 3: redis.shards may be more than 1 with a redis+cluster:// URL only"
         )
     assert "redis.shards" in refusal("redis: {url: 'redis+cluster://h', shards: 65}", tmp_path)
@@ -614,16 +614,16 @@ def test_the_configuration_is_frozen() -> None:
 
 
 def test_a_wrong_url_with_a_password_is_refused_without_showing_it(tmp_path: Path) -> None:
-    told = refusal("redis:\n  url: redis://:hun/ter2@h:1/0\n", tmp_path)
-    assert told.startswith("config.yaml line 2: redis.url must be")
-    assert "hun" not in told
-    assert "ter2" not in told
+    message = refusal("redis:\n  url: redis://:hun/ter2@h:1/0\n", tmp_path)
+    assert message.startswith("config.yaml line 2: redis.url must be")
+    assert "hun" not in message
+    assert "ter2" not in message
 
 
 @pytest.mark.parametrize("host", ["a..b", "a%2e%2eb", ".", "x" * 64])
 def test_a_redis_whose_name_cannot_be_resolved_is_refused(host: str, tmp_path: Path) -> None:
-    told = refusal(f"redis:\n  url: redis://{host}:6379/0\n", tmp_path)
-    assert told.startswith("config.yaml line 2: redis.url must be redis://host:port/db")
+    message = refusal(f"redis:\n  url: redis://{host}:6379/0\n", tmp_path)
+    assert message.startswith("config.yaml line 2: redis.url must be redis://host:port/db")
 
 
 @pytest.mark.parametrize(

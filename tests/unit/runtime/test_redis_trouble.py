@@ -10,7 +10,7 @@ _AUTHORITY = "name the authority behind its certificate: rediss://…?ssl_ca_cer
 
 
 @pytest.mark.parametrize(
-    ("url", "said", "advice"),
+    ("url", "reason", "advice"),
     [
         ("rediss://h", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", _AUTHORITY),
         ("rediss+cluster://h/0?hash_tag=b", "[SSL: CERTIFICATE_VERIFY_FAILED] …", _AUTHORITY),
@@ -37,12 +37,12 @@ _AUTHORITY = "name the authority behind its certificate: rediss://…?ssl_ca_cer
         (
             "redis+sentinel://h:1/main/0",
             "no primary of main is known (h:1: refused)",
-            "look at what each server replied, and at redis.url; a bridge waits for it",
+            "check what each server replied, and redis.url; a bridge waits for it",
         ),
     ],
 )
-def test_the_advice_fits_why_redis_cannot_be_reached(url: str, said: str, advice: str) -> None:
-    assert connect_advice(said, url) == advice
+def test_the_advice_fits_why_redis_cannot_be_reached(url: str, reason: str, advice: str) -> None:
+    assert connect_advice(reason, url) == advice
 
 
 def test_a_server_that_is_not_there_is_reported_with_what_to_do() -> None:
@@ -59,12 +59,12 @@ def test_nodes_none_of_which_is_the_primary_are_to_be_looked_at() -> None:
     assert str(unreadable(error, "redis+sentinel://h:1/main/0", "read or written")) == (
         "Redis at redis+sentinel://h:1/main/0 cannot be read or written: "
         "no primary of main is known (h:1: refused): "
-        "look at what each server replied, and at redis.url; a bridge waits for it"
+        "check what each server replied, and redis.url; a bridge waits for it"
     )
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (TimeoutError("Timeout reading from h:6379"), "Timeout reading from h:6379"),
         (ResponseError("WRONGTYPE Operation"), "WRONGTYPE Operation"),
@@ -76,5 +76,7 @@ def test_nodes_none_of_which_is_the_primary_are_to_be_looked_at() -> None:
         ),
     ],
 )
-def test_no_advice_to_start_a_server_that_runs(error: Exception, told: str) -> None:
-    assert str(unreadable(error, "redis://h/0")) == f"Redis at redis://h/0 cannot be read: {told}"
+def test_no_advice_to_start_a_server_that_runs(error: Exception, expected: str) -> None:
+    assert (
+        str(unreadable(error, "redis://h/0")) == f"Redis at redis://h/0 cannot be read: {expected}"
+    )

@@ -9,7 +9,7 @@ from bridge.runtime.tables import Width, table
 
 COLUMNS = [
     ("stream", Width.NAME), ("entries", Width.NUMBER), ("published", Width.NUMBER),
-    ("late", Width.NUMBER), ("age", Width.NUMBER), ("look at", Width.TEXT),
+    ("late", Width.NUMBER), ("age", Width.NUMBER), ("marks", Width.TEXT),
 ]  # fmt: skip
 ROWS = [
     ["stockIndicativeQuote.NVDA", "1,234,567", "1,234,560", "0", "0.1s", "12 gaps, 3 overflowed"],
@@ -28,7 +28,7 @@ def shown(width: int, rows: list[list[str]] = ROWS) -> str:
 
 def test_where_there_is_room_all_is_shown_but_columns_with_nothing_in_them() -> None:
     lines = shown(100).splitlines()
-    assert lines[0].split() == ["stream", "entries", "published", "age", "look", "at"]
+    assert lines[0].split() == ["stream", "entries", "published", "age", "marks"]
     assert lines[2].split("   ") == [
         " stockIndicativeQuote.NVDA", "1,234,567", "1,234,560", "0.1s", "12 gaps, 3 overflowed ",
     ]  # fmt: skip

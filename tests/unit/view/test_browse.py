@@ -85,10 +85,10 @@ def test_streams_are_ordered_by_what_was_chosen() -> None:
     assert names(Sort.RATE) == "cc b a"
     assert names(Sort.ENTRIES) == "cc b a"
     assert names(Sort.AGE) == "a cc b"
-    assert names(Sort.LOOK_AT) == "a b cc"
+    assert names(Sort.MARKS) == "a b cc"
     assert names(Sort.NAME, "C") == "cc"
     assert after("s").sort is Sort.NAME
-    assert after("S").sort is Sort.LOOK_AT
+    assert after("S").sort is Sort.MARKS
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 6, 40])

@@ -22,8 +22,8 @@ def test_what_could_be_a_stream_is_no_mistake(name: str) -> None:
 
 
 def test_a_misspelt_name_is_reported_with_the_nearest() -> None:
-    told = mistake("trad.SOL_USDC", REGISTRY)
-    assert told.startswith("'trad.SOL_USDC' is not a stream; similar: trade.SOL_USDC")
+    message = mistake("trad.SOL_USDC", REGISTRY)
+    assert message.startswith("'trad.SOL_USDC' is not a stream; similar: trade.SOL_USDC")
 
 
 def test_an_odd_name_is_reported_with_the_types_where_nothing_is_near() -> None:
@@ -31,8 +31,10 @@ def test_an_odd_name_is_reported_with_the_types_where_nothing_is_near() -> None:
 
 
 def test_an_absent_stream_is_waited_for_with_the_nearest_named() -> None:
-    told = absence("trade.SOL_USDT", REGISTRY)
-    assert told.startswith("no bridge publishes trade.SOL_USDT yet: waiting (similar: trade.SOL_U")
+    message = absence("trade.SOL_USDT", REGISTRY)
+    assert message.startswith(
+        "no bridge publishes trade.SOL_USDT yet: waiting (similar: trade.SOL_U"
+    )
 
 
 def test_a_registered_stream_without_entries_is_waited_for() -> None:
@@ -40,14 +42,14 @@ def test_a_registered_stream_without_entries_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("registry", "told"),
+    ("registry", "expected"),
     [
         (REGISTRY, "no stream matches 'ticker.*' yet; there are 3 other streams: waiting"),
         ((), "no stream matches 'ticker.*' yet; there are none at all: waiting"),
     ],
 )
-def test_a_pattern_without_a_match_is_waited_for(registry: tuple[str, ...], told: str) -> None:
-    assert absence("ticker.*", registry) == told
+def test_a_pattern_without_a_match_is_waited_for(registry: tuple[str, ...], expected: str) -> None:
+    assert absence("ticker.*", registry) == expected
 
 
 def test_nothing_is_reported_of_a_pattern_with_a_match() -> None:

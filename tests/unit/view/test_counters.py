@@ -31,7 +31,7 @@ class MoreOfCores(CoreCounters):
     made_up_too: int = 0
 
 
-def told(instance: str, core: Counters, stream: Counters) -> str:
+def status_text(instance: str, core: Counters, stream: Counters) -> str:
     """A bridge's status, with its counters as `Bridge.status` has them."""
     streams = {TRADES: {**asdict(stream), "pending": 1}}
     facts: dict[str, Any] = {"instance": instance, "updated_us": NOW_US, "streams": streams}
@@ -52,8 +52,8 @@ def test_added_counter_is_in_the_views_model_and_in_status_json(
     for module in (facts, status):
         monkeypatch.setattr(module, "StreamCounters", MoreOfStreams)
     monkeypatch.setattr(facts, "CoreCounters", MoreOfCores)
-    one = told("a", MoreOfCores(frames=5, made_up_too=7), MoreOfStreams(gaps=1, made_up=2))
-    two = told("b", MoreOfCores(), MoreOfStreams(gaps=2, made_up=40))
+    one = status_text("a", MoreOfCores(frames=5, made_up_too=7), MoreOfStreams(gaps=1, made_up=2))
+    two = status_text("b", MoreOfCores(), MoreOfStreams(gaps=2, made_up=40))
 
     seen = view_model(one, two)
 
@@ -69,7 +69,7 @@ def test_added_counter_is_in_the_views_model_and_in_status_json(
 
 
 def test_status_without_a_counter_or_with_an_unknown_one_is_read() -> None:
-    whole = json.loads(told("a", CoreCounters(), StreamCounters(late=3)))
+    whole = json.loads(status_text("a", CoreCounters(), StreamCounters(late=3)))
     del whole["streams"][TRADES]["published"]
     whole["streams"][TRADES]["of_a_later_version"] = 1
 

@@ -19,9 +19,9 @@ MARKETS = ("SOL_USDC", "BTC_USDC", "ETH_USDC", "DOGE_USDC", "XRP_USDC", "APT_USD
 def bridge(
     instance: str, members: str, *, streams: tuple[str, ...] = (), **share: Any
 ) -> BridgeStatus:
-    told = {"members": list(members), "me": instance[0], **share}
+    facts = {"members": list(members), "me": instance[0], **share}
     return BridgeStatus.model_validate(
-        {"instance": instance, "updated_us": 1, "share": told, "streams": {n: {} for n in streams}}
+        {"instance": instance, "updated_us": 1, "share": facts, "streams": {n: {} for n in streams}}
     )
 
 
@@ -68,11 +68,11 @@ def test_two_bridges_of_one_member_and_one_that_keeps_are_no_reason() -> None:
 def test_bridges_of_different_fleets_are_reported_and_what_several_receive_by_that() -> None:
     alone = bridge("a", "a", streams=mine("a", "a"))
     one_of_two = bridge("b", "ab", streams=mine("b", "ab"))
-    told = list(reasons([alone, one_of_two]))
+    result = list(reasons([alone, one_of_two]))
 
-    assert told[0] == "bridges do not agree on who shares the streams: a has a; b has a, b"
+    assert result[0] == "bridges do not agree on who shares the streams: a has a; b has a, b"
     count, first = len(mine("b", "ab")), min(mine("b", "ab"))
-    assert told[1] == f"{count} streams, such as {first}, are received by several members: a, b"
+    assert result[1] == f"{count} streams, such as {first}, are received by several members: a, b"
 
 
 def test_status_shows_who_receives_each_stream_and_is_bad_where_no_bridge_does() -> None:
@@ -84,8 +84,8 @@ def test_status_shows_who_receives_each_stream_and_is_bad_where_no_bridge_does()
     second = {"streams": {"trade.SOL_USDC": {}}, "share": share}
     silent = {"streams": {"trade.ETH_USDC": {}, "trade.SOL_USDC": {}}, "updated_us": 1}
     bridges = [
-        BridgeStatus.model_validate({"instance": name, **here, **told})
-        for name, told in (("a1", first), ("a2", second), ("b", silent))
+        BridgeStatus.model_validate({"instance": name, **here, **result})
+        for name, result in (("a1", first), ("a2", second), ("b", silent))
     ]
     streams = {f"trade.{base}_USDC": StreamFacts(1, 1, "5-1") for base in ("SOL", "BTC", "ETH")}
     history = History()
@@ -98,9 +98,9 @@ def test_status_shows_who_receives_each_stream_and_is_bad_where_no_bridge_does()
         "trade.ETH_USDC": (),
     }
     text = "trade.ETH_USDC is received by no bridge: it is for member b"
-    told = judge(view_model)
-    assert (told.level, told.text) == (Level.BAD, text)
-    assert text in told.reasons
+    result = judge(view_model)
+    assert (result.level, result.text) == (Level.BAD, text)
+    assert text in result.reasons
     assert judge(view_model, "a1").text != text  # this one does its part
-    document = status_document(view_model, "here", told)
+    document = status_document(view_model, "here", result)
     assert document["streams"]["trade.SOL_USDC"]["received_by"] == ["a1", "a2"]

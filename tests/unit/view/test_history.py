@@ -80,12 +80,12 @@ def test_aggregated_depth_is_no_measure_of_latency() -> None:
 
 
 def test_what_a_bridge_received_in_its_first_seconds_is_no_measure_of_latency() -> None:
-    def look(received_us: int, last_id: str) -> Sample:
+    def sample(received_us: int, last_id: str) -> Sample:
         fields = {"type": "trade", "engine_us": "1000000", "received_us": str(received_us)}
         bridge = BridgeStatus(instance="b", updated_us=0, started_us=1_000_000)
         facts = StreamFacts(last_id=last_id, last=fields)
         return Sample(0, bridges=(bridge,), streams={"trade.A_B": facts})
 
-    cold, warm = look(3_999_999, "1-0"), look(4_000_000, "2-0")
+    cold, warm = sample(3_999_999, "1-0"), sample(4_000_000, "2-0")
     assert history(cold).receive_ms() is None
     assert history(cold, warm).receive_ms() == (3000.0, 3000.0)

@@ -31,17 +31,17 @@ def test_a_healthy_bridge_and_living_consumers_are_well() -> None:
 
 
 def test_no_bridge_is_bad_and_states_how_to_start_one() -> None:
-    told = verdict()
-    assert told.level is Level.BAD
-    assert told.text == "no bridge has run here: start one with `python -m bridge run`"
+    result = verdict()
+    assert result.level is Level.BAD
+    assert result.text == "no bridge has run here: start one with `python -m bridge run`"
 
 
 def test_a_silent_bridge_is_bad_alone_and_a_warning_beside_another() -> None:
     silent = bridge("b", updated_us=NOW_US - 9_000_000)
     assert verdict(silent).level is Level.BAD
-    told = verdict(bridge(), silent)
-    assert (told.level, told.text) == (Level.LOOK, "one thing needs a look")
-    assert told.reasons == ("bridge b is silent for 9.0s",)
+    result = verdict(bridge(), silent)
+    assert (result.level, result.text) == (Level.WARNING, "one thing needs attention")
+    assert result.reasons == ("bridge b is silent for 9.0s",)
 
 
 def test_a_bridge_that_was_stopped_is_a_reason_only_where_no_other_is_up() -> None:
@@ -51,12 +51,12 @@ def test_a_bridge_that_was_stopped_is_a_reason_only_where_no_other_is_up() -> No
 
 
 def test_a_bridge_in_trouble_is_bad_and_states_the_reason() -> None:
-    told = verdict(bridge(redis_trouble="out of memory"))
-    assert (told.level, told.text) == (
+    result = verdict(bridge(redis_trouble="out of memory"))
+    assert (result.level, result.text) == (
         Level.BAD,
         "bridge a is up, but publishing waits: out of memory",
     )
-    assert told.reasons == ("bridge a: publishing waits: out of memory",)
+    assert result.reasons == ("bridge a: publishing waits: out of memory",)
 
 
 @pytest.mark.parametrize("end", ["", "."])
@@ -66,8 +66,8 @@ def test_without_the_first_shard_it_is_bad_and_states_what_the_others_have(end: 
         "trade.SOL_USDC": StreamFacts(1, 1, "5-1", newest),
         "trade.JUP_USDC": StreamFacts(is_unavailable=True),
     }
-    told = verdict(streams=streams, unavailable={0: f"shard 0 does not answer: timed out{end}"})
-    assert (told.level, told.text) == (
+    result = verdict(streams=streams, unavailable={0: f"shard 0 does not answer: timed out{end}"})
+    assert (result.level, result.text) == (
         Level.BAD,
         "shard 0 does not answer: timed out. Bridges and consumers are not known without it; "
         "the other shards have 1 stream, the newest entry 2.0s old",
@@ -76,15 +76,20 @@ def test_without_the_first_shard_it_is_bad_and_states_what_the_others_have(end: 
 
 def test_another_shard_unavailable_is_a_reason_once_whatever_it_has() -> None:
     streams = {f"trade.{name}_USDC": StreamFacts(is_unavailable=True) for name in ("SOL", "BTC")}
-    told = verdict(bridge(), streams=streams, unavailable={3: "shard 3 does not answer: timed out"})
-    assert (told.level, told.reasons) == (Level.LOOK, ("shard 3 does not answer: timed out",))
+    result = verdict(
+        bridge(), streams=streams, unavailable={3: "shard 3 does not answer: timed out"}
+    )
+    assert (result.level, result.reasons) == (
+        Level.WARNING,
+        ("shard 3 does not answer: timed out",),
+    )
 
 
 def test_a_redis_that_is_full_is_the_cause_and_not_the_silence_that_follows() -> None:
     used = {"used_memory": 3 << 20, "maxmemory": 2 << 20, "maxmemory_policy": "noeviction"}
     full = memory_trouble(used)
-    told = verdict(bridge(updated_us=NOW_US - 9_000_000), redis_full=full)
-    assert (told.level, told.text, told.reasons[0]) == (Level.BAD, full, full)
+    result = verdict(bridge(updated_us=NOW_US - 9_000_000), redis_full=full)
+    assert (result.level, result.text, result.reasons[0]) == (Level.BAD, full, full)
     assert "3.0 of 2.0 MB" in full
     assert memory_trouble(used | {"maxmemory_policy": "allkeys-lru"}) == ""
     assert (
@@ -95,21 +100,23 @@ def test_a_redis_that_is_full_is_the_cause_and_not_the_silence_that_follows() ->
 
 
 def test_a_suspended_stream_is_reported_once() -> None:
-    told = verdict(
+    result = verdict(
         bridge(streams={"trade.A_B": {"suspended": "WRONGTYPE"}}),
         streams={"trade.A_B": StreamFacts()},
     )
-    assert told.reasons == ("bridge a: trade.A_B is suspended: WRONGTYPE",)
+    assert result.reasons == ("bridge a: trade.A_B is suspended: WRONGTYPE",)
 
 
 def test_refused_streams_are_named_up_to_five() -> None:
     refused = {f"trade.A{i}_B": "no such market" for i in range(7)}
     connection = ConnectionStatus(name="public-1", connected=True, refused=refused)
-    told = verdict(bridge(connections=(connection,)), streams=dict.fromkeys(refused, StreamFacts()))
-    assert told.level is Level.LOOK
-    assert told.reasons[0] == "trade.A0_B: refused: no such market"
-    assert told.reasons[-1] == "2 more streams need a look"
-    assert len(told.reasons) == 6
+    result = verdict(
+        bridge(connections=(connection,)), streams=dict.fromkeys(refused, StreamFacts())
+    )
+    assert result.level is Level.WARNING
+    assert result.reasons[0] == "trade.A0_B: refused: no such market"
+    assert result.reasons[-1] == "2 more streams need attention"
+    assert len(result.reasons) == 6
 
 
 def test_a_silent_consumer_is_a_warning() -> None:

@@ -56,8 +56,8 @@ def test_a_bridge_that_reported_its_stop_is_stopped_and_not_in_trouble() -> None
 def test_each_trouble_of_a_bridge_is_a_sentence() -> None:
     down = (ConnectionStatus(name="public-1", trouble="refused"),)
     streams = line("trade.A_B", suspended="WRONGTYPE")
-    told = bridge(connections=down, redis_trouble="loading", streams=streams)
-    [row] = view_model(Sample(NOW_US, (told,))).bridges
+    shown = bridge(connections=down, redis_trouble="loading", streams=streams)
+    [row] = view_model(Sample(NOW_US, (shown,))).bridges
     assert row.troubles == (
         "public-1 is not connected to the exchange: refused",
         "publishing waits: loading",
@@ -103,8 +103,8 @@ def test_a_stream_in_which_entries_wait_and_none_goes_out_is_held() -> None:
     def sample(second: int, last_id: str) -> Sample:
         streams = line("trade.A_B", pending=2, last_id=last_id)
         at_us = NOW_US + second * SECOND
-        told = bridge(updated_us=at_us, streams=streams)
-        return Sample(at_us, (told,), streams={"trade.A_B": StreamFacts()})
+        shown = bridge(updated_us=at_us, streams=streams)
+        return Sample(at_us, (shown,), streams={"trade.A_B": StreamFacts()})
 
     assert view_model(sample(0, "1-0"), sample(1, "1-0")).streams[0].marks == ("2 held",)
     assert view_model(sample(0, "1-0"), sample(1, "2-0")).streams[0].marks == ()
@@ -112,8 +112,8 @@ def test_a_stream_in_which_entries_wait_and_none_goes_out_is_held() -> None:
 
 def test_what_the_exchange_refused_is_reported_at_the_stream() -> None:
     refused = (ConnectionStatus(connected=True, refused={"trade.A_B": "4005 no such market"}),)
-    told = bridge(connections=refused)
-    [row] = view_model(Sample(NOW_US, (told,), streams={"trade.A_B": StreamFacts()})).streams
+    shown = bridge(connections=refused)
+    [row] = view_model(Sample(NOW_US, (shown,), streams={"trade.A_B": StreamFacts()})).streams
     assert (row.marks, row.is_failing) == (("refused: 4005 no such market",), True)
 
 
@@ -174,19 +174,19 @@ def test_bridges_that_publish_the_same_state_whose_turn_it_is() -> None:
 def test_texts_of_a_status_can_do_nothing_to_a_terminal() -> None:
     status = {"instance": "a\x1b]0;X\x07", "updated_us": 1, "redis_trouble": "x\r\nbridge b: fine"}
     streams = {"stream_troubles": {"trade.X\n": "\x9b2J"}}
-    [told], _ = read_statuses(BridgeStatus, {"a": json.dumps(status | streams)})
-    assert told.instance == r"a\u001b]0;X\u0007"
-    assert told.redis_trouble == r"x\r\nbridge b: fine"
-    assert told.stream_troubles == {r"trade.X\n": r"\u009b2J"}
+    [result], _ = read_statuses(BridgeStatus, {"a": json.dumps(status | streams)})
+    assert result.instance == r"a\u001b]0;X\u0007"
+    assert result.redis_trouble == r"x\r\nbridge b: fine"
+    assert result.stream_troubles == {r"trade.X\n": r"\u009b2J"}
 
 
 def test_a_bridge_whose_own_clock_is_late_is_up_by_the_clock_of_redis() -> None:
-    told = bridge(updated_us=NOW_US - 60 * SECOND, redis_us=NOW_US - SECOND)
-    [row] = view_model(Sample(NOW_US, (told,))).bridges
+    shown = bridge(updated_us=NOW_US - 60 * SECOND, redis_us=NOW_US - SECOND)
+    [row] = view_model(Sample(NOW_US, (shown,))).bridges
     assert row.state is State.UP
 
 
 def test_a_frozen_bridge_whose_own_clock_is_ahead_is_silent_by_the_clock_of_redis() -> None:
-    told = bridge(updated_us=NOW_US + 60 * SECOND, redis_us=NOW_US - 6 * SECOND)
-    [row] = view_model(Sample(NOW_US, (told,))).bridges
+    shown = bridge(updated_us=NOW_US + 60 * SECOND, redis_us=NOW_US - 6 * SECOND)
+    [row] = view_model(Sample(NOW_US, (shown,))).bridges
     assert (row.state, row.since_us) == (State.SILENT, NOW_US - 6 * SECOND)

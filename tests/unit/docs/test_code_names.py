@@ -1,0 +1,70 @@
+"""The files, and the attributes of classes, that the documents name are in the code."""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CODE = (
+    "backpack_bridge", "bridge", "consumers", "simulator", "demo", "benchmarks", "docs", "deploy",
+    "examples", "tests",
+)  # fmt: skip
+ATTRIBUTE = re.compile(r"`([A-Z]\w+)\.([a-z_]\w*)(?:\(\))?`")
+FILE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|lua|js))`")
+
+
+@cache
+def paths() -> list[Path]:
+    """Every source file of the project."""
+    files = (path for folder in CODE for path in (ROOT / folder).rglob("*"))
+    return [path for path in files if path.suffix in {".py", ".lua", ".js"}]
+
+
+@cache
+def classes() -> dict[str, list[ast.ClassDef]]:
+    """Class name → the definitions of classes of that name."""
+    found: dict[str, list[ast.ClassDef]] = {}
+    for path in paths():
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    found.setdefault(node.name, []).append(node)
+    return found
+
+
+def has(definition: ast.ClassDef, name: str) -> bool:
+    """Whether a class has this method or attribute, of its own or inherited."""
+    inherited = [each for base in definition.bases for each in classes().get(ast.unparse(base), [])]
+    return name in names(definition) or any(has(each, name) for each in inherited)
+
+
+def names(definition: ast.ClassDef) -> Iterator[str]:
+    """The methods of a class, and everything that its code assigns."""
+    for node in ast.walk(definition):
+        match node:
+            case ast.FunctionDef(name) | ast.AsyncFunctionDef(name):
+                yield name
+            case ast.Name(name, ast.Store()) | ast.Attribute(_, name, ast.Store()):
+                yield name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_attribute_that_a_page_names_exists(page: Path) -> None:
+    missing = [
+        f"{owner}.{name}"
+        for owner, name in ATTRIBUTE.findall(page.read_text("utf-8"))
+        if owner in classes() and not any(has(each, name) for each in classes()[owner])
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
+    known = ["/" + path.relative_to(ROOT).as_posix() for path in paths()]
+    named = FILE.findall(page.read_text("utf-8"))
+    assert [name for name in named if not any(path.endswith("/" + name) for path in known)] == []
