@@ -26,9 +26,9 @@ def test_every_row_and_the_start_come_to_figures_or_a_reason() -> None:
     )
 
     cells = [line.split("|") for line in process.stdout.splitlines() if line.startswith("| ")]
-    told = {one[1].strip(): one[2].strip() for one in cells}
+    rows = {one[1].strip(): one[2].strip() for one in cells}
     for row in all_rows():
-        assert told[row.name].replace(",", "").isdigit() or "skipped: " in told[row.name], row.name
+        assert rows[row.name].replace(",", "").isdigit() or "skipped: " in rows[row.name], row.name
 
     assert re.findall(
         r"^\| bridge, 5\d\d streams \| \d+\.\d\d \| \d+\.\d\d \|$", process.stdout, re.MULTILINE

@@ -62,7 +62,7 @@ def urls() -> Iterator[tuple[str, str]]:
         yield running.rest_url, running.ws_url
 
 
-def told(python: Path, urls: tuple[str, str], script: str) -> dict[str, Any]:
+def results_of(python: Path, urls: tuple[str, str], script: str) -> dict[str, Any]:
     """What a client's script made of the simulator."""
     done = subprocess.run(
         [python, SCRIPTS / script, *urls, PUBLIC_KEY, SECRET_KEY],
@@ -76,7 +76,7 @@ def told(python: Path, urls: tuple[str, str], script: str) -> dict[str, Any]:
 def test_ccxt_reads_markets_prices_the_account_and_streams(
     python: Path, urls: tuple[str, str]
 ) -> None:
-    found = told(python, urls, "with_ccxt.py")
+    found = results_of(python, urls, "with_ccxt.py")
 
     assert (
         found["markets"].items()
@@ -101,7 +101,7 @@ def test_ccxt_reads_markets_prices_the_account_and_streams(
 
 
 def test_bpx_py_reads_markets_and_the_account(python: Path, urls: tuple[str, str]) -> None:
-    found = told(python, urls, "with_bpx.py")
+    found = results_of(python, urls, "with_bpx.py")
 
     assert [asset["symbol"] for asset in found["assets"]] == ["SOL", "USDC", "BTC", "ETH", "USDT"]
     assert len(found["markets"]) == 9
@@ -117,7 +117,7 @@ def test_bpx_py_reads_markets_and_the_account(python: Path, urls: tuple[str, str
 def test_backpack_exchange_sdk_reads_markets_and_the_account(
     python: Path, urls: tuple[str, str]
 ) -> None:
-    found = told(python, urls, "with_sdk.py")
+    found = results_of(python, urls, "with_sdk.py")
 
     assert {token["blockchain"] for a in found["assets"] for token in a["tokens"]} == {"Solana"}
     assert found["mark_price"][0]["symbol"] == "SOL_USDC_PERP"

@@ -37,12 +37,12 @@ def _is_ok(them: Containers, name: str, names: Sequence[str]) -> bool:
     until these have not answered for long enough.
     """
     with them.client(name) as client:
-        told: Any = client.execute_command("CLUSTER INFO")  # type: ignore[no-untyped-call]
+        info: Any = client.execute_command("CLUSTER INFO")  # type: ignore[no-untyped-call]
         nodes: Any = client.cluster("NODES")
     facts = (
-        told
-        if isinstance(told, dict)
-        else dict(line.split(":") for line in told.split() if ":" in line)
+        info
+        if isinstance(info, dict)
+        else dict(line.split(":") for line in info.split() if ":" in line)
     )
     ports = {int(where.rpartition(":")[2]) for where, node in nodes.items() if node["connected"]}
     return facts["cluster_state"] == "ok" and ports == {them.ports[each] for each in names}

@@ -47,28 +47,28 @@ def test_what_sentinels_decide_outlives_a_restart_of_all(tmp_path: Path) -> None
 
 def _is_whole(them: Containers, name: str) -> bool:
     with them.client(name) as client:
-        told: Any = client.sentinel_master("mymaster")
-    return int(told["num-slaves"]) == 2 and int(told["num-other-sentinels"]) == 2
+        state: Any = client.sentinel_master("mymaster")
+    return int(state["num-slaves"]) == 2 and int(state["num-other-sentinels"]) == 2
 
 
 def _replicas(client: redis.Redis) -> int:
-    told: Any = client.info("replication")
-    return sum(told.get(f"slave{n}", {}).get("state") == "online" for n in (0, 1))
+    info: Any = client.info("replication")
+    return sum(info.get(f"slave{n}", {}).get("state") == "online" for n in (0, 1))
 
 
 def _primary(them: Containers) -> str:
     """The name that all Sentinels agree on; empty while they do not."""
-    told = set()
+    ports = set()
     for name in them.names("sentinel"):
         with them.client(name) as client:
             found: Any = client.sentinel_get_master_addr_by_name("mymaster")
-            told.add(int(found[1]))
-    names = [name for name, port in them.ports.items() if port in told]
-    return names[0] if len(told) == 1 else ""
+            ports.add(int(found[1]))
+    names = [name for name, port in them.ports.items() if port in ports]
+    return names[0] if len(ports) == 1 else ""
 
 
 def _follows(them: Containers, name: str) -> bool:
     with them.client(name) as client, contextlib.suppress(redis.RedisError):
-        told: Any = client.info("replication")
-        return told["role"] == "slave" and told["master_link_status"] == "up"
+        info: Any = client.info("replication")
+        return info["role"] == "slave" and info["master_link_status"] == "up"
     return False

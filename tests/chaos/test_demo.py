@@ -30,13 +30,13 @@ def head(client: httpx2.Client) -> Any:
         for line in answer.iter_lines():
             if line.startswith("data: "):
                 return json.loads(line.removeprefix("data: "))
-    raise AssertionError("the console said nothing")
+    raise AssertionError("the console printed nothing")
 
 
 def test_what_is_broken_mends_itself_and_no_trade_is_lost(tmp_path: Path) -> None:
     with running_demo(tmp_path, RATE="100") as demo:
         pids = demo.until_up()
-        found = re.search(r"(http://\S+)/#token=(\w+)", demo.said())
+        found = re.search(r"(http://\S+)/#token=(\w+)", demo.output())
         assert found
         address, token = found.groups()
         with httpx2.Client(base_url=address, trust_env=False, timeout=30) as client:
@@ -55,11 +55,11 @@ def test_what_is_broken_mends_itself_and_no_trade_is_lost(tmp_path: Path) -> Non
                 "what was missed is recovered",
             )
         demo.process.send_signal(signal.SIGTERM)
-        assert demo.until_ended() == 0, demo.said()
+        assert demo.until_ended() == 0, demo.output()
         demo.nothing_left(pids)
-    told = re.search(r"the exchange says ([\d,]+) trades: 0 lost, 0 doubled", demo.said())
-    assert told, demo.said()
-    assert int(told.group(1).replace(",", "")) > 20
+    verdict = re.search(r"the exchange says ([\d,]+) trades: 0 lost, 0 doubled", demo.output())
+    assert verdict, demo.output()
+    assert int(verdict.group(1).replace(",", "")) > 20
 
 
 def test_redis_that_dies_ends_the_demo_and_is_named_with_its_log(tmp_path: Path) -> None:
@@ -75,11 +75,11 @@ def test_the_chart_example_draws_what_a_demo_has_published(tmp_path: Path) -> No
     chart = [sys.executable, "examples/chart.py", "SOL_USDC", "--out", str(tmp_path / "chart.png")]
     with running_demo(tmp_path) as demo:
         demo.until_up()
-        [exported] = re.findall(r"^\s*export (.+)$", demo.said(), flags=re.MULTILINE)
+        [exported] = re.findall(r"^\s*export (.+)$", demo.output(), flags=re.MULTILINE)
         address = dict(word.split("=", 1) for word in shlex.split(exported))
         subprocess.run(chart, cwd=ROOT, env={**os.environ, **address}, check=True, timeout=120)
         demo.process.send_signal(signal.SIGTERM)
-        assert demo.until_ended() == 0, demo.said()
+        assert demo.until_ended() == 0, demo.output()
 
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
@@ -89,17 +89,17 @@ def test_a_second_ctrl_c_leaves_at_once_without_orphans(tmp_path: Path) -> None:
         pids = demo.until_up()
         os.killpg(pids["tail"], signal.SIGSTOP)  # a part that would not stop by itself
         demo.process.send_signal(signal.SIGINT)
-        eventually(lambda: "Stopping: " in demo.said(), "it stops")
+        eventually(lambda: "Stopping: " in demo.output(), "it stops")
         demo.process.send_signal(signal.SIGINT)
         assert demo.process.wait(8) == 130  # less than the ten that a part has to stop
         demo.nothing_left(pids)
-        assert "Traceback" not in demo.said()
+        assert "Traceback" not in demo.output()
 
 
 def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
     with running_demo(tmp_path) as demo:
         eventually(lambda: "simulator" in demo.pids(), "the simulator is up", START_S)
         demo.process.send_signal(signal.SIGINT)
-        assert demo.until_ended() == 130, demo.said()
+        assert demo.until_ended() == 130, demo.output()
         demo.nothing_left(demo.pids())
-        assert "Traceback" not in demo.said()
+        assert "Traceback" not in demo.output()

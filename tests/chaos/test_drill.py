@@ -377,9 +377,9 @@ async def test_every_expression_of_the_dashboard_finds_series_of_real_pages(one:
         for expression in expressions():
             if expression in OF_SEVERAL_SHARDS:
                 continue
-            asked = expression.removesuffix(" > 0").replace("[5m]", "[1m]")
+            series = expression.removesuffix(" > 0").replace("[5m]", "[1m]")
             await eventually_async(
-                lambda asked=asked: one.monitor.values(asked), f"{asked} has values", LIMIT_S
+                lambda series=series: one.monitor.values(series), f"{series} has values", LIMIT_S
             )
         assert one.monitor.firing() == {"BackpackWatchdog"}
     finally:

@@ -48,16 +48,16 @@ async def test_a_new_member_takes_its_share_without_a_gap_and_one_that_goes_is_r
 
         fleet.bridges["d"].process.kill()
         fleet.bridges["d"].process.wait()
-        await eventually_async(lambda: fleet.status()[0] == 1, "it is told of", LIMIT_S)
-        _, told = fleet.status()
+        await eventually_async(lambda: fleet.status()[0] == 1, "it is reported", LIMIT_S)
+        _, status = fleet.status()
         await fleet.start("d", FOUR)
         await fleet.is_whole(FOUR)
         await fleet.goes_on()
         await fleet.finish()
 
     assert without_a_gap == []
-    assert f"{len(new)} streams, such as {min(new)}, are received by no bridge" in told["verdict"]
-    assert "for member d" in told["verdict"]
+    assert f"{len(new)} streams, such as {min(new)}, are received by no bridge" in status["verdict"]
+    assert "for member d" in status["verdict"]
     assert verdict(server, fleet.exchange, begun_us) == []
     assert {line.split()[0] for line in gaps(server)} <= new
 

@@ -19,9 +19,9 @@ async def test_each_stream_is_received_by_its_member_and_those_of_one_that_stopp
             await fleet.goes_on()
             assert await fleet.bridges["b"].stop() == 0
             await eventually_async(lambda: fleet.status()[0] == 1, "status says so", LIMIT_S)
-            _, told = fleet.status()
+            _, status = fleet.status()
 
     theirs = shares(("a", "b"))["b"]
-    assert told["verdict"] == (
+    assert status["verdict"] == (
         f"{len(theirs)} streams, such as {min(theirs)}, are received by no bridge: for member b"
     )

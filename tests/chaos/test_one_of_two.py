@@ -110,7 +110,7 @@ async def test_whole_books_of_the_second_are_not_written_twice(
 async def test_an_update_of_one_after_the_other_by_the_operations_page_leaves_no_gap(
     server: RedisServer, tmp_path: Path
 ) -> None:
-    def told(name: str) -> tuple[str, list[object]]:
+    def reported(name: str) -> tuple[str, list[object]]:
         page = json.loads(run_bridge(tmp_path, server.url, "status", "--json").stdout)
         [bridge] = [each for each in page["bridges"] if each["instance"] == name]
         return bridge["state"], bridge["open_outages"]
@@ -121,7 +121,7 @@ async def test_an_update_of_one_after_the_other_by_the_operations_page_leaves_no
             assert await both.bridges[name].stop() == 0
             await both.goes_on(100)
             await both.start(name)
-            await eventually_async(lambda: told(name) == ("up", []), f"{name} is up", LIMIT_S)  # noqa: B023
+            await eventually_async(lambda: reported(name) == ("up", []), f"{name} is up", LIMIT_S)  # noqa: B023
         await both.goes_on(300)
         await both.finish()
 

@@ -40,8 +40,8 @@ async def test_nothing_is_lost_unmarked_or_twice(
             await (run.kill_redis() if run.chance.choice(what) == "Redis" else run.kill_bridge())
         await run.finish()
 
-    told = f"{' or '.join(what)} killed {KILLS} times"
-    ours, theirs = compare(server, exchange, run.begun_us, told)
+    title = f"{' or '.join(what)} killed {KILLS} times"
+    ours, theirs = compare(server, exchange, run.begun_us, title)
     assert verdict(server, exchange, run.begun_us) == []
     assert not_published(server, tmp_path / JOURNAL) == []
     assert (ours.lost, ours.duplicated, ours.disordered) == (0, 0, 0)

@@ -109,7 +109,7 @@ async def test_nothing_is_lost_or_duplicated_while_the_slot_moves(tmp_path: Path
                     await asyncio.sleep(0.05)  # so that it takes as long as with large streams
                 await asyncio.to_thread(cluster.end_move, source, target)
                 await run.grows(2000)
-            await asyncio.to_thread(_look_in, run, tmp_path)
+            await asyncio.to_thread(_inspect, run, tmp_path)
             assert await run.flaws() == []
 
 
@@ -187,7 +187,7 @@ def _consumers(folder: Path, url: str, *arguments: str) -> subprocess.CompletedP
     )
 
 
-def _look_in(run: SetRun, folder: Path) -> None:
+def _inspect(run: SetRun, folder: Path) -> None:
     """Every read-only command shows the existing data."""
     url = run.servers.url
     status = run_bridge(folder, url, "status", "--json")
@@ -265,12 +265,12 @@ async def test_sentinels_have_a_login_and_tls_of_their_own(tmp_path: Path) -> No
     certificates = new_certificates(tmp_path)
     with running_watched(replicas=0, sentinels=1) as watched:
         [sentinel] = watched.sentinels
-        with watched.servers[0].client() as client, sentinel.client() as asked:
+        with watched.servers[0].client() as client, sentinel.client() as watcher:
             client.config_set("requirepass", "data")
             for option, value in (("auth-pass", "data"),):
-                asked.execute_command("SENTINEL", "SET", SERVICE, option, value)
-            asked.execute_command("ACL", "SETUSER", "watcher", "on", ">eyes", "+@all")
-            asked.execute_command("ACL", "SETUSER", "default", "off")
+                watcher.execute_command("SENTINEL", "SET", SERVICE, option, value)
+            watcher.execute_command("ACL", "SETUSER", "watcher", "on", ">eyes", "+@all")
+            watcher.execute_command("ACL", "SETUSER", "default", "off")
         async with _over_tls(sentinel.port, certificates.server) as port:
             url = (
                 f"redis+sentinel://:data@127.0.0.1:{port}/{SERVICE}/0?sentinel_username=watcher"

@@ -203,7 +203,7 @@ def test_ordered_consumers_with_timers_read_from_the_primary(
     [replica] = servers.replicas()
     keys = Keys(KeySpace(servers.prefix))
     client.hset(keys.registry, STREAM, "{}")
-    asked = _calls(servers.owner(), "xread"), _calls(replica, "xread")
+    reads = _calls(servers.owner(), "xread"), _calls(replica, "xread")
     worker = Worker(
         tmp_path, servers.url, "kinds:Ticking", "--from", "beginning",
         BRIDGE_REDIS__READ_FROM="replica",
@@ -214,9 +214,9 @@ def test_ordered_consumers_with_timers_read_from_the_primary(
         eventually(lambda: client.hget(made, "count") == "20", "all is counted", 30)
         # a replica counts as fresh after two polls, a second apart
         eventually(
-            lambda: _calls(servers.owner(), "xread") > asked[0] + 30, "the primary is read", 60
+            lambda: _calls(servers.owner(), "xread") > reads[0] + 30, "the primary is read", 60
         )
-        assert _calls(replica, "xread") == asked[1]
+        assert _calls(replica, "xread") == reads[1]
         assert worker.stop() == 0
     finally:
         if worker.process.poll() is None:

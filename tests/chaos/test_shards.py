@@ -94,7 +94,7 @@ async def test_bridges_that_start_while_the_first_shard_is_unavailable_publish_t
                         cluster.url,
                         [*streams_of(OF_FOUR_SHARDS), *tickers],
                         instance=name,
-                        look_url=owner.url,
+                        status_url=owner.url,
                         redis=redis,
                         retention={"trade": KEPT, "depth": KEPT},
                         slow_groups={"wait_for": ["shared"]},

@@ -146,15 +146,15 @@ async def test_resharding_refuses_while_a_bridge_or_a_worker_runs(
         now_us = seconds * 1_000_000 + micros
         bridge = {"instance": "still", "updated_us": now_us, "redis_us": now_us}
         await old.hset("{busy}:bridge:status", "still", json.dumps(bridge))
-        code, told = await asyncio.to_thread(reshard)
-        assert (code, "stop these first" in told, "'still'" in told) == (1, True, True)
+        code, output = await asyncio.to_thread(reshard)
+        assert (code, "stop these first" in output, "'still'" in output) == (1, True, True)
         stopped = {**bridge, "stopped_us": now_us}
         await old.hset("{busy}:bridge:status", "still", json.dumps(stopped))
         worker = {"group": "g", "consumer": "busy", "updated_us": now_us}
         await old.hset("{busy}:consumers:status", "g/busy", json.dumps(worker))
         await old.zadd("{busy}:consumers:workers:g", {"busy": now_us // 1000})
-        code, told = await asyncio.to_thread(reshard)
-        assert (code, "'g/busy'" in told, "'still'" in told) == (1, True, False)
+        code, output = await asyncio.to_thread(reshard)
+        assert (code, "'g/busy'" in output, "'still'" in output) == (1, True, False)
         await old.delete("{busy}:consumers:workers:g", "{busy}:consumers:status")
         assert await asyncio.to_thread(reshard) == (0, "")
         assert await old.exists("{busy}:bridge:status")  # the old keys stay

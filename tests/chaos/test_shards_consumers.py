@@ -128,8 +128,8 @@ def _await_counts(
     try:
         eventually(lambda: _counts(client, group, streams) == wanted, f"{group} has all", 40)
     except AssertionError as error:
-        said = "\n".join(worker.err[-3000:] for worker in workers)
-        raise AssertionError(f"{error} {_counts(client, group, streams)}\n{said}") from None
+        output = "\n".join(worker.err[-3000:] for worker in workers)
+        raise AssertionError(f"{error} {_counts(client, group, streams)}\n{output}") from None
 
 
 def test_joined_streams_of_one_pair_are_read_and_those_of_several_shards_refused(
@@ -144,8 +144,8 @@ def test_joined_streams_of_one_pair_are_read_and_those_of_several_shards_refused
     try:
         _add(client, [*STREAMS, *perpetuals], 1, 5)
         assert together.wait() == 2
-        told = "All joins as 'all' streams of several shards (trade.JUP_USDC_PERP in shard 0, "
-        assert told in together.err
+        expected = "All joins as 'all' streams of several shards (trade.JUP_USDC_PERP in shard 0, "
+        assert expected in together.err
         keys = [
             f"{SPACE.prefix_of(n)}consumers:joined.{m}:joined" for n, m in enumerate(OF_FOUR_SHARDS)
         ]

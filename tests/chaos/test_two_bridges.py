@@ -56,7 +56,7 @@ class Storm:
             await self._faults[self._chance.choice(faults)]()
             await self._both.know_each_other()
             print(f"{time.monotonic():.1f}: both are there")
-            self._look_at_memory()
+            self._check_memory()
 
     async def _a_moment(self, least_s: float, most_s: float) -> None:
         await asyncio.sleep(self._chance.uniform(least_s, most_s))
@@ -86,7 +86,7 @@ class Storm:
         await self._a_moment(0.05, 1.0)
         await asyncio.to_thread(self._both.server.start)
 
-    def _look_at_memory(self) -> None:
+    def _check_memory(self) -> None:
         for bridge in self._both.bridges.values():
             try:
                 pages = Path(f"/proc/{bridge.process.pid}/statm").read_text().split()[1]

@@ -79,14 +79,14 @@ async def reconnects(exchange: ScriptedExchange, subject: Subject, count: int) -
 
 async def bytes_kept(exchange: ScriptedExchange) -> float:
     """Of each of many connections that end in the same way."""
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with receiving_sessions(exchange.url, [LIQUIDATIONS], **SETTINGS) as subject:
             await reconnects(exchange, subject, 10)  # what is made once
             objects = len(gc.get_objects())
             with no_garbage_collection():
                 tracemalloc.start()
                 await reconnects(exchange, subject, RECONNECTS)
-                said.clear()
+                logged.clear()
                 kept, _ = tracemalloc.get_traced_memory()
                 tracemalloc.stop()
             # what is left is garbage: nothing of ours refers to it

@@ -101,10 +101,12 @@ def test_axe_finds_nothing_serious(shown: Shown, axe: str, name: str, scheme: st
     shown.page.prefers(prefers_color_scheme=scheme)
     page = shown.open(name)
     page.run(axe + "; undefined")
-    told: Any = json.loads(page.run("axe.run().then((found) => JSON.stringify(found.violations))"))
+    violations: Any = json.loads(
+        page.run("axe.run().then((found) => JSON.stringify(found.violations))")
+    )
     serious = [
         (one["id"], one["help"], [node["target"] for node in one["nodes"]])
-        for one in told
+        for one in violations
         if one["impact"] in ("serious", "critical")
     ]
     assert serious == []
@@ -118,7 +120,7 @@ def test_a_page_is_no_wider_than_its_window_and_states_no_error(
     shown.page.size(width, 900)
     page = shown.open(name)
     assert page.run("document.documentElement.scrollWidth") <= width
-    assert page.said == []
+    assert page.errors == []
 
 
 def test_now_searches_and_sorts_hundreds_of_streams_by_keyboard(shown: Shown) -> None:
@@ -217,10 +219,10 @@ def test_a_groups_list_stays_scrolled_and_marked_when_its_card_is_made_anew(show
         f"{card}.id = 'old'; getSelection().selectAllChildren({card}.querySelector('td.mono'))"
     )
     page.run(
-        "new MutationObserver(() => { window.looks = (window.looks ?? 0) + 1; })"
+        "new MutationObserver(() => { window.polls = (window.polls ?? 0) + 1; })"
         ".observe(document.getElementById('lag'), { attributeFilter: ['aria-label'] })"
     )
-    page.until("window.looks > 1")
+    page.until("window.polls > 1")
     assert page.run("getSelection().toString()")
     assert page.run(f"{card}.id") == "old"
     page.run("getSelection().removeAllRanges()")
@@ -253,19 +255,19 @@ def test_the_slider_that_is_dragged_requests_one_moment_at_a_time(shown: Shown) 
     page = shown.open("market?symbol=SOL_USDC&at=1700000000000")
     page.until("document.querySelector('#bids td')")
     drag = """new Promise((done) => {
-        const [time, asked] = [document.getElementById('time'), window.fetch];
+        const [time, fetched] = [document.getElementById('time'), window.fetch];
         let open = 0, most = 0, count = 0;
         window.fetch = async (...given) => {
             most = Math.max(most, ++open); count += 1;
-            try { return await asked(...given); } finally { open -= 1; }
+            try { return await fetched(...given); } finally { open -= 1; }
         };
         for (let second = 1700000000; second <= 1700000060; second++) {
             time.value = second;
             time.dispatchEvent(new Event('input'));
         }
-        const look = setInterval(() => {
+        const timer = setInterval(() => {
             if (document.querySelector('#bids td:nth-child(2)')?.textContent !== '7') return;
-            clearInterval(look);
+            clearInterval(timer);
             done([most, count]);
         }, 20);
     })"""
@@ -286,7 +288,7 @@ def test_a_dead_letter_is_retried_with_the_token_only(shown: Shown) -> None:
     page.run("document.querySelector('#ask-token .primary').click()")
     key = f"consumers:{{{STREAM}}}:{GROUP}:again"
     eventually(lambda: shown.bus.client.xlen(key) == 1, "the letter is sent back")
-    page.said.clear()  # the browser reports the 401
+    page.errors.clear()  # the browser reports the 401
 
 
 def test_the_theme_that_was_chosen_is_kept(shown: Shown) -> None:
@@ -352,14 +354,14 @@ def test_texts_and_times_of_another_program_break_no_page(shown: Shown) -> None:
             page = shown.open(name)
             page.until(f"document.getElementById('main').textContent.includes({json.dumps(part)})")
             assert page.run("document.documentElement.scrollWidth") <= width, (name, width)
-            assert page.said == [], (name, width)
+            assert page.errors == [], (name, width)
 
 
 def test_redis_unavailable_is_red_at_once_and_all_is_shown_again_after(shown: Shown) -> None:
     shown.bus.client.delete("bridge:status")
     shown.bus.bridge()
     page = shown.open("")
-    page.until("['good', 'look'].includes(document.getElementById('verdict').dataset.level)")
+    page.until("['good', 'warning'].includes(document.getElementById('verdict').dataset.level)")
     state = "document.getElementById('state-text').textContent"
     shown.server.pause()
     try:
@@ -377,4 +379,4 @@ def test_a_stopped_console_is_reported_by_the_page_itself(tmp_path: Path, shown:
     shown.page.until(
         "document.getElementById('state-text').textContent === 'The console does not answer'"
     )
-    shown.page.said.clear()
+    shown.page.errors.clear()

@@ -31,22 +31,22 @@ def test_sixty_updates_a_second_take_less_than_a_tenth_of_a_core(tmp_path: Path)
         write_depth(bus)
         bus.bridge()
         with running_console(tmp_path, server.url) as site, site.events(page="market") as events:
-            assert any(name == "whole" and not told["is_loading"] for name, told in events)
+            assert any(name == "whole" and not value["is_loading"] for name, value in events)
             seen: set[str] = set()
 
-            def look() -> None:
-                for _, told in events:
-                    seen.update(one["price"] for one in told.get("trades", ()))
+            def read() -> None:
+                for _, value in events:
+                    seen.update(one["price"] for one in value.get("trades", ()))
                     if str(UPDATES) in seen:
                         return
 
-            looking = threading.Thread(target=look)
-            looking.start()
+            reader = threading.Thread(target=read)
+            reader.start()
             begun_s, before_s = time.monotonic(), processor_s(site.process.pid)
             for number in range(1, UPDATES + 1):
                 bus.trade(STREAM, f"{1_700_000_000_000 + number}-10", price=str(number))
                 time.sleep(max(0.0, begun_s + number / PER_S - time.monotonic()))  # the pace
-            looking.join(60)
+            reader.join(60)
             used_s, took_s = processor_s(site.process.pid) - before_s, time.monotonic() - begun_s
     assert len(seen) == UPDATES
     assert used_s / took_s < 0.1

@@ -24,34 +24,34 @@ def test_it_shows_everything_but_its_secret_key_and_ends_by_itself(tmp_path: Pat
         taken(6379),
         running_demo(tmp_path, FOR="8", RATE="150", **OF_A_REAL_BRIDGE) as demo,
     ):
-        assert demo.until_ended() == 0, demo.said()
-        said, pids = demo.said(), demo.pids()
+        assert demo.until_ended() == 0, demo.output()
+        output, pids = demo.output(), demo.pids()
         assert set(pids) == set(PARTS)
         demo.nothing_left(pids)
         logs = "".join(path.read_text() for path in demo.folder.glob("*.*"))
     assert "bridge_starting" in logs
-    assert SECRET not in said + logs
-    assert "(port 6379 is taken)" in said
-    assert re.search(r"^  export BRIDGE_REDIS__URL=embedded BRIDGE_EMBEDDED__\S+$", said, re.M)
-    assert re.search(r"^  \S+ -m bridge tap 'trade\.\*'$", said, re.M)
-    assert re.search(r"^In [89] s: [\d,]+ entries", said, re.MULTILINE)
+    assert SECRET not in output + logs
+    assert "(port 6379 is taken)" in output
+    assert re.search(r"^  export BRIDGE_REDIS__URL=embedded BRIDGE_EMBEDDED__\S+$", output, re.M)
+    assert re.search(r"^  \S+ -m bridge tap 'trade\.\*'$", output, re.M)
+    assert re.search(r"^In [89] s: [\d,]+ entries", output, re.MULTILINE)
     for kind in ("trade", "depth.200ms", "kline.1s", "account.orderUpdate", "stockPrice"):
-        assert re.search(rf"^  {re.escape(kind)} +\d+ +[\d,]+ ", said, re.MULTILINE), kind
-    assert "  quarantined: 0" in said
+        assert re.search(rf"^  {re.escape(kind)} +\d+ +[\d,]+ ", output, re.MULTILINE), kind
+    assert "  quarantined: 0" in output
     for name in ("candles", "book", "orders", "tail"):
-        assert re.search(rf"^  {name}/demo: [\d,]+ handled", said, re.MULTILINE), name
-    assert "FAILED" not in said
-    assert "Traceback" not in said
+        assert re.search(rf"^  {name}/demo: [\d,]+ handled", output, re.MULTILINE), name
+    assert "FAILED" not in output
+    assert "Traceback" not in output
 
 
 def test_ctrl_c_stops_all_in_order_within_seconds(tmp_path: Path) -> None:
     with running_demo(tmp_path) as demo:
         pids = demo.until_up()
         demo.process.send_signal(signal.SIGINT)
-        assert demo.until_ended() == 130, demo.said()
+        assert demo.until_ended() == 130, demo.output()
         assert not any(map(is_alive, pids.values())), "parts outlived the demo"
-        assert "Stopping: consumers, bridge, simulator, Redis" in demo.said()
-        assert "did not stop cleanly" not in demo.said()
+        assert "Stopping: consumers, bridge, simulator, Redis" in demo.output()
+        assert "did not stop cleanly" not in demo.output()
         # In order: the bridge lost neither Redis nor the exchange, and no consumer lost Redis.
         bridge_log = (demo.folder / "bridge.log").read_text()
         assert '"bridge_stopped"' in bridge_log

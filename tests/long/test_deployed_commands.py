@@ -41,22 +41,22 @@ class Program:
     """One of them, running: what it logs, and its end."""
 
     def __init__(self, argv: Sequence[str], given: Mapping[str, str], folder: Path) -> None:
-        self._said = folder / "said.txt"
-        with self._said.open("wb") as said:
+        self._output = folder / "output.txt"
+        with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 argv,
                 cwd=folder,
                 env=environment(**given),
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 preexec_fn=deny_write_execute,
             )
 
-    def said(self) -> str:
-        return self._said.read_text()
+    def output(self) -> str:
+        return self._output.read_text()
 
     def answers(self, port: int, path: str) -> bool:
-        assert self.process.poll() is None, self.said()
+        assert self.process.poll() is None, self.output()
         with contextlib.suppress(httpx2.HTTPError, OSError):
             return request("GET", f"http://127.0.0.1:{port}{path}").status_code == 200
         return False
@@ -161,15 +161,15 @@ async def test_each_systemd_service_runs_and_stops_in_its_time(
             (tmp_path / "secrets" / "redis_url").write_text("redis://:an0ther@127.0.0.1:1/0\n")
             bridge.reload(programs["backpack-bridge"].process.pid)
             await eventually_async(
-                lambda: "config_reloaded" in programs["backpack-bridge"].said(), "it has reloaded"
+                lambda: "config_reloaded" in programs["backpack-bridge"].output(), "it has reloaded"
             )
             ended = {name: programs[name].stop(parts[name].limit_s()) for name in programs}
 
-    said = programs["backpack-bridge"].said()
-    assert "config_needs_restart" in said
-    assert "redis.url" in said
-    assert "an0ther" not in said
-    assert ended == dict.fromkeys(parts, 0), {name: one.said() for name, one in programs.items()}
+    output = programs["backpack-bridge"].output()
+    assert "config_needs_restart" in output
+    assert "redis.url" in output
+    assert "an0ther" not in output
+    assert ended == dict.fromkeys(parts, 0), {name: one.output() for name, one in programs.items()}
     assert list((bridge.folder / "data" / "journal").iterdir())  # of the state's folder
 
 
@@ -203,4 +203,4 @@ async def test_each_container_of_kubernetes_answers_its_probes_and_stops_in_its_
                 eventually(lambda path=path: program.answers(port, path), path)  # type: ignore[misc]
             ended = program.stop(pod_of(workload)["terminationGracePeriodSeconds"])
 
-    assert ended == 0, program.said()
+    assert ended == 0, program.output()

@@ -46,8 +46,8 @@ COMMANDS = [
 def client(redis_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(redis_url) as client:
         for name in ("trade.A", "depth.A"):
-            told = {"type": name[:5], "identity": "sequenced", "symbol": "A", "private": False}
-            client.hset("bridge:streams", name, json.dumps(told))
+            facts = {"type": name[:5], "identity": "sequenced", "symbol": "A", "private": False}
+            client.hset("bridge:streams", name, json.dumps(facts))
         yield client
 
 
@@ -61,15 +61,15 @@ def run(
     before = signal.getsignal(signal.SIGINT)
 
     def run_all() -> dict[str, str]:
-        said = {}
+        outputs = {}
         for words in COMMANDS:
             program, *arguments = words.split()
             result = CliRunner().invoke(APPS[program], [*arguments, "--config", "config.yaml"])
             broken = result.exc_info[1] if result.exc_info else None
             assert broken is None or isinstance(broken, SystemExit), f"{words}: {broken!r}"
             assert result.exit_code in (0, 1), f"{words}: {result.output}"
-            said[words] = result.output
-        return said
+            outputs[words] = result.output
+        return outputs
 
     yield run_all
     signal.signal(signal.SIGINT, before)
@@ -80,10 +80,10 @@ def test_commands_on_keys_of_another_kind_state_it_in_sentences(
 ) -> None:
     for key in (*HASHES, *STREAMS, "bridge:account", "consumers:workers:candles"):
         client.lpush(key, "x")
-    said = run()
-    assert "bridge:status: WRONGTYPE" in said["bridge status"]
-    assert "(XRANGE bridge:gaps)" in said["bridge audit trade.A"]
-    assert "(HGETALL consumers:groups)" in said["consumers status"]
+    output = run()
+    assert "bridge:status: WRONGTYPE" in output["bridge status"]
+    assert "(XRANGE bridge:gaps)" in output["bridge audit trade.A"]
+    assert "(HGETALL consumers:groups)" in output["consumers status"]
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_commands_on_values_of_no_contract_show_them_bounded_and_escaped(
     client: redis.Redis, run: Callable[[], dict[str, str]], text: str | bytes
 ) -> None:
     _write_everywhere(client, text)
-    for words, said in run().items():
-        lines = said.splitlines()
+    for words, output in run().items():
+        lines = output.splitlines()
         assert not any(line.startswith("forged") for line in lines), words
-        assert not {"\x1b", "\x07"} & set(said), words
+        assert not {"\x1b", "\x07"} & set(output), words
         if "show" not in words and "--json" not in words:  # which are for programs, and whole
             assert max(map(len, lines), default=0) < MOST_SHOWN + 200, words
 

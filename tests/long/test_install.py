@@ -59,9 +59,9 @@ def copied(folder: Path) -> Path:
 def test_the_two_commands_of_the_readme_show_the_demo(tmp_path: Path, path: str) -> None:
     [commands] = blocks("README.md", "sh")
 
-    said = run(commands, copied(tmp_path / "repository"), path, FOR="5")
+    output = run(commands, copied(tmp_path / "repository"), path, FOR="5")
 
-    assert "quarantined: 0" in said
+    assert "quarantined: 0" in output
 
 
 def test_the_wheel_of_the_guide_is_installed_with_its_commands(tmp_path: Path, path: str) -> None:

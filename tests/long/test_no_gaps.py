@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from tests.integration.bridge.test_connections import told
+from tests.integration.bridge.test_connections import statistics
 from tests.support import truth
 from tests.support.bridge_run import BridgeRun, entries, running_bridge
 from tests.support.eventually import eventually_async
@@ -87,7 +87,7 @@ def gaps(client: redis.Redis, streams: Iterable[str]) -> list[str]:
 
 async def is_put_out(exchange: RunningSimulator, seconds: int) -> None:
     async def is_there() -> bool:
-        streams = (await told(exchange, "stats"))["streams"]
+        streams = (await statistics(exchange, "stats"))["streams"]
         return bool(streams.get(f"markPrice.{PERP}", 0) >= seconds)
 
     await eventually_async(is_there, f"{seconds} seconds of market")
@@ -141,7 +141,7 @@ async def test_with_two_connections_no_cut_makes_a_gap(tmp_path: Path, redis_url
                         "all four connections are there",
                         40,
                     )
-                    put_out = (await told(exchange, "stats"))["streams"]
+                    put_out = (await statistics(exchange, "stats"))["streams"]
                     now = put_out.get(f"markPrice.{PERP}", 0)
                     await is_put_out(exchange, now + 4)
                     proxy.cut_one()

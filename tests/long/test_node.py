@@ -72,17 +72,17 @@ class NodeWorkers:
         self._folder = folder
         self._bench = bench
         self._processes: list[subprocess.Popen[bytes]] = []
-        self.said = bench.folder / "node.err"
+        self.stderr_file = bench.folder / "node.err"
 
     def start(self, name: str, **environment: str) -> subprocess.Popen[bytes]:
         given = {"REDIS_URL": self._bench.url, "NAME": name, "CLAIM_AFTER_MS": "500"}
-        with self.said.open("ab") as said:
+        with self.stderr_file.open("ab") as output:
             process = subprocess.Popen(
                 ["node", "consumer.mjs", "trade.*"],
                 cwd=self._folder,
                 env={"PATH": os.environ["PATH"], **given, **environment},
                 stdin=subprocess.DEVNULL,
-                stderr=said,
+                stderr=output,
             )
         self._processes.append(process)
         return process
@@ -126,7 +126,9 @@ def until_counted(bench: Bench, node: NodeWorkers, last: int, stream: str = TRAD
     try:
         bench.until(lambda: sum(counts(bench, stream).values()) >= sum(expected(last).values()))
     except AssertionError as error:
-        raise AssertionError(f"{error} {counts(bench, stream)} {node.said.read_text()}") from None
+        raise AssertionError(
+            f"{error} {counts(bench, stream)} {node.stderr_file.read_text()}"
+        ) from None
     assert counts(bench, stream) == expected(last)
 
 

@@ -38,8 +38,8 @@ def run(one: Drill, command: str) -> "subprocess.CompletedProcess[str]":
         return warm.run(whole, cwd=folder, env=variables, text=True, timeout=60)
     if words[0] == "redis-cli" and shutil.which("redis-cli") is None:
         with one.server.client() as client:  # the same commands, on the same server
-            told = client.execute_command(*words[1:])
-        return subprocess.CompletedProcess(words, 0, str(told), "")
+            reply = client.execute_command(*words[1:])
+        return subprocess.CompletedProcess(words, 0, str(reply), "")
     if words[0] == "redis-cli":
         words[1:1] = ["-p", str(one.server.port)]
     if words[0] == "promtool":

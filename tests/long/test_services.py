@@ -162,8 +162,8 @@ def test_the_whole_of_the_demo_profile_runs_and_stops(folder: Path) -> None:
 
         def handled() -> set[str]:
             statuses = cast("dict[str, str]", client.hgetall("consumers:status"))
-            told = [json.loads(text) for text in statuses.values()]
-            return {each["group"] for each in told if each["handled"]}
+            documents = [json.loads(text) for text in statuses.values()]
+            return {each["group"] for each in documents if each["handled"]}
 
         eventually(lambda: handled() == set(CONSUMERS), "every consumer has handled some", LIMIT_S)
         for name in ("bridge", *CONSUMERS):
@@ -192,6 +192,8 @@ def test_service_without_redis_reports_it_and_is_not_healthy(name: str, folder: 
     with ExitStack() as stack:
         stack.callback(service.kill)
         service.start()
-        eventually(lambda: "metrics_served" in service.log.read_text(), "it can be asked", LIMIT_S)
+        eventually(
+            lambda: "metrics_served" in service.log.read_text(), "it serves metrics", LIMIT_S
+        )
 
         assert not service.is_healthy()

@@ -67,11 +67,11 @@ def test_mypy_finds_what_is_mistyped_in_a_consumer_against_the_wheel_and_nothing
     (tmp_path / "mistyped.py").write_text(mistyped)
     mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(python)]
 
-    told = run(tmp_path, [*mypy, "mine.py", "mistyped.py"]).stdout.splitlines()
+    lines = run(tmp_path, [*mypy, "mine.py", "mistyped.py"]).stdout.splitlines()
 
-    assert [line.partition(":")[0] for line in told[:-1]] == ["mistyped.py"]
-    assert '"Trade" has no attribute "prce"' in told[0]
-    assert told[-1] == "Found 1 error in 1 file (checked 2 source files)"
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["mistyped.py"]
+    assert '"Trade" has no attribute "prce"' in lines[0]
+    assert lines[-1] == "Found 1 error in 1 file (checked 2 source files)"
 
 
 @pytest.mark.parametrize("name", ["bridge", "consumers"])
@@ -152,10 +152,10 @@ def test_each_script_states_its_own_name_and_version(
 def test_help_of_a_script_calls_it_by_its_own_name(
     tmp_path: Path, python: Path, arguments: list[str]
 ) -> None:
-    said = run(tmp_path, [python.with_name("backpack-bridge"), *arguments]).stdout
+    output = run(tmp_path, [python.with_name("backpack-bridge"), *arguments]).stdout
 
-    assert " backpack-bridge " in said
-    assert "python -m" not in said
+    assert " backpack-bridge " in output
+    assert "python -m" not in output
 
 
 def test_init_in_an_empty_folder_writes_what_the_repository_has(

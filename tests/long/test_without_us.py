@@ -40,7 +40,7 @@ def server() -> Iterator[RedisServer]:
 def test_age_of_streams_and_lag_of_groups_are_known_from_their_entry_ids(
     server: RedisServer, tmp_path: Path
 ) -> None:
-    at, asked = free_port(), free_port()
+    at, prometheus_port = free_port(), free_port()
     rules = (ROOT / "deploy/prometheus/without_us.yml").read_text("utf-8")
     (tmp_path / "rules.yml").write_text(rules.replace("for: 2m", "for: 1s").replace("5m", "1s"))
     jobs = [{"job_name": "redis", "static_configs": [{"targets": [f"127.0.0.1:{at}"]}]}]
@@ -62,14 +62,14 @@ def test_age_of_streams_and_lag_of_groups_are_known_from_their_entry_ids(
                 str(PROMETHEUS),
                 "--config.file=prometheus.yml",
                 "--storage.tsdb.path=tsdb",
-                f"--web.listen-address=127.0.0.1:{asked}",
+                f"--web.listen-address=127.0.0.1:{prometheus_port}",
             ],
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ),
     ]
-    monitor = Monitor(f"http://127.0.0.1:{asked}")
+    monitor = Monitor(f"http://127.0.0.1:{prometheus_port}")
     try:
         eventually(monitor.is_up, "Prometheus is ready")
         eventually(

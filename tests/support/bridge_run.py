@@ -46,7 +46,7 @@ class BridgeRun:
         self._log = log
         self._client = redis.Redis.from_url(redis_url, decode_responses=True)
 
-    def look_at(self, redis_url: str) -> None:
+    def read_status_from(self, redis_url: str) -> None:
         """Read the bridge's status from this Redis from now on."""
         self.close()
         self._client = redis.Redis.from_url(redis_url, decode_responses=True)
@@ -85,7 +85,7 @@ async def running_bridge(
     keys: Mapping[str, str] = DEMO_KEYS,
     command: str = "run",
     instance: str = "test",
-    look_url: str = "",
+    status_url: str = "",
     program: Sequence[str] = ("-m", "bridge"),
     **sections: Mapping[str, object],
 ) -> AsyncIterator[BridgeRun]:
@@ -120,7 +120,7 @@ async def running_bridge(
             stderr=output,
         )
     # the bridge may connect through a proxy on this event loop: the blocking client here must not
-    run = BridgeRun(process, log, look_url or redis_url, instance)
+    run = BridgeRun(process, log, status_url or redis_url, instance)
     try:
         yield run
     except BaseException:

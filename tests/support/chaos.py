@@ -91,7 +91,7 @@ class Chaos:
         """Wait for a random time, and measure the bridge's memory meanwhile."""
         ends_s = time.monotonic() + self.chance.uniform(0.05, longest_s)
         while time.monotonic() < ends_s:
-            self._look_at_memory()
+            self._check_memory()
             await asyncio.sleep(0.05)
 
     async def kill_redis(self) -> None:
@@ -176,7 +176,7 @@ class Chaos:
     def _loop_log(self) -> str:
         return (self._folder / "loop.log").read_text()
 
-    def _look_at_memory(self) -> None:
+    def _check_memory(self) -> None:
         if self.bridge is None or self.bridge.process.poll() is not None:
             return
         try:

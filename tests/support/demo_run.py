@@ -39,22 +39,22 @@ class Demo:
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self.process = process
         self.folder = folder
-        self._said = folder.parent / "said.txt"
+        self._output = folder.parent / "output.txt"
 
-    def said(self) -> str:
-        return self._said.read_text()
+    def output(self) -> str:
+        return self._output.read_text()
 
     def pids(self) -> dict[str, int]:
-        return {name: int(pid) for name, pid in _PID.findall(self.said())}
+        return {name: int(pid) for name, pid in _PID.findall(self.output())}
 
     def until_up(self) -> dict[str, int]:
         """Wait until every part is up and the view begins."""
         eventually(
-            lambda: self.process.poll() is not None or " streams, " in self.said(),
+            lambda: self.process.poll() is not None or " streams, " in self.output(),
             "the demo runs",
             START_S,
         )
-        assert self.process.poll() is None, self.said()
+        assert self.process.poll() is None, self.output()
         return self.pids()
 
     def until_ended(self) -> int:
@@ -62,7 +62,7 @@ class Demo:
         try:
             return self.process.wait(WHOLE_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"it runs after {WHOLE_S:g} s:\n{self.said()}") from None
+            raise AssertionError(f"it runs after {WHOLE_S:g} s:\n{self.output()}") from None
 
     def nothing_left(self, pids: dict[str, int]) -> None:
         eventually(
@@ -71,12 +71,12 @@ class Demo:
 
     def ends_because_of(self, part: str, pids: dict[str, int]) -> None:
         """Assert that the demo ends after a part died, names it, and leaves nothing running."""
-        assert self.until_ended() == 1, self.said()
+        assert self.until_ended() == 1, self.output()
         self.nothing_left(pids)
         named = rf"^FAILED: {part} ended by itself .*\(log: \S+\)$"
-        assert re.search(named, self.said(), re.MULTILINE)
-        assert f"Data and logs are kept in {self.folder}" in self.said()
-        assert "Traceback" not in self.said()
+        assert re.search(named, self.output(), re.MULTILINE)
+        assert f"Data and logs are kept in {self.folder}" in self.output()
+        assert "Traceback" not in self.output()
 
 
 def is_alive(pid: int) -> bool:
@@ -94,13 +94,13 @@ def is_alive(pid: int) -> bool:
 def running_demo(tmp_path: Path, *arguments: str, **more: str) -> Iterator[Demo]:
     folder = tmp_path / "demo"
     kept = {name: value for name, value in os.environ.items() if name not in ("FOR", "RATE")}
-    with (tmp_path / "said.txt").open("wb") as said:
+    with (tmp_path / "output.txt").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "demo", "--folder", str(folder), *arguments],
             cwd=ROOT,
             env=kept | more,
             stdin=subprocess.DEVNULL,
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )

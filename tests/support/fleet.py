@@ -89,10 +89,10 @@ class Fleet:
 
         await eventually_async(holds, "each stream is received by its member", LIMIT_S)
         await eventually_async(lambda: self.status()[0] == 0, "status says so", LIMIT_S)
-        _, told = self.status()
+        _, status = self.status()
         for member, names in shares(members).items():
-            for name in names & told["streams"].keys():  # quiet ones have no entry yet
-                assert told["streams"][name]["received_by"] == [member]
+            for name in names & status["streams"].keys():  # quiet ones have no entry yet
+                assert status["streams"][name]["received_by"] == [member]
 
     async def is_sent(self, count: int = 10) -> None:
         """Wait until the exchange has sent `count` more messages, received or not."""

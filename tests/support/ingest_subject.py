@@ -79,7 +79,7 @@ class IngestSubject(SteppedBridge):
         """The fields of the slots in a queue."""
         return [slot.entry.fields() for slot in self.queue(name).slots]
 
-    def told(self, name: str = ORDERS) -> list[str]:
+    def queued(self, name: str = ORDERS) -> list[str]:
         """The entries in a queue: order IDs, and gaps by their cause."""
         return [entry.get("order_id") or entry.get("cause") or entry["type"]
                 for entry in self.named(name)]  # fmt: skip

@@ -83,14 +83,14 @@ def read_all(cursor: Cursor) -> list[Record]:
     return records
 
 
-def told(records: list[Record]) -> list[int | str]:
+def short_forms(records: list[Record]) -> list[int | str]:
     """Short forms of records: a frame's number, the streams of a Missing (* for all), else the
     type's name.
     """
-    return [_told(record) for record in records]
+    return [_short_form(record) for record in records]
 
 
-def _told(record: Record) -> int | str:
+def _short_form(record: Record) -> int | str:
     if isinstance(record, Frame):
         return record.received_us - NOW_US
     if isinstance(record, Missing):

@@ -130,16 +130,16 @@ class Judge:
         first, last = int(fields["from"]), int(fields["to"])
         if position is not None and first != position + 1:
             yield f"a gap begins at {first}, the position is {position}"
-        said = f"a gap ({fields['cause']}) from {first} to {last}"
+        described = f"a gap ({fields['cause']}) from {first} to {last}"
         known = sum(1 for number in skipped if first <= number <= last)
         for number, line in _between(made, first, last):
             begin = line.data.get("U", number)
             known += min(number, last) - max(begin, first) + 1
             if not self._may_be_lost(line):
-                yield f"{said} names {number}, which was sent to {line.to}: {line}"
+                yield f"{described} names {number}, which was sent to {line.to}: {line}"
                 return
         if known < last - first + 1:
-            yield f"{said} names numbers that never were"
+            yield f"{described} names numbers that never were"
 
     def _may_be_lost(self, line: Line) -> bool:
         """Whether a frame may not have been received, for all that the exchange knows."""
@@ -175,16 +175,16 @@ class Judge:
                 there[int(fields["event_us"])] += 1
         covered = self._connections.covered(stream)
         sent_us = [line.at_us for line in self._ledger.frames(stream) if line.to]
-        told = sent(self._ledger.frames(stream))
-        marking = Marking(stream, self._connections, told)
+        frames = sent(self._ledger.frames(stream))
+        marking = Marking(stream, self._connections, frames)
         for from_us, to_us, cause in outages:
-            said = f"a gap ({cause}) from {from_us} to {to_us}, but it was received"
+            described = f"a gap ({cause}) from {from_us} to {to_us}, but it was received"
             if received_us := marking.needless_us(from_us, to_us):
-                yield f"{said} for {received_us / 1e6:.1f} s of it"
-            begun_us, ended_us = told.at_us(from_us), told.at_us(to_us)
+                yield f"{described} for {received_us / 1e6:.1f} s of it"
+            begun_us, ended_us = frames.at_us(from_us), frames.at_us(to_us)
             was_silent = stream.startswith(TICKS) and not _any_between(sent_us, begun_us, ended_us)
             if covers(covered, begun_us, ended_us) and not was_silent:
-                yield f"{said} all along"
+                yield f"{described} all along"
         yield from self._events(stream, there, fills, outages)
 
     def _events(

@@ -60,7 +60,7 @@ class Pair:
                 self._urls.get(name, self.server.url),
                 self._streams,
                 instance=name,
-                look_url=self.server.url,
+                status_url=self.server.url,
                 program=self._programs.get(name, ("-m", "bridge")),
                 retention=KEEP_ALL,
             )

@@ -40,8 +40,8 @@ def content(
 
 
 def status(instance: str, beat: int = 1, **facts: object) -> PeerStatus:
-    told = {"instance": instance, "session": instance, "beat": beat, "at_us": NOW_US, **facts}
-    return PeerStatus.model_validate(told)
+    reported = {"instance": instance, "session": instance, "beat": beat, "at_us": NOW_US, **facts}
+    return PeerStatus.model_validate(reported)
 
 
 def poll(peers: Peers, *others: PeerStatus, stream: Stream = TRADES, **marks: int) -> Peers:

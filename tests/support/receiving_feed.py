@@ -27,9 +27,9 @@ class Subject:
         """Whether a REST request for the stream is in progress, or waits for a retry."""
         return any(task.get_name() == f"fetch-{stream}" for task in asyncio.all_tasks())
 
-    def asked(self, path: str) -> list[str]:
+    def requests(self, path: str) -> list[str]:
         """The request lines for a path, in order."""
-        return [line for line in self.rest.asked if line.startswith(f"GET {path}")]
+        return [line for line in self.rest.request_lines if line.startswith(f"GET {path}")]
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ async def receiving_feed(
     """Run a feed until the block ends. `answer(request line)`: the REST reply, raw bytes."""
 
     def reply(number: int) -> bytes:
-        return answer(server.asked[number - 1])
+        return answer(server.request_lines[number - 1])
 
     async with answering(reply) as (_, server):
         sink = RecordingSink()

@@ -233,11 +233,11 @@ class Cluster:
         """Every node sees all nodes and all slots, and the replicas follow."""
         for server in self.servers:
             with server.client() as client:
-                told = _cluster(client, "INFO")
+                info = _cluster(client, "INFO")
                 facts = (
-                    told
-                    if isinstance(told, dict)
-                    else dict(line.split(":", 1) for line in str(told).split())
+                    info
+                    if isinstance(info, dict)
+                    else dict(line.split(":", 1) for line in str(info).split())
                 )
             if facts["cluster_state"] != "ok":
                 return False

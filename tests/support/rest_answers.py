@@ -20,15 +20,15 @@ class Server:
 
     reply: Reply
     url: str = ""
-    asked: list[str] = field(default_factory=list)  # the request lines
+    request_lines: list[str] = field(default_factory=list)  # the request lines
     heads: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 self.heads.append(head.decode())
-                self.asked.append(self.heads[-1].split("\r\n")[0])
-                answer = self.reply(len(self.asked))
+                self.request_lines.append(self.heads[-1].split("\r\n")[0])
+                answer = self.reply(len(self.request_lines))
                 if not answer:
                     await asyncio.sleep(60)
                 writer.write(answer)

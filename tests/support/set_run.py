@@ -266,7 +266,7 @@ async def running_clients(
                     servers.url,
                     streams_of(markets),
                     instance=f"bridge-{number}",
-                    look_url=servers.owner().url,
+                    status_url=servers.owner().url,
                     redis={"url": servers.url, **sharded, **timeouts},
                     retention={"trade": KEPT, "depth": KEPT},
                     **sections,

@@ -44,9 +44,9 @@ from consumers.handlers.candles import Candles
 
 def suspend_where_asked():
     # Between what a batch has handled and what it writes: a worker that resumes here is late.
-    asked = f"suspend-{os.getpid()}"
-    if os.path.exists(asked):
-        os.unlink(asked)
+    request = f"suspend-{os.getpid()}"
+    if os.path.exists(request):
+        os.unlink(request)
         os.kill(os.getpid(), signal.SIGSTOP)
 
 class Tally(Consumer):
@@ -167,17 +167,17 @@ def flowing(bench: Bench, truth: Truth, rate: int, seed: int) -> Iterator[None]:
 class Suspension:
     """A worker that is suspended for longer than its lease.
 
-    With `asked`, a file, the worker suspends itself within its next batch and removes the file: its
-    time begins then.
+    With `request`, a file, the worker suspends itself within its next batch and removes the
+    file: its time begins then.
     """
 
     worker: Worker
     sleep_s: float
-    asked: Path | None = None
+    request: Path | None = None
     since: float | None = None
 
     def is_over(self, now: float) -> bool:
-        if self.since is None and (self.asked is None or not self.asked.exists()):
+        if self.since is None and (self.request is None or not self.request.exists()):
             self.since = now
         return self.since is not None and now >= self.since + self.sleep_s
 
@@ -232,9 +232,9 @@ class Storm:
             victim.signal(signal.SIGSTOP)
             self._suspended.append(Suspension(victim, sleep_s))
         else:
-            asked = self._bench.folder / f"suspend-{victim.process.pid}"
-            asked.touch()
-            self._suspended.append(Suspension(victim, sleep_s, asked))
+            request = self._bench.folder / f"suspend-{victim.process.pid}"
+            request.touch()
+            self._suspended.append(Suspension(victim, sleep_s, request))
 
     def _add(self) -> None:
         self.alive.append(self._bench.start(*self._run))

@@ -46,10 +46,10 @@ def import_all() -> None:
         importlib.import_module(name)
 
 
-def serve(asked: socket.socket) -> dict[str, Any]:
+def serve(requests: socket.socket) -> dict[str, Any]:
     """Fork a process for each request; returns in the new processes only, with the request."""
     while True:
-        message, files, _, _ = socket.recv_fds(asked, REQUEST_BYTES, 3)
+        message, files, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 3)
         if not message:
             os._exit(0)  # the requester has ended
         answer, pipe_end = os.pipe()
@@ -67,7 +67,7 @@ def serve(asked: socket.socket) -> dict[str, Any]:
         for each in (pipe_end, *files):
             os.close(each)
         os.waitpid(between, 0)
-        asked.send(os.read(answer, 32))
+        requests.send(os.read(answer, 32))
         os.close(answer)
 
 
@@ -136,11 +136,11 @@ def run(module: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    asked = socket.socket(fileno=int(sys.argv[1]))
+    requests = socket.socket(fileno=int(sys.argv[1]))
     import_all()
     gc.collect()
     gc.freeze()
-    asked.send(b"ready")
-    wanted = serve(asked)
-    asked.detach()
+    requests.send(b"ready")
+    wanted = serve(requests)
+    requests.detach()
     run(wanted["module"])

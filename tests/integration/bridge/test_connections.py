@@ -132,7 +132,7 @@ async def test_a_restarted_bridge_marks_what_it_could_not_receive(
 async def is_the_exchanges_book(exchange: RunningSimulator, client: redis.Redis) -> bool:
     """Whether the book rebuilt from Redis equals the exchange's at a common update ID."""
     for _ in range(200):
-        truth_now = await told(exchange, "book", symbol="SOL_USDC_PERP")
+        truth_now = await statistics(exchange, "book", symbol="SOL_USDC_PERP")
         position, sides = book_at(entries(client, DEPTH))
         if position == int(truth_now["u"]):
             return sides == [levels(truth_now["bids"]), levels(truth_now["asks"])]
@@ -147,10 +147,10 @@ async def grown(client: redis.Redis, stream: str, more: int) -> None:
 
 async def passed(exchange: RunningSimulator, more: dict[str, int]) -> None:
     """Wait until the exchange has put out so many frames more of these streams."""
-    before = await told(exchange, "stats")
+    before = await statistics(exchange, "stats")
 
     async def is_past() -> bool:
-        now = await told(exchange, "stats")
+        now = await statistics(exchange, "stats")
         return all(
             now["streams"].get(stream, 0) >= before["streams"].get(stream, 0) + count
             for stream, count in more.items()
@@ -159,7 +159,7 @@ async def passed(exchange: RunningSimulator, more: dict[str, int]) -> None:
     await eventually_async(is_past, f"the exchange has put out {more}")
 
 
-async def told(exchange: RunningSimulator, path: str, **params: str) -> dict[str, Any]:
+async def statistics(exchange: RunningSimulator, path: str, **params: str) -> dict[str, Any]:
     """The simulator's statistics."""
     async with plain_http.client(exchange.rest_url) as client:
         answer = await client.get(f"/simulator/{path}", params=params)

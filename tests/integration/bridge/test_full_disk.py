@@ -89,8 +89,8 @@ async def test_recorder_disk_full_keeps_what_comes_and_shows_what_it_could_not_w
             await eventually_async(lambda: "journal_recovered" in recorder.log(), "it recovers")
         assert await recorder.stop() == (0 if is_recovered else 1)
 
-    told = f"not in {Path('data') / 'journal'}: it could not be written"
-    assert (told in recorder.log()) is not is_recovered
+    reason = f"not in {Path('data') / 'journal'}: it could not be written"
+    assert (reason in recorder.log()) is not is_recovered
 
 
 def size(journal: Path) -> int:

@@ -141,8 +141,8 @@ async def test_more_than_memory_may_hold_while_redis_is_away_is_published_afterw
 
 
 def told_behind(log: str) -> bool:
-    told = [json.loads(line) for line in log.splitlines() if '"redis_unavailable"' in line]
-    return any(line["behind_bytes"] > 0 for line in told)
+    documents = [json.loads(line) for line in log.splitlines() if '"redis_unavailable"' in line]
+    return any(line["behind_bytes"] > 0 for line in documents)
 
 
 def after(log: str) -> str:
@@ -337,13 +337,13 @@ async def test_a_replay_that_waits_for_redis_reports_it_repeatedly(tmp_path: Pat
             tmp_path, "replay", str(tmp_path), BRIDGE_REDIS__URL=server.url
         ) as replaying:
             assert replaying.stderr is not None
-            told = [
+            logged = [
                 line for line, _ in zip(_until_waits(replaying.stderr), range(50), strict=False)
             ]
-            assert "Connection refused" in told[-1] or "Connect call failed" in told[-1]
+            assert "Connection refused" in logged[-1] or "Connect call failed" in logged[-1]
             server.start()
-            said, _ = replaying.communicate(timeout=40)
-        assert said == "replayed 1 frames of 1 streams\n"
+            output, _ = replaying.communicate(timeout=40)
+        assert output == "replayed 1 frames of 1 streams\n"
         assert count(server, "trade.BTC_USDC_PERP") == 2  # and the stream's start
         status = run_bridge(tmp_path, "status", BRIDGE_REDIS__URL=server.url)
         assert "no bridge publishes here; 1 streams are here, as a replay leaves them" in (
@@ -430,7 +430,7 @@ def test_time_that_is_not_in_a_journal_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (("replay", "nowhere"), "holds no journal"),
         (("journal", "info"), "holds no journal"),
@@ -441,10 +441,10 @@ def test_time_that_is_not_in_a_journal_is_reported(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_reported_in_a_line(
-    arguments: tuple[str, ...], said: str, tmp_path: Path
+    arguments: tuple[str, ...], expected: str, tmp_path: Path
 ) -> None:
     answer = run_bridge(tmp_path, *arguments)
 
     assert answer.returncode == 2
-    assert said in answer.stderr
+    assert expected in answer.stderr
     assert "Traceback" not in answer.stderr

@@ -15,7 +15,7 @@ from tests.integration.bridge.test_connections import (
     levels,
     own,
     passed,
-    told,
+    statistics,
 )
 from tests.support import frames, truth
 from tests.support.bridge_process import run_bridge
@@ -38,7 +38,7 @@ def without_ids(stored: list[tuple[str, dict[str, str]]]) -> list[dict[str, str]
     return [fields for _, fields in stored]
 
 
-def asked(folder: Path) -> int:
+def quiet_replies(folder: Path) -> int:
     """How many replies about the quiet book are in the journal."""
     segments = (folder / "data" / "journal").glob("*.journal")
     return sum(segment.read_bytes().count(f" R 0 {QUIET} ".encode()) for segment in segments)
@@ -101,10 +101,12 @@ async def test_a_book_that_never_moves_is_known_all_the_same(
         running_bridge(tmp_path, exchange.ws_url, redis_url, [QUIET]) as bridge,
     ):
         await eventually_async(lambda: own(client, QUIET, "depth_snapshot"), "its book")
-        truth = await told(exchange, "book", symbol="SOL_USDC")
+        truth = await statistics(exchange, "book", symbol="SOL_USDC")
         assert await bridge.stop() == 0
         async with running_bridge(tmp_path, exchange.ws_url, redis_url, [QUIET]) as bridge:
-            await eventually_async(lambda: asked(tmp_path) == 4, "it has asked twice again")
+            await eventually_async(
+                lambda: quiet_replies(tmp_path) == 4, "it has requested twice again"
+            )
             assert await bridge.stop() == 0
 
     start, snapshot = entries(client, QUIET)
@@ -145,9 +147,9 @@ async def test_fills_that_were_missed_come_from_history_once(
         await eventually_async(lambda: missed_fills(ledger, client) == 0, "every fill is there")
         assert await bridge.stop() == 0
 
-    told = fills(client)
-    assert len(told) == len({(f["symbol"], f["trade_id"], f["order_id"]) for f in told})
-    assert {f["source"] for f in told} == {"", "rest"}
+    recovered = fills(client)
+    assert len(recovered) == len({(f["symbol"], f["trade_id"], f["order_id"]) for f in recovered})
+    assert {f["source"] for f in recovered} == {"", "rest"}
     types = [fields["type"] for _, fields in entries(client, ORDERS)]
     fetched_at = [n for n, f in enumerate(entries(client, ORDERS)) if f[1].get("source") == "rest"]
     assert "gap" in types[: fetched_at[0]]

@@ -123,7 +123,7 @@ async def test_bridge_user_without_evalsha_for_a_while_loses_nothing_and_reports
             running_simulator("--rate", "1500", "--market", "SOL_USDC", ledger=ledger) as exchange,
             running_bridge(
                 tmp_path, exchange.ws_url, url, STREAMS, publish={"buffer_bytes": 1024 * 1024},
-                look_url=server.url,
+                status_url=server.url,
             ) as bridge,
         ):  # fmt: skip
             await eventually_async(lambda: client.xlen(TRADES) > 20, "trades flow", LIMIT_S)

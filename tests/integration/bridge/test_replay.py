@@ -52,8 +52,8 @@ def replay(
         folder, "replay", str(folder), *arguments, BRIDGE_REDIS__URL=server.url, **variables
     )
     assert "Traceback" not in answer.stderr
-    told = [line for line in answer.stderr.splitlines(keepends=True) if line[0] != "{"]  # no log
-    return answer.returncode, answer.stdout, "".join(told)
+    lines = [line for line in answer.stderr.splitlines(keepends=True) if line[0] != "{"]  # no log
+    return answer.returncode, answer.stdout, "".join(lines)
 
 
 def stored(server: RedisServer, stream: str = TRADES) -> list[dict[str, str]]:
@@ -103,10 +103,10 @@ def test_a_registry_that_is_none_is_reported_and_ends_no_replay(
         client.set("bridge:streams", "of another program")
     journal(tmp_path, opened(TRADES), trades(range(3)))
 
-    code, _, told = replay(tmp_path, server)
+    code, _, errors = replay(tmp_path, server)
 
     assert code == 1
-    assert "streams could not be listed: WRONGTYPE" in told
+    assert "streams could not be listed: WRONGTYPE" in errors
     assert numbers(server) == [0, 1, 2]
 
 
@@ -130,9 +130,9 @@ def test_a_clock_that_was_set_for_a_moment_does_not_end_the_replay(
         opened(TRADES), trade(0, NOW_US), trade(1, far_us), trades([2, 3, 9], NOW_US, 1_000_000),
     )  # fmt: skip
 
-    code, said, _ = replay(tmp_path, server, "--to", str(NOW_US + 5_000_000))
+    code, output, _ = replay(tmp_path, server, "--to", str(NOW_US + 5_000_000))
 
-    assert (code, said) == (0, "replayed 3 frames of 1 streams\n")
+    assert (code, output) == (0, "replayed 3 frames of 1 streams\n")
     assert numbers(server) == [0, 2, 3]
     assert gaps(server) == ["start", "skipped"]
 
@@ -142,10 +142,10 @@ def test_a_time_in_which_nothing_was_received_is_reported(
 ) -> None:
     journal(tmp_path, opened(TRADES), trades(range(3)))
 
-    code, said, told = replay(tmp_path, server, "--to", "2020-01-01")
+    code, output, errors = replay(tmp_path, server, "--to", "2020-01-01")
 
-    assert (code, said) == (0, "replayed 0 frames of 1 streams\n")
-    assert told == f"no frame was received in that time: see journal info {tmp_path}\n"
+    assert (code, output) == (0, "replayed 0 frames of 1 streams\n")
+    assert errors == f"no frame was received in that time: see journal info {tmp_path}\n"
 
 
 @pytest.mark.parametrize("arguments", [("--from", "²"), ("--from", "2026-10-03", "--to", "1e9")])
@@ -154,10 +154,10 @@ def test_times_that_are_none_are_reported_in_a_line(
 ) -> None:
     journal(tmp_path, opened(TRADES), trades(range(3)))
 
-    code, said, told = replay(tmp_path, server, *arguments)
+    code, output, errors = replay(tmp_path, server, *arguments)
 
-    assert (code, said) == (2, "")
-    assert "write beginning, new, a time such as" in told
+    assert (code, output) == (2, "")
+    assert "write beginning, new, a time such as" in errors
 
 
 def test_more_behind_a_gap_than_memory_may_hold_is_marked_and_continues(
@@ -212,11 +212,11 @@ def test_a_stream_that_cannot_be_written_is_bounded_and_reported(
     with server.client() as client:
         client.set(TRADES, "a string")
 
-    code, _, told = replay(tmp_path, server, **SMALL)
+    code, _, errors = replay(tmp_path, server, **SMALL)
 
     assert code == 1
-    assert f"{TRADES} could not be written: WRONGTYPE" in told
-    assert f"messages of {TRADES} were dropped" in told
+    assert f"{TRADES} could not be written: WRONGTYPE" in errors
+    assert f"messages of {TRADES} were dropped" in errors
     assert len(stored(server, TICKERS)) == 10
 
 
@@ -239,10 +239,10 @@ def test_what_is_damaged_is_passed_over_and_reported(server: RedisServer, tmp_pa
     )
     journal(tmp_path, *damaged, opened(TRADES), trades(range(3)))
 
-    code, said, told = replay(tmp_path, server)
+    code, output, errors = replay(tmp_path, server)
 
-    assert (code, said) == (1, "replayed 3 frames of 1 streams\n")
-    assert told == (
+    assert (code, output) == (1, "replayed 3 frames of 1 streams\n")
+    assert errors == (
         f"error: 7 damaged lines were skipped: python -m bridge journal verify {tmp_path}\n"
     )
     assert numbers(server) == [0, 1, 2]
@@ -291,20 +291,20 @@ def test_private_streams_of_an_unknown_account_are_refused(
 ) -> None:
     order_journal(tmp_path)
 
-    code, _, told = replay(tmp_path, server)
+    code, _, errors = replay(tmp_path, server)
 
     assert code == 2
-    assert "no owner.json beside it names the account" in told
+    assert "no owner.json beside it names the account" in errors
 
 
 def test_another_exchanges_journal_must_be_requested(server: RedisServer, tmp_path: Path) -> None:
     owner = {"exchange": "ws://127.0.0.1:8765", "account": ""}
     journal(tmp_path, opened(TRADES), trades(range(3)), owner=owner)
 
-    code, _, told = replay(tmp_path, server)
-    asked = replay(tmp_path, server, BRIDGE_EXCHANGE__WS_URL="ws://127.0.0.1:8765")
+    code, _, errors = replay(tmp_path, server)
+    elsewhere = replay(tmp_path, server, BRIDGE_EXCHANGE__WS_URL="ws://127.0.0.1:8765")
 
     assert code == 2
-    assert f"was received from ws://127.0.0.1:8765, and exchange.ws_url is {ITSELF}" in told
-    assert asked[0] == 0
+    assert f"was received from ws://127.0.0.1:8765, and exchange.ws_url is {ITSELF}" in errors
+    assert elsewhere[0] == 0
     assert numbers(server) == [0, 1, 2]

@@ -199,14 +199,16 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_continue
     ) as bridge:  # fmt: skip
         await grows(client, f"trade.{MARKET}")
         good = yaml.safe_load((tmp_path / "config.yaml").read_text())
-        for streams, told in (
+        for streams, expected in (
             (["trad.SOL_USDC"], "did you mean trade.SOL_USDC?"),
             ([], "is empty"),
             (["account.orderUpdate"], "needs a restart"),
         ):
             rewrite(tmp_path, streams=streams)
             bridge.process.send_signal(signal.SIGHUP)
-            await eventually_async(lambda told=told: told in bridge.log(), f"{told} is said")
+            await eventually_async(
+                lambda expected=expected: expected in bridge.log(), f"{expected} is logged"
+            )
         for text, count in (("", 4), ("[" * 5_000, 5)):
             (tmp_path / "config.yaml").write_text(text)
             bridge.process.send_signal(signal.SIGHUP)
@@ -216,7 +218,9 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_continue
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(good))
         rewrite(tmp_path, streams=[f"trade.{MARKET}"], publish={"hold_s": 9.0})
         bridge.process.send_signal(signal.SIGHUP)
-        await eventually_async(lambda: '"publish.hold_s"' in bridge.log(), "what must wait is said")
+        await eventually_async(
+            lambda: '"publish.hold_s"' in bridge.log(), "what must wait is reported"
+        )
         rewrite(
             tmp_path,
             snapshots={"depth_every_updates": 1000},
@@ -224,7 +228,8 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_continue
         )
         bridge.process.send_signal(signal.SIGHUP)
         await eventually_async(
-            lambda: '"retention.depth"' in bridge.log(), "it waits for its snapshots, and is said"
+            lambda: '"retention.depth"' in bridge.log(),
+            "it waits for its snapshots, and is reported",
         )
         await grows(client, f"trade.{MARKET}")
 
@@ -343,7 +348,7 @@ async def test_a_market_that_is_quiet_is_not_called_silent(tmp_path: Path, redis
     client = client_of(redis_url)
     ledger = tmp_path / "ledger.jsonl"
 
-    def is_looked_into() -> bool:
+    def is_probed_twice() -> bool:
         return ledger.read_text().count("/api/v1/depth?symbol=SOL_USDC&limit=5") >= 8
 
     async with running_simulator(
@@ -352,7 +357,7 @@ async def test_a_market_that_is_quiet_is_not_called_silent(tmp_path: Path, redis
         tmp_path, exchange.ws_url, redis_url, [f"depth.{MARKET}", f"bookTicker.{MARKET}"],
         exchange=urls(exchange, silence_s=1),
     ) as bridge:  # fmt: skip
-        await eventually_async(is_looked_into, "both streams were looked into twice")
+        await eventually_async(is_probed_twice, "both streams were probed twice")
 
         assert client.xlen(f"depth.{MARKET}") > 1
         assert "stream_stale" not in bridge.log()
@@ -371,7 +376,7 @@ async def test_liquidations_that_are_refused_are_received_in_the_other_form(
             exchange=urls(exchange),
         ) as bridge:  # fmt: skip
             await eventually_async(
-                lambda: f"liquidation.{PERP}" in streams_of(bridge), "each market is asked for"
+                lambda: f"liquidation.{PERP}" in streams_of(bridge), "each market is requested"
             )
             await eventually_async(
                 lambda: client.xlen(f"liquidation.{PERP}"), "liquidations come", 40

@@ -75,7 +75,7 @@ def workers(folder: Path, redis_url: str) -> Iterator[None]:
             process.wait(60)
 
 
-async def told(exchange: RunningSimulator, path: str, **params: str) -> Any:
+async def get_json(exchange: RunningSimulator, path: str, **params: str) -> Any:
     async with plain_http.client(exchange.rest_url) as client:
         return (await client.get(path, params=params)).json()
 
@@ -133,10 +133,12 @@ async def test_what_the_consumers_made_is_what_the_exchange_states(
             async with running_simulator(*arguments, ledger=ledger) as exchange:
                 await finished(exchange)
                 books = {
-                    symbol: await told(exchange, "/simulator/book", symbol=symbol)
+                    symbol: await get_json(exchange, "/simulator/book", symbol=symbol)
                     for symbol in MARKETS
                 }
-                account = await told(exchange, "/simulator/account", key=DEMO_KEYS["PUBLIC_KEY"])
+                account = await get_json(
+                    exchange, "/simulator/account", key=DEMO_KEYS["PUBLIC_KEY"]
+                )
             sent = truth.sent_by_stream(truth.read_ledger(ledger))
             await all_through(client, sent)
         await assert_pages_show_it(ProcessPages(bridge.log()), client)
@@ -173,7 +175,7 @@ async def assert_pages_show_it(pages: ProcessPages, client: redis.Redis) -> None
 
 async def finished(exchange: RunningSimulator) -> None:
     async def is_finished() -> bool:
-        return bool((await told(exchange, "/simulator/stats"))["finished"])
+        return bool((await get_json(exchange, "/simulator/stats"))["finished"])
 
     await eventually_async(is_finished, "the exchange has put out everything", TIMEOUT_S)
 

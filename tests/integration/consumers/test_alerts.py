@@ -68,7 +68,7 @@ def test_webhook_failure_is_tried_again_with_the_same_key(
 
 
 @pytest.mark.parametrize(
-    ("trouble", "said"),
+    ("trouble", "expected"),
     [
         (500, "answered 500"),
         (404, "answered 404"),
@@ -78,10 +78,10 @@ def test_webhook_failure_is_tried_again_with_the_same_key(
     ],
 )
 def test_webhook_that_keeps_failing_is_an_error_without_the_address(
-    webhook: WebhookServer, trouble: int | str, said: str
+    webhook: WebhookServer, trouble: int | str, expected: str
 ) -> None:
     webhook.always = trouble
-    with pytest.raises(NotDelivered, match=said) as caught:
+    with pytest.raises(NotDelivered, match=expected) as caught:
         move("0.5" if trouble in HANGS else "5")
     # The server may read a request after its sender has given up.
     eventually(lambda: len(webhook.received) == 3, "it has had three requests")

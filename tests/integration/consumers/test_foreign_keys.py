@@ -17,7 +17,7 @@ def test_what_another_program_wrote_beside_a_stream_ends_no_worker(
     picky: Bench, name: str, group: str
 ) -> None:
     beside = f"consumers:{{{STREAM}}}:{group}"
-    for _ in range(101):  # more than are looked at together
+    for _ in range(101):  # more than are checked together
         picky.redis.xadd(f"{beside}:again", {"x": "y"})
     picky.redis.xadd(f"{beside}:dead", {"x": "y"})
     picky.register("trade.BAD_USDC", "trade.ODD_USDC")

@@ -22,7 +22,7 @@ class Ticking(Consumer):
 
     @every("1s")
     def tell(self, tick, results):
-        results.xadd("told", "*", {"at_us": str(tick.at_us)}, keep_entries=1000)
+        results.xadd("reports", "*", {"at_us": str(tick.at_us)}, keep_entries=1000)
 """
 
 FAILING = """
@@ -111,7 +111,7 @@ def test_a_timer_of_a_shared_group_runs_once_for_each_second_over_three_workers(
     bench.register("trade.SOL_USDC")
     bench.add("trade.SOL_USDC", {"1-1": trade(1, START_US)})
     workers = [bench.start("outside:Ticking", "--lease", "1") for _ in range(3)]
-    key = "consumers:{timers}:ticking:told"
+    key = "consumers:{timers}:ticking:reports"
     bench.until(lambda: bench.redis.xlen(key) >= 2)
     owner = str(bench.redis.get("consumers:{timers}:ticking:lease")).split("/")[0]
     killed_at = time.time()

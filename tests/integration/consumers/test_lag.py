@@ -80,12 +80,12 @@ def filled(bench: Bench) -> Bench:
 def lags(bench: Bench, group: str) -> dict[str, Any]:
     """Of one group, by stream."""
 
-    async def look() -> Any:
+    async def read() -> Any:
         async with connect(bench.url, name="test", decode_responses=True) as client:
             [one] = await group_lags(client, Keys(), group)
             return one.as_dict()
 
-    return {lag["stream"]: lag for lag in asyncio.run(look())["streams"]}
+    return {lag["stream"]: lag for lag in asyncio.run(read())["streams"]}
 
 
 def caught_up(bench: Bench, name: str, number: int) -> None:
@@ -238,7 +238,7 @@ def test_status_watch_waits_for_a_group_that_is_not_there(bench: Bench) -> None:
 
 
 def test_status_watch_reports_an_unavailable_redis_once_and_continues(tmp_path: Path) -> None:
-    stderr_file = tmp_path / "told"
+    stderr_file = tmp_path / "stderr.txt"
     with running_redis() as server, stderr_file.open("wb") as err:
         watch = warm.Process(
             [sys.executable, "-m", "consumers", "status", "--watch", "--json", "--every", "0.2"],

@@ -20,7 +20,7 @@ class Service:
     """Answers none of its first calls before there are 20 of them."""
 
     def __init__(self, calls: int, stop: Stop) -> None:
-        self.asked: dict[str, list[str]] = defaultdict(list)
+        self.requests: dict[str, list[str]] = defaultdict(list)
         self.running = self.most = 0
         self._left = calls
         self._stop = stop
@@ -30,7 +30,7 @@ class Service:
         requested = await request.json()
         self.running += 1
         self.most = max(self.most, self.running)
-        self.asked[requested["symbol"]].append(requested["price"])
+        self.requests[requested["symbol"]].append(requested["price"])
         if self.running == 20:
             self._are_20.set()
         await self._are_20.wait()
@@ -64,7 +64,7 @@ async def test_scorer_makes_20_calls_at_once_and_keeps_each_markets_order(redis_
         await run_worker(Settings(spec, "scorer", "w", ("trade.*",), "0-0"), config, stop)
         await runner.cleanup()
         assert service.most == 20
-        assert dict(service.asked) == {market: ["1", "2", "3"] for market in MARKETS}
+        assert dict(service.requests) == {market: ["1", "2", "3"] for market in MARKETS}
         for market in MARKETS:
             result = client.hgetall(f"consumers:{{trade.{market}}}:scorer")
             assert result == {"trade_id": "3", "score": "3", "scored": "3"}

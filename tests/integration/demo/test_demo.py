@@ -17,5 +17,5 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
         assert re.fullmatch(
             r"error: \S+/demo cannot be written \(File exists\): give another with --folder, or "
             r"set TMPDIR\n",
-            demo.said(),
+            demo.output(),
         )

@@ -91,7 +91,7 @@ async def test_each_user_can_do_its_work(tmp_path: Path, server: RedisServer) ->
             running_simulator("--rate", "300") as exchange,
             running_bridge(
                 tmp_path / "bridge", exchange.ws_url, url(server, "bridge"), streams,
-                look_url=observer,
+                status_url=observer,
             ) as bridge,
         ):  # fmt: skip
             await eventually_async(lambda: all(admin.xlen(each) for each in streams), "published")
@@ -129,9 +129,9 @@ async def test_each_user_can_do_its_work(tmp_path: Path, server: RedisServer) ->
 )
 def test_no_user_can_do_what_is_anothers(server: RedisServer, user: str, words: str) -> None:
     with server.client() as admin:
-        told = admin.execute_command("ACL DRYRUN", user, *words.split())
-    assert told != "OK"
-    assert "no permissions" in str(told), told
+        reply = admin.execute_command("ACL DRYRUN", user, *words.split())
+    assert reply != "OK"
+    assert "no permissions" in str(reply), reply
 
 
 def test_without_a_password_no_client_is_accepted(server: RedisServer) -> None:

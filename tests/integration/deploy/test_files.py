@@ -222,8 +222,8 @@ def test_a_set_of_servers_runs_only_where_it_is_requested() -> None:
         assert set(hosts) <= {"redis", *servers}
         parse_redis_url(variables["REDIS_URL"])
         for name in ("bridge", "candles", "exporter"):
-            told = services(variables)[name]["environment"]["BRIDGE_REDIS__URL"]
-            assert told == variables["REDIS_URL"]
+            url = services(variables)[name]["environment"]["BRIDGE_REDIS__URL"]
+            assert url == variables["REDIS_URL"]
 
 
 def test_what_watches_runs_only_where_it_is_requested() -> None:

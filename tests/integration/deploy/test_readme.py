@@ -26,12 +26,12 @@ async def test_the_consumer_of_the_readme_prints_best_prices(
     tmp_path: Path, redis_url: str
 ) -> None:
     (tmp_path / "best.py").write_text(printed("python"))
-    said = tmp_path / "said.txt"
+    output_file = tmp_path / "output.txt"
     async with (
         running_simulator("--rate", "200", "--market", "SOL_USDC") as simulator,
         running_bridge(tmp_path / "bridge", simulator.ws_url, redis_url, ["bookTicker.SOL_USDC"]),
     ):
-        with said.open("wb") as output:
+        with output_file.open("wb") as output:
             consumer = subprocess.Popen(
                 [sys.executable, "-m", "consumers", "run", "best:Best", "--from", "new"],
                 cwd=tmp_path,
@@ -39,7 +39,9 @@ async def test_the_consumer_of_the_readme_prints_best_prices(
                 stdout=output,
             )
         try:
-            await eventually_async(lambda: LINE.search(said.read_text()), "it has printed", 40)
+            await eventually_async(
+                lambda: LINE.search(output_file.read_text()), "it has printed", 40
+            )
             consumer.send_signal(signal.SIGTERM)
             await eventually_async(lambda: consumer.poll() == 0, "it has stopped cleanly")
         finally:

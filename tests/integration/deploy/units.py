@@ -31,7 +31,7 @@ def one(service: str, name: str) -> str:
     return value
 
 
-def told(text: str, specifiers: Mapping[str, str]) -> str:
+def expanded(text: str, specifiers: Mapping[str, str]) -> str:
     """With `%d` and others replaced."""
     for mark, meaning in specifiers.items():
         text = text.replace(f"%{mark}", meaning)
@@ -40,11 +40,11 @@ def told(text: str, specifiers: Mapping[str, str]) -> str:
 
 def command(service: str, specifiers: Mapping[str, str]) -> list[str]:
     """What ExecStart runs, of an installation in /opt."""
-    return shlex.split(told(one(service, "ExecStart"), specifiers))
+    return shlex.split(expanded(one(service, "ExecStart"), specifiers))
 
 
 def environment(service: str, specifiers: Mapping[str, str]) -> dict[str, str]:
-    pairs = [told(each, specifiers).partition("=") for each in settings(service)["Environment"]]
+    pairs = [expanded(each, specifiers).partition("=") for each in settings(service)["Environment"]]
     return {name: value for name, _, value in pairs}
 
 

@@ -68,7 +68,7 @@ async def test_answer_proves_nothing_of_what_was_requested_behind_its_question(
         await eventually_async(lambda: client.subscribed == [TRADES], "it is left")
         exchange.answers_pings = False
         subject.connection.request_answer()
-        await eventually_async(lambda: client.unanswered, "it is asked")
+        await eventually_async(lambda: client.unanswered, "it is requested")
         session.add([parse_stream(LIQUIDATIONS)])
 
         exchange.answers_pings = True
@@ -76,7 +76,7 @@ async def test_answer_proves_nothing_of_what_was_requested_behind_its_question(
         client.unanswered.clear()
         exchange.answers_pings = False
         await eventually_async(lambda: LIQUIDATIONS in client.subscribed, "it is subscribed to")
-        await eventually_async(lambda: client.unanswered, "it is asked again")
+        await eventually_async(lambda: client.unanswered, "it is requested again")
         assert receivers(subject, TRADES) == 1
         assert receivers(subject, LIQUIDATIONS) == 0
 
@@ -113,7 +113,7 @@ async def test_answer_that_took_long_claims_nothing_behind_its_question(
         client = exchange.clients[0]
         exchange.answers_pings = False
         subject.connection.request_answer()
-        await eventually_async(lambda: client.unanswered, "it is asked")
+        await eventually_async(lambda: client.unanswered, "it is requested")
         pinged_us = clock()
         clock.ahead_us = 15_000_000  # so long the answer is under way
         client.send(client.unanswered[0], PONG)
@@ -138,7 +138,7 @@ async def test_second_of_two_answers_that_were_requested_at_once_proves_nothing_
         client = exchange.clients[0]
         exchange.answers_pings = False
         subject.connection.request_answer()
-        await eventually_async(lambda: len(client.unanswered) >= 2, "both are asked for")
+        await eventually_async(lambda: len(client.unanswered) >= 2, "both are requested")
         known = len(answers(subject))
         client.send(client.unanswered[0], PONG)
         client.send(client.unanswered[1], PONG)
@@ -159,11 +159,11 @@ async def test_where_no_answer_comes_nothing_is_claimed_behind_the_last_message(
     ) as subject:
         await eventually_async(lambda: exchange.clients, "it is connected")
         client = exchange.clients[0]
-        await eventually_async(lambda: client.pings, "it is asked")
+        await eventually_async(lambda: client.pings, "it is requested")
         client.send(liquidation(clock()))
         await eventually_async(lambda: len(subject.granted) == 1, "it is taken to be received")
         subject.connection.subscribe_again([LIQUIDATIONS])
-        await eventually_async(lambda: len(client.pings) == 2, "it is asked again")
+        await eventually_async(lambda: len(client.pings) == 2, "it is requested again")
         client.send(liquidation(clock()))
         await eventually_async(
             lambda: len(subject.sink.messages(LIQUIDATIONS)) == 2, "both are received"
@@ -272,10 +272,10 @@ async def test_error_that_cannot_be_about_the_stream_requested_alone_refuses_not
     async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
         client = await begun(exchange, subject)
         exchange.greet = lambda client, _: client.send(UNKNOWN.replace("4006", "4008"))
-        with capture_logs() as said:
+        with capture_logs() as logged:
             client.send(UNKNOWN.replace("4006", "4001"))
             await eventually_async(
-                lambda: 4008 in [each.get("code") for each in said], "there is another error"
+                lambda: 4008 in [each.get("code") for each in logged], "there is another error"
             )
         exchange.greet = lambda client, _: None
         await eventually_async(lambda: receivers(subject, LIQUIDATIONS) == 1, "it is received")
@@ -292,13 +292,13 @@ async def test_new_stream_does_not_wait_until_each_candidate_was_requested_alone
         await eventually_async(lambda: len(subject.granted) == len(quiet), "it is answered")
         client = exchange.clients[0]
         client.send(UNKNOWN.replace("4006", "4001"))
-        await eventually_async(lambda: len(client.requests) == 2, "the first is asked for alone")
+        await eventually_async(lambda: len(client.requests) == 2, "the first is requested alone")
         subject.session.add([parse_stream(LIQUIDATIONS)])
-        await eventually_async(lambda: len(client.requests) == 6, "all are asked for")
+        await eventually_async(lambda: len(client.requests) == 6, "all are requested")
 
-        asked = [request["params"] for request in client.requests[1:]]
-        assert asked.index([LIQUIDATIONS]) < len(quiet)
-        assert sorted(asked) == [[LIQUIDATIONS], *([name] for name in quiet)]
+        parameters = [request["params"] for request in client.requests[1:]]
+        assert parameters.index([LIQUIDATIONS]) < len(quiet)
+        assert sorted(parameters) == [[LIQUIDATIONS], *([name] for name in quiet)]
 
 
 async def test_error_of_an_unknown_code_refuses_no_stream_that_was_not_requested_alone(
@@ -307,8 +307,8 @@ async def test_error_of_an_unknown_code_refuses_no_stream_that_was_not_requested
     async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
         client = await begun(exchange, subject)
         client.send('{"id":null,"error":{"code":4001,"message":"Internal error"}}')
-        asked = len(client.requests)
-        await eventually_async(lambda: len(client.requests) > asked, "it is asked for alone")
+        before = len(client.requests)
+        await eventually_async(lambda: len(client.requests) > before, "it is requested alone")
 
         assert client.requests[-1]["params"] == [LIQUIDATIONS]
         assert state(subject, LIQUIDATIONS) is State.PENDING

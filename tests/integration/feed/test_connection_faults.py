@@ -92,7 +92,7 @@ async def test_session_tries_a_port_that_refuses_until_it_opens() -> None:
 )
 async def test_session_states_why_a_name_or_port_leads_nowhere(url: str, reason: str) -> None:
     async with receiving_sessions(url, NAMES) as subject:
-        await eventually_async(lambda: reason in subject.session.trouble, "the reason is told")
+        await eventually_async(lambda: reason in subject.session.trouble, "the reason is reported")
         assert not subject.session.is_connected
 
 
@@ -112,7 +112,9 @@ async def test_refused_handshake_is_not_repeated_before_the_time_that_the_exchan
     refusal = f"HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
     exchange.handshakes = [refusal.encode()]
     async with receiving_sessions(exchange.url, NAMES) as subject:
-        await eventually_async(lambda: subject.session.trouble.startswith("refused"), "it is told")
+        await eventually_async(
+            lambda: subject.session.trouble.startswith("refused"), "it is reported"
+        )
         assert subject.session.trouble == f"refused with HTTP {status[:3]}, not before 1 s"
         (await client_of(exchange)).send(trade(1))
         await received(subject, 1)
@@ -157,7 +159,7 @@ async def test_no_session_connects_while_one_has_to_wait(
     async with receiving_sessions(exchange.url, NAMES, count=2) as subject:
         await eventually_async(
             lambda: any(session.trouble.startswith("refused") for session in subject.sessions),
-            "it is told",
+            "it is reported",
         )
         await eventually_async(lambda: exchange.clients, "the other was let in before")
         exchange.clients[0].cut()
@@ -238,13 +240,13 @@ async def test_exchange_that_greets_and_hangs_up_is_called_later_and_later(
         client.close()
 
     exchange.greet = hang_up
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with receiving_sessions(
             exchange.url, [TRADES], reconnect_initial_s=0.02, reconnect_max_s=10
         ):
-            await eventually_async(lambda: len(pauses(said)) >= 5, "it is called again and again")
+            await eventually_async(lambda: len(pauses(logged)) >= 5, "it is called again and again")
 
-    for number, pause_s in enumerate(pauses(said)[:5]):
+    for number, pause_s in enumerate(pauses(logged)[:5]):
         assert 0.01 * 2**number <= pause_s <= 0.02 * 2**number
 
 
@@ -252,24 +254,24 @@ async def test_pauses_begin_small_again_after_a_replacement_took_over(
     exchange: ScriptedExchange,
 ) -> None:
     exchange.handshakes = [b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"] * 6
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with receiving_sessions(
             exchange.url, [LIQUIDATIONS], **PATIENT, reconnect_initial_s=0.02, reconnect_max_s=100
         ) as subject:
             await eventually_async(lambda: subject.granted, "it is connected and answered")
             subject.session.replace("a test")
             await eventually_async(
-                lambda: any(each["event"] == "feed_replaced" for each in said), "it is replaced"
+                lambda: any(each["event"] == "feed_replaced" for each in logged), "it is replaced"
             )
             exchange.open[0].cut()
             await eventually_async(lambda: len(exchange.clients) == 3, "it is connected again")
 
-    assert pauses(said)[-1] <= 0.02
+    assert pauses(logged)[-1] <= 0.02
 
 
-def pauses(said: Iterable[Mapping[str, Any]]) -> list[float]:
+def pauses(logged: Iterable[Mapping[str, Any]]) -> list[float]:
     """Those before each attempt to connect again, as the log has them."""
-    return [each["reconnect_s"] for each in said if each["event"] == "feed_lost"]
+    return [each["reconnect_s"] for each in logged if each["event"] == "feed_lost"]
 
 
 class Clock:
@@ -319,7 +321,7 @@ async def test_replacement_that_ends_while_the_old_one_is_closed_is_made_again(
         old = exchange.clients[0]
         old.answers_goodbye = False  # so that the goodbye takes its time
         session.replace("a test")
-        await eventually_async(lambda: old.said_goodbye, "the old one is told goodbye")
+        await eventually_async(lambda: old.said_goodbye, "the old one gets a close frame")
         exchange.clients[1].cut()
 
         await eventually_async(lambda: len(exchange.clients) == 3, "it is connected again")
@@ -366,10 +368,10 @@ async def test_connection_that_waits_to_be_closed_is_not_probed_without_a_pause(
         old.send(tick())
         subject.session.replace("a test")
         await eventually_async(lambda: len(subject.granted) == 2, "the new one is answered")
-        asked = len(old.pings)
-        await eventually_async(lambda: len(old.pings) >= asked + 6, "the old one is asked")
+        before = len(old.pings)
+        await eventually_async(lambda: len(old.pings) >= before + 6, "the old one is probed")
 
-        first, *_, last = old.pings[asked : asked + 6]
+        first, *_, last = old.pings[before : before + 6]
         assert last - first > 0.5  # five times a second, not as fast as it answers
         assert not old.said_goodbye
 
@@ -477,7 +479,7 @@ async def test_exchange_that_pings_and_never_reads_the_pongs_is_given_up(
             await asyncio.sleep(0)
         await eventually_async(
             lambda: subject.session.trouble == "the exchange does not read what it is sent",
-            "it is told",
+            "it is reported",
         )
         (await client_of(exchange, 2)).send(trade(1))
         await received(subject, 1)

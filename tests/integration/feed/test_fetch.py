@@ -40,8 +40,8 @@ def refused_at_first(body: bytes, refusal: bytes = FORBIDDEN) -> Callable[[int],
     return lambda number: refusal if number <= 3 else http("200 OK", body)
 
 
-def told(said: Iterable[dict[str, Any]], event: str) -> list[object]:
-    return [each["again_s"] for each in said if each["event"] == event]
+def delays_logged(logged: Iterable[dict[str, Any]], event: str) -> list[object]:
+    return [each["again_s"] for each in logged if each["event"] == event]
 
 
 def history(*numbers: int) -> bytes:
@@ -57,15 +57,15 @@ async def is_had(subject: Fetching, name: str) -> None:
     await eventually_async(lambda: name not in subject.sink.wanted, "it is not wanted any more")
 
 
-def asked(subject: Fetching, part: str) -> list[dict[str, str]]:
+def requested(subject: Fetching, part: str) -> list[dict[str, str]]:
     """The parameters of the requests whose path has this part."""
-    lines = [urlsplit(line.split()[1]) for line in subject.server.asked]
+    lines = [urlsplit(line.split()[1]) for line in subject.server.request_lines]
     found = [parse_qs(line.query) for line in lines if part in line.path]
     return [{name: value for name, [value] in each.items()} for each in found]
 
 
 async def test_trades_behind_a_firewall_are_had_once_it_lets_requests_through() -> None:
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with fetching(
             RecordingSink(), NAMES, refused_at_first(history(4, 3, 2, 1))
         ) as subject:
@@ -75,7 +75,7 @@ async def test_trades_behind_a_firewall_are_had_once_it_lets_requests_through() 
     [body] = subject.sink.kept(RestBody)
     assert (body.stream, body.kind) == (TRADES, BodyKind.MAIN)
     assert [row["id"] for row in json.loads(body.body)] == [4, 3, 2, 1]
-    assert len(told(said, "history_refused")) == 1
+    assert len(delays_logged(logged, "history_refused")) == 1
 
 
 async def test_trades_that_the_exchange_itself_refuses_are_at_their_end_at_once() -> None:
@@ -83,7 +83,7 @@ async def test_trades_that_the_exchange_itself_refuses_are_at_their_end_at_once(
         subject.sink.want(TRADES, TradesWanted(back=3))
         await is_had(subject, TRADES)
 
-        assert len(subject.server.asked) == 1
+        assert len(subject.server.request_lines) == 1
     assert kinds(subject.sink, TRADES) == [BodyKind.END]
 
 
@@ -93,11 +93,11 @@ async def test_trades_are_requested_page_by_page_with_an_overlap_until_they_are_
     async with fetching(sink, NAMES, lambda _: EMPTY) as subject:
         sink.want(TRADES, TradesWanted(back=2_500))
         await eventually_async(
-            lambda: len(asked(subject, "/history")) >= 3, "three pages are asked"
+            lambda: len(requested(subject, "/history")) >= 3, "three pages are requested"
         )
         sink.wanted.clear()
 
-    pages = [(each["offset"], each["limit"]) for each in asked(subject, "/history")[:3]]
+    pages = [(each["offset"], each["limit"]) for each in requested(subject, "/history")[:3]]
     assert pages == [("0", "1000"), ("980", "1000"), ("1960", "1000")]
 
 
@@ -106,7 +106,7 @@ async def test_trades_not_far_back_are_requested_with_a_small_page() -> None:
         subject.sink.want(TRADES, TradesWanted(back=50))
         await is_had(subject, TRADES)
 
-    assert [each["limit"] for each in asked(subject, "/history")] == ["100"]
+    assert [each["limit"] for each in requested(subject, "/history")] == ["100"]
 
 
 async def test_trades_deeper_than_history_reaches_are_at_their_end() -> None:
@@ -114,10 +114,12 @@ async def test_trades_deeper_than_history_reaches_are_at_their_end() -> None:
     sink.outcomes[TRADES] = chain(repeat(Reach.DEEPER, 11), repeat(Reach.DONE))
     async with fetching(sink, NAMES, lambda _: EMPTY) as subject:
         sink.want(TRADES, TradesWanted(back=1_000_000))
-        await eventually_async(lambda: BodyKind.END in kinds(sink, TRADES), "the end is told")
+        await eventually_async(lambda: BodyKind.END in kinds(sink, TRADES), "the end is reported")
         sink.wanted.clear()
 
-    deepest = max(int(each["offset"]) + int(each["limit"]) for each in asked(subject, "/history"))
+    deepest = max(
+        int(each["offset"]) + int(each["limit"]) for each in requested(subject, "/history")
+    )
     assert deepest == 10_000
 
 
@@ -126,33 +128,33 @@ async def test_history_that_does_not_show_what_was_received_yet_is_requested_aga
     sink.outcomes[TRADES] = repeat(Reach.STALE)
     async with fetching(sink, NAMES, lambda _: EMPTY) as subject:
         sink.want(TRADES, TradesWanted(back=50))
-        await eventually_async(lambda: len(asked(subject, "/history")) >= 3, "again and again")
+        await eventually_async(lambda: len(requested(subject, "/history")) >= 3, "again and again")
         sink.wanted.clear()
 
-    assert {each["offset"] for each in asked(subject, "/history")} == {"0"}
+    assert {each["offset"] for each in requested(subject, "/history")} == {"0"}
 
 
 @pytest.mark.parametrize("refusal", [FORBIDDEN, BAD])
 async def test_book_that_was_refused_is_had_once_it_is_not(refusal: bytes) -> None:
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with fetching(RecordingSink(), NAMES, refused_at_first(BODY, refusal)) as subject:
             subject.sink.want(BOOK, BookWanted())
             await is_had(subject, BOOK)
 
     assert [body.body for body in subject.sink.kept(RestBody)] == [BODY]
-    assert len(told(said, "snapshot_refused")) == 1
+    assert len(delays_logged(logged, "snapshot_refused")) == 1
 
 
 async def test_book_that_is_no_book_is_requested_again() -> None:
     def reply(number: int) -> bytes:
         return EMPTY if number == 1 else http("200 OK", BODY)
 
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with fetching(RecordingSink(), NAMES, reply) as subject:
             subject.sink.want(BOOK, BookWanted())
             await is_had(subject, BOOK)
 
-    assert "snapshot_failed" in [each["event"] for each in said]
+    assert "snapshot_failed" in [each["event"] for each in logged]
 
 
 async def test_body_that_is_only_journaled_ends_asking() -> None:
@@ -163,17 +165,19 @@ async def test_body_that_is_only_journaled_ends_asking() -> None:
         await eventually_async(lambda: kinds(sink, BOOK), "it is in the journal")
         await is_idle(BOOK)
 
-        assert len(subject.server.asked) == 1
+        assert len(subject.server.request_lines) == 1
         assert BOOK in sink.wanted
 
 
 async def test_book_that_the_exchange_itself_refuses_again_and_again_is_given_up() -> None:
     async with fetching(RecordingSink(), NAMES, lambda _: BAD) as subject:
-        with capture_logs() as said:
+        with capture_logs() as logged:
             subject.sink.want(BOOK, BookWanted())
-            await eventually_async(lambda: None in told(said, "snapshot_refused"), "it is given up")
-        assert len(subject.server.asked) == 9
-        assert len(told(said, "snapshot_refused")) == 2
+            await eventually_async(
+                lambda: None in delays_logged(logged, "snapshot_refused"), "it is given up"
+            )
+        assert len(subject.server.request_lines) == 9
+        assert len(delays_logged(logged, "snapshot_refused")) == 2
 
 
 async def test_book_that_is_ahead_is_requested_again_as_soon_as_it_is_wanted_anew(
@@ -185,34 +189,36 @@ async def test_book_that_is_ahead_is_requested_again_as_soon_as_it_is_wanted_ane
     async with fetching(sink, NAMES, lambda _: http("200 OK", BODY)) as subject:
         sink.want(BOOK, BookWanted())
         await eventually_async(lambda: kinds(sink, BOOK), "it is ahead")
-        assert len(subject.server.asked) == 1
+        assert len(subject.server.request_lines) == 1
         sink.want(BOOK, BookWanted())
 
-        await eventually_async(lambda: len(subject.server.asked) > 2, "it is asked for again")
+        await eventually_async(
+            lambda: len(subject.server.request_lines) > 2, "it is requested again"
+        )
         sink.wanted.clear()
 
 
 @pytest.mark.parametrize("refusal", [FORBIDDEN, BAD])
 async def test_account_that_was_refused_is_had_once_it_is_not(refusal: bytes) -> None:
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with fetching(RecordingSink(), NAMES, refused_at_first(b"[]", refusal)) as subject:
             subject.fetch.fetch_account([parse_stream(ORDERS)])
             await eventually_async(lambda: kinds(subject.sink, ORDERS), "it is had")
 
     assert kinds(subject.sink, ORDERS) == [BodyKind.MAIN]
-    assert len(told(said, "snapshot_refused")) == 1
+    assert len(delays_logged(logged, "snapshot_refused")) == 1
 
 
 async def test_public_stream_that_was_subscribed_to_is_not_requested_as_an_account() -> None:
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with fetching(RecordingSink(), NAMES, lambda _: EMPTY) as subject:
             subject.fetch.fetch_account(map(parse_stream, NAMES))
             await eventually_async(lambda: kinds(subject.sink, ORDERS), "the account is had")
             await is_idle(BOOK)
 
-            assert [line.split()[1] for line in subject.server.asked] == ["/api/v1/orders"]
+            assert [line.split()[1] for line in subject.server.request_lines] == ["/api/v1/orders"]
     assert [body.stream for body in subject.sink.kept(RestBody)] == [ORDERS]
-    assert told(said, "snapshot_refused") == []
+    assert delays_logged(logged, "snapshot_refused") == []
 
 
 @pytest.mark.parametrize("how", ["left", "lost"])
@@ -220,7 +226,7 @@ async def test_account_that_no_connection_is_to_receive_is_not_requested_any_mor
     async with fetching(RecordingSink(), NAMES, lambda _: FORBIDDEN) as subject:
         subject.fetch.fetch_account([parse_stream(ORDERS)])
         await eventually_async(
-            lambda: len(subject.server.asked) >= 3, "it is asked for again and again"
+            lambda: len(subject.server.request_lines) >= 3, "it is requested again and again"
         )
         if how == "left":
             subject.sink.take(Subscribed(now_us(), subject.connection, [TRADES]))
@@ -232,7 +238,7 @@ async def test_account_that_no_connection_is_to_receive_is_not_requested_any_mor
 async def is_idle(name: str) -> None:
     await eventually_async(
         lambda: all(each.get_name() != f"fetch-{name}" for each in asyncio.all_tasks()),
-        "nothing is asked any more",
+        "nothing is requested any more",
     )
 
 
@@ -253,7 +259,7 @@ async def test_account_is_read_again_where_an_update_came_in_between() -> None:
         subject.fetch.fetch_account([parse_stream(ORDERS)])
         await eventually_async(lambda: kinds(sink, ORDERS), "it is had")
 
-        assert len(subject.server.asked) == 2
+        assert len(subject.server.request_lines) == 2
 
 
 async def test_fills_are_requested_beyond_the_time_of_a_clock_that_is_behind() -> None:
@@ -262,7 +268,7 @@ async def test_fills_are_requested_beyond_the_time_of_a_clock_that_is_behind() -
         subject.sink.want(ORDERS, FillsWanted(from_us, to_us))
         await is_had(subject, ORDERS)
 
-    [page] = asked(subject, "/fills")
+    [page] = requested(subject, "/fills")
     assert int(page["from"]) == from_us // 1000 - 5_000
     assert int(page["to"]) == to_us // 1000 + 5_000
     assert kinds(subject.sink, ORDERS) == [BodyKind.FILLS, BodyKind.END]
@@ -270,15 +276,15 @@ async def test_fills_are_requested_beyond_the_time_of_a_clock_that_is_behind() -
 
 async def test_account_does_not_wait_for_ever_for_fills_that_are_refused() -> None:
     def reply(number: int) -> bytes:
-        return FORBIDDEN if "/fills" in subject.server.asked[number - 1] else EMPTY
+        return FORBIDDEN if "/fills" in subject.server.request_lines[number - 1] else EMPTY
 
     async with fetching(RecordingSink(), NAMES, reply) as subject:
-        with capture_logs() as said:
+        with capture_logs() as logged:
             subject.sink.want(ORDERS, FillsWanted(now_us(), now_us() + 10_000_000))
             subject.fetch.fetch_account([parse_stream(ORDERS)])
             await eventually_async(
                 lambda: BodyKind.MAIN in kinds(subject.sink, ORDERS), "how it stands is had"
             )
-        assert len(asked(subject, "/fills")) == 6
-        assert len(told(said, "fills_refused")) == 2
+        assert len(requested(subject, "/fills")) == 6
+        assert len(delays_logged(logged, "fills_refused")) == 2
     assert kinds(subject.sink, ORDERS) == [BodyKind.END, BodyKind.MAIN]

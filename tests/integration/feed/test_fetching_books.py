@@ -43,11 +43,13 @@ async def wants_book(subject: Subject) -> None:
     await eventually_async(lambda: subject.sink.receivers(BOOK), "it is received")
     subject.sink.outcomes[BOOK] = repeat(Join.AHEAD)
     subject.sink.want(BOOK, BookWanted())
-    await eventually_async(lambda: len(subject.asked(PATH)) >= 3, "it is asked for again and again")
+    await eventually_async(
+        lambda: len(subject.requests(PATH)) >= 3, "it is requested again and again"
+    )
 
 
 async def is_not_asked_for(subject: Subject) -> None:
-    await eventually_async(lambda: not subject.asks_for(BOOK), "nothing is asked any more")
+    await eventually_async(lambda: not subject.asks_for(BOOK), "nothing is requested any more")
 
 
 async def test_book_of_a_stream_that_was_left_is_not_requested_any_more(
@@ -86,12 +88,12 @@ async def test_book_of_a_stream_that_is_not_planned_is_not_requested(
         await eventually_async(lambda: not subject.sink.requested.is_set(), "it is polled")
 
         assert not subject.asks_for(BOOK)
-        assert subject.asked(PATH) == []
+        assert subject.requests(PATH) == []
 
 
 async def test_book_is_requested_past_any_cache(exchange: ScriptedExchange) -> None:
     async with receiving_feed(exchange, SubscriptionPlan((BOOK,)), books) as subject:
         await wants_book(subject)
-        asked = subject.asked(PATH)
+        requests = subject.requests(PATH)
 
-        assert len(set(asked)) == len(asked)
+        assert len(set(requests)) == len(requests)

@@ -52,12 +52,12 @@ async def test_what_no_member_takes_over_is_given_up_in_the_end_and_reported(fee
     feed.want(plan("a", "b"), keep_from_us=100)
     feed.hand_over([], None, 100 + LIMIT_US)
     assert set(feed.streams) == set(NAMES)
-    with capture_logs() as said:
+    with capture_logs() as logged:
         feed.hand_over([], LIMIT_US, 100 + LIMIT_US)
 
     assert set(feed.streams) == set(NAMES) - THEIRS
-    [told] = [each for each in said if each["event"] == "streams_not_taken_over"]
-    assert (told["count"], told["members"]) == (len(THEIRS), ["b"])
+    [line] = [each for each in logged if each["event"] == "streams_not_taken_over"]
+    assert (line["count"], line["members"]) == (len(THEIRS), ["b"])
 
 
 async def test_what_is_wanted_here_again_is_no_longer_kept(feed: Feed) -> None:

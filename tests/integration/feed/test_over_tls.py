@@ -85,7 +85,7 @@ async def test_replaced_connection_ends_though_the_exchange_does_not_close_it(
         client = exchange.clients[0]
         client.answers_goodbye = False
         subject.session.replace("a test")
-        await eventually_async(lambda: client.said_goodbye, "it is told goodbye")
+        await eventually_async(lambda: client.said_goodbye, "it gets a close frame")
 
         await eventually_async(lambda: exchange.open == exchange.clients[1:], "it is gone")
         assert subject.sink.causes(LIQUIDATIONS) == []

@@ -32,7 +32,7 @@ async def test_fresh_request_differs_from_every_other() -> None:
         for _ in range(2):
             await rest.get("/api/v1/trades/history", {"symbol": "SOL_USDC"}, fresh=True)
 
-    first, second = server.asked
+    first, second = server.request_lines
     assert first.startswith("GET /api/v1/trades/history?symbol=SOL_USDC&_=")
     assert first != second
 
@@ -67,7 +67,7 @@ async def test_http_429_to_requests_that_were_under_way_together_counts_once() -
         assert [type(error) for error in refused] == [RestError] * 6
         async with asyncio.timeout(20):  # the first pause is a second at most
             assert await rest.get("/api/v1/depth") == b"{}"
-        assert len(server.asked) == 7
+        assert len(server.request_lines) == 7
 
 
 async def test_http_429_to_history_does_not_stop_other_requests() -> None:
@@ -96,7 +96,7 @@ async def test_answers_to_other_requests_do_not_shorten_the_wait_for_history(
     async with answering(reply) as (rest, _):
         began_s = time.monotonic()
         for _ in range(5):
-            history.append("asked")
+            history.append("requested")
             with pytest.raises(RestError, match="429"):
                 await rest.get("/api/v1/trades/history", {"symbol": "SOL_USDC"})
             history.clear()
@@ -119,7 +119,7 @@ async def test_packed_body_is_unpacked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "encoding", "said"),
+    ("body", "encoding", "expected"),
     [
         (b"x" * 10_001, "identity", "larger than 10000 bytes"),
         (gzip.compress(bytes(50_000_000)), "gzip", "larger than 10000 bytes"),
@@ -131,24 +131,24 @@ async def test_packed_body_is_unpacked() -> None:
     ids=["large", "bomb", "cut", "zstd", "br", "twice"],
 )
 async def test_body_that_is_no_use_is_refused_without_being_held(
-    monkeypatch: pytest.MonkeyPatch, body: bytes, encoding: str, said: str
+    monkeypatch: pytest.MonkeyPatch, body: bytes, encoding: str, expected: str
 ) -> None:
     monkeypatch.setattr(http_client, "MAX_BODY", 10_000)
     bomb = http("200 OK", body, f"Content-Encoding: {encoding}")
     async with answering(lambda _: bomb) as (rest, server):
         tracemalloc.start()
-        with pytest.raises(RestError, match=said):
+        with pytest.raises(RestError, match=expected):
             await rest.get("/api/v1/depth")
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 5_000_000
         listed = await fetch_markets(server.url, 5)
         assert isinstance(listed, Finding)  # of `check`, which sends a request of its own
-        assert re.search(said, listed.found)
+        assert re.search(expected, listed.found)
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "said"),
+    ("answer", "error", "expected"),
     [
         (
             http("400 Bad Request", b"Invalid market\nsymbol"),
@@ -164,10 +164,10 @@ async def test_body_that_is_no_use_is_refused_without_being_held(
     ],
 )
 async def test_error_states_what_went_wrong_and_whether_to_retry(
-    answer: bytes, error: type[RestError], said: str
+    answer: bytes, error: type[RestError], expected: str
 ) -> None:
     async with answering(lambda _: answer) as (rest, _):
-        with pytest.raises(RestError, match=said) as raised:
+        with pytest.raises(RestError, match=expected) as raised:
             await rest.get("/api/v1/depth")
     assert type(raised.value) is error
     assert getattr(raised.value, "is_final", None) == (
@@ -189,9 +189,11 @@ async def test_clock_learns_nothing_from_a_reply_that_is_no_time(body: bytes) ->
     async with answering(lambda _: http("200 OK", body)) as (rest, server):
         clock = ExchangeClock(lambda: time.time_ns() // 1000)
         running = asyncio.create_task(clock.run(rest))
-        await eventually_async(lambda: server.asked, "it is asked")
+        await eventually_async(lambda: server.request_lines, "it is requested")
         clock.suspect()
-        await eventually_async(lambda: running.done() or len(server.asked) > 1, "and once more")
+        await eventually_async(
+            lambda: running.done() or len(server.request_lines) > 1, "and once more"
+        )
 
         assert clock.offset_us is None
         running.cancel()

@@ -267,7 +267,7 @@ async def test_fault_of_the_receiver_is_raised_to_the_listener() -> None:
     exchange = Exchange()
     async with listening(exchange, receiver=Failing()) as received:
         await exchange.write(HELLO + HELLO)
-        await eventually_async(lambda: received.end, "it is told")
+        await eventually_async(lambda: received.end, "it is reported")
 
     assert isinstance(received.end, ZeroDivisionError)
 

@@ -34,7 +34,7 @@ def tick(client: Client, names: Iterable[str]) -> None:
 async def test_periodic_stream_without_messages_is_suspected_reported_and_replaced(
     exchange: ScriptedExchange,
 ) -> None:
-    with capture_logs() as said:
+    with capture_logs() as logged:
         plan = SubscriptionPlan((TICKERS, LIQUIDATIONS))
         async with receiving_feed(exchange, plan, refuses, **QUICK) as subject:
             await eventually_async(lambda: subject.feed.troubles(), "it is a trouble", 30)
@@ -45,7 +45,7 @@ async def test_periodic_stream_without_messages_is_suspected_reported_and_replac
             exchange.greet = tick
             await eventually_async(lambda: len(exchange.clients) == 2, "it is replaced", 30)
             await eventually_async(lambda: not subject.feed.troubles(), "it is well", 30)
-    events = [each["event"] for each in said]
+    events = [each["event"] for each in logged]
     assert events.index("stream_stale") < events.index("stream_received_again")
 
 
@@ -79,7 +79,7 @@ async def test_book_that_rests_is_probed_later_and_is_not_stale(
     plan = SubscriptionPlan((BOOK,))
     async with receiving_feed(exchange, plan, resting_book, **QUICK) as subject:
         await eventually_async(
-            lambda: len(subject.asked("/api/v1/depth")) >= 4, "it is probed twice", 30
+            lambda: len(subject.requests("/api/v1/depth")) >= 4, "it is probed twice", 30
         )
         assert subject.feed.troubles() == {}
         assert subject.sink.kept(Suspected) == []

@@ -66,7 +66,7 @@ async def test_helper_that_fails_is_begun_again_and_receiving_continues(
             clock_us=clock_us,
             chance=random.Random(1),
         )
-        with capture_logs() as said:
+        with capture_logs() as logged:
             running = loop.create_task(feed.run())
             await eventually_async(
                 lambda: running.done() or helpers <= failed & read, "they are back"
@@ -76,8 +76,8 @@ async def test_helper_that_fails_is_begun_again_and_receiving_continues(
             running.cancel()
             await asyncio.wait([running])
 
-    told = {each["task"]: each["error"] for each in said if each["event"] == "task_failed"}
-    assert {name: told[name] for name in helpers} == dict.fromkeys(helpers, "ZeroDivisionError")
+    errors = {each["task"]: each["error"] for each in logged if each["event"] == "task_failed"}
+    assert {name: errors[name] for name in helpers} == dict.fromkeys(helpers, "ZeroDivisionError")
     assert len(exchange.clients) == 1
 
 
@@ -96,10 +96,12 @@ async def test_fetch_whose_sink_fails_retries(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(fetch_module, "BACKOFF_S", (0.01, 0.1))
     body = b'{"asks":[],"bids":[],"lastUpdateId":"1","timestamp":1788367430246081}'
     sink = Stumbling()
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with fetching(sink, [STREAM], lambda _: http("200 OK", body)):
             sink.want(STREAM, BookWanted())
-            await eventually_async(lambda: not sink.wanted, "it has asked again")
+            await eventually_async(lambda: not sink.wanted, "it has requested again")
 
     assert len(sink.kept(RestBody)) == 2
-    assert [each["task"] for each in said if each["event"] == "task_failed"] == [f"fetch-{STREAM}"]
+    assert [each["task"] for each in logged if each["event"] == "task_failed"] == [
+        f"fetch-{STREAM}"
+    ]

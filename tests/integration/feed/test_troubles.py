@@ -37,7 +37,7 @@ async def test_patterns_are_a_trouble_until_a_list_of_markets_was_read(
     plan = SubscriptionPlan((), (parse_pattern("trade.*"),))
     async with receiving_feed(exchange, plan, lambda line: answers[-1](line)) as subject:
         await eventually_async(
-            lambda: "403" in subject.feed.troubles().get("trade.*", ""), "the reason is told"
+            lambda: "403" in subject.feed.troubles().get("trade.*", ""), "the reason is reported"
         )
         assert subject.feed.streams == {}
 
@@ -59,7 +59,9 @@ async def test_pattern_means_what_an_earlier_bridge_received_until_a_list_was_re
             lambda: exchange.clients and exchange.clients[0].subscribed == sorted(known[:2]),
             "what fits is subscribed to",
         )
-        await eventually_async(lambda: subject.feed.troubles(), "that this may not be all is told")
+        await eventually_async(
+            lambda: subject.feed.troubles(), "a possible further refusal is reported"
+        )
 
         answers.append(lists)
         await eventually_async(
@@ -78,7 +80,7 @@ async def test_liquidations_that_are_refused_in_both_forms_are_a_trouble(
     exchange.greet = refuse
     async with receiving_feed(exchange, SubscriptionPlan((name,)), lists) as subject:
         await eventually_async(
-            lambda: set(subject.feed.troubles()) == {ALL, ONE}, "both forms are told"
+            lambda: set(subject.feed.troubles()) == {ALL, ONE}, "both forms are reported"
         )
 
 
@@ -94,7 +96,7 @@ async def test_liquidations_that_are_received_in_the_other_form_are_no_trouble(
     async with receiving_feed(exchange, SubscriptionPlan((name,)), lists) as subject:
         await eventually_async(
             lambda: exchange.clients and set(exchange.clients[0].subscribed) == {ALL, ONE},
-            "the other form is asked for",
+            "the other form is requested",
         )
         await eventually_async(
             lambda: name in subject.feed.status()[0]["refused"], "the one is refused"
@@ -110,4 +112,4 @@ async def test_liquidations_are_a_trouble_while_the_other_form_is_not_known(
 
     exchange.greet = refuse
     async with receiving_feed(exchange, SubscriptionPlan((ALL,)), refuses) as subject:
-        await eventually_async(lambda: set(subject.feed.troubles()) == {ALL}, "it is told")
+        await eventually_async(lambda: set(subject.feed.troubles()) == {ALL}, "it is reported")

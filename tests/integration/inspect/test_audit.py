@@ -87,12 +87,12 @@ def test_equal_states_one_after_the_other_are_each_found(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     name, seconds = "ticker.SOL_USDC", range(1_788_368_290, 1_788_368_295)
-    said = {"o": "98", "c": "99", "h": "99.5", "l": "97", "v": "10", "V": "980", "n": 7}
-    fields = dict(zip(FIELDS_OF_A_TICKER, said.values(), strict=True))
+    candle = {"o": "98", "c": "99", "h": "99.5", "l": "97", "v": "10", "V": "980", "n": 7}
+    fields = dict(zip(FIELDS_OF_A_TICKER, candle.values(), strict=True))
     frames = []
     for second in seconds:
         sent_us = second * 1_000_000
-        data = {"e": "ticker", "E": sent_us, "s": "SOL_USDC"} | said
+        data = {"e": "ticker", "E": sent_us, "s": "SOL_USDC"} | candle
         body = json.dumps({"data": data, "stream": name}).encode()
         frames += [Frame(sent_us + 900, connection, body) for connection in (1, 2)]
         times = {"event_us": sent_us, "engine_us": "", "received_us": sent_us + 900, "extra": ""}
@@ -242,10 +242,10 @@ def test_the_certificate_is_shown_as_text_as_json_and_of_a_part(
     part = run_bridge(tmp_path, redis_url, *sources, "--from", trade_id(104), "--json")
 
     assert words.stdout.replace(redis_url, "redis://HERE") == CERTIFICATE
-    told, of_part = json.loads(plain.stdout), json.loads(part.stdout)
+    document, of_part = json.loads(plain.stdout), json.loads(part.stdout)
     assert [done.returncode for done in (words, plain, part)] == [1, 1, 0]
-    assert (told["whole"], len(told["problems"])) == (False, 3)
-    [redis_, archive] = told["sources"]
+    assert (document["whole"], len(document["problems"])) == (False, 3)
+    [redis_, archive] = document["sources"]
     assert redis_["tally"]["first_breaks"] == [
         {"entry_id": trade_id(104), "run": {"first": 103, "last": 103}}
     ]
@@ -255,7 +255,7 @@ def test_the_certificate_is_shown_as_text_as_json_and_of_a_part(
             "run": {"first": 105, "last": 106}, "span_us": None,
         }
     ]  # fmt: skip
-    assert (told["recovered"][0]["numbers"], told["journal"]["missing"]) == (2, 2)
+    assert (document["recovered"][0]["numbers"], document["journal"]["missing"]) == (2, 2)
     assert (of_part["whole"], of_part["archive"]["compared"]) == (True, 6)
     assert [one["tally"]["first_id"] for one in of_part["sources"]] == [trade_id(104)] * 2
 
@@ -275,5 +275,9 @@ def test_the_command_states_what_is_wrong_and_exits_with_1(
     assert "WRONG" in done.stdout
     assert "without a gap at 1 place" in done.stdout
     part = run_bridge(tmp_path, redis_url, "audit", STREAM, "--to", trade_id(105), "--json")
-    told = json.loads(part.stdout)
-    assert (part.returncode, told["whole"], told["sources"][0]["tally"]["messages"]) == (0, True, 2)
+    document = json.loads(part.stdout)
+    assert (part.returncode, document["whole"], document["sources"][0]["tally"]["messages"]) == (
+        0,
+        True,
+        2,
+    )

@@ -31,13 +31,13 @@ def test_the_book_at_a_time_is_the_same_from_redis_and_the_archive(
         write_stream(client, ENTRIES, STREAM)
     rows = [row_of(columns_of(STREAM), one, decode(fields)) for one, fields in ENTRIES.items()]
     Files(tmp_path / "archive", STREAM, private=False).put("0-0", rows)
-    asked = ("book", "SOL_USDC", "--archive", "archive", "--at", "2026-09-02T16:44:01.5")
-    told = [run_bridge(tmp_path, redis_url, *asked, "--from", one, "--json") for one in SOURCES]
-    assert [done.returncode for done in told] == [0, 0]
-    of_redis, of_archive = (json.loads(done.stdout) for done in told)
+    arguments = ("book", "SOL_USDC", "--archive", "archive", "--at", "2026-09-02T16:44:01.5")
+    runs = [run_bridge(tmp_path, redis_url, *arguments, "--from", one, "--json") for one in SOURCES]
+    assert [done.returncode for done in runs] == [0, 0]
+    of_redis, of_archive = (json.loads(done.stdout) for done in runs)
     assert (of_redis["bids"], of_redis["update_id"]) == ([["99.5", "2"], ["99", "1"]], 11)
     assert of_redis | {"source": "archive"} == of_archive
-    text = run_bridge(tmp_path, redis_url, *asked).stdout
+    text = run_bridge(tmp_path, redis_url, *arguments).stdout
     assert text.splitlines()[-3:] == [
         "quantity   bid  ask  quantity",
         "       2  99.5  101         3",
@@ -81,11 +81,15 @@ def test_the_moment_of_a_change_is_the_first_that_has_it_in_each_source(
     rows = [row_of(columns_of(STREAM), one, decode(fields)) for one, fields in ENTRIES.items()]
     Files(tmp_path / "archive", STREAM, private=False).put("0-0", rows)
     journal_of_the_same(tmp_path)
-    asked = ("book", "SOL_USDC", "--archive", "archive", "--journal", "journal", "--at", at)
+    arguments = ("book", "SOL_USDC", "--archive", "archive", "--journal", "journal", "--at", at)
     for source in ("redis", "archive", "journal"):
-        done = run_bridge(tmp_path, redis_url, *asked, "--from", source, "--json")
-        told = json.loads(done.stdout)
-        assert (told["source"], told["update_id"], told["bids"]) == (source, update, bids)
+        done = run_bridge(tmp_path, redis_url, *arguments, "--from", source, "--json")
+        document = json.loads(done.stdout)
+        assert (document["source"], document["update_id"], document["bids"]) == (
+            source,
+            update,
+            bids,
+        )
 
 
 def test_as_many_levels_are_reported_as_were_requested_the_best_first(
@@ -93,9 +97,9 @@ def test_as_many_levels_are_reported_as_were_requested_the_best_first(
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
         write_stream(client, ENTRIES, STREAM)
-    asked = ("book", "SOL_USDC", "--at", "2026-09-02T16:44:01", "--levels", "1", "--json")
-    told = json.loads(run_bridge(tmp_path, redis_url, *asked).stdout)
-    assert (told["bids"], told["asks"]) == ([["99.5", "2"]], [["101", "3"]])
+    arguments = ("book", "SOL_USDC", "--at", "2026-09-02T16:44:01", "--levels", "1", "--json")
+    document = json.loads(run_bridge(tmp_path, redis_url, *arguments).stdout)
+    assert (document["bids"], document["asks"]) == ([["99.5", "2"]], [["101", "3"]])
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -108,8 +112,8 @@ def test_what_a_gap_behind_the_moment_names_may_have_come_before_it(
         write_stream(client, entries, STREAM)
     rows = [row_of(columns_of(STREAM), one, decode(fields)) for one, fields in entries.items()]
     Files(tmp_path / "archive", STREAM, private=False).put("0-0", rows)
-    asked = ("book", "SOL_USDC", "--archive", "archive", "--from", source)
-    done = run_bridge(tmp_path, redis_url, *asked, "--at", "2026-09-02T16:44:05")
+    arguments = ("book", "SOL_USDC", "--archive", "archive", "--from", source)
+    done = run_bridge(tmp_path, redis_url, *arguments, "--at", "2026-09-02T16:44:05")
     assert done.returncode == 1
     assert "the updates 13 to 14 are missing (stale, gap " in done.stderr
 

@@ -66,9 +66,9 @@ def journal(tmp_path: Path) -> Path:
     )
 
 
-def explain(redis_url: str, asked: str, journal: Path | None = None, stream: str = STREAM) -> Life:
+def explain(redis_url: str, place: str, journal: Path | None = None, stream: str = STREAM) -> Life:
     config = Config.model_validate({"redis": {"url": redis_url}})
-    question = parse_query(parse_stream(stream), asked)
+    question = parse_query(parse_stream(stream), place)
     with reading_redis(config) as one:
         life = in_redis(one, KeySpace(), question)
     if journal is not None:
@@ -109,13 +109,13 @@ def test_a_number_leads_to_its_entry_or_to_the_gap_that_names_it(
         assert (life.entry_id, life.gap, life.gap_records) == (trade_id(number), None, [])
 
 
-@pytest.mark.parametrize(("number", "said"), [("7", "older than"), ("2000", "newer than")])
+@pytest.mark.parametrize(("number", "expected"), [("7", "older than"), ("2000", "newer than")])
 def test_a_number_that_is_not_there_is_distinguished_from_one_that_is_missing(
-    client: "redis.Redis", redis_url: str, number: str, said: str
+    client: "redis.Redis", redis_url: str, number: str, expected: str
 ) -> None:
     life = explain(redis_url, number)
     assert (life.entry, life.gap) == (None, None)
-    assert said in life.where
+    assert expected in life.where
 
 
 def test_a_gap_has_what_happened_to_the_connections_around_it(
@@ -156,9 +156,9 @@ def test_a_snapshot_has_the_rest_reply_that_it_was_made_of(
     life = explain(redis_url, entry_id(us, 7, 2), write_journal(tmp_path / "of it", replies), depth)
     assert life.rest_book is not None
     assert life.rest_book.received_us == us - 2000
-    asked = ("explain", depth, entry_id(us, 7, 2), "--journal", "of it")
-    said = run_bridge(tmp_path, redis_url, *asked).stdout
-    assert "2026-09-02 16:43:59.998000  the REST reply that the snapshot was made of" in said
+    arguments = ("explain", depth, entry_id(us, 7, 2), "--journal", "of it")
+    output = run_bridge(tmp_path, redis_url, *arguments).stdout
+    assert "2026-09-02 16:43:59.998000  the REST reply that the snapshot was made of" in output
 
 
 def test_each_group_states_how_far_it_is_with_the_entry(
@@ -206,30 +206,30 @@ def test_an_ordered_group_is_judged_by_its_own_position(
 def test_the_command_shows_it_as_text_and_as_json(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
-    asked = ("explain", STREAM, "105", "--journal", str(journal))
-    told = run_bridge(tmp_path, redis_url, *asked)
-    assert (told.returncode, told.stderr) == (0, "")
-    assert "GAP: 105…106 missing (connection lost)" in told.stdout
-    assert "2026-09-02 16:44:00.305000  connection 1 ended: connection lost" in told.stdout
-    plain = json.loads(run_bridge(tmp_path, redis_url, *asked, "--json").stdout)
+    arguments = ("explain", STREAM, "105", "--journal", str(journal))
+    result = run_bridge(tmp_path, redis_url, *arguments)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "GAP: 105…106 missing (connection lost)" in result.stdout
+    assert "2026-09-02 16:44:00.305000  connection 1 ended: connection lost" in result.stdout
+    plain = json.loads(run_bridge(tmp_path, redis_url, *arguments, "--json").stdout)
     assert (plain["in_redis"], plain["gap"]["fields"]["to"]) == (False, "106")
 
 
-@pytest.mark.parametrize("asked", ["0-0", f"{2**64 - 1}-{2**64 - 1}"])
+@pytest.mark.parametrize("entry_id", ["0-0", f"{2**64 - 1}-{2**64 - 1}"])
 def test_an_id_at_the_end_of_all_ids_is_explained_like_any_other(
-    client: "redis.Redis", redis_url: str, asked: str
+    client: "redis.Redis", redis_url: str, entry_id: str
 ) -> None:
-    life = explain(redis_url, asked)
+    life = explain(redis_url, entry_id)
     assert life.entry is None
     assert life.where.startswith("not in Redis: ")
-    assert (life.before is None) == (asked == "0-0")
-    assert (life.after is None) == (asked != "0-0")
+    assert (life.before is None) == (entry_id == "0-0")
+    assert (life.after is None) == (entry_id != "0-0")
 
 
 def test_the_command_refuses_what_cannot_be_with_a_sentence(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
-    for arguments, said in (
+    for arguments, expected in (
         (("trade.SOL_USDC", "yesterday"), "'yesterday' is no entry ID"),
         (("trade.SOL_USDC", f"{2**64}-0"), "'18446744073709551616-0' is no entry ID"),
         (("bookTicker.SOL_USDC", f"{2**64}"), "'18446744073709551616' is no entry ID"),
@@ -238,6 +238,6 @@ def test_the_command_refuses_what_cannot_be_with_a_sentence(
     ):
         done = run_bridge(tmp_path, redis_url, "explain", *arguments)
         assert done.returncode == 2
-        assert said in done.stderr
+        assert expected in done.stderr
         assert "Traceback" not in done.stderr
     assert run_bridge(tmp_path, redis_url, "explain", STREAM, "7").returncode == 1

@@ -82,9 +82,9 @@ def journal(tmp_path: Path) -> Path:
     return folder
 
 
-def explained(folder: Path, redis_url: str, asked: str, *more: str) -> str:
+def explained(folder: Path, redis_url: str, number: str, *more: str) -> str:
     done = run_bridge(
-        folder, redis_url, "explain", STREAM, asked, "--journal", "journal", *more, COLUMNS="300"
+        folder, redis_url, "explain", STREAM, number, "--journal", "journal", *more, COLUMNS="300"
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -94,8 +94,8 @@ def test_an_entrys_whole_life_is_described_as_text(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
     write_checkpoint(journal, Checkpoint(offset=300))
-    said = explained(tmp_path, redis_url, "102")
-    assert re.sub(r"last [\d.]+ s", "last N s", said) == OF_102
+    output = explained(tmp_path, redis_url, "102")
+    assert re.sub(r"last [\d.]+ s", "last N s", output) == OF_102
     write_checkpoint(journal, Checkpoint(offset=500))
     assert "by the journal's checkpoint Redis has it" in explained(tmp_path, redis_url, "102")
 
@@ -119,27 +119,27 @@ def test_an_entry_that_a_worker_has_given_back_was_not_begun(
 ) -> None:
     claim = ("XCLAIM", STREAM, "sums", "w1", 0, trade_id(102), "RETRYCOUNT", 0, "JUSTID")
     client.execute_command(*claim)
-    said = explained(tmp_path, redis_url, "102")
-    assert "group      sums (shared): given back by w1, not begun; pending\n" in said
+    output = explained(tmp_path, redis_url, "102")
+    assert "group      sums (shared): given back by w1, not begun; pending\n" in output
 
 
 def test_json_has_all_that_the_text_has(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
     write_checkpoint(journal, Checkpoint(offset=500))
-    told: Any = json.loads(explained(tmp_path, redis_url, "102", "--json"))
-    ids = {name: told[name]["id"] for name in ("entry", "before", "after")}
+    document: Any = json.loads(explained(tmp_path, redis_url, "102", "--json"))
+    ids = {name: document[name]["id"] for name in ("entry", "before", "after")}
     assert ids == {
         "entry": "1788367440100-1020", "before": "1788367440000-1010", "after": "1788367440200-1030"
     }  # fmt: skip
-    assert (told["number"], told["in_redis"], told["gap"], told["gap_records"]) == (
+    assert (document["number"], document["in_redis"], document["gap"], document["gap_records"]) == (
         102,
         True,
         None,
         [],
     )
     place = {"segment": "00000000000000000237.journal", "origin": "frame"}
-    assert told["journal"] == {
+    assert document["journal"] == {
         "read": "journal: 2 of its segments, of that time, read",
         "settled": True,
         "copies": [
@@ -157,10 +157,10 @@ def test_json_has_all_that_the_text_has(
             | {"connection_name": "public-1-a", "fault": "t: Field required"}
         ],
     }
-    [group] = told["groups"]
+    [group] = document["groups"]
     assert group | {"idle_ms": 0} == {
         "group": "sums", "mode": "shared", "progress": "pending",
         "position": "1788367440100-1020", "worker": "w1", "deliveries": 1, "idle_ms": 0,
         "missed": 0, "letter": None, "results": [],
     }  # fmt: skip
-    assert len(told["unknown"]) == 2
+    assert len(document["unknown"]) == 2

@@ -138,7 +138,7 @@ class Day(RuleBasedStateMachine):
     @precondition(lambda self: self.disk is None)
     @rule()
     def the_disk_is_full(self) -> None:
-        """Redis has been looked at just now: what it loses from here on is in no journal."""
+        """Redis was checked just now: what it loses from here on is in no journal."""
         self._flushed()
         self.bridge.publish(1000)
         self.disk = pytest.MonkeyPatch()
@@ -319,14 +319,14 @@ class Day(RuleBasedStateMachine):
 
     def _the_gap_log_tells_each_gap_once(self) -> None:
         records = [e for e in self.bridge.entries(LEDGER) if e["type"] == "gap_record"]
-        told = [
+        recorded = [
             (e["stream"], e["from"], e["to"], e["from_us"], e["to_us"], e["cause"], e["recovered"])
             for e in records
         ]
         # two that name neither numbers nor times (another program wrote twice) differ in when
         whens = ["" if e["to"] or e["to_us"] else e["received_us"] for e in records]
-        each = list(zip(told, whens, strict=True))
-        assert len(each) == len(set(each)), "a gap is told twice"
+        each = list(zip(recorded, whens, strict=True))
+        assert len(each) == len(set(each)), "a gap is logged twice"
         fetched = {
             int(e["trade_id"]) for e in self.bridge.entries(TRADES) if e.get("source") == "rest"
         }
@@ -337,9 +337,15 @@ class Day(RuleBasedStateMachine):
             if e["type"] == "gap" and e["cause"] != "start"
         }
         if self.is_known and not (self.is_pruned and self.has_lost_gaps):
-            untold = gaps - set(told)  # received again with less known, it may have become longer
-            assert all(any(covers(r, g) for r in told) for g in untold), f"untold {untold}"
-            recovered = [(int(r[1]), int(r[2])) for r in told if r[0] == TRADES and r[6] == "true"]
+            unrecorded = gaps - set(
+                recorded
+            )  # received again with less known, it may have become longer
+            assert all(any(covers(r, g) for r in recorded) for g in unrecorded), (
+                f"not logged {unrecorded}"
+            )
+            recovered = [
+                (int(r[1]), int(r[2])) for r in recorded if r[0] == TRADES and r[6] == "true"
+            ]
             assert all(any(a <= n <= b for a, b in recovered) for n in fetched)
 
     # ---- means ---------------------------------------------------------------------------------
@@ -401,11 +407,11 @@ def event_of(entry: Mapping[str, str]) -> tuple[str, int]:
     return entry["order_id"], int(entry["engine_us"])
 
 
-def covers(told: Sequence[str], gap: Sequence[str]) -> bool:
+def covers(recorded: Sequence[str], gap: Sequence[str]) -> bool:
     """Whether a gap in a stream without numbers is part of one in the gap log."""
-    if gap[1] or told[1] or told[0] != gap[0]:
+    if gap[1] or recorded[1] or recorded[0] != gap[0]:
         return False
-    return int(told[3] or 0) <= int(gap[3] or 0) and int(gap[4]) <= int(told[4])
+    return int(recorded[3] or 0) <= int(gap[3] or 0) and int(gap[4]) <= int(recorded[4])
 
 
 @pytest.fixture

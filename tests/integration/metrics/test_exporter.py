@@ -85,19 +85,19 @@ async def test_of_several_shards_one_that_does_not_answer_is_reported_and_the_ot
             await live.hset(space.key("bridge:streams"), name, "{}")
             await live.xadd(space.key(name), {"type": "trade"}, id="5-1")
             await live.xgroup_create(space.key(name), "mine", id="0")
-        told = [
+        result = [
             await series(
                 ExporterPages(ShardedRedis(both, ["b.0", "b.1"]), Keys(space), per_stream=False)
             )
             for both in ([live, live], [live, dead], [dead, live])
         ]
 
-    lags = [each.get('backpack_group_lag_entries{group="mine"}') for each in told]
+    lags = [each.get('backpack_group_lag_entries{group="mine"}') for each in result]
     assert lags == [2, 1, 1]
     for shard, up in ((0, [1, 1, 0]), (1, [1, 0, 1])):
-        assert [each[f'backpack_exporter_shard_up{{shard="{shard}"}}'] for each in told] == up
-    assert {each["backpack_exporter_redis_up"] for each in told} == {1}
-    assert min(each["backpack_redis_memory_used_bytes"] for each in told) > 0
+        assert [each[f'backpack_exporter_shard_up{{shard="{shard}"}}'] for each in result] == up
+    assert {each["backpack_exporter_redis_up"] for each in result} == {1}
+    assert min(each["backpack_redis_memory_used_bytes"] for each in result) > 0
 
 
 async def test_without_the_first_shard_nothing_is_reported_of_workers_and_nothing_counted_twice(
@@ -120,17 +120,17 @@ async def test_without_the_first_shard_nothing_is_reported_of_workers_and_nothin
         await live.hset(Keys(space).settled(stream, "mine"), "base", "0")
         sharded = ShardedRedis([live, live], ["b.0", "b.1"])
         pages = ExporterPages(sharded, Keys(space), per_stream=False)
-        told = [await series(pages)]
+        result = [await series(pages)]
         for first in (dead, live):
             sharded.shards = [first, live]
-            told.append(await series(pages))
+            result.append(await series(pages))
         ready = await pages.page("/readyz")
 
-    workers = [each.get('backpack_group_workers{group="mine"}') for each in told]
+    workers = [each.get('backpack_group_workers{group="mine"}') for each in result]
     assert workers == [0, None, 0]
-    dead_letters = [each.get('backpack_group_dead_letters{group="mine"}') for each in told]
+    dead_letters = [each.get('backpack_group_dead_letters{group="mine"}') for each in result]
     assert dead_letters == [0, 0, 0]  # its keys show that the group is one of the kit
-    handled = [each.get('backpack_group_handled_seconds_count{group="mine"}') for each in told]
+    handled = [each.get('backpack_group_handled_seconds_count{group="mine"}') for each in result]
     assert handled == [0, 0, 0]
     assert ready.status.value == 200
 
@@ -212,7 +212,7 @@ def test_without_its_extra_the_command_names_what_to_install(
 async def test_a_command_that_the_user_may_not_run_is_named_on_the_page_and_in_the_log_once(
     command: str, redis_url: str
 ) -> None:
-    said = f"no permissions to run the '{command}' command"
+    refusal = f"no permissions to run the '{command}' command"
     async with client(redis_url) as redis:
         await redis.hset("bridge:streams", STREAM, "{}")
         await redis.xadd(STREAM, {"type": "trade"}, id="1700000000000-1")
@@ -230,8 +230,8 @@ async def test_a_command_that_the_user_may_not_run_is_named_on_the_page_and_in_t
                 for _ in range(2):
                     ready = await pages.page("/readyz")
                     assert ready.status.value == 503
-                    assert said in ready.body.decode()
+                    assert refusal in ready.body.decode()
                 await redis.execute_command(*without(""))
                 assert (await pages.page("/readyz")).status.value == 200
     assert [one["event"] for one in logs] == ["redis_unavailable", "redis_connected"]
-    assert said in logs[0]["error"]
+    assert refusal in logs[0]["error"]

@@ -36,11 +36,11 @@ class Numbered:
 @asynccontextmanager
 async def served(numbered: Numbered | None = None) -> AsyncIterator[int]:
     """Its port."""
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(serve(Address("127.0.0.1", 0), numbered or Numbered()))
-            await eventually_async(lambda: said, "it listens")
-            yield int(said[0]["address"].rpartition(":")[2])
+            await eventually_async(lambda: logged, "it listens")
+            yield int(logged[0]["address"].rpartition(":")[2])
             task.cancel()
 
 
@@ -127,7 +127,9 @@ async def test_more_clients_than_the_bound_are_turned_away_and_served_when_there
         async def answer() -> bytes:
             return await ask(port, get("/one"))
 
-        await eventually_async(lambda: _is_empty(answer()), "all have asked, and there is no room")
+        await eventually_async(
+            lambda: _is_empty(answer()), "all have sent requests, and there is no room"
+        )
         numbered.later.set()
         await eventually_async(lambda: _is_page(answer()), "there is room again")
         for _, writer in waiting:
@@ -156,19 +158,19 @@ async def test_page_that_is_not_made_in_time_is_reported_missing(
 async def test_page_that_cannot_be_made_is_logged_without_its_text_and_the_others_are_served() -> (
     None
 ):
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(serve(Address("127.0.0.1", 0), Numbered()))
-            await eventually_async(lambda: said, "it listens")
-            port = int(said[0]["address"].rpartition(":")[2])
+            await eventually_async(lambda: logged, "it listens")
+            port = int(logged[0]["address"].rpartition(":")[2])
 
             assert (await ask(port, get("/broken"))).startswith(b"HTTP/1.1 500")
             assert (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
             task.cancel()
 
-    assert said[1]["event"] == "page_failed"
-    assert said[1]["error"] == "KeyError"
-    assert "secret" not in str(said)
+    assert logged[1]["event"] == "page_failed"
+    assert logged[1]["error"] == "KeyError"
+    assert "secret" not in str(logged)
 
 
 async def test_clients_that_wait_do_not_hold_up_the_end() -> None:
@@ -185,17 +187,17 @@ async def test_address_that_is_taken_is_reported_once_and_served_when_it_is_free
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pages, "AGAIN_S", 0.02)
-    with socket.socket() as taken, capture_logs() as said:
+    with socket.socket() as taken, capture_logs() as logged:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(serve(Address("127.0.0.1", port), Numbered()))
-            await eventually_async(lambda: said, "it says so")
+            await eventually_async(lambda: logged, "it says so")
             await asyncio.sleep(0.1)  # several attempts, and no further log line
-            assert [each["event"] for each in said] == ["metrics_not_served"]
-            assert "in use" in said[0]["reason"]
+            assert [each["event"] for each in logged] == ["metrics_not_served"]
+            assert "in use" in logged[0]["reason"]
             taken.close()
-            await eventually_async(lambda: len(said) > 1, "it listens")
+            await eventually_async(lambda: len(logged) > 1, "it listens")
             assert (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
             task.cancel()

@@ -62,7 +62,7 @@ async def test_replica_level_frozen_replica_counts_nothing_as_published(
             replica.pause()
             rig.trades(10)
             await eventually_async(
-                lambda: "0 of 1 replicas have it" in rig.trouble, "trouble is said"
+                lambda: "0 of 1 replicas have it" in rig.trouble, "the trouble is reported"
             )
             assert len(trade_ids(primary)) == 20
             assert rig.pending == 10
@@ -86,17 +86,19 @@ async def test_replica_level_is_reached_again_after_a_lost_connection_reports_it
             logs.clear()
             replica.pause()
             rig.trades(1)
-            await eventually_async(lambda: told(logs, "not_durable"), "it is said")
+            await eventually_async(lambda: times_logged(logs, "not_durable"), "it is reported")
             with primary.client() as client:
                 client.client_kill_filter(_type="normal", skipme=True)
-            await eventually_async(lambda: told(logs, "redis_connected"), "it is there again")
+            await eventually_async(
+                lambda: times_logged(logs, "redis_connected"), "it is there again"
+            )
             replica.resume()
             await rig.settled()
 
-    assert (told(logs, "not_durable"), told(logs, "durable_again")) == (1, 1)
+    assert (times_logged(logs, "not_durable"), times_logged(logs, "durable_again")) == (1, 1)
 
 
-def told(logs: Sequence[Mapping[str, Any]], event: str) -> int:
+def times_logged(logs: Sequence[Mapping[str, Any]], event: str) -> int:
     return sum(line["event"] == event for line in logs)
 
 
@@ -124,7 +126,9 @@ async def test_replica_level_without_a_replica_states_that_none_has_it(
 ) -> None:
     async with running(Rig(primary.url, durability=ON_A_REPLICA)) as rig:
         rig.trades(1)
-        await eventually_async(lambda: "0 of 1 replicas have it" in rig.trouble, "trouble is said")
+        await eventually_async(
+            lambda: "0 of 1 replicas have it" in rig.trouble, "the trouble is reported"
+        )
         assert rig.pending == 1
 
 
@@ -146,15 +150,15 @@ async def test_fsynced_level_without_append_only_file_states_the_remedy(
     async with running(Rig(primary.url, durability=ON_DISK)) as rig:
         await eventually_async(
             lambda: "publish.durability.level is fsynced" in rig.trouble,
-            "trouble is said",
+            "the trouble is reported",
         )
-        said = rig.trouble
+        trouble = rig.trouble
 
-    assert "set appendonly yes" in said or "has no WAITAOF" in said
+    assert "set appendonly yes" in trouble or "has no WAITAOF" in trouble
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "expected"),
     [
         ("ERR unknown command 'WAITAOF', with args beginning with: '1'", "has no WAITAOF"),
         ("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
@@ -162,8 +166,8 @@ async def test_fsynced_level_without_append_only_file_states_the_remedy(
         ("ERR WAIT cannot be used with replica instances.", "this is a replica"),
     ],
 )  # fmt: skip
-def test_durability_refused_question_is_reported_with_what_to_do(error: str, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+def test_durability_refused_question_is_reported_with_what_to_do(error: str, expected: str) -> None:
+    with pytest.raises(Refused, match=expected):
         ON_DISK.missing(hiredis.ReplyError(error))
 
 
@@ -181,7 +185,7 @@ async def test_bridge_lagging_replica_promoted_is_backfilled_from_the_journal(
                 exchange.ws_url,
                 f"redis://127.0.0.1:{proxy.port}/0",
                 streams,
-                look_url=primary.url,
+                status_url=primary.url,
             ) as bridge,
         ):
             await eventually_async(lambda: bridge.is_confirmed(3), "it receives", LIMIT_S)
@@ -197,7 +201,7 @@ async def test_bridge_lagging_replica_promoted_is_backfilled_from_the_journal(
                     )
                 primary.kill()
             proxy.lead_to(replica.port)
-            bridge.look_at(replica.url)
+            bridge.read_status_from(replica.url)
             await eventually_async(
                 lambda: "redis_lost_entries" in bridge.log(), "the loss is noticed", LIMIT_S
             )

@@ -31,10 +31,10 @@ def test_bridge_with_foreign_entries_in_its_stream_marks_them_and_loses_no_trade
         if number == FIRST + 30:
             for _ in range(count):
                 client.xadd(TRADES, {"by": "hand"})
-    told = [entry.get("trade_id") or entry["cause"] for entry in bridge.entries(TRADES)]
+    written = [entry.get("trade_id") or entry["cause"] for entry in bridge.entries(TRADES)]
     bridge.end()
 
-    assert told == [
+    assert written == [
         "start",
         *map(str, range(FIRST, FIRST + 31)),
         "foreign",

@@ -58,7 +58,7 @@ async def test_publisher_redis_unavailable_at_the_start_connects_once_it_is_ther
     server.kill()
     async with running(Rig(server.url)) as rig:
         rig.trades(100)
-        await eventually_async(lambda: "cannot connect" in rig.trouble, "trouble is said")
+        await eventually_async(lambda: "cannot connect" in rig.trouble, "the trouble is reported")
         server.start()
         await rig.settled()
 
@@ -108,7 +108,7 @@ async def test_publisher_frozen_redis_gives_up_the_connection_and_continues_late
         await rig.settled()
         server.pause()
         rig.trades(500)
-        await eventually_async(lambda: "did not answer" in rig.trouble, "trouble is said")
+        await eventually_async(lambda: "did not answer" in rig.trouble, "the trouble is reported")
         server.resume()
         await rig.settled()
 
@@ -124,7 +124,7 @@ async def test_publisher_redis_out_of_memory_publishes_once_there_is_room(
             await rig.settled()
             client.config_set("maxmemory", 1)
             rig.trades(200)
-            await eventually_async(lambda: "OOM" in rig.trouble, "trouble is said")
+            await eventually_async(lambda: "OOM" in rig.trouble, "the trouble is reported")
             client.config_set("maxmemory", 0)
             await rig.settled()
 
@@ -140,7 +140,7 @@ async def test_publisher_read_only_redis_publishes_once_it_is_a_primary(
             await rig.settled()
             client.replicaof("127.0.0.1", 1)
             rig.trades(200)
-            await eventually_async(lambda: "is a replica" in rig.trouble, "trouble is said")
+            await eventually_async(lambda: "is a replica" in rig.trouble, "the trouble is reported")
             client.replicaof("NO", "ONE")
             await rig.settled()
 
@@ -231,7 +231,7 @@ async def test_publisher_password_is_used_and_a_wrong_one_is_reported_without_it
         wrong = guarded.url.replace("hush", "wrong")
         async with running(Rig(wrong)) as rig:
             rig.trades(3)
-            await eventually_async(lambda: "WRONGPASS" in rig.trouble, "trouble is said")
+            await eventually_async(lambda: "WRONGPASS" in rig.trouble, "the trouble is reported")
             assert "wrong" not in rig.trouble.replace("WRONGPASS", "")
 
         assert "hush" not in repr(Target.from_url(guarded.url))
@@ -245,7 +245,7 @@ async def test_publisher_login_refused_for_a_while_continues_later() -> None:
             client.config_set("requirepass", "changed")
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             rig.trades(200)
-            await eventually_async(lambda: "WRONGPASS" in rig.trouble, "trouble is said")
+            await eventually_async(lambda: "WRONGPASS" in rig.trouble, "the trouble is reported")
             client.config_set("requirepass", "hush")
             await rig.settled()
 
@@ -274,7 +274,7 @@ async def test_publisher_redis_loading_its_data_continues_later() -> None:
             server.kill()
             rig.trades(200)
             starting = asyncio.create_task(asyncio.to_thread(server.start))
-            await eventually_async(lambda: "LOADING" in rig.trouble, "trouble is said")
+            await eventually_async(lambda: "LOADING" in rig.trouble, "the trouble is reported")
             with server.client() as client:
                 client.config_set("key-load-delay", 0)
             await starting
@@ -301,21 +301,21 @@ async def test_publisher_without_a_stream_registers_nothing_and_connects(
     server: RedisServer,
 ) -> None:
     rig = Rig(server.url, names=())  # as with patterns alone, until the markets are known
-    with capture_logs() as said:
+    with capture_logs() as logged:
         async with running(rig):
             await eventually_async(lambda: rig.trouble == "", "connected")
             rig.open()
             rig.trades(3)
             await rig.settled()
 
-    assert [line for line in said if line["event"] == "redis_unavailable"] == []
+    assert [line for line in logged if line["event"] == "redis_unavailable"] == []
     assert trade_ids(server) == all_trades(3)
 
 
 async def test_publisher_registry_key_of_another_type_is_reported_once_and_publishing_continues(
     server: RedisServer,
 ) -> None:
-    with server.client() as client, capture_logs() as said:
+    with server.client() as client, capture_logs() as logged:
         client.set("bridge:streams", "a string")
         async with running(Rig(server.url)) as rig:
             rig.trades(3)
@@ -325,8 +325,8 @@ async def test_publisher_registry_key_of_another_type_is_reported_once_and_publi
             await rig.settled()
 
     assert trade_ids(server) == all_trades(6)
-    told = [line for line in said if line["event"] == "registry_unwritable"]
-    assert [line["reason"][:25] for line in told] == ["bridge:streams: WRONGTYPE"]
+    lines = [line for line in logged if line["event"] == "registry_unwritable"]
+    assert [line["reason"][:25] for line in lines] == ["bridge:streams: WRONGTYPE"]
 
 
 async def test_publisher_account_key_of_another_type_is_reported_with_its_name(
@@ -336,7 +336,7 @@ async def test_publisher_account_key_of_another_type_is_reported_with_its_name(
         client.rpush("bridge:account", "a list")
         async with running(Rig(server.url, fingerprint="mine")) as rig:
             await eventually_async(
-                lambda: "bridge:account: WRONGTYPE" in rig.trouble, "trouble is said"
+                lambda: "bridge:account: WRONGTYPE" in rig.trouble, "the trouble is reported"
             )
 
 
@@ -346,22 +346,22 @@ async def test_publisher_while_redis_is_unavailable_logs_again_how_much_waits(
     monkeypatch.setattr(publisher_module, "LOG_EVERY_S", 0.1)
     server.kill()
     writer = SegmentWriter(tmp_path, 1_000_000)
-    with capture_logs() as said:
+    with capture_logs() as logged:
         log = Log(writer, tail_limit_bytes=1_000_000, clock_us=now_us)
         async with running(Rig(server.url, journal=log, buffer_bytes=50_000)) as rig:
             rig.trades(1000)
             pending, behind_bytes = rig.pending, rig.ingest.behind_bytes()
             assert pending < 1000
 
-            def told() -> list[tuple[int, int]]:
+            def reports() -> list[tuple[int, int]]:
                 return [
                     (line["pending"], line["behind_bytes"])
-                    for line in said
+                    for line in logged
                     if line["event"] == "redis_unavailable"
                 ]
 
             await eventually_async(
-                lambda: told().count((pending, behind_bytes)) > 2, "it is said again"
+                lambda: reports().count((pending, behind_bytes)) > 2, "it is logged again"
             )
     writer.close()
 
@@ -372,7 +372,9 @@ async def test_publisher_server_that_repeats_the_password_has_it_masked() -> Non
     with running_redis(options=("--rename-command", "AUTH", "LOGIN")) as server:
         url = server.url.replace("redis://", "redis://:hush@")
         async with running(Rig(url)) as rig:
-            await eventually_async(lambda: "unknown command" in rig.trouble, "trouble is said")
+            await eventually_async(
+                lambda: "unknown command" in rig.trouble, "the trouble is reported"
+            )
 
     assert "hush" not in rig.trouble
     assert "***" in rig.trouble
@@ -424,7 +426,7 @@ async def test_publisher_command_not_allowed_suspends_no_stream_and_continues_on
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             for _ in range(5):
                 rig.trades(20)
-                await eventually_async(lambda: command in rig.trouble, "trouble is said")
+                await eventually_async(lambda: command in rig.trouble, "the trouble is reported")
                 assert [queue.reason for queue in rig.table] == [""] * len(list(rig.table))
             set_user(client)
             await rig.settled()
@@ -441,7 +443,7 @@ async def test_publisher_refused_on_each_connection_reports_it_once_and_waits_lo
         async with running(Rig(url)) as rig:
             await rig.settled()
             before = connections(client)
-            with capture_logs() as said:
+            with capture_logs() as logged:
                 set_user(client, "-xadd")
                 rig.trades(1)
                 await eventually_async(lambda: connections(client) > before + 9, "it has tried")
@@ -450,8 +452,8 @@ async def test_publisher_refused_on_each_connection_reports_it_once_and_waits_lo
                 set_user(client)
                 await rig.settled()
 
-    told = Counter(line["event"] for line in said if line["event"].startswith("redis_"))
-    assert told == {"redis_unavailable": 1, "redis_connected": 1}
+    counts = Counter(line["event"] for line in logged if line["event"].startswith("redis_"))
+    assert counts == {"redis_unavailable": 1, "redis_connected": 1}
 
 
 def connections(client: redis.Redis) -> int:

@@ -120,9 +120,9 @@ async def test_a_sentinel_that_names_a_replica_is_not_believed(watched: Watched)
 @contextlib.asynccontextmanager
 async def _lying_sentinel(port: int) -> AsyncIterator[str]:
     async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while asked := await reader.read(1000):
+        while request := await reader.read(1000):
             named = b"*2\r\n$9\r\n127.0.0.1\r\n$5\r\n%d\r\n" % port
-            writer.write(named if b"SENTINEL" in asked else b"+OK\r\n" * asked.count(b"*"))
+            writer.write(named if b"SENTINEL" in request else b"+OK\r\n" * request.count(b"*"))
         writer.close()
 
     async with await asyncio.start_server(lie, "127.0.0.1", 0) as server:
@@ -184,8 +184,8 @@ async def test_a_primary_that_became_a_replica_ends_all_connections_of_the_pool(
                 await client.set("a", 2)
             await client.set("a", 3)
             await asyncio.gather(client.set("b", 3), client.set("c", 3))
-        with second.client() as look:
-            assert look.mget("a", "b", "c") == ["3", "3", "3"]
+        with second.client() as reader:
+            assert reader.mget("a", "b", "c") == ["3", "3", "3"]
 
 
 async def test_a_read_that_waits_at_a_primary_that_becomes_a_replica_ends_its_connection() -> None:
@@ -200,8 +200,8 @@ async def test_a_read_that_waits_at_a_primary_that_becomes_a_replica_ends_its_co
             with pytest.raises(ServedElsewhere, match="UNBLOCKED"):
                 await reading
             await client.set("a", 1)
-        with second.client() as look:
-            assert look.get("a") == "1"
+        with second.client() as reader:
+            assert reader.get("a") == "1"
 
 
 @contextlib.asynccontextmanager
@@ -319,7 +319,7 @@ async def test_a_replica_that_does_not_answer_is_no_shard_that_is_unavailable(
         found: set[object] = set()
 
         async def check_until_fresh(pair: Any) -> None:
-            """Once fresh, it is looked at no more: what comes after is met by who reads."""
+            """Once fresh, it is not checked again: a reader notices later changes."""
             if not pair.is_fresh:
                 await check(pair)
             if pair.is_fresh:
@@ -334,18 +334,20 @@ async def test_a_replica_that_does_not_answer_is_no_shard_that_is_unavailable(
         watching = asyncio.create_task(watcher.run())
 
         def reads() -> int:
-            with replica.client() as look:
-                return int(look.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0))
+            with replica.client() as reader:
+                return int(
+                    reader.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0)
+                )
 
         await eventually_async(lambda: len(found) == 2, "both are fresh")
         before = reads()
         await eventually_async(lambda: reads() > before + 4, "it is read from")
-        told = hub.join(page).messages()
+        messages = hub.join(page).messages()
         proxy.refuses = True
         proxy.cut()
         async with asyncio.timeout(10):
             for _ in range(5):
-                assert "does not answer" not in (await anext(told)).data
+                assert "does not answer" not in (await anext(messages)).data
         watching.cancel()
 
 

@@ -90,35 +90,35 @@ def check(
 
 def test_all_is_well(tmp_path: Path, rest_url: str) -> None:
     with running_redis(appendonly=True) as server:
-        code, said = check(tmp_path, server.url, rest_url)
+        code, output = check(tmp_path, server.url, rest_url)
         with server.client() as client:
             assert client.dbsize() == 0
-    assert code == 0, said
-    assert "none set (there is no .env), none needed: only public streams" in said
-    assert "2 of 2 are listed" in said
-    assert "append-only file is on" in said
-    assert "noeviction: streams are never evicted" in said
-    assert "all commands a bridge needs are allowed" in said
-    assert "A bridge would receive 2 streams from ws://127.0.0.1:1 over 1 connection(s)" in said
-    assert "trade 1 200,000 any 24.8 MB" in said
+    assert code == 0, output
+    assert "none set (there is no .env), none needed: only public streams" in output
+    assert "2 of 2 are listed" in output
+    assert "append-only file is on" in output
+    assert "noeviction: streams are never evicted" in output
+    assert "all commands a bridge needs are allowed" in output
+    assert "A bridge would receive 2 streams from ws://127.0.0.1:1 over 1 connection(s)" in output
+    assert "trade 1 200,000 any 24.8 MB" in output
 
 
 def test_redis_down(tmp_path: Path, rest_url: str) -> None:
     port = free_port()
-    code, said = check(tmp_path, f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none", rest_url)
+    code, output = check(tmp_path, f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none", rest_url)
     assert code == 1
-    assert f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none" in said
-    assert "start it, or set redis.url (`embedded`: a" in said
-    assert "turns off the verification" in said
-    assert "not checked" in said
+    assert f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none" in output
+    assert "start it, or set redis.url (`embedded`: a" in output
+    assert "turns off the verification" in output
+    assert "not checked" in output
 
 
 def test_redis_with_a_password_that_was_not_given(tmp_path: Path, rest_url: str) -> None:
     with running_redis(password="let-me-in") as server:
-        code, said = check(tmp_path, f"redis://127.0.0.1:{server.port}/0", rest_url)
+        code, output = check(tmp_path, f"redis://127.0.0.1:{server.port}/0", rest_url)
     assert code == 1
-    assert "refuses the login" in said
-    assert "redis://<user>:<password>@<host>:<port>/0" in said
+    assert "refuses the login" in output
+    assert "redis://<user>:<password>@<host>:<port>/0" in output
 
 
 @pytest.mark.parametrize(("given", "code"), [("let-me-in", 0), ("let-me-out", 1)])
@@ -127,10 +127,10 @@ def test_a_password_never_shows_right_or_wrong(
 ) -> None:
     with running_redis(password="let-me-in", appendonly=True) as server:
         url = f"redis://:{given}@127.0.0.1:{server.port}/0"
-        found, said = check(tmp_path, url, rest_url, "--show")
-    assert found == code, said
-    assert f"redis://:***@127.0.0.1:{server.port}/0" in said
-    assert given not in said
+        found, output = check(tmp_path, url, rest_url, "--show")
+    assert found == code, output
+    assert f"redis://:***@127.0.0.1:{server.port}/0" in output
+    assert given not in output
 
 
 @pytest.mark.parametrize("command", [("check",), ("status",), ("tap", "trade.SOL_USDC")])
@@ -140,28 +140,28 @@ def test_a_server_that_repeats_the_password_does_not_have_it_shown(
     with running_redis(options=("--rename-command", "AUTH", "LOGIN")) as server:
         url = server.url.replace("redis://", "redis://:let-me-in@")
         answer = run_bridge(tmp_path, *command, BRIDGE_REDIS__URL=url)
-    said = answer.stdout + answer.stderr
+    output = answer.stdout + answer.stderr
     assert answer.returncode == 1
-    assert "AUTH" in said
-    assert "let-me-in" not in said
+    assert "AUTH" in output
+    assert "let-me-in" not in output
 
 
 def test_a_frozen_redis(tmp_path: Path, rest_url: str) -> None:
     with running_redis() as server:
         server.pause()
-        code, said = check(tmp_path, server.url, rest_url, BRIDGE_REDIS__COMMAND_TIMEOUT_S="0.3")
+        code, output = check(tmp_path, server.url, rest_url, BRIDGE_REDIS__COMMAND_TIMEOUT_S="0.3")
         server.resume()
     assert code == 1
-    assert "cannot be used: Timeout" in said
+    assert "cannot be used: Timeout" in output
 
 
 def test_redis_that_evicts_streams_or_keeps_nothing(tmp_path: Path, rest_url: str) -> None:
     with running_redis(options=("--maxmemory-policy", "allkeys-lru")) as server:
-        code, said = check(tmp_path, server.url, rest_url)
+        code, output = check(tmp_path, server.url, rest_url)
     assert code == 1
-    assert "allkeys-lru deletes whole streams when memory is short" in said
-    assert "redis-cli CONFIG SET maxmemory-policy noeviction" in said
-    assert "append-only file is off" in said
+    assert "allkeys-lru deletes whole streams when memory is short" in output
+    assert "redis-cli CONFIG SET maxmemory-policy noeviction" in output
+    assert "append-only file is off" in output
 
 
 def test_redis_that_is_full(tmp_path: Path, rest_url: str) -> None:
@@ -169,10 +169,10 @@ def test_redis_that_is_full(tmp_path: Path, rest_url: str) -> None:
         with server.client() as client:
             client.set("ballast", "x" * 1_000_000)
             client.config_set("maxmemory", "1000000")
-        code, said = check(tmp_path, server.url, rest_url)
+        code, output = check(tmp_path, server.url, rest_url)
     assert code == 1
-    assert "OutOfMemoryError" in said
-    assert "raise maxmemory or lower retention" in said
+    assert "OutOfMemoryError" in output
+    assert "raise maxmemory or lower retention" in output
 
 
 def test_rights_that_are_missing_are_named(tmp_path: Path, rest_url: str) -> None:
@@ -181,46 +181,46 @@ def test_rights_that_are_missing_are_named(tmp_path: Path, rest_url: str) -> Non
             rights = ("~bus:*", "+@all", "-xtrim", "-time")
             client.execute_command("ACL", "SETUSER", "bus", "on", ">pw", *rights)
         url = f"redis://bus:pw@127.0.0.1:{server.port}/0"
-        code, said = check(tmp_path, url, rest_url, BRIDGE_REDIS__KEY_PREFIX="bus:")
+        code, output = check(tmp_path, url, rest_url, BRIDGE_REDIS__KEY_PREFIX="bus:")
     assert code == 1
-    assert "refused: TIME, XTRIM" in said
-    assert "ACL SETUSER … ~bus:* +time +xtrim" in said
+    assert "refused: TIME, XTRIM" in output
+    assert "ACL SETUSER … ~bus:* +time +xtrim" in output
 
 
 def test_a_command_that_the_server_does_not_have_is_named(tmp_path: Path, rest_url: str) -> None:
     options = ("--rename-command", "XTRIM", "")
     with running_redis(appendonly=True, options=options) as server:
-        code, said = check(tmp_path, server.url, rest_url)
+        code, output = check(tmp_path, server.url, rest_url)
     assert code == 1
-    assert "refused: XTRIM" in said
-    assert "this server, or a proxy before" in said
+    assert "refused: XTRIM" in output
+    assert "this server, or a proxy before" in output
 
 
 def test_rights_for_other_keys_only(tmp_path: Path, rest_url: str) -> None:
     with running_redis(appendonly=True) as server:
         with server.client() as client:
             client.execute_command("ACL", "SETUSER", "bus", "on", ">pw", "~bus:*", "+@all")
-        code, said = check(tmp_path, f"redis://bus:pw@127.0.0.1:{server.port}/0", rest_url)
+        code, output = check(tmp_path, f"redis://bus:pw@127.0.0.1:{server.port}/0", rest_url)
     assert code == 1
-    assert "NoPermissionError" in said
+    assert "NoPermissionError" in output
 
 
 def test_a_replica(tmp_path: Path, rest_url: str) -> None:
     with running_redis(appendonly=True) as server:
         with server.client() as client:
             client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
-        code, said = check(tmp_path, server.url, rest_url)
+        code, output = check(tmp_path, server.url, rest_url)
     assert code == 1
-    assert "this is a replica, which takes no writes" in said
+    assert "this is a replica, which takes no writes" in output
 
 
 def test_a_symbol_mistyped(
     tmp_path: Path, rest_url: str, redis_server: RedisServer, redis_url: str
 ) -> None:
-    code, said = check(tmp_path, redis_url, rest_url, BRIDGE_STREAMS='["trade.SOL_USCD"]')
+    code, output = check(tmp_path, redis_url, rest_url, BRIDGE_STREAMS='["trade.SOL_USCD"]')
     assert code == 2
-    assert "SOL_USCD is not listed by the exchange" in said
-    assert "did you mean SOL_USDC" in said
+    assert "SOL_USCD is not listed by the exchange" in output
+    assert "did you mean SOL_USDC" in output
 
 
 @pytest.mark.parametrize(
@@ -230,25 +230,25 @@ def test_a_list_of_markets_that_cannot_be_read_is_no_failure(
     tmp_path: Path, redis_url: str, status: int, body: object
 ) -> None:
     with markets_listed(status, body) as url:
-        code, said = check(tmp_path, redis_url, url)
-    assert code == 0, said
-    assert "not checked markets the list at" in said
+        code, output = check(tmp_path, redis_url, url)
+    assert code == 0, output
+    assert "not checked markets the list at" in output
 
 
 def test_an_exchange_out_of_reach_is_no_failure(tmp_path: Path, redis_url: str) -> None:
-    code, said = check(tmp_path, redis_url, f"http://127.0.0.1:{free_port()}")
-    assert code == 0, said
-    assert "not checked markets the list at" in said
+    code, output = check(tmp_path, redis_url, f"http://127.0.0.1:{free_port()}")
+    assert code == 0, output
+    assert "not checked markets the list at" in output
 
 
 def test_embedded_that_does_not_run_yet_is_no_failure(tmp_path: Path, rest_url: str) -> None:
-    code, said = check(tmp_path, "embedded", rest_url)
-    assert code == 0, said
-    assert "embedded, and none runs now; it would be started from" in said
+    code, output = check(tmp_path, "embedded", rest_url)
+    assert code == 0, output
+    assert "embedded, and none runs now; it would be started from" in output
 
 
 @pytest.mark.parametrize(
-    ("secret", "told"),
+    ("secret", "expected"),
     [
         ("not-base64!", "SECRET_KEY (from .env) is not base64"),
         ("YWJj", "SECRET_KEY (from .env) holds 3 bytes where 32 (or 64) are needed"),
@@ -256,13 +256,13 @@ def test_embedded_that_does_not_run_yet_is_no_failure(tmp_path: Path, rest_url: 
     ],
 )
 def test_a_secret_key_that_is_none(
-    tmp_path: Path, rest_url: str, redis_url: str, secret: str, told: str
+    tmp_path: Path, rest_url: str, redis_url: str, secret: str, expected: str
 ) -> None:
     (tmp_path / ".env").write_text(f"PUBLIC_KEY={PUBLIC}\nSECRET_KEY={secret}\n")
-    code, said = check(tmp_path, redis_url, rest_url)
+    code, output = check(tmp_path, redis_url, rest_url)
     assert code == 2
-    assert told in said
-    assert not secret or secret not in said
+    assert expected in output
+    assert not secret or secret not in output
 
 
 @pytest.mark.parametrize("accepted", [True, False])
@@ -274,24 +274,24 @@ async def test_a_pair_that_fits_is_shown_by_fingerprint_and_tried_at_the_exchang
     streams = '["account.orderUpdate"]'
     async with running_simulator("--accept-key", PUBLIC if accepted else OTHER) as exchange:
         rest = exchange.rest_url
-        code, said = check(tmp_path, redis_url, rest, "--show", BRIDGE_STREAMS=streams)
-    assert "account fingerprint 56475aa75463474c" in said
-    assert SECRET not in said
-    assert "others on this machine may read it" not in said
+        code, output = check(tmp_path, redis_url, rest, "--show", BRIDGE_STREAMS=streams)
+    assert "account fingerprint 56475aa75463474c" in output
+    assert SECRET not in output
+    assert "others on this machine may read it" not in output
     if accepted:
-        assert code == 0, said
-        assert "the exchange accepts a request signed with them" in said
+        assert code == 0, output
+        assert "the exchange accepts a request signed with them" in output
     else:
-        assert code == 1, said
-        assert "problem keys the exchange refuses the pair (401)" in said
+        assert code == 1, output
+        assert "problem keys the exchange refuses the pair (401)" in output
 
 
 def test_a_secret_key_that_others_may_read(tmp_path: Path, rest_url: str, redis_url: str) -> None:
     (tmp_path / ".env").write_text(f"PUBLIC_KEY={PUBLIC}\nSECRET_KEY={SECRET}\n")
     (tmp_path / ".env").chmod(0o644)
-    _, said = check(tmp_path, redis_url, rest_url)
-    assert "warning keys .env holds a secret key, and others on this machine may read it" in said
-    assert "chmod 600 .env" in said
+    _, output = check(tmp_path, redis_url, rest_url)
+    assert "warning keys .env holds a secret key, and others on this machine may read it" in output
+    assert "chmod 600 .env" in output
 
 
 def test_a_secret_in_a_file_that_others_can_read_is_warned_of(
@@ -301,19 +301,19 @@ def test_a_secret_in_a_file_that_others_can_read_is_warned_of(
         (tmp_path / name).write_text(value + "\n")
         (tmp_path / name).chmod(0o600 if name == "public" else 0o644)
     files = {"PUBLIC_KEY_FILE": "public", "SECRET_KEY_FILE": "secret"}
-    code, said = check(tmp_path, redis_url, rest_url, **files)
+    code, output = check(tmp_path, redis_url, rest_url, **files)
     assert code == 0
-    assert "a pair that fits" in said
-    assert "chmod o= secret" in said
-    assert "chmod o= public" not in said
-    assert SECRET not in said
+    assert "a pair that fits" in output
+    assert "chmod o= secret" in output
+    assert "chmod o= public" not in output
+    assert SECRET not in output
 
 
 def test_private_streams_without_env(tmp_path: Path, rest_url: str, redis_url: str) -> None:
-    code, said = check(tmp_path, redis_url, rest_url, BRIDGE_STREAMS='["account.orderUpdate"]')
+    code, output = check(tmp_path, redis_url, rest_url, BRIDGE_STREAMS='["account.orderUpdate"]')
     assert code == 2
-    assert "account.orderUpdate is a private stream and needs a key" in said
-    assert "set PUBLIC_KEY and SECRET_KEY in the environment or in .env" in said
+    assert "account.orderUpdate is a private stream and needs a key" in output
+    assert "set PUBLIC_KEY and SECRET_KEY in the environment or in .env" in output
 
 
 REFUSED = {
@@ -333,12 +333,12 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("command", ["check", "redis"])
 def test_configuration_that_is_wrong(tmp_path: Path, case: str, command: str) -> None:
-    text, variables, told = REFUSED[case]
+    text, variables, expected = REFUSED[case]
     (tmp_path / "config.yaml").write_text(text)
     done = run_bridge(tmp_path, command, **variables)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
-    assert told in done.stderr
+    assert expected in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -391,17 +391,17 @@ def test_no_server_on_the_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["chekc"], "No such command 'chekc'. Did you mean 'check'?"),
         (["check", "--confg", "x"], "No such option: --confg"),
         (["redis", "--port", "99999"], "Invalid value for '--port'"),
     ],
 )
-def test_usage_that_is_wrong(tmp_path: Path, arguments: list[str], told: str) -> None:
+def test_usage_that_is_wrong(tmp_path: Path, arguments: list[str], expected: str) -> None:
     done = run_bridge(tmp_path, *arguments)
     assert done.returncode == 2
-    assert told in " ".join(done.stderr.split())
+    assert expected in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 

@@ -94,8 +94,8 @@ def guard_asleep(server: int) -> Iterator[None]:
 async def test_it_starts_with_everything_kept_and_nothing_evicted(tmp_path: Path) -> None:
     async with embedded_server(settings(tmp_path)) as server:
         assert not server.joined
-        with client(server.url) as asked:
-            config = asked.config_get("*")
+        with client(server.url) as reader:
+            config = reader.config_get("*")
     expected = {
         "bind": "127.0.0.1",
         "appendonly": "yes",
@@ -139,10 +139,10 @@ async def test_another_user_of_the_machine_gets_nothing_without_the_password(
             for words in (["DBSIZE"], ["CONFIG", "SET", "dir", "/tmp"], ["REPLICAOF", "x", "1"]):
                 with pytest.raises(redis.AuthenticationError):
                     stranger.execute_command(*words)
-        told = [path for path in server.data_dir.rglob("*") if path.is_file()]
+        files = [path for path in server.data_dir.rglob("*") if path.is_file()]
         assert at.password
-        assert [path.name for path in told if at.password in path.read_text(errors="replace")]
-        readable = [path.name for path in told if stat.S_IMODE(path.stat().st_mode) & 0o077]
+        assert [path.name for path in files if at.password in path.read_text(errors="replace")]
+        readable = [path.name for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077]
         assert set(readable) <= {"embedded.lock", "server.log"}
         assert at.password not in (server.data_dir / "server.log").read_text()
         command_line = Path(f"/proc/{server.pid}/cmdline")
@@ -215,8 +215,8 @@ async def test_what_redis_writes_is_for_its_owner_only_whatever_the_folder(tmp_p
 
 def test_a_limit_of_memory_is_passed_on(tmp_path: Path) -> None:
     limited = Embedded(data_dir=tmp_path, port=0, maxmemory_mb=64)
-    with running_server(limited) as server, client(server.url) as asked:
-        assert asked.config_get("maxmemory") == {"maxmemory": str(64 << 20)}
+    with running_server(limited) as server, client(server.url) as reader:
+        assert reader.config_get("maxmemory") == {"maxmemory": str(64 << 20)}
 
 
 def test_a_second_one_joins_and_does_not_stop_it(tmp_path: Path) -> None:
@@ -266,8 +266,8 @@ def test_a_taken_port_is_left_to_its_owner_and_a_free_one_is_used(tmp_path: Path
         taken = foreign.getsockname()[1]
         with running_server(settings(tmp_path, taken)) as server:
             assert server.moved_from_port == taken
-            with client(server.url) as asked:
-                assert asked.ping()
+            with client(server.url) as reader:
+                assert reader.ping()
 
 
 def test_a_port_that_is_taken_after_it_was_looked_at_is_left_to_its_owner(
@@ -278,8 +278,8 @@ def test_a_port_that_is_taken_after_it_was_looked_at_is_left_to_its_owner(
         taken = foreign.getsockname()[1]
         with running_server(settings(tmp_path, taken)) as server:
             assert server.moved_from_port == taken
-            with client(server.url) as asked:
-                assert asked.ping()
+            with client(server.url) as reader:
+                assert reader.ping()
 
 
 def test_a_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
@@ -303,8 +303,8 @@ def test_data_that_cannot_be_read_is_reported_with_the_servers_own_text(tmp_path
         pass
     for manifest in (tmp_path / "data" / "appendonlydir").glob("*.manifest"):
         manifest.write_text("rubbish\n")
-    told = pytest.raises(Fatal, match=r"did not start: .+ \(see .*server\.log")
-    with told, running_server(settings(tmp_path)):
+    refused = pytest.raises(Fatal, match=r"did not start: .+ \(see .*server\.log")
+    with refused, running_server(settings(tmp_path)):
         pass
     with pytest.raises(ConfigError, match="no embedded Redis runs"):
         find_embedded(tmp_path / "data")

@@ -30,21 +30,25 @@ def test_it_leaves_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=60)
 
     assert process.returncode == -signal.SIGINT  # which a shell shows as 130
-    assert said == ""
+    assert output == ""
 
 
 def test_the_kits_names_are_there_though_they_come_late() -> None:
     """`python -m consumers` must not read the whole kit before it can heed a signal."""
-    asked = (
+    arguments = (
         "import sys, consumers; early = 'redis' in sys.modules; "
         "names = [getattr(consumers, name) for name in consumers.__all__]; print(early, len(names))"
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", asked], env=environment(), capture_output=True, text=True, check=True
+        [sys.executable, "-c", arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     early, count = done.stdout.split()

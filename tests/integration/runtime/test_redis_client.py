@@ -58,9 +58,9 @@ def test_a_file_of_certificates_that_is_missing_is_reported_in_a_sentence(
 ) -> None:
     url = f"{scheme}?{option}={tmp_path}/none.pem"
     for make in (Target.from_url, partial(connect, name="x"), partial(connect_blocking, name="x")):
-        with pytest.raises(ConfigError) as told:
+        with pytest.raises(ConfigError) as caught:
             make(url)
-        assert str(told.value) == (
+        assert str(caught.value) == (
             f"redis.url: {option} {tmp_path}/none.pem cannot be read: No such file or directory"
         )
 
@@ -104,8 +104,8 @@ async def test_a_lost_reply_is_an_error_and_nothing_is_sent_twice(
             pipeline.xadd("stream", {"a": "b"})
         with pytest.raises(exceptions.ConnectionError):
             await pipeline.execute()
-    with redis_server.client() as asked:
-        assert asked.xlen("stream") == 100
+    with redis_server.client() as reader:
+        assert reader.xlen("stream") == 100
 
 
 async def test_a_silent_server_is_reported_when_the_time_is_up() -> None:

@@ -78,10 +78,10 @@ def test_traceback_of_a_module_that_fails_is_reported(kind: type, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("given", "code", "said"), [("", 0, ""), ("3", 3, ""), ("'a sentence'", 1, "a sentence\n")]
+    ("given", "code", "expected"), [("", 0, ""), ("3", 3, ""), ("'a sentence'", 1, "a sentence\n")]
 )
 def test_at_its_end_threads_and_exit_functions_have_run(
-    given: str, code: int, said: str, kind: type, tmp_path: Path
+    given: str, code: int, expected: str, kind: type, tmp_path: Path
 ) -> None:
     (tmp_path / "ends.py").write_text(ENDS + f"sys.exit({given})\n")
     with kind(
@@ -94,7 +94,7 @@ def test_at_its_end_threads_and_exit_functions_have_run(
     ) as started:
         out, err = started.communicate(timeout=60)
 
-    assert (started.returncode, err) == (code, said)
+    assert (started.returncode, err) == (code, expected)
     assert out == "the thread\nat exit\n"
 
 

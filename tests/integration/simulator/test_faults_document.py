@@ -48,13 +48,13 @@ def test_a_script_of_all_examples_is_played(tmp_path: Path) -> None:
     with running_simulator_sync("--faults", str(script), ledger=ledger) as sim:
         url = f"{sim.rest_url}/simulator/faults"
         eventually(lambda: len(plain_http.get(url).json()) == len(examples()), "all have begun")
-    told = [json.loads(line) for line in ledger.read_text().splitlines()]
-    begun = [line["fault"]["command"] for line in told if line.get("state") == "began"]
+    documents = [json.loads(line) for line in ledger.read_text().splitlines()]
+    begun = [line["fault"]["command"] for line in documents if line.get("state") == "began"]
     assert begun == examples()
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         (
             '{"fault":"dorp","stream":"trade.SOL_USDC"}',
@@ -81,11 +81,11 @@ def test_a_script_of_all_examples_is_played(tmp_path: Path) -> None:
         ('[{"fault":"drop","stream":"*"},{"fault":"skip","stream":"trade.NO_SUCH"}]', "not listed"),
     ],
 )
-def test_a_wrong_order_is_refused_with_what_to_do(body: str, said: str) -> None:
+def test_a_wrong_order_is_refused_with_what_to_do(body: str, expected: str) -> None:
     with running_simulator_sync("--rate", "0") as sim:
         reply = plain_http.post(f"{sim.rest_url}/simulator/faults", content=body)
         assert (reply.status_code, plain_http.get(f"{sim.rest_url}/simulator/faults").json()) == (
             400,
             [],
         )
-        assert said in reply.json()["message"]
+        assert expected in reply.json()["message"]

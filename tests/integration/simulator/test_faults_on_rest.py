@@ -157,8 +157,8 @@ async def test_every_request_is_in_the_ledger(tmp_path: Path) -> None:
         number = sim.fault("rest_status", path="/api/v1/depth", status=503, count=1)
         plain_http.get(sim.rest_url + DEPTH)
         plain_http.get(sim.rest_url + DEPTH)
-    told = [json.loads(line) for line in ledger.read_text().splitlines()]
-    rest = [(line["rest"], line["status"], line["by"]) for line in told if "rest" in line]
+    documents = [json.loads(line) for line in ledger.read_text().splitlines()]
+    rest = [(line["rest"], line["status"], line["by"]) for line in documents if "rest" in line]
     assert rest == [(DEPTH, 503, [number]), (DEPTH, 200, [])]
 
 

@@ -193,8 +193,8 @@ async def test_the_simulator_shows_what_was_traded_after_a_trade_oldest_first(
 ) -> None:
     newest = (await quiet.get("/api/v1/trades?symbol=SOL_USDC&limit=3")).json()
     after = newest[-1]["id"]
-    told = (await quiet.get(f"/simulator/trades?symbol=SOL_USDC&after={after}")).json()
-    assert told == newest[1::-1]
+    document = (await quiet.get(f"/simulator/trades?symbol=SOL_USDC&after={after}")).json()
+    assert document == newest[1::-1]
     assert (await quiet.get("/simulator/trades?symbol=SOL_USDC&after=x")).status_code == 404
 
 

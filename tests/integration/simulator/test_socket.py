@@ -168,7 +168,7 @@ async def test_open_positions_are_reported_at_subscription_without_an_event_name
             if "e" not in first:
                 return
             await listener.ask("UNSUBSCRIBE", stream)  # closed meanwhile: an event came first
-        pytest.fail("no open position was told at its subscription")
+        pytest.fail("no open position was sent at its subscription")
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])
@@ -187,13 +187,13 @@ async def test_a_client_s_ping_is_answered(sim: RunningSimulator) -> None:
         await asyncio.wait_for(await listener.socket.ping(), 5)
 
 
-@pytest.mark.parametrize(("asked", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-async def test_a_stop_sends_close_and_ends(asked: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+async def test_a_stop_sends_close_and_ends(sent: signal.Signals, code: int) -> None:
     with running_simulator_sync("--rate", "500") as sim:
         async with listening(sim.ws_url) as listener:
             await listener.subscribe("depth.SOL_USDC")
             await listener.until_stream("depth.SOL_USDC")
-            sim.process.send_signal(asked)
+            sim.process.send_signal(sent)
             with pytest.raises(ConnectionClosed) as closed:
                 await listener.until(lambda _: False)
             assert closed.value.rcvd is not None

@@ -47,14 +47,14 @@ class Site:
         return self._client.post(self.url + path, json=body, headers=headers)
 
     @contextmanager
-    def events(self, **asked: str) -> Iterator[Iterator[tuple[str, Any]]]:
+    def events(self, **query: str) -> Iterator[Iterator[tuple[str, Any]]]:
         """The events of a page, as name and value. Reconnects as the page does, while Redis has not
         been read.
         """
         with contextlib.ExitStack() as stack:
             deadline_s = time.monotonic() + 20
             while True:
-                opened = self._client.stream("GET", f"{self.url}events", params=asked)
+                opened = self._client.stream("GET", f"{self.url}events", params=query)
                 answer = stack.enter_context(opened)
                 if answer.status_code != 503 or time.monotonic() > deadline_s:
                     break
@@ -70,18 +70,18 @@ class Site:
 
             yield each()
 
-    def beginning(self, **asked: str) -> tuple[Any, Any]:
+    def beginning(self, **query: str) -> tuple[Any, Any]:
         """What a page begins with: what stands above all pages, and all of its own."""
-        told: dict[str, Any] = {}
-        with self.events(**asked) as events:
-            while len(told) < 2:
+        latest: dict[str, Any] = {}
+        with self.events(**query) as events:
+            while len(latest) < 2:
                 name, value = next(events)
-                told[name] = value
-        return told["head"], told["whole"]
+                latest[name] = value
+        return latest["head"], latest["whole"]
 
-    def first(self, *names: str, **asked: str) -> Any:
+    def first(self, *names: str, **query: str) -> Any:
         """The first event of one of these names."""
-        with self.events(**asked) as events:
+        with self.events(**query) as events:
             return next(value for name, value in events if name in names)
 
 
@@ -156,8 +156,8 @@ def test_now_shows_streams_and_verdict_and_then_what_is_new(console: Site, full_
     with console.events(page="now") as events:
         assert next(name for name, _ in events) == "head"
         full_bus.trade(STREAM, "1700000000000-90", trade_id="9", price="55.5")
-        told = next(v for name, v in events if name == "more" and STREAM in v["rows"])
-    assert "55.5" in told["rows"][STREAM][5]
+        result = next(v for name, v in events if name == "more" and STREAM in v["rows"])
+    assert "55.5" in result["rows"][STREAM][5]
 
 
 WORKER = {
@@ -196,7 +196,7 @@ def test_private_streams_are_not_shown(console: Site, bus: Bus) -> None:
     bus.register("account.orderUpdate", fresh)
     bus.trade(fresh, "1700000000000-10")
     bus.client.xadd("account.orderUpdate", {"type": "orderFill", "symbol": "SECRET"})
-    eventually(lambda: fresh in console.first("whole", page="now")["rows"], "the look is done")
+    eventually(lambda: fresh in console.first("whole", page="now")["rows"], "the poll is done")
     assert list(console.first("whole", page="now")["rows"]) == [fresh]
 
 
@@ -213,7 +213,7 @@ def test_a_market_shows_book_tape_candles_and_gaps(console: Site, bus: Bus) -> N
 
     def shown() -> Any:
         if console.get("api/past?symbol=SOL_USDC&at=1").status_code != 200:
-            return None  # it has not looked yet
+            return None  # it has not polled yet
         with console.events(page="market", symbol="SOL_USDC") as events:
             whole = next(v for n, v in events if n == "whole" and not v["is_loading"])
         return whole if whole["book"]["bids"] and whole["candles"] else None
@@ -282,12 +282,12 @@ def test_a_dead_letter_is_shown_sent_back_and_dropped(console: Site, bus: Bus) -
     letter = dead_letter(bus.client, STREAM)
 
     def dead_letters() -> list[str]:
-        told = console.first("whole", page="consumers").get("letters", [])
-        return [one["letter"] for one in told]
+        letters = console.first("whole", page="consumers").get("letters", [])
+        return [one["letter"] for one in letters]
 
     eventually(lambda: dead_letters() == [letter], "the dead letter is shown")
-    asked = f"group={GROUP}&stream={STREAM}&letter={letter}"
-    assert console.get(f"api/letter?{asked}").json() == {"price": "99.01"}
+    query = f"group={GROUP}&stream={STREAM}&letter={letter}"
+    assert console.get(f"api/letter?{query}").json() == {"price": "99.01"}
 
     change = {"action": "retry", "group": GROUP, "stream": STREAM, "letters": [letter]}
     assert console.post("api/letters", change, token="wrong").status_code == 401
@@ -323,10 +323,10 @@ def test_many_who_request_a_dead_letter_at_once_all_get_it(console: Site, bus: B
     bus.register(STREAM)
     letter = dead_letter(bus.client, STREAM)
     path = f"api/letter?group={GROUP}&stream={STREAM}&letter={letter}"
-    eventually(lambda: console.get(path).status_code == 200, "the letter may be asked for")
+    eventually(lambda: console.get(path).status_code == 200, "the dead letter may be requested")
     with ThreadPoolExecutor(40) as visitors:
-        told = list(visitors.map(console.get, [path] * 200))
-    assert {one.status_code for one in told} == {200}
+        answers = list(visitors.map(console.get, [path] * 200))
+    assert {one.status_code for one in answers} == {200}
 
 
 def test_a_dead_letter_of_the_account_cannot_be_reached(console: Site, bus: Bus) -> None:
@@ -334,8 +334,8 @@ def test_a_dead_letter_of_the_account_cannot_be_reached(console: Site, bus: Bus)
     letter = dead_letter(bus.client, "account.orderUpdate")
     change = {"group": GROUP, "stream": "account.orderUpdate", "letters": [letter]}
     assert console.post("api/letters", change | {"action": "drop"}).json() == {"done": 0}
-    asked = f"group={GROUP}&stream=account.orderUpdate&letter={letter}"
-    assert console.get(f"api/letter?{asked}").status_code == 404
+    query = f"group={GROUP}&stream=account.orderUpdate&letter={letter}"
+    assert console.get(f"api/letter?{query}").status_code == 404
 
 
 def test_without_a_token_the_console_is_read_only(tmp_path: Path, bus: Bus, redis_url: str) -> None:
@@ -380,16 +380,16 @@ def test_without_redis_the_pages_report_it_and_never_its_password(tmp_path: Path
             lambda: console.first("head", page="now")["text"].startswith(
                 "Redis does not answer: E"
             ),
-            "it has asked",
+            "it has requested",
         )
-        told = console.beginning(page="now")
+        result = console.beginning(page="now")
         for path in ("events?page=market", "api/past?symbol=SOL_USDC&at=1700000000000"):
             answer = console.get(path)
             sentence = "which markets there are is not known yet: try again"
             assert (answer.status_code, answer.text) == (503, sentence)
-    assert told[1]["redis"] == "redis://:***@127.0.0.1:1/0"
-    assert told[0]["level"] == "bad"
-    assert "hush" not in json.dumps(told)
+    assert result[1]["redis"] == "redis://:***@127.0.0.1:1/0"
+    assert result[0]["level"] == "bad"
+    assert "hush" not in json.dumps(result)
 
 
 def test_what_this_user_may_not_read_is_reported_on_its_page_and_the_others_continue(
@@ -402,14 +402,14 @@ def test_what_this_user_may_not_read_is_reported_on_its_page_and_the_others_cont
     url = redis_server.url.replace("redis://", "redis://viewer:secret@")
     try:
         with running_console(tmp_path, url) as console, console.events(page="consumers") as events:
-            told = next(value for name, value in events if name == "trouble")
+            result = next(value for name, value in events if name == "trouble")
     finally:
         bus.client.execute_command("ACL", "DELUSER", "viewer")
-    assert "has no permissions to run the 'eval" in told["text"]
+    assert "has no permissions to run the 'eval" in result["text"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (
             ["--listen", "here"],
@@ -421,12 +421,12 @@ def test_what_this_user_may_not_read_is_reported_on_its_page_and_the_others_cont
     ],
 )
 def test_wrong_usage_is_a_sentence(
-    tmp_path: Path, redis_url: str, arguments: list[str], said: str
+    tmp_path: Path, redis_url: str, arguments: list[str], expected: str
 ) -> None:
     (tmp_path / "short").write_text("short")
     done = run_bridge(tmp_path, redis_url, "console", *arguments)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {said}")
+    assert done.stderr.startswith(f"error: {expected}")
     assert "geheim" not in done.stderr
 
 
@@ -461,9 +461,9 @@ def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path, console: Site, redis
 def test_a_command_that_the_user_may_not_run_is_named_above_every_page(
     command: str, tmp_path: Path, full_bus: Bus, redis_url: str
 ) -> None:
-    said = f"Redis refuses us: .*no permissions to run the '{re.escape(command)}' command"
+    refusal = f"Redis refuses us: .*no permissions to run the '{re.escape(command)}' command"
     full_bus.client.execute_command(*without(command))
     with running_console(tmp_path, as_limited(redis_url)) as console:
         eventually(
-            lambda: re.search(said, console.first("head", page="gaps")["text"]), "it is named"
+            lambda: re.search(refusal, console.first("head", page="gaps")["text"]), "it is named"
         )

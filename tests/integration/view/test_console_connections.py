@@ -81,10 +81,10 @@ async def _end(reader: asyncio.StreamReader) -> None:
                 pass
 
 
-@pytest.mark.parametrize("said", [b"", ASK[:20], ASK, ASK + ASK[:20]])
-async def test_a_client_that_sends_nothing_more_is_left(port: int, said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", ASK[:20], ASK, ASK + ASK[:20]])
+async def test_a_client_that_sends_nothing_more_is_left(port: int, sent: bytes) -> None:
     async with _client(port) as (reader, writer):
-        writer.write(said)
+        writer.write(sent)
         await _end(reader)
 
 

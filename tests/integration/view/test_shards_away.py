@@ -126,11 +126,11 @@ async def test_tap_follows_what_other_shards_have_and_the_one_that_returns_from_
     monkeypatch.setattr(follow, "_REGISTRY_EVERY_S", 0.05)
     monkeypatch.setattr(follow, "_UNAVAILABLE_EVERY_S", 0.05)
     monkeypatch.setattr(follow, "_RETRY_S", 0.05)
-    told: list[str] = []
+    notices: list[str] = []
     given: dict[str, list[str]] = {name: [] for name in STREAMS}
     others = {name for number, name in enumerate(STREAMS) if number != unavailable}
     async with without(redis_url, unavailable) as (sharded, whole), asyncio.TaskGroup() as tasks:
-        follower = follow.Follower(sharded, SPACE, ["trade.*"], "$", told.append, tasks)
+        follower = follow.Follower(sharded, SPACE, ["trade.*"], "$", notices.append, tasks)
 
         async def read() -> None:
             async for batch in follower.entries():
@@ -154,8 +154,8 @@ async def test_tap_follows_what_other_shards_have_and_the_one_that_returns_from_
         await dead.aclose()
 
     assert int(given[STREAMS[unavailable]][0].partition("-")[0]) > back_from
-    assert told[0].startswith(f"shard {unavailable} does not answer: Error 111 connecting")
-    assert told[-1] == f"shard {unavailable} is back"
+    assert notices[0].startswith(f"shard {unavailable} does not answer: Error 111 connecting")
+    assert notices[-1] == f"shard {unavailable} is back"
 
 
 async def _add_to_all(whole: Redis, number: int) -> None:
@@ -172,19 +172,19 @@ async def test_the_consoles_page_of_consumers_has_what_other_shards_have_and_sho
         for name in STREAMS:
             await whole.xgroup_create(SPACE.key(name), "mine", id="0")
         watcher = Watcher(Watched(sharded, SPACE, "here"), hub := Hub(), NoLevers())
-        looking = hub.join("consumers")
+        client = hub.join("consumers")
         running = asyncio.create_task(watcher.run())
         async with asyncio.timeout(10):
-            events = (one async for one in looking.messages() if one.event != HEAD)
+            events = (one async for one in client.messages() if one.event != HEAD)
             first = await anext(events)
         running.cancel()
 
     assert first.event == "more"
-    told = json.loads(first.data)
-    [group] = told["groups"]
+    document = json.loads(first.data)
+    [group] = document["groups"]
     others = {name for number, name in enumerate(STREAMS) if number != unavailable}
     assert {one["stream"] for one in group["streams"]} == others
-    assert [why.partition(":")[0] for why in told["unavailable"]] == [
+    assert [why.partition(":")[0] for why in document["unavailable"]] == [
         f"shard {unavailable} does not answer"
     ]
-    assert told["knows_workers"] is (unavailable != 0)
+    assert document["knows_workers"] is (unavailable != 0)

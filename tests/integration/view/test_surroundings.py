@@ -12,7 +12,7 @@ from tests.support import warm
 from tests.support.command import LIMIT_S, ROOT, environment
 
 
-def said(
+def run_shell(
     folder: Path, redis_url: str, shell: str, **variables: str
 ) -> subprocess.CompletedProcess[bytes]:
     """The output of a command, as bytes; `bridge` and `consumers` name the programs."""
@@ -42,7 +42,7 @@ def test_a_sign_that_the_terminal_lacks_is_an_escape_and_no_traceback(
 ) -> None:
     full_bus.client.hset("bridge:status", "→", full_bus.client.hget("bridge:status", "tokyo-1"))
 
-    done = said(tmp_path, redis_url, command, PYTHONIOENCODING=encoding)
+    done = run_shell(tmp_path, redis_url, command, PYTHONIOENCODING=encoding)
 
     assert done.returncode in (0, 1), done.stderr  # 1: so slow that the bridge counts as silent
     assert b"Traceback" not in done.stdout + done.stderr
@@ -59,35 +59,35 @@ def test_a_sign_that_the_terminal_lacks_is_an_escape_and_no_traceback(
 def test_files_that_are_closed_do_not_change_how_a_command_ends(
     full_bus: Bus, redis_url: str, tmp_path: Path, closed: str
 ) -> None:
-    done = said(tmp_path, redis_url, f"bridge status {closed}")
+    done = run_shell(tmp_path, redis_url, f"bridge status {closed}")
 
     assert done.returncode in (0, 1)
     assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("closed", "told"),
+    ("closed", "is_reported"),
     [
         ("<&- >&- 2>&-", False),
         *(
-            pytest.param(closed, told, marks=pytest.mark.long)
-            for closed, told in (("2>&-", False), (">&-", True), ("<&-", True))
+            pytest.param(closed, is_reported, marks=pytest.mark.long)
+            for closed, is_reported in (("2>&-", False), (">&-", True), ("<&-", True))
         ),
     ],
 )
 def test_with_files_closed_a_command_fails_and_states_the_reason_where_it_can(
-    tmp_path: Path, closed: str, told: bool
+    tmp_path: Path, closed: str, is_reported: bool
 ) -> None:
-    unavailable = said(tmp_path, "redis://127.0.0.1:1", f"bridge status {closed}")
+    unavailable = run_shell(tmp_path, "redis://127.0.0.1:1", f"bridge status {closed}")
 
-    assert (unavailable.returncode, bool(unavailable.stderr)) == (1, told)
+    assert (unavailable.returncode, bool(unavailable.stderr)) == (1, is_reported)
     assert b"Traceback" not in unavailable.stderr
 
 
 def test_without_colours_and_in_twenty_columns_a_status_is_plain_text(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
-    done = said(tmp_path, redis_url, "bridge status", NO_COLOR="1", COLUMNS="20")
+    done = run_shell(tmp_path, redis_url, "bridge status", NO_COLOR="1", COLUMNS="20")
 
     assert done.returncode in (0, 1)
     assert b"tokyo" in done.stdout
@@ -115,7 +115,7 @@ def test_a_full_disk_under_what_is_printed_is_a_sentence(
 
 
 def test_a_width_that_no_terminal_has_is_not_believed(redis_url: str, tmp_path: Path) -> None:
-    done = said(tmp_path, redis_url, "bridge --help", COLUMNS="99999999999")
+    done = run_shell(tmp_path, redis_url, "bridge --help", COLUMNS="99999999999")
 
     assert done.returncode == 0, done.stderr[-500:]
     assert max(map(len, done.stdout.splitlines())) < 1000

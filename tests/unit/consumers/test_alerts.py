@@ -125,7 +125,7 @@ def test_alerts_send_nothing_for_other_events(memory: Memory) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"percent": "0"}, "percent=0: write a number above 0"),
         ({"window_s": "soon"}, "window_s=soon"),
@@ -134,9 +134,9 @@ def test_alerts_send_nothing_for_other_events(memory: Memory) -> None:
     ],
 )
 def test_alerts_refuse_options_out_of_range(
-    memory: Memory, options: dict[str, Any], said: str
+    memory: Memory, options: dict[str, Any], expected: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=expected):
         Trial(alerts.Alerts, TRADES, **options)
 
 

@@ -166,7 +166,7 @@ def test_concurrency_is_refused_for_plain_handlers_and_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "said"),
+    ("setting", "value", "expected"),
     [
         ("concurrency", 0, "concurrency: write 1 to 1000"),
         ("concurrency", 2.5, "concurrency is 2.5: write a whole number"),
@@ -175,10 +175,10 @@ def test_concurrency_is_refused_for_plain_handlers_and_lists() -> None:
     ],
 )
 def test_settings_of_calls_that_cannot_be_are_refused(
-    monkeypatch: pytest.MonkeyPatch, setting: str, value: object, said: str
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: object, expected: str
 ) -> None:
     monkeypatch.setattr(Slow, setting, value)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=expected):
         load(f"{__name__}:Slow")
 
 
@@ -262,28 +262,28 @@ async def test_a_filter_that_returns_none_of_a_good_entry_is_its_failure(
 
 
 class Opening(Filtered):
-    said: list[str] = []  # noqa: RUF012 - emptied by each test
+    events: list[str] = []  # noqa: RUF012 - emptied by each test
 
     async def lifespan(self) -> AsyncIterator[str]:
-        self.said.append("open")
+        self.events.append("open")
         yield "the connection"
-        self.said.append("closed")
+        self.events.append("closed")
 
 
 async def test_each_object_has_what_lifespan_yields_and_it_is_closed_in_the_end() -> None:
-    Opening.said.clear()
+    Opening.events.clear()
     async with with_resources(ConsumerSpec(Opening)) as spec:
         assert spec.build().resources == spec.build().resources == "the connection"
-        assert Opening.said == ["open"]
-    assert Opening.said == ["open", "closed"]
+        assert Opening.events == ["open"]
+    assert Opening.events == ["open", "closed"]
 
 
 async def test_lifespan_is_left_where_the_worker_ends_with_an_error() -> None:
-    Opening.said.clear()
+    Opening.events.clear()
     with pytest.raises(RuntimeError):
         async with with_resources(ConsumerSpec(Opening)):
             raise RuntimeError
-    assert Opening.said == ["open", "closed"]
+    assert Opening.events == ["open", "closed"]
 
 
 def _failing() -> Callable[[], Any]:

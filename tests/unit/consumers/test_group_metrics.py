@@ -56,21 +56,21 @@ def of(*workers: tuple[str, int, Took]) -> list[GroupLag]:
     ])]  # fmt: skip
 
 
-def told(look: Snapshot | None, per_stream: bool = False) -> dict[str, dict[Any, Any]]:
-    found = families(look, per_stream=per_stream)
+def series_of(snapshot: Snapshot | None, per_stream: bool = False) -> dict[str, dict[Any, Any]]:
+    found = families(snapshot, per_stream=per_stream)
     return {each.metric.name: dict(each.values) for each in found}
 
 
 def test_catalogue_has_every_family_once() -> None:
     rows = {each.name for each in vars(group_metrics).values() if isinstance(each, Metric)}
-    whole = told(Snapshot(GROUPS, {"a": 1}, 1, 2, {"g": took(0)}, {0: True}), per_stream=True)
+    whole = series_of(Snapshot(GROUPS, {"a": 1}, 1, 2, {"g": took(0)}, {0: True}), per_stream=True)
 
     assert [each.name for each in CATALOGUE] == list(dict.fromkeys(each.name for each in CATALOGUE))
     assert rows == {each.name for each in CATALOGUE} == set(whole)
 
 
 def test_lag_is_added_and_age_is_the_greatest_of_a_groups_streams() -> None:
-    found = told(Snapshot(GROUPS))
+    found = series_of(Snapshot(GROUPS))
 
     assert found["group_lag_entries"] == {("candles",): 7, ("others",): 0}
     assert found["group_behind_seconds"] == {("candles",): 1.5, ("others",): 0}
@@ -81,29 +81,29 @@ def test_lag_is_added_and_age_is_the_greatest_of_a_groups_streams() -> None:
 
 
 def test_a_worker_that_is_silent_counts_neither_as_alive_nor_with_its_rate() -> None:
-    found = told(Snapshot(GROUPS))
+    found = series_of(Snapshot(GROUPS))
 
     assert found["group_workers"] == {("candles",): 1}, "and nothing of other programs' groups"
     assert found["group_handled_per_second"] == {("candles",): 20.0}
 
 
 def test_streams_of_an_ordered_group_are_counted_by_owner_and_named_where_blocked() -> None:
-    found = told(Snapshot(GROUPS))
+    found = series_of(Snapshot(GROUPS))
 
     assert found["group_streams"] == {("candles", "owned"): 2, ("candles", "unowned"): 1}
     assert found["group_blocked"] == {("candles", "trade.C_D"): 1}
     assert "group_stream_lag_entries" not in found
-    by_stream = told(Snapshot(GROUPS), per_stream=True)["group_stream_lag_entries"]
+    by_stream = series_of(Snapshot(GROUPS), per_stream=True)["group_stream_lag_entries"]
     assert by_stream["candles", "trade.A_B"] == 3
 
 
 def test_without_redis_there_is_one_series_that_reports_it() -> None:
-    assert told(None) == {"exporter_redis_up": {(): 0}}
+    assert series_of(None) == {"exporter_redis_up": {(): 0}}
 
 
 def test_a_limit_of_memory_appears_only_where_one_is_set() -> None:
-    assert "redis_memory_max_bytes" not in told(Snapshot(memory_used=5))
-    assert told(Snapshot(memory_used=5, memory_max=9))["redis_memory_max_bytes"] == {(): 9}
+    assert "redis_memory_max_bytes" not in series_of(Snapshot(memory_used=5))
+    assert series_of(Snapshot(memory_used=5, memory_max=9))["redis_memory_max_bytes"] == {(): 9}
 
 
 def test_how_long_a_group_took_is_added_up_over_workers_that_come_go_and_begin_anew() -> None:

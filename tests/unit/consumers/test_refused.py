@@ -15,12 +15,14 @@ IN_A_SCRIPT = [
 ]
 
 
-@pytest.mark.parametrize("said", IN_A_SCRIPT)
-def test_a_command_refused_in_a_script_is_named_with_those_that_the_script_needs(said: str) -> None:
-    named = script("release")._named(ResponseError(said))
+@pytest.mark.parametrize("refusal", IN_A_SCRIPT)
+def test_a_command_refused_in_a_script_is_named_with_those_that_the_script_needs(
+    refusal: str,
+) -> None:
+    named = script("release")._named(ResponseError(refusal))
 
     assert isinstance(named, CommandRefused)
-    assert str(named) == f"{said} (a script of the kit needs del, hdel, hmget)"
+    assert str(named) == f"{refusal} (a script of the kit needs del, hdel, hmget)"
 
 
 def test_a_command_that_redis_names_itself_is_not_named_again() -> None:
@@ -29,9 +31,11 @@ def test_a_command_that_redis_names_itself_is_not_named_again() -> None:
     assert str(script("settle")._named(NoPermissionError(output))) == output
 
 
-@pytest.mark.parametrize("said", ["WRONGTYPE Operation against a key", "OOM command not allowed"])
-def test_what_a_key_or_all_of_redis_refuses_stays_what_it_is(said: str) -> None:
-    error = ResponseError(said)
+@pytest.mark.parametrize(
+    "refusal", ["WRONGTYPE Operation against a key", "OOM command not allowed"]
+)
+def test_what_a_key_or_all_of_redis_refuses_stays_what_it_is(refusal: str) -> None:
+    error = ResponseError(refusal)
 
     assert script("settle")._named(error) is error
 

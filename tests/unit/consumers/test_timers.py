@@ -33,8 +33,8 @@ class Counting(Consumer):
         if self.state.get("trades") == 13:
             raise ValueError("unlucky")
         row = {"trades": str(self.state.get("trades", 0)), "at_us": str(tick.at_us)}
-        results.xadd("told", "*", row, keep_entries=100)
-        self.state["told"] = self.state.get("told", 0) + 1
+        results.xadd("reports", "*", row, keep_entries=100)
+        self.state["reports"] = self.state.get("reports", 0) + 1
 
 
 class Shared(Counting):
@@ -44,7 +44,7 @@ class Shared(Counting):
 
     @every("1m")
     async def tell(self, tick: Tick, results: Results) -> None:
-        results.hincrby("", "told", 1)
+        results.hincrby("", "reports", 1)
 
 
 def test_intervals_are_read_and_wrong_ones_refused() -> None:
@@ -86,7 +86,7 @@ async def test_the_first_time_of_a_timer_is_noted_and_the_next_one_called() -> N
     await one.committed(0)
     assert not await one.run_timer(NOON_MS + MINUTE_MS - 1, is_caught_up=True)
     assert await one.run_timer(NOON_MS + MINUTE_MS, is_caught_up=True)
-    assert written(one) == ["told", "state", "ticks"]
+    assert written(one) == ["reports", "state", "ticks"]
     await one.committed(0)
     assert not await one.run_timer(NOON_MS + MINUTE_MS + 1, is_caught_up=True)
 
@@ -136,18 +136,18 @@ def test_a_trial_calls_timers_once_for_each_time_also_after_a_takeover() -> None
     trial.take_over()
     trial.tick("2026-09-02T12:00:59")
     trial.tick("2026-09-02T12:02:00")
-    assert [row["at_us"] for _, row in trial.entries("told")] == [
+    assert [row["at_us"] for _, row in trial.entries("reports")] == [
         f"{NOON_MS}000",
         f"{NOON_MS + 2 * MINUTE_MS}000",
     ]
-    assert trial.consumer.state["told"] == 2
+    assert trial.consumer.state["reports"] == 2
 
 
 def test_a_trial_of_a_shared_consumer_keeps_what_timers_write_apart() -> None:
     trial = Trial(Shared, STREAM)
     trial.tick("2026-09-02T12:00:30")
     trial.tick("2026-09-02T12:00:40")
-    assert trial.redis.hgetall(trial.key(stream="timers")) == {"told": "1"}
+    assert trial.redis.hgetall(trial.key(stream="timers")) == {"reports": "1"}
 
 
 def test_vwap_writes_a_minute_when_it_is_over_and_again_for_a_late_trade() -> None:

@@ -31,7 +31,7 @@ MAY_NAME_A_TYPE = {
     "inspect/book_at.py": "the streams that may have a market's book",
     "inspect/comparison.py": "the chain of a book's changes tells what a window covers",
     "inspect/continuity.py": "a book is followed in depth streams only",
-    "inspect/journal_stream.py": "what REST is asked for trades is their history",
+    "inspect/journal_stream.py": "REST is requested for the history of trades",
 }
 # Names of types that are written as text: entry types of the models, and a setting of depth alone.
 MAY_SPELL_A_TYPE = {

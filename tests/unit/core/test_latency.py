@@ -29,9 +29,9 @@ def test_written_entry_counts_in_both_stages_under_its_bound() -> None:
 
     assert counted(latencies, "engine_to_received") == {5_000: 1}
     assert counted(latencies, "received_to_written") == {1_000: 1}
-    told = latencies.as_dict()
-    assert told["engine_to_received"]["ticker"]["sum_us"] == 3_000
-    assert told["received_to_written"]["ticker"]["sum_us"] == 1_000
+    counts = latencies.as_dict()
+    assert counts["engine_to_received"]["ticker"]["sum_us"] == 3_000
+    assert counts["received_to_written"]["ticker"]["sum_us"] == 1_000
 
 
 def test_entries_that_redis_did_not_append_or_that_were_not_received_do_not_count() -> None:
@@ -75,8 +75,8 @@ def test_times_count_the_same_in_one_batch_or_many() -> None:
 
     assert at_once.as_dict() == singly.as_dict() == Latencies.total([singly]).as_dict()
     for stage in ("engine_to_received", "received_to_written"):
-        told = at_once.as_dict()[stage]["ticker"]
+        counts = at_once.as_dict()[stage]["ticker"]
         expected = [0] * (len(BOUNDS_US) + 1)
         for us in times_us:
             expected[sum(bound < us for bound in BOUNDS_US)] += 1
-        assert told == {"counts": expected, "sum_us": sum(times_us)}
+        assert counts == {"counts": expected, "sum_us": sum(times_us)}

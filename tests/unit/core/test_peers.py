@@ -22,8 +22,14 @@ OURS = {ORDERS: NOW_US, TRADES: NOW_US}
 
 
 def status(instance: str, beat: int = 1, **facts: object) -> PeerStatus:
-    told = {"instance": instance, "session": instance * 2, "beat": beat, "at_us": NOW_US, **facts}
-    return PeerStatus.model_validate(told)
+    reported = {
+        "instance": instance,
+        "session": instance * 2,
+        "beat": beat,
+        "at_us": NOW_US,
+        **facts,
+    }
+    return PeerStatus.model_validate(reported)
 
 
 def poll(

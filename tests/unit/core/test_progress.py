@@ -64,7 +64,7 @@ def test_progress_leaves_out_a_stream_whose_outage_is_not_settled() -> None:
 
 def test_until_a_bridge_receives_what_another_does_that_is_open() -> None:
     core = CoreSubject(TRADES, ORDERS)
-    me, other = told("a"), told("b", received={TRADES: NOW_US, ORDERS: NOW_US})
+    me, other = status_of("a"), status_of("b", received={TRADES: NOW_US, ORDERS: NOW_US})
     core.peers.update(me, [me, other], {}, redis_us=NOW_US, now_us=NOW_US)
 
     assert open_outages([core.core], [TRADES, ORDERS]) == [TRADES, ORDERS]
@@ -95,7 +95,7 @@ def order_accepted(at_us: int) -> str:
     return changed(frames.ORDER_ACCEPTED, E=at_us, T=at_us)
 
 
-def told(instance: str, **facts: object) -> PeerStatus:
+def status_of(instance: str, **facts: object) -> PeerStatus:
     """The progress that a bridge reports to its peers."""
     known = {"instance": instance, "session": instance, "beat": 1, "at_us": NOW_US, **facts}
     return PeerStatus.model_validate(known)

@@ -147,7 +147,7 @@ class Machine(RuleBasedStateMachine):
         stored = self.stored()
         entries = [fields for entry_id, fields in stored if entry_id.ms >= wanted.from_ms]
         stored_here = (identify(self.queue.stream, fields) for fields in entries)
-        known = [told for told in stored_here if told is not None]
+        known = [entry for entry in stored_here if entry is not None]
         newest = edge(str(stored[-1][0]), stored[-1][1]) if stored else None
         tail = Tail(self.redis.last(self.queue.name), known, None, newest)
         self.do("read_tail", lambda: self.queue.read_tail(tail))

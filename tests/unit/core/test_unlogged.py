@@ -1,4 +1,4 @@
-"""Gaps of an earlier process that may be in no gap log: looked for where numbers leave out."""
+"""Gaps of an earlier process that may be in no gap log: searched where numbers are missing."""
 
 from bridge.contract.causes import GapCause
 from bridge.core.entries import sequenced_gap
@@ -37,7 +37,7 @@ def test_unlogged_gap_is_looked_for_where_numbers_leave_out() -> None:
     queue.settle(answer("ok", "9-110", "===="), NOW_US)
 
     assert [read.from_id for read in queue.pages_wanted()] == [f"{MS}-{n}1" for n in (5, 9)]
-    assert queue.oldest_position() == 100, "killed again before that, it is to be looked for again"
+    assert queue.oldest_position() == 100, "killed again before that, it must be searched again"
     queue.read_pages([[], [gap_entry(10)]])
 
     (found,) = queue.gaps_written()
@@ -133,10 +133,10 @@ def test_unlogged_pages_that_come_after_all_is_received_again_are_passed_over() 
     queue = received_again(10)
     queue.take(NOW_US, 9)
     queue.settle(answer("ok", "9-100", "+"), NOW_US)
-    asked = queue.pages_wanted()
+    pages = queue.pages_wanted()
 
     queue.rewind(0, REPLAYED, 0)
-    queue.read_pages([[gap_entry(10)] for _ in asked])
+    queue.read_pages([[gap_entry(10)] for _ in pages])
 
     assert list(queue.gaps_written()) == []
 

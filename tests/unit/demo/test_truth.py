@@ -43,8 +43,8 @@ def test_what_was_traded_before_the_first_entry_does_not_count() -> None:
 
 
 def test_a_gap_marks_what_is_missing_and_history_recovers() -> None:
-    told = tally([3, 4, 5, 6], entry(3), gap(4, 4), entry(5, source="rest"), entry(6))
-    assert told == Tally(judged=4, recovered=1, marked=1)
+    result = tally([3, 4, 5, 6], entry(3), gap(4, 4), entry(5, source="rest"), entry(6))
+    assert result == Tally(judged=4, recovered=1, marked=1)
 
 
 def test_a_trade_that_stands_twice_is_duplicated() -> None:

@@ -22,8 +22,8 @@ def stream(kind: str, entries: int = 10, **given: Any) -> StreamRow:
 
 
 def consumer(group: str, state: State = State.UP, **given: Any) -> ConsumerRow:
-    told = {"group": group, "consumer": "demo", "updated_us": 0, "handled": 5} | given
-    status = WorkerStatus.model_validate(told)
+    facts = {"group": group, "consumer": "demo", "updated_us": 0, "handled": 5} | given
+    status = WorkerStatus.model_validate(facts)
     return ConsumerRow(f"{group}/demo", status, state, 9_000_000)
 
 

@@ -56,7 +56,7 @@ def test_backfill_meanwhile_other_streams_continue(tmp_path: Path) -> None:
     subject.trades(2)
 
     assert subject.ingest.is_live
-    assert subject.told() == ["2"]
+    assert subject.queued() == ["2"]
     assert subject.waiting() == []
     subject.ingest.step(4)
     assert len(subject.waiting()) < 7
@@ -64,7 +64,7 @@ def test_backfill_meanwhile_other_streams_continue(tmp_path: Path) -> None:
     assert subject.waiting() == numbers(0, 7)
     subject.trades(1)
     assert subject.waiting() == numbers(0, 8)
-    assert subject.told() == ["2"]
+    assert subject.queued() == ["2"]
 
 
 def test_backfill_holds_the_checkpoint_of_no_other_stream(tmp_path: Path) -> None:
@@ -446,7 +446,7 @@ def test_suspended_without_a_journal_is_bounded_and_what_goes_is_marked() -> Non
         if number == 0:
             subject.pump()
     orders = subject.queue(ORDERS)
-    assert orders.bytes < 600_000  # looked at every 256 frames
+    assert orders.bytes < 600_000  # checked every 256 frames
     subject.server.refusals.clear()
     subject.now_us += 20_000_000
     subject.come_to_rest()

@@ -61,8 +61,8 @@ def test_ingest_unknown_event_is_logged_once_by_its_name_alone(tmp_path: Path) -
         for _ in range(3):
             subject.receive(frame, connection)
 
-    said = [line for line in logs if line["event"] == "unknown_event"]
-    assert said == [{"event": "unknown_event", "log_level": "warning", "name": "orderSplit"}]
+    lines = [line for line in logs if line["event"] == "unknown_event"]
+    assert lines == [{"event": "unknown_event", "log_level": "warning", "name": "orderSplit"}]
     assert subject.ingest.core.unknown_events.counts == {"orderSplit": 3}
 
 
@@ -191,7 +191,7 @@ def test_ingest_damaged_line_is_passed_over_counted_and_marked(
     subject.begin_again(with_checkpoint=False)
 
     assert subject.waiting() == numbers(0, 2)
-    assert subject.told() == ["not in the journal"]
+    assert subject.queued() == ["not in the journal"]
     assert subject.ingest.damaged == 0  # of what is read just now
 
 
@@ -400,8 +400,8 @@ def test_ingest_journal_must_make_room_oldest_public_frames_are_marked_accounts_
     while not subject.ingest.skip_before(subject.log.end, 100):
         pass
 
-    assert subject.told(ORDERS) == ["1"]
-    assert subject.told(TICKERS) == ["overflow"]
+    assert subject.queued(ORDERS) == ["1"]
+    assert subject.queued(TICKERS) == ["overflow"]
     assert subject.waiting() == waiting
     subject.come_to_rest()
     subject.trades(1)
@@ -414,7 +414,7 @@ def test_ingest_without_a_journal_gives_up_the_oldest_and_marks_it() -> None:
 
     subject.trades(3000)
 
-    assert subject.table.pending_bytes() < 620_000  # looked at every 256 frames
+    assert subject.table.pending_bytes() < 620_000  # checked every 256 frames
     assert subject.waiting()[-1] == FIRST + 2999
     overflowed = subject.queue(TRADES).counters.overflowed
     subject.come_to_rest()
@@ -495,7 +495,7 @@ def test_ingest_backfill_leaves_private_streams_that_no_journal_has_as_they_are(
     assert subject.ingest.step(1), "the trades are backfilled"
 
     assert subject.stored() == ["1"]
-    assert subject.told() == ["2", "3"]
+    assert subject.queued() == ["2", "3"]
     subject.come_to_rest()
     assert subject.stored() == ["1", "2", "3"]
     assert not subject.core.quarantine.slots
@@ -516,8 +516,8 @@ def test_ingest_private_unjournaled_are_bounded_while_the_journal_is_behind(
         subject.order(number, private, is_private=True)
 
     orders = subject.queue(ORDERS)
-    assert orders.bytes < 900_000  # looked at every 256 frames
-    assert subject.told()[0] == "overflow"
+    assert orders.bytes < 900_000  # checked every 256 frames
+    assert subject.queued()[0] == "overflow"
     assert orders.counters.overflowed > 0
     assert subject.waiting() == waiting  # these are in the journal, and are settled from there
 

@@ -68,11 +68,11 @@ def is_over_the_loss(found: list[tuple[int, int]]) -> bool:
 
 def test_missing_is_marked_by_the_next_process(tmp_path: Path, full_disk: FullDisk) -> None:
     subject = with_a_loss(tmp_path, full_disk)
-    assert subject.told() == ["1", "2", "3", "4", "5", "6"]
+    assert subject.queued() == ["1", "2", "3", "4", "5", "6"]
 
     subject.begin_again()
 
-    assert subject.told() == ["1", MISSING, "6"]
+    assert subject.queued() == ["1", MISSING, "6"]
     assert is_over_the_loss(subject.outages())
 
 
@@ -95,7 +95,7 @@ def test_missing_behind_the_checkpoint_is_not_marked(tmp_path: Path, full_disk: 
 
     subject.begin_again()
 
-    assert subject.told() == []
+    assert subject.queued() == []
 
 
 def test_missing_of_a_sequenced_stream_is_the_cause_of_its_gap(
@@ -126,7 +126,7 @@ def test_missing_leaves_streams_alone_of_which_nothing_came(
 
     subject.begin_again()
 
-    assert subject.told(TRADES) == []
+    assert subject.queued(TRADES) == []
 
 
 def test_missing_twice_is_marked_twice(tmp_path: Path, full_disk: FullDisk) -> None:
@@ -141,7 +141,7 @@ def test_missing_twice_is_marked_twice(tmp_path: Path, full_disk: FullDisk) -> N
 
     subject.begin_again()
 
-    assert subject.told() == ["1", MISSING, "6", MISSING, "8"]
+    assert subject.queued() == ["1", MISSING, "6", MISSING, "8"]
 
 
 def test_killed_while_the_disk_is_full_what_it_had_received_is_marked(
@@ -162,7 +162,7 @@ def test_killed_while_the_disk_is_full_what_it_had_received_is_marked(
     subject.start()
     subject.read_journal()
 
-    assert subject.told() == ["1", MISSING]
+    assert subject.queued() == ["1", MISSING]
     [(from_us, to_us)] = subject.outages()
     assert from_us <= NOW_US + 20 * SECOND_US <= to_us <= order_at_start_us + SECOND_US
 
@@ -180,9 +180,9 @@ def test_missing_is_one_record_of_the_journal_with_the_times_of_each_stream(
 ) -> None:
     with_a_loss(tmp_path, full_disk).kill()
 
-    [told] = [record for record in records(tmp_path) if isinstance(record, Missing)]
+    [missing] = [record for record in records(tmp_path) if isinstance(record, Missing)]
 
-    assert told.spans == {ORDERS: (NOW_US + 20 * SECOND_US, NOW_US + 80 * SECOND_US)}
+    assert missing.spans == {ORDERS: (NOW_US + 20 * SECOND_US, NOW_US + 80 * SECOND_US)}
 
 
 def test_missing_in_a_recording_is_a_gap_when_it_is_replayed(
@@ -305,7 +305,7 @@ def test_backfill_half_through_the_tail_when_the_disk_has_room_reads_each_once(
     for number in range(100, 106):
         order_at(subject, number, number)
     subject.log.flush()
-    while "100" not in subject.told():
+    while "100" not in subject.queued():
         assert subject.ingest.step(2)
     full_disk.end()
     subject.recover()
@@ -316,7 +316,7 @@ def test_backfill_half_through_the_tail_when_the_disk_has_room_reads_each_once(
     expected = ["0", *map(str, range(100, 107))]
     assert subject.stored() == [LOST, *expected]
     subject.begin_again(with_checkpoint=False)
-    assert subject.told() == expected
+    assert subject.queued() == expected
 
 
 # ---- memory --------------------------------------------------------------------------------------
@@ -497,7 +497,7 @@ def test_missing_nothing_pruned_and_no_checkpoint_marks_nothing(tmp_path: Path) 
 
     subject.begin_again(with_checkpoint=False)
 
-    assert subject.told() == ["1"]
+    assert subject.queued() == ["1"]
 
 
 def test_missing_connections_of_the_lost_end_are_an_outage_until_the_next(

@@ -15,9 +15,9 @@ MS = 1_788_367_440_000_000
 
 
 def tally(
-    stream: str, entries: Mapping[str, Mapping[str, str]], told: tuple[Run, ...] = ()
+    stream: str, entries: Mapping[str, Mapping[str, str]], logged: tuple[Run, ...] = ()
 ) -> Tally:
-    one = Continuity(parse_stream(stream), told)
+    one = Continuity(parse_stream(stream), logged)
     for entry in stored(entries):
         one.add(entry, EntryId.parse(entry.id))
     return one.tally
@@ -54,9 +54,9 @@ def test_a_gap_that_begins_too_late_leaves_a_break() -> None:
 
 
 def test_numbers_that_the_gap_log_shows_are_no_break() -> None:
-    told = (Run(90, 102), Run(103, 104), Run(300, 301))
-    found = tally("trade.SOL_USDC", trades([101, 105, 107]), told)
-    assert (found.told, [one.run for one in found.first_breaks]) == (3, [Run(106, 106)])
+    logged = (Run(90, 102), Run(103, 104), Run(300, 301))
+    found = tally("trade.SOL_USDC", trades([101, 105, 107]), logged)
+    assert (found.logged, [one.run for one in found.first_breaks]) == (3, [Run(106, 106)])
 
 
 def test_a_change_that_does_not_continue_the_last_is_a_break() -> None:

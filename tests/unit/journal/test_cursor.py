@@ -23,7 +23,7 @@ from tests.support.journal_subject import (
     fill_disk,
     frame,
     read_all,
-    told,
+    short_forms,
 )
 
 PER_SEGMENT = 4
@@ -84,7 +84,7 @@ def test_read_gives_records_in_order_with_their_positions(tmp_path: Path) -> Non
 
     assert [record for _, record in found] == [frame(number) for number in range(4)]
     assert not cursor.at_end
-    assert told(read_all(cursor)) == list(range(4, 20))
+    assert short_forms(read_all(cursor)) == list(range(4, 20))
     assert cursor.at_end
     assert cursor.read(5) == []
 
@@ -116,7 +116,7 @@ def test_a_segments_state_counts_as_the_first_record_only(tmp_path: Path) -> Non
     found = subject.all_from(second.start)
 
     assert isinstance(found[0], SegmentState)
-    assert told(found[1:]) == list(range(4, 20))
+    assert short_forms(found[1:]) == list(range(4, 20))
 
 
 def test_segments_compressed_or_removed_while_they_are_read_are_read_to_their_end(
@@ -124,14 +124,14 @@ def test_segments_compressed_or_removed_while_they_are_read_are_read_to_their_en
 ) -> None:
     subject = journal(tmp_path)
     cursor = subject.log.cursor(0)
-    assert told([record for _, record in cursor.read(2)]) == [0, 1]
+    assert short_forms([record for _, record in cursor.read(2)]) == [0, 1]
 
     first, *others, _ = list_segments(tmp_path)
     first.path.unlink()
     for segment in others:
         pack(segment)
 
-    assert told(read_all(cursor)) == list(range(2, 20))
+    assert short_forms(read_all(cursor)) == list(range(2, 20))
 
 
 # ---- damage (A13) --------------------------------------------------------------------------------
@@ -199,8 +199,8 @@ def test_damaged_segments_yield_nothing_wrong_and_losses_are_reported(
     found = read_all(cursor)
 
     is_true_and_covers(found)
-    assert told(found)[:4] == [0, 1, 2, 3]
-    assert told(found)[-8:] == list(range(12, 20))
+    assert short_forms(found)[:4] == [0, 1, 2, 3]
+    assert short_forms(found)[-8:] == list(range(12, 20))
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
@@ -224,7 +224,7 @@ def test_removed_segments_are_reported_with_the_times_around_them_and_the_state_
     with capture_logs() as logs:
         found = subject.log.cursor(0).read(100)
 
-    assert told([record for _, record in found[:7]]) == [
+    assert short_forms([record for _, record in found[:7]]) == [
         0, 1, 2, 3, "-*", "SegmentState", 12,
     ]  # fmt: skip
     position, missing = found[4]
@@ -245,10 +245,10 @@ def test_damage_up_to_the_end_is_reported_until_now(tmp_path: Path) -> None:
 
     found = read_all(cursor)
 
-    assert told(found) == [0, 1, 2, "-*"]
+    assert short_forms(found) == [0, 1, 2, "-*"]
     assert without_end(found[-1]) == Missing(NOW_US + 5, GapCause.NOT_IN_JOURNAL, None, NOW_US + 2)
     subject.written(1)
-    assert told(read_all(cursor)) == [5]
+    assert short_forms(read_all(cursor)) == [5]
 
 
 def test_a_removed_oldest_segment_is_reported_since_what_the_reader_knows(
@@ -259,7 +259,7 @@ def test_a_removed_oldest_segment_is_reported_since_what_the_reader_knows(
 
     found = read_all(subject.log.cursor(0, since_us=NOW_US + 1))
 
-    assert told(found)[:3] == ["-*", "SegmentState", 4]
+    assert short_forms(found)[:3] == ["-*", "SegmentState", 4]
     assert without_end(found[0]) == Missing(NOW_US + 4, GapCause.NOT_IN_JOURNAL, None, NOW_US + 1)
 
 
@@ -306,7 +306,7 @@ def test_a_line_that_goes_on_and_on_is_damage_and_not_read_to_its_end(
         found = LogSubject(tmp_path).all_from(0)
 
     is_true_and_covers(found)
-    assert told(found)[:20] == list(range(20))
+    assert short_forms(found)[:20] == list(range(20))
     assert "a line has no end" in [one.get("reason") for one in logs]
 
 
@@ -320,7 +320,7 @@ def test_a_file_removed_between_two_reads_is_missing(
 
     monkeypatch.setattr(segments, "_open_raw", gone)
 
-    assert told(subject.all_from(0)) == ["-*"]
+    assert short_forms(subject.all_from(0)) == ["-*"]
 
 
 # ---- lines of earlier versions -------------------------------------------------------------------
@@ -337,7 +337,7 @@ def test_a_journal_of_an_earlier_version_continues_in_the_same_segment(tmp_path:
     subject.count = 2
     subject.written(2)
 
-    assert told(subject.all_from(0)) == [0, 1, 2, 3]
+    assert short_forms(subject.all_from(0)) == [0, 1, 2, 3]
 
 
 def test_behind_a_checksum_a_line_without_one_is_damage(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_behind_a_checksum_a_line_without_one_is_damage(tmp_path: Path) -> None:
     subject.written(1)
     change(list_segments(tmp_path)[0].path, lambda all_: all_.replace(b'x":"17', b'x":\n17'))
 
-    assert told(subject.all_from(0)) == [0, "-*", 2]
+    assert short_forms(subject.all_from(0)) == [0, "-*", 2]
 
 
 # ---- making room (A12) ---------------------------------------------------------------------------
@@ -382,12 +382,12 @@ def test_pass_over_yields_account_events_and_one_record_for_the_rest(tmp_path: P
         found += step
     records = [record for _, record in found]
 
-    assert told(records) == [
+    assert short_forms(records) == [
         "Opened", *range(2, 40, 4), "Answered", f"-{TICKERS},{TRADES}",
     ]  # fmt: skip
     spans = {TRADES: (NOW_US, NOW_US + 37), TICKERS: (NOW_US + 3, NOW_US + 39)}
     assert without_end(records[-1]) == Missing(NOW_US + 39, GapCause.OVERFLOW, spans)
-    assert told(read_all(cursor)) == [40]
+    assert short_forms(read_all(cursor)) == [40]
 
 
 def test_what_was_passed_over_is_reported_before_reading_continues(tmp_path: Path) -> None:
@@ -399,19 +399,19 @@ def test_what_was_passed_over_is_reported_before_reading_continues(tmp_path: Pat
     found = cursor.read(2)
 
     assert found[0][0] == first
-    assert told([record for _, record in found]) == [f"-{TRADES}", 2, 3]
+    assert short_forms([record for _, record in found]) == [f"-{TRADES}", 2, 3]
 
 
 def test_what_is_pruned_while_it_is_read_is_reported(tmp_path: Path) -> None:
     subject = journal(tmp_path)
     cursor = subject.log.cursor(0)
-    assert told([record for _, record in cursor.read(4)]) == [0, 1, 2, 3]
+    assert short_forms([record for _, record in cursor.read(4)]) == [0, 1, 2, 3]
 
     for segment in list_segments(tmp_path)[:3]:
         segment.path.unlink()
 
     found = read_all(cursor)
-    assert told(found) == ["-*", "SegmentState", *range(12, 20)]
+    assert short_forms(found) == ["-*", "SegmentState", *range(12, 20)]
     assert without_end(found[0]) == Missing(NOW_US + 12, GapCause.NOT_IN_JOURNAL, None, NOW_US + 3)
 
 

@@ -39,7 +39,7 @@ from tests.support.journal_subject import (
     LogSubject,
     fill_disk,
     frame,
-    told,
+    short_forms,
 )
 
 OPENED = Opened(NOW_US, 1, "public-1", [TRADES])
@@ -129,7 +129,7 @@ def test_a_clock_that_was_set_for_a_moment_does_not_end_the_reading(tmp_path: Pa
     stepped: list[Record] = [Subscribed(NOW_US + 99, 1, [TRADES]), frame(99)]
     journal(tmp_path, [OPENED, frame(20), *stepped, frame(21), frame(40), Started(NOW_US + 41)])
 
-    read = told(list(records(tmp_path, 0, NOW_US + 40)))
+    read = short_forms(list(records(tmp_path, 0, NOW_US + 40)))
 
     assert read == ["Opened", 20, "Subscribed", 21]
 
@@ -138,7 +138,7 @@ def test_frames_before_the_beginning_are_left_out_and_connections_are_not(tmp_pa
     lost = Lost(NOW_US + 22, 1, GapCause.CONNECTION_LOST)
     journal(tmp_path, [OPENED, frame(20)], [frame(21), lost])
 
-    assert told(list(records(tmp_path, NOW_US + 21))) == ["Opened", 21, "Lost"]
+    assert short_forms(list(records(tmp_path, NOW_US + 21))) == ["Opened", 21, "Lost"]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -154,7 +154,7 @@ def test_a_replay_is_reported_what_cannot_be_read(packed: bool, tmp_path: Path) 
 
     found = list(records(tmp_path, damage=damage))
 
-    assert told(found) == ["Opened", 1, "-*", 3, "-*", 5]
+    assert short_forms(found) == ["Opened", 1, "-*", 3, "-*", 5]
     assert damage.lines == 1
 
 
@@ -167,7 +167,7 @@ def test_a_replay_is_reported_damage_that_nothing_stands_behind(kept: int, tmp_p
 
     found = list(records(tmp_path, damage=damage))
 
-    assert told(found) == ["Opened", 1]
+    assert short_forms(found) == ["Opened", 1]
     assert damage.lines == 1
 
 
@@ -182,7 +182,7 @@ def test_a_recording_with_a_loss_replays_with_it(
     subject.recover()
     subject.log.close()
 
-    found = told(list(records(tmp_path)))
+    found = short_forms(list(records(tmp_path)))
 
     assert found[:2] == [0, f"-{TRADES}"]
     assert found[-1] == 60
@@ -191,7 +191,7 @@ def test_a_recording_with_a_loss_replays_with_it(
 def test_one_file_is_read_alone(tmp_path: Path) -> None:
     _, second = journal(tmp_path, [OPENED, frame(1)], [SegmentState(NOW_US, {}, {}, ()), frame(2)])
 
-    assert told(list(records(second.path))) == ["SegmentState", 2]
+    assert short_forms(list(records(second.path))) == ["SegmentState", 2]
 
 
 # ---- is it whole ---------------------------------------------------------------------------------
@@ -396,7 +396,7 @@ def test_a_last_line_that_is_being_written_is_no_damage(tmp_path: Path) -> None:
     segment.path.write_bytes(segment.path.read_bytes() + codec.encode(frame(1))[:30])
 
     assert summarise(tmp_path).damage == []
-    assert told(list(records(tmp_path))) == ["Opened"]
+    assert short_forms(list(records(tmp_path))) == ["Opened"]
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
@@ -412,9 +412,9 @@ def test_what_only_another_user_may_read_is_reported(
         monkeypatch.setattr(os, "listdir", refuse)
     else:
         monkeypatch.setattr(segments, "_open_raw", refuse)
-    for look in (summarise, lambda path: list(records(path)), lambda path: list(exported(path))):
+    for read in (summarise, lambda path: list(records(path)), lambda path: list(exported(path))):
         with pytest.raises(ConfigError, match=r"cannot be read \(Permission denied\): only the"):
-            look(tmp_path)
+            read(tmp_path)
 
 
 def test_a_folder_without_a_journal_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from bridge.core.records import Frame
 from bridge.journal.codec import encode, encode_frame
 from bridge.journal.inspection import summarise
 from bridge.journal.segments import list_segments, pack
-from tests.support.journal_subject import LogSubject, frame, read_all, told
+from tests.support.journal_subject import LogSubject, frame, read_all, short_forms
 
 COUNT = 30
 LINES = [encode_frame(frame(number)) for number in range(COUNT)]
@@ -28,13 +28,13 @@ def test_cut_anywhere_all_whole_frames_are_read_and_the_journal_continues(
     (tmp_path / f"{0:020d}.journal").write_bytes(WHOLE[:length])
     subject = LogSubject(tmp_path)
     expected = whole_frames(length)
-    assert told(subject.all_from(0)) == expected
+    assert short_forms(subject.all_from(0)) == expected
 
     subject.count = len(expected)
     subject.written(1)
     subject.log.close()
 
-    assert told(LogSubject(tmp_path).all_from(0)) == [*expected, len(expected)]
+    assert short_forms(LogSubject(tmp_path).all_from(0)) == [*expected, len(expected)]
     assert summarise(tmp_path).damage == []
 
 
@@ -45,7 +45,7 @@ def test_a_tail_of_zeros_is_no_record(zeros: int, tmp_path: Path) -> None:
 
     subject = LogSubject(tmp_path)
 
-    assert told(subject.all_from(0)) == whole_frames(len(WHOLE) - 20)
+    assert short_forms(subject.all_from(0)) == whole_frames(len(WHOLE) - 20)
     assert summarise(tmp_path).damage == []
 
 
@@ -88,7 +88,7 @@ def test_a_newest_segment_that_is_damaged_is_no_reason_to_fail(place: int, tmp_p
     subject.written(1)
     cursor = subject.log.cursor(0)
 
-    assert told(read_all(cursor))[-1] == 100
+    assert short_forms(read_all(cursor))[-1] == 100
 
 
 def test_an_empty_journal_begins_at_its_first_record(tmp_path: Path) -> None:

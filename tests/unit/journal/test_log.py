@@ -32,7 +32,7 @@ from tests.support.journal_subject import (
     frame,
     full,
     read_all,
-    told,
+    short_forms,
 )
 
 
@@ -42,7 +42,7 @@ def test_append_returns_the_position_that_the_record_is_read_from(tmp_path: Path
 
     assert positions[0] == 0
     assert subject.log.end > positions[2]
-    assert told(subject.all_from(positions[1])) == [1, 2]
+    assert short_forms(subject.all_from(positions[1])) == [1, 2]
 
 
 @pytest.mark.parametrize("record", [CaughtUp(1), Rebased(1, 4)])
@@ -53,7 +53,7 @@ def test_append_of_what_is_not_journaled_takes_no_room(
     subject.frames(1)
 
     assert subject.log.append(record) == subject.log.end
-    assert told(subject.all_from(0)) == [0]
+    assert short_forms(subject.all_from(0)) == [0]
 
 
 def test_disk_full_then_room_nothing_is_lost_and_positions_stay(
@@ -96,7 +96,7 @@ def test_a_long_tail_loses_the_oldest_public_frames_and_one_record_shows_it(
     subject.recover()
     subject.written(1)
 
-    found = told(subject.all_from(0))
+    found = short_forms(subject.all_from(0))
 
     first, missing, order, opened, *kept = found
     assert (first, order, opened) == (0, 1, "Opened")
@@ -139,7 +139,7 @@ def test_account_frames_go_before_what_happened_to_connections(
     monkeypatch.undo()
     subject.recover()
 
-    found = told(subject.all_from(0))
+    found = short_forms(subject.all_from(0))
 
     assert found[:4] == [f"-{ORDERS}", "SegmentState", "Started", "Opened"]
     assert found[4:] == list(range(60 - len(found[4:]), 60))
@@ -179,10 +179,10 @@ def test_a_tail_that_lost_something_is_read_in_memory_too(
 
     found = read_all(reader)
 
-    assert told(found[:2]) == [0, f"-{TRADES}"]
+    assert short_forms(found[:2]) == [0, f"-{TRADES}"]
     assert isinstance(found[1], Missing)
     assert found[1].cause is GapCause.OVERFLOW
-    assert told(found[2:]) == list(range(101 - len(found[2:]), 101))
+    assert short_forms(found[2:]) == list(range(101 - len(found[2:]), 101))
     assert reader.at_end
 
 
@@ -193,10 +193,10 @@ def test_a_reader_in_the_tail_gets_a_record_only_of_what_it_had_not_read(
     fill_disk(monkeypatch)
     subject.written(20)
     reader = subject.log.cursor(0)
-    assert told(read_all(reader)) == list(range(20))
+    assert short_forms(read_all(reader)) == list(range(20))
 
     subject.written(10)
-    assert told([record for _, record in reader.read(2)]) == [20, 21]
+    assert short_forms([record for _, record in reader.read(2)]) == [20, 21]
     subject.written(100)
     found = [record for _, record in reader.read(100)]
 
@@ -206,7 +206,7 @@ def test_a_reader_in_the_tail_gets_a_record_only_of_what_it_had_not_read(
     monkeypatch.undo()
     subject.recover()
     subject.written(1)
-    assert told(read_all(reader)) == [130]
+    assert short_forms(read_all(reader)) == [130]
 
 
 def test_twice_broken_each_loss_is_reported(
@@ -221,7 +221,7 @@ def test_twice_broken_each_loss_is_reported(
         subject.recover()
         subject.written(1)
 
-    found = told(subject.all_from(0))
+    found = short_forms(subject.all_from(0))
 
     assert [each for each in found if isinstance(each, str)] == [f"-{TRADES}", f"-{TICKERS}"]
     assert found[-1] == 122
@@ -242,13 +242,13 @@ def test_a_write_that_fails_half_way_leaves_whole_lines(
     monkeypatch.setattr(os, "write", half_then_full)
     monkeypatch.setattr(os, "ftruncate", full)  # and it cannot be cut off
     subject.written(2)
-    assert told(subject.all_from(0)) == [0, 1, 2]
+    assert short_forms(subject.all_from(0)) == [0, 1, 2]
     monkeypatch.undo()
     subject.recover()
     subject.written(1)
     subject.log.close()
 
-    assert told(LogSubject(tmp_path).all_from(0)) == [0, 1, 2, 3]
+    assert short_forms(LogSubject(tmp_path).all_from(0)) == [0, 1, 2, 3]
 
 
 def test_a_segment_after_a_loss_that_cannot_be_made_is_tried_again(
@@ -265,7 +265,7 @@ def test_a_segment_after_a_loss_that_cannot_be_made_is_tried_again(
 
     assert subject.recover()
 
-    found = told(subject.all_from(0))
+    found = short_forms(subject.all_from(0))
     assert found[:2] == [0, f"-{TRADES}"]
     assert found[2:] == list(range(121 - len(found[2:]), 121))
 
@@ -288,7 +288,7 @@ def test_the_head_of_a_segment_after_a_loss_is_what_was_known_before(
     found = subject.all_from(start)
 
     assert found[0] == SegmentState(7, {1: {TRADES: 1}}, {}, ())
-    assert told(found[1:3]) == [f"-{TRADES}", "Lost"]
+    assert short_forms(found[1:3]) == [f"-{TRADES}", "Lost"]
 
 
 # ---- files that vanish ---------------------------------------------------------------------------
@@ -309,10 +309,10 @@ def test_a_removed_folder_is_noticed_and_a_new_one_continues(tmp_path: Path) -> 
     assert subject.log.check()
     subject.written(1)
 
-    assert told(read_all(reader)) == ["-*", "SegmentState", f"-{ORDERS}", 3, 4]
+    assert short_forms(read_all(reader)) == ["-*", "SegmentState", f"-{ORDERS}", 3, 4]
     subject.log.close()
     again = LogSubject(folder)
-    assert told(again.all_from(again.log.oldest())) == ["SegmentState", f"-{ORDERS}", 3, 4]
+    assert short_forms(again.all_from(again.log.oldest())) == ["SegmentState", f"-{ORDERS}", 3, 4]
 
 
 def test_a_reader_at_the_end_misses_nothing_when_the_folder_is_removed(tmp_path: Path) -> None:
@@ -320,14 +320,14 @@ def test_a_reader_at_the_end_misses_nothing_when_the_folder_is_removed(tmp_path:
     subject = LogSubject(folder)
     subject.written(3)
     reader = subject.log.cursor(0)
-    assert told(read_all(reader)) == [0, 1, 2]
+    assert short_forms(read_all(reader)) == [0, 1, 2]
     shutil.rmtree(folder)
     subject.log.check()
     subject.log.lacks({ORDERS: (NOW_US, NOW_US + 1)})
     subject.recover()
     subject.written(1)
 
-    assert told(read_all(reader)) == [3]
+    assert short_forms(read_all(reader)) == [3]
 
 
 # ---- a journal that is opened late, or shorter than it was ---------------------------------------
@@ -348,9 +348,9 @@ def test_what_came_before_the_journal_could_be_opened_is_in_it(tmp_path: Path) -
     assert subject.recover()
 
     assert by == earlier.log.end
-    assert told(subject.all_from(0)) == [0, 1, 2, 10, 11]
-    assert told(subject.all_from(position + by)) == [11]
-    assert told(read_all(reader)) == [11]
+    assert short_forms(subject.all_from(0)) == [0, 1, 2, 10, 11]
+    assert short_forms(subject.all_from(position + by)) == [11]
+    assert short_forms(read_all(reader)) == [11]
 
 
 def test_what_was_dropped_before_it_could_be_opened_is_reported(tmp_path: Path) -> None:
@@ -365,10 +365,10 @@ def test_what_was_dropped_before_it_could_be_opened_is_reported(tmp_path: Path) 
     subject.log.open_late(SegmentWriter(tmp_path, 1_000_000))
     subject.recover()
 
-    found = told(subject.all_from(0))
+    found = short_forms(subject.all_from(0))
     assert found[:4] == [0, 1, 2, f"-{TRADES}"]
     assert found[4:] == list(range(70 - len(found[4:]), 70))
-    assert told(read_all(reader)) == [f"-{TRADES}", "SegmentState", *found[4:]]
+    assert short_forms(read_all(reader)) == [f"-{TRADES}", "SegmentState", *found[4:]]
 
 
 def test_a_journal_shorter_than_in_its_checkpoint_has_lost_its_end(
@@ -388,11 +388,11 @@ def test_a_journal_shorter_than_in_its_checkpoint_has_lost_its_end(
     assert checkpoint is not None
     assert second.log.oldest() == 0
     found = second.all_from(0)
-    assert told(found) == [*range(6), "-*", 20]
+    assert short_forms(found) == [*range(6), "-*", 20]
     assert isinstance(found[6], Missing)
     assert (found[6].from_us, found[6].received_us) == (NOW_US + 5, NOW_US + 20)
     second.log.close()
-    assert told(LogSubject(tmp_path).all_from(0)) == told(found), "and ever after"
+    assert short_forms(LogSubject(tmp_path).all_from(0)) == short_forms(found), "and ever after"
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def test_a_checkpoint_beyond_the_end_is_not_believed(
     subject.written(3)
 
     assert subject.log.trusted(checkpoint) is None
-    assert told(subject.all_from(subject.log.oldest())) == [0, 1, 2]
+    assert short_forms(subject.all_from(subject.log.oldest())) == [0, 1, 2]
 
 
 # ---- syncing, rolling, closing -------------------------------------------------------------------
@@ -421,8 +421,8 @@ def test_roll_begins_a_segment_with_what_must_be_known(tmp_path: Path) -> None:
     subject.written(2)
 
     first, second, third = list_segments(tmp_path)
-    assert told(subject.all_from(second.start)) == ["SegmentState", 2, 3]
-    assert told(subject.all_from(0)) == [0, 1, 2, 3]
+    assert short_forms(subject.all_from(second.start)) == ["SegmentState", 2, 3]
+    assert short_forms(subject.all_from(0)) == [0, 1, 2, 3]
     assert subject.log.start_before(third.start + 5) == third.start
     assert first.start == 0
 
@@ -456,7 +456,7 @@ def test_close_writes_what_is_left(tmp_path: Path) -> None:
     subject.frames(2)
     subject.log.close()
 
-    assert told(LogSubject(tmp_path).all_from(0)) == [0, 1]
+    assert short_forms(LogSubject(tmp_path).all_from(0)) == [0, 1]
 
 
 def test_a_sync_that_fails_breaks_the_log_and_is_repeated(
@@ -470,7 +470,7 @@ def test_a_sync_that_fails_breaks_the_log_and_is_repeated(
     monkeypatch.undo()
 
     assert subject.recover()
-    assert told(subject.all_from(0)) == [0]
+    assert short_forms(subject.all_from(0)) == [0]
 
 
 def test_time_at_is_when_the_first_record_from_there_came(tmp_path: Path) -> None:

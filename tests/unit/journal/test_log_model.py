@@ -266,7 +266,7 @@ class LogAndCursors(RuleBasedStateMachine):
         for number in sorted(set(range(reading.first, until)) - set(reading.seen) - self.excused):
             stream, _ = self.records[number]
             assert any(covers(each, stream, number + 1) for each in reading.missing), (
-                f"record {number} of {stream} is missing and not told: {reading.missing}"
+                f"record {number} of {stream} is missing and not reported: {reading.missing}"
             )
 
     @invariant()

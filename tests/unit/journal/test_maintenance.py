@@ -30,7 +30,7 @@ from tests.support.journal_subject import (
     frame,
     full,
     read_all,
-    told,
+    short_forms,
 )
 
 DAY_S = 86_400
@@ -150,8 +150,8 @@ async def test_a_reader_behind_what_must_go_passes_over_it_and_is_told(
     await bridge.upkeep.once()
 
     assert len(list_segments(tmp_path)) == 1
-    assert told(bridge.found) == [10, f"-{TICKERS},{TRADES}"]
-    assert told(read_all(reader)) == [12]
+    assert short_forms(bridge.found) == [10, f"-{TICKERS},{TRADES}"]
+    assert short_forms(read_all(reader)) == [12]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -199,7 +199,7 @@ async def test_what_rolls_by_time_is_read_again_whole(tmp_path: Path) -> None:
     bridge.upkeep.close()
 
     assert len(list_segments(tmp_path)) > 1
-    assert told(Bridge(tmp_path).all_from(0)) == list(range(10))
+    assert short_forms(Bridge(tmp_path).all_from(0)) == list(range(10))
 
 
 async def test_a_full_segment_ends_and_is_compressed(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ async def test_a_full_segment_ends_and_is_compressed(tmp_path: Path) -> None:
 
     first, second = list_segments(tmp_path)
     assert first.is_packed
-    assert told(bridge.all_from(0)) == list(range(20))
+    assert short_forms(bridge.all_from(0)) == list(range(20))
     assert isinstance(bridge.all_from(second.start)[0], SegmentState)
 
 
@@ -229,7 +229,7 @@ async def test_no_new_segment_can_be_made_the_old_one_continues_and_it_is_report
     await bridge.upkeep.once()
     assert bridge.upkeep.trouble == ""
     bridge.upkeep.close()
-    assert told(Bridge(tmp_path).all_from(0)) == list(range(21))
+    assert short_forms(Bridge(tmp_path).all_from(0)) == list(range(21))
 
 
 # ---- failure and recovery ------------------------------------------------------------------------
@@ -250,7 +250,7 @@ async def test_the_disk_is_full_for_a_while_nothing_is_lost(
     await bridge.upkeep.once()
 
     assert bridge.log.trouble == bridge.upkeep.trouble == ""
-    assert told(bridge.all_from(0)) == list(range(6))
+    assert short_forms(bridge.all_from(0)) == list(range(6))
 
 
 async def test_killed_while_the_disk_is_full_the_next_process_knows_that_something_is_missing(
@@ -271,7 +271,7 @@ async def test_killed_while_the_disk_is_full_the_next_process_knows_that_somethi
     again.receives(1)
 
     found = again.all_from(0)
-    assert told(found) == [0, 1, "-*", 0]
+    assert short_forms(found) == [0, 1, "-*", 0]
     assert isinstance(found[2], Missing)
     assert found[2].from_us == NOW_US + 1
 
@@ -292,7 +292,7 @@ async def test_the_folder_is_removed_it_is_reported_and_a_new_one_is_made(tmp_pa
     bridge.upkeep.close()
     again = Bridge(folder)
     found = again.all_from(again.log.oldest())
-    assert told(found) == ["SegmentState", f"-{ORDERS}", 3, 4]
+    assert short_forms(found) == ["SegmentState", f"-{ORDERS}", 3, 4]
     assert again.begun is not None
 
 
@@ -319,7 +319,7 @@ async def test_a_journal_that_cannot_be_opened_is_tried_again(
 
     assert late.log.trouble == ""
     assert late.rebased_by == [earlier.log.end]
-    assert told(late.all_from(0)) == [0, 1, 2, 10, 11, 12]
+    assert short_forms(late.all_from(0)) == [0, 1, 2, 10, 11, 12]
     assert read_checkpoint(tmp_path) is not None
 
 
@@ -402,7 +402,7 @@ def after_power_loss(disk: Disk, bridge: Bridge) -> list[int | str]:
     bridge.log._writer.close()  # type: ignore[union-attr]
     disk.lose_power(bridge.settings.folder)
     again = Bridge(bridge.settings.folder)
-    return [each for each in told(again.all_from(0)) if isinstance(each, int)]
+    return [each for each in short_forms(again.all_from(0)) if isinstance(each, int)]
 
 
 async def test_batch_loses_nothing_that_was_published(disk: Disk, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from bridge.errors import Fatal
 from bridge.journal.opening import JournalSettings, open_late, open_log
 from bridge.journal.owner import Owner
 from bridge.journal.segments import JournalInUse
-from tests.support.journal_subject import NOW_US, frame, read_all, told
+from tests.support.journal_subject import NOW_US, frame, read_all, short_forms
 
 
 def settings_of(folder: Path, exchange: str = "ws://127.0.0.1:8765") -> JournalSettings:
@@ -66,5 +66,5 @@ def test_a_folder_that_cannot_be_made_is_tried_again_later(tmp_path: Path) -> No
     assert log.is_broken
     assert log.trouble.startswith(f"cannot write {folder}: ")
     assert open_late(log, settings_of(folder)) == (0, None)
-    assert told(read_all(log.cursor(0))) == [0]
+    assert short_forms(read_all(log.cursor(0))) == [0]
     log.close()

@@ -50,7 +50,7 @@ ILL: dict[Reason, dict[str, Any]] = {
 }
 
 
-def told(per_stream: bool = False, **given: Any) -> dict[str, dict[Any, float | Histogram]]:
+def series_of(per_stream: bool = False, **given: Any) -> dict[str, dict[Any, float | Histogram]]:
     """Name → values of labels → value."""
     status = BridgeStatus.model_validate(WELL | given)
     found = families(status, per_stream=per_stream)
@@ -60,11 +60,11 @@ def told(per_stream: bool = False, **given: Any) -> dict[str, dict[Any, float | 
 def test_a_bridge_of_a_fleet_counts_what_it_keeps_and_what_none_receives() -> None:
     share = {"members": ["a", "b"], "me": "a", "kept": 3, "unreceived": 5}
 
-    found = told(share=share)
+    found = series_of(share=share)
 
     assert found["share_kept_streams"] == {(): 3}
     assert found["share_unreceived_streams"] == {(): 5}
-    assert "share_kept_streams" not in told()
+    assert "share_kept_streams" not in series_of()
 
 
 class Reporting:
@@ -103,7 +103,7 @@ def test_every_reason_has_an_example_here() -> None:
 async def test_reason_is_one_in_the_metric_and_named_by_readyz_and_no_other_is(
     reason: Reason,
 ) -> None:
-    assert [label for label, value in told(**ILL[reason])["unhealthy"].items() if value] == [
+    assert [label for label, value in series_of(**ILL[reason])["unhealthy"].items() if value] == [
         (reason.value,)
     ]
     code, body = await ready(**ILL[reason])
@@ -130,7 +130,7 @@ async def test_what_another_connection_receives_is_not_missed() -> None:
 
 async def test_bridge_that_is_well_is_ready_and_unhealthy_for_no_reason() -> None:
     assert await ready() == (200, {"ready": True, "reasons": []})
-    assert told()["unhealthy"] == {(reason.value,): 0.0 for reason in Reason}
+    assert series_of()["unhealthy"] == {(reason.value,): 0.0 for reason in Reason}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_of_several_shards_the_one_that_is_unavailable_is_reported_and_redis_is_
 ) -> None:
     shards = [{"shard": n, "node": "a:1", "trouble": one} for n, one in enumerate(troubles)]
 
-    found = told(shards=shards, redis_trouble="".join(troubles))
+    found = series_of(shards=shards, redis_trouble="".join(troubles))
 
     assert found["redis_shard_up"] == {(str(n),): float(not one) for n, one in enumerate(troubles)}
     assert found["redis_up"] == {(): redis_up}
@@ -177,7 +177,7 @@ def test_every_counter_of_streams_is_in_one_metric() -> None:
 def test_catalogue_has_every_family_once() -> None:
     names = [each.name for each in CATALOGUE]
     rows = [one for one in vars(bridge_metrics).values() if isinstance(one, exposition.Metric)]
-    whole = told(per_stream=True, journal_max_bytes=1, checkpoint_us=1, clock_offset_us=1,
+    whole = series_of(per_stream=True, journal_max_bytes=1, checkpoint_us=1, clock_offset_us=1,
                  acknowledged_us=1, share={}, round_trips={"counts": [0] * 13})  # fmt: skip
 
     assert len(set(names)) == len(names)
@@ -192,7 +192,7 @@ def test_counters_are_added_by_type_and_streams_appear_by_name_only_where_someth
         "bridge:gaps": {"published": 1},
     }
 
-    found = told(streams=streams, stream_troubles={"depth.A_B": "stale"})
+    found = series_of(streams=streams, stream_troubles={"depth.A_B": "stale"})
 
     assert found["entries_total"]["trade", "published"] == 5
     assert found["entries_total"]["bridge", "published"] == 1
@@ -209,7 +209,7 @@ def test_gaps_and_ends_of_connections_are_counted_by_each_cause_from_the_beginni
         "depth.A_B": {"gaps": 1, "gap_causes": {"skipped": 1}},
     }
 
-    found = told(streams=streams, ends={"refused": 4, "of another version": 1})
+    found = series_of(streams=streams, ends={"refused": 4, "of another version": 1})
 
     assert {cause: n for (cause,), n in found["gaps_by_cause_total"].items() if n} == {
         "skipped": 3, "overflow": 1,
@@ -225,16 +225,16 @@ def test_round_trips_are_a_histogram_and_none_of_a_bridge_that_does_not_count_th
     for us in (100, 101, 9_000_000):
         trips.add(us)
 
-    [histogram] = told(round_trips=trips.as_dict())["redis_round_trip_seconds"].values()
+    [histogram] = series_of(round_trips=trips.as_dict())["redis_round_trip_seconds"].values()
 
     assert isinstance(histogram, Histogram)
     assert (histogram.bounds_s[0], histogram.sum_s) == (0.0001, 9.000201)
     assert (histogram.counts[0], histogram.counts[1], histogram.counts[-1]) == (1, 1, 1)
-    assert "redis_round_trip_seconds" not in told()
+    assert "redis_round_trip_seconds" not in series_of()
 
 
 def test_with_per_stream_each_stream_has_all_of_its_counters() -> None:
-    found = told(per_stream=True, streams={"trade.A_B": {"published": 2, "event_us": NOW_US}})
+    found = series_of(per_stream=True, streams={"trade.A_B": {"published": 2, "event_us": NOW_US}})
 
     assert found["stream_entries_total"]["trade.A_B", "published"] == 2
     assert len(found["stream_entries_total"]) == len(fields(StreamCounters))
@@ -244,7 +244,7 @@ def test_with_per_stream_each_stream_has_all_of_its_counters() -> None:
 def test_types_in_labels_are_of_the_contract_whatever_a_stream_is_called() -> None:
     odd = {"nonsense": {}, "kline.1m.A_B": {}, "account.orderUpdate": {}, "depth.200ms.A_B": {}}
 
-    kinds = {kind for kind, _ in told(streams=odd)["entries_total"]}
+    kinds = {kind for kind, _ in series_of(streams=odd)["entries_total"]}
 
     assert kinds == {"bridge", "kline", "account.orderUpdate", "depth"}
     assert kinds <= TYPES
@@ -253,7 +253,7 @@ def test_types_in_labels_are_of_the_contract_whatever_a_stream_is_called() -> No
 def test_each_rest_request_counts_under_one_result() -> None:
     counters = {"requests": 10, "failed": 4, "refused": 1, "too_often": 3}
 
-    assert told(rest=counters)["rest_requests_total"] == {
+    assert series_of(rest=counters)["rest_requests_total"] == {
         ("answered",): 5, ("failed",): 1, ("refused",): 1, ("too_often",): 3,
     }  # fmt: skip
 
@@ -286,9 +286,9 @@ async def test_without_the_extra_metrics_names_what_to_install_and_the_others_an
     monkeypatch.setattr(exposition, "find_spec", lambda _: None)
     pages = BridgePages(Reporting(), per_stream=False)
 
-    said = await pages.page("/metrics")
+    page = await pages.page("/metrics")
 
-    assert said.status.value == 501
-    assert b"pip install 'backpack-bridge[metrics]'" in said.body
+    assert page.status.value == 501
+    assert b"pip install 'backpack-bridge[metrics]'" in page.body
     assert (await pages.page("/healthz")).status.value == 200
     assert (await pages.page("/readyz")).status.value == 200

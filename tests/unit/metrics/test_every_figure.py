@@ -87,14 +87,14 @@ LABELS = {
 }  # fmt: skip
 
 
-def told(**given: Any) -> dict[str, Any]:
+def values_of(**given: Any) -> dict[str, Any]:
     """Name → value; by labels, where it has some."""
     found = families(BridgeStatus.model_validate(STATUS | given), per_stream=False)
     return {each.metric.name: each.values.get((), dict(each.values)) for each in found}
 
 
 def test_each_figure_is_in_the_series_of_its_name_and_in_its_unit() -> None:
-    found = told()
+    found = values_of()
 
     assert {name: found[name] for name in FIGURES} == FIGURES
     results = ("received", "published", "duplicates", "repeated", "late", "overflowed")
@@ -110,5 +110,5 @@ def test_labels_have_the_names_that_expressions_of_users_have() -> None:
 def test_a_journal_that_cannot_be_written_is_down_and_one_that_is_not_there_is_not_reported() -> (
     None
 ):
-    assert told(journal_trouble="No space left")["journal_up"] == 0
-    assert "journal_up" not in told(journal_max_bytes=0, journal_trouble="")
+    assert values_of(journal_trouble="No space left")["journal_up"] == 0
+    assert "journal_up" not in values_of(journal_max_bytes=0, journal_trouble="")

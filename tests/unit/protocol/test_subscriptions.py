@@ -47,7 +47,7 @@ def test_long_request_is_cut_into_chunks() -> None:
     assert all(chunk.private for chunk in request.chunks(2))
 
 
-def asked() -> Subscriptions:
+def requested() -> Subscriptions:
     subject = subscriptions()
     subject.requested(NAMES, NOW_S)
     return subject
@@ -70,7 +70,7 @@ def test_stream_is_wanted_then_pending_then_confirmed_by_its_first_message() -> 
 
 
 def test_bad_signature_concerns_the_private_streams() -> None:
-    subject = asked()
+    subject = requested()
 
     assert subject.candidates(4003) == ["account.orderUpdate"]
     subject.reject(["account.orderUpdate"], 4003)
@@ -78,7 +78,7 @@ def test_bad_signature_concerns_the_private_streams() -> None:
 
 
 def test_bad_window_concerns_the_streams_with_a_window() -> None:
-    assert asked().candidates(4008) == ["depth.200ms.SOL_USDC"]
+    assert requested().candidates(4008) == ["depth.200ms.SOL_USDC"]
 
 
 def test_stream_that_was_not_requested_cannot_be_refused() -> None:
@@ -86,7 +86,7 @@ def test_stream_that_was_not_requested_cannot_be_refused() -> None:
 
 
 def test_unknown_stream_is_not_of_a_type_of_which_messages_come() -> None:
-    subject = asked()
+    subject = requested()
     for name in ("trade.BTC_USDC", "depth.SOL_USDC", "account.orderUpdate"):
         subject.received(name, NOW_S, NOW_US)
 
@@ -114,7 +114,7 @@ def test_interval_of_which_messages_come_proves_no_other() -> None:
 def test_error_can_be_about_a_stream_by_what_its_code_is_known_to_mean(
     name: str, codes: list[int]
 ) -> None:
-    subject = asked()
+    subject = requested()
     subject.received("trade.BTC_USDC", NOW_S, NOW_US)
 
     every = (4001, 4002, 4003, 4006, 4008)
@@ -122,7 +122,7 @@ def test_error_can_be_about_a_stream_by_what_its_code_is_known_to_mean(
 
 
 def test_refused_stream_is_confirmed_by_a_message() -> None:
-    subject = asked()
+    subject = requested()
     subject.reject(["liquidation"], 4006)
 
     assert subject.received("liquidation", NOW_S, NOW_US) is State.REJECTED
@@ -131,7 +131,7 @@ def test_refused_stream_is_confirmed_by_a_message() -> None:
 
 
 def test_streams_can_be_added_and_removed() -> None:
-    subject = asked()
+    subject = requested()
     subject.add([parse_stream("trade.ETH_USDC"), parse_stream("trade.SOL_USDC")])
 
     assert [request.streams for request in subject.requests()] == [("trade.ETH_USDC",)]
@@ -142,7 +142,7 @@ def test_streams_can_be_added_and_removed() -> None:
 
 
 def test_refused_stream_that_is_accepted_is_pending() -> None:
-    subject = asked()
+    subject = requested()
     subject.reject(["liquidation"], 4006)
 
     subject.accepted("liquidation")
@@ -154,7 +154,7 @@ def test_refused_stream_that_is_accepted_is_pending() -> None:
 
 
 def test_stale_stream_may_be_what_an_error_is_about_and_is_confirmed_by_a_message() -> None:
-    subject = asked()
+    subject = requested()
     subject.received("liquidation", NOW_S, NOW_US)
     subject.stale("liquidation", "no message for 30 s")
     subject.stale("gone", "no message for 30 s")

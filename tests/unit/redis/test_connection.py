@@ -6,7 +6,7 @@ from bridge.redis.connection import ConnectionLost, RedisConnection
 
 
 @pytest.mark.parametrize(
-    ("told", "error", "reason"),
+    ("reply", "error", "reason"),
     [
         (b"-ERR max number of clients reached\r\n", None, "ERR max number of clients reached"),
         (b"+PONG\r\n", ConnectionResetError(104, "reset"), "[Errno 104] reset"),
@@ -14,10 +14,10 @@ from bridge.redis.connection import ConnectionLost, RedisConnection
     ],
 )
 async def test_connection_that_is_lost_states_what_the_server_reported_last(
-    told: bytes, error: Exception | None, reason: str
+    reply: bytes, error: Exception | None, reason: str
 ) -> None:
     connection = RedisConnection("here")
-    connection.data_received(told)
+    connection.data_received(reply)
     connection.connection_lost(error)
 
     with pytest.raises(ConnectionLost) as lost:

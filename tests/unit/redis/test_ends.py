@@ -37,11 +37,11 @@ def info(length: int, added: int | None = None) -> list[object]:
 def test_tail_of_a_stream_shows_its_first_entry_where_it_had_older_ones(
     length: int, added: int | None, limits: Limits, had_older: bool
 ) -> None:
-    told = tail_of(info(length, added), (), limits)
+    tail = tail_of(info(length, added), (), limits)
 
-    assert (told.first is not None) == had_older
-    assert told.newest
-    assert (str(told.newest.id), told.newest.received_us) == (told.last, NOW_US + 9_000_000)
+    assert (tail.first is not None) == had_older
+    assert tail.newest
+    assert (str(tail.newest.id), tail.newest.received_us) == (tail.last, NOW_US + 9_000_000)
 
 
 def test_tail_of_a_trimmed_stream_shows_its_first_entry_whichever_program_wrote_the_newest() -> (
@@ -49,10 +49,10 @@ def test_tail_of_a_trimmed_stream_shows_its_first_entry_whichever_program_wrote_
 ):
     facts = [*info(5, 6)[:-1], [b"%d-0" % (MS + 9000), [b"hello", b"world"]]]
 
-    told = tail_of(facts)
+    tail = tail_of(facts)
 
-    assert told.first is not None
-    assert told.newest is None
+    assert tail.first is not None
+    assert tail.newest is None
 
 
 def test_tail_of_no_stream_and_of_an_emptied_one_has_no_edges() -> None:
@@ -69,9 +69,9 @@ def test_tail_of_a_stream_with_entries_of_others_has_no_edges() -> None:
     theirs = [b"1-0", [b"hello", b"world"]]
     facts: list[object] = [b"length", 1, b"last-generated-id", b"1-0", b"entries-added", 9]
 
-    told = tail_of([*facts, b"first-entry", theirs, b"last-entry", theirs])
+    tail = tail_of([*facts, b"first-entry", theirs, b"last-entry", theirs])
 
-    assert told == ("1-0", (), None, None)
+    assert tail == ("1-0", (), None, None)
 
 
 def test_tail_that_redis_refuses_to_read_has_a_reason_and_a_missing_stream_none() -> None:

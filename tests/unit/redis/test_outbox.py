@@ -265,12 +265,12 @@ def test_outbox_loss_of_one_stream_makes_it_read_all_of_them() -> None:
     owner.table.mark_ready(owner.queues["A"])
     assert markets(outbox.commands(NOW_US)) == "A"
 
-    look = outbox.replies([[[b"gap", 0, b"9-40", b""]]], NOW_US)
+    request = outbox.replies([[[b"gap", 0, b"9-40", b""]]], NOW_US)
 
-    assert markets(look) == "B"  # nothing waits in it
-    look = outbox.replies([[[b"ok", 0, b"0-0", b""]]], NOW_US)
-    assert look is not None
-    assert look.packed.count(b"XINFO") == 1
+    assert markets(request) == "B"  # nothing waits in it
+    request = outbox.replies([[[b"ok", 0, b"0-0", b""]]], NOW_US)
+    assert request is not None
+    assert request.packed.count(b"XINFO") == 1
     assert outbox.changes() == [(Change.LOST, owner.queues["A"])]
     outbox.replies([hiredis.ReplyError("ERR no such key")], NOW_US)
     assert outbox.changes() == [(Change.LOST, owner.queues["B"])]
@@ -305,14 +305,14 @@ def test_outbox_reads_many_streams_by_and_by_and_publishes_in_between(
     later_us = NOW_US + CHECK_EVERY_US
     is_there = [b"ok", 0, b"9-50", b""]
 
-    looks = [markets(outbox.commands(later_us))]
+    requested = [markets(outbox.commands(later_us))]
     owner.queues["A"].put(trade(6))
     owner.table.mark_ready(owner.queues["A"])
     assert markets(outbox.replies([[is_there] * 2], later_us)) == "A"
     assert outbox.due_us() < later_us
-    looks.append(markets(outbox.replies([[ok(6, 1)]], later_us)))
+    requested.append(markets(outbox.replies([[ok(6, 1)]], later_us)))
 
-    assert looks == ["AB", "C"]
+    assert requested == ["AB", "C"]
     assert outbox.replies([[is_there]], later_us) is None
     assert outbox.due_us() == later_us + CHECK_EVERY_US
 

@@ -117,8 +117,8 @@ def test_meaning_refusal_of_the_right_server_is_not_elsewhere(error: str) -> Non
 def test_commands_of_the_append_script_are_named_where_it_is_refused_and_tried_by_check() -> None:
     text = SCRIPT if isinstance(SCRIPT, str) else SCRIPT.decode()
     needed = sorted(set(re.findall(r"redis\.p?call\('([A-Z]+)'", text)) | {"XADD"})
-    told = refusal_text("ERR The user executing the script can't run this command or subcommand")
+    message = refusal_text("ERR The user executing the script can't run this command or subcommand")
     tried = inspect.getsource(redis_server._check_rights)
 
-    assert told.endswith(f"needs {', '.join(needed).lower()})")
+    assert message.endswith(f"needs {', '.join(needed).lower()})")
     assert [name for name in needed if f'("{name}"' not in tried] == []

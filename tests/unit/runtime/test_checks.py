@@ -227,7 +227,7 @@ def test_kind_of_server_is_reported(url: str, info: dict[str, object], words: st
 
 
 @pytest.mark.parametrize(
-    ("refused", "level", "told"),
+    ("refused", "level", "expected"),
     [
         ({}, "ok", ""),
         (
@@ -248,10 +248,10 @@ def test_kind_of_server_is_reported(url: str, info: dict[str, object], words: st
     ],
 )
 def test_groups_refused_state_what_consumers_lack(
-    refused: dict[str, str], level: str, told: str
+    refused: dict[str, str], level: str, expected: str
 ) -> None:
     finding = judge_groups(refused)
-    assert (finding.level.value, finding.advice) == (level, told)
+    assert (finding.level.value, finding.advice) == (level, expected)
 
 
 def test_what_is_not_ok_states_the_remedy() -> None:

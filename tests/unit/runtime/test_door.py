@@ -33,7 +33,7 @@ def test_an_old_python_is_reported_in_one_line() -> None:
 
 
 def test_help_imports_no_command() -> None:
-    look = (
+    source = (
         "import sys; sys.argv = ['x', '--help']\n"
         "from bridge.__main__ import main\n"
         "try: main()\n"
@@ -42,7 +42,7 @@ def test_help_imports_no_command() -> None:
         "print([m for m in sys.modules if m in heavy or m.startswith('bridge.commands.')])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", look],
+        [sys.executable, "-c", source],
         cwd=DOOR.parents[1],
         capture_output=True,
         text=True,

@@ -129,9 +129,9 @@ def test_redaction_takes_any_value_and_leaves_json(value: object) -> None:
 def test_a_line_on_the_console_stays_one_line_whatever_is_in_it() -> None:
     out = io.StringIO()
     setup_logs("info", "console", stream=out)
-    told = "SOL\r\n2026-01-01 [info] forged \x1b]0;X\x07"
-    structlog.get_logger().info("stream_refused", stream=told, of=[told])
-    logging.getLogger("websockets").warning(told)
+    text = "SOL\r\n2026-01-01 [info] forged \x1b]0;X\x07"
+    structlog.get_logger().info("stream_refused", stream=text, of=[text])
+    logging.getLogger("websockets").warning(text)
     assert all(line.isprintable() for line in out.getvalue().splitlines())
     assert len(out.getvalue().splitlines()) == 2
 

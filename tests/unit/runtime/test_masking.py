@@ -75,14 +75,14 @@ def test_the_passwords_of_a_url_as_written_and_as_meant(url: str, passwords: obj
 
 
 @pytest.mark.parametrize(
-    "told",
+    "refusal",
     [
         "unknown command 'AUTH', with args beginning with: 'user' 'hush' ",
         "ERR unknown command `auth`, with args beginning with: `hush`, ",
     ],
 )
-def test_a_login_that_redis_repeats_is_not_reported(told: str) -> None:
-    assert masked_text(f"cannot be read: {told}").endswith("with args beginning with: ***")
+def test_a_login_that_redis_repeats_is_not_reported(refusal: str) -> None:
+    assert masked_text(f"cannot be read: {refusal}").endswith("with args beginning with: ***")
 
 
 def test_a_hidden_secret_is_masked_in_every_text_the_longest_first() -> None:

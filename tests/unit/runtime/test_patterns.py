@@ -71,9 +71,9 @@ def test_a_pattern_knows_the_streams_it_could_stand_for() -> None:
     ],
 )
 def test_why_a_stream_will_stay_silent(name: str, why: str) -> None:
-    told = unlisted(parse_stream(name), MARKETS)
-    assert told.startswith(why)
-    assert bool(told) == bool(why)
+    message = unlisted(parse_stream(name), MARKETS)
+    assert message.startswith(why)
+    assert bool(message) == bool(why)
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000

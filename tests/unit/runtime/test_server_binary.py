@@ -11,8 +11,8 @@ from bridge.runtime.server_binary import find_server_binary
 
 def put_on_path(folder: Path, *names: str, version: str = "7.0.15") -> str:
     for name in names:
-        said = f"Redis server v={version} sha=00000000:0 malloc=libc bits=64 build=0"
-        (folder / name).write_text(f"#!/bin/sh\necho '{said}'\n")
+        printed = f"Redis server v={version} sha=00000000:0 malloc=libc bits=64 build=0"
+        (folder / name).write_text(f"#!/bin/sh\necho '{printed}'\n")
         (folder / name).chmod(0o755)
     return str(folder)
 

@@ -62,8 +62,8 @@ def test_streams_of_a_market_stay_together_and_those_of_the_account_are_the_firs
 
 def test_others_are_reported_with_their_member() -> None:
     share = Share(("a", "b"), "a")
-    told = others(share, STREAMS)
+    result = others(share, STREAMS)
 
-    assert set(told.values()) == {"b"}
-    assert told.keys() == {name for name, one in STREAMS.items() if not share.is_mine(one)}
+    assert set(result.values()) == {"b"}
+    assert result.keys() == {name for name, one in STREAMS.items() if not share.is_mine(one)}
     assert others(None, STREAMS) == {}

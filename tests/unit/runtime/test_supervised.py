@@ -30,27 +30,27 @@ async def test_supervised_work_that_fails_is_logged_without_its_text_and_begun_a
     async def fails() -> None:
         raise RuntimeError("my secret")
 
-    with capture_logs() as said:
+    with capture_logs() as logged:
         await supervised("a helper", work, quick())
 
     assert begun == 3
-    assert [(each["task"], each["error"]) for each in said] == [
+    assert [(each["task"], each["error"]) for each in logged] == [
         ("a helper", "JSONDecodeError"),
         ("a helper", "RuntimeError"),
     ]
-    assert said[0]["place"].startswith("bridge/contract/json_text.py:")
-    assert "secret" not in str(said)
+    assert logged[0]["place"].startswith("bridge/contract/json_text.py:")
+    assert "secret" not in str(logged)
 
 
 async def test_supervised_work_that_keeps_failing_is_begun_again_later_and_later() -> None:
     async def work() -> None:
-        if len(said) < 6:
+        if len(logged) < 6:
             raise RuntimeError
 
-    with capture_logs() as said:
+    with capture_logs() as logged:
         await supervised("a helper", work, Backoff(0.01, 0.08, random.Random(1)))
 
-    pauses = [each["again_s"] for each in said]
+    pauses = [each["again_s"] for each in logged]
     assert pauses[0] <= 0.01 < 0.04 <= pauses[-1] <= 0.08
 
 

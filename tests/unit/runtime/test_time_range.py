@@ -90,14 +90,16 @@ def test_point_refuses_ids_that_no_entry_can_have(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bound", "said"),
+    ("bound", "expected"),
     [
         (datetime(2026, 9, 2), "has no zone"),  # noqa: DTZ001 - that is the point
         (timedelta(hours=-1), "lies ahead"),
     ],
 )
-def test_point_refuses_times_that_cannot_be_meant(bound: datetime | timedelta, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_point_refuses_times_that_cannot_be_meant(
+    bound: datetime | timedelta, expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=expected):
         point(bound, NOW)
 
 

@@ -91,10 +91,10 @@ def test_balances_are_the_first_funds_moved_by_fills_and_locks(seed: int) -> Non
     listings = [market.listing for market in engine.markets.values()]
     expected = dict(Account(KEY, listings).funds)
     events = of_account(run(engine, 60))
-    told = account_bodies.capital(Account(KEY, listings))
+    body = account_bodies.capital(Account(KEY, listings))
     for event in events:
         if isinstance(event, BalanceUpdate):
-            told[event.asset] = {
+            body[event.asset] = {
                 "available": event.available,
                 "locked": event.locked,
                 "staked": event.staked,
@@ -117,8 +117,8 @@ def test_balances_are_the_first_funds_moved_by_fills_and_locks(seed: int) -> Non
         for asset, x in account_bodies.capital(account).items()
     }
     assert held == expected
-    assert told == account_bodies.capital(account)
-    assert all(Decimal(x["available"]) >= 0 for x in told.values())
+    assert body == account_bodies.capital(account)
+    assert all(Decimal(x["available"]) >= 0 for x in body.values())
 
 
 @law
@@ -152,15 +152,15 @@ def test_positions_are_what_perpetual_fills_add_up_to(seed: int) -> None:
             held[event.order.symbol] += sign * Decimal(event.fill.quantity)
     views = engine.accounts.position_views(KEY)
     assert {x.symbol: Decimal(x.quantity) for x in views} == {s: q for s, q in held.items() if q}
-    told: dict[str, str] = {}
+    quantities: dict[str, str] = {}
     for event in events:
         if isinstance(event, PositionUpdate):
-            known = event.position.symbol in told
+            known = event.position.symbol in quantities
             assert known is (event.name != "positionOpened")
-            told[event.position.symbol] = event.position.quantity
+            quantities[event.position.symbol] = event.position.quantity
             if event.name == "positionClosed":
-                assert told.pop(event.position.symbol) == "0"
-    assert told == {x.symbol: x.quantity for x in views}
+                assert quantities.pop(event.position.symbol) == "0"
+    assert quantities == {x.symbol: x.quantity for x in views}
 
 
 def test_every_kind_of_private_event_occurs_within_two_minutes() -> None:

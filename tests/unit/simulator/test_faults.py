@@ -141,7 +141,7 @@ def test_a_binary_frame_reports_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ('{"fault":"close"}', 'line 1 of f.jsonl: needs "at_s", the seconds from the start'),
         ('\n# so\n{"at_s":-1,"fault":"close"}', 'line 3 of f.jsonl: needs "at_s"'),
@@ -154,10 +154,10 @@ def test_a_binary_frame_reports_it() -> None:
         ("{", "line 1 of f.jsonl: this is not JSON"),
     ],
 )
-def test_a_wrong_line_of_a_script_is_named(text: str, said: str) -> None:
+def test_a_wrong_line_of_a_script_is_named(text: str, expected: str) -> None:
     with pytest.raises(BadCommand) as error:
         reading.script(text, "f.jsonl")
-    assert said in str(error.value)
+    assert expected in str(error.value)
 
 
 def played(folder: Path, seed: int, *, market_seed: int = 7, asked_every_us: int) -> list[bytes]:

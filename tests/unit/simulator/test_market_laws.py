@@ -82,7 +82,7 @@ def test_the_book_ticker_agrees_with_the_depth_of_its_id(seed: int) -> None:
     for event in events:
         if isinstance(event, BookTicker):
             tops[event.symbol, event.update_id] = event
-    told: dict[str, tuple[str | None, ...]] = {}
+    result: dict[str, tuple[str | None, ...]] = {}
     for event in events:
         if not isinstance(event, Depth) or "ms." in event.streams[0]:
             continue
@@ -90,9 +90,9 @@ def test_the_book_ticker_agrees_with_the_depth_of_its_id(seed: int) -> None:
         apply(book, event)
         top = tops.pop((event.symbol, event.last_id), None)
         if top is not None:
-            told[event.symbol] = (top.bid, top.bid_quantity, top.ask, top.ask_quantity)
-        if event.symbol in told:
-            assert _decimals(told[event.symbol]) == _touch(book)
+            result[event.symbol] = (top.bid, top.bid_quantity, top.ask, top.ask_quantity)
+        if event.symbol in result:
+            assert _decimals(result[event.symbol]) == _touch(book)
     assert tops == {}
 
 

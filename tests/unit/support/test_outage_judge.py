@@ -181,7 +181,7 @@ def change(stream: str, place: int, **fields: str) -> Callable[[Entries], None]:
 
 
 @pytest.mark.parametrize(
-    ("flaw", "said"),
+    ("flaw", "expected"),
     [
         (take_out(TRADES, 2), "is 3, after 1, and no gap says so"),
         (take_out(TRADES, 4), "is 6, after 3, and no gap says so"),
@@ -206,10 +206,10 @@ def change(stream: str, place: int, **fields: str) -> Callable[[Entries], None]:
         (change(TICKER, 4, from_us=str(at(9)), to_us=str(at(32))), "it was received for 3.0 s"),
     ],
 )
-def test_each_flaw_is_seen(flaw: Callable[[Entries], None], said: str, tmp_path: Path) -> None:
+def test_each_flaw_is_seen(flaw: Callable[[Entries], None], expected: str, tmp_path: Path) -> None:
     entries = good()
     flaw(entries)
-    assert any(said in each for each in judged(tmp_path, entries)[0])
+    assert any(expected in each for each in judged(tmp_path, entries)[0])
 
 
 def test_a_gap_that_names_what_was_sent_to_a_living_connection_is_a_false_alarm(

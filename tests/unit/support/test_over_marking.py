@@ -39,16 +39,16 @@ def ticks(*seconds: float, behind_s: float = 0) -> Sent:
     return Sent([us(second) for second in seconds], made_us, made_us)
 
 
-def received_s(stream: str, from_s: float, to_s: float, told: Sent, *more: dict[str, Any]) -> float:
+def received_s(stream: str, from_s: float, to_s: float, sent: Sent, *more: dict[str, Any]) -> float:
     covered = Connections([*NOTES, *more]).provable(stream)
-    return longest_us(stream, told.at_us(us(from_s)), us(to_s), covered, told) / SECOND_US
+    return longest_us(stream, sent.at_us(us(from_s)), us(to_s), covered, sent) / SECOND_US
 
 
 def fault(name: str, from_s: float, to_s: float, **command: object) -> list[dict[str, Any]]:
-    told = {"number": 7, "command": {"fault": name, **command}}
+    order = {"number": 7, "command": {"fault": name, **command}}
     return [
-        {"at_us": us(from_s), "fault": told, "state": "began"},
-        {"at_us": us(to_s), "fault": told, "state": "ended"},
+        {"at_us": us(from_s), "fault": order, "state": "began"},
+        {"at_us": us(to_s), "fault": order, "state": "ended"},
     ]
 
 

@@ -17,44 +17,46 @@ def entry(entry_id: str, stream: str = TRADES, **fields: str) -> Entry:
 ONE, TWO, THREE = (entry(f"{n}-{n}0", trade_id=str(n)) for n in (1, 2, 3))
 
 
-def told(expected: list[Entry], *found: Entry) -> list[str]:
+def reported(expected: list[Entry], *found: Entry) -> list[str]:
     return [str(each) for each in differences([expected], found)]
 
 
 def test_equal_entries_are_no_difference() -> None:
-    assert told([ONE, TWO], ONE, TWO) == []
+    assert reported([ONE, TWO], ONE, TWO) == []
 
 
 def test_a_missing_entry_is_one_difference_whatever_follows() -> None:
-    assert told([ONE, TWO, THREE], ONE, THREE) == [
+    assert reported([ONE, TWO, THREE], ONE, THREE) == [
         "trade.SOL_USDC 2-20 (type=trade, trade_id=2) is missing"
     ]
 
 
 def test_an_entry_too_many_is_reported() -> None:
-    assert told([ONE], ONE, TWO) == ["trade.SOL_USDC 2-20 (type=trade, trade_id=2) was not there"]
+    assert reported([ONE], ONE, TWO) == [
+        "trade.SOL_USDC 2-20 (type=trade, trade_id=2) was not there"
+    ]
 
 
 def test_another_id_is_reported_as_that() -> None:
-    assert told([ONE], (TRADES, "1-11", ONE[2])) == ["trade.SOL_USDC 1-10: the ID is 1-11"]
+    assert reported([ONE], (TRADES, "1-11", ONE[2])) == ["trade.SOL_USDC 1-10: the ID is 1-11"]
 
 
 def test_another_field_is_reported_with_both_values() -> None:
     other = entry("1-10", trade_id="7")
 
-    assert told([ONE], other) == ["trade.SOL_USDC 1-10: trade_id was '1', is '7'"]
+    assert reported([ONE], other) == ["trade.SOL_USDC 1-10: trade_id was '1', is '7'"]
 
 
 def test_fields_in_another_order_are_reported() -> None:
     other = (TRADES, "1-10", dict(reversed(ONE[2].items())))
 
-    assert told([ONE], other) == [
+    assert reported([ONE], other) == [
         "trade.SOL_USDC 1-10: fields are in another order: trade_id, type"
     ]
 
 
 def test_a_stream_too_many_is_reported() -> None:
-    assert told([], entry("1-1", "depth.X")) == ["depth.X 1-1 (type=trade) was not there"]
+    assert reported([], entry("1-1", "depth.X")) == ["depth.X 1-1 (type=trade) was not there"]
 
 
 def test_any_of_the_recorded_variants_of_a_stream_is_right() -> None:
@@ -65,8 +67,8 @@ def test_the_order_of_the_gap_log_does_not_count_and_its_content_does() -> None:
     a, b = entry("1-0", GAPS, to="5"), entry("2-0", GAPS, to="6")
     swapped = [entry("1-0", GAPS, to="6"), entry("2-0", GAPS, to="5")]
 
-    assert told([a, b], *swapped) == []
-    assert len(told([a, b], a)) == 1
+    assert reported([a, b], *swapped) == []
+    assert len(reported([a, b], a)) == 1
 
 
 def test_a_renamed_field_is_expected_where_the_code_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
