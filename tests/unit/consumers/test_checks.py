@@ -84,7 +84,7 @@ class Called:
     ("name", "value", "message"),
     [
         ("on_trade", Yielding(), "Wrong.on_trade has a yield in it"),
-        ("on_trade", partial(yields, None), "Wrong.on_trade has a yield in it"),
+        ("on_trade", staticmethod(partial(yields, None)), "Wrong.on_trade has a yield in it"),
         ("on_event", 5, "5 cannot be a handler"),
         ("on_event", None, "None cannot be a handler"),
         ("on_event", dict, "dict cannot be a handler"),
