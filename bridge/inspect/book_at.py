@@ -200,6 +200,12 @@ class JournalBook:
 
     def result(self, count: int) -> BookAt:
         """The book at the moment, with `count` levels a side."""
+        if self._book.joined and self._book.has_early and not self.is_over:
+            self._is_before_gap = True
+            self._why = (
+                f"the updates directly after {self._book.number} are missing, and another connection "
+                "may still bring them"
+            )
         if not self._book.joined or self._is_before_gap:
             return BookAt(self._stream.name, From.JOURNAL, unknown=self._why)
         bids, asks = self._book.levels()

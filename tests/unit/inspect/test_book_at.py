@@ -144,6 +144,14 @@ def test_a_hole_in_what_the_journal_received_makes_the_book_unknown() -> None:
     assert found.unknown == ("updates 13 to 14 are missing, and no snapshot follows until then")
 
 
+def test_a_hole_at_the_end_of_the_journal_makes_the_book_unknown() -> None:
+    changes = [received(n, n, START_US + n * 1000) for n in (11, 12, 15)]
+    found = journal(*changes, until_us=START_US + 4_000_000)
+    assert found.unknown == (
+        "the updates directly after 12 are missing, and another connection may still bring them"
+    )
+
+
 @pytest.mark.parametrize("until_s", [1, 9])
 def test_the_journals_book_is_known_again_behind_a_break_and_a_rest_reply(until_s: int) -> None:
     """The reply comes at once; the first change behind the break waits for another connection."""
