@@ -29,7 +29,7 @@ from bridge.redis.outbox import Outbox, OutboxSettings
 from bridge.runtime.clock import SystemClock
 from bridge.runtime.collector import settle_collector
 
-PLAN = CorePlan(hold_us=2_000_000, snapshots=SnapshotPlan(50_000))
+PLAN = CorePlan(hold_us=2_000_000, recover_us=30_000_000, snapshots=SnapshotPlan(50_000))
 BATCH = 256
 AHEAD_BYTES = 1 << 30  # more than the workload: nothing is dropped, no segment ends
 CONNECTION = 1

@@ -17,15 +17,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PATIENCE_S = 10  # between SIGTERM and SIGKILL
+GRACE_S = 10  # between SIGTERM and SIGKILL
 _POLL_S = 0.02
 
-# $0 is a label, $1 the patience, the rest the command. Descriptor 3 is the pipe: the reader wakes
-# when its other end is closed. At the end the guard terminates its group, reader and sleep
-# included, and reaps them: when the guard has ended, so has its group.
+# $0 is a label, $1 the grace period in seconds, the rest the command. Descriptor 3 is the pipe: the
+# reader wakes when its other end is closed. At the end the guard terminates its group, reader and
+# sleep included, and reaps them: when the guard has ended, so has its group.
 _GUARD = """
 exec 3<&0
-patience=$1
+grace_s=$1
 shift
 "$@" </dev/null 3<&- &
 part=$!
@@ -33,7 +33,7 @@ part=$!
     read -r _ <&3
     trap 'wait; exit' TERM
     kill -TERM $part
-    sleep "$patience" &
+    sleep "$grace_s" &
     wait
     kill -KILL $part
 } &
@@ -68,7 +68,7 @@ class Part:
         """Start the part in `folder`, with all output in `log`."""
         with log.open("wb") as output:
             guard = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, f"demo-{name}", str(PATIENCE_S), *command],
+                ["/bin/sh", "-c", _GUARD, f"demo-{name}", str(GRACE_S), *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -91,7 +91,7 @@ class Part:
     async def stop(self) -> int:
         """Stop the part, wait for its end, and return its exit code."""
         self._hang_up()
-        deadline = time.monotonic() + PATIENCE_S + 2
+        deadline = time.monotonic() + GRACE_S + 2
         while self.exit_code is None:
             if time.monotonic() > deadline:
                 self.kill()

@@ -25,7 +25,7 @@ from simulator.ledger import Ledger
 from simulator.playback import RecordedFrame, play_back
 from simulator.player import play
 from simulator.rest import RestServer
-from simulator.server import Patience, SocketServer
+from simulator.server import ClientLimits, SocketServer
 from simulator.session import Topic
 
 LEDGER_FLUSH_S = 0.1
@@ -47,7 +47,7 @@ class Settings:
     speed: float | None = 1.0
     faults: tuple[Scheduled, ...] = ()
     budget: Budget = field(default_factory=Budget)
-    patience: Patience = field(default_factory=Patience)
+    client_limits: ClientLimits = field(default_factory=ClientLimits)
     begun_s: float = field(default_factory=time.monotonic)
 
 
@@ -65,7 +65,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         )
     hub = Hub(_wall_us, ledger)
     director = Director(engine, hub, settings.faults, is_recording=settings.recorded is not None)
-    sockets = SocketServer(hub, director, plan.accounts, _opening(engine), settings.patience)
+    sockets = SocketServer(hub, director, plan.accounts, _opening(engine), settings.client_limits)
     runner = web.AppRunner(
         _application(engine, hub, director, sockets, settings),
         shutdown_timeout=0.2,

@@ -33,7 +33,7 @@ ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ClientLimits:
     """The limits of a client, by the exchange's rule and by our own.
 
     The exchange sends a Ping a minute and a Close after two without a Pong. The limit of queued
@@ -55,13 +55,13 @@ class SocketServer:
         director: Director,
         accepted_keys: Collection[str],
         opening: Callable[[Topic], Iterable[Event]],
-        patience: Patience,
+        client_limits: ClientLimits,
     ) -> None:
         self._hub = hub
         self._director = director
         self._accepted_keys = accepted_keys
         self._opening = opening
-        self._patience = patience
+        self._client_limits = client_limits
         self._sockets: set[web.WebSocketResponse] = set()
         self._stopping = False
 
@@ -75,7 +75,7 @@ class SocketServer:
         if (refusal := self._director.refusal()) is not None:
             return await self._refuse(request, refusal)
         await socket.prepare(request)
-        client = Client(self._patience.queue_frames, self._patience.queue_bytes)
+        client = Client(self._client_limits.queue_frames, self._client_limits.queue_bytes)
         self._hub.enter(client)
         self._director.welcome(client)
         self._sockets.add(socket)
@@ -116,7 +116,7 @@ class SocketServer:
         async with asyncio.TaskGroup() as group:
             companions = [
                 group.create_task(_write(socket, client)),
-                group.create_task(_keep_alive(socket, client, last, self._patience)),
+                group.create_task(_keep_alive(socket, client, last, self._client_limits)),
                 group.create_task(_drop_when_slow(socket, client)),
                 group.create_task(self._end_on_command(request, socket, client)),
             ]
@@ -210,11 +210,11 @@ async def _carry(client: Client, size: int) -> None:
 
 
 async def _keep_alive(
-    socket: web.WebSocketResponse, client: Client, last: _LastPong, patience: Patience
+    socket: web.WebSocketResponse, client: Client, last: _LastPong, client_limits: ClientLimits
 ) -> None:
     try:
-        while time.monotonic() - last.pong_s < patience.pong_limit_s:
-            await asyncio.sleep(patience.ping_every_s)
+        while time.monotonic() - last.pong_s < client_limits.pong_limit_s:
+            await asyncio.sleep(client_limits.ping_every_s)
             if not _is_silent(client):
                 await socket.ping()
     except ConnectionError:

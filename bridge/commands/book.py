@@ -113,7 +113,7 @@ def _book_from(
                 raise ConfigError("--from archive: give its folder with --archive DIR")
             return _from_archive(archive, streams[0], last, count)
         case From.JOURNAL:
-            return _from_journal(journal or config.journal.dir, streams[0], last, count)
+            return _from_journal(config, journal, streams[0], last, count)
 
 
 def _from_redis(config: Config, streams: list[Stream], last: EntryId, count: int) -> BookAt:
@@ -143,8 +143,11 @@ def _from_archive(folder: Path, stream: Stream, last: EntryId, count: int) -> Bo
     return before_gap(found, next(following, None))
 
 
-def _from_journal(path: Path, stream: Stream, last: EntryId, count: int) -> BookAt:
-    book = JournalBook(stream, last.ms)
+def _from_journal(
+    config: Config, journal: Path | None, stream: Stream, last: EntryId, count: int
+) -> BookAt:
+    path = journal or config.journal.dir
+    book = JournalBook(stream, last.ms, int(config.publish.hold_s * 1e6))
     mark = f'"{stream.name}"'.encode()
     for segment in _since_last_body(path, stream, last.ms * 1000):
         for line in lines_of(segment, mark):

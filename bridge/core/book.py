@@ -18,7 +18,7 @@ from bridge.core.outcomes import Join
 
 MAX_WAITING_DELTAS = 20_000
 QUIET_US = 3_000_000  # no delta for so long, and the same REST body: the book is at rest
-PATIENCE_DELTAS = 500  # a body is ahead of the socket by a few updates, never by this many
+MOST_AHEAD = 500  # updates: a body is ahead of the socket by a few, never by this many
 
 
 def price_key(price: str) -> str:
@@ -101,16 +101,16 @@ class DepthBook:
         """Whether a delta waits for its predecessor from another connection."""
         return bool(self._early)
 
-    def in_order(self, delta: Delta, at_us: int, patience_us: int) -> list[Delta]:
+    def in_order(self, delta: Delta, at_us: int, hold_us: int) -> list[Delta]:
         """The deltas to follow now, in order: where several connections receive a stream, a delta
-        that one missed comes from another, at most `patience_us` later.
+        that one missed comes from another, at most `hold_us` later.
         """
         is_early = self.number and delta.first_update_id > self.number + 1
         if not is_early and not self._early:
             return [delta]
         self._early.append((at_us, delta))
         self._early.sort(key=lambda early: early[1].last_update_id)
-        is_over = at_us - min(early_us for early_us, _ in self._early) >= patience_us
+        is_over = at_us - min(early_us for early_us, _ in self._early) >= hold_us
         number, ready = self.number, 0
         for _, early in self._early:
             if early.first_update_id > number + 1 and not is_over:
@@ -160,7 +160,7 @@ class DepthBook:
         if delta.last_update_id >= self._ahead[0]:
             return self.join(*self._ahead)
         self._passed_ahead += 1
-        if self._passed_ahead < PATIENCE_DELTAS:
+        if self._passed_ahead < MOST_AHEAD:
             return None
         self._ahead = None
         return Join.TOO_OLD  # it is not of this book: fetch again

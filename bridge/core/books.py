@@ -147,18 +147,16 @@ class Books:
         """
         return self._books[name].try_follow(delta, ms, position)
 
-    def follow(
-        self, name: str, delta: Delta, slot: Slot, patience_us: int | None
-    ) -> Sequence[Slot]:
-        """Follow a delta, whose entry is in this slot. `patience_us`: how long another connection
+    def follow(self, name: str, delta: Delta, slot: Slot, hold_us: int | None) -> Sequence[Slot]:
+        """Follow a delta, whose entry is in this slot. `hold_us`: how long another connection
         may take to bring a missing delta before it; None: there is no other.
         """
         each = self._books[name]
-        if patience_us is None and not each.book.has_early:
+        if hold_us is None and not each.book.has_early:
             snapshot = self._follow(name, each, delta, slot, slot.entry.ms)
             return () if snapshot is None else (snapshot,)
         snapshots = []
-        for following in each.book.in_order(delta, slot.at_us, patience_us or 0):
+        for following in each.book.in_order(delta, slot.at_us, hold_us or 0):
             times_us = following.engine_us, following.event_us
             ms = first_believable_us(times_us, slot.entry.received_us) // 1000
             snapshot = self._follow(name, each, following, slot, ms)

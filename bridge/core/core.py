@@ -344,8 +344,8 @@ class Core:
         if delta is not None and (
             coverage.overlaps or not self._books.try_follow(name, delta, entry.ms, position)
         ):
-            patience_us = self._patience_us(name) if coverage.overlaps else None
-            for snapshot in self._books.follow(name, delta, slot, patience_us):
+            hold_us = self._book_hold_us(name) if coverage.overlaps else None
+            for snapshot in self._books.follow(name, delta, slot, hold_us):
                 self.queues.put(queue, snapshot)
         return True
 
@@ -391,7 +391,7 @@ class Core:
             each.forget_received()
         return False
 
-    def _patience_us(self, name: str) -> int:
+    def _book_hold_us(self, name: str) -> int:
         """How long to wait for another connection to bring what one has missed."""
         return self.plan.hold_us if self.coverage.receivers(name) > 1 else 0
 

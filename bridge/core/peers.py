@@ -32,7 +32,7 @@ DEAD_AFTER_US = 5_000_000  # no new status for so long: the bridge is not runnin
 # the order, and for waiting for it with an outage (a bridge on a loaded machine lags by seconds).
 PUBLISH_DELAY_LAG_US, LAG_US = 3_000_000, 15_000_000
 STALE_POLL_US = 3_000_000  # a poll so old proves nothing: this process may have been frozen
-PATIENCE_US = 30_000_000  # the longest wait for a peer
+PEER_WAIT_US = 30_000_000  # the longest wait for a peer
 BEHIND_US = 1  # `PeerStatus.oldest_us` of a bridge whose progress is unknown
 
 
@@ -141,7 +141,7 @@ class Peers:
         """
         if self._first_failed_us is None:
             self._first_failed_us = now_us
-        is_over = now_us - self._first_failed_us >= PATIENCE_US
+        is_over = now_us - self._first_failed_us >= PEER_WAIT_US
         self.ignores_peers = self._space.shards > 1 and is_over
         return self.ignores_peers
 
@@ -233,7 +233,7 @@ class Peers:
         """
         if not self.may_publish(stream) or self._is_stale(now_us):
             return False
-        if now_us - max(waited_since_us, self._resumed_at_us(stream)) >= PATIENCE_US:
+        if now_us - max(waited_since_us, self._resumed_at_us(stream)) >= PEER_WAIT_US:
             return True
         if not self.is_known:
             return False  # peers are unknown
@@ -251,7 +251,7 @@ class Peers:
             return OutageVerdict.WAIT
         since_us = max(waited_since_us, self._resumed_at_us(stream))
         waited_us = now_us - since_us
-        if waited_us >= PATIENCE_US or not (self.live or self.ignores_peers):
+        if waited_us >= PEER_WAIT_US or not (self.live or self.ignores_peers):
             return OutageVerdict.REAL
         if self.ignores_peers:
             return OutageVerdict.WAIT
@@ -279,10 +279,10 @@ class Peers:
 
     def _is_stale(self, now_us: int) -> bool:
         """Whether the last poll is too old to prove anything. Not so if it is older than
-        `PATIENCE_US`: Redis was unavailable, and a wait for a poll might have no end.
+        `PEER_WAIT_US`: Redis was unavailable, and a wait for a poll might have no end.
         """
         return self._polled_us is not None and (
-            STALE_POLL_US <= now_us - self._polled_us < PATIENCE_US
+            STALE_POLL_US <= now_us - self._polled_us < PEER_WAIT_US
         )
 
     def _note(self, mine: str, statuses: Iterable[PeerStatus], redis_us: int, now_us: int) -> None:

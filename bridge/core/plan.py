@@ -8,7 +8,6 @@ from bridge.core.books import SnapshotPlan
 from bridge.core.queue import Resume
 
 UNKNOWN_FILLS_US = 24 * 3_600_000_000
-RECOVER_US = 30_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +17,8 @@ class CorePlan:
     """
 
     hold_us: int
+    recover_us: int
     snapshots: SnapshotPlan
-    recover_us: int = RECOVER_US
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class RestRecovery:
         self.books = Books(plan.snapshots, self.pending)
         self.trades: dict[str, TradeStream] = {}
         self._fills = MissedFills()
-        self._patience_us = plan.recover_us
+        self._recover_us = plan.recover_us
         self._queues = queues
         self._gaps = gaps
 
@@ -48,7 +48,7 @@ class RestRecovery:
         if stream.spec.source(Recovery.SNAPSHOT) and stream.identity is Identity.SEQUENCED:
             self.books.add(stream.name, stream.symbol)
         if stream.spec.source(Recovery.HISTORY):
-            self.trades[stream.name] = TradeStream(queue, TradeGaps(self._patience_us))
+            self.trades[stream.name] = TradeStream(queue, TradeGaps(self._recover_us))
 
     def remove(self, name: str) -> None:
         self.trades.pop(name, None)

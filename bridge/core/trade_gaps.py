@@ -76,12 +76,12 @@ class Recovered:
 
 
 class TradeGaps:
-    """Follows the numbers of one trade stream. `patience_us`: how long a trade waits for a gap."""
+    """Follows the numbers of one trade stream. `recover_us`: how long a trade waits for a gap."""
 
-    def __init__(self, patience_us: int) -> None:
+    def __init__(self, recover_us: int) -> None:
         self.is_sparse = False
         self._newest = NONE_YET
-        self._patience_us = patience_us
+        self._recover_us = recover_us
         self._open: deque[_OpenGap] = deque()
         self._unjudged: deque[Run] = deque(maxlen=MAX_UNJUDGED)
         self._unseen: list[Run] = []
@@ -143,7 +143,7 @@ class TradeGaps:
         """Open a gap from `first` up to `waiting`. True: history should be fetched."""
         if len(self._open) >= MAX_OPEN:
             return False
-        until_us = max(waiting.at_us, now_us) + self._patience_us
+        until_us = max(waiting.at_us, now_us) + self._recover_us
         waiting.wait_until(until_us)
         cause = cause or waiting.cause or GapCause.SKIPPED
         self._open.append(_OpenGap(first, waiting.after, waiting, until_us, cause))

@@ -20,8 +20,6 @@ from bridge.inspect.book import Book
 from bridge.inspect.stored import Stored
 from bridge.protocol.rest import DepthBody
 
-PATIENCE_US = 2_000_000  # for another connection to deliver what one has missed
-
 
 class From(StrEnum):
     """The source of the entries."""
@@ -111,10 +109,12 @@ def before_gap(book: BookAt, following: Stored | None) -> BookAt:
 
 class JournalBook:
     """Builds the book up to a moment from a journal's changes and the REST replies joined with
-    them. `until_ms`: the moment, in the engine's time.
+    them. `until_ms`: the moment, in the engine's time; `hold_us`: how long the bridge waited for
+    another connection to bring what one had missed.
     """
 
-    def __init__(self, stream: Stream, until_ms: int) -> None:
+    def __init__(self, stream: Stream, until_ms: int, hold_us: int) -> None:
+        self._hold_us = hold_us
         self.is_over = False
         self._stream = stream
         self._until_ms = until_ms
@@ -159,7 +159,7 @@ class JournalBook:
 
     def change(self, change: Depth, received_us: int) -> None:
         """Apply a received change."""
-        for one in self._book.in_order(Delta.of(change), received_us, PATIENCE_US):
+        for one in self._book.in_order(Delta.of(change), received_us, self._hold_us):
             ms = first_believable_us((one.engine_us, one.event_us), received_us) // 1000
             if ms > self._until_ms:
                 self._join_held()
@@ -203,8 +203,8 @@ class JournalBook:
         if self._book.joined and self._book.has_early and not self.is_over:
             self._is_before_gap = True
             self._why = (
-                f"the updates directly after {self._book.number} are missing, and another connection "
-                "may still bring them"
+                f"the updates directly after {self._book.number} are missing, and another "
+                "connection may still bring them"
             )
         if not self._book.joined or self._is_before_gap:
             return BookAt(self._stream.name, From.JOURNAL, unknown=self._why)

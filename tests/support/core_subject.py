@@ -57,7 +57,7 @@ class CoreSubject:
         self.table, self.peers = QueueTable(), Peers()
         self.redis = redis or MemoryServer()
         streams = [parse_stream(name) for name in names]
-        plan = CorePlan(hold_us=hold_us, snapshots=SnapshotPlan(every))
+        plan = CorePlan(hold_us=hold_us, recover_us=30_000_000, snapshots=SnapshotPlan(every))
         self.core = Core(streams, plan, self.table, self.peers, resume, takes_private=takes_private)
         self.outbox = Outbox(self.table, self.peers, OutboxSettings("", 500, 1.0), Retention())
         self.requests: list[str] = []

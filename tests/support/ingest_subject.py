@@ -15,7 +15,7 @@ NAMES = (TRADES, ORDERS, TICKERS)
 NOW_US = 1790915531026999
 SECOND_US = 1_000_000
 FIRST = 99419870
-PLAN = CorePlan(hold_us=0, snapshots=SnapshotPlan(0))
+PLAN = CorePlan(hold_us=0, recover_us=30_000_000, snapshots=SnapshotPlan(0))
 
 
 class IngestSubject(SteppedBridge):

@@ -4,7 +4,7 @@ from bridge.contract.causes import GapCause
 from bridge.contract.stream_types import STREAM_SPECS
 from bridge.contract.streams import Stream
 from bridge.core.content import Content
-from bridge.core.peers import PATIENCE_US, Peers, PeerStatus
+from bridge.core.peers import PEER_WAIT_US, Peers, PeerStatus
 from bridge.core.queue import Resume
 from bridge.core.sequenced import Sequenced
 from bridge.core.tail import Tail, identify
@@ -57,7 +57,7 @@ def without_the_first_shard() -> Peers:
     """
     peers = Peers(KeySpace("{b}:", 4))
     peers.expect()
-    peers.first_poll_failed(NOW_US - PATIENCE_US)
+    peers.first_poll_failed(NOW_US - PEER_WAIT_US)
     assert peers.first_poll_failed(NOW_US)
     return peers
 

@@ -35,7 +35,7 @@ SEGMENT_BYTES = 5_000  # small, so that a reading meets several
 TAIL_BYTES = 25_000_000
 BUFFER_BYTES = 100_000_000
 NOW_US = 1_790_915_531_000_000
-PLAN = CorePlan(hold_us=2_000_000, snapshots=SnapshotPlan(0))
+PLAN = CorePlan(hold_us=2_000_000, recover_us=30_000_000, snapshots=SnapshotPlan(0))
 MOST_REQUESTS = 10_000
 
 

@@ -44,9 +44,9 @@ class _Unchanged:
 class Watchdog:
     """Enter it on the event loop's thread, and run `tick` as a task of that loop."""
 
-    def __init__(self, limit_s: float, patience_s: float, stats: Stats) -> None:
+    def __init__(self, limit_s: float, grace_s: float, stats: Stats) -> None:
         self._limit_s = limit_s
-        self._patience_s = patience_s
+        self._grace_s = grace_s
         self._stats = stats
         self.hangs = False  # whether a handler is beyond its time limit
         self._tick = object()  # replaced regularly while the event loop runs
@@ -86,7 +86,7 @@ class Watchdog:
             elif not self.hangs:
                 self._report("handler_hangs", stalled_s, then="waiting for it a little longer")
                 self.hangs = True
-            if stalled_s > self._limit_s + self._patience_s:
+            if stalled_s > self._limit_s + self._grace_s:
                 self._report("worker_gives_up", stalled_s, then="ending: start it again")
                 # Not sys.exit: it would wait for the thread that hangs.
                 os._exit(FAILED)

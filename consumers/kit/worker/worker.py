@@ -173,8 +173,8 @@ class _Worker:
             beat_s=min(1.0, settings.lease_s / 4),
             lease_ms=settings.lease_ms,
         )
-        patience_s = max(kind.time_limit_s, settings.lease_s)
-        self._watchdog = Watchdog(kind.time_limit_s, patience_s, self._stats)
+        grace_s = max(kind.time_limit_s, settings.lease_s)
+        self._watchdog = Watchdog(kind.time_limit_s, grace_s, self._stats)
         self._limits = Limits(kind) if len(links) > 1 else None
         self._parts = [self._part(shard, link) for shard, link in enumerate(links)]
 

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from simulator.app import Settings, serve
 from simulator.listing import DEFAULT_SYMBOLS
-from simulator.server import Patience
+from simulator.server import ClientLimits
 from tests.support import plain_http
 from tests.support.simulator_client import PUBLIC_KEY, get_signed, listening, signature
 from tests.support.simulator_process import RunningSimulator, running_simulator_sync
@@ -205,8 +205,8 @@ async def test_a_stop_sends_close_and_ends(sent: signal.Signals, code: int) -> N
 class InProcess:
     """The simulator in this process, for rules that take too long at their real lengths."""
 
-    def __init__(self, patience: Patience, rate: float) -> None:
-        self._settings = Settings(plan(1, rate=rate), patience=patience)
+    def __init__(self, client_limits: ClientLimits, rate: float) -> None:
+        self._settings = Settings(plan(1, rate=rate), client_limits=client_limits)
         self._stop = asyncio.Event()
         self._address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -223,7 +223,7 @@ class InProcess:
 
 async def test_a_client_is_pinged_and_one_that_never_pongs_is_closed() -> None:
     # The limit is longer than a busy machine keeps this process from its turn.
-    async with InProcess(Patience(ping_every_s=0.05, pong_limit_s=2), rate=1) as address:
+    async with InProcess(ClientLimits(ping_every_s=0.05, pong_limit_s=2), rate=1) as address:
         async with listening(f"ws://{address}") as listener:
             await listener.subscribe("ticker.SOL_USDC")
             await listener.until_stream("ticker.SOL_USDC")
@@ -236,7 +236,7 @@ async def test_a_client_is_pinged_and_one_that_never_pongs_is_closed() -> None:
 
 async def test_a_slow_client_is_closed_and_the_others_continue() -> None:
     async with (
-        InProcess(Patience(queue_frames=500), rate=20_000) as address,
+        InProcess(ClientLimits(queue_frames=500), rate=20_000) as address,
         listening(f"ws://{address}") as quick,
         plain_http.client(f"http://{address}") as client,
     ):

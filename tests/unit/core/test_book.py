@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.book import PATIENCE_DELTAS, QUIET_US, DepthBook, is_zero, price_key
+from bridge.core.book import MOST_AHEAD, QUIET_US, DepthBook, is_zero, price_key
 from bridge.core.outcomes import Join
 from tests.support.slots import NOW_US
 from tests.support.slots import delta_event as delta
@@ -215,6 +215,6 @@ def test_book_body_that_deltas_never_reach_is_requested_again() -> None:
     book.follow(delta(1, 1), MS)
     book.join(1_000_000, [], [])
 
-    answers = [book.follow(delta(number, number), MS) for number in range(2, PATIENCE_DELTAS + 3)]
+    answers = [book.follow(delta(number, number), MS) for number in range(2, MOST_AHEAD + 3)]
 
     assert answers.count(Join.TOO_OLD) == 1

@@ -7,7 +7,7 @@ from bridge.contract.streams import Stream
 from bridge.core import content as content_module
 from bridge.core.content import Content
 from bridge.core.entries import Slot, content_entry, slot_of
-from bridge.core.peers import LAG_US, PATIENCE_US, PUBLISH_DELAY_US, Peers
+from bridge.core.peers import LAG_US, PEER_WAIT_US, PUBLISH_DELAY_US, Peers
 from tests.support.queues import (
     content,
     order_ids,
@@ -92,10 +92,10 @@ def test_content_of_another_shard_goes_out_last_without_the_first_and_its_outage
     put_outage(queue, NOW_US - 9, NOW_US - 1)
     queue.put(ticker(NOW_US))
     queue.read_tail(tail("5-0"))
-    assert queue.take(NOW_US + PATIENCE_US - 2, 100) is None
+    assert queue.take(NOW_US + PEER_WAIT_US - 2, 100) is None
     queue.read_tail(tail("5-0"))
 
-    batch = queue.take(NOW_US + PATIENCE_US, 100)
+    batch = queue.take(NOW_US + PEER_WAIT_US, 100)
 
     assert batch is not None
     assert [slot.entry.is_gap for slot in batch.slots] == [True, False]

@@ -83,7 +83,7 @@ def test_core_trades_behind_a_gap_are_sent_when_it_is_released() -> None:
     assert core.redis.numbers(TRADES)[-2:] == ["gap 6-8 skipped", "9"]
 
 
-def test_core_gap_older_than_its_patience_is_released_by_the_next_trade() -> None:
+def test_core_gap_older_than_its_wait_is_released_by_the_next_trade() -> None:
     core = CoreSubject(TRADES)
     for number in (5, 9):
         core.receive(trade(number))
@@ -147,7 +147,7 @@ def test_core_gap_that_was_written_is_not_filled_from_history_later() -> None:
     for number in (5, 9):
         core.receive(trade(number))
     core.publish()
-    core.queue(TRADES).slots[0].wait_until(0)  # an earlier process's patience
+    core.queue(TRADES).slots[0].wait_until(0)  # the wait of an earlier process
     core.queue(TRADES).release()
     core.publish()
     assert core.redis.numbers(TRADES)[-2:] == ["gap 6-8 skipped", "9"]

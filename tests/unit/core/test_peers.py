@@ -5,7 +5,7 @@ import pytest
 from bridge.core.peers import (
     DEAD_AFTER_US,
     LAG_US,
-    PATIENCE_US,
+    PEER_WAIT_US,
     PUBLISH_DELAY_LAG_US,
     PUBLISH_DELAY_US,
     STALE_POLL_US,
@@ -98,14 +98,14 @@ def test_without_the_first_of_several_shards_the_others_wait_no_longer_than_for_
     peers.expect()
 
     assert not peers.first_poll_failed(NOW_US)
-    assert not peers.first_poll_failed(NOW_US + PATIENCE_US - 1)
+    assert not peers.first_poll_failed(NOW_US + PEER_WAIT_US - 1)
     assert not peers.may_publish(other)
-    assert peers.first_poll_failed(NOW_US + PATIENCE_US)
+    assert peers.first_poll_failed(NOW_US + PEER_WAIT_US)
 
     assert peers.may_publish(other)
     assert not peers.may_publish(first)
     assert peers.publish_delay_us(other) == LAG_US + PUBLISH_DELAY_US
-    late_us = NOW_US + PATIENCE_US
+    late_us = NOW_US + PEER_WAIT_US
     marks = [
         peers.may_mark_gap(stream, 5, NOW_US, waited_since_us=NOW_US, now_us=now_us)
         for stream, now_us in ((other, late_us - 1), (other, late_us), (first, late_us))
@@ -113,7 +113,7 @@ def test_without_the_first_of_several_shards_the_others_wait_no_longer_than_for_
     assert marks == [False, True, False]
     verdicts = [
         peers.judge_outage(other, NOW_US, waited_since_us=NOW_US, now_us=NOW_US + waited_us)
-        for waited_us in (PATIENCE_US - 1, PATIENCE_US)
+        for waited_us in (PEER_WAIT_US - 1, PEER_WAIT_US)
     ]
     assert verdicts == [OutageVerdict.WAIT, OutageVerdict.REAL]
 
@@ -128,7 +128,7 @@ def test_one_redis_is_never_done_without() -> None:
     peers.expect()
     peers.first_poll_failed(NOW_US)
 
-    assert not peers.first_poll_failed(NOW_US + 10 * PATIENCE_US)
+    assert not peers.first_poll_failed(NOW_US + 10 * PEER_WAIT_US)
     assert not peers.may_publish(TRADES)
 
 
@@ -220,27 +220,27 @@ def test_gap_does_not_wait_for_a_peer_with_other_streams() -> None:
 def test_gap_waits_for_a_peer_no_longer_than_half_a_minute() -> None:
     peers = with_other("z", held={TRADES: 4})
 
-    assert not may_mark(peers, now_us=NOW_US + PATIENCE_US - 1)
-    assert may_mark(peers, now_us=NOW_US + PATIENCE_US)
+    assert not may_mark(peers, now_us=NOW_US + PEER_WAIT_US - 1)
+    assert may_mark(peers, now_us=NOW_US + PEER_WAIT_US)
 
 
 def test_waiting_begins_anew_after_a_pause_of_redis() -> None:
     peers = with_other("z", held={TRADES: 4})
-    peers.resumed(NOW_US + PATIENCE_US)
+    peers.resumed(NOW_US + PEER_WAIT_US)
 
-    assert peers.hold_from_us("trade.SOL_USDC", NOW_US) == NOW_US + PATIENCE_US
-    assert not may_mark(peers, now_us=NOW_US + PATIENCE_US)
+    assert peers.hold_from_us("trade.SOL_USDC", NOW_US) == NOW_US + PEER_WAIT_US
+    assert not may_mark(peers, now_us=NOW_US + PEER_WAIT_US)
 
 
 def test_waiting_does_not_begin_anew_after_a_pause_of_another_shard() -> None:
     peers = Peers(KeySpace("{bridge}:", 4))
     poll(peers, status("z", held={TRADES: 4}))
     of_trades = KeySpace("{bridge}:", 4).shard_of(TRADES)
-    peers.resumed(NOW_US + PATIENCE_US, (of_trades + 1) % 4)
+    peers.resumed(NOW_US + PEER_WAIT_US, (of_trades + 1) % 4)
 
-    assert may_mark(peers, now_us=NOW_US + PATIENCE_US)
-    peers.resumed(NOW_US + PATIENCE_US, of_trades)
-    assert not may_mark(peers, now_us=NOW_US + PATIENCE_US)
+    assert may_mark(peers, now_us=NOW_US + PEER_WAIT_US)
+    peers.resumed(NOW_US + PEER_WAIT_US, of_trades)
+    assert not may_mark(peers, now_us=NOW_US + PEER_WAIT_US)
 
 
 def test_outage_before_the_watermark_is_covered() -> None:
@@ -261,7 +261,7 @@ def test_outage_waits_for_the_watermark_while_a_peer_receives_the_stream() -> No
         is OutageVerdict.WAIT
     )
     assert (
-        peers.judge_outage(ORDERS, NOW_US, waited_since_us=NOW_US, now_us=NOW_US + PATIENCE_US)
+        peers.judge_outage(ORDERS, NOW_US, waited_since_us=NOW_US, now_us=NOW_US + PEER_WAIT_US)
         is OutageVerdict.REAL
     )
 
@@ -334,7 +334,7 @@ def test_outage_waits_for_statuses_that_were_written_after_it_was_known() -> Non
 
 def test_waits_are_counted_by_the_steady_clock_whatever_the_exchanges_shows() -> None:
     peers = with_other("z", received={ORDERS: NOW_US})
-    waited_us = PATIENCE_US // 2
+    waited_us = PEER_WAIT_US // 2
 
     for to_us in (NOW_US - 3_600 * SECOND_US, NOW_US + 3_600 * SECOND_US):
         verdict = peers.judge_outage(
@@ -343,7 +343,7 @@ def test_waits_are_counted_by_the_steady_clock_whatever_the_exchanges_shows() ->
         assert verdict is OutageVerdict.WAIT
     assert (
         peers.judge_outage(
-            ORDERS, NOW_US + 3_600 * SECOND_US, waited_since_us=NOW_US, now_us=NOW_US + PATIENCE_US
+            ORDERS, NOW_US + 3_600 * SECOND_US, waited_since_us=NOW_US, now_us=NOW_US + PEER_WAIT_US
         )
         is OutageVerdict.REAL
     )

@@ -1,7 +1,7 @@
 """The queue of a sequenced stream beside other bridges: who is waited for, and for how long."""
 
 from bridge.contract.streams import parse_stream
-from bridge.core.peers import PATIENCE_US, PUBLISH_DELAY_US, Peers, PeerStatus
+from bridge.core.peers import PEER_WAIT_US, PUBLISH_DELAY_US, Peers, PeerStatus
 from bridge.core.sequenced import PROBE_EVERY_US, START_GRACE_US, Sequenced
 from tests.support.queues import HOLD_US, poll, sequenced, status, without_the_first_shard
 from tests.support.slots import NOW_US, TRADES, answer, delta, places, trade
@@ -44,7 +44,7 @@ def test_sequenced_gap_that_the_peer_does_not_fill_is_marked_after_half_a_minute
     queue.take(NOW_US + HOLD_US, 100)
     queue.settle(answer("gap", "9-50"), NOW_US + HOLD_US)
 
-    assert places(queue.take(NOW_US + HOLD_US + PATIENCE_US, 100))[0] == ("G", 7)
+    assert places(queue.take(NOW_US + HOLD_US + PEER_WAIT_US, 100))[0] == ("G", 7)
 
 
 def test_sequenced_stream_begins_with_the_earliest_message_of_all_bridges() -> None:
@@ -65,7 +65,7 @@ def test_sequenced_beginning_found_in_redis_is_forgotten() -> None:
 
     queue.settle(answer("gap", "9-60"), NOW_US + START_GRACE_US)
 
-    assert places(queue.take(NOW_US + PATIENCE_US * 2, 100)) == [("G", 7), ("A", 8)]
+    assert places(queue.take(NOW_US + PEER_WAIT_US * 2, 100)) == [("G", 7), ("A", 8)]
 
 
 def test_sequenced_start_beside_a_peer_waits_a_second() -> None:
@@ -124,7 +124,7 @@ def test_sequenced_of_another_shard_without_the_first_waits_for_any_bridge_befor
 
     waiting_us = NOW_US + HOLD_US
     assert queue.take(waiting_us, 100) is None
-    late_us = waiting_us + PATIENCE_US
+    late_us = waiting_us + PEER_WAIT_US
     assert places(queue.take(late_us, 100))[0] == ("G", 7)
 
 

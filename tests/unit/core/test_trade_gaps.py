@@ -15,11 +15,11 @@ from bridge.core.outcomes import Reach
 from bridge.core.trade_gaps import SPARSE_EVERY_US, Recovered, Run, TradeGaps
 from tests.support.slots import NOW_US, SECOND_US, trade, trade_event
 
-PATIENCE_US = 30 * SECOND_US
+RECOVER_US = 30 * SECOND_US
 
 
 def received(*numbers: int) -> tuple[TradeGaps, dict[int, Slot]]:
-    gaps, slots = TradeGaps(PATIENCE_US), {}
+    gaps, slots = TradeGaps(RECOVER_US), {}
     for number in numbers:
         slots[number] = trade(number)
         gaps.receive(slots[number])
@@ -41,7 +41,7 @@ def test_trade_gaps_want_nothing_where_numbers_follow_on() -> None:
 
 
 def test_trade_gaps_see_none_before_the_first_trade() -> None:
-    gaps = TradeGaps(PATIENCE_US)
+    gaps = TradeGaps(RECOVER_US)
 
     assert gaps.receive(trade(99)) is False
 
@@ -50,7 +50,7 @@ def test_trade_gap_is_requested_and_its_trade_waits() -> None:
     gaps, slots = received(5, 9)
 
     assert gaps.wanted(NOW_US) == 4
-    assert slots[9].wait == NOW_US + PATIENCE_US
+    assert slots[9].wait == NOW_US + RECOVER_US
 
 
 def test_trade_gap_ends_with_the_trades_of_history_each_behind_the_one_before() -> None:
@@ -125,7 +125,7 @@ def test_trade_gap_waits_no_longer_where_history_is_refused() -> None:
 
 def test_trade_gap_uses_no_page_after_its_time() -> None:
     gaps, slots = received(5, 9)
-    late_us = NOW_US + PATIENCE_US + 1
+    late_us = NOW_US + RECOVER_US + 1
 
     assert gaps.page(rows([9, 8, 7, 6, 5]), late_us) == (Reach.DONE, [])
     assert gaps.wanted(late_us) is None
@@ -223,7 +223,7 @@ def test_trade_gap_found_by_redis_is_requested() -> None:
 
     assert gaps.open_before(slots[9], 6, NOW_US + SECOND_US)
 
-    assert slots[9].wait == NOW_US + SECOND_US + PATIENCE_US
+    assert slots[9].wait == NOW_US + SECOND_US + RECOVER_US
     assert put_in(gaps.page(rows(range(9, 2, -1)), NOW_US)[1]) == [(6, 5), (7, 6), (8, 7)]
 
 
@@ -258,7 +258,7 @@ def test_numbers_let_pass_are_judged_by_the_rows_of_history_however_many_they_ar
     between: list[int],
 ) -> None:
     """Where numbers leap, a step for each would be years."""
-    gaps = TradeGaps(PATIENCE_US)
+    gaps = TradeGaps(RECOVER_US)
     gaps.mark_sparse()
     gaps.receive(trade(5))
     gaps.receive(trade(7))  # requests history

@@ -21,6 +21,7 @@ from tests.support.kept import stored
 
 STREAM = parse_stream("depth.SOL_USDC")
 MS = START_US // 1000
+HOLD_US = 2_000_000
 Entries = dict[str, dict[str, str]]
 
 
@@ -118,7 +119,7 @@ def body(at_update: int) -> DepthBody:
 
 
 def journal(*received_changes: Depth, until_us: int, body_at: int = 11) -> BookAt:
-    book = JournalBook(STREAM, until_us // 1000)
+    book = JournalBook(STREAM, until_us // 1000, HOLD_US)
     for number, one in enumerate(received_changes):
         book.change(one, one.received_us)
         if not number:
@@ -155,7 +156,7 @@ def test_a_hole_at_the_end_of_the_journal_makes_the_book_unknown() -> None:
 @pytest.mark.parametrize("until_s", [1, 9])
 def test_the_journals_book_is_known_again_behind_a_break_and_a_rest_reply(until_s: int) -> None:
     """The reply comes at once; the first change behind the break waits for another connection."""
-    book = JournalBook(STREAM, (START_US + until_s * 1_000_000) // 1000)
+    book = JournalBook(STREAM, (START_US + until_s * 1_000_000) // 1000, HOLD_US)
     for one in (received(10, 11, START_US), received(12, 12, START_US + 1000)):
         book.change(one, one.received_us)
         book.body(body(11), one.received_us)
@@ -177,7 +178,7 @@ def test_the_journals_book_begins_anew_where_no_connection_received_it(is_replac
     """The reply may arrive before the first change. If one connection takes over from another, the
     book continues.
     """
-    book = JournalBook(STREAM, MS + 99_000)
+    book = JournalBook(STREAM, MS + 99_000, HOLD_US)
     names, later_us = [STREAM.name], START_US + 1_000_000
     book.happened(Opened(START_US, 1, "public-1", names))
     book.change(received(10, 10, START_US), START_US)
@@ -212,7 +213,7 @@ def test_the_journals_book_begins_anew_where_no_connection_received_it(is_replac
 def test_the_journals_book_knows_which_connections_receive_it(
     record: Record, is_known: bool
 ) -> None:
-    book = JournalBook(STREAM, MS + 99_000)
+    book = JournalBook(STREAM, MS + 99_000, HOLD_US)
     book.happened(Opened(START_US, 1, "public-1", [STREAM.name]))
     book.change(received(10, 10, START_US), START_US)
     book.body(body(10), START_US)
@@ -222,7 +223,7 @@ def test_the_journals_book_knows_which_connections_receive_it(
 
 
 def test_the_journals_book_continues_with_numbers_that_began_anew() -> None:
-    book = JournalBook(STREAM, MS + 99_000)
+    book = JournalBook(STREAM, MS + 99_000, HOLD_US)
     for one in (received(1000, 1000, START_US), received(1001, 1001, START_US + 1000)):
         book.change(one, one.received_us)
         book.body(body(1000), one.received_us)
@@ -240,7 +241,7 @@ def test_the_journals_book_continues_with_numbers_that_began_anew() -> None:
 
 
 def test_a_journal_without_a_rest_reply_has_no_book() -> None:
-    book = JournalBook(STREAM, MS + 10)
+    book = JournalBook(STREAM, MS + 10, HOLD_US)
     book.change(received(1, 1, START_US), START_US)
     assert book.result(9).unknown == "the journal has no book of depth.SOL_USDC before it"
 
