@@ -19,6 +19,7 @@ from bridge.runtime.time_range import HELP, span
 from consumers.commands.fetching import ConfigOption, StreamsOption, fetch, key_part
 from consumers.commands.signals import stop_on_signals
 from consumers.kit.api.consumer import ConsumerSpec
+from consumers.kit.api.routes import check_streams
 from consumers.kit.handling.resources import with_resources
 from consumers.kit.redis.keys import Keys
 from consumers.kit.redis.registry import choose, group_names, stream_names
@@ -57,8 +58,9 @@ def command(
     kind = load(consumer)
     if kind.mode == "joined":
         raise ConfigError(f"{kind.name} joins streams, and replay reads one after the other")
-    given = options(option or ())
-    spec = ConsumerSpec(kind, given)
+    patterns = tuple(streams or kind.streams)
+    check_streams(kind, patterns)
+    spec = ConsumerSpec(kind, options(option or ()))
     spec.build()  # wrong options are an error before anything is deleted
     name = key_part(group or f"{kind.name}-replay", "--group")
     begin, until = span(start, end, datetime.now(UTC))
@@ -71,7 +73,7 @@ def command(
         stop_on_signals(stop)
         if name in {kind.name, *await group_names(redis, keys)}:
             raise ConfigError(f"--group {name}: that is a live group's name; give another")
-        chosen = choose(await stream_names(redis, keys), tuple(streams or kind.streams))
+        chosen = choose(await stream_names(redis, keys), patterns)
         stats = Stats(lambda: int(datetime.now(UTC).timestamp() * 1_000_000))
         worker = f"replay-{os.getpid()}/{secrets.token_hex(4)}"
         async with with_resources(spec) as ready_spec:

@@ -9,11 +9,13 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from bridge.contract.entry import MODELS
 from bridge.contract.events import Event
+from bridge.contract.stream_types import OWN_STREAMS, STREAM_SPECS
 from bridge.errors import ConfigError
 from bridge.runtime.nearest import did_you_mean
 from consumers.kit.api.timers import timers_of
@@ -48,6 +50,10 @@ _PLAIN = {
     "key": "it is called for each entry",
     "joined_by": "it says which streams belong together",
 }
+_MODELS_IN: Mapping[str, Sequence[type[Event]]] = {
+    **{str(kind): spec.models for kind, spec in STREAM_SPECS.items()},
+    **{own.key: (own.model,) for own in OWN_STREAMS},
+}
 _OPTIONAL = ("filter", "key")  # may be None
 _TIMER = _Hook(1, (), "one parameter, the tick, or two, the tick and the results")
 _HANDLER = "one parameter, the delivery, or two, the delivery and the results"
@@ -81,6 +87,22 @@ def handlers_of(kind: type[Any]) -> Mapping[type[Event], str]:
     if CATCH_ALL in present:
         handlers = dict.fromkeys(events_wanted(getattr(kind, CATCH_ALL)), CATCH_ALL) | handlers
     return handlers
+
+
+def check_streams(kind: type[Any], patterns: Iterable[str]) -> None:
+    """Raise ConfigError if no stream of these names or patterns has an event with a handler."""
+    handled = handlers_of(kind)
+    heads = [re.split(r"[*?\[]", pattern, maxsplit=1)[0] for pattern in patterns]
+    selected = [
+        models
+        for name, models in _MODELS_IN.items()
+        if any(f"{name}.".startswith(head) or head.startswith(f"{name}.") for head in heads)
+    ]
+    if selected and handled.keys().isdisjoint(chain.from_iterable(selected)):
+        raise ConfigError(
+            f"{kind.__name__} has no handler for any event of {', '.join(patterns)}: correct its "
+            "streams, or write a handler for one of their events"
+        )
 
 
 def takes_results(handler: Callable[..., Any]) -> bool:

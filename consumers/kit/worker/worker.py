@@ -31,7 +31,7 @@ from bridge.runtime.redis_client import (
 from bridge.runtime.redis_url import replica_url
 from bridge.runtime.replica import COMMAND_TIMEOUT_S
 from consumers.kit.api.consumer import ConsumerSpec
-from consumers.kit.api.routes import handlers_of
+from consumers.kit.api.routes import check_streams
 from consumers.kit.handling.batch import BatchRunner
 from consumers.kit.handling.dead_letters import DeadLetters
 from consumers.kit.handling.limits import Limits
@@ -85,7 +85,7 @@ async def run_worker(settings: Settings, config: Config, stop: Stop) -> None:
     """Run until `stop`, through outages of Redis. Raises ConfigError for a wrong consumer or
     configuration, Fatal if `lifespan` fails."""
     spec = settings.consumer
-    handlers_of(spec.kind)
+    check_streams(spec.kind, settings.patterns)
     spec.build()  # errors of handlers and options are raised before Redis is needed
     url = resolve_url(config)
     with reading_from(config):

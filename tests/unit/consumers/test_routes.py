@@ -8,7 +8,7 @@ from bridge.contract.events import BookTicker, Depth, Event, Gap, Trade
 from bridge.errors import ConfigError
 from consumers import Consumer, Delivery, Results, consumes
 from consumers.kit.api.consumer import ConsumerSpec
-from consumers.kit.api.routes import handlers_of
+from consumers.kit.api.routes import check_streams, handlers_of
 from consumers.kit.handling.failure import HandlerFailed
 from consumers.kit.worker.loading import load
 from tests.support.consumer_batches import handle
@@ -139,3 +139,26 @@ def test_consumes_refuses_a_function_without_a_parameter() -> None:
 
         @consumes("trade.*")
         def nothing() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("patterns", "is_accepted"),
+    [
+        (("trade.*",), False),
+        (("account.*", "bridge:*"), False),
+        (("trade.*", "book*"), True),
+        (("bookTicker.SOL_USDC",), True),
+        (("*",), True),
+    ],
+)
+def test_streams_without_an_event_that_has_a_handler_are_refused(
+    patterns: tuple[str, ...], is_accepted: bool
+) -> None:
+    class Best(Consumer):
+        def on_book_ticker(self, delivery: Delivery[BookTicker]) -> None: ...
+
+    if is_accepted:
+        check_streams(Best, patterns)
+    else:
+        with pytest.raises(ConfigError, match=r"^Best has no handler for any event of"):
+            check_streams(Best, patterns)
