@@ -5,7 +5,7 @@ there are only problems, where they exist; with `metrics.per_stream` everything.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 
 from bridge.contract.causes import GapCause
@@ -13,7 +13,7 @@ from bridge.contract.latency import BOUNDS_US
 from bridge.contract.streams import BadStreamName, parse_stream
 from bridge.core.counters import EndCause, OutboxCounters, RestCounters, StreamCounters
 from bridge.core.round_trips import ROUND_TRIP_BOUNDS_US
-from bridge.metrics.exposition import Family, Histogram, Kind, Metric, Values
+from bridge.metrics.exposition import Family, Histogram, Kind, Metric, Values, metrics_in
 from bridge.view.facts import BridgeStatus, StreamStatus
 from bridge.view.troubles import Reason, is_published, troubles
 
@@ -131,15 +131,7 @@ SHARE_UNRECEIVED = Metric(
     "Streams of other members that none receives. Only in a fleet.",
 )
 
-CATALOGUE: Sequence[Metric] = (
-    BUILD, STARTED, UNHEALTHY, FRAMES, CONNECTED, ATTEMPTS, ENDS, LAST_FRAME, ENTRIES, GAPS,
-    GAPS_BY_CAUSE, RECOVERED, SNAPSHOTS, MISPLACED, QUARANTINED, UNKNOWN_FIELDS, UNKNOWN_EVENTS,
-    UNWANTED, STREAMS, LAST_EVENT, STREAM_TROUBLE, STREAM_PENDING, STREAM_LAST_EVENT,
-    STREAM_ENTRIES, PENDING, PENDING_BYTES, BUFFER_BYTES, REDIS_UP, SHARD_UP, ACKNOWLEDGED,
-    BATCHES, REDIS_ERRORS, ROUND_TRIP, LATENCY, JOURNAL_UP, JOURNAL_BYTES, JOURNAL_MAX,
-    JOURNAL_BEHIND, CHECKPOINT, REST_REQUESTS, CLOCK_OFFSET, PEERS, RANK, OPEN_OUTAGES,
-    SHARE_KEPT, SHARE_UNRECEIVED,
-)  # fmt: skip
+CATALOGUE = metrics_in(globals())  # all metrics above
 
 # Each counter of a stream, and its one metric; a test fails where one is missing.
 OF_ENTRIES = ("received", "published", "duplicates", "repeated", "late", "overflowed")

@@ -43,6 +43,11 @@ class Metric:
         return PREFIX + self.name
 
 
+def metrics_in(names: Mapping[str, object]) -> Sequence[Metric]:
+    """The metrics among these names, such as the `globals()` of a module, in their order."""
+    return tuple(each for each in names.values() if isinstance(each, Metric))
+
+
 class Histogram(NamedTuple):
     """Upper bounds in s, the count of each bucket (not cumulative, the last one unbounded), and the
     sum of all values.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bridge.contract.latency import BOUNDS_US
-from bridge.metrics.exposition import Family, Histogram, Kind, Metric
+from bridge.metrics.exposition import Family, Histogram, Kind, Metric, metrics_in
 from consumers.kit.lag import GroupLag, Took
 from consumers.kit.redis.registry import FIRST_SHARD
 
@@ -66,10 +66,7 @@ STREAM_BEHIND = Metric(
     "group_stream_behind_seconds", Kind.GAUGE, "With --per-stream.", ("group", "stream")
 )
 
-CATALOGUE: Sequence[Metric] = (
-    REDIS_UP, SHARD_UP, MEMORY_USED, MEMORY_MAX, LAST_STATUS, LAG, BEHIND, PENDING, OLDEST, DEAD,
-    MISSED, WORKERS, RATE, HANDLED, OWNED, BLOCKED, STREAM_LAG, STREAM_BEHIND,
-)  # fmt: skip
+CATALOGUE = metrics_in(globals())  # all metrics above
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,14 @@ def test_the_table_from_idea_to_file_names_only_files_that_are_there() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_the_table_of_stale_streams_names_every_public_type() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    table = page.partition("\n### Stale streams\n")[2].partition("\n\nIf ")[0]
+    public = [kind for kind, spec in STREAM_SPECS.items() if not spec.is_private]
+
+    assert [kind for kind in public if f"`{kind}`" not in table] == []
+
+
 def test_the_guarantees_name_tests_that_are_there() -> None:
     """`tests/…/test_file.py`, or `tests/…/test_file.py::test_name`."""
     named = re.findall(

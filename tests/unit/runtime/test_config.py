@@ -1,7 +1,9 @@
 """Configuration: defaults, the order of sources, and messages for mistakes."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -36,8 +38,21 @@ def refusal(text: str, tmp_path: Path, **environ: str) -> str:
     return str(caught.value).replace(str(tmp_path) + "/", "")
 
 
+def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    """The differences of two dumped configurations, such as `retention.trade.max_entries: 1, not 2`."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in one | other:
+            yield from differences(one.get(name), other.get(name), f"{path}.{name}".lstrip("."))
+    elif one != other:
+        yield f"{path}: {one}, not {other}"
+
+
 def test_the_shipped_file_states_exactly_the_defaults() -> None:
-    assert load_config(ROOT / "config.yaml", env_file=None, environ={}) == Config()
+    shipped = load_config(ROOT / "config.yaml", env_file=None, environ={})
+    changed = shipped.model_dump(), Config().model_dump()
+
+    assert list(differences(*changed)) == []
+    assert shipped == Config()
 
 
 def test_the_shipped_file_names_every_setting_but_the_host_name() -> None:
