@@ -74,7 +74,7 @@ bench: $(STAMP) ## Measure the bridge beside other ways of doing the same (BENCH
 compare: $(STAMP) $(COMPARE_STAMP) ## Measure it beside other tools, and break things: docs/compare.md (COMPARE_ONLY=ccxt)
 	@$(BIN)/python -m benchmarks.compare
 
-metrics: $(STAMP) ## Print how the code is shaped: callbacks, stores, chains, comments, by room
+metrics: $(STAMP) ## Print how the code is shaped: callbacks, stores, chains, comments, by package
 	@$(BIN)/python -m tests.support.shape
 
 lock: ## Write requirements/ anew from pyproject.toml (needs uv)

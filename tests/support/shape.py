@@ -121,23 +121,23 @@ def _comment_lines(source: str) -> int:
 
 
 def folders(root: Path) -> dict[str, list[Path]]:
-    """The modules of each room of a package; those beside the rooms under the package's name."""
-    rooms: dict[str, list[Path]] = {}
+    """The modules of each subpackage of a package; those beside them under the package's name."""
+    packages: dict[str, list[Path]] = {}
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).parts
-        rooms.setdefault(parts[0] if len(parts) > 1 else root.name, []).append(path)
-    return rooms
+        packages.setdefault(parts[0] if len(parts) > 1 else root.name, []).append(path)
+    return packages
 
 
 def main() -> None:
     """Print the table."""
     roots = [Path(each) for each in sys.argv[1:]] or [ROOT / "bridge", ROOT / "consumers"]
-    print("| room | lines | callbacks | stores | chains | comments % | longest |")
+    print("| package | lines | callbacks | stores | chains | comments % | longest |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for root in roots:
-        rooms = {name: of_modules(paths) for name, paths in folders(root).items()}
-        rooms[f"{root.name} together"] = sum(rooms.values(), Shape())
-        for name, shape in rooms.items():
+        packages = {name: of_modules(paths) for name, paths in folders(root).items()}
+        packages[f"{root.name} together"] = sum(packages.values(), Shape())
+        for name, shape in packages.items():
             per = [shape.per_thousand(n) for n in (shape.callbacks, shape.stores, shape.chains)]
             figures = " | ".join(f"{figure:.1f}" for figure in per)
             print(

@@ -7,17 +7,17 @@ import pytest
 from tests.support.shape import Shape, folders, of_modules, of_source
 
 BRIDGE = Path(__file__).parents[2] / "bridge"
-HARD_ROOMS = ("core", "journal", "redis", "feed")
+HARD_PACKAGES = ("core", "journal", "redis", "feed")
 
 
 @pytest.fixture(scope="module")
-def rooms() -> dict[str, Shape]:
+def packages() -> dict[str, Shape]:
     return {name: of_modules(paths) for name, paths in folders(BRIDGE).items()}
 
 
 @pytest.fixture(scope="module")
-def bridge(rooms: dict[str, Shape]) -> Shape:
-    return sum(rooms.values(), Shape())
+def bridge(packages: dict[str, Shape]) -> Shape:
+    return sum(packages.values(), Shape())
 
 
 def test_bridge_constructors_take_at_most_one_callback_in_a_thousand_lines(bridge: Shape) -> None:
@@ -36,11 +36,11 @@ def test_bridge_has_no_module_over_seven_hundred_lines(bridge: Shape) -> None:
     assert bridge.longest <= 700
 
 
-@pytest.mark.parametrize("room", HARD_ROOMS)
+@pytest.mark.parametrize("package", HARD_PACKAGES)
 def test_rooms_of_hard_logic_state_the_reason_in_comments(
-    room: str, rooms: dict[str, Shape]
+    package: str, packages: dict[str, Shape]
 ) -> None:
-    assert rooms[room].comment_percent >= 2
+    assert packages[package].comment_percent >= 2
 
 
 def test_shape_counts_callbacks_stores_chains_and_comments_of_a_module() -> None:

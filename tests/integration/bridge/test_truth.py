@@ -34,7 +34,7 @@ STREAMS: Sequence[object] = (
     "account.orderUpdate.SOL_USDC",
 )  # fmt: skip
 EVENTS = 8_000
-RATE = 2_000
+RATE = 800  # so that it lasts until open interest (5 s) and a liquidation (8 s)
 
 
 def is_complete(client: redis.Redis, sent: Mapping[str, Sequence[Any]]) -> bool:
@@ -79,6 +79,8 @@ async def test_redis_equals_the_ledger_for_every_stream(tmp_path: Path, redis_ur
     assert client.xlen("bridge:quarantine") == 0
     public = {"trade.SOL_USDC", "depth.600ms.SOL_USDC", "kline.1s.SOL_USDC", "stockPrice.NVDA"}
     assert public <= set(sent)
+    of_accounts = {kind for kind in truth.LETTERS if kind.startswith("account.")}
+    assert {truth.kind(stream) for stream in sent} >= truth.LETTERS.keys() - of_accounts
     # An account has some ten updates in all, and not of each kind after the subscription.
     assert any(stream.startswith("account.") for stream in sent)
     assert causes(client, sent) == {"start"}

@@ -39,7 +39,7 @@ def refusal(text: str, tmp_path: Path, **environ: str) -> str:
 
 
 def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
-    """The differences of two dumped configurations, such as `retention.trade.max_entries: 1, not 2`."""
+    """The differences of two configurations, such as `retention.trade.max_entries: 1, not 2`."""
     if isinstance(one, dict) and isinstance(other, dict):
         for name in one | other:
             yield from differences(one.get(name), other.get(name), f"{path}.{name}".lstrip("."))
