@@ -530,7 +530,7 @@ class Ingest:
         return Checkpoint(
             min(settled, default=self.log.end),
             self._target,
-            {queue.name: queue.confirmed for queue in queues if queue.confirmed != EMPTY},
+            {queue.name: queue.acknowledged for queue in queues if queue.acknowledged != EMPTY},
             {queue.name: self._settled(queue) for queue in apart},
             dict(self._others),
             self.log.end,

@@ -296,6 +296,8 @@ class Content(StreamQueue):
                 self.counters.published += 1  # a message of the exchange, the usual case
             else:
                 self._count(slot)
+        if self._before_loss and answer.settled:
+            self._before_loss = ""  # the gap that marks it is the first entry
         if answer.status == "foreign":
             self._foreign(answer.last)
         elif answer.status == "moved":
@@ -399,6 +401,8 @@ class Content(StreamQueue):
             else:
                 floor_us = min(kept.received_us, kept.moment_us) - FLOOR_US
                 self._backfill = _Backfill(floor_us, kept.received_us)
+        else:
+            self._lose_again()
 
     def discard(self) -> None:
         super().discard()
@@ -408,6 +412,8 @@ class Content(StreamQueue):
     def replayed(self) -> None:
         self.replay_until = 0
         self._backfill = None
+        if not (self.slots or self.is_lost):
+            self._before_loss = ""  # the stream has everything
 
     def drop_oldest(self, share: int) -> int:
         waiting = list(self.slots)

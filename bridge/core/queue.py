@@ -92,6 +92,7 @@ class StreamQueue(ABC):
         self.reason = ""  # SUSPENDED: why
         self.lost_last = EMPTY  # LOST: the last ID that Redis has
         self.confirmed = resume.confirmed
+        self._before_loss = ""  # `confirmed` before a loss, until the loss is marked or filled
         self.position = resume.position  # records before it are settled
         self.replay_until = resume.replay_until
         self._peers = peers
@@ -238,6 +239,13 @@ class StreamQueue(ABC):
 
     # ---- losses --------------------------------------------------------------------------------
 
+    @property
+    def acknowledged(self) -> str:
+        """The last ID that Redis acknowledged: `confirmed`, or that before a loss which is not
+        marked yet. A process that continues from it detects the loss again.
+        """
+        return self._before_loss or self.confirmed
+
     def check_end(self, last: str, newest: Edge | None) -> None:
         """Detect a loss from the stream's last ID and newest entry, as they were read."""
         if not self.slots and is_before(last, self.confirmed):
@@ -362,6 +370,11 @@ class StreamQueue(ABC):
     def _lose(self, last: str, newest: Edge | None) -> None:
         self.in_flight = 0
         self.state, self.lost_last = QueueState.LOST, last
+        self._before_loss = self.acknowledged
+
+    def _lose_again(self) -> None:
+        """After entries were dropped that may have marked a loss: it is to be detected again."""
+        self.confirmed = self.acknowledged
 
     def _foreign(self, last: str) -> None:
         self.fail(

@@ -343,6 +343,8 @@ class Sequenced(StreamQueue):
             else:
                 end = EntryId.parse(answer.last).position if end is None else end
                 self._settle_one(sign, slot, end)
+        if self._before_loss and answer.signs:
+            self._before_loss = ""
         is_head = not self._suspects or not self._put_suspects_back(
             EntryId.parse(answer.last).position, now_us
         )
@@ -614,6 +616,8 @@ class Sequenced(StreamQueue):
         self._gap_wait = self._beginning = None
         if self.is_lost:
             self.accept_loss()
+        else:
+            self._lose_again()
         self.state = self._at_rest()
         self.reason = ""
         self.position, self.replay_until = position, replay_until

@@ -300,6 +300,47 @@ def test_backfill_lost_again_and_again_each_stream_begins_with_its_gap(tmp_path:
     assert_all_there_or_marked(subject, before, TRADES, ORDERS, TICKERS)
 
 
+def emptied_and_read_again(folder: Path) -> tuple[IngestSubject, dict[str, dict[str, int]]]:
+    """Redis was emptied, and each stream's gap waits to be written."""
+    subject, before = received_much(folder)
+    prune(subject, 8)
+    subject.server.flush()
+    subject.now_us += 10_000_000
+    subject.publish(500)
+    subject.ingest.step(1)
+    assert subject.told() == [LOST]
+    return subject, before
+
+
+def test_backfill_suspended_before_its_gap_is_written_each_stream_begins_with_it(
+    tmp_path: Path,
+) -> None:
+    """As where the node of a shard comes back empty, and is away again at once."""
+    subject, before = emptied_and_read_again(tmp_path)
+
+    subject.ingest.suspend(list(subject.table), "its node is unavailable")
+    for _ in range(3):
+        subject.now_us += 20_000_000
+        subject.come_to_rest()
+
+    assert_all_there_or_marked(subject, before, TRADES, ORDERS, TICKERS)
+    assert [subject.stored(name).count(LOST) for name in (ORDERS, TICKERS)] == [1, 1]
+
+
+def test_backfill_killed_before_its_gap_is_written_each_stream_begins_with_it(
+    tmp_path: Path,
+) -> None:
+    subject, before = emptied_and_read_again(tmp_path)
+
+    subject.begin_again()
+    for _ in range(3):
+        subject.now_us += 20_000_000
+        subject.come_to_rest()
+
+    assert_all_there_or_marked(subject, before, TRADES, ORDERS, TICKERS)
+    assert [subject.stored(name).count(LOST) for name in (ORDERS, TICKERS)] == [1, 1]
+
+
 def test_backfill_journals_folder_deleted_while_the_bridge_was_stopped_marks_all(
     tmp_path: Path,
 ) -> None:
