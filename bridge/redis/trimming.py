@@ -12,11 +12,12 @@ from typing import Protocol
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from bridge.contract.streams import Stream
 from bridge.redis.append import Retention
 from bridge.runtime.keyspace import KeySpace
+from bridge.runtime.refusals import Refusal, is_of_a_key, meaning
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +25,7 @@ SCRIPT = files("bridge.redis").joinpath("trim.lua").read_text("utf-8")
 EVERY_S = 1.0
 AT_ONCE = 1000  # entries read in one call: Redis serves other clients in between
 CALLS_A_ROUND = 50
+RIGHTS = "slow_groups needs +xlen +xpending +xinfo|groups"
 
 
 class Reporter(Protocol):
@@ -54,18 +56,24 @@ class Trimming:
         self._until_bytes = until_bytes
         self._waiting: dict[str, str] = {}  # stream → the group that is waited for
         self._patient = True
+        self._refused: dict[str, str] = {}  # stream (empty: all) → why it is not trimmed
 
     async def run(self) -> None:
-        """Trim until cancelled. The publisher logs when Redis is unavailable."""
+        """Trim until cancelled. A refusal is logged once while it lasts; the publisher logs when
+        Redis is unavailable.
+        """
         trim = self._client.register_script(SCRIPT)
         while True:
             try:
                 groups = await self._waited_for()
                 for stream in list(self._reporter.streams().values()):
                     if self._space.shard_of(stream.name) == self._shard:
-                        await self._trim(trim, stream, groups)
+                        await self._trim_unless_refused(trim, stream, groups)
+                self._note_refusal("", "")
             except (RedisError, OSError, TimeoutError) as error:
                 log.debug("trimming_failed", error=str(error))
+                if meaning(error) is Refusal.NOT_ALLOWED:
+                    self._note_refusal("", f"{error} ({RIGHTS})")
             await asyncio.sleep(EVERY_S)
 
     async def _waited_for(self) -> Sequence[str]:
@@ -77,6 +85,27 @@ class Trimming:
             event = "retention_waits_again" if patient else "retention_waits_no_longer"
             log.warning(event, used_bytes=used, until_bytes=self._until_bytes)
         return self._groups if patient else ()
+
+    async def _trim_unless_refused(
+        self, trim: Callable[..., object], stream: Stream, groups: Sequence[str]
+    ) -> None:
+        """Trim a stream. That Redis refuses this key alone must not end the round for others."""
+        refused = ""
+        try:
+            await self._trim(trim, stream, groups)
+        except ResponseError as error:
+            if not is_of_a_key(error):
+                raise
+            refused = str(error)
+        self._note_refusal(stream.name, refused)
+
+    def _note_refusal(self, stream: str, reason: str) -> None:
+        if reason and self._refused.get(stream) != reason:
+            log.warning("trimming_refused", stream=stream, reason=reason)
+        if reason:
+            self._refused[stream] = reason
+        else:
+            self._refused.pop(stream, None)
 
     async def _trim(
         self, trim: Callable[..., object], stream: Stream, groups: Sequence[str]

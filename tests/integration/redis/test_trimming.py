@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from bridge.contract.streams import Stream, parse_stream
 from bridge.redis.append import Limits, Retention
-from bridge.redis.trimming import Trimming
+from bridge.redis.trimming import EVERY_S, Trimming
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect
 from tests.support.bridge_run import running_bridge
@@ -89,6 +90,33 @@ async def test_trimming_of_a_shard_leaves_the_streams_of_others(client: Redis) -
             await asyncio.sleep(0.02)
         trimming_other.cancel()
     assert await client.xlen(key) == 5000
+
+
+async def test_trimming_of_a_refused_stream_leaves_no_other_untrimmed(client: Redis) -> None:
+    await client.set(OTHER, "of another program")
+    reporter = Reporter(Limits("500"), (OTHER, STREAM))
+    one = Trimming(client, KeySpace(), reporter, ("archive",), GIB)
+    with capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(one.run())
+            await eventually_async(at_most(client, 600), "the other stream is trimmed")
+            await eventually_async(at_most(client, 600), "it is trimmed again")
+            task.cancel()
+    assert [(log["event"], log["stream"]) for log in logs] == [("trimming_refused", OTHER)]
+
+
+async def test_trimming_without_rights_is_logged_once(client: Redis) -> None:
+    rights = {"enabled": True, "passwords": ["+pw"], "keys": ["*"], "categories": ["+@all"]}
+    await client.acl_setuser("poor", **rights, commands=["-xlen"])
+    options = client.connection_pool.connection_kwargs
+    url = f"redis://poor:pw@{options['host']}:{options['port']}"
+    with capture_logs() as logs:
+        async with connect(url, name="test") as poor, trimming(poor, "archive"):
+            await eventually_async(lambda: len(logs), "it is logged")
+            await asyncio.sleep(EVERY_S * 1.5)
+    [refused] = [log for log in logs if log["log_level"] == "warning"]
+    assert refused["event"] == "trimming_refused"
+    assert "xlen" in refused["reason"].lower()
 
 
 async def test_trimming_without_the_group_keeps_what_retention_states(client: Redis) -> None:
