@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 INTERVAL_S = 1.0
 REGISTER_EVERY_BEATS = 10  # if no stream was added or removed
 _OURS = 3  # replies to our writes begin after those to the three reads of a beat
+_REGISTRY = _OURS + 2  # the reply to that of the registry, if there is one
 # The most that an exchange's time is ahead of Redis' clock. A watermark beyond that is from a wrong
 # clock: if it were used, it would hide every outage until then.
 AHEAD_US = 60_000_000
@@ -132,23 +133,25 @@ class Heartbeat:
         )
         pipeline.hset(self._prefix + keys.PEERS, mine.instance, mine.model_dump_json())
         pipeline.hset(self._prefix + keys.STATUS, mine.instance, status)
-        if registry := self._registry():  # empty where no market of a pattern is known yet
+        streams = dict(self._reporter.streams())
+        if registry := self._registry(streams):  # empty where no market of a pattern is known yet
             pipeline.hset(self._prefix + keys.STREAMS, items=_flat(registry))
         if marks:
             pipeline.hset(self._prefix + keys.WATERMARKS, items=_flat(marks))
         try:
             replies = await pipeline.execute(raise_on_error=False)
+            if registry and not isinstance(replies[_REGISTRY], RedisError):
+                self._registered = streams
             self._log_unwritten(replies[_OURS:])
             self._read(replies)
         except (RedisError, OSError, TimeoutError):
             self._peers.poll_failed()
 
-    def _registry(self) -> Mapping[str, str]:
-        """Registry lines: of the streams received now and, once, of those not received any more
-        (their entries stay), except streams that another member writes. Empty without a change, but
-        from time to time written again, since Redis may have lost them.
+    def _registry(self, streams: Mapping[str, Stream]) -> Mapping[str, str]:
+        """Registry lines: of the streams received now and, until that is written, of those not
+        received any more (their entries stay), except streams that another member writes. Empty
+        without a change, but from time to time written again, since Redis may have lost them.
         """
-        streams = self._reporter.streams()
         self._beats += 1
         if streams == self._registered and self._beats % REGISTER_EVERY_BEATS:
             return {}
@@ -159,7 +162,6 @@ class Heartbeat:
             for name, stream in self._registered.items()
             if name not in streams and name not in elsewhere
         }
-        self._registered = dict(streams)
         return lines | {
             name: describe(stream, self._space.key(name)) for name, stream in streams.items()
         }

@@ -48,6 +48,9 @@ class Reporter:
     def streams(self) -> Mapping[str, Stream]:
         return self._streams
 
+    def leave(self, name: str) -> None:
+        self._streams = {each: of for each, of in self._streams.items() if each != name}
+
     def member(self) -> str:
         return ""
 
@@ -88,6 +91,26 @@ async def test_the_registry_in_the_first_shard_has_each_streams_key_in_its_own(
         "trade.SOL_USDC": "{b.3}:trade.SOL_USDC",
         "trade.JUP_USDC": "{b.0}:trade.JUP_USDC",
     }
+
+
+async def test_a_stream_left_while_redis_is_unavailable_is_retired_in_the_registry_afterwards(
+    redis_url: str,
+) -> None:
+    async with connect(redis_url, name="test", decode_responses=True) as client:
+        reporter = Reporter("trade.SOL_USDC", "trade.JUP_USDC")
+        heartbeat, _ = beating(client, reporter)
+        await heartbeat.begin()
+        await heartbeat.beat()
+
+        reporter.leave("trade.JUP_USDC")
+        await client.execute_command("CONFIG", "SET", "maxmemory", "1")
+        await heartbeat.beat()
+        await client.execute_command("CONFIG", "SET", "maxmemory", "0")
+        await heartbeat.beat()
+        lines = await client.hgetall("bridge:streams")
+
+    retired = {name: "retired_us" in json.loads(line) for name, line in lines.items()}
+    assert retired == {"trade.SOL_USDC": False, "trade.JUP_USDC": True}
 
 
 def beating(client: Redis, reporter: Reporter | None = None) -> tuple[Heartbeat, Peers]:
