@@ -55,6 +55,7 @@ BOUND_SHARE = 256  # bytes of frames received between two checks of the bounds
 DROP_SHARE = 10  # an overflow drops this part of the largest queue at a time
 SUSPENDED_SHARE = 16  # the limit of each suspended stream that is not in the journal
 BACKFILL_SHARE = 8  # the limit of the streams that are backfilled
+ACCOUNT_SHARE = 8  # left by streams in the log to private ones that no log keeps
 LOW_SHARE = 2  # the log is read while fewer bytes wait
 OCCURRENCES_BYTES = 1024 * 1024  # read before the first unsettled record, to count equal messages
 
@@ -132,6 +133,8 @@ class Ingest:
         self.to_read = asyncio.Event()
         self._table = table
         self._buffer_bytes = buffer_bytes
+        left_bytes = 0 if core.takes_private else buffer_bytes // ACCOUNT_SHARE
+        self._most_bytes = buffer_bytes - left_bytes
         self._clock = clock
         self._target = target
         self._others: Mapping[str, int] = {}  # other target → the position that it needs
@@ -487,10 +490,10 @@ class Ingest:
             while queue.is_suspended and queue.bytes > suspended_bytes:
                 if queue.drop_oldest(DROP_SHARE) <= 0:
                     break
-        if not self.is_live or self._table.pending_bytes() <= self._buffer_bytes:
+        if not self.is_live or self._table.pending_bytes() <= self._most_bytes:
             return
         if isinstance(self.log, NullLog):
-            self._overflow(self._buffer_bytes)
+            self._overflow(self._most_bytes)
             return
         self.fall_behind()
 
