@@ -25,6 +25,7 @@ from bridge.journal.owner import Owner, claim
 from bridge.journal.zstd import zstd
 
 PLAIN, PACKED = ".journal", ".journal.zst"
+IN_PART = ".new"  # behind PACKED, while the segment is being compressed
 LOCK = "lock"
 READ_BYTES = 1024 * 1024
 MAX_LINE = 64 * 1024 * 1024  # bytes; the longest real lines have a REST body of 16 MB
@@ -342,7 +343,11 @@ class SegmentWriter:
         return lock
 
     def _heal(self) -> tuple[int, int]:
-        """The newest segment's start and the journal's end; an incomplete last line is cut off."""
+        """The newest segment's start and the journal's end; an incomplete last line is cut off, and
+        segments that a killed process had compressed in part are removed.
+        """
+        for part in self.folder.glob(f"*{PACKED}{IN_PART}"):
+            part.unlink(missing_ok=True)
         segments = list_segments(self.folder)
         if not segments:
             return 0, 0
@@ -390,7 +395,21 @@ def _whole_lines(path: Path, length: int) -> int:
 def pack(segment: Segment) -> Segment:
     """Compress a closed segment, then remove the plain file. Raises OSError."""
     packed = segment.path.with_name(segment.path.name + ".zst")
-    aside = packed.with_name(packed.name + ".new")
+    aside = packed.with_name(packed.name + IN_PART)
+    try:
+        _compress(segment, aside)
+    except OSError:
+        # On a full disk it would take the last room of the journal, which then never recovers.
+        aside.unlink(missing_ok=True)
+        raise
+    aside.replace(packed)
+    sync_folder(packed.parent)
+    segment.path.unlink()
+    return Segment(segment.start, packed)
+
+
+def _compress(segment: Segment, aside: Path) -> None:
+    """Write the compressed content of a segment to this file."""
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with segment.path.open("rb") as plain, os.fdopen(descriptor, "wb") as target:
         with zstd.ZstdFile(target, "wb", options=PACKING) as packing:
@@ -399,10 +418,6 @@ def pack(segment: Segment) -> Segment:
         os.fsync(target.fileno())
     written = segment.path.stat()
     os.utime(aside, ns=(written.st_atime_ns, written.st_mtime_ns))  # keep its age
-    aside.replace(packed)
-    sync_folder(packed.parent)
-    segment.path.unlink()
-    return Segment(segment.start, packed)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,12 +4,15 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from bridge.journal import segments
 from bridge.journal.segments import (
     DamagedSegment,
     JournalInUse,
+    Segment,
     SegmentReader,
     SegmentWriter,
     disk_bytes,
@@ -306,3 +309,32 @@ def test_what_a_few_bytes_unpack_to_is_handed_out_in_proportion_to_its_length(
         length += len(piece)
 
     assert length == 50_000_000
+
+
+def test_pack_on_a_full_disk_leaves_nothing_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it left would take the last room of the journal, which then never recovers."""
+    path = tmp_path / f"{0:020d}.journal"
+    path.write_bytes(b"a line\n" * 100)
+
+    def full(source: BinaryIO, target: BinaryIO, size: int) -> None:
+        target.write(source.read(size))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(segments, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        pack(Segment(0, path))
+
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writer_removes_what_a_killed_process_had_compressed_in_part(tmp_path: Path) -> None:
+    written(tmp_path, ALL[:80], ALL[80:])
+    part = tmp_path / f"{0:020d}.journal.zst.new"
+    part.write_bytes(b"a part")
+
+    SegmentWriter(tmp_path, 1_000_000).close()
+
+    assert not part.exists()
+    assert content(tmp_path) == ALL
