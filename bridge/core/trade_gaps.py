@@ -192,8 +192,7 @@ class TradeGaps:
             else:
                 ended.append(self._end(gap, run.first, at_us))
         reach = self._judge(reach)
-        if not (self._open or self._unjudged):
-            self._forget_pages()
+        self._forget_settled()
         return reach, ended
 
     def end_of_history(self, at_us: int) -> list[Recovered]:
@@ -302,6 +301,21 @@ class TradeGaps:
             else:
                 apart.append(run)
         self._runs = [*apart, shown]
+
+    def _forget_settled(self) -> None:
+        """Forget what pages showed before the oldest number that is still missing or to be checked:
+        in a busy sparse market there is always one that is newer than the page.
+        """
+        firsts = [gap.first for gap in self._open]
+        firsts += [run.first for run in islice(self._unjudged, 1)]
+        if not firsts:
+            self._forget_pages()
+            return
+        oldest = min(firsts)
+        self._rows = {number: row for number, row in self._rows.items() if number >= oldest}
+        self._runs = [
+            Run(max(run.first, oldest), run.last) for run in self._runs if run.last >= oldest
+        ]
 
     def _forget_pages(self) -> None:
         self._rows.clear()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from itertools import pairwise
+from weakref import ref
 
 import pytest
 from hypothesis import given
@@ -268,3 +269,18 @@ def test_numbers_let_pass_are_judged_by_the_rows_of_history_however_many_they_ar
     gaps.page(rows([8 * 10**14, *between, 5]), NOW_US)
 
     assert gaps.unseen() == [Run(8, 8 * 10**14 - 1)] * len(between)
+
+
+def test_rows_of_pages_are_kept_only_from_the_oldest_number_that_they_may_show() -> None:
+    """Each page is a little behind: the newest numbers let pass are never in it."""
+    gaps = sparse_at(1_000)
+    alive: list[ref[Trade]] = []
+    for newest in range(1_010, 3_000, 10):
+        for number in range(newest - 8, newest + 1, 2):  # each second number never was
+            gaps.receive(trade(number))
+        page = rows(range(newest - 2, newest - 14, -2))
+        alive += map(ref, page)
+        gaps.page(page, NOW_US)
+        del page
+
+    assert sum(each() is not None for each in alive) < 20
