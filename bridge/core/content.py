@@ -444,7 +444,7 @@ class Content(StreamQueue):
             received_us=until_us,
         )
         position = self.slots[0].position if self.slots else self.position
-        self._add_first(slot_of(entry, position, until_us))
+        self._add_first(slot_of(entry, position, at_us=0))  # it waits for no peer
 
     def _put_gap(self, slot: Slot, from_us: int, to_us: int, cause: GapCause) -> None:
         entry = content_gap(

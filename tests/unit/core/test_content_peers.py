@@ -270,3 +270,18 @@ def test_content_covered_outages_alone_leave_nothing_to_send() -> None:
 
     assert queue.take(NOW_US, 100) is None
     assert not queue.slots
+
+
+def test_content_gap_of_a_loss_waits_for_no_peer_whatever_the_clock_was_before() -> None:
+    """The journal's oldest record is from when this machine's clock was an hour ahead."""
+    queue = following()
+    queue.read_tail(tail("5-0"))
+    queue.put(order())
+    queue.read_tail(tail("0-0"))
+    assert queue.is_lost
+
+    queue.rewind(0, 100, NOW_US + 3_600_000_000)
+
+    assert queue.tail_wanted(NOW_US) is not None
+    queue.read_tail(tail("0-0"))
+    assert [named["cause"] for named in sent(queue)] == ["redis lost entries"]
