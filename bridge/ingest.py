@@ -281,6 +281,8 @@ class Ingest:
         process are not published: newer ones were, since.
         """
         self.core.apply(Rebased(self._clock.wall_us(), by), self.log.end, self._clock.now_us())
+        self._awaiting = {queue: at + by for queue, at in self._awaiting.items()}
+        self._suspended = {queue: at + by for queue, at in self._suspended.items()}
         if checkpoint is not None:
             self._others = checkpoint.turned_to(self._target).others
 

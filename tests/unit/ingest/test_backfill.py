@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from bridge.contract.identity import EntryId
+from bridge.journal.segments import SegmentWriter
+from tests.support import stepped_bridge
 from tests.support.full_disk import FullDisk
 from tests.support.ingest_subject import (
     NOW_US,
@@ -495,6 +497,35 @@ def test_suspended_without_a_journal_is_bounded_and_what_goes_is_marked() -> Non
     stored = subject.stored()
     assert stored[0] == "overflow"
     assert stored[1:] == [str(number) for number in range(3001 - len(stored), 3000)]
+
+
+def test_suspended_while_the_journal_is_opened_late_reads_nothing_of_an_earlier_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that had not published is older than what the stream has by now."""
+    subject = IngestSubject(tmp_path)
+    subject.order(1, subject.connect())
+    subject.log.flush()
+    subject.kill()
+    with monkeypatch.context() as patched:
+        patched.setattr(stepped_bridge, "SegmentWriter", lambda *_: None)
+        subject.start()
+    subject.read_journal()
+    connection = subject.connect()
+    subject.order(2, connection)
+    subject.pump()
+    subject.server.refusals[ORDERS] = "WRONGTYPE Operation against a key"
+    subject.order(3, connection)
+    subject.pump()
+
+    by = subject.log.open_late(SegmentWriter(tmp_path, 1_000_000))
+    subject.ingest.rebased(by, None)
+    subject.recover()
+    subject.server.refusals.clear()
+    subject.now_us += 20_000_000
+    subject.come_to_rest()
+
+    assert subject.stored() == ["2", "3"]
 
 
 # ---- the gap log ---------------------------------------------------------------------------------
