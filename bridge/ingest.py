@@ -268,13 +268,17 @@ class Ingest:
         self._read_from(first if self._target else self.log.end)
 
     def _read_from(self, position: int) -> None:
-        """Read the log from before `position`: early enough to count equal messages, and from the
-        head of a segment, which has the connections.
+        """Read the log from before `position`."""
+        self._cursor = self.log.cursor(self._start_before(position))
+        self.to_read.set()
+
+    def _start_before(self, position: int) -> int:
+        """Where to begin in order to read from `position`: early enough to count equal messages,
+        and at the head of a segment, which has the connections.
         """
         oldest = self.log.oldest()
         early = max(oldest, position - OCCURRENCES_BYTES) if position >= oldest else position
-        self._cursor = self.log.cursor(self.log.start_before(early))
-        self.to_read.set()
+        return self.log.start_before(early)
 
     def rebased(self, by: int, checkpoint: Checkpoint | None) -> None:
         """Raise all positions by `by`: the journal was opened late. Unsettled records of an earlier
@@ -459,7 +463,7 @@ class Ingest:
         first = min(queue.position for queue in awaiting)
         journal = self.log
         assert isinstance(journal, Log)
-        cursor = journal.cursor(journal.start_before(first))
+        cursor = journal.cursor(self._start_before(first))
         gap_log = self.core.gap_log if self.core.gap_log in awaiting else None
         streams = [queue for queue in awaiting if queue is not gap_log]
         core = self.core.backfill(streams, reads_gap_log=gap_log is not None)

@@ -429,6 +429,24 @@ def test_suspended_while_the_journal_is_read_stays_within_memory(tmp_path: Path)
     assert subject.trade_ids() == numbers(0, 3000)
 
 
+def test_suspended_between_two_equal_messages_publishes_both(tmp_path: Path) -> None:
+    """The second one is in another segment of the journal."""
+    subject = IngestSubject(tmp_path)
+    connection = subject.connect()
+    subject.order(1, connection)
+    subject.pump()
+    subject.log.roll(subject.ingest.state())
+    subject.server.refusals[ORDERS] = "WRONGTYPE Operation against a key"
+    subject.order(1, connection)
+    subject.pump()
+
+    subject.server.refusals.clear()
+    subject.now_us += 20_000_000
+    subject.come_to_rest()
+
+    assert [entry["occurrence"] for entry in subject.server.entries(ORDERS)] == ["", "1"]
+
+
 def test_suspended_stream_survives_a_restart(tmp_path: Path) -> None:
     subject = subject_with_trades(tmp_path)
     subject.server.refusals[TRADES] = "WRONGTYPE Operation against a key"
