@@ -271,6 +271,8 @@ class _OneStream:
         while isinstance(need := self._sink.wants(self._name), FillsWanted):
             try:
                 await self._page_fills(need)
+                if self._sink.wants(self._name) != need:
+                    continue  # another outage has ended, for which the end would count, too
             except RestRefused as refused:
                 if not refused.is_final and refusals.count < MOST_FILLS_REFUSALS:
                     await asyncio.sleep(refusals.take(refused))

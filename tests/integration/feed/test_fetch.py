@@ -274,6 +274,25 @@ async def test_fills_are_requested_beyond_the_time_of_a_clock_that_is_behind() -
     assert kinds(subject.sink, ORDERS) == [BodyKind.FILLS, BodyKind.END]
 
 
+async def test_fills_of_an_outage_that_ends_while_others_are_requested_are_requested_too() -> None:
+    from_us, to_us, later_us = now_us(), now_us() + 10_000_000, now_us() + 60_000_000
+
+    def reply(number: int) -> bytes:
+        if number == 1:
+            subject.sink.want(ORDERS, FillsWanted(from_us, later_us))
+        return EMPTY
+
+    async with fetching(RecordingSink(), NAMES, reply) as subject:
+        subject.sink.want(ORDERS, FillsWanted(from_us, to_us))
+        await is_had(subject, ORDERS)
+
+    assert [int(page["to"]) for page in asked(subject, "/fills")] == [
+        to_us // 1000 + 5_000,
+        later_us // 1000 + 5_000,
+    ]
+    assert kinds(subject.sink, ORDERS) == [BodyKind.FILLS, BodyKind.FILLS, BodyKind.END]
+
+
 async def test_account_does_not_wait_for_ever_for_fills_that_are_refused() -> None:
     def reply(number: int) -> bytes:
         return FORBIDDEN if "/fills" in subject.server.request_lines[number - 1] else EMPTY
