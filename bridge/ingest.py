@@ -430,6 +430,13 @@ class Ingest:
             self._detach_suspended(queue)
         return len(chosen)
 
+    def waits_for(self, queues: Iterable[StreamQueue]) -> bool:
+        """Whether a backfill is paused until Redis takes entries of these queues."""
+        backfill = self._backfill
+        if backfill is None or not self._is_full(backfill):
+            return False
+        return any(queue.slots and backfill.has(queue) for queue in queues)
+
     def _is_backfillable(self, queue: StreamQueue) -> bool:
         return self._is_kept(queue) and queue is not self.core.gap_log
 
@@ -470,7 +477,7 @@ class Ingest:
         self._backfill = _Backfill(core, cursor, gap_log)
 
     def _step_backfill(self, backfill: _Backfill, limit: int) -> bool:
-        if backfill.bytes() > self._buffer_bytes // BACKFILL_SHARE:
+        if self._is_full(backfill):
             return False
         self._apply_all(backfill.core, backfill.cursor.read(limit))
         if backfill.cursor.at_end:
@@ -484,6 +491,9 @@ class Ingest:
                 gap_log=backfill.gap_log is not None,
             )
         return True
+
+    def _is_full(self, backfill: _Backfill) -> bool:
+        return backfill.bytes() > self._buffer_bytes // BACKFILL_SHARE
 
     # ---- bounds --------------------------------------------------------------------------------
 
@@ -625,6 +635,9 @@ class Ingests:
 
     def behind_bytes(self) -> int:
         return sum(ingest.behind_bytes() for ingest in self.all)
+
+    def waits_for(self, queues: Sequence[StreamQueue]) -> bool:
+        return any(ingest.waits_for(queues) for ingest in self.all)
 
     def suspend(self, queues: Sequence[StreamQueue], reason: str) -> int:
         return sum(

@@ -83,6 +83,9 @@ class NoRecovery:
     def behind_bytes(self) -> int:
         return 0
 
+    def waits_for(self, queues: Sequence[StreamQueue]) -> bool:
+        return False
+
     def suspend(self, queues: Sequence[StreamQueue], reason: str) -> int:
         return 0  # nothing to suspend: reading pauses while too much waits
 

@@ -48,6 +48,10 @@ class Recovery(Protocol):
         """How many bytes of the journal are not in the queues yet."""
         ...
 
+    def waits_for(self, queues: Sequence[StreamQueue]) -> bool:
+        """Whether other streams are not backfilled until Redis takes entries of these queues."""
+        ...
+
     def suspend(self, queues: Sequence[StreamQueue], reason: str) -> int:
         """Suspend those of these queues whose streams the journal has, until Redis accepts them
         again. Returns how many.
@@ -286,8 +290,12 @@ class Publisher:
 
     def _suspend_over_limit(self, reason: str) -> None:
         """Suspend this shard's streams if they use too much memory: other shards need it."""
-        if self._kept_bytes is None or self._table.pending_bytes() <= self._kept_bytes:
+        if self._kept_bytes is None:
             return
-        left = self._recovery.suspend(list(self._table), f"its node is unavailable: {reason}")
+        queues = list(self._table)
+        is_over = self._table.pending_bytes() > self._kept_bytes
+        if not (is_over or self._recovery.waits_for(queues)):
+            return
+        left = self._recovery.suspend(queues, f"its node is unavailable: {reason}")
         if left:
             self._log.warning("shard_left_to_the_journal", streams=left, reason=reason)
