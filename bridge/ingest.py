@@ -402,6 +402,7 @@ class Ingest:
         if is_kept:
             if queue is not self.core.gap_log:  # the gap log still takes new records
                 self._detach(queue)
+                queue.discard()  # else its entries could keep the log from being read to its end
             self._suspended.pop(queue, None)
             self._await_backfill(queue, self.log.oldest())
         else:
@@ -478,6 +479,8 @@ class Ingest:
 
     def _step_backfill(self, backfill: _Backfill, limit: int) -> bool:
         if self._is_full(backfill):
+            if all(queue.is_waiting for queue in backfill.core.queues.values() if queue.slots):
+                backfill.core.wait_no_longer()  # what recovers them can only be read with room
             return False
         self._apply_all(backfill.core, backfill.cursor.read(limit))
         if backfill.cursor.at_end:

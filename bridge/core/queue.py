@@ -323,6 +323,10 @@ class StreamQueue(ABC):
         return self.state is SUSPENDED
 
     @property
+    def is_waiting(self) -> bool:
+        return self.state is QueueState.WAITING
+
+    @property
     def is_lost(self) -> bool:
         return self.state is QueueState.LOST
 

@@ -105,6 +105,45 @@ def test_backfill_memory_full_meanwhile_publishes_nothing_twice(tmp_path: Path) 
     assert subject.stored() == [LOST, "1"]
 
 
+def test_backfill_of_a_stream_that_fills_the_memory_is_published(tmp_path: Path) -> None:
+    """Redis was unavailable until only the journal took messages, and comes back empty."""
+    subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
+    connection = subject.connect()
+    subject.trades(10, connection)
+    subject.order(1, connection)
+    subject.pump()
+
+    subject.trades(1000, connection)
+    subject.order(2, connection)
+    assert not subject.ingest.is_live
+    subject.server.flush()
+    subject.now_us += 10_000_000
+    subject.come_to_rest()
+
+    assert subject.ingest.is_live
+    assert subject.trade_ids() == numbers(0, 1010)
+    assert subject.stored() == [LOST, "1", "2"]
+
+
+def test_backfill_of_a_gap_with_more_behind_it_than_memory_may_hold_is_published(
+    tmp_path: Path,
+) -> None:
+    subject = IngestSubject(tmp_path, buffer_bytes=1_600_000)
+    connection = subject.connect()
+    subject.trades(5, connection)
+    subject.skip(1)
+    subject.trades(1000, connection)
+    for _ in range(3):
+        subject.now_us += 31_000_000
+        subject.come_to_rest()
+    assert subject.trade_ids() == [*numbers(0, 5), *numbers(6, 1000)]
+
+    lose(subject, TRADES)
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == [*numbers(0, 5), *numbers(6, 1000)]
+
+
 def test_backfill_gap_meanwhile_is_recovered_by_the_reply_in_the_journal(tmp_path: Path) -> None:
     subject = subject_with_trades(tmp_path, 2)
     lose(subject, TRADES)
