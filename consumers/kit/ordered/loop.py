@@ -10,6 +10,7 @@ Under high load, and with fast handlers, the next batch is read while one is han
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from random import Random
 
 import structlog
@@ -140,8 +141,10 @@ class OrderedLoop:
     async def leave(self) -> None:
         """Clean stop: commit what is in flight or due, and release every lease."""
         await self._ahead.drop()
-        await self._commit(self._assigned.values())
-        await self._write_what_is_due(stopping=True)
+        with suppress(StopWorker):  # of `on_missed`: the worker stops already
+            await self._commit(self._assigned.values())
+        with suppress(StopWorker):
+            await self._write_what_is_due(stopping=True)
         leases = [assigned.lease for assigned in self._assigned.values()]
         self._assigned.clear()
         await self._leases.release(leases)
@@ -369,12 +372,22 @@ class OrderedLoop:
 
     async def _commit(self, of: Iterable[AssignedStream]) -> None:
         """Send commits in flight and apply each answer. Raises errors that concern the whole
-        server."""
+        server, and StopWorker."""
         waiting = [assigned for assigned in of if assigned.phase is Phase.IN_FLIGHT]
         commits = [assigned.commit for assigned in waiting if assigned.commit is not None]
         answers = await self._leases.commit(commits)
+        # All answers are applied before an error is raised: a confirmed commit that stays in flight
+        # would be sent again, and applied twice where it does not move the position that it expects
+        # (joined streams, a dead letter, `write` without entries).
+        raised: StopWorker | RedisError | None = None
         for assigned, answer in zip(waiting, answers, strict=True):
-            await self._apply_answer(assigned, answer)
+            try:
+                await self._apply_answer(assigned, answer)
+            except (StopWorker, RedisError) as error:
+                if raised is None or isinstance(error, StopWorker):
+                    raised = error
+        if raised is not None:
+            raise raised
 
     async def _apply_answer(self, assigned: AssignedStream, answer: Answer | Exception) -> None:
         if isinstance(answer, Answer) and answer.status is CommitStatus.LOST:

@@ -1,5 +1,6 @@
 """Joined mode and timers with real workers: correct values, whichever worker is killed."""
 
+import signal
 import time
 
 import pytest
@@ -62,6 +63,25 @@ class Cancels(Failing):
             asyncio.current_task().cancel()
             await asyncio.sleep(0)
         results.hincrby("", "n", 1)
+"""
+
+STOPPING = """
+from backpack_bridge import Consumer, StopWorker
+
+class Stopping(Consumer):
+    name = "stopping"
+    streams = ("trade.*",)
+    mode = "joined"
+    join_wait_s = 0
+
+    def joined_by(self, stream):
+        return stream.removeprefix("trade.")
+
+    def on_trade(self, delivery, results):
+        results.hincrby("", "trades", 1)
+
+    def on_missed(self, missed):
+        raise StopWorker
 """
 
 
@@ -142,3 +162,30 @@ def test_joined_streams_whose_consumer_fails_are_paused_and_continue(
         bench.await_group(stream, "failing", "4-0")
     assert "Traceback" not in worker.err
     assert worker.stop() == 0
+
+
+def test_results_committed_with_those_of_a_stream_that_ends_the_worker_count_once(
+    bench: Bench,
+) -> None:
+    (bench.folder / "outside.py").write_text(STOPPING)
+    markets = [f"{letter}_USDC" for letter in "ABCDEFGH"]
+    for market in markets:
+        bench.register(f"trade.{market}")
+        bench.add(f"trade.{market}", {"1-0": trade(1, START_US)})
+    worker = bench.start("outside:Stopping")
+    for market in markets:
+        bench.await_group(f"trade.{market}", "stopping", "1-0")
+
+    worker.signal(signal.SIGSTOP)
+    time.sleep(0.5)  # until its blocking read has ended: the next one finds all streams
+    trimmed = f"trade.{markets[0]}"
+    bench.add(trimmed, {f"{number}-0": trade(number, START_US) for number in range(2, 5)})
+    bench.redis.xtrim(trimmed, maxlen=1, approximate=False)
+    for market in markets[1:]:
+        bench.add(f"trade.{market}", {"2-0": trade(2, START_US)})
+    worker.signal(signal.SIGCONT)
+
+    assert worker.wait() == 0
+    for market in markets:
+        key = f"consumers:{{joined.{market}}}:stopping"
+        assert bench.redis.hget(key, "trades") == "2", market
