@@ -91,7 +91,7 @@ class AssignedStream:
         # Number of entries to handle one by one. After a crash, any entry of the previous owner's
         # batch may have caused it.
         self._one_by_one = self._kind.batch_entries if lease.after_a_crash else 0
-        self._timers = timers_of(self._kind)
+        self._timers = dict(timers_of(self._kind))
         self._ticks: dict[str, int] = {}
         # ID of the entry that becomes a dead letter with its next commit, and the write for it.
         self._dead: tuple[str, Write] | None = None
@@ -276,11 +276,16 @@ class AssignedStream:
                 continue
             if part.failed is not None:
                 part.failed.log(self.failures + 1, self._pause())
+                self._try_last(name)
             else:
                 commit = self._commit_of((), part.writes)
                 self._in_flight = _InFlight(commit, tick=(name, at_ms))
             return True
         return False
+
+    def _try_last(self, name: str) -> None:
+        """After a failure, try this timer after the others, which would never run otherwise."""
+        self._timers[name] = self._timers.pop(name)
 
     def probe(self) -> None:
         """Put an empty commit in flight, which Redis confirms or refuses: the lease may be lost."""
@@ -318,6 +323,8 @@ class AssignedStream:
         if flight.dead_letter is not None:
             self._keep_dead_letter(flight.dead_letter, error)
             return 0.0
+        if flight.tick is not None:
+            self._try_last(flight.tick[0])
         # One entry of the batch has made the refused result: handled one by one, it is found.
         if flight.alone is None:
             self._one_by_one = max(self._one_by_one, flight.commit.handled)

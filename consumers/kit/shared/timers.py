@@ -43,8 +43,8 @@ class GroupTimers:
         self._ticks: dict[str, int] = {}
         self._last_beat = 0
         self._unusable = ""  # the reason why their keys cannot be used
-        self._failures = 0  # in a row
-        self._retry_at = 0.0
+        self._failures: dict[str, int] = {}  # timer → failures in a row
+        self._retry_at: dict[str, float] = {}  # timer → end of its pause, by monotonic()
 
     @property
     def held(self) -> Sequence[Lease]:
@@ -56,9 +56,9 @@ class GroupTimers:
         now_ms = self._membership.now_ms
         if not self._timers or now_ms is None or not await self._is_ours():
             return
-        if time.monotonic() < self._retry_at:
-            return
         for name, interval_ms in self._timers.items():
+            if time.monotonic() < self._retry_at.get(name, 0.0):
+                continue  # a timer that fails delays no other
             at_ms = tick_ms(now_ms, interval_ms)
             last_ms = last_tick_ms(self._ticks.get(name), now_ms)
             if last_ms is None:  # first use: the timer runs from the next due time on
@@ -99,10 +99,8 @@ class GroupTimers:
 
     async def _commit(self, name: str, at_ms: int, part: Part) -> None:
         if part.failed is not None:
-            self._failures += 1
-            delay_s = retry_delay_s(self._failures)
-            self._retry_at = time.monotonic() + delay_s
-            part.failed.log(self._failures, delay_s)
+            delay_s = self._pause(name)
+            part.failed.log(self._failures[name], delay_s)
             return
         # If the answer is lost, the lease is acquired again, and the due times are read again.
         lease, self._lease = self._lease, None
@@ -110,11 +108,17 @@ class GroupTimers:
         commit = Commit(lease, lease.position, lease.position, 0, part.writes)
         [answer] = await self._leases.commit([commit])
         if isinstance(answer, Answer) and answer.status is CommitStatus.OK:
-            self._lease, self._failures = lease, 0
+            self._lease = lease
             self._ticks[name] = at_ms
+            self._failures.pop(name, None)
         elif isinstance(answer, Exception):
             self._lease = lease
-            self._failures += 1
-            delay_s = retry_delay_s(self._failures)
-            self._retry_at = time.monotonic() + delay_s
+            delay_s = self._pause(name)
             _log.warning("timer_refused", timer=name, error=str(answer), retry_s=delay_s)
+
+    def _pause(self, name: str) -> float:
+        """Pause a timer that has failed. Returns the pause, s."""
+        self._failures[name] = failures = self._failures.get(name, 0) + 1
+        delay_s = retry_delay_s(failures)
+        self._retry_at[name] = time.monotonic() + delay_s
+        return delay_s

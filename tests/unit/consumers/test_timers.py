@@ -9,8 +9,10 @@ from bridge.errors import ConfigError
 from consumers import Consumer, Delivery, Results, StopWorker, Tick, Trade, every
 from consumers.kit.api.consumer import ConsumerSpec
 from consumers.kit.api.timers import timers_of
+from consumers.kit.handling.batch import BatchRunner
 from consumers.kit.ordered.assigned_stream import AssignedStream, Phase
-from consumers.kit.ordered.lease import Lease
+from consumers.kit.ordered.lease import Answer, Commit, CommitStatus, Lease
+from consumers.kit.shared.timers import GroupTimers
 from consumers.testing import EventFactory, Trial
 from examples.vwap import Vwap
 from tests.support.consumer_batches import stats
@@ -116,6 +118,67 @@ async def test_a_timer_that_fails_pauses_its_stream_and_is_not_done() -> None:
     assert await one.run_timer(NOON_MS + MINUTE_MS, is_caught_up=True)
     assert one.phase is Phase.PAUSED
     assert not await one.run_timer(NOON_MS + MINUTE_MS, is_caught_up=True)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_a_timer_that_always_fails_does_not_keep_the_others_from_running(
+    is_refused: bool,
+) -> None:
+    def fail(self: object, tick: Tick) -> None:
+        if not is_refused:
+            raise ValueError("no")
+
+    one = assigned(type("Failing", (Counting,), {"a_fails": every("1m")(fail)}))
+    told = []
+    ticks = {"tell": NOON_MS, "a_fails": NOON_MS}
+    for minute in (1, 2):
+        now_ms = NOON_MS + minute * MINUTE_MS
+        for _ in range(2):  # the one fails, and after its pause the other is run
+            await one.begin({}, ticks)
+            while await one.run_timer(now_ms, is_caught_up=True) and one.commit is not None:
+                name, at_ms = one.commit.writes[-1].arguments
+                if name == "a_fails":
+                    one.refused("WRONGTYPE")
+                    break
+                await one.committed(0)
+                ticks[name] = int(at_ms)
+                told.append(int(at_ms))
+            assert one.phase is Phase.PAUSED
+    assert told == [NOON_MS + MINUTE_MS, NOON_MS + 2 * MINUTE_MS]
+
+
+class OfOneWorker:
+    """Leases and membership of a worker that is alone, at a time that the test sets."""
+
+    beats = 1
+
+    def __init__(self, now_ms: int, ticks: dict[str, int]) -> None:
+        self.now_ms = now_ms
+        self.told: list[tuple[str, ...]] = []
+        self._ticks = ticks
+
+    async def acquire(self, name: str, start: str, *, is_stream: bool) -> Lease:
+        return Lease(name, 1, start, is_stream=is_stream)
+
+    async def ticks(self, name: str) -> dict[str, int]:
+        return self._ticks
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Answer]:
+        self.told += [commit.writes[-1].arguments for commit in commits]
+        return [Answer(CommitStatus.OK) for _ in commits]
+
+
+async def test_a_shared_timer_that_always_fails_delays_no_other() -> None:
+    def fail(self: object, tick: Tick) -> None:
+        raise ValueError("no")
+
+    consumer = type("Failing", (Shared,), {"a_fails": every("1m")(fail)})()
+    worker: Any = OfOneWorker(NOON_MS, {"tell": NOON_MS - MINUTE_MS, "a_fails": 0})
+    timers = GroupTimers(consumer, BatchRunner(consumer, stats()), worker, worker)
+    for minute in range(5):
+        worker.now_ms = NOON_MS + minute * MINUTE_MS
+        await timers.run()
+    assert worker.told == [("tell", str(NOON_MS + n * MINUTE_MS)) for n in range(5)]
 
 
 async def test_a_timer_may_stop_its_worker() -> None:
