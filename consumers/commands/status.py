@@ -29,7 +29,9 @@ def command(
     streams: StreamsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two polls.")] = 1.0,
+    every: Annotated[
+        float, typer.Option(min=0.2, max=86_400, help="Seconds between two polls.")
+    ] = 1.0,
     config: ConfigOption = None,
 ) -> None:
     """Show the progress of every group: lag in entries and seconds, pending, dead letters, owners.

@@ -88,8 +88,18 @@ def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(
     assert "Traceback" not in done.stderr
 
 
-def test_a_typo_in_an_option_is_a_usage_error(tmp_path: Path) -> None:
-    assert consumers(tmp_path, "run", "tail", "--grup", "x").returncode == 2
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "tail", "--grup", "x"],
+        ["status", "--watch", "--every", "inf"],
+        ["status", "--watch", "--every", "1e300"],
+    ],
+)
+def test_a_wrong_option_is_a_usage_error(tmp_path: Path, arguments: list[str]) -> None:
+    done = consumers(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_run_without_an_embedded_redis_is_an_error_with_the_reason(tmp_path: Path) -> None:
