@@ -100,6 +100,7 @@ def retry(
 
     async def read(redis: Redis, keys: Keys) -> int:
         dead_letters = await _stored(redis, keys, group, streams, letters)
+        _need_one_stream(dead_letters, letters or ())
         return await DeadLetters(redis, keys, group).send_back(dead_letters)
 
     echo(f"{fetch(config, read)} sent back to {group}")
@@ -118,6 +119,7 @@ def drop_(
 
     async def read(redis: Redis, keys: Keys) -> int:
         dead_letters = await _stored(redis, keys, group, streams, letters, sent_back=True)
+        _need_one_stream(dead_letters, letters or ())
         return await DeadLetters(redis, keys, group).drop(dead_letters)
 
     echo(f"{fetch(config, read)} dropped")
@@ -158,6 +160,18 @@ def _need_ids(letters: Sequence[str]) -> None:
     for letter in letters:
         if not is_entry_id(letter):
             raise ConfigError(f"{letter!r} is no letter ID: `deadletters list` shows them")
+
+
+def _need_one_stream(found: Sequence[StoredDeadLetter], letters: Sequence[str]) -> None:
+    """Raise ConfigError for an ID that several streams have: each stream counts its own, from the
+    time in ms, so the user may mean one of them alone."""
+    for letter in letters:
+        streams = sorted({one.stream for one in found if one.letter_id == letter})
+        if len(streams) > 1:
+            raise ConfigError(
+                f"{letter} is a dead letter of {' and of '.join(streams)}: name one of them with "
+                "--streams"
+            )
 
 
 def _need_group(group: str, there: Sequence[str]) -> None:

@@ -53,6 +53,26 @@ def test_dead_letters_of_a_group_that_is_registered_no_more_are_shown_and_droppe
     assert dead_letters(picky, "gone") == []
 
 
+@pytest.mark.parametrize("command", ["retry", "drop"])
+def test_a_dead_letter_whose_id_two_streams_have_is_changed_in_the_named_one_alone(
+    picky: Bench, command: str
+) -> None:
+    picky.register("trade.OTHER")
+    letter = {"entry_id": last_id(7), "attempts": "3", "error": "x", "fields": "{}"}
+    keys = [f"consumers:{{{stream}}}:picky:dead" for stream in (STREAM, "trade.OTHER")]
+    for key in keys:
+        picky.redis.xadd(key, letter, id="5-1")  # type: ignore[arg-type]
+    done = deadletters(picky, command, "picky", "5-1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: 5-1 is a dead letter of trade.OTHER and of trade.SOL_USDC: name one of them with "
+        "--streams\n"
+    )
+    assert [picky.redis.xlen(key) for key in keys] == [1, 1]
+    assert deadletters(picky, command, "picky", "5-1", "--streams", STREAM).returncode == 0
+    assert [picky.redis.xlen(key) for key in keys] == [0, 1]
+
+
 @BOTH_MODES
 def test_an_entry_that_always_fails_becomes_a_dead_letter_and_can_be_sent_back(
     picky: Bench, name: str, group: str
