@@ -36,10 +36,9 @@ async def oldest_ms(client: Redis, keys: Keys, streams: Streams) -> int | None:
 
 
 class MarketReader:
-    """One market. `has_begun`: its book and tape are read up to now."""
+    """One market. Call `begin` once, and `read` after it; one whose `begin` fails is of no use."""
 
     def __init__(self, client: Redis, keys: Keys, streams: Streams) -> None:
-        self.has_begun = False
         self._client = client
         self._keys = keys
         self._streams = streams
@@ -84,13 +83,9 @@ class MarketReader:
         await self._read_ticker()
         await self._read_candles()
         self._since_ms = await oldest_ms(self._client, self._keys, self._streams)
-        self.has_begun = True
 
     async def read(self) -> dict[str, Any] | None:
         """Read new entries. Returns the update for clients; None where nothing is new."""
-        if not self.has_begun:
-            await self.begin()
-            return None
         new: dict[str, Any] = {}
         if self._streams.depth and await self._read_depth():
             new["book"] = self._page.book()

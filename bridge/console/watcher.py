@@ -6,11 +6,13 @@ every client at once and retried; so is a refusal of access rights. Writes nothi
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from bridge.console import now
 from bridge.console.gaps import KEPT, GapsPage
@@ -28,6 +30,7 @@ from bridge.contract import keys
 from bridge.contract.identity import EntryId
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_trouble import reason
+from bridge.runtime.refusals import is_of_a_key
 from bridge.runtime.replica import FreshReads
 from bridge.view.facts import Sample
 from bridge.view.history import History
@@ -85,7 +88,8 @@ class Watcher:
         self._gaps = GapsPage(watched.shows_private)
         self._groups = ConsumersPage(watched.can_change, watched.shows_private)
         self._latency = LatencyPage()
-        self._markets: dict[str, MarketReader] = {}
+        self._markets: dict[str, MarketReader] = {}  # those that are read up to now
+        self._retry_at: dict[str, float] = {}  # market → when it is read again, by monotonic()
         self._past = PastReader(watched.client, self._keys)
 
     async def run(self) -> NoReturn:
@@ -235,21 +239,32 @@ class Watcher:
         """Read the markets that have clients; drop the rest."""
         watched = {t.removeprefix(_MARKET) for t in self._hub.topics if t.startswith(_MARKET)}
         self._markets = {s: reader for s, reader in self._markets.items() if s in watched}
+        self._retry_at = {s: at_s for s, at_s in self._retry_at.items() if s in watched}
         known = markets(self._sample.streams)
         client = await self._reads.client()
         for symbol in watched & known.keys():
-            reader = self._markets.get(symbol)
-            if reader is None:
-                reader = MarketReader(client, self._keys, known[symbol])
-                self._markets[symbol] = reader
-                await reader.begin()
-                self._hub.publish(
-                    _MARKET + symbol, _message("whole", self._whole(_MARKET + symbol))
-                )
+            if time.monotonic() < self._retry_at.get(symbol, 0.0):
                 continue
-            reader.use(client)
-            if (new := await reader.read()) is not None:
-                self._hub.publish(_MARKET + symbol, _message("more", new))
+            try:
+                await self._read_market(symbol, known[symbol], client)
+            except ResponseError as error:
+                if not is_of_a_key(error):
+                    raise
+                # A key that another program has written: the other markets are still read.
+                self._retry_at[symbol] = time.monotonic() + _RETRY_S
+                self._hub.publish(_MARKET + symbol, _message("trouble", {"text": reason(error)}))
+
+    async def _read_market(self, symbol: str, streams: Streams, client: Redis) -> None:
+        reader = self._markets.get(symbol)
+        if reader is None:
+            reader = MarketReader(client, self._keys, streams)
+            await reader.begin()
+            self._markets[symbol] = reader  # not one that failed: its tape would begin twice
+            self._hub.publish(_MARKET + symbol, _message("whole", self._whole(_MARKET + symbol)))
+            return
+        reader.use(client)
+        if (new := await reader.read()) is not None:
+            self._hub.publish(_MARKET + symbol, _message("more", new))
 
     # The first messages of a client ---------------------------------------------------------------
 
@@ -266,7 +281,7 @@ class Watcher:
         symbol = topic.removeprefix(_MARKET)
         about = {"symbol": symbol, "symbols": list(markets(self._sample.streams))}
         reader = self._markets.get(symbol)
-        if reader is None or not reader.has_begun:
+        if reader is None:
             return about | {"is_loading": True}
         gaps = self._gaps.of(*reader.stream_names)
         return about | {"is_loading": False, "gaps": gaps} | reader.whole()

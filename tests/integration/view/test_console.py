@@ -226,6 +226,33 @@ def test_a_market_shows_book_tape_candles_and_gaps(console: Site, bus: Bus) -> N
     assert whole["candles_source"] == "candles"
 
 
+def test_a_market_that_could_not_be_read_at_first_is_shown_whole_later_and_no_other_waits_for_it(
+    console: Site, bus: Bus
+) -> None:
+    markets = ("BAD_USDC", "GOOD_USDC")
+    foreign = "consumers:{trade.BAD_USDC}:candles:1m"
+    bus.client.rpush(foreign, "another program's")
+    for market in markets:
+        bus.register(f"trade.{market}")
+        bus.trade(f"trade.{market}", "1700000000000-70", symbol=market)
+    eventually(
+        lambda: all(
+            console.get(f"api/past?symbol={market}&at=1").status_code == 200 for market in markets
+        ),
+        "both markets are known",
+    )
+    with console.events(page="market", symbol="BAD_USDC") as bad:
+        assert "WRONGTYPE" in next(value["text"] for name, value in bad if name == "trouble")
+        for _ in range(3):
+            with console.events(page="market", symbol="GOOD_USDC") as good:
+                names = ("whole", "trouble")
+                events = ((name, value) for name, value in good if name in names)
+                assert next(v for n, v in events if n == "trouble" or not v["is_loading"])["trades"]
+        bus.client.delete(foreign)
+        whole = next(v for n, v in bad if n == "whole" and not v["is_loading"])
+    assert [trade["id"] for trade in whole["trades"]] == ["1700000000000-70"]
+
+
 def write_depth(bus: Bus) -> None:
     """At 1700000000 s a snapshot, a minute later a change of its bid, then a gap, then the same
     snapshot again.
