@@ -180,8 +180,8 @@ def last_id(number: int) -> str:
     return entry_id(START_US + number * 1000, number)
 
 
-def seen(bench: Bench, group: str) -> Counter[int]:
-    found: dict[str, str] = bench.redis.hgetall(f"consumers:{{{STREAM}}}:{group}:seen")  # type: ignore[assignment]
+def seen(bench: Bench, group: str, stream: str = STREAM) -> Counter[int]:
+    found: dict[str, str] = bench.redis.hgetall(f"consumers:{{{stream}}}:{group}:seen")  # type: ignore[assignment]
     return Counter({int(number): int(times) for number, times in found.items()})
 
 

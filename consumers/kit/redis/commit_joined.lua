@@ -16,6 +16,8 @@ local from = 7 + 2 * streams
 local writes = tonumber(ARGV[from])
 local why = refusal(from + 1, writes)
 if why then return redis.error_reply(why) end
+local before = {} -- read before the first write: a key of another type must not end the script half-way
+for i = 1, streams do before[i] = redis.call('HMGET', KEYS[2 + 2 * i], 'id', 'read') end
 
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
 redis.call('HSET', KEYS[2], 'commits', string.format('%.0f', ARGV[5] + 1))
@@ -24,7 +26,7 @@ local missed = 0
 for i = 1, streams do
   local stream, position = KEYS[1 + 2 * i], KEYS[2 + 2 * i]
   local at, handled = ARGV[5 + 2 * i], tonumber(ARGV[6 + 2 * i])
-  local was = redis.call('HMGET', position, 'id', 'read')
+  local was = before[i]
   redis.call('HSET', position, 'id', at)
   missed = missed + moved(stream, position, ARGV[4], was[1] or at, count_of(was[2]), at, handled)
 end

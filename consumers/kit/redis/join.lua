@@ -10,6 +10,8 @@ if not s then
   if kind == 'none' then return nil end
   return redis.error_reply('WRONGTYPE the key is a ' .. kind .. ', not a stream')
 end
+local bad = hash_error(KEYS[2])
+if bad then return bad end
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local info = {}
   for i = 1, #group, 2 do info[group[i]] = group[i + 1] end
@@ -18,7 +20,7 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
 end
 local at = redis.call('HGET', KEYS[2], 'id') or (ARGV[3] ~= '' and ARGV[3]) or ARGV[2]
-local bad = future_error(s, at, 'set the field id of ' .. KEYS[2] .. ' back')
+bad = future_error(s, at, 'set the field id of ' .. KEYS[2] .. ' back')
 if bad then return bad end
 local r = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], at)
 if type(r) == 'table' and r.err then return r end

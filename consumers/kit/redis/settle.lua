@@ -9,6 +9,8 @@
 --include writes
 --include stream
 local stream, group = KEYS[1], ARGV[1]
+local bad = hash_error(KEYS[2]) -- before the first effect: it would end the script half-way
+if bad then return bad end
 
 local function is_pending(id)
   local p = redis.pcall('XPENDING', stream, group, id, id, 1)

@@ -17,6 +17,13 @@ local function future_error(s, id, mend)
   return redis.error_reply('ERR nothing is read behind ' .. id .. ', a time to come: ' .. mend)
 end
 
+-- The error for a key of another type than hash, written by another program; nil for a hash or no key.
+local function hash_error(key)
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'none' or kind == 'hash' then return nil end
+  return redis.error_reply('WRONGTYPE the key ' .. key .. ' is a ' .. kind .. ', not a hash')
+end
+
 -- A counter as a number; nil if another program has written anything else, which must not abort a script
 -- half-way.
 local function count_of(text)

@@ -49,6 +49,60 @@ def test_a_key_of_another_kind_beside_one_stream_holds_up_no_other(
     assert worker.stop() == 0
 
 
+def test_where_what_is_settled_becomes_a_key_of_another_kind_its_stream_waits_and_no_other(
+    picky: Bench,
+) -> None:
+    bad, key = "trade.BAD_USDC", "consumers:{trade.BAD_USDC}:picky:settled"
+    picky.register(bad)
+    picky.add(bad, trades(1, 10))
+    worker = picky.start("outside:Picky", *RUN)
+    picky.await_group(STREAM, "picky", last_id(50))
+    picky.await_group(bad, "picky", last_id(10))
+
+    picky.redis.delete(key)
+    picky.redis.rpush(key, "x")
+    picky.add(bad, trades(11, 20))
+    picky.until(lambda: "stream_unusable" in worker.err)
+    picky.add(STREAM, trades(51, 100))
+    picky.await_group(STREAM, "picky", last_id(100))
+    [reported] = [line for line in worker.err.splitlines() if "stream_unusable" in line]
+    assert f"{key} is a list" in reported
+    assert worker.err.count("group_gone") <= 1
+    assert seen(picky, "picky", bad) == Counter(range(1, 11))
+
+    picky.redis.delete(key)
+    picky.await_group(bad, "picky", last_id(20))
+    assert seen(picky, "picky", bad) == Counter(range(1, 21))
+    assert seen(picky, "picky") == Counter(range(1, 101))
+    assert worker.stop() == 0
+
+
+def test_where_a_joined_position_becomes_a_key_of_another_kind_nothing_is_committed(
+    picky: Bench,
+) -> None:
+    bad = "trade.BAD_USDC"
+    key = "consumers:{trade.BAD_USDC}:joined:position"
+    picky.register(bad)
+    picky.add(bad, trades(1, 50))
+    worker = picky.start("outside:Joined", *RUN)
+    for stream in (STREAM, bad):
+        picky.await_group(stream, "joined", last_id(50))
+
+    position = picky.redis.dump(key)
+    picky.redis.delete(key)
+    picky.redis.rpush(key, "x")
+    for stream in (STREAM, bad):
+        picky.add(stream, trades(51, 60))
+    picky.until(lambda: "commit_refused" in worker.err)
+    assert not seen(picky, "joined", "joined.all").keys() & set(range(51, 61))
+
+    picky.redis.restore(key, 0, position, replace=True)  # type: ignore[arg-type]
+    for stream in (STREAM, bad):
+        picky.await_group(stream, "joined", last_id(60))
+    assert seen(picky, "joined", "joined.all") == dict.fromkeys(range(1, 61), 2)
+    assert worker.stop() == 0
+
+
 @pytest.mark.parametrize("place", ["the group", "what is settled", "position", "joined position"])
 def test_a_place_in_the_far_future_is_reported_and_read_once_it_is_set_back(
     picky: Bench, place: str
