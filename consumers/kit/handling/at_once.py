@@ -69,7 +69,11 @@ class AtOnce:
                 await self._limits.may_call()
                 one = Ran(stream, entry, Results(in_order=self._has_ids))
                 ran.append(one)
-                call = self._prepared(one)
+                try:
+                    call = self._prepared(one)
+                except StopWorker as stop:  # of `filter` or `key`; a TaskGroup would wrap it
+                    stopped.append(stop)
+                    break
                 if call is None:
                     window.release()
                     continue
@@ -87,7 +91,8 @@ class AtOnce:
                 one.failed, one.is_over = cancelled_within(stream, one.entry[0]), True
 
     def _prepared(self, one: Ran) -> tuple[Handler, Delivery[Event], Hashable] | None:
-        """Decode the entry: handler, delivery and key; None if there is no handler to call."""
+        """Decode the entry: handler, delivery and key; None if there is no handler to call. Raises
+        StopWorker."""
         self._dispatcher.undecodable = []
         try:
             decoded = self._dispatcher.decoded(one.stream, one.entry)
@@ -107,6 +112,8 @@ class AtOnce:
         try:
             key = self._consumer.key(delivery)
             hash(key)
+        except StopWorker:
+            raise
         except Exception as error:
             raise HandlerFailed(delivery.stream, delivery.entry_id) from error
         return key

@@ -121,6 +121,27 @@ async def test_stop_worker_lets_the_calls_that_run_end_and_begins_no_more() -> N
     assert consumer.running == 0
 
 
+@pytest.mark.parametrize("hook", ["filter", "key"])
+@pytest.mark.parametrize("mode", ["shared", "ordered"])
+async def test_stop_worker_of_a_hook_lets_the_calls_that_run_end(hook: str, mode: str) -> None:
+    def stop_at_47(self: object, *what: Any) -> Any:
+        number = what[-1]["trade_id"] if hook == "filter" else str(what[0].event.trade_id)
+        if number == "47":
+            raise StopWorker
+        return number
+
+    members = {"mode": mode, "concurrency": 2, "key": Keyed.key, hook: stop_at_47}
+    consumer = type("Stops", (Slow,), members)()
+    runner, items = BatchRunner(consumer, stats()), trades(45, 48, 47, 1)
+    if mode == "shared":
+        running: Any = runner.run_at_once([(STREAM, entry) for entry in items], [], Pace())
+    else:
+        running = runner.run_together(STREAM, items, Pace())
+    with pytest.raises(StopWorker):
+        await running
+    assert (consumer.over, consumer.running) == ([48, 45], 0)
+
+
 async def test_calls_of_a_key_keep_their_order_and_results_that_of_the_entries() -> None:
     consumer = Keyed()
     writes = await handle(consumer, [(f"{n}-0", trade(n, START_US)) for n in range(1, 11)])
