@@ -12,7 +12,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 
 import asyncio
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +46,9 @@ from consumers.kit.worker.worker import DEFAULT_LEASE_S, Settings, default_name,
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_MOST_AHEAD = timedelta(days=1)  # this machine's clock may be wrong
 
 
 class Commands(TyperGroup):
@@ -191,7 +194,7 @@ def run(
         group=named,
         name=key_part(name or default_name(), "--name"),
         patterns=tuple(streams or given.streams or kind.streams),
-        start=point(start or given.start or "beginning", datetime.now(UTC), "--from").after,
+        start=_start(start or given.start or "beginning", datetime.now(UTC)),
         lease_s=lease or given.lease_s or DEFAULT_LEASE_S,
         health=address(health, "--health") if health is not None else None,
     )
@@ -204,6 +207,14 @@ def run(
         text = "code of the consumer has called sys.exit: raise StopWorker to end a worker cleanly"
         _report(Fatal(f"{named}: {text}"))
         raise
+
+
+def _start(text: str, now: datetime) -> str:
+    """The ID after which a new group begins, or `$`. Raises ConfigError."""
+    found = point(text, now, "--from")
+    if found.us > (now + _MOST_AHEAD).timestamp() * 1_000_000:
+        raise ConfigError(f"--from {text} is a time to come: nothing would be read until then")
+    return found.after
 
 
 async def _until_stopped(settings: Settings, config: Config) -> None:

@@ -13,8 +13,8 @@ local s = is_stream and about(KEYS[3]) or nil
 local bad = is_stream and not s and kind_error(KEYS[3])
 if bad then return bad end
 
-local at = begin_at(KEYS[3], KEYS[2], s, ARGV[4])
-bad = position_error(s, KEYS[2], at)
+local at
+at, bad = begin_at(KEYS[3], KEYS[2], s, ARGV[4])
 if bad then return bad end
 local before = redis.call('HGET', KEYS[2], 'owner')
 if not redis.call('HGET', KEYS[2], 'token') then

@@ -19,8 +19,9 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
     return future_error(s, info['last-delivered-id'], 'set the group back (XGROUP SETID)') or 0
   end
 end
-local at = redis.call('HGET', KEYS[2], 'id') or (ARGV[3] ~= '' and ARGV[3]) or ARGV[2]
-bad = future_error(s, at, 'set the field id of ' .. KEYS[2] .. ' back')
+local saved = redis.call('HGET', KEYS[2], 'id')
+local at = saved or (ARGV[3] ~= '' and ARGV[3]) or ARGV[2]
+bad = future_error(s, at, saved and 'set the field id of ' .. KEYS[2] .. ' back' or BEGIN_ELSEWHERE)
 if bad then return bad end
 local r = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], at)
 if type(r) == 'table' and r.err then return r end

@@ -13,8 +13,7 @@ end
 local found = {}
 for i = 2, #KEYS, 2 do
   local s = about(KEYS[i])
-  local at = begin_at(KEYS[i], KEYS[i + 1], s, ARGV[3 + i / 2])
-  local bad = position_error(s, KEYS[i + 1], at)
+  local at, bad = begin_at(KEYS[i], KEYS[i + 1], s, ARGV[3 + i / 2])
   if bad then return bad end
   redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[3], at) -- fails if it exists, or without a stream
   found[#found + 1] = at

@@ -7,20 +7,19 @@ local function kind_error(key)
   return redis.error_reply('WRONGTYPE the key is a ' .. kind .. ', not a stream')
 end
 
--- The saved position, or a new one at `start` ('0-0', '$' or an ID). `s` is `about` the stream.
+-- The saved position, or a new one at `start` ('0-0', '$' or an ID), and the error for a position in the
+-- future: a new one is not saved then. `s` is `about` the stream.
 local function begin_at(stream, position, s, start)
   local at = redis.call('HGET', position, 'id')
-  if at then return at end
+  if at then return at, future_error(s, at, 'set the field id of ' .. position .. ' back') end
   at = start ~= '$' and start or s and s.newest or '0-0'
+  local bad = start ~= '$' and future_error(s, at, BEGIN_ELSEWHERE)
+  if bad then return at, bad end
   redis.call('HSET', position, 'id', at)
   -- the number of entries of the stream up to the position, if it can be determined
   local read = s and index_of(stream, s, at, 10000)
   if read then redis.call('HSET', position, 'read', string.format('%.0f', read)) end
   return at
-end
-
-local function position_error(s, position, at)
-  return future_error(s, at, 'set the field id of ' .. position .. ' back')
 end
 
 -- The position has moved from `was` to `at`, over `handled` entries; `read` is the number of entries up

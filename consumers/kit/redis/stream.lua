@@ -7,9 +7,11 @@ local function is_less(a, b)
   return #as < #bs or (#as == #bs and as < bs)
 end
 
+local BEGIN_ELSEWHERE = 'begin at another place (--from)' -- for a new group
+
 -- The error for a position more than a day ahead of the server's clock and above the stream's last ID,
--- written by another program: a reader would silently wait there. nil for any other position. `mend` is
--- the instruction how to set it back.
+-- written by another program, or given by mistake: a reader would silently wait there. nil for any other
+-- position. `mend` is the instruction how to mend it.
 local function future_error(s, id, mend)
   local ms = tonumber(string.match(id, '^(%d+)-%d+$'))
   if not ms or ms <= redis.call('TIME')[1] * 1000 + 86400000 then return nil end

@@ -71,6 +71,7 @@ def test_version(tmp_path: Path) -> None:
         (["run", "candles", "--option", "intervals=7m"], "'7m' is no interval"),
         (["run", "candles", "--option", "levels=7"], "candles has no option 'levels'"),
         (["run", "tail", "--from", "yesterday"], "write beginning, new, a time"),
+        (["run", "tail", "--from", "2999-01-01"], "--from 2999-01-01 is a time to come"),
         (["run", "tail", "--group", "a b"], "--group 'a b'"),
         (["run", "tail", "--config", "none.yaml"], "none.yaml"),
         (["deadletters", "show", "a", "nope"], "'nope' is no letter ID: `deadletters list` shows"),

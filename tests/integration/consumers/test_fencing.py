@@ -79,6 +79,23 @@ async def test_one_key_of_another_kind_holds_up_no_other_stream(client: Redis) -
     assert await client.exists("consumers:{trade.OTHER}:candles:lease") == 0
 
 
+async def test_a_start_in_the_far_future_is_refused_and_not_kept(client: Redis) -> None:
+    await fill(client, "5-0")
+    a, to_come = leases(client, "a/1"), "99999999999999-0"
+    with pytest.raises(ResponseError, match="a time to come: begin at another place"):
+        await a.acquire(STREAM, to_come)
+    joined = await a.acquire("joined.all", "0-0", is_stream=False)
+    assert joined is not None
+    with pytest.raises(ResponseError, match="a time to come: begin at another place"):
+        await a.join_streams(joined, {STREAM: to_come})
+    shared = Call((STREAM, Keys().settled(STREAM, GROUP)), (GROUP, to_come, ""))
+    with pytest.raises(ResponseError, match="a time to come: begin at another place"):
+        await script("join").run_one(client, shared)
+    assert not await client.exists(f"{BESIDE}:position")
+    assert await client.xinfo_groups(STREAM) == []
+    assert (await acquired(a)).position == "0-0"
+
+
 @pytest.mark.parametrize("before", [2**53, 2**53 + 1, 2**62])
 async def test_a_token_that_another_program_has_made_huge_is_held_unchanged(
     client: Redis, before: int
