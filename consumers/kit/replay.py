@@ -32,7 +32,7 @@ from consumers.kit.stop import Stop
 
 _log = structlog.get_logger()
 _LEASE_MS = 60_000
-_RENEW_S = 20.0  # leaves 40 s of the lease for handling a page
+_RENEW_S = 20.0  # leaves 40 s of the lease for handling a part of a page
 
 
 class Replay:
@@ -110,9 +110,9 @@ class Replay:
         position, handed = BEGINNING, 0
         try:
             while not scan.is_done and not stop.is_set:
-                await self._hold()
                 entries = await self._page(scan)
                 while entries:
+                    await self._hold()
                     part = await runner.run_together(lease.stream, entries, Pace())
                     position = await self._commit_part(lease, position, part)
                     handed += len(part.entries) - part.undecodable

@@ -188,6 +188,32 @@ async def test_replay_refuses_a_second_one_of_the_same_name_and_the_first_contin
     assert numbers(filled, "gated-replay") == " ".join(map(str, range(1, 1201)))
 
 
+class Slow(Consumer):
+    """Takes five seconds for a page."""
+
+    name = "slow"
+    streams = ("trade.*",)
+
+    async def on_trade(self, delivery: Delivery[Trade]) -> None:
+        await asyncio.sleep(0.1)
+
+
+async def test_replay_holds_all_its_streams_while_a_page_takes_longer_than_a_lease(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.kit.replay._LEASE_MS", 2500)
+    monkeypatch.setattr("consumers.kit.replay._RENEW_S", 0.5)
+    for stream in (STREAM, OTHER):
+        bench.add(stream, trades(1, 50 if stream == STREAM else 1))
+    async with connect(bench.url, name="test", decode_responses=True) as client:
+        one = Replay(ConsumerSpec(Slow), client, Keys(), "slow-replay", "a/1", Stats(lambda: 0))
+        running = asyncio.create_task(one.run((STREAM, OTHER), "-", "+", Stop()))
+        await asyncio.sleep(4)
+        assert not running.done()
+        assert await client.exists(Keys().lease(OTHER, "slow-replay"))
+        await running
+
+
 async def test_replay_suspended_beyond_its_lease_takes_nothing_from_the_next_one(
     filled: Bench,
 ) -> None:
