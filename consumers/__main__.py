@@ -194,7 +194,7 @@ def run(
         group=named,
         name=key_part(name or default_name(), "--name"),
         patterns=tuple(streams or given.streams or kind.streams),
-        start=_start(start or given.start or "beginning", datetime.now(UTC)),
+        start=_start(start, named, given, datetime.now(UTC)),
         lease_s=lease or given.lease_s or DEFAULT_LEASE_S,
         health=address(health, "--health") if health is not None else None,
     )
@@ -209,11 +209,14 @@ def run(
         raise
 
 
-def _start(text: str, now: datetime) -> str:
-    """The ID after which a new group begins, or `$`. Raises ConfigError."""
-    found = point(text, now, "--from")
+def _start(given: str | None, group: str, settings: ConsumerGroup, now: datetime) -> str:
+    """The ID after which a new group begins, or `$`: of the option, else of the configuration.
+    Raises ConfigError."""
+    what = "--from" if given or not settings.start else f"consumers.{group}.start"
+    text = given or settings.start or "beginning"
+    found = point(text, now, what)
     if found.us > (now + _MOST_AHEAD).timestamp() * 1_000_000:
-        raise ConfigError(f"--from {text} is a time to come: nothing would be read until then")
+        raise ConfigError(f"{what} {text} is a time to come: nothing would be read until then")
     return found.after
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -41,6 +42,7 @@ from bridge.runtime.nearest import did_you_mean
 from bridge.runtime.patterns import Pattern, is_pattern, parse_pattern
 from bridge.runtime.redis_url import has_replicas, is_cluster, parse_redis_url, tag_of, tagged
 from bridge.runtime.share import Share
+from bridge.runtime.time_range import HELP, point
 
 DEFAULT_FILE = "config.yaml"
 MOST_URL = 2048  # characters
@@ -245,12 +247,20 @@ _Text = Annotated[str, Field(min_length=1, max_length=128)]
 GROUP_NAME = r"^[A-Za-z0-9._-]{1,128}$"
 
 
+def _place(text: str) -> str:
+    try:
+        point(text, datetime.now(UTC))
+    except ConfigError:
+        raise ValueError(f"must be {HELP}") from None
+    return text
+
+
 class ConsumerGroup(Section):
     """How one consumer group's workers run; an omitted setting keeps the consumer's own default."""
 
     streams: Annotated[tuple[_Text, ...], Field(min_length=1)] | None = None
     options: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default_factory=dict)
-    start: _Text | None = None  # where a new group begins
+    start: Annotated[_Text, AfterValidator(_place)] | None = None  # where a new group begins
     lease_s: Annotated[float, Field(ge=0.2, le=600)] | None = None
     attempts: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     on_failure: Literal["dead_letter", "block"] | None = None

@@ -19,6 +19,7 @@ ANY = "*"  # in a shape: any name, which the user chooses
 MAX_NAMED = 20  # mistakes that are listed
 _SECRET_NAMES = ("public_key", "secret_key")
 _UNION_TAGS = ("name", "group")
+_KEY = "[key]"
 
 
 @dataclass
@@ -128,10 +129,11 @@ def _siblings(path: Path, shape: Shape) -> list[str]:
 
 
 def _without_tags(loc: Path) -> Path:
-    """The path without the union tag that pydantic puts into a stream item's location."""
+    """The path without the tags that pydantic puts into the location of a stream item, and of a
+    name that the user chooses."""
     if len(loc) > 2 and loc[0] == "streams" and loc[2] in _UNION_TAGS:
         return (*loc[:2], *loc[3:])
-    return loc
+    return loc[:-1] if loc[-1:] == (_KEY,) else loc
 
 
 _PREDICATES: Mapping[str, str] = {
@@ -156,4 +158,7 @@ def _predicate(each: Mapping[str, Any]) -> str:
     if each["type"] == "value_error":
         return str(each["ctx"]["error"])
     known = _PREDICATES.get(each["type"])
+    if each["type"] == "string_pattern_mismatch":  # of names alone
+        most = str(each["ctx"]["pattern"]).rpartition(",")[2].removesuffix("}$")
+        return f"must be 1 to {most} letters, digits, dots, _ and -"
     return known or str(each["msg"]).replace("Input should", "must").replace("should", "must")

@@ -63,3 +63,20 @@ def test_settings_that_do_not_go_together_are_refused_with_their_place() -> None
     joined = type("Joined", (Plain,), {"mode": "joined"})
     with pytest.raises(ConfigError, match=r"consumers\.j of the configuration: Joined: a joined"):
         configured(joined, "j", {"on_failure": "dead_letter"})
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{ candles: { start: tomorrow } }", "config.yaml line 1: consumers.candles.start must be"),
+        ("{ candles: { start: '2999-01-01' } }", "consumers.candles.start 2999-01-01 is a time to"),
+        ("{ 'a b': { attempts: 3 } }", "consumers.a b must be 1 to 128 letters, digits, dots, _"),
+    ],
+)
+def test_a_wrong_place_or_name_in_the_section_is_refused_where_it_is(
+    started: list[Settings], tmp_path: Path, text: str, sentence: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(f"consumers: {text}\n")
+    done = CliRunner().invoke(door.cli, ["run", "candles"])
+    assert (done.exit_code, started) == (2, [])
+    assert sentence in done.output
