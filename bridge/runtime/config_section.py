@@ -1,11 +1,19 @@
 """The base of all sections of the configuration."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 MOST_S = 1_000_000_000  # thirty years; timeouts of sockets end at three hundred
 MOST = 1_000_000_000_000_000  # a double, as Lua has them, is exact up to nine times that
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """A type and all types in it."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _parts(part)
 
 
 class Section(BaseModel):
@@ -18,6 +26,16 @@ class Section(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=True,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_flag(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `yes` or `true` for a number, which pydantic takes for 1."""
+        if isinstance(value, bool) and info.field_name is not None:
+            kinds = set(_parts(cls.model_fields[info.field_name].annotation))
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError("must be a number")
+        return value
 
     @field_validator("*")
     @classmethod
