@@ -286,7 +286,7 @@ async def test_fills_of_an_outage_that_ends_while_others_are_requested_are_reque
         subject.sink.want(ORDERS, FillsWanted(from_us, to_us))
         await is_had(subject, ORDERS)
 
-    assert [int(page["to"]) for page in asked(subject, "/fills")] == [
+    assert [int(page["to"]) for page in requested(subject, "/fills")] == [
         to_us // 1000 + 5_000,
         later_us // 1000 + 5_000,
     ]
