@@ -1,4 +1,4 @@
-"""The output of `check` for a Cluster with several shards, from literal findings."""
+"""The output of `check` for one server and for several shards, from literal findings."""
 
 from bridge.commands.check import each_once
 from bridge.runtime.checks.finding import Finding, Level

@@ -1,4 +1,4 @@
-"""Texts from journals, the exchange and Redis are shown without effect on a terminal."""
+"""Control characters in texts from journals, the exchange and Redis are escaped in the output."""
 
 import io
 import os
@@ -51,7 +51,7 @@ def test_a_path_that_no_system_takes_is_a_sentence(text: str) -> None:
     assert isinstance(result.exception, SystemExit)
     assert result.exit_code in (1, 2)
     assert result.output.startswith("error: ")
-    # Python 3.14 reports such a path as missing, like any other.
+    # Python 3.14 reports a path that is too long as missing
     assert "File name too long" in result.output or "holds no journal" in result.output
 
 

@@ -1,4 +1,4 @@
-"""`status` and `consumers status` on a terminal of 80 columns, as they are printed."""
+"""The output of `status` and `consumers status` on a terminal of 80 columns."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""`python -m bridge redis` without its server: what a signal does, whenever it comes."""
+"""`python -m bridge redis` stops on SIGTERM at any line of its code; the server is replaced."""
 
 import contextlib
 import signal
@@ -17,8 +17,8 @@ from bridge.runtime.embedded import EmbeddedServer
 
 @contextlib.contextmanager
 def signal_after(lines: int, function: str) -> Iterator[None]:
-    """SIGTERM once so many lines have run from the beginning of this function, in whatever it calls
-    too.
+    """Raise SIGTERM after `lines` executed lines, counted from the first line of `function` and
+    including the functions that it calls.
     """
     left = lines
 

@@ -1,4 +1,4 @@
-"""Which requests the console answers: Host, Origin, token."""
+"""The console's checks of a request: Host, Origin and token."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Clients of the console: bounded in number, and in the size of their queues."""
+"""Limits on the number of the console's clients and on the length of their queues."""
 
 import pytest
 
@@ -34,7 +34,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_slows_no_other() -> No
         hub.publish("now", Message("more", str(number)))
         assert (await anext(quick.messages())).data == str(number)
     assert slow.is_dropped
-    assert await received(slow) == []  # what waited is forgotten: it begins anew
+    assert await received(slow) == []  # dropping a client clears its queue
     assert len(hub) == 1
 
 

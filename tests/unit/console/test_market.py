@@ -1,4 +1,4 @@
-"""The page Market, from literal entries: the book, the tape, candles."""
+"""The console's market page: book, trades and candles, from literal entries."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The content of the pages, from literal view models, entries and groups."""
+"""The content of the console's pages, from literal view models, entries and groups."""
 
 import json
 import re
@@ -77,7 +77,7 @@ def test_a_quiet_stream_is_not_reported_again_each_second() -> None:
     samples = [sample(NOW_US + i * SECOND, trade__A_B=facts(7)) for i in range(3)]
     page = NowPage("redis://here")
     sent = [page.take(view_model) for view_model in view_models(*samples)]
-    assert "trade.A_B" in sent[1]["rows"]  # its rate is known now
+    assert "trade.A_B" in sent[1]["rows"]  # the second poll is the first with a rate
     assert sent[2]["rows"] == {}
 
 
@@ -227,7 +227,7 @@ def test_a_dead_letter_of_another_hand_cannot_do_anything_to_a_page() -> None:
 
 
 def counting(at_us: int, received: list[int], started_us: int = 1) -> Sample:
-    """A view model of a bridge with these counts in the first buckets."""
+    """A sample with one bridge whose first latency buckets have these counts."""
     counts = received + [0] * (len(latency.BOUNDS_MS) + 1 - len(received))
     status = {"instance": "b", "updated_us": at_us, "started_us": started_us}
     latencies = {"engine_to_received": {"trade": {"counts": counts}, "depth": {"counts": counts}}}
@@ -236,8 +236,8 @@ def counting(at_us: int, received: list[int], started_us: int = 1) -> Sample:
 
 def test_a_column_is_what_bridges_have_counted_since_the_one_before() -> None:
     page = LatencyPage()
-    page.take(counting(NOW_US, [5, 5]))  # of how long ago these are is not known
-    assert page.take(counting(NOW_US + 1, [5, 7])) is None  # the column is not full yet
+    page.take(counting(NOW_US, [5, 5]))  # baseline: the period of these counts is unknown
+    assert page.take(counting(NOW_US + 1, [5, 7])) is None  # the column's period is not over
     sent = page.take(counting(NOW_US + COLUMN_US, [6, 7]))
     assert sent is not None
     assert sent["column"]["engine_to_received"][:3] == [2, 4, 0]
@@ -256,7 +256,7 @@ def test_what_workers_have_counted_since_is_the_last_part_of_the_way() -> None:
 
     page = LatencyPage()
     page.take(workers_at(NOW_US, ("a", 5)))
-    sent = page.take(workers_at(NOW_US + COLUMN_US, ("a", 8), ("b", 90)))  # of b only what follows
+    sent = page.take(workers_at(NOW_US + COLUMN_US, ("a", 8), ("b", 90)))  # b: baseline
     assert sent is not None
     assert sent["column"]["received_to_handled"][0] == 3
     assert sent["figures"]["received_to_handled"]["p50"] == 1.0

@@ -21,7 +21,7 @@ CHANGE = {"action": "drop", "group": "g", "stream": "trade.A_B", "letters": ["1-
 
 
 def console(hub: Hub) -> ASGIApp:
-    """A console that has not polled its Redis."""
+    """A console that has not polled its Redis yet."""
     client = Redis.from_url("redis://127.0.0.1:1/0")
     watched = Watched(client, KeySpace(), "redis://here", can_change=True)
     site = Site(watched, Guard(frozenset({HOST}), TOKEN), hub=hub)
@@ -39,7 +39,7 @@ def scope(method: str, path: str, **headers: str) -> dict[str, Any]:
 
 
 async def post(body: bytes, **headers: str) -> tuple[int, str]:
-    """Request a change of dead letters; returns status and text."""
+    """Send this body as a change of dead letters; return the reply's status and text."""
     messages: list[Message] = []
     all_headers = {"content-type": "application/json", "content-length": str(len(body))} | {
         name.replace("_", "-"): text for name, text in headers.items()
@@ -66,7 +66,7 @@ async def test_a_letter_with_an_id_that_no_entry_has_is_refused(letter: str) -> 
 
 
 async def test_a_change_is_json_and_reports_it() -> None:
-    """A form of another site can send other content types without a CORS preflight."""
+    """A form on another site can send other content types without a CORS preflight."""
     body = json.dumps(CHANGE).encode()
     assert (await post(body, content_type="text/plain"))[0] == 415
     assert (await post(b"not json"))[0] == 400
@@ -83,7 +83,7 @@ async def test_a_change_of_more_dead_letters_than_a_page_shows_is_refused() -> N
         assert (await post(body))[0] == status
 
 
-@pytest.mark.parametrize("version", ["2.3", "2.4"])  # Starlette ends each in its own way
+@pytest.mark.parametrize("version", ["2.3", "2.4"])  # Starlette's code differs by version
 async def test_a_client_that_takes_no_event_is_let_go(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
