@@ -1,4 +1,4 @@
-"""The alerts sample: conditions and texts of alerts. Another test covers the webhook."""
+"""The conditions and texts of the alerts sample; another file tests its webhook."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ TRADES = "trade.SOL_USDC"
 
 
 class Memory:
-    """A webhook that only remembers."""
+    """A webhook that records its alerts."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []

@@ -1,4 +1,4 @@
-"""The archive sample: files and waiting rows together hold every entry exactly once."""
+"""The archive sample: files and pending rows together contain every entry exactly once."""
 
 import os
 import stat
@@ -29,7 +29,7 @@ def files(folder: Path) -> list[str]:
 
 
 def archived(folder: Path) -> list[str]:
-    """Entry IDs in the order of the files and of their rows."""
+    """The archived entry IDs in the order of the files and of their rows."""
     paths = sorted(
         folder.rglob("*.parquet"),
         key=lambda p: int(p.stem.split("-")[-2]) * 10**12 + int(p.stem.split("-")[-1]),
@@ -54,7 +54,7 @@ def test_archive_writes_a_file_when_there_are_enough_rows(tmp_path: Path) -> Non
     one.deliver(*given[3:])
     assert files(tmp_path) == ["stream=trade.SOL_USDC/day=2026-09-02/after-0-0.parquet"]
     assert archived(tmp_path) == ids(given)
-    assert one.redis.exists(one.key("state")) == 0  # nothing waits any more
+    assert one.redis.exists(one.key("state")) == 0  # no rows are pending
     one.deliver(*trades(factory, 4))
     assert files(tmp_path)[1] == (
         f"stream=trade.SOL_USDC/day=2026-09-02/after-{given[-1].entry_id}.parquet"
@@ -102,7 +102,7 @@ def test_archive_has_each_row_once_when_a_worker_dies_between_file_and_commit(
     factory, one = EventFactory(), trial(tmp_path)
     given = trades(factory, 11)
     one.deliver(*given[:3])
-    one.crash_after(*given[3:6])  # puts a file, which the next worker finds
+    one.crash_after(*given[3:6])  # writes a file, which the next worker detects
     assert archived(tmp_path) == ids(given[:6])
     one.deliver(*given[6:])
     assert archived(tmp_path) == ids(given)
@@ -114,8 +114,8 @@ def test_archive_of_two_workers_at_once_continues_after_the_file_of_the_first(
     factory = EventFactory()
     given = trades(factory, 9)
     sleeper, heir = trial(tmp_path, rows="5"), trial(tmp_path, rows="3")
-    sleeper.deliver(*given[:4])  # has rows in hand, and sleeps through its lease
-    heir.deliver(*given[:4])  # puts a file of the same rows
+    sleeper.deliver(*given[:4])  # 4 pending rows; its lease expires
+    heir.deliver(*given[:4])  # writes a file with the same rows
     sleeper.deliver(*given[4:5])
     assert archived(tmp_path) == ids(given[:5])
     heir.deliver(*given[4:])
@@ -146,7 +146,8 @@ def test_archive_files_hold_every_kind_of_value(tmp_path: Path) -> None:
 
 
 def test_archive_folder_is_read_by_duckdb_and_pandas(tmp_path: Path) -> None:
-    duckdb: Any = import_module("duckdb")  # a second each, that workers without this test save
+    # imported here: each takes a second, which test processes without this test save
+    duckdb: Any = import_module("duckdb")
     pandas: Any = import_module("pandas")
     one = trial(tmp_path, rows="2")
     factory = EventFactory(start="2026-09-02T23:59:59")
@@ -169,7 +170,7 @@ def test_archive_folder_is_read_by_duckdb_and_pandas(tmp_path: Path) -> None:
 
 @st.composite
 def lives(draw: st.DrawFn) -> list[tuple[str, int]]:
-    """What happens: batches of some entries, takeovers, deaths before the commit, rests."""
+    """Sequences of deliveries, takeovers, crashes before the commit, idle periods and stops."""
     acts = st.sampled_from(["deliver", "deliver", "deliver", "crash", "take_over", "idle", "stop"])
     return draw(st.lists(st.tuples(acts, st.integers(1, 5)), min_size=1, max_size=12))
 

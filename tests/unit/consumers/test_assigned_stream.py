@@ -1,4 +1,4 @@
-"""A consumer whose `write` is due without entries."""
+"""`AssignedStream` with a consumer whose `due` requests a write without entries."""
 
 import pytest
 from redis.asyncio import Redis
@@ -14,7 +14,7 @@ from consumers.kit.stats import Stats
 
 
 class Slow(Consumer):
-    """Is due when the test sets it."""
+    """A consumer whose `due` returns, or raises, `answer`."""
 
     name = "slow"
     streams = ("trade.*",)

@@ -1,4 +1,4 @@
-"""Concurrent calls: their number, the order per key, and the rest after a failure."""
+"""Concurrent calls of a handler: limit, order per key, failures, filters and lifespans."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
@@ -23,7 +23,7 @@ STREAM = "trade.SOL_USDC"
 
 
 class Slow(Consumer):
-    """Each call waits for some turns of the loop, the more the earlier it is."""
+    """Each call yields to the loop several times, earlier calls more often than later ones."""
 
     name = "slow"
     streams = ("trade.*",)
@@ -67,7 +67,7 @@ async def run(consumer: Consumer, *numbers: int) -> list[tuple[str, Part]]:
 
 
 class Quitting(Slow):
-    """Number 5 cancels the task in which its call runs."""
+    """The call for trade 5 cancels its own task."""
 
     async def on_trade(self, delivery: Delivery[Trade], results: Results) -> None:
         if delivery.event.trade_id == 5:
@@ -145,7 +145,7 @@ async def test_stop_worker_of_a_hook_lets_the_calls_that_run_end(hook: str, mode
 async def test_calls_of_a_key_keep_their_order_and_results_that_of_the_entries() -> None:
     consumer = Keyed()
     writes = await handle(consumer, [(f"{n}-0", trade(n, START_US)) for n in range(1, 11)])
-    assert consumer.most == 2  # odd and even ones
+    assert consumer.most == 2  # two keys: odd and even numbers
     assert [n for n in consumer.over if n % 2] == [1, 3, 5, 7, 9]
     assert [n for n in consumer.over if not n % 2] == [2, 4, 6, 8, 10]
     assert [write.arguments[-1] for write in writes] == [str(n) for n in range(1, 11)]
@@ -323,7 +323,7 @@ async def test_a_lifespan_that_fails_is_one_sentence() -> None:
 
 
 class Panic(BaseException):
-    """As libraries in Rust raise it."""
+    """Not an `Exception`, like the panics that libraries in Rust raise."""
 
 
 def _panics() -> None:

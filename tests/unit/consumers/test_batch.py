@@ -1,4 +1,4 @@
-"""The batch runner: entries that succeed or fail together, and their writes."""
+"""`BatchRunner`: entries that succeed or fail together, and their writes."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ STREAM = "trade.SOL_USDC"
 
 
 class Odd(Consumer):
-    """Writes of every trade but those with an even number; 13 fails, 99 stops."""
+    """Writes for trades with an odd number; 13 raises an error, 99 stops the worker."""
 
     name = "odd"
     streams = ("trade.*",)
@@ -182,7 +182,7 @@ async def test_a_batch_together_is_one_part_with_all_writes_and_the_state() -> N
         ("HINCRBY", "", ("odd", "1")),
         ("HSET", "state", ("sum", "6")),
     ]
-    assert runner.state is state  # an empty one is falsy, and must not be replaced
+    assert runner.state is state  # an empty state is falsy, but must not be replaced
 
 
 async def test_a_batch_together_ends_at_the_entry_that_fails_and_writes_nothing() -> None:
@@ -215,7 +215,7 @@ async def test_nothing_to_handle_still_requests_an_ordered_consumer_to_write() -
 
 
 class AsyncHooks(Summing):
-    """A consumer with async hooks; `wrong` is the fault of `write`."""
+    """A consumer with async hooks; `wrong` selects the hook's fault."""
 
     wrong = ""
     time_limit_s = 0.05
@@ -278,7 +278,7 @@ class SetsAside(Odd):
 
 
 class ListsSetAside(Consumer):
-    """Fails at 13, like `Odd`."""
+    """Handles lists; a list with trade 13 fails."""
 
     name = "lists"
     streams = ("trade.*",)
@@ -332,11 +332,11 @@ async def test_dead_letter_that_still_cannot_be_decoded_has_failed() -> None:
 
 
 class Panic(BaseException):
-    """As libraries in Rust have it: no `Exception`."""
+    """Not an `Exception`, like the panics that libraries in Rust raise."""
 
 
 class Panicking(Consumer):
-    """What it raises is the test's: in its handler, and in a hook where it may not."""
+    """Raises the given exception in its handler or in the hook that `where` names."""
 
     name = "panicking"
     mode = "ordered"

@@ -1,4 +1,4 @@
-"""The book sample: the rule of a depth stream, and the state kept between batches."""
+"""The book sample: applying deltas and snapshots, saved state, and the check against tickers."""
 
 from decimal import Decimal
 from typing import Any
@@ -123,7 +123,7 @@ def feed(book: Book, *entries: Fields) -> None:
         one = delivery(fields, stream="depth.SOL_USDC")
         waiting = getattr(book, f"on_{fields['type']}")(one)
         if waiting is not None:
-            with pytest.raises(StopIteration):  # it waits for nothing
+            with pytest.raises(StopIteration):  # the coroutine awaits nothing
                 waiting.send(None)
 
 
@@ -165,7 +165,7 @@ def test_book_hash_is_not_known_after_a_gap() -> None:
 
 
 def saved_of(writes: list[Any], before: dict[str, str]) -> dict[str, str]:
-    """What the state's hash is in Redis after these writes."""
+    """The state's hash in Redis after these writes to `before`."""
     after = dict(before)
     for write in writes:
         if write.command == "HSET":
@@ -202,7 +202,7 @@ def test_book_is_the_same_after_a_takeover_anywhere(steps: list[Any], cuts: set[
     for i, fields in enumerate(entries):
         feed(direct, fields)
         feed(moved, fields)
-        if i in cuts:  # committed here, and another worker takes over
+        if i in cuts:  # commit, then another worker takes over
             hash_of(moved)
             saved = saved_of(moved.state.take_writes("state"), saved)
             moved = consumer(saved)
@@ -241,7 +241,7 @@ def test_book_check_compares_numbers_at_the_same_update_id_only() -> None:
     check.note(10, "5-100", (("98.90", "1"), ("99.0", "3")))
     check.note(12, "6-120", (None, ("99.0", "3")))
     assert check.compare(ticker(10, ("98.9", "1.00"), ("99", "3"))) is None
-    assert check.compare(ticker(11, ("1", "1"), ("2", "2"))) is None  # not comparable
+    assert check.compare(ticker(11, ("1", "1"), ("2", "2"))) is None  # unknown update
     assert check.compare(ticker(12, None, ("99", "3"))) is None
     assert (check.checked, check.differing) == (2, 0)
     assert check.summary() == ", checked 2 times"
@@ -268,7 +268,7 @@ def test_book_check_keeps_a_bounded_number_of_updates() -> None:
     check = Check()
     for update_id in range(5000):
         check.note(update_id, f"{update_id}-{update_id}0", (None, None))
-    assert check.start() == "4800-0"  # older tickers are of no use any more
+    assert check.start() == "4800-0"  # only the newest 200 updates are compared
     assert check.compare(ticker(0, None, None)) is None
     assert check.checked == 0
     check.compare(ticker(4999, None, None))
@@ -278,7 +278,7 @@ def test_book_check_keeps_a_bounded_number_of_updates() -> None:
 def test_book_top_stream_has_each_change_of_the_top_levels() -> None:
     factory, trial = EventFactory(first=10), Trial(Book, "depth.SOL_USDC", levels="1", check_s="0")
     trial.deliver(factory.depth(), factory.snapshot([("98.9", "1"), ("98.8", "2")], [("99", "3")]))
-    trial.deliver(factory.depth([("98.7", "5")]))  # below the top
+    trial.deliver(factory.depth([("98.7", "5")]))  # below the top level: no entry
     trial.deliver(given := factory.depth([("98.95", "7")]))
     trial.take_over()
     trial.deliver(factory.depth([("98.6", "5")]))

@@ -1,4 +1,4 @@
-"""The candles sample: the trades of a candle, its close, and incomplete candles."""
+"""The candles sample: bounds, closing, amending, and incomplete candles."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -32,7 +32,7 @@ def consumer(saved: dict[str, str] | None = None, intervals: str = "1m") -> Cand
 
 
 def at(number: int, after_us: int, price: str = "98.96", quantity: str = "1.5") -> Entry:
-    """A trade, `after_us` after a whole minute."""
+    """The entry of a trade `after_us` µs after a whole minute."""
     return entry_id(START_US + after_us, number), trade(
         number, START_US + after_us, price, quantity
     )
@@ -49,7 +49,7 @@ def feed(candles: Candles, entries: Iterable[Entry]) -> None:
 
 
 def written(candles: Candles) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """Closed candles and the current one, as they go to Redis."""
+    """Write the candles; return the closed ones and the current one as stored in Redis."""
     results = Results()
     candles.write(results)
     closed = [_pairs(w.arguments[4:]) for w in results.writes if w.command == "XADD"]
@@ -155,14 +155,14 @@ def test_a_late_trade_amends_the_closed_candle_it_belongs_to() -> None:
 
 
 def late(number: int, minute: int, newest: int, price: str = "1.00") -> Entry:
-    """A trade of a minute that arrives while a later one is the newest."""
+    """The entry of a trade of `minute` that arrives when `newest` is the newest minute."""
     fields = trade(number, START_US + minute * MINUTE_US, price)
     return entry_id(START_US + newest * MINUTE_US, number), fields
 
 
 def test_a_trade_that_is_too_late_to_amend_is_counted_and_changes_no_candle() -> None:
     candles = consumer()
-    feed(candles, [at(100 + n, n * MINUTE_US) for n in range(7)])  # 1 to 5 can be amended
+    feed(candles, [at(100 + n, n * MINUTE_US) for n in range(7)])  # minutes 1 to 5 can be amended
     written(candles)
     for n, (minute, too_late) in enumerate([(1, "0"), (0, "1"), (-3, "2")]):
         feed(candles, [late(107 + n, minute, 6)])
@@ -180,7 +180,7 @@ def test_a_late_trade_for_a_minute_without_trades_makes_its_candle() -> None:
     feed(candles, [at(100, 0), at(101, 3 * MINUTE_US), late(102, 1, 3, "97.00"), late(103, 1, 3)])
     closed, current = written(candles)
     assert [(c["start_utc"][11:16], c["close"], c["revision"], c["complete"]) for c in closed] == [
-        ("16:44", "98.96", "0", "false"),  # the very first
+        ("16:44", "98.96", "0", "false"),  # the first candle is incomplete
         ("16:45", "97.00", "0", "true"),
         ("16:45", "1.00", "1", "true"),
     ]
@@ -259,7 +259,7 @@ def test_every_moment_lies_in_exactly_one_candle(interval: str, moment_us: int) 
 
 
 amounts = st.decimals("0.0001", "99999", places=4).map(str)
-steps_us = st.one_of(  # engine time may step back a little, or by minutes, and leave some out
+steps_us = st.one_of(  # forward, back by up to 1.5 ms, or by whole minutes
     st.integers(-1500, 45_000_000), st.integers(-8, 3).map(lambda minutes: minutes * MINUTE_US)
 )
 
@@ -276,7 +276,7 @@ def trades(draw: st.DrawFn) -> list[Entry]:
 
 
 def in_time(entries: list[Entry]) -> list[Entry]:
-    """Those that count: of no minute before the last five closed candles."""
+    """The entries that are not too late: later ones than the last five closed candles' start."""
     minutes, found = set[int](), []
     for entry in entries:
         minute = int(entry[1]["engine_us"]) // MINUTE_US
@@ -287,7 +287,7 @@ def in_time(entries: list[Entry]) -> list[Entry]:
 
 
 def folded(entries: list[Entry]) -> dict[int, dict[str, Any]]:
-    """Candles worked out the plain way: all trades of a minute, in the order of their ids."""
+    """Reference candles by minute, each from all its trades in the order of their IDs."""
     minutes: dict[int, list[Fields]] = {}
     for _, fields in entries:
         minutes.setdefault(int(fields["engine_us"]) // MINUTE_US, []).append(fields)

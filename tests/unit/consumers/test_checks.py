@@ -1,4 +1,4 @@
-"""What is refused at the start: handlers that cannot be called, settings that count for nothing."""
+"""Consumers refused at the start: handlers that cannot be called, settings without effect."""
 
 from functools import partial
 from typing import Any
@@ -70,7 +70,7 @@ def test_handler_or_hook_that_cannot_be_called_is_refused_when_the_consumer_is_m
 
 
 class Yielding:
-    """One that can be called, though calling it runs nothing."""
+    """A callable that returns a generator: a call does not run its body."""
 
     def __call__(self, delivery: Any) -> Any:
         yield delivery

@@ -1,4 +1,4 @@
-"""Writing a consumer: handlers by name, options, and mistakes reported at the start."""
+"""Consumer classes: handlers by name, options, and mistakes reported at the start."""
 
 from pathlib import Path
 from typing import Any, ClassVar

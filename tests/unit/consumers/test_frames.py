@@ -1,4 +1,4 @@
-"""Entries as tables: columns, values, and values that do not fit."""
+"""Entries as tables for pandas and polars: columns, types, and values that do not fit."""
 
 import json
 from datetime import UTC, datetime

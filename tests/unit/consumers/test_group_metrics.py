@@ -37,7 +37,7 @@ GROUPS = (
 
 
 def took(*latencies_us: int) -> Took:
-    """As a worker counts them."""
+    """A worker's latency counts for entries that took so many µs."""
     stats = Stats(lambda: 10**9)
     for us in latencies_us:
         stats.received(10**9 - us)
@@ -47,7 +47,7 @@ def took(*latencies_us: int) -> Took:
 
 
 def of(*workers: tuple[str, int, Took]) -> list[GroupLag]:
-    """A group of workers: name, start, and how long they took."""
+    """A snapshot with workers of one group, each given as name, start time and latencies."""
     return [GroupLag("g", "shared", (), [
         Worker(name, 0, 0, 0, 0, 0, 0, 0, 0, started_us, counted)
         for name, started_us, counted in workers
@@ -81,7 +81,7 @@ def test_lag_is_added_and_age_is_the_greatest_of_a_groups_streams() -> None:
 def test_a_worker_that_is_silent_counts_neither_as_alive_nor_with_its_rate() -> None:
     found = series_of(Snapshot(GROUPS))
 
-    assert found["group_workers"] == {("candles",): 1}, "and nothing of other programs' groups"
+    assert found["group_workers"] == {("candles",): 1}, "groups of other programs are left out"
     assert found["group_handled_per_second"] == {("candles",): 20.0}
 
 
@@ -106,7 +106,7 @@ def test_a_limit_of_memory_appears_only_where_one_is_set() -> None:
 
 def test_how_long_a_group_took_is_added_up_over_workers_that_come_go_and_begin_anew() -> None:
     sums = HandledSums()
-    assert sum(sums.take(of(("a", 1, took(500, 500))))["g"].counts) == 0  # from before
+    assert sum(sums.take(of(("a", 1, took(500, 500))))["g"].counts) == 0  # the baseline
     sums.take(of(("a", 1, took(500, 500, 3_000)), ("b", 2, took(4_000))))
     sums.take(of(("b", 2, took(4_000))))
     found = sums.take(of(("a", 9, took(600)), ("b", 2, took(4_000, 99_000_000))))["g"]

@@ -1,4 +1,4 @@
-"""The section `consumers` of config.yaml: over the class, under the command line."""
+"""The section `consumers` of config.yaml overrides the class, the command line overrides it."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Plain(Consumer):
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """What a worker would have been started with."""
+    """Replaces the start of a worker; collects the settings it would have received."""
     found: list[Settings] = []
 
     async def start(settings: Settings, config: Config) -> None:

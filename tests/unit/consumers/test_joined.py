@@ -1,4 +1,4 @@
-"""Several streams with one state: the order of their entries, and which entries wait."""
+"""Joined streams with one state: order of their entries, and entries held back for it."""
 
 from collections.abc import Sequence
 from random import Random
@@ -23,7 +23,7 @@ A, B, C = "trade.A", "trade.B", "trade.C"
 
 
 class Both(Consumer):
-    """Records its deliveries, in order."""
+    """Records its deliveries in order; price 13 raises an error, price 99 stops the worker."""
 
     name = "both"
     mode = "joined"
@@ -92,7 +92,7 @@ def test_nothing_behind_the_end_of_a_full_page_is_handled(clock: Clock) -> None:
     found = {A: entries("1-0", "2-0"), B: entries("5-0")}
     assert ids(one.batch(found, 2)) == ["1-0"]
     clock.now_s += 10
-    assert ids(one.batch(found, 2)) == ["1-0", "2-0"]  # more of A may follow, but not before 2
+    assert ids(one.batch(found, 2)) == ["1-0", "2-0"]  # A's next page may precede 5-0
 
 
 def test_within_a_millisecond_the_engines_time_decides(clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""Names of the kit's keys: one pair of braces in each, whatever the prefix."""
+"""The names of the kit's keys have exactly one hash tag, with every prefix."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How groups stand, where it needs no Redis."""
+"""The lag report of consumer groups: liveness and retries of workers."""
 
 from consumers.kit.lag import GroupLag, Worker
 

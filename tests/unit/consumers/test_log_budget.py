@@ -1,4 +1,4 @@
-"""Log lines of a stream that always fails, and a closed pipe."""
+"""Limits on the log lines of a stream that always fails; a closed stdout ends the worker."""
 
 import os
 import sys
@@ -31,9 +31,8 @@ def test_a_broken_pipe_is_stdouts_only_if_stdout_has_no_reader(
     read_end, write_end = os.pipe()
     with os.fdopen(write_end, "w") as out:
         monkeypatch.setattr(sys, "stdout", out)
-        assert not is_stdout_closed(
-            BrokenPipeError()
-        )  # another pipe, or a socket, of the handler's
+        # the error is of another pipe or socket of the handler
+        assert not is_stdout_closed(BrokenPipeError())
         os.close(read_end)
         assert not is_stdout_closed(ValueError())
         assert is_stdout_closed(BrokenPipeError())

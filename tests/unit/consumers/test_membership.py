@@ -1,4 +1,4 @@
-"""Two workers under one name: each detects the other, and no dead one."""
+"""Two live workers with one name detect each other; a dead worker is not reported."""
 
 import json
 
@@ -15,7 +15,7 @@ def status(pid: int, updated_us: int, started_us: int = 1) -> str:
 def test_a_status_that_is_written_again_is_that_of_another_process_reported_once() -> None:
     guard = NameGuard()
     assert guard.detect(status(7, 10), status(1, 11)) is None
-    assert guard.detect(status(1, 11), status(1, 12)) is None  # the other one is slower
+    assert guard.detect(status(1, 11), status(1, 12)) is None  # our status is still there
     assert guard.detect(status(7, 13), status(1, 14)) == "process 7 on h"
     assert guard.detect(status(7, 15), status(1, 16)) is None
     assert guard.detect(status(8, 15), status(1, 17)) is None
@@ -35,4 +35,4 @@ def test_a_status_of_a_killed_worker_a_backup_or_another_program_is_no_live_proc
         ABSURD,
     ):
         assert guard.detect(before, status(1, 11)) is None
-    assert guard.detect(status(1, 10), status(1, 12)) is None  # our own, of a moment ago
+    assert guard.detect(status(1, 10), status(1, 12)) is None  # our own earlier status

@@ -1,4 +1,4 @@
-"""The orders sample: the current account, from snapshots and updates."""
+"""The orders sample: the account's current state, from snapshots and updates."""
 
 import json
 from typing import Any
@@ -53,7 +53,7 @@ def feed(orders: Orders, *entries: Fields) -> None:
 
 
 class Redis:
-    """The hashes that a consumer's writes make."""
+    """The hashes that result from a consumer's writes."""
 
     def __init__(self) -> None:
         self.hashes: dict[str, dict[str, str]] = {}
@@ -253,5 +253,5 @@ def test_the_account_is_exact_through_a_workers_death(dies: bool) -> None:
     (trial.crash_after if dies else trial.deliver)(*some)
     trial.take_over()
     trial.deliver(factory.event(OrderUpdate, type="orderAccepted", order_id="2", status="New"))
-    assert set(trial.hash("open")) == {"3"}  # an order that has ended does not come back
+    assert set(trial.hash("open")) == {"3"}  # order 2 was closed: a late event must not reopen it
     assert trial.hash() == {"open": "1", "sure": "true"}

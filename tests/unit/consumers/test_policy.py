@@ -1,4 +1,4 @@
-"""Decisions of the kit, where a law can be stated."""
+"""The kit's pure decisions: fair shares, moves, read sizes, retry delays and portions."""
 
 from collections import Counter
 from random import Random

@@ -1,4 +1,4 @@
-"""What `from backpack_bridge import …` and `from consumers import …` give."""
+"""The public names of `backpack_bridge` and `consumers`."""
 
 import ast
 from pathlib import Path

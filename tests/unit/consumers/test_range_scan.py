@@ -1,4 +1,4 @@
-"""What of a replica's replies a scan of a range believes."""
+"""A range scan's use of a replica's replies."""
 
 from bridge.runtime.keyspace import KeySpace
 from consumers.kit.reading.range_scan import FIRST, LAST, PAGE_ENTRIES, RangeScan
@@ -10,7 +10,7 @@ ENTRIES = [(f"{number}-0", {"a": "b"}) for number in range(1, PAGE_ENTRIES + 1)]
 
 def test_scan_believes_full_pages_of_a_replica_and_neither_its_end_nor_its_errors() -> None:
     scan = RangeScan("trade.A", Keys(KeySpace()), FIRST, LAST)
-    assert not scan.is_whole([ABOUT, ["trade.A"]])  # only the primary fixes the end
+    assert not scan.is_whole([ABOUT, ["trade.A"]])  # only the primary's reply fixes the end
     scan.take([ABOUT, ["trade.A"]])
     assert scan.is_whole([ENTRIES, ENTRIES[:1]])
     for replies in ([ENTRIES[:-1], ENTRIES[:1]], [[], []], [ConnectionError(), []], []):

@@ -1,4 +1,4 @@
-"""A worker's log lines for a Redis that does not answer."""
+"""A worker's log lines while Redis is unavailable."""
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs

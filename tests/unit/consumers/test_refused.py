@@ -1,4 +1,4 @@
-"""Commands that Redis refuses a worker."""
+"""Error messages for commands that Redis refuses."""
 
 import pytest
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
@@ -9,7 +9,7 @@ from consumers.kit.redis_health import RedisHealth
 from consumers.kit.stop import Stop
 
 IN_A_SCRIPT = [
-    # Redis 6.2 and 7.0, then without the command
+    # as Redis 6.2 and 7.0 report a forbidden command; then an unknown command
     "The user executing the script can't run this command or subcommand",
     "Unknown Redis command called from script script: 5dbf, on @user_script:164.",
 ]

@@ -1,4 +1,4 @@
-"""State that is sent as changes, and results that stay beside their stream."""
+"""State that is written as changes, and results in the same slot as their stream."""
 
 from decimal import Decimal
 from typing import Any
@@ -41,7 +41,7 @@ def test_state_read_back_from_its_writes_is_the_same(steps: list[Any]) -> None:
             state.pop(field, None)
         elif what == "lose":
             redis = applied({}, state.saved_writes("state"))
-        elif what == "fail":  # a new object is made from the state in Redis
+        elif what == "fail":  # a retry begins with a new object from the state in Redis
             state.take_writes("state")
             state.discard()
             assert applied({}, state.saved_writes("state")) == redis

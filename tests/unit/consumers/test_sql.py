@@ -1,4 +1,4 @@
-"""Effect-once for SQL, on SQLite in memory: first time, again, rolled back, of whom."""
+"""Effect-once for SQL, with SQLite in memory: duplicates, rollbacks, separate consumers."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def test_once_of_an_ordered_consumer_knows_an_entry_that_is_not_newer(
     database: sqlite3.Connection,
 ) -> None:
     one = once(database)
-    # Compared as numbers: 9 comes before 10.
+    # IDs are compared as numbers: 5-9 is before 5-10
     ids = ["5-9", "5-9", "5-10", "5-9", "6-1", "5-11", "6-1"]
     assert [one.take(database, at(i)) for i in ids] == [
         True,

@@ -1,4 +1,4 @@
-"""The harness for the tests of one's own consumers, used as its users would."""
+"""`consumers.testing`, the harness for users' own consumers."""
 
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ TRADES = "trade.SOL_USDC"
 
 
 class Count(Consumer):
-    """Counts trades; keeps the count, writes it, and a stream of every second one."""
+    """Keeps a count of trades in its state, writes it, and writes every second trade."""
 
     name = "count"
     streams = ("trade.*",)
@@ -40,7 +40,7 @@ class Count(Consumer):
 
 
 class Received(Consumer):
-    """Shared, async: remembers its deliveries."""
+    """A shared, async consumer that records its deliveries."""
 
     name = "received"
     streams = ("trade.*",)
@@ -169,7 +169,7 @@ def test_trial_runs_the_example_of_the_documents() -> None:
 
 
 class Traded(Consumer):
-    """Shared: counts with results, each entry's own."""
+    """A shared consumer that counts trades with `Results`."""
 
     name = "traded"
     streams = ("trade.*",)
@@ -186,13 +186,13 @@ def test_trial_counts_results_of_a_shared_consumer_once() -> None:
 
 
 class Once(Count):
-    """Ordered: fails at its first trade of all."""
+    """Ordered; the first call of its handler fails."""
 
     failures: ClassVar[int] = 1
 
     def on_trade(self, delivery: Delivery[Trade]) -> None:
         super().on_trade(delivery)
-        self.step = 100  # only in the object, which a worker discards
+        self.step = 100  # not in the state: lost with the object
         if type(self).failures:
             type(self).failures -= 1
             raise OSError("not now")
@@ -211,7 +211,7 @@ def test_trial_hands_a_failed_ordered_batch_to_a_new_object_with_the_saved_state
 
 
 class TradedOnce(Traded):
-    """Shared: fails at its first trade of all."""
+    """Shared; the first call of its handler fails."""
 
     failures: ClassVar[int] = 1
 

@@ -1,4 +1,4 @@
-"""Timers: due times, their order among entries, and that each due time counts once."""
+"""Timers: due times, their order among entries, and each due time handled once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -214,7 +214,7 @@ def test_a_trial_of_a_shared_consumer_keeps_what_timers_write_apart() -> None:
 
 
 def test_vwap_writes_a_minute_when_it_is_over_and_again_for_a_late_trade() -> None:
-    market, trial = EventFactory(), Trial(Vwap, STREAM)  # from 16:44:00 on
+    market, trial = EventFactory(), Trial(Vwap, STREAM)  # its time begins at 16:44:00
     trial.deliver(market.trade("100", "1"), market.trade("103", "2"))
     trial.tick("2026-09-02T16:44:30")
     assert trial.entries("minutes") == []

@@ -1,4 +1,4 @@
-"""The SQL recipe's consumer: minutes, exact sums, and addresses that are none."""
+"""The consumer of the SQL recipe: sums per minute, effect-once, and invalid addresses."""
 
 import sqlite3
 from contextlib import closing

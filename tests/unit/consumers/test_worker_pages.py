@@ -1,4 +1,4 @@
-"""A worker's health pages: alive in all outages, ready only while it does its work."""
+"""A worker's health pages: alive during outages, ready only while it handles entries."""
 
 import json
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ def membership(*streams: str, beats: int = 1) -> Membership:
 
 @dataclass
 class Worker:
-    """Its parts, well as they are made here."""
+    """The parts of a worker that its pages report on; healthy by default."""
 
     membership: Membership = field(default_factory=lambda: membership("trade.A_B"))
     redis: RedisHealth = field(default_factory=lambda: RedisHealth("redis://here"))
