@@ -1,4 +1,4 @@
-"""A frame of the exchange in, the fields of its Redis entry out: both literal."""
+"""Literal frames of the exchange and the literal fields of their Redis entries."""
 
 import json
 
@@ -29,7 +29,7 @@ def entry_of(frame: str) -> dict[str, str]:
 
 
 def changed(frame: str, **changes: object) -> str:
-    """The frame with some of its data changed; `...` removes a field."""
+    """The frame with these fields of its data replaced; `...` removes a field."""
     message = json.loads(frame)
     for name, value in changes.items():
         if value is ...:
@@ -376,7 +376,7 @@ def test_the_consumer_door_refuses_the_exchanges_spelling() -> None:
     ("stored", "read"),
     [
         ("skipped", GapCause.SKIPPED),
-        ("silent", GapCause.STALE),  # as written before version 1 was released
+        ("silent", GapCause.STALE),  # spelling before the release of version 1
         ("buffer full", GapCause.OVERFLOW),
         ("of a later version", "of a later version"),
     ],

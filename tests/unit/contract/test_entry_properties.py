@@ -1,4 +1,4 @@
-"""Laws of the contract: what goes out comes back, digits and all."""
+"""Every event is read back unchanged from its entry, with all digits."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The parts of an entry ID, and the identity of messages."""
+"""Entry IDs, and the identity of messages."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The key of a message without a number, whichever fields the version that reads it names."""
+"""The key of a message without a number is equal for all versions of the contract."""
 
 import json
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 
 
 class Number(str):
-    """A JSON number, by its digits."""
+    """The digits of a JSON number."""
 
 
 unknown_fields = st.dictionaries(
@@ -45,7 +45,7 @@ unknown_fields = st.dictionaries(
 
 
 def dumped(payload: Mapping[str, object]) -> str:
-    """A frame's text: numbers with the digits given."""
+    """The text of a frame; a `Number` keeps its digits."""
     parts = (
         f"{json.dumps(name)}:{value if isinstance(value, Number) else json.dumps(value)}"
         for name, value in payload.items()
@@ -67,7 +67,7 @@ def key(event: Event) -> tuple[str, ...]:
 
 
 def key_of_stored(event: Event, by: type[Event] | None = None) -> tuple[str, ...]:
-    """The key of a message's entry for a version that has this model; without one, for its own."""
+    """The key of the event's entry when it is read with the model `by` (default: its own)."""
     stored = decode_as(by or type(event), fields_of(event))
     return event_key(stored, encode(stored))
 
@@ -83,7 +83,7 @@ def letter(model: type[Event], name: str) -> str:
 
 @cache
 def earlier(model: type[Event], field: str) -> type[Event]:
-    """The model as it was before it named this field, known to the contract."""
+    """The model of an earlier version without this field, registered with the contract."""
     made = without(model, field)
     entry._FORMS[made] = EntryForm.of(made)
     return made
@@ -91,7 +91,7 @@ def earlier(model: type[Event], field: str) -> type[Event]:
 
 @cache
 def values_of(model: type[Event], name: str) -> st.SearchStrategy[Any]:
-    """What the exchange may send as this field, in every spelling that is accepted."""
+    """Values that the exchange may send for this field, in every accepted spelling."""
     hint = events_hint(model, name)
     if hint is bool:
         return st.booleans()
@@ -108,7 +108,7 @@ def values_of(model: type[Event], name: str) -> st.SearchStrategy[Any]:
 
 @cache
 def events_hint(model: type[Event], name: str) -> Any:
-    """The kind of a field: a type, its allowed values, `decimal`, `id` or `text`."""
+    """The kind of this field: a type, its allowed values, `decimal`, `id` or `text`."""
     schema = model.model_json_schema(by_alias=False)["properties"][name]
     kinds = schema.get("anyOf", [schema])
     first = next(kind for kind in kinds if kind.get("type") != "null")
@@ -236,7 +236,7 @@ def test_an_event_that_only_a_later_version_knows_has_the_key_of_its_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before, after = read(events.UnknownEvent, RFQ_EVENT), read(events.RfqUpdate, RFQ_EVENT)
-    monkeypatch.setitem(RFQS.__dict__, "event_names", frozenset())  # as in the earlier version
+    monkeypatch.setitem(RFQS.__dict__, "event_names", frozenset())  # as in an earlier version
     stored = decode_within(RFQS, fields_of(after))
 
     assert isinstance(stored, events.UnknownEvent)

@@ -1,4 +1,4 @@
-"""One row for each stream type, and no second place that knows types one by one."""
+"""Each stream type has one row in the table, and no other module names single types."""
 
 import ast
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from bridge.contract.streams import parse_stream
 
 ROOT = Path(bridge.__file__).parent
 
-# Each file that may name a single type, and why.
+# Each file that may name a single type, and the reason.
 MAY_NAME_A_TYPE = {
     "console/market.py": "the page of a market shows its book, trades, best prices and candles",
     "contract/stream_types.py": "the rows themselves",
@@ -33,7 +33,7 @@ MAY_NAME_A_TYPE = {
     "inspect/continuity.py": "a book is followed in depth streams only",
     "inspect/journal_stream.py": "REST is requested for the history of trades",
 }
-# Names of types that are written as text: entry types of the models, and a setting of depth alone.
+# Each file that may have the name of a type as text, and the reason.
 MAY_SPELL_A_TYPE = {
     "contract/events.py": "what the field `type` says",
     "contract/schema.py": "the placeholder of a stock's ticker",
@@ -64,7 +64,7 @@ def test_a_row_holds_together(kind: StreamType) -> None:
     assert spec.retention_entries > 0
     assert spec.bytes_per_entry > 0
     assert (spec.staleness is not Staleness.PERIOD) or spec.period_s
-    assert spec.has_engine_time or spec.period_s, "samples come at a period"
+    assert spec.has_engine_time or spec.period_s, "samples need a period"
     assert not spec.default_form or parse_stream(f"{spec.default_form}.SOL_USDC").type is kind
     assert not spec.default_form or spec.listing is not Listing.NONE
     for source in spec.rest:

@@ -1,4 +1,4 @@
-"""Names of streams: read from the left, since symbols contain dots, digits and lower case."""
+"""Parsing of stream names, whose symbols may contain dots, digits and lower case."""
 
 import pytest
 

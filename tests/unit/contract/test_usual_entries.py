@@ -1,4 +1,4 @@
-"""What is read as a usual entry is what would be read without that way: the same event, or none."""
+"""The fast path for usual entries returns the same event as the full path, or no event."""
 
 import copy
 import pickle
@@ -23,12 +23,12 @@ from bridge.contract.events import Event, Trade
 from tests.support.examples import examples
 
 FORMS = {model: EntryForm.of(model) for model in MODELS}
-# Rows are read by the standard library alone; a gap's cause may be one of a later version.
+# Always read by the full path: JSON rows, and gaps, whose cause may be of a later version.
 WITHOUT = {"OrdersSnapshot", "PositionsSnapshot", "BalancesSnapshot", "Gap", "GapRecord"}
 TYPES = [name for name, model in MODEL_BY_TYPE.items() if model.__name__ not in WITHOUT]
 
 CANDIDATES = ("1.5", "Bid", "2026-11-29T02:03:00", "SOL_USDC")
-# Texts that are usual for some field, and those that parsers differ about.
+# Texts that are usual for some field, and texts on which parsers differ.
 VALUES = [
     "", "0", "7", "1.5", "-1.5", "true", "false", "Bid", "rest", "SOL_USDC", "stale", "5m",
     "00", "0" * 20, "0" * 21, "18446744073709551615", "18446744073709551616", "9" * 21,
@@ -42,7 +42,7 @@ VALUES = [
 
 
 def usual(kind: str) -> dict[str, str]:
-    """An entry of this type as a bridge might write it."""
+    """A valid entry of this type as a bridge writes it."""
     model = MODEL_BY_TYPE[kind]
     form = FORMS[model]
     entry = dict.fromkeys(form.names, "")
@@ -70,14 +70,14 @@ def judged(model: type[Event], entry: dict[str, str]) -> Event | None:
 
 
 def faults(model: type[Event], entry: dict[str, str]) -> str:
-    """The first field that is wrong."""
+    """The name of the first invalid field."""
     with pytest.raises(BadEntry) as refusal:
         _read_any(model, entry)
     return str(refusal.value).partition(" entry: ")[2].partition(":")[0]
 
 
 def all_of(event: Event) -> tuple[Any, ...]:
-    """All that an event is made of, with the classes of its values."""
+    """The event's class, all its values with their classes, and pydantic's attributes."""
     values = [(name, type(value), value) for name, value in vars(event).items()]
     return type(event), values, event.__pydantic_extra__, event.model_fields_set
 
@@ -87,7 +87,7 @@ def read_usual(model: type[Event], entry: dict[str, str]) -> Event | None:
 
 
 def flat(entry: dict[str, str]) -> list[str]:
-    """As Redis sends it."""
+    """The entry's names and values in one list, as Redis replies."""
     return [text for pair in entry.items() for text in pair]
 
 

@@ -1,4 +1,4 @@
-"""What is sent to subscribe, and what the exchange's answers mean: no sockets, no loop."""
+"""The subscription protocol without sockets: requests sent, and the meaning of replies."""
 
 from collections.abc import Iterable
 
@@ -30,7 +30,7 @@ UNKNOWN, STRANGE = Refusal(4006, "Invalid stream"), Refusal(4001, "?")
 
 
 class Subject:
-    """A conversation, and the time by which it goes."""
+    """A conversation with a manual clock."""
 
     def __init__(self, names: Iterable[str] = (TRADES, LIQUIDATIONS)) -> None:
         self.subscriptions = Subscriptions([parse_stream(name) for name in names])
@@ -38,10 +38,10 @@ class Subject:
         self.now_s = 100.0
         self.frames = 0
         self.pings: list[Ping] = []
-        self._requests: list[tuple[str, ...]] = []  # sent, and not reported yet
+        self._requests: list[tuple[str, ...]] = []  # sent by pong(), not returned yet
 
     def send(self) -> list[tuple[str, ...]]:
-        """Send all there is to send now. Returns the streams of each request."""
+        """Send everything that is due; return the streams of each request."""
         requests, self._requests = self._requests, []
         while outgoing := self.conversation.to_send(self.now_s, self.frames, EXCHANGE_US):
             if isinstance(outgoing, Ping):
@@ -57,7 +57,7 @@ class Subject:
         return self.send()
 
     def pong(self, ping: Ping | None = None) -> list[Event]:
-        """A pong, and the time until it counts."""
+        """Receive a pong, let the time pass until it counts, and return the events."""
         self.conversation.pong((ping or self.pings[-1]).payload, self.now_s)
         self._requests = self.later(HELD_S)
         return self.conversation.events()
@@ -74,7 +74,7 @@ class Subject:
         return self.conversation.events()
 
     def begin(self) -> "Subject":
-        """All requests were sent and answered."""
+        """Send all requests and receive the answer; returns the subject."""
         self.conversation.subscribe_all()
         self.send()
         self.pong()
@@ -119,7 +119,7 @@ def test_pong_proves_nothing_of_what_was_requested_behind_its_ping() -> None:
     subject.send()
 
     assert subject.pong(ping) == [Answer((LIQUIDATIONS,), EXCHANGE_US)]
-    # it was sent before that answer came: it grants, and proves nothing new of what was sent since
+    # the ping is older than the answer: its pong grants the stream, but proves no later reception
     assert subject.pong() == [Answer((), None), granted(LIQUIDATIONS)]
 
 
@@ -213,7 +213,7 @@ def test_ping_that_is_not_answered_while_nothing_comes_grants_nothing() -> None:
     subject.later(TIMEOUT_S)
 
     assert subject.conversation.events() == []
-    assert subject.pong() == []  # it comes too late
+    assert subject.pong() == []  # too late
 
 
 def test_ping_that_was_given_up_is_not_answered_by_its_pong() -> None:
@@ -315,7 +315,7 @@ def test_rejected_stream_that_brings_a_message_counts_from_the_next_answer() -> 
 def test_error_that_can_mean_several_has_each_requested_alone() -> None:
     subject = Subject().begin()
     assert subject.refuse(STRANGE) == [STRANGE]
-    assert subject.refuse(STRANGE) == []  # reported once
+    assert subject.refuse(STRANGE) == []  # an error is reported once
     assert subject.send() == []
     subject.pong()
 
@@ -325,7 +325,7 @@ def test_error_that_can_mean_several_has_each_requested_alone() -> None:
     )
     subject.pong()
     assert subject.later(STRAY_ERRORS_S) == [(TRADES,)]
-    assert subject.pong() == []  # an error may come somewhat behind
+    assert subject.pong() == []  # an error may follow the pong
     assert subject.later(STRAY_ERRORS_S) == []
     assert subject.pong() == [Answer((LIQUIDATIONS,), EXCHANGE_US), granted(TRADES)]
     assert subject.state(TRADES) is State.PENDING
@@ -341,7 +341,7 @@ def test_stream_requested_alone_is_settled_though_no_pong_comes() -> None:
 
     subject.later(TIMEOUT_S)
     subject.later(STRAY_ERRORS_S)
-    assert len(subject.pings) == pings + 1  # the next question
+    assert len(subject.pings) == pings + 1  # the ping for the next candidate
 
 
 def test_error_that_cannot_be_about_the_stream_requested_alone_rejects_nothing() -> None:
@@ -365,9 +365,8 @@ def test_stream_whose_messages_come_meanwhile_is_not_requested_alone() -> None:
     subject.conversation.unsubscribe([LIQUIDATIONS])
     subject.send()
 
-    assert subject.later(SETTLE_S) == [
-        (LIQUIDATIONS,)
-    ]  # it is unsubscribed, and nothing is requested
+    # it is unsubscribed, and no stream is requested alone
+    assert subject.later(SETTLE_S) == [(LIQUIDATIONS,)]
 
 
 def test_other_requests_go_before_the_candidates_that_are_left() -> None:

@@ -1,4 +1,4 @@
-"""Text frame in, envelope out; never an exception."""
+"""Parsing of text frames into envelopes, without exceptions for any text."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""After how long without a message a stream is suspected."""
+"""The quiet time after which a stream is suspected."""
 
 import pytest
 
@@ -66,7 +66,7 @@ def test_nothing_is_learned_from_a_quiet_time_that_subscribing_again_has_ended()
     quiet.received(1, 32)
     assert quiet.longest_s == 0
 
-    quiet.received(32, 33)  # it continues by itself
+    quiet.received(32, 33)  # a message without a new subscription
     assert quiet.longest_s == 1
 
     quiet.received(33, 38)

@@ -1,4 +1,4 @@
-"""REST bodies as the exchange writes them."""
+"""Parsing of the exchange's REST bodies."""
 
 import pytest
 

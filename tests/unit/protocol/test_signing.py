@@ -1,4 +1,4 @@
-"""What is signed, byte for byte. Ed25519 is deterministic, so the signature is literal too."""
+"""The signed text of requests, by literal signatures: Ed25519 is deterministic."""
 
 import base64
 
@@ -6,14 +6,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bridge.protocol.signing import rest_headers, subscribe_signature
 
-# A key pair printed in the exchange's public guide: a test vector, known to the world.
+# a test vector: the key pair is printed in the exchange's public guide
 PUBLIC = "zDIJj9qneWIY0IYZ5aXoHcNMCm+XDhVcTssiT0HyY0A="
 SEED = "4odxgSUxFrC/zsKWZF4OQwYAgnNu9hnWH3NxWfLAPz4="
 
 SIGNATURE = (
     "JET04e2DKxa3MzJX+vHAvZ2t85IDCQV0Yvkne6ZioCLxZhaDPHACzfEFkaACTR+J2WlVJjGX2nICcJMwOK8zAw=="
 )
-# what the guide's damaged text would give (`&times` read as a multiplication sign)
+# the signature of the guide's damaged text, in which `&times` became a multiplication sign
 CORRUPTED = (
     "Mt9mTLuXNgH7Mg38YvqyPkTwrb9cMPQ+OBMHfw3j9zSzlT1nsHLOye3EvN8VHFN7rhK70XC7TuaJKfCl7mqxAQ=="
 )

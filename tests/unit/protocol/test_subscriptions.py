@@ -1,4 +1,4 @@
-"""The requests of subscriptions, and what an error frame can be about."""
+"""Subscription requests, and the streams that an error frame may refer to."""
 
 import pytest
 
@@ -105,7 +105,7 @@ def test_interval_of_which_messages_come_proves_no_other() -> None:
 @pytest.mark.parametrize(
     ("name", "codes"),
     [
-        ("trade.SOL_USDC", [4001, 4002]),  # trades are received of another market
+        ("trade.SOL_USDC", [4001, 4002]),  # another market's trades are received
         ("depth.200ms.SOL_USDC", [4001, 4002, 4006, 4008]),
         ("account.orderUpdate", [4001, 4002, 4003, 4006]),
         ("liquidation", [4001, 4002, 4006]),
