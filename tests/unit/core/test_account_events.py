@@ -1,4 +1,4 @@
-"""An account's event stands in its stream, whatever the exchange makes of it."""
+"""Account events of an unknown or invalid form are written to their stream."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ def frame(stream: str, data: object) -> str:
 
 
 def received(stream: str, data: object) -> list[dict[str, str]]:
-    """The entries queued for the stream after this message, which is quarantined as well."""
+    """Receive a message that is also quarantined; return the stream's queued entries."""
     core = CoreSubject(stream)
     assert core.receive(frame(stream, data)) == stream
     assert len(core.quarantined()) == 1

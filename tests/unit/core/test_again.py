@@ -1,4 +1,4 @@
-"""Frames out of a journal are applied as they were read: together, each with its position."""
+"""Frames read from a journal together are applied in order, each with its position."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Joining a REST snapshot with deltas: exact at the newest delta, or requested again."""
+"""Joining a REST snapshot with deltas: placed at the newest delta, or requested again."""
 
 from hypothesis import given
 from hypothesis import strategies as st

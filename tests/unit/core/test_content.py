@@ -1,4 +1,4 @@
-"""The queue of a stream identified by content: nothing is sent before the tail is known."""
+"""The queue of a stream identified by content, which reads the stream's tail before it sends."""
 
 from bridge.contract.causes import GapCause
 from bridge.contract.streams import Stream, StreamType
@@ -20,7 +20,7 @@ from tests.support.slots import (
     ticker,
 )
 
-REPLAYED = 1_000  # the journal has this much from before
+REPLAYED = 1_000  # bytes of the journal that an earlier process wrote
 
 
 def ready(stream: Stream = ORDERS) -> Content:
@@ -201,7 +201,7 @@ def test_content_message_received_after_the_first_kept_entry_is_new_whatever_its
 
 
 def only_gap_left(at: int = NOW_US) -> Tail:
-    """Retention has taken all but a gap: from 5 s before until 2 s after."""
+    """A tail whose only retained entry is a gap from 5 s before `at` until 2 s after it."""
     entry = content_gap(
         symbol="",
         from_us=at - 5_000_000,
@@ -369,7 +369,7 @@ def test_content_gap_of_a_loss_begins_at_the_kept_entrys_own_time() -> None:
 
 
 def lose(queue: Content, last: str, kept: dict[str, str]) -> None:
-    """Redis has lost all behind this entry."""
+    """Make the queue find that Redis lost all entries after `last`."""
     queue.confirmed = f"{NOW_US // 1000 + 3_600_000}-0"
     queue.discard()
     queue.check_end(last, edge(last, kept))
@@ -430,7 +430,7 @@ def test_content_backfill_passes_over_outages_before_what_redis_kept() -> None:
     assert [fields(slot)["from_us"] for slot in queue.slots] == [str(NOW_US + 1)]
 
 
-# ---- suspended, full, in no hurry ----------------------------------------------------------------
+# ---- suspended, full, idle -----------------------------------------------------------------------
 
 
 def test_content_full_buffer_gives_up_the_oldest_and_a_gap_names_the_interval() -> None:
@@ -544,4 +544,4 @@ def test_content_poll_finds_no_loss_where_something_waits() -> None:
 
     queue.check_end("0-0", None)
 
-    assert not queue.is_lost  # to be found in its tail
+    assert not queue.is_lost  # reading the tail will show the loss

@@ -1,4 +1,4 @@
-"""The queue of a stream identified by content with peers, and its recovery over REST."""
+"""The queue of a stream identified by content with peers, and fills recovered over REST."""
 
 import pytest
 
@@ -22,7 +22,7 @@ from tests.support.slots import NOW_US, ORDERS, TICKERS, answer, fields, fill, o
 
 
 def following(stream: Stream = ORDERS, **marks: int) -> Content:
-    """A queue whose stream bridge `a` publishes; we are `m`."""
+    """The queue of bridge `m` for a stream that its peer `a` publishes."""
     return content(stream, peers=beside("a", stream=stream, **marks))
 
 

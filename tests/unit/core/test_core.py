@@ -1,4 +1,4 @@
-"""Frames in, queues filled: what belongs where, and what happens to the rest."""
+"""Frames are put into the queues of their streams, or quarantined."""
 
 import pytest
 
@@ -296,7 +296,7 @@ def test_core_missing_records_of_one_stream_are_marked_in_it() -> None:
 
     (gap,) = core.named("liquidation")
     assert (gap["from_us"], gap["to_us"], gap["cause"]) == (
-        str(NOW_US - 1_000_007),  # it may have been under way for a second
+        str(NOW_US - 1_000_007),  # a message may be up to a second old when it is received
         str(NOW_US),
         "overflow",
     )

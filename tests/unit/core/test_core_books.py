@@ -1,4 +1,4 @@
-"""Depth streams in a core: when a book is requested, and where its snapshot is placed."""
+"""Depth streams in a core: requests of books, and the places of their snapshots."""
 
 from bridge.core.book import QUIET_US
 from bridge.core.entries import Op
@@ -21,7 +21,7 @@ HOLD_US = 2_000_000
 
 
 def subject(connections: int = 1, every: int = 0) -> CoreSubject:
-    """With two connections, both are answered and have brought a tick."""
+    """A core; with two connections, both are answered and have received a tick."""
     core = CoreSubject(
         DEPTHS, TRADES, TICKERS, connections=connections, every=every, hold_us=HOLD_US
     )
@@ -40,14 +40,14 @@ def with_book(connections: int = 1) -> CoreSubject:
 
 
 def settled(core: CoreSubject, last: str, signs: str) -> None:
-    """Redis' answers for all queued entries."""
+    """Settle all queued entries with this answer of Redis."""
     queue = core.queue(DEPTHS)
     queue.take(core.now_us, 100)
     queue.settle(answer("ok", last, signs), core.now_us)
     core.core.redis_answered(queue, core.now_us)
 
 
-# ---- asking --------------------------------------------------------------------------------------
+# ---- requests ------------------------------------------------------------------------------------
 
 
 def test_core_first_delta_requests_the_book_once() -> None:
@@ -273,7 +273,7 @@ def test_core_book_waits_for_a_delta_that_another_connection_may_have_received()
     core.receive(depth(11), connection=2)
     core.receive(depth(13))
 
-    assert core.requests == [DEPTHS]  # requested by its answer, not by a gap
+    assert core.requests == [DEPTHS]  # the answered subscription requested it
     assert core.core.wants(DEPTHS, NOW_US) is None
 
 
@@ -297,7 +297,7 @@ def test_core_book_received_over_one_connection_does_not_wait() -> None:
 
 def test_core_delta_that_waits_for_another_connection_waits_no_longer_than_the_overlap() -> None:
     core = with_book(connections=2)
-    core.receive(depth(12))  # 11 may come over the second
+    core.receive(depth(12))  # 11 may come over connection 2
     core.lose(2)
     core.now_us += 61_000_000
     core.receive(trade(1))
@@ -312,7 +312,7 @@ def test_core_book_of_a_backfilled_stream_is_requested_anew_when_it_is_adopted()
     core = with_book()
     core.answer(1)
     core.core.detach([DEPTHS])
-    core.receive(depth(15))  # the live book follows, and is void
+    core.receive(depth(15))  # the live book takes it too, and becomes void
 
     backfill = core.core.backfill([core.queue(DEPTHS)])
     core.core.adopt_back(backfill, core.position, core.now_us)

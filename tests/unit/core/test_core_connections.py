@@ -1,4 +1,4 @@
-"""Streams received over several connections: all that any of them brought, each once."""
+"""Streams received over several connections: each message is queued once."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ HOLD_US = 2_000_000
 
 
 def subject(connections: int = 2) -> CoreSubject:
-    """All connections are answered and have brought a tick."""
+    """A core whose connections are all answered and have received a tick."""
     core = CoreSubject(
         TRADES, DEPTHS, BALANCES, TICKERS, KLINES, connections=connections, hold_us=HOLD_US
     )
@@ -42,8 +42,8 @@ def trade(number: int) -> str:
 
 @st.composite
 def receptions(draw: st.DrawFn) -> tuple[list[int], list[list[int]], list[int]]:
-    """What was sent (equal numbers are equal messages), what each of two connections received of
-    it, and in which turns they did.
+    """The messages sent (equal numbers are equal messages), those that each of two connections
+    received, and the order of receipt as connection indexes.
     """
     sent = sorted(draw(st.lists(st.integers(1, 30), min_size=1, max_size=60)))
     received = [[number for number in sent if not draw(st.booleans())] for _ in range(2)]
@@ -99,7 +99,7 @@ def test_core_sample_that_another_server_took_a_moment_later_is_repeated() -> No
             core.tick(connection, NOW_US + second * 1_000_000 + late_us)
 
     assert len(core.queue(TICKERS).slots) == 4
-    assert core.queue(TICKERS).counters.repeated == 4  # and the first tick of all
+    assert core.queue(TICKERS).counters.repeated == 4  # 3 here, 1 in subject()
 
 
 def test_core_sample_continues_over_the_connection_that_is_left() -> None:
@@ -135,11 +135,11 @@ def test_core_end_of_one_of_two_connections_leaves_no_mark_in_any_stream() -> No
     assert core.queue(TRADES).slots[-1].cause is None
 
 
-# ---- how long what was received is remembered ----------------------------------------------------
+# ---- how long received messages are remembered ---------------------------------------------------
 
 
 def rotate(core: CoreSubject, old: int, new: int) -> None:
-    """One connection replaces another, which is closed then."""
+    """Replace connection `old` by connection `new`."""
     core.open(new)
     core.answer(new)
     core.receive(trade(1), new)

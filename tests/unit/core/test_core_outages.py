@@ -1,4 +1,4 @@
-"""Outages in a core: the marked streams, the interval, and the REST requests."""
+"""Outages in a core: the marked streams, their intervals, and the REST requests."""
 
 from bridge.contract.causes import GapCause
 from bridge.core.outcomes import Join
@@ -236,7 +236,7 @@ def test_core_content_gap_that_was_written_is_logged() -> None:
 
 
 def test_core_backfill_shows_outages_as_the_live_core_does_by_streams_that_it_has_not() -> None:
-    """Ticks of another stream end an outage, and show a stall."""
+    """The ticks of a stream that is not backfilled end an outage, and reveal a stall."""
     core = CoreSubject(TICKERS, ORDERS)
     core.core.detach([ORDERS])
     backfill = CoreSubject(connections=0)

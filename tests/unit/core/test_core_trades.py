@@ -1,4 +1,4 @@
-"""Trade streams in a core: what history recovers, what stays missing, and what is logged of it."""
+"""Trade streams in a core: gaps recovered from history, remaining gaps, and the gap log."""
 
 from bridge.contract.causes import GapCause
 from bridge.core.outcomes import Reach
@@ -100,7 +100,7 @@ def test_core_trade_that_redis_refuses_without_a_known_gap_is_looked_up_in_histo
     core = CoreSubject(TRADES)
     core.receive(trade(5))
     core.publish()
-    again = CoreSubject(TRADES, redis=core.redis)  # without journal: it knows nothing of 5
+    again = CoreSubject(TRADES, redis=core.redis)  # without a journal: 5 is unknown to it
 
     again.receive(trade(8))
     again.publish()
@@ -147,7 +147,7 @@ def test_core_gap_that_was_written_is_not_filled_from_history_later() -> None:
     for number in (5, 9):
         core.receive(trade(number))
     core.publish()
-    core.queue(TRADES).slots[0].wait_until(0)  # the wait of an earlier process
+    core.queue(TRADES).slots[0].wait_until(0)  # as if an earlier process had waited
     core.queue(TRADES).release()
     core.publish()
     assert core.redis.numbers(TRADES)[-2:] == ["gap 6-8 skipped", "9"]
@@ -179,7 +179,7 @@ def test_core_three_honest_skips_do_not_hide_the_gap_after_them() -> None:
     assert core.core.sparse() == [TRADES]
 
     core.receive(trade(44))
-    core.receive(trade(50))  # let pass
+    core.receive(trade(50))  # 45 to 49 are not requested at once
     core.rest(TRADES, history(50, 48, 44, 43, 42, 41, 40))
 
     recovered, unseen = core.logged()[-2:]
@@ -212,4 +212,4 @@ def test_core_more_gaps_than_are_followed_are_marked() -> None:
 
     assert last.entry.number == 2 * MAX_OPEN + 4
     assert not isinstance(last.wait, int)
-    assert GapCause.SKIPPED  # it waits as its queue does, and is marked with this cause then
+    assert GapCause.SKIPPED  # it waits as its queue does; then its gap has this cause

@@ -1,4 +1,4 @@
-"""From when until when streams were received, by what happened to connections."""
+"""Coverage: the intervals in which streams were received, from events of connections."""
 
 import pytest
 from hypothesis import given
@@ -171,7 +171,7 @@ def test_answer_proves_no_more_than_the_messages_of_connections_that_tick() -> N
     coverage = subject()
     coverage.opened(2, [TICKER])
     coverage.answer(2, 0)
-    coverage.message(2, 90, TICKER, late_s=10)  # messages are ten seconds behind the clock
+    coverage.message(2, 90, TICKER, late_s=10)  # messages are 10 s behind the clock
     coverage.answer(1, 100)
     coverage.lose(1)
 
@@ -183,7 +183,7 @@ def test_two_answers_after_another_connection_began_prove_an_overlap_whatever_cl
 ):
     coverage = subject()
     coverage.cover(2, 50)
-    coverage.answer(1, 1)  # perhaps requested before
+    coverage.answer(1, 1)  # its request may be older than connection 2
     assert not coverage.may_close(1)
     coverage.answer(1, 2)
 
@@ -202,12 +202,12 @@ def test_inferred_answers_prove_no_overlap() -> None:
 
 
 def test_half_open_connection_does_not_hide_an_outage_before_the_next_one() -> None:
-    """The other one comes later and goes earlier than the half-open one is given up."""
+    """Connection 2 opens and ends while connection 1 is half-open."""
     coverage = subject()
-    coverage.message(1, 5)  # half-open from here on, which shows later
+    coverage.message(1, 5)  # the last message: half-open from here on
     assert coverage.cover(2, 9) == []
     coverage.message(2, 15)
-    assert coverage.lose(2) == []  # the first may have received it all
+    assert coverage.lose(2) == []  # connection 1 may have received the rest
 
     assert coverage.lose(1) == outage(4, 9)
     assert coverage.cover(3, 20) == outage(14, 20)
@@ -218,11 +218,11 @@ def test_of_two_connections_that_cover_for_each_other_only_one_may_close() -> No
     coverage.cover(2, 0)
     coverage.message(1, 10)
     coverage.message(2, 10)
-    coverage.cover(3, 15)  # replaces them, and began after what either is known to cover
+    coverage.cover(3, 15)  # begins after the coverage proved for 1 and 2
     assert coverage.may_close(1)
     assert coverage.may_close(2)
 
-    coverage.closing(1)  # its closing handshake takes a while
+    coverage.closing(1)  # its closing handshake is in progress
     assert not coverage.may_close(2)
     assert coverage.lose(1) == []
     coverage.message(2, 17)
@@ -290,7 +290,7 @@ def test_mark_that_no_process_has_had_yet_is_used_by_the_next_one() -> None:
     coverage = Subject()
     coverage.cover(1, 5)
     coverage.lost(1, GapCause.NOT_RUNNING)
-    later = restored(coverage)  # reads the journal from a later segment on
+    later = restored(coverage)  # reads the journal from a later segment
 
     for each in (coverage, later):
         assert list(each.resume({ORDERS: at(-600)})) == outage(-600, 5, GapCause.NOT_RUNNING)
@@ -465,14 +465,14 @@ def test_monitored_stream_is_certain_only_until_its_last_message_when_a_connecti
     coverage.opened(1, names)
     coverage.answer(1, 0)
     coverage.message(1, 3, "bookTicker.SOL_USDC")
-    coverage.message(1, 8)  # other streams continue
+    coverage.message(1, 8)  # other streams still receive messages
 
     for each in (restored(coverage), coverage):
         each.lose(1)
         each.opened(2, names)
         assert each.answer(2, 10) == [
             *outage(3, 10, stream="bookTicker.SOL_USDC"),
-            *outage(0, 10, stream="bookTicker.BTC_USDC"),  # brought nothing
+            *outage(0, 10, stream="bookTicker.BTC_USDC"),  # received no message
             *outage(7, 10),  # not monitored
         ]
 
@@ -489,7 +489,7 @@ def test_monitored_stream_that_another_connection_receives_has_no_outage_for_its
 
 # ---- the law ---------------------------------------------------------------------------------
 
-# begin, last answer, end of each connection: in whole seconds, in this order
+# begin, last answer and end of each connection, in s
 lives = st.lists(
     st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)).map(sorted),
     min_size=1,

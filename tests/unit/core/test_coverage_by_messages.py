@@ -1,4 +1,4 @@
-"""What messages show of the past: ticks show a stall, another connection what one has missed."""
+"""Outages detected by messages: stalls by ticks, missed messages by another connection."""
 
 from collections.abc import Iterable
 
@@ -15,12 +15,12 @@ STALE, LOST = GapCause.STALE, GapCause.CONNECTION_LOST
 
 
 class Speaking(Subject):
-    """A monitored stream, a periodic one, and one without any expectation."""
+    """A monitored stream, a periodic one, and one without a limit on its quiet time."""
 
     streams = (BOOK, TICKER, ORDERS)
 
     def begin(self, connection: int, seconds: float) -> None:
-        """Cover from then on, by a message a little earlier."""
+        """Begin to cover at `seconds`, by a message `JITTER_US` earlier."""
         self.cover(connection, seconds)
         self.message(connection, seconds - JITTER_US / SECOND_US)
 
@@ -76,8 +76,8 @@ def test_stream_suspected_between_its_answer_and_the_first_message_is_not_covere
 def test_pause_of_two_ticks_or_of_one_clock_alone_is_no_stall() -> None:
     coverage = speaking()
     coverage.tick(1, [1, 2, 4.9])
-    assert not coverage.message(1, 5.9, TICKER, late_s=60)  # we slept
-    assert not coverage.message(1, 30, TICKER, late_s=36)  # its clock jumped
+    assert not coverage.message(1, 5.9, TICKER, late_s=60)  # 60 s late: this process paused
+    assert not coverage.message(1, 30, TICKER, late_s=36)  # the exchange's clock jumped
 
 
 @pytest.mark.parametrize("off_s", [3_700, -3_700])
@@ -85,7 +85,7 @@ def test_clock_that_is_hours_off_for_a_while_makes_no_stall(off_s: float) -> Non
     coverage = speaking()
     coverage.tick(1, [1, 2, 3])
     known = coverage.known(1)
-    for second in range(4, 11):  # what comes meanwhile has no time that is believed
+    for second in range(4, 11):  # event_us is 0: times so far off are not plausible
         assert coverage.received(known, TICKER, 0, at(second + off_s)) == NOTHING
         assert coverage.received(known, BOOK, 0, at(second + off_s + 0.1)) == NOTHING
 
@@ -111,7 +111,7 @@ def test_late_message_in_the_middle_does_not_hide_a_stall() -> None:
     assert not coverage.message(1, 4.9, BOOK, late_s=2)
 
     assert found(coverage.message(1, 7.6, BOOK)) == [
-        (name, 2.9, 7.7, STALE)  # messages of several streams are not quite in order
+        (name, 2.9, 7.7, STALE)  # JITTER_US: streams may be out of order
         for name in (ORDERS, BOOK, TICKER)
     ]
 
@@ -163,7 +163,7 @@ def test_suspected_periodic_stream_on_a_silent_connection_uncovers_all_of_its_st
     coverage.tick(1, [1, 2, 3])
     assert coverage.suspected(1, TICKER, at(3)) == ([BOOK, TICKER, ORDERS], [])
 
-    assert not coverage.answer(1, 9)  # and is stuck
+    assert not coverage.answer(1, 9)  # the connection is stuck
     assert found(coverage.message(1, 9.2, BOOK)) == [
         (ORDERS, 2, 9.3, STALE),
         (BOOK, 0.5, 9.3, STALE),
@@ -186,7 +186,7 @@ def test_message_that_only_the_replacement_received_is_an_outage_of_the_one_befo
     coverage.tick(2, [5, 6])
     coverage.message(2, 5.2, BOOK)
     coverage.tick(1, [5, 6])
-    assert not coverage.may_close(1)  # it may yet come
+    assert not coverage.may_close(1)  # it may still receive the message
     coverage.tick(1, [7])
 
     assert coverage.may_close(1)
@@ -200,7 +200,7 @@ def test_subscription_lost_in_a_stall_is_found_by_the_replacement() -> None:
     coverage.tick(1, [1, 2, 3])
     stalled = found(coverage.message(1, 7, TICKER))
     assert (BOOK, 0.5, 7.1, STALE) in stalled
-    # it ticks again, and BOOK is not subscribed any more
+    # connection 1 ticks again, but has lost its subscription of BOOK
     coverage.begin(2, 7.4)
     for connection in (1, 2):
         coverage.tick(connection, [8, 9, 10])

@@ -1,4 +1,4 @@
-"""Duplicates of another connection, and equal messages on one."""
+"""Duplicates from another connection, and equal messages on one connection."""
 
 import pytest
 

@@ -41,6 +41,6 @@ def test_slot_size_is_about_the_memory_that_it_takes(stream: str, frame: str, nu
 
     queue = subject.queue(stream)
     assert len(queue.slots) == COUNT
-    # How much Python shares of one message with the next differs by some percent.
-    most = 1.35 if sys.version_info < (3, 12) else 1.5  # newer ones take less for the same
+    # the memory that objects of different messages share varies by some percent
+    most = 1.35 if sys.version_info < (3, 12) else 1.5  # newer versions need less memory
     assert 0.7 < queue.bytes / taken < most

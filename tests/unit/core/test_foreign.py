@@ -1,4 +1,4 @@
-"""Entries of another program in a sequenced stream: detected by content, whatever their ID."""
+"""Entries of other programs in a sequenced stream are detected by content, not by their ID."""
 
 from itertools import pairwise
 
@@ -36,7 +36,7 @@ def test_foreign_entry_in_an_unknown_stream_is_marked_and_names_no_numbers() -> 
 
 
 def test_foreign_entry_does_not_make_later_numbers_count_as_old() -> None:
-    """What is acknowledged beside it is no measure of what Redis has."""
+    """The last ID in a reply that reports a foreign entry is not used as our newest number."""
     queue = sequenced(8, confirmed="9-70")
     queue.take(NOW_US, 100)
     queue.settle(answer("mixed", f"{MS}-909"), NOW_US)
@@ -55,7 +55,7 @@ def test_foreign_entry_does_not_make_later_numbers_count_as_old() -> None:
 def test_foreign_entries_in_a_row_lose_no_trade_and_leave_no_unmarked_gap(
     count: int, ahead_ms: int
 ) -> None:
-    """`XADD *` counts the sequence up where the last time is ahead of Redis' clock."""
+    """`XADD *` increments the sequence when the last entry's time is ahead of Redis' clock."""
     core = CoreSubject(TRADES)
     for number in range(100, 180):
         core.now_us += 100_000

@@ -1,4 +1,4 @@
-"""Latencies go into fixed buckets, by stage and type, for what was received and written only."""
+"""Latency buckets by stage and type, which count only entries received and appended."""
 
 from bridge.core.buckets import MOST_UNCOUNTED
 from bridge.core.entries import Entry, Op, Slot
@@ -16,7 +16,7 @@ def slot(engine_us: int, at_us: int, connection: int = 1) -> Slot:
 
 
 def counted(latencies: Latencies, stage: str) -> dict[int, int]:
-    """Upper bound in µs (0: beyond all) → how many."""
+    """The counts of tickers by upper bound in µs (0: above all bounds), without zeros."""
     bounds = (*BOUNDS_US, 0)
     found = latencies.as_dict()[stage].get("ticker", {"counts": ()})["counts"]
     return {bound: count for bound, count in zip(bounds, found, strict=False) if count}

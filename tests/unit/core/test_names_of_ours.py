@@ -1,4 +1,4 @@
-"""A field of the exchange that is called as a column of ours is kept as the exchange's own."""
+"""A field of the exchange with the name of one of the bridge's own columns is kept in `extra`."""
 
 import json
 

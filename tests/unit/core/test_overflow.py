@@ -1,4 +1,4 @@
-"""A full memory gives up the oldest, again and again: all that went is named, and counted once."""
+"""Overflow of a queue: the oldest entries are dropped, covered by a gap, and counted once."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +44,7 @@ def test_overflow_names_what_went_before_when_more_goes() -> None:
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("event"), st.integers(-90, 90)),  # its engine's time, beside ours, s
+        st.tuples(st.just("event"), st.integers(-90, 90)),  # engine time - our time, s
         st.tuples(st.just("outage"), st.integers(1, 60)),
         st.tuples(st.just("full"), st.sampled_from([1, 2, 10])),
         st.tuples(st.just("sent"), st.integers(1, 3)),
@@ -83,7 +83,7 @@ def test_overflow_of_events_and_outages_leaves_each_of_them_waiting_or_named(
     assert all(any(a <= made[one] <= b for a, b in named) for one in given_up)
     assert all(any(a <= from_us and to_us <= b for a, b in named) for from_us, to_us in outages)
     assert queue.counters.overflowed == len(given_up)
-    assert queue.oldest_position() == 1, "a restart does not receive again what was given up"
+    assert queue.oldest_position() == 1, "dropped entries must be read again after a restart"
     assert queue.bytes == sum(slot.size for slot in queue.slots)
 
 

@@ -1,4 +1,4 @@
-"""Whose turn it is, and whom a gap waits for: literal statuses of bridges in, decisions out."""
+"""Publishing delays and holds of gaps, from literal statuses of peers."""
 
 import pytest
 
@@ -77,7 +77,7 @@ def test_a_member_receives_what_its_bridge_states_without_an_open_outage() -> No
     assert not peers.member_receives("two", ORDERS)
     assert not peers.member_receives("three", ORDERS)
     assert not peers.member_receives("one", TRADES)
-    assert peers.is_received(ORDERS)  # behind an outage
+    assert peers.is_received(ORDERS)  # bridge b receives it, with an unsettled outage
     assert not peers.is_received("depth.SOL_USDC")
 
 
@@ -192,7 +192,7 @@ def test_peer_that_lags_by_seconds_loses_its_turn_first_and_then_does_not_receiv
             0 if lag_us >= PUBLISH_DELAY_LAG_US else PUBLISH_DELAY_US
         )
         assert peers.receives(ORDERS) is (lag_us < LAG_US)
-        if second == 10:  # not its turn any more, but a mark still waits for it
+        if second == 10:  # its turn is over, but gaps still wait for it
             assert (peers.publish_delay_us(ORDERS), peers.receives(ORDERS)) == (0, True)
 
 
@@ -315,7 +315,7 @@ def test_outage_waits_for_statuses_that_were_written_after_it_was_known() -> Non
     poll(peers, status("z"), now_us=NOW_US + 1)
     late_us = NOW_US + 2 * PUBLISH_DELAY_US
 
-    poll(peers, status("z", beat=2), now_us=late_us)  # published after the poll before it
+    poll(peers, status("z", beat=2), now_us=late_us)  # the first poll after its publication
     assert (
         peers.judge_outage(ORDERS, NOW_US + 2, waited_since_us=NOW_US + 2, now_us=late_us)
         is OutageVerdict.WAIT
@@ -393,7 +393,7 @@ def test_status_that_was_made_before_coverage_ended_does_not_end_the_delay(
     has_failed: bool,
 ) -> None:
     peers = with_other("z", received={ORDERS: NOW_US})
-    peers.uncovered([ORDERS])  # while a status that reports it as received is under way
+    peers.uncovered([ORDERS])  # a status that reports it as received is in flight
     if has_failed:
         peers.poll_failed()
     else:

@@ -1,4 +1,4 @@
-"""The progress of a bridge, as it reports to its peers."""
+"""The progress that a bridge reports to its peers."""
 
 from bridge.core.peers import BEHIND_US, PeerStatus
 from bridge.core.progress import open_outages, progress
@@ -25,7 +25,7 @@ def test_progress_without_anything_waiting_is_up_to_the_last_answer() -> None:
 
     assert found.received == {TRADES: NOW_US, ORDERS: NOW_US}
     assert (found.held, found.oldest_us) == ({}, 0)
-    assert set(found.settled) == {ORDERS}  # trades are known by their numbers
+    assert set(found.settled) == {ORDERS}  # trades are identified by number
 
 
 def test_progress_has_the_oldest_waiting_message_and_the_number_that_is_waited_for() -> None:
@@ -68,7 +68,7 @@ def test_until_a_bridge_receives_what_another_does_that_is_open() -> None:
     core.peers.update(me, [me, other], {}, redis_us=NOW_US, now_us=NOW_US)
 
     assert open_outages([core.core], [TRADES, ORDERS]) == [TRADES, ORDERS]
-    assert open_outages([core.core], [ORDERS]) == [ORDERS]  # the other one is received elsewhere
+    assert open_outages([core.core], [ORDERS]) == [ORDERS]  # another shard's core has TRADES
 
     core.answer(1)
     assert open_outages([core.core], [TRADES, ORDERS]) == []
@@ -81,7 +81,7 @@ def test_what_no_other_bridge_receives_is_not_open_for_that() -> None:
 
 
 def test_progress_of_a_stream_is_not_settled_before_it_was_received_first() -> None:
-    """A queued entry may be a second older than the watermark, and so is the claim's limit."""
+    """A queued entry may be up to a second older than the watermark."""
     core = subject()
     core.receive(order_accepted(NOW_US + SECOND_US // 2))
 
@@ -96,6 +96,6 @@ def order_accepted(at_us: int) -> str:
 
 
 def status_of(instance: str, **facts: object) -> PeerStatus:
-    """The progress that a bridge reports to its peers."""
+    """A status of this bridge with this progress."""
     known = {"instance": instance, "session": instance, "beat": 1, "at_us": NOW_US, **facts}
     return PeerStatus.model_validate(known)

@@ -1,7 +1,7 @@
-"""What holds of a queue whatever comes: random puts, partial answers, lost replies, losses.
+"""Invariants of queues under random puts, partial answers, lost replies and losses.
 
-The queue's own Redis is in memory. After each step bytes are those of the slots, and a change of
-state is one of the table in `bridge/core/queue.py`.
+The server is in memory. After each step `bytes` is the sum of the slots' sizes, and each change of
+state is in the table of `bridge/core/queue.py`.
 """
 
 from collections import Counter
@@ -34,10 +34,10 @@ from tests.support.slots import NOW_US, ORDERS, TRADES, order, trade
 OPEN, IN_FLIGHT, WAITING, SUSPENDED, LOST = QueueState
 FIRST = 100
 
-# The table of the module's docstring: call of a queue, state before, state after.
+# The table of the docstring of `bridge/core/queue.py`: call, state before, state after.
 TABLE: dict[str, set[tuple[QueueState, QueueState]]] = {
     "take": {(OPEN, IN_FLIGHT), (WAITING, IN_FLIGHT)},
-    "put": {(WAITING, OPEN)},  # what it waits for came: released
+    "put": {(WAITING, OPEN)},  # released by the missing message
     "settle": {
         (IN_FLIGHT, OPEN),
         (IN_FLIGHT, WAITING),
@@ -58,7 +58,7 @@ TABLE: dict[str, set[tuple[QueueState, QueueState]]] = {
 
 
 class Machine(RuleBasedStateMachine):
-    """One queue and its stream. `kept` holds batches that were sent and not answered."""
+    """One queue and its stream."""
 
     queue: StreamQueue
 
@@ -70,7 +70,7 @@ class Machine(RuleBasedStateMachine):
         self.batch: Batch | None = None
 
     def do(self, what: str, call: Callable[[], object]) -> object:
-        """Call the queue; its change of state must be in the table."""
+        """Call the queue and check its change of state; return the call's result."""
         before = self.queue.state
         result = call()
         after = self.queue.state
@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.batch is not None)
     @rule(reads=st.booleans())
     def refuse(self, reads: bool) -> None:
-        """Redis refuses this stream, and takes it again."""
+        """Let Redis refuse this stream, then accept it again."""
         self.batch = None
         self.do("fail", lambda: self.queue.fail("WRONGTYPE"))
         self.do("resume", self.queue.resume)
@@ -164,7 +164,7 @@ class Machine(RuleBasedStateMachine):
 
 
 class SequencedMachine(Machine):
-    """Trades: what is put, out of order, is in the stream once and in order in the end."""
+    """Trades put out of order; in the end each is in the stream once and in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class SequencedMachine(Machine):
 
     @rule(count=st.integers(1, 3))
     def left_out(self, count: int) -> None:
-        """They come late, or never."""
+        """Skip numbers, which come late or never."""
         self.late += range(self.next, self.next + count)
         self.next += count
 
@@ -207,7 +207,7 @@ class SequencedMachine(Machine):
 
     @rule(data=st.data())
     def again(self, data: st.DataObject) -> None:
-        """Over another connection, after the window of what was received."""
+        """A duplicate from another connection, outside the window of received messages."""
         number = data.draw(st.sampled_from(sorted(self.received)))
         self.put(number)
 
@@ -249,7 +249,7 @@ class SequencedMachine(Machine):
         raise AssertionError("something waits for ever")
 
     def stream_is_in_order(self) -> None:
-        """Every number between the first and the last is there once, or named by a gap."""
+        """Check that each number between first and last is there once, or covered by a gap."""
         position: int | None = None
         for entry_id, fields in self.stored():
             if fields["type"] == "gap":
@@ -267,7 +267,7 @@ class SequencedMachine(Machine):
 
 
 class SequencedWithoutLossMachine(SequencedMachine):
-    """Nothing is lost at Redis: each trade that came before its turn was over is there."""
+    """Without losses in Redis each trade that is not too late is in the stream."""
 
     redis_loses_all_and_nothing_can_be_had_again = None  # type: ignore[assignment]
 
@@ -283,7 +283,7 @@ class SequencedWithoutLossMachine(SequencedMachine):
             if fields["type"] == "gap" and fields["from"]
             for number in range(int(fields["from"]), int(fields["to"]) + 1)
         }
-        # one that came when its gap was written already stays missing, and is named
+        # a trade that came after its gap was written stays missing, and is covered by the gap
         first = stored[0]
         assert {n for n in self.received if n >= first} <= set(stored) | named
         assert not set(stored) & named
@@ -291,7 +291,7 @@ class SequencedWithoutLossMachine(SequencedMachine):
 
 
 class ContentMachine(Machine):
-    """Orders: what is put is in the stream as often, whatever replies are lost."""
+    """Orders are in the stream as often as they were put, although replies are lost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -331,7 +331,7 @@ class ContentMachine(Machine):
 
 
 class ContentLosingMachine(ContentMachine):
-    """Redis loses all, nothing can be had again: a gap stands where it was."""
+    """Redis loses the whole stream without recovery; a gap covers the loss."""
 
     @rule()
     def redis_loses_all(self) -> None:

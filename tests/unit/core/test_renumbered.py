@@ -1,6 +1,6 @@
-"""Numbers of the exchange that begin anew, or are absurd once: nothing else is lost, twice or slow.
+"""Numbers of the exchange that restart, or are implausible once, without losses or duplicates.
 
-Messages of `Market` come in steps of a millisecond or so; Redis is in memory.
+The server is in memory.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ FIRST = 4_330_360_995
 
 
 class Market:
-    """One stream's messages into one core, a step of time before each. `sent` has all frames."""
+    """Sends one stream's messages to a core, `step_us` µs apart. `sent` has all frames."""
 
     def __init__(self, core: CoreSubject, frame: Callable[..., str], step_us: int = 1_000) -> None:
         self.core = core
@@ -42,14 +42,14 @@ class Market:
             self.send_at(0, number)
 
     def send_at(self, ahead_us: int, number: int) -> None:
-        """A message whose time is ahead of all other messages."""
+        """Send a message whose time is `ahead_us` µs ahead of the clock."""
         self.core.now_us += self._step_us
         frame = self._frame(number, at_us=self.core.now_us + ahead_us)
         self.sent.append((self.core.now_us, frame))
         self.core.receive(frame)
 
     def replay(self, core: CoreSubject, first: int) -> None:
-        """Another process receives this again, from its journal."""
+        """Replay the frames from index `first` on, as another process does from its journal."""
         for position, (at_us, frame) in enumerate(self.sent[first:], first + 1):
             core.now_us = at_us
             core.receive(frame, position=position)
@@ -64,14 +64,14 @@ def trade_frame(number: int, *, at_us: int) -> str:
 
 
 def settle_down(core: CoreSubject) -> None:
-    """Let everything that waits by time be over."""
+    """Let 50 s pass, longer than every wait, and publish each second."""
     for _ in range(50):
         core.now_us += SECOND_US
         core.publish()
 
 
 def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many orders of slots are worked out from now on, in its first element."""
+    """A list whose only element counts the calls of `_order` from now on."""
     count, order = [0], sequenced_module._order
 
     def counted(slot: Slot) -> tuple[int, str]:
@@ -82,7 +82,7 @@ def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-# ---- one absurd number in a backlog --------------------------------------------------------------
+# ---- one implausible number in a backlog ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "frame"), [(DEPTHS, depth_frame), (TRADES, trade_frame)])
@@ -112,7 +112,7 @@ def test_renumbered_backlog_with_one_absurd_number_loses_nothing_and_has_nothing
 def test_renumbered_backlog_with_an_absurd_number_takes_bounded_steps_a_message(
     ahead_us: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the absurd one has the time of its neighbours, or one of an hour from now."""
+    """The implausible number has the time of its neighbours, or a time an hour ahead."""
     core = CoreSubject(DEPTHS)
     market = Market(core, depth_frame)
     market.send(*range(FIRST, FIRST + 1_000))
@@ -138,7 +138,7 @@ def test_renumbered_late_messages_take_bounded_steps_each(monkeypatch: pytest.Mo
 
 
 def test_renumbered_absurd_number_alone_in_redis_does_not_stop_the_stream() -> None:
-    """Redis is there all the time."""
+    """Redis is available throughout."""
     core = CoreSubject(DEPTHS)
     market = Market(core, depth_frame, 100_000)
     for number in (*range(FIRST, FIRST + 20), ABSURD, *range(FIRST + 20, FIRST + 120)):
@@ -153,7 +153,7 @@ def test_renumbered_absurd_number_alone_in_redis_does_not_stop_the_stream() -> N
     ]
 
 
-# ---- numbers begin anew --------------------------------------------------------------------------
+# ---- numbers restart -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "frame"), [(DEPTHS, depth_frame), (TRADES, trade_frame)])
@@ -188,7 +188,7 @@ def test_renumbered_messages_out_of_order_are_put_in_order_behind_the_old_ones()
 
 
 def test_renumbered_though_the_streams_time_is_ahead_loses_no_message() -> None:
-    """The engine's clock stepped back by some milliseconds just before."""
+    """The engine's clock stepped back by 4 ms shortly before."""
     core = CoreSubject(DEPTHS)
     core.receive(depth(FIRST))
     core.publish()
@@ -214,7 +214,7 @@ def test_renumbered_though_the_streams_time_is_ahead_loses_no_message() -> None:
 def test_renumbered_stream_received_again_after_a_kill_has_nothing_twice(
     checkpoint: int, first: int, is_redis_there: bool
 ) -> None:
-    """Whether Redis is there while the journal is read, or only afterwards."""
+    """Redis is available while the journal is read, or only afterwards."""
     core, market = renumbered(first)
     before = core.redis.numbers(DEPTHS)
 
@@ -240,14 +240,14 @@ def test_renumbered_stream_received_again_when_retention_took_some_has_nothing_t
 def test_renumbered_or_not_what_is_missing_behind_a_time_that_was_ahead_is_marked(
     is_redis_there: bool,
 ) -> None:
-    """One message had a time an hour ahead: all following messages seem older than the stream."""
+    """One message was 50 minutes ahead, so later messages seem older than the stream's end."""
     core = CoreSubject(DEPTHS)
     market = Market(core, depth_frame, 500_000)
     market.send(FIRST)
     market.send_at(3_000 * SECOND_US, FIRST + 1)
     market.send(FIRST + 2)
     core.publish()
-    market.send(*range(FIRST + 5, FIRST + 9))  # killed before these were published
+    market.send(*range(FIRST + 5, FIRST + 9))  # not published before the kill
 
     again = received_again(market, ResumePoints(0, 1_000), is_redis_there)
 
@@ -259,7 +259,7 @@ def test_renumbered_or_not_what_is_missing_behind_a_time_that_was_ahead_is_marke
 
 
 def renumbered(first: int) -> tuple[CoreSubject, Market]:
-    """A stream whose numbers began anew there."""
+    """A stream whose numbers restarted at `first`."""
     core = CoreSubject(DEPTHS)
     market = Market(core, depth_frame, 500_000)
     for number in (*range(FIRST, FIRST + 20), *range(first, first + 30)):
@@ -270,7 +270,7 @@ def renumbered(first: int) -> tuple[CoreSubject, Market]:
 
 
 def received_again(market: Market, resume: ResumePoints, is_redis_there: bool) -> CoreSubject:
-    """Another process has read the journal from there, and settled."""
+    """Another process's core, after it has read the journal from `resume` and settled."""
     again = CoreSubject(DEPTHS, redis=market.core.redis, resume=resume, hold_us=2 * SECOND_US)
     market.replay(again, resume.position)
     if is_redis_there:
@@ -300,7 +300,7 @@ def test_renumbered_by_another_bridge_first_is_not_renumbered_again() -> None:
 
 
 def test_renumbered_by_another_bridge_drops_what_waits_of_the_old_numbers() -> None:
-    """It was suspended while its peer continued, and resumes with old messages."""
+    """A bridge that was suspended while its peer continued resumes with old messages."""
     redis = MemoryServer()
     first, second = (CoreSubject(DEPTHS, redis=redis) for _ in range(2))
     markets = [Market(first, depth_frame, 200_000), Market(second, depth_frame, 200_000)]
@@ -354,9 +354,9 @@ def test_renumbered_states_are_recognised_by_their_time_and_none_is_dropped() ->
 
 
 def test_renumbered_states_that_times_do_not_show_are_late_for_five_seconds_and_named() -> None:
-    """They begin a little lower, and their time is no later for a while."""
+    """The new numbers are only a little lower, and their times not later for a while."""
     core = CoreSubject(BOOK_TICKERS)
-    core.receive(book_ticker(FIRST, NOW_US + 3_000_000_000))  # the engine's clock was ahead
+    core.receive(book_ticker(FIRST, NOW_US + 3_000_000_000))  # the engine's clock was 50 min ahead
     for number in range(FIRST - 500, FIRST - 430):
         core.now_us += 100_000
         core.receive(book_ticker(number, core.now_us))

@@ -1,4 +1,4 @@
-"""The queue of a sequenced stream: literal answers of Redis in, the next batch out."""
+"""The batches of a sequenced stream's queue after literal answers of Redis."""
 
 from bridge.contract.causes import GapCause
 from bridge.core.entries import Op
@@ -20,7 +20,7 @@ from tests.support.slots import (
 
 
 def refused(*numbers: int, last: str = "9-50") -> Sequenced:
-    """A queue whose head Redis refused: what is before it is missing."""
+    """A queue whose head Redis refused because its predecessor is missing."""
     queue = sequenced(*numbers, confirmed=last)
     queue.take(NOW_US, 100)
     queue.settle(answer("gap", last), NOW_US)
@@ -197,7 +197,7 @@ def test_sequenced_head_refused_while_draining_writes_the_gap_at_once() -> None:
 
 def test_sequenced_head_that_follows_while_it_waits_is_sent_without_a_gap() -> None:
     queue = refused(8)
-    queue.slots[0].follow(5)  # 6 and 7 never were
+    queue.slots[0].follow(5)  # the exchange skipped 6 and 7
 
     assert places(queue.take(NOW_US + HOLD_US, 100)) == [("A", 8)]
 
@@ -316,7 +316,7 @@ def test_sequenced_loss_is_found_while_nothing_waits() -> None:
 
 
 def test_sequenced_rows_of_history_in_front_hide_no_place_in_the_journal() -> None:
-    """Entries queued after them are not settled: the checkpoint must not pass them."""
+    """The entries queued after the rows are not settled: the checkpoint must not pass them."""
     queue = Sequenced(TRADES, Peers(), Resume(), 0)
     waiting = trade(10_000, position=7)
     queue.put(waiting)
@@ -328,7 +328,7 @@ def test_sequenced_rows_of_history_in_front_hide_no_place_in_the_journal() -> No
     assert queue.oldest_position() == 7
 
 
-# ---- other programs, other numbers -------------------------------------------------------------
+# ---- numbers out of range, numbers that restart ------------------------------------------------
 
 
 def test_sequenced_id_beyond_two_to_the_fifty_three_suspends_and_states_the_remedy() -> None:

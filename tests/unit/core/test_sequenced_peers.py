@@ -1,4 +1,4 @@
-"""The queue of a sequenced stream beside other bridges: who is waited for, and for how long."""
+"""The queue of a sequenced stream with peers: its waits for them, and their limits."""
 
 from bridge.contract.streams import parse_stream
 from bridge.core.peers import PEER_WAIT_US, PUBLISH_DELAY_US, Peers, PeerStatus

@@ -1,4 +1,4 @@
-"""The queue of a depth stream: where its snapshots find a place, and when one is due."""
+"""The queue of a depth stream: the places of its snapshots, and due snapshots."""
 
 from bridge.core.sequenced import Sequenced
 from tests.support.queues import HOLD_US, sequenced
@@ -6,7 +6,7 @@ from tests.support.slots import DEPTH, NOW_US, answer, fields, places, snapshot
 
 
 def refused(*numbers: int, last: str = "9-50") -> Sequenced:
-    """A queue whose head Redis refused: what is before it is missing."""
+    """A queue whose head Redis refused because its predecessor is missing."""
     queue = sequenced(*numbers, confirmed=last)
     queue.take(NOW_US, 100)
     queue.settle(answer("hole", last), NOW_US)

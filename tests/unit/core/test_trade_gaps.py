@@ -1,4 +1,4 @@
-"""Gaps in the numbers of a trade stream: what history recovers, and what never was."""
+"""Gaps in the numbers of a trade stream: trades recovered from history, numbers never used."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -148,7 +148,7 @@ def test_trade_gap_is_closed_by_trades_that_come_late() -> None:
 
 
 def sparse_at(number: int) -> TradeGaps:
-    """A market that skips numbers repeatedly, up to this one; history was just requested."""
+    """The gaps of a market that repeatedly skipped numbers up to `number`, from history."""
     gaps, _ = received(number - 40)
     for there in (number - 30, number - 20, number - 10, number):
         gaps.receive(trade(there))
@@ -258,13 +258,13 @@ def test_trade_gaps_bring_back_whatever_is_missed_once_and_in_order(
 def test_numbers_let_pass_are_judged_by_the_rows_of_history_however_many_they_are(
     between: list[int],
 ) -> None:
-    """Where numbers leap, a step for each would be years."""
+    """The numbers leap so far that one step for each would take years."""
     gaps = TradeGaps(RECOVER_US)
     gaps.mark_sparse()
     gaps.receive(trade(5))
     gaps.receive(trade(7))  # requests history
     gaps.page(rows([7, 5]), NOW_US)
-    gaps.receive(trade(8 * 10**14))  # let pass for a while
+    gaps.receive(trade(8 * 10**14))  # not requested at once
 
     gaps.page(rows([8 * 10**14, *between, 5]), NOW_US)
 

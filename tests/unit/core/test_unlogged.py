@@ -1,4 +1,4 @@
-"""Gaps of an earlier process that may be in no gap log: searched where numbers are missing."""
+"""The search for gaps that an earlier process wrote to a stream but maybe not to the gap log."""
 
 from bridge.contract.causes import GapCause
 from bridge.core.entries import sequenced_gap
@@ -10,11 +10,11 @@ from tests.support.queues import HOLD_US
 from tests.support.slots import NOW_US, TRADES, answer, fields, places, trade
 
 MS = NOW_US // 1000
-REPLAYED = 1_000  # the journal has this much from before
+REPLAYED = 1_000  # bytes of the journal that an earlier process wrote
 
 
 def gap_entry(number: int, entry_id: str = "") -> tuple[str, dict[str, str]]:
-    """The gap that an earlier process wrote before this trade."""
+    """The ID and fields of the gap that an earlier process wrote before this trade."""
     waiting = trade(number)
     gap = sequenced_gap(
         waiting, symbol="SOL_USDC", last="9-0", from_=number - 2, cause=GapCause.CONNECTION_LOST
@@ -23,7 +23,7 @@ def gap_entry(number: int, entry_id: str = "") -> tuple[str, dict[str, str]]:
 
 
 def received_again(*numbers: int, confirmed: str = "9-50") -> Sequenced:
-    """A queue after a restart: these were received before, from the checkpoint on."""
+    """The queue of a restarted process that has read these trades from the journal."""
     queue = Sequenced(TRADES, Peers(), Resume(0, REPLAYED, confirmed), HOLD_US)
     for at, number in enumerate(numbers):
         queue.put(trade(number, position=100 + at))
@@ -37,7 +37,7 @@ def test_unlogged_gap_is_looked_for_where_numbers_leave_out() -> None:
     queue.settle(answer("ok", "9-110", "===="), NOW_US)
 
     assert [read.from_id for read in queue.pages_wanted()] == [f"{MS}-{n}1" for n in (5, 9)]
-    assert queue.oldest_position() == 100, "killed again before that, it must be searched again"
+    assert queue.oldest_position() == 100, "after another kill the search must be repeated"
     queue.read_pages([[], [gap_entry(10)]])
 
     (found,) = queue.gaps_written()
@@ -129,7 +129,7 @@ def test_unlogged_places_are_forgotten_when_all_is_received_again() -> None:
 
 
 def test_unlogged_pages_that_come_after_all_is_received_again_are_passed_over() -> None:
-    """Redis lost the stream while they were on their way."""
+    """Redis lost the stream while the pages were requested."""
     queue = received_again(10)
     queue.take(NOW_US, 9)
     queue.settle(answer("ok", "9-100", "+"), NOW_US)

@@ -1,4 +1,4 @@
-"""What is read in one pass is the very message that the judge makes of the same frame."""
+"""The fast path for usual frames returns the same message as the full path."""
 
 import json
 
@@ -31,7 +31,7 @@ EMPTY_JSON = ("null", "true", "-0", "1.0", "1e3", "NaN", "[]", "{}", '""')
 
 
 def read_both_ways(frame: bytes, received_us: int) -> tuple[Message | None, Message | None]:
-    """The message from the fast path, and from the full one; None: unusual, or refused."""
+    """The message from the fast path (None: unusual), and from the full one (None: refused)."""
     queue = Content(parse_stream(json.loads(frame)["stream"]), Peers(), Resume())
     usual = UsualMessages()
     usual.add(queue)
@@ -43,7 +43,7 @@ def read_both_ways(frame: bytes, received_us: int) -> tuple[Message | None, Mess
 
 
 def facts(message: Message) -> list[object]:
-    """All that goes into a queue. A change of a book is an event where it was judged."""
+    """The values of a message; a book's change as a list, since its class depends on the path."""
     queue, entry, event_us, size, delta = message
     change = delta and [getattr(delta, name) for name in Delta._fields]
     return [queue.name, entry._replace(known_key=None), entry.key, event_us, size, change]
@@ -80,8 +80,8 @@ values = (texts | numbers | levels).map(json.dumps) | st.sampled_from(EMPTY_JSON
 
 @st.composite
 def changed_frames(draw: st.DrawFn) -> tuple[bytes, int]:
-    """A frame with other values, fields twice, in another order, of another stream, or more; and
-    when it was received.
+    """A frame with changed, repeated, missing or reordered fields, or with another stream; and
+    its time of receipt in µs.
     """
     frame = json.loads(draw(st.sampled_from(USUAL)))
     received_us = frame["data"]["E"] + draw(st.sampled_from([0, 5, 5, 5, HOUR_US, HOUR_US + 1]))
