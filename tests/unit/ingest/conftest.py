@@ -1,4 +1,4 @@
-"""Disks that are full."""
+"""A fixture for full disks."""
 
 from collections.abc import Iterator
 

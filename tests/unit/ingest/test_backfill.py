@@ -1,4 +1,4 @@
-"""What Redis has lost, and what it refuses alone, is read from the journal again."""
+"""Backfills from the journal: streams that Redis lost, and streams that it refused alone."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ LOST = "redis lost entries"
 
 
 def lose(subject: IngestSubject, *names: str) -> None:
-    """Redis loses these, and the bridge notices it with the next poll."""
+    """Delete these streams and let the bridge poll Redis, which reveals the loss."""
     for name in names:
         subject.server.delete(name)
     subject.publish(500)
@@ -175,7 +175,7 @@ def test_backfill_gap_read_again_is_one_record_of_the_gap_log(tmp_path: Path) ->
 def test_backfill_that_ends_before_a_tick_marks_what_no_connection_received(
     tmp_path: Path,
 ) -> None:
-    """Another stream, which is not backfilled, proves that the connection receives again."""
+    """A stream that is not backfilled proves that the connection receives messages again."""
     subject = IngestSubject(tmp_path)
     first = subject.connect()
     subject.tick(first)
@@ -219,7 +219,9 @@ def test_backfill_connections_made_while_the_log_was_broken_are_known_to_it(
 
 
 def received_much(folder: Path) -> tuple[IngestSubject, dict[str, dict[str, int]]]:
-    """Trades, orders and tickers, all published; and when each came that Redis has (µs)."""
+    """A bridge that has published trades, orders and tickers; by stream, the time in µs at which
+    each was received.
+    """
     subject = IngestSubject(folder, segment_bytes=5_000)
     connection = subject.connect()
     for number in range(100):
@@ -256,7 +258,7 @@ def assert_all_there_or_marked(
             for entry in subject.server.entries(name)
             if entry["type"] == "gap" and entry["to_us"]
         ]
-        if name == TRADES:  # by number: what is before the beginning, and no gap behind it
+        if name == TRADES:  # sequenced: missing numbers are named by gaps
             numbers_there = sorted(map(int, there))
             missing = [n for n in map(int, before[name]) if n > numbers_there[0]]
             named = {
@@ -321,7 +323,7 @@ def test_backfill_pruned_while_it_is_read_marks_what_went(tmp_path: Path) -> Non
     subject.come_to_rest()
 
     assert_all_there_or_marked(subject, before, TRADES, ORDERS, TICKERS)
-    assert set(came(subject, ORDERS)) == set(before[ORDERS]), "account events are not passed over"
+    assert set(came(subject, ORDERS)) == set(before[ORDERS]), "account events are not skipped"
 
 
 def test_backfill_lost_again_and_again_each_stream_begins_with_its_gap(tmp_path: Path) -> None:
@@ -412,13 +414,137 @@ def test_backfill_journals_folder_deleted_while_the_bridge_was_stopped_marks_all
     assert subject.server.entries(TRADES)[0]["cause"] == LOST
 
 
+# ---- streams that Redis refuses alone ------------------------------------------------------------
+
+
+def test_suspended_stream_lives_in_the_journal_alone_and_is_backfilled_on_resume(
+    tmp_path: Path,
+) -> None:
+    subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
+    connection = subject.connect()
+    subject.order(0, connection)
+    subject.pump()
+    subject.server.refusals[ORDERS] = "WRONGTYPE Operation against a key"
+
+    for number in range(1, 3000):
+        subject.now_us += 1
+        subject.order(number, connection)
+        if number == 1:
+            subject.pump()
+            assert subject.queue(ORDERS).is_suspended
+    assert subject.queue(ORDERS).bytes == 0
+    assert subject.ingest.is_live
+    assert subject.ingest.checkpoint().suspended.keys() == {ORDERS}
+    subject.trades(3)
+    subject.pump()
+    assert subject.trade_ids() == numbers(0, 3)
+
+    subject.server.refusals.clear()
+    subject.now_us += 20_000_000
+    subject.come_to_rest()
+
+    assert subject.stored() == [str(number) for number in range(3000)]
+    assert subject.queue(ORDERS).counters.overflowed == 0
+
+
+def test_suspended_while_the_journal_is_read_stays_within_memory(tmp_path: Path) -> None:
+    subject = IngestSubject(tmp_path, buffer_bytes=1_600_000)
+    subject.connect()
+    subject.trades(3000)
+    subject.log.flush()
+    subject.kill()
+    subject.server.refusals[TRADES] = "WRONGTYPE Operation against a key"
+    subject.start()
+    subject.ingest.step(10)
+    subject.pump()
+    assert subject.queue(TRADES).is_suspended
+
+    while subject.ingest.step(100):
+        assert subject.queue(TRADES).bytes < 300_000
+    subject.server.refusals.clear()
+    subject.now_us += 20_000_000
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == numbers(0, 3000)
+
+
+def test_suspended_stream_survives_a_restart(tmp_path: Path) -> None:
+    subject = subject_with_trades(tmp_path)
+    subject.server.refusals[TRADES] = "WRONGTYPE Operation against a key"
+    subject.trades(10)
+    subject.pump()
+    subject.trades(10)
+    subject.order(2)
+    subject.pump()
+
+    subject.begin_again()
+    subject.server.refusals.clear()
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == numbers(0, 25)
+    assert subject.stored() == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "NOPERM User b has no permissions to run the 'evalsha' command",
+    ],
+)
+def test_refused_alike_by_all_streams_suspends_none_and_loses_nothing(
+    error: str, tmp_path: Path
+) -> None:
+    subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
+    subject.connect()
+    subject.trades(5)
+    subject.order(1)
+    subject.pump()
+    subject.server.refusals[""] = error
+
+    for _ in range(20):
+        subject.trades(200)
+        with pytest.raises(Exception, match=error.split()[0]):
+            subject.pump()
+        subject.outbox.disconnected(error)
+        while subject.ingest.step(500):
+            pass
+        assert subject.table.pending_bytes() < 1.05 * SMALL
+        assert not any(queue.is_suspended for queue in subject.table)
+    subject.server.refusals.clear()
+    subject.come_to_rest()
+
+    assert subject.trade_ids() == numbers(0, 4005)
+    assert all(queue.counters.overflowed == 0 for queue in subject.table)
+
+
+def test_suspended_without_a_journal_is_bounded_and_what_goes_is_marked() -> None:
+    subject = IngestSubject(None, buffer_bytes=1_600_000)
+    connection = subject.connect()
+    subject.server.refusals[ORDERS] = "WRONGTYPE Operation against a key"
+    for number in range(3000):
+        subject.now_us += 1
+        subject.order(number, connection)
+        if number == 0:
+            subject.pump()
+    orders = subject.queue(ORDERS)
+    assert orders.bytes < 600_000  # the limit is checked every 256 frames
+    subject.server.refusals.clear()
+    subject.now_us += 20_000_000
+    subject.come_to_rest()
+
+    stored = subject.stored()
+    assert stored[0] == "overflow"
+    assert stored[1:] == [str(number) for number in range(3001 - len(stored), 3000)]
+
+
 # ---- the gap log ---------------------------------------------------------------------------------
 
 GAP_LOG = "bridge:gaps"
 
 
 def with_gaps(folder: Path) -> IngestSubject:
-    """Two gaps of trades, one of orders, one of tickers."""
+    """A bridge that has written and logged two gaps of trades, one of orders, one of tickers."""
     subject = subject_with_trades(folder)
     for _ in range(2):
         subject.skip(2)
@@ -436,7 +562,7 @@ def with_gaps(folder: Path) -> IngestSubject:
 
 
 def gaps(subject: IngestSubject) -> set[tuple[str, ...]]:
-    """All that stand in streams."""
+    """All gaps in the streams, except those at a stream's start."""
     return {
         (name, *(entry[field] for field in ("from", "to", "from_us", "to_us", "cause")))
         for name in (TRADES, ORDERS, TICKERS)
@@ -517,7 +643,7 @@ def test_gap_log_of_private_streams_that_no_journal_keeps_is_not_journaled(
 def test_backfill_connection_lost_in_the_journal_behind_a_second_loss_continues(
     tmp_path: Path,
 ) -> None:
-    """The stream that was lost again is another backfill's by then."""
+    """When the first backfill continues, the stream belongs to a second backfill."""
     subject = subject_with_trades(tmp_path)
     subject.lose(1)
     connection = subject.connect()
@@ -537,7 +663,7 @@ def test_backfill_connection_lost_in_the_journal_behind_a_second_loss_continues(
 def test_backfill_foreign_entry_last_in_redis_and_journal_pruned_begins_with_a_gap(
     tmp_path: Path,
 ) -> None:
-    """The last ID that Redis has is another program's, and far ahead of ours."""
+    """The last ID in Redis is another program's, and far ahead of ours."""
     subject, before = received_much(tmp_path)
     stream = subject.server.streams[ORDERS.encode()]
     stream.entries = [(EntryId(subject.now_us // 1000 + 9_000_000, 0), [b"by", b"hand"])]

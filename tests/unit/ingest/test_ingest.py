@@ -1,4 +1,4 @@
-"""The way in: the log, then the core. Live, behind, after a restart, and without a journal."""
+"""Ingest: each frame goes to the log, then to the core; live, behind, restarted, no journal."""
 
 from pathlib import Path
 
@@ -151,7 +151,7 @@ def test_ingest_late_answer_means_the_same_when_it_is_read_again(
 ) -> None:
     subject = IngestSubject(tmp_path)
     number = subject.connect_to([ORDERS])
-    pinged_us = NOW_US + int(asked_s * 1e6) if asked_s else asked_s  # 0: no answer came
+    pinged_us = NOW_US + int(asked_s * 1e6) if asked_s else asked_s  # 0: no pong was received
     subject.now_us = NOW_US + 20 * SECOND_US
     subject.ingest.take(
         Answered(subject.now_us, number, subject.now_us, ("account.rfqUpdate",), pinged_us)
@@ -192,7 +192,7 @@ def test_ingest_damaged_line_is_passed_over_counted_and_marked(
 
     assert subject.waiting() == numbers(0, 2)
     assert subject.queued() == ["not in the journal"]
-    assert subject.ingest.damaged == 0  # of what is read just now
+    assert subject.ingest.damaged == 0  # counts the read in progress only
 
 
 def test_ingest_gap_recovered_before_a_kill_is_recovered_again_however_late(
@@ -247,7 +247,7 @@ HERE, THERE = "127.0.0.1:6379/0", "10.0.0.1:6379/0 mine:"
 
 
 def moved_to(subject: IngestSubject, server: MemoryServer, target: str) -> None:
-    """The process ends, and another begins that publishes there (empty: records only)."""
+    """Restart the bridge with another server and target (empty: it records only)."""
     subject.log.flush()
     subject._wire = subject.server = server
     subject.save_checkpoint()
@@ -310,7 +310,7 @@ def test_ingest_recording_alone_is_not_published(tmp_path: Path) -> None:
     subject.connect()
     subject.trades(4)
     for queue in subject.table:
-        queue.discard()  # as a recorder does
+        queue.discard()  # a recorder publishes nothing
 
     moved_to(subject, MemoryServer(), HERE)
 
@@ -414,7 +414,7 @@ def test_ingest_without_a_journal_gives_up_the_oldest_and_marks_it() -> None:
 
     subject.trades(3000)
 
-    assert subject.table.pending_bytes() < 620_000  # checked every 256 frames
+    assert subject.table.pending_bytes() < 620_000  # the limit is checked every 256 frames
     assert subject.waiting()[-1] == FIRST + 2999
     overflowed = subject.queue(TRADES).counters.overflowed
     subject.come_to_rest()
@@ -492,7 +492,7 @@ def test_ingest_backfill_leaves_private_streams_that_no_journal_has_as_they_are(
     subject.pump()
     subject.order(2, private, is_private=True)
     subject.order(3, private, is_private=True)
-    assert subject.ingest.step(1), "the trades are backfilled"
+    assert subject.ingest.step(1), "the backfill of the trades has begun"
 
     assert subject.stored() == ["1"]
     assert subject.queued() == ["2", "3"]
@@ -516,10 +516,10 @@ def test_ingest_private_unjournaled_are_bounded_while_the_journal_is_behind(
         subject.order(number, private, is_private=True)
 
     orders = subject.queue(ORDERS)
-    assert orders.bytes < 900_000  # checked every 256 frames
+    assert orders.bytes < 900_000  # the limit is checked every 256 frames
     assert subject.queued()[0] == "overflow"
     assert orders.counters.overflowed > 0
-    assert subject.waiting() == waiting  # these are in the journal, and are settled from there
+    assert subject.waiting() == waiting  # journaled trades stay queued
 
 
 def test_ingest_private_unjournaled_are_kept_while_public_ones_fill_the_memory(

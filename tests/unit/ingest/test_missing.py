@@ -1,4 +1,4 @@
-"""Messages that never got into the journal: it records that, and missing ones are marked."""
+"""Messages lost before the journal could write them: it records the loss, gaps mark it."""
 
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from tests.support.ingest_subject import (
     numbers,
 )
 
-QUIET = (TRADES, ORDERS)  # nothing of these comes by a period
-NO_TAIL = 1  # bytes: what cannot be written is dropped at once
+QUIET = (TRADES, ORDERS)  # streams without a period
+NO_TAIL = 1  # bytes: frames that cannot be written are dropped at once
 LOST, MISSING = "redis lost entries", "not in the journal"
 SMALL = 300_000
 BUFFER_BYTES = 1_000_000
@@ -37,7 +37,7 @@ def order_at(subject: IngestSubject, number: int, second: int, connection: int =
 
 
 def with_a_loss(folder: Path, full_disk: FullDisk) -> IngestSubject:
-    """Order 1 is journaled; 2 to 5 come while the disk is full, 20 to 80 s later; then 6."""
+    """Order 1 is journaled; 2 to 5 are lost on a full disk, 20 to 80 s later; 6 is journaled."""
     subject = IngestSubject(folder, names=QUIET, tail_bytes=NO_TAIL)
     connection = subject.connect()
     order_at(subject, 1, 0)
@@ -55,7 +55,7 @@ def with_a_loss(folder: Path, full_disk: FullDisk) -> IngestSubject:
 
 
 def is_over_the_loss(found: list[tuple[int, int]]) -> bool:
-    """One gap, over all four orders, and nothing that the journal has."""
+    """True if the only gap covers the four lost orders and no journaled one."""
     [(from_us, to_us)] = found
     return (
         NOW_US < from_us <= NOW_US + 20 * SECOND_US
@@ -77,7 +77,7 @@ def test_missing_is_marked_by_the_next_process(tmp_path: Path, full_disk: FullDi
 
 
 def test_missing_that_redis_has_is_not_marked(tmp_path: Path, full_disk: FullDisk) -> None:
-    """Everything that was received until the watermark is in the stream."""
+    """All messages received up to the watermark are in the stream."""
     subject = with_a_loss(tmp_path, full_disk)
     subject.begin_again()
     me = PeerStatus(instance="one", session="1")
@@ -205,7 +205,7 @@ def test_missing_in_a_recording_is_a_gap_when_it_is_replayed(
 def test_missing_is_marked_in_a_backfill_whatever_the_watermarks_state(
     marks: dict[str, int], tmp_path: Path, full_disk: FullDisk
 ) -> None:
-    """They are of what Redis has lost."""
+    """The watermarks are about entries that Redis has lost."""
     subject = with_a_loss(tmp_path, full_disk)
     subject.pump()
     me = PeerStatus(instance="one", session="1")
@@ -236,7 +236,7 @@ def test_missing_that_redis_kept_when_it_lost_the_rest_is_not_marked(
 
 
 def lose_orders(subject: IngestSubject) -> None:
-    """Redis loses them, and the bridge notices."""
+    """Delete the orders in Redis and let the bridge find the loss."""
     subject.server.delete(ORDERS)
     subject.publish(500)
 
@@ -323,7 +323,7 @@ def test_backfill_half_through_the_tail_when_the_disk_has_room_reads_each_once(
 
 
 def behind_and_broken(folder: Path, full_disk: FullDisk, **settings: int) -> IngestSubject:
-    """Redis is unavailable, memory is full, much is in the journal; now the disk is full."""
+    """A bridge that is behind: Redis is unavailable, its memory is full, now the disk too."""
     subject = IngestSubject(folder, buffer_bytes=BUFFER_BYTES, **settings)
     subject.connect()
     subject.trades(3000)
@@ -336,7 +336,7 @@ def behind_and_broken(folder: Path, full_disk: FullDisk, **settings: int) -> Ing
 
 
 def come_to_rest_later(subject: IngestSubject) -> None:
-    """The time at which no gap waits for REST any more."""
+    """Come to rest after the time that gaps wait for REST."""
     for _ in range(3):
         subject.come_to_rest()
         subject.now_us += 31 * SECOND_US
@@ -436,13 +436,13 @@ def test_room_on_the_disk_in_the_middle_of_an_overflow_marks_what_went_once(
     assert subject.server.numbers(TRADES).count(f"gap - {LOST}") == 0
 
 
-# ---- where a queue begins among what is missing --------------------------------------------------
+# ---- queues that begin within a loss -------------------------------------------------------------
 
 
 def test_missing_checkpoint_among_it_and_the_connection_pruned_is_marked(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
-    """The next process begins behind the position at which the loss began."""
+    """The next process begins behind the position at which the loss begins."""
     subject = IngestSubject(tmp_path, names=QUIET)
     full_disk.begin()
     subject.lose(subject.connect())
@@ -463,7 +463,7 @@ def test_missing_checkpoint_among_it_and_the_connection_pruned_is_marked(
 
 
 def is_marked(at_us: int, entries: list[dict[str, str]]) -> bool:
-    """Whether that time is within a gap."""
+    """True if this time is within a gap."""
     return any(
         int(entry["from_us"] or 0) <= at_us <= int(entry["to_us"])
         for entry in entries
@@ -472,7 +472,7 @@ def is_marked(at_us: int, entries: list[dict[str, str]]) -> bool:
 
 
 def test_missing_journal_pruned_and_killed_before_any_checkpoint_is_marked(tmp_path: Path) -> None:
-    """The orders were kept in memory when their segment went, and nothing was published yet."""
+    """The orders were only in memory when their segment was pruned; nothing was published yet."""
     subject = IngestSubject(tmp_path, names=QUIET)
     connection = subject.connect()
     order_at(subject, 1, 5)
@@ -503,7 +503,7 @@ def test_missing_nothing_pruned_and_no_checkpoint_marks_nothing(tmp_path: Path) 
 def test_missing_connections_of_the_lost_end_are_an_outage_until_the_next(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
-    """Only the segment that records it is left, and the process that wrote it had none."""
+    """The only remaining segment records the loss; its process began without connections."""
     subject = IngestSubject(tmp_path, names=QUIET)
     full_disk.begin()
     subject.connect()
@@ -528,7 +528,7 @@ def test_missing_connections_of_the_lost_end_are_an_outage_until_the_next(
 def test_missing_connection_lost_while_behind_is_an_outage_from_the_next_segment_on(
     tmp_path: Path,
 ) -> None:
-    """The head of that segment has no begin time, and all before it is settled."""
+    """The segment's head has no begin time for the stream; all earlier records are settled."""
     subject = IngestSubject(tmp_path, names=QUIET)
     connection = subject.connect()
     order_at(subject, 1, 5, connection)
@@ -587,13 +587,13 @@ def test_missing_passed_over_for_several_queues_is_marked_in_those_that_begin_am
         assert at_us in there or any(a <= at_us <= b for a, b in gaps), second
 
 
-# ---- a segment that begins behind a loss ---------------------------------------------------------
+# ---- a segment that begins after a loss ----------------------------------------------------------
 
 
 def test_missing_connection_replaced_while_the_disk_was_full_is_marked_in_what_is_left(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
-    """What the tail has of both connections is read with what was known at its beginning."""
+    """The tail's records of both connections are read with the state at the tail's beginning."""
     subject = IngestSubject(tmp_path, names=QUIET, tail_bytes=2_000)
     first = subject.connect()
     order_at(subject, 1, 0, first)

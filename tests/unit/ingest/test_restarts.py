@@ -1,6 +1,6 @@
-"""Kills, restarts and flushes of Redis in a tight loop: no gap and no message is there twice.
+"""Kills, restarts and flushes of Redis in random order leave no duplicate message or gap.
 
-Random steps of one bridge over its journal, and a Redis in memory.
+One bridge with a journal takes random steps; the server is in memory.
 """
 
 import random
@@ -34,7 +34,7 @@ STEPS = 60
 
 
 class Day:
-    """What the exchange, Redis and the bridge do, by chance."""
+    """Random steps of the exchange, Redis and the bridge."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -133,13 +133,13 @@ class Day:
         self.bridge.ingest.step(self.chance.choice([1, 3, 10, 1_000]))
 
     def mark(self) -> None:
-        """What the heartbeat writes."""
+        """Write the watermarks, as the heartbeat does."""
         settled = progress([self.bridge.core], is_behind=not self.bridge.ingest.is_live).settled
         for name, us in settled.items():
             self.marks[name] = max(us, self.marks.get(name, 0))
 
     def resume(self) -> None:
-        """What the heartbeat reads first."""
+        """Read the watermarks once after a start, as the heartbeat does."""
         if not self.has_resumed:
             self.has_resumed = True
             self.bridge.ingest.take(Watermarks(self.bridge.now_us, dict(self.marks)))
@@ -160,7 +160,7 @@ class Day:
     # ---- the law ---------------------------------------------------------------------------------
 
     def twice(self) -> list[tuple[str, ...]]:
-        """Entries that are there more than once, whenever they were received."""
+        """Duplicate entries; their times of receipt may differ."""
         found = Counter(
             (name, *(text for field, text in entry.items() if field not in _NOT_CONTENT))
             for name in (*NAMES, "bridge:gaps")
@@ -176,8 +176,8 @@ _NOT_CONTENT = ("received_us", "event_us")
 def test_outage_reported_by_a_backfill_is_not_reported_again_by_the_journal_after_a_kill(
     tmp_path: Path,
 ) -> None:
-    """A stream that is not backfilled proves its end when the backfill is adopted; after the kill,
-    that stream's message in the journal does.
+    """A stream that is not backfilled proves the end of the outage: before the kill when the
+    backfill is adopted, after it by the stream's message in the journal.
     """
     redis = MemoryServer()
     bridge = SteppedBridge(tmp_path, redis, [TICKERS, ORDERS])

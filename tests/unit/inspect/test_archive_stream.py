@@ -1,4 +1,4 @@
-"""The archive's files read back: every entry as it was, whatever its type."""
+"""Reading the archive's files: each entry is returned unchanged, for every type."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The book at a moment: exact, or why it cannot be known."""
+"""The book at a moment: exact, or the reason why it is unknown."""
 
 import pytest
 
@@ -155,8 +155,8 @@ def test_a_hole_at_the_end_of_the_journal_makes_the_book_unknown() -> None:
 
 @pytest.mark.parametrize("until_s", [1, 9])
 def test_the_journals_book_is_known_again_behind_a_break_and_a_rest_reply(until_s: int) -> None:
-    """The reply comes at once; the first change behind the break waits for another connection."""
-    book = JournalBook(STREAM, (START_US + until_s * 1_000_000) // 1000, HOLD_US)
+    """The reply comes at once; the first change after the break waits for another connection."""
+    book = JournalBook(STREAM, (START_US + until_s * 1_000_000) // 1000)
     for one in (received(10, 11, START_US), received(12, 12, START_US + 1000)):
         book.change(one, one.received_us)
         book.body(body(11), one.received_us)
@@ -175,7 +175,7 @@ def test_the_journals_book_is_known_again_behind_a_break_and_a_rest_reply(until_
 
 @pytest.mark.parametrize("is_replaced", [False, True])
 def test_the_journals_book_begins_anew_where_no_connection_received_it(is_replaced: bool) -> None:
-    """The reply may arrive before the first change. If one connection takes over from another, the
+    """A REST reply before the first change is enough. If another connection has taken over, the
     book continues.
     """
     book = JournalBook(STREAM, MS + 99_000, HOLD_US)
@@ -202,7 +202,7 @@ def test_the_journals_book_begins_anew_where_no_connection_received_it(is_replac
 @pytest.mark.parametrize(
     ("record", "is_known"),
     [
-        (SegmentState(START_US, {1: {STREAM.name: 0}}, {}, ()), True),  # it receives it still
+        (SegmentState(START_US, {1: {STREAM.name: 0}}, {}, ()), True),  # still received
         (SegmentState(START_US, {1: {"trade.SOL_USDC": 0}}, {}, ()), False),
         (Subscribed(START_US, 1, ["trade.SOL_USDC"]), False),
         (Subscribed(START_US, 1, [STREAM.name]), True),

@@ -1,4 +1,4 @@
-"""Whether a stream holds together, entry by entry; and the book that its changes make."""
+"""The continuity of a stream's entries, and the book that its changes result in."""
 
 import json
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ def test_a_snapshot_with_another_quantity_is_wrong() -> None:
 
 
 def test_levels_beyond_the_last_snapshot_are_not_compared() -> None:
-    """A reader who began there cannot know them; the bridge, which has more levels, does."""
+    """The bridge knows levels below the snapshot's last one; a reader of the stream does not."""
     found = tally(
         "depth.SOL_USDC",
         snapshot(1, [("98.9", "2"), ("98.8", "1")])

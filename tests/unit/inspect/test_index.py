@@ -1,4 +1,4 @@
-"""The messages of a stream, indexed by their content."""
+"""The index of a stream's messages by content."""
 
 from bridge.contract.identity import EntryId
 from bridge.core.entries import Entry, Op

@@ -1,4 +1,4 @@
-"""A checkpoint speaks of one Redis, and remembers what others lack."""
+"""A checkpoint is for one Redis, and keeps the positions of the last other ones."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Records as lines of the journal and back, today's lines and those of earlier versions."""
+"""Encoding of records as lines, and decoding of present and earlier versions' lines."""
 
 from collections.abc import Callable
 from zlib import crc32
@@ -104,7 +104,7 @@ def test_a_changed_byte_makes_no_other_record(record: Record, place: float, wron
     line = bytearray(encode(record)[:-1])
     line[int(place * len(line))] ^= wrong
 
-    # A line feed makes two lines of it, and a reader has neither.
+    # a line feed in the place of the byte makes two lines: neither is a record
     assert [decode(piece) for piece in bytes(line).split(b"\n")] in ([None], [None, None])
 
 
@@ -238,7 +238,7 @@ def test_a_line_without_sense_is_no_record(rest: bytes) -> None:
     [b"", b"rubbish", b"1" * 17 + b" F 1 {}", b"31026999 F 1 {}", b"x" * 16 + b" F 1 {}"],
 )
 def test_a_line_without_a_checksum_must_begin_with_a_whole_time(line: bytes) -> None:
-    """What is left of a line with one, cut in its middle, does not."""
+    """The rest of a line with a checksum, cut in its middle, must not pass as a record."""
     assert decode(line) is None
 
 

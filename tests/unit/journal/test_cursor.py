@@ -1,4 +1,4 @@
-"""A cursor never yields damaged records, and reports what it could not read."""
+"""A cursor yields no damaged record, and reports unreadable ones as `Missing`."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ SEGMENTS = 5
 
 
 def journal(folder: Path, *, packed: bool = False) -> LogSubject:
-    """Frames 0 to 19 in five segments; all but the last one closed."""
+    """Frames 0 to 19 in five segments; the last one is open, `packed` compresses the others."""
     subject = LogSubject(folder)
     for number in range(SEGMENTS):
         if number:
@@ -57,7 +57,7 @@ def a_byte_less(place: int) -> Callable[[bytes], bytes]:
 
 
 def is_true_and_covers(found: Sequence[Record], count: int = PER_SEGMENT * SEGMENTS) -> None:
-    """Every frame is the one that was written, in order; each other lies in a `Missing`."""
+    """Assert that the frames found are correct and in order, and `Missing` covers the others."""
     frames = [record for record in found if isinstance(record, Frame)]
     missing = [record for record in found if isinstance(record, Missing)]
     numbers = [record.received_us - NOW_US for record in frames]
@@ -71,7 +71,7 @@ def is_true_and_covers(found: Sequence[Record], count: int = PER_SEGMENT * SEGME
 
 
 def without_end(record: Record) -> Record:
-    """A `Missing` but for the position up to which it was."""
+    """This `Missing` without its end position."""
     assert isinstance(record, Missing)
     return record._replace(end=0)
 
@@ -134,7 +134,7 @@ def test_segments_compressed_or_removed_while_they_are_read_are_read_to_their_en
     assert short_forms(read_all(cursor)) == list(range(2, 20))
 
 
-# ---- damage (A13) --------------------------------------------------------------------------------
+# ---- damage --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -233,7 +233,7 @@ def test_removed_segments_are_reported_with_the_times_around_them_and_the_state_
         Missing(NOW_US + 12, GapCause.NOT_IN_JOURNAL, None, NOW_US + 3),
     )
     assert isinstance(missing, Missing)
-    assert missing.end == found[6][0], "up to where reading goes on"
+    assert missing.end == found[6][0], "it ends at the next readable record"
     assert [line["event"] for line in logs] == ["journal_unreadable"]
 
 
@@ -297,7 +297,7 @@ def test_a_segment_that_cannot_be_opened_is_damage(
 def test_a_line_that_goes_on_and_on_is_damage_and_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be copied whole for each megabyte that is read of it."""
+    """Each read of a megabyte would copy the whole line again."""
     monkeypatch.setattr("bridge.journal.cursor.MAX_LINE", 1_500_000)
     journal(tmp_path).log.close()
     change(list_segments(tmp_path)[-1].path, lambda content: content + b"\0" * 8_000_000 + b"\n")
@@ -341,7 +341,7 @@ def test_a_journal_of_an_earlier_version_continues_in_the_same_segment(tmp_path:
 
 
 def test_behind_a_checksum_a_line_without_one_is_damage(tmp_path: Path) -> None:
-    """Else a flipped byte might make a line feed, and a frame's text a record."""
+    """Otherwise a byte flipped to a line feed could make a record of a frame's text."""
     subject = LogSubject(tmp_path)
     subject.written(1)
     text = b'{"x":"' + old(7)[:-1] + b'"}'
@@ -354,7 +354,7 @@ def test_behind_a_checksum_a_line_without_one_is_damage(tmp_path: Path) -> None:
     assert short_forms(subject.all_from(0)) == [0, "-*", 2]
 
 
-# ---- making room (A12) ---------------------------------------------------------------------------
+# ---- making room ---------------------------------------------------------------------------------
 
 
 def mixed(folder: Path) -> LogSubject:

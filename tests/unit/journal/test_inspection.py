@@ -1,4 +1,4 @@
-"""Reading a journal that a bridge may be writing, and that may be damaged."""
+"""`journal` commands on a journal that may be damaged or written meanwhile by a bridge."""
 
 import json
 import os
@@ -46,7 +46,7 @@ OPENED = Opened(NOW_US, 1, "public-1", [TRADES])
 
 
 def journal(folder: Path, *parts: list[Record]) -> list[Segment]:
-    """One segment for each part."""
+    """Write each part to a segment; return the segments."""
     start = 0
     for part in parts:
         content = b"".join(map(codec.encode, part))
@@ -194,7 +194,7 @@ def test_one_file_is_read_alone(tmp_path: Path) -> None:
     assert short_forms(list(records(second.path))) == ["SegmentState", 2]
 
 
-# ---- is it whole ---------------------------------------------------------------------------------
+# ---- summary and damage --------------------------------------------------------------------------
 
 
 def test_a_whole_journal_is_counted_and_has_no_damage(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_every_flipped_byte_is_found(packed: bool, tmp_path: Path) -> None:
         changed[place] ^= 0x01
         path.write_bytes(changed)
         summary = summarise(tmp_path)
-        # zstd's header has the memory it needs: too much is no damage
+        # a flip in zstd's header may only increase the memory that it requests
         assert summary.damage or (packed and place < 9 and summary.records == right), place
 
 

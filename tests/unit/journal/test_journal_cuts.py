@@ -1,5 +1,5 @@
-"""A journal cut at every byte of its end, as a crash or a power loss may leave it: whole records
-are read, and the journal continues.
+"""A journal cut at any byte, as by a crash or a power loss: whole records are read, and the
+journal continues.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_cut_anywhere_all_whole_frames_are_read_and_the_journal_continues(
 
 @pytest.mark.parametrize("zeros", [1, 7, 511, 4096])
 def test_a_tail_of_zeros_is_no_record(zeros: int, tmp_path: Path) -> None:
-    """Some file systems have the length of a file before they have its bytes."""
+    """Some file systems write the length of a file before its bytes."""
     (tmp_path / f"{0:020d}.journal").write_bytes(WHOLE[:-20] + bytes(zeros))
 
     subject = LogSubject(tmp_path)
@@ -50,7 +50,7 @@ def test_a_tail_of_zeros_is_no_record(zeros: int, tmp_path: Path) -> None:
 
 
 def test_a_compressed_segment_cut_at_any_byte_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    """As the newest there is, and with another behind it."""
+    """The segment is first the newest one, then followed by another."""
     source = tmp_path / "source"
     source.mkdir()
     (source / f"{0:020d}.journal").write_bytes(WHOLE)

@@ -1,4 +1,4 @@
-"""Append never fails: unwritten records wait, within a limit, and dropped ones are reported."""
+"""`Log.append` never fails: unwritten records wait in a bounded tail, a drop is reported."""
 
 import os
 import shutil
@@ -240,7 +240,7 @@ def test_a_write_that_fails_half_way_leaves_whole_lines(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", half_then_full)
-    monkeypatch.setattr(os, "ftruncate", full)  # and it cannot be cut off
+    monkeypatch.setattr(os, "ftruncate", full)  # the partial line cannot be cut off
     subject.written(2)
     assert short_forms(subject.all_from(0)) == [0, 1, 2]
     monkeypatch.undo()
@@ -273,7 +273,7 @@ def test_a_segment_after_a_loss_that_cannot_be_made_is_tried_again(
 def test_the_head_of_a_segment_after_a_loss_is_what_was_known_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The records in the tail are later than that."""
+    """The tail's records are later than this state."""
     subject = LogSubject(tmp_path, tail_limit_bytes=2_000)
     subject.written(1)
     fill_disk(monkeypatch)
@@ -392,7 +392,7 @@ def test_a_journal_shorter_than_in_its_checkpoint_has_lost_its_end(
     assert isinstance(found[6], Missing)
     assert (found[6].from_us, found[6].received_us) == (NOW_US + 5, NOW_US + 20)
     second.log.close()
-    assert short_forms(LogSubject(tmp_path).all_from(0)) == short_forms(found), "and ever after"
+    assert short_forms(LogSubject(tmp_path).all_from(0)) == short_forms(found), "after a restart"
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_roll_begins_a_segment_with_what_must_be_known(tmp_path: Path) -> None:
     subject = LogSubject(tmp_path)
     subject.frames(2)
     subject.roll()
-    subject.roll()  # it holds its head only
+    subject.roll()  # the segment has only its head: no new one
     subject.written(2)
 
     first, second, third = list_segments(tmp_path)

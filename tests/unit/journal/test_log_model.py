@@ -1,5 +1,5 @@
-"""Log and cursors under everything that a disk, a person or a process does to them: each cursor
-yields what was appended, once and in order, or a `Missing` that covers it.
+"""A model of the log and its cursors under faults of disk, files and processes: each cursor yields
+every appended record once and in order, or a `Missing` that covers it.
 """
 
 import os
@@ -28,10 +28,10 @@ _write, _ftruncate, _open = os.write, os.ftruncate, os.open
 
 
 class Disk:
-    """A disk that is full, or fails: writes fail half-way, files cannot be cut or made."""
+    """Faults of a disk: full, partial writes, files that cannot be truncated or opened."""
 
     def __init__(self) -> None:
-        self.room: int | None = None  # bytes until it is full; None: enough
+        self.room: int | None = None  # bytes; None: unlimited
         self.can_cut = True
         self.can_open = True
 
@@ -65,10 +65,10 @@ class Disk:
 
 @dataclass
 class Reading:
-    """A cursor, and what it has yielded."""
+    """A cursor, and the records that it has yielded."""
 
     cursor: Cursor
-    first: int  # the number of the record that it begins with
+    first: int  # the number of its first record
     seen: list[int] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
@@ -79,8 +79,8 @@ class LogAndCursors(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.disk = Disk()
-        self.records: list[tuple[str | None, int]] = []  # of which stream, at which position
-        self.excused: set[int] = set()  # what no process can know of
+        self.records: list[tuple[str | None, int]] = []  # (stream, position)
+        self.excused: set[int] = set()  # losses that no process can detect
         self.readings: list[Reading] = []
         self.log = self.open()
 
@@ -89,7 +89,7 @@ class LogAndCursors(RuleBasedStateMachine):
         return Log(writer, tail_limit_bytes=TAIL_LIMIT_BYTES, clock_us=self.now_us)
 
     def now_us(self) -> int:
-        return len(self.records) + 1  # the first record comes at 1
+        return len(self.records) + 1  # the first record has time 1
 
     def teardown(self) -> None:
         self.heal()
@@ -108,7 +108,7 @@ class LogAndCursors(RuleBasedStateMachine):
     def state(self) -> SegmentState:
         return SegmentState(self.now_us(), {1: {"trade.SOL_USDC": 5}}, {}, ())
 
-    # ---- what happens ------------------------------------------------------------------------
+    # ---- steps -------------------------------------------------------------------------------
 
     def add(self, stream: str | None, record: Record) -> None:
         with self.disk.in_use():
@@ -164,7 +164,7 @@ class LogAndCursors(RuleBasedStateMachine):
     @precondition(lambda self: len(list_segments(self.folder)) > 1)
     @rule(data=st.data())
     def remove_one(self, data: st.DataObject) -> None:
-        """Remove any segment but the current one, as by pruning or by another program."""
+        """Remove any segment but the current one, as pruning or another program does."""
         data.draw(st.sampled_from(list_segments(self.folder)[:-1])).path.unlink()
 
     @precondition(lambda self: len(list_segments(self.folder)) > 1)
@@ -190,8 +190,8 @@ class LogAndCursors(RuleBasedStateMachine):
 
     @rule(is_checkpointed=st.booleans())
     def kill_and_start(self, is_checkpointed: bool) -> None:
-        """With a checkpoint of this moment the next process knows that the tail is lost; without,
-        the loss cannot be known, and is excused.
+        """Kill the process and start another. Only with a checkpoint of this moment can it detect
+        that the tail is lost; otherwise the loss is excused.
         """
         checkpoint = Checkpoint(0, "redis", end=self.log.end) if is_checkpointed else None
         is_gone = not list_segments(self.folder)
@@ -235,7 +235,7 @@ class LogAndCursors(RuleBasedStateMachine):
             for each in reading.cursor.pass_over(self.log.end, limit):
                 self.put(reading, *each)
 
-    # ---- what must hold ------------------------------------------------------------------------
+    # ---- invariants ----------------------------------------------------------------------------
 
     def take(self, reading: Reading, limit: int) -> None:
         found = reading.cursor.read(limit)
@@ -253,15 +253,15 @@ class LogAndCursors(RuleBasedStateMachine):
             assert not reading.seen or (last and last[0].spans is None)
         else:
             reading.seen.append(record.received_us - 1)
-            assert position >= self.records[reading.seen[-1]][1], "moved down"
+            assert position >= self.records[reading.seen[-1]][1], "a position has decreased"
             if isinstance(record, Frame):
                 stream = self.records[reading.seen[-1]][0]
                 assert stream is not None
                 assert record.body.endswith(f'"stream":"{stream}"}}'.encode())
 
     def check(self, reading: Reading, until: int) -> None:
-        """Everything from its first record on was yielded, in order, or is missing."""
-        assert reading.seen == sorted(set(reading.seen)), "twice, or in another order"
+        """Check that records up to `until` were yielded in order, or are covered by a `Missing`."""
+        assert reading.seen == sorted(set(reading.seen)), "duplicate or out of order"
         assert all(number >= reading.first for number in reading.seen)
         for number in sorted(set(range(reading.first, until)) - set(reading.seen) - self.excused):
             stream, _ = self.records[number]

@@ -1,6 +1,4 @@
-"""Disk budget, age, segments that are written for too long, files removed by another program, a
-journal that cannot be opened yet, and the effect of a power loss.
-"""
+"""Upkeep of a journal: disk budget, age, rolling, removed files, late opening, power loss."""
 
 import asyncio
 import os
@@ -39,7 +37,7 @@ TARGET = "127.0.0.1:6379/0"
 
 
 class Bridge:
-    """What a journal's upkeep sees of a bridge: it publishes what it has read up to `settled`."""
+    """The part of a bridge that the upkeep uses; records up to `settled` are published."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.settings = settings_of(folder, **settings)
@@ -77,7 +75,7 @@ class Bridge:
         self.rebased_by.append(by)
 
     def receives(self, count: int, stream: str = TRADES) -> None:
-        """So many frames, each flushed."""
+        """Append `count` frames, each flushed."""
         for _ in range(count):
             self.log.append(frame(self.count, stream))
             self.log.flush()
@@ -107,7 +105,7 @@ def written_at(path: Path, us: int) -> None:
 
 
 def several_segments(folder: Path, **settings: object) -> Bridge:
-    """Twenty frames in five segments, all written now; Redis has them."""
+    """A bridge with 20 published frames in five segments, all modified now."""
     bridge = Bridge(folder, **settings)
     for number in range(5):
         if number:
@@ -158,7 +156,7 @@ async def test_a_reader_behind_what_must_go_passes_over_it_and_is_told(
 async def test_a_segment_goes_when_its_own_last_line_is_too_old(
     packed: bool, tmp_path: Path
 ) -> None:
-    """Not when the one behind it is, and compressing makes nothing younger."""
+    """The age is of its own last line, not the next segment's; compressing does not change it."""
     bridge = several_segments(tmp_path)
     old, kept = list_segments(tmp_path)[:2]
     written_at(old.path, NOW_US - (DAY_S + 60) * SECOND_US)
@@ -172,7 +170,7 @@ async def test_a_segment_goes_when_its_own_last_line_is_too_old(
 
 
 async def test_a_segment_is_not_written_for_longer_than_a_part_of_the_age(tmp_path: Path) -> None:
-    """An account alone fills one in weeks."""
+    """Account events alone would take weeks to fill one."""
     bridge = Bridge(tmp_path)
     bridge.receives(1, ORDERS)
     share_us = DAY_S * SECOND_US // ROLL_SHARE
@@ -256,7 +254,7 @@ async def test_the_disk_is_full_for_a_while_nothing_is_lost(
 async def test_killed_while_the_disk_is_full_the_next_process_knows_that_something_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the checkpoint could be written though the journal could not."""
+    """The checkpoint could be written, the journal could not."""
     bridge = Bridge(tmp_path)
     bridge.receives(2)
     fill_disk(monkeypatch)
@@ -369,7 +367,7 @@ def test_a_stop_with_a_full_disk_keeps_the_older_checkpoint(
 
 
 class Disk:
-    """Knows what of each file is on the disk for good; folders too."""
+    """Records the size of each file and folder at its last fsync; `lose_power` cuts to it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.synced: dict[str, int] = {}
@@ -384,7 +382,7 @@ class Disk:
 
     def lose_power(self, folder: Path) -> None:
         for segment in list_segments(folder):
-            aside = self.synced.get(f"{segment.path}.new", 0)  # compressed, and renamed since
+            aside = self.synced.get(f"{segment.path}.new", 0)  # synced before its rename
             os.truncate(segment.path, self.synced.get(str(segment.path), aside))
 
 
@@ -408,13 +406,13 @@ def after_power_loss(disk: Disk, bridge: Bridge) -> list[int | str]:
 async def test_batch_loses_nothing_that_was_published(disk: Disk, tmp_path: Path) -> None:
     bridge = Bridge(tmp_path, fsync="batch")
     for _ in range(5):
-        bridge.receives(10)  # each flushed, as before anything is sent
+        bridge.receives(10)
         bridge.log.roll(bridge.state())
-    bridge.log.append(frame(50))  # received, and not flushed yet
+    bridge.log.append(frame(50))  # not flushed
 
     assert len(list_segments(tmp_path)) > 3
     assert after_power_loss(disk, bridge) == list(range(50))
-    assert str(tmp_path) in disk.synced, "a new segment's name must be on the disk too"
+    assert str(tmp_path) in disk.synced, "the folder must be synced after a segment is created"
 
 
 @pytest.mark.parametrize(("fsync", "is_kept"), [("interval", True), ("off", False)])
@@ -423,11 +421,11 @@ async def test_interval_loses_the_last_second_and_off_what_the_system_had_not_wr
 ) -> None:
     bridge = Bridge(tmp_path, fsync=fsync)
     bridge.receives(25)
-    if is_kept:  # compressing a segment that has ended syncs it, whatever the mode
+    if is_kept:  # compressing a closed segment always syncs it
         bridge.log.roll(bridge.state())
     bridge.receives(25)
     keeping = asyncio.create_task(bridge.upkeep.run())
-    await eventually_async((tmp_path / "checkpoint.json").exists, "a second's upkeep was done")
+    await eventually_async((tmp_path / "checkpoint.json").exists, "the checkpoint is written")
     keeping.cancel()
     with suppress(asyncio.CancelledError):
         await keeping
@@ -460,7 +458,7 @@ async def test_what_is_appended_is_soon_with_the_operating_system(
     bridge.log.append(frame(0))
     keeping = asyncio.create_task(bridge.upkeep.run())
 
-    await eventually_async(lambda: bridge.log.written == bridge.log.end, "it was flushed")
+    await eventually_async(lambda: bridge.log.written == bridge.log.end, "the log is flushed")
 
     keeping.cancel()
     with suppress(asyncio.CancelledError):

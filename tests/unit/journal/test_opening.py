@@ -1,4 +1,4 @@
-"""Opening a journal: owner, permissions, usability."""
+"""Opening a journal: owner, permissions, lock, and folders that cannot be made."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A folder holds one owner's journal; another's is set aside, whole."""
+"""The owner of a journal's folder; the journal of another owner is set aside."""
 
 import os
 from pathlib import Path

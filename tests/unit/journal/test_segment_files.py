@@ -1,4 +1,4 @@
-"""The files of a journal: positions, torn ends, compressed segments, one writer."""
+"""The files of a journal: positions, partial last lines, compressed segments, one writer."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ ALL = b"".join(LINES)
 
 
 def written(folder: Path, *parts: bytes) -> None:
-    """One segment for each part."""
+    """Write each part to a segment."""
     writer = SegmentWriter(folder, 1_000_000)
     for part in parts:
         writer.begin(writer.written)
@@ -77,7 +77,7 @@ def test_a_segment_may_begin_behind_the_end_of_the_one_before(tmp_path: Path) ->
     writer = SegmentWriter(tmp_path, 1_000)
     writer.write([b"one\n"])
     writer.begin(100)
-    writer.begin(200)  # the one before holds nothing, and goes
+    writer.begin(200)  # removes the empty segment before it
     writer.write([b"two\n"])
     writer.close()
 
@@ -106,7 +106,7 @@ def test_a_segment_that_is_compressed_or_removed_while_it_is_read_is_read_all_th
     first = reader.read(10)
 
     packed = pack(segment)
-    assert content_of(SegmentReader(segment, 0)) == ALL, "found under its new name"
+    assert content_of(SegmentReader(segment, 0)) == ALL, "it is opened under its new name"
     packed.path.unlink()
 
     assert first + content_of(reader) == ALL
@@ -174,7 +174,7 @@ def test_one_folder_has_one_writer(tmp_path: Path) -> None:
 def test_a_write_that_fails_and_cannot_be_cut_off_shifts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rest of it is cut off before the next."""
+    """The partial write is cut off before the next write."""
     writer = SegmentWriter(tmp_path, 1000)
     writer.write([b"kept\n"])
     really_write = os.write
@@ -300,7 +300,7 @@ def test_a_pipe_where_a_segment_is_to_begin_is_an_error_and_not_waited_for(tmp_p
 def test_what_a_few_bytes_unpack_to_is_handed_out_in_proportion_to_its_length(
     tmp_path: Path,
 ) -> None:
-    """50 MB in one piece; to move all of it at each step would take minutes."""
+    """Moving all of the 50 MB at each read would take minutes."""
     written(tmp_path, b"\0" * 50_000_000)
     reader = SegmentReader(pack(list_segments(tmp_path)[0]), 0)
 

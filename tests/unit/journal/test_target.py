@@ -1,4 +1,4 @@
-"""Which Redis a checkpoint speaks of: a set of servers, whichever of them is the primary now."""
+"""The Redis that a checkpoint is for: a set of servers, independent of its present primary."""
 
 import pytest
 
