@@ -51,7 +51,7 @@ ILL: dict[Reason, dict[str, Any]] = {
 
 
 def series_of(per_stream: bool = False, **given: Any) -> dict[str, dict[Any, float | Histogram]]:
-    """Name → values of labels → value."""
+    """The metrics of a bridge's status: name → label values → value."""
     status = BridgeStatus.model_validate(WELL | given)
     found = families(status, per_stream=per_stream)
     return {each.metric.name: dict(each.values) for each in found}
@@ -68,7 +68,7 @@ def test_a_bridge_of_a_fleet_counts_what_it_keeps_and_what_none_receives() -> No
 
 
 class Reporting:
-    """A bridge with this status."""
+    """A bridge with a healthy status, but for the given fields."""
 
     def __init__(self, **given: Any) -> None:
         self._given = given
@@ -212,7 +212,7 @@ def test_gaps_and_ends_of_connections_are_counted_by_each_cause_from_the_beginni
     assert {cause: n for (cause,), n in found["gaps_by_cause_total"].items() if n} == {
         "skipped": 3, "overflow": 1,
     }  # fmt: skip
-    assert len(found["gaps_by_cause_total"]) == len(GapCause) - 1  # but for a stream's start
+    assert len(found["gaps_by_cause_total"]) == len(GapCause) - 1  # all but a stream's start
     assert found["connections_ended_total"] == {
         (cause.value,): 4 * (cause is EndCause.REFUSED) for cause in EndCause
     }

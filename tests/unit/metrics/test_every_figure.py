@@ -1,4 +1,4 @@
-"""Each figure of a bridge's status is in the series that is named after it, in its unit."""
+"""Each number of a bridge's status is in the series named after it, in the series' unit."""
 
 from typing import Any
 
@@ -88,7 +88,7 @@ LABELS = {
 
 
 def values_of(**given: Any) -> dict[str, Any]:
-    """Name → value; by labels, where it has some."""
+    """The metrics of a status: name → value, or label values → value."""
     found = families(BridgeStatus.model_validate(STATUS | given), per_stream=False)
     return {each.metric.name: each.values.get((), dict(each.values)) for each in found}
 

@@ -1,4 +1,4 @@
-"""A call of the append script, byte for byte, and its answers."""
+"""The bytes of a call of the append script, and its replies."""
 
 import hiredis
 import pytest

@@ -1,4 +1,4 @@
-"""The connection of the hot path: the reported reasons of its end."""
+"""The reasons reported for the end of the publisher's connection."""
 
 import pytest
 

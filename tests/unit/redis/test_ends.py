@@ -1,4 +1,4 @@
-"""Whether a stream once had entries: known in Redis 7, and before by the retained ones."""
+"""The edges of a stream, which show whether it had older entries; Redis 7 and earlier."""
 
 import hiredis
 import pytest

@@ -1,4 +1,4 @@
-"""Two processes under one name: the later one ends, and none for a dead one's last status."""
+"""Of two live processes with one name the later one ends; a dead one's status is ignored."""
 
 import pytest
 

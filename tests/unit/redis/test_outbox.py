@@ -1,4 +1,4 @@
-"""The conversation with Redis: literal replies in, the next request out."""
+"""The requests of the outbox after literal replies of Redis."""
 
 import hiredis
 import pytest
@@ -29,7 +29,7 @@ NO_COMMAND = hiredis.ReplyError("NOPERM this user has no permissions to run the 
 
 
 class Owner:
-    """An owner with the queues of these markets, which records its calls."""
+    """The owner of the queues for these markets' trades."""
 
     def __init__(self, *markets: str) -> None:
         self.table = QueueTable()
@@ -41,10 +41,10 @@ class Owner:
             self.table.add(queue, self)
 
     def redis_answered(self, queue: StreamQueue, now_us: int) -> None:
-        """Nothing follows from it here."""
+        """Do nothing."""
 
     def put(self, *numbers: int) -> None:
-        """These trades in every queue."""
+        """Put these trades into every queue."""
         for queue in self.queues.values():
             for number in numbers:
                 queue.put(trade(number))
@@ -52,7 +52,7 @@ class Owner:
 
 
 def connected(owner: Owner, batch_entries: int = 100) -> tuple[Outbox, Request | None]:
-    """An outbox behind its greeting, and its first request."""
+    """A connected outbox whose greeting was answered, and its first request."""
     settings = OutboxSettings("", batch_entries, 1.0)
     outbox = Outbox(owner.table, Peers(), settings, Retention())
     outbox.connected(NOW_US)
@@ -66,7 +66,7 @@ def connected(owner: Owner, batch_entries: int = 100) -> tuple[Outbox, Request |
 
 
 def markets(request: Request | None) -> str:
-    """The markets whose streams a request publishes to, by their initials; a space separates two
+    """The initials of the markets whose streams a request publishes to; a space separates the
     calls of the script.
     """
     assert request is not None
@@ -108,7 +108,7 @@ def test_outbox_call_has_as_many_streams_as_its_entries_allow() -> None:
 
 
 def test_outbox_call_of_several_streams_that_is_refused_is_made_for_each_alone() -> None:
-    """A user that may not write one of the keys: only that stream is suspended."""
+    """The user may not write one of the keys: only that stream is suspended."""
     no_key = hiredis.ReplyError("NOPERM this user has no permissions to access one of the keys")
     owner = Owner("A", "B", "C")
     owner.put(1)
@@ -141,7 +141,7 @@ def test_outbox_counts_how_long_each_request_was_on_its_way() -> None:
     before = outbox.round_trips.as_dict()["counts"]
     owner.put(1)
     assert outbox.commands(NOW_US) is not None
-    assert outbox.commands(NOW_US + 300) is None  # requested meanwhile: its reply is awaited
+    assert outbox.commands(NOW_US + 300) is None  # the first request has no reply yet
     outbox.replies([[b"ok", 1, b"1-10", b"+"]], NOW_US + 400)
     after = outbox.round_trips.as_dict()["counts"]
     assert [now - then for now, then in zip(after, before, strict=True)] == [0, 0, 1, *[0] * 10]
@@ -178,7 +178,7 @@ def test_outbox_every_reply_is_heeded_whatever_another_one_states() -> None:
 
 
 def test_outbox_command_refused_for_all_streams_is_redis_unavailable_and_keeps_what_waits() -> None:
-    """A user that loses EVALSHA: no stream is suspended, nothing is given up."""
+    """The user loses EVALSHA: no stream is suspended and no entry is dropped."""
     owner = Owner("A", "B")
     owner.put(1, 2)
     outbox, _ = connected(owner)
@@ -267,7 +267,7 @@ def test_outbox_loss_of_one_stream_makes_it_read_all_of_them() -> None:
 
     request = outbox.replies([[[b"gap", 0, b"9-40", b""]]], NOW_US)
 
-    assert markets(request) == "B"  # nothing waits in it
+    assert markets(request) == "B"  # B has no pending entries, but is read
     request = outbox.replies([[[b"ok", 0, b"0-0", b""]]], NOW_US)
     assert request is not None
     assert request.packed.count(b"XINFO") == 1

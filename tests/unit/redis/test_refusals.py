@@ -1,4 +1,4 @@
-"""What error replies mean, spelt as servers spell them."""
+"""The meaning of error replies, as servers spell them."""
 
 import inspect
 import re

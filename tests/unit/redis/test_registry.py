@@ -1,4 +1,4 @@
-"""The registry's data about streams, read by the next bridge; the owner of the account."""
+"""The registry of streams that the next bridge reads, and the claim of the account."""
 
 import pytest
 

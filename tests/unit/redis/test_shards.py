@@ -19,7 +19,7 @@ from tests.support.queues import sequenced
 
 
 class Pumped:
-    """Counts calls of its send method."""
+    """A publisher that counts its calls of `pump`."""
 
     def __init__(self) -> None:
         self.times = 0

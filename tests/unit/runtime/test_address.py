@@ -1,4 +1,4 @@
-"""Where to listen, as people write it."""
+"""Parsing of listen addresses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the checks judge: markets, a server's INFO, memory, and the exit code of it all."""
+"""The findings of `check`: markets, a server's INFO, memory, clock, and the exit code."""
 
 from typing import Literal
 
@@ -173,7 +173,7 @@ def test_durability_is_judged_by_what_the_server_can(
         ),
         (
             "redis://h",
-            {},  # INFO refused
+            {},  # INFO is refused
             ["slave", "10.0.0.2", 6379, "connected", 1],
             "this is a replica, which takes no writes",
             "use its primary, 10.0.0.2:6379",
@@ -187,7 +187,7 @@ def test_durability_is_judged_by_what_the_server_can(
         ),
         (
             "redis://h",
-            {},  # INFO refused
+            {},  # INFO is refused
             ["active-replica", "10.0.0.2", 6379, "connected", 1],
             "active-active replication: two servers may give the same ID to two entries",
             "write to one region only, to a database that is not active-active",

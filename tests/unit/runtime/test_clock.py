@@ -1,4 +1,4 @@
-"""The two clocks of a process."""
+"""The wall clock and the steady clock of a process."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The entry point: an old Python gets one line, and commands are listed without their import."""
+"""The entry point: the message for an old Python, and `--help` without imports of commands."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""Variables by file: `<NAME>_FILE` names what holds the value; only what is wanted is read."""
+"""Variables from files: `<NAME>_FILE` names the file with the value of `<NAME>`."""
 
 import os
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_the_value_and_a_file_with_it_cannot_both_be_set(tmp_path: Path) -> None
         "take one of them away"
     )
     assert refusal(here, env_file).startswith(f"SECRET_KEY (in {env_file}) and SECRET_KEY_FILE")
-    # empty counts as not set, on either side
+    # an empty value counts as not set
     found = read_variables(here | {"SECRET_KEY": ""}, None, ("SECRET_KEY",).__contains__)
     assert found["SECRET_KEY"].value == "hush"
     assert "hush" not in repr(found)
@@ -94,7 +94,7 @@ def test_a_file_without_a_value_is_refused_and_not_shown(tmp_path: Path, content
 
 
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")  # to open it would wait for who writes
+    os.mkfifo(tmp_path / "pipe")  # opening a pipe waits for a writer
 
     def of(path: Path | str) -> str:
         return refusal({"SECRET_KEY_FILE": str(path)}).partition(", which ")[2]
@@ -106,7 +106,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_only_what_is_requested_is_read(tmp_path: Path) -> None:
-    """A consumer has no right to the account's key, nor need for it."""
+    """The consumers' user may have no right to read the file of the account's key."""
     environ = {"SECRET_KEY_FILE": str(tmp_path / "none"), "SSL_CERT_FILE": str(tmp_path / "none")}
 
     assert load_config(None, None, environ).stream_names

@@ -1,4 +1,4 @@
-"""The client for REST: a wrong environment variable is reported by its name."""
+"""The REST client: an invalid environment variable is reported by name, without its value."""
 
 import asyncio
 import os

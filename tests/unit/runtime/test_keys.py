@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bridge.errors import ConfigError
 from bridge.runtime.keys import AccountKey, load_key, require_key, secret_texts
 
-# The two pairs printed in the exchange's Python guide.
+# the two key pairs printed in the exchange's Python guide
 DEMO = (
     (
         "zDIJj9qneWIY0IYZ5aXoHcNMCm+XDhVcTssiT0HyY0A=",

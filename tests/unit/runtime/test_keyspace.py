@@ -1,4 +1,4 @@
-"""Under which key something is, and in which shard: the same for all who write and read."""
+"""The keys and shards of names, which writers and readers compute alike."""
 
 import pytest
 

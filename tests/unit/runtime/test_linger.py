@@ -11,7 +11,7 @@ LINGER_S = 0.02
 
 
 class Pipe:
-    """A way in that is watched, and what is written to it."""
+    """A pipe whose read end is registered with a selector."""
 
     def __init__(self, selector: LingeringSelector) -> None:
         self.reads, self._writes = os.pipe()
@@ -29,8 +29,8 @@ class Pipe:
 
 
 class Lingering:
-    """A selector with two ways in; `sleeps` has its pauses, in which the second one is written to
-    where `comes_meanwhile`.
+    """A selector with two pipes. `sleeps` has its pauses in s; if `comes_meanwhile`, the second
+    pipe is written to during each pause.
     """
 
     def __init__(self) -> None:
@@ -45,11 +45,11 @@ class Lingering:
             self.second.write()
 
     def select(self, timeout: float | None = 5) -> set[int]:
-        """What is readable."""
+        """The readable file descriptors."""
         return {key.fd for key, _ in self.selector.select(timeout)}
 
     def take_first(self) -> None:
-        """A message comes after a rest, and is read."""
+        """Write, select and read a message on the first pipe."""
         self.first.write()
         assert self.select() == {self.first.reads}
         self.first.read()

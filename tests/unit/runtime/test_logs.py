@@ -1,4 +1,4 @@
-"""Logs: one event a line, in either form, libraries included, and no secret in any of them."""
+"""Log lines: one event per line as JSON or text, also of libraries, without secrets."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Masking: the outcome does not depend on the secret, however odd the secret is."""
+"""Masking of passwords and secrets in URLs and texts, for secrets with any characters."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bridge.runtime.masking import hide, masked_text, masked_url, passwords_in
 
-# a raw ? would begin the query in any client's eyes, so no password can hold one unquoted
+# no unquoted ?: it begins the query of a URL
 PASSWORDS = st.text(st.characters(exclude_characters="?", exclude_categories=["Cs"]))
 
 
@@ -90,7 +90,7 @@ def test_a_hidden_secret_is_masked_in_every_text_the_longest_first() -> None:
     assert masked_text("login hush-hush or hush") == "login *** or ***"
 
 
-@pytest.mark.timeout(20)  # in proportion to the length: a second; else hours
+@pytest.mark.timeout(20)  # linear in the length: 1 s; quadratic: hours
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,4 +1,4 @@
-"""Names near a misspelt one."""
+"""Suggestions for misspelt names."""
 
 import pytest
 

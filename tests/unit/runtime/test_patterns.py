@@ -1,4 +1,4 @@
-"""Patterns are expanded to the instruments that the exchange lists."""
+"""Expansion of patterns to the instruments that the exchange lists."""
 
 import json
 
@@ -48,7 +48,7 @@ def test_all_markets_are_those_that_have_such_a_stream() -> None:
 def test_only_listed_markets_may_be_a_pattern(name: str, reason: str) -> None:
     with pytest.raises(BadStreamName, match=reason) as raised:
         parse_pattern(name)
-    assert str(raised.value).startswith(repr(name))  # the user's own text
+    assert str(raised.value).startswith(repr(name))  # it begins with the name as written
 
 
 def test_a_pattern_knows_the_streams_it_could_stand_for() -> None:

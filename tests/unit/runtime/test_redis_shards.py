@@ -1,4 +1,4 @@
-"""Which key a command has, as the Redis client spells commands."""
+"""The key of a command in the Redis client's spelling."""
 
 from typing import Any
 

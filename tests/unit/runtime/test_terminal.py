@@ -1,4 +1,4 @@
-"""What is shown to people: a line stays a line, and nothing in it is a command to a terminal."""
+"""Texts for a terminal: one line each, control characters escaped, without secrets."""
 
 import io
 import json
@@ -77,6 +77,6 @@ def test_no_program_prints_but_through_the_terminal_module() -> None:
 
 
 def _code(path: Path) -> list[str]:
-    """Its lines, without docstrings; none of the module itself."""
+    """The lines of a file without docstrings; no lines of the terminal module itself."""
     text = re.sub(r'"""[\s\S]*?"""', "", path.read_text("utf-8"))
     return [] if path.name == "terminal.py" else text.splitlines()

@@ -1,4 +1,4 @@
-"""The notations of a position in a stream, and their entry IDs."""
+"""The notations for a position in a stream, and their entry IDs."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

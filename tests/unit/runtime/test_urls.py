@@ -1,4 +1,4 @@
-"""Any text is taken apart as a URL, without an exception."""
+"""Splitting any text as a URL, without exceptions."""
 
 import pytest
 from hypothesis import given
