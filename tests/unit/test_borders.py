@@ -74,7 +74,7 @@ def changed(text: str, at: int, cut: int, put: bytes) -> bytes:
 
 
 def values_replaced(text: str, which: int, value: str) -> bytes:
-    """The message with one of its values replaced, as raw JSON."""
+    """The message with its value number `which` replaced by `value`, which is raw JSON."""
     parts = text.split(":")
     at = 1 + which % max(1, len(parts) - 1)
     if at < len(parts):
@@ -93,7 +93,7 @@ FROM_OUTSIDE = st.one_of(
 
 
 def lines(body: bytes) -> bytes:
-    """A journal's line with this body, its checksum right."""
+    """A journal's line with this body and a correct checksum."""
     return encode_frame(Frame(NOW_US, 1, body))
 
 
@@ -163,9 +163,9 @@ def test_core_any_frames_are_entries_or_in_the_quarantine_and_what_follows_is_pu
     ("words", "homes"),
     [
         ("json.loads(", {"bridge/contract/json_text.py", "bridge/protocol/envelope.py"}),
-        # already valid dates; everything else goes through `moments.moment`
+        # these dates are already valid; all other code uses `moments.moment`
         ("fromtimestamp(", {"consumers/handlers/archive.py", "consumers/handlers/tail.py"}),
-        # with a bound of their own: a file's or a line's digits, a header, a name of a stream
+        # each has a bound of its own: digits of a file's or line's field, a header, a stream name
         (
             ".isdigit()",
             {
@@ -193,7 +193,7 @@ def test_core_any_frames_are_entries_or_in_the_quarantine_and_what_follows_is_pu
 def test_texts_of_others_are_read_as_json_or_number_where_that_cannot_raise(
     words: str, homes: set[str]
 ) -> None:
-    """`json_text.parsed` and `whole_number` are the ways; a new place needs a bound of its own."""
+    """Code outside these files uses `json_text.parsed` and `whole_number`, which are bounded."""
     root = Path(__file__).parents[2]
     found = {
         str(path.relative_to(root))

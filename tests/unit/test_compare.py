@@ -1,4 +1,4 @@
-"""The output of `make compare` about other tools: register, judgement, tables, picture."""
+"""`make compare`: the register of other tools, the judgement of a run, and the tables."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The rule that tests/conftest.py keeps: a unit test opens no connection, but has its loop."""
+"""tests/conftest.py refuses connections in unit tests, but allows an event loop."""
 
 import asyncio
 import socket

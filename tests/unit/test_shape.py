@@ -1,4 +1,4 @@
-"""The bridge keeps the shape that makes it easy to carry on."""
+"""Limits on the shape of the bridge's code: callbacks, foreign writes, chains, module sizes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The counts of the chaos table, on literal numbers."""
+"""The counts of the chaos table, from literal numbers."""
 
 from tests.support.tally import Tally, of_numbers, table
 

@@ -1,4 +1,4 @@
-"""What stands below the demo's live view, and what its keys break."""
+"""The lines below the demo's live view, and the faults that its keys begin."""
 
 from pathlib import Path
 

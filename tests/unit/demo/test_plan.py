@@ -1,4 +1,4 @@
-"""What the demo runs with, and what must never reach it."""
+"""The demo's configuration and environment; nothing of a real bridge reaches its parts."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whether a demo worked, from literal pictures."""
+"""The failures and the summary of a demo run, from literal view models."""
 
 from typing import Any
 

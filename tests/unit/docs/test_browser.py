@@ -1,4 +1,4 @@
-"""The browser that draws the pictures and opens the console's pages in tests."""
+"""The headless browser for the documents' images and the tests of the console's pages."""
 
 import subprocess
 import sys

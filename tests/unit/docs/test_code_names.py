@@ -1,4 +1,4 @@
-"""The files, and the attributes of classes, that the documents name are in the code."""
+"""The source files and the attributes of classes that the documents name exist."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ FILE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|lua|js))`")
 
 @cache
 def paths() -> list[Path]:
-    """Every source file of the project."""
+    """The source files of the project."""
     files = (path for folder in CODE for path in (ROOT / folder).rglob("*"))
     return [path for path in files if path.suffix in {".py", ".lua", ".js"}]
 
@@ -38,13 +38,13 @@ def classes() -> dict[str, list[ast.ClassDef]]:
 
 
 def has(definition: ast.ClassDef, name: str) -> bool:
-    """Whether a class has this method or attribute, of its own or inherited."""
+    """True if a class has or inherits this method or attribute."""
     inherited = [each for base in definition.bases for each in classes().get(ast.unparse(base), [])]
     return name in names(definition) or any(has(each, name) for each in inherited)
 
 
 def names(definition: ast.ClassDef) -> Iterator[str]:
-    """The methods of a class, and everything that its code assigns."""
+    """The names of a class's methods, and all names that its code assigns."""
     for node in ast.walk(definition):
         match node:
             case ast.FunctionDef(name) | ast.AsyncFunctionDef(name):

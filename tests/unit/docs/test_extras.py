@@ -1,4 +1,4 @@
-"""An extra that a page, an error or an example names is one that there is."""
+"""Every extra that a page, an error message or an example names exists."""
 
 import re
 import tomllib
@@ -11,7 +11,7 @@ ROOMS = ("bridge", "consumers", "simulator", "demo", "examples")
 
 
 def named() -> dict[str, set[str]]:
-    """The extras that each file names."""
+    """The extras named by each file that names any."""
     files = [file for place in PLACES for file in ROOT.glob(place)]
     files += [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
     found = {

@@ -1,4 +1,4 @@
-"""The documents agree with the code and with each other: generated parts, links, names."""
+"""The documents' generated parts, links and names agree with the code."""
 
 import re
 from fnmatch import fnmatchcase
@@ -21,7 +21,7 @@ VARIABLE = re.compile(r"BRIDGE_[A-Z_]+[A-Z]")
 
 
 def anchors(page: Path) -> set[str]:
-    """As the usual forges make them of headings."""
+    """The anchors that GitHub makes of the page's headings."""
     headings = HEADING.findall(without_code(page.read_text("utf-8")))
     return {
         re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings
@@ -101,7 +101,7 @@ def test_the_table_of_stale_streams_names_every_public_type() -> None:
 
 
 def test_the_guarantees_name_tests_that_are_there() -> None:
-    """`tests/…/test_file.py`, or `tests/…/test_file.py::test_name`."""
+    """Tests are named as `tests/…/test_file.py` or `tests/…/test_file.py::test_name`."""
     named = re.findall(
         r"`(tests/[\w./]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "guarantees.md").read_text("utf-8")
     )
@@ -119,7 +119,7 @@ def test_config_yaml_names_every_type_of_retention() -> None:
 
 
 def test_the_guide_names_the_fields_of_each_type_that_it_lists_whole() -> None:
-    """A row with `…` lists a part of the names, a row with other text covers several types."""
+    """Not compared: rows with `…`, which list some of the names, and rows for several types."""
     text = (ROOT / "docs" / "guide.md").read_text("utf-8")
     table = text.partition("\n## What is in Redis\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| .*? \| `(\w+)` \| `([a-z_ ]+)` \|", table, re.MULTILINE)

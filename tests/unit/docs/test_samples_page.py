@@ -40,7 +40,7 @@ def test_the_query_of_the_guide_answers(tmp_path: Path, monkeypatch: pytest.Monk
     trial.deliver(factory.trade("98", "2", after_s=1), factory.trades_missing(3))
     trial.idle(stopping=True)
     [query] = blocks(GUIDE, "sql")
-    duckdb: Any = import_module("duckdb")  # which other workers of the tests need not load
+    duckdb: Any = import_module("duckdb")  # a slow import, not for other tests
     found = duckdb.sql(query)
     assert found.columns == ["stream", "day", "trades", "volume", "open", "close"]
     assert [

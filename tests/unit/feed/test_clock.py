@@ -1,4 +1,4 @@
-"""The exchange's time."""
+"""The estimate of the exchange's time."""
 
 import asyncio
 import time
@@ -40,7 +40,7 @@ def test_clock_that_was_set_is_believed_at_once() -> None:
 
 
 class RightRest:
-    """An exchange whose clock is right."""
+    """The exchange's time endpoint, with this machine's time."""
 
     async def get(self, path: str, *, fresh: bool) -> bytes:
         return str(time.time_ns() // 1_000_000).encode()
@@ -59,7 +59,7 @@ async def test_clock_requests_at_once_where_this_machines_clock_is_set(
 
     off_us = step_us
     await eventually_async(
-        lambda: abs((subject.offset_us or 0) + step_us) < 1_000_000, "it knows the new offset"
+        lambda: abs((subject.offset_us or 0) + step_us) < 1_000_000, "the offset is updated"
     )
 
     asking.cancel()

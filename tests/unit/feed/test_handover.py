@@ -1,4 +1,4 @@
-"""What is kept for another member until it has it."""
+"""Streams kept for another member until it receives them."""
 
 from bridge.contract.streams import parse_stream
 from bridge.feed.handover import Handover

@@ -1,4 +1,4 @@
-"""The messages for a failed handshake with the exchange."""
+"""The proxy's part of the messages for a failed handshake with the exchange."""
 
 import pytest
 from websockets.exceptions import InvalidProxy

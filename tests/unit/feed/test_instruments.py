@@ -1,4 +1,4 @@
-"""Which markets are listed."""
+"""Additions to and removals from the list of markets."""
 
 import random
 
@@ -16,7 +16,7 @@ def instruments() -> Instruments:
 
 
 def changed(subject: Instruments, listed: Markets) -> bool:
-    """Whether this list changes the listed instruments."""
+    """Take this list; True if it changes the instruments."""
     subject.changed.clear()
     subject.take(listed)
     return subject.changed.is_set()

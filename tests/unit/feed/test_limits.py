@@ -1,4 +1,4 @@
-"""When something may be sent. No sockets; where a loop is needed, its time is real but short."""
+"""Rate limits of requests, without sockets; tests with a loop use short real times."""
 
 import asyncio
 import random

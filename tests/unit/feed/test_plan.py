@@ -1,4 +1,4 @@
-"""Which streams are to be received now."""
+"""The plan of the streams to receive now."""
 
 from bridge.feed.plan import SubscriptionPlan, other_forms
 from bridge.runtime.markets import Market

@@ -27,7 +27,7 @@ from tests.support.simulator_runs import plan, run
 KEY = DEMO_KEYS[0]
 OPEN_STATES = {"New", "PartiallyFilled", "TriggerPending"}
 seeds = st.integers(min_value=0, max_value=2**32)
-# A smaller seed is no simpler a market: what fails is not shrunk.
+# no shrinking: a smaller seed does not make a simpler market
 law = examples(2, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
@@ -37,7 +37,7 @@ def of_account(events: list[Event], key: str = KEY) -> list[Event]:
 
 
 def open_orders(events: list[Event]) -> dict[str, OrderView]:
-    """What the order updates add up to."""
+    """The open orders that result from the order updates."""
     orders: dict[str, OrderView] = {}
     for event in events:
         if isinstance(event, OrderUpdate):

@@ -1,4 +1,4 @@
-"""Frames are the exchange's bytes: its published examples, rendered again from their values."""
+"""Frames rendered from the values of the exchange's examples equal their published bytes."""
 
 from __future__ import annotations
 

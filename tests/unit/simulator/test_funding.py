@@ -1,4 +1,4 @@
-"""The funding paid at each hour, for later requests."""
+"""The history of hourly funding rates."""
 
 from simulator.engine import Engine
 from tests.support.simulator_runs import plan, run

@@ -1,4 +1,4 @@
-"""The laws of the made market, for any seed: books, numbering, windows, candles, determinism."""
+"""Invariants of a simulated market for any seed: books, numbers, windows, candles."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SYMBOLS = ("SOL_USDC", "BTC_USDC_PERP", "FDVEXTD1B_USDC_PREDICTION")
 Sides = dict[str, dict[Decimal, Decimal]]
 
 seeds = st.integers(min_value=0, max_value=2**32)
-# A smaller seed is no simpler a market: what fails is not shrunk.
+# no shrinking: a smaller seed does not make a simpler market
 law = examples(3, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 def book_of(market: Market) -> Sides:
-    """The book as a client gets it over REST."""
+    """The book in the REST reply to a client."""
     body = rest_bodies.depth(market, 10_000, START_US)
     return {
         side: {Decimal(price): Decimal(quantity) for price, quantity in body[side]}

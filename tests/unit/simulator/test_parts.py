@@ -1,4 +1,4 @@
-"""The small parts: decimals, listings, candles' calendar, hub, ledger, recordings, REST bodies."""
+"""Small parts of the simulator: decimals, listings, candle bounds, hub, ledger, REST bodies."""
 
 from __future__ import annotations
 

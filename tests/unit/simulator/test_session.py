@@ -1,4 +1,4 @@
-"""A conversation: silence for what is right or merely unknown, an error frame for what is wrong."""
+"""The simulator's replies to requests: no reply to valid ones, an error frame to invalid ones."""
 
 from __future__ import annotations
 

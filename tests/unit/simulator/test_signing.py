@@ -1,4 +1,4 @@
-"""A signature counts when an accepted key signed the right string in time, and never otherwise."""
+"""The simulator's check of signatures: key, signed text and time window."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from simulator.signing import DEMO_KEYS, accepts, is_public_key, signed_text
 
 KEY = "zDIJj9qneWIY0IYZ5aXoHcNMCm+XDhVcTssiT0HyY0A="
 GOLDEN = "JET04e2DKxa3MzJX+vHAvZ2t85IDCQV0Yvkne6ZioCLxZhaDPHACzfEFkaACTR+J2WlVJjGX2nICcJMwOK8zAw=="
-# Made over the guide's string as it was printed, where `&times` had become a multiplication sign.
+# the signature of the guide's damaged text, in which `&times` became a multiplication sign
 CORRUPTED = (
     "Mt9mTLuXNgH7Mg38YvqyPkTwrb9cMPQ+OBMHfw3j9zSzlT1nsHLOye3EvN8VHFN7rhK70XC7TuaJKfCl7mqxAQ=="
 )

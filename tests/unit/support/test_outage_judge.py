@@ -1,4 +1,4 @@
-"""The judge of a run sees what is wrong: each flaw is put in by hand, and named."""
+"""The judge of a run reports each flaw that the tests add to a good run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def frame(stream: str, data: Mapping[str, Any], to: list[int], **more: Any) -> d
 
 
 def lines() -> list[dict[str, Any]]:
-    """Connection 1 until second 30, connection 2 from second 32; trade 4 dropped, 5 never was."""
+    """A ledger: connection 1 until second 30, connection 2 from second 32; trade 4 was dropped,
+    number 5 was skipped.
+    """
     made: list[dict[str, Any]] = [
         {"seed": 1, "start_us": START_US, "markets": ["SOL_USDC"]},
         {"at_us": START_US, "book": "SOL_USDC", "u": 10, "bids": [["98", "1"]], "asks": []},
@@ -139,11 +141,11 @@ def test_a_good_run_has_no_flaw(tmp_path: Path) -> None:
     assert flaws == []
     assert (judge.from_history, judge.snapshots) == (1, 2)
     assert judge.gaps["trade", "connection lost"] == 1
-    assert 8 < judge.dead_s["trade"] < 10  # from the events at second 31 to those at 40
+    assert 8 < judge.dead_s["trade"] < 10  # from the events at 31 s to those at 40 s
 
 
 def test_a_gap_that_the_end_of_the_run_made_is_not_judged(tmp_path: Path) -> None:
-    end = gap(from_us=at(10.4), to_us=at(12))  # which connection 1 received
+    end = gap(from_us=at(10.4), to_us=at(12))  # connection 1 received this interval
     entries = {TICKER: [message(TICKER, ticker(10)), end]}
 
     assert judged(tmp_path, entries, until_us=at(10.4))[0] == []
@@ -280,8 +282,7 @@ def test_a_state_in_the_queue_of_a_slow_connection_may_be_overtaken_on_a_newer_o
         return Line(at(second), to, [], ticker(second))
 
     assert connections.may_be_overtaken(TICKER, sent(10.5, [1]))
-    assert not connections.may_be_overtaken(TICKER, sent(9, [1]))  # before it was slow
+    assert not connections.may_be_overtaken(TICKER, sent(9, [1]))  # connection 1 was not slow yet
     assert not connections.may_be_overtaken(TICKER, sent(10.5, []))  # to no connection
-    assert not connections.may_be_overtaken(
-        TRADES, sent(10.5, [1])
-    )  # no other connection receives it
+    # no other connection receives the trades
+    assert not connections.may_be_overtaken(TRADES, sent(10.5, [1]))

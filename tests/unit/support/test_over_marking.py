@@ -1,4 +1,4 @@
-"""Of a gap that is true in part, the judge knows how much was received all the same."""
+"""The judge's measure of the part of a gap in which messages were received."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replay oracle's verdicts: what is a difference, and what is not."""
+"""The differences that the replay oracle reports."""
 
 import pytest
 

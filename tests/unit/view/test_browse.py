@@ -1,4 +1,4 @@
-"""What each key does in the live view, and which lines of a list are shown."""
+"""The effect of keys in the live view, and the shown part of a list."""
 
 import pytest
 

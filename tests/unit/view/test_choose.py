@@ -1,4 +1,4 @@
-"""The streams that typed patterns select, and the messages for unknown ones."""
+"""The streams that given names and patterns select, and the messages for unknown ones."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A counter that is added in `core.counters` is everywhere where counters are shown."""
+"""A counter that is added to `core.counters` is in the view's model and in the status."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -32,7 +32,7 @@ class MoreOfCores(CoreCounters):
 
 
 def status_text(instance: str, core: Counters, stream: Counters) -> str:
-    """A bridge's status, with its counters as `Bridge.status` has them."""
+    """The JSON of a bridge's status with these counters, in the form of `Bridge.status`."""
     streams = {TRADES: {**asdict(stream), "pending": 1}}
     facts: dict[str, Any] = {"instance": instance, "updated_us": NOW_US, "streams": streams}
     return json.dumps(facts | asdict(core))

@@ -20,7 +20,7 @@ ORDER = {
 
 
 def whole(fields: dict[str, str]) -> dict[str, str]:
-    """As stored: every field of the type is there, absent ones as the empty string."""
+    """The stored entry: all fields of its type, absent ones as the empty string."""
     names = field_names(MODEL_BY_TYPE[fields["type"]])
     return dict.fromkeys(names, "") | {k: v for k, v in TIMES.items() if k in names} | fields
 

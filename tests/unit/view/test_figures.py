@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""The formats of rates, ages, latencies, counts and curves."""
 
 import pytest
 

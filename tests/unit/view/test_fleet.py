@@ -101,6 +101,6 @@ def test_status_shows_who_receives_each_stream_and_is_bad_where_no_bridge_does()
     result = judge(view_model)
     assert (result.level, result.text) == (Level.BAD, text)
     assert text in result.reasons
-    assert judge(view_model, "a1").text != text  # this one does its part
+    assert judge(view_model, "a1").text != text  # it receives its streams
     document = status_document(view_model, "here", result)
     assert document["streams"]["trade.SOL_USDC"]["received_by"] == ["a1", "a2"]

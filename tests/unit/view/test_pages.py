@@ -1,4 +1,4 @@
-"""The pages of the live view at 80 × 24: nothing cut without a sign, no number cut at all."""
+"""The pages of the live view at 80 × 24: a cut text is marked, and no number is cut."""
 
 import io
 import re

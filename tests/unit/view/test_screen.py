@@ -1,4 +1,4 @@
-"""The live view and the plain lines of a literal picture, at 80 and at 200 columns."""
+"""The live view and the plain lines of a literal view model, at 80 and at 200 columns."""
 
 import io
 import re

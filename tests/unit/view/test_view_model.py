@@ -1,4 +1,4 @@
-"""What is alive, silent, held or in trouble, from literal statuses."""
+"""The states of bridges, streams and workers in the view's model, from literal statuses."""
 
 import json
 from typing import Any
