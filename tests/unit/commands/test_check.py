@@ -14,11 +14,11 @@ def summaries(*found: list[Finding]) -> list[str]:
     return [f"{one.level} {one.subject}" for one in each_once(found)]
 
 
-def test_of_one_server_all_is_reported_as_it_was_found() -> None:
+def test_findings_of_one_server_are_reported_unchanged() -> None:
     assert summaries([HERE, NO_DISK, MAY]) == ["ok redis", "warning persistence", "ok rights"]
 
 
-def test_of_several_shards_the_first_is_described_and_each_other_named_with_what_is_wrong() -> None:
+def test_of_several_shards_the_first_is_described_and_others_only_with_their_faults() -> None:
     second = Finding(Level.OK, "redis", "answers at another node")
 
     assert summaries([HERE, NO_DISK, MAY], [second, NO_DISK, MAY], [UNAVAILABLE, NOT]) == [

@@ -45,7 +45,7 @@ def test_check_shows_what_was_found_with_escapes_and_without_secrets() -> None:
 @pytest.mark.parametrize(
     "text", ["init NAME", "status --config NAME", "journal info NAME", "tap trade.A --config NAME"]
 )
-def test_a_path_that_no_system_takes_is_a_sentence(text: str) -> None:
+def test_a_path_that_is_too_long_is_reported_as_an_error(text: str) -> None:
     name = "9" * 5_000
     result = CliRunner().invoke(app, text.replace("NAME", name).split())
     assert isinstance(result.exception, SystemExit)
@@ -55,7 +55,7 @@ def test_a_path_that_no_system_takes_is_a_sentence(text: str) -> None:
     assert "File name too long" in result.output or "holds no journal" in result.output
 
 
-def test_a_pipe_into_which_nothing_is_written_is_no_configuration(
+def test_a_pipe_without_a_writer_is_refused_as_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bounded_file, "PIPE_S", 0.05)
@@ -66,7 +66,7 @@ def test_a_pipe_into_which_nothing_is_written_is_no_configuration(
     assert "it is a pipe that brings nothing for 0.05 s" in result.output
 
 
-def test_a_pipe_is_a_configuration_as_any_file(tmp_path: Path) -> None:
+def test_a_configuration_is_read_from_a_pipe(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["/bin/sh", "-c", f"echo 'instance: [1]' > {pipe}"]):
@@ -75,7 +75,7 @@ def test_a_pipe_is_a_configuration_as_any_file(tmp_path: Path) -> None:
     assert "instance" in result.output
 
 
-def test_a_device_without_an_end_is_no_configuration() -> None:
+def test_an_endless_device_is_refused_as_configuration() -> None:
     result = CliRunner().invoke(app, ["status", "--config", "/dev/zero"])
     assert result.exit_code == 2
     assert "/dev/zero cannot be read: it has more than 1,000,000 bytes" in result.output

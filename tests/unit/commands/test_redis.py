@@ -45,7 +45,7 @@ def signal_after(lines: int, function: str) -> Iterator[None]:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("lines", range(1, 30))
-def test_a_signal_stops_it_between_whichever_lines_it_comes(
+def test_sigterm_between_any_two_lines_stops_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int
 ) -> None:
     server = EmbeddedServer("redis://127.0.0.1:1/0", 1, joined=False, data_dir=tmp_path)

@@ -38,7 +38,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_slows_no_other() -> No
     assert len(hub) == 1
 
 
-async def test_there_is_an_end_to_clients_and_to_topics() -> None:
+async def test_numbers_of_clients_and_topics_are_limited() -> None:
     hub = Hub()
     clients = [hub.join("now") for _ in range(MOST_CLIENTS)]
     with pytest.raises(TooMany, match="open already"):

@@ -42,7 +42,7 @@ def page() -> MarketPage:
     return MarketPage()
 
 
-def test_the_book_is_a_snapshot_and_what_changed_since() -> None:
+def test_the_book_is_the_snapshot_with_later_changes() -> None:
     market = page()
     market.take_depth([snapshot(5, '[["98","1"],["97","2"]]', '[["99","3"]]')])
     market.take_depth([delta(6, 7, bids='[["98","0.0"],["96","4"]]', asks='[["98.5","1"]]')])
@@ -62,13 +62,13 @@ def test_after_a_gap_the_book_is_not_known_until_the_next_snapshot() -> None:
     assert market.book()["bids"] == [("98", "7")]
 
 
-def test_an_entry_that_is_not_of_the_contract_is_passed_over() -> None:
+def test_an_entry_that_is_not_of_the_contract_is_skipped() -> None:
     market = page()
     assert market.take_depth([Entry("1-1", {"type": "depth", "bids": "no"})])
     assert market.take_trades([Entry("1-1", {"hello": "world"})]) == []
 
 
-def test_the_tape_shows_trades_what_was_recovered_and_gaps_in_their_place() -> None:
+def test_the_tape_shows_trades_recovered_trades_and_gaps_in_order() -> None:
     market = page()
     lines = market.take_trades(
         [
@@ -87,7 +87,7 @@ def test_the_tape_shows_trades_what_was_recovered_and_gaps_in_their_place() -> N
     assert market.tape() == lines
 
 
-def test_best_prices_are_the_books_where_no_stream_shows_them() -> None:
+def test_best_prices_are_the_books_without_a_stream_of_best_prices() -> None:
     market = page()
     assert market.best() == {}
     market.take_depth([snapshot(5, '[["98","1"]]', '[["99","3"]]')])
@@ -113,7 +113,7 @@ def candle(minute: int, close: str, **given: str) -> dict[str, str]:
     return {"start_utc": start, "complete": "true"} | prices | given
 
 
-def test_an_amended_candle_stands_in_the_place_of_the_first_and_the_current_one_is_last() -> None:
+def test_an_amended_candle_replaces_the_first_one_and_the_current_one_is_last() -> None:
     made = candles_of(
         [candle(1, "2"), candle(2, "2"), candle(1, "2.5")], candle(3, "3", complete="false")
     )
@@ -122,7 +122,7 @@ def test_an_amended_candle_stands_in_the_place_of_the_first_and_the_current_one_
     assert made[1][0] - made[0][0] == 60_000
 
 
-def test_the_exchanges_own_candles_will_do_and_broken_ones_are_passed_over() -> None:
+def test_candles_of_the_exchange_are_shown_and_invalid_ones_skipped() -> None:
     kline = {
         "start_utc": "2026-09-02T16:44:00", "open_price": "1", "high_price": "2",
         "low_price": "1", "close_price": "2", "base_volume": "",

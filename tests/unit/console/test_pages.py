@@ -105,7 +105,7 @@ def worker(group: str, *patterns: str, made: str = "3 positions") -> WorkerStatu
     return WorkerStatus(group=group, consumer="w", updated_us=NOW_US, patterns=patterns, made=made)
 
 
-def test_what_belongs_to_the_account_is_left_out() -> None:
+def test_data_of_the_account_is_left_out() -> None:
     taken = Sample(
         NOW_US,
         bridges=(
@@ -134,7 +134,7 @@ def test_what_belongs_to_the_account_is_left_out() -> None:
     assert (shown.quarantine.length, shown.quarantine.last) == (1, None)
 
 
-def test_a_refused_message_of_an_unknown_stream_may_be_the_accounts() -> None:
+def test_a_quarantined_message_of_an_unknown_stream_is_treated_as_private() -> None:
     taken = Sample(
         NOW_US, quarantine=StreamFacts(length=1, last={"stream": "", "reason": "no JSON"})
     )
@@ -144,19 +144,19 @@ def test_a_refused_message_of_an_unknown_stream_may_be_the_accounts() -> None:
 # Gaps
 
 
-def test_a_record_of_numbers_shows_how_many_and_whether_they_are_there() -> None:
+def test_a_gap_record_of_numbers_shows_their_count_and_recovery() -> None:
     [row] = GapsPage().take([record(1)])
     assert (row["missing"], row["recovered"], row["cause"]) == (4, True, "skipped")
     assert row["from_us"] == row["to_us"] == NOW_US
 
 
-def test_a_record_of_times_shows_when() -> None:
+def test_a_gap_record_of_times_shows_its_interval() -> None:
     given = {"from": "", "to": "", "from_us": str(NOW_US - 9), "to_us": str(NOW_US - 2)}
     [row] = GapsPage().take([record(1, "ticker.A_B", recovered="false", how="", **given)])
     assert (row["missing"], row["from_us"], row["to_us"]) == (None, NOW_US - 9, NOW_US - 2)
 
 
-def test_records_of_the_account_are_shown_only_where_requested_and_others_are_counted() -> None:
+def test_gap_records_of_the_account_are_shown_on_request_and_unreadable_ones_counted() -> None:
     entries = [record(1, "account.orderUpdate"), ("2-0", {"type": "gap_record"}), record(3)]
     page, private = GapsPage(), GapsPage(shows_private=True)
     assert [one["id"] for one in page.take(entries)] == ["3-0"]
@@ -194,7 +194,7 @@ def test_a_group_shows_its_lag_over_time_and_the_account_is_left_out() -> None:
     assert page.whole()["points"] == sent["points"]
 
 
-def test_dead_letters_are_looked_for_where_there_are_some_and_may_be_shown() -> None:
+def test_dead_letters_are_read_of_streams_that_have_some_and_may_be_shown() -> None:
     groups = [
         group("g", lag("trade.A_B", dead=1), lag("trade.C_D"), lag("account.orderUpdate", dead=2))
     ]
@@ -216,7 +216,7 @@ def test_a_dead_letter_may_be_requested_where_its_stream_is_on_the_page() -> Non
     assert private_page.shows("g", "account.orderUpdate")
 
 
-def test_a_dead_letter_of_another_hand_cannot_do_anything_to_a_page() -> None:
+def test_a_dead_letter_of_another_program_is_shown_with_escapes() -> None:
     stored = StoredDeadLetter("g", "trade.A_B", "1700000000000-0", {"error": "no\x1b[31m\nway"})
     [row] = ConsumersPage().take(NOW_US, [], [stored])["letters"]
     assert row["error"] == r"no\u001b[31m\nway"
@@ -234,7 +234,7 @@ def counting(at_us: int, received: list[int], started_us: int = 1) -> Sample:
     return Sample(at_us, bridges=(BridgeStatus.model_validate(status | {"latencies": latencies}),))
 
 
-def test_a_column_is_what_bridges_have_counted_since_the_one_before() -> None:
+def test_a_column_has_the_bridges_counts_since_the_previous_column() -> None:
     page = LatencyPage()
     page.take(counting(NOW_US, [5, 5]))  # baseline: the period of these counts is unknown
     assert page.take(counting(NOW_US + 1, [5, 7])) is None  # the column's period is not over
@@ -245,7 +245,7 @@ def test_a_column_is_what_bridges_have_counted_since_the_one_before() -> None:
     assert sent["figures"]["engine_to_received"] == {"p50": 2.5, "p90": 2.5, "p99": 2.5, "count": 6}
 
 
-def test_what_workers_have_counted_since_is_the_last_part_of_the_way() -> None:
+def test_a_column_has_the_workers_counts_since_the_previous_column() -> None:
     def workers_at(at_us: int, *workers: tuple[str, int]) -> Sample:
         statuses = []
         for name, handled in workers:
@@ -262,7 +262,7 @@ def test_what_workers_have_counted_since_is_the_last_part_of_the_way() -> None:
     assert sent["figures"]["received_to_handled"]["p50"] == 1.0
 
 
-def test_a_bridge_that_was_started_anew_begins_anew() -> None:
+def test_a_restarted_bridge_counts_from_zero() -> None:
     page = LatencyPage()
     page.take(counting(NOW_US, [9, 9]))
     sent = page.take(counting(NOW_US + COLUMN_US, [1, 0], started_us=2))
@@ -270,7 +270,7 @@ def test_a_bridge_that_was_started_anew_begins_anew() -> None:
     assert sum(sent["column"]["engine_to_received"]) == 0
 
 
-def test_what_is_above_all_bounds_has_no_figure_and_other_buckets_are_passed_over() -> None:
+def test_a_latency_above_all_bounds_has_no_figure_and_unknown_buckets_are_skipped() -> None:
     page = LatencyPage()
     page.take(counting(NOW_US, []))
     page.take(counting(NOW_US + COLUMN_US, [0] * len(latency.BOUNDS_MS) + [1]))

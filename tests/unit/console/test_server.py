@@ -84,7 +84,7 @@ async def test_a_change_of_more_dead_letters_than_a_page_shows_is_refused() -> N
 
 
 @pytest.mark.parametrize("version", ["2.3", "2.4"])  # Starlette's code differs by version
-async def test_a_client_that_takes_no_event_is_let_go(
+async def test_a_client_that_reads_no_event_is_disconnected(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "SLOW_S", 0.05)

@@ -169,7 +169,7 @@ def test_alerts_equal_those_of_a_plain_reference(steps: list[tuple[int, int]]) -
     assert [one["price"] for one in memory.alerts] == expected
 
 
-def test_alerts_state_a_time_that_no_calendar_has_unchanged(memory: Memory) -> None:
+def test_alerts_show_a_time_outside_the_calendar_unchanged(memory: Memory) -> None:
     lost = Gap(
         symbol="SOL_USDC", from_us=2**64 - 1, to_us=2**64 - 1, cause="stale", recovered=False,
         received_us=2**64 - 1,

@@ -221,7 +221,7 @@ def test_put_once_writes_a_file_once_and_wholly(tmp_path: Path) -> None:
         (TRADES, "private", (0o755, 0o755, 0o755, 0o644)),
     ],
 )
-def test_archive_files_of_the_account_are_its_users_own_unless_shared(
+def test_archive_files_of_the_account_are_private_unless_shared(
     tmp_path: Path, stream: str, account: str, modes: tuple[int, ...]
 ) -> None:
     before = os.umask(0o022)
@@ -288,7 +288,7 @@ def test_archive_without_pyarrow_names_what_to_install(monkeypatch: pytest.Monke
         Trial(Archive, TRADES)
 
 
-def test_archive_keeps_entries_whose_times_no_calendar_has(tmp_path: Path) -> None:
+def test_archive_keeps_entries_with_times_outside_the_calendar(tmp_path: Path) -> None:
     absurd = {"engine_us": 2**64 - 1, "event_us": 2**64 - 1, "received_us": 2**64 - 1}
     given = [
         StreamEntry("18446744073709551615-10", one.event.model_copy(update=absurd))

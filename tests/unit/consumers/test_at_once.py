@@ -23,7 +23,7 @@ STREAM = "trade.SOL_USDC"
 
 
 class Slow(Consumer):
-    """Each call yields to the loop several times, earlier calls more often than later ones."""
+    """Each call yields 60 - trade ID times to the loop; 13 raises an error, 49 stops the worker."""
 
     name = "slow"
     streams = ("trade.*",)
@@ -195,7 +195,7 @@ def test_concurrency_is_refused_for_plain_handlers_and_lists() -> None:
         ("rate_limit", "fast", "rate_limit is 'fast': write calls a second"),
     ],
 )
-def test_settings_of_calls_that_cannot_be_are_refused(
+def test_impossible_settings_of_concurrent_calls_are_refused(
     monkeypatch: pytest.MonkeyPatch, setting: str, value: object, expected: str
 ) -> None:
     monkeypatch.setattr(Slow, setting, value)
@@ -203,7 +203,7 @@ def test_settings_of_calls_that_cannot_be_are_refused(
         load(f"{__name__}:Slow")
 
 
-def test_a_rate_limit_lets_a_tenth_of_a_second_of_calls_go_and_spaces_the_others() -> None:
+def test_a_rate_limit_allows_a_burst_of_a_tenth_of_a_second_and_spaces_later_calls() -> None:
     rate = RateLimit(50)
     waits = [rate.reserve(100.0) for _ in range(8)]
     assert waits[:5] == [0, 0, 0, 0, 0]
@@ -273,7 +273,7 @@ def returns_nothing(stream: str, fields: Mapping[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("how", "reason"), [(raises, KeyError), (returns_nothing, TypeError)])
-async def test_a_filter_that_returns_none_of_a_good_entry_is_its_failure(
+async def test_a_filter_that_returns_none_fails_a_valid_entry(
     how: Callable[[str, Mapping[str, str]], object], reason: type[Exception]
 ) -> None:
     kind = type("Failing", (Filtered,), {"filter": staticmethod(how)})
@@ -291,7 +291,7 @@ class Opening(Filtered):
         self.events.append("closed")
 
 
-async def test_each_object_has_what_lifespan_yields_and_it_is_closed_in_the_end() -> None:
+async def test_each_object_gets_the_value_of_lifespan_which_is_closed_at_the_end() -> None:
     Opening.events.clear()
     async with with_resources(ConsumerSpec(Opening)) as spec:
         assert spec.build().resources == spec.build().resources == "the connection"
@@ -315,7 +315,7 @@ def _failing() -> Callable[[], Any]:
     return lifespan
 
 
-async def test_a_lifespan_that_fails_is_one_sentence() -> None:
+async def test_a_lifespan_that_fails_is_reported_in_one_sentence() -> None:
     kind = type("Failing", (Filtered,), {"lifespan": staticmethod(_failing())})
     with pytest.raises(Fatal, match="its lifespan failed before the first entry: OSError: no such"):
         async with with_resources(ConsumerSpec(kind)):
@@ -336,14 +336,14 @@ async def _panics_within() -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("lifespan", [_panics, _panics_within])
-async def test_a_lifespan_that_panics_is_one_sentence(lifespan: Any) -> None:
+async def test_a_lifespan_that_panics_is_reported_in_one_sentence(lifespan: Any) -> None:
     kind = type("Failing", (Filtered,), {"lifespan": staticmethod(lifespan)})
     with pytest.raises(Fatal, match="its lifespan failed before the first entry: Panic: lost"):
         async with with_resources(ConsumerSpec(kind)):
             pass
 
 
-async def test_a_lifespan_that_takes_too_long_is_given_up() -> None:
+async def test_a_lifespan_that_takes_too_long_is_cancelled() -> None:
     async def lifespan() -> AsyncIterator[None]:
         await asyncio.sleep(60)
         yield

@@ -77,7 +77,7 @@ class LazyAsync(Lazy):
         return _nothing_runs()
 
 
-async def test_an_event_that_its_handler_has_emptied_ends_nothing() -> None:
+async def test_a_handler_that_empties_its_event_does_not_fail() -> None:
     class Emptying(Odd):
         def on_trade(self, delivery: Delivery[Trade], results: Results) -> None:
             delivery.event.__dict__.clear()
@@ -91,7 +91,7 @@ async def test_an_event_that_its_handler_has_emptied_ends_nothing() -> None:
         assert part.failed is None
 
 
-async def test_another_object_in_the_place_of_the_state_is_a_failure() -> None:
+async def test_replacing_the_state_object_is_a_failure() -> None:
     class Replacing(Summing):
         def load(self) -> None:
             self.state = self.state or State()
@@ -104,13 +104,13 @@ async def test_another_object_in_the_place_of_the_state_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize("kind", [Lazy, LazyAsync])
-async def test_a_handler_that_gives_a_generator_has_failed(kind: type[Consumer]) -> None:
+async def test_a_handler_that_returns_a_generator_fails(kind: type[Consumer]) -> None:
     [part] = await apart(kind, trades(1))
     assert part.failed is not None
     assert str(part.failed.reason).startswith("it gave a generator, of which nothing has run")
 
 
-async def test_due_that_gives_a_generator_has_failed() -> None:
+async def test_due_that_returns_a_generator_fails() -> None:
     class LazyDue(Summing):
         def due(self, *, stopping: bool) -> Any:
             return _nothing_runs()
@@ -119,7 +119,7 @@ async def test_due_that_gives_a_generator_has_failed() -> None:
         await BatchRunner(LazyDue(), stats(), State()).is_due(STREAM, stopping=False)
 
 
-async def test_the_line_for_people_is_short_and_may_panic() -> None:
+async def test_the_text_of_made_is_cut_and_its_panic_is_reported() -> None:
     class Long(Odd):
         def made(self) -> str:
             return "x" * 1_000_000
@@ -132,18 +132,18 @@ async def test_the_line_for_people_is_short_and_may_panic() -> None:
     assert made_line(Panics()) == "made() failed: Panic"
 
 
-async def test_entries_apart_that_write_nothing_are_one_part() -> None:
+async def test_separate_entries_without_writes_are_one_part() -> None:
     [part] = await apart(Odd, trades(2, 4, 6))
     assert (ids(part), part.writes, part.failed) == (["2-0", "4-0", "6-0"], (), None)
 
 
-async def test_entries_apart_that_write_are_a_part_each() -> None:
+async def test_separate_entries_with_writes_are_one_part_each() -> None:
     parts = await apart(Odd, trades(2, 4, 5, 7, 8))
     assert [ids(part) for part in parts] == [["2-0", "4-0"], ["5-0"], ["7-0"], ["8-0"]]
     assert [len(part.writes) for part in parts] == [0, 1, 1, 0]
 
 
-async def test_an_entry_apart_that_fails_leaves_the_others_alone() -> None:
+async def test_a_separate_entry_that_fails_does_not_affect_others() -> None:
     parts = await apart(Odd, trades(2, 13, 4))
     assert [ids(part) for part in parts] == [["2-0"], ["13-0"], ["4-0"]]
     assert [part.failed is None for part in parts] == [True, False, True]
@@ -204,7 +204,7 @@ async def test_a_slow_batch_together_ends_early_after_an_entry() -> None:
     assert part.writes[-1].arguments == ("sum", "6")
 
 
-async def test_nothing_to_handle_still_requests_an_ordered_consumer_to_write() -> None:
+async def test_an_empty_batch_calls_write_of_an_ordered_consumer() -> None:
     class Writing(Summing):
         def write(self, results: Results) -> None:
             results.set("", "written")
@@ -265,7 +265,7 @@ async def test_an_async_load_that_fails_is_a_failure_of_the_handler() -> None:
         await BatchRunner.open(kind(), STREAM, 1, State(), stats())
 
 
-async def test_a_made_that_raises_is_reported_and_raises_no_further() -> None:
+async def test_an_exception_of_made_is_reported_and_not_raised() -> None:
     class Textless(Odd):
         def made(self) -> str:
             raise KeyError("nothing yet")
@@ -295,7 +295,7 @@ BAD: Entry = ("5-0", ["type", "of a newer bridge"])
 
 @pytest.mark.parametrize("kind", [SetsAside, ListsSetAside])
 @pytest.mark.parametrize("number", [1, 13])
-async def test_what_cannot_be_decoded_is_set_aside_apart_from_what_is_handled(
+async def test_undecodable_entries_are_set_aside_apart_from_handled_ones(
     kind: type[Consumer], number: int
 ) -> None:
     parts: list[Part] = []
@@ -312,7 +312,7 @@ async def test_what_cannot_be_decoded_is_set_aside_apart_from_what_is_handled(
     assert '{"type":"of a newer bridge"}' in letter.arguments
 
 
-async def test_what_cannot_be_decoded_leaves_nothing_where_it_is_not_requested() -> None:
+async def test_undecodable_entries_write_nothing_unless_configured() -> None:
     parts: list[Part] = []
     await BatchRunner(Odd(), stats()).run_apart(
         STREAM, [*trades(2), BAD, *trades(4)], parts, Pace()
@@ -371,9 +371,7 @@ async def _failed(wrong: BaseException, where: str) -> HandlerFailed | None:
 @pytest.mark.parametrize(
     "wrong", [Panic("x"), BaseExceptionGroup("x", [Panic("y")]), GeneratorExit()]
 )
-async def test_what_is_no_exception_is_a_failure_all_the_same(
-    wrong: BaseException, where: str
-) -> None:
+async def test_a_base_exception_is_a_failure_too(wrong: BaseException, where: str) -> None:
     failed = await _failed(wrong, where)
 
     assert failed is not None
@@ -382,6 +380,8 @@ async def test_what_is_no_exception_is_a_failure_all_the_same(
 
 @pytest.mark.parametrize("where", ["sync", "async", "hook"])
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(3)])
-async def test_what_is_to_end_the_process_is_no_failure(end: BaseException, where: str) -> None:
+async def test_an_exception_that_ends_the_process_is_no_failure(
+    end: BaseException, where: str
+) -> None:
     with pytest.raises(type(end)):
         await _failed(end, where)

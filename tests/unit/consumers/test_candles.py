@@ -276,7 +276,7 @@ def trades(draw: st.DrawFn) -> list[Entry]:
 
 
 def in_time(entries: list[Entry]) -> list[Entry]:
-    """The entries that are not too late: later ones than the last five closed candles' start."""
+    """The entries that are not too late: not before the last five closed candles."""
     minutes, found = set[int](), []
     for entry in entries:
         minute = int(entry[1]["engine_us"]) // MINUTE_US
@@ -337,7 +337,7 @@ def test_candles_refuse_an_unknown_interval() -> None:
 
 
 @pytest.mark.parametrize("absurd", [0, 2**64 - 1, START_US + 365 * 24 * 60 * MINUTE_US])
-def test_candle_has_a_trade_at_its_entrys_time_where_that_of_the_engine_cannot_be(
+def test_candle_uses_the_entrys_time_for_an_implausible_engine_time(
     absurd: int,
 ) -> None:
     candles = consumer(intervals="1m,1month")
@@ -349,7 +349,7 @@ def test_candle_has_a_trade_at_its_entrys_time_where_that_of_the_engine_cannot_b
     assert (current["start_utc"], current["trades"]) == ("2026-09-02T16:44:00", "3")
 
 
-def test_candles_continue_where_an_entrys_id_is_no_time() -> None:
+def test_candles_continue_after_an_entry_id_that_is_no_time() -> None:
     candles = consumer(intervals="1m,1month")
     feed(candles, [at(1, 0), ("18446744073709551615-20", at(2, 0)[1])])
 

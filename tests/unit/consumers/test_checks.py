@@ -92,15 +92,13 @@ class Called:
         ("made", None, "Wrong.made is no function"),
     ],
 )
-def test_what_is_called_and_is_no_plain_function_is_looked_at_as_one(
-    name: str, value: Any, message: str
-) -> None:
+def test_callable_objects_are_checked_like_functions(name: str, value: Any, message: str) -> None:
     kind = type("Wrong", (Plain,), {name: value})
     with pytest.raises(ConfigError, match=f"^{message}"):
         ConsumerSpec(kind).build()
 
 
-def test_an_object_that_is_called_and_a_partial_are_handlers_with_a_name_given() -> None:
+def test_a_callable_object_and_a_partial_are_handlers_with_a_name_given() -> None:
     def scaled(scale: int, delivery: Delivery[Trade]) -> None: ...
 
     for function in (Called(), partial(scaled, 2)):
@@ -131,7 +129,7 @@ def test_an_annotation_that_cannot_be_read_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "error", [KeyError("a"), RuntimeError("a"), OSError("a"), AssertionError()]
 )
-def test_an_init_that_fails_is_a_sentence(error: Exception) -> None:
+def test_an_init_that_fails_is_reported_in_one_sentence(error: Exception) -> None:
     class Failing(Plain):
         def __init__(self) -> None:
             raise error
@@ -140,7 +138,7 @@ def test_an_init_that_fails_is_a_sentence(error: Exception) -> None:
         ConsumerSpec(Failing).build()
 
 
-def test_a_new_that_gives_something_else_is_refused() -> None:
+def test_a_new_that_returns_another_type_is_refused() -> None:
     kind = type("Wrong", (Plain,), {"__new__": lambda _: 5})
     with pytest.raises(ConfigError, match="its __new__ gives a int"):
         ConsumerSpec(kind).build()

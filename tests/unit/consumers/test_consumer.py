@@ -88,7 +88,7 @@ async def test_an_entry_that_is_not_of_the_contract_is_counted_not_handled(field
 
 @pytest.mark.parametrize("first", ["", "foo", "depth", "gap", "trade"])
 @pytest.mark.parametrize("last", ["", "foo", "depth", "gap", "trade"])
-async def test_of_a_type_that_is_there_twice_the_last_holds(first: str, last: str) -> None:
+async def test_the_last_of_repeated_types_counts(first: str, last: str) -> None:
     rest = entry_of("1-1", trade(100, START_US))[1][2:]
     found = []
     for flat in (["type", first, *rest, "type", last], ["type", last, *rest]):
@@ -121,7 +121,7 @@ async def test_a_handler_that_raises_gives_handler_failed_with_the_entry() -> No
     assert isinstance(failed.value.__cause__, KeyError)
 
 
-async def test_stop_worker_of_a_handler_comes_out() -> None:
+async def test_stop_worker_raised_by_a_handler_is_propagated() -> None:
     class Enough(Seen):
         def on_trade(self, delivery: Delivery[Trade]) -> None:
             raise StopWorker
@@ -130,7 +130,7 @@ async def test_stop_worker_of_a_handler_comes_out() -> None:
         await handle(Enough(), [("1-1", trade(1, START_US))])
 
 
-def test_on_event_gets_what_has_no_handler_of_its_own() -> None:
+def test_on_event_gets_events_without_a_handler_of_their_own() -> None:
     class Both(Consumer):
         def on_depth(self, delivery: Delivery[Depth]) -> None: ...
         def on_event(self, delivery: Delivery[Event]) -> None: ...
@@ -175,7 +175,7 @@ def test_options_arrive_as_arguments() -> None:
         ({"limit": "x"}, "seen: invalid literal"),
     ],
 )
-def test_wrong_options_are_refused_with_what_to_write(given: dict[str, str], message: str) -> None:
+def test_wrong_options_are_refused_with_the_right_form(given: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ConsumerSpec(Tuned, given).build()
 
@@ -254,7 +254,7 @@ def test_load_refuses_what_is_not_a_consumer_with_the_reason(name: str, message:
         load(name)
 
 
-def test_load_says_where_a_decorator_was_given_what_it_refuses(
+def test_load_reports_the_line_of_a_decorator_with_a_refused_argument(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = tmp_path / "seven_minutes.py"

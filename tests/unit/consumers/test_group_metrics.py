@@ -104,7 +104,7 @@ def test_a_limit_of_memory_appears_only_where_one_is_set() -> None:
     assert series_of(Snapshot(memory_used=5, memory_max=9))["redis_memory_max_bytes"] == {(): 9}
 
 
-def test_how_long_a_group_took_is_added_up_over_workers_that_come_go_and_begin_anew() -> None:
+def test_latencies_of_a_group_are_summed_over_new_ended_and_restarted_workers() -> None:
     sums = HandledSums()
     assert sum(sums.take(of(("a", 1, took(500, 500))))["g"].counts) == 0  # the baseline
     sums.take(of(("a", 1, took(500, 500, 3_000)), ("b", 2, took(4_000))))

@@ -82,12 +82,12 @@ def test_an_entry_waits_for_a_quiet_stream_no_longer_than_join_wait_s(clock: Clo
     assert ids(one.batch({A: entries("1-0", "5-0", "6-0")}, 100)) == ["1-0", "5-0"]
 
 
-def test_an_entry_waits_for_none_where_each_stream_is_beyond_it(clock: Clock) -> None:
+def test_an_entry_does_not_wait_if_each_stream_is_past_it(clock: Clock) -> None:
     one = joined(A="0-0", B="7-0")
     assert ids(one.batch({A: entries("1-0", "6-0", "7-0", "8-0")}, 100)) == ["1-0", "6-0"]
 
 
-def test_nothing_behind_the_end_of_a_full_page_is_handled(clock: Clock) -> None:
+def test_entries_past_the_end_of_a_full_page_are_held(clock: Clock) -> None:
     one = joined(A="0-0", B="0-0")
     found = {A: entries("1-0", "2-0"), B: entries("5-0")}
     assert ids(one.batch(found, 2)) == ["1-0"]
@@ -167,7 +167,7 @@ def test_a_joined_entry_that_fails_is_tried_again_with_the_same_state() -> None:
     assert trial.entries("got") == []
 
 
-def test_spread_is_made_of_the_prices_that_held_at_the_same_time() -> None:
+def test_spread_is_computed_from_prices_of_the_same_time() -> None:
     spot, perpetual = market("SOL_USDC"), market("SOL_USDC_PERP")
     trial = Trial(Spread, "bookTicker.SOL_USDC", "bookTicker.SOL_USDC_PERP")
     trial.deliver(
@@ -194,7 +194,7 @@ class Setting(Both):
     on_failure = "dead_letter"
 
 
-def test_what_cannot_be_joined_is_refused_with_the_reason() -> None:
+def test_a_consumer_that_cannot_be_joined_is_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError, match="joined_by parts these streams"):
         Trial(Parted, A, B)
     with pytest.raises(ConfigError, match="gives 'a b': return up to 64 letters"):

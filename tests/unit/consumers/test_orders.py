@@ -210,7 +210,7 @@ def test_orders_are_not_sure_behind_an_event_that_cannot_be_read() -> None:
 
 
 @pytest.mark.parametrize("status", ["New", ["New"], None, 5])
-def test_orders_of_a_snapshot_whose_rows_are_odd_are_not_sure_and_hold_up_nothing(
+def test_invalid_rows_of_a_snapshot_make_orders_not_sure_and_block_nothing(
     status: object,
 ) -> None:
     orders, redis = consumer(ORDERS), Redis()

@@ -33,7 +33,7 @@ def test_fair_shares_add_up_to_all_streams_and_differ_by_one_at_most(
 
 
 @given(st.integers(0, 7), st.integers(1, 8))
-def test_what_is_left_over_in_each_of_several_shards_goes_to_each_worker_alike(
+def test_remainders_of_several_shards_are_spread_evenly_over_workers(
     left_over: int, workers: int
 ) -> None:
     alive = [f"w{number}" for number in range(workers)]
@@ -114,7 +114,7 @@ def test_retry_delays_grow_to_half_a_minute() -> None:
     assert [retry_delay_s(n) for n in (1, 2, 3, 8, 9, 100)] == [0.25, 0.5, 1, 30, 30, 30]
 
 
-def test_portions_put_a_hot_stream_first_and_apart_where_many_leave_it_little() -> None:
+def test_portions_put_a_hot_stream_first_and_alone_beside_many_streams() -> None:
     streams = [f"s{n}" for n in range(250)]
     first, *others = portions(streams, {"s240"}, 500)
     assert first == ["s240"]

@@ -8,7 +8,7 @@ ABOUT = {"last-generated-id": "900-0", "first-entry": ("1-0", {}), "length": 9, 
 ENTRIES = [(f"{number}-0", {"a": "b"}) for number in range(1, PAGE_ENTRIES + 1)]
 
 
-def test_scan_believes_full_pages_of_a_replica_and_neither_its_end_nor_its_errors() -> None:
+def test_scan_uses_full_pages_of_a_replica_but_not_its_end_or_errors() -> None:
     scan = RangeScan("trade.A", Keys(KeySpace()), FIRST, LAST)
     assert not scan.is_whole([ABOUT, ["trade.A"]])  # only the primary's reply fixes the end
     scan.take([ABOUT, ["trade.A"]])

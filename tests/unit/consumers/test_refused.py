@@ -34,7 +34,7 @@ def test_a_command_that_redis_names_itself_is_not_named_again() -> None:
 @pytest.mark.parametrize(
     "refusal", ["WRONGTYPE Operation against a key", "OOM command not allowed"]
 )
-def test_what_a_key_or_all_of_redis_refuses_stays_what_it_is(refusal: str) -> None:
+def test_errors_of_one_key_or_of_the_whole_server_are_not_changed(refusal: str) -> None:
     error = ResponseError(refusal)
 
     assert script("settle")._named(error) is error

@@ -32,7 +32,7 @@ def once(database: sqlite3.Connection, mode: Any = "ordered", name: str = "volum
     return one
 
 
-def test_once_of_an_ordered_consumer_knows_an_entry_that_is_not_newer(
+def test_once_of_an_ordered_consumer_rejects_an_entry_that_is_not_newer(
     database: sqlite3.Connection,
 ) -> None:
     one = once(database)
@@ -49,16 +49,14 @@ def test_once_of_an_ordered_consumer_knows_an_entry_that_is_not_newer(
     ]
 
 
-def test_once_of_a_shared_consumer_knows_each_entry_by_itself(database: sqlite3.Connection) -> None:
+def test_once_of_a_shared_consumer_marks_each_entry(database: sqlite3.Connection) -> None:
     one = once(database, "shared")
     ids = ["5-9", "6-1", "5-10", "6-1", "5-9"]
     assert [one.take(database, at(i)) for i in ids] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize("mode", ["ordered", "shared"])
-def test_streams_and_consumers_do_not_know_each_others_entries(
-    database: sqlite3.Connection, mode: str
-) -> None:
+def test_marks_are_separate_by_stream_and_consumer(database: sqlite3.Connection, mode: str) -> None:
     one, other = once(database, mode), once(database, mode, "other")
     assert one.take(database, at("5-1"))
     assert one.take(database, at("5-1", "trade.BTC_USDC"))
@@ -78,7 +76,7 @@ def test_once_loses_its_mark_with_a_rolled_back_transaction(
     assert not one.take(database, at("5-1"))
 
 
-def test_marks_of_what_a_stream_no_longer_keeps_can_be_dropped(
+def test_marks_of_trimmed_entries_can_be_dropped(
     database: sqlite3.Connection,
 ) -> None:
     one = once(database, "shared")
@@ -88,7 +86,7 @@ def test_marks_of_what_a_stream_no_longer_keeps_can_be_dropped(
     assert database.execute("SELECT ms FROM consumer_entries").fetchall() == [(7,)]
 
 
-def test_once_writes_statements_in_the_drivers_own_style() -> None:
+def test_once_writes_statements_in_the_drivers_parameter_style() -> None:
     class Driver:
         paramstyle = "pyformat"
 
@@ -102,7 +100,7 @@ def test_once_writes_statements_in_the_drivers_own_style() -> None:
 
 
 @given(st.lists(st.integers(1, 30)), st.lists(st.tuples(st.integers(0, 29), st.integers(1, 30))))
-def test_once_gives_the_sum_of_the_stream_whatever_is_delivered_again(
+def test_once_makes_a_sum_exact_under_redelivery(
     quantities: list[int], again: list[tuple[int, int]]
 ) -> None:
     with closing(sqlite3.connect(":memory:")) as database:

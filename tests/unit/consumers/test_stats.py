@@ -46,7 +46,7 @@ def test_stats_report_no_latency_before_the_first_entry() -> None:
     assert report["latency_ms"] == {"p50": None, "p99": None}
 
 
-def test_stats_count_what_could_not_be_decoded_apart_from_what_was_handled() -> None:
+def test_stats_count_undecodable_entries_apart_from_handled_ones() -> None:
     stats = Stats(lambda: 1)
     stats.done("trade.SOL_USDC", 5, "5-0", undecodable=2)
     report = json.loads(stats.report(WHO, ""))
@@ -70,7 +70,7 @@ def test_stats_report_the_latency_of_the_last_thousand_entries() -> None:
     assert json.loads(stats.report(WHO, ""))["latency_ms"] == {"p50": 1.0, "p99": 1.0}
 
 
-def test_what_was_received_before_the_worker_was_warm_is_no_latency() -> None:
+def test_entries_received_before_warm_up_have_no_latency() -> None:
     stats = Stats(lambda: 2_000_000, warm_us=1_500_000)
     for received_us in (1_000_000, 1_499_999, 1_990_000):
         stats.received(received_us)

@@ -61,7 +61,7 @@ def test_tail_refuses_another_option() -> None:
 
 
 @pytest.mark.parametrize("absurd", [0, 2**64 - 1, START_US + 365 * 86_400_000_000])
-def test_tail_shows_the_time_of_the_entry_where_that_of_the_engine_cannot_be(absurd: int) -> None:
+def test_tail_shows_the_entrys_time_for_an_implausible_engine_time(absurd: int) -> None:
     fields = trade(100, START_US) | {"engine_us": str(absurd), "event_us": str(absurd)}
     assert line(delivery(fields, at=f"{START_US // 1000}-1000")).startswith("16:44:00.000 trade")
 

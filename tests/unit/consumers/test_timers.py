@@ -93,7 +93,7 @@ async def test_the_first_time_of_a_timer_is_noted_and_the_next_one_called() -> N
     assert not await one.run_timer(NOON_MS + MINUTE_MS + 1, is_caught_up=True)
 
 
-async def test_of_times_that_have_passed_only_the_last_is_made_up_for() -> None:
+async def test_only_the_last_missed_time_of_a_timer_is_called() -> None:
     one = assigned()
     await one.begin({}, {"tell": NOON_MS})
     assert await one.run_timer(NOON_MS + 10 * MINUTE_MS + 1, is_caught_up=True)
@@ -103,7 +103,7 @@ async def test_of_times_that_have_passed_only_the_last_is_made_up_for() -> None:
     assert not await one.run_timer(NOON_MS + 10 * MINUTE_MS + 2, is_caught_up=True)
 
 
-async def test_a_timer_waits_for_entries_of_before_its_time() -> None:
+async def test_a_timer_waits_for_entries_before_its_time() -> None:
     one = assigned(position=f"{NOON_MS}-0")
     await one.begin({}, {"tell": NOON_MS})
     assert not await one.run_timer(NOON_MS + MINUTE_MS, is_caught_up=False)

@@ -62,7 +62,7 @@ async def test_a_worker_that_has_nothing_to_read_yet_states_the_reason(
     assert await Worker(membership=its).reasons() == [reason]
 
 
-async def test_without_redis_it_is_not_ready_reports_it_without_the_password_and_lives() -> None:
+async def test_without_redis_a_worker_is_alive_but_not_ready_and_masks_the_password() -> None:
     worker, stop = Worker(), Stop()
     stop.set()
     error = RedisConnectionError("redis://u:hunter2@here refuses")
