@@ -39,7 +39,7 @@ def changed(frame: str, **changes: object) -> str:
     return json.dumps(message)
 
 
-def test_a_trade_is_readable_field_by_field_in_this_order() -> None:
+def test_a_trade_has_these_fields_in_this_order() -> None:
     assert list(entry_of(frames.TRADE).items()) == [
         ("type", "trade"),
         ("symbol", "BTC_USDC_PERP"),
@@ -158,7 +158,7 @@ def test_an_accepted_order_has_no_fill_and_an_explicit_null_is_none() -> None:
     assert (entry["reduce_only"], entry["post_only"], entry["is_maker"]) == ("false", "true", "")
 
 
-def test_an_order_of_2024_lacks_what_was_added_later() -> None:
+def test_an_order_of_2024_lacks_fields_that_were_added_later() -> None:
     entry = entry_of(frames.ORDER_ACCEPTED_2024)
 
     assert (entry["order_id"], entry["origin"], entry["post_only"]) == (
@@ -255,7 +255,7 @@ def test_unknown_fields_are_kept_as_json() -> None:
     assert entry["extra"] == '{"zz":{"new":[1,"\\u00e9"]}}'
 
 
-def test_a_field_of_ours_from_the_exchange_does_not_replace_ours() -> None:
+def test_a_field_of_the_exchange_with_the_name_of_ours_does_not_replace_it() -> None:
     entry = entry_of(changed(frames.TRADE, price="1", received_us=5, symbol="X"))
 
     assert (entry["price"], entry["received_us"], entry["symbol"]) == (
@@ -288,7 +288,7 @@ def test_a_field_of_ours_from_the_exchange_does_not_replace_ours() -> None:
         ({"s": 5}, "s:"),
     ],
 )
-def test_what_is_wrong_is_refused_and_the_field_is_named(
+def test_an_invalid_value_is_refused_with_the_name_of_its_field(
     changes: dict[str, object], named: str
 ) -> None:
     refusal = event_of(changed(frames.TRADE, **changes))
@@ -297,7 +297,7 @@ def test_what_is_wrong_is_refused_and_the_field_is_named(
     assert named in refusal.reason
 
 
-def test_a_complaint_never_shows_the_value() -> None:
+def test_a_refusal_never_shows_the_value() -> None:
     refusal = event_of(changed(frames.ORDER_ACCEPTED, q="secret-amount"))
 
     assert isinstance(refusal, Rejected)
@@ -367,7 +367,7 @@ def test_a_field_of_a_newer_contract_is_kept() -> None:
     assert event.extra == {"mood": "good"}
 
 
-def test_the_consumer_door_refuses_the_exchanges_spelling() -> None:
+def test_decode_refuses_the_exchanges_names_of_fields() -> None:
     with pytest.raises(BadEntry):
         decode({"type": "trade", "s": "SOL_USDC", "p": "1", "q": "1", "t": "1", "m": "true"})
 
@@ -424,7 +424,7 @@ def test_extra_is_json_that_holds_the_digits_of_a_fraction(number: str, stored: 
 
 
 @pytest.mark.parametrize("number", ["1e9999999999", "1" * 70 + ".5", "1e-999", "9.9e64"])
-def test_an_absurd_number_stays_as_written(number: str) -> None:
+def test_an_implausible_number_is_stored_as_written(number: str) -> None:
     assert plain_decimal(number) == number
 
 

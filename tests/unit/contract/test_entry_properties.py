@@ -51,7 +51,7 @@ def translated(stream: str, payload: dict[str, object]) -> Event:
     | st.tuples(st.just("account.positionUpdate"), positions),
     unknown,
 )
-def test_any_event_reads_back_from_its_entry_as_itself(
+def test_any_event_is_read_back_unchanged_from_its_entry(
     message: tuple[str, dict[str, object]], more: dict[str, object]
 ) -> None:
     stream, payload = message

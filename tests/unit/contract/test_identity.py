@@ -54,7 +54,7 @@ def test_a_trade_follows_the_one_before_it_and_a_delta_the_last_update() -> None
 
 
 @pytest.mark.parametrize("event", [trade(0), depth(0, 5), depth(6, 5), trade(9 * 10**14)])
-def test_a_number_that_cannot_be_right_is_refused(event: Trade | Depth) -> None:
+def test_an_implausible_number_is_refused(event: Trade | Depth) -> None:
     with pytest.raises(BadIdentity):
         place(event)
 
@@ -64,7 +64,7 @@ def test_the_engines_time_is_taken_when_it_is_within_an_hour_of_receiving() -> N
     assert believable_us(trade(engine_us=NOW_US + HOUR_US), NOW_US) == NOW_US + HOUR_US
 
 
-def test_an_absurd_engine_time_gives_way_to_the_event_time_and_then_to_none() -> None:
+def test_an_implausible_engine_time_is_replaced_by_the_event_time_or_by_none() -> None:
     assert believable_us(trade(engine_us=567, event_us=NOW_US - 5), NOW_US) == NOW_US - 5
     assert believable_us(trade(engine_us=567, event_us=NOW_US + HOUR_US + 1), NOW_US) == 0
 
@@ -88,7 +88,7 @@ def test_states_are_ordered_by_update_id_engine_time_or_event_time() -> None:
     assert order_value(mark, believable_us(mark, NOW_US + 2 * HOUR_US)) == 0
 
 
-def test_a_message_is_the_same_whenever_it_was_emitted_or_received() -> None:
+def test_the_key_of_a_message_ignores_times_of_emission_and_receipt() -> None:
     one, again = (
         event_key(event, encode(event))
         for event in (
@@ -115,7 +115,7 @@ def test_another_engine_time_is_another_message() -> None:
     assert event_key(first, encode(first)) != event_key(second, encode(second))
 
 
-def test_a_fill_is_its_trade_whatever_else_is_known_of_it() -> None:
+def test_a_fill_is_identified_by_its_trade_alone() -> None:
     live, from_history = fill(origin="USER"), fill(event_us=99, origin="UNKNOWN")
 
     assert event_key(live, encode(live)) == event_key(from_history, encode(from_history))
@@ -137,6 +137,6 @@ def test_the_key_of_a_stored_entry_is_the_key_it_was_sent_with() -> None:
 
 
 @given(st.integers(0, 2**53))
-def test_an_content_sequence_leaves_room_for_a_thousand_in_each_microsecond(us: int) -> None:
+def test_the_sequence_by_content_has_room_for_a_thousand_in_each_microsecond(us: int) -> None:
     assert content_seq(us) == us % 1000 * 1000
     assert content_seq(us) <= 999_000

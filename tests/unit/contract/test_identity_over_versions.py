@@ -158,7 +158,7 @@ def test_a_stored_entry_has_the_key_of_its_message(model: type[Event], data: st.
 )
 @examples(1)
 @given(data=st.data())
-def test_each_version_sees_that_a_message_is_there_whichever_version_wrote_it(
+def test_each_version_recognises_a_message_that_any_version_wrote(
     model: type[Event], name: str, data: st.DataObject
 ) -> None:
     payload = data.draw(messages(model))
@@ -170,7 +170,7 @@ def test_each_version_sees_that_a_message_is_there_whichever_version_wrote_it(
     assert key(new) == key_of_stored(new) == key_of_stored(old, model)
 
 
-def test_null_absent_and_empty_are_one() -> None:
+def test_null_absent_and_empty_values_have_one_key() -> None:
     frame = {"e": "balanceUpdate", "a": "SOL", "A": "1", "L": "0", "S": "0", "E": 1, "T": 2}
 
     keys = {

@@ -58,7 +58,7 @@ def test_every_stream_type_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("kind", StreamType)
-def test_a_row_holds_together(kind: StreamType) -> None:
+def test_a_row_of_the_table_is_consistent(kind: StreamType) -> None:
     spec = STREAM_SPECS[kind]
     assert spec.means.endswith(".")
     assert spec.retention_entries > 0
@@ -116,7 +116,7 @@ def test_no_other_module_names_a_member_of_stream_type() -> None:
     assert found == set(MAY_NAME_A_TYPE), advice
 
 
-def test_no_other_module_spells_a_stream_type() -> None:
+def test_no_other_module_has_the_name_of_a_stream_type_as_text() -> None:
     spelled = {kind.value for kind in StreamType}
     found = {
         name

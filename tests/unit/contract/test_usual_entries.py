@@ -152,7 +152,7 @@ def test_columns_that_are_missing_added_or_in_another_order_are_not_usual(kind: 
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_of_a_column_that_is_there_twice_the_last_holds(kind: str) -> None:
+def test_the_last_of_repeated_columns_counts(kind: str) -> None:
     entry, model = usual(kind), MODEL_BY_TYPE[kind]
     for name in entry:
         for text in ("7", "x", ""):
@@ -163,7 +163,7 @@ def test_of_a_column_that_is_there_twice_the_last_holds(kind: str) -> None:
             assert twice == judged(model, {**entry, name: text})
 
 
-def test_events_share_nothing_and_behave_as_those_that_pydantic_makes() -> None:
+def test_events_share_no_objects_and_behave_like_those_of_pydantic() -> None:
     entry = usual("trade")
     one, two = decode(entry), decode(entry)
     assert isinstance(one, Trade)

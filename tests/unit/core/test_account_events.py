@@ -69,7 +69,7 @@ US = str(NOW_US)
     ],
     ids=str,
 )  # fmt: skip
-def test_account_event_of_another_form_stands_in_its_stream(
+def test_account_event_of_an_unknown_form_is_written_to_its_stream(
     stream: str, data: object, entry: dict[str, str]
 ) -> None:
     [found] = received(stream, data)
@@ -84,7 +84,7 @@ def test_account_event_with_a_decimal_that_is_a_number_is_read_by_its_digits() -
     assert (found["type"], found["price"], found["extra"]) == ("orderFill", "86.1", "")
 
 
-def test_account_event_of_another_form_is_counted_neither_as_new_nor_twice() -> None:
+def test_account_event_of_an_unknown_form_is_no_unknown_event_and_its_copies_are_numbered() -> None:
     core = CoreSubject(ORDERS)
     core.receive(frame(ORDERS, {"e": "orderFill"}))
     core.receive(frame(ORDERS, {"e": "orderFill"}))
@@ -102,7 +102,9 @@ def test_account_event_of_another_form_is_counted_neither_as_new_nor_twice() -> 
         (b"[1.50, -Infinity]", ["1.50", "-Infinity"]),
     ],
 )
-def test_account_event_that_is_hardly_json_stands_in_its_stream(value: bytes, kept: object) -> None:
+def test_account_event_with_invalid_json_values_is_written_to_its_stream(
+    value: bytes, kept: object
+) -> None:
     core = CoreSubject(ORDERS)
     core.receive(b'{"stream":"account.orderUpdate","data":{"e":"orderFill","c":%b}}' % value)
 
@@ -120,7 +122,7 @@ def test_account_event_that_is_hardly_json_stands_in_its_stream(value: bytes, ke
         b'["account.", NaN]',
     ],
 )
-def test_account_message_that_is_no_json_at_all_is_put_aside(raw: bytes) -> None:
+def test_account_message_that_is_not_json_is_quarantined_only(raw: bytes) -> None:
     core = CoreSubject(ORDERS)
     core.receive(raw)
 
@@ -128,7 +130,7 @@ def test_account_message_that_is_no_json_at_all_is_put_aside(raw: bytes) -> None
     assert len(core.quarantined()) == 1
 
 
-def test_public_message_of_another_form_stands_in_no_stream() -> None:
+def test_public_message_of_an_unknown_form_is_written_to_no_stream() -> None:
     core = CoreSubject("trade.SOL_USDC")
     core.receive(frame("trade.SOL_USDC", [1]))
     core.receive(changed(frames.TRADE.replace("BTC_USDC_PERP", "SOL_USDC"), p=1))

@@ -82,7 +82,7 @@ def test_book_applies_an_overlapping_delta_and_passes_over_an_old_one() -> None:
     assert (book.number, book.levels()) == (14, ([("98", "2")], []))
 
 
-def test_book_reset_knows_nothing() -> None:
+def test_book_reset_is_unknown() -> None:
     book = DepthBook(0)
     book.follow(delta(10, 10), MS)
     book.join(10, [("98", "1")], [])
@@ -183,7 +183,7 @@ changes = st.lists(
 
 
 @given(st.lists(changes, min_size=1, max_size=30), st.data())
-def test_book_is_the_exchanges_wherever_the_body_was_taken(
+def test_book_equals_the_exchanges_for_a_body_of_any_time(
     history: list[list[tuple[str, str]]], data: st.DataObject
 ) -> None:
     taken_at = data.draw(st.integers(0, len(history)))

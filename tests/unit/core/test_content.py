@@ -45,7 +45,7 @@ def test_content_tail_is_read_from_ten_seconds_before_the_oldest_message() -> No
     assert queue.tail_wanted(NOW_US) == (NOW_US // 1000 - 10_000, None)
 
 
-def test_content_batch_carries_the_id_reasoned_on() -> None:
+def test_content_batch_has_the_expected_last_id() -> None:
     queue = ready()
     queue.put(order("a", NOW_US + 5))
     queue.put(order("b", NOW_US + 1_007))
@@ -433,7 +433,7 @@ def test_content_backfill_passes_over_outages_before_what_redis_kept() -> None:
 # ---- suspended, full, idle -----------------------------------------------------------------------
 
 
-def test_content_full_buffer_gives_up_the_oldest_and_a_gap_names_the_interval() -> None:
+def test_content_full_buffer_drops_the_oldest_and_a_gap_covers_the_interval() -> None:
     queue = content()
     for number in range(20):
         queue.put(order(str(number), NOW_US + number))
@@ -473,11 +473,11 @@ def test_content_id_beyond_two_to_the_fifty_three_suspends() -> None:
     assert "rename" in queue.reason
 
 
-def test_content_queue_of_a_bridge_alone_waits_for_no_time() -> None:
+def test_content_queue_without_peers_sends_without_delay() -> None:
     assert ready(Stream("liquidation", StreamType.LIQUIDATION)).due_us() is None
 
 
-def test_content_settled_until_is_a_second_before_what_waits_and_unknown_with_a_gap() -> None:
+def test_content_settled_until_is_a_second_before_pending_entries_and_unknown_with_a_gap() -> None:
     queue = content()
     assert queue.settled_until_us(NOW_US) == NOW_US
 
@@ -538,7 +538,7 @@ def test_content_whole_stream_lost_is_backfilled_from_the_journals_oldest() -> N
     assert event["order_id"] == "a"
 
 
-def test_content_poll_finds_no_loss_where_something_waits() -> None:
+def test_content_poll_reports_no_loss_while_entries_are_pending() -> None:
     queue = ready()
     queue.put(order("a"))
 

@@ -224,7 +224,7 @@ def test_content_fill_received_after_history_reported_it_is_a_duplicate() -> Non
     assert queue.counters.duplicates == 1
 
 
-def test_content_fills_that_come_while_the_tail_is_read_want_another_reading() -> None:
+def test_content_fills_that_come_while_the_tail_is_read_require_another_read() -> None:
     queue = content()
     queue.put(fill(5))
     assert queue.tail_wanted(NOW_US) is not None
@@ -236,7 +236,7 @@ def test_content_fills_that_come_while_the_tail_is_read_want_another_reading() -
     assert queue.tail_wanted(NOW_US) == ((NOW_US - 60_000_000) // 1000 - 10_000, None)
 
 
-def test_content_fills_that_come_while_a_batch_is_in_flight_want_a_reading_after_it() -> None:
+def test_content_fills_that_come_while_a_batch_is_in_flight_require_a_read_after_it() -> None:
     queue = content()
     queue.put(order("a"))
     queue.read_tail(tail("5-0"))

@@ -189,7 +189,7 @@ def test_core_record_that_a_queue_has_settled_is_not_taken_again() -> None:
     assert core.queue(TRADES).oldest_position() == 100
 
 
-def test_core_queue_that_is_apart_begins_at_its_own_position() -> None:
+def test_core_suspended_queue_begins_at_its_own_position() -> None:
     core = CoreSubject(*NAMES, resume=ResumePoints(100, 200, apart={TRADES: 40}))
 
     core.receive(frames.TRADE, position=40)
@@ -233,7 +233,7 @@ def test_core_of_public_streams_passes_private_ones_over() -> None:
     assert core.quarantined() == []
 
 
-def test_core_suspended_stream_takes_no_room_of_the_others() -> None:
+def test_core_suspended_stream_is_not_counted_as_pending() -> None:
     core = subject()
     for number in range(1, 1001):
         core.receive(trade(number))

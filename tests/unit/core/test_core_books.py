@@ -215,7 +215,7 @@ def test_core_gap_found_in_what_is_replayed_brings_no_snapshot_of_its_own() -> N
     assert core.waiting(DEPTHS) == []
 
 
-# ---- books that rest -----------------------------------------------------------------------------
+# ---- books without changes -----------------------------------------------------------------------
 
 
 def test_core_book_that_never_moves_is_placed_with_a_start_of_its_own() -> None:

@@ -142,7 +142,7 @@ def test_core_outage_is_not_marked_in_a_detached_queue() -> None:
 # ---- the account ---------------------------------------------------------------------------------
 
 
-def test_core_outage_of_orders_is_looked_up_in_the_history_of_fills() -> None:
+def test_core_outage_of_orders_requests_the_history_of_fills() -> None:
     core = CoreSubject(*NAMES)
     core.answer(1, NOW_US - 60 * SECOND_US)
     core.tick(1, NOW_US - 60 * SECOND_US)
@@ -261,7 +261,7 @@ def test_core_backfill_shows_outages_as_the_live_core_does_by_streams_that_it_ha
     assert not backfill.quarantined()
 
 
-def test_core_loses_connections_of_which_a_segment_shows_streams_that_it_has_no_queue_for() -> None:
+def test_core_ends_connections_with_streams_for_which_it_has_no_queue() -> None:
     core = CoreSubject(TICKERS, ORDERS)
     core.core.detach([ORDERS])
     backfill = core.core.backfill([core.queue(ORDERS)])
@@ -273,7 +273,7 @@ def test_core_loses_connections_of_which_a_segment_shows_streams_that_it_has_no_
     assert backfill.coverage.open_connections() == []
 
 
-def test_core_has_a_queue_for_a_stream_of_which_only_a_segments_state_shows() -> None:
+def test_core_makes_a_queue_for_a_stream_that_only_a_segments_state_has() -> None:
     core = CoreSubject(connections=0)
 
     core.apply(SegmentState(NOW_US, {7: {TICKERS: NOW_US, "no stream": NOW_US}}, {}, []))

@@ -96,7 +96,7 @@ def test_core_gap_older_than_its_wait_is_released_by_the_next_trade() -> None:
     assert core.redis.numbers(TRADES)[-3:] == ["gap 6-8 skipped", "9", "10"]
 
 
-def test_core_trade_that_redis_refuses_without_a_known_gap_is_looked_up_in_history() -> None:
+def test_core_trade_that_redis_refuses_without_a_known_gap_requests_history() -> None:
     core = CoreSubject(TRADES)
     core.receive(trade(5))
     core.publish()
@@ -170,7 +170,7 @@ def test_core_recovered_trades_are_not_put_into_a_detached_queue() -> None:
     assert core.logged() == []
 
 
-def test_core_three_honest_skips_do_not_hide_the_gap_after_them() -> None:
+def test_core_three_skips_of_the_exchange_do_not_hide_the_gap_after_them() -> None:
     core = CoreSubject(TRADES)
     core.receive(trade(10))
     for number in (20, 30, 40):
@@ -203,7 +203,7 @@ def test_core_gap_of_trades_keeps_the_cause_that_was_noted_before_it() -> None:
     assert core.redis.numbers(TRADES)[-2:] == ["gap 6-8 connection lost", "9"]
 
 
-def test_core_more_gaps_than_are_followed_are_marked() -> None:
+def test_core_more_gaps_than_the_limit_are_marked() -> None:
     core = CoreSubject(TRADES)
     for number in range(2, 2 * MAX_OPEN + 6, 2):
         core.receive(trade(number))

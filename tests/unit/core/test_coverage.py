@@ -96,7 +96,7 @@ def test_unanswered_connection_leaves_an_outage_behind_its_messages() -> None:
     assert coverage.cover(2, 9) == outage(4, 9)
 
 
-def test_stream_without_a_connection_is_not_covered_and_stays_certain_until_its_end() -> None:
+def test_stream_of_a_lost_connection_is_not_covered_but_certain_until_its_end() -> None:
     coverage = subject()
     coverage.message(1, 7)
     coverage.lose(1)
@@ -161,7 +161,7 @@ def test_answer_on_a_connection_with_a_periodic_stream_proves_no_reception() -> 
     coverage.answer(1, 0)
     coverage.message(1, 10)
     coverage.subscribed(1, [ORDERS, TICKER])
-    coverage.answer(1, 40)  # it answers, and brings nothing
+    coverage.answer(1, 40)  # it answers, but receives no message
     coverage.lose(1)
 
     assert coverage.cover(2, 50) == outage(9, 50)
@@ -178,9 +178,7 @@ def test_answer_proves_no_more_than_the_messages_of_connections_that_tick() -> N
     assert coverage.cover(3, 110) == outage(89, 110)
 
 
-def test_two_answers_after_another_connection_began_prove_an_overlap_whatever_clocks_state() -> (
-    None
-):
+def test_two_answers_after_another_connection_began_prove_an_overlap_for_any_clock() -> None:
     coverage = subject()
     coverage.cover(2, 50)
     coverage.answer(1, 1)  # its request may be older than connection 2
@@ -297,7 +295,7 @@ def test_mark_that_no_process_has_had_yet_is_used_by_the_next_one() -> None:
         assert each.cover(2, 9) == outage(5, 9, GapCause.NOT_RUNNING)
 
 
-def test_restored_coverage_claims_the_same() -> None:
+def test_restored_coverage_is_equal() -> None:
     coverage = subject()
     coverage.message(1, 7)
     again = restored(coverage)
@@ -383,7 +381,7 @@ def test_state_has_the_shape_of_todays_journals() -> None:
     }
 
 
-def test_account_that_missed_a_beginning_takes_it_from_another_one() -> None:
+def test_coverage_that_missed_a_beginning_takes_it_from_another_one() -> None:
     part, whole = Subject(), subject()
     part.resume({ORDERS: at(-9), "liquidation": at(-9)})
 
@@ -487,7 +485,7 @@ def test_monitored_stream_that_another_connection_receives_has_no_outage_for_its
     assert coverage.lost(1, GapCause.CONNECTION_LOST) == ([], [])
 
 
-# ---- the law ---------------------------------------------------------------------------------
+# ---- invariants ------------------------------------------------------------------------------
 
 # begin, last answer and end of each connection, in s
 lives = st.lists(

@@ -81,7 +81,7 @@ def test_pause_of_two_ticks_or_of_one_clock_alone_is_no_stall() -> None:
 
 
 @pytest.mark.parametrize("off_s", [3_700, -3_700])
-def test_clock_that_is_hours_off_for_a_while_makes_no_stall(off_s: float) -> None:
+def test_clock_that_is_hours_off_for_seconds_makes_no_stall(off_s: float) -> None:
     coverage = speaking()
     coverage.tick(1, [1, 2, 3])
     known = coverage.known(1)
@@ -261,7 +261,7 @@ def test_messages_of_an_unanswered_connection_prove_nothing_of_another() -> None
     assert (BOOK, 0.5, 11.1, LOST) in found(coverage.message(2, 11, TICKER))
 
 
-def test_stream_that_speaks_again_after_another_connection_received_it_has_an_outage() -> None:
+def test_stream_that_resumes_after_another_connection_received_it_has_an_outage() -> None:
     coverage = speaking()
     coverage.tick(1, [1, 2, 3, 4])
     coverage.begin(2, 4.5)

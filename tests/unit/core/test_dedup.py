@@ -56,7 +56,7 @@ def test_message_received_again_is_kept_as_long_as_a_new_one() -> None:
     assert window.is_duplicate(("a",), 2, NOW_US)
 
 
-def test_cleared_window_knows_nothing() -> None:
+def test_cleared_window_detects_no_duplicate() -> None:
     window = DedupWindow()
     window.is_duplicate(("a",), 1, NOW_US)
     window.clear()

@@ -26,7 +26,7 @@ FRAMES = {
 
 
 @pytest.mark.parametrize("stream", FRAMES)
-def test_field_with_the_name_of_a_column_of_ours_stands_in_extra(stream: str) -> None:
+def test_field_with_the_name_of_a_column_of_ours_is_kept_in_extra(stream: str) -> None:
     plain, more = CoreSubject(stream), CoreSubject(stream)
     assert plain.receive(FRAMES[stream]) == stream
     [expected] = plain.named(stream)

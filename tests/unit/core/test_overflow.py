@@ -28,7 +28,7 @@ def put_outage(queue: Content, from_us: int, to_us: int, position: int = 0) -> N
     )
 
 
-def test_overflow_names_what_went_before_when_more_goes() -> None:
+def test_overflow_gap_also_covers_entries_dropped_before() -> None:
     queue = content()
     for second in range(40):
         queue.put(order(str(second), NOW_US + second * SECOND_US))
@@ -54,7 +54,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_overflow_of_events_and_outages_leaves_each_of_them_waiting_or_named(
+def test_overflow_of_events_and_outages_leaves_each_pending_or_covered_by_a_gap(
     steps: list[tuple[str, int]],
 ) -> None:
     queue = content()
@@ -87,7 +87,7 @@ def test_overflow_of_events_and_outages_leaves_each_of_them_waiting_or_named(
     assert queue.bytes == sum(slot.size for slot in queue.slots)
 
 
-def test_overflow_of_a_gap_that_begins_with_the_stream_begins_with_it_too() -> None:
+def test_overflow_gap_of_a_gap_at_the_streams_start_begins_there() -> None:
     queue = content(confirmed=f"{NOW_US // 1000}-0")
     queue.check_end("0-0", None)
     queue.accept_loss()
@@ -99,7 +99,7 @@ def test_overflow_of_a_gap_that_begins_with_the_stream_begins_with_it_too() -> N
     assert fields(queue.slots[0])["from_us"] == ""
 
 
-def test_overflow_gives_up_nothing_where_nothing_would_be_freed() -> None:
+def test_overflow_drops_nothing_if_no_memory_would_be_freed() -> None:
     queue = content()
     put_outage(queue, NOW_US, NOW_US + 1)
     (gap,) = queue.slots

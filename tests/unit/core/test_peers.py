@@ -123,7 +123,7 @@ def test_without_the_first_of_several_shards_the_others_wait_no_longer_than_for_
     assert not peers.ignores_peers
 
 
-def test_one_redis_is_never_done_without() -> None:
+def test_without_a_poll_of_a_single_redis_nothing_is_published() -> None:
     peers = Peers()
     peers.expect()
     peers.first_poll_failed(NOW_US)

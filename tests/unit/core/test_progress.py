@@ -62,13 +62,13 @@ def test_progress_leaves_out_a_stream_whose_outage_is_not_settled() -> None:
     assert ORDERS not in found.settled
 
 
-def test_until_a_bridge_receives_what_another_does_that_is_open() -> None:
+def test_an_outage_is_open_until_a_bridge_receives_its_peers_stream() -> None:
     core = CoreSubject(TRADES, ORDERS)
     me, other = status_of("a"), status_of("b", received={TRADES: NOW_US, ORDERS: NOW_US})
     core.peers.update(me, [me, other], {}, redis_us=NOW_US, now_us=NOW_US)
 
     assert open_outages([core.core], [TRADES, ORDERS]) == [TRADES, ORDERS]
-    assert open_outages([core.core], [ORDERS]) == [ORDERS]  # another shard's core has TRADES
+    assert open_outages([core.core], [ORDERS]) == [ORDERS]  # TRADES is not to be received here
 
     core.answer(1)
     assert open_outages([core.core], [TRADES, ORDERS]) == []
@@ -76,7 +76,7 @@ def test_until_a_bridge_receives_what_another_does_that_is_open() -> None:
     assert open_outages([core.core], [TRADES, ORDERS]) == [TRADES, ORDERS]
 
 
-def test_what_no_other_bridge_receives_is_not_open_for_that() -> None:
+def test_a_stream_that_no_peer_receives_is_not_open() -> None:
     assert open_outages([CoreSubject(TRADES, ORDERS).core], [TRADES, ORDERS]) == []
 
 

@@ -41,7 +41,7 @@ def test_trade_gaps_want_nothing_where_numbers_follow_on() -> None:
     assert gaps.wanted(NOW_US) is None
 
 
-def test_trade_gaps_see_none_before_the_first_trade() -> None:
+def test_trade_gaps_find_none_before_the_first_trade() -> None:
     gaps = TradeGaps(RECOVER_US)
 
     assert gaps.receive(trade(99)) is False
@@ -66,7 +66,7 @@ def test_trade_gap_ends_with_the_trades_of_history_each_behind_the_one_before() 
     assert gaps.wanted(NOW_US) is None
 
 
-def test_trade_gap_numbers_that_history_does_not_have_never_were() -> None:
+def test_trade_gap_numbers_that_history_does_not_have_were_never_used() -> None:
     gaps, slots = received(5, 9)
 
     _, ended = gaps.page(rows([9, 7, 5]), NOW_US)
@@ -182,7 +182,7 @@ def test_trade_gap_of_a_sparse_market_is_requested_each_ten_seconds() -> None:
     assert not gaps.is_sparse
 
 
-def test_trade_gap_that_was_let_pass_is_reported_where_a_page_shows_trades_in_it() -> None:
+def test_trade_gap_that_was_not_requested_is_reported_if_a_page_has_trades_of_it() -> None:
     gaps = sparse_at(100)
     gaps.receive(trade(104))
     gaps.receive(trade(110))
@@ -233,7 +233,7 @@ def test_trade_gap_found_by_redis_is_requested() -> None:
     missed=st.sets(st.integers(1, 60)),
     pages=st.integers(1, 70),
 )
-def test_trade_gaps_bring_back_whatever_is_missed_once_and_in_order(
+def test_trade_gaps_recover_every_missed_trade_once_and_in_order(
     there: set[int], missed: set[int], pages: int
 ) -> None:
     numbers = sorted(there)
@@ -255,7 +255,7 @@ def test_trade_gaps_bring_back_whatever_is_missed_once_and_in_order(
 
 
 @pytest.mark.parametrize("between", [[], [9]])
-def test_numbers_let_pass_are_judged_by_the_rows_of_history_however_many_they_are(
+def test_any_count_of_numbers_not_requested_is_judged_by_the_rows_of_history(
     between: list[int],
 ) -> None:
     """The numbers leap so far that one step for each would take years."""

@@ -31,7 +31,7 @@ def received_again(*numbers: int, confirmed: str = "9-50") -> Sequenced:
     return queue
 
 
-def test_unlogged_gap_is_looked_for_where_numbers_leave_out() -> None:
+def test_unlogged_gap_is_searched_at_missing_numbers() -> None:
     queue = received_again(6, 7, 10, 11)
     queue.take(NOW_US, 9)
     queue.settle(answer("ok", "9-110", "===="), NOW_US)
@@ -55,7 +55,7 @@ def test_unlogged_gap_may_stand_before_a_message_that_was_not_published() -> Non
     assert len(queue.pages_wanted()) == 1
 
 
-def test_unlogged_gap_is_looked_for_neither_before_new_messages_nor_behind_a_gap_of_ours() -> None:
+def test_unlogged_gap_is_searched_neither_before_new_messages_nor_after_a_gap_of_ours() -> None:
     queue = received_again(10)
     queue.take(NOW_US, 9)
     queue.settle(answer("gap", "9-50"), NOW_US)
@@ -82,7 +82,7 @@ def test_unlogged_gap_under_a_raised_id_is_found_behind_entries_of_a_later_time(
     assert [gap.entry.number for gap in queue.gaps_written()] == [899]
 
 
-def test_unlogged_gap_is_not_looked_for_without_end() -> None:
+def test_unlogged_gap_search_is_bounded() -> None:
     queue = received_again(900)
     queue.take(NOW_US, 9)
     queue.settle(answer("ok", "9-9000", "="), NOW_US)
@@ -95,7 +95,7 @@ def test_unlogged_gap_is_not_looked_for_without_end() -> None:
     assert list(queue.pages_wanted()) == []
 
 
-def test_unlogged_gap_before_a_message_without_a_time_is_looked_for_under_the_streams_own() -> None:
+def test_unlogged_gap_before_a_message_without_a_time_is_searched_at_the_streams_time() -> None:
     queue = received_again()
     queue.rewind(0, REPLAYED, 0)
     slot = trade(10, position=100)

@@ -101,7 +101,7 @@ def changed_frames(draw: st.DrawFn) -> tuple[bytes, int]:
 
 @given(changed_frames())
 @example((b'{"x":NaN,' + frames.TRADE.encode()[1:], NOW_US))
-def test_message_that_is_read_in_one_pass_is_judged_the_same(changed: tuple[bytes, int]) -> None:
+def test_message_of_the_fast_path_equals_that_of_the_full_path(changed: tuple[bytes, int]) -> None:
     message, judged = read_both_ways(*changed)
 
     if message is not None:
@@ -123,7 +123,7 @@ def test_message_that_is_read_in_one_pass_is_judged_the_same(changed: tuple[byte
         "rubbish",
     ],
 )
-def test_frame_that_is_unusual_is_left_to_the_judge(frame: str) -> None:
+def test_frame_that_is_unusual_is_left_to_the_full_path(frame: str) -> None:
     usual = UsualMessages()
     names = ("trade.BTC_USDC_PERP", "ticker.BTC_USDC_PERP", "liquidation", "account.orderUpdate")
     for name in names:

@@ -224,7 +224,7 @@ def test_ping_that_was_given_up_is_not_answered_by_its_pong() -> None:
     assert subject.pong(ping) == []
 
 
-def test_stream_that_was_left_before_its_request_had_its_turn_is_not_requested() -> None:
+def test_stream_that_was_left_before_its_request_was_sent_is_not_requested() -> None:
     subject = Subject()
     subject.conversation.subscribe_all()
     request = subject.conversation.to_send(subject.now_s, 0, EXCHANGE_US)

@@ -55,10 +55,10 @@ def test_a_success_reply_is_tolerated() -> None:
         '{"a":' + "9" * 10_000 + "}",
     ],
 )
-def test_rubbish_is_a_value(frame: str | bytes) -> None:
+def test_a_malformed_frame_is_returned_as_a_value(frame: str | bytes) -> None:
     assert isinstance(parse(frame), Malformed)
 
 
 @given(st.text() | st.binary())
-def test_nothing_raises(frame: str | bytes) -> None:
+def test_no_text_raises_an_exception(frame: str | bytes) -> None:
     parse(frame)

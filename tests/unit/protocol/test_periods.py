@@ -46,7 +46,7 @@ def test_periodic_message_may_be_three_seconds_late_however_short_the_limit(
     "name",
     ["liquidation", "account.orderUpdate", "stockPrice.NVDA", "externalTicker.AAPL.US_USDC_PERP"],
 )
-def test_streams_that_come_when_they_come_cannot_be_judged(name: str) -> None:
+def test_streams_without_a_period_or_rate_are_never_suspected(name: str) -> None:
     assert stale_limits(parse_stream(name), 0, SHORTEST_S) is None
 
 

@@ -42,7 +42,7 @@ def test_rows_of_the_account_take_the_contracts_names_and_keep_the_rest() -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b"not found", b"[]", b'{"asks":[]}', b"\xff"])
-def test_a_body_that_is_something_else_is_refused_with_a_reason(body: bytes) -> None:
+def test_a_body_of_another_form_is_refused_with_a_reason(body: bytes) -> None:
     with pytest.raises(BadBody, match="depth"):
         depth_body(body)
 
@@ -58,7 +58,7 @@ def test_rows_of_a_page_are_counted() -> None:
 
 
 @pytest.mark.parametrize("page", [b"<html>", b"7", b"null", b"[" * 100_000 + b"]" * 100_000])
-def test_a_page_that_is_none_is_not_counted(page: bytes) -> None:
+def test_a_body_that_is_no_page_is_refused(page: bytes) -> None:
     with pytest.raises(BadBody, match="page"):
         row_count(page)
 
