@@ -311,7 +311,7 @@ def test_backfill_streams_found_lost_one_after_another_each_begins_with_its_gap(
     assert_all_there_or_marked(subject, before, TRADES, ORDERS, TICKERS)
 
 
-def test_backfill_pruned_while_it_is_read_marks_what_went(tmp_path: Path) -> None:
+def test_backfill_pruned_while_it_is_read_marks_the_pruned_records(tmp_path: Path) -> None:
     subject, before = received_much(tmp_path)
     subject.server.flush()
     subject.now_us += 10_000_000
@@ -417,7 +417,7 @@ def test_backfill_journals_folder_deleted_while_the_bridge_was_stopped_marks_all
 # ---- streams that Redis refuses alone ------------------------------------------------------------
 
 
-def test_suspended_stream_lives_in_the_journal_alone_and_is_backfilled_on_resume(
+def test_suspended_stream_is_kept_in_the_journal_only_and_backfilled_on_resume(
     tmp_path: Path,
 ) -> None:
     subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
@@ -518,7 +518,7 @@ def test_refused_alike_by_all_streams_suspends_none_and_loses_nothing(
     assert all(queue.counters.overflowed == 0 for queue in subject.table)
 
 
-def test_suspended_without_a_journal_is_bounded_and_what_goes_is_marked() -> None:
+def test_suspended_without_a_journal_is_bounded_and_dropped_entries_are_marked() -> None:
     subject = IngestSubject(None, buffer_bytes=1_600_000)
     connection = subject.connect()
     subject.server.refusals[ORDERS] = "WRONGTYPE Operation against a key"

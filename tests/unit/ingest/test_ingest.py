@@ -30,7 +30,7 @@ SMALL = 300_000
 # ---- live ----------------------------------------------------------------------------------------
 
 
-def test_ingest_frame_is_with_the_system_before_it_is_published(tmp_path: Path) -> None:
+def test_ingest_frame_is_written_to_the_journal_before_it_is_published(tmp_path: Path) -> None:
     class Watched(MemoryServer):
         published = 0
 
@@ -146,7 +146,7 @@ def test_ingest_without_a_checkpoint_everything_is_read_again_and_nothing_twice(
 
 
 @pytest.mark.parametrize(("asked_s", "from_s"), [(5, 4), (None, 19), (0, 0)])
-def test_ingest_late_answer_means_the_same_when_it_is_read_again(
+def test_ingest_late_answer_has_the_same_effect_when_it_is_read_again(
     tmp_path: Path, asked_s: float | None, from_s: float
 ) -> None:
     subject = IngestSubject(tmp_path)
@@ -288,7 +288,7 @@ def test_ingest_moved_back_begins_with_all_that_redis_lacks(tmp_path: Path) -> N
     assert subject.waiting() == numbers(2, 7)
 
 
-def test_ingest_recorder_in_between_takes_nothing_from_what_redis_lacks(tmp_path: Path) -> None:
+def test_ingest_recorder_in_between_removes_nothing_that_redis_lacks(tmp_path: Path) -> None:
     subject = IngestSubject(tmp_path, target=HERE)
     here = subject.server
     subject.connect()
@@ -320,7 +320,7 @@ def test_ingest_recording_alone_is_not_published(tmp_path: Path) -> None:
 # ---- more than memory may hold -------------------------------------------------------------------
 
 
-def test_ingest_memory_full_leaves_it_to_the_journal_and_loses_nothing(tmp_path: Path) -> None:
+def test_ingest_memory_full_leaves_frames_in_the_journal_and_loses_none(tmp_path: Path) -> None:
     subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
     subject.connect()
 
@@ -519,7 +519,7 @@ def test_ingest_private_unjournaled_are_bounded_while_the_journal_is_behind(
     assert orders.bytes < 900_000  # the limit is checked every 256 frames
     assert subject.queued()[0] == "overflow"
     assert orders.counters.overflowed > 0
-    assert subject.waiting() == waiting  # journaled trades stay queued
+    assert subject.waiting() == waiting  # journaled trades are not dropped
 
 
 def test_ingest_private_unjournaled_are_kept_while_public_ones_fill_the_memory(

@@ -119,7 +119,7 @@ def test_missing_of_a_sequenced_stream_is_the_cause_of_its_gap(
     assert subject.queue(TRADES).slots[-1].cause is GapCause.NOT_IN_JOURNAL
 
 
-def test_missing_leaves_streams_alone_of_which_nothing_came(
+def test_missing_does_not_mark_streams_without_messages(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
     subject = with_a_loss(tmp_path, full_disk)
@@ -144,7 +144,7 @@ def test_missing_twice_is_marked_twice(tmp_path: Path, full_disk: FullDisk) -> N
     assert subject.queued() == ["1", MISSING, "6", MISSING, "8"]
 
 
-def test_killed_while_the_disk_is_full_what_it_had_received_is_marked(
+def test_killed_while_the_disk_is_full_received_frames_are_marked(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
     subject = IngestSubject(tmp_path, names=QUIET)
@@ -377,7 +377,7 @@ def test_behind_and_broken_public_frames_go_first_and_are_marked(
     assert len(there) < subject.sent
 
 
-def test_behind_and_broken_for_a_while_all_that_the_tail_held_is_there_in_order(
+def test_behind_and_broken_for_a_while_all_frames_of_the_tail_are_published_in_order(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
     subject = behind_and_broken(tmp_path, full_disk)
@@ -413,7 +413,7 @@ def test_backfill_that_cannot_continue_holds_no_more_than_its_share(
         assert subject.table.pending_bytes() < 1.5 * BUFFER_BYTES
 
 
-def test_room_on_the_disk_in_the_middle_of_an_overflow_marks_what_went_once(
+def test_disk_space_in_the_middle_of_an_overflow_marks_dropped_frames_once(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
     subject = behind_and_broken(tmp_path, full_disk, tail_bytes=50_000)
@@ -439,7 +439,7 @@ def test_room_on_the_disk_in_the_middle_of_an_overflow_marks_what_went_once(
 # ---- queues that begin within a loss -------------------------------------------------------------
 
 
-def test_missing_checkpoint_among_it_and_the_connection_pruned_is_marked(
+def test_missing_with_a_checkpoint_within_it_and_a_pruned_connection_is_marked(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
     """The next process begins behind the position at which the loss begins."""
@@ -549,7 +549,7 @@ def test_missing_connection_lost_while_behind_is_an_outage_from_the_next_segment
     assert is_marked(missed_us, subject.server.entries(ORDERS))
 
 
-def test_missing_passed_over_for_several_queues_is_marked_in_those_that_begin_among_it(
+def test_missing_skipped_for_several_queues_is_marked_in_those_that_begin_within_it(
     tmp_path: Path,
 ) -> None:
     subject = IngestSubject(tmp_path, segment_bytes=5_000)
@@ -590,7 +590,7 @@ def test_missing_passed_over_for_several_queues_is_marked_in_those_that_begin_am
 # ---- a segment that begins after a loss ----------------------------------------------------------
 
 
-def test_missing_connection_replaced_while_the_disk_was_full_is_marked_in_what_is_left(
+def test_missing_connection_replaced_while_the_disk_was_full_is_marked_by_the_tail(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
     """The tail's records of both connections are read with the state at the tail's beginning."""

@@ -157,7 +157,7 @@ class Day:
         self.bridge.log.flush()
         self.bridge.save_checkpoint()
 
-    # ---- the law ---------------------------------------------------------------------------------
+    # ---- invariants ------------------------------------------------------------------------------
 
     def twice(self) -> list[tuple[str, ...]]:
         """Duplicate entries; their times of receipt may differ."""

@@ -97,7 +97,7 @@ def test_a_gap_that_follows_may_have_begun_before_the_moment() -> None:
     assert before_gap(at(SNAPSHOT), stored(change(11, "1", "1"))[0]).is_known
 
 
-def test_a_market_is_looked_for_in_its_exact_stream_first() -> None:
+def test_a_market_is_searched_in_its_exact_stream_first() -> None:
     assert [one.name for one in depth_streams("SOL_USDC")][:2] == [
         "depth.SOL_USDC",
         "depth.200ms.SOL_USDC",
@@ -135,7 +135,7 @@ def test_the_journals_book_is_the_rest_reply_and_the_changes_until_the_moment() 
     assert (found.update_id, found.certain, found.unknown) == (12, (2, 1), "")
 
 
-def test_a_hole_in_what_the_journal_received_makes_the_book_unknown() -> None:
+def test_a_gap_in_the_journals_messages_makes_the_book_unknown() -> None:
     changes = [
         received(10, 11, START_US),
         received(12, 12, START_US + 1000),
@@ -210,7 +210,7 @@ def test_the_journals_book_begins_anew_where_no_connection_received_it(is_replac
         (Started(START_US), False),
     ],
 )
-def test_the_journals_book_knows_which_connections_receive_it(
+def test_the_journals_book_follows_which_connections_receive_it(
     record: Record, is_known: bool
 ) -> None:
     book = JournalBook(STREAM, MS + 99_000, HOLD_US)

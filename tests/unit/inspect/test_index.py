@@ -35,7 +35,7 @@ def test_a_number_that_was_given_twice_is_found_in_each_numbering() -> None:
     assert index.unseen() == 1
 
 
-def test_a_number_that_states_something_else_is_there_all_the_same() -> None:
+def test_a_number_with_another_content_counts_as_found() -> None:
     index = index_of((101, trade(101, START_US)))
 
     assert index.find(received(101, trade(101, START_US, price="1.00"))) is Match.OTHER

@@ -22,7 +22,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["suspended", "parked"])
-def test_earlier_versions_spelled_it_otherwise(word: str, tmp_path: Path) -> None:
+def test_spellings_of_earlier_versions_are_read(word: str, tmp_path: Path) -> None:
     facts = {"offset": 9, "target": "a", "confirmed": {}, word: {"x": 5}}
     (tmp_path / "checkpoint.json").write_text(json.dumps(facts))
 
@@ -59,7 +59,7 @@ def test_a_changed_byte_makes_no_other_checkpoint(
         "",
     ],
 )  # fmt: skip
-def test_a_checkpoint_that_makes_no_sense_is_none(text: str, tmp_path: Path) -> None:
+def test_an_implausible_checkpoint_is_ignored(text: str, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.json").write_text(text)
 
     assert read_checkpoint(tmp_path) is None
@@ -74,11 +74,11 @@ def test_a_checkpoint_that_makes_no_sense_is_none(text: str, tmp_path: Path) -> 
         (Checkpoint(9, "b", others={"a": 901, "c": 5}), Checkpoint(9, "b", others={"c": 5})),
     ],
 )
-def test_only_what_lies_within_the_journal_is_believed(
+def test_only_positions_within_the_journal_are_used(
     checkpoint: Checkpoint, expected: Checkpoint | None
 ) -> None:
     assert checkpoint.believed(900) == expected
 
 
-def test_turned_to_another_redis_it_still_states_how_long_the_journal_was() -> None:
+def test_a_checkpoint_turned_to_another_redis_keeps_the_journals_length() -> None:
     assert WHOLE.turned_to("c") == Checkpoint(5, "c", others={"a": 300, "b": 5}, end=1_000)

@@ -14,29 +14,29 @@ from bridge.journal.checkpoint import (
 CONFIRMED = {"trade.SOL_USDC": "9-990"}
 
 
-def test_the_same_redis_continues_as_it_was() -> None:
+def test_the_same_redis_continues_unchanged() -> None:
     checkpoint = Checkpoint(900, "a", CONFIRMED, {"trade.SOL_USDC": 700}, {"b": 3})
 
     assert checkpoint.turned_to("a") is checkpoint
 
 
-def test_a_new_one_begins_with_all_that_the_one_before_lacks() -> None:
+def test_a_new_redis_begins_at_the_oldest_position_that_the_previous_one_lacks() -> None:
     checkpoint = Checkpoint(900, "a", CONFIRMED, {"trade.SOL_USDC": 700})
 
     assert checkpoint.turned_to("b") == Checkpoint(700, "b", others={"a": 700})
 
 
-def test_a_known_one_continues_where_it_was() -> None:
+def test_a_known_redis_continues_at_its_position() -> None:
     checkpoint = Checkpoint(900, "b", CONFIRMED, others={"a": 300})
 
     assert checkpoint.turned_to("a") == Checkpoint(300, "a", others={"b": 900})
 
 
-def test_a_recording_is_nobodys() -> None:
+def test_a_recordings_checkpoint_is_taken_by_any_redis() -> None:
     assert Checkpoint(900).turned_to("a") == Checkpoint(900, "a")
 
 
-def test_only_the_last_ones_are_remembered() -> None:
+def test_only_the_last_other_targets_are_kept() -> None:
     checkpoint = Checkpoint(0, "redis-0")
     for number in range(1, 30):
         checkpoint = checkpoint.turned_to(f"redis-{number}")
@@ -44,7 +44,7 @@ def test_only_the_last_ones_are_remembered() -> None:
     assert list(checkpoint.others) == [f"redis-{number}" for number in range(29 - MAX_OTHERS, 29)]
 
 
-def test_it_is_read_as_it_was_written_and_so_is_one_of_before(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_as_written_also_from_an_earlier_version(tmp_path: Path) -> None:
     checkpoint = Checkpoint(900, "b", CONFIRMED, {"x": 5}, {"a": 300})
     write_checkpoint(tmp_path, checkpoint)
     assert read_checkpoint(tmp_path) == checkpoint

@@ -226,7 +226,7 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("rest", DAMAGED, ids=range(len(DAMAGED)))
-def test_a_line_without_sense_is_no_record(rest: bytes) -> None:
+def test_a_nonsensical_line_is_no_record(rest: bytes) -> None:
     payload = b"1790915531026999 " + rest
 
     assert decode(payload) is None

@@ -263,7 +263,7 @@ def test_a_removed_oldest_segment_is_reported_since_what_the_reader_knows(
     assert without_end(found[0]) == Missing(NOW_US + 4, GapCause.NOT_IN_JOURNAL, None, NOW_US + 1)
 
 
-def test_what_is_owed_keeps_the_checkpoint_before_it(tmp_path: Path) -> None:
+def test_a_pending_missing_record_keeps_the_checkpoint_before_it(tmp_path: Path) -> None:
     subject = journal(tmp_path)
     second = list_segments(tmp_path)[1]
     change(second.path, a_byte_less(3))
@@ -294,7 +294,7 @@ def test_a_segment_that_cannot_be_opened_is_damage(
     is_true_and_covers(subject.all_from(0))
 
 
-def test_a_line_that_goes_on_and_on_is_damage_and_not_read_to_its_end(
+def test_an_overlong_line_is_damage_and_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each read of a megabyte would copy the whole line again."""
@@ -390,7 +390,7 @@ def test_pass_over_yields_account_events_and_one_record_for_the_rest(tmp_path: P
     assert short_forms(read_all(cursor)) == [40]
 
 
-def test_what_was_passed_over_is_reported_before_reading_continues(tmp_path: Path) -> None:
+def test_skipped_records_are_reported_before_reading_continues(tmp_path: Path) -> None:
     subject = mixed(tmp_path)
     cursor = subject.log.cursor(0)
     cursor.pass_over(subject.log.end, 3)
@@ -402,7 +402,7 @@ def test_what_was_passed_over_is_reported_before_reading_continues(tmp_path: Pat
     assert short_forms([record for _, record in found]) == [f"-{TRADES}", 2, 3]
 
 
-def test_what_is_pruned_while_it_is_read_is_reported(tmp_path: Path) -> None:
+def test_records_pruned_while_they_are_read_are_reported(tmp_path: Path) -> None:
     subject = journal(tmp_path)
     cursor = subject.log.cursor(0)
     assert short_forms([record for _, record in cursor.read(4)]) == [0, 1, 2, 3]
@@ -415,7 +415,7 @@ def test_what_is_pruned_while_it_is_read_is_reported(tmp_path: Path) -> None:
     assert without_end(found[0]) == Missing(NOW_US + 12, GapCause.NOT_IN_JOURNAL, None, NOW_US + 3)
 
 
-def test_no_step_reads_more_than_it_was_requested(
+def test_no_read_returns_more_records_than_requested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path)

@@ -1,4 +1,4 @@
-"""`journal` commands on a journal that may be damaged or written meanwhile by a bridge."""
+"""Inspection of a journal that may be damaged, or written by a bridge meanwhile."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def exported_body(body: bytes) -> object:
 # ---- export --------------------------------------------------------------------------------------
 
 
-def test_a_body_that_is_json_stands_as_it_was_written() -> None:
+def test_a_json_body_is_exported_unchanged() -> None:
     assert line(b'{"p":1.10,"q":1e400}') == (
         b'{"received_us":20,"kind":"frame","connection":3,"body":{"p":1.10,"q":1e400}}'
     )
@@ -81,7 +81,7 @@ def test_a_body_that_is_json_stands_as_it_was_written() -> None:
     "body",
     [b"[" * 200_000, b"NaN", b'{"p":Infinity}', b"hello", b"\xff\xfe", b"1" * 5000],
 )
-def test_a_body_that_is_none_is_a_text(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_exported_as_text(body: bytes) -> None:
     assert exported_body(body) == body.decode(errors="backslashreplace")
 
 
@@ -142,7 +142,7 @@ def test_frames_before_the_beginning_are_left_out_and_connections_are_not(tmp_pa
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_replay_is_reported_what_cannot_be_read(packed: bool, tmp_path: Path) -> None:
+def test_a_replay_is_given_unreadable_records_as_missing(packed: bool, tmp_path: Path) -> None:
     first, second, third, _ = journal(
         tmp_path, [OPENED, frame(1)], [frame(2), frame(3)], [frame(4)], [frame(5)]
     )
@@ -159,7 +159,7 @@ def test_a_replay_is_reported_what_cannot_be_read(packed: bool, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kept", [0, 20])
-def test_a_replay_is_reported_damage_that_nothing_stands_behind(kept: int, tmp_path: Path) -> None:
+def test_a_replay_is_given_damage_at_the_end_as_missing(kept: int, tmp_path: Path) -> None:
     _, last = journal(tmp_path, [OPENED, frame(1)], [frame(2), frame(3)])
     path = pack(last).path
     path.write_bytes(path.read_bytes()[:kept] if kept else b"\0" * 99)
@@ -275,7 +275,7 @@ def test_zeros_are_damage(tmp_path: Path) -> None:
     assert len(summarise(tmp_path).damage) == 1
 
 
-def test_a_record_that_makes_no_sense_is_damage(tmp_path: Path) -> None:
+def test_a_nonsensical_record_is_damage(tmp_path: Path) -> None:
     first = codec.encode(OPENED)
     senseless = b"1790915531026999 L 1 5\n"
     (tmp_path / f"{0:020d}.journal").write_bytes(senseless + first)
@@ -292,7 +292,7 @@ def test_a_segment_missing_in_between_is_damage(tmp_path: Path) -> None:
     assert "the one before it ends at" in sentence
 
 
-def test_what_could_not_be_written_is_reported_and_no_damage(
+def test_unwritten_records_are_reported_and_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=2_000)
@@ -310,7 +310,7 @@ def test_what_could_not_be_written_is_reported_and_no_damage(
     assert sentence.endswith(ORDERS)
 
 
-def test_what_is_unwritten_of_perhaps_every_stream_reports_it(tmp_path: Path) -> None:
+def test_unwritten_records_of_perhaps_every_stream_are_reported_as_such(tmp_path: Path) -> None:
     journal(
         tmp_path,
         [
@@ -400,7 +400,7 @@ def test_a_last_line_that_is_being_written_is_no_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
-def test_what_only_another_user_may_read_is_reported(
+def test_a_journal_that_only_another_user_may_read_is_reported(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal(tmp_path, [OPENED])
@@ -431,7 +431,7 @@ def test_a_file_with_the_name_of_a_segment_only_is_passed_over(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_line_that_goes_on_and_on_is_damage_and_not_read_to_its_end(
+def test_an_overlong_line_is_damage_and_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
     monkeypatch.setattr(inspection, "MAX_LINE", 1_500_000)

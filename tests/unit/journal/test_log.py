@@ -107,7 +107,7 @@ def test_a_long_tail_loses_the_oldest_public_frames_and_one_record_shows_it(
     assert subject.log.unwritten_spans[-1][0] > written[0]
 
 
-def test_the_record_states_of_which_streams_and_when_what_is_missing_came(
+def test_the_record_of_a_loss_has_its_streams_and_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=2_000)
@@ -128,7 +128,7 @@ def test_the_record_states_of_which_streams_and_when_what_is_missing_came(
     assert to_us < NOW_US + 45
 
 
-def test_account_frames_go_before_what_happened_to_connections(
+def test_account_frames_are_dropped_before_records_of_connections(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=2_000)
@@ -145,7 +145,7 @@ def test_account_frames_go_before_what_happened_to_connections(
     assert found[4:] == list(range(60 - len(found[4:]), 60))
 
 
-def test_what_happened_to_connections_goes_last_and_may_concern_every_stream(
+def test_records_of_connections_are_dropped_last_and_may_concern_every_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=2_000)
@@ -168,7 +168,7 @@ def test_what_happened_to_connections_goes_last_and_may_concern_every_stream(
     assert {type(record) for record in kept} == {Lost}
 
 
-def test_a_tail_that_lost_something_is_read_in_memory_too(
+def test_a_tail_with_a_loss_is_read_from_memory_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=3_000)
@@ -270,7 +270,7 @@ def test_a_segment_after_a_loss_that_cannot_be_made_is_tried_again(
     assert found[2:] == list(range(121 - len(found[2:]), 121))
 
 
-def test_the_head_of_a_segment_after_a_loss_is_what_was_known_before(
+def test_the_head_of_a_segment_after_a_loss_is_the_state_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tail's records are later than this state."""
@@ -291,7 +291,7 @@ def test_the_head_of_a_segment_after_a_loss_is_what_was_known_before(
     assert short_forms(found[1:3]) == [f"-{TRADES}", "Lost"]
 
 
-# ---- files that vanish ---------------------------------------------------------------------------
+# ---- removed files -------------------------------------------------------------------------------
 
 
 def test_a_removed_folder_is_noticed_and_a_new_one_continues(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_a_reader_at_the_end_misses_nothing_when_the_folder_is_removed(tmp_path:
 # ---- a journal that is opened late, or shorter than it was ---------------------------------------
 
 
-def test_what_came_before_the_journal_could_be_opened_is_in_it(tmp_path: Path) -> None:
+def test_records_from_before_the_journal_could_be_opened_are_in_it(tmp_path: Path) -> None:
     earlier = LogSubject(tmp_path)
     earlier.written(3)
     earlier.log.close()
@@ -353,7 +353,7 @@ def test_what_came_before_the_journal_could_be_opened_is_in_it(tmp_path: Path) -
     assert short_forms(read_all(reader)) == [11]
 
 
-def test_what_was_dropped_before_it_could_be_opened_is_reported(tmp_path: Path) -> None:
+def test_records_dropped_before_it_could_be_opened_are_reported(tmp_path: Path) -> None:
     earlier = LogSubject(tmp_path)
     earlier.written(3)
     earlier.log.close()
@@ -399,9 +399,7 @@ def test_a_journal_shorter_than_in_its_checkpoint_has_lost_its_end(
     "checkpoint",
     [Checkpoint(10**9, "here"), Checkpoint(0, "here", suspended={TRADES: 10**9})],
 )
-def test_a_checkpoint_beyond_the_end_is_not_believed(
-    checkpoint: Checkpoint, tmp_path: Path
-) -> None:
+def test_a_checkpoint_beyond_the_end_is_not_used(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A checkpoint of an earlier version, without the length of the journal."""
     subject = LogSubject(tmp_path)
     subject.written(3)
@@ -413,7 +411,7 @@ def test_a_checkpoint_beyond_the_end_is_not_believed(
 # ---- syncing, rolling, closing -------------------------------------------------------------------
 
 
-def test_roll_begins_a_segment_with_what_must_be_known(tmp_path: Path) -> None:
+def test_roll_begins_a_segment_with_the_state(tmp_path: Path) -> None:
     subject = LogSubject(tmp_path)
     subject.frames(2)
     subject.roll()
@@ -451,7 +449,7 @@ def test_close_counts_the_frames_that_could_not_be_written(
     )  # fmt: skip
 
 
-def test_close_writes_what_is_left(tmp_path: Path) -> None:
+def test_close_writes_the_remaining_records(tmp_path: Path) -> None:
     subject = LogSubject(tmp_path)
     subject.frames(2)
     subject.log.close()

@@ -119,7 +119,9 @@ def several_segments(folder: Path, **settings: object) -> Bridge:
 # ---- room ----------------------------------------------------------------------------------------
 
 
-async def test_over_budget_the_oldest_goes_and_never_what_is_written_now(tmp_path: Path) -> None:
+async def test_over_budget_the_oldest_segment_is_removed_and_never_the_current_one(
+    tmp_path: Path,
+) -> None:
     bridge = several_segments(tmp_path)
     before = list_segments(tmp_path)
     room = sum(segment.path.stat().st_size for segment in before[-3:])
@@ -188,7 +190,7 @@ async def test_a_segment_is_not_written_for_longer_than_a_part_of_the_age(tmp_pa
     assert not any(isinstance(each, Frame) for each in bridge.all_from(bridge.log.oldest()))
 
 
-async def test_what_rolls_by_time_is_read_again_whole(tmp_path: Path) -> None:
+async def test_segments_rolled_by_time_are_read_again_whole(tmp_path: Path) -> None:
     bridge = Bridge(tmp_path)
     for hour in range(5):
         bridge.receives(2)
@@ -326,7 +328,7 @@ def refuse(*_: object, **__: object) -> SegmentWriter:
 
 
 @pytest.mark.parametrize("offset", [10**9, 400])
-def test_a_checkpoint_beyond_the_journals_end_is_not_believed(offset: int, tmp_path: Path) -> None:
+def test_a_checkpoint_beyond_the_journals_end_is_not_used(offset: int, tmp_path: Path) -> None:
     earlier = Bridge(tmp_path)
     earlier.receives(3)
     earlier.upkeep.close()
@@ -416,7 +418,7 @@ async def test_batch_loses_nothing_that_was_published(disk: Disk, tmp_path: Path
 
 
 @pytest.mark.parametrize(("fsync", "is_kept"), [("interval", True), ("off", False)])
-async def test_interval_loses_the_last_second_and_off_what_the_system_had_not_written(
+async def test_interval_loses_the_last_second_and_off_all_that_the_system_had_not_written(
     fsync: Literal["interval", "off"], is_kept: bool, disk: Disk, tmp_path: Path
 ) -> None:
     bridge = Bridge(tmp_path, fsync=fsync)
@@ -450,7 +452,7 @@ async def test_a_sync_that_fails_is_reported_and_repeated(
     assert bridge.upkeep.trouble == ""
 
 
-async def test_what_is_appended_is_soon_with_the_operating_system(
+async def test_appended_records_are_soon_written_to_the_operating_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maintenance, "FLUSH_EVERY_S", 0.001)

@@ -51,7 +51,7 @@ def test_another_accounts_journal_is_set_aside(tmp_path: Path) -> None:
     assert write(tmp_path, Owner(REAL.exchange, "yours"), b"yours") is not None
 
 
-def test_public_streams_alone_are_anybodys(tmp_path: Path) -> None:
+def test_a_journal_of_public_streams_only_is_taken_by_any_account(tmp_path: Path) -> None:
     write(tmp_path, REAL, b"public")
 
     assert write(tmp_path, Owner(REAL.exchange, "mine"), b"mine") is None
@@ -70,7 +70,7 @@ def test_a_journal_whose_owner_cannot_be_read_is_set_aside(tmp_path: Path) -> No
     assert lines(tmp_path) == [b"real"]
 
 
-def test_whose_it_is_is_written_whole_or_not_at_all(
+def test_the_owners_name_is_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, Owner(REAL.exchange), b"public")

@@ -54,7 +54,7 @@ def test_segments_continue_counting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["9" * 20, "9" * 200, "x", "-5", "٣"])
-def test_a_file_of_another_name_is_no_segment(name: str, tmp_path: Path) -> None:
+def test_a_file_with_another_form_of_name_is_no_segment(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.journal").touch()
 
     written(tmp_path, ALL[:80])
@@ -97,7 +97,7 @@ def test_a_compressed_segment_reads_the_same_and_is_private(tmp_path: Path) -> N
     assert disk_bytes(tmp_path) != before
 
 
-def test_a_segment_that_is_compressed_or_removed_while_it_is_read_is_read_all_the_same(
+def test_a_segment_that_is_compressed_or_removed_while_it_is_read_is_read_to_its_end(
     tmp_path: Path,
 ) -> None:
     written(tmp_path, ALL, b"x\n")
@@ -279,7 +279,7 @@ def _looped(path: Path) -> None:
 
 
 @pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, _looped])
-def test_what_stands_in_place_of_a_segment_and_is_no_file_is_passed_over(
+def test_a_segment_name_that_is_no_file_is_skipped(
     tmp_path: Path, put: Callable[[Path], None]
 ) -> None:
     written(tmp_path, ALL[:80], ALL[80:104], ALL[104:])
@@ -297,7 +297,7 @@ def test_a_pipe_where_a_segment_is_to_begin_is_an_error_and_not_waited_for(tmp_p
         SegmentWriter(tmp_path, 1_000_000)
 
 
-def test_what_a_few_bytes_unpack_to_is_handed_out_in_proportion_to_its_length(
+def test_reading_a_highly_compressed_segment_takes_time_linear_in_its_length(
     tmp_path: Path,
 ) -> None:
     """Moving all of the 50 MB at each read would take minutes."""
