@@ -16,7 +16,7 @@ def clock() -> ExchangeClock:
     return ExchangeClock(lambda: 1_000_000_000)
 
 
-def test_clock_believes_the_surest_of_the_latest_answers() -> None:
+def test_clock_uses_the_most_precise_of_the_latest_answers() -> None:
     subject = clock()
     assert subject.now_us() == 1_000_000_000
 
@@ -27,7 +27,7 @@ def test_clock_believes_the_surest_of_the_latest_answers() -> None:
     assert subject.now_ms() == 1_000_003
 
 
-def test_clock_that_was_set_is_believed_at_once() -> None:
+def test_clock_that_was_set_is_followed_at_once() -> None:
     subject = clock()
     subject.learn(ClockSample(3_000, 5_000))
     assert subject.learned.is_set()

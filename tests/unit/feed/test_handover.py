@@ -17,7 +17,7 @@ def test_a_stream_is_overdue_since_it_was_kept_first() -> None:
     assert list(handover.overdue(None, 10**12)) == []
 
 
-def test_what_is_given_up_or_wanted_here_again_is_kept_no_more() -> None:
+def test_a_stream_that_is_ended_or_wanted_again_is_no_longer_kept() -> None:
     handover = Handover()
     handover.keep(BOTH, 100)
     handover.end([TRADES, "trade.GONE"])

@@ -46,7 +46,7 @@ def test_a_proxy_without_a_scheme_is_one_of_http(monkeypatch: pytest.MonkeyPatch
     )
 
 
-async def test_a_proxy_that_is_none_is_reported_without_its_password(
+async def test_an_invalid_proxy_is_reported_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("https_proxy", "quic://me:secret@proxy")

@@ -32,7 +32,7 @@ def test_market_is_removed_when_it_is_missing_twice() -> None:
     assert list(subject.markets) == ["SOL_USDC"]
 
 
-def test_market_that_is_listed_again_was_never_removed() -> None:
+def test_market_that_is_missing_once_is_not_removed() -> None:
     subject = instruments()
     for listed in (MARKETS, {"SOL_USDC": SOL}, MARKETS, {"SOL_USDC": SOL}):
         subject.take(listed)

@@ -101,13 +101,13 @@ async def test_request_that_gives_up_waiting_leaves_no_trace() -> None:
         pass
 
 
-def test_rate_limiter_lets_a_few_go_at_once_and_the_rest_at_an_even_pace() -> None:
+def test_rate_limiter_allows_a_burst_and_spaces_later_requests() -> None:
     limiter = RateLimiter(per_second=2, burst=3)
 
     assert [limiter.take(100.0) for _ in range(6)] == [100, 100, 100, 100.5, 101, 101.5]
 
 
-def test_rate_limiter_lets_a_few_go_at_once_again_after_a_rest() -> None:
+def test_rate_limiter_allows_a_burst_again_after_a_pause() -> None:
     limiter = RateLimiter(per_second=1, burst=2)
     for _ in range(5):
         limiter.take(100.0)
@@ -115,7 +115,7 @@ def test_rate_limiter_lets_a_few_go_at_once_again_after_a_rest() -> None:
     assert [limiter.take(200.0) for _ in range(3)] == [200, 200, 201]
 
 
-def test_held_rate_limiter_lets_none_go_before_and_not_all_at_once_after() -> None:
+def test_held_rate_limiter_allows_none_before_its_time_and_spaces_requests_after_it() -> None:
     limiter = RateLimiter(per_second=1, burst=3)
     limiter.hold(130.0)
 

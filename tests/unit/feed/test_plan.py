@@ -10,7 +10,7 @@ PERP = Market("SOL_USDC_PERP", "PERP", "Open")
 MARKETS = {market.symbol: market for market in (SOL, PERP)}
 
 
-def test_of_a_share_only_its_streams_are_received_and_reported() -> None:
+def test_plan_of_a_share_receives_and_reports_only_its_streams() -> None:
     names = ("trade.SOL_USDC", "trade.SOL_USDC_PERP", "trade.NO_SUCH", "account.orderUpdate")
     plans = [
         SubscriptionPlan(names, (parse_pattern("depth.*"),), share=Share(("a", "b"), member))
@@ -53,7 +53,7 @@ def test_plan_ignores_a_refusal_of_what_is_not_wanted_any_more() -> None:
     assert list(plan.streams(MARKETS)) == ["trade.SOL_USDC"]
 
 
-def test_plan_shows_names_that_will_bring_nothing_once_the_list_is_known() -> None:
+def test_plan_reports_unlisted_names_once_the_list_is_known() -> None:
     plan = SubscriptionPlan(("trade.SOL_USCD", "trade.SOL_USDC"))
 
     assert plan.troubles({}) == {}

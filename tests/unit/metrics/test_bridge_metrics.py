@@ -57,7 +57,7 @@ def series_of(per_stream: bool = False, **given: Any) -> dict[str, dict[Any, flo
     return {each.metric.name: dict(each.values) for each in found}
 
 
-def test_a_bridge_of_a_fleet_counts_what_it_keeps_and_what_none_receives() -> None:
+def test_a_bridge_of_a_fleet_counts_kept_and_unreceived_streams() -> None:
     share = {"members": ["a", "b"], "me": "a", "kept": 3, "unreceived": 5}
 
     found = series_of(share=share)
@@ -121,7 +121,7 @@ async def test_connection_is_subscribed_once_it_was_answered_or_brought_somethin
     assert (await ready(connections=[new | more]))[0] == 200
 
 
-async def test_what_another_connection_receives_is_not_missed() -> None:
+async def test_a_lost_connection_is_no_reason_while_its_copy_is_connected() -> None:
     copies = [{"name": "public-1-a", "trouble": "gone"}, {"name": "public-1-b", "connected": True}]
 
     assert (await ready(connections=copies))[0] == 200

@@ -49,7 +49,7 @@ def test_append_call_counts_lengths_in_bytes() -> None:
 
 
 @pytest.mark.parametrize("values", [{"a": "%d%s", "b": "%"}, {"a": "", "b": "\r\n$5"}])
-def test_append_call_never_lets_a_value_be_read_as_anything_else(values: dict[str, str]) -> None:
+def test_append_call_keeps_any_value_apart_from_its_framing(values: dict[str, str]) -> None:
     assert read(packed(slot(**values)))[-4:] == ["a", values["a"], "b", values["b"]]
 
 

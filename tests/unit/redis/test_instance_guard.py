@@ -44,7 +44,7 @@ def test_of_two_processes_that_started_at_once_one_ends() -> None:
     assert ended == 1
 
 
-def test_last_status_of_a_killed_process_is_no_other_bridge() -> None:
+def test_last_status_of_a_killed_process_does_not_count_as_another_bridge() -> None:
     guard = InstanceGuard(PeerStatus(instance="a", session="mine"))
 
     for moment_us in range(5):
@@ -61,7 +61,7 @@ def test_own_statuses_are_numbered_and_carry_the_time_of_redis() -> None:
     assert (second.oldest_us, second.at_us, second.started_us) == (6, NOW_US, NOW_US)
 
 
-def test_process_that_reported_it_stopped_is_no_other_bridge() -> None:
+def test_status_of_a_stopped_process_does_not_count_as_another_bridge() -> None:
     guard = InstanceGuard(PeerStatus(instance="a", session="mine"))
 
     for beat in range(3):

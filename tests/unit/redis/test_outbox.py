@@ -82,7 +82,7 @@ def ok(number: int, settled: int) -> list[object]:
     return [b"ok", settled, b"9-%d0" % number, b"+" * settled]
 
 
-def test_outbox_streams_that_found_no_room_come_first_the_next_time(
+def test_outbox_streams_beyond_the_limit_come_first_the_next_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outbox_module, "MAX_FLUSH_ENTRIES", 4)
@@ -124,7 +124,7 @@ def test_outbox_call_of_several_streams_that_is_refused_is_made_for_each_alone()
     assert markets(outbox.commands(NOW_US)) == "AC"
 
 
-def test_outbox_has_one_request_on_its_way() -> None:
+def test_outbox_has_one_request_in_flight() -> None:
     owner = Owner("A")
     owner.put(1)
     outbox, request = connected(owner)
@@ -135,7 +135,7 @@ def test_outbox_has_one_request_on_its_way() -> None:
     assert outbox.commands(NOW_US) is None
 
 
-def test_outbox_counts_how_long_each_request_was_on_its_way() -> None:
+def test_outbox_measures_the_round_trip_of_each_request() -> None:
     owner = Owner("A")
     outbox, _ = connected(owner)
     before = outbox.round_trips.as_dict()["counts"]
@@ -159,7 +159,7 @@ def test_outbox_without_connection_reports_nothing() -> None:
     assert owner.queues["A"].state is QueueState.OPEN
 
 
-def test_outbox_every_reply_is_heeded_whatever_another_one_states() -> None:
+def test_outbox_every_reply_is_applied_although_another_one_is_an_error() -> None:
     owner = Owner("A", "B", "C")
     owner.put(1)
     outbox, _ = connected(owner)
@@ -267,7 +267,7 @@ def test_outbox_loss_of_one_stream_makes_it_read_all_of_them() -> None:
 
     request = outbox.replies([[[b"gap", 0, b"9-40", b""]]], NOW_US)
 
-    assert markets(request) == "B"  # B has no pending entries, but is read
+    assert markets(request) == "B"  # a probe: B has no pending entries
     request = outbox.replies([[[b"ok", 0, b"0-0", b""]]], NOW_US)
     assert request is not None
     assert request.packed.count(b"XINFO") == 1

@@ -11,7 +11,7 @@ DOOR = Path(__file__).parents[3] / "bridge" / "__main__.py"
 
 
 @pytest.mark.parametrize("path", [DOOR, DOOR.with_name("__init__.py")])
-def test_an_old_python_can_read_the_door(path: Path) -> None:
+def test_an_old_python_can_parse_the_entry_point(path: Path) -> None:
     ast.parse(path.read_text("utf-8"), feature_version=(3, 7))
 
 

@@ -56,7 +56,7 @@ def test_a_setting_comes_from_a_file_and_is_reported_as_of_the_file(tmp_path: Pa
     )
 
 
-def test_no_setting_ends_as_a_name_of_a_file_does() -> None:
+def test_no_name_of_a_setting_ends_with_file() -> None:
     assert [path for path in leaves(config_shape()) if str(path[-1]).endswith("_file")] == []
 
 
@@ -93,7 +93,7 @@ def test_a_file_without_a_value_is_refused_and_not_shown(tmp_path: Path, content
     )
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_path_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # opening a pipe waits for a writer
 
     def of(path: Path | str) -> str:

@@ -55,7 +55,7 @@ def test_a_variable_that_is_wrong_is_reported_by_its_name_and_not_its_value(
     assert str(caught.value) == REFUSALS[name, value]
 
 
-def test_certificates_from_a_pipe_are_refused_instead_of_waited_for(
+def test_certificates_from_a_pipe_are_refused_without_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
@@ -74,7 +74,7 @@ def test_certificates_from_a_pipe_are_refused_instead_of_waited_for(
         {"ALL_PROXY": "garbage://host", "NO_PROXY": "localhost, *"},
     ],
 )
-def test_what_can_be_used_is_used(
+def test_valid_variables_are_used(
     variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(monkeypatch, variables)

@@ -104,7 +104,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("public", "secret"), REFUSALS)
-def test_a_wrong_pair_is_refused_with_what_to_do(public: str, secret: str) -> None:
+def test_a_wrong_pair_is_refused_with_the_remedy(public: str, secret: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(public, secret)
     assert str(caught.value) == REFUSALS[(public, secret)]
@@ -128,7 +128,7 @@ def test_public_streams_need_none_and_a_key_serves_private_ones() -> None:
 
 
 @given(SEEDS)
-def test_what_is_shown_of_a_key_follows_from_its_public_half_alone(seed: bytes) -> None:
+def test_the_shown_text_of_a_key_depends_on_its_public_half_only(seed: bytes) -> None:
     public, secret = pair(seed)
     key = load(public, secret)
     assert key is not None
@@ -139,14 +139,14 @@ def test_what_is_shown_of_a_key_follows_from_its_public_half_alone(seed: bytes) 
 
 
 @pytest.mark.parametrize("leave", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_a_key_does_not_leave_by_pickle_or_copy(leave: object) -> None:
+def test_a_key_cannot_be_pickled_or_copied(leave: object) -> None:
     assert callable(leave)
     with pytest.raises(TypeError, match="never pickled"):
         leave(load(PUBLIC, SECRET))
 
 
 @given(st.text(), SEEDS)
-def test_no_refusal_shows_what_was_given(public: str, seed: bytes) -> None:
+def test_no_refusal_shows_the_given_key(public: str, seed: bytes) -> None:
     secret = base64.b64encode(seed).decode()
     with pytest.raises(ConfigError) as caught:
         load("x" + public, secret)

@@ -69,7 +69,7 @@ def test_first_message_after_a_rest_is_given_at_once(lingering: Lingering) -> No
     assert lingering.sleeps == []
 
 
-def test_what_comes_within_the_pause_after_a_message_is_given_together(
+def test_messages_within_the_pause_after_a_message_are_returned_together(
     lingering: Lingering,
 ) -> None:
     lingering.take_first()

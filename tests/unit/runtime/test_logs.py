@@ -81,7 +81,7 @@ def test_the_level_is_kept() -> None:
     assert [line["event"] for line in lines(out)] == ["loud"]
 
 
-def test_libraries_come_the_same_way_from_warning_up() -> None:
+def test_records_of_libraries_have_the_same_form_from_warning_up() -> None:
     out = io.StringIO()
     setup_logs("debug", "json", stream=out)
     logging.getLogger("websockets.client").info("connection open")
@@ -91,7 +91,7 @@ def test_libraries_come_the_same_way_from_warning_up() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_no_secret_in_any_corner_of_an_event(form: str) -> None:
+def test_no_secret_is_in_any_part_of_an_event(form: str) -> None:
     out = io.StringIO()
     setup_logs("info", form, secrets=["s3cret-key"], stream=out)  # type: ignore[arg-type]
     log = structlog.get_logger()
@@ -122,11 +122,11 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_redaction_takes_any_value_and_leaves_json(value: object) -> None:
+def test_redaction_accepts_any_value_and_returns_json(value: object) -> None:
     json.dumps(Redaction(["secret"])(None, "info", {"event": "x", "value": value}))
 
 
-def test_a_line_on_the_console_stays_one_line_whatever_is_in_it() -> None:
+def test_a_line_on_the_console_stays_one_line_for_any_text() -> None:
     out = io.StringIO()
     setup_logs("info", "console", stream=out)
     text = "SOL\r\n2026-01-01 [info] forged \x1b]0;X\x07"
@@ -136,7 +136,7 @@ def test_a_line_on_the_console_stays_one_line_whatever_is_in_it() -> None:
     assert len(out.getvalue().splitlines()) == 2
 
 
-def test_a_traceback_on_the_console_is_indented_and_does_nothing_to_it() -> None:
+def test_a_traceback_on_the_console_is_indented_and_escaped() -> None:
     out = io.StringIO()
     setup_logs("info", "console", stream=out)
 

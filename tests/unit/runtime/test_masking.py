@@ -70,7 +70,9 @@ def test_an_empty_secret_masks_nothing() -> None:
         ("embedded", ()),
     ],
 )
-def test_the_passwords_of_a_url_as_written_and_as_meant(url: str, passwords: object) -> None:
+def test_passwords_of_a_url_are_found_as_written_and_as_decoded(
+    url: str, passwords: object
+) -> None:
     assert passwords_in(url) == passwords
 
 

@@ -9,10 +9,10 @@ from bridge.runtime.nearest import did_you_mean, nearest
     ("word", "hits"),
     [("SOLUSDC", ["SOL_USDC"]), ("sol_usdc", ["SOL_USDC", "BTC_USDC"]), ("zzz", [])],
 )
-def test_the_nearest_come_first_whatever_their_case(word: str, hits: list[str]) -> None:
+def test_the_nearest_names_come_first_in_any_case(word: str, hits: list[str]) -> None:
     assert nearest(word, ["BTC_USDC", "SOL_USDC"]) == hits
 
 
-def test_the_tail_of_a_sentence() -> None:
+def test_the_suggestion_is_appended_to_a_sentence() -> None:
     assert did_you_mean("tarde", ["trade", "depth"]) == "; did you mean trade?"
     assert did_you_mean("zzz", ["trade", "depth"]) == ""

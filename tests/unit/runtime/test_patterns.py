@@ -70,7 +70,7 @@ def test_a_pattern_knows_the_streams_it_could_stand_for() -> None:
         ("trade.OLD_USDC", "OLD_USDC is closed for trading"),
     ],
 )
-def test_why_a_stream_will_stay_silent(name: str, why: str) -> None:
+def test_the_reason_why_a_stream_will_have_no_messages_is_given(name: str, why: str) -> None:
     message = unlisted(parse_stream(name), MARKETS)
     assert message.startswith(why)
     assert bool(message) == bool(why)

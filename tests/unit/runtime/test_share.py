@@ -24,7 +24,7 @@ def owners(members: list[str]) -> dict[str, str]:
 
 
 @given(NAMES)
-def test_each_stream_is_one_members_and_all_members_find_the_same(members: list[str]) -> None:
+def test_each_stream_has_one_member_and_all_members_compute_the_same(members: list[str]) -> None:
     mine = Counter(
         name
         for member in members

@@ -16,7 +16,7 @@ def test_the_files_state_the_defaults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.yaml", ".env.example"])
-def test_a_file_that_is_there_stays_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+def test_an_existing_file_is_kept_and_nothing_is_written(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
 
     with pytest.raises(Fatal, match=f"{name} exists already, and nothing was written"):

@@ -15,7 +15,7 @@ def quick() -> Backoff:
     return Backoff(0.001, 0.01, random.Random(1))
 
 
-async def test_supervised_work_that_fails_is_logged_without_its_text_and_begun_again() -> None:
+async def test_supervised_work_that_fails_is_logged_without_its_text_and_restarted() -> None:
     begun = 0
 
     async def work() -> None:
@@ -42,7 +42,7 @@ async def test_supervised_work_that_fails_is_logged_without_its_text_and_begun_a
     assert "secret" not in str(logged)
 
 
-async def test_supervised_work_that_keeps_failing_is_begun_again_later_and_later() -> None:
+async def test_supervised_work_that_keeps_failing_is_restarted_with_growing_delays() -> None:
     async def work() -> None:
         if len(logged) < 6:
             raise RuntimeError

@@ -26,7 +26,7 @@ def shown(width: int, rows: list[list[str]] = ROWS) -> str:
     return console.file.getvalue()
 
 
-def test_where_there_is_room_all_is_shown_but_columns_with_nothing_in_them() -> None:
+def test_all_but_empty_columns_are_shown_if_there_is_room() -> None:
     lines = shown(100).splitlines()
     assert lines[0].split() == ["stream", "entries", "published", "age", "marks"]
     assert lines[2].split("   ") == [
@@ -38,7 +38,7 @@ def test_where_there_is_room_all_is_shown_but_columns_with_nothing_in_them() -> 
 @pytest.mark.parametrize(
     ("width", "left_out"), [(80, []), (72, ["published"]), (60, ["published", "age"])]
 )
-def test_where_there_is_little_columns_are_left_out_and_named_and_numbers_are_whole(
+def test_columns_are_left_out_and_named_and_numbers_whole_if_there_is_little_room(
     width: int, left_out: list[str]
 ) -> None:
     text = shown(width)
@@ -52,7 +52,7 @@ def test_where_there_is_little_columns_are_left_out_and_named_and_numbers_are_wh
         assert (heading in text.splitlines()[0]) is (heading not in left_out)
 
 
-def test_where_nothing_more_can_be_left_out_a_name_is_broken_and_a_number_is_not() -> None:
+def test_a_name_is_broken_but_no_number_if_no_column_can_be_left_out() -> None:
     text = shown(44)
     assert "1,234,567" in text
     assert "…" not in text

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
         ("\u2028 \ud800 \U000e0041", r"\u2028 \ud800 \udb40\udc41"),
     ],
 )
-def test_what_is_not_printed_is_shown_as_its_escape(text: str, shown: str) -> None:
+def test_unprintable_characters_are_shown_as_escapes(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 

@@ -78,7 +78,7 @@ def test_after_a_point_redis_reads_the_entry_of_that_place_first(text: str, afte
     "text",
     ["", "yesterday", "end", "5-x", "-1", "1-2-3", "12:30", "2y", "1e9", "²", "٣" * 10, "17954064"],
 )
-def test_point_refuses_other_texts_with_what_to_write(text: str) -> None:
+def test_point_refuses_other_texts_with_the_valid_forms(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^--at '.*': write beginning, new, a time such as 2026"):
         point(text, NOW, "--at")
 
@@ -96,9 +96,7 @@ def test_point_refuses_ids_that_no_entry_can_have(text: str) -> None:
         (timedelta(hours=-1), "lies ahead"),
     ],
 )
-def test_point_refuses_times_that_cannot_be_meant(
-    bound: datetime | timedelta, expected: str
-) -> None:
+def test_point_refuses_implausible_times(bound: datetime | timedelta, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         point(bound, NOW)
 

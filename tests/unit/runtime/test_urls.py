@@ -16,7 +16,7 @@ def test_hosts_may_be_a_list_with_addresses_in_brackets() -> None:
 
 
 @pytest.mark.parametrize("url", ["redis://h:1/0?x=1", "http://[::1]:8/"])
-def test_a_url_is_taken_apart_and_put_together_again(url: str) -> None:
+def test_a_url_is_split_and_joined_unchanged(url: str) -> None:
     assert split_url(url).geturl() == url
 
 
