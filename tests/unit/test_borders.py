@@ -1,7 +1,7 @@
 """For any external input, a border function returns a value or raises the one error it documents.
 
-Each border is tested with garbage, with absurd JSON, and with modified real messages: bytes that
-are no UTF-8, deep nesting, numbers of 5,000 digits, absurd times.
+Each border is tested with garbage, with nonsensical JSON, and with modified real messages: bytes
+that are not UTF-8, deep nesting, numbers of 5,000 digits, implausible times.
 """
 
 import contextlib
@@ -190,7 +190,7 @@ def test_core_any_frames_are_entries_or_in_the_quarantine_and_what_follows_is_pu
         ),
     ],
 )
-def test_texts_of_others_are_read_as_json_or_number_where_that_cannot_raise(
+def test_foreign_texts_are_read_as_json_or_number_by_functions_that_cannot_raise(
     words: str, homes: set[str]
 ) -> None:
     """Code outside these files uses `json_text.parsed` and `whole_number`, which are bounded."""

@@ -3,14 +3,14 @@
 from tests.support.tally import Tally, of_numbers, table
 
 
-def test_what_is_missing_and_marked_twice_there_and_out_of_place() -> None:
+def test_missing_marked_duplicated_and_disordered_numbers_are_counted() -> None:
     tally = of_numbers([1, 2, 3, 4, 5, 6], [1, 2, 2, 6, 5], gaps=[(3, 3)])
 
     assert tally == Tally(made=6, missing=2, marked=1, duplicated=1, disordered=1)
     assert tally.lost == 1
 
 
-def test_everything_there_once_in_its_place_is_all_zero() -> None:
+def test_numbers_stored_once_and_in_order_count_as_zero() -> None:
     assert of_numbers([7, 8, 9], [7, 8, 9]) == Tally(made=3)
 
 

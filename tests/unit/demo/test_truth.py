@@ -22,11 +22,11 @@ def tally(traded: list[int], *stored: dict[str, str]) -> Tally:
     return truth.tally
 
 
-def test_trades_that_are_there_once_are_well_however_prices_are_padded() -> None:
+def test_trades_stored_once_are_correct_for_any_padding_of_prices() -> None:
     assert tally([3, 4, 5], entry(3), entry(4), entry(5)) == Tally(judged=3)
 
 
-def test_a_trade_that_redis_has_passed_is_lost() -> None:
+def test_a_trade_that_redis_lacks_before_later_ones_is_lost() -> None:
     assert tally([3, 4, 5], entry(3), entry(5)) == Tally(judged=3, lost=1)
 
 
@@ -34,7 +34,7 @@ def test_a_trade_of_another_price_is_lost() -> None:
     assert tally([3, 4], entry(3), entry(4, "99.11")) == Tally(judged=2, lost=1)
 
 
-def test_a_trade_that_redis_has_not_come_to_is_not_judged_yet() -> None:
+def test_a_trade_after_the_last_one_in_redis_is_not_judged_yet() -> None:
     assert tally([3, 4, 5], entry(3)) == Tally(judged=1)
 
 
@@ -47,7 +47,7 @@ def test_a_gap_marks_what_is_missing_and_history_recovers() -> None:
     assert result == Tally(judged=4, recovered=1, marked=1)
 
 
-def test_a_trade_that_stands_twice_is_duplicated() -> None:
+def test_a_trade_stored_twice_is_duplicated() -> None:
     assert tally([3, 4], entry(3), entry(4), entry(4)) == Tally(judged=2, doubled=1)
 
 

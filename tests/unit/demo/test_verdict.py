@@ -42,7 +42,7 @@ def view_model(**given: Any) -> ViewModel:
     return ViewModel(**(whole | given))
 
 
-def test_a_run_in_which_all_spoke_has_no_failure() -> None:
+def test_a_run_with_statuses_of_all_parts_has_no_failure() -> None:
     assert failures(Run(view_model(), 8.0)) == []
 
 
@@ -93,7 +93,7 @@ def rest(name: str, *more: ConsumerRow) -> tuple[ConsumerRow, ...]:
         ),
     ],
 )
-def test_what_is_not_as_it_should_be_is_a_sentence(given: dict[str, Any], failure: str) -> None:
+def test_each_failure_of_a_run_is_a_sentence(given: dict[str, Any], failure: str) -> None:
     assert failures(Run(view_model(**given), 8.0)) == [failure]
 
 
@@ -119,7 +119,7 @@ def test_the_summary_compares_the_trades_with_the_exchanges_ledger() -> None:
     )
 
 
-def test_without_a_last_picture_nothing_is_known() -> None:
+def test_without_a_last_view_model_the_run_has_failed() -> None:
     run = Run(None, 8.0)
     assert failures(run) == ["Redis could not be read, so nothing is known of what was published"]
     assert list(summary(run)) == []

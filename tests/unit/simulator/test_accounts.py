@@ -213,7 +213,7 @@ def test_expiries_name_their_reason_and_a_modified_order_gets_smaller() -> None:
     assert {"ImmediateOrCancel", "FillOrKill", "PostOnlyTaker", "ReduceOnlyNotReduced"} <= reasons
 
 
-def test_a_trigger_is_pulled_when_the_last_price_reaches_it() -> None:
+def test_a_trigger_order_is_triggered_when_the_last_price_reaches_it() -> None:
     placed: dict[str, OrderUpdate] = {}
     pulled = 0
     last: dict[str, Decimal] = {}

@@ -67,9 +67,7 @@ def sent(road: Road, count: int, *listeners: Client) -> None:
     count=st.integers(1, 60),
     ends_after=st.integers(0, 60),
 )
-def test_what_comes_late_comes_all_the_same_and_once(
-    settings: dict[str, Any], count: int, ends_after: int
-) -> None:
+def test_delayed_frames_arrive_once(settings: dict[str, Any], count: int, ends_after: int) -> None:
     road, listener, fault = Road(), client(), running(**settings)
     road.faults = [fault]
     sent(road, min(count, ends_after), listener)
@@ -83,7 +81,7 @@ def test_what_comes_late_comes_all_the_same_and_once(
 
 
 @given(st.integers(0, 40), st.integers(1, 10))
-def test_a_count_is_what_is_lost_at_most(count: int, limit: int) -> None:
+def test_count_limits_the_number_of_dropped_frames(count: int, limit: int) -> None:
     road, listener, fault = Road(), client(), running(fault="drop", count=limit)
     road.faults = [fault]
     sent(road, count, listener)
@@ -91,7 +89,7 @@ def test_a_count_is_what_is_lost_at_most(count: int, limit: int) -> None:
     assert fault.touched == min(count, limit)
 
 
-def test_hiding_is_for_all_and_dropping_for_each_by_itself() -> None:
+def test_hide_affects_all_connections_alike_and_drop_each_separately() -> None:
     first, second = client(1), client(2)
     road = Road()
     road.faults = [running(fault="hide", share=0.5)]
@@ -103,7 +101,7 @@ def test_hiding_is_for_all_and_dropping_for_each_by_itself() -> None:
     assert taken(first) != taken(second)
 
 
-def test_one_fault_touches_a_frame_the_one_that_began_first() -> None:
+def test_only_the_fault_that_began_first_affects_a_frame() -> None:
     road, listener = Road(), client()
     doubling, losing = running(fault="duplicate", count=1), running(fault="drop", count=1)
     road.faults = [doubling, losing]
@@ -111,7 +109,7 @@ def test_one_fault_touches_a_frame_the_one_that_began_first() -> None:
     assert taken(listener) == [frame(0), frame(0), frame(2)]
 
 
-def test_a_frame_goes_only_where_the_fault_does_not_reach() -> None:
+def test_a_frame_is_sent_only_to_connections_without_the_fault() -> None:
     first, second = client(1), client(2)
     road = Road()
     road.faults = [running(fault="drop", connection=2)]
@@ -128,7 +126,7 @@ def test_nothing_is_kept_for_a_disconnected_client() -> None:
     assert taken(listener) == []
 
 
-def test_a_binary_frame_reports_it() -> None:
+def test_a_frame_corrupted_to_binary_is_sent_as_binary() -> None:
     road, listener = Road(), client()
     road.faults = [running(fault="corrupt", form="binary")]
     sent(road, 1, listener)

@@ -49,7 +49,7 @@ def test_a_symbol_names_its_market() -> None:
 
 
 @pytest.mark.parametrize("symbol", ["", "SOL", "SOL-USDC", "SOL_USDC_RFQ", "SOL_usdc"])
-def test_what_no_market_is_called_cannot_be_listed(symbol: str) -> None:
+def test_an_invalid_market_symbol_cannot_be_listed(symbol: str) -> None:
     with pytest.raises(ValueError, match="not a market symbol"):
         listing(symbol)
 
@@ -88,7 +88,7 @@ def test_the_hub_sends_to_subscribers_only_and_stops_on_request() -> None:
     assert hub.counts == {"openInterest.SOL_USDC_PERP": 2}
 
 
-def test_a_client_whose_queue_is_full_is_given_up_and_its_queue_freed() -> None:
+def test_a_client_whose_queue_is_full_is_dropped_and_its_queue_freed() -> None:
     client = Client(3, 1000)
     for _ in range(4):
         client.push(b"frame")

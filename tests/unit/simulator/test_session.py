@@ -27,7 +27,7 @@ def session() -> Session:
     return Session((KEY,))
 
 
-def test_success_is_silence(session: Session) -> None:
+def test_a_successful_request_has_no_reply(session: Session) -> None:
     answer = session.receive(request("SUBSCRIBE", "trade.SOL_USDC", "depth.SOL_USDC", id=7), NOW_MS)
     assert answer.errors == []
     assert answer.started == [Topic("trade.SOL_USDC"), Topic("depth.SOL_USDC")]
@@ -117,7 +117,7 @@ def test_a_signed_request_starts_private_streams_of_the_signer(session: Session)
     ]
 
 
-def test_without_a_good_signature_private_streams_are_error_4003(session: Session) -> None:
+def test_without_a_valid_signature_private_streams_are_error_4003(session: Session) -> None:
     answer = session.receive(request("SUBSCRIBE", "account.orderUpdate", "trade.SOL_USDC"), NOW_MS)
     assert answer.errors == [INVALID_SIGNATURE]
     assert answer.started == [Topic("trade.SOL_USDC")]

@@ -42,7 +42,7 @@ def test_the_signature_of_the_guide_s_corrupted_string_is_refused() -> None:
 
 
 @pytest.mark.parametrize("late_ms", [-5000, 5000])
-def test_a_signature_lives_as_long_as_its_window(late_ms: int) -> None:
+def test_a_signature_is_valid_as_long_as_its_window(late_ms: int) -> None:
     signature = [KEY, GOLDEN, "1614550000000", "5000"]
     assert judged(signature, now_ms=SIGNED_MS + late_ms)
     assert not judged(signature, now_ms=SIGNED_MS + late_ms + (1 if late_ms > 0 else -1))
@@ -67,7 +67,7 @@ def test_a_key_that_is_not_accepted_is_refused() -> None:
         [KEY, "", "1614550000000", "5000"],
     ],
 )
-def test_anything_but_four_good_strings_is_refused(signature: object) -> None:
+def test_anything_but_four_valid_strings_is_refused(signature: object) -> None:
     assert not judged(signature)
 
 

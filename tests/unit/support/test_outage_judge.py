@@ -208,7 +208,9 @@ def change(stream: str, place: int, **fields: str) -> Callable[[Entries], None]:
         (change(TICKER, 4, from_us=str(at(9)), to_us=str(at(32))), "it was received for 3.0 s"),
     ],
 )
-def test_each_flaw_is_seen(flaw: Callable[[Entries], None], expected: str, tmp_path: Path) -> None:
+def test_each_flaw_is_reported(
+    flaw: Callable[[Entries], None], expected: str, tmp_path: Path
+) -> None:
     entries = good()
     flaw(entries)
     assert any(expected in each for each in judged(tmp_path, entries)[0])
@@ -223,7 +225,7 @@ def test_a_gap_that_names_what_was_sent_to_a_living_connection_is_a_false_alarm(
     assert "a gap (connection lost) from 2 to 3 names 2, which was sent to [1]" in flaw
 
 
-def test_what_may_be_lost_with_a_connection_is_its_last_moment_or_a_long_queue() -> None:
+def test_losses_with_a_connection_are_limited_to_its_last_moment_or_a_long_queue() -> None:
     slow = {"number": 7, "command": {"fault": "slow_network", "connection": 2}}
     connections = Connections(
         [
@@ -283,6 +285,6 @@ def test_a_state_in_the_queue_of_a_slow_connection_may_be_overtaken_on_a_newer_o
 
     assert connections.may_be_overtaken(TICKER, sent(10.5, [1]))
     assert not connections.may_be_overtaken(TICKER, sent(9, [1]))  # connection 1 was not slow yet
-    assert not connections.may_be_overtaken(TICKER, sent(10.5, []))  # to no connection
+    assert not connections.may_be_overtaken(TICKER, sent(10.5, []))  # sent to no connection
     # no other connection receives the trades
     assert not connections.may_be_overtaken(TRADES, sent(10.5, [1]))

@@ -59,7 +59,7 @@ def test_the_limits_are_what_the_bridge_needs() -> None:
     assert IN_FLIGHT_US <= LOST_WITH_THE_END_US
 
 
-def test_a_gap_that_is_false_for_nearly_all_of_it_is_seen() -> None:
+def test_a_gap_that_is_false_for_nearly_all_of_it_is_reported() -> None:
     assert received_s(ORDERS, 1, 61, QUIET) == 57.5
     assert received_s(TICKER, 1, 61, ticks(*range(60))) == 56
 
@@ -69,7 +69,7 @@ def test_a_gap_is_true_from_a_moment_before_the_end_to_the_next_beginning() -> N
     assert received_s(ORDERS, 58.5, 62, QUIET) == 1
 
 
-def test_what_has_a_rhythm_may_be_marked_from_its_last_message_on() -> None:
+def test_a_periodic_stream_may_be_marked_from_its_last_message_on() -> None:
     assert received_s(TICKER, 40, 61, ticks(10, 20, 30, 40)) == 0
     assert received_s(TICKER, 40, 61, ticks(10, 20, 30, 40, 50)) == 0
     assert received_s(TICKER, 40, 61, ticks(10, 20, 30, 40, 50, 55)) == 5
@@ -80,13 +80,13 @@ def test_an_exchange_that_is_behind_its_schedule_sent_the_last_message_later() -
 
 
 @pytest.mark.parametrize("name", ["no_pongs", "stall", "slow_network", "burst", "error", "reject"])
-def test_while_questions_are_not_answered_and_a_while_longer_nothing_can_be_known(
+def test_unanswered_pings_and_the_time_after_them_are_not_counted_as_received(
     name: str,
 ) -> None:
     assert received_s(ORDERS, 20, 61, QUIET, *fault(name, 30, 32)) == 58.5 - 40
 
 
-def test_but_not_for_ever() -> None:
+def test_the_time_of_unanswered_pings_is_limited() -> None:
     again = [note for second in range(4, 60, 6) for note in fault("error", second, second)]
     marking = Marking(ORDERS, Connections([*NOTES, *again]), QUIET)
     begun = 61 - over_marking.MOST_US // SECOND_US - 4 - 1.5
@@ -96,6 +96,6 @@ def test_but_not_for_ever() -> None:
     assert marking.needless_us(us(begun - 2), us(61)) > over_marking.MOST_US
 
 
-def test_a_stall_of_one_stream_leaves_the_answers_to_questions() -> None:
+def test_a_stall_of_one_stream_does_not_affect_answers_to_pings() -> None:
     stall = fault("stall", 30, 32, stream="depth.*")
     assert received_s(ORDERS, 20, 61, QUIET, *stall) == 38.5

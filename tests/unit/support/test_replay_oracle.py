@@ -31,7 +31,7 @@ def test_a_missing_entry_is_one_difference_whatever_follows() -> None:
     ]
 
 
-def test_an_entry_too_many_is_reported() -> None:
+def test_an_additional_entry_is_reported() -> None:
     assert reported([ONE], ONE, TWO) == [
         "trade.SOL_USDC 2-20 (type=trade, trade_id=2) was not there"
     ]
@@ -55,7 +55,7 @@ def test_fields_in_another_order_are_reported() -> None:
     ]
 
 
-def test_a_stream_too_many_is_reported() -> None:
+def test_an_additional_stream_is_reported() -> None:
     assert reported([], entry("1-1", "depth.X")) == ["depth.X 1-1 (type=trade) was not there"]
 
 

@@ -70,7 +70,7 @@ def test_q_leaves_and_space_pauses() -> None:
     assert [after(*[" "] * times).is_paused for times in (1, 2)] == [True, False]
 
 
-def test_nothing_happens_where_there_is_nothing_to_enter() -> None:
+def test_enter_without_a_selected_line_does_nothing() -> None:
     assert after(Key.ENTER, Key.DOWN, "ä", listed=[]) == Browse()
 
 
@@ -92,7 +92,7 @@ def test_streams_are_ordered_by_what_was_chosen() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 6, 40])
-def test_the_marked_line_is_always_among_those_shown(count: int) -> None:
+def test_the_selected_line_is_always_shown(count: int) -> None:
     for place in range(count):
         lines = window(place, count, 5)
         assert place in lines
@@ -100,7 +100,7 @@ def test_the_marked_line_is_always_among_those_shown(count: int) -> None:
         assert 0 <= lines.start <= lines.stop <= count
 
 
-def test_what_a_terminal_sends_is_read_as_keys() -> None:
+def test_input_of_a_terminal_is_read_as_keys() -> None:
     sent = "j\x1b[A\x1bOB\x1b[5~\x1b[6~\x1b[H\r\x7f\x1b[1;5C\x1b"
     assert list(keys_in(sent)) == [
         "j", Key.UP, Key.DOWN, Key.PAGE_UP, Key.PAGE_DOWN, Key.HOME, Key.ENTER, Key.BACKSPACE,

@@ -17,7 +17,7 @@ def test_a_pattern_minds_upper_and_lower_case() -> None:
 
 
 @pytest.mark.parametrize("name", ["trade.ANY_USDC", "trade.*", "bridge:quarantine"])
-def test_what_could_be_a_stream_is_no_mistake(name: str) -> None:
+def test_a_name_that_could_be_a_stream_is_no_mistake(name: str) -> None:
     assert mistake(name, REGISTRY) == ""
 
 
@@ -26,7 +26,7 @@ def test_a_misspelt_name_is_reported_with_the_nearest() -> None:
     assert message.startswith("'trad.SOL_USDC' is not a stream; similar: trade.SOL_USDC")
 
 
-def test_an_odd_name_is_reported_with_the_types_where_nothing_is_near() -> None:
+def test_a_name_without_a_near_stream_is_reported_with_the_types() -> None:
     assert "types are trade, depth" in mistake("xyz", ())
 
 
@@ -57,5 +57,5 @@ def test_nothing_is_reported_of_a_pattern_with_a_match() -> None:
 
 
 @pytest.mark.parametrize("name", ["trade.\udcff*", "bridge:\udcff", "trade.\udcff"])
-def test_bytes_that_are_no_text_are_told(name: str) -> None:
+def test_bytes_that_are_not_text_are_reported(name: str) -> None:
     assert mistake(name, REGISTRY) == f"{name!r} is no UTF-8 text: no stream has this name"

@@ -44,5 +44,5 @@ def test_a_curve_shows_the_newest_values_with_the_highest_full() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [0.0, 0.0]])
-def test_a_curve_of_nothing_is_empty(values: list[float]) -> None:
+def test_a_curve_without_values_is_empty(values: list[float]) -> None:
     assert figures.curve(values, 10) == ""

@@ -40,7 +40,7 @@ def test_a_member_shows_which_it_is_and_what_it_keeps_for_others() -> None:
     assert describe_share(kept) == "member a of a, b; keeps 4 streams for b"
 
 
-def test_what_no_bridge_receives_is_reported_with_its_member() -> None:
+def test_a_stream_that_no_bridge_receives_is_reported_with_its_member() -> None:
     one = bridge("a", "abc", unreceived=1, unreceived_streams={"trade.X_USDC": "b"})
     many = bridge(
         "c", "abc", unreceived=7, unreceived_streams={"trade.Y_USDC": "b", "trade.X_USDC": "b"}
@@ -65,7 +65,7 @@ def test_two_bridges_of_one_member_and_one_that_keeps_are_no_reason() -> None:
     assert receivers(statuses)[all_of_b[0]] == ["a2", "b"]
 
 
-def test_bridges_of_different_fleets_are_reported_and_what_several_receive_by_that() -> None:
+def test_bridges_of_different_fleets_are_reported_and_streams_received_by_several() -> None:
     alone = bridge("a", "a", streams=mine("a", "a"))
     one_of_two = bridge("b", "ab", streams=mine("b", "ab"))
     result = list(reasons([alone, one_of_two]))

@@ -79,7 +79,7 @@ def test_aggregated_depth_is_no_measure_of_latency() -> None:
     assert history(Sample(0, streams={"depth.A_B": facts})).receive_ms() == (200.0, 200.0)
 
 
-def test_what_a_bridge_received_in_its_first_seconds_is_no_measure_of_latency() -> None:
+def test_messages_of_a_bridges_first_seconds_are_no_measure_of_latency() -> None:
     def sample(received_us: int, last_id: str) -> Sample:
         fields = {"type": "trade", "engine_us": "1000000", "received_us": str(received_us)}
         bridge = BridgeStatus(instance="b", updated_us=0, started_us=1_000_000)

@@ -40,7 +40,7 @@ def test_a_search_without_a_result_reports_it() -> None:
     assert " no stream has 'xyz' in its name" in painted(browse=Browse(search="xyz"))
 
 
-def test_the_head_states_at_once_that_redis_does_not_answer_and_how_old_the_picture_is() -> None:
+def test_the_head_reports_at_once_that_redis_is_unavailable_and_the_age_of_the_data() -> None:
     first = painted(trouble="Connection refused", age_s=3.2)[0]
     assert first == (" Redis at redis://r:6379/0 does not answer: this picture is 3.2s old …")
     assert (
@@ -50,7 +50,7 @@ def test_the_head_states_at_once_that_redis_does_not_answer_and_how_old_the_pict
     assert painted()[0] == " 0.4s old   ? keys"
 
 
-def test_a_paused_view_reports_it_and_turns_not_red() -> None:
+def test_a_paused_view_is_marked_as_paused_and_not_red() -> None:
     first = painted(browse=Browse(is_paused=True), trouble="late", age_s=12)[0]
     assert first.startswith(" PAUSED, 12s ago")
 

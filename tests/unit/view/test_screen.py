@@ -107,7 +107,7 @@ def test_streams_that_do_not_fit_are_counted() -> None:
 
 
 @pytest.mark.parametrize("width", range(60, 100))
-def test_a_figure_is_there_with_its_name_or_not_at_all(width: int) -> None:
+def test_a_figure_is_shown_with_its_name_or_not_at_all(width: int) -> None:
     line = painted(view_model(), width, 14)[1].replace("\u00a0", " ")
     assert not re.search(r"(bridge|p99) …", line), line
 
@@ -168,7 +168,7 @@ def test_sides_have_colours(kind: str | None, text: str, style: str) -> None:
     assert side_style(kind, text) == style
 
 
-def test_what_changed_since_the_last_picture_stands_out() -> None:
+def test_changes_since_the_last_poll_are_highlighted() -> None:
     was = view_model(streams=(stream("trade.A_B"), stream("trade.C_D")))
     now = view_model(streams=(stream("trade.A_B"), stream("trade.C_D", text="buy 2 @ 3")))
     console = Console(file=io.StringIO(), width=80, height=24, legacy_windows=False)
@@ -219,6 +219,6 @@ def test_when_room_is_short_each_type_is_shown_and_troubles_take_a_third() -> No
     assert len(rest) == 4
 
 
-def test_where_all_fits_all_is_shown() -> None:
+def test_all_streams_are_shown_if_they_fit() -> None:
     streams = [stream("trade.A_B"), stream("trade.B_B")]
     assert fitting(streams, 2) == (streams, [])

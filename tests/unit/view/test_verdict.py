@@ -25,7 +25,7 @@ def verdict(*bridges: BridgeStatus, **given: Any) -> Verdict:
     return judge(draw(history))
 
 
-def test_a_healthy_bridge_and_living_consumers_are_well() -> None:
+def test_a_healthy_bridge_and_live_consumers_are_well() -> None:
     worker = WorkerStatus(group="g", consumer="w", updated_us=NOW_US)
     assert verdict(bridge(), workers=(worker,)) == Verdict(Level.GOOD, "all is well")
 

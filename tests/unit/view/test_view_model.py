@@ -99,7 +99,7 @@ def test_counters_of_several_bridges_are_added_and_a_stopped_ones_waiting_is_not
     assert row.marks == ("4 gaps",)
 
 
-def test_a_stream_in_which_entries_wait_and_none_goes_out_is_held() -> None:
+def test_a_stream_with_pending_entries_and_none_published_is_held() -> None:
     def sample(second: int, last_id: str) -> Sample:
         streams = line("trade.A_B", pending=2, last_id=last_id)
         at_us = NOW_US + second * SECOND
@@ -149,17 +149,17 @@ def test_a_status_of_another_day_is_read_as_far_as_it_goes() -> None:
         f'"updated_us":5,"streams":{{"trade.A_B":{{"gaps":{2**63}}}}}',
     ],
 )  # fmt: skip
-def test_a_status_with_a_number_that_cannot_be_reckoned_with_is_passed_over(wrong: str) -> None:
+def test_a_status_with_an_implausible_number_is_skipped(wrong: str) -> None:
     assert read_statuses(BridgeStatus, {"a": f'{{"instance":"a",{wrong}}}'}) == ((), 1)
 
 
-def test_a_worker_that_took_no_finite_time_is_passed_over() -> None:
+def test_a_worker_with_an_infinite_latency_is_skipped() -> None:
     text = '{"group":"g","consumer":"w","updated_us":5,"latency_ms":{"p50":%s}}'
 
     assert read_statuses(WorkerStatus, {"a": text % "1e999", "b": text % '"1e999"'}) == ((), 2)
 
 
-def test_bridges_that_publish_the_same_state_whose_turn_it_is() -> None:
+def test_a_bridge_with_peers_shows_its_turn_and_their_names() -> None:
     alone, second, gone = (
         view_model(Sample(NOW_US, (bridge(**facts),))).bridges[0].turn
         for facts in (
@@ -171,7 +171,7 @@ def test_bridges_that_publish_the_same_state_whose_turn_it_is() -> None:
     assert (alone, second, gone) == ("", "2 of 3, beside a, c", "")
 
 
-def test_texts_of_a_status_can_do_nothing_to_a_terminal() -> None:
+def test_texts_of_a_status_are_escaped_for_a_terminal() -> None:
     status = {"instance": "a\x1b]0;X\x07", "updated_us": 1, "redis_trouble": "x\r\nbridge b: fine"}
     streams = {"stream_troubles": {"trade.X\n": "\x9b2J"}}
     [result], _ = read_statuses(BridgeStatus, {"a": json.dumps(status | streams)})
