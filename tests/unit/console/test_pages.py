@@ -282,7 +282,7 @@ def test_a_latency_above_all_bounds_has_no_figure_and_unknown_buckets_are_skippe
     LatencyPage().take(Sample(NOW_US, bridges=(status,)))
 
 
-def test_a_group_is_as_slow_as_its_slowest_living_worker() -> None:
+def test_a_group_is_as_slow_as_its_slowest_live_worker() -> None:
     def one(consumer: str, p50: float | None, at_us: int = NOW_US) -> WorkerStatus:
         return WorkerStatus.model_validate(
             {"group": "g", "consumer": consumer, "updated_us": at_us,

@@ -158,7 +158,7 @@ async def test_a_failed_call_of_a_keyed_batch_fails_the_batch_with_its_entry() -
     assert part.writes == ()
 
 
-async def test_entries_that_cannot_be_decoded_count_apart_among_calls_at_once() -> None:
+async def test_undecodable_entries_are_counted_apart_among_concurrent_calls() -> None:
     parts: list[tuple[str, Part]] = []
     bad: Entry = ("2-0", ["type", "trade"])
     items = [(STREAM, entry) for entry in (*trades(1), bad, *trades(3))]

@@ -149,7 +149,7 @@ async def test_a_separate_entry_that_fails_does_not_affect_others() -> None:
     assert [part.failed is None for part in parts] == [True, False, True]
 
 
-async def test_stop_worker_leaves_the_parts_from_before_it() -> None:
+async def test_stop_worker_keeps_the_parts_before_it() -> None:
     parts: list[Part] = []
     with pytest.raises(StopWorker):
         await BatchRunner(Odd(), stats()).run_apart(STREAM, trades(2, 5, 99), parts, Pace())
@@ -165,7 +165,7 @@ class Lists(Consumer):
             raise ValueError("unlucky")
 
 
-async def test_a_list_that_fails_is_one_part_and_one_by_one_shows_the_entry() -> None:
+async def test_a_list_that_fails_is_one_part_and_single_calls_find_the_entry() -> None:
     [part] = await apart(Lists, trades(2, 13, 4))
     assert part.failed is not None
     parts = await apart(Lists, trades(2, 13, 4), one_by_one=True)

@@ -162,7 +162,7 @@ def test_whole_numbers_are_taken_as_text() -> None:
     assert [tuple(write) for write in results.writes] == [("HSET", "", ("trades", "5"))]
 
 
-def test_patterns_that_fit_nothing_have_near_misses() -> None:
+def test_patterns_without_a_match_get_suggestions() -> None:
     names = ["trade.SOL_USDC", "trade.BTC_USDC", "account.orderUpdate"]
     assert near_misses(names, ["trde.*", "acount.*"]) == ["trade.*", "account.*"]
     assert near_misses(names, ["trade.SOL_USD"]) == ["trade.SOL_USDC"]

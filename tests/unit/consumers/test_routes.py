@@ -68,7 +68,7 @@ async def test_a_list_in_the_annotation_requests_batches() -> None:
     assert seen == [[("trade.SOL_USDC", "1-1", 1), ("trade.SOL_USDC", "1-3", 2)]]
 
 
-async def test_a_batch_without_a_wanted_event_is_not_handed_over() -> None:
+async def test_a_batch_without_a_wanted_event_is_not_delivered() -> None:
     @consumes("trade.*")
     def store(batch: list[Delivery[Trade]]) -> None:
         raise AssertionError("nothing to store")

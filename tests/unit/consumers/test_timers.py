@@ -228,7 +228,7 @@ def test_vwap_writes_a_minute_when_it_is_over_and_again_for_a_late_trade() -> No
     ]
 
 
-def test_vwap_forgets_minutes_that_are_written() -> None:
+def test_vwap_drops_written_minutes_from_its_state() -> None:
     market, trial = EventFactory(), Trial(Vwap, STREAM)
     trial.deliver(*(market.trade("100", after_s=60) for _ in range(15)))
     trial.tick("2026-09-02T17:30:00")

@@ -84,7 +84,7 @@ def test_a_model_s_fields_stand_where_readers_expect_them(kind: StreamType) -> N
 
 
 @pytest.mark.parametrize("kind", StreamType)
-def test_what_the_bridge_fills_itself_has_a_name_that_the_exchange_cannot_send(
+def test_fields_of_the_bridge_have_names_that_the_exchange_cannot_send(
     kind: StreamType,
 ) -> None:
     fields = STREAM_SPECS[kind].model.model_fields

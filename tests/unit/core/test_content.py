@@ -60,7 +60,7 @@ def test_content_batch_has_the_expected_last_id() -> None:
     ]
 
 
-def test_content_stream_that_moved_is_read_again_and_what_is_there_is_dropped() -> None:
+def test_content_stream_that_changed_is_read_again_and_messages_in_it_are_dropped() -> None:
     queue = ready()
     queue.put(order("a"))
     queue.put(order("b"))
@@ -173,7 +173,7 @@ def test_content_entry_of_another_program_in_the_tail_is_passed_over() -> None:
     assert len(sent(queue)) == 1
 
 
-def test_content_message_that_retention_took_is_not_written_again_behind_what_is_there() -> None:
+def test_content_trimmed_message_is_not_written_again_after_the_kept_entries() -> None:
     queue = content()
     events = [order(str(number), NOW_US + number * 1_000_000) for number in range(6)]
     entries = [(f"{event.entry.ms}-0", fields(event)) for event in events[3:5]]
@@ -330,7 +330,7 @@ def test_content_outage_is_marked_before_the_first_message_received_after_it() -
     )
 
 
-def test_content_outage_is_not_put_before_what_is_in_flight() -> None:
+def test_content_outage_is_not_put_before_entries_in_flight() -> None:
     queue = ready()
     queue.put(order("a", NOW_US + 20))
     queue.take(NOW_US + 20, 100)
@@ -411,15 +411,15 @@ def check_backfill_while_the_engines_clock_is_back(kept_s: int) -> None:
     assert order_ids(queue) == ["lost 0", "lost 1", "lost 2", "live"]
 
 
-def test_content_backfill_takes_what_was_lost_while_the_engines_clock_went_back() -> None:
+def test_content_backfill_adds_messages_lost_while_the_engines_clock_went_back() -> None:
     check_backfill_while_the_engines_clock_is_back(0)
 
 
-def test_content_backfill_takes_what_was_lost_though_the_kept_entry_was_ahead() -> None:
+def test_content_backfill_adds_lost_messages_although_the_kept_entry_was_ahead() -> None:
     check_backfill_while_the_engines_clock_is_back(3_000)
 
 
-def test_content_backfill_passes_over_outages_before_what_redis_kept() -> None:
+def test_content_backfill_skips_outages_before_the_kept_entry() -> None:
     queue = ready()
     lose(queue, f"{NOW_US // 1000}-0", fields(order("kept", NOW_US)))
     queue.rewind(0, REPLAYED, NOW_US - 60_000_000)
@@ -488,7 +488,7 @@ def test_content_settled_until_is_a_second_before_pending_entries_and_unknown_wi
     assert queue.settled_until_us(NOW_US) is None
 
 
-def test_content_gap_that_the_tail_has_is_not_written_again_whenever_it_was_received() -> None:
+def test_content_gap_that_the_tail_has_with_another_time_of_receipt_is_not_written_again() -> None:
     queue = content(replay_until=REPLAYED)
     put_outage(queue, NOW_US + 1, NOW_US + 8)
     (gap,) = queue.slots

@@ -32,7 +32,7 @@ def beside(*names: str, stream: Stream = ORDERS, **marks: int) -> Peers:
     return poll(peers, *others, stream=stream, **marks)
 
 
-def test_content_message_that_a_peer_publishes_is_sent_later_and_only_if_it_is_not_there() -> None:
+def test_content_message_that_a_peer_publishes_is_sent_later_and_only_if_it_is_missing() -> None:
     queue = following()
     queue.put(order("theirs", NOW_US))
     queue.put(order("missed", NOW_US + 1))
@@ -87,7 +87,7 @@ def test_content_queue_sends_nothing_before_the_first_poll_of_peers() -> None:
     assert queue.tail_wanted(NOW_US) is not None
 
 
-def test_content_of_another_shard_goes_out_last_without_the_first_and_its_outage_waits() -> None:
+def test_content_without_the_first_shard_is_sent_last_and_its_outage_waits() -> None:
     queue = content(TICKERS, peers=without_the_first_shard())
     put_outage(queue, NOW_US - 9, NOW_US - 1)
     queue.put(ticker(NOW_US))
@@ -196,7 +196,7 @@ def test_content_fill_of_history_that_the_stream_has_is_not_put_in_again() -> No
     assert [named["trade_id"] for named in sent(queue)] == ["2"]
 
 
-def test_content_fill_of_history_that_waits_already_is_not_put_in_again() -> None:
+def test_content_fill_of_history_that_is_already_pending_is_not_put_in_again() -> None:
     queue = content()
     queue.put(fill(1))
 

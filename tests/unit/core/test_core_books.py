@@ -182,7 +182,7 @@ def test_core_snapshot_whose_place_has_another_bridges_is_not_tried_again() -> N
     assert core.waiting(DEPTHS) == [("A", 11)]
 
 
-def test_core_gap_that_the_book_knows_nothing_of_is_followed_by_a_snapshot_at_once() -> None:
+def test_core_gap_without_a_break_in_the_book_is_followed_by_a_snapshot_at_once() -> None:
     core = with_book()
     settled(core, "9-102", "++")
     queue = core.queue(DEPTHS)
@@ -215,10 +215,10 @@ def test_core_gap_found_in_what_is_replayed_brings_no_snapshot_of_its_own() -> N
     assert core.waiting(DEPTHS) == []
 
 
-# ---- books without changes -----------------------------------------------------------------------
+# ---- unchanged books -----------------------------------------------------------------------------
 
 
-def test_core_book_that_never_moves_is_placed_with_a_start_of_its_own() -> None:
+def test_core_book_without_deltas_is_placed_with_a_start_of_its_own() -> None:
     core = subject()
     core.rest(DEPTHS, book_body(7))
     core.now_us += QUIET_US
@@ -234,7 +234,9 @@ def test_core_book_that_never_moves_is_placed_with_a_start_of_its_own() -> None:
     assert snapshot.entry.ms == (NOW_US + QUIET_US) // 1000
 
 
-def test_core_book_that_rests_ahead_of_the_stream_brings_a_gap_with_the_noted_cause() -> None:
+def test_core_unchanged_book_ahead_of_the_stream_is_placed_after_a_gap_with_the_noted_cause() -> (
+    None
+):
     core = subject()
     core.answer(1)
     core.lose(1)
@@ -251,7 +253,7 @@ def test_core_book_that_rests_ahead_of_the_stream_brings_a_gap_with_the_noted_ca
     assert snapshot.entry.number == 7
 
 
-def test_core_book_that_rests_where_the_stream_is_needs_nothing_more() -> None:
+def test_core_unchanged_book_at_the_streams_position_is_the_only_snapshot() -> None:
     core = subject()
     for _ in range(2):
         core.rest(DEPTHS, book_body(7))

@@ -170,7 +170,7 @@ def test_core_remembers_nothing_a_minute_after_a_connection_replaced_another() -
     assert remembered(core) == {}
 
 
-def test_core_remembers_for_a_minute_what_two_connections_receive_always() -> None:
+def test_core_remembers_messages_of_two_lasting_connections_for_a_minute() -> None:
     core = subject()
     for second in range(300):
         core.now_us = NOW_US + second * 1_000_000

@@ -235,7 +235,7 @@ def test_core_content_gap_that_was_written_is_logged() -> None:
     assert sorted(record["stream"] for record in records) == [ORDERS, TICKERS]
 
 
-def test_core_backfill_shows_outages_as_the_live_core_does_by_streams_that_it_has_not() -> None:
+def test_core_backfill_detects_outages_like_the_live_core_by_streams_that_it_lacks() -> None:
     """The ticks of a stream that is not backfilled end an outage, and reveal a stall."""
     core = CoreSubject(TICKERS, ORDERS)
     core.core.detach([ORDERS])

@@ -284,7 +284,7 @@ def test_outage_that_the_journal_has_reported_is_not_reported_again_by_a_mark() 
     assert list(coverage.resume({ORDERS: NOW_US})) == []
 
 
-def test_mark_that_no_process_has_had_yet_is_used_by_the_next_one() -> None:
+def test_mark_that_was_not_applied_yet_is_used_by_the_next_process() -> None:
     coverage = Subject()
     coverage.cover(1, 5)
     coverage.lost(1, GapCause.NOT_RUNNING)
@@ -305,7 +305,7 @@ def test_restored_coverage_is_equal() -> None:
     assert again.cover(2, 9) == coverage.cover(2, 9) == outage(6, 9)
 
 
-def test_restored_coverage_has_what_was_received_apart() -> None:
+def test_restored_coverage_has_the_intervals_received_separately() -> None:
     before = subject()
     before.message(1, 5)
     before.cover(2, 9)
@@ -325,7 +325,7 @@ def test_proof_by_the_order_of_answers_survives_a_restart() -> None:
     assert again.may_close(1)
 
 
-def test_state_of_an_earlier_version_is_read_as_far_as_it_goes() -> None:
+def test_state_of_an_earlier_version_is_read_without_the_later_fields() -> None:
     state = {
         "ears": {"1": [at(7), at(3), {TICKER: at(6)}]},
         "since": {"liquidation": [at(2), "silent"], "bookTicker.SOL_USDC": [at(1), "buffer full"]},

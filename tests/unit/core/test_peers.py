@@ -209,7 +209,7 @@ def test_gap_waits_for_a_peer_that_has_not_received_so_far() -> None:
     assert may_mark(with_other("z", received={TRADES: NOW_US}, oldest_us=NOW_US + 1))
 
 
-def test_gap_waits_for_a_peer_that_does_not_know_how_far_it_is() -> None:
+def test_gap_waits_for_a_peer_with_unknown_progress() -> None:
     assert not may_mark(with_other("z", oldest_us=1))
 
 
@@ -224,7 +224,7 @@ def test_gap_waits_for_a_peer_no_longer_than_half_a_minute() -> None:
     assert may_mark(peers, now_us=NOW_US + PEER_WAIT_US)
 
 
-def test_waiting_begins_anew_after_a_pause_of_redis() -> None:
+def test_waiting_restarts_after_an_outage_of_redis() -> None:
     peers = with_other("z", held={TRADES: 4})
     peers.resumed(NOW_US + PEER_WAIT_US)
 
@@ -232,7 +232,7 @@ def test_waiting_begins_anew_after_a_pause_of_redis() -> None:
     assert not may_mark(peers, now_us=NOW_US + PEER_WAIT_US)
 
 
-def test_waiting_does_not_begin_anew_after_a_pause_of_another_shard() -> None:
+def test_waiting_does_not_restart_after_an_outage_of_another_shard() -> None:
     peers = Peers(KeySpace("{bridge}:", 4))
     poll(peers, status("z", held={TRADES: 4}))
     of_trades = KeySpace("{bridge}:", 4).shard_of(TRADES)
@@ -266,7 +266,7 @@ def test_outage_waits_for_the_watermark_while_a_peer_receives_the_stream() -> No
     )
 
 
-def test_after_a_long_sleep_nothing_is_marked_before_the_next_poll() -> None:
+def test_after_a_long_pause_nothing_is_marked_before_the_next_poll() -> None:
     peers = Peers()
     poll(peers)
     later_us = NOW_US + STALE_POLL_US
@@ -332,7 +332,7 @@ def test_outage_waits_for_statuses_that_were_written_after_it_was_known() -> Non
     )
 
 
-def test_waits_are_counted_by_the_steady_clock_whatever_the_exchanges_shows() -> None:
+def test_waits_are_measured_by_the_steady_clock_not_by_the_exchanges() -> None:
     peers = with_other("z", received={ORDERS: NOW_US})
     waited_us = PEER_WAIT_US // 2
 

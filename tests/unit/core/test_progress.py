@@ -14,13 +14,13 @@ def subject() -> CoreSubject:
     return core
 
 
-def test_progress_of_a_bridge_that_reads_its_journal_states_only_what_it_waits_for() -> None:
+def test_progress_of_a_bridge_that_reads_its_journal_has_only_the_oldest_time() -> None:
     found = progress([subject().core], is_behind=True)
 
     assert (found.oldest_us, found.received, found.settled) == (BEHIND_US, {}, {})
 
 
-def test_progress_without_anything_waiting_is_up_to_the_last_answer() -> None:
+def test_progress_without_pending_entries_is_up_to_the_last_answer() -> None:
     found = progress([subject().core], is_behind=False)
 
     assert found.received == {TRADES: NOW_US, ORDERS: NOW_US}

@@ -160,7 +160,7 @@ class Machine(RuleBasedStateMachine):
             if not self.queue.slots:
                 return
             self.take(100)
-        raise AssertionError("something waits for ever")
+        raise AssertionError("the queue did not drain in 200 s")
 
 
 class SequencedMachine(Machine):
@@ -246,7 +246,7 @@ class SequencedMachine(Machine):
             if not self.queue.slots:
                 return
             self.take(100)
-        raise AssertionError("something waits for ever")
+        raise AssertionError("the queue did not drain in 200 s")
 
     def stream_is_in_order(self) -> None:
         """Check that each number between first and last is there once, or covered by a gap."""

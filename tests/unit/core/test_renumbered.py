@@ -237,7 +237,7 @@ def test_renumbered_stream_received_again_when_retention_took_some_has_nothing_t
 
 
 @pytest.mark.parametrize("is_redis_there", [True, False])
-def test_renumbered_or_not_what_is_missing_behind_a_time_that_was_ahead_is_marked(
+def test_renumbered_or_not_missing_numbers_after_a_time_ahead_are_marked(
     is_redis_there: bool,
 ) -> None:
     """One message was 50 minutes ahead, so later messages seem older than the stream's end."""
@@ -299,7 +299,7 @@ def test_renumbered_by_another_bridge_first_is_not_renumbered_again() -> None:
     ]
 
 
-def test_renumbered_by_another_bridge_drops_what_waits_of_the_old_numbers() -> None:
+def test_renumbered_by_another_bridge_drops_pending_entries_of_the_old_numbers() -> None:
     """A bridge that was suspended while its peer continued resumes with old messages."""
     redis = MemoryServer()
     first, second = (CoreSubject(DEPTHS, redis=redis) for _ in range(2))
@@ -353,7 +353,7 @@ def test_renumbered_states_are_recognised_by_their_time_and_none_is_dropped() ->
     assert core.queue(BOOK_TICKERS).counters.late == 0
 
 
-def test_renumbered_states_that_times_do_not_show_are_late_for_five_seconds_and_named() -> None:
+def test_renumbered_states_without_later_times_are_late_for_five_seconds_and_marked() -> None:
     """The new numbers are only a little lower, and their times not later for a while."""
     core = CoreSubject(BOOK_TICKERS)
     core.receive(book_ticker(FIRST, NOW_US + 3_000_000_000))  # the engine's clock was 50 min ahead

@@ -82,7 +82,7 @@ def test_sequenced_late_message_is_sent_in_its_place() -> None:
     assert places(queue.take(NOW_US, 100)) == [("A", n) for n in (5, 6, 7, 8, 9)]
 
 
-def test_sequenced_late_message_is_not_put_before_what_is_in_flight() -> None:
+def test_sequenced_late_message_is_not_put_before_entries_in_flight() -> None:
     queue = sequenced(7, 9)
     queue.take(NOW_US, 1)
 
@@ -230,9 +230,7 @@ def test_sequenced_recovered_trades_are_sent_before_the_one_that_waits_for_them(
     assert places(queue.take(NOW_US, 100)) == [("A", 6), ("A", 7), ("A", 8)]
 
 
-def test_sequenced_recovered_trades_of_a_settled_message_are_sent_behind_what_is_in_flight() -> (
-    None
-):
+def test_sequenced_recovered_trades_of_a_settled_message_are_sent_after_entries_in_flight() -> None:
     queue = sequenced(8, 9)
     queue.take(NOW_US, 1)
 
@@ -315,7 +313,7 @@ def test_sequenced_loss_is_found_while_nothing_waits() -> None:
     assert (queue.is_lost, queue.lost_last) == (True, "0-0")
 
 
-def test_sequenced_rows_of_history_in_front_hide_no_place_in_the_journal() -> None:
+def test_sequenced_rows_of_history_in_front_do_not_raise_the_oldest_position() -> None:
     """The entries queued after the rows are not settled: the checkpoint must not pass them."""
     queue = Sequenced(TRADES, Peers(), Resume(), 0)
     waiting = trade(10_000, position=7)
@@ -344,7 +342,7 @@ def test_sequenced_id_beyond_two_to_the_fifty_three_suspends_and_states_the_reme
     assert places(queue.take(NOW_US, 100)) == [("A", 8)]
 
 
-def test_sequenced_numbers_that_begin_anew_are_believed_after_five_seconds() -> None:
+def test_sequenced_numbers_that_restart_are_accepted_after_five_seconds() -> None:
     queue = sequenced(confirmed="9-1000000")
     for number, second in ((1, 0), (2, 3), (3, 6)):
         queue.put(trade(number, NOW_US + second * SECOND_US))
@@ -371,7 +369,7 @@ def test_sequenced_single_message_appended_in_between_proves_that_numbers_contin
 # ---- memory ------------------------------------------------------------------------------------
 
 
-def test_sequenced_full_buffer_gives_up_the_oldest_and_a_gap_names_them() -> None:
+def test_sequenced_full_buffer_drops_the_oldest_and_a_gap_covers_them() -> None:
     queue = sequenced(*range(6, 26), confirmed="9-50")
     before = queue.bytes
 
@@ -385,7 +383,7 @@ def test_sequenced_full_buffer_gives_up_the_oldest_and_a_gap_names_them() -> Non
     assert (named["from"], named["to"], named["cause"]) == ("6", "7", "overflow")
 
 
-def test_sequenced_full_buffer_does_not_give_up_what_is_in_flight() -> None:
+def test_sequenced_full_buffer_does_not_drop_entries_in_flight() -> None:
     queue = sequenced(6, 7, 8)
     queue.take(NOW_US, 2)
 
@@ -444,7 +442,7 @@ def test_sequenced_missing_number_of_a_later_time_came_late_and_goes_to_its_plac
     assert [slot.begins_numbering for slot in queue.slots] == [False] * 4 + [True]
 
 
-def test_sequenced_missing_number_before_the_head_is_recognised_by_what_redis_has() -> None:
+def test_sequenced_missing_number_before_the_head_is_recognised_by_the_last_id_of_redis() -> None:
     queue = sequenced(8, confirmed="9-50")
 
     queue.put(trade(7, NOW_US + 2 * SECOND_US))

@@ -27,7 +27,7 @@ def test_sequenced_gap_that_no_peer_can_fill_is_marked_in_time() -> None:
     assert places(queue.take(NOW_US + HOLD_US, 100))[0] == ("G", 7)
 
 
-def test_sequenced_gap_that_a_peer_may_fill_is_requested_again_and_again() -> None:
+def test_sequenced_gap_that_a_peer_may_fill_is_tried_repeatedly() -> None:
     queue = refused(status("z", held={TRADES.name: 6}))
     assert queue.take(NOW_US + PROBE_EVERY_US - 1, 100) is None
     assert queue.due_us() == NOW_US + PROBE_EVERY_US
@@ -57,7 +57,7 @@ def test_sequenced_stream_begins_with_the_earliest_message_of_all_bridges() -> N
     assert queue.waits_after() is None
 
 
-def test_sequenced_beginning_found_in_redis_is_forgotten() -> None:
+def test_sequenced_beginning_expected_from_a_peer_is_dropped_when_redis_has_a_stream() -> None:
     queue = sequenced(8, peers=poll(Peers(), status("z", held={TRADES.name: 5})))
     queue.take(NOW_US, 100)
     queue.settle(answer("empty", "0-0"), NOW_US)
@@ -117,7 +117,7 @@ def test_sequenced_window_before_the_first_poll_of_peers_is_not_sent() -> None:
     assert places(queue.take(NOW_US, 100)) == [("A", 8)]
 
 
-def test_sequenced_of_another_shard_without_the_first_waits_for_any_bridge_before_its_gap() -> None:
+def test_sequenced_queue_without_the_first_shard_waits_as_for_a_peer_before_its_gap() -> None:
     queue = sequenced(8, confirmed="9-50", peers=without_the_first_shard())
     queue.take(NOW_US, 100)
     queue.settle(answer("gap", "9-50"), NOW_US)
@@ -128,7 +128,7 @@ def test_sequenced_of_another_shard_without_the_first_waits_for_any_bridge_befor
     assert places(queue.take(late_us, 100))[0] == ("G", 7)
 
 
-def test_sequenced_window_taken_over_from_a_peer_wants_a_whole_book() -> None:
+def test_sequenced_window_taken_over_from_a_peer_requires_a_whole_book() -> None:
     peers = poll(Peers(), status("a", received={WINDOWS.name: NOW_US}), stream=WINDOWS)
     queue = sequenced(stream=WINDOWS, peers=peers)
     queue.put(delta(5, 8))

@@ -47,7 +47,7 @@ def test_unlogged_gap_is_searched_at_missing_numbers() -> None:
     assert queue.oldest_position() is None
 
 
-def test_unlogged_gap_may_stand_before_a_message_that_was_not_published() -> None:
+def test_unlogged_gap_is_searched_before_a_message_that_was_not_published() -> None:
     queue = received_again(10)
     queue.take(NOW_US, 9)
     queue.settle(answer("ok", "9-100", "+"), NOW_US)
@@ -128,7 +128,7 @@ def test_unlogged_places_are_forgotten_when_all_is_received_again() -> None:
     assert list(queue.pages_wanted()) == []
 
 
-def test_unlogged_pages_that_come_after_all_is_received_again_are_passed_over() -> None:
+def test_unlogged_pages_that_come_after_all_is_received_again_are_ignored() -> None:
     """Redis lost the stream while the pages were requested."""
     queue = received_again(10)
     queue.take(NOW_US, 9)
@@ -141,7 +141,7 @@ def test_unlogged_pages_that_come_after_all_is_received_again_are_passed_over() 
     assert list(queue.gaps_written()) == []
 
 
-def test_unlogged_places_are_read_so_many_at_once_and_not_of_a_suspended_stream() -> None:
+def test_unlogged_places_are_read_in_limited_number_and_not_of_a_suspended_stream() -> None:
     numbers = range(10, 10 + 2 * (AT_ONCE + 5), 2)
     queue = received_again(*numbers)
     queue.take(NOW_US, 1000)

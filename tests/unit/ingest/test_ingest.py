@@ -257,7 +257,7 @@ def moved_to(subject: IngestSubject, server: MemoryServer, target: str) -> None:
     subject.read_journal()
 
 
-def test_ingest_moved_to_another_redis_begins_with_what_the_one_before_lacks(
+def test_ingest_moved_to_another_redis_begins_with_frames_that_the_previous_one_lacks(
     tmp_path: Path,
 ) -> None:
     subject = IngestSubject(tmp_path, target=HERE)
@@ -376,7 +376,7 @@ def test_ingest_behind_lets_no_connection_close_until_the_core_has_read_that_ano
     assert subject.ingest.may_close(old)
 
 
-def test_ingest_while_behind_memory_goes_on_being_bounded(tmp_path: Path) -> None:
+def test_ingest_while_behind_keeps_memory_bounded(tmp_path: Path) -> None:
     subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
     subject.connect()
 
@@ -386,7 +386,7 @@ def test_ingest_while_behind_memory_goes_on_being_bounded(tmp_path: Path) -> Non
         assert subject.table.pending_bytes() < 1.5 * SMALL
 
 
-def test_ingest_journal_must_make_room_oldest_public_frames_are_marked_accounts_kept(
+def test_ingest_that_skips_frames_marks_public_streams_and_keeps_account_frames(
     tmp_path: Path,
 ) -> None:
     subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
@@ -408,7 +408,7 @@ def test_ingest_journal_must_make_room_oldest_public_frames_are_marked_accounts_
     assert subject.queue(TRADES).slots[-1].cause is GapCause.OVERFLOW
 
 
-def test_ingest_without_a_journal_gives_up_the_oldest_and_marks_it() -> None:
+def test_ingest_without_a_journal_drops_the_oldest_and_marks_it() -> None:
     subject = IngestSubject(None, buffer_bytes=SMALL)
     subject.connect()
 
@@ -568,7 +568,7 @@ def test_ingest_unwritten_without_a_journal_counts_a_stream_that_redis_refuses()
 # ---- REST ----------------------------------------------------------------------------------------
 
 
-def test_ingest_end_of_history_is_read_again_as_it_came(tmp_path: Path) -> None:
+def test_ingest_end_of_history_has_the_same_effect_when_it_is_read_again(tmp_path: Path) -> None:
     subject = IngestSubject(tmp_path)
     subject.connect()
     subject.trades(2)

@@ -13,7 +13,7 @@ CONFIRMED = {"trade.SOL_USDC": "9-990"}
 WHOLE = Checkpoint(900, "b", CONFIRMED, {"x": 5}, {"a": 300}, end=1_000)
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_a_written_checkpoint_is_read_again(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, WHOLE)
 
     assert read_checkpoint(tmp_path) == WHOLE

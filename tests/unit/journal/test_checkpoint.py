@@ -55,13 +55,13 @@ def test_a_checkpoint_is_read_as_written_also_from_an_earlier_version(tmp_path: 
     assert read_checkpoint(tmp_path) == Checkpoint(9, "a")
 
 
-def test_a_pipe_in_place_of_the_checkpoint_is_none_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_the_checkpoint_is_ignored_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / NAME)
 
     assert read_checkpoint(tmp_path) is None
 
 
-def test_a_checkpoint_that_has_no_end_is_none(tmp_path: Path) -> None:
+def test_an_endless_checkpoint_is_ignored(tmp_path: Path) -> None:
     with (tmp_path / NAME).open("wb") as file:
         file.truncate(5 * 2**30)
 

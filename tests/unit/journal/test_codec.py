@@ -85,7 +85,7 @@ def test_a_record_is_read_as_it_was_written(record: Record) -> None:
 
 
 @given(record=records)
-def test_frame_of_a_line_is_what_decode_reads_and_nothing_else(record: Record) -> None:
+def test_frame_of_a_line_equals_the_result_of_decode(record: Record) -> None:
     line = encode(record)[:-1]
 
     assert frame_of(line) == (record if letter_of(line) == b"F" else None)
@@ -134,7 +134,7 @@ def test_a_line_that_is_cut_is_no_record(record: Record, kept: float) -> None:
 
 
 @pytest.mark.parametrize("record", [Closing(1, 1), CaughtUp(1), Rebased(1, 5)])
-def test_what_is_not_journaled_has_no_line(record: Record) -> None:
+def test_records_that_are_not_journaled_have_no_line(record: Record) -> None:
     assert encode(record) == b""
 
 

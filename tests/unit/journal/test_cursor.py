@@ -251,7 +251,7 @@ def test_damage_up_to_the_end_is_reported_until_now(tmp_path: Path) -> None:
     assert short_forms(read_all(cursor)) == [5]
 
 
-def test_a_removed_oldest_segment_is_reported_since_what_the_reader_knows(
+def test_a_removed_oldest_segment_is_reported_from_the_readers_last_time_on(
     tmp_path: Path,
 ) -> None:
     subject = journal(tmp_path)

@@ -114,7 +114,7 @@ def test_export_has_every_line_and_counts_those_that_cannot_be_read(tmp_path: Pa
     assert damage.lines == 1
 
 
-def test_export_takes_frames_of_a_time(tmp_path: Path) -> None:
+def test_export_selects_frames_by_time(tmp_path: Path) -> None:
     journal(tmp_path, [OPENED, frame(1), frame(2), frame(3)])
 
     kinds = [json.loads(each)["kind"] for each in exported(tmp_path, NOW_US + 2, NOW_US + 3)]
@@ -354,7 +354,7 @@ def test_a_checkpoint_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("happens", ["packed", "removed"])
-def test_a_bridge_that_tidies_meanwhile_is_no_damage(
+def test_a_segment_compressed_or_pruned_meanwhile_is_no_damage(
     happens: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oldest, *_ = journal(tmp_path, [OPENED, frame(1)], [frame(2)], [frame(3)])
@@ -375,7 +375,7 @@ def test_a_bridge_that_tidies_meanwhile_is_no_damage(
     assert summary.records["frame"] == summary.segments
 
 
-def test_a_segment_that_goes_just_before_it_is_read_is_no_damage(
+def test_a_segment_removed_just_before_it_is_read_is_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oldest, *_ = journal(tmp_path, [OPENED, frame(1)], [frame(2)])

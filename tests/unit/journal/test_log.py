@@ -46,7 +46,7 @@ def test_append_returns_the_position_that_the_record_is_read_from(tmp_path: Path
 
 
 @pytest.mark.parametrize("record", [CaughtUp(1), Rebased(1, 4)])
-def test_append_of_what_is_not_journaled_takes_no_room(
+def test_append_of_a_record_that_is_not_journaled_takes_no_space(
     record: CaughtUp | Rebased, tmp_path: Path
 ) -> None:
     subject = LogSubject(tmp_path)
@@ -186,7 +186,7 @@ def test_a_tail_with_a_loss_is_read_from_memory_too(
     assert reader.at_end
 
 
-def test_a_reader_in_the_tail_gets_a_record_only_of_what_it_had_not_read(
+def test_a_reader_in_the_tail_gets_a_loss_of_unread_records_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = LogSubject(tmp_path, tail_limit_bytes=3_000)

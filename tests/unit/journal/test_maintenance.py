@@ -155,7 +155,7 @@ async def test_a_reader_behind_what_must_go_passes_over_it_and_is_told(
 
 
 @pytest.mark.parametrize("packed", [False, True])
-async def test_a_segment_goes_when_its_own_last_line_is_too_old(
+async def test_a_segment_is_removed_when_its_own_last_line_is_too_old(
     packed: bool, tmp_path: Path
 ) -> None:
     """The age is of its own last line, not the next segment's; compressing does not change it."""
@@ -391,7 +391,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     if not Path("/proc/self/fd").exists():
-        pytest.skip("needs /proc to tell which file is synced")
+        pytest.skip("needs /proc to find the synced file")
     monkeypatch.setattr(maintenance, "FLUSH_EVERY_S", 0.001)
     monkeypatch.setattr(maintenance, "UPKEEP_EVERY_S", 0.02)
     return Disk(monkeypatch)

@@ -87,7 +87,7 @@ def test_the_owners_name_is_written_whole_or_not_at_all(
     assert lines(tmp_path) == [b"public", b"public again"]
 
 
-def test_a_pipe_in_place_of_the_owners_name_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_the_owners_name_is_an_error_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "owner.json")
 
     assert read_owner(tmp_path) is None

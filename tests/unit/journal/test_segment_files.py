@@ -171,7 +171,7 @@ def test_one_folder_has_one_writer(tmp_path: Path) -> None:
     SegmentWriter(tmp_path, 1000).close()
 
 
-def test_a_write_that_fails_and_cannot_be_cut_off_shifts_nothing(
+def test_a_write_that_fails_and_cannot_be_cut_off_shifts_no_position(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The partial write is cut off before the next write."""
@@ -220,9 +220,7 @@ def test_a_segment_that_cannot_be_made_leaves_the_present_one(
     assert len(list_segments(tmp_path)) == 2
 
 
-def test_a_folder_that_cannot_be_used_is_left_to_the_next_try(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unusable_folder_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SegmentWriter, "_open", full)
     with pytest.raises(OSError, match="No space"):
         SegmentWriter(tmp_path, 1000)
@@ -290,7 +288,7 @@ def test_a_segment_name_that_is_no_file_is_skipped(
     assert [segment.start for segment in list_segments(tmp_path)] == [0, 104]
 
 
-def test_a_pipe_where_a_segment_is_to_begin_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_where_a_segment_is_to_begin_is_an_error_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / f"{0:020d}.journal")
 
     with pytest.raises(OSError, match="No such device"):

@@ -81,7 +81,7 @@ class Mute:
     """A bridge whose status cannot be read."""
 
     async def status_in_steps(self) -> dict[str, Any]:
-        raise AssertionError("whether it is alive depends on this")
+        raise AssertionError("liveness must not read the status")
 
 
 async def test_liveness_depends_on_nothing_but_the_loop() -> None:

@@ -191,7 +191,7 @@ def test_outbox_command_refused_for_all_streams_is_redis_unavailable_and_keeps_w
     assert owner.table.pending() == 4
 
 
-def test_outbox_script_that_redis_forgot_is_loaded_again_and_all_is_sent_again() -> None:
+def test_outbox_script_that_redis_lost_is_loaded_again_and_all_is_sent_again() -> None:
     owner = Owner("A")
     owner.put(1)
     outbox, _ = connected(owner)
@@ -203,7 +203,7 @@ def test_outbox_script_that_redis_forgot_is_loaded_again_and_all_is_sent_again()
     assert markets(outbox.replies([b"sha"], NOW_US)) == "A"
 
 
-def test_outbox_script_that_redis_never_knows_is_redis_unavailable() -> None:
+def test_outbox_script_that_redis_does_not_keep_is_redis_unavailable() -> None:
     owner = Owner("A")
     owner.put(1)
     outbox, _ = connected(owner)

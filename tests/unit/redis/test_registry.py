@@ -9,7 +9,7 @@ from bridge.redis.registry import OtherAccount, check_claim, describe, read_regi
 TRADES, BOOK = "trade.SOL_USDC", "depth.SOL_USDC"
 
 
-def test_registry_has_the_streams_that_were_received_to_the_last() -> None:
+def test_registry_has_the_streams_that_were_not_retired() -> None:
     lines = {
         TRADES: describe(parse_stream(TRADES), TRADES),
         BOOK: describe(parse_stream(BOOK), BOOK, retired_us=1),
@@ -18,7 +18,7 @@ def test_registry_has_the_streams_that_were_received_to_the_last() -> None:
     assert read_registry(lines) == {TRADES: parse_stream(TRADES)}
 
 
-def test_registry_passes_over_what_the_bridge_did_not_write() -> None:
+def test_registry_ignores_entries_that_the_bridge_did_not_write() -> None:
     lines = {"no stream": "{}", TRADES: "no JSON", BOOK: "7", "bridge:gaps": "{}"}
 
     assert read_registry(lines) == {}

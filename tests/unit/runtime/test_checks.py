@@ -58,7 +58,7 @@ def test_an_unknown_market_is_wrong_and_the_nearest_are_named() -> None:
     ]
 
 
-def test_private_streams_of_one_market_are_looked_up_too() -> None:
+def test_private_streams_of_one_market_are_checked_too() -> None:
     assert judged("account.orderUpdate.NOPE", "account.orderUpdate")[0][0] == "wrong"
 
 
@@ -254,7 +254,7 @@ def test_groups_refused_state_what_consumers_lack(
     assert (finding.level.value, finding.advice) == (level, expected)
 
 
-def test_what_is_not_ok_states_the_remedy() -> None:
+def test_each_finding_that_is_not_ok_has_a_remedy() -> None:
     worst: dict[str, object] = {
         "redis_version": "5.0.0",
         "aof_enabled": 0,

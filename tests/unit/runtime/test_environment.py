@@ -105,7 +105,7 @@ def test_a_path_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> No
     assert of("a\0b") == "cannot be read: no file can be called so"
 
 
-def test_only_what_is_requested_is_read(tmp_path: Path) -> None:
+def test_only_requested_variables_are_read(tmp_path: Path) -> None:
     """The consumers' user may have no right to read the file of the account's key."""
     environ = {"SECRET_KEY_FILE": str(tmp_path / "none"), "SSL_CERT_FILE": str(tmp_path / "none")}
 

@@ -82,7 +82,7 @@ def test_valid_variables_are_used(
     asyncio.run(http_client(URL, 1.0).aclose())
 
 
-def test_check_shows_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_reports_wrong_variables_too(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, {"ALL_PROXY": "garbage://host"})
 
     markets = asyncio.run(fetch_markets(URL, 1.0))

@@ -51,7 +51,7 @@ def test_only_listed_markets_may_be_a_pattern(name: str, reason: str) -> None:
     assert str(raised.value).startswith(repr(name))  # it begins with the name as written
 
 
-def test_a_pattern_knows_the_streams_it_could_stand_for() -> None:
+def test_a_pattern_matches_the_streams_it_could_stand_for() -> None:
     pattern = parse_pattern("kline.1m.*_PERP")
 
     assert pattern.fits(parse_stream("kline.1m.SOL_USDC_PERP"))

@@ -216,7 +216,7 @@ def test_each_flaw_is_reported(
     assert any(expected in each for each in judged(tmp_path, entries)[0])
 
 
-def test_a_gap_that_names_what_was_sent_to_a_living_connection_is_a_false_alarm(
+def test_a_gap_over_messages_sent_to_an_open_connection_is_a_false_alarm(
     tmp_path: Path,
 ) -> None:
     entries = good()

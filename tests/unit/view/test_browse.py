@@ -49,7 +49,7 @@ def test_enter_reads_a_stream_and_an_entry_and_escape_leads_back() -> None:
     assert (back.page, back.stream, back.entry_id) == (Page.STREAMS, "", "")
 
 
-def test_keys_are_reported_and_the_page_before_returns() -> None:
+def test_the_page_of_keys_opens_and_closes_to_the_page_before() -> None:
     stream = after(Key.ENTER)
     assert after("?", browse=stream).page is Page.KEYS
     assert after("?", "?", browse=stream).page is Page.STREAM

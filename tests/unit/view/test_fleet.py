@@ -75,7 +75,7 @@ def test_bridges_of_different_fleets_are_reported_and_streams_received_by_severa
     assert result[1] == f"{count} streams, such as {first}, are received by several members: a, b"
 
 
-def test_status_shows_who_receives_each_stream_and_is_bad_where_no_bridge_does() -> None:
+def test_status_shows_the_receivers_of_each_stream_and_is_bad_without_one() -> None:
     connected = [{"name": "public-1", "connected": True, "wanted": 1, "confirmed": 1}]
     here: dict[str, Any] = {"updated_us": NOW_US, "connections": connected}
     unreceived = {"unreceived": 1, "unreceived_streams": {"trade.ETH_USDC": "b"}}

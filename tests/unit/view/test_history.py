@@ -34,7 +34,7 @@ def test_a_rate_is_what_was_added_over_the_time_between() -> None:
     assert history(counted(1, 10), counted(3, 30)).rates() == {"trade.A_B": 10.0}
 
 
-def test_a_rate_forgets_what_was_before_the_window() -> None:
+def test_a_rate_ignores_counts_from_before_the_window() -> None:
     made = history(counted(0, 0), counted(1, 1000), *(counted(n, 1000) for n in range(2, 8)))
     assert made.rates() == {"trade.A_B": 0.0}
 
@@ -43,7 +43,7 @@ def test_the_window_stays_full_when_polls_are_far_apart() -> None:
     assert history(counted(0, 0), counted(60, 600)).rates() == {"trade.A_B": 10.0}
 
 
-def test_a_counter_that_went_back_begins_anew() -> None:
+def test_a_counter_that_decreased_counts_from_zero() -> None:
     assert history(counted(0, 500), counted(1, 0), counted(2, 7)).rates() == {"trade.A_B": 7.0}
 
 

@@ -130,7 +130,7 @@ def test_the_newest_quarantined_message_is_reported() -> None:
     assert (seen.quarantined, seen.newest_quarantined) == (2, "REFUSED trade.A_B: no price")
 
 
-def test_a_status_of_another_day_is_read_as_far_as_it_goes() -> None:
+def test_a_status_with_unknown_fields_is_read_and_an_invalid_one_counted() -> None:
     texts = {
         "a": '{"instance":"a","updated_us":5,"tomorrow":true}',
         "b": '{"no":"instance"}',
