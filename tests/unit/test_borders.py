@@ -147,7 +147,7 @@ def test_border_any_text_is_a_value_or_its_one_error(name: str, body: bytes) -> 
 
 
 @given(bodies=st.lists(FROM_OUTSIDE, max_size=5))
-def test_core_any_frames_are_entries_or_in_the_quarantine_and_what_follows_is_published(
+def test_core_any_frames_are_entries_or_in_the_quarantine_and_later_ones_are_published(
     bodies: list[bytes],
 ) -> None:
     core = CoreSubject(TRADES, DEPTHS, TICKERS, ORDERS, BALANCES, KLINES, BOOK_TICKERS)

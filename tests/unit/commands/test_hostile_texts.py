@@ -31,7 +31,7 @@ def test_journal_info_shows_a_stream_name_with_escapes_on_one_line(
     assert all(line.isprintable() for line in lines)
 
 
-def test_check_shows_what_was_found_with_escapes_and_without_secrets() -> None:
+def test_check_shows_findings_with_escapes_and_without_secrets() -> None:
     hide(["hush"])
     console = new_console(200)
     console.file = io.StringIO()

@@ -39,7 +39,7 @@ async def assigned(answer: object) -> AssignedStream:
     return one
 
 
-async def test_assigned_stream_commits_what_is_due_at_the_same_position() -> None:
+async def test_assigned_stream_commits_due_writes_at_the_same_position() -> None:
     one = await assigned(answer=True)
     await one.write_if_due()
     assert one.commit is not None

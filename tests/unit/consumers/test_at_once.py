@@ -112,7 +112,7 @@ async def test_a_call_that_fails_among_others_fails_alone() -> None:
     assert [len(part.writes) for _, part in parts] == [1, 1, 0, 1]
 
 
-async def test_stop_worker_lets_the_calls_that_run_end_and_begins_no_more() -> None:
+async def test_stop_worker_lets_running_calls_end_and_begins_no_more() -> None:
     consumer, parts = Slow(), list[tuple[str, Part]]()
     items = [(STREAM, entry) for entry in trades(48, 49, 47, 1, 2)]
     with pytest.raises(StopWorker):
@@ -299,7 +299,7 @@ async def test_each_object_gets_the_value_of_lifespan_which_is_closed_at_the_end
     assert Opening.events == ["open", "closed"]
 
 
-async def test_lifespan_is_left_where_the_worker_ends_with_an_error() -> None:
+async def test_lifespan_is_closed_if_the_worker_ends_with_an_error() -> None:
     Opening.events.clear()
     with pytest.raises(RuntimeError):
         async with with_resources(ConsumerSpec(Opening)):

@@ -70,7 +70,7 @@ def test_order_book_is_unknown_after_missing_updates_until_a_snapshot() -> None:
     assert (book.bids.top(1), book.asks.top(1)) == ([("98.95", "7")], [("99.1", "1")])
 
 
-def test_order_book_deletes_a_level_however_price_and_zero_are_padded() -> None:
+def test_order_book_deletes_a_level_with_any_padding_of_price_and_zero() -> None:
     book = known_book()
     assert apply(book, depth(11, 11, [("98.9", "0.00")], [("99", "0")]))
     assert book.bids.top(5) == [("98.80", "2")]

@@ -306,7 +306,7 @@ def folded(entries: list[Entry]) -> dict[int, dict[str, Any]]:
 
 
 @given(trades(), st.sets(st.integers(0, 39)), st.sets(st.integers(0, 39)))
-def test_candles_equal_a_direct_fold_whatever_the_batches_and_takeovers(
+def test_candles_equal_a_direct_fold_for_any_batches_and_takeovers(
     entries: list[Entry], batches: set[int], takeovers: set[int]
 ) -> None:
     candles, saved, closed = consumer(), dict[str, str](), []

@@ -151,7 +151,7 @@ def test_a_snapshot_from_a_moment_before_does_not_open_a_closed_order_again() ->
     assert Redis().take(orders).rows("open") == {}
 
 
-def test_a_closed_order_stays_closed_whatever_comes_late() -> None:
+def test_a_closed_order_stays_closed_after_any_late_update() -> None:
     orders = consumer(ORDERS)
     feed(
         orders,

@@ -54,7 +54,7 @@ def test_state_read_back_from_its_writes_is_the_same(steps: list[Any]) -> None:
     assert (len(again), sorted(again)) == (len(state), sorted(state))
 
 
-def test_state_sends_only_what_changed() -> None:
+def test_state_sends_only_changes() -> None:
     state = State({"a": "1", "b": "[2]"})
     state["a"] = 3
     del state["b"]
@@ -141,7 +141,7 @@ def test_streams_are_chosen_by_pattern() -> None:
         lambda r: r.xadd("out", f"5-{2**64}", {"a": "b"}, keep_entries=10),
     ],
 )
-def test_results_refuse_in_the_handler_what_redis_would_refuse(mistake: Any) -> None:
+def test_results_refuse_commands_in_the_handler_that_redis_would_refuse(mistake: Any) -> None:
     results = Results()
     with pytest.raises((TypeError, ValueError)):
         mistake(results)

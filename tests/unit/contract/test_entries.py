@@ -70,7 +70,7 @@ def test_a_deleted_level_keeps_its_padded_zero() -> None:
     assert entry_of(frames.DEPTH_DELETION)["bids"] == '[["340.32","0.00"]]'
 
 
-def test_an_empty_depth_frame_is_an_entry_all_the_same() -> None:
+def test_an_empty_depth_frame_is_an_entry_too() -> None:
     entry = entry_of(frames.DEPTH_EMPTY)
 
     assert (entry["bids"], entry["asks"], entry["last_update_id"]) == ("[]", "[]", "1345937436")

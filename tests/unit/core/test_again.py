@@ -27,7 +27,7 @@ def test_frames_read_at_once_are_all_records_in_their_order(found: list[Record])
     assert apart == placed
 
 
-def test_frames_are_together_where_one_connection_brought_them_at_one_time() -> None:
+def test_frames_are_together_if_one_connection_received_them_at_one_time() -> None:
     first, second = Frame(1, 7, b"a"), Frame(1, 7, b"b")
     other, later = Frame(1, 8, b"c"), Frame(2, 8, b"d")
 

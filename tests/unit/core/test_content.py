@@ -164,7 +164,7 @@ def test_content_equal_messages_of_one_connection_are_two() -> None:
     assert [named["occurrence"] for named in sent(queue)] == ["1"]
 
 
-def test_content_entry_of_another_program_in_the_tail_is_passed_over() -> None:
+def test_content_entry_of_another_program_in_the_tail_is_skipped() -> None:
     queue = content()
     queue.put(order())
 
@@ -188,7 +188,7 @@ def test_content_trimmed_message_is_not_written_again_after_the_kept_entries() -
     assert queue.counters.duplicates == 5
 
 
-def test_content_message_received_after_the_first_kept_entry_is_new_whatever_its_time() -> None:
+def test_content_message_received_after_the_first_kept_entry_is_new_with_any_time() -> None:
     queue = content()
     first = order("first", NOW_US)
     queue.put(order("late", NOW_US - 60_000_000, NOW_US + 1))
@@ -376,7 +376,7 @@ def lose(queue: Content, last: str, kept: dict[str, str]) -> None:
     assert (queue.state, queue.lost_last) == (QueueState.LOST, last)
 
 
-def test_content_backfill_adds_what_is_missing_and_marks_what_the_journal_lacks() -> None:
+def test_content_backfill_adds_missing_messages_and_marks_those_the_journal_lacks() -> None:
     queue = ready()
     there = fields(order("there", NOW_US - 1))
     lose(queue, f"{NOW_US // 1000}-0", there)

@@ -127,7 +127,7 @@ def test_core_frame_of_an_unknown_connection_is_quarantined() -> None:
     assert core.quarantined()[0]["stream"] == TRADES
 
 
-def test_core_frame_of_a_stream_that_its_connection_has_left_is_passed_over() -> None:
+def test_core_frame_of_a_stream_that_its_connection_has_left_is_skipped() -> None:
     core = subject()
     core.subscribe(1, DEPTHS)
 
@@ -313,7 +313,7 @@ def test_core_missing_records_of_all_streams_are_marked_by_content_and_by_number
     assert [slot.cause for slot in core.queue(TRADES).slots] == [GapCause.NOT_IN_JOURNAL]
 
 
-def test_core_missing_records_of_an_unknown_stream_are_passed_over() -> None:
+def test_core_missing_records_of_an_unknown_stream_are_ignored() -> None:
     core = CoreSubject("liquidation")
 
     core.apply(Missing(NOW_US, GapCause.OVERFLOW, {"no stream": (1, NOW_US)}))
@@ -352,7 +352,7 @@ def test_core_missing_records_before_the_head_of_a_segment_are_over_with_its_con
     ]
 
 
-def test_core_restores_what_the_head_of_a_segment_states() -> None:
+def test_core_restores_the_state_in_the_head_of_a_segment() -> None:
     core = CoreSubject(TRADES, connections=0)
 
     core.apply(SegmentState(NOW_US, {4: {TRADES: NOW_US}}, {}, [TRADES]))

@@ -124,7 +124,7 @@ def test_core_body_that_is_known_already_changes_nothing() -> None:
 # ---- placing -------------------------------------------------------------------------------------
 
 
-def test_core_snapshot_stands_directly_behind_the_delta_it_is_exact_at() -> None:
+def test_core_snapshot_is_placed_directly_after_its_delta() -> None:
     core = subject()
     core.receive(depth(10))
     core.receive(depth(11))
@@ -201,7 +201,7 @@ def test_core_gap_without_a_break_in_the_book_is_followed_by_a_snapshot_at_once(
     assert (record["stream"], record["recovered"], record["how"]) == (DEPTHS, "false", "snapshot")
 
 
-def test_core_gap_found_in_what_is_replayed_brings_no_snapshot_of_its_own() -> None:
+def test_core_gap_found_in_replayed_messages_adds_no_snapshot() -> None:
     core = CoreSubject(DEPTHS, resume=ResumePoints(0, 1_000))
     core.receive(depth(10))
     core.rest(DEPTHS, book_body(10))

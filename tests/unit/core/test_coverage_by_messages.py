@@ -179,7 +179,7 @@ def test_suspected_periodic_stream_on_a_live_connection_uncovers_itself_only() -
     assert coverage.suspected(1, TICKER, at(3)) == ([TICKER], [])
 
 
-def test_message_that_only_the_replacement_received_is_an_outage_of_the_one_before() -> None:
+def test_message_that_only_the_replacement_received_is_an_outage_of_the_replaced_one() -> None:
     coverage = speaking()
     coverage.tick(1, [1, 2, 3, 4])
     coverage.begin(2, 4.5)
@@ -234,7 +234,7 @@ def test_same_message_with_a_slightly_later_time_was_not_missed() -> None:
     assert not coverage.message(1, 31.22, BOOK)
 
 
-def test_messages_before_a_new_beginning_do_not_count_for_what_is_missed_since() -> None:
+def test_messages_before_a_new_beginning_do_not_count_as_missed_after_it() -> None:
     coverage = speaking()
     coverage.tick(1, [1, 2, 3])
     coverage.begin(2, 2.5)

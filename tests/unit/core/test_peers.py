@@ -65,7 +65,7 @@ def test_bridge_alone_waits_for_no_other() -> None:
     )
 
 
-def test_a_member_receives_what_its_bridge_states_without_an_open_outage() -> None:
+def test_a_member_receives_streams_that_its_bridge_reports_without_an_open_outage() -> None:
     peers = Peers()
     poll(
         peers,

@@ -372,7 +372,7 @@ def test_sequenced_queue_loses_no_message_and_sends_none_out_of_order() -> None:
     run_state_machine_as_test(SequencedWithoutLossMachine, settings=BOUNDED)
 
 
-def test_content_queue_writes_each_message_once_whatever_replies_are_lost() -> None:
+def test_content_queue_with_lost_replies_writes_each_message_once() -> None:
     run_state_machine_as_test(ContentMachine, settings=BOUNDED)
 
 

@@ -148,7 +148,7 @@ def test_trade_gap_is_closed_by_trades_that_come_late() -> None:
 
 
 def sparse_at(number: int) -> TradeGaps:
-    """The gaps of a market that repeatedly skipped numbers up to `number`, from history."""
+    """The gaps of a sparse market up to trade `number`; history was just requested."""
     gaps, _ = received(number - 40)
     for there in (number - 30, number - 20, number - 10, number):
         gaps.receive(trade(there))

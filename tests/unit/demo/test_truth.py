@@ -42,7 +42,7 @@ def test_what_was_traded_before_the_first_entry_does_not_count() -> None:
     assert tally([1, 2, 3], entry(3)) == Tally(judged=1)
 
 
-def test_a_gap_marks_what_is_missing_and_history_recovers() -> None:
+def test_a_missing_trade_is_marked_by_a_gap_or_recovered_from_history() -> None:
     result = tally([3, 4, 5, 6], entry(3), gap(4, 4), entry(5, source="rest"), entry(6))
     assert result == Tally(judged=4, recovered=1, marked=1)
 

@@ -25,7 +25,7 @@ def test_plan_of_a_share_receives_and_reports_only_its_streams() -> None:
     assert sum(len(plan.troubles(MARKETS)) for plan in plans) == len(whole.troubles(MARKETS)) == 1
 
 
-def test_plan_has_names_before_what_patterns_stand_for_and_each_once() -> None:
+def test_plan_has_names_before_the_streams_of_patterns_and_each_once() -> None:
     plan = SubscriptionPlan(("trade.SOL_USDC",), (parse_pattern("trade.*"),))
 
     assert list(plan.streams({})) == ["trade.SOL_USDC"]
@@ -47,7 +47,7 @@ def test_plan_replaces_liquidations_of_a_market_that_are_refused_by_the_stream_o
     ]
 
 
-def test_plan_ignores_a_refusal_of_what_is_not_wanted_any_more() -> None:
+def test_plan_ignores_a_refusal_of_a_stream_that_is_no_longer_wanted() -> None:
     plan = SubscriptionPlan(("trade.SOL_USDC",), refused=frozenset(["liquidation"]))
 
     assert list(plan.streams(MARKETS)) == ["trade.SOL_USDC"]

@@ -172,7 +172,7 @@ def test_backfill_gap_read_again_is_one_record_of_the_gap_log(tmp_path: Path) ->
     assert len(before) == 1
 
 
-def test_backfill_that_ends_before_a_tick_marks_what_no_connection_received(
+def test_backfill_that_ends_before_a_tick_marks_the_outage(
     tmp_path: Path,
 ) -> None:
     """A stream that is not backfilled proves that the connection receives messages again."""

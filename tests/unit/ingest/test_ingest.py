@@ -115,7 +115,7 @@ def test_ingest_broken_log_continues_publishing_and_is_written_once_there_is_roo
 # ---- after a restart -----------------------------------------------------------------------------
 
 
-def test_ingest_killed_process_next_one_receives_what_was_not_settled(tmp_path: Path) -> None:
+def test_ingest_after_a_kill_the_next_process_receives_unsettled_frames(tmp_path: Path) -> None:
     subject = IngestSubject(tmp_path)
     subject.connect()
     subject.trades(5)
@@ -178,9 +178,7 @@ def test_ingest_late_answer_has_the_same_effect_when_it_is_read_again(
         b"99999999999999999999 F 1 {}\n",
     ],
 )
-def test_ingest_damaged_line_is_passed_over_counted_and_marked(
-    tmp_path: Path, lines: bytes
-) -> None:
+def test_ingest_damaged_line_is_skipped_counted_and_marked(tmp_path: Path, lines: bytes) -> None:
     subject = IngestSubject(tmp_path)
     subject.connect()
     subject.trades(2)
@@ -195,7 +193,7 @@ def test_ingest_damaged_line_is_passed_over_counted_and_marked(
     assert subject.ingest.damaged == 0  # counts the read in progress only
 
 
-def test_ingest_gap_recovered_before_a_kill_is_recovered_again_however_late(
+def test_ingest_gap_recovered_before_a_kill_is_recovered_again_after_any_delay(
     tmp_path: Path,
 ) -> None:
     subject = IngestSubject(tmp_path)
@@ -522,24 +520,7 @@ def test_ingest_private_unjournaled_are_bounded_while_the_journal_is_behind(
     assert subject.waiting() == waiting  # journaled trades are not dropped
 
 
-def test_ingest_private_unjournaled_are_kept_while_public_ones_fill_the_memory(
-    tmp_path: Path,
-) -> None:
-    subject = IngestSubject(tmp_path, keeps_private=False, buffer_bytes=1_600_000)
-    private = subject.connect_to([ORDERS])
-    subject.trades(4000, subject.connect_to([TRADES]))
-    assert not subject.ingest.is_live
-
-    for number in range(50):
-        subject.now_us += 1
-        subject.order(number, private, is_private=True)
-    subject.come_to_rest()
-
-    assert subject.stored() == [str(number) for number in range(50)]
-    assert subject.trade_ids() == numbers(0, 4000)
-
-
-def test_ingest_unwritten_counts_what_no_journal_has(tmp_path: Path) -> None:
+def test_ingest_unwritten_counts_frames_that_no_journal_has(tmp_path: Path) -> None:
     subject = IngestSubject(tmp_path, keeps_private=False)
     public = subject.connect_to([TRADES])
     private = subject.connect_to([ORDERS])

@@ -202,7 +202,7 @@ def test_missing_in_a_recording_is_a_gap_when_it_is_replayed(
 
 
 @pytest.mark.parametrize("marks", [{}, {ORDERS: NOW_US + 10**9}])
-def test_missing_is_marked_in_a_backfill_whatever_the_watermarks_state(
+def test_missing_is_marked_in_a_backfill_for_any_watermarks(
     marks: dict[str, int], tmp_path: Path, full_disk: FullDisk
 ) -> None:
     """The watermarks are about entries that Redis has lost."""
@@ -343,7 +343,7 @@ def come_to_rest_later(subject: IngestSubject) -> None:
     subject.come_to_rest()
 
 
-def test_behind_and_broken_memory_stays_bounded_whatever_comes(
+def test_behind_and_broken_memory_stays_bounded_for_all_frames(
     tmp_path: Path, full_disk: FullDisk
 ) -> None:
     tail_bytes = BUFFER_BYTES // 4

@@ -68,7 +68,7 @@ def test_changes_may_overlap() -> None:
     assert tally("depth.200ms.SOL_USDC", change(1, 5, []) | change(4, 8, [])).breaks == 0
 
 
-def test_a_snapshot_that_is_what_the_changes_make_agrees_however_it_is_padded() -> None:
+def test_a_snapshot_equal_to_the_changed_book_agrees_with_any_padding() -> None:
     found = tally(
         "depth.SOL_USDC",
         snapshot(1, [("98.90", "2"), ("98.80", "1")])

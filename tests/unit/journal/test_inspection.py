@@ -422,7 +422,7 @@ def test_a_folder_without_a_journal_is_refused(tmp_path: Path) -> None:
         segments_of(tmp_path)
 
 
-def test_a_file_with_the_name_of_a_segment_only_is_passed_over(tmp_path: Path) -> None:
+def test_a_file_with_the_name_of_a_segment_only_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "²².journal").write_bytes(codec.encode(frame(20)))
     journal(tmp_path, [OPENED])
 

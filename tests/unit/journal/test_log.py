@@ -425,7 +425,7 @@ def test_roll_begins_a_segment_with_the_state(tmp_path: Path) -> None:
     assert first.start == 0
 
 
-def test_flush_never_rolls_however_full_the_segment_is(tmp_path: Path) -> None:
+def test_flush_never_rolls_even_a_full_segment(tmp_path: Path) -> None:
     subject = LogSubject(tmp_path, segment_bytes=100)
     subject.written(50)
 

@@ -338,7 +338,7 @@ def test_a_checkpoint_beyond_the_journals_end_is_not_used(offset: int, tmp_path:
     assert Bridge(tmp_path).begun is None
 
 
-def test_a_stop_leaves_the_checkpoint_and_what_was_received_last(tmp_path: Path) -> None:
+def test_a_stop_writes_the_checkpoint_and_the_frames_received_last(tmp_path: Path) -> None:
     bridge = Bridge(tmp_path)
     bridge.log.append(frame(0))
     bridge.upkeep.close()

@@ -256,7 +256,7 @@ def test_each_rest_request_counts_under_one_result() -> None:
     }  # fmt: skip
 
 
-def test_page_has_cumulated_buckets_in_seconds_and_is_what_a_parser_of_prometheus_reads() -> None:
+def test_page_has_cumulative_buckets_in_seconds_and_is_parsed_by_prometheus_client() -> None:
     parser = pytest.importorskip("prometheus_client.parser", reason="the extra `metrics`")
     counts = [0] * (len(BOUNDS_US) + 1)
     counts[0], counts[2], counts[-1] = 1, 2, 3

@@ -34,7 +34,7 @@ def test_limits_are_the_periods_or_the_markets(
 
 
 @pytest.mark.parametrize(("name", "suspect_s"), [("ticker.SOL_USDC", 3), ("trade.SOL_USDC", 1)])
-def test_periodic_message_may_be_three_seconds_late_however_short_the_limit(
+def test_periodic_message_may_be_three_seconds_late_with_any_limit(
     name: str, suspect_s: int
 ) -> None:
     found = stale_limits(parse_stream(name), 0, 1)

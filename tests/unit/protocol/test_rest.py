@@ -113,7 +113,7 @@ def test_account_rows_that_are_no_json_are_refused(value: str) -> None:
         balances_rows(f'{{"SOL":{{"available":{value}}}}}'.encode())
 
 
-def test_a_balance_is_of_the_asset_under_which_it_stands() -> None:
+def test_a_balance_has_the_asset_of_its_key() -> None:
     assert balances_rows(b'{"SOL":{"asset":"USDC","available":"1"}}') == [
         {"asset": "SOL", "available": "1"}
     ]

@@ -93,7 +93,7 @@ def test_unknown_stream_is_not_of_a_type_of_which_messages_come() -> None:
     assert subject.candidates(4006) == ["liquidation"]
 
 
-def test_interval_of_which_messages_come_proves_no_other() -> None:
+def test_interval_with_messages_proves_no_other_interval() -> None:
     names = ["kline.1m.SOL_USDC", "kline.1m.ETH_USDC", "kline.5m.SOL_USDC"]
     subject = Subscriptions(map(parse_stream, names))
     subject.requested(names, NOW_S)
@@ -111,9 +111,7 @@ def test_interval_of_which_messages_come_proves_no_other() -> None:
         ("liquidation", [4001, 4002, 4006]),
     ],
 )
-def test_error_can_be_about_a_stream_by_what_its_code_is_known_to_mean(
-    name: str, codes: list[int]
-) -> None:
+def test_error_can_refer_to_a_stream_that_fits_its_code(name: str, codes: list[int]) -> None:
     subject = requested()
     subject.received("trade.BTC_USDC", NOW_S, NOW_US)
 
@@ -153,7 +151,7 @@ def test_refused_stream_that_is_accepted_is_pending() -> None:
     assert subject.of(State.REJECTED) == []
 
 
-def test_stale_stream_may_be_what_an_error_is_about_and_is_confirmed_by_a_message() -> None:
+def test_error_can_refer_to_a_stale_stream_which_a_message_confirms() -> None:
     subject = requested()
     subject.received("liquidation", NOW_S, NOW_US)
     subject.stale("liquidation", "no message for 30 s")

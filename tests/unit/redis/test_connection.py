@@ -13,7 +13,7 @@ from bridge.redis.connection import ConnectionLost, RedisConnection
         (b"", None, "closed by the server"),
     ],
 )
-async def test_connection_that_is_lost_states_what_the_server_reported_last(
+async def test_connection_that_is_lost_has_the_reason_reported_last(
     reply: bytes, error: Exception | None, reason: str
 ) -> None:
     connection = RedisConnection("here")

@@ -177,7 +177,7 @@ def test_outbox_every_reply_is_applied_although_another_one_is_an_error() -> Non
     assert (published, outbox.newest_us) == ([1, 0, 1], NOW_US)
 
 
-def test_outbox_command_refused_for_all_streams_is_redis_unavailable_and_keeps_what_waits() -> None:
+def test_outbox_command_refused_for_all_streams_is_redis_unavailable_and_drops_nothing() -> None:
     """The user loses EVALSHA: no stream is suspended and no entry is dropped."""
     owner = Owner("A", "B")
     owner.put(1, 2)

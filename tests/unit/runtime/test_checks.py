@@ -139,7 +139,7 @@ def test_each_dangerous_setting_has_its_finding(
         ),
     ],
 )
-def test_durability_is_judged_by_what_the_server_can(
+def test_durability_is_judged_by_the_abilities_of_the_server(
     level: Literal["memory", "replica", "fsynced"], changed: dict[str, object], found: str
 ) -> None:
     [finding] = judge_durability(GOOD_INFO | changed, Durability(level=level, replicas=2))

@@ -114,7 +114,7 @@ def test_wait_without_an_end_has_a_pause_too(lingering: Lingering) -> None:
 
 
 @pytest.mark.parametrize(("linger_s", "lingers"), [(0.0, False), (0.001, True)])
-def test_program_runs_on_a_lingering_loop_only_where_it_is_to(
+def test_program_runs_on_a_lingering_loop_only_if_requested(
     linger_s: float, *, lingers: bool
 ) -> None:
     async def main() -> int:

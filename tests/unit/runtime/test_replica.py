@@ -18,7 +18,7 @@ from bridge.runtime.replica import is_fresh
         (None, 100, False),
     ],
 )
-def test_replica_is_fresh_where_it_follows_and_has_what_was_written(
+def test_replica_is_fresh_if_it_follows_and_has_all_writes(
     reply: object, offset: int | None, is_usable: bool
 ) -> None:
     assert is_fresh(reply, offset) is is_usable

@@ -47,7 +47,7 @@ def open_orders(events: list[Event]) -> dict[str, OrderView]:
 
 @law
 @given(seeds)
-def test_open_orders_are_what_the_order_updates_add_up_to(seed: int) -> None:
+def test_open_orders_are_the_sum_of_the_order_updates(seed: int) -> None:
     engine = Engine(plan(seed, rate=40))
     events = run(engine, 60)
     for key, account in engine.accounts.by_key.items():
@@ -142,7 +142,7 @@ def test_locks_are_what_open_spot_orders_need(seed: int) -> None:
 
 @law
 @given(seeds)
-def test_positions_are_what_perpetual_fills_add_up_to(seed: int) -> None:
+def test_positions_are_the_sum_of_perpetual_fills(seed: int) -> None:
     engine = Engine(plan(seed, rate=40))
     events = of_account(run(engine, 60))
     held: dict[str, Decimal] = defaultdict(Decimal)

@@ -71,7 +71,7 @@ def test_anything_but_four_valid_strings_is_refused(signature: object) -> None:
     assert not judged(signature)
 
 
-def test_a_window_above_a_minute_is_refused_whatever_was_signed() -> None:
+def test_a_window_above_a_minute_is_refused_with_any_signature() -> None:
     import base64
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -243,7 +243,7 @@ def test_losses_with_a_connection_are_limited_to_its_last_moment_or_a_long_queue
     assert not connections.may_be_lost(2, at(24 - 10))
 
 
-def test_coverage_is_what_was_subscribed_and_not_stalled() -> None:
+def test_coverage_is_the_time_subscribed_and_not_stalled() -> None:
     stall = {"number": 7, "command": {"fault": "stall", "connection": "open"}}
     connections = Connections(
         [

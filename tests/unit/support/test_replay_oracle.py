@@ -25,7 +25,7 @@ def test_equal_entries_are_no_difference() -> None:
     assert reported([ONE, TWO], ONE, TWO) == []
 
 
-def test_a_missing_entry_is_one_difference_whatever_follows() -> None:
+def test_a_missing_entry_is_one_difference_with_any_later_entries() -> None:
     assert reported([ONE, TWO, THREE], ONE, THREE) == [
         "trade.SOL_USDC 2-20 (type=trade, trade_id=2) is missing"
     ]

@@ -74,7 +74,7 @@ def test_enter_without_a_selected_line_does_nothing() -> None:
     assert after(Key.ENTER, Key.DOWN, "ä", listed=[]) == Browse()
 
 
-def test_streams_are_ordered_by_what_was_chosen() -> None:
+def test_streams_are_sorted_and_searched_as_chosen() -> None:
     rows = [row("b", 1.0, 5), row("a", None, None, "gap"), row("cc", 9.0, 7)]
 
     def names(sort: Sort, search: str = "") -> str:

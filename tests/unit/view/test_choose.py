@@ -7,7 +7,7 @@ from bridge.view.choose import absence, chosen, mistake
 REGISTRY = ("trade.SOL_USDC", "trade.BTC_USDC", "depth.SOL_USDC")
 
 
-def test_names_stay_and_patterns_become_what_they_match() -> None:
+def test_names_are_kept_and_patterns_are_expanded() -> None:
     wanted = ["depth.NEW_USDC", "trade.*", "trade.SOL_USDC"]
     assert chosen(wanted, REGISTRY) == ["depth.NEW_USDC", "trade.BTC_USDC", "trade.SOL_USDC"]
 

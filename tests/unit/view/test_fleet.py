@@ -32,7 +32,7 @@ def mine(member: str, members: str) -> tuple[str, ...]:
     )
 
 
-def test_a_member_shows_which_it_is_and_what_it_keeps_for_others() -> None:
+def test_a_member_shows_its_name_and_the_streams_kept_for_others() -> None:
     share = ShareStatus(members=("a", "b"), me="a")
 
     assert describe_share(share) == "member a of a, b"

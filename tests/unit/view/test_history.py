@@ -30,7 +30,7 @@ def test_one_poll_gives_no_rate() -> None:
     assert (made.rates(), made.curve, made.earlier) == ({}, [], None)
 
 
-def test_a_rate_is_what_was_added_over_the_time_between() -> None:
+def test_a_rate_is_the_increase_over_the_time_between_polls() -> None:
     assert history(counted(1, 10), counted(3, 30)).rates() == {"trade.A_B": 10.0}
 
 

@@ -74,7 +74,7 @@ def test_without_the_first_shard_it_is_bad_and_states_what_the_others_have(end: 
     )
 
 
-def test_another_shard_unavailable_is_a_reason_once_whatever_it_has() -> None:
+def test_another_shard_unavailable_is_one_reason_for_all_its_streams() -> None:
     streams = {f"trade.{name}_USDC": StreamFacts(is_unavailable=True) for name in ("SOL", "BTC")}
     result = verdict(
         bridge(), streams=streams, unavailable={3: "shard 3 does not answer: timed out"}
