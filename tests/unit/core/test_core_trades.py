@@ -1,10 +1,12 @@
 """Trade streams in a core: gaps recovered from history, remaining gaps, and the gap log."""
 
-from bridge.contract.causes import GapCause
+import pytest
+
+from bridge.core import trade_gaps
+from bridge.core.entries import Wait
 from bridge.core.outcomes import Reach
 from bridge.core.plan import ResumePoints
 from bridge.core.records import BodyKind
-from bridge.core.trade_gaps import MAX_OPEN
 from bridge.core.wants import TradesWanted
 from tests.support.core_subject import NOW_US, TRADES, CoreSubject, history, trade
 
@@ -203,13 +205,16 @@ def test_core_gap_of_trades_keeps_the_cause_that_was_noted_before_it() -> None:
     assert core.redis.numbers(TRADES)[-2:] == ["gap 6-8 connection lost", "9"]
 
 
-def test_core_more_gaps_than_the_limit_are_marked() -> None:
+def test_core_gap_beyond_the_limit_of_open_gaps_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trade_gaps, "MAX_OPEN", 5)
     core = CoreSubject(TRADES)
-    for number in range(2, 2 * MAX_OPEN + 6, 2):
+    for number in range(2, 16, 2):  # 6 gaps
         core.receive(trade(number))
+    assert core.queue(TRADES).slots[-1].wait is Wait.AS_QUEUE
 
-    last = core.queue(TRADES).slots[-1]
+    for _ in range(2):  # the last gap is opened when the others are marked
+        core.publish()
+        core.now_us += RECOVER_US
+    core.publish()
 
-    assert last.entry.number == 2 * MAX_OPEN + 4
-    assert not isinstance(last.wait, int)
-    assert GapCause.SKIPPED  # it waits as its queue does; then its gap has this cause
+    assert core.redis.numbers(TRADES)[-4:] == ["gap 11-11 skipped", "12", "gap 13-13 skipped", "14"]

@@ -520,6 +520,23 @@ def test_ingest_private_unjournaled_are_bounded_while_the_journal_is_behind(
     assert subject.waiting() == waiting  # journaled trades are not dropped
 
 
+def test_ingest_private_unjournaled_are_kept_while_public_ones_fill_the_memory(
+    tmp_path: Path,
+) -> None:
+    subject = IngestSubject(tmp_path, keeps_private=False, buffer_bytes=1_600_000)
+    private = subject.connect_to([ORDERS])
+    subject.trades(4000, subject.connect_to([TRADES]))
+    assert not subject.ingest.is_live
+
+    for number in range(50):
+        subject.now_us += 1
+        subject.order(number, private, is_private=True)
+    subject.come_to_rest()
+
+    assert subject.stored() == [str(number) for number in range(50)]
+    assert subject.trade_ids() == numbers(0, 4000)
+
+
 def test_ingest_unwritten_counts_frames_that_no_journal_has(tmp_path: Path) -> None:
     subject = IngestSubject(tmp_path, keeps_private=False)
     public = subject.connect_to([TRADES])

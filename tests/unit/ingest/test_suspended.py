@@ -13,7 +13,7 @@ LOST = "redis lost entries"
 
 
 def lose(subject: IngestSubject, *names: str) -> None:
-    """Redis loses these, and the bridge notices it with the next poll."""
+    """Delete these streams in Redis, and publish until the bridge detects it."""
     for name in names:
         subject.server.delete(name)
     subject.publish(500)
@@ -28,7 +28,7 @@ def subject_with_trades(folder: Path, count: int = 5) -> IngestSubject:
     return subject
 
 
-def test_suspended_stream_lives_in_the_journal_alone_and_is_backfilled_on_resume(
+def test_suspended_stream_is_kept_in_the_journal_only_and_backfilled_on_resume(
     tmp_path: Path,
 ) -> None:
     subject = IngestSubject(tmp_path, buffer_bytes=SMALL)
@@ -147,7 +147,7 @@ def test_refused_alike_by_all_streams_suspends_none_and_loses_nothing(
     assert all(queue.counters.overflowed == 0 for queue in subject.table)
 
 
-def test_suspended_without_a_journal_is_bounded_and_what_goes_is_marked() -> None:
+def test_suspended_without_a_journal_is_bounded_and_dropped_entries_are_marked() -> None:
     subject = IngestSubject(None, buffer_bytes=1_600_000)
     connection = subject.connect()
     subject.server.refusals[ORDERS] = "WRONGTYPE Operation against a key"

@@ -156,7 +156,7 @@ def test_a_hole_at_the_end_of_the_journal_makes_the_book_unknown() -> None:
 @pytest.mark.parametrize("until_s", [1, 9])
 def test_the_journals_book_is_known_again_behind_a_break_and_a_rest_reply(until_s: int) -> None:
     """The reply comes at once; the first change after the break waits for another connection."""
-    book = JournalBook(STREAM, (START_US + until_s * 1_000_000) // 1000)
+    book = JournalBook(STREAM, (START_US + until_s * 1_000_000) // 1000, HOLD_US)
     for one in (received(10, 11, START_US), received(12, 12, START_US + 1000)):
         book.change(one, one.received_us)
         book.body(body(11), one.received_us)

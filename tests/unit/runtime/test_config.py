@@ -522,6 +522,21 @@ def test_a_number_out_of_range_is_refused_or_not_read_as_a_number(
         assert refusal(text, tmp_path).startswith(f"config.yaml line 1: {'.'.join(where)} ")
 
 
+@pytest.mark.parametrize("path", [path for path in leaves(config_shape()) if "options" not in path])
+def test_a_flag_for_a_number_is_refused(path: tuple[str, ...], tmp_path: Path) -> None:
+    where = [part.replace("*", "g") for part in path]
+    text = "yes"
+    for part in reversed(where):
+        text = f"{{{part}: {text}}}"
+    try:
+        value: object = load(text, tmp_path)
+    except ConfigError:
+        return
+    for part in where:
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    assert value is True
+
+
 def test_a_file_with_a_document_mark_and_comments_only_is_the_default(tmp_path: Path) -> None:
     assert load("---\n# instance: a\n", tmp_path) == Config()
 

@@ -44,7 +44,7 @@ def test_a_symbol_names_its_market() -> None:
     assert (stock.base, stock.quote, stock.market_type) == ("AAPL.US", "USDC", MarketType.PERP)
     assert stock.rwa_type == "STOCK"
     assert listing("kSHIB_USDC_PERP").base == "kSHIB"
-    assert listing("NEVERSEEN_USDC") == listing("NEVERSEEN_USDC")
+    assert listing("NEVERSEEN_USDC") == listing("NEVERSEEN_USDC")  # the same each time
     assert listing("ODD_USDC_PREDICTION").highest_price == 999
 
 
