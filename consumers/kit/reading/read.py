@@ -33,7 +33,7 @@ from bridge.runtime.masking import masked_url
 from bridge.runtime.redis_client import connect, connect_blocking, resolve_url
 from bridge.runtime.redis_url import replica_url
 from bridge.runtime.replica import COMMAND_TIMEOUT_S
-from bridge.runtime.time_range import Bound, point
+from bridge.runtime.time_range import BEGINNING, Bound, point
 from consumers.kit.api.consumer import Delivery
 from consumers.kit.handling.entry import ParsedEntry
 from consumers.kit.reading import columns, frames
@@ -103,12 +103,17 @@ def read(
     return Reading(
         stream,
         FIRST if start is None else point(start, now).id,
-        LAST if end is None else f"({point(end, now).id}",
+        LAST if end is None else _before(point(end, now).id),
         of,
         where,
         Keys(settings.redis.keys),
         replica_url(where) if settings.redis.read_from == "replica" else None,
     )
+
+
+def _before(entry_id: str) -> str:
+    """The end of a range that excludes this ID. Redis refuses `(0-0`, and no entry has that ID."""
+    return entry_id if entry_id == BEGINNING else f"({entry_id}"
 
 
 @contextlib.contextmanager

@@ -100,6 +100,11 @@ def test_read_from_an_id_leaves_out_the_end_id(client: redis.Redis) -> None:
     assert numbers(ids[3], ids[5]) == [4, 5]
 
 
+def test_read_up_to_the_beginning_gives_nothing(client: redis.Redis) -> None:
+    add(client, seconds_of_trades(3))
+    assert numbers("beginning", "beginning") == numbers(None, "0-0") == []
+
+
 async def test_read_with_async_for_gives_the_same(client: redis.Redis) -> None:
     add(client, seconds_of_trades(PAGE_ENTRIES + 3))
     found = [one.event.trade_id async for one in read(TRADES, of=Trade)]
