@@ -107,7 +107,9 @@ class Archive(Consumer):
         try:
             self._seconds = float(seconds)
         except ValueError:
-            raise ValueError(f"seconds={seconds}: write how long a row may wait") from None
+            self._seconds = -1.0
+        if not self._seconds >= 0:  # also not a number
+            raise ValueError(f"seconds={seconds}: write how long a row may wait")
         if account not in ("private", "shared"):
             raise ValueError(f"account={account}: private or shared, who may read account.* files")
         self._shares_account = account == "shared"

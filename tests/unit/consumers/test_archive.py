@@ -278,8 +278,9 @@ def test_archive_refuses_options_out_of_range() -> None:
             Trial(Archive, TRADES, rows=rows)
     with pytest.raises(ConfigError, match="account=open: private or shared"):
         Trial(Archive, TRADES, account="open")
-    with pytest.raises(ConfigError, match="seconds"):
-        Trial(Archive, TRADES, seconds="soon")
+    for seconds in ("soon", "nan", "-1"):
+        with pytest.raises(ConfigError, match=f"seconds={seconds}: write how long"):
+            Trial(Archive, TRADES, seconds=seconds)
 
 
 def test_archive_without_pyarrow_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
