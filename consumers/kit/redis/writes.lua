@@ -69,6 +69,9 @@ local function refusal(i, n)
       elseif command == 'HSET' then
         values[key] = values[key] or {}
         for j = from, from + count - 1, 2 do values[key]['f' .. ARGV[j]] = ARGV[j + 1] end
+      elseif command == 'HDEL' then
+        values[key] = values[key] or {}
+        for j = from, from + count - 1 do values[key]['f' .. ARGV[j]] = '0' end
       elseif command == 'HINCRBY' or command == 'INCRBY' then
         local field = command == 'HINCRBY' and 'f' .. ARGV[from] or ''
         local now = values[key] and values[key][field]

@@ -125,6 +125,21 @@ async def test_of_results_that_would_be_refused_half_way_none_is_applied(
     assert (await client.xpending(STREAM, "tally"))["pending"] == 1
 
 
+async def test_a_field_that_is_deleted_first_is_counted_from_zero_whatever_it_held(
+    client: Redis,
+) -> None:
+    await fill(client, "5-0")
+    await client.hset(BESIDE, mapping={"text": "no number", "other": "1"})
+    a = group(client, "a")
+    await join(a)
+    await a.read([STREAM], 10, None)
+    results = Results(in_order=False)
+    results.hdel("", ["text"])
+    results.hincrby("", "text", 2)
+    assert (await settle(a, Unit(UnitKind.ACK, ["5-0"], results.writes))).answers == [1]
+    assert await client.hgetall(BESIDE) == {"text": "2", "other": "1"}
+
+
 async def test_a_result_for_a_stream_whose_ids_are_used_up_settles_nothing(client: Redis) -> None:
     await fill(client, "5-0")
     await client.xadd(f"{BESIDE}:out", {"a": "b"}, id=f"{2**64 - 1}-{2**64 - 1}")
