@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from bridge.contract.latency import BOUNDS_US
 
-_LATENCIES_KEPT = 1000
+_LATENCIES_KEPT = 1000  # for the quantiles
+_AT_ONCE_MOST = 50_000  # events handled before they are settled: above four batches of the largest
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ class Stats:
         self._undecodable = 0  # entries settled or committed that could not be decoded
         self._undecodable_in: set[str] = set()  # streams with undecodable entries
         self._streams: dict[str, _Stream] = {}
-        self._batch_received_us: deque[int] = deque(maxlen=_LATENCIES_KEPT)
+        self._batch_received_us: deque[int] = deque(maxlen=_AT_ONCE_MOST)
         self._latencies_us: deque[int] = deque(maxlen=_LATENCIES_KEPT)
         self._took = [0] * (len(BOUNDS_US) + 1)  # latencies since the start, by bucket
         self._took_us = 0

@@ -41,6 +41,14 @@ def test_stats_report_identity_counts_rate_and_latency() -> None:
     }
 
 
+def test_stats_count_the_latency_of_each_entry_of_a_large_batch() -> None:
+    stats = Stats(lambda: 2_000_000)
+    for _ in range(40_000):  # four batches of the largest, which are settled together
+        stats.received(1_999_000)
+    stats.done("trade.SOL_USDC", 40_000, "5-0")
+    assert sum(json.loads(stats.report(WHO, ""))["latencies"]["counts"]) == 40_000
+
+
 def test_stats_report_no_latency_before_the_first_entry() -> None:
     report = json.loads(Stats(lambda: 1).report(WHO, ""))
     assert report["latency_ms"] == {"p50": None, "p99": None}
