@@ -95,9 +95,9 @@ class HandledSums:
 
     def __init__(self) -> None:
         self._sums: dict[str, Took] = {}
-        self._known: dict[tuple[str, str, int], Took] | None = (
-            None  # None: before the first snapshot
-        )
+        # None: before the first snapshot. Of workers in this snapshot or the one before.
+        self._known: dict[tuple[str, str, int], Took] | None = None
+        self._present: set[tuple[str, str, int]] = set()  # workers in the last snapshot
 
     def take(self, groups: Iterable[GroupLag]) -> Mapping[str, Took]:
         """Add the increase since the last snapshot; the first one only sets the base. Returns the
@@ -108,12 +108,18 @@ class HandledSums:
             for worker in group.workers
             if worker.took.counts
         }
-        for worker, took in now.items():
-            before = _NONE if self._known is None else self._known.get(worker, _NONE)
-            new = took if self._known is not None else _NONE
-            counts = [a - b for a, b in zip(new.counts, before.counts, strict=True)]
-            self._add(worker[0], Took(counts, new.sum_us - before.sum_us))
-        self._known = now
+        known = self._known
+        for worker, took in list(now.items()):
+            before = took if known is None else known.get(worker, _NONE)
+            counts = [a - b for a, b in zip(took.counts, before.counts, strict=True)]
+            if min(counts) < 0:  # an older status, of a replica that lags: counters never fall
+                now[worker] = before
+                counts = list(_NONE.counts)
+            self._add(worker[0], Took(counts, now[worker].sum_us - before.sum_us))
+        # A status is missing for a moment after Redis was emptied: its counts are no new ones.
+        absent = {} if known is None else {one: known[one] for one in known.keys() - now.keys()}
+        self._known = {one: took for one, took in absent.items() if one in self._present} | now
+        self._present = set(now)
         return self.sums
 
     @property

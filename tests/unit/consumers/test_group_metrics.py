@@ -112,3 +112,19 @@ def test_latencies_of_a_group_are_summed_over_new_ended_and_restarted_workers() 
     found = sums.take(of(("a", 9, took(600)), ("b", 2, took(4_000, 99_000_000))))["g"]
     assert (found.counts[0], found.counts[2], found.counts[-1]) == (1, 2, 1)
     assert found.sum_us == 3_000 + 4_000 + 600 + 99_000_000
+
+
+def test_handled_sums_neither_fall_nor_count_again_what_was_not_to_be_seen_for_a_moment() -> None:
+    sums = HandledSums()
+    sums.take(of(("a", 1, took())))
+    seen = [
+        sum(sums.take(of(*statuses))["g"].counts)
+        for statuses in (
+            [("a", 1, took(500, 500))],
+            [],  # Redis was emptied, and the worker has not written its status yet
+            [("a", 1, took(500, 500))],
+            [("a", 1, took(500))],  # of a replica that lags
+            [("a", 1, took(500, 500, 500))],
+        )
+    ]
+    assert seen == [2, 2, 2, 2, 3]
