@@ -318,6 +318,8 @@ class Ingest:
     def _catch_up(self, cursor: Cursor | NullCursor, limit: int) -> bool:
         if self._table.pending_bytes() > self._buffer_bytes // LOW_SHARE:
             self.core.wait_no_longer()
+            if self._backfill is not None:
+                self._end_waits(self._backfill)
             return False
         self._apply_all(self.core, cursor.read(limit))
         self._log_unknown_events()
@@ -479,8 +481,7 @@ class Ingest:
 
     def _step_backfill(self, backfill: _Backfill, limit: int) -> bool:
         if self._is_full(backfill):
-            if all(queue.is_waiting for queue in backfill.core.queues.values() if queue.slots):
-                backfill.core.wait_no_longer()  # what recovers them can only be read with room
+            self._end_waits(backfill)
             return False
         self._apply_all(backfill.core, backfill.cursor.read(limit))
         if backfill.cursor.at_end:
@@ -494,6 +495,13 @@ class Ingest:
                 gap_log=backfill.gap_log is not None,
             )
         return True
+
+    def _end_waits(self, backfill: _Backfill) -> None:
+        """Where all entries of a backfill wait for missing trades: mark these as gaps, since what
+        recovers them can only be read with room.
+        """
+        if all(queue.is_waiting for queue in backfill.core.queues.values() if queue.slots):
+            backfill.core.wait_no_longer()
 
     def _is_full(self, backfill: _Backfill) -> bool:
         return backfill.bytes() > self._buffer_bytes // BACKFILL_SHARE

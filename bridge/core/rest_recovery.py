@@ -106,9 +106,10 @@ class RestRecovery:
 
     def wait_no_longer(self) -> None:
         """Stop waiting for missing trades, for lack of memory: mark them as gaps."""
-        for queue, gaps in self.trades.values():
-            gaps.wait_no_longer()
-            queue.release()
+        for name, (queue, gaps) in self.trades.items():
+            if name not in self._queues.detached:
+                gaps.wait_no_longer()
+                queue.release()
 
     def caught_up(self, now_us: int, received: Iterable[str]) -> None:
         """End of the replay: missing trades now wait by the clock, and are requested; so are fills,

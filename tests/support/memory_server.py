@@ -131,7 +131,7 @@ class MemoryServer:
         _, count, *rest = arguments
         found, argv = rest[: int(count)], rest[int(count) :]
         streams = {key: self.streams.get(key) or Stream() for key in found}
-        answers = append(list(streams.values()), argv)
+        answers = append([streams[key] for key in found], argv)  # a key may be there twice
         self.streams |= {key: stream for key, stream in streams.items() if stream.entries}
         return answers
 

@@ -97,6 +97,30 @@ def test_suspended_between_two_equal_messages_publishes_both(tmp_path: Path) -> 
     assert [entry["occurrence"] for entry in subject.server.entries(ORDERS)] == ["", "1"]
 
 
+def test_suspended_stream_with_a_gap_that_fills_the_memory_in_its_backfill_is_published(
+    tmp_path: Path,
+) -> None:
+    """The bridge falls behind meanwhile, so that nothing can be read that would recover the gap."""
+    subject = IngestSubject(tmp_path, buffer_bytes=100_000)
+    connection = subject.connect()
+    subject.server.refusals[TRADES] = "WRONGTYPE Operation against a key"
+    subject.trades(20, connection)
+    subject.pump()
+    subject.skip(2)
+    subject.trades(150, connection)
+    subject.server.refusals.clear()
+    subject.now_us += 20_000_000
+    subject.publish(500)
+    subject.ingest.step(100)
+    subject.trades(3, connection)
+    assert not subject.ingest.is_live
+
+    subject.come_to_rest()
+
+    assert subject.ingest.is_live
+    assert subject.trade_ids() == [*numbers(0, 20), *numbers(22, 153)]
+
+
 def test_suspended_stream_survives_a_restart(tmp_path: Path) -> None:
     subject = subject_with_trades(tmp_path)
     subject.server.refusals[TRADES] = "WRONGTYPE Operation against a key"
