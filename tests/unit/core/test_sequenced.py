@@ -1,7 +1,9 @@
 """The batches of a sequenced stream's queue after literal answers of Redis."""
 
+import pytest
+
 from bridge.contract.causes import GapCause
-from bridge.core.entries import Op
+from bridge.core.entries import Op, Slot
 from bridge.core.peers import Peers
 from bridge.core.queue import OLDEST_SCANNED, QueueState, Resume
 from bridge.core.sequenced import Sequenced
@@ -15,6 +17,7 @@ from tests.support.slots import (
     delta,
     fields,
     places,
+    snapshot,
     trade,
 )
 
@@ -240,6 +243,22 @@ def test_sequenced_recovered_trades_of_a_settled_message_are_sent_after_entries_
 
 
 # ---- losses ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "sign"), [(snapshot(5), "~"), (trade(4), "="), (trade(4), "!")], ids=["S", "=", "!"]
+)
+def test_sequenced_stream_found_shorter_by_what_it_refuses_alone_is_lost(
+    sent: Slot, sign: str
+) -> None:
+    """Redis settles the whole batch: no status shows that the stream was emptied or fell back."""
+    queue = sequenced(confirmed="9-50")
+    queue.put(sent)
+    queue.take(NOW_US, 100)
+
+    queue.settle(answer("ok", "9-40", sign), NOW_US)
+
+    assert (queue.is_lost, queue.lost_last, queue.confirmed) == (True, "9-40", "9-50")
 
 
 def test_sequenced_stream_shorter_than_acknowledged_is_lost_and_sends_nothing() -> None:
