@@ -69,7 +69,8 @@ def _set_aside(folder: Path) -> Path | None:
     ended = moment(int(max(path.stat().st_mtime for path in files) * 1e6)) or EPOCH
     aside = folder / f"aside-{ended:%Y%m%dT%H%M%S}"
     aside.mkdir(mode=0o700, exist_ok=True)
-    for path in (*files, folder / CHECKPOINT, folder / NAME):
+    # In this order, so that after a crash in between the rest is recognised and moved, too.
+    for path in (folder / CHECKPOINT, *files, folder / NAME):
         if path.exists():
             path.rename(aside / path.name)
     return aside

@@ -93,3 +93,30 @@ def test_a_pipe_in_place_of_the_owners_name_is_an_error_without_waiting(tmp_path
     assert read_owner(tmp_path) is None
     with pytest.raises(OSError, match="it is no file"):
         claim(tmp_path, Owner("wss://x", ""))
+
+
+@pytest.mark.parametrize("moved", range(4))
+def test_a_journal_that_was_set_aside_in_part_is_set_aside_whole_at_the_next_start(
+    moved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was killed after so many of its files."""
+    claim(tmp_path, REAL)
+    for name in ("00000000000000000000.journal", "00000000000000000100.journal", "checkpoint.json"):
+        (tmp_path / name).write_text("of the real exchange")
+    rename, renamed = Path.rename, []
+
+    def killed(self: Path, target: Path) -> Path:
+        renamed.append(self)
+        if len(renamed) > moved:
+            raise OSError(5, "killed")
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(OSError, match="killed"):
+            claim(tmp_path, DESK)
+    claim(tmp_path, DESK)
+
+    left = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert left == {"owner.json"}
+    assert read_owner(tmp_path) == DESK
