@@ -140,7 +140,7 @@ class Heartbeat:
             pipeline.hset(self._prefix + keys.WATERMARKS, items=_flat(marks))
         try:
             replies = await pipeline.execute(raise_on_error=False)
-            if registry and not isinstance(replies[_REGISTRY], RedisError):
+            if not (registry and isinstance(replies[_REGISTRY], RedisError)):
                 self._registered = streams
             self._log_unwritten(replies[_OURS:])
             self._read(replies)
