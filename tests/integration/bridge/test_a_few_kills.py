@@ -1,4 +1,4 @@
-"""A short run of the chaos tests, for everyday; the long ones are `make chaos`."""
+"""A short run of the chaos tests for the everyday tests; `make chaos` runs the long ones."""
 
 from pathlib import Path
 

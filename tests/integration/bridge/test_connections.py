@@ -1,4 +1,4 @@
-"""Connections that end, are refused, or open late: the resulting gaps in the streams."""
+"""The gaps that follow when connections end, are refused or open late."""
 
 import asyncio
 import json
@@ -113,7 +113,7 @@ async def test_a_restarted_bridge_marks_what_it_could_not_receive(
             ) as bridge:
                 await eventually_async(lambda: bridge.is_confirmed(5), "all streams speak")
                 await grown(client, PERP_STREAMS[0], 20)
-                await grown(client, DEPTH, 20)  # so its gap is there, too
+                await grown(client, DEPTH, 20)  # 20 entries: the stream's gap is among them
                 await eventually_async(
                     lambda: client.hlen("bridge:watermarks") == 3, "marks are set"
                 )
@@ -130,7 +130,7 @@ async def test_a_restarted_bridge_marks_what_it_could_not_receive(
 
 
 async def is_the_exchanges_book(exchange: RunningSimulator, client: redis.Redis) -> bool:
-    """Whether the book rebuilt from Redis equals the exchange's at a common update ID."""
+    """Whether the book rebuilt from Redis equals the exchange's at an equal update ID."""
     for _ in range(200):
         truth_now = await statistics(exchange, "book", symbol="SOL_USDC_PERP")
         position, sides = book_at(entries(client, DEPTH))
@@ -140,13 +140,13 @@ async def is_the_exchanges_book(exchange: RunningSimulator, client: redis.Redis)
 
 
 async def grown(client: redis.Redis, stream: str, more: int) -> None:
-    """Wait until the stream has so many entries more than now."""
+    """Wait until the stream has `more` entries more than at the call."""
     wanted = client.xlen(stream) + more
     await eventually_async(lambda: client.xlen(stream) >= wanted, f"{more} more in {stream}")
 
 
 async def passed(exchange: RunningSimulator, more: dict[str, int]) -> None:
-    """Wait until the exchange has put out so many frames more of these streams."""
+    """Wait until the exchange has sent `more` further frames of each of these streams."""
     before = await statistics(exchange, "stats")
 
     async def is_past() -> bool:
@@ -160,7 +160,7 @@ async def passed(exchange: RunningSimulator, more: dict[str, int]) -> None:
 
 
 async def statistics(exchange: RunningSimulator, path: str, **params: str) -> dict[str, Any]:
-    """The simulator's statistics."""
+    """The reply of the simulator's statistics request, decoded."""
     async with plain_http.client(exchange.rest_url) as client:
         answer = await client.get(f"/simulator/{path}", params=params)
     return dict(answer.json())
@@ -171,7 +171,9 @@ def levels(rows: list[list[str]]) -> dict[Decimal, Decimal]:
 
 
 def book_at(stored: list[tuple[str, dict[str, str]]]) -> tuple[int, list[dict[Decimal, Decimal]]]:
-    """The book rebuilt from the stream alone by the reader's rule, and the update id it is at."""
+    """Rebuild the book from the stream alone, as a reader does; return its update ID, and its
+    sides.
+    """
     position, sides = 0, [levels([]), levels([])]
     for _, fields in stored:
         if fields["type"] == "depth_snapshot":
@@ -187,7 +189,7 @@ def book_at(stored: list[tuple[str, dict[str, str]]]) -> tuple[int, list[dict[De
 
 
 def goes_on_without_an_unnamed_gap(stored: list[tuple[str, dict[str, str]]]) -> bool:
-    """Positions follow on each other, but where a gap names what is missing."""
+    """Whether positions are consecutive except where a gap names what is missing."""
     position = None
     for _, fields in stored:
         if fields["type"] == "gap":

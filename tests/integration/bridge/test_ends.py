@@ -1,4 +1,4 @@
-"""A bridge ends on a fatal error; a bridge restarted with fewer streams continues."""
+"""A bridge that ends on a fatal error, and a bridge restarted with fewer streams."""
 
 import asyncio
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ async def test_another_accounts_streams_end_the_bridge_with_a_sentence(
             assert await asyncio.to_thread(bridge.process.wait, LIMIT_S) == 1
             assert "belong to the account with key fingerprint 0123456789abcdef" in bridge.log()
         journal = folder / "data" / "journal"
-        assert (journal / "checkpoint.json").exists(), "it closed its journal"
+        assert (journal / "checkpoint.json").exists(), "the bridge closed its journal"
         assert any(path.stat().st_size for path in journal.glob("*.journal"))
 
 

@@ -1,7 +1,7 @@
-"""A journal that cannot be written any more: publishing continues, an alarm is raised, it recovers.
+"""A journal that cannot be written: publishing continues, the error is reported, the journal
+recovers.
 
-The limit on the size of a file that the process may write makes its writes fail as a full disk
-does, for real.
+RLIMIT_FSIZE makes the bridge's writes fail as on a full disk.
 """
 
 import resource
@@ -122,7 +122,7 @@ async def test_a_journal_that_cannot_be_opened_at_the_start_is_opened_when_it_ca
 
     lines = b"".join(path.read_bytes() for path in (in_the_way / "journal").glob("*.journal"))
     assert lines.count(b" F ") > FRAMES
-    assert b" N " not in lines, "all that came before is in it too"
+    assert b" N " not in lines, "the journal has a `missing` record"
     sent = truth.sent_by_stream(truth.read_ledger(ledger))
     with server.client(decode_responses=True) as client:
         for stream in STREAMS:

@@ -1,4 +1,4 @@
-"""What was received reaches Redis once and in order, whatever is killed in between."""
+"""Received messages reach Redis once and in order, whichever process is killed."""
 
 import json
 import signal
@@ -36,7 +36,7 @@ def count(server: RedisServer, stream: str) -> int:
 
 
 def faults(server: RedisServer, exchange: RunningSimulator, *, allow: str = "start") -> list[str]:
-    """How Redis differs from what the exchange sent."""
+    """The differences between Redis and what the exchange sent, as texts."""
     assert exchange.ledger is not None
     sent = truth.sent_by_stream(truth.read_ledger(exchange.ledger))
     found = []
@@ -99,10 +99,10 @@ async def test_what_is_in_redis_is_in_the_journal_already(
         await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades flow")
         journal = tmp_path / "data" / "journal" / f"{0:020}.journal"
         seen = {newest_trade(server)}
-        while len(seen) < 30:  # as soon as it is there
+        while len(seen) < 30:  # check each trade as soon as Redis has it
             if (number := newest_trade(server)) not in seen:
                 is_there = f'"t":{number}}}'.encode() in journal.read_bytes()
-                assert is_there, f"{number} is not"
+                assert is_there, f"trade {number} is in Redis but not in the journal"
                 seen.add(number)
 
 
@@ -215,7 +215,7 @@ async def test_what_redis_lacks_is_written_whatever_the_journal_was_used_for_mea
 
 
 def connections_lost(folder: Path) -> set[str]:
-    """The connections of which the journal has the end."""
+    """The names of the connections whose end is in the journal."""
     text = "".join(path.read_text() for path in (folder / "data" / "journal").glob("*.journal"))
     lines = (line.split(" ", 4) for line in text.splitlines())
     return {parts[3] for parts in lines if len(parts) > 3 and parts[2] == "L"}
@@ -253,7 +253,7 @@ async def test_what_redis_has_lost_is_backfilled_from_the_journal(
 
 
 def everything(server: RedisServer, prefix: str = "") -> dict[str, list[Any]]:
-    """All streams of the exchange, whole."""
+    """All entries of the exchange's streams, by stream."""
     with server.client(decode_responses=True) as client:
         return {
             stream: entries(client, prefix + stream)
@@ -263,7 +263,7 @@ def everything(server: RedisServer, prefix: str = "") -> dict[str, list[Any]]:
 
 
 def differences(live: dict[str, list[Any]], again: dict[str, list[Any]]) -> list[str]:
-    """The first difference of two sets of streams, as text."""
+    """The first difference between the two runs of each stream, as texts."""
     found = []
     for stream in live.keys() | again.keys():
         one, other = live.get(stream, []), again.get(stream, [])
@@ -344,7 +344,7 @@ async def test_a_replay_that_waits_for_redis_reports_it_repeatedly(tmp_path: Pat
             server.start()
             output, _ = replaying.communicate(timeout=40)
         assert output == "replayed 1 frames of 1 streams\n"
-        assert count(server, "trade.BTC_USDC_PERP") == 2  # and the stream's start
+        assert count(server, "trade.BTC_USDC_PERP") == 2  # the frame, and the gap `start`
         status = run_bridge(tmp_path, "status", BRIDGE_REDIS__URL=server.url)
         assert "no bridge publishes here; 1 streams are here, as a replay leaves them" in (
             status.stderr
@@ -352,7 +352,7 @@ async def test_a_replay_that_waits_for_redis_reports_it_repeatedly(tmp_path: Pat
 
 
 def _until_waits(log: IO[str]) -> Iterator[str]:
-    """Lines up to the second one that reports waiting."""
+    """Yield lines up to the second line that reports waiting."""
     waits = 0
     for line in log:
         yield line

@@ -1,5 +1,7 @@
-"""A few seconds of random faults of the exchange: nothing is missing without a gap, and no gap
-covers what was received. `tests/long` has half a minute, `make chaos` ten minutes.
+"""A few seconds of random faults of the exchange: a gap marks each loss and covers no received
+message.
+
+`tests/long` runs half a minute, `make chaos` ten minutes.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Frames captured from the live exchange, played through simulator, bridge and Redis."""
+"""Frames captured from the live exchange, sent by the simulator through the bridge to Redis."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Gaps and books that do not move, through real sockets: recovered over REST, in the gap log."""
+"""Gaps and a book that does not change, recovered over REST through real sockets."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ def without_ids(stored: list[tuple[str, dict[str, str]]]) -> list[dict[str, str]
 
 
 def quiet_replies(folder: Path) -> int:
-    """How many replies about the quiet book are in the journal."""
+    """The number of replies about the quiet book in the journal."""
     segments = (folder / "data" / "journal").glob("*.journal")
     return sum(segment.read_bytes().count(f" R 0 {QUIET} ".encode()) for segment in segments)
 
@@ -184,7 +184,7 @@ def fills(client: redis.Redis) -> list[dict[str, str]]:
 
 
 def missed_fills(ledger: Path, client: redis.Redis) -> int:
-    """How many fills of the account, since the first that was received, are not in the stream."""
+    """The number of the account's fills since the first received one that the stream lacks."""
     stored = fills(client)
     there = {(f["symbol"], int(f["trade_id"]), f["order_id"]) for f in stored}
     datas = [
@@ -200,7 +200,7 @@ def missed_fills(ledger: Path, client: redis.Redis) -> int:
 
 
 def journal_of(folder: Path, *lines: str) -> Path:
-    """A journal with these lines, four trades a second apart from 03:12:11 on, and an account."""
+    """Write a journal of these lines, an account, and four trades, one per second from 03:12:11."""
     names = json.dumps(["trade.BTC_USDC_PERP", ORDERS, QUIET])
     head = f'1790910730000000 O 1 {{"name":"public-1","streams":{names}}}'
     trades = [

@@ -1,4 +1,4 @@
-"""What Redis refuses, one stream or all alike, with the journal and without it."""
+"""Redis refuses one stream or all streams, with the journal and without it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,7 +109,7 @@ async def test_bridge_key_of_another_kind_with_a_journal_leaves_it_there_and_exi
             assert truth.compare(stream, sent[stream], entries(client, stream)) == []
 
 
-# ---- all streams alike ---------------------------------------------------------------------------
+# ---- all streams ---------------------------------------------------------------------------------
 
 
 async def test_bridge_user_without_evalsha_for_a_while_loses_nothing_and_reports_it(

@@ -1,4 +1,6 @@
-"""Replay of a journal that is odd, damaged, of another bridge, or larger than the memory limit."""
+"""Replay of an unusual or damaged journal, of one of another bridge, and of one beyond the memory
+limit.
+"""
 
 import json
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Streams that come, go, fall silent, are mistyped or refused, while a bridge runs."""
+"""Streams that are listed, delisted, silent, mistyped or refused while a bridge runs."""
 
 import json
 import signal
@@ -44,7 +44,7 @@ def streams_of(bridge: BridgeRun) -> Mapping[str, Any]:
 
 
 def holds_hangups(pid: int) -> bool:
-    """Whether SIGHUP is blocked or caught."""
+    """Whether the process blocks or catches SIGHUP."""
     status = Path(f"/proc/{pid}/status").read_text()
     masks = [line for line in status.splitlines() if line.startswith(("SigBlk", "SigCgt"))]
     return any(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1 for line in masks)
@@ -276,7 +276,7 @@ async def test_a_subscription_that_the_exchange_forgot_is_found_and_renewed(
         await grows(client, stream, 3)
 
         assert gaps(client, stream) == ["stale"]
-        assert bridge.log().count("feed_connected") == 1  # asking once more was enough
+        assert bridge.log().count("feed_connected") == 1  # no reconnect was needed
         assert gaps(client, f"trade.{PERP}") == ["start"]
 
 
@@ -368,7 +368,7 @@ async def test_liquidations_that_are_refused_are_received_in_the_other_form(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
-    markets = ["--market", PERP, "--market", MARKET]  # one perpetual: each liquidation is its own
+    markets = ["--market", PERP, "--market", MARKET]  # one perpetual: it has all liquidations
     async with running_simulator("--rate", "500", *markets) as exchange:
         await order(exchange, "reject", stream="liquidation", code=4006)
         async with running_bridge(
@@ -426,7 +426,7 @@ async def test_an_account_that_is_refused_for_a_while_is_marked_and_returns_by_i
         await order(exchange, "close", how="reset")
         await eventually_async(lambda: refused(bridge), "it is refused")
         await grows(client, public, 1)
-        assert "connection lost" not in gaps(client, stream)  # it is not over yet
+        assert "connection lost" not in gaps(client, stream)  # the outage is still open
 
         await end(exchange, number)
         to_us = time.time_ns() // 1000

@@ -1,4 +1,4 @@
-"""Everything the exchange sent is in Redis, entry by entry: the oracle is the ledger."""
+"""Redis holds every message that the exchange sent; each entry is compared with the ledger."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ def is_complete(client: redis.Redis, sent: Mapping[str, Sequence[Any]]) -> bool:
 
 
 async def finished(exchange: RunningSimulator) -> None:
-    """Wait until the exchange has sent everything that was ordered."""
+    """Wait until the exchange has sent all messages of the run."""
     async with plain_http.client(exchange.rest_url) as client:
 
         async def is_finished() -> bool:
@@ -81,7 +81,7 @@ async def test_redis_equals_the_ledger_for_every_stream(tmp_path: Path, redis_ur
     assert public <= set(sent)
     of_accounts = {kind for kind in truth.LETTERS if kind.startswith("account.")}
     assert {truth.kind(stream) for stream in sent} >= truth.LETTERS.keys() - of_accounts
-    # An account has some ten updates in all, and not of each kind after the subscription.
+    # The account has about ten updates in all; some kinds may have none after the subscription.
     assert any(stream.startswith("account.") for stream in sent)
     assert causes(client, sent) == {"start"}
     assert status["left"] == 0

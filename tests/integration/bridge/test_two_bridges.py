@@ -1,4 +1,4 @@
-"""A second bridge of the same name, as a real process; `tests/long` has two on the same streams."""
+"""A second bridge of the same name, in a process; `tests/long` runs two on the same streams."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,8 @@ from tests.support.redis_server import RedisServer, running_redis
 
 pytestmark = pytest.mark.timeout(240)
 
-MARKETS = ("SOL_USDC", "SOL_USDC_PERP")  # those of the pair: nothing else takes of the rate
+# only the pair's markets: no other market takes part of the rate
+MARKETS = ("SOL_USDC", "SOL_USDC_PERP")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Exchange → bridge → Redis → consumers, each its own process, at 2,000 messages a second.
+"""Exchange, bridge, Redis and consumers, each in a process, at 2,000 messages a second.
 
 The consumers' results are compared with the exchange's own books, candles and account.
 `WHOLE_WAY_S` makes the run longer (default: a few seconds).
@@ -50,7 +50,7 @@ TIMEOUT_S = SECONDS + 120
 
 @contextmanager
 def workers(folder: Path, redis_url: str) -> Iterator[None]:
-    """All consumers, each its own process, until the block ends."""
+    """All consumers, each in its own process, until the block ends."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     environment["BRIDGE_REDIS__URL"] = redis_url
     processes = []
@@ -81,7 +81,7 @@ async def get_json(exchange: RunningSimulator, path: str, **params: str) -> Any:
 
 
 def has_caught_up(client: redis.Redis, stream: str, group: str) -> bool:
-    """Whether the group has reached the stream's last entry."""
+    """Whether the group was delivered the stream's last entry."""
     last = cast("Any", client.xinfo_stream(stream))["last-generated-id"]
     groups = cast("Any", client.xinfo_groups(stream))
     return any(each["name"] == group and each["last-delivered-id"] == last for each in groups)
@@ -159,7 +159,9 @@ async def test_what_the_consumers_made_is_what_the_exchange_states(
 
 
 async def assert_pages_show_it(pages: ProcessPages, client: redis.Redis) -> None:
-    """Number of published entries by stream, once the exchange has ended."""
+    """The pages report the lost exchange, and count each stream's published entries as Redis
+    does.
+    """
     await eventually_async(
         lambda: set(pages.reasons()) == {"exchange_disconnected"}, "the exchange is missed"
     )

@@ -1,4 +1,4 @@
-"""Alerts over a real socket: a webhook that fails, hangs, drops; and no secret anywhere."""
+"""Alerts over a real socket to a webhook that fails, hangs or drops; no error shows a secret."""
 
 import os
 from collections.abc import Iterator
@@ -31,8 +31,10 @@ HANGS = ("hang", "drip")
 
 
 def move(limit_s: str = "5") -> None:
-    """A trial in which one alert is due. The limit is short only where it is to be reached: on a
-    busy machine an answer may take its time."""
+    """Deliver two trades, which make one alert due.
+
+    `limit_s` is short only where the test reaches it: a reply takes longer on a busy machine.
+    """
     factory = EventFactory()
     Trial(Alerts, TRADES, timeout_s=limit_s).deliver(factory.trade("100"), factory.trade("102"))
 
@@ -48,7 +50,9 @@ def test_an_alert_is_posted_as_json_with_its_key(webhook: WebhookServer) -> None
 
 
 def test_webhook_whose_answer_has_no_end_has_taken_the_alert(webhook: WebhookServer) -> None:
-    """Only the status is read: an endless body would fill the memory until the time limit."""
+    """The worker reads only the status: an endless body would fill the memory before the
+    timeout.
+    """
     webhook.then.append("endless")
     move()
     assert len(webhook.received) == 1
@@ -64,7 +68,7 @@ def test_webhook_failure_is_tried_again_with_the_same_key(
     assert (len(webhook.received), len(keys)) == (2, 1)
     assert {one.path for one in webhook.received} == {
         f"/services/{SECRET}"
-    }  # no redirect is followed
+    }  # the worker follows no redirect
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def test_webhook_that_does_not_exist_is_an_error_without_the_address(
 def test_a_worker_waits_for_its_webhook_loses_no_alert_and_shows_no_secret(
     bench: Bench, webhook: WebhookServer
 ) -> None:
-    """While the webhook fails, the stream waits at its position; all other streams continue."""
+    """While the webhook fails, the stream stays at its position; all other streams continue."""
     other = "trade.BTC_USDC"
     bench.register(TRADES, other)
     entries = {

@@ -1,4 +1,4 @@
-"""Consumers that take lists: a function each, in both modes, with one bad entry among many."""
+"""`on_batch` consumers, plain and async functions, in both modes, with one bad entry among many."""
 
 from collections import Counter
 from itertools import pairwise
@@ -96,8 +96,8 @@ def test_batch_wait_s_lets_lists_grow_but_delays_no_first_read(storing: Bench) -
     (storing.folder / "outside.py").write_text(source)
     storing.redis.set("cured", "1")
     worker = storing.start("outside:storing")
-    # Full batches do not wait, nor does the rest after them, nor the first read.
+    # Full batches do not wait, nor do the entries after them, nor the first read.
     storing.await_group(STREAM, "storing", last_id(500))
     storing.add(STREAM, trades(501, 510))
-    assert worker.stop() == 0  # waiting, it receives the wish to stop
+    assert worker.stop() == 0  # the signal ends the wait for a full batch
     assert storing.redis.lrange("sizes", 0, -1) == ["200", "200", "100"]

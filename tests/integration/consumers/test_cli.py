@@ -1,4 +1,4 @@
-"""The command line as users meet it: sentences that help, exit codes, pipes, signals."""
+"""The command line: messages, exit codes, pipes and signals."""
 
 import os
 import signal
@@ -150,13 +150,13 @@ def test_tail_ends_quietly_when_its_reader_leaves(bench: Bench) -> None:
     )
     assert done.stdout.count("\n") == 3
     assert done.stderr == ""
-    assert bench.redis.hgetall("consumers:status") == {}  # it has left as one should
+    assert bench.redis.hgetall("consumers:status") == {}  # the worker deleted its status
 
 
 def test_patterns_that_fit_no_stream_are_logged_with_the_nearest(bench: Bench) -> None:
     worker = bench.start("tail", "--streams", "trde.*")
     bench.until(lambda: "no_streams_yet" in worker.err)
-    assert "nearest" not in worker.err  # nothing is registered so far
+    assert "nearest" not in worker.err  # no stream is registered yet
     bench.register(STREAM, "depth.SOL_USDC")
     bench.until(lambda: "trade.*" in worker.err)
     assert worker.err.count("no_streams_yet") == 2
@@ -186,7 +186,7 @@ def test_redis_down_at_start_is_logged_once_and_waited_for(tmp_path: Path) -> No
         worker = one.start("tail")
         one.until(lambda: "redis_unavailable" in worker.err)
         began = time.monotonic()
-        one.until(lambda: time.monotonic() - began > 1.5)  # several attempts later
+        one.until(lambda: time.monotonic() - began > 1.5)  # time for several attempts
         assert worker.err.count("redis_unavailable") == 1
         server.start()
         try:
@@ -220,7 +220,7 @@ def test_a_redis_outage_in_the_middle_loses_no_entry(tmp_path: Path) -> None:
         one.until(lambda: "redis_unavailable" in worker.err)
         server.start()
         one.add(STREAM, trades(11, 20))
-        # What was printed and not acknowledged before the outage is printed again after it.
+        # The worker prints entries again that it had not acknowledged before the outage.
         one.until(lambda: all(f"trade_id={n} " in worker.out for n in range(1, 21)))
 
 
@@ -246,7 +246,7 @@ def test_a_second_ctrl_c_leaves_at_once_with_130(bench: Bench) -> None:
     bench.until(lambda: "in hand" in worker.out)
     worker.signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
-        worker.wait(within_s=0.5)  # the first one waits for the batch in hand
+        worker.wait(within_s=0.5)  # the first signal waits for the current batch
     worker.signal(signal.SIGINT)
     assert worker.wait() == 130
 

@@ -48,7 +48,7 @@ async def commit(
 
 
 async def expire(client: Redis) -> None:
-    """As if the lease had run out."""
+    """Delete the lease, as if it had expired."""
     await client.delete(f"{BESIDE}:lease")
 
 
@@ -175,7 +175,7 @@ async def test_a_lease_that_ran_out_still_commits_while_no_other_worker_took_it(
     assert await a.renew(client, [lease]) == []
     await expire(client)
     await acquired(b)
-    await expire(client)  # b's too: but b has taken a token since
+    await expire(client)  # b's lease expired too, but b's token is newer
     assert await a.renew(client, [lease]) == [lease]
     assert await commit(a, lease, "5-0", "6-0") == "stale"
 
@@ -209,7 +209,7 @@ async def test_a_commit_that_does_not_move_the_position_is_applied_once(client: 
     results = Results()
     results.hincrby("", "n", 1)
     assert await commit(a, lease, "0-0", "0-0", results.writes, handled=0) == "ok"
-    lease.commits -= 1  # as if the reply had not come
+    lease.commits -= 1  # as if the reply was lost
     assert await commit(a, lease, "0-0", "0-0", results.writes, handled=0) == "stale"
     assert await client.hgetall(BESIDE) == {"n": "1"}
 
@@ -219,7 +219,7 @@ async def test_tokens_continue_growing_in_an_emptied_redis(client: Redis) -> Non
     old = await acquired(a)
     await client.flushall()
     now_ms = 0
-    while now_ms <= old.token:  # an owner is there for longer than a millisecond
+    while now_ms <= old.token:  # an owner holds a lease for more than 1 ms
         seconds, micros = await client.time()
         now_ms = seconds * 1000 + micros // 1000
     assert (await acquired(b)).token > old.token
@@ -234,7 +234,7 @@ async def test_tokens_that_begin_again_in_an_emptied_redis_fence_all_the_same(
     await client.flushall()
     await client.hset(f"{BESIDE}:position", mapping={"token": old.token - 1, "id": "0-0"})
     new = await acquired(b)
-    assert old.token == new.token  # as with a clock that was set back meanwhile
+    assert old.token == new.token  # as after the server's clock was set back
     assert await commit(a, old, "0-0", "5-0") == "stale"
     await expire(client)
     assert await commit(a, old, "0-0", "5-0") == "stale"

@@ -1,4 +1,4 @@
-"""Bytes that are no UTF-8, wherever another program may have written them: passed over."""
+"""Bytes that are not UTF-8 in the kit's keys: they are skipped and end no worker."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ def test_what_another_program_wrote_beside_a_stream_ends_no_worker(
     picky: Bench, name: str, group: str
 ) -> None:
     beside = f"consumers:{{{STREAM}}}:{group}"
-    for _ in range(101):  # more than are checked together
+    for _ in range(101):  # more entries than one check reads
         picky.redis.xadd(f"{beside}:again", {"x": "y"})
     picky.redis.xadd(f"{beside}:dead", {"x": "y"})
     picky.register("trade.BAD_USDC", "trade.ODD_USDC")
@@ -123,7 +123,7 @@ def test_a_place_in_the_far_future_is_reported_and_read_once_it_is_set_back(
     picky.until(lambda: "stream_unusable" in worker.err)
     [reported] = [line for line in worker.err.splitlines() if "stream_unusable" in line]
     assert f"nothing is read behind {to_come}, a time to come" in reported
-    if name != "Joined":  # its streams are of one unit
+    if name != "Joined":  # a joined unit stops as a whole
         picky.await_group(STREAM, name.lower(), last_id(50))
     if place == "the group":
         assert "XGROUP SETID" in reported

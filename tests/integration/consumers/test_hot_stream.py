@@ -1,4 +1,4 @@
-"""One stream with very many entries among many quiet ones: it must not depend on their number."""
+"""The number of reads of one busy stream does not grow with the number of quiet streams."""
 
 import pytest
 
@@ -12,5 +12,5 @@ async def test_a_hot_stream_among_150_streams_is_read_in_full_batches(
 ) -> None:
     run = await run_hot_stream(redis_url, mode, streams=150, workers=1, entries=3000)
     assert run.handled == 3000
-    # In portions of a hundred streams, 20 entries of each at a time, it would take 300 reads.
+    # Reads of 100 streams with 20 entries of each would need 300 reads.
     assert run.reads < 90

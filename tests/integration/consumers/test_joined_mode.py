@@ -1,4 +1,4 @@
-"""Joined mode and timers with real workers: correct values, whichever worker is killed."""
+"""Joined mode and timers with real workers: results stay correct when any worker is killed."""
 
 import signal
 import time

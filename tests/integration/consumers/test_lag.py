@@ -1,4 +1,4 @@
-"""The lag of groups, also just after trims and deletes, and missed entries."""
+"""The lag of groups, also directly after trims and deletes, and missed entries."""
 
 import asyncio
 import json
@@ -78,7 +78,7 @@ def filled(bench: Bench) -> Bench:
 
 
 def lags(bench: Bench, group: str) -> dict[str, Any]:
-    """Of one group, by stream."""
+    """The lag of one group, by stream."""
 
     async def read() -> Any:
         async with connect(bench.url, name="test", decode_responses=True) as client:
@@ -106,9 +106,9 @@ def test_lag_is_right_after_deletes_and_trims(filled: Bench, kind: str, name: st
     assert (lag["lag"], lag["precision"], lag["position"]) == (60, "exact", last_id(100))
     age_s = time.time() - (START_US + 101 * 1000) / 1_000_000
     assert lag["behind_s"] == pytest.approx(age_s, abs=30)
-    filled.redis.xdel(STREAM, last_id(120), last_id(160))  # Redis' own lag is nothing now
+    filled.redis.xdel(STREAM, last_id(120), last_id(160))  # Redis' own lag is null after XDEL
     assert lags(filled, name)[STREAM]["lag"] == 58
-    filled.redis.xtrim(STREAM, minid=last_id(131), approximate=False)  # behind the position
+    filled.redis.xtrim(STREAM, minid=last_id(131), approximate=False)  # beyond the position
     assert lags(filled, name)[STREAM]["lag"] == 29
     filled.redis.xtrim(STREAM, maxlen=0, approximate=False)
     assert lags(filled, name)[STREAM]["lag"] == 0
@@ -154,7 +154,7 @@ def test_a_position_in_a_trimmed_stream_of_the_past_misses_nothing(
 ) -> None:
     worker = filled.start(f"outside:{kind}")
     caught_up(filled, name, 100)
-    filled.redis.xtrim(STREAM, maxlen=0, approximate=False)  # all of it was read
+    filled.redis.xtrim(STREAM, maxlen=0, approximate=False)  # the group had read all entries
     filled.add(STREAM, trades(101, 150))
     caught_up(filled, name, 150)
     filled.redis.xtrim(STREAM, minid=last_id(120), approximate=False)
@@ -258,7 +258,7 @@ def test_status_watch_reports_an_unavailable_redis_once_and_continues(tmp_path: 
             server.stop()
             with socket.create_server(("127.0.0.1", server.port)) as silent:
                 silent.settimeout(LIMIT_S)
-                for _ in range(3):  # polls, each over a connection of its own
+                for _ in range(3):  # each poll opens a connection
                     silent.accept()[0].close()
             server.start()
             with server.client() as client:
@@ -267,7 +267,8 @@ def test_status_watch_reports_an_unavailable_redis_once_and_continues(tmp_path: 
             assert stderr_file.read_text().count("cannot be read") == 1
             server.stop()
             eventually(
-                lambda: stderr_file.read_text().count("cannot be read") == 2, "the next outage"
+                lambda: stderr_file.read_text().count("cannot be read") == 2,
+                "the next outage is reported",
             )
         finally:
             watch.kill()

@@ -1,4 +1,4 @@
-"""Which streams a worker takes for there, while the registry is lost and written again."""
+"""The streams that a worker keeps while the registry is lost and written again."""
 
 from collections.abc import AsyncIterator
 
@@ -11,7 +11,7 @@ from consumers.kit.redis.keys import Keys
 
 BOTH = ("trade.BTC_USDC", "trade.SOL_USDC")
 BTC, SOL = BOTH
-BEAT_S, LEASE_MS = 10.0, 60_000  # so that it takes seven beats until owners had the time
+BEAT_S, LEASE_MS = 10.0, 60_000  # seven beats are longer than a lease
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ async def register(client: Redis, *streams: str) -> None:
 
 @pytest.fixture
 async def worker(client: Redis) -> Membership:
-    """It has seen both streams."""
+    """A membership that has read both streams from the registry."""
     await register(client, *BOTH)
     made = Membership(
         client, Keys(), "volume", "w0",
@@ -48,7 +48,7 @@ async def test_stream_whose_bridge_registers_later_in_an_emptied_redis_is_kept(
         assert worker.streams == BOTH
 
     await register(client, SOL)
-    for _ in range(10):  # beyond the time that owners have
+    for _ in range(10):  # longer than a lease
         await worker.beat("{}")
         assert worker.streams == BOTH
 

@@ -1,4 +1,6 @@
-"""Ordered mode with real workers: order and exact results under kills, stops and new workers."""
+"""Ordered mode with real workers: order and exact results when workers are killed, stopped or
+added.
+"""
 
 import json
 import signal
@@ -15,7 +17,7 @@ from tests.support.redis_server import running_redis
 
 pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
 
-# Sums entries, and records each batch: shows duplicates, holes and a wrong order.
+# Sums entries and records each batch: the record shows duplicates, gaps and a wrong order.
 SUMMING = """
 import ctypes, time
 from consumers import Consumer, StopWorker
@@ -97,7 +99,7 @@ def beside(stream: str, part: str) -> str:
 
 
 def assert_exact(bench: Bench, stream: str, last: int) -> None:
-    """Everything once and in order: the sum, and batches that join without overlap."""
+    """The group has handled all entries once and in order, in batches without gap or overlap."""
     bench.await_group(stream, "summing", last_id(last))
     assert bench.redis.get(beside(stream, "sum")) == right_sum(range(1, last + 1))
     assert json.loads(bench.redis.hget(beside(stream, "state"), "sum")) == int(  # type: ignore[arg-type]
@@ -111,7 +113,7 @@ def assert_exact(bench: Bench, stream: str, last: int) -> None:
 
 
 def owners(bench: Bench, of: Iterable[str]) -> dict[str, int]:
-    """Number of streams by owner; under the empty name, those without an owner."""
+    """The number of streams per owner; the empty name stands for streams without an owner."""
     counts: dict[str, int] = {}
     for stream in of:
         name = bench.owner(stream, "summing")
@@ -247,7 +249,7 @@ def test_ctrl_c_commits_what_is_handled_and_gives_the_leases_back(summing: Bench
     assert owners(summing, names) == {"": 3}
     assert summing.status("summing", worker) == {}
     assert summing.redis.zcard("consumers:workers:summing") == 0
-    summing.start(*RUN, "--lease", "60")  # has not to wait for leases to run out
+    summing.start(*RUN, "--lease", "60")  # need not wait until leases expire
     for stream in names:
         assert_exact(summing, stream, 1500)
 
@@ -280,7 +282,7 @@ def test_an_emptied_redis_gets_position_and_state_back(summing: Bench) -> None:
     summing.redis.flushall()
     summing.until(lambda: summing.status("summing", worker))
     first_us = summing.status("summing", worker)["updated_us"]
-    # a complete read of the empty registry, before the bridge has written it again
+    # The worker must read the empty registry completely before the bridge writes it again.
     summing.until(lambda: summing.status("summing", worker)["updated_us"] > first_us)
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 15))
@@ -292,7 +294,7 @@ def test_an_emptied_redis_gets_position_and_state_back(summing: Bench) -> None:
     summing.add(STREAM, trades(16, 20))
     summing.await_group(STREAM, "summing", last_id(20))
     assert summing.redis.get(beside(STREAM, "sum")) == right_sum(range(1, 21))
-    assert summing.redis.get(beside(STREAM, "first")) == "1"  # not touched since the flush
+    assert summing.redis.get(beside(STREAM, "first")) == "1"  # unchanged since the flush
 
 
 @pytest.mark.parametrize("start", ["beginning", "new"])
@@ -307,7 +309,7 @@ def test_an_emptied_redis_gets_every_owners_state_back(summing: Bench, start: st
         summing.await_group(stream, "summing", last_id(10))
     before = [summing.owner(stream, "summing") for stream in names]
 
-    # the first worker with a heartbeat sees no other worker, and streams without an owner
+    # The first worker with a heartbeat finds no other worker, and streams without an owner.
     summing.redis.flushall()
     for stream in names:
         summing.until(lambda: summing.redis.hget(beside(stream, "state"), "sum"))  # noqa: B023

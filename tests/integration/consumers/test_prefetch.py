@@ -1,4 +1,4 @@
-"""The next batch is read while one is handled: nothing of it is lost, or handed out twice."""
+"""Prefetch: entries read while a batch is handled are neither lost nor delivered twice."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.support.redis_server import running_redis
 STREAM = "trade.SOL_USDC"
 MANY = 3000
 
-# Handles fast, and so reads ahead; `stop_at` ends it in the middle of a batch.
+# Handles fast, so the worker reads ahead; `stop_at` ends it in the middle of a batch.
 QUICK = """
 import time
 from consumers import Consumer, StopWorker
@@ -41,7 +41,7 @@ class Quick(Consumer):
         results.hincrby("", str(delivery.event.trade_id), 1)
 """
 
-# Reads ahead, too. `fails_at` fails once; of the batch with `slow_at` only a part is handled.
+# Reads ahead as well. `fails_at` fails once; `slow_at` lets only a part of its batch be handled.
 IN_ORDER = """
 import time
 from consumers import Consumer
@@ -69,7 +69,7 @@ class InOrder(Consumer):
         results.hincrby("", str(number), 1)
 """
 
-# Entries after its position are trimmed once they are read ahead.
+# Trims entries after its position that the worker has already read ahead.
 TRIMMED = """
 import os
 import redis
@@ -105,7 +105,7 @@ class Trimmed(Consumer):
         control.incrby("missed", missed.entries)
 """
 
-# Cuts the connection of a read that Redis holds back: the reply is lost during the handling.
+# Closes the connection of a read that blocks in Redis: the reply is lost during the handling.
 CUT = """
 import os, time
 import redis
@@ -202,11 +202,11 @@ async def test_what_is_read_ahead_is_of_use_where_the_positions_came_true(client
     }
     await ahead.send({STREAM: "5-0"}, 2)
     assert not await ahead.take({STREAM: "0-0"}, 2), "the position has not moved"
-    assert not await ahead.take({STREAM: "5-0"}, 2), "it is gone"
+    assert not await ahead.take({STREAM: "5-0"}, 2), "the first take discarded the reply"
     await ahead.send({STREAM: "5-0"}, 2)
-    assert not await ahead.take({STREAM: "5-0"}, 1), "not as many are wanted"
+    assert not await ahead.take({STREAM: "5-0"}, 1), "fewer entries are requested"
     await ahead.send({STREAM: "7-0"}, 2)
-    assert not await ahead.take({STREAM: "7-0"}, 2), "there is nothing"
+    assert not await ahead.take({STREAM: "7-0"}, 2), "the reply is empty"
 
 
 async def test_a_read_ahead_whose_connection_broke_meanwhile_is_none() -> None:
@@ -217,11 +217,11 @@ async def test_a_read_ahead_whose_connection_broke_meanwhile_is_none() -> None:
             server.pause()
             await ahead.send({STREAM: "0-0"}, 2)
             server.kill()
-            assert not await ahead.take({STREAM: "0-0"}, 2), "the outage may be over"
+            assert not await ahead.take({STREAM: "0-0"}, 2), "the connection is broken"
 
             server.start()
             await ahead.send({STREAM: "0-0"}, 2)
-            assert not await ahead.take({STREAM: "0-0"}, 2), "nothing is there any more"
+            assert not await ahead.take({STREAM: "0-0"}, 2), "Redis restarted empty"
 
 
 async def test_a_read_ahead_that_is_dropped_is_not_waited_for(client: Redis) -> None:
@@ -231,7 +231,7 @@ async def test_a_read_ahead_that_is_dropped_is_not_waited_for(client: Redis) -> 
     await ahead.drop()
 
     assert not await ahead.take({STREAM: "0-0"}, 2)
-    assert await client.ping(), "no reply of before is taken for this one's"
+    assert await client.ping(), "the dropped reply answers no later request"
 
 
 def last_id(number: int) -> str:
@@ -265,7 +265,7 @@ def test_prefetched_entries_are_given_back_when_a_worker_stops(quick: Bench) -> 
     about = quick.group(STREAM, "quick")
     assert len(counted(quick)) == about["entries-read"] - about["pending"]
     left = quick.redis.xpending_range(STREAM, "quick", "-", "+", 2000)
-    # Never begun, and to be claimed at once: idle for as long as a lease.
+    # Never handled, and idle for as long as a lease: another worker may claim them at once.
     assert all(one["times_delivered"] == 0 for one in left)
     assert all(one["time_since_delivered"] >= 10_000 for one in left)
 
@@ -291,7 +291,7 @@ def test_prefetched_entries_whose_connection_was_cut_meanwhile_are_tried_again(
     worker = quick.start("outside:Cut", "--lease", "5")
     quick.await_group(STREAM, "quick", last_id(MANY))
     assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
-    assert "redis_unavailable" not in worker.err, "Redis was there all the time"
+    assert "redis_unavailable" not in worker.err, "Redis was available throughout"
 
 
 @pytest.mark.parametrize("option", ["fails_at=1507", "slow_at=1507", "slow_at=0"])

@@ -1,4 +1,4 @@
-"""`consumers.read`: a range of a stream, in a script, on a loop and in a notebook."""
+"""`consumers.read`: a range of a stream in a script, in an event loop and in a notebook."""
 
 import itertools
 import re
@@ -28,7 +28,7 @@ TRADES = "trade.SOL_USDC"
 def client(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[redis.Redis]:
-    """A Redis that `read` finds as a user's would be found."""
+    """Redis at the address that `read` takes from the environment."""
     monkeypatch.setenv("BRIDGE_REDIS__URL", redis_url)
     monkeypatch.chdir(tmp_path)
     one = redis.Redis.from_url(redis_url, decode_responses=True, protocol=2)
@@ -38,7 +38,7 @@ def client(
 
 
 def seconds_of_trades(count: int, first: int = 1) -> dict[str, Fields]:
-    """A trade each second."""
+    """One trade per second, by entry ID."""
     found = {}
     for n in range(first, first + count):
         at_us = START_US + n * 1_000_000
@@ -85,8 +85,9 @@ async def test_read_believes_whole_pages_of_a_replica_and_the_primary_for_the_re
         assert [one.entry_id for one in reading] == list(entries)
         assert [one.entry_id async for one in reading] == list(entries)
         requested = other.info("commandstats")["cmdstat_xrange"]["calls"]
-    assert requested >= 4  # two pages, twice
-    assert [one.entry_id for one in reading] == list(entries)  # nor does it need to be there
+    assert requested >= 4  # two pages for each of two reads
+    # the replica is stopped: only the primary is read
+    assert [one.entry_id for one in reading] == list(entries)
 
 
 def test_read_from_a_time_leaves_out_the_end_time(client: redis.Redis) -> None:
@@ -155,14 +156,14 @@ def test_read_needs_no_more_memory_for_a_longer_range(client: redis.Redis) -> No
             tracemalloc.stop()
 
     add(client, seconds_of_trades(8 * PAGE_ENTRIES))
-    peak(PAGE_ENTRIES)  # caches, filled once
+    peak(PAGE_ENTRIES)  # fill caches before the measurement
     assert peak(8 * PAGE_ENTRIES) < 2 * peak(2 * PAGE_ENTRIES)
 
 
 def test_read_of_an_unknown_stream_is_an_error_with_the_nearest_name(client: redis.Redis) -> None:
     with pytest.raises(ConfigError, match=r"there is no stream trade\.SOL_USD; did you mean trade"):
         list(read("trade.SOL_USD"))
-    assert list(read(TRADES)) == []  # registered, without entries so far
+    assert list(read(TRADES)) == []  # registered, but without entries
 
 
 def test_read_of_a_key_that_is_no_stream_is_an_error(client: redis.Redis) -> None:

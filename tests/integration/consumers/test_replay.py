@@ -1,4 +1,4 @@
-"""Replay of a time range to a handler, while the live group continues undisturbed."""
+"""Replay of a time range to a handler, while the live group continues unchanged."""
 
 import asyncio
 import subprocess
@@ -66,14 +66,14 @@ class Listing(Consumer):
 
 @dataclass
 class Gate:
-    """A gate at which a handler waits."""
+    """A gate at which a handler waits until the test opens it."""
 
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Gated(Consumer):
-    """Remembers each trade of its stream; waits at some of STREAM."""
+    """Records each trade of its streams; waits at the gates of STREAM."""
 
     name = "gated"
     mode = "ordered"
@@ -94,7 +94,7 @@ class Gated(Consumer):
 
 
 async def gated(client: Redis, name: str, gates: Mapping[int, Gate]) -> int:
-    """A replay of all of both streams, as the command does it; how many were handed over."""
+    """Replay both streams completely, as the command does; the number of delivered entries."""
     stats = Stats(lambda: 0)
     one = Replay(ConsumerSpec(Gated, {"gates": gates}), client, Keys(), "gated-replay", name, stats)
     return await one.run((OTHER, STREAM), "-", "+", Stop())
@@ -178,10 +178,11 @@ async def test_replay_refuses_a_second_one_of_the_same_name_and_the_first_contin
         await gates[600].reached.wait()
         with pytest.raises(Fatal, match=f"gated-replay is at work on {OTHER}"):
             await gated(client, "second/2", {})
-        filled.redis.delete(lease)  # as if it had run out
+        filled.redis.delete(lease)  # as if the lease had expired
         gates[600].opened.set()
         await gates[1100].reached.wait()
-        assert filled.owner(OTHER, "gated-replay") == "first"  # done with, and held all the same
+        # OTHER is finished, but its lease is held
+        assert filled.owner(OTHER, "gated-replay") == "first"
         gates[1100].opened.set()
     assert first.result() == 1203
     assert numbers(filled, "gated-replay", OTHER) == "1 2 3"
@@ -235,14 +236,14 @@ async def test_replay_suspended_beyond_its_lease_takes_nothing_from_the_next_one
 
 
 async def fatal(running: Awaitable[object]) -> str:
-    """What it failed with."""
+    """The message of the `Fatal` with which `running` fails."""
     with pytest.raises(Fatal) as failed:
         await running
     return str(failed.value)
 
 
 async def killed(bench: Bench, group: str) -> None:
-    """What a replay leaves that was killed after two entries."""
+    """Leave the keys of a replay that was killed after two entries."""
     async with connect(bench.url, name="test", decode_responses=True) as client:
         leases = Leases(client, Keys(), group, "killed", 60_000)
         lease = await leases.acquire(STREAM, "0-0")
@@ -259,7 +260,8 @@ def test_replay_killed_just_now_counts_as_running_and_then_begins_anew(
     assert refused.returncode == 1
     assert f"summing-replay is at work on {STREAM}" in refused.stderr
     assert "killed less than a minute ago" in refused.stderr
-    filled.redis.delete(f"consumers:{{{STREAM}}}:summing-replay:lease")  # the minute is over
+    # as if the minute had passed
+    filled.redis.delete(f"consumers:{{{STREAM}}}:summing-replay:lease")
     done = replay(filled, "outside:Summing", "--from", "0")
     assert done.returncode == 0, done.stderr
     assert numbers(filled, "summing-replay") == " ".join(map(str, range(1, 1201)))

@@ -1,4 +1,4 @@
-"""The rights of `deploy/redis/users.acl` suffice for a consumer; a missing one is reported."""
+"""The rights in `deploy/redis/users.acl` suffice for a consumer; a missing right is reported."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,9 @@ pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machi
 
 
 def rights(group: str) -> list[str]:
-    """Of the user `candles`, for another group, and for `replay` and the test's own handler."""
+    """The rights of user `candles`, for another group, with those for `replay` and the test's
+    handler.
+    """
     lines = (ROOT / "deploy/redis/users.acl").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith("user candles "))
     rule = line.partition(">CHANGE-candles ")[2].replace("candles", group)
@@ -34,7 +36,7 @@ def rights(group: str) -> list[str]:
 
 
 def _split(rule: str) -> list[str]:
-    """ACL SETUSER takes each selector as one argument."""
+    """Split the rule into arguments; ACL SETUSER takes each selector as one argument."""
     return re.findall(r"\([^)]*\)|\S+", rule)
 
 
@@ -101,7 +103,7 @@ def test_a_worker_whose_script_may_not_run_a_command_names_it_and_ends(
         worker = one.start(f"outside:{name}", *RUN)
         assert worker.wait() == 2
         output = worker.err.strip().splitlines()[-1]
-        # A server before Redis 7.2 does not name it: then the kit lists the script's commands.
+        # A server before Redis 7.2 names no command: then the kit lists all commands of the script.
         assert command in output.partition("refuses us: ")[2]
 
 

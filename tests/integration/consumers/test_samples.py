@@ -29,7 +29,7 @@ TRADES, DEPTH = "trade.SOL_USDC", "depth.SOL_USDC"
 
 
 def minutes_of_trades(first: int, last: int) -> dict[str, Fields]:
-    """A trade each second, its price its number."""
+    """One trade per second whose price is its number plus 0.50, by entry ID."""
     found = {}
     for n in range(first, last + 1):
         at_us = START_US + n * 1_000_000
@@ -97,7 +97,7 @@ def test_a_late_trade_amends_its_candle_in_redis(bench: Bench) -> None:
 
 
 def book_entries(first: int, last: int) -> dict[str, Fields]:
-    """Deltas over twenty prices a side; every fifth deletes a level."""
+    """Deltas over 20 prices a side; every fifth deletes a level."""
     found = {}
     for n in range(first, last + 1):
         quantity = "0" if n % 5 == 0 else str(n)
@@ -183,14 +183,16 @@ def book_ticker(update_id: int, bid: str, ask: str) -> Fields:
 
 
 def test_the_book_checks_itself_against_the_ticker_and_states_what_differs(bench: Bench) -> None:
-    """The ticker's stream may lag or be ahead of the book; each of its entries is read once."""
+    """The ticker may be behind or ahead of the book; the consumer reads each of its entries
+    once.
+    """
     bench.register(DEPTH)
     run = ("book", "--option", "check_s=1")
     worker = bench.start(*run)
     key = "consumers:{depth.SOL_USDC}:book"
 
     def change(n: int) -> None:
-        """The best bid is the number itself."""
+        """Add an update that makes `n` the best bid."""
         moved = depth(n, n, [(f"{n}", "5"), (f"{n - 1}", "0")], [], START_US + n * 1000)
         bench.add(DEPTH, {entry_id(START_US + n * 1000, n): moved})
 
@@ -211,7 +213,9 @@ def test_the_book_checks_itself_against_the_ticker_and_states_what_differs(bench
     last = 19
 
     def checked(count: str) -> bool:
-        """A check is made with an update: one after the other, as the worker takes them."""
+        """Whether `count` checks were made; an update triggers one check at most, so add the
+        next.
+        """
         nonlocal last
         if bench.redis.hget(key, "update_id") == str(last):
             last += 1
@@ -243,7 +247,7 @@ class Peek(Consumer):
 
 
 def test_a_handler_reads_other_streams_from_its_workers_own_redis(bench: Bench) -> None:
-    """Also if the worker's configuration is not the one in the current folder."""
+    """The worker's configuration counts, not the one in the current folder."""
     (bench.folder / "peek.py").write_text(PEEK)
     (bench.folder / "other.yaml").write_text("redis: {key_prefix: 'replay:'}")
     for stream in (TRADES, "bookTicker.SOL_USDC"):

@@ -1,4 +1,4 @@
-"""The slow service of the recipe over real sockets: 20 calls at once, each market in its order."""
+"""The slow service of the recipe over real sockets: 20 calls at once, in order in each market."""
 
 import asyncio
 from collections import defaultdict
@@ -17,7 +17,7 @@ MARKETS = [f"M{number}_USDC" for number in range(20)]
 
 
 class Service:
-    """Answers none of its first calls before there are 20 of them."""
+    """Replies to no call before 20 calls are open at once."""
 
     def __init__(self, calls: int, stop: Stop) -> None:
         self.requests: dict[str, list[str]] = defaultdict(list)

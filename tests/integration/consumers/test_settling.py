@@ -1,4 +1,4 @@
-"""The scripts of shared mode on a real Redis: results applied once, restart of a lost group."""
+"""The scripts of shared mode on a real Redis: results are applied once, a lost group continues."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -66,7 +66,7 @@ async def test_results_of_a_list_count_for_all_its_entries_or_none(client: Redis
     a = group(client, "a")
     await join(a)
     await a.read([STREAM], 10, None)
-    await settle(a, Unit(UnitKind.ACK, ["5-0"]))  # as if another worker had been quicker with it
+    await settle(a, Unit(UnitKind.ACK, ["5-0"]))  # as if another worker had acknowledged 5-0
     assert (await settle(a, Unit(UnitKind.ACK, ["5-0", "6-0"], count(2)))).answers == [0]
     assert await client.exists(BESIDE) == 0
     assert (await settle(a, Unit(UnitKind.ACK, ["6-0"], count()))).answers == [1]
@@ -228,7 +228,7 @@ async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Red
     assert letter is not None
     assert (letter.entry, letter.attempts) == (("5-0", []), 4)
     assert await dead_letters.take(STREAM, ("1-0", fields), "b") is None
-    [(_, dead)] = await client.xrange(f"{BESIDE}:dead")  # until the handler has succeeded
+    [(_, dead)] = await client.xrange(f"{BESIDE}:dead")  # it stays until the handler succeeds
     assert dead["error"].startswith("NotFinished: begun 4 times")
 
     unit = Unit(UnitKind.AGAIN, [letter.letter_id], count())
@@ -300,7 +300,7 @@ async def test_names_of_dead_consumers_are_removed_if_nothing_is_pending(client:
         return {one["name"] for one in await client.xinfo_consumers(STREAM, "tally")}
 
     await a.remove_dead_consumers([STREAM], ["alive"], idle_ms=60_000)
-    assert await names() == {"idle", "alive", "holder"}  # it may have come just now
+    assert await names() == {"idle", "alive", "holder"}  # `idle` may have joined just now
     await a.remove_dead_consumers([STREAM], ["alive"], idle_ms=-1)
     assert await names() == {"alive", "holder"}
 
@@ -311,7 +311,7 @@ async def test_a_destroyed_group_begins_again_where_all_was_settled(client: Redi
     assert await join(a) == 1
     assert await join(a) == 0
     await a.read([STREAM], 10, None)
-    settled = await settle(a, Unit(UnitKind.ACK, ["5-0", "8-0"]))  # 5-7 is still in hand
+    settled = await settle(a, Unit(UnitKind.ACK, ["5-0", "8-0"]))  # 5-7 is still pending
     assert settled.mark == "5-6"
     await client.xgroup_destroy(STREAM, "tally")
     assert await join(group(client, "b"), "$") == 1
@@ -384,7 +384,7 @@ async def test_entries_handed_out_and_trimmed_are_counted_as_missed(client: Redi
     there, removed = await a.claim(STREAM, ["1-0", "2-0"], 0)
     assert there == []
     settled = await settle(a, Unit(UnitKind.GONE, removed))
-    # Servers from 7.0 on take trimmed entries out of the pending list when they are claimed.
+    # Redis 7.0 and later remove trimmed entries from the pending list at a claim.
     assert settled.missed == 2
 
 

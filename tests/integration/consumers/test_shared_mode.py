@@ -1,4 +1,4 @@
-"""Shared mode with real workers on a real Redis: every entry at least once, through every loss."""
+"""Shared mode with real workers on a real Redis: every entry is handled at least once."""
 
 import signal
 import time
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machi
 
 STREAM = "trade.SOL_USDC"
 
-# A consumer from outside: counts into Redis by itself, which at-least-once is enough for.
+# A user's consumer that counts in Redis itself; at-least-once is enough for that.
 COUNTING = """
 import asyncio, os, time
 import redis
@@ -181,7 +181,7 @@ def test_entries_whose_reply_was_lost_with_the_connection_are_read_again(countin
     counting.await_group(STREAM, "counting", last_id(5))
     worker.signal(signal.SIGSTOP)
     counting.add(STREAM, trades(6, 20))
-    # The worker's own blocked read may have been served already; the rest goes out under its name.
+    # The worker's blocked read may have taken some; the others are delivered under its name here.
     counting.redis.xreadgroup("counting", worker.name, {STREAM: ">"})
     for client in counting.redis.client_list():
         if client["name"] == f"consumer:counting:{worker.name}":
@@ -254,10 +254,10 @@ def test_a_live_but_slow_workers_entries_are_not_taken_from_it(counting: Bench) 
     counting.add(STREAM, trades(1, 10))
     counting.start("waiting:Waiting", "--lease", "0.4", name="slow")
     counting.until(lambda: counting.redis.exists("in hand"))
-    other = counting.start(*RUN, name="a")  # the first worker by name claims abandoned entries
+    other = counting.start(*RUN, name="a")  # the first worker by name claims idle entries
     counting.until(lambda: counting.status("counting", other))
     since_us = counting.status("counting", other)["started_us"]
-    # ten leases later, after several polls
+    # Ten leases are 4 s: several polls of the other worker fall into them.
     counting.until(lambda: counting.status("counting", other)["updated_us"] - since_us > 4_000_000)
     assert seen(counting) == Counter()
     counting.redis.set("go on", "1")
@@ -296,7 +296,7 @@ def test_an_emptied_redis_that_is_filled_again_is_read_on(counting: Bench) -> No
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 15))
     counting.await_group(STREAM, "counting", last_id(15))
-    assert seen(counting) == Counter(range(11, 16))  # the first ten counts went with the flush
+    assert seen(counting) == Counter(range(11, 16))  # the flush deleted the first ten counts
     counting.until(lambda: counting.status("counting", worker))
 
 
@@ -358,7 +358,7 @@ def test_a_stopping_worker_keeps_the_entry_in_hand_for_longer_than_a_lease(
     worker = counting.start(*run)
     counting.until(lambda: counting.redis.exists("held"))
     worker.signal(signal.SIGINT)
-    other = counting.start(*run, name="a")  # would take over entries that seem abandoned
+    other = counting.start(*run, name="a")  # would claim entries of a dead worker
 
     def beats_for_three_leases() -> bool:
         status = counting.status("counting", other)
@@ -430,7 +430,7 @@ def test_a_slow_worker_has_few_entries_pending(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 1000))
     counting.start("outside:Portioned", *RUN[1:], "--option", "slow_s=0.02")
-    counting.until(lambda: len(seen(counting)) > 150)  # the first portion is over
+    counting.until(lambda: len(seen(counting)) > 150)  # the first batch is finished
     counting.until(lambda: 0 < counting.group(STREAM, "counting")["pending"] <= 60)
 
 
@@ -441,7 +441,7 @@ def test_a_slow_worker_has_few_entries_pending_after_a_quiet_time(counting: Benc
     counting.await_group(STREAM, "counting", last_id(20))
     counting.until(lambda: "updated_us" in counting.status("counting", worker))
     since_us = counting.status("counting", worker)["updated_us"]
-    counting.until(  # some empty reads later
+    counting.until(  # after several empty reads
         lambda: counting.status("counting", worker)["updated_us"] > since_us + 1_000_000
     )
     counting.add(STREAM, trades(21, 1000))
@@ -522,7 +522,8 @@ def test_slow_handlers_share_a_backlog_from_the_first_batch_and_give_it_back_at_
     counting.until(lambda: all(handled(worker) for worker in workers))
     began = time.monotonic()
     assert workers[0].stop() == 0
-    assert time.monotonic() - began < 8  # one entry, not its share of the backlog, which is 10 s
+    # finishes one entry; its share of the backlog would take 10 s
+    assert time.monotonic() - began < 8
     left = [
         one
         for name in names
@@ -530,7 +531,7 @@ def test_slow_handlers_share_a_backlog_from_the_first_batch_and_give_it_back_at_
             name, "counting", "-", "+", 200, consumername=workers[0].name
         )
     ]
-    # Never begun, and to be claimed at once.
+    # Never handled; another worker may claim them at once.
     assert all(one["times_delivered"] == 0 for one in left)
     assert all(one["time_since_delivered"] >= 3000 for one in left)
     for name in names:

@@ -1,5 +1,4 @@
-"""Failing, slow, hanging and killing handlers, in both modes: the fate of the entry, and of all
-other entries."""
+"""Handlers that fail, hang, are slow or kill their worker: the effect on all entries."""
 
 import json
 import signal
@@ -97,9 +96,9 @@ def test_an_entry_that_always_fails_becomes_a_dead_letter_and_can_be_sent_back(
     shown = json.loads(deadletters(picky, "show", group, letter_id).stdout)
     assert shown["fields"]["price"] == "98.96"
 
-    picky.redis.xtrim(STREAM, maxlen=0)  # it needs the stream no more
-    assert deadletters(picky, "retry", group, letter_id).returncode == 0  # still not recovered
-    # It is dead from the moment it is taken, as "NotFinished": the handler has failed after that.
+    picky.redis.xtrim(STREAM, maxlen=0)  # the dead letter does not need the stream
+    assert deadletters(picky, "retry", group, letter_id).returncode == 0  # the handler still fails
+    # The letter reads "NotFinished" once it is taken; "ValueError" once the handler has failed.
     picky.until(
         lambda: (
             [(one["attempts"], one["error"].split(":")[0]) for one in dead_letters(picky, group)]
@@ -129,7 +128,8 @@ def test_an_entry_that_kills_its_worker_becomes_a_dead_letter_alone(
     assert letter["entry_id"] == last_id(7)
     assert letter["error"].startswith("NotFinished: begun ")
 
-    assert deadletters(picky, "retry", group, "--all").returncode == 0  # it kills once more
+    # the entry kills the worker again
+    assert deadletters(picky, "retry", group, "--all").returncode == 0
     worker.wait()
     assert " (sent back)" not in deadletters(picky, "list").stdout
     again = picky.start(f"outside:{name}", *RUN)
@@ -144,7 +144,7 @@ def test_an_entry_that_kills_its_worker_becomes_a_dead_letter_alone(
 def test_an_entry_that_kills_behind_slow_ones_costs_no_more_workers(picky: Bench) -> None:
     picky.redis.set("how", "kill")
     picky.start("outside:Ordered", *RUN).wait()
-    slow = ("--option", "slow_s=0.25")  # three of them are a second's work
+    slow = ("--option", "slow_s=0.25")  # each entry takes 0.25 s
     worker = picky.start("outside:Ordered", *RUN, *slow)
     while not dead_letters(picky, "ordered"):
         if worker.process.poll() is not None:
@@ -217,7 +217,7 @@ def test_dead_letters_sent_back_are_all_listed_dropped_and_handled_at_once(
 
     leave_letters()
     assert deadletters(picky, "retry", group, "--all").returncode == 0
-    picky.start(f"outside:{name}", "--lease", "300")  # a page each lease would take too long
+    picky.start(f"outside:{name}", "--lease", "300")  # one page per lease would take too long
     picky.until(lambda: picky.redis.xlen(f"consumers:{{{STREAM}}}:{group}:again") == 0)
     picky.until(lambda: seen(picky, group) == Counter([*range(1, 51), *range(1001, 2307)]))
     assert dead_letters(picky, group) == []
@@ -365,7 +365,8 @@ def test_a_call_that_cancels_its_own_task_has_failed_and_ends_no_worker(picky: B
     assert "CancelledWithin: code of the consumer has cancelled the task of its call" in worker.err
     assert seen(picky, group) == ALL_BUT_SEVEN
 
-    assert deadletters(picky, "retry", group, "--all").returncode == 0  # it is dead again
+    # it becomes a dead letter again
+    assert deadletters(picky, "retry", group, "--all").returncode == 0
     picky.until(lambda: [one["attempts"] for one in dead_letters(picky, group)] == ["3"])
     picky.redis.delete("how")
     picky.until(lambda: deadletters(picky, "retry", group, "--all").returncode == 0)
@@ -396,7 +397,7 @@ def test_entry_that_cannot_be_decoded_is_counted_apart_shown_and_set_aside_where
     assert "not decoded 1" in shown
     found = dead_letters(picky, group)
     assert [one["entry_id"] for one in found] == ([last_id(51)] if is_set_aside else [])
-    if is_set_aside:  # sent back, it stays one
+    if is_set_aside:  # sent back, it becomes a dead letter again
         assert found[0]["error"].startswith("BadEntry: ")
         assert deadletters(picky, "retry", group, "--all").returncode == 0
         picky.until(lambda: [one["attempts"] for one in dead_letters(picky, group)] == ["2"])

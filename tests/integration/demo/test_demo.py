@@ -1,4 +1,4 @@
-"""The demo as a real process, where it cannot begin."""
+"""The demo as a process that cannot start."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docker-compose.yml as Compose reads it: merged, with its variables put in."""
+"""docker-compose.yml as Compose reads it: merged, and with its variables replaced."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*))?\}")
 
 
 def compose(variables: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The whole file, with these variables set in the environment or the file of --env-file."""
+    """The whole file, with `variables` set in the environment or in the file of --env-file."""
     document: dict[str, Any] = interpolated(_written(), variables or {})
     return document
 
@@ -30,7 +30,7 @@ def services(variables: Mapping[str, str] | None = None) -> dict[str, dict[str, 
 
 
 def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
-    """In values only, as Compose does."""
+    """Replace variables in values only, as Compose does."""
     if isinstance(value, dict):
         return {key: interpolated(below, variables) for key, below in value.items()}
     if isinstance(value, list):
@@ -41,5 +41,5 @@ def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def demo_variables() -> dict[str, str]:
-    """What `--env-file deploy/demo.env` sets."""
+    """The variables that `--env-file deploy/demo.env` sets."""
     return {name: value or "" for name, value in dotenv_values(ROOT / "deploy/demo.env").items()}

@@ -1,4 +1,4 @@
-"""The Kubernetes objects of `deploy/kubernetes`: as written, and as Kustomize makes them."""
+"""The Kubernetes objects of `deploy/kubernetes`, from the files and as Kustomize builds them."""
 
 import shutil
 import subprocess
@@ -14,12 +14,12 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 Object = dict[str, Any]
 
 needs_kubectl = pytest.mark.skipif(
-    shutil.which("kubectl") is None, reason="kubectl is not here, which has Kustomize in it"
+    shutil.which("kubectl") is None, reason="kubectl, which includes Kustomize, is not installed"
 )
 
 
 def written(folder: Path = FOLDER / "base") -> list[Object]:
-    """What the files of the base hold."""
+    """The objects in the files of the base."""
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))
     return [
         each
@@ -29,7 +29,7 @@ def written(folder: Path = FOLDER / "base") -> list[Object]:
 
 
 def built(folder: Path) -> list[Object]:
-    """What `kubectl apply -k` would send."""
+    """The objects that `kubectl apply -k` would send."""
     made = subprocess.run(
         ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60
     )
@@ -47,5 +47,5 @@ def pod_of(workload: Object) -> Object:
 
 
 def variables(container: Object) -> dict[str, str]:
-    """Those with a value of their own."""
+    """The container's variables that have a literal value."""
     return {each["name"]: each["value"] for each in container.get("env", []) if "value" in each}

@@ -1,4 +1,4 @@
-"""The users of `deploy/redis/users.acl`: each can do its own work, and nothing else."""
+"""The users of `deploy/redis/users.acl`: each has the rights for its own work and no others."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.support.simulator_process import running_simulator
 FILE = ROOT / "deploy/redis/users.acl"
 TRADES = "trade.SOL_USDC"
 
-# What no user of this role may do, as a thief of its password would try.
+# Commands that the user of each role must not run: those that a stolen password would be used for.
 REFUSED = {
     "bridge": [
         "FLUSHALL",
@@ -73,7 +73,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
-    """Redis with the shipped file, which has no comments: Redis refuses them before 8.8."""
+    """Redis with the shipped file, which has no comments: Redis before 8.8 refuses them."""
     with running_redis(password="CHANGE-admin", options=("--aclfile", str(FILE))) as started:
         yield started
 

@@ -1,6 +1,4 @@
-"""The files of a deployment hold together: what they name is there, and nothing is open that need
-not be.
-"""
+"""The deployment files are consistent: all names exist, and no unneeded port or right is open."""
 
 import json
 import re
@@ -20,7 +18,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
 LOCKS = ("runtime", "simulator", "demo")
 PIN = re.compile(r"^([a-z0-9.-]+)==([^\s;]+)", re.MULTILINE)
 
-# Of the Compose specification, what this file uses.
+# The keys of the Compose specification that this file uses.
 SERVICE_KEYS = {
     "build", "image", "command", "profiles", "depends_on", "env_file", "environment", "volumes",
     "ports", "healthcheck", "restart", "read_only", "tmpfs", "cap_drop", "security_opt", "logging",
@@ -37,13 +35,13 @@ def stages() -> list[str]:
 
 
 def copied() -> list[str]:
-    """What the image takes from this folder."""
+    """The files and folders that the Dockerfile copies from this folder."""
     local = [line.split()[:-1] for line in lines("COPY") if "--from" not in line]
     return [name for names in local for name in names]
 
 
 def is_sent(name: str) -> bool:
-    """Whether .dockerignore lets it through; the last pattern that fits decides."""
+    """Whether .dockerignore lets `name` through; the last matching pattern decides."""
     sent = True
     for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines():
         pattern = line.removeprefix("!")
@@ -157,13 +155,13 @@ def test_only_the_bridge_is_given_the_keys() -> None:
 def test_every_service_has_limits_restarts_and_a_read_only_root() -> None:
     for name, service in services().items():
         assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}, name
-        ends = name == "redis-cluster"  # once the nodes know each other
+        ends = name == "redis-cluster"  # it exits once the nodes have formed the Cluster
         assert service["restart"] == ("on-failure" if ends else "unless-stopped"), name
         assert service["read_only"] is True, name
 
 
 def test_only_the_bridge_writes_to_its_data_volume() -> None:
-    """The journal lies there; the root is read-only."""
+    """The journal is on the volume; the root file system is read-only."""
     writing = {
         name
         for name, service in services().items()
@@ -218,7 +216,7 @@ def test_a_set_of_servers_runs_only_where_it_is_requested() -> None:
         hosts = re.findall(r"[\w-]+(?=:\d)", variables["REDIS_URL"])
 
         assert variables["COMPOSE_PROFILES"] == profile
-        assert variables["COMPOSE_PROJECT_NAME"] == f"backpack-{profile}"  # volumes of its own
+        assert variables["COMPOSE_PROJECT_NAME"] == f"backpack-{profile}"  # has its own volumes
         assert set(hosts) <= {"redis", *servers}
         parse_redis_url(variables["REDIS_URL"])
         for name in ("bridge", "candles", "exporter"):
@@ -278,7 +276,7 @@ def test_the_demo_reads_nothing_of_a_real_bridge() -> None:
     variables = demo_variables()
 
     assert services(variables)["bridge"]["env_file"][0]["path"] == "deploy/demo.env"
-    assert variables["COMPOSE_PROJECT_NAME"] == "backpack-demo"  # volumes of its own
+    assert variables["COMPOSE_PROJECT_NAME"] == "backpack-demo"  # has its own volumes
     config = load_config(ROOT / variables["CONFIG_DIR"] / "config.yaml", None, {})
     assert not config.exchange.is_real
     assert config.exchange.ws_url == "ws://simulator:8000"

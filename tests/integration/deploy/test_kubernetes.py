@@ -1,4 +1,4 @@
-"""The Kubernetes objects fit the API, are as closed as they can be, and agree with each other."""
+"""The Kubernetes objects are valid for the API, restricted, and consistent with each other."""
 
 import json
 import os
@@ -27,11 +27,11 @@ from tests.integration.deploy.manifests import (
 
 SCHEMA = json.loads(Path(__file__).with_name("kubernetes.schema.json").read_text("utf-8"))
 WORKLOADS = of_kind(written(), "StatefulSet", "Deployment")
-OF_OTHERS = ("ScaledObject",)  # KEDA's
+OF_OTHERS = ("ScaledObject",)  # defined by KEDA
 
 
 def flaws(thing: Object) -> list[str]:
-    """What the API would refuse of it, with its place."""
+    """The errors that the API would report for this object, each with its path."""
     definition = {"$ref": f"#/definitions/V1{thing['kind']}"}
     checker = Draft7Validator({**definition, "definitions": SCHEMA["definitions"]})
     return [f"{error.json_path}: {error.message}" for error in checker.iter_errors(thing)]
@@ -127,7 +127,9 @@ def test_pods_are_of_the_restricted_standard(workload: Object) -> None:
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=named(WORKLOADS))
 def test_kubernetes_puts_no_variables_of_its_own_beside_ours(workload: Object) -> None:
-    """A service called `bridge` would set BRIDGE_SERVICE_HOST, which is no setting."""
+    """A service called `bridge` would set BRIDGE_SERVICE_HOST, which is not a setting of the
+    bridge.
+    """
     assert pod_of(workload)["enableServiceLinks"] is False
 
 

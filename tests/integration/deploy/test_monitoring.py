@@ -24,7 +24,7 @@ LABELS = re.compile(r"\b(backpack_\w+)\{([^}]*)\}")
 OF_A_TARGET = {"job", "instance"}
 
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not here (Debian: prometheus)"
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
 )
 
 
@@ -44,7 +44,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 
 def firing_in_tests() -> set[str]:
-    """Alerts that the rule tests see firing."""
+    """Alerts that fire in the rule tests."""
     written = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text("utf-8"))
     cases = [case for test in written["tests"] for case in test["alert_rule_test"]]
     return {case["alertname"] for case in cases if case["exp_alerts"]}
@@ -55,7 +55,7 @@ def expressions() -> list[str]:
 
 
 def unknown_series(expression: str) -> list[str]:
-    """Metrics and labels in it that no page has."""
+    """The metrics and labels of the expression that no page has."""
     names = {name: _row(name) for name in METRIC.findall(expression)}
     wrong = [name for name, metric in names.items() if metric is None]
     for name, selectors in LABELS.findall(expression):

@@ -1,4 +1,4 @@
-"""The consumer printed in the README, saved and started by its instructions."""
+"""The consumer in the README, saved and started as the README instructs."""
 
 import re
 import signal
@@ -16,7 +16,7 @@ LINE = re.compile(r"^SOL_USDC \d+\.\d+ \d+\.\d+ at \d{13}-\d+$", re.MULTILINE)
 
 
 def printed(language: str) -> str:
-    """The first block of this language in the README."""
+    """The first code block of this language in the README."""
     readme = (ROOT / "README.md").read_text("utf-8")
     blocks = re.findall(rf"^```{language}\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
     return str(blocks[0])

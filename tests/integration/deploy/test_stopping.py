@@ -1,4 +1,4 @@
-"""A process that is ended has the time to write what it has, in all ways of running it."""
+"""Every deployment waits long enough for a stopping process to write its data."""
 
 import re
 from typing import Any
@@ -12,7 +12,8 @@ from tests.integration.deploy import units
 from tests.integration.deploy.compose import ROOT, services
 
 CONFIG = Config()
-REDIS_S = CONFIG.redis.connect_timeout_s + CONFIG.redis.command_timeout_s  # it may answer so late
+# the longest wait for Redis
+REDIS_S = CONFIG.redis.connect_timeout_s + CONFIG.redis.command_timeout_s
 BRIDGE_S = CONFIG.publish.drain_s + REDIS_S
 CONSUMER_S = Consumer.time_limit_s + REDIS_S
 EXPORTER_S = REDIS_S
@@ -25,7 +26,7 @@ def seconds(text: str) -> float:
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    """Name of a workload → what its pods are made of."""
+    """The pod specification of each workload, by name."""
     found = {}
     for name in ("bridge", "consumers", "exporter"):
         file = ROOT / "deploy" / "kubernetes" / "base" / f"{name}.yaml"

@@ -1,4 +1,4 @@
-"""The systemd units: systemd accepts them, they are closed, and secrets come as credentials."""
+"""The systemd units: systemd accepts them, they are restricted, and secrets come as credentials."""
 
 import re
 import shutil
@@ -19,12 +19,13 @@ EXPOSED_AT_MOST = (
 )
 
 needs_systemd = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here (Debian: systemd)"
+    shutil.which("systemd-analyze") is None,
+    reason="systemd-analyze is not installed (Debian: systemd)",
 )
 
 
 def installed(folder: Path) -> Path:
-    """The units in a folder of their own, with programs that are there."""
+    """Copy the units into a folder, with paths of programs that exist."""
     there = folder / "systemd"
     shutil.copytree(units.FOLDER, there)
     program = folder / "program"
@@ -77,7 +78,7 @@ def test_services_have_hardly_any_rights(service: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("service", units.SERVICES)
 def test_services_write_to_folders_of_their_own_alone_and_gain_no_rights(service: str) -> None:
-    """Each counts too little for the sum above."""
+    """The weight of each of these settings in the exposure above is too low to be noticed there."""
     wanted = {
         "DynamicUser": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes",
         "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "AmbientCapabilities": "",

@@ -13,7 +13,7 @@ Settings = dict[str, list[str]]  # `ExecStart` → its values, in order
 
 
 def settings(service: str) -> Settings:
-    """Of the unit and of the drop-ins that fit its name."""
+    """The settings of the unit, with the drop-ins that apply to its name."""
     read: Settings = {}
     files = [FOLDER / f"{service}.service", *sorted((FOLDER / "backpack-.service.d").glob("*"))]
     files += sorted((FOLDER / f"{service}.service.d").glob("*"))
@@ -26,20 +26,20 @@ def settings(service: str) -> Settings:
 
 
 def one(service: str, name: str) -> str:
-    """The value of a setting that is there once."""
+    """The value of a setting that occurs once."""
     [value] = settings(service)[name]
     return value
 
 
 def expanded(text: str, specifiers: Mapping[str, str]) -> str:
-    """With `%d` and others replaced."""
+    """`text` with its `%` specifiers replaced."""
     for mark, meaning in specifiers.items():
         text = text.replace(f"%{mark}", meaning)
     return text
 
 
 def command(service: str, specifiers: Mapping[str, str]) -> list[str]:
-    """What ExecStart runs, of an installation in /opt."""
+    """The command of ExecStart, for an installation in /opt."""
     return shlex.split(expanded(one(service, "ExecStart"), specifiers))
 
 
@@ -49,6 +49,6 @@ def environment(service: str, specifiers: Mapping[str, str]) -> dict[str, str]:
 
 
 def credentials(service: str) -> dict[str, Path]:
-    """Name → the file that is loaded."""
+    """The file that is loaded, by name of the credential."""
     pairs = [each.partition(":") for each in settings(service).get("LoadCredential", [])]
     return {name: Path(file) for name, _, file in pairs}

@@ -1,5 +1,5 @@
-"""A stream counts as received once the exchange has answered behind a request for it, and not while
-it is refused.
+"""A stream counts as received once the exchange has replied to a request made after its
+subscription, and not while it is refused.
 """
 
 import json
@@ -51,7 +51,7 @@ def receivers(subject: Subject, name: str) -> int:
 
 
 async def begun(exchange: ScriptedExchange, subject: Subject) -> Client:
-    """A first connection, on which trades are confirmed and all is answered."""
+    """The first client, once trades are confirmed and every request has a reply."""
     await eventually_async(lambda: len(subject.granted) == 2, "it is answered")
     client = exchange.clients[0]
     client.send(trade(1))
@@ -85,7 +85,7 @@ async def test_answer_proves_nothing_of_what_was_requested_behind_its_question(
 
 
 class Clock:
-    """A clock that runs by itself, and that a test can move on."""
+    """A running clock that a test can move forward."""
 
     def __init__(self) -> None:
         self.ahead_us = 0
@@ -115,7 +115,7 @@ async def test_answer_that_took_long_claims_nothing_behind_its_question(
         subject.connection.request_answer()
         await eventually_async(lambda: client.unanswered, "it is requested")
         pinged_us = clock()
-        clock.ahead_us = 15_000_000  # so long the answer is under way
+        clock.ahead_us = 15_000_000  # the reply takes 15 s
         client.send(client.unanswered[0], PONG)
         await eventually_async(lambda: len(answers(subject)) == 2, "the answer is there")
         exchange.answers_pings = True
@@ -131,7 +131,7 @@ async def test_answer_that_took_long_claims_nothing_behind_its_question(
 async def test_second_of_two_answers_that_were_requested_at_once_proves_nothing_new(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # periodic requests have the same interval
+    # Periodic requests have the same interval.
     monkeypatch.setattr("bridge.feed.connection.PROOF_S", 0.2)
     async with receiving_sessions(exchange.url, [LIQUIDATIONS], **PATIENT) as subject:
         await eventually_async(lambda: subject.granted, "it is answered")

@@ -1,4 +1,4 @@
-"""Faults of exchange and network on a connection: its session continues, and outages are known."""
+"""Faults of the exchange and the network: the session continues, and each outage is recorded."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ from tests.support.scripted_exchange import (
 
 TRADES, LIQUIDATIONS, TICKERS = "trade.BTC_USDC_PERP", "liquidation", "ticker.BTC_USDC_PERP"
 NAMES = [TRADES, LIQUIDATIONS]
-PATIENT = {"ping_interval_s": 20, "ping_timeout_s": 20}  # nothing ends a connection but the test
+PATIENT = {"ping_interval_s": 20, "ping_timeout_s": 20}  # only the test ends a connection
 
 
 def trade(number: int) -> str:
@@ -52,7 +52,7 @@ async def exchange() -> AsyncIterator[ScriptedExchange]:
 
 
 async def client_of(exchange: ScriptedExchange, number: int = 1) -> Client:
-    """The n-th client, once it has subscribed to everything."""
+    """The n-th client, once it has subscribed to all of NAMES."""
     await eventually_async(
         lambda: (
             len(exchange.clients) >= number
@@ -77,7 +77,7 @@ async def test_session_tries_a_port_that_refuses_until_it_opens() -> None:
         async with scripted_exchange(port) as exchange:
             (await client_of(exchange)).send(trade(1))
             await received(subject, 1)
-            await client_of(exchange)  # it is still there: what ended, ended before
+            await client_of(exchange)  # the first client: no connection ended after it opened
             assert set(subject.connector.ends) == {EndCause.UNREACHABLE}
             assert subject.connector.ends.total() == subject.session.attempts - 1
         assert subject.session.status()["trouble"] == ""
@@ -181,7 +181,7 @@ async def test_handshake_refused_without_a_time_is_repeated_later_and_later(
         await received(subject, 1)
 
     pauses = [later - earlier for earlier, later in pairwise(exchange.attempts)]
-    assert pauses[0] < 0.2 < pauses[-1]  # between 0.025 and 0.05 at first, 0.2 and 0.4 at last
+    assert pauses[0] < 0.2 < pauses[-1]  # first 0.025 to 0.05 s, last 0.2 to 0.4 s
 
 
 async def test_connection_that_is_reset_leaves_an_outage_in_every_stream(
@@ -270,12 +270,12 @@ async def test_pauses_begin_small_again_after_a_replacement_took_over(
 
 
 def pauses(logged: Iterable[Mapping[str, Any]]) -> list[float]:
-    """Those before each attempt to connect again, as the log has them."""
+    """The logged pauses before each attempt to reconnect, in seconds."""
     return [each["reconnect_s"] for each in logged if each["event"] == "feed_lost"]
 
 
 class Clock:
-    """This side's wall clock, which a test sets."""
+    """The bridge's wall clock, which a test sets."""
 
     def __init__(self) -> None:
         self.ahead_us = 0
@@ -319,7 +319,7 @@ async def test_replacement_that_ends_while_the_old_one_is_closed_is_made_again(
         session = subject.session
         await eventually_async(lambda: subject.granted, "it is answered")
         old = exchange.clients[0]
-        old.answers_goodbye = False  # so that the goodbye takes its time
+        old.answers_goodbye = False  # the closing handshake stays unfinished
         session.replace("a test")
         await eventually_async(lambda: old.said_goodbye, "the old one gets a close frame")
         exchange.clients[1].cut()
@@ -361,7 +361,7 @@ async def test_connection_that_waits_to_be_closed_is_not_probed_without_a_pause(
     exchange.greet = lambda client, _: client.send(tick())
     async with receiving_sessions(exchange.url, [TICKERS], **PATIENT) as subject:
         subject.sink.keeps_open = (
-            True  # the new one has what the old one, being stuck, never brings
+            True  # the old connection stays open: it lacks messages of the new one
         )
         await eventually_async(lambda: subject.granted, "it is answered")
         old = exchange.clients[0]
@@ -372,7 +372,7 @@ async def test_connection_that_waits_to_be_closed_is_not_probed_without_a_pause(
         await eventually_async(lambda: len(old.pings) >= before + 6, "the old one is probed")
 
         first, *_, last = old.pings[before : before + 6]
-        assert last - first > 0.5  # five times a second, not as fast as it answers
+        assert last - first > 0.5  # five pings a second, not one per pong
         assert not old.said_goodbye
 
 
@@ -404,11 +404,11 @@ async def test_server_that_never_pongs_but_sends_frames_is_received(
         client = await client_of(exchange)
         for number in range(1, 31):
             client.send(trade(number))
-            await asyncio.sleep(0.05)  # the pace of a market, for longer than a dead socket lives
+            await asyncio.sleep(0.05)  # steady frames, for longer than the ping timeout
         await received(subject, 30)
 
         assert len(exchange.clients) == 1
-        assert set(subject.granted) == set(NAMES)  # so much time has passed that it must have them
+        assert set(subject.granted) == set(NAMES)  # it inferred both subscriptions
 
 
 async def test_quiet_connection_that_answers_lives(exchange: ScriptedExchange) -> None:
@@ -546,7 +546,7 @@ async def test_storm_of_resets_does_not_hammer_the_exchange(
         await eventually_async(lambda: len(exchange.attempts) >= 20, "they come again and again")
     took_s = exchange.attempts[19] - exchange.attempts[0]
 
-    # Eight at once, then ten a second, over all sessions; the first may be noted late.
+    # Eight attempts at once, then ten a second, over all sessions; the first may be recorded late.
     assert took_s >= (20 - 8) / 10 * 0.8
 
 

@@ -1,4 +1,4 @@
-"""REST requests of the sink are repeated until they succeed; a refusal is logged once."""
+"""REST requests of the sink are repeated until they succeed, and a refusal is logged once."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ async def is_had(subject: Fetching, name: str) -> None:
 
 
 def requested(subject: Fetching, part: str) -> list[dict[str, str]]:
-    """The parameters of the requests whose path has this part."""
+    """The parameters of each request whose path contains `part`."""
     lines = [urlsplit(line.split()[1]) for line in subject.server.request_lines]
     found = [parse_qs(line.query) for line in lines if part in line.path]
     return [{name: value for name, [value] in each.items()} for each in found]
@@ -183,7 +183,7 @@ async def test_book_that_the_exchange_itself_refuses_again_and_again_is_given_up
 async def test_book_that_is_ahead_is_requested_again_as_soon_as_it_is_wanted_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fetch_module, "QUIET_S", 300)  # where nothing moves
+    monkeypatch.setattr(fetch_module, "QUIET_S", 300)  # the pause between requests for a quiet book
     sink = RecordingSink()
     sink.outcomes[BOOK] = chain([Join.AHEAD], repeat(Join.TOO_OLD))
     async with fetching(sink, NAMES, lambda _: http("200 OK", BODY)) as subject:

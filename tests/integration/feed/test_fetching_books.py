@@ -1,4 +1,4 @@
-"""A book is requested, past any cache, only while a connection is to receive its stream."""
+"""A book is requested past every cache, and only while a connection should receive its stream."""
 
 from collections.abc import AsyncIterator
 from itertools import count, repeat
@@ -32,14 +32,14 @@ def book(update_id: int) -> bytes:
 
 
 def books(request: str) -> bytes:
-    """A book that moves with each request."""
+    """A book whose update ID rises with each request."""
     if not request.startswith(f"GET {PATH}"):
         return refuses(request)
     return book(next(UPDATES))
 
 
 async def wants_book(subject: Subject) -> None:
-    """The book is wanted once it is received, and always ahead of what was received."""
+    """Want the book once its stream is received; each reply is ahead of what was received."""
     await eventually_async(lambda: subject.sink.receivers(BOOK), "it is received")
     subject.sink.outcomes[BOOK] = repeat(Join.AHEAD)
     subject.sink.want(BOOK, BookWanted())

@@ -1,4 +1,4 @@
-"""A feed whose share becomes smaller: what it keeps, hands over, gives up, and takes back."""
+"""A feed whose share shrinks: it keeps, hands over and gives up streams, and takes them back."""
 
 import random
 
@@ -24,7 +24,7 @@ def plan(*members: str) -> SubscriptionPlan:
 
 @pytest.fixture
 async def feed() -> Feed:
-    """Of a bridge that has all streams; it need not run for this."""
+    """The feed of a bridge that has all streams; it does not run."""
     urls = {"ws_url": "ws://127.0.0.1:1", "rest_url": "http://127.0.0.1:1"}
     return Feed(
         plan("a"),

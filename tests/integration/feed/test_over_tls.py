@@ -1,4 +1,4 @@
-"""The same over TLS, which is how the exchange is really reached: TLS has goodbyes of its own."""
+"""Session faults over TLS, as with the real exchange: TLS has its own closing messages."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.scripted_exchange import Client, ScriptedExchange, scripted_e
 
 LIQUIDATIONS, TICKERS = "liquidation", "ticker.BTC_USDC_PERP"
 NAMES = [LIQUIDATIONS]
-PATIENT = {"ping_interval_s": 20, "ping_timeout_s": 20}  # nothing ends a connection but the test
+PATIENT = {"ping_interval_s": 20, "ping_timeout_s": 20}  # only the test ends a connection
 AT_ONCE = {**PATIENT, "reconnect_initial_s": 30, "reconnect_max_s": 60}
 
 
@@ -30,7 +30,7 @@ async def exchange(
 
 
 async def begun(exchange: ScriptedExchange, subject: Subject) -> Client:
-    """The first connection, answered, and with a message."""
+    """The first client, once its ping is answered and it has received a message."""
     await eventually_async(lambda: subject.granted, "it is answered")
     exchange.clients[0].send(frames.LIQUIDATION)
     await eventually_async(lambda: subject.sink.messages(LIQUIDATIONS), "it is received")
@@ -46,7 +46,7 @@ async def is_back(exchange: ScriptedExchange, subject: Subject) -> None:
 async def test_session_is_back_at_once_after_a_goodbye_whether_or_not_tls_is_closed(
     exchange: ScriptedExchange, answers_the_end: bool
 ) -> None:
-    names = [LIQUIDATIONS, TICKERS]  # where something ticks, no ping finds the end early
+    names = [LIQUIDATIONS, TICKERS]  # with a periodic stream no early ping finds the end
     async with receiving_sessions(exchange.url, names, **AT_ONCE) as subject:
         client = await begun(exchange, subject)
         client.close()

@@ -1,4 +1,4 @@
-"""REST over real sockets: a server that is slow, too busy, endless, or answers with rubbish."""
+"""REST over real sockets: replies that are slow, endless or malformed, and HTTP 429."""
 
 import asyncio
 import gzip
@@ -52,7 +52,7 @@ async def test_http_429_closes_the_budget_for_as_long_as_the_exchange_states() -
 
 
 async def test_http_429_to_requests_that_were_under_way_together_counts_once() -> None:
-    """Else a moment of HTTP 429 would stop all requests for a minute."""
+    """Otherwise one burst of HTTP 429 would stop all requests for a minute."""
 
     def reply(number: int) -> bytes:
         if number <= 6:
@@ -65,7 +65,7 @@ async def test_http_429_to_requests_that_were_under_way_together_counts_once() -
             return_exceptions=True,
         )
         assert [type(error) for error in refused] == [RestError] * 6
-        async with asyncio.timeout(20):  # the first pause is a second at most
+        async with asyncio.timeout(20):  # the first pause is at most 1 s
             assert await rest.get("/api/v1/depth") == b"{}"
         assert len(server.request_lines) == 7
 
@@ -101,7 +101,7 @@ async def test_answers_to_other_requests_do_not_shorten_the_wait_for_history(
                 await rest.get("/api/v1/trades/history", {"symbol": "SOL_USDC"})
             history.clear()
             await rest.get("/api/v1/depth", {"symbol": "SOL_USDC"})
-        # four pauses of at least half of 50, 100, 200 and 400 ms
+        # Four pauses of at least half of 50, 100, 200 and 400 ms.
         assert time.monotonic() - began_s > 0.375
 
 
@@ -143,7 +143,7 @@ async def test_body_that_is_no_use_is_refused_without_being_held(
         tracemalloc.stop()
         assert peak < 5_000_000
         listed = await fetch_markets(server.url, 5)
-        assert isinstance(listed, Finding)  # of `check`, which sends a request of its own
+        assert isinstance(listed, Finding)  # the command `check` uses another client
         assert re.search(expected, listed.found)
 
 
@@ -203,7 +203,8 @@ async def test_clock_learns_nothing_from_a_reply_that_is_no_time(body: bytes) ->
 
 async def test_what_follows_the_end_of_a_packed_body_is_not_collected() -> None:
     packed = gzip.compress(b"[]")
-    endless = packed + b"\0" * 300_000  # in several reads, each of which zlib would add to the last
+    # arrives in several reads; zlib would keep the rest of all of them
+    endless = packed + b"\0" * 300_000
 
     async with answering(lambda _: http("200 OK", endless, "Content-Encoding: gzip")) as (rest, _):
         with pytest.raises(RestError, match="more follows the end of what was packed"):
@@ -211,7 +212,7 @@ async def test_what_follows_the_end_of_a_packed_body_is_not_collected() -> None:
 
 
 async def test_cookies_of_the_exchange_are_not_kept() -> None:
-    """Each answer may set some anew, and all would be kept, and sent with each request."""
+    """Each reply may set new cookies; a client that kept them would send all with each request."""
     async with answering(lambda number: http("200 OK", b"[]", f"Set-Cookie: c{number}=1")) as (
         rest,
         server,

@@ -1,4 +1,4 @@
-"""A socket that hands over messages: bytes of RFC 6455 in any portions, over a real connection."""
+"""A WebSocket client hands over messages: frames of RFC 6455 in any portions, over a connection."""
 
 import asyncio
 import base64
@@ -27,7 +27,7 @@ class Exchange:
     def __init__(self, head: bytes = b"", extension: bytes = b"") -> None:
         self.port = 0
         self.received = bytearray()
-        self._with_the_answer = head  # bytes in the same write as the handshake's answer
+        self._with_the_answer = head  # sent in the same write as the handshake's reply
         self._extension = extension
         self._writer: asyncio.StreamWriter | None = None
 
@@ -50,7 +50,7 @@ class Exchange:
             writer.transport.abort()
 
     async def write(self, *portions: bytes) -> None:
-        """Each portion by itself, so that it is read by itself."""
+        """Write each portion by itself, so that the client reads it by itself."""
         await eventually_async(lambda: self._writer, "the client is there")
         assert self._writer is not None
         for portion in portions:
@@ -59,7 +59,7 @@ class Exchange:
             await asyncio.sleep(0)
 
     def cut_softly(self) -> None:
-        """End without a Close frame, as a load balancer does."""
+        """Close without a Close frame, as a load balancer does."""
         assert self._writer is not None
         self._writer.close()
 
@@ -76,12 +76,12 @@ async def serving(exchange: Exchange) -> AsyncIterator[str]:
 
 
 class Received:
-    """A receiver that keeps what a socket hands over, and how that ended."""
+    """A receiver that records the messages of a socket, and its end."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.pongs: list[bytes] = []
-        self.flushed: list[int] = []  # how many messages were there at each flush
+        self.flushed: list[int] = []  # the number of messages at each flush
         self.end: Exception | None = None
 
     def messages(self, bodies: Sequence[bytes]) -> None:
@@ -95,7 +95,7 @@ class Received:
 
 
 class Failing(Received):
-    """A receiver that cannot take a message."""
+    """A receiver that raises at a message."""
 
     def messages(self, bodies: Sequence[bytes]) -> None:
         raise ZeroDivisionError(bodies)
@@ -134,7 +134,7 @@ async def listening(
 
 
 def frame(payload: bytes, kind: int = 0x81) -> bytes:
-    """As RFC 6455 5.2 has it."""
+    """A frame as in RFC 6455 section 5.2."""
     if len(payload) < 126:
         return bytes([kind, len(payload)]) + payload
     if len(payload) < 65_536:
@@ -218,10 +218,11 @@ async def test_compressed_and_uncompressed_messages_keep_their_order() -> None:
 @pytest.mark.parametrize(
     ("wrong", "code"),
     [
-        ([frame(b"z" * (LIMIT + 1))[:20]], 1009),  # known from its header
-        ([b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"], 1002),  # masked: a client's
+        ([frame(b"z" * (LIMIT + 1))[:20]], 1009),  # the header shows the length
+        # masked, as only a client may send
+        ([b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"], 1002),
         ([b"\x01\x03Hel", HELLO], 1002),  # a message inside a message
-        ([b"\x80\x02lo"], 1002),  # the rest of no message
+        ([b"\x80\x02lo"], 1002),  # a continuation without a message
         ([b"\xc1\x02xx"], 1002),  # compressed without negotiation
     ],
     ids=["too long", "masked", "inside another", "no beginning", "compressed"],

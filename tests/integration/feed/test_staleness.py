@@ -1,4 +1,4 @@
-"""Streams that should bring messages and do not are found, and their connection is replaced."""
+"""A stream without expected messages is found, and its connection is replaced."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -50,7 +50,7 @@ async def test_periodic_stream_without_messages_is_suspected_reported_and_replac
 
 
 def moving_book(request: str) -> bytes:
-    """REST, where the book has news each time."""
+    """REST replies in which the book changes at each request."""
     if not request.startswith("GET /api/v1/depth"):
         return refuses(request)
     body = {"asks": [], "bids": [], "lastUpdateId": str(now_us()), "timestamp": now_us()}

@@ -1,4 +1,4 @@
-"""Failures of the feed's helper tasks: receiving continues, and the helper is restarted."""
+"""A helper task of the feed that fails is restarted, and receiving continues."""
 
 import asyncio
 import random
@@ -28,7 +28,7 @@ STREAM = "depth.SOL_USDC"
 async def test_helper_that_fails_is_begun_again_and_receiving_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The loop's and the wall clock, of which each of them reads one, fail once in each."""
+    """Each helper reads the loop's clock or the wall clock; both raise once in each helper."""
     monkeypatch.setattr(feed_module, "SUPERVISED_BACKOFF_S", (0.01, 0.1))
     loop = asyncio.get_running_loop()
     helpers = {"clock", "instruments", "staleness"}
@@ -82,7 +82,7 @@ async def test_helper_that_fails_is_begun_again_and_receiving_continues(
 
 
 class Stumbling(RecordingSink):
-    """Fails at the first body, in a way that was not foreseen."""
+    """Raises an unexpected error at the first body."""
 
     def take(self, record: Record) -> Applied:
         applied = super().take(record)

@@ -1,4 +1,4 @@
-"""A stream that is not received is a trouble, which makes the bridge unhealthy."""
+"""A stream that is not received is reported, and makes the bridge unhealthy."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -25,7 +25,7 @@ async def exchange() -> AsyncIterator[ScriptedExchange]:
 
 
 def lists(request: str) -> bytes:
-    """REST with one market."""
+    """REST replies with a list of one market."""
     return http("200 OK", json.dumps([PERP]).encode())
 
 

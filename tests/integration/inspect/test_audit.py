@@ -1,4 +1,4 @@
-"""`bridge audit`: a certificate of a stream, from literal content."""
+"""`bridge audit`: the certificate of a stream, from literal entries."""
 
 import json
 from collections.abc import Iterator
@@ -175,7 +175,7 @@ def test_a_trade_that_was_fetched_is_the_same_as_the_one_received_later(
 def test_only_the_time_that_both_have_is_compared(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
-    """Redis was trimmed, and the archive's newest rows still wait for their file."""
+    """Redis was trimmed, and the archive has not written its newest rows to a file yet."""
     write_stream(client, {one: WHOLE[one] for one in list(WHOLE)[2:]})
     archive = archive_of(tmp_path, {one: WHOLE[one] for one in list(WHOLE)[:6]})
     certificate = audit(redis_url, journal_of(tmp_path, range(101, 130)), archive)

@@ -1,4 +1,4 @@
-"""`bridge book`: the same book from Redis and the archive, and a sentence where there is none."""
+"""`bridge book`: the same book from Redis and from the archive, and an error if there is none."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ SOURCES = ("redis", "archive")
 
 
 def journal_of_the_same(folder: Path) -> None:
-    """The changes as they were received, and the REST reply that they are joined with."""
+    """Write the changes as they were received, and the REST reply that they are joined with."""
     seconds = ((10, 0, '["99","1"]'), (11, 1, '["99.5","2"]'), (12, 2, '["99.5","0.00"]'))
     changes = [
         Frame(

@@ -1,4 +1,4 @@
-"""`bridge explain`: one entry's whole life, from a Redis and a journal with literal content."""
+"""`bridge explain`: the whole history of an entry, from literal entries in Redis and a journal."""
 
 import json
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def client(redis_url: str) -> Iterator["redis.Redis"]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
-    """Two connections; one ends before 105, the other has the trades until 103 and from 107 on."""
+    """Two connections: one ends before 105, the other has the trades up to 103 and from 107."""
     both = [frame(n, c, 400 * (c - 1)) for n in (101, 102, 103) for c in (1, 2)]
     return write_journal(
         tmp_path / "journal",

@@ -67,7 +67,9 @@ def client(redis_url: str) -> Iterator["redis.Redis"]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
-    """In two segments: connections, then 102 over both, a refused message, and 104 from history."""
+    """A journal of two segments: connections, then 102 over both, a refused message, and 104 from
+    REST.
+    """
     refused = frame(102).body.replace(b'"t":102', b'"T2":102')
     first = [opened(1, at_us(101), "public-1-a"), opened(2, at_us(101), "public-1-b")]
     folder = write_journal(tmp_path / "journal", first)

@@ -1,4 +1,6 @@
-"""A stream and the gap log are two keys, and a bridge may be killed between them."""
+"""The gap log after a bridge was killed between the writes to the stream's key and to the gap
+log's.
+"""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +31,7 @@ def bridge(client: redis.Redis, tmp_path: Path) -> Iterator[SteppedBridge]:
 
 
 def receive(bridge: SteppedBridge, connection: int, number: int) -> None:
-    """The same number of both streams."""
+    """Receive one trade and one depth message of this number."""
     for frame, numbers in (
         (frames.TRADE, {"t": number}),
         (frames.DEPTH, dict.fromkeys("Uu", number)),
@@ -52,7 +54,8 @@ def logged(bridge: SteppedBridge) -> list[tuple[str, str, str]]:
     return sorted((e["stream"], e["from"], e["to"]) for e in bridge.entries(GAP_LOG))
 
 
-@pytest.mark.parametrize("limit", [1, 100])  # entries in a batch: killed behind the gap, or later
+# entries in a batch: the kill comes directly after the gap, or later
+@pytest.mark.parametrize("limit", [1, 100])
 def test_gap_log_bridge_killed_before_it_logged_a_gap_logs_it_after_the_restart(
     limit: int, bridge: SteppedBridge
 ) -> None:
@@ -88,7 +91,7 @@ def test_gap_log_deleted_has_the_gap_again_once_the_journal_is_read_again(
     client.delete(GAP_LOG)
     bridge.kill()
 
-    bridge.start()  # without a checkpoint: all is read again
+    bridge.start()  # without a checkpoint the bridge reads the whole journal
     bridge.come_to_rest()
 
     assert logged(bridge) == gaps(bridge) == expected

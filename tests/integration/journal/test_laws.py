@@ -1,5 +1,6 @@
-"""Random days of one bridge, step by step against a real Redis, and the laws that hold after each:
-nothing twice, nothing lost unmarked, gaps name only what is missing, in order.
+"""Random runs of one bridge, step by step against a real Redis, and the invariants after each step.
+
+No duplicate, no unmarked loss, only missing messages in gaps, and the right order.
 """
 
 import json
@@ -45,39 +46,40 @@ def order(order_id: str, engine_us: int, at_us: int) -> str:
 
 
 class Day(RuleBasedStateMachine):
-    """What the exchange does, what goes wrong, and what was really there."""
+    """The exchange's messages, the faults, and a record of what existed and what was received."""
 
-    client: redis.Redis  # set by the test: hypothesis makes the machine itself
-    raw: redis.Redis  # the same, bytes as they are
+    client: redis.Redis  # set on the class: hypothesis creates the instances
+    raw: redis.Redis  # a client of the same server, without decoding
 
     def __init__(self) -> None:
         super().__init__()
         self.client.flushall()
         self.folder = Path(tempfile.mkdtemp())
         self.next_id = FIRST
-        self.there: dict[int, int] = {}  # every trade there ever was: id → ms
-        # every order event: its id, the engine's time, and when it was
+        self.there: dict[int, int] = {}  # every trade that existed: its time in ms, by trade ID
+        # every order event that existed: its ID, the engine's time, and the wall time, µs
         self.orders: list[tuple[str, int, int]] = []
-        self.fresh: list[int | tuple[str, int]] = []  # received, and not yet with the system
+        # received, and not yet handed to the operating system
+        self.fresh: list[int | tuple[str, int]] = []
         self.trades_received: set[int] = set()
         self.orders_received: Counter[tuple[str, int]] = Counter()
         self.engine_back_us = 0
-        self.older: dict[str, bytes] = {}  # as Redis was at an earlier time: key → its dump
-        self.trimmed: dict[str, dict[str, str]] = {}  # orders that retention took, by ID
+        self.older: dict[str, bytes] = {}  # the dumps of an earlier state of Redis, by key
+        self.trimmed: dict[str, dict[str, str]] = {}  # orders that retention trimmed, by ID
         self.older_trimmed: dict[str, dict[str, str]] = {}
         self.was_killed_without_journal = False
-        self.is_known = True  # no bridge was killed that could not journal what it logged
-        self.has_lost_gaps = False  # the gap log: its records are in the journal
+        self.is_known = True  # false once a bridge was killed whose journal lacks logged gaps
+        self.has_lost_gaps = False  # Redis lost records of the gap log; the journal has them
         self.is_ours = True  # no other program wrote to the streams
-        self.is_pruned = False  # entries not in Redis may be missing: then marked
-        self.disk: pytest.MonkeyPatch | None = None  # it is full
-        self.unsafe: Counter[tuple[str, int]] = Counter()  # orders received while it was
+        self.is_pruned = False  # entries that Redis lacks may be missing, with a gap
+        self.disk: pytest.MonkeyPatch | None = None  # set while the disk is full
+        self.unsafe: Counter[tuple[str, int]] = Counter()  # orders received while the disk was full
 
     @initialize()
     def begin(self) -> None:
         self.bridge = SteppedBridge(self.folder, RedisSocket(self.client), [TRADES, ORDERS])
         self.connection = self.bridge.connect()
-        self.bridge.log.flush()  # who dies before that, was never there
+        self.bridge.log.flush()  # a process killed before the flush leaves no trace
         self.bridge.ingest.step(1000)
 
     # ---- the exchange --------------------------------------------------------------------------
@@ -117,7 +119,7 @@ class Day(RuleBasedStateMachine):
 
     @rule(missed=st.integers(0, 4))
     def the_connection_breaks(self, missed: int) -> None:
-        """What was received before goes to the system with the news of it."""
+        """Flush first: the received messages are in the journal before the record of the loss."""
         self._flushed()
         self.bridge.lose(self.connection)
         self._not_received(missed)
@@ -138,7 +140,7 @@ class Day(RuleBasedStateMachine):
     @precondition(lambda self: self.disk is None)
     @rule()
     def the_disk_is_full(self) -> None:
-        """Redis was checked just now: what it loses from here on is in no journal."""
+        """Publish first: the journal has no record of entries that Redis loses from here on."""
         self._flushed()
         self.bridge.publish(1000)
         self.disk = pytest.MonkeyPatch()
@@ -188,7 +190,7 @@ class Day(RuleBasedStateMachine):
     @precondition(lambda self: self.older and self.disk is None)
     @rule()
     def redis_falls_back(self) -> None:
-        """It has only what was saved, as after a crash: what came since then is lost."""
+        """Redis has only an earlier saved state, as after a crash; later writes are lost."""
         self.has_lost_gaps = True
         self.client.delete(TRADES, ORDERS, LEDGER)
         for key, dump in self.older.items():
@@ -208,7 +210,7 @@ class Day(RuleBasedStateMachine):
     @rule(key=st.sampled_from([TRADES, ORDERS]))
     def someone_else_writes(self, key: str) -> None:
         if self.bridge.has_unseen_loss(key):
-            return  # the loss could not be detected any more
+            return  # a foreign entry would hide the loss
         self.client.xadd(key, {"by": "hand"})
         self.is_ours = False
 
@@ -246,7 +248,7 @@ class Day(RuleBasedStateMachine):
     def history_is_refused(self) -> None:
         self.bridge.rest_body(TRADES, b"[]", BodyKind.END)
 
-    # ---- the laws ------------------------------------------------------------------------------
+    # ---- the invariants -------------------------------------------------------------------------
 
     def teardown(self) -> None:
         try:
@@ -270,7 +272,7 @@ class Day(RuleBasedStateMachine):
             waiting = self.bridge.table.pending()
             if not (is_reading or is_busy or waiting or self.bridge.ingest.step(1000)):
                 return
-        raise AssertionError("something waits for ever")
+        raise AssertionError("entries stay pending for ever")
 
     def _trades_are_there_once_in_order_or_marked(self) -> None:
         stored: set[int] = set()
@@ -285,18 +287,18 @@ class Day(RuleBasedStateMachine):
                 position = int(entry["to"]) if entry["to"] else None
                 continue
             number = int(entry["trade_id"])
-            assert number in self.there, "a trade that never was"
+            assert number in self.there, "a trade that the exchange never sent"
             after = position or number
             between = [n for n in self.there if after < n < number]
-            assert not between, f"an unnamed gap before {number}"
+            assert not between, f"no gap entry before {number}"
             assert position is None or number > position, "not in order"
-            if self.is_ours:  # received or fetched, by this process or an earlier one
-                assert entry_id == f"{self.there[number]}-{number}0", "another ID"
+            if self.is_ours:  # received or fetched, the same ID in every process
+                assert entry_id == f"{self.there[number]}-{number}0", "the ID is not the trade's"
             stored.add(number)
             position = number
-        assert not stored & missing, "a gap names what is there"
+        assert not stored & missing, "a gap names an entry that the stream has"
         if not self._may_lose:
-            assert not missing & self.trades_received, "a gap names what was received"
+            assert not missing & self.trades_received, "a gap names a trade that was received"
             assert self.trades_received <= stored, "a trade that was received is lost"
 
     def _orders_are_there_as_often_as_received_or_marked(self) -> None:
@@ -304,18 +306,16 @@ class Day(RuleBasedStateMachine):
         stored = Counter(event_of(e) for e in entries if is_order(e))
         lost, twice = self.orders_received - stored, stored - self.orders_received
         twice -= self.unsafe
-        if (
-            self.was_killed_without_journal
-        ):  # nor had it a new checkpoint: they may be received again
+        if self.was_killed_without_journal:  # without a new checkpoint they may be received again
             twice -= Counter(event_of(e) for e in self.trimmed.values() if is_order(e))
         assert not lost or self._may_lose, f"lost {dict(lost)}"
-        assert not twice, f"too often {dict(twice)}"
+        assert not twice, f"duplicates {dict(twice)}"
         outages = [
             (int(e["from_us"] or 0), int(e["to_us"])) for e in entries if e.get("type") == "gap"
         ]
         for *event, at_us in self.orders:
             is_marked = any(from_us <= at_us <= to_us for from_us, to_us in outages)
-            assert tuple(event) in stored or is_marked, f"{event} is missing and nothing says so"
+            assert tuple(event) in stored or is_marked, f"{event} is missing without a gap"
 
     def _the_gap_log_tells_each_gap_once(self) -> None:
         records = [e for e in self.bridge.entries(LEDGER) if e["type"] == "gap_record"]
@@ -323,7 +323,7 @@ class Day(RuleBasedStateMachine):
             (e["stream"], e["from"], e["to"], e["from_us"], e["to_us"], e["cause"], e["recovered"])
             for e in records
         ]
-        # two that name neither numbers nor times (another program wrote twice) differ in when
+        # two gaps without numbers and times (another program wrote twice) differ in `received_us`
         whens = ["" if e["to"] or e["to_us"] else e["received_us"] for e in records]
         each = list(zip(recorded, whens, strict=True))
         assert len(each) == len(set(each)), "a gap is logged twice"
@@ -339,7 +339,7 @@ class Day(RuleBasedStateMachine):
         if self.is_known and not (self.is_pruned and self.has_lost_gaps):
             unrecorded = gaps - set(
                 recorded
-            )  # received again with less known, it may have become longer
+            )  # a gap made again from less information may be longer
             assert all(any(covers(r, g) for r in recorded) for g in unrecorded), (
                 f"not logged {unrecorded}"
             )
@@ -348,11 +348,11 @@ class Day(RuleBasedStateMachine):
             ]
             assert all(any(a <= n <= b for a, b in recovered) for n in fetched)
 
-    # ---- means ---------------------------------------------------------------------------------
+    # ---- helpers --------------------------------------------------------------------------------
 
     @property
     def _may_lose(self) -> bool:
-        """May something be missing that was received? Then there is a gap."""
+        """Whether a received message may be missing; then there is a gap."""
         return self.bridge.has_accepted_loss or self.is_pruned
 
     @property
@@ -377,7 +377,7 @@ class Day(RuleBasedStateMachine):
         self.bridge.now_us += 3 * SECOND_US
 
     def _flushed(self) -> None:
-        """The system has what was received: from here on it may not be lost."""
+        """The operating system has all received messages: none of them may be lost from here on."""
         self.bridge.flush()
         if self.bridge.log.is_broken:
             self._unsafe()
@@ -389,7 +389,7 @@ class Day(RuleBasedStateMachine):
         self.fresh.clear()
 
     def _unsafe(self) -> None:
-        """What was received may be published, and is in no journal."""
+        """Received messages may be published although no journal has them."""
         self.unsafe.update(received for received in self.fresh if not isinstance(received, int))
         self.fresh.clear()
 
@@ -408,7 +408,7 @@ def event_of(entry: Mapping[str, str]) -> tuple[str, int]:
 
 
 def covers(recorded: Sequence[str], gap: Sequence[str]) -> bool:
-    """Whether a gap in a stream without numbers is part of one in the gap log."""
+    """Whether a gap in a stream without numbers lies within a gap of the gap log."""
     if gap[1] or recorded[1] or recorded[0] != gap[0]:
         return False
     return int(recorded[3] or 0) <= int(gap[3] or 0) and int(gap[4]) <= int(recorded[4])
@@ -421,12 +421,12 @@ def laws(redis_url: str) -> type[Day]:
     return Day
 
 
-@pytest.mark.timeout(240)  # thousands of steps, each with a few round trips, on a busy machine
+@pytest.mark.timeout(240)  # thousands of steps with a few round trips each
 def test_whatever_happens_nothing_is_twice_nor_missing_without_a_gap(laws: type[Day]) -> None:
     run_state_machine_as_test(laws, settings=examples(12, stateful_step_count=40))
 
 
-# Days that chance seldom makes.
+# Cases that random steps rarely produce.
 
 
 def test_killed_without_a_checkpoint_after_retention_took_what_was_there(laws: type[Day]) -> None:
@@ -469,7 +469,7 @@ def test_killed_between_a_gap_and_its_record_in_the_gap_log(laws: type[Day]) -> 
     for _ in range(3):
         day.time_passes(seconds=40.0)
         day.publish(limit=20, loses_replies=False)
-        if len(day.bridge.entries(TRADES)) == 4:  # the start, a trade, the gap, a trade
+        if len(day.bridge.entries(TRADES)) == 4:  # `start`, a trade, the gap, a trade
             break
     day.the_bridge_is_killed(missed=0)
     day.teardown()
@@ -486,7 +486,7 @@ def test_gap_logged_while_the_loss_of_the_gap_log_is_not_noticed_yet(laws: type[
 
 
 def test_killed_before_a_loss_was_noticed(laws: type[Day]) -> None:
-    """The gap for it stands at a position that the checkpoint has settled."""
+    """The gap for the loss is at a position that the checkpoint has settled."""
     day = laws()
     day.begin()
     day.trades(count=4)
@@ -509,8 +509,8 @@ def test_saved_before_retention_took_orders(laws: type[Day]) -> None:
 
 
 def test_killed_with_a_full_disk_then_twice_without_a_flush_and_pruned(laws: type[Day]) -> None:
-    """The end of the journal is lost, and the connections before it are in no segment any more: the
-    time from the first kill to the next recorded process is unknown.
+    """The end of the journal is lost and no segment has the earlier connections any more: the time
+    from the first kill to the next recorded process is unknown.
     """
     day = laws()
     day.begin()

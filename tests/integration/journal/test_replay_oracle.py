@@ -1,7 +1,7 @@
-"""Recorded journals give the same entries as when they were recorded, IDs included.
+"""Replaying recorded journals gives the recorded entries, with the same IDs.
 
-`python -m tests.oracle --help` explains how journals are recorded and compared by hand; tests/long
-and tests/chaos have two thirds of them.
+`python -m tests.oracle --help` explains how to record and compare journals; tests/long and
+tests/chaos test two thirds of the journals.
 """
 
 from pathlib import Path

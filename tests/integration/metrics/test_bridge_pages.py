@@ -1,4 +1,4 @@
-"""A bridge's page of metrics is made beside the work of the loop."""
+"""Rendering a bridge's metrics page does not block the event loop."""
 
 import asyncio
 import threading
@@ -28,7 +28,7 @@ def many_streams() -> Config:
 
 
 class Turns:
-    """How often the loop came round while something else was done."""
+    """Counts the turns of the event loop."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -69,7 +69,7 @@ async def test_page_of_2000_series_is_made_in_steps_and_in_a_thread_while_the_lo
     series = [line for line in page.body.splitlines() if not line.startswith(b"#")]
     assert len(series) > 2_000
     assert sum(per_turn) >= 2 * MANY
-    assert max(per_turn) <= 50, "no turn of the loop makes more than that"
-    assert len(set(at_turn)) == len(at_turn), "others had their turns between the parts"
-    assert rendered_in, "the text was made"
-    assert threading.get_ident() not in rendered_in, "not by the loop's thread"
+    assert max(per_turn) <= 50, "a turn of the loop makes more than 50 series"
+    assert len(set(at_turn)) == len(at_turn), "two parts were made in one turn of the loop"
+    assert rendered_in, "the text was not rendered"
+    assert threading.get_ident() not in rendered_in, "the loop's thread rendered the text"

@@ -1,4 +1,4 @@
-"""The exporter's pages over a real Redis, and without one."""
+"""The exporter's pages, with and without a real Redis."""
 
 import asyncio
 import json
@@ -129,7 +129,7 @@ async def test_without_the_first_shard_nothing_is_reported_of_workers_and_nothin
     workers = [each.get('backpack_group_workers{group="mine"}') for each in result]
     assert workers == [0, None, 0]
     dead_letters = [each.get('backpack_group_dead_letters{group="mine"}') for each in result]
-    assert dead_letters == [0, 0, 0]  # its keys show that the group is one of the kit
+    assert dead_letters == [0, 0, 0]  # the kit's keys show the group's kind
     handled = [each.get('backpack_group_handled_seconds_count{group="mine"}') for each in result]
     assert handled == [0, 0, 0]
     assert ready.status.value == 200

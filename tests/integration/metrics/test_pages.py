@@ -1,4 +1,4 @@
-"""Pages over a real socket: accepted requests; no client can delay another."""
+"""Pages over a real socket: accepted and refused requests; no client delays another."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from tests.support.eventually import eventually_async
 
 
 class Numbered:
-    """Pages of which one never comes, and one cannot be made."""
+    """Pages of which `/never` never completes and `/broken` raises."""
 
     paths: Sequence[str] = ("/one", "/never", "/later", "/broken")
 
@@ -35,7 +35,7 @@ class Numbered:
 
 @asynccontextmanager
 async def served(numbered: Numbered | None = None) -> AsyncIterator[int]:
-    """Its port."""
+    """Serve `numbered`; the port."""
     with capture_logs() as logged:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(serve(Address("127.0.0.1", 0), numbered or Numbered()))
@@ -45,7 +45,7 @@ async def served(numbered: Numbered | None = None) -> AsyncIterator[int]:
 
 
 async def ask(port: int, request: bytes) -> bytes:
-    """The whole reply; empty where the connection was ended instead."""
+    """Send a request; the whole reply, empty if the server closed the connection without one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)
@@ -137,7 +137,7 @@ async def test_more_clients_than_the_bound_are_turned_away_and_served_when_there
 
 
 async def test_clients_that_send_nothing_make_way_for_one_with_a_request() -> None:
-    """Or some idle ones would have a supervisor restart a bridge that is well."""
+    """Otherwise idle clients would make a supervisor restart a healthy bridge."""
     async with served() as port:
         waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CLIENTS)]
 
@@ -178,7 +178,7 @@ async def test_clients_that_wait_do_not_hold_up_the_end() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(get("/never"))
 
-    with suppress(ConnectionError):  # either way of being cut off will do
+    with suppress(ConnectionError):  # the server may close or reset the connection
         assert await reader.read() == b""
     await end(writer)
 
@@ -194,7 +194,7 @@ async def test_address_that_is_taken_is_reported_once_and_served_when_it_is_free
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(serve(Address("127.0.0.1", port), Numbered()))
             await eventually_async(lambda: logged, "it says so")
-            await asyncio.sleep(0.1)  # several attempts, and no further log line
+            await asyncio.sleep(0.1)  # time for several attempts
             assert [each["event"] for each in logged] == ["metrics_not_served"]
             assert "in use" in logged[0]["reason"]
             taken.close()

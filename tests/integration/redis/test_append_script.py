@@ -1,4 +1,4 @@
-"""The append script on a real server: each kind of answer, literally."""
+"""The append script on a real server: the literal reply of each kind."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ def call(
     limits: Sequence[object] = ("", ""),
     key: str = KEY,
 ) -> Any:
-    """One call, for one stream."""
+    """Call the script for one stream; its answer."""
     [answer] = call_all(server, {key: items}, limits)
     return answer
 
@@ -52,7 +52,7 @@ def call_all(
     streams: Mapping[str, Sequence[Sequence[object]]],
     limits: Sequence[object] = ("", ""),
 ) -> Any:
-    shapes: list[list[Any]] = []  # one for each entry
+    shapes: list[list[Any]] = []  # one per entry
     arguments: list[Any] = []
     for items in streams.values():
         entries: list[Any] = []
@@ -227,7 +227,9 @@ def test_append_behind_an_id_beyond_2_to_the_53_is_foreign(server: redis.Redis) 
 def test_append_behind_another_programs_entry_is_mixed_unless_it_is_there(
     server: redis.Redis,
 ) -> None:
-    """Ten plain XADDs in a row count the sequence up to the next position."""
+    """The foreign entries' IDs reach the next position: ten plain XADDs increase the sequence by
+    ten.
+    """
     started(server)
     call(server, ("A", 4, 5, 2**50, "type", "trade"))  # ahead of the server's clock
     for _ in range(10):
@@ -263,7 +265,7 @@ def test_append_behind_another_programs_deleted_entry_is_mixed_unless_its_id_is_
 def test_append_behind_a_last_id_that_was_raised_never_writes_below_it(
     server: redis.Redis, raised: str
 ) -> None:
-    """XSETID, or XDEL of the newest entries."""
+    """The last ID is raised by XSETID, as XDEL of the newest entries leaves it."""
     started(server)
     call(server, ("A", 4, 5, 101, "type", "trade"))
     server.execute_command("XSETID", KEY, raised)
@@ -365,7 +367,7 @@ def test_append_trims_by_length_and_by_age(server: redis.Redis) -> None:
 
 
 def publish(wire: RedisSocket, queue: Sequenced, now_us: int) -> None:
-    """Send what the queue gives until it has nothing to send at this time."""
+    """Send all batches that the queue gives at this time."""
     for _ in range(1000):
         batch = queue.take(now_us, 7)
         if batch is None:
@@ -374,7 +376,7 @@ def publish(wire: RedisSocket, queue: Sequenced, now_us: int) -> None:
         [answer] = read_answers(reply, 1)
         assert isinstance(answer, Answer), answer
         queue.settle(answer, now_us)
-    raise AssertionError("the queue does not come to rest")
+    raise AssertionError("the queue never becomes empty")
 
 
 def trade(number: int, at_us: int) -> Slot:
@@ -393,8 +395,8 @@ messages = st.lists(st.sets(st.integers(1, 40)), min_size=1, max_size=3)
 def test_append_several_bridges_with_losses_stream_is_complete_or_states_where_it_is_not(
     server: redis.Redis, wire: RedisSocket, received: list[set[int]], chance: Any
 ) -> None:
-    """Laws: IDs rise, nothing twice, all that any bridge received behind the start is there in
-    order, and a gap names only what none had brought by then.
+    """IDs rise without duplicates, every message received by any bridge after the start is there in
+    order, and a gap names only what no bridge had received by then.
     """
     server.flushall()
     server.script_load(SCRIPT.decode())

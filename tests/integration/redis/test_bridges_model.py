@@ -1,4 +1,6 @@
-"""Random runs of several bridges over the shipped cycle and a real Redis, in made-up time."""
+"""Random runs of several bridges with the real publishing cycle, a real Redis and a simulated
+clock.
+"""
 
 from random import Random
 
@@ -20,7 +22,7 @@ def url(redis_url: str) -> str:
 
 
 def run(model: Model, *, loss: float, faults: tuple[str, ...], lost_replies: float) -> None:
-    """Send, read, publish, beat; and let one thing go wrong at a time."""
+    """Send, receive, publish and report for STEPS steps, with at most one fault at a time."""
     beaten_us = model.now_us
     for _ in range(STEPS):
         model.send(loss)
@@ -48,7 +50,7 @@ def go_wrong(model: Model, fault: str, member: Member) -> None:
 
 @pytest.mark.parametrize(("loss", "faults"), [(0.02, ("cut",)), (0.0, ("stall", "cut"))])
 @examples(3)
-@example(seed=367)  # one is cut before another one has reported that it receives again
+@example(seed=367)  # a bridge is cut before another one reports that it receives again
 @given(seed=seeds)
 def test_two_bridges_one_of_them_well_all_received_is_there_once_and_no_gap(
     url: str, loss: float, faults: tuple[str, ...], seed: int

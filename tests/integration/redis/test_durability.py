@@ -1,4 +1,4 @@
-"""What counts as published: primaries that are killed and replicas that lag, as real processes."""
+"""Durability levels with real processes: killed primaries, and replicas that lag."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from tests.support.simulator_process import running_simulator
 
 ON_A_REPLICA = Durability("replica", 1, timeout_s=0.1)
 ON_DISK = Durability("fsynced", timeout_s=5)
-EACH_SECOND = ("--appendfsync", "everysec")  # otherwise nothing is ever reported as on disk
+EACH_SECOND = ("--appendfsync", "everysec")  # otherwise Redis never reports an fsync
 LIMIT_S = 60.0
 ONE_MARKET = ("--rate", "300", "--market", "SOL_USDC")
 
@@ -58,7 +58,7 @@ async def test_replica_level_frozen_replica_counts_nothing_as_published(
         async with running(Rig(primary.url, durability=ON_A_REPLICA)) as rig:
             rig.trades(10)
             await rig.settled()
-            logs.clear()  # the replica may have been slow to follow at first
+            logs.clear()  # the replica may have started slowly
             replica.pause()
             rig.trades(10)
             await eventually_async(
@@ -193,7 +193,7 @@ async def test_bridge_lagging_replica_promoted_is_backfilled_from_the_journal(
                 await eventually_async(
                     lambda: client.xlen("trade.SOL_USDC") > 20, "the replica has something", LIMIT_S
                 )
-                client.replicaof("NO", "ONE")  # from here on it gets nothing more
+                client.replicaof("NO", "ONE")  # it replicates nothing from here on
                 with primary.client() as ahead:
                     before = ahead.xlen("depth.SOL_USDC")
                     await eventually_async(
@@ -249,7 +249,8 @@ async def test_bridge_redis_without_persistence_restarted_is_backfilled_from_the
         assert await bridge.stop() == 0
 
     assert verdict(primary, exchange, 0) == []
-    assert [gap for gap in gaps(primary) if "'from': ''" not in gap] == []  # but new beginnings
+    # except gaps at the beginning of a stream
+    assert [gap for gap in gaps(primary) if "'from': ''" not in gap] == []
     with primary.client() as client:
         (_, again), *_ = client.xrange("trade.SOL_USDC", count=2)[1:]
     assert again == first

@@ -1,4 +1,4 @@
-"""Another program writes into a sequenced stream, on a real server: no trade is lost or twice."""
+"""Another program writes into a sequenced stream, on a real server: no loss, no duplicate."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ FIRST = 100
 def test_bridge_with_foreign_entries_in_its_stream_marks_them_and_loses_no_trade(
     tmp_path: Path, redis_url: str, count: int, ahead_s: int
 ) -> None:
-    """`ahead_s`: how far the exchange's clock is ahead of Redis'."""
+    """`ahead_s`: by how many seconds the exchange's clock is ahead of the clock of Redis."""
     client = redis.Redis.from_url(redis_url, decode_responses=True)
     bridge = SteppedBridge(tmp_path, RedisSocket(client), [TRADES])
     bridge.now_us = int((time.time() + ahead_s) * 1_000_000)

@@ -1,4 +1,4 @@
-"""A bridge's status in Redis: when it was written, by the clock that viewers compare it with."""
+"""A bridge's status in Redis: its time is that of the clock with which viewers compare it."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from tests.support.redis_server import running_redis
 
 
 class ShiftedClock(SystemClock):
-    """A machine's clock that is off by so much."""
+    """A machine's clock that is wrong by `shift_us` µs."""
 
     def __init__(self, shift_us: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ShiftedClock(SystemClock):
 
 
 class Reporter:
-    """A bridge with these streams; `settled` is how far it is with what it has received."""
+    """A bridge with these streams; `settled` is the position up to which each stream is settled."""
 
     def __init__(self, *streams: str, settled: Mapping[str, int] | None = None) -> None:
         self._settled = settled or {}
@@ -133,7 +133,8 @@ async def test_a_watermark_more_than_a_minute_ahead_of_redis_is_not_believed(
         await heartbeat.beat()
         await heartbeat.beat()
 
-        assert peers.watermarks["trade.B"] == now_us  # the absurd one is written over
+        # the value too far in the future is overwritten
+        assert peers.watermarks["trade.B"] == now_us
 
 
 async def test_a_status_that_cannot_be_written_is_reported_once_and_its_end_too(

@@ -1,4 +1,4 @@
-"""The tests' Redis in memory against a real server, with entries of another program between."""
+"""The tests' Redis in memory against a real server, with another program's entries in between."""
 
 import redis
 from hypothesis import given
@@ -17,7 +17,7 @@ from tests.support.stepped_bridge import RedisSocket
 KEY = "depth.SOL_USDC"
 MS = NOW_US // 1000
 
-moments = st.sampled_from([-2_000_000, -1_000, 0, 0, 1_000, 5_000])  # beside now, µs
+moments = st.sampled_from([-2_000_000, -1_000, 0, 0, 1_000, 5_000])  # offset from now, µs
 numbers = st.integers(1, 12)
 messages = st.builds(
     lambda number, width, at_us: delta(max(1, number - width), number, NOW_US + at_us),
@@ -26,7 +26,8 @@ messages = st.builds(
     moments,
 )
 snapshots = st.builds(snapshot, numbers)
-gaps = st.tuples(numbers, st.booleans(), moments)  # number, does it expect what is there, time
+# number, whether the expected ID matches, time offset
+gaps = st.tuples(numbers, st.booleans(), moments)
 events = st.builds(lambda name, at_us: order(str(name), NOW_US + at_us), numbers, moments)
 foreign = st.tuples(st.integers(1, 12), st.sampled_from([{"a": "b"}, {"type": "depth"}]))
 
@@ -48,7 +49,7 @@ content_steps = st.lists(
 
 
 class Pair:
-    """One stream in both."""
+    """One stream in both servers."""
 
     def __init__(self, client: redis.Redis) -> None:
         client.flushall()
@@ -65,7 +66,7 @@ class Pair:
         assert self.memory.call(packed, 1) == self.socket.call(packed, 1)
 
     def add_foreign(self, count: int, fields: dict[str, str]) -> None:
-        """Under the IDs that memory chooses: the server's clock is its own."""
+        """Add entries under the IDs that the server in memory chooses, since the clocks differ."""
         for _ in range(count):
             self.memory.xadd(KEY, fields, MS + 1_000)
             self.client.xadd(KEY, fields, id=self.memory.last(KEY))  # type: ignore[arg-type]

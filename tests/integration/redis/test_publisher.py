@@ -1,4 +1,6 @@
-"""The publisher against a real Redis that is killed, frozen, cut off, full or of a wrong type."""
+"""The publisher against a Redis that is killed, frozen, disconnected, full or has a key of another
+type.
+"""
 
 import asyncio
 import time
@@ -255,7 +257,7 @@ async def test_publisher_login_refused_for_a_while_continues_later() -> None:
 async def test_publisher_redis_loading_its_data_continues_later() -> None:
     slow = (
         "--key-load-delay",
-        "50000",  # µs: it would load for a quarter of a minute, and serves clients at each key
+        "50000",  # µs a key: loading takes 15 s; Redis serves clients after each key
         "--loading-process-events-interval-bytes",
         "1024",
         "--rdbcompression",
@@ -300,7 +302,7 @@ async def test_outbox_tail_longer_than_a_page_is_read_whole(
 async def test_publisher_without_a_stream_registers_nothing_and_connects(
     server: RedisServer,
 ) -> None:
-    rig = Rig(server.url, names=())  # as with patterns alone, until the markets are known
+    rig = Rig(server.url, names=())  # as with only patterns, before the markets are known
     with capture_logs() as logged:
         async with running(rig):
             await eventually_async(lambda: rig.trouble == "", "connected")
@@ -381,7 +383,7 @@ async def test_publisher_server_that_repeats_the_password_has_it_masked() -> Non
 
 
 def receive_orders(rig: Rig, begun_us: int, numbers: range) -> None:
-    """Trades as replayed from a journal: with the times of their first receipt."""
+    """Receive trades as in a replay, with the times of their first receipt."""
     for number in numbers:
         rig.order(number, begun_us + number)
     rig.publisher.pump()
@@ -448,7 +450,8 @@ async def test_publisher_refused_on_each_connection_reports_it_once_and_waits_lo
                 rig.trades(1)
                 await eventually_async(lambda: connections(client) > before + 9, "it has tried")
                 assert "xadd" in rig.trouble
-                assert rig.backoff.next_s() > 2 * FIRST_PAUSE_S  # it was not reset
+                # a short connection does not reset the pause
+                assert rig.backoff.next_s() > 2 * FIRST_PAUSE_S
                 set_user(client)
                 await rig.settled()
 
@@ -457,7 +460,7 @@ async def test_publisher_refused_on_each_connection_reports_it_once_and_waits_lo
 
 
 def connections(client: redis.Redis) -> int:
-    """How many there have been."""
+    """The number of connections that the server has accepted."""
     return int(client.info("stats")["total_connections_received"])  # type: ignore[index]
 
 

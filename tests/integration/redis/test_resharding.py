@@ -1,4 +1,4 @@
-"""Keys copied to another number of shards, in one real server: tags are only names there."""
+"""Keys copied to another number of shards, all in one real server: there, tags are only names."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -51,7 +51,7 @@ async def test_a_copy_without_a_command_that_it_needs_changes_no_old_key_and_nam
             with pytest.raises(NoPermissionError, match="no permissions to run the"):
                 await limited.copy(await limited.plan())
         assert await redis.xlen(OLD_KEY) == 1
-        assert await whole.copy(await whole.plan()) == 2, "begun again, it goes through"
+        assert await whole.copy(await whole.plan()) == 2, "the second attempt copies both streams"
         assert await redis.xlen(NEW_KEY) == 1
 
 

@@ -1,6 +1,6 @@
-"""One short way through each kind of set: Sentinels, a Cluster, an address that follows.
+"""A short run through each kind of set: Sentinels, a Cluster, and a name that follows the primary.
 
-Their faults are in `tests/chaos/test_redis_sets.py`.
+The faults of these sets are in `tests/chaos/test_redis_sets.py`.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ from tests.support.set_run import OF_FOUR_SHARDS
 
 @pytest.fixture(scope="module")
 def sets() -> Iterator[tuple[Watched, Cluster, Cluster]]:
-    """Begun side by side: each waits some seconds until its servers know each other."""
+    """The sets, started concurrently: their servers need seconds to find each other."""
     with contextlib.ExitStack() as stack, ThreadPoolExecutor() as threads:
         watched = threads.submit(stack.enter_context, running_watched(replicas=1, sentinels=1))
         cluster = threads.submit(stack.enter_context, running_cluster(primaries=2, replicas=1))
@@ -70,7 +70,7 @@ def cluster(sets: tuple[Watched, Cluster, Cluster]) -> Cluster:
 
 @pytest.fixture
 def alone(sets: tuple[Watched, Cluster, Cluster]) -> Cluster:
-    """A Cluster of one node, which has all slots."""
+    """A Cluster of one node, which owns all slots."""
     return sets[2]
 
 
@@ -79,7 +79,7 @@ async def test_publisher_follows_its_slot_through_a_move_and_a_fail_over(cluster
         rig.trades(100)
         await rig.settled()
         source, target = await asyncio.to_thread(cluster.begin_move)
-        rig.trades(100)  # half of the keys have moved: "ASK" and "TRYAGAIN"
+        rig.trades(100)  # half of the keys have moved: replies are "ASK" and "TRYAGAIN"
         while await asyncio.to_thread(cluster.move_keys, source, target, 1):
             rig.trades(10)
         await asyncio.to_thread(cluster.end_move, source, target)
@@ -103,7 +103,7 @@ async def test_a_sentinel_that_names_a_replica_is_not_believed(watched: Watched)
         target = Target.from_url(f"redis+sentinel://{liar},{host}/{SERVICE}/0")
         with pytest.raises(ConnectionLost, match=r"named as the primary .* its role is slave"):
             await connect_wire(target, 3)
-        connection = await connect_wire(target, 3)  # requests go to the other node now
+        connection = await connect_wire(target, 3)  # the next request goes to the other node
         assert connection.address == f"127.0.0.1:{watched.owner().port}/0"
         connection.close()
         url = f"redis+sentinel://{liar}/{SERVICE}/0"
@@ -206,7 +206,7 @@ async def test_a_read_that_waits_at_a_primary_that_becomes_a_replica_ends_its_co
 
 @contextlib.asynccontextmanager
 async def _moved_name(client: object, server: RedisServer) -> AsyncIterator[None]:
-    """What the name in the URL is resolved to from the next connect on."""
+    """From the next connect on, resolve the name in the URL to this server."""
     pool = client.connection_pool  # type: ignore[attr-defined]
     plain = pool.connection_class
 
@@ -279,7 +279,7 @@ async def checked(
     *,
     is_shard: bool = False,
 ) -> dict[str, Finding]:
-    """By subject: all that is found."""
+    """Run the checks of one server or set; the findings by subject."""
     findings = await check_redis(
         url,
         key_prefix=key_prefix,
@@ -299,7 +299,7 @@ async def checked(
 async def test_a_replica_that_does_not_answer_is_no_shard_that_is_unavailable(
     page: str, command: str, pace: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("POLL_S", "GROUPS_S"):  # the other page would find it, too
+    for name in ("POLL_S", "GROUPS_S"):  # the other page would find the failure too
         monkeypatch.setattr(watcher_module, name, 0.02 if name == pace else 60)
     space, (replica,) = KeySpace(f"{{{page}}}:", 2), watched.replicas()
     tags = [f"{page}.{shard}" for shard in range(2)]
@@ -319,7 +319,7 @@ async def test_a_replica_that_does_not_answer_is_no_shard_that_is_unavailable(
         found: set[object] = set()
 
         async def check_until_fresh(pair: Any) -> None:
-            """Once fresh, it is not checked again: a reader notices later changes."""
+            """A reader checks a replica until it is fresh and then notices changes by itself."""
             if not pair.is_fresh:
                 await check(pair)
             if pair.is_fresh:
@@ -418,7 +418,9 @@ def test_a_journal_is_replayed_into_many_shards_and_their_streams_are_listed(
 
 
 async def test_check_finds_that_one_command_may_not_read_several_streams(alone: Cluster) -> None:
-    """As behind a proxy in front of a Cluster: each key is served, two of them together are not."""
+    """As behind a proxy in front of a Cluster: Redis serves each key, but not two keys in one
+    command.
+    """
     found = await checked(with_tag(alone.url, alone.prefix))
     assert found["rights"].level is Level.OK
     assert (found["consumers"].found, found["consumers"].advice) == (

@@ -1,4 +1,4 @@
-"""Trimming that waits for named groups: what they have not settled stays, in bounds of memory."""
+"""Trimming that waits for named groups: unsettled entries are kept, up to the memory limit."""
 
 import asyncio
 import contextlib
@@ -19,12 +19,12 @@ from tests.support.eventually import eventually_async
 from tests.support.simulator_process import running_simulator
 
 STREAM = "trade.SOL_USDC"
-OTHER = "trade.JUP_USDC"  # of four shards, in another
+OTHER = "trade.JUP_USDC"  # with four shards, in another shard than STREAM
 GIB = 1024**3
 
 
 class Reporter:
-    """Streams, and how much of each is kept."""
+    """Streams, and the retention of each."""
 
     def __init__(self, limits: Limits, names: Sequence[str] = (STREAM,)) -> None:
         self._limits = limits

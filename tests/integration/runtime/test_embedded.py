@@ -1,4 +1,6 @@
-"""The embedded server: one for each folder, joined by others, never an orphan, data on disk."""
+"""The embedded server: one per folder, shared by later processes, never orphaned, with data on
+disk.
+"""
 
 import asyncio
 import contextlib
@@ -44,15 +46,15 @@ def client(url: str) -> redis.Redis:
 def until(fact: Callable[[], bool], what: str, limit_s: float = 20) -> None:
     deadline = time.monotonic() + limit_s
     while not fact():
-        assert time.monotonic() < deadline, f"never came true: {what}"
+        assert time.monotonic() < deadline, f"timed out waiting until {what}"
         time.sleep(0.01)
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process is there and not only waiting to be collected by its parent."""
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):  # the second: it went while this read
+    except (FileNotFoundError, ProcessLookupError):  # the second: the process ended during the read
         pass
     if Path("/proc/self").exists():
         return False
@@ -62,7 +64,9 @@ def is_running(pid: int) -> bool:
 
 @contextlib.contextmanager
 def foreground(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
-    """`python -m bridge redis` in `folder`: the process, the server's URL and its process id."""
+    """`python -m bridge redis` in `folder`: the process, the server's URL and the server's process
+    ID.
+    """
     with start_bridge(folder, "redis", "--data-dir", "data", *arguments) as process:
         try:
             state = folder / "data" / "embedded.json"
@@ -81,7 +85,7 @@ def _asked(*command: str) -> list[int]:
 
 @contextlib.contextmanager
 def guard_asleep(server: int) -> Iterator[None]:
-    """Suspend the guard of this server in the block; the server continues."""
+    """Suspend the guard of this server within the block; the server continues."""
     (shell,) = _asked("ps", "-o", "ppid=", "-p", str(server))
     (reader,) = set(_asked("pgrep", "-P", str(shell))) - {server}
     os.kill(reader, signal.SIGSTOP)
@@ -171,7 +175,7 @@ def test_the_server_of_another_user_is_reported(tmp_path: Path) -> None:
 def test_a_folder_of_another_user_is_refused_before_anything_in_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Links in it could lead what is written there to a file of ours."""
+    """Links in the folder could redirect writes to a file of ours."""
     victim, folder = tmp_path / "victim", tmp_path / "data"
     victim.write_text("mine")
     folder.mkdir()
@@ -367,7 +371,7 @@ def test_sigterm_stops_it_with_status_0(tmp_path: Path) -> None:
 
 def test_ctrl_c_twice_leaves_at_once_and_still_no_orphan(tmp_path: Path) -> None:
     with foreground(tmp_path, "--port", "0") as (process, _url, pid):
-        os.kill(pid, signal.SIGSTOP)  # a server that takes its time to stop
+        os.kill(pid, signal.SIGSTOP)  # the server does not react to a stop
         process.send_signal(signal.SIGINT)
         line = ""
         while "Stopping" not in line:

@@ -1,4 +1,4 @@
-"""Ctrl-C while a door is still importing what it needs: it leaves, without a traceback."""
+"""Ctrl-C while a command still imports its modules ends it without a traceback."""
 
 import signal
 import subprocess
@@ -32,12 +32,12 @@ def test_it_leaves_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, output = process.communicate(timeout=60)
 
-    assert process.returncode == -signal.SIGINT  # which a shell shows as 130
+    assert process.returncode == -signal.SIGINT  # a shell shows 130
     assert output == ""
 
 
 def test_the_kits_names_are_there_though_they_come_late() -> None:
-    """`python -m consumers` must not read the whole kit before it can heed a signal."""
+    """`python -m consumers` must not import the whole kit before it can handle a signal."""
     arguments = (
         "import sys, consumers; early = 'redis' in sys.modules; "
         "names = [getattr(consumers, name) for name in consumers.__all__]; print(early, len(names))"

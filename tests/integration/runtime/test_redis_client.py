@@ -1,4 +1,4 @@
-"""Connections made the one right way: no silent retries, waits that end, names that show."""
+"""Connections to Redis: no silent retries, bounded waits, and a client name."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ async def test_a_user_who_may_not_give_a_name_is_served_without(redis_url: str, 
 
 async def test_an_unavailable_server_is_reported_at_once_not_after_retries() -> None:
     async with connect(f"redis://127.0.0.1:{free_port()}/0", name="x") as client:
-        async with asyncio.timeout(20):  # ten retries of the client's own take longer
+        async with asyncio.timeout(20):  # ten retries by the client would take longer
             with pytest.raises(exceptions.ConnectionError):
                 await client.ping()
 
@@ -73,7 +73,7 @@ def test_a_cluster_of_which_no_slot_is_reported_is_refused() -> None:
 
 @contextlib.asynccontextmanager
 async def replies_to_xadd_are_lost(port: int) -> AsyncIterator[str]:
-    """A wire that carries everything, but is cut when Redis has answered an XADD; gives the URL."""
+    """A proxy that closes the connection when Redis has replied to an XADD; the URL."""
 
     async def carry(client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         replies, server = await asyncio.open_connection("127.0.0.1", port)
@@ -170,7 +170,7 @@ async def test_a_task_that_is_cancelled_while_it_sends_ends(redis_url: str) -> N
                 pipeline.hgetall("a")
                 with contextlib.suppress(exceptions.RedisError):
                     await pipeline.execute(raise_on_error=False)
-                # received of only where the cancellation was swallowed above
+                # cancelled here only where the code above swallowed the cancellation
                 assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]
                 await asyncio.sleep(0)
 
@@ -184,7 +184,7 @@ async def test_a_task_that_is_cancelled_while_it_sends_ends(redis_url: str) -> N
 
 @contextlib.asynccontextmanager
 async def server_over_tls(context: ssl.SSLContext) -> AsyncIterator[int]:
-    """The port of a server that replies OK to each command."""
+    """A server over TLS that replies OK to each command; the port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):

@@ -1,4 +1,4 @@
-"""The private server that other tests stand on."""
+"""The tests' own Redis server."""
 
 import pytest
 import redis

@@ -1,4 +1,4 @@
-"""A process that is forked by `tests.support.warm` is as one that `python -m` starts."""
+"""A process forked by `tests.support.warm` behaves like one started by `python -m`."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ ENDS = (
     "threading.Timer(0.05, print, ['the thread']).start()\n"
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
 
 
 @pytest.fixture(params=["cold", "warm"])
@@ -39,7 +39,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> typ
 
 
 def facts(folder: Path, process: type, **options: object) -> tuple[int, str, str, int]:
-    """The output of a process about itself, and its exit code."""
+    """The exit code of a process, its output and errors, and its process ID."""
     variables = environment(SOME="thing")
     (folder / "facts.py").write_text(FACTS)
     with process(
@@ -98,7 +98,7 @@ def test_at_its_end_threads_and_exit_functions_have_run(
     assert out == "the thread\nat exit\n"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has none")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_output_that_cannot_be_written_at_the_end_is_reported(kind: type, tmp_path: Path) -> None:
     (tmp_path / "prints.py").write_text("print('something')\n")
     buffered = {name: each for name, each in environment().items() if name != "PYTHONUNBUFFERED"}
@@ -114,7 +114,7 @@ def test_output_that_cannot_be_written_at_the_end_is_reported(kind: type, tmp_pa
     ):
         _, err = started.communicate(timeout=60)
 
-    assert started.returncode == 120  # as Python ends then
+    assert started.returncode == 120  # Python's exit code for this
     assert b"No space left on device" in err
 
 

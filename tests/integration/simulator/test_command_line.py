@@ -1,4 +1,4 @@
-"""The command line: help to work from, exit codes, one clear line for a mistake."""
+"""The simulator's command line: help, exit codes, and one line for each usage error."""
 
 from __future__ import annotations
 

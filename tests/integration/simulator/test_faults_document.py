@@ -1,5 +1,4 @@
-"""Every fault in the document can be ordered as printed; the document has all faults; mistakes are
-reported."""
+"""The document shows every fault, every example works as printed, and wrong orders are reported."""
 
 from __future__ import annotations
 

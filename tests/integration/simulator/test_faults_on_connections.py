@@ -1,4 +1,4 @@
-"""Connections that end, hang, lag or are refused, and subscriptions that come to nothing."""
+"""Connections that close, hang, lag or are refused, and subscriptions that are not served."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def until_closed(listener: Listener) -> ConnectionClosed:
 
 
 async def until_silent(listener: Listener, for_s: float) -> None:
-    """Receive all frames until none has arrived for so long."""
+    """Receive all frames until none has arrived for `for_s` seconds."""
     with contextlib.suppress(TimeoutError):
         while True:
             await asyncio.wait_for(listener.socket.recv(), for_s)

@@ -1,4 +1,4 @@
-"""Faults on frames: the frames that an independent client receives, and the ledger's notes."""
+"""Faults on frames: the frames that an independent client receives, and the ledger's records."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ async def listener(sim: RunningSimulator) -> AsyncIterator[Listener]:
 
 
 async def received_past(listener: Listener, number: int) -> list[int]:
-    """All update IDs received, until one above the last."""
+    """All update IDs received, up to the first one above `number`."""
     await listener.until(lambda frame: frame["data"].get("u", 0) > number)
     frames = [json.loads(text) for text in listener.raw]
     return [frame["data"]["u"] for frame in frames if frame["stream"] == DEPTH]
 
 
 async def touched(sim: RunningSimulator, number: int, frames: int) -> dict[str, Any]:
-    """What a fault has done to its stream, once it has touched all frames that it may."""
+    """What a fault has done to its stream, once it has affected `frames` frames."""
     await eventually_async(lambda: sim.fault_state(number)["ended_us"], "the fault is over")
     (stream,) = sim.fault_state(number)["streams"].values()
     assert stream["frames"] == frames

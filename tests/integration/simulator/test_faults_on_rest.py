@@ -1,4 +1,4 @@
-"""The budget of REST requests, and REST that fails, lags, lies or breaks off."""
+"""The limits on REST requests, and REST replies that fail, lag, are stale or break off."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ async def test_the_account_has_nothing_left_in_a_delisted_market() -> None:
         orders = await symbols("/api/v1/orders", "orderQueryAll")
         return "BTC_USDC_PERP" in orders & await symbols("/api/v1/position", "positionQuery")
 
-    # of two markets alone the account has something in each very soon
+    # with only two markets the account soon has orders and a position in each
     markets = ("--market", "BTC_USDC_PERP", "--market", "SOL_USDC")
     with running_simulator_sync("--rate", "300", *markets) as sim:
         async with plain_http.client(sim.rest_url, timeout=20) as client:
@@ -227,7 +227,7 @@ async def test_a_burst_changes_the_rate_and_ends(
     sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     async def made(for_us: int) -> float:
-        """Core events a second over a stretch of engine time."""
+        """Core events per second within `for_us` µs of engine time."""
         first = (await client.get("/simulator/stats")).json()
 
         async def is_over() -> bool:

@@ -1,8 +1,7 @@
 """The three programs of the exchange's public Python guide run against the simulator.
 
-They are here as a newcomer would type them: with indentation and the signed string corrected, and
-otherwise only the URL changed. The private one is also run as printed, with the signed string that
-a web page had damaged: that one is refused.
+Indentation, the signed string and the URL are corrected. The private program also runs as printed,
+where a web page had damaged the signed string: that one is refused.
 """
 
 from __future__ import annotations
@@ -141,7 +140,7 @@ def sim() -> Iterator[RunningSimulator]:
 
 @contextlib.asynccontextmanager
 async def program(text: str, url: str, folder: Path) -> AsyncIterator[asyncio.StreamReader]:
-    """Run a program's text as a newcomer would, and read what it prints."""
+    """Run a program's text as a user would; its output."""
     path = folder / "program.py"
     path.write_text(text.replace(URL, url))
     process = await asyncio.create_subprocess_exec(

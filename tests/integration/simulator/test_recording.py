@@ -1,4 +1,4 @@
-"""What is put out and what is written down: playback byte by byte, and the ledger."""
+"""Playback of recorded frames, byte by byte, and the ledger's lines."""
 
 from __future__ import annotations
 

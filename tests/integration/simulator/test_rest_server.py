@@ -24,7 +24,7 @@ def sim() -> Iterator[RunningSimulator]:
 
 @pytest.fixture(scope="module")
 def finished() -> Iterator[RunningSimulator]:
-    """A market that has stopped moving: repeated requests get equal replies."""
+    """A market that has stopped changing: equal requests get equal replies."""
     arguments = ["--rate", "2000", "--seed", "2", "--events", "8000", "--start", str(START_US)]
     with running_simulator_sync(*arguments) as running:
         deadline_s = time.monotonic() + 30
@@ -303,7 +303,7 @@ async def test_an_open_request_for_a_quote_is_listed_with_its_quote(
     deadline_s = time.monotonic() + 40
     while not (found := await quoted()):
         assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.05)  # more often, and it would answer 429
+        await asyncio.sleep(0.05)  # more requests would get HTTP 429
     assert found[0]["symbol"].endswith("_RFQ")
     assert found[0]["status"] == "New"
     assert {quote["rfqId"] for row in found for quote in row["quotes"]} == {found[0]["rfqId"]}  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""The WebSocket protocol, tested by an independent client over a real socket."""
+"""The WebSocket protocol, with an independent client over a real socket."""
 
 from __future__ import annotations
 
@@ -167,7 +167,8 @@ async def test_open_positions_are_reported_at_subscription_without_an_event_name
             assert first["s"] == symbol
             if "e" not in first:
                 return
-            await listener.ask("UNSUBSCRIBE", stream)  # closed meanwhile: an event came first
+            # the position was closed meanwhile, and an event came first
+            await listener.ask("UNSUBSCRIBE", stream)
         pytest.fail("no open position was sent at its subscription")
 
 
@@ -203,7 +204,7 @@ async def test_a_stop_sends_close_and_ends(sent: signal.Signals, code: int) -> N
 
 
 class InProcess:
-    """The simulator in this process, for rules that take too long at their real lengths."""
+    """The simulator in this process, with shorter limits than the real ones."""
 
     def __init__(self, client_limits: ClientLimits, rate: float) -> None:
         self._settings = Settings(plan(1, rate=rate), client_limits=client_limits)
@@ -222,7 +223,7 @@ class InProcess:
 
 
 async def test_a_client_is_pinged_and_one_that_never_pongs_is_closed() -> None:
-    # The limit is longer than a busy machine keeps this process from its turn.
+    # The limit is longer than a busy machine delays this process.
     async with InProcess(ClientLimits(ping_every_s=0.05, pong_limit_s=2), rate=1) as address:
         async with listening(f"ws://{address}") as listener:
             await listener.subscribe("ticker.SOL_USDC")
@@ -252,7 +253,7 @@ async def test_a_slow_client_is_closed_and_the_others_continue() -> None:
 
 
 async def _bare_socket(address: str) -> tuple[asyncio.StreamReader, Any]:
-    """A WebSocket of which only the handshake is done: it answers nothing by itself."""
+    """A WebSocket after the handshake that replies to nothing by itself."""
     host, port = address.split(":")
     plug = socket.create_connection((host, int(port)))
     plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -266,7 +267,7 @@ async def _bare_socket(address: str) -> tuple[asyncio.StreamReader, Any]:
 
 
 def _masked(text: bytes) -> bytes:
-    """A text frame of middling length with a mask of zeros."""
+    """A text frame of 126 to 65,535 bytes, with a mask of zeros."""
     assert 125 < len(text) < 65_536
     return bytes([0x81, 0x80 | 126]) + len(text).to_bytes(2, "big") + bytes(4) + text
 

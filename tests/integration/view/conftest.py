@@ -1,4 +1,4 @@
-"""A Redis with a few literal entries and statuses, as a bridge and a worker would leave them."""
+"""A Redis with a few literal entries and statuses, as a bridge and a worker would write them."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ TRADE = {
 }
 
 
-BUSY_S = 60  # who lives when a test begins, lives for so long: a command may take its time to start
+BUSY_S = 60  # s: a live worker stays live for so long, since a command may start slowly
 
 
 class Bus:
@@ -72,7 +72,7 @@ class Bus:
         self.beat()
 
     def beat(self, age_s: float = -BUSY_S) -> None:
-        """The worker was alive then, by the clock of Redis."""
+        """Set the worker's last heartbeat to `age_s` seconds ago, by the clock of Redis."""
         at_ms = self.now_us() // 1000 - int(age_s * 1000)
         self.client.zadd("consumers:workers:book", {"w1/nonce": at_ms})
 

@@ -29,7 +29,7 @@ STREAM = "trade.SOL_USDC"
 
 
 class Site:
-    """A running console. Requests carry its Origin; `token` too where it is given."""
+    """A running console. Requests carry its Origin, and the token if given."""
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
@@ -48,8 +48,9 @@ class Site:
 
     @contextmanager
     def events(self, **query: str) -> Iterator[Iterator[tuple[str, Any]]]:
-        """The events of a page, as name and value. Reconnects as the page does, while Redis has not
-        been read.
+        """The events of a page, as pairs of name and value.
+
+        Requests again, as the page does, until the console has read Redis.
         """
         with contextlib.ExitStack() as stack:
             deadline_s = time.monotonic() + 20
@@ -71,7 +72,7 @@ class Site:
             yield each()
 
     def beginning(self, **query: str) -> tuple[Any, Any]:
-        """What a page begins with: what stands above all pages, and all of its own."""
+        """The first events of a page: the head common to all pages, and the page's own content."""
         latest: dict[str, Any] = {}
         with self.events(**query) as events:
             while len(latest) < 2:
@@ -80,7 +81,7 @@ class Site:
         return latest["head"], latest["whole"]
 
     def first(self, *names: str, **query: str) -> Any:
-        """The first event of one of these names."""
+        """The value of the first event of one of these names."""
         with self.events(**query) as events:
             return next(value for name, value in events if name in names)
 
@@ -102,7 +103,7 @@ def running_console(folder: Path, redis_url: str, *arguments: str) -> Iterator[S
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Site]:
-    """One for all tests of this module: it sees what each writes."""
+    """One console for all tests of this module: it reads what each test writes."""
     folder = tmp_path_factory.mktemp("console")
     (folder / "token").write_text(TOKEN + "\n")
     with running_console(folder, redis_server.url, "--token-file", "token") as site:
@@ -192,7 +193,7 @@ def test_statuses_of_another_program_are_passed_over(console: Site, bus: Bus) ->
 
 
 def test_private_streams_are_not_shown(console: Site, bus: Bus) -> None:
-    fresh = "trade.BTC_USDC"  # unique to this test: a view model with it is of this test's Redis
+    fresh = "trade.BTC_USDC"  # only this test has it: it shows that the console has read this Redis
     bus.register("account.orderUpdate", fresh)
     bus.trade(fresh, "1700000000000-10")
     bus.client.xadd("account.orderUpdate", {"type": "orderFill", "symbol": "SECRET"})
@@ -213,7 +214,7 @@ def test_a_market_shows_book_tape_candles_and_gaps(console: Site, bus: Bus) -> N
 
     def shown() -> Any:
         if console.get("api/past?symbol=SOL_USDC&at=1").status_code != 200:
-            return None  # it has not polled yet
+            return None  # the console has not polled yet
         with console.events(page="market", symbol="SOL_USDC") as events:
             whole = next(v for n, v in events if n == "whole" and not v["is_loading"])
         return whole if whole["book"]["bids"] and whole["candles"] else None
@@ -254,8 +255,8 @@ def test_a_market_that_could_not_be_read_at_first_is_shown_whole_later_and_no_ot
 
 
 def write_depth(bus: Bus) -> None:
-    """At 1700000000 s a snapshot, a minute later a change of its bid, then a gap, then the same
-    snapshot again.
+    """At 1700000000 s a snapshot, 60 s later a change of its bid, then a gap, then the same
+    snapshot.
     """
     times = {"event_us": "", "engine_us": "", "received_us": "1700000000000900", "extra": ""}
     book = {"bids": '[["98","1"]]', "asks": '[["99","2"]]', "rest_update_id": ""}
@@ -383,7 +384,7 @@ def test_without_a_token_the_console_is_read_only(tmp_path: Path, bus: Bus, redi
         "this console is read-only: start it with --token-file",
     )
     assert bus.client.xlen(f"consumers:{{{STREAM}}}:{GROUP}:dead") == 1
-    assert set(bus.client.keys()) == before, "it writes nothing"
+    assert set(bus.client.keys()) == before, "the console wrote to Redis"
 
 
 def test_options_state_which_redis_which_names_and_that_the_account_is_shown(

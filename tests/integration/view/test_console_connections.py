@@ -1,4 +1,4 @@
-"""Connections of a console over real sockets: none that only keeps its place does so for long."""
+"""Connections of a console over real sockets: an idle one is closed soon."""
 
 import asyncio
 from collections.abc import AsyncIterator

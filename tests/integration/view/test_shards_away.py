@@ -1,6 +1,6 @@
-"""What viewers show of several shards while one of them does not answer.
+"""The views of several shards while one of them is unavailable.
 
-The shards are clients of one server, which has all their keys, and of an address where none is.
+The shards are clients of one server, which has all their keys, and of an address without a server.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ def client(url: str) -> Redis:
 
 @asynccontextmanager
 async def without(redis_url: str, *unavailable: int) -> AsyncIterator[tuple[ShardedRedis, Redis]]:
-    """A client for which these shards do not answer; one for all of them."""
+    """A client for which these shards are unavailable, and a client for all shards."""
     async with client(redis_url) as whole:
         for name in STREAMS:
             await whole.hset(SPACE.key(keys.STREAMS), name, "{}")
             await whole.xadd(SPACE.key(name), FIELDS, "5-1")
-        # what else may lie there
+        # other keys that a shard may have
         await whole.xadd(SPACE.prefix_of(1) + "consumers:trade.ETH_USDC:g:dead", FIELDS, "5-1")
         await whole.set(SPACE.prefix_of(1) + "trade.X_USDC", "no stream")
         clients = [client(NOWHERE if n in unavailable else redis_url) for n in range(SPACE.shards)]

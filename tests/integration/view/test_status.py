@@ -1,4 +1,4 @@
-"""`python -m bridge status` as a real process, on literal statuses in a real Redis."""
+"""`python -m bridge status` as a process, with literal statuses in a real Redis."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def test_json_is_one_object_for_programs(full_bus: Bus, redis_url: str, tmp_path
 
 
 def closed_everywhere(schema: Any) -> Any:
-    """The schema that allows no field but those it names."""
+    """The schema, changed to allow only the fields that it names."""
     if isinstance(schema, list):
         return [closed_everywhere(each) for each in schema]
     if not isinstance(schema, dict):

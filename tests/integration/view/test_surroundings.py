@@ -1,4 +1,4 @@
-"""What surrounds a command is not ours: character sets, closed files, narrow terminals."""
+"""Commands in unusual environments: character sets, closed files, narrow terminals."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.support.command import LIMIT_S, ROOT, environment
 def run_shell(
     folder: Path, redis_url: str, shell: str, **variables: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """The output of a command, as bytes; `bridge` and `consumers` name the programs."""
+    """Run a command; its output as bytes. `bridge` and `consumers` name the programs."""
     for program in ("bridge", "consumers"):
         shell = shell.replace(f"{program} ", f"{sys.executable} -m {program} ", 1)
     surroundings = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
@@ -44,7 +44,8 @@ def test_a_sign_that_the_terminal_lacks_is_an_escape_and_no_traceback(
 
     done = run_shell(tmp_path, redis_url, command, PYTHONIOENCODING=encoding)
 
-    assert done.returncode in (0, 1), done.stderr  # 1: so slow that the bridge counts as silent
+    # 1: on a slow machine the bridge counts as silent
+    assert done.returncode in (0, 1), done.stderr
     assert b"Traceback" not in done.stdout + done.stderr
     done.stdout.decode(encoding)
 
@@ -94,7 +95,7 @@ def test_without_colours_and_in_twenty_columns_a_status_is_plain_text(
     assert b"\x1b" not in done.stdout
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("command", ["bridge status", "bridge tap trade.SOL_USDC --from beginning",
                                      "bridge --help", "consumers list"])  # fmt: skip
 def test_a_full_disk_under_what_is_printed_is_a_sentence(

@@ -1,4 +1,4 @@
-"""`python -m bridge tap` as a real process, on literal entries in a real Redis."""
+"""`python -m bridge tap` as a process, with literal entries in a real Redis."""
 
 import json
 import os

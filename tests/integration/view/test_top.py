@@ -1,4 +1,4 @@
-"""`python -m bridge top` as a real process: plain lines without a terminal, the view on one."""
+"""`python -m bridge top` as a process: plain lines without a terminal, the view on a terminal."""
 
 import os
 import pty
@@ -26,7 +26,7 @@ LIMIT_S = 20.0
 
 
 class Terminal:
-    """A command on a pseudo-terminal: what it painted so far, and its keyboard."""
+    """A command on a pseudo-terminal: its output so far, and its keyboard."""
 
     def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
         self.process = process
@@ -34,10 +34,10 @@ class Terminal:
         self.painted = ""
 
     def until(self, text: str) -> str:
-        """Read until it has painted this text; returns what it painted since the last wait."""
+        """Read until the command has printed `text`; the output since the last wait."""
         deadline = time.monotonic() + LIMIT_S
         while text not in self.painted:
-            assert time.monotonic() < deadline, f"{text!r} was not painted: {self.painted!r}"
+            assert time.monotonic() < deadline, f"{text!r} was not printed: {self.painted!r}"
             self._read()
         before, _, after = self.painted.rpartition(text)
         self.painted = after
@@ -47,7 +47,7 @@ class Terminal:
         if select.select([self.master], [], [], 0.1)[0]:
             try:
                 self.painted += os.read(self.master, 65_536).decode(errors="replace")
-            except OSError:  # the other side is closed
+            except OSError:  # the command closed the terminal
                 assert self.process.poll() is None, self.painted
 
     def resize(self, columns: int, lines: int) -> None:
@@ -72,7 +72,7 @@ def on_terminal(
         stdout=slave,
         stderr=slave,
         start_new_session=True,
-        preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # its own terminal: Ctrl-C works
+        preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # a controlling terminal: Ctrl-C works
     )
     try:
         yield Terminal(process, master)
@@ -178,13 +178,13 @@ def test_keys_pause_the_view_and_read_a_stream_and_an_entry(
         terminal.until("PAUSED, 0.")
         full_bus.trade("trade.SOL_USDC", "1700000000000-90", trade_id="9", quantity="77")
         painted = ""
-        while not re.search(r"PAUSED, [1-9]", painted):  # ten polls later
+        while not re.search(r"PAUSED, [1-9]", painted):  # after ten polls
             painted += terminal.until("s ago")
         assert "sell 77" not in painted
         terminal.press(b" ")
         terminal.until("sell 77 @ 99.01")
         terminal.press(b"\r")
-        terminal.until("sell 1.50 @ 99.01")  # its oldest entry
+        terminal.until("sell 1.50 @ 99.01")  # the stream's oldest entry
         terminal.press(b"\x1b[B\r")
         terminal.until("python -m bridge explain trade.SOL_USDC 1700000000000-80")
         terminal.until("buyer_is_maker")
@@ -192,7 +192,7 @@ def test_keys_pause_the_view_and_read_a_stream_and_an_entry(
         assert terminal.process.wait(LIMIT_S) == 0
 
 
-# A view of another owner, as the demo is: its lines are read anew, and its keys are its own.
+# A view with an owner, like the demo: the owner gives its lines, and handles its keys.
 OWNED = """
 import asyncio, sys
 from bridge.runtime.keyspace import KeySpace
@@ -249,6 +249,6 @@ def test_the_view_follows_the_size_of_its_terminal(
     with on_terminal(tmp_path, redis_url, "--every", "60") as terminal:
         terminal.until("q leaves")
         painted = ""
-        while "─" * 150 not in painted:  # long before the next poll
+        while "─" * 150 not in painted:  # long before the next poll, which comes after 60 s
             terminal.resize(150, 40)
             painted = terminal.until("q leaves")
